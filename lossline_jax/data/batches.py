@@ -1,0 +1,209 @@
+"""Training batches: batch k is a pure function of (stores, mixture, seed, k)."""
+
+import functools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import grain
+import numpy as np
+
+from lossline_jax.config import fingerprint, suggestion, to_json
+from lossline_jax.data.config import DataConfig
+from lossline_jax.data.store import TokenStore
+from lossline_jax.errors import LosslineError
+
+PREFETCH_BATCHES = 16
+PREFETCH_THREADS = 2
+MAX_EPOCHS = 1 << 20  # of a corpus in one run; grain cannot slice a sequence without end
+
+Example = tuple[int, int]  # corpus, window
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Sequences to train on; row b of every field belongs to the same window.
+
+    Attributes:
+        tokens_BT: int32 inputs.
+        targets_BT: int32, the next token of each input.
+        weights_BT: float32 of each target in the loss; 1 everywhere.
+        bytes_BT: int32, UTF-8 bytes that each target stands for.
+    """
+
+    tokens_BT: np.ndarray
+    targets_BT: np.ndarray
+    weights_BT: np.ndarray
+    bytes_BT: np.ndarray
+
+
+class BatchSource:
+    """Windows of `context_length + 1` tokens, a new order each epoch, corpora mixed by weight.
+
+    Windows of a corpus begin every `context_length` tokens of its stream, across documents. A cap on unique
+    tokens keeps a fixed subset of each corpus' windows, chosen by the seed.
+
+    Raises:
+        LosslineError: an unknown corpus, bad weights, stores of different tokenizers, a corpus shorter than
+            one window, or a cap below one window a corpus.
+    """
+
+    def __init__(
+        self,
+        stores: Mapping[str, TokenStore],
+        token_bytes_V: np.ndarray,
+        data: DataConfig,
+        context_length: int,
+        batch_size: int,
+        seed: int,
+    ):
+        self._shares = _mixture_shares(data, stores)
+        self._stores = [stores[name] for name in self._shares]
+        _refuse_other_tokenizers(self._stores, len(token_bytes_V))
+        self._token_bytes_V = token_bytes_V.astype(np.int32)
+        self._data = data
+        self._context_length = context_length
+        self._batch_size = batch_size
+        self._seed = seed
+        self._windows = {name: _count_windows(name, stores[name], context_length) for name in self._shares}
+        self._used = {name: self._capped(name) for name in self._shares}
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything that decides what batch k holds; a checkpoint made under another one is refused."""
+        stores = [store.fingerprint for store in self._stores]
+        return fingerprint([stores, to_json(self._data), self._context_length, self._batch_size, self._seed])
+
+    def epochs(self, num_steps: int) -> dict[str, float]:
+        """How often each corpus, or the capped part of it, is read in a run of `num_steps`."""
+        examples = num_steps * self._batch_size
+        return {name: examples * share / self._used[name] for name, share in self._shares.items()}
+
+    def check_epochs(self, num_steps: int) -> None:
+        """Raises LosslineError if `num_steps` repeat a corpus more often than `data.max_epochs` allows."""
+        for name, epochs in self.epochs(num_steps).items():
+            if self._data.max_epochs is not None and epochs > self._data.max_epochs:
+                raise LosslineError(
+                    f"data.max_epochs is {self._data.max_epochs:g}, but {num_steps} steps of {self._batch_size} x "
+                    f"{self._context_length} tokens read corpus {name!r} {epochs:.2f} times; train on fewer "
+                    "tokens, give it more text or less weight, or raise max_epochs"
+                )
+
+    def batch(self, step: int, process_index: int = 0, process_count: int = 1) -> TokenBatch:
+        """The rows of batch `step` that belong to one of `process_count` processes.
+
+        Args:
+            step: from 0.
+            process_index: of this process; process p has rows [p B / P, (p + 1) B / P).
+            process_count: must divide the batch size.
+
+        Raises:
+            LosslineError: the batch cannot be split so.
+        """
+        return self._batches(process_index, process_count)[step]
+
+    def iterate(self, start_step: int = 0, process_index: int = 0, process_count: int = 1) -> Iterator[TokenBatch]:
+        """Batches from `start_step` on without end, made ahead of need by threads.
+
+        Threads, not grain's worker processes: those take seconds to start, each importing jax.
+        """
+        batches = self._batches(process_index, process_count)[start_step:]
+        options = grain.ReadOptions(num_threads=PREFETCH_THREADS, prefetch_buffer_size=PREFETCH_BATCHES)
+        return iter(batches.to_iter_dataset(options))
+
+    def _batches(self, process_index: int, process_count: int) -> grain.MapDataset[TokenBatch]:
+        if self._batch_size % process_count:
+            raise LosslineError(
+                f"batch_size {self._batch_size} cannot be split over {process_count} processes; use a multiple"
+            )
+        rows = self._batch_size // process_count
+        blocks = self._examples.batch(rows, batch_fn=list)[process_index::process_count]
+        return blocks.map(self._gather)
+
+    @functools.cached_property
+    def _examples(self) -> grain.MapDataset[Example]:
+        """All examples in their order: shuffled anew each epoch, corpora mixed by their shares."""
+        corpora = [self._corpus_examples(place, name) for place, name in enumerate(self._shares)]
+        if len(corpora) == 1:
+            return corpora[0]
+        return grain.MapDataset.mix(corpora, weights=list(self._shares.values()))
+
+    def _corpus_examples(self, place: int, name: str) -> grain.MapDataset[Example]:
+        windows = np.arange(self._windows[name])
+        if self._used[name] < self._windows[name]:
+            # by numpy: grain would shuffle the subset anew each epoch
+            subset = np.random.default_rng(self._shuffle_seed(name, "subset"))
+            windows = np.sort(subset.permutation(windows)[: self._used[name]])
+        order = grain.MapDataset.source(windows).shuffle(seed=self._shuffle_seed(name, "order"))
+        return order.repeat(MAX_EPOCHS).map(lambda window: (place, int(window)))
+
+    def _shuffle_seed(self, name: str, purpose: str) -> int:
+        return int(fingerprint([self._seed, name, purpose], digits=8), 16)
+
+    def _capped(self, name: str) -> int:
+        cap = self._data.unique_tokens
+        if cap is None:
+            return self._windows[name]
+        windows = int(cap * self._shares[name]) // self._context_length
+        if windows < 1:
+            raise LosslineError(
+                f"data.unique_tokens {cap} leaves corpus {name!r} less than one window of "
+                f"{self._context_length} tokens; raise it"
+            )
+        return min(windows, self._windows[name])
+
+    def _gather(self, examples: Sequence[Example]) -> TokenBatch:
+        tokens = np.empty((len(examples), self._context_length + 1), np.int32)
+        corpora_B, windows_B = np.array(examples).T
+        for place in np.unique(corpora_B):
+            mine_B = corpora_B == place
+            starts = windows_B[mine_B] * self._context_length
+            tokens[mine_B] = self._stores[place].tokens.gather(starts, self._context_length + 1)
+        targets_BT = np.ascontiguousarray(tokens[:, 1:])
+        return TokenBatch(
+            tokens_BT=np.ascontiguousarray(tokens[:, :-1]),
+            targets_BT=targets_BT,
+            weights_BT=np.ones(targets_BT.shape, np.float32),
+            bytes_BT=self._token_bytes_V[targets_BT],
+        )
+
+
+def _mixture_shares(data: DataConfig, stores: Mapping[str, TokenStore]) -> dict[str, float]:
+    """Each corpus' share of the examples; they sum to one."""
+    if not data.mixture:
+        raise LosslineError("data.mixture is empty; name at least one corpus")
+    names = [name for name, _ in data.mixture]
+    for name, weight in data.mixture:
+        if name not in stores:
+            raise LosslineError(
+                f"data.mixture: corpus {name!r} is not one of {sorted(stores)}{suggestion(name, stores)}"
+            )
+        if names.count(name) > 1:
+            raise LosslineError(f"data.mixture: corpus {name!r} stands twice; add its weights")
+        if not (weight > 0 and math.isfinite(weight)):
+            raise LosslineError(f"data.mixture: weight {weight} of corpus {name!r} must be positive")
+    total = sum(weight for _, weight in data.mixture)
+    return {name: weight / total for name, weight in data.mixture}
+
+
+def _refuse_other_tokenizers(stores: list[TokenStore], vocab_size: int) -> None:
+    for store in stores:
+        if store.manifest["tokenizer_fingerprint"] != stores[0].manifest["tokenizer_fingerprint"]:
+            raise LosslineError(
+                f"{store.folder}: made with another tokenizer than {stores[0].folder}; prepare them alike"
+            )
+        if store.manifest["vocab_size"] != vocab_size:
+            raise LosslineError(
+                f"{store.folder}: has a vocabulary of {store.manifest['vocab_size']}, the run's tokenizer of "
+                f"{vocab_size}; run `lossline prepare`"
+            )
+
+
+def _count_windows(name: str, store: TokenStore, context_length: int) -> int:
+    windows = (store.num_tokens - 1) // context_length
+    if windows < 1:
+        raise LosslineError(
+            f"corpus {name!r} has {store.num_tokens} tokens, less than one window of {context_length} + 1; "
+            "shorten context_length or add text"
+        )
+    return windows

@@ -1,0 +1,65 @@
+"""Prepared folders that are whole or absent: made aside, then renamed; the manifest is written last."""
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from etils import epath
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.rundir import make_folder, read_json
+
+MANIFEST = "manifest.json"
+
+
+def is_complete(folder: epath.Path) -> bool:
+    """Whether `folder` has a manifest that calls it complete."""
+    manifest = folder / MANIFEST
+    return manifest.exists() and read_json(manifest).get("complete") is True
+
+
+def read_manifest(folder: epath.Path, what: str) -> dict[str, Any]:
+    """The manifest of a prepared folder.
+
+    Raises:
+        LosslineError: it is absent or not complete, so the folder is half made.
+    """
+    if not is_complete(folder):
+        raise LosslineError(f"{folder}: no complete {what} (half made?); run `lossline prepare` to make it")
+    return read_json(folder / MANIFEST)
+
+
+@contextlib.contextmanager
+def staged_folder(folder: epath.Path) -> Iterator[epath.Path]:
+    """A new folder to write into that takes the place of `folder` when the block ends well.
+
+    The block writes `manifest.json` last: an object store has no rename of folders, so there the block
+    writes in place and the manifest alone says that all is there.
+
+    Raises:
+        LosslineError: the disk refuses (full, read-only); nothing is left behind.
+    """
+    if "://" in str(folder):
+        yield folder
+        return
+    part = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.part"
+    make_folder(part)
+    try:
+        yield part
+        _move(part, folder)
+    except OSError as error:
+        raise LosslineError(
+            f"{folder}: cannot write ({error.strerror or error}); free space or choose another --root"
+        ) from error
+    finally:
+        if part.exists():
+            part.rmtree()
+
+
+def _move(part: epath.Path, folder: epath.Path) -> None:
+    if folder.exists():
+        if is_complete(folder):
+            return  # another process was faster: both made the same
+        folder.rmtree()
+    part.rename(folder)

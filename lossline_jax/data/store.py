@@ -1,0 +1,203 @@
+"""Tokens of a corpus on disk: raw shards, where each document begins, and a manifest with their hashes."""
+
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from lossline_jax.config import fingerprint
+from lossline_jax.data.folders import MANIFEST, is_complete, read_manifest, staged_folder
+from lossline_jax.data.prepare import PreparedCorpus
+from lossline_jax.data.shards import MappedTokens, RemoteTokens, ShardedTokens
+from lossline_jax.data.tokenizers import Tokenizer
+from lossline_jax.errors import LosslineError
+from lossline_jax.rundir import write_json
+
+SHARD_TOKENS = 1 << 28  # 512 MiB of uint16
+BATCH_CHARACTERS = 1 << 22  # encoded at once
+OFFSETS_FILE, BYTES_FILE = "document_offsets.npy", "document_bytes.npy"
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """The training documents of a corpus as one stream of ids, `[BOS tokens EOS]` a document."""
+
+    folder: epath.Path
+    manifest: dict[str, Any]
+    tokens: ShardedTokens
+
+    @classmethod
+    def open(cls, folder: epath.Path) -> "TokenStore":
+        """Open a store; local shards are memory-mapped, those of an object store are read by byte ranges.
+
+        Raises:
+            LosslineError: no complete manifest, or a file that is missing or has not the size it should.
+        """
+        manifest = read_manifest(folder, "token store")
+        for shard in manifest["shards"]:
+            _refuse_wrong_size(folder / shard["name"], shard["bytes"])
+        for name in (OFFSETS_FILE, BYTES_FILE):
+            _refuse_wrong_size(folder / name, manifest["sidecars"][name]["bytes"])
+        names = [shard["name"] for shard in manifest["shards"]]
+        counts = [shard["tokens"] for shard in manifest["shards"]]
+        dtype = np.dtype(manifest["dtype"])
+        if "://" in str(folder):
+            return cls(folder, manifest, RemoteTokens(str(folder), names, counts, dtype))
+        return cls(folder, manifest, MappedTokens([folder / name for name in names], counts, dtype))
+
+    @property
+    def num_tokens(self) -> int:
+        return self.manifest["num_tokens"]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the tokens themselves and of the tokenizer that gives them meaning."""
+        return fingerprint([self.manifest["tokenizer_fingerprint"], [s["sha256"] for s in self.manifest["shards"]]])
+
+    @property
+    def document_offsets(self) -> np.ndarray:
+        """int64 (documents + 1,): document k is `tokens[offsets[k]:offsets[k + 1]]`."""
+        return np.load(io.BytesIO((self.folder / OFFSETS_FILE).read_bytes()))
+
+    @property
+    def document_bytes(self) -> np.ndarray:
+        """int64 (documents,): UTF-8 bytes of each original text."""
+        return np.load(io.BytesIO((self.folder / BYTES_FILE).read_bytes()))
+
+    def verify(self) -> None:
+        """Read every file and compare its SHA-256 with the manifest.
+
+        Raises:
+            LosslineError: naming the damaged file.
+        """
+        hashes = {shard["name"]: shard["sha256"] for shard in self.manifest["shards"]}
+        hashes |= {name: sidecar["sha256"] for name, sidecar in self.manifest["sidecars"].items()}
+        for name, expected in hashes.items():
+            with (self.folder / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                    raise LosslineError(
+                        f"{self.folder / name}: damaged (wrong SHA-256); delete {self.folder} and run "
+                        "`lossline prepare`"
+                    )
+
+
+def prepare_store(
+    corpus: PreparedCorpus,
+    tokenizer: Tokenizer,
+    folder_of_stores: epath.Path,
+    shard_tokens: int = SHARD_TOKENS,
+) -> TokenStore:
+    """Encode the training split of `corpus`, or open what an earlier call made.
+
+    Raises:
+        LosslineError: an existing store is damaged, or the disk refuses.
+    """
+    identity = fingerprint([corpus.fingerprint, tokenizer.fingerprint])
+    folder = folder_of_stores / f"{corpus.name}-{identity}"
+    if not is_complete(folder):
+        with staged_folder(folder) as part:
+            manifest = _write_store(corpus, tokenizer, part, shard_tokens)
+            write_json(part / MANIFEST, manifest)
+    return TokenStore.open(folder)
+
+
+def _write_store(corpus: PreparedCorpus, tokenizer: Tokenizer, part: epath.Path, shard_tokens: int) -> dict[str, Any]:
+    dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
+    writer = _ShardWriter(part, dtype, shard_tokens)
+    token_counts: list[int] = []
+    byte_counts: list[int] = []
+    for texts in _batches(corpus.train_texts()):
+        encoded = tokenizer.encode_batch(texts)
+        bos, eos = np.array([tokenizer.bos_id]), np.array([tokenizer.eos_id])
+        writer.append(np.concatenate([piece for ids in encoded for piece in (bos, ids, eos)]).astype(dtype))
+        token_counts += [len(ids) + 2 for ids in encoded]
+        byte_counts += [len(text.encode("utf-8")) for text in texts]
+    shards = writer.close()
+    offsets = np.concatenate([[0], np.cumsum(token_counts)]).astype(np.int64)
+    sidecars = {
+        OFFSETS_FILE: _write_array(part / OFFSETS_FILE, offsets),
+        BYTES_FILE: _write_array(part / BYTES_FILE, np.array(byte_counts, np.int64)),
+    }
+    return {
+        "corpus": corpus.name,
+        "corpus_fingerprint": corpus.fingerprint,
+        "tokenizer_fingerprint": tokenizer.fingerprint,
+        "vocab_size": tokenizer.vocab_size,
+        "lossless": tokenizer.lossless,
+        "dtype": dtype.str,
+        "num_tokens": int(offsets[-1]),
+        "num_documents": len(byte_counts),
+        "num_bytes": sum(byte_counts),  # of the original texts, UTF-8
+        "shards": shards,
+        "sidecars": sidecars,
+        "complete": True,
+    }
+
+
+class _ShardWriter:
+    """Appends tokens to numbered files of at most `shard_tokens` each."""
+
+    def __init__(self, folder: epath.Path, dtype: np.dtype, shard_tokens: int):
+        self._folder = folder
+        self._dtype = dtype
+        self._shard_tokens = shard_tokens
+        self._shards: list[dict[str, Any]] = []
+        self._file = None
+
+    def append(self, tokens_N: np.ndarray) -> None:
+        while len(tokens_N):
+            if self._file is None:
+                name = f"tokens-{len(self._shards):05d}.bin"
+                self._shards.append({"name": name, "tokens": 0})
+                self._file, self._hash = (self._folder / name).open("wb"), hashlib.sha256()
+            shard = self._shards[-1]
+            head = tokens_N[: self._shard_tokens - shard["tokens"]]
+            self._file.write(head.tobytes())
+            self._hash.update(head.tobytes())
+            shard["tokens"] += len(head)
+            tokens_N = tokens_N[len(head) :]
+            if shard["tokens"] == self._shard_tokens:
+                self._finish_shard()
+
+    def close(self) -> list[dict[str, Any]]:
+        """The manifest's entry of each shard."""
+        if self._file is not None:
+            self._finish_shard()
+        return self._shards
+
+    def _finish_shard(self) -> None:
+        self._file.close()
+        self._file = None
+        shard = self._shards[-1]
+        shard |= {"bytes": shard["tokens"] * self._dtype.itemsize, "sha256": self._hash.hexdigest()}
+
+
+def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
+    batch, characters = [], 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text)
+        if characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _write_array(path: epath.Path, array: np.ndarray) -> dict[str, Any]:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    path.write_bytes(buffer.getvalue())
+    return {"bytes": len(buffer.getvalue()), "sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
+
+
+def _refuse_wrong_size(path: epath.Path, size: int) -> None:
+    mend = f"delete {path.parent} and run `lossline prepare`"
+    if not path.exists():
+        raise LosslineError(f"{path}: this part of the token store is missing; {mend}")
+    if path.stat().length != size:
+        raise LosslineError(f"{path}: has {path.stat().length} bytes instead of {size} (truncated?); {mend}")
