@@ -1,0 +1,65 @@
+"""Compute to loss: L(N, D) in the Kaplan form with entropy or the Chinchilla form."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.curves import CHINCHILLA, KAPLAN
+from lossline_jax.fit.problem import LOG_HUBER
+from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.solve import clean_arrays, solve
+
+FORMS = {"kaplan": KAPLAN, "chinchilla": CHINCHILLA}
+MIN_LEVELS = 3  # distinct values of N and of D that an exponent and an offset need
+
+
+def fit_compute_law(
+    num_params: Any,
+    num_tokens: Any,
+    loss: Any,
+    form: Literal["kaplan", "chinchilla"] = "kaplan",
+    clusters: Sequence | None = None,
+    *,
+    params_counted: str = "total parameters, embeddings included",
+    tokens_counted: str = "tokens seen",
+    unit: str = "nats/token",
+    num_starts: int = 64,
+) -> FitResult:
+    """Fit L(N, D) by log-residual Huber (delta 1e-3, summed), as arXiv 2203.15556 and 2411.12925 do.
+
+    Where N or D takes fewer than three values, E cannot be told from the term that does not vary: the result
+    is `not identified` without parameters, and no E is made up.
+
+    Args:
+        num_params, num_tokens, loss: (n,) arrays; `params_counted`, `tokens_counted` and `unit` say what
+            they count and travel with the result.
+
+    Raises:
+        LosslineError: an unknown form, or arrays that do not fit together.
+    """
+    if form not in FORMS:
+        raise LosslineError(f"compute law {form!r} is not one of {sorted(FORMS)}")
+    law = FORMS[form]
+    inputs = {"N": num_params, "D": num_tokens}
+    conventions = {"N": params_counted, "D": tokens_counted, "L": unit}
+    data, keep = clean_arrays(law, inputs, loss)
+    levels = {name: np.unique(data[name]).size for name in law.inputs}
+    short = [name for name in law.inputs if levels[name] < MIN_LEVELS]
+    if keep.sum() >= len(law.parameters) and short:
+        counted = " and ".join(f"{name} takes {levels[name]} value{'s' * (levels[name] > 1)}" for name in short)
+        return FitResult(
+            law=law.name,
+            status="not identified",
+            note=f"{counted}: with fewer than {MIN_LEVELS}, E cannot be told from that term",
+            loss=LOG_HUBER.name,
+            delta=LOG_HUBER.delta,
+            num_points=int(keep.sum()),
+            num_dropped=int((~keep).sum()),
+            num_runs=None if clusters is None else len(set(np.asarray(clusters)[keep].tolist())),
+            num_starts=0,
+            not_identified=law.names,
+            conventions=conventions,
+        )
+    return solve(law, inputs, loss, loss=LOG_HUBER, clusters=clusters, num_starts=num_starts, conventions=conventions)

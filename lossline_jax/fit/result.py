@@ -1,0 +1,124 @@
+"""What a fit says: parameters by name, how it was found, whether to believe it."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from lossline_jax import config
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.curves import LAWS, Law
+
+Status = Literal["converged", "iteration cap", "bound hit", "not identified", "too few points", "failed"]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A fitted law. Without parameters (`has_curve` False) the status and the note say why.
+
+    Status, the first that applies: `too few points` (fewer than free parameters), `failed` (no start gave a
+    finite objective, or the data cannot be fitted), `iteration cap` (the best start was still going down),
+    `not identified` (a parameter's profile interval reaches a bound, or the Jacobian is numerically singular:
+    the curve may be used, the parameter may not), `bound hit` (a parameter ended on its bound, with an
+    interval shorter than half its range), `converged`.
+    """
+
+    law: str
+    status: Status
+    note: str  # one line, empty when there is nothing to say
+    loss: str  # what was summed: "least squares", "log Huber", ...
+    delta: float | None  # of Huber
+    num_points: int
+    num_dropped: int  # rows with a missing value, or outside the law's domain when a parameter is given
+    num_runs: int | None  # distinct clusters; None: not told
+    num_starts: int
+    parameters: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # profile likelihood
+    interval_level: float | None = 0.9  # None: no intervals were asked for
+    not_identified: tuple[str, ...] = ()
+    bounds_hit: tuple[str, ...] = ()
+    fixed: dict[str, float] = field(default_factory=dict)  # given by the user, not fitted
+    objective: float | None = None  # sum over points of r^2 / 2 or of Huber(r)
+    rmse: float | None = None  # in the unit of the output, on the output itself whatever the loss
+    r_squared: float | None = None  # the same; None where the output is constant
+    share_of_starts: float | None = None  # that ended within .1% of the best objective
+    condition_number: float | None = None  # of the Jacobian in search coordinates, columns scaled to 1
+    domain: dict[str, tuple[float, float]] = field(default_factory=dict)  # range of each input fitted
+    conventions: dict[str, str] = field(default_factory=dict)  # what N and D count, units
+
+    def __post_init__(self):
+        for name in ("intervals", "domain"):  # JSON hands back lists
+            pairs = {key: (float(low), float(high)) for key, (low, high) in getattr(self, name).items()}
+            object.__setattr__(self, name, pairs)
+
+    @property
+    def has_curve(self) -> bool:
+        return bool(self.parameters)
+
+    def with_note(self, text: str) -> "FitResult":
+        """The same with `text` added to the note."""
+        return dataclasses.replace(self, note=f"{self.note}; {text}" if self.note else text)
+
+    def predict(self, inputs: Mapping[str, Any], law: Law | None = None) -> np.ndarray:
+        """The curve at `inputs` (arrays by name), float64, same shape.
+
+        Args:
+            law: needed for a law that is not in `curves.LAWS`.
+
+        Raises:
+            LosslineError: no curve was fitted, an input is missing, or the law has no value there
+                (for the shifted power law: x at or below E_x).
+        """
+        law = find_law(self.law, law)
+        if not self.has_curve:
+            raise LosslineError(f"{self.law}: nothing to predict with, the fit is {self.status!r} ({self.note})")
+        if missing := [name for name in law.inputs if name not in inputs]:
+            raise LosslineError(f"{self.law}: predict needs {missing}")
+        values = {name: np.asarray(inputs[name], float) for name in law.inputs}
+        defined = self.defined(values, law)
+        if not np.all(defined):
+            at = {name: float(np.broadcast_to(v, defined.shape)[~defined][0]) for name, v in values.items()}
+            raise LosslineError(
+                f"{self.law}: no value at {at} ({law.formula} with {_short(self.parameters)}); "
+                "predict inside the domain"
+            )
+        return np.asarray(law.function(self.parameters, values), float)
+
+    def defined(self, inputs: Mapping[str, Any], law: Law | None = None) -> np.ndarray:
+        """Mask of where the fitted curve has a value."""
+        law = find_law(self.law, law)
+        values = {name: np.asarray(inputs[name], float) for name in law.inputs}
+        shape = np.broadcast_shapes(*(value.shape for value in values.values()))
+        inside = np.ones(shape, bool) if law.defined is None else law.defined(self.parameters, values)
+        return np.broadcast_to(inside, shape) & np.all([np.isfinite(v) for v in values.values()], axis=0)
+
+    def extrapolates(self, inputs: Mapping[str, Any]) -> np.ndarray:
+        """Mask of where any input lies outside the range that was fitted."""
+        outside = [
+            (np.asarray(inputs[name], float) < low) | (np.asarray(inputs[name], float) > high)
+            for name, (low, high) in self.domain.items()
+        ]
+        return np.any(outside, axis=0)
+
+    def to_json(self) -> dict[str, Any]:
+        return config.to_json(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], where: str = "fit") -> "FitResult":
+        """Raises LosslineError where `value` is not what `to_json` wrote."""
+        return config.from_json(cls, value, where)
+
+
+def find_law(name: str, law: Law | None = None) -> Law:
+    """`law`, or the declared law called `name`."""
+    if law is not None:
+        return law
+    if name not in LAWS:
+        raise LosslineError(f"law {name!r} is not declared{config.suggestion(name, LAWS)}; give it as `law`")
+    return LAWS[name]
+
+
+def _short(parameters: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in parameters.items())

@@ -1,0 +1,71 @@
+"""All fits of one table: lines, their comparisons with the base, compute laws, and what failed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lossline_jax import config
+from lossline_jax.fit.lines import LineComparison
+from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.uncertainty import Band
+
+
+@dataclass(frozen=True)
+class LineFit:
+    """The line of one group of runs in one unit."""
+
+    label: str  # "base", "data=code", "series=tokenizer", or "all"
+    factor: str  # what sets the group apart from the base; "" for the base itself
+    level: str
+    group: dict[str, str | int | float]  # values of the columns that define the group
+    unit: str
+    fit: FitResult
+    band: Band | None  # over the range of x fitted; None where there is no curve
+    run_ids: tuple[str, ...]  # empty where the table names no runs
+    uncertainty_note: str = ""  # what the band does not cover
+
+
+@dataclass(frozen=True)
+class ComputeFit:
+    """The compute law of one group of runs that differ in size, on one evaluation set in one unit."""
+
+    label: str
+    group: dict[str, str | int | float]
+    eval_set: str
+    unit: str
+    fit: FitResult
+
+
+@dataclass(frozen=True)
+class StudyFits:
+    """What `lossline fit` writes and `lossline report` reads."""
+
+    x: str
+    y: str
+    by: tuple[str, ...]
+    units: tuple[str, ...]  # keys of table_input.UNITS, or "" where the table has its own
+    base_label: str | None  # the label of the line that others are compared with
+    lines: tuple[LineFit, ...]
+    comparisons: tuple[LineComparison, ...] = ()
+    compute_fits: tuple[ComputeFit, ...] = ()
+    failures: tuple[str, ...] = ()  # one line each: what was not fitted or not compared, and why
+    conventions: dict[str, str] = field(default_factory=dict)
+
+    def lines_in(self, unit: str) -> tuple[LineFit, ...]:
+        return tuple(line for line in self.lines if line.unit == unit)
+
+    def comparisons_in(self, unit: str) -> tuple[LineComparison, ...]:
+        return tuple(comparison for comparison in self.comparisons if comparison.unit == unit)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values without NaN or infinity."""
+        return config.to_json(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], where: str = "fits.json") -> "StudyFits":
+        """The inverse of `to_json`.
+
+        Raises:
+            LosslineError: a field is missing, unknown or of the wrong type.
+        """
+        return config.from_json(cls, value, where)

@@ -1,0 +1,179 @@
+"""Fit every group of any table of losses, and compare each with a base group."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.lines import BaseLine, LineComparison, compare_with_base, fit_base_line
+from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.study_fits import LineFit, StudyFits
+from lossline_jax.fit.table_input import RUN, UNITS, X, Y, numeric_losses, paired_points
+from lossline_jax.fit.transfer import fit_shifted_power
+from lossline_jax.fit.uncertainty import bootstrap
+
+BAND_POINTS = 60
+
+
+@dataclass(frozen=True)
+class Group:
+    """Points of one line, with what makes it one."""
+
+    label: str
+    factor: str
+    level: str
+    values: dict[str, str | int | float]
+    points: pd.DataFrame
+
+
+def fit_table(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    by: Sequence[str] = (),
+    *,
+    base: Mapping[str, Any] | None = None,
+    unit: str = "nats_per_token",
+    cluster: str | None = None,
+    num_resamples: int = 200,
+    seed: int = 0,
+) -> StudyFits:
+    """Fit a shifted power law to each group of a table. A group that cannot be fitted is reported, not fatal.
+
+    Args:
+        frame: a wide table (x and y are columns) or lossline's own long table (x and y are evaluation sets).
+        by: columns whose values make a group; none: one line for the whole table.
+        base: values of the `by` columns of the group that all others are compared with; None: no comparison.
+        unit: loss column of a long table; a wide table has the unit it has.
+        cluster: column naming the run of each point; by default `run_id` where there is one.
+
+    Raises:
+        LosslineError: unknown columns, sets or base, or not one group could be fitted because of bad values.
+    """
+    by = (by,) if isinstance(by, str) else tuple(by)
+    points = paired_points(frame, x, y, by, unit=unit, cluster=cluster)
+    own_unit = "" if {x, y} <= set(frame.columns) else unit
+    if base is not None and set(base) != set(by):
+        raise LosslineError(f"base names {sorted(base)}, by names {sorted(by)}; give the base a value of each")
+    groups = _groups(points, by, base)
+    base_label = next((g.label for g in groups if base is not None and not g.factor), None)
+    if base is not None and base_label is None:
+        known = "; ".join(g.label for g in groups[:20])
+        raise LosslineError(f"no rows where {_label(base)}; the table has {known}")
+    lines, comparisons, failures = fit_groups(groups, base_label, x, y, own_unit, num_resamples, seed)
+    if not lines:
+        raise LosslineError(failures[0])
+    return StudyFits(
+        x=x,
+        y=y,
+        by=by,
+        units=(own_unit,),
+        base_label=base_label,
+        lines=tuple(lines),
+        comparisons=tuple(comparisons),
+        failures=tuple(failures),
+        conventions=line_conventions(x, y),
+    )
+
+
+def line_conventions(x: str, y: str) -> dict[str, str]:
+    """What every line of a table has in common, for the report."""
+    return {
+        "line": "y = K (x - E_x)^kappa + E_y, least squares on y",
+        "x": x,
+        "y": y,
+        "intervals": "parameters: 90% profile likelihood; bands and gaps: 90% bootstrap",
+        "gap": "mean of y - base(x) over the points on the common support of x",
+    }
+
+
+def _groups(points: pd.DataFrame, by: tuple[str, ...], base: Mapping[str, Any] | None) -> list[Group]:
+    if not by:
+        return [Group("all", "", "", {}, points)]
+    groups = []
+    for key, rows in points.groupby(list(by), sort=True, dropna=False):
+        values = {name: plain(value) for name, value in zip(by, key, strict=True)}
+        differs = by if base is None else [n for n in by if str(values[n]) != str(base[n])]
+        level = ", ".join(str(values[name]) for name in differs)
+        groups.append(Group(_label(values), "+".join(differs), level, values, rows))
+    return groups
+
+
+def _label(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items())
+
+
+def plain(value: Any) -> str | int | float:
+    """A table's cell as JSON has it; a missing one as text."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return value if isinstance(value, (int, float, str)) and value == value else str(value)
+
+
+def fit_groups(
+    groups: Sequence[Group], base_label: str | None, x: str, y: str, unit: str, num_resamples: int, seed: int
+) -> tuple[list[LineFit], list[LineComparison], list[str]]:
+    """Lines of all groups, comparisons of each with the base, and failures, in the order of `groups`."""
+    lines, comparisons, failures, clean = [], [], [], {}
+    for group in groups:
+        try:
+            columns = numeric_losses(group.points, X, x), numeric_losses(group.points, Y, y)
+        except LosslineError as error:
+            failures.append(f"{group.label}: {error}")
+            continue
+        clean[group.label] = (*columns, _clusters(group.points))
+        lines.append(_fit_line(group, *clean[group.label], unit, num_resamples, seed))
+        if not lines[-1].fit.has_curve:
+            failures.append(f"{group.label}: {lines[-1].fit.status}: {lines[-1].fit.note}")
+    if base_label is None:
+        return lines, comparisons, failures
+    base = _base_line(base_label, clean, lines, unit, num_resamples, seed, failures)
+    for group in groups if base else ():
+        if group.label != base_label and group.label in clean:
+            names = {"factor": group.factor, "level": group.level, "unit": unit}
+            comparisons.append(compare_with_base(base, *clean[group.label], **names, seed=_seed(seed, group.label)))
+    return lines, comparisons, failures
+
+
+def _base_line(label, clean, lines, unit, num_resamples, seed, failures) -> BaseLine | None:
+    """The base with its noise, or None with the reason added to `failures`."""
+    fit = next((line.fit for line in lines if line.label == label), None)
+    if fit is None or not fit.has_curve:
+        failures.append(f"nothing is compared: the base {label!r} has no line")
+        return None
+    x, y, clusters = clean[label]
+    return fit_base_line(x, y, clusters, fit=fit, num_resamples=num_resamples, seed=_seed(seed, label), unit=unit)
+
+
+def _fit_line(group: Group, x, y, clusters, unit: str, num_resamples: int, seed: int) -> LineFit:
+    fit = fit_shifted_power(x, y, clusters, unit=UNITS.get(unit, "the table's own"))
+    fit = _with_table_notes(fit, x, y, clusters)
+    band, note = None, ""
+    if fit.has_curve:
+        resamples = bootstrap(
+            fit, {"x": x}, y, clusters=clusters, num_resamples=num_resamples, seed=_seed(seed, group.label)
+        )
+        band, note = resamples.band(np.linspace(*fit.domain["x"], BAND_POINTS)), resamples.note
+    runs = () if clusters is None else tuple(sorted(set(clusters.tolist())))
+    return LineFit(group.label, group.factor, group.level, group.values, unit, fit, band, runs, note)
+
+
+def _with_table_notes(fit: FitResult, x: np.ndarray, y: np.ndarray, clusters: np.ndarray | None) -> FitResult:
+    seen = pd.DataFrame({"x": x, "y": y, "run": clusters}).dropna(subset=["x", "y"])
+    if num_repeated := int(seen.duplicated().sum()):
+        fit = fit.with_note(f"{num_repeated} points occur more than once and count each time")
+    if fit.num_dropped:
+        fit = fit.with_note(f"{fit.num_dropped} points with a missing loss dropped")
+    return fit
+
+
+def _clusters(points: pd.DataFrame) -> np.ndarray | None:
+    return None if points[RUN].isna().all() else points[RUN].to_numpy()
+
+
+def _seed(seed: int, label: str) -> int:
+    """A generator seed of its own for each group, the same whatever other groups there are."""
+    return seed * 2**32 + zlib.crc32(label.encode("utf-8"))

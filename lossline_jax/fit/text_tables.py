@@ -1,0 +1,85 @@
+"""Fits as plain aligned text for the terminal."""
+
+from collections.abc import Sequence
+
+from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.study_fits import StudyFits
+from lossline_jax.fit.table_input import UNITS
+from lossline_jax.text import text_table
+
+
+def fits_text(fits: StudyFits) -> str:
+    """Verdicts first, then lines, compute laws and failures, one block a unit."""
+    blocks = []
+    for unit in fits.units:
+        said = UNITS.get(unit, "unit of the table")
+        if comparisons := fits.comparisons_in(unit):
+            noise = comparisons[0]
+            floor = "not repeated" if noise.seed_noise is None else f"{noise.seed_noise:.4f}"
+            blocks.append(
+                f"Does it move the line? Gap of {fits.y} from {fits.base_label} at equal {fits.x}, {said}; "
+                f"noise {noise.noise:.4f} (residuals {noise.residual_noise:.4f}, base seeds {floor}), "
+                f"margin {noise.margin:.4f}"
+            )
+            rows = [
+                (
+                    c.factor,
+                    c.level,
+                    _signed(c.gap),
+                    _pair(c.interval, 4),
+                    _ratio(c.ratio),
+                    c.num_points,
+                    c.verdict,
+                    c.note,
+                )
+                for c in comparisons
+            ]
+            blocks.append(
+                text_table(("factor", "level", "gap", "90% interval", "gap/noise", "points", "verdict", "note"), rows)
+            )
+        if lines := fits.lines_in(unit):
+            blocks.append(f"Lines {fits.y} = K ({fits.x} - E_x)^kappa + E_y, {said}")
+            header = ("line", "K", "kappa", "E_x", "E_y", "rmse", "R2", "points", "runs", "status", "note")
+            rows = [(line.label, *_columns(line.fit, ("K", "kappa", "E_x", "E_y"))) for line in lines]
+            blocks.append(text_table(header, rows))
+        if computes := [fit for fit in fits.compute_fits if fit.unit == unit]:
+            blocks.append(f"Compute laws L = E + ((A/N)^(alpha/beta) + B/D)^beta, {said}")
+            names = ("E", "A", "B", "alpha", "beta")
+            header = ("runs of", "set", *names, "rmse", "R2", "points", "runs", "status", "note")
+            blocks.append(text_table(header, [(c.label, c.eval_set, *_columns(c.fit, names)) for c in computes]))
+    if fits.failures:
+        blocks.append("Not fitted or not compared:\n" + "\n".join(f"  {failure}" for failure in fits.failures))
+    return "\n\n".join(blocks)
+
+
+def _columns(fit: FitResult, names: Sequence[str]) -> tuple:
+    return (
+        *(_parameter(fit, name) for name in names),
+        "-" if fit.rmse is None else f"{fit.rmse:.4f}",
+        "-" if fit.r_squared is None else f"{fit.r_squared:.4f}",
+        fit.num_points,
+        "-" if fit.num_runs is None else fit.num_runs,
+        fit.status,
+        fit.note,
+    )
+
+
+def _parameter(fit: FitResult, name: str) -> str:
+    if name not in fit.parameters:
+        return "-"
+    return f"{fit.parameters[name]:.4g} {_pair(fit.intervals.get(name))}".rstrip()
+
+
+def _pair(pair: tuple[float, float] | None, decimals: int | None = None) -> str:
+    if pair is None:
+        return ""
+    low, high = (f"{v:.3g}" if decimals is None else f"{v:+.{decimals}f}" for v in pair)
+    return f"[{low}, {high}]"
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.4f}"
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.1f}"

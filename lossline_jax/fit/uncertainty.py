@@ -1,0 +1,163 @@
+"""Bootstrap of a fit: whole runs are drawn again, because checkpoints of a run are not independent."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.curves import Law
+from lossline_jax.fit.levenberg import minimise
+from lossline_jax.fit.problem import LOSSES, Problem, build_problem
+from lossline_jax.fit.result import FitResult, find_law
+from lossline_jax.fit.solve import clean_arrays
+
+BY_RUN = "bootstrap by run"
+BY_POINT = "bootstrap by point"
+BY_BLOCK = "moving-block bootstrap of residuals"
+FEW_CLUSTERS = 5
+
+
+@dataclass(frozen=True)
+class Band:
+    """A curve with a pointwise interval on a grid of its input."""
+
+    x: tuple[float, ...]
+    estimate: tuple[float, ...]
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+    level: float
+    method: str
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Refitted parameters (R,) by name, one value a resample, and how the resamples were drawn."""
+
+    fit: FitResult
+    law: Law
+    samples: dict[str, np.ndarray]
+    method: str
+    num_clusters: int
+    seed: int
+    note: str
+
+    def interval(self, name: str, level: float = 0.9) -> tuple[float, float]:
+        """Percentile interval of a parameter."""
+        low, high = np.quantile(self.samples[name], [(1 - level) / 2, (1 + level) / 2])
+        return float(low), float(high)
+
+    def curves(self, inputs: Mapping[str, Any]) -> np.ndarray:
+        """(R, n) refitted curves; NaN where a refitted law has no value."""
+        values = {name: np.asarray(inputs[name], float) for name in self.law.inputs}
+        columns = {name: sample[:, None] for name, sample in self.samples.items()}
+        with np.errstate(all="ignore"):
+            return np.asarray(self.law.function(columns, values))
+
+    def band(self, x: Any, level: float = 0.9) -> Band:
+        """Pointwise percentile band of the curve of a law with one input.
+
+        Raises:
+            LosslineError: the law has several inputs, or the fit has no value at some x.
+        """
+        if len(self.law.inputs) != 1:
+            raise LosslineError(f"{self.law.name}: a band needs a law of one input, this has {self.law.inputs}")
+        inputs = {self.law.inputs[0]: np.asarray(x, float)}
+        estimate = self.fit.predict(inputs, self.law)
+        low, high = np.nanquantile(self.curves(inputs), [(1 - level) / 2, (1 + level) / 2], axis=0)
+        columns = (inputs[self.law.inputs[0]], estimate, low, high)
+        return Band(*(tuple(column.tolist()) for column in columns), level=level, method=self.method)
+
+
+def bootstrap(
+    fit: FitResult,
+    inputs: Mapping[str, Any],
+    y: Any,
+    *,
+    clusters: Sequence | None = None,
+    num_resamples: int = 200,
+    seed: int = 0,
+    law: Law | None = None,
+) -> Bootstrap:
+    """Refit on resamples, each descent beginning at the estimate.
+
+    With clusters, whole clusters are drawn with replacement; without, single points. With one cluster there
+    is nothing to draw: blocks of neighbouring residuals are put back on the curve instead, which says how
+    well this one run fixes the curve and nothing about another run; `note` says so.
+
+    Args:
+        inputs, y, clusters: what was fitted, (n,) each, in any order; blocks follow the first input.
+
+    Raises:
+        LosslineError: the fit has no curve.
+    """
+    law = find_law(fit.law, law)
+    if not fit.has_curve:
+        raise LosslineError(f"{fit.law}: nothing to resample, the fit is {fit.status!r} ({fit.note})")
+    data, keep = clean_arrays(law, inputs, y, fit.fixed)
+    problem = build_problem(
+        law, {name: data[name] for name in law.inputs}, data[law.output], LOSSES[fit.loss], fit.fixed
+    )
+    generator = np.random.Generator(np.random.PCG64(seed))
+    u = problem.search(fit.parameters)
+    start = np.repeat(u[None], num_resamples, axis=0)
+    labels = np.arange(keep.size) if clusters is None else np.asarray(clusters)
+    codes = np.unique(labels[keep], return_inverse=True)[1]
+    num_clusters = int(codes.max()) + 1
+    if num_clusters > 1:
+        counts = cluster_counts(generator, num_clusters, num_resamples)
+        minima = minimise(problem, start, weights_Bn=counts[:, codes], max_iterations=100)
+        method = BY_POINT if clusters is None else BY_RUN
+    else:
+        y_Bn = _block_resamples(problem, u, generator, num_resamples)
+        minima = minimise(problem, start, y_Bn=y_Bn, max_iterations=100)
+        method = BY_BLOCK
+    natural = [problem.natural(row) for row in minima.u_BP]
+    return Bootstrap(
+        fit=fit,
+        law=law,
+        samples={name: np.array([row[name] for row in natural]) for name in law.names},
+        method=method,
+        num_clusters=num_clusters,
+        seed=seed,
+        note=_note(method, num_clusters),
+    )
+
+
+def cluster_counts(generator: np.random.Generator, num_clusters: int, num_resamples: int) -> np.ndarray:
+    """(R, clusters) how often each cluster is drawn."""
+    return generator.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), num_resamples).astype(float)
+
+
+def block_indices(generator: np.random.Generator, num_points: int, num_resamples: int) -> np.ndarray:
+    """(R, n) indices of moving blocks of length n^(1/3), wrapping round."""
+    length = max(2, round(num_points ** (1 / 3)))
+    num_blocks = -(-num_points // length)
+    first = generator.integers(0, num_points, (num_resamples, num_blocks))
+    indices = (first[:, :, None] + np.arange(length)) % num_points
+    return indices.reshape(num_resamples, -1)[:, :num_points]
+
+
+def _block_resamples(problem: Problem, u_P: np.ndarray, generator, num_resamples: int) -> np.ndarray:
+    """(R, n) outputs: the curve plus blocks of its residuals, widened for the parameters already fitted."""
+    order = np.argsort(problem.inputs[problem.law.inputs[0]], kind="stable")
+    residuals = problem.residuals(u_P[None], problem.y_n)[0][order]
+    freedom = max(problem.num_points - problem.num_free, 1)
+    residuals = (residuals - residuals.mean()) * np.sqrt(problem.num_points / freedom)
+    drawn = np.empty((num_resamples, problem.num_points))
+    drawn[:, order] = residuals[block_indices(generator, problem.num_points, num_resamples)]
+    values = problem.values(u_P[None])
+    curve = problem.law.function(values, problem.inputs)
+    if not problem.loss.logarithmic:
+        return curve + drawn
+    offset = values[problem.loss.offset] if problem.loss.offset else 0.0
+    return (curve - offset) * np.exp(drawn) + offset
+
+
+def _note(method: str, num_clusters: int) -> str:
+    if method == BY_BLOCK:
+        return "one run only: the interval says nothing about how another run would differ"
+    if method == BY_RUN and num_clusters < FEW_CLUSTERS:
+        return f"{num_clusters} runs only: the interval is rough"
+    return ""

@@ -1,0 +1,216 @@
+"""Any table goes in; lines, comparisons, compute laws and named failures come out, and survive JSON."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.study_fits import StudyFits
+from lossline_jax.fit.study_lines import fit_study
+from lossline_jax.fit.table_fits import fit_table
+from lossline_jax.fit.text_tables import fits_text
+
+BASE = {
+    "data": "wiki",
+    "tokenizer": "bpe1024",
+    "architecture": "llama",
+    "size": "d64-L4",
+    "context_length": 128,
+    "optimiser": "adamw",
+}
+BYTES_PER_TOKEN = {"bpe1024": 4.0, "bytes": 1.0}
+
+
+def wide(num_points=12):
+    generator = np.random.Generator(np.random.PCG64(0))
+    blocks = []
+    for group, gap in (("a", 0.0), ("b", 0.5)):
+        x = np.linspace(2.5, 5.0, num_points)
+        y = 0.9 * (x - 1.5) ** 1.3 + 1.1 + gap + generator.normal(0, 0.01, num_points)
+        blocks.append(pd.DataFrame({"group": group, "val": x, "task": y}))
+    return pd.concat(blocks, ignore_index=True)
+
+
+def long(interventions, steps=10, seeds=1):
+    """A losses table: checkpoints of the base (each seed) and of one run for each intervention."""
+    rows = []
+    runs = [BASE | {"seed": seed} for seed in range(seeds)]
+    runs += [BASE | {"seed": 0} | change for change in interventions]
+    for number, factors in enumerate(runs):
+        generator = np.random.Generator(np.random.PCG64(number))
+        size = {"d64-L4": 4e5, "d32-L2": 1e5, "d64-L8": 4.1e5, "d16-L2": 4e4}[factors["size"]]
+        tokens = np.linspace(1e5, 1e6, steps)
+        x = 2.0 + 60 * size**-0.3 + 90 * tokens**-0.35
+        y = 0.8 * (x - 1.0) ** 1.2 + 1.0 + generator.normal(0, 0.004, steps)
+        y += 0.4 * (factors["data"] != "wiki")
+        for step in range(steps):
+            for name, loss in (("wiki", x), ("cloze", y)):
+                rows.append(
+                    factors
+                    | {"run_id": f"run{number}", "step": step, "eval_set": name, "tokens_seen": tokens[step]}
+                    | {"params_total": size, "params_non_embedding": size / 2, "nats_per_token": loss[step]}
+                    | {"bits_per_byte": loss[step] / np.log(2) / BYTES_PER_TOKEN[factors["tokenizer"]]}
+                )
+    return pd.DataFrame(rows)
+
+
+def test_wide_table_by_group_against_a_base():
+    fits = fit_table(wide(), "val", "task", ["group"], base={"group": "a"})
+    assert [line.label for line in fits.lines] == ["group=a", "group=b"]
+    assert fits.base_label == "group=a"
+    (comparison,) = fits.comparisons
+    assert (comparison.factor, comparison.level, comparison.verdict) == ("group", "b", "moves")
+    assert comparison.gap == pytest.approx(0.5, abs=0.02)
+    assert len(fits.lines[0].band.x) == 60
+
+
+def test_wide_table_without_groups_is_one_line():
+    fits = fit_table(wide()[:12], "val", "task")
+    assert [(line.label, line.fit.num_points) for line in fits.lines] == [("all", 12)]
+    assert fits.comparisons == ()
+
+
+def test_long_table_is_paired_within_a_checkpoint():
+    table = long([])
+    shuffled = table.sample(frac=1, random_state=0)
+    fits = fit_table(shuffled, "wiki", "cloze", ["data"], unit="bits_per_byte")
+    (line,) = fits.lines
+    assert line.fit.num_points == 10
+    assert line.fit.conventions["x"] == "bits/byte"
+    assert line.run_ids == ("run0",)
+    assert line.uncertainty_note.startswith("one run only")
+    x = table[table["eval_set"] == "wiki"]["bits_per_byte"]
+    assert line.fit.domain["x"] == pytest.approx((x.min(), x.max()))
+
+
+def test_short_group_is_reported_and_the_rest_fitted():
+    table = wide()
+    fits = fit_table(table[:14], "val", "task", ["group"], base={"group": "a"})
+    assert [line.fit.status == "too few points" for line in fits.lines] == [False, True]
+    assert fits.failures == ("group=b: too few points: 2 points for 4 free parameters",)
+    assert fits.comparisons[0].verdict == "cannot tell"
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.5, np.inf, "n/a"])
+def test_bad_loss_fails_its_group_with_the_row_and_no_other(bad):
+    table = wide().astype({"task": object})
+    table.loc[16, "task"] = bad
+    fits = fit_table(table, "val", "task", ["group"], base={"group": "a"})
+    assert [line.label for line in fits.lines] == ["group=a"]
+    assert fits.failures == (f"group=b: row 17: task is {bad}; losses are positive numbers",)
+
+
+def test_bad_loss_in_the_only_group_is_an_error():
+    table = wide()
+    table.loc[3, "val"] = -1.0
+    with pytest.raises(LosslineError, match=r"row 4: val is -1\.0"):
+        fit_table(table, "val", "task")
+
+
+def test_missing_and_repeated_rows_are_counted_in_the_note():
+    table = pd.concat([wide()[:12], wide()[:1]], ignore_index=True)
+    table.loc[5, "task"] = np.nan
+    (line,) = fit_table(table, "val", "task").lines
+    assert line.fit.num_dropped == 1
+    assert "1 points occur more than once" in line.fit.note
+    assert "1 points with a missing loss dropped" in line.fit.note
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: fit_table(wide(), "vall", "task"),
+            "no column 'vall'; did you mean 'val'.*it has group, val, task",
+        ),
+        (lambda: fit_table(wide(), "val", "task", ["grup"]), "did you mean 'group'"),
+        (lambda: fit_table(wide(), "val", "task", ["group"], base={"group": "z"}), "no rows where group=z"),
+        (lambda: fit_table(wide(), "val", "task", ["group"], base={"size": "a"}), "give the base a value"),
+        (lambda: fit_table(wide(), "val", "val"), "two different losses"),
+        (lambda: fit_table(wide()[:0], "val", "task"), "no rows"),
+        (
+            lambda: fit_table(long([]), "wikki", "cloze"),
+            "no evaluation set 'wikki' in the table; did you mean 'wiki'",
+        ),
+        (lambda: fit_table(long([]), "wiki", "cloze", unit="nats"), "no column 'nats'"),
+        (lambda: fit_table(pd.concat([long([])] * 2), "wiki", "cloze"), "more than once"),
+        (lambda: fit_study(wide(), "val", "task"), "no column 'data'"),
+        (lambda: fit_study(long([]), "wiki", "cloze", BASE | {"data": "wikki"}), "did you mean 'wiki'"),
+        (lambda: fit_study(long([]), "wiki", "cloze", {"data": "wiki"}), "the base needs a value"),
+    ],
+)
+def test_mistakes_get_one_line(call, message):
+    with pytest.raises(LosslineError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def study():
+    interventions = [
+        {"data": "code"},
+        {"tokenizer": "bytes"},
+        {"size": "d32-L2"},
+        {"size": "d16-L2"},
+        {"architecture": "mamba2", "size": "d64-L8"},
+        {"data": "code", "optimiser": "adam"},
+    ]
+    return fit_study(long(interventions, seeds=2), "wiki", "cloze", BASE, num_resamples=80)
+
+
+def test_study_groups_runs_by_the_one_factor_that_differs(study):
+    labels = [line.label for line in study.lines_in("nats_per_token")]
+    assert labels == [
+        "base",
+        "data=code",
+        "tokenizer=bytes",
+        "size=d32-L2",
+        "size=d16-L2",
+        "architecture=mamba2",
+    ]
+    assert study.lines[0].run_ids == ("run0", "run1")
+    assert study.failures == ("run run7 differs from the base in data and optimiser: not compared",)
+
+
+def test_study_finds_the_planted_move_in_nats(study):
+    verdicts = {c.factor: c.verdict for c in study.comparisons_in("nats_per_token") if c.num_points >= 3}
+    assert verdicts["data"] == "moves"
+    assert {verdicts[name] for name in ("tokenizer", "architecture")} == {"does not move"}
+    assert all(c.seed_noise is not None for c in study.comparisons)
+
+
+def test_study_says_where_a_unit_leaves_no_common_support(study):
+    in_bits = {c.factor: c for c in study.comparisons_in("bits_per_byte")}
+    assert "no common support" in in_bits["tokenizer"].note  # four times the bits a byte by construction
+    assert in_bits["data"].verdict == "moves"
+
+
+def test_study_fits_a_compute_law_where_sizes_vary(study):
+    assert {(c.eval_set, c.unit) for c in study.compute_fits} == {
+        (name, unit) for name in ("wiki", "cloze") for unit in ("nats_per_token", "bits_per_byte")
+    }
+    fit = study.compute_fits[0].fit
+    assert fit.num_runs == 4
+    assert fit.conventions["N"].startswith("total parameters")
+
+
+def test_two_sizes_identify_no_compute_law():
+    fits = fit_study(long([{"size": "d32-L2"}]), "wiki", "cloze", units=["nats_per_token"])
+    assert {c.fit.status for c in fits.compute_fits} == {"not identified"}
+    assert all(c.fit.note.startswith("N takes 2 values") for c in fits.compute_fits)
+
+
+def test_study_survives_json(study):
+    text = json.dumps(study.to_json(), allow_nan=False)
+    assert StudyFits.from_json(json.loads(text)) == study
+
+
+def test_terminal_table_shows_verdicts_first_and_failures_last(study):
+    lines = fits_text(study).splitlines()
+    assert lines[0].startswith("Does it move the line?")
+    assert "differs from the base in data and optimiser" in lines[-1]
+    header = next(line for line in lines if line.startswith("factor"))
+    row = next(line for line in lines if line.startswith("data") and "code" in line)
+    assert row[header.index("verdict") :].startswith("moves")
