@@ -1,0 +1,94 @@
+"""The study's Figure 1: one loss against another, a line a level."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from lossline_jax.report.drawing import freeze, hover, label_axes, note_outside, scatter, split_by_support
+from lossline_jax.report.labels import LineName, place_names
+from lossline_jax.report.lines import Line
+from lossline_jax.report.plots import KeyEntry, Panel, Plot, Titles
+from lossline_jax.report.points import Unit
+from lossline_jax.report.runs import Run
+from lossline_jax.report.style import factor_name
+from lossline_jax.report.verdicts import Judged
+from lossline_jax.report.wording import counted
+
+WIDE = (5.2, 3.9)  # inches of a panel, two in a row
+
+
+def line_plot(
+    panels: Sequence[tuple[Unit, Sequence[Line]]], key: Sequence[KeyEntry], x: str, y: str, counted_in: str
+) -> Plot:
+    """Loss on `y` against loss on `x`: a panel a unit, a line a level.
+
+    Args:
+        counted_in: "run", or "line" where the table does not tell runs apart.
+    """
+    lines = panels[0][1]
+    points = pd.concat([line.points for line in lines])
+    bands = [line.curve.meaning for line in lines if line.is_base and line.curve is not None]
+    caption = (
+        f"Each point is a checkpoint: its loss on {y} against its loss on {x}; n = {len(points)} checkpoints "
+        f"of {counted(points['run_id'].nunique(), counted_in)}. Curves are the fitted lines. "
+        + (f"The band about the base line is its interval ({bands[0]}). " if bands else "")
+        + "A run on the base line trades one loss for the other as the base does, however far it got."
+    )
+    return Plot(
+        name="line",
+        title=f"The line: {y} against {x}",
+        caption=caption,
+        panels=tuple(
+            Panel(
+                unit.label if unit.key else "",
+                f"{y} loss against {x} loss in {unit.label}",
+                _line_drawer(unit, lines, x, y),
+            )
+            for unit, lines in panels
+        ),
+        key=tuple(key),
+        columns=2,
+        width=WIDE[0],
+        height=WIDE[1],
+    )
+
+
+def _line_drawer(unit: Unit, lines: Sequence[Line], x: str, y: str):
+    framed, outside = split_by_support(lines)
+
+    def draw(axes: Axes) -> Titles:
+        titles = {}
+        for line in sorted(framed, key=lambda line: line.is_base):  # the base line lies on top
+            if line.curve is not None:
+                _draw_curve(axes, line)
+            gid = f"points-{framed.index(line)}"
+            titles |= scatter(axes, gid, line.points, line.style, hover(line.points, unit, x, y))
+        label_axes(axes, unit.axis(x), unit.axis(y))
+        freeze(axes)
+        note_outside(axes, outside)
+        named = [line for line in framed if line.named_in_panel]
+        place_names(
+            axes,
+            [LineName(line.name, line.style.colour, *line.points[["x", "y"]].to_numpy().T) for line in named],
+        )
+        return titles
+
+    return draw
+
+
+def _draw_curve(axes: Axes, line: Line) -> None:
+    curve, style = line.curve, line.style
+    if line.is_base:
+        axes.fill_between(curve.x, curve.low, curve.high, color=style.colour, alpha=0.15, linewidth=0)
+    axes.plot(curve.x, curve.y, color=style.colour, linestyle=style.dashes, linewidth=1.8 if line.is_base else 1.0)
+
+
+def key_of(runs: Mapping[str, Run], judged: Sequence[Judged]) -> list[KeyEntry]:
+    """One entry a level, in the order of the runs, with the gap where one was measured."""
+    gaps = {(item.factor, item.level): item.remark for item in judged}
+    entries = {}
+    for run in runs.values():
+        level = run.factor, run.level
+        entries.setdefault(level, KeyEntry(run.style, factor_name(run.factor), run.name, gaps.get(level, "")))
+    return list(entries.values())

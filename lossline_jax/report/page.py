@@ -1,0 +1,178 @@
+"""The report: one HTML file that needs nothing else, and its figures as files."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import jinja2
+import pandas as pd
+from etils import epath
+from markupsafe import Markup
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.study_fits import StudyFits
+from lossline_jax.report.fits import compute_table, conventions, lines_table
+from lossline_jax.report.line_figure import key_of, line_plot
+from lossline_jax.report.lines import read_lines
+from lossline_jax.report.plots import KeyEntry, Plot, panel_svgs, swatch, whole_figure
+from lossline_jax.report.points import as_long, units_of
+from lossline_jax.report.run_figures import own_plot, training_plot
+from lossline_jax.report.runs import describe_runs
+from lossline_jax.report.sections import configurations, downloads, facts, versions
+from lossline_jax.report.style import css_variables
+from lossline_jax.report.svg import write_figure
+from lossline_jax.report.tables import corpora_table, losses_table, runs_table
+from lossline_jax.report.verdicts import Judged, finding, judge, verdicts_table
+from lossline_jax.rundir import make_folder, write_atomic
+
+
+def write_report(
+    frame: pd.DataFrame,
+    fits: StudyFits,
+    study: Mapping[str, Any] | None,
+    steps: Mapping[str, Sequence[Mapping]],
+    report_folder: epath.Path,
+    title: str,
+    x: str,
+    y: str,
+    *,
+    corpora: Mapping[str, Mapping] | None = None,
+) -> epath.Path:
+    """Write `report.html` and `figures/*.png, *.pdf, *.svg` into `report_folder`.
+
+    Equal arguments and library versions give equal bytes: the page carries no date.
+
+    Args:
+        frame: the losses table that `fits` was made on, long or wide.
+        study: content of study.json; None: a table without a study.
+        steps: rows of steps.jsonl by run id; runs without rows may be missing.
+        title: name of the study.
+        x, y: the axes of Figure 1, those of `fits`.
+        corpora: manifest of each corpus by name.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        LosslineError: `x` or `y` is not what was fitted, or a file cannot be written.
+    """
+    if (x, y) != (fits.x, fits.y):
+        raise LosslineError(
+            f"report of {y!r} against {x!r}: the fits are of {fits.y!r} against {fits.x!r}; run `lossline fit` again"
+        )
+    content = _content(frame, fits, study or {}, steps, make_folder(report_folder / "figures"))
+    path = report_folder / "report.html"
+    write_atomic(path, template().render(content, title=title, corpora=corpora_table(corpora or {})))
+    return path
+
+
+def _content(
+    frame: pd.DataFrame, fits: StudyFits, study: Mapping[str, Any], steps, figures_folder: epath.Path
+) -> dict[str, Any]:
+    """What the template shows. The figures are written on the way."""
+    long = as_long(frame, fits)
+    runs = describe_runs(long, fits, study)
+    names = {(run.factor, run.level): run.name for run in runs.values()}
+    judged = judge(fits.comparisons, names)
+    plots = _plots(long, fits, runs, judged, steps)
+    return {
+        "question": study.get("question") or f"What moves the line of {fits.y} against {fits.x}?",
+        "finding": finding(judged, fits.x, fits.y, _missing_base(fits)),
+        "facts": facts(long, runs, _counted_in(fits)),
+        "verdicts": verdicts_table(judged, {(run.factor, run.level): run.style for run in runs.values()}),
+        "line": drawn(plots.line, figures_folder),
+        "own": [drawn(plot, figures_folder, unit) for unit, plot in plots.own],
+        "training": drawn(plots.training, figures_folder) if plots.training else None,
+        "lines": lines_table(fits, names),
+        "compute": compute_table(fits),
+        "failures": fits.failures,
+        "conventions": conventions(fits),
+        "runs": runs_table(long, runs, steps),
+        "losses": losses_table(long, runs, units_of(fits)),
+        "configs": configurations(runs),
+        "downloads": downloads(frame, fits),
+        "versions": versions(),
+        "x": fits.x,
+        "losses_note": _losses_note(fits),
+        "light": Markup(css_variables(dark=False)),
+        "dark": Markup(css_variables(dark=True)),
+        "css": Markup(_package_text("page.css")),
+    }
+
+
+@dataclass(frozen=True)
+class _Plots:
+    line: Plot
+    own: tuple[tuple[str, Plot], ...]  # unit as it is written, plot
+    training: Plot | None
+
+
+def _plots(long: pd.DataFrame, fits: StudyFits, runs, judged: Sequence[Judged], steps) -> _Plots:
+    units = units_of(fits)
+    key = key_of(runs, judged)
+    plain = key_of(runs, ())
+    lines = [(unit, read_lines(fits, long, runs, unit)) for unit in units]
+    same_token = "tokenizer" not in long or long["tokenizer"].nunique() == 1
+    first = units if same_token else units[::-1]  # where tokens differ, bits/byte is the unit that compares
+    own = [(unit.label, own_plot(long, runs, unit, plain)) for unit in first]
+    return _Plots(
+        line=line_plot(lines, key, fits.x, fits.y, _counted_in(fits)),
+        own=tuple((unit, plot) for unit, plot in own if plot is not None),
+        training=training_plot(long, steps, runs, fits.x, units[-1], plain),
+    )
+
+
+def drawn(plot: Plot, figures_folder: epath.Path, unit: str = "") -> dict[str, Any]:
+    """Write the files of `plot` and give the template what it shows of it."""
+    write_figure(whole_figure(plot), figures_folder, plot.name)
+    return {
+        "name": plot.name,
+        "title": plot.title,
+        "caption": plot.caption,
+        "columns": plot.columns,
+        "unit": unit,
+        "drawings": [Markup(svg) for svg in panel_svgs(plot)],
+        "key": [_key_item(entry) for entry in plot.key],
+    }
+
+
+def _key_item(entry: KeyEntry) -> dict[str, Any]:
+    return {
+        "swatch": swatch(entry.style),
+        "prefix": "" if entry.factor == "base" else entry.factor,
+        "name": entry.level,
+        "remark": entry.remark,
+    }
+
+
+def _counted_in(fits: StudyFits) -> str:
+    return "run" if any(line.run_ids for line in fits.lines) else "line"
+
+
+def _losses_note(fits: StudyFits) -> str:
+    labels = [unit.label for unit in units_of(fits)]
+    below = "" if len(labels) == 1 else f", below it {labels[1]} and a task’s accuracy"
+    return f"Each cell is the loss in {labels[0]}{below}."
+
+
+def _missing_base(fits: StudyFits) -> str:
+    """Why nothing is compared; empty where something is."""
+    if fits.comparisons or len(fits.lines) < 2:
+        return ""
+    if fits.base_label is None:
+        return "no base was named for the other lines to be compared with"
+    reasons = [failure for failure in fits.failures if failure.startswith((fits.base_label, "nothing"))]
+    return "; ".join(reasons) or "the base has no line"
+
+
+@functools.cache
+def template() -> jinja2.Template:
+    """The page's template: everything put into it is escaped unless it is Markup."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return environment.from_string(_package_text("page.html.jinja"))
+
+
+def _package_text(name: str) -> str:
+    return resources.files("lossline_jax.report").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,132 @@
+"""The house style: one colour and one marker a factor, told apart by colour-blind eyes and in print.
+
+Figures are drawn in the light colours. The page swaps each of them for a CSS variable (`svg.py`), so the same
+drawing serves light and dark; `css_variables` writes both sets.
+"""
+
+from dataclasses import dataclass
+
+INK, MUTED, GRID, PAPER = "#1c2024", "#646c76", "#e3e6ea", "#ffffff"
+FURNITURE = {  # name: light, dark
+    "ink": (INK, "#e8eaed"),
+    "muted": (MUTED, "#9aa3ad"),
+    "grid": (GRID, "#31363d"),
+    "paper": (PAPER, "#15181c"),
+}
+# After Okabe & Ito (2008), the light ones deepened for white paper, the dark ones lifted for black.
+FACTOR_COLOURS = {
+    "base": (INK, "#e8eaed"),
+    "data": ("#d55e00", "#ff8a3c"),
+    "tokenizer": ("#0072b2", "#4cabe6"),
+    "architecture": ("#00926a", "#2fc79b"),
+    "size": ("#b8508f", "#e58cc0"),
+    "context_length": ("#2f9ad8", "#86cbf5"),
+    "optimiser": ("#c98a00", "#f0b93a"),
+    "seed": ("#7d858f", "#a7afb8"),
+    "other": ("#6a5acd", "#a79bf2"),
+}
+FACTOR_MARKERS = {
+    "base": "o",
+    "data": "s",
+    "tokenizer": "^",
+    "architecture": "D",
+    "size": "v",
+    "context_length": "P",
+    "optimiser": "X",
+    "seed": "h",
+    "other": "p",
+}
+FACTOR_ORDER = tuple(FACTOR_COLOURS)
+FACTOR_NAMES = {"context_length": "context", "other": "several factors"}
+# Levels of one factor share its colour and marker: line and filling tell them apart.
+LEVEL_DASHES = ("solid", (0, (5, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)))
+
+RC = {
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same figure on every machine
+    "font.size": 8.5,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.labelsize": 8.5,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.facecolor": PAPER,
+    "figure.facecolor": PAPER,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "xtick.major.width": 0.7,
+    "xtick.minor.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.solid_capstyle": "round",
+    "lines.dash_capstyle": "butt",
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",  # text stays text: selectable, and set in the fonts of the page
+    "svg.hashsalt": "lossline",
+    "savefig.dpi": 170,
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one line is drawn: colour and marker say the factor, dashes and filling the level."""
+
+    factor: str
+    level_index: int = 0
+
+    @property
+    def colour_name(self) -> str:
+        return self.factor if self.factor in FACTOR_COLOURS else "other"
+
+    @property
+    def colour(self) -> str:
+        return FACTOR_COLOURS[self.colour_name][0]
+
+    @property
+    def marker(self) -> str:
+        return FACTOR_MARKERS[self.colour_name]
+
+    @property
+    def dashes(self):
+        return LEVEL_DASHES[self.level_index % len(LEVEL_DASHES)]
+
+    @property
+    def filling(self) -> str:
+        return self.colour if self.level_index % 2 == 0 else PAPER
+
+
+def factor_name(factor: str) -> str:
+    """The factor as a reader calls it."""
+    return FACTOR_NAMES.get(factor, factor.replace("_", " "))
+
+
+def factor_rank(factor: str) -> int:
+    """The place of a factor in keys and tables: that of the house, strangers last."""
+    return FACTOR_ORDER.index(factor) if factor in FACTOR_ORDER else len(FACTOR_ORDER)
+
+
+def light_colours() -> dict[str, str]:
+    """Light colour -> CSS variable. Base and ink share a colour, and the variable too."""
+    table = {light: f"var(--c-{name})" for name, (light, _) in FACTOR_COLOURS.items()}
+    return table | {light: f"var(--{name})" for name, (light, _) in FURNITURE.items()}
+
+
+def css_variables(dark: bool) -> str:
+    """The colours as CSS declarations."""
+    k = 1 if dark else 0
+    names = [(f"--{name}", pair[k]) for name, pair in FURNITURE.items()]
+    names += [(f"--c-{name}", pair[k]) for name, pair in FACTOR_COLOURS.items()]
+    return " ".join(f"{name}: {colour};" for name, colour in names)

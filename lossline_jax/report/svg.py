@@ -1,0 +1,95 @@
+"""Figures to files, and to SVG that lives inside the page: themed by CSS, with a title on every point."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from xml.etree import ElementTree
+
+import matplotlib
+from etils import epath
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from lossline_jax.report.style import RC, light_colours
+from lossline_jax.rundir import write_atomic
+
+FORMATS = ("png", "pdf", "svg")
+# What matplotlib would write about the day and its version is left out: equal input, equal bytes.
+METADATA = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "svg": {"Date": None, "Creator": None},
+}
+HASH_COLOUR = re.compile(r"#[0-9a-f]{6}\b")
+LOCAL_REFERENCE = re.compile(r"url\(#([^)]+)\)")
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of `width` x `height` inches that no global state knows of."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def render(figure: Figure, file_format: str) -> bytes:
+    """The bytes of `figure` as "png", "pdf" or "svg"."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(RC):
+        figure.savefig(buffer, format=file_format, metadata=METADATA[file_format])
+    return buffer.getvalue()
+
+
+def write_figure(figure: Figure, folder: epath.Path, name: str) -> None:
+    """Write `name`.png, .pdf and .svg into `folder`."""
+    for file_format in FORMATS:
+        write_atomic(folder / f"{name}.{file_format}", render(figure, file_format))
+
+
+def inline_svg(figure: Figure, prefix: str, titles: Mapping[str, Sequence[str]], label: str) -> str:
+    """`figure` as an `<svg>` element for the page.
+
+    Args:
+        figure: artists that carry titles have a gid.
+        prefix: unique in the page; put before every id, since all drawings share one document.
+        titles: gid of a marker-only Line2D -> one title a point, in the order drawn.
+        label: what the drawing shows, for those who do not see it.
+    """
+    root = ElementTree.fromstring(render(figure, "svg"))
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        _localise(element, prefix)
+    for metadata in root.findall("metadata"):
+        root.remove(metadata)
+    for gid, texts in titles.items():
+        _add_titles(root, f"{prefix}-{gid}", texts)
+    root.attrib.pop("width", None)  # the page decides; the viewBox keeps the shape
+    root.attrib.pop("height", None)
+    root.attrib |= {"role": "img", "aria-label": label, "class": "plot"}
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _localise(element: ElementTree.Element, prefix: str) -> None:
+    """Prefix ids and references to them; replace colours by variables; drop namespaces and fonts."""
+    colours = light_colours()
+    for name in list(element.attrib):
+        value = element.attrib.pop(name)
+        plain = name.rpartition("}")[2]
+        if plain == "id":
+            value = f"{prefix}-{value}"
+        elif plain == "href":
+            value = f"#{prefix}-{value.removeprefix('#')}"
+        elif plain in ("style", "clip-path"):
+            value = LOCAL_REFERENCE.sub(rf"url(#{prefix}-\1)", value)
+            value = HASH_COLOUR.sub(lambda match: colours.get(match[0], match[0]), value)
+            value = re.sub(r"font-family: [^;]*;? ?", "", value)
+            value = re.sub(r"font: ([\d.]+px)[^;]*", r"font-size: \1", value)
+        element.attrib[plain] = value
+
+
+def _add_titles(root: ElementTree.Element, gid: str, texts: Sequence[str]) -> None:
+    group = next(element for element in root.iter() if element.get("id") == gid)
+    marks = list(group.iter("use"))
+    if len(marks) != len(texts):
+        raise ValueError(f"{gid}: {len(marks)} marks drawn for {len(texts)} titles")
+    for mark, text in zip(marks, texts, strict=True):
+        ElementTree.SubElement(mark, "title").text = text
