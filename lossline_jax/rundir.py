@@ -121,6 +121,16 @@ class StudyDir:
         return self.report / "report.html"
 
 
+def is_remote(path: epath.Path) -> bool:
+    """Whether the path is in an object store (`gs://...`) and not on a disk of this machine."""
+    return "://" in str(path)
+
+
+def absolute(path: epath.Path) -> epath.Path:
+    """The path without reference to the working folder, for libraries that ask for it."""
+    return path if is_remote(path) else path.resolve()
+
+
 def make_folder(path: epath.Path) -> epath.Path:
     """Create `path` and its parents.
 
@@ -184,7 +194,7 @@ def sole_writer(run: RunDir) -> Iterator[None]:
     Raises:
         LosslineError: another process is working on this run.
     """
-    if "://" in str(run.root):
+    if is_remote(run.root):
         yield
         return
     make_folder(run.root)

@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from lossline_jax.config import fingerprint
 from lossline_jax.data.config import (
@@ -20,6 +21,9 @@ from lossline_jax.models.config import ModelConfig
 from lossline_jax.train.config import ExecutionConfig, OptimConfig, ScheduleConfig
 
 
+FIRST_LOG_CHECKPOINT = 1 / 30  # of the run's tokens
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """One training run. Everything here changes its losses, so everything here is its identity."""
@@ -33,7 +37,8 @@ class RunConfig:
     optim: OptimConfig = OptimConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     seed: int = 0
-    num_checkpoints: int = 10  # evenly spaced in tokens; the last one is the last step
+    num_checkpoints: int = 10  # the last one is the last step
+    checkpoint_spacing: Literal["linear", "log"] = "linear"  # in tokens; log: from a thirtieth of them on
 
     @property
     def tokens_per_step(self) -> int:
@@ -46,8 +51,12 @@ class RunConfig:
     @property
     def checkpoint_steps(self) -> tuple[int, ...]:
         """Steps after which a checkpoint is kept: the same token counts for every run of a study."""
-        every = self.tokens / self.num_checkpoints
-        steps = (round(every * (k + 1) / self.tokens_per_step) for k in range(self.num_checkpoints))
+        count = self.num_checkpoints
+        if self.checkpoint_spacing == "linear" or count == 1:
+            fractions = [(k + 1) / count for k in range(count)]
+        else:
+            fractions = [FIRST_LOG_CHECKPOINT ** (1 - k / (count - 1)) for k in range(count)]
+        steps = (round(fraction * self.tokens / self.tokens_per_step) for fraction in fractions)
         return tuple(sorted({min(max(step, 1), self.num_steps) for step in steps} | {self.num_steps}))
 
     @property

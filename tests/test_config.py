@@ -1,6 +1,7 @@
 """Configs: JSON round trip, strictness, identity."""
 
 import dataclasses
+import itertools
 
 import pytest
 
@@ -82,6 +83,13 @@ def test_checkpoints_come_at_the_same_tokens_whatever_the_step():
         assert difference <= long.tokens_per_step
     assert run().checkpoint_steps[-1] == run().num_steps
     assert run(tokens=64 * 8 * 3, num_checkpoints=10).checkpoint_steps == (1, 2, 3)
+
+
+def test_log_spaced_checkpoints_grow_by_one_ratio():
+    steps = run(tokens=64 * 8 * 3000, num_checkpoints=6, checkpoint_spacing="log").checkpoint_steps
+    assert (steps[0], steps[-1]) == (100, 3000)
+    ratios = [later / earlier for earlier, later in itertools.pairwise(steps)]
+    assert ratios == pytest.approx([30**0.2] * 5, rel=0.01)
 
 
 def test_factor_labels_tell_interventions_apart():

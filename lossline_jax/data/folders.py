@@ -8,7 +8,7 @@ from typing import Any
 from etils import epath
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.rundir import make_folder, read_json
+from lossline_jax.rundir import is_remote, make_folder, read_json
 
 MANIFEST = "manifest.json"
 
@@ -40,7 +40,7 @@ def staged_folder(folder: epath.Path) -> Iterator[epath.Path]:
     Raises:
         LosslineError: the disk refuses (full, read-only); nothing is left behind.
     """
-    if "://" in str(folder):
+    if is_remote(folder):
         yield folder
         return
     part = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.part"

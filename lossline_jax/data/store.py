@@ -15,7 +15,7 @@ from lossline_jax.data.prepare import PreparedCorpus
 from lossline_jax.data.shards import MappedTokens, RemoteTokens, ShardedTokens
 from lossline_jax.data.tokenizers import Tokenizer
 from lossline_jax.errors import LosslineError
-from lossline_jax.rundir import write_json
+from lossline_jax.rundir import is_remote, write_json
 
 SHARD_TOKENS = 1 << 28  # 512 MiB of uint16
 BATCH_CHARACTERS = 1 << 22  # encoded at once
@@ -45,7 +45,7 @@ class TokenStore:
         names = [shard["name"] for shard in manifest["shards"]]
         counts = [shard["tokens"] for shard in manifest["shards"]]
         dtype = np.dtype(manifest["dtype"])
-        if "://" in str(folder):
+        if is_remote(folder):
             return cls(folder, manifest, RemoteTokens(str(folder), names, counts, dtype))
         return cls(folder, manifest, MappedTokens([folder / name for name in names], counts, dtype))
 
