@@ -1,0 +1,86 @@
+"""The one interface of all models: init(key) -> params, then pure functions of params and tokens."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.models.check import check_config
+from lossline_jax.models.config import ModelConfig
+from lossline_jax.models.decoder import Decoder, declaration, unembedding
+from lossline_jax.models.parameters import Params, initialise
+from lossline_jax.ops.attention import AttentionImpl
+from lossline_jax.ops.nll import logits, token_nll
+
+# Logits held at once by `Model.nll`: 16 MB of float32, but never fewer than 64 positions a sequence.
+_MAX_LOGITS = 2**22
+_MIN_CHUNK_LENGTH = 64
+
+
+@dataclass(frozen=True)
+class Model:
+    """A language model as pure functions. Hashable, so it may be a static argument of `jax.jit`.
+
+    Params are nested dicts of float32 arrays with the layers stacked on axis 0 of everything under `blocks`.
+    """
+
+    config: ModelConfig
+    vocab_size: int
+    remat: bool = False  # recompute each layer in the backward pass
+    attention: AttentionImpl = "xla"
+
+    def init(self, key: jax.Array) -> Params:
+        """Start values; the same for the same key on any mesh. Works under jit, vmap and eval_shape."""
+        return initialise(key, self._declaration())
+
+    def axes(self) -> dict[str, Any]:
+        """The params tree with the logical axis names of each leaf, a tuple, in its place."""
+        return jax.tree.map(lambda leaf: leaf.axes, self._declaration())
+
+    def decayed(self) -> dict[str, Any]:
+        """The params tree with True at the leaves that weight decay applies to."""
+        return jax.tree.map(lambda leaf: leaf.decayed, self._declaration())
+
+    def hidden(self, params: Params, tokens_BT: jax.Array) -> jax.Array:
+        """Hidden states after the final norm, [B, T, D] in the compute dtype. Position t sees tokens 0..t."""
+        decoder = Decoder(self.config, self.vocab_size, self.attention, self.remat)
+        inner = {name: value for name, value in params.items() if name != "unembed"}
+        return decoder.apply({"params": inner}, tokens_BT)
+
+    def logits(self, params: Params, tokens_BT: jax.Array) -> jax.Array:
+        """[B, T, V] float32: for small inputs; training and evaluation use `nll`."""
+        return logits(self.hidden(params, tokens_BT), unembedding(params))
+
+    def nll(self, params: Params, tokens_BT: jax.Array, targets_BT: jax.Array) -> jax.Array:
+        """Negative log-likelihood of the targets, [B, T] float32, nats.
+
+        The logits are made by chunks of positions once they are more than `_MAX_LOGITS` numbers.
+        """
+        batch, length = tokens_BT.shape
+        fitting = _MAX_LOGITS // (batch * self.vocab_size)
+        chunk_length = None if fitting >= length else max(fitting, _MIN_CHUNK_LENGTH)
+        return token_nll(self.hidden(params, tokens_BT), unembedding(params), targets_BT, chunk_length)
+
+    def _declaration(self):
+        return declaration(self.config, self.vocab_size)
+
+
+def build_model(
+    config: ModelConfig, vocab_size: int, *, remat: bool = False, attention: AttentionImpl = "xla"
+) -> Model:
+    """A checked model.
+
+    Args:
+        config: one of the classes in `models.config`.
+        vocab_size: of the run's tokenizer.
+        remat: recompute each layer in the backward pass.
+        attention: implementation of attention; `cudnn` on NVIDIA GPUs with bfloat16.
+
+    Raises:
+        LosslineError: a field of the config is impossible; the message names it.
+    """
+    check_config(config)
+    if vocab_size <= 0:
+        raise LosslineError(f"vocab_size: {vocab_size} is not a number of tokens; give 1 or more")
+    return Model(config, vocab_size, remat, attention)

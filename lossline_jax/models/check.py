@@ -1,0 +1,40 @@
+"""Refuse impossible model configs in one line, without jax."""
+
+import dataclasses
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.models.config import LlamaConfig, Mamba2Config, ModelConfig
+
+
+def check_config(config: ModelConfig) -> None:
+    """Raise LosslineError, naming the field, where no model can be built from `config`."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if number and not value > 0:
+            raise LosslineError(f"model.{field.name}: {value} must be greater than 0")
+    if isinstance(config, LlamaConfig):
+        _check_llama(config)
+    else:
+        if config.dt_min > config.dt_max:
+            raise LosslineError(f"model.dt_min: {config.dt_min} is above model.dt_max={config.dt_max}")
+        if isinstance(config, Mamba2Config):
+            _divides("num_heads", config.num_heads, "the inner width", config.inner)
+            _divides("num_groups", config.num_groups, "model.num_heads", config.num_heads)
+
+
+def _check_llama(config: LlamaConfig) -> None:
+    _divides("num_heads", config.num_heads, "model.d_model", config.d_model)
+    _divides("num_kv_heads", config.kv_heads, "model.num_heads", config.num_heads)
+    if config.head_dim % 2:
+        raise LosslineError(
+            f"model.num_heads: {config.num_heads} heads of width {config.head_dim} have an odd width, "
+            "which rotary positions cannot pair; choose heads of an even width"
+        )
+
+
+def _divides(field: str, value: int, what: str, whole: int) -> None:
+    if whole % value:
+        fitting = [n for n in range(1, whole + 1) if whole % n == 0]
+        near = min(fitting, key=lambda n: abs(n - value))
+        raise LosslineError(f"model.{field}: {value} does not divide {what} {whole}; {near} would")

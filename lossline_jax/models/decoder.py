@@ -1,0 +1,88 @@
+"""What all language models here share: embedding, a scan over equal blocks, final norm, unembedding."""
+
+from typing import assert_never
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lossline_jax.models import llama, mamba, mamba2
+from lossline_jax.models.config import LlamaConfig, Mamba2Config, MambaConfig, ModelConfig
+from lossline_jax.models.parameters import (
+    Declaration,
+    Parameter,
+    Params,
+    constant,
+    declare,
+    normal,
+    stack_layers,
+)
+from lossline_jax.ops.attention import AttentionImpl
+from lossline_jax.ops.norms import rms_norm
+from lossline_jax.sharding import constrain
+
+
+def declaration(config: ModelConfig, vocab_size: int) -> Declaration:
+    """Every parameter of a model; `blocks` holds the layers, stacked on axis 0."""
+    match config:
+        case LlamaConfig():
+            block = llama.block_parameters(config)
+        case Mamba2Config():
+            block = mamba2.block_parameters(config)
+        case MambaConfig():
+            block = mamba.block_parameters(config)
+        case _:
+            assert_never(config)
+    whole = {**_outer(config, vocab_size), "blocks": stack_layers(block, config.num_layers)}
+    if not config.tied_embeddings:
+        d = config.d_model
+        whole["unembed"] = Parameter((d, vocab_size), ("embed", "vocab"), normal(d**-0.5))
+    return whole
+
+
+def unembedding(params: Params) -> jax.Array:
+    """The output matrix [D, V]: its own, or the transposed embedding."""
+    return params["unembed"] if "unembed" in params else params["embed"].T
+
+
+class Decoder(nn.Module):
+    """Tokens [B, T] to hidden states [B, T, D] after the final norm, in the compute dtype."""
+
+    config: ModelConfig
+    vocab_size: int
+    attention: AttentionImpl
+    remat: bool
+
+    @nn.compact
+    def __call__(self, tokens_BT: jax.Array) -> jax.Array:
+        config = self.config
+        p = declare(self, _outer(config, self.vocab_size), jnp.dtype(config.compute_dtype))
+        x_BTD = constrain(p["embed"][tokens_BT], "batch", "seq", "embed")
+        layer = nn.remat(_layer, prevent_cse=False) if self.remat else _layer
+        layers = nn.scan(layer, variable_axes={"params": 0}, split_rngs={"params": True}, length=config.num_layers)
+        x_BTD, _ = layers(self._block(), x_BTD, None)
+        return rms_norm(x_BTD, p["final_norm"], config.norm_eps)
+
+    def _block(self) -> nn.Module:
+        match self.config:
+            case LlamaConfig():
+                return llama.LlamaBlock(self.config, self.attention, name="blocks")
+            case Mamba2Config():
+                return mamba2.Mamba2Block(self.config, name="blocks")
+            case MambaConfig():
+                return mamba.MambaBlock(self.config, name="blocks")
+            case _:
+                assert_never(self.config)
+
+
+def _layer(block: nn.Module, x_BTD: jax.Array, _: None) -> tuple[jax.Array, None]:
+    return constrain(block(x_BTD), "batch", "seq", "embed"), None
+
+
+def _outer(config: ModelConfig, vocab_size: int) -> Declaration:
+    d = config.d_model
+    sigma = mamba.EMBEDDING_SIGMA if isinstance(config, MambaConfig) else d**-0.5
+    return {
+        "embed": Parameter((vocab_size, d), ("vocab", "embed"), normal(sigma)),
+        "final_norm": Parameter((d,), ("embed",), constant(1.0)),
+    }

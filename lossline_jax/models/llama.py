@@ -1,0 +1,52 @@
+"""The Llama block: pre-norm attention with rotary positions, then SwiGLU (Touvron et al. 2023), no bias."""
+
+import flax.linen as nn
+import jax
+
+from lossline_jax.models.config import LlamaConfig
+from lossline_jax.models.parameters import Declaration, Parameter, constant, declare, normal
+from lossline_jax.ops.attention import AttentionImpl, causal_attention
+from lossline_jax.ops.linear import linear
+from lossline_jax.ops.norms import rms_norm
+from lossline_jax.ops.rope import apply_rope, rope_tables
+
+
+def block_parameters(config: LlamaConfig) -> Declaration:
+    """One block. `kv` holds keys then values, `gate_up` the gate then the up projection."""
+    d, f = config.d_model, config.mlp_width
+    n, k, h = config.num_heads, config.kv_heads, config.head_dim
+    sigma = d**-0.5
+    return {
+        "attention_norm": Parameter((d,), ("embed",), constant(1.0)),
+        "q": Parameter((d, n, h), ("embed", "heads", "head_dim"), normal(sigma)),
+        "kv": Parameter((d, 2, k, h), ("embed", None, "kv_heads", "head_dim"), normal(sigma)),
+        "attention_out": Parameter((n, h, d), ("heads", "head_dim", "embed"), normal(sigma)),
+        "mlp_norm": Parameter((d,), ("embed",), constant(1.0)),
+        "gate_up": Parameter((d, 2, f), ("embed", None, "mlp"), normal(sigma)),
+        "down": Parameter((f, d), ("mlp", "embed"), normal(f**-0.5)),
+    }
+
+
+class LlamaBlock(nn.Module):
+    config: LlamaConfig
+    attention: AttentionImpl
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        p = declare(self, block_parameters(self.config), x_BTD.dtype)
+        eps = self.config.norm_eps
+        x_BTD = x_BTD + self._attend(p, rms_norm(x_BTD, p["attention_norm"], eps))
+        return x_BTD + _swiglu(p, rms_norm(x_BTD, p["mlp_norm"], eps))
+
+    def _attend(self, p: dict[str, jax.Array], x_BTD: jax.Array) -> jax.Array:
+        tables = rope_tables(x_BTD.shape[1], self.config.head_dim, self.config.rope_theta)
+        q_BTNH = apply_rope(linear(x_BTD, p["q"]), *tables)
+        kv_BT2KH = linear(x_BTD, p["kv"])
+        k_BTKH = apply_rope(kv_BT2KH[:, :, 0], *tables)
+        out_BTNH = causal_attention(q_BTNH, k_BTKH, kv_BT2KH[:, :, 1], self.attention)
+        return linear(out_BTNH, p["attention_out"], num_contracted=2)
+
+
+def _swiglu(p: dict[str, jax.Array], x_BTD: jax.Array) -> jax.Array:
+    gate_up_BT2F = linear(x_BTD, p["gate_up"])
+    return linear(jax.nn.silu(gate_up_BT2F[:, :, 0]) * gate_up_BT2F[:, :, 1], p["down"])

@@ -1,0 +1,93 @@
+"""The Mamba-2 block (Dao & Gu 2024) as "LLMs on the Line" trained it: SSD with a scalar decay a head, no MLP.
+
+The study's models (their trainer is Meta Lingua) have neither convolution bias nor step bias; the parameter
+counts of its table fix that. Both are options for weights from elsewhere.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lossline_jax.models.config import Mamba2Config
+from lossline_jax.models.parameters import (
+    Declaration,
+    Parameter,
+    constant,
+    declare,
+    log_uniform_step_bias,
+    normal,
+    uniform,
+)
+from lossline_jax.ops.conv import causal_depthwise_conv
+from lossline_jax.ops.linear import linear
+from lossline_jax.ops.norms import rms_norm
+from lossline_jax.ops.ssd import ssd
+
+_MAX_DECAY_RATE = 16.0  # -a is uniform in [1, 16] at the start
+
+
+def block_parameters(config: Mamba2Config) -> Declaration:
+    """One block. The projection to z, x, B, C, dt is kept in three parts: each splits over devices."""
+    d, e, n, w = config.d_model, config.inner, config.num_heads, config.conv_width
+    g, s = config.num_groups, config.d_state
+    declaration = {
+        "norm": Parameter((d,), ("embed",), constant(1.0)),
+        "in_zx": Parameter((d, 2, e), ("embed", None, "inner"), normal(d**-0.5)),
+        "in_bc": Parameter((d, 2, g, s), ("embed", None, None, "state"), normal(d**-0.5)),
+        "in_dt": Parameter((d, n), ("embed", "heads"), normal(d**-0.5)),
+        "conv_x": Parameter((w, e), (None, "inner"), normal(w**-0.5)),
+        "conv_bc": Parameter((w, 2, g, s), (None, None, None, "state"), normal(w**-0.5)),
+        "a_log": Parameter((n,), ("heads",), _log_decay_rate, decayed=False),
+        "d_skip": Parameter((n,), ("heads",), constant(1.0), decayed=False),
+        "gated_norm": Parameter((e,), ("inner",), constant(1.0)),
+        "out": Parameter((e, d), ("inner", "embed"), normal(e**-0.5)),
+    }
+    if config.conv_bias:
+        declaration["conv_x_bias"] = Parameter((e,), ("inner",), constant(0.0))
+        declaration["conv_bc_bias"] = Parameter((2, g, s), (None, None, "state"), constant(0.0))
+    if config.dt_bias:
+        start = log_uniform_step_bias(config.dt_min, config.dt_max)
+        declaration["dt_bias"] = Parameter((n,), ("heads",), start, decayed=False)
+    return declaration
+
+
+class Mamba2Block(nn.Module):
+    config: Mamba2Config
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        config = self.config
+        p = declare(self, block_parameters(config), x_BTD.dtype)
+        z_BTE, y_BTE = self._scan(p, rms_norm(x_BTD, p["norm"], config.norm_eps))
+        gated = rms_norm(y_BTE * jax.nn.silu(z_BTE), p["gated_norm"], config.norm_eps)
+        return x_BTD + linear(gated, p["out"])
+
+    def _scan(self, p: dict[str, jax.Array], u_BTD: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Gate and scan output of the normed input."""
+        batch, length, _ = u_BTD.shape
+        zx_BT2E = linear(u_BTD, p["in_zx"])
+        bc_BTX = linear(u_BTD, p["in_bc"]).reshape(batch, length, -1)
+        x_BTE = jax.nn.silu(causal_depthwise_conv(zx_BT2E[:, :, 1], p["conv_x"], p.get("conv_x_bias")))
+        bc_bias = p["conv_bc_bias"].reshape(-1) if self.config.conv_bias else None
+        bc_kernel = p["conv_bc"].reshape(self.config.conv_width, -1)
+        bc_BTX = jax.nn.silu(causal_depthwise_conv(bc_BTX, bc_kernel, bc_bias))
+        bc = bc_BTX.reshape(batch, length, 2, self.config.num_groups, self.config.d_state)
+
+        dt_BTN = linear(u_BTD, p["in_dt"]).astype(jnp.float32)
+        if self.config.dt_bias:
+            dt_BTN = dt_BTN + p["dt_bias"][None, None, :]
+        x_BTNH = x_BTE.reshape(batch, length, self.config.num_heads, self.config.head_dim)
+        y_BTNH = ssd(
+            x_BTNH,
+            jax.nn.softplus(dt_BTN),
+            -jnp.exp(p["a_log"]),
+            bc[:, :, 0],
+            bc[:, :, 1],
+            self.config.chunk_size,
+        )
+        y_BTNH = y_BTNH + x_BTNH * p["d_skip"].astype(x_BTNH.dtype)[None, None, :, None]
+        return zx_BT2E[:, :, 0], y_BTNH.reshape(x_BTE.shape)
+
+
+def _log_decay_rate(draw: jax.Array) -> jax.Array:
+    return jnp.log(uniform(1.0, _MAX_DECAY_RATE)(draw))

@@ -1,0 +1,179 @@
+"""The device mesh, and how logical axes of parameters and activations lie on it.
+
+One mesh, axes ("data", "model"), Auto: the compiler places what is not said here. Everything is said by
+logical axis names (`shared/design.md`, "Names"), never by mesh axes, so a model file knows no mesh.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.train.config import ExecutionConfig
+
+MAX_DEFAULT_CPU_DEVICES = 8
+
+# Activations: rows over `data`, wide inner dimensions over `model` (tensor parallelism).
+ACTIVATION_RULES: Mapping[str, str | None] = {
+    "batch": "data",
+    "seq": None,
+    "embed": None,
+    "vocab": "model",
+    "heads": "model",
+    "kv_heads": "model",
+    "head_dim": None,
+    "mlp": "model",
+    "inner": "model",
+    "state": None,
+    "layers": None,
+}
+# Parameters and optimiser moments: the same, and with FSDP (ZeRO-3) the width lies over `data`.
+PARAMETER_RULES: Mapping[str, str | None] = {k: v for k, v in ACTIVATION_RULES.items() if k != "batch"}
+FSDP_RULES: Mapping[str, str | None] = {**PARAMETER_RULES, "embed": "data"}
+
+
+def configure_devices(execution: ExecutionConfig) -> None:
+    """Set the number of CPU devices; call it before jax is used for the first time.
+
+    One device a core (at most 8) with data parallelism beats one device with many threads, and it is the
+    code path of a pod. Nothing changes when a backend runs already, when the environment has set the number
+    (`JAX_NUM_CPU_DEVICES`, `XLA_FLAGS`) and the config does not, or on accelerators, which it does not touch.
+    """
+    chosen = execution.cpu_devices
+    set_by_environment = jax.config.jax_num_cpu_devices > 0 or "xla_force_host_platform_device_count" in os.environ.get(
+        "XLA_FLAGS", ""
+    )
+    if chosen is None and set_by_environment:
+        return
+    if chosen is not None and chosen < 1:
+        raise LosslineError(f"execution.cpu_devices: {chosen} is not a number of devices; give 1 or more")
+    count = chosen or min(len(os.sched_getaffinity(0)), MAX_DEFAULT_CPU_DEVICES)
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError:  # jax refuses the change once a backend has started
+        return
+
+
+def make_mesh(execution: ExecutionConfig) -> Mesh:
+    """The mesh of all devices, or of the first `data_parallel * model_parallel` of a single process.
+
+    Raises:
+        LosslineError: the sizes do not fit the devices there are.
+    """
+    devices = jax.devices()
+    model = execution.model_parallel
+    data = execution.data_parallel if execution.data_parallel is not None else len(devices) // max(model, 1)
+    if model < 1 or data < 1 or data * model > len(devices):
+        raise LosslineError(
+            f"execution: a mesh of data_parallel={execution.data_parallel} by model_parallel={model} does "
+            f"not fit the {len(devices)} {devices[0].platform} device(s) here; lower one of the two"
+        )
+    if data * model < len(devices) and jax.process_count() > 1:
+        raise LosslineError(
+            f"execution: data_parallel={data} by model_parallel={model} leaves some of the {len(devices)} "
+            "devices idle, which several processes cannot; make the product equal to their number"
+        )
+    axis_types = (AxisType.Auto, AxisType.Auto)
+    return jax.make_mesh((data, model), ("data", "model"), axis_types=axis_types, devices=devices[: data * model])
+
+
+def uses_fsdp(mesh: Mesh, fsdp: bool | None) -> bool:
+    """What `ExecutionConfig.fsdp` means on this mesh.
+
+    None: parameters are sharded over `data` on accelerators, and kept whole on CPU devices, which share one
+    memory, so sharding would cost collectives and save nothing.
+    """
+    return mesh.devices.flat[0].platform != "cpu" if fsdp is None else fsdp
+
+
+def shardings(axes: Any, mesh: Mesh, shapes: Any = None, *, fsdp: bool | None = None) -> Any:
+    """Shardings of parameters (or of anything laid out like them).
+
+    Args:
+        axes: tree whose leaves are tuples of logical axis names, one a dimension; None: not sharded.
+        mesh: with axes `data` and `model`.
+        shapes: optional tree of arrays or shapes like `axes`; given, divisibility is checked here.
+        fsdp: see `uses_fsdp`.
+
+    Returns:
+        The tree with a `NamedSharding` at each leaf.
+
+    Raises:
+        LosslineError: a mesh axis does not divide a dimension that lies on it. Never replicated instead.
+        ValueError: an unknown axis name, or two dimensions of one array on the same mesh axis.
+    """
+    rules = FSDP_RULES if uses_fsdp(mesh, fsdp) else PARAMETER_RULES
+
+    def leaf(path: Any, names: tuple[str | None, ...], shape: Any = None) -> NamedSharding:
+        where = jax.tree_util.keystr(path, simple=True, separator="/")
+        spec = _partition(names, rules, where)
+        if shape is not None:
+            _check_divisible(tuple(shape.shape), spec, mesh, f"{where} {names}")
+        return NamedSharding(mesh, spec)
+
+    trees = (axes,) if shapes is None else (axes, shapes)
+    return jax.tree_util.tree_map_with_path(leaf, *trees, is_leaf=lambda node: isinstance(node, tuple))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of a value that every device holds whole."""
+    return NamedSharding(mesh, P())
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Lay an activation on the mesh of `jax.set_mesh` by logical axes; without a mesh, `x` itself.
+
+    Inside `jax.shard_map`, mesh axes that are already mapped (manual) are left out: `x` is local there.
+
+    Raises:
+        ValueError: unknown or doubly used axis, or not one name a dimension.
+    """
+    if len(axes) != x.ndim:
+        raise ValueError(f"constrain: {len(axes)} axes {axes} for an array of shape {x.shape}")
+    spec = _partition(axes, ACTIVATION_RULES, "activation")
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return x
+    free = P(*(None if axis in mesh.manual_axes else axis for axis in spec))
+    return x if len(mesh.manual_axes) == len(mesh.axis_names) else jax.lax.with_sharding_constraint(x, free)
+
+
+def place_batch(batch: Any, mesh: Mesh) -> Any:
+    """Numpy rows of this process to global arrays whose axis 0 lies over `data`.
+
+    Args:
+        batch: pytree of numpy arrays, axis 0 the rows that this process holds.
+        mesh: with axis `data`.
+    """
+    sharding = NamedSharding(mesh, P("data"))
+    return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, np.asarray(rows)), batch)
+
+
+def _partition(names: tuple[str | None, ...], rules: Mapping[str, str | None], where: str) -> P:
+    """Strict: flax's own rules replicate silently on a misspelt or doubly used axis."""
+    unknown = [name for name in names if name is not None and name not in rules]
+    if unknown:
+        raise ValueError(f"{where}: unknown logical axis {unknown[0]!r} in {names}; known: {sorted(rules)}")
+    mesh_axes = [None if name is None else rules[name] for name in names]
+    used = [axis for axis in mesh_axes if axis is not None]
+    if len(used) != len(set(used)):
+        raise ValueError(f"{where}: {names} puts two dimensions on one mesh axis {mesh_axes}")
+    return P(*mesh_axes)
+
+
+def _check_divisible(shape: tuple[int, ...], spec: P, mesh: Mesh, where: str) -> None:
+    mends = {
+        "data": "set execution.fsdp=False or another execution.data_parallel",
+        "model": "choose an execution.model_parallel that divides it",
+    }
+    for size, axis in zip(shape, spec, strict=True):
+        if axis is not None and size % mesh.shape[axis]:
+            raise LosslineError(
+                f"parameter {where}: a dimension of {size} cannot be split over the {mesh.shape[axis]} "
+                f"devices of mesh axis {axis!r}; {mends[axis]}"
+            )

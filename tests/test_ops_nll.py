@@ -1,0 +1,79 @@
+"""Chunked NLL against optax's, in values and gradients, and its memory."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from lossline_jax.ops.nll import token_nll
+
+
+def inputs(batch=2, length=23, width=8, vocab=40, seed=0):
+    keys = jax.random.split(jax.random.key(seed), 3)
+    return (
+        jax.random.normal(keys[0], (batch, length, width)),
+        jax.random.normal(keys[1], (width, vocab)),
+        jax.random.randint(keys[2], (batch, length), 0, vocab),
+    )
+
+
+@pytest.mark.parametrize("chunk_length", [None, 1, 8, 23, 100])
+def test_equals_optax_in_values_and_gradients(chunk_length):
+    x_BTD, unembed_DV, targets_BT = inputs()
+
+    def plain(x, w):
+        return optax.softmax_cross_entropy_with_integer_labels(x @ w, targets_BT)
+
+    def ours(x, w):
+        return token_nll(x, w, targets_BT, chunk_length)
+
+    def run(nll):
+        def loss(*args):
+            return jnp.sum(nll(*args) * jnp.arange(23.0)[None, :])
+
+        def both(*args):
+            return (nll(*args), jax.grad(loss, argnums=(0, 1))(*args))
+
+        return jax.tree.leaves(jax.jit(both)(x_BTD, unembed_DV))
+
+    for mine, theirs in zip(run(ours), run(plain), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_bfloat16_states_give_float32_nll():
+    x_BTD, unembed_DV, targets_BT = inputs()
+    nll_BT = token_nll(x_BTD.astype(jnp.bfloat16), unembed_DV, targets_BT, 8)
+    assert nll_BT.dtype == jnp.float32
+    np.testing.assert_allclose(nll_BT, token_nll(x_BTD, unembed_DV, targets_BT), rtol=0.05, atol=0.1)
+
+
+def test_chunks_bound_the_memory_of_forward_and_backward():
+    x_BTD, unembed_DV, targets_BT = inputs(batch=2, length=512, vocab=2000)
+    logits_bytes = 2 * 512 * 2000 * 4
+
+    def temporaries(chunk_length):
+        def loss(x, w):
+            return token_nll(x, w, targets_BT, chunk_length).sum()
+
+        compiled = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(x_BTD, unembed_DV).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporaries(None) >= logits_bytes
+    assert temporaries(32) < 0.5 * logits_bytes
+
+
+@pytest.mark.parametrize("chunk_length", [None, 8])
+def test_a_vocabulary_over_devices_gives_the_same_without_gathering_logits(chunk_length):
+    x_BTD, unembed_DV, targets_BT = inputs(batch=4)
+    mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+    specs = (P("data"), P(None, "model"), P("data"))
+    placed = [
+        jax.device_put(z, NamedSharding(mesh, spec))
+        for z, spec in zip((x_BTD, unembed_DV, targets_BT), specs, strict=True)
+    ]
+    step = jax.jit(lambda x, w, t: token_nll(x, w, t, chunk_length))
+    np.testing.assert_allclose(step(*placed), token_nll(x_BTD, unembed_DV, targets_BT), rtol=1e-5, atol=1e-5)
+    assert "all-gather" not in step.lower(*placed).compile().as_text()
