@@ -20,7 +20,6 @@ from lossline_jax.evaluate.config import SuiteConfig
 from lossline_jax.models.config import ModelConfig
 from lossline_jax.train.config import ExecutionConfig, OptimConfig, ScheduleConfig
 
-
 FIRST_LOG_CHECKPOINT = 1 / 30  # of the run's tokens
 
 
