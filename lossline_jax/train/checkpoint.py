@@ -1,0 +1,235 @@
+"""Checkpoints on disk. The only file that knows orbax.
+
+    checkpoints/<step>/params/     orbax: model parameters by name
+    checkpoints/<step>/opt/        orbax: optimiser state
+    checkpoints/<step>/meta.json   position, fingerprints, and size and SHA-256 of every file above
+
+meta.json is written last and atomically: a folder without it is no checkpoint but what a killed process left.
+A checkpoint that does not match its meta.json is refused by name; nothing falls back to an older one.
+"""
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from etils import epath
+from jax.sharding import Mesh
+
+from lossline_jax.config import from_json, to_json
+from lossline_jax.errors import LosslineError, RunFailed
+from lossline_jax.rundir import RunDir, absolute, make_folder, read_json, write_json
+from lossline_jax.train.state import Model, Params, TrainState, abstract_params
+
+FORMAT = 1
+META_FILE = "meta.json"
+HASH_BLOCK = 1 << 24  # bytes
+
+
+@dataclass(frozen=True)
+class CheckpointMeta:
+    """Where a checkpoint stands and what it belongs to."""
+
+    step: int  # updates done
+    next_global_example: int  # index of the first sequence not trained on: step x batch size
+    data_fingerprint: str
+    run_fingerprint: str
+    seconds: dict = field(default_factory=dict)  # spent so far, by what on (clock.py)
+    format: int = FORMAT
+
+
+def checkpoint_steps(run_dir: RunDir) -> list[int]:
+    """Steps of the complete checkpoints, ascending."""
+    if not run_dir.checkpoints.exists():
+        return []
+    folders = [folder for folder in run_dir.checkpoints.iterdir() if folder.name.isdecimal()]
+    return sorted(int(folder.name) for folder in folders if (folder / META_FILE).exists())
+
+
+def load_params(run_dir: RunDir, step: int, model: Model, mesh: Mesh, *, fsdp: bool | None = None) -> Params:
+    """The parameters after `step` updates, without the optimiser state, placed on any mesh.
+
+    Raises:
+        RunFailed: there is no such checkpoint, or it is damaged.
+        LosslineError: its parameters are not those of `model`.
+    """
+    with Checkpointer(run_dir) as checkpointer:
+        return checkpointer.restore_params(step, abstract_params(model, mesh, fsdp))
+
+
+class Checkpointer:
+    """Writes and reads the checkpoints of one run; a context manager. One writer at a time (rundir).
+
+    Args:
+        run_dir: of the run.
+        keep: how many of the newest to keep; None: all.
+        cadence: steps whose checkpoints are kept; any other, made on SIGTERM, goes once a newer one is whole.
+            None: every step is.
+    """
+
+    def __init__(self, run_dir: RunDir, keep: int | None = None, cadence: Collection[int] | None = None):
+        if keep is not None and keep < 1:
+            raise LosslineError(f"execution.keep_checkpoints: {keep} keeps nothing to resume from; give 1 or more")
+        self._run_dir = run_dir
+        self._keep = keep
+        self._cadence = cadence
+        self._orbax = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+
+    def __enter__(self) -> "Checkpointer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._orbax.close()
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, ascending."""
+        return checkpoint_steps(self._run_dir)
+
+    def latest(self) -> int | None:
+        """The newest complete checkpoint."""
+        return max(self.steps(), default=None)
+
+    def folder(self, step: int) -> epath.Path:
+        return self._run_dir.checkpoints / f"{step:08d}"
+
+    def save(self, step: int, state: TrainState, meta: CheckpointMeta) -> None:
+        """Write a checkpoint and wait until it is whole; a step that has one already is left as it is.
+
+        Every process calls this; process 0 writes what is not an array.
+        """
+        if step in self.steps():
+            return
+        make_folder(self._run_dir.checkpoints)
+        folder = self.folder(step)
+        items = {"params": state.params, "opt": state.opt_state}
+        saves = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+        self._orbax.save(absolute(folder), ocp.args.Composite(**saves), force=True)
+        if jax.process_index() == 0:
+            write_json(folder / META_FILE, {"meta": to_json(meta), "files": _digests(folder)})
+            self._delete_superseded()
+
+    def restore(self, step: int, abstract: TrainState) -> TrainState:
+        """The state of a checkpoint, on the devices of `abstract`, whichever mesh wrote it.
+
+        Raises:
+            RunFailed: the checkpoint is damaged.
+            LosslineError: it does not hold what `abstract` describes.
+        """
+        self._verify(step, ("params", "opt"))
+        items = self._read(step, {"params": abstract.params, "opt": abstract.opt_state})
+        count = jax.device_put(jnp.asarray(step, jnp.int32), abstract.step.sharding)
+        return TrainState(count, items["params"], items["opt"])
+
+    def restore_params(self, step: int, abstract: Params) -> Params:
+        """The parameters of a checkpoint alone. Raises as `restore` does."""
+        self._verify(step, ("params",))
+        return self._read(step, {"params": abstract})["params"]
+
+    def read_meta(self, step: int) -> CheckpointMeta:
+        """The meta of a checkpoint.
+
+        Raises:
+            RunFailed: it is missing or damaged.
+        """
+        return self._manifest(step)[0]
+
+    def discard_incomplete(self) -> None:
+        """Delete what a killed process left half-written. Only for the writer of the run."""
+        if self._run_dir.checkpoints.exists():
+            for folder in self._run_dir.checkpoints.iterdir():
+                if folder.is_dir() and not (folder / META_FILE).exists():
+                    folder.rmtree()
+
+    def _delete_superseded(self) -> None:
+        steps = self.steps()
+        too_many = set(steps[: -self._keep]) if self._keep else set()
+        for step in steps[:-1]:
+            if step in too_many or (self._cadence is not None and step not in self._cadence):
+                (self.folder(step) / META_FILE).unlink()  # first: a kill in between leaves no half checkpoint
+                self.folder(step).rmtree()
+
+    def _manifest(self, step: int) -> tuple[CheckpointMeta, dict[str, Any]]:
+        """The meta, and the digests of the files."""
+        if step not in self.steps():
+            raise RunFailed(f"{self.folder(step)}: no complete checkpoint; this run has steps {self.steps()}")
+        try:
+            content = read_json(self.folder(step) / META_FILE)
+            meta, files = from_json(CheckpointMeta, content["meta"], META_FILE), content["files"]
+        except (LosslineError, KeyError, TypeError) as error:
+            raise self._damaged(step, f"{META_FILE} is not readable") from error
+        if meta.format != FORMAT or meta.step != step:
+            raise self._damaged(step, f"{META_FILE} says format {meta.format}, step {meta.step}")
+        return meta, files
+
+    def _verify(self, step: int, items: tuple[str, ...]) -> None:
+        """Compare the files of `items` with meta.json: zarr chunks carry no checksum of their own."""
+        folder = self.folder(step)
+        for name, digest in self._manifest(step)[1].items():
+            if "/" not in name or name.split("/")[0] in items:
+                if not (folder / name).exists():
+                    raise self._damaged(step, f"{name} is missing")
+                if _digest(folder / name) != digest:
+                    raise self._damaged(step, f"{name} has changed since it was written")
+
+    def _read(self, step: int, abstract: dict[str, Any]) -> Any:
+        restores = {name: ocp.args.StandardRestore(item) for name, item in abstract.items()}
+        try:  # orbax takes absolute paths only
+            return self._orbax.restore(absolute(self.folder(step)), ocp.args.Composite(**restores))
+        except (ValueError, KeyError) as error:  # the files are sound, so the tree must be another one
+            reason = str(error).strip().splitlines()[0]
+            raise LosslineError(
+                f"{self.folder(step)}: holds other parameters than this model's ({reason}); "
+                "use the model config that the run was trained with"
+            ) from error
+
+    def _damaged(self, step: int, what: str) -> RunFailed:
+        older = [s for s in self.steps() if s < step]
+        rest = f"resume from step {older[-1]}" if older else "start the run again"
+        return RunFailed(f"{self.folder(step)}: damaged checkpoint, {what}; delete this folder to {rest}")
+
+
+def check_same_run(meta: CheckpointMeta, expected: CheckpointMeta, folder: epath.Path) -> None:
+    """Refuse to continue a run with another config or other data than it was begun with.
+
+    Raises:
+        LosslineError: naming what differs.
+    """
+    mend = "restore what it was begun with, or train into another folder"
+    for name, what in (("run_fingerprint", "config"), ("data_fingerprint", "training data")):
+        if getattr(meta, name) != getattr(expected, name):
+            raise LosslineError(
+                f"{folder}: this run was begun with another {what} (fingerprint {getattr(meta, name)}, now "
+                f"{getattr(expected, name)}); {mend}"
+            )
+    if meta.next_global_example != expected.next_global_example:
+        raise LosslineError(
+            f"{folder}: stands at sequence {meta.next_global_example}, but step {meta.step} of this config "
+            f"is at {expected.next_global_example}; {mend}"
+        )
+
+
+def _digests(folder: epath.Path) -> dict[str, dict[str, Any]]:
+    """By path inside `folder`."""
+    digests: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            digests |= {f"{path.name}/{name}": digest for name, digest in _digests(path).items()}
+        else:
+            digests[path.name] = _digest(path)
+    return digests
+
+
+def _digest(path: epath.Path) -> dict[str, Any]:
+    """Size in bytes and SHA-256 of a file, read in blocks."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(HASH_BLOCK):
+            digest.update(block)
+            size += len(block)
+    return {"bytes": size, "sha256": digest.hexdigest()}

@@ -1,0 +1,202 @@
+"""A training run, from its newest checkpoint to its end."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from lossline_jax.config import fingerprint, from_json
+from lossline_jax.errors import LosslineError
+from lossline_jax.rundir import RunDir, make_folder, read_json, write_json
+from lossline_jax.sharding import place_batch
+from lossline_jax.train.checkpoint import Checkpointer, CheckpointMeta, check_same_run
+from lossline_jax.train.clock import Clock
+from lossline_jax.train.config import ExecutionConfig
+from lossline_jax.train.optim import make_optimiser, make_schedule
+from lossline_jax.train.preemption import RESTART_EXIT_CODE, StopRequest
+from lossline_jax.train.state import Model, Params, TrainState, abstract_state, init_state
+from lossline_jax.train.step import StepBatch, TrainStep, make_train_step
+from lossline_jax.train.watch import Watch
+
+RunConfig = Any  # study.RunConfig: the study stands above this room
+BatchSource = Any  # data.batches.BatchSource: check_epochs, fingerprint, iterate (to be closed)
+OnCheckpoint = Callable[[int, Params], None]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Totals of a finished run over all its restarts: the content of done.json."""
+
+    run_fingerprint: str
+    step: int
+    tokens: int
+    tokens_per_second: float  # in `seconds["train"]`: no set-up, compilation, checkpoint or evaluation
+    wall_seconds: float
+    compile_seconds: float  # first call of the step: tracing and compilation
+    seconds: dict  # by what they went on (clock.py)
+
+
+def train_run(
+    run: RunConfig,
+    *,
+    model: Model,
+    source: BatchSource,
+    run_dir: RunDir,
+    execution: ExecutionConfig,
+    mesh: Mesh,
+    on_checkpoint: OnCheckpoint | None = None,
+    show_progress: bool = True,
+) -> TrainResult:
+    """Train a run to its last step, continuing from its newest checkpoint bit for bit; once finished, return.
+
+    Every process of the mesh calls this. The caller holds `rundir.sole_writer`.
+
+    Args:
+        run: what to train.
+        model: of `models.base.build_model`.
+        source: its batch k is a pure function of k.
+        run_dir: gets steps.jsonl, checkpoints/, and done.json or failed.json.
+        execution: how to run; may differ from restart to restart.
+        mesh: of `sharding.make_mesh`.
+        on_checkpoint: called with (step, parameters) after each checkpoint of `run.checkpoint_steps`, and
+            again with the restored one when resuming, for a process killed between the two. The parameters
+            are donated to the next step: it must not keep them.
+        show_progress: on stderr.
+
+    Raises:
+        RunFailed: a loss or gradient is not finite (failed.json has the step), or the checkpoint is damaged.
+        LosslineError: the run's config or data have changed since it was begun, or do not fit the mesh.
+        SystemExit: code 42 after saving, on SIGTERM.
+    """
+    if run_dir.done_file.exists():
+        return _finished(run, run_dir)
+    source.check_epochs(run.num_steps)
+    clock = Clock()
+    with (
+        jax.set_mesh(mesh),
+        Checkpointer(run_dir, execution.keep_checkpoints, cadence=run.checkpoint_steps) as checkpointer,
+    ):
+        session = _Session(run, source, run_dir, mesh, clock, checkpointer, on_checkpoint)
+        with clock.spending("setup"):
+            train_step, state, start = session.set_up(model, execution)
+        watch = Watch(run, run_dir, start, execution.log_every, clock, show_progress)
+        with contextlib.closing(watch), StopRequest() as stop:
+            session.train(train_step, state, start, watch, stop)
+    return session.finish()
+
+
+@dataclass(frozen=True)
+class _Session:
+    """What stays the same while one process trains a run."""
+
+    run: RunConfig
+    source: BatchSource
+    run_dir: RunDir
+    mesh: Mesh
+    clock: Clock
+    checkpointer: Checkpointer
+    on_checkpoint: OnCheckpoint | None
+
+    def set_up(self, model: Model, execution: ExecutionConfig) -> tuple[TrainStep, TrainState, int]:
+        """The step, the state to begin from, and the number of steps that it has behind it."""
+        run = self.run
+        schedule = make_schedule(run.schedule, run.optim.learning_rate, run.num_steps)
+        optimiser = make_optimiser(run.optim, schedule, model.decayed())
+        abstract = abstract_state(model, optimiser, self.mesh, execution.fsdp)
+        train_step = make_train_step(
+            model,
+            optimiser,
+            schedule,
+            abstract,
+            batch_size=run.batch_size,
+            execution=execution,
+            mesh=self.mesh,
+        )
+        start = self.checkpointer.latest()
+        if start is None:
+            state = init_state(model, optimiser, run.seed, abstract)
+        else:
+            meta = self.checkpointer.read_meta(start)
+            check_same_run(meta, self.meta(start), self.checkpointer.folder(start))
+            state = self.checkpointer.restore(start, abstract)
+            self.clock.add_earlier(meta.seconds)
+        if jax.process_index() == 0:
+            make_folder(self.run_dir.root)
+            self.run_dir.failed_file.unlink(missing_ok=True)
+            self.checkpointer.discard_incomplete()
+        return train_step, state, start or 0
+
+    def train(self, train_step: TrainStep, state: TrainState, start: int, watch: Watch, stop: StopRequest) -> None:
+        """Steps `start + 1` to the last one."""
+        if start in self.run.checkpoint_steps:
+            self._offer(start, state)
+        batches = self.source.iterate(start, jax.process_index(), jax.process_count())
+        with contextlib.closing(batches):  # its threads read ahead
+            for step in range(start + 1, self.run.num_steps + 1):
+                batch = place_batch(_step_batch(next(batches)), self.mesh)
+                first_call = self.clock.spending("compile") if step == start + 1 else contextlib.nullcontext()
+                with first_call, jax.transfer_guard("disallow"):
+                    state, metrics = train_step(state, batch)
+                watch.dispatched(step, metrics)
+                self._keep(step, state, watch, stop.after(step))
+
+    def _keep(self, step: int, state: TrainState, watch: Watch, stopping: bool) -> None:
+        """Save a step that is to be kept; leave after it if the machine is wanted back."""
+        due = step in self.run.checkpoint_steps
+        if due or stopping:
+            watch.settle()  # first: the state of a diverged run is never saved
+            watch.flush()
+            with self.clock.spending("checkpoint"):
+                self.checkpointer.save(step, state, self.meta(step))
+        if due:
+            self._offer(step, state)
+        if stopping:  # at the last step too: the caller may have other runs to go on with
+            raise SystemExit(RESTART_EXIT_CODE)
+
+    def meta(self, step: int) -> CheckpointMeta:
+        """What a checkpoint of this run says of itself at `step`."""
+        return CheckpointMeta(
+            step=step,
+            next_global_example=step * self.run.batch_size,
+            data_fingerprint=self.source.fingerprint,
+            run_fingerprint=fingerprint(self.run),
+            seconds=self.clock.seconds(),
+        )
+
+    def finish(self) -> TrainResult:
+        """Write done.json."""
+        tokens, seconds = self.run.num_steps * self.run.tokens_per_step, self.clock.seconds()
+        result = TrainResult(
+            run_fingerprint=fingerprint(self.run),
+            step=self.run.num_steps,
+            tokens=tokens,
+            tokens_per_second=round(tokens / seconds["train"], 1),
+            wall_seconds=seconds["wall"],
+            compile_seconds=seconds["compile"],
+            seconds=seconds,
+        )
+        if jax.process_index() == 0:
+            write_json(self.run_dir.done_file, asdict(result))
+        return result
+
+    def _offer(self, step: int, state: TrainState) -> None:
+        if self.on_checkpoint is not None:
+            with self.clock.spending("evaluate"):
+                self.on_checkpoint(step, state.params)
+
+
+def _finished(run: RunConfig, run_dir: RunDir) -> TrainResult:
+    result = from_json(TrainResult, read_json(run_dir.done_file), str(run_dir.done_file))
+    if result.run_fingerprint != fingerprint(run):
+        raise LosslineError(
+            f"{run_dir.done_file}: another config was trained here (fingerprint {result.run_fingerprint}, "
+            f"now {fingerprint(run)}); restore that config, or train into another folder"
+        )
+    return result
+
+
+def _step_batch(batch: Any) -> StepBatch:
+    return StepBatch(batch.tokens_BT, batch.targets_BT, batch.weights_BT)

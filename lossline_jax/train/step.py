@@ -1,0 +1,150 @@
+"""One optimiser step: microbatched gradient of the token mean over the global batch, one compile."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.sharding import replicated, uses_fsdp
+from lossline_jax.train.config import ExecutionConfig
+from lossline_jax.train.state import Model, Params, TrainState, state_shardings
+
+# On CPU, activations that outgrow the caches cost a third to a half of the step, and single sequences leave the
+# matrix products too small: of 1, 2, 4 and 16, two was best for Llama, Mamba-2 and Mamba at width 64, context 128.
+CPU_MICROBATCH = 2
+
+
+class StepBatch(NamedTuple):
+    """The global batch of one step: int32 tokens and targets, float32 weights (0: not a training target)."""
+
+    tokens_BT: Any
+    targets_BT: Any
+    weights_BT: Any
+
+
+class StepMetrics(NamedTuple):
+    """Scalars of one step, float32, before its update except `learning_rate`, which it uses."""
+
+    loss_nats_per_token: Any  # nats_sum / weight_sum
+    nats_sum: Any
+    weight_sum: Any
+    grad_norm: Any  # global, before clipping
+    learning_rate: Any
+
+
+TrainStep = Callable[[TrainState, StepBatch], tuple[TrainState, StepMetrics]]
+
+
+def make_train_step(
+    model: Model,
+    optimiser: optax.GradientTransformation,
+    learning_rate: optax.Schedule,
+    abstract: TrainState,
+    *,
+    batch_size: int,
+    execution: ExecutionConfig,
+    mesh: Mesh,
+) -> TrainStep:
+    """The jitted step; call it under `jax.set_mesh(mesh)`. The state given to it is donated.
+
+    The loss is sum(nll x weight) / sum(weight) over the global batch in float32, however the rows lie on
+    devices and microbatches.
+
+    Raises:
+        LosslineError: rows that the devices or the microbatches do not divide.
+    """
+    local_rows = _rows_per_device(batch_size, mesh.shape["data"])
+    num_micro = local_rows // _microbatch_size(local_rows, execution, mesh)
+    nats_and_gradient = _nats_and_gradient(model, mesh, num_micro, uses_fsdp(mesh, execution.fsdp))
+
+    def train_step(state: TrainState, batch: StepBatch) -> tuple[TrainState, StepMetrics]:
+        nats_sum, grads = nats_and_gradient(state.params, batch)
+        weight_sum = jnp.sum(batch.weights_BT, dtype=jnp.float32)
+        grads = jax.tree.map(lambda grad: grad / weight_sum, grads)
+        updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
+        metrics = StepMetrics(
+            loss_nats_per_token=nats_sum / weight_sum,
+            nats_sum=nats_sum,
+            weight_sum=weight_sum,
+            grad_norm=optax.tree.norm(grads),
+            learning_rate=jnp.asarray(learning_rate(state.step), jnp.float32),
+        )
+        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
+
+    placed = state_shardings(abstract)
+    return jax.jit(
+        train_step,
+        in_shardings=(placed, NamedSharding(mesh, P("data"))),
+        out_shardings=(placed, replicated(mesh)),
+        donate_argnums=0,
+    )
+
+
+def _nats_and_gradient(
+    model: Model, mesh: Mesh, num_micro: int, fsdp: bool
+) -> Callable[[Params, StepBatch], tuple[jax.Array, Params]]:
+    """Sum of nats over the global batch and its gradient, accumulated over microbatches."""
+
+    def accumulate(params: Params, batch: StepBatch, shards: int) -> tuple[jax.Array, Params]:
+        def nats(params: Params, micro: StepBatch) -> jax.Array:
+            nll_BT = model.nll(params, micro.tokens_BT, micro.targets_BT)
+            return jnp.sum(nll_BT * micro.weights_BT, dtype=jnp.float32)
+
+        def add(sums: Any, micro: StepBatch) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, sums, jax.value_and_grad(nats)(params, micro)), None
+
+        micros = jax.tree.map(lambda rows: _split_rows(rows, shards, num_micro), batch)
+        zeros = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params))
+        return jax.lax.scan(add, zeros, micros)[0]
+
+    if fsdp:
+        # Parameters and gradients stay split over `data`; the compiler gathers a layer at a time.
+        return lambda params, batch: accumulate(params, batch, mesh.shape["data"])
+
+    def local(params: Params, batch: StepBatch) -> tuple[jax.Array, Params]:
+        return jax.lax.psum(accumulate(params, batch, 1), "data")
+
+    # Whole parameters: each device sums over its own rows and they meet once a step, not once a microbatch.
+    # Axis `model` stays with the compiler. Models make scan carries from zeros, hence no varying-axes check.
+    return jax.shard_map(
+        local, mesh=mesh, in_specs=(P(), P("data")), out_specs=P(), axis_names={"data"}, check_vma=False
+    )
+
+
+def _split_rows(rows: jax.Array, shards: int, num_micro: int) -> jax.Array:
+    """[rows, ...] to [num_micro, rows / num_micro, ...] with every row staying on its device.
+
+    `shards` devices hold consecutive blocks of rows; each microbatch takes the next few of every block.
+    """
+    blocks = rows.reshape(shards, num_micro, -1, *rows.shape[1:])
+    micros = jnp.swapaxes(blocks, 0, 1).reshape(num_micro, -1, *rows.shape[1:])
+    return micros if shards == 1 else jax.lax.with_sharding_constraint(micros, P(None, "data"))
+
+
+def _rows_per_device(batch_size: int, data_parallel: int) -> int:
+    if batch_size % data_parallel:
+        raise LosslineError(
+            f"batch_size: {batch_size} sequences cannot be split over {data_parallel} data-parallel devices; "
+            "set execution.data_parallel (or execution.cpu_devices) to a divisor of it"
+        )
+    return batch_size // data_parallel
+
+
+def _microbatch_size(local_rows: int, execution: ExecutionConfig, mesh: Mesh) -> int:
+    chosen = execution.microbatch_size
+    if chosen is None:
+        on_cpu = mesh.devices.flat[0].platform == "cpu"
+        if not on_cpu or local_rows == 1:
+            return local_rows
+        return min(size for size in range(CPU_MICROBATCH, local_rows + 1) if local_rows % size == 0)
+    if chosen < 1 or local_rows % chosen:
+        raise LosslineError(
+            f"execution.microbatch_size: {chosen} does not divide the {local_rows} sequences that a device "
+            "gets each step; choose a divisor"
+        )
+    return chosen

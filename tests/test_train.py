@@ -1,0 +1,235 @@
+"""The step against plain gradients on every mesh, and the run around it."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from etils import epath
+from tiny_training import RUN, VOCAB, Bigram, Source
+
+from lossline_jax.errors import LosslineError, RunFailed
+from lossline_jax.models.base import build_model
+from lossline_jax.models.config import LlamaConfig, Mamba2Config, MambaConfig
+from lossline_jax.rundir import RunDir
+from lossline_jax.sharding import make_mesh, place_batch
+from lossline_jax.train import progress
+from lossline_jax.train.checkpoint import checkpoint_steps
+from lossline_jax.train.config import ExecutionConfig, OptimConfig
+from lossline_jax.train.loop import train_run
+from lossline_jax.train.optim import make_optimiser, make_schedule
+from lossline_jax.train.state import abstract_state, init_state
+from lossline_jax.train.step import StepBatch, make_train_step
+
+ONE = ExecutionConfig(data_parallel=1)
+MODELS = {
+    "bigram": Bigram(),
+    "llama": build_model(LlamaConfig(d_model=16, num_layers=2, num_heads=2, d_ff=32), VOCAB),
+    "mamba2": build_model(
+        Mamba2Config(d_model=16, num_layers=2, num_heads=2, d_state=8, d_inner=32, chunk_size=4), VOCAB
+    ),
+    "mamba": build_model(MambaConfig(d_model=16, num_layers=2, d_state=4, chunk_size=4), VOCAB),
+}
+
+
+def build_step(model, execution, run=RUN):
+    mesh = make_mesh(execution)
+    schedule = make_schedule(run.schedule, run.optim.learning_rate, run.num_steps)
+    optimiser = make_optimiser(run.optim, schedule, model.decayed())
+    abstract = abstract_state(model, optimiser, mesh, execution.fsdp)
+    options = {"batch_size": run.batch_size, "execution": execution, "mesh": mesh}
+    step = make_train_step(model, optimiser, schedule, abstract, **options)
+    return mesh, step, init_state(model, optimiser, run.seed, abstract)
+
+
+def step_batch(index):
+    batch = Source().batch(index)
+    return StepBatch(batch.tokens_BT, batch.targets_BT, batch.weights_BT)
+
+
+def run_steps(model, execution, run=RUN, num_steps=3):
+    """Losses and gradient norms of the first steps, the final state, and the jitted step."""
+    mesh, step, state = build_step(model, execution, run)
+    rows = []
+    with jax.set_mesh(mesh):
+        for index in range(num_steps):
+            state, metrics = step(state, place_batch(step_batch(index), mesh))
+            rows.append((float(metrics.loss_nats_per_token), float(metrics.grad_norm)))
+    return np.array(rows), state, step
+
+
+def test_first_step_equals_the_plain_gradient_of_the_token_mean():
+    model = Bigram()
+    batch = step_batch(0)
+
+    def mean(params):
+        nll_BT = model.nll(params, batch.tokens_BT, batch.targets_BT)
+        return jnp.sum(nll_BT * batch.weights_BT) / jnp.sum(batch.weights_BT)
+
+    loss, grads = jax.value_and_grad(mean)(model.init(jax.random.key(RUN.seed)))
+    rows, state, _ = run_steps(model, ExecutionConfig(data_parallel=4, microbatch_size=1), num_steps=1)
+    np.testing.assert_allclose(rows[0], [loss, optax.tree.norm(grads)], rtol=1e-6)
+    assert int(state.step) == 1
+
+
+EIGHT = ExecutionConfig(data_parallel=8)
+FOUR_BY_TWO = ExecutionConfig(data_parallel=4, model_parallel=2)
+FOUR_BY_TWO_FSDP = ExecutionConfig(data_parallel=4, model_parallel=2, fsdp=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_compile():
+    """The same programs, less optimised: compiling takes most of these tests."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "executions"),
+    [
+        ("bigram", [EIGHT, FOUR_BY_TWO, FOUR_BY_TWO_FSDP]),
+        ("llama", [EIGHT, FOUR_BY_TWO_FSDP]),
+        ("mamba2", [FOUR_BY_TWO]),
+        ("mamba", [EIGHT]),
+    ],
+)
+def test_one_device_eight_devices_and_a_model_axis_agree(name, executions):
+    """Losses and gradient norms of three steps, so parameters and moments agree as well."""
+    calm = dataclasses.replace(RUN, optim=OptimConfig(learning_rate=1e-3))  # Adam magnifies rounding by its rate
+    expected, _, _ = run_steps(MODELS[name], ONE, calm)
+    for execution in executions:
+        rows, _, step = run_steps(MODELS[name], execution, calm)
+        np.testing.assert_allclose(rows[:, 0], expected[:, 0], rtol=1e-6)
+        np.testing.assert_allclose(rows[:, 1], expected[:, 1], rtol=1e-5)
+        assert step._cache_size() == 1
+
+
+@pytest.mark.parametrize(("microbatch_size", "fsdp"), [(1, False), (4, True), (8, False)])
+def test_microbatches_change_nothing(microbatch_size, fsdp):
+    expected, _, _ = run_steps(Bigram(), ONE)
+    execution = ExecutionConfig(data_parallel=2, microbatch_size=microbatch_size, fsdp=fsdp)
+    rows, _, _ = run_steps(Bigram(), execution)
+    np.testing.assert_allclose(rows, expected, rtol=2e-6)
+
+
+def test_state_is_born_sharded_and_the_same_on_every_mesh():
+    _, _, whole = build_step(Bigram(), ONE)
+    _, _, split = build_step(Bigram(), ExecutionConfig(data_parallel=4, model_parallel=2, fsdp=True))
+    jax.tree.map(np.testing.assert_array_equal, whole, split)
+    moments = split.opt_state[1].mu
+    for tree in (split.params, moments):
+        assert tree["embed"].addressable_shards[0].data.shape == (VOCAB // 2, 4)
+        assert tree["a_log"].addressable_shards[0].data.shape == (4,)
+
+
+def test_rows_that_do_not_divide_are_refused():
+    with pytest.raises(LosslineError, match="batch_size: 16 sequences cannot be split over 3"):
+        build_step(Bigram(), ExecutionConfig(data_parallel=3))
+    with pytest.raises(LosslineError, match=r"microbatch_size: 3 does not divide the 8 sequences"):
+        build_step(Bigram(), ExecutionConfig(data_parallel=2, microbatch_size=3))
+    with pytest.raises(LosslineError, match=r"parameter .*embed"):
+        build_step(Bigram(width=15), ExecutionConfig(data_parallel=2, fsdp=True))
+
+
+def train(folder, *, source=None, execution=None, **options):
+    execution = execution or ExecutionConfig(data_parallel=2, log_every=5)
+    return train_run(
+        RUN,
+        model=Bigram(),
+        source=source or Source(),
+        run_dir=RunDir(epath.Path(folder)),
+        execution=execution,
+        mesh=make_mesh(execution),
+        show_progress=False,
+        **options,
+    )
+
+
+def logged(folder):
+    return [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_rows_checkpoints_and_totals(tmp_path):
+    seen = {}
+
+    def evaluate(step, params):
+        seen[step] = float(optax.tree.norm(params))
+
+    result = train(tmp_path, on_checkpoint=evaluate)
+    assert sorted(seen) == checkpoint_steps(RunDir(epath.Path(tmp_path))) == [4, 8, 12]
+    assert len(set(seen.values())) == 3  # the parameters of each step, not of one
+    rows = logged(tmp_path)
+    assert [row["step"] for row in rows] == [1, 5, 10, 12]
+    assert [row["tokens_seen"] for row in rows] == [128, 640, 1280, 1536]
+    assert set(rows[0]) == {
+        *("step", "tokens_seen", "loss_nats_per_token", "learning_rate", "grad_norm"),
+        *("step_seconds", "tokens_per_second", "time"),
+    }
+    expected, _, _ = run_steps(Bigram(), ExecutionConfig(data_parallel=2), num_steps=12)
+    losses = [row["loss_nats_per_token"] for row in rows]
+    np.testing.assert_array_equal(losses, expected[[0, 4, 9, 11], 0])
+    assert losses[-1] < losses[0] - 0.3
+    assert (result.step, result.tokens) == (12, 1536)
+    assert 0 < result.compile_seconds < result.wall_seconds
+    assert sum(v for k, v in result.seconds.items() if k != "wall") == pytest.approx(result.wall_seconds, abs=0.01)
+    assert json.loads((tmp_path / "done.json").read_text())["tokens"] == 1536
+
+
+def test_a_finished_run_returns_at_once(tmp_path):
+    first = train(tmp_path)
+    assert train(tmp_path, source=Source(nan_at=0), on_checkpoint=lambda *_: pytest.fail("trained")) == first
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(tmp_path):
+    """Batch 7 is step 8, a checkpoint step that log_every=5 does not log."""
+    with pytest.raises(RunFailed, match=r"loss is nan at step 8 of 12 .*lower optim\.learning_rate"):
+        train(tmp_path, source=Source(nan_at=7))
+    assert checkpoint_steps(RunDir(epath.Path(tmp_path))) == [4]
+    failure = json.loads((tmp_path / "failed.json").read_text())
+    assert failure["step"] == 8
+    assert "nan" in failure["reason"]
+    assert not (tmp_path / "done.json").exists()
+    train(tmp_path)  # mended: goes on from step 4
+    assert not (tmp_path / "failed.json").exists()
+    assert [row["step"] for row in logged(tmp_path)] == [1, 5, 10, 12]
+
+
+def test_sigterm_saves_and_exits_42_and_the_run_goes_on(tmp_path):
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    train(straight)
+
+    class Interrupting(Source):
+        def batch(self, step, *where):
+            if step == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().batch(step, *where)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as exit_info:
+        train(stopped, source=Interrupting())
+    assert exit_info.value.code == 42
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert checkpoint_steps(RunDir(epath.Path(stopped))) == [4, 6]
+    train(stopped)
+    assert checkpoint_steps(RunDir(epath.Path(stopped))) == [4, 8, 12]  # 6 was for the restart alone
+    losses = [[row["loss_nats_per_token"] for row in logged(folder)] for folder in (straight, stopped)]
+    assert losses[0] == losses[1]
+
+
+def test_progress_is_a_plain_line_each_tenth_where_there_is_no_terminal(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(progress, "SHORTEST_PAUSE", 0.0)
+    execution = ExecutionConfig(data_parallel=2)
+    options = {"model": Bigram(), "source": Source(), "execution": execution, "mesh": make_mesh(execution)}
+    train_run(RUN, run_dir=RunDir(epath.Path(tmp_path)), **options)
+    out, err = capfd.readouterr()
+    lines = err.splitlines()
+    assert out == ""
+    assert len(lines) == 10
+    assert all(line.startswith(RUN.run_id) and "tok/s" in line and "to go" in line for line in lines)
+    assert "step 12/12" in lines[-1]
