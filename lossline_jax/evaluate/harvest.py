@@ -1,0 +1,111 @@
+"""From scores to rows of the losses table, and which rows are still missing."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from lossline_jax.errors import RunFailed
+from lossline_jax.evaluate.suites import PreparedSuite
+from lossline_jax.evaluate.sums import SetScore
+from lossline_jax.table import LossRow
+
+if TYPE_CHECKING:
+    from lossline_jax.models.accounting import ParameterCounts
+
+
+class TableRun(Protocol):
+    """What the table says of a run; `study.RunConfig` is one."""
+
+    @property
+    def run_id(self) -> str: ...
+
+    @property
+    def factors(self) -> Mapping[str, str | int]: ...
+
+    @property
+    def tokens_per_step(self) -> int: ...
+
+
+class NonFiniteLoss(RunFailed):
+    """A checkpoint whose loss on some sets is NaN or infinite; `rows` are those of the others, to keep."""
+
+    def __init__(self, message: str, rows: list[LossRow]) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+
+def loss_rows(
+    study_name: str,
+    run: TableRun,
+    counts: "ParameterCounts",
+    train_flops_per_token: float,
+    vocab_size: int,
+    step: int,
+    suite: PreparedSuite,
+    scores: Mapping[str, SetScore],
+) -> list[LossRow]:
+    """One row for each score of one checkpoint, in the order of the suite.
+
+    Args:
+        train_flops_per_token: of this run at its training context (`models.accounting`).
+        step: of the checkpoint.
+        scores: by set name; sets of the suite that are not in it get no row.
+
+    Raises:
+        NonFiniteLoss: some loss is NaN or infinite; the rows of the other sets are in its `rows`.
+    """
+    tokens_seen = step * run.tokens_per_step
+    rows, failed = [], []
+    for each in suite.sets:
+        if each.name not in scores:
+            continue
+        score = scores[each.name]
+        if not math.isfinite(score.nats_per_token):
+            failed.append(each.name)
+            continue
+        rows.append(
+            LossRow(
+                study=study_name,
+                run_id=run.run_id,
+                **run.factors,
+                params_total=counts.total,
+                params_embedding=counts.embedding,
+                params_non_embedding=counts.non_embedding,
+                vocab_size=vocab_size,
+                step=step,
+                tokens_seen=tokens_seen,
+                train_flops=train_flops_per_token * tokens_seen,
+                eval_set=each.name,
+                eval_kind=each.kind,
+                eval_fingerprint=each.fingerprint,
+                **dataclasses.asdict(score),
+            )
+        )
+    if failed:
+        raise NonFiniteLoss(
+            f"run {run.run_id}, step {step}: the loss is not finite on {', '.join(failed)}; the run has "
+            "diverged there: lower its optim.learning_rate",
+            rows,
+        )
+    return rows
+
+
+def current_rows(rows: Iterable[LossRow], suite: PreparedSuite) -> list[LossRow]:
+    """The rows that were scored on the sets of this suite as they are now, without those of an older one."""
+    current = {(each.name, each.fingerprint) for each in suite.sets}
+    return [row for row in rows if (row.eval_set, row.eval_fingerprint) in current]
+
+
+def missing_checkpoints(
+    rows: Iterable[LossRow], run_id: str, steps: Iterable[int], suite: PreparedSuite
+) -> dict[int, tuple[str, ...]]:
+    """The sets that each checkpoint of a run still lacks a row for; checkpoints that lack none are left out.
+
+    Args:
+        rows: those at hand, of any run.
+        steps: the checkpoints that ought to be scored.
+    """
+    have = {(row.step, row.eval_set) for row in current_rows(rows, suite) if row.run_id == run_id}
+    lacking = {step: tuple(s.name for s in suite.sets if (step, s.name) not in have) for step in steps}
+    return {step: names for step, names in lacking.items() if names}

@@ -1,0 +1,91 @@
+"""Rows of the table from scores, and what is still missing from it."""
+
+import dataclasses
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from lossline_jax.data.config import ByteTokenizer, DataConfig
+from lossline_jax.evaluate.harvest import NonFiniteLoss, current_rows, loss_rows, missing_checkpoints
+from lossline_jax.evaluate.suites import PreparedSet, PreparedSuite
+from lossline_jax.evaluate.sums import SetScore
+from lossline_jax.models.config import LlamaConfig
+from lossline_jax.study import RunConfig
+from lossline_jax.table import append_rows, read_rows
+
+RUN = RunConfig(
+    model=LlamaConfig(d_model=64, num_layers=2),
+    data=DataConfig((("wiki", 1.0),)),
+    tokenizer=ByteTokenizer(),
+    context_length=32,
+    batch_size=4,
+    tokens=4096,
+)
+COUNTS = SimpleNamespace(total=1000, embedding=400, non_embedding=600)
+SUITE = PreparedSuite(
+    fingerprint="f",
+    context_length=32,
+    sets=(PreparedSet("wiki", "validation", "aaaa", 5, 0), PreparedSet("quiz", "task", "bbbb", 7, 1)),
+    requests=None,
+    blocks=(),
+)
+SCORE = SetScore(2.5, 1.2, 2.6, 0.1, 0.05, None, None, None, 100, 300, 5)
+SCORES = {
+    "wiki": SCORE,
+    "quiz": dataclasses.replace(SCORE, accuracy=0.5, accuracy_per_byte=0.25, accuracy_standard_error=0.1, n=7),
+}
+
+
+def rows_of(step, scores=SCORES, suite=SUITE):
+    return loss_rows("study", RUN, COUNTS, 6000.0, 258, step, suite, scores)
+
+
+def test_a_row_says_who_where_and_how_much(tmp_path):
+    rows = rows_of(10)
+    assert [(r.eval_set, r.eval_kind, r.eval_fingerprint) for r in rows] == [
+        ("wiki", "validation", "aaaa"),
+        ("quiz", "task", "bbbb"),
+    ]
+    row = rows[1]
+    assert (row.study, row.run_id, row.step) == ("study", RUN.run_id, 10)
+    assert row.tokens_seen == 10 * 4 * 32
+    assert row.train_flops == 6000.0 * row.tokens_seen
+    assert (row.params_total, row.params_embedding, row.params_non_embedding) == (1000, 400, 600)
+    assert (row.architecture, row.size, row.data) == ("llama", "d64-L2", "wiki")
+    assert (row.nats_per_token, row.accuracy, row.accuracy_per_byte, row.n) == (2.5, 0.5, 0.25, 7)
+    append_rows(tmp_path / "rows.jsonl", rows)
+    assert read_rows(tmp_path / "rows.jsonl") == rows
+
+
+def test_evaluation_resumes_where_rows_are_missing():
+    steps = (10, 20, 30)
+    rows = rows_of(10) + rows_of(20, {"wiki": SCORE})
+    assert missing_checkpoints([], RUN.run_id, steps, SUITE) == dict.fromkeys(steps, ("wiki", "quiz"))
+    lacking = missing_checkpoints(rows, RUN.run_id, steps, SUITE)
+    assert lacking == {20: ("quiz",), 30: ("wiki", "quiz")}
+    for step, names in lacking.items():
+        rows += rows_of(step, {name: SCORES[name] for name in names})
+    assert missing_checkpoints(rows, RUN.run_id, steps, SUITE) == {}
+    assert len({(r.step, r.eval_set) for r in rows}) == len(rows) == 6
+    assert missing_checkpoints(rows, "another run", (10,), SUITE) == {10: ("wiki", "quiz")}
+
+
+def test_rows_of_a_changed_set_do_not_count():
+    rows = rows_of(10)
+    changed = dataclasses.replace(SUITE, sets=(SUITE.sets[0], dataclasses.replace(SUITE.sets[1], fingerprint="c")))
+    assert missing_checkpoints(rows, RUN.run_id, (10,), changed) == {10: ("quiz",)}
+    assert current_rows(rows, changed) == rows[:1]
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_is_named_and_the_others_are_kept(loss):
+    bad = SCORES | {"wiki": dataclasses.replace(SCORE, nats_per_token=np.float64(loss))}
+    with pytest.raises(NonFiniteLoss) as error:
+        rows_of(20, bad)
+    message = str(error.value)
+    assert f"run {RUN.run_id}, step 20: the loss is not finite on wiki" in message
+    assert "\n" not in message
+    assert error.value.rows == rows_of(20, {"quiz": SCORES["quiz"]})
+    assert error.value.exit_code != 0
