@@ -1,0 +1,64 @@
+"""Does a loss-to-loss line notice what was changed? The study's Figure 1 in miniature, on a laptop's CPU.
+
+Question   One base run (Llama on English Wikipedia introductions) and one run for each intervention of
+           "LLMs on the Line" (arXiv 2502.12120): data, tokenizer, architecture, size, context, optimiser, seed.
+           Which of them leaves the base run's line?
+Command    make quickstart        (or: lossline run experiments/quickstart.py)
+Cost       see README; no accelerator, no download
+Expect     other data moves the line far more than anything else does
+"""
+
+import dataclasses
+
+from lossline_jax.data.config import BuiltinCorpus, DataConfig, TrainedTokenizer
+from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet
+from lossline_jax.models.config import LlamaConfig, Mamba2Config
+from lossline_jax.study import RunConfig, StudyConfig
+from lossline_jax.train.config import OptimConfig
+
+CORPORA = ("wiki", "speeches", "code", "techdoc", "wiki_fr")
+
+
+def study(tokens: int = 600_000, vocab_size: int = 512, context_length: int = 128) -> StudyConfig:
+    """The quickstart.
+
+    Args:
+        tokens: training tokens of each run.
+        vocab_size: of the base tokenizer; the tokenizer intervention has twice as many.
+        context_length: training context in tokens; the context intervention has half of it.
+    """
+    base = RunConfig(
+        model=LlamaConfig(d_model=64, num_layers=4, num_heads=4),
+        data=DataConfig(mixture=(("wiki", 1.0),)),
+        tokenizer=TrainedTokenizer("wiki", vocab_size),
+        context_length=context_length,
+        batch_size=16,
+        tokens=tokens,
+        checkpoint_spacing="log",
+    )
+    interventions = (
+        {"seed": 1},
+        {"data": DataConfig(mixture=(("speeches", 1.0),))},
+        {"data": DataConfig(mixture=(("code", 1.0),))},
+        {"tokenizer": TrainedTokenizer("wiki", 2 * vocab_size)},
+        {"model": Mamba2Config(d_model=64, num_layers=4, num_heads=4, d_state=32, chunk_size=32)},
+        {"model": LlamaConfig(d_model=32, num_layers=4, num_heads=4)},
+        {"context_length": context_length // 2, "batch_size": 32},
+        {"optim": OptimConfig(learning_rate=1e-3)},
+    )
+    return StudyConfig(
+        name="quickstart",
+        question="Which intervention moves a small model off the base run's loss-to-loss line?",
+        corpora=tuple(BuiltinCorpus(name) for name in CORPORA),
+        runs=(base, *(dataclasses.replace(base, **change) for change in interventions)),
+        suite=SuiteConfig(
+            validation=tuple(ValidationSet(name, max_documents=60, max_document_bytes=800) for name in CORPORA),
+            cloze=tuple(
+                ClozeTask(name, num_items=100, context_bytes=100, continuation_bytes=50) for name in ("wiki", "techdoc")
+            ),
+            context_length=context_length,
+            overlap=context_length // 4,
+        ),
+        x="wiki",
+        y="techdoc_cloze",
+    )

@@ -1,0 +1,6 @@
+"""`python -m lossline_jax` is `lossline`."""
+
+from lossline_jax.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""One function a verb: the whole study reads top to bottom here.
+
+    experiments/*.py -> Study -> prepare -> train -> evaluate -> fit -> report
+
+Each function reads only what stands left of it, writes only its own folder, skips what is already there and can
+be killed at any moment.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from etils import epath
+
+from lossline_jax.config import to_json
+from lossline_jax.errors import LosslineError, RunFailed
+from lossline_jax.rundir import StudyDir, read_json, write_atomic, write_json
+from lossline_jax.study import RunConfig, StudyConfig
+from lossline_jax.table import read_table
+
+
+def say(message: str) -> None:
+    """Progress goes to stderr: stdout carries results only."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def write_manifest(study: StudyConfig, folder: StudyDir) -> epath.Path:
+    """A line a run for an engine's array of jobs; `lossline run --manifest` reads it with study.json."""
+    write_json(folder.study_file, to_json(study))
+    lines = [
+        json.dumps({"index": k, "run_id": run.run_id, "tokens": run.tokens, "steps": run.num_steps})
+        for k, run in enumerate(study.runs)
+    ]
+    path = folder.root / "manifest.jsonl"
+    write_atomic(path, "\n".join(lines) + "\n")
+    return path
+
+
+def prepare(study: StudyConfig, folder: StudyDir) -> None:
+    """Corpora, tokenizers, token stores and evaluation sets."""
+    from lossline_jax.prepared import make_prepared
+
+    write_json(folder.study_file, to_json(study))
+    make_prepared(study, folder, say)
+
+
+def train(study: StudyConfig, folder: StudyDir, only: Sequence[str] = ()) -> None:
+    """Train the runs, each from its newest checkpoint."""
+    from lossline_jax.workshop import Workshop
+
+    runs = _chosen(study, only)
+    workshop = Workshop.open(study, folder)
+    _raise_failures(_each(runs, workshop.train))
+
+
+def evaluate(study: StudyConfig, folder: StudyDir, only: Sequence[str] = ()) -> None:
+    """Score every checkpoint that lacks a row, then write the losses table."""
+    from lossline_jax.workshop import Workshop
+
+    runs = _chosen(study, only)
+    workshop = Workshop.open(study, folder)
+    failures = _each(runs, workshop.evaluate)
+    say(workshop.write_losses())
+    _raise_failures(failures)
+
+
+def run_one(study: StudyConfig, folder: StudyDir, run_id: str) -> None:
+    """Train and evaluate one run of a prepared study: a task of an engine's array of jobs."""
+    from lossline_jax.workshop import Workshop
+
+    run = study.run_by_id(run_id)
+    _raise_failures(_each([run], Workshop.open(study, folder).train_and_evaluate))
+
+
+def fit(study: StudyConfig, folder: StudyDir) -> str:
+    """Fit the lines of the losses table; returns the fits as text."""
+    from lossline_jax.fit.study_lines import fit_study
+    from lossline_jax.fit.text_tables import fits_text
+
+    fits = fit_study(_losses(folder), study.x, study.y, study.base.factors)
+    write_json(folder.fits_file, fits.to_json())
+    return fits_text(fits)
+
+
+def fit_any_table(
+    losses: Path, x: str, y: str, by: Sequence[str], cluster: str | None, unit: str, out: Path | None
+) -> str:
+    """Fit lines to a table of losses that need not come from here; returns the fits as text."""
+    from lossline_jax.fit.table_fits import fit_table
+    from lossline_jax.fit.text_tables import fits_text
+
+    fits = fit_table(read_table(str(losses)), x, y, by, cluster=cluster, unit=unit)
+    if out is not None:
+        write_json(epath.Path(out), fits.to_json())
+    return fits_text(fits)
+
+
+def report(study: StudyConfig, folder: StudyDir) -> epath.Path:
+    """One HTML page with the study's figures and tables."""
+    from lossline_jax.fit.study_fits import StudyFits
+    from lossline_jax.prepared import open_corpora
+    from lossline_jax.report.page import write_report
+    from lossline_jax.views import logged_steps
+
+    frame = _losses(folder)
+    if not folder.fits_file.exists():
+        raise LosslineError(f"{folder.fits_file}: no fits yet; run `lossline fit` first")
+    return write_report(
+        frame,
+        StudyFits.from_json(read_json(folder.fits_file)),
+        study=to_json(study),
+        steps={run.run_id: logged_steps(folder.run(run.run_id)) for run in study.runs},
+        report_folder=folder.report,
+        title=study.name,
+        x=study.x,
+        y=study.y,
+        corpora={corpus.name: corpus.manifest for corpus in open_corpora(study, folder)},
+    )
+
+
+def run(study: StudyConfig, folder: StudyDir) -> None:
+    """The whole road. A failed run is left out of the lines and named at the end."""
+    from lossline_jax.workshop import Workshop
+
+    prepare(study, folder)
+    workshop = Workshop.open(study, folder)
+    failures = _each(study.runs, workshop.train_and_evaluate)
+    say(workshop.write_losses())
+    print(fit(study, folder))
+    print(f"\nreport: {report(study, folder)}")
+    _raise_failures(failures)
+
+
+def _chosen(study: StudyConfig, only: Sequence[str]) -> Sequence[RunConfig]:
+    return [study.run_by_id(run_id) for run_id in only] or study.runs
+
+
+def _each(runs: Sequence[RunConfig], work: Callable[[RunConfig], None]) -> dict[str, str]:
+    """Do `work` for every run; returns the reasons of those that failed, by run id."""
+    failures = {}
+    for k, run in enumerate(runs):
+        say(f"[{k + 1}/{len(runs)}] {run.run_id}")
+        try:
+            work(run)
+        except RunFailed as failure:
+            failures[run.run_id] = str(failure)
+            say(f"failed: {failure}")
+    return failures
+
+
+def _raise_failures(failures: dict[str, str]) -> None:
+    if len(failures) == 1:
+        raise RunFailed(next(iter(failures.values())))
+    if failures:
+        raise RunFailed(f"{len(failures)} runs failed: {', '.join(failures)}; `lossline status` tells why")
+
+
+def _losses(folder: StudyDir):
+    if not folder.losses_parquet.exists():
+        raise LosslineError(f"{folder.losses_parquet}: no losses table yet; run `lossline evaluate` first")
+    return read_table(folder.losses_parquet)

