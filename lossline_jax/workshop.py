@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax
 from jax.sharding import Mesh
+from tqdm import tqdm
 
 from lossline_jax.config import from_json, to_json
 from lossline_jax.data.batches import BatchSource
@@ -106,7 +107,7 @@ class Workshop:
         missing = missing_checkpoints(self._rows(run), run.run_id, saved, self.prepared.suite(run))
         if missing:
             harvest = harvest or Harvest(self, run, model)
-        for step in missing:
+        for step in tqdm(missing, desc=f"score {run.run_id}", unit="checkpoint", disable=None):
             harvest(step, load_params(directory, step, model, self.mesh))
 
 
