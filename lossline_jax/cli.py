@@ -117,10 +117,13 @@ def main(argv: list[str] | None = None) -> None:
         dispatch(argv)
     except LosslineError as error:
         sys.exit(_complain(str(error), error.exit_code))
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
+        sys.exit(_complain(f"{error.filename or 'input or output'}: {error.strerror or error}", 1))
     except KeyboardInterrupt:
         sys.exit(_complain("interrupted; the same command goes on where this one stopped", 130))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def dispatch(argv: list[str]) -> None:
@@ -134,12 +137,12 @@ def dispatch(argv: list[str]) -> None:
         _run_verb(verb, *parse_study(verb, rest[0], rest[1:]))
     elif rest and verb == "fit":
         _fit_table(tyro.cli(FitOptions, args=rest, prog="lossline fit"))
-    elif rest and verb == "run":
+    elif verb == "run" and any(word.split("=")[0] == "--manifest" for word in rest):
         _run_manifest(tyro.cli(ManifestOptions, args=rest, prog="lossline run"))
     elif rest in (["-h"], ["--help"]):
         print(USAGE, end="")
     else:
-        raise LosslineError(f"name a study: lossline {verb} experiments/quickstart.py (or a study's folder)")
+        raise LosslineError(f"name a study first: lossline {verb} experiments/quickstart.py (or a study's folder)")
 
 
 def parse_study(verb: str, source: str, flags: list[str]) -> tuple[StudyConfig, StudyDir, Place]:
@@ -148,6 +151,8 @@ def parse_study(verb: str, source: str, flags: list[str]) -> tuple[StudyConfig, 
     prog = f"lossline {verb} {source}"
     if not source.endswith(".py"):
         study, directory = experiment.open_study(source)
+        if any(word.split("=")[0] == "--root" for word in flags):
+            raise LosslineError(f"--root: {source} is a study's folder already; leave the flag out")
         fields = [("options", Annotated[options_class, tyro.conf.arg(name="")], options_class())]
         parsed = _parse(fields, study.execution, flags, prog, study.question)
         return dataclasses.replace(study, execution=parsed.execution), directory, parsed.options
@@ -158,8 +163,7 @@ def parse_study(verb: str, source: str, flags: list[str]) -> tuple[StudyConfig, 
         ("study", Annotated[StudyConfig, tyro.conf.arg(name="", constructor=function)], dataclasses.MISSING),
     ]
     parsed = _parse(fields, default.execution, flags, prog, default.question)
-    study = dataclasses.replace(parsed.study, execution=parsed.execution)
-    experiment.check_study(study, source)
+    study = experiment.check_study(dataclasses.replace(parsed.study, execution=parsed.execution), source)
     return study, StudyDir(epath.Path(parsed.options.root) / study.name), parsed.options
 
 

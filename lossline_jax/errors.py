@@ -10,6 +10,10 @@ class LosslineError(Exception):
     exit_code = 2
 
 
+class RunBusy(LosslineError):
+    """Another process is working on the run."""
+
+
 class RunFailed(LosslineError):
     """A run that cannot go on (non-finite loss, damaged checkpoint). Permanent: not to be retried."""
 

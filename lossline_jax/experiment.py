@@ -5,20 +5,27 @@ experiment: each has a type and a default, and each is a flag of the command lin
 from them inside the function, so that no derived number can be overridden out of step with the others.
 """
 
+import contextlib
+import dataclasses
+import functools
 import importlib.util
 import inspect
 import json
 import os
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from etils import epath
 
-from lossline_jax.config import from_json, suggestion
+from lossline_jax.config import from_json, suggestion, to_json
 from lossline_jax.errors import LosslineError
+from lossline_jax.models.check import check_config
 from lossline_jax.rundir import StudyDir, read_json
-from lossline_jax.study import StudyConfig
+from lossline_jax.study import RunConfig, StudyConfig
 
 StudyFunction = Callable[..., StudyConfig]
 
@@ -38,22 +45,37 @@ def load_study_function(path: str) -> StudyFunction:
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.default is parameter.empty or parameter.annotation is parameter.empty:
             raise LosslineError(f"{path}: argument {name!r} of study() needs a type and a default value")
-    return function
+
+    @functools.wraps(function)
+    def named_errors(*args: Any, **kwargs: Any) -> StudyConfig:
+        with _errors_named_by_line(path):
+            return function(*args, **kwargs)
+
+    return named_errors
 
 
 def check_study(study: StudyConfig, where: str) -> StudyConfig:
     """Catch before any work what would fail after hours of it.
 
+    Returns:
+        The study with every value in the type of its field (an int given for a float is that float), so that
+        it is the same study, with the same run ids, when it is read back from study.json.
+
     Raises:
-        LosslineError: a name that nothing defines, two equal runs, a size that is not positive.
+        LosslineError: a value of the wrong type, a name that nothing defines, two equal runs, runs that no
+            factor tells apart, a model or size that cannot be.
     """
     if not isinstance(study, StudyConfig):
         raise LosslineError(f"{where}: study() returned {type(study).__name__}, not StudyConfig")
-    if not study.runs:
-        raise LosslineError(f"{where}: the study has no runs")
+    study = from_json(StudyConfig, to_json(study), where)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", study.name):
+        raise LosslineError(f"{where}: name {study.name!r} cannot be a folder; use letters, digits and . _ -")
+    if not study.runs or not study.corpora:
+        raise LosslineError(f"{where}: the study has no {'corpora' if study.runs else 'runs'}")
     corpora = [corpus.name for corpus in study.corpora]
     _refuse_duplicates(corpora, "corpus", where)
     _refuse_duplicates([run.run_id for run in study.runs], "run", where)
+    _refuse_hidden_differences(study, where)
     _refuse_duplicates(list(study.suite.set_names), "evaluation set", where)
     for run in study.runs:
         needed = [name for name, _ in run.data.mixture] + [getattr(run.tokenizer, "corpus", corpora[0])]
@@ -62,6 +84,10 @@ def check_study(study: StudyConfig, where: str) -> StudyConfig:
         for field in ("context_length", "batch_size", "tokens", "num_checkpoints"):
             if getattr(run, field) <= 0:
                 raise LosslineError(f"{where}: run {run.run_id}: {field} must be positive")
+        try:
+            check_config(run.model)
+        except LosslineError as error:
+            raise LosslineError(f"{where}: run {run.run_id}: {error}") from error
         if any(weight <= 0 for _, weight in run.data.mixture):
             raise LosslineError(f"{where}: run {run.run_id}: mixture weights must be positive")
     for item in (*study.suite.validation, *study.suite.cloze):
@@ -90,7 +116,10 @@ def index_from_environment() -> int | None:
     """The index that an engine gives to one task of an array, by its own variable."""
     for name in ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX", "SKYPILOT_JOB_RANK"):
         if name in os.environ:
-            return int(os.environ[name])
+            try:
+                return int(os.environ[name])
+            except ValueError as error:
+                raise LosslineError(f"{name}={os.environ[name]!r} is not a number; give --index") from error
     return None
 
 
@@ -117,14 +146,22 @@ def read_manifest_run(manifest: str, index: int) -> tuple[StudyConfig, StudyDir,
 def _execute(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
-    try:
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    with _errors_named_by_line(str(path)):
         spec.loader.exec_module(module)
+    return module
+
+
+@contextlib.contextmanager
+def _errors_named_by_line(path: str) -> Iterator[None]:
+    """Turn whatever the experiment's own code raises into one line that names its file and line."""
+    try:
+        yield
     except LosslineError:
         raise
     except Exception as error:
-        line = _line_in(error, str(path))
-        raise LosslineError(f"{path}{line}: {type(error).__name__}: {error}") from error
-    return module
+        reason = " ".join(str(error).split())
+        raise LosslineError(f"{path}{_line_in(error, path)}: {type(error).__name__}: {reason}") from error
 
 
 def _line_in(error: BaseException, filename: str) -> str:
@@ -144,6 +181,21 @@ def _refuse_duplicates(names: list[str], what: str, where: str) -> None:
     for name in names:
         if names.count(name) > 1:
             raise LosslineError(f"{where}: {what} {name!r} is there {names.count(name)} times")
+
+
+def _refuse_hidden_differences(study: StudyConfig, where: str) -> None:
+    """Runs of equal factors are taken for repetitions of one another: they may differ in seed and length only."""
+    first_of: dict[str, RunConfig] = {}
+    for run in study.runs:
+        plain = dataclasses.replace(run, seed=0, tokens=1, num_checkpoints=1, checkpoint_spacing="linear")
+        other = first_of.setdefault(json.dumps({**run.factors, "seed": 0}), plain)
+        for field in dataclasses.fields(RunConfig):
+            mine, theirs = getattr(plain, field.name), getattr(other, field.name)
+            if mine != theirs:
+                raise LosslineError(
+                    f"{where}: run {run.run_id} has the factors of another run but another {field.name} "
+                    f"({mine} against {theirs}), which no factor shows; put the two into studies of their own"
+                )
 
 
 def _must_know(name: str, known, where: str, what: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from etils import epath
 
 from lossline_jax.config import to_json
-from lossline_jax.errors import LosslineError, RunFailed
+from lossline_jax.errors import LosslineError, RunBusy, RunFailed
 from lossline_jax.rundir import StudyDir, read_json, write_atomic, write_json
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.table import read_table
@@ -25,9 +25,14 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+def save_study(study: StudyConfig, folder: StudyDir) -> None:
+    """Write the resolved study, so that the folder can be opened without the experiment file."""
+    write_json(folder.study_file, to_json(study))
+
+
 def write_manifest(study: StudyConfig, folder: StudyDir) -> epath.Path:
     """A line a run for an engine's array of jobs; `lossline run --manifest` reads it with study.json."""
-    write_json(folder.study_file, to_json(study))
+    save_study(study, folder)
     lines = [
         json.dumps({"index": k, "run_id": run.run_id, "tokens": run.tokens, "steps": run.num_steps})
         for k, run in enumerate(study.runs)
@@ -41,7 +46,7 @@ def prepare(study: StudyConfig, folder: StudyDir) -> None:
     """Corpora, tokenizers, token stores and evaluation sets."""
     from lossline_jax.prepared import make_prepared
 
-    write_json(folder.study_file, to_json(study))
+    save_study(study, folder)
     make_prepared(study, folder, say)
 
 
@@ -50,7 +55,8 @@ def train(study: StudyConfig, folder: StudyDir, only: Sequence[str] = ()) -> Non
     from lossline_jax.workshop import Workshop
 
     runs = _chosen(study, only)
-    workshop = Workshop.open(study, folder)
+    workshop = Workshop.open(study, folder, runs)
+    save_study(study, folder)
     _raise_failures(_each(runs, workshop.train))
 
 
@@ -59,7 +65,8 @@ def evaluate(study: StudyConfig, folder: StudyDir, only: Sequence[str] = ()) -> 
     from lossline_jax.workshop import Workshop
 
     runs = _chosen(study, only)
-    workshop = Workshop.open(study, folder)
+    workshop = Workshop.open(study, folder, runs)
+    save_study(study, folder)
     failures = _each(runs, workshop.evaluate)
     say(workshop.write_losses())
     _raise_failures(failures)
@@ -70,7 +77,7 @@ def run_one(study: StudyConfig, folder: StudyDir, run_id: str) -> None:
     from lossline_jax.workshop import Workshop
 
     run = study.run_by_id(run_id)
-    _raise_failures(_each([run], Workshop.open(study, folder).train_and_evaluate))
+    _raise_failures(_each([run], Workshop.open(study, folder, [run]).train_and_evaluate))
 
 
 def fit(study: StudyConfig, folder: StudyDir) -> str:
@@ -101,7 +108,7 @@ def report(study: StudyConfig, folder: StudyDir) -> epath.Path:
     from lossline_jax.fit.study_fits import StudyFits
     from lossline_jax.prepared import open_corpora
     from lossline_jax.report.page import write_report
-    from lossline_jax.views import logged_steps
+    from lossline_jax.train.steplog import read_rows
 
     frame = _losses(folder)
     if not folder.fits_file.exists():
@@ -110,12 +117,12 @@ def report(study: StudyConfig, folder: StudyDir) -> epath.Path:
         frame,
         StudyFits.from_json(read_json(folder.fits_file)),
         study=to_json(study),
-        steps={run.run_id: logged_steps(folder.run(run.run_id)) for run in study.runs},
+        steps={run.run_id: read_rows(folder.run(run.run_id)) for run in study.runs},
         report_folder=folder.report,
         title=study.name,
         x=study.x,
         y=study.y,
-        corpora={corpus.name: corpus.manifest for corpus in open_corpora(study, folder)},
+        corpora={name: corpus.manifest for name, corpus in open_corpora(study, folder).items()},
     )
 
 
@@ -124,11 +131,16 @@ def run(study: StudyConfig, folder: StudyDir) -> None:
     from lossline_jax.workshop import Workshop
 
     prepare(study, folder)
-    workshop = Workshop.open(study, folder)
+    workshop = Workshop.open(study, folder, study.runs)
     failures = _each(study.runs, workshop.train_and_evaluate)
-    say(workshop.write_losses())
-    print(fit(study, folder))
-    print(f"\nreport: {report(study, folder)}")
+    try:
+        say(workshop.write_losses())
+        print(fit(study, folder))
+        print(f"\nreport: {report(study, folder)}")
+    except LosslineError as error:
+        if not failures:
+            raise
+        say(str(error))  # a consequence: the failed runs are the news
     _raise_failures(failures)
 
 
@@ -136,24 +148,25 @@ def _chosen(study: StudyConfig, only: Sequence[str]) -> Sequence[RunConfig]:
     return [study.run_by_id(run_id) for run_id in only] or study.runs
 
 
-def _each(runs: Sequence[RunConfig], work: Callable[[RunConfig], None]) -> dict[str, str]:
-    """Do `work` for every run; returns the reasons of those that failed, by run id."""
-    failures = {}
+def _each(runs: Sequence[RunConfig], work: Callable[[RunConfig], None]) -> dict[str, LosslineError]:
+    """Do `work` for every run; returns what went wrong with those that failed or are busy, by run id."""
+    failures: dict[str, LosslineError] = {}
     for k, run in enumerate(runs):
         say(f"[{k + 1}/{len(runs)}] {run.run_id}")
         try:
             work(run)
-        except RunFailed as failure:
-            failures[run.run_id] = str(failure)
-            say(f"failed: {failure}")
+        except (RunFailed, RunBusy) as failure:
+            failures[run.run_id] = failure
+            if len(runs) > 1:
+                say(f"left out: {failure}")
     return failures
 
 
-def _raise_failures(failures: dict[str, str]) -> None:
+def _raise_failures(failures: dict[str, LosslineError]) -> None:
     if len(failures) == 1:
-        raise RunFailed(next(iter(failures.values())))
+        raise next(iter(failures.values()))
     if failures:
-        raise RunFailed(f"{len(failures)} runs failed: {', '.join(failures)}; `lossline status` tells why")
+        raise RunFailed(f"{len(failures)} runs failed or are busy: {', '.join(failures)}; `lossline status` tells why")
 
 
 def _losses(folder: StudyDir):

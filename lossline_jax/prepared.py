@@ -19,9 +19,8 @@ from lossline_jax.units import human_count
 
 @dataclass(frozen=True)
 class Prepared:
-    """Corpora by name; tokenizers and suites by tokenizer config; stores by tokenizer config and corpus."""
+    """Tokenizers and suites by tokenizer config; stores by tokenizer config and corpus."""
 
-    corpora: dict[str, PreparedCorpus]
     tokenizers: dict[Any, Tokenizer]
     stores: dict[tuple[Any, str], TokenStore]
     suites: dict[Any, PreparedSuite]
@@ -37,12 +36,39 @@ class Prepared:
         return {name: self.stores[run.tokenizer, name] for name, _ in run.data.mixture}
 
 
-def make_prepared(study: StudyConfig, folder: StudyDir, say: Callable[[str], None]) -> Prepared:
-    """Make what is missing and open the rest; `say` gets a line for each part."""
+def make_prepared(study: StudyConfig, folder: StudyDir, say: Callable[[str], None]) -> None:
+    """Make what is missing and check what is there; `say` gets a line for each part."""
     corpora = {}
     for corpus in study.corpora:
         corpora[corpus.name] = prepare_corpus(corpus, folder.corpora, study.validation_fraction)
         say(_describe_corpus(corpora[corpus.name]))
+    prepared = _assemble(study, folder, corpora, say)
+    for store in prepared.stores.values():
+        store.verify()
+    folders = {name: corpus.folder.name for name, corpus in corpora.items()}
+    write_json(_marker(folder), {"identity": _identity(study), "corpora": folders, "complete": True})
+
+
+def open_prepared(study: StudyConfig, folder: StudyDir) -> Prepared:
+    """What `make_prepared` made.
+
+    Raises:
+        LosslineError: it has not been made for the study as it is now.
+    """
+    return _assemble(study, folder, open_corpora(study, folder), say=lambda line: None)
+
+
+def open_corpora(study: StudyConfig, folder: StudyDir) -> dict[str, PreparedCorpus]:
+    """The corpora alone, by name. Raises as `open_prepared` does."""
+    marker = read_json(_marker(folder)) if _marker(folder).exists() else {}
+    if marker.get("identity") != _identity(study):
+        raise LosslineError(f"{folder.root}: not prepared for this study as it is now; run `lossline prepare` first")
+    return {name: PreparedCorpus.open(folder.corpora / place) for name, place in marker["corpora"].items()}
+
+
+def _assemble(
+    study: StudyConfig, folder: StudyDir, corpora: dict[str, PreparedCorpus], say: Callable[[str], None]
+) -> Prepared:
     tokenizers, stores, suites = {}, {}, {}
     for run in study.runs:
         key = run.tokenizer
@@ -55,25 +81,7 @@ def make_prepared(study: StudyConfig, folder: StudyDir, say: Callable[[str], Non
                 stores[key, name] = prepare_store(corpora[name], tokenizers[key], folder.stores)
                 tokens = human_count(stores[key, name].num_tokens)
                 say(f"token store {name} in {tokenizer_label(key)}: {tokens} training tokens")
-    write_json(_marker(folder), {"identity": _identity(study), "complete": True})
-    return Prepared(corpora, tokenizers, stores, suites)
-
-
-def open_prepared(study: StudyConfig, folder: StudyDir) -> Prepared:
-    """What `prepare` made for this study.
-
-    Raises:
-        LosslineError: it has not been made for the study as it is now.
-    """
-    marker = _marker(folder)
-    if not marker.exists() or read_json(marker).get("identity") != _identity(study):
-        raise LosslineError(f"{folder.root}: not prepared for this study as it is now; run `lossline prepare` first")
-    return make_prepared(study, folder, say=lambda line: None)
-
-
-def open_corpora(study: StudyConfig, folder: StudyDir) -> list[PreparedCorpus]:
-    """The prepared corpora alone."""
-    return [prepare_corpus(corpus, folder.corpora, study.validation_fraction) for corpus in study.corpora]
+    return Prepared(tokenizers, stores, suites)
 
 
 def _marker(folder: StudyDir) -> epath.Path:
@@ -81,7 +89,7 @@ def _marker(folder: StudyDir) -> epath.Path:
 
 
 def _identity(study: StudyConfig) -> str:
-    """Changes with anything that `make_prepared` reads."""
+    """Changes with anything of the study that is read here."""
     runs = [[run.tokenizer, run.data.mixture] for run in study.runs]
     return fingerprint(to_json([study.corpora, study.validation_fraction, study.suite, runs]))
 
@@ -95,4 +103,6 @@ def _describe_corpus(corpus: PreparedCorpus) -> str:
 
 def _describe_tokenizer(label: str, tokenizer: Tokenizer, suite: PreparedSuite) -> str:
     lossy = "" if tokenizer.lossless else "; LOSSY, so losses per byte count the bytes of the original text"
-    return f"tokenizer {label}: {tokenizer.vocab_size} tokens{lossy}; {len(suite.sets)} evaluation sets"
+    cut = [f"{each.num_truncated} of {each.n} in {each.name}" for each in suite.sets if each.num_truncated]
+    truncated = f"; items that lose the start of their context: {', '.join(cut)}" if cut else ""
+    return f"tokenizer {label}: {tokenizer.vocab_size} tokens{lossy}; {len(suite.sets)} evaluation sets{truncated}"

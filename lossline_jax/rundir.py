@@ -3,14 +3,17 @@
 All paths are `etils.epath` paths, so a study lives as well on `gs://` as on a local disk.
 
     <study>/study.json                the resolved study
-    <study>/prepared/corpora/<id>/    documents.jsonl.zst-less text + manifest.json   (see data/prepare)
-    <study>/prepared/tokenizers/<id>/
-    <study>/prepared/stores/<id>/     token shards + manifest.json
-    <study>/prepared/suites/<id>/     tokenised evaluation rows
-    <study>/runs/<run_id>/            config.json, steps.jsonl, checkpoints/, done.json or failed.json
+    <study>/manifest.jsonl            a run a line, for an engine's array of jobs
+    <study>/prepared/prepared.json    what was prepared, and for which study
+    <study>/prepared/corpora/<id>/    train.jsonl, validation.jsonl, manifest.json
+    <study>/prepared/tokenizers/<id>/ tokenizer.model, manifest.json
+    <study>/prepared/stores/<id>/     token shards, manifest.json
+    <study>/prepared/suites/<id>/     tokenised evaluation rows, manifest.json
+    <study>/compiled/                 programs compiled for the devices
+    <study>/runs/<run_id>/            claim.json, steps.jsonl, checkpoints/, done.json or failed.json, lock
     <study>/losses/                   rows/<run_id>.jsonl, losses.csv, losses.parquet
     <study>/fits/                     fits.json
-    <study>/report/                   report.html, figures/*.png, figures/*.pdf
+    <study>/report/                   report.html, figures/*.png, *.pdf, *.svg
 """
 
 import contextlib
@@ -20,11 +23,11 @@ import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from etils import epath
 
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import LosslineError, RunBusy
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,13 @@ class RunDir:
     root: epath.Path
 
     @property
-    def config_file(self) -> epath.Path:
-        return self.root / "config.json"
+    def claim_file(self) -> epath.Path:
+        """The configuration and the data that this folder belongs to."""
+        return self.root / "claim.json"
+
+    @property
+    def lock_file(self) -> epath.Path:
+        return self.root / "lock"
 
     @property
     def steps_file(self) -> epath.Path:
@@ -113,10 +121,6 @@ class StudyDir:
         return self.root / "report"
 
     @property
-    def figures(self) -> epath.Path:
-        return self.report / "figures"
-
-    @property
     def report_file(self) -> epath.Path:
         return self.report / "report.html"
 
@@ -159,9 +163,10 @@ def write_atomic(path: epath.Path, content: str | bytes) -> None:
                 os.fsync(file.fileno())  # an object store has no descriptor: its puts are atomic already
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         raise LosslineError(
-            f"{path}: cannot write ({error.strerror or error}); free space or choose another folder with --root"
+            f"{path}: cannot write ({error.strerror or error}); free space or choose another folder"
         ) from error
 
 
@@ -192,17 +197,34 @@ def sole_writer(run: RunDir) -> Iterator[None]:
     An object store has no such lock: there the engine that places runs must not place one twice.
 
     Raises:
-        LosslineError: another process is working on this run.
+        RunBusy: another process is working on this run.
     """
     if is_remote(run.root):
         yield
         return
     make_folder(run.root)
-    with (run.root / "lock").open("ab") as file:
+    with _open_lock(run) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise LosslineError(
-                f"{run.root}: another process is working on this run; wait for it or stop it"
-            ) from error
+        except BlockingIOError as error:
+            raise RunBusy(f"{run.root}: another process is working on this run; wait for it or stop it") from error
         yield
+
+
+def has_writer(run: RunDir) -> bool:
+    """Whether a process of this machine is working on the run right now."""
+    if is_remote(run.root) or not run.lock_file.exists():
+        return False
+    with _open_lock(run) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _open_lock(run: RunDir) -> IO[bytes]:
+    try:
+        return run.lock_file.open("ab")
+    except OSError as error:
+        raise LosslineError(f"{run.lock_file}: cannot write ({error.strerror}); mend its permissions") from error

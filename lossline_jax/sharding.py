@@ -1,7 +1,7 @@
 """The device mesh, and how logical axes of parameters and activations lie on it.
 
 One mesh, axes ("data", "model"), Auto: the compiler places what is not said here. Everything is said by
-logical axis names (`shared/design.md`, "Names"), never by mesh axes, so a model file knows no mesh.
+logical axis names (the keys of `ACTIVATION_RULES`), never by mesh axes, so a model file knows no mesh.
 """
 
 import os
@@ -52,7 +52,9 @@ def configure_devices(execution: ExecutionConfig) -> None:
         return
     if chosen is not None and chosen < 1:
         raise LosslineError(f"execution.cpu_devices: {chosen} is not a number of devices; give 1 or more")
-    count = chosen or min(len(os.sched_getaffinity(0)), MAX_DEFAULT_CPU_DEVICES)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # a power of two, which divides the usual batch sizes
+    count = chosen or 1 << (min(cores, MAX_DEFAULT_CPU_DEVICES).bit_length() - 1)
     try:
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError:  # jax refuses the change once a backend has started

@@ -5,24 +5,9 @@ import math
 LOG_2 = math.log(2.0)
 
 
-def nats_to_bits(nats: float) -> float:
-    """Nats to bits."""
-    return nats / LOG_2
-
-
-def bits_to_nats(bits: float) -> float:
-    """Bits to nats."""
-    return bits * LOG_2
-
-
 def bits_per_byte(nats_sum: float, num_bytes: float) -> float:
     """Bits per byte of a text whose tokens cost `nats_sum` nats and which is `num_bytes` of UTF-8."""
     return nats_sum / (LOG_2 * num_bytes)
-
-
-def training_flops_6nd(num_params: float, num_tokens: float) -> float:
-    """Training FLOPs by the convention C = 6 N D (Kaplan et al. 2020, section 2.1)."""
-    return 6.0 * num_params * num_tokens
 
 
 def human_count(value: float) -> str:

@@ -1,20 +1,19 @@
 """What the terminal shows of a study: the plan before, the status meanwhile, the results after. No jax."""
 
-import contextlib
 import json
 import time
 
 from lossline_jax.config import to_json
 from lossline_jax.data.tokenizers import planned_vocab_size
 from lossline_jax.models.accounting import count_parameters, train_flops_per_token
-from lossline_jax.rundir import RunDir, StudyDir, read_json
+from lossline_jax.rundir import RunDir, StudyDir, has_writer, read_json
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.table import read_rows
 from lossline_jax.text import text_table
+from lossline_jax.train.steplog import read_rows as read_step_rows
 from lossline_jax.units import human_count, human_seconds
 
 STATE_BYTES_PER_PARAMETER = 16  # float32 parameter, its gradient and two moments
-LIVE_SECONDS = 120.0  # a run that wrote a step this recently is taken to be at work
 
 
 def plan_text(study: StudyConfig) -> str:
@@ -75,7 +74,7 @@ def status_text(study: StudyConfig, folder: StudyDir) -> str:
         step, last = last_step(directory)
         state, note = run_state(directory, last)
         expected = len(run.checkpoint_steps) * len(study.suite.set_names)
-        found = len(read_rows(folder.loss_rows(run.run_id)))
+        found = len({(row.step, row.eval_set) for row in read_rows(folder.loss_rows(run.run_id))})
         loss = f"{last['loss_nats_per_token']:.3f}" if last else None
         rows.append([run.run_id, state, f"{step}/{run.num_steps}", loss, f"{found}/{expected}", note])
     done = sum(row[1] == "done" for row in rows)
@@ -83,34 +82,23 @@ def status_text(study: StudyConfig, folder: StudyDir) -> str:
     return f"{table}\n\n{done} of {len(rows)} runs done; report: {_report_note(folder)}"
 
 
-def logged_steps(directory: RunDir) -> list[dict]:
-    """The rows of steps.jsonl, without a line that a killed process left half written."""
-    rows = []
-    if directory.steps_file.exists():
-        for line in directory.steps_file.read_text().splitlines():
-            with contextlib.suppress(ValueError):
-                rows.append(json.loads(line))
-    return rows
-
-
 def last_step(directory: RunDir) -> tuple[int, dict | None]:
     """The last logged step and its row; (0, None) before the first."""
-    rows = logged_steps(directory)
-    return (rows[-1]["step"], rows[-1]) if rows else (0, None)
+    logged = read_step_rows(directory)
+    return (logged[-1]["step"], logged[-1]) if logged else (0, None)
 
 
 def run_state(directory: RunDir, last: dict | None) -> tuple[str, str]:
-    """One word for a run's state and a note: pending, running, stopped, failed or done."""
-    if directory.done_file.exists():
-        return "done", human_seconds(read_json(directory.done_file)["wall_seconds"])
+    """One word for a run's state and a note: running, failed, done, stopped or pending."""
+    if has_writer(directory):
+        return "running", f"{human_count(last['tokens_per_second'])} tokens/s" if last else "starting"
     if directory.failed_file.exists():
         return "failed", read_json(directory.failed_file)["reason"]
+    if directory.done_file.exists():
+        return "done", human_seconds(read_json(directory.done_file)["wall_seconds"])
     if last is None:
         return "pending", ""
-    age = time.time() - last["time"]
-    if age < LIVE_SECONDS:
-        return "running", f"{human_count(last['tokens_per_second'])} tokens/s"
-    return "stopped", f"last step {human_seconds(age)} ago; the same command resumes it"
+    return "stopped", f"last step {human_seconds(time.time() - last['time'])} ago; the same command resumes it"
 
 
 def show_text(study: StudyConfig, folder: StudyDir, run_id: str | None) -> str:

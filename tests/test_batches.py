@@ -15,7 +15,7 @@ from lossline_jax.data.tokenizers import prepare_tokenizer
 from lossline_jax.errors import LosslineError
 
 TOKENIZER = prepare_tokenizer(ByteTokenizer(), {}, epath.Path("unused"))
-FIELDS = ("tokens_BT", "targets_BT", "weights_BT", "bytes_BT")
+FIELDS = ("tokens_BT", "targets_BT", "weights_BT")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def stores(tmp_path_factory):
 
 def source(stores, mixture=(("large", 1.0),), context_length=16, batch_size=8, seed=0, **data):
     config = DataConfig(tuple(mixture), **data)
-    return BatchSource(stores, TOKENIZER.token_bytes_V, config, context_length, batch_size, seed)
+    return BatchSource(stores, TOKENIZER.vocab_size, config, context_length, batch_size, seed)
 
 
 def windows_of(batch):
@@ -56,9 +56,8 @@ def test_rows_are_windows_of_the_stream(stores):
     batch = source(stores).batch(3)
     assert set(windows_of(batch)) <= known
     np.testing.assert_array_equal(batch.tokens_BT[:, 1:], batch.targets_BT[:, :-1])
-    np.testing.assert_array_equal(batch.bytes_BT, (batch.targets_BT < 256).astype(np.int32))
     np.testing.assert_array_equal(batch.weights_BT, np.ones((8, 16), np.float32))
-    assert [getattr(batch, field).dtype for field in FIELDS] == [np.int32, np.int32, np.float32, np.int32]
+    assert [getattr(batch, field).dtype for field in FIELDS] == [np.int32, np.int32, np.float32]
 
 
 def test_every_epoch_has_each_window_once_in_another_order(stores):
@@ -170,7 +169,7 @@ def test_bad_mixtures_are_refused_in_one_line(stores):
     with pytest.raises(LosslineError, match="cannot be split over 3 processes"):
         source(stores).batch(0, 0, 3)
     with pytest.raises(LosslineError, match="vocabulary of 258"):
-        BatchSource(stores, np.ones(300, np.int32), DataConfig((("large", 1.0),)), 16, 8, 0)
+        BatchSource(stores, 300, DataConfig((("large", 1.0),)), 16, 8, 0)
 
 
 def test_no_window_is_left_out_of_a_mixture(stores):

@@ -12,13 +12,13 @@ import pyarrow.parquet
 import pytest
 from etils import epath
 from hypothesis import given, settings
+from shared_data import shared_path
 
 from lossline_jax.data.config import BuiltinCorpus, FilesCorpus, HuggingFaceCorpus
 from lossline_jax.data.corpora import read_documents
 from lossline_jax.data.docstrings import strip_docstrings, strip_licence_header
 from lossline_jax.data.prepare import PreparedCorpus, prepare_corpus
 from lossline_jax.errors import LosslineError
-from tests.shared_data import shared_path
 
 
 def write_lines(path, rows):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def lossline(*argv, **options):
 def finished(tmp_path_factory):
     """The folder of a finished tiny study, and what the command printed."""
     root = tmp_path_factory.mktemp("studies")
-    process = lossline("run", TINY, "--root", str(root))
+    process = lossline("run", TINY, "--root", root.name, cwd=root.parent)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return root / "tiny", out
@@ -124,12 +125,29 @@ def test_the_runs_of_a_manifest_make_the_same_table(finished, tmp_path):
 
 def test_a_changed_config_under_an_existing_run_is_refused(finished):
     folder, _ = finished
-    config = next(folder.glob("runs/llama*/config.json"))
-    original = config.read_text()
-    config.write_text(json.dumps({**json.loads(original), "seed": 99}))
+    claim = next(folder.glob("runs/llama*/claim.json"))
+    original = claim.read_text()
+    value = json.loads(original)
+    claim.write_text(json.dumps({**value, "run": {**value["run"], "seed": 99}}))
     process = lossline("train", str(folder))
     _, err = process.communicate(timeout=120)
-    config.write_text(original)
+    claim.write_text(original)
     assert process.returncode == 2
     assert err.splitlines()[-1].startswith("lossline: ")
     assert "changed under an existing run" in err
+
+
+def test_a_diverged_run_is_named_and_left_out_and_stops_no_other(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "tiny")
+    process = lossline("run", TINY, "--root", str(tmp_path), "--other-rate", "1e30")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1
+    last = err.splitlines()[-1]
+    assert re.fullmatch(
+        r"lossline: .*-wiki_fr-.*: (loss|gradient norm) is (nan|inf) at step \d+ of 40 .*; lower .*", last
+    )
+    frame = table_of(tmp_path / "tiny")
+    assert len(frame) == 2 * 5 * 3
+    assert set(frame["data"]) == {"wiki"}
+    status = lossline("status", str(tmp_path / "tiny"))
+    assert "failed" in status.communicate(timeout=60)[0]

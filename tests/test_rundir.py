@@ -8,7 +8,7 @@ import pytest
 from etils import epath
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.rundir import StudyDir, read_json, sole_writer, write_atomic, write_json
+from lossline_jax.rundir import StudyDir, has_writer, read_json, sole_writer, write_atomic, write_json
 
 
 def test_a_write_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path):
@@ -63,7 +63,9 @@ def test_a_second_process_on_a_live_run_is_refused_and_a_dead_one_leaves_no_trac
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(LosslineError, match="another process is working on this run"), sole_writer(run):
         pass
+    assert has_writer(run)
     holder.kill()
     holder.wait()
+    assert not has_writer(run)
     with sole_writer(run):
         pass

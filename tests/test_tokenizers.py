@@ -8,6 +8,7 @@ import pytest
 import sentencepiece
 from etils import epath
 from hypothesis import example, given, settings
+from shared_data import shared_path
 
 from lossline_jax.data.config import (
     ByteTokenizer,
@@ -19,7 +20,6 @@ from lossline_jax.data.config import (
 from lossline_jax.data.prepare import prepare_corpus
 from lossline_jax.data.tokenizers import bytes_per_token, planned_vocab_size, prepare_tokenizer
 from lossline_jax.errors import LosslineError
-from tests.shared_data import shared_path
 
 ANY_TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 LIKE_ENGLISH = st.text(st.sampled_from("the caterpillar \n\t.,\u2581<0x41>é"), max_size=60)

@@ -12,11 +12,6 @@ def test_bits_per_byte_of_a_uniform_byte_model_is_eight():
     assert units.bits_per_byte(num_bytes * math.log(256), num_bytes) == pytest.approx(8.0)
 
 
-def test_bits_and_nats_are_inverse():
-    assert units.bits_to_nats(units.nats_to_bits(1.7)) == pytest.approx(1.7)
-    assert units.nats_to_bits(math.log(8)) == pytest.approx(3.0)
-
-
 @pytest.mark.parametrize(
     ("value", "text"),
     [(999, "999"), (1234567, "1.23M"), (6.6e20, "6.60e+20"), (2.5e12, "2.5T"), (0.5, "0.5")],

@@ -6,15 +6,19 @@ from lossline_jax.data.config import BuiltinCorpus, ByteTokenizer, DataConfig, T
 from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet
 from lossline_jax.models.config import LlamaConfig, Mamba2Config
 from lossline_jax.study import RunConfig, StudyConfig
+from lossline_jax.train.config import OptimConfig
 
 
-def study(tokens: int = 40 * 8 * 32, max_bytes: int = 400_000, corpus: str = "wiki") -> StudyConfig:
+def study(
+    tokens: int = 40 * 8 * 32, max_bytes: int = 400_000, corpus: str = "wiki", other_rate: float = 3e-3
+) -> StudyConfig:
     """A study for the tests.
 
     Args:
         tokens: training tokens of each run.
         max_bytes: of text in each corpus.
         corpus: that the base run reads.
+        other_rate: peak learning rate of the run on other data; 1e30 makes it diverge.
     """
     base = RunConfig(
         model=LlamaConfig(d_model=32, num_layers=2, num_heads=2, d_ff=64),
@@ -26,7 +30,7 @@ def study(tokens: int = 40 * 8 * 32, max_bytes: int = 400_000, corpus: str = "wi
         num_checkpoints=5,
     )
     interventions = (
-        {"data": DataConfig(mixture=(("wiki_fr", 1.0),))},
+        {"data": DataConfig(mixture=(("wiki_fr", 1.0),)), "optim": OptimConfig(learning_rate=other_rate)},
         {
             "model": Mamba2Config(d_model=32, num_layers=2, num_heads=2, d_state=8, d_inner=64, chunk_size=16),
             "tokenizer": ByteTokenizer(),

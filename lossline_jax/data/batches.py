@@ -28,13 +28,11 @@ class TokenBatch:
         tokens_BT: int32 inputs.
         targets_BT: int32, the next token of each input.
         weights_BT: float32 of each target in the loss; 1 everywhere.
-        bytes_BT: int32, UTF-8 bytes that each target stands for.
     """
 
     tokens_BT: np.ndarray
     targets_BT: np.ndarray
     weights_BT: np.ndarray
-    bytes_BT: np.ndarray
 
 
 class BatchSource:
@@ -51,7 +49,7 @@ class BatchSource:
     def __init__(
         self,
         stores: Mapping[str, TokenStore],
-        token_bytes_V: np.ndarray,
+        vocab_size: int,
         data: DataConfig,
         context_length: int,
         batch_size: int,
@@ -59,8 +57,7 @@ class BatchSource:
     ):
         self._shares = _mixture_shares(data, stores)
         self._stores = [stores[name] for name in self._shares]
-        _refuse_other_tokenizers(self._stores, len(token_bytes_V))
-        self._token_bytes_V = token_bytes_V.astype(np.int32)
+        _refuse_other_tokenizers(self._stores, vocab_size)
         self._data = data
         self._context_length = context_length
         self._batch_size = batch_size
@@ -164,7 +161,6 @@ class BatchSource:
             tokens_BT=np.ascontiguousarray(tokens[:, :-1]),
             targets_BT=targets_BT,
             weights_BT=np.ones(targets_BT.shape, np.float32),
-            bytes_BT=self._token_bytes_V[targets_BT],
         )
 
 

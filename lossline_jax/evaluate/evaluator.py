@@ -53,18 +53,21 @@ class Evaluator:
         mesh: Mesh,
         suite: PreparedSuite,
         tokens_per_batch: int | None = None,
+        fsdp: bool | None = None,
     ) -> None:
         """
         Args:
             mesh: rows are sharded over its axis `data`.
             tokens_per_batch: on each device, padding included: bounds the memory and leaves the scores alone.
                 None: chosen for the kind of device.
+            fsdp: whether parameters are sharded over `data` too (`sharding.uses_fsdp`).
         """
         if tokens_per_batch is None:
             on_cpu = mesh.devices.flat[0].platform == "cpu"
             tokens_per_batch = TOKENS_PER_BATCH_CPU if on_cpu else TOKENS_PER_BATCH_ACCELERATOR
         self.model, self.mesh, self.suite = model, mesh, suite
-        self._param_shardings = shardings(model.axes(), mesh)
+        shapes = jax.eval_shape(model.init, jax.random.key(0))
+        self._param_shardings = shardings(model.axes(), mesh, shapes, fsdp=fsdp)
         self._blocks = [_place(block, mesh, tokens_per_batch) for block in suite.blocks]
 
     def score(self, params: Any) -> dict[str, SetScore]:

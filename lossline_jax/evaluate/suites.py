@@ -20,7 +20,7 @@ from lossline_jax.evaluate.tasks import read_items
 from lossline_jax.rundir import read_json, write_atomic, write_json
 
 if TYPE_CHECKING:
-    from lossline_jax.data.corpora import PreparedCorpus
+    from lossline_jax.data.prepare import PreparedCorpus
     from lossline_jax.data.tokenizers import Tokenizer
 
 FORMAT = 1  # raised when the meaning of the stored rows changes

@@ -173,7 +173,7 @@ class _Session:
             run_fingerprint=fingerprint(self.run),
             step=self.run.num_steps,
             tokens=tokens,
-            tokens_per_second=round(tokens / seconds["train"], 1),
+            tokens_per_second=round(tokens / max(seconds["train"], 1e-3), 1),
             wall_seconds=seconds["wall"],
             compile_seconds=seconds["compile"],
             seconds=seconds,

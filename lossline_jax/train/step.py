@@ -58,8 +58,7 @@ def make_train_step(
     Raises:
         LosslineError: rows that the devices or the microbatches do not divide.
     """
-    local_rows = _rows_per_device(batch_size, mesh.shape["data"])
-    num_micro = local_rows // _microbatch_size(local_rows, execution, mesh)
+    num_micro = microbatches_per_device(batch_size, execution, mesh)
     nats_and_gradient = _nats_and_gradient(model, mesh, num_micro, uses_fsdp(mesh, execution.fsdp))
 
     def train_step(state: TrainState, batch: StepBatch) -> tuple[TrainState, StepMetrics]:
@@ -124,6 +123,16 @@ def _split_rows(rows: jax.Array, shards: int, num_micro: int) -> jax.Array:
     blocks = rows.reshape(shards, num_micro, -1, *rows.shape[1:])
     micros = jnp.swapaxes(blocks, 0, 1).reshape(num_micro, -1, *rows.shape[1:])
     return micros if shards == 1 else jax.lax.with_sharding_constraint(micros, P(None, "data"))
+
+
+def microbatches_per_device(batch_size: int, execution: ExecutionConfig, mesh: Mesh) -> int:
+    """In how many microbatches each device goes through its rows of a batch.
+
+    Raises:
+        LosslineError: rows that the devices or the microbatches do not divide.
+    """
+    local_rows = _rows_per_device(batch_size, mesh.shape["data"])
+    return local_rows // _microbatch_size(local_rows, execution, mesh)
 
 
 def _rows_per_device(batch_size: int, data_parallel: int) -> int:
