@@ -18,7 +18,7 @@ from lossline_jax.data.config import (
     TrainedTokenizer,
 )
 from lossline_jax.data.prepare import prepare_corpus
-from lossline_jax.data.tokenizers import bytes_per_token, planned_vocab_size, prepare_tokenizer
+from lossline_jax.data.tokenizers import planned_vocab_size, prepare_tokenizer
 from lossline_jax.errors import LosslineError
 
 ANY_TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -86,13 +86,11 @@ def shared_tokenizer():
 @example(text=TRAPS[4])
 @example(text=TRAPS[5])
 @example(text=TRAPS[6])
-def test_own_tokenizers_lose_nothing_and_count_bytes_exactly(tokenizers, name, text):
+def test_own_tokenizers_lose_nothing(tokenizers, name, text):
     tokenizer = tokenizers[name]
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
-    assert tokenizer.token_bytes_V[ids].sum() == len(text.encode("utf-8"))
     assert not np.isin(ids, [tokenizer.bos_id, tokenizer.eos_id]).any()
-    np.testing.assert_array_equal(bytes_per_token(tokenizer, text, ids), tokenizer.token_bytes_V[ids])
 
 
 @pytest.mark.parametrize("name", ["gpt2", "mistral"])
@@ -105,22 +103,11 @@ def test_lossless_files_lose_nothing(shared_tokenizer, name, text):
     ids = tokenizer.encode(text)
     assert tokenizer.lossless
     assert tokenizer.decode(ids) == text
-    prefix = tokenizer.prefix_bytes if text else 0
-    assert tokenizer.token_bytes_V[ids].sum() == len(text.encode("utf-8")) + prefix
-    assert bytes_per_token(tokenizer, text, ids).sum() == len(text.encode("utf-8"))
 
 
 @pytest.mark.parametrize("name", ["neox", "fineweb", "t5", "stories260k"])
-@settings(deadline=None, max_examples=50)
-@given(text=ANY_TEXT | LIKE_ENGLISH)
-@example(text="e\u0301  \n ﬁ ½")
-def test_lossy_tokenizers_say_so_and_share_out_the_original_bytes(shared_tokenizer, name, text):
-    tokenizer = shared_tokenizer(name)
-    ids = tokenizer.encode(text)
-    counts = bytes_per_token(tokenizer, text, ids)
-    assert not tokenizer.lossless
-    assert (counts >= 0).all()
-    assert counts.sum() == (len(text.encode("utf-8")) if len(ids) else 0)
+def test_lossy_tokenizers_say_so(shared_tokenizer, name):
+    assert not shared_tokenizer(name).lossless
 
 
 def test_ids_of_a_model_file_are_its_own(shared_tokenizer):

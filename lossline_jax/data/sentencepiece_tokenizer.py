@@ -25,7 +25,7 @@ class SentencePieceTokenizer(SurfaceTokenizer):
     """A sentencepiece model.
 
     Where the model leaves the text as it is and falls back to bytes, encoding is made exact: the space that
-    a model may put before each text is put there by us (`prefix_bytes`), and U+2581, which sentencepiece
+    a model may put before each text is put there by us, and U+2581, which sentencepiece
     would turn into a space, is encoded as its three bytes. Token ids are those of the model all the same.
     """
 

@@ -3,7 +3,6 @@
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -25,20 +24,15 @@ class SurfaceTokenizer(ABC):
         vocab_size: number of ids, specials included.
         bos_id, eos_id: what a document begins and ends with; they may be the same id.
         fingerprint: of everything that decides how a text is encoded.
-        token_bytes_V: int32 (V,), UTF-8 bytes of each id's surface; 0 for specials. Over the ids of a text
-            they sum to its bytes plus `prefix_bytes` where the tokenizer is lossless.
-        prefix_bytes: what the tokenizer puts before every text (1: the space of Llama 2 and Mistral).
     """
 
     def __init__(self, surfaces: Sequence[bytes], bos_id: int, eos_id: int, fingerprint: str, prefix: str = ""):
         self._surfaces = tuple(surfaces)
-        self._prefix = prefix
+        self._prefix = prefix  # what the tokenizer puts before every text: the space of Llama 2 and Mistral
         self.vocab_size = len(self._surfaces)
         self.bos_id = bos_id
         self.eos_id = eos_id
         self.fingerprint = fingerprint
-        self.prefix_bytes = len(prefix.encode("utf-8"))
-        self.token_bytes_V = np.array([len(surface) for surface in self._surfaces], dtype=np.int32)
 
     @abstractmethod
     def encode(self, text: str) -> np.ndarray:
@@ -64,33 +58,3 @@ def special_ids(bos_id: int | None, eos_id: int | None) -> tuple[int, int] | Non
     if bos_id is None and eos_id is None:
         return None
     return (eos_id if bos_id is None else bos_id), (bos_id if eos_id is None else eos_id)
-
-
-def bytes_per_token(tokenizer: Any, text: str, ids: np.ndarray) -> np.ndarray:
-    """How many UTF-8 bytes of `text` each of its tokens stands for.
-
-    Exact where the surfaces of the ids make up the text. Otherwise (the tokenizer changed the text) the
-    bytes of the original text are shared out in proportion to the surfaces.
-
-    Args:
-        tokenizer: which made `ids`.
-        text: the original text.
-        ids: (N,), `tokenizer.encode(text)`.
-
-    Returns:
-        (N,) int64; for N > 0 it sums to `len(text.encode("utf-8"))`.
-    """
-    total = len(text.encode("utf-8"))
-    counts_N = tokenizer.token_bytes_V[ids].astype(np.int64)
-    if not counts_N.size:
-        return counts_N
-    counts_N[0] = max(counts_N[0] - tokenizer.prefix_bytes, 0)
-    return counts_N if counts_N.sum() == total else _share_out(total, counts_N)
-
-
-def _share_out(total: int, weights_N: np.ndarray) -> np.ndarray:
-    """`total` split over N in whole numbers, in proportion to the weights; equally if all of them are 0."""
-    if not weights_N.any():
-        weights_N = np.ones_like(weights_N)
-    ends_N = np.cumsum(weights_N) * total // weights_N.sum()
-    return np.diff(ends_N, prepend=0)

@@ -20,11 +20,11 @@ from lossline_jax.data.folders import MANIFEST, is_complete, staged_folder
 from lossline_jax.data.huggingface_tokenizer import HuggingFaceTokenizerFile
 from lossline_jax.data.prepare import PreparedCorpus, hash_fraction
 from lossline_jax.data.sentencepiece_tokenizer import SentencePieceTokenizer, train_sentencepiece
-from lossline_jax.data.surfaces import SurfaceTokenizer, bytes_per_token
+from lossline_jax.data.surfaces import SurfaceTokenizer
 from lossline_jax.errors import LosslineError
 from lossline_jax.rundir import write_json
 
-__all__ = ["BytesTokenizer", "Tokenizer", "bytes_per_token", "planned_vocab_size", "prepare_tokenizer"]
+__all__ = ["BytesTokenizer", "Tokenizer", "planned_vocab_size", "prepare_tokenizer"]
 
 MODEL_FILE = "tokenizer.model"
 
@@ -37,8 +37,6 @@ class Tokenizer(Protocol):
     eos_id: int
     lossless: bool
     fingerprint: str
-    token_bytes_V: np.ndarray
-    prefix_bytes: int
 
     def encode(self, text: str) -> np.ndarray: ...
 
