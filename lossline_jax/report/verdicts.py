@@ -81,7 +81,7 @@ def verdicts_table(judged: Sequence[Judged], styles: Mapping[tuple[str, str], St
                 verdict_cell(item),
                 *(_gap_cell(item.by_unit.get(unit)) for unit in units),
                 Cell(drawing=forest(item.main, reach, style)),
-                Cell(number(first.noise, 4), "seeds" if first.seed_noise is not None else "residuals"),
+                Cell(number(first.noise, 4), "scatter" if first.noise == first.residual_noise else "seeds"),
                 Cell(NONE if first.num_runs is None else str(first.num_runs)),
                 Cell(f"{item.main.num_points}", f"of {item.main.num_points + item.main.num_points_outside}"),
             ]
