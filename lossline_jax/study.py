@@ -49,13 +49,13 @@ class RunConfig:
 
     @property
     def checkpoint_steps(self) -> tuple[int, ...]:
-        """Steps after which a checkpoint is kept: the same token counts for every run of a study."""
+        """Steps after which a checkpoint is kept: the steps nearest to the same token counts for every run."""
         count = self.num_checkpoints
         if self.checkpoint_spacing == "linear" or count == 1:
             fractions = [(k + 1) / count for k in range(count)]
         else:
             fractions = [FIRST_LOG_CHECKPOINT ** (1 - k / (count - 1)) for k in range(count)]
-        steps = (round(fraction * self.tokens / self.tokens_per_step) for fraction in fractions)
+        steps = (round(fraction * self.tokens / self.tokens_per_step) for fraction in fractions[:-1])
         return tuple(sorted({min(max(step, 1), self.num_steps) for step in steps} | {self.num_steps}))
 
     @property

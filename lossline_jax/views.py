@@ -110,7 +110,9 @@ def show_text(study: StudyConfig, folder: StudyDir, run_id: str | None) -> str:
         from lossline_jax.fit.study_fits import StudyFits
         from lossline_jax.fit.text_tables import fits_text
 
-        parts.append(fits_text(StudyFits.from_json(read_json(folder.fits_file))))
+        fits = StudyFits.from_json(read_json(folder.fits_file))
+        stale = fits.run_ids - {run.run_id for run in study.runs}
+        parts.append("The fits are of other runs; run `lossline run` to renew them" if stale else fits_text(fits))
     return "\n\n".join([*parts, f"report: {_report_note(folder)}"])
 
 

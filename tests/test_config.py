@@ -85,6 +85,12 @@ def test_checkpoints_come_at_the_same_tokens_whatever_the_step():
     assert run(tokens=64 * 8 * 3, num_checkpoints=10).checkpoint_steps == (1, 2, 3)
 
 
+def test_the_last_checkpoint_is_the_last_step_and_no_other_stands_beside_it():
+    ragged = run(tokens=64 * 8 * 1000 + 1, num_checkpoints=4)
+    assert ragged.num_steps == 1001
+    assert ragged.checkpoint_steps == (250, 500, 750, 1001)
+
+
 def test_log_spaced_checkpoints_grow_by_one_ratio():
     steps = run(tokens=64 * 8 * 3000, num_checkpoints=6, checkpoint_spacing="log").checkpoint_steps
     assert (steps[0], steps[-1]) == (100, 3000)

@@ -37,7 +37,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_an_unwritable_folder_is_one_clear_line(tmp_path):
     blocker = tmp_path / "file"
     blocker.write_text("not a folder")
-    with pytest.raises(LosslineError, match="cannot create this folder.*--root"):
+    with pytest.raises(LosslineError, match="cannot create this folder.*choose another"):
         write_atomic(epath.Path(blocker) / "study" / "x.txt", "x")
 
 

@@ -51,6 +51,11 @@ class StudyFits:
     failures: tuple[str, ...] = ()  # one line each: what was not fitted or not compared, and why
     conventions: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def run_ids(self) -> set[str]:
+        """Every run that a line was fitted to."""
+        return {run_id for line in self.lines for run_id in line.run_ids}
+
     def lines_in(self, unit: str) -> tuple[LineFit, ...]:
         return tuple(line for line in self.lines if line.unit == unit)
 

@@ -159,12 +159,12 @@ def _losses_note(fits: StudyFits) -> str:
 
 def _missing_base(fits: StudyFits) -> str:
     """Why nothing is compared; empty where something is."""
-    if fits.comparisons or len(fits.lines) < 2:
+    if fits.comparisons:
         return ""
     if fits.base_label is None:
         return "no base was named for the other lines to be compared with"
     reasons = [failure for failure in fits.failures if failure.startswith((fits.base_label, "nothing"))]
-    return "; ".join(reasons) or "the base has no line"
+    return "; ".join(reasons) or "no run differs from the base in one factor"
 
 
 @functools.cache

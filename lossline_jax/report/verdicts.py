@@ -66,14 +66,13 @@ def verdicts_table(judged: Sequence[Judged], styles: Mapping[tuple[str, str], St
         Column("verdict", prose=True),
         *(Column("gap to base", unit_label(unit), numeric=True) for unit in units),
         Column("gap in noise", "band: margin"),
-        Column("noise", unit_label(units[0]) if units else "", numeric=True),
+        Column("noise", "of the verdict's unit", numeric=True),
         Column("runs", numeric=True),
         Column("points", "compared", numeric=True),
     ]
     reach = max((_reach(item.main) for item in judged), default=1.0)
     rows = []
     for item in judged:
-        first = next(iter(item.by_unit.values()))
         style = styles.get((item.factor, item.level), Style(item.factor))
         rows.append(
             [
@@ -81,12 +80,17 @@ def verdicts_table(judged: Sequence[Judged], styles: Mapping[tuple[str, str], St
                 verdict_cell(item),
                 *(_gap_cell(item.by_unit.get(unit)) for unit in units),
                 Cell(drawing=forest(item.main, reach, style)),
-                Cell(number(first.noise, 4), "scatter" if first.noise == first.residual_noise else "seeds"),
-                Cell(NONE if first.num_runs is None else str(first.num_runs)),
+                Cell(number(item.main.noise, 4), _noise_source(item.main)),
+                Cell(NONE if item.main.num_runs is None else str(item.main.num_runs)),
                 Cell(f"{item.main.num_points}", f"of {item.main.num_points + item.main.num_points_outside}"),
             ]
         )
     return Table("Gaps to the base line and verdicts", columns, rows)
+
+
+def _noise_source(comparison: LineComparison) -> str:
+    source = "scatter" if comparison.noise == comparison.residual_noise else "seeds"
+    return f"{source}, {unit_label(comparison.unit)}"
 
 
 def _gap_cell(comparison: LineComparison | None) -> Cell:

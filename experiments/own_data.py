@@ -1,0 +1,53 @@
+"""Start from here: your own text, and what moves the line of a small model trained on it.
+
+Question   Does mixing in Wikipedia, or halving the width, move a model off the line that it draws on my text?
+Command    lossline run experiments/own_data.py --glob '~/text/**/*.jsonl.gz'
+           (.txt, .jsonl, .jsonl.gz, .jsonl.zst, .parquet; some megabytes, at least a few hundred documents)
+Cost       3 minutes on two cores
+Expect     that depends on your text; the report says what moved, and by how many times the noise
+"""
+
+import dataclasses
+
+from lossline_jax.data.config import BuiltinCorpus, DataConfig, FilesCorpus, TrainedTokenizer
+from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet
+from lossline_jax.models.config import LlamaConfig
+from lossline_jax.study import RunConfig, StudyConfig
+
+
+def study(glob: str = "texts/*.txt", tokens: int = 600_000, vocab_size: int = 512) -> StudyConfig:
+    """A study of your own text.
+
+    Args:
+        glob: your files.
+        tokens: training tokens of each run.
+        vocab_size: of the tokenizer, which is trained on your text.
+    """
+    base = RunConfig(
+        model=LlamaConfig(d_model=64, num_layers=4, num_heads=4),
+        data=DataConfig(mixture=(("mine", 1.0),)),
+        tokenizer=TrainedTokenizer("mine", vocab_size),
+        context_length=128,
+        batch_size=16,
+        tokens=tokens,
+        checkpoint_spacing="log",
+    )
+    interventions = (
+        {"seed": 1},  # the noise that the others are measured by
+        {"data": DataConfig(mixture=(("mine", 0.5), ("wiki", 0.5)))},
+        {"model": LlamaConfig(d_model=32, num_layers=4, num_heads=4)},
+    )
+    return StudyConfig(
+        name="own_data",
+        question="What moves the line of a small model trained on my text?",
+        corpora=(FilesCorpus("mine", globs=(glob,)), BuiltinCorpus("wiki"), BuiltinCorpus("techdoc")),
+        runs=(base, *(dataclasses.replace(base, **change) for change in interventions)),
+        suite=SuiteConfig(
+            validation=tuple(ValidationSet(name, 60, max_document_bytes=800) for name in ("mine", "wiki", "techdoc")),
+            cloze=(ClozeTask("techdoc", num_items=100, context_bytes=100, continuation_bytes=50),),
+            context_length=128,
+            overlap=32,
+        ),
+        x="mine",
+        y="techdoc_cloze",
+    )
