@@ -4,7 +4,7 @@ Question   One base run (Llama on English Wikipedia introductions) and one run f
            "LLMs on the Line" (arXiv 2502.12120): data, tokenizer, architecture, size, context, optimiser, seed.
            Which of them leaves the base run's line?
 Command    make quickstart        (or: lossline run experiments/quickstart.py)
-Cost       6 minutes on two cores, 1.3 GB of memory; no accelerator, no download
+Cost       6 minutes on two cores, 1.4 GB of memory; no accelerator, no download
 Expect     Other data moves the line (by -0.16 and -0.30 nats/token, many times the noise); size, context and
            optimiser do not; the tokenizer does, in bits/byte half as many times the noise as in nats/token.
 """
