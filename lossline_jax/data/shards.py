@@ -1,6 +1,7 @@
 """A token stream that lies in several `.bin` files, read as one array."""
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from etils import epath
 from lossline_jax.errors import LosslineError
 
 
-class ShardedTokens:
+class ShardedTokens(ABC):
     """One-dimensional tokens over shards; slices and windows may cross from one shard to the next.
 
     Args:
@@ -34,9 +35,9 @@ class ShardedTokens:
             raise ValueError(f"token slices have step 1, not {step}")
         return self.gather(np.array([start]), max(stop - start, 0))[0]
 
+    @abstractmethod
     def gather(self, starts_N: np.ndarray, length: int) -> np.ndarray:
         """The windows that begin at `starts_N`, as (N, length)."""
-        raise NotImplementedError
 
     def _pieces(self, start: int, length: int) -> list[tuple[int, int, int]]:
         """The (shard, first, last) that a window is made of, in token positions within each shard."""
