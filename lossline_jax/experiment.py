@@ -24,6 +24,7 @@ from etils import epath
 from lossline_jax.config import from_json, suggestion, to_json
 from lossline_jax.errors import LosslineError
 from lossline_jax.models.check import check_config
+from lossline_jax.models.config import max_context_length
 from lossline_jax.rundir import StudyDir, read_json
 from lossline_jax.study import RunConfig, StudyConfig
 
@@ -88,6 +89,7 @@ def check_study(study: StudyConfig, where: str) -> StudyConfig:
             check_config(run.model)
         except LosslineError as error:
             raise LosslineError(f"{where}: run {run.run_id}: {error}") from error
+        _refuse_short_model(study, run, where)
         if any(weight <= 0 for _, weight in run.data.mixture):
             raise LosslineError(f"{where}: run {run.run_id}: mixture weights must be positive")
     for item in (*study.suite.validation, *study.suite.cloze):
@@ -101,6 +103,15 @@ def check_study(study: StudyConfig, where: str) -> StudyConfig:
     if not 0 <= study.suite.overlap < study.suite.context_length:
         raise LosslineError(f"{where}: suite.overlap must be at least 0 and less than suite.context_length")
     return study
+
+
+def _refuse_short_model(study: StudyConfig, run: RunConfig, where: str) -> None:
+    longest = max_context_length(run.model)
+    for what, length in (("context_length", run.context_length), ("suite.context_length", study.suite.context_length)):
+        if longest is not None and length > longest:
+            raise LosslineError(
+                f"{where}: run {run.run_id}: {what} {length} is more than model.max_positions {longest}"
+            )
 
 
 def open_study(folder: str) -> tuple[StudyConfig, StudyDir]:

@@ -60,6 +60,16 @@ def test_rows_are_windows_of_the_stream(stores):
     assert [getattr(batch, field).dtype for field in FIELDS] == [np.int32, np.int32, np.float32]
 
 
+def test_documents_of_a_window_are_numbered_where_they_are_to_be_kept_apart(stores):
+    batch = source(stores, (("large", 0.5), ("small", 0.5)), context_length=100, separate_documents=True).batch(0)
+    is_bos_BT = batch.tokens_BT == TOKENIZER.bos_id
+    is_bos_BT[:, 0] = False  # the first document of a window is number 0, begun or not
+    np.testing.assert_array_equal(batch.segments_BT, np.cumsum(is_bos_BT, axis=1))
+    assert batch.segments_BT.max() > 0
+    assert batch.segments_BT.dtype == np.int32
+    assert source(stores).batch(0).segments_BT is None
+
+
 def test_every_epoch_has_each_window_once_in_another_order(stores):
     count = num_windows(stores["large"])
     rows = source(stores, batch_size=1)

@@ -1,4 +1,4 @@
-"""The three architectures: causality, scan over layers, remat, dtypes, init, meshes, refusals."""
+"""Every architecture: causality, scan over layers, remat, dtypes, init, meshes, packed documents, refusals."""
 
 import dataclasses
 import functools
@@ -10,12 +10,20 @@ import pytest
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.models.base import Model, build_model
-from lossline_jax.models.config import LlamaConfig, Mamba2Config, MambaConfig
+from lossline_jax.models.config import (
+    GPT2Config,
+    GPTNeoXConfig,
+    Llama3RopeScaling,
+    LlamaConfig,
+    Mamba2Config,
+    MambaConfig,
+)
 from lossline_jax.models.decoder import Decoder
+from lossline_jax.models.gpt import GPTBlock
 from lossline_jax.models.llama import LlamaBlock
 from lossline_jax.models.mamba import MambaBlock
 from lossline_jax.models.mamba2 import Mamba2Block
-from lossline_jax.ops.norms import rms_norm
+from lossline_jax.ops.norms import layer_norm, rms_norm
 from lossline_jax.sharding import make_mesh, shardings
 from lossline_jax.train.config import ExecutionConfig
 
@@ -24,11 +32,15 @@ CONFIGS = {
     "llama": LlamaConfig(d_model=32, num_layers=2, num_heads=4, num_kv_heads=2, d_ff=48),
     "mamba2": Mamba2Config(32, 2, num_heads=4, num_groups=2, d_state=8, d_inner=48, chunk_size=5),
     "mamba": MambaConfig(d_model=32, num_layers=2, d_state=4, chunk_size=4),
+    "gpt2": GPT2Config(d_model=32, num_layers=2, num_heads=4, max_positions=20),
+    "gpt_neox": GPTNeoXConfig(d_model=32, num_layers=2, num_heads=2),
 }
 BLOCKS = {
     "llama": functools.partial(LlamaBlock, attention="xla"),
     "mamba2": Mamba2Block,
     "mamba": MambaBlock,
+    "gpt2": functools.partial(GPTBlock, attention="xla"),
+    "gpt_neox": functools.partial(GPTBlock, attention="xla"),
 }
 every_architecture = pytest.mark.parametrize("name", list(CONFIGS))
 
@@ -60,7 +72,8 @@ def test_gradient_with_respect_to_later_inputs_is_exactly_zero(name):
     positions_BT = jnp.arange(length)[None, :]
 
     def hidden(embed):
-        return model.hidden({**params, "embed": embed}, positions_BT)[0].sum(axis=-1)
+        # The sine: channels after a LayerNorm add up to zero whatever they are.
+        return jnp.sin(model.hidden({**params, "embed": embed}, positions_BT)[0]).sum(axis=-1)
 
     jacobian_TTD = np.asarray(jax.jit(jax.jacrev(hidden))(params["embed"]))[:, :length]
     strength_TT = np.abs(jacobian_TTD).sum(axis=-1)
@@ -73,10 +86,15 @@ def test_scan_over_layers_equals_a_loop(name):
     model, params = model_and_params(name)
     config, block = CONFIGS[name], BLOCKS[name](CONFIGS[name])
     x_BTD = params["embed"][tokens()]
+    if name == "gpt2":
+        x_BTD = x_BTD + params["positions"][None, : x_BTD.shape[1]]
     for layer in range(config.num_layers):
         layer_params = jax.tree.map(lambda leaf, layer=layer: leaf[layer], params["blocks"])
         x_BTD = jax.jit(block.apply)({"params": layer_params}, x_BTD)
-    unrolled = rms_norm(x_BTD, params["final_norm"], config.norm_eps)
+    if "final_norm_bias" in params:
+        unrolled = layer_norm(x_BTD, params["final_norm"], params["final_norm_bias"], config.norm_eps)
+    else:
+        unrolled = rms_norm(x_BTD, params["final_norm"], config.norm_eps)
     np.testing.assert_allclose(jax.jit(model.hidden)(params, tokens()), unrolled, rtol=1e-5, atol=1e-5)
 
 
@@ -141,8 +159,48 @@ def test_weight_decay_spares_the_decay_rates_alone(name):
     decayed = model.decayed()
     assert jax.tree.structure(decayed) == jax.tree.structure(params)
     spared = {key for key, value in decayed["blocks"].items() if not value}
-    assert spared == {"llama": set(), "mamba2": {"a_log", "d_skip"}, "mamba": {"a_log", "d_skip", "dt_bias"}}[name]
+    delicate = {"mamba2": {"a_log", "d_skip"}, "mamba": {"a_log", "d_skip", "dt_bias"}}
+    assert spared == delicate.get(name, set())
     assert all(value for key, value in decayed.items() if key != "blocks")
+
+
+@every_architecture
+def test_packed_documents_are_scored_as_if_alone(name):
+    model, params = model_and_params(name)
+    lengths = (5, 1, 7)
+    segments_BT = jnp.repeat(jnp.array([3, 4, 9]), jnp.array(lengths))[None]
+    packed_BT = tokens(1)
+    together = jax.jit(model.nll)(params, packed_BT, packed_BT, segments_BT)
+    start = 0
+    for length in lengths:
+        alone_BT = packed_BT[:, start : start + length]
+        expected = jax.jit(model.nll)(params, alone_BT, alone_BT)
+        np.testing.assert_allclose(together[:, start : start + length], expected, rtol=2e-5, atol=2e-5)
+        start += length
+    neighbour_BT = packed_BT.at[:, 6:].set(0)
+    perturbed = jax.jit(model.nll)(params, neighbour_BT, neighbour_BT, segments_BT)
+    np.testing.assert_array_equal(perturbed[:, :6], together[:, :6])
+    assert not np.array_equal(perturbed[:, 6:], together[:, 6:])
+
+
+@every_architecture
+def test_packed_documents_pass_no_gradient_to_each_other(name):
+    model, params = model_and_params(name)
+    positions_BT = jnp.arange(13)[None]  # a row of the embedding for each position
+    segments_BT = (positions_BT >= 6).astype(jnp.int32)
+
+    def later_document(embed):
+        return jnp.sin(model.hidden({**params, "embed": embed}, positions_BT, segments_BT))[:, 6:].sum()
+
+    gradient_VD = np.asarray(jax.jit(jax.grad(later_document))(params["embed"]))
+    assert (gradient_VD[:6] == 0).all()
+    assert (np.abs(gradient_VD[6:13]).sum(axis=1) > 0).all()
+
+
+def test_positions_that_a_model_has_not_are_refused():
+    model, params = model_and_params("gpt2")
+    with pytest.raises(LosslineError, match=r"21 tokens do not fit model.max_positions=20"):
+        model.hidden(params, tokens(length=21))
 
 
 @every_architecture
@@ -231,6 +289,14 @@ def test_tied_embeddings_have_no_unembedding():
             "model.num_heads: 16 does not divide the inner width 100",
         ),
         (Mamba2Config(num_groups=3), 10, "model.num_groups: 3 does not divide model.num_heads 16"),
+        (GPT2Config(num_heads=5), 10, "model.num_heads: 5 does not divide model.d_model 768; 4 would"),
+        (GPTNeoXConfig(num_heads=256), 10, "model.rotary_fraction: 0.25 of a head of width 3 is 0 channels"),
+        (LlamaConfig(rope_scaling=Llama3RopeScaling(factor=0)), 10, "model.rope_scaling.factor: 0 must be"),
+        (
+            LlamaConfig(rope_scaling=Llama3RopeScaling(high_freq_factor=1.0)),
+            10,
+            "model.rope_scaling.low_freq_factor: 1 is not below high_freq_factor=1",
+        ),
         (MambaConfig(dt_min=1.0), 10, "model.dt_min: 1.0 is above model.dt_max=0.1"),
         (MambaConfig(chunk_size=-4), 10, "model.chunk_size: -4 must be greater than 0"),
         (LlamaConfig(), 0, "vocab_size: 0 is not a number of tokens"),

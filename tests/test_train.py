@@ -15,7 +15,7 @@ from tiny_training import RUN, VOCAB, Bigram, Source
 
 from lossline_jax.errors import LosslineError, RunFailed
 from lossline_jax.models.base import build_model
-from lossline_jax.models.config import LlamaConfig, Mamba2Config, MambaConfig
+from lossline_jax.models.config import GPT2Config, LlamaConfig, Mamba2Config, MambaConfig
 from lossline_jax.rundir import RunDir
 from lossline_jax.sharding import make_mesh, place_batch
 from lossline_jax.train import progress
@@ -34,6 +34,7 @@ MODELS = {
         Mamba2Config(d_model=16, num_layers=2, num_heads=2, d_state=8, d_inner=32, chunk_size=4), VOCAB
     ),
     "mamba": build_model(MambaConfig(d_model=16, num_layers=2, d_state=4, chunk_size=4), VOCAB),
+    "gpt2": build_model(GPT2Config(d_model=16, num_layers=2, num_heads=2, max_positions=8), VOCAB),
 }
 
 
@@ -47,18 +48,19 @@ def build_step(model, execution, run=RUN):
     return mesh, step, init_state(model, optimiser, run.seed, abstract)
 
 
-def step_batch(index):
+def step_batch(index, separate=False):
     batch = Source().batch(index)
-    return StepBatch(batch.tokens_BT, batch.targets_BT, batch.weights_BT)
+    segments_BT = np.cumsum(batch.tokens_BT % 4 == 0, axis=1, dtype=np.int32) if separate else None
+    return StepBatch(batch.tokens_BT, batch.targets_BT, batch.weights_BT, segments_BT)
 
 
-def run_steps(model, execution, run=RUN, num_steps=3):
+def run_steps(model, execution, run=RUN, num_steps=3, separate=False):
     """Losses and gradient norms of the first steps, the final state, and the jitted step."""
     mesh, step, state = build_step(model, execution, run)
     rows = []
     with jax.set_mesh(mesh):
         for index in range(num_steps):
-            state, metrics = step(state, place_batch(step_batch(index), mesh))
+            state, metrics = step(state, place_batch(step_batch(index, separate), mesh))
             rows.append((float(metrics.loss_nats_per_token), float(metrics.grad_norm)))
     return np.array(rows), state, step
 
@@ -97,14 +99,16 @@ def _quick_compile():
         ("llama", [EIGHT, FOUR_BY_TWO_FSDP]),
         ("mamba2", [FOUR_BY_TWO]),
         ("mamba", [EIGHT]),
+        ("gpt2", [FOUR_BY_TWO_FSDP]),
     ],
 )
 def test_one_device_eight_devices_and_a_model_axis_agree(name, executions):
     """Losses and gradient norms of three steps, so parameters and moments agree as well."""
     calm = dataclasses.replace(RUN, optim=OptimConfig(learning_rate=1e-3))  # Adam magnifies rounding by its rate
-    expected, _, _ = run_steps(MODELS[name], ONE, calm)
+    separate = name in ("mamba2", "gpt2")  # packed documents are kept apart
+    expected, _, _ = run_steps(MODELS[name], ONE, calm, separate=separate)
     for execution in executions:
-        rows, _, step = run_steps(MODELS[name], execution, calm)
+        rows, _, step = run_steps(MODELS[name], execution, calm, separate=separate)
         np.testing.assert_allclose(rows[:, 0], expected[:, 0], rtol=1e-6)
         np.testing.assert_allclose(rows[:, 1], expected[:, 1], rtol=1e-5)
         assert step._cache_size() == 1

@@ -53,7 +53,7 @@ class Bigram:
     def decayed(self):
         return {"embed": True, "a_log": False, "unembed": True}
 
-    def nll(self, params, tokens_BT, targets_BT):
+    def nll(self, params, tokens_BT, targets_BT, segments_BT=None):
         x_BTD = params["embed"][tokens_BT] * jnp.exp(params["a_log"])[None, None, :]
         x_BTD = constrain(x_BTD, "batch", "seq", "embed")
         logits_BTV = constrain(jnp.tanh(x_BTD) @ params["unembed"], "batch", "seq", "vocab")
@@ -66,6 +66,7 @@ class Batch:
     tokens_BT: np.ndarray
     targets_BT: np.ndarray
     weights_BT: np.ndarray
+    segments_BT: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,14 @@ class TokenBatch:
         tokens_BT: int32 inputs.
         targets_BT: int32, the next token of each input.
         weights_BT: float32 of each target in the loss; 1 everywhere.
+        segments_BT: int32, which document of the window each input belongs to, from 0; None: not told apart
+            (`DataConfig.separate_documents`).
     """
 
     tokens_BT: np.ndarray
     targets_BT: np.ndarray
     weights_BT: np.ndarray
+    segments_BT: np.ndarray | None = None
 
 
 class BatchSource:
@@ -64,6 +67,8 @@ class BatchSource:
         self._seed = seed
         self._windows = {name: _count_windows(name, stores[name], context_length) for name in self._shares}
         self._used = {name: self._capped(name) for name in self._shares}
+        separate = data.separate_documents
+        self._document_starts = [store.document_offsets for store in self._stores] if separate else []
 
     @property
     def fingerprint(self) -> str:
@@ -151,16 +156,22 @@ class BatchSource:
 
     def _gather(self, examples: Sequence[Example]) -> TokenBatch:
         tokens = np.empty((len(examples), self._context_length + 1), np.int32)
+        segments_BT = np.empty((len(examples), self._context_length), np.int32) if self._document_starts else None
         corpora_B, windows_B = np.array(examples).T
         for place in np.unique(corpora_B):
             mine_B = corpora_B == place
             starts = windows_B[mine_B] * self._context_length
             tokens[mine_B] = self._stores[place].tokens.gather(starts, self._context_length + 1)
+            if segments_BT is not None:
+                positions_BT = starts[:, None] + np.arange(self._context_length)
+                documents_BT = np.searchsorted(self._document_starts[place], positions_BT, side="right")
+                segments_BT[mine_B] = documents_BT - documents_BT[:, :1]
         targets_BT = np.ascontiguousarray(tokens[:, 1:])
         return TokenBatch(
             tokens_BT=np.ascontiguousarray(tokens[:, :-1]),
             targets_BT=targets_BT,
             weights_BT=np.ones(targets_BT.shape, np.float32),
+            segments_BT=segments_BT,
         )
 
 

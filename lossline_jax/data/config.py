@@ -80,3 +80,4 @@ class DataConfig:
     mixture: tuple[tuple[str, float], ...]
     unique_tokens: int | None = None  # cap on distinct training tokens of the whole mixture; then epochs repeat
     max_epochs: float | None = None  # refuse a run that would repeat a corpus more often than this
+    separate_documents: bool = False  # no attention and no state across the documents of a training sequence

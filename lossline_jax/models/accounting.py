@@ -8,12 +8,22 @@ chunks it is computed in. Not counted: norms, activations, softmax, rotary posit
 from dataclasses import dataclass
 from typing import assert_never
 
-from lossline_jax.models.config import LlamaConfig, Mamba2Config, MambaConfig, ModelConfig
+from lossline_jax.models.config import (
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    Mamba2Config,
+    MambaConfig,
+    ModelConfig,
+)
 
 
 @dataclass(frozen=True)
 class ParameterCounts:
-    """Trainable numbers; `embedding` holds both the embedding and the unembedding where they are untied."""
+    """Trainable numbers.
+
+    `embedding` holds the embedding, the unembedding where it is untied, and learned positions.
+    """
 
     total: int
     embedding: int
@@ -23,8 +33,10 @@ class ParameterCounts:
 def count_parameters(config: ModelConfig, vocab_size: int) -> ParameterCounts:
     """Parameters by group: `total = embedding + non_embedding`."""
     tables = 1 if config.tied_embeddings else 2
-    embedding = tables * vocab_size * config.d_model
-    non_embedding = config.num_layers * _block_parameters(config) + config.d_model
+    positions = config.max_positions if isinstance(config, GPT2Config) else 0
+    embedding = (tables * vocab_size + positions) * config.d_model
+    final_norm = config.d_model * (2 if isinstance(config, (GPT2Config, GPTNeoXConfig)) else 1)
+    non_embedding = config.num_layers * _block_parameters(config) + final_norm
     return ParameterCounts(embedding + non_embedding, embedding, non_embedding)
 
 
@@ -52,6 +64,8 @@ def _block_matrix_weights(config: ModelConfig) -> int:
         case MambaConfig():
             e, rank = config.inner, config.delta_rank
             return d * 2 * e + e * (rank + 2 * config.d_state) + rank * e + e * d
+        case GPT2Config() | GPTNeoXConfig():
+            return 4 * d * d + 2 * d * config.mlp_width
         case _:
             assert_never(config)
 
@@ -68,6 +82,9 @@ def _block_parameters(config: ModelConfig) -> int:
         case MambaConfig():
             e = config.inner
             return weights + e * (config.conv_width + 1) + e * config.d_state + 2 * e + d
+        case GPT2Config() | GPTNeoXConfig():
+            biases = 3 * d + d + config.mlp_width + d
+            return weights + biases + 4 * d
         case _:
             assert_never(config)
 
@@ -75,7 +92,7 @@ def _block_parameters(config: ModelConfig) -> int:
 def _mixing_flops(config: ModelConfig, context_length: int) -> float:
     """FLOPs a token of what mixes positions in one block."""
     match config:
-        case LlamaConfig():
+        case LlamaConfig() | GPT2Config() | GPTNeoXConfig():
             mean_keys = (context_length + 1) / 2
             return 4 * config.num_heads * config.head_dim * mean_keys
         case Mamba2Config():

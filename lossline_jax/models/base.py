@@ -7,7 +7,7 @@ import jax
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.models.check import check_config
-from lossline_jax.models.config import ModelConfig
+from lossline_jax.models.config import ModelConfig, max_context_length
 from lossline_jax.models.decoder import Decoder, declaration, unembedding
 from lossline_jax.models.parameters import Params, initialise
 from lossline_jax.ops.attention import AttentionImpl
@@ -42,25 +42,38 @@ class Model:
         """The params tree with True at the leaves that weight decay applies to."""
         return jax.tree.map(lambda leaf: leaf.decayed, self._declaration())
 
-    def hidden(self, params: Params, tokens_BT: jax.Array) -> jax.Array:
-        """Hidden states after the final norm, [B, T, D] in the compute dtype. Position t sees tokens 0..t."""
+    def hidden(self, params: Params, tokens_BT: jax.Array, segments_BT: jax.Array | None = None) -> jax.Array:
+        """Hidden states after the final norm, [B, T, D] in the compute dtype. Position t sees tokens 0..t.
+
+        With `segments_BT` (int32, never falling along T: the number of the document of each token) it sees
+        those of its own document only, and is what it would be with that document alone.
+
+        Raises:
+            LosslineError: more tokens than the model has positions.
+        """
+        longest = max_context_length(self.config)
+        if longest is not None and tokens_BT.shape[1] > longest:
+            raise LosslineError(f"{tokens_BT.shape[1]} tokens do not fit model.max_positions={longest}")
         decoder = Decoder(self.config, self.vocab_size, self.attention, self.remat)
         inner = {name: value for name, value in params.items() if name != "unembed"}
-        return decoder.apply({"params": inner}, tokens_BT)
+        return decoder.apply({"params": inner}, tokens_BT, segments_BT)
 
-    def logits(self, params: Params, tokens_BT: jax.Array) -> jax.Array:
+    def logits(self, params: Params, tokens_BT: jax.Array, segments_BT: jax.Array | None = None) -> jax.Array:
         """[B, T, V] float32: for small inputs; training and evaluation use `nll`."""
-        return logits(self.hidden(params, tokens_BT), unembedding(params))
+        return logits(self.hidden(params, tokens_BT, segments_BT), unembedding(params))
 
-    def nll(self, params: Params, tokens_BT: jax.Array, targets_BT: jax.Array) -> jax.Array:
-        """Negative log-likelihood of the targets, [B, T] float32, nats.
+    def nll(
+        self, params: Params, tokens_BT: jax.Array, targets_BT: jax.Array, segments_BT: jax.Array | None = None
+    ) -> jax.Array:
+        """Negative log-likelihood of the targets, [B, T] float32, nats; segments as in `hidden`.
 
         The logits are made by chunks of positions once they are more than `_MAX_LOGITS` numbers.
         """
         batch, length = tokens_BT.shape
         fitting = _MAX_LOGITS // (batch * self.vocab_size)
         chunk_length = None if fitting >= length else max(fitting, _MIN_CHUNK_LENGTH)
-        return token_nll(self.hidden(params, tokens_BT), unembedding(params), targets_BT, chunk_length)
+        hidden_BTD = self.hidden(params, tokens_BT, segments_BT)
+        return token_nll(hidden_BTD, unembedding(params), targets_BT, chunk_length)
 
     def _declaration(self):
         return declaration(self.config, self.vocab_size)
@@ -75,7 +88,7 @@ def build_model(
         config: one of the classes in `models.config`.
         vocab_size: of the run's tokenizer.
         remat: recompute each layer in the backward pass.
-        attention: implementation of attention; `cudnn` on NVIDIA GPUs with bfloat16.
+        attention: implementation of attention; `cudnn` on NVIDIA GPUs with bfloat16, `splash` on TPUs.
 
     Raises:
         LosslineError: a field of the config is impossible; the message names it.

@@ -15,6 +15,20 @@ def round_up(value: int, multiple: int) -> int:
 
 
 @dataclass(frozen=True)
+class Llama3RopeScaling:
+    """Llama 3.1's stretch of the slow rotary frequencies for contexts longer than those it was first trained on.
+
+    Wavelengths beyond `original_context_length / low_freq_factor` are stretched by `factor`, those below
+    `original_context_length / high_freq_factor` are kept, and those between go over smoothly.
+    """
+
+    factor: float = 8.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_context_length: int = 8192
+
+
+@dataclass(frozen=True)
 class LlamaConfig:
     """Pre-norm Transformer with RoPE, RMSNorm and SwiGLU (Touvron et al. 2023), no bias.
 
@@ -30,6 +44,7 @@ class LlamaConfig:
     d_ff: int | None = None  # None: round_up(int(8 d_model / 3), 256)
     tied_embeddings: bool = False
     rope_theta: float = 10_000.0
+    rope_scaling: Llama3RopeScaling | None = None
     norm_eps: float = 1e-5
     compute_dtype: Dtype = "float32"
 
@@ -108,4 +123,69 @@ class MambaConfig:
         return -(-self.d_model // 16) if self.dt_rank is None else self.dt_rank
 
 
-ModelConfig = LlamaConfig | Mamba2Config | MambaConfig
+@dataclass(frozen=True)
+class GPT2Config:
+    """Pre-norm Transformer with learned positions, LayerNorm and GELU, bias everywhere (Radford et al. 2019).
+
+    The defaults are the smallest GPT-2.
+    """
+
+    architecture: ClassVar[str] = "gpt2"
+
+    d_model: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    d_ff: int | None = None  # None: 4 d_model
+    max_positions: int = 1024  # contexts may not be longer
+    tied_embeddings: bool = True
+    norm_eps: float = 1e-5
+    compute_dtype: Dtype = "float32"
+
+    @property
+    def head_dim(self) -> int:
+        return self.d_model // self.num_heads
+
+    @property
+    def mlp_width(self) -> int:
+        return 4 * self.d_model if self.d_ff is None else self.d_ff
+
+
+@dataclass(frozen=True)
+class GPTNeoXConfig:
+    """GPT-NeoX (Black et al. 2022): partial rotary positions, attention and MLP side by side, LayerNorm, bias.
+
+    The defaults are the shape of Pythia-160m.
+    """
+
+    architecture: ClassVar[str] = "gpt_neox"
+
+    d_model: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    d_ff: int | None = None  # None: 4 d_model
+    rotary_fraction: float = 0.25  # of the channels of a head
+    rope_theta: float = 10_000.0
+    parallel_residual: bool = True  # False: the MLP reads what attention has written
+    tied_embeddings: bool = False
+    norm_eps: float = 1e-5
+    compute_dtype: Dtype = "float32"
+
+    @property
+    def head_dim(self) -> int:
+        return self.d_model // self.num_heads
+
+    @property
+    def rotary_dim(self) -> int:
+        return int(self.head_dim * self.rotary_fraction)
+
+    @property
+    def mlp_width(self) -> int:
+        return 4 * self.d_model if self.d_ff is None else self.d_ff
+
+
+ModelConfig = LlamaConfig | Mamba2Config | MambaConfig | GPT2Config | GPTNeoXConfig
+
+
+def max_context_length(config: ModelConfig) -> int | None:
+    """The longest context that the model can read; None: any."""
+    return config.max_positions if isinstance(config, GPT2Config) else None

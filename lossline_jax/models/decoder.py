@@ -6,8 +6,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lossline_jax.models import llama, mamba, mamba2
-from lossline_jax.models.config import LlamaConfig, Mamba2Config, MambaConfig, ModelConfig
+from lossline_jax.models import gpt, llama, mamba, mamba2
+from lossline_jax.models.config import (
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    Mamba2Config,
+    MambaConfig,
+    ModelConfig,
+)
 from lossline_jax.models.parameters import (
     Declaration,
     Parameter,
@@ -18,7 +25,7 @@ from lossline_jax.models.parameters import (
     stack_layers,
 )
 from lossline_jax.ops.attention import AttentionImpl
-from lossline_jax.ops.norms import rms_norm
+from lossline_jax.ops.norms import layer_norm, rms_norm
 from lossline_jax.sharding import constrain
 
 
@@ -31,6 +38,8 @@ def declaration(config: ModelConfig, vocab_size: int) -> Declaration:
             block = mamba2.block_parameters(config)
         case MambaConfig():
             block = mamba.block_parameters(config)
+        case GPT2Config() | GPTNeoXConfig():
+            block = gpt.block_parameters(config)
         case _:
             assert_never(config)
     whole = {**_outer(config, vocab_size), "blocks": stack_layers(block, config.num_layers)}
@@ -54,13 +63,24 @@ class Decoder(nn.Module):
     remat: bool
 
     @nn.compact
-    def __call__(self, tokens_BT: jax.Array) -> jax.Array:
+    def __call__(self, tokens_BT: jax.Array, segments_BT: jax.Array | None = None) -> jax.Array:
         config = self.config
         p = declare(self, _outer(config, self.vocab_size), jnp.dtype(config.compute_dtype))
-        x_BTD = constrain(p["embed"][tokens_BT], "batch", "seq", "embed")
+        x_BTD = p["embed"][tokens_BT]
+        if isinstance(config, GPT2Config):
+            x_BTD = x_BTD + p["positions"][_positions(tokens_BT, segments_BT)]
+        x_BTD = constrain(x_BTD, "batch", "seq", "embed")
         layer = nn.remat(_layer, prevent_cse=False) if self.remat else _layer
-        layers = nn.scan(layer, variable_axes={"params": 0}, split_rngs={"params": True}, length=config.num_layers)
-        x_BTD, _ = layers(self._block(), x_BTD, None)
+        layers = nn.scan(
+            layer,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=nn.broadcast,
+            length=config.num_layers,
+        )
+        x_BTD, _ = layers(self._block(), x_BTD, segments_BT)
+        if "final_norm_bias" in p:
+            return layer_norm(x_BTD, p["final_norm"], p["final_norm_bias"], config.norm_eps)
         return rms_norm(x_BTD, p["final_norm"], config.norm_eps)
 
     def _block(self) -> nn.Module:
@@ -71,18 +91,40 @@ class Decoder(nn.Module):
                 return mamba2.Mamba2Block(self.config, name="blocks")
             case MambaConfig():
                 return mamba.MambaBlock(self.config, name="blocks")
+            case GPT2Config() | GPTNeoXConfig():
+                return gpt.GPTBlock(self.config, self.attention, name="blocks")
             case _:
                 assert_never(self.config)
 
 
-def _layer(block: nn.Module, x_BTD: jax.Array, _: None) -> tuple[jax.Array, None]:
-    return constrain(block(x_BTD), "batch", "seq", "embed"), None
+def _layer(block: nn.Module, x_BTD: jax.Array, segments_BT: jax.Array | None) -> tuple[jax.Array, None]:
+    return constrain(block(x_BTD, segments_BT), "batch", "seq", "embed"), None
+
+
+def _positions(tokens_BT: jax.Array, segments_BT: jax.Array | None) -> jax.Array:
+    """0, 1, 2, ..., beginning anew with each segment; [1, T], or [B, T] with segments."""
+    positions_1T = jnp.arange(tokens_BT.shape[1])[None]
+    if segments_BT is None:
+        return positions_1T
+    begins_BT = jnp.diff(segments_BT, axis=1, prepend=segments_BT[:, :1]) != 0
+    return positions_1T - jax.lax.cummax(jnp.where(begins_BT, positions_1T, 0), axis=1)
 
 
 def _outer(config: ModelConfig, vocab_size: int) -> Declaration:
     d = config.d_model
-    sigma = mamba.EMBEDDING_SIGMA if isinstance(config, MambaConfig) else d**-0.5
-    return {
+    match config:
+        case MambaConfig():
+            sigma = mamba.EMBEDDING_SIGMA
+        case GPT2Config() | GPTNeoXConfig():
+            sigma = gpt.embedding_sigma(config)
+        case _:
+            sigma = d**-0.5
+    outer = {
         "embed": Parameter((vocab_size, d), ("vocab", "embed"), normal(sigma)),
         "final_norm": Parameter((d,), ("embed",), constant(1.0)),
     }
+    if isinstance(config, (GPT2Config, GPTNeoXConfig)):
+        outer["final_norm_bias"] = Parameter((d,), ("embed",), constant(0.0))
+    if isinstance(config, GPT2Config):
+        outer["positions"] = Parameter((config.max_positions, d), (None, "embed"), normal(sigma))
+    return outer

@@ -32,18 +32,19 @@ class LlamaBlock(nn.Module):
     attention: AttentionImpl
 
     @nn.compact
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array | None = None) -> jax.Array:
         p = declare(self, block_parameters(self.config), x_BTD.dtype)
         eps = self.config.norm_eps
-        x_BTD = x_BTD + self._attend(p, rms_norm(x_BTD, p["attention_norm"], eps))
+        x_BTD = x_BTD + self._attend(p, rms_norm(x_BTD, p["attention_norm"], eps), segments_BT)
         return x_BTD + _swiglu(p, rms_norm(x_BTD, p["mlp_norm"], eps))
 
-    def _attend(self, p: dict[str, jax.Array], x_BTD: jax.Array) -> jax.Array:
-        tables = rope_tables(x_BTD.shape[1], self.config.head_dim, self.config.rope_theta)
+    def _attend(self, p: dict[str, jax.Array], x_BTD: jax.Array, segments_BT: jax.Array | None) -> jax.Array:
+        config = self.config
+        tables = rope_tables(x_BTD.shape[1], config.head_dim, config.rope_theta, config.rope_scaling)
         q_BTNH = apply_rope(linear(x_BTD, p["q"]), *tables)
         kv_BT2KH = linear(x_BTD, p["kv"])
         k_BTKH = apply_rope(kv_BT2KH[:, :, 0], *tables)
-        out_BTNH = causal_attention(q_BTNH, k_BTKH, kv_BT2KH[:, :, 1], self.attention)
+        out_BTNH = causal_attention(q_BTNH, k_BTKH, kv_BT2KH[:, :, 1], self.attention, segments_BT)
         return linear(out_BTNH, p["attention_out"], num_contracted=2)
 
 

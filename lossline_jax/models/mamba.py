@@ -43,20 +43,22 @@ class MambaBlock(nn.Module):
     config: MambaConfig
 
     @nn.compact
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array | None = None) -> jax.Array:
         p = declare(self, block_parameters(self.config), x_BTD.dtype)
         u_BTD = rms_norm(x_BTD, p["norm"], self.config.norm_eps)
         xz_BT2E = linear(u_BTD, p["in_xz"])
-        y_BTE = self._scan(p, jax.nn.silu(causal_depthwise_conv(xz_BT2E[:, :, 0], p["conv"], p["conv_bias"])))
+        x_BTE = causal_depthwise_conv(xz_BT2E[:, :, 0], p["conv"], p["conv_bias"], segments_BT)
+        y_BTE = self._scan(p, jax.nn.silu(x_BTE), segments_BT)
         return x_BTD + linear(y_BTE * jax.nn.silu(xz_BT2E[:, :, 1]), p["out"])
 
-    def _scan(self, p: dict[str, jax.Array], x_BTE: jax.Array) -> jax.Array:
+    def _scan(self, p: dict[str, jax.Array], x_BTE: jax.Array, segments_BT: jax.Array | None) -> jax.Array:
         rank, state = self.config.delta_rank, self.config.d_state
         dt_bc = linear(x_BTE, p["to_dt_bc"])
         dt_BTR, b_BTS, c_BTS = jnp.split(dt_bc, [rank, rank + state], axis=-1)
         dt_BTE = linear(dt_BTR, p["to_dt"]).astype(jnp.float32)
         dt_BTE = jax.nn.softplus(dt_BTE + p["dt_bias"][None, None, :])
-        y_BTE = selective_scan(x_BTE, dt_BTE, -jnp.exp(p["a_log"]), b_BTS, c_BTS, self.config.chunk_size)
+        a_SE = -jnp.exp(p["a_log"])
+        y_BTE = selective_scan(x_BTE, dt_BTE, a_SE, b_BTS, c_BTS, self.config.chunk_size, segments_BT)
         return y_BTE + x_BTE * p["d_skip"].astype(x_BTE.dtype)[None, None, :]
 
 

@@ -55,22 +55,25 @@ class Mamba2Block(nn.Module):
     config: Mamba2Config
 
     @nn.compact
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array | None = None) -> jax.Array:
         config = self.config
         p = declare(self, block_parameters(config), x_BTD.dtype)
-        z_BTE, y_BTE = self._scan(p, rms_norm(x_BTD, p["norm"], config.norm_eps))
+        z_BTE, y_BTE = self._scan(p, rms_norm(x_BTD, p["norm"], config.norm_eps), segments_BT)
         gated = rms_norm(y_BTE * jax.nn.silu(z_BTE), p["gated_norm"], config.norm_eps)
         return x_BTD + linear(gated, p["out"])
 
-    def _scan(self, p: dict[str, jax.Array], u_BTD: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _scan(
+        self, p: dict[str, jax.Array], u_BTD: jax.Array, segments_BT: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
         """Gate and scan output of the normed input."""
         batch, length, _ = u_BTD.shape
         zx_BT2E = linear(u_BTD, p["in_zx"])
         bc_BTX = linear(u_BTD, p["in_bc"]).reshape(batch, length, -1)
-        x_BTE = jax.nn.silu(causal_depthwise_conv(zx_BT2E[:, :, 1], p["conv_x"], p.get("conv_x_bias")))
+        x_BTE = causal_depthwise_conv(zx_BT2E[:, :, 1], p["conv_x"], p.get("conv_x_bias"), segments_BT)
+        x_BTE = jax.nn.silu(x_BTE)
         bc_bias = p["conv_bc_bias"].reshape(-1) if self.config.conv_bias else None
         bc_kernel = p["conv_bc"].reshape(self.config.conv_width, -1)
-        bc_BTX = jax.nn.silu(causal_depthwise_conv(bc_BTX, bc_kernel, bc_bias))
+        bc_BTX = jax.nn.silu(causal_depthwise_conv(bc_BTX, bc_kernel, bc_bias, segments_BT))
         bc = bc_BTX.reshape(batch, length, 2, self.config.num_groups, self.config.d_state)
 
         dt_BTN = linear(u_BTD, p["in_dt"]).astype(jnp.float32)
@@ -84,6 +87,7 @@ class Mamba2Block(nn.Module):
             bc[:, :, 0],
             bc[:, :, 1],
             self.config.chunk_size,
+            segments_BT,
         )
         y_BTNH = y_BTNH + x_BTNH * p["d_skip"].astype(x_BTNH.dtype)[None, None, :, None]
         return zx_BT2E[:, :, 0], y_BTNH.reshape(x_BTE.shape)

@@ -1,25 +1,34 @@
 """Causal self-attention with grouped key/value heads."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
 from lossline_jax.errors import LosslineError
 
-AttentionImpl = Literal["xla", "cudnn"]
+AttentionImpl = Literal["xla", "cudnn", "splash"]
 _MAX_QUERY_BLOCKS = 8
 _MIN_QUERY_BLOCK = 32
 
 
-def causal_attention(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, impl: AttentionImpl = "xla") -> jax.Array:
+def causal_attention(
+    q_BTNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKH: jax.Array,
+    impl: AttentionImpl = "xla",
+    segments_BT: jax.Array | None = None,
+) -> jax.Array:
     """`softmax(q k^T / sqrt(H)) v` over the present and earlier positions.
 
     Args:
         q_BTNH: queries; N is a multiple of K and query head n reads kv head n // (N / K).
         k_BTKH: keys.
         v_BTKH: values.
-        impl: `xla` runs anywhere; `cudnn` is the fused kernel for NVIDIA GPUs and half precision.
+        impl: `xla` runs anywhere; `cudnn` is the fused kernel for NVIDIA GPUs and half precision, without segments;
+            `splash` the one for TPUs (`lossline_jax.ops.splash`).
+        segments_BT: a number for the document of every position, never falling along T; nothing is read across
+            documents. None: one document.
 
     Returns:
         [B, T, N, H] in the dtype of `q_BTNH`; the softmax is computed in float32.
@@ -28,30 +37,32 @@ def causal_attention(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, im
         LosslineError: `impl` is unknown or cannot run here. Never falls back.
     """
     if impl == "xla":
-        return _blocked_causal_attention(q_BTNH, k_BTKH, v_BTKH)
-    if impl != "cudnn":
-        raise LosslineError(f"attention: impl {impl!r} is not one of ['xla', 'cudnn']")
-    backend = jax.default_backend()
-    if backend != "gpu" or q_BTNH.dtype not in (jnp.bfloat16, jnp.float16):
-        raise LosslineError(
-            "attention: impl 'cudnn' needs an NVIDIA GPU and compute_dtype 'bfloat16', "
-            f"here backend {backend!r} and {q_BTNH.dtype.name}; use impl 'xla'"
-        )
-    return jax.nn.dot_product_attention(q_BTNH, k_BTKH, v_BTKH, is_causal=True, implementation="cudnn")
+        return _blocked_causal_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT)
+    if impl == "cudnn":
+        return _cudnn_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT)
+    if impl == "splash":
+        return _splash_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT)
+    raise LosslineError(f"attention: impl {impl!r} is not one of {list(get_args(AttentionImpl))}")
 
 
-def reference_causal_attention(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array) -> jax.Array:
+def reference_causal_attention(
+    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array | None = None
+) -> jax.Array:
     """The same by the formula: every score, then a mask."""
     group = q_BTNH.shape[2] // k_BTKH.shape[2]
     k_BTNH, v_BTNH = jnp.repeat(k_BTKH, group, axis=2), jnp.repeat(v_BTKH, group, axis=2)
     scores_BNTT = jnp.einsum("btnh,bsnh->bnts", q_BTNH, k_BTNH, preferred_element_type=jnp.float32)
-    visible_TT = jnp.tri(q_BTNH.shape[1], dtype=bool)
-    scores_BNTT = jnp.where(visible_TT[None, None], scores_BNTT / q_BTNH.shape[-1] ** 0.5, -jnp.inf)
+    visible_BNTT = jnp.tri(q_BTNH.shape[1], dtype=bool)[None, None]
+    if segments_BT is not None:
+        visible_BNTT = visible_BNTT & (segments_BT[:, None, :, None] == segments_BT[:, None, None, :])
+    scores_BNTT = jnp.where(visible_BNTT, scores_BNTT / q_BTNH.shape[-1] ** 0.5, -jnp.inf)
     weights_BNTT = jax.nn.softmax(scores_BNTT, axis=-1).astype(q_BTNH.dtype)
     return jnp.einsum("bnts,bsnh->btnh", weights_BNTT, v_BTNH)
 
 
-def _blocked_causal_attention(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array) -> jax.Array:
+def _blocked_causal_attention(
+    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array | None
+) -> jax.Array:
     """Blocks of queries, each against the keys up to its end: 9/16 of the square's work with eight blocks."""
     length, head_dim = q_BTNH.shape[1], q_BTNH.shape[3]
     # Heads before positions, once, so that no product needs a transpose of its own.
@@ -61,19 +72,55 @@ def _blocked_causal_attention(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.
     outputs = []
     for start in range(0, length, block):
         end = min(start + block, length)
-        outputs.append(_attend(q_BNTH[:, :, start:end], k_BKTH[:, :, :end], v_BKTH[:, :, :end]))
+        visible_BTS = jnp.tri(end - start, end, start, dtype=bool)[None]
+        if segments_BT is not None:
+            visible_BTS = visible_BTS & (segments_BT[:, start:end, None] == segments_BT[:, None, :end])
+        outputs.append(_attend(q_BNTH[:, :, start:end], k_BKTH[:, :, :end], v_BKTH[:, :, :end], visible_BTS))
     return jnp.swapaxes(jnp.concatenate(outputs, axis=2), 1, 2)
 
 
-def _attend(q_BNTH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array) -> jax.Array:
-    """Scaled queries at the last T of the S positions of the keys."""
-    batch, num_heads, num_queries, head_dim = q_BNTH.shape
-    kv_heads, num_keys = k_BKSH.shape[1:3]
+def _attend(q_BNTH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, visible_BTS: jax.Array) -> jax.Array:
+    """Scaled queries at T of the S positions of the keys; `visible_BTS` has one row or one a sequence."""
+    batch, num_heads, _, head_dim = q_BNTH.shape
+    kv_heads = k_BKSH.shape[1]
     # The queries of all heads that share a kv head are rows of one product (Q of them).
     q_BKQH = q_BNTH.reshape(batch, kv_heads, -1, head_dim)
     scores_BKQS = jnp.einsum("bkqh,bksh->bkqs", q_BKQH, k_BKSH, preferred_element_type=jnp.float32)
-    visible_TS = jnp.tri(num_queries, num_keys, num_keys - num_queries, dtype=bool)
-    visible_QS = jnp.tile(visible_TS, (num_heads // kv_heads, 1))
-    scores_BKQS = jnp.where(visible_QS[None, None], scores_BKQS, -jnp.inf)
+    visible_BKQS = jnp.tile(visible_BTS, (1, num_heads // kv_heads, 1))[:, None]
+    scores_BKQS = jnp.where(visible_BKQS, scores_BKQS, -jnp.inf)
     weights_BKQS = jax.nn.softmax(scores_BKQS, axis=-1).astype(v_BKSH.dtype)
     return jnp.einsum("bkqs,bksh->bkqh", weights_BKQS, v_BKSH).reshape(q_BNTH.shape)
+
+
+def _cudnn_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT):
+    platform, head_dim = _platform(), q_BTNH.shape[-1]
+    if segments_BT is not None:
+        raise LosslineError("attention: impl 'cudnn' cannot keep packed documents (segments) apart; use impl 'xla'")
+    if platform != "gpu" or q_BTNH.dtype not in (jnp.bfloat16, jnp.float16):
+        raise LosslineError(
+            "attention: impl 'cudnn' needs an NVIDIA GPU and compute_dtype 'bfloat16', "
+            f"here {platform!r} and {q_BTNH.dtype.name!r}; use impl 'xla'"
+        )
+    if head_dim % 8 or head_dim > 256:
+        raise LosslineError(
+            "attention: impl 'cudnn' needs heads of a multiple of 8 channels, at most 256 (128 before Hopper), "
+            f"here {head_dim}; use impl 'xla'"
+        )
+    return jax.nn.dot_product_attention(q_BTNH, k_BTKH, v_BTKH, is_causal=True, implementation="cudnn")
+
+
+def _splash_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT):
+    platform = _platform()
+    if platform != "tpu":
+        mend = "'xla', or on NVIDIA GPUs 'cudnn'"
+        raise LosslineError(f"attention: impl 'splash' needs a TPU, here {platform!r}; use impl {mend}")
+    # here, because importing the kernel costs every start 0.4 seconds
+    from lossline_jax.ops.splash import splash_attention
+
+    return splash_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT)
+
+
+def _platform() -> str:
+    """Of the devices that the program is compiled for: those of `jax.set_mesh`, else the default ones."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform

@@ -4,20 +4,61 @@ import jax
 import jax.numpy as jnp
 
 
-def causal_depthwise_conv(x_BTE: jax.Array, kernel_WE: jax.Array, bias_E: jax.Array | None = None) -> jax.Array:
+def causal_depthwise_conv(
+    x_BTE: jax.Array, kernel_WE: jax.Array, bias_E: jax.Array | None = None, segments_BT: jax.Array | None = None
+) -> jax.Array:
     """`y[t] = sum_w kernel[w] * x[t - (W - 1) + w] (+ bias)`, with zeros before the sequence.
 
     Args:
         x_BTE: inputs.
         kernel_WE: one filter a channel; the last tap meets the present position, as in PyTorch's conv1d.
         bias_E: added where given.
+        segments_BT: a number for the document of every position, never falling along T; a tap that would meet
+            another document meets zero. None: one document.
 
     Returns:
         The dtype and shape of `x_BTE`.
     """
-    width, length = kernel_WE.shape[0], x_BTE.shape[1]
-    padded = jnp.pad(x_BTE, ((0, 0), (width - 1, 0), (0, 0)))
-    kernel = kernel_WE.astype(x_BTE.dtype)
-    # W is 2 to 4: shifted multiply-adds fuse into one loop, where a grouped convolution is slow on CPU.
-    y_BTE = sum(padded[:, w : w + length, :] * kernel[w][None, None, :] for w in range(width))
+    y_BTE = _conv(x_BTE, kernel_WE.astype(x_BTE.dtype), segments_BT)
     return y_BTE if bias_E is None else y_BTE + bias_E.astype(x_BTE.dtype)[None, None, :]
+
+
+@jax.custom_vjp
+def _conv(x_BTE, kernel_WE, segments_BT):
+    width = kernel_WE.shape[0]
+    past = _neighbours(x_BTE, range(1 - width, 1), segments_BT)
+    # W is 2 to 4: shifted multiply-adds fuse into one loop, where a grouped convolution is slow on CPU.
+    return sum(kernel_WE[w][None, None, :] * tap_BTE for w, tap_BTE in enumerate(past))
+
+
+def _conv_forward(x_BTE, kernel_WE, segments_BT):
+    return _conv(x_BTE, kernel_WE, segments_BT), (x_BTE, kernel_WE, segments_BT)
+
+
+def _conv_backward(residuals, dy_BTE):
+    """Written by hand because the gradient of a slice is a pad, and a sum of pads is a slow loop on CPU."""
+    x_BTE, kernel_WE, segments_BT = residuals
+    width = kernel_WE.shape[0]
+    past = _neighbours(x_BTE, range(1 - width, 1), segments_BT)
+    future = _neighbours(dy_BTE, range(width), segments_BT)
+    dx_BTE = sum(kernel_WE[width - 1 - w][None, None, :] * tap_BTE for w, tap_BTE in enumerate(future))
+    sums_WE = [jnp.sum(tap_BTE * dy_BTE, axis=(0, 1), dtype=jnp.float32) for tap_BTE in past]
+    return dx_BTE, jnp.stack(sums_WE).astype(kernel_WE.dtype), None
+
+
+_conv.defvjp(_conv_forward, _conv_backward)
+
+
+def _neighbours(x_BTE: jax.Array, offsets: range, segments_BT: jax.Array | None) -> list[jax.Array]:
+    """`x[t + offset]` for each offset; 0 beyond the ends and in other documents than that of t."""
+    length, before, after = x_BTE.shape[1], max(0, -offsets.start), max(0, offsets.stop - 1)
+    padding = ((0, 0), (before, after))
+    # The barrier makes the padded array real: fused into the loop, the padding is a branch at every number.
+    padded = jax.lax.optimization_barrier(jnp.pad(x_BTE, (*padding, (0, 0))))
+    taps = [padded[:, before + offset : before + offset + length] for offset in offsets]
+    if segments_BT is None:
+        return taps
+    # beyond the ends any number does: the values there are zero
+    numbers = jnp.pad(segments_BT, padding)
+    here = [numbers[:, before + offset : before + offset + length] == segments_BT for offset in offsets]
+    return [jnp.where(same_BT[:, :, None], tap_BTE, 0) for same_BT, tap_BTE in zip(here, taps, strict=True)]

@@ -1,27 +1,70 @@
 """Rotary position embedding (Su et al. 2021), in the rotate-half layout of Hugging Face's Llama."""
 
+import math
+from typing import Protocol
+
 import jax
 import jax.numpy as jnp
 
 
-def rope_tables(num_positions: int, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
-    """Cosine and sine of `position * theta^(-2i / head_dim)`, float32 of shape [T, H/2]."""
-    frequencies = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
-    angles = jnp.arange(num_positions, dtype=jnp.float32)[:, None] * frequencies[None, :]
-    return jnp.cos(angles), jnp.sin(angles)
+class Llama3Scaling(Protocol):
+    """What `llama3_scaled_frequencies` reads of a config."""
+
+    factor: float  # by how much long waves are stretched
+    low_freq_factor: float  # waves of fewer turns than this in the original context are stretched in full
+    high_freq_factor: float  # waves of more turns than this are left alone
+    original_context_length: int  # positions of the pretraining
+
+
+def rope_tables(
+    num_positions: int, head_dim: int, theta: float, scaling: Llama3Scaling | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Cosine and sine of `position * theta^(-2i / head_dim)`, float32 of shape [T, F].
+
+    Args:
+        num_positions: T.
+        head_dim: channels that are rotated, even; F is half of it. Less than a head for partial rotary.
+        theta: the base of the wavelengths.
+        scaling: the frequencies go through `llama3_scaled_frequencies` where given.
+    """
+    frequencies_F = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
+    if scaling is not None:
+        frequencies_F = llama3_scaled_frequencies(frequencies_F, scaling)
+    angles_TF = jnp.arange(num_positions, dtype=jnp.float32)[:, None] * frequencies_F[None, :]
+    return jnp.cos(angles_TF), jnp.sin(angles_TF)
+
+
+def llama3_scaled_frequencies(frequencies_F: jax.Array, scaling: Llama3Scaling) -> jax.Array:
+    """The long-context frequencies of Llama 3.1 (Hugging Face's `_compute_llama3_parameters`).
+
+    A wave that turns less than `low_freq_factor` times in the original context is slowed by `factor`, one that
+    turns more than `high_freq_factor` times stays; in between, linear in the number of turns.
+
+    Args:
+        frequencies_F: radians a position.
+        scaling: see `Llama3Scaling`.
+    """
+    turns_F = scaling.original_context_length * frequencies_F / (2 * math.pi)
+    kept_F = (turns_F - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    kept_F = jnp.clip(kept_F, 0.0, 1.0)
+    return frequencies_F * (kept_F + (1 - kept_F) / scaling.factor)
 
 
 def apply_rope(x_BTNH: jax.Array, cosine_TF: jax.Array, sine_TF: jax.Array) -> jax.Array:
-    """Rotate the pairs (i, i + H/2) of every head by the angles of its position.
+    """Rotate the pairs (i, i + F) of the first 2F channels of every head by the angles of its position.
 
     Args:
-        x_BTNH: queries or keys; H even.
-        cosine_TF, sine_TF: from `rope_tables`, F = H/2.
+        x_BTNH: queries or keys; H at least 2F. Channels from 2F on pass unchanged (partial rotary).
+        cosine_TF, sine_TF: from `rope_tables`.
 
     Returns:
         The dtype and shape of `x_BTNH`; the rotation is computed in float32.
     """
-    first, second = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)
+    num_rotated = 2 * cosine_TF.shape[-1]
+    first, second = jnp.split(x_BTNH[..., :num_rotated].astype(jnp.float32), 2, axis=-1)
     cosine, sine = cosine_TF[None, :, None, :], sine_TF[None, :, None, :]
-    rotated = [first * cosine - second * sine, second * cosine + first * sine]
-    return jnp.concatenate(rotated, axis=-1).astype(x_BTNH.dtype)
+    rotated = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+    rotated = rotated.astype(x_BTNH.dtype)
+    if num_rotated == x_BTNH.shape[-1]:
+        return rotated
+    return jnp.concatenate([rotated, x_BTNH[..., num_rotated:]], axis=-1)

@@ -4,6 +4,8 @@ Every head n carries a state h of shape [H, S] with a scalar decay:
 
     h[t] = exp(dt[t] a) h[t-1] + dt[t] x[t] b[t]^T        y[t] = h[t] c[t]
 
+The first position of a document (segment) forgets the state before it.
+
 Letters beside the usual ones: G groups (N is a multiple of G; head n reads group n // (N / G)), and inside
 the scan G stands for all groups of all sequences; R heads of one group, P = R H its channels, J chunks.
 """
@@ -15,7 +17,12 @@ import jax.numpy as jnp
 
 
 def ssd_reference(
-    x_BTNH: jax.Array, dt_BTN: jax.Array, a_N: jax.Array, b_BTGS: jax.Array, c_BTGS: jax.Array
+    x_BTNH: jax.Array,
+    dt_BTN: jax.Array,
+    a_N: jax.Array,
+    b_BTGS: jax.Array,
+    c_BTGS: jax.Array,
+    segments_BT: jax.Array | None = None,
 ) -> jax.Array:
     """The recurrence as written above, one position after another, in float32. Arguments as in `ssd`."""
     heads_a_group = x_BTNH.shape[2] // b_BTGS.shape[2]
@@ -23,16 +30,20 @@ def ssd_reference(
     b_BTNS = jnp.repeat(b_BTGS.astype(jnp.float32), heads_a_group, axis=2)
     c_BTNS = jnp.repeat(c_BTGS.astype(jnp.float32), heads_a_group, axis=2)
 
+    if segments_BT is None:
+        segments_BT = jnp.zeros(dt_BTN.shape[:2], jnp.int32)
+    starts_BT = jnp.diff(segments_BT, axis=1, prepend=segments_BT[:, :1]) != 0
+
     def step(h_BNHS, at):
-        x_BNH, dt_BN, b_BNS, c_BNS = at
-        decay_BN = jnp.exp(dt_BN * a_N[None, :])
+        x_BNH, dt_BN, b_BNS, c_BNS, starts_B = at
+        decay_BN = jnp.where(starts_B[:, None], 0, jnp.exp(dt_BN * a_N[None, :]))
         update_BNHS = (dt_BN[..., None] * x_BNH)[..., None] * b_BNS[:, :, None, :]
         h_BNHS = decay_BN[..., None, None] * h_BNHS + update_BNHS
         return h_BNHS, jnp.einsum("bnhs,bns->bnh", h_BNHS, c_BNS)
 
     batch, _, num_heads, head_dim = x.shape
     start = jnp.zeros((batch, num_heads, head_dim, b_BTGS.shape[-1]), jnp.float32)
-    time_first = [jnp.moveaxis(z, 1, 0) for z in (x, dt, b_BTNS, c_BTNS)]
+    time_first = [jnp.moveaxis(z, 1, 0) for z in (x, dt, b_BTNS, c_BTNS, starts_BT)]
     _, y_TBNH = jax.lax.scan(step, start, tuple(time_first))
     return jnp.moveaxis(y_TBNH, 0, 1).astype(x_BTNH.dtype)
 
@@ -44,6 +55,7 @@ def ssd(
     b_BTGS: jax.Array,
     c_BTGS: jax.Array,
     chunk_size: int,
+    segments_BT: jax.Array | None = None,
 ) -> jax.Array:
     """The recurrence by chunks: attention-like products inside a chunk, the state carried to the next.
 
@@ -53,6 +65,8 @@ def ssd(
         a_N: negative decay rates, float32.
         b_BTGS, c_BTGS: input and output projections of the state.
         chunk_size: positions a chunk; T need not be a multiple.
+        segments_BT: a number for the document of every position, never falling along T; no state passes from
+            one document to the next. None: one document.
 
     Returns:
         y in the dtype and shape of `x_BTNH`. Decays and the carried state are float32. Of each chunk only the
@@ -69,6 +83,7 @@ def ssd(
         split(dt_BTN * a_N[None, None, :]),
         split(b_BTGS)[:, :, :, 0],
         split(c_BTGS)[:, :, :, 0],
+        None if segments_BT is None else _segment_chunks(segments_BT, split, b_BTGS.shape[2]),
     )
     _, rows, _, heads_a_group, _ = chunks[0].shape
     start_GSP = jnp.zeros((rows, d_state, heads_a_group * head_dim), jnp.float32)
@@ -76,36 +91,71 @@ def ssd(
     return _join(y_JGCRH, batch)[:, :length]
 
 
+def _segment_chunks(segments_BT: jax.Array, split, num_groups: int) -> tuple[jax.Array, jax.Array]:
+    """The segment of the position before each chunk, [J, G], and those inside, [J, G, C]."""
+    segments_BTG = jnp.broadcast_to(segments_BT[:, :, None], (*segments_BT.shape, num_groups))
+    segments_JGC = split(segments_BTG)[..., 0]
+    before_JG = jnp.concatenate([segments_JGC[:1, :, 0], segments_JGC[:-1, :, -1]])
+    return before_JG, segments_JGC
+
+
 def _chunk(state_GSP, chunk):
     """Every position reads the decayed entering state and its own chunk's past; then the new state."""
-    x_GCRH, log_decay_GCR, b_GCS, c_GCS = chunk
+    x_GCRH, log_decay_GCR, b_GCS, c_GCS, segments = chunk
     rows, length, _, head_dim = x_GCRH.shape
     dtype = x_GCRH.dtype
-    since_start_GCR = jnp.cumsum(log_decay_GCR, axis=1)
+    decays = _decays(log_decay_GCR) if segments is None else _segment_decays(log_decay_GCR, *segments)
+    from_start_GCR, between_GRCK, to_end_GCR, through_GR = decays
 
-    # y[i] = exp(s[i]) c[i] h
+    # y[i] = exp(s[i]) c[i] h, where s sums up the log decays of the chunk
     y_GCP = _matmul("gcs,gsp->gcp", c_GCS, state_GSP.astype(dtype))
-    y_GCRH = y_GCP.reshape(x_GCRH.shape) * jnp.exp(since_start_GCR)[..., None]
+    y_GCRH = y_GCP.reshape(x_GCRH.shape) * from_start_GCR[..., None]
     # y[i] += sum over k <= i of (c[i] . b[k]) exp(s[i] - s[k]) x[k]
     scores_GCK = _matmul("gcs,gks->gck", c_GCS, b_GCS)
-    weights_GRCK = (scores_GCK[:, None] * _decay_between(since_start_GCR)).astype(dtype)
+    weights_GRCK = (scores_GCK[:, None] * between_GRCK).astype(dtype)
     within_GRCH = _matmul("grck,gkrh->grch", weights_GRCK, x_GCRH)
     y_GCRH = y_GCRH + jnp.moveaxis(within_GRCH, 1, 2)
 
     # h = exp(s[end]) h + sum over k of exp(s[end] - s[k]) b[k] x[k]
-    to_end_GCR = jnp.exp(since_start_GCR[:, -1:] - since_start_GCR)
     weighted_GCRH = (x_GCRH.astype(jnp.float32) * to_end_GCR[..., None]).astype(dtype)
     added_GSP = _matmul("gcs,gcp->gsp", b_GCS, weighted_GCRH.reshape(rows, length, -1))
-    decay_GP = jnp.repeat(jnp.exp(since_start_GCR[:, -1]), head_dim, axis=-1)
+    decay_GP = jnp.repeat(through_GR, head_dim, axis=-1)
     return state_GSP * decay_GP[:, None, :] + added_GSP, y_GCRH.astype(dtype)
 
 
-def _decay_between(since_start_GCR: jax.Array) -> jax.Array:
-    """exp(s[i] - s[k]) for k <= i, else 0, of shape [G, R, C, C]."""
-    s_GRC = jnp.moveaxis(since_start_GCR, 1, -1)
-    causal_CC = jnp.tri(s_GRC.shape[-1], dtype=bool)[None, None]
+def _decays(log_decay_GCR: jax.Array) -> tuple[jax.Array, ...]:
+    """The factors between what enters a chunk, its positions and its end.
+
+    Returns:
+        start to i [G, C, R], k to i [G, R, C, C] (0 for k > i), k to end [G, C, R], start to end [G, R].
+    """
+    s_GCR = jnp.cumsum(log_decay_GCR, axis=1)
+    from_start_GCR = jnp.exp(s_GCR)
+    between_GRCK = _decay_between(s_GCR, jnp.tri(s_GCR.shape[1], dtype=bool)[None])
+    return from_start_GCR, between_GRCK, jnp.exp(s_GCR[:, -1:] - s_GCR), jnp.exp(s_GCR[:, -1])
+
+
+def _segment_decays(log_decay_GCR: jax.Array, before_G: jax.Array, segments_GC: jax.Array) -> tuple[jax.Array, ...]:
+    """The same with 0 between positions of different segments; `before_G`: the segment of the entering state."""
+    same_GCK = segments_GC[:, :, None] == segments_GC[:, None, :]
+    visible_GCK = same_GCK & jnp.tri(segments_GC.shape[1], dtype=bool)[None]
+    # Sums start anew in each segment, so not even their rounding depends on a neighbour.
+    s_GCR = jnp.einsum("gck,gkr->gcr", visible_GCK.astype(jnp.float32), log_decay_GCR, precision="highest")
+    entered_GC = segments_GC == before_G[:, None]
+    from_start_GCR = _exp_where(entered_GC[..., None], s_GCR)
+    to_end_GCR = _exp_where(same_GCK[:, -1, :, None], s_GCR[:, -1:] - s_GCR)
+    return from_start_GCR, _decay_between(s_GCR, visible_GCK), to_end_GCR, from_start_GCR[:, -1]
+
+
+def _decay_between(s_GCR: jax.Array, visible_GCK: jax.Array) -> jax.Array:
+    """exp(s[i] - s[k]) where i sees k, else 0, of shape [G, R, C, C]."""
+    s_GRC = jnp.moveaxis(s_GCR, 1, -1)
+    return _exp_where(visible_GCK[:, None], s_GRC[..., :, None] - s_GRC[..., None, :])
+
+
+def _exp_where(mask: jax.Array, log: jax.Array) -> jax.Array:
     # The mask goes inside exp: exp of a masked positive difference may overflow, and its gradient with it.
-    return jnp.exp(jnp.where(causal_CC, s_GRC[..., :, None] - s_GRC[..., None, :], -jnp.inf))
+    return jnp.exp(jnp.where(mask, log, -jnp.inf))
 
 
 def _matmul(subscripts: str, left: jax.Array, right: jax.Array) -> jax.Array:

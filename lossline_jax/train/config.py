@@ -35,7 +35,7 @@ class ExecutionConfig:
     model_parallel: int = 1  # size of mesh axis `model`
     fsdp: bool | None = None  # parameters sharded over `data` too; None: on accelerators yes, on CPU no
     microbatch_size: int | None = None  # sequences a device holds at once; None: chosen for the backend
-    attention: Literal["xla", "cudnn"] = "xla"  # cudnn: NVIDIA GPUs with bfloat16
+    attention: Literal["xla", "cudnn", "splash"] = "xla"  # cudnn: NVIDIA GPUs with bfloat16; splash: TPUs
     remat: bool = False  # recompute each layer in the backward pass: less memory, about a third more FLOPs
     cpu_devices: int | None = None  # CPU only: devices to make; None: one a core, a power of two up to 8
     log_every: int = 10  # steps between two rows of steps.jsonl

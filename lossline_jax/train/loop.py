@@ -199,4 +199,4 @@ def _finished(run: RunConfig, run_dir: RunDir) -> TrainResult:
 
 
 def _step_batch(batch: Any) -> StepBatch:
-    return StepBatch(batch.tokens_BT, batch.targets_BT, batch.weights_BT)
+    return StepBatch(batch.tokens_BT, batch.targets_BT, batch.weights_BT, batch.segments_BT)

@@ -20,11 +20,15 @@ CPU_MICROBATCH = 2
 
 
 class StepBatch(NamedTuple):
-    """The global batch of one step: int32 tokens and targets, float32 weights (0: not a training target)."""
+    """The global batch of one step: int32 tokens and targets, float32 weights (0: not a training target).
+
+    `segments_BT`, int32, are the documents that the model keeps apart; None: one document a row.
+    """
 
     tokens_BT: Any
     targets_BT: Any
     weights_BT: Any
+    segments_BT: Any = None
 
 
 class StepMetrics(NamedTuple):
@@ -91,7 +95,7 @@ def _nats_and_gradient(
 
     def accumulate(params: Params, batch: StepBatch, shards: int) -> tuple[jax.Array, Params]:
         def nats(params: Params, micro: StepBatch) -> jax.Array:
-            nll_BT = model.nll(params, micro.tokens_BT, micro.targets_BT)
+            nll_BT = model.nll(params, micro.tokens_BT, micro.targets_BT, micro.segments_BT)
             return jnp.sum(nll_BT * micro.weights_BT, dtype=jnp.float32)
 
         def add(sums: Any, micro: StepBatch) -> tuple[Any, None]:

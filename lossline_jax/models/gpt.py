@@ -1,0 +1,80 @@
+"""The GPT blocks: GPT-2 (Radford et al. 2019) and GPT-NeoX (Black et al. 2022). LayerNorm, GELU, bias everywhere.
+
+GPT-2 adds learned positions to the embedding (decoder.py); GPT-NeoX rotates a part of every head and lets
+attention and MLP read the same input. GPT-2's GELU is the tanh approximation, GPT-NeoX's the exact one.
+"""
+
+import flax.linen as nn
+import jax
+
+from lossline_jax.models.config import GPT2Config, GPTNeoXConfig
+from lossline_jax.models.parameters import Declaration, Parameter, constant, declare, normal
+from lossline_jax.ops.attention import AttentionImpl, causal_attention
+from lossline_jax.ops.linear import linear
+from lossline_jax.ops.norms import layer_norm
+from lossline_jax.ops.rope import apply_rope, rope_tables
+
+
+def embedding_sigma(config: GPT2Config | GPTNeoXConfig) -> float:
+    """Start of embeddings and of all weights that do not write to the residual stream."""
+    return 0.02 if isinstance(config, GPT2Config) else (2 / (5 * config.d_model)) ** 0.5
+
+
+def block_parameters(config: GPT2Config | GPTNeoXConfig) -> Declaration:
+    """One block. `qkv` holds queries, keys, values. Start values are those of the authors' code."""
+    d, f, n, h = config.d_model, config.mlp_width, config.num_heads, config.head_dim
+    sigma = embedding_sigma(config)
+    if isinstance(config, GPT2Config):
+        residual_sigma = sigma * (2 * config.num_layers) ** -0.5
+    else:
+        residual_sigma = 2 / (config.num_layers * d**0.5)
+    return {
+        "attention_norm": Parameter((d,), ("embed",), constant(1.0)),
+        "attention_norm_bias": Parameter((d,), ("embed",), constant(0.0)),
+        "qkv": Parameter((d, 3, n, h), ("embed", None, "heads", "head_dim"), normal(sigma)),
+        "qkv_bias": Parameter((3, n, h), (None, "heads", "head_dim"), constant(0.0)),
+        "attention_out": Parameter((n, h, d), ("heads", "head_dim", "embed"), normal(residual_sigma)),
+        "attention_out_bias": Parameter((d,), ("embed",), constant(0.0)),
+        "mlp_norm": Parameter((d,), ("embed",), constant(1.0)),
+        "mlp_norm_bias": Parameter((d,), ("embed",), constant(0.0)),
+        "up": Parameter((d, f), ("embed", "mlp"), normal(sigma)),
+        "up_bias": Parameter((f,), ("mlp",), constant(0.0)),
+        "down": Parameter((f, d), ("mlp", "embed"), normal(residual_sigma)),
+        "down_bias": Parameter((d,), ("embed",), constant(0.0)),
+    }
+
+
+class GPTBlock(nn.Module):
+    config: GPT2Config | GPTNeoXConfig
+    attention: AttentionImpl
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array | None = None) -> jax.Array:
+        config = self.config
+        p = declare(self, block_parameters(config), x_BTD.dtype)
+        normed_BTD = layer_norm(x_BTD, p["attention_norm"], p["attention_norm_bias"], config.norm_eps)
+        attended_BTD = x_BTD + self._attend(p, normed_BTD, segments_BT)
+        parallel = isinstance(config, GPTNeoXConfig) and config.parallel_residual
+        mlp_input_BTD = x_BTD if parallel else attended_BTD
+        normed_BTD = layer_norm(mlp_input_BTD, p["mlp_norm"], p["mlp_norm_bias"], config.norm_eps)
+        return attended_BTD + self._mlp(p, normed_BTD)
+
+    def _attend(self, p: dict[str, jax.Array], x_BTD: jax.Array, segments_BT: jax.Array | None) -> jax.Array:
+        config = self.config
+        qkv_BT3NH = linear(x_BTD, p["qkv"]) + p["qkv_bias"].astype(x_BTD.dtype)[None, None]
+        q_BTNH, k_BTNH, v_BTNH = (qkv_BT3NH[:, :, part] for part in range(3))
+        if isinstance(config, GPTNeoXConfig):
+            tables = rope_tables(x_BTD.shape[1], config.rotary_dim, config.rope_theta)
+            q_BTNH, k_BTNH = apply_rope(q_BTNH, *tables), apply_rope(k_BTNH, *tables)
+        out_BTNH = causal_attention(q_BTNH, k_BTNH, v_BTNH, self.attention, segments_BT)
+        return _biased(linear(out_BTNH, p["attention_out"], num_contracted=2), p["attention_out_bias"])
+
+    def _mlp(self, p: dict[str, jax.Array], x_BTD: jax.Array) -> jax.Array:
+        up_BTF = _biased(linear(x_BTD, p["up"]), p["up_bias"])
+        return _biased(
+            linear(jax.nn.gelu(up_BTF, approximate=isinstance(self.config, GPT2Config)), p["down"]), p["down_bias"]
+        )
+
+
+def _biased(x_BTD: jax.Array, bias_D: jax.Array) -> jax.Array:
+    return x_BTD + bias_D.astype(x_BTD.dtype)[None, None, :]
