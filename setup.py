@@ -41,6 +41,7 @@ setup(
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],
         "gcs": ["gcsfs"],
+        "parity": ["torch==2.13.0", "transformers>=5.20", "gguf"],  # the references that models are tested against
         "dev": [*TEXT, "pytest", "hypothesis", "ruff", "tokenizers", "safetensors"],
     },
     entry_points={"console_scripts": ["lossline = lossline_jax.cli:main"]},

@@ -7,9 +7,8 @@ lossline VERB STUDY_FOLDER [flags]  the same study, from the folder that an earl
 import dataclasses
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from etils import epath
@@ -17,7 +16,16 @@ from etils import epath
 from lossline_jax import __version__, experiment
 from lossline_jax.config import suggestion
 from lossline_jax.errors import LosslineError
-from lossline_jax.rundir import StudyDir
+from lossline_jax.imported import slug
+from lossline_jax.options import (
+    STUDY_VERBS,
+    ExportOptions,
+    FitOptions,
+    ImportOptions,
+    ManifestOptions,
+    Place,
+)
+from lossline_jax.rundir import ModelDir, StudyDir
 from lossline_jax.study import StudyConfig
 from lossline_jax.train.config import ExecutionConfig
 
@@ -37,77 +45,12 @@ the road, left to right; each verb skips what is done and can be killed at any m
   status    progress of every run, from the run folders
   show      results in the terminal; with --run ID that run's configuration
 
+weights in and out: folders of safetensors with config.json and tokenizer.json, as transformers reads and writes them
+  import-weights DIR        into a folder for `lossline evaluate STUDY --checkpoint FOLDER` (which takes DIR too)
+  export-weights STUDY --run ID      a run's checkpoint; or `export-weights FOLDER` of an imported model
+
   lossline run --manifest M [--index I]   one run of a study spread over a cluster
 """
-
-
-@dataclass(frozen=True)
-class Place:
-    """Flags that every verb has."""
-
-    root: str = "studies"
-    """Folder that holds the study's folder: a local path or gs://."""
-
-
-@dataclass(frozen=True)
-class PlanOptions(Place):
-    manifest: bool = False
-    """Also write manifest.jsonl, a run a line, and study.json into the study's folder."""
-
-
-@dataclass(frozen=True)
-class SomeRuns(Place):
-    only: tuple[str, ...] = ()
-    """Run ids to work on, as `lossline plan` lists them. Default: all."""
-
-
-@dataclass(frozen=True)
-class ShowOptions(Place):
-    run: str | None = None
-    """A run id: show its configuration and progress instead of the results."""
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """Fit lines to any table of losses."""
-
-    losses: Path
-    """Table: .csv, .parquet or .jsonl."""
-    x: str
-    """Column (or, in a lossline table, evaluation set) on the horizontal axis."""
-    y: str
-    """Column or evaluation set on the vertical axis."""
-    by: tuple[str, ...] = ()
-    """Columns whose values divide the rows into groups, a line each."""
-    cluster: str | None = None
-    """Column that names the run a row belongs to, so that intervals resample whole runs."""
-    unit: Literal["nats_per_token", "bits_per_byte"] = "nats_per_token"
-    """Which loss of a lossline table; ignored where x and y are columns."""
-    out: Path | None = None
-    """Write the fits as JSON here."""
-
-
-@dataclass(frozen=True)
-class ManifestOptions:
-    """Do one run of a study: train it, evaluate it. Idempotent."""
-
-    manifest: str
-    """The manifest.jsonl that `lossline plan STUDY.py --manifest` wrote."""
-    index: int | None = None
-    """Line to run, from 0. Default: SLURM_ARRAY_TASK_ID, JOB_COMPLETION_INDEX or SKYPILOT_JOB_RANK."""
-
-
-STUDY_VERBS: dict[str, type] = {
-    "plan": PlanOptions,
-    "prepare": Place,
-    "train": SomeRuns,
-    "evaluate": SomeRuns,
-    "fit": Place,
-    "report": Place,
-    "run": Place,
-    "status": Place,
-    "show": ShowOptions,
-}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -134,9 +77,15 @@ def dispatch(argv: list[str]) -> None:
     if verb == "--version":
         print(f"lossline {__version__}")
         return
+    if verb == "import-weights":
+        _import_weights(rest)
+        return
     if verb not in STUDY_VERBS:
-        raise LosslineError(f"unknown verb {verb!r}{suggestion(verb, STUDY_VERBS)}; `lossline --help` lists them")
-    if rest and not rest[0].startswith("-"):
+        known = [*STUDY_VERBS, "import-weights"]
+        raise LosslineError(f"unknown verb {verb!r}{suggestion(verb, known)}; `lossline --help` lists them")
+    if verb == "export-weights" and rest and ModelDir(epath.Path(rest[0])).model_file.exists():
+        _export_imported(rest[0], tyro.cli(ExportOptions, args=rest[1:], prog=f"lossline {verb} {rest[0]}"))
+    elif rest and not rest[0].startswith("-"):
         _run_verb(verb, *parse_study(verb, rest[0], rest[1:]))
     elif rest and verb == "fit":
         _fit_table(tyro.cli(FitOptions, args=rest, prog="lossline fit"))
@@ -203,19 +152,46 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
         case "train":
             pipeline.train(study, directory, options.only)
         case "evaluate":
-            pipeline.evaluate(study, directory, options.only)
+            pipeline.evaluate(study, directory, options.only, options.checkpoint)
         case "fit":
             print(pipeline.fit(study, directory))
         case "report":
             print(f"report: {pipeline.report(study, directory)}")
         case "run":
             pipeline.run(study, directory)
+        case "export-weights":
+            if options.run is None:
+                raise LosslineError("--run: say which run; `lossline plan` lists their ids")
+            out = options.out or Path("exported") / options.run
+            pipeline.export_weights(study, directory, options.run, options.step, out, options.dtype, options.tokenizer)
 
 
 def _fit_table(options: FitOptions) -> None:
     from lossline_jax import pipeline
 
     print(pipeline.fit_any_table(**vars(options)))
+
+
+def _import_weights(words: list[str]) -> None:
+    if words in ([], ["-h"], ["--help"]):
+        words = ["--help"]
+    elif words[0].startswith("-"):
+        raise LosslineError("name a folder first: lossline import-weights DIR [--out FOLDER] [flags]")
+    source = "DIR" if words == ["--help"] else words.pop(0)
+    options = tyro.cli(ImportOptions, args=words, prog=f"lossline import-weights {source}")
+    from lossline_jax import pipeline
+
+    out = options.out or Path("imported") / slug(options.name or Path(source).resolve().name)
+    pipeline.import_weights(source, epath.Path(out), options)
+
+
+def _export_imported(source: str, options: ExportOptions) -> None:
+    from lossline_jax import pipeline
+
+    if options.run is not None:
+        raise LosslineError(f"--run: {source} is an imported model and has no runs; leave the flag out")
+    out = options.out or Path("exported") / slug(Path(source).resolve().name)
+    pipeline.export_imported(source, options.step, out, options.dtype, options.tokenizer)
 
 
 def _run_manifest(options: ManifestOptions) -> None:

@@ -16,9 +16,12 @@ from etils import epath
 
 from lossline_jax.config import to_json
 from lossline_jax.errors import LosslineError, RunBusy, RunFailed
-from lossline_jax.rundir import StudyDir, read_json, write_atomic, write_json
+from lossline_jax.imported import ImportedModel, ModelFacts, open_imported, register, registered, slug
+from lossline_jax.models.accounting import count_parameters
+from lossline_jax.rundir import ModelDir, StudyDir, read_json, write_atomic, write_json
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.table import read_table
+from lossline_jax.units import human_count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,16 +67,59 @@ def train(study: StudyConfig, folder: StudyDir, only: Sequence[str] = ()) -> Non
     _raise_failures(_each(runs, workshop.train))
 
 
-def evaluate(study: StudyConfig, folder: StudyDir, only: Sequence[str] = ()) -> None:
-    """Score every checkpoint that lacks a row, then write the losses table."""
+def evaluate(study: StudyConfig, folder: StudyDir, only: Sequence[str] = (), models: Sequence[str] = ()) -> None:
+    """Score every checkpoint that lacks a row, then write the losses table.
+
+    Args:
+        only: ids of the runs to score; none: all runs, and the models that were imported earlier.
+        models: folders of models from elsewhere, to score these alone.
+    """
     from lossline_jax.workshop import Workshop
 
-    runs = _chosen(study, only)
+    imported = [_imported(folder, model) for model in models]
+    runs = [] if models and not only else _chosen(study, only)
     workshop = Workshop.open(study, folder, runs)
     save_study(study, folder)
+    for model, directory in imported:
+        register(folder, workshop.label_tokenizer(model), directory)
     failures = _each(runs, workshop.evaluate)
+    chosen = {model.run_id for model, _ in imported}
+    for model, directory in registered(folder):
+        if model.run_id in chosen or not (only or models):
+            say(f"imported {model.run_id}")
+            workshop.evaluate_imported(model, directory)
     say(workshop.write_losses())
     _raise_failures(failures)
+
+
+def import_weights(source: str, out: epath.PathLike, facts: ModelFacts) -> None:
+    """A folder of safetensors to a folder that `evaluate` takes."""
+    from lossline_jax import exchange
+
+    imported, directory = exchange.import_weights(source, out, facts)
+    counts = count_parameters(imported.model, imported.vocab_size)
+    say(
+        f"{directory.root}: {imported.model.architecture} {imported.factors['size']}, {human_count(counts.total)} "
+        f"parameters ({human_count(counts.non_embedding)} without embeddings), steps {list(imported.steps)}"
+    )
+
+
+def export_weights(
+    study: StudyConfig, folder: StudyDir, run_id: str, step: int | None, out: Path, dtype: str, tokenizer: bool
+) -> None:
+    """A checkpoint of a run to a folder that transformers loads."""
+    from lossline_jax import exchange
+
+    step = exchange.export_run(study, folder, run_id, step, out, dtype, tokenizer)
+    say(f"{out}: step {step} of {run_id}")
+
+
+def export_imported(source: str, step: int | None, out: Path, dtype: str, tokenizer: bool) -> None:
+    """The same for an imported model."""
+    from lossline_jax import exchange
+
+    step = exchange.export_imported(source, step, out, dtype, tokenizer)
+    say(f"{out}: step {step} of {source}")
 
 
 def run_one(study: StudyConfig, folder: StudyDir, run_id: str) -> None:
@@ -118,7 +164,7 @@ def report(study: StudyConfig, folder: StudyDir) -> epath.Path:
     if not folder.fits_file.exists():
         raise LosslineError(f"{folder.fits_file}: no fits yet; run `lossline fit` first")
     fits = StudyFits.from_json(read_json(folder.fits_file))
-    if foreign := fits.run_ids - {run.run_id for run in study.runs}:
+    if foreign := fits.run_ids - _known_runs(study, folder):
         raise LosslineError(f"{folder.fits_file}: made with other runs ({min(foreign)}); run `lossline fit` again")
     return write_report(
         frame,
@@ -151,6 +197,16 @@ def run(study: StudyConfig, folder: StudyDir) -> None:
     _raise_failures(failures)
 
 
+def _imported(folder: StudyDir, source: str) -> tuple[ImportedModel, ModelDir]:
+    """An imported model from its folder, or from one of safetensors, which is imported into the study's first."""
+    from lossline_jax import exchange
+
+    if not ModelDir(epath.Path(source)).model_file.exists() and (Path(source) / "config.json").exists():
+        out = folder.imported / slug(Path(source).resolve().name)
+        return exchange.import_weights(source, out, ModelFacts())
+    return open_imported(source)
+
+
 def _chosen(study: StudyConfig, only: Sequence[str]) -> Sequence[RunConfig]:
     return [study.run_by_id(run_id) for run_id in only] or study.runs
 
@@ -176,12 +232,16 @@ def _raise_failures(failures: dict[str, LosslineError]) -> None:
         raise RunFailed(f"{len(failures)} runs failed or are busy: {', '.join(failures)}; `lossline status` tells why")
 
 
+def _known_runs(study: StudyConfig, folder: StudyDir) -> set[str]:
+    return {run.run_id for run in study.runs} | {model.run_id for model, _ in registered(folder)}
+
+
 def _losses(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
     """The losses table, if it is of the study as it is now."""
     if not folder.losses_parquet.exists():
         raise LosslineError(f"{folder.losses_parquet}: no losses table yet; run `lossline evaluate` first")
     frame = read_table(folder.losses_parquet)
-    if foreign := set(frame["run_id"]) - {run.run_id for run in study.runs}:
+    if foreign := set(frame["run_id"]) - _known_runs(study, folder):
         raise LosslineError(
             f"{folder.losses_parquet}: has runs that the study no longer has ({min(foreign)}); "
             "run `lossline evaluate` again"

@@ -11,6 +11,7 @@ All paths are `etils.epath` paths, so a study lives as well on `gs://` as on a l
     <study>/prepared/suites/<id>/     tokenised evaluation rows, manifest.json
     <study>/compiled/                 programs compiled for the devices
     <study>/runs/<run_id>/            claim.json, steps.jsonl, checkpoints/, done.json or failed.json, lock
+    <study>/imported/                 <run_id>.json, a model from elsewhere that is scored too; <name>/ (a ModelDir)
     <study>/losses/                   rows/<run_id>.jsonl, losses.csv, losses.parquet
     <study>/fits/                     fits.json
     <study>/report/                   report.html, figures/*.png, *.pdf, *.svg
@@ -64,6 +65,20 @@ class RunDir:
 
 
 @dataclass(frozen=True)
+class ModelDir(RunDir):
+    """Paths of a model that was trained elsewhere: model.json, tokenizer.json and checkpoints/."""
+
+    @property
+    def model_file(self) -> epath.Path:
+        """What the model is, and what its rows in a losses table say of it."""
+        return self.root / "model.json"
+
+    @property
+    def tokenizer_file(self) -> epath.Path:
+        return self.root / "tokenizer.json"
+
+
+@dataclass(frozen=True)
 class StudyDir:
     """Paths of one study."""
 
@@ -95,6 +110,11 @@ class StudyDir:
 
     def run(self, run_id: str) -> RunDir:
         return RunDir(self.root / "runs" / run_id)
+
+    @property
+    def imported(self) -> epath.Path:
+        """Models from elsewhere that the study's sets are scored on."""
+        return self.root / "imported"
 
     @property
     def losses(self) -> epath.Path:

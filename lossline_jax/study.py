@@ -43,6 +43,10 @@ class RunConfig:
     def tokens_per_step(self) -> int:
         return self.batch_size * self.context_length
 
+    def tokens_at(self, step: int) -> int:
+        """Tokens trained on after `step` steps."""
+        return step * self.tokens_per_step
+
     @property
     def num_steps(self) -> int:
         return math.ceil(self.tokens / self.tokens_per_step)
@@ -65,7 +69,7 @@ class RunConfig:
             "data": data_label(self.data),
             "tokenizer": tokenizer_label(self.tokenizer),
             "architecture": self.model.architecture,
-            "size": f"d{self.model.d_model}-L{self.model.num_layers}",
+            "size": size_label(self.model),
             "context_length": self.context_length,
             "optimiser": optimiser_label(self.optim, self.schedule),
             "seed": self.seed,
@@ -107,14 +111,21 @@ class StudyConfig:
         raise LosslineError(f"run {run_id!r} is not in study {self.name!r}; `lossline plan` lists its runs")
 
 
+def size_label(model: ModelConfig) -> str:
+    """`d1024-L12`."""
+    return f"d{model.d_model}-L{model.num_layers}"
+
+
 def data_label(data: DataConfig) -> str:
-    """`wiki`, or `code70+wiki30` for a mixture."""
+    """`wiki`, or `code70+wiki30` for a mixture; what else differs is appended."""
     if len(data.mixture) == 1:
         label = data.mixture[0][0]
     else:
         total = sum(weight for _, weight in data.mixture)
         label = "+".join(f"{name}{round(100 * weight / total)}" for name, weight in data.mixture)
-    return label if data.unique_tokens is None else f"{label}-u{data.unique_tokens}"
+    if data.unique_tokens is not None:
+        label = f"{label}-u{data.unique_tokens}"
+    return f"{label}-separate" if data.separate_documents else label
 
 
 def tokenizer_label(tokenizer: TokenizerConfig) -> str:

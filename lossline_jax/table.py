@@ -39,8 +39,8 @@ class LossRow:
     params_non_embedding: int
     vocab_size: int
     step: int
-    tokens_seen: int
-    train_flops: float  # by accounting.train_flops_per_token x tokens_seen: attention and scan included
+    tokens_seen: int | None  # None: not known, of an imported model
+    train_flops: float | None  # by accounting.train_flops_per_token x tokens_seen: attention and scan included
     # evaluation
     eval_set: str
     eval_kind: str  # "validation" or "task"

@@ -5,6 +5,7 @@ import time
 
 from lossline_jax.config import to_json
 from lossline_jax.data.tokenizers import planned_vocab_size
+from lossline_jax.imported import ImportedModel, registered
 from lossline_jax.models.accounting import count_parameters, train_flops_per_token
 from lossline_jax.rundir import RunDir, StudyDir, has_writer, read_json
 from lossline_jax.study import RunConfig, StudyConfig
@@ -74,12 +75,20 @@ def status_text(study: StudyConfig, folder: StudyDir) -> str:
         step, last = last_step(directory)
         state, note = run_state(directory, last)
         expected = len(run.checkpoint_steps) * len(study.suite.set_names)
-        found = len({(row.step, row.eval_set) for row in read_rows(folder.loss_rows(run.run_id))})
+        found = _num_rows(folder, run.run_id)
         loss = f"{last['loss_nats_per_token']:.3f}" if last else None
         rows.append([run.run_id, state, f"{step}/{run.num_steps}", loss, f"{found}/{expected}", note])
     done = sum(row[1] == "done" for row in rows)
+    for imported, directory in registered(folder):
+        expected = len(imported.steps) * len(study.suite.set_names)
+        found = _num_rows(folder, imported.run_id)
+        rows.append([imported.run_id, "imported", imported.steps[-1], None, f"{found}/{expected}", directory.root])
     table = text_table(["run", "state", "step", "loss", "rows", "note"], rows)
-    return f"{table}\n\n{done} of {len(rows)} runs done; report: {_report_note(folder)}"
+    return f"{table}\n\n{done} of {len(study.runs)} runs done; report: {_report_note(folder)}"
+
+
+def _num_rows(folder: StudyDir, run_id: str) -> int:
+    return len({(row.step, row.eval_set) for row in read_rows(folder.loss_rows(run_id))})
 
 
 def last_step(directory: RunDir) -> tuple[int, dict | None]:
@@ -111,7 +120,7 @@ def show_text(study: StudyConfig, folder: StudyDir, run_id: str | None) -> str:
         from lossline_jax.fit.text_tables import fits_text
 
         fits = StudyFits.from_json(read_json(folder.fits_file))
-        stale = fits.run_ids - {run.run_id for run in study.runs}
+        stale = fits.run_ids - {each.run_id for each in (*study.runs, *_imported(folder))}
         parts.append("The fits are of other runs; run `lossline run` to renew them" if stale else fits_text(fits))
     return "\n\n".join([*parts, f"report: {_report_note(folder)}"])
 
@@ -126,12 +135,17 @@ def _show_run(run: RunConfig, folder: StudyDir) -> str:
 
 def _final_losses(study: StudyConfig, folder: StudyDir) -> str:
     rows = []
-    for run in study.runs:
-        losses = {row.eval_set: row for row in read_rows(folder.loss_rows(run.run_id)) if row.step == run.num_steps}
+    last_steps = [(run.run_id, run.num_steps) for run in study.runs]
+    for run_id, last in last_steps + [(each.run_id, each.steps[-1]) for each in _imported(folder)]:
+        losses = {row.eval_set: row for row in read_rows(folder.loss_rows(run_id)) if row.step == last}
         cells = [f"{losses[name].bits_per_byte:.4f}" if name in losses else None for name in study.suite.set_names]
-        rows.append([run.run_id, *cells])
+        rows.append([run_id, *cells])
     header = ["bits/byte at the last step", *study.suite.set_names]
     return text_table(header, rows)
+
+
+def _imported(folder: StudyDir) -> list[ImportedModel]:
+    return [imported for imported, _ in registered(folder)]
 
 
 def _report_note(folder: StudyDir) -> str:

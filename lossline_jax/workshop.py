@@ -1,7 +1,7 @@
 """Where runs are trained and scored: a prepared study on the devices of this machine."""
 
 import contextlib
-import functools
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,21 +9,22 @@ from typing import Any
 
 import jax
 from jax.sharding import Mesh
-from tqdm import tqdm
 
 from lossline_jax.config import to_json
 from lossline_jax.data.batches import BatchSource
+from lossline_jax.data.tokenizers import prepare_tokenizer
 from lossline_jax.errors import LosslineError, RunFailed
-from lossline_jax.evaluate.evaluator import Evaluator
-from lossline_jax.evaluate.harvest import NonFiniteLoss, current_rows, loss_rows, missing_checkpoints
-from lossline_jax.models.accounting import count_parameters, train_flops_per_token
+from lossline_jax.evaluate.harvest import TableRun, current_rows
+from lossline_jax.evaluate.suites import PreparedSuite, prepare_suite
+from lossline_jax.imported import ImportedModel, registered, tokenizer_config
 from lossline_jax.models.base import Model, build_model
-from lossline_jax.prepared import Prepared, open_prepared
-from lossline_jax.rundir import RunDir, StudyDir, read_json, sole_writer, write_json
+from lossline_jax.models.config import max_context_length
+from lossline_jax.prepared import Prepared, open_corpora, open_prepared
+from lossline_jax.rundir import ModelDir, RunDir, StudyDir, read_json, sole_writer, write_json
+from lossline_jax.scorer import CheckpointScorer
 from lossline_jax.sharding import configure_devices, make_mesh
-from lossline_jax.study import RunConfig, StudyConfig
-from lossline_jax.table import LossRow, append_rows, read_rows, write_table
-from lossline_jax.train.checkpoint import checkpoint_steps, load_params
+from lossline_jax.study import RunConfig, StudyConfig, tokenizer_label
+from lossline_jax.table import LossRow, read_rows, write_table
 from lossline_jax.train.loop import train_run
 from lossline_jax.train.optim import make_schedule
 from lossline_jax.train.step import microbatches_per_device
@@ -62,14 +63,37 @@ class Workshop:
     def evaluate(self, run: RunConfig) -> None:
         """Score the checkpoints of one run that lack a row."""
         with self._working_on(run):
-            self._score_missing(run, CheckpointScorer(self, run))
+            self._run_scorer(run).score_missing(self.directory(run), run.checkpoint_steps)
 
     def train_and_evaluate(self, run: RunConfig) -> None:
         """Train one run, scoring each checkpoint while its parameters are in memory."""
         with self._working_on(run):
-            scorer = CheckpointScorer(self, run)
+            scorer = self._run_scorer(run)
             self._train(run, on_checkpoint=scorer)
-            self._score_missing(run, scorer)
+            scorer.score_missing(self.directory(run), run.checkpoint_steps)
+
+    def evaluate_imported(self, imported: ImportedModel, directory: ModelDir) -> None:
+        """Score the checkpoints of a model from elsewhere that lack a row.
+
+        Raises:
+            LosslineError: its folder is gone, or the model has not the positions for the suite's windows.
+        """
+        longest, windows = max_context_length(imported.model), self.study.suite.context_length
+        if longest is not None and windows > longest:
+            raise LosslineError(
+                f"{directory.root}: has {longest} positions, which suite.context_length {windows} is more than"
+            )
+        execution = self.study.execution
+        model = build_model(imported.model, imported.vocab_size, remat=execution.remat, attention=execution.attention)
+        with sole_writer(directory):
+            scorer = self._scorer(imported, model, self._imported_suite(directory))
+            scorer.score_missing(directory, imported.steps)
+
+    def label_tokenizer(self, imported: ImportedModel) -> ImportedModel:
+        """The model with the study's own label of its tokenizer, where the study has that very tokenizer."""
+        own = {tokenizer.fingerprint: config for config, tokenizer in self.prepared.tokenizers.items()}
+        config = own.get(imported.tokenizer_sha256)
+        return imported if config is None else dataclasses.replace(imported, tokenizer=tokenizer_label(config))
 
     @contextlib.contextmanager
     def _working_on(self, run: RunConfig) -> Iterator[None]:
@@ -87,13 +111,25 @@ class Workshop:
                 directory.failed_file.unlink(missing_ok=True)
 
     def write_losses(self) -> str:
-        """The losses table from the rows of every run but the failed; returns what there is of it, in words."""
+        """The losses table from the rows of every run but the failed, and of every imported model.
+
+        Returns what there is of it, in words.
+        """
         failed = [run.run_id for run in self.study.runs if self.directory(run).failed_file.exists()]
-        rows = [row for run in self.study.runs if run.run_id not in failed for row in self._rows(run)]
-        expected = sum(len(run.checkpoint_steps) for run in self.study.runs) * len(self.study.suite.set_names)
+        rows = [
+            row
+            for run in self.study.runs
+            if run.run_id not in failed
+            for row in self._rows(run.run_id, self.prepared.suite(run))
+        ]
+        checkpoints = sum(len(run.checkpoint_steps) for run in self.study.runs)
+        for imported, directory in registered(self.folder):
+            checkpoints += len(imported.steps)
+            rows += self._rows(imported.run_id, self._imported_suite(directory))
         if not rows:
             raise LosslineError(f"{self.folder.root}: no checkpoint has been scored; run `lossline train` first")
         write_table(rows, self.folder.losses_csv, self.folder.losses_parquet)
+        expected = checkpoints * len(self.study.suite.set_names)
         left_out = f"; without the failed {', '.join(failed)}" if failed else ""
         return f"losses table: {len(rows)} of {expected} rows in {self.folder.losses_csv}{left_out}"
 
@@ -109,8 +145,27 @@ class Workshop:
         stores, vocab_size = self.prepared.run_stores(run), self.prepared.tokenizer(run).vocab_size
         return BatchSource(stores, vocab_size, run.data, run.context_length, run.batch_size, run.seed)
 
-    def _rows(self, run: RunConfig) -> list[LossRow]:
-        return current_rows(read_rows(self.folder.loss_rows(run.run_id)), self.prepared.suite(run))
+    def _rows(self, run_id: str, suite: PreparedSuite) -> list[LossRow]:
+        return current_rows(read_rows(self.folder.loss_rows(run_id)), suite)
+
+    def _run_scorer(self, run: RunConfig) -> CheckpointScorer:
+        return self._scorer(run, self.model(run), self.prepared.suite(run))
+
+    def _scorer(self, run: TableRun, model: Model, suite: PreparedSuite) -> CheckpointScorer:
+        rows_file = self.folder.loss_rows(run.run_id)
+        return CheckpointScorer(
+            self.study.name, run, model, suite, rows_file, self.mesh, fsdp=self.study.execution.fsdp
+        )
+
+    def _imported_suite(self, directory: ModelDir) -> PreparedSuite:
+        if not directory.tokenizer_file.exists():
+            raise LosslineError(
+                f"{directory.root}: this imported model is no longer there; put it back, or delete its entry in "
+                f"{self.folder.imported}"
+            )
+        corpora = open_corpora(self.study, self.folder)
+        tokenizer = prepare_tokenizer(tokenizer_config(directory), corpora, self.folder.tokenizers)
+        return prepare_suite(self.study.suite, tokenizer, corpora, self.folder.suites)
 
     def _check(self, run: RunConfig) -> None:
         try:
@@ -131,58 +186,6 @@ class Workshop:
             mesh=self.mesh,
             on_checkpoint=on_checkpoint,
         )
-
-    def _score_missing(self, run: RunConfig, scorer: "CheckpointScorer") -> None:
-        directory, model, fsdp = self.directory(run), self.model(run), self.study.execution.fsdp
-        saved = [step for step in checkpoint_steps(directory) if step in run.checkpoint_steps]
-        missing = missing_checkpoints(self._rows(run), run.run_id, saved, self.prepared.suite(run))
-        for step in tqdm(missing, desc=f"score {run.run_id}", unit="checkpoint", disable=None):
-            scorer(step, load_params(directory, step, model, self.mesh, fsdp=fsdp))
-
-
-class CheckpointScorer:
-    """Scores checkpoints of one run and adds the rows that it lacks."""
-
-    def __init__(self, workshop: Workshop, run: RunConfig):
-        self._workshop, self._run = workshop, run
-        self._suite = workshop.prepared.suite(run)
-        self._model = model = workshop.model(run)
-        self._counts = count_parameters(run.model, model.vocab_size)
-        self._flops = train_flops_per_token(run.model, model.vocab_size, run.context_length)
-
-    @functools.cached_property
-    def _evaluator(self) -> Evaluator:
-        """Made at the first checkpoint: a finished run needs none."""
-        workshop = self._workshop
-        return Evaluator(self._model, workshop.mesh, self._suite, fsdp=workshop.study.execution.fsdp)
-
-    def __call__(self, step: int, params: Any) -> None:
-        """Score the parameters after `step` updates on every set that has no row yet.
-
-        Raises:
-            NonFiniteLoss: after the rows of the finite sets have been written.
-        """
-        path = self._workshop.folder.loss_rows(self._run.run_id)
-        missing = missing_checkpoints(read_rows(path), self._run.run_id, [step], self._suite).get(step, ())
-        if not missing:
-            return
-        scores = self._evaluator.score(params)
-        lacking = {name: score for name, score in scores.items() if name in missing}
-        try:
-            rows = loss_rows(
-                self._workshop.study.name,
-                self._run,
-                self._counts,
-                self._flops,
-                self._model.vocab_size,
-                step,
-                self._suite,
-                lacking,
-            )
-        except NonFiniteLoss as failure:
-            append_rows(path, failure.rows)
-            raise
-        append_rows(path, rows)
 
 
 def _claim(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:

@@ -151,3 +151,30 @@ def test_a_diverged_run_is_named_and_left_out_and_stops_no_other(finished, tmp_p
     assert set(frame["data"]) == {"wiki"}
     status = lossline("status", str(tmp_path / "tiny"))
     assert "failed" in status.communicate(timeout=60)[0]
+
+
+def test_an_exported_run_that_is_imported_again_has_the_same_losses(finished, tmp_path):
+    pytest.importorskip("safetensors", reason="pip install 'lossline_jax[hf]'")
+    folder = tmp_path / "tiny"
+    shutil.copytree(finished[0], folder)
+    run_id = next(run for run in table_of(folder)["run_id"].unique() if run.startswith("llama") and "_fr" not in run)
+    main(["export-weights", str(folder), "--run", run_id, "--out", f"{tmp_path}/public"])
+    main(["evaluate", str(folder), "--checkpoint", f"{tmp_path}/public"])
+    frame = table_of(folder)
+    public = frame[frame["run_id"].str.startswith("public")]
+    own = frame[(frame["run_id"] == run_id) & (frame["step"] == frame["step"].max())]
+    assert len(frame) == 3 * 5 * 3 + 3
+    for column in ("eval_set", "eval_fingerprint", "num_tokens", "num_bytes", "n"):
+        assert public[column].tolist() == own[column].tolist()
+    for column in ("nats_per_token", "bits_per_byte", "accuracy"):
+        assert public[column].tolist() == pytest.approx(own[column].tolist(), rel=1e-6, nan_ok=True)
+    assert public["data"].unique().tolist() == ["unknown"]
+    assert public["tokens_seen"].isna().all()
+    assert public["tokenizer"].unique().tolist() == ["public"]
+
+    main(["evaluate", str(folder)])  # a model once given is scored with the runs from then on
+    assert len(table_of(folder)) == len(frame)
+    main(["fit", str(folder)])
+    main(["report", str(folder)])
+    assert public["run_id"].iloc[0] in (folder / "report" / "report.html").read_text()
+    main(["status", str(folder)])

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,15 +22,15 @@ class HuggingFaceTokenizerFile(SurfaceTokenizer):
     where it has one of them only (`<|endoftext|>` of GPT-2) that one serves as both.
 
     Text that looks like a special token is encoded as text.
+
+    Attributes:
+        content: of the file.
     """
 
     def __init__(self, path: epath.Path):
         """Raises LosslineError if the extra or the file is missing, or it is no tokenizer."""
-        try:
-            import tokenizers
-        except ImportError as error:
-            raise LosslineError(f"{path}: needs tokenizers: pip install 'lossline_jax[hf]'") from error
-        content = path.read_bytes()
+        tokenizers = import_tokenizers(str(path))
+        self.content = content = path.read_bytes()
         try:
             self._tokenizer = tokenizers.Tokenizer.from_buffer(content)
         except Exception as error:  # the library raises plain Exception
@@ -53,6 +54,15 @@ class HuggingFaceTokenizerFile(SurfaceTokenizer):
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+
+def import_tokenizers(where: str) -> ModuleType:
+    """The package of the extra. Raises LosslineError, beginning with `where`, if it is missing."""
+    try:
+        import tokenizers
+    except ImportError as error:
+        raise LosslineError(f"{where}: needs tokenizers: pip install 'lossline_jax[hf]'") from error
+    return tokenizers
 
 
 def byte_of_character() -> dict[str, int]:

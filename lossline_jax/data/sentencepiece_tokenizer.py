@@ -27,11 +27,17 @@ class SentencePieceTokenizer(SurfaceTokenizer):
     Where the model leaves the text as it is and falls back to bytes, encoding is made exact: the space that
     a model may put before each text is put there by us, and U+2581, which sentencepiece
     would turn into a space, is encoded as its three bytes. Token ids are those of the model all the same.
+
+    Attributes:
+        model: the content of the `.model` file.
+        where: it comes from, for messages.
     """
 
     def __init__(self, model: bytes, where: str):
         """Raises LosslineError, beginning with `where`, if `model` is no usable model."""
         proto = _parse(model, where)
+        self.model = model
+        self.where = where
         normaliser = proto.normalizer_spec
         self._exact = (
             not normaliser.precompiled_charsmap

@@ -15,16 +15,18 @@ if TYPE_CHECKING:
 
 
 class TableRun(Protocol):
-    """What the table says of a run; `study.RunConfig` is one."""
+    """What the table says of a run; `study.RunConfig` and `imported.ImportedModel` are such."""
 
     @property
     def run_id(self) -> str: ...
 
     @property
-    def factors(self) -> Mapping[str, str | int]: ...
+    def context_length(self) -> int: ...
 
     @property
-    def tokens_per_step(self) -> int: ...
+    def factors(self) -> Mapping[str, str | int]: ...
+
+    def tokens_at(self, step: int) -> int | None: ...
 
 
 class NonFiniteLoss(RunFailed):
@@ -55,7 +57,7 @@ def loss_rows(
     Raises:
         NonFiniteLoss: some loss is NaN or infinite; the rows of the other sets are in its `rows`.
     """
-    tokens_seen = step * run.tokens_per_step
+    tokens_seen = run.tokens_at(step)
     rows, failed = [], []
     for each in suite.sets:
         if each.name not in scores:
@@ -75,7 +77,7 @@ def loss_rows(
                 vocab_size=vocab_size,
                 step=step,
                 tokens_seen=tokens_seen,
-                train_flops=train_flops_per_token * tokens_seen,
+                train_flops=None if tokens_seen is None else train_flops_per_token * tokens_seen,
                 eval_set=each.name,
                 eval_kind=each.kind,
                 eval_fingerprint=each.fingerprint,

@@ -146,7 +146,8 @@ def _compute_fits(
     """A compute law for every set of runs that differ in size and seed alone, where there are two sizes."""
     fits = []
     columns = [name for name in FACTORS if name != "size"]
-    for key, rows in frame[frame["eval_set"].isin(eval_sets)].groupby(columns, sort=True):
+    known = frame[frame["eval_set"].isin(eval_sets) & frame["tokens_seen"].notna()]
+    for key, rows in known.groupby(columns, sort=True):
         if rows["params_total"].nunique() < 2:
             continue
         group = {name: plain(value) for name, value in zip(columns, key, strict=True)}

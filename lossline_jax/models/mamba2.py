@@ -59,8 +59,12 @@ class Mamba2Block(nn.Module):
         config = self.config
         p = declare(self, block_parameters(config), x_BTD.dtype)
         z_BTE, y_BTE = self._scan(p, rms_norm(x_BTD, p["norm"], config.norm_eps), segments_BT)
-        gated = rms_norm(y_BTE * jax.nn.silu(z_BTE), p["gated_norm"], config.norm_eps)
-        return x_BTD + linear(gated, p["out"])
+        # The norm is of each group's channels by itself, as in the authors' code.
+        by_group = (*y_BTE.shape[:-1], config.num_groups, -1)
+        gated_BTGE = (y_BTE * jax.nn.silu(z_BTE)).reshape(by_group)
+        scale_GE = p["gated_norm"].reshape(config.num_groups, -1)
+        normed_BTGE = rms_norm(gated_BTGE, scale_GE, config.norm_eps)
+        return x_BTD + linear(normed_BTGE.reshape(y_BTE.shape), p["out"])
 
     def _scan(
         self, p: dict[str, jax.Array], u_BTD: jax.Array, segments_BT: jax.Array | None

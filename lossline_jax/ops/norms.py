@@ -9,7 +9,7 @@ def rms_norm(x_BTD: jax.Array, scale_D: jax.Array, eps: float) -> jax.Array:
 
     Args:
         x_BTD: any number of leading axes.
-        scale_D: as long as the last axis of `x_BTD`.
+        scale_D: as the last axis of `x_BTD`, or its last axes where each row has a scale of its own.
         eps: added to the mean square.
 
     Returns:
@@ -17,7 +17,7 @@ def rms_norm(x_BTD: jax.Array, scale_D: jax.Array, eps: float) -> jax.Array:
     """
     x = x_BTD.astype(jnp.float32)
     inverse_rms = jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + eps)
-    return (x * inverse_rms * _last_axis(scale_D, x.ndim)).astype(x_BTD.dtype)
+    return (x * inverse_rms * _last_axes(scale_D, x.ndim)).astype(x_BTD.dtype)
 
 
 def layer_norm(x_BTD: jax.Array, scale_D: jax.Array, bias_D: jax.Array, eps: float) -> jax.Array:
@@ -34,9 +34,9 @@ def layer_norm(x_BTD: jax.Array, scale_D: jax.Array, bias_D: jax.Array, eps: flo
     x = x_BTD.astype(jnp.float32)
     centred = x - jnp.mean(x, axis=-1, keepdims=True)
     inverse_deviation = jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + eps)
-    scale, bias = _last_axis(scale_D, x.ndim), _last_axis(bias_D, x.ndim)
+    scale, bias = _last_axes(scale_D, x.ndim), _last_axes(bias_D, x.ndim)
     return (centred * inverse_deviation * scale + bias).astype(x_BTD.dtype)
 
 
-def _last_axis(scale_D: jax.Array, ndim: int) -> jax.Array:
-    return scale_D.astype(jnp.float32).reshape((1,) * (ndim - 1) + (-1,))
+def _last_axes(scale_D: jax.Array, ndim: int) -> jax.Array:
+    return scale_D.astype(jnp.float32).reshape((1,) * (ndim - scale_D.ndim) + scale_D.shape)

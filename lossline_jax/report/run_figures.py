@@ -104,7 +104,8 @@ def training_plot(
         return None
     scored = long[long["eval_set"] == x].rename(columns={unit.column: "y"})
     scored = scored.assign(x=scored["tokens_seen"]).sort_values("step")
-    tracks = [Track(run, scored[scored["run_id"] == run_id]) for run_id, run in runs.items()]
+    # Those trained here: an imported model may have seen millions of times the tokens, or an unknown number.
+    tracks = [Track(runs[run_id], scored[scored["run_id"] == run_id]) for run_id in curves]
     caption = (
         f"Left: loss on the run’s own training text, a running mean over {WINDOW_SHARE:.0%} of the run; runs "
         "with other data or another tokenizer compare in shape only. Right: loss on held-out "

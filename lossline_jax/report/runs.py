@@ -11,6 +11,7 @@ from lossline_jax.report.style import FACTOR_COLOURS, FACTOR_ORDER, Style, facto
 from lossline_jax.table import FACTOR_COLUMNS
 
 BASE, SEED, SEVERAL = "base", "seed", "other"
+MOST_NAMED = 2  # a run that differs in more factors goes by its id
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def describe_runs(long: pd.DataFrame, fits: StudyFits, study: Mapping) -> dict[s
     """Every run of the table: the base first, then by factor in the order of the house.
 
     The fits say which line a run is on. A run on none of them (it differs from the base in several factors)
-    is named by all that differ.
+    is named by those that differ, or by its id.
     """
     table = long.drop_duplicates("run_id").set_index("run_id")
     configs = _configs(study, list(table.index))
@@ -80,6 +81,8 @@ def _place(row: pd.Series, line: LineFit | None, base_line: LineFit | None) -> t
         return (line.factor, line.level) if line.factor else (BASE, BASE)
     group = base_line.group if base_line else {}
     differing = [name for name in FACTOR_COLUMNS if name in group and str(row[name]) != str(group[name])]
+    if len(differing) > MOST_NAMED:
+        return SEVERAL, str(row.name)
     return SEVERAL, ", ".join(f"{factor_name(name)} {row[name]}" for name in differing) or "no line"
 
 

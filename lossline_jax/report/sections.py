@@ -55,6 +55,9 @@ def facts(frame: pd.DataFrame, runs: Mapping[str, Run], counted_in: str) -> list
         "checkpoints": f"{len(frame.drop_duplicates(['run_id', 'step'])):,}",
         "evaluation sets": f"{frame['eval_set'].nunique():,}",
     }
+    trained_here = [run_id for run_id, run in runs.items() if run.config is not None]
+    if trained_here:  # else a table that somebody brought: what it says of its runs
+        last = last[last["run_id"].isin(trained_here)]
     if last["tokens_seen"].notna().any():
         found["training tokens"] = human_count(float(last["tokens_seen"].sum()))
     if "train_flops" in last:

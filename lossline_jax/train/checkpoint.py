@@ -105,9 +105,16 @@ class Checkpointer:
         """
         if step in self.steps():
             return
+        self._save(step, {"params": state.params, "opt": state.opt_state}, meta)
+
+    def save_params(self, step: int, params: Params, meta: CheckpointMeta) -> None:
+        """A checkpoint of parameters alone: of weights from elsewhere, which have no optimiser state."""
+        if step not in self.steps():
+            self._save(step, {"params": params}, meta)
+
+    def _save(self, step: int, items: dict[str, Any], meta: CheckpointMeta) -> None:
         make_folder(self._run_dir.checkpoints)
         folder = self.folder(step)
-        items = {"params": state.params, "opt": state.opt_state}
         saves = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         self._orbax.save(absolute(folder), ocp.args.Composite(**saves), force=True)
         if jax.process_index() == 0:
