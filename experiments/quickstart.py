@@ -42,7 +42,7 @@ def study(tokens: int = 600_000, vocab_size: int = 512, context_length: int = 12
         {"data": DataConfig(mixture=(("speeches", 1.0),))},
         {"data": DataConfig(mixture=(("code", 1.0),))},
         {"tokenizer": TrainedTokenizer("wiki", 2 * vocab_size)},
-        {"model": Mamba2Config(d_model=64, num_layers=4, num_heads=4, d_state=32, chunk_size=32)},
+        {"model": Mamba2Config(d_model=64, num_layers=4, num_heads=4, d_state=32)},
         {"model": LlamaConfig(d_model=32, num_layers=4, num_heads=4)},
         {"context_length": 2 * context_length, "batch_size": 8},
         {"optim": OptimConfig(learning_rate=1e-3)},

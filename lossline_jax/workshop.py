@@ -19,6 +19,7 @@ from lossline_jax.evaluate.suites import PreparedSuite, prepare_suite
 from lossline_jax.imported import ImportedModel, registered, tokenizer_config
 from lossline_jax.models.base import Model, build_model
 from lossline_jax.models.config import max_context_length
+from lossline_jax.models.decoder import Remat
 from lossline_jax.prepared import Prepared, open_corpora, open_prepared
 from lossline_jax.rundir import ModelDir, RunDir, StudyDir, read_json, sole_writer, write_json
 from lossline_jax.scorer import CheckpointScorer
@@ -84,7 +85,7 @@ class Workshop:
                 f"{directory.root}: has {longest} positions, which suite.context_length {windows} is more than"
             )
         execution = self.study.execution
-        model = build_model(imported.model, imported.vocab_size, remat=execution.remat, attention=execution.attention)
+        model = build_model(imported.model, imported.vocab_size, remat=self._remat, attention=execution.attention)
         with sole_writer(directory):
             scorer = self._scorer(imported, model, self._imported_suite(directory))
             scorer.score_missing(directory, imported.steps)
@@ -139,7 +140,12 @@ class Workshop:
     def model(self, run: RunConfig) -> Model:
         execution = self.study.execution
         vocab_size = self.prepared.tokenizer(run).vocab_size
-        return build_model(run.model, vocab_size, remat=execution.remat, attention=execution.attention)
+        return build_model(run.model, vocab_size, remat=self._remat, attention=execution.attention)
+
+    @property
+    def _remat(self) -> Remat:
+        on_cpu = self.mesh.devices.flat[0].platform == "cpu"
+        return self.study.execution.remat or ("cheap" if on_cpu else "none")
 
     def source(self, run: RunConfig) -> BatchSource:
         stores, vocab_size = self.prepared.run_stores(run), self.prepared.tokenizer(run).vocab_size
@@ -172,7 +178,7 @@ class Workshop:
             self.model(run)
             self.source(run).check_epochs(run.num_steps)
             make_schedule(run.schedule, run.optim.learning_rate, run.num_steps)
-            microbatches_per_device(run.batch_size, self.study.execution, self.mesh)
+            microbatches_per_device(run.batch_size, run.context_length, self.study.execution, self.mesh)
         except LosslineError as error:
             raise LosslineError(f"run {run.run_id}: {error}") from error
 

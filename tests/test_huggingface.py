@@ -1,5 +1,6 @@
 """Weights in and out: parity with transformers, round trips, shards, the export."""
 
+import dataclasses
 import json
 import resource
 import shutil
@@ -8,8 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from huggingface_parity import CASES, VOCAB, load_theirs, measure, our_logits, random_tokens, their_logits, write_case
-from huggingface_stand_ins import SMALL, assert_equal, write_small
+from huggingface_parity import (
+    CASES,
+    QUICK,
+    VOCAB,
+    load_theirs,
+    measure,
+    our_logits,
+    random_tokens,
+    their_logits,
+    write_case,
+)
+from huggingface_stand_ins import SMALL, assert_equal, random_params, write_small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,7 +42,7 @@ every_small = pytest.mark.parametrize("name", list(SMALL))
 def test_parity_with_transformers(case, tmp_path):
     folder = tmp_path / "theirs"
     write_case(case, folder)
-    parity = measure(folder, tmp_path / "gradients", optimisation=0)
+    parity = measure(folder, tmp_path / "gradients", compiler_options=QUICK)
     assert parity.logits <= TOLERANCE
     assert parity.gradients <= TOLERANCE
 
@@ -45,9 +56,8 @@ def test_a_model_written_here_loads_there(case, tmp_path):
     save_pretrained(tmp_path / "ours", model, params, context_length=40, max_shard_bytes=20_000)
     assert (tmp_path / "ours" / "model.safetensors.index.json").exists()
     assert_equal(load_params(tmp_path / "ours", model), params)
-    np.testing.assert_array_equal(
-        their_logits(tmp_path / "ours", random_tokens()), their_logits(tmp_path / "theirs", random_tokens())
-    )
+    ours, theirs = (their_logits(tmp_path / name, random_tokens()) for name in ("ours", "theirs"))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)  # the chunks of a scan may be others
 
 
 def test_shards_written_there_load_here(tmp_path):
@@ -64,6 +74,16 @@ def test_a_round_trip_is_exact(name, tmp_path):
     model, params = write_small(name, tmp_path / "out", context_length=12)
     assert_equal(load_params(tmp_path / "out", model), params)
     assert read_config(tmp_path / "out").context_length == {"llama": 12, "gpt_neox": 12, "gpt2": 20}.get(name)
+
+
+@every_small
+def test_a_head_of_its_own_and_a_tied_one_load_there(name, tmp_path):
+    config = dataclasses.replace(SMALL[name], tied_embeddings=not SMALL[name].tied_embeddings)
+    model = build_model(config, VOCAB)
+    params = random_params(model)
+    save_pretrained(tmp_path / "out", model, params)
+    head_VD = load_theirs(tmp_path / "out").get_output_embeddings().weight.detach().numpy()
+    np.testing.assert_array_equal(head_VD, params["embed"] if config.tied_embeddings else params["unembed"].T)
 
 
 @every_small

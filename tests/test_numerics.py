@@ -40,7 +40,8 @@ def losses_of_a_run(config):
     execution = ExecutionConfig(data_parallel=2)
     mesh = make_mesh(execution)
     abstract = abstract_state(model, optimiser, mesh)
-    step = make_train_step(model, optimiser, schedule, abstract, batch_size=BATCH, execution=execution, mesh=mesh)
+    sizes = {"batch_size": BATCH, "context_length": LENGTH}
+    step = make_train_step(model, optimiser, schedule, abstract, **sizes, execution=execution, mesh=mesh)
     state, losses = init_state(model, optimiser, 0, abstract), []
     with jax.set_mesh(mesh):
         for batch in batches():

@@ -43,7 +43,7 @@ def build_step(model, execution, run=RUN):
     schedule = make_schedule(run.schedule, run.optim.learning_rate, run.num_steps)
     optimiser = make_optimiser(run.optim, schedule, model.decayed())
     abstract = abstract_state(model, optimiser, mesh, execution.fsdp)
-    options = {"batch_size": run.batch_size, "execution": execution, "mesh": mesh}
+    options = {"batch_size": run.batch_size, "context_length": run.context_length, "execution": execution, "mesh": mesh}
     step = make_train_step(model, optimiser, schedule, abstract, **options)
     return mesh, step, init_state(model, optimiser, run.seed, abstract)
 

@@ -8,7 +8,7 @@ import jax
 from lossline_jax.errors import LosslineError
 from lossline_jax.models.check import check_config
 from lossline_jax.models.config import ModelConfig, max_context_length
-from lossline_jax.models.decoder import Decoder, declaration, unembedding
+from lossline_jax.models.decoder import Decoder, Remat, declaration, unembedding
 from lossline_jax.models.parameters import Params, initialise
 from lossline_jax.ops.attention import AttentionImpl
 from lossline_jax.ops.nll import logits, token_nll
@@ -27,7 +27,7 @@ class Model:
 
     config: ModelConfig
     vocab_size: int
-    remat: bool = False  # recompute each layer in the backward pass
+    remat: Remat = "none"  # what the backward pass makes anew
     attention: AttentionImpl = "xla"
 
     def init(self, key: jax.Array) -> Params:
@@ -80,14 +80,15 @@ class Model:
 
 
 def build_model(
-    config: ModelConfig, vocab_size: int, *, remat: bool = False, attention: AttentionImpl = "xla"
+    config: ModelConfig, vocab_size: int, *, remat: Remat = "none", attention: AttentionImpl = "xla"
 ) -> Model:
     """A checked model.
 
     Args:
         config: one of the classes in `models.config`.
         vocab_size: of the run's tokenizer.
-        remat: recompute each layer in the backward pass.
+        remat: what the backward pass makes anew instead of keeping it: `none`; `cheap`, all but the products with
+            weights; `full`, each layer.
         attention: implementation of attention; `cudnn` on NVIDIA GPUs with bfloat16, `splash` on TPUs.
 
     Raises:

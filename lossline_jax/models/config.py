@@ -77,7 +77,7 @@ class Mamba2Config:
     d_state: int = 128
     d_inner: int | None = None  # None: round_up(2 d_model, 256)
     conv_width: int = 2
-    chunk_size: int = 256
+    chunk_size: int | None = None  # positions a chunk of the scan; None: chosen for the backend
     tied_embeddings: bool = False
     norm_eps: float = 1e-5
     conv_bias: bool = False

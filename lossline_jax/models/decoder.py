@@ -1,6 +1,6 @@
 """What all language models here share: embedding, a scan over equal blocks, final norm, unembedding."""
 
-from typing import assert_never
+from typing import Literal, assert_never
 
 import flax.linen as nn
 import jax
@@ -27,6 +27,9 @@ from lossline_jax.models.parameters import (
 from lossline_jax.ops.attention import AttentionImpl
 from lossline_jax.ops.norms import layer_norm, rms_norm
 from lossline_jax.sharding import constrain
+
+# What the backward pass makes anew: nothing; all but the products with weights, which is quick; or whole layers.
+Remat = Literal["none", "cheap", "full"]
 
 
 def declaration(config: ModelConfig, vocab_size: int) -> Declaration:
@@ -60,7 +63,7 @@ class Decoder(nn.Module):
     config: ModelConfig
     vocab_size: int
     attention: AttentionImpl
-    remat: bool
+    remat: Remat
 
     @nn.compact
     def __call__(self, tokens_BT: jax.Array, segments_BT: jax.Array | None = None) -> jax.Array:
@@ -70,7 +73,10 @@ class Decoder(nn.Module):
         if isinstance(config, GPT2Config):
             x_BTD = x_BTD + p["positions"][_positions(tokens_BT, segments_BT)]
         x_BTD = constrain(x_BTD, "batch", "seq", "embed")
-        layer = nn.remat(_layer, prevent_cse=False) if self.remat else _layer
+        layer = _layer
+        if self.remat != "none":
+            kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if self.remat == "cheap" else None
+            layer = nn.remat(_layer, prevent_cse=False, policy=kept)
         layers = nn.scan(
             layer,
             variable_axes={"params": 0},

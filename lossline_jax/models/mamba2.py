@@ -23,6 +23,8 @@ from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import rms_norm
 from lossline_jax.ops.ssd import ssd
 
+# Positions a chunk of the scan. On CPU, 32 is a quarter faster than 256; 16 and 64 are no better.
+CPU_CHUNK_SIZE, CHUNK_SIZE = 32, 256
 _MAX_DECAY_RATE = 16.0  # -a is uniform in [1, 16] at the start
 
 
@@ -90,7 +92,7 @@ class Mamba2Block(nn.Module):
             -jnp.exp(p["a_log"]),
             bc[:, :, 0],
             bc[:, :, 1],
-            self.config.chunk_size,
+            self.config.chunk_size or (CPU_CHUNK_SIZE if jax.default_backend() == "cpu" else CHUNK_SIZE),
             segments_BT,
         )
         y_BTNH = y_BTNH + x_BTNH * p["d_skip"].astype(x_BTNH.dtype)[None, None, :, None]

@@ -36,7 +36,9 @@ class ExecutionConfig:
     fsdp: bool | None = None  # parameters sharded over `data` too; None: on accelerators yes, on CPU no
     microbatch_size: int | None = None  # sequences a device holds at once; None: chosen for the backend
     attention: Literal["xla", "cudnn", "splash"] = "xla"  # cudnn: NVIDIA GPUs with bfloat16; splash: TPUs
-    remat: bool = False  # recompute each layer in the backward pass: less memory, about a third more FLOPs
+    # What the backward pass makes anew instead of keeping it: all but the products with weights (cheap), or whole
+    # layers (full: least memory, about a third more FLOPs). None: cheap on CPU, none on accelerators.
+    remat: Literal["none", "cheap", "full"] | None = None
     cpu_devices: int | None = None  # CPU only: devices to make; None: one a core, a power of two up to 8
     log_every: int = 10  # steps between two rows of steps.jsonl
     keep_checkpoints: int | None = None  # None: all

@@ -112,6 +112,7 @@ class _Session:
             schedule,
             abstract,
             batch_size=run.batch_size,
+            context_length=run.context_length,
             execution=execution,
             mesh=self.mesh,
         )

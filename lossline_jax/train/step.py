@@ -14,9 +14,10 @@ from lossline_jax.sharding import replicated, uses_fsdp
 from lossline_jax.train.config import ExecutionConfig
 from lossline_jax.train.state import Model, Params, TrainState, state_shardings
 
-# On CPU, activations that outgrow the caches cost a third to a half of the step, and single sequences leave the
-# matrix products too small: of 1, 2, 4 and 16, two was best for Llama, Mamba-2 and Mamba at width 64, context 128.
-CPU_MICROBATCH = 2
+# On CPU, activations that outgrow the caches cost up to half of the step, and single sequences a sixth to a quarter
+# of it whatever their length. Of 2 and 4 sequences, 512 tokens were best at contexts 128 and 256 (widths 64 and 128).
+CPU_MICROBATCH_TOKENS = 512
+CPU_MIN_MICROBATCH = 2
 
 
 class StepBatch(NamedTuple):
@@ -51,6 +52,7 @@ def make_train_step(
     abstract: TrainState,
     *,
     batch_size: int,
+    context_length: int,
     execution: ExecutionConfig,
     mesh: Mesh,
 ) -> TrainStep:
@@ -62,7 +64,7 @@ def make_train_step(
     Raises:
         LosslineError: rows that the devices or the microbatches do not divide.
     """
-    num_micro = microbatches_per_device(batch_size, execution, mesh)
+    num_micro = microbatches_per_device(batch_size, context_length, execution, mesh)
     nats_and_gradient = _nats_and_gradient(model, mesh, num_micro, uses_fsdp(mesh, execution.fsdp))
 
     def train_step(state: TrainState, batch: StepBatch) -> tuple[TrainState, StepMetrics]:
@@ -129,14 +131,14 @@ def _split_rows(rows: jax.Array, shards: int, num_micro: int) -> jax.Array:
     return micros if shards == 1 else jax.lax.with_sharding_constraint(micros, P(None, "data"))
 
 
-def microbatches_per_device(batch_size: int, execution: ExecutionConfig, mesh: Mesh) -> int:
+def microbatches_per_device(batch_size: int, context_length: int, execution: ExecutionConfig, mesh: Mesh) -> int:
     """In how many microbatches each device goes through its rows of a batch.
 
     Raises:
         LosslineError: rows that the devices or the microbatches do not divide.
     """
     local_rows = _rows_per_device(batch_size, mesh.shape["data"])
-    return local_rows // _microbatch_size(local_rows, execution, mesh)
+    return local_rows // _microbatch_size(local_rows, context_length, execution, mesh)
 
 
 def _rows_per_device(batch_size: int, data_parallel: int) -> int:
@@ -148,13 +150,14 @@ def _rows_per_device(batch_size: int, data_parallel: int) -> int:
     return batch_size // data_parallel
 
 
-def _microbatch_size(local_rows: int, execution: ExecutionConfig, mesh: Mesh) -> int:
+def _microbatch_size(local_rows: int, context_length: int, execution: ExecutionConfig, mesh: Mesh) -> int:
     chosen = execution.microbatch_size
     if chosen is None:
         on_cpu = mesh.devices.flat[0].platform == "cpu"
-        if not on_cpu or local_rows == 1:
+        if not on_cpu:
             return local_rows
-        return min(size for size in range(CPU_MICROBATCH, local_rows + 1) if local_rows % size == 0)
+        wanted = max(CPU_MICROBATCH_TOKENS // context_length, CPU_MIN_MICROBATCH)
+        return min(size for size in range(min(wanted, local_rows), local_rows + 1) if local_rows % size == 0)
     if chosen < 1 or local_rows % chosen:
         raise LosslineError(
             f"execution.microbatch_size: {chosen} does not divide the {local_rows} sequences that a device "

@@ -27,7 +27,7 @@ def _read(fields: Fields) -> Mamba2Config:
     fields.repeats("head_dim", inner // num_heads, "expand * hidden_size / num_heads")
     fields.one_of("norm_before_gate", False)
     fields.one_of("time_step_limit", [0.0, _INFINITY])
-    fields.harmless("time_step_rank")  # transformers reads it, and nothing depends on it
+    fields.harmless("time_step_rank", "chunk_size")  # the result depends on neither
     return Mamba2Config(
         **shared,
         d_inner=inner,
@@ -36,7 +36,6 @@ def _read(fields: Fields) -> Mamba2Config:
         d_state=fields.integer("state_size", 128),
         conv_bias=fields.flag("use_conv_bias", True),
         dt_bias=fields.flag("use_dt_bias", True),
-        chunk_size=fields.integer("chunk_size", 256),
         tied_embeddings=fields.flag("tie_word_embeddings", False),
     )
 
@@ -51,7 +50,7 @@ def _write(config: Mamba2Config) -> dict[str, Any]:
         "state_size": config.d_state,
         "expand": expansion(config),
         "conv_kernel": config.conv_width,
-        "chunk_size": config.chunk_size,
+        "chunk_size": config.chunk_size or 256,
         "time_step_min": config.dt_min,
         "time_step_max": config.dt_max,
         "hidden_act": "silu",
