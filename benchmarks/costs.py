@@ -1,0 +1,102 @@
+"""What our own training step costs beside its speed: by length, in memory, to compile.
+
+python benchmarks/costs.py length | memory | compile
+"""
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Callable
+
+from shapes import SHAPES, Shape
+from timing import interleave, median_cost, use_cores
+
+from lossline_jax.sharding import configure_devices
+from lossline_jax.text import text_table
+
+LENGTHS = (256, 512, 1024, 2048, 4096)
+TOKENS_OF_A_STEP = 8192
+BATCHES = (16, 64, 256)
+DEPTHS = (2, 32)
+
+
+def main() -> None:
+    modes: dict[str, Callable[[argparse.Namespace], str]] = {
+        "length": length_table,
+        "memory": memory_table,
+        "compile": compile_table,
+    }
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("mode", choices=modes)
+    parser.add_argument("--models", nargs="+", choices=("llama", "mamba2", "mamba"))
+    parser.add_argument("--shape", choices=SHAPES, help="default: S for length and compile, M for memory")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5, help="of length")
+    options = parser.parse_args()
+    use_cores(options.threads)
+    from ours import EXECUTION
+
+    configure_devices(EXECUTION)
+    print(modes[options.mode](options))
+
+
+def length_table(options: argparse.Namespace) -> str:
+    """Time a token of the training step at equal tokens a step, against the shortest context."""
+    from ours import training
+
+    rows = []
+    for architecture in options.models or ["mamba2"]:
+        shape = SHAPES[options.shape or "S"]
+        calls = {
+            length: training(shape.config(architecture), shape.vocab_size, TOKENS_OF_A_STEP // length, length).train
+            for length in LENGTHS
+        }
+        costs = interleave(calls, options.rounds, seconds=1.0)
+        for length in LENGTHS:
+            relative = [a.cpu / b.cpu for a, b in zip(costs[length], costs[LENGTHS[0]], strict=True)]
+            cost, ratio = median_cost(costs[length]), sorted(relative)[len(relative) // 2]
+            microseconds = (f"{1e6 * seconds / TOKENS_OF_A_STEP:.1f}" for seconds in (cost.wall, cost.cpu))
+            rows.append((architecture, length, *microseconds, f"{ratio:.3f}"))
+    return text_table(("model", "T", "wall us/token", "CPU us/token", f"CPU / that of T {LENGTHS[0]}"), rows)
+
+
+def memory_table(options: argparse.Namespace) -> str:
+    """Temporaries of the compiled step on one device: what it needs besides parameters, moments and batch."""
+    from ours import training
+
+    rows = []
+    shape: Shape = SHAPES[options.shape or "M"]
+    for architecture in options.models or ["llama", "mamba2", "mamba"]:
+        sizes = [
+            training(shape.config(architecture), shape.vocab_size, batch, shape.length)
+            .compiled_step()
+            .memory_analysis()
+            .temp_size_in_bytes
+            for batch in BATCHES
+        ]
+        rows.append((architecture, shape.d_model, shape.length, *(f"{size / 1e6:.1f}" for size in sizes)))
+    return text_table(("model", "width", "T", *(f"MB at B {batch}" for batch in BATCHES)), rows)
+
+
+def compile_table(options: argparse.Namespace) -> str:
+    """Seconds to trace, lower and compile the step, shallow and deep by turns; least of three."""
+    from ours import training
+
+    rows = []
+    shape: Shape = SHAPES[options.shape or "S"]
+    for architecture in options.models or ["llama", "mamba2", "mamba"]:
+        least = dict.fromkeys(DEPTHS, float("inf"))
+        for _ in range(3):
+            for depth in DEPTHS:
+                config = dataclasses.replace(shape.config(architecture), num_layers=depth)
+                run = training(config, shape.vocab_size, 4, shape.length)
+                start = time.process_time()
+                run.compiled_step()
+                least[depth] = min(least[depth], time.process_time() - start)
+        shallow, deep = (least[depth] for depth in DEPTHS)
+        rows.append((architecture, f"{shallow:.2f}", f"{deep:.2f}", f"{deep / shallow:.2f}"))
+    return text_table(("model", *(f"CPU s, {depth} layers" for depth in DEPTHS), "ratio"), rows)
+
+
+if __name__ == "__main__":
+    main()

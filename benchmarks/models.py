@@ -1,0 +1,98 @@
+"""Training step and forward pass against torch: same weights, same batch, same threads, float32, by turns.
+
+python benchmarks/models.py --help
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from shapes import SHAPES, Shape
+from timing import interleave, median_cost, ratios, use_cores
+
+from lossline_jax.sharding import configure_devices
+from lossline_jax.text import text_table
+
+PEERS = {"llama": ["hf", "compact", "compiled"], "mamba2": ["hf"], "mamba": ["hf"]}
+LABELS = {"hf": "transformers", "compact": "SDPA", "compiled": "SDPA torch.compile"}
+HEADER = ("model", "shape", "pass", "peer", "ours tok/s", "peer tok/s", "wall x", "CPU x")
+MAX_LOSS_GAP = 1e-3  # nats a token
+
+
+def main() -> None:
+    options = _parse()
+    use_cores(options.threads)
+    try:
+        import transformers
+    except ModuleNotFoundError as missing:
+        sys.exit(f"benchmarks: {missing.name} is not installed; pip install 'lossline_jax[parity]'")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    from ours import EXECUTION
+
+    configure_devices(EXECUTION)
+    rows = []
+    for architecture in options.models:
+        for name in options.shapes:
+            rows += _compare(architecture, name, options)
+    print(text_table(HEADER, [[row[column] for column in HEADER] for row in rows]))
+    if options.json:
+        options.json.write_text(json.dumps({"options": vars(options), "rows": rows}, indent=1, default=str) + "\n")
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["S", "M"])
+    parser.add_argument("--peers", nargs="+", choices=LABELS, default=list(LABELS), help="those that a model has")
+    parser.add_argument("--passes", nargs="+", choices=("train", "forward"), default=["train", "forward"])
+    parser.add_argument("--batch", type=int, help="sequences, instead of the shape's own")
+    parser.add_argument("--threads", type=int, default=2, help="cores; 1 leaves no waiting in the CPU-seconds")
+    parser.add_argument("--rounds", type=int, default=7, help="pairs of turns a ratio is the median of")
+    parser.add_argument("--seconds", type=float, default=0.5, help="least length of a turn")
+    parser.add_argument("--json", type=Path, help="write the rows here too")
+    return parser.parse_args()
+
+
+def _compare(architecture: str, name: str, options: argparse.Namespace) -> list[dict]:
+    """One row a pass and a peer."""
+    from ours import scoring, training
+    from peers import peers
+
+    shape: Shape = SHAPES[name]
+    batch = options.batch or shape.batches[architecture]
+    run = training(shape.config(architecture), shape.vocab_size, batch, shape.length)
+    names = [peer for peer in options.peers if peer in PEERS[architecture]]
+    others = peers(names, run, batch, shape.length, options.threads)
+    scored = scoring(run, batch, shape.length)
+    _check_losses({"ours": run, **others}, f"{architecture} {name}")
+    calls = {
+        "train": {"ours": run.train, **{peer: other.train for peer, other in others.items()}},
+        "forward": {"ours": scored.score, **{peer: other.score for peer, other in others.items()}},
+    }
+    rows = []
+    for kind in options.passes:
+        costs = interleave(calls[kind], options.rounds, options.seconds)
+        tokens = batch * shape.length
+        for peer in names:
+            ours, theirs = median_cost(costs["ours"]), median_cost(costs[peer])
+            wall, cpu = ratios(costs[peer], costs["ours"])
+            figures = (f"{tokens / ours.wall:,.0f}", f"{tokens / theirs.wall:,.0f}", str(wall), str(cpu))
+            row = dict(zip(HEADER, (architecture, f"{name} B{batch}", kind, LABELS[peer], *figures), strict=True))
+            detail = {"ours": vars(ours), "peer_cost": vars(theirs), "wall": vars(wall), "cpu": vars(cpu)}
+            rows.append({**row, **detail, "tokens": tokens})
+            print("  ".join(row.values()), file=sys.stderr, flush=True)
+    return rows
+
+
+def _check_losses(sides: dict, what: str) -> None:
+    """Both sides are the same function of the same weights, or the comparison means nothing."""
+    losses = {name: side.first_loss() for name, side in sides.items()}
+    print(f"{what}: loss " + "  ".join(f"{name} {loss:.5f}" for name, loss in losses.items()), file=sys.stderr)
+    if any(abs(loss - losses["ours"]) > MAX_LOSS_GAP for loss in losses.values()):
+        sys.exit(f"benchmarks: {what}: the losses of step 0 differ by more than {MAX_LOSS_GAP}")
+
+
+if __name__ == "__main__":
+    main()

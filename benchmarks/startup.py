@@ -1,0 +1,122 @@
+"""From the start of a process to the end of the first optimiser step of `lossline train`, its programs compiled before.
+
+A small study is prepared once; each child process then does what `lossline train` does, up to its first step.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from shapes import SHAPES
+from timing import use_cores
+
+from lossline_jax.data.config import BuiltinCorpus, DataConfig, TrainedTokenizer
+from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet
+from lossline_jax.study import RunConfig, StudyConfig
+from lossline_jax.text import text_table
+
+ARCHITECTURES = ("llama", "mamba2", "mamba")
+CHILD = """
+import json, os, sys, time
+from lossline_jax import experiment
+
+spent = {}
+def mark(name):
+    spent[name] = time.process_time() - sum(spent.values())
+
+study, folder = experiment.open_study(sys.argv[1])
+from lossline_jax.workshop import Workshop
+from lossline_jax.train.watch import Watch
+mark("imports")
+run = study.run_by_id(sys.argv[2])
+workshop = Workshop.open(study, folder, [run])
+mark("data and devices")
+
+def first_step(self, step, metrics):
+    float(metrics.loss_nats_per_token)
+    mark("state, program, step")
+    print(json.dumps(spent), flush=True)
+    os._exit(0)
+
+Watch.dispatched = first_step
+workshop.train(run)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    use_cores(options.threads)
+    with tempfile.TemporaryDirectory() as root:
+        study = _study()
+        folder = _prepare(study, Path(root))
+        rows = [_measure(run, folder, options.repeats) for run in study.runs]
+    parts = list(rows[0][2])
+    table = [
+        (name, *(f"{spent[part]:.2f}" for part in parts), f"{cold:.2f}", f"{warm:.2f}")
+        for name, cold, spent, warm in rows
+    ]
+    print(text_table(("model", *parts, "in all, cold", "in all, warm"), table))
+
+
+def _study() -> StudyConfig:
+    shape = SHAPES["S"]
+    runs = tuple(
+        RunConfig(
+            model=shape.config(architecture),
+            data=DataConfig((("code", 1.0),)),
+            tokenizer=TrainedTokenizer("code", shape.vocab_size),
+            context_length=shape.length,
+            batch_size=16,
+            tokens=100_000,
+        )
+        for architecture in ARCHITECTURES
+    )
+    return StudyConfig(
+        name="startup",
+        corpora=(BuiltinCorpus("code", max_bytes=2_000_000),),
+        runs=runs,
+        suite=SuiteConfig(
+            validation=(ValidationSet("code", 20),),
+            cloze=(ClozeTask("code", num_items=20, context_bytes=100, continuation_bytes=50),),
+            context_length=shape.length,
+            overlap=32,
+        ),
+        x="code",
+        y="code_cloze",
+    )
+
+
+def _prepare(study: StudyConfig, root: Path) -> Path:
+    from etils import epath
+
+    from lossline_jax import pipeline
+    from lossline_jax.rundir import StudyDir
+
+    pipeline.prepare(study, StudyDir(epath.Path(root) / study.name))
+    return root / study.name
+
+
+def _measure(run: RunConfig, folder: Path, repeats: int) -> tuple[str, float, dict[str, float], float]:
+    """CPU-seconds: the first process in all, then medians of the parts and of the whole with programs compiled."""
+    cold, *warm = [_child(run, folder) for _ in range(repeats + 1)]
+    parts = {part: statistics.median(spent[part] for spent in warm) for part in cold}
+    return run.model.architecture, sum(cold.values()), parts, statistics.median(sum(s.values()) for s in warm)
+
+
+def _child(run: RunConfig, folder: Path) -> dict[str, float]:
+    command = [sys.executable, "-c", CHILD, str(folder), run.run_id]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"benchmarks: the child process failed\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    main()

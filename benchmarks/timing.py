@@ -1,0 +1,86 @@
+"""Costs measured by turns in one process, there and back (A B B A), in wall and CPU-seconds; ratios of pairs."""
+
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds a call."""
+
+    wall: float
+    cpu: float  # of all threads of the process
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def use_cores(count: int) -> None:
+    """Keep this process to its first `count` cores; call it before jax or torch starts a thread.
+
+    jax then makes as many CPU devices, by `sharding.configure_devices`.
+    """
+    allowed = sorted(os.sched_getaffinity(0))
+    if count > len(allowed):
+        raise SystemExit(f"--threads {count}: this process may use {len(allowed)} core(s)")
+    os.sched_setaffinity(0, allowed[:count])
+
+
+def measure(call: Callable[[], None], repeats: int) -> Cost:
+    """Mean cost of `repeats` calls, each of which waits for its result."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(repeats):
+        call()
+    return Cost((time.perf_counter() - wall) / repeats, (time.process_time() - cpu) / repeats)
+
+
+def interleave(calls: Mapping[str, Callable[[], None]], rounds: int, seconds: float) -> dict[str, list[Cost]]:
+    """Costs of each call, one a round: the mean of its two turns in `a b c c b a`.
+
+    Args:
+        calls: warmed up here by one call each.
+        rounds: how often to go there and back.
+        seconds: a turn repeats its call until about this long has passed, but once at least.
+    """
+    repeats = {}
+    for name, call in calls.items():
+        call()
+        repeats[name] = max(1, math.ceil(seconds / measure(call, 1).wall))
+    costs = {name: [] for name in calls}
+    for _ in range(rounds):
+        there = {name: measure(call, repeats[name]) for name, call in calls.items()}
+        back = {name: measure(calls[name], repeats[name]) for name in reversed(calls)}
+        for name in calls:
+            a, b = there[name], back[name]
+            costs[name].append(Cost((a.wall + b.wall) / 2, (a.cpu + b.cpu) / 2))
+    return costs
+
+
+def median_cost(costs: Sequence[Cost]) -> Cost:
+    return Cost(statistics.median(c.wall for c in costs), statistics.median(c.cpu for c in costs))
+
+
+def ratios(theirs: Sequence[Cost], ours: Sequence[Cost]) -> tuple[Spread, Spread]:
+    """How many times as fast we are, by wall and by CPU-seconds: over 1 is faster. Paired by round."""
+    pairs = list(zip(theirs, ours, strict=True))
+    return _spread([a.wall / b.wall for a, b in pairs]), _spread([a.cpu / b.cpu for a, b in pairs])
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    if len(values) == 1:
+        return Spread(values[0], values[0], values[0])
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return Spread(median, low, high)
