@@ -20,6 +20,7 @@ from lossline_jax.models.huggingface.load import load_params
 from lossline_jax.models.huggingface.save import save_pretrained
 
 VOCAB, BATCH, LENGTH = 61, 2, 23
+QUICK = {"xla_backend_optimization_level": 0}  # halves the time of the compiler, which is most of the tests'
 # The study's form: one group, convolution of width 2, neither of the biases, inner width not twice the model's.
 STUDY = Mamba2Config(16, 2, num_heads=4, d_state=8, d_inner=64, conv_width=2, chunk_size=7)
 
@@ -114,14 +115,11 @@ def their_logits(folder, tokens_BT):
 def our_logits(folder, tokens_BT):
     hf = read_config(folder)
     model = build_model(hf.config, hf.vocab_size)
-    return np.asarray(jax.jit(model.logits)(load_params(folder, model), tokens_BT))
+    return np.asarray(jax.jit(model.logits, compiler_options=QUICK)(load_params(folder, model), tokens_BT))
 
 
-def measure(folder, scratch, optimisation=None):
-    """Errors of the model in `folder`, theirs against ours, on random tokens; `scratch` is a folder to be made.
-
-    `optimisation` 0 halves the time that the compiler takes, which is most of the test's.
-    """
+def measure(folder, scratch, compiler_options=None):
+    """Errors of the model in `folder`, theirs against ours, on random tokens; `scratch` is a folder to be made."""
     import torch
 
     tokens_BT = random_tokens()
@@ -140,8 +138,7 @@ def measure(folder, scratch, optimisation=None):
         gradients = jax.grad(lambda params: model.nll(params, inputs_BT, targets_BT).mean())(params)
         return model.logits(params, inputs_BT), gradients
 
-    options = {} if optimisation is None else {"xla_backend_optimization_level": optimisation}
-    logits_BTV, gradients = jax.jit(ours, compiler_options=options)(params)
+    logits_BTV, gradients = jax.jit(ours, compiler_options=compiler_options)(params)
     expected = load_params(_write_gradients(theirs, scratch), model)
     return Parity(
         logits=float(np.abs(logits_BTV - their_logits_BTV.detach().numpy()).max()),

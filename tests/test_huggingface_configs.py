@@ -55,7 +55,7 @@ PUBLIC = {  # config.json, what it says, the parameters that its authors count
     "mamba-130m": (MAMBA_130M, HFModel(MambaConfig(768, 24, 16, 1536, 4, 48), 50280, None, 0, 0), 129_135_360),
     "Mamba-Codestral-7B": (
         CODESTRAL_MENDED,
-        HFModel(Mamba2Config(4096, 64, 128, 8, 128, 8192, 4, 256, conv_bias=True, dt_bias=True), 32768, None, 0, 0),
+        HFModel(Mamba2Config(4096, 64, 128, 8, 128, 8192, 4, conv_bias=True, dt_bias=True), 32768, None, 0, 0),
         7_285_403_648,
     ),
     "gpt2": (GPT2_SMALL, HFModel(GPT2Config(d_ff=3072), 50257, 1024, 50256, 50256), 124_439_808),
