@@ -16,7 +16,6 @@ from etils import epath
 from lossline_jax import __version__, experiment
 from lossline_jax.config import suggestion
 from lossline_jax.errors import LosslineError
-from lossline_jax.imported import slug
 from lossline_jax.options import (
     STUDY_VERBS,
     ExportOptions,
@@ -74,6 +73,9 @@ def dispatch(argv: list[str]) -> None:
         print(USAGE, end="")
         return
     verb, rest = argv[0], argv[1:]
+    for flag in ("--only", "--checkpoint"):
+        if sum(word.split("=")[0] == flag for word in rest) > 1:
+            raise LosslineError(f"{flag}: give it once, with all its values after it")
     if verb == "--version":
         print(f"lossline {__version__}")
         return
@@ -162,7 +164,7 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
         case "export-weights":
             if options.run is None:
                 raise LosslineError("--run: say which run; `lossline plan` lists their ids")
-            out = options.out or Path("exported") / options.run
+            out = options.out or f"exported/{options.run}"
             pipeline.export_weights(study, directory, options.run, options.step, out, options.dtype, options.tokenizer)
 
 
@@ -181,8 +183,7 @@ def _import_weights(words: list[str]) -> None:
     options = tyro.cli(ImportOptions, args=words, prog=f"lossline import-weights {source}")
     from lossline_jax import pipeline
 
-    out = options.out or Path("imported") / slug(options.name or Path(source).resolve().name)
-    pipeline.import_weights(source, epath.Path(out), options)
+    pipeline.import_weights(source, options.out, options)
 
 
 def _export_imported(source: str, options: ExportOptions) -> None:
@@ -190,7 +191,7 @@ def _export_imported(source: str, options: ExportOptions) -> None:
 
     if options.run is not None:
         raise LosslineError(f"--run: {source} is an imported model and has no runs; leave the flag out")
-    out = options.out or Path("exported") / slug(Path(source).resolve().name)
+    out = options.out or f"exported/{Path(source).resolve().name}"
     pipeline.export_imported(source, options.step, out, options.dtype, options.tokenizer)
 
 

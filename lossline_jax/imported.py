@@ -9,10 +9,11 @@ from lossline_jax.config import fingerprint, from_json, to_json
 from lossline_jax.data.config import HuggingFaceTokenizer
 from lossline_jax.errors import LosslineError
 from lossline_jax.models.config import Dtype, ModelConfig
-from lossline_jax.rundir import ModelDir, StudyDir, absolute, read_json, write_json
+from lossline_jax.rundir import ModelDir, StudyDir, absolute, read_json, write_atomic, write_json
 from lossline_jax.study import size_label
 
 UNKNOWN = "unknown"
+_NO_IDENTITY = ("checkpoints", "tokenizer")  # more of them may come; a label, which a study may have its own for
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class ImportedModel:
     context_length: int  # that it was trained with
     tokenizer_sha256: str
     tokenizer: str
+    origin_sha256: str  # of the weights that were imported first: tells models of one name and shape apart
+    bos_id: int | None = None  # None: by its name in tokenizer.json
+    eos_id: int | None = None
     data: str = UNKNOWN
     optimiser: str = UNKNOWN
     seed: int = 0
@@ -41,8 +45,8 @@ class ImportedModel:
 
     @property
     def run_id(self) -> str:
-        """The name and a hash of all but the checkpoints and the label of the tokenizer, which is a study's."""
-        identity = {name: value for name, value in to_json(self).items() if name not in ("checkpoints", "tokenizer")}
+        """The name and a hash of what the model is; further checkpoints do not change it."""
+        identity = {name: value for name, value in to_json(self).items() if name not in _NO_IDENTITY}
         return f"{slug(self.name)}-{fingerprint(identity)}"
 
     @property
@@ -70,6 +74,10 @@ class ImportedModel:
         found = self.checkpoint(step)
         return None if found is None else found.tokens_seen
 
+    def shares_weights(self, other: "ImportedModel") -> bool:
+        hashes = {checkpoint.weights_sha256 for checkpoint in other.checkpoints}
+        return any(checkpoint.weights_sha256 in hashes for checkpoint in self.checkpoints)
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -80,7 +88,7 @@ class ModelFacts:
     data: str = UNKNOWN
     """The pretraining data, named as in your study if it is the same."""
     tokenizer: str | None = None
-    """Default: the model's name, or the study's own label where the study has this very tokenizer."""
+    """Default: the study's own label where the study has this very tokenizer, else a hash of tokenizer.json."""
     optimiser: str = UNKNOWN
     """How it was optimised."""
     seed: int = 0
@@ -93,6 +101,15 @@ class ModelFacts:
     """Training tokens up to this step."""
     compute_dtype: Dtype = "float32"
     """What the model computes in."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A model that a study scores."""
+
+    model: ImportedModel
+    home: ModelDir  # in the study: model.json, tokenizer.json, the lock
+    weights: ModelDir  # with the checkpoints: the same folder, or one elsewhere
 
 
 def slug(name: str) -> str:
@@ -109,40 +126,47 @@ def open_imported(folder: epath.PathLike) -> tuple[ImportedModel, ModelDir]:
     directory = ModelDir(epath.Path(folder))
     if not directory.model_file.exists():
         raise LosslineError(f"{folder}: no model.json there; make such a folder with `lossline import-weights`")
-    content = read_json(directory.model_file)
-    imported = from_json(ImportedModel, content, str(directory.model_file))
+    imported = from_json(ImportedModel, read_json(directory.model_file), str(directory.model_file))
     if not directory.tokenizer_file.exists():
         raise LosslineError(f"{directory.tokenizer_file}: no such file; import the model again")
     return imported, directory
 
 
-def tokenizer_config(directory: ModelDir) -> HuggingFaceTokenizer:
-    return HuggingFaceTokenizer(str(directory.tokenizer_file))
+def tokenizer_config(imported: ImportedModel, directory: ModelDir) -> HuggingFaceTokenizer:
+    return HuggingFaceTokenizer(str(directory.tokenizer_file), imported.bos_id, imported.eos_id)
 
 
-def register(study: StudyDir, imported: ImportedModel, directory: ModelDir) -> None:
-    """Make a model one of those that the study scores, or renew what the study knows of it."""
-    entry = {"folder": str(absolute(directory.root)), "model": to_json(imported)}
-    write_json(_entry_file(study, imported.run_id), entry)
+def register(study: StudyDir, imported: ImportedModel, weights: ModelDir) -> Registered:
+    """Make a model one of those that the study scores, or renew what the study knows of it.
+
+    The same weights under other facts are forgotten, with their rows: the facts were mended.
+    """
+    for entry in registered(study):
+        if entry.model.run_id != imported.run_id and entry.model.shares_weights(imported):
+            entry.home.root.rmtree()
+            study.loss_rows(entry.model.run_id).unlink(missing_ok=True)
+    home = study.imported_model(imported.run_id)
+    if absolute(home.root) != absolute(weights.root):
+        write_atomic(home.tokenizer_file, weights.tokenizer_file.read_bytes())
+        write_json(home.elsewhere_file, {"folder": str(absolute(weights.root))})
+        write_json(home.model_file, to_json(imported))
+    return Registered(imported, home, weights)
 
 
-def registered(study: StudyDir) -> list[tuple[ImportedModel, ModelDir]]:
-    """The models that the study scores beside its runs, as they were registered; their folders may be gone.
+def registered(study: StudyDir) -> list[Registered]:
+    """The models that the study scores beside its runs. Folders elsewhere may be gone.
 
     Raises:
         LosslineError: a damaged entry.
     """
     if not study.imported.exists():
         return []
+    homes = [ModelDir(path) for path in sorted(study.imported.iterdir())]
     found = []
-    for path in sorted(path for path in study.imported.iterdir() if path.suffix == ".json"):
-        entry = read_json(path)
-        if not isinstance(entry, dict) or set(entry) != {"folder", "model"}:
-            raise LosslineError(f"{path}: not an imported model; delete it and evaluate --checkpoint again")
-        imported = from_json(ImportedModel, entry["model"], str(path))
-        found.append((imported, ModelDir(epath.Path(entry["folder"]))))
+    for home in homes:
+        if home.model_file.exists():  # else what a killed import left
+            model, _ = open_imported(home.root)
+            elsewhere = home.elsewhere_file.exists()
+            weights = ModelDir(epath.Path(read_json(home.elsewhere_file)["folder"])) if elsewhere else home
+            found.append(Registered(model, home, weights))
     return found
-
-
-def _entry_file(study: StudyDir, run_id: str) -> epath.Path:
-    return study.imported / f"{run_id}.json"

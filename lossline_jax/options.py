@@ -38,7 +38,7 @@ class EvaluateOptions(SomeRuns):
 class ExportOptions(Place):
     """Write a checkpoint as a folder of safetensors that transformers loads."""
 
-    out: Path | None = None
+    out: str | None = None
     """Folder to make. Default: exported/RUN."""
     run: str | None = None
     """Run id, as `lossline plan` lists them; an imported model needs none."""
@@ -90,7 +90,7 @@ class ManifestOptions:
 class ImportOptions(ModelFacts):
     """Read a Hugging Face folder (config.json, tokenizer.json, safetensors) into one for `lossline evaluate`."""
 
-    out: Path | None = None
+    out: str | None = None
     """Folder to make, or to add this step to. Default: imported/NAME."""
 
 

@@ -16,15 +16,17 @@ from etils import epath
 
 from lossline_jax.config import to_json
 from lossline_jax.errors import LosslineError, RunBusy, RunFailed
-from lossline_jax.imported import ImportedModel, ModelFacts, open_imported, register, registered, slug
+from lossline_jax.imported import ModelFacts, Registered, registered, slug
 from lossline_jax.models.accounting import count_parameters
-from lossline_jax.rundir import ModelDir, StudyDir, read_json, write_atomic, write_json
+from lossline_jax.rundir import StudyDir, read_json, write_atomic, write_json
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.table import read_table
 from lossline_jax.units import human_count
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from lossline_jax.workshop import Workshop
 
 
 def say(message: str) -> None:
@@ -76,27 +78,24 @@ def evaluate(study: StudyConfig, folder: StudyDir, only: Sequence[str] = (), mod
     """
     from lossline_jax.workshop import Workshop
 
-    imported = [_imported(folder, model) for model in models]
     runs = [] if models and not only else _chosen(study, only)
     workshop = Workshop.open(study, folder, runs)
     save_study(study, folder)
-    for model, directory in imported:
-        register(folder, workshop.label_tokenizer(model), directory)
+    entries = [_add_imported(workshop, model) for model in models]
     failures = _each(runs, workshop.evaluate)
-    chosen = {model.run_id for model, _ in imported}
-    for model, directory in registered(folder):
-        if model.run_id in chosen or not (only or models):
-            say(f"imported {model.run_id}")
-            workshop.evaluate_imported(model, directory)
+    if not (only or models):
+        entries = registered(folder)
+    failures |= _evaluate_imported(workshop, entries)
     say(workshop.write_losses())
     _raise_failures(failures)
 
 
-def import_weights(source: str, out: epath.PathLike, facts: ModelFacts) -> None:
+def import_weights(source: str, out: str | None, facts: ModelFacts) -> None:
     """A folder of safetensors to a folder that `evaluate` takes."""
     from lossline_jax import exchange
 
-    imported, directory = exchange.import_weights(source, out, facts)
+    public = exchange.describe(source, facts)
+    imported, directory = exchange.import_weights(public, out or f"imported/{slug(public.model.name)}")
     counts = count_parameters(imported.model, imported.vocab_size)
     say(
         f"{directory.root}: {imported.model.architecture} {imported.factors['size']}, {human_count(counts.total)} "
@@ -105,16 +104,22 @@ def import_weights(source: str, out: epath.PathLike, facts: ModelFacts) -> None:
 
 
 def export_weights(
-    study: StudyConfig, folder: StudyDir, run_id: str, step: int | None, out: Path, dtype: str, tokenizer: bool
+    study: StudyConfig, folder: StudyDir, run_id: str, step: int | None, out: str, dtype: str, tokenizer: bool
 ) -> None:
     """A checkpoint of a run to a folder that transformers loads."""
     from lossline_jax import exchange
+    from lossline_jax.workshop import Workshop
 
-    step = exchange.export_run(study, folder, run_id, step, out, dtype, tokenizer)
+    run = study.run_by_id(run_id)
+    workshop = Workshop.open(study, folder, [])
+    workshop.check_claim(run)
+    own = workshop.prepared.tokenizer(run)
+    directory, model = workshop.directory(run), workshop.model(run)
+    step = exchange.export_weights(directory, step, out, model, run.context_length, own, dtype, tokenizer)
     say(f"{out}: step {step} of {run_id}")
 
 
-def export_imported(source: str, step: int | None, out: Path, dtype: str, tokenizer: bool) -> None:
+def export_imported(source: str, step: int | None, out: str, dtype: str, tokenizer: bool) -> None:
     """The same for an imported model."""
     from lossline_jax import exchange
 
@@ -185,7 +190,7 @@ def run(study: StudyConfig, folder: StudyDir) -> None:
 
     prepare(study, folder)
     workshop = Workshop.open(study, folder, study.runs)
-    failures = _each(study.runs, workshop.train_and_evaluate)
+    failures = _each(study.runs, workshop.train_and_evaluate) | _evaluate_imported(workshop, registered(folder))
     try:
         say(workshop.write_losses())
         print(fit(study, folder))
@@ -197,14 +202,27 @@ def run(study: StudyConfig, folder: StudyDir) -> None:
     _raise_failures(failures)
 
 
-def _imported(folder: StudyDir, source: str) -> tuple[ImportedModel, ModelDir]:
-    """An imported model from its folder, or from one of safetensors, which is imported into the study's first."""
+def _add_imported(workshop: "Workshop", source: str) -> Registered:
     from lossline_jax import exchange
 
-    if not ModelDir(epath.Path(source)).model_file.exists() and (Path(source) / "config.json").exists():
-        out = folder.imported / slug(Path(source).resolve().name)
-        return exchange.import_weights(source, out, ModelFacts())
-    return open_imported(source)
+    imported, weights = exchange.fetch(workshop.folder, source)
+    made_for, windows = imported.context_length, workshop.study.suite.context_length
+    if windows > made_for:
+        say(f"note: {imported.name} was trained with {made_for} tokens of context and is scored with {windows}")
+    return workshop.add_imported(imported, weights)
+
+
+def _evaluate_imported(workshop: "Workshop", entries: Sequence[Registered]) -> dict[str, LosslineError]:
+    """Score models from elsewhere; returns what went wrong, by run id."""
+    failures: dict[str, LosslineError] = {}
+    for entry in entries:
+        say(f"imported {entry.model.run_id}")
+        try:
+            workshop.evaluate_imported(entry)
+        except LosslineError as failure:
+            failures[entry.model.run_id] = failure
+            say(f"left out: {failure}")
+    return failures
 
 
 def _chosen(study: StudyConfig, only: Sequence[str]) -> Sequence[RunConfig]:
@@ -233,7 +251,7 @@ def _raise_failures(failures: dict[str, LosslineError]) -> None:
 
 
 def _known_runs(study: StudyConfig, folder: StudyDir) -> set[str]:
-    return {run.run_id for run in study.runs} | {model.run_id for model, _ in registered(folder)}
+    return {run.run_id for run in study.runs} | {entry.model.run_id for entry in registered(folder)}
 
 
 def _losses(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":

@@ -11,7 +11,8 @@ All paths are `etils.epath` paths, so a study lives as well on `gs://` as on a l
     <study>/prepared/suites/<id>/     tokenised evaluation rows, manifest.json
     <study>/compiled/                 programs compiled for the devices
     <study>/runs/<run_id>/            claim.json, steps.jsonl, checkpoints/, done.json or failed.json, lock
-    <study>/imported/                 <run_id>.json, a model from elsewhere that is scored too; <name>/ (a ModelDir)
+    <study>/imported/<run_id>/        a model from elsewhere that is scored too: model.json, tokenizer.json, and
+                                      checkpoints/ or elsewhere.json, which says where they are
     <study>/losses/                   rows/<run_id>.jsonl, losses.csv, losses.parquet
     <study>/fits/                     fits.json
     <study>/report/                   report.html, figures/*.png, *.pdf, *.svg
@@ -77,6 +78,11 @@ class ModelDir(RunDir):
     def tokenizer_file(self) -> epath.Path:
         return self.root / "tokenizer.json"
 
+    @property
+    def elsewhere_file(self) -> epath.Path:
+        """In a study: which folder has the checkpoints, if this one has not."""
+        return self.root / "elsewhere.json"
+
 
 @dataclass(frozen=True)
 class StudyDir:
@@ -113,8 +119,11 @@ class StudyDir:
 
     @property
     def imported(self) -> epath.Path:
-        """Models from elsewhere that the study's sets are scored on."""
+        """A folder for each model from elsewhere that is scored on the study's sets."""
         return self.root / "imported"
+
+    def imported_model(self, run_id: str) -> ModelDir:
+        return ModelDir(self.imported / run_id)
 
     @property
     def losses(self) -> epath.Path:

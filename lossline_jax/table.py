@@ -35,7 +35,7 @@ class LossRow:
     seed: int
     # sizes and position
     params_total: int
-    params_embedding: int  # input and output embedding matrices
+    params_embedding: int  # input and output embedding matrices, learned positions
     params_non_embedding: int
     vocab_size: int
     step: int

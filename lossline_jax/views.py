@@ -62,7 +62,7 @@ def plan_text(study: StudyConfig) -> str:
             "",
             f"{len(study.runs)} runs, {human_count(total_tokens)} tokens, {human_count(total_flops)} training FLOPs; "
             f"{checkpoints} checkpoints x {sets} evaluation sets = {checkpoints * sets} rows",
-            "params: total, both embedding matrices included; state: parameters, gradients and two moments, float32",
+            "params: total, embeddings included; state: parameters, gradients and two moments, float32",
         ]
     )
 
@@ -79,10 +79,11 @@ def status_text(study: StudyConfig, folder: StudyDir) -> str:
         loss = f"{last['loss_nats_per_token']:.3f}" if last else None
         rows.append([run.run_id, state, f"{step}/{run.num_steps}", loss, f"{found}/{expected}", note])
     done = sum(row[1] == "done" for row in rows)
-    for imported, directory in registered(folder):
-        expected = len(imported.steps) * len(study.suite.set_names)
-        found = _num_rows(folder, imported.run_id)
-        rows.append([imported.run_id, "imported", imported.steps[-1], None, f"{found}/{expected}", directory.root])
+    for entry in registered(folder):
+        expected = len(entry.model.steps) * len(study.suite.set_names)
+        found = _num_rows(folder, entry.model.run_id)
+        last = entry.model.steps[-1]
+        rows.append([entry.model.run_id, "imported", last, None, f"{found}/{expected}", entry.weights.root])
     table = text_table(["run", "state", "step", "loss", "rows", "note"], rows)
     return f"{table}\n\n{done} of {len(study.runs)} runs done; report: {_report_note(folder)}"
 
@@ -145,7 +146,7 @@ def _final_losses(study: StudyConfig, folder: StudyDir) -> str:
 
 
 def _imported(folder: StudyDir) -> list[ImportedModel]:
-    return [imported for imported, _ in registered(folder)]
+    return [entry.model for entry in registered(folder)]
 
 
 def _report_note(folder: StudyDir) -> str:

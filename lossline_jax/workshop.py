@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from lossline_jax.config import to_json
@@ -16,7 +17,7 @@ from lossline_jax.data.tokenizers import prepare_tokenizer
 from lossline_jax.errors import LosslineError, RunFailed
 from lossline_jax.evaluate.harvest import TableRun, current_rows
 from lossline_jax.evaluate.suites import PreparedSuite, prepare_suite
-from lossline_jax.imported import ImportedModel, registered, tokenizer_config
+from lossline_jax.imported import ImportedModel, Registered, register, registered, tokenizer_config
 from lossline_jax.models.base import Model, build_model
 from lossline_jax.models.config import max_context_length
 from lossline_jax.models.decoder import Remat
@@ -26,6 +27,7 @@ from lossline_jax.scorer import CheckpointScorer
 from lossline_jax.sharding import configure_devices, make_mesh
 from lossline_jax.study import RunConfig, StudyConfig, tokenizer_label
 from lossline_jax.table import LossRow, read_rows, write_table
+from lossline_jax.train.checkpoint import checkpoint_steps
 from lossline_jax.train.loop import train_run
 from lossline_jax.train.optim import make_schedule
 from lossline_jax.train.step import microbatches_per_device
@@ -73,28 +75,41 @@ class Workshop:
             self._train(run, on_checkpoint=scorer)
             scorer.score_missing(self.directory(run), run.checkpoint_steps)
 
-    def evaluate_imported(self, imported: ImportedModel, directory: ModelDir) -> None:
-        """Score the checkpoints of a model from elsewhere that lack a row.
+    def add_imported(self, imported: ImportedModel, weights: ModelDir) -> Registered:
+        """Make a model from elsewhere one of those that the study scores, once it is sure that it can be.
 
         Raises:
-            LosslineError: its folder is gone, or the model has not the positions for the suite's windows.
+            LosslineError: its tokenizer does not fit the suite, or it has not the positions for its windows.
         """
         longest, windows = max_context_length(imported.model), self.study.suite.context_length
         if longest is not None and windows > longest:
             raise LosslineError(
-                f"{directory.root}: has {longest} positions, which suite.context_length {windows} is more than"
+                f"{weights.root}: the model has {longest} positions, and suite.context_length is {windows}"
             )
-        execution = self.study.execution
-        model = build_model(imported.model, imported.vocab_size, remat=self._remat, attention=execution.attention)
-        with sole_writer(directory):
-            scorer = self._scorer(imported, model, self._imported_suite(directory))
-            scorer.score_missing(directory, imported.steps)
+        self._imported_suite(imported, weights)
+        return register(self.folder, imported, weights)
 
-    def label_tokenizer(self, imported: ImportedModel) -> ImportedModel:
-        """The model with the study's own label of its tokenizer, where the study has that very tokenizer."""
+    def evaluate_imported(self, entry: Registered) -> None:
+        """Score the checkpoints of a model from elsewhere that lack a row.
+
+        Raises:
+            RunFailed: a checkpoint is no longer there, is damaged, or has a loss that is not finite.
+        """
+        model, gone = entry.model, set(entry.model.steps) - set(checkpoint_steps(entry.weights))
+        if gone:
+            raise RunFailed(f"{entry.weights.root}: its checkpoints {sorted(gone)} are gone; import them again")
+        execution = self.study.execution
+        built = build_model(model.model, model.vocab_size, remat=self._remat, attention=execution.attention)
         own = {tokenizer.fingerprint: config for config, tokenizer in self.prepared.tokenizers.items()}
-        config = own.get(imported.tokenizer_sha256)
-        return imported if config is None else dataclasses.replace(imported, tokenizer=tokenizer_label(config))
+        if model.tokenizer_sha256 in own:  # so that the column says what the study's own rows say
+            model = dataclasses.replace(model, tokenizer=tokenizer_label(own[model.tokenizer_sha256]))
+        with sole_writer(entry.home):
+            scorer = self._scorer(model, built, self._imported_suite(entry.model, entry.home))
+            scorer.score_missing(entry.weights, entry.model.steps)
+
+    def check_claim(self, run: RunConfig) -> None:
+        """Raise LosslineError if the run was begun with other data, or another tokenizer, than are prepared now."""
+        _claim(self.directory(run), run, self.source(run).fingerprint)
 
     @contextlib.contextmanager
     def _working_on(self, run: RunConfig) -> Iterator[None]:
@@ -124,9 +139,9 @@ class Workshop:
             for row in self._rows(run.run_id, self.prepared.suite(run))
         ]
         checkpoints = sum(len(run.checkpoint_steps) for run in self.study.runs)
-        for imported, directory in registered(self.folder):
-            checkpoints += len(imported.steps)
-            rows += self._rows(imported.run_id, self._imported_suite(directory))
+        for entry in registered(self.folder):
+            checkpoints += len(entry.model.steps)
+            rows += self._rows(entry.model.run_id, self._imported_suite(entry.model, entry.home))
         if not rows:
             raise LosslineError(f"{self.folder.root}: no checkpoint has been scored; run `lossline train` first")
         write_table(rows, self.folder.losses_csv, self.folder.losses_parquet)
@@ -163,14 +178,9 @@ class Workshop:
             self.study.name, run, model, suite, rows_file, self.mesh, fsdp=self.study.execution.fsdp
         )
 
-    def _imported_suite(self, directory: ModelDir) -> PreparedSuite:
-        if not directory.tokenizer_file.exists():
-            raise LosslineError(
-                f"{directory.root}: this imported model is no longer there; put it back, or delete its entry in "
-                f"{self.folder.imported}"
-            )
+    def _imported_suite(self, imported: ImportedModel, directory: ModelDir) -> PreparedSuite:
         corpora = open_corpora(self.study, self.folder)
-        tokenizer = prepare_tokenizer(tokenizer_config(directory), corpora, self.folder.tokenizers)
+        tokenizer = prepare_tokenizer(tokenizer_config(imported, directory), corpora, self.folder.tokenizers)
         return prepare_suite(self.study.suite, tokenizer, corpora, self.folder.suites)
 
     def _check(self, run: RunConfig) -> None:
@@ -179,8 +189,19 @@ class Workshop:
             self.source(run).check_epochs(run.num_steps)
             make_schedule(run.schedule, run.optim.learning_rate, run.num_steps)
             microbatches_per_device(run.batch_size, run.context_length, self.study.execution, self.mesh)
+            self._check_attention(run)
         except LosslineError as error:
             raise LosslineError(f"run {run.run_id}: {error}") from error
+
+    def _check_attention(self, run: RunConfig) -> None:
+        """Trace the model once where its attention may be one that cannot run here."""
+        if self.study.execution.attention != "xla":
+            model = self.model(run)
+            tokens_BT = jax.ShapeDtypeStruct((run.batch_size, run.context_length), jnp.int32)
+            segments_BT = tokens_BT if run.data.separate_documents else None
+            with jax.set_mesh(self.mesh):
+                params = jax.eval_shape(model.init, jax.random.key(0))
+                jax.eval_shape(model.hidden, params, tokens_BT, segments_BT)
 
     def _train(self, run: RunConfig, on_checkpoint: Callable[[int, Any], None] | None) -> None:
         train_run(

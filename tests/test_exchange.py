@@ -12,7 +12,8 @@ from lossline_jax.cli import main
 from lossline_jax.data.config import ByteTokenizer
 from lossline_jax.data.tokenizer_json import tokenizer_json
 from lossline_jax.data.tokenizers import prepare_tokenizer
-from lossline_jax.imported import open_imported, register, registered
+from lossline_jax.exchange import fetch
+from lossline_jax.imported import open_imported, register, registered, tokenizer_config
 from lossline_jax.models.base import build_model
 from lossline_jax.models.config import GPT2Config, Mamba2Config
 from lossline_jax.models.huggingface.load import load_params
@@ -43,7 +44,7 @@ def test_import_and_export_give_back_every_weight(tmp_path, capsys):
     imported, directory = open_imported(tmp_path / "ours")
     assert imported.factors == {
         "data": "pile",
-        "tokenizer": "public",
+        "tokenizer": f"hf-{imported.tokenizer_sha256[:8]}",
         "architecture": "gpt2",
         "size": "d16-L2",
         "context_length": 24,
@@ -93,15 +94,57 @@ def test_an_import_that_was_killed_is_done_anew(tmp_path):
     assert open_imported(tmp_path / "ours")[0].steps == (0,)
 
 
+def test_an_import_that_was_killed_before_its_last_line_takes_the_weights_of_the_next(tmp_path):
+    words = ["--out", f"{tmp_path}/ours", "--name", "same"]
+    public_model(tmp_path / "first", key=0)
+    main(["import-weights", f"{tmp_path}/first", *words])
+    (tmp_path / "ours" / "model.json").unlink()  # the checkpoint is whole
+    model, params = public_model(tmp_path / "second", key=1)
+    main(["import-weights", f"{tmp_path}/second", *words])
+    stored = load_checkpoint(open_imported(tmp_path / "ours")[1], 0, model, make_mesh(ExecutionConfig()))
+    jax.tree.map(np.testing.assert_array_equal, stored, params)
+
+
 def test_a_study_remembers_the_models_that_it_scores(tmp_path):
     public_model(tmp_path / "public")
     main(["import-weights", f"{tmp_path}/public", "--out", f"{tmp_path}/ours"])
-    imported, directory = open_imported(tmp_path / "ours")
     study = StudyDir(epath.Path(tmp_path / "study"))
     assert registered(study) == []
-    register(study, imported, directory)
-    register(study, imported, directory)
-    assert [(model, found.root) for model, found in registered(study)] == [(imported, directory.root)]
+    for _ in range(2):
+        register(study, *open_imported(tmp_path / "ours"))
+    (entry,) = registered(study)
+    assert (entry.model, entry.weights.root) == (open_imported(tmp_path / "ours")[0], epath.Path(tmp_path / "ours"))
+    (tmp_path / "ours").rename(tmp_path / "gone")  # what the study knows stays in the study
+    assert registered(study) == [entry]
+
+    study.loss_rows(entry.model.run_id).parent.mkdir(parents=True)
+    study.loss_rows(entry.model.run_id).write_text("")
+    main(["import-weights", f"{tmp_path}/public", "--out", f"{tmp_path}/mended", "--data", "pile"])
+    register(study, *open_imported(tmp_path / "mended"))
+    assert [entry.model.data for entry in registered(study)] == ["pile"]  # the same weights, known better
+    assert not study.loss_rows(entry.model.run_id).exists()
+
+
+def test_two_models_of_one_name_are_two_models(tmp_path):
+    study = StudyDir(epath.Path(tmp_path / "study"))
+    for place in ("a", "b"):
+        public_model(tmp_path / place / "final", key=ord(place))
+        imported, weights = fetch(study, f"{tmp_path}/{place}/final")
+        register(study, imported, weights)
+    assert len({entry.model.run_id for entry in registered(study)}) == 2
+    again, _ = fetch(study, f"{tmp_path}/b/final")
+    assert again.run_id == imported.run_id
+
+
+def test_the_special_tokens_are_those_of_config_json(tmp_path):
+    public_model(tmp_path / "public")
+    config = json.loads((tmp_path / "public" / "config.json").read_text())
+    (tmp_path / "public" / "config.json").write_text(json.dumps({**config, "bos_token_id": 257}))
+    main(["import-weights", f"{tmp_path}/public", "--out", f"{tmp_path}/ours"])
+    imported, directory = open_imported(tmp_path / "ours")
+    tokenizer = prepare_tokenizer(tokenizer_config(imported, directory), {}, epath.Path("unused"))
+    assert (tokenizer.bos_id, tokenizer.eos_id) == (257, 257)
+    assert tokenizer.fingerprint == imported.tokenizer_sha256 != BYTES.fingerprint
 
 
 def _without_tokenizer(folder):
@@ -110,7 +153,7 @@ def _without_tokenizer(folder):
 
 def _with_other_bos(folder):
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "bos_token_id": 0}))
+    (folder / "config.json").write_text(json.dumps({**config, "bos_token_id": 259}))
 
 
 def _with_truncated_weights(folder):
@@ -122,9 +165,9 @@ def _with_truncated_weights(folder):
     ("damage", "words", "message"),
     [
         (_without_tokenizer, [], "tokenizer.json: no such file; put the model's tokenizer.json beside its weights"),
-        (_with_other_bos, [], "bos_token_id is 0, but tokenizer.json's bos token is 256; make the two agree"),
+        (_with_other_bos, [], "has no tokens [259, 257], which are to be its BOS and EOS"),
         (_with_truncated_weights, [], "model.safetensors: damaged or no safetensors file"),
-        (None, ["--context-length", "-1"], "must not be negative"),
+        (None, ["--context-length", "-1"], "--context-length: -1 must be positive"),
     ],
 )
 def test_what_cannot_be_imported_is_refused_and_leaves_no_model(tmp_path, capsys, damage, words, message):
@@ -160,6 +203,7 @@ def test_a_model_without_a_stated_context_asks_for_it(tmp_path, capsys):
         (["export-weights", "ours", "--step", "7"], "--step 7 is not one of its checkpoints [0]"),
         (["export-weights", "ours", "--run", "r"], "ours is an imported model and has no runs"),
         (["export-weights", "ours", "--out", "public"], "is there already and not an empty folder"),
+        (["evaluate", "s", "--checkpoint", "a", "--checkpoint", "b"], "--checkpoint: give it once"),
         (["import-wieghts", "x"], "did you mean 'import-weights'"),
     ],
 )

@@ -138,6 +138,25 @@ def test_bfloat16_stays_near_float32_with_float32_params_and_nll(name):
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
 
 
+def test_the_gradient_of_a_frequent_token_adds_up_in_float32():
+    """8000 places of one token: a bfloat16 sum stops growing long before."""
+    config = dataclasses.replace(CONFIGS["llama"], num_layers=1, compute_dtype="bfloat16")
+    tokens_BT = jnp.full((8, 1000), 7).at[:, ::100].set(3)
+    whole, half = build_model(dataclasses.replace(config, compute_dtype="float32"), VOCAB), build_model(config, VOCAB)
+    params = whole.init(jax.random.key(0))
+    # Next to the embedding alone, where no attention stands between.
+    params = {**params, "blocks": jax.tree.map(jnp.zeros_like, params["blocks"])}
+
+    def gradient(model):
+        nll = lambda params: model.nll(params, tokens_BT, jnp.full_like(tokens_BT, 5)).sum()
+        return jax.jit(jax.grad(nll))(params)
+
+    ours, exact = gradient(half), gradient(whole)
+    for name in ("embed", "unembed"):
+        error = np.abs(ours[name] - exact[name]).max() / np.abs(exact[name]).max()
+        assert error < 0.02, name
+
+
 @every_architecture
 def test_linen_declares_what_init_makes(name):
     model, params = model_and_params(name)

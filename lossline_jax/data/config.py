@@ -68,6 +68,8 @@ class HuggingFaceTokenizer:
     """A Hugging Face `tokenizer.json` file (extra `hf`)."""
 
     path: str
+    bos_id: int | None = None  # None: by its name (data/huggingface_tokenizer.py)
+    eos_id: int | None = None
 
 
 TokenizerConfig = TrainedTokenizer | SentencePieceFile | ByteTokenizer | HuggingFaceTokenizer

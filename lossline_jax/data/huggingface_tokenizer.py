@@ -18,8 +18,8 @@ EOS_NAMES = ("</s>", "<|end_of_text|>", "<|endoftext|>", "<eos>", "[SEP]")
 
 
 class HuggingFaceTokenizerFile(SurfaceTokenizer):
-    """A `tokenizer.json`. BOS and EOS are the first of BOS_NAMES and EOS_NAMES among its special tokens;
-    where it has one of them only (`<|endoftext|>` of GPT-2) that one serves as both.
+    """A `tokenizer.json`. BOS and EOS are those that are given, else the first of BOS_NAMES and EOS_NAMES among
+    its special tokens; where it has one of them only (`<|endoftext|>` of GPT-2) that one serves as both.
 
     Text that looks like a special token is encoded as text.
 
@@ -27,8 +27,8 @@ class HuggingFaceTokenizerFile(SurfaceTokenizer):
         content: of the file.
     """
 
-    def __init__(self, path: epath.Path):
-        """Raises LosslineError if the extra or the file is missing, or it is no tokenizer."""
+    def __init__(self, path: epath.Path, bos_id: int | None = None, eos_id: int | None = None):
+        """Raises LosslineError if the extra or the file is missing, it is no tokenizer, or has no such ids."""
         tokenizers = import_tokenizers(str(path))
         self.content = content = path.read_bytes()
         try:
@@ -40,13 +40,18 @@ class HuggingFaceTokenizerFile(SurfaceTokenizer):
         self._tokenizer.no_padding()
         description = json.loads(content)
         added = {token["content"]: token for token in description["added_tokens"]}
-        ids = special_ids(_first_id(BOS_NAMES, added), _first_id(EOS_NAMES, added))
+        stated = [index for index in (bos_id, eos_id) if index is not None]
+        if any(index >= self._tokenizer.get_vocab_size() for index in stated):
+            raise LosslineError(f"{path}: has no tokens {stated}, which are to be its BOS and EOS")
+        named_bos, named_eos = _first_id(BOS_NAMES, added), _first_id(EOS_NAMES, added)
+        ids = special_ids(named_bos if bos_id is None else bos_id, named_eos if eos_id is None else eos_id)
         if ids is None:
             raise LosslineError(f"{path}: no special token out of {BOS_NAMES} or {EOS_NAMES}; add one to it")
         surfaces = _surfaces(self._tokenizer, added, _is_byte_level(description))
         begins = b"".join(surfaces[index] for index in self.encode("a"))
         prefix = " " if begins == b" a" else ""
-        super().__init__(surfaces, *ids, hashlib.sha256(content).hexdigest(), prefix)
+        chosen = f" {bos_id} {eos_id}".encode() if stated else b""
+        super().__init__(surfaces, *ids, hashlib.sha256(content + chosen).hexdigest(), prefix)
 
     def encode(self, text: str) -> np.ndarray:
         return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int32)

@@ -21,8 +21,9 @@ _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": F
 def tokenizer_json(tokenizer: Tokenizer) -> bytes:
     """The content of a `tokenizer.json` that encodes every text to the ids that `tokenizer` gives.
 
-    Like `encode` it adds no BOS or EOS. transformers takes a text such as "</s>" for the special token of that
-    name, unless it is told `split_special_tokens=True`; we encode it as text.
+    Like `encode` it adds no BOS or EOS, unless it is a file that was read: that comes back as it was.
+    transformers takes a text such as "</s>" for the special token of that name, unless it is told
+    `split_special_tokens=True`; we encode it as text.
 
     Raises:
         LosslineError: the extra is missing, or the format cannot express the tokenizer: a unigram model, or a

@@ -91,8 +91,8 @@ def _ready_made(config: ByteTokenizer | SentencePieceFile | HuggingFaceTokenizer
             return BytesTokenizer()
         case SentencePieceFile(path=path):
             return SentencePieceTokenizer(_existing(path).read_bytes(), path)
-        case HuggingFaceTokenizer(path=path):
-            return HuggingFaceTokenizerFile(_existing(path))
+        case HuggingFaceTokenizer(path=path, bos_id=bos_id, eos_id=eos_id):
+            return HuggingFaceTokenizerFile(_existing(path), bos_id, eos_id)
 
 
 def _existing(path: str) -> epath.Path:

@@ -86,8 +86,8 @@ def loss_rows(
         )
     if failed:
         raise NonFiniteLoss(
-            f"run {run.run_id}, step {step}: the loss is not finite on {', '.join(failed)}; the run has "
-            "diverged there: lower its optim.learning_rate",
+            f"run {run.run_id}, step {step}: the loss is not finite on {', '.join(failed)}: training has "
+            "diverged there, which a lower optim.learning_rate mends",
             rows,
         )
     return rows

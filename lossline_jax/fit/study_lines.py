@@ -21,6 +21,7 @@ from lossline_jax.fit.table_input import (
 from lossline_jax.table import FACTOR_COLUMNS
 
 BASE = "base"
+UNKNOWN = "unknown"  # a factor of an imported model that nobody stated
 FACTORS = tuple(name for name in FACTOR_COLUMNS if name != "seed")
 COMPUTE_CONVENTIONS = {
     "N": "total parameters, embeddings included",
@@ -125,6 +126,9 @@ def _group_runs(frame: pd.DataFrame, base: Mapping[str, Any]) -> tuple[dict[tupl
     confounded = []
     for row in runs.itertuples():
         factors = differs[row.run_id]
+        if unknown := [name for name in factors if getattr(row, name) == UNKNOWN]:
+            confounded.append(f"run {row.run_id}: its {' and '.join(unknown)} are not known: not compared")
+            continue
         if len(factors) == 2 and "size" in factors and _same_size(row, base_rows.iloc[0]):
             factors = [name for name in factors if name != "size"]
         if len(factors) > 1:

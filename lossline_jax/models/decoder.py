@@ -68,11 +68,12 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, tokens_BT: jax.Array, segments_BT: jax.Array | None = None) -> jax.Array:
         config = self.config
-        p = declare(self, _outer(config, self.vocab_size), jnp.dtype(config.compute_dtype))
+        # Cast after the look-up: its gradient adds up over all places of a token, which bfloat16 cannot.
+        p = declare(self, _outer(config, self.vocab_size), jnp.dtype(jnp.float32))
         x_BTD = p["embed"][tokens_BT]
         if isinstance(config, GPT2Config):
             x_BTD = x_BTD + p["positions"][_positions(tokens_BT, segments_BT)]
-        x_BTD = constrain(x_BTD, "batch", "seq", "embed")
+        x_BTD = constrain(x_BTD.astype(config.compute_dtype), "batch", "seq", "embed")
         layer = _layer
         if self.remat != "none":
             kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if self.remat == "cheap" else None

@@ -21,6 +21,7 @@ from lossline_jax.models.parameters import (
 from lossline_jax.ops.conv import causal_depthwise_conv
 from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import rms_norm
+from lossline_jax.ops.platform import platform
 from lossline_jax.ops.ssd import ssd
 
 # Positions a chunk of the scan. On CPU, 32 is a quarter faster than 256; 16 and 64 are no better.
@@ -92,7 +93,7 @@ class Mamba2Block(nn.Module):
             -jnp.exp(p["a_log"]),
             bc[:, :, 0],
             bc[:, :, 1],
-            self.config.chunk_size or (CPU_CHUNK_SIZE if jax.default_backend() == "cpu" else CHUNK_SIZE),
+            self.config.chunk_size or (CPU_CHUNK_SIZE if platform() == "cpu" else CHUNK_SIZE),
             segments_BT,
         )
         y_BTNH = y_BTNH + x_BTNH * p["d_skip"].astype(x_BTNH.dtype)[None, None, :, None]

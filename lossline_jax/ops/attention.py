@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.ops.platform import platform
 
 AttentionImpl = Literal["xla", "cudnn", "splash"]
 _MAX_QUERY_BLOCKS = 8
@@ -93,13 +94,13 @@ def _attend(q_BNTH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, visible_BTS
 
 
 def _cudnn_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT):
-    platform, head_dim = _platform(), q_BTNH.shape[-1]
+    here, head_dim = platform(), q_BTNH.shape[-1]
     if segments_BT is not None:
         raise LosslineError("attention: impl 'cudnn' cannot keep packed documents (segments) apart; use impl 'xla'")
-    if platform != "gpu" or q_BTNH.dtype not in (jnp.bfloat16, jnp.float16):
+    if here != "gpu" or q_BTNH.dtype not in (jnp.bfloat16, jnp.float16):
         raise LosslineError(
             "attention: impl 'cudnn' needs an NVIDIA GPU and compute_dtype 'bfloat16', "
-            f"here {platform!r} and {q_BTNH.dtype.name!r}; use impl 'xla'"
+            f"here {here!r} and {q_BTNH.dtype.name!r}; use impl 'xla'"
         )
     if head_dim % 8 or head_dim > 256:
         raise LosslineError(
@@ -110,17 +111,11 @@ def _cudnn_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT):
 
 
 def _splash_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT):
-    platform = _platform()
-    if platform != "tpu":
+    here = platform()
+    if here != "tpu":
         mend = "'xla', or on NVIDIA GPUs 'cudnn'"
-        raise LosslineError(f"attention: impl 'splash' needs a TPU, here {platform!r}; use impl {mend}")
+        raise LosslineError(f"attention: impl 'splash' needs a TPU, here {here!r}; use impl {mend}")
     # here, because importing the kernel costs every start 0.4 seconds
     from lossline_jax.ops.splash import splash_attention
 
     return splash_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT)
-
-
-def _platform() -> str:
-    """Of the devices that the program is compiled for: those of `jax.set_mesh`, else the default ones."""
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return jax.default_backend() if device is None else device.platform

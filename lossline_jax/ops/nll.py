@@ -22,7 +22,6 @@ def token_nll(
         [B, T] float32, nats.
     """
     length = x_BTD.shape[1]
-    unembed_DV = unembed_DV.astype(x_BTD.dtype)
     if chunk_length is None or chunk_length >= length:
         return _nll(x_BTD, unembed_DV, targets_BT)
     num_chunks = -(-length // chunk_length)

@@ -108,9 +108,12 @@ class Checkpointer:
         self._save(step, {"params": state.params, "opt": state.opt_state}, meta)
 
     def save_params(self, step: int, params: Params, meta: CheckpointMeta) -> None:
-        """A checkpoint of parameters alone: of weights from elsewhere, which have no optimiser state."""
-        if step not in self.steps():
-            self._save(step, {"params": params}, meta)
+        """A checkpoint of parameters alone: of weights from elsewhere, which have no optimiser state.
+
+        One of the same step goes before it is written.
+        """
+        (self.folder(step) / META_FILE).unlink(missing_ok=True)
+        self._save(step, {"params": params}, meta)
 
     def _save(self, step: int, items: dict[str, Any], meta: CheckpointMeta) -> None:
         make_folder(self._run_dir.checkpoints)

@@ -17,7 +17,7 @@ from lossline_jax.train.state import Model, Params, TrainState, state_shardings
 # On CPU, activations that outgrow the caches cost up to half of the step, and single sequences a sixth to a quarter
 # of it whatever their length. Of 2 and 4 sequences, 512 tokens were best at contexts 128 and 256 (widths 64 and 128).
 CPU_MICROBATCH_TOKENS = 512
-CPU_MIN_MICROBATCH = 2
+CPU_MIN_MICROBATCH = 2  # where it divides the rows
 
 
 class StepBatch(NamedTuple):
@@ -156,8 +156,8 @@ def _microbatch_size(local_rows: int, context_length: int, execution: ExecutionC
         on_cpu = mesh.devices.flat[0].platform == "cpu"
         if not on_cpu:
             return local_rows
-        wanted = max(CPU_MICROBATCH_TOKENS // context_length, CPU_MIN_MICROBATCH)
-        return min(size for size in range(min(wanted, local_rows), local_rows + 1) if local_rows % size == 0)
+        most = max(CPU_MICROBATCH_TOKENS // context_length, CPU_MIN_MICROBATCH)
+        return max(size for size in range(1, most + 1) if local_rows % size == 0)
     if chosen < 1 or local_rows % chosen:
         raise LosslineError(
             f"execution.microbatch_size: {chosen} does not divide the {local_rows} sequences that a device "
