@@ -11,7 +11,7 @@ from lossline_jax.table import COLUMNS, LossRow, append_rows, read_rows, read_ta
 
 
 def row(**changes):
-    examples = {str: "a", int: 3, float: 1.25, float | None: 0.5}
+    examples = {str: "a", int: 3, int | None: 4, float: 1.25, float | None: 0.5}
     values = {field.name: examples[field.type] for field in dataclasses.fields(LossRow)}
     return LossRow(**{**values, "accuracy": None, **changes})
 
