@@ -47,7 +47,7 @@ class CheckpointScorer:
         Raises:
             NonFiniteLoss: after the rows of the finite sets have been written.
         """
-        missing = self._missing([step]).get(step, ())
+        missing = self.missing([step]).get(step, ())
         if not missing:
             return
         scores = self._evaluator.score(params)
@@ -64,9 +64,10 @@ class CheckpointScorer:
 
     def score_missing(self, directory: RunDir, steps: Sequence[int]) -> None:
         """Score those of the saved checkpoints among `steps` that lack a row."""
-        missing = self._missing([step for step in checkpoint_steps(directory) if step in steps])
+        missing = self.missing([step for step in checkpoint_steps(directory) if step in steps])
         for step in tqdm(missing, desc=f"score {self._run.run_id}", unit="checkpoint", disable=None):
             self(step, load_params(directory, step, self._model, self._mesh, fsdp=self._fsdp))
 
-    def _missing(self, steps: Sequence[int]) -> dict[int, tuple[str, ...]]:
+    def missing(self, steps: Sequence[int]) -> dict[int, tuple[str, ...]]:
+        """The sets that each of the checkpoints lacks a row for; those that lack none are left out."""
         return missing_checkpoints(read_rows(self._rows_file), self._run.run_id, steps, self._suite)

@@ -93,11 +93,9 @@ class Workshop:
         """Score the checkpoints of a model from elsewhere that lack a row.
 
         Raises:
-            RunFailed: a checkpoint is no longer there, is damaged, or has a loss that is not finite.
+            RunFailed: a checkpoint that lacks a row is no longer there, is damaged, or has a loss that is not finite.
         """
-        model, gone = entry.model, set(entry.model.steps) - set(checkpoint_steps(entry.weights))
-        if gone:
-            raise RunFailed(f"{entry.weights.root}: its checkpoints {sorted(gone)} are gone; import them again")
+        model = entry.model
         execution = self.study.execution
         built = build_model(model.model, model.vocab_size, remat=self._remat, attention=execution.attention)
         own = {tokenizer.fingerprint: config for config, tokenizer in self.prepared.tokenizers.items()}
@@ -105,7 +103,9 @@ class Workshop:
             model = dataclasses.replace(model, tokenizer=tokenizer_label(own[model.tokenizer_sha256]))
         with sole_writer(entry.home):
             scorer = self._scorer(model, built, self._imported_suite(entry.model, entry.home))
-            scorer.score_missing(entry.weights, entry.model.steps)
+            if gone := scorer.missing(model.steps).keys() - checkpoint_steps(entry.weights):
+                raise RunFailed(f"{entry.weights.root}: its checkpoints {sorted(gone)} are gone; import them again")
+            scorer.score_missing(entry.weights, model.steps)
 
     def check_claim(self, run: RunConfig) -> None:
         """Raise LosslineError if the run was begun with other data, or another tokenizer, than are prepared now."""

@@ -113,8 +113,11 @@ def test_options_are_counted(config):
     assert count_parameters(config, 100).total == counted_leaves(config, 100)
 
 
-def compiler_flops(config, vocab_size, batch, length):
-    """The compiler's count of one forward pass with the layers unrolled: it counts a scanned body once."""
+def compiler_flops(config, vocab_size, batch, length, training=False):
+    """The compiler's count of a forward pass, or of one with its gradient, with the layers unrolled.
+
+    A scanned body is counted once, whatever its length.
+    """
     layer = {
         LlamaConfig: lambda: LlamaBlock(config, "xla"),
         GPTNeoXConfig: lambda: GPTBlock(config, "xla"),
@@ -130,7 +133,8 @@ def compiler_flops(config, vocab_size, batch, length):
 
     params = jax.eval_shape(build_model(config, vocab_size).init, jax.random.key(0))
     tokens = jax.ShapeDtypeStruct((batch, length), jnp.int32)
-    return jax.jit(forward).lower(params, tokens).cost_analysis()["flops"]
+    counted = jax.value_and_grad(lambda *args: forward(*args).sum()) if training else forward
+    return jax.jit(counted).lower(params, tokens).cost_analysis()["flops"]
 
 
 @pytest.mark.parametrize("config", [LlamaConfig(128, 2, 4, num_kv_heads=2), GPTNeoXConfig(128, 2, 4)], ids=str)
@@ -142,6 +146,15 @@ def test_transformer_flops_are_the_compilers(config, monkeypatch):
     assert attention_share > 0.15  # else the test would not see it
     expected = 2 * length * forward_flops_per_token(config, 300, length) * (1 + attention_share / 8)
     assert compiler_flops(config, 300, 2, length) == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize("config", [LlamaConfig(256, 2, 4), GPTNeoXConfig(256, 2, 4)], ids=str)
+def test_training_flops_are_the_compilers(config, monkeypatch):
+    monkeypatch.setattr(jax.nn, "gelu", lambda x, approximate: x)
+    length = 256
+    attention_share = config.num_layers * 4 * 256 * (length + 1) / 2 / forward_flops_per_token(config, 300, length)
+    expected = 2 * length * train_flops_per_token(config, 300, length) * (1 + attention_share / 8)
+    assert compiler_flops(config, 300, 2, length, training=True) == pytest.approx(expected, rel=0.05)
 
 
 @pytest.mark.parametrize("config", [Mamba2Config(64, 2, d_state=64), MambaConfig(64, 2, d_state=64)], ids=str)
