@@ -84,13 +84,18 @@ def make_mesh(execution: ExecutionConfig) -> Mesh:
     return jax.make_mesh((data, model), ("data", "model"), axis_types=axis_types, devices=devices[: data * model])
 
 
+def on_cpu(mesh: Mesh) -> bool:
+    """Whether the devices of the mesh are cores of this machine, which share one memory and its caches."""
+    return mesh.devices.flat[0].platform == "cpu"
+
+
 def uses_fsdp(mesh: Mesh, fsdp: bool | None) -> bool:
     """What `ExecutionConfig.fsdp` means on this mesh.
 
     None: parameters are sharded over `data` on accelerators, and kept whole on CPU devices, which share one
     memory, so sharding would cost collectives and save nothing.
     """
-    return mesh.devices.flat[0].platform != "cpu" if fsdp is None else fsdp
+    return not on_cpu(mesh) if fsdp is None else fsdp
 
 
 def shardings(axes: Any, mesh: Mesh, shapes: Any = None, *, fsdp: bool | None = None) -> Any:

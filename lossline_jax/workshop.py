@@ -19,12 +19,11 @@ from lossline_jax.evaluate.harvest import TableRun, current_rows
 from lossline_jax.evaluate.suites import PreparedSuite, prepare_suite
 from lossline_jax.imported import ImportedModel, Registered, register, registered, tokenizer_config
 from lossline_jax.models.base import Model, build_model
-from lossline_jax.models.config import max_context_length
-from lossline_jax.models.decoder import Remat
+from lossline_jax.models.config import ModelConfig, max_context_length
 from lossline_jax.prepared import Prepared, open_corpora, open_prepared
 from lossline_jax.rundir import ModelDir, RunDir, StudyDir, read_json, sole_writer, write_json
 from lossline_jax.scorer import CheckpointScorer
-from lossline_jax.sharding import configure_devices, make_mesh
+from lossline_jax.sharding import configure_devices, make_mesh, on_cpu
 from lossline_jax.study import RunConfig, StudyConfig, tokenizer_label
 from lossline_jax.table import LossRow, read_rows, write_table
 from lossline_jax.train.checkpoint import checkpoint_steps
@@ -96,8 +95,7 @@ class Workshop:
             RunFailed: a checkpoint that lacks a row is no longer there, is damaged, or has a loss that is not finite.
         """
         model = entry.model
-        execution = self.study.execution
-        built = build_model(model.model, model.vocab_size, remat=self._remat, attention=execution.attention)
+        built = self._build(model.model, model.vocab_size)
         own = {tokenizer.fingerprint: config for config, tokenizer in self.prepared.tokenizers.items()}
         if model.tokenizer_sha256 in own:  # so that the column says what the study's own rows say
             model = dataclasses.replace(model, tokenizer=tokenizer_label(own[model.tokenizer_sha256]))
@@ -153,14 +151,13 @@ class Workshop:
         return self.folder.run(run.run_id)
 
     def model(self, run: RunConfig) -> Model:
-        execution = self.study.execution
-        vocab_size = self.prepared.tokenizer(run).vocab_size
-        return build_model(run.model, vocab_size, remat=self._remat, attention=execution.attention)
+        return self._build(run.model, self.prepared.tokenizer(run).vocab_size)
 
-    @property
-    def _remat(self) -> Remat:
-        on_cpu = self.mesh.devices.flat[0].platform == "cpu"
-        return self.study.execution.remat or ("cheap" if on_cpu else "none")
+    def _build(self, config: ModelConfig, vocab_size: int) -> Model:
+        """As the study's execution has it; see `ExecutionConfig.remat` for what None means."""
+        execution = self.study.execution
+        remat = execution.remat or ("cheap" if on_cpu(self.mesh) else "none")
+        return build_model(config, vocab_size, remat=remat, attention=execution.attention)
 
     def source(self, run: RunConfig) -> BatchSource:
         stores, vocab_size = self.prepared.run_stores(run), self.prepared.tokenizer(run).vocab_size

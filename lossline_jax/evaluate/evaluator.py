@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from lossline_jax.evaluate.rows import RowBlock
 from lossline_jax.evaluate.suites import PreparedSuite
 from lossline_jax.evaluate.sums import SetScore, score_set
-from lossline_jax.sharding import shardings
+from lossline_jax.sharding import on_cpu, shardings
 
 if TYPE_CHECKING:
     from lossline_jax.models.base import Model
@@ -63,8 +63,7 @@ class Evaluator:
             fsdp: whether parameters are sharded over `data` too (`sharding.uses_fsdp`).
         """
         if tokens_per_batch is None:
-            on_cpu = mesh.devices.flat[0].platform == "cpu"
-            tokens_per_batch = TOKENS_PER_BATCH_CPU if on_cpu else TOKENS_PER_BATCH_ACCELERATOR
+            tokens_per_batch = TOKENS_PER_BATCH_CPU if on_cpu(mesh) else TOKENS_PER_BATCH_ACCELERATOR
         self.model, self.mesh, self.suite = model, mesh, suite
         shapes = jax.eval_shape(model.init, jax.random.key(0))
         self._param_shardings = shardings(model.axes(), mesh, shapes, fsdp=fsdp)

@@ -123,8 +123,24 @@ class MambaConfig:
         return -(-self.d_model // 16) if self.dt_rank is None else self.dt_rank
 
 
+class _GPTWidths:
+    """Widths that both GPTs derive from their fields."""
+
+    d_model: int
+    num_heads: int
+    d_ff: int | None
+
+    @property
+    def head_dim(self) -> int:
+        return self.d_model // self.num_heads
+
+    @property
+    def mlp_width(self) -> int:
+        return 4 * self.d_model if self.d_ff is None else self.d_ff
+
+
 @dataclass(frozen=True)
-class GPT2Config:
+class GPT2Config(_GPTWidths):
     """Pre-norm Transformer with learned positions, LayerNorm and GELU, bias everywhere (Radford et al. 2019).
 
     The defaults are the smallest GPT-2.
@@ -141,17 +157,9 @@ class GPT2Config:
     norm_eps: float = 1e-5
     compute_dtype: Dtype = "float32"
 
-    @property
-    def head_dim(self) -> int:
-        return self.d_model // self.num_heads
-
-    @property
-    def mlp_width(self) -> int:
-        return 4 * self.d_model if self.d_ff is None else self.d_ff
-
 
 @dataclass(frozen=True)
-class GPTNeoXConfig:
+class GPTNeoXConfig(_GPTWidths):
     """GPT-NeoX (Black et al. 2022): partial rotary positions, attention and MLP side by side, LayerNorm, bias.
 
     The defaults are the shape of Pythia-160m.
@@ -171,16 +179,8 @@ class GPTNeoXConfig:
     compute_dtype: Dtype = "float32"
 
     @property
-    def head_dim(self) -> int:
-        return self.d_model // self.num_heads
-
-    @property
     def rotary_dim(self) -> int:
         return int(self.head_dim * self.rotary_fraction)
-
-    @property
-    def mlp_width(self) -> int:
-        return 4 * self.d_model if self.d_ff is None else self.d_ff
 
 
 ModelConfig = LlamaConfig | Mamba2Config | MambaConfig | GPT2Config | GPTNeoXConfig

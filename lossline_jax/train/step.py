@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.sharding import replicated, uses_fsdp
+from lossline_jax.sharding import on_cpu, replicated, uses_fsdp
 from lossline_jax.train.config import ExecutionConfig
 from lossline_jax.train.state import Model, Params, TrainState, state_shardings
 
@@ -153,8 +153,7 @@ def _rows_per_device(batch_size: int, data_parallel: int) -> int:
 def _microbatch_size(local_rows: int, context_length: int, execution: ExecutionConfig, mesh: Mesh) -> int:
     chosen = execution.microbatch_size
     if chosen is None:
-        on_cpu = mesh.devices.flat[0].platform == "cpu"
-        if not on_cpu:
+        if not on_cpu(mesh):
             return local_rows
         most = max(CPU_MICROBATCH_TOKENS // context_length, CPU_MIN_MICROBATCH)
         return max(size for size in range(1, most + 1) if local_rows % size == 0)
