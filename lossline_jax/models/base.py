@@ -1,9 +1,11 @@
 """The one interface of all models: init(key) -> params, then pure functions of params and tokens."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.models.check import check_config
@@ -11,11 +13,19 @@ from lossline_jax.models.config import ModelConfig, max_context_length
 from lossline_jax.models.decoder import Decoder, Remat, declaration, unembedding
 from lossline_jax.models.parameters import Params, initialise
 from lossline_jax.ops.attention import AttentionImpl
-from lossline_jax.ops.nll import logits, token_nll
+from lossline_jax.ops.nll import TargetScores, logits, target_scores, token_nll
+from lossline_jax.ops.platform import platform
+from lossline_jax.ops.tree import Tree
+from lossline_jax.sharding import constrain
 
 # Logits held at once by `Model.nll`: 16 MB of float32, but never fewer than 64 positions a sequence.
 _MAX_LOGITS = 2**22
+# The same for scoring, which keeps none of them: 512 MB, so that few large products fill an accelerator.
+_MAX_SCORED_LOGITS_ACCELERATOR = 2**27
 _MIN_CHUNK_LENGTH = 64
+
+# NaN for a source that is not there.
+_gather = jax.vmap(functools.partial(jnp.take, axis=0, mode="fill"))
 
 
 @dataclass(frozen=True)
@@ -42,21 +52,31 @@ class Model:
         """The params tree with True at the leaves that weight decay applies to."""
         return jax.tree.map(lambda leaf: leaf.decayed, self._declaration())
 
-    def hidden(self, params: Params, tokens_BT: jax.Array, segments_BT: jax.Array | None = None) -> jax.Array:
+    def hidden(
+        self,
+        params: Params,
+        tokens_BT: jax.Array,
+        segments_BT: jax.Array | None = None,
+        tree: Tree | None = None,
+    ) -> jax.Array:
         """Hidden states after the final norm, [B, T, D] in the compute dtype. Position t sees tokens 0..t.
 
         With `segments_BT` (int32, never falling along T: the number of the document of each token) it sees
-        those of its own document only, and is what it would be with that document alone.
+        those of its own document only, and is what it would be with that document alone. With a `tree` it sees
+        what leads to it, and is what it would be in a row that holds this text alone.
 
         Raises:
-            LosslineError: more tokens than the model has positions.
+            LosslineError: more tokens than the model has positions, or an attention that cannot read trees.
+            ValueError: both segments and a tree.
         """
+        if segments_BT is not None and tree is not None:
+            raise ValueError("segments_BT and tree: give one of them; a tree keeps texts apart too")
         longest = max_context_length(self.config)
         if longest is not None and tokens_BT.shape[1] > longest:
             raise LosslineError(f"{tokens_BT.shape[1]} tokens do not fit model.max_positions={longest}")
         decoder = Decoder(self.config, self.vocab_size, self.attention, self.remat)
         inner = {name: value for name, value in params.items() if name != "unembed"}
-        return decoder.apply({"params": inner}, tokens_BT, segments_BT)
+        return decoder.apply({"params": inner}, tokens_BT, segments_BT, tree)
 
     def logits(self, params: Params, tokens_BT: jax.Array, segments_BT: jax.Array | None = None) -> jax.Array:
         """[B, T, V] float32: for small inputs; training and evaluation use `nll`."""
@@ -74,6 +94,36 @@ class Model:
         chunk_length = None if fitting >= length else max(fitting, _MIN_CHUNK_LENGTH)
         hidden_BTD = self.hidden(params, tokens_BT, segments_BT)
         return token_nll(hidden_BTD, unembedding(params), targets_BT, chunk_length)
+
+    def target_scores(
+        self,
+        params: Params,
+        tokens_BT: jax.Array,
+        sources_AS: jax.Array,
+        targets_AS: jax.Array,
+        segments_BT: jax.Array | None = None,
+        tree: Tree | None = None,
+    ) -> TargetScores:
+        """Scores of chosen predictions, with logits for those positions alone, by chunks as in `nll`.
+
+        Args:
+            tokens_BT: the rows of A shards, R each: row `a R + r` is the r-th of shard a. On a mesh, A is a multiple
+                of the devices along `data`, so that no hidden state leaves its device.
+            sources_AS: int32, which position predicts: its place in the R T positions of its shard.
+            targets_AS: int32, the token to be predicted there.
+            segments_BT, tree: as in `hidden`.
+        """
+        num_shards, num_slots = sources_AS.shape
+        hidden_BTD = self.hidden(params, tokens_BT, segments_BT, tree)
+        hidden_APD = hidden_BTD.reshape(num_shards, -1, hidden_BTD.shape[-1])
+        hidden_APD = constrain(hidden_APD, "batch", None, "embed")
+        sources_AS = constrain(sources_AS, "batch", None)
+        hidden_ASD = constrain(_gather(hidden_APD, sources_AS), "batch", None, "embed")
+        max_logits = _MAX_LOGITS if platform() == "cpu" else _MAX_SCORED_LOGITS_ACCELERATOR
+        fitting = max(max_logits // (num_shards * self.vocab_size), _MIN_CHUNK_LENGTH)
+        # As many chunks as that takes, and all of about one length, so that little is filled up.
+        chunk_length = -(-num_slots // -(-num_slots // fitting))
+        return target_scores(hidden_ASD, unembedding(params), targets_AS, chunk_length)
 
     def _declaration(self):
         return declaration(self.config, self.vocab_size)

@@ -26,6 +26,7 @@ from lossline_jax.models.parameters import (
 )
 from lossline_jax.ops.attention import AttentionImpl
 from lossline_jax.ops.norms import layer_norm, rms_norm
+from lossline_jax.ops.tree import Tree
 from lossline_jax.sharding import constrain
 
 # What the backward pass makes anew: nothing; all but the products with weights, which is quick; or whole layers.
@@ -66,13 +67,15 @@ class Decoder(nn.Module):
     remat: Remat
 
     @nn.compact
-    def __call__(self, tokens_BT: jax.Array, segments_BT: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, tokens_BT: jax.Array, segments_BT: jax.Array | None = None, tree: Tree | None = None
+    ) -> jax.Array:
         config = self.config
         # Cast after the look-up: its gradient adds up over all places of a token, which bfloat16 cannot.
         p = declare(self, _outer(config, self.vocab_size), jnp.dtype(jnp.float32))
         x_BTD = p["embed"][tokens_BT]
         if isinstance(config, GPT2Config):
-            x_BTD = x_BTD + p["positions"][_positions(tokens_BT, segments_BT)]
+            x_BTD = x_BTD + p["positions"][_positions(tokens_BT, segments_BT, tree)]
         x_BTD = constrain(x_BTD.astype(config.compute_dtype), "batch", "seq", "embed")
         layer = _layer
         if self.remat != "none":
@@ -82,10 +85,10 @@ class Decoder(nn.Module):
             layer,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=nn.broadcast,
+            in_axes=(nn.broadcast, nn.broadcast),
             length=config.num_layers,
         )
-        x_BTD, _ = layers(self._block(), x_BTD, segments_BT)
+        x_BTD, _ = layers(self._block(), x_BTD, segments_BT, tree)
         if "final_norm_bias" in p:
             return layer_norm(x_BTD, p["final_norm"], p["final_norm_bias"], config.norm_eps)
         return rms_norm(x_BTD, p["final_norm"], config.norm_eps)
@@ -104,12 +107,16 @@ class Decoder(nn.Module):
                 assert_never(self.config)
 
 
-def _layer(block: nn.Module, x_BTD: jax.Array, segments_BT: jax.Array | None) -> tuple[jax.Array, None]:
-    return constrain(block(x_BTD, segments_BT), "batch", "seq", "embed"), None
+def _layer(
+    block: nn.Module, x_BTD: jax.Array, segments_BT: jax.Array | None, tree: Tree | None
+) -> tuple[jax.Array, None]:
+    return constrain(block(x_BTD, segments_BT, tree), "batch", "seq", "embed"), None
 
 
-def _positions(tokens_BT: jax.Array, segments_BT: jax.Array | None) -> jax.Array:
-    """0, 1, 2, ..., beginning anew with each segment; [1, T], or [B, T] with segments."""
+def _positions(tokens_BT: jax.Array, segments_BT: jax.Array | None, tree: Tree | None) -> jax.Array:
+    """0, 1, 2, ..., beginning anew with each segment or text of a tree; [1, T], or [B, T] with either."""
+    if tree is not None:
+        return tree.depth_BT
     positions_1T = jnp.arange(tokens_BT.shape[1])[None]
     if segments_BT is None:
         return positions_1T

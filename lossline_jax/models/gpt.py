@@ -13,6 +13,7 @@ from lossline_jax.ops.attention import AttentionImpl, causal_attention
 from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import layer_norm
 from lossline_jax.ops.rope import apply_rope, rope_tables
+from lossline_jax.ops.tree import Tree
 
 
 def embedding_sigma(config: GPT2Config | GPTNeoXConfig) -> float:
@@ -49,24 +50,26 @@ class GPTBlock(nn.Module):
     attention: AttentionImpl
 
     @nn.compact
-    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array | None = None, tree: Tree | None = None) -> jax.Array:
         config = self.config
         p = declare(self, block_parameters(config), x_BTD.dtype)
         normed_BTD = layer_norm(x_BTD, p["attention_norm"], p["attention_norm_bias"], config.norm_eps)
-        attended_BTD = x_BTD + self._attend(p, normed_BTD, segments_BT)
+        attended_BTD = x_BTD + self._attend(p, normed_BTD, segments_BT, tree)
         parallel = isinstance(config, GPTNeoXConfig) and config.parallel_residual
         mlp_input_BTD = x_BTD if parallel else attended_BTD
         normed_BTD = layer_norm(mlp_input_BTD, p["mlp_norm"], p["mlp_norm_bias"], config.norm_eps)
         return attended_BTD + self._mlp(p, normed_BTD)
 
-    def _attend(self, p: dict[str, jax.Array], x_BTD: jax.Array, segments_BT: jax.Array | None) -> jax.Array:
+    def _attend(
+        self, p: dict[str, jax.Array], x_BTD: jax.Array, segments_BT: jax.Array | None, tree: Tree | None
+    ) -> jax.Array:
         config = self.config
         qkv_BT3NH = linear(x_BTD, p["qkv"]) + p["qkv_bias"].astype(x_BTD.dtype)[None, None]
         q_BTNH, k_BTNH, v_BTNH = (qkv_BT3NH[:, :, part] for part in range(3))
         if isinstance(config, GPTNeoXConfig):
-            tables = rope_tables(x_BTD.shape[1], config.rotary_dim, config.rope_theta)
+            tables = rope_tables(x_BTD.shape[1], config.rotary_dim, config.rope_theta, tree=tree)
             q_BTNH, k_BTNH = apply_rope(q_BTNH, *tables), apply_rope(k_BTNH, *tables)
-        out_BTNH = causal_attention(q_BTNH, k_BTNH, v_BTNH, self.attention, segments_BT)
+        out_BTNH = causal_attention(q_BTNH, k_BTNH, v_BTNH, self.attention, segments_BT, tree)
         return _biased(linear(out_BTNH, p["attention_out"], num_contracted=2), p["attention_out_bias"])
 
     def _mlp(self, p: dict[str, jax.Array], x_BTD: jax.Array) -> jax.Array:

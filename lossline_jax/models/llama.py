@@ -9,6 +9,7 @@ from lossline_jax.ops.attention import AttentionImpl, causal_attention
 from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import rms_norm
 from lossline_jax.ops.rope import apply_rope, rope_tables
+from lossline_jax.ops.tree import Tree
 
 
 def block_parameters(config: LlamaConfig) -> Declaration:
@@ -32,19 +33,21 @@ class LlamaBlock(nn.Module):
     attention: AttentionImpl
 
     @nn.compact
-    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array | None = None, tree: Tree | None = None) -> jax.Array:
         p = declare(self, block_parameters(self.config), x_BTD.dtype)
         eps = self.config.norm_eps
-        x_BTD = x_BTD + self._attend(p, rms_norm(x_BTD, p["attention_norm"], eps), segments_BT)
+        x_BTD = x_BTD + self._attend(p, rms_norm(x_BTD, p["attention_norm"], eps), segments_BT, tree)
         return x_BTD + _swiglu(p, rms_norm(x_BTD, p["mlp_norm"], eps))
 
-    def _attend(self, p: dict[str, jax.Array], x_BTD: jax.Array, segments_BT: jax.Array | None) -> jax.Array:
+    def _attend(
+        self, p: dict[str, jax.Array], x_BTD: jax.Array, segments_BT: jax.Array | None, tree: Tree | None
+    ) -> jax.Array:
         config = self.config
-        tables = rope_tables(x_BTD.shape[1], config.head_dim, config.rope_theta, config.rope_scaling)
+        tables = rope_tables(x_BTD.shape[1], config.head_dim, config.rope_theta, config.rope_scaling, tree)
         q_BTNH = apply_rope(linear(x_BTD, p["q"]), *tables)
         kv_BT2KH = linear(x_BTD, p["kv"])
         k_BTKH = apply_rope(kv_BT2KH[:, :, 0], *tables)
-        out_BTNH = causal_attention(q_BTNH, k_BTKH, kv_BT2KH[:, :, 1], self.attention, segments_BT)
+        out_BTNH = causal_attention(q_BTNH, k_BTKH, kv_BT2KH[:, :, 1], self.attention, segments_BT, tree)
         return linear(out_BTNH, p["attention_out"], num_contracted=2)
 
 

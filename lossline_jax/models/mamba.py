@@ -17,6 +17,7 @@ from lossline_jax.ops.conv import causal_depthwise_conv
 from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import rms_norm
 from lossline_jax.ops.selective_scan import selective_scan
+from lossline_jax.ops.tree import Tree
 
 EMBEDDING_SIGMA = 0.02
 
@@ -43,22 +44,24 @@ class MambaBlock(nn.Module):
     config: MambaConfig
 
     @nn.compact
-    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array | None = None, tree: Tree | None = None) -> jax.Array:
         p = declare(self, block_parameters(self.config), x_BTD.dtype)
         u_BTD = rms_norm(x_BTD, p["norm"], self.config.norm_eps)
         xz_BT2E = linear(u_BTD, p["in_xz"])
-        x_BTE = causal_depthwise_conv(xz_BT2E[:, :, 0], p["conv"], p["conv_bias"], segments_BT)
-        y_BTE = self._scan(p, jax.nn.silu(x_BTE), segments_BT)
+        x_BTE = causal_depthwise_conv(xz_BT2E[:, :, 0], p["conv"], p["conv_bias"], segments_BT, tree)
+        y_BTE = self._scan(p, jax.nn.silu(x_BTE), segments_BT, tree)
         return x_BTD + linear(y_BTE * jax.nn.silu(xz_BT2E[:, :, 1]), p["out"])
 
-    def _scan(self, p: dict[str, jax.Array], x_BTE: jax.Array, segments_BT: jax.Array | None) -> jax.Array:
+    def _scan(
+        self, p: dict[str, jax.Array], x_BTE: jax.Array, segments_BT: jax.Array | None, tree: Tree | None
+    ) -> jax.Array:
         rank, state = self.config.delta_rank, self.config.d_state
         dt_bc = linear(x_BTE, p["to_dt_bc"])
         dt_BTR, b_BTS, c_BTS = jnp.split(dt_bc, [rank, rank + state], axis=-1)
         dt_BTE = linear(dt_BTR, p["to_dt"]).astype(jnp.float32)
         dt_BTE = jax.nn.softplus(dt_BTE + p["dt_bias"][None, None, :])
         a_SE = -jnp.exp(p["a_log"])
-        y_BTE = selective_scan(x_BTE, dt_BTE, a_SE, b_BTS, c_BTS, self.config.chunk_size, segments_BT)
+        y_BTE = selective_scan(x_BTE, dt_BTE, a_SE, b_BTS, c_BTS, self.config.chunk_size, segments_BT, tree)
         return y_BTE + x_BTE * p["d_skip"].astype(x_BTE.dtype)[None, None, :]
 
 

@@ -23,6 +23,7 @@ from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import rms_norm
 from lossline_jax.ops.platform import platform
 from lossline_jax.ops.ssd import ssd
+from lossline_jax.ops.tree import Tree
 
 # Positions a chunk of the scan. On CPU, 32 is a quarter faster than 256; 16 and 64 are no better.
 CPU_CHUNK_SIZE, CHUNK_SIZE = 32, 256
@@ -58,10 +59,10 @@ class Mamba2Block(nn.Module):
     config: Mamba2Config
 
     @nn.compact
-    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array | None = None, tree: Tree | None = None) -> jax.Array:
         config = self.config
         p = declare(self, block_parameters(config), x_BTD.dtype)
-        z_BTE, y_BTE = self._scan(p, rms_norm(x_BTD, p["norm"], config.norm_eps), segments_BT)
+        z_BTE, y_BTE = self._scan(p, rms_norm(x_BTD, p["norm"], config.norm_eps), segments_BT, tree)
         # The norm is of each group's channels by itself, as in the authors' code.
         by_group = (*y_BTE.shape[:-1], config.num_groups, -1)
         gated_BTGE = (y_BTE * jax.nn.silu(z_BTE)).reshape(by_group)
@@ -70,17 +71,17 @@ class Mamba2Block(nn.Module):
         return x_BTD + linear(normed_BTGE.reshape(y_BTE.shape), p["out"])
 
     def _scan(
-        self, p: dict[str, jax.Array], u_BTD: jax.Array, segments_BT: jax.Array | None
+        self, p: dict[str, jax.Array], u_BTD: jax.Array, segments_BT: jax.Array | None, tree: Tree | None
     ) -> tuple[jax.Array, jax.Array]:
         """Gate and scan output of the normed input."""
         batch, length, _ = u_BTD.shape
         zx_BT2E = linear(u_BTD, p["in_zx"])
         bc_BTX = linear(u_BTD, p["in_bc"]).reshape(batch, length, -1)
-        x_BTE = causal_depthwise_conv(zx_BT2E[:, :, 1], p["conv_x"], p.get("conv_x_bias"), segments_BT)
+        x_BTE = causal_depthwise_conv(zx_BT2E[:, :, 1], p["conv_x"], p.get("conv_x_bias"), segments_BT, tree)
         x_BTE = jax.nn.silu(x_BTE)
         bc_bias = p["conv_bc_bias"].reshape(-1) if self.config.conv_bias else None
         bc_kernel = p["conv_bc"].reshape(self.config.conv_width, -1)
-        bc_BTX = jax.nn.silu(causal_depthwise_conv(bc_BTX, bc_kernel, bc_bias, segments_BT))
+        bc_BTX = jax.nn.silu(causal_depthwise_conv(bc_BTX, bc_kernel, bc_bias, segments_BT, tree))
         bc = bc_BTX.reshape(batch, length, 2, self.config.num_groups, self.config.d_state)
 
         dt_BTN = linear(u_BTD, p["in_dt"]).astype(jnp.float32)
@@ -95,6 +96,7 @@ class Mamba2Block(nn.Module):
             bc[:, :, 1],
             self.config.chunk_size or (CPU_CHUNK_SIZE if platform() == "cpu" else CHUNK_SIZE),
             segments_BT,
+            tree,
         )
         y_BTNH = y_BTNH + x_BTNH * p["d_skip"].astype(x_BTNH.dtype)[None, None, :, None]
         return zx_BT2E[:, :, 0], y_BTNH.reshape(x_BTE.shape)

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.ops.platform import platform
+from lossline_jax.ops.query_blocks import query_blocks
+from lossline_jax.ops.tree import Tree, visible
 
 AttentionImpl = Literal["xla", "cudnn", "splash"]
-_MAX_QUERY_BLOCKS = 8
-_MIN_QUERY_BLOCK = 32
 
 
 def causal_attention(
@@ -19,6 +19,7 @@ def causal_attention(
     v_BTKH: jax.Array,
     impl: AttentionImpl = "xla",
     segments_BT: jax.Array | None = None,
+    tree: Tree | None = None,
 ) -> jax.Array:
     """`softmax(q k^T / sqrt(H)) v` over the present and earlier positions.
 
@@ -30,6 +31,7 @@ def causal_attention(
             `splash` the one for TPUs (`lossline_jax.ops.splash`).
         segments_BT: a number for the document of every position, never falling along T; nothing is read across
             documents. None: one document.
+        tree: texts that share a beginning; only `xla` reads it, and not together with segments.
 
     Returns:
         [B, T, N, H] in the dtype of `q_BTNH`; the softmax is computed in float32.
@@ -38,7 +40,9 @@ def causal_attention(
         LosslineError: `impl` is unknown or cannot run here. Never falls back.
     """
     if impl == "xla":
-        return _blocked_causal_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT)
+        return _blocked_causal_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT, tree)
+    if tree is not None and impl in get_args(AttentionImpl):
+        raise LosslineError(f"attention: impl {impl!r} cannot read texts that share a beginning (tree); use impl 'xla'")
     if impl == "cudnn":
         return _cudnn_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT)
     if impl == "splash":
@@ -62,21 +66,22 @@ def reference_causal_attention(
 
 
 def _blocked_causal_attention(
-    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array | None
+    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array | None, tree: Tree | None
 ) -> jax.Array:
-    """Blocks of queries, each against the keys up to its end: 9/16 of the square's work with eight blocks."""
-    length, head_dim = q_BTNH.shape[1], q_BTNH.shape[3]
+    """Blocks of queries, each against the keys up to its end."""
     # Heads before positions, once, so that no product needs a transpose of its own.
-    q_BNTH = jnp.swapaxes(q_BTNH * head_dim**-0.5, 1, 2)
+    q_BNTH = jnp.swapaxes(q_BTNH * q_BTNH.shape[3] ** -0.5, 1, 2)
     k_BKTH, v_BKTH = jnp.swapaxes(k_BTKH, 1, 2), jnp.swapaxes(v_BTKH, 1, 2)
-    block = max(-(-length // _MAX_QUERY_BLOCKS), _MIN_QUERY_BLOCK)
     outputs = []
-    for start in range(0, length, block):
-        end = min(start + block, length)
-        visible_BTS = jnp.tri(end - start, end, start, dtype=bool)[None]
+    for rows in query_blocks(q_BTNH.shape[1]):
+        end = rows.stop
+        if tree is None:
+            visible_BTS = jnp.tri(end - rows.start, end, rows.start, dtype=bool)[None]
+        else:
+            visible_BTS = visible(tree.until_BT, rows, end)
         if segments_BT is not None:
-            visible_BTS = visible_BTS & (segments_BT[:, start:end, None] == segments_BT[:, None, :end])
-        outputs.append(_attend(q_BNTH[:, :, start:end], k_BKTH[:, :, :end], v_BKTH[:, :, :end], visible_BTS))
+            visible_BTS = visible_BTS & (segments_BT[:, rows, None] == segments_BT[:, None, :end])
+        outputs.append(_attend(q_BNTH[:, :, rows], k_BKTH[:, :, :end], v_BKTH[:, :, :end], visible_BTS))
     return jnp.swapaxes(jnp.concatenate(outputs, axis=2), 1, 2)
 
 

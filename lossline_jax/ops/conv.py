@@ -3,9 +3,15 @@
 import jax
 import jax.numpy as jnp
 
+from lossline_jax.ops.tree import Tree
+
 
 def causal_depthwise_conv(
-    x_BTE: jax.Array, kernel_WE: jax.Array, bias_E: jax.Array | None = None, segments_BT: jax.Array | None = None
+    x_BTE: jax.Array,
+    kernel_WE: jax.Array,
+    bias_E: jax.Array | None = None,
+    segments_BT: jax.Array | None = None,
+    tree: Tree | None = None,
 ) -> jax.Array:
     """`y[t] = sum_w kernel[w] * x[t - (W - 1) + w] (+ bias)`, with zeros before the sequence.
 
@@ -15,11 +21,13 @@ def causal_depthwise_conv(
         bias_E: added where given.
         segments_BT: a number for the document of every position, never falling along T; a tap that would meet
             another document meets zero. None: one document.
+        tree: texts that share a beginning: the taps meet the positions before t in its own text.
 
     Returns:
         The dtype and shape of `x_BTE`.
     """
-    y_BTE = _conv(x_BTE, kernel_WE.astype(x_BTE.dtype), segments_BT)
+    kernel_WE = kernel_WE.astype(x_BTE.dtype)
+    y_BTE = _conv(x_BTE, kernel_WE, segments_BT) if tree is None else _tree_conv(x_BTE, kernel_WE, tree)
     return y_BTE if bias_E is None else y_BTE + bias_E.astype(x_BTE.dtype)[None, None, :]
 
 
@@ -62,3 +70,19 @@ def _neighbours(x_BTE: jax.Array, offsets: range, segments_BT: jax.Array | None)
     numbers = jnp.pad(segments_BT, padding)
     here = [numbers[:, before + offset : before + offset + length] == segments_BT for offset in offsets]
     return [jnp.where(same_BT[:, :, None], tap_BTE, 0) for same_BT, tap_BTE in zip(here, taps, strict=True)]
+
+
+def _tree_conv(x_BTE: jax.Array, kernel_WE: jax.Array, tree: Tree) -> jax.Array:
+    """The last tap meets the present position, the one before it its parent, then the parent's parent."""
+    # Place 0 is what stands before every text: zeros, and its own parent.
+    before_BT = jnp.pad(tree.parent_BT + 1, ((0, 0), (1, 0)))
+    padded_BTE = jnp.pad(x_BTE, ((0, 0), (1, 0), (0, 0)))
+    place_BT = before_BT[:, 1:]
+    y_BTE = kernel_WE[-1][None, None, :] * x_BTE
+    for tap_E in kernel_WE[-2::-1]:
+        y_BTE = y_BTE + tap_E[None, None, :] * _gather(padded_BTE, place_BT)
+        place_BT = _gather(before_BT, place_BT)
+    return y_BTE
+
+
+_gather = jax.vmap(lambda x_TE, place_T: x_TE.at[place_T].get(mode="promise_in_bounds"))

@@ -1,9 +1,18 @@
 """Negative log-likelihood of the next token, without the logits of a whole batch in memory."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from lossline_jax.ops.linear import linear
+
+
+class TargetScores(NamedTuple):
+    """What a model says of chosen next tokens."""
+
+    nats_AS: jax.Array  # negative log-likelihood, float32
+    greedy_AS: jax.Array  # bool: no token is likelier
 
 
 def token_nll(
@@ -23,16 +32,28 @@ def token_nll(
     """
     length = x_BTD.shape[1]
     if chunk_length is None or chunk_length >= length:
-        return _nll(x_BTD, unembed_DV, targets_BT)
-    num_chunks = -(-length // chunk_length)
-    padding = num_chunks * chunk_length - length
-    chunks = (
-        _split(jnp.pad(x_BTD, ((0, 0), (0, padding), (0, 0))), num_chunks),
-        _split(jnp.pad(targets_BT, ((0, 0), (0, padding))), num_chunks),
-    )
-    chunk_nll = jax.checkpoint(lambda chunk: _nll(chunk[0], unembed_DV, chunk[1]), prevent_cse=False)
-    nll_JBC = jax.lax.map(chunk_nll, chunks)
-    return jnp.moveaxis(nll_JBC, 0, 1).reshape(x_BTD.shape[0], -1)[:, :length]
+        return _nll(logits(x_BTD, unembed_DV), targets_BT)
+
+    def chunk_nll(x_BCD, targets_BC):
+        return _nll(logits(x_BCD, unembed_DV), targets_BC)
+
+    return _by_chunks(jax.checkpoint(chunk_nll, prevent_cse=False), x_BTD, targets_BT, chunk_length)
+
+
+def target_scores(
+    x_ASD: jax.Array, unembed_DV: jax.Array, targets_AS: jax.Array, chunk_length: int | None = None
+) -> TargetScores:
+    """`token_nll`, and whether the target has the largest logit: it alone or as one of several."""
+
+    def chunk_scores(x_ACD, targets_AC):
+        logits_ACV = logits(x_ACD, unembed_DV)
+        is_greedy_AC = _at_target(logits_ACV, targets_AC) >= jnp.max(logits_ACV, axis=-1)
+        return TargetScores(_nll(logits_ACV, targets_AC), is_greedy_AC)
+
+    length = x_ASD.shape[1]
+    if chunk_length is None or chunk_length >= length:
+        return chunk_scores(x_ASD, targets_AS)
+    return _by_chunks(jax.checkpoint(chunk_scores, prevent_cse=False), x_ASD, targets_AS, chunk_length)
 
 
 def logits(x_BTD: jax.Array, unembed_DV: jax.Array) -> jax.Array:
@@ -40,13 +61,29 @@ def logits(x_BTD: jax.Array, unembed_DV: jax.Array) -> jax.Array:
     return linear(x_BTD, unembed_DV.astype(x_BTD.dtype), dtype=jnp.float32)
 
 
-def _nll(x_BTD: jax.Array, unembed_DV: jax.Array, targets_BT: jax.Array) -> jax.Array:
-    logits_BTV = logits(x_BTD, unembed_DV)
+def _nll(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
+    target_BT = _at_target(logits_BTV, targets_BT)
+    return jax.nn.logsumexp(logits_BTV, axis=-1) - target_BT
+
+
+def _at_target(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
     # A comparison instead of a gather: it splits over a sharded vocabulary without collecting the logits.
     vocabulary_V = jax.lax.broadcasted_iota(targets_BT.dtype, (1, 1, logits_BTV.shape[-1]), 2)
     is_target = vocabulary_V == targets_BT[..., None]
-    target_BT = jnp.sum(jnp.where(is_target, logits_BTV, 0.0), axis=-1)
-    return jax.nn.logsumexp(logits_BTV, axis=-1) - target_BT
+    return jnp.sum(jnp.where(is_target, logits_BTV, 0.0), axis=-1)
+
+
+def _by_chunks(score, x_BTD: jax.Array, targets_BT: jax.Array, chunk_length: int):
+    """`score(x, targets)` of chunks of T, one after another; of a pytree of arrays [B, T]."""
+    batch, length = targets_BT.shape
+    num_chunks = -(-length // chunk_length)
+    padding = num_chunks * chunk_length - length
+    chunks = (
+        _split(jnp.pad(x_BTD, ((0, 0), (0, padding), (0, 0))), num_chunks),
+        _split(jnp.pad(targets_BT, ((0, 0), (0, padding))), num_chunks),
+    )
+    scores_JBC = jax.lax.map(lambda chunk: score(*chunk), chunks)
+    return jax.tree.map(lambda x_JBC: jnp.moveaxis(x_JBC, 0, 1).reshape(batch, -1)[:, :length], scores_JBC)
 
 
 def _split(x_BT: jax.Array, num_chunks: int) -> jax.Array:

@@ -6,6 +6,8 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
+from lossline_jax.ops.tree import Tree
+
 
 class Llama3Scaling(Protocol):
     """What `llama3_scaled_frequencies` reads of a config."""
@@ -17,21 +19,29 @@ class Llama3Scaling(Protocol):
 
 
 def rope_tables(
-    num_positions: int, head_dim: int, theta: float, scaling: Llama3Scaling | None = None
+    num_positions: int,
+    head_dim: int,
+    theta: float,
+    scaling: Llama3Scaling | None = None,
+    tree: Tree | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Cosine and sine of `position * theta^(-2i / head_dim)`, float32 of shape [T, F].
+    """Cosine and sine of `position * theta^(-2i / head_dim)`, float32 of shape [T, F], or [B, T, F] with a tree.
 
     Args:
         num_positions: T.
         head_dim: channels that are rotated, even; F is half of it. Less than a head for partial rotary.
         theta: the base of the wavelengths.
         scaling: the frequencies go through `llama3_scaled_frequencies` where given.
+        tree: texts that share a beginning: each is rotated as if alone.
     """
     frequencies_F = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
     if scaling is not None:
         frequencies_F = llama3_scaled_frequencies(frequencies_F, scaling)
-    angles_TF = jnp.arange(num_positions, dtype=jnp.float32)[:, None] * frequencies_F[None, :]
-    return jnp.cos(angles_TF), jnp.sin(angles_TF)
+    if tree is None:
+        angles_TF = jnp.arange(num_positions, dtype=jnp.float32)[:, None] * frequencies_F[None, :]
+        return jnp.cos(angles_TF), jnp.sin(angles_TF)
+    angles_BTF = tree.depth_BT.astype(jnp.float32)[:, :, None] * frequencies_F[None, None, :]
+    return jnp.cos(angles_BTF), jnp.sin(angles_BTF)
 
 
 def llama3_scaled_frequencies(frequencies_F: jax.Array, scaling: Llama3Scaling) -> jax.Array:
@@ -55,14 +65,15 @@ def apply_rope(x_BTNH: jax.Array, cosine_TF: jax.Array, sine_TF: jax.Array) -> j
 
     Args:
         x_BTNH: queries or keys; H at least 2F. Channels from 2F on pass unchanged (partial rotary).
-        cosine_TF, sine_TF: from `rope_tables`.
+        cosine_TF, sine_TF: from `rope_tables`, with or without an axis of rows before them.
 
     Returns:
         The dtype and shape of `x_BTNH`; the rotation is computed in float32.
     """
     num_rotated = 2 * cosine_TF.shape[-1]
     first, second = jnp.split(x_BTNH[..., :num_rotated].astype(jnp.float32), 2, axis=-1)
-    cosine, sine = cosine_TF[None, :, None, :], sine_TF[None, :, None, :]
+    heads_alike = (-1, x_BTNH.shape[1], 1, num_rotated // 2)
+    cosine, sine = cosine_TF.reshape(heads_alike), sine_TF.reshape(heads_alike)
     rotated = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
     rotated = rotated.astype(x_BTNH.dtype)
     if num_rotated == x_BTNH.shape[-1]:

@@ -13,6 +13,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from lossline_jax.ops.tree import Tree
+
 
 def selective_scan_reference(
     x_BTE: jax.Array,
@@ -43,6 +45,7 @@ def selective_scan(
     c_BTS: jax.Array,
     chunk_size: int,
     segments_BT: jax.Array | None = None,
+    tree: Tree | None = None,
 ) -> jax.Array:
     """The same with its own backward pass: only the state before each chunk is kept, the rest recomputed.
 
@@ -54,6 +57,8 @@ def selective_scan(
         chunk_size: positions between kept states, unrolled in the compiled loop; T need not be a multiple.
         segments_BT: a number for the document of every position, never falling along T; no state passes from
             one document to the next. None: one document.
+        tree: texts that share a beginning. A text may go on from the position before it or from the last position
+            that several go on from, so only one fork may lie on the way to it: beyond a second, all is NaN.
 
     Returns:
         y in the dtype and shape of `x_BTE`; computed and carried in float32.
@@ -61,9 +66,13 @@ def selective_scan(
     length = x_BTE.shape[1]
     # dt = 0 keeps the state as it is, so padding at the end changes nothing.
     chunked = [_chunked(_time_first(z), chunk_size) for z in (x_BTE, dt_BTE, b_BTS, c_BTS)]
-    keep_TB = _keep(segments_BT)
-    keep_JCB = None if keep_TB is None else _chunked(keep_TB, chunk_size)
-    y_JCBE = _scan(*chunked, keep_JCB, a_SE.astype(jnp.float32))
+    if tree is not None:
+        along_JCB = [_chunked(z_BT.T, chunk_size) for z_BT in _walk(tree)]
+        y_JCBE = _tree_scan(*chunked, *along_JCB, a_SE.astype(jnp.float32))
+    else:
+        keep_TB = _keep(segments_BT)
+        keep_JCB = None if keep_TB is None else _chunked(keep_TB, chunk_size)
+        y_JCBE = _scan(*chunked, keep_JCB, a_SE.astype(jnp.float32))
     y_TBE = y_JCBE.reshape(-1, *y_JCBE.shape[2:])[:length]
     return jnp.moveaxis(y_TBE, 0, 1).astype(x_BTE.dtype)
 
@@ -156,3 +165,44 @@ def _chunk_backward(a_SE, carry, chunk):
 
 
 _scan.defvjp(_scan_forward, _scan_backward)
+
+
+def _walk(tree: Tree) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """How a step comes to the state before it, each [B, T].
+
+    Returns:
+        keep, float32: 0 where a text begins, NaN where that state is neither the last nor that of the last fork;
+        bool, whether it is that of the last fork; bool, whether this position is a fork.
+    """
+    position_1T = jnp.arange(tree.parent_BT.shape[1])[None]
+    # A fork: not all that see it see the position after it, which sees it.
+    until_BT = tree.until_BT
+    next_until_BT = jnp.pad(until_BT[:, 1:], ((0, 0), (0, 1)), mode="edge")
+    is_fork_BT = (until_BT > position_1T) & (next_until_BT < until_BT)
+    fork_before_BT = jax.lax.cummax(jnp.where(is_fork_BT, position_1T, -1), axis=1)
+    fork_before_BT = jnp.pad(fork_before_BT[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+    begins_BT = tree.parent_BT < 0
+    returns_BT = ~begins_BT & (tree.parent_BT != position_1T - 1)
+    lost_BT = returns_BT & (tree.parent_BT != fork_before_BT)
+    keep_BT = jnp.where(begins_BT, 0.0, jnp.where(lost_BT, jnp.nan, 1.0))
+    return keep_BT, returns_BT, is_fork_BT
+
+
+def _tree_scan(x_JCBE, dt_JCBE, b_JCBS, c_JCBS, keep_JCB, returns_JCB, is_fork_JCB, a_SE):
+    """`_scan` with a second state, that of the last fork. Differentiated by jax: nothing trains on trees."""
+
+    def chunk(states, inputs):
+        (h_BSE, fork_BSE), outputs = states, []
+        *inputs, returns_CB, is_fork_CB = inputs
+        for (x_BE, dt_BE, b_BS, c_BS, keep_B), returns_B, is_fork_B in zip(
+            _steps(*inputs), returns_CB, is_fork_CB, strict=True
+        ):
+            h_BSE = jnp.where(returns_B[:, None, None], fork_BSE, h_BSE)
+            h_BSE = _advance(h_BSE, x_BE, dt_BE, a_SE, b_BS, keep_B)
+            fork_BSE = jnp.where(is_fork_B[:, None, None], h_BSE, fork_BSE)
+            outputs.append(jnp.sum(c_BS[:, :, None] * h_BSE, axis=1))
+        return (h_BSE, fork_BSE), jnp.stack(outputs)
+
+    start_BSE = jnp.zeros((x_JCBE.shape[2], *a_SE.shape), jnp.float32)
+    inputs = (x_JCBE, dt_JCBE, b_JCBS, c_JCBS, keep_JCB, returns_JCB, is_fork_JCB)
+    return jax.lax.scan(chunk, (start_BSE, start_BSE), inputs)[1]

@@ -15,6 +15,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from lossline_jax.ops.query_blocks import query_blocks
+from lossline_jax.ops.tree import Tree, visible
+
+# Multiples of this have exact sums up to 2^18 in float32.
+_COARSE_STEP = 2.0**-6
+
 
 def ssd_reference(
     x_BTNH: jax.Array,
@@ -56,6 +62,7 @@ def ssd(
     c_BTGS: jax.Array,
     chunk_size: int,
     segments_BT: jax.Array | None = None,
+    tree: Tree | None = None,
 ) -> jax.Array:
     """The recurrence by chunks: attention-like products inside a chunk, the state carried to the next.
 
@@ -67,6 +74,7 @@ def ssd(
         chunk_size: positions a chunk; T need not be a multiple.
         segments_BT: a number for the document of every position, never falling along T; no state passes from
             one document to the next. None: one document.
+        tree: texts that share a beginning, of any shape; the row is then one chunk, whatever `chunk_size` says.
 
     Returns:
         y in the dtype and shape of `x_BTNH`. Decays and the carried state are float32. Of each chunk only the
@@ -77,7 +85,8 @@ def ssd(
     # dt = 0 keeps the state as it is, so padding at the end changes nothing.
     dt_BTN = dt_BTN.astype(jnp.float32)
     inputs_BTNH = (dt_BTN[..., None] * x_BTNH.astype(jnp.float32)).astype(x_BTNH.dtype)
-    split = functools.partial(_split, num_groups=b_BTGS.shape[2], chunk_size=min(chunk_size, length))
+    chunk_size = length if tree is not None else min(chunk_size, length)
+    split = functools.partial(_split, num_groups=b_BTGS.shape[2], chunk_size=chunk_size)
     chunks = (
         split(inputs_BTNH),
         split(dt_BTN * a_N[None, None, :]),
@@ -85,6 +94,9 @@ def ssd(
         split(c_BTGS)[:, :, :, 0],
         None if segments_BT is None else _segment_chunks(segments_BT, split, b_BTGS.shape[2]),
     )
+    if tree is not None:
+        row = [chunk[0] for chunk in chunks[:4]]
+        return _join(_tree_row(*row, tree.until_BT)[None], batch)
     _, rows, _, heads_a_group, _ = chunks[0].shape
     start_GSP = jnp.zeros((rows, d_state, heads_a_group * head_dim), jnp.float32)
     _, y_JGCRH = jax.lax.scan(jax.checkpoint(_chunk, prevent_cse=False), start_GSP, chunks)
@@ -145,6 +157,40 @@ def _segment_decays(log_decay_GCR: jax.Array, before_G: jax.Array, segments_GC: 
     from_start_GCR = _exp_where(entered_GC[..., None], s_GCR)
     to_end_GCR = _exp_where(same_GCK[:, -1, :, None], s_GCR[:, -1:] - s_GCR)
     return from_start_GCR, _decay_between(s_GCR, visible_GCK), to_end_GCR, from_start_GCR[:, -1]
+
+
+def _tree_row(x_GTRH, log_decay_GTR, b_GTS, c_GTS, until_BT):
+    """`_chunk` without an entering state, by blocks of positions, each against those up to its end.
+
+    The sums of log decays along a text grow with its length, and their differences lose what is small. So they are
+    added up in two parts: multiples of a step, whose sums are exact, and remainders, whose sums stay small.
+    """
+    num_groups = len(x_GTRH) // len(until_BT)
+    blocks = query_blocks(x_GTRH.shape[1])
+    visible_by_block = [jnp.repeat(visible(until_BT, rows, rows.stop), num_groups, axis=0) for rows in blocks]
+    coarse_GTR = jnp.round(log_decay_GTR / _COARSE_STEP) * _COARSE_STEP
+    parts_GTX = jnp.concatenate([coarse_GTR, log_decay_GTR - coarse_GTR], axis=-1)
+    sums_GTX = jnp.concatenate(
+        [
+            jnp.einsum("gck,gkx->gcx", mask_GCK.astype(jnp.float32), parts_GTX[:, : rows.stop], precision="highest")
+            for rows, mask_GCK in zip(blocks, visible_by_block, strict=True)
+        ],
+        axis=1,
+    )
+    # The barrier makes these arrays real: fused into the blocks, what makes them runs again in each.
+    x_GRTH, coarse_GRT, fine_GRT, b_GTS, c_GTS = jax.lax.optimization_barrier(
+        (jnp.swapaxes(x_GTRH, 1, 2), *jnp.split(jnp.swapaxes(sums_GTX, 1, 2), 2, axis=1), b_GTS, c_GTS)
+    )
+    outputs = []
+    for rows, visible_GCK in zip(blocks, visible_by_block, strict=True):
+        end = rows.stop
+        between_GRCK = (coarse_GRT[:, :, rows, None] - coarse_GRT[:, :, None, :end]) + (
+            fine_GRT[:, :, rows, None] - fine_GRT[:, :, None, :end]
+        )
+        scores_GCK = _matmul("gcs,gks->gck", c_GTS[:, rows], b_GTS[:, :end])
+        weights_GRCK = scores_GCK[:, None] * _exp_where(visible_GCK[:, None], between_GRCK)
+        outputs.append(_matmul("grck,grkh->grch", weights_GRCK.astype(x_GRTH.dtype), x_GRTH[:, :, :end]))
+    return jnp.swapaxes(jnp.concatenate(outputs, axis=2), 1, 2).astype(x_GTRH.dtype)
 
 
 def _decay_between(s_GCR: jax.Array, visible_GCK: jax.Array) -> jax.Array:
