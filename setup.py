@@ -15,7 +15,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["lossline_jax", "lossline_jax.*"]),
-    package_data={"lossline_jax.report": ["page.html.jinja", "page.css"]},
+    package_data={
+        "lossline_jax.report": ["page.html.jinja", "page.css"],
+        "lossline_jax.evaluate": ["task_specs.toml"],
+    },
     install_requires=[
         "jax>=0.10",
         "flax>=0.12.8",

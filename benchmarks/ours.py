@@ -5,9 +5,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
-from lossline_jax.evaluate.evaluator import TOKENS_PER_BATCH_CPU, row_nats
+from lossline_jax.evaluate.evaluator import RowScorer
+from lossline_jax.evaluate.rows import RowBlock
 from lossline_jax.models.base import Model, build_model
 from lossline_jax.models.config import ModelConfig
 from lossline_jax.sharding import make_mesh, place_batch
@@ -69,26 +70,27 @@ def training(config: ModelConfig, vocab_size: int, batch_size: int, length: int)
 
 @dataclass
 class Scoring:
-    """The forward pass as the evaluator runs it: batches of about 2048 tokens a device, nats a row."""
+    """The forward pass as the evaluator runs it: batches of about 2048 tokens a device, all of them scored."""
 
-    model: Model
-    mesh: Mesh
+    rows: RowScorer
     params: Any
-    arrays: tuple[jax.Array, ...]
 
     def score(self) -> None:
-        with jax.set_mesh(self.mesh):
-            jax.block_until_ready(row_nats(self.model, self.params, *self.arrays))
+        self.rows(self.params)
 
 
 def scoring(run: Training, batch_size: int, length: int) -> Scoring:
     """Scores the batch of `run` with its parameters of now."""
-    devices = run.mesh.shape["data"]
-    rows = min(batch_size, devices * max(TOKENS_PER_BATCH_CPU // length, 1))
-    ids = synthetic_tokens(run.model.vocab_size, batch_size, length).reshape(-1, rows, length + 1)
-    shape = ids.shape[:2]
-    sharding = NamedSharding(run.mesh, PartitionSpec(None, "data"))
-    arrays = (ids, np.zeros(shape, np.int32), np.full(shape, length, np.int32))
-    placed = tuple(jax.device_put(array, sharding) for array in arrays)
+    ids = synthetic_tokens(run.model.vocab_size, batch_size, length)
+    places = np.arange(batch_size * length, dtype=np.int32)
+    block = RowBlock(
+        ids_BT=ids[:, :-1],
+        until_BT=np.full((batch_size, length), length - 1, np.int32),
+        length_B=np.full(batch_size, length, np.int32),
+        branching=False,
+        source_S=places,
+        target_S=ids[:, 1:].reshape(-1),
+        request_S=places // length,
+    )
     params = jax.tree.map(lambda leaf: leaf.copy(), run.state.params)  # the step donates its own
-    return Scoring(run.model, run.mesh, params, placed)
+    return Scoring(RowScorer(run.model, run.mesh, [block], num_requests=batch_size), params)

@@ -3,6 +3,8 @@
 import math
 import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +47,16 @@ def measure(call: Callable[[], None], repeats: int) -> Cost:
     for _ in range(repeats):
         call()
     return Cost((time.perf_counter() - wall) / repeats, (time.process_time() - cpu) / repeats)
+
+
+def child_cpu_seconds(command: Sequence[object], environment: Mapping[str, str] | None = None) -> float:
+    """CPU-seconds of a process and of those that it starts; the benchmark ends where it fails."""
+    before = os.times()
+    done = subprocess.run([str(word) for word in command], capture_output=True, env=environment, check=False)
+    if done.returncode:
+        sys.exit(f"benchmarks: {' '.join(map(str, command[:4]))} ... failed\n{done.stderr.decode()[-3000:]}")
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
 
 
 def interleave(calls: Mapping[str, Callable[[], None]], rounds: int, seconds: float) -> dict[str, list[Cost]]:

@@ -8,7 +8,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import tyro
 from etils import epath
@@ -18,8 +18,10 @@ from lossline_jax.config import suggestion
 from lossline_jax.errors import LosslineError
 from lossline_jax.options import (
     STUDY_VERBS,
+    EvaluateOptions,
     ExportOptions,
     FitOptions,
+    ImportLossesOptions,
     ImportOptions,
     ManifestOptions,
     Place,
@@ -27,6 +29,8 @@ from lossline_jax.options import (
 from lossline_jax.rundir import ModelDir, StudyDir
 from lossline_jax.study import StudyConfig
 from lossline_jax.train.config import ExecutionConfig
+
+Options = TypeVar("Options")
 
 USAGE = """lossline: a laboratory for loss-to-loss scaling laws
 
@@ -38,7 +42,7 @@ the road, left to right; each verb skips what is done and can be killed at any m
   plan      show the runs with their parameters, tokens and FLOPs; nothing is computed
   prepare   corpora, tokenizers, token stores and evaluation sets
   train     train the runs
-  evaluate  score every checkpoint on every evaluation set; write the losses table
+  evaluate  score every checkpoint on every evaluation set; write the losses table; with --follow as they come
   fit       fit the lines; or `lossline fit --losses TABLE --x X --y Y [--by COLUMN ...]` on any table
   report    one HTML page with figures and tables
   status    progress of every run, from the run folders
@@ -47,6 +51,9 @@ the road, left to right; each verb skips what is done and can be killed at any m
 weights in and out: folders of safetensors with config.json and tokenizer.json, as transformers reads and writes them
   import-weights DIR        into a folder for `lossline evaluate STUDY --checkpoint FOLDER` (which takes DIR too)
   export-weights STUDY --run ID      a run's checkpoint; or `export-weights FOLDER` of an imported model
+
+tables of other studies
+  import-losses TABLE --out losses.csv   the published tables of "LLMs on the Line" and "Loss-to-Loss Prediction"
 
   lossline run --manifest M [--index I]   one run of a study spread over a cluster
 """
@@ -82,8 +89,11 @@ def dispatch(argv: list[str]) -> None:
     if verb == "import-weights":
         _import_weights(rest)
         return
+    if verb == "import-losses":
+        _import_losses(rest)
+        return
     if verb not in STUDY_VERBS:
-        known = [*STUDY_VERBS, "import-weights"]
+        known = [*STUDY_VERBS, "import-weights", "import-losses"]
         raise LosslineError(f"unknown verb {verb!r}{suggestion(verb, known)}; `lossline --help` lists them")
     if verb == "export-weights" and rest and ModelDir(epath.Path(rest[0])).model_file.exists():
         _export_imported(rest[0], tyro.cli(ExportOptions, args=rest[1:], prog=f"lossline {verb} {rest[0]}"))
@@ -154,7 +164,7 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
         case "train":
             pipeline.train(study, directory, options.only)
         case "evaluate":
-            pipeline.evaluate(study, directory, options.only, options.checkpoint)
+            _evaluate(study, directory, options)
         case "fit":
             print(pipeline.fit(study, directory))
         case "report":
@@ -168,6 +178,19 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
             pipeline.export_weights(study, directory, options.run, options.step, out, options.dtype, options.tokenizer)
 
 
+def _evaluate(study: StudyConfig, directory: StudyDir, options: EvaluateOptions) -> None:
+    from lossline_jax import pipeline
+
+    if not options.follow:
+        pipeline.evaluate(study, directory, options.only, options.checkpoint)
+        return
+    if options.checkpoint:
+        raise LosslineError("--checkpoint: a model from elsewhere does not train; leave out --follow")
+    if not options.poll_seconds > 0:
+        raise LosslineError(f"--poll-seconds: {options.poll_seconds:g} is no time to wait; give more than 0")
+    pipeline.follow(study, directory, options.only, options.poll_seconds)
+
+
 def _fit_table(options: FitOptions) -> None:
     from lossline_jax import pipeline
 
@@ -175,15 +198,27 @@ def _fit_table(options: FitOptions) -> None:
 
 
 def _import_weights(words: list[str]) -> None:
-    if words in ([], ["-h"], ["--help"]):
-        words = ["--help"]
-    elif words[0].startswith("-"):
-        raise LosslineError("name a folder first: lossline import-weights DIR [--out FOLDER] [flags]")
-    source = "DIR" if words == ["--help"] else words.pop(0)
-    options = tyro.cli(ImportOptions, args=words, prog=f"lossline import-weights {source}")
+    source, options = _source_and_options("import-weights", ImportOptions, "DIR [--out FOLDER] [flags]", words)
     from lossline_jax import pipeline
 
     pipeline.import_weights(source, options.out, options)
+
+
+def _import_losses(words: list[str]) -> None:
+    source, options = _source_and_options("import-losses", ImportLossesOptions, "TABLE --out losses.csv", words)
+    from lossline_jax import pipeline
+
+    pipeline.import_losses(source, options.out, options.schema)
+
+
+def _source_and_options(verb: str, kind: type[Options], usage: str, words: list[str]) -> tuple[str, Options]:
+    """What a verb reads, named first, and its flags."""
+    if words in ([], ["-h"], ["--help"]):
+        words = ["--help"]
+    elif words[0].startswith("-"):
+        raise LosslineError(f"say what to read first: lossline {verb} {usage}")
+    source = usage.split()[0] if words == ["--help"] else words[0]
+    return source, tyro.cli(kind, args=words if words == ["--help"] else words[1:], prog=f"lossline {verb} {source}")
 
 
 def _export_imported(source: str, options: ExportOptions) -> None:

@@ -100,7 +100,7 @@ def import_weights(public: PublicWeights, out: epath.PathLike) -> tuple[Imported
     directory, weights = ModelDir(epath.Path(out)), public.checkpoint
     if (directory.root / "study.json").exists() or directory.claim_file.exists():
         raise LosslineError(f"{directory.root}: is the folder of a study or a run; choose another --out")
-    with sole_writer(directory):
+    with sole_writer(directory.lock_file):
         present = _present(directory, public)
         described = public.model if present is None else present
         if weights in described.checkpoints and weights.step in checkpoint.checkpoint_steps(directory):

@@ -107,7 +107,8 @@ def check_study(study: StudyConfig, where: str) -> StudyConfig:
 
 def _refuse_short_model(study: StudyConfig, run: RunConfig, where: str) -> None:
     longest = max_context_length(run.model)
-    for what, length in (("context_length", run.context_length), ("suite.context_length", study.suite.context_length)):
+    windows = study.suite.for_context(run.context_length).context_length
+    for what, length in (("context_length", run.context_length), ("suite.context_length", windows)):
         if longest is not None and length > longest:
             raise LosslineError(
                 f"{where}: run {run.run_id}: {what} {length} is more than model.max_positions {longest}"

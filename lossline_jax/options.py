@@ -32,6 +32,10 @@ class EvaluateOptions(SomeRuns):
     checkpoint: tuple[str, ...] = ()
     """Folders of models from elsewhere, to score these (and runs of --only) alone: of Hugging Face safetensors, or
     of `lossline import-weights`, which can say what their rows state of data, steps and tokens."""
+    follow: bool = False
+    """Wait for checkpoints of runs that other processes train, and score them as they come, until all have ended."""
+    poll_seconds: float = 30.0
+    """How long --follow waits between two looks."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,9 @@ class FitOptions:
     """Columns whose values divide the rows into groups, a line each."""
     cluster: str | None = None
     """Column that names the run a row belongs to, so that intervals resample whole runs."""
-    unit: Literal["nats_per_token", "bits_per_byte"] = "nats_per_token"
-    """Which loss of a lossline table; ignored where x and y are columns."""
+    unit: str = "nats_per_token"
+    """Which loss column of a lossline table: nats_per_token, bits_per_byte, published_loss, ...; ignored where x and y
+    are columns."""
     out: Path | None = None
     """Write the fits as JSON here."""
 
@@ -92,6 +97,16 @@ class ImportOptions(ModelFacts):
 
     out: str | None = None
     """Folder to make, or to add this step to. Default: imported/NAME."""
+
+
+@dataclass(frozen=True)
+class ImportLossesOptions:
+    """Bring a published table of losses into the columns of lossline's own."""
+
+    out: Path
+    """Table to write: .csv or .parquet."""
+    schema: Literal["llms-on-the-line", "loss-to-loss"] | None = None
+    """Whose columns they are. Default: told by the columns themselves."""
 
 
 STUDY_VERBS: dict[str, type] = {

@@ -8,7 +8,7 @@ be killed at any moment.
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +56,7 @@ def prepare(study: StudyConfig, folder: StudyDir) -> None:
     from lossline_jax.prepared import make_prepared
 
     save_study(study, folder)
-    make_prepared(study, folder, say)
+    _raise_failures({}, make_prepared(study, folder, say).problems)
 
 
 def train(study: StudyConfig, folder: StudyDir, only: Sequence[str] = ()) -> None:
@@ -87,7 +87,18 @@ def evaluate(study: StudyConfig, folder: StudyDir, only: Sequence[str] = (), mod
         entries = registered(folder)
     failures |= _evaluate_imported(workshop, entries)
     say(workshop.write_losses())
-    _raise_failures(failures)
+    _raise_failures(failures, workshop.problems)
+
+
+def follow(study: StudyConfig, folder: StudyDir, only: Sequence[str], poll_seconds: float) -> None:
+    """Score the checkpoints of runs that other processes train, as they come, until every run has ended."""
+    from lossline_jax.follow import follow_runs
+    from lossline_jax.workshop import Workshop
+
+    runs = _chosen(study, only)
+    workshop = Workshop.open(study, folder, runs)
+    failures = follow_runs(workshop, runs, poll_seconds, say)
+    _raise_failures(failures, workshop.problems)
 
 
 def import_weights(source: str, out: str | None, facts: ModelFacts) -> None:
@@ -101,6 +112,17 @@ def import_weights(source: str, out: str | None, facts: ModelFacts) -> None:
         f"{directory.root}: {imported.model.architecture} {imported.factors['size']}, {human_count(counts.total)} "
         f"parameters ({human_count(counts.non_embedding)} without embeddings), steps {list(imported.steps)}"
     )
+
+
+def import_losses(source: str, out: Path, schema: str | None) -> None:
+    """A published table of losses to one with the columns of ours."""
+    from lossline_jax.published.read import read_published
+    from lossline_jax.table import write_frame
+
+    frame = read_published(epath.Path(source), schema)
+    write_frame(frame, epath.Path(out))
+    runs, sets = frame["run_id"].nunique(), frame["eval_set"].nunique()
+    say(f"{out}: {len(frame)} rows, {runs} runs, {sets} evaluation sets; column loss_definition says what each loss is")
 
 
 def export_weights(
@@ -185,10 +207,14 @@ def report(study: StudyConfig, folder: StudyDir) -> epath.Path:
 
 
 def run(study: StudyConfig, folder: StudyDir) -> None:
-    """The whole road. A failed run is left out of the lines and named at the end."""
+    """The whole road. A failed run, or a set that cannot be scored, is left out and named at the end."""
+    from lossline_jax.prepared import make_prepared
     from lossline_jax.workshop import Workshop
 
-    prepare(study, folder)
+    save_study(study, folder)
+    problems = make_prepared(study, folder, say).problems
+    if axes := {study.x, study.y} & problems.keys():
+        _raise_failures({}, {name: problems[name] for name in axes})  # before hours of training for no line
     workshop = Workshop.open(study, folder, study.runs)
     failures = _each(study.runs, workshop.train_and_evaluate) | _evaluate_imported(workshop, registered(folder))
     try:
@@ -199,14 +225,15 @@ def run(study: StudyConfig, folder: StudyDir) -> None:
         if not failures:
             raise
         say(str(error))  # a consequence: the failed runs are the news
-    _raise_failures(failures)
+    _raise_failures(failures, workshop.problems)
 
 
 def _add_imported(workshop: "Workshop", source: str) -> Registered:
     from lossline_jax import exchange
 
     imported, weights = exchange.fetch(workshop.folder, source)
-    made_for, windows = imported.context_length, workshop.study.suite.context_length
+    made_for = imported.context_length
+    windows = workshop.study.suite.for_context(made_for).context_length
     if windows > made_for:
         say(f"note: {imported.name} was trained with {made_for} tokens of context and is scored with {windows}")
     return workshop.add_imported(imported, weights)
@@ -243,11 +270,24 @@ def _each(runs: Sequence[RunConfig], work: Callable[[RunConfig], None]) -> dict[
     return failures
 
 
-def _raise_failures(failures: dict[str, LosslineError]) -> None:
+def _raise_failures(failures: dict[str, LosslineError], problems: Mapping[str, str] | None = None) -> None:
+    """Raise what went wrong.
+
+    Args:
+        failures: by run id.
+        problems: reasons by the name of an evaluation set that was left out; each gets a line of its own.
+    """
+    reasons = list((problems or {}).values())
+    if len(failures) + len(reasons) == 1:
+        raise next(iter(failures.values()), None) or LosslineError(reasons[0])
+    for reason in reasons:
+        say(f"left out: {reason}")
     if len(failures) == 1:
         raise next(iter(failures.values()))
     if failures:
         raise RunFailed(f"{len(failures)} runs failed or are busy: {', '.join(failures)}; `lossline status` tells why")
+    if reasons:
+        raise LosslineError(f"{len(reasons)} evaluation sets cannot be scored: {', '.join(problems)}; see above")
 
 
 def _known_runs(study: StudyConfig, folder: StudyDir) -> set[str]:

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from etils import epath
-
 from lossline_jax.config import fingerprint, to_json
 from lossline_jax.data.prepare import PreparedCorpus, prepare_corpus
 from lossline_jax.data.store import TokenStore, prepare_store
 from lossline_jax.data.tokenizers import Tokenizer, prepare_tokenizer
 from lossline_jax.errors import LosslineError
+from lossline_jax.evaluate.config import SuiteConfig
 from lossline_jax.evaluate.suites import PreparedSuite, prepare_suite
 from lossline_jax.rundir import StudyDir, read_json, write_json
 from lossline_jax.study import RunConfig, StudyConfig, tokenizer_label
@@ -19,24 +18,30 @@ from lossline_jax.units import human_count
 
 @dataclass(frozen=True)
 class Prepared:
-    """Tokenizers and suites by tokenizer config; stores by tokenizer config and corpus."""
+    """Tokenizers by their config, suites by it and their windows, stores by it and the corpus."""
 
     tokenizers: dict[Any, Tokenizer]
     stores: dict[tuple[Any, str], TokenStore]
-    suites: dict[Any, PreparedSuite]
+    suites: dict[tuple[Any, SuiteConfig], PreparedSuite]
+    windows: SuiteConfig
 
     def tokenizer(self, run: RunConfig) -> Tokenizer:
         return self.tokenizers[run.tokenizer]
 
     def suite(self, run: RunConfig) -> PreparedSuite:
-        return self.suites[run.tokenizer]
+        return self.suites[run.tokenizer, self.windows.for_context(run.context_length)]
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """The evaluation sets that no model can be scored on, with the reason; with some tokenizer or with all."""
+        return {name: why for suite in self.suites.values() for name, why in suite.problems.items()}
 
     def run_stores(self, run: RunConfig) -> dict[str, TokenStore]:
         """The stores of the run's mixture, by corpus."""
         return {name: self.stores[run.tokenizer, name] for name, _ in run.data.mixture}
 
 
-def make_prepared(study: StudyConfig, folder: StudyDir, say: Callable[[str], None]) -> None:
+def make_prepared(study: StudyConfig, folder: StudyDir, say: Callable[[str], None]) -> Prepared:
     """Make what is missing and check what is there; `say` gets a line for each part."""
     corpora = {}
     for corpus in study.corpora:
@@ -46,7 +51,9 @@ def make_prepared(study: StudyConfig, folder: StudyDir, say: Callable[[str], Non
     for store in prepared.stores.values():
         store.verify()
     folders = {name: corpus.folder.name for name, corpus in corpora.items()}
-    write_json(_marker(folder), {"identity": _identity(study), "corpora": folders, "complete": True})
+    marker = {"identity": _identity(study), "corpora": folders, "suites": _suites(study, prepared), "complete": True}
+    write_json(folder.prepared_file, marker)
+    return prepared
 
 
 def open_prepared(study: StudyConfig, folder: StudyDir) -> Prepared:
@@ -55,12 +62,16 @@ def open_prepared(study: StudyConfig, folder: StudyDir) -> Prepared:
     Raises:
         LosslineError: it has not been made for the study as it is now.
     """
-    return _assemble(study, folder, open_corpora(study, folder), say=lambda line: None)
+    prepared = _assemble(study, folder, open_corpora(study, folder), say=lambda line: None)
+    marker, suites = read_json(folder.prepared_file), _suites(study, prepared)
+    if marker.get("suites") != suites:  # a task file was mended since
+        write_json(folder.prepared_file, {**marker, "suites": suites})
+    return prepared
 
 
 def open_corpora(study: StudyConfig, folder: StudyDir) -> dict[str, PreparedCorpus]:
     """The corpora alone, by name. Raises as `open_prepared` does."""
-    marker = read_json(_marker(folder)) if _marker(folder).exists() else {}
+    marker = read_json(folder.prepared_file) if folder.prepared_file.exists() else {}
     if marker.get("identity") != _identity(study):
         raise LosslineError(f"{folder.root}: not prepared for this study as it is now; run `lossline prepare` first")
     return {name: PreparedCorpus.open(folder.corpora / place) for name, place in marker["corpora"].items()}
@@ -74,23 +85,27 @@ def _assemble(
         key = run.tokenizer
         if key not in tokenizers:
             tokenizers[key] = prepare_tokenizer(key, corpora, folder.tokenizers)
-            suites[key] = prepare_suite(study.suite, tokenizers[key], corpora, folder.suites)
-            say(_describe_tokenizer(tokenizer_label(key), tokenizers[key], suites[key]))
+            say(_describe_tokenizer(tokenizer_label(key), tokenizers[key]))
+        windows = study.suite.for_context(run.context_length)
+        if (key, windows) not in suites:
+            suites[key, windows] = prepare_suite(windows, tokenizers[key], corpora, folder.suites)
+            say(_describe_suite(tokenizer_label(key), suites[key, windows]))
         for name, _ in run.data.mixture:
             if (key, name) not in stores:
                 stores[key, name] = prepare_store(corpora[name], tokenizers[key], folder.stores)
                 tokens = human_count(stores[key, name].num_tokens)
                 say(f"token store {name} in {tokenizer_label(key)}: {tokens} training tokens")
-    return Prepared(tokenizers, stores, suites)
+    return Prepared(tokenizers, stores, suites, study.suite)
 
 
-def _marker(folder: StudyDir) -> epath.Path:
-    return folder.prepared / "prepared.json"
+def _suites(study: StudyConfig, prepared: Prepared) -> dict[str, str]:
+    """The suite that each run is scored on, by run id."""
+    return {run.run_id: prepared.suite(run).fingerprint for run in study.runs}
 
 
 def _identity(study: StudyConfig) -> str:
     """Changes with anything of the study that is read here."""
-    runs = [[run.tokenizer, run.data.mixture] for run in study.runs]
+    runs = [[run.tokenizer, run.context_length, run.data.mixture] for run in study.runs]
     return fingerprint(to_json([study.corpora, study.validation_fraction, study.suite, runs]))
 
 
@@ -101,8 +116,16 @@ def _describe_corpus(corpus: PreparedCorpus) -> str:
     return f"corpus {corpus.name}: {documents} documents, {size}B, sha256 {manifest['sha256'][:12]}"
 
 
-def _describe_tokenizer(label: str, tokenizer: Tokenizer, suite: PreparedSuite) -> str:
+def _describe_tokenizer(label: str, tokenizer: Tokenizer) -> str:
     lossy = "" if tokenizer.lossless else "; LOSSY, so losses per byte count the bytes of the original text"
+    return f"tokenizer {label}: {tokenizer.vocab_size} tokens{lossy}"
+
+
+def _describe_suite(label: str, suite: PreparedSuite) -> str:
     cut = [f"{each.num_truncated} of {each.n} in {each.name}" for each in suite.sets if each.num_truncated]
     truncated = f"; items that lose the start of their context: {', '.join(cut)}" if cut else ""
-    return f"tokenizer {label}: {tokenizer.vocab_size} tokens{lossy}; {len(suite.sets)} evaluation sets{truncated}"
+    shapes = ", ".join(f"{len(block.ids_BT)} x {block.row_length}" for block in suite.blocks)
+    return (
+        f"evaluation sets in {label}: {len(suite.sets)}, {sum(suite.requests.tokens_Q):,} tokens to score in rows of "
+        f"{shapes}, {suite.fill:.0%} full{truncated}"
+    )

@@ -11,9 +11,10 @@ All paths are `etils.epath` paths, so a study lives as well on `gs://` as on a l
     <study>/prepared/suites/<id>/     tokenised evaluation rows, manifest.json
     <study>/compiled/                 programs compiled for the devices
     <study>/runs/<run_id>/            claim.json, steps.jsonl, checkpoints/, done.json or failed.json, lock
-    <study>/imported/<run_id>/        a model from elsewhere that is scored too: model.json, tokenizer.json, and
-                                      checkpoints/ or elsewhere.json, which says where they are
-    <study>/losses/                   rows/<run_id>.jsonl, losses.csv, losses.parquet
+    <study>/imported/<run_id>/        a model from elsewhere that is scored too: model.json, tokenizer.json, suite.json,
+                                      and checkpoints/ or elsewhere.json, which says where they are
+    <study>/losses/                   rows/<run_id>.jsonl with its lock, unscored/<run_id>.json (what could not be
+                                      scored, and why), losses.csv, losses.parquet
     <study>/fits/                     fits.json
     <study>/report/                   report.html, figures/*.png, *.pdf, *.svg
 """
@@ -83,6 +84,11 @@ class ModelDir(RunDir):
         """In a study: which folder has the checkpoints, if this one has not."""
         return self.root / "elsewhere.json"
 
+    @property
+    def suite_file(self) -> epath.Path:
+        """In a study: the prepared suite that the model is scored on."""
+        return self.root / "suite.json"
+
 
 @dataclass(frozen=True)
 class StudyDir:
@@ -97,6 +103,11 @@ class StudyDir:
     @property
     def prepared(self) -> epath.Path:
         return self.root / "prepared"
+
+    @property
+    def prepared_file(self) -> epath.Path:
+        """What was prepared, for which study, and which suite each run is scored on."""
+        return self.prepared / "prepared.json"
 
     @property
     def corpora(self) -> epath.Path:
@@ -132,6 +143,14 @@ class StudyDir:
     def loss_rows(self, run_id: str) -> epath.Path:
         """The rows of one run, a JSON object a line: the source that the tables are built from."""
         return self.losses / "rows" / f"{run_id}.jsonl"
+
+    def scoring_lock(self, run_id: str) -> epath.Path:
+        """Held by the one process that adds rows of a run; another may train the run meanwhile."""
+        return self.losses / "rows" / f"{run_id}.lock"
+
+    def unscored_file(self, run_id: str) -> epath.Path:
+        """Why checkpoints of a run could not be scored; absent where all could."""
+        return self.losses / "unscored" / f"{run_id}.json"
 
     @property
     def losses_csv(self) -> epath.Path:
@@ -219,32 +238,32 @@ def read_json(path: epath.Path) -> Any:
 
 
 @contextlib.contextmanager
-def sole_writer(run: RunDir) -> Iterator[None]:
-    """Refuse a second process on a live run.
+def sole_writer(lock: epath.Path) -> Iterator[None]:
+    """Refuse a second process on what `lock` stands for: a run that is trained, or the rows of one that is scored.
 
     The kernel holds the lock and drops it when the process dies, so a killed run leaves nothing to clean up.
     An object store has no such lock: there the engine that places runs must not place one twice.
 
     Raises:
-        RunBusy: another process is working on this run.
+        RunBusy: another process holds it.
     """
-    if is_remote(run.root):
+    if is_remote(lock):
         yield
         return
-    make_folder(run.root)
-    with _open_lock(run) as file:
+    make_folder(lock.parent)
+    with _open_lock(lock) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunBusy(f"{run.root}: another process is working on this run; wait for it or stop it") from error
+            raise RunBusy(f"{lock}: another process is working on this run; wait for it or stop it") from error
         yield
 
 
-def has_writer(run: RunDir) -> bool:
-    """Whether a process of this machine is working on the run right now."""
-    if is_remote(run.root) or not run.lock_file.exists():
+def has_writer(lock: epath.Path) -> bool:
+    """Whether a process of this machine holds the lock right now."""
+    if is_remote(lock) or not lock.exists():
         return False
-    with _open_lock(run) as file:
+    with _open_lock(lock) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -252,8 +271,8 @@ def has_writer(run: RunDir) -> bool:
     return False
 
 
-def _open_lock(run: RunDir) -> IO[bytes]:
+def _open_lock(lock: epath.Path) -> IO[bytes]:
     try:
-        return run.lock_file.open("ab")
+        return lock.open("ab")
     except OSError as error:
-        raise LosslineError(f"{run.lock_file}: cannot write ({error.strerror}); mend its permissions") from error
+        raise LosslineError(f"{lock}: cannot write ({error.strerror}); mend its permissions") from error

@@ -1,25 +1,50 @@
 """Scoring the checkpoints of one model, trained here or elsewhere, and keeping the rows."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
-from etils import epath
 from jax.sharding import Mesh
 from tqdm import tqdm
 
+from lossline_jax.errors import RunFailed
 from lossline_jax.evaluate.evaluator import Evaluator
-from lossline_jax.evaluate.harvest import NonFiniteLoss, TableRun, loss_rows, missing_checkpoints
+from lossline_jax.evaluate.harvest import TableRun, loss_rows, missing_checkpoints, not_finite
 from lossline_jax.evaluate.suites import PreparedSuite
 from lossline_jax.models.accounting import count_parameters, train_flops_per_token
 from lossline_jax.models.base import Model
-from lossline_jax.rundir import RunDir
+from lossline_jax.rundir import RunDir, StudyDir, write_json
 from lossline_jax.table import append_rows, read_rows
 from lossline_jax.train.checkpoint import checkpoint_steps, load_params
 
+MAX_EVALUATORS = 2  # each holds the rows of a suite on the devices
+
+
+class Evaluators:
+    """Evaluators by model shape and suite, so that runs of equal shape share one; the latest few are kept."""
+
+    def __init__(self, mesh: Mesh, fsdp: bool | None = None):
+        self._mesh, self._fsdp = mesh, fsdp
+        self._latest: dict[tuple[Model, str], Evaluator] = {}
+
+    def get(self, model: Model, suite: PreparedSuite) -> Evaluator:
+        key = (model, suite.fingerprint)
+        found = self._latest.pop(key, None) or Evaluator(model, self._mesh, suite, fsdp=self._fsdp)
+        while len(self._latest) >= MAX_EVALUATORS:
+            del self._latest[next(iter(self._latest))]
+        self._latest[key] = found
+        return found
+
+    def load(self, directory: RunDir, step: int, model: Model) -> Any:
+        """The parameters of a checkpoint, laid out as an evaluator wants them. Raises as `load_params` does."""
+        return load_params(directory, step, model, self._mesh, fsdp=self._fsdp)
+
 
 class CheckpointScorer:
-    """Scores checkpoints of one model and adds the rows that its file lacks."""
+    """Scores checkpoints of one model and adds the rows that its file lacks.
+
+    What cannot be scored (a damaged checkpoint, a loss that is not finite) stops nothing else: it is remembered,
+    and `raise_failures` tells of it at the end. The caller holds the scoring lock of the run.
+    """
 
     def __init__(
         self,
@@ -27,47 +52,65 @@ class CheckpointScorer:
         run: TableRun,
         model: Model,
         suite: PreparedSuite,
-        rows_file: epath.Path,
-        mesh: Mesh,
-        fsdp: bool | None = None,
+        folder: StudyDir,
+        evaluators: Evaluators,
     ):
-        self._study_name, self._run, self._rows_file = study_name, run, rows_file
-        self._model, self._suite, self._mesh, self._fsdp = model, suite, mesh, fsdp
+        self._study_name, self._run, self._model, self._suite = study_name, run, model, suite
+        self._folder, self._evaluators = folder, evaluators
         self._counts = count_parameters(model.config, model.vocab_size)
         self._flops = train_flops_per_token(model.config, model.vocab_size, run.context_length)
+        self._failures: dict[int, str] = {}
+        self.refresh()
 
-    @functools.cached_property
-    def _evaluator(self) -> Evaluator:
-        """Made at the first checkpoint: a finished run needs none."""
-        return Evaluator(self._model, self._mesh, self._suite, fsdp=self._fsdp)
+    def refresh(self) -> None:
+        """Read the rows that are there: another process may have held the lock since."""
+        self._rows = read_rows(self._folder.loss_rows(self._run.run_id))
 
     def __call__(self, step: int, params: Any) -> None:
-        """Score the parameters after `step` updates on every set that has no row yet.
-
-        Raises:
-            NonFiniteLoss: after the rows of the finite sets have been written.
-        """
+        """Score the parameters after `step` updates on every set that has no row yet."""
         missing = self.missing([step]).get(step, ())
-        if not missing:
+        if not missing or step in self._failures:
             return
-        scores = self._evaluator.score(params)
+        scores = self._evaluators.get(self._model, self._suite).score(params)
         lacking = {name: score for name, score in scores.items() if name in missing}
+        if bad := not_finite(lacking):
+            self._failures[step] = f"the loss is not finite on {', '.join(bad)}"
+        finite = {name: score for name, score in lacking.items() if name not in bad}
         vocab_size = self._model.vocab_size
-        try:
-            rows = loss_rows(
-                self._study_name, self._run, self._counts, self._flops, vocab_size, step, self._suite, lacking
-            )
-        except NonFiniteLoss as failure:
-            append_rows(self._rows_file, failure.rows)
-            raise
-        append_rows(self._rows_file, rows)
+        rows = loss_rows(self._study_name, self._run, self._counts, self._flops, vocab_size, step, self._suite, finite)
+        append_rows(self._folder.loss_rows(self._run.run_id), rows)
+        self._rows += rows
 
     def score_missing(self, directory: RunDir, steps: Sequence[int]) -> None:
         """Score those of the saved checkpoints among `steps` that lack a row."""
-        missing = self.missing([step for step in checkpoint_steps(directory) if step in steps])
-        for step in tqdm(missing, desc=f"score {self._run.run_id}", unit="checkpoint", disable=None):
-            self(step, load_params(directory, step, self._model, self._mesh, fsdp=self._fsdp))
+        saved = [step for step in checkpoint_steps(directory) if step in steps and step not in self._failures]
+        missing = self.missing(saved)
+        for step in tqdm(
+            missing, desc=f"score {self._run.run_id}", unit="checkpoint", disable=None if missing else True
+        ):
+            try:
+                params = self._evaluators.load(directory, step, self._model)
+            except RunFailed as failure:
+                self._failures[step] = str(failure)
+            else:
+                self(step, params)
+
+    def raise_failures(self) -> None:
+        """Say what could not be scored, in a file that `lossline status` reads and as an error.
+
+        Raises:
+            RunFailed: there was something.
+        """
+        reasons = self._folder.unscored_file(self._run.run_id)
+        if not self._failures:
+            reasons.unlink(missing_ok=True)
+            return
+        (step, first), more = next(iter(self._failures.items())), len(self._failures) - 1
+        and_more = f" (and {more} more checkpoints)" if more else ""
+        message = f"run {self._run.run_id}, step {step}: {first}{and_more}; the other rows are in the table"
+        write_json(reasons, {"reason": message, "steps": {str(k): why for k, why in self._failures.items()}})
+        raise RunFailed(message)
 
     def missing(self, steps: Sequence[int]) -> dict[int, tuple[str, ...]]:
         """The sets that each of the checkpoints lacks a row for; those that lack none are left out."""
-        return missing_checkpoints(read_rows(self._rows_file), self._run.run_id, steps, self._suite)
+        return missing_checkpoints(self._rows, self._run.run_id, steps, self._suite)

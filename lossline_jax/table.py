@@ -45,15 +45,25 @@ class LossRow:
     eval_set: str
     eval_kind: str  # "validation" or "task"
     eval_fingerprint: str  # of the tokenised rows that were scored
+    loss_definition: str  # in words: what is averaged over what, in which context
     nats_per_token: float  # validation: token-weighted; task: the correct option, per token
     bits_per_byte: float  # over exactly the bytes of the scored text
-    nats_per_token_document_mean: float | None  # validation: mean over documents of each one's nats/token
-    nats_per_token_standard_error: float  # clustered by document (by item in a task)
+    nats_sum: float  # of all scored tokens; task: of the correct options
+    nats_per_token_standard_error: float  # all standard errors: clustered by document (by item in a task)
     bits_per_byte_standard_error: float
+    nats_per_token_document_mean: float | None  # validation: mean over documents of each one's nats/token
+    nats_per_token_document_mean_standard_error: float | None
+    nats_per_token_all_options: float | None  # task: mean over all options, right and wrong, of each one's nats/token
+    nats_per_token_all_options_standard_error: float | None
     accuracy: float | None  # task: the option with the lowest nats sum is the correct one
-    accuracy_per_byte: float | None  # the same by nats/byte
     accuracy_standard_error: float | None
-    num_tokens: int  # scored
+    accuracy_per_char: (
+        float | None
+    )  # the same by nats a character of the option without the space that joins it (acc_norm)
+    accuracy_per_char_standard_error: float | None
+    accuracy_per_byte: float | None  # the same by nats a byte of the scored text
+    accuracy_per_byte_standard_error: float | None
+    num_tokens: int  # scored; task: of the correct options
     num_bytes: int  # of the scored text
     n: int  # documents, or items of a task
 
@@ -102,6 +112,22 @@ def write_table(rows: list[LossRow], csv_path: epath.Path, parquet_path: epath.P
     sink = pa.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink)
     write_atomic(parquet_path, sink.getvalue().to_pybytes())
+
+
+def write_frame(frame: "pd.DataFrame", path: epath.Path) -> None:
+    """Write any table as `.csv` or `.parquet`, atomically.
+
+    Raises:
+        LosslineError: another ending, or the file cannot be written.
+    """
+    if path.suffix == ".csv":
+        write_atomic(path, frame.to_csv(index=False))
+    elif path.suffix == ".parquet":
+        sink = io.BytesIO()
+        frame.to_parquet(sink, index=False)
+        write_atomic(path, sink.getvalue())
+    else:
+        raise LosslineError(f"{path}: cannot write a table of this ending; use .csv or .parquet")
 
 
 def read_table(path: epath.Path | str) -> "pd.DataFrame":

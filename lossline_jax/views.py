@@ -7,6 +7,7 @@ from lossline_jax.config import to_json
 from lossline_jax.data.tokenizers import planned_vocab_size
 from lossline_jax.imported import ImportedModel, registered
 from lossline_jax.models.accounting import count_parameters, train_flops_per_token
+from lossline_jax.rowcount import count_rows
 from lossline_jax.rundir import RunDir, StudyDir, has_writer, read_json
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.table import read_rows
@@ -68,28 +69,32 @@ def plan_text(study: StudyConfig) -> str:
 
 
 def status_text(study: StudyConfig, folder: StudyDir) -> str:
-    """Progress of every run, read from the run folders alone."""
-    rows = []
+    """Progress of every run and its rows of the losses table, read from the study's folder alone."""
+    suites = read_json(folder.prepared_file).get("suites", {}) if folder.prepared_file.exists() else {}
+    rows, counts = [], []
     for run in study.runs:
         directory = folder.run(run.run_id)
         step, last = last_step(directory)
         state, note = run_state(directory, last)
-        expected = len(run.checkpoint_steps) * len(study.suite.set_names)
-        found = _num_rows(folder, run.run_id)
+        count = count_rows(folder, run.run_id, run.checkpoint_steps, study.suite.set_names, suites.get(run.run_id))
         loss = f"{last['loss_nats_per_token']:.3f}" if last else None
-        rows.append([run.run_id, state, f"{step}/{run.num_steps}", loss, f"{found}/{expected}", note])
+        progress = f"{step}/{run.num_steps}"
+        rows.append([run.run_id, state, progress, loss, count.text, count.noted(note, done=state == "done")])
+        counts.append(count)
     done = sum(row[1] == "done" for row in rows)
     for entry in registered(folder):
-        expected = len(entry.model.steps) * len(study.suite.set_names)
-        found = _num_rows(folder, entry.model.run_id)
-        last = entry.model.steps[-1]
-        rows.append([entry.model.run_id, "imported", last, None, f"{found}/{expected}", entry.weights.root])
+        run_id, steps = entry.model.run_id, entry.model.steps
+        suite = read_json(entry.home.suite_file)["suite"] if entry.home.suite_file.exists() else None
+        count = count_rows(folder, run_id, steps, study.suite.set_names, suite)
+        note = count.noted(str(entry.weights.root), done=True)
+        rows.append([run_id, "imported", steps[-1], None, count.text, note])
+        counts.append(count)
     table = text_table(["run", "state", "step", "loss", "rows", "note"], rows)
-    return f"{table}\n\n{done} of {len(study.runs)} runs done; report: {_report_note(folder)}"
-
-
-def _num_rows(folder: StudyDir, run_id: str) -> int:
-    return len({(row.step, row.eval_set) for row in read_rows(folder.loss_rows(run_id))})
+    found, expected = sum(count.found for count in counts), sum(count.expected for count in counts)
+    return (
+        f"{table}\n\n{done} of {len(study.runs)} runs done; {found} of {expected} rows, {expected - found} missing, "
+        f"{sum(count.duplicates for count in counts)} double; report: {_report_note(folder)}"
+    )
 
 
 def last_step(directory: RunDir) -> tuple[int, dict | None]:
@@ -100,7 +105,7 @@ def last_step(directory: RunDir) -> tuple[int, dict | None]:
 
 def run_state(directory: RunDir, last: dict | None) -> tuple[str, str]:
     """One word for a run's state and a note: running, failed, done, stopped or pending."""
-    if has_writer(directory):
+    if has_writer(directory.lock_file):
         return "running", f"{human_count(last['tokens_per_second'])} tokens/s" if last else "starting"
     if directory.failed_file.exists():
         return "failed", read_json(directory.failed_file)["reason"]

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -21,8 +21,8 @@ from lossline_jax.imported import ImportedModel, Registered, register, registere
 from lossline_jax.models.base import Model, build_model
 from lossline_jax.models.config import ModelConfig, max_context_length
 from lossline_jax.prepared import Prepared, open_corpora, open_prepared
-from lossline_jax.rundir import ModelDir, RunDir, StudyDir, read_json, sole_writer, write_json
-from lossline_jax.scorer import CheckpointScorer
+from lossline_jax.rundir import ModelDir, RunDir, StudyDir, has_writer, read_json, sole_writer, write_json
+from lossline_jax.scorer import CheckpointScorer, Evaluators
 from lossline_jax.sharding import configure_devices, make_mesh, on_cpu
 from lossline_jax.study import RunConfig, StudyConfig, tokenizer_label
 from lossline_jax.table import LossRow, read_rows, write_table
@@ -40,6 +40,9 @@ class Workshop:
     folder: StudyDir
     prepared: Prepared
     mesh: Mesh
+    evaluators: Evaluators
+    scorers: dict[str, CheckpointScorer] = field(default_factory=dict)  # by run id
+    imported_suites: dict[str, PreparedSuite] = field(default_factory=dict)  # by run id
 
     @classmethod
     def open(cls, study: StudyConfig, folder: StudyDir, runs: Sequence[RunConfig]) -> "Workshop":
@@ -52,27 +55,40 @@ class Workshop:
         prepared = open_prepared(study, folder)
         configure_devices(study.execution)
         _keep_compiled_programs(folder)
-        workshop = cls(study, folder, prepared, make_mesh(study.execution))
+        mesh = make_mesh(study.execution)
+        workshop = cls(study, folder, prepared, mesh, Evaluators(mesh, study.execution.fsdp))
         for run in runs:
             workshop._check(run)
         return workshop
 
     def train(self, run: RunConfig) -> None:
         """Train one run to its end."""
-        with self._working_on(run):
+        with self._training(run):
             self._train(run, on_checkpoint=None)
 
     def evaluate(self, run: RunConfig) -> None:
-        """Score the checkpoints of one run that lack a row."""
-        with self._working_on(run):
-            self._run_scorer(run).score_missing(self.directory(run), run.checkpoint_steps)
+        """Score the checkpoints of one run that lack a row; another process may be training it.
+
+        Raises:
+            RunBusy: another process is scoring it.
+            RunFailed: something of it cannot be scored.
+        """
+        if self.directory(run).claim_file.exists():  # else it has not been begun
+            self.check_claim(run)
+            with self._scoring(run, self.model(run), self.prepared.suite(run)) as scorer:
+                scorer.score_missing(self.directory(run), run.checkpoint_steps)
 
     def train_and_evaluate(self, run: RunConfig) -> None:
         """Train one run, scoring each checkpoint while its parameters are in memory."""
-        with self._working_on(run):
-            scorer = self._run_scorer(run)
+        with self._training(run), self._scoring(run, self.model(run), self.prepared.suite(run)) as scorer:
             self._train(run, on_checkpoint=scorer)
             scorer.score_missing(self.directory(run), run.checkpoint_steps)
+
+    def is_finished(self, run: RunConfig) -> bool:
+        """Whether no process will add checkpoints to the run, as far as this machine can see."""
+        directory = self.directory(run)
+        failed = directory.failed_file.exists() and not has_writer(directory.lock_file)
+        return directory.done_file.exists() or failed
 
     def add_imported(self, imported: ImportedModel, weights: ModelDir) -> Registered:
         """Make a model from elsewhere one of those that the study scores, once it is sure that it can be.
@@ -80,7 +96,8 @@ class Workshop:
         Raises:
             LosslineError: its tokenizer does not fit the suite, or it has not the positions for its windows.
         """
-        longest, windows = max_context_length(imported.model), self.study.suite.context_length
+        longest = max_context_length(imported.model)
+        windows = self.study.suite.for_context(imported.context_length).context_length
         if longest is not None and windows > longest:
             raise LosslineError(
                 f"{weights.root}: the model has {longest} positions, and suite.context_length is {windows}"
@@ -99,8 +116,9 @@ class Workshop:
         own = {tokenizer.fingerprint: config for config, tokenizer in self.prepared.tokenizers.items()}
         if model.tokenizer_sha256 in own:  # so that the column says what the study's own rows say
             model = dataclasses.replace(model, tokenizer=tokenizer_label(own[model.tokenizer_sha256]))
-        with sole_writer(entry.home):
-            scorer = self._scorer(model, built, self._imported_suite(entry.model, entry.home))
+        suite = self._imported_suite(entry.model, entry.home)
+        write_json(entry.home.suite_file, {"suite": suite.fingerprint})
+        with self._scoring(model, built, suite) as scorer:
             if gone := scorer.missing(model.steps).keys() - checkpoint_steps(entry.weights):
                 raise RunFailed(f"{entry.weights.root}: its checkpoints {sorted(gone)} are gone; import them again")
             scorer.score_missing(entry.weights, model.steps)
@@ -110,19 +128,31 @@ class Workshop:
         _claim(self.directory(run), run, self.source(run).fingerprint)
 
     @contextlib.contextmanager
-    def _working_on(self, run: RunConfig) -> Iterator[None]:
+    def _training(self, run: RunConfig) -> Iterator[None]:
         """Hold the run, refuse one that is not this study's, and write down why it failed if it does."""
         directory = self.directory(run)
-        with sole_writer(directory):
+        with sole_writer(directory.lock_file):
             _claim(directory, run, self.source(run).fingerprint)
             try:
                 yield
             except RunFailed as failure:
-                if not directory.failed_file.exists():
+                if not (directory.failed_file.exists() or directory.done_file.exists()):
                     write_json(directory.failed_file, {"reason": str(failure), "time": time.time()})
                 raise
             if directory.done_file.exists():
                 directory.failed_file.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _scoring(self, run: TableRun, model: Model, suite: PreparedSuite) -> Iterator[CheckpointScorer]:
+        """Hold the rows of a run, and tell at the end what could not be scored."""
+        with sole_writer(self.folder.scoring_lock(run.run_id)):
+            if run.run_id in self.scorers:
+                self.scorers[run.run_id].refresh()
+            else:
+                scorer = CheckpointScorer(self.study.name, run, model, suite, self.folder, self.evaluators)
+                self.scorers[run.run_id] = scorer
+            yield self.scorers[run.run_id]
+            self.scorers[run.run_id].raise_failures()
 
     def write_losses(self) -> str:
         """The losses table from the rows of every run but the failed, and of every imported model.
@@ -147,6 +177,14 @@ class Workshop:
         left_out = f"; without the failed {', '.join(failed)}" if failed else ""
         return f"losses table: {len(rows)} of {expected} rows in {self.folder.losses_csv}{left_out}"
 
+    @property
+    def problems(self) -> dict[str, str]:
+        """The evaluation sets that some model could not be scored on, with the reason."""
+        found = dict(self.prepared.problems)
+        for suite in self.imported_suites.values():
+            found |= suite.problems
+        return found
+
     def directory(self, run: RunConfig) -> RunDir:
         return self.folder.run(run.run_id)
 
@@ -166,19 +204,14 @@ class Workshop:
     def _rows(self, run_id: str, suite: PreparedSuite) -> list[LossRow]:
         return current_rows(read_rows(self.folder.loss_rows(run_id)), suite)
 
-    def _run_scorer(self, run: RunConfig) -> CheckpointScorer:
-        return self._scorer(run, self.model(run), self.prepared.suite(run))
-
-    def _scorer(self, run: TableRun, model: Model, suite: PreparedSuite) -> CheckpointScorer:
-        rows_file = self.folder.loss_rows(run.run_id)
-        return CheckpointScorer(
-            self.study.name, run, model, suite, rows_file, self.mesh, fsdp=self.study.execution.fsdp
-        )
-
     def _imported_suite(self, imported: ImportedModel, directory: ModelDir) -> PreparedSuite:
-        corpora = open_corpora(self.study, self.folder)
-        tokenizer = prepare_tokenizer(tokenizer_config(imported, directory), corpora, self.folder.tokenizers)
-        return prepare_suite(self.study.suite, tokenizer, corpora, self.folder.suites)
+        if imported.run_id not in self.imported_suites:
+            corpora = open_corpora(self.study, self.folder)
+            tokenizer = prepare_tokenizer(tokenizer_config(imported, directory), corpora, self.folder.tokenizers)
+            windows = self.study.suite.for_context(imported.context_length)
+            suite = prepare_suite(windows, tokenizer, corpora, self.folder.suites)
+            self.imported_suites[imported.run_id] = suite
+        return self.imported_suites[imported.run_id]
 
     def _check(self, run: RunConfig) -> None:
         try:

@@ -178,3 +178,42 @@ def test_an_exported_run_that_is_imported_again_has_the_same_losses(finished, tm
     main(["report", str(folder)])
     assert public["run_id"].iloc[0] in (folder / "report" / "report.html").read_text()
     main(["status", str(folder)])
+
+
+def test_checkpoints_are_scored_while_another_process_trains(finished, tmp_path):
+    root = ["--root", str(tmp_path)]
+    process = lossline("prepare", TINY, *root)
+    assert process.wait(timeout=120) == 0, process.stderr.read()
+    following = lossline("evaluate", TINY, *root, "--follow", "--poll-seconds", "0.1")
+    training = lossline("train", TINY, *root)
+    assert training.wait(timeout=300) == 0, training.stderr.read()
+    _, err = following.communicate(timeout=300)
+    assert following.returncode == 0, err
+    assert "waiting for 3 of 3 runs" in err
+    assert table_of(tmp_path / "tiny").equals(table_of(finished[0]))
+
+
+def test_a_task_that_cannot_be_scored_is_named_by_line_and_stops_no_other(finished, tmp_path, capsys):
+    shutil.copytree(finished[0], tmp_path / "tiny")
+    item = {"context": "All of the", "choices": [" words", " sea"], "gold": 1}
+    quiz = tmp_path / "quiz.jsonl"
+    quiz.write_text("".join(json.dumps(item | {"gold": gold}) + "\n" for gold in (0, 1, 7)))
+    flags = [TINY, "--root", str(tmp_path), "--quiz", str(quiz)]
+    for verb in ("prepare", "evaluate"):
+        process = lossline(verb, *flags)
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 2
+        assert re.search(r"lossline: .*quiz\.jsonl:3: `gold` is 7", err.splitlines()[-1]), err
+    assert table_of(tmp_path / "tiny").equals(table_of(finished[0]))
+    main(["status", str(tmp_path / "tiny")])
+    assert "45 of 60 rows, 15 missing, 0 double" in capsys.readouterr().out
+
+    quiz.write_text("".join(json.dumps(item | {"gold": gold}) + "\n" for gold in (0, 1)))
+    process = lossline("evaluate", *flags)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    frame = table_of(tmp_path / "tiny")
+    assert len(frame) == 60
+    assert frame.query("eval_set != 'quiz'").reset_index(drop=True).equals(table_of(finished[0]))
+    main(["status", str(tmp_path / "tiny")])
+    assert "60 of 60 rows, 0 missing, 0 double" in capsys.readouterr().out

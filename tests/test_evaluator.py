@@ -9,15 +9,28 @@ import numpy as np
 import pytest
 from etils import epath
 from jax.sharding import AxisType
-from scoring_stand_ins import BOS, MemoryModel, PairTokenizer, sentences, slow_nats
+from scoring_stand_ins import (
+    BOS,
+    MemoryModel,
+    PairTokenizer,
+    one_text_a_row,
+    sentences,
+    sharpened,
+    slow_logits,
+    slow_nats,
+)
 
+from lossline_jax.evaluate.cloze import cloze_items
 from lossline_jax.evaluate.config import ChoiceTask, ClozeTask, SuiteConfig, ValidationSet
-from lossline_jax.evaluate.evaluator import Evaluator, row_nats
-from lossline_jax.evaluate.rows import Requests
+from lossline_jax.evaluate.evaluator import Evaluator, RowScorer, score_rows
+from lossline_jax.evaluate.rows import Request, Requests, mix_sets
+from lossline_jax.evaluate.sets import tokenise_documents, tokenise_items
 from lossline_jax.evaluate.suites import prepare_suite
-from lossline_jax.evaluate.sums import ratio_of_sums, score_set
+from lossline_jax.evaluate.sums import SetScore, ratio_of_sums, score_set
+from lossline_jax.evaluate.windows import Text
 from lossline_jax.models.base import build_model
 from lossline_jax.models.config import LlamaConfig, Mamba2Config
+from lossline_jax.table import COLUMNS
 
 CORPORA = {"a": sentences(0, 20, 20), "b": sentences(1, 12, 40)}
 TOKENIZER = PairTokenizer((b"th", b"he", b" t", b"in"))
@@ -26,6 +39,11 @@ ITEMS = [
     {"context": "all of the", "choices": [" words", " th", " one of them"], "gold": 1},
     {"context": "she", "choices": [" said so", " is"], "gold": 0},
     {"context": "", "choices": ["it", "was", "there", "then"], "gold": 3},
+]
+LAST_WORDS = [
+    {"context": "one of them said that it was", "continuation": "not"},
+    {"context": "if they", "continuation": "do"},
+    {"context": "she", "continuation": "is"},
 ]
 
 
@@ -40,12 +58,13 @@ def params():
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    path = tmp_path_factory.mktemp("tasks") / "task.jsonl"
-    path.write_text("".join(json.dumps(item) + "\n" for item in ITEMS))
+    folder = tmp_path_factory.mktemp("tasks")
+    for name, items in (("task", ITEMS), ("last_word", LAST_WORDS)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
     return SuiteConfig(
         validation=(ValidationSet("a"), ValidationSet("b")),
         cloze=(ClozeTask("b", num_items=10, context_bytes=40, continuation_bytes=20),),
-        choice=(ChoiceTask("task", str(path)),),
+        choice=tuple(ChoiceTask(name, str(folder / f"{name}.jsonl")) for name in ("task", "last_word")),
         context_length=64,
         overlap=32,
     )
@@ -87,7 +106,9 @@ def test_validation_score_is_the_slow_one(scores, params):
     assert score.bits_per_byte == pytest.approx(sum(nats) / sum(num_bytes) / math.log(2), rel=2e-6)
     mean = np.mean(np.array(nats) / num_tokens)
     assert score.nats_per_token_document_mean == pytest.approx(mean, rel=2e-6)
-    assert score.accuracy is None
+    spread = np.std(np.array(nats) / num_tokens, ddof=1) / math.sqrt(12)
+    assert score.nats_per_token_document_mean_standard_error == pytest.approx(spread, rel=1e-5)
+    assert (score.accuracy, score.accuracy_per_byte, score.nats_per_token_all_options) == (None, None, None)
 
 
 def slow_option(params, context, option):
@@ -103,15 +124,47 @@ def test_task_score_is_the_slow_one(scores, params):
     assert score.n == 3
     assert score.num_bytes == sum(len(text) for text in gold)
     assert score.num_tokens == sum(len(TOKENIZER.encode(text)) for text in gold)
+    assert score.nats_sum == pytest.approx(gold_nats, rel=2e-6)
     assert score.nats_per_token == pytest.approx(gold_nats / score.num_tokens, rel=2e-6)
     assert score.bits_per_byte == pytest.approx(gold_nats / score.num_bytes / math.log(2), rel=2e-6)
-    right = [np.argmin(each) == item["gold"] for each, item in zip(nats, ITEMS, strict=True)]
-    by_byte = [
-        np.argmin(np.array(each) / [len(option) for option in item["choices"]]) == item["gold"]
-        for each, item in zip(nats, ITEMS, strict=True)
+
+    def right(size):
+        costs = [
+            np.array(each) / [size(option) for option in item["choices"]]
+            for each, item in zip(nats, ITEMS, strict=True)
+        ]
+        return np.mean([np.argmin(cost) == item["gold"] for cost, item in zip(costs, ITEMS, strict=True)])
+
+    assert score.accuracy == right(lambda option: 1)
+    assert score.accuracy_per_byte == right(len)
+    assert score.accuracy_per_char == right(lambda option: len(option.lstrip()))
+    each_option = [
+        cost / len(TOKENIZER.encode(option))
+        for costs, item in zip(nats, ITEMS, strict=True)
+        for cost, option in zip(costs, item["choices"], strict=True)
     ]
-    assert (score.accuracy, score.accuracy_per_byte) == (np.mean(right), np.mean(by_byte))
+    assert score.nats_per_token_all_options == pytest.approx(np.mean(each_option), rel=2e-6)
     assert score.nats_per_token_document_mean is None
+
+
+def test_greedy_options_are_those_that_the_model_would_have_said(params):
+    said = [BOS, *TOKENIZER.encode("all of the")]
+    start = len(said)
+    while len(said) < start + 5:
+        said.append(int(slow_logits(params, said)[-1].argmax()))
+    wrong = [[*said[: start + k], (said[start + k] + 1) % 256, *said[start + k + 1 :]] for k in range(5)]
+    options = [said, *wrong, said[: start + 1]]
+    sets = [[Request((Text(np.array(ids), start - 1),), 0, k, k == 0, 1, 1) for k, ids in enumerate(options)]]
+    requests, blocks = mix_sets(sets, context_length=64)
+    scores = RowScorer(MODEL, mesh_of(1), blocks, len(options))(params)
+    assert scores.greedy_Q.tolist() == [True, False, False, False, False, False, True]
+    nats = [slow_nats(params, np.array(ids))[start - 1 :].sum() for ids in options]
+    np.testing.assert_allclose(scores.nats_Q, nats, rtol=2e-6, atol=1e-6)
+    last_words = requests.take(np.array([0, 1, 6]))
+    last_words = dataclasses.replace(last_words, item_Q=np.arange(3), gold_Q=np.ones(3, bool))
+    score = score_set("task", last_words, scores.nats_Q[[0, 1, 6]], scores.greedy_Q[[0, 1, 6]])
+    assert score.accuracy == pytest.approx(2 / 3)
+    assert (score.accuracy_per_char, score.accuracy_per_byte, score.nats_per_token_all_options) == (None, None, None)
 
 
 @pytest.mark.parametrize("tokens_per_batch", [1, 100, 500])
@@ -132,21 +185,28 @@ def test_number_of_devices_does_not_matter(suite, params, scores, num_devices):
     ],
     ids=lambda config: config.architecture,
 )
-def test_real_models_score_the_same_on_one_device_and_on_many(config, architecture, tmp_path):
-    small = dataclasses.replace(config, validation=(), choice=())
-    suite = prepare_suite(small, TOKENIZER, CORPORA, epath.Path(tmp_path))
-    suite = dataclasses.replace(suite, blocks=suite.blocks[:1])  # one program to compile a mesh
+def test_real_models_score_packed_rows_on_many_devices_as_single_texts_on_one(architecture):
+    suite = SuiteConfig(context_length=64, overlap=32)
+    items = cloze_items(ClozeTask("b", num_items=10, context_bytes=30, continuation_bytes=10), CORPORA["b"].texts)
+    validation = tokenise_documents(ValidationSet("b", max_documents=4), CORPORA["b"].texts, TOKENIZER, suite)
+    sets = [validation.requests, tokenise_items("cloze", items, TOKENIZER, suite).requests]
+    requests, blocks = mix_sets(sets, context_length=64)
+    assert {block.branching for block in blocks} == {True, False}
     model = build_model(architecture, TOKENIZER.vocab_size)
-    params = model.init(jax.random.key(0))
-    whole = Evaluator(model, mesh_of(1), suite).score(params)
-    assert_same(Evaluator(model, mesh_of(4), suite, tokens_per_batch=150).score(params), whole)
+    params = sharpened(model.init(jax.random.key(0)))
+    packed = RowScorer(model, mesh_of(4), blocks, len(requests.item_Q), tokens_per_batch=150)(params)
+    single = RowScorer(model, mesh_of(1), one_text_a_row(sets), len(requests.item_Q))(params)
+    np.testing.assert_allclose(packed.nats_Q, single.nats_Q, rtol=2e-5)  # rounding, which sets average out
+    sums = [np.bincount(requests.dataset_Q, weights=scores.nats_Q) for scores in (packed, single)]
+    np.testing.assert_allclose(*sums, rtol=1e-6)
+    np.testing.assert_array_equal(packed.greedy_Q, single.greedy_Q)
 
 
 def test_order_of_sets_does_not_matter(config, params, scores, tmp_path):
     turned = dataclasses.replace(config, validation=config.validation[::-1])
     suite = prepare_suite(turned, TOKENIZER, CORPORA, epath.Path(tmp_path))
     found = Evaluator(MODEL, mesh_of(2), suite).score(params)
-    assert list(found) == ["b", "a", "b_cloze", "task"]
+    assert list(found) == ["b", "a", "b_cloze", "task", "last_word"]
     assert_same({name: found[name] for name in scores}, scores)
 
 
@@ -162,20 +222,39 @@ def test_order_of_rows_does_not_matter(suite, params, scores):
     shuffled = []
     for block in suite.blocks:
         order = rng.permutation(len(block.ids_BT))
-        shuffled.append(type(block)(**{name: array[order] for name, array in vars(block).items()}))
+        new_place = np.argsort(order)
+        row_S, position_S = np.divmod(block.source_S, block.row_length)
+        slots = rng.permutation(len(row_S))
+        shuffled.append(
+            dataclasses.replace(
+                block,
+                ids_BT=block.ids_BT[order],
+                until_BT=block.until_BT[order],
+                length_B=block.length_B[order],
+                source_S=(new_place[row_S] * block.row_length + position_S)[slots],
+                target_S=block.target_S[slots],
+                request_S=block.request_S[slots],
+            )
+        )
     suite = dataclasses.replace(suite, blocks=tuple(shuffled))
     assert_same(Evaluator(MODEL, mesh_of(2), suite, tokens_per_batch=300).score(params), scores)
 
 
-def test_one_program_a_row_length_for_all_sets_checkpoints_and_runs(suite):
-    row_nats.clear_cache()
+def test_one_program_for_all_sets_checkpoints_and_runs(suite):
+    score_rows.clear_cache()
     for seed in range(2):  # two runs of one model shape, three checkpoints each
         evaluator = Evaluator(MemoryModel(TOKENIZER.vocab_size), mesh_of(2), suite)
         for step in range(3):
             params = MODEL.init(jax.random.key(10 * seed + step))
             evaluator.score(params)
             evaluator.score(jax.device_get(params))
-    assert row_nats._cache_size() == len(suite.blocks) <= 3
+    assert score_rows._cache_size() == 1
+    assert {block.branching for block in suite.blocks} == {True, False}
+
+
+def test_other_kernels_give_way_to_the_one_that_reads_masks(suite, params, scores):
+    splash = dataclasses.replace(MODEL, attention="splash")
+    assert_same(Evaluator(splash, mesh_of(1), suite).score(params), scores, rtol=0)
 
 
 def test_non_finite_parameters_show_in_the_scores_of_the_sets_that_meet_them(suite, params):
@@ -214,7 +293,7 @@ def test_standard_error_by_hand():
     assert (ratio, error) == (2.0, pytest.approx(np.std([1, 3], ddof=1) / math.sqrt(2)))
 
 
-def test_accuracies_by_hand():
+def test_task_numbers_by_hand():
     requests = Requests(
         dataset_Q=np.zeros(5, np.int32),
         item_Q=np.array([0, 0, 1, 1, 1]),
@@ -222,10 +301,22 @@ def test_accuracies_by_hand():
         gold_Q=np.array([True, False, False, False, True]),
         tokens_Q=np.array([2, 1, 1, 1, 4]),
         bytes_Q=np.array([4, 4, 2, 3, 12]),
+        chars_Q=np.array([3, 10, 2, 2, 4]),
     )
-    score = score_set("task", requests, np.array([1.0, 2.0, 3.0, 4.0, 6.0]))
-    assert (score.accuracy, score.accuracy_per_byte) == (0.5, 1.0)
+    score = score_set("task", requests, np.array([1.0, 2.0, 3.0, 4.0, 6.0]), np.zeros(5, bool))
+    assert (score.accuracy, score.accuracy_per_byte, score.accuracy_per_char) == (0.5, 1.0, 0.0)
+    assert score.nats_sum == 7.0
     assert score.nats_per_token == pytest.approx(7 / 6)
     assert score.bits_per_byte == pytest.approx(7 / 16 / math.log(2))
     assert score.accuracy_standard_error == pytest.approx(np.std([1, 0], ddof=1) / math.sqrt(2))
+    assert (score.accuracy_per_byte_standard_error, score.accuracy_per_char_standard_error) == (0.0, 0.0)
+    mean = (0.5 + 2.0 + 3.0 + 4.0 + 1.5) / 5
+    assert score.nats_per_token_all_options == pytest.approx(mean)
+    residuals = np.array([2.5 - 2 * mean, 8.5 - 3 * mean])  # of an item's sum from its number of options
+    spread = math.sqrt(2 * np.square(residuals).sum()) / 5
+    assert score.nats_per_token_all_options_standard_error == pytest.approx(spread)
     assert (score.num_tokens, score.num_bytes, score.n) == (6, 16, 2)
+
+
+def test_every_number_of_a_score_is_a_column_of_the_table():
+    assert {f.name for f in dataclasses.fields(SetScore)} <= set(COLUMNS)

@@ -6,12 +6,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from etils import epath
 
 from lossline_jax.data.config import ByteTokenizer, DataConfig
-from lossline_jax.evaluate.harvest import NonFiniteLoss, current_rows, loss_rows, missing_checkpoints
+from lossline_jax.evaluate.harvest import current_rows, loss_rows, missing_checkpoints, not_finite
 from lossline_jax.evaluate.suites import PreparedSet, PreparedSuite
 from lossline_jax.evaluate.sums import SetScore
 from lossline_jax.models.config import LlamaConfig
+from lossline_jax.rowcount import count_rows
+from lossline_jax.rundir import StudyDir, write_json
 from lossline_jax.study import RunConfig
 from lossline_jax.table import append_rows, read_rows
 
@@ -27,11 +30,19 @@ COUNTS = SimpleNamespace(total=1000, embedding=400, non_embedding=600)
 SUITE = PreparedSuite(
     fingerprint="f",
     context_length=32,
-    sets=(PreparedSet("wiki", "validation", "aaaa", 5, 0), PreparedSet("quiz", "task", "bbbb", 7, 1)),
+    sets=(
+        PreparedSet("wiki", "validation", "aaaa", 5, 0, "token-weighted"),
+        PreparedSet("quiz", "task", "bbbb", 7, 1, "correct option"),
+    ),
     requests=None,
     blocks=(),
+    problems={},
 )
-SCORE = SetScore(2.5, 1.2, 2.6, 0.1, 0.05, None, None, None, 100, 300, 5)
+UNSET = dict.fromkeys(field.name for field in dataclasses.fields(SetScore))
+SCORE = SetScore(
+    **UNSET
+    | {"nats_per_token": 2.5, "bits_per_byte": 1.2, "nats_sum": 250.0, "num_tokens": 100, "num_bytes": 300, "n": 5}
+)
 SCORES = {
     "wiki": SCORE,
     "quiz": dataclasses.replace(SCORE, accuracy=0.5, accuracy_per_byte=0.25, accuracy_standard_error=0.1, n=7),
@@ -79,13 +90,24 @@ def test_rows_of_a_changed_set_do_not_count():
     assert current_rows(rows, changed) == rows[:1]
 
 
-@pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_is_named_and_the_others_are_kept(loss):
-    bad = SCORES | {"wiki": dataclasses.replace(SCORE, nats_per_token=np.float64(loss))}
-    with pytest.raises(NonFiniteLoss) as error:
-        rows_of(20, bad)
-    message = str(error.value)
-    assert f"run {RUN.run_id}, step 20: the loss is not finite on wiki" in message
-    assert "\n" not in message
-    assert error.value.rows == rows_of(20, {"quiz": SCORES["quiz"]})
-    assert error.value.exit_code != 0
+@pytest.mark.parametrize("field", ["nats_per_token", "accuracy", "nats_per_token_all_options"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_number_that_is_not_finite_is_told_by_its_set(field, value):
+    bad = SCORES | {"quiz": dataclasses.replace(SCORES["quiz"], **{field: np.float64(value)})}
+    assert not_finite(SCORES) == ()
+    assert not_finite(bad) == ("quiz",)
+
+
+def test_rows_are_counted_against_what_ought_to_be_there(tmp_path):
+    folder, steps, names = StudyDir(epath.Path(tmp_path)), (10, 20), ("wiki", "quiz", "unusable")
+    manifest = {"sets": [{"name": each.name, "fingerprint": each.fingerprint} for each in SUITE.sets]}
+    write_json(folder.suites / "f" / "manifest.json", manifest)
+    old = [dataclasses.replace(row, eval_fingerprint="older") for row in rows_of(20)]
+    append_rows(folder.loss_rows(RUN.run_id), rows_of(10) + rows_of(20, {"wiki": SCORE}) + rows_of(10)[:1] + old)
+    count = count_rows(folder, RUN.run_id, steps, names, "f")
+    assert (count.text, count.duplicates, count.lacking) == ("3/6", 1, ("quiz", "unusable"))
+    assert count.noted("7s", done=True) == "7s; no row yet of quiz, unusable; 1 rows are double"
+    write_json(folder.unscored_file(RUN.run_id), {"reason": "step 20 is damaged"})
+    reason = count_rows(folder, RUN.run_id, steps, names, "f").noted("7s", done=True)
+    assert reason == "7s; step 20 is damaged; 1 rows are double"
+    assert count_rows(folder, RUN.run_id, steps, names, None).found == 0

@@ -12,13 +12,14 @@ FLOORS = {
     **dict.fromkeys(("errors", "units", "rundir", "config", "table", "text"), 0),
     **dict.fromkeys(("ops", "sharding"), 1),
     **dict.fromkeys(("models", "data"), 2),
-    **dict.fromkeys(("train", "evaluate", "fit", "report"), 3),
+    **dict.fromkeys(("train", "evaluate", "fit", "report", "published"), 3),
     "study": 4,
-    **dict.fromkeys(("experiment", "prepared", "imported", "scorer"), 5),
+    **dict.fromkeys(("rowcount", "experiment", "prepared", "imported", "scorer"), 5),
     **dict.fromkeys(("views", "workshop", "exchange", "options"), 6),
-    "pipeline": 7,
-    "cli": 8,
-    "__main__": 9,
+    "follow": 7,
+    "pipeline": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 # rooms of one floor that may look into each other, and no others
 NEIGHBOURS = {
@@ -33,6 +34,7 @@ FORBIDDEN = {  # room -> rooms below it that it must do without all the same
     "evaluate": {"train"},
     "fit": {"ops", "sharding", "models", "data"},
     "report": {"ops", "sharding", "models", "data"},
+    "published": {"ops", "sharding", "models", "data"},
     "data": {"ops", "sharding"},
 }
 # third-party packages that live in one place

@@ -54,18 +54,18 @@ def test_a_second_process_on_a_live_run_is_refused_and_a_dead_one_leaves_no_trac
         f"""
         from etils import epath
         from lossline_jax.rundir import StudyDir, sole_writer
-        with sole_writer(StudyDir(epath.Path({str(tmp_path)!r})).run("r")):
+        with sole_writer(StudyDir(epath.Path({str(tmp_path)!r})).run("r").lock_file):
             print("held", flush=True)
             input()
         """
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(LosslineError, match="another process is working on this run"), sole_writer(run):
+    with pytest.raises(LosslineError, match="another process is working on this run"), sole_writer(run.lock_file):
         pass
-    assert has_writer(run)
+    assert has_writer(run.lock_file)
     holder.kill()
     holder.wait()
-    assert not has_writer(run)
-    with sole_writer(run):
+    assert not has_writer(run.lock_file)
+    with sole_writer(run.lock_file):
         pass

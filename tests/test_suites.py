@@ -11,6 +11,7 @@ from scoring_stand_ins import MemoryCorpus, PairTokenizer, sentences
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate import suites
 from lossline_jax.evaluate.config import ChoiceTask, ClozeTask, SuiteConfig, ValidationSet
+from lossline_jax.evaluate.rows import MAX_BRANCHING_LENGTHS, MAX_PLAIN_LENGTHS
 from lossline_jax.evaluate.suites import prepare_suite
 
 CORPORA = {"a": sentences(0, 20, 40), "b": sentences(1, 10, 60)}
@@ -46,7 +47,7 @@ def test_counts_are_those_of_the_texts(tmp_path):
     assert cloze.gold_Q.reshape(8, 4).sum(axis=1).tolist() == [1] * 8
     assert suite.context_length == 64
     assert all(block.row_length <= 64 for block in suite.blocks)
-    assert len(suite.blocks) <= 3
+    assert len(suite.blocks) <= MAX_BRANCHING_LENGTHS + MAX_PLAIN_LENGTHS
     assert 0.8 < suite.fill <= 1.0
 
 
@@ -54,10 +55,9 @@ def test_every_token_of_a_document_is_among_the_rows(tmp_path):
     suite = prepare(tmp_path)
     scored = {q: [] for q in np.flatnonzero(suite.requests.dataset_Q == 1)}
     for block in suite.blocks:
-        columns = (block.request_B, block.ids_BT, block.first_B, block.length_B)
-        for q, ids, first, length in zip(*columns, strict=True):
+        for q, target in zip(block.request_S, block.target_S, strict=True):
             if q in scored:
-                scored[q] += ids[1:][first:length].tolist()
+                scored[q].append(int(target))
     found = [sorted(ids) for ids in scored.values()]
     assert sorted(found) == sorted(sorted(text.encode()) for text in CORPORA["b"].texts)
 
@@ -91,9 +91,10 @@ def test_the_second_time_it_is_read_not_made(tmp_path, monkeypatch):
     second = prepare(tmp_path)
     assert dataclasses.replace(second, requests=None, blocks=()) == dataclasses.replace(first, requests=None, blocks=())
     for a, b in zip((first.requests, *first.blocks), (second.requests, *second.blocks), strict=True):
-        for name, array in vars(a).items():
-            np.testing.assert_array_equal(array, getattr(b, name))
-            assert array.dtype == getattr(b, name).dtype
+        for name, value in vars(a).items():
+            np.testing.assert_array_equal(value, getattr(b, name))
+            assert type(value) is type(getattr(b, name))
+            assert np.asarray(value).dtype == np.asarray(getattr(b, name)).dtype
     assert [path.name for path in tmp_path.iterdir()] == [first.fingerprint]
 
 
@@ -146,18 +147,99 @@ def test_long_contexts_are_cut_and_counted(tmp_path):
         ({"validation": (ValidationSet("aa"),)}, "unknown corpus 'aa'; did you mean 'a'?"),
         ({"overlap": 64}, "suite.overlap: 64 is not in 0 .. 63"),
         ({"overlap": -1}, "suite.overlap: -1"),
-        ({"context_length": 4000}, "'a': its longest document has"),
-        ({"validation": (ValidationSet("a", max_documents=1),)}, "'a': 1 held-out documents"),
-        ({"validation": (ValidationSet("empty"),)}, "'empty': 0 held-out documents"),
-        ({"choice": (ChoiceTask("t", "absent.jsonl"),)}, "absent.jsonl: cannot read this task file"),
+        (
+            {"choice": (ChoiceTask("t", "t.jsonl", spec="hellaswagg"),)},
+            "no built-in task spec 'hellaswagg'; did you mean",
+        ),
+        ({"choice": (ChoiceTask("t", "t.jsonl", spec="absent.toml:t"),)}, "absent.toml: no such file of task specs"),
+        ({"context_length": 4000, "cloze": ()}, "none of its 2 sets can be scored; the first: validation set 'a'"),
     ],
 )
 def test_bad_settings_are_one_clear_line_and_leave_nothing(tmp_path, change, said):
     with pytest.raises(LosslineError) as error:
-        prepare(tmp_path, dataclasses.replace(SUITE, **change), corpora=CORPORA | {"empty": MemoryCorpus(())})
+        prepare(tmp_path, dataclasses.replace(SUITE, **change))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_bad_set_is_left_out_whole_and_the_others_are_as_they_would_be_without_it(tmp_path):
+    item = {"context": "Q:", "choices": [" yes", " no"], "gold": 1}
+
+    def choice(name, *items):
+        return dataclasses.replace(task_file(tmp_path / f"{name}.jsonl", *items), name=name)
+
+    bad = (
+        choice("gold", item, item | {"gold": 2}, item, item | {"gold": None}),
+        choice("long", item, item | {"choices": ["x" * 65, "y" * 70]}),
+        choice("single", item),
+        ChoiceTask("absent", str(tmp_path / "absent.jsonl")),
+    )
+    suite = dataclasses.replace(
+        SUITE,
+        validation=(ValidationSet("short"), *SUITE.validation, ValidationSet("empty", max_documents=1)),
+        cloze=(ClozeTask("short"), *SUITE.cloze),
+        choice=bad,
+    )
+    corpora = CORPORA | {"short": MemoryCorpus(("too short", "this too")), "empty": MemoryCorpus(())}
+    found = prepare(tmp_path / "suites", suite, corpora=corpora)
+    assert {name: problem.split("; ")[0] for name, problem in found.problems.items()} == {
+        "short": "validation set 'short': its longest document has 9 tokens, less than suite.context_length=64",
+        "empty": "validation set 'empty': 0 held-out documents, at least 2 are needed",
+        "short_cloze": "task 'short_cloze': 0 held-out documents of 'short' are long enough, 4 are needed",
+        "gold": f"{tmp_path}/gold.jsonl:2: `gold` is 2",
+        "long": f"{tmp_path}/long.jsonl:2: option 0 has 65 tokens, more than suite.context_length=64",
+        "single": f"{tmp_path}/single.jsonl: 1 items",
+        "absent": f"{tmp_path}/absent.jsonl: no such task file",
+    }
+    assert found.problems["gold"].endswith("(1 more like it)")
+    alone = prepare(tmp_path / "suites")
+    assert found.sets == alone.sets
+    np.testing.assert_array_equal(found.requests.dataset_Q, alone.requests.dataset_Q)
+
+
+def test_a_mended_set_is_taken_up(tmp_path):
+    item = {"context": "Q:", "choices": [" yes", " no"], "gold": 1}
+    good = task_file(tmp_path / "task.jsonl", item, item)
+    suite = SuiteConfig(choice=(good, ChoiceTask("late", str(tmp_path / "late.jsonl"))))
+    assert prepare(tmp_path / "suites", suite).problems.keys() == {"late"}
+    task_file(tmp_path / "late.jsonl", item, item, item)
+    mended = prepare(tmp_path / "suites", suite)
+    assert not mended.problems
+    assert [(each.name, each.n) for each in mended.sets] == [("task", 2), ("late", 3)]
+
+
+def test_the_spec_of_a_task_is_part_of_the_suite(tmp_path):
+    specs = tmp_path / "mine.toml"
+    (tmp_path / "rows.jsonl").write_text('{"q": "Is it?", "right": 0}\n{"q": "Was it?", "right": 1}\n')
+    suite = SuiteConfig(choice=(ChoiceTask("t", str(tmp_path / "rows.jsonl"), spec=f"{specs}:yes_no"),))
+    line = 'source = "us"\nscoring = "choice"\noptions = \'["yes", "no"]\'\ngold = "right"\n'
+    specs.write_text(f'[yes_no]\ncontext = "{{{{ q }}}}"\n{line}')
+    before = prepare(tmp_path / "suites", suite)
+    assert before.sets[0].definition == "correct option after its context; prompts of us; BOS first"
+    specs.write_text(f'[yes_no]\ncontext = "Q: {{{{ q }}}}"\n{line}')
+    after = prepare(tmp_path / "suites", suite)
+    assert before.sets[0].fingerprint != after.sets[0].fingerprint
+
+
+def test_definitions_say_what_is_averaged(tmp_path):
+    lambada = {"context": "to be or not to", "continuation": "be", "gold": 0}
+    partial = {"partial_contexts": ["x", "y"], "continuation": " a b", "gold": 0}
+    suite = dataclasses.replace(
+        SUITE,
+        validation=(SUITE.validation[0], ValidationSet("b", max_document_bytes=100)),
+        choice=(
+            dataclasses.replace(task_file(tmp_path / "l.jsonl", lambada, lambada), name="last_word"),
+            dataclasses.replace(task_file(tmp_path / "p.jsonl", partial, partial), name="partial"),
+        ),
+    )
+    assert {each.name: each.definition for each in prepare(tmp_path / "suites", suite).sets} == {
+        "a": "token-weighted; windows of 64 tokens, 16 of them context; BOS first",
+        "b": "token-weighted; windows of 64 tokens, 16 of them context; the first 100 bytes of a document; BOS first",
+        "a_cloze": "correct option after its context; BOS first",
+        "last_word": "continuation after its context; BOS first",
+        "partial": "continuation after the context of the correct option; BOS first",
+    }
 
 
 def test_a_document_without_tokens_is_named(tmp_path):
@@ -165,7 +247,7 @@ def test_a_document_without_tokens_is_named(tmp_path):
         def encode(self, text):
             return super().encode(text.strip())
 
-    corpora = {"a": MemoryCorpus(("   ", "b" * 100))}
-    suite = SuiteConfig(validation=(ValidationSet("a"),), context_length=64, overlap=0)
-    with pytest.raises(LosslineError, match="the document '   ' encodes to no tokens"):
+    corpora = {"a": MemoryCorpus(("   ", "b" * 100, "  ", " "))}
+    suite = SuiteConfig(validation=(ValidationSet("a", max_documents=None),), context_length=64, overlap=0)
+    with pytest.raises(LosslineError, match=r"the document '   ' encodes to no tokens \(2 more like it\); remove it"):
         prepare(tmp_path, suite, Forgetful(), corpora)

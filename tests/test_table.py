@@ -1,12 +1,16 @@
 """The losses table: rows, files, and what is refused."""
 
 import dataclasses
+import re
+from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
 from etils import epath
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.published.rows import PUBLISHED_COLUMNS
 from lossline_jax.table import COLUMNS, LossRow, append_rows, read_rows, read_table, write_table
 
 
@@ -60,3 +64,17 @@ def test_a_bad_table_is_one_clear_line(tmp_path, name, content, message):
     with pytest.raises(LosslineError, match=message) as error:
         read_table(str(path))
     assert "\n" not in str(error.value)
+
+
+def described(heading):
+    """(column, may be empty) of the first table under a heading of the documentation."""
+    text = (Path(__file__).parents[1] / "docs" / "losses_table.md").read_text().split(heading)[1]
+    table = re.search(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)[0]
+    rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()[2:]]
+    return [(row[0].strip("`"), row[2] == "yes") for row in rows]
+
+
+def test_every_column_is_described():
+    optional = {field.name: type(None) in get_args(field.type) for field in dataclasses.fields(LossRow)}
+    assert described("# The losses table\n") == list(optional.items())
+    assert [name for name, _ in described("## Published tables\n")] == list(PUBLISHED_COLUMNS)

@@ -5,6 +5,8 @@ import gzip
 import json
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,8 @@ from shared_data import shared_path
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.cloze import cloze_items, split_passages
 from lossline_jax.evaluate.config import ChoiceTask, ClozeTask
-from lossline_jax.evaluate.tasks import Item, encode_item, encode_option, read_items
+from lossline_jax.evaluate.items import Item
+from lossline_jax.evaluate.tasks import encode_item, encode_option, read_items
 
 GOOD = {"id": "a", "context": "Q:", "choices": [" yes", " no"], "gold": 1}
 
@@ -28,9 +31,17 @@ def test_reads_plain_and_compressed_files(tmp_path):
     items = read_items(write(tmp_path / "a.jsonl", GOOD, "", GOOD))
     assert [(i.contexts, i.options, i.gold) for i in items] == [(("Q:", "Q:"), (" yes", " no"), 1)] * 2
     assert items[1].where == f"{tmp_path / 'a.jsonl'}:3"
+    assert items[1].num_chars == (3, 2)
     packed = tmp_path / "a.jsonl.gz"
     packed.write_bytes(gzip.compress((tmp_path / "a.jsonl").read_bytes()))
     assert [i.options for i in read_items(ChoiceTask("task", str(packed)))] == [(" yes", " no")] * 2
+    table = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([GOOD, GOOD]), table)
+    columns = read_items(ChoiceTask("task", str(table)))
+    assert [(i.contexts, i.options, i.gold, i.num_chars) for i in columns] == [
+        (i.contexts, i.options, i.gold, i.num_chars) for i in items
+    ]
+    assert columns[1].where == f"{table}: row 2"
 
 
 def test_partial_contexts_share_one_continuation(tmp_path):
@@ -38,6 +49,18 @@ def test_partial_contexts_share_one_continuation(tmp_path):
     partial |= {"partial_contexts": ["x", "y"], "continuation": " a b"}
     item = read_items(write(tmp_path / "w.jsonl", partial, partial))[0]
     assert (item.contexts, item.options) == (("x", "y"), (" a b", " a b"))
+
+
+def test_a_continuation_alone_is_an_item_of_one_option(tmp_path):
+    item = read_items(
+        write(tmp_path / "l.jsonl", *[{"context": "to be or not to", "continuation": "be", "gold": 0}] * 2)
+    )[0]
+    assert (item.contexts, item.options, item.gold, item.num_chars) == (("to be or not to",), (" be",), 0, (2,))
+
+
+def test_characters_are_counted_without_the_delimiter_alone(tmp_path):
+    rows = [GOOD | {"choices": choices} for choices in ([" yes", "  no "], ["yes", "no"], ["yes", " no"])]
+    assert [item.num_chars for item in read_items(write(tmp_path / "a.jsonl", *rows))] == [(3, 4), (3, 2), (3, 3)]
 
 
 def test_kept_items_are_spread_over_the_file(tmp_path):
@@ -59,8 +82,10 @@ def test_kept_items_are_spread_over_the_file(tmp_path):
         (GOOD | {"gold": True}, "`gold` is True"),
         ({"context": "a", "choices": ["b", "c"]}, "`gold` is None"),
         (GOOD | {"context": None}, "`context` is None"),
-        ({"context": "In my palm", "continuation": "signs", "gold": 0}, "has no `choices`"),
-        ({"question": "?", "answer": "!"}, "has no `choices` (its fields: question, answer)"),
+        (GOOD | {"choices": [" yes", " "]}, "option 1 is ' ', which holds nothing to score"),
+        (GOOD | {"context": "a\ud800b"}, "has half a surrogate pair"),
+        ({"context": "In my palm", "continuation": 1}, "`continuation` is 1"),
+        ({"question": "?", "answer": "!"}, "neither `choices` nor `continuation` (its fields: question, answer)"),
     ],
 )
 def test_a_bad_item_is_named_by_file_and_line(tmp_path, line, said):
@@ -70,6 +95,9 @@ def test_a_bad_item_is_named_by_file_and_line(tmp_path, line, said):
     assert message.startswith(f"{tmp_path / 'bad.jsonl'}:2: ")
     assert said in message
     assert "\n" not in message
+    assert "more like it" not in message
+    with pytest.raises(LosslineError, match=r"bad.jsonl:1: .*\(2 more like it\)"):
+        read_items(write(tmp_path / "bad.jsonl", line, GOOD, line, line))
 
 
 def test_a_bad_file_is_one_clear_line(tmp_path):
@@ -83,6 +111,9 @@ def test_a_bad_file_is_one_clear_line(tmp_path):
     latin.write_bytes('{"context": "é"}'.encode("latin-1"))
     with pytest.raises(LosslineError, match="not UTF-8 at byte 13"):
         read_items(ChoiceTask("task", str(latin)))
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1")
+    with pytest.raises(LosslineError, match=r"broken.parquet: cannot be read"):
+        read_items(ChoiceTask("task", str(tmp_path / "broken.parquet")))
     with pytest.raises(LosslineError, match="1 items"):
         read_items(write(tmp_path / "one.jsonl", GOOD))
 
@@ -95,10 +126,13 @@ def test_a_bad_file_is_one_clear_line(tmp_path):
         ("winogrande", 1267, 2),
         ("openbookqa", 500, 4),
         ("piqa", 1838, 2),
+        ("sciq", 1000, 4),
+        ("lambada_openai", 5153, 1),
     ],
 )
 def test_real_tasks_load_whole(name, items, options):
-    path = shared_path(f"data/tasks/{name}.validation.jsonl.gz")
+    split = "test" if name == "lambada_openai" else "validation"
+    path = shared_path(f"data/tasks/{name}.{split}.jsonl.gz")
     found = read_items(ChoiceTask(name, str(path)))
     assert len(found) == items
     assert collections.Counter(len(item.options) for item in found).most_common(1)[0][0] == options
@@ -129,9 +163,9 @@ def test_tokens_of_an_option_are_those_of_the_joined_text_where_it_has_a_boundar
 
 def test_an_option_that_cannot_be_scored_is_named():
     with pytest.raises(LosslineError, match=r"f.jsonl:7: option 1 \(''\) encodes to no tokens"):
-        encode_item(PAIRS, Item(("a ", "a "), ("b", ""), 0, "f.jsonl:7"), 8)
+        encode_item(PAIRS, Item(("a ", "a "), ("b", ""), 0, (1, 0), "f.jsonl:7"), 8)
     with pytest.raises(LosslineError, match=r"f.jsonl:7: option 0 has 9 tokens"):
-        encode_item(PAIRS, Item(("a", "a"), ("123456789", "b"), 0, "f.jsonl:7"), 8)
+        encode_item(PAIRS, Item(("a", "a"), ("123456789", "b"), 0, (9, 1), "f.jsonl:7"), 8)
 
 
 CLOZE = ClozeTask("words", num_items=40, context_bytes=60, continuation_bytes=30)
@@ -150,6 +184,7 @@ def test_cloze_items_continue_their_text():
         assert len(set(item.options)) == 4
         for k, option in enumerate(item.options):
             assert option.startswith(" ")
+            assert item.num_chars[k] == len(option) - 1
             assert 30 <= len(option) < 30 + 32
             assert k == item.gold or option not in corpus.texts[home[0]]
         assert 60 <= len(item.contexts[0]) + 1 < 60 + 32

@@ -3,14 +3,18 @@
 import dataclasses
 
 from lossline_jax.data.config import BuiltinCorpus, ByteTokenizer, DataConfig, TrainedTokenizer
-from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet
+from lossline_jax.evaluate.config import ChoiceTask, ClozeTask, SuiteConfig, ValidationSet
 from lossline_jax.models.config import LlamaConfig, Mamba2Config
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.train.config import OptimConfig
 
 
 def study(
-    tokens: int = 40 * 8 * 32, max_bytes: int = 400_000, corpus: str = "wiki", other_rate: float = 3e-3
+    tokens: int = 40 * 8 * 32,
+    max_bytes: int = 400_000,
+    corpus: str = "wiki",
+    other_rate: float = 3e-3,
+    quiz: str = "",
 ) -> StudyConfig:
     """A study for the tests.
 
@@ -19,6 +23,7 @@ def study(
         max_bytes: of text in each corpus.
         corpus: that the base run reads.
         other_rate: peak learning rate of the run on other data; 1e30 makes it diverge.
+        quiz: a file of multiple choice to score too.
     """
     base = RunConfig(
         model=LlamaConfig(d_model=32, num_layers=2, num_heads=2, d_ff=64),
@@ -46,6 +51,7 @@ def study(
                 ValidationSet(name, max_documents=8, max_document_bytes=500) for name in ("wiki", "wiki_fr")
             ),
             cloze=(ClozeTask("wiki", num_items=8, context_bytes=60, continuation_bytes=30),),
+            choice=(ChoiceTask("quiz", quiz),) if quiz else (),
             context_length=64,
             overlap=16,
         ),

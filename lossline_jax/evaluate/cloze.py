@@ -10,7 +10,7 @@ import numpy as np
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.config import ClozeTask
-from lossline_jax.evaluate.tasks import Item
+from lossline_jax.evaluate.items import Item
 
 WORD_SLACK_BYTES = 32  # a cut waits this long for white space, then falls between any two characters
 
@@ -110,4 +110,5 @@ def _item(
     gold = int(rng.integers(task.num_choices))
     options[0], options[gold] = options[gold], options[0]
     context = (truth.context,) * task.num_choices
-    return Item(context, tuple(options), gold, f"task {task.name!r}, item {number}")
+    num_chars = tuple(len(option.lstrip()) for option in options)
+    return Item(context, tuple(options), gold, num_chars, f"task {task.name!r}, item {number}")

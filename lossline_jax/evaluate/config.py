@@ -1,6 +1,6 @@
 """What a checkpoint is scored on, without jax."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -34,22 +34,31 @@ class ClozeTask:
 
 @dataclass(frozen=True)
 class ChoiceTask:
-    """Multiple choice from a JSONL(.gz) file with `context`, `choices` and `gold` a line."""
+    """Items from a JSONL(.gz) or Parquet file; docs/tasks.md has the forms that a row may take."""
 
     name: str
     path: str
-    max_items: int | None = None
+    max_items: int | None = None  # spread evenly over the file where there are more
+    spec: str | None = None  # how a row becomes an item: "hellaswag" or "my_tasks.toml:name"; None: our own form
 
 
 @dataclass(frozen=True)
 class SuiteConfig:
-    """Every set that each checkpoint of a study is scored on, at one context length for all models."""
+    """Every set that each checkpoint of a study is scored on, at one context length for all models unless asked."""
 
     validation: tuple[ValidationSet, ...] = ()
     cloze: tuple[ClozeTask, ...] = ()
     choice: tuple[ChoiceTask, ...] = ()
     context_length: int = 256  # tokens a window; the same for every model of the study
     overlap: int = 128  # tokens of a window that are context already scored in the window before
+    own_context: bool = False  # score each model at the context it was trained with instead, overlap in proportion
+
+    def for_context(self, trained_with: int) -> "SuiteConfig":
+        """What a model is scored on that was trained with so many tokens of context."""
+        if not self.own_context:
+            return self
+        overlap = self.overlap * trained_with // self.context_length
+        return replace(self, context_length=trained_with, overlap=overlap, own_context=False)
 
     @property
     def set_names(self) -> tuple[str, ...]:

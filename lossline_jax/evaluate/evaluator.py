@@ -1,51 +1,135 @@
 """Scoring a checkpoint: one compiled function for every set and task of a suite."""
 
+import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from lossline_jax.evaluate.layout import lay_out
 from lossline_jax.evaluate.rows import RowBlock
 from lossline_jax.evaluate.suites import PreparedSuite
 from lossline_jax.evaluate.sums import SetScore, score_set
+from lossline_jax.ops.tree import make_tree
 from lossline_jax.sharding import on_cpu, shardings
 
 if TYPE_CHECKING:
     from lossline_jax.models.base import Model
 
 # Tokens of a batch on each device: what stays in the caches of a core, what keeps an accelerator busy.
-TOKENS_PER_BATCH_CPU = 2048
-TOKENS_PER_BATCH_ACCELERATOR = 65536
+TOKENS_PER_BATCH_CPU = 1024
+TOKENS_PER_BATCH_ACCELERATOR = 32768
 
 
-@functools.partial(jax.jit, static_argnames="model")
-def row_nats(model: "Model", params: Any, ids_GBT: jax.Array, first_GB: jax.Array, length_GB: jax.Array) -> jax.Array:
-    """Nats of the scored tokens of every row, float32 [G, B], batch after batch on the device.
+class RequestScores(NamedTuple):
+    """What a model thinks of each request."""
 
-    Compiled once for a model shape and a row length; parameters are an argument, so checkpoints and runs of
-    equal shape share the program.
+    nats_Q: np.ndarray  # float64, the sum over its scored tokens
+    greedy_Q: np.ndarray  # bool, whether each of these tokens was the likeliest there
+
+
+class PlacedBlock(NamedTuple):
+    """The batches of one block of rows on the devices (`layout.Layout`)."""
+
+    ids_GBT: jax.Array
+    until_GBT: jax.Array
+    source_GAS: jax.Array
+    target_GAS: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=("model", "branching"))
+def score_rows(
+    model: "Model", params: Any, blocks: tuple[PlacedBlock, ...], branching: tuple[bool, ...]
+) -> list[tuple[jax.Array, jax.Array]]:
+    """Nats (float32) and greediness (bool) of the scored tokens of each block, [G, A, S], batch after batch.
+
+    One program for all blocks of a suite and for all models of one shape: parameters are an argument.
 
     Args:
-        ids_GBT: int32 [G, B, T + 1], batches of rows (`rows.RowBlock`).
-        first_GB, length_GB: int32; inputs `first .. length - 1` of a row are scored: none where equal.
+        branching: of each block, whether texts of a row share beginnings; if not, `until_GBT` only tells them apart.
     """
 
-    def batch_nats(batch: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        ids_BT, first_B, length_B = batch
-        nll_BT = model.nll(params, ids_BT[:, :-1], ids_BT[:, 1:])
-        position_BT = jax.lax.broadcasted_iota(jnp.int32, nll_BT.shape, 1)
-        scored_BT = (first_B[:, None] <= position_BT) & (position_BT < length_B[:, None])
-        return jnp.where(scored_BT, nll_BT, 0.0).sum(axis=1)
+    def score_batch(batch: PlacedBlock, branching: bool) -> tuple[jax.Array, jax.Array]:
+        ids_BT, until_BT, source_AS, target_AS = batch
+        # without branches the end of each text is a number that does not fall along the row, as segments want it
+        company = {"tree": make_tree(until_BT)} if branching else {"segments_BT": until_BT}
+        scores = model.target_scores(params, ids_BT, source_AS, target_AS, **company)
+        return scores.nats_AS, scores.greedy_AS
 
-    nats_GB = jax.lax.map(batch_nats, (ids_GBT, first_GB, length_GB))
-    return jax.lax.with_sharding_constraint(nats_GB, PartitionSpec())  # every process reads all of it
+    scores = [
+        jax.lax.map(functools.partial(score_batch, branching=branches), block)
+        for block, branches in zip(blocks, branching, strict=True)
+    ]
+    return jax.lax.with_sharding_constraint(scores, PartitionSpec())  # every process reads all of it
+
+
+class RowScorer:
+    """Scores blocks of rows that stay on the devices, with checkpoints of one model shape."""
+
+    def __init__(
+        self,
+        model: "Model",
+        mesh: Mesh,
+        blocks: Sequence[RowBlock],
+        num_requests: int,
+        tokens_per_batch: int | None = None,
+        fsdp: bool | None = None,
+        few_shapes: bool = False,
+    ) -> None:
+        """
+        Args:
+            model: its attention is run as "xla" whatever it says, for the other kernels lack the masks of packed rows.
+            mesh: rows are sharded over its axis `data`.
+            num_requests: that the rows count towards.
+            tokens_per_batch: on each device, padding included: bounds the memory and leaves the scores alone.
+                None: chosen for the kind of device.
+            fsdp: whether parameters are sharded over `data` too (`sharding.uses_fsdp`).
+            few_shapes: as of `layout.lay_out`; and each block has a program of its own.
+        """
+        if tokens_per_batch is None:
+            tokens_per_batch = TOKENS_PER_BATCH_CPU if on_cpu(mesh) else TOKENS_PER_BATCH_ACCELERATOR
+        self.model = model if model.attention == "xla" else dataclasses.replace(model, attention="xla")
+        self.mesh, self._num_requests = mesh, num_requests
+        shapes = jax.eval_shape(model.init, jax.random.key(0))
+        self._param_shardings = shardings(model.axes(), mesh, shapes, fsdp=fsdp)
+        layouts = [lay_out(block, mesh.shape["data"], tokens_per_batch, few_shapes) for block in blocks]
+        self._placed = tuple(
+            PlacedBlock(*(_place(getattr(layout, name), mesh) for name in PlacedBlock._fields)) for layout in layouts
+        )
+        self._branching = tuple(bool(block.branching) for block in blocks)
+        # One program for all, or one each, which blocks of the next call may meet again.
+        self._programs = [slice(k, k + 1) for k in range(len(blocks))] if few_shapes else [slice(None)]
+        self._slots = [layout.slot_S for layout in layouts]
+        self._request_S = np.concatenate([block.request_S for block in blocks])
+
+    def __call__(self, params: Any) -> RequestScores:
+        """Every request of the blocks. Nats are NaN or infinite where the parameters make them so.
+
+        Args:
+            params: of this model, wherever they lie; they are laid out on the mesh as `sharding` has it.
+        """
+        params = jax.device_put(params, self._param_shardings)  # nothing to do where they lie so already
+        with jax.set_mesh(self.mesh):
+            calls = [
+                score_rows(self.model, params, self._placed[part], self._branching[part]) for part in self._programs
+            ]
+        results = [scores for call in calls for scores in call]
+        on_host = jax.device_get(results)
+        nats_S, greedy_S = (
+            np.concatenate([scores[k].reshape(-1)[slots] for scores, slots in zip(on_host, self._slots, strict=True)])
+            for k in range(2)
+        )
+        # in the order of the blocks, not of the layout: the sums are the same however the rows were dealt out
+        nats_Q = np.bincount(self._request_S, weights=nats_S.astype(np.float64), minlength=self._num_requests)
+        missed_Q = np.bincount(self._request_S, weights=~greedy_S, minlength=self._num_requests)
+        return RequestScores(nats_Q, missed_Q == 0)
 
 
 class Evaluator:
-    """Scores checkpoints of one model shape on one suite, whose rows stay on the devices in between."""
+    """Scores checkpoints of one model shape on one suite."""
 
     def __init__(
         self,
@@ -55,58 +139,25 @@ class Evaluator:
         tokens_per_batch: int | None = None,
         fsdp: bool | None = None,
     ) -> None:
-        """
-        Args:
-            mesh: rows are sharded over its axis `data`.
-            tokens_per_batch: on each device, padding included: bounds the memory and leaves the scores alone.
-                None: chosen for the kind of device.
-            fsdp: whether parameters are sharded over `data` too (`sharding.uses_fsdp`).
-        """
-        if tokens_per_batch is None:
-            tokens_per_batch = TOKENS_PER_BATCH_CPU if on_cpu(mesh) else TOKENS_PER_BATCH_ACCELERATOR
-        self.model, self.mesh, self.suite = model, mesh, suite
-        shapes = jax.eval_shape(model.init, jax.random.key(0))
-        self._param_shardings = shardings(model.axes(), mesh, shapes, fsdp=fsdp)
-        self._blocks = [_place(block, mesh, tokens_per_batch) for block in suite.blocks]
+        """Arguments as of `RowScorer`."""
+        self.suite = suite
+        self._score_rows = RowScorer(model, mesh, suite.blocks, len(suite.requests.item_Q), tokens_per_batch, fsdp)
+
+    def request_scores(self, params: Any) -> RequestScores:
+        """Every request of the suite, in the order of `suite.requests`; params as of `RowScorer`."""
+        return self._score_rows(params)
 
     def score(self, params: Any) -> dict[str, SetScore]:
-        """Every set of the suite, by name. Losses are NaN or infinite where the parameters make them so.
-
-        Args:
-            params: of this model, wherever they lie; they are laid out on the mesh as `sharding` has it.
-        """
-        params = jax.device_put(params, self._param_shardings)  # nothing to do where they lie so already
-        with jax.set_mesh(self.mesh):
-            on_device = [row_nats(self.model, params, *arrays) for arrays in self._blocks]
-        nats_by_block = jax.device_get(on_device)
-        nats_Q = np.zeros(len(self.suite.requests.item_Q))
-        for block, nats_GB in zip(self.suite.blocks, nats_by_block, strict=True):
-            nats_B = nats_GB.reshape(-1)[: len(block.request_B)].astype(np.float64)
-            nats_Q += np.bincount(block.request_B, weights=nats_B, minlength=len(nats_Q))
+        """Every set of the suite, by name; params as of `RowScorer`."""
+        scores = self.request_scores(params)
         return {
-            each.name: score_set(each.kind, self.suite.requests.take(mine), nats_Q[mine])
+            each.name: score_set(each.kind, self.suite.requests.take(mine), scores.nats_Q[mine], scores.greedy_Q[mine])
             for k, each in enumerate(self.suite.sets)
             for mine in [self.suite.requests.dataset_Q == k]
         }
 
 
-def _place(block: RowBlock, mesh: Mesh, tokens_per_batch: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The arrays of a block as equal batches [G, B, ...], B sharded over `data`, short of rows at the end.
-
-    The rows that fill up the last batch have length 0: nothing of them is scored.
-    """
-    devices = mesh.shape["data"]
-    num_rows = len(block.ids_BT)
-    rows_per_device = max(tokens_per_batch // block.row_length, 1)
-    num_batches = -(-num_rows // (devices * rows_per_device))
-    batch_size = -(-num_rows // (num_batches * devices)) * devices
-
-    def place(array: np.ndarray) -> jax.Array:
-        missing = num_batches * batch_size - num_rows
-        padded = np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
-        batches = padded.reshape(num_batches, batch_size, *array.shape[1:])
-        sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
-        # By callback, so that each process hands over its own rows: all of them hold the whole suite.
-        return jax.make_array_from_callback(batches.shape, sharding, lambda index: batches[index])
-
-    return place(block.ids_BT), place(block.first_B), place(block.length_B)
+def _place(array: np.ndarray, mesh: Mesh) -> jax.Array:
+    """Axis 1 over `data`; by callback, so that each process hands over its own part: all hold the whole suite."""
+    sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from lossline_jax.errors import RunFailed
 from lossline_jax.evaluate.suites import PreparedSuite
 from lossline_jax.evaluate.sums import SetScore
 from lossline_jax.table import LossRow
@@ -29,12 +28,13 @@ class TableRun(Protocol):
     def tokens_at(self, step: int) -> int | None: ...
 
 
-class NonFiniteLoss(RunFailed):
-    """A checkpoint whose loss on some sets is NaN or infinite; `rows` are those of the others, to keep."""
-
-    def __init__(self, message: str, rows: list[LossRow]) -> None:
-        super().__init__(message)
-        self.rows = rows
+def not_finite(scores: Mapping[str, SetScore]) -> tuple[str, ...]:
+    """The sets on which some number is NaN or infinite."""
+    return tuple(
+        name
+        for name, score in scores.items()
+        if not all(value is None or math.isfinite(value) for value in dataclasses.astuple(score))
+    )
 
 
 def loss_rows(
@@ -53,44 +53,29 @@ def loss_rows(
         train_flops_per_token: of this run at its training context (`models.accounting`).
         step: of the checkpoint.
         scores: by set name; sets of the suite that are not in it get no row.
-
-    Raises:
-        NonFiniteLoss: some loss is NaN or infinite; the rows of the other sets are in its `rows`.
     """
     tokens_seen = run.tokens_at(step)
-    rows, failed = [], []
-    for each in suite.sets:
-        if each.name not in scores:
-            continue
-        score = scores[each.name]
-        if not math.isfinite(score.nats_per_token):
-            failed.append(each.name)
-            continue
-        rows.append(
-            LossRow(
-                study=study_name,
-                run_id=run.run_id,
-                **run.factors,
-                params_total=counts.total,
-                params_embedding=counts.embedding,
-                params_non_embedding=counts.non_embedding,
-                vocab_size=vocab_size,
-                step=step,
-                tokens_seen=tokens_seen,
-                train_flops=None if tokens_seen is None else train_flops_per_token * tokens_seen,
-                eval_set=each.name,
-                eval_kind=each.kind,
-                eval_fingerprint=each.fingerprint,
-                **dataclasses.asdict(score),
-            )
+    return [
+        LossRow(
+            study=study_name,
+            run_id=run.run_id,
+            **run.factors,
+            params_total=counts.total,
+            params_embedding=counts.embedding,
+            params_non_embedding=counts.non_embedding,
+            vocab_size=vocab_size,
+            step=step,
+            tokens_seen=tokens_seen,
+            train_flops=None if tokens_seen is None else train_flops_per_token * tokens_seen,
+            eval_set=each.name,
+            eval_kind=each.kind,
+            eval_fingerprint=each.fingerprint,
+            loss_definition=each.definition,
+            **dataclasses.asdict(scores[each.name]),
         )
-    if failed:
-        raise NonFiniteLoss(
-            f"run {run.run_id}, step {step}: the loss is not finite on {', '.join(failed)}: training has "
-            "diverged there, which a lower optim.learning_rate mends",
-            rows,
-        )
-    return rows
+        for each in suite.sets
+        if each.name in scores
+    ]
 
 
 def current_rows(rows: Iterable[LossRow], suite: PreparedSuite) -> list[LossRow]:

@@ -1,7 +1,7 @@
-"""Rows of all sets together at few fixed lengths, and what each row counts towards.
+"""Texts of all sets together, packed in rows of few fixed lengths, and what each scored token counts towards.
 
-Shape letters of this package beyond the house's: Q requests (a document, or one option of an item),
-G batches of a scan.
+Shape letters of this package beyond the house's: Q requests (a document, or one option of an item), G batches of a
+scan, A shards (devices along the mesh axis `data`), S scored tokens.
 """
 
 import dataclasses
@@ -12,35 +12,46 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lossline_jax.evaluate.windows import Row
+from lossline_jax.evaluate.packing import (
+    LONGEST_BRANCHING_ROW,
+    Piece,
+    choose_row_lengths,
+    item_pieces,
+    pack,
+    powers_of_two,
+    text_piece,
+)
+from lossline_jax.evaluate.windows import Text
 
-MAX_ROW_LENGTHS = 3  # each is one compiled program
-LENGTH_STEPS = 16  # row lengths are multiples of a sixteenth of the context
-WORTH_COMPILING = 0.05  # share of the computed tokens that one more row length must save
+MAX_BRANCHING_LENGTHS, MAX_PLAIN_LENGTHS = 4, 2  # each takes its time to compile
 
 
 class Request(NamedTuple):
     """The smallest thing that has a loss: a validation document, or one option of a task's item."""
 
-    rows: tuple[Row, ...]
+    texts: tuple[Text, ...]
     item: int  # document or item within its set
     option: int  # 0 for a document
     gold: bool  # the correct option; True for a document
     num_bytes: int  # UTF-8 bytes of the scored text
+    num_chars: int  # characters of an option without the space that joins it to its context; of a document, all
 
 
 @dataclass(frozen=True)
 class RowBlock:
-    """Rows of one fixed length T. Inputs are `ids_BT[:, :-1]`, targets `ids_BT[:, 1:]`."""
+    """Rows of one fixed length T: inputs alone, the scored tokens stand apart."""
 
-    ids_BT: np.ndarray  # int32 [rows, T + 1], zeros after each row's end
-    first_B: np.ndarray  # int32, the first input whose prediction is scored
+    ids_BT: np.ndarray  # int32, zeros after each row's end
+    until_BT: np.ndarray  # int32, the last position of the row that sees this one (`packing`); padding sees itself
     length_B: np.ndarray  # int32, inputs before the padding
-    request_B: np.ndarray  # int32, what the row's nats count towards
+    branching: bool  # whether texts of a row share beginnings; if not, `until_BT` never falls along a row
+    source_S: np.ndarray  # int32, the position that predicts a scored token: row * T + place in the row
+    target_S: np.ndarray  # int32, the scored token
+    request_S: np.ndarray  # int32, what its nats count towards
 
     @property
     def row_length(self) -> int:
-        return self.ids_BT.shape[1] - 1
+        return self.ids_BT.shape[1]
 
 
 @dataclass(frozen=True)
@@ -53,68 +64,92 @@ class Requests:
     gold_Q: np.ndarray  # bool
     tokens_Q: np.ndarray  # int64, scored
     bytes_Q: np.ndarray  # int64, of the scored text
+    chars_Q: np.ndarray  # int64, of the scored text without the space that joins it to its context
 
     def take(self, index: np.ndarray) -> "Requests":
         """The requests at `index` (positions or a mask)."""
         return Requests(**{f.name: getattr(self, f.name)[index] for f in dataclasses.fields(self)})
 
 
-def choose_row_lengths(num_inputs_B: np.ndarray, context_length: int) -> tuple[int, ...]:
-    """At most `MAX_ROW_LENGTHS` row lengths, ascending, with little padding.
+def mix_sets(
+    sets: Sequence[Sequence[Request]], context_length: int, few_shapes: bool = False
+) -> tuple[Requests, tuple[RowBlock, ...]]:
+    """All requests as columns, and all their texts, of whichever set, in a few blocks of rows.
 
-    For each number of lengths, every combination of multiples of a sixteenth of the context is tried (105 of
-    them for three) and that with the fewest padded tokens kept; a further length must save `WORTH_COMPILING`.
+    With `few_shapes` the row lengths are powers of two (or the context), so that other requests meet the same.
+    No row is longer than the context, nor is one that branches longer than `packing.LONGEST_BRANCHING_ROW`.
     """
-    step = -(-context_length // LENGTH_STEPS)
-    count_of_units = np.bincount(-(-num_inputs_B // step))
-    present = np.flatnonzero(count_of_units)
-    *shorter, top = present.tolist()
-
-    def padded_tokens(ends: tuple[int, ...]) -> int:
-        end_of_unit = np.asarray(ends)[np.searchsorted(ends, present)]
-        return int((end_of_unit * count_of_units[present]).sum())
-
-    best = (top,)
-    for num_shorter in range(1, min(MAX_ROW_LENGTHS - 1, len(shorter)) + 1):
-        choices = ((*chosen, top) for chosen in itertools.combinations(shorter, num_shorter))
-        candidate = min(choices, key=padded_tokens)
-        if padded_tokens(candidate) < (1 - WORTH_COMPILING) * padded_tokens(best):
-            best = candidate
-    return tuple(min(end * step, context_length) for end in best)
-
-
-def mix_sets(sets: Sequence[Sequence[Request]], context_length: int) -> tuple[Requests, tuple[RowBlock, ...]]:
-    """All requests as columns, and all their rows, of whichever set, in blocks of few fixed lengths."""
     requests = [(dataset, request) for dataset, members in enumerate(sets) for request in members]
     columns = Requests(
         dataset_Q=np.array([dataset for dataset, _ in requests], np.int32),
         item_Q=np.array([request.item for _, request in requests], np.int32),
         option_Q=np.array([request.option for _, request in requests], np.int32),
         gold_Q=np.array([request.gold for _, request in requests], bool),
-        tokens_Q=np.array([sum(row.num_scored for row in request.rows) for _, request in requests], np.int64),
+        tokens_Q=np.array([sum(text.num_scored for text in request.texts) for _, request in requests], np.int64),
         bytes_Q=np.array([request.num_bytes for _, request in requests], np.int64),
+        chars_Q=np.array([request.num_chars for _, request in requests], np.int64),
     )
-    rows = [row for _, request in requests for row in request.rows]
-    request_B = np.repeat(np.arange(len(requests)), [len(request.rows) for _, request in requests])
-    num_inputs_B = np.array([row.num_inputs for row in rows])
-    lengths = choose_row_lengths(num_inputs_B, context_length)
-    block_B = np.searchsorted(lengths, num_inputs_B)
-    members_of_block = [np.flatnonzero(block_B == k) for k in range(len(lengths))]
-    return columns, tuple(
-        _block([rows[member] for member in members], request_B[members], row_length)
-        for members, row_length in zip(members_of_block, lengths, strict=True)
-    )
+    longest_branching = min(LONGEST_BRANCHING_ROW, context_length)
+    pieces = _pieces(requests, longest_branching)
+    trees = [piece for piece in pieces if piece.branches]
+    texts = [piece for piece in pieces if not piece.branches]
+    blocks = []
+    for members, longest, max_lengths in (
+        (trees, longest_branching, MAX_BRANCHING_LENGTHS),
+        (texts, context_length, MAX_PLAIN_LENGTHS),
+    ):
+        if members:
+            sizes = np.array([len(piece.ids) for piece in members])
+            lengths = powers_of_two(longest) if few_shapes else choose_row_lengths(sizes, longest, max_lengths)
+            blocks += _blocks(members, pack(sizes, lengths))
+    return columns, tuple(blocks)
 
 
-def _block(rows: Sequence[Row], request_B: np.ndarray, row_length: int) -> RowBlock:
-    ids_BT = np.zeros((len(rows), row_length + 1), np.int32)
-    for place, row in enumerate(rows):
-        ids_BT[place, : len(row.ids)] = row.ids
-    first_B = np.array([row.first for row in rows], np.int32)
-    length_B = np.array([row.num_inputs for row in rows], np.int32)
-    return RowBlock(ids_BT, first_B, length_B, request_B.astype(np.int32))
+def _pieces(requests: Sequence[tuple[int, Request]], longest: int) -> list[Piece]:
+    numbered = [(dataset, request, number) for number, (dataset, request) in enumerate(requests)]
+    pieces = []
+    for _, members in itertools.groupby(numbered, key=lambda entry: (entry[0], entry[1].item)):
+        options = [(request.texts, number) for _, request, number in members]
+        if len(options) > 1 and all(len(texts) == 1 for texts, _ in options):
+            pieces += item_pieces([texts[0] for texts, _ in options], [number for _, number in options], longest)
+        else:
+            pieces += [text_piece(text, number) for texts, number in options for text in texts]
+    return pieces
+
+
+def _blocks(pieces: Sequence[Piece], rows: Sequence[tuple[int, list[int]]]) -> list[RowBlock]:
+    """The packed pieces in one block a row length."""
+    return [
+        _block([[pieces[k] for k in members] for length, members in rows if length == row_length], row_length)
+        for row_length in sorted({length for length, _ in rows})
+    ]
+
+
+def _block(rows: Sequence[Sequence[Piece]], row_length: int) -> RowBlock:
+    ids_BT = np.zeros((len(rows), row_length), np.int32)
+    until_BT = np.tile(np.arange(row_length, dtype=np.int32), (len(rows), 1))
+    length_B = np.zeros(len(rows), np.int32)
+    sources = []
+    for row, members in enumerate(rows):
+        end = 0
+        for piece in members:
+            start, end = end, end + len(piece.ids)
+            ids_BT[row, start:end] = piece.ids
+            until_BT[row, start:end] = piece.until + start
+            sources.append(piece.source + (row * row_length + start))
+        length_B[row] = end
+    pieces = list(itertools.chain.from_iterable(rows))
+    return RowBlock(
+        ids_BT=ids_BT,
+        until_BT=until_BT,
+        length_B=length_B,
+        branching=any(piece.branches for piece in pieces),
+        source_S=np.concatenate(sources).astype(np.int32),
+        target_S=np.concatenate([piece.target for piece in pieces]),
+        request_S=np.concatenate([piece.request for piece in pieces]),
+    )
 
 
 def fill_share(blocks: Sequence[RowBlock]) -> float:
     """Share of the computed positions that hold a token of a text and no padding."""
-    return sum(int(b.length_B.sum()) for b in blocks) / sum(len(b.ids_BT) * b.row_length for b in blocks)
+    return sum(int(b.length_B.sum()) for b in blocks) / sum(b.ids_BT.size for b in blocks)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.config import SuiteConfig, ValidationSet
+from lossline_jax.evaluate.items import Item, first_of_many
 from lossline_jax.evaluate.rows import Request
-from lossline_jax.evaluate.tasks import Item, encode_item
-from lossline_jax.evaluate.windows import document_rows, option_row
+from lossline_jax.evaluate.tasks import encode_item
+from lossline_jax.evaluate.windows import document_texts, option_text
 
 if TYPE_CHECKING:
     from lossline_jax.data.tokenizers import Tokenizer
@@ -22,6 +23,7 @@ class TokenisedSet:
 
     name: str
     kind: str  # "validation" or "task"
+    definition: str  # in words: what is averaged over what, in which context
     requests: tuple[Request, ...]
     num_truncated: int = 0  # items of a task that lost the start of their context to the window
 
@@ -35,9 +37,10 @@ class TokenisedSet:
         """Of the tokens and of which of them are scored; other sets and row lengths leave it alone."""
         digest = hashlib.sha256()
         for request in self.requests:
-            digest.update(f"{request.item},{request.option},{request.gold},{request.num_bytes}".encode())
-            for row in request.rows:
-                digest.update(f";{row.first},{len(row.ids)}:".encode() + row.ids.astype("<i4").tobytes())
+            digest.update(f"{request.item},{request.option},{request.gold},".encode())
+            digest.update(f"{request.num_bytes},{request.num_chars}".encode())
+            for text in request.texts:
+                digest.update(f";{text.first},{len(text.ids)}:".encode() + text.ids.astype("<i4").tobytes())
         return digest.hexdigest()[:10]
 
 
@@ -55,41 +58,70 @@ def tokenise_documents(
             f"validation set {config.name!r}: {len(documents)} held-out documents, at least 2 are needed; "
             "give the corpus more documents or raise validation_fraction"
         )
-    requests, longest = [], 0
-    for item, text in enumerate(documents):
-        ids = tokenizer.encode(text)
-        if not len(ids):
-            raise LosslineError(
-                f"validation set {config.name!r}: the document {text!r:.60} encodes to no tokens; remove it"
-            )
-        longest = max(longest, len(ids))
-        rows = document_rows(ids, tokenizer.bos_id, suite.context_length, suite.overlap)
-        # All of a document is scored, so the bytes are those of its text, lossless tokenizer or not.
-        requests.append(Request(tuple(rows), item, option=0, gold=True, num_bytes=len(text.encode("utf-8"))))
+    encoded = [tokenizer.encode(text) for text in documents]
+    empty = [text for text, ids in zip(documents, encoded, strict=True) if not len(ids)]
+    if empty:
+        told = [f"validation set {config.name!r}: the document {text!r:.60} encodes to no tokens" for text in empty]
+        raise LosslineError(f"{first_of_many(told)}; remove it")
+    longest = max(map(len, encoded))
     if longest < suite.context_length:
         raise LosslineError(
             f"validation set {config.name!r}: its longest document has {longest} tokens, less than "
             f"suite.context_length={suite.context_length}; lower that or give the set longer documents"
         )
-    return TokenisedSet(config.name, "validation", tuple(requests))
+    requests = []
+    for item, (text, ids) in enumerate(zip(documents, encoded, strict=True)):
+        texts = document_texts(ids, tokenizer.bos_id, suite.context_length, suite.overlap)
+        # All of a document is scored, so the bytes are those of its text, lossless tokenizer or not.
+        size = {"num_bytes": len(text.encode("utf-8")), "num_chars": len(text)}
+        requests.append(Request(tuple(texts), item, option=0, gold=True, **size))
+    return TokenisedSet(config.name, "validation", _validation_definition(config, suite), tuple(requests))
 
 
-def tokenise_items(name: str, items: Sequence[Item], tokenizer: "Tokenizer", suite: SuiteConfig) -> TokenisedSet:
-    """A task: every option of every item in a row of its own, behind BOS and the end of its context.
+def tokenise_items(
+    name: str, items: Sequence[Item], tokenizer: "Tokenizer", suite: SuiteConfig, prompts: str | None = None
+) -> TokenisedSet:
+    """A task: every option of every item behind BOS and the end of its context.
+
+    Args:
+        prompts: where the wording of the items is from, in words.
 
     Raises:
-        LosslineError: an option that cannot be scored, named by file and line.
+        LosslineError: options that cannot be scored: the first named by file and line, the others counted.
     """
-    requests, num_truncated = [], 0
+    requests, problems, num_truncated = [], [], 0
     for number, item in enumerate(items):
-        options = encode_item(tokenizer, item, suite.context_length)
+        try:
+            options = encode_item(tokenizer, item, suite.context_length)
+        except LosslineError as error:
+            problems.append(str(error))
+            continue
         for k, option in enumerate(options):
-            row = option_row(option.context_ids, option.option_ids, tokenizer.bos_id, suite.context_length)
-            requests.append(Request((row,), number, option=k, gold=k == item.gold, num_bytes=option.num_bytes))
+            text = option_text(option.context_ids, option.option_ids, tokenizer.bos_id, suite.context_length)
+            size = {"num_bytes": option.num_bytes, "num_chars": item.num_chars[k]}
+            requests.append(Request((text,), number, option=k, gold=k == item.gold, **size))
         num_truncated += any(
             len(option.context_ids) + len(option.option_ids) > suite.context_length for option in options
         )
-    return TokenisedSet(name, "task", tuple(requests), num_truncated)
+    if problems:
+        raise LosslineError(first_of_many(problems))
+    return TokenisedSet(name, "task", _task_definition(items, prompts), tuple(requests), num_truncated)
+
+
+def _validation_definition(config: ValidationSet, suite: SuiteConfig) -> str:
+    windows = f"windows of {suite.context_length} tokens, {suite.overlap} of them context"
+    cut = f"; the first {config.max_document_bytes} bytes of a document" if config.max_document_bytes else ""
+    return f"token-weighted; {windows}{cut}; BOS first"
+
+
+def _task_definition(items: Sequence[Item], prompts: str | None) -> str:
+    if all(len(item.options) == 1 for item in items):
+        scored = "continuation after its context"
+    elif all(len(set(item.options)) == 1 for item in items):
+        scored = "continuation after the context of the correct option"
+    else:
+        scored = "correct option after its context"
+    return "; ".join([scored, *([f"prompts of {prompts}"] if prompts else []), "BOS first"])
 
 
 def _sample(config: ValidationSet, texts: Iterable[str]) -> list[str]:

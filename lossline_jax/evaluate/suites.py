@@ -3,8 +3,8 @@
 import dataclasses
 import hashlib
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +13,10 @@ from etils import epath
 from lossline_jax.config import fingerprint, suggestion, to_json
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.cloze import cloze_items
-from lossline_jax.evaluate.config import SuiteConfig
+from lossline_jax.evaluate.config import ChoiceTask, ClozeTask, SuiteConfig, ValidationSet
 from lossline_jax.evaluate.rows import Requests, RowBlock, fill_share, mix_sets
 from lossline_jax.evaluate.sets import TokenisedSet, tokenise_documents, tokenise_items
+from lossline_jax.evaluate.specs import TaskSpec, load_spec
 from lossline_jax.evaluate.tasks import read_items
 from lossline_jax.rundir import read_json, write_atomic, write_json
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from lossline_jax.data.prepare import PreparedCorpus
     from lossline_jax.data.tokenizers import Tokenizer
 
-FORMAT = 1  # raised when the meaning of the stored rows changes
+FORMAT = 2  # raised when the meaning of the stored rows changes
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,19 @@ class PreparedSet:
     fingerprint: str  # of the tokens and of which of them are scored
     n: int  # documents or items
     num_truncated: int  # items of a task that lost the start of their context to the window
+    definition: str  # in words: what is averaged over what, in which context
 
 
 @dataclass(frozen=True)
 class PreparedSuite:
-    """All rows of a suite for one tokenizer."""
+    """All rows of a suite for one tokenizer: of every set that can be scored, and why the others cannot."""
 
     fingerprint: str
     context_length: int
     sets: tuple[PreparedSet, ...]
     requests: Requests
-    blocks: tuple[RowBlock, ...]  # at most three, one a row length
+    blocks: tuple[RowBlock, ...]  # at most three, one a compiled program
+    problems: dict[str, str] = field(default_factory=dict)  # of the sets left out, by name: one line each
 
     @property
     def fill(self) -> float:
@@ -62,22 +65,29 @@ def prepare_suite(
     """The suite in the tokens of one tokenizer: read where it is on disk already, else made and stored.
 
     Stored as `<fingerprint>/rows.npz` and, after it, `manifest.json`; the fingerprint covers the suite, the
-    tokenizer, the corpora and the content of the task files.
+    tokenizer, the corpora, the task specs and the content of the task files. A set with an item, document or file
+    that cannot be scored is left out whole, with its reason in `problems`: half a set would pass for the whole one.
 
     Raises:
-        LosslineError: a setting, set, file or item that cannot be scored, or a damaged stored suite.
+        LosslineError: a bad setting of the suite, no set that can be scored, or a damaged stored suite.
     """
     _check(suite, corpora)
+    specs = {task.name: load_spec(task.spec) for task in suite.choice if task.spec is not None}
     identity = {
         "format": FORMAT,
         "suite": to_json(suite),
         "tokenizer": tokenizer.fingerprint,
         "corpora": {c: corpora[c].fingerprint for c in sorted(_corpora_of(suite))},
+        "task_specs": {name: to_json(spec) for name, spec in specs.items()},
         "task_files_sha256": {task.name: _sha256_of_file(task.path) for task in suite.choice},
     }
     folder = epath.Path(folder_of_suites) / fingerprint(identity)
     if not (folder / "manifest.json").exists():
-        _store(folder, identity, suite, _tokenise(suite, tokenizer, corpora))
+        sets, problems = _tokenise(suite, tokenizer, corpora, specs)
+        if not sets:
+            first = next(iter(problems.values()))
+            raise LosslineError(f"suite: none of its {len(problems)} sets can be scored; the first: {first}")
+        _store(folder, identity, suite, sets, problems)
     return load_suite(folder)
 
 
@@ -103,37 +113,68 @@ def _check(suite: SuiteConfig, corpora: Mapping[str, Any]) -> None:
             )
 
 
-def _sha256_of_file(path: str) -> str:
+def _sha256_of_file(path: str) -> str | None:
+    """None of a file that cannot be read, so that the suite is made again once it can."""
     try:
-        return hashlib.sha256(epath.Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise LosslineError(f"{path}: cannot read this task file ({error.strerror or error})") from error
+        return hashlib.sha256(epath.Path(path).expanduser().read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def _tokenise(
-    suite: SuiteConfig, tokenizer: "Tokenizer", corpora: Mapping[str, "PreparedCorpus"]
-) -> list[TokenisedSet]:
-    validation = [
-        tokenise_documents(item, corpora[item.corpus].validation_texts(), tokenizer, suite) for item in suite.validation
+    suite: SuiteConfig,
+    tokenizer: "Tokenizer",
+    corpora: Mapping[str, "PreparedCorpus"],
+    specs: Mapping[str, TaskSpec],
+) -> tuple[list[TokenisedSet], dict[str, str]]:
+    """The sets that can be scored, in the order of the suite, and why each of the others cannot."""
+
+    def validation(config: ValidationSet) -> TokenisedSet:
+        return tokenise_documents(config, corpora[config.corpus].validation_texts(), tokenizer, suite)
+
+    def cloze(task: ClozeTask) -> TokenisedSet:
+        items = cloze_items(task, corpora[task.corpus].validation_texts())
+        return tokenise_items(task.name, items, tokenizer, suite)
+
+    def choice(task: ChoiceTask) -> TokenisedSet:
+        spec = specs.get(task.name)
+        items = read_items(task, spec)
+        return tokenise_items(task.name, items, tokenizer, suite, prompts=spec.source if spec else None)
+
+    sets: list[TokenisedSet] = []
+    problems: dict[str, str] = {}
+    makers: list[tuple[Callable[[Any], TokenisedSet], Any]] = [
+        *((validation, each) for each in suite.validation),
+        *((cloze, each) for each in suite.cloze),
+        *((choice, each) for each in suite.choice),
     ]
-    cloze = [(task.name, cloze_items(task, corpora[task.corpus].validation_texts())) for task in suite.cloze]
-    choice = [(task.name, read_items(task)) for task in suite.choice]
-    return validation + [tokenise_items(name, items, tokenizer, suite) for name, items in cloze + choice]
+    for make, config in makers:
+        try:
+            sets.append(make(config))
+        except LosslineError as error:
+            problems[config.name] = str(error)
+    return sets, problems
 
 
-def _store(folder: epath.Path, identity: dict, suite: SuiteConfig, sets: list[TokenisedSet]) -> None:
+def _store(
+    folder: epath.Path, identity: dict, suite: SuiteConfig, sets: list[TokenisedSet], problems: dict[str, str]
+) -> None:
     requests, blocks = mix_sets([each.requests for each in sets], suite.context_length)
     arrays = {f"requests.{name}": array for name, array in vars(requests).items()}
     for k, block in enumerate(blocks):
         arrays |= {f"block{k}.{name}": array for name, array in vars(block).items()}
     packed = io.BytesIO()
-    np.savez(packed, **arrays)
+    np.savez_compressed(packed, **arrays)
     write_atomic(folder / "rows.npz", packed.getvalue())
     manifest = {
         "fingerprint": folder.name,
         "identity": identity,
         "context_length": suite.context_length,
-        "sets": [dataclasses.asdict(PreparedSet(s.name, s.kind, s.fingerprint, s.n, s.num_truncated)) for s in sets],
+        "sets": [
+            dataclasses.asdict(PreparedSet(s.name, s.kind, s.fingerprint, s.n, s.num_truncated, s.definition))
+            for s in sets
+        ],
+        "problems": problems,
         "row_lengths": [block.row_length for block in blocks],
         "rows": [len(block.ids_BT) for block in blocks],
         "fill": round(fill_share(blocks), 4),
@@ -163,10 +204,13 @@ def load_suite(folder: epath.Path) -> PreparedSuite:
             sets=tuple(PreparedSet(**each) for each in manifest["sets"]),
             requests=requests,
             blocks=tuple(blocks),
+            problems=manifest["problems"],
         )
     except (OSError, KeyError, TypeError) as error:
         raise LosslineError(f"{folder}: this stored suite is incomplete ({error}); {mend}") from error
 
 
-def _fields(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
+def _fields(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
+    """The arrays of one dataclass by field; single values as Python's own."""
+    found = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
+    return {name: array if array.ndim else array.item() for name, array in found.items()}

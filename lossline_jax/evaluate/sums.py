@@ -17,12 +17,19 @@ class SetScore:
 
     nats_per_token: float
     bits_per_byte: float
-    nats_per_token_document_mean: float | None
+    nats_sum: float
     nats_per_token_standard_error: float
     bits_per_byte_standard_error: float
+    nats_per_token_document_mean: float | None
+    nats_per_token_document_mean_standard_error: float | None
+    nats_per_token_all_options: float | None
+    nats_per_token_all_options_standard_error: float | None
     accuracy: float | None
-    accuracy_per_byte: float | None
     accuracy_standard_error: float | None
+    accuracy_per_char: float | None
+    accuracy_per_char_standard_error: float | None
+    accuracy_per_byte: float | None
+    accuracy_per_byte_standard_error: float | None
     num_tokens: int
     num_bytes: int
     n: int
@@ -42,43 +49,71 @@ def ratio_of_sums(y_n: np.ndarray, x_n: np.ndarray) -> tuple[float, float]:
     return float(ratio), float(np.sqrt(n / (n - 1) * np.square(residual_n).sum()) / x_n.sum())
 
 
-def score_set(kind: str, requests: Requests, nats_Q: np.ndarray) -> SetScore:
+def score_set(kind: str, requests: Requests, nats_Q: np.ndarray, greedy_Q: np.ndarray) -> SetScore:
     """The score of one set.
+
+    An item of several options is answered right where the gold option is the cheapest, one of a single option (the
+    last word of LAMBADA) where each of its tokens is the likeliest; a task of such items alone has no other
+    options to compare with, and so no accuracy by length.
 
     Args:
         kind: "validation" or "task".
-        requests: those of this set; every item has exactly one gold request.
+        requests: those of this set; every item has exactly one gold request, and there are at least two items.
         nats_Q: float64, the nats of each.
+        greedy_Q: bool, whether each token of it was the likeliest.
     """
     gold_Q = requests.gold_Q
     nats_n, bytes_n, tokens_n = (x[gold_Q] for x in (nats_Q, requests.bytes_Q, requests.tokens_Q))
     nats_per_token, token_error = ratio_of_sums(nats_n, tokens_n)
     nats_per_byte, byte_error = ratio_of_sums(nats_n, bytes_n)
-    n = len(nats_n)
-    accuracy = accuracy_per_byte = accuracy_error = None
-    if kind == "task":
-        accuracy = _accuracy(requests, nats_Q)
-        accuracy_per_byte = _accuracy(requests, nats_Q / requests.bytes_Q)
-        accuracy_error = float(np.sqrt(accuracy * (1.0 - accuracy) / (n - 1)))
+    by_document = all_options = right = per_char = per_byte = (None, None)
+    if kind == "validation":
+        by_document = ratio_of_sums(nats_n / tokens_n, np.ones(len(nats_n)))
+    elif len(gold_Q) == len(nats_n):
+        right = _share(np.where(np.isnan(nats_Q), np.nan, greedy_Q))
+    else:
+        all_options = _all_options(requests, nats_Q)
+        right = _share(_is_cheapest(requests, nats_Q))
+        with np.errstate(divide="ignore"):  # an option of white space has no characters: infinitely dear
+            per_char = _share(_is_cheapest(requests, nats_Q / requests.chars_Q))
+        per_byte = _share(_is_cheapest(requests, nats_Q / requests.bytes_Q))
     return SetScore(
         nats_per_token=nats_per_token,
         bits_per_byte=nats_per_byte / LOG_2,
-        nats_per_token_document_mean=float(np.mean(nats_n / tokens_n)) if kind == "validation" else None,
+        nats_sum=float(nats_n.sum()),
         nats_per_token_standard_error=token_error,
         bits_per_byte_standard_error=byte_error / LOG_2,
-        accuracy=accuracy,
-        accuracy_per_byte=accuracy_per_byte,
-        accuracy_standard_error=accuracy_error,
+        nats_per_token_document_mean=by_document[0],
+        nats_per_token_document_mean_standard_error=by_document[1],
+        nats_per_token_all_options=all_options[0],
+        nats_per_token_all_options_standard_error=all_options[1],
+        accuracy=right[0],
+        accuracy_standard_error=right[1],
+        accuracy_per_char=per_char[0],
+        accuracy_per_char_standard_error=per_char[1],
+        accuracy_per_byte=per_byte[0],
+        accuracy_per_byte_standard_error=per_byte[1],
         num_tokens=int(tokens_n.sum()),
         num_bytes=int(bytes_n.sum()),
-        n=n,
+        n=len(nats_n),
     )
 
 
-def _accuracy(requests: Requests, cost_Q: np.ndarray) -> float:
-    """Share of the items whose cheapest option is the gold one. NaN where a cost is NaN."""
+def _all_options(requests: Requests, nats_Q: np.ndarray) -> tuple[float, float]:
+    """The mean over all options of all items, each by its own length; items are the clusters."""
+    _, item_Q, options_n = np.unique(requests.item_Q, return_inverse=True, return_counts=True)
+    return ratio_of_sums(np.bincount(item_Q, weights=nats_Q / requests.tokens_Q), options_n)
+
+
+def _is_cheapest(requests: Requests, cost_Q: np.ndarray) -> np.ndarray:
+    """Whether the gold option costs least, an item; the first of equal ones counts. NaN for all where a cost is NaN."""
     if np.isnan(cost_Q).any():
-        return float("nan")
+        return np.full(int(requests.gold_Q.sum()), np.nan)
     cheapest_first_Q = np.lexsort((requests.option_Q, cost_Q, requests.item_Q))
     _, first = np.unique(requests.item_Q[cheapest_first_Q], return_index=True)
-    return float(np.mean(requests.gold_Q[cheapest_first_Q[first]]))
+    return requests.gold_Q[cheapest_first_Q[first]].astype(np.float64)
+
+
+def _share(right_n: np.ndarray) -> tuple[float, float]:
+    """A share of the items and its standard error."""
+    return ratio_of_sums(right_n, np.ones(len(right_n)))

@@ -1,43 +1,51 @@
-"""Multiple-choice items: from JSONL files, and as tokens."""
+"""The items of a task: from files of rows, and as tokens."""
 
 import gzip
 import json
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 from etils import epath
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.config import ChoiceTask
+from lossline_jax.evaluate.items import Item, delimited_item, first_of_many
+from lossline_jax.evaluate.specs import TaskSpec, load_spec, spec_items
 
 if TYPE_CHECKING:
     from lossline_jax.data.tokenizers import Tokenizer
 
 
-@dataclass(frozen=True)
-class Item:
-    """One question. Option k is scored as the continuation of context k; `where` names it in errors."""
+def read_items(task: ChoiceTask, spec: TaskSpec | None = None) -> list[Item]:
+    """Items of a JSONL, JSONL.GZ or Parquet file.
 
-    contexts: tuple[str, ...]  # the same for every option, but where the options differ inside a sentence
-    options: tuple[str, ...]
-    gold: int
-    where: str
+    Without a spec a row holds `context`, `choices` (each with its own leading space) and `gold`; or, for partial
+    scoring (WinoGrande; Trinh & Le 2018), `partial_contexts` and the `continuation` that all of them share; or
+    `context` and the `continuation` that a space joins to it (LAMBADA). With `task.max_items` the items kept are
+    spread evenly over the file, which is often sorted by subject.
 
-
-def read_items(task: ChoiceTask) -> list[Item]:
-    """Items of a JSONL or JSONL.GZ file.
-
-    A line holds `context`, `choices` (each with its own leading space) and `gold`; or, for partial scoring
-    (WinoGrande; Trinh & Le 2018), `partial_contexts` and the `continuation` that all of them share. With
-    `task.max_items` the items kept are spread evenly over the file, which is often sorted by subject.
+    Args:
+        spec: that of `task.spec` where it has been loaded before.
 
     Raises:
-        LosslineError: no such file, not JSONL, or an item that cannot be scored, named by file and line.
+        LosslineError: a file that cannot be read, or rows that are no items: the first by file and line.
     """
-    lines = _read_text(epath.Path(task.path)).split("\n")
-    items = [_parse(line, f"{task.path}:{k}") for k, line in enumerate(lines, start=1) if line.strip()]
+    if spec is None and task.spec is not None:
+        spec = load_spec(task.spec)
+    items, problems = [], []
+    for where, row in _rows(epath.Path(task.path).expanduser()):
+        try:
+            fields = _parsed(row, where)
+            items += spec_items(spec, fields, where) if spec else [_own_form(fields, where)]
+        except LosslineError as error:
+            problems.append(str(error))
+    if problems:
+        raise LosslineError(first_of_many(problems))
     if len(items) < 2:
         raise LosslineError(f"{task.path}: {len(items)} items; task {task.name!r} needs at least 2")
     if task.max_items is None or task.max_items >= len(items):
@@ -46,39 +54,72 @@ def read_items(task: ChoiceTask) -> list[Item]:
     return [items[k] for k in kept]
 
 
-def _read_text(path: epath.Path) -> str:
+def _rows(path: epath.Path) -> Iterator[tuple[str, str | dict[str, Any]]]:
+    """What names a row in errors, and the row: a dict, or a line that has yet to be parsed."""
+    data = _read_bytes(path)
+    if path.suffix == ".parquet":
+        for number, row in enumerate(_parquet_rows(path, data), start=1):
+            yield f"{path}: row {number}", row
+        return
     try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
-    except FileNotFoundError as error:
-        raise LosslineError(f"{path}: no such task file; mend `path` of its ChoiceTask") from error
+        lines = data.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise LosslineError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield f"{path}:{number}", line
+
+
+def _read_bytes(path: epath.Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if path.suffix == ".gz" else data
+    except FileNotFoundError as error:
+        raise LosslineError(f"{path}: no such task file; mend `path` of its ChoiceTask") from error
     except (OSError, EOFError, zlib.error) as error:
         raise LosslineError(f"{path}: cannot be read ({error}); fetch the file again") from error
 
 
-def _parse(line: str, where: str) -> Item:
+def _parquet_rows(path: epath.Path, data: bytes) -> list[dict[str, Any]]:
     try:
-        fields = json.loads(line)
+        return pyarrow.parquet.read_table(pyarrow.BufferReader(data)).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise LosslineError(f"{path}: cannot be read ({' '.join(str(error).split())}); fetch the file again") from error
+
+
+def _parsed(row: str | dict[str, Any], where: str) -> dict[str, Any]:
+    if isinstance(row, dict):
+        return row
+    try:
+        fields = json.loads(row)
     except ValueError as error:
         raise LosslineError(f"{where}: not JSON ({error}); each line is one item") from error
     if not isinstance(fields, dict):
-        raise LosslineError(f"{where}: expected an object with `context`, `choices` and `gold`")
+        raise LosslineError(f"{where}: expected an object of the item's fields, as `context`, `choices` and `gold`")
+    return fields
+
+
+def _own_form(fields: dict[str, Any], where: str) -> Item:
     if "partial_contexts" in fields:
         contexts = _strings(fields, "partial_contexts", where)
         options = (_string(fields, "continuation", where),) * len(contexts)
     elif "choices" in fields:
         options = _strings(fields, "choices", where)
         contexts = (_string(fields, "context", where),) * len(options)
+    elif "continuation" in fields:
+        texts = [_string(fields, name, where) for name in ("context", "continuation")]
+        return delimited_item(texts[:1], texts[1:], delimiter=" ", gold=0, where=where)
     else:
         raise LosslineError(
-            f"{where}: has no `choices` (its fields: {', '.join(fields)}); only multiple choice can be scored"
+            f"{where}: has neither `choices` nor `continuation` (its fields: {', '.join(fields)}); "
+            "give the task a `spec` that makes items of such rows"
         )
     gold = fields.get("gold")
     if not isinstance(gold, int) or isinstance(gold, bool) or not 0 <= gold < len(options):
         raise LosslineError(f"{where}: `gold` is {gold!r}; it must be an index 0 .. {len(options) - 1}")
-    return Item(contexts, options, gold, where)
+    delimiter = " " if all(option.startswith(" ") for option in options) else ""
+    bare = [option.removeprefix(delimiter) for option in options]
+    return delimited_item(contexts, bare, delimiter, gold, where)
 
 
 def _string(fields: dict, name: str, where: str) -> str:

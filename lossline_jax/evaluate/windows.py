@@ -5,7 +5,7 @@
     window 1         t2 t3 t4 t5                 scores       t5 t6   (t2 t3 only give context)
     window 2               t4 t5 t6              scores             t7
 
-A model reads the inputs of a row and predicts, from each, the token after it.
+A model reads the inputs of a text and predicts, from each, the token after it.
 """
 
 from typing import NamedTuple
@@ -21,10 +21,10 @@ class Window(NamedTuple):
     first: int  # predictions of the first `first` inputs were scored by the window before
 
 
-class Row(NamedTuple):
-    """One window as the model sees it."""
+class Text(NamedTuple):
+    """One window as the model sees it: a stretch of tokens that is run on its own, whatever it is packed with."""
 
-    ids: np.ndarray  # int32, inputs and the last target: one more than there are inputs
+    ids: np.ndarray  # int32, BOS or what precedes first; inputs are all but the last, targets all but the first
     first: int  # the first input whose prediction is scored; all after it are scored
 
     @property
@@ -56,17 +56,17 @@ def windows(num_tokens: int, context_length: int, overlap: int) -> list[Window]:
     return found
 
 
-def document_rows(ids: np.ndarray, bos_id: int, context_length: int, overlap: int) -> list[Row]:
-    """The rows that score every token of a document once; EOS is not among them, for it has no bytes."""
+def document_texts(ids: np.ndarray, bos_id: int, context_length: int, overlap: int) -> list[Text]:
+    """The texts that score every token of a document once; EOS is not among them, for it has no bytes."""
     document = np.concatenate([[bos_id], ids]).astype(np.int32)
     return [
-        Row(document[window.start : window.stop + 1], window.first)
+        Text(document[window.start : window.stop + 1], window.first)
         for window in windows(len(ids), context_length, overlap)
     ]
 
 
-def option_row(context_ids: np.ndarray, option_ids: np.ndarray, bos_id: int, context_length: int) -> Row:
-    """The row that scores the tokens of an option after BOS and as much of the end of its context as fits.
+def option_text(context_ids: np.ndarray, option_ids: np.ndarray, bos_id: int, context_length: int) -> Text:
+    """The text that scores the tokens of an option after BOS and as much of the end of its context as fits.
 
     Args:
         option_ids: 1 to `context_length` tokens.
@@ -74,4 +74,4 @@ def option_row(context_ids: np.ndarray, option_ids: np.ndarray, bos_id: int, con
     room = context_length - len(option_ids)
     kept = context_ids[max(len(context_ids) - room, 0) :]
     ids = np.concatenate([[bos_id], kept, option_ids]).astype(np.int32)
-    return Row(ids, first=len(kept))
+    return Text(ids, first=len(kept))

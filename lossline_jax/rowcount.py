@@ -1,0 +1,61 @@
+"""How many rows of the losses table a run has, lacks and has twice, from the study's folder alone. No jax."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lossline_jax.rundir import StudyDir, read_json
+from lossline_jax.table import read_rows
+
+
+@dataclass(frozen=True)
+class RowCount:
+    """The rows of one run, against one for every (checkpoint, set) that it ought to have."""
+
+    expected: int
+    found: int  # distinct (checkpoint, set) of the sets as they are now
+    duplicates: int  # further rows of those
+    lacking: tuple[str, ...]  # sets that some checkpoint has no row of
+    reason: str = ""  # why something could not be scored
+
+    @property
+    def text(self) -> str:
+        return f"{self.found}/{self.expected}"
+
+    def noted(self, note: str, done: bool) -> str:
+        """The note with what is wrong. Rows that lack are worth a word once the run is done."""
+        lacking = f"no row yet of {', '.join(self.lacking)}" if done and self.lacking and not self.reason else ""
+        double = f"{self.duplicates} rows are double" if self.duplicates else ""
+        return "; ".join(part for part in (note, self.reason, lacking, double) if part)
+
+
+def count_rows(
+    folder: StudyDir, run_id: str, steps: Sequence[int], set_names: Sequence[str], suite: str | None
+) -> RowCount:
+    """Count the rows of a run.
+
+    Args:
+        steps: the checkpoints that it ought to have.
+        set_names: all sets of the study's suite, those too that cannot be scored.
+        suite: fingerprint of the prepared suite; rows of older versions of its sets do not count. None: nothing
+            is prepared, so nothing counts.
+    """
+    current = _fingerprints(folder, suite) if suite is not None else set()
+    rows = [row for row in read_rows(folder.loss_rows(run_id)) if (row.eval_set, row.eval_fingerprint) in current]
+    times = Counter((row.step, row.eval_set) for row in rows)
+    lacking = tuple(name for name in set_names if any((step, name) not in times for step in steps))
+    reasons = folder.unscored_file(run_id)
+    return RowCount(
+        expected=len(steps) * len(set_names),
+        found=sum((step, name) in times for step in steps for name in set_names),
+        duplicates=sum(times.values()) - len(times),
+        lacking=lacking,
+        reason=read_json(reasons)["reason"] if reasons.exists() else "",
+    )
+
+
+def _fingerprints(folder: StudyDir, suite: str) -> set[tuple[str, str]]:
+    manifest = folder.suites / suite / "manifest.json"
+    if not manifest.exists():
+        return set()
+    return {(each["name"], each["fingerprint"]) for each in read_json(manifest)["sets"]}
