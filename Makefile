@@ -1,5 +1,5 @@
 # Two commands: `make quickstart` and `make test`. Each sets up .venv first.
-# `make parity` adds what some tests and benchmarks compare with: torch, transformers, a small public model.
+# `make parity` adds what some tests and benchmarks compare with: torch, transformers, lm-eval, a small public model.
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/installed

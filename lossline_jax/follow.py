@@ -14,26 +14,29 @@ def follow_runs(
 ) -> dict[str, LosslineError]:
     """Score what is saved, write the losses table if there is more in it, wait, look again; until all runs ended.
 
-    Runs that are not begun yet are waited for, and so are those whose checkpoints another process scores.
+    Runs that are not begun yet are waited for, and so are those whose checkpoints another process scores. What goes
+    wrong with one run stops no other.
 
     Args:
         poll_seconds: between two looks.
-        say: gets a line whenever the table has grown.
+        say: gets a line whenever the table has grown, and for each thing that goes wrong.
 
     Returns:
         What could not be trained or scored, by run id.
     """
-    waiting, failures, said = list(runs), {}, ""
+    waiting, failures, written = list(runs), {}, -1
     while waiting:
         # Asked before scoring: a run may save its last checkpoint and end in between.
         ended = [run for run in waiting if workshop.is_finished(run)]
         busy, found = _score_saved(workshop, waiting)
+        for run_id, failure in found.items():
+            if str(failure) != str(failures.get(run_id)):
+                say(f"left out: {failure}")
         failures |= found
         waiting = [run for run in waiting if run not in ended or run.run_id in busy]
-        table = _write_losses(workshop, last_look=not waiting)
-        if table != said:
+        if workshop.num_added > written or not waiting:
+            table, written = workshop.write_losses() or "no checkpoint yet", workshop.num_added
             say(f"{table}; waiting for {len(waiting)} of {len(runs)} runs" if waiting else table)
-            said = table
         if waiting:
             time.sleep(poll_seconds)
     return failures | _failed_trainings(workshop, runs)
@@ -48,18 +51,9 @@ def _score_saved(workshop: Workshop, runs: Sequence[RunConfig]) -> tuple[set[str
             workshop.evaluate(run)
         except RunBusy:
             busy.add(run.run_id)
-        except RunFailed as failure:
+        except LosslineError as failure:
             failures[run.run_id] = failure
     return busy, failures
-
-
-def _write_losses(workshop: Workshop, last_look: bool) -> str:
-    try:
-        return workshop.write_losses()
-    except LosslineError:  # not a row yet
-        if last_look:
-            raise
-        return f"{workshop.folder.root}: no checkpoint yet"
 
 
 def _failed_trainings(workshop: Workshop, runs: Sequence[RunConfig]) -> dict[str, LosslineError]:

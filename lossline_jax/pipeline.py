@@ -86,8 +86,11 @@ def evaluate(study: StudyConfig, folder: StudyDir, only: Sequence[str] = (), mod
     if not (only or models):
         entries = registered(folder)
     failures |= _evaluate_imported(workshop, entries)
-    say(workshop.write_losses())
+    table = workshop.write_losses()
+    say(table or f"{folder.root}: no checkpoint has been scored; run `lossline train` first")
     _raise_failures(failures, workshop.problems)
+    if table is None:
+        raise LosslineError(f"{folder.losses_csv}: not written, for there is no row yet")
 
 
 def follow(study: StudyConfig, folder: StudyDir, only: Sequence[str], poll_seconds: float) -> None:
@@ -154,7 +157,8 @@ def run_one(study: StudyConfig, folder: StudyDir, run_id: str) -> None:
     from lossline_jax.workshop import Workshop
 
     run = study.run_by_id(run_id)
-    _raise_failures(_each([run], Workshop.open(study, folder, [run]).train_and_evaluate))
+    workshop = Workshop.open(study, folder, [run])
+    _raise_failures(_each([run], workshop.train_and_evaluate), workshop.problems)
 
 
 def fit(study: StudyConfig, folder: StudyDir) -> str:
@@ -218,7 +222,7 @@ def run(study: StudyConfig, folder: StudyDir) -> None:
     workshop = Workshop.open(study, folder, study.runs)
     failures = _each(study.runs, workshop.train_and_evaluate) | _evaluate_imported(workshop, registered(folder))
     try:
-        say(workshop.write_losses())
+        say(workshop.write_losses() or f"{folder.root}: no checkpoint has been scored")
         print(fit(study, folder))
         print(f"\nreport: {report(study, folder)}")
     except LosslineError as error:

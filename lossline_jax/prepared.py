@@ -10,7 +10,7 @@ from lossline_jax.data.store import TokenStore, prepare_store
 from lossline_jax.data.tokenizers import Tokenizer, prepare_tokenizer
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.config import SuiteConfig
-from lossline_jax.evaluate.suites import PreparedSuite, prepare_suite
+from lossline_jax.evaluate.suites import PreparedSuite, load_suite, prepare_suite
 from lossline_jax.rundir import StudyDir, read_json, write_json
 from lossline_jax.study import RunConfig, StudyConfig, tokenizer_label
 from lossline_jax.units import human_count
@@ -47,26 +47,32 @@ def make_prepared(study: StudyConfig, folder: StudyDir, say: Callable[[str], Non
     for corpus in study.corpora:
         corpora[corpus.name] = prepare_corpus(corpus, folder.corpora, study.validation_fraction)
         say(_describe_corpus(corpora[corpus.name]))
-    prepared = _assemble(study, folder, corpora, say)
+
+    def suite(run: RunConfig, windows: SuiteConfig, tokenizer: Tokenizer) -> PreparedSuite:
+        return prepare_suite(windows, tokenizer, corpora, folder.suites)
+
+    prepared = _assemble(study, folder, corpora, suite, say)
     for store in prepared.stores.values():
         store.verify()
     folders = {name: corpus.folder.name for name, corpus in corpora.items()}
-    marker = {"identity": _identity(study), "corpora": folders, "suites": _suites(study, prepared), "complete": True}
+    suites = {run.run_id: prepared.suite(run).fingerprint for run in study.runs}
+    marker = {"identity": _identity(study), "corpora": folders, "suites": suites, "complete": True}
     write_json(folder.prepared_file, marker)
     return prepared
 
 
 def open_prepared(study: StudyConfig, folder: StudyDir) -> Prepared:
-    """What `make_prepared` made.
+    """What `make_prepared` made. Task files are not read again: a set never falls out between two verbs.
 
     Raises:
         LosslineError: it has not been made for the study as it is now.
     """
-    prepared = _assemble(study, folder, open_corpora(study, folder), say=lambda line: None)
-    marker, suites = read_json(folder.prepared_file), _suites(study, prepared)
-    if marker.get("suites") != suites:  # a task file was mended since
-        write_json(folder.prepared_file, {**marker, "suites": suites})
-    return prepared
+    corpora, stored = open_corpora(study, folder), read_json(folder.prepared_file)["suites"]
+
+    def suite(run: RunConfig, windows: SuiteConfig, tokenizer: Tokenizer) -> PreparedSuite:
+        return load_suite(folder.suites / stored[run.run_id])
+
+    return _assemble(study, folder, corpora, suite, say=lambda line: None)
 
 
 def open_corpora(study: StudyConfig, folder: StudyDir) -> dict[str, PreparedCorpus]:
@@ -78,7 +84,11 @@ def open_corpora(study: StudyConfig, folder: StudyDir) -> dict[str, PreparedCorp
 
 
 def _assemble(
-    study: StudyConfig, folder: StudyDir, corpora: dict[str, PreparedCorpus], say: Callable[[str], None]
+    study: StudyConfig,
+    folder: StudyDir,
+    corpora: dict[str, PreparedCorpus],
+    suite: Callable[[RunConfig, SuiteConfig, Tokenizer], PreparedSuite],
+    say: Callable[[str], None],
 ) -> Prepared:
     tokenizers, stores, suites = {}, {}, {}
     for run in study.runs:
@@ -88,7 +98,7 @@ def _assemble(
             say(_describe_tokenizer(tokenizer_label(key), tokenizers[key]))
         windows = study.suite.for_context(run.context_length)
         if (key, windows) not in suites:
-            suites[key, windows] = prepare_suite(windows, tokenizers[key], corpora, folder.suites)
+            suites[key, windows] = suite(run, windows, tokenizers[key])
             say(_describe_suite(tokenizer_label(key), suites[key, windows]))
         for name, _ in run.data.mixture:
             if (key, name) not in stores:
@@ -96,11 +106,6 @@ def _assemble(
                 tokens = human_count(stores[key, name].num_tokens)
                 say(f"token store {name} in {tokenizer_label(key)}: {tokens} training tokens")
     return Prepared(tokenizers, stores, suites, study.suite)
-
-
-def _suites(study: StudyConfig, prepared: Prepared) -> dict[str, str]:
-    """The suite that each run is scored on, by run id."""
-    return {run.run_id: prepared.suite(run).fingerprint for run in study.runs}
 
 
 def _identity(study: StudyConfig) -> str:

@@ -15,7 +15,7 @@ class RowCount:
     expected: int
     found: int  # distinct (checkpoint, set) of the sets as they are now
     duplicates: int  # further rows of those
-    lacking: tuple[str, ...]  # sets that some checkpoint has no row of
+    lacking: tuple[str, ...]  # sets that some checkpoint has no row of, though they can be scored
     reason: str = ""  # why something could not be scored
 
     @property
@@ -29,21 +29,41 @@ class RowCount:
         return "; ".join(part for part in (note, self.reason, lacking, double) if part)
 
 
+@dataclass(frozen=True)
+class SuiteSets:
+    """What a prepared suite says of its sets."""
+
+    current: frozenset[tuple[str, str]]  # name and fingerprint of each
+    problems: dict[str, str]  # why the others cannot be scored, by name
+
+
+NO_SETS = SuiteSets(frozenset(), {})
+
+
+def read_suite_sets(folder: StudyDir, suite: str | None) -> SuiteSets:
+    """The sets of a prepared suite by its fingerprint; none where nothing is prepared."""
+    manifest = folder.suites / suite / "manifest.json" if suite is not None else None
+    if manifest is None or not manifest.exists():
+        return NO_SETS
+    content = read_json(manifest)
+    return SuiteSets(frozenset((each["name"], each["fingerprint"]) for each in content["sets"]), content["problems"])
+
+
 def count_rows(
-    folder: StudyDir, run_id: str, steps: Sequence[int], set_names: Sequence[str], suite: str | None
+    folder: StudyDir, run_id: str, steps: Sequence[int], set_names: Sequence[str], sets: SuiteSets
 ) -> RowCount:
     """Count the rows of a run.
 
     Args:
         steps: the checkpoints that it ought to have.
         set_names: all sets of the study's suite, those too that cannot be scored.
-        suite: fingerprint of the prepared suite; rows of older versions of its sets do not count. None: nothing
-            is prepared, so nothing counts.
+        sets: those of its suite; rows of older versions of them do not count.
     """
-    current = _fingerprints(folder, suite) if suite is not None else set()
-    rows = [row for row in read_rows(folder.loss_rows(run_id)) if (row.eval_set, row.eval_fingerprint) in current]
+    rows = [row for row in read_rows(folder.loss_rows(run_id)) if (row.eval_set, row.eval_fingerprint) in sets.current]
     times = Counter((row.step, row.eval_set) for row in rows)
-    lacking = tuple(name for name in set_names if any((step, name) not in times for step in steps))
+    lacking = tuple(
+        name for name in set_names if name not in sets.problems and any((step, name) not in times for step in steps)
+    )
     reasons = folder.unscored_file(run_id)
     return RowCount(
         expected=len(steps) * len(set_names),
@@ -52,10 +72,3 @@ def count_rows(
         lacking=lacking,
         reason=read_json(reasons)["reason"] if reasons.exists() else "",
     )
-
-
-def _fingerprints(folder: StudyDir, suite: str) -> set[tuple[str, str]]:
-    manifest = folder.suites / suite / "manifest.json"
-    if not manifest.exists():
-        return set()
-    return {(each["name"], each["fingerprint"]) for each in read_json(manifest)["sets"]}

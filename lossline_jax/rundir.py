@@ -238,11 +238,14 @@ def read_json(path: epath.Path) -> Any:
 
 
 @contextlib.contextmanager
-def sole_writer(lock: epath.Path) -> Iterator[None]:
+def sole_writer(lock: epath.Path, wait: bool = False) -> Iterator[None]:
     """Refuse a second process on what `lock` stands for: a run that is trained, or the rows of one that is scored.
 
     The kernel holds the lock and drops it when the process dies, so a killed run leaves nothing to clean up.
     An object store has no such lock: there the engine that places runs must not place one twice.
+
+    Args:
+        wait: for a process that holds it, instead of giving up.
 
     Raises:
         RunBusy: another process holds it.
@@ -253,7 +256,7 @@ def sole_writer(lock: epath.Path) -> Iterator[None]:
     make_folder(lock.parent)
     with _open_lock(lock) as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise RunBusy(f"{lock}: another process is working on this run; wait for it or stop it") from error
         yield

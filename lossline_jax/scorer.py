@@ -12,7 +12,7 @@ from lossline_jax.evaluate.harvest import TableRun, loss_rows, missing_checkpoin
 from lossline_jax.evaluate.suites import PreparedSuite
 from lossline_jax.models.accounting import count_parameters, train_flops_per_token
 from lossline_jax.models.base import Model
-from lossline_jax.rundir import RunDir, StudyDir, write_json
+from lossline_jax.rundir import RunDir, StudyDir, read_json, write_json
 from lossline_jax.table import append_rows, read_rows
 from lossline_jax.train.checkpoint import checkpoint_steps, load_params
 
@@ -20,15 +20,16 @@ MAX_EVALUATORS = 2  # each holds the rows of a suite on the devices
 
 
 class Evaluators:
-    """Evaluators by model shape and suite, so that runs of equal shape share one; the latest few are kept."""
+    """Evaluators by model shape, suite and sets, so that runs of equal shape share one; the latest few are kept."""
 
     def __init__(self, mesh: Mesh, fsdp: bool | None = None):
         self._mesh, self._fsdp = mesh, fsdp
-        self._latest: dict[tuple[Model, str], Evaluator] = {}
+        self._latest: dict[tuple[Model, str, frozenset[str]], Evaluator] = {}
 
-    def get(self, model: Model, suite: PreparedSuite) -> Evaluator:
-        key = (model, suite.fingerprint)
-        found = self._latest.pop(key, None) or Evaluator(model, self._mesh, suite, fsdp=self._fsdp)
+    def get(self, model: Model, suite: PreparedSuite, names: frozenset[str]) -> Evaluator:
+        """The evaluator of these sets of the suite."""
+        key = (model, suite.fingerprint, names)
+        found = self._latest.pop(key, None) or Evaluator(model, self._mesh, suite, fsdp=self._fsdp, names=names)
         while len(self._latest) >= MAX_EVALUATORS:
             del self._latest[next(iter(self._latest))]
         self._latest[key] = found
@@ -60,40 +61,53 @@ class CheckpointScorer:
         self._counts = count_parameters(model.config, model.vocab_size)
         self._flops = train_flops_per_token(model.config, model.vocab_size, run.context_length)
         self._failures: dict[int, str] = {}
+        self._rows, self._version = [], None
+        self.num_added = 0  # rows
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the rows that are there: another process may have held the lock since."""
-        self._rows = read_rows(self._folder.loss_rows(self._run.run_id))
+        """Read the rows that are there, if another process may have added some."""
+        path = self._folder.loss_rows(self._run.run_id)
+        version = path.stat().mtime if path.exists() else None
+        if version is None or version != self._version:
+            self._rows, self._version = read_rows(path), version
 
     def __call__(self, step: int, params: Any) -> None:
         """Score the parameters after `step` updates on every set that has no row yet."""
         missing = self.missing([step]).get(step, ())
         if not missing or step in self._failures:
             return
-        scores = self._evaluators.get(self._model, self._suite).score(params)
-        lacking = {name: score for name, score in scores.items() if name in missing}
-        if bad := not_finite(lacking):
+        scores = self._evaluators.get(self._model, self._suite, frozenset(missing)).score(params)
+        if bad := not_finite(scores):
             self._failures[step] = f"the loss is not finite on {', '.join(bad)}"
-        finite = {name: score for name, score in lacking.items() if name not in bad}
+        finite = {name: score for name, score in scores.items() if name not in bad}
         vocab_size = self._model.vocab_size
         rows = loss_rows(self._study_name, self._run, self._counts, self._flops, vocab_size, step, self._suite, finite)
         append_rows(self._folder.loss_rows(self._run.run_id), rows)
         self._rows += rows
+        self.num_added += len(rows)
 
-    def score_missing(self, directory: RunDir, steps: Sequence[int]) -> None:
-        """Score those of the saved checkpoints among `steps` that lack a row."""
-        saved = [step for step in checkpoint_steps(directory) if step in steps and step not in self._failures]
-        missing = self.missing(saved)
-        for step in tqdm(
-            missing, desc=f"score {self._run.run_id}", unit="checkpoint", disable=None if missing else True
-        ):
+    def score_missing(self, directory: RunDir, steps: Sequence[int], ended: bool) -> None:
+        """Score those of the saved checkpoints among `steps` that lack a row.
+
+        Args:
+            ended: whether all of `steps` have been saved, so that one that is not there will not come.
+        """
+        missing = [step for step in self.missing(steps) if step not in self._failures]
+        saved = checkpoint_steps(directory)
+        found = [step for step in missing if step in saved]
+        for step in tqdm(found, desc=f"score {self._run.run_id}", unit="checkpoint", disable=None if found else True):
             try:
                 params = self._evaluators.load(directory, step, self._model)
-            except RunFailed as failure:
-                self._failures[step] = str(failure)
+            except (RunFailed, OSError) as failure:
+                if step in checkpoint_steps(directory):
+                    self._failures[step] = str(failure)
+                elif ended:  # else its run keeps few checkpoints, and has deleted it meanwhile
+                    self._failures[step] = "its checkpoint is gone"
             else:
                 self(step, params)
+        if ended:
+            self._failures |= dict.fromkeys(set(missing) - set(saved), "its checkpoint is gone")
 
     def raise_failures(self) -> None:
         """Say what could not be scored, in a file that `lossline status` reads and as an error.
@@ -105,10 +119,12 @@ class CheckpointScorer:
         if not self._failures:
             reasons.unlink(missing_ok=True)
             return
-        (step, first), more = next(iter(self._failures.items())), len(self._failures) - 1
+        (step, first), more = min(self._failures.items()), len(self._failures) - 1
         and_more = f" (and {more} more checkpoints)" if more else ""
-        message = f"run {self._run.run_id}, step {step}: {first}{and_more}; the other rows are in the table"
-        write_json(reasons, {"reason": message, "steps": {str(k): why for k, why in self._failures.items()}})
+        message = f"run {self._run.run_id}, step {step}: {first}{and_more}; the other rows are kept"
+        content = {"reason": message, "steps": {str(k): self._failures[k] for k in sorted(self._failures)}}
+        if not reasons.exists() or read_json(reasons) != content:
+            write_json(reasons, content)
         raise RunFailed(message)
 
     def missing(self, steps: Sequence[int]) -> dict[int, tuple[str, ...]]:

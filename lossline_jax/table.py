@@ -57,9 +57,7 @@ class LossRow:
     nats_per_token_all_options_standard_error: float | None
     accuracy: float | None  # task: the option with the lowest nats sum is the correct one
     accuracy_standard_error: float | None
-    accuracy_per_char: (
-        float | None
-    )  # the same by nats a character of the option without the space that joins it (acc_norm)
+    accuracy_per_char: float | None  # the same by nats a character; the delimiter that joins an option is not counted
     accuracy_per_char_standard_error: float | None
     accuracy_per_byte: float | None  # the same by nats a byte of the scored text
     accuracy_per_byte_standard_error: float | None
@@ -87,7 +85,9 @@ def read_rows(path: epath.Path) -> list[LossRow]:
     if not path.exists():
         return []
     rows = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_text().split("\n"), start=1):  # splitlines cuts inside some strings
+        if not line:
+            continue
         try:
             rows.append(LossRow(**json.loads(line)))
         except (ValueError, TypeError) as error:

@@ -7,7 +7,7 @@ from lossline_jax.config import to_json
 from lossline_jax.data.tokenizers import planned_vocab_size
 from lossline_jax.imported import ImportedModel, registered
 from lossline_jax.models.accounting import count_parameters, train_flops_per_token
-from lossline_jax.rowcount import count_rows
+from lossline_jax.rowcount import NO_SETS, count_rows, read_suite_sets
 from lossline_jax.rundir import RunDir, StudyDir, has_writer, read_json
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.table import read_rows
@@ -71,12 +71,14 @@ def plan_text(study: StudyConfig) -> str:
 def status_text(study: StudyConfig, folder: StudyDir) -> str:
     """Progress of every run and its rows of the losses table, read from the study's folder alone."""
     suites = read_json(folder.prepared_file).get("suites", {}) if folder.prepared_file.exists() else {}
+    sets = {suite: read_suite_sets(folder, suite) for suite in set(suites.values())}
     rows, counts = [], []
     for run in study.runs:
         directory = folder.run(run.run_id)
         step, last = last_step(directory)
         state, note = run_state(directory, last)
-        count = count_rows(folder, run.run_id, run.checkpoint_steps, study.suite.set_names, suites.get(run.run_id))
+        mine = sets.get(suites.get(run.run_id), NO_SETS)
+        count = count_rows(folder, run.run_id, run.checkpoint_steps, study.suite.set_names, mine)
         loss = f"{last['loss_nats_per_token']:.3f}" if last else None
         progress = f"{step}/{run.num_steps}"
         rows.append([run.run_id, state, progress, loss, count.text, count.noted(note, done=state == "done")])
@@ -85,15 +87,19 @@ def status_text(study: StudyConfig, folder: StudyDir) -> str:
     for entry in registered(folder):
         run_id, steps = entry.model.run_id, entry.model.steps
         suite = read_json(entry.home.suite_file)["suite"] if entry.home.suite_file.exists() else None
-        count = count_rows(folder, run_id, steps, study.suite.set_names, suite)
+        sets[suite] = read_suite_sets(folder, suite)
+        count = count_rows(folder, run_id, steps, study.suite.set_names, sets[suite])
         note = count.noted(str(entry.weights.root), done=True)
         rows.append([run_id, "imported", steps[-1], None, count.text, note])
         counts.append(count)
     table = text_table(["run", "state", "step", "loss", "rows", "note"], rows)
+    problems = {reason for each in sets.values() for reason in each.problems.values()}
+    left_out = "".join(f"\nleft out: {reason}" for reason in sorted(problems))
     found, expected = sum(count.found for count in counts), sum(count.expected for count in counts)
+    double = sum(count.duplicates for count in counts)
     return (
-        f"{table}\n\n{done} of {len(study.runs)} runs done; {found} of {expected} rows, {expected - found} missing, "
-        f"{sum(count.duplicates for count in counts)} double; report: {_report_note(folder)}"
+        f"{table}\n{left_out}\n{done} of {len(study.runs)} runs done; {found} of {expected} rows, "
+        f"{expected - found} missing, {double} double; report: {_report_note(folder)}"
     )
 
 

@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from lossline_jax.config import to_json
+from lossline_jax.config import fingerprint, to_json
 from lossline_jax.data.batches import BatchSource
 from lossline_jax.data.tokenizers import prepare_tokenizer
 from lossline_jax.errors import LosslineError, RunFailed
 from lossline_jax.evaluate.harvest import TableRun, current_rows
-from lossline_jax.evaluate.suites import PreparedSuite, prepare_suite
+from lossline_jax.evaluate.suites import PreparedSuite, load_suite, prepare_suite
 from lossline_jax.imported import ImportedModel, Registered, register, registered, tokenizer_config
 from lossline_jax.models.base import Model, build_model
 from lossline_jax.models.config import ModelConfig, max_context_length
@@ -73,16 +73,20 @@ class Workshop:
             RunBusy: another process is scoring it.
             RunFailed: something of it cannot be scored.
         """
-        if self.directory(run).claim_file.exists():  # else it has not been begun
+        directory = self.directory(run)
+        if directory.claim_file.exists():  # else it has not been begun
             self.check_claim(run)
             with self._scoring(run, self.model(run), self.prepared.suite(run)) as scorer:
-                scorer.score_missing(self.directory(run), run.checkpoint_steps)
+                scorer.score_missing(directory, run.checkpoint_steps, ended=directory.done_file.exists())
 
     def train_and_evaluate(self, run: RunConfig) -> None:
         """Train one run, scoring each checkpoint while its parameters are in memory."""
-        with self._training(run), self._scoring(run, self.model(run), self.prepared.suite(run)) as scorer:
+        with (
+            self._training(run),
+            self._scoring(run, self.model(run), self.prepared.suite(run), wait=True) as scorer,
+        ):
             self._train(run, on_checkpoint=scorer)
-            scorer.score_missing(self.directory(run), run.checkpoint_steps)
+            scorer.score_missing(self.directory(run), run.checkpoint_steps, ended=True)
 
     def is_finished(self, run: RunConfig) -> bool:
         """Whether no process will add checkpoints to the run, as far as this machine can see."""
@@ -116,12 +120,10 @@ class Workshop:
         own = {tokenizer.fingerprint: config for config, tokenizer in self.prepared.tokenizers.items()}
         if model.tokenizer_sha256 in own:  # so that the column says what the study's own rows say
             model = dataclasses.replace(model, tokenizer=tokenizer_label(own[model.tokenizer_sha256]))
-        suite = self._imported_suite(entry.model, entry.home)
-        write_json(entry.home.suite_file, {"suite": suite.fingerprint})
-        with self._scoring(model, built, suite) as scorer:
+        with self._scoring(model, built, self._imported_suite(entry.model, entry.home)) as scorer:
             if gone := scorer.missing(model.steps).keys() - checkpoint_steps(entry.weights):
                 raise RunFailed(f"{entry.weights.root}: its checkpoints {sorted(gone)} are gone; import them again")
-            scorer.score_missing(entry.weights, model.steps)
+            scorer.score_missing(entry.weights, model.steps, ended=True)
 
     def check_claim(self, run: RunConfig) -> None:
         """Raise LosslineError if the run was begun with other data, or another tokenizer, than are prepared now."""
@@ -143,9 +145,11 @@ class Workshop:
                 directory.failed_file.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _scoring(self, run: TableRun, model: Model, suite: PreparedSuite) -> Iterator[CheckpointScorer]:
+    def _scoring(
+        self, run: TableRun, model: Model, suite: PreparedSuite, wait: bool = False
+    ) -> Iterator[CheckpointScorer]:
         """Hold the rows of a run, and tell at the end what could not be scored."""
-        with sole_writer(self.folder.scoring_lock(run.run_id)):
+        with sole_writer(self.folder.scoring_lock(run.run_id), wait):
             if run.run_id in self.scorers:
                 self.scorers[run.run_id].refresh()
             else:
@@ -154,10 +158,15 @@ class Workshop:
             yield self.scorers[run.run_id]
             self.scorers[run.run_id].raise_failures()
 
-    def write_losses(self) -> str:
+    @property
+    def num_added(self) -> int:
+        """Rows that were scored in this process."""
+        return sum(scorer.num_added for scorer in self.scorers.values())
+
+    def write_losses(self) -> str | None:
         """The losses table from the rows of every run but the failed, and of every imported model.
 
-        Returns what there is of it, in words.
+        Returns what there is of it, in words; None: not a row yet, and no table written.
         """
         failed = [run.run_id for run in self.study.runs if self.directory(run).failed_file.exists()]
         rows = [
@@ -171,7 +180,7 @@ class Workshop:
             checkpoints += len(entry.model.steps)
             rows += self._rows(entry.model.run_id, self._imported_suite(entry.model, entry.home))
         if not rows:
-            raise LosslineError(f"{self.folder.root}: no checkpoint has been scored; run `lossline train` first")
+            return None
         write_table(rows, self.folder.losses_csv, self.folder.losses_parquet)
         expected = checkpoints * len(self.study.suite.set_names)
         left_out = f"; without the failed {', '.join(failed)}" if failed else ""
@@ -206,12 +215,21 @@ class Workshop:
 
     def _imported_suite(self, imported: ImportedModel, directory: ModelDir) -> PreparedSuite:
         if imported.run_id not in self.imported_suites:
-            corpora = open_corpora(self.study, self.folder)
-            tokenizer = prepare_tokenizer(tokenizer_config(imported, directory), corpora, self.folder.tokenizers)
-            windows = self.study.suite.for_context(imported.context_length)
-            suite = prepare_suite(windows, tokenizer, corpora, self.folder.suites)
-            self.imported_suites[imported.run_id] = suite
+            self.imported_suites[imported.run_id] = self._find_imported_suite(imported, directory)
         return self.imported_suites[imported.run_id]
+
+    def _find_imported_suite(self, imported: ImportedModel, directory: ModelDir) -> PreparedSuite:
+        """The suite that was made for it when the study was last prepared, or made now."""
+        home = self.folder.imported_model(imported.run_id)
+        prepared = fingerprint(read_json(self.folder.prepared_file))
+        if home.suite_file.exists() and (stored := read_json(home.suite_file))["prepared"] == prepared:
+            return load_suite(self.folder.suites / stored["suite"])
+        corpora = open_corpora(self.study, self.folder)
+        tokenizer = prepare_tokenizer(tokenizer_config(imported, directory), corpora, self.folder.tokenizers)
+        windows = self.study.suite.for_context(imported.context_length)
+        suite = prepare_suite(windows, tokenizer, corpora, self.folder.suites)
+        write_json(home.suite_file, {"suite": suite.fingerprint, "prepared": prepared})
+        return suite
 
     def _check(self, run: RunConfig) -> None:
         try:

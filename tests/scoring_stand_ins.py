@@ -108,7 +108,7 @@ class MemoryModel:
         logits_ASV = jnp.take_along_axis(state_AND, sources_AS[..., None], axis=1) @ params["out"]
         nats_ASV = -jax.nn.log_softmax(logits_ASV)
         nats_AS = jnp.take_along_axis(nats_ASV, targets_AS[..., None], axis=-1)[..., 0]
-        return TargetScores(nats_AS, nats_AS <= nats_ASV.min(axis=-1))
+        return TargetScores(nats_AS, targets_AS == nats_ASV.argmin(axis=-1))
 
 
 def parents_in_segments(segments_BT):

@@ -206,14 +206,39 @@ def test_a_task_that_cannot_be_scored_is_named_by_line_and_stops_no_other(finish
         assert re.search(r"lossline: .*quiz\.jsonl:3: `gold` is 7", err.splitlines()[-1]), err
     assert table_of(tmp_path / "tiny").equals(table_of(finished[0]))
     main(["status", str(tmp_path / "tiny")])
-    assert "45 of 60 rows, 15 missing, 0 double" in capsys.readouterr().out
+    status = capsys.readouterr().out
+    assert "45 of 60 rows, 15 missing, 0 double" in status
+    assert "left out: " in status
+    assert "quiz.jsonl:3" in status
 
     quiz.write_text("".join(json.dumps(item | {"gold": gold}) + "\n" for gold in (0, 1)))
+    for verb in ("prepare", "evaluate"):
+        process = lossline(verb, *flags)
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+    quiz.unlink()  # a later verb needs it no more
     process = lossline("evaluate", *flags)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    assert process.wait(timeout=300) == 0, process.stderr.read()
     frame = table_of(tmp_path / "tiny")
     assert len(frame) == 60
     assert frame.query("eval_set != 'quiz'").reset_index(drop=True).equals(table_of(finished[0]))
     main(["status", str(tmp_path / "tiny")])
     assert "60 of 60 rows, 0 missing, 0 double" in capsys.readouterr().out
+
+
+def test_following_tells_what_went_wrong_and_ends(finished, tmp_path):
+    """One run has failed, one has lost a checkpoint that was never scored, one is whole."""
+    shutil.copytree(finished[0], tmp_path / "tiny")
+    failed, _, robbed = sorted((tmp_path / "tiny" / "runs").iterdir())
+    (failed / "done.json").unlink()
+    (failed / "failed.json").write_text(json.dumps({"reason": "loss is nan at step 7", "time": 0}))
+    shutil.rmtree(robbed / "checkpoints" / "00000016")
+    rows = tmp_path / "tiny" / "losses" / "rows" / f"{robbed.name}.jsonl"
+    lines = rows.read_text().splitlines(keepends=True)
+    rows.write_text("".join(line for line in lines if json.loads(line)["step"] != 16))
+    process = lossline("evaluate", TINY, "--root", str(tmp_path), "--follow", "--poll-seconds", "0.1")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert f"run {robbed.name}, step 16: its checkpoint is gone" in err
+    assert "2 runs failed" in err.splitlines()[-1]
+    assert sorted(table_of(tmp_path / "tiny")["run_id"].value_counts().tolist()) == [12, 15]

@@ -13,7 +13,7 @@ from lossline_jax.evaluate.harvest import current_rows, loss_rows, missing_check
 from lossline_jax.evaluate.suites import PreparedSet, PreparedSuite
 from lossline_jax.evaluate.sums import SetScore
 from lossline_jax.models.config import LlamaConfig
-from lossline_jax.rowcount import count_rows
+from lossline_jax.rowcount import count_rows, read_suite_sets
 from lossline_jax.rundir import StudyDir, write_json
 from lossline_jax.study import RunConfig
 from lossline_jax.table import append_rows, read_rows
@@ -90,6 +90,14 @@ def test_rows_of_a_changed_set_do_not_count():
     assert current_rows(rows, changed) == rows[:1]
 
 
+def test_a_row_that_is_there_twice_counts_once_and_in_the_words_of_now():
+    renamed = dataclasses.replace(SUITE.sets[0], definition="in other words")
+    suite = dataclasses.replace(SUITE, sets=(renamed, SUITE.sets[1]))
+    rows = current_rows(rows_of(10) + rows_of(10) + rows_of(20), suite)
+    assert [(row.step, row.eval_set) for row in rows] == [(10, "wiki"), (10, "quiz"), (20, "wiki"), (20, "quiz")]
+    assert rows[0].loss_definition == "in other words"
+
+
 @pytest.mark.parametrize("field", ["nats_per_token", "accuracy", "nats_per_token_all_options"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_number_that_is_not_finite_is_told_by_its_set(field, value):
@@ -101,13 +109,14 @@ def test_a_number_that_is_not_finite_is_told_by_its_set(field, value):
 def test_rows_are_counted_against_what_ought_to_be_there(tmp_path):
     folder, steps, names = StudyDir(epath.Path(tmp_path)), (10, 20), ("wiki", "quiz", "unusable")
     manifest = {"sets": [{"name": each.name, "fingerprint": each.fingerprint} for each in SUITE.sets]}
-    write_json(folder.suites / "f" / "manifest.json", manifest)
+    write_json(folder.suites / "f" / "manifest.json", {**manifest, "problems": {"unusable": "quiz.jsonl:3: no"}})
+    sets = read_suite_sets(folder, "f")
     old = [dataclasses.replace(row, eval_fingerprint="older") for row in rows_of(20)]
     append_rows(folder.loss_rows(RUN.run_id), rows_of(10) + rows_of(20, {"wiki": SCORE}) + rows_of(10)[:1] + old)
-    count = count_rows(folder, RUN.run_id, steps, names, "f")
-    assert (count.text, count.duplicates, count.lacking) == ("3/6", 1, ("quiz", "unusable"))
-    assert count.noted("7s", done=True) == "7s; no row yet of quiz, unusable; 1 rows are double"
+    count = count_rows(folder, RUN.run_id, steps, names, sets)
+    assert (count.text, count.duplicates, count.lacking) == ("3/6", 1, ("quiz",))
+    assert count.noted("7s", done=True) == "7s; no row yet of quiz; 1 rows are double"
     write_json(folder.unscored_file(RUN.run_id), {"reason": "step 20 is damaged"})
-    reason = count_rows(folder, RUN.run_id, steps, names, "f").noted("7s", done=True)
+    reason = count_rows(folder, RUN.run_id, steps, names, sets).noted("7s", done=True)
     assert reason == "7s; step 20 is damaged; 1 rows are double"
-    assert count_rows(folder, RUN.run_id, steps, names, None).found == 0
+    assert count_rows(folder, RUN.run_id, steps, names, read_suite_sets(folder, None)).found == 0

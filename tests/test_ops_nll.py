@@ -1,5 +1,7 @@
 """Chunked NLL against optax's, in values and gradients, and its memory."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from lossline_jax.ops.nll import token_nll
+from lossline_jax.ops.nll import target_scores, token_nll
 
 
 def inputs(batch=2, length=23, width=8, vocab=40, seed=0):
@@ -74,6 +76,18 @@ def test_a_vocabulary_over_devices_gives_the_same_without_gathering_logits(chunk
         jax.device_put(z, NamedSharding(mesh, spec))
         for z, spec in zip((x_BTD, unembed_DV, targets_BT), specs, strict=True)
     ]
-    step = jax.jit(lambda x, w, t: token_nll(x, w, t, chunk_length))
-    np.testing.assert_allclose(step(*placed), token_nll(x_BTD, unembed_DV, targets_BT), rtol=1e-5, atol=1e-5)
-    assert "all-gather" not in step.lower(*placed).compile().as_text()
+    for score in (token_nll, target_scores):
+        step = jax.jit(functools.partial(score, chunk_length=chunk_length))
+        for found, expected in zip(step(*placed), score(x_BTD, unembed_DV, targets_BT), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+        assert "all-gather" not in step.lower(*placed).compile().as_text()
+
+
+def test_greedy_is_what_argmax_says():
+    _, unembed_DV, targets_BT = inputs(vocab=3, length=200)
+    x_BTD = jnp.round(inputs(length=200)[0])
+    unembed_DV = jnp.round(unembed_DV)  # whole numbers: many logits are equal
+    likeliest_BT = np.einsum("btd,dv->btv", x_BTD, unembed_DV).argmax(-1)
+    scores = jax.jit(target_scores)(x_BTD, unembed_DV, targets_BT)
+    np.testing.assert_array_equal(scores.greedy_AS, targets_BT == likeliest_BT)
+    assert not target_scores(x_BTD * jnp.nan, unembed_DV, targets_BT).greedy_AS.any()

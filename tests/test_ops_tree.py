@@ -223,13 +223,13 @@ def test_target_scores_keep_segments_apart():
 @pytest.mark.parametrize("chunk_length", [None, 1, 4, 40])
 def test_target_scores_by_chunks_know_ties(chunk_length):
     x_ASD, unembed_DV = normals(0, [(2, 11, 4), (4, 7)])
-    unembed_DV = jnp.concatenate([unembed_DV, unembed_DV], axis=1)  # every token has a twin of equal logit
+    unembed_DV = jnp.concatenate([unembed_DV, unembed_DV], axis=1)  # every token has a twin of equal logit, 7 later
     logits_ASV = np.asarray(jnp.einsum("asd,dv->asv", x_ASD, unembed_DV, precision="highest"))
-    best_AS, other_AS = logits_ASV[..., :7].argmax(-1) + 7, logits_ASV[..., :7].argmin(-1)
-    targets_AS = np.where(np.arange(11) % 2, best_AS, other_AS).astype(np.int32)
+    best_AS, worst_AS = logits_ASV[..., :7].argmax(-1), logits_ASV[..., :7].argmin(-1)
+    targets_AS = np.choose(np.arange(11) % 3, [best_AS, best_AS + 7, worst_AS]).astype(np.int32)
     scores = jax.jit(target_scores, static_argnums=3)(x_ASD, unembed_DV, targets_AS, chunk_length)
     np.testing.assert_allclose(scores.nats_AS, nats(logits_ASV, targets_AS), rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(scores.greedy_AS, np.broadcast_to(np.arange(11) % 2 == 1, (2, 11)))
+    np.testing.assert_array_equal(scores.greedy_AS, np.broadcast_to(np.arange(11) % 3 == 0, (2, 11)))
 
 
 def test_refuses_what_cannot_read_trees():

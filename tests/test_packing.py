@@ -16,7 +16,7 @@ from lossline_jax.evaluate.packing import (
     item_pieces,
     pack,
 )
-from lossline_jax.evaluate.rows import MAX_BRANCHING_LENGTHS, MAX_PLAIN_LENGTHS, Request, fill_share, mix_sets
+from lossline_jax.evaluate.rows import MAX_BRANCHING_LENGTHS, MAX_PLAIN_LENGTHS, Request, fill_share, mix_sets, only
 from lossline_jax.evaluate.windows import Text, document_texts, option_text
 
 BOS = 9
@@ -58,11 +58,23 @@ def what_is_scored(blocks):
     return sorted(found)
 
 
-def what_should_be_scored(sets):
+def first_of_equal_options(sets):
+    """For each request the first of its item with the same tokens."""
+    requests = [(dataset, request) for dataset, members in enumerate(sets) for request in members]
+
+    def key(dataset, request):
+        return dataset, request.item, [(text.ids.tolist(), text.first) for text in request.texts]
+
+    keys = [key(*each) for each in requests]
+    return [keys.index(each) for each in keys]
+
+
+def what_should_be_scored(sets, numbers):
+    requests = list(itertools.chain.from_iterable(sets))
     return sorted(
         (number, tuple(text.ids[: place + 1].tolist()), int(text.ids[place + 1]))
-        for number, request in enumerate(itertools.chain.from_iterable(sets))
-        for text in request.texts
+        for number in numbers
+        for text in requests[number].texts
         for place in range(text.first, text.num_inputs)
     )
 
@@ -70,15 +82,28 @@ def what_should_be_scored(sets):
 @given(sets_of_requests(context_length=16))
 def test_every_token_is_predicted_from_its_own_text_alone(sets):
     requests, blocks = mix_sets(sets, context_length=16)
-    assert what_is_scored(blocks) == what_should_be_scored(sets)
-    np.testing.assert_array_equal(requests.tokens_Q, np.bincount(np.concatenate([block.request_S for block in blocks])))
+    twins = first_of_equal_options(sets)
+    assert requests.twin_Q.tolist() == twins
+    assert what_is_scored(blocks) == what_should_be_scored(sets, sorted({*twins}))
+    tokens_Q = np.bincount(np.concatenate([block.request_S for block in blocks]), minlength=len(twins))
+    np.testing.assert_array_equal(requests.tokens_Q, tokens_Q[twins])
     assert sum(block.branching for block in blocks) <= MAX_BRANCHING_LENGTHS
     assert sum(not block.branching for block in blocks) <= MAX_PLAIN_LENGTHS
     for block in blocks:
         assert block.length_B.max() <= block.row_length <= 16
         if not block.branching:  # what is read as the numbers of segments
             assert (np.diff(block.until_BT, axis=1) >= 0).all()
-    assert what_is_scored(one_text_a_row(sets)) == what_should_be_scored(sets)
+    assert what_is_scored(one_text_a_row(sets)) == what_should_be_scored(sets, range(len(twins)))
+
+
+@given(sets_of_requests(context_length=16), st.randoms())
+def test_rows_of_some_requests_score_these_alone(sets, random):
+    requests, blocks = mix_sets(sets, context_length=16)
+    wanted_Q = np.array([random.random() < 0.3 for _ in requests.item_Q])
+    kept = only(blocks, wanted_Q)
+    assert what_is_scored(kept) == [each for each in what_is_scored(blocks) if wanted_Q[each[0]]]
+    for block in kept:  # every row that is left is there for something
+        assert {*(block.source_S // block.row_length).tolist()} == {*range(len(block.ids_BT))}
 
 
 @given(sets_of_requests(context_length=16))
@@ -107,6 +132,15 @@ def test_options_branch_off_what_they_share():
     assert tree.source.tolist() == [2, 3, 4, 2, 5, 2]
     assert tree.target.tolist() == [3, 4, 5, 3, 6, 7]
     assert tree.request.tolist() == [10, 10, 10, 11, 11, 12]
+
+
+def test_equal_options_are_laid_out_once_and_equal_items_each():
+    texts = options_of([1, 2], [3, 4], [5, 6], [3, 4])
+    items = [[Request((text,), item, k, k == 0, 1, k) for k, text in enumerate(texts)] for item in range(2)]
+    requests, blocks = mix_sets([items[0] + items[1]], 64)
+    assert requests.twin_Q.tolist() == [0, 1, 0, 3, 4, 3]
+    assert requests.tokens_Q.tolist() == [2] * 6
+    assert sorted(np.concatenate([block.request_S for block in blocks])) == [0, 0, 1, 1, 3, 3, 4, 4]
 
 
 def test_options_of_one_token_cost_no_more_than_one_of_them():

@@ -118,7 +118,18 @@ def test_the_files_of_the_authors_give_the_same_items(name):
         ("hellaswag", {"label": ""}, "`gold` of its task spec fails (invalid literal for int() with base 10: '')"),
         ("hellaswag", {"label": "4"}, "`gold` gives 4; it must be an index 0 .. 3"),
         ("piqa", {"label": -1}, "`gold` gives -1"),
-        ("piqa", {"sol1": None}, "`options` gives [None, 'use a cup ']; it must list at least 2 texts"),
+        ("piqa", {"sol1": None}, "`options` of its task spec fails ('sol1' is null); mend the row"),
+        ("piqa", {"sol1": 3}, "`options` gives [3, 'use a cup ']; it must list at least 2 texts"),
+        ("piqa", {"goal": None}, "`context` of its task spec fails ('goal' is null)"),
+        ("winogrande", {"option1": None}, "`options` of its task spec fails ('option1' is null)"),
+        ("hellaswag", {"ctx_a": None}, "`context` of its task spec fails ('ctx_a' is null)"),
+        ("arc_easy", {"choices": {"text": ["so", None], "label": ["1", "2"]}}, "('text[1]' is null)"),
+        ("mmlu", {"choices": ["1", None, "3", "4"]}, "`context` of its task spec fails ('choices[1]' is null)"),
+        ("hellaswag", {"label": True}, "`gold` of its task spec fails (True is no integer)"),
+        ("hellaswag", {"label": 1.5}, "`gold` of its task spec fails (1.5 is no integer)"),
+        ("mmlu", {"answer": True}, "`gold` gives True; it must be an index"),
+        ("mmlu", {"answer": 1.5}, "`gold` gives 1.5; it must be an index"),
+        ("boolq", {"label": None, "answer": "yes"}, "`gold` of its task spec fails"),
         ("piqa", {"sol1": " "}, "option 0 is '  ', which holds nothing to score"),
         ("arc_easy", {"answerKey": "5"}, "`gold` gives '5', which is not among its labels ['1', '2']"),
         ("arc_easy", {"choices": {"text": ["so"], "label": ["1"]}}, "must list at least 2 texts"),
@@ -132,6 +143,21 @@ def test_a_row_that_cannot_be_scored_is_named(name, change, said):
     assert str(error.value).startswith("rows.jsonl:7: ")
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_true_is_no_label_one():
+    spec = TaskSpec("us", "choice", context="?", options='["a", "b"]', gold="right", labels="[1, 2]")
+    assert spec_items(spec, {"right": 1}, "here")[0].gold == 0
+    for right in (True, 1.0):
+        with pytest.raises(LosslineError, match=f"`gold` gives {right}, which is not among its labels"):
+            spec_items(spec, {"right": right}, "here")
+
+
+def test_an_expression_without_a_value_is_no_text():
+    spec = TaskSpec("us", "continuation", context='{{ {"a": "b"}.get(q) }}', continuation="x")
+    assert spec_items(spec, {"q": "a"}, "here")[0].contexts == ("b",)
+    with pytest.raises(LosslineError, match="`context` of its task spec fails"):
+        spec_items(spec, {"q": "c"}, "here")
 
 
 def test_a_field_that_a_row_lacks_is_named():

@@ -9,7 +9,7 @@ from etils import epath
 from scoring_stand_ins import MemoryCorpus, PairTokenizer, sentences
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.evaluate import suites
+from lossline_jax.evaluate import sets, suites
 from lossline_jax.evaluate.config import ChoiceTask, ClozeTask, SuiteConfig, ValidationSet
 from lossline_jax.evaluate.rows import MAX_BRANCHING_LENGTHS, MAX_PLAIN_LENGTHS
 from lossline_jax.evaluate.suites import prepare_suite
@@ -147,11 +147,10 @@ def test_long_contexts_are_cut_and_counted(tmp_path):
         ({"validation": (ValidationSet("aa"),)}, "unknown corpus 'aa'; did you mean 'a'?"),
         ({"overlap": 64}, "suite.overlap: 64 is not in 0 .. 63"),
         ({"overlap": -1}, "suite.overlap: -1"),
-        (
-            {"choice": (ChoiceTask("t", "t.jsonl", spec="hellaswagg"),)},
-            "no built-in task spec 'hellaswagg'; did you mean",
-        ),
-        ({"choice": (ChoiceTask("t", "t.jsonl", spec="absent.toml:t"),)}, "absent.toml: no such file of task specs"),
+        ({"choice": (ChoiceTask("t", "t.jsonl", max_items=1),)}, "suite.choice: max_items=1 of 't' is too few"),
+        ({"choice": (ChoiceTask("t", "t.jsonl", max_items=-3),)}, "suite.choice: max_items=-3 of 't'"),
+        ({"validation": (ValidationSet("a", max_documents=1),)}, "max_documents=1 of 'a' is too few; it must be at"),
+        ({"validation": (ValidationSet("a", max_document_bytes=0),)}, "suite.validation: max_document_bytes=0 of 'a'"),
         ({"context_length": 4000, "cloze": ()}, "none of its 2 sets can be scored; the first: validation set 'a'"),
     ],
 )
@@ -174,10 +173,12 @@ def test_a_bad_set_is_left_out_whole_and_the_others_are_as_they_would_be_without
         choice("long", item, item | {"choices": ["x" * 65, "y" * 70]}),
         choice("single", item),
         ChoiceTask("absent", str(tmp_path / "absent.jsonl")),
+        dataclasses.replace(choice("unknown", item, item), spec="hellaswagg"),
+        dataclasses.replace(choice("specless", item, item), spec=f"{tmp_path}/absent.toml:t"),
     )
     suite = dataclasses.replace(
         SUITE,
-        validation=(ValidationSet("short"), *SUITE.validation, ValidationSet("empty", max_documents=1)),
+        validation=(ValidationSet("short"), *SUITE.validation, ValidationSet("empty", max_documents=2)),
         cloze=(ClozeTask("short"), *SUITE.cloze),
         choice=bad,
     )
@@ -191,6 +192,8 @@ def test_a_bad_set_is_left_out_whole_and_the_others_are_as_they_would_be_without
         "long": f"{tmp_path}/long.jsonl:2: option 0 has 65 tokens, more than suite.context_length=64",
         "single": f"{tmp_path}/single.jsonl: 1 items",
         "absent": f"{tmp_path}/absent.jsonl: no such task file",
+        "unknown": "there is no built-in task spec 'hellaswagg'",
+        "specless": f"{tmp_path}/absent.toml: no such file of task specs",
     }
     assert found.problems["gold"].endswith("(1 more like it)")
     alone = prepare(tmp_path / "suites")
@@ -207,6 +210,37 @@ def test_a_mended_set_is_taken_up(tmp_path):
     mended = prepare(tmp_path / "suites", suite)
     assert not mended.problems
     assert [(each.name, each.n) for each in mended.sets] == [("task", 2), ("late", 3)]
+
+
+def test_a_mended_spec_is_taken_up(tmp_path):
+    specs, item = tmp_path / "mine.toml", {"context": "Q:", "choices": [" yes", " no"], "gold": 1}
+    good = task_file(tmp_path / "task.jsonl", item, item)
+    suite = SuiteConfig(choice=(good, ChoiceTask("own", good.path, spec=f"{specs}:mine")))
+    text = 'source = "us"\nscoring = "choice"\ncontext = "{{ context }}"\noptions = "choices"\ngold = "gold"\n'
+    for content, said in ((None, "no such file"), ("[mine\n", "not TOML"), ("[their]\n" + text, "no task spec 'mine'")):
+        if content is not None:
+            specs.write_text(content)
+        assert said in prepare(tmp_path / "suites", suite).problems["own"]
+    specs.write_text("[mine]\n" + text)
+    assert not prepare(tmp_path / "suites", suite).problems
+
+
+def test_the_version_of_the_scoring_is_in_every_fingerprint(tmp_path, monkeypatch):
+    before = prepare(tmp_path)
+    for module in (suites, sets):
+        monkeypatch.setattr(module, "SCORING", sets.SCORING + 1)
+    after = prepare(tmp_path)
+    assert not {each.fingerprint for each in before.sets} & {each.fingerprint for each in after.sets}
+
+
+def test_a_limit_that_is_not_reached_leaves_the_set_as_it_is(tmp_path):
+    found = [
+        prepare(
+            tmp_path, SuiteConfig(validation=(ValidationSet("b", max_documents=limit),), context_length=64, overlap=9)
+        )
+        for limit in (None, 10, 500)
+    ]
+    assert len({suite.sets[0].fingerprint for suite in found}) == 1
 
 
 def test_the_spec_of_a_task_is_part_of_the_suite(tmp_path):
@@ -249,5 +283,5 @@ def test_a_document_without_tokens_is_named(tmp_path):
 
     corpora = {"a": MemoryCorpus(("   ", "b" * 100, "  ", " "))}
     suite = SuiteConfig(validation=(ValidationSet("a", max_documents=None),), context_length=64, overlap=0)
-    with pytest.raises(LosslineError, match=r"the document '   ' encodes to no tokens \(2 more like it\); remove it"):
+    with pytest.raises(LosslineError, match=r"the document ' +' encodes to no tokens \(2 more like it\); remove it"):
         prepare(tmp_path, suite, Forgetful(), corpora)

@@ -100,6 +100,23 @@ def test_a_bad_item_is_named_by_file_and_line(tmp_path, line, said):
         read_items(write(tmp_path / "bad.jsonl", line, GOOD, line, line))
 
 
+def test_items_of_one_option_and_of_several_do_not_mix(tmp_path):
+    single = {"context": "to be or not to", "continuation": "be"}
+    for rows, said in (
+        ((GOOD, GOOD, single, GOOD, single), "an item of one option after items of several options"),
+        ((single, single, GOOD), "an item of several options after items of one option"),
+    ):
+        task = write(tmp_path / "mixed.jsonl", *rows)
+        with pytest.raises(LosslineError, match=f"mixed.jsonl:3: {said}.*a file and a ChoiceTask of its own"):
+            read_items(ChoiceTask(task.name, task.path, max_items=2))  # though it may keep but one kind
+
+
+def test_the_items_that_are_kept_must_be_two(tmp_path):
+    task = write(tmp_path / "a.jsonl", GOOD, GOOD, GOOD)
+    with pytest.raises(LosslineError, match="1 items; task 'task' needs at least 2"):
+        read_items(ChoiceTask(task.name, task.path, max_items=1))
+
+
 def test_a_bad_file_is_one_clear_line(tmp_path):
     with pytest.raises(LosslineError, match="no such task file"):
         read_items(ChoiceTask("task", str(tmp_path / "absent.jsonl")))
@@ -198,6 +215,15 @@ def test_cloze_is_a_function_of_text_and_seed():
     assert cloze_items(other, corpus.texts) != cloze_items(CLOZE, corpus.texts)
 
 
+def test_of_a_cloze_option_too_the_delimiter_alone_is_not_counted():
+    def num_chars(space):
+        texts = [text.replace(" ", space) for text in sentences(0, num_documents=12, words=100).texts]
+        return [(item.num_chars, tuple(map(len, item.options))) for item in cloze_items(CLOZE, texts)]
+
+    assert all(found == tuple(n - 1 for n in lengths) for found, lengths in num_chars("  "))
+    assert all(found == lengths for found, lengths in num_chars("\n"))  # begins with no space
+
+
 def test_the_gold_option_stands_anywhere():
     task = ClozeTask("words", num_items=400, context_bytes=20, continuation_bytes=10)
     items = cloze_items(task, sentences(1, num_documents=30, words=200).texts)
@@ -222,6 +248,8 @@ def test_too_little_text_for_cloze_is_one_clear_line():
         cloze_items(CLOZE, sentences(0, num_documents=4, words=24).texts)
     with pytest.raises(LosslineError, match="0 held-out documents"):
         cloze_items(CLOZE, MemoryCorpus(()).texts)
+    with pytest.raises(LosslineError, match="'words_cloze': num_items=1; set it to at least 2"):
+        cloze_items(ClozeTask("words", num_items=1), MemoryCorpus(()).texts)
     same = "all the same words again " * 10
     with pytest.raises(LosslineError, match="repeat each other"):
         cloze_items(ClozeTask("same", 4, 60, 30), [same] * 6)

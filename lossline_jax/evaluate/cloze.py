@@ -10,7 +10,7 @@ import numpy as np
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.config import ClozeTask
-from lossline_jax.evaluate.items import Item
+from lossline_jax.evaluate.items import Item, joined_item
 
 WORD_SLACK_BYTES = 32  # a cut waits this long for white space, then falls between any two characters
 
@@ -28,8 +28,10 @@ def cloze_items(task: ClozeTask, texts: Iterable[str]) -> list[Item]:
     The wrong options are true continuations of other documents. The same texts and seed give the same items.
 
     Raises:
-        LosslineError: too few documents, or too little text for so many items.
+        LosslineError: fewer than 2 items asked for, too few documents, or too little text for so many items.
     """
+    if task.num_items < 2:
+        raise LosslineError(f"task {task.name!r}: num_items={task.num_items}; set it to at least 2")
     documents = [passages for text in texts if (passages := split_passages(task, text))]
     if len(documents) < task.num_choices:
         raise LosslineError(
@@ -38,10 +40,10 @@ def cloze_items(task: ClozeTask, texts: Iterable[str]) -> list[Item]:
         )
     rng = np.random.Generator(np.random.PCG64(task.seed))
     chosen = _spread(documents, rng)[: task.num_items]
-    if len(chosen) < max(task.num_items, 2):
+    if len(chosen) < task.num_items:
         raise LosslineError(
             f"task {task.name!r}: the held-out text of {task.corpus!r} gives {len(chosen)} items, not "
-            f"{max(task.num_items, 2)}; set num_items={len(chosen)} or give the corpus more documents"
+            f"{task.num_items}; set num_items={len(chosen)} or give the corpus more documents"
         )
     return [_item(task, number, documents, place, rng) for number, place in enumerate(chosen)]
 
@@ -109,6 +111,4 @@ def _item(
         )
     gold = int(rng.integers(task.num_choices))
     options[0], options[gold] = options[gold], options[0]
-    context = (truth.context,) * task.num_choices
-    num_chars = tuple(len(option.lstrip()) for option in options)
-    return Item(context, tuple(options), gold, num_chars, f"task {task.name!r}, item {number}")
+    return joined_item((truth.context,) * task.num_choices, options, gold, f"task {task.name!r}, item {number}")

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lossline_jax.evaluate.layout import lay_out
-from lossline_jax.evaluate.rows import RowBlock
+from lossline_jax.evaluate.rows import RowBlock, only
 from lossline_jax.evaluate.suites import PreparedSuite
 from lossline_jax.evaluate.sums import SetScore, score_set
 from lossline_jax.ops.tree import make_tree
@@ -27,7 +27,7 @@ TOKENS_PER_BATCH_ACCELERATOR = 32768
 class RequestScores(NamedTuple):
     """What a model thinks of each request."""
 
-    nats_Q: np.ndarray  # float64, the sum over its scored tokens
+    nats_Q: np.ndarray  # float64, the sum over its scored tokens; NaN of a request that no row counts towards
     greedy_Q: np.ndarray  # bool, whether each of these tokens was the likeliest there
 
 
@@ -78,6 +78,7 @@ class RowScorer:
         tokens_per_batch: int | None = None,
         fsdp: bool | None = None,
         few_shapes: bool = False,
+        twin_Q: np.ndarray | None = None,
     ) -> None:
         """
         Args:
@@ -88,6 +89,7 @@ class RowScorer:
                 None: chosen for the kind of device.
             fsdp: whether parameters are sharded over `data` too (`sharding.uses_fsdp`).
             few_shapes: as of `layout.lay_out`; and each block has a program of its own.
+            twin_Q: whose scores each request has (`rows.Requests`); None: its own.
         """
         if tokens_per_batch is None:
             tokens_per_batch = TOKENS_PER_BATCH_CPU if on_cpu(mesh) else TOKENS_PER_BATCH_ACCELERATOR
@@ -103,7 +105,9 @@ class RowScorer:
         # One program for all, or one each, which blocks of the next call may meet again.
         self._programs = [slice(k, k + 1) for k in range(len(blocks))] if few_shapes else [slice(None)]
         self._slots = [layout.slot_S for layout in layouts]
-        self._request_S = np.concatenate([block.request_S for block in blocks])
+        self._request_S = np.concatenate([block.request_S for block in blocks]).astype(np.intp)
+        self._has_rows_Q = np.bincount(self._request_S, minlength=num_requests) > 0
+        self._twin_Q = slice(None) if twin_Q is None else twin_Q
 
     def __call__(self, params: Any) -> RequestScores:
         """Every request of the blocks. Nats are NaN or infinite where the parameters make them so.
@@ -124,8 +128,10 @@ class RowScorer:
         )
         # in the order of the blocks, not of the layout: the sums are the same however the rows were dealt out
         nats_Q = np.bincount(self._request_S, weights=nats_S.astype(np.float64), minlength=self._num_requests)
-        missed_Q = np.bincount(self._request_S, weights=~greedy_S, minlength=self._num_requests)
-        return RequestScores(nats_Q, missed_Q == 0)
+        missed_Q = np.bincount(self._request_S[~greedy_S], minlength=self._num_requests)
+        nats_Q[~self._has_rows_Q] = np.nan
+        greedy_Q = self._has_rows_Q & (missed_Q == 0)
+        return RequestScores(nats_Q[self._twin_Q], greedy_Q[self._twin_Q])
 
 
 class Evaluator:
@@ -138,22 +144,43 @@ class Evaluator:
         suite: PreparedSuite,
         tokens_per_batch: int | None = None,
         fsdp: bool | None = None,
+        names: frozenset[str] | None = None,
     ) -> None:
-        """Arguments as of `RowScorer`."""
+        """Arguments as of `RowScorer`, but:
+
+        Args:
+            names: of the sets to score, at least one; only rows with tokens of these are run. None: all.
+
+        Raises:
+            ValueError: a name that is of no set of the suite, or none at all.
+        """
         self.suite = suite
-        self._score_rows = RowScorer(model, mesh, suite.blocks, len(suite.requests.item_Q), tokens_per_batch, fsdp)
+        requests, blocks = suite.requests, suite.blocks
+        known = [each.name for each in suite.sets]
+        if names is not None:
+            if not names or not names <= {*known}:
+                raise ValueError(f"names {sorted(names)}: the suite has {known}")
+            blocks = only(blocks, np.array([name in names for name in known])[requests.dataset_Q])
+        # the requests of a set stand together, in the order of the sets
+        ends = np.searchsorted(requests.dataset_Q, np.arange(len(known) + 1))
+        self._members = [
+            (each, slice(start, end), requests.take(slice(start, end)))
+            for each, start, end in zip(suite.sets, ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+            if names is None or each.name in names
+        ]
+        num_requests = len(requests.item_Q)
+        self._score_rows = RowScorer(model, mesh, blocks, num_requests, tokens_per_batch, fsdp, twin_Q=requests.twin_Q)
 
     def request_scores(self, params: Any) -> RequestScores:
         """Every request of the suite, in the order of `suite.requests`; params as of `RowScorer`."""
         return self._score_rows(params)
 
     def score(self, params: Any) -> dict[str, SetScore]:
-        """Every set of the suite, by name; params as of `RowScorer`."""
-        scores = self.request_scores(params)
+        """Every set that was asked for, by name; params as of `RowScorer`."""
+        nats_Q, greedy_Q = self.request_scores(params)
         return {
-            each.name: score_set(each.kind, self.suite.requests.take(mine), scores.nats_Q[mine], scores.greedy_Q[mine])
-            for k, each in enumerate(self.suite.sets)
-            for mine in [self.suite.requests.dataset_Q == k]
+            each.name: score_set(each.kind, requests, nats_Q[mine], greedy_Q[mine])
+            for each, mine, requests in self._members
         }
 
 

@@ -79,9 +79,14 @@ def loss_rows(
 
 
 def current_rows(rows: Iterable[LossRow], suite: PreparedSuite) -> list[LossRow]:
-    """The rows that were scored on the sets of this suite as they are now, without those of an older one."""
-    current = {(each.name, each.fingerprint) for each in suite.sets}
-    return [row for row in rows if (row.eval_set, row.eval_fingerprint) in current]
+    """The rows of the sets of this suite as they are now, one a (run, checkpoint, set), in the words of now."""
+    sets = {(each.name, each.fingerprint): each for each in suite.sets}
+    found: dict[tuple[str, int, str], LossRow] = {}
+    for row in rows:
+        if each := sets.get((row.eval_set, row.eval_fingerprint)):
+            key = (row.run_id, row.step, row.eval_set)
+            found.setdefault(key, dataclasses.replace(row, loss_definition=each.definition))
+    return list(found.values())
 
 
 def missing_checkpoints(

@@ -17,7 +17,7 @@ class Item:
     contexts: tuple[str, ...]  # the same for every option, but where the options differ inside a sentence
     options: tuple[str, ...]
     gold: int
-    num_chars: tuple[int, ...]  # of each option, without the space or other delimiter that joins it to its context
+    num_chars: tuple[int, ...]  # of each option; the delimiter that joins it to its context is not counted
     where: str
 
 
@@ -36,6 +36,17 @@ def delimited_item(contexts: Sequence[str], options: Sequence[str], delimiter: s
             raise LosslineError(f"{where}: {told}; remove the item")
     joined = tuple(delimiter + option for option in options)
     return Item(tuple(contexts), joined, gold, tuple(map(len, options)), where)
+
+
+def joined_item(contexts: Sequence[str], options: Sequence[str], gold: int, where: str) -> Item:
+    """The item whose options bring their delimiter along: a space that all of them begin with, or none.
+
+    Raises:
+        LosslineError: as `delimited_item`.
+    """
+    delimiter = " " if all(option.startswith(" ") for option in options) else ""
+    bare = [option.removeprefix(delimiter) for option in options]
+    return delimited_item(contexts, bare, delimiter, gold, where)
 
 
 def first_of_many(problems: Sequence[str]) -> str:

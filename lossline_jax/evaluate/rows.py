@@ -34,7 +34,7 @@ class Request(NamedTuple):
     option: int  # 0 for a document
     gold: bool  # the correct option; True for a document
     num_bytes: int  # UTF-8 bytes of the scored text
-    num_chars: int  # characters of an option without the space that joins it to its context; of a document, all
+    num_chars: int  # characters, but the delimiter that joins an option to its context is not counted
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,11 @@ class Requests:
     gold_Q: np.ndarray  # bool
     tokens_Q: np.ndarray  # int64, scored
     bytes_Q: np.ndarray  # int64, of the scored text
-    chars_Q: np.ndarray  # int64, of the scored text without the space that joins it to its context
+    chars_Q: np.ndarray  # int64, the delimiter that joins an option to its context is not counted
+    twin_Q: np.ndarray  # int32, the first request of the item with the same tokens, which alone has rows; or itself
 
-    def take(self, index: np.ndarray) -> "Requests":
-        """The requests at `index` (positions or a mask)."""
+    def take(self, index: np.ndarray | slice) -> "Requests":
+        """The requests at `index` (positions, a mask or a slice); `twin_Q` goes on to count among those of before."""
         return Requests(**{f.name: getattr(self, f.name)[index] for f in dataclasses.fields(self)})
 
 
@@ -75,6 +76,9 @@ def mix_sets(
     sets: Sequence[Sequence[Request]], context_length: int, few_shapes: bool = False
 ) -> tuple[Requests, tuple[RowBlock, ...]]:
     """All requests as columns, and all their texts, of whichever set, in a few blocks of rows.
+
+    Options of an item that are the same tokens are laid out once: in two places their nats would differ in the last
+    bits, and which of them is the cheapest would depend on the layout.
 
     With `few_shapes` the row lengths are powers of two (or the context), so that other requests meet the same.
     No row is longer than the context, nor is one that branches longer than `packing.LONGEST_BRANCHING_ROW`.
@@ -88,9 +92,10 @@ def mix_sets(
         tokens_Q=np.array([sum(text.num_scored for text in request.texts) for _, request in requests], np.int64),
         bytes_Q=np.array([request.num_bytes for _, request in requests], np.int64),
         chars_Q=np.array([request.num_chars for _, request in requests], np.int64),
+        twin_Q=_twins(requests),
     )
     longest_branching = min(LONGEST_BRANCHING_ROW, context_length)
-    pieces = _pieces(requests, longest_branching)
+    pieces = _pieces(requests, columns.twin_Q, longest_branching)
     trees = [piece for piece in pieces if piece.branches]
     texts = [piece for piece in pieces if not piece.branches]
     blocks = []
@@ -105,8 +110,19 @@ def mix_sets(
     return columns, tuple(blocks)
 
 
-def _pieces(requests: Sequence[tuple[int, Request]], longest: int) -> list[Piece]:
-    numbered = [(dataset, request, number) for number, (dataset, request) in enumerate(requests)]
+def _twins(requests: Sequence[tuple[int, Request]]) -> np.ndarray:
+    first: dict[tuple, int] = {}
+    twins = []
+    for number, (dataset, request) in enumerate(requests):
+        tokens = tuple((text.first, text.ids.astype("<i4").tobytes()) for text in request.texts)
+        twins.append(first.setdefault((dataset, request.item, tokens), number))
+    return np.array(twins, np.int32)
+
+
+def _pieces(requests: Sequence[tuple[int, Request]], twin_Q: np.ndarray, longest: int) -> list[Piece]:
+    numbered = [
+        (dataset, request, number) for number, (dataset, request) in enumerate(requests) if twin_Q[number] == number
+    ]
     pieces = []
     for _, members in itertools.groupby(numbered, key=lambda entry: (entry[0], entry[1].item)):
         options = [(request.texts, number) for _, request, number in members]
@@ -147,6 +163,29 @@ def _block(rows: Sequence[Sequence[Piece]], row_length: int) -> RowBlock:
         source_S=np.concatenate(sources).astype(np.int32),
         target_S=np.concatenate([piece.target for piece in pieces]),
         request_S=np.concatenate([piece.request for piece in pieces]),
+    )
+
+
+def only(blocks: Sequence[RowBlock], wanted_Q: np.ndarray) -> tuple[RowBlock, ...]:
+    """The rows in which some token of a wanted request is scored, and of their scored tokens those alone.
+
+    Args:
+        wanted_Q: bool, of every request that the blocks may count towards.
+    """
+    return tuple(_only(block, wanted_Q[block.request_S]) for block in blocks if wanted_Q[block.request_S].any())
+
+
+def _only(block: RowBlock, wanted_S: np.ndarray) -> RowBlock:
+    row_S, position_S = np.divmod(block.source_S[wanted_S], block.row_length)
+    kept, row_S = np.unique(row_S, return_inverse=True)
+    return RowBlock(
+        ids_BT=block.ids_BT[kept],
+        until_BT=block.until_BT[kept],
+        length_B=block.length_B[kept],
+        branching=block.branching,
+        source_S=(row_S * block.row_length + position_S).astype(np.int32),
+        target_S=block.target_S[wanted_S],
+        request_S=block.request_S[wanted_S],
     )
 
 

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from lossline_jax.data.tokenizers import Tokenizer
 
 
+# Part of every fingerprint. Raise it when the numbers that are made of the same tokens change their meaning (what is
+# counted as right, averaged or divided by), so that rows scored before are scored again and not mixed with new ones.
+SCORING = 1
+
+
 @dataclass(frozen=True)
 class TokenisedSet:
     """One set before it is mixed with the others."""
@@ -34,8 +39,8 @@ class TokenisedSet:
 
     @property
     def fingerprint(self) -> str:
-        """Of the tokens and of which of them are scored; other sets and row lengths leave it alone."""
-        digest = hashlib.sha256()
+        """Of the tokens, of which are scored, and of `SCORING`; other sets and row lengths leave it alone."""
+        digest = hashlib.sha256(f"scoring {SCORING}:".encode())
         for request in self.requests:
             digest.update(f"{request.item},{request.option},{request.gold},".encode())
             digest.update(f"{request.num_bytes},{request.num_chars}".encode())
@@ -125,13 +130,16 @@ def _task_definition(items: Sequence[Item], prompts: str | None) -> str:
 
 
 def _sample(config: ValidationSet, texts: Iterable[str]) -> list[str]:
-    """At most `max_documents` of the texts, by salted hash: the head of a sorted corpus is no sample."""
-    if config.max_documents is not None:
+    """At most `max_documents` of the texts, by salted hash: the head of a sorted corpus is no sample.
 
-        def rank(text: str) -> bytes:
-            return hashlib.sha256(b"lossline validation sample\n" + text.encode("utf-8")).digest()
+    All of them stand in that order too, so that a limit which is not reached leaves the set as it is.
+    """
 
-        texts = heapq.nsmallest(config.max_documents, texts, key=rank)
+    def rank(text: str) -> bytes:
+        return hashlib.sha256(b"lossline validation sample\n" + text.encode("utf-8")).digest()
+
+    limit = config.max_documents
+    sample = sorted(texts, key=rank) if limit is None else heapq.nsmallest(limit, texts, key=rank)
     if config.max_document_bytes is None:
-        return list(texts)
-    return [text.encode("utf-8")[: config.max_document_bytes].decode("utf-8", "ignore") for text in texts]
+        return sample
+    return [text.encode("utf-8")[: config.max_document_bytes].decode("utf-8", "ignore") for text in sample]

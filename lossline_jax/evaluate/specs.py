@@ -66,9 +66,10 @@ def spec_items(spec: TaskSpec, row: Mapping[str, Any], where: str) -> list[Item]
     """The item of a row of the dataset, or nothing where the spec's filter leaves the row out.
 
     Raises:
-        LosslineError: the row lacks a field or holds what cannot be scored.
+        LosslineError: the row lacks a field, has null in it, or holds what cannot be scored.
     """
     values = {}
+    row = _without_nulls(row)
     if spec.filter is not None and not _value(spec, "filter", row, where):
         return []
     for name in ("context", "options", "continuation", "labels", "gold"):
@@ -86,9 +87,20 @@ def spec_items(spec: TaskSpec, row: Mapping[str, Any], where: str) -> list[Item]
     return [delimited_item((values["context"],) * len(options), options, spec.delimiter, gold, where)]
 
 
+def _without_nulls(value: Any, name: str = "") -> Any:
+    """Each null as an undefined field: as text it would be the word "None"."""
+    if value is None:
+        return jinja2.StrictUndefined(hint=f"'{name}' is null")
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(each, key) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_nulls(each, f"{name}[{k}]") for k, each in enumerate(value)]
+    return value
+
+
 def _index(gold: Any, labels: Any, num_options: int, where: str) -> int:
     if labels is not None:
-        if not isinstance(labels, (list, tuple)) or gold not in labels:
+        if not isinstance(labels, (list, tuple)) or isinstance(gold, (bool, float)) or gold not in labels:
             raise LosslineError(f"{where}: `gold` gives {gold!r}, which is not among its labels {labels!r:.80}")
         gold = labels.index(gold)
     if not isinstance(gold, int) or isinstance(gold, bool) or not 0 <= gold < num_options:
@@ -154,11 +166,26 @@ def _expression(source: str) -> Any:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    # Jinja's own `int` gives 0 for what is no number: an unlabelled row would count the first option as correct.
-    environment.filters["int"] = int
+    environment = ImmutableSandboxedEnvironment(
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_finalize
+    )
+    environment.filters["int"] = _int
     environment.filters["regex_replace"] = _regex_replace
     return environment
+
+
+def _finalize(value: Any) -> Any:
+    if value is None:
+        raise ValueError("an expression gives none")
+    return value
+
+
+def _int(value: Any) -> int:
+    """Jinja's own gives 0 for what is no number: an unlabelled row would count the first option as correct."""
+    number = int(value)
+    if isinstance(value, bool) or (isinstance(value, float) and number != value):
+        raise ValueError(f"{value!r} is no integer")
+    return number
 
 
 def _regex_replace(text: str, pattern: str, replacement: str) -> str:

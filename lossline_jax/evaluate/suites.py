@@ -15,7 +15,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.cloze import cloze_items
 from lossline_jax.evaluate.config import ChoiceTask, ClozeTask, SuiteConfig, ValidationSet
 from lossline_jax.evaluate.rows import Requests, RowBlock, fill_share, mix_sets
-from lossline_jax.evaluate.sets import TokenisedSet, tokenise_documents, tokenise_items
+from lossline_jax.evaluate.sets import SCORING, TokenisedSet, tokenise_documents, tokenise_items
 from lossline_jax.evaluate.specs import TaskSpec, load_spec
 from lossline_jax.evaluate.tasks import read_items
 from lossline_jax.rundir import read_json, write_atomic, write_json
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lossline_jax.data.prepare import PreparedCorpus
     from lossline_jax.data.tokenizers import Tokenizer
 
-FORMAT = 2  # raised when the meaning of the stored rows changes
+FORMAT = 3  # raised when the meaning of the stored rows changes
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class PreparedSuite:
     context_length: int
     sets: tuple[PreparedSet, ...]
     requests: Requests
-    blocks: tuple[RowBlock, ...]  # at most three, one a compiled program
+    blocks: tuple[RowBlock, ...]  # at most six, of one compiled program
     problems: dict[str, str] = field(default_factory=dict)  # of the sets left out, by name: one line each
 
     @property
@@ -65,25 +65,27 @@ def prepare_suite(
     """The suite in the tokens of one tokenizer: read where it is on disk already, else made and stored.
 
     Stored as `<fingerprint>/rows.npz` and, after it, `manifest.json`; the fingerprint covers the suite, the
-    tokenizer, the corpora, the task specs and the content of the task files. A set with an item, document or file
-    that cannot be scored is left out whole, with its reason in `problems`: half a set would pass for the whole one.
+    tokenizer, the corpora, the task specs and the content of the task files. A set with an item, document, spec or
+    file that cannot be scored is left out whole, with its reason in `problems`: half a set would pass for all of it.
 
     Raises:
         LosslineError: a bad setting of the suite, no set that can be scored, or a damaged stored suite.
     """
     _check(suite, corpora)
-    specs = {task.name: load_spec(task.spec) for task in suite.choice if task.spec is not None}
+    specs, unloaded = _load_specs(suite)
     identity = {
         "format": FORMAT,
+        "scoring": SCORING,
         "suite": to_json(suite),
         "tokenizer": tokenizer.fingerprint,
         "corpora": {c: corpora[c].fingerprint for c in sorted(_corpora_of(suite))},
         "task_specs": {name: to_json(spec) for name, spec in specs.items()},
+        "task_spec_problems": unloaded,
         "task_files_sha256": {task.name: _sha256_of_file(task.path) for task in suite.choice},
     }
     folder = epath.Path(folder_of_suites) / fingerprint(identity)
     if not (folder / "manifest.json").exists():
-        sets, problems = _tokenise(suite, tokenizer, corpora, specs)
+        sets, problems = _tokenise(suite, tokenizer, corpora, specs, unloaded)
         if not sets:
             first = next(iter(problems.values()))
             raise LosslineError(f"suite: none of its {len(problems)} sets can be scored; the first: {first}")
@@ -106,11 +108,37 @@ def _check(suite: SuiteConfig, corpora: Mapping[str, Any]) -> None:
             f"suite.overlap: {suite.overlap} is not in 0 .. {suite.context_length - 1}; it must be less than "
             "suite.context_length"
         )
+    _check_sizes(suite)
     for name in sorted(_corpora_of(suite)):
         if name not in corpora:
             raise LosslineError(
                 f"suite: unknown corpus {name!r}{suggestion(name, corpora)}; the study has {sorted(corpora)}"
             )
+
+
+def _check_sizes(suite: SuiteConfig) -> None:
+    """Of one document or item there is no standard error."""
+    least = {"max_documents": 2, "max_document_bytes": 1, "max_items": 2}
+    for kind in ("validation", "choice"):
+        for each in getattr(suite, kind):
+            for name in [name for name in least if hasattr(each, name)]:
+                value = getattr(each, name)
+                if value is not None and value < least[name]:
+                    raise LosslineError(
+                        f"suite.{kind}: {name}={value} of {each.name!r} is too few; it must be at least {least[name]}"
+                    )
+
+
+def _load_specs(suite: SuiteConfig) -> tuple[dict[str, TaskSpec], dict[str, str]]:
+    """The specs of the tasks that have one, by task, and why each of the others cannot be loaded."""
+    specs, problems = {}, {}
+    for task in suite.choice:
+        if task.spec is not None:
+            try:
+                specs[task.name] = load_spec(task.spec)
+            except LosslineError as error:
+                problems[task.name] = str(error)
+    return specs, problems
 
 
 def _sha256_of_file(path: str) -> str | None:
@@ -126,6 +154,7 @@ def _tokenise(
     tokenizer: "Tokenizer",
     corpora: Mapping[str, "PreparedCorpus"],
     specs: Mapping[str, TaskSpec],
+    unloaded: Mapping[str, str],
 ) -> tuple[list[TokenisedSet], dict[str, str]]:
     """The sets that can be scored, in the order of the suite, and why each of the others cannot."""
 
@@ -137,6 +166,8 @@ def _tokenise(
         return tokenise_items(task.name, items, tokenizer, suite)
 
     def choice(task: ChoiceTask) -> TokenisedSet:
+        if task.name in unloaded:
+            raise LosslineError(unloaded[task.name])
         spec = specs.get(task.name)
         items = read_items(task, spec)
         return tokenise_items(task.name, items, tokenizer, suite, prompts=spec.source if spec else None)

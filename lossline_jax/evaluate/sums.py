@@ -58,7 +58,8 @@ def score_set(kind: str, requests: Requests, nats_Q: np.ndarray, greedy_Q: np.nd
 
     Args:
         kind: "validation" or "task".
-        requests: those of this set; every item has exactly one gold request, and there are at least two items.
+        requests: those of this set, item by item and option by option as `mix_sets` has them; every item has exactly
+            one gold request, and there are at least two items.
         nats_Q: float64, the nats of each.
         greedy_Q: bool, whether each token of it was the likeliest.
     """
@@ -74,8 +75,7 @@ def score_set(kind: str, requests: Requests, nats_Q: np.ndarray, greedy_Q: np.nd
     else:
         all_options = _all_options(requests, nats_Q)
         right = _share(_is_cheapest(requests, nats_Q))
-        with np.errstate(divide="ignore"):  # an option of white space has no characters: infinitely dear
-            per_char = _share(_is_cheapest(requests, nats_Q / requests.chars_Q))
+        per_char = _share(_is_cheapest(requests, nats_Q / requests.chars_Q))
         per_byte = _share(_is_cheapest(requests, nats_Q / requests.bytes_Q))
     return SetScore(
         nats_per_token=nats_per_token,
@@ -101,17 +101,25 @@ def score_set(kind: str, requests: Requests, nats_Q: np.ndarray, greedy_Q: np.nd
 
 def _all_options(requests: Requests, nats_Q: np.ndarray) -> tuple[float, float]:
     """The mean over all options of all items, each by its own length; items are the clusters."""
-    _, item_Q, options_n = np.unique(requests.item_Q, return_inverse=True, return_counts=True)
-    return ratio_of_sums(np.bincount(item_Q, weights=nats_Q / requests.tokens_Q), options_n)
+    start_n = _starts(requests.item_Q)
+    options_n = np.diff(start_n, append=len(nats_Q))
+    return ratio_of_sums(np.add.reduceat(nats_Q / requests.tokens_Q, start_n), options_n)
 
 
 def _is_cheapest(requests: Requests, cost_Q: np.ndarray) -> np.ndarray:
     """Whether the gold option costs least, an item; the first of equal ones counts. NaN for all where a cost is NaN."""
     if np.isnan(cost_Q).any():
         return np.full(int(requests.gold_Q.sum()), np.nan)
-    cheapest_first_Q = np.lexsort((requests.option_Q, cost_Q, requests.item_Q))
-    _, first = np.unique(requests.item_Q[cheapest_first_Q], return_index=True)
-    return requests.gold_Q[cheapest_first_Q[first]].astype(np.float64)
+    start_n = _starts(requests.item_Q)
+    options_n = np.diff(start_n, append=len(cost_Q))
+    is_least_Q = cost_Q == np.repeat(np.minimum.reduceat(cost_Q, start_n), options_n)
+    first_n = np.minimum.reduceat(np.where(is_least_Q, np.arange(len(cost_Q)), len(cost_Q)), start_n)
+    return requests.gold_Q[first_n].astype(np.float64)
+
+
+def _starts(item_Q: np.ndarray) -> np.ndarray:
+    """Where each item begins."""
+    return np.flatnonzero(np.diff(item_Q, prepend=item_Q[0] - 1))
 
 
 def _share(right_n: np.ndarray) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from etils import epath
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.config import ChoiceTask
-from lossline_jax.evaluate.items import Item, delimited_item, first_of_many
+from lossline_jax.evaluate.items import Item, delimited_item, first_of_many, joined_item
 from lossline_jax.evaluate.specs import TaskSpec, load_spec, spec_items
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def read_items(task: ChoiceTask, spec: TaskSpec | None = None) -> list[Item]:
         spec: that of `task.spec` where it has been loaded before.
 
     Raises:
-        LosslineError: a file that cannot be read, or rows that are no items: the first by file and line.
+        LosslineError: a file that cannot be read, rows that are no items or not of the same kind as those before
+            them: the first by file and line.
     """
     if spec is None and task.spec is not None:
         spec = load_spec(task.spec)
@@ -46,12 +47,25 @@ def read_items(task: ChoiceTask, spec: TaskSpec | None = None) -> list[Item]:
             problems.append(str(error))
     if problems:
         raise LosslineError(first_of_many(problems))
+    _check_kind(items)
+    if task.max_items is not None and task.max_items < len(items):
+        kept = np.linspace(0, len(items) - 1, task.max_items).round().astype(int)
+        items = [items[k] for k in kept]
     if len(items) < 2:
         raise LosslineError(f"{task.path}: {len(items)} items; task {task.name!r} needs at least 2")
-    if task.max_items is None or task.max_items >= len(items):
-        return items
-    kept = np.linspace(0, len(items) - 1, task.max_items).round().astype(int)
-    return [items[k] for k in kept]
+    return items
+
+
+def _check_kind(items: Sequence[Item]) -> None:
+    """One option is right where it is what the model would say, one of several where it is the cheapest."""
+    others = [item for item in items if (len(item.options) == 1) != (len(items[0].options) == 1)]
+    if others:
+        one, several = "one option", "several options"
+        has, before = (one, several) if len(others[0].options) == 1 else (several, one)
+        raise LosslineError(
+            f"{others[0].where}: an item of {has} after items of {before}, whose accuracy means something else; "
+            "give each kind a file and a ChoiceTask of its own"
+        )
 
 
 def _rows(path: epath.Path) -> Iterator[tuple[str, str | dict[str, Any]]]:
@@ -117,9 +131,7 @@ def _own_form(fields: dict[str, Any], where: str) -> Item:
     gold = fields.get("gold")
     if not isinstance(gold, int) or isinstance(gold, bool) or not 0 <= gold < len(options):
         raise LosslineError(f"{where}: `gold` is {gold!r}; it must be an index 0 .. {len(options) - 1}")
-    delimiter = " " if all(option.startswith(" ") for option in options) else ""
-    bare = [option.removeprefix(delimiter) for option in options]
-    return delimited_item(contexts, bare, delimiter, gold, where)
+    return joined_item(contexts, options, gold, where)
 
 
 def _string(fields: dict, name: str, where: str) -> str:

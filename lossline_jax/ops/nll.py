@@ -12,7 +12,7 @@ class TargetScores(NamedTuple):
     """What a model says of chosen next tokens."""
 
     nats_AS: jax.Array  # negative log-likelihood, float32
-    greedy_AS: jax.Array  # bool: no token is likelier
+    greedy_AS: jax.Array  # bool: it is the likeliest token, the first of equal ones
 
 
 def token_nll(
@@ -43,12 +43,11 @@ def token_nll(
 def target_scores(
     x_ASD: jax.Array, unembed_DV: jax.Array, targets_AS: jax.Array, chunk_length: int | None = None
 ) -> TargetScores:
-    """`token_nll`, and whether the target has the largest logit: it alone or as one of several."""
+    """`token_nll`, and whether the target is what greedy decoding says: the argmax, the first of equal logits."""
 
     def chunk_scores(x_ACD, targets_AC):
         logits_ACV = logits(x_ACD, unembed_DV)
-        is_greedy_AC = _at_target(logits_ACV, targets_AC) >= jnp.max(logits_ACV, axis=-1)
-        return TargetScores(_nll(logits_ACV, targets_AC), is_greedy_AC)
+        return TargetScores(_nll(logits_ACV, targets_AC), _is_argmax(logits_ACV, targets_AC))
 
     length = x_ASD.shape[1]
     if chunk_length is None or chunk_length >= length:
@@ -66,11 +65,22 @@ def _nll(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(logits_BTV, axis=-1) - target_BT
 
 
+def _is_argmax(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
+    # Comparisons that every part of a sharded vocabulary makes for itself; false where a logit is NaN.
+    target_BT1 = _at_target(logits_BTV, targets_BT)[..., None]
+    is_later_BTV = _vocabulary(logits_BTV, targets_BT) >= targets_BT[..., None]
+    return jnp.all((logits_BTV < target_BT1) | ((logits_BTV == target_BT1) & is_later_BTV), axis=-1)
+
+
 def _at_target(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
     # A comparison instead of a gather: it splits over a sharded vocabulary without collecting the logits.
-    vocabulary_V = jax.lax.broadcasted_iota(targets_BT.dtype, (1, 1, logits_BTV.shape[-1]), 2)
-    is_target = vocabulary_V == targets_BT[..., None]
+    is_target = _vocabulary(logits_BTV, targets_BT) == targets_BT[..., None]
     return jnp.sum(jnp.where(is_target, logits_BTV, 0.0), axis=-1)
+
+
+def _vocabulary(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
+    """[1, 1, V] the tokens in order."""
+    return jax.lax.broadcasted_iota(targets_BT.dtype, (1, 1, logits_BTV.shape[-1]), 2)
 
 
 def _by_chunks(score, x_BTD: jax.Array, targets_BT: jax.Array, chunk_length: int):

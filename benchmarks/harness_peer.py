@@ -1,0 +1,144 @@
+"""lm-evaluation-harness with transformers: the same requests in this process, or a process of its own a checkpoint."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from timing import child_cpu_seconds
+
+from lossline_jax.evaluate.items import Item
+
+BATCH_SIZES = (8, 16, 32)  # the fastest of them is compared with
+# The harness without its index of 14000 task files and its bootstrap: the least that a process of it can do.
+SPARED = """
+import sys
+import lm_eval
+from lm_eval.tasks import TaskManager
+
+arguments, yaml_folder, tasks, batch_size = sys.argv[1:]
+results = lm_eval.simple_evaluate(
+    model="hf",
+    model_args=arguments,
+    tasks=tasks.split(","),
+    task_manager=TaskManager(include_path=yaml_folder, include_defaults=False),
+    batch_size=int(batch_size),
+    device="cpu",
+    bootstrap_iters=0,
+)
+assert len(results["results"]) == len(tasks.split(","))
+"""
+
+
+@dataclass
+class HarnessPeer:
+    """HFLM with the weights of a folder, and the requests of some tasks in the order of our own."""
+
+    folder: str
+    context_length: int
+    items: list[Item]
+    batch_size: int = BATCH_SIZES[0]
+
+    def __post_init__(self):
+        from lm_eval.api.instance import Instance
+        from lm_eval.models.huggingface import HFLM
+
+        options = {"dtype": "float32", "add_bos_token": True, "max_length": self.context_length}
+        self.model = HFLM(pretrained=self.folder, device="cpu", batch_size=self.batch_size, **options)
+        self.requests = [
+            Instance("loglikelihood", {}, pair, option, ("tasks", number, 1))
+            for number, item in enumerate(self.items)
+            for option, pair in enumerate(zip(item.contexts, item.options, strict=True))
+        ]
+        self.tokens = [(each.args, *self.model._encode_pair(*each.args)) for each in self.requests]
+
+    def choose_batch_size(self, cost: Callable[[Callable[[], None]], float]) -> None:
+        """The fastest of `BATCH_SIZES`."""
+        costs = {}
+        for size in BATCH_SIZES:
+            self.model.batch_size_per_gpu = size
+            costs[size] = cost(self.score_tokens)
+        self.batch_size = self.model.batch_size_per_gpu = min(costs, key=costs.get)
+
+    def log_probabilities(self) -> list[float]:
+        """Not timed: summed in float64, for a sum of 1024 nats is rounded to 1.2e-4 in float32."""
+        import torch
+
+        self.model.softmax_dtype = torch.float64
+        answers = self.model.loglikelihood(self.requests, disable_tqdm=True)
+        self.model.softmax_dtype = None
+        return [nats for nats, _ in answers]
+
+    def score(self) -> None:
+        """From strings, as the harness always does."""
+        self.model.loglikelihood(self.requests, disable_tqdm=True)
+
+    def score_tokens(self) -> None:
+        """With the requests as tokens already."""
+        self.model._loglikelihood_tokens(self.tokens, disable_tqdm=True)
+
+
+def write_tasks(folder: Path, items: dict[str, Sequence[Item]], texts: dict[str, Sequence[str]]) -> None:
+    """YAML and rows of every set in the harness's terms: items as multiple choice, texts as rolling likelihoods."""
+    for name, members in items.items():
+        shares_context = all(len(set(item.contexts)) == 1 for item in members)
+        rows = [
+            {"contexts": item.contexts, "context": item.contexts[0], "options": item.options, "gold": item.gold}
+            for item in members
+        ]
+        if shares_context:
+            asked = {"doc_to_text": "{{context}}", "doc_to_choice": "options", "doc_to_target": "gold"}
+        else:  # partial scoring: many contexts, one continuation
+            asked = {"doc_to_text": "gold", "doc_to_choice": "contexts", "doc_to_target": "{{options[0]}}"}
+        _write_task(folder, name, rows, {"output_type": "multiple_choice", "target_delimiter": "", **asked})
+    for name, members in texts.items():
+        rows = [{"text": text} for text in members]
+        asked = {"doc_to_text": "", "doc_to_target": "{{text}}"}
+        _write_task(folder, name, rows, {"output_type": "loglikelihood_rolling", **asked})
+
+
+def _write_task(folder: Path, name: str, rows: list[dict], config: dict) -> None:
+    data = folder / f"{name}.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    is_choice = config["output_type"] == "multiple_choice"
+    metrics = ("acc", "acc_norm") if is_choice else ("byte_perplexity", "bits_per_byte")
+    whole = {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"validation": str(data)}},
+        "validation_split": "validation",
+        "metric_list": [{"metric": metric} for metric in metrics],
+        **config,
+    }
+    (folder / f"{name}.yaml").write_text(json.dumps(whole))  # JSON is YAML
+
+
+def run_process(
+    folder: Path, yaml_folder: Path, tasks: Sequence[str], context_length: int, batch_size: int, spared: bool
+) -> float:
+    """CPU-seconds of one process that scores the model of a folder on every task.
+
+    Args:
+        spared: what `SPARED` says, instead of the harness's command line as it comes.
+    """
+    arguments = f"pretrained={folder},dtype=float32,add_bos_token=True,max_length={context_length}"
+    names = ",".join(tasks)
+    if spared:
+        command = [sys.executable, "-c", SPARED, arguments, yaml_folder, names, str(batch_size)]
+    else:
+        flags = {
+            "model": "hf",
+            "model_args": arguments,
+            "tasks": names,
+            "include_path": yaml_folder,
+            "batch_size": batch_size,
+            "device": "cpu",
+            "output_path": folder / "harness_results",
+        }
+        words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+        command = [sys.executable, "-m", "lm_eval", "run", *words]
+    offline = {"HF_HOME": str(yaml_folder / "cache"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    threads = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
+    return child_cpu_seconds(command, {**os.environ, **offline, **threads})
