@@ -18,7 +18,15 @@ from pathlib import Path
 
 import numpy as np
 from shapes import SHAPES, Shape
-from timing import child_cpu_seconds, interleave, median_cost, ratios, use_cores
+from timing import (
+    child_cpu_seconds,
+    import_peer,
+    interleave,
+    median_cost,
+    quiet_transformers,
+    ratios,
+    use_cores,
+)
 
 from lossline_jax.data.config import DataConfig, FilesCorpus, TrainedTokenizer
 from lossline_jax.evaluate.config import ChoiceTask, SuiteConfig, ValidationSet
@@ -69,13 +77,7 @@ def main() -> None:
     if not DATA.exists():
         sys.exit(f"benchmarks: {DATA} is absent; set LOSSLINE_SHARED to the folder of shared data")
     use_cores(options.threads)
-    try:
-        import lm_eval
-        import transformers
-    except ModuleNotFoundError as missing:
-        sys.exit(f"benchmarks: {missing.name} is not installed; pip install 'lossline_jax[parity]'")
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    lm_eval, transformers = import_peer("lm_eval"), quiet_transformers()
     print(f"lm-eval {lm_eval.__version__}, transformers {transformers.__version__}", file=sys.stderr)
     print(modes[options.mode](options))
 

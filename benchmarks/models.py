@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from shapes import SHAPES, Shape
-from timing import interleave, median_cost, ratios, use_cores
+from timing import interleave, median_cost, quiet_transformers, ratios, use_cores
 
 from lossline_jax.sharding import configure_devices
 from lossline_jax.text import text_table
@@ -23,12 +23,7 @@ MAX_LOSS_GAP = 1e-3  # nats a token
 def main() -> None:
     options = _parse()
     use_cores(options.threads)
-    try:
-        import transformers
-    except ModuleNotFoundError as missing:
-        sys.exit(f"benchmarks: {missing.name} is not installed; pip install 'lossline_jax[parity]'")
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    quiet_transformers()
     from ours import EXECUTION
 
     configure_devices(EXECUTION)

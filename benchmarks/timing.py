@@ -1,5 +1,6 @@
 """Costs measured by turns in one process, there and back (A B B A), in wall and CPU-seconds; ratios of pairs."""
 
+import importlib
 import math
 import os
 import statistics
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,24 @@ def use_cores(count: int) -> None:
     if count > len(allowed):
         raise SystemExit(f"--threads {count}: this process may use {len(allowed)} core(s)")
     os.sched_setaffinity(0, allowed[:count])
+
+
+def import_peer(name: str) -> ModuleType:
+    """A package that is compared with; ends the program where it is absent."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as missing:
+        raise SystemExit(
+            f"benchmarks: {missing.name} is not installed; pip install 'lossline_jax[parity]'"
+        ) from missing
+
+
+def quiet_transformers() -> ModuleType:
+    """transformers without its warnings and bars."""
+    transformers = import_peer("transformers")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return transformers
 
 
 def measure(call: Callable[[], None], repeats: int) -> Cost:

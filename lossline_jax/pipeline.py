@@ -87,10 +87,11 @@ def evaluate(study: StudyConfig, folder: StudyDir, only: Sequence[str] = (), mod
         entries = registered(folder)
     failures |= _evaluate_imported(workshop, entries)
     table = workshop.write_losses()
-    say(table or f"{folder.root}: no checkpoint has been scored; run `lossline train` first")
+    if table is not None:
+        say(table)
     _raise_failures(failures, workshop.problems)
     if table is None:
-        raise LosslineError(f"{folder.losses_csv}: not written, for there is no row yet")
+        raise LosslineError(f"{folder.root}: no checkpoint has been scored; run `lossline train` first")
 
 
 def follow(study: StudyConfig, folder: StudyDir, only: Sequence[str], poll_seconds: float) -> None:
