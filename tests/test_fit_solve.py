@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.compute import fit_compute_law
-from lossline_jax.fit.curves import CHINCHILLA, KAPLAN, SHIFTED_POWER
-from lossline_jax.fit.problem import LEAST_SQUARES, LOG_HUBER, build_problem
+from lossline_jax.fit.laws.compute import CHINCHILLA, KAPLAN
+from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
+from lossline_jax.fit.objective import LEAST_SQUARES, LOG_HUBER
+from lossline_jax.fit.problem import build_problem
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.solve import solve
 from lossline_jax.fit.transfer import fit_shifted_power, predict_transfer
@@ -47,7 +49,7 @@ def test_planted_compute_law_is_recovered(e, alpha, beta, law):
     law = (CHINCHILLA, KAPLAN)[law]
     amounts = {"A": 2e7**alpha, "B": 3e8**beta} if law is CHINCHILLA else {"A": 2e7, "B": 3e8}
     planted = {"E": e, **amounts, "alpha": alpha, "beta": beta}
-    loss = law.function(planted, {"N": sizes, "D": tokens}) * noise
+    loss = law(planted, {"N": sizes, "D": tokens}) * noise
     fit = fit_compute_law(sizes, tokens, loss, form=law.name)
     assert fit.status == "converged"
     for name in ("E", "alpha", "beta"):
@@ -58,7 +60,7 @@ def test_planted_compute_law_is_recovered(e, alpha, beta, law):
 def test_huber_shrugs_off_an_outlier_and_least_squares_does_not():
     sizes, tokens, noise = planted_grid(noise=1e-3)
     planted = {"E": 1.7, "A": 400.0, "B": 2000.0, "alpha": 0.34, "beta": 0.36}
-    loss = CHINCHILLA.function(planted, {"N": sizes, "D": tokens}) * noise
+    loss = CHINCHILLA(planted, {"N": sizes, "D": tokens}) * noise
     loss[-1] *= 1.3
     huber = solve(CHINCHILLA, {"N": sizes, "D": tokens}, loss, loss=LOG_HUBER)
     squares = solve(CHINCHILLA, {"N": sizes, "D": tokens}, loss, loss=LEAST_SQUARES)

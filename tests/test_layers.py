@@ -107,4 +107,4 @@ def test_analysis_needs_no_training_packages():
         for path, _ in modules()
         if path.startswith(("fit/", "report/"))
     ]
-    assert not imported_by("; ".join(statements)) & {"jax", "flax", "orbax", "grain", "sentencepiece"}
+    assert not imported_by("; ".join(statements)) & {"flax", "orbax", "grain", "sentencepiece"}

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import numpy as np
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.curves import CHINCHILLA, KAPLAN
-from lossline_jax.fit.problem import LOG_HUBER
+from lossline_jax.fit.laws.compute import CHINCHILLA, KAPLAN
+from lossline_jax.fit.objective import LOG_HUBER
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.solve import clean_arrays, solve
 
@@ -25,7 +25,7 @@ def fit_compute_law(
     params_counted: str = "total parameters, embeddings included",
     tokens_counted: str = "tokens seen",
     unit: str = "nats/token",
-    num_starts: int = 64,
+    num_starts: int = 32,
 ) -> FitResult:
     """Fit L(N, D) by log-residual Huber (delta 1e-3, summed), as arXiv 2203.15556 and 2411.12925 do.
 

@@ -20,13 +20,13 @@ def allowed_increase(problem: Problem, u_P: np.ndarray, level: float) -> float:
     the density of residuals about zero, counted within half a robust standard deviation. Points count as
     independent: with few runs, trust the clustered bootstrap more.
     """
-    residuals = problem.residuals(u_P[None], problem.y_n)[0]
+    residuals = problem.residuals(u_P[None])[0]
     freedom = problem.num_points - problem.num_free
-    psi = residuals * problem.loss.weights(residuals)
-    slope = 1.0
-    if problem.loss.delta is not None:
-        window = max(problem.loss.delta, 0.5 * 1.4826 * float(np.median(np.abs(residuals))))
-        slope = problem.loss.delta * float(np.mean(np.abs(residuals) <= window)) / window
+    psi, slope, delta = residuals, 1.0, problem.loss.delta
+    if delta is not None:
+        psi = np.clip(residuals, -delta, delta)
+        window = max(delta, 0.5 * 1.4826 * float(np.median(np.abs(residuals))))
+        slope = delta * float(np.mean(np.abs(residuals) <= window)) / window
     return 0.5 * float(scipy.special.fdtri(1, freedom, level) * np.sum(psi**2) / freedom / slope)
 
 
@@ -47,17 +47,17 @@ def profile_intervals(problem: Problem, u_P: np.ndarray, objective: float, level
     A parameter that normalisation mixes with others (Chinchilla's A with alpha) is profiled on the inputs as
     they are, where it means what its name says.
     """
-    rescaled = problem.law.rescaled
+    scaled = problem.law.scaled
     ends, reached, met = _profile_all(
         problem,
         u_P,
         objective,
         level,
-        [k for k, p in enumerate(problem.law.parameters) if p.name not in rescaled],
+        [k for k, p in enumerate(problem.law.parameters) if p.name not in scaled],
     )
-    if rescaled:
+    if scaled:
         raw = problem.unscaled(u_P)
-        indices = [problem.law.names.index(name) for name in rescaled]
+        indices = [problem.law.names.index(name) for name in scaled]
         more, _, _ = _profile_all(raw, raw.search(problem.natural(u_P)), objective, level, indices)
         ends |= more
     return Profile({name: ends[name] for name in problem.law.names if name in ends}, reached, *met)

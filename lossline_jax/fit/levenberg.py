@@ -1,146 +1,165 @@
-"""Many small bounded nonlinear least-squares problems at once: Levenberg-Marquardt over a batch axis.
+"""Many small bounded nonlinear least-squares and Huber problems at once: Levenberg-Marquardt in float64.
 
-Starts, bootstrap resamples and profile points are all rows of one batch. Huber losses are handled by
-reweighting in every iteration. Letters: B problems, n points, P parameters.
+Starts, bootstrap resamples, profile points and whole data sets are lanes of one compiled program.
+Letters: B lanes (the last axis), n points, P parameters.
+
+Huber: the curvature of a point is 1 within delta and, beyond it, its weight in iterated reweighting times a share
+that follows the damping: a Newton step where the model can be trusted, a reweighted (majorising) one where not.
+Reweighting alone needs hundreds of iterations where most residuals lie beyond delta.
 """
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 
+from lossline_jax.fit.compiled import float64, keep_programs
+from lossline_jax.fit.curves import Law
+from lossline_jax.fit.lanes import BLOCK, Pool, Task, pools
 from lossline_jax.fit.problem import Problem
+from lossline_jax.fit.residuals import (
+    Kind,
+    kind_of,
+    project_linear,
+    quadratic,
+    residuals,
+    search_values,
+    with_slopes,
+)
+from lossline_jax.fit.steps import bounded_step
 
-RELATIVE_TOLERANCE = 1e-10  # of the objective, twice in a row: converged
+TOLERANCE = 1e-10  # relative gain in the objective: converged where twice in a row no larger
+EXACT = 1e-22  # of the squares of the data: an objective below is rounding error, and converged
 MAX_DAMPING = 1e12  # no downhill step is left within float64: converged
+MIN_SHARE = 0.01  # of the reweighted curvature beyond delta
+LIVE_SHARE = 0.75  # of a block: where fewer are still going down, others take the place of those that are done
+SMALL_STEPS = 2
 
 
 @dataclass(frozen=True)
 class Minima:
-    """Where each problem of the batch ended."""
+    """Where each lane ended."""
 
     u_BP: np.ndarray
     objective_B: np.ndarray  # inf: never had a finite value
     converged_B: np.ndarray
 
 
-def minimise(
-    problem: Problem,
-    start_BP: np.ndarray,
-    *,
-    free_BP: np.ndarray | None = None,
-    weights_Bn: np.ndarray | None = None,
-    y_Bn: np.ndarray | None = None,
-    max_iterations: int = 200,
-) -> Minima:
-    """Minimise from every start (search coordinates), in the bounds, in `max_iterations` steps at most.
+def minimise(problem: Problem, start_BP: np.ndarray, *, max_iterations: int = 200, **of_lanes) -> Minima:
+    """Minimise one problem from every start; `of_lanes` are the other fields of `Task`."""
+    return minimise_all([Task(problem, start_BP, **of_lanes)], max_iterations=max_iterations)[0]
+
+
+def minimise_all(
+    tasks: Sequence[Task], *, max_iterations: int = 200, tolerance: float = TOLERANCE, close: float | None = None
+) -> list[Minima]:
+    """Minimise from every start, in the bounds, in `max_iterations` steps at most.
+
+    All tasks have one law and one loss.
 
     Args:
-        free_BP: False holds a coordinate at its start (profiles); None: as the problem says.
-        weights_Bn: multiplicity of each point (bootstrap); None: 1.
-        y_Bn: another y for each problem (residual bootstrap); None: the problem's.
+        close: a lane whose objective comes this close (relative) to where another of its task has ended ends too:
+            it would only find the same again. None: every lane goes on to its own end.
     """
-    num_problems, n = start_BP.shape[0], problem.num_points
-    free_BP = np.broadcast_to(problem.free_P, start_BP.shape) if free_BP is None else free_BP & problem.free_P
-    weights_Bn = np.broadcast_to(1.0, (num_problems, n)) if weights_Bn is None else weights_Bn
-    y_Bn = np.broadcast_to(problem.y_n, (num_problems, n)) if y_Bn is None else y_Bn
-    u = np.clip(start_BP, problem.lower_P, problem.upper_P)
-    residuals = problem.residuals(u, y_Bn)
-    objective = _objective(problem, residuals, weights_Bn)
-    damping = np.full(num_problems, 1e-2)
-    small_steps = np.zeros(num_problems, int)
-    live = np.flatnonzero(np.isfinite(objective))
-    for _ in range(max_iterations):
-        if live.size == 0:
-            break
-        step = _step(problem, u[live], residuals[live], y_Bn[live], weights_Bn[live], free_BP[live], damping[live])
-        tried = np.clip(u[live] + step, problem.lower_P, problem.upper_P)
-        tried_residuals = problem.residuals(tried, y_Bn[live])
-        tried_objective = _objective(problem, tried_residuals, weights_Bn[live])
-        better = tried_objective < objective[live]
-        gain = np.where(better, objective[live] - tried_objective, 0.0)
-        small = better & (gain <= RELATIVE_TOLERANCE * objective[live])
-        small_steps[live] = np.where(small, small_steps[live] + 1, np.where(better, 0, small_steps[live]))
-        damping[live] = np.where(better, np.maximum(damping[live] * 0.2, 1e-12), damping[live] * 5.0)
-        rows = live[better]
-        u[rows], residuals[rows], objective[rows] = (
-            tried[better],
-            tried_residuals[better],
-            tried_objective[better],
+    keep_programs()
+    minima: dict[int, Minima] = {}
+    for pool in pools(tasks):
+        minima |= _minimise_pool(pool, max_iterations, tolerance, close)
+    return [minima[number] for number in range(len(tasks))]
+
+
+def _minimise_pool(pool: Pool, max_iterations: int, tolerance: float, close) -> dict[int, Minima]:
+    law, loss = pool.tasks[0].problem.law, pool.tasks[0].problem.loss
+    u = pool.starts()
+    size = u.shape[1]
+    damping, small, used = np.full(size, 1e-2), np.zeros(size, int), np.zeros(size, int)
+    objective = np.full(size, np.inf)
+    queue = np.arange(size)
+    while queue.size:
+        lanes, padded, data = pool.block(queue)
+        queue = queue[lanes.size :]
+        done = small[padded]
+        done[lanes.size :] = SMALL_STEPS
+        with float64():
+            state = _descend(
+                law,
+                kind_of(loss),
+                np.inf if loss.delta is None else loss.delta,
+                data,
+                (u[:, padded], damping[padded], done, used[padded]),
+                max_iterations,
+                tolerance,
+                LIVE_SHARE * BLOCK if queue.size else 1,
+            )
+        u[:, lanes], objective[lanes], damping[lanes], small[lanes], used[lanes] = (
+            np.asarray(part)[..., : lanes.size] for part in state
         )
-        live = live[(small_steps[live] < 2) & (damping[live] < MAX_DAMPING) & (objective[live] > 0)]
-    converged = np.isfinite(objective)
-    converged[live] = False
-    return Minima(u, objective, converged)
+        queue = np.concatenate([queue, lanes[small[lanes] < SMALL_STEPS]])
+        queue = queue[used[queue] < max_iterations]
+        if close is not None:
+            best = np.full(len(pool.tasks), np.inf)
+            ended = np.flatnonzero((small >= SMALL_STEPS) & np.isfinite(objective))
+            np.minimum.at(best, pool.task_B[ended], objective[ended])
+            best = best[pool.task_B[queue]]
+            queue = queue[~np.isfinite(best) | (objective[queue] > best * (1 + close))]
+    converged = (small >= SMALL_STEPS) & np.isfinite(objective)
+    return {number: Minima(u[:, lanes].T, objective[lanes], converged[lanes]) for number, lanes in pool.lanes_of_task()}
 
 
-def _objective(problem: Problem, residuals_Bn: np.ndarray, weights_Bn: np.ndarray) -> np.ndarray:
-    with np.errstate(all="ignore"):
-        total = np.sum(weights_Bn * problem.loss.values(residuals_Bn), axis=1)
-    return np.where(np.isfinite(total), total, np.inf)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _descend(law: Law, kind: Kind, delta, data: dict, state: tuple, max_iterations, tolerance, num_live):
+    """Steps of lanes that are neither done nor at the cap, until fewer than `num_live` are left."""
+    lower, upper, free = data["lower"], data["upper"], data["free"]
+    u, damping, small, used = state
+    model = functools.partial(_model, law, kind, delta, data)
+    objective, gradient, hessian = model(list(u), jnp.ones_like(damping))
+    small = jnp.where(jnp.isfinite(objective), small, SMALL_STEPS)
+    squares = 1.0 if kind.form == "log" else data["y"] ** 2
+    exact = EXACT * jnp.sum(data["weights"] * squares, axis=0)
+
+    def going(small, used):
+        return (small < SMALL_STEPS) & (used < max_iterations)
+
+    def condition(carry):
+        return jnp.sum(going(carry[5], carry[6])) >= jnp.maximum(num_live, 1)
+
+    def body(carry):
+        u, objective, gradient, hessian, damping, small, used = carry
+        tried = jnp.clip(u + bounded_step(u, gradient, hessian, lower, upper, free, damping), lower, upper)
+        lighter = jnp.maximum(damping * 0.2, 1e-12)
+        share = jnp.clip(lighter * 100, MIN_SHARE, 1.0)
+        tried = list(tried)
+        if kind.form == "plain":
+            tried = project_linear(law, kind, data, tried, ("lower", "upper"))
+        tried_objective, tried_gradient, tried_hessian = model(tried, share)
+        tried = jnp.stack(tried)
+        live = going(small, used)
+        better = live & (tried_objective < objective)
+        gain = objective - tried_objective
+        slight = better & ((gain <= tolerance * objective) | (tried_objective <= exact))
+        small = jnp.where(slight, small + 1, jnp.where(better, 0, small))
+        small = jnp.where(live & ~better & (damping > MAX_DAMPING), SMALL_STEPS, small)
+        return (
+            jnp.where(better, tried, u),
+            jnp.where(better, tried_objective, objective),
+            jnp.where(better, tried_gradient, gradient),
+            jnp.where(better, tried_hessian, hessian),
+            jnp.where(better, lighter, jnp.where(live, damping * 5.0, damping)),
+            small,
+            used + live,
+        )
+
+    carry = (u, objective, gradient, hessian, damping, small, used)
+    u, objective, _, _, damping, small, used = jax.lax.while_loop(condition, body, carry)
+    return u, objective, damping, small, used
 
 
-def _step(problem, u, residuals, y, weights, free, damping) -> np.ndarray:
-    """(B, P) damped Gauss-Newton steps within the bounds.
-
-    Coordinates pressed against a bound stay; where the step would cross a bound it ends there, and the other
-    coordinates are solved for again given that.
-    """
-    jacobian = problem.jacobian(u, residuals, y)
-    jacobian = np.where(np.isfinite(jacobian), jacobian, 0.0)
-    weighted = jacobian * (weights * problem.loss.weights(residuals))[:, :, None]
-    gradient = np.matmul(weighted.transpose(0, 2, 1), residuals[:, :, None])[:, :, 0]
-    hessian = np.matmul(weighted.transpose(0, 2, 1), jacobian)
-    pressed = ((u <= problem.lower_P) & (gradient > 0)) | ((u >= problem.upper_P) & (gradient < 0))
-    moving = free & ~pressed
-    step = _solve_damped(hessian, gradient, moving, damping)
-    to_bound = np.clip(u + step, problem.lower_P, problem.upper_P) - u
-    crossing = to_bound != step
-    if crossing.any():
-        held = np.where(crossing, to_bound, 0.0)
-        shifted = gradient + np.matmul(hessian, held[:, :, None])[:, :, 0]
-        step = held + _solve_damped(hessian, shifted, moving & ~crossing, damping)
-    return step
-
-
-def _solve_damped(hessian, gradient, moving, damping) -> np.ndarray:
-    """(B, P) solutions of (H + damping diag H) step = -gradient; 0 in coordinates that do not move."""
-    gradient = np.where(moving, gradient, 0.0)
-    hessian = np.where(moving[:, :, None] & moving[:, None, :], hessian, 0.0)
-    scale = np.sqrt(np.einsum("bpp->bp", hessian))
-    scale = np.where(scale > 0, scale, 1.0)
-    scaled = hessian / (scale[:, :, None] * scale[:, None, :])
-    diagonal = np.arange(gradient.shape[1])
-    scaled[:, diagonal, diagonal] = np.where(moving, scaled[:, diagonal, diagonal], 1.0) + damping[:, None]
-    return -np.linalg.solve(scaled, (gradient / scale)[:, :, None])[:, :, 0] / scale
-
-
-def polish(problem: Problem, u_P: np.ndarray, max_iterations: int = 500) -> tuple[np.ndarray, float, bool]:
-    """L-BFGS-B from one point: (coordinates, objective, converged). Where Huber is nearly an absolute value,
-    reweighting converges slowly and this finishes the work."""
-    free = np.flatnonzero(problem.free_P)
-
-    def objective(v: np.ndarray) -> tuple[float, np.ndarray]:
-        u = u_P.copy()
-        u[free] = v
-        residuals = problem.residuals(u[None], problem.y_n)
-        value = _objective(problem, residuals, np.ones_like(residuals))[0]
-        psi_n = residuals[0] * problem.loss.weights(residuals)[0]
-        return scale * value, scale * (psi_n @ problem.jacobian(u[None], residuals, problem.y_n)[0])[free]
-
-    scale = 1.0
-    first = objective(u_P[free])[0]
-    scale = 1.0 / first if first > 0 else 1.0
-    found = scipy.optimize.minimize(
-        objective,
-        u_P[free],
-        jac=True,
-        method="L-BFGS-B",
-        bounds=list(zip(problem.lower_P[free], problem.upper_P[free], strict=True)),
-        options={"maxiter": max_iterations, "ftol": 1e-14, "gtol": 1e-9, "maxcor": 20},
-    )
-    if not found.fun < scale * first:
-        return u_P, first, True
-    u = u_P.copy()
-    u[free] = found.x
-    return u, float(found.fun / scale), found.nit < max_iterations
+def _model(law: Law, kind: Kind, delta, data: dict, u: list, share_B):
+    """Objective (B,), gradient (P, B) and curvature (P, P, B) of each lane."""
+    residual, slopes = with_slopes(lambda *u: residuals(law, kind, data, search_values(law, u)), u)
+    objective, gradient, hessian = quadratic(residual, slopes, delta, share_B, data["weights"])
+    usable = jnp.isfinite(objective) & jnp.all(jnp.isfinite(gradient), 0) & jnp.all(jnp.isfinite(hessian), (0, 1))
+    return jnp.where(usable, objective, jnp.inf), gradient, hessian

@@ -8,49 +8,14 @@ import numpy as np
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.curves import Law
+from lossline_jax.fit.objective import Loss
 
 POINT_MARGIN = 1e-4  # of the range of an input: how close a `below` bound comes to its smallest value
 
 
-@dataclass(frozen=True)
-class Loss:
-    """What is summed over points: r^2 / 2, or Huber with this delta. Sums, never means.
-
-    Residuals are y - f, or ln(y - offset) - ln(f - offset) where `logarithmic`, the offset being the value
-    of the parameter of that name (none: 0).
-    """
-
-    name: str
-    logarithmic: bool = False
-    delta: float | None = None  # None: least squares
-    offset: str | None = None
-
-    def values(self, residuals: np.ndarray) -> np.ndarray:
-        """The loss of each residual, same shape."""
-        squares = 0.5 * residuals**2
-        if self.delta is None:
-            return squares
-        size = np.abs(residuals)
-        return np.where(size <= self.delta, squares, self.delta * (size - 0.5 * self.delta))
-
-    def weights(self, residuals: np.ndarray) -> np.ndarray:
-        """Weights of iterated reweighted least squares: psi(r) / r, same shape."""
-        if self.delta is None:
-            return np.ones_like(residuals)
-        return self.delta / np.maximum(np.abs(residuals), self.delta)
-
-
-LEAST_SQUARES = Loss("least squares")
-LOG_LEAST_SQUARES = Loss("log least squares", logarithmic=True)
-LOG_LOG_LEAST_SQUARES = Loss("log-log least squares", logarithmic=True, offset="E_y")
-LOG_HUBER = Loss("log Huber", logarithmic=True, delta=1e-3)
-
-LOSSES = {loss.name: loss for loss in (LEAST_SQUARES, LOG_LEAST_SQUARES, LOG_LOG_LEAST_SQUARES, LOG_HUBER)}
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Problem:
-    """Shapes: n points, P parameters, B problems solved side by side."""
+    """Shapes: n points, P parameters, B rows of search coordinates."""
 
     law: Law
     inputs: dict[str, np.ndarray]  # (n,) each, divided by `scales`
@@ -63,6 +28,7 @@ class Problem:
     start_upper_P: np.ndarray
     free_P: np.ndarray  # False: held at its given value
     fixed: dict[str, float]
+    weights_n: np.ndarray  # of the points, in the sum of the loss
 
     @property
     def num_points(self) -> int:
@@ -73,54 +39,47 @@ class Problem:
         return int(self.free_P.sum())
 
     def values(self, u_BP: np.ndarray) -> dict[str, np.ndarray]:
-        """Parameters by name, (B, 1) each, on normalised inputs."""
-        return {
-            p.name: np.exp(u_BP[:, k : k + 1]) if p.log else u_BP[:, k : k + 1]
-            for k, p in enumerate(self.law.parameters)
-        }
+        """Parameters by name, (B,) each, on normalised inputs."""
+        return {p.name: np.exp(u) if p.log else u for p, u in zip(self.law.parameters, u_BP.T, strict=True)}
 
-    def residuals(self, u_BP: np.ndarray, y_n: np.ndarray) -> np.ndarray:
-        """(B, n) of any batch of search coordinates; `y_n` is (n,) or (B, n)."""
-        values = self.values(u_BP)
+    def curve(self, u_BP: np.ndarray) -> np.ndarray:
+        """(B, n) the law at the points."""
+        columns = {name: value[:, None] for name, value in self.values(u_BP).items()}
+        return np.broadcast_to(self.law(columns, self.inputs), (u_BP.shape[0], self.num_points))
+
+    def residuals(self, u_BP: np.ndarray, y_n: np.ndarray | None = None) -> np.ndarray:
+        """(B, n) residuals of the loss; `y_n` is (n,) or (B, n), by default the problem's."""
+        y_n = self.y_n if y_n is None else y_n
+        curve_Bn = self.curve(u_BP)
+        if not self.loss.logarithmic:
+            return y_n - curve_Bn
+        offset_B1 = self.values(u_BP)[self.loss.offset][:, None] if self.loss.offset else 0.0
         with np.errstate(all="ignore"):
-            curve_Bn = self.law.function(values, self.inputs)
-            if not self.loss.logarithmic:
-                return y_n - curve_Bn
-            offset = values[self.loss.offset] if self.loss.offset else 0.0
-            return np.log(y_n - offset) - np.log(curve_Bn - offset)
-
-    def jacobian(self, u_BP: np.ndarray, residuals_Bn: np.ndarray, y_n: np.ndarray) -> np.ndarray:
-        """(B, n, P) of the residuals by one-sided differences that stay inside the bounds."""
-        jacobian = np.zeros((*residuals_Bn.shape, u_BP.shape[1]))
-        for k in np.flatnonzero(self.free_P):
-            step_B = 1e-7 * np.maximum(np.abs(u_BP[:, k]), 0.1)
-            step_B = np.where(u_BP[:, k] + step_B > self.upper_P[k], -step_B, step_B)
-            moved = u_BP.copy()
-            moved[:, k] += step_B
-            jacobian[:, :, k] = (self.residuals(moved, y_n) - residuals_Bn) / step_B[:, None]
-        return jacobian
+            return np.log(y_n - offset_B1) - np.log(curve_Bn - offset_B1)
 
     def natural(self, u_P: np.ndarray) -> dict[str, float]:
         """Parameters by name on the inputs as they were given."""
-        normalised = {name: float(value[0, 0]) for name, value in self.values(u_P[None]).items()}
-        return self.law.rescale(normalised, self.scales) if self.law.rescale else normalised
+        normalised = {name: float(value[0]) for name, value in self.values(u_P[None]).items()}
+        return {name: float(value) for name, value in self.law.rescale(normalised, self.scales).items()}
 
     def unscaled(self, u_P: np.ndarray) -> "Problem":
-        """The same on the inputs as they were given, the rescaled parameters bounded only by float64."""
+        """The same on the inputs as they were given, the scaled parameters bounded only by float64."""
         natural = self.natural(u_P)
         lower, upper = self.lower_P.copy(), self.upper_P.copy()
-        for name in self.law.rescaled:
-            k = self.law.names.index(name)
-            lower[k], upper[k] = np.log(natural[name]) - 50.0, np.log(natural[name]) + 50.0
+        for k, p in enumerate(self.law.parameters):
+            if p.scale is None:
+                continue
+            value = np.log(natural[p.name]) if p.log else natural[p.name]
+            room = 50.0 if p.log else 1e6 * max(abs(value), 1e-300)
+            lower[k], upper[k] = value - room, value + room
         inputs = {name: values * self.scales[name] for name, values in self.inputs.items()}
         ones = dict.fromkeys(self.scales, 1.0)
         return dataclasses.replace(self, inputs=inputs, scales=ones, lower_P=lower, upper_P=upper)
 
     def search(self, parameters: Mapping[str, float]) -> np.ndarray:
         """The inverse of `natural`."""
-        if self.law.rescale:
-            parameters = self.law.rescale(parameters, {name: 1 / s for name, s in self.scales.items()})
-        return np.array([np.log(parameters[p.name]) if p.log else parameters[p.name] for p in self.law.parameters])
+        normalised = self.law.rescale(parameters, {name: 1 / s for name, s in self.scales.items()})
+        return np.array([np.log(normalised[p.name]) if p.log else normalised[p.name] for p in self.law.parameters])
 
 
 def build_problem(
@@ -129,6 +88,7 @@ def build_problem(
     y: np.ndarray,
     loss: Loss,
     fixed: Mapping[str, float] | None = None,
+    weights: np.ndarray | None = None,
 ) -> Problem:
     """Normalise clean inputs and lay out the bounds.
 
@@ -137,20 +97,25 @@ def build_problem(
     """
     fixed = dict(fixed or {})
     for name in fixed:
-        if name not in law.names or name in law.rescaled:
+        if name not in law.names or name in law.scaled:
             raise LosslineError(
                 f"{law.name}: parameter {name!r} cannot be held fixed; choose among "
-                f"{[n for n in law.names if n not in law.rescaled]}"
+                f"{[n for n in law.names if n not in law.scaled]}"
             )
-    scales = {name: float(np.exp(np.mean(np.log(values)))) if law.rescale else 1.0 for name, values in inputs.items()}
+    scales = {
+        name: float(np.exp(np.mean(np.log(values)))) if name in law.normalise else 1.0
+        for name, values in inputs.items()
+    }
     data = {**inputs, law.output: y}
     lower, upper, start_lower, start_upper = [], [], [], []
     for p in law.parameters:
         low, high = p.lower, p.upper
-        if p.below:
-            smallest = float(np.min(data[p.below]))
-            high = smallest if p.linear else smallest - POINT_MARGIN * max(float(np.ptp(data[p.below])), 1e-9)
         first, last = p.start or (low, high)
+        if p.below == law.output:
+            last, high = float(np.min(y)), float(np.max(y))
+        elif p.below:
+            smallest = float(np.min(data[p.below]))
+            last = high = smallest - POINT_MARGIN * max(float(np.ptp(data[p.below])), 1e-9)
         if p.name in fixed:
             low = high = first = last = float(fixed[p.name])
         row = np.log([low, high, first, last]) if p.log else (low, high, first, last)
@@ -168,4 +133,5 @@ def build_problem(
         start_upper_P=np.array(start_upper),
         free_P=np.array([p.name not in fixed for p in law.parameters]),
         fixed=fixed,
+        weights_n=np.ones(np.size(y)) if weights is None else weights,
     )

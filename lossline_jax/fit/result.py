@@ -9,7 +9,8 @@ import numpy as np
 
 from lossline_jax import config
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.curves import LAWS, Law
+from lossline_jax.fit.curves import Law
+from lossline_jax.fit.laws import LAWS
 
 Status = Literal["converged", "iteration cap", "bound hit", "not identified", "too few points", "failed"]
 
@@ -65,7 +66,7 @@ class FitResult:
         """The curve at `inputs` (arrays by name), float64, same shape.
 
         Args:
-            law: needed for a law that is not in `curves.LAWS`.
+            law: needed for a law that is not in `laws.LAWS`.
 
         Raises:
             LosslineError: no curve was fitted, an input is missing, or the law has no value there
@@ -84,14 +85,14 @@ class FitResult:
                 f"{self.law}: no value at {at} ({law.formula} with {_short(self.parameters)}); "
                 "predict inside the domain"
             )
-        return np.asarray(law.function(self.parameters, values), float)
+        return law(self.parameters, values)
 
     def defined(self, inputs: Mapping[str, Any], law: Law | None = None) -> np.ndarray:
         """Mask of where the fitted curve has a value."""
         law = find_law(self.law, law)
         values = {name: np.asarray(inputs[name], float) for name in law.inputs}
         shape = np.broadcast_shapes(*(value.shape for value in values.values()))
-        inside = np.ones(shape, bool) if law.defined is None else law.defined(self.parameters, values)
+        inside = np.ones(shape, bool) if law.defined is None else np.asarray(law.defined(self.parameters, values))
         return np.broadcast_to(inside, shape) & np.all([np.isfinite(v) for v in values.values()], axis=0)
 
     def extrapolates(self, inputs: Mapping[str, Any]) -> np.ndarray:

@@ -1,20 +1,34 @@
 """The one solver: many deterministic starts, a projected linear solve, bounded descent, an honest status."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.curves import Law
+from lossline_jax.fit.ends import curves_and_jacobians
 from lossline_jax.fit.intervals import profile_intervals
-from lossline_jax.fit.levenberg import minimise, polish
-from lossline_jax.fit.problem import LEAST_SQUARES, Loss, Problem, build_problem
+from lossline_jax.fit.levenberg import minimise
+from lossline_jax.fit.objective import Loss
+from lossline_jax.fit.problem import Problem, build_problem
 from lossline_jax.fit.result import FitResult, Status
+from lossline_jax.fit.search import SAME_OBJECTIVE, Found, rounding, search
 
-SAME_OBJECTIVE = 1e-3  # relative: starts this close to the best have reached it
-NUM_POLISHED = 3
 SINGULAR = 1e10  # condition number above which the Jacobian counts as singular
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """One data set to fit: (n,) arrays, parameters held at given values, the run of each point."""
+
+    inputs: Mapping[str, Any]
+    y: Any
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    clusters: Sequence | None = None  # only counted here
+    weights: Any = None  # of each point in the sum of the loss; None: 1
+    conventions: Mapping[str, str] = field(default_factory=dict)
 
 
 def solve(
@@ -22,21 +36,21 @@ def solve(
     inputs: Mapping[str, Any],
     y: Any,
     *,
-    loss: Loss = LEAST_SQUARES,
+    loss: Loss | None = None,
     fixed: Mapping[str, float] | None = None,
     clusters: Sequence | None = None,
-    num_starts: int = 64,
+    num_starts: int = 32,
     max_iterations: int = 200,
     level: float | None = 0.9,
     conventions: Mapping[str, str] | None = None,
 ) -> FitResult:
-    """Fit `law` to (n,) arrays.
+    """Fit `law` to (n,) arrays; rows with a missing value are dropped and counted.
 
     Starts are a Kronecker sequence over the nonlinear parameters with the linear ones solved for (variable
-    projection); every start goes down by Levenberg-Marquardt, Huber losses end with L-BFGS-B. Rows with a
-    missing value are dropped and counted.
+    projection); every start goes down by Levenberg-Marquardt in float64.
 
     Args:
+        loss: None: the law's own.
         fixed: parameters held at given values.
         clusters: (n,) labels of the run that each point comes from; only counted here.
         level: of the profile intervals; None: none, and only the Jacobian tells what is identified.
@@ -44,32 +58,36 @@ def solve(
     Raises:
         LosslineError: an input is missing, lengths differ, or a parameter cannot be held fixed.
     """
-    data, keep = clean_arrays(law, inputs, y, fixed)
-    labels = None if clusters is None else np.asarray(clusters)[keep]
-    common = {
-        "law": law.name,
-        "loss": loss.name,
-        "delta": loss.delta,
-        "num_points": int(keep.sum()),
-        "num_dropped": int((~keep).sum()),
-        "num_runs": None if labels is None else len(set(labels.tolist())),
-        "fixed": dict(fixed or {}),
-        "interval_level": level,
-        "conventions": dict(conventions or {}),
-    }
-    num_free = len(law.parameters) - len(fixed or {})
-    if common["num_points"] < num_free:
-        note = f"{common['num_points']} points for {num_free} free parameters"
-        return FitResult(status="too few points", note=note, num_starts=0, **common)
-    if loss.logarithmic and not np.all(data[law.output] > (fixed or {}).get(loss.offset, 0.0)):
-        note = f"{law.output} must be above {loss.offset or 0} for {loss.name}"
-        return FitResult(status="failed", note=note, num_starts=0, **common)
-    problem = build_problem(law, {name: data[name] for name in law.inputs}, data[law.output], loss, fixed)
-    if np.any(problem.lower_P > problem.upper_P):
-        short = [n for n, bad in zip(law.names, problem.lower_P > problem.upper_P, strict=True) if bad]
-        note = f"no room for {', '.join(short)}: the data come down to its lower bound"
-        return FitResult(status="failed", note=note, num_starts=0, **common)
-    return _search(problem, num_starts, max_iterations, common)
+    points = Points(inputs, y, fixed or {}, clusters, conventions=conventions or {})
+    return solve_many(law, [points], loss=loss, num_starts=num_starts, max_iterations=max_iterations, level=level)[0]
+
+
+def solve_many(
+    law: Law,
+    data: Sequence[Points],
+    *,
+    loss: Loss | None = None,
+    num_starts: int = 32,
+    max_iterations: int = 200,
+    level: float | None = None,
+) -> list[FitResult]:
+    """Fit `law` to each of many data sets, all in one compiled call after the other; see `solve`."""
+    loss = loss or law.loss
+    prepared = [_prepare(law, points, loss, num_starts, level) for points in data]
+    problems = {k: problem for k, (problem, _) in enumerate(prepared) if isinstance(problem, Problem)}
+    results = {k: problem for k, (problem, _) in enumerate(prepared) if not isinstance(problem, Problem)}
+    if problems:
+        found = dict(zip(problems, search(list(problems.values()), num_starts, max_iterations), strict=True))
+        ends = {}
+        for k, minimum in found.items():
+            if np.isfinite(minimum.objective):
+                ends[k] = _profiled(problems[k], minimum, max_iterations, prepared[k][1]["interval_level"])
+            else:
+                results[k] = FitResult(status="failed", note="no start gave a finite objective", **prepared[k][1])
+        shapes = curves_and_jacobians([problems[k] for k in ends], [end.u_P for end in ends.values()])
+        for (k, end), (curve, jacobian) in zip(ends.items(), shapes, strict=True):
+            results[k] = _result(problems[k], end, found[k].share_of_starts, curve, jacobian, prepared[k][1])
+    return [results[k] for k in range(len(data))]
 
 
 def clean_arrays(
@@ -89,48 +107,87 @@ def clean_arrays(
     if len(set(lengths.values())) != 1 or len(lengths[law.output]) != 1:
         raise LosslineError(f"{law.name}: arrays of different or wrong shapes: {lengths}")
     keep = np.all([np.isfinite(value) for value in data.values()], axis=0)
-    if law.rescale is not None:
-        keep &= np.all([data[name] > 0 for name in law.inputs], axis=0)
+    for name in law.normalise:
+        keep &= data[name] > 0
     if law.defined is not None and fixed:
         held = {name: fixed.get(name, -np.inf) for name in law.names}
-        keep &= law.defined(held, data)
+        keep &= np.asarray(law.defined(held, data))
     return {name: value[keep] for name, value in data.items()}, keep
 
 
-def _search(problem: Problem, num_starts: int, max_iterations: int, common: dict) -> FitResult:
-    minima = minimise(problem, _starts(problem, num_starts), max_iterations=max_iterations)
-    if not np.isfinite(minima.objective_B).any():
-        return FitResult(status="failed", note="no start gave a finite objective", num_starts=num_starts, **common)
-    u, objective, converged = _best(problem, minima)
-    # the objective of an exact fit is rounding error: below this share of the data's own, all are the same
-    floor = 1e-20 * float(np.sum(problem.loss.values(problem.y_n)))
-    intervals, reached = {}, ()
-    if problem.num_points > problem.num_free and common["interval_level"] is not None:
-        for _ in range(3):  # again where the profile met a lower minimum than every start
-            profile = profile_intervals(problem, u, objective, common["interval_level"])
-            intervals, reached = profile.intervals, profile.reached
-            if objective - profile.met_objective <= SAME_OBJECTIVE * objective + floor:
-                break
-            u, objective, converged = polish(problem, profile.met_P)
-        else:
-            converged = False
-    reached_best = minima.objective_B <= objective * (1 + SAME_OBJECTIVE) + floor
-    condition = _condition_number(problem, u)
-    status, note, bounds_hit, unsure = _judge(problem, u, converged, reached, intervals, condition)
-    residuals = problem.y_n - problem.law.function(problem.values(u[None]), problem.inputs)[0]
+def _prepare(law: Law, points: Points, loss: Loss, num_starts: int, level) -> tuple[Problem | FitResult, dict]:
+    """The problem, or the result of one that cannot be posed; and what the result has in any case."""
+    fixed = dict(points.fixed)
+    data, keep = clean_arrays(law, points.inputs, points.y, fixed)
+    labels = None if points.clusters is None else np.asarray(points.clusters)[keep]
+    common = {
+        "law": law.name,
+        "loss": loss.name,
+        "delta": loss.delta,
+        "num_points": int(keep.sum()),
+        "num_dropped": int((~keep).sum()),
+        "num_runs": None if labels is None else len(set(labels.tolist())),
+        "fixed": fixed,
+        "interval_level": level,
+        "conventions": dict(points.conventions),
+    }
+    num_free = len(law.parameters) - len(fixed)
+    if common["num_points"] < num_free:
+        note = f"{common['num_points']} points for {num_free} free parameters"
+        return FitResult(status="too few points", note=note, num_starts=0, **common), common
+    if loss.logarithmic and not np.all(data[law.output] > fixed.get(loss.offset, 0.0)):
+        note = f"{law.output} must be above {loss.offset or 0} for {loss.name}"
+        return FitResult(status="failed", note=note, num_starts=0, **common), common
+    weights = None if points.weights is None else np.asarray(points.weights, float)[keep]
+    problem = build_problem(law, {name: data[name] for name in law.inputs}, data[law.output], loss, fixed, weights)
+    if np.any(problem.lower_P > problem.upper_P):
+        short = [n for n, bad in zip(law.names, problem.lower_P > problem.upper_P, strict=True) if bad]
+        note = f"no room for {', '.join(short)}: the data come down to its lower bound"
+        return FitResult(status="failed", note=note, num_starts=0, **common), common
+    common["num_starts"] = num_starts
+    return problem, common
+
+
+@dataclass(frozen=True)
+class _End:
+    """The best place found, with its profile."""
+
+    u_P: np.ndarray
+    objective: float
+    converged: bool
+    intervals: dict[str, tuple[float, float]]
+    reached: tuple[str, ...]
+
+
+def _profiled(problem: Problem, found: Found, max_iterations: int, level: float | None) -> _End:
+    u, objective, converged = found.u_P, found.objective, found.converged
+    if level is None or problem.num_points <= problem.num_free:
+        return _End(u, objective, converged, {}, ())
+    for _ in range(3):  # again where the profile met a lower minimum than every start
+        profile = profile_intervals(problem, u, objective, level)
+        if objective - profile.met_objective <= SAME_OBJECTIVE * objective + rounding(problem):
+            return _End(u, objective, converged, profile.intervals, profile.reached)
+        again = minimise(problem, profile.met_P[None], max_iterations=max_iterations)
+        u, objective, converged = again.u_BP[0], float(again.objective_B[0]), bool(again.converged_B[0])
+    return _End(u, objective, False, profile.intervals, profile.reached)
+
+
+def _result(problem: Problem, end: _End, share_of_starts: float, curve_n, jacobian_nP, common: dict) -> FitResult:
+    condition = _condition_number(jacobian_nP[:, problem.free_P])
+    status, note, bounds_hit, unsure = _judge(problem, end, condition)
+    residuals = problem.y_n - curve_n
     spread = float(np.sum((problem.y_n - problem.y_n.mean()) ** 2))
     return FitResult(
         status=status,
         note=note,
-        num_starts=num_starts,
-        parameters=problem.natural(u),
-        intervals=intervals,
+        parameters=problem.natural(end.u_P),
+        intervals=end.intervals,
         not_identified=unsure,
         bounds_hit=bounds_hit,
-        objective=objective,
+        objective=end.objective,
         rmse=float(np.sqrt(np.mean(residuals**2))),
         r_squared=1 - float(np.sum(residuals**2)) / spread if spread > 0 else None,
-        share_of_starts=float(np.mean(reached_best)),
+        share_of_starts=share_of_starts,
         condition_number=condition,
         domain={
             name: (float(v.min() * problem.scales[name]), float(v.max() * problem.scales[name]))
@@ -140,68 +197,18 @@ def _search(problem: Problem, num_starts: int, max_iterations: int, common: dict
     )
 
 
-def _starts(problem: Problem, num_starts: int) -> np.ndarray:
-    """(num_starts, P): the Kronecker sequence of the generalised golden ratio, the same every time."""
-    num_parameters = problem.lower_P.size
-    ratio = 2.0
-    for _ in range(60):  # the positive root of g^(P+1) = g + 1
-        ratio = (1 + ratio) ** (1 / (num_parameters + 1))
-    strides = ratio ** -np.arange(1, num_parameters + 1)
-    share = (0.5 + np.outer(np.arange(num_starts), strides)) % 1.0
-    start = problem.start_lower_P + share * (problem.start_upper_P - problem.start_lower_P)
-    return _project_linear(problem, start)
-
-
-def _project_linear(problem: Problem, u_BP: np.ndarray) -> np.ndarray:
-    """Replace the free linear parameters by their least-squares values given the others."""
-    linear = [k for k, p in enumerate(problem.law.parameters) if p.linear and problem.free_P[k]]
-    if not linear:
-        return u_BP
-    values = problem.values(u_BP)
-    for k in linear:
-        values[problem.law.parameters[k].name] = np.zeros((u_BP.shape[0], 1))
-    with np.errstate(all="ignore"):
-        rest_Bn = problem.law.function(values, problem.inputs)
-        columns = []
-        for k in linear:
-            name = problem.law.parameters[k].name
-            columns.append(problem.law.function({**values, name: values[name] + 1.0}, problem.inputs) - rest_Bn)
-        weight = 1.0 / problem.y_n if problem.loss.logarithmic else np.ones(problem.num_points)
-        design = np.stack(columns, axis=-1) * weight[:, None]
-        usable = np.isfinite(design).all(axis=(1, 2)) & np.isfinite(rest_Bn).all(axis=1)
-        target = ((problem.y_n - rest_Bn) * weight)[usable, :, None]
-        solution = np.matmul(np.linalg.pinv(design[usable]), target)[:, :, 0]
-        u = u_BP.copy()
-        for column, k in enumerate(linear):
-            found = solution[:, column]
-            found = np.log(np.maximum(found, 1e-300)) if problem.law.parameters[k].log else found
-            u[usable, k] = np.clip(found, problem.start_lower_P[k], problem.start_upper_P[k])
-    return u
-
-
-def _best(problem: Problem, minima) -> tuple[np.ndarray, float, bool]:
-    order = np.argsort(minima.objective_B)
-    if problem.loss.delta is None:
-        best = order[0]
-        return minima.u_BP[best], float(minima.objective_B[best]), bool(minima.converged_B[best])
-    ends = [polish(problem, minima.u_BP[k]) for k in order[:NUM_POLISHED] if np.isfinite(minima.objective_B[k])]
-    return min(ends, key=lambda end: end[1])
-
-
-def _condition_number(problem: Problem, u_P: np.ndarray) -> float | None:
-    residuals = problem.residuals(u_P[None], problem.y_n)
-    jacobian = problem.jacobian(u_P[None], residuals, problem.y_n)[0][:, problem.free_P]
-    lengths = np.linalg.norm(jacobian, axis=0)
-    if not np.all(np.isfinite(jacobian)) or np.any(lengths == 0):
+def _condition_number(jacobian_nP: np.ndarray) -> float | None:
+    lengths = np.linalg.norm(jacobian_nP, axis=0)
+    if not np.all(np.isfinite(jacobian_nP)) or np.any(lengths == 0):
         return None
-    condition = float(np.linalg.cond(jacobian / lengths))
+    condition = float(np.linalg.cond(jacobian_nP / lengths))
     return condition if np.isfinite(condition) else None
 
 
-def _judge(problem: Problem, u_P: np.ndarray, converged: bool, reached: tuple, intervals: dict, condition):
+def _judge(problem: Problem, end: _End, condition: float | None):
     """(status, note, parameters on a bound, parameters not identified)."""
-    width = problem.upper_P - problem.lower_P
-    near = problem.free_P & (np.minimum(u_P - problem.lower_P, problem.upper_P - u_P) <= 1e-6 * width)
+    width, intervals, reached = problem.upper_P - problem.lower_P, end.intervals, end.reached
+    near = problem.free_P & (np.minimum(end.u_P - problem.lower_P, problem.upper_P - end.u_P) <= 1e-6 * width)
     hit = tuple(name for name, on in zip(problem.law.names, near, strict=True) if on)
     exact = problem.num_points == problem.num_free
     singular = condition is None or condition > SINGULAR
@@ -211,10 +218,17 @@ def _judge(problem: Problem, u_P: np.ndarray, converged: bool, reached: tuple, i
         status = "bound hit"
     if exact or singular or loose:
         status = "not identified"
-    if not converged:
+    if not end.converged:
         status = "iteration cap"
+    smallest = float(problem.y_n.min())
+    high = [
+        p.name
+        for p, u in zip(problem.law.parameters, end.u_P, strict=True)
+        if p.below == problem.law.output and u > smallest and p.name not in problem.fixed
+    ]
     said = {
-        "the best start was still going down at the iteration cap": not converged,
+        f"{', '.join(high)} lies above the smallest {problem.law.output} of the data": high,
+        "the best start was still going down at the iteration cap": not end.converged,
         f"{', '.join(hit)} ended on a bound": hit,
         "as many points as free parameters: nothing is left to judge the fit by": exact,
         f"the interval of {', '.join(reached)} reaches a bound: compare curves, not parameters": reached,

@@ -1,5 +1,6 @@
-"""Loss-to-loss: y = K (x - E_x)^kappa + E_y, with each irreducible loss free or given."""
+"""Loss-to-loss: y = K (x - E_x)^kappa + E_y, with each irreducible loss free, given, or from a compute law."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -7,12 +8,13 @@ from typing import Any, Literal
 import numpy as np
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.curves import SHIFTED_POWER
-from lossline_jax.fit.problem import LEAST_SQUARES, LOG_LOG_LEAST_SQUARES
+from lossline_jax.fit.laws.compute import KAPLAN
+from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
+from lossline_jax.fit.objective import LEAST_SQUARES, LOG_LOG_LEAST_SQUARES
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.solve import solve
 
-Irreducible = float | Literal["free"]
+Irreducible = float | FitResult | Literal["free"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ def fit_shifted_power(
     e_x: Irreducible = "free",
     e_y: Irreducible = "free",
     residual: Literal["plain", "log-log"] = "plain",
-    num_starts: int = 64,
+    num_starts: int = 32,
     level: float | None = 0.9,
     unit: str = "nats/token",
 ) -> FitResult:
@@ -42,7 +44,7 @@ def fit_shifted_power(
     Args:
         x, y: (n,) losses of the same checkpoints (or of runs paired by N and D), same unit.
         clusters: (n,) the run that each point comes from.
-        e_x, e_y: "free", or the irreducible loss, say from a compute law.
+        e_x, e_y: "free"; the irreducible loss itself; or the compute law of that loss, whose E is taken.
         residual: "plain" sums squares of y - f; "log-log" is ordinary least squares of ln(y - E_y) on
             ln(x - E_x) and needs both given (how arXiv 2411.12925 fits train-to-train). Rows at or below a
             given E_x are dropped and counted.
@@ -51,7 +53,8 @@ def fit_shifted_power(
     Raises:
         LosslineError: log-log with a free irreducible loss, or arrays that do not fit together.
     """
-    fixed = {name: float(value) for name, value in (("E_x", e_x), ("E_y", e_y)) if value != "free"}
+    modes = {"E_x": e_x, "E_y": e_y}
+    fixed = {name: _value(name, mode) for name, mode in modes.items() if mode != "free"}
     if residual == "log-log" and len(fixed) < 2:
         raise LosslineError("a log-log fit needs both e_x and e_y given; leave residual='plain' to fit them")
     return solve(
@@ -63,7 +66,7 @@ def fit_shifted_power(
         clusters=clusters,
         num_starts=num_starts,
         level=level,
-        conventions={"x": unit, "y": unit, "E_x": _said(e_x), "E_y": _said(e_y)},
+        conventions={"x": unit, "y": unit} | {name: _said(mode) for name, mode in modes.items()},
     )
 
 
@@ -89,5 +92,54 @@ def predict_transfer(fit: FitResult, x: Any) -> TransferPrediction:
     )
 
 
-def _said(value: Irreducible) -> str:
-    return "free" if value == "free" else "given"
+def translate(law: FitResult, line: FitResult) -> FitResult:
+    """The compute law of a second data set, from that of the first and the train-to-train line between them.
+
+    L_1 = K (L_0 - E_0)^kappa + E_1 of a Kaplan-form L_0 is of Kaplan form again: A' = A K^(1 / (kappa alpha)),
+    B' = B K^(1 / (kappa beta)), alpha' = kappa alpha, beta' = kappa beta, E' = E_1 (arXiv 2411.12925). The
+    compute-optimal N stays what it was.
+
+    Raises:
+        LosslineError: `law` is not of Kaplan form, one of the two has no curve, or the line does not start at the
+            law's E.
+    """
+    if law.law != KAPLAN.name:
+        raise LosslineError(f"only a compute law of {KAPLAN.name} form translates into its own form, not {law.law!r}")
+    for fit in (law, line):
+        if not fit.has_curve:
+            raise LosslineError(f"{fit.law}: nothing to translate, the fit is {fit.status!r} ({fit.note})")
+    p, q = law.parameters, line.parameters
+    if abs(q["E_x"] - p["E"]) > 1e-6 * p["E"]:
+        raise LosslineError(f"the line has E_x = {q['E_x']:.6g}, the law E = {p['E']:.6g}: fit the line with e_x=law")
+    return dataclasses.replace(
+        law,
+        note=f"translated by K = {q['K']:.4g}, kappa = {q['kappa']:.4g}, fitted to {line.num_points} pairs",
+        parameters={
+            "E": q["E_y"],
+            "A": p["A"] * q["K"] ** (1 / (q["kappa"] * p["alpha"])),
+            "B": p["B"] * q["K"] ** (1 / (q["kappa"] * p["beta"])),
+            "alpha": q["kappa"] * p["alpha"],
+            "beta": q["kappa"] * p["beta"],
+        },
+        intervals={},
+        interval_level=None,
+        objective=None,
+        rmse=None,
+        r_squared=None,
+        share_of_starts=None,
+        condition_number=None,
+    )
+
+
+def _value(name: str, mode: float | FitResult) -> float:
+    if not isinstance(mode, FitResult):
+        return float(mode)
+    if "E" not in mode.parameters:
+        raise LosslineError(f"{name}: the {mode.law} fit gives no E; it is {mode.status!r} ({mode.note})")
+    return mode.parameters["E"]
+
+
+def _said(mode: Irreducible) -> str:
+    if isinstance(mode, FitResult):
+        return f"from the {mode.law} law"
+    return "free" if mode == "free" else "given"

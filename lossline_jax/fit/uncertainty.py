@@ -9,7 +9,8 @@ import numpy as np
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.curves import Law
 from lossline_jax.fit.levenberg import minimise
-from lossline_jax.fit.problem import LOSSES, Problem, build_problem
+from lossline_jax.fit.objective import LOSSES
+from lossline_jax.fit.problem import Problem, build_problem
 from lossline_jax.fit.result import FitResult, find_law
 from lossline_jax.fit.solve import clean_arrays
 
@@ -52,8 +53,7 @@ class Bootstrap:
         """(R, n) refitted curves; NaN where a refitted law has no value."""
         values = {name: np.asarray(inputs[name], float) for name in self.law.inputs}
         columns = {name: sample[:, None] for name, sample in self.samples.items()}
-        with np.errstate(all="ignore"):
-            return np.asarray(self.law.function(columns, values))
+        return self.law(columns, values)
 
     def band(self, x: Any, level: float = 0.9) -> Band:
         """Pointwise percentile band of the curve of a law with one input.
@@ -62,11 +62,12 @@ class Bootstrap:
             LosslineError: the law has several inputs, or the fit has no value at some x.
         """
         if len(self.law.inputs) != 1:
-            raise LosslineError(f"{self.law.name}: a band needs a law of one input, this has {self.law.inputs}")
-        inputs = {self.law.inputs[0]: np.asarray(x, float)}
+            raise LosslineError(f"{self.law.name}: a band needs a law of one input, this has {list(self.law.inputs)}")
+        (name,) = self.law.inputs
+        inputs = {name: np.asarray(x, float)}
         estimate = self.fit.predict(inputs, self.law)
         low, high = np.nanquantile(self.curves(inputs), [(1 - level) / 2, (1 + level) / 2], axis=0)
-        columns = (inputs[self.law.inputs[0]], estimate, low, high)
+        columns = (inputs[name], estimate, low, high)
         return Band(*(tuple(column.tolist()) for column in columns), level=level, method=self.method)
 
 
@@ -141,17 +142,16 @@ def block_indices(generator: np.random.Generator, num_points: int, num_resamples
 
 def _block_resamples(problem: Problem, u_P: np.ndarray, generator, num_resamples: int) -> np.ndarray:
     """(R, n) outputs: the curve plus blocks of its residuals, widened for the parameters already fitted."""
-    order = np.argsort(problem.inputs[problem.law.inputs[0]], kind="stable")
-    residuals = problem.residuals(u_P[None], problem.y_n)[0][order]
+    order = np.argsort(problem.inputs[next(iter(problem.law.inputs))], kind="stable")
+    residuals = problem.residuals(u_P[None])[0][order]
     freedom = max(problem.num_points - problem.num_free, 1)
     residuals = (residuals - residuals.mean()) * np.sqrt(problem.num_points / freedom)
     drawn = np.empty((num_resamples, problem.num_points))
     drawn[:, order] = residuals[block_indices(generator, problem.num_points, num_resamples)]
-    values = problem.values(u_P[None])
-    curve = problem.law.function(values, problem.inputs)
+    curve = problem.curve(u_P[None])
     if not problem.loss.logarithmic:
         return curve + drawn
-    offset = values[problem.loss.offset] if problem.loss.offset else 0.0
+    offset = problem.values(u_P[None])[problem.loss.offset] if problem.loss.offset else 0.0
     return (curve - offset) * np.exp(drawn) + offset
 
 

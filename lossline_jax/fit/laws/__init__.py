@@ -1,0 +1,43 @@
+"""Every declared law, by name. Laws that depend on a list of domains or a number of breaks are built:
+
+`mixtures.data_mixing_law`, `mixtures.additive_mixture_law`, `bounded.broken_power_law`. The skill law, which
+has a matrix of parameters, is `fit/skills.py`. `published.py` has the values that papers give.
+"""
+
+from lossline_jax.fit.curves import Law
+from lossline_jax.fit.laws import (
+    architecture,
+    bounded,
+    diloco,
+    downstream,
+    kaplan,
+    mixtures,
+    overtraining,
+    performance,
+    privacy,
+    pruning,
+    repetition,
+    sparsity,
+    tuning,
+)
+from lossline_jax.fit.laws.compute import CHINCHILLA, KAPLAN
+from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
+
+SUBJECTS = (
+    (SHIFTED_POWER, CHINCHILLA, KAPLAN),
+    (kaplan.SIZE, kaplan.TOKENS, kaplan.COMPUTE, kaplan.MINIMAL_COMPUTE),
+    (kaplan.JOINT, kaplan.STEPS, kaplan.CRITICAL_BATCH),
+    (overtraining.OVERTRAINING, overtraining.ERROR_FROM_LOSS),
+    (diloco.SIZE, diloco.JOINT, diloco.JOINT_WITH_FLOOR, diloco.REPLICAS_IN_EXPONENT, diloco.ADDITIVE),
+    (repetition.REPETITION, repetition.EQUAL_EXPONENTS, repetition.UNIQUE_TOKENS_ADDITIVE),
+    (downstream.TRANSLATION, downstream.TRANSLATION_SCORE, downstream.TRANSFER_LOSS, downstream.RECTIFIED),
+    (downstream.VISUAL_TRANSFER, downstream.DISTILLATION),
+    (sparsity.SPARSITY, pruning.P2, pruning.COMPRESSION),
+    (performance.PERFORMANCE, mixtures.DOMAIN_CURVE),
+    (privacy.PRIVATE, privacy.PRIVATE_SATURATED),
+    (bounded.M1, bounded.M2, bounded.M4, bounded.SIGMOID_ACCURACY),
+    (architecture.ROUTING, architecture.VOCABULARY, architecture.PRECISION, architecture.QUANTISATION),
+    (tuning.FARSEER, tuning.LEARNING_RATE, tuning.BATCH),
+)
+
+LAWS: dict[str, Law] = {law.name: law for subject in SUBJECTS for law in subject}

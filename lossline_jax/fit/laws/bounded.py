@@ -1,0 +1,150 @@
+"""One input to a bounded metric: M1, M2, M4, broken power laws, and the link from loss to accuracy.
+
+M3, beta (1/x + gamma)^c, is the translation law of `downstream.py`.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.curves import Law, Parameter, power
+from lossline_jax.fit.laws.common import amount, exponent, irreducible, signed
+from lossline_jax.fit.objective import LOG_LEAST_SQUARES
+
+ALABDULMOHSIN = "Alabdulmohsin et al. 2022 (arXiv 2209.06640)"
+X = {"x": "amount of data or compute"}
+SHIFTED = amount("beta", "unit of err / x^c", lambda p, s: s["x"] ** -p["c"], start=(1e-2, 10.0))
+NEWTON_STEPS = 30
+
+M1 = Law(
+    name="m1",
+    formula="err = beta x^c",
+    inputs=X,
+    output="err",
+    parameters=(SHIFTED, signed("c", 5.0, (-1.0, 0.0))),
+    function=lambda p, v: p["beta"] * power(v["x"], p["c"]),
+    source=ALABDULMOHSIN,
+    loss=LOG_LEAST_SQUARES,
+    normalise=("x",),
+)
+
+M2 = Law(
+    name="m2",
+    formula="err = beta x^c + err_inf",
+    inputs=X,
+    output="err",
+    parameters=(SHIFTED, signed("c", 5.0, (-1.0, -0.01)), irreducible("err_inf", "err")),
+    function=lambda p, v: p["beta"] * power(v["x"], p["c"]) + p["err_inf"],
+    source=ALABDULMOHSIN,
+    loss=LOG_LEAST_SQUARES,
+    normalise=("x",),
+)
+
+
+def _log_odds(target, alpha):
+    """z with ln sigmoid(z) - alpha ln(1 - sigmoid(z)) = target, elementwise.
+
+    The left side rises with a slope between 1 and alpha and bends one way only, so Newton's method converges
+    from anywhere; the last step carries the derivatives.
+    """
+
+    def step(z, target, alpha):
+        left = -jax.nn.softplus(-z) + alpha * jax.nn.softplus(z)
+        return z - (left - target) / (jax.nn.sigmoid(-z) + alpha * jax.nn.sigmoid(z))
+
+    held_target, held_alpha = jax.lax.stop_gradient((target, alpha))
+    z = jnp.where(held_target < 0, held_target, held_target / held_alpha)
+    z = jax.lax.fori_loop(0, NEWTON_STEPS, lambda _, z: step(z, held_target, held_alpha), z)
+    return step(jax.lax.stop_gradient(z), target, alpha)
+
+
+def _m4(p, v):
+    room = p["err_0"] - p["err_inf"]
+    # err = err_inf + room sigmoid(z): ln sigmoid(z) - alpha ln(1 - sigmoid(z)) + (1 - alpha) ln room = ln(beta x^c)
+    target = jnp.log(p["beta"]) + p["c"] * jnp.log(v["x"]) - (1 - p["alpha"]) * jnp.log(room)
+    target, alpha = jnp.broadcast_arrays(target, p["alpha"])
+    return p["err_inf"] + room * jax.nn.sigmoid(_log_odds(target, alpha))
+
+
+M4 = Law(
+    name="m4",
+    formula="(err - err_inf) / (err_0 - err)^alpha = beta x^c",
+    inputs=X,
+    output="err",
+    parameters=(
+        amount(
+            "beta", "err^(1-alpha) / x^c", lambda p, s: s["x"] ** -p["c"], linear=False, upper=1e9, start=(1e-2, 10.0)
+        ),
+        signed("c", 5.0, (-1.5, -0.05)),
+        Parameter("err_inf", "unit of err", 0.0, np.inf, below="err"),
+        exponent("err_0", 1e-6, 1e6, (0.3, 3.0), unit="unit of err"),
+        exponent("alpha", 0.02, 20.0, (0.1, 3.0)),
+    ),
+    function=_m4,
+    source=ALABDULMOHSIN,
+    note="The error is solved for, point by point. err_0 is the error of a model that knows nothing: hold it fixed at "
+    "chance level where that is known.",
+    loss=LOG_LEAST_SQUARES,
+    normalise=("x",),
+    defined=lambda p, v: (p["err_0"] > p["err_inf"]) & (v["x"] > 0),
+)
+
+SIGMOID_ACCURACY = Law(
+    name="accuracy from loss",
+    formula="acc = b + a / (1 + exp(k (L - L_0)))",
+    inputs={"L": "loss of the task's right answers"},
+    output="acc",
+    parameters=(
+        Parameter("b", "1", 0.0, 1.0, start=(0.0, 0.5), linear=True),
+        amount("a", "1", lower=1e-6, upper=10.0, start=(0.1, 1.0)),
+        exponent("k", 1e-2, 1e3, (0.5, 20.0), unit="1 / unit of L"),
+        signed("L_0", 100.0, (0.0, 5.0), unit="unit of L"),
+    ),
+    function=lambda p, v: p["b"] + p["a"] * jax.nn.sigmoid(-p["k"] * (v["L"] - p["L_0"])),
+    source="Bhagia et al. 2024, OLMo model ladders (arXiv 2412.04403)",
+    note="b is the accuracy of guessing, a + b that of a loss of 0. Chained after L(N, D): `chain` in fit/chain.py.",
+)
+
+
+def broken_power_law(num_breaks: int) -> Law:
+    """y = a + b x^-c0 prod_i (1 + (x/d_i)^(1/f_i))^(-c_i f_i): `num_breaks` smooth breaks at d_i.
+
+    The slope in ln x goes from -c0 to -(c0 + c_1 + ... + c_i) past break i, the sharper the smaller f_i.
+    """
+    if num_breaks < 0:
+        raise LosslineError(f"a broken power law has 0 or more breaks, not {num_breaks}")
+    order = range(1, num_breaks + 1)
+
+    def function(p, v):
+        log_y = -p["c0"] * jnp.log(v["x"])
+        for i in order:  # ln(1 + (x/d)^(1/f)) without overflow at a small f
+            bend = jnp.logaddexp(0.0, (jnp.log(v["x"]) - jnp.log(p[f"d{i}"])) / p[f"f{i}"])
+            log_y = log_y - p[f"c{i}"] * p[f"f{i}"] * bend
+        return p["a"] + p["b"] * jnp.exp(log_y)
+
+    breaks = [
+        (
+            signed(f"c{i}", 5.0, (-0.5, 1.5)),
+            amount(f"d{i}", "unit of x", lambda p, s: s["x"], linear=False, upper=1e9, start=(1e-2, 1e2)),
+            exponent(f"f{i}", 1e-2, 20.0, (0.1, 1.5)),
+        )
+        for i in order
+    ]
+    return Law(
+        name=f"broken power law, {num_breaks} break{'s' * (num_breaks != 1)}",
+        formula="y = a + b x^-c0 prod_i (1 + (x/d_i)^(1/f_i))^(-c_i f_i)",
+        inputs=X,
+        output="y",
+        parameters=(
+            irreducible("a", "y"),
+            amount("b", "unit of y x x^c0", lambda p, s: s["x"] ** p["c0"]),
+            signed("c0", 5.0, (-0.2, 1.0)),
+            *(parameter for triple in breaks for parameter in triple),
+        ),
+        function=function,
+        source="Caballero et al. 2022 (arXiv 2210.14891)",
+        note="Breaks can change places. The authors fit in log space.",
+        loss=LOG_LEAST_SQUARES,
+        normalise=("x",),
+    )

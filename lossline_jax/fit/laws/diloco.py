@@ -1,0 +1,97 @@
+"""DiLoCo: laws of model size N and number of replicas M, for loss, inner learning rate and global batch."""
+
+from lossline_jax.fit.curves import Law, power
+from lossline_jax.fit.laws.common import amount, irreducible, signed
+from lossline_jax.fit.objective import LOG_HUBER, LOG_LEAST_SQUARES
+
+SOURCE = "Charles et al. 2025 (arXiv 2503.09799)"
+N = {"N": "parameters; D = 20 N"}
+N_AND_M = N | {"M": "replicas"}
+HUBER_NOTE = "The authors sum Huber of ln f - ln L over points and do not give delta: 1e-3 here, as Hoffmann et al."
+# amounts where the input is as it is: L = A N^-0.1 has A near 20, a learning rate A N^-0.9 near 1e5
+WIDE = {"lower": 1e-20, "upper": 1e20, "start": (1e-3, 1e5)}
+
+SIZE = Law(
+    name="diloco size",
+    formula="y = A N^alpha",
+    inputs=N,
+    output="y",
+    parameters=(amount("A", "unit of y / N^alpha", lambda p, s: s["N"] ** -p["alpha"], **WIDE), signed("alpha")),
+    function=lambda p, v: p["A"] * power(v["N"], p["alpha"]),
+    source=f"{SOURCE}, tables 7-9",
+    note="One fit a number of replicas; y is the loss, the inner learning rate or the global batch in tokens. "
+    "Data-parallel training is a fit of its own, not M = 1.",
+    loss=LOG_LEAST_SQUARES,
+    normalise=("N",),
+)
+
+JOINT = Law(
+    name="diloco",
+    formula="y = A N^alpha M^beta",
+    inputs=N_AND_M,
+    output="y",
+    parameters=(
+        amount("A", "unit of y / N^alpha", lambda p, s: s["N"] ** -p["alpha"], **WIDE),
+        signed("alpha"),
+        signed("beta"),
+    ),
+    function=lambda p, v: p["A"] * power(v["N"], p["alpha"]) * power(v["M"], p["beta"]),
+    source=f"{SOURCE}, table 10",
+    loss=LOG_LEAST_SQUARES,
+    normalise=("N",),
+)
+
+JOINT_WITH_FLOOR = Law(
+    name="diloco with floor",
+    formula="L = A N^alpha M^beta + C",
+    inputs=N_AND_M,
+    output="L",
+    parameters=(
+        amount("A", "unit of L / N^alpha", lambda p, s: s["N"] ** -p["alpha"], **WIDE),
+        signed("alpha"),
+        signed("beta"),
+        irreducible("C", "L"),
+    ),
+    function=lambda p, v: p["A"] * power(v["N"], p["alpha"]) * power(v["M"], p["beta"]) + p["C"],
+    source=f"{SOURCE}, section 6.5",
+    note=HUBER_NOTE,
+    loss=LOG_HUBER,
+    normalise=("N",),
+)
+
+REPLICAS_IN_EXPONENT = Law(
+    name="diloco replicas in exponent",
+    formula="L = A N^(alpha + beta M) + C",
+    inputs=N_AND_M,
+    output="L",
+    # N stays as it is: dividing it by s would add s^(beta M), which no parameter can take up
+    parameters=(
+        amount("A", "unit of L / N^alpha", **WIDE),
+        signed("alpha", 5.0, (-0.6, 0.0)),
+        signed("beta", 1.0, (-0.01, 0.01)),
+        irreducible("C", "L"),
+    ),
+    function=lambda p, v: p["A"] * power(v["N"], p["alpha"] + p["beta"] * v["M"]) + p["C"],
+    source=f"{SOURCE}, section 6.5",
+    note=HUBER_NOTE,
+    loss=LOG_HUBER,
+)
+
+ADDITIVE = Law(
+    name="diloco additive",
+    formula="L = A N^alpha + B M^beta + C",
+    inputs=N_AND_M,
+    output="L",
+    parameters=(
+        amount("A", "unit of L / N^alpha", lambda p, s: s["N"] ** -p["alpha"], **WIDE),
+        signed("alpha"),
+        amount("B", "unit of L / M^beta", lambda p, s: s["M"] ** -p["beta"], **WIDE),
+        signed("beta"),
+        irreducible("C", "L"),
+    ),
+    function=lambda p, v: p["A"] * power(v["N"], p["alpha"]) + p["B"] * power(v["M"], p["beta"]) + p["C"],
+    source=f"{SOURCE}, section 6.5",
+    note=HUBER_NOTE + " B and C cannot be told apart as beta goes to 0.",
+    loss=LOG_HUBER,
+    normalise=("N", "M"),
+)

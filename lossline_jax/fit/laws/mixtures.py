@@ -1,0 +1,89 @@
+"""Mixtures of training domains: AutoScale's domain curve, the data-mixing law, the additive mixture law."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.curves import Law, Parameter, power
+from lossline_jax.fit.laws.common import amount, exponent, irreducible, signed
+from lossline_jax.fit.laws.compute import SIZE_AND_TOKENS
+from lossline_jax.fit.objective import LOG_HUBER
+
+DOMAIN_CURVE = Law(
+    name="domain curve",
+    formula="y = (x + a)^-b + c",
+    inputs={"x": "quantity of one domain, the others held; 1 is the base"},
+    output="y",
+    parameters=(
+        amount("a", "unit of x", linear=False, lower=1e-6, upper=1e4, start=(0.1, 30.0)),
+        exponent("b", 0.2, 50.0, (0.3, 10.0)),
+        Parameter("c", "1", -10.0, 10.0, start=(0.0, 1.0), linear=True),
+    ),
+    function=lambda p, v: power(v["x"] + p["a"], -p["b"]) + p["c"],
+    source="Kang et al. 2024, AutoScale (arXiv 2407.20177), authors' notebooks",
+    note="y is validation perplexity over that of the base. The authors fit three quantities (0.2, 1, 3) exactly. Such "
+    "points often have a second exact solution with b below 0.1, a curve that falls for ever: b is bounded from it.",
+)
+
+
+def _unique(domains: Sequence[str], least: int) -> tuple[str, ...]:
+    names = tuple(domains)
+    if len(names) < least or len(set(names)) < len(names):
+        raise LosslineError(f"a mixture law needs {least} or more different domains, not {list(names)}")
+    return names
+
+
+def data_mixing_law(domains: Sequence[str]) -> Law:
+    """L = c + k exp(sum_j t_j r_j) for the proportions r_j of `domains`, the inputs by those names.
+
+    Proportions add up to 1, so adding s to every t_j and dividing k by e^s changes nothing: the last domain
+    has no t of its own (t = 0). A published (k, t_1..t_m) reads here as k exp(t_m) and t_j - t_m.
+    """
+    *free, last = _unique(domains, 2)
+    return Law(
+        name="data mixing",
+        formula="L = c + k exp(sum_j t_j r_j)",
+        inputs={name: f"proportion of {name}" for name in free},
+        output="L",
+        parameters=(
+            irreducible("c", "L"),
+            amount("k", "unit of L"),
+            *(signed(f"t_{name}", 50.0, (-5.0, 5.0)) for name in free),
+        ),
+        function=lambda p, v: p["c"] + p["k"] * jnp.exp(sum(p[f"t_{name}"] * v[name] for name in free)),
+        source="Ye et al. 2024, Data Mixing Laws (arXiv 2403.16952)",
+        note=f"One law a validation set, at one model size and budget. t is relative to that of {last}.",
+        loss=LOG_HUBER,
+    )
+
+
+def additive_mixture_law(domains: Sequence[str]) -> Law:
+    """L = E + 1 / (sum_i C_i h_i^gamma_i) + A/N^alpha + B/D^beta for proportions h_i of `domains`."""
+    names = _unique(domains, 1)
+
+    def function(p, v):
+        mixture = sum(p[f"C_{name}"] * power(v[name], p[f"gamma_{name}"]) for name in names)
+        by_size = p["A"] * power(v["N"], -p["alpha"])
+        return p["E"] + 1 / mixture + by_size + p["B"] * power(v["D"], -p["beta"])
+
+    return Law(
+        name="additive mixture",
+        formula="L = E + 1/(sum_i C_i h_i^gamma_i) + A/N^alpha + B/D^beta",
+        inputs={name: f"proportion of {name}" for name in names} | SIZE_AND_TOKENS,
+        output="L",
+        parameters=(
+            irreducible("E", "L"),
+            *(amount(f"C_{name}", "1 / unit of L", linear=False, start=(0.1, 30.0)) for name in names),
+            *(exponent(f"gamma_{name}", 0.01, 5.0, (0.1, 2.0)) for name in names),
+            amount("A", "unit of L x N^alpha", lambda p, s: s["N"] ** p["alpha"]),
+            amount("B", "unit of L x D^beta", lambda p, s: s["D"] ** p["beta"]),
+            exponent("alpha"),
+            exponent("beta"),
+        ),
+        function=function,
+        source="arXiv 2507.09404, quoted by a secondary source",
+        note="E and the C_i trade off where all mixtures are alike.",
+        loss=LOG_HUBER,
+        normalise=("N", "D"),
+    )
