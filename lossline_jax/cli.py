@@ -18,6 +18,7 @@ from lossline_jax.config import suggestion
 from lossline_jax.errors import LosslineError
 from lossline_jax.options import (
     STUDY_VERBS,
+    BacktestOptions,
     EvaluateOptions,
     ExportOptions,
     FitOptions,
@@ -25,12 +26,15 @@ from lossline_jax.options import (
     ImportOptions,
     ManifestOptions,
     Place,
+    PredictOptions,
 )
 from lossline_jax.rundir import ModelDir, StudyDir
 from lossline_jax.study import StudyConfig
 from lossline_jax.train.config import ExecutionConfig
 
 Options = TypeVar("Options")
+
+TABLE_VERBS = ("predict", "backtest", "laws")  # and `fit` without a study
 
 USAGE = """lossline: a laboratory for loss-to-loss scaling laws
 
@@ -43,7 +47,7 @@ the road, left to right; each verb skips what is done and can be killed at any m
   prepare   corpora, tokenizers, token stores and evaluation sets
   train     train the runs
   evaluate  score every checkpoint on every evaluation set; write the losses table; with --follow as they come
-  fit       fit the lines; or `lossline fit --losses TABLE --x X --y Y [--by COLUMN ...]` on any table
+  fit       fit the lines
   report    one HTML page with figures and tables
   status    progress of every run, from the run folders
   show      results in the terminal; with --run ID that run's configuration
@@ -51,6 +55,12 @@ the road, left to right; each verb skips what is done and can be killed at any m
 weights in and out: folders of safetensors with config.json and tokenizer.json, as transformers reads and writes them
   import-weights DIR        into a folder for `lossline evaluate STUDY --checkpoint FOLDER` (which takes DIR too)
   export-weights STUDY --run ID      a run's checkpoint; or `export-weights FOLDER` of an imported model
+
+any table of losses (.csv, .parquet, .jsonl); each takes --help
+  fit       --losses TABLE --x X --y Y [--by COLUMN ...]: lines; or --law LAW --y Y --input N=params ...: any law
+  predict   --losses TABLE --y Y --params P --tokens D --at-flops 1e21: losses of a run nobody trained, with intervals
+  backtest  --losses TABLE --y Y --params P --tokens D: the largest budgets predicted from the smaller ones
+  laws      [LAW]: the laws that can be fitted; one of them in full
 
 tables of other studies
   import-losses TABLE --out losses.csv   the published tables of "LLMs on the Line" and "Loss-to-Loss Prediction"
@@ -92,15 +102,18 @@ def dispatch(argv: list[str]) -> None:
     if verb == "import-losses":
         _import_losses(rest)
         return
+    if verb in TABLE_VERBS:
+        _analyse(verb, rest)
+        return
     if verb not in STUDY_VERBS:
-        known = [*STUDY_VERBS, "import-weights", "import-losses"]
+        known = [*STUDY_VERBS, *TABLE_VERBS, "import-weights", "import-losses"]
         raise LosslineError(f"unknown verb {verb!r}{suggestion(verb, known)}; `lossline --help` lists them")
     if verb == "export-weights" and rest and ModelDir(epath.Path(rest[0])).model_file.exists():
         _export_imported(rest[0], tyro.cli(ExportOptions, args=rest[1:], prog=f"lossline {verb} {rest[0]}"))
     elif rest and not rest[0].startswith("-"):
         _run_verb(verb, *parse_study(verb, rest[0], rest[1:]))
     elif rest and verb == "fit":
-        _fit_table(tyro.cli(FitOptions, args=rest, prog="lossline fit"))
+        _analyse(verb, rest)
     elif verb == "run" and any(word.split("=")[0] == "--manifest" for word in rest):
         _run_manifest(tyro.cli(ManifestOptions, args=rest, prog="lossline run"))
     elif rest in (["-h"], ["--help"]):
@@ -191,10 +204,21 @@ def _evaluate(study: StudyConfig, directory: StudyDir, options: EvaluateOptions)
     pipeline.follow(study, directory, options.only, options.poll_seconds)
 
 
-def _fit_table(options: FitOptions) -> None:
-    from lossline_jax import pipeline
+def _analyse(verb: str, words: list[str]) -> None:
+    """A verb on any table of losses."""
+    from lossline_jax import analysis
 
-    print(pipeline.fit_any_table(**vars(options)))
+    match verb:
+        case "fit":
+            print(analysis.fit(tyro.cli(FitOptions, args=words, prog="lossline fit")))
+        case "predict":
+            print(analysis.predict(tyro.cli(PredictOptions, args=words, prog="lossline predict")))
+        case "backtest":
+            print(analysis.backtest(tyro.cli(BacktestOptions, args=words, prog="lossline backtest")))
+        case "laws":
+            if len(words) > 1 or any(word.startswith("-") for word in words):
+                raise LosslineError("lossline laws [LAW]: name one law, in quotes where it has spaces")
+            print(analysis.laws(words[0] if words else None))
 
 
 def _import_weights(words: list[str]) -> None:

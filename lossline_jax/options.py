@@ -61,24 +61,92 @@ class ShowOptions(Place):
 
 
 @dataclass(frozen=True)
-class FitOptions:
-    """Fit lines to any table of losses."""
+class TableOptions:
+    """Which table, and which rows of it belong together."""
 
     losses: Path
     """Table: .csv, .parquet or .jsonl."""
-    x: str
-    """Column (or, in a lossline table, evaluation set) on the horizontal axis."""
-    y: str
-    """Column or evaluation set on the vertical axis."""
+    y: tuple[str, ...]
+    """Column (or, in a lossline table, evaluation set) to fit or predict; several for --law, predict and backtest."""
+    x: str | None = None
+    """Column or evaluation set on the horizontal axis."""
     by: tuple[str, ...] = ()
-    """Columns whose values divide the rows into groups, a line each."""
-    cluster: str | None = None
-    """Column that names the run a row belongs to, so that intervals resample whole runs."""
+    """Columns whose values divide the rows into groups, a fit each."""
+    across: str | None = None
+    """Column by whose values two models make a pair: x is the loss of the one, y that of the other."""
     unit: str = "nats_per_token"
     """Which loss column of a lossline table: nats_per_token, bits_per_byte, published_loss, ...; ignored where x and y
     are columns."""
     out: Path | None = None
-    """Write the fits as JSON here."""
+    """Write the result as JSON here."""
+
+
+@dataclass(frozen=True)
+class FitOptions(TableOptions):
+    """Fit lines y = K (x - E_x)^kappa + E_y to any table of losses, or with --law that law."""
+
+    law: str | None = None
+    """A law of `lossline laws`, to be fitted instead of a line."""
+    input: tuple[str, ...] = ()
+    """Columns of the inputs of --law: N=params D=tokens. Default: the columns of the same names."""
+    objective: str | None = None
+    """What --law minimises: "log Huber", "log least squares" or "least squares". Default: what its authors did."""
+    cluster: str | None = None
+    """Column that names the run a row belongs to, so that intervals resample whole runs."""
+    on: tuple[str, ...] = ()
+    """Columns in which two models of --across must be equal."""
+    e_x: str = "free"
+    """E_x of a line: free, a number, or law: the E of the compute law of x (needs --params and --tokens)."""
+    e_y: str = "free"
+    """E_y, likewise."""
+    form: Literal["kaplan", "chinchilla"] = "kaplan"
+    """Form of that compute law."""
+    params: str | None = None
+    """Column of parameter counts."""
+    tokens: str | None = None
+    """Column of training tokens."""
+
+
+@dataclass(frozen=True)
+class ForecastOptions(TableOptions):
+    """Where a table has sizes, tokens and budgets."""
+
+    params: tuple[str, ...] = ("params_total",)
+    """Columns of parameter counts, the usual one first; several (with and without embeddings) are tried against each
+    other on held-out budgets."""
+    tokens: str = "tokens_seen"
+    """Column of training tokens."""
+    flops: str | None = None
+    """Column of training FLOPs. Default: 6 times parameters times tokens."""
+    level: float = 0.9
+    """Of the intervals."""
+
+
+@dataclass(frozen=True)
+class BacktestOptions(ForecastOptions):
+    """Predict the largest budgets of a table from the smaller ones, and say how far off that is."""
+
+    up_to: float | None = None
+    """Largest budget to fit, in FLOPs. Default: all but the largest."""
+
+
+@dataclass(frozen=True)
+class PredictOptions(ForecastOptions):
+    """Predict losses of a run that nobody trained, with an interval from backtests within the table.
+
+    From size and tokens (--at-params, --at-tokens), from a budget (--at-flops), or with --x from another loss (--at-x).
+    """
+
+    at_params: tuple[float, ...] = ()
+    """Parameters of the run: a value for each column of --params, or the first alone."""
+    at_tokens: float | None = None
+    """Training tokens of the run."""
+    at_flops: float | None = None
+    """Training FLOPs of the run; alone, it is split into size and tokens as is best for the loss."""
+    at_x: float | None = None
+    """Its loss on --x."""
+    only: tuple[str, ...] = ()
+    """Predict series with one of these words in their names. Default: all."""
 
 
 @dataclass(frozen=True)

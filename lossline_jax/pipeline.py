@@ -172,19 +172,6 @@ def fit(study: StudyConfig, folder: StudyDir) -> str:
     return fits_text(fits)
 
 
-def fit_any_table(
-    losses: Path, x: str, y: str, by: Sequence[str], cluster: str | None, unit: str, out: Path | None
-) -> str:
-    """Fit lines to a table of losses that need not come from here; returns the fits as text."""
-    from lossline_jax.fit.table_fits import fit_table
-    from lossline_jax.fit.text_tables import fits_text
-
-    fits = fit_table(read_table(str(losses)), x, y, by, cluster=cluster, unit=unit)
-    if out is not None:
-        write_json(epath.Path(out), fits.to_json())
-    return fits_text(fits)
-
-
 def report(study: StudyConfig, folder: StudyDir) -> epath.Path:
     """One HTML page with the study's figures and tables."""
     from lossline_jax.fit.study_fits import StudyFits

@@ -17,7 +17,7 @@ FLOORS = {
     **dict.fromkeys(("rowcount", "experiment", "prepared", "imported", "scorer"), 5),
     **dict.fromkeys(("views", "workshop", "exchange", "options"), 6),
     "follow": 7,
-    "pipeline": 8,
+    **dict.fromkeys(("pipeline", "analysis"), 8),
     "cli": 9,
     "__main__": 10,
 }

@@ -36,10 +36,10 @@ class Task:
 
 
 def padded_length(num_points: int) -> int:
-    """The next of 16, 24, 32, 48, 64, 96, ..."""
+    """The next of 16, 32, 64, 96, 128, 192, 256, ..."""
     length = 16
     while length < num_points:
-        length = length * 3 // 2 if length & (length - 1) == 0 else length * 4 // 3
+        length = length * 3 // 2 if length >= 64 and length & (length - 1) == 0 else 1 << length.bit_length()
     return length
 
 

@@ -9,14 +9,36 @@ import numpy as np
 import pandas as pd
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.irreducible import IrreducibleModes
 from lossline_jax.fit.lines import BaseLine, LineComparison, compare_with_base, fit_base_line
+from lossline_jax.fit.pairing import pair_by_columns
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.study_fits import LineFit, StudyFits
-from lossline_jax.fit.table_input import RUN, UNITS, X, Y, numeric_losses, paired_points
+from lossline_jax.fit.table_input import (
+    RUN,
+    UNITS,
+    WHERE,
+    X,
+    Y,
+    as_pandas,
+    group_label,
+    numeric_losses,
+    paired_points,
+    require_column,
+)
 from lossline_jax.fit.transfer import fit_shifted_power
 from lossline_jax.fit.uncertainty import bootstrap
+from lossline_jax.fit.wide import wide_table
 
 BAND_POINTS = 60
+
+
+@dataclass(frozen=True)
+class Across:
+    """Pair the models of different levels of `column` that are equal in every column of `on`."""
+
+    column: str
+    on: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -39,6 +61,8 @@ def fit_table(
     base: Mapping[str, Any] | None = None,
     unit: str = "nats_per_token",
     cluster: str | None = None,
+    across: Across | None = None,
+    irreducible: IrreducibleModes | None = None,
     num_resamples: int = 200,
     seed: int = 0,
 ) -> StudyFits:
@@ -50,21 +74,35 @@ def fit_table(
         base: values of the `by` columns of the group that all others are compared with; None: no comparison.
         unit: loss column of a long table; a wide table has the unit it has.
         cluster: column naming the run of each point; by default `run_id` where there is one.
+        across: pair models of different levels of a column: x is the loss of the one, y that of the other (and the
+            two may be the same loss); a line for each ordered pair of levels.
+        irreducible: where E_x and E_y come from; None: both free.
 
     Raises:
         LosslineError: unknown columns, sets or base, or not one group could be fitted because of bad values.
     """
     by = (by,) if isinstance(by, str) else tuple(by)
-    points = paired_points(frame, x, y, by, unit=unit, cluster=cluster)
+    frame = as_pandas(frame)
     own_unit = "" if {x, y} <= set(frame.columns) else unit
+    if across is not None:
+        if base is not None:
+            raise LosslineError("pairs of models have no base to be compared with: leave out base or across")
+        groups = across_groups(frame, x, y, by, across, unit)
+        lines, comparisons, failures = fit_groups(groups, None, x, y, own_unit, num_resamples, seed, irreducible)
+        if not lines:
+            raise LosslineError(failures[0] if failures else f"{across.column} has one level only: nothing to pair")
+        return StudyFits(
+            x, y, by, (own_unit,), None, tuple(lines), failures=tuple(failures), conventions=line_conventions(x, y)
+        )
+    points = paired_points(frame, x, y, by, unit=unit, cluster=cluster)
     if base is not None and set(base) != set(by):
         raise LosslineError(f"base names {sorted(base)}, by names {sorted(by)}; give the base a value of each")
     groups = _groups(points, by, base)
     base_label = next((g.label for g in groups if base is not None and not g.factor), None)
     if base is not None and base_label is None:
         known = "; ".join(g.label for g in groups[:20])
-        raise LosslineError(f"no rows where {_label(base)}; the table has {known}")
-    lines, comparisons, failures = fit_groups(groups, base_label, x, y, own_unit, num_resamples, seed)
+        raise LosslineError(f"no rows where {group_label(base)}; the table has {known}")
+    lines, comparisons, failures = fit_groups(groups, base_label, x, y, own_unit, num_resamples, seed, irreducible)
     if not lines:
         raise LosslineError(failures[0])
     return StudyFits(
@@ -78,6 +116,27 @@ def fit_table(
         failures=tuple(failures),
         conventions=line_conventions(x, y),
     )
+
+
+def across_groups(frame: pd.DataFrame, x: str, y: str, by: Sequence[str], across: Across, unit: str) -> list[Group]:
+    """One group for each ordered pair of levels, its points paired."""
+    wide = wide_table(frame, list(dict.fromkeys((x, y))), unit)
+    for name in (*by, across.column, *across.on):
+        require_column(wide, name)
+    groups = []
+    for key, rows in wide.groupby(list(by), sort=True, dropna=False) if by else [((), wide)]:
+        values = {name: plain(value) for name, value in zip(by, key, strict=True)}
+        levels = list(rows.groupby(across.column, sort=True))
+        for first, x_rows in levels:
+            for second, y_rows in levels:
+                if first == second:
+                    continue
+                pairs = pair_by_columns(x_rows, y_rows, across.on)
+                points = pairs.second.assign(**{X: pairs.first[x], Y: pairs.second[y], RUN: None})
+                points[WHERE] = [f"{a} with {b}" for a, b in zip(pairs.first[WHERE], pairs.second[WHERE], strict=True)]
+                own = values | {across.column: f"{first} -> {second}"}
+                groups.append(Group(group_label(own), across.column, f"{first} -> {second}", own, points))
+    return groups
 
 
 def line_conventions(x: str, y: str) -> dict[str, str]:
@@ -99,12 +158,8 @@ def _groups(points: pd.DataFrame, by: tuple[str, ...], base: Mapping[str, Any] |
         values = {name: plain(value) for name, value in zip(by, key, strict=True)}
         differs = by if base is None else [n for n in by if str(values[n]) != str(base[n])]
         level = ", ".join(str(values[name]) for name in differs)
-        groups.append(Group(_label(values), "+".join(differs), level, values, rows))
+        groups.append(Group(group_label(values), "+".join(differs), level, values, rows))
     return groups
-
-
-def _label(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in values.items())
 
 
 def plain(value: Any) -> str | int | float:
@@ -114,7 +169,14 @@ def plain(value: Any) -> str | int | float:
 
 
 def fit_groups(
-    groups: Sequence[Group], base_label: str | None, x: str, y: str, unit: str, num_resamples: int, seed: int
+    groups: Sequence[Group],
+    base_label: str | None,
+    x: str,
+    y: str,
+    unit: str,
+    num_resamples: int,
+    seed: int,
+    irreducible: IrreducibleModes | None = None,
 ) -> tuple[list[LineFit], list[LineComparison], list[str]]:
     """Lines of all groups, comparisons of each with the base, and failures, in the order of `groups`."""
     lines, comparisons, failures, clean = [], [], [], {}
@@ -125,7 +187,12 @@ def fit_groups(
             failures.append(f"{group.label}: {error}")
             continue
         clean[group.label] = (*columns, _clusters(group.points))
-        lines.append(_fit_line(group, *clean[group.label], unit, num_resamples, seed))
+        try:
+            modes = irreducible.of_points(group.points, *columns) if irreducible else {}
+        except LosslineError as error:
+            failures.append(f"{group.label}: {error}")
+            continue
+        lines.append(_fit_line(group, *clean[group.label], unit, num_resamples, seed, modes))
         if not lines[-1].fit.has_curve:
             failures.append(f"{group.label}: {lines[-1].fit.status}: {lines[-1].fit.note}")
     if base_label is None:
@@ -148,8 +215,8 @@ def _base_line(label, clean, lines, unit, num_resamples, seed, failures) -> Base
     return fit_base_line(x, y, clusters, fit=fit, num_resamples=num_resamples, seed=_seed(seed, label), unit=unit)
 
 
-def _fit_line(group: Group, x, y, clusters, unit: str, num_resamples: int, seed: int) -> LineFit:
-    fit = fit_shifted_power(x, y, clusters, unit=UNITS.get(unit, "the table's own"))
+def _fit_line(group: Group, x, y, clusters, unit: str, num_resamples: int, seed: int, modes: dict) -> LineFit:
+    fit = fit_shifted_power(x, y, clusters, unit=UNITS.get(unit, "the table's own"), **modes)
     fit = _with_table_notes(fit, x, y, clusters)
     band, note = None, ""
     if fit.has_curve:

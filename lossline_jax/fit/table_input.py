@@ -1,6 +1,7 @@
 """From any table of losses to paired points: wide tables by column, long tables by evaluation set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,24 @@ def paired_points(
     points = _wide(frame, x, y) if wide else _long(frame, x, y, unit)
     points[RUN] = points[cluster].astype(str) if cluster else None
     return points
+
+
+def as_pandas(frame: Any) -> pd.DataFrame:
+    """A pandas frame as it is; a polars one (or any that can) turned into one.
+
+    Raises:
+        LosslineError: it is no table.
+    """
+    if isinstance(frame, pd.DataFrame):
+        return frame
+    if not hasattr(frame, "to_pandas"):
+        raise LosslineError(f"a table is a pandas or polars frame, not {type(frame).__name__}")
+    return frame.to_pandas()
+
+
+def group_label(values: Mapping[str, Any]) -> str:
+    """`data=code, size=large`; empty without values."""
+    return ", ".join(f"{name}={value}" for name, value in values.items())
 
 
 def require_column(frame: pd.DataFrame, name: str) -> None:

@@ -1,0 +1,146 @@
+"""The verbs on any table of losses, wherever it comes from: fit, predict, backtest, laws. Each returns its text."""
+
+from typing import TYPE_CHECKING
+
+from etils import epath
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.options import BacktestOptions, FitOptions, ForecastOptions, PredictOptions
+from lossline_jax.rundir import write_json
+from lossline_jax.table import read_table
+
+if TYPE_CHECKING:
+    from lossline_jax.fit.table_series import TableSeries
+
+
+def fit(options: FitOptions) -> str:
+    """Lines of one loss over another, or with `law` that law, in every group of a table."""
+    return _fit_law(options) if options.law else _fit_lines(options)
+
+
+def laws(name: str | None) -> str:
+    """One law, or the list of all."""
+    from lossline_jax.fit.forecast_text import law_text
+    from lossline_jax.fit.laws import LAWS
+    from lossline_jax.fit.result import find_law
+    from lossline_jax.text import text_table
+
+    if name is not None:
+        return law_text(find_law(name))
+    return text_table(("law", "formula"), [(law.name, law.formula) for law in LAWS.values()])
+
+
+def predict(options: PredictOptions) -> str:
+    """Losses of a run that nobody trained."""
+    from lossline_jax.fit.forecast import forecast
+    from lossline_jax.fit.forecast_text import predictions_text
+    from lossline_jax.fit.targets import rows_of_target
+
+    found = _series(options)
+    chosen = [s.name for s in found.series if not options.only or any(word in s.name for word in options.only)]
+    if not chosen:
+        raise LosslineError(f"--only: no series has {' or '.join(options.only)} in its name; {_names(found)}")
+    fitted = forecast(found.series, options.level)
+    predictions = []
+    for name in chosen:
+        rows = rows_of_target(fitted, name, options.at_params, options.at_tokens, options.at_flops, options.at_x)
+        predictions += fitted.predict(name, rows)
+    if options.out is not None:
+        write_json(epath.Path(options.out), {"predictions": [vars(p) for p in predictions], "weights": fitted.weights})
+    return predictions_text(fitted, predictions, found.notes)
+
+
+def backtest(options: BacktestOptions) -> str:
+    """The largest budgets of a table predicted from the smaller ones."""
+    from lossline_jax.fit.backtest import backtest
+    from lossline_jax.fit.forecast_text import backtest_text
+
+    found = _series(options)
+    result = backtest(found.series, options.up_to, level=options.level, notes=found.notes)
+    if options.out is not None:
+        write_json(epath.Path(options.out), result.to_json())
+    return backtest_text(result)
+
+
+def _fit_lines(options: FitOptions) -> str:
+    from lossline_jax.fit.irreducible import IrreducibleModes
+    from lossline_jax.fit.table_fits import Across, fit_table
+    from lossline_jax.fit.text_tables import fits_text
+
+    if options.x is None or len(options.y) != 1:
+        raise LosslineError("a line needs --x and one --y; to fit a law of sizes or tokens name it with --law")
+    if options.across is not None and not options.on:
+        raise LosslineError("--on: say which columns make two models of --across a pair, such as --on params tokens")
+    fits = fit_table(
+        read_table(str(options.losses)),
+        options.x,
+        options.y[0],
+        options.by,
+        cluster=options.cluster,
+        unit=options.unit,
+        across=None if options.across is None else Across(options.across, options.on),
+        irreducible=IrreducibleModes(
+            _mode("--e-x", options.e_x), _mode("--e-y", options.e_y), options.form, options.params, options.tokens
+        ),
+    )
+    if options.out is not None:
+        write_json(epath.Path(options.out), fits.to_json())
+    return fits_text(fits)
+
+
+def _fit_law(options: FitOptions) -> str:
+    from lossline_jax.fit.forecast_text import law_fits_text
+    from lossline_jax.fit.law_fits import fit_law_table
+
+    if options.x is not None or options.across is not None:
+        raise LosslineError("--x and --across belong to lines; name the inputs of --law by --input NAME=COLUMN ...")
+    found = fit_law_table(
+        read_table(str(options.losses)),
+        options.law,
+        dict(_pair(word) for word in options.input),
+        options.y,
+        options.by,
+        cluster=options.cluster,
+        loss=options.objective,
+        unit=options.unit,
+    )
+    if options.out is not None:
+        write_json(epath.Path(options.out), found.to_json())
+    return law_fits_text(found)
+
+
+def _series(options: ForecastOptions) -> "TableSeries":
+    from lossline_jax.fit.table_series import Columns, series_of_table
+
+    columns = Columns(
+        losses=options.y,
+        params=options.params,
+        tokens=options.tokens,
+        x=options.x,
+        by=options.by,
+        across=options.across,
+        flops=options.flops,
+        unit=options.unit,
+    )
+    return series_of_table(read_table(str(options.losses)), columns)
+
+
+def _names(found: "TableSeries") -> str:
+    names = [series.name for series in found.series]
+    return "there are " + "; ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _mode(flag: str, word: str) -> float | str:
+    if word in ("free", "law"):
+        return word
+    try:
+        return float(word)
+    except ValueError:
+        raise LosslineError(f"{flag}: {word!r} is not a number, 'free' or 'law'") from None
+
+
+def _pair(word: str) -> tuple[str, str]:
+    name, equals, column = word.partition("=")
+    if not equals or not name or not column:
+        raise LosslineError(f"--input: {word!r} is not NAME=COLUMN, such as N=params")
+    return name, column

@@ -1,0 +1,236 @@
+"""Losses of runs that nobody has trained: several predictors, weighed and given intervals by backtests.
+
+Parameter intervals of one fitted form say little about how far off it is 20 times further out, so what a prediction
+may miss by is measured: the largest budgets at hand are predicted from the smaller ones.
+
+1. Members (`members.py`) are fitted to every series.
+2. Weights, one set for a kind of series: the largest budget is held out, and a member weighs (mean over series of
+   the RMS log error)^-4. Members are averaged in log loss. With fewer than three budgets nothing can be held out:
+   the first member is used.
+3. Intervals (split conformal): every fold "fit budgets up to C_k, predict C_j" gives errors |ln(prediction / y)|,
+   divided by the growth ln(C_j / C_k) / sqrt(ln(C_k / C_0)) (distance over the root of what was spanned) and by the
+   scale of the series. The interval is their quantile, times scale and growth of what is predicted; nearer than the
+   shortest fold, times the growth of that.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.members import Predictor, fit_members, member_names
+from lossline_jax.fit.series import Rows, Series, budget_levels
+
+POWER_OF_ERROR = 4
+LARGEST_ERROR = 1.0  # in log loss: how much one series can say against a member
+MIN_LEVELS = 2  # budgets that a fold is fitted to
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One loss of one run. `lower` and `upper` are None where too few budgets allow no backtest."""
+
+    series: str
+    estimate: float
+    lower: float | None
+    upper: float | None
+    level: float
+    reach: float  # budget of the run over the largest budget fitted
+    note: str
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Predictions of one level of budget from those up to another."""
+
+    series: int
+    growth: float
+    y: np.ndarray
+    of_members: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """Fitted members of some series with their weights and scales; `predict` reads it."""
+
+    series: tuple[Series, ...]
+    members: tuple[dict[str, Predictor], ...]
+    levels: np.ndarray  # (K,) budgets
+    weights: dict[str, dict[str, float]]  # by kind, by member
+    quantiles: dict[str, float]  # by kind; of the scaled errors; empty without folds
+    scales: tuple[float, ...]  # of each series
+    shortest: float  # growth of the nearest fold
+    num_folds: dict[str, int]  # errors behind each quantile
+    level: float
+
+    def predict(self, name: str, rows: Rows) -> list[Prediction]:
+        """Predictions of the series called `name` at `rows`.
+
+        Raises:
+            LosslineError: there is no such series, or no member of it has a value there.
+        """
+        names = [series.name for series in self.series]
+        if name not in names:
+            raise LosslineError(f"no series {name!r}; there are {', '.join(names[:20])}")
+        k = names.index(name)
+        series = self.series[k]
+        of_members = {member: predict(rows) for member, predict in self.members[k].items()}
+        estimate, missing = combine(of_members, self.weights[series.kind])
+        if not np.all(np.isfinite(estimate)):
+            raise LosslineError(f"{name}: no member has a value there (x is below every irreducible loss)")
+        reason = "x lies below its E_x" if series.is_line else "that count of parameters is not given"
+        half = self._half_width(k, rows.budget)
+        largest = float(series.rows.budget.max())
+        return [
+            Prediction(
+                series=name,
+                estimate=float(value),
+                lower=None if half is None else float(value * np.exp(-half[row])),
+                upper=None if half is None else float(value * np.exp(half[row])),
+                level=self.level,
+                reach=float(rows.budget[row] / largest),
+                note="" if not missing[row] else f"without {', '.join(missing[row])}: {reason}",
+            )
+            for row, value in enumerate(estimate)
+        ]
+
+    def _half_width(self, k: int, budget: np.ndarray) -> np.ndarray | None:
+        """In log loss."""
+        kind = self.series[k].kind
+        if kind not in self.quantiles:
+            return None
+        own = self.series[k].rows.budget
+        reach = growth(budget, float(own.max()), float(own.min()))
+        return self.quantiles[kind] * self.scales[k] * np.maximum(reach, self.shortest)
+
+
+def forecast(series: Sequence[Series], level: float = 0.9) -> Forecast:
+    """Fit the members of all series, weigh them and calibrate their intervals.
+
+    Raises:
+        LosslineError: no series, two of one name, or one that no member can be fitted to.
+    """
+    series = list(series)
+    if not series:
+        raise LosslineError("nothing to predict: no series")
+    names = [s.name for s in series]
+    if len(set(names)) < len(names):
+        raise LosslineError(f"two series are called {next(n for n in names if names.count(n) > 1)!r}")
+    levels = budget_levels(series)
+    members = fit_members(series)
+    if empty := [s.name for s, found in zip(series, members, strict=True) if not found]:
+        raise LosslineError(f"{empty[0]}: too few runs to fit any predictor to ({len(empty)} such series)")
+    folds, last = _folds(series, levels)
+    weights = {kind: _weights(kind, series, last) for kind in dict.fromkeys(s.kind for s in series)}
+    scales, quantiles, counts = _calibrate(series, folds, weights, level)
+    shortest = min((fold.growth for fold in folds), default=0.0)
+    return Forecast(tuple(series), tuple(members), levels, weights, quantiles, scales, shortest, counts, level)
+
+
+def growth(budget: np.ndarray, largest: float, smallest: float) -> np.ndarray:
+    """How errors grow with the distance to `budget` from fitted budgets between `smallest` and `largest`."""
+    distance = np.maximum(np.log(np.asarray(budget, float) / largest), 0.0)
+    return distance / np.sqrt(max(np.log(largest / smallest), 1e-12))
+
+
+def combine(of_members: dict[str, np.ndarray], weights: dict[str, float]) -> tuple[np.ndarray, list[tuple[str, ...]]]:
+    """Weighted geometric mean (n,) of the members that have a value, and for each row the names of those without."""
+    names = [name for name in of_members if weights.get(name, 0.0) > 0]
+    values = np.stack([of_members[name] for name in names])
+    weight = np.array([weights[name] for name in names])[:, None] * np.isfinite(values)
+    with np.errstate(all="ignore"):
+        mean = np.sum(np.where(weight > 0, weight * np.log(values), 0.0), axis=0) / weight.sum(axis=0)
+    missing = [tuple(n for n, v in zip(names, column, strict=True) if not np.isfinite(v)) for column in values.T]
+    return np.exp(mean), missing
+
+
+def _folds(series: list[Series], levels: np.ndarray) -> tuple[list[Fold], list[Fold]]:
+    """All folds, and those that hold out the largest budget alone."""
+    folds, last = [], []
+    for k in range(MIN_LEVELS - 1, len(levels) - 1):
+        train = [s[s.rows.budget <= levels[k]] for s in series]
+        usable = [n for n, s in enumerate(train) if s.y.size]
+        members = fit_members([train[n] for n in usable])
+        for n, found in zip(usable, members, strict=True):
+            if not found:
+                continue
+            budgets = train[n].rows.budget
+            for j in range(k + 1, len(levels)):
+                held = series[n][(series[n].rows.budget > levels[j - 1]) & (series[n].rows.budget <= levels[j])]
+                if not held.y.size:
+                    continue
+                reach = float(growth(np.exp(np.mean(np.log(held.rows.budget))), budgets.max(), budgets.min()))
+                fold = Fold(n, reach, held.y, {name: predict(held.rows) for name, predict in found.items()})
+                folds.append(fold)
+                if k == len(levels) - 2:
+                    last.append(fold)
+    return folds, last
+
+
+def _weights(kind: str, series: list[Series], last: list[Fold]) -> dict[str, float]:
+    """By member, adding up to 1."""
+    own = [fold for fold in last if series[fold.series].kind == kind]
+    names = dict.fromkeys(name for s in series if s.kind == kind for name in member_names(s))
+    errors = {}
+    for name in names:
+        found = [_rms(np.log(fold.of_members[name] / fold.y)) for fold in own if name in fold.of_members]
+        if found:
+            errors[name] = max(float(np.mean(found)), 1e-9)
+    if not errors:
+        return {name: float(k == 0) for k, name in enumerate(names)}
+    best = min(errors.values())
+    raw = {name: (error / best) ** -POWER_OF_ERROR for name, error in errors.items()}
+    return {name: raw.get(name, 0.0) / sum(raw.values()) for name in names}
+
+
+def _rms(errors: np.ndarray) -> float:
+    """Capped; a member without a value there is as wrong as can be."""
+    return min(float(np.sqrt(np.mean(np.where(np.isfinite(errors), errors, LARGEST_ERROR) ** 2))), LARGEST_ERROR)
+
+
+def _calibrate(series: list[Series], folds: list[Fold], weights, level: float):
+    """(scale of each series, quantile of each kind, errors behind each quantile)."""
+    scaled: dict[int, list[np.ndarray]] = {}
+    for fold in folds:
+        estimate, _ = combine(fold.of_members, weights[series[fold.series].kind])
+        errors = np.abs(np.log(estimate / fold.y)) / fold.growth
+        scaled.setdefault(fold.series, []).append(errors[np.isfinite(errors)])
+    scales, quantiles, counts = np.ones(len(series)), {}, {}
+    for kind in dict.fromkeys(s.kind for s in series):
+        own = [n for n in scaled if series[n].kind == kind]
+        if not own:
+            continue
+        squares = {n: [float(np.mean(np.minimum(e, LARGEST_ERROR) ** 2)) for e in scaled[n] if e.size] for n in own}
+        of_series, of_fold = _scales(series, own, squares)
+        for n in own:
+            scales[n] = of_series[n]
+        pooled = [e / s for n in own for e, s in zip((e for e in scaled[n] if e.size), of_fold[n], strict=True)]
+        pooled = np.concatenate(pooled)
+        quantiles[kind] = float(np.quantile(pooled, min(1.0, level * (1 + 1 / pooled.size))))
+        counts[kind] = int(pooled.size)
+    return tuple(scales.tolist()), quantiles, counts
+
+
+def _scales(series: list[Series], own: list[int], squares: dict[int, list[float]]):
+    """Typical scaled error of each series, and the same for each of its folds without that fold.
+
+    Laws of size and tokens err together (the form is at fault), and so do lines where a kind has one loss: series of
+    a loss then share one scale. Else a series' own mean square is shrunk, with the weight of one fold, towards that of
+    its loss and of its kind.
+    """
+    by_loss: dict[str, list[float]] = {}
+    for n in own:
+        by_loss.setdefault(series[n].loss, []).extend(squares[n])
+    of_loss = {loss: max(float(np.mean(values)), 1e-18) for loss, values in by_loss.items()}
+    if len(by_loss) == 1 or not series[own[0]].is_line:
+        shared = {n: float(np.sqrt(of_loss[series[n].loss])) for n in own}
+        return shared, {n: [shared[n]] * len(squares[n]) for n in own}
+    of_kind = float(np.exp(np.mean(np.log(list(of_loss.values())))))
+    of_series, of_fold = {}, {}
+    for n in own:
+        prior = 0.5 * of_loss[series[n].loss] + 0.5 * of_kind
+        total, count = sum(squares[n]), len(squares[n])
+        of_series[n] = float(np.sqrt((total + prior) / (count + 1)))
+        of_fold[n] = [float(np.sqrt((total - square + prior) / count)) for square in squares[n]]
+    return of_series, of_fold

@@ -1,0 +1,119 @@
+"""Fit one declared law to every group of a table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lossline_jax import config
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.curves import Law
+from lossline_jax.fit.objective import LOSSES
+from lossline_jax.fit.result import FitResult, find_law
+from lossline_jax.fit.solve import Points, solve_many
+from lossline_jax.fit.table_input import WHERE, as_pandas, group_label, require_column
+from lossline_jax.fit.wide import wide_table
+
+
+@dataclass(frozen=True)
+class LawFit:
+    """The law of one output in one group of rows."""
+
+    label: str
+    output: str
+    fit: FitResult
+
+
+@dataclass(frozen=True)
+class LawFits:
+    """All groups, and a line each on those that have no curve."""
+
+    law: str
+    formula: str
+    inputs: dict[str, str]  # input of the law -> column
+    fits: tuple[LawFit, ...]
+    failures: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return config.to_json(self)
+
+
+def fit_law_table(
+    frame: pd.DataFrame,
+    law: Law | str,
+    inputs: Mapping[str, str],
+    outputs: Sequence[str],
+    by: Sequence[str] = (),
+    *,
+    cluster: str | None = None,
+    loss: str | None = None,
+    unit: str = "nats_per_token",
+    level: float | None = 0.9,
+) -> LawFits:
+    """Fit `law` to each output in each group; a group that cannot be fitted is reported, not fatal.
+
+    Args:
+        inputs: column of each input of the law; an input left out is the column of its own name.
+        outputs: columns, or evaluation sets of a long table.
+        cluster: column naming the run of each row; counted in the result.
+        loss: name of a loss of `objective.LOSSES`; None: the law's own.
+        level: of profile intervals; None: none.
+
+    Raises:
+        LosslineError: an unknown law, input, loss or column, or not one group has a curve.
+    """
+    law = find_law(law) if isinstance(law, str) else law
+    if loss is not None and loss not in LOSSES:
+        raise LosslineError(f"loss {loss!r} is not one of {', '.join(LOSSES)}{config.suggestion(loss, LOSSES)}")
+    if foreign := [name for name in inputs if name not in law.inputs]:
+        raise LosslineError(f"{law.name} has no input {foreign[0]!r}; its inputs are {', '.join(law.inputs)}")
+    columns = {name: inputs.get(name, name) for name in law.inputs}
+    frame = as_pandas(frame)
+    wide = wide_table(frame, list(outputs), unit)
+    for name in (*columns.values(), *by, *([cluster] if cluster else [])):
+        require_column(wide, name)
+    conventions = {name: f"{law.inputs[name]}: column {column}" for name, column in columns.items()}
+    posed, failures = [], []
+    for key, rows in wide.groupby(list(by), sort=True, dropna=False) if by else [((), wide)]:
+        group = group_label(dict(zip(by, key, strict=True)))
+        for output in outputs:
+            label = group or "all"
+            try:
+                data = {name: _numbers(rows, column) for name, column in columns.items()}
+                y = _numbers(rows, output)
+            except LosslineError as error:
+                failures.append(f"{label}, {output}: {error}")
+                continue
+            clusters = rows[cluster].to_numpy() if cluster else None
+            points = Points(data, y, clusters=clusters, conventions={**conventions, law.output: output})
+            posed.append((label, output, points, int(rows.duplicated([*columns.values(), output]).sum())))
+    results = solve_many(law, [points for *_, points, _ in posed], loss=LOSSES[loss] if loss else None, level=level)
+    fits = []
+    for (label, output, points, repeated), fit in zip(posed, results, strict=True):
+        fit = fit.with_note(f"{repeated} rows occur more than once and count each time") if repeated else fit
+        fit = fit.with_note(f"{fit.num_dropped} rows dropped") if fit.num_dropped else fit
+        fit = fit.with_note(constant) if (constant := _constant_inputs(law, points)) else fit
+        fits.append(LawFit(label, output, fit))
+        if not fit.has_curve:
+            failures.append(f"{label}, {output}: {fit.status}: {fit.note}")
+    if not any(found.fit.has_curve for found in fits):
+        raise LosslineError(failures[0])
+    return LawFits(law.name, law.formula, columns, tuple(fits), tuple(failures))
+
+
+def _constant_inputs(law: Law, points: Points) -> str:
+    data = {name: np.asarray(points.inputs[name], float) for name in law.inputs}
+    names = [name for name, values in data.items() if np.unique(values[np.isfinite(values)]).size == 1]
+    return f"{', '.join(names)} takes one value: its terms cannot be told from a constant" if names else ""
+
+
+def _numbers(rows: pd.DataFrame, column: str) -> np.ndarray:
+    numbers = pd.to_numeric(rows[column], errors="coerce").to_numpy(float)
+    bad = np.isinf(numbers) | (np.isnan(numbers) & rows[column].notna().to_numpy())
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise LosslineError(f"{rows[WHERE].iloc[first]}: {column} is {rows[column].iloc[first]}, which is not a number")
+    return numbers

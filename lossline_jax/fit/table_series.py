@@ -1,0 +1,126 @@
+"""From any table of losses to the series that a forecast or a backtest works on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.pairing import pair_by_columns
+from lossline_jax.fit.series import Rows, Series
+from lossline_jax.fit.table_input import as_pandas, group_label, numeric_losses, require_column
+from lossline_jax.fit.wide import positive, wide_table
+
+SIZE, LOSS, PAIRED = "size and tokens", "another loss of the same model", "the loss of a paired model"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where a table keeps what a forecast needs.
+
+    Args:
+        losses: what is predicted: columns, or evaluation sets of a long table.
+        params: counts of parameters, the usual one first; a forecast tries each.
+        tokens: training tokens.
+        x: predict from this loss instead of from size and tokens.
+        by: columns whose values divide the rows into groups, a series each.
+        across: with x: column by whose values models are paired (equal in the first of `params` and in `tokens`): x is
+            the loss of the one, y that of the other.
+        flops: training FLOPs; None: 6 times parameters times tokens.
+        unit: loss column of a long table.
+    """
+
+    losses: tuple[str, ...]
+    params: tuple[str, ...] = ("params_total",)
+    tokens: str = "tokens_seen"
+    x: str | None = None
+    by: tuple[str, ...] = ()
+    across: str | None = None
+    flops: str | None = None
+    unit: str = "nats_per_token"
+
+
+@dataclass(frozen=True)
+class TableSeries:
+    """The series of a table, and a line each on what was left out of it and why."""
+
+    series: tuple[Series, ...]
+    notes: tuple[str, ...]
+
+
+def series_of_table(frame: pd.DataFrame, columns: Columns) -> TableSeries:
+    """One series for each loss and group (or ordered pair of groups).
+
+    A group with a bad loss is left out and named; rows that lack something are dropped and counted.
+
+    Raises:
+        LosslineError: a column or set that is not there, sizes that are not positive, or no series at all.
+    """
+    if columns.across and columns.x is None:
+        raise LosslineError("across pairs the losses of two models: say with x which loss of the first")
+    if not columns.params:
+        raise LosslineError("name at least one column of parameter counts")
+    wanted = dict.fromkeys([*columns.losses, *([columns.x] if columns.x else [])])
+    wide = wide_table(as_pandas(frame), list(wanted), columns.unit)
+    for name in (*columns.by, *([columns.across] if columns.across else [])):
+        require_column(wide, name)
+    sizes = {name: positive(wide, name) for name in columns.params}
+    tokens = positive(wide, columns.tokens)
+    total = next(iter(sizes.values()))
+    budget = positive(wide, columns.flops) if columns.flops else 6.0 * total * tokens
+    wide = wide.assign(**{f"_size_{name}": size for name, size in sizes.items()}, _tokens=tokens, _budget=budget)
+    notes: list[str] = []
+    duplicated = int(wide.duplicated([*columns.by, *sizes, columns.tokens, *wanted]).sum())
+    if duplicated:
+        notes.append(f"{duplicated} rows occur more than once and count each time")
+    series = [found for pair in _pairs(wide, columns, notes) for found in _of_pair(*pair, columns, notes)]
+    if not series:
+        raise LosslineError(notes[-1] if notes else "the table has no series to predict")
+    return TableSeries(tuple(series), tuple(notes))
+
+
+def _pairs(wide: pd.DataFrame, columns: Columns, notes: list[str]):
+    """(label, kind, rows of x, rows of y) of each group, or of each ordered pair of groups."""
+    groups = list(wide.groupby(list(columns.by), sort=True, dropna=False)) if columns.by else [((), wide)]
+    for key, rows in groups:
+        label = group_label(dict(zip(columns.by, key, strict=True)))
+        if columns.across is None:
+            yield label, SIZE if columns.x is None else LOSS, rows, rows
+            continue
+        levels = [(str(level), part) for level, part in rows.groupby(columns.across, sort=True)]
+        for first, x_rows in levels:
+            for second, y_rows in levels:
+                if first == second:
+                    continue
+                pairs = pair_by_columns(x_rows, y_rows, [f"_size_{columns.params[0]}", "_tokens"])
+                between = f"{columns.across} {first} -> {second}"
+                name = f"{label}, {between}" if label else between
+                if pairs.num_alone:
+                    notes.append(f"{name}: {pairs.num_alone} models without a partner of equal size and tokens")
+                yield name, PAIRED, pairs.first, pairs.second
+
+
+def _of_pair(label: str, kind: str, x_rows: pd.DataFrame, y_rows: pd.DataFrame, columns: Columns, notes: list[str]):
+    for loss in columns.losses:
+        if columns.across is None and loss == columns.x:
+            continue
+        arrow = loss if columns.x is None else f"{columns.x} -> {loss}"
+        name = f"{label}: {arrow}" if label else arrow
+        try:
+            y = numeric_losses(y_rows, loss, loss)
+            x = None if columns.x is None else numeric_losses(x_rows, columns.x, columns.x)
+        except LosslineError as error:
+            notes.append(f"{name}: left out: {error}")
+            continue
+        sizes = {count: y_rows[f"_size_{count}"].to_numpy(float) for count in columns.params}
+        sizes = {count: size for count, size in sizes.items() if not np.all(np.isnan(size))}
+        rows = Rows(y_rows["_budget"].to_numpy(float), sizes, y_rows["_tokens"].to_numpy(float), x)
+        keep = np.isfinite(y) & np.isfinite(rows.budget) & np.isfinite(rows.tokens)
+        keep &= np.all([np.isfinite(size) for size in sizes.values()], axis=0)
+        keep &= np.isfinite(x) if x is not None else True
+        if dropped := int((~keep).sum()):
+            notes.append(f"{name}: {dropped} rows without a loss, size or tokens dropped")
+        if not keep.any():
+            notes.append(f"{name}: left out: no row has everything")
+            continue
+        yield Series(name, kind, loss, rows[keep], y[keep])
