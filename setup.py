@@ -47,7 +47,7 @@ setup(
         "harness": ["lm-eval>=0.4.13"],  # its tasks on our models; its own torch model is not needed
         # the references that models and scores are tested against
         "parity": ["torch==2.13.0", "transformers>=5.20", "gguf", "lm-eval[hf]==0.4.13"],
-        "dev": [*TEXT, "pytest", "hypothesis", "ruff", "tokenizers", "safetensors"],
+        "dev": [*TEXT, "pytest", "hypothesis", "ruff", "tokenizers", "safetensors", "polars"],
     },
     entry_points={"console_scripts": ["lossline = lossline_jax.cli:main"]},
 )

@@ -7,7 +7,7 @@ import numpy as np
 
 from lossline_jax.errors import LosslineError
 
-SAME_BUDGET = 0.1  # budgets whose logarithms lie closer belong to one level
+SAME_BUDGET = 0.1  # span of log C that is one level
 MAX_LEVELS = 12  # more distinct budgets than this are put into as many bins of equal width in log C
 
 
@@ -56,10 +56,14 @@ def budget_levels(series: list[Series]) -> np.ndarray:
     budgets = np.concatenate([s.rows.budget for s in series])
     if not np.all(np.isfinite(budgets)) or np.any(budgets <= 0):
         raise LosslineError("training budgets must be positive numbers of FLOPs; a row has none")
-    logs = np.sort(np.unique(np.log(budgets)))
-    ends = np.append(np.diff(logs) > SAME_BUDGET, True)
-    if ends.sum() > MAX_LEVELS:
+    logs = np.unique(np.log(budgets))
+    starts = [logs[0]]
+    for value in logs:
+        if value - starts[-1] > SAME_BUDGET:
+            starts.append(value)
+    if len(starts) > MAX_LEVELS:
         edges = np.linspace(logs[0], logs[-1], MAX_LEVELS + 1)[1:]
         edges = edges[np.histogram(logs, np.append(logs[0], edges))[0] > 0]
         return np.exp(edges) * (1 + 1e-9)
-    return np.exp(logs[ends]) * (1 + 1e-9)
+    last = [logs[logs < start].max() for start in starts[1:]] + [logs[-1]]
+    return np.exp(last) * (1 + 1e-9)

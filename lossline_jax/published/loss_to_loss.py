@@ -4,13 +4,14 @@ import re
 
 import pandas as pd
 
-from lossline_jax.published.rows import Meaning, PublishedSet, counts, rows_of_ours, words
+from lossline_jax.published.rows import Meaning, PublishedSet, counts, numbers, rows_of_ours, words
 
 NEEDS = ("id", "data", "n_layers", "d_model", "params", "tokens", "steps", "eval/c4_val/CrossEntropyLoss")
 
 # Of all its runs, by their configuration; the table does not say it.
 ARCHITECTURE = "olmo"
 CONTEXT_LENGTH = 512
+EMBEDDING_ROWS = 64_000  # of one tied matrix: params = 12 L d^2 + 4 L d + 64001 d in every row
 
 _VALIDATION = re.compile(r"eval/(?P<set>\w+)_val/CrossEntropyLoss")
 _TASK = re.compile(r"eval/downstream_ce_loss/(?P<set>\w+)_ce_loss")
@@ -28,6 +29,9 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
             "size": "d" + words(frame, "d_model") + "-L" + words(frame, "n_layers"),
             "context_length": CONTEXT_LENGTH,
             "params_total": counts(frame, "params"),
+            "params_embedding": EMBEDDING_ROWS * counts(frame, "d_model"),
+            "params_non_embedding": counts(frame, "params") - EMBEDDING_ROWS * counts(frame, "d_model"),
+            "train_flops": numbers(frame, "iso_flop"),
             "step": counts(frame, "steps"),
             "tokens_seen": counts(frame, "tokens"),
         },

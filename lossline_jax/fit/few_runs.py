@@ -1,0 +1,105 @@
+"""A new data set with a handful of runs: what would the large model on it score?
+
+A full sweep on another data set is at hand (known), and a few paired runs on the new one (few). The ways to get from
+there to a run of the new set as large as one that was trained on the known set, as arXiv 2411.12925 compares them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.curves import Law, Parameter, power
+from lossline_jax.fit.laws.compute import KAPLAN
+from lossline_jax.fit.objective import LOG_HUBER
+from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.solve import solve
+from lossline_jax.fit.transfer import fit_shifted_power, predict_transfer
+
+IDENTITY, SCALING_LAW, FLOPS_TO_LOSS = "identity", "scaling law", "FLOPs to loss"
+TEST_TO_TEST, TRAIN_TO_TEST = "test to test", "general train to test"
+
+COMPUTE_LAW = Law(
+    name="FLOPs to loss",
+    formula="L = E + A/C^alpha",
+    inputs={"C": "training FLOPs"},
+    output="L",
+    parameters=(
+        Parameter("E", "unit of L", 0.0, np.inf, linear=True, below="L"),
+        Parameter(
+            "A",
+            "unit of L x C^alpha",
+            1e-9,
+            1e6,
+            start=(1e-3, 10.0),
+            linear=True,
+            log=True,
+            scale=lambda p, s: s["C"] ** p["alpha"],
+        ),
+        Parameter("alpha", "1", 0.005, 3.0, start=(0.02, 1.0), log=True),
+    ),
+    function=lambda p, v: p["E"] + p["A"] * power(v["C"], -p["alpha"]),
+    source="arXiv 2411.12925, figure 6: one axis for size and tokens",
+    loss=LOG_HUBER,
+    normalise=("C",),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class PairedRuns:
+    """Models of equal size and tokens on two data sets; (n,) arrays, losses in one unit."""
+
+    params: np.ndarray
+    tokens: np.ndarray
+    budget: np.ndarray  # training FLOPs
+    known_validation: np.ndarray  # of the model on the known set, on its own validation set
+    known_loss: np.ndarray  # of the model on the known set, on the set that is asked about
+    loss: np.ndarray  # of the model on the new set, on that set; NaN where it is to be predicted
+
+
+@dataclass(frozen=True)
+class FewRunPrediction:
+    """(n,) predicted losses by one method; None where it has no value, and why."""
+
+    method: str
+    loss: tuple[float | None, ...]
+    note: str
+
+
+def predict_from_few_runs(few: PairedRuns, target: PairedRuns) -> list[FewRunPrediction]:
+    """The loss of each target run on the new data set, by each method.
+
+    Identity takes the loss of the known model. The scaling law (Kaplan form) and the law of FLOPs alone are fitted to
+    the few runs; the two lines to their pairs, with both irreducible losses free. A method that cannot be fitted says
+    so in its note; none takes the place of another.
+
+    Raises:
+        LosslineError: no runs, or none to predict.
+    """
+    if not few.loss.size or not target.known_loss.size:
+        raise LosslineError("give some runs on the new data set, and a known run as large as the target")
+    by_size = solve(KAPLAN, {"N": few.params, "D": few.tokens}, few.loss, level=None)
+    by_flops = solve(COMPUTE_LAW, {"C": few.budget}, few.loss, level=None)
+    tests = fit_shifted_power(few.known_loss, few.loss, level=None)
+    trains = fit_shifted_power(few.known_validation, few.loss, level=None)
+    return [
+        FewRunPrediction(IDENTITY, tuple(target.known_loss.tolist()), ""),
+        _by_law(SCALING_LAW, by_size, {"N": target.params, "D": target.tokens}, KAPLAN),
+        _by_law(FLOPS_TO_LOSS, by_flops, {"C": target.budget}, COMPUTE_LAW),
+        _by_line(TEST_TO_TEST, tests, target.known_loss),
+        _by_line(TRAIN_TO_TEST, trains, target.known_validation),
+    ]
+
+
+def _by_law(method: str, fit: FitResult, inputs: dict[str, np.ndarray], law: Law) -> FewRunPrediction:
+    if not fit.has_curve:
+        num = next(iter(inputs.values())).size
+        return FewRunPrediction(method, (None,) * num, f"{fit.status}: {fit.note}")
+    return FewRunPrediction(method, tuple(fit.predict(inputs, law).tolist()), fit.note)
+
+
+def _by_line(method: str, fit: FitResult, x: np.ndarray) -> FewRunPrediction:
+    if not fit.has_curve:
+        return FewRunPrediction(method, (None,) * x.size, f"{fit.status}: {fit.note}")
+    found = predict_transfer(fit, x)
+    return FewRunPrediction(method, found.y, "some x below E_x" if any(found.below_domain) else fit.note)
