@@ -73,6 +73,8 @@ def fit_law_table(
     columns = {name: inputs.get(name, name) for name in law.inputs}
     frame = as_pandas(frame)
     wide = wide_table(frame, list(outputs), unit)
+    if unknown := [name for name in law.inputs if name not in inputs and name not in wide.columns]:
+        raise LosslineError(f"say which column is {unknown[0]} ({law.inputs[unknown[0]]}): --input {unknown[0]}=COLUMN")
     for name in (*columns.values(), *by, *([cluster] if cluster else [])):
         require_column(wide, name)
     conventions = {name: f"{law.inputs[name]}: column {column}" for name, column in columns.items()}

@@ -117,7 +117,8 @@ def find_law(name: str, law: Law | None = None) -> Law:
     if law is not None:
         return law
     if name not in LAWS:
-        raise LosslineError(f"law {name!r} is not declared{config.suggestion(name, LAWS)}; give it as `law`")
+        hint = config.suggestion(name, LAWS)
+        raise LosslineError(f"law {name!r} is not declared{hint}; `lossline laws` lists them, `law` takes your own")
     return LAWS[name]
 
 

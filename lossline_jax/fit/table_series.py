@@ -1,5 +1,6 @@
 """From any table of losses to the series that a forecast or a backtest works on."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +62,8 @@ def series_of_table(frame: pd.DataFrame, columns: Columns) -> TableSeries:
     if not columns.params:
         raise LosslineError("name at least one column of parameter counts")
     wanted = dict.fromkeys([*columns.losses, *([columns.x] if columns.x else [])])
-    wide = wide_table(as_pandas(frame), list(wanted), columns.unit)
+    frame = as_pandas(frame)
+    wide = wide_table(frame, list(wanted), columns.unit)
     for name in (*columns.by, *([columns.across] if columns.across else [])):
         require_column(wide, name)
     sizes = {name: positive(wide, name) for name in columns.params}
@@ -70,6 +72,12 @@ def series_of_table(frame: pd.DataFrame, columns: Columns) -> TableSeries:
     budget = positive(wide, columns.flops) if columns.flops else 6.0 * total * tokens
     wide = wide.assign(**{f"_size_{name}": size for name, size in sizes.items()}, _tokens=tokens, _budget=budget)
     notes: list[str] = []
+    empty = [loss for loss in wanted if wide[loss].isna().all()]
+    where = f" in column {columns.unit}" if "eval_set" in frame.columns else ""
+    if columns.x in empty:
+        raise LosslineError(f"{columns.x}: no row has a value{where}")
+    notes += [f"{loss}: left out: no row has a value{where}" for loss in empty]
+    columns = dataclasses.replace(columns, losses=tuple(loss for loss in columns.losses if loss not in empty))
     duplicated = int(wide.duplicated([*columns.by, *sizes, columns.tokens, *wanted]).sum())
     if duplicated:
         notes.append(f"{duplicated} rows occur more than once and count each time")
@@ -118,9 +126,9 @@ def _of_pair(label: str, kind: str, x_rows: pd.DataFrame, y_rows: pd.DataFrame, 
         keep = np.isfinite(y) & np.isfinite(rows.budget) & np.isfinite(rows.tokens)
         keep &= np.all([np.isfinite(size) for size in sizes.values()], axis=0)
         keep &= np.isfinite(x) if x is not None else True
+        if not keep.any():
+            notes.append(f"{name}: left out: no row has loss, size and tokens")
+            continue
         if dropped := int((~keep).sum()):
             notes.append(f"{name}: {dropped} rows without a loss, size or tokens dropped")
-        if not keep.any():
-            notes.append(f"{name}: left out: no row has everything")
-            continue
         yield Series(name, kind, loss, rows[keep], y[keep])

@@ -1,7 +1,8 @@
 """Parameter values that papers give, by law and label: to evaluate, simulate and compare with.
 
-Values belong to their authors' data, tokenizers and conventions: N without embeddings for Kaplan et al.,
-compute in PF-days there, D in millions of sentence pairs for translation (fitted here on the public table).
+The law's `source` is the paper. Values belong to their authors' data, tokenizers and conventions: N without
+embeddings for Kaplan et al., compute in PF-days there, D in millions of sentence pairs for translation. Those of
+"overtraining", "downstream error" and "translation data" are refits of the authors' tables, not printed by them.
 """
 
 from math import exp
@@ -80,7 +81,7 @@ PUBLISHED: dict[str, dict[str, Values]] = {
     "vocabulary": {
         "Tao et al. 2024": _named(
             "E A1 A2 B alpha1 alpha2 beta", 5.533, 1.831, 0.196, 2.124, 0.447, 0.671, 0.447
-        )  # for sizes and characters in billions
+        )  # secondary source; the unit is not in it, only billions give losses of the right size
     },
     "post-training quantisation": {
         "Kumar et al. 2024": _named("C_T gamma_D gamma_N gamma_post", 0.0598, 0.5068, 0.3439, 0.5907)
