@@ -278,6 +278,7 @@ PLANTED: dict[str, Planted] = {
         },
         grid(N=(2e8, 6e9, 8), D=(2e9, 2e11, 8)),
         known=(),
+        curve=2e-3,  # some starts end in a long flat valley
     ),
     "steplaw learning rate": Planted({"c": (1.0, 3.0), "a": (-0.8, -0.6), "b": (0.25, 0.35)}, grid(N=SIZES, D=TOKENS)),
     "steplaw batch": Planted({"d": (0.4, 0.8), "e": (0.5, 0.62)}, line("D", 1e9, 1e11)),

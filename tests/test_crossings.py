@@ -8,6 +8,7 @@ from lossline_jax.fit.crossings import Crossing, find_crossings
 from lossline_jax.fit.laws import LAWS
 from lossline_jax.fit.solve import solve
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 RANGE = {"x": (1.0, 1e6)}
 
 
@@ -51,7 +52,7 @@ def test_no_crossing_where_a_curve_has_no_value():
 
 def test_the_distillation_boundary_of_two_fits():
     law = LAWS["visual transfer"]
-    samples, finetuned = (v.ravel() for v in np.meshgrid(np.geomspace(1e3, 1e6, 9), np.geomspace(1e3, 1e5, 4)))
+    samples, finetuned = (v.ravel() for v in np.meshgrid(np.geomspace(1e3, 1e6, 16), np.geomspace(1e3, 1e5, 4)))
     data = {"N": np.resize([5e6, 1e7, 2e7], samples.size), "D_p": samples, "D_f": finetuned}
     # the teacher helps most with few samples: a smaller scale but a slower fall
     with_teacher = {"E": 0.05, "A": 40.0, "alpha": 0.2, "beta": 0.1, "gamma": 0.2}

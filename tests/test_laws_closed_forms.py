@@ -19,6 +19,7 @@ from lossline_jax.fit.laws.published import PUBLISHED
 from lossline_jax.fit.laws.sparsity import dense_multiplier, optimal_sparsity
 from lossline_jax.fit.solve import solve
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 BESIROGLU = PUBLISHED["chinchilla"]["Besiroglu et al. 2024"]
 MUENNIGHOFF = PUBLISHED["repetition"]["Muennighoff et al. 2023"]
 KAPLAN_FORM = {"E": 2.17, "A": 6.787e7, "B": 9.31e8, "alpha": 0.4107, "beta": 0.4531}  # FineWeb, arXiv 2411.12925
@@ -204,7 +205,7 @@ def test_quantities_grow_in_a_geometric_sequence():
 
 
 def test_a_chain_goes_from_compute_to_accuracy():
-    sizes, tokens = (v.ravel() for v in np.meshgrid(np.geomspace(1e8, 1e10, 5), np.geomspace(2e9, 1e12, 5)))
+    sizes, tokens = (v.ravel() for v in np.meshgrid(np.geomspace(1e8, 1e10, 8), np.geomspace(2e9, 1e12, 8)))
     losses = LAWS["chinchilla"](BESIROGLU, {"N": sizes, "D": tokens})
     link = {"b": 0.25, "a": 0.6, "k": 4.0, "L_0": 2.3}
     accuracy = link["b"] + link["a"] / (1 + np.exp(link["k"] * (losses - link["L_0"])))

@@ -14,6 +14,8 @@ from lossline_jax.fit.laws.published import PUBLISHED
 from lossline_jax.fit.laws.sparsity import dense_multiplier
 from lossline_jax.fit.solve import solve
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def table(name):
     return pd.read_csv(shared_path(f"reference/{name}"))
@@ -35,8 +37,9 @@ def test_muennighoff_law_under_predicts_the_public_runs_as_known():
     inputs = {"N": runs["params"], "D": runs["total_tokens"], "U_D": runs["unique_tokens"]}
     law, parameters = LAWS["repetition"], PUBLISHED["repetition"]["Muennighoff et al. 2023"]
     residuals = np.log(runs["c4_val_loss"]) - np.log(law(parameters, inputs))
-    # 7.3% on 182 of these; the other rows are mostly of the same kind
-    assert np.median(residuals) > 0.03
+    # 7.3% on a selection of 182 that is not in this table; on all of its rows more
+    assert len(residuals) == 229
+    assert np.mean(residuals) == pytest.approx(0.117, abs=5e-4)
 
 
 def test_frantar_dense_equivalent_multipliers():
@@ -161,6 +164,7 @@ def gadre(dataset):
     return runs, five, fit
 
 
+# the table has no runs on RefinedWeb
 @pytest.mark.parametrize(("dataset", "label"), [("c4_original", "C4"), ("rpj", "RedPajama")])
 def test_gadre_law_of_five_points(dataset, label):
     _, _, fit = gadre(dataset)

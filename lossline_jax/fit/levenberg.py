@@ -92,7 +92,7 @@ def _minimise_pool(pool: Pool, max_iterations: int, tolerance: float, close) -> 
                 (u[:, padded], damping[padded], done, used[padded]),
                 max_iterations,
                 tolerance,
-                LIVE_SHARE * BLOCK if queue.size else 1,
+                int(LIVE_SHARE * BLOCK) if queue.size else 1,
             )
         u[:, lanes], objective[lanes], damping[lanes], small[lanes], used[lanes] = (
             np.asarray(part)[..., : lanes.size] for part in state
@@ -115,8 +115,9 @@ def _descend(law: Law, kind: Kind, delta, data: dict, state: tuple, max_iteratio
     lower, upper, free = data["lower"], data["upper"], data["free"]
     u, damping, small, used = state
     model = functools.partial(_model, law, kind, delta, data)
-    objective, gradient, hessian = model(list(u), jnp.ones_like(damping))
-    small = jnp.where(jnp.isfinite(objective), small, SMALL_STEPS)
+    # The first pass of the loop only evaluates (no curvature, no step), so that the model is compiled once.
+    objective = jnp.full_like(damping, jnp.inf)
+    gradient, hessian = jnp.zeros_like(u), jnp.zeros((u.shape[0], *u.shape))
     squares = 1.0 if kind.form == "log" else data["y"] ** 2
     exact = EXACT * jnp.sum(data["weights"] * squares, axis=0)
 
@@ -130,7 +131,8 @@ def _descend(law: Law, kind: Kind, delta, data: dict, state: tuple, max_iteratio
         u, objective, gradient, hessian, damping, small, used = carry
         tried = jnp.clip(u + bounded_step(u, gradient, hessian, lower, upper, free, damping), lower, upper)
         lighter = jnp.maximum(damping * 0.2, 1e-12)
-        share = jnp.clip(lighter * 100, MIN_SHARE, 1.0)
+        first = ~jnp.isfinite(objective)
+        share = jnp.where(first, 1.0, jnp.clip(lighter * 100, MIN_SHARE, 1.0))
         tried = list(tried)
         if kind.form == "plain":
             tried = project_linear(law, kind, data, tried, ("lower", "upper"))
@@ -139,17 +141,17 @@ def _descend(law: Law, kind: Kind, delta, data: dict, state: tuple, max_iteratio
         live = going(small, used)
         better = live & (tried_objective < objective)
         gain = objective - tried_objective
-        slight = better & ((gain <= tolerance * objective) | (tried_objective <= exact))
+        slight = better & ~first & ((gain <= tolerance * objective) | (tried_objective <= exact))
         small = jnp.where(slight, small + 1, jnp.where(better, 0, small))
-        small = jnp.where(live & ~better & (damping > MAX_DAMPING), SMALL_STEPS, small)
+        small = jnp.where(live & ~better & (first | (damping > MAX_DAMPING)), SMALL_STEPS, small)
         return (
             jnp.where(better, tried, u),
             jnp.where(better, tried_objective, objective),
             jnp.where(better, tried_gradient, gradient),
             jnp.where(better, tried_hessian, hessian),
-            jnp.where(better, lighter, jnp.where(live, damping * 5.0, damping)),
+            jnp.where(first, damping, jnp.where(better, lighter, jnp.where(live, damping * 5.0, damping))),
             small,
-            used + live,
+            used + (live & ~first),
         )
 
     carry = (u, objective, gradient, hessian, damping, small, used)
