@@ -25,7 +25,19 @@ def run_cli(capsys, *argv):
 def test_help_names_every_verb(capsys):
     code, out, _ = run_cli(capsys, "--help")
     assert code == 0
-    for verb in ("plan", "prepare", "train", "evaluate", "fit", "report", "run", "status", "show"):
+    for verb in (
+        "plan",
+        "prepare",
+        "train",
+        "evaluate",
+        "fit",
+        "report",
+        "run",
+        "status",
+        "show",
+        "predict",
+        "backtest",
+    ):
         assert f"\n  {verb} " in out
 
 

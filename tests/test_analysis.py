@@ -1,0 +1,128 @@
+"""fit --law, predict, backtest and laws from the command line, and one line for each mistake."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lossline_jax.cli import main
+
+
+@pytest.fixture(scope="module")
+def losses(tmp_path_factory):
+    """Two data sets, four budgets: a planted Chinchilla law, and a second loss on a planted line."""
+    generator = np.random.Generator(np.random.PCG64(0))
+    frames = []
+    for k, name in enumerate(("web", "code")):
+        budget = np.repeat(np.geomspace(1e17, 1e19, 4), 6)
+        size = np.sqrt(budget / 120) * np.tile(np.geomspace(0.4, 2.5, 6), 4)
+        tokens = budget / (6 * size)
+        loss = (1.7 + 0.2 * k + 400 * size**-0.34 + 2000 * tokens**-0.36) * np.exp(generator.normal(0, 1e-3, size.size))
+        frame = pd.DataFrame({"data": name, "params": size, "tokens": tokens, "own": loss, "task": 0.8 * loss**1.1})
+        frames.append(frame)
+    path = tmp_path_factory.mktemp("tables") / "losses.csv"
+    pd.concat(frames).to_csv(path, index=False)
+    return str(path)
+
+
+def run(capsys, *words):
+    code = 0
+    try:
+        main(list(words))
+    except SystemExit as stop:
+        code = stop.code or 0
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+COUNTS = ("--params", "params", "--tokens", "tokens", "--by", "data")
+
+
+def test_a_law_is_fitted_and_written(capsys, losses, tmp_path):
+    out_file = tmp_path / "law.json"
+    words = ("--law", "chinchilla", "--input", "N=params", "D=tokens", "--y", "own", "--by", "data")
+    code, out, _ = run(capsys, "fit", "--losses", losses, *words, "--out", str(out_file))
+    assert code == 0
+    assert out.count("converged") == 2
+    written = json.loads(out_file.read_text())
+    assert written["fits"][0]["fit"]["parameters"]["E"] == pytest.approx(1.9, abs=0.1)
+    assert written["fits"][0]["fit"]["conventions"]["N"] == "parameters: column params"
+
+
+def test_a_run_nobody_trained_is_predicted_from_a_budget(capsys, losses, tmp_path):
+    out_file = tmp_path / "predictions.json"
+    words = ("--y", "own", *COUNTS, "--at-flops", "1e20", "--only", "web", "--out", str(out_file))
+    code, out, _ = run(capsys, "predict", "--losses", losses, *words)
+    assert code == 0
+    assert "10x" in out
+    (found,) = json.loads(out_file.read_text())["predictions"]
+    size = np.sqrt(1e20 / 120)
+    wanted = 1.7 + 400 * size**-0.34 + 2000 * (1e20 / 6 / size) ** -0.36  # near the best split
+    assert found["lower"] < found["estimate"] < found["upper"]
+    assert found["estimate"] == pytest.approx(wanted, rel=0.01)
+
+
+def test_a_loss_is_predicted_from_another_loss(capsys, losses):
+    words = ("--x", "own", "--y", "task", *COUNTS, "--at-x", "2.5", "--only", "web")
+    code, out, _ = run(capsys, "predict", "--losses", losses, *words)
+    assert code == 0
+    assert f"{0.8 * 2.5**1.1:.2f}" in out
+
+
+def test_backtest_says_how_far_off(capsys, losses):
+    code, out, _ = run(capsys, "backtest", "--losses", losses, "--y", "own", "task", *COUNTS)
+    assert code == 0
+    assert "Fitted up to 2.15e+18 FLOPs, predicted 1e+19" in out
+    assert "size and tokens  own" in out
+
+
+def test_lines_across_two_data_sets(capsys, losses):
+    words = ("--x", "own", "--y", "own", "--across", "data", "--on", "params", "tokens")
+    code, out, _ = run(capsys, "fit", "--losses", losses, *words, "--e-x", "law", "--e-y", "law", *COUNTS[:4])
+    assert code == 0
+    assert "data=code -> web" in out
+    assert "data=web -> code" in out
+
+
+def test_laws_are_listed_and_told_in_full(capsys):
+    _, every, _ = run(capsys, "laws")
+    _, one, _ = run(capsys, "laws", "repetition")
+    assert "chinchilla" in every
+    assert "source:" in one
+    assert "note:" in one
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("fit", "--law", "chinchila", "--y", "own"), "did you mean 'chinchilla'"),
+        (("fit", "--law", "chinchilla", "--y", "own"), "--input N=COLUMN"),
+        (("fit", "--law", "chinchilla", "--y", "own", "--input", "N"), "not NAME=COLUMN"),
+        (("fit", "--law", "chinchilla", "--y", "own", "--x", "task"), "belong to lines"),
+        (("fit", "--y", "own"), "needs --x and one --y"),
+        (("fit", "--x", "own", "--y", "own", "--across", "data"), "--on"),
+        (("fit", "--x", "own", "--y", "task", "--e-x", "lav"), "not a number, 'free' or 'law'"),
+        (("fit", "--x", "own", "--y", "task", "--e-x", "law"), "columns of parameters and tokens"),
+        (("backtest", "--y", "own", "--params", "params", "--tokens", "token"), "did you mean 'tokens'"),
+        (("backtest", "--y", "own", *COUNTS, "--up-to", "1"), "nothing to predict"),
+        (("predict", "--y", "own", *COUNTS), "at_flops alone"),
+        (("predict", "--y", "own", *COUNTS, "--at-flops", "-1"), "not a positive number"),
+        (("predict", "--y", "own", *COUNTS, "--at-flops", "1e20", "--only", "nobody"), "no series has nobody"),
+        (("predict", "--y", "task", "--x", "own", *COUNTS, "--at-flops", "1e20"), "predicted from another loss"),
+    ],
+)
+def test_mistakes_get_one_line_and_exit_2(capsys, losses, tmp_path, words, said):
+    out_file = tmp_path / "never.json"
+    code, out, err = run(capsys, words[0], "--losses", losses, *words[1:], "--out", str(out_file))
+    assert code == 2
+    assert out == ""
+    assert said in err
+    assert err.count("\n") == 1
+    assert not out_file.exists()
+
+
+def test_no_table_is_one_line(capsys):
+    code, _, err = run(capsys, "backtest", "--losses", "nowhere.csv", "--y", "own")
+    assert code == 2
+    assert err == "lossline: nowhere.csv: no such table\n"
