@@ -1,0 +1,136 @@
+"""How often nominal 90% intervals hold the truth, on data that come from the law that is fitted."""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lossline_jax.fit.curves import Law
+from lossline_jax.fit.laws.compute import CHINCHILLA
+from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
+from lossline_jax.fit.objective import LEAST_SQUARES, LOG_LEAST_SQUARES, Loss
+from lossline_jax.fit.solve import Points, solve_many
+from lossline_jax.fit.uncertainty import bootstrap
+from lossline_jax.text import text_table
+
+LEVEL = 0.9
+NUM_STARTS = 12
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A law with the parameters and inputs that make the data, and where its curve is checked.
+
+    Noise is normal, of log y where the loss is logarithmic: of each point, and of each run where there are runs.
+    """
+
+    law: Law
+    loss: Loss
+    parameters: dict[str, float]
+    inputs: dict[str, np.ndarray]  # (n,)
+    runs: np.ndarray  # (n,) the run of each point
+    at: dict[str, np.ndarray]  # (m,)
+    at_names: tuple[str, ...]
+    noise: float
+    noise_of_run: float
+
+    def draw(self, generator: np.random.Generator, by_run: bool) -> np.ndarray:
+        """y (n,); points are independent unless `by_run`."""
+        y = self.law(self.parameters, self.inputs)
+        noise = self.noise * generator.normal(size=y.size)
+        if by_run:
+            noise += self.noise_of_run * generator.normal(size=self.runs.max() + 1)[self.runs]
+        return y * np.exp(noise) if self.loss.logarithmic else y + noise
+
+
+def _chinchilla() -> Planted:
+    """24 runs of 8 sizes, each with 6 checkpoints."""
+    size, multiple, share = (
+        values.ravel()
+        for values in np.meshgrid(np.geomspace(3e7, 3e9, 8), [5.0, 20.0, 80.0], np.linspace(0.25, 1, 6), indexing="ij")
+    )
+    return Planted(
+        CHINCHILLA,
+        LOG_LEAST_SQUARES,
+        {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37},
+        {"N": size, "D": size * multiple * share},
+        np.repeat(np.arange(24), 6),
+        {"N": np.array([1e8, 1e9, 1e10]), "D": np.array([2e9, 2e10, 2e11])},
+        ("L at 1e8, 2e9", "L at 1e9, 2e10", "L at 1e10, 2e11"),
+        noise=0.004,
+        noise_of_run=0.004,
+    )
+
+
+def _shifted_power() -> Planted:
+    """16 runs of 8 checkpoints, of which larger ones come further down."""
+    end, share = (
+        values.ravel() for values in np.meshgrid(np.linspace(3.4, 2.4, 16), np.linspace(1, 0, 8), indexing="ij")
+    )
+    return Planted(
+        SHIFTED_POWER,
+        LEAST_SQUARES,
+        {"K": 0.9, "kappa": 1.3, "E_x": 1.6, "E_y": 1.2},
+        {"x": end + share * 1.2},
+        np.repeat(np.arange(16), 8),
+        {"x": np.array([2.2, 2.8, 4.2])},
+        ("y at 2.2", "y at 2.8", "y at 4.2"),
+        noise=0.005,
+        noise_of_run=0.005,
+    )
+
+
+def coverage_tables(options: argparse.Namespace) -> str:
+    """A row a law, kind of data and method; a column a parameter or a place on the curve."""
+    tables = []
+    for planted in (_chinchilla(), _shifted_power()):
+        columns = (*planted.law.names, *planted.at_names)
+        rows = [
+            ("independent points", *_profiles(planted, options, columns, by_run=False)),
+            ("independent points", *_bootstraps(planted, options, columns, by_run=False)),
+            ("runs differ", *_profiles(planted, options, columns, by_run=True)),
+            ("runs differ", *_bootstraps(planted, options, columns, by_run=True)),
+        ]
+        header = (f"{planted.law.name}, {options.data_sets} data sets", "nominal 90% interval", *columns)
+        tables.append(text_table(header, rows))
+    return "\n\n".join(tables)
+
+
+def _data(planted: Planted, options: argparse.Namespace, by_run: bool) -> list[Points]:
+    generator = np.random.Generator(np.random.PCG64(int(by_run)))
+    return [Points(planted.inputs, planted.draw(generator, by_run)) for _ in range(options.data_sets)]
+
+
+def _profiles(planted: Planted, options, columns, by_run: bool) -> tuple[str | None, ...]:
+    data = _data(planted, options, by_run)
+    fits = solve_many(planted.law, data, loss=planted.loss, num_starts=NUM_STARTS, level=LEVEL)
+    return "profile", *_shares([_held(fit.intervals, planted.parameters) for fit in fits], columns)
+
+
+def _bootstraps(planted: Planted, options, columns, by_run: bool) -> tuple[str | None, ...]:
+    """By run where runs differ, else by point."""
+    data = _data(planted, options, by_run)
+    fits = solve_many(planted.law, data, loss=planted.loss, num_starts=NUM_STARTS)
+    truth = dict(zip(planted.at_names, planted.law(planted.parameters, planted.at), strict=True)) | planted.parameters
+    found = []
+    for seed, (points, fit) in enumerate(zip(data, fits, strict=True)):
+        clusters = planted.runs if by_run else None
+        samples = bootstrap(
+            fit, points.inputs, points.y, clusters=clusters, num_resamples=options.resamples, seed=seed, law=planted.law
+        )
+        tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+        ends = np.nanquantile(samples.curves(planted.at), tails, axis=0)
+        intervals = dict(zip(planted.at_names, ends.T, strict=True))
+        intervals |= {name: samples.interval(name, LEVEL) for name in planted.law.names}
+        found.append(_held(intervals, truth))
+    return "bootstrap by run" if by_run else "bootstrap by point", *_shares(found, columns)
+
+
+def _held(intervals: Mapping, truth: Mapping[str, float]) -> dict[str, bool]:
+    return {name: bool(low <= truth[name] <= high) for name, (low, high) in intervals.items()}
+
+
+def _shares(found: list[dict[str, bool]], columns) -> list[str | None]:
+    """% of the data sets, by column; None where there is no such interval."""
+    return [f"{100 * np.mean([held[name] for held in found]):.1f}" if name in found[0] else None for name in columns]

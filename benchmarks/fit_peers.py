@@ -1,0 +1,157 @@
+"""Other solvers for the same problems: scipy's TRF and vmapped L-BFGS in JAX.
+
+Both get the search coordinates, bounds, starts and normalised inputs of lossline_jax. L-BFGS has no bounds: it goes
+on in the logarithm of E, and its 200 iterations are fixed, as in the published JAX code.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from scipy.optimize import least_squares
+
+from lossline_jax.fit.problem import Problem
+from lossline_jax.fit.starts import spread
+
+NUM_ITERATIONS = 200
+MARGIN = 1e-9  # of the range: TRF wants its starts strictly inside the bounds
+
+Curve = Callable[[np.ndarray, dict[str, np.ndarray]], tuple[np.ndarray, np.ndarray]]  # -> (n,), slopes (n, P)
+
+
+def _chinchilla(u: np.ndarray, inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    e, a, b, alpha, beta = u[0], u[1], u[2], np.exp(u[3]), np.exp(u[4])
+    ln_n, ln_d = np.log(inputs["N"]), np.log(inputs["D"])
+    by_size, by_tokens = np.exp(a - alpha * ln_n), np.exp(b - beta * ln_d)
+    slopes = (np.ones_like(ln_n), by_size, by_tokens, -by_size * alpha * ln_n, -by_tokens * beta * ln_d)
+    return e + by_size + by_tokens, np.stack(slopes, axis=1)
+
+
+def _kaplan(u: np.ndarray, inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    e, a, b, alpha, beta = u[0], u[1], u[2], np.exp(u[3]), np.exp(u[4])
+    by_size, by_tokens = alpha / beta * (a - np.log(inputs["N"])), b - np.log(inputs["D"])
+    both = np.logaddexp(by_size, by_tokens)
+    value = np.exp(beta * both)
+    share_n, share_d = np.exp(by_size - both), np.exp(by_tokens - both)
+    slopes = (
+        np.ones_like(value),
+        value * alpha * share_n,
+        value * beta * share_d,
+        value * beta * share_n * by_size,
+        value * beta * (both - share_n * by_size),
+    )
+    return e + value, np.stack(slopes, axis=1)
+
+
+def _shifted_power(u: np.ndarray, inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    ln_k, kappa, e_x, e_y = u[0], np.exp(u[1]), u[2], u[3]
+    distance = inputs["x"] - e_x
+    value = np.exp(ln_k + kappa * np.log(distance))
+    slopes = (value, value * kappa * np.log(distance), -value * kappa / distance, np.ones_like(value))
+    return value + e_y, np.stack(slopes, axis=1)
+
+
+CURVES: dict[str, Curve] = {"chinchilla": _chinchilla, "kaplan": _kaplan, "shifted power law": _shifted_power}
+
+
+def scipy_best(problem: Problem, starts_BP: np.ndarray, analytic: bool, weights_n: np.ndarray | None = None) -> float:
+    """The lowest objective of TRF from each start (inf: no start could be evaluated), within the bounds.
+
+    Args:
+        analytic: with the Jacobian written out; else with scipy's finite differences.
+        weights_n: how often each point counts (bootstrap).
+    """
+    curve, logarithmic = CURVES[problem.law.name], problem.loss.logarithmic
+    inputs, y = problem.inputs, problem.y_n
+    if weights_n is not None:
+        rows = np.repeat(np.arange(y.size), weights_n.astype(int))
+        inputs, y = {name: values[rows] for name, values in inputs.items()}, y[rows]
+    target = np.log(y) if logarithmic else y
+
+    def residuals(u):
+        f, _ = curve(u, inputs)
+        return (np.log(f) if logarithmic else f) - target
+
+    def slopes(u):
+        f, of_f = curve(u, inputs)
+        return of_f / f[:, None] if logarithmic else of_f
+
+    huber = {} if problem.loss.delta is None else {"loss": "huber", "f_scale": problem.loss.delta}
+    lower, upper = problem.lower_P, problem.upper_P
+    room = MARGIN * (upper - lower)
+    best = np.inf
+    for start in np.clip(starts_BP, lower + room, upper - room):
+        with contextlib.suppress(ValueError), np.errstate(all="ignore"):  # residuals not finite at the start
+            end = least_squares(residuals, start, slopes if analytic else "2-point", (lower, upper), **huber)
+            best = min(best, float(end.cost))
+    return best
+
+
+def scipy_fit(problem: Problem, num_starts: int, analytic: bool) -> float:
+    """TRF from the starts that ours begins with, before the linear parameters are solved for."""
+    return scipy_best(problem, spread(problem, num_starts), analytic)
+
+
+@contextlib.contextmanager
+def precision(bits: int) -> Iterator[None]:
+    """Of jax arrays: 32 is its default."""
+    with jax.enable_x64(bits == 64):
+        yield
+
+
+def lbfgs_fit(problem: Problem, num_starts: int, bits: int) -> float:
+    """200 iterations of optax.lbfgs from all starts at once, on the mean log-Huber; the sum at the best end."""
+    starts_BP = spread(problem, num_starts)
+    starts_BP[:, 0] = np.log(np.maximum(starts_BP[:, 0], 1e-3))  # E of both compute laws
+    with precision(bits):
+        data = [jnp.asarray(values) for values in (*problem.inputs.values(), problem.y_n)]
+        ends = np.array(_DESCENTS[problem.law.name](jnp.asarray(starts_BP), *map(jnp.log, data)), float)
+    ends[:, 0] = np.exp(ends[:, 0])
+    r = np.abs(problem.residuals(ends))
+    delta = problem.loss.delta
+    sums = np.where(r <= delta, r**2 / 2, delta * (r - delta / 2)).sum(axis=1)
+    return float(np.min(np.where(np.isfinite(sums), sums, np.inf)))
+
+
+def _ln_chinchilla(p, ln_n, ln_d):
+    e, a, b, ln_alpha, ln_beta = p
+    by_size, by_tokens = a - jnp.exp(ln_alpha) * ln_n, b - jnp.exp(ln_beta) * ln_d
+    return jax.nn.logsumexp(jnp.stack([jnp.full_like(by_size, e), by_size, by_tokens]), axis=0)
+
+
+def _ln_kaplan(p, ln_n, ln_d):
+    e, a, b, alpha, beta = p[0], p[1], p[2], jnp.exp(p[3]), jnp.exp(p[4])
+    return jnp.logaddexp(e, beta * jnp.logaddexp(alpha / beta * (a - ln_n), b - ln_d))
+
+
+def _descent(curve: Callable, delta: float = 1e-3) -> Callable:
+    """Compiled (starts (B, P), ln N, ln D, ln L) -> ends (B, P)."""
+
+    @jax.jit
+    def run(starts_BP, ln_n, ln_d, ln_y):
+        solver = optax.lbfgs()
+
+        def objective(p):
+            return jnp.mean(optax.losses.huber_loss(curve(p, ln_n, ln_d), ln_y, delta=delta))
+
+        value_and_grad = optax.value_and_grad_from_state(objective)
+
+        def one(start):
+            def step(carry, _):
+                p, state = carry
+                value, gradient = value_and_grad(p, state=state)
+                update, state = solver.update(gradient, state, p, value=value, grad=gradient, value_fn=objective)
+                return (optax.apply_updates(p, update), state), None
+
+            (end, _), _ = jax.lax.scan(step, (start, solver.init(start)), None, length=NUM_ITERATIONS)
+            return end
+
+        return jax.vmap(one)(starts_BP)
+
+    return run
+
+
+_DESCENTS = {"chinchilla": _descent(_ln_chinchilla), "kaplan": _descent(_ln_kaplan)}

@@ -1,0 +1,206 @@
+"""Problems a CPU-second: lossline_jax against scipy and vmapped L-BFGS, and what compiling costs."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from fit_peers import NUM_ITERATIONS, lbfgs_fit, scipy_best, scipy_fit
+from loss_sweep import OWN_VAL, read_sweep, relations
+from timing import Cost, interleave, median_cost, ratios
+
+from lossline_jax.fit.curves import Law
+from lossline_jax.fit.laws.compute import CHINCHILLA, KAPLAN
+from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
+from lossline_jax.fit.problem import Problem, build_problem
+from lossline_jax.fit.solve import Points, solve, solve_many
+from lossline_jax.fit.uncertainty import bootstrap, cluster_counts
+from lossline_jax.text import text_table
+
+POINTS = "epoch_svg_extracted_data.csv"
+NUM_DROPPED = 5  # largest losses: not on the law
+NUM_STARTS = 12
+MANY_STARTS = 96
+SAME = 1e-3  # relative: objectives this close to the best have reached it
+OURS = "lossline_jax"
+TRF = {"scipy TRF, finite differences": False, "scipy TRF, Jacobian written out": True}
+PEER_RESAMPLES = 20  # that scipy refits
+LINES_OF_PEER = 4  # times as many loss-to-loss problems for scipy as compute laws: they are small
+CHILD = """
+import json, sys, time
+import numpy as np
+from lossline_jax.fit.laws import LAWS
+from lossline_jax.fit.solve import Points, solve_many
+
+size, tokens = (values.ravel() for values in np.meshgrid(np.geomspace(1e8, 1e10, 16), np.geomspace(1e9, 1e11, 15)))
+loss = (1.8 + 480 * size**-0.35 + 2100 * tokens**-0.37) * np.exp(0.01 * np.random.default_rng(0).normal(size=240))
+inputs, y = {"N": size, "D": tokens}, loss
+if sys.argv[1] == "shifted power law":
+    inputs, y = {"x": loss[:88]}, 0.9 * (loss[:88] - 1.0) ** 1.1 + 0.6
+spent = []
+for _ in range(2):
+    start = time.process_time()
+    solve_many(LAWS[sys.argv[1]], [Points(inputs, y)], num_starts=12)
+    spent.append(time.process_time() - start)
+print(json.dumps(spent))
+"""
+
+
+def speed_tables(options: argparse.Namespace, chinchilla: Path) -> str:
+    """Fits, refits, then compilation."""
+    path = chinchilla / POINTS
+    if not path.exists():
+        sys.exit(f"benchmarks: {path} is absent; set LOSSLINE_SHARED to the folder of shared data")
+    inputs, loss = _chinchilla_points(path)
+    rows = []
+    for law in (CHINCHILLA, KAPLAN):
+        rows += _compute_law(law, inputs, loss, options)
+    rows += _lines(options)
+    rows += _refits(inputs, loss, options)
+    header = ("problem", "solver", "problems", "a CPU-s", "ours x, CPU", "within .1% of the best, %")
+    return "\n\n".join((text_table(header, rows), _compilation()))
+
+
+def _chinchilla_points(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    frame = pd.read_csv(path).sort_values("loss").iloc[:-NUM_DROPPED]
+    size, compute = frame["Model Size"].to_numpy(float), frame["Training FLOP"].to_numpy(float)
+    return {"N": size, "D": compute / (6 * size)}, frame["loss"].to_numpy(float)
+
+
+def _compute_law(law: Law, inputs: dict[str, np.ndarray], loss: np.ndarray, options) -> list[tuple]:
+    """Rows drawn again make different problems of one kind."""
+    generator = np.random.Generator(np.random.PCG64(0))
+    draws = generator.integers(0, loss.size, (options.problems, loss.size))
+    data = [Points({name: values[rows] for name, values in inputs.items()}, loss[rows]) for rows in draws]
+    peers = _scipy() | {
+        f"optax.lbfgs, vmapped, {NUM_ITERATIONS} steps, float{bits}": partial(
+            lbfgs_fit, num_starts=NUM_STARTS, bits=bits
+        )
+        for bits in (32, 64)
+    }
+    what = f"{law.name}, {loss.size} points, {NUM_STARTS} starts"
+    return _compare(what, law, data, peers, options.peer_problems, options.rounds)
+
+
+def _scipy() -> dict[str, Callable[[Problem], float]]:
+    return {name: partial(scipy_fit, num_starts=NUM_STARTS, analytic=analytic) for name, analytic in TRF.items()}
+
+
+def _lines(options: argparse.Namespace) -> list[tuple]:
+    """Every other validation, downstream and suite loss of each set of the sweep over its own validation loss."""
+    every = relations(read_sweep(options.data), noisy=True)
+    data = [Points({"x": r.series.rows.x}, r.series.y) for r in every if r.letter == "d"]
+    what = f"loss over {OWN_VAL}, 4 free parameters, {NUM_STARTS} starts"
+    return _compare(what, SHIFTED_POWER, data, _scipy(), LINES_OF_PEER * options.peer_problems, options.rounds)
+
+
+def _compare(
+    what: str,
+    law: Law,
+    data: Sequence[Points],
+    peers: dict[str, Callable[[Problem], float]],
+    num_peer: int,
+    rounds: int,
+) -> list[tuple]:
+    """A row a solver. The peers fit problems spread over all of them, and are judged on these."""
+    chosen = np.unique(np.linspace(0, len(data) - 1, num_peer).round().astype(int))
+    problems = [build_problem(law, data[k].inputs, data[k].y, law.loss) for k in chosen]
+    found: dict[str, np.ndarray] = {}
+
+    def ours() -> None:
+        found[OURS] = _objectives(law, data, NUM_STARTS)
+
+    def peer(name: str) -> None:
+        found[name] = np.array([peers[name](problem) for problem in problems])
+
+    costs = interleave({OURS: ours} | {name: partial(peer, name) for name in peers}, rounds, seconds=0.0)
+    best = np.minimum(_objectives(law, data, MANY_STARTS), found[OURS])
+    for name in peers:
+        best[chosen] = np.minimum(best[chosen], found[name])
+    reached = {name: found[name] <= (best if name == OURS else best[chosen]) * (1 + SAME) for name in found}
+    return _rows(what, costs, reached)
+
+
+def _objectives(law: Law, data: Sequence[Points], num_starts: int) -> np.ndarray:
+    fits = solve_many(law, data, num_starts=num_starts)
+    return np.array([np.inf if fit.objective is None else fit.objective for fit in fits])
+
+
+def _refits(inputs: dict[str, np.ndarray], loss: np.ndarray, options: argparse.Namespace) -> list[tuple]:
+    """Bootstrap resamples of the Chinchilla fit, each refitted from the estimate."""
+    fit = solve(CHINCHILLA, inputs, loss, level=None)
+    problem = build_problem(CHINCHILLA, inputs, loss, CHINCHILLA.loss)
+    start_P = problem.search(fit.parameters)
+    counts = cluster_counts(
+        np.random.Generator(np.random.PCG64(0)), loss.size, options.resamples
+    )  # as bootstrap has it
+    few = min(PEER_RESAMPLES, options.resamples)
+    found: dict[str, np.ndarray] = {}
+    samples: dict[str, np.ndarray] = {}
+
+    def ours() -> None:
+        samples.update(bootstrap(fit, inputs, loss, num_resamples=options.resamples, seed=0).samples)
+
+    def peer(name: str, analytic: bool) -> None:
+        found[name] = np.array([scipy_best(problem, start_P[None], analytic, counts[k]) for k in range(few)])
+
+    calls = {name: partial(peer, name, analytic) for name, analytic in TRF.items()}
+    costs = interleave({OURS: ours} | calls, options.rounds, seconds=0.0)
+    ends = np.stack(
+        [problem.search(dict(zip(samples, row, strict=True))) for row in zip(*samples.values(), strict=True)]
+    )
+    r, delta = np.abs(problem.residuals(ends)), problem.loss.delta
+    found[OURS] = np.sum(counts * np.where(r <= delta, r**2 / 2, delta * (r - delta / 2)), axis=1)
+    best = np.min([values[:few] for values in found.values()], axis=0)
+    reached = {name: values[:few] <= best * (1 + SAME) for name, values in found.items()}
+    what = f"{CHINCHILLA.name}, bootstrap refits from the estimate"
+    return _rows(what, costs, reached, {OURS: options.resamples})
+
+
+def _rows(what: str, costs: dict[str, list[Cost]], reached: dict[str, np.ndarray], num: dict[str, int] | None = None):
+    """One a solver; `num` problems of a call where not as many as were judged."""
+    sizes = {name: (num or {}).get(name, values.size) for name, values in reached.items()}
+    each = {name: [Cost(c.wall / sizes[name], c.cpu / sizes[name]) for c in costs[name]] for name in costs}
+    return [
+        (
+            what,
+            name,
+            sizes[name],
+            f"{1 / median_cost(each[name]).cpu:.3g}",
+            "" if name == OURS else str(ratios(each[name], each[OURS])[1]),
+            f"{100 * reached[name].mean():.1f}",
+        )
+        for name in costs
+    ]
+
+
+def _compilation() -> str:
+    """CPU-seconds of the first fit of a process, imports left out: without kept programs, then with them."""
+    rows = []
+    for law in (CHINCHILLA, KAPLAN, SHIFTED_POWER):
+        with tempfile.TemporaryDirectory() as folder:
+            (cold, _), (kept, warm) = _child(law, folder), _child(law, folder)
+        rows.append((law.name, f"{cold:.2f}", f"{kept:.2f}", f"{warm:.3f}"))
+    header = (f"CPU-s of one fit, {NUM_STARTS} starts", "first, nothing kept", "first, programs kept", "second")
+    return text_table(header, rows)
+
+
+def _child(law: Law, folder: str) -> list[float]:
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, law.name],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment | {"LOSSLINE_CACHE": folder},
+    )
+    if done.returncode:
+        sys.exit(f"benchmarks: the child process failed\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
