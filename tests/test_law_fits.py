@@ -112,6 +112,23 @@ def test_short_constant_repeated_and_missing_rows_are_said():
     assert "1 rows dropped" in found["data=a"].note
 
 
+def test_intervals_by_run_are_wider_where_runs_differ():
+    frame = table(["a"])
+    run = np.arange(len(frame)) // 5
+    shift = np.random.Generator(np.random.PCG64(3)).normal(0, 0.02, run.max() + 1)
+    frame = frame.assign(run=run, loss=frame["loss"] * np.exp(shift[run]))
+    by_point, by_run = (
+        fit_law_table(frame, "chinchilla", INPUTS, ["loss"], cluster=cluster, loss="log least squares").fits[0].fit
+        for cluster in (None, "run")
+    )
+    assert by_run.parameters == by_point.parameters
+    assert np.ptp(by_run.intervals["beta"]) != np.ptp(by_point.intervals["beta"])
+    assert "bootstrap of 5 runs" in by_run.note
+    one = fit_law_table(frame.assign(run="only"), "chinchilla", INPUTS, ["loss"], cluster="run").fits[0].fit
+    assert one.intervals == {}
+    assert "one run only" in one.note
+
+
 def test_series_of_a_table_know_their_group_and_what_was_left_out():
     frame = table()
     frame.loc[3, "loss"] = np.nan

@@ -43,7 +43,8 @@ def law_fits_text(found: LawFits) -> str:
             )
         )
     counted = ", ".join(f"{name} = {column}" for name, column in found.inputs.items())
-    blocks = [f"{found.law}: {found.formula}   ({counted}; 90% profile intervals)", text_table(header, rows)]
+    said = "intervals: 90%, of the profile likelihood unless the note says otherwise"
+    blocks = [f"{found.law}: {found.formula}   ({counted}; {said})", text_table(header, rows)]
     return "\n\n".join([*blocks, *_listed("Not fitted", found.failures)])
 
 

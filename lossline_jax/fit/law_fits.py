@@ -1,5 +1,6 @@
 """Fit one declared law to every group of a table."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,10 @@ from lossline_jax.fit.objective import LOSSES
 from lossline_jax.fit.result import FitResult, find_law
 from lossline_jax.fit.solve import Points, solve_many
 from lossline_jax.fit.table_input import WHERE, as_pandas, group_label, require_column
+from lossline_jax.fit.uncertainty import bootstrap
 from lossline_jax.fit.wide import wide_table
+
+NUM_RESAMPLES = 500
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,10 @@ def fit_law_table(
     Args:
         inputs: column of each input of the law; an input left out is the column of its own name.
         outputs: columns, or evaluation sets of a long table.
-        cluster: column naming the run of each row; counted in the result.
+        cluster: column naming the run of each row: intervals are then those of a bootstrap that draws whole runs, as
+            profiles take rows for independent.
         loss: name of a loss of `objective.LOSSES`; None: the law's own.
-        level: of profile intervals; None: none.
+        level: of the intervals; None: none.
 
     Raises:
         LosslineError: an unknown law, input, loss or column, or not one group has a curve.
@@ -95,6 +100,8 @@ def fit_law_table(
     results = solve_many(law, [points for *_, points, _ in posed], loss=LOSSES[loss] if loss else None, level=level)
     fits = []
     for (label, output, points, repeated), fit in zip(posed, results, strict=True):
+        if cluster and level is not None and fit.has_curve:
+            fit = _resampled(fit, law, points, level)
         fit = fit.with_note(f"{repeated} rows occur more than once and count each time") if repeated else fit
         fit = fit.with_note(f"{fit.num_dropped} rows dropped") if fit.num_dropped else fit
         fit = fit.with_note(constant) if (constant := _constant_inputs(law, points)) else fit
@@ -104,6 +111,16 @@ def fit_law_table(
     if not any(found.fit.has_curve for found in fits):
         raise LosslineError(failures[0])
     return LawFits(law.name, law.formula, columns, tuple(fits), tuple(failures))
+
+
+def _resampled(fit: FitResult, law: Law, points: Points, level: float) -> FitResult:
+    """The same fit with intervals by bootstrap of its runs, or none where there is one run only."""
+    resamples = bootstrap(fit, points.inputs, points.y, clusters=points.clusters, num_resamples=NUM_RESAMPLES, law=law)
+    if resamples.num_clusters < 2:
+        return dataclasses.replace(fit, intervals={}).with_note("one run only: no intervals")
+    intervals = {name: resamples.interval(name, level) for name in fit.intervals}
+    said = f"intervals by bootstrap of {resamples.num_clusters} runs"
+    return dataclasses.replace(fit, intervals=intervals).with_note(f"{said}; {resamples.note}".rstrip("; "))
 
 
 def _constant_inputs(law: Law, points: Points) -> str:
