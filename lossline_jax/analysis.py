@@ -1,15 +1,20 @@
 """The verbs on any table of losses, wherever it comes from: fit, predict, backtest, laws. Each returns its text."""
 
+import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from etils import epath
 
+from lossline_jax.config import to_json
 from lossline_jax.errors import LosslineError
 from lossline_jax.options import BacktestOptions, FitOptions, ForecastOptions, PredictOptions
 from lossline_jax.rundir import write_json
 from lossline_jax.table import read_table
 
 if TYPE_CHECKING:
+    from lossline_jax.fit.forecast import Forecast, Prediction
+    from lossline_jax.fit.series import Rows
     from lossline_jax.fit.table_series import TableSeries
 
 
@@ -37,17 +42,17 @@ def predict(options: PredictOptions) -> str:
     from lossline_jax.fit.targets import rows_of_target
 
     found = _series(options)
-    chosen = [s.name for s in found.series if not options.only or any(word in s.name for word in options.only)]
+    fitted = forecast(found.series, options.level)
+    chosen = [s.name for s in fitted.series if not options.only or any(word in s.name for word in options.only)]
     if not chosen:
         raise LosslineError(f"--only: no series has {' or '.join(options.only)} in its name; {_names(found)}")
-    fitted = forecast(found.series, options.level)
     predictions = []
     for name in chosen:
         rows = rows_of_target(fitted, name, options.at_params, options.at_tokens, options.at_flops, options.at_x)
-        predictions += fitted.predict(name, rows)
+        predictions += [_with_split(p, rows) if options.x is None else p for p in fitted.predict(name, rows)]
     if options.out is not None:
-        write_json(epath.Path(options.out), {"predictions": [vars(p) for p in predictions], "weights": fitted.weights})
-    return predictions_text(fitted, predictions, found.notes)
+        write_json(epath.Path(options.out), _predictions_json(fitted, predictions, found.notes))
+    return predictions_text(fitted, predictions, (*found.notes, *fitted.left_out))
 
 
 def backtest(options: BacktestOptions) -> str:
@@ -67,6 +72,9 @@ def _fit_lines(options: FitOptions) -> str:
     from lossline_jax.fit.table_fits import Across, fit_table
     from lossline_jax.fit.text_tables import fits_text
 
+    _refuse(options, "belongs to --law; give --law too", "objective", "input")
+    if options.across is None:
+        _refuse(options, "belongs to --across; give --across too", "on")
     if options.x is None or len(options.y) != 1:
         raise LosslineError("a line needs --x and one --y; to fit a law of sizes or tokens name it with --law")
     if options.across is not None and not options.on:
@@ -92,8 +100,8 @@ def _fit_law(options: FitOptions) -> str:
     from lossline_jax.fit.forecast_text import law_fits_text
     from lossline_jax.fit.law_fits import fit_law_table
 
-    if options.x is not None or options.across is not None:
-        raise LosslineError("--x and --across belong to lines; name the inputs of --law by --input NAME=COLUMN ...")
+    said = "belongs to lines; name the inputs of --law by --input NAME=COLUMN ..."
+    _refuse(options, said, "x", "across", "on", "e_x", "e_y", "form", "params", "tokens")
     found = fit_law_table(
         read_table(str(options.losses)),
         options.law,
@@ -109,6 +117,28 @@ def _fit_law(options: FitOptions) -> str:
     return law_fits_text(found)
 
 
+def _with_split(prediction: "Prediction", rows: "Rows") -> "Prediction":
+    said = f"N {float(next(iter(rows.sizes.values()))[0]):.4g}, D {float(rows.tokens[0]):.4g}"
+    return dataclasses.replace(prediction, note="; ".join(part for part in (said, prediction.note) if part))
+
+
+def _predictions_json(fitted: "Forecast", predictions: "Sequence[Prediction]", notes: Sequence[str]) -> dict:
+    return {
+        "predictions": [to_json(prediction) for prediction in predictions],
+        "weights": fitted.weights,
+        "num_errors_behind_intervals": fitted.num_folds,
+        "notes": [*notes, *fitted.left_out],
+    }
+
+
+def _refuse(options: FitOptions, reason: str, *names: str) -> None:
+    """Raise for the first of the flags that was given another value than its default."""
+    defaults = {field.name: field.default for field in dataclasses.fields(FitOptions)}
+    for name in names:
+        if getattr(options, name) != defaults[name]:
+            raise LosslineError(f"--{name.replace('_', '-')} {reason}")
+
+
 def _series(options: ForecastOptions) -> "TableSeries":
     from lossline_jax.fit.table_series import Columns, series_of_table
 
@@ -121,6 +151,7 @@ def _series(options: ForecastOptions) -> "TableSeries":
         across=options.across,
         flops=options.flops,
         unit=options.unit,
+        cluster=options.cluster,
     )
     return series_of_table(read_table(str(options.losses)), columns)
 

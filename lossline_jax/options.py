@@ -92,7 +92,8 @@ class FitOptions(TableOptions):
     objective: str | None = None
     """What --law minimises: "log Huber", "log least squares" or "least squares". Default: what its authors did."""
     cluster: str | None = None
-    """Column that names the run a row belongs to, so that intervals resample whole runs."""
+    """Column that names the run a row belongs to: bands and gaps, and with --law the intervals of parameters, resample
+    whole runs."""
     on: tuple[str, ...] = ()
     """Columns in which two models of --across must be equal."""
     e_x: str = "free"
@@ -118,6 +119,8 @@ class ForecastOptions(TableOptions):
     """Column of training tokens."""
     flops: str | None = None
     """Column of training FLOPs. Default: 6 times parameters times tokens."""
+    cluster: str | None = None
+    """Column that names the run of a row, where runs have several rows: they are held out together. Default: run_id."""
     level: float = 0.9
     """Of the intervals."""
 

@@ -4,17 +4,20 @@ import json
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.compiled import float64
 from lossline_jax.fit.compute import fit_compute_law
 from lossline_jax.fit.laws.compute import CHINCHILLA, KAPLAN
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
-from lossline_jax.fit.objective import LEAST_SQUARES, LOG_HUBER
+from lossline_jax.fit.objective import LEAST_SQUARES, LOG_HUBER, Loss
 from lossline_jax.fit.problem import build_problem
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.solve import solve
+from lossline_jax.fit.solve import Points, solve, solve_many
+from lossline_jax.fit.steps import bounded_step
 from lossline_jax.fit.transfer import fit_shifted_power, predict_transfer
 
 X = np.linspace(2.5, 6.0, 40)
@@ -66,6 +69,59 @@ def test_huber_shrugs_off_an_outlier_and_least_squares_does_not():
     squares = solve(CHINCHILLA, {"N": sizes, "D": tokens}, loss, loss=LEAST_SQUARES)
     assert huber.parameters["E"] == pytest.approx(1.7, abs=0.02)
     assert abs(squares.parameters["E"] - 1.7) > 0.03
+
+
+def test_plain_huber_is_the_minimum_of_its_own_objective():
+    sizes, tokens, noise = planted_grid(noise=1e-3)
+    planted = {"E": 1.7, "A": 400.0, "B": 2000.0, "alpha": 0.34, "beta": 0.36}
+    loss = CHINCHILLA(planted, {"N": sizes, "D": tokens}) * noise
+    loss[::6] += 0.3
+    fit = solve(CHINCHILLA, {"N": sizes, "D": tokens}, loss, loss=Loss("Huber", delta=1e-3), level=None)
+    names = list(planted)
+
+    def objective(values):
+        residuals = loss - CHINCHILLA(dict(zip(names, np.exp(values), strict=True)), {"N": sizes, "D": tokens})
+        return scipy.special.huber(1e-3, residuals).sum()
+
+    start = np.log([fit.parameters[name] for name in names])
+    assert objective(start) == pytest.approx(fit.objective, rel=1e-6)
+    there = scipy.optimize.minimize(objective, start, method="Nelder-Mead", options={"maxiter": 4000, "fatol": 1e-12})
+    assert fit.objective <= there.fun * (1 + 1e-4)
+
+
+def test_coordinates_that_cross_no_bound_are_solved_for_exactly():
+    """The first ends on its bound; given that, the other two minimise the quadratic: by numpy."""
+    generator = np.random.Generator(np.random.PCG64(0))
+    for _ in range(20):
+        root, target = generator.normal(size=(6, 3)), generator.normal(size=6)
+        bound = 0.5 * np.linalg.lstsq(root, target)[0][0]  # between the start and the free minimum
+        low, high = np.full((3, 1), -1e3), np.full((3, 1), 1e3)
+        low[0], high[0] = min(bound, 0.0), max(bound, 0.0)
+        hessian, gradient = (root.T @ root)[:, :, None], -(root.T @ target)[:, None]
+        with float64():
+            step = np.asarray(
+                bounded_step(np.zeros((3, 1)), gradient, hessian, low, high, np.ones((3, 1), bool), 1e-12)
+            )
+        if step[0, 0] == bound:
+            rest = np.linalg.lstsq(root[:, 1:], target - bound * root[:, 0])[0]
+            assert step[1:, 0] == pytest.approx(rest, rel=1e-6)
+
+
+def test_only_a_scaled_parameter_is_left_free():
+    sizes, tokens, noise = planted_grid(noise=1e-3)
+    planted = {"E": 1.7, "alpha": 0.34, "beta": 0.36}
+    loss = CHINCHILLA(planted | {"A": 400.0, "B": 2000.0}, {"N": sizes, "D": tokens}) * noise
+    fit = solve(CHINCHILLA, {"N": sizes, "D": tokens}, loss, fixed=planted)
+    assert fit.intervals["A"][0] < 400 < fit.intervals["A"][1]
+
+
+def test_the_unit_of_the_weights_does_not_change_an_interval():
+    y = planted_line(noise=0.01)
+    one, many = (
+        solve_many(SHIFTED_POWER, [Points({"x": X}, y, {"E_x": 1.5}, weights=np.full(X.size, w))], level=0.9)[0]
+        for w in (1.0, 100.0)
+    )
+    assert many.intervals["kappa"] == pytest.approx(one.intervals["kappa"], rel=1e-3)
 
 
 def test_objective_is_the_sum_and_scales_with_the_points():
@@ -202,6 +258,8 @@ def test_result_survives_json():
         (lambda: fit_shifted_power(X, X, e_x=float("nan")), "finite"),
         (lambda: fit_compute_law(X, X, X, form="kaplam"), "not one of"),
         (lambda: build_problem(CHINCHILLA, {"N": X, "D": X}, X, LOG_HUBER, {"A": 1.0}), "cannot be held"),
+        (lambda: fit_shifted_power(X, X**1.1, e_x=-1.0), "outside its bounds"),
+        (lambda: fit_shifted_power(X, X**1.1, clusters=[1, 2]), "2 clusters for 40 points"),
         (lambda: solve(CHINCHILLA, {"N": X}, X), r"needs \['D'\]"),
     ],
 )

@@ -5,6 +5,10 @@ import pytest
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.compute import fit_compute_law
+from lossline_jax.fit.laws import LAWS
+from lossline_jax.fit.laws.published import PUBLISHED
+from lossline_jax.fit.objective import LOSSES
+from lossline_jax.fit.solve import solve
 from lossline_jax.fit.transfer import fit_shifted_power
 from lossline_jax.fit.uncertainty import BY_BLOCK, BY_POINT, BY_RUN, block_indices, bootstrap, cluster_counts
 
@@ -94,6 +98,17 @@ def test_compute_law_is_resampled_with_dropped_rows():
     assert resamples.curves({"N": [1e8], "D": [1e10]}).shape == (60, 1)
     with pytest.raises(LosslineError, match="one input"):
         resamples.band([1.0])
+
+
+def test_a_law_with_a_loss_of_its_own_is_resampled_by_that():
+    law = LAWS["sparsity"]
+    generator = np.random.Generator(np.random.PCG64(1))
+    size, sparsity = np.tile(np.geomspace(1e7, 1e9, 6), 6), np.repeat(np.linspace(0, 0.8, 6), 6)
+    inputs = {"N": size, "D": 1e9 * generator.uniform(1, 50, 36), "S": sparsity}
+    y = law(next(iter(PUBLISHED["sparsity"].values())), inputs) * np.exp(generator.normal(0, 1e-3, 36))
+    fit = solve(law, inputs, y, level=None)
+    assert fit.loss not in LOSSES
+    assert np.all(np.isfinite(bootstrap(fit, inputs, y, num_resamples=20).samples["c"]))
 
 
 def test_nothing_to_resample_without_a_curve():

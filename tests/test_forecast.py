@@ -151,6 +151,52 @@ def test_a_combination_lies_between_its_members(values, data):
     assert missing == [()]
 
 
+def test_a_small_group_is_left_out_and_named():
+    series = sets(2)
+    found = forecast([*series, dataclasses.replace(series[0][:3], name="few")])
+    assert found.left_out == ("few: left out: too few runs (3)",)
+    assert [s.name for s in found.series] == ["set 0", "set 1"]
+
+
+def test_checkpoints_of_larger_runs_predict_nothing_that_their_run_is_held_out_for():
+    final = np.repeat(np.geomspace(1e17, 1e20, 7), 5)
+    budget = final * np.tile([0.2, 0.4, 0.6, 0.8, 1.0], 7)
+    size = np.sqrt(final / 120) * np.tile(np.geomspace(0.5, 2, 5), 7)
+    rows = Rows(budget, {"total": size}, budget / (6 * size), final_budget=final)
+    found = backtest([Series("runs", "law", "loss", rows, planted(rows))], up_to=1.1e19)
+    assert found.scores[0].num_fitted == 25  # five runs; early checkpoints of the sixth and seventh lie below too
+    assert np.sum(budget <= 1.1e19) > 25
+
+
+def test_a_series_of_one_budget_has_no_interval():
+    series = sets(2)
+    one = dataclasses.replace(series[1][series[1].rows.budget > 9e19], name="one")
+    found = forecast([series[0], one])
+    (prediction,) = found.predict("one", sweep_rows(BUDGETS[-1:] * 10, 1))
+    assert (prediction.lower, prediction.upper) == (None, None)
+
+
+def test_a_loss_that_no_fitted_run_had_is_said_and_wants_its_budget():
+    rows = sweep_rows()
+    rows = dataclasses.replace(rows, x=planted(rows, 1, 1e-3))
+    found = forecast([Series(f"line {k}", "line", "y", rows, (0.9 + 0.1 * k) * rows.x) for k in range(2)])
+    for budget, known in ((None, False), (1e22, True)):
+        (p,) = found.predict("line 0", rows_of_target(found, "line 0", at_x=1.9, at_flops=budget))
+        assert "x lies outside" in p.note
+        assert (p.lower is not None) == known
+    (inside,) = found.predict("line 0", rows_of_target(found, "line 0", at_x=float(np.median(rows.x))))
+    assert inside.note == ""
+    assert inside.lower is not None
+
+
+def test_fewer_errors_than_a_quantile_needs_give_no_interval():
+    rows = sweep_rows(BUDGETS[:3], 4)
+    found = forecast([Series("one", "law", "loss", rows[rows.budget < 9e17], planted(rows)[rows.budget < 9e17])])
+    few = sum(found.num_folds.values())
+    (p,) = found.predict("one", sweep_rows(BUDGETS[-1:], 1))
+    assert (p.lower is None) == (few == 0)
+
+
 def test_growth_is_distance_over_the_root_of_what_was_spanned():
     assert growth(np.exp(3.0), np.exp(1.0), np.exp(-3.0)) == pytest.approx(1.0)  # 2 / sqrt(4)
     assert growth(1.0, 2.0, 1.0) == 0.0
@@ -168,7 +214,7 @@ def test_continuous_budgets_become_few_levels():
     [
         (lambda: forecast([]), "no series"),
         (lambda: forecast([sets(1)[0], sets(1)[0]]), "two series are called 'set 0'"),
-        (lambda: forecast([sets(1)[0][:2]]), "too few runs"),
+        (lambda: forecast([sets(1)[0][:2]]), "too few runs.*nothing is left"),
         (lambda: backtest(sets(1), up_to=1e30), "nothing to predict from runs up to 1e"),
         (lambda: backtest(below(sets(1), 1.1e17)), "one training budget"),
         (lambda: forecast(sets(1)).predict("nobody", sweep_rows()), "no series 'nobody'"),

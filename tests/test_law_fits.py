@@ -143,6 +143,17 @@ def test_series_of_a_table_know_their_group_and_what_was_left_out():
     assert any(note.startswith("data=b: loss: left out: row 31: loss is -2") for note in found.notes)
 
 
+def test_a_checkpoint_keeps_its_size_whatever_set_is_named_first():
+    frame = long_table()
+    frame = frame[~((frame["eval_set"] == "wiki") & frame["run_id"].isin([f"run{k}" for k in range(10)]))]
+    columns = [Columns(losses, ("params_total",), by=("data",)) for losses in (("wiki", "code"), ("code", "wiki"))]
+    sizes = [{s.name: s.y.size for s in series_of_table(frame, each).series} for each in columns]
+    assert sizes[0] == sizes[1]
+    assert sizes[0]["data=a: code"] == 25
+    tagged = frame.assign(tag=frame["data"].str.upper())
+    assert series_of_table(tagged, Columns(("code",), ("params_total",), by=("tag",))).series[0].name == "tag=A: code"
+
+
 def test_series_across_a_column_are_paired_both_ways():
     found = series_of_table(table(), Columns(*LOSS_OF_SIZE, x="loss", across="data"))
     assert [s.name for s in found.series] == ["data a -> b: loss -> loss", "data b -> a: loss -> loss"]

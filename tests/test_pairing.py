@@ -42,6 +42,18 @@ def test_a_table_pairs_with_itself_in_any_order(order):
     assert pairs.num_alone == 0
 
 
+def test_columns_that_do_not_tell_rows_apart_are_refused():
+    twice = pd.concat([FIRST, FIRST.assign(D=9e9)])
+    with pytest.raises(LosslineError, match="several rows have N=100000000"):
+        pair_by_columns(twice, FIRST, ["N"])
+    assert len(pair_by_columns(twice, FIRST, ["N", "D"]).first) == 3
+
+
+def test_polars_frames_are_paired_too():
+    polars = pytest.importorskip("polars")
+    assert len(pair_by_columns(polars.from_pandas(FIRST), FIRST, ["N", "D"]).first) == 3
+
+
 def test_best_of_each_budget():
     table = pd.DataFrame({"C": [1e18, 1.001e18, 2e18, 2e18, 4e18], "loss": [3.0, 2.9, 2.7, 2.8, np.nan]})
     assert best_by_compute(table, "C", "loss")["loss"].tolist() == [2.9, 2.7]

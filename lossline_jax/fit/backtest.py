@@ -45,7 +45,7 @@ class Backtest:
 
 
 def backtest(series: Sequence[Series], up_to: float | None = None, *, level: float = 0.9, notes=()) -> Backtest:
-    """Fit on budgets up to `up_to`, predict the largest budget of each series.
+    """Fit on runs of budgets up to `up_to`, predict the largest level of budget of the table.
 
     Args:
         up_to: FLOPs; None: all but the largest level of budget.
@@ -58,8 +58,9 @@ def backtest(series: Sequence[Series], up_to: float | None = None, *, level: flo
         if len(levels) < 2:
             raise LosslineError("all runs have one training budget: a backtest needs a larger one to predict")
         up_to = float(levels[-2])
-    fitted = [s[s.rows.budget <= up_to * (1 + 1e-6)] for s in series]
-    held = [s[(s.rows.budget > max(levels[-2] if len(levels) > 1 else 0.0, up_to * (1 + 1e-6)))] for s in series]
+    fitted = [s[s.rows.run_budget <= up_to * (1 + 1e-6)] for s in series]
+    beyond = max(levels[-2] if len(levels) > 1 else 0.0, up_to * (1 + 1e-6))
+    held = [s[s.rows.budget > beyond] for s in series]
     usable = [k for k in range(len(fitted)) if fitted[k].y.size and held[k].y.size]
     if not usable:
         low, high = min(s.rows.budget.min() for s in series), max(s.rows.budget.max() for s in series)
@@ -71,7 +72,10 @@ def backtest(series: Sequence[Series], up_to: float | None = None, *, level: flo
     ]
     found = forecast([fitted[k] for k in usable], level)
     scores = []
-    for place, k in enumerate(usable):
+    names = [s.name for s in found.series]
+    for k in usable:
+        if series[k].name not in names:
+            continue
         rows, y = held[k].rows, held[k].y
         predictions = found.predict(series[k].name, rows)
         estimate = np.array([p.estimate for p in predictions])
@@ -79,7 +83,7 @@ def backtest(series: Sequence[Series], up_to: float | None = None, *, level: flo
         if predictions[0].lower is not None:
             lower, upper = (np.array([getattr(p, end) for p in predictions]) for end in ("lower", "upper"))
             covered, width = float(np.mean((lower <= y) & (y <= upper))), float(np.mean((upper - lower) / y))
-        alone = {name: predict(rows) for name, predict in found.members[place].items()}
+        alone = {name: predict(rows) for name, predict in found.members[names.index(series[k].name)].items()}
         scores.append(
             SeriesScore(
                 series=series[k].name,
@@ -104,5 +108,5 @@ def backtest(series: Sequence[Series], up_to: float | None = None, *, level: flo
         level=level,
         scores=tuple(scores),
         weights=found.weights,
-        notes=(*notes, *left_out),
+        notes=(*notes, *left_out, *found.left_out),
     )

@@ -20,7 +20,7 @@ import numpy as np
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.members import Predictor, fit_members, member_names
-from lossline_jax.fit.series import Rows, Series, budget_levels
+from lossline_jax.fit.series import SAME_BUDGET, Rows, Series, budget_levels
 
 POWER_OF_ERROR = 4
 LARGEST_ERROR = 1.0  # in log loss: how much one series can say against a member
@@ -56,13 +56,13 @@ class Forecast:
 
     series: tuple[Series, ...]
     members: tuple[dict[str, Predictor], ...]
-    levels: np.ndarray  # (K,) budgets
     weights: dict[str, dict[str, float]]  # by kind, by member
     quantiles: dict[str, float]  # by kind; of the scaled errors; empty without folds
     scales: tuple[float, ...]  # of each series
     shortest: float  # growth of the nearest fold
     num_folds: dict[str, int]  # errors behind each quantile
     level: float
+    left_out: tuple[str, ...]  # a line each on series that no member could be fitted to
 
     def predict(self, name: str, rows: Rows) -> list[Prediction]:
         """Predictions of the series called `name` at `rows`.
@@ -76,21 +76,23 @@ class Forecast:
         k = names.index(name)
         series = self.series[k]
         of_members = {member: predict(rows) for member, predict in self.members[k].items()}
+        reason = "x lies below its E_x" if series.is_line else "that count of parameters is not given"
         estimate, missing = combine(of_members, self.weights[series.kind])
         if not np.all(np.isfinite(estimate)):
-            raise LosslineError(f"{name}: no member has a value there (x is below every irreducible loss)")
-        reason = "x lies below its E_x" if series.is_line else "that count of parameters is not given"
+            raise LosslineError(f"{name}: no predictor of weight has a value there: {reason}")
         half = self._half_width(k, rows.budget)
+        beyond = _outside(series, rows)
+        without = [f"without {', '.join(names)}: {reason}" if names else "" for names in missing]
         largest = float(series.rows.budget.max())
         return [
             Prediction(
                 series=name,
                 estimate=float(value),
-                lower=None if half is None else float(value * np.exp(-half[row])),
-                upper=None if half is None else float(value * np.exp(half[row])),
+                lower=None if half is None or np.isnan(half[row]) else float(value * np.exp(-half[row])),
+                upper=None if half is None or np.isnan(half[row]) else float(value * np.exp(half[row])),
                 level=self.level,
                 reach=float(rows.budget[row] / largest),
-                note="" if not missing[row] else f"without {', '.join(missing[row])}: {reason}",
+                note="; ".join(part for part in (without[row], beyond[row]) if part),
             )
             for row, value in enumerate(estimate)
         ]
@@ -101,17 +103,34 @@ class Forecast:
         if kind not in self.quantiles:
             return None
         own = self.series[k].rows.budget
+        if not spans(own):
+            return None
         reach = growth(budget, float(own.max()), float(own.min()))
         return self.quantiles[kind] * self.scales[k] * np.maximum(reach, self.shortest)
+
+
+def _outside(series: Series, rows: Rows) -> list[str]:
+    """For each row what to say of a loss x that no fitted run had; the budget of such a run has to be told."""
+    if not series.is_line:
+        return [""] * rows.budget.size
+    low, high = float(series.rows.x.min()), float(series.rows.x.max())
+    said = f"x lies outside the {low:.4g} to {high:.4g} of the fitted runs"
+    untold = ": no interval without the budget of the run (at_flops)"
+    return [
+        "" if low <= x <= high else said + (untold if np.isnan(budget) else "")
+        for x, budget in zip(rows.x, rows.budget, strict=True)
+    ]
 
 
 def forecast(series: Sequence[Series], level: float = 0.9) -> Forecast:
     """Fit the members of all series, weigh them and calibrate their intervals.
 
     Raises:
-        LosslineError: no series, two of one name, or one that no member can be fitted to.
+        LosslineError: no series, two of one name, none that a member can be fitted to, or a level outside 0 to 1.
     """
     series = list(series)
+    if not 0 < level < 1:
+        raise LosslineError(f"level: {level:g} is no share between 0 and 1, such as 0.9")
     if not series:
         raise LosslineError("nothing to predict: no series")
     names = [s.name for s in series]
@@ -119,13 +138,22 @@ def forecast(series: Sequence[Series], level: float = 0.9) -> Forecast:
         raise LosslineError(f"two series are called {next(n for n in names if names.count(n) > 1)!r}")
     levels = budget_levels(series)
     members = fit_members(series)
-    if empty := [s.name for s, found in zip(series, members, strict=True) if not found]:
-        raise LosslineError(f"{empty[0]}: too few runs to fit any predictor to ({len(empty)} such series)")
+    left_out = tuple(
+        f"{s.name}: left out: too few runs ({s.y.size})" for s, m in zip(series, members, strict=True) if not m
+    )
+    series, members = [s for s, m in zip(series, members, strict=True) if m], [m for m in members if m]
+    if not series:
+        raise LosslineError(f"{left_out[0]}; nothing is left to predict")
     folds, last = _folds(series, levels)
     weights = {kind: _weights(kind, series, last) for kind in dict.fromkeys(s.kind for s in series)}
     scales, quantiles, counts = _calibrate(series, folds, weights, level)
     shortest = min((fold.growth for fold in folds), default=0.0)
-    return Forecast(tuple(series), tuple(members), levels, weights, quantiles, scales, shortest, counts, level)
+    return Forecast(tuple(series), tuple(members), weights, quantiles, scales, shortest, counts, level, left_out)
+
+
+def spans(budgets: np.ndarray) -> bool:
+    """Whether they are more than one level: without a span nothing can be said about how errors grow."""
+    return bool(np.log(budgets.max() / budgets.min()) > SAME_BUDGET)
 
 
 def growth(budget: np.ndarray, largest: float, smallest: float) -> np.ndarray:
@@ -137,6 +165,9 @@ def growth(budget: np.ndarray, largest: float, smallest: float) -> np.ndarray:
 def combine(of_members: dict[str, np.ndarray], weights: dict[str, float]) -> tuple[np.ndarray, list[tuple[str, ...]]]:
     """Weighted geometric mean (n,) of the members that have a value, and for each row the names of those without."""
     names = [name for name in of_members if weights.get(name, 0.0) > 0]
+    if not names:
+        size = next(iter(of_members.values())).size
+        return np.full(size, np.nan), [()] * size
     values = np.stack([of_members[name] for name in names])
     weight = np.array([weights[name] for name in names])[:, None] * np.isfinite(values)
     with np.errstate(all="ignore"):
@@ -149,7 +180,7 @@ def _folds(series: list[Series], levels: np.ndarray) -> tuple[list[Fold], list[F
     """All folds, and those that hold out the largest budget alone."""
     folds, last = [], []
     for k in range(MIN_LEVELS - 1, len(levels) - 1):
-        train = [s[s.rows.budget <= levels[k]] for s in series]
+        train = [s[s.rows.run_budget <= levels[k]] for s in series]
         usable = [n for n, s in enumerate(train) if s.y.size]
         members = fit_members([train[n] for n in usable])
         for n, found in zip(usable, members, strict=True):
@@ -157,8 +188,11 @@ def _folds(series: list[Series], levels: np.ndarray) -> tuple[list[Fold], list[F
                 continue
             budgets = train[n].rows.budget
             for j in range(k + 1, len(levels)):
-                held = series[n][(series[n].rows.budget > levels[j - 1]) & (series[n].rows.budget <= levels[j])]
-                if not held.y.size:
+                rows = series[n].rows
+                held = series[n][
+                    (rows.budget > levels[j - 1]) & (rows.budget <= levels[j]) & (rows.run_budget > levels[k])
+                ]
+                if not held.y.size or not spans(budgets):
                     continue
                 reach = float(growth(np.exp(np.mean(np.log(held.rows.budget))), budgets.max(), budgets.min()))
                 fold = Fold(n, reach, held.y, {name: predict(held.rows) for name, predict in found.items()})
@@ -177,8 +211,10 @@ def _weights(kind: str, series: list[Series], last: list[Fold]) -> dict[str, flo
         found = [_rms(np.log(fold.of_members[name] / fold.y)) for fold in own if name in fold.of_members]
         if found:
             errors[name] = max(float(np.mean(found)), 1e-9)
-    if not errors:
-        return {name: float(k == 0) for k, name in enumerate(names)}
+    if not errors:  # the first member that every series of the kind has
+        own = [s for s in series if s.kind == kind]
+        first = next((name for name in names if all(name in member_names(s) for s in own)), next(iter(names)))
+        return {name: float(name == first) for name in names}
     best = min(errors.values())
     raw = {name: (error / best) ** -POWER_OF_ERROR for name, error in errors.items()}
     return {name: raw.get(name, 0.0) / sum(raw.values()) for name in names}
@@ -207,6 +243,8 @@ def _calibrate(series: list[Series], folds: list[Fold], weights, level: float):
             scales[n] = of_series[n]
         pooled = [e / s for n in own for e, s in zip((e for e in scaled[n] if e.size), of_fold[n], strict=True)]
         pooled = np.concatenate(pooled)
+        if pooled.size < level / (1 - level):
+            continue  # no quantile of so few errors is as large as that
         quantiles[kind] = float(np.quantile(pooled, min(1.0, level * (1 + 1 / pooled.size))))
         counts[kind] = int(pooled.size)
     return tuple(scales.tolist()), quantiles, counts

@@ -54,8 +54,8 @@ def predictions_text(found: Forecast, predictions: Sequence[Prediction], notes: 
         (
             p.series,
             f"{p.estimate:.4f}",
-            "none: fewer than three budgets" if p.lower is None else f"[{p.lower:.4f}, {p.upper:.4f}]",
-            f"{p.reach:.3g}x",
+            "none" if p.lower is None else f"[{p.lower:.4f}, {p.upper:.4f}]",
+            "?" if np.isnan(p.reach) else f"{p.reach:.3g}x",
             p.note,
         )
         for p in predictions
@@ -64,8 +64,8 @@ def predictions_text(found: Forecast, predictions: Sequence[Prediction], notes: 
     kinds = [f"{kind}: {_weights(weights)}" for kind, weights in found.weights.items()]
     counts = [f"{kind}: {number} errors of held-out budgets" for kind, number in found.num_folds.items()]
     blocks = [text_table(header, rows), "Predictors and their weights\n" + "\n".join(f"  {line}" for line in kinds)]
-    if counts:
-        blocks.append("Intervals from\n" + "\n".join(f"  {line}" for line in counts))
+    counts = counts or ["nothing: three budgets and nine errors of held-out runs are the least"]
+    blocks.append("Intervals from\n" + "\n".join(f"  {line}" for line in counts))
     return "\n\n".join([*blocks, *_listed("Notes", notes)])
 
 

@@ -27,7 +27,7 @@ def allowed_increase(problem: Problem, u_P: np.ndarray, level: float) -> float:
         psi = np.clip(residuals, -delta, delta)
         window = max(delta, 0.5 * 1.4826 * float(np.median(np.abs(residuals))))
         slope = delta * float(np.mean(np.abs(residuals) <= window)) / window
-    return 0.5 * float(scipy.special.fdtri(1, freedom, level) * np.sum(psi**2) / freedom / slope)
+    return 0.5 * float(scipy.special.fdtri(1, freedom, level) * np.sum(problem.weights_n * psi**2) / freedom / slope)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +72,8 @@ def _profile_all(problem: Problem, u_P: np.ndarray, objective: float, level: flo
     """
     limit = allowed_increase(problem, u_P, level)
     sides = [(k, end) for k in indices if problem.free_P[k] for end in (problem.lower_P[k], problem.upper_P[k])]
+    if not sides:
+        return {}, (), (objective, u_P)
     distance = np.array([end - u_P[k] for k, end in sides])
     first = _descend(problem, sides, np.repeat(u_P[None], len(sides), axis=0), u_P, distance, FRACTIONS)
     met = np.concatenate([u_P[None], first.u_BP])

@@ -39,7 +39,7 @@ class IrreducibleModes:
         return found | ({"residual": "log-log"} if told else {})
 
     def _of_loss(self, name: str, mode: Mode, points: pd.DataFrame, loss: np.ndarray):
-        if mode == "free" or isinstance(mode, float):
+        if mode == "free" or isinstance(mode, (int, float)):
             return mode
         if mode != "law":
             raise LosslineError(f"{name}: {mode!r} is not a number, 'free' or 'law'")

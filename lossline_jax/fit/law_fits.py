@@ -71,6 +71,8 @@ def fit_law_table(
         LosslineError: an unknown law, input, loss or column, or not one group has a curve.
     """
     law = find_law(law) if isinstance(law, str) else law
+    if not outputs:
+        raise LosslineError("name at least one column to fit the law to")
     if loss is not None and loss not in LOSSES:
         raise LosslineError(f"loss {loss!r} is not one of {', '.join(LOSSES)}{config.suggestion(loss, LOSSES)}")
     if foreign := [name for name in inputs if name not in law.inputs]:
@@ -98,12 +100,12 @@ def fit_law_table(
             points = Points(data, y, clusters=clusters, conventions={**conventions, law.output: output})
             posed.append((label, output, points, int(rows.duplicated([*columns.values(), output]).sum())))
     results = solve_many(law, [points for *_, points, _ in posed], loss=LOSSES[loss] if loss else None, level=level)
-    fits = []
+    fits, why = [], "a value is missing" + (f", or {' or '.join(law.normalise)} not positive" if law.normalise else "")
     for (label, output, points, repeated), fit in zip(posed, results, strict=True):
         if cluster and level is not None and fit.has_curve:
             fit = _resampled(fit, law, points, level)
         fit = fit.with_note(f"{repeated} rows occur more than once and count each time") if repeated else fit
-        fit = fit.with_note(f"{fit.num_dropped} rows dropped") if fit.num_dropped else fit
+        fit = fit.with_note(f"{fit.num_dropped} rows dropped: {why}") if fit.num_dropped else fit
         fit = fit.with_note(constant) if (constant := _constant_inputs(law, points)) else fit
         fits.append(LawFit(label, output, fit))
         if not fit.has_curve:
@@ -119,6 +121,14 @@ def _resampled(fit: FitResult, law: Law, points: Points, level: float) -> FitRes
     if resamples.num_clusters < 2:
         return dataclasses.replace(fit, intervals={}).with_note("one run only: no intervals")
     intervals = {name: resamples.interval(name, level) for name in fit.intervals}
+    open_ended = [
+        p.name
+        for p in law.parameters
+        if p.scale is None and p.name in intervals
+        if intervals[p.name][0] <= p.lower * (1 + 1e-6) or intervals[p.name][1] >= p.upper * 0.999
+    ]
+    if open_ended:
+        fit = dataclasses.replace(fit, status="not identified", not_identified=tuple(open_ended))
     said = f"intervals by bootstrap of {resamples.num_clusters} runs"
     return dataclasses.replace(fit, intervals=intervals).with_note(f"{said}; {resamples.note}".rstrip("; "))
 

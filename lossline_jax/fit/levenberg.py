@@ -134,7 +134,7 @@ def _descend(law: Law, kind: Kind, delta, data: dict, state: tuple, max_iteratio
         first = ~jnp.isfinite(objective)
         share = jnp.where(first, 1.0, jnp.clip(lighter * 100, MIN_SHARE, 1.0))
         tried = list(tried)
-        if kind.form == "plain":
+        if kind.squares:
             tried = project_linear(law, kind, data, tried, ("lower", "upper"))
         tried_objective, tried_gradient, tried_hessian = model(tried, share)
         tried = jnp.stack(tried)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.table_input import require_column
+from lossline_jax.fit.table_input import as_pandas, require_column
 
 TOLERANCE = 0.01  # relative difference of two sizes, token counts or budgets that still counts as equal
 
@@ -29,14 +29,19 @@ def pair_by_columns(
     Each row of `first` takes the nearest row of `second` that is left, nearest pairs first.
 
     Raises:
-        LosslineError: a column is absent or there is nothing to pair by.
+        LosslineError: a column is absent, there is nothing to pair by, or the columns do not tell rows apart.
     """
     if not columns:
         raise LosslineError("name the columns to pair runs by, such as parameters and tokens")
+    first, second = as_pandas(first), as_pandas(second)
+    for frame in (first, second):
+        for name in columns:
+            require_column(frame, name)
+        if (repeated := frame.duplicated(list(columns))).any():
+            row = ", ".join(f"{name}={frame.loc[repeated, name].iloc[0]}" for name in columns)
+            raise LosslineError(f"several rows have {row}: name more columns to pair by, or keep one of them")
     distance = np.zeros((len(first), len(second)))
     for name in columns:
-        for frame in (first, second):
-            require_column(frame, name)
         distance = np.maximum(distance, _distance(first[name], second[name]))
     rows, others = np.nonzero(distance <= tolerance)
     order = np.argsort(distance[rows, others], kind="stable")
@@ -62,6 +67,7 @@ def best_by_compute(frame: pd.DataFrame, compute: str, loss: str, tolerance: flo
     """
     for name in (compute, loss):
         require_column(frame, name)
+    frame = frame.reset_index(drop=True)
     frame = frame[np.isfinite(frame[loss]) & (frame[compute] > 0)].sort_values(compute, kind="stable")
     level = (np.diff(np.log(frame[compute].to_numpy(float)), prepend=-np.inf) > tolerance).cumsum()
     return frame.loc[frame.groupby(level)[loss].idxmin()]

@@ -117,6 +117,10 @@ def build_problem(
             smallest = float(np.min(data[p.below]))
             last = high = smallest - POINT_MARGIN * max(float(np.ptp(data[p.below])), 1e-9)
         if p.name in fixed:
+            if not p.lower <= fixed[p.name] <= p.upper:
+                raise LosslineError(
+                    f"{law.name}: {p.name} is held at {fixed[p.name]:g}, outside its bounds {p.lower:g} to {p.upper:g}"
+                )
             low = high = first = last = float(fixed[p.name])
         row = np.log([low, high, first, last]) if p.log else (low, high, first, last)
         for column, value in zip((lower, upper, start_lower, start_upper), row, strict=True):

@@ -20,10 +20,11 @@ class Kind(NamedTuple):
 
     form: str
     offset: str | None = None
+    squares: bool = False  # their squares are summed: what is linear in the curve can be solved for exactly
 
 
 def kind_of(loss: Loss) -> Kind:
-    return Kind("log", loss.offset) if loss.logarithmic else Kind("plain")
+    return Kind("log", loss.offset) if loss.logarithmic else Kind("plain", squares=loss.delta is None)
 
 
 def search_values(law: Law, u) -> dict:

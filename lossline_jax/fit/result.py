@@ -44,7 +44,7 @@ class FitResult:
     objective: float | None = None  # sum over points of r^2 / 2 or of Huber(r)
     rmse: float | None = None  # in the unit of the output, on the output itself whatever the loss
     r_squared: float | None = None  # the same; None where the output is constant
-    share_of_starts: float | None = None  # that ended within .1% of the best objective
+    share_of_starts: float | None = None  # that came within .1% of the best (Huber: of the wider search)
     condition_number: float | None = None  # of the Jacobian in search coordinates, columns scaled to 1
     domain: dict[str, tuple[float, float]] = field(default_factory=dict)  # range of each input fitted
     conventions: dict[str, str] = field(default_factory=dict)  # what N and D count, units

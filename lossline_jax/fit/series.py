@@ -15,10 +15,11 @@ MAX_LEVELS = 12  # more distinct budgets than this are put into as many bins of 
 class Rows:
     """Runs, or runs that nobody has trained yet. Arrays are (n,)."""
 
-    budget: np.ndarray  # training FLOPs
+    budget: np.ndarray  # training FLOPs so far
     sizes: dict[str, np.ndarray]  # parameters by what is counted; the first is the usual one
     tokens: np.ndarray
     x: np.ndarray | None = None  # the other loss, where one loss is predicted from another
+    final_budget: np.ndarray | None = None  # of the run that the row is a checkpoint of; None: every row is a run
 
     def __getitem__(self, rows) -> "Rows":
         return Rows(
@@ -26,7 +27,13 @@ class Rows:
             {name: size[rows] for name, size in self.sizes.items()},
             self.tokens[rows],
             None if self.x is None else self.x[rows],
+            None if self.final_budget is None else self.final_budget[rows],
         )
+
+    @property
+    def run_budget(self) -> np.ndarray:
+        """What splits rows into fitted and held out: checkpoints go with their run, or it would predict itself."""
+        return self.budget if self.final_budget is None else self.final_budget
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +60,7 @@ def budget_levels(series: list[Series]) -> np.ndarray:
     Raises:
         LosslineError: a budget is missing, zero or negative.
     """
-    budgets = np.concatenate([s.rows.budget for s in series])
+    budgets = np.concatenate([s.rows.run_budget for s in series])
     if not np.all(np.isfinite(budgets)) or np.any(budgets <= 0):
         raise LosslineError("training budgets must be positive numbers of FLOPs; a row has none")
     logs = np.unique(np.log(budgets))

@@ -13,7 +13,7 @@ from lossline_jax.fit.intervals import profile_intervals
 from lossline_jax.fit.levenberg import minimise
 from lossline_jax.fit.objective import Loss
 from lossline_jax.fit.problem import Problem, build_problem
-from lossline_jax.fit.result import FitResult, Status
+from lossline_jax.fit.result import FitResult, Status, find_law
 from lossline_jax.fit.search import SAME_OBJECTIVE, Found, rounding, search
 
 SINGULAR = 1e10  # condition number above which the Jacobian counts as singular
@@ -32,7 +32,7 @@ class Points:
 
 
 def solve(
-    law: Law,
+    law: Law | str,
     inputs: Mapping[str, Any],
     y: Any,
     *,
@@ -58,6 +58,7 @@ def solve(
     Raises:
         LosslineError: an input is missing, lengths differ, or a parameter cannot be held fixed.
     """
+    law = find_law(law) if isinstance(law, str) else law
     points = Points(inputs, y, fixed or {}, clusters, conventions=conventions or {})
     return solve_many(law, [points], loss=loss, num_starts=num_starts, max_iterations=max_iterations, level=level)[0]
 
@@ -119,6 +120,8 @@ def _prepare(law: Law, points: Points, loss: Loss, num_starts: int, level) -> tu
     """The problem, or the result of one that cannot be posed; and what the result has in any case."""
     fixed = dict(points.fixed)
     data, keep = clean_arrays(law, points.inputs, points.y, fixed)
+    if points.clusters is not None and len(points.clusters) != keep.size:
+        raise LosslineError(f"{law.name}: {len(points.clusters)} clusters for {keep.size} points")
     labels = None if points.clusters is None else np.asarray(points.clusters)[keep]
     common = {
         "law": law.name,

@@ -13,7 +13,7 @@ def bounded_step(u, gradient, hessian, lower, upper, free, damping):
     moving = free & ~(((u <= lower) & (gradient > 0)) | ((u >= upper) & (gradient < 0)))
     step = solve_damped(hessian, gradient, moving, damping)
     to_bound = jnp.clip(u + step, lower, upper) - u
-    crossing = to_bound != step
+    crossing = (u + step < lower) | (u + step > upper)
     held = jnp.where(crossing & moving, to_bound, 0.0)
     shifted = gradient + jnp.sum(hessian * held[None], axis=1)
     return held + solve_damped(hessian, shifted, moving & ~crossing, damping)

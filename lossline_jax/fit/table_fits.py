@@ -103,7 +103,7 @@ def fit_table(
         known = "; ".join(g.label for g in groups[:20])
         raise LosslineError(f"no rows where {group_label(base)}; the table has {known}")
     lines, comparisons, failures = fit_groups(groups, base_label, x, y, own_unit, num_resamples, seed, irreducible)
-    if not lines:
+    if not any(line.fit.has_curve for line in lines):
         raise LosslineError(failures[0])
     return StudyFits(
         x=x,
@@ -132,7 +132,8 @@ def across_groups(frame: pd.DataFrame, x: str, y: str, by: Sequence[str], across
                 if first == second:
                     continue
                 pairs = pair_by_columns(x_rows, y_rows, across.on)
-                points = pairs.second.assign(**{X: pairs.first[x], Y: pairs.second[y], RUN: None})
+                run = pairs.second["run_id"].astype(str) if "run_id" in pairs.second.columns else None
+                points = pairs.second.assign(**{X: pairs.first[x], Y: pairs.second[y], RUN: run})
                 points[WHERE] = [f"{a} with {b}" for a, b in zip(pairs.first[WHERE], pairs.second[WHERE], strict=True)]
                 own = values | {across.column: f"{first} -> {second}"}
                 groups.append(Group(group_label(own), across.column, f"{first} -> {second}", own, points))
@@ -233,7 +234,8 @@ def _with_table_notes(fit: FitResult, x: np.ndarray, y: np.ndarray, clusters: np
     if num_repeated := int(seen.duplicated().sum()):
         fit = fit.with_note(f"{num_repeated} points occur more than once and count each time")
     if fit.num_dropped:
-        fit = fit.with_note(f"{fit.num_dropped} points with a missing loss dropped")
+        why = "dropped: a loss is missing, or at or below a given E" if fit.fixed else "with a missing loss dropped"
+        fit = fit.with_note(f"{fit.num_dropped} points {why}")
     return fit
 
 

@@ -69,7 +69,7 @@ def group_label(values: Mapping[str, Any]) -> str:
 def require_column(frame: pd.DataFrame, name: str) -> None:
     """Raises LosslineError with a suggestion and the list where the table lacks the column."""
     if name not in frame.columns:
-        known = [str(column) for column in frame.columns]
+        known = [str(column) for column in frame.columns if not str(column).startswith("_")]
         listed = ", ".join(known[:30]) + (f" and {len(known) - 30} more" if len(known) > 30 else "")
         raise LosslineError(f"the table has no column {name!r}{suggestion(name, known)}; it has {listed}")
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.allocation import FLOPS_PER_PARAMETER_AND_TOKEN
 from lossline_jax.fit.pairing import pair_by_columns
 from lossline_jax.fit.series import Rows, Series
 from lossline_jax.fit.table_input import as_pandas, group_label, numeric_losses, require_column
@@ -27,6 +28,7 @@ class Columns:
         by: columns whose values divide the rows into groups, a series each.
         across: with x: column by whose values models are paired (equal in the first of `params` and in `tokens`): x is
             the loss of the one, y that of the other.
+        cluster: the run of each row, where runs have several (checkpoints); None: `run_id`, where there is one.
         flops: training FLOPs; None: 6 times parameters times tokens.
         unit: loss column of a long table.
     """
@@ -39,6 +41,7 @@ class Columns:
     across: str | None = None
     flops: str | None = None
     unit: str = "nats_per_token"
+    cluster: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,12 @@ def series_of_table(frame: pd.DataFrame, columns: Columns) -> TableSeries:
     sizes = {name: positive(wide, name) for name in columns.params}
     tokens = positive(wide, columns.tokens)
     total = next(iter(sizes.values()))
-    budget = positive(wide, columns.flops) if columns.flops else 6.0 * total * tokens
+    budget = positive(wide, columns.flops) if columns.flops else FLOPS_PER_PARAMETER_AND_TOKEN * total * tokens
     wide = wide.assign(**{f"_size_{name}": size for name, size in sizes.items()}, _tokens=tokens, _budget=budget)
+    run = columns.cluster or ("run_id" if "run_id" in wide.columns else None)
+    if run is not None:
+        require_column(wide, run)
+    wide["_final"] = budget if run is None else wide.groupby(run)["_budget"].transform("max")
     notes: list[str] = []
     empty = [loss for loss in wanted if wide[loss].isna().all()]
     where = f" in column {columns.unit}" if "eval_set" in frame.columns else ""
@@ -122,7 +129,11 @@ def _of_pair(label: str, kind: str, x_rows: pd.DataFrame, y_rows: pd.DataFrame, 
             continue
         sizes = {count: y_rows[f"_size_{count}"].to_numpy(float) for count in columns.params}
         sizes = {count: size for count, size in sizes.items() if not np.all(np.isnan(size))}
+        if not sizes:
+            notes.append(f"{name}: left out: no row has a count of parameters")
+            continue
         rows = Rows(y_rows["_budget"].to_numpy(float), sizes, y_rows["_tokens"].to_numpy(float), x)
+        rows = dataclasses.replace(rows, final_budget=y_rows["_final"].to_numpy(float))
         keep = np.isfinite(y) & np.isfinite(rows.budget) & np.isfinite(rows.tokens)
         keep &= np.all([np.isfinite(size) for size in sizes.values()], axis=0)
         keep &= np.isfinite(x) if x is not None else True

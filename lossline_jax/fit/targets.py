@@ -3,11 +3,10 @@
 import numpy as np
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.allocation import chinchilla_allocation
+from lossline_jax.fit.allocation import FLOPS_PER_PARAMETER_AND_TOKEN, chinchilla_allocation
+from lossline_jax.fit.compute import fit_compute_law
 from lossline_jax.fit.forecast import Forecast
-from lossline_jax.fit.laws.compute import CHINCHILLA
 from lossline_jax.fit.series import Rows, Series
-from lossline_jax.fit.solve import solve
 
 
 def rows_of_target(
@@ -25,8 +24,8 @@ def rows_of_target(
             predictors that use another count are left out.
         at_tokens: training tokens.
         at_flops: budget. Without size and tokens it is split as the Chinchilla law of the series finds best.
-        at_x: the other loss, for series that are predicted from one. Its budget, by default the largest of the table,
-            says how far the prediction reaches.
+        at_x: the other loss, for series that are predicted from one. Its budget says how far the prediction reaches; by
+            default the largest of the table, where x lies among those of the fitted runs, else unknown.
 
     Raises:
         LosslineError: what the series needs is not given, or is given and of no use.
@@ -50,7 +49,7 @@ def rows_of_target(
         raise LosslineError("give at_params and at_tokens of the run, or at_flops alone to split a budget")
     if at_params:
         sizes = {count: np.array([value]) for count, value in zip(series.rows.sizes, at_params, strict=False)}
-        flops = at_flops or 6.0 * at_params[0] * at_tokens
+        flops = at_flops or _flops_of_a_token(series) * at_params[0] * at_tokens
         return Rows(np.array([flops]), sizes, np.array([at_tokens]))
     size, tokens = _split(series, at_flops)
     return Rows(np.array([at_flops]), {next(iter(series.rows.sizes)): np.array([size])}, np.array([tokens]))
@@ -63,18 +62,26 @@ def _of_loss(series: Series, at_params, at_tokens, at_flops, at_x) -> Rows:
         raise LosslineError(
             "at_params and at_tokens are of no use where a loss is predicted from another; give at_flops"
         )
-    budget = at_flops or float(series.rows.budget.max())
+    inside = series.rows.x.min() <= at_x <= series.rows.x.max()
+    budget = at_flops or (float(series.rows.budget.max()) if inside else np.nan)
     unknown = {count: np.array([np.nan]) for count in series.rows.sizes}
     return Rows(np.array([budget]), unknown, np.array([np.nan]), np.array([at_x]))
 
 
 def _split(series: Series, flops: float) -> tuple[float, float]:
     """Size and tokens of least loss for a budget in the units of the table's budgets."""
-    count = next(iter(series.rows.sizes))
-    size, tokens = series.rows.sizes[count], series.rows.tokens
-    fit = solve(CHINCHILLA, {"N": size, "D": tokens}, series.y, level=None)
-    if not fit.has_curve:
-        raise LosslineError(f"{series.name}: no law to split a budget by: {fit.status} ({fit.note})")
-    per_token = float(np.median(series.rows.budget / (size * tokens)))  # 6 where budgets are counted that way
-    best = chinchilla_allocation(fit.parameters, 6.0 * flops / per_token)
+    size = next(iter(series.rows.sizes.values()))
+    fit = fit_compute_law(size, series.rows.tokens, series.y, form="chinchilla")
+    if fit.status not in ("converged", "bound hit"):
+        raise LosslineError(
+            f"{series.name}: a budget cannot be split, the law of size and tokens is {fit.status!r} ({fit.note}); "
+            "give at_params and at_tokens"
+        )
+    best = chinchilla_allocation(fit.parameters, FLOPS_PER_PARAMETER_AND_TOKEN * flops / _flops_of_a_token(series))
     return float(best.N), float(best.D)
+
+
+def _flops_of_a_token(series: Series) -> float:
+    """Of a parameter, in the unit of the table's budgets: 6 where they are counted so."""
+    size = next(iter(series.rows.sizes.values()))
+    return float(np.median(series.rows.budget / (size * series.rows.tokens)))

@@ -111,9 +111,11 @@ def translate(law: FitResult, line: FitResult) -> FitResult:
     p, q = law.parameters, line.parameters
     if abs(q["E_x"] - p["E"]) > 1e-6 * p["E"]:
         raise LosslineError(f"the line has E_x = {q['E_x']:.6g}, the law E = {p['E']:.6g}: fit the line with e_x=law")
+    said = f"translated by K = {q['K']:.4g}, kappa = {q['kappa']:.4g}, fitted to {line.num_points} pairs"
     return dataclasses.replace(
         law,
-        note=f"translated by K = {q['K']:.4g}, kappa = {q['kappa']:.4g}, fitted to {line.num_points} pairs",
+        status=law.status if line.status == "converged" else line.status,
+        note="; ".join(part for part in (said, law.note, line.note) if part),
         parameters={
             "E": q["E_y"],
             "A": p["A"] * q["K"] ** (1 / (q["kappa"] * p["alpha"])),
@@ -132,6 +134,8 @@ def translate(law: FitResult, line: FitResult) -> FitResult:
 
 
 def _value(name: str, mode: float | FitResult) -> float:
+    if isinstance(mode, str):
+        raise LosslineError(f"{name}: {mode!r} is not 'free', a number or a fitted compute law")
     if not isinstance(mode, FitResult):
         return float(mode)
     if "E" not in mode.parameters:
@@ -141,5 +145,5 @@ def _value(name: str, mode: float | FitResult) -> float:
 
 def _said(mode: Irreducible) -> str:
     if isinstance(mode, FitResult):
-        return f"from the {mode.law} law"
+        return f"from the {mode.law} law" + ("" if mode.status == "converged" else f", which is {mode.status!r}")
     return "free" if mode == "free" else "given"

@@ -1,5 +1,6 @@
 """Bootstrap of a fit: whole runs are drawn again, because checkpoints of a run are not independent."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import scipy.special
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.curves import Law
 from lossline_jax.fit.levenberg import minimise
-from lossline_jax.fit.objective import LOSSES
+from lossline_jax.fit.objective import LOSSES, Loss
 from lossline_jax.fit.problem import Problem, build_problem
 from lossline_jax.fit.result import FitResult, find_law
 from lossline_jax.fit.solve import clean_arrays
@@ -111,9 +112,8 @@ def bootstrap(
     if not fit.has_curve:
         raise LosslineError(f"{fit.law}: nothing to resample, the fit is {fit.status!r} ({fit.note})")
     data, keep = clean_arrays(law, inputs, y, fit.fixed)
-    problem = build_problem(
-        law, {name: data[name] for name in law.inputs}, data[law.output], LOSSES[fit.loss], fit.fixed
-    )
+    loss = _loss_of(fit, law)
+    problem = build_problem(law, {name: data[name] for name in law.inputs}, data[law.output], loss, fit.fixed)
     generator = np.random.Generator(np.random.PCG64(seed))
     u = problem.search(fit.parameters)
     start = np.repeat(u[None], num_resamples, axis=0)
@@ -128,7 +128,11 @@ def bootstrap(
         y_Bn = _block_resamples(problem, u, generator, num_resamples)
         minima = minimise(problem, start, y_Bn=y_Bn, max_iterations=100)
         method = BY_BLOCK
-    natural = [problem.natural(row) for row in minima.u_BP]
+    usable = np.isfinite(minima.objective_B)
+    natural = [problem.natural(row) for row in minima.u_BP[usable]]
+    notes = [_note(method, num_clusters)]
+    if lost := int((~usable).sum()):
+        notes.append(f"{lost} of {num_resamples} resamples could not be fitted and are left out")
     return Bootstrap(
         fit=fit,
         law=law,
@@ -136,8 +140,21 @@ def bootstrap(
         method=method,
         num_clusters=num_clusters,
         seed=seed,
-        note=_note(method, num_clusters),
+        note="; ".join(note for note in notes if note),
     )
+
+
+def _loss_of(fit: FitResult, law: Law) -> Loss:
+    """What the fit minimised.
+
+    Raises:
+        LosslineError: a loss of the user's own that the law does not declare.
+    """
+    if fit.loss == law.loss.name:
+        return dataclasses.replace(law.loss, delta=fit.delta)
+    if fit.loss not in LOSSES:
+        raise LosslineError(f"{fit.law}: was fitted by a loss {fit.loss!r} of your own: declare it as the law's `loss`")
+    return dataclasses.replace(LOSSES[fit.loss], delta=fit.delta)
 
 
 def cluster_counts(generator: np.random.Generator, num_clusters: int, num_resamples: int) -> np.ndarray:

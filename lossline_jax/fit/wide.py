@@ -8,9 +8,6 @@ import pandas as pd
 from lossline_jax.config import suggestion
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.table_input import LONG_KEYS, WHERE, require_column
-from lossline_jax.table import FACTOR_COLUMNS
-
-FACTS = (*FACTOR_COLUMNS, "params_total", "params_embedding", "params_non_embedding", "tokens_seen", "train_flops")
 
 
 def wide_table(frame: pd.DataFrame, losses: Sequence[str], unit: str = "nats_per_token") -> pd.DataFrame:
@@ -33,17 +30,23 @@ def wide_table(frame: pd.DataFrame, losses: Sequence[str], unit: str = "nats_per
         return frame.reset_index(drop=True).assign(**{WHERE: where})
     for name in (*LONG_KEYS, unit):
         require_column(frame, name)
-    wide = None
-    for name in losses:
-        rows = _of_set(frame, name)
+    sets = {name: _of_set(frame, name) for name in losses}
+    wide = _facts(pd.concat(sets.values()))
+    for name, rows in sets.items():
         if repeated := rows.duplicated(list(LONG_KEYS)).sum():
             run, step = rows.loc[rows.duplicated(list(LONG_KEYS)), list(LONG_KEYS)].iloc[0]
             raise LosslineError(f"run {run!r} step {step} has {name!r} more than once ({repeated} such); keep one")
-        facts = [column for column in (*LONG_KEYS, *FACTS) if column in rows.columns]
-        part = rows[facts if wide is None else list(LONG_KEYS)].assign(**{name: rows[unit]})
-        wide = part if wide is None else wide.merge(part, on=list(LONG_KEYS), how="outer")
+        part = rows[list(LONG_KEYS)].assign(**{name: rows[unit]})
+        wide = wide.merge(part, on=list(LONG_KEYS), how="left")
     where = [f"run {run}, step {step}" for run, step in zip(wide["run_id"], wide["step"], strict=True)]
     return wide.reset_index(drop=True).assign(**{WHERE: where})
+
+
+def _facts(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a checkpoint, with the columns that are the same for all its evaluation sets."""
+    checkpoints = rows.groupby(list(LONG_KEYS), sort=False, dropna=False)
+    same = checkpoints.nunique(dropna=False).max() <= 1
+    return checkpoints[list(same.index[same])].first().reset_index()
 
 
 def _of_set(frame: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -63,7 +63,9 @@ def additive_mixture_law(domains: Sequence[str]) -> Law:
     names = _unique(domains, 1)
 
     def function(p, v):
-        mixture = sum(p[f"C_{name}"] * power(v[name], p[f"gamma_{name}"]) for name in names)
+        # an absent domain adds nothing; inside, 1 keeps the slopes of its power finite
+        powers = {n: power(jnp.where(v[n] > 0, v[n], 1.0), p[f"gamma_{n}"]) for n in names}
+        mixture = sum(p[f"C_{n}"] * jnp.where(v[n] > 0, powers[n], 0.0) for n in names)
         by_size = p["A"] * power(v["N"], -p["alpha"])
         return p["E"] + 1 / mixture + by_size + p["B"] * power(v["D"], -p["beta"])
 
