@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.curves import Law, Parameter, power
+from lossline_jax.fit.curves import Law, power
+from lossline_jax.fit.laws.common import amount, exponent, irreducible
 from lossline_jax.fit.laws.compute import KAPLAN
 from lossline_jax.fit.objective import LOG_HUBER
 from lossline_jax.fit.result import FitResult
@@ -25,18 +26,9 @@ COMPUTE_LAW = Law(
     inputs={"C": "training FLOPs"},
     output="L",
     parameters=(
-        Parameter("E", "unit of L", 0.0, np.inf, linear=True, below="L"),
-        Parameter(
-            "A",
-            "unit of L x C^alpha",
-            1e-9,
-            1e6,
-            start=(1e-3, 10.0),
-            linear=True,
-            log=True,
-            scale=lambda p, s: s["C"] ** p["alpha"],
-        ),
-        Parameter("alpha", "1", 0.005, 3.0, start=(0.02, 1.0), log=True),
+        irreducible("E", "L"),
+        amount("A", "unit of L x C^alpha", lambda p, s: s["C"] ** p["alpha"]),
+        exponent("alpha", lower=0.005, start=(0.02, 1.0)),
     ),
     function=lambda p, v: p["E"] + p["A"] * power(v["C"], -p["alpha"]),
     source="arXiv 2411.12925, figure 6: one axis for size and tokens",

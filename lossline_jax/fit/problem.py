@@ -47,15 +47,14 @@ class Problem:
         columns = {name: value[:, None] for name, value in self.values(u_BP).items()}
         return np.broadcast_to(self.law(columns, self.inputs), (u_BP.shape[0], self.num_points))
 
-    def residuals(self, u_BP: np.ndarray, y_n: np.ndarray | None = None) -> np.ndarray:
-        """(B, n) residuals of the loss; `y_n` is (n,) or (B, n), by default the problem's."""
-        y_n = self.y_n if y_n is None else y_n
+    def residuals(self, u_BP: np.ndarray) -> np.ndarray:
+        """(B, n) residuals of the loss."""
         curve_Bn = self.curve(u_BP)
         if not self.loss.logarithmic:
-            return y_n - curve_Bn
+            return self.y_n - curve_Bn
         offset_B1 = self.values(u_BP)[self.loss.offset][:, None] if self.loss.offset else 0.0
         with np.errstate(all="ignore"):
-            return np.log(y_n - offset_B1) - np.log(curve_Bn - offset_B1)
+            return np.log(self.y_n - offset_B1) - np.log(curve_Bn - offset_B1)
 
     def natural(self, u_P: np.ndarray) -> dict[str, float]:
         """Parameters by name on the inputs as they were given."""

@@ -3,14 +3,14 @@
 import functools
 from collections.abc import Callable
 
-import jax
 import numpy as np
 
+from lossline_jax.fit.compiled import float64
 from lossline_jax.fit.curves import Parameter, Values
 
 
 def irreducible(name: str, output: str) -> Parameter:
-    """What is left with infinite resources: additive, from 0 to the smallest value in the data."""
+    """What is left with infinite resources: additive, not negative, bounded by the data."""
     return Parameter(name, f"unit of {output}", 0.0, np.inf, linear=True, below=output)
 
 
@@ -45,7 +45,7 @@ def in_float64(function: Callable) -> Callable[..., np.ndarray]:
 
     @functools.wraps(function)
     def wrapped(*arguments):
-        with jax.enable_x64(True):
+        with float64():
             return np.asarray(function(*arguments), np.float64)
 
     return wrapped

@@ -8,7 +8,6 @@ from lossline_jax.fit.laws.common import amount, exponent
 from lossline_jax.fit.objective import LOG_LEAST_SQUARES
 
 SOURCE = "Kaplan et al. 2020 (arXiv 2001.08361)"
-PF_DAY_FLOPS = 8.64e19
 NOTE = "The authors fit in log space; the objective is not given."
 
 
