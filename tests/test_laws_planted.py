@@ -11,7 +11,7 @@ from lossline_jax.fit.laws.published import PUBLISHED
 from lossline_jax.fit.solve import Points, solve_many
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-NUM_DRAWN = 2  # sets of parameters an example: fitted together, all starts in one block, so one compiled program
+NUM_DRAWN = 1  # set of parameters an example: all its starts in one block, so one compiled program
 every_law = pytest.mark.parametrize("name", planted_laws.CASES)
 
 
