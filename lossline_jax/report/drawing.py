@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from lossline_jax.report.plots import Titles
+from lossline_jax.report.plots import Drawn, Marks
 from lossline_jax.report.points import Unit
 from lossline_jax.report.style import PAPER, Style
 from lossline_jax.units import human_count
@@ -26,8 +26,8 @@ class DrawnLine(Protocol):
 
 def scatter(
     axes: Axes, gid: str, points: pd.DataFrame, style: Style, titles: Sequence[str], size: float = 4.6
-) -> Titles:
-    """Draw `points` (columns x, y) with a thin paper-coloured rim and return their hover titles by gid."""
+) -> Drawn:
+    """Draw `points` (columns run_id, x, y) with a thin paper-coloured rim."""
     filled = style.filling == style.colour
     axes.plot(
         points["x"],
@@ -42,7 +42,28 @@ def scatter(
         clip_on=False,
         zorder=3,
     )
-    return {gid: list(titles)}
+    return {gid: Marks(tuple(points["run_id"]), tuple(titles))}
+
+
+def curve(
+    axes: Axes,
+    gid: str,
+    x: Sequence[float],
+    y: Sequence[float],
+    style: Style,
+    run_ids: Sequence[str],
+    *,
+    band: tuple[Sequence[float], Sequence[float]] | None = None,
+    width: float = 1.0,
+) -> Drawn:
+    """Draw a line through (x, y) that belongs to `run_ids`, with its band (low, high) below it."""
+    drawn = {gid: Marks(tuple(run_ids))}
+    if band is not None:
+        low, high = band
+        axes.fill_between(x, low, high, color=style.colour, alpha=0.15, linewidth=0, gid=f"{gid}-band")
+        drawn[f"{gid}-band"] = Marks(tuple(run_ids))
+    axes.plot(x, y, color=style.colour, linestyle=style.dashes, linewidth=width, gid=gid)
+    return drawn
 
 
 def hover(points: pd.DataFrame, unit: Unit, x: str, y: str) -> list[str]:

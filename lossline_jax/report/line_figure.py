@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
-from lossline_jax.report.drawing import freeze, hover, label_axes, note_outside, scatter, split_by_support
+from lossline_jax.report.drawing import curve, freeze, hover, label_axes, note_outside, scatter, split_by_support
 from lossline_jax.report.labels import LineName, place_names
 from lossline_jax.report.lines import Line
-from lossline_jax.report.plots import KeyEntry, Panel, Plot, Titles
+from lossline_jax.report.plots import Drawn, KeyEntry, Panel, Plot
 from lossline_jax.report.points import Unit
 from lossline_jax.report.runs import Run
 from lossline_jax.report.style import factor_name
@@ -57,13 +57,13 @@ def line_plot(
 def _line_drawer(unit: Unit, lines: Sequence[Line], x: str, y: str):
     framed, outside = split_by_support(lines)
 
-    def draw(axes: Axes) -> Titles:
-        titles = {}
+    def draw(axes: Axes) -> Drawn:
+        drawn = {}
         for line in sorted(framed, key=lambda line: line.is_base):  # the base line lies on top
+            k = framed.index(line)
             if line.curve is not None:
-                _draw_curve(axes, line)
-            gid = f"points-{framed.index(line)}"
-            titles |= scatter(axes, gid, line.points, line.style, hover(line.points, unit, x, y))
+                drawn |= _draw_curve(axes, f"curve-{k}", line)
+            drawn |= scatter(axes, f"points-{k}", line.points, line.style, hover(line.points, unit, x, y))
         label_axes(axes, unit.axis(x), unit.axis(y))
         freeze(axes)
         note_outside(axes, outside)
@@ -72,16 +72,15 @@ def _line_drawer(unit: Unit, lines: Sequence[Line], x: str, y: str):
             axes,
             [LineName(line.name, line.style.colour, *line.points[["x", "y"]].to_numpy().T) for line in named],
         )
-        return titles
+        return drawn
 
     return draw
 
 
-def _draw_curve(axes: Axes, line: Line) -> None:
-    curve, style = line.curve, line.style
-    if line.is_base:
-        axes.fill_between(curve.x, curve.low, curve.high, color=style.colour, alpha=0.15, linewidth=0)
-    axes.plot(curve.x, curve.y, color=style.colour, linestyle=style.dashes, linewidth=1.8 if line.is_base else 1.0)
+def _draw_curve(axes: Axes, gid: str, line: Line) -> Drawn:
+    fitted, run_ids = line.curve, line.points["run_id"].unique()
+    band = (fitted.low, fitted.high) if line.is_base else None
+    return curve(axes, gid, fitted.x, fitted.y, line.style, run_ids, band=band, width=1.8 if line.is_base else 1.0)
 
 
 def key_of(runs: Mapping[str, Run], judged: Sequence[Judged]) -> list[KeyEntry]:

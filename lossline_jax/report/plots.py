@@ -1,6 +1,6 @@
 """A plot: panels that are drawn apart in the page and together in a file."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import matplotlib
@@ -22,16 +22,28 @@ LEFT, RIGHT, BOTTOM, TOP = (
 )  # margins of a panel in inches: room for labels at 8.5 points
 KEY_WIDTH = 3.2  # inches that a column of the key takes
 
-Titles = Mapping[str, Sequence[str]]  # gid of the points of a line -> one hover title a point
+
+@dataclass(frozen=True)
+class Marks:
+    """What one artist shows, so that the page can tell of it and hide it.
+
+    Points have a run and a hover title each; a curve has the runs it was drawn from and no titles.
+    """
+
+    run_ids: tuple[str, ...]
+    titles: tuple[str, ...] = ()
+
+
+Drawn = Mapping[str, Marks]  # by gid of the artist
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One set of axes. `draw` returns the hover titles of the points it drew."""
+    """One set of axes. `draw` returns what it drew of runs."""
 
     heading: str
     label: str  # what it shows, for those who do not see it
-    draw: Callable[[Axes], Titles]
+    draw: Callable[[Axes], Drawn]
 
 
 @dataclass(frozen=True)
@@ -105,8 +117,8 @@ def panel_svgs(plot: Plot) -> list[str]:
     for k, panel in enumerate(plot.panels):
         with matplotlib.rc_context(RC):
             figure = new_figure(plot.width, plot.height)
-            titles = panel.draw(_panel_axes(figure, plot, panel, (0.0, 0.0)))
-        drawings.append(inline_svg(figure, f"{plot.name}-{k}", titles, panel.label))
+            drawn = panel.draw(_panel_axes(figure, plot, panel, (0.0, 0.0)))
+        drawings.append(inline_svg(figure, f"{plot.name}-{k}", drawn, panel.label))
     return drawings
 
 

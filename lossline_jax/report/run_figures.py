@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from lossline_jax.report.drawing import freeze, hover, label_axes, note_outside, scatter, split_by_support
-from lossline_jax.report.plots import KeyEntry, Panel, Plot, Titles
+from lossline_jax.report.drawing import curve, freeze, hover, label_axes, note_outside, scatter, split_by_support
+from lossline_jax.report.plots import Drawn, KeyEntry, Panel, Plot
 from lossline_jax.report.points import Unit, pair
 from lossline_jax.report.runs import Run
 from lossline_jax.report.style import Style
@@ -76,16 +76,16 @@ def own_plot(long: pd.DataFrame, runs: Mapping[str, Run], unit: Unit, key: Seque
 def _own_drawer(target: str, tracks: Sequence[Track], unit: Unit):
     framed, outside = split_by_support(tracks)
 
-    def draw(axes: Axes) -> Titles:
-        titles = {}
+    def draw(axes: Axes) -> Drawn:
+        drawn = {}
         for k, track in enumerate(framed):
-            _join(axes, track.points, track.style)
+            drawn |= _join(axes, f"path-{k}", track)
             said = hover(track.points, unit, track.run.own_set, target)
-            titles |= scatter(axes, f"run-{k}", track.points, track.style, said, size=3.6)
+            drawn |= scatter(axes, f"run-{k}", track.points, track.style, said, size=3.6)
         label_axes(axes, f"own validation ({unit.label})", unit.label)
         freeze(axes)
         note_outside(axes, outside)
-        return titles
+        return drawn
 
     return draw
 
@@ -142,35 +142,36 @@ def smooth(rows: Sequence[Mapping]) -> pd.DataFrame:
 
 
 def _training_drawer(curves: Mapping[str, pd.DataFrame], runs: Mapping[str, Run]):
-    def draw(axes: Axes) -> Titles:
-        for run_id, curve in curves.items():
-            _join(axes, curve.rename(columns={"tokens_seen": "x", "loss": "y"}), runs[run_id].style)
-        _token_axis(axes, max(curve["tokens_seen"].max() for curve in curves.values()))
+    def draw(axes: Axes) -> Drawn:
+        drawn = {}
+        for k, (run_id, path) in enumerate(curves.items()):
+            drawn |= curve(axes, f"path-{k}", path["tokens_seen"], path["loss"], runs[run_id].style, [run_id])
+        _token_axis(axes, max(path["tokens_seen"].max() for path in curves.values()))
         label_axes(axes, "training tokens", "nats/token")
-        return {}
+        return drawn
 
     return draw
 
 
 def _validation_drawer(tracks: Sequence[Track], x: str, unit: Unit):
-    def draw(axes: Axes) -> Titles:
-        titles = {}
+    def draw(axes: Axes) -> Drawn:
+        drawn = {}
         for k, track in enumerate(tracks):
-            _join(axes, track.points, track.style)
+            drawn |= _join(axes, f"path-{k}", track)
             said = [
                 f"{row.run_id}\nstep {row.step:,} · {human_count(row.x)} tokens\n{x} {row.y:.4f} {unit.label}"
                 for row in track.points.itertuples()
             ]
-            titles |= scatter(axes, f"run-{k}", track.points, track.style, said, size=3.8)
+            drawn |= scatter(axes, f"run-{k}", track.points, track.style, said, size=3.8)
         _token_axis(axes, max(track.points["x"].max() for track in tracks))
         label_axes(axes, "training tokens", unit.label)
-        return titles
+        return drawn
 
     return draw
 
 
-def _join(axes: Axes, points: pd.DataFrame, style: Style) -> None:
-    axes.plot(points["x"], points["y"], color=style.colour, linestyle=style.dashes, linewidth=1.0)
+def _join(axes: Axes, gid: str, track: Track) -> Drawn:
+    return curve(axes, gid, track.points["x"], track.points["y"], track.style, [track.run.run_id])
 
 
 def _token_axis(axes: Axes, largest: float) -> None:

@@ -1,8 +1,10 @@
 """Figures to files, and to SVG that lives inside the page: themed by CSS, with a title on every point."""
 
 import io
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Protocol
 from xml.etree import ElementTree
 
 import matplotlib
@@ -22,6 +24,13 @@ METADATA = {
 }
 HASH_COLOUR = re.compile(r"#[0-9a-f]{6}\b")
 LOCAL_REFERENCE = re.compile(r"url\(#([^)]+)\)")
+
+
+class Marks(Protocol):
+    """What an artist shows (`plots.Marks`)."""
+
+    run_ids: tuple[str, ...]
+    titles: tuple[str, ...]
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -45,13 +54,13 @@ def write_figure(figure: Figure, folder: epath.Path, name: str) -> None:
         write_atomic(folder / f"{name}.{file_format}", render(figure, file_format))
 
 
-def inline_svg(figure: Figure, prefix: str, titles: Mapping[str, Sequence[str]], label: str) -> str:
+def inline_svg(figure: Figure, prefix: str, drawn: Mapping[str, Marks], label: str) -> str:
     """`figure` as an `<svg>` element for the page.
 
     Args:
-        figure: artists that carry titles have a gid.
+        figure: artists that show runs have a gid.
         prefix: unique in the page; put before every id, since all drawings share one document.
-        titles: gid of a marker-only Line2D -> one title a point, in the order drawn.
+        drawn: what the artist of each gid shows; points in the order drawn.
         label: what the drawing shows, for those who do not see it.
     """
     root = ElementTree.fromstring(render(figure, "svg"))
@@ -60,8 +69,9 @@ def inline_svg(figure: Figure, prefix: str, titles: Mapping[str, Sequence[str]],
         _localise(element, prefix)
     for metadata in root.findall("metadata"):
         root.remove(metadata)
-    for gid, texts in titles.items():
-        _add_titles(root, f"{prefix}-{gid}", texts)
+    elements = {element.get("id"): element for element in root.iter()}
+    for gid, marks in drawn.items():
+        _tell_runs(elements[f"{prefix}-{gid}"], marks)
     root.attrib.pop("width", None)  # the page decides; the viewBox keeps the shape
     root.attrib.pop("height", None)
     root.attrib |= {"role": "img", "aria-label": label, "class": "plot"}
@@ -86,10 +96,14 @@ def _localise(element: ElementTree.Element, prefix: str) -> None:
         element.attrib[plain] = value
 
 
-def _add_titles(root: ElementTree.Element, gid: str, texts: Sequence[str]) -> None:
-    group = next(element for element in root.iter() if element.get("id") == gid)
-    marks = list(group.iter("use"))
-    if len(marks) != len(texts):
-        raise ValueError(f"{gid}: {len(marks)} marks drawn for {len(texts)} titles")
-    for mark, text in zip(marks, texts, strict=True):
-        ElementTree.SubElement(mark, "title").text = text
+def _tell_runs(group: ElementTree.Element, marks: Marks) -> None:
+    """Write run ids (`data-run` of a point, `data-runs` of a curve, as JSON) and hover titles into what was drawn."""
+    if not marks.titles:
+        group.set("data-runs", json.dumps([*dict.fromkeys(map(str, marks.run_ids))]))
+        return
+    points = list(group.iter("use"))
+    if not len(points) == len(marks.titles) == len(marks.run_ids):
+        raise ValueError(f"{group.get('id')}: {len(points)} points drawn for {len(marks.titles)} titles")
+    for point, run_id, title in zip(points, marks.run_ids, marks.titles, strict=True):
+        point.set("data-run", str(run_id))
+        ElementTree.SubElement(point, "title").text = title
