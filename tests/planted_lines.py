@@ -19,9 +19,13 @@ def curve(x):
     return 0.9 * (x - 1.5) ** 1.3 + 1.1
 
 
-def cell(generator: np.random.Generator, levels: Mapping[str, str], num_runs: int, gap: float = 0.0, reach: float = 0.0):
+def cell(
+    generator: np.random.Generator, levels: Mapping[str, str], num_runs: int, gap: float = 0.0, reach: float = 0.0
+):
     """A setting whose runs lie `gap` above the planted curve; `reach` shifts the losses that they get to."""
-    x = np.concatenate([np.geomspace(5.0, 2.5 + reach, NUM_CHECKPOINTS) + generator.normal(0, 0.02) for _ in range(num_runs)])
+    x = np.concatenate(
+        [np.geomspace(5.0, 2.5 + reach, NUM_CHECKPOINTS) + generator.normal(0, 0.02) for _ in range(num_runs)]
+    )
     runs = np.repeat([f"{'-'.join(levels.values())}-{k}" for k in range(num_runs)], NUM_CHECKPOINTS)
     of_runs = np.repeat(generator.normal(0, RUN_NOISE, num_runs), NUM_CHECKPOINTS)
     y = curve(x) + gap + of_runs + generator.normal(0, POINT_NOISE, x.size)

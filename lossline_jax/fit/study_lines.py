@@ -40,7 +40,6 @@ def fit_study(
     *,
     factors: Sequence[str] | None = None,
     units: Sequence[str] | None = None,
-    cluster: str | None = None,
     margin_in_noise: float = MARGIN_IN_NOISE,
     num_resamples: int = 200,
     seed: int = 0,
@@ -51,13 +50,12 @@ def fit_study(
 
     Args:
         frame: rows of `table.LossRow`, or any table: a long one (run_id, step, eval_set and losses a unit), or a wide
-            one where x and y are columns.
+            one where x and y are columns and `run_id`, where it is there, names the run of a row.
         x, y: evaluation sets (or columns) on the axes.
         base: level of each factor of the base (the seed is ignored), that others are compared with; factors that are
             left out, or all: those of the setting with most neighbours that differ in one factor.
         factors: columns that tell settings apart; None: those of `table.FACTOR_COLUMNS` that the table has.
         units: loss columns of a long table, a set of lines each; None: nats/token and bits/byte where it has them.
-        cluster: column that names the run of a row; None: `run_id` where there is one.
         margin_in_noise: a gap that is surely smaller than so many times the noise does not move the line.
 
     Raises:
@@ -72,7 +70,7 @@ def fit_study(
     base_setting = find_base(settings, factors, base)
     lines, comparisons = [], []
     for unit in units:
-        points = paired_points(frame, x, y, factors, unit=unit, cluster=cluster)
+        points = paired_points(frame, x, y, factors, unit=unit)
         groups, said = _groups(points, settings, base_setting, f"no checkpoint has both {x!r} and {y!r}")
         fitted, unfitted = fit_groups([group for group, _ in groups], x, y, unit, num_resamples, seed)
         setting_of = {id(group): setting for group, setting in groups}
