@@ -60,7 +60,9 @@ def p_text(p: float | None) -> str:
 
 
 def _legend(comparisons: Sequence[FactorComparison]) -> list[str]:
-    said = ["p of a factor: no gap at any level, runs as units, Holm-corrected; of a level: Student's t"]
+    said = []
+    if any(item.p is not None for item in comparisons):
+        said.append("p of a factor: no gap at any level, runs as units, Holm-corrected; of a level: Student's t")
     lines = [f"{item.factor} {p_text(item.p_line)}" for item in comparisons if item.p_line is not None]
     if lines:
         said.append(f"one line serves all levels, by exchanging whole runs, p: {', '.join(lines)}")

@@ -191,8 +191,6 @@ def _note(pairs: Sequence[Pair], parts: Sequence[_Part], noise: Noise) -> str:
         notes.append(f"{few}: x {x.min():.3f}-{x.max():.3f}, reference {base.min():.3f}-{base.max():.3f}")
     elif len(parts) < len(pairs):
         notes.append(f"{len(pairs) - len(parts)} of {len(pairs)} matched settings have no common support")
-    if any(pair.other.runs is None for pair in pairs):
-        notes.append("runs not told apart")
-    elif noise.repeated and all(pair.other.num_runs == 1 for pair in pairs):
+    if noise.repeated and all(pair.other.num_runs == 1 for pair in pairs):
         notes.append("one run of this level: its noise is that of the repeated settings")
     return "; ".join(notes)

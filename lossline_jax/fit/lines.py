@@ -125,6 +125,7 @@ class _Measured:
     gaps: Mapping[str, Gap | str]  # by level; or why there is none
     p: float | None
     line: LineTest
+    runs_told_apart: bool
 
 
 def _measure(cells, factor: str, reference: str, levels, everywhere: Noise | None, seed: int) -> _Measured:
@@ -145,7 +146,8 @@ def _measure(cells, factor: str, reference: str, levels, everywhere: Noise | Non
         distances = _distances(groups, gaps)
         means, counts = [m for m, _ in distances], [n for _, n in distances]
         p = anova_p(means, counts, noise.floor, noise.degrees_of_freedom)
-    return _Measured(factor, reference, noise, gaps, p, permutation_test(groups, seed))
+    told_apart = all(cell.runs is not None for cell in cells)
+    return _Measured(factor, reference, noise, gaps, p, permutation_test(groups, seed), told_apart)
 
 
 def _groups(pairs: Sequence[Pair]) -> list[list[Cell]]:
@@ -289,6 +291,8 @@ def _contradicted(line: LineTest) -> bool:
 def _note(item: _Measured, verdict: Verdict) -> str:
     """What a reader must know before believing the verdict."""
     notes = []
+    if not item.runs_told_apart:
+        notes.append("the table does not tell runs apart: each setting counts as one")
     if item.noise is not None and not item.noise.repeated:
         notes.append("one run a level: noise is the scatter along the lines, and another seed could lie elsewhere")
     elif item.noise is not None and item.noise.degrees_of_freedom <= ROUGH_FREEDOM:
