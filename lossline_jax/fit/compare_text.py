@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from lossline_jax.fit.lines import SIGNIFICANCE, FactorComparison, LevelGap
+from lossline_jax.fit.comparison import FactorComparison, LevelGap
 from lossline_jax.fit.study_fits import StudyFits
 from lossline_jax.fit.table_input import UNITS
+from lossline_jax.fit.verdicts import SIGNIFICANCE
 from lossline_jax.text import text_table
 
 NONE = "-"

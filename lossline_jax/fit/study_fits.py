@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lossline_jax import config
-from lossline_jax.fit.lines import FactorComparison
+from lossline_jax.fit.comparison import FactorComparison
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.uncertainty import Band
 

@@ -8,8 +8,9 @@ import pandas as pd
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.cells import Cell, unmatched
+from lossline_jax.fit.comparison import FactorComparison
 from lossline_jax.fit.compute import fit_compute_law
-from lossline_jax.fit.lines import MARGIN_IN_NOISE, FactorComparison, compare_lines
+from lossline_jax.fit.lines import MARGIN_IN_NOISE, compare_lines
 from lossline_jax.fit.settings import FACTORS, SETTING, Setting, factor_columns, find_base, find_settings
 from lossline_jax.fit.study_fits import ComputeFit, StudyFits
 from lossline_jax.fit.table_fits import FittedGroup, Group, fit_groups, line_conventions, plain

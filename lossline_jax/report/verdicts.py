@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from lossline_jax.fit.compare_text import p_text
-from lossline_jax.fit.lines import FactorComparison, LevelGap
+from lossline_jax.fit.comparison import FactorComparison, LevelGap
 from lossline_jax.report.plots import swatch
 from lossline_jax.report.points import unit_label, with_unit
 from lossline_jax.report.style import Style, factor_name, factor_rank
