@@ -1,8 +1,8 @@
 """Does a loss-to-loss line notice what was changed? The study's Figure 1 in miniature, on a laptop's CPU.
 
-Question   One base run (Llama on English Wikipedia introductions) and one run for each intervention of
-           "LLMs on the Line" (arXiv 2502.12120): data, tokenizer, architecture, size, context, optimiser, seed.
-           Which of them leaves the base run's line?
+Question   A base (Llama on English Wikipedia introductions) and each intervention of "LLMs on the Line" (arXiv
+           2502.12120): data, tokenizer, architecture, size, context, optimiser. Which of them leaves the base's line,
+           by more than another seed does?
 Command    make quickstart        (or: lossline run experiments/quickstart.py)
 Cost       6 minutes on two cores, 1.4 GB of memory; no accelerator, no download
 Expect     Other data moves the line (by -0.16 and -0.30 nats/token, many times the noise); size, context and
@@ -20,13 +20,17 @@ from lossline_jax.train.config import OptimConfig
 CORPORA = ("wiki", "speeches", "code", "techdoc", "wiki_fr")
 
 
-def study(tokens: int = 600_000, vocab_size: int = 512, context_length: int = 128) -> StudyConfig:
+def study(
+    tokens: int = 320_000, vocab_size: int = 512, context_length: int = 128, base_seeds: int = 4, seeds: int = 2
+) -> StudyConfig:
     """The quickstart.
 
     Args:
         tokens: training tokens of each run.
         vocab_size: of the base tokenizer; the tokenizer intervention has twice as many.
         context_length: training context in tokens; the context intervention has twice as many.
+        base_seeds: runs of the base.
+        seeds: runs of each intervention.
     """
     base = RunConfig(
         model=LlamaConfig(d_model=64, num_layers=4, num_heads=4),
@@ -35,10 +39,10 @@ def study(tokens: int = 600_000, vocab_size: int = 512, context_length: int = 12
         context_length=context_length,
         batch_size=16,
         tokens=tokens,
+        num_checkpoints=8,
         checkpoint_spacing="log",
     )
     interventions = (
-        {"seed": 1},
         {"data": DataConfig(mixture=(("speeches", 1.0),))},
         {"data": DataConfig(mixture=(("code", 1.0),))},
         {"tokenizer": TrainedTokenizer("wiki", 2 * vocab_size)},
@@ -47,11 +51,13 @@ def study(tokens: int = 600_000, vocab_size: int = 512, context_length: int = 12
         {"context_length": 2 * context_length, "batch_size": 8},
         {"optim": OptimConfig(learning_rate=1e-3)},
     )
+    settings = [(seed, {}) for seed in range(base_seeds)]
+    settings += [(seed, change) for seed in range(seeds) for change in interventions]
     return StudyConfig(
         name="quickstart",
         question="Which intervention moves a small model off the base run's loss-to-loss line?",
         corpora=tuple(BuiltinCorpus(name) for name in CORPORA),
-        runs=(base, *(dataclasses.replace(base, **change) for change in interventions)),
+        runs=tuple(dataclasses.replace(base, seed=seed, **change) for seed, change in settings),
         suite=SuiteConfig(
             validation=tuple(ValidationSet(name, max_documents=60, max_document_bytes=800) for name in CORPORA),
             cloze=tuple(

@@ -1,4 +1,7 @@
-"""The verbs on any table of losses, wherever it comes from: fit, predict, backtest, laws. Each returns its text."""
+"""The verbs on any table of losses, wherever it comes from: fit, compare, predict, backtest, laws, report.
+
+Each returns its text.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,19 +11,50 @@ from etils import epath
 
 from lossline_jax.config import to_json
 from lossline_jax.errors import LosslineError
-from lossline_jax.options import BacktestOptions, FitOptions, ForecastOptions, PredictOptions
+from lossline_jax.options import (
+    BacktestOptions,
+    CompareOptions,
+    CompareTableOptions,
+    FitOptions,
+    ForecastOptions,
+    PredictOptions,
+    ReportTableOptions,
+)
 from lossline_jax.rundir import write_json
 from lossline_jax.table import read_table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from lossline_jax.fit.forecast import Forecast, Prediction
     from lossline_jax.fit.series import Rows
+    from lossline_jax.fit.study_fits import StudyFits
     from lossline_jax.fit.table_series import TableSeries
 
 
 def fit(options: FitOptions) -> str:
     """Lines of one loss over another, or with `law` that law, in every group of a table."""
     return _fit_law(options) if options.law else _fit_lines(options)
+
+
+def compare(options: CompareTableOptions) -> str:
+    """Which factor of a table moves the line."""
+    from lossline_jax.fit.compare_text import compare_text
+
+    fits = _compared(options)[1]
+    if options.out is not None:
+        write_json(epath.Path(options.out), fits.to_json())
+    return compare_text(fits)
+
+
+def report(options: ReportTableOptions) -> str:
+    """One HTML page of a table."""
+    from lossline_jax.report.page import write_report
+
+    frame, fits = _compared(options)
+    title = options.title or options.losses.stem
+    path = write_report(frame, fits, None, {}, epath.Path(options.out), title, options.x, options.y)
+    return f"report: {path}"
 
 
 def laws(name: str | None) -> str:
@@ -67,6 +101,29 @@ def backtest(options: BacktestOptions) -> str:
     return backtest_text(result)
 
 
+def _compared(options: CompareOptions) -> "tuple[pd.DataFrame, StudyFits]":
+    """The table with its runs in column run_id, and its comparisons."""
+    from lossline_jax.fit.study_lines import fit_study
+    from lossline_jax.fit.table_input import require_column
+
+    frame = read_table(str(options.losses))
+    if not options.margin > 0:
+        raise LosslineError(f"--margin: {options.margin:g} noise floors are no margin; give more than 0")
+    if options.run is not None:
+        require_column(frame, options.run)
+        frame = frame.assign(run_id=frame[options.run])
+    fits = fit_study(
+        frame,
+        options.x,
+        options.y,
+        dict(_pair(word, "--base", "FACTOR=LEVEL, such as data=wiki") for word in options.base),
+        factors=options.factors or None,
+        units=options.units or None,
+        margin_in_noise=options.margin,
+    )
+    return frame, fits
+
+
 def _fit_lines(options: FitOptions) -> str:
     from lossline_jax.fit.irreducible import IrreducibleModes
     from lossline_jax.fit.table_fits import Across, fit_table
@@ -105,7 +162,7 @@ def _fit_law(options: FitOptions) -> str:
     found = fit_law_table(
         read_table(str(options.losses)),
         options.law,
-        dict(_pair(word) for word in options.input),
+        dict(_pair(word, "--input", "NAME=COLUMN, such as N=params") for word in options.input),
         options.y,
         options.by,
         cluster=options.cluster,
@@ -170,8 +227,8 @@ def _mode(flag: str, word: str) -> float | str:
         raise LosslineError(f"{flag}: {word!r} is not a number, 'free' or 'law'") from None
 
 
-def _pair(word: str) -> tuple[str, str]:
-    name, equals, column = word.partition("=")
-    if not equals or not name or not column:
-        raise LosslineError(f"--input: {word!r} is not NAME=COLUMN, such as N=params")
-    return name, column
+def _pair(word: str, flag: str, form: str) -> tuple[str, str]:
+    name, equals, value = word.partition("=")
+    if not equals or not name or not value:
+        raise LosslineError(f"{flag}: {word!r} is not {form}")
+    return name, value

@@ -19,6 +19,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.options import (
     STUDY_VERBS,
     BacktestOptions,
+    CompareTableOptions,
     EvaluateOptions,
     ExportOptions,
     FitOptions,
@@ -27,6 +28,7 @@ from lossline_jax.options import (
     ManifestOptions,
     Place,
     PredictOptions,
+    ReportTableOptions,
 )
 from lossline_jax.rundir import ModelDir, StudyDir
 from lossline_jax.study import StudyConfig
@@ -34,7 +36,8 @@ from lossline_jax.train.config import ExecutionConfig
 
 Options = TypeVar("Options")
 
-TABLE_VERBS = ("predict", "backtest", "laws")  # and `fit` without a study
+TABLE_VERBS = ("predict", "backtest", "laws")
+EITHER_VERBS = ("fit", "compare", "report")  # a study, or with --losses any table
 
 USAGE = """lossline: a laboratory for loss-to-loss scaling laws
 
@@ -47,7 +50,8 @@ the road, left to right; each verb skips what is done and can be killed at any m
   prepare   corpora, tokenizers, token stores and evaluation sets
   train     train the runs
   evaluate  score every checkpoint on every evaluation set; write the losses table; with --follow as they come
-  fit       fit the lines
+  fit       fit the lines, and compare those that are equal in all but one factor
+  compare   the same; shows the answer alone: which factor moves the line
   report    one HTML page with figures and tables
   status    progress of every run, from the run folders
   show      results in the terminal; with --run ID that run's configuration
@@ -58,6 +62,8 @@ weights in and out: folders of safetensors with config.json and tokenizer.json, 
 
 any table of losses (.csv, .parquet, .jsonl); each takes --help
   fit       --losses TABLE --x X --y Y [--by COLUMN ...]: lines; or --law LAW --y Y --input N=params ...: any law
+  compare   --losses TABLE --x X --y Y [--factors COLUMN ...]: which factor moves the line, and is it more than noise
+  report    --losses TABLE --x X --y Y [--factors COLUMN ...]: the same as one HTML page
   predict   --losses TABLE --y Y --params P --tokens D --at-flops 1e21: losses of a run nobody trained, with intervals
   backtest  --losses TABLE --y Y --params P --tokens D: the largest budgets predicted from the smaller ones
   laws      [LAW]: the laws that can be fitted; one of them in full
@@ -112,14 +118,14 @@ def dispatch(argv: list[str]) -> None:
         _export_imported(rest[0], tyro.cli(ExportOptions, args=rest[1:], prog=f"lossline {verb} {rest[0]}"))
     elif rest and not rest[0].startswith("-"):
         _run_verb(verb, *parse_study(verb, rest[0], rest[1:]))
-    elif rest and verb == "fit":
+    elif rest and verb in EITHER_VERBS:
         _analyse(verb, rest)
     elif verb == "run" and any(word.split("=")[0] == "--manifest" for word in rest):
         _run_manifest(tyro.cli(ManifestOptions, args=rest, prog="lossline run"))
     elif rest in (["-h"], ["--help"]):
         print(USAGE, end="")
     else:
-        table = ", or a table with --losses" if verb == "fit" else ""
+        table = ", or a table with --losses" if verb in EITHER_VERBS else ""
         raise LosslineError(
             f"name a study first: lossline {verb} experiments/quickstart.py (or a study's folder{table})"
         )
@@ -180,6 +186,8 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
             _evaluate(study, directory, options)
         case "fit":
             print(pipeline.fit(study, directory))
+        case "compare":
+            print(pipeline.compare(study, directory))
         case "report":
             print(f"report: {pipeline.report(study, directory)}")
         case "run":
@@ -211,6 +219,10 @@ def _analyse(verb: str, words: list[str]) -> None:
     match verb:
         case "fit":
             print(analysis.fit(tyro.cli(FitOptions, args=words, prog="lossline fit")))
+        case "compare":
+            print(analysis.compare(tyro.cli(CompareTableOptions, args=words, prog="lossline compare")))
+        case "report":
+            print(analysis.report(tyro.cli(ReportTableOptions, args=words, prog="lossline report")))
         case "predict":
             print(analysis.predict(tyro.cli(PredictOptions, args=words, prog="lossline predict")))
         case "backtest":

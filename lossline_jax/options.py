@@ -109,6 +109,47 @@ class FitOptions(TableOptions):
 
 
 @dataclass(frozen=True)
+class CompareOptions:
+    """Which factor moves the line of one loss over another? Of any table whose columns say what its runs were given."""
+
+    losses: Path
+    """Table: .csv, .parquet or .jsonl."""
+    x: str
+    """Column or evaluation set on the horizontal axis."""
+    y: str
+    """Column or evaluation set on the vertical axis."""
+    factors: tuple[str, ...] = ()
+    """Columns that tell settings apart; runs equal in all of them are repetitions. Default: those of data, tokenizer,
+    architecture, size, context_length, optimiser that the table has."""
+    base: tuple[str, ...] = ()
+    """Levels that others are compared with: data=wiki size=d64 ... Default: of the setting with most neighbours."""
+    run: str | None = None
+    """Column that names the run a row belongs to. Default: run_id where there is one."""
+    units: tuple[str, ...] = ()
+    """Loss columns of a lossline table. Default: nats_per_token and bits_per_byte, those of them that it has."""
+    margin: float = 3.0
+    """In noise floors: a gap that is surely smaller does not move the line."""
+
+
+@dataclass(frozen=True)
+class CompareTableOptions(CompareOptions):
+    """Which factor moves the line of one loss over another? Of any table whose columns say what its runs were given."""
+
+    out: Path | None = None
+    """Write lines and comparisons as JSON here."""
+
+
+@dataclass(frozen=True)
+class ReportTableOptions(CompareOptions):
+    """One HTML page of any table of losses: verdicts, figures, tables."""
+
+    out: Path = Path("report")
+    """Folder to write report.html and figures/ into."""
+    title: str | None = None
+    """Default: the name of the table."""
+
+
+@dataclass(frozen=True)
 class ForecastOptions(TableOptions):
     """Where a table has sizes, tokens and budgets."""
 
@@ -186,6 +227,7 @@ STUDY_VERBS: dict[str, type] = {
     "train": SomeRuns,
     "evaluate": EvaluateOptions,
     "fit": Place,
+    "compare": Place,
     "report": Place,
     "run": Place,
     "status": Place,

@@ -26,6 +26,7 @@ from lossline_jax.units import human_count
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lossline_jax.fit.study_fits import StudyFits
     from lossline_jax.workshop import Workshop
 
 
@@ -164,12 +165,24 @@ def run_one(study: StudyConfig, folder: StudyDir, run_id: str) -> None:
 
 def fit(study: StudyConfig, folder: StudyDir) -> str:
     """Fit the lines of the losses table; returns the fits as text."""
-    from lossline_jax.fit.study_lines import fit_study
     from lossline_jax.fit.text_tables import fits_text
+
+    return fits_text(_fit(study, folder))
+
+
+def compare(study: StudyConfig, folder: StudyDir) -> str:
+    """The same, and of its text the answer alone: which factor moves the line."""
+    from lossline_jax.fit.compare_text import compare_text
+
+    return compare_text(_fit(study, folder))
+
+
+def _fit(study: StudyConfig, folder: StudyDir) -> "StudyFits":
+    from lossline_jax.fit.study_lines import fit_study
 
     fits = fit_study(_losses(study, folder), study.x, study.y, study.base.factors)
     write_json(folder.fits_file, fits.to_json())
-    return fits_text(fits)
+    return fits
 
 
 def report(study: StudyConfig, folder: StudyDir) -> epath.Path:

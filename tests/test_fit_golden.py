@@ -10,7 +10,7 @@ from lossline_jax.fit.compute import fit_compute_law
 from lossline_jax.fit.laws.compute import CHINCHILLA, KAPLAN
 from lossline_jax.fit.pairing import pair_by_columns
 from lossline_jax.fit.solve import Points, solve_many
-from lossline_jax.fit.table_fits import fit_table
+from lossline_jax.fit.study_lines import fit_study
 from lossline_jax.fit.transfer import fit_shifted_power, translate
 
 X, Y = "fineweb_edu_val_loss", "hellaswag_test_loss"
@@ -163,8 +163,8 @@ def test_flat_e_x_of_figure_1(figure_1, e_x, kappa):
 
 
 def test_gaps_of_figure_1(figure_1):
-    fits = fit_table(figure_1, X, Y, ["series"], base={"series": "base"})
-    gaps = {comparison.level: comparison for comparison in fits.comparisons}
+    """Spec section 4: data and, in nats/token, the tokenizer leave the line; the rest stays within three noises."""
+    (series,) = fit_study(figure_1, X, Y, {"series": "base"}, factors=["series"]).comparisons
     golden = {
         "pretraining_data": -0.399,
         "tokenizer": 0.040,
@@ -173,10 +173,13 @@ def test_gaps_of_figure_1(figure_1):
         "optimizer": -0.006,
         "size": -0.003,
     }
-    assert {level: c.gap for level, c in gaps.items()} == pytest.approx(golden, abs=5e-3)
-    assert gaps["size"].residual_noise == pytest.approx(0.009, abs=1.1e-3)
-    assert gaps["pretraining_data"].verdict == "moves"
-    assert {gaps[name].verdict for name in ("size", "optimizer", "architecture", "context_length")} == {"does not move"}
+    assert {level.level: level.gap for level in series.levels} == pytest.approx(golden, abs=5e-3)
+    assert series.noise == pytest.approx(0.009, abs=1.1e-3)
+    verdicts = {level.level: level.verdict for level in series.levels}
+    stay = dict.fromkeys(("size", "optimizer", "architecture", "context_length"), "does not move")
+    assert verdicts == {"pretraining_data": "moves", "tokenizer": "moves"} | stay
+    assert "one run a level" in series.note  # what noise there is says nothing of another seed
+    assert series.p is None
 
 
 def test_chinchilla_on_the_240_points():

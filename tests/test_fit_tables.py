@@ -56,14 +56,20 @@ def long(interventions, steps=10, seeds=1):
     return pd.DataFrame(rows)
 
 
-def test_wide_table_by_group_against_a_base():
-    fits = fit_table(wide(), "val", "task", ["group"], base={"group": "a"})
+def test_wide_table_by_group():
+    fits = fit_table(wide(), "val", "task", ["group"])
     assert [line.label for line in fits.lines] == ["group=a", "group=b"]
-    assert fits.base_label == "group=a"
-    (comparison,) = fits.comparisons
-    assert (comparison.factor, comparison.level, comparison.verdict) == ("group", "b", "moves")
-    assert comparison.gap == pytest.approx(0.5, abs=0.02)
+    assert fits.comparisons == ()
     assert len(fits.lines[0].band.x) == 60
+
+
+def test_wide_table_with_a_factor_is_compared():
+    fits = fit_study(wide(), "val", "task", {"group": "a"}, factors=["group"])
+    assert [line.label for line in fits.lines] == ["base", "group=b"]
+    (comparison,) = fits.comparisons
+    assert (comparison.factor, comparison.reference, comparison.verdict) == ("group", "a", "moves")
+    assert comparison.levels[0].gap == pytest.approx(0.5, abs=0.02)
+    assert comparison.unit == ""
 
 
 def test_wide_table_without_groups_is_one_line():
@@ -87,17 +93,18 @@ def test_long_table_is_paired_within_a_checkpoint():
 
 def test_short_group_is_reported_and_the_rest_fitted():
     table = wide()
-    fits = fit_table(table[:14], "val", "task", ["group"], base={"group": "a"})
+    fits = fit_study(table[:14], "val", "task", {"group": "a"}, factors=["group"])
     assert [line.fit.status == "too few points" for line in fits.lines] == [False, True]
-    assert fits.failures == ("group=b: too few points: 2 points for 4 free parameters",)
+    assert fits.failures == ("group=b: too few points: 2 points for 4 free parameters (unit of the table)",)
     assert fits.comparisons[0].verdict == "cannot tell"
+    assert fits.comparisons[0].levels[0].note.startswith("only 2 points on the common support")
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.5, np.inf, "n/a"])
 def test_bad_loss_fails_its_group_with_the_row_and_no_other(bad):
     table = wide().astype({"task": object})
     table.loc[16, "task"] = bad
-    fits = fit_table(table, "val", "task", ["group"], base={"group": "a"})
+    fits = fit_table(table, "val", "task", ["group"])
     assert [line.label for line in fits.lines] == ["group=a"]
     assert fits.failures == (f"group=b: row 17: task is {bad}; losses are positive numbers",)
 
@@ -126,8 +133,12 @@ def test_missing_and_repeated_rows_are_counted_in_the_note():
             "no column 'vall'; did you mean 'val'.*it has group, val, task",
         ),
         (lambda: fit_table(wide(), "val", "task", ["grup"]), "did you mean 'group'"),
-        (lambda: fit_table(wide(), "val", "task", ["group"], base={"group": "z"}), "no rows where group=z"),
-        (lambda: fit_table(wide(), "val", "task", ["group"], base={"size": "a"}), "give the base a value"),
+        (lambda: fit_study(wide(), "val", "task", {"group": "z"}, factors=["group"]), "no run has group 'z'"),
+        (
+            lambda: fit_study(wide(), "val", "task", {"size": "a"}, factors=["group"]),
+            "'size' is no factor of this table",
+        ),
+        (lambda: fit_study(wide(), "val", "task", factors=["grup"]), "did you mean 'group'"),
         (lambda: fit_table(wide(), "val", "val"), "two different losses"),
         (lambda: fit_table(wide()[:0], "val", "task"), "no rows"),
         (
@@ -136,9 +147,8 @@ def test_missing_and_repeated_rows_are_counted_in_the_note():
         ),
         (lambda: fit_table(long([]), "wiki", "cloze", unit="nats"), "no column 'nats'"),
         (lambda: fit_table(pd.concat([long([])] * 2), "wiki", "cloze"), "more than once"),
-        (lambda: fit_study(wide(), "val", "task"), "no column 'data'"),
+        (lambda: fit_study(wide(), "val", "task"), "none of the factor columns data, tokenizer"),
         (lambda: fit_study(long([]), "wiki", "cloze", BASE | {"data": "wikki"}), "did you mean 'wiki'"),
-        (lambda: fit_study(long([]), "wiki", "cloze", {"data": "wiki"}), "the base needs a value"),
     ],
 )
 def test_mistakes_get_one_line(call, message):
@@ -160,7 +170,7 @@ def study():
     return fit_study(long(interventions, seeds=2), "wiki", "cloze", BASE, num_resamples=80)
 
 
-def test_study_groups_runs_by_the_one_factor_that_differs(study):
+def test_study_draws_a_line_a_setting(study):
     labels = [line.label for line in study.lines_in("nats_per_token")]
     assert labels == [
         "base",
@@ -169,22 +179,45 @@ def test_study_groups_runs_by_the_one_factor_that_differs(study):
         "size=d32-L2",
         "size=d16-L2",
         "architecture=mamba2",
+        "data=code, optimiser=adam",
     ]
     assert study.lines[0].run_ids == ("run0", "run1")
-    assert study.failures == ("run run7 differs from the base in data and optimiser: not compared",)
 
 
 def test_study_finds_the_planted_move_in_nats(study):
-    verdicts = {c.factor: c.verdict for c in study.comparisons_in("nats_per_token") if c.num_points >= 3}
-    assert verdicts["data"] == "moves"
-    assert {verdicts[name] for name in ("tokenizer", "architecture")} == {"does not move"}
-    assert all(c.seed_noise is not None for c in study.comparisons)
+    found = {c.factor: c for c in study.comparisons_in("nats_per_token")}
+    assert found["data"].levels[0].gap == pytest.approx(0.4, abs=0.02)
+    assert [pair.matched_on for pair in found["optimiser"].levels[0].pairs] == ["all"]  # with code, not with the base
+    assert all(abs(found[name].levels[0].gap) < 0.02 for name in ("tokenizer", "architecture", "optimiser"))
+    assert {c.noise_source for c in found.values()} == {"seeds"}
+    assert "the noise floor is rough: 1 repetitions" in found["data"].note
 
 
 def test_study_says_where_a_unit_leaves_no_common_support(study):
     in_bits = {c.factor: c for c in study.comparisons_in("bits_per_byte")}
-    assert "no common support" in in_bits["tokenizer"].note  # four times the bits a byte by construction
-    assert in_bits["data"].verdict == "moves"
+    assert "no common support" in in_bits["tokenizer"].levels[0].note  # four times the bits a byte by construction
+
+
+def test_runs_that_nothing_matches_are_named():
+    table = long([{"data": "code", "size": "d16-L2"}, {"size": "d32-L2"}])
+    failures = fit_study(table, "wiki", "cloze", BASE, units=["nats_per_token"]).failures
+    (said,) = failures
+    assert said.startswith("runs run1: differ from the base in data and size, and no other run is equal")
+
+
+def test_missing_bits_per_byte_is_said_where_tokenizers_differ():
+    table = long([{"tokenizer": "bytes"}]).drop(columns="bits_per_byte")
+    fits = fit_study(table, "wiki", "cloze", BASE)
+    (tokenizer,) = fits.comparisons
+    assert fits.units == ("nats_per_token",)
+    assert tokenizer.note.startswith("the table has no bits/byte")
+
+
+def test_base_is_by_default_the_setting_with_most_neighbours():
+    table = long([{"data": "code"}, {"size": "d32-L2"}, {"data": "code", "size": "d16-L2"}])
+    shuffled = pd.concat([table[table["run_id"] == "run3"], table[table["run_id"] != "run3"]])
+    fits = fit_study(shuffled, "wiki", "cloze", units=["nats_per_token"])
+    assert next(line for line in fits.lines if line.label == "base").run_ids == ("run0",)
 
 
 def test_study_fits_a_compute_law_where_sizes_vary(study):
@@ -207,10 +240,15 @@ def test_study_survives_json(study):
     assert StudyFits.from_json(json.loads(text)) == study
 
 
-def test_terminal_table_shows_verdicts_first_and_failures_last(study):
+def test_terminal_table_shows_verdicts_first(study):
     lines = fits_text(study).splitlines()
     assert lines[0].startswith("Does it move the line?")
-    assert "differs from the base in data and optimiser" in lines[-1]
-    header = next(line for line in lines if line.startswith("factor"))
-    row = next(line for line in lines if line.startswith("data") and "code" in line)
-    assert row[header.index("verdict") :].startswith("moves")
+    row = next(line for line in lines if line.startswith(" ") and " code " in line)
+    assert f" {study.comparisons[0].levels[0].gap:+.4f} " in row
+    assert row.endswith(study.comparisons[0].levels[0].verdict)
+
+
+def test_terminal_table_ends_with_what_was_not_compared():
+    table = long([{"data": "code", "size": "d16-L2"}, {"size": "d32-L2"}])
+    fits = fit_study(table, "wiki", "cloze", BASE, units=["nats_per_token"])
+    assert "differ from the base in data and size" in fits_text(fits).splitlines()[-1]

@@ -20,13 +20,14 @@ from lossline_jax.fit.study_fits import StudyFits
 from lossline_jax.fit.study_lines import fit_study
 from lossline_jax.fit.table_fits import fit_table
 from lossline_jax.models.config import LlamaConfig
+from lossline_jax.report.finding import finding
 from lossline_jax.report.fits import lines_table
 from lossline_jax.report.labels import LineName, place_names
 from lossline_jax.report.page import write_report
 from lossline_jax.report.run_figures import smooth
 from lossline_jax.report.svg import new_figure
 from lossline_jax.report.tables import training_time
-from lossline_jax.report.verdicts import finding, judge
+from lossline_jax.report.verdicts import judge
 from lossline_jax.report.wording import listed, signed
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.table import LossRow
@@ -48,7 +49,7 @@ def study_config(label: str = "code", question: str = "Does the data move the li
     )
     runs = (
         base,
-        dataclasses.replace(base, seed=1),
+        *(dataclasses.replace(base, seed=seed) for seed in (1, 2, 3)),
         dataclasses.replace(base, data=DataConfig(((label, 1.0),))),
         dataclasses.replace(base, tokenizer=ByteTokenizer()),
         dataclasses.replace(base, model=LlamaConfig(d_model=32, num_layers=2, num_heads=2)),
@@ -233,17 +234,18 @@ def test_losses_in_the_table_are_those_of_the_frame(page, frame, study):
 def test_gaps_in_the_table_are_those_of_the_fits(page, fits):
     head, *rows = page.tables["verdict-table"]
     column = next(k for k, cell in enumerate(head) if "bits/byte" in cell)
-    shown = {row[0].split()[1]: row[column].split()[0] for row in rows}
+    shown = {row[0].split()[0]: row[column].split()[0] for row in rows}
     for comparison in fits.comparisons_in("bits_per_byte"):
-        assert shown[comparison.factor] == signed(comparison.gap)
+        assert shown[comparison.factor] == "noise"
+        for level in comparison.levels:
+            assert shown[level.level] == signed(level.gap)
 
 
 def test_the_finding_names_the_planted_factor(fits):
     text = finding(judge(fits.comparisons, {}), X, Y, "")
-    assert text.startswith("Data moves the line: code by −")
-    assert "size (d32-L2)" in text.lower().replace("d32-l2", "d32-L2")
-    gap = next(c.gap for c in fits.comparisons_in("bits_per_byte") if c.factor == "data")
-    assert gap == pytest.approx(PLANTED_GAP, abs=0.01)
+    assert text.startswith("Data moves the line: code by −0.83")  # nats/token: 4 ln 2 times the planted bits/byte
+    (data,) = [c for c in fits.comparisons_in("bits_per_byte") if c.factor == "data"]
+    assert data.levels[0].gap == pytest.approx(PLANTED_GAP, abs=0.01)
 
 
 def test_corpora_are_those_of_the_manifests(page):
@@ -289,7 +291,7 @@ def test_hostile_labels_stay_text(tmp_path):
     evil = "<script>alert('&')</script>"
     hostile = study_config(label=evil, question=evil)
     table = losses_table(hostile)
-    result = fit_table(table, X, Y, by=("data",), base={"data": "wiki"}, unit="bits_per_byte", num_resamples=5)
+    result = fit_study(table, X, Y, {"data": "wiki"}, factors=["data"], units=["bits_per_byte"], num_resamples=5)
     path = write_report(table, result, to_json(hostile), {}, epath.Path(tmp_path), evil, X, Y)
     text = path.read_text()
     assert "&lt;script&gt;" in text
@@ -303,7 +305,10 @@ def test_a_wide_table_without_runs_or_units(tmp_path):
     table = pd.DataFrame({"series": series, "val": x, "test": 1 + 0.9 * x - 0.4 * (series == "second")})
     table["test"] += generator.normal(0, 0.003, 24)
     for base in ({"series": "first"}, None):
-        result = fit_table(table, "val", "test", by=("series",), base=base, num_resamples=5)
+        if base:
+            result = fit_study(table, "val", "test", base, factors=["series"], num_resamples=5)
+        else:
+            result = fit_table(table, "val", "test", by=("series",), num_resamples=5)
         text = write_report(table, result, None, {}, epath.Path(tmp_path), "t", "val", "test").read_text()
         sections = {attrs["id"] for tag, attrs in Page(text).tags if tag == "section"}
         assert sections == {"line", "fits", "runs", "downloads"} | ({"verdicts"} if base else set())

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lossline_jax import config
-from lossline_jax.fit.lines import LineComparison
+from lossline_jax.fit.comparison import FactorComparison
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.uncertainty import Band
 
@@ -46,7 +46,7 @@ class StudyFits:
     units: tuple[str, ...]  # keys of table_input.UNITS, or "" where the table has its own
     base_label: str | None  # the label of the line that others are compared with
     lines: tuple[LineFit, ...]
-    comparisons: tuple[LineComparison, ...] = ()
+    comparisons: tuple[FactorComparison, ...] = ()
     compute_fits: tuple[ComputeFit, ...] = ()
     failures: tuple[str, ...] = ()  # one line each: what was not fitted or not compared, and why
     conventions: dict[str, str] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class StudyFits:
     def lines_in(self, unit: str) -> tuple[LineFit, ...]:
         return tuple(line for line in self.lines if line.unit == unit)
 
-    def comparisons_in(self, unit: str) -> tuple[LineComparison, ...]:
+    def comparisons_in(self, unit: str) -> tuple[FactorComparison, ...]:
         return tuple(comparison for comparison in self.comparisons if comparison.unit == unit)
 
     def to_json(self) -> dict[str, Any]:

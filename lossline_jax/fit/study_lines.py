@@ -1,34 +1,36 @@
-"""Fit a study: runs that differ from the base in one factor, a line each, in both units."""
+"""Fit a table with factor columns: a line a setting, which factors move it, and compute laws, in every unit."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from lossline_jax.config import suggestion
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.cells import Cell, unmatched
+from lossline_jax.fit.comparison import FactorComparison
 from lossline_jax.fit.compute import fit_compute_law
+from lossline_jax.fit.lines import MARGIN_IN_NOISE, compare_lines
+from lossline_jax.fit.settings import FACTORS, SETTING, Setting, factor_columns, find_base, find_settings
 from lossline_jax.fit.study_fits import ComputeFit, StudyFits
-from lossline_jax.fit.table_fits import Group, fit_groups, line_conventions, plain
-from lossline_jax.fit.table_input import (
-    RUN,
-    UNITS,
-    name_checkpoints,
-    numeric_losses,
-    paired_points,
-    require_column,
-)
-from lossline_jax.table import FACTOR_COLUMNS
+from lossline_jax.fit.table_fits import FittedGroup, Group, fit_groups, line_conventions, plain
+from lossline_jax.fit.table_input import UNITS, as_pandas, name_checkpoints, numeric_losses, paired_points
 
 BASE = "base"
-UNKNOWN = "unknown"  # a factor of an imported model that nobody stated
-FACTORS = tuple(name for name in FACTOR_COLUMNS if name != "seed")
+PER_BYTE = "bits_per_byte"
 COMPUTE_CONVENTIONS = {
     "N": "total parameters, embeddings included",
     "D": "tokens seen",
     "compute points": "every checkpoint; only the last of a run has a fully decayed learning rate",
 }
-NESTED_SIZE_TOLERANCE = 0.1  # relative difference of parameter counts that still counts as the same size
+COMPARE_CONVENTIONS = {
+    "gap": "mean over runs of y - reference line(x), over the range of x that both lines have; mean over all pairs of "
+    "settings that are equal in every other factor",
+    "noise": "standard deviation of a run's mean distance from the line of its setting, over repeated settings; "
+    "without repetitions the scatter of checkpoints about the line",
+    "test": "runs are the units: F test of no gaps, Holm-corrected over factors; permutation of whole runs between "
+    "levels for one line against a line a level",
+}
 
 
 def fit_study(
@@ -37,111 +39,106 @@ def fit_study(
     y: str,
     base: Mapping[str, Any] | None = None,
     *,
-    units: Sequence[str] = tuple(UNITS),
+    factors: Sequence[str] | None = None,
+    units: Sequence[str] | None = None,
+    margin_in_noise: float = MARGIN_IN_NOISE,
     num_resamples: int = 200,
     seed: int = 0,
 ) -> StudyFits:
-    """Group the runs of a long losses table by the one factor in which they differ from the base.
+    """Fit a line to every setting (runs equal in all factors; seeds are pooled), and compare those that match.
 
-    Seeds are pooled: those of the base give the noise floor, those of a level its clusters. A run that
-    differs in more than one factor is confounded: it is named in `failures`, not compared. One exception, as
-    layers of different architectures and embeddings of different tokenizers do not compare: where the size
-    label differs too but total or non-embedding parameters are within 10% of the base's, the size counts
-    as equal.
+    A run that no other matches in all factors but one is named in `failures`, not compared.
 
     Args:
-        frame: rows of `table.LossRow` (any seeds, any checkpoints).
-        x, y: evaluation sets on the axes.
-        base: value of each factor column of the base (seed is ignored); None: that of the table's first row.
-        units: loss columns, a set of lines each.
+        frame: rows of `table.LossRow`, or any table: a long one (run_id, step, eval_set and losses a unit), or a wide
+            one where x and y are columns and `run_id`, where it is there, names the run of a row.
+        x, y: evaluation sets (or columns) on the axes.
+        base: level of each factor of the base (the seed is ignored), that others are compared with; factors that are
+            left out, or all: those of the setting with most neighbours that differ in one factor.
+        factors: columns that tell settings apart; None: those of `table.FACTOR_COLUMNS` that the table has.
+        units: loss columns of a long table, a set of lines each; None: nats/token and bits/byte where it has them.
+        margin_in_noise: a gap that is surely smaller than so many times the noise does not move the line.
 
     Raises:
         LosslineError: a column, set or base that is not there, or a bad loss in every line.
     """
-    for name in (*FACTOR_COLUMNS, "run_id", "params_total", "params_non_embedding", "tokens_seen"):
-        require_column(frame, name)
-    base = _base_factors(frame, base)
-    groups_of_runs, confounded = _group_runs(frame, base)
-    lines, comparisons, failures = [], [], list(confounded)
+    frame = as_pandas(frame)
+    factors = factor_columns(frame, factors)
+    units = _units(frame, x, y, units)
+    frame, settings, failures = find_settings(frame, factors)
+    if not settings:
+        raise LosslineError(failures[0] if failures else "the table has no rows")
+    base_setting = find_base(settings, factors, base)
+    lines, comparisons = [], []
     for unit in units:
-        groups, absent = _groups(frame, x, y, unit, groups_of_runs, base)
-        found = fit_groups(groups, BASE, x, y, unit, num_resamples, seed)
-        lines += found[0]
-        comparisons += found[1]
-        failures += [f"{failure} ({unit})" for failure in (*absent, *found[2])]
+        points = paired_points(frame, x, y, factors, unit=unit)
+        groups, said = _groups(points, settings, base_setting, f"no checkpoint has both {x!r} and {y!r}")
+        fitted, unfitted = fit_groups([group for group, _ in groups], x, y, unit, num_resamples, seed)
+        setting_of = {id(group): setting for group, setting in groups}
+        cells = [_cell(item, setting_of[id(item.group)]) for item in fitted]
+        lines += [item.line for item in fitted]
+        comparisons += compare_lines(cells, base_setting.levels, unit=unit, seed=seed, margin_in_noise=margin_in_noise)
+        said += unfitted + [_said_unmatched(cell, base_setting) for cell in unmatched(cells, base_setting.levels)]
+        failures += [f"{failure} ({UNITS.get(unit, 'unit of the table')})" for failure in said]
     if not lines:
         raise LosslineError(failures[0])
     return StudyFits(
         x=x,
         y=y,
-        by=FACTORS,
-        units=tuple(units),
+        by=factors,
+        units=units,
         base_label=BASE,
         lines=tuple(lines),
-        comparisons=tuple(comparisons),
+        comparisons=tuple(_with_unit_note(item, units) for item in comparisons),
         compute_fits=tuple(_compute_fits(frame, (x, y), units, failures)),
         failures=tuple(failures),
-        conventions=line_conventions(x, y) | COMPUTE_CONVENTIONS,
+        conventions=line_conventions(x, y) | COMPARE_CONVENTIONS | COMPUTE_CONVENTIONS,
     )
 
 
-def _groups(frame, x, y, unit, groups_of_runs, base) -> tuple[list[Group], list[str]]:
-    """The points of each group in one unit, and a line for each group without any."""
-    points = paired_points(frame, x, y, (), unit=unit, cluster="run_id")
+def _units(frame: pd.DataFrame, x: str, y: str, units: Sequence[str] | None) -> tuple[str, ...]:
+    if {x, y} <= set(frame.columns):
+        return ("",)
+    found = tuple(unit for unit in UNITS if unit in frame.columns) if units is None else tuple(units)
+    return found or tuple(UNITS)  # a table without losses is told which column it lacks
+
+
+def _groups(
+    points: pd.DataFrame, settings: Sequence[Setting], base: Setting, why_empty: str
+) -> tuple[list[tuple[Group, Setting]], list[str]]:
+    """The points of each setting, the base first, and a line for each setting without any."""
     groups, absent = [], []
-    for (factor, level), runs in groups_of_runs.items():
-        rows = points[points[RUN].isin(runs)]
-        label = f"{factor}={level}" if factor else BASE
+    for k, setting in sorted(enumerate(settings), key=lambda item: len(item[1].differing(base))):
+        differing = setting.differing(base)
+        label = ", ".join(f"{name}={setting.levels[name]}" for name in differing) or BASE
+        rows = points[points[SETTING] == k]
         if rows.empty:
-            absent.append(f"{label}: no checkpoint has both {x!r} and {y!r}")
+            absent.append(f"{label}: {why_empty}")
             continue
-        groups.append(Group(label, factor, level, base | ({factor: level} if factor else {}), rows))
+        level = ", ".join(setting.levels[name] for name in differing)
+        groups.append((Group(label, "+".join(differing), level, dict(setting.levels), rows), setting))
     return groups, absent
 
 
-def _base_factors(frame: pd.DataFrame, base: Mapping[str, Any] | None) -> dict[str, Any]:
-    if base is None:
-        return {name: plain(frame[name].iloc[0]) for name in FACTORS}
-    if missing := [name for name in FACTORS if name not in base]:
-        raise LosslineError(f"the base needs a value for each of {missing}")
-    for name in FACTORS:
-        known = frame[name].astype(str).unique().tolist()
-        if str(base[name]) not in known:
-            hint = suggestion(str(base[name]), known)
-            raise LosslineError(f"no run has {name} {str(base[name])!r}{hint}; the table has {known[:20]}")
-    return {name: plain(base[name]) for name in FACTORS}
+def _cell(item: FittedGroup, setting: Setting) -> Cell:
+    return item.cell(setting.levels, setting.num_params)
 
 
-def _group_runs(frame: pd.DataFrame, base: Mapping[str, Any]) -> tuple[dict[tuple[str, str], list[str]], list[str]]:
-    """Run ids by (factor, level), the base first under ("", ""), and a line for each confounded run."""
-    runs = frame.drop_duplicates("run_id")
-    differs = {
-        row.run_id: [name for name in FACTORS if str(getattr(row, name)) != str(base[name])]
-        for row in runs.itertuples()
-    }
-    base_rows = runs[[not differs[run] for run in runs["run_id"]]]
-    if base_rows.empty:
-        raise LosslineError(f"no run has all the factors of the base: {dict(base)}")
-    groups: dict[tuple[str, str], list[str]] = {("", ""): []}
-    confounded = []
-    for row in runs.itertuples():
-        factors = differs[row.run_id]
-        if unknown := [name for name in factors if getattr(row, name) == UNKNOWN]:
-            confounded.append(f"run {row.run_id}: its {' and '.join(unknown)} are not known: not compared")
-            continue
-        if len(factors) == 2 and "size" in factors and _same_size(row, base_rows.iloc[0]):
-            factors = [name for name in factors if name != "size"]
-        if len(factors) > 1:
-            confounded.append(f"run {row.run_id} differs from the base in {' and '.join(factors)}: not compared")
-            continue
-        key = (factors[0], str(getattr(row, factors[0]))) if factors else ("", "")
-        groups.setdefault(key, []).append(str(row.run_id))
-    return groups, confounded
+def _said_unmatched(cell: Cell, base: Setting) -> str:
+    """Why runs are in no comparison."""
+    names = Setting(dict(cell.levels), cell.num_params).differing(base)
+    who = f"runs {', '.join(cell.run_ids)}" if cell.run_ids else f"{cell.x.size} rows"
+    if not names:
+        return f"{who}: no other setting differs from the base in one factor alone: nothing to compare with"
+    return f"{who}: differ from the base in {' and '.join(names)}, and no other run is equal in all of them but one"
 
 
-def _same_size(row: Any, base: Any) -> bool:
-    ratios = [getattr(row, name) / getattr(base, name) for name in ("params_total", "params_non_embedding")]
-    return any(abs(ratio - 1) <= NESTED_SIZE_TOLERANCE for ratio in ratios)
+def _with_unit_note(comparison: FactorComparison, units: tuple[str, ...]) -> FactorComparison:
+    """Losses per token of different tokenizers are in different units: said where bits/byte do not stand beside."""
+    if comparison.factor != "tokenizer" or PER_BYTE in units:
+        return comparison
+    said = "the table has no bits/byte, and a token of one tokenizer is not a token of another"
+    return replace(comparison, note="; ".join(part for part in (said, comparison.note) if part))
 
 
 def _compute_fits(
@@ -149,6 +146,8 @@ def _compute_fits(
 ) -> list[ComputeFit]:
     """A compute law for every set of runs that differ in size and seed alone, where there are two sizes."""
     fits = []
+    if not {*FACTORS, "params_total", "tokens_seen", "run_id", "eval_set"} <= set(frame.columns):
+        return fits
     columns = [name for name in FACTORS if name != "size"]
     known = frame[frame["eval_set"].isin(eval_sets) & frame["tokens_seen"].notna()]
     for key, rows in known.groupby(columns, sort=True):

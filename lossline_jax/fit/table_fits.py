@@ -1,4 +1,4 @@
-"""Fit every group of any table of losses, and compare each with a base group."""
+"""Fit a line to every group of any table of losses."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.cells import Cell
 from lossline_jax.fit.irreducible import IrreducibleModes
-from lossline_jax.fit.lines import BaseLine, LineComparison, compare_with_base, fit_base_line
 from lossline_jax.fit.pairing import pair_by_columns
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.study_fits import LineFit, StudyFits
@@ -27,7 +27,7 @@ from lossline_jax.fit.table_input import (
     require_column,
 )
 from lossline_jax.fit.transfer import fit_shifted_power
-from lossline_jax.fit.uncertainty import bootstrap
+from lossline_jax.fit.uncertainty import Bootstrap, bootstrap
 from lossline_jax.fit.wide import wide_table
 
 BAND_POINTS = 60
@@ -52,13 +52,30 @@ class Group:
     points: pd.DataFrame
 
 
+@dataclass(frozen=True, eq=False)
+class FittedGroup:
+    """A group with its line."""
+
+    group: Group
+    line: LineFit
+    x: np.ndarray  # (n,) losses as fitted, NaN where one is missing
+    y: np.ndarray
+    runs: np.ndarray | None
+    resamples: Bootstrap | None  # None: no curve
+
+    def cell(self, levels: Mapping[str, str], num_params: tuple[float, float] | None) -> Cell:
+        """The same as a setting that can be compared."""
+        keep = np.isfinite(self.x) & np.isfinite(self.y)
+        runs = None if self.runs is None else self.runs[keep]
+        return Cell(levels, self.x[keep], self.y[keep], runs, self.line.fit, self.resamples, num_params)
+
+
 def fit_table(
     frame: pd.DataFrame,
     x: str,
     y: str,
     by: Sequence[str] = (),
     *,
-    base: Mapping[str, Any] | None = None,
     unit: str = "nats_per_token",
     cluster: str | None = None,
     across: Across | None = None,
@@ -71,7 +88,6 @@ def fit_table(
     Args:
         frame: a wide table (x and y are columns) or lossline's own long table (x and y are evaluation sets).
         by: columns whose values make a group; none: one line for the whole table.
-        base: values of the `by` columns of the group that all others are compared with; None: no comparison.
         unit: loss column of a long table; a wide table has the unit it has.
         cluster: column naming the run of each point; by default `run_id` where there is one.
         across: pair models of different levels of a column: x is the loss of the one, y that of the other (and the
@@ -79,40 +95,25 @@ def fit_table(
         irreducible: where E_x and E_y come from; None: both free.
 
     Raises:
-        LosslineError: unknown columns, sets or base, or not one group could be fitted because of bad values.
+        LosslineError: unknown columns or sets, or not one group could be fitted because of bad values.
     """
     by = (by,) if isinstance(by, str) else tuple(by)
     frame = as_pandas(frame)
     own_unit = "" if {x, y} <= set(frame.columns) else unit
     if across is not None:
-        if base is not None:
-            raise LosslineError("pairs of models have no base to be compared with: leave out base or across")
         groups = across_groups(frame, x, y, by, across, unit)
-        lines, comparisons, failures = fit_groups(groups, None, x, y, own_unit, num_resamples, seed, irreducible)
-        if not lines:
-            raise LosslineError(failures[0] if failures else f"{across.column} has one level only: nothing to pair")
-        return StudyFits(
-            x, y, by, (own_unit,), None, tuple(lines), failures=tuple(failures), conventions=line_conventions(x, y)
-        )
-    points = paired_points(frame, x, y, by, unit=unit, cluster=cluster)
-    if base is not None and set(base) != set(by):
-        raise LosslineError(f"base names {sorted(base)}, by names {sorted(by)}; give the base a value of each")
-    groups = _groups(points, by, base)
-    base_label = next((g.label for g in groups if base is not None and not g.factor), None)
-    if base is not None and base_label is None:
-        known = "; ".join(g.label for g in groups[:20])
-        raise LosslineError(f"no rows where {group_label(base)}; the table has {known}")
-    lines, comparisons, failures = fit_groups(groups, base_label, x, y, own_unit, num_resamples, seed, irreducible)
-    if not any(line.fit.has_curve for line in lines):
-        raise LosslineError(failures[0])
+    else:
+        groups = _groups(paired_points(frame, x, y, by, unit=unit, cluster=cluster), by)
+    fitted, failures = fit_groups(groups, x, y, own_unit, num_resamples, seed, irreducible)
+    if not fitted or (across is None and not any(item.line.fit.has_curve for item in fitted)):
+        raise LosslineError(failures[0] if failures else f"{across.column} has one level only: nothing to pair")
     return StudyFits(
         x=x,
         y=y,
         by=by,
         units=(own_unit,),
-        base_label=base_label,
-        lines=tuple(lines),
-        comparisons=tuple(comparisons),
+        base_label=None,
+        lines=tuple(item.line for item in fitted),
         failures=tuple(failures),
         conventions=line_conventions(x, y),
     )
@@ -151,15 +152,14 @@ def line_conventions(x: str, y: str) -> dict[str, str]:
     }
 
 
-def _groups(points: pd.DataFrame, by: tuple[str, ...], base: Mapping[str, Any] | None) -> list[Group]:
+def _groups(points: pd.DataFrame, by: tuple[str, ...]) -> list[Group]:
     if not by:
         return [Group("all", "", "", {}, points)]
     groups = []
     for key, rows in points.groupby(list(by), sort=True, dropna=False):
         values = {name: plain(value) for name, value in zip(by, key, strict=True)}
-        differs = by if base is None else [n for n in by if str(values[n]) != str(base[n])]
-        level = ", ".join(str(values[name]) for name in differs)
-        groups.append(Group(group_label(values), "+".join(differs), level, values, rows))
+        level = ", ".join(str(value) for value in values.values())
+        groups.append(Group(group_label(values), "+".join(by), level, values, rows))
     return groups
 
 
@@ -171,62 +171,42 @@ def plain(value: Any) -> str | int | float:
 
 def fit_groups(
     groups: Sequence[Group],
-    base_label: str | None,
     x: str,
     y: str,
     unit: str,
     num_resamples: int,
     seed: int,
     irreducible: IrreducibleModes | None = None,
-) -> tuple[list[LineFit], list[LineComparison], list[str]]:
-    """Lines of all groups, comparisons of each with the base, and failures, in the order of `groups`."""
-    lines, comparisons, failures, clean = [], [], [], {}
+) -> tuple[list[FittedGroup], list[str]]:
+    """Lines of all groups that have usable losses, and a line for each failure, in the order of `groups`."""
+    fitted, failures = [], []
     for group in groups:
         try:
             columns = numeric_losses(group.points, X, x), numeric_losses(group.points, Y, y)
-        except LosslineError as error:
-            failures.append(f"{group.label}: {error}")
-            continue
-        clean[group.label] = (*columns, _clusters(group.points))
-        try:
             modes = irreducible.of_points(group.points, *columns) if irreducible else {}
         except LosslineError as error:
             failures.append(f"{group.label}: {error}")
             continue
-        lines.append(_fit_line(group, *clean[group.label], unit, num_resamples, seed, modes))
-        if not lines[-1].fit.has_curve:
-            failures.append(f"{group.label}: {lines[-1].fit.status}: {lines[-1].fit.note}")
-    if base_label is None:
-        return lines, comparisons, failures
-    base = _base_line(base_label, clean, lines, unit, num_resamples, seed, failures)
-    for group in groups if base else ():
-        if group.label != base_label and group.label in clean:
-            names = {"factor": group.factor, "level": group.level, "unit": unit}
-            comparisons.append(compare_with_base(base, *clean[group.label], **names, seed=_seed(seed, group.label)))
-    return lines, comparisons, failures
+        fitted.append(_fit_group(group, *columns, unit, num_resamples, seed, modes))
+        fit = fitted[-1].line.fit
+        if not fit.has_curve:
+            failures.append(f"{group.label}: {fit.status}: {fit.note}")
+    return fitted, failures
 
 
-def _base_line(label, clean, lines, unit, num_resamples, seed, failures) -> BaseLine | None:
-    """The base with its noise, or None with the reason added to `failures`."""
-    fit = next((line.fit for line in lines if line.label == label), None)
-    if fit is None or not fit.has_curve:
-        failures.append(f"nothing is compared: the base {label!r} has no line")
-        return None
-    x, y, clusters = clean[label]
-    return fit_base_line(x, y, clusters, fit=fit, num_resamples=num_resamples, seed=_seed(seed, label), unit=unit)
-
-
-def _fit_line(group: Group, x, y, clusters, unit: str, num_resamples: int, seed: int, modes: dict) -> LineFit:
-    fit = fit_shifted_power(x, y, clusters, unit=UNITS.get(unit, "the table's own"), **modes)
-    fit = _with_table_notes(fit, x, y, clusters)
-    band, note = None, ""
+def _fit_group(group: Group, x, y, unit: str, num_resamples: int, seed: int, modes: dict) -> FittedGroup:
+    runs = _clusters(group.points)
+    fit = fit_shifted_power(x, y, runs, unit=UNITS.get(unit, "the table's own"), **modes)
+    fit = _with_table_notes(fit, x, y, runs)
+    band, note, resamples = None, "", None
     if fit.has_curve:
         resamples = bootstrap(
-            fit, {"x": x}, y, clusters=clusters, num_resamples=num_resamples, seed=_seed(seed, group.label)
+            fit, {"x": x}, y, clusters=runs, num_resamples=num_resamples, seed=_seed(seed, group.label)
         )
         band, note = resamples.band(np.linspace(*fit.domain["x"], BAND_POINTS)), resamples.note
-    runs = () if clusters is None else tuple(sorted(set(clusters.tolist())))
-    return LineFit(group.label, group.factor, group.level, group.values, unit, fit, band, runs, note)
+    run_ids = () if runs is None else tuple(sorted(set(runs.tolist())))
+    line = LineFit(group.label, group.factor, group.level, group.values, unit, fit, band, run_ids, note)
+    return FittedGroup(group, line, x, y, runs, resamples)
 
 
 def _with_table_notes(fit: FitResult, x: np.ndarray, y: np.ndarray, clusters: np.ndarray | None) -> FitResult:

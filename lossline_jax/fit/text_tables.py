@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from lossline_jax.fit.compare_text import compare_text
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.study_fits import StudyFits
 from lossline_jax.fit.table_input import UNITS
@@ -10,33 +11,9 @@ from lossline_jax.text import text_table
 
 def fits_text(fits: StudyFits) -> str:
     """Verdicts first, then lines, compute laws and failures, one block a unit."""
-    blocks = []
+    blocks = [compare_text(fits)] if fits.comparisons else []
     for unit in fits.units:
         said = UNITS.get(unit, "unit of the table")
-        if comparisons := fits.comparisons_in(unit):
-            noise = comparisons[0]
-            floor = "not repeated" if noise.seed_noise is None else f"{noise.seed_noise:.4f}"
-            blocks.append(
-                f"Does it move the line? Gap of {fits.y} from {fits.base_label} at equal {fits.x}, {said}; "
-                f"noise {noise.noise:.4f} (residuals {noise.residual_noise:.4f}, base seeds {floor}), "
-                f"margin {noise.margin:.4f}"
-            )
-            rows = [
-                (
-                    c.factor,
-                    c.level,
-                    _signed(c.gap),
-                    _pair(c.interval, 4),
-                    _ratio(c.ratio),
-                    c.num_points,
-                    c.verdict,
-                    c.note,
-                )
-                for c in comparisons
-            ]
-            blocks.append(
-                text_table(("factor", "level", "gap", "90% interval", "gap/noise", "points", "verdict", "note"), rows)
-            )
         if lines := fits.lines_in(unit):
             blocks.append(f"Lines {fits.y} = K ({fits.x} - E_x)^kappa + E_y, {said}")
             header = ("line", "K", "kappa", "E_x", "E_y", "rmse", "R2", "points", "runs", "status", "note")
@@ -70,16 +47,5 @@ def _parameter(fit: FitResult, name: str) -> str:
     return f"{fit.parameters[name]:.4g} {_pair(fit.intervals.get(name))}".rstrip()
 
 
-def _pair(pair: tuple[float, float] | None, decimals: int | None = None) -> str:
-    if pair is None:
-        return ""
-    low, high = (f"{v:.3g}" if decimals is None else f"{v:+.{decimals}f}" for v in pair)
-    return f"[{low}, {high}]"
-
-
-def _signed(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.4f}"
-
-
-def _ratio(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.1f}"
+def _pair(pair: tuple[float, float] | None) -> str:
+    return "" if pair is None else "[{:.3g}, {:.3g}]".format(*pair)

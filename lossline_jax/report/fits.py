@@ -98,8 +98,9 @@ def conventions(fits: StudyFits) -> list[str]:
     said += [
         "“Not identified” means that the curve may be used on the range it was fitted on, but the parameter "
         "may not be read as a number. Curves are compared, parameters never.",
-        "Noise is the larger of the scatter about the base line and, where the base was repeated with other "
-        "seeds, the gap between its runs. A line moves when the whole interval lies beyond the margin: twice "
-        "the noise with repeated seeds, three times without.",
+        "A factor moves the line when no gap is rejected at 5% (runs are the units, Holm-corrected over factors) and a "
+        "level’s gap is larger than the noise, or differs between settings by more than the margin of three times the "
+        "noise. It does not move the line when the 90% interval of every gap lies within the margin. Otherwise the "
+        "study cannot tell.",
     ]
     return said

@@ -85,7 +85,7 @@ def _draw_curve(axes: Axes, gid: str, line: Line) -> Drawn:
 
 def key_of(runs: Mapping[str, Run], judged: Sequence[Judged]) -> list[KeyEntry]:
     """One entry a level, in the order of the runs, with the gap where one was measured."""
-    gaps = {(item.factor, item.level): item.remark for item in judged}
+    gaps = {(item.factor, level.level): item.remark(level) for item in judged for level in item.levels}
     entries = {}
     for run in runs.values():
         level = run.factor, run.level

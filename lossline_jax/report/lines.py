@@ -8,7 +8,7 @@ import pandas as pd
 
 from lossline_jax.fit.study_fits import StudyFits
 from lossline_jax.report.points import Unit, pair
-from lossline_jax.report.runs import BASE, Run
+from lossline_jax.report.runs import BASE, SEVERAL, Run
 from lossline_jax.report.style import Style
 
 
@@ -40,11 +40,14 @@ class Line:
 
 
 def read_lines(fits: StudyFits, long: pd.DataFrame, runs: Mapping[str, Run], unit: Unit) -> list[Line]:
-    """A line a level, the base first. Levels without a single point on both axes are left out."""
+    """A line a level, the base first. Levels without a single point on both axes are left out, and so are settings
+    that differ from the base in several factors."""
     curves = {(line.factor or BASE, line.level or BASE): _curve(line) for line in fits.lines_in(unit.key)}
     points = pair(long, fits.x, fits.y, unit)
     levels: dict[tuple[str, str], list[Run]] = {}
     for run in runs.values():
+        if run.factor == SEVERAL and fits.base_label is not None:
+            continue
         levels.setdefault((run.factor, run.level), []).append(run)
     siblings = [factor for factor, _ in levels]
     lines = []

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.study_fits import StudyFits
+from lossline_jax.report.finding import finding
 from lossline_jax.report.fits import compute_table, conventions, lines_table
 from lossline_jax.report.line_figure import key_of, line_plot
 from lossline_jax.report.lines import read_lines
@@ -24,7 +25,7 @@ from lossline_jax.report.sections import configurations, downloads, facts, versi
 from lossline_jax.report.style import css_variables
 from lossline_jax.report.svg import write_figure
 from lossline_jax.report.tables import corpora_table, losses_table, runs_table
-from lossline_jax.report.verdicts import Judged, finding, judge, verdicts_table
+from lossline_jax.report.verdicts import Judged, judge, verdicts_table
 from lossline_jax.rundir import make_folder, write_atomic
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 from lossline_jax.fit.study_fits import StudyFits
 from lossline_jax.fit.table_input import UNITS
 
+NO_LINE = "no line"  # rows that nothing was fitted to
 OWN_LOSS = "loss"  # column of losses of a table that names no unit
 
 
@@ -68,7 +69,7 @@ def as_long(frame: pd.DataFrame, fits: StudyFits) -> pd.DataFrame:
     wide = {fits.x, fits.y} <= set(frame.columns)
     long = frame.reset_index(drop=True)
     if "run_id" not in long:
-        long = long.assign(run_id=_line_labels(long, fits.by))
+        long = long.assign(run_id=_line_labels(long, fits))
     if wide:
         if "step" not in long:
             long = long.assign(step=range(len(long)))
@@ -80,7 +81,8 @@ def as_long(frame: pd.DataFrame, fits: StudyFits) -> pd.DataFrame:
     return long
 
 
-def _line_labels(frame: pd.DataFrame, by: tuple[str, ...]) -> list[str]:
-    """The label of the line that each row belongs to, as `fit_table` writes it."""
-    rows = frame[list(by)].itertuples(index=False, name=None)
-    return [", ".join(f"{n}={v}" for n, v in zip(by, row, strict=True)) or "all" for row in rows]
+def _line_labels(frame: pd.DataFrame, fits: StudyFits) -> list[str]:
+    """The label of the line that each row belongs to."""
+    labels = {tuple(map(str, line.group.values())): line.label for line in fits.lines}
+    rows = frame[list(fits.by)].itertuples(index=False, name=None)
+    return [labels.get(tuple(map(str, row)), NO_LINE) for row in rows]

@@ -77,6 +77,8 @@ def _configs(study: Mapping, run_ids: list[str]) -> dict[str, Mapping]:
 
 def _place(row: pd.Series, line: LineFit | None, base_line: LineFit | None) -> tuple[str, str]:
     """Factor and level of a run."""
+    if line is not None and line.factor and base_line and "+" in line.factor:
+        return SEVERAL, line.level
     if line is not None:
         return (line.factor, line.level) if line.factor else (BASE, BASE)
     group = base_line.group if base_line else {}

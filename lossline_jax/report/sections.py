@@ -1,6 +1,7 @@
 """Parts of the page that are neither figures nor tables."""
 
 import base64
+import dataclasses
 import json
 from collections.abc import Mapping
 from importlib import metadata
@@ -94,9 +95,23 @@ def downloads(frame: pd.DataFrame, fits: StudyFits) -> list[dict[str, str]]:
         download("fits.json", json.dumps(fits.to_json(), indent=1), "application/json", "every fit and comparison"),
     ]
     if fits.comparisons:
-        gaps = pd.DataFrame(json.loads(json.dumps(item.__dict__)) for item in fits.comparisons)
+        gaps = gaps_frame(fits)
         found.insert(
             1,
             download("gaps.csv", gaps.to_csv(index=False), "text/csv", "gaps to the base line and verdicts"),
         )
     return found
+
+
+def gaps_frame(fits: StudyFits) -> pd.DataFrame:
+    """Every comparison: a row a level and unit, the factor's columns repeated."""
+    rows = []
+    for comparison in fits.comparisons:
+        factor = dataclasses.asdict(comparison)
+        factor |= {f"factor_{name}": factor.pop(name) for name in ("verdict", "note", "p")}
+        for level in factor.pop("levels"):
+            low, high = level.pop("interval") or (None, None)
+            x_low, x_high = level.pop("support") or (None, None)
+            ends = {"interval_low": low, "interval_high": high, "x_low": x_low, "x_high": x_high}
+            rows.append(factor | level | ends | {"pairs": json.dumps(level["pairs"])})
+    return pd.DataFrame(rows)

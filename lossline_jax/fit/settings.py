@@ -1,0 +1,97 @@
+"""The settings of a table: what its runs were given, read from its factor columns and never from names."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from lossline_jax.config import suggestion
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.cells import RESIZING, differences, same_size
+from lossline_jax.fit.table_fits import plain
+from lossline_jax.fit.table_input import require_column
+from lossline_jax.table import FACTOR_COLUMNS
+
+SEED = "seed"
+FACTORS = tuple(name for name in FACTOR_COLUMNS if name != SEED)
+PARAMS = ("params_total", "params_non_embedding")
+NOT_STATED = ("unknown", "nan", "None")  # a factor of an imported model that nobody stated, or an empty cell
+SETTING = "_setting"  # column: which setting a row belongs to, -1 for none
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One level of every factor."""
+
+    levels: dict[str, str]
+    num_params: tuple[float, float] | None  # total and without embeddings, where the table has them
+
+    def differing(self, base: "Setting") -> list[str]:
+        """The factors that set it apart from the base; the size is none of them where it counts as equal."""
+        names = differences(self.levels, base.levels)
+        resized = "size" in names and len(names) == 2 and names[0 if names[1] == "size" else 1] in RESIZING
+        if resized and same_size(self.num_params, base.num_params):
+            names.remove("size")
+        return names
+
+
+def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[str, ...]:
+    """Those that were named, or those of the house that the table has.
+
+    Raises:
+        LosslineError: one is not there, or there is none.
+    """
+    found = tuple(name for name in FACTORS if name in frame.columns) if factors is None else tuple(factors)
+    for name in found:
+        require_column(frame, name)
+    if not found:
+        raise LosslineError(f"the table has none of the factor columns {', '.join(FACTORS)}; name its own as factors")
+    return found
+
+
+def find_settings(frame: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataFrame, list[Setting], list[str]]:
+    """The table with column `_setting`, the settings that it numbers, and a line for rows of unknown levels."""
+    levels = frame[list(factors)].map(lambda value: str(plain(value)))
+    unknown = levels.isin(NOT_STATED)
+    settings: dict[tuple, Setting] = {}
+    numbers = []
+    for k, row in enumerate(levels.itertuples(index=False, name=None)):
+        if unknown.iloc[k].any():
+            numbers.append(-1)
+            continue
+        if row not in settings:
+            settings[row] = Setting(dict(zip(factors, row, strict=True)), _num_params(frame.iloc[k]))
+        numbers.append(list(settings).index(row))
+    failures = []
+    for names, rows in frame[unknown.any(axis=1)].groupby(unknown.apply(lambda r: " and ".join(r.index[r]), axis=1)):
+        who = f"runs {', '.join(map(str, rows['run_id'].unique()))}" if "run_id" in rows else f"{len(rows)} rows"
+        failures.append(f"{who}: {names} not known: not compared")
+    return frame.assign(**{SETTING: numbers}), list(settings.values()), failures
+
+
+def find_base(settings: Sequence[Setting], factors: Sequence[str], base: Mapping[str, Any] | None) -> Setting:
+    """The setting that others are compared with: of those with the given levels the one with most neighbours.
+
+    Neighbours differ in one factor.
+
+    Raises:
+        LosslineError: a factor or level that is not there, or no setting has them all.
+    """
+    given = {name: str(plain(value)) for name, value in (base or {}).items() if name != SEED}
+    for name, level in given.items():
+        if name not in factors:
+            hint = suggestion(name, factors)
+            raise LosslineError(f"base: {name!r} is no factor of this table{hint}; it has {', '.join(factors)}")
+        known = list(dict.fromkeys(setting.levels[name] for setting in settings))
+        if level not in known:
+            raise LosslineError(f"no run has {name} {level!r}{suggestion(level, known)}; the table has {known[:20]}")
+    fitting = [s for s in settings if all(s.levels[name] == level for name, level in given.items())]
+    if not fitting:
+        raise LosslineError(f"no run has all the factors of the base: {given}")
+    return max(fitting, key=lambda setting: sum(len(other.differing(setting)) == 1 for other in settings))
+
+
+def _num_params(row: pd.Series) -> tuple[float, float] | None:
+    found = [row[name] for name in PARAMS if name in row and pd.notna(row[name])]
+    return (float(found[0]), float(found[1])) if len(found) == len(PARAMS) else None

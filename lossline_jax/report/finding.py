@@ -1,0 +1,77 @@
+"""Which factor moved the line, as a paragraph."""
+
+from collections.abc import Sequence
+
+from lossline_jax.report.points import unit_label, with_unit
+from lossline_jax.report.style import factor_name
+from lossline_jax.report.verdicts import Judged, listed_factors
+from lossline_jax.report.wording import listed, number, signed
+
+
+def finding(judged: Sequence[Judged], x: str, y: str, nothing_because: str) -> str:
+    """What moved the line and by how much, what did not, what cannot be told, and why.
+
+    Args:
+        nothing_because: why nothing is compared; empty where something is.
+    """
+    if nothing_because:
+        return f"This study cannot tell which factor moves the line of {y} against {x}: {nothing_because}."
+    if not judged:
+        return f"This table draws one line of {y} against {x} and has no other level to compare with it."
+    return " ".join(part for part in (_moved(judged), _same(judged), _open(judged), _units(judged)) if part)
+
+
+def _moved(judged: Sequence[Judged]) -> str:
+    movers = [item for item in judged if item.main.verdict == "moves"]
+    if not movers:
+        return "No factor is seen to move the line."
+    told = []
+    for item in movers:
+        for level in item.levels:
+            gap = item.gap(level)
+            if gap.verdict == "moves":
+                ratio = f" ({abs(gap.ratio):.0f} times the noise)" if gap.ratio is not None else ""
+                told.append((-abs(gap.ratio or 0.0), f"{level.name} by {with_unit(signed(gap.gap), item.unit)}{ratio}"))
+    verb = "moves" if len(movers) == 1 else "move"
+    return f"{_capital(listed_factors(movers))} {verb} the line: {listed([text for _, text in sorted(told)])}."
+
+
+def _same(judged: Sequence[Judged]) -> str:
+    items = [item for item in judged if item.main.verdict == "does not move"]
+    if not items:
+        return ""
+    margins = dict.fromkeys(with_unit(f"±{number(item.main.margin)}", item.unit) for item in items)
+    verb = "does" if len(items) == 1 else "do"
+    return f"{_capital(listed_factors(items))} {verb} not: gaps stay within {' and '.join(margins)}."
+
+
+def _open(judged: Sequence[Judged]) -> str:
+    items = [item for item in judged if item.main.verdict == "cannot tell"]
+    if not items:
+        return ""
+    reasons = [f"{factor_name(item.factor)}{_why(item)}" for item in items]
+    return f"For {listed(reasons)} this study cannot tell."
+
+
+def _why(item: Judged) -> str:
+    gaps = [item.gap(level) for level in item.levels]
+    notes = dict.fromkeys(gap.note.split(":")[0] for gap in gaps if gap.gap is None and gap.note)
+    return f" ({'; '.join(notes)})" if notes else ""
+
+
+def _units(judged: Sequence[Judged]) -> str:
+    texts = []
+    for item in judged:
+        for unit, other in item.by_unit.items():
+            if other.verdict != item.main.verdict:
+                verb = {"moves": "moves it", "does not move": "does not move it", "cannot tell": "cannot be told"}
+                texts.append(f"In {unit_label(unit)} {factor_name(item.factor)} {verb[other.verdict]}.")
+    if any(item.main.noise_source == "scatter" for item in judged):
+        texts.append(
+            "Nothing was repeated with another seed, so noise is only the scatter of checkpoints along a line."
+        )
+    return " ".join(texts)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
