@@ -1,7 +1,6 @@
 """The lines of the study's figures, fitted: many small fits as lanes of one compiled program."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from lossline_jax.fit.figure_groups import LineGroup, line_groups
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.solve import Points, solve_many
+from lossline_jax.fit.study_fits import FigureLine
 from lossline_jax.fit.table_input import RUN, UNITS, X, Y, numeric_losses, paired_points
 from lossline_jax.fit.uncertainty import Band, bootstrap
 
@@ -21,22 +21,6 @@ DIGITS = 6  # of the numbers of a band: it is drawn, not computed with
 NUM_STARTS = 16
 PER_TOKEN, PER_BYTE = UNITS
 IN_BOTH_UNITS = "matched"  # figures that are drawn in every unit: whether a tokenizer moves the line turns on it
-
-
-@dataclass(frozen=True)
-class FigureLine:
-    """One line of a figure. Its points are the checkpoints of `run_ids` on both evaluation sets."""
-
-    figure: str  # `figure_groups.MATCHED` and its siblings
-    panel: dict[str, str]  # the levels that all runs of the panel have
-    factor: str  # what the lines (of a pool: the colours) of the panel differ in
-    level: str  # of that factor; "" for one line that serves all levels
-    x: str
-    y: str
-    unit: str
-    run_ids: tuple[str, ...]
-    fit: FitResult
-    band: Band | None  # over the range of x fitted; None where there is no curve
 
 
 def fit_figure_lines(
@@ -81,7 +65,7 @@ def fit_figure_lines(
 
 def comparing_unit(frame: pd.DataFrame, units: Sequence[str]) -> str:
     """The unit to compare lines in: bits/byte where tokens differ and the table has it, else the first."""
-    several = "tokenizer" in frame and frame["tokenizer"].nunique() > 1
+    several = "tokenizer" in frame.columns and frame["tokenizer"].nunique() > 1
     return PER_BYTE if several and PER_BYTE in units and frame[PER_BYTE].notna().any() else units[0]
 
 

@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from lossline_jax.table import FACTOR_COLUMNS
+from lossline_jax.fit.cells import SAME_SIZE_TOLERANCE
+from lossline_jax.fit.settings import NOT_STATED, PARAMS
 
 CELL = ("data", "tokenizer", "architecture")  # what the line is said to depend on: a panel holds two of them
 POOLED = ("size", "context_length", "optimiser")  # what one line is said to serve
-SAME_SIZE = 0.1  # relative difference of parameter counts that still counts as the same size
-UNSTATED = ("unknown", "nan", "None")
-COUNTS = ("params_total", "params_non_embedding")
 
 
 def runs_of(frame: pd.DataFrame) -> pd.DataFrame:
@@ -22,10 +20,10 @@ def runs_of(frame: pd.DataFrame) -> pd.DataFrame:
     runs = frame.drop_duplicates("run_id").reset_index(drop=True)
     found = pd.DataFrame({"run_id": runs["run_id"].astype(str)})
     for name in (*CELL, *POOLED):
-        found[name] = runs[name].astype(str) if name in runs else ""
-    for name in COUNTS:
+        found[name] = runs[name].map(str) if name in runs else ""
+    for name in PARAMS:
         found[name] = pd.to_numeric(runs[name], errors="coerce") if name in runs else float("nan")
-    unstated = [found[name].isin(UNSTATED) & (found[name].nunique() > 1) for name in (*CELL, *POOLED)]
+    unstated = [found[name].isin(NOT_STATED) & (found[name].nunique() > 1) for name in (*CELL, *POOLED)]
     return found[~pd.concat(unstated, axis=1).any(axis=1)].reset_index(drop=True)
 
 
@@ -68,6 +66,6 @@ def _has_partner(run: Mapping, runs: pd.DataFrame, factor: str) -> bool:
     if factor == "size":
         return len(others) > 0
     same = others["size"] == run["size"]
-    for name in COUNTS:
-        same |= (others[name] / run[name] - 1).abs() <= SAME_SIZE
+    for name in PARAMS:
+        same |= (others[name] / run[name] - 1).abs() <= SAME_SIZE_TOLERANCE
     return bool(same.any())
