@@ -174,7 +174,7 @@ def _compute_fits(
                     chosen["tokens_seen"],
                     losses,
                     clusters=chosen["run_id"],
-                    unit=UNITS[unit],
+                    unit=UNITS.get(unit, unit),
                 )
                 fits.append(ComputeFit(label, group, eval_set, unit, fit))
     return fits
