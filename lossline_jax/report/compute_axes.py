@@ -1,7 +1,6 @@
 """What the figures over parameters and compute share: their points, hover titles, axes and keys."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,10 +12,7 @@ from lossline_jax.report.points import Unit
 from lossline_jax.report.style import MUTED
 from lossline_jax.units import human_count
 
-T = TypeVar("T")
-
 PANEL_SIZE = (3.4, 2.85)  # inches, three in a row
-MOST_KEYED = 8  # levels of an order in a key: the first, the last and some between
 
 
 def compute_plot(name: str, title: str, caption: str, panels: Sequence[Panel], key: Sequence[KeyEntry]) -> Plot:
@@ -68,12 +64,5 @@ def heading(values: Mapping[str, object], groups: Sequence[Mapping[str, object]]
     return ", ".join(str(values[name]) for name in varying)
 
 
-def thinned(entries: Sequence[T]) -> list[T]:
-    """At most `MOST_KEYED` of some entries, evenly spread from the first to the last."""
-    if len(entries) <= MOST_KEYED:
-        return list(entries)
-    return [entries[round(k * (len(entries) - 1) / (MOST_KEYED - 1))] for k in range(MOST_KEYED)]
-
-
 def _tick(value: float) -> str:
-    return human_count(value) if value < 1e12 else f"{value:.0e}".replace("e+", "e")
+    return human_count(value) if value < 1e10 else f"{value:.0e}".replace("e+", "e")

@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from lossline_jax.fit.study_fits import ComputeFit, StudyFits
-from lossline_jax.report.compute_axes import compute_plot, heading, log_axes, losses_on, note, thinned, titles
+from lossline_jax.report.compute_axes import compute_plot, heading, log_axes, losses_on, note, titles
 from lossline_jax.report.drawing import curve, scatter
-from lossline_jax.report.palette import LevelStyle, sequence_style
+from lossline_jax.report.palette import LevelStyle, sequence_style, thinned
 from lossline_jax.report.plots import Drawn, KeyEntry, Panel, Plot
 from lossline_jax.report.points import Unit, units_of
 from lossline_jax.report.wording import counted, number
@@ -99,7 +99,8 @@ def _frontier(item: ComputeFit, points: pd.DataFrame) -> tuple[np.ndarray, np.nd
     sizes = np.geomspace(min(known), max(known), SIZES)
     per_token = np.exp(np.interp(np.log(sizes), np.log(list(known)), np.log(list(known.values()))))
     budgets = np.geomspace(points["x"].min(), points["x"].max(), GRID)
-    losses = item.fit.predict({"N": sizes[:, None], "D": budgets / per_token[:, None]})
+    tokens = budgets / per_token[:, None]
+    losses = item.fit.predict({"N": np.broadcast_to(sizes[:, None], tokens.shape), "D": tokens})
     return budgets, losses.min(axis=0)
 
 

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 
 from lossline_jax.fit.isoflop import SAME_BUDGET
 from lossline_jax.fit.study_fits import IsoFlop, StudyFits
-from lossline_jax.report.compute_axes import compute_plot, heading, log_axes, losses_on, note, thinned, titles
+from lossline_jax.report.compute_axes import compute_plot, heading, log_axes, losses_on, note, titles
 from lossline_jax.report.drawing import curve, scatter
-from lossline_jax.report.palette import LevelStyle, sequence_style
+from lossline_jax.report.palette import LevelStyle, sequence_style, thinned
 from lossline_jax.report.plots import Drawn, KeyEntry, Marks, Panel, Plot
 from lossline_jax.report.points import Unit, final_rows, units_of
 from lossline_jax.report.style import INK, PAPER

@@ -114,7 +114,6 @@ def pair_plots(lines: Lines, figure: str) -> list[Plot]:
             said=f"Loss on each other {what} against that on {fitted[0].x}, a line for each pretraining data. All runs "
             "are equal in all but data, seed, and what every data was trained with.",
             shared=None,
-            labels=("{x}", "each panel’s own"),
         )
         for fitted in lines.of(figure).values()
     ]

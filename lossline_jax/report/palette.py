@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import pandas as pd
 
@@ -9,7 +10,11 @@ from lossline_jax.fit.figure_groups import EVAL_SET, eval_sets, own_set
 from lossline_jax.fit.matched import CELL, POOLED, levels_of, runs_of
 from lossline_jax.report.style import FACTOR_COLOURS, LEVEL_DASHES, PAPER, SEQUENCE_COLOURS
 
+T = TypeVar("T")
+
+ORDERED = ("size", "context_length")
 COLOUR_NAMES = ("base", "data", "tokenizer", "architecture", "size", "optimiser", "context_length", "other")
+MOST_KEYED = 8  # levels of a sequence in a key
 MARKERS = ("o", "s", "^", "D", "v", "X", "P", "p")
 
 
@@ -49,13 +54,17 @@ def sequence_style(index: int, count: int) -> LevelStyle:
 def level_styles(long: pd.DataFrame, base: Mapping[str, str]) -> dict[tuple[str, str], LevelStyle]:
     """A style for every level of every factor and for every evaluation set, by (factor, level).
 
-    The base's level comes first. The validation set of a corpus has the colour of the data that it is of; tasks begin
-    anew, as no panel shows both kinds.
+    The base's level comes first; more than eight sizes or contexts go by their order instead. The validation set of a
+    corpus has the colour of the data that it is of; tasks begin anew, as no panel shows both kinds.
     """
     runs = runs_of(long)
     styles = {}
     for factor in (*CELL, *POOLED):
-        levels = sorted(levels_of(runs, factor), key=lambda level, f=factor: level != str(base.get(f)))
+        levels = levels_of(runs, factor)
+        if factor in ORDERED and len(levels) > len(COLOUR_NAMES):
+            styles |= {(factor, level): sequence_style(k, len(levels)) for k, level in enumerate(levels)}
+            continue
+        levels = sorted(levels, key=lambda level, f=factor: level != str(base.get(f)))
         styles |= {(factor, level): level_style(k) for k, level in enumerate(levels)}
     validation, tasks = eval_sets(long)
     data = [level for factor, level in styles if factor == "data"]
@@ -67,6 +76,14 @@ def level_styles(long: pd.DataFrame, base: Mapping[str, str]) -> dict[tuple[str,
 
 
 def keyed(levels: Sequence[str], styles: Mapping[tuple[str, str], LevelStyle], factor: str) -> list[str]:
-    """Levels in the order of their styles."""
+    """The levels that a key tells of, in the order of their styles: of a long sequence some."""
     order = [level for name, level in styles if name == factor]
-    return sorted(levels, key=order.index)
+    known = sorted(levels, key=order.index)
+    return thinned(known) if any("sequence" in styles[factor, level].colour_name for level in known) else known
+
+
+def thinned(entries: Sequence[T]) -> list[T]:
+    """At most `MOST_KEYED` of some entries, evenly spread from the first to the last."""
+    if len(entries) <= MOST_KEYED:
+        return list(entries)
+    return [entries[round(k * (len(entries) - 1) / (MOST_KEYED - 1))] for k in range(MOST_KEYED)]
