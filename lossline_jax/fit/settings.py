@@ -37,12 +37,13 @@ class Setting:
 
 
 def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[str, ...]:
-    """Those that were named, or those of the house that the table has.
+    """Those that were named, or those of the house that the table has and states of any run.
 
     Raises:
         LosslineError: one is not there, or there is none.
     """
-    found = tuple(name for name in FACTORS if name in frame.columns) if factors is None else tuple(factors)
+    stated = [name for name in FACTORS if name in frame.columns and not frame[name].map(str).isin(NOT_STATED).all()]
+    found = tuple(stated) if factors is None else tuple(factors)
     for name in found:
         require_column(frame, name)
     if not found:

@@ -37,6 +37,37 @@ class ComputeFit:
 
 
 @dataclass(frozen=True)
+class FigureLine:
+    """One line of a figure. Its points are the checkpoints of `run_ids` on both evaluation sets."""
+
+    figure: str  # `figure_groups.MATCHED` and its siblings
+    panel: dict[str, str]  # the levels that all runs of the panel have
+    factor: str  # what the lines (of a pool: the colours) of the panel differ in
+    level: str  # of that factor; "" for one line that serves all levels
+    x: str
+    y: str
+    unit: str
+    run_ids: tuple[str, ...]
+    fit: FitResult
+    band: Band | None  # over the range of x fitted; None where there is no curve
+
+
+@dataclass(frozen=True)
+class IsoFlop:
+    """The runs of one budget: loss = loss_min + curvature (ln N - ln params_min)^2."""
+
+    panel: dict[str, str]  # levels of data, tokenizer and architecture
+    eval_set: str
+    unit: str
+    budget: float  # training FLOPs, geometric mean of the runs
+    run_ids: tuple[str, ...]
+    params: tuple[float, float]  # range of N, total parameters
+    coefficients: tuple[float, float, float]  # of the parabola in ln N, the highest power first
+    params_min: float | None  # where it is least; None: it opens downwards, or is least outside the range of N
+    loss_min: float | None
+
+
+@dataclass(frozen=True)
 class StudyFits:
     """What `lossline fit` writes and `lossline report` reads."""
 
@@ -48,6 +79,8 @@ class StudyFits:
     lines: tuple[LineFit, ...]
     comparisons: tuple[FactorComparison, ...] = ()
     compute_fits: tuple[ComputeFit, ...] = ()
+    figure_lines: tuple[FigureLine, ...] = ()  # of the figures beside the study's first
+    isoflops: tuple[IsoFlop, ...] = ()
     failures: tuple[str, ...] = ()  # one line each: what was not fitted or not compared, and why
     conventions: dict[str, str] = field(default_factory=dict)
 

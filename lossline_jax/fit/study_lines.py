@@ -10,6 +10,8 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.fit.cells import Cell, unmatched
 from lossline_jax.fit.comparison import FactorComparison
 from lossline_jax.fit.compute import fit_compute_law
+from lossline_jax.fit.figure_lines import comparing_unit, fit_figure_lines
+from lossline_jax.fit.isoflop import fit_isoflops
 from lossline_jax.fit.lines import MARGIN_IN_NOISE, compare_lines
 from lossline_jax.fit.settings import FACTORS, SETTING, Setting, factor_columns, find_base, find_settings
 from lossline_jax.fit.study_fits import ComputeFit, StudyFits
@@ -56,7 +58,8 @@ def fit_study(
         base: level of each factor of the base (the seed is ignored), that others are compared with; factors that are
             left out, or all: those of the setting with most neighbours that differ in one factor.
         factors: columns that tell settings apart; None: those of `table.FACTOR_COLUMNS` that the table has.
-        units: loss columns of a long table, a set of lines each; None: nats/token and bits/byte where it has them.
+        units: loss columns of a long table, a set of lines each; None: nats/token and bits/byte, each where it has
+            any.
         margin_in_noise: a gap that is surely smaller than so many times the noise does not move the line.
 
     Raises:
@@ -91,6 +94,8 @@ def fit_study(
         lines=tuple(lines),
         comparisons=tuple(_with_unit_note(item, units) for item in comparisons),
         compute_fits=tuple(_compute_fits(frame, (x, y), units, failures)),
+        figure_lines=fit_figure_lines(frame, x, y, units, base_setting.levels, num_resamples=num_resamples, seed=seed),
+        isoflops=fit_isoflops(frame, x, comparing_unit(frame, units)),
         failures=tuple(failures),
         conventions=line_conventions(x, y) | COMPARE_CONVENTIONS | COMPUTE_CONVENTIONS,
     )
@@ -99,8 +104,9 @@ def fit_study(
 def _units(frame: pd.DataFrame, x: str, y: str, units: Sequence[str] | None) -> tuple[str, ...]:
     if {x, y} <= set(frame.columns):
         return ("",)
-    found = tuple(unit for unit in UNITS if unit in frame.columns) if units is None else tuple(units)
-    return found or tuple(UNITS)  # a table without losses is told which column it lacks
+    known = [unit for unit in UNITS if unit in frame.columns]
+    filled = tuple(unit for unit in known if frame[unit].notna().any())
+    return tuple(units or filled or known or UNITS)  # a table without losses is told which column it lacks
 
 
 def _groups(
@@ -150,7 +156,7 @@ def _compute_fits(
         return fits
     columns = [name for name in FACTORS if name != "size"]
     known = frame[frame["eval_set"].isin(eval_sets) & frame["tokens_seen"].notna()]
-    for key, rows in known.groupby(columns, sort=True):
+    for key, rows in known.groupby(columns, sort=True, dropna=False):
         if rows["params_total"].nunique() < 2:
             continue
         group = {name: plain(value) for name, value in zip(columns, key, strict=True)}
@@ -168,7 +174,7 @@ def _compute_fits(
                     chosen["tokens_seen"],
                     losses,
                     clusters=chosen["run_id"],
-                    unit=UNITS[unit],
+                    unit=UNITS.get(unit, unit),
                 )
                 fits.append(ComputeFit(label, group, eval_set, unit, fit))
     return fits

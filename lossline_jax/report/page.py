@@ -16,11 +16,12 @@ from lossline_jax.fit.study_fits import StudyFits
 from lossline_jax.report.downloads import download, downloads, table_download
 from lossline_jax.report.finding import finding
 from lossline_jax.report.fits import compute_table, conventions, lines_table
+from lossline_jax.report.gallery import Room, gallery
 from lossline_jax.report.line_figure import key_of, line_plot
 from lossline_jax.report.lines import read_lines
 from lossline_jax.report.plots import KeyEntry, Plot, panel_svgs, swatch, whole_figure
 from lossline_jax.report.points import as_long, units_of
-from lossline_jax.report.run_figures import own_plot, training_plot
+from lossline_jax.report.run_figures import training_plot
 from lossline_jax.report.runs import describe_runs
 from lossline_jax.report.sections import configurations, factors_json, facts, filters, versions
 from lossline_jax.report.style import css_variables
@@ -85,7 +86,7 @@ def _content(
         "facts": facts(long, runs, _counted_in(fits)),
         "verdicts": verdicts_table(judged, {(run.factor, run.level): run.style for run in runs.values()}),
         "line": drawn(plots.line, figures_folder),
-        "own": [drawn(plot, figures_folder, unit) for unit, plot in plots.own],
+        "rooms": [_room(room, figures_folder) for room in gallery(fits, long)],
         "training": drawn(plots.training, figures_folder) if plots.training else None,
         "lines": lines_table(fits, names),
         "compute": compute_table(fits),
@@ -111,7 +112,6 @@ def _content(
 @dataclass(frozen=True)
 class _Plots:
     line: Plot
-    own: tuple[tuple[str, Plot], ...]  # unit as it is written, plot
     training: Plot | None
 
 
@@ -120,17 +120,21 @@ def _plots(long: pd.DataFrame, fits: StudyFits, runs, judged: Sequence[Judged], 
     key = key_of(runs, judged)
     plain = key_of(runs, ())
     lines = [(unit, read_lines(fits, long, runs, unit)) for unit in units]
-    same_token = "tokenizer" not in long or long["tokenizer"].nunique() == 1
-    first = units if same_token else units[::-1]  # where tokens differ, bits/byte is the unit that compares
-    own = [(unit.label, own_plot(long, runs, unit, plain)) for unit in first]
     return _Plots(
         line=line_plot(lines, key, fits.x, fits.y, _counted_in(fits)),
-        own=tuple((unit, plot) for unit, plot in own if plot is not None),
         training=training_plot(long, steps, runs, fits.x, units[-1], plain),
     )
 
 
-def drawn(plot: Plot, figures_folder: epath.Path, unit: str = "") -> dict[str, Any]:
+def _room(room: Room, figures_folder: epath.Path) -> dict[str, Any]:
+    exhibits = [
+        {"plots": [drawn(plot, figures_folder) for plot in exhibit.plots], "units": exhibit.units}
+        for exhibit in room.exhibits
+    ]
+    return {"id": room.id, "title": room.title, "text": room.text, "exhibits": exhibits}
+
+
+def drawn(plot: Plot, figures_folder: epath.Path) -> dict[str, Any]:
     """Write the files of `plot` and give the template what it shows of it."""
     write_figure(whole_figure(plot), figures_folder, plot.name)
     drawings, table = panel_svgs(plot)
@@ -139,7 +143,6 @@ def drawn(plot: Plot, figures_folder: epath.Path, unit: str = "") -> dict[str, A
         "title": plot.title,
         "caption": plot.caption,
         "columns": plot.columns,
-        "unit": unit,
         "drawings": [Markup(svg) for svg in drawings],
         "csv": download(f"{plot.name}.csv", table.to_csv(index=False, float_format="%.7g")),
         "key": [_key_item(entry) for entry in plot.key],

@@ -26,7 +26,7 @@ KEY_WIDTH = 3.2  # inches that a column of the key takes
 
 TABLE_COLUMNS = (
     *("panel", "x_axis", "y_axis", "kind", "runs", "step", "tokens_seen", "x", "y", "low", "high"),
-)  # of the numbers behind a figure; kind: point or line
+)  # of the numbers behind a figure; kind: point, line or optimum
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +129,7 @@ def panel_svgs(plot: Plot) -> tuple[list[str], pd.DataFrame]:
         drawings.append(inline_svg(figure, f"{plot.name}-{k}", drawn, panel.label))
         named = {"panel": panel.heading, "x_axis": axes.get_xlabel(), "y_axis": axes.get_ylabel()}
         tables += [marks.table.assign(**named) for marks in drawn.values() if len(marks.table)]
-    return drawings, pd.concat(tables, ignore_index=True)[list(TABLE_COLUMNS)]
+    return drawings, pd.concat(tables, ignore_index=True).reindex(columns=TABLE_COLUMNS)
 
 
 def _panel_axes(figure: Figure, plot: Plot, panel: Panel, corner: tuple[float, float]) -> Axes:

@@ -23,6 +23,11 @@ class Unit:
         """The label of an axis of losses on `name`."""
         return f"{name} loss ({self.label})" if self.key else name
 
+    def short_axis(self, name: str, room: int = 31) -> str:
+        """The same with the unit left out where the table has its own, or where more than `room` letters stand."""
+        known = [f"{name} loss ({self.label})"] if self.key in UNITS else []
+        return next((label for label in (*known, f"{name} loss") if len(label) <= room), name)
+
 
 def unit_label(key: str) -> str:
     """A unit's key as it is written."""

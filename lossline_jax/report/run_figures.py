@@ -1,4 +1,4 @@
-"""Figures with a line a run: own validation against all other losses, and training."""
+"""The figure with a line a run: training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,14 +7,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from lossline_jax.report.drawing import curve, freeze, hover, label_axes, note_outside, scatter, split_by_support
+from lossline_jax.report.drawing import curve, label_axes, scatter
 from lossline_jax.report.plots import Drawn, KeyEntry, Panel, Plot
-from lossline_jax.report.points import Unit, pair
+from lossline_jax.report.points import Unit
 from lossline_jax.report.runs import Run
 from lossline_jax.report.style import Style
 from lossline_jax.units import human_count
 
-SMALL = (3.4, 2.75)  # inches of a panel, three in a row
 MEDIUM = (5.2, 3.5)  # two in a row
 WINDOW_SHARE = 0.02  # of a run's logged rows, in the running mean of its training loss
 
@@ -27,67 +26,8 @@ class Track:
     points: pd.DataFrame
 
     @property
-    def name(self) -> str:
-        return self.run.name
-
-    @property
     def style(self) -> Style:
         return self.run.style
-
-    @property
-    def is_base(self) -> bool:
-        return self.run.is_base
-
-
-def own_plot(long: pd.DataFrame, runs: Mapping[str, Run], unit: Unit, key: Sequence[KeyEntry]) -> Plot | None:
-    """Loss on each set against the validation loss of the text that the run was trained on."""
-    owned = dict.fromkeys(run.own_set for run in runs.values() if run.own_set is not None)
-    panels = []
-    for target in long["eval_set"].unique():
-        points = {own: pair(long, own, target, unit) for own in owned if own != target}
-        tracks = [
-            Track(run, part)
-            for run in runs.values()
-            if run.own_set in points and len(part := points[run.own_set][lambda p, run=run: p["run_id"] == run.run_id])
-        ]
-        if tracks:
-            panels.append(
-                Panel(str(target), f"{target} against own validation loss", _own_drawer(target, tracks, unit))
-            )
-    if not panels:
-        return None
-    caption = (
-        "Horizontal: the loss on held-out text of the corpus that the run was trained on. Vertical: its loss "
-        f"on each other set. Points of a run are joined in the order of training. n = {len(runs)} runs; none "
-        "has points in the panel of its own corpus."
-    )
-    return Plot(
-        name=f"own_validation_{unit.key}",
-        title="Own validation loss against every other loss",
-        caption=caption,
-        panels=tuple(panels),
-        key=tuple(key),
-        columns=3,
-        width=SMALL[0],
-        height=SMALL[1],
-    )
-
-
-def _own_drawer(target: str, tracks: Sequence[Track], unit: Unit):
-    framed, outside = split_by_support(tracks)
-
-    def draw(axes: Axes) -> Drawn:
-        drawn = {}
-        for k, track in enumerate(framed):
-            drawn |= _join(axes, f"path-{k}", track)
-            said = hover(track.points, unit, track.run.own_set, target)
-            drawn |= scatter(axes, f"run-{k}", track.points, track.style, said, size=3.6)
-        label_axes(axes, f"own validation ({unit.label})", unit.label)
-        freeze(axes)
-        note_outside(axes, outside)
-        return drawn
-
-    return draw
 
 
 def training_plot(

@@ -23,7 +23,6 @@ class Run:
     level: str  # of that factor, as in the fits
     name: str  # the level as it is shown
     style: Style
-    own_set: str | None  # validation set of the corpus it was trained on
     config: Mapping | None  # its part of study.json
 
     @property
@@ -62,7 +61,6 @@ def describe_runs(long: pd.DataFrame, fits: StudyFits, study: Mapping) -> dict[s
             *told[run_id],
             _shown(*told[run_id], base_line),
             styles[told[run_id]],
-            _own_set(table.loc[run_id], long, configs.get(run_id)),
             configs.get(run_id),
         )
         for run_id in order
@@ -108,12 +106,3 @@ def _shown(factor: str, level: str, base_line: LineFit | None) -> str:
     """The level as a reader sees it; of an optimiser only the parts that differ from the base: `lr0.001`."""
     base = str(base_line.group.get("optimiser", "")) if base_line and factor == "optimiser" else ""
     return " ".join(part for part in level.split("-") if part not in base.split("-")) if base else level
-
-
-def _own_set(row: pd.Series, long: pd.DataFrame, config: Mapping | None) -> str | None:
-    """The evaluation set of the run's training corpus (of a mixture: the heaviest), where there is one."""
-    sets = set(long.loc[long["eval_kind"] != "task", "eval_set"])
-    names = [row["data"]] if "data" in row else []
-    if config:
-        names.append(max(config["data"]["mixture"], key=lambda item: item[1])[0])
-    return next((name for name in names if name in sets), None)

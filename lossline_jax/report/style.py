@@ -25,6 +25,17 @@ FACTOR_COLOURS = {
     "seed": ("#7d858f", "#a7afb8"),
     "other": ("#6a5acd", "#a79bf2"),
 }
+# Of an order, such as budgets or sizes: viridis, the smallest first.
+SEQUENCE_COLOURS = {
+    "sequence-0": ("#440154", "#32648e"),
+    "sequence-1": ("#482979", "#287c8e"),
+    "sequence-2": ("#3e4c8a", "#20938c"),
+    "sequence-3": ("#306a8e", "#25ab82"),
+    "sequence-4": ("#24868e", "#48c16e"),
+    "sequence-5": ("#1fa187", "#7fd34e"),
+    "sequence-6": ("#3dbc74", "#c0df25"),
+    "sequence-7": ("#7ad151", "#fde725"),
+}
 FACTOR_MARKERS = {
     "base": "o",
     "data": "s",
@@ -120,7 +131,7 @@ def factor_rank(factor: str) -> int:
 
 def light_colours() -> dict[str, str]:
     """Light colour -> CSS variable. Base and ink share a colour, and the variable too."""
-    table = {light: f"var(--c-{name})" for name, (light, _) in FACTOR_COLOURS.items()}
+    table = {light: f"var(--c-{name})" for name, (light, _) in (FACTOR_COLOURS | SEQUENCE_COLOURS).items()}
     return table | {light: f"var(--{name})" for name, (light, _) in FURNITURE.items()}
 
 
@@ -128,5 +139,5 @@ def css_variables(dark: bool) -> str:
     """The colours as CSS declarations."""
     k = 1 if dark else 0
     names = [(f"--{name}", pair[k]) for name, pair in FURNITURE.items()]
-    names += [(f"--c-{name}", pair[k]) for name, pair in FACTOR_COLOURS.items()]
+    names += [(f"--c-{name}", pair[k]) for name, pair in (FACTOR_COLOURS | SEQUENCE_COLOURS).items()]
     return " ".join(f"{name}: {colour};" for name, colour in names)

@@ -1,0 +1,115 @@
+"""Which runs and which two losses make each line of the study's figures: found from the factor columns alone."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lossline_jax.fit.matched import CELL, POOLED, cells, levels_of, matched_panels, runs_of
+
+MATCHED, POOL = "matched", "pool"  # and the factor: "matched data"
+OWN_VALIDATION, OWN_TASK = "own validation to validation", "own validation to tasks"
+TRAIN_TO_TRAIN, TEST_TO_TEST = "train-to-train", "test-to-test"
+EVAL_SET = "eval_set"  # the factor of a figure with a line an evaluation set
+MOST_SETS = 8  # lines of one panel or panels of one figure that evaluation sets make
+
+
+@dataclass(frozen=True)
+class LineGroup:
+    """A line to fit: the checkpoints of some runs on two evaluation sets."""
+
+    figure: str
+    panel: dict[str, str]  # the levels that all of the panel's runs have
+    factor: str  # what the lines (of a pool: the colours) of the panel differ in
+    level: str  # of that factor; "" for one line that serves all levels
+    x: str
+    y: str
+    run_ids: tuple[str, ...]
+
+
+def line_groups(frame: pd.DataFrame, x: str, y: str, base_run: str) -> list[LineGroup]:
+    """The lines of every figure that the table can fill.
+
+    Args:
+        frame: a long table (`run_id`, `eval_set`) with factor columns.
+        x, y: evaluation sets on the axes of the study.
+        base_run: a run with the factors of the base.
+    """
+    runs = runs_of(frame)
+    if runs.empty:
+        return []
+    validation, tasks = eval_sets(frame)
+    groups = [*_matched(runs, x, y), *_pools(runs, x, y), *_own(runs, validation, tasks, y)]
+    base_runs = _base_panel(runs, base_run)
+    if x in validation:
+        targets = first_sets(validation, y, but=x)
+        groups += _by_data(TRAIN_TO_TRAIN, base_runs, x, targets)
+    if tasks:
+        first = y if y in tasks else tasks[0]
+        groups += _by_data(TEST_TO_TEST, base_runs, first, first_sets(tasks, y, but=first))
+    return groups
+
+
+def eval_sets(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Validation sets and tasks, each in the order of the table. Without `eval_kind` all are validation sets."""
+    sets = frame.drop_duplicates("eval_set")
+    is_task = sets["eval_kind"] == "task" if "eval_kind" in sets else pd.Series(False, sets.index)
+    return list(sets.loc[~is_task, "eval_set"]), list(sets.loc[is_task, "eval_set"])
+
+
+def own_set(data: str, validation: Sequence[str]) -> str | None:
+    """The validation set of a pretraining corpus: of the same name, spelling aside (`fineweb-100b`, `fineweb_100b`),
+    or the only one that the corpus' name begins with (`smollm` of `smollm-corpus`)."""
+    if data in validation:
+        return data
+    spelt = {name: re.sub(r"[^a-z0-9]", "", name.lower()) for name in (data, *validation)}
+    for fits in (str.__eq__, str.startswith):
+        found = [name for name in validation if spelt[name] and fits(spelt[data], spelt[name])]
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
+
+
+def first_sets(sets: Sequence[str], first: str, but: str) -> list[str]:
+    """At most `MOST_SETS` of the sets other than `but`, `first` before all others."""
+    return sorted((name for name in sets if name != but), key=lambda name: name != first)[:MOST_SETS]
+
+
+def _matched(runs: pd.DataFrame, x: str, y: str) -> Iterator[LineGroup]:
+    for factor in CELL:
+        for panel, rows in matched_panels(runs, factor):
+            for level, of_level in rows.groupby(factor, sort=False):
+                yield LineGroup(f"{MATCHED} {factor}", panel, factor, level, x, y, tuple(of_level["run_id"]))
+
+
+def _pools(runs: pd.DataFrame, x: str, y: str) -> Iterator[LineGroup]:
+    for factor in POOLED:
+        for cell, members in cells(runs):
+            for _, rows in matched_panels(members, factor):
+                yield LineGroup(f"{POOL} {factor}", cell, factor, "", x, y, tuple(rows["run_id"]))
+
+
+def _own(runs: pd.DataFrame, validation, tasks, y: str) -> Iterator[LineGroup]:
+    for cell, rows in cells(runs):
+        own = own_set(cell["data"], validation)
+        if own is None:
+            continue
+        for figure, sets in ((OWN_VALIDATION, validation), (OWN_TASK, tasks)):
+            for target in first_sets(sets, y, but=own):
+                yield LineGroup(figure, cell, EVAL_SET, target, own, target, tuple(rows["run_id"]))
+
+
+def _base_panel(runs: pd.DataFrame, base_run: str) -> pd.DataFrame:
+    """The runs that differ from the base in data with all else equal; without any, all of the base's cell."""
+    for _, rows in matched_panels(runs, "data"):
+        if base_run in set(rows["run_id"]):
+            return rows
+    return next((rows for _, rows in cells(runs) if base_run in set(rows["run_id"])), runs.iloc[:0])
+
+
+def _by_data(figure: str, runs: pd.DataFrame, x: str, targets: Sequence[str]) -> Iterator[LineGroup]:
+    for target in targets:
+        for level in levels_of(runs, "data"):
+            of_level = tuple(runs.loc[runs["data"] == level, "run_id"])
+            yield LineGroup(figure, {EVAL_SET: target}, "data", level, x, target, of_level)
