@@ -52,7 +52,7 @@ the road, left to right; each verb skips what is done and can be killed at any m
   evaluate  score every checkpoint on every evaluation set; write the losses table; with --follow as they come
   fit       fit the lines, and compare those that are equal in all but one factor
   compare   the same; shows the answer alone: which factor moves the line
-  report    one HTML page with figures and tables
+  report    one HTML page with figures and tables; with --watch served while the study runs
   status    progress of every run, from the run folders
   show      results in the terminal; with --run ID that run's configuration
 
@@ -188,6 +188,8 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
             print(pipeline.fit(study, directory))
         case "compare":
             print(pipeline.compare(study, directory))
+        case "report" if options.watch:
+            pipeline.watch(study, directory, options.port)
         case "report":
             print(f"report: {pipeline.report(study, directory)}")
         case "run":

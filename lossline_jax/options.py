@@ -55,6 +55,14 @@ class ExportOptions(Place):
 
 
 @dataclass(frozen=True)
+class ReportOptions(Place):
+    watch: bool = False
+    """Serve the page to this machine alone, with the progress of every run, and renew it as rows come."""
+    port: int = 8000
+    """Of --watch; 0 for any that is free."""
+
+
+@dataclass(frozen=True)
 class ShowOptions(Place):
     run: str | None = None
     """A run id: show its configuration and progress instead of the results."""
@@ -228,7 +236,7 @@ STUDY_VERBS: dict[str, type] = {
     "evaluate": EvaluateOptions,
     "fit": Place,
     "compare": Place,
-    "report": Place,
+    "report": ReportOptions,
     "run": Place,
     "status": Place,
     "show": ShowOptions,

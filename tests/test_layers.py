@@ -16,7 +16,7 @@ FLOORS = {
     "study": 4,
     **dict.fromkeys(("rowcount", "experiment", "prepared", "imported", "scorer"), 5),
     **dict.fromkeys(("views", "workshop", "exchange", "options"), 6),
-    "follow": 7,
+    **dict.fromkeys(("follow", "watch"), 7),
     **dict.fromkeys(("pipeline", "analysis"), 8),
     "cli": 9,
     "__main__": 10,
