@@ -201,10 +201,13 @@ def report(study: StudyConfig, folder: StudyDir) -> epath.Path:
 def watch(study: StudyConfig, folder: StudyDir, port: int) -> None:
     """Serve the report of a study that is running, with the progress of its runs, until interrupted."""
     from lossline_jax.fit.study_lines import fit_study
-    from lossline_jax.watch import Watch, frame_of_rows, serve
+    from lossline_jax.watch.progress import losses_so_far
+    from lossline_jax.watch.server import Watch, serve
 
     def build() -> str:
-        frame = frame_of_rows(study, folder)
+        frame = losses_so_far(study, folder)
+        if frame.empty:
+            raise LosslineError("no run has a row of the sets as they are now")
         fits = fit_study(frame, study.x, study.y, study.base.factors)
         return _write_report(study, folder, frame, fits).read_text()
 
