@@ -10,11 +10,12 @@ Cost       111 runs, 932G tokens, 1.27e+21 FLOPs of training: 4,479 v5e-hours, 1
 Expect     At equal FineWeb-Edu loss, other data move the HellaSwag loss by -0.4 nats/token, the other tokenizer by
            +0.04, the rest by -0.02 or less, with 0.01 about a line; in bits/byte the tokenizer should matter less.
 
-The paper's 112 runs (58 Llama, 54 Mamba-2) are of the 24 models in TABLE; how they were crossed is not known. Here, for each
-of the two: every model on every corpus (36 runs), the optimiser grid (15 more), two more contexts: 53. With the base once
-more in its grid that is 54. What the paper's other 4 of Llama are we do not know; its configs have a GPT-2-style model, which
-is here on every corpus. The models that stand first (second, third) for each tokenizer and architecture at widths of 1024
-or more have equal total parameters within 3%: that is how tokenizer and architecture are compared at equal size.
+The paper's 112 runs (58 Llama, 54 Mamba-2) are of the 24 models in TABLE; how they were crossed is not known. Here, for
+each of the two: every model on every corpus (36 runs), the optimiser grid (15 more), two more contexts: 53. With the
+base once more in its grid that is 54. What the paper's other 4 of Llama are we do not know; its configs have a
+GPT-2-style model, which is here on every corpus. The models that stand first (second, third) for each tokenizer and
+architecture at widths of 1024 or more have equal total parameters within 3%: that is how tokenizer and architecture are
+compared at equal size.
 """
 
 import dataclasses

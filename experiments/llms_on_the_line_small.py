@@ -4,13 +4,14 @@ Question   Do data, tokenizer, architecture, size, context or optimiser move a m
            loss-to-loss line, by how much, and is that more than another seed does? Every setting has seeds.
 Command    lossline run experiments/llms_on_the_line_small.py          (streams its text from Hugging Face)
            lossline run experiments/llms_on_the_line_small.py --folder ~/text --data web c4 books --held-out wiki
-Cost       69 runs, 13.8G tokens, 8.61e+17 FLOPs: 3 v5e-hours, 1.3 v5p-hours or 0.6 H100-hours at 40% of peak. Models this
-           small do not come near that: 4.8 H100-hours at 5% (`--utilisation 0.05`), besides evaluation; 5 GB of text
+Cost       69 runs, 13.8G tokens, 8.61e+17 FLOPs: 3 v5e-hours, 1.3 v5p-hours or 0.6 H100-hours at 40% of peak. Models
+           this small do not come near that: 4.8 H100-hours at 5% (`--utilisation 0.05`), besides evaluation; 5 GB of
+           text
 Expect     Data moves the line; the tokenizer does in nats/token and less in bits/byte; architecture, size, context and
            optimiser do so little that it takes the seeds to tell.
 
-Against llms_on_the_line.py: the optimiser changes in one respect at a time instead of in a grid, sizes are of Llama on the
-base's data alone, and the task is made of held-out text (--task-files adds the paper's ten).
+Against llms_on_the_line.py: the optimiser changes in one respect at a time instead of in a grid, sizes are of Llama on
+the base's data alone, and the task is made of held-out text (--task-files adds the paper's ten).
 """
 
 import dataclasses
@@ -50,8 +51,8 @@ def study(
     """The study.
 
     Args:
-        folder: of local text, with a subfolder for each name in `data` and `held_out` that holds .jsonl or .parquet files
-            (.jsonl.gz, .jsonl.zst); empty: the names are those of public datasets, which are streamed.
+        folder: of local text, with a subfolder for each name in `data` and `held_out` that holds .jsonl(.gz, .zst) or
+            .parquet files; empty: the names are those of public datasets, which are streamed.
         data: corpora to train on, the base's first.
         held_out: corpora to be scored on only.
         task_files: tasks in lossline's own form (docs/tasks.md), as tasks/{task}.jsonl.gz, scored besides.

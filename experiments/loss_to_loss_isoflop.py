@@ -1,20 +1,21 @@
 """Does the loss of one training set predict that of another? The grid of "Loss-to-Loss Prediction" (arXiv 2411.12925).
 
-Question   Models of equal size and tokens on six sets: is the loss on one set a shifted power law of that on another, and
-           does the line of the small budgets hold for the large ones? Where is the best size of each budget, on each set?
+Question   Models of equal size and tokens on six sets: is the loss on one set a shifted power law of that on another,
+           and does the line of the small budgets hold for the large ones? Where is the best size of each budget, on
+           each set?
 Command    lossline run experiments/loss_to_loss_isoflop.py --budgets 2e17 4.37e17 9.56e17     (the three smallest)
            lossline fit --losses studies/loss_to_loss_isoflop/losses/losses.parquet --x fineweb --y fineweb_edu \\
-               --across data --on params_total tokens_seen --e-x law --e-y law --params params_total --tokens tokens_seen
-           lossline backtest --losses ... --y fineweb --params params_total --tokens tokens_seen
-Cost       570 runs, 3.42T tokens, 7.11e+21 FLOPs: 25,061 v5e-hours, 10,756 v5p-hours or 4,992 H100-hours at 40% of peak.
-           The smallest budget alone: 7 H100-hours; the three smallest: 72. Up to 213 GB of text of each set
-Expect     kappa within .1 of 1 and R2 above .997 for every pair of sets; at equal compute the best size is the same on
-           all sets; predictions of a model 20 times as large are 1% off (the authors' numbers).
+               --across data --on params_total tokens_seen \\
+               --e-x law --e-y law --params params_total --tokens tokens_seen
+Cost       570 runs, 3.42T tokens, 7.11e+21 FLOPs: 25,061 v5e-hours, 10,756 v5p-hours or 4,992 H100-hours at 40% of
+           peak. The smallest budget alone: 7 H100-hours; the three smallest: 72. Up to 213 GB of text of each set
+Expect     kappa of .96 to 1.1 and R2 above .997 from fineweb to any other set; at equal compute the best size is the
+           same on all; a model of 20 times the largest budget is predicted to 1% (the authors' numbers).
 
-The authors' 529 models are all in this grid of 570. Theirs have OLMo's layers, of width 64 x layers; ours have Llama's, of
-that width and the same parameters within half a percent, and a tokenizer of as many tokens. Last checkpoints alone are
-compared: their learning rate has decayed. With `--across data` every pair of sets is fitted; fineweb to fineweb_edu is that
-of each model's loss on its own set.
+The authors' 529 models are all in this grid of 570. Theirs have OLMo's layers, of width 64 x layers; ours have Llama's,
+of that width and the same parameters within half a percent, and a tokenizer of as many tokens. Last checkpoints alone
+are compared: their learning rate has decayed. With `--across data` every pair of sets is fitted; fineweb to fineweb_edu
+is that of each model's loss on its own set.
 """
 
 import dataclasses

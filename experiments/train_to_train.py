@@ -1,15 +1,16 @@
 """Does the loss of one training set predict that of another? "Loss-to-Loss Prediction" (arXiv 2411.12925) on a laptop.
 
-Question   Two models of equal size and tokens, trained on two sets: is the loss of the one, on its own set, a function of
-           the loss of the other on its own? And is the line of the small sizes right about the largest?
+Question   Two models of equal size and tokens, trained on two sets: is the loss of the one, on its own set, a function
+           of the loss of the other on its own? And is the line of the small sizes right about the largest?
 Command    lossline run experiments/train_to_train.py
            lossline fit --losses studies/train_to_train/losses/losses.parquet --x wiki --y speeches \\
                --across data --on params_total tokens_seen seed --cluster run_id
 Cost       24 runs, 14.4M tokens; TODO minutes on two cores; no accelerator, no download
-Expect     One line for all sizes from each set to each other; in the report, where x and y are of one model, a line a set.
+Expect     One line for all sizes from each set to each other; in the report, where x and y are of one model, a line a
+           set.
 
-`--across data` fits every pair of sets; in the one from wiki to speeches each model is scored on its own. Tokens are those of
-the checkpoint, and so the learning rate of two that make a pair is the same too.
+`--across data` fits every pair of sets; in the one from wiki to speeches each model is scored on its own. Tokens are
+those of the checkpoint, and so the learning rate of two that make a pair is the same too.
 """
 
 import itertools

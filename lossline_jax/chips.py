@@ -16,7 +16,7 @@ class Chip:
     peak_flops_per_second: float
 
 
-# Sources: cloud.google.com/tpu/docs/v5e and /v5p (a chip, not a core); NVIDIA's H100 data sheet (SXM, without sparsity).
+# cloud.google.com/tpu/docs/v5e and /v5p (a chip, not a core); NVIDIA's data sheet of the H100 (SXM, without sparsity)
 CHIPS = (Chip("TPU v5e", 197e12), Chip("TPU v5p", 459e12), Chip("H100 SXM", 989e12))
 
 

@@ -60,7 +60,7 @@ def plan_text(study: StudyConfig, utilisation: float = ASSUMED_UTILISATION) -> s
         "state",
         "run id",
     ]
-    sets = len(study.suite.set_names)
+    total_flops, sets = sum(flops_of_runs), len(study.suite.set_names)
     checkpoints = sum(len(run.checkpoint_steps) for run in study.runs)
     return "\n".join(
         [
@@ -68,7 +68,7 @@ def plan_text(study: StudyConfig, utilisation: float = ASSUMED_UTILISATION) -> s
             "",
             text_table(header, rows),
             "",
-            f"{len(study.runs)} runs, {human_count(total_tokens)} tokens, {human_count(sum(flops_of_runs))} training FLOPs; "
+            f"{len(study.runs)} runs, {human_count(total_tokens)} tokens, {human_count(total_flops)} training FLOPs; "
             f"{checkpoints} checkpoints x {sets} evaluation sets = {checkpoints * sets} rows",
             "params: total, embeddings included; state: parameters, gradients and two moments, float32",
             "",
