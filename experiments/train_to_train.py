@@ -5,7 +5,7 @@ Question   Two models of equal size and tokens, trained on two sets: is the loss
 Command    lossline run experiments/train_to_train.py
            lossline fit --losses studies/train_to_train/losses/losses.parquet --x wiki --y speeches \\
                --across data --on params_total tokens_seen seed --cluster run_id
-Cost       24 runs, 14.4M tokens; TODO minutes on two cores; no accelerator, no download
+Cost       24 runs, 14.4M tokens; about 15 minutes on two cores; no accelerator, no download
 Expect     One line for all sizes from each set to each other; in the report, where x and y are of one model, a line a
            set.
 

@@ -243,7 +243,11 @@ def test_planning_the_largest_needs_no_jax():
     assert "H100" in out
 
 
-def test_the_table_of_experiments_has_every_file():
-    table = (FOLDER / "README.md").read_text()
-    for path in FILES:
-        assert f"[{path.name}]({path.name})" in table
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_table_of_experiments_says_what_each_costs(path):
+    (row,) = re.findall(rf"^\| \[{path.name}\]\({path.name}\) .*$", (FOLDER / "README.md").read_text(), re.MULTILINE)
+    runs, tokens, flops = planned(load(path.stem))
+    if "minutes" not in row:
+        assert f" {runs} runs, {human_count(tokens)} tokens" in row
+    if hours := re.search(r"([\d,]+) H100-hours", row):
+        assert float(hours[1].replace(",", "")) == pytest.approx(chip_hours(flops, CHIPS[-1]), rel=0.01)
