@@ -46,7 +46,7 @@ usage: lossline VERB STUDY [flags]      STUDY: an experiment file, or a study's 
 
 the road, left to right; each verb skips what is done and can be killed at any moment
   run       walk the whole road: prepare, train, evaluate, fit, report
-  plan      show the runs with their parameters, tokens and FLOPs; nothing is computed
+  plan      show the runs with their parameters, tokens, FLOPs and chip-hours; nothing is computed
   prepare   corpora, tokenizers, token stores and evaluation sets
   train     train the runs
   evaluate  score every checkpoint on every evaluation set; write the losses table; with --follow as they come
@@ -171,7 +171,7 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
 
     match verb:
         case "plan":
-            print(views.plan_text(study))
+            print(views.plan_text(study, options.utilisation))
             if options.manifest:
                 print(f"manifest: {pipeline.write_manifest(study, directory)}")
         case "status":

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lossline_jax.chips import ASSUMED_UTILISATION
 from lossline_jax.imported import ModelFacts
 
 
@@ -19,6 +20,8 @@ class Place:
 class PlanOptions(Place):
     manifest: bool = False
     """Also write manifest.jsonl, a run a line, and study.json into the study's folder."""
+    utilisation: float = ASSUMED_UTILISATION
+    """Share of a chip's peak FLOPs that training is assumed to reach, for the chip-hours."""
 
 
 @dataclass(frozen=True)
