@@ -79,7 +79,9 @@ class Progress:
         runs = [self._run(run) for run in self.study.runs]
         speed = sum(run["tokens_per_second"] or 0.0 for run in runs)
         pairs = zip(self.study.runs, runs, strict=True)
-        left = sum(run.tokens_per_step * (run.num_steps - told["step"]) for run, told in pairs if told["state"] != "failed")
+        left = sum(
+            run.tokens_per_step * (run.num_steps - told["step"]) for run, told in pairs if told["state"] != "failed"
+        )
         return {"study": self.study.name, "runs": runs, "seconds_left": left / speed if speed else None}
 
     def _run(self, run: RunConfig) -> dict[str, Any]:
