@@ -16,7 +16,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["lossline_jax", "lossline_jax.*"]),
     package_data={
-        "lossline_jax.report": ["page.html.jinja", "page.css"],
+        "lossline_jax.report": ["page.html.jinja", "page.css", "page.js"],
         "lossline_jax.evaluate": ["task_specs.toml"],
     },
     install_requires=[

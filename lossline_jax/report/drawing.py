@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -42,7 +43,9 @@ def scatter(
         clip_on=False,
         zorder=3,
     )
-    return {gid: Marks(tuple(points["run_id"]), tuple(titles))}
+    known = points.reindex(columns=["step", "tokens_seen", "x", "y"])
+    table = known.assign(kind="point", runs=points["run_id"], low=np.nan, high=np.nan)
+    return {gid: Marks(tuple(points["run_id"]), tuple(titles), table)}
 
 
 def curve(
@@ -57,11 +60,13 @@ def curve(
     width: float = 1.0,
 ) -> Drawn:
     """Draw a line through (x, y) that belongs to `run_ids`, with its band (low, high) below it."""
-    drawn = {gid: Marks(tuple(run_ids))}
+    low, high = band or (np.nan, np.nan)
+    table = pd.DataFrame({"x": x, "y": y, "low": low, "high": high})
+    table = table.assign(kind="line", runs=" ".join(map(str, run_ids)), step=np.nan, tokens_seen=np.nan)
+    drawn = {gid: Marks(tuple(run_ids), (), table)}
     if band is not None:
-        low, high = band
         axes.fill_between(x, low, high, color=style.colour, alpha=0.15, linewidth=0, gid=f"{gid}-band")
-        drawn[f"{gid}-band"] = Marks(tuple(run_ids))
+        drawn[f"{gid}-band"] = Marks(tuple(run_ids), (), table.iloc[:0])
     axes.plot(x, y, color=style.colour, linestyle=style.dashes, linewidth=width, gid=gid)
     return drawn
 

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.study_fits import StudyFits
+from lossline_jax.report.downloads import download, downloads, table_download
 from lossline_jax.report.finding import finding
 from lossline_jax.report.fits import compute_table, conventions, lines_table
 from lossline_jax.report.gallery import Room, gallery
@@ -22,7 +23,7 @@ from lossline_jax.report.plots import KeyEntry, Plot, panel_svgs, swatch, whole_
 from lossline_jax.report.points import as_long, units_of
 from lossline_jax.report.run_figures import training_plot
 from lossline_jax.report.runs import describe_runs
-from lossline_jax.report.sections import configurations, downloads, facts, versions
+from lossline_jax.report.sections import configurations, factors_json, facts, filters, versions
 from lossline_jax.report.style import css_variables
 from lossline_jax.report.svg import write_figure
 from lossline_jax.report.tables import corpora_table, losses_table, runs_table
@@ -101,6 +102,10 @@ def _content(
         "light": Markup(css_variables(dark=False)),
         "dark": Markup(css_variables(dark=True)),
         "css": Markup(_package_text("page.css")),
+        "js": Markup(_package_text("page.js")),
+        "filters": filters(long, runs),
+        "factors": factors_json(long, runs),
+        "csv": table_download,
     }
 
 
@@ -132,12 +137,14 @@ def _room(room: Room, figures_folder: epath.Path) -> dict[str, Any]:
 def drawn(plot: Plot, figures_folder: epath.Path) -> dict[str, Any]:
     """Write the files of `plot` and give the template what it shows of it."""
     write_figure(whole_figure(plot), figures_folder, plot.name)
+    drawings, table = panel_svgs(plot)
     return {
         "name": plot.name,
         "title": plot.title,
         "caption": plot.caption,
         "columns": plot.columns,
-        "drawings": [Markup(svg) for svg in panel_svgs(plot)],
+        "drawings": [Markup(svg) for svg in drawings],
+        "csv": download(f"{plot.name}.csv", table.to_csv(index=False, float_format="%.7g")),
         "key": [_key_item(entry) for entry in plot.key],
     }
 

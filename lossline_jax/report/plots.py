@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import matplotlib
+import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,7 +24,12 @@ LEFT, RIGHT, BOTTOM, TOP = (
 KEY_WIDTH = 3.2  # inches that a column of the key takes
 
 
-@dataclass(frozen=True)
+TABLE_COLUMNS = (
+    *("panel", "x_axis", "y_axis", "kind", "runs", "step", "tokens_seen", "x", "y", "low", "high"),
+)  # of the numbers behind a figure; kind: point or line
+
+
+@dataclass(frozen=True, eq=False)
 class Marks:
     """What one artist shows, so that the page can tell of it and hide it.
 
@@ -31,7 +37,8 @@ class Marks:
     """
 
     run_ids: tuple[str, ...]
-    titles: tuple[str, ...] = ()
+    titles: tuple[str, ...]
+    table: pd.DataFrame  # what was drawn: x, y and what else is known of it
 
 
 Drawn = Mapping[str, Marks]  # by gid of the artist
@@ -111,15 +118,18 @@ def whole_figure(plot: Plot) -> Figure:
     return figure
 
 
-def panel_svgs(plot: Plot) -> list[str]:
-    """Each panel as an inline `<svg>`, so that a narrow page can stack them."""
-    drawings = []
+def panel_svgs(plot: Plot) -> tuple[list[str], pd.DataFrame]:
+    """Each panel as an inline `<svg>`, so that a narrow page can stack them, and a table of all that they show."""
+    drawings, tables = [], []
     for k, panel in enumerate(plot.panels):
         with matplotlib.rc_context(RC):
             figure = new_figure(plot.width, plot.height)
-            drawn = panel.draw(_panel_axes(figure, plot, panel, (0.0, 0.0)))
+            axes = _panel_axes(figure, plot, panel, (0.0, 0.0))
+            drawn = panel.draw(axes)
         drawings.append(inline_svg(figure, f"{plot.name}-{k}", drawn, panel.label))
-    return drawings
+        named = {"panel": panel.heading, "x_axis": axes.get_xlabel(), "y_axis": axes.get_ylabel()}
+        tables += [marks.table.assign(**named) for marks in drawn.values() if len(marks.table)]
+    return drawings, pd.concat(tables, ignore_index=True)[list(TABLE_COLUMNS)]
 
 
 def _panel_axes(figure: Figure, plot: Plot, panel: Panel, corner: tuple[float, float]) -> Axes:

@@ -1,18 +1,18 @@
 """Parts of the page that are neither figures nor tables."""
 
-import base64
-import dataclasses
 import json
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
-from lossline_jax.fit.study_fits import StudyFits
 from lossline_jax.report.plots import swatch
 from lossline_jax.report.points import final_rows
 from lossline_jax.report.runs import Run
+from lossline_jax.report.style import factor_name
+from lossline_jax.table import FACTOR_COLUMNS
 from lossline_jax.units import human_count
 
 PACKAGES = ("lossline_jax", "jax", "flax", "numpy", "scipy", "pandas", "matplotlib")
@@ -66,12 +66,6 @@ def facts(frame: pd.DataFrame, runs: Mapping[str, Run], counted_in: str) -> list
     return [{"name": name, "value": value} for name, value in found.items()]
 
 
-def download(name: str, content: str, media_type: str, note: str) -> dict[str, str]:
-    """A file kept in the page as a data: URI."""
-    coded = base64.b64encode(content.encode()).decode("ascii")
-    return {"name": name, "uri": f"data:{media_type};charset=utf-8;base64,{coded}", "note": note}
-
-
 def versions() -> str:
     """The installed versions, read without importing anything."""
     found = []
@@ -83,35 +77,26 @@ def versions() -> str:
     return ", ".join(found) + "."
 
 
-def downloads(frame: pd.DataFrame, fits: StudyFits) -> list[dict[str, str]]:
-    """The losses and the fits behind the page."""
-    found = [
-        download(
-            "losses.csv",
-            frame.to_csv(index=False),
-            "text/csv",
-            f"{len(frame):,} rows, the whole losses table",
-        ),
-        download("fits.json", json.dumps(fits.to_json(), indent=1), "application/json", "every fit and comparison"),
-    ]
-    if fits.comparisons:
-        gaps = gaps_frame(fits)
-        found.insert(
-            1,
-            download("gaps.csv", gaps.to_csv(index=False), "text/csv", "gaps to the base line and verdicts"),
-        )
+def filters(frame: pd.DataFrame, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
+    """What a reader can switch off: the levels of each factor that has two, with the style of those that have one."""
+    table = frame.drop_duplicates("run_id").set_index("run_id")
+    styles = {(run.factor, run.level): run for run in runs.values()}
+    found = []
+    for factor in FACTOR_COLUMNS:
+        levels = list(dict.fromkeys(table[factor].astype(str))) if factor in table else []
+        if len(levels) > 1:
+            shown = [(level, styles.get((factor, level))) for level in levels]
+            items = [
+                {"value": level, "name": run.name if run else level, "swatch": swatch(run.style) if run else ""}
+                for level, run in shown
+            ]
+            found.append({"factor": factor, "name": factor_name(factor), "levels": items})
     return found
 
 
-def gaps_frame(fits: StudyFits) -> pd.DataFrame:
-    """Every comparison: a row a level and unit, the factor's columns repeated."""
-    rows = []
-    for comparison in fits.comparisons:
-        factor = dataclasses.asdict(comparison)
-        factor |= {f"factor_{name}": factor.pop(name) for name in ("verdict", "note", "p")}
-        for level in factor.pop("levels"):
-            low, high = level.pop("interval") or (None, None)
-            x_low, x_high = level.pop("support") or (None, None)
-            ends = {"interval_low": low, "interval_high": high, "x_low": x_low, "x_high": x_high}
-            rows.append(factor | level | ends | {"pairs": json.dumps(level["pairs"])})
-    return pd.DataFrame(rows)
+def factors_json(frame: pd.DataFrame, runs: Mapping[str, Run]) -> Markup:
+    """The level of every factor by run, for the page's script; no text of it can end the script element."""
+    table = frame.drop_duplicates("run_id").set_index("run_id")
+    names = [name for name in FACTOR_COLUMNS if name in table]
+    levels = {str(run_id): {name: str(table.at[run_id, name]) for name in names} for run_id in runs}
+    return Markup(json.dumps(levels).replace("<", "\\u003c"))

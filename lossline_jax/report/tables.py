@@ -46,6 +46,7 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]] = ()
     notes: Sequence[str] = ()  # none, or one a row, empty where there is nothing to say
+    run_ids: Sequence[str] = ()  # none, or the run of each row
 
 
 def runs_table(frame: pd.DataFrame, runs: Mapping[str, Run], steps: Mapping[str, Sequence[Mapping]]) -> Table:
@@ -68,7 +69,7 @@ def runs_table(frame: pd.DataFrame, runs: Mapping[str, Run], steps: Mapping[str,
         if timed:
             row.append(Cell(training_time(steps.get(run_id, ()))))
         rows.append(row)
-    return Table("Runs", columns, rows)
+    return Table("Runs", columns, rows, run_ids=list(runs))
 
 
 _RUN_NUMBERS = {
@@ -107,7 +108,7 @@ def losses_table(frame: pd.DataFrame, runs: Mapping[str, Run], units: Sequence[U
         ]
         for run_id, run in runs.items()
     ]
-    return Table("Losses at the last checkpoint", columns, rows)
+    return Table("Losses at the last checkpoint", columns, rows, run_ids=list(runs))
 
 
 def _loss_cell(row: Mapping, units: Sequence[Unit]) -> Cell:

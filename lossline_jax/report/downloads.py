@@ -1,0 +1,80 @@
+"""The numbers behind the page, kept in the page itself: gzipped, in data: links."""
+
+import base64
+import dataclasses
+import gzip
+import json
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lossline_jax.fit.study_fits import StudyFits
+from lossline_jax.report.tables import Table
+from lossline_jax.report.wording import MINUS, NONE
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file that the page gives away; with scripts off it comes gzipped, as its name then says."""
+
+    name: str
+    uri: str
+    note: str = ""
+
+
+def download(name: str, content: str, note: str = "") -> Download:
+    coded = base64.b64encode(gzip.compress(content.encode(), mtime=0)).decode("ascii")
+    return Download(f"{name}.gz", f"data:application/gzip;base64,{coded}", note)
+
+
+def downloads(frame: pd.DataFrame, fits: StudyFits) -> list[Download]:
+    """The losses and the fits behind the page."""
+    found = [
+        download("losses.csv", frame.to_csv(index=False), f"{len(frame):,} rows, the whole losses table"),
+        download("fits.json", json.dumps(fits.to_json(), indent=1), "every fit and comparison"),
+    ]
+    if fits.comparisons:
+        gaps = gaps_frame(fits).to_csv(index=False)
+        found.insert(1, download("gaps.csv", gaps, "gaps between lines and verdicts, every matched pair"))
+    return found
+
+
+def table_download(name: str, table: Table) -> Download:
+    """A table of the page as CSV: the smaller line of a cell in a column of its own."""
+    rows = []
+    for row in table.rows:
+        cells: dict[str, str] = {}
+        for column, cell in zip(table.columns, row, strict=True):
+            head = f"{column.name}, {column.unit}" if column.unit else column.name
+            cells |= {head: _plain(cell.text), f"{head} (below)": _plain(cell.sub)}
+        rows.append(cells)
+    frame = pd.DataFrame(rows)
+    return download(f"{name}.csv", frame.loc[:, (frame != "").any()].to_csv(index=False))
+
+
+def _plain(text: str) -> str:
+    """As a spreadsheet reads it."""
+    return "" if text == NONE else text.replace(MINUS, "-")
+
+
+def gaps_frame(fits: StudyFits) -> pd.DataFrame:
+    """Every comparison: a row a level and unit, then one for each of its matched pairs."""
+    rows = []
+    for comparison in fits.comparisons:
+        factor = dataclasses.asdict(comparison)
+        factor |= {f"factor_{name}": factor.pop(name) for name in ("verdict", "note", "p")}
+        for level in factor.pop("levels"):
+            pairs = level.pop("pairs")
+            rows.append(factor | {"matched_on": "all pairs"} | _ends(level))
+            if len(pairs) > 1:
+                rows += [factor | {"level": level["level"]} | _ends(pair) for pair in pairs]
+    return pd.DataFrame(rows)
+
+
+def _ends(values: dict) -> dict:
+    """Intervals as two columns."""
+    found = dict(values)
+    found["interval_low"], found["interval_high"] = found.pop("interval") or (None, None)
+    if "support" in found:
+        found["x_low"], found["x_high"] = found.pop("support") or (None, None)
+    return found
