@@ -16,6 +16,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["lossline_jax", "lossline_jax.*"]),
     package_data={
+        "lossline_jax.watch": ["alone.html", "live.html"],
         "lossline_jax.report": ["page.html.jinja", "page.css", "page.js"],
         "lossline_jax.evaluate": ["task_specs.toml"],
     },
@@ -47,7 +48,7 @@ setup(
         "harness": ["lm-eval>=0.4.13"],  # its tasks on our models; its own torch model is not needed
         # the references that models and scores are tested against
         "parity": ["torch==2.13.0", "transformers>=5.20", "gguf", "lm-eval[hf]==0.4.13"],
-        "dev": [*TEXT, "pytest", "hypothesis", "ruff", "tokenizers", "safetensors", "polars"],
+        "dev": [*TEXT, "pytest", "hypothesis", "ruff", "playwright", "tokenizers", "safetensors", "polars"],
     },
     entry_points={"console_scripts": ["lossline = lossline_jax.cli:main"]},
 )

@@ -46,13 +46,13 @@ usage: lossline VERB STUDY [flags]      STUDY: an experiment file, or a study's 
 
 the road, left to right; each verb skips what is done and can be killed at any moment
   run       walk the whole road: prepare, train, evaluate, fit, report
-  plan      show the runs with their parameters, tokens and FLOPs; nothing is computed
+  plan      show the runs with their parameters, tokens, FLOPs and chip-hours; nothing is computed
   prepare   corpora, tokenizers, token stores and evaluation sets
   train     train the runs
   evaluate  score every checkpoint on every evaluation set; write the losses table; with --follow as they come
   fit       fit the lines, and compare those that are equal in all but one factor
   compare   the same; shows the answer alone: which factor moves the line
-  report    one HTML page with figures and tables
+  report    one HTML page with figures and tables; with --watch served while the study runs
   status    progress of every run, from the run folders
   show      results in the terminal; with --run ID that run's configuration
 
@@ -171,7 +171,7 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
 
     match verb:
         case "plan":
-            print(views.plan_text(study))
+            print(views.plan_text(study, options.utilisation))
             if options.manifest:
                 print(f"manifest: {pipeline.write_manifest(study, directory)}")
         case "status":
@@ -188,6 +188,8 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
             print(pipeline.fit(study, directory))
         case "compare":
             print(pipeline.compare(study, directory))
+        case "report" if options.watch:
+            pipeline.watch(study, directory, options.port)
         case "report":
             print(f"report: {pipeline.report(study, directory)}")
         case "run":

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lossline_jax.chips import ASSUMED_UTILISATION
 from lossline_jax.imported import ModelFacts
 
 
@@ -19,6 +20,8 @@ class Place:
 class PlanOptions(Place):
     manifest: bool = False
     """Also write manifest.jsonl, a run a line, and study.json into the study's folder."""
+    utilisation: float = ASSUMED_UTILISATION
+    """Share of a chip's peak FLOPs that training is assumed to reach, for the chip-hours."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,14 @@ class ExportOptions(Place):
     """Of the weights in the file."""
     tokenizer: bool = True
     """Write tokenizer.json too."""
+
+
+@dataclass(frozen=True)
+class ReportOptions(Place):
+    watch: bool = False
+    """Serve the page to this machine alone, with the progress of every run, and renew it as rows come."""
+    port: int = 8000
+    """Of --watch; 0 for any that is free."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +239,7 @@ STUDY_VERBS: dict[str, type] = {
     "evaluate": EvaluateOptions,
     "fit": Place,
     "compare": Place,
-    "report": Place,
+    "report": ReportOptions,
     "run": Place,
     "status": Place,
     "show": ShowOptions,

@@ -188,9 +188,6 @@ def _fit(study: StudyConfig, folder: StudyDir) -> "StudyFits":
 def report(study: StudyConfig, folder: StudyDir) -> epath.Path:
     """One HTML page with the study's figures and tables."""
     from lossline_jax.fit.study_fits import StudyFits
-    from lossline_jax.prepared import open_corpora
-    from lossline_jax.report.page import write_report
-    from lossline_jax.train.steplog import read_rows
 
     frame = _losses(study, folder)
     if not folder.fits_file.exists():
@@ -198,6 +195,30 @@ def report(study: StudyConfig, folder: StudyDir) -> epath.Path:
     fits = StudyFits.from_json(read_json(folder.fits_file))
     if foreign := fits.run_ids - _known_runs(study, folder):
         raise LosslineError(f"{folder.fits_file}: made with other runs ({min(foreign)}); run `lossline fit` again")
+    return _write_report(study, folder, frame, fits)
+
+
+def watch(study: StudyConfig, folder: StudyDir, port: int) -> None:
+    """Serve the report of a study that is running, with the progress of its runs, until interrupted."""
+    from lossline_jax.fit.study_lines import fit_study
+    from lossline_jax.watch.progress import losses_so_far
+    from lossline_jax.watch.server import Watch, serve
+
+    def build() -> str:
+        frame = losses_so_far(study, folder)
+        if frame.empty:
+            raise LosslineError("no run has a row of the sets as they are now")
+        fits = fit_study(frame, study.x, study.y, study.base.factors)
+        return _write_report(study, folder, frame, fits).read_text()
+
+    serve(Watch(study, folder, build), port, say)
+
+
+def _write_report(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame", fits: "StudyFits") -> epath.Path:
+    from lossline_jax.prepared import open_corpora
+    from lossline_jax.report.page import write_report
+    from lossline_jax.train.steplog import read_rows
+
     return write_report(
         frame,
         fits,

@@ -2,7 +2,9 @@
 
 import json
 import time
+from collections.abc import Sequence
 
+from lossline_jax.chips import ASSUMED_UTILISATION, CHIPS, chip_hours
 from lossline_jax.config import to_json
 from lossline_jax.data.tokenizers import planned_vocab_size
 from lossline_jax.imported import ImportedModel, registered
@@ -18,15 +20,20 @@ from lossline_jax.units import human_count, human_seconds
 STATE_BYTES_PER_PARAMETER = 16  # float32 parameter, its gradient and two moments
 
 
-def plan_text(study: StudyConfig) -> str:
-    """The runs with what they cost, before anything is spent."""
-    rows, total_flops, total_tokens = [], 0.0, 0
+def plan_text(study: StudyConfig, utilisation: float = ASSUMED_UTILISATION) -> str:
+    """The runs with what they cost, before anything is spent.
+
+    Raises:
+        LosslineError: a tokenizer file that is missing, or a `utilisation` that is no share of a chip's peak.
+    """
+    rows, flops_of_runs, total_tokens = [], [], 0
     for index, run in enumerate(study.runs):
         vocab_size = planned_vocab_size(run.tokenizer)
         params = count_parameters(run.model, vocab_size)
         tokens = run.num_steps * run.tokens_per_step
         flops = tokens * train_flops_per_token(run.model, vocab_size, run.context_length)
-        total_flops, total_tokens = total_flops + flops, total_tokens + tokens
+        flops_of_runs.append(flops)
+        total_tokens += tokens
         memory = params.total * STATE_BYTES_PER_PARAMETER
         changed = ", ".join(f"{k}={v}" for k, v in run.factors.items() if v != study.base.factors[k])
         rows.append(
@@ -53,7 +60,7 @@ def plan_text(study: StudyConfig) -> str:
         "state",
         "run id",
     ]
-    sets = len(study.suite.set_names)
+    total_flops, sets = sum(flops_of_runs), len(study.suite.set_names)
     checkpoints = sum(len(run.checkpoint_steps) for run in study.runs)
     return "\n".join(
         [
@@ -64,8 +71,32 @@ def plan_text(study: StudyConfig) -> str:
             f"{len(study.runs)} runs, {human_count(total_tokens)} tokens, {human_count(total_flops)} training FLOPs; "
             f"{checkpoints} checkpoints x {sets} evaluation sets = {checkpoints * sets} rows",
             "params: total, embeddings included; state: parameters, gradients and two moments, float32",
+            "",
+            _chip_hours_text(flops_of_runs, utilisation),
         ]
     )
+
+
+def _chip_hours_text(flops_of_runs: Sequence[float], utilisation: float) -> str:
+    rows = [
+        [
+            chip.name,
+            f"{chip.peak_flops_per_second / 1e12:.0f}",
+            _hours(chip_hours(sum(flops_of_runs), chip, utilisation)),
+            _hours(chip_hours(max(flops_of_runs), chip, utilisation)),
+        ]
+        for chip in CHIPS
+    ]
+    return (
+        f"{text_table(['chip', 'peak bf16 TFLOP/s', 'chip-hours', 'of the largest run'], rows)}\n"
+        f"of training alone, if a chip does {utilisation:.0%} of its peak: an assumption, set by --utilisation"
+    )
+
+
+def _hours(hours: float) -> str:
+    if hours < 0.01:
+        return "<0.01"
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
 
 
 def status_text(study: StudyConfig, folder: StudyDir) -> str:

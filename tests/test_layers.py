@@ -10,13 +10,13 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "lossline_jax"
 FLOORS = {
     **dict.fromkeys(("errors", "units", "rundir", "config", "table", "text"), 0),
-    **dict.fromkeys(("ops", "sharding"), 1),
+    **dict.fromkeys(("ops", "sharding", "chips"), 1),
     **dict.fromkeys(("models", "data"), 2),
     **dict.fromkeys(("train", "evaluate", "fit", "report", "published"), 3),
     "study": 4,
     **dict.fromkeys(("rowcount", "experiment", "prepared", "imported", "scorer"), 5),
     **dict.fromkeys(("views", "workshop", "exchange", "options"), 6),
-    "follow": 7,
+    **dict.fromkeys(("follow", "watch"), 7),
     **dict.fromkeys(("pipeline", "analysis"), 8),
     "cli": 9,
     "__main__": 10,

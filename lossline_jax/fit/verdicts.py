@@ -51,7 +51,7 @@ def judge(item: Measured, p_holm: float | None, num_tested: int, margin_in_noise
         reference=item.reference,
         unit=unit,
         verdict=verdict,
-        note=_note(item, verdict),
+        note=_note(item, p_holm, verdict),
         noise=None if noise is None else noise.floor,
         noise_source="none" if noise is None else noise.source,
         noise_freedom=0 if noise is None else noise.degrees_of_freedom,
@@ -146,7 +146,7 @@ def _contradicted(line: LineTest) -> bool:
     return line.p is not None and 1 / line.num_arrangements < SIGNIFICANCE / 5 and line.p > SIGNIFICANCE
 
 
-def _note(item: Measured, verdict: Verdict) -> str:
+def _note(item: Measured, p_holm: float | None, verdict: Verdict) -> str:
     """What a reader must know before believing the verdict."""
     notes = []
     if not item.runs_told_apart:
@@ -155,7 +155,7 @@ def _note(item: Measured, verdict: Verdict) -> str:
         notes.append("one run a level: noise is the scatter along the lines, and another seed could lie elsewhere")
     elif item.noise is not None and item.noise.degrees_of_freedom <= ROUGH_FREEDOM:
         notes.append(f"the noise floor is rough: {item.noise.degrees_of_freedom} repetitions")
-    if item.line.p is not None and _contradicted(item.line):
+    if p_holm is not None and p_holm < SIGNIFICANCE and _contradicted(item.line):
         notes.append(f"exchanging runs between levels gives lines as different as these (p {item.line.p:.2g})")
     if verdict == "does not move" and item.line.p is not None and item.line.p < SIGNIFICANCE:
         notes.append(f"the lines do differ (p {item.line.p:.2g}), by less than the margin on average")

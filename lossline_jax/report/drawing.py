@@ -66,7 +66,7 @@ def curve(
     drawn = {gid: Marks(tuple(run_ids), (), table)}
     if band is not None:
         axes.fill_between(x, low, high, color=style.colour, alpha=0.15, linewidth=0, gid=f"{gid}-band")
-        drawn[f"{gid}-band"] = Marks(tuple(run_ids), (), table.iloc[:0])
+        drawn[f"{gid}-band"] = Marks(tuple(run_ids))
     axes.plot(x, y, color=style.colour, linestyle=style.dashes, linewidth=width, gid=gid)
     return drawn
 
@@ -119,8 +119,9 @@ def split_by_support(lines: Sequence[DrawnLine]) -> tuple[list[DrawnLine], list[
     ]
 
 
-def note_outside(axes: Axes, outside: Sequence[DrawnLine]) -> None:
+def note_outside(axes: Axes, outside: Sequence[DrawnLine]) -> Drawn:
     """Say in the free corner above the line what was left out of the frame."""
+    drawn = {}
     for k, line in enumerate(outside):
         x, y = line.points["x"], line.points["y"]
         axes.annotate(
@@ -132,4 +133,7 @@ def note_outside(axes: Axes, outside: Sequence[DrawnLine]) -> None:
             color=line.style.colour,
             fontsize=7.5,
             va="top",
+            gid=f"outside-{k}",
         )
+        drawn[f"outside-{k}"] = Marks(tuple(line.points["run_id"].unique()))
+    return drawn

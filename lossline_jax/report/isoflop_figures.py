@@ -12,10 +12,10 @@ from lossline_jax.fit.study_fits import IsoFlop, StudyFits
 from lossline_jax.report.compute_axes import compute_plot, heading, log_axes, losses_on, note, titles
 from lossline_jax.report.drawing import curve, scatter
 from lossline_jax.report.palette import LevelStyle, sequence_style, thinned
-from lossline_jax.report.plots import Drawn, KeyEntry, Panel, Plot
+from lossline_jax.report.plots import Drawn, KeyEntry, Marks, Panel, Plot
 from lossline_jax.report.points import Unit, final_rows, units_of
+from lossline_jax.report.style import INK, PAPER
 from lossline_jax.report.wording import counted
-from lossline_jax.units import human_count
 
 GRID = 60  # points of a curve
 OPTIMUM = LevelStyle("base", marker="D", is_filled=False)
@@ -65,7 +65,7 @@ def _drawer(
             drawn |= curve(axes, f"curve-{k}", grid, y, style, item.run_ids, width=1.2)
             drawn |= scatter(axes, f"points-{k}", own, style, titles(own, item.eval_set, unit), size=3.4)
         optima = [item for item in items if item.params_min is not None]
-        drawn |= _draw_optima(axes, optima, unit)
+        drawn |= _draw_optima(axes, optima)
         log_axes(axes, "parameters", items[0].eval_set, unit)
         runs = {run for item in items for run in item.run_ids}
         note(axes, f"{counted(len(runs), 'run')}{_said_slope(optima)}")
@@ -74,22 +74,27 @@ def _drawer(
     return draw
 
 
-def _draw_optima(axes: Axes, optima: Sequence[IsoFlop], unit: Unit) -> Drawn:
+def _draw_optima(axes: Axes, optima: Sequence[IsoFlop]) -> Drawn:
     if not optima:
         return {}
-    points = pd.DataFrame(
+    axes.plot(
+        [item.params_min for item in optima],
+        [item.loss_min for item in optima],
+        linestyle="none",
+        marker=OPTIMUM.marker,
+        markersize=4.6,
+        markerfacecolor=PAPER,
+        markeredgecolor=INK,
+        gid="optima",
+        zorder=4,
+    )
+    table = pd.DataFrame(
         {
-            "run_id": [" ".join(item.run_ids) for item in optima],  # of all runs of the budget, so of none alone
-            "x": [item.params_min for item in optima],
-            "y": [item.loss_min for item in optima],
+            **{"x": [item.params_min for item in optima], "y": [item.loss_min for item in optima]},
+            **{"runs": [" ".join(item.run_ids) for item in optima], "kind": "optimum"},
         }
     )
-    said = [
-        f"{item.budget:.2e} FLOPs\nleast loss {item.loss_min:.4f} {unit.label}\n"
-        f"at {human_count(item.params_min)} parameters, of {counted(len(item.run_ids), 'run')}"
-        for item in optima
-    ]
-    return scatter(axes, "optima", points, OPTIMUM, said, size=4.6)
+    return {"optima": Marks(tuple(run for item in optima for run in item.run_ids), (), table)}
 
 
 def _said_slope(optima: Sequence[IsoFlop]) -> str:

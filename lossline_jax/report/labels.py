@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
+from lossline_jax.report.plots import Drawn, Marks
+
 GLYPH_WIDTH = 0.66  # of the font size, on average and bold; DejaVu Sans is wide, so other fonts fit too
 # Where a name may begin, seen from a point of its line, in font sizes: nearest first.
 OFFSETS = tuple((dx, dy) for dy in (0.0, 1.0, -1.0, 1.8, -1.8, 3.0, -3.0, 5.0, -5.0) for dx in (0.9, -0.9))
@@ -13,15 +15,16 @@ OFFSETS = tuple((dx, dy) for dy in (0.0, 1.0, -1.0, 1.8, -1.8, 3.0, -3.0, 5.0, -
 
 @dataclass(frozen=True)
 class LineName:
-    """A name and the points (data coordinates) of the line it belongs to."""
+    """A name and the points (data coordinates) of the line it belongs to, with their runs."""
 
     text: str
     colour: str
     x: np.ndarray
     y: np.ndarray
+    run_ids: tuple[str, ...] = ()
 
 
-def place_names(axes: Axes, names: Sequence[LineName], size: float = 8.0) -> None:
+def place_names(axes: Axes, names: Sequence[LineName], size: float = 8.0) -> Drawn:
     """Write each name near a point of its line, at the candidate that covers least and is nearest to it.
 
     The limits of `axes` must be final. Boxes are estimated in points from the figure's size, so nothing has
@@ -32,6 +35,7 @@ def place_names(axes: Axes, names: Sequence[LineName], size: float = 8.0) -> Non
     lines = [to_points(name.x, name.y) for name in names]
     taken = [*lines, *(to_points(*line.get_data()) for line in axes.get_lines())]
     boxes: list[tuple[float, float, float, float]] = []
+    drawn = {}
     for k, name in enumerate(names):
         others = lines[:k] + lines[k + 1 :]
         length = GLYPH_WIDTH * size * len(name.text)
@@ -54,7 +58,10 @@ def place_names(axes: Axes, names: Sequence[LineName], size: float = 8.0) -> Non
             fontweight="bold",
             va="center",
             transform=axes.transAxes,
+            gid=f"name-{k}",
         )
+        drawn[f"name-{k}"] = Marks(name.run_ids)
+    return drawn
 
 
 def _size_in_points(axes: Axes) -> tuple[float, float]:

@@ -66,15 +66,15 @@ def _line_drawer(unit: Unit, lines: Sequence[Line], x: str, y: str):
             drawn |= scatter(axes, f"points-{k}", line.points, line.style, hover(line.points, unit, x, y))
         label_axes(axes, unit.axis(x), unit.axis(y))
         freeze(axes)
-        note_outside(axes, outside)
-        named = [line for line in framed if line.named_in_panel]
-        place_names(
-            axes,
-            [LineName(line.name, line.style.colour, *line.points[["x", "y"]].to_numpy().T) for line in named],
-        )
-        return drawn
+        drawn |= note_outside(axes, outside)
+        return drawn | place_names(axes, [_name_of(line) for line in framed if line.named_in_panel])
 
     return draw
+
+
+def _name_of(line: Line) -> LineName:
+    x, y = line.points[["x", "y"]].to_numpy().T
+    return LineName(line.name, line.style.colour, x, y, tuple(line.points["run_id"].unique()))
 
 
 def _draw_curve(axes: Axes, gid: str, line: Line) -> Drawn:

@@ -1,7 +1,7 @@
 """A plot: panels that are drawn apart in the page and together in a file."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import matplotlib
 import pandas as pd
@@ -24,21 +24,20 @@ LEFT, RIGHT, BOTTOM, TOP = (
 KEY_WIDTH = 3.2  # inches that a column of the key takes
 
 
-TABLE_COLUMNS = (
-    *("panel", "x_axis", "y_axis", "kind", "runs", "step", "tokens_seen", "x", "y", "low", "high"),
-)  # of the numbers behind a figure; kind: point or line
+# of the numbers behind a figure; kind: point, line or optimum
+TABLE_COLUMNS = ("panel", "x_axis", "y_axis", "kind", "runs", "step", "tokens_seen", "x", "y", "low", "high")
 
 
 @dataclass(frozen=True, eq=False)
 class Marks:
-    """What one artist shows, so that the page can tell of it and hide it.
+    """What one artist shows, so that the page can tell of it, hide it and give its numbers away.
 
-    Points have a run and a hover title each; a curve has the runs it was drawn from and no titles.
+    Points have a run and a hover title each; a curve or a name has the runs it was drawn from and no titles.
     """
 
     run_ids: tuple[str, ...]
-    titles: tuple[str, ...]
-    table: pd.DataFrame  # what was drawn: x, y and what else is known of it
+    titles: tuple[str, ...] = ()
+    table: pd.DataFrame = field(default_factory=pd.DataFrame)  # x, y and what else is known of what was drawn
 
 
 Drawn = Mapping[str, Marks]  # by gid of the artist
@@ -129,7 +128,7 @@ def panel_svgs(plot: Plot) -> tuple[list[str], pd.DataFrame]:
         drawings.append(inline_svg(figure, f"{plot.name}-{k}", drawn, panel.label))
         named = {"panel": panel.heading, "x_axis": axes.get_xlabel(), "y_axis": axes.get_ylabel()}
         tables += [marks.table.assign(**named) for marks in drawn.values() if len(marks.table)]
-    return drawings, pd.concat(tables, ignore_index=True)[list(TABLE_COLUMNS)]
+    return drawings, pd.concat(tables, ignore_index=True).reindex(columns=TABLE_COLUMNS)
 
 
 def _panel_axes(figure: Figure, plot: Plot, panel: Panel, corner: tuple[float, float]) -> Axes:

@@ -3,7 +3,7 @@
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 from xml.etree import ElementTree
 
@@ -12,6 +12,7 @@ from etils import epath
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lossline_jax.report.compact import compact
 from lossline_jax.report.style import RC, light_colours
 from lossline_jax.rundir import write_atomic
 
@@ -23,7 +24,7 @@ METADATA = {
     "svg": {"Date": None, "Creator": None},
 }
 HASH_COLOUR = re.compile(r"#[0-9a-f]{6}\b")
-LOCAL_REFERENCE = re.compile(r"url\(#([^)]+)\)")
+REFERENCE = re.compile(r"(?:(?<=url\()|^)#([\w.-]+)(?=\)|$)")  # `#id` alone, or in url()
 
 
 class Marks(Protocol):
@@ -66,34 +67,21 @@ def inline_svg(figure: Figure, prefix: str, drawn: Mapping[str, Marks], label: s
     root = ElementTree.fromstring(render(figure, "svg"))
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
-        _localise(element, prefix)
-    for metadata in root.findall("metadata"):
-        root.remove(metadata)
+        element.attrib = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
+    for name in ("metadata", "defs/style"):  # the style: that of `.plot` in page.css
+        for parent in root.findall(f"{name}/.."):
+            parent.remove(parent.find(name.rpartition("/")[2]))
     elements = {element.get("id"): element for element in root.iter()}
     for gid, marks in drawn.items():
-        _tell_runs(elements[f"{prefix}-{gid}"], marks)
+        _tell_runs(elements[gid], marks)
+    names = _new_ids(root, prefix, drawn)
+    for element in root.iter():
+        _localise(element, names)
+    compact(root)
     root.attrib.pop("width", None)  # the page decides; the viewBox keeps the shape
     root.attrib.pop("height", None)
     root.attrib |= {"role": "img", "aria-label": label, "class": "plot"}
     return ElementTree.tostring(root, encoding="unicode")
-
-
-def _localise(element: ElementTree.Element, prefix: str) -> None:
-    """Prefix ids and references to them; replace colours by variables; drop namespaces and fonts."""
-    colours = light_colours()
-    for name in list(element.attrib):
-        value = element.attrib.pop(name)
-        plain = name.rpartition("}")[2]
-        if plain == "id":
-            value = f"{prefix}-{value}"
-        elif plain == "href":
-            value = f"#{prefix}-{value.removeprefix('#')}"
-        elif plain in ("style", "clip-path"):
-            value = LOCAL_REFERENCE.sub(rf"url(#{prefix}-\1)", value)
-            value = HASH_COLOUR.sub(lambda match: colours.get(match[0], match[0]), value)
-            value = re.sub(r"font-family: [^;]*;? ?", "", value)
-            value = re.sub(r"font: ([\d.]+px)[^;]*", r"font-size: \1", value)
-        element.attrib[plain] = value
 
 
 def _tell_runs(group: ElementTree.Element, marks: Marks) -> None:
@@ -107,3 +95,31 @@ def _tell_runs(group: ElementTree.Element, marks: Marks) -> None:
     for point, run_id, title in zip(points, marks.run_ids, marks.titles, strict=True):
         point.set("data-run", str(run_id))
         ElementTree.SubElement(point, "title").text = title
+    for shape in group.findall("defs/path"):
+        shape.attrib.pop("style", None)  # it hides that of its points, and each may want its own
+
+
+def _new_ids(root: ElementTree.Element, prefix: str, gids: Iterable[str]) -> dict[str, str]:
+    """New ids by old ones: for what shows runs and for what is referred to; other ids are dropped."""
+    values = (value for element in root.iter() for value in element.attrib.values())
+    referred = [name for value in values for name in REFERENCE.findall(value)]
+    kept = {name: f"{prefix}-{k:x}" for k, name in enumerate(dict.fromkeys(referred))}
+    return kept | {gid: f"{prefix}-{gid}" for gid in gids}  # readable, for tests and for whoever looks into the page
+
+
+def _localise(element: ElementTree.Element, names: Mapping[str, str]) -> None:
+    """Give ids and references their new names; replace colours by variables; drop fonts."""
+    colours = light_colours()
+    for name, value in list(element.attrib.items()):
+        if name == "id":
+            del element.attrib["id"]
+            if value in names:
+                element.set("id", names[value])
+            continue
+        if name == "style":
+            value = HASH_COLOUR.sub(lambda match: colours.get(match[0], match[0]), value)
+            value = re.sub(r"font-family: [^;]*;? ?", "", value)
+            value = re.sub(r"font: ([\d.]+px)[^;]*", r"font-size: \1", value)
+        if name in ("style", "clip-path", "href"):
+            value = REFERENCE.sub(lambda match: f"#{names[match[1]]}", value)
+        element.set(name, value)

@@ -104,7 +104,7 @@ def _factor_row(item: Judged, units: Sequence[str]) -> list[Cell]:
     line = "" if main.p_line is None else f"one line: {p_text(main.p_line)}"
     return [
         Cell(factor_name(item.factor), f"from {main.reference}", tone="strong"),
-        verdict_cell({unit: c.verdict for unit, c in item.by_unit.items()}, [c.note for c in item.by_unit.values()]),
+        verdict_cell({unit: c.verdict for unit, c in item.by_unit.items()}, main.note),
         *(_noise_cell(item.by_unit.get(unit)) for unit in units),
         Cell(),
         Cell(
@@ -119,10 +119,9 @@ def _factor_row(item: Judged, units: Sequence[str]) -> list[Cell]:
 
 def _level_row(item: Judged, level: JudgedLevel, units: Sequence[str], style: Style, reach: float) -> list[Cell]:
     gap = item.gap(level)
-    gaps = level.by_unit.values()
     return [
         Cell(level.name, drawing=swatch(style)),
-        verdict_cell({unit: g.verdict for unit, g in level.by_unit.items()}, [g.note for g in gaps]),
+        verdict_cell({unit: g.verdict for unit, g in level.by_unit.items()}, gap.note),
         *(_gap_cell(level.by_unit.get(unit)) for unit in units),
         Cell(drawing=forest(gap, item.main, reach, style)),
         Cell(p_text(gap.p)),
@@ -148,15 +147,13 @@ def _pairs_title(gap: LevelGap) -> str:
     return "\n".join(f"{pair.matched_on}: {signed(pair.gap)} {interval(*pair.interval)}" for pair in gap.pairs)
 
 
-def verdict_cell(verdicts: Mapping[str, str], notes: Sequence[str]) -> Cell:
-    """The verdict; both where the units disagree; below it what to know before believing it."""
-    told = set(verdicts.values())
-    if len(told) == 1:
-        text = IN_WORDS[told.pop()]
+def verdict_cell(verdicts: Mapping[str, str], note: str) -> Cell:
+    """The verdict; all where the units disagree; below it what to know before believing that of the main unit."""
+    if len(set(verdicts.values())) == 1:
+        text = IN_WORDS[next(iter(verdicts.values()))]
     else:
         text = "; ".join(f"{IN_WORDS[verdict]} in {unit_label(unit)}" for unit, verdict in verdicts.items())
-    parts = dict.fromkeys(part for note in notes for part in note.split("; ") if part)
-    return Cell(text, "; ".join(parts), tone="strong" if set(verdicts.values()) == {"moves"} else "")
+    return Cell(text, note, tone="strong" if set(verdicts.values()) == {"moves"} else "")
 
 
 def _reach(item: Judged, level: JudgedLevel) -> float:

@@ -1,0 +1,68 @@
+"""Does the tokenizer move the line, or only the unit? Where the two versions of "LLMs on the Line" disagree.
+
+Question   The first version says that data and tokenizer determine the line, the published one that data does. Between
+           the two, nats/token may have become bits/byte. On the same data, how far does a tokenizer move the line in
+           each?
+Command    lossline run experiments/tokenizer_units.py
+Cost       18 runs, 10.8M tokens; about 15 minutes on two cores; no accelerator, no download
+Expect     In nats/token every tokenizer has a line of its own, the further off the longer or shorter its tokens are; in
+           bits/byte, which count the same text for all, the lines come together, bytes last.
+
+All models are alike but for the embedding; at equal tokens they have read unequal text, which moves a point along its
+line.
+"""
+
+import dataclasses
+
+from lossline_jax.data.config import BuiltinCorpus, ByteTokenizer, DataConfig, TrainedTokenizer
+from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet
+from lossline_jax.models.config import LlamaConfig
+from lossline_jax.study import RunConfig, StudyConfig
+
+SCORED = ("wiki", "speeches", "techdoc")
+TOKENIZERS = (
+    TrainedTokenizer("wiki", 512),  # the base's
+    TrainedTokenizer("wiki", 1024),
+    TrainedTokenizer("wiki", 4096),
+    TrainedTokenizer("wiki", 512, kind="unigram"),
+    TrainedTokenizer("techdoc", 512),  # as many tokens, of other text
+    ByteTokenizer(),
+)
+
+
+def study(tokens: int = 600_000, seeds: int = 3) -> StudyConfig:
+    """The study.
+
+    Args:
+        tokens: training tokens of each run.
+        seeds: runs of every tokenizer.
+    """
+    base = RunConfig(
+        model=LlamaConfig(d_model=64, num_layers=4, num_heads=4),
+        data=DataConfig(mixture=(("wiki", 1.0),)),
+        tokenizer=TOKENIZERS[0],
+        context_length=256,  # an item of the task in bytes, and to spare
+        batch_size=8,
+        tokens=tokens,
+        checkpoint_spacing="log",
+    )
+    return StudyConfig(
+        name="tokenizer_units",
+        question="Does the tokenizer move the line in bits/byte as it does in nats/token?",
+        corpora=tuple(BuiltinCorpus(name) for name in SCORED),
+        runs=tuple(
+            dataclasses.replace(base, tokenizer=tokenizer, seed=seed)
+            for seed in range(seeds)
+            for tokenizer in TOKENIZERS
+        ),
+        suite=SuiteConfig(
+            validation=tuple(ValidationSet(name, max_documents=60, max_document_bytes=2000) for name in SCORED),
+            cloze=tuple(
+                ClozeTask(name, num_items=100, context_bytes=100, continuation_bytes=50) for name in ("wiki", "techdoc")
+            ),
+            context_length=256,
+            overlap=64,
+        ),
+        x="wiki",
+        y="techdoc_cloze",
+    )

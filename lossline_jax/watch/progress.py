@@ -1,0 +1,106 @@
+"""What a study's folder says of runs that another process is training: how far they are, and their rows so far."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from etils import epath
+
+from lossline_jax.imported import registered
+from lossline_jax.rowcount import read_suite_sets
+from lossline_jax.rundir import RunDir, StudyDir, read_json
+from lossline_jax.study import RunConfig, StudyConfig
+from lossline_jax.table import LossRow, read_rows
+from lossline_jax.views import last_step, run_state
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Size = tuple[int, int]  # of a file: bytes, and the second it was last written; changes whenever a log grows
+
+
+def size_of(path: epath.Path) -> Size:
+    """(0, 0) for a file that is not there."""
+    if not path.exists():
+        return 0, 0
+    stat = path.stat()
+    return stat.length, int(stat.mtime)
+
+
+def losses_so_far(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
+    """The losses table as `lossline evaluate` would write it now, from the rows of each run; may be empty.
+
+    Raises:
+        LosslineError: the study is not prepared, or a file is damaged.
+    """
+    import pandas as pd
+
+    return pd.DataFrame([dataclasses.asdict(row) for row in _rows(study, folder)])
+
+
+def _rows(study: StudyConfig, folder: StudyDir) -> Iterator[LossRow]:
+    """Rows of the sets as they are now, once a (run, checkpoint, set); without those of failed runs."""
+    for run_id, suite in _suites(study, folder).items():
+        current = read_suite_sets(folder, suite).current
+        seen = set()
+        for row in read_rows(folder.loss_rows(run_id)):
+            key = row.step, row.eval_set
+            if key not in seen and (row.eval_set, row.eval_fingerprint) in current:
+                seen.add(key)
+                yield row
+
+
+def _suites(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
+    """The suite that each run, and each imported model, is scored on; failed runs are left out."""
+    suites = read_json(folder.prepared_file)["suites"]
+    found = {run.run_id: suites[run.run_id] for run in study.runs if not folder.run(run.run_id).failed_file.exists()}
+    scored = [entry for entry in registered(folder) if entry.home.suite_file.exists()]
+    return found | {entry.model.run_id: read_json(entry.home.suite_file)["suite"] for entry in scored}
+
+
+def rows_mark(study: StudyConfig, folder: StudyDir) -> dict[str, Size]:
+    """Changes whenever rows of a run, or of an imported model, have come."""
+    run_ids = [run.run_id for run in study.runs] + [entry.model.run_id for entry in registered(folder)]
+    sizes = {run_id: size_of(folder.loss_rows(run_id)) for run_id in run_ids}
+    return {run_id: size for run_id, size in sizes.items() if size != (0, 0)}
+
+
+@dataclass
+class Progress:
+    """How far each run is. Logs that have not grown are not read again: a study has many, and few grow."""
+
+    study: StudyConfig
+    folder: StudyDir
+    _logs: dict[str, tuple[Size, tuple[int, dict | None]]] = field(default_factory=dict)  # by run id
+
+    def read(self) -> dict[str, Any]:
+        """The runs in the order of the study, and the seconds of training left at the speed of now (None: not known)."""
+        runs = [self._run(run) for run in self.study.runs]
+        speed = sum(run["tokens_per_second"] or 0.0 for run in runs)
+        pairs = zip(self.study.runs, runs, strict=True)
+        left = sum(run.tokens_per_step * (run.num_steps - told["step"]) for run, told in pairs if told["state"] != "failed")
+        return {"study": self.study.name, "runs": runs, "seconds_left": left / speed if speed else None}
+
+    def _run(self, run: RunConfig) -> dict[str, Any]:
+        directory = self.folder.run(run.run_id)
+        step, last = self._last_step(run.run_id, directory)
+        state, note = run_state(directory, last)
+        running = last is not None and state == "running"
+        speed = last["tokens_per_second"] if running else None
+        return {
+            "run_id": run.run_id,
+            "state": state,
+            "note": "" if running else note,
+            "step": step,
+            "num_steps": run.num_steps,
+            "loss_nats_per_token": last["loss_nats_per_token"] if last else None,
+            "tokens_per_second": speed,
+            "seconds_left": run.tokens_per_step * (run.num_steps - step) / speed if speed else None,
+        }
+
+    def _last_step(self, run_id: str, directory: RunDir) -> tuple[int, dict | None]:
+        size = size_of(directory.steps_file)
+        if run_id not in self._logs or self._logs[run_id][0] != size:
+            self._logs[run_id] = size, last_step(directory)
+        return self._logs[run_id][1]
