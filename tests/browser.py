@@ -1,6 +1,8 @@
 """Headless Chromium for tests that look at a page as a reader would."""
 
 import shutil
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -16,3 +18,11 @@ def browser():
         made = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield made
         made.close()
+
+
+def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait for what a page does by itself; its content policy forbids Playwright's own `wait_for_function`."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come to hold"
+        time.sleep(0.05)

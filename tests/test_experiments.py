@@ -10,7 +10,8 @@ import pytest
 from lossline_jax.chips import CHIPS, chip_hours
 from lossline_jax.data.tokenizers import planned_vocab_size
 from lossline_jax.experiment import check_study, load_study_function
-from lossline_jax.fit.study_lines import FACTORS, NESTED_SIZE_TOLERANCE
+from lossline_jax.fit.cells import SAME_SIZE_TOLERANCE
+from lossline_jax.fit.settings import FACTORS
 from lossline_jax.models.accounting import count_parameters, train_flops_per_token
 from lossline_jax.units import human_count
 
@@ -76,7 +77,7 @@ def row_of(run, size):
 def same_size(run, other):
     mine, theirs = parameters(run), parameters(other)
     ratios = (mine.total / theirs.total, mine.non_embedding / theirs.non_embedding)
-    return any(abs(ratio - 1) <= NESTED_SIZE_TOLERANCE for ratio in ratios)
+    return any(abs(ratio - 1) <= SAME_SIZE_TOLERANCE for ratio in ratios)
 
 
 def differing(run, other):

@@ -4,16 +4,19 @@ import io
 
 import pandas as pd
 import pytest
-from browser import browser  # noqa: F401  (a fixture)
+from browser import browser, until  # noqa: F401  (a fixture)
 from etils import epath
 from report_study import X, Y, losses_table, step_rows, study_config
 
 from lossline_jax.config import to_json
 from lossline_jax.fit.study_lines import fit_study
 from lossline_jax.report.page import write_report
+from lossline_jax.units import human_count
 
 STUDY = study_config()
+DRAWING = "#line svg.plot >> nth=0"
 BASE_POINTS = "#line-0-points-0 [data-run]"
+CODE = next(run.run_id for run in STUDY.runs if run.factors["data"] == "code")
 
 
 @pytest.fixture(scope="module")
@@ -59,67 +62,115 @@ def test_it_renders_without_errors_and_asks_for_nothing(open_page, address):
     assert page.locator("#verdicts").bounding_box()["y"] < page.locator("#line").bounding_box()["y"]
 
 
-def test_pointing_at_a_point_tells_run_step_tokens_and_losses(open_page, frame):
+def point_near(page, point, dx: float = 0.0):
+    """Where `point` is in the window, `dx` pixels beside it."""
+    point.scroll_into_view_if_needed()
+    box = point.bounding_box()
+    return box["x"] + box["width"] / 2 + dx, box["y"] + box["height"] / 2
+
+
+def test_pointing_near_a_point_tells_run_step_tokens_and_losses(open_page, frame):
     page = open_page()
-    point = page.locator(BASE_POINTS).last
-    point.hover(force=True)
     tip = page.locator("#tip")
-    assert tip.is_visible()
+    assert not tip.is_visible()
+    page.mouse.move(*point_near(page, page.locator("#line-0-points-1 [data-run]").last, dx=6))
     run, position, losses = tip.inner_text().split("\n")
-    row = frame[(frame["run_id"] == run) & (frame["eval_set"] == X)].iloc[-1]
-    assert run == STUDY.base.run_id
-    assert position.startswith(f"step {row['step']:,} · ")
-    assert losses.startswith(f"{X} {row['nats_per_token']:.4f} · {Y} ")
-    assert page.locator("#line svg").first.locator(".same-run").count() == len(STUDY.base.checkpoint_steps)
+    rows = frame[(frame["run_id"] == run) & (frame["step"] == frame["step"].max())].set_index("eval_set")
+    assert run == CODE
+    assert position == f"step {rows['step'].iloc[0]:,} · {human_count(rows['tokens_seen'].iloc[0])} tokens"
+    assert losses == f"{X} {rows.at[X, 'nats_per_token']:.4f} · {Y} {rows.at[Y, 'nats_per_token']:.4f} nats/token"
+    same = page.locator(f"{DRAWING} >> .same-run")
+    assert same.count() == len(STUDY.base.checkpoint_steps)
+    assert {same.nth(k).get_attribute("data-run") for k in range(same.count())} == {run}
+    assert page.locator(".ring").is_visible()
+    inside = page.evaluate("(box => box.left >= 0 && box.right <= innerWidth)(tip.getBoundingClientRect())")
+    assert inside
     page.mouse.move(2, 2)
     assert not tip.is_visible()
+    assert page.locator(".same-run, .ring").count() == 0
 
 
-def test_arrow_keys_walk_along_the_points(open_page):
+def test_arrow_keys_walk_along_the_points_and_to_other_runs(open_page):
     page = open_page()
-    page.locator("#line svg").first.focus()
-    told = []
-    for _ in range(3):
-        page.keyboard.press("ArrowRight")
-        told.append(page.locator("#tip").inner_text())
-    assert len(set(told)) == 3
+    page.locator(DRAWING).focus()
+
+    def told(key: str) -> tuple[str, int]:
+        page.keyboard.press(key)
+        run, position, _ = page.locator("#tip").inner_text().split("\n")
+        return run, int(position.split()[1].replace(",", ""))
+
+    steps = STUDY.base.checkpoint_steps
+    first = told("ArrowRight")
+    assert [told("ArrowRight"), told("ArrowLeft")] == [(first[0], steps[1]), first]
+    assert told("ArrowDown")[0] != first[0]
     page.keyboard.press("Escape")
     assert not page.locator("#tip").is_visible()
+    stops = page.evaluate("document.querySelectorAll('svg [tabindex], svg a').length")
+    assert stops == 0  # a drawing is one stop, its points are none
 
 
 def test_a_tap_shows_a_point_and_a_tap_elsewhere_hides_it(open_page):
     page = open_page(width=390, has_touch=True)
-    page.locator(BASE_POINTS).last.tap(force=True)
+    page.touchscreen.tap(*point_near(page, page.locator(BASE_POINTS).last, dx=-9))
     assert page.locator("#tip").is_visible()
-    page.locator("h2").nth(1).tap()
+    page.locator("#line h2").tap()
     assert not page.locator("#tip").is_visible()
 
 
-def test_filter_hides_points_curves_and_rows_and_restores_them(open_page):
+def test_filter_shows_the_pressed_levels_alone_and_restores_the_rest(open_page):
     page = open_page()
     everything = shown(page)
     page.locator("#filter summary").click()
-    page.locator("#filter input[data-factor=data][value=code]").uncheck()
-    code = next(run.run_id for run in STUDY.runs if run.factors["data"] == "code")
-    assert shown(page) < everything
-    assert page.locator(f"svg.plot [data-run='{code}']:not(.filtered)").count() == 0
-    assert not page.locator(f"#runs-table tr[data-run='{code}']").is_visible()
-    curves = page.locator(f"svg.plot [data-runs*='{code}']")
-    assert curves.count() > 0
-    assert curves.locator("visible=true").count() == 0
-    assert page.locator("#shown").inner_text() == f"{len(STUDY.runs) - 1} of {len(STUDY.runs)} runs shown"
-    page.locator("#filter button").click()
+    page.locator("#filter button[data-factor=data][data-level=code]").click()
+    own = [
+        f"svg.plot [data-run='{CODE}']",
+        f"#runs-table tr[data-run='{CODE}']",
+        f"#losses-table tr[data-run='{CODE}']",
+    ]
+    for each in own:
+        assert page.locator(f"{each}:not(.filtered)").count() == page.locator(each).count() > 0
+    assert 0 < shown(page) == page.locator(own[0]).count() < everything
+    visible = [page.locator(f"#{name}-table tbody tr[data-run] >> visible=true").count() for name in ("runs", "losses")]
+    assert visible == [1, 1]
+    runs_of = page.locator("svg.plot [data-runs] >> visible=true").evaluate_all("all => all.map(g => g.dataset.runs)")
+    assert runs_of
+    assert all(CODE in runs for runs in runs_of)
+    assert page.locator("#shown").inner_text() == f"showing 1 of {len(STUDY.runs)} runs"
+    page.locator("#filter button[data-factor=seed][data-level='1']").click()  # of which none has read code
+    assert page.locator("#shown").inner_text() == f"showing 0 of {len(STUDY.runs)} runs"
+    page.locator("#show-all").click()
     assert shown(page) == everything
+    assert page.locator("#shown").inner_text() == "showing {0} of {0} runs".format(len(STUDY.runs))
+    assert "#" not in page.url
 
 
-def test_a_filtered_view_can_be_shared(open_page):
+def test_points_that_are_filtered_out_do_not_answer(open_page):
+    page = open_page(fragment="#only?data=wiki")
+    page.locator(DRAWING).focus()
+    seen = set()
+    for _ in range(len(STUDY.runs)):
+        page.keyboard.press("ArrowDown")
+        seen.add(page.locator("#tip b").inner_text())
+    assert CODE not in seen
+    assert len(seen) > 2
+
+
+def test_a_filtered_view_can_be_shared_and_outlives_a_link_to_a_section(open_page):
     page = open_page()
     page.locator("#filter summary").click()
-    page.locator("#filter input[data-factor=seed][value='1']").uncheck()
-    fragment = "#" + page.url.partition("#")[2]
-    again = open_page(fragment=fragment)
+    page.locator("#filter button[data-factor=seed][data-level='1']").click()
+    page.locator("#filter button[data-factor=seed][data-level='2']").click()
+    assert page.locator("#shown").inner_text() == f"showing 2 of {len(STUDY.runs)} runs"
+    address = page.url
+    page.locator("nav a[href='#runs']").click()
+    top = "document.getElementById('runs').getBoundingClientRect().top"
+    until(lambda: abs(page.evaluate(top)) < 100)
+    assert page.url == address
+    again = open_page(fragment="#" + address.partition("#")[2])
     assert shown(again) == shown(page)
-    assert not again.locator("#filter input[data-factor=seed][value='1']").is_checked()
+    assert again.locator("#filter [aria-pressed=true]").count() == 2
+    other = open_page(fragment="#only?seed=99&planet=mars")
+    assert other.said == []
 
 
 @pytest.mark.parametrize(("system", "other"), [("light", "dark"), ("dark", "light")])
@@ -133,6 +184,10 @@ def test_colours_follow_the_system_until_the_reader_chooses(open_page, system, o
     assert (paper() > 600) == (system == "light")
     page.locator("#theme").select_option(other)
     assert (paper() > 600) == (other == "light")
+    page.reload()
+    assert (paper() > 600) == (other == "light")
+    page.locator("#theme").select_option("auto")
+    assert (paper() > 600) == (system == "light")
 
 
 def csv_of(page, link) -> pd.DataFrame:
@@ -147,9 +202,11 @@ def test_numbers_come_out_as_they_went_in(open_page, frame):
     losses = csv_of(page, page.locator("#downloads a[download='losses.csv.gz']"))
     pd.testing.assert_frame_equal(losses, frame, check_dtype=False)
     figure = csv_of(page, page.locator("#line a[download='line.csv.gz']"))
-    points = figure[(figure["kind"] == "point") & (figure["panel"] == "nats/token")].set_index(["runs", "step"])
-    wiki = frame[frame["eval_set"] == X].set_index(["run_id", "step"])["nats_per_token"]
-    assert points["x"].to_dict() == pytest.approx(wiki.to_dict(), rel=1e-6)
+    points = figure[(figure["kind"] == "point") & (figure["panel"] == "bits/byte")].set_index(["runs", "step"])
+    for axis, name in (("x", X), ("y", Y)):
+        assert set(points[f"{axis}_axis"]) == {f"{name} loss (bits/byte)"}
+        expected = frame[frame["eval_set"] == name].set_index(["run_id", "step"])["bits_per_byte"]
+        assert points[axis].to_dict() == pytest.approx(expected.to_dict(), rel=1e-6)
     assert (figure["kind"] == "line").any()
     verdicts = csv_of(page, page.locator("#verdicts a[download='verdict-table.csv.gz']"))
     assert verdicts["verdict"].tolist()[0] == "moves the line"
@@ -160,6 +217,8 @@ def test_nothing_runs_out_of_a_narrow_window(open_page, width):
     page = open_page(width=width)
     page.locator("#filter summary").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    bar = page.locator("#filter").bounding_box()
+    assert bar["height"] <= 0.75 * 900
 
 
 def test_without_scripts_all_is_still_there(open_page):

@@ -75,11 +75,13 @@ class Progress:
     _logs: dict[str, tuple[Size, tuple[int, dict | None]]] = field(default_factory=dict)  # by run id
 
     def read(self) -> dict[str, Any]:
-        """The runs in the order of the study, and the seconds of training left at the speed of now (None: not known)."""
+        """The runs in the order of the study, and the seconds of training left at this speed (None: not known)."""
         runs = [self._run(run) for run in self.study.runs]
         speed = sum(run["tokens_per_second"] or 0.0 for run in runs)
         pairs = zip(self.study.runs, runs, strict=True)
-        left = sum(run.tokens_per_step * (run.num_steps - told["step"]) for run, told in pairs if told["state"] != "failed")
+        left = sum(
+            run.tokens_per_step * (run.num_steps - told["step"]) for run, told in pairs if told["state"] != "failed"
+        )
         return {"study": self.study.name, "runs": runs, "seconds_left": left / speed if speed else None}
 
     def _run(self, run: RunConfig) -> dict[str, Any]:
