@@ -213,6 +213,15 @@ def test_missing_bits_per_byte_is_said_where_tokenizers_differ():
     assert tokenizer.note.startswith("the table has no bits/byte")
 
 
+def test_a_setting_without_losses_in_a_unit_is_named_and_left_out():
+    table = long([{"data": "code"}, {"size": "d32-L2"}])
+    table.loc[table["data"] == "code", "bits_per_byte"] = np.nan
+    fits = fit_study(table, "wiki", "cloze", BASE)
+    assert "data=code: no losses in this unit (bits/byte)" in fits.failures
+    assert [c.factor for c in fits.comparisons_in("bits_per_byte")] == ["size"]
+    assert [c.factor for c in fits.comparisons_in("nats_per_token")] == ["data", "size"]
+
+
 def test_base_is_by_default_the_setting_with_most_neighbours():
     table = long([{"data": "code"}, {"size": "d32-L2"}, {"data": "code", "size": "d16-L2"}])
     shuffled = pd.concat([table[table["run_id"] == "run3"], table[table["run_id"] != "run3"]])

@@ -18,6 +18,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.fit.study_fits import StudyFits
 from lossline_jax.fit.study_lines import fit_study
 from lossline_jax.fit.table_fits import fit_table
+from lossline_jax.fit.table_input import UNITS
 from lossline_jax.report.finding import finding
 from lossline_jax.report.fits import lines_table
 from lossline_jax.report.labels import LineName, place_names
@@ -107,7 +108,8 @@ def page(html) -> Page:
 def test_every_section_is_there_and_every_run_is_named(page, html, study):
     sections = {attrs["id"] for tag, attrs in page.tags if tag == "section"}
     assert sections == {
-        "verdicts", "line", "own", "training", "fits", "runs", "configurations", "corpora", "downloads"
+        "verdicts", "line", "matched", "pools", "own", "pairs", "training", "fits", "runs",
+        "configurations", "corpora", "downloads",
     }  # fmt: skip
     for run in study.runs:
         assert run.run_id in html
@@ -190,7 +192,10 @@ def test_downloads_hold_the_whole_table(page, frame):
 
 def test_figures_are_written_in_three_formats(html, folder):
     starts = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
-    stems = {"line", "own_validation_nats_per_token", "own_validation_bits_per_byte", "training"}
+    stems = {
+        "line", "training", "pool_size", "own_validation_to_validation", "own_validation_to_tasks", "train_to_train",
+        *(f"matched_{factor}_{unit}" for factor in ("data", "tokenizer") for unit in UNITS),
+    }  # fmt: skip
     files = {path.name: path for path in (folder / "figures").iterdir()}
     assert set(files) == {stem + suffix for stem in stems for suffix in starts}
     for name, path in files.items():

@@ -61,11 +61,12 @@ def matched_pairs(cells: Sequence[Cell], factor: str, level: str, reference: str
     the factor and no setting has the same size label, the nearest whose total or non-embedding parameters are
     within 10% counts as of equal size.
     """
+    references, others = ([k for k, c in enumerate(cells) if c.levels[factor] == each] for each in (reference, level))
     near = [
-        (_distance(a, b, factor), k, n)
-        for k, a in enumerate(cells)
-        for n, b in enumerate(cells)
-        if a.levels[factor] == reference and b.levels[factor] == level and _differ_in(a, b, factor)
+        (_distance(cells[k], cells[n], factor), k, n)
+        for k in references
+        for n in others
+        if _differ_in(cells[k], cells[n], factor)
     ]
     taken: dict[int, int] = {}  # each setting once, the nearest first
     for _, k, n in sorted(near):

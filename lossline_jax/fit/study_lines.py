@@ -79,6 +79,10 @@ def fit_study(
         fitted, unfitted = fit_groups([group for group, _ in groups], x, y, unit, num_resamples, seed)
         setting_of = {id(group): setting for group, setting in groups}
         cells = [_cell(item, setting_of[id(item.group)]) for item in fitted]
+        said += [
+            f"{item.line.label}: no losses in this unit" for item, c in zip(fitted, cells, strict=True) if not c.x.size
+        ]
+        cells = [cell for cell in cells if cell.x.size]
         lines += [item.line for item in fitted]
         comparisons += compare_lines(cells, base_setting.levels, unit=unit, seed=seed, margin_in_noise=margin_in_noise)
         said += unfitted + [_said_unmatched(cell, base_setting) for cell in unmatched(cells, base_setting.levels)]

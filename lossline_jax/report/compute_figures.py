@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from lossline_jax.fit.result import find_law
 from lossline_jax.fit.study_fits import ComputeFit, StudyFits
 from lossline_jax.report.compute_axes import compute_plot, heading, log_axes, losses_on, note, titles
 from lossline_jax.report.drawing import curve, scatter
@@ -49,7 +50,7 @@ def _figure(items: Sequence[ComputeFit], unit: Unit, long: pd.DataFrame) -> Plot
     ]
     caption = (
         f"Each point is a checkpoint: its loss on {eval_set} against its {axis}, coloured by parameters, embeddings "
-        f"included. Curves are the {items[0].fit.law} at each size with several checkpoints or budgets"
+        f"included. Curves are the fitted law, {find_law(items[0].fit.law).formula}, at each size with several budgets"
         + ("; the dashed line is its least loss at each budget, over sizes within the table" if has_flops else "")
         + ". R² is that of the law on all points of the panel."
     )

@@ -33,6 +33,11 @@ class Room:
     text: str
     exhibits: tuple[Exhibit, ...]
 
+    @property
+    def is_row(self) -> bool:
+        """Whether its figures stand side by side: all have one panel."""
+        return all(len(plot.panels) == 1 for exhibit in self.exhibits for plot in exhibit.plots)
+
 
 def gallery(fits: StudyFits, long: pd.DataFrame) -> list[Room]:
     """Matched grids, pools, own validation, pairs of sets, compute; rooms that the table cannot fill are left out."""

@@ -131,7 +131,7 @@ def _room(room: Room, figures_folder: epath.Path) -> dict[str, Any]:
         {"plots": [drawn(plot, figures_folder) for plot in exhibit.plots], "units": exhibit.units}
         for exhibit in room.exhibits
     ]
-    return {"id": room.id, "title": room.title, "text": room.text, "exhibits": exhibits}
+    return {"id": room.id, "title": room.title, "text": room.text, "exhibits": exhibits, "is_row": room.is_row}
 
 
 def drawn(plot: Plot, figures_folder: epath.Path) -> dict[str, Any]:
