@@ -78,9 +78,10 @@ class Progress:
         """The runs in the order of the study, and the seconds of training left at this speed (None: not known)."""
         runs = [self._run(run) for run in self.study.runs]
         speed = sum(run["tokens_per_second"] or 0.0 for run in runs)
-        pairs = zip(self.study.runs, runs, strict=True)
         left = sum(
-            run.tokens_per_step * (run.num_steps - told["step"]) for run, told in pairs if told["state"] != "failed"
+            run.tokens_per_step * (run.num_steps - told["step"])
+            for run, told in zip(self.study.runs, runs, strict=True)
+            if told["state"] not in ("done", "failed")
         )
         return {"study": self.study.name, "runs": runs, "seconds_left": left / speed if speed else None}
 
