@@ -208,6 +208,11 @@ def test_numbers_come_out_as_they_went_in(open_page, frame):
         expected = frame[frame["eval_set"] == name].set_index(["run_id", "step"])["bits_per_byte"]
         assert points[axis].to_dict() == pytest.approx(expected.to_dict(), rel=1e-6)
     assert (figure["kind"] == "line").any()
+    last = frame[frame["step"] == frame.groupby("run_id")["step"].transform("max")].set_index(["run_id", "eval_set"])
+    table = csv_of(page, page.locator("#runs a[download='losses-table.csv.gz']")).set_index("run_id")
+    for (run_id, name), row in last.iterrows():
+        for column in ("nats_per_token", "bits_per_byte"):
+            assert table.at[run_id, f"{name} {column}"] == row[column]
     verdicts = csv_of(page, page.locator("#verdicts a[download='verdict-table.csv.gz']"))
     assert verdicts["verdict"].tolist()[0] == "moves the line"
 

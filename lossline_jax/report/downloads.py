@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lossline_jax.fit.study_fits import StudyFits
-from lossline_jax.report.tables import Table
+from lossline_jax.report.tables import Cell, Column, Table
 from lossline_jax.report.wording import MINUS, NONE
 
 
@@ -40,16 +40,24 @@ def downloads(frame: pd.DataFrame, fits: StudyFits) -> list[Download]:
 
 
 def table_download(name: str, table: Table) -> Download:
-    """A table of the page as CSV: the smaller line of a cell in a column of its own."""
+    """A table of the page as CSV: exact numbers where the table has them, else what a cell shows, its smaller line in a
+    column of its own; columns without content are left out.
+    """
     rows = []
-    for row in table.rows:
-        cells: dict[str, str] = {}
+    for k, row in enumerate(table.rows):
+        cells: dict[str, str | float] = {"run_id": table.run_ids[k]} if table.run_ids else {}
         for column, cell in zip(table.columns, row, strict=True):
-            head = f"{column.name}, {column.unit}" if column.unit else column.name
-            cells |= {head: _plain(cell.text), f"{head} (below)": _plain(cell.sub)}
-        rows.append(cells)
-    frame = pd.DataFrame(rows)
+            cells |= _cells(column, cell)
+        rows.append(cells | ({"note": table.notes[k]} if table.notes else {}))
+    frame = pd.DataFrame(rows).fillna("")
     return download(f"{name}.csv", frame.loc[:, (frame != "").any()].to_csv(index=False))
+
+
+def _cells(column: Column, cell: Cell) -> dict[str, str | float]:
+    if cell.exact:
+        return {f"{column.name} {name}".rstrip(): value for name, value in cell.exact.items()}
+    head = f"{column.name}, {column.unit}" if column.unit else column.name
+    return {head: _plain(cell.text), f"{head} (below)": _plain(cell.sub)}
 
 
 def _plain(text: str) -> str:

@@ -1,8 +1,8 @@
 """The tables of a report: rows of cells, which the template lays out."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 from markupsafe import Markup
@@ -29,13 +29,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """Text with a smaller line below it; `drawing` stands before the text, `title` shows on hovering."""
+    """Text with a smaller line below it; `drawing` stands before the text, `title` shows on hovering.
+
+    `exact` has the numbers that the text rounds, for the table's CSV: by what they are, or one by "".
+    """
 
     text: str = ""
     sub: str = ""
     title: str = ""
     tone: str = ""  # CSS classes: strong, quiet, whole (never wraps)
     drawing: Markup = NO_DRAWING
+    exact: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,15 @@ def runs_table(frame: pd.DataFrame, runs: Mapping[str, Run], steps: Mapping[str,
         row = [_run_cell(run, seeds), Cell(run_id, tone="quiet whole")]
         for column in known:
             value = last[column].get(run_id)
-            row.append(Cell(_RUN_NUMBERS[column][1](value), title=f"{value:,}") if pd.notna(value) else Cell(NONE))
+            row.append(_exact_cell(value, _RUN_NUMBERS[column][1]) if pd.notna(value) else Cell(NONE))
         if timed:
             row.append(Cell(training_time(steps.get(run_id, ()))))
         rows.append(row)
     return Table("Runs", columns, rows, run_ids=list(runs))
+
+
+def _exact_cell(value: float, write: Callable[[float], str]) -> Cell:
+    return Cell(write(value), title=f"{value:,}", exact={"": value})
 
 
 _RUN_NUMBERS = {
@@ -131,7 +139,8 @@ def _loss_cell(row: Mapping, units: Sequence[Unit]) -> Cell:
         rest.append(f"{100 * accuracy:.1f}%")
     said = [f"{name} {row[name]:g}" for name in ("nats_per_token_standard_error", "n") if pd.notna(row.get(name))]
     said = [text.replace("nats_per_token_standard_error", "standard error (nats/token)") for text in said]
-    return Cell(first, " · ".join(rest), title=", ".join(said))
+    exact = {name: row[name] for name in (*(unit.column for unit in units), "accuracy") if pd.notna(row.get(name))}
+    return Cell(first, " · ".join(rest), title=", ".join(said), exact=exact)
 
 
 def corpora_table(manifests: Mapping[str, Mapping]) -> Table:
