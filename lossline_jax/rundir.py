@@ -23,6 +23,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from typing import IO, Any
 from etils import epath
 
 from lossline_jax.errors import LosslineError, RunBusy
+
+LOCK_TRIES, LOCK_SECONDS = 5, 0.02  # of a lock that must be free: how often, and how long between two tries
 
 
 @dataclass(frozen=True)
@@ -255,11 +258,23 @@ def sole_writer(lock: epath.Path, wait: bool = False) -> Iterator[None]:
         return
     make_folder(lock.parent)
     with _open_lock(lock) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise RunBusy(f"{lock}: another process is working on this run; wait for it or stop it") from error
+        if wait:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        else:
+            _take_lock(file, lock)
         yield
+
+
+def _take_lock(file: IO[bytes], lock: epath.Path) -> None:
+    """Try a few times: who merely looks whether there is a writer (`has_writer`) holds the lock for an instant."""
+    for tries_left in reversed(range(LOCK_TRIES)):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if not tries_left:
+                raise RunBusy(f"{lock}: another process is working on this run; wait for it or stop it") from error
+        time.sleep(LOCK_SECONDS)
 
 
 def has_writer(lock: epath.Path) -> bool:

@@ -143,7 +143,7 @@ def test_losses_in_the_table_are_those_of_the_frame(page, frame, study):
     assert names == list(SETS)
     last = frame[frame["step"] == frame.groupby("run_id")["step"].transform("max")]
     base = last[last["run_id"] == study.base.run_id].set_index("eval_set")
-    assert rows[0][0].split() == ["base"]
+    assert [row[0].split() for row in rows[:2]] == [["base", "seed", "0"], ["code", "data,", "seed", "0"]]
     for name, cell in zip(names, rows[0][1:], strict=True):
         nats, bits = cell.split()[:2]
         assert nats == f"{base.loc[name, 'nats_per_token']:.3f}"

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 from etils import epath
@@ -69,3 +70,26 @@ def test_a_second_process_on_a_live_run_is_refused_and_a_dead_one_leaves_no_trac
     assert not has_writer(run.lock_file)
     with sole_writer(run.lock_file):
         pass
+
+
+def test_whoever_looks_for_a_writer_does_not_keep_one_out(tmp_path):
+    lock = StudyDir(epath.Path(tmp_path)).run("r").lock_file
+    with sole_writer(lock):
+        pass
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            has_writer(lock)
+
+    watchers = [threading.Thread(target=look) for _ in range(2)]
+    for watcher in watchers:
+        watcher.start()
+    try:
+        for _ in range(50):
+            with sole_writer(lock):
+                pass
+    finally:
+        stop.set()
+        for watcher in watchers:
+            watcher.join()

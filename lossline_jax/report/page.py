@@ -117,12 +117,12 @@ class _Plots:
 
 def _plots(long: pd.DataFrame, fits: StudyFits, runs, judged: Sequence[Judged], steps) -> _Plots:
     units = units_of(fits)
-    key = key_of(runs, judged)
-    plain = key_of(runs, ())
     lines = [(unit, read_lines(fits, long, runs, unit)) for unit in units]
+    levels = {(line.factor, line.name) for _, each in lines for line in each}
+    on_a_line = {run_id: run for run_id, run in runs.items() if (run.factor, run.name) in levels}
     return _Plots(
-        line=line_plot(lines, key, fits.x, fits.y, _counted_in(fits)),
-        training=training_plot(long, steps, runs, fits.x, units[-1], plain),
+        line=line_plot(lines, key_of(on_a_line, judged), fits.x, fits.y, _counted_in(fits)),
+        training=training_plot(long, steps, runs, fits.x, units[-1], key_of(runs, ())),
     )
 
 

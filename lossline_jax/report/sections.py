@@ -78,18 +78,22 @@ def versions() -> str:
 
 
 def filters(frame: pd.DataFrame, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
-    """What a reader can switch off: the levels of each factor that has two, with the style of those that have one."""
-    table = frame.drop_duplicates("run_id").set_index("run_id")
-    styles = {(run.factor, run.level): run for run in runs.values()}
+    """What a reader can look at alone: the levels of each factor that has two, the base's first, as they are drawn.
+
+    A level that no run has as its only difference from the base is drawn in no style of its own.
+    """
+    table = frame.drop_duplicates("run_id").set_index("run_id").loc[list(runs)]
+    shown = {(run.factor, run.level): (run.name, swatch(run.style)) for run in runs.values()}
+    base = next((run for run in runs.values() if run.is_base), None)
     found = []
     for factor in FACTOR_COLUMNS:
         levels = list(dict.fromkeys(table[factor].astype(str))) if factor in table else []
         if len(levels) > 1:
-            shown = [(level, styles.get((factor, level))) for level in levels]
-            items = [
-                {"value": level, "name": run.name if run else level, "swatch": swatch(run.style) if run else ""}
-                for level, run in shown
-            ]
+            known = {level: shown[factor, level] for level in levels if (factor, level) in shown}
+            if base is not None:
+                level = str(table.at[base.run_id, factor])
+                known[level] = level, swatch(base.style)
+            items = [dict(zip(("value", "name", "swatch"), (v, *known.get(v, (v, ""))), strict=True)) for v in levels]
             found.append({"factor": factor, "name": factor_name(factor), "levels": items})
     return found
 

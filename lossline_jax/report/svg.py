@@ -24,6 +24,7 @@ METADATA = {
     "svg": {"Date": None, "Creator": None},
 }
 HASH_COLOUR = re.compile(r"#[0-9a-f]{6}\b")
+LARGEST = 1.3  # times its size in print that a drawing grows to: letters of all drawings stay alike
 REFERENCE = re.compile(r"(?:(?<=url\()|^)#([\w.-]+)(?=\)|$)")  # `#id` alone, or in url()
 
 
@@ -78,9 +79,10 @@ def inline_svg(figure: Figure, prefix: str, drawn: Mapping[str, Marks], label: s
     for element in root.iter():
         _localise(element, names)
     compact(root)
-    root.attrib.pop("width", None)  # the page decides; the viewBox keeps the shape
-    root.attrib.pop("height", None)
-    root.attrib |= {"role": "img", "aria-label": label, "class": "plot"}
+    for name in ("width", "height"):  # the page decides; the viewBox keeps the shape
+        root.attrib.pop(name, None)
+    style = f"max-width: {LARGEST * 72 * figure.get_size_inches()[0]:.0f}pt"
+    root.attrib |= {"role": "img", "aria-label": label, "class": "plot", "style": style}
     return ElementTree.tostring(root, encoding="unicode")
 
 

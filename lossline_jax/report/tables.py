@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from lossline_jax.report.plots import swatch
 from lossline_jax.report.points import Unit, final_rows
-from lossline_jax.report.runs import Run
+from lossline_jax.report.runs import BASE, SEED, Run
 from lossline_jax.report.style import factor_name
 from lossline_jax.report.wording import NONE, number
 from lossline_jax.units import human_count, human_seconds
@@ -60,9 +60,10 @@ def runs_table(frame: pd.DataFrame, runs: Mapping[str, Run], steps: Mapping[str,
         *(_RUN_NUMBERS[column][0] for column in known),
     ]
     columns += [Column("training time", numeric=True)] if timed else []
+    seeds = _seeds(last)
     rows = []
     for run_id, run in runs.items():
-        row = [Cell(run.name, _factor(run), drawing=swatch(run.style)), Cell(run_id, tone="quiet")]
+        row = [_run_cell(run, seeds), Cell(run_id, tone="quiet whole")]
         for column in known:
             value = last[column].get(run_id)
             row.append(Cell(_RUN_NUMBERS[column][1](value), title=f"{value:,}") if pd.notna(value) else Cell(NONE))
@@ -82,8 +83,19 @@ _RUN_NUMBERS = {
 }
 
 
-def _factor(run: Run) -> str:
-    return "" if run.is_base else factor_name(run.factor)
+def _run_cell(run: Run, seeds: Mapping[str, str], title: str = "") -> Cell:
+    """What sets a run apart; its seed too where the study has several."""
+    parts = [] if run.is_base or run.factor == SEED else [factor_name(run.factor)]
+    parts += [f"seed {seeds[run.run_id]}"] if run.run_id in seeds else []
+    name = BASE if run.factor == SEED else run.name
+    return Cell(name, ", ".join(parts), title=title, drawing=swatch(run.style))
+
+
+def _seeds(last: pd.DataFrame) -> dict[str, str]:
+    """The seed of each run, where there is more than one."""
+    if "seed" not in last or last["seed"].nunique() < 2:
+        return {}
+    return {run_id: f"{seed:g}" if isinstance(seed, float) else str(seed) for run_id, seed in last["seed"].items()}
 
 
 def training_time(rows: Sequence[Mapping]) -> str:
@@ -101,9 +113,10 @@ def losses_table(frame: pd.DataFrame, runs: Mapping[str, Run], units: Sequence[U
     kinds = last.drop_duplicates("eval_set").set_index("eval_set")["eval_kind"]
     columns = [Column("run"), *(Column(name, kinds[name] or "", numeric=True) for name in kinds.index)]
     cells = {(row["run_id"], row["eval_set"]): _loss_cell(row, units) for row in last.to_dict("records")}
+    seeds = _seeds(last.drop_duplicates("run_id").set_index("run_id"))
     rows = [
         [
-            Cell(run.name, _factor(run), title=run_id, drawing=swatch(run.style)),
+            _run_cell(run, seeds, title=run_id),
             *(cells.get((run_id, name), Cell(NONE)) for name in kinds.index),
         ]
         for run_id, run in runs.items()

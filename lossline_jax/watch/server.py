@@ -18,7 +18,7 @@ from lossline_jax.watch.progress import Progress, rows_mark
 HOST = "127.0.0.1"
 SECONDS_BETWEEN_LOOKS = 5.0
 REST = 4  # times as long as a rebuild took, before the next: the study needs the processor too
-NO_ROWS = "no checkpoint has been scored yet"
+NO_ROWS, BUILDING = "no checkpoint has been scored yet", "the losses so far are being fitted and drawn"
 HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -47,6 +47,7 @@ class Watch:
         if found == self._seen:
             return False
         self._seen = found
+        self._note = self._note if self._report else BUILDING
         try:
             self._report, self._note = self._build(), ""
             self._version += 1
