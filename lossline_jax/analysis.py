@@ -4,6 +4,7 @@ Each returns its text.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -107,16 +108,19 @@ def _compared(options: CompareOptions) -> "tuple[pd.DataFrame, StudyFits]":
     from lossline_jax.fit.table_input import require_column
 
     frame = read_table(str(options.losses))
-    if not options.margin > 0:
+    if not (options.margin > 0 and math.isfinite(options.margin)):
         raise LosslineError(f"--margin: {options.margin:g} noise floors are no margin; give more than 0")
     if options.run is not None:
         require_column(frame, options.run)
         frame = frame.assign(run_id=frame[options.run])
+    base = [_pair(word, "--base", "FACTOR=LEVEL, such as data=wiki") for word in options.base]
+    if len(dict(base)) < len(base):
+        raise LosslineError(f"--base: a factor is given twice in {' '.join(options.base)}")
     fits = fit_study(
         frame,
         options.x,
         options.y,
-        dict(_pair(word, "--base", "FACTOR=LEVEL, such as data=wiki") for word in options.base),
+        dict(base),
         factors=options.factors or None,
         units=options.units or None,
         margin_in_noise=options.margin,

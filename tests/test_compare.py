@@ -70,7 +70,49 @@ def test_confounded_factors_are_named(losses, capsys):
     cli.main(["compare", "--losses", losses(table([(BASE, 0.0), (both, 0.3)])), *AXES, "--run", "name"])
     text = capsys.readouterr().out
     assert "data=code: confounded with optimiser: no two settings differ in data alone (wiki and code)" in text
-    assert "moves" not in text.replace("does it move", "")
+    rows = [line for line in text.splitlines() if line.startswith(("data", "optimiser", "  "))]
+    assert not any(line.endswith("moves") for line in rows)
+
+
+def test_what_cannot_be_used_is_named_and_not_called_confounded(losses, capsys):
+    frame = table(SETTINGS).astype({"task": object})
+    frame.loc[3, "task"] = "diverged"  # of the base: nothing is left to hold the others against
+    cli.main(["compare", "--losses", losses(frame), *AXES, "--run", "name"])
+    text = capsys.readouterr().out
+    assert "base: row 4: task is diverged; losses are positive numbers" in text
+    assert "data=code: the setting of wiki to hold it against has no usable losses" in text
+    assert "confounded" not in text
+
+
+def test_identical_repetitions_are_no_noise(losses, capsys):
+    frame = table([(BASE, 0.0), (BASE | {"data": "code"}, 0.5)], num_runs=1)
+    copies = [frame.assign(name=frame["name"] + str(k)) for k in range(3)]
+    cli.main(["compare", "--losses", losses(pd.concat(copies)), *AXES, "--run", "name"])
+    text = capsys.readouterr().out
+    assert "the repetitions are identical: they tell of no noise" in text
+    assert "cannot tell" in text
+
+
+@pytest.mark.parametrize("change", ["integer runs", "a column called loss", "dollar signs", "text and infinite losses"])
+def test_ordinary_tables_make_a_page(losses, tmp_path, change):
+    frame = table(SETTINGS)
+    axes, run = ["--x", "val", "--y", "task"], "name"
+    match change:
+        case "integer runs":
+            frame["name"] = frame["name"].astype("category").cat.codes
+        case "a column called loss":
+            frame, axes = frame.rename(columns={"val": "loss"}).assign(eval_set=1), ["--x", "loss", "--y", "task"]
+        case "dollar signs":
+            frame["data"] = frame["data"].replace("code", r"a$\bad$b")
+        case "text and infinite losses":
+            frame = frame.astype({"task": object})
+            frame.loc[frame["size"] == "d32", "task"] = [
+                float("inf"),
+                "n/a",
+                *frame.loc[frame["size"] == "d32", "task"][2:],
+            ]
+    cli.main(["report", "--losses", losses(frame), *axes, "--run", run, "--out", str(tmp_path)])
+    assert "Data moves the line" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -82,6 +124,10 @@ def test_confounded_factors_are_named(losses, capsys):
         (["--factors", "dta"], "the table has no column 'dta'; did you mean 'data'?"),
         (["--run", "nam"], "the table has no column 'nam'; did you mean 'name'?"),
         (["--margin", "0"], "--margin: 0 noise floors are no margin"),
+        (["--margin", "inf"], "--margin: inf noise floors are no margin"),
+        (["--base", "data=wiki", "data=code"], "--base: a factor is given twice"),
+        (["--units", "bits_per_byte"], "leave units out"),
+        (["--run", "context_length"], "run '128' has rows of data wiki and of code: name runs apart"),
     ],
 )
 def test_mistakes_get_one_line(losses, capsys, flags, message):

@@ -15,6 +15,8 @@ from report_study import CORPORA, PLANTED_GAP, SETS, X, Y, losses_table, step_ro
 
 from lossline_jax.config import to_json
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.comparison import FactorComparison, LevelGap
+from lossline_jax.fit.gaps import PairGap
 from lossline_jax.fit.study_fits import StudyFits
 from lossline_jax.fit.study_lines import fit_study
 from lossline_jax.fit.table_fits import fit_table
@@ -167,6 +169,18 @@ def test_the_finding_names_the_planted_factor(fits):
     assert text.startswith("Data moves the line: code by −0.83")  # nats/token: 4 ln 2 times the planted bits/byte
     (data,) = [c for c in fits.comparisons_in("bits_per_byte") if c.factor == "data"]
     assert data.levels[0].gap == pytest.approx(PLANTED_GAP, abs=0.01)
+
+
+def test_the_finding_does_not_average_gaps_of_both_signs():
+    level = LevelGap(
+        "b", "moves", "", -0.004, (-0.02, 0.01), "", -0.3,
+        pairs=(PairGap("l", 0.2, (0.18, 0.22), 9, 3, 3), PairGap("s", -0.208, (-0.23, -0.19), 9, 3, 3)),
+    )  # fmt: skip
+    factor = FactorComparison(
+        "data", "a", "nats_per_token", "moves", "", 0.012, "seeds", 8, 0.036, 0.001, 0.001, 0.01, 400.0, (level,)
+    )
+    text = finding(judge([factor], {}), X, Y, "")
+    assert text == "Data moves the line: b from −0.208 nats/token (s) to +0.200 nats/token (l)."
 
 
 def test_corpora_are_those_of_the_manifests(page):

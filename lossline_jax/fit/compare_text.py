@@ -13,12 +13,21 @@ LEVEL_HEADER = ("factor", "level", "gap", "90% interval", "gap/noise", "p", "det
 
 
 def compare_text(fits: StudyFits) -> str:
-    """Every factor and level in every unit, then what a reader must know before believing it."""
-    blocks = []
-    for unit in fits.units:
-        if comparisons := fits.comparisons_in(unit):
-            blocks.append(_unit_text(fits, UNITS.get(unit, "unit of the table"), comparisons))
-    return "\n\n".join(blocks) or "Nothing to compare: no factor has two levels in settings that are otherwise equal"
+    """Every factor and level in every unit, and what is not in the table."""
+    nothing = "Nothing to compare: no factor has two levels"
+    return "\n\n".join([*(verdict_blocks(fits) or [nothing]), *failure_blocks(fits)])
+
+
+def verdict_blocks(fits: StudyFits) -> list[str]:
+    """A table a unit, and below it what a reader must know before believing it."""
+    compared = [(unit, fits.comparisons_in(unit)) for unit in fits.units]
+    return [_unit_text(fits, UNITS.get(unit, "unit of the table"), found) for unit, found in compared if found]
+
+
+def failure_blocks(fits: StudyFits) -> list[str]:
+    """What was not fitted or not compared, and why; nothing where there is nothing to say."""
+    said = "\n".join(f"  {failure}" for failure in fits.failures)
+    return [f"Not fitted or not compared:\n{said}"] if said else []
 
 
 def _unit_text(fits: StudyFits, unit: str, comparisons: Sequence[FactorComparison]) -> str:

@@ -70,11 +70,11 @@ def comparing_unit(frame: pd.DataFrame, units: Sequence[str]) -> str:
 
 
 def _base_run(frame: pd.DataFrame, base: Mapping[str, Any]) -> str:
-    """The first run with the levels of the base."""
+    """The first run with the levels of the base; "" where none has them."""
     runs = frame.drop_duplicates("run_id")
     names = [name for name in base if name in runs]
     matches = np.all([runs[name].astype(str) == str(base[name]) for name in names], axis=0)
-    return str(runs["run_id"].iloc[int(np.argmax(matches))])
+    return str(runs["run_id"].iloc[int(np.argmax(matches))]) if np.any(matches) else ""
 
 
 class _Losses:

@@ -13,6 +13,7 @@ from lossline_jax.fit.uncertainty import block_indices
 MIN_POINTS = 3  # on the common support of a pair
 INTERVAL_LEVEL = 0.9
 NUM_DRAWS = 4000
+MIN_REFITS = 0.9  # of the reference line that must have a value on the support
 BY_RUN = "bootstrap by run"
 BY_BLOCK = "bootstrap of blocks along the line"
 
@@ -23,7 +24,7 @@ class PairGap:
 
     matched_on: str  # what sets this pair apart from the others: `code, mamba2`
     gap: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None  # None: the reference line cannot be refitted to drawn runs
     num_points: int
     num_runs: int
     num_reference_runs: int
@@ -56,20 +57,21 @@ class _Part:
     pair: Pair
     distances: np.ndarray  # (runs,) mean of y - reference line(x) of each run
     inside: np.ndarray  # (n,) points of the level on the support
+    num_reference_runs: int  # that reach the support: the others say little of the line there
 
 
 def measure_gap(pairs: Sequence[Pair], noise: Noise, seed: int) -> Gap:
     """Mean over pairs, weighted by their variance, of the mean distance of the level's runs from the reference line.
 
     Args:
-        pairs: at least one; those whose reference has no line are left out.
+        pairs: those whose reference has no line are left out; one at least has.
         noise: what a run's distance varies by.
     """
     fitted = [pair for pair in pairs if pair.reference.fit.has_curve]
     parts = [part for pair in fitted if (part := _on_support(pair)) is not None]
     if not parts:
         outside = sum(pair.other.x.size for pair in pairs)
-        return Gap(None, None, np.nan, "", _note(pairs, parts, noise), None, outside, (), ())
+        return Gap(None, None, np.nan, "", _note(pairs, fitted, parts, noise), None, outside, (), ())
     generator = np.random.Generator(np.random.PCG64(seed))
     draws_GR = np.array([_draws(part, noise, generator) for part in parts])
     measured = tuple(
@@ -79,7 +81,7 @@ def measure_gap(pairs: Sequence[Pair], noise: Noise, seed: int) -> Gap:
             interval=_interval(draws, noise),
             num_points=int(part.inside.sum()),
             num_runs=part.distances.size,
-            num_reference_runs=part.pair.reference.num_runs,
+            num_reference_runs=part.num_reference_runs,
         )
         for name, part, draws in zip(_names([part.pair for part in parts]), parts, draws_GR, strict=True)
     )
@@ -91,7 +93,7 @@ def measure_gap(pairs: Sequence[Pair], noise: Noise, seed: int) -> Gap:
         interval=_interval(weights @ draws_GR, noise),
         variance=float(np.sum(weights**2 * [pair.variance for pair in measured])),
         method=BY_RUN if noise.repeated else BY_BLOCK,
-        note=_note(pairs, parts, noise),
+        note=_note(pairs, fitted, parts, noise),
         support=(float(shared.min()), float(shared.max())),
         num_points_outside=sum(pair.other.x.size for pair in pairs) - shared.size,
         cells=tuple(part.pair.other for part in parts),
@@ -107,7 +109,9 @@ def _on_support(pair: Pair) -> _Part | None:
         return None
     distances = np.full(other.x.size, np.nan)
     distances[inside] = other.y[inside] - reference.fit.predict({"x": other.x[inside]})
-    return _Part(pair, other.run_means(distances, inside), inside)
+    reached = (reference.x >= other.x.min()) & (reference.x <= other.x.max())
+    num_reference_runs = max(reference.run_means(reference.x, reached).size, 1)
+    return _Part(pair, other.run_means(distances, inside), inside, num_reference_runs)
 
 
 def _draws(part: _Part, noise: Noise, generator: np.random.Generator) -> np.ndarray:
@@ -117,12 +121,14 @@ def _draws(part: _Part, noise: Noise, generator: np.random.Generator) -> np.ndar
     return part.distances.mean() + level - reference
 
 
-def _interval(draws: np.ndarray, noise: Noise) -> tuple[float, float]:
+def _interval(draws: np.ndarray, noise: Noise) -> tuple[float, float] | None:
     """Few runs say little of how runs vary, so percentiles are Student's (Hesterberg 2015, section 4.1)."""
+    if not np.all(np.isfinite(draws)):
+        return None
     tail = (1 + INTERVAL_LEVEL) / 2
     if noise.repeated:
         tail = float(scipy.special.ndtr(scipy.special.stdtrit(noise.degrees_of_freedom, tail)))
-    low, high = np.nanquantile(draws, [1 - tail, tail])
+    low, high = np.quantile(draws, [1 - tail, tail])
     return float(low), float(high)
 
 
@@ -142,14 +148,17 @@ def _reference_draws(part: _Part, noise: Noise, generator: np.random.Generator) 
     """(draws,) how far the reference line could lie from the one fitted, on average over the level's points.
 
     Refits to few drawn runs understate it: they are spread to at least what the noise floor says of so many runs.
+    NaN throughout where a tenth of the refits have no value there: those are the ones that lie far off.
     """
     reference: Cell = part.pair.reference
     inputs = {"x": part.pair.other.x[part.inside]}
     moved = (reference.resamples.curves(inputs) - reference.fit.predict(inputs)).mean(axis=1)
+    if np.mean(np.isfinite(moved)) < MIN_REFITS:
+        return np.full(NUM_DRAWS, np.nan)
     moved = generator.choice(moved[np.isfinite(moved)], NUM_DRAWS)
     if not noise.repeated:
         return moved
-    num_runs = reference.num_runs
+    num_runs = part.num_reference_runs
     if num_runs == 1:  # blocks say how well this run is known; another run differs by the noise floor too
         return moved + _run_draws(noise, 1, generator)
     spread = moved.std() * np.sqrt(num_runs / (num_runs - 1))
@@ -181,16 +190,18 @@ def _names(pairs: Sequence[Pair]) -> list[str]:
     return [", ".join(each[name] for name in varying) for each in levels]
 
 
-def _note(pairs: Sequence[Pair], parts: Sequence[_Part], noise: Noise) -> str:
+def _note(pairs: Sequence[Pair], fitted: Sequence[Pair], parts: Sequence[_Part], noise: Noise) -> str:
     notes = []
+    if len(fitted) < len(pairs):
+        notes.append(f"{len(pairs) - len(fitted)} of {len(pairs)} reference lines could not be fitted")
     if not parts:
-        first = pairs[0]
+        first = fitted[0]
         x, base = first.other.x, first.reference.x
         inside = int(np.sum((x >= base.min()) & (x <= base.max())))
         few = f"only {inside} points on the common support" if inside else "no common support"
         notes.append(f"{few}: x {x.min():.3f}-{x.max():.3f}, reference {base.min():.3f}-{base.max():.3f}")
-    elif len(parts) < len(pairs):
-        notes.append(f"{len(pairs) - len(parts)} of {len(pairs)} matched settings have no common support")
+    elif len(parts) < len(fitted):
+        notes.append(f"{len(fitted) - len(parts)} of {len(fitted)} matched settings have no common support")
     if noise.repeated and all(pair.other.num_runs == 1 for pair in pairs):
         notes.append("one run of this level: its noise is that of the repeated settings")
     return "; ".join(notes)

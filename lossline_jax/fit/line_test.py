@@ -64,6 +64,8 @@ def permutation_test(groups: Sequence[Sequence[Cell]], seed: int) -> LineTest:
     for found in prepared:
         seen += found.statistic(found.levels[None])[0]
         drawn += found.statistic(generator.permuted(np.tile(found.levels, (NUM_PERMUTATIONS, 1)), axis=1))
+    if not (np.isfinite(seen) and np.all(np.isfinite(drawn))):  # residuals that are exactly zero
+        return LineTest(None, float(min(arrangements, 10**300)))
     reached = int(np.sum(drawn >= seen - 1e-9 * abs(seen)))
     return LineTest((1 + reached) / (1 + NUM_PERMUTATIONS), float(min(arrangements, 10**300)))
 
@@ -86,7 +88,8 @@ class _Moments:
             explained += self._explained(mask_PR @ self.gram_R33.reshape(-1, 9), mask_PR @ self.moment_R3)
         everything = np.ones((1, self.levels.size))
         one = self._explained(everything @ self.gram_R33.reshape(-1, 9), everything @ self.moment_R3)[0]
-        return self.num_points * np.log((self.squares - one) / (self.squares - explained))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.num_points * np.log((self.squares - one) / (self.squares - explained))
 
     @staticmethod
     def _explained(gram_P9: np.ndarray, moment_P3: np.ndarray) -> np.ndarray:

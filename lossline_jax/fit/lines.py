@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lossline_jax.fit.cells import Cell, Pair, confounders, levels_of, matched_pairs
+from lossline_jax.fit.cells import Cell, Pair, confounders, differences, levels_of, matched_pairs
 from lossline_jax.fit.comparison import FactorComparison
 from lossline_jax.fit.gaps import Gap, measure_gap
 from lossline_jax.fit.line_test import anova_p, permutation_test
@@ -19,6 +19,7 @@ def compare_lines(
     cells: Sequence[Cell],
     base: Mapping[str, str],
     *,
+    absent: Sequence[Mapping[str, str]] = (),
     unit: str = "",
     seed: int = 0,
     margin_in_noise: float = MARGIN_IN_NOISE,
@@ -39,14 +40,16 @@ def compare_lines(
     Args:
         cells: every setting with its points and fitted line.
         base: level of each factor that the others are compared with.
+        absent: settings of the table that have no usable losses; what would be held against them says so.
         unit: of the losses, as it is noted in the result.
     """
     everywhere = noise_floor(cells)
     measured = []
     for factor in base:
         levels = [level for level in levels_of(cells, factor) if level != base[factor]]
-        if levels and base[factor] in levels_of(cells, factor):
-            measured.append(_measure(cells, factor, base[factor], levels, everywhere, _seed(seed, factor)))
+        known = {*levels_of(cells, factor), *(setting[factor] for setting in absent)}
+        if levels and base[factor] in known:
+            measured.append(_measure(cells, absent, factor, base[factor], levels, everywhere, _seed(seed, factor)))
     corrected = holm([item.p for item in measured])
     tested = sum(p is not None for p in corrected)
     return tuple(
@@ -65,14 +68,14 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def _measure(cells, factor: str, reference: str, levels, everywhere: Noise | None, seed: int) -> Measured:
+def _measure(cells, absent, factor: str, reference: str, levels, everywhere: Noise | None, seed: int) -> Measured:
     pairs = {level: matched_pairs(cells, factor, level, reference) for level in levels}
     used = list({id(c): c for some in pairs.values() for pair in some for c in (pair.reference, pair.other)}.values())
     noise = pooled(noise_floor(used), everywhere)
     gaps: dict[str, Gap | str] = {}
     for level, some in pairs.items():
         if not some:
-            gaps[level] = _unmatched(cells, factor, level, reference)
+            gaps[level] = _unmatched(cells, absent, factor, level, reference)
         elif not any(pair.reference.fit.has_curve for pair in some):
             gaps[level] = f"the line of {reference} could not be fitted"
         else:
@@ -98,19 +101,24 @@ def _groups(pairs: Sequence[Pair]) -> list[list[Cell]]:
 def _distances(groups: Sequence[Sequence[Cell]], gaps) -> list[tuple[np.ndarray, np.ndarray]]:
     """(levels,) mean distance from the reference line and number of runs, for each group."""
     by_cell = {
-        id(cell): (pair.gap, pair.num_runs)
+        id(cell): pair
         for gap in gaps.values()
         if isinstance(gap, Gap)
         for cell, pair in zip(gap.cells, gap.pairs, strict=True)
     }
     found = []
     for reference, *others in groups:
-        rows = [(0.0, reference.num_runs), *(by_cell[id(cell)] for cell in others if id(cell) in by_cell)]
-        found.append(tuple(np.array(column, float) for column in zip(*rows, strict=True)))
+        pairs = [by_cell[id(cell)] for cell in others if id(cell) in by_cell]
+        reached = min((pair.num_reference_runs for pair in pairs), default=reference.num_runs)
+        means = np.array([0.0, *(pair.gap for pair in pairs)])
+        found.append((means, np.array([reached, *(pair.num_runs for pair in pairs)], float)))
     return found
 
 
-def _unmatched(cells: Sequence[Cell], factor: str, level: str, reference: str) -> str:
+def _unmatched(cells: Sequence[Cell], absent, factor: str, level: str, reference: str) -> str:
+    own = [cell.levels for cell in cells if cell.levels[factor] == level]
+    if any(differences(levels, lost) == [factor] and lost[factor] == reference for levels in own for lost in absent):
+        return f"the setting of {reference} to hold it against has no usable losses"
     names = " and ".join(confounders(cells, factor, level, reference))
     return f"confounded with {names}: no two settings differ in {factor} alone ({reference} and {level})"
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from lossline_jax.fit.cells import SAME_SIZE_TOLERANCE
+from lossline_jax.fit.cells import RESIZING, same_size
 from lossline_jax.fit.settings import NOT_STATED, PARAMS
 
 CELL = ("data", "tokenizer", "architecture")  # what the line is said to depend on: a panel holds two of them
@@ -45,8 +45,8 @@ def matched_panels(runs: pd.DataFrame, factor: str) -> list[tuple[dict[str, str]
     """The runs that several levels of `factor` have in common, apart for each combination of the other `CELL` factors.
 
     A run is kept where another level has a run that is equal in everything else (the seed is ignored). Layers of
-    different architectures and embeddings of different tokenizers do not compare: sizes count as equal where the
-    label is, or where total or non-embedding parameters are within 10%.
+    different architectures and embeddings of different tokenizers do not compare: for these two factors sizes count
+    as equal where the label is, or where total or non-embedding parameters are within 10%.
     """
     held = [name for name in CELL if name != factor]
     panels = []
@@ -65,7 +65,9 @@ def _has_partner(run: Mapping, runs: pd.DataFrame, factor: str) -> bool:
         others = others[others[name] == run[name]]
     if factor == "size":
         return len(others) > 0
-    same = others["size"] == run["size"]
-    for name in PARAMS:
-        same |= (others[name] / run[name] - 1).abs() <= SAME_SIZE_TOLERANCE
-    return bool(same.any())
+    if (others["size"] == run["size"]).any():
+        return True
+    mine = tuple(run[name] for name in PARAMS)
+    return factor in RESIZING and any(
+        same_size(mine, counts) for counts in zip(*(others[n] for n in PARAMS), strict=True)
+    )

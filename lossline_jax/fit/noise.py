@@ -10,6 +10,7 @@ import scipy.stats
 from lossline_jax.fit.cells import Cell
 
 NUM_LINE_PARAMETERS = 4
+IDENTICAL = 1e-9  # of the loss: repetitions that differ by less are copies
 OTHER_NOISE = 0.1  # significance at which settings have a noise of their own
 
 
@@ -44,6 +45,8 @@ def noise_floor(cells: Sequence[Cell]) -> Noise | None:
             squares += float(apart @ apart)
             freedom += means.size - 1
     if freedom:
+        if squares <= (IDENTICAL * np.mean([cell.y.mean() for cell in cells])) ** 2:
+            squares = 0.0
         return Noise(float(np.sqrt(squares / freedom)), freedom, "seeds", np.concatenate(deviations))
     return _scatter(cells)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lossline_jax.config import suggestion
@@ -53,22 +54,30 @@ def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[
 
 def find_settings(frame: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataFrame, list[Setting], list[str]]:
     """The table with column `_setting`, the settings that it numbers, and a line for rows of unknown levels."""
-    levels = frame[list(factors)].map(lambda value: str(plain(value)))
-    unknown = levels.isin(NOT_STATED)
-    settings: dict[tuple, Setting] = {}
-    numbers = []
-    for k, row in enumerate(levels.itertuples(index=False, name=None)):
-        if unknown.iloc[k].any():
-            numbers.append(-1)
+    rows = frame[list(factors)].fillna("nan").map(lambda value: str(plain(value)))
+    numbers = rows.groupby(list(factors), sort=False).ngroup().to_numpy()
+    first = ~pd.Series(numbers).duplicated().to_numpy()
+    settings, failures, number_of = [], [], {}
+    for number, row, where in zip(numbers[first], rows[first].to_dict("records"), np.flatnonzero(first), strict=True):
+        if missing := [name for name, level in row.items() if level in NOT_STATED]:
+            mine = frame[numbers == number]
+            who = f"runs {', '.join(map(str, mine['run_id'].unique()))}" if "run_id" in mine else f"{len(mine)} rows"
+            failures.append(f"{who}: {' and '.join(missing)} not known: not compared")
             continue
-        if row not in settings:
-            settings[row] = Setting(dict(zip(factors, row, strict=True)), _num_params(frame.iloc[k]))
-        numbers.append(list(settings).index(row))
-    failures = []
-    for names, rows in frame[unknown.any(axis=1)].groupby(unknown.apply(lambda r: " and ".join(r.index[r]), axis=1)):
-        who = f"runs {', '.join(map(str, rows['run_id'].unique()))}" if "run_id" in rows else f"{len(rows)} rows"
-        failures.append(f"{who}: {names} not known: not compared")
-    return frame.assign(**{SETTING: numbers}), list(settings.values()), failures
+        number_of[number] = len(settings)
+        settings.append(Setting(row, _num_params(frame.iloc[where])))
+    return frame.assign(**{SETTING: [number_of.get(number, -1) for number in numbers]}), settings, failures
+
+
+def require_one_setting_a_run(frame: pd.DataFrame, settings: Sequence[Setting]) -> None:
+    """Raises LosslineError where rows of one run are in several settings: the run of a row is named wrongly then."""
+    if "run_id" not in frame:
+        return
+    several = frame[frame[SETTING] >= 0].groupby("run_id", sort=False)[SETTING].unique()
+    for run_id, numbers in several[several.map(len) > 1].items():
+        first, second = (settings[number].levels for number in numbers[:2])
+        name = differences(first, second)[0]
+        raise LosslineError(f"run {run_id!r} has rows of {name} {first[name]} and of {second[name]}: name runs apart")
 
 
 def find_base(settings: Sequence[Setting], factors: Sequence[str], base: Mapping[str, Any] | None) -> Setting:

@@ -7,16 +7,31 @@ from typing import Any
 import pandas as pd
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.cells import Cell, unmatched
+from lossline_jax.fit.cells import Cell, differences, unmatched
 from lossline_jax.fit.comparison import FactorComparison
 from lossline_jax.fit.compute import fit_compute_law
 from lossline_jax.fit.figure_lines import comparing_unit, fit_figure_lines
 from lossline_jax.fit.isoflop import fit_isoflops
 from lossline_jax.fit.lines import MARGIN_IN_NOISE, compare_lines
-from lossline_jax.fit.settings import FACTORS, SETTING, Setting, factor_columns, find_base, find_settings
+from lossline_jax.fit.settings import (
+    FACTORS,
+    SETTING,
+    Setting,
+    factor_columns,
+    find_base,
+    find_settings,
+    require_one_setting_a_run,
+)
 from lossline_jax.fit.study_fits import ComputeFit, StudyFits
 from lossline_jax.fit.table_fits import FittedGroup, Group, fit_groups, line_conventions, plain
-from lossline_jax.fit.table_input import UNITS, as_pandas, name_checkpoints, numeric_losses, paired_points
+from lossline_jax.fit.table_input import (
+    UNITS,
+    as_pandas,
+    name_checkpoints,
+    numeric_losses,
+    paired_points,
+    usable_losses,
+)
 
 BASE = "base"
 PER_BYTE = "bits_per_byte"
@@ -65,12 +80,17 @@ def fit_study(
     Raises:
         LosslineError: a column, set or base that is not there, or a bad loss in every line.
     """
-    frame = as_pandas(frame)
+    frame = as_pandas(frame).reset_index(drop=True)
+    if "run_id" in frame:
+        frame = frame.assign(run_id=frame["run_id"].astype(str))
+    if units and {x, y} <= set(frame.columns):
+        raise LosslineError("units: x and y are columns of this table, in the unit that they have; leave units out")
     factors = factor_columns(frame, factors)
     units = _units(frame, x, y, units)
     frame, settings, failures = find_settings(frame, factors)
     if not settings:
         raise LosslineError(failures[0] if failures else "the table has no rows")
+    require_one_setting_a_run(frame, settings)
     base_setting = find_base(settings, factors, base)
     lines, comparisons = [], []
     for unit in units:
@@ -83,12 +103,17 @@ def fit_study(
             f"{item.line.label}: no losses in this unit" for item, c in zip(fitted, cells, strict=True) if not c.x.size
         ]
         cells = [cell for cell in cells if cell.x.size]
+        present = [cell.levels for cell in cells]
+        absent = [setting.levels for setting in settings if setting.levels not in present]
         lines += [item.line for item in fitted]
-        comparisons += compare_lines(cells, base_setting.levels, unit=unit, seed=seed, margin_in_noise=margin_in_noise)
+        comparisons += compare_lines(
+            cells, base_setting.levels, absent=absent, unit=unit, seed=seed, margin_in_noise=margin_in_noise
+        )
         said += unfitted + [_said_unmatched(cell, base_setting) for cell in unmatched(cells, base_setting.levels)]
         failures += [f"{failure} ({UNITS.get(unit, 'unit of the table')})" for failure in said]
     if not lines:
         raise LosslineError(failures[0])
+    frame = usable_losses(frame, units)
     return StudyFits(
         x=x,
         y=y,
@@ -109,7 +134,8 @@ def _units(frame: pd.DataFrame, x: str, y: str, units: Sequence[str] | None) -> 
     if {x, y} <= set(frame.columns):
         return ("",)
     known = [unit for unit in UNITS if unit in frame.columns]
-    filled = tuple(unit for unit in known if frame[unit].notna().any())
+    axes = [frame[frame["eval_set"] == name] for name in (x, y)] if "eval_set" in frame else [frame]
+    filled = tuple(unit for unit in known if all(rows[unit].notna().any() for rows in axes))
     return tuple(units or filled or known or UNITS)  # a table without losses is told which column it lacks
 
 
@@ -117,10 +143,14 @@ def _groups(
     points: pd.DataFrame, settings: Sequence[Setting], base: Setting, why_empty: str
 ) -> tuple[list[tuple[Group, Setting]], list[str]]:
     """The points of each setting, the base first, and a line for each setting without any."""
-    groups, absent = [], []
+    groups, absent, labels = [], [], set()
     for k, setting in sorted(enumerate(settings), key=lambda item: len(item[1].differing(base))):
         differing = setting.differing(base)
         label = ", ".join(f"{name}={setting.levels[name]}" for name in differing) or BASE
+        if label in labels:  # another whose size counts as equal too
+            differing = differences(setting.levels, base.levels)
+            label = ", ".join(f"{name}={setting.levels[name]}" for name in differing)
+        labels.add(label)
         rows = points[points[SETTING] == k]
         if rows.empty:
             absent.append(f"{label}: {why_empty}")

@@ -121,3 +121,9 @@ def numeric_losses(points: pd.DataFrame, column: str, name: str) -> np.ndarray:
         where, value = points[WHERE].iloc[first], points[column].iloc[first]
         raise LosslineError(f"{where}: {name} is {value}; losses are positive numbers")
     return numbers
+
+
+def usable_losses(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The table with what is no loss (text, infinite, zero or negative) in those of `columns` that it has as NaN."""
+    found = {name: pd.to_numeric(frame[name], errors="coerce") for name in columns if name in frame}
+    return frame.assign(**{name: losses.where((losses > 0) & np.isfinite(losses)) for name, losses in found.items()})

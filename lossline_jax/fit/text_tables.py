@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lossline_jax.fit.compare_text import compare_text
+from lossline_jax.fit.compare_text import failure_blocks, verdict_blocks
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.study_fits import StudyFits
 from lossline_jax.fit.table_input import UNITS
@@ -11,7 +11,7 @@ from lossline_jax.text import text_table
 
 def fits_text(fits: StudyFits) -> str:
     """Verdicts first, then lines, compute laws and failures, one block a unit."""
-    blocks = [compare_text(fits)] if fits.comparisons else []
+    blocks = verdict_blocks(fits)
     for unit in fits.units:
         said = UNITS.get(unit, "unit of the table")
         if lines := fits.lines_in(unit):
@@ -24,8 +24,7 @@ def fits_text(fits: StudyFits) -> str:
             names = ("E", "A", "B", "alpha", "beta")
             header = ("runs of", "set", *names, "rmse", "R2", "points", "runs", "status", "note")
             blocks.append(text_table(header, [(c.label, c.eval_set, *_columns(c.fit, names)) for c in computes]))
-    if fits.failures:
-        blocks.append("Not fitted or not compared:\n" + "\n".join(f"  {failure}" for failure in fits.failures))
+    blocks += failure_blocks(fits)
     return "\n\n".join(blocks)
 
 

@@ -102,6 +102,8 @@ def _verdict(found: LevelGap, item: Measured, p_holm: float | None, margin: floa
         moves = apart or _beyond(found.interval, margin)
     if moves:
         return "moves"
+    if found.interval is None:
+        return "cannot tell"
     within = all(abs(end) < margin for end in found.interval) and all(abs(pair.gap) < margin for pair in found.pairs)
     return "does not move" if within else "cannot tell"
 
@@ -113,14 +115,14 @@ def _pair_moves(pair: PairGap, num_pairs: int, noise: Noise, margin: float) -> b
     return abs(pair.gap) > margin and p is not None and p < SIGNIFICANCE / num_pairs
 
 
-def _beyond(interval: tuple[float, float], margin: float) -> bool:
-    return interval[0] > margin or interval[1] < -margin
+def _beyond(interval: tuple[float, float] | None, margin: float) -> bool:
+    return interval is not None and (interval[0] > margin or interval[1] < -margin)
 
 
 def _disagreement(pairs: Sequence[PairGap], margin: float) -> str:
     """How far the pairs differ, where that is more than the margin."""
     low, high = min(pairs, key=lambda pair: pair.gap), max(pairs, key=lambda pair: pair.gap)
-    if high.gap - low.gap < margin:
+    if len(pairs) < 2 or high.gap - low.gap < margin:
         return ""
     return f"from {low.gap:+.3f} ({low.matched_on}) to {high.gap:+.3f} ({high.matched_on})"
 
@@ -134,7 +136,7 @@ def _student_p(gap: float | None, variance: float, noise: Noise) -> float | None
 
 def _smallest_detectable(variance: float, noise: Noise, strict: float) -> float | None:
     """The gap that would be called a move in 90% of studies of this design, the strictest correction assumed."""
-    if not noise.repeated or not np.isfinite(variance):
+    if not (noise.repeated and noise.floor > 0 and np.isfinite(variance)):
         return None
     error = noise.floor * np.sqrt(variance)
     t_test, t_power = scipy.special.stdtrit(noise.degrees_of_freedom, [1 - strict / 2, POWER])
@@ -153,6 +155,8 @@ def _note(item: Measured, p_holm: float | None, verdict: Verdict) -> str:
         notes.append("the table does not tell runs apart: each setting counts as one")
     if item.noise is not None and not item.noise.repeated:
         notes.append("one run a level: noise is the scatter along the lines, and another seed could lie elsewhere")
+    elif item.noise is not None and not item.noise.floor > 0:
+        notes.append("the repetitions are identical: they tell of no noise")
     elif item.noise is not None and item.noise.degrees_of_freedom <= ROUGH_FREEDOM:
         notes.append(f"the noise floor is rough: {item.noise.degrees_of_freedom} repetitions")
     if p_holm is not None and p_holm < SIGNIFICANCE and _contradicted(item.line):

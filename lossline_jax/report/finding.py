@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from lossline_jax.fit.comparison import LevelGap
 from lossline_jax.report.points import unit_label, with_unit
 from lossline_jax.report.style import factor_name
-from lossline_jax.report.verdicts import Judged, listed_factors
+from lossline_jax.report.verdicts import Judged, farthest, listed_factors, opposite_pairs
 from lossline_jax.report.wording import listed, number, signed
 
 
@@ -30,10 +31,18 @@ def _moved(judged: Sequence[Judged]) -> str:
         for level in item.levels:
             gap = item.gap(level)
             if gap.verdict == "moves":
-                ratio = f" ({abs(gap.ratio):.0f} times the noise)" if gap.ratio is not None else ""
-                told.append((-abs(gap.ratio or 0.0), f"{level.name} by {with_unit(signed(gap.gap), item.unit)}{ratio}"))
+                told.append((-farthest(gap), f"{level.name} {_by(gap, item.unit)}"))
     verb = "moves" if len(movers) == 1 else "move"
     return f"{_capital(listed_factors(movers))} {verb} the line: {listed([text for _, text in sorted(told)])}."
+
+
+def _by(gap: LevelGap, unit: str) -> str:
+    """`by −0.3 nats/token (14 times the noise)`; from where to where, where the mean hides gaps of both signs."""
+    if ends := opposite_pairs(gap):
+        low, high = (f"{with_unit(signed(pair.gap), unit)} ({pair.matched_on})" for pair in ends)
+        return f"from {low} to {high}"
+    ratio = f" ({abs(gap.ratio):.0f} times the noise)" if gap.ratio is not None else ""
+    return f"by {with_unit(signed(gap.gap), unit)}{ratio}"
 
 
 def _same(judged: Sequence[Judged]) -> str:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lossline_jax.fit.study_fits import StudyFits
-from lossline_jax.fit.table_input import UNITS
+from lossline_jax.fit.table_input import UNITS, usable_losses
 
 NO_LINE = "no line"  # rows that nothing was fitted to
-OWN_LOSS = "loss"  # column of losses of a table that names no unit
+OWN_LOSS = "_loss"  # column of losses of a table that names no unit
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,13 @@ def as_long(frame: pd.DataFrame, fits: StudyFits) -> pd.DataFrame:
     if wide:
         if "step" not in long:
             long = long.assign(step=range(len(long)))
-        others = [column for column in long.columns if column not in (fits.x, fits.y)]
+        others = [column for column in long.columns if column not in (fits.x, fits.y, "eval_set", OWN_LOSS)]
         long = long.melt(others, [fits.x, fits.y], var_name="eval_set", value_name=OWN_LOSS)
     for column in ("tokens_seen", "eval_kind"):
         if column not in long:
             long[column] = None
-    return long
+    long = long.assign(run_id=long["run_id"].astype(str), eval_kind=long["eval_kind"].fillna(""))
+    return usable_losses(long, [unit.column for unit in units_of(fits)])
 
 
 def _line_labels(frame: pd.DataFrame, fits: StudyFits) -> list[str]:

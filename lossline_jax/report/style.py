@@ -85,6 +85,7 @@ RC = {
     "lines.solid_capstyle": "round",
     "lines.dash_capstyle": "butt",
     "pdf.fonttype": 42,
+    "text.parse_math": False,  # a name with dollar signs is no formula
     "svg.fonttype": "none",  # text stays text: selectable, and set in the fonts of the page
     "svg.hashsalt": "lossline",
     "savefig.dpi": 170,

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from lossline_jax.fit.compare_text import p_text
 from lossline_jax.fit.comparison import FactorComparison, LevelGap
+from lossline_jax.fit.gaps import PairGap
 from lossline_jax.report.plots import swatch
 from lossline_jax.report.points import unit_label, with_unit
 from lossline_jax.report.style import Style, factor_name, factor_rank
@@ -49,8 +50,24 @@ class Judged:
 
     def remark(self, level: JudgedLevel) -> str:
         """The mean gap for a key: `−0.399 nats/token`."""
-        gap = self.gap(level).gap
-        return "" if gap is None else with_unit(signed(gap), self.unit)
+        found = self.gap(level)
+        if ends := opposite_pairs(found):
+            return with_unit(" to ".join(signed(pair.gap) for pair in ends), self.unit)
+        return "" if found.gap is None else with_unit(signed(found.gap), self.unit)
+
+
+def opposite_pairs(gap: LevelGap) -> tuple[PairGap, PairGap] | None:
+    """The lowest and the highest pair of a level that moves, where they lie surely on either side of zero."""
+    sure = [pair for pair in gap.pairs if pair.interval is not None and pair.interval[0] * pair.interval[1] > 0]
+    if gap.verdict != "moves" or not sure:
+        return None
+    low, high = min(sure, key=lambda pair: pair.gap), max(sure, key=lambda pair: pair.gap)
+    return (low, high) if low.gap < 0 < high.gap else None
+
+
+def farthest(gap: LevelGap) -> float:
+    """The largest gap of any pair, whatever its sign."""
+    return max((abs(pair.gap) for pair in gap.pairs), default=0.0)
 
 
 def judge(comparisons: Sequence[FactorComparison], names: Mapping[tuple[str, str], str]) -> list[Judged]:
@@ -140,11 +157,15 @@ def _noise_cell(comparison: FactorComparison | None) -> Cell:
 def _gap_cell(gap: LevelGap | None) -> Cell:
     if gap is None or gap.gap is None:
         return Cell(NONE, title="" if gap is None else gap.note)
-    return Cell(signed(gap.gap), interval(*gap.interval), title=f"90% interval, {gap.method}")
+    return Cell(signed(gap.gap), _ends(gap.interval), title=f"90% interval, {gap.method}")
+
+
+def _ends(ends: tuple[float, float] | None) -> str:
+    return "" if ends is None else interval(*ends)
 
 
 def _pairs_title(gap: LevelGap) -> str:
-    return "\n".join(f"{pair.matched_on}: {signed(pair.gap)} {interval(*pair.interval)}" for pair in gap.pairs)
+    return "\n".join(f"{pair.matched_on}: {signed(pair.gap)} {_ends(pair.interval)}" for pair in gap.pairs)
 
 
 def verdict_cell(verdicts: Mapping[str, str], note: str) -> Cell:

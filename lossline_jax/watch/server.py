@@ -1,5 +1,7 @@
 """`lossline report --watch`: the report of a study that is still running, served to this machine alone."""
 
+import contextlib
+import html
 import json
 import threading
 import time
@@ -43,12 +45,12 @@ class Watch:
 
     def rebuild_if_grown(self) -> bool:
         """Build the report anew where rows have come since; says whether it tried."""
-        found = rows_mark(self.study, self.folder)
-        if found == self._seen:
-            return False
-        self._seen = found
-        self._note = self._note if self._report else BUILDING
         try:
+            found = rows_mark(self.study, self.folder)
+            if found == self._seen:
+                return False
+            self._seen = found
+            self._note = self._note if self._report else BUILDING
             self._report, self._note = self._build(), ""
             self._version += 1
         except LosslineError as error:  # too little to draw a line: the next rows may mend it
@@ -61,7 +63,7 @@ class Watch:
         if self._report:
             return self._report.replace("<main>", f"{live}<main>", 1)
         colours = {"light": css_variables(dark=False), "dark": css_variables(dark=True)}
-        return Template(_text("alone.html")).substitute(colours, study=self.study.name, live=live)
+        return Template(_text("alone.html")).substitute(colours, study=html.escape(self.study.name), live=live)
 
     def progress(self) -> dict[str, Any]:
         """What the live part shows, and the version of the report, by which it knows that there is a newer one."""
@@ -125,8 +127,9 @@ def _handler(watch: Watch) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             for name, value in (HEADERS | {"Content-Type": media_type, "Content-Length": str(len(content))}).items():
                 self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
+            with contextlib.suppress(ConnectionError):  # the reader has left
+                self.end_headers()
+                self.wfile.write(content)
 
         def log_message(self, *_: Any) -> None:
             """Nothing a request: the terminal is for the reader."""
