@@ -21,7 +21,7 @@ CORPORA = ("wiki", "speeches", "code", "techdoc", "wiki_fr")
 
 
 def study(
-    tokens: int = 320_000, vocab_size: int = 512, context_length: int = 128, base_seeds: int = 4, seeds: int = 2
+    tokens: int = 240_000, vocab_size: int = 512, context_length: int = 128, base_seeds: int = 4, seeds: int = 2
 ) -> StudyConfig:
     """The quickstart.
 
@@ -39,7 +39,7 @@ def study(
         context_length=context_length,
         batch_size=16,
         tokens=tokens,
-        num_checkpoints=8,
+        num_checkpoints=6,
         checkpoint_spacing="log",
     )
     interventions = (
