@@ -13,7 +13,7 @@ from lossline_jax.report.drawing import curve, scatter
 from lossline_jax.report.palette import LevelStyle, sequence_style, thinned
 from lossline_jax.report.plots import Drawn, KeyEntry, Panel, Plot
 from lossline_jax.report.points import Unit, units_of
-from lossline_jax.report.wording import counted, number
+from lossline_jax.report.wording import counted, file_stem, number
 from lossline_jax.units import human_count
 
 GRID = 60  # points of a curve
@@ -56,7 +56,7 @@ def _figure(items: Sequence[ComputeFit], unit: Unit, long: pd.DataFrame) -> Plot
     )
     key = [KeyEntry(style, "size", human_count(size)) for size, style in thinned(list(styles.items()))]
     key += [KeyEntry(FRONTIER, "base", "compute-optimal")] if has_flops else []
-    name = "compute_law_" + "".join(c if c.isalnum() else "_" for c in eval_set)
+    name = f"compute_law_{file_stem(eval_set)}"
     return compute_plot(name, f"Loss on {eval_set} against compute", caption, panels, key)
 
 

@@ -14,7 +14,7 @@ from lossline_jax.report.palette import COMMON, LevelStyle, keyed, level_styles
 from lossline_jax.report.plots import KeyEntry, Plot
 from lossline_jax.report.points import Unit, units_of
 from lossline_jax.report.style import factor_name
-from lossline_jax.report.wording import listed
+from lossline_jax.report.wording import file_stem, listed
 
 PANEL_SIZE = (3.4, 2.85)  # inches, three in a row
 LABEL_ROOM = (38, 31)  # characters along the axes of such a panel
@@ -56,7 +56,7 @@ def matched_plots(lines: Lines, factor: str) -> list[Plot]:
         _plot(
             lines,
             fitted,
-            name=f"matched_{factor}_{unit}",
+            name=f"matched_{factor}_{file_stem(unit)}",
             title=f"{factor_name(factor).capitalize()}, all else equal",
             said=f"A panel for every {others} with several levels of {factor_name(factor)}. Only runs are shown whose "
             "like, equal in everything else but the seed, was trained at another level.",

@@ -1,6 +1,8 @@
 """Numbers as a reader reads them."""
 
 import math
+import re
+import zlib
 from collections.abc import Sequence
 
 MINUS = "−"  # as wide as a plus sign, so signed columns align
@@ -34,6 +36,12 @@ def interval(low: float | None, high: float | None, decimals: int = 3) -> str:
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ""
     return f"[{signed(low, decimals)}, {signed(high, decimals)}]"
+
+
+def file_stem(name: str) -> str:
+    """A name as part of a file's: other names give other stems, also where signs are replaced."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    return plain if plain == name else f"{plain}-{zlib.crc32(name.encode()):08x}"
 
 
 def listed(words: Sequence[str]) -> str:
