@@ -49,9 +49,12 @@ def _same(judged: Sequence[Judged]) -> str:
     items = [item for item in judged if item.main.verdict == "does not move"]
     if not items:
         return ""
-    margins = dict.fromkeys(with_unit(f"±{number(item.main.margin)}", item.unit) for item in items)
+    margins: dict[str, list[float]] = {}
+    for item in items:
+        margins.setdefault(item.unit, []).append(item.main.margin)
+    within = [with_unit(f"±{number(max(found))}", unit) for unit, found in margins.items()]
     verb = "does" if len(items) == 1 else "do"
-    return f"{_capital(listed_factors(items))} {verb} not: gaps stay within {' and '.join(margins)}."
+    return f"{_capital(listed_factors(items))} {verb} not: gaps stay within {' and '.join(within)}."
 
 
 def _open(judged: Sequence[Judged]) -> str:

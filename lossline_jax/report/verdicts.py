@@ -101,7 +101,7 @@ def verdicts_table(judged: Sequence[Judged], styles: Mapping[tuple[str, str], St
         Column("factor", "level"),
         Column("verdict", prose=True),
         *(Column("gap", unit_label(unit), numeric=True) for unit in units),
-        Column("gap in noise", "band: margin"),
+        Column("gap in noise", "band: margin, small: pairs"),
         Column("p", numeric=True),
         Column("detects", "gaps from", numeric=True),
         Column("runs", "to reference", numeric=True),
@@ -180,12 +180,13 @@ def verdict_cell(verdicts: Mapping[str, str], note: str) -> Cell:
 def _reach(item: Judged, level: JudgedLevel) -> float:
     """How far from zero the drawing of a gap goes, in noise."""
     noise, gap = item.main.noise, item.gap(level)
-    ends = [item.main.margin or 0.0, *(gap.interval or ())]
+    ends = [item.main.margin or 0.0, *(gap.interval or ()), *(pair.gap for pair in gap.pairs)]
     return max(abs(end) for end in ends) / noise if noise else 1.0
 
 
 def forest(gap: LevelGap, comparison: FactorComparison, reach: float, style: Style) -> Markup:
-    """The gap with its interval about zero, in multiples of the noise; the margin as a grey band.
+    """The gap with its interval about zero, in multiples of the noise; small, that of each matched pair; the margin as
+    a grey band.
 
     The scale is asinh: linear near zero, logarithmic far out, so that large gaps do not hide small ones.
     """
@@ -200,11 +201,16 @@ def forest(gap: LevelGap, comparison: FactorComparison, reach: float, style: Sty
     low, high = (at(end) for end in gap.interval)
     left, right = at(-comparison.margin), at(comparison.margin)
     colour = f"var(--c-{style.colour_name})"
+    pairs = "".join(
+        f'<circle cx="{at(pair.gap):.1f}" cy="10" r="2" style="fill:{colour};fill-opacity:.45"/>'
+        for pair in (gap.pairs if len(gap.pairs) > 1 else ())
+    )
     label = f"{gap.gap / noise:+.1f} times the noise"
     return Markup(
         f'<svg class="forest" viewBox="0 0 140 20" role="img" aria-label="{label}"><title>{label}</title>'
         f'<rect x="{left:.1f}" y="2" width="{right - left:.1f}" height="16" style="fill:var(--grid)"/>'
         f'<path d="M{middle} 0V20" style="stroke:var(--muted)"/>'
+        f"{pairs}"
         f'<path d="M{low:.1f} 10H{high:.1f}" style="stroke:{colour};stroke-width:2.5"/>'
         f'<circle cx="{at(gap.gap):.1f}" cy="10" r="4" style="fill:{colour}"/></svg>'
     )
