@@ -211,6 +211,22 @@ def test_missing_bits_per_byte_is_said_where_tokenizers_differ():
     (tokenizer,) = fits.comparisons
     assert fits.units == ("nats_per_token",)
     assert tokenizer.note.startswith("the table has no bits/byte")
+    assert (tokenizer.verdict, tokenizer.levels[0].verdict) == ("cannot tell", "cannot tell")
+
+
+def test_columns_of_words_that_no_factor_names_are_pointed_out():
+    table = long([{"data": "code"}, {"size": "d32-L2"}]).rename(columns={"data": "corpus"})
+    fits = fit_study(table, "wiki", "cloze", units=["nats_per_token"])
+    assert fits.failures[0] == "runs that count as repetitions differ in corpus: are these factors too?"
+    named = fit_study(table, "wiki", "cloze", factors=["corpus", "size"], units=["nats_per_token"])
+    assert not any("repetitions" in failure for failure in named.failures)
+
+
+def test_missing_losses_are_counted():
+    table = long([{"data": "code"}])
+    table.loc[table.index[:6], "nats_per_token"] = np.nan
+    failures = fit_study(table, "wiki", "cloze", BASE, units=["nats_per_token"]).failures
+    assert failures == ("3 of 20 checkpoints lack a loss: left out (nats/token)",)
 
 
 def test_a_setting_without_losses_in_a_unit_is_named_and_left_out():

@@ -26,6 +26,7 @@ from lossline_jax.report.fits import lines_table
 from lossline_jax.report.labels import LineName, place_names
 from lossline_jax.report.page import write_report
 from lossline_jax.report.run_figures import smooth
+from lossline_jax.report.runs import _styles
 from lossline_jax.report.svg import new_figure
 from lossline_jax.report.tables import training_time
 from lossline_jax.report.verdicts import judge
@@ -181,6 +182,13 @@ def test_the_finding_does_not_average_gaps_of_both_signs():
     )
     text = finding(judge([factor], {}), X, Y, "")
     assert text == "Data moves the line: b from −0.208 nats/token (s) to +0.200 nats/token (l)."
+
+
+def test_factors_of_other_names_have_colours_of_their_own():
+    styles = _styles([("base", "base"), ("corpus", "a"), ("corpus", "b"), ("width", "1"), ("width", "2")])
+    assert styles["corpus", "a"].colour == styles["corpus", "b"].colour != styles["width", "1"].colour
+    drawn = {(style.colour, style.dashes, style.filling) for style in styles.values()}
+    assert len(drawn) == len(styles)
 
 
 def test_corpora_are_those_of_the_manifests(page):

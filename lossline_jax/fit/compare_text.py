@@ -46,7 +46,8 @@ def _factor_columns(item: FactorComparison) -> tuple:
     """The row of a factor: its test and its noise in the columns of its levels."""
     source = {"seeds": f"{item.noise_freedom} repetitions", "scatter": "scatter along the line", "none": ""}
     floor = NONE if item.noise is None else f"noise {item.noise:.4f}, {source[item.noise_source]}"
-    return NONE, floor, NONE, p_text(item.p_holm), NONE, NONE, NONE, item.verdict
+    margin = NONE if item.margin is None else f"±{item.margin:.4f}"
+    return margin, floor, NONE, p_text(item.p_holm), NONE, NONE, NONE, item.verdict
 
 
 def _level_columns(level: LevelGap) -> tuple:
@@ -56,7 +57,7 @@ def _level_columns(level: LevelGap) -> tuple:
         NONE if level.ratio is None else f"{level.ratio:+.1f}",
         p_text(level.p),
         NONE if level.smallest_detectable_gap is None else f"{level.smallest_detectable_gap:.4f}",
-        f"{level.num_runs} to {level.num_reference_runs}",
+        f"{level.num_runs} vs {level.num_reference_runs}",
         level.num_points,
         level.verdict,
     )
@@ -70,7 +71,10 @@ def p_text(p: float | None) -> str:
 
 
 def _legend(comparisons: Sequence[FactorComparison]) -> list[str]:
-    said = []
+    said = [
+        "gap in the row of a factor: the margin within which a gap does not move the line",
+        "runs: of the level vs of the reference",
+    ]
     if any(item.p is not None for item in comparisons):
         said.append("p of a factor: no gap at any level, runs as units, Holm-corrected; of a level: Student's t")
     lines = [f"{item.factor} {p_text(item.p_line)}" for item in comparisons if item.p_line is not None]

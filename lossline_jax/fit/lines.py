@@ -71,7 +71,9 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 def _measure(cells, absent, factor: str, reference: str, levels, everywhere: Noise | None, seed: int) -> Measured:
     pairs = {level: matched_pairs(cells, factor, level, reference) for level in levels}
     used = list({id(c): c for some in pairs.values() for pair in some for c in (pair.reference, pair.other)}.values())
-    noise = pooled(noise_floor(used), everywhere)
+    noise = noise_floor(used)
+    if everywhere is not None and everywhere.repeated:  # else the scatter of the lines compared: others may fit worse
+        noise = pooled(noise, everywhere)
     gaps: dict[str, Gap | str] = {}
     for level, some in pairs.items():
         if not some:

@@ -56,7 +56,7 @@ def pooled(own: Noise | None, everywhere: Noise | None) -> Noise | None:
 
     Another: the variance of a factor's own settings differs from that of the rest (F test, two-sided, at 10%).
     """
-    if own is None or everywhere is None or not (own.repeated and everywhere.repeated):
+    if own is None or everywhere is None or not own.repeated:
         return everywhere
     freedom = everywhere.degrees_of_freedom - own.degrees_of_freedom
     rest = everywhere.degrees_of_freedom * everywhere.floor**2 - own.degrees_of_freedom * own.floor**2

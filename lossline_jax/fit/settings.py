@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from lossline_jax.config import suggestion
 from lossline_jax.errors import LosslineError
@@ -18,6 +19,7 @@ SEED = "seed"
 FACTORS = tuple(name for name in FACTOR_COLUMNS if name != SEED)
 PARAMS = ("params_total", "params_non_embedding")
 NOT_STATED = ("unknown", "nan", "None")  # a factor of an imported model that nobody stated, or an empty cell
+NO_FACTORS = ("study", "eval_set", "eval_kind", "eval_fingerprint", "loss_definition")  # words of a losses table
 SETTING = "_setting"  # column: which setting a row belongs to, -1 for none
 
 
@@ -78,6 +80,24 @@ def require_one_setting_a_run(frame: pd.DataFrame, settings: Sequence[Setting]) 
         first, second = (settings[number].levels for number in numbers[:2])
         name = differences(first, second)[0]
         raise LosslineError(f"run {run_id!r} has rows of {name} {first[name]} and of {second[name]}: name runs apart")
+
+
+def unnamed_factors(frame: pd.DataFrame, factors: Sequence[str], axes: Sequence[str]) -> list[str]:
+    """Columns of words in which runs of one setting differ although no factor says so: they may be factors too.
+
+    Each run has one word there, and not every run a word of its own, as a name would be.
+    """
+    if "run_id" not in frame:
+        return []
+    words = [
+        name
+        for name in frame.columns
+        if name not in (*factors, *axes, SEED, SETTING, "run_id", *NO_FACTORS) and not is_numeric_dtype(frame[name])
+    ]
+    runs = frame.groupby("run_id", sort=False)
+    found = [name for name in words if 1 < frame[name].nunique() < len(runs) and (runs[name].nunique() <= 1).all()]
+    first = runs[[SETTING, *found]].first() if found else frame
+    return [name for name in found if (first.groupby(SETTING)[name].nunique() > 1).any()]
 
 
 def find_base(settings: Sequence[Setting], factors: Sequence[str], base: Mapping[str, Any] | None) -> Setting:

@@ -21,6 +21,7 @@ from lossline_jax.fit.settings import (
     find_base,
     find_settings,
     require_one_setting_a_run,
+    unnamed_factors,
 )
 from lossline_jax.fit.study_fits import ComputeFit, StudyFits
 from lossline_jax.fit.table_fits import FittedGroup, Group, fit_groups, line_conventions, plain
@@ -91,6 +92,8 @@ def fit_study(
     if not settings:
         raise LosslineError(failures[0] if failures else "the table has no rows")
     require_one_setting_a_run(frame, settings)
+    if names := unnamed_factors(frame, factors, (x, y)):
+        failures.insert(0, f"runs that count as repetitions differ in {', '.join(names)}: are these factors too?")
     base_setting = find_base(settings, factors, base)
     lines, comparisons = [], []
     for unit in units:
@@ -106,6 +109,8 @@ def fit_study(
         present = [cell.levels for cell in cells]
         absent = [setting.levels for setting in settings if setting.levels not in present]
         lines += [item.line for item in fitted]
+        if dropped := sum(item.line.fit.num_dropped for item in fitted):
+            said.append(f"{dropped} of {len(points)} checkpoints lack a loss: left out")
         comparisons += compare_lines(
             cells, base_setting.levels, absent=absent, unit=unit, seed=seed, margin_in_noise=margin_in_noise
         )
@@ -177,8 +182,10 @@ def _with_unit_note(comparison: FactorComparison, units: tuple[str, ...]) -> Fac
     """Losses per token of different tokenizers are in different units: said where bits/byte do not stand beside."""
     if comparison.factor != "tokenizer" or PER_BYTE in units:
         return comparison
-    said = "the table has no bits/byte, and a token of one tokenizer is not a token of another"
-    return replace(comparison, note="; ".join(part for part in (said, comparison.note) if part))
+    said = "the table has no bits/byte beside it, and a token of one tokenizer is not a token of another"
+    levels = tuple(replace(level, verdict="cannot tell") for level in comparison.levels)
+    note = "; ".join(part for part in (said, comparison.note) if part)
+    return replace(comparison, verdict="cannot tell", note=note, levels=levels)
 
 
 def _compute_fits(

@@ -152,7 +152,7 @@ def _note(item: Measured, p_holm: float | None, verdict: Verdict) -> str:
     """What a reader must know before believing the verdict."""
     notes = []
     if not item.runs_told_apart:
-        notes.append("the table does not tell runs apart: each setting counts as one")
+        notes.append("the table does not tell runs apart (name their column): each setting counts as one")
     if item.noise is not None and not item.noise.repeated:
         notes.append("one run a level: noise is the scatter along the lines, and another seed could lie elsewhere")
     elif item.noise is not None and not item.noise.floor > 0:

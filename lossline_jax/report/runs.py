@@ -91,10 +91,15 @@ def _styles(levels: list[tuple[str, str]]) -> dict[tuple[str, str], Style]:
     styles, seen = {}, {}
     named = {level for _, level in levels}
     strangers = [name for name in FACTOR_ORDER if name not in named | {BASE}] or [SEVERAL]
+    factors = list(dict.fromkeys(factor for factor, _ in levels))
+    colours = [name for name in strangers if name not in factors] or strangers
+    foreign = [factor for factor in factors if factor not in FACTOR_COLOURS]
     for factor, level in levels:
         k = seen[factor] = seen.get(factor, -1) + (level not in FACTOR_COLOURS or factor in FACTOR_COLOURS)
         if factor in FACTOR_COLOURS and (BASE, BASE) in levels:
             styles[factor, level] = Style(factor, k)
+        elif len(foreign) > 1:  # a colour a factor, as for those of the house
+            styles[factor, level] = Style(colours[foreign.index(factor) % len(colours)], k)
         elif level in FACTOR_COLOURS:
             styles[factor, level] = Style(level)
         else:

@@ -104,7 +104,7 @@ def verdicts_table(judged: Sequence[Judged], styles: Mapping[tuple[str, str], St
         Column("gap in noise", "band: margin, small: pairs"),
         Column("p", numeric=True),
         Column("detects", "gaps from", numeric=True),
-        Column("runs", "to reference", numeric=True),
+        Column("runs", "vs reference", numeric=True),
     ]
     reach = max((_reach(item, level) for item in judged for level in item.levels), default=1.0)
     rows = []
@@ -143,7 +143,7 @@ def _level_row(item: Judged, level: JudgedLevel, units: Sequence[str], style: St
         Cell(drawing=forest(gap, item.main, reach, style)),
         Cell(p_text(gap.p)),
         Cell(number(gap.smallest_detectable_gap), title="the smallest gap found in 90% of studies of this design"),
-        Cell(f"{gap.num_runs} to {gap.num_reference_runs}", f"{gap.num_points} points", title=_pairs_title(gap)),
+        Cell(f"{gap.num_runs} vs {gap.num_reference_runs}", f"{gap.num_points} points", title=_pairs_title(gap)),
     ]
 
 
@@ -151,7 +151,7 @@ def _noise_cell(comparison: FactorComparison | None) -> Cell:
     if comparison is None or comparison.noise is None:
         return Cell(NONE)
     source = "scatter" if comparison.noise_source == "scatter" else f"{comparison.noise_freedom} repetitions"
-    return Cell(f"noise {number(comparison.noise)}", source, tone="quiet")
+    return Cell(f"noise {number(comparison.noise)}", f"{source}, margin {number(comparison.margin)}", tone="quiet")
 
 
 def _gap_cell(gap: LevelGap | None) -> Cell:
