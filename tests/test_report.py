@@ -309,3 +309,12 @@ def test_words():
     assert signed(-0.0001) == "0.000"
     assert signed(None) == signed(math.nan) == "–"
     assert listed(["a", "b", "c"]) == "a, b and c"
+
+
+def test_a_run_of_unknown_data_and_tokens_has_its_place_in_the_page(study, frame, tmp_path):
+    last = frame[(frame["run_id"] == study.base.run_id) & (frame["step"] == frame["step"].max())]
+    stranger = last.assign(run_id="public-1", data="unknown", optimiser=None, tokens_seen=None, train_flops=None)
+    table = pd.concat([frame, stranger], ignore_index=True)
+    fits = fit_study(table, X, Y, num_resamples=5)
+    text = write_report(table, fits, to_json(study), {}, epath.Path(tmp_path), "small", X, Y).read_text()
+    assert "runs public-1: data and optimiser not known: not compared" in text

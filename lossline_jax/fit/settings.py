@@ -56,7 +56,7 @@ def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[
 
 def find_settings(frame: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataFrame, list[Setting], list[str]]:
     """The table with column `_setting`, the settings that it numbers, and a line for rows of unknown levels."""
-    rows = frame[list(factors)].fillna("nan").map(lambda value: str(plain(value)))
+    rows = frame[list(factors)].map(lambda value: str(plain(value)))
     numbers = rows.groupby(list(factors), sort=False).ngroup().to_numpy()
     first = ~pd.Series(numbers).duplicated().to_numpy()
     settings, failures, number_of = [], [], {}

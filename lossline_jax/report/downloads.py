@@ -49,7 +49,7 @@ def table_download(name: str, table: Table) -> Download:
         for column, cell in zip(table.columns, row, strict=True):
             cells |= _cells(column, cell)
         rows.append(cells | ({"note": table.notes[k]} if table.notes else {}))
-    frame = pd.DataFrame(rows).fillna("")
+    frame = pd.DataFrame(rows, dtype=object).fillna("")
     return download(f"{name}.csv", frame.loc[:, (frame != "").any()].to_csv(index=False))
 
 

@@ -83,7 +83,7 @@ def as_long(frame: pd.DataFrame, fits: StudyFits) -> pd.DataFrame:
     for column in ("tokens_seen", "eval_kind"):
         if column not in long:
             long[column] = None
-    long = long.assign(run_id=long["run_id"].astype(str), eval_kind=long["eval_kind"].fillna(""))
+    long = long.assign(run_id=long["run_id"].astype(str), eval_kind=long["eval_kind"].astype(object).fillna(""))
     return usable_losses(long, [unit.column for unit in units_of(fits)])
 
 
