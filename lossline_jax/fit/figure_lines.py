@@ -12,14 +12,13 @@ from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.solve import Points, solve_many
 from lossline_jax.fit.study_fits import FigureLine
-from lossline_jax.fit.table_input import RUN, UNITS, X, Y, numeric_losses, paired_points
+from lossline_jax.fit.table_input import PER_BYTE, RUN, X, Y, numeric_losses, paired_points
 from lossline_jax.fit.uncertainty import Band, bootstrap
 
 MIN_POINTS = 5  # one more than a line has parameters
 BAND_POINTS = 30
 DIGITS = 6  # of the numbers of a band: it is drawn, not computed with
 NUM_STARTS = 16
-PER_TOKEN, PER_BYTE = UNITS
 IN_BOTH_UNITS = "matched"  # figures that are drawn in every unit: whether a tokenizer moves the line turns on it
 
 

@@ -24,8 +24,9 @@ from lossline_jax.fit.settings import (
     unnamed_factors,
 )
 from lossline_jax.fit.study_fits import ComputeFit, StudyFits
-from lossline_jax.fit.table_fits import FittedGroup, Group, fit_groups, line_conventions, plain
+from lossline_jax.fit.table_fits import Group, fit_groups, line_conventions, plain
 from lossline_jax.fit.table_input import (
+    PER_BYTE,
     UNITS,
     as_pandas,
     name_checkpoints,
@@ -35,7 +36,6 @@ from lossline_jax.fit.table_input import (
 )
 
 BASE = "base"
-PER_BYTE = "bits_per_byte"
 COMPUTE_CONVENTIONS = {
     "N": "total parameters, embeddings included",
     "D": "tokens seen",
@@ -101,7 +101,8 @@ def fit_study(
         groups, said = _groups(points, settings, base_setting, f"no checkpoint has both {x!r} and {y!r}")
         fitted, unfitted = fit_groups([group for group, _ in groups], x, y, unit, num_resamples, seed)
         setting_of = {id(group): setting for group, setting in groups}
-        cells = [_cell(item, setting_of[id(item.group)]) for item in fitted]
+        matched = [(item, setting_of[id(item.group)]) for item in fitted]
+        cells = [item.cell(setting.levels, setting.num_params) for item, setting in matched]
         said += [
             f"{item.line.label}: no losses in this unit" for item, c in zip(fitted, cells, strict=True) if not c.x.size
         ]
@@ -163,10 +164,6 @@ def _groups(
         level = ", ".join(setting.levels[name] for name in differing)
         groups.append((Group(label, "+".join(differing), level, dict(setting.levels), rows), setting))
     return groups, absent
-
-
-def _cell(item: FittedGroup, setting: Setting) -> Cell:
-    return item.cell(setting.levels, setting.num_params)
 
 
 def _said_unmatched(cell: Cell, base: Setting) -> str:

@@ -10,6 +10,7 @@ from lossline_jax.config import suggestion
 from lossline_jax.errors import LosslineError
 
 UNITS = {"nats_per_token": "nats/token", "bits_per_byte": "bits/byte"}
+PER_BYTE = "bits_per_byte"  # the unit that compares different tokenizers
 LONG_KEYS = ("run_id", "step")
 X, Y, RUN, WHERE = "_x", "_y", "_run", "_where"  # columns of paired points, beside the table's own
 

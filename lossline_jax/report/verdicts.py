@@ -9,13 +9,13 @@ from markupsafe import Markup
 from lossline_jax.fit.compare_text import p_text
 from lossline_jax.fit.comparison import FactorComparison, LevelGap
 from lossline_jax.fit.gaps import PairGap
+from lossline_jax.fit.table_input import PER_BYTE
 from lossline_jax.report.plots import swatch
 from lossline_jax.report.points import unit_label, with_unit
 from lossline_jax.report.style import Style, factor_name, factor_rank
 from lossline_jax.report.tables import Cell, Column, Table
 from lossline_jax.report.wording import NONE, interval, listed, number, signed
 
-PER_BYTE = "bits_per_byte"
 IN_WORDS = {"moves": "moves the line", "does not move": "does not move it", "cannot tell": "cannot tell"}
 
 
