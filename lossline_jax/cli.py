@@ -13,7 +13,7 @@ from typing import Annotated, TypeVar
 import tyro
 from etils import epath
 
-from lossline_jax import __version__, experiment
+from lossline_jax import __version__, console, experiment
 from lossline_jax.config import suggestion
 from lossline_jax.errors import LosslineError
 from lossline_jax.options import (
@@ -278,5 +278,5 @@ def _run_manifest(options: ManifestOptions) -> None:
 
 
 def _complain(message: str, exit_code: int) -> int:
-    print(f"lossline: {message}", file=sys.stderr)
+    console.warn(f"lossline: {message}")
     return exit_code

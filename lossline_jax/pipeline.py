@@ -7,7 +7,6 @@ be killed at any moment.
 """
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from etils import epath
 
 from lossline_jax.config import to_json
+from lossline_jax.console import say
 from lossline_jax.errors import LosslineError, RunBusy, RunFailed
 from lossline_jax.imported import ModelFacts, Registered, registered, slug
 from lossline_jax.models.accounting import count_parameters
@@ -28,11 +28,6 @@ if TYPE_CHECKING:
 
     from lossline_jax.fit.study_fits import StudyFits
     from lossline_jax.workshop import Workshop
-
-
-def say(message: str) -> None:
-    """Progress goes to stderr: stdout carries results only."""
-    print(message, file=sys.stderr, flush=True)
 
 
 def save_study(study: StudyConfig, folder: StudyDir) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "lossline_jax"
 FLOORS = {
-    **dict.fromkeys(("errors", "units", "rundir", "config", "table", "text"), 0),
+    **dict.fromkeys(("errors", "units", "rundir", "config", "table", "text", "console"), 0),
     **dict.fromkeys(("ops", "sharding", "chips"), 1),
     **dict.fromkeys(("models", "data"), 2),
     **dict.fromkeys(("train", "evaluate", "fit", "report", "published"), 3),

@@ -10,11 +10,13 @@ from jax.sharding import Mesh
 
 from lossline_jax.config import fingerprint, from_json
 from lossline_jax.errors import LosslineError
+from lossline_jax.models.accounting import train_flops_per_token
 from lossline_jax.rundir import RunDir, make_folder, read_json, write_json
 from lossline_jax.sharding import place_batch
 from lossline_jax.train.checkpoint import Checkpointer, CheckpointMeta, check_same_run
 from lossline_jax.train.clock import Clock
 from lossline_jax.train.config import ExecutionConfig
+from lossline_jax.train.hardware import hardware_of
 from lossline_jax.train.optim import make_optimiser, make_schedule
 from lossline_jax.train.preemption import RESTART_EXIT_CODE, StopRequest
 from lossline_jax.train.state import Model, Params, TrainState, abstract_state, init_state
@@ -33,10 +35,15 @@ class TrainResult:
     run_fingerprint: str
     step: int
     tokens: int
-    tokens_per_second: float  # in `seconds["train"]`: no set-up, compilation, checkpoint or evaluation
+    tokens_per_second: float  # in steps and waits for input: no set-up, compilation, checkpoint or evaluation
     wall_seconds: float
     compile_seconds: float  # first call of the step: tracing and compilation
     seconds: dict  # by what they went on (clock.py)
+    # Of the process that ended the run; runs that ended before these were kept have none.
+    num_devices: int | None = None
+    device_kind: str | None = None
+    num_processes: int | None = None
+    mfu: float | None = None  # of the whole run, by the peak of those devices; None: their peak is not known
 
 
 def train_run(
@@ -79,10 +86,11 @@ def train_run(
         jax.set_mesh(mesh),
         Checkpointer(run_dir, execution.keep_checkpoints, cadence=run.checkpoint_steps) as checkpointer,
     ):
-        session = _Session(run, source, run_dir, mesh, clock, checkpointer, on_checkpoint)
+        flops_per_token = train_flops_per_token(run.model, model.vocab_size, run.context_length)
+        session = _Session(run, flops_per_token, source, run_dir, mesh, clock, checkpointer, on_checkpoint)
         with clock.spending("setup"):
             train_step, state, start = session.set_up(model, execution)
-        watch = Watch(run, run_dir, start, execution.log_every, clock, show_progress)
+        watch = Watch(run, session.flops_per_token, run_dir, start, execution.log_every, clock, mesh, show_progress)
         with contextlib.closing(watch), StopRequest() as stop:
             session.train(train_step, state, start, watch, stop)
     return session.finish()
@@ -93,6 +101,7 @@ class _Session:
     """What stays the same while one process trains a run."""
 
     run: RunConfig
+    flops_per_token: float
     source: BatchSource
     run_dir: RunDir
     mesh: Mesh
@@ -137,7 +146,8 @@ class _Session:
         batches = self.source.iterate(start, jax.process_index(), jax.process_count())
         with contextlib.closing(batches):  # its threads read ahead
             for step in range(start + 1, self.run.num_steps + 1):
-                batch = place_batch(_step_batch(next(batches)), self.mesh)
+                with self.clock.spending("input"):
+                    batch = place_batch(_step_batch(next(batches)), self.mesh)
                 first_call = self.clock.spending("compile") if step == start + 1 else contextlib.nullcontext()
                 with first_call, jax.transfer_guard("disallow"):
                     state, metrics = train_step(state, batch)
@@ -170,14 +180,19 @@ class _Session:
     def finish(self) -> TrainResult:
         """Write done.json."""
         tokens, seconds = self.run.num_steps * self.run.tokens_per_step, self.clock.seconds()
+        stepping, hardware = max(seconds["train"] + seconds["input"], 1e-3), hardware_of(self.mesh)
         result = TrainResult(
             run_fingerprint=fingerprint(self.run),
             step=self.run.num_steps,
             tokens=tokens,
-            tokens_per_second=round(tokens / max(seconds["train"], 1e-3), 1),
+            tokens_per_second=round(tokens / stepping, 1),
             wall_seconds=seconds["wall"],
             compile_seconds=seconds["compile"],
             seconds=seconds,
+            num_devices=hardware.num_devices,
+            device_kind=hardware.device_kind,
+            num_processes=hardware.num_processes,
+            mfu=hardware.mfu(self.flops_per_token * tokens, stepping),
         )
         if jax.process_index() == 0:
             write_json(self.run_dir.done_file, asdict(result))
