@@ -1,7 +1,7 @@
 """A training run, from its newest checkpoint to its end."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from lossline_jax.train.watch import Watch
 
 RunConfig = Any  # study.RunConfig: the study stands above this room
 BatchSource = Any  # data.batches.BatchSource: check_epochs, fingerprint, iterate (to be closed)
-OnCheckpoint = Callable[[int, Params], None]
+OnCheckpoint = Callable[[int, Params], Mapping[str, float] | None]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def train_run(
         mesh: of `sharding.make_mesh`.
         on_checkpoint: called with (step, parameters) after each checkpoint of `run.checkpoint_steps`, and
             again with the restored one when resuming, for a process killed between the two. The parameters
-            are donated to the next step: it must not keep them.
+            are donated to the next step: it must not keep them. What it returns, losses in nats a token by
+            evaluation set, is shown by the trackers.
         show_progress: on stderr.
 
     Raises:
@@ -90,7 +91,7 @@ def train_run(
         session = _Session(run, flops_per_token, source, run_dir, mesh, clock, checkpointer, on_checkpoint)
         with clock.spending("setup"):
             train_step, state, start = session.set_up(model, execution)
-        watch = Watch(run, session.flops_per_token, run_dir, start, execution.log_every, clock, mesh, show_progress)
+        watch = Watch(run, session.flops_per_token, run_dir, start, execution, clock, mesh, show_progress)
         with contextlib.closing(watch), StopRequest() as stop:
             session.train(train_step, state, start, watch, stop)
     return session.finish()
@@ -142,7 +143,7 @@ class _Session:
     def train(self, train_step: TrainStep, state: TrainState, start: int, watch: Watch, stop: StopRequest) -> None:
         """Steps `start + 1` to the last one."""
         if start in self.run.checkpoint_steps:
-            self._offer(start, state)
+            self._offer(start, state, watch)
         batches = self.source.iterate(start, jax.process_index(), jax.process_count())
         with contextlib.closing(batches):  # its threads read ahead
             for step in range(start + 1, self.run.num_steps + 1):
@@ -163,7 +164,7 @@ class _Session:
             with self.clock.spending("checkpoint"):
                 self.checkpointer.save(step, state, self.meta(step))
         if due:
-            self._offer(step, state)
+            self._offer(step, state, watch)
         if stopping:  # at the last step too: the caller may have other runs to go on with
             raise SystemExit(RESTART_EXIT_CODE)
 
@@ -198,10 +199,12 @@ class _Session:
             write_json(self.run_dir.done_file, asdict(result))
         return result
 
-    def _offer(self, step: int, state: TrainState) -> None:
+    def _offer(self, step: int, state: TrainState, watch: Watch) -> None:
         if self.on_checkpoint is not None:
             with self.clock.spending("evaluate"):
-                self.on_checkpoint(step, state.params)
+                losses = self.on_checkpoint(step, state.params)
+            if losses:
+                watch.evaluated(step, losses)
 
 
 def _finished(run: RunConfig, run_dir: RunDir) -> TrainResult:

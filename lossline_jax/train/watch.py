@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,10 +11,12 @@ from jax.sharding import Mesh
 from lossline_jax.errors import LosslineError, RunFailed
 from lossline_jax.rundir import RunDir, write_json
 from lossline_jax.train.clock import Clock
+from lossline_jax.train.config import ExecutionConfig
 from lossline_jax.train.hardware import hardware_of, peak_memory_bytes
 from lossline_jax.train.progress import Progress
 from lossline_jax.train.step import StepMetrics
 from lossline_jax.train.steplog import StepLog
+from lossline_jax.train.trackers import open_trackers
 
 
 class Watch:
@@ -24,7 +27,7 @@ class Watch:
         flops_per_token: of training, as `models.accounting` counts them.
         run_dir: gets steps.jsonl, and failed.json on a non-finite loss.
         start: steps done before.
-        log_every: steps between two rows; the first and last step always get one.
+        execution: steps between two rows (the first and last step always get one), and where they are shown.
         clock: of the run.
         mesh: that it is trained on.
         show: progress on stderr.
@@ -36,18 +39,19 @@ class Watch:
         flops_per_token: float,
         run_dir: RunDir,
         start: int,
-        log_every: int,
+        execution: ExecutionConfig,
         clock: Clock,
         mesh: Mesh,
         show: bool,
     ):
-        if log_every < 1:
-            raise LosslineError(f"execution.log_every: {log_every} is not a number of steps; give 1 or more")
-        self._run, self._run_dir, self._log_every, self._clock = run, run_dir, log_every, clock
+        if execution.log_every < 1:
+            raise LosslineError(f"execution.log_every: {execution.log_every} is no number of steps; give 1 or more")
+        self._run, self._run_dir, self._log_every, self._clock = run, run_dir, execution.log_every, clock
         self._mesh, self._hardware = mesh, hardware_of(mesh)
         self._flops_per_step = flops_per_token * run.tokens_per_step
         writes = jax.process_index() == 0
         self._log = StepLog(run_dir, start) if writes else None
+        self._trackers = open_trackers(run, run_dir, execution, self._log) if self._log else []
         self._progress = Progress(run.run_id, run.num_steps, start, show and writes)
         self._pending: tuple[int, StepMetrics, float] | None = None
         self._begin_row(start, clock.input)
@@ -75,15 +79,27 @@ class Watch:
         if step == 1 or step % self._log_every == 0 or step == self._run.num_steps:
             self._begin_row(step, waited)
             if self._log is not None:
-                self._log.append(row | {"memory_bytes": peak_memory_bytes(self._mesh)})
+                row["memory_bytes"] = peak_memory_bytes(self._mesh)
+                self._log.append(row)
+                for tracker in self._trackers:
+                    tracker.log(row)
+
+    def evaluated(self, step: int, losses: Mapping[str, float]) -> None:
+        """A checkpoint was scored: nats a token by evaluation set."""
+        for tracker in self._trackers:
+            tracker.evaluated(step, losses)
 
     def flush(self) -> None:
         """Make the log whole on disk."""
         if self._log is not None:
             self._log.flush()
+        for tracker in self._trackers:
+            tracker.flush()
 
     def close(self) -> None:
         self._progress.close()
+        for tracker in self._trackers:
+            tracker.close()
 
     def _begin_row(self, after_step: int, waited: float) -> None:
         self._row_step, self._row_stepping, self._row_waited = after_step, self._clock.stepping, waited
