@@ -3,9 +3,8 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +28,7 @@ from lossline_jax.study import RunConfig, StudyConfig, tokenizer_label
 from lossline_jax.table import LossRow, read_rows, write_table
 from lossline_jax.train.checkpoint import checkpoint_steps
 from lossline_jax.train.config import ALONE, ExecutionConfig, ProcessesConfig
-from lossline_jax.train.loop import train_run
+from lossline_jax.train.loop import OnCheckpoint, train_run
 from lossline_jax.train.optim import make_schedule
 from lossline_jax.train.step import microbatches_per_device
 
@@ -262,7 +261,7 @@ class Workshop:
                 params = jax.eval_shape(model.init, jax.random.key(0))
                 jax.eval_shape(model.hidden, params, tokens_BT, segments_BT)
 
-    def _train(self, run: RunConfig, on_checkpoint: Callable[[int, Any], None] | None) -> None:
+    def _train(self, run: RunConfig, on_checkpoint: OnCheckpoint | None) -> None:
         train_run(
             run,
             model=self.model(run),

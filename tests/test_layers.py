@@ -44,6 +44,8 @@ HOMES = {
     "grain": ("data/batches.py",),
     "tyro": ("cli.py", "experiment.py"),
     "matplotlib": ("report/",),
+    "tensorboardX": ("train/trackers.py",),
+    "wandb": ("train/trackers.py",),
 }
 
 
