@@ -31,6 +31,18 @@ class SomeRuns(Place):
 
 
 @dataclass(frozen=True)
+class TrainOptions(SomeRuns):
+    profile: int | None = None
+    """Trace that many steps of the first run that is trained, into its folder: see docs/running.md."""
+
+
+@dataclass(frozen=True)
+class RunOptions(Place):
+    profile: int | None = None
+    """Trace that many steps of the first run that is trained, into its folder: see docs/running.md."""
+
+
+@dataclass(frozen=True)
 class EvaluateOptions(SomeRuns):
     checkpoint: tuple[str, ...] = ()
     """Folders of models from elsewhere, to score these (and runs of --only) alone: of Hugging Face safetensors, or
@@ -212,6 +224,8 @@ class ManifestOptions:
     """The manifest.jsonl that `lossline plan STUDY.py --manifest` wrote."""
     index: int | None = None
     """Line to run, from 0. Default: SLURM_ARRAY_TASK_ID, JOB_COMPLETION_INDEX or SKYPILOT_JOB_RANK."""
+    profile: int | None = None
+    """Trace that many steps of the training, into the run's folder: see docs/running.md."""
 
 
 @dataclass(frozen=True)
@@ -235,12 +249,12 @@ class ImportLossesOptions:
 STUDY_VERBS: dict[str, type] = {
     "plan": PlanOptions,
     "prepare": Place,
-    "train": SomeRuns,
+    "train": TrainOptions,
     "evaluate": EvaluateOptions,
     "fit": Place,
     "compare": Place,
     "report": ReportOptions,
-    "run": Place,
+    "run": RunOptions,
     "status": Place,
     "show": ShowOptions,
     "export-weights": ExportOptions,

@@ -55,12 +55,12 @@ def prepare(study: StudyConfig, folder: StudyDir) -> None:
     _raise_failures({}, make_prepared(study, folder, say).problems)
 
 
-def train(study: StudyConfig, folder: StudyDir, only: Sequence[str] = ()) -> None:
-    """Train the runs, each from its newest checkpoint."""
+def train(study: StudyConfig, folder: StudyDir, only: Sequence[str] = (), profile: int | None = None) -> None:
+    """Train the runs, each from its newest checkpoint; `profile`: steps of the first one to trace."""
     from lossline_jax.workshop import Workshop
 
     runs = _chosen(study, only)
-    workshop = Workshop.open(study, folder, runs)
+    workshop = Workshop.open(study, folder, runs, profile)
     save_study(study, folder)
     _raise_failures(_each(runs, workshop.train))
 
@@ -149,12 +149,12 @@ def export_imported(source: str, step: int | None, out: str, dtype: str, tokeniz
     say(f"{out}: step {step} of {source}")
 
 
-def run_one(study: StudyConfig, folder: StudyDir, run_id: str) -> None:
+def run_one(study: StudyConfig, folder: StudyDir, run_id: str, profile: int | None = None) -> None:
     """Train and evaluate one run of a prepared study: a task of an engine's array of jobs."""
     from lossline_jax.workshop import Workshop
 
     run = study.run_by_id(run_id)
-    workshop = Workshop.open(study, folder, [run])
+    workshop = Workshop.open(study, folder, [run], profile)
     _raise_failures(_each([run], workshop.train_and_evaluate), workshop.problems)
 
 
@@ -227,7 +227,7 @@ def _write_report(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame", f
     )
 
 
-def run(study: StudyConfig, folder: StudyDir) -> None:
+def run(study: StudyConfig, folder: StudyDir, profile: int | None = None) -> None:
     """The whole road. A failed run, or a set that cannot be scored, is left out and named at the end."""
     from lossline_jax.prepared import make_prepared
     from lossline_jax.workshop import Workshop
@@ -236,7 +236,7 @@ def run(study: StudyConfig, folder: StudyDir) -> None:
     problems = make_prepared(study, folder, say).problems
     if axes := {study.x, study.y} & problems.keys():
         _raise_failures({}, {name: problems[name] for name in axes})  # before hours of training for no line
-    workshop = Workshop.open(study, folder, study.runs)
+    workshop = Workshop.open(study, folder, study.runs, profile)
     failures = _each(study.runs, workshop.train_and_evaluate) | _evaluate_imported(workshop, registered(folder))
     try:
         say(workshop.write_losses() or f"{folder.root}: no checkpoint has been scored")
