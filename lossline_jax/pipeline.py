@@ -21,6 +21,7 @@ from lossline_jax.models.accounting import count_parameters
 from lossline_jax.rundir import StudyDir, read_json, write_atomic, write_json
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.table import read_table
+from lossline_jax.train.config import ALONE, ProcessesConfig
 from lossline_jax.units import human_count
 
 if TYPE_CHECKING:
@@ -49,40 +50,53 @@ def write_manifest(study: StudyConfig, folder: StudyDir) -> epath.Path:
 
 def prepare(study: StudyConfig, folder: StudyDir) -> None:
     """Corpora, tokenizers, token stores and evaluation sets."""
+    _raise_failures({}, _prepare(study, folder))
+
+
+def _prepare(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
+    """Returns why sets cannot be scored, by name."""
     from lossline_jax.prepared import make_prepared
 
     save_study(study, folder)
-    _raise_failures({}, make_prepared(study, folder, say).problems)
+    return make_prepared(study, folder, say).problems
 
 
-def train(study: StudyConfig, folder: StudyDir, only: Sequence[str] = (), profile: int | None = None) -> None:
+def train(
+    study: StudyConfig,
+    folder: StudyDir,
+    only: Sequence[str] = (),
+    processes: ProcessesConfig = ALONE,
+    profile: int | None = None,
+) -> None:
     """Train the runs, each from its newest checkpoint; `profile`: steps of the first one to trace."""
-    from lossline_jax.workshop import Workshop
-
     runs = _chosen(study, only)
-    workshop = Workshop.open(study, folder, runs, profile)
-    save_study(study, folder)
+    workshop = _open(study, folder, runs, processes, profile)
     _raise_failures(_each(runs, workshop.train))
 
 
-def evaluate(study: StudyConfig, folder: StudyDir, only: Sequence[str] = (), models: Sequence[str] = ()) -> None:
+def evaluate(
+    study: StudyConfig,
+    folder: StudyDir,
+    only: Sequence[str] = (),
+    models: Sequence[str] = (),
+    processes: ProcessesConfig = ALONE,
+) -> None:
     """Score every checkpoint that lacks a row, then write the losses table.
 
     Args:
         only: ids of the runs to score; none: all runs, and the models that were imported earlier.
         models: folders of models from elsewhere, to score these alone.
     """
-    from lossline_jax.workshop import Workshop
+    from lossline_jax.processes import from_first
 
     runs = [] if models and not only else _chosen(study, only)
-    workshop = Workshop.open(study, folder, runs)
-    save_study(study, folder)
+    workshop = _open(study, folder, runs, processes)
     entries = [_add_imported(workshop, model) for model in models]
     failures = _each(runs, workshop.evaluate)
     if not (only or models):
         entries = registered(folder)
     failures |= _evaluate_imported(workshop, entries)
-    table = workshop.write_losses()
+    table = from_first(workshop.write_losses)
     if table is not None:
         say(table)
     _raise_failures(failures, workshop.problems)
@@ -90,13 +104,15 @@ def evaluate(study: StudyConfig, folder: StudyDir, only: Sequence[str] = (), mod
         raise LosslineError(f"{folder.root}: no checkpoint has been scored; run `lossline train` first")
 
 
-def follow(study: StudyConfig, folder: StudyDir, only: Sequence[str], poll_seconds: float) -> None:
+def follow(
+    study: StudyConfig, folder: StudyDir, only: Sequence[str], poll_seconds: float, processes: ProcessesConfig = ALONE
+) -> None:
     """Score the checkpoints of runs that other processes train, as they come, until every run has ended."""
     from lossline_jax.follow import follow_runs
     from lossline_jax.workshop import Workshop
 
     runs = _chosen(study, only)
-    workshop = Workshop.open(study, folder, runs)
+    workshop = Workshop.open(study, folder, runs, processes)
     failures = follow_runs(workshop, runs, poll_seconds, say)
     _raise_failures(failures, workshop.problems)
 
@@ -149,12 +165,18 @@ def export_imported(source: str, step: int | None, out: str, dtype: str, tokeniz
     say(f"{out}: step {step} of {source}")
 
 
-def run_one(study: StudyConfig, folder: StudyDir, run_id: str, profile: int | None = None) -> None:
+def run_one(
+    study: StudyConfig,
+    folder: StudyDir,
+    run_id: str,
+    processes: ProcessesConfig = ALONE,
+    profile: int | None = None,
+) -> None:
     """Train and evaluate one run of a prepared study: a task of an engine's array of jobs."""
     from lossline_jax.workshop import Workshop
 
     run = study.run_by_id(run_id)
-    workshop = Workshop.open(study, folder, [run], profile)
+    workshop = Workshop.open(study, folder, [run], processes, profile)
     _raise_failures(_each([run], workshop.train_and_evaluate), workshop.problems)
 
 
@@ -227,17 +249,24 @@ def _write_report(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame", f
     )
 
 
-def run(study: StudyConfig, folder: StudyDir, profile: int | None = None) -> None:
+def run(study: StudyConfig, folder: StudyDir, processes: ProcessesConfig = ALONE, profile: int | None = None) -> None:
     """The whole road. A failed run, or a set that cannot be scored, is left out and named at the end."""
-    from lossline_jax.prepared import make_prepared
-    from lossline_jax.workshop import Workshop
+    from lossline_jax.processes import from_first, is_first
+    from lossline_jax.workshop import Workshop, start_devices
 
-    save_study(study, folder)
-    problems = make_prepared(study, folder, say).problems
+    start_devices(study.execution, processes)
+    problems = from_first(lambda: _prepare(study, folder))
     if axes := {study.x, study.y} & problems.keys():
         _raise_failures({}, {name: problems[name] for name in axes})  # before hours of training for no line
-    workshop = Workshop.open(study, folder, study.runs, profile)
+    workshop = Workshop.open(study, folder, study.runs, profile=profile)
     failures = _each(study.runs, workshop.train_and_evaluate) | _evaluate_imported(workshop, registered(folder))
+    if is_first():
+        _show(study, folder, workshop, failures)
+    _raise_failures(failures, workshop.problems)
+
+
+def _show(study: StudyConfig, folder: StudyDir, workshop: "Workshop", failures: Mapping[str, LosslineError]) -> None:
+    """The last part of the road: losses table, fits, report."""
     try:
         say(workshop.write_losses() or f"{folder.root}: no checkpoint has been scored")
         print(fit(study, folder))
@@ -246,7 +275,6 @@ def run(study: StudyConfig, folder: StudyDir, profile: int | None = None) -> Non
         if not failures:
             raise
         say(str(error))  # a consequence: the failed runs are the news
-    _raise_failures(failures, workshop.problems)
 
 
 def _add_imported(workshop: "Workshop", source: str) -> Registered:
@@ -271,6 +299,23 @@ def _evaluate_imported(workshop: "Workshop", entries: Sequence[Registered]) -> d
             failures[entry.model.run_id] = failure
             say(f"left out: {failure}")
     return failures
+
+
+def _open(
+    study: StudyConfig,
+    folder: StudyDir,
+    runs: Sequence[RunConfig],
+    processes: ProcessesConfig,
+    profile: int | None = None,
+) -> "Workshop":
+    """A workshop of the study as the command line has it, which its folder says from now on."""
+    from lossline_jax.processes import is_first
+    from lossline_jax.workshop import Workshop
+
+    workshop = Workshop.open(study, folder, runs, processes, profile)
+    if is_first():
+        save_study(study, folder)
+    return workshop
 
 
 def _chosen(study: StudyConfig, only: Sequence[str]) -> Sequence[RunConfig]:

@@ -9,20 +9,22 @@ import jax
 from jax.sharding import Mesh
 
 from lossline_jax.config import fingerprint, from_json
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
 from lossline_jax.models.accounting import train_flops_per_token
+from lossline_jax.processes import from_first, is_first
 from lossline_jax.rundir import RunDir, make_folder, read_json, write_json
-from lossline_jax.sharding import place_batch
+from lossline_jax.sharding import place_batch, row_share
 from lossline_jax.train.checkpoint import Checkpointer, CheckpointMeta, check_same_run
 from lossline_jax.train.clock import Clock
 from lossline_jax.train.config import ExecutionConfig
 from lossline_jax.train.hardware import hardware_of
 from lossline_jax.train.optim import make_optimiser, make_schedule
-from lossline_jax.train.preemption import RESTART_EXIT_CODE, StopRequest
+from lossline_jax.train.preemption import StopRequest
 from lossline_jax.train.profile import profiled, traced_steps
 from lossline_jax.train.state import Model, Params, TrainState, abstract_state, init_state
 from lossline_jax.train.step import StepBatch, TrainStep, make_train_step
 from lossline_jax.train.watch import Watch
+from lossline_jax.train.watchdog import Watchdog
 
 RunConfig = Any  # study.RunConfig: the study stands above this room
 BatchSource = Any  # data.batches.BatchSource: check_epochs, fingerprint, iterate (to be closed)
@@ -82,22 +84,24 @@ def train_run(
         LosslineError: the run's config or data have changed since it was begun, or do not fit the mesh.
         SystemExit: code 42 after saving, on SIGTERM.
     """
-    if run_dir.done_file.exists():
+    if from_first(run_dir.done_file.exists):
         return _finished(run, run_dir)
     source.check_epochs(run.num_steps)
     clock = Clock()
     with (
         jax.set_mesh(mesh),
         Checkpointer(run_dir, execution.keep_checkpoints, cadence=run.checkpoint_steps) as checkpointer,
+        Watchdog(execution.stall_seconds) as watchdog,
+        StopRequest() as stop,
     ):
         flops_per_token = train_flops_per_token(run.model, model.vocab_size, run.context_length)
         session = _Session(
-            run, flops_per_token, source, run_dir, mesh, clock, checkpointer, on_checkpoint, profile_steps
+            run, flops_per_token, source, run_dir, mesh, clock, checkpointer, watchdog, on_checkpoint, profile_steps
         )
         with clock.spending("setup"):
             train_step, state, start = session.set_up(model, execution)
-        watch = Watch(run, session.flops_per_token, run_dir, start, execution, clock, mesh, show_progress)
-        with contextlib.closing(watch), StopRequest() as stop:
+        watch = Watch(run, flops_per_token, run_dir, start, execution, clock, mesh, show_progress)
+        with contextlib.closing(watch):
             session.train(train_step, state, start, watch, stop)
     return session.finish()
 
@@ -113,6 +117,7 @@ class _Session:
     mesh: Mesh
     clock: Clock
     checkpointer: Checkpointer
+    watchdog: Watchdog
     on_checkpoint: OnCheckpoint | None
     profile_steps: int
 
@@ -132,7 +137,7 @@ class _Session:
             execution=execution,
             mesh=self.mesh,
         )
-        start = self.checkpointer.latest()
+        start = from_first(self.checkpointer.latest)
         if start is None:
             state = init_state(model, optimiser, run.seed, abstract)
         else:
@@ -140,7 +145,7 @@ class _Session:
             check_same_run(meta, self.meta(start), self.checkpointer.folder(start))
             state = self.checkpointer.restore(start, abstract)
             self.clock.add_earlier(meta.seconds)
-        if jax.process_index() == 0:
+        if is_first():
             make_folder(self.run_dir.root)
             self.run_dir.failed_file.unlink(missing_ok=True)
             self.checkpointer.discard_incomplete()
@@ -150,7 +155,7 @@ class _Session:
         """Steps `start + 1` to the last one."""
         if start in self.run.checkpoint_steps:
             self._offer(start, state, watch)
-        batches = self.source.iterate(start, jax.process_index(), jax.process_count())
+        batches = self.source.iterate(start, *row_share(self.mesh))
         with contextlib.closing(batches):  # its threads read ahead
             for step in self._steps(start, watch):
                 with self.clock.spending("input"):
@@ -159,7 +164,8 @@ class _Session:
                 with first_call, jax.transfer_guard("disallow"):
                     state, metrics = train_step(state, batch)
                 watch.dispatched(step, metrics)
-                self._keep(step, state, watch, stop.after(step))
+                self.watchdog.progress(f"step {step}")
+                self._keep(step, state, watch, stop.noted())
 
     def _steps(self, start: int, watch: Watch) -> Iterator[int]:
         """The numbers of the steps to do, traced where that was asked for."""
@@ -173,6 +179,7 @@ class _Session:
         if due or stopping:
             watch.settle()  # first: the state of a diverged run is never saved
             watch.flush()
+            self.watchdog.progress(f"saving step {step}")
             with self.clock.spending("checkpoint"):
                 self.checkpointer.save(step, state, self.meta(step))
         if due:
@@ -207,12 +214,13 @@ class _Session:
             num_processes=hardware.num_processes,
             mfu=hardware.mfu(self.flops_per_token * tokens, stepping),
         )
-        if jax.process_index() == 0:
+        if is_first():
             write_json(self.run_dir.done_file, asdict(result))
         return result
 
     def _offer(self, step: int, state: TrainState, watch: Watch) -> None:
         if self.on_checkpoint is not None:
+            self.watchdog.progress(f"scoring step {step}")
             with self.clock.spending("evaluate"):
                 losses = self.on_checkpoint(step, state.params)
             if losses:

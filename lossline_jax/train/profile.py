@@ -9,6 +9,7 @@ import jax
 from etils import epath
 
 from lossline_jax.console import say
+from lossline_jax.processes import is_first
 from lossline_jax.rundir import is_remote, make_folder
 
 WARM_UP = 3  # steps of a process that are left out: the first compiles, the next may still fill caches
@@ -43,7 +44,7 @@ def profiled(steps: range, traced: range, wanted: int, settle: Callable[[], None
     """
     if wanted and len(traced) < wanted:
         say(f"--profile: {len(traced)} of {wanted} steps, the run has no more left after {WARM_UP} to warm up")
-    if not traced or jax.process_index():
+    if not traced or not is_first():
         yield from steps
         return
     before, after = range(steps.start, traced.start), range(traced.stop, steps.stop)

@@ -9,6 +9,7 @@ import jax
 from jax.sharding import Mesh
 
 from lossline_jax.errors import LosslineError, RunFailed
+from lossline_jax.processes import is_first
 from lossline_jax.rundir import RunDir, write_json
 from lossline_jax.train.clock import Clock
 from lossline_jax.train.config import ExecutionConfig
@@ -49,7 +50,7 @@ class Watch:
         self._run, self._run_dir, self._log_every, self._clock = run, run_dir, execution.log_every, clock
         self._mesh, self._hardware = mesh, hardware_of(mesh)
         self._flops_per_step = flops_per_token * run.tokens_per_step
-        writes = jax.process_index() == 0
+        writes = is_first()
         self._log = StepLog(run_dir, start) if writes else None
         self._trackers = open_trackers(run, run_dir, execution, self._log) if self._log else []
         self._progress = Progress(run.run_id, run.num_steps, start, show and writes)
