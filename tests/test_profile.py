@@ -2,11 +2,13 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 from etils import epath
 from tiny_training import RUN, Bigram, Source
 
+from lossline_jax.cli import main, parse_study
 from lossline_jax.rundir import RunDir
 from lossline_jax.sharding import make_mesh
 from lossline_jax.train import profile
@@ -14,6 +16,7 @@ from lossline_jax.train.config import ExecutionConfig
 from lossline_jax.train.loop import train_run
 from lossline_jax.train.profile import traced_steps
 
+TINY = str(Path(__file__).with_name("tiny_study.py"))
 EXECUTION = ExecutionConfig(data_parallel=2)
 
 
@@ -81,3 +84,18 @@ def test_an_object_store_gets_the_files_of_the_trace(tmp_path, monkeypatch):
     assert [path.suffixes[-2:] for path in sorted((tmp_path / "profile").rglob("*.trace.json.gz"))] == [
         [".json", ".gz"]
     ]
+
+
+def test_the_flag_is_of_the_verb_and_not_of_the_study():
+    plain, _, _ = parse_study("train", TINY, [])
+    for verb in ("train", "run"):
+        study, _, options = parse_study(verb, TINY, ["--profile", "5"])
+        assert options.profile == 5
+        assert study == plain
+
+
+def test_no_step_is_no_number_of_steps_to_trace(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", TINY, "--profile", "0"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "lossline: --profile: 0 is no number of steps to trace; give 1 or more\n"
