@@ -219,7 +219,7 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
         case "prepare":
             pipeline.prepare(study, directory)
         case "train":
-            pipeline.train(study, directory, options.only, options.processes)
+            pipeline.train(study, directory, options.only, options.processes, options.profile)
         case "evaluate":
             _evaluate(study, directory, options)
         case "fit":
@@ -231,7 +231,7 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
         case "report":
             print(f"report: {pipeline.report(study, directory)}")
         case "run":
-            pipeline.run(study, directory, options.processes)
+            pipeline.run(study, directory, options.processes, options.profile)
         case "export-weights":
             if options.run is None:
                 raise LosslineError("--run: say which run; `lossline plan` lists their ids")
@@ -312,4 +312,4 @@ def _run_manifest(options: ManifestOptions) -> None:
     index = experiment.index_from_environment() if options.index is None else options.index
     if index is None:
         raise LosslineError("--index: say which line of the manifest to run (no engine's variable is set)")
-    pipeline.run_one(*experiment.read_manifest_run(options.manifest, index), options.processes)
+    pipeline.run_one(*experiment.read_manifest_run(options.manifest, index), options.processes, options.profile)

@@ -39,6 +39,18 @@ class SomeRuns(Work):
 
 
 @dataclass(frozen=True)
+class TrainOptions(SomeRuns):
+    profile: int | None = None
+    """Trace that many steps of the first run that is trained, into its folder: see docs/running.md."""
+
+
+@dataclass(frozen=True)
+class RunOptions(Work):
+    profile: int | None = None
+    """Trace that many steps of the first run that is trained, into its folder: see docs/running.md."""
+
+
+@dataclass(frozen=True)
 class EvaluateOptions(SomeRuns):
     checkpoint: tuple[str, ...] = ()
     """Folders of models from elsewhere, to score these (and runs of --only) alone: of Hugging Face safetensors, or
@@ -221,6 +233,8 @@ class ManifestOptions:
     index: int | None = None
     """Line to run, from 0. Default: SLURM_ARRAY_TASK_ID, JOB_COMPLETION_INDEX or SKYPILOT_JOB_RANK."""
     processes: ProcessesConfig = ProcessesConfig()
+    profile: int | None = None
+    """Trace that many steps of the training, into the run's folder: see docs/running.md."""
 
 
 @dataclass(frozen=True)
@@ -244,12 +258,12 @@ class ImportLossesOptions:
 STUDY_VERBS: dict[str, type] = {
     "plan": PlanOptions,
     "prepare": Place,
-    "train": SomeRuns,
+    "train": TrainOptions,
     "evaluate": EvaluateOptions,
     "fit": Place,
     "compare": Place,
     "report": ReportOptions,
-    "run": Work,
+    "run": RunOptions,
     "status": Place,
     "show": ShowOptions,
     "export-weights": ExportOptions,

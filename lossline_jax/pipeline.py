@@ -61,10 +61,16 @@ def _prepare(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
     return make_prepared(study, folder, say).problems
 
 
-def train(study: StudyConfig, folder: StudyDir, only: Sequence[str] = (), processes: ProcessesConfig = ALONE) -> None:
-    """Train the runs, each from its newest checkpoint."""
+def train(
+    study: StudyConfig,
+    folder: StudyDir,
+    only: Sequence[str] = (),
+    processes: ProcessesConfig = ALONE,
+    profile: int | None = None,
+) -> None:
+    """Train the runs, each from its newest checkpoint; `profile`: steps of the first one to trace."""
     runs = _chosen(study, only)
-    workshop = _open(study, folder, runs, processes)
+    workshop = _open(study, folder, runs, processes, profile)
     _raise_failures(_each(runs, workshop.train))
 
 
@@ -159,12 +165,18 @@ def export_imported(source: str, step: int | None, out: str, dtype: str, tokeniz
     say(f"{out}: step {step} of {source}")
 
 
-def run_one(study: StudyConfig, folder: StudyDir, run_id: str, processes: ProcessesConfig = ALONE) -> None:
+def run_one(
+    study: StudyConfig,
+    folder: StudyDir,
+    run_id: str,
+    processes: ProcessesConfig = ALONE,
+    profile: int | None = None,
+) -> None:
     """Train and evaluate one run of a prepared study: a task of an engine's array of jobs."""
     from lossline_jax.workshop import Workshop
 
     run = study.run_by_id(run_id)
-    workshop = Workshop.open(study, folder, [run], processes)
+    workshop = Workshop.open(study, folder, [run], processes, profile)
     _raise_failures(_each([run], workshop.train_and_evaluate), workshop.problems)
 
 
@@ -237,7 +249,7 @@ def _write_report(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame", f
     )
 
 
-def run(study: StudyConfig, folder: StudyDir, processes: ProcessesConfig = ALONE) -> None:
+def run(study: StudyConfig, folder: StudyDir, processes: ProcessesConfig = ALONE, profile: int | None = None) -> None:
     """The whole road. A failed run, or a set that cannot be scored, is left out and named at the end."""
     from lossline_jax.processes import from_first, is_first
     from lossline_jax.workshop import Workshop, start_devices
@@ -246,7 +258,7 @@ def run(study: StudyConfig, folder: StudyDir, processes: ProcessesConfig = ALONE
     problems = from_first(lambda: _prepare(study, folder))
     if axes := {study.x, study.y} & problems.keys():
         _raise_failures({}, {name: problems[name] for name in axes})  # before hours of training for no line
-    workshop = Workshop.open(study, folder, study.runs)
+    workshop = Workshop.open(study, folder, study.runs, profile=profile)
     failures = _each(study.runs, workshop.train_and_evaluate) | _evaluate_imported(workshop, registered(folder))
     if is_first():
         _show(study, folder, workshop, failures)
@@ -289,12 +301,18 @@ def _evaluate_imported(workshop: "Workshop", entries: Sequence[Registered]) -> d
     return failures
 
 
-def _open(study: StudyConfig, folder: StudyDir, runs: Sequence[RunConfig], processes: ProcessesConfig) -> "Workshop":
+def _open(
+    study: StudyConfig,
+    folder: StudyDir,
+    runs: Sequence[RunConfig],
+    processes: ProcessesConfig,
+    profile: int | None = None,
+) -> "Workshop":
     """A workshop of the study as the command line has it, which its folder says from now on."""
     from lossline_jax.processes import is_first
     from lossline_jax.workshop import Workshop
 
-    workshop = Workshop.open(study, folder, runs, processes)
+    workshop = Workshop.open(study, folder, runs, processes, profile)
     if is_first():
         save_study(study, folder)
     return workshop

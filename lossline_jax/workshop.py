@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from lossline_jax.config import fingerprint, to_json
+from lossline_jax.console import say
 from lossline_jax.data.batches import BatchSource
 from lossline_jax.data.tokenizers import prepare_tokenizer
 from lossline_jax.errors import LosslineError, RunFailed
@@ -42,24 +43,41 @@ class Workshop:
     prepared: Prepared
     mesh: Mesh
     evaluators: Evaluators
+    profiled: tuple[str | None, int] = (None, 0)  # id of the run to trace, and steps
     scorers: dict[str, CheckpointScorer] = field(default_factory=dict)  # by run id
     imported_suites: dict[str, PreparedSuite] = field(default_factory=dict)  # by run id
 
     @classmethod
     def open(
-        cls, study: StudyConfig, folder: StudyDir, runs: Sequence[RunConfig], processes: ProcessesConfig = ALONE
+        cls,
+        study: StudyConfig,
+        folder: StudyDir,
+        runs: Sequence[RunConfig],
+        processes: ProcessesConfig = ALONE,
+        profile: int | None = None,
     ) -> "Workshop":
         """Opens the prepared data, and checks that every run can be begun on the devices of all processes.
+
+        Args:
+            runs: to work on.
+            processes: that work on them together.
+            profile: steps to trace, of the first of the runs that is not done.
 
         Raises:
             LosslineError: nothing is prepared for this study, the mesh does not fit the devices, or a run cannot
                 be trained as it is configured.
         """
+        if profile is not None and profile < 1:
+            raise LosslineError(f"--profile: {profile} is no number of steps to trace; give 1 or more")
         prepared = open_prepared(study, folder)
         start_devices(study.execution, processes)
         _keep_compiled_programs(folder)
         mesh = make_mesh(study.execution)
-        workshop = cls(study, folder, prepared, mesh, Evaluators(mesh, study.execution.fsdp))
+        first = next((run.run_id for run in runs if not folder.run(run.run_id).done_file.exists()), None)
+        if profile and first is None:
+            say("--profile: nothing to trace, every run is done")
+        evaluators = Evaluators(mesh, study.execution.fsdp)
+        workshop = cls(study, folder, prepared, mesh, evaluators, (first, profile or 0))
         for run in runs:
             workshop._check(run)
         return workshop
@@ -270,6 +288,7 @@ class Workshop:
             execution=self.study.execution,
             mesh=self.mesh,
             on_checkpoint=on_checkpoint,
+            profile_steps=self.profiled[1] if self.profiled[0] == run.run_id else 0,
         )
 
 
