@@ -31,6 +31,7 @@ from lossline_jax.options import (
     ReportTableOptions,
 )
 from lossline_jax.rundir import ModelDir, StudyDir
+from lossline_jax.storage import connect, failure
 from lossline_jax.study import StudyConfig
 from lossline_jax.train.config import ExecutionConfig
 
@@ -82,10 +83,13 @@ def main(argv: list[str] | None = None) -> None:
         dispatch(argv)
     except LosslineError as error:
         sys.exit(_complain(str(error), error.exit_code))
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if (lost := failure(error)) is not None:
+            sys.exit(_complain(str(lost), lost.exit_code))
+        if not isinstance(error, OSError):
+            raise
         sys.exit(_complain(f"{error.filename or 'input or output'}: {error.strerror or error}", 1))
     except KeyboardInterrupt:
         sys.exit(_complain("interrupted; the same command goes on where this one stopped", 130))
@@ -150,7 +154,7 @@ def parse_study(verb: str, source: str, flags: list[str]) -> tuple[StudyConfig, 
     ]
     parsed = _parse(fields, default.execution, flags, prog, default.question)
     study = experiment.check_study(dataclasses.replace(parsed.study, execution=parsed.execution), source)
-    return study, StudyDir(epath.Path(parsed.options.root) / study.name), parsed.options
+    return study, StudyDir(connect(epath.Path(parsed.options.root)) / study.name), parsed.options
 
 
 def _parse(fields: list, execution: ExecutionConfig, flags: list[str], prog: str, description: str):

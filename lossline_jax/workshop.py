@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from lossline_jax.compiled import keep_programs
 from lossline_jax.config import fingerprint, to_json
 from lossline_jax.data.batches import BatchSource
 from lossline_jax.data.tokenizers import prepare_tokenizer
@@ -21,7 +22,7 @@ from lossline_jax.imported import ImportedModel, Registered, register, registere
 from lossline_jax.models.base import Model, build_model
 from lossline_jax.models.config import ModelConfig, max_context_length
 from lossline_jax.prepared import Prepared, open_corpora, open_prepared
-from lossline_jax.rundir import ModelDir, RunDir, StudyDir, has_writer, read_json, sole_writer, write_json
+from lossline_jax.rundir import ModelDir, RunDir, StudyDir, inside, read_json, write_json
 from lossline_jax.scorer import CheckpointScorer, Evaluators
 from lossline_jax.sharding import configure_devices, make_mesh, on_cpu
 from lossline_jax.study import RunConfig, StudyConfig, tokenizer_label
@@ -30,6 +31,7 @@ from lossline_jax.train.checkpoint import checkpoint_steps
 from lossline_jax.train.loop import train_run
 from lossline_jax.train.optim import make_schedule
 from lossline_jax.train.step import microbatches_per_device
+from lossline_jax.writer import has_writer, sole_writer
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Workshop:
         """
         prepared = open_prepared(study, folder)
         configure_devices(study.execution)
-        _keep_compiled_programs(folder)
+        keep_programs()
         mesh = make_mesh(study.execution)
         workshop = cls(study, folder, prepared, mesh, Evaluators(mesh, study.execution.fsdp))
         for run in runs:
@@ -223,7 +225,7 @@ class Workshop:
         home = self.folder.imported_model(imported.run_id)
         prepared = fingerprint(read_json(self.folder.prepared_file))
         if home.suite_file.exists() and (stored := read_json(home.suite_file))["prepared"] == prepared:
-            return load_suite(self.folder.suites / stored["suite"])
+            return load_suite(inside(self.folder.suites, stored["suite"], home.suite_file))
         corpora = open_corpora(self.study, self.folder)
         tokenizer = prepare_tokenizer(tokenizer_config(imported, directory), corpora, self.folder.tokenizers)
         windows = self.study.suite.for_context(imported.context_length)
@@ -281,9 +283,3 @@ def _claim(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:
         raise LosslineError(
             f"{directory.claim_file}: the corpus, its split or the tokenizer was changed under an existing run; {mend}"
         )
-
-
-def _keep_compiled_programs(folder: StudyDir) -> None:
-    """Runs of equal shape, and restarts, find their programs compiled."""
-    jax.config.update("jax_compilation_cache_dir", str(folder.root / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -9,7 +9,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "lossline_jax"
 FLOORS = {
-    **dict.fromkeys(("errors", "units", "rundir", "config", "table", "text"), 0),
+    **dict.fromkeys(
+        ("errors", "units", "rundir", "config", "table", "text", "storage", "alive", "writer", "compiled"), 0
+    ),
     **dict.fromkeys(("ops", "sharding", "chips"), 1),
     **dict.fromkeys(("models", "data"), 2),
     **dict.fromkeys(("train", "evaluate", "fit", "report", "published"), 3),
@@ -28,6 +30,12 @@ NEIGHBOURS = {
     ("table", "rundir"),
     ("rundir", "errors"),
     ("config", "errors"),
+    ("storage", "errors"),
+    ("alive", "errors"),
+    ("alive", "rundir"),
+    ("writer", "errors"),
+    ("writer", "rundir"),
+    ("writer", "alive"),
 }
 FORBIDDEN = {  # room -> rooms below it that it must do without all the same
     "train": {"evaluate"},
