@@ -74,7 +74,8 @@ def failure(error: BaseException) -> LosslineError | None:
             return LosslineError(f"the store wants to know who asks; {LOGIN}")
         if type(each).__module__.startswith("google.auth"):
             return LosslineError(f"no valid credentials ({_first_line(each)}); {LOGIN}")
-        return StorageLost(f"the store does not answer ({_first_line(each)}); see to the network and try again")
+        reason = "in time" if isinstance(each, TimeoutError) else f"({_first_line(each)})"
+        return StorageLost(f"the store does not answer {reason}; see to the network and try again")
     return None
 
 
