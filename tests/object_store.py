@@ -1,6 +1,6 @@
 """An object store for the tests: `gcp-storage-emulator` in a process of its own, and what points a client at it.
 
-    python tests/object_store.py BUCKET      prints its port, and serves until it is killed
+python tests/object_store.py BUCKET      prints its port, and serves until it is killed
 """
 
 import contextlib

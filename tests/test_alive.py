@@ -107,9 +107,7 @@ def test_a_taken_over_process_ends_with_a_clear_last_line(file):
     write_json(file, OTHER)
     _, err = process.communicate(timeout=30)
     assert process.returncode == RunBusy.exit_code
-    assert err.splitlines() == [
-        f"lossline: {file}: process 4711 on tpu-7 has taken over this run; this one stops"
-    ]
+    assert err.splitlines() == [f"lossline: {file}: process 4711 on tpu-7 has taken over this run; this one stops"]
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"host": 1}', "null"])

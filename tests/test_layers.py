@@ -28,6 +28,7 @@ NEIGHBOURS = {
     ("report", "fit"),
     ("table", "errors"),
     ("table", "rundir"),
+    ("table", "storage"),
     ("rundir", "errors"),
     ("config", "errors"),
     ("storage", "errors"),
