@@ -50,7 +50,18 @@ setup(
         "harness": ["lm-eval>=0.4.13"],  # its tasks on our models; its own torch model is not needed
         # the references that models and scores are tested against
         "parity": ["torch==2.13.0", "transformers>=5.20", "gguf", "lm-eval[hf]==0.4.13"],
-        "dev": [*TEXT, "pytest", "hypothesis", "ruff", "playwright", "tokenizers", "safetensors", "polars"],
+        "dev": [
+            *TEXT,
+            "pytest",
+            "hypothesis",
+            "ruff",
+            "playwright",
+            "tokenizers",
+            "safetensors",
+            "polars",
+            "gcsfs",
+            "gcp-storage-emulator",
+        ],
     },
     entry_points={"console_scripts": ["lossline = lossline_jax.cli:main"]},
 )

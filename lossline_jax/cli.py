@@ -33,6 +33,7 @@ from lossline_jax.options import (
     ReportTableOptions,
 )
 from lossline_jax.rundir import ModelDir, StudyDir
+from lossline_jax.storage import connect, failure
 from lossline_jax.study import StudyConfig
 from lossline_jax.train.config import ExecutionConfig
 
@@ -101,11 +102,14 @@ def main(argv: list[str] | None = None) -> None:
 
 def _known_error(error: Exception) -> tuple[str, int] | None:
     """The line for an error that is not a bug of ours, and the exit code."""
-    if isinstance(error, OSError):
-        return f"{error.filename or 'input or output'}: {error.strerror or error}", 1
-    if not isinstance(error, LosslineError) and (processes := _processes()):
-        error = processes.device_error(error) or error
-    return (str(error), error.exit_code) if isinstance(error, LosslineError) else None
+    processes = _processes()
+    told = error if isinstance(error, LosslineError) else failure(error)
+    told = told or (processes and processes.device_error(error))
+    if told is not None:
+        return str(told), told.exit_code
+    return (
+        (f"{error.filename or 'input or output'}: {error.strerror or error}", 1) if isinstance(error, OSError) else None
+    )
 
 
 def _complain(message: str, exit_code: int) -> int:
@@ -188,7 +192,7 @@ def parse_study(verb: str, source: str, flags: list[str]) -> tuple[StudyConfig, 
     ]
     parsed = _parse(fields, default.execution, flags, prog, default.question)
     study = experiment.check_study(dataclasses.replace(parsed.study, execution=parsed.execution), source)
-    return study, StudyDir(epath.Path(parsed.options.root) / study.name), parsed.options
+    return study, StudyDir(connect(epath.Path(parsed.options.root)) / study.name), parsed.options
 
 
 def _parse(fields: list, execution: ExecutionConfig, flags: list[str], prog: str, description: str):

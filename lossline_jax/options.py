@@ -1,7 +1,6 @@
 """The flags of every verb, as dataclasses that the command line fills in."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from lossline_jax.chips import ASSUMED_UTILISATION
@@ -95,7 +94,7 @@ class ShowOptions(Place):
 class TableOptions:
     """Which table, and which rows of it belong together."""
 
-    losses: Path
+    losses: str
     """Table: .csv, .parquet or .jsonl."""
     y: tuple[str, ...]
     """Column (or, in a lossline table, evaluation set) to fit or predict; several for --law, predict and backtest."""
@@ -108,7 +107,7 @@ class TableOptions:
     unit: str = "nats_per_token"
     """Which loss column of a lossline table: nats_per_token, bits_per_byte, published_loss, ...; ignored where x and y
     are columns."""
-    out: Path | None = None
+    out: str | None = None
     """Write the result as JSON here."""
 
 
@@ -143,7 +142,7 @@ class FitOptions(TableOptions):
 class CompareOptions:
     """Which factor moves the line of one loss over another? Of any table whose columns say what its runs were given."""
 
-    losses: Path
+    losses: str
     """Table: .csv, .parquet or .jsonl."""
     x: str
     """Column or evaluation set on the horizontal axis."""
@@ -166,7 +165,7 @@ class CompareOptions:
 class CompareTableOptions(CompareOptions):
     """Which factor moves the line of one loss over another? Of any table whose columns say what its runs were given."""
 
-    out: Path | None = None
+    out: str | None = None
     """Write lines and comparisons as JSON here."""
 
 
@@ -174,7 +173,7 @@ class CompareTableOptions(CompareOptions):
 class ReportTableOptions(CompareOptions):
     """One HTML page of any table of losses: verdicts, figures, tables."""
 
-    out: Path = Path("report")
+    out: str = "report"
     """Folder to write report.html and figures/ into."""
     title: str | None = None
     """Default: the name of the table."""
@@ -249,7 +248,7 @@ class ImportOptions(ModelFacts):
 class ImportLossesOptions:
     """Bring a published table of losses into the columns of lossline's own."""
 
-    out: Path
+    out: str
     """Table to write: .csv or .parquet."""
     schema: Literal["llms-on-the-line", "loss-to-loss"] | None = None
     """Whose columns they are. Default: told by the columns themselves."""

@@ -8,7 +8,6 @@ be killed at any moment.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etils import epath
@@ -130,7 +129,7 @@ def import_weights(source: str, out: str | None, facts: ModelFacts) -> None:
     )
 
 
-def import_losses(source: str, out: Path, schema: str | None) -> None:
+def import_losses(source: str, out: str, schema: str | None) -> None:
     """A published table of losses to one with the columns of ours."""
     from lossline_jax.published.read import read_published
     from lossline_jax.table import write_frame

@@ -10,12 +10,13 @@ from lossline_jax.data.tokenizers import planned_vocab_size
 from lossline_jax.imported import ImportedModel, registered
 from lossline_jax.models.accounting import count_parameters, train_flops_per_token
 from lossline_jax.rowcount import NO_SETS, count_rows, read_suite_sets
-from lossline_jax.rundir import RunDir, StudyDir, has_writer, read_json
+from lossline_jax.rundir import RunDir, StudyDir, read_json
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.table import read_rows
 from lossline_jax.text import text_table
 from lossline_jax.train.steplog import read_rows as read_step_rows
 from lossline_jax.units import human_count, human_seconds
+from lossline_jax.writer import find_writer
 
 STATE_BYTES_PER_PARAMETER = 16  # float32 parameter, its gradient and two moments
 
@@ -142,8 +143,11 @@ def last_step(directory: RunDir) -> tuple[int, dict | None]:
 
 def run_state(directory: RunDir, last: dict | None) -> tuple[str, str]:
     """One word for a run's state and a note: running, failed, done, stopped or pending."""
-    if has_writer(directory.lock_file):
-        return "running", f"{human_count(last['tokens_per_second'])} tokens/s" if last else "starting"
+    if (writer := find_writer(directory.lock_file)) is not None:
+        note = f"{human_count(last['tokens_per_second'])} tokens/s" if last else "starting"
+        if not writer.is_of_this_machine:
+            note += f" on {writer.host}, last sign {human_seconds(writer.age_seconds)} ago"
+        return "running", note
     if directory.failed_file.exists():
         return "failed", read_json(directory.failed_file)["reason"]
     if directory.done_file.exists():

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from lossline_jax.compiled import keep_programs
 from lossline_jax.config import fingerprint, to_json
 from lossline_jax.console import say
 from lossline_jax.data.batches import BatchSource
@@ -22,7 +23,7 @@ from lossline_jax.models.base import Model, build_model
 from lossline_jax.models.config import ModelConfig, max_context_length
 from lossline_jax.prepared import Prepared, open_corpora, open_prepared
 from lossline_jax.processes import from_first, held_by_first, is_first, start
-from lossline_jax.rundir import ModelDir, RunDir, StudyDir, has_writer, read_json, sole_writer, write_json
+from lossline_jax.rundir import ModelDir, RunDir, StudyDir, inside, read_json, write_json
 from lossline_jax.scorer import CheckpointScorer, Evaluators
 from lossline_jax.sharding import configure_devices, make_mesh, on_cpu
 from lossline_jax.study import RunConfig, StudyConfig, tokenizer_label
@@ -32,6 +33,7 @@ from lossline_jax.train.config import ALONE, ExecutionConfig, ProcessesConfig
 from lossline_jax.train.loop import OnCheckpoint, train_run
 from lossline_jax.train.optim import make_schedule
 from lossline_jax.train.step import microbatches_per_device
+from lossline_jax.writer import has_writer, sole_writer
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Workshop:
             raise LosslineError(f"--profile: {profile} is no number of steps to trace; give 1 or more")
         prepared = open_prepared(study, folder)
         start_devices(study.execution, processes)
-        _keep_compiled_programs(folder)
+        keep_programs()
         mesh = make_mesh(study.execution)
         first = next((run.run_id for run in runs if not folder.run(run.run_id).done_file.exists()), None)
         if profile and first is None:
@@ -251,7 +253,7 @@ class Workshop:
         home = self.folder.imported_model(imported.run_id)
         prepared = fingerprint(read_json(self.folder.prepared_file))
         if home.suite_file.exists() and (stored := read_json(home.suite_file))["prepared"] == prepared:
-            return load_suite(self.folder.suites / stored["suite"])
+            return load_suite(inside(self.folder.suites, stored["suite"], home.suite_file))
         corpora = open_corpora(self.study, self.folder)
         tokenizer = prepare_tokenizer(tokenizer_config(imported, directory), corpora, self.folder.tokenizers)
         windows = self.study.suite.for_context(imported.context_length)
@@ -320,9 +322,3 @@ def _claim(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:
         raise LosslineError(
             f"{directory.claim_file}: the corpus, its split or the tokenizer was changed under an existing run; {mend}"
         )
-
-
-def _keep_compiled_programs(folder: StudyDir) -> None:
-    """Runs of equal shape, and restarts, find their programs compiled."""
-    jax.config.update("jax_compilation_cache_dir", str(folder.root / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

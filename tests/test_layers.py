@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "lossline_jax"
 FLOORS = {
     **dict.fromkeys(("errors", "console", "units", "rundir", "config", "table", "text"), 0),
+    **dict.fromkeys(("storage", "alive", "writer", "compiled"), 0),
     **dict.fromkeys(("ops", "sharding", "chips", "processes"), 1),
     **dict.fromkeys(("models", "data"), 2),
     **dict.fromkeys(("train", "evaluate", "fit", "report", "published"), 3),
@@ -26,8 +27,15 @@ NEIGHBOURS = {
     ("report", "fit"),
     ("table", "errors"),
     ("table", "rundir"),
+    ("table", "storage"),
     ("rundir", "errors"),
     ("config", "errors"),
+    ("storage", "errors"),
+    ("alive", "errors"),
+    ("alive", "rundir"),
+    ("writer", "errors"),
+    ("writer", "rundir"),
+    ("writer", "alive"),
 }
 FORBIDDEN = {  # room -> rooms below it that it must do without all the same
     "train": {"evaluate"},
