@@ -127,6 +127,16 @@ def shardings(axes: Any, mesh: Mesh, shapes: Any = None, *, fsdp: bool | None = 
     return jax.tree_util.tree_map_with_path(leaf, *trees, is_leaf=lambda node: isinstance(node, tuple))
 
 
+def data_specs(axes: Any, fsdp: bool) -> Any:
+    """How parameters lie over `data` alone, as `jax.shard_map` over it wants to know; `axes` as of `shardings`."""
+    rules = FSDP_RULES if fsdp else PARAMETER_RULES
+
+    def leaf(names: tuple[str | None, ...]) -> P:
+        return P(*(axis if axis == "data" else None for axis in _partition(names, rules, "parameter")))
+
+    return jax.tree.map(leaf, axes, is_leaf=lambda node: isinstance(node, tuple))
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The sharding of a value that every device holds whole."""
     return NamedSharding(mesh, P())
