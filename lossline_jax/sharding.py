@@ -5,7 +5,7 @@ logical axis names (the keys of `ACTIVATION_RULES`), never by mesh axes, so a mo
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -61,13 +61,16 @@ def configure_devices(execution: ExecutionConfig) -> None:
         return
 
 
-def make_mesh(execution: ExecutionConfig) -> Mesh:
+def make_mesh(execution: ExecutionConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh of all devices, or of the first `data_parallel * model_parallel` of a single process.
+
+    Args:
+        devices: None: those that there are.
 
     Raises:
         LosslineError: the sizes do not fit the devices there are.
     """
-    devices = jax.devices()
+    devices = jax.devices() if devices is None else devices
     model = execution.model_parallel
     data = execution.data_parallel if execution.data_parallel is not None else len(devices) // max(model, 1)
     if model < 1 or data < 1 or data * model > len(devices):

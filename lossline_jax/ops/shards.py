@@ -59,11 +59,16 @@ def scatter_sum(x: jax.Array, axis: int, in_two: bool) -> jax.Array:
         in_two: first among devices that stand apart, then among neighbours, which sends as little. For TPUs: over all
             devices of a slice of two or three dimensions libtpu makes an all-reduce of it, which sends twice as much.
     """
-    scatter = functools.partial(jax.lax.psum_scatter, axis_name="data", scatter_dimension=axis, tiled=True)
+    scatter = functools.partial(jax.lax.psum_scatter, axis_name="data", tiled=True)
     size = jax.lax.axis_size("data")
     near = max(k for k in range(1, math.isqrt(size) + 1) if size % k == 0)
     if not in_two or size <= _MAX_RING or near == 1:
-        return scatter(x)
+        return scatter(x, scatter_dimension=axis)
     apart = [list(range(k, size, near)) for k in range(near)]
     neighbours = [list(range(k, k + near)) for k in range(0, size, near)]
-    return scatter(scatter(x, axis_index_groups=apart), axis_index_groups=neighbours)
+    # Shards in front, where no tile of the memory layout is cut: libtpu gives up on those that end within a tile.
+    split = x.reshape(*x.shape[:axis], size, -1, *x.shape[axis + 1 :])
+    shards = jnp.moveaxis(split, axis, 0)
+    for groups in (apart, neighbours):
+        shards = scatter(shards, scatter_dimension=0, axis_index_groups=groups)
+    return shards[0]
