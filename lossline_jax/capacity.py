@@ -15,7 +15,7 @@ devices along `model` too, which is only about right):
                        float32, logits of a chunk twice), or one layer forwards and backwards beside float32
                        gradients of both ends
 
-tests/test_compiled_programs.py holds the sum against what libtpu says of the compiled steps; docs/scale.md has the ratios.
+tests/test_compiled_programs.py holds the sum against what libtpu says of the compiled steps; docs/scale.md has ratios.
 
 Time of a step: FLOPs (with those made anew under `full`) at the assumed share of the peak, or the bytes of ZeRO-3
 (`fsdp_bytes`) over the interconnect, whichever is longer: the two overlap.
@@ -180,7 +180,7 @@ def step_seconds(
 
 
 # Into and out of a chip together, half of which a chip can send: cloud.google.com/tpu/docs (v4 2400 Gbit/s, v5e 1600,
-# v5p 4800, v6e 3584, "interchip interconnect bandwidth per chip"); NVLink 4 and 3, NVIDIA's data sheets (900, 600 GB/s).
+# v5p 4800, v6e 3584, "interchip interconnect bandwidth per chip"); NVLink 4 and 3: NVIDIA's data sheets, 900, 600 GB/s.
 INTERCONNECT_BYTES_PER_SECOND = {
     "v4": 150e9,
     "v5e": 100e9,

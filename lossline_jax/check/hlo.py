@@ -119,9 +119,7 @@ def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str]:
     return found, entry
 
 
-def _runs(
-    computations: Mapping[str, list[_Instruction]], entry: str
-) -> tuple[dict[str, int], frozenset[str], int]:
+def _runs(computations: Mapping[str, list[_Instruction]], entry: str) -> tuple[dict[str, int], frozenset[str], int]:
     """How often each reached computation runs, those inside fusions, and loops of unknown length."""
     runs, in_fusion, uncounted = defaultdict(int), set(), 0
     pending = [(entry, 1, False)]
@@ -161,7 +159,9 @@ def _trip_count(loop: _Instruction, computations: Mapping[str, list[_Instruction
         if each.opcode == "constant" and (value := re.match(r"-?\d+(?=\))", each.rest))
     }
     compared = [each for each in condition if each.is_root and each.opcode == "compare" and "direction=LT" in each.rest]
-    bounds = [constants[name] for each in compared for name in re.findall(r"%([^\s,)]+)", each.rest) if name in constants]
+    bounds = [
+        constants[name] for each in compared for name in re.findall(r"%([^\s,)]+)", each.rest) if name in constants
+    ]
     return bounds[0] if len(bounds) == 1 else None
 
 
