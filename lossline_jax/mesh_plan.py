@@ -71,7 +71,7 @@ def mesh_plan_text(study: StudyConfig, chip_name: str, devices: int, utilisation
             text_table(HEADER, rows),
             "",
             f"one run after another: {hours:,.0f} hours, {hours * devices:,.0f} chip-hours, "
-            f"${hours * devices * chip.dollars_per_hour:,.0f} on demand; training alone, at {utilisation:.0%} of the peak",
+            f"${hours * devices * chip.dollars_per_hour:,.0f} on demand; training alone, at {utilisation:.0%} of peak",
             *(_mend(index, run, study, chip) for index, run in misfits),
         ]
     )
@@ -80,7 +80,5 @@ def mesh_plan_text(study: StudyConfig, chip_name: str, devices: int, utilisation
 def _mend(index: int, run: RunConfig, study: StudyConfig, chip) -> str:
     least = capacity.smallest_devices(run, planned_vocab_size(run.tokenizer), study.execution, chip)
     if least is None:
-        return (
-            f"run {index} fits on no number of them; set --execution.remat full, or a larger --execution.model-parallel"
-        )
+        return f"run {index} fits on no number of them; try --execution.remat full or more --execution.model-parallel"
     return f"run {index} fits on {least} of them at least"

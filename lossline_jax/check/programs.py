@@ -1,7 +1,7 @@
 """The real training and evaluation programs of a run, compiled for a TPU slice that is not there.
 
-libtpu compiles on a machine without a TPU; nothing runs, and no data are needed: the training step takes its shapes from
-the run, the evaluation step from the suite's context length.
+libtpu compiles on a machine without a TPU; nothing runs, and no data are needed: the training step takes its shapes
+from the run, the evaluation step from the suite's context length.
 """
 
 import dataclasses
