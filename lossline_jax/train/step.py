@@ -103,6 +103,8 @@ def _nats_and_gradient(
         def add(sums: Any, micro: StepBatch) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, sums, jax.value_and_grad(nats)(params, micro)), None
 
+        if num_micro == 1:
+            return jax.value_and_grad(nats)(params, batch)
         micros = jax.tree.map(lambda rows: rows.reshape(num_micro, -1, *rows.shape[1:]), batch)
         zeros = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params))
         return jax.lax.scan(add, zeros, micros)[0]
