@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from lossline_jax.capacity import settled
@@ -24,7 +24,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.evaluator import TOKENS_PER_BATCH_ACCELERATOR, PlacedBlock, score_rows
 from lossline_jax.evaluate.packing import LONGEST_BRANCHING_ROW
 from lossline_jax.models.base import Model, build_model
-from lossline_jax.sharding import data_specs, make_mesh, uses_fsdp
+from lossline_jax.sharding import data_specs, make_mesh, row_shards, rows_over, uses_fsdp
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.train.config import ExecutionConfig
 from lossline_jax.train.optim import make_optimiser, make_schedule
@@ -108,10 +108,10 @@ def compile_training(run: RunConfig, model: Model, execution: ExecutionConfig, m
         execution=execution,
         mesh=mesh,
     )
-    shape, rows = (run.batch_size, run.context_length), NamedSharding(mesh, P("data"))
+    shape, rows = (run.batch_size, run.context_length), rows_over(mesh)
     whole, weights = (jax.ShapeDtypeStruct(shape, dtype, sharding=rows) for dtype in (jnp.int32, jnp.float32))
     batch = StepBatch(whole, whole, weights, whole if run.data.separate_documents else None)
-    held = execution.microbatch_size or run.batch_size // mesh.shape["data"]
+    held = execution.microbatch_size or run.batch_size // row_shards(mesh)
     minimum = minimum_bytes(model, mesh, execution.fsdp, training=True)
     with jax.set_mesh(mesh):
         return _compile("train", step.lower(abstract, batch), minimum, held * run.context_length)
@@ -131,7 +131,7 @@ def compile_evaluation(study: StudyConfig, run: RunConfig, model: Model, fsdp: b
     minimum = EVALUATION_BATCHES * len(blocks) * minimum_bytes(model, mesh, fsdp, training=False)
     with jax.set_mesh(mesh):
         lowered = score_rows.lower(model, params, tuple(blocks), tuple(branching), split)
-        held = blocks[0].ids_GBT.shape[1] // mesh.shape["data"] * context
+        held = blocks[0].ids_GBT.shape[1] // row_shards(mesh) * context
         return _compile("evaluate", lowered, minimum, held)
 
 
@@ -154,9 +154,9 @@ def minimum_bytes(model: Model, mesh: Mesh, fsdp: bool | None, training: bool) -
 
 
 def _block(length: int, slots_a_row: int, mesh: Mesh) -> PlacedBlock:
-    shards = mesh.shape["data"]
+    shards = row_shards(mesh)
     rows_per_shard = max(TOKENS_PER_BATCH_ACCELERATOR // length, 1)
-    sharding = NamedSharding(mesh, P(None, "data"))
+    sharding = rows_over(mesh, axis=1)
     rows, slots = (
         jax.ShapeDtypeStruct((EVALUATION_BATCHES, shards * size, inner), jnp.int32, sharding=sharding)
         for size, inner in ((rows_per_shard, length), (1, rows_per_shard * slots_a_row))

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 from lossline_jax.evaluate.layout import lay_out
 from lossline_jax.evaluate.rows import RowBlock, only
 from lossline_jax.evaluate.suites import PreparedSuite
 from lossline_jax.evaluate.sums import SetScore, score_set
 from lossline_jax.ops.tree import make_tree
-from lossline_jax.sharding import data_specs, on_cpu, shardings, uses_fsdp
+from lossline_jax.sharding import ROWS, data_specs, on_cpu, row_shards, rows_over, shardings, uses_fsdp
 
 if TYPE_CHECKING:
     from lossline_jax.models.base import Model
@@ -67,9 +67,9 @@ def score_rows(
         ]
 
     if fsdp:
-        rows = PartitionSpec(None, "data")
+        rows = PartitionSpec(None, ROWS)
         specs = (data_specs(model.axes(), fsdp), rows)
-        score_all = jax.shard_map(score_all, in_specs=specs, out_specs=rows, axis_names={"data"}, check_vma=False)
+        score_all = jax.shard_map(score_all, in_specs=specs, out_specs=rows, axis_names=set(ROWS), check_vma=False)
     scores = score_all(params, blocks)
     return jax.lax.with_sharding_constraint(scores, PartitionSpec())  # every process reads all of it
 
@@ -91,7 +91,7 @@ class RowScorer:
         """
         Args:
             model: its attention is run as "xla" whatever it says, for the other kernels lack the masks of packed rows.
-            mesh: rows are sharded over its axis `data`.
+            mesh: of `sharding.make_mesh`.
             num_requests: that the rows count towards.
             tokens_per_batch: on each device, padding included: bounds the memory and leaves the scores alone.
                 None: chosen for the kind of device.
@@ -106,7 +106,7 @@ class RowScorer:
         shapes = jax.eval_shape(model.init, jax.random.key(0))
         self._fsdp = uses_fsdp(mesh, fsdp)
         self._param_shardings = shardings(model.axes(), mesh, shapes, fsdp=fsdp)
-        layouts = [lay_out(block, mesh.shape["data"], tokens_per_batch, few_shapes) for block in blocks]
+        layouts = [lay_out(block, row_shards(mesh), tokens_per_batch, few_shapes) for block in blocks]
         self._placed = tuple(
             PlacedBlock(*(_place(getattr(layout, name), mesh) for name in PlacedBlock._fields)) for layout in layouts
         )
@@ -195,6 +195,5 @@ class Evaluator:
 
 
 def _place(array: np.ndarray, mesh: Mesh) -> jax.Array:
-    """Axis 1 over `data`; by callback, so that each process hands over its own part: all hold the whole suite."""
-    sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+    """Rows on axis 1; by callback, so that each process hands over its own part: all hold the whole suite."""
+    return jax.make_array_from_callback(array.shape, rows_over(mesh, axis=1), lambda index: array[index])

@@ -9,17 +9,19 @@ import jax
 from jax.sharding import Mesh
 
 from lossline_jax.config import fingerprint, from_json
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
+from lossline_jax.processes import from_first, is_first
 from lossline_jax.rundir import RunDir, make_folder, read_json, write_json
-from lossline_jax.sharding import place_batch
+from lossline_jax.sharding import place_batch, row_share
 from lossline_jax.train.checkpoint import Checkpointer, CheckpointMeta, check_same_run
 from lossline_jax.train.clock import Clock
 from lossline_jax.train.config import ExecutionConfig
 from lossline_jax.train.optim import make_optimiser, make_schedule
-from lossline_jax.train.preemption import RESTART_EXIT_CODE, StopRequest
+from lossline_jax.train.preemption import StopRequest
 from lossline_jax.train.state import Model, Params, TrainState, abstract_state, init_state
 from lossline_jax.train.step import StepBatch, TrainStep, make_train_step
 from lossline_jax.train.watch import Watch
+from lossline_jax.train.watchdog import Watchdog
 
 RunConfig = Any  # study.RunConfig: the study stands above this room
 BatchSource = Any  # data.batches.BatchSource: check_epochs, fingerprint, iterate (to be closed)
@@ -71,19 +73,21 @@ def train_run(
         LosslineError: the run's config or data have changed since it was begun, or do not fit the mesh.
         SystemExit: code 42 after saving, on SIGTERM.
     """
-    if run_dir.done_file.exists():
+    if from_first(run_dir.done_file.exists):
         return _finished(run, run_dir)
     source.check_epochs(run.num_steps)
     clock = Clock()
     with (
         jax.set_mesh(mesh),
         Checkpointer(run_dir, execution.keep_checkpoints, cadence=run.checkpoint_steps) as checkpointer,
+        Watchdog(execution.stall_seconds) as watchdog,
+        StopRequest() as stop,
     ):
-        session = _Session(run, source, run_dir, mesh, clock, checkpointer, on_checkpoint)
+        session = _Session(run, source, run_dir, mesh, clock, checkpointer, watchdog, on_checkpoint)
         with clock.spending("setup"):
             train_step, state, start = session.set_up(model, execution)
         watch = Watch(run, run_dir, start, execution.log_every, clock, show_progress)
-        with contextlib.closing(watch), StopRequest() as stop:
+        with contextlib.closing(watch):
             session.train(train_step, state, start, watch, stop)
     return session.finish()
 
@@ -98,6 +102,7 @@ class _Session:
     mesh: Mesh
     clock: Clock
     checkpointer: Checkpointer
+    watchdog: Watchdog
     on_checkpoint: OnCheckpoint | None
 
     def set_up(self, model: Model, execution: ExecutionConfig) -> tuple[TrainStep, TrainState, int]:
@@ -116,7 +121,7 @@ class _Session:
             execution=execution,
             mesh=self.mesh,
         )
-        start = self.checkpointer.latest()
+        start = from_first(self.checkpointer.latest)
         if start is None:
             state = init_state(model, optimiser, run.seed, abstract)
         else:
@@ -124,7 +129,7 @@ class _Session:
             check_same_run(meta, self.meta(start), self.checkpointer.folder(start))
             state = self.checkpointer.restore(start, abstract)
             self.clock.add_earlier(meta.seconds)
-        if jax.process_index() == 0:
+        if is_first():
             make_folder(self.run_dir.root)
             self.run_dir.failed_file.unlink(missing_ok=True)
             self.checkpointer.discard_incomplete()
@@ -134,7 +139,7 @@ class _Session:
         """Steps `start + 1` to the last one."""
         if start in self.run.checkpoint_steps:
             self._offer(start, state)
-        batches = self.source.iterate(start, jax.process_index(), jax.process_count())
+        batches = self.source.iterate(start, *row_share(self.mesh))
         with contextlib.closing(batches):  # its threads read ahead
             for step in range(start + 1, self.run.num_steps + 1):
                 batch = place_batch(_step_batch(next(batches)), self.mesh)
@@ -142,7 +147,8 @@ class _Session:
                 with first_call, jax.transfer_guard("disallow"):
                     state, metrics = train_step(state, batch)
                 watch.dispatched(step, metrics)
-                self._keep(step, state, watch, stop.after(step))
+                self.watchdog.progress(f"step {step}")
+                self._keep(step, state, watch, stop.noted())
 
     def _keep(self, step: int, state: TrainState, watch: Watch, stopping: bool) -> None:
         """Save a step that is to be kept; leave after it if the machine is wanted back."""
@@ -150,6 +156,7 @@ class _Session:
         if due or stopping:
             watch.settle()  # first: the state of a diverged run is never saved
             watch.flush()
+            self.watchdog.progress(f"saving step {step}")
             with self.clock.spending("checkpoint"):
                 self.checkpointer.save(step, state, self.meta(step))
         if due:
@@ -179,12 +186,13 @@ class _Session:
             compile_seconds=seconds["compile"],
             seconds=seconds,
         )
-        if jax.process_index() == 0:
+        if is_first():
             write_json(self.run_dir.done_file, asdict(result))
         return result
 
     def _offer(self, step: int, state: TrainState) -> None:
         if self.on_checkpoint is not None:
+            self.watchdog.progress(f"scoring step {step}")
             with self.clock.spending("evaluate"):
                 self.on_checkpoint(step, state.params)
 

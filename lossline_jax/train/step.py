@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.sharding import data_specs, on_cpu, replicated, uses_fsdp
+from lossline_jax.sharding import ROWS, data_specs, on_cpu, replicated, row_shards, rows_over, uses_fsdp
 from lossline_jax.train.config import ExecutionConfig
 from lossline_jax.train.state import Model, Params, TrainState, state_shardings
 
@@ -84,7 +84,7 @@ def make_train_step(
     placed = state_shardings(abstract)
     return jax.jit(
         train_step,
-        in_shardings=(placed, NamedSharding(mesh, P("data"))),
+        in_shardings=(placed, rows_over(mesh)),
         out_shardings=(placed, replicated(mesh)),
         donate_argnums=0,
     )
@@ -113,16 +113,22 @@ def _nats_and_gradient(
 
     def local(params: Params, batch: StepBatch) -> tuple[jax.Array, Params]:
         nats, grads = accumulate(params, batch)
-        # Of a parameter that is split, the model has summed the gradient already (`ops.shards.whole`).
+        # Of a parameter that is split over `data`, the model has summed the gradient over it (`ops.shards.whole`).
+        split = jax.tree.map(lambda grad, spec: grad if "data" in spec else None, grads, specs)
         whole = jax.tree.map(lambda grad, spec: None if "data" in spec else grad, grads, specs)
-        nats, whole = jax.lax.psum((nats, whole), "data")
-        return nats, jax.tree.map(lambda grad, summed: grad if summed is None else summed, grads, whole)
+        nats, whole = jax.lax.psum((nats, whole), ROWS)
+        split = jax.lax.psum(split, "slice")
+        return nats, jax.tree.map(lambda grad, other: other if grad is None else grad, split, whole, is_leaf=_is_none)
 
     # Each device sums over its own rows; gradients of whole parameters meet once a step, not once a microbatch.
     # Axis `model` stays with the compiler. Models make scan carries from zeros, hence no varying-axes check.
     return jax.shard_map(
-        local, mesh=mesh, in_specs=(specs, P("data")), out_specs=(P(), specs), axis_names={"data"}, check_vma=False
+        local, mesh=mesh, in_specs=(specs, P(ROWS)), out_specs=(P(), specs), axis_names=set(ROWS), check_vma=False
     )
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
 
 
 def microbatches_per_device(batch_size: int, context_length: int, execution: ExecutionConfig, mesh: Mesh) -> int:
@@ -131,7 +137,7 @@ def microbatches_per_device(batch_size: int, context_length: int, execution: Exe
     Raises:
         LosslineError: rows that the devices or the microbatches do not divide.
     """
-    local_rows = _rows_per_device(batch_size, mesh.shape["data"])
+    local_rows = _rows_per_device(batch_size, row_shards(mesh))
     return local_rows // _microbatch_size(local_rows, context_length, execution, mesh)
 
 

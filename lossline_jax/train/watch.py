@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from lossline_jax.errors import LosslineError, RunFailed
+from lossline_jax.processes import is_first
 from lossline_jax.rundir import RunDir, write_json
 from lossline_jax.train.clock import Clock
 from lossline_jax.train.progress import Progress
@@ -30,7 +31,7 @@ class Watch:
         if log_every < 1:
             raise LosslineError(f"execution.log_every: {log_every} is not a number of steps; give 1 or more")
         self._run, self._run_dir, self._log_every, self._clock = run, run_dir, log_every, clock
-        writes = jax.process_index() == 0
+        writes = is_first()
         self._log = StepLog(run_dir, start) if writes else None
         self._progress = Progress(run.run_id, run.num_steps, start, show and writes)
         self._pending: tuple[int, StepMetrics] | None = None
