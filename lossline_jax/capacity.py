@@ -57,7 +57,8 @@ class Memory:
 class Layout:
     """A run on so many devices."""
 
-    data: int  # devices along `data`, which share the rows (and with FSDP the parameters)
+    slices: int
+    data: int  # devices along `data`, which share the rows of a slice (and with FSDP the parameters)
     model: int
     fsdp: bool
     rows: int  # sequences a device gets each step
@@ -66,7 +67,7 @@ class Layout:
 
     @property
     def devices(self) -> int:
-        return self.data * self.model
+        return self.slices * self.data * self.model
 
 
 def layout(run: RunConfig, vocab_size: int, execution: ExecutionConfig, devices: int, chip: Chip | None) -> Layout:
@@ -79,19 +80,19 @@ def layout(run: RunConfig, vocab_size: int, execution: ExecutionConfig, devices:
     Raises:
         LosslineError: a mesh that does not fit the devices, or rows that it does not divide.
     """
-    model = execution.model_parallel
-    data = execution.data_parallel or devices // max(model, 1)
-    if model < 1 or data < 1 or data * model > devices:
+    slices, model = execution.slices, execution.model_parallel
+    data = execution.data_parallel or devices // max(model * slices, 1)
+    if min(slices, model, data) < 1 or slices * data * model > devices:
         raise LosslineError(
-            f"execution: a mesh of data_parallel={execution.data_parallel} by model_parallel={model} does not fit "
-            f"{devices} devices; lower one of the two"
+            f"execution: a mesh of slices={slices} by data_parallel={execution.data_parallel} by "
+            f"model_parallel={model} does not fit {devices} devices; lower one of them"
         )
-    if run.batch_size % data:
+    if run.batch_size % (slices * data):
         raise LosslineError(
-            f"batch_size: {run.batch_size} sequences cannot be split over {data} data-parallel devices; "
+            f"batch_size: {run.batch_size} sequences cannot be split over {slices * data} data-parallel devices; "
             "set execution.data_parallel to a divisor of it"
         )
-    rows, fsdp = run.batch_size // data, execution.fsdp is not False
+    rows, fsdp = run.batch_size // (slices * data), execution.fsdp is not False
     sizes = [rows // k for k in range(1, rows + 1) if rows % k == 0]
     if execution.microbatch_size is not None:
         if execution.microbatch_size < 1 or rows % execution.microbatch_size:
@@ -101,7 +102,7 @@ def layout(run: RunConfig, vocab_size: int, execution: ExecutionConfig, devices:
             )
         sizes = [execution.microbatch_size]
     remats = ("none", "cheap", "full") if execution.remat is None else (execution.remat,)
-    candidates = [Layout(data, model, fsdp, rows, size, remat) for size in sizes for remat in remats]
+    candidates = [Layout(slices, data, model, fsdp, rows, size, remat) for size in sizes for remat in remats]
     if chip is None:
         return candidates[0]
     room = chip.hbm_bytes * FITTING_SHARE
@@ -154,9 +155,9 @@ def fsdp_bytes(total: int, layout: Layout, bytes_a_number: int) -> float:
 
 def smallest_devices(run: RunConfig, vocab_size: int, execution: ExecutionConfig, chip: Chip) -> int | None:
     """The fewest chips that hold the run, of those that divide its batch; None: not even one sequence a chip does."""
-    model = execution.model_parallel
+    model = execution.model_parallel * execution.slices
     free = dataclasses.replace(execution, data_parallel=None)
-    for data in (k for k in range(1, run.batch_size + 1) if run.batch_size % k == 0):
+    for data in (k for k in range(1, run.batch_size + 1) if run.batch_size % (k * execution.slices) == 0):
         try:
             chosen = layout(run, vocab_size, free, data * model, chip)
         except LosslineError:  # a microbatch size that does not divide the rows there
