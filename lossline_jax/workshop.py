@@ -30,7 +30,6 @@ from lossline_jax.sharding import configure_devices, make_mesh, on_cpu
 from lossline_jax.study import RunConfig, StudyConfig, tokenizer_label
 from lossline_jax.table import LossRow, read_rows, write_table
 from lossline_jax.train.checkpoint import checkpoint_steps
-from lossline_jax.train.config import ExecutionConfig
 from lossline_jax.train.config import ALONE, ExecutionConfig, ProcessesConfig
 from lossline_jax.train.loop import train_run
 from lossline_jax.train.optim import make_schedule
