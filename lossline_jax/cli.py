@@ -50,6 +50,7 @@ usage: lossline VERB STUDY [flags]      STUDY: an experiment file, or a study's 
 the road, left to right; each verb skips what is done and can be killed at any moment
   run       walk the whole road: prepare, train, evaluate, fit, report
   plan      show the runs with their parameters, tokens, FLOPs and chip-hours; nothing is computed
+  check     compile its programs for a TPU slice (--topology v5e:4x4) without one: do they fit, what do they send
   prepare   corpora, tokenizers, token stores and evaluation sets
   train     train the runs
   evaluate  score every checkpoint on every evaluation set; write the losses table; with --follow as they come
@@ -210,16 +211,21 @@ def _parse(fields: list, execution: ExecutionConfig, flags: list[str], prog: str
 
 def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place) -> None:
     from lossline_jax import pipeline, views
+    from lossline_jax.mesh_plan import mesh_plan_text
 
     match verb:
         case "plan":
             print(views.plan_text(study, options.utilisation))
+            if options.chip is not None:
+                print(f"\n{mesh_plan_text(study, options.chip, options.devices, options.utilisation)}")
             if options.manifest:
                 print(f"manifest: {pipeline.write_manifest(study, directory)}")
         case "status":
             print(views.status_text(study, directory))
         case "show":
             print(views.show_text(study, directory, options.run))
+        case "check":
+            print(pipeline.check(study, options.topology, options.only))
         case "prepare":
             pipeline.prepare(study, directory)
         case "train":

@@ -22,6 +22,20 @@ class PlanOptions(Place):
     """Also write manifest.jsonl, a run a line, and study.json into the study's folder."""
     utilisation: float = ASSUMED_UTILISATION
     """Share of a chip's peak FLOPs that training is assumed to reach, for the chip-hours."""
+    chip: str | None = None
+    """Also plan the runs on chips of this kind: v4, v5e, v5p, v6e, a100, h100, h200; with --devices."""
+    devices: int = 1
+    """How many of them a run gets; their mesh is that of --execution.model-parallel and --execution.data-parallel."""
+
+
+@dataclass(frozen=True)
+class CheckOptions(Place):
+    """Compile the study's programs for a TPU slice that is not there, and hold them to the rules of docs/scale.md."""
+
+    topology: str = "v5e:4x4"
+    """The slice: v5e:4x4, v5p:2x2x2, v4:2x2x2, ..."""
+    only: tuple[str, ...] = ()
+    """Run ids to compile for, as `lossline plan` lists them. Default: all, those of equal shape once."""
 
 
 @dataclass(frozen=True)
@@ -256,6 +270,7 @@ class ImportLossesOptions:
 
 STUDY_VERBS: dict[str, type] = {
     "plan": PlanOptions,
+    "check": CheckOptions,
     "prepare": Place,
     "train": TrainOptions,
     "evaluate": EvaluateOptions,

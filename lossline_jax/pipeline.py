@@ -47,6 +47,17 @@ def write_manifest(study: StudyConfig, folder: StudyDir) -> epath.Path:
     return path
 
 
+def check(study: StudyConfig, topology: str, only: Sequence[str] = ()) -> str:
+    """Compile the programs of the runs for a TPU slice that is not there; returns what they take, as a table.
+
+    Raises:
+        LosslineError: one does not fit or breaks a rule of `check.rules`.
+    """
+    from lossline_jax.check.study import check_study
+
+    return check_study(study, topology, _chosen(study, only), say)
+
+
 def prepare(study: StudyConfig, folder: StudyDir) -> None:
     """Corpora, tokenizers, token stores and evaluation sets."""
     _raise_failures({}, _prepare(study, folder))

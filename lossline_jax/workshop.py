@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from lossline_jax.capacity import settled
+from lossline_jax.chips import chip_of
 from lossline_jax.compiled import keep_programs
 from lossline_jax.config import fingerprint, to_json
 from lossline_jax.console import say
@@ -144,7 +146,7 @@ class Workshop:
             RunFailed: a checkpoint that lacks a row is no longer there, is damaged, or has a loss that is not finite.
         """
         model = entry.model
-        built = self._build(model.model, model.vocab_size)
+        built = self._build(model.model, model.vocab_size, self.study.execution)
         own = {tokenizer.fingerprint: config for config, tokenizer in self.prepared.tokenizers.items()}
         if model.tokenizer_sha256 in own:  # so that the column says what the study's own rows say
             model = dataclasses.replace(model, tokenizer=tokenizer_label(own[model.tokenizer_sha256]))
@@ -228,11 +230,19 @@ class Workshop:
         return self.folder.run(run.run_id)
 
     def model(self, run: RunConfig) -> Model:
-        return self._build(run.model, self.prepared.tokenizer(run).vocab_size)
+        vocab_size = self.prepared.tokenizer(run).vocab_size
+        return self._build(run.model, vocab_size, self.execution(run))
 
-    def _build(self, config: ModelConfig, vocab_size: int) -> Model:
-        """As the study's execution has it; see `ExecutionConfig.remat` for what None means."""
-        execution = self.study.execution
+    def execution(self, run: RunConfig) -> ExecutionConfig:
+        """The study's, with what None means on these devices: on chips of known memory, what fits them."""
+        execution, device = self.study.execution, self.mesh.devices.flat[0]
+        chip = chip_of(device.device_kind)
+        if chip is None:
+            return execution
+        return settled(run, self.prepared.tokenizer(run).vocab_size, execution, self.mesh.size, chip)
+
+    def _build(self, config: ModelConfig, vocab_size: int, execution: ExecutionConfig) -> Model:
+        """As the execution has it; see `ExecutionConfig.remat` for what None means."""
         remat = execution.remat or ("cheap" if on_cpu(self.mesh) else "none")
         return build_model(config, vocab_size, remat=remat, attention=execution.attention)
 
@@ -266,7 +276,7 @@ class Workshop:
             self.model(run)
             self.source(run).check_epochs(run.num_steps)
             make_schedule(run.schedule, run.optim.learning_rate, run.num_steps)
-            microbatches_per_device(run.batch_size, run.context_length, self.study.execution, self.mesh)
+            microbatches_per_device(run.batch_size, run.context_length, self.execution(run), self.mesh)
             self._check_attention(run)
         except LosslineError as error:
             raise LosslineError(f"run {run.run_id}: {error}") from error
@@ -287,7 +297,7 @@ class Workshop:
             model=self.model(run),
             source=self.source(run),
             run_dir=self.directory(run),
-            execution=self.study.execution,
+            execution=self.execution(run),
             mesh=self.mesh,
             on_checkpoint=on_checkpoint,
             profile_steps=self.profiled[1] if self.profiled[0] == run.run_id else 0,
