@@ -24,6 +24,7 @@ from lossline_jax.prepared import Prepared, open_corpora, open_prepared
 from lossline_jax.rundir import ModelDir, RunDir, StudyDir, has_writer, read_json, sole_writer, write_json
 from lossline_jax.scorer import CheckpointScorer, Evaluators
 from lossline_jax.sharding import configure_devices, make_mesh, on_cpu
+from lossline_jax.status import failed_runs
 from lossline_jax.study import RunConfig, StudyConfig, tokenizer_label
 from lossline_jax.table import LossRow, read_rows, write_table
 from lossline_jax.train.checkpoint import checkpoint_steps
@@ -168,7 +169,7 @@ class Workshop:
 
         Returns what there is of it, in words; None: not a row yet, and no table written.
         """
-        failed = [run.run_id for run in self.study.runs if self.directory(run).failed_file.exists()]
+        failed = failed_runs(self.study, self.folder)
         rows = [
             row
             for run in self.study.runs
