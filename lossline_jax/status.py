@@ -112,6 +112,12 @@ def run_cost(directory: RunDir) -> Cost | None:
     return Cost(hours, told.get("device_kind", "unknown devices"))
 
 
+def checkpointed_step(directory: RunDir) -> int:
+    """Step of the newest whole checkpoint; 0 before the first."""
+    newest = _newest_meta(directory)
+    return int(newest.parent.name) if newest else 0
+
+
 def _newest_meta(directory: RunDir) -> epath.Path | None:
     if not directory.checkpoints.exists():
         return None
