@@ -17,6 +17,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.rundir import is_remote
 
 LONGEST_NAME = 39
+GPUS = ("a100", "b200", "gb200", "h100", "h200", "l4")  # how xpk's names of GPU machines begin
 
 
 @dataclass(frozen=True)
