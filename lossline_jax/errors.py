@@ -1,5 +1,7 @@
 """The one exception that a user's mistake raises."""
 
+RESTART_EXIT_CODE = 42  # "checkpointed, restart me": xpk and the launchers of this house restart on it
+
 
 class LosslineError(Exception):
     """Something the user can mend. The message is one line: what is wrong, where, and the mend.
@@ -12,6 +14,12 @@ class LosslineError(Exception):
 
 class RunBusy(LosslineError):
     """Another process is working on the run."""
+
+
+class StartAgain(LosslineError):
+    """Something outside the run broke off (a peer died, a machine is wanted back): the same command goes on."""
+
+    exit_code = RESTART_EXIT_CODE
 
 
 class RunFailed(LosslineError):

@@ -10,7 +10,8 @@ All paths are `etils.epath` paths, so a study lives as well on `gs://` as on a l
     <study>/prepared/stores/<id>/     token shards, manifest.json
     <study>/prepared/suites/<id>/     tokenised evaluation rows, manifest.json
     <study>/compiled/                 programs compiled for the devices
-    <study>/runs/<run_id>/            claim.json, steps.jsonl, checkpoints/, done.json or failed.json, lock
+    <study>/runs/<run_id>/            claim.json, steps.jsonl, tensorboard/, profile/, checkpoints/,
+                                      done.json or failed.json, lock
     <study>/imported/<run_id>/        a model from elsewhere that is scored too: model.json, tokenizer.json, suite.json,
                                       and checkpoints/ or elsewhere.json, which says where they are
     <study>/losses/                   rows/<run_id>.jsonl with its lock, unscored/<run_id>.json (what could not be
@@ -55,6 +56,16 @@ class RunDir:
     def steps_file(self) -> epath.Path:
         """One JSON object a logged training step."""
         return self.root / "steps.jsonl"
+
+    @property
+    def tensorboard(self) -> epath.Path:
+        """The same rows as event files."""
+        return self.root / "tensorboard"
+
+    @property
+    def profile(self) -> epath.Path:
+        """Traces of some steps, where they were asked for."""
+        return self.root / "profile"
 
     @property
     def checkpoints(self) -> epath.Path:
