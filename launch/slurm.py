@@ -31,7 +31,8 @@ limit=0  # how often this task may have been put back before
 if [ "$code" -eq {restart} ]; then limit={preemptions}; elif [ "$code" -gt 128 ]; then limit={retries}; fi
 if [ "${{SLURM_RESTART_COUNT:-0}}" -lt "$limit" ]; then
   echo "exit code $code: back into the queue, for the time $((${{SLURM_RESTART_COUNT:-0}} + 1)) of at most $limit"
-  scontrol requeue "$SLURM_JOB_ID" && sleep {grace_seconds}  # it ends this shell
+  trap - TERM  # which is what it sends to this shell
+  scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"
 """
@@ -71,7 +72,6 @@ def run_script(options: Options, chosen: Chosen) -> str:
         restart=RESTART_EXIT_CODE,
         preemptions=options.preemptions,
         retries=options.retries,
-        grace_seconds=options.grace_seconds,
     )
 
 

@@ -27,10 +27,12 @@ from etils import epath  # noqa: E402
 from selection import Chosen  # noqa: E402
 
 from lossline_jax import pipeline  # noqa: E402
+from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet  # noqa: E402
 from lossline_jax.resubmit import Resubmission, Standing  # noqa: E402
 from lossline_jax.rundir import StudyDir, write_json  # noqa: E402
 
-STUDY = dataclasses.replace(study_config(), validation_fraction=0.05)
+SUITE = SuiteConfig(validation=(ValidationSet("wiki"), ValidationSet("code")), cloze=(ClozeTask("wiki"),))
+STUDY = dataclasses.replace(study_config(), suite=SUITE, validation_fraction=0.05)
 XPK = os.environ.get("XPK") or shutil.which("xpk")
 
 
@@ -61,6 +63,14 @@ def output_of(script, folder, *flags, **environment):
     process = launch(script, folder, *flags, **environment)
     out, err = process.communicate(timeout=60)
     return process.returncode, out, err
+
+
+def read_until(word, stream) -> str:
+    """The first line with `word`."""
+    for line in stream:
+        if word in line:
+            return line
+    raise AssertionError(f"no line with {word!r}")
 
 
 def worker(folder, text) -> list[str]:
@@ -155,9 +165,8 @@ def test_one_dead_process_takes_its_gang_down_and_the_gang_starts_again_on_anoth
 def test_a_notice_is_passed_on_and_checkpoints_are_waited_for(folder, number):
     script = """trap 'sleep 1; echo saved > $mark; exit 42' TERM; echo ready; while true; do sleep 0.1; done"""
     process = launch("local.py", folder, *worker(folder, script), "--runs-at-once", "2")
-    ready = 0
-    while ready < 2:
-        ready += "ready" in process.stderr.readline()
+    for _ in range(2):
+        read_until("ready", process.stderr)
     process.send_signal(number)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 42
@@ -168,8 +177,7 @@ def test_a_notice_is_passed_on_and_checkpoints_are_waited_for(folder, number):
 def test_who_does_not_leave_in_time_is_killed(folder):
     script = """trap '' TERM; echo $$ > $mark; echo ready; while true; do sleep 0.1; done"""
     process = launch("local.py", folder, *worker(folder, script), "--grace-seconds", "1")
-    while "ready" not in process.stderr.readline():
-        pass
+    read_until("ready", process.stderr)
     process.terminate()
     process.communicate(timeout=30)
     assert process.returncode == 42
@@ -180,7 +188,8 @@ def test_who_does_not_leave_in_time_is_killed(folder):
     ("codes", "verdict"),
     [
         ((0, 0), "done"), ((0, 42), "restart"), ((42, None), "restart"), ((-15, 42), "restart"), ((143, 0), "restart"),
-        ((-9, 42), "crashed"), ((137, None), "crashed"), ((-9, 1), "failed"), ((42, 2), "failed"), ((1, None), "failed"),
+        ((-9, 42), "crashed"), ((137, None), "crashed"), ((-9, 1), "failed"), ((42, 2), "failed"),
+        ((1, None), "failed"),
     ],
 )  # fmt: skip
 def test_the_verdict_on_a_gang_is_that_of_its_worst_end(codes, verdict):
@@ -307,10 +316,10 @@ def assert_sigterm_reaches_lossline(shell, tmp_path):
     path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     process = subprocess.Popen([*shell[:-1], text], env=path, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        said = ""
-        while "ready" not in said:
-            said = process.stdout.readline()
-        assert said == "ready run --manifest gs://bucket/studies/small/manifest.jsonl --index 3\n"
+        assert (
+            read_until("ready", process.stdout)
+            == "ready run --manifest gs://bucket/studies/small/manifest.jsonl --index 3\n"
+        )
         process.terminate()
         process.communicate(timeout=30)
         assert process.returncode == 42
@@ -392,14 +401,9 @@ def test_the_flags_are_those_of_gcloud(capsys):
     if shutil.which("gcloud") is None:
         pytest.skip("gcloud is not installed")
     tpu_vm.launch(tpu_vm.Options("m", dry_run=True), on_cloud(1))
+    asks_nothing = {**os.environ, "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"}
     for line in capsys.readouterr().out.splitlines():
-        done = subprocess.run(
-            shlex.split(line),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env={**os.environ, "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"},
-        )
+        done = subprocess.run(shlex.split(line), env=asks_nothing, capture_output=True, text=True, timeout=60)
         assert not re.search(r"unrecognized arguments|Invalid choice|must be specified", done.stderr), done.stderr
 
 
