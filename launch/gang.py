@@ -110,8 +110,8 @@ def _forward(
 def _wait(processes: Sequence[subprocess.Popen], stop: threading.Event, grace_seconds: float) -> tuple[int | None, ...]:
     """Codes of the processes that ended by themselves or on SIGTERM; None of those that had to be killed."""
     deadline, asked = float("inf"), False
-    while any(process.poll() is None for process in processes):
-        bad = [process.returncode for process in processes if process.returncode]
+    while None in (codes := [process.poll() for process in processes]):
+        bad = [code for code in codes if code]
         if not asked and (stop.is_set() or RESTART_EXIT_CODE in bad):
             asked, deadline = True, time.monotonic() + grace_seconds
             for process in processes:

@@ -61,7 +61,10 @@ def launch(script, folder, *flags, **environment):
 
 def output_of(script, folder, *flags, **environment):
     process = launch(script, folder, *flags, **environment)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.terminate()  # which takes its gangs along
     return process.returncode, out, err
 
 
