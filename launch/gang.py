@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from settings import RESTART_EXIT_CODE
+from lossline_jax.errors import RESTART_EXIT_CODE
 
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 2.0  # after the first bad end: the others may be on their way out, with reasons of their own

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 from gang import Member, free_port, run_gang
 from selection import Chosen, Selection, main
-from settings import RESTART_EXIT_CODE, Local
+from settings import Local
 
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
 from lossline_jax.resubmit import Standing
 from lossline_jax.status import checkpointed_step
 from lossline_jax.text import text_table

@@ -4,8 +4,6 @@ import shlex
 import sys
 from dataclasses import dataclass
 
-RESTART_EXIT_CODE = 42  # of lossline: a checkpoint was saved, start the same command again
-
 
 @dataclass(frozen=True)
 class Local:

@@ -11,9 +11,9 @@ import subprocess
 from dataclasses import dataclass
 
 from selection import Chosen, Selection, main
-from settings import RESTART_EXIT_CODE, Slurm
+from settings import Slurm
 
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
 from lossline_jax.rundir import is_remote
 
 RUN_SCRIPT = """\

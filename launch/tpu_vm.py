@@ -13,9 +13,9 @@ import time
 from dataclasses import dataclass
 
 from selection import Chosen, Selection, choose, main
-from settings import RESTART_EXIT_CODE, TpuVm
+from settings import TpuVm
 
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
 from lossline_jax.rundir import is_remote
 
 ENDED = ("FAILED", "SUSPENDED", "SUSPENDING")  # states of a queued resource that no machine follows

@@ -8,6 +8,7 @@ from typing import Literal
 
 from etils import epath
 
+from lossline_jax.chips import SECONDS_PER_HOUR, chip_of
 from lossline_jax.imported import registered
 from lossline_jax.rowcount import NO_SETS, RowCount, count_rows, read_suite_sets
 from lossline_jax.rundir import RunDir, StudyDir, has_writer, read_json
@@ -15,8 +16,6 @@ from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.text import text_table
 from lossline_jax.train.steplog import read_rows as read_step_rows
 from lossline_jax.units import human_count, human_seconds
-
-SECONDS_PER_HOUR = 3600
 
 State = Literal["running", "failed", "done", "stopped", "pending"]
 
@@ -106,10 +105,9 @@ def run_cost(directory: RunDir) -> Cost | None:
         wall_seconds = told.get("seconds", {}).get("wall")
     else:
         return None
-    if wall_seconds is None or "num_devices" not in told:
+    if wall_seconds is None or told.get("num_devices") is None:
         return None
-    hours = wall_seconds * told["num_devices"] / SECONDS_PER_HOUR
-    return Cost(hours, told.get("device_kind", "unknown devices"))
+    return Cost(wall_seconds * told["num_devices"] / SECONDS_PER_HOUR, told["device_kind"])
 
 
 def checkpointed_step(directory: RunDir) -> int:
@@ -197,7 +195,14 @@ def _spent(costs: Sequence[Cost | None]) -> str:
     for cost in costs:
         if cost is not None:
             hours[cost.device_kind] += cost.chip_hours
-    return "".join(f"; spent {total:.3g} chip-hours of {kind}" for kind, total in sorted(hours.items()))
+    return "".join(
+        f"; spent {total:.3g} chip-hours of {kind}{_price(kind, total)}" for kind, total in sorted(hours.items())
+    )
+
+
+def _price(device_kind: str, hours: float) -> str:
+    chip = chip_of(device_kind)
+    return "" if chip is None else f", ${hours * chip.dollars_per_hour:,.2f} on demand"
 
 
 def report_note(folder: StudyDir) -> str:

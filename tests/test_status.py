@@ -84,7 +84,7 @@ def test_status_tells_state_time_left_reason_and_cost_of_each_run(folder):
     assert re.search(rf" pending +0/{PENDING.num_steps} ", line_of(text, PENDING))
     summary = text.splitlines()[-1]
     assert summary.startswith("2 of 6 runs done, 1 running, 1 stopped, 1 failed; about ")
-    assert "spent 16 chip-hours of TPU v5 lite" in summary
+    assert "spent 16 chip-hours of TPU v5 lite, $19.20 on demand; report" in summary
 
 
 @pytest.mark.parametrize("seconds", [-86_400, 0, 3600])
