@@ -48,7 +48,7 @@ class Slurm:
     grace_seconds: int = 120
     """Time to save a checkpoint. The cluster's KillWait must not be shorter."""
     coordinator: str = ""
-    """Host of process 0. Empty: told by SLURM."""
+    """Host where the processes of a run meet. Empty: the first that SLURM names."""
     setup: str = ""
     """Shell line before lossline, such as `module load cuda`."""
     logs: str = ""

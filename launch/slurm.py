@@ -16,11 +16,14 @@ from settings import Slurm
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
 from lossline_jax.rundir import is_remote
 
+FIRST_PORT, PORTS = 61440, 4096  # where the processes of a run meet: by the number of its job
+
 RUN_SCRIPT = """\
 #!/bin/bash
 {directives}
 set -u
 {setup}
+{meeting_place}
 # SIGTERM comes to this shell before the time limit: every process of the step is to save.
 trap 'scancel --signal=TERM "$SLURM_JOB_ID"' TERM
 srun --kill-on-bad-exit=1 {command} &
@@ -68,6 +71,7 @@ def run_script(options: Options, chosen: Chosen) -> str:
     return RUN_SCRIPT.format(
         directives=_directives(options, own, "--requeue", "--open-mode=append"),
         setup=options.setup,
+        meeting_place=_meeting_place(options),
         command=_command(options, chosen),
         restart=RESTART_EXIT_CODE,
         preemptions=options.preemptions,
@@ -91,14 +95,16 @@ def fit_script(options: Options, chosen: Chosen) -> str:
 
 
 def _command(options: Options, chosen: Chosen) -> str:
-    """What srun starts in each task. The flags say what the shell of the task knows, not the one of the job."""
-    run = " ".join(shlex.quote(word) for word in chosen.words("INDEX")).replace("INDEX", '"$SLURM_ARRAY_TASK_ID"')
+    """What srun starts; which process of how many it is, a task knows from SLURM."""
+    words = [shlex.quote(word) for word in chosen.words("INDEX")]
+    return " ".join([options.lossline, *words]).replace("INDEX", '"$SLURM_ARRAY_TASK_ID"')
+
+
+def _meeting_place(options: Options) -> str:
     if not options.coordinator:
-        return f"{options.lossline} {run}"
-    port = "$((20000 + SLURM_JOB_ID % 20000))"
-    flags = f"--processes.coordinator={options.coordinator}:{port} --processes.count=$SLURM_NTASKS"
-    inner = f"exec {options.lossline} {run} {flags} --processes.index=$SLURM_PROCID"
-    return f"bash -c {shlex.quote(inner)}"
+        return ""
+    port = f"$(({FIRST_PORT} + SLURM_JOB_ID % {PORTS}))"
+    return f"export JAX_COORDINATOR_ADDRESS={shlex.quote(options.coordinator)}:{port}"
 
 
 def _directives(options: Options, own: dict[str, object], *flags: str) -> str:

@@ -253,7 +253,7 @@ def test_slurm_needs_a_folder_for_logs_where_the_study_is_in_a_bucket():
         slurm.run_script(options, on_cloud(0))
     script = slurm.run_script(dataclasses.replace(options, logs="/logs"), on_cloud(0, 2))
     assert "--array=0,2%16" in script
-    assert "--processes.count=$SLURM_NTASKS" in script
+    assert "export JAX_COORDINATOR_ADDRESS=127.0.0.1:$((61440 + SLURM_JOB_ID % 4096))\n" in script
 
 
 # xpk
