@@ -31,6 +31,7 @@ from lossline_jax.options import (
     Place,
     PredictOptions,
     ReportTableOptions,
+    ResubmitOptions,
 )
 from lossline_jax.rundir import ModelDir, StudyDir
 from lossline_jax.storage import connect, failure
@@ -57,7 +58,7 @@ the road, left to right; each verb skips what is done and can be killed at any m
   fit       fit the lines, and compare those that are equal in all but one factor
   compare   the same; shows the answer alone: which factor moves the line
   report    one HTML page with figures and tables; with --watch served while the study runs
-  status    progress of every run, from the run folders
+  status    progress, time left, failures and costs of every run, from the run folders
   show      results in the terminal; with --run ID that run's configuration
 
 weights in and out: folders of safetensors with config.json and tokenizer.json, as transformers reads and writes them
@@ -75,7 +76,9 @@ any table of losses (.csv, .parquet, .jsonl); each takes --help
 tables of other studies
   import-losses TABLE --out losses.csv   the published tables of "LLMs on the Line" and "Loss-to-Loss Prediction"
 
-  lossline run --manifest M [--index I]   one run of a study spread over a cluster
+many runs: launch/README.md
+  run --manifest M [--index I]    one run of a study that is spread over machines
+  resubmit M         the indices of the runs that are not done, for an engine's array of jobs: 0,3,5-7
 """
 
 
@@ -151,11 +154,14 @@ def dispatch(argv: list[str]) -> None:
     if verb == "import-losses":
         _import_losses(rest)
         return
+    if verb == "resubmit":
+        _resubmit(rest)
+        return
     if verb in TABLE_VERBS:
         _analyse(verb, rest)
         return
     if verb not in STUDY_VERBS:
-        known = [*STUDY_VERBS, *TABLE_VERBS, "import-weights", "import-losses"]
+        known = [*STUDY_VERBS, *TABLE_VERBS, "import-weights", "import-losses", "resubmit"]
         raise LosslineError(f"unknown verb {verb!r}{suggestion(verb, known)}; `lossline --help` lists them")
     if verb == "export-weights" and rest and ModelDir(epath.Path(rest[0])).model_file.exists():
         _export_imported(rest[0], tyro.cli(ExportOptions, args=rest[1:], prog=f"lossline {verb} {rest[0]}"))
@@ -210,7 +216,7 @@ def _parse(fields: list, execution: ExecutionConfig, flags: list[str], prog: str
 
 
 def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place) -> None:
-    from lossline_jax import pipeline, views
+    from lossline_jax import pipeline, status, views
     from lossline_jax.mesh_plan import mesh_plan_text
 
     match verb:
@@ -221,7 +227,7 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
             if options.manifest:
                 print(f"manifest: {pipeline.write_manifest(study, directory)}")
         case "status":
-            print(views.status_text(study, directory))
+            print(status.status_text(study, directory))
         case "show":
             print(views.show_text(study, directory, options.run))
         case "check":
@@ -295,6 +301,17 @@ def _import_losses(words: list[str]) -> None:
     from lossline_jax import pipeline
 
     pipeline.import_losses(source, options.out, options.schema)
+
+
+def _resubmit(words: list[str]) -> None:
+    source, options = _source_and_options("resubmit", ResubmitOptions, "MANIFEST [--failed]", words)
+    from lossline_jax.resubmit import resubmission
+
+    found = resubmission(*experiment.read_manifest(source), options.failed)
+    for note in found.notes:
+        print(note, file=sys.stderr)
+    if found.indices:
+        print(found.indices)
 
 
 def _source_and_options(verb: str, kind: type[Options], usage: str, words: list[str]) -> tuple[str, Options]:

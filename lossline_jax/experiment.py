@@ -141,24 +141,34 @@ def index_from_environment() -> int | None:
     return None
 
 
-def read_manifest_run(manifest: str, index: int) -> tuple[StudyConfig, StudyDir, str]:
-    """The study, its folder and the run id of line `index` of a manifest.
+def read_manifest(manifest: str) -> tuple[StudyConfig, StudyDir, list[str]]:
+    """The study, its folder and the run ids of a manifest, by the manifest's file or by the study's folder.
 
-    The manifest lies in the study's folder beside study.json, and names runs of that study only.
+    The manifest lies in the study's folder beside study.json.
+
+    Raises:
+        LosslineError: there is none, or a line of it is not a run.
     """
     path = connect(epath.Path(manifest))
+    path = path if path.name.endswith(".jsonl") else path / "manifest.jsonl"
     if not path.exists():
-        raise LosslineError(f"{manifest}: no such manifest; `lossline plan STUDY.py --manifest` writes one")
-    lines = path.read_text().splitlines()
-    if not 0 <= index < len(lines):
-        raise LosslineError(f"{manifest}: --index {index} is outside 0..{len(lines) - 1}")
-    try:
-        run_id = json.loads(lines[index])["run_id"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise LosslineError(f"{manifest}: line {index + 1} is not a run; write the manifest again") from error
-    study, directory = open_study(str(path.parent))
-    study.run_by_id(run_id)
-    return study, directory, run_id
+        raise LosslineError(f"{path}: no such manifest; `lossline plan STUDY.py --manifest` writes one")
+    run_ids = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            run_ids.append(str(json.loads(line)["run_id"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise LosslineError(f"{path}: line {number} is not a run; write the manifest again") from error
+    return *open_study(str(path.parent)), run_ids
+
+
+def read_manifest_run(manifest: str, index: int) -> tuple[StudyConfig, StudyDir, str]:
+    """The study, its folder and the run id of line `index` of a manifest, which names runs of that study only."""
+    study, directory, run_ids = read_manifest(manifest)
+    if not 0 <= index < len(run_ids):
+        raise LosslineError(f"{manifest}: --index {index} is outside 0..{len(run_ids) - 1}")
+    study.run_by_id(run_ids[index])
+    return study, directory, run_ids[index]
 
 
 def _execute(path: Path) -> ModuleType:

@@ -251,6 +251,14 @@ class ManifestOptions:
 
 
 @dataclass(frozen=True)
+class ResubmitOptions:
+    """Print the indices of the runs that are not done, as engines take them for an array of jobs: 0,3,5-7."""
+
+    failed: bool = False
+    """Also those that failed. Default: they are left out, since a failed run fails again."""
+
+
+@dataclass(frozen=True)
 class ImportOptions(ModelFacts):
     """Read a Hugging Face folder (config.json, tokenizer.json, safetensors) into one for `lossline evaluate`."""
 

@@ -6,6 +6,7 @@ Each function reads only what stands left of it, writes only its own folder, ski
 be killed at any moment.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from lossline_jax.errors import LosslineError, RunBusy, RunFailed
 from lossline_jax.imported import ModelFacts, Registered, registered, slug
 from lossline_jax.models.accounting import count_parameters
 from lossline_jax.rundir import StudyDir, read_json, write_atomic, write_json
+from lossline_jax.status import failed_runs
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.table import read_table
 from lossline_jax.train.config import ALONE, ProcessesConfig
@@ -205,11 +207,18 @@ def compare(study: StudyConfig, folder: StudyDir) -> str:
 
 
 def _fit(study: StudyConfig, folder: StudyDir) -> "StudyFits":
-    from lossline_jax.fit.study_lines import fit_study
-
-    fits = fit_study(_losses(study, folder), study.x, study.y, study.base.factors)
+    fits = _fit_losses(study, folder, _losses(study, folder))
     write_json(folder.fits_file, fits.to_json())
     return fits
+
+
+def _fit_losses(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame") -> "StudyFits":
+    """The fits of a losses table, which say which runs are not in it because they failed."""
+    from lossline_jax.fit.study_lines import fit_study
+
+    fits = fit_study(frame, study.x, study.y, study.base.factors)
+    left_out = [f"run {run_id} failed and is left out: {why}" for run_id, why in failed_runs(study, folder).items()]
+    return dataclasses.replace(fits, failures=(*left_out, *fits.failures))
 
 
 def report(study: StudyConfig, folder: StudyDir) -> epath.Path:
@@ -221,13 +230,15 @@ def report(study: StudyConfig, folder: StudyDir) -> epath.Path:
         raise LosslineError(f"{folder.fits_file}: no fits yet; run `lossline fit` first")
     fits = StudyFits.from_json(read_json(folder.fits_file))
     if foreign := fits.run_ids - _known_runs(study, folder):
-        raise LosslineError(f"{folder.fits_file}: made with other runs ({min(foreign)}); run `lossline fit` again")
+        raise LosslineError(
+            f"{folder.fits_file}: made with runs that the study no longer has, or that have failed ({min(foreign)}); "
+            "run `lossline fit` again"
+        )
     return _write_report(study, folder, frame, fits)
 
 
 def watch(study: StudyConfig, folder: StudyDir, port: int) -> None:
     """Serve the report of a study that is running, with the progress of its runs, until interrupted."""
-    from lossline_jax.fit.study_lines import fit_study
     from lossline_jax.watch.progress import losses_so_far
     from lossline_jax.watch.server import Watch, serve
 
@@ -235,7 +246,7 @@ def watch(study: StudyConfig, folder: StudyDir, port: int) -> None:
         frame = losses_so_far(study, folder)
         if frame.empty:
             raise LosslineError("no run has a row of the sets as they are now")
-        fits = fit_study(frame, study.x, study.y, study.base.factors)
+        fits = _fit_losses(study, folder, frame)
         return _write_report(study, folder, frame, fits).read_text()
 
     serve(Watch(study, folder, build), port, say)
@@ -367,7 +378,9 @@ def _raise_failures(failures: dict[str, LosslineError], problems: Mapping[str, s
 
 
 def _known_runs(study: StudyConfig, folder: StudyDir) -> set[str]:
-    return {run.run_id for run in study.runs} | {entry.model.run_id for entry in registered(folder)}
+    """The runs that may have rows: all but the failed, and the imported models."""
+    runs = {run.run_id for run in study.runs} - failed_runs(study, folder).keys()
+    return runs | {entry.model.run_id for entry in registered(folder)}
 
 
 def _losses(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
@@ -377,7 +390,7 @@ def _losses(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
     frame = read_table(folder.losses_parquet)
     if foreign := set(frame["run_id"]) - _known_runs(study, folder):
         raise LosslineError(
-            f"{folder.losses_parquet}: has runs that the study no longer has ({min(foreign)}); "
+            f"{folder.losses_parquet}: has runs that the study no longer has, or that have failed ({min(foreign)}); "
             "run `lossline evaluate` again"
         )
     return frame

@@ -70,6 +70,8 @@ def open_prepared(study: StudyConfig, folder: StudyDir) -> Prepared:
     corpora, stored = open_corpora(study, folder), read_json(folder.prepared_file)["suites"]
 
     def suite(run: RunConfig, windows: SuiteConfig, tokenizer: Tokenizer) -> PreparedSuite:
+        if run.run_id not in stored:
+            raise LosslineError(f"{folder.prepared_file}: run {run.run_id} is newer; run `lossline prepare` again")
         return load_suite(inside(folder.suites, stored[run.run_id], folder.prepared_file))
 
     return _assemble(study, folder, corpora, suite, say=lambda line: None)

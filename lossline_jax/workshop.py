@@ -28,6 +28,7 @@ from lossline_jax.processes import from_first, held_by_first, is_first, start
 from lossline_jax.rundir import ModelDir, RunDir, StudyDir, inside, read_json, write_json
 from lossline_jax.scorer import CheckpointScorer, Evaluators
 from lossline_jax.sharding import configure_devices, make_mesh, on_cpu
+from lossline_jax.status import failed_runs
 from lossline_jax.study import RunConfig, StudyConfig, tokenizer_label
 from lossline_jax.table import LossRow, read_rows, write_table
 from lossline_jax.train.checkpoint import checkpoint_steps
@@ -200,7 +201,7 @@ class Workshop:
 
         Returns what there is of it, in words; None: not a row yet, and no table written.
         """
-        failed = [run.run_id for run in self.study.runs if self.directory(run).failed_file.exists()]
+        failed = failed_runs(self.study, self.folder)
         rows = [
             row
             for run in self.study.runs

@@ -16,11 +16,12 @@ FLOORS = {
     **dict.fromkeys(("train", "evaluate", "fit", "report", "published"), 3),
     "study": 4,
     **dict.fromkeys(("capacity", "rowcount", "experiment", "prepared", "imported", "scorer"), 5),
-    **dict.fromkeys(("views", "workshop", "exchange", "options", "mesh_plan", "check"), 6),
-    **dict.fromkeys(("follow", "watch"), 7),
-    **dict.fromkeys(("pipeline", "analysis"), 8),
-    "cli": 9,
-    "__main__": 10,
+    **dict.fromkeys(("status", "exchange", "options", "mesh_plan", "check"), 6),
+    **dict.fromkeys(("views", "workshop", "resubmit"), 7),
+    **dict.fromkeys(("follow", "watch"), 8),
+    **dict.fromkeys(("pipeline", "analysis"), 9),
+    "cli": 10,
+    "__main__": 11,
 }
 # rooms of one floor that may look into each other, and no others
 NEIGHBOURS = {
