@@ -68,7 +68,7 @@ def last_row(directory: RunDir) -> dict | None:
 
 def _run_state(directory: RunDir, last: dict | None) -> tuple[State, str]:
     if (writer := find_writer(directory.lock_file)) is not None:
-        if not writer.is_of_this_machine:
+        if writer.host and not writer.is_of_this_machine:
             return "running", f"on {writer.host}, last sign {human_seconds(writer.age_seconds)} ago"
         return "running", "" if last else "starting"
     if directory.failed_file.exists():
