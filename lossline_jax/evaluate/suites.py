@@ -237,7 +237,7 @@ def load_suite(folder: epath.Path) -> PreparedSuite:
             blocks=tuple(blocks),
             problems=manifest["problems"],
         )
-    except (OSError, KeyError, TypeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, BadZipFile) as error:
         raise LosslineError(f"{folder}: this stored suite is incomplete ({error}); {mend}") from error
 
 
