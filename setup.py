@@ -38,10 +38,12 @@ setup(
         "jinja2>=3",
         "tyro>=1.0",
         "tqdm>=4.66",
+        "tensorboardX>=2.6",
     ],
     extras_require={
         "text": TEXT,  # the embedded corpora of the quickstart
         "hf": ["datasets", "tokenizers", "safetensors"],
+        "track": ["wandb"],
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],
         "gcs": ["gcsfs"],

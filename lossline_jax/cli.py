@@ -7,13 +7,15 @@ lossline VERB STUDY_FOLDER [flags]  the same study, from the folder that an earl
 import dataclasses
 import os
 import sys
+import traceback
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, TypeVar
 
 import tyro
 from etils import epath
 
-from lossline_jax import __version__, experiment
+from lossline_jax import __version__, console, experiment
 from lossline_jax.config import suggestion
 from lossline_jax.errors import LosslineError
 from lossline_jax.options import (
@@ -81,18 +83,53 @@ def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     try:
         dispatch(argv)
-    except LosslineError as error:
-        sys.exit(_complain(str(error), error.exit_code))
+    except SystemExit as leaving:  # of the parser, or of a run that was told to stop, as its other processes were
+        _leave(leaving.code, together=True)
+    except KeyboardInterrupt:
+        _leave(_complain("interrupted; the same command goes on where this one stopped", 130))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        if (lost := failure(error)) is not None:
-            sys.exit(_complain(str(lost), lost.exit_code))
-        if not isinstance(error, OSError):
+        known = _known_error(error)
+        if known is None and not _one_of_several():
             raise
-        sys.exit(_complain(f"{error.filename or 'input or output'}: {error.strerror or error}", 1))
-    except KeyboardInterrupt:
-        sys.exit(_complain("interrupted; the same command goes on where this one stopped", 130))
+        if known is None:
+            traceback.print_exc()
+            known = f"{type(error).__name__} (the trace is above); this process leaves and the others will", 1
+        _leave(_complain(*known))
+    _leave(0, together=True)
+
+
+def _known_error(error: Exception) -> tuple[str, int] | None:
+    """The line for an error that is not a bug of ours, and the exit code."""
+    if (lost := failure(error)) is not None:
+        return str(lost), lost.exit_code
+    if isinstance(error, OSError):
+        return f"{error.filename or 'input or output'}: {error.strerror or error}", 1
+    if not isinstance(error, LosslineError) and (processes := _processes()):
+        error = processes.device_error(error) or error
+    return (str(error), error.exit_code) if isinstance(error, LosslineError) else None
+
+
+def _complain(message: str, exit_code: int) -> int:
+    console.warn(f"lossline: {message}")
+    return exit_code
+
+
+def _leave(exit_code: int | str | None, together: bool = False) -> None:
+    if processes := _processes():
+        processes.leave(exit_code, together)
+    if exit_code:
+        sys.exit(exit_code)
+
+
+def _one_of_several() -> bool:
+    return (processes := _processes()) is not None and processes.met_several()
+
+
+def _processes() -> ModuleType | None:
+    """Of this run, if the verb has come so far; the others need no jax."""
+    return sys.modules.get("lossline_jax.processes")
 
 
 def dispatch(argv: list[str]) -> None:
@@ -185,7 +222,7 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
         case "prepare":
             pipeline.prepare(study, directory)
         case "train":
-            pipeline.train(study, directory, options.only)
+            pipeline.train(study, directory, options.only, options.processes)
         case "evaluate":
             _evaluate(study, directory, options)
         case "fit":
@@ -197,7 +234,7 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
         case "report":
             print(f"report: {pipeline.report(study, directory)}")
         case "run":
-            pipeline.run(study, directory)
+            pipeline.run(study, directory, options.processes)
         case "export-weights":
             if options.run is None:
                 raise LosslineError("--run: say which run; `lossline plan` lists their ids")
@@ -209,13 +246,13 @@ def _evaluate(study: StudyConfig, directory: StudyDir, options: EvaluateOptions)
     from lossline_jax import pipeline
 
     if not options.follow:
-        pipeline.evaluate(study, directory, options.only, options.checkpoint)
+        pipeline.evaluate(study, directory, options.only, options.checkpoint, options.processes)
         return
     if options.checkpoint:
         raise LosslineError("--checkpoint: a model from elsewhere does not train; leave out --follow")
     if not options.poll_seconds > 0:
         raise LosslineError(f"--poll-seconds: {options.poll_seconds:g} is no time to wait; give more than 0")
-    pipeline.follow(study, directory, options.only, options.poll_seconds)
+    pipeline.follow(study, directory, options.only, options.poll_seconds, options.processes)
 
 
 def _analyse(verb: str, words: list[str]) -> None:
@@ -278,9 +315,4 @@ def _run_manifest(options: ManifestOptions) -> None:
     index = experiment.index_from_environment() if options.index is None else options.index
     if index is None:
         raise LosslineError("--index: say which line of the manifest to run (no engine's variable is set)")
-    pipeline.run_one(*experiment.read_manifest_run(options.manifest, index))
-
-
-def _complain(message: str, exit_code: int) -> int:
-    print(f"lossline: {message}", file=sys.stderr)
-    return exit_code
+    pipeline.run_one(*experiment.read_manifest_run(options.manifest, index), options.processes)

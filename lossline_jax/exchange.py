@@ -11,7 +11,6 @@ from typing import Literal
 
 import jax
 from etils import epath
-from jax.sharding import AxisType
 
 from lossline_jax.config import fingerprint, to_json
 from lossline_jax.data.huggingface_tokenizer import HuggingFaceTokenizerFile
@@ -25,6 +24,7 @@ from lossline_jax.models.huggingface.files import local_folder
 from lossline_jax.models.huggingface.load import load_params
 from lossline_jax.models.huggingface.save import save_pretrained
 from lossline_jax.rundir import ModelDir, RunDir, StudyDir, write_atomic, write_json
+from lossline_jax.sharding import mesh_of
 from lossline_jax.train import checkpoint
 from lossline_jax.writer import sole_writer
 
@@ -186,8 +186,7 @@ def export_weights(
         raise LosslineError(f"{directory.root}: {what}")
     step = steps[-1] if step is None else step
     content = _tokenizer_json(tokenizer) if with_tokenizer else None
-    axis_types = (AxisType.Auto, AxisType.Auto)
-    mesh = jax.make_mesh((1, 1), ("data", "model"), axis_types=axis_types, devices=[_cpu()])
+    mesh = mesh_of([_cpu()])
     save_pretrained(
         out,
         model,

@@ -5,6 +5,7 @@ from typing import Literal
 
 from lossline_jax.chips import ASSUMED_UTILISATION
 from lossline_jax.imported import ModelFacts
+from lossline_jax.train.config import ProcessesConfig
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,14 @@ class PlanOptions(Place):
 
 
 @dataclass(frozen=True)
-class SomeRuns(Place):
+class Work(Place):
+    """Verbs that use the devices."""
+
+    processes: ProcessesConfig = ProcessesConfig()
+
+
+@dataclass(frozen=True)
+class SomeRuns(Work):
     only: tuple[str, ...] = ()
     """Run ids to work on, as `lossline plan` lists them. Default: all."""
 
@@ -211,6 +219,7 @@ class ManifestOptions:
     """The manifest.jsonl that `lossline plan STUDY.py --manifest` wrote."""
     index: int | None = None
     """Line to run, from 0. Default: SLURM_ARRAY_TASK_ID, JOB_COMPLETION_INDEX or SKYPILOT_JOB_RANK."""
+    processes: ProcessesConfig = ProcessesConfig()
 
 
 @dataclass(frozen=True)
@@ -239,7 +248,7 @@ STUDY_VERBS: dict[str, type] = {
     "fit": Place,
     "compare": Place,
     "report": ReportOptions,
-    "run": Place,
+    "run": Work,
     "status": Place,
     "show": ShowOptions,
     "export-weights": ExportOptions,

@@ -7,19 +7,20 @@ be killed at any moment.
 """
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from etils import epath
 
 from lossline_jax.config import to_json
+from lossline_jax.console import say
 from lossline_jax.errors import LosslineError, RunBusy, RunFailed
 from lossline_jax.imported import ModelFacts, Registered, registered, slug
 from lossline_jax.models.accounting import count_parameters
 from lossline_jax.rundir import StudyDir, read_json, write_atomic, write_json
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.table import read_table
+from lossline_jax.train.config import ALONE, ProcessesConfig
 from lossline_jax.units import human_count
 
 if TYPE_CHECKING:
@@ -27,11 +28,6 @@ if TYPE_CHECKING:
 
     from lossline_jax.fit.study_fits import StudyFits
     from lossline_jax.workshop import Workshop
-
-
-def say(message: str) -> None:
-    """Progress goes to stderr: stdout carries results only."""
-    print(message, file=sys.stderr, flush=True)
 
 
 def save_study(study: StudyConfig, folder: StudyDir) -> None:
@@ -53,40 +49,47 @@ def write_manifest(study: StudyConfig, folder: StudyDir) -> epath.Path:
 
 def prepare(study: StudyConfig, folder: StudyDir) -> None:
     """Corpora, tokenizers, token stores and evaluation sets."""
+    _raise_failures({}, _prepare(study, folder))
+
+
+def _prepare(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
+    """Returns why sets cannot be scored, by name."""
     from lossline_jax.prepared import make_prepared
 
     save_study(study, folder)
-    _raise_failures({}, make_prepared(study, folder, say).problems)
+    return make_prepared(study, folder, say).problems
 
 
-def train(study: StudyConfig, folder: StudyDir, only: Sequence[str] = ()) -> None:
+def train(study: StudyConfig, folder: StudyDir, only: Sequence[str] = (), processes: ProcessesConfig = ALONE) -> None:
     """Train the runs, each from its newest checkpoint."""
-    from lossline_jax.workshop import Workshop
-
     runs = _chosen(study, only)
-    workshop = Workshop.open(study, folder, runs)
-    save_study(study, folder)
+    workshop = _open(study, folder, runs, processes)
     _raise_failures(_each(runs, workshop.train))
 
 
-def evaluate(study: StudyConfig, folder: StudyDir, only: Sequence[str] = (), models: Sequence[str] = ()) -> None:
+def evaluate(
+    study: StudyConfig,
+    folder: StudyDir,
+    only: Sequence[str] = (),
+    models: Sequence[str] = (),
+    processes: ProcessesConfig = ALONE,
+) -> None:
     """Score every checkpoint that lacks a row, then write the losses table.
 
     Args:
         only: ids of the runs to score; none: all runs, and the models that were imported earlier.
         models: folders of models from elsewhere, to score these alone.
     """
-    from lossline_jax.workshop import Workshop
+    from lossline_jax.processes import from_first
 
     runs = [] if models and not only else _chosen(study, only)
-    workshop = Workshop.open(study, folder, runs)
-    save_study(study, folder)
+    workshop = _open(study, folder, runs, processes)
     entries = [_add_imported(workshop, model) for model in models]
     failures = _each(runs, workshop.evaluate)
     if not (only or models):
         entries = registered(folder)
     failures |= _evaluate_imported(workshop, entries)
-    table = workshop.write_losses()
+    table = from_first(workshop.write_losses)
     if table is not None:
         say(table)
     _raise_failures(failures, workshop.problems)
@@ -94,13 +97,15 @@ def evaluate(study: StudyConfig, folder: StudyDir, only: Sequence[str] = (), mod
         raise LosslineError(f"{folder.root}: no checkpoint has been scored; run `lossline train` first")
 
 
-def follow(study: StudyConfig, folder: StudyDir, only: Sequence[str], poll_seconds: float) -> None:
+def follow(
+    study: StudyConfig, folder: StudyDir, only: Sequence[str], poll_seconds: float, processes: ProcessesConfig = ALONE
+) -> None:
     """Score the checkpoints of runs that other processes train, as they come, until every run has ended."""
     from lossline_jax.follow import follow_runs
     from lossline_jax.workshop import Workshop
 
     runs = _chosen(study, only)
-    workshop = Workshop.open(study, folder, runs)
+    workshop = Workshop.open(study, folder, runs, processes)
     failures = follow_runs(workshop, runs, poll_seconds, say)
     _raise_failures(failures, workshop.problems)
 
@@ -153,12 +158,12 @@ def export_imported(source: str, step: int | None, out: str, dtype: str, tokeniz
     say(f"{out}: step {step} of {source}")
 
 
-def run_one(study: StudyConfig, folder: StudyDir, run_id: str) -> None:
+def run_one(study: StudyConfig, folder: StudyDir, run_id: str, processes: ProcessesConfig = ALONE) -> None:
     """Train and evaluate one run of a prepared study: a task of an engine's array of jobs."""
     from lossline_jax.workshop import Workshop
 
     run = study.run_by_id(run_id)
-    workshop = Workshop.open(study, folder, [run])
+    workshop = Workshop.open(study, folder, [run], processes)
     _raise_failures(_each([run], workshop.train_and_evaluate), workshop.problems)
 
 
@@ -231,17 +236,24 @@ def _write_report(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame", f
     )
 
 
-def run(study: StudyConfig, folder: StudyDir) -> None:
+def run(study: StudyConfig, folder: StudyDir, processes: ProcessesConfig = ALONE) -> None:
     """The whole road. A failed run, or a set that cannot be scored, is left out and named at the end."""
-    from lossline_jax.prepared import make_prepared
-    from lossline_jax.workshop import Workshop
+    from lossline_jax.processes import from_first, is_first
+    from lossline_jax.workshop import Workshop, start_devices
 
-    save_study(study, folder)
-    problems = make_prepared(study, folder, say).problems
+    start_devices(study.execution, processes)
+    problems = from_first(lambda: _prepare(study, folder))
     if axes := {study.x, study.y} & problems.keys():
         _raise_failures({}, {name: problems[name] for name in axes})  # before hours of training for no line
     workshop = Workshop.open(study, folder, study.runs)
     failures = _each(study.runs, workshop.train_and_evaluate) | _evaluate_imported(workshop, registered(folder))
+    if is_first():
+        _show(study, folder, workshop, failures)
+    _raise_failures(failures, workshop.problems)
+
+
+def _show(study: StudyConfig, folder: StudyDir, workshop: "Workshop", failures: Mapping[str, LosslineError]) -> None:
+    """The last part of the road: losses table, fits, report."""
     try:
         say(workshop.write_losses() or f"{folder.root}: no checkpoint has been scored")
         print(fit(study, folder))
@@ -250,7 +262,6 @@ def run(study: StudyConfig, folder: StudyDir) -> None:
         if not failures:
             raise
         say(str(error))  # a consequence: the failed runs are the news
-    _raise_failures(failures, workshop.problems)
 
 
 def _add_imported(workshop: "Workshop", source: str) -> Registered:
@@ -275,6 +286,17 @@ def _evaluate_imported(workshop: "Workshop", entries: Sequence[Registered]) -> d
             failures[entry.model.run_id] = failure
             say(f"left out: {failure}")
     return failures
+
+
+def _open(study: StudyConfig, folder: StudyDir, runs: Sequence[RunConfig], processes: ProcessesConfig) -> "Workshop":
+    """A workshop of the study as the command line has it, which its folder says from now on."""
+    from lossline_jax.processes import is_first
+    from lossline_jax.workshop import Workshop
+
+    workshop = Workshop.open(study, folder, runs, processes)
+    if is_first():
+        save_study(study, folder)
+    return workshop
 
 
 def _chosen(study: StudyConfig, only: Sequence[str]) -> Sequence[RunConfig]:

@@ -6,15 +6,17 @@ from typing import Any
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from lossline_jax.errors import RunFailed
+from lossline_jax.errors import RunFailed, StartAgain
 from lossline_jax.evaluate.evaluator import Evaluator
 from lossline_jax.evaluate.harvest import TableRun, loss_rows, missing_checkpoints, not_finite
 from lossline_jax.evaluate.suites import PreparedSuite
 from lossline_jax.models.accounting import count_parameters, train_flops_per_token
 from lossline_jax.models.base import Model
+from lossline_jax.processes import from_first, is_first, several
 from lossline_jax.rundir import RunDir, StudyDir, read_json, write_json
 from lossline_jax.table import append_rows, read_rows
 from lossline_jax.train.checkpoint import checkpoint_steps, load_params
+from lossline_jax.train.preemption import stop_agreed
 
 MAX_EVALUATORS = 2  # each holds the rows of a suite on the devices
 
@@ -72,20 +74,22 @@ class CheckpointScorer:
         if version is None or version != self._version:
             self._rows, self._version = read_rows(path), version
 
-    def __call__(self, step: int, params: Any) -> None:
-        """Score the parameters after `step` updates on every set that has no row yet."""
+    def __call__(self, step: int, params: Any) -> dict[str, float]:
+        """Score the parameters after `step` updates on every set that has no row yet; those sets' nats a token."""
         missing = self.missing([step]).get(step, ())
         if not missing or step in self._failures:
-            return
+            return {}
         scores = self._evaluators.get(self._model, self._suite, frozenset(missing)).score(params)
         if bad := not_finite(scores):
             self._failures[step] = f"the loss is not finite on {', '.join(bad)}"
         finite = {name: score for name, score in scores.items() if name not in bad}
         vocab_size = self._model.vocab_size
         rows = loss_rows(self._study_name, self._run, self._counts, self._flops, vocab_size, step, self._suite, finite)
-        append_rows(self._folder.loss_rows(self._run.run_id), rows)
+        if is_first():
+            append_rows(self._folder.loss_rows(self._run.run_id), rows)
         self._rows += rows
         self.num_added += len(rows)
+        return {row.eval_set: row.nats_per_token for row in rows}
 
     def score_missing(self, directory: RunDir, steps: Sequence[int], ended: bool) -> None:
         """Score those of the saved checkpoints among `steps` that lack a row.
@@ -94,18 +98,22 @@ class CheckpointScorer:
             ended: whether all of `steps` have been saved, so that one that is not there will not come.
         """
         missing = [step for step in self.missing(steps) if step not in self._failures]
-        saved = checkpoint_steps(directory)
+        saved = _saved(directory)
         found = [step for step in missing if step in saved]
-        for step in tqdm(found, desc=f"score {self._run.run_id}", unit="checkpoint", disable=None if found else True):
+        for step in tqdm(
+            found, desc=f"score {self._run.run_id}", unit="checkpoint", disable=None if found and is_first() else True
+        ):
             try:
                 params = self._evaluators.load(directory, step, self._model)
             except (RunFailed, OSError) as failure:
-                if step in checkpoint_steps(directory):
+                if step in _saved(directory):
                     self._failures[step] = str(failure)
                 elif ended:  # else its run keeps few checkpoints, and has deleted it meanwhile
                     self._failures[step] = "its checkpoint is gone"
             else:
                 self(step, params)
+            if several() and stop_agreed():
+                raise StartAgain("told to stop (SIGTERM); the same command goes on with the next checkpoint")
         if ended:
             self._failures |= dict.fromkeys(set(missing) - set(saved), "its checkpoint is gone")
 
@@ -117,16 +125,23 @@ class CheckpointScorer:
         """
         reasons = self._folder.unscored_file(self._run.run_id)
         if not self._failures:
-            reasons.unlink(missing_ok=True)
+            if is_first():
+                reasons.unlink(missing_ok=True)
             return
         (step, first), more = min(self._failures.items()), len(self._failures) - 1
         and_more = f" (and {more} more checkpoints)" if more else ""
         message = f"run {self._run.run_id}, step {step}: {first}{and_more}; the other rows are kept"
         content = {"reason": message, "steps": {str(k): self._failures[k] for k in sorted(self._failures)}}
-        if not reasons.exists() or read_json(reasons) != content:
+        if is_first() and (not reasons.exists() or read_json(reasons) != content):
             write_json(reasons, content)
         raise RunFailed(message)
 
     def missing(self, steps: Sequence[int]) -> dict[int, tuple[str, ...]]:
         """The sets that each of the checkpoints lacks a row for; those that lack none are left out."""
-        return missing_checkpoints(self._rows, self._run.run_id, steps, self._suite)
+        found = from_first(lambda: missing_checkpoints(self._rows, self._run.run_id, steps, self._suite))
+        return {int(step): tuple(names) for step, names in found.items()}
+
+
+def _saved(directory: RunDir) -> list[int]:
+    """As every process sees it, though their disks may not show a new file at once."""
+    return from_first(lambda: checkpoint_steps(directory))

@@ -1,15 +1,19 @@
 """The device mesh, and how logical axes of parameters and activations lie on it.
 
-One mesh, axes ("data", "model"), Auto: the compiler places what is not said here. Everything is said by
+One mesh, axes ("slice", "data", "model"), Auto: the compiler places what is not said here. Everything is said by
 logical axis names (the keys of `ACTIVATION_RULES`), never by mesh axes, so a model file knows no mesh.
+
+`slice` tells apart what only a slow network joins (TPU slices; `execution.slices`): rows lie over it, parameters are
+repeated in every slice, so that a step sends gradients over that network once and nothing else.
 """
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -17,10 +21,14 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.train.config import ExecutionConfig
 
 MAX_DEFAULT_CPU_DEVICES = 8
+AXES = ("slice", "data", "model")
+ROWS = ("slice", "data")  # the mesh axes that the rows of a batch lie over
 
-# Activations: rows over `data`, wide inner dimensions over `model` (tensor parallelism).
-ACTIVATION_RULES: Mapping[str, str | None] = {
-    "batch": "data",
+MeshAxes = str | tuple[str, ...] | None
+
+# Activations: rows over `ROWS`, wide inner dimensions over `model` (tensor parallelism).
+ACTIVATION_RULES: Mapping[str, MeshAxes] = {
+    "batch": ROWS,
     "seq": None,
     "embed": None,
     "vocab": "model",
@@ -33,8 +41,8 @@ ACTIVATION_RULES: Mapping[str, str | None] = {
     "layers": None,
 }
 # Parameters and optimiser moments: the same, and with FSDP (ZeRO-3) the width lies over `data`.
-PARAMETER_RULES: Mapping[str, str | None] = {k: v for k, v in ACTIVATION_RULES.items() if k != "batch"}
-FSDP_RULES: Mapping[str, str | None] = {**PARAMETER_RULES, "embed": "data"}
+PARAMETER_RULES: Mapping[str, MeshAxes] = {k: v for k, v in ACTIVATION_RULES.items() if k != "batch"}
+FSDP_RULES: Mapping[str, MeshAxes] = {**PARAMETER_RULES, "embed": "data"}
 
 
 def configure_devices(execution: ExecutionConfig) -> None:
@@ -62,26 +70,49 @@ def configure_devices(execution: ExecutionConfig) -> None:
 
 
 def make_mesh(execution: ExecutionConfig) -> Mesh:
-    """The mesh of all devices, or of the first `data_parallel * model_parallel` of a single process.
+    """The mesh of all devices, or of the first ones of a single process that its axes need.
 
     Raises:
         LosslineError: the sizes do not fit the devices there are.
     """
     devices = jax.devices()
-    model = execution.model_parallel
-    data = execution.data_parallel if execution.data_parallel is not None else len(devices) // max(model, 1)
-    if model < 1 or data < 1 or data * model > len(devices):
+    slices, data, model = mesh_shape(execution, len(devices), devices[0].platform)
+    if slices * data * model < len(devices) and jax.process_count() > 1:
         raise LosslineError(
-            f"execution: a mesh of data_parallel={execution.data_parallel} by model_parallel={model} does "
-            f"not fit the {len(devices)} {devices[0].platform} device(s) here; lower one of the two"
+            f"execution: slices={slices} by data_parallel={data} by model_parallel={model} leaves some of the "
+            f"{len(devices)} devices idle, which several processes cannot; make the product equal to their number"
         )
-    if data * model < len(devices) and jax.process_count() > 1:
+    return mesh_of(devices[: slices * data * model], slices, data, model)
+
+
+def mesh_shape(execution: ExecutionConfig, num_devices: int, kind: str) -> tuple[int, int, int]:
+    """Sizes of the mesh axes on so many devices of that kind.
+
+    Raises:
+        LosslineError: they do not fit.
+    """
+    slices, model, chosen = execution.slices, execution.model_parallel, execution.data_parallel
+    data = chosen if chosen is not None else num_devices // max(model * slices, 1)
+    if min(slices, model, data) < 1 or slices * data * model > num_devices:
+        by_slices = f"slices={slices} by " if slices != 1 else ""
         raise LosslineError(
-            f"execution: data_parallel={data} by model_parallel={model} leaves some of the {len(devices)} "
-            "devices idle, which several processes cannot; make the product equal to their number"
+            f"execution: a mesh of {by_slices}data_parallel={chosen} by model_parallel={model} does "
+            f"not fit the {num_devices} {kind} device(s) here; lower one of them"
         )
-    axis_types = (AxisType.Auto, AxisType.Auto)
-    return jax.make_mesh((data, model), ("data", "model"), axis_types=axis_types, devices=devices[: data * model])
+    return slices, data, model
+
+
+def mesh_of(devices: list[jax.Device], slices: int = 1, data: int = 1, model: int = 1) -> Mesh:
+    """A mesh of exactly these devices; its slices are those that the devices say they belong to, if they say so."""
+    shape = (slices, data, model)
+    types = (AxisType.Auto,) * len(AXES)
+    told = {getattr(device, "slice_index", None) for device in devices}
+    if slices == 1:
+        return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+    if len(told) == slices:
+        return Mesh(mesh_utils.create_hybrid_device_mesh((1, data, model), (slices, 1, 1), devices), AXES, types)
+    # not of slices that know of each other (CPU, GPU): consecutive devices are those of a process, and near
+    return Mesh(np.asarray(devices).reshape(shape), AXES, types)
 
 
 def on_cpu(mesh: Mesh) -> bool:
@@ -103,7 +134,7 @@ def shardings(axes: Any, mesh: Mesh, shapes: Any = None, *, fsdp: bool | None = 
 
     Args:
         axes: tree whose leaves are tuples of logical axis names, one a dimension; None: not sharded.
-        mesh: with axes `data` and `model`.
+        mesh: of `make_mesh`.
         shapes: optional tree of arrays or shapes like `axes`; given, divisibility is checked here.
         fsdp: see `uses_fsdp`.
 
@@ -127,6 +158,43 @@ def shardings(axes: Any, mesh: Mesh, shapes: Any = None, *, fsdp: bool | None = 
     return jax.tree_util.tree_map_with_path(leaf, *trees, is_leaf=lambda node: isinstance(node, tuple))
 
 
+def row_shards(mesh: Mesh) -> int:
+    """In how many parts the rows of a batch lie on the mesh."""
+    return mesh.shape["slice"] * mesh.shape["data"]
+
+
+def rows_over(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """The sharding of an array whose dimension `axis` holds the rows of a batch."""
+    return NamedSharding(mesh, P(*[None] * axis, ROWS))
+
+
+class RowShare(NamedTuple):
+    """Which part of a batch one process holds: part `index` of `count` equal ones."""
+
+    index: int
+    count: int
+
+
+def row_share(mesh: Mesh) -> RowShare:
+    """The rows of this process: where `model` reaches over several processes, these hold the same ones.
+
+    Raises:
+        LosslineError: the rows of the process are not one of equal parts.
+    """
+    places = np.arange(row_shards(mesh)).reshape(mesh.devices.shape[:2])
+    mine = np.vectorize(lambda device: device.process_index == jax.process_index())(mesh.devices).any(axis=-1)
+    held = np.sort(places[mine])
+    index, count = int(held[0]) // len(held), row_shards(mesh) // len(held)
+    consecutive = np.array_equal(held, np.arange(index * len(held), (index + 1) * len(held)))
+    if not consecutive or len(held) * count != mine.size:
+        raise LosslineError(
+            f"execution: process {jax.process_index()} would hold the parts {held.tolist()} of {mine.size} of a batch, "
+            "which are not consecutive; choose a model_parallel that divides the devices of a process, or is a "
+            "multiple of them"
+        )
+    return RowShare(index, count)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The sharding of a value that every device holds whole."""
     return NamedSharding(mesh, P())
@@ -146,22 +214,34 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return x
-    free = P(*(None if axis in mesh.manual_axes else axis for axis in spec))
+    free = P(*(_without(axis, mesh.manual_axes) for axis in spec))
     return x if len(mesh.manual_axes) == len(mesh.axis_names) else jax.lax.with_sharding_constraint(x, free)
 
 
 def place_batch(batch: Any, mesh: Mesh) -> Any:
-    """Numpy rows of this process to global arrays whose axis 0 lies over `data`.
+    """Numpy rows of this process to global arrays whose axis 0 lies over `ROWS`.
 
     Args:
-        batch: pytree of numpy arrays, axis 0 the rows that this process holds.
-        mesh: with axis `data`.
+        batch: pytree of numpy arrays, axis 0 the rows that this process holds (`row_share`).
+        mesh: of `make_mesh`.
     """
-    sharding = NamedSharding(mesh, P("data"))
-    return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, np.asarray(rows)), batch)
+    sharding, count = rows_over(mesh), row_share(mesh).count
+
+    def place(rows: np.ndarray) -> jax.Array:
+        shape = (len(rows) * count, *rows.shape[1:])
+        return jax.make_array_from_process_local_data(sharding, np.asarray(rows), shape)
+
+    return jax.tree.map(place, batch)
 
 
-def _partition(names: tuple[str | None, ...], rules: Mapping[str, str | None], where: str) -> P:
+def _without(axes: MeshAxes, manual: frozenset[str]) -> MeshAxes:
+    """The mesh axes of one dimension that the compiler still places."""
+    if isinstance(axes, tuple):
+        return tuple(axis for axis in axes if axis not in manual) or None
+    return None if axes in manual else axes
+
+
+def _partition(names: tuple[str | None, ...], rules: Mapping[str, MeshAxes], where: str) -> P:
     """Strict: flax's own rules replicate silently on a misspelt or doubly used axis."""
     unknown = [name for name in names if name is not None and name not in rules]
     if unknown:
@@ -178,7 +258,7 @@ def _check_divisible(shape: tuple[int, ...], spec: P, mesh: Mesh, where: str) ->
         "data": "set execution.fsdp=False or another execution.data_parallel",
         "model": "choose an execution.model_parallel that divides it",
     }
-    for size, axis in zip(shape, spec, strict=True):
+    for size, axis in zip(shape, spec, strict=True):  # of a parameter, which lies over one mesh axis a dimension
         if axis is not None and size % mesh.shape[axis]:
             raise LosslineError(
                 f"parameter {where}: a dimension of {size} cannot be split over the {mesh.shape[axis]} "

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Sequence
 
-from lossline_jax.chips import ASSUMED_UTILISATION, CHIPS, chip_hours
+from lossline_jax.chips import ASSUMED_UTILISATION, PLANNED_CHIPS, chip_hours
 from lossline_jax.config import to_json
 from lossline_jax.data.tokenizers import planned_vocab_size
 from lossline_jax.imported import ImportedModel, registered
@@ -86,7 +86,7 @@ def _chip_hours_text(flops_of_runs: Sequence[float], utilisation: float) -> str:
             _hours(chip_hours(sum(flops_of_runs), chip, utilisation)),
             _hours(chip_hours(max(flops_of_runs), chip, utilisation)),
         ]
-        for chip in CHIPS
+        for chip in PLANNED_CHIPS
     ]
     return (
         f"{text_table(['chip', 'peak bf16 TFLOP/s', 'chip-hours', 'of the largest run'], rows)}\n"

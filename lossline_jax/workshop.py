@@ -3,9 +3,8 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +21,15 @@ from lossline_jax.imported import ImportedModel, Registered, register, registere
 from lossline_jax.models.base import Model, build_model
 from lossline_jax.models.config import ModelConfig, max_context_length
 from lossline_jax.prepared import Prepared, open_corpora, open_prepared
+from lossline_jax.processes import from_first, held_by_first, is_first, start
 from lossline_jax.rundir import ModelDir, RunDir, StudyDir, inside, read_json, write_json
 from lossline_jax.scorer import CheckpointScorer, Evaluators
 from lossline_jax.sharding import configure_devices, make_mesh, on_cpu
 from lossline_jax.study import RunConfig, StudyConfig, tokenizer_label
 from lossline_jax.table import LossRow, read_rows, write_table
 from lossline_jax.train.checkpoint import checkpoint_steps
-from lossline_jax.train.loop import train_run
+from lossline_jax.train.config import ALONE, ExecutionConfig, ProcessesConfig
+from lossline_jax.train.loop import OnCheckpoint, train_run
 from lossline_jax.train.optim import make_schedule
 from lossline_jax.train.step import microbatches_per_device
 from lossline_jax.writer import has_writer, sole_writer
@@ -47,15 +48,17 @@ class Workshop:
     imported_suites: dict[str, PreparedSuite] = field(default_factory=dict)  # by run id
 
     @classmethod
-    def open(cls, study: StudyConfig, folder: StudyDir, runs: Sequence[RunConfig]) -> "Workshop":
-        """Opens the prepared data, starts the devices, and checks that every run can be begun.
+    def open(
+        cls, study: StudyConfig, folder: StudyDir, runs: Sequence[RunConfig], processes: ProcessesConfig = ALONE
+    ) -> "Workshop":
+        """Opens the prepared data, and checks that every run can be begun on the devices of all processes.
 
         Raises:
             LosslineError: nothing is prepared for this study, the mesh does not fit the devices, or a run cannot
                 be trained as it is configured.
         """
         prepared = open_prepared(study, folder)
-        configure_devices(study.execution)
+        start_devices(study.execution, processes)
         keep_programs()
         mesh = make_mesh(study.execution)
         workshop = cls(study, folder, prepared, mesh, Evaluators(mesh, study.execution.fsdp))
@@ -76,10 +79,11 @@ class Workshop:
             RunFailed: something of it cannot be scored.
         """
         directory = self.directory(run)
-        if directory.claim_file.exists():  # else it has not been begun
+        if from_first(directory.claim_file.exists):  # else it has not been begun
             self.check_claim(run)
             with self._scoring(run, self.model(run), self.prepared.suite(run)) as scorer:
-                scorer.score_missing(directory, run.checkpoint_steps, ended=directory.done_file.exists())
+                ended = from_first(directory.done_file.exists)
+                scorer.score_missing(directory, run.checkpoint_steps, ended)
 
     def train_and_evaluate(self, run: RunConfig) -> None:
         """Train one run, scoring each checkpoint while its parameters are in memory."""
@@ -93,8 +97,12 @@ class Workshop:
     def is_finished(self, run: RunConfig) -> bool:
         """Whether no process will add checkpoints to the run, as far as this machine can see."""
         directory = self.directory(run)
-        failed = directory.failed_file.exists() and not has_writer(directory.lock_file)
-        return directory.done_file.exists() or failed
+
+        def ask() -> bool:
+            failed = directory.failed_file.exists() and not has_writer(directory.lock_file)
+            return directory.done_file.exists() or failed
+
+        return from_first(ask)
 
     def add_imported(self, imported: ImportedModel, weights: ModelDir) -> Registered:
         """Make a model from elsewhere one of those that the study scores, once it is sure that it can be.
@@ -123,27 +131,29 @@ class Workshop:
         if model.tokenizer_sha256 in own:  # so that the column says what the study's own rows say
             model = dataclasses.replace(model, tokenizer=tokenizer_label(own[model.tokenizer_sha256]))
         with self._scoring(model, built, self._imported_suite(entry.model, entry.home)) as scorer:
-            if gone := scorer.missing(model.steps).keys() - checkpoint_steps(entry.weights):
+            if gone := scorer.missing(model.steps).keys() - set(from_first(lambda: checkpoint_steps(entry.weights))):
                 raise RunFailed(f"{entry.weights.root}: its checkpoints {sorted(gone)} are gone; import them again")
             scorer.score_missing(entry.weights, model.steps, ended=True)
 
     def check_claim(self, run: RunConfig) -> None:
         """Raise LosslineError if the run was begun with other data, or another tokenizer, than are prepared now."""
-        _claim(self.directory(run), run, self.source(run).fingerprint)
+        data = self.source(run).fingerprint
+        from_first(lambda: _claim(self.directory(run), run, data))
 
     @contextlib.contextmanager
     def _training(self, run: RunConfig) -> Iterator[None]:
         """Hold the run, refuse one that is not this study's, and write down why it failed if it does."""
         directory = self.directory(run)
-        with sole_writer(directory.lock_file):
-            _claim(directory, run, self.source(run).fingerprint)
+        with held_by_first(sole_writer(directory.lock_file)):
+            self.check_claim(run)
             try:
                 yield
             except RunFailed as failure:
-                if not (directory.failed_file.exists() or directory.done_file.exists()):
+                ended = directory.failed_file.exists() or directory.done_file.exists()
+                if is_first() and not ended:
                     write_json(directory.failed_file, {"reason": str(failure), "time": time.time()})
                 raise
-            if directory.done_file.exists():
+            if is_first() and directory.done_file.exists():
                 directory.failed_file.unlink(missing_ok=True)
 
     @contextlib.contextmanager
@@ -151,7 +161,7 @@ class Workshop:
         self, run: TableRun, model: Model, suite: PreparedSuite, wait: bool = False
     ) -> Iterator[CheckpointScorer]:
         """Hold the rows of a run, and tell at the end what could not be scored."""
-        with sole_writer(self.folder.scoring_lock(run.run_id), wait):
+        with held_by_first(sole_writer(self.folder.scoring_lock(run.run_id), wait)):
             if run.run_id in self.scorers:
                 self.scorers[run.run_id].refresh()
             else:
@@ -253,7 +263,7 @@ class Workshop:
                 params = jax.eval_shape(model.init, jax.random.key(0))
                 jax.eval_shape(model.hidden, params, tokens_BT, segments_BT)
 
-    def _train(self, run: RunConfig, on_checkpoint: Callable[[int, Any], None] | None) -> None:
+    def _train(self, run: RunConfig, on_checkpoint: OnCheckpoint | None) -> None:
         train_run(
             run,
             model=self.model(run),
@@ -263,6 +273,16 @@ class Workshop:
             mesh=self.mesh,
             on_checkpoint=on_checkpoint,
         )
+
+
+def start_devices(execution: ExecutionConfig, processes: ProcessesConfig) -> None:
+    """Set up this process' devices and meet the processes that work on the run with it. A second call changes nothing.
+
+    Raises:
+        LosslineError: an impossible number of devices; otherwise as `processes.start`.
+    """
+    configure_devices(execution)
+    start(processes)
 
 
 def _claim(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:

@@ -8,7 +8,6 @@ first arrangement.
 import conftest  # noqa: F401  (eight CPU devices, before jax starts)
 import jax
 import numpy as np
-from jax.sharding import AxisType
 from scoring_stand_ins import MemoryModel, PairTokenizer, one_text_a_row, sentences, sharpened
 
 from lossline_jax.evaluate.cloze import cloze_items
@@ -18,6 +17,7 @@ from lossline_jax.evaluate.rows import mix_sets
 from lossline_jax.evaluate.sets import tokenise_documents, tokenise_items
 from lossline_jax.models.base import build_model
 from lossline_jax.models.config import LlamaConfig, Mamba2Config
+from lossline_jax.sharding import mesh_of
 from lossline_jax.text import text_table
 
 SUITE = SuiteConfig(context_length=128, overlap=64)
@@ -34,8 +34,7 @@ def suite_sets():
 
 def nats_of(model, params, sets, devices=1, tokens_per_batch=2048, blocks=None):
     """Nats of every request, set after set."""
-    axes = (AxisType.Auto,) * 2
-    mesh = jax.make_mesh((devices, 1), ("data", "model"), axes, devices=jax.devices()[:devices])
+    mesh = mesh_of(jax.devices()[:devices], data=devices)
     blocks = mix_sets(sets, SUITE.context_length)[1] if blocks is None else blocks
     return RowScorer(model, mesh, blocks, sum(map(len, sets)), tokens_per_batch)(params).nats_Q
 

@@ -12,7 +12,6 @@ if count > 1:
     jax.distributed.initialize(f"localhost:{port}", num_processes=count, process_id=rank)
 
 from etils import epath  # noqa: E402  (jax is told of its processes first)
-from jax.sharding import AxisType  # noqa: E402
 from scoring_stand_ins import PairTokenizer, sentences  # noqa: E402
 
 from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet  # noqa: E402
@@ -20,6 +19,7 @@ from lossline_jax.evaluate.evaluator import Evaluator  # noqa: E402
 from lossline_jax.evaluate.suites import prepare_suite  # noqa: E402
 from lossline_jax.models.base import build_model  # noqa: E402
 from lossline_jax.models.config import LlamaConfig  # noqa: E402
+from lossline_jax.sharding import mesh_of  # noqa: E402
 
 tokenizer = PairTokenizer((b"th", b"he"))
 config = SuiteConfig(
@@ -29,7 +29,7 @@ config = SuiteConfig(
     overlap=32,
 )
 suite = prepare_suite(config, tokenizer, {"a": sentences(0, 12, 30)}, epath.Path(folder) / str(rank))
-mesh = jax.make_mesh((4, 1), ("data", "model"), (AxisType.Auto,) * 2)
+mesh = mesh_of(jax.devices(), data=4)
 model = build_model(LlamaConfig(d_model=16, num_layers=1, num_heads=2, d_ff=32), tokenizer.vocab_size)
 scores = Evaluator(model, mesh, suite, tokens_per_batch=300).request_scores(model.init(jax.random.key(0)))
 print(json.dumps(scores.nats_Q.tolist()))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lossline_jax.chips import CHIPS, chip_hours
+from lossline_jax.chips import CHIPS, chip_hours, chip_named, chip_of
 from lossline_jax.cli import main
 from lossline_jax.errors import LosslineError
 
@@ -19,6 +19,24 @@ def test_chip_hours_by_hand():
     assert chip_hours(1.42416e18, by_name["H100 SXM"], 0.1) == pytest.approx(4.0)
     assert chip_hours(7.092e17, by_name["TPU v5e"], 1.0) == pytest.approx(1.0)
     assert chip_hours(8.262e17, by_name["TPU v5p"], 0.5) == pytest.approx(1.0)
+
+
+def test_a_chip_is_found_by_its_short_name_and_by_what_jax_calls_it():
+    assert chip_named("V5P") is chip_of("TPU v5p") is chip_of("TPU v5")
+    assert chip_of("TPU v5 lite") is chip_named("v5e") is not chip_named("v5p")
+    assert chip_of("cpu") is chip_of("NVIDIA H100 PCIe") is None  # another chip than the SXM one: better no share
+    kinds = [kind for chip in CHIPS for kind in chip.device_kinds]
+    assert len(kinds) == len(set(kinds))
+    for chip in CHIPS:
+        assert chip_named(chip.short) is chip
+        assert 15e9 < chip.hbm_bytes < 2e11
+        # dearer or cheaper than this a petaFLOP/s-hour of the last generations never was
+        assert 2 < chip.dollars_per_hour / chip.peak_flops_per_second * 1e15 < 20
+
+
+def test_an_unknown_chip_is_refused_with_the_names_there_are():
+    with pytest.raises(LosslineError, match=r"'v5x' is not known; did you mean 'v5[pe]'\?; there are v4, v5e, "):
+        chip_named("v5x")
 
 
 @pytest.mark.parametrize("utilisation", [0.0, -0.4, 1.01, float("nan")])

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 from etils import epath
-from jax.sharding import AxisType
 from scoring_stand_ins import (
     BOS,
     MemoryModel,
@@ -31,6 +30,7 @@ from lossline_jax.evaluate.sums import SetScore, ratio_of_sums, score_set
 from lossline_jax.evaluate.windows import Text
 from lossline_jax.models.base import build_model
 from lossline_jax.models.config import LlamaConfig, Mamba2Config
+from lossline_jax.sharding import mesh_of
 from lossline_jax.table import COLUMNS
 
 CORPORA = {"a": sentences(0, 20, 20), "b": sentences(1, 12, 40)}
@@ -48,8 +48,8 @@ LAST_WORDS = [
 ]
 
 
-def mesh_of(num_devices):
-    return jax.make_mesh((num_devices, 1), ("data", "model"), (AxisType.Auto,) * 2, devices=jax.devices()[:num_devices])
+def mesh(num_devices):
+    return mesh_of(jax.devices()[:num_devices], data=num_devices)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def suite(config, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scores(suite, params):
-    return Evaluator(MODEL, mesh_of(1), suite).score(params)
+    return Evaluator(MODEL, mesh(1), suite).score(params)
 
 
 def assert_same(left, right, rtol=1e-6):
@@ -157,7 +157,7 @@ def test_greedy_options_are_those_that_the_model_would_have_said(params):
     options = [said, *wrong, said[: start + 1]]
     sets = [[Request((Text(np.array(ids), start - 1),), 0, k, k == 0, 1, 1) for k, ids in enumerate(options)]]
     requests, blocks = mix_sets(sets, context_length=64)
-    scores = RowScorer(MODEL, mesh_of(1), blocks, len(options))(params)
+    scores = RowScorer(MODEL, mesh(1), blocks, len(options))(params)
     assert scores.greedy_Q.tolist() == [True, False, False, False, False, False, True]
     nats = [slow_nats(params, np.array(ids))[start - 1 :].sum() for ids in options]
     np.testing.assert_allclose(scores.nats_Q, nats, rtol=2e-6, atol=1e-6)
@@ -170,12 +170,12 @@ def test_greedy_options_are_those_that_the_model_would_have_said(params):
 
 @pytest.mark.parametrize("tokens_per_batch", [1, 100, 500])
 def test_batch_size_does_not_matter(suite, params, scores, tokens_per_batch):
-    assert_same(Evaluator(MODEL, mesh_of(1), suite, tokens_per_batch).score(params), scores)
+    assert_same(Evaluator(MODEL, mesh(1), suite, tokens_per_batch).score(params), scores)
 
 
 @pytest.mark.parametrize("num_devices", [2, 3, 8])
 def test_number_of_devices_does_not_matter(suite, params, scores, num_devices):
-    assert_same(Evaluator(MODEL, mesh_of(num_devices), suite, tokens_per_batch=300).score(params), scores)
+    assert_same(Evaluator(MODEL, mesh(num_devices), suite, tokens_per_batch=300).score(params), scores)
 
 
 @pytest.mark.parametrize(
@@ -196,8 +196,8 @@ def test_real_models_score_packed_rows_on_many_devices_as_single_texts_on_one(ar
     model = build_model(architecture, TOKENIZER.vocab_size)
     params = sharpened(model.init(jax.random.key(0)))
     assert requests.twin_Q.tolist() == list(range(len(requests.item_Q)))  # no equal options: rows of their own
-    packed = RowScorer(model, mesh_of(4), blocks, len(requests.item_Q), tokens_per_batch=150)(params)
-    single = RowScorer(model, mesh_of(1), one_text_a_row(sets), len(requests.item_Q))(params)
+    packed = RowScorer(model, mesh(4), blocks, len(requests.item_Q), tokens_per_batch=150)(params)
+    single = RowScorer(model, mesh(1), one_text_a_row(sets), len(requests.item_Q))(params)
     np.testing.assert_allclose(packed.nats_Q, single.nats_Q, rtol=2e-5)  # rounding, which sets average out
     sums = [np.bincount(requests.dataset_Q, weights=scores.nats_Q) for scores in (packed, single)]
     np.testing.assert_allclose(*sums, rtol=1e-6)
@@ -207,7 +207,7 @@ def test_real_models_score_packed_rows_on_many_devices_as_single_texts_on_one(ar
 def test_order_of_sets_does_not_matter(config, params, scores, tmp_path):
     turned = dataclasses.replace(config, validation=config.validation[::-1])
     suite = prepare_suite(turned, TOKENIZER, CORPORA, epath.Path(tmp_path))
-    found = Evaluator(MODEL, mesh_of(2), suite).score(params)
+    found = Evaluator(MODEL, mesh(2), suite).score(params)
     assert list(found) == ["b", "a", "b_cloze", "task", "last_word"]
     assert_same({name: found[name] for name in scores}, scores)
 
@@ -216,7 +216,7 @@ def test_a_set_alone_scores_the_same_so_padding_and_company_do_not_matter(config
     for name in ("a", "b"):
         alone = SuiteConfig(validation=(ValidationSet(name),), context_length=64, overlap=32)
         suite = prepare_suite(alone, TOKENIZER, CORPORA, epath.Path(tmp_path))
-        assert_same(Evaluator(MODEL, mesh_of(1), suite).score(params), {name: scores[name]})
+        assert_same(Evaluator(MODEL, mesh(1), suite).score(params), {name: scores[name]})
 
 
 def test_order_of_rows_does_not_matter(suite, params, scores):
@@ -239,13 +239,13 @@ def test_order_of_rows_does_not_matter(suite, params, scores):
             )
         )
     suite = dataclasses.replace(suite, blocks=tuple(shuffled))
-    assert_same(Evaluator(MODEL, mesh_of(2), suite, tokens_per_batch=300).score(params), scores)
+    assert_same(Evaluator(MODEL, mesh(2), suite, tokens_per_batch=300).score(params), scores)
 
 
 def test_one_program_for_all_sets_checkpoints_and_runs(suite):
     score_rows.clear_cache()
     for seed in range(2):  # two runs of one model shape, three checkpoints each
-        evaluator = Evaluator(MemoryModel(TOKENIZER.vocab_size), mesh_of(2), suite)
+        evaluator = Evaluator(MemoryModel(TOKENIZER.vocab_size), mesh(2), suite)
         for step in range(3):
             params = MODEL.init(jax.random.key(10 * seed + step))
             evaluator.score(params)
@@ -256,22 +256,22 @@ def test_one_program_for_all_sets_checkpoints_and_runs(suite):
 
 def test_other_kernels_give_way_to_the_one_that_reads_masks(suite, params, scores):
     splash = dataclasses.replace(MODEL, attention="splash")
-    assert_same(Evaluator(splash, mesh_of(1), suite).score(params), scores, rtol=0)
+    assert_same(Evaluator(splash, mesh(1), suite).score(params), scores, rtol=0)
 
 
 def test_non_finite_parameters_show_in_the_scores_of_the_sets_that_meet_them(suite, params):
     poisoned = params | {"table": params["table"].at[ord("q")].set(np.nan)}
-    scores = Evaluator(MODEL, mesh_of(1), suite).score(poisoned)
+    scores = Evaluator(MODEL, mesh(1), suite).score(poisoned)
     assert all(math.isfinite(score.nats_per_token) for score in scores.values())
     poisoned = params | {"table": params["table"].at[ord("e")].set(np.nan)}
-    scores = Evaluator(MODEL, mesh_of(1), suite).score(poisoned)
+    scores = Evaluator(MODEL, mesh(1), suite).score(poisoned)
     assert math.isnan(scores["a"].nats_per_token)
     assert math.isnan(scores["task"].accuracy)
 
 
 def test_a_uniform_model_costs_log_v(suite, params):
     flat = jax.tree.map(np.zeros_like, params)
-    for score in Evaluator(MODEL, mesh_of(1), suite).score(flat).values():
+    for score in Evaluator(MODEL, mesh(1), suite).score(flat).values():
         assert score.nats_per_token == pytest.approx(math.log(TOKENIZER.vocab_size), rel=1e-6)
         assert score.nats_per_token_standard_error == pytest.approx(0.0, abs=1e-6)
 
@@ -334,7 +334,7 @@ def test_the_first_of_equal_options_counts(params):
         ]
     ]
     requests, blocks = mix_sets(sets, context_length=24)
-    scores = RowScorer(MODEL, mesh_of(2), blocks, len(requests.item_Q), 50, twin_Q=requests.twin_Q)(params)
+    scores = RowScorer(MODEL, mesh(2), blocks, len(requests.item_Q), 50, twin_Q=requests.twin_Q)(params)
     slow = [slow_nats(params, request.texts[0].ids)[1:].sum() for request in sets[0]]
     np.testing.assert_allclose(scores.nats_Q, slow, rtol=2e-6)
     for item in range(40):
@@ -346,23 +346,23 @@ def test_the_first_of_equal_options_counts(params):
 def test_a_request_without_rows_has_no_score(params):
     sets = [[Request((Text(np.array([BOS, 5, k]), 1),), k, 0, True, 1, 1) for k in range(3)]]
     _, blocks = mix_sets(sets, context_length=8)
-    scores = RowScorer(MODEL, mesh_of(1), blocks, 4)(params)
+    scores = RowScorer(MODEL, mesh(1), blocks, 4)(params)
     assert np.isnan(scores.nats_Q).tolist() == [False, False, False, True]
     assert not scores.greedy_Q[3]
 
 
 @pytest.mark.parametrize("names", [{"b"}, {"task", "a"}, {"b_cloze", "last_word"}], ids=sorted)
 def test_some_sets_score_as_they_do_among_all(suite, params, scores, names):
-    evaluator = Evaluator(MODEL, mesh_of(2), suite, names=frozenset(names))
+    evaluator = Evaluator(MODEL, mesh(2), suite, names=frozenset(names))
     assert_same(evaluator.score(params), {name: score for name, score in scores.items() if name in names})
     placed = sum(block.ids_GBT.size for block in evaluator._score_rows._placed)
-    assert placed < sum(block.ids_GBT.size for block in Evaluator(MODEL, mesh_of(2), suite)._score_rows._placed)
+    assert placed < sum(block.ids_GBT.size for block in Evaluator(MODEL, mesh(2), suite)._score_rows._placed)
 
 
 @pytest.mark.parametrize("names", [{"c"}, {"a", "c"}, set()])
 def test_sets_that_are_not_there_cannot_be_scored(suite, names):
     with pytest.raises(ValueError, match="the suite has"):
-        Evaluator(MODEL, mesh_of(1), suite, names=frozenset(names))
+        Evaluator(MODEL, mesh(1), suite, names=frozenset(names))
 
 
 def test_what_the_host_does_for_a_checkpoint_is_little():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lossline_jax.chips import CHIPS, chip_hours
+from lossline_jax.chips import PLANNED_CHIPS, chip_hours
 from lossline_jax.data.tokenizers import planned_vocab_size
 from lossline_jax.experiment import check_study, load_study_function
 from lossline_jax.fit.cells import SAME_SIZE_TOLERANCE
@@ -163,7 +163,7 @@ def test_the_stated_cost_is_what_the_plan_computes(path):
         assert stated["tokens"][1] == human_count(load(path.stem).base.tokens if each else tokens)
     if stated["flops"]:
         assert stated["flops"][1] == human_count(flops)
-    for chip in CHIPS:
+    for chip in PLANNED_CHIPS:
         found = hours[next(name for name in hours if name in chip.name)]
         if found:
             text = found[1].replace(",", "")
@@ -251,4 +251,4 @@ def test_the_table_of_experiments_says_what_each_costs(path):
     if "minutes" not in row:
         assert f" {runs} runs, {human_count(tokens)} tokens" in row
     if hours := re.search(r"([\d,]+) H100-hours", row):
-        assert float(hours[1].replace(",", "")) == pytest.approx(chip_hours(flops, CHIPS[-1]), rel=0.01)
+        assert float(hours[1].replace(",", "")) == pytest.approx(chip_hours(flops, PLANNED_CHIPS[-1]), rel=0.01)

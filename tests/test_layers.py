@@ -10,9 +10,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "lossline_jax"
 FLOORS = {
     **dict.fromkeys(
-        ("errors", "units", "rundir", "config", "table", "text", "storage", "alive", "writer", "compiled"), 0
+        ("errors", "console", "units", "rundir", "config", "table", "text", "storage", "alive", "writer", "compiled"), 0
     ),
-    **dict.fromkeys(("ops", "sharding", "chips"), 1),
+    **dict.fromkeys(("ops", "sharding", "chips", "processes"), 1),
     **dict.fromkeys(("models", "data"), 2),
     **dict.fromkeys(("train", "evaluate", "fit", "report", "published"), 3),
     "study": 4,
@@ -32,6 +32,7 @@ NEIGHBOURS = {
     ("rundir", "errors"),
     ("config", "errors"),
     ("storage", "errors"),
+    ("alive", "console"),
     ("alive", "errors"),
     ("alive", "rundir"),
     ("writer", "errors"),
@@ -41,10 +42,10 @@ NEIGHBOURS = {
 FORBIDDEN = {  # room -> rooms below it that it must do without all the same
     "train": {"evaluate"},
     "evaluate": {"train"},
-    "fit": {"ops", "sharding", "models", "data"},
-    "report": {"ops", "sharding", "models", "data"},
+    "fit": {"ops", "sharding", "processes", "models", "data"},
+    "report": {"ops", "sharding", "processes", "models", "data"},
     "published": {"ops", "sharding", "models", "data"},
-    "data": {"ops", "sharding"},
+    "data": {"ops", "sharding", "processes"},
 }
 # third-party packages that live in one place
 HOMES = {
@@ -53,6 +54,8 @@ HOMES = {
     "grain": ("data/batches.py",),
     "tyro": ("cli.py", "experiment.py"),
     "matplotlib": ("report/",),
+    "tensorboardX": ("train/trackers.py",),
+    "wandb": ("train/trackers.py",),
 }
 
 

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from lossline_jax.ops.nll import target_scores, token_nll
+from lossline_jax.sharding import mesh_of
 
 
 def inputs(batch=2, length=23, width=8, vocab=40, seed=0):
@@ -70,7 +71,7 @@ def test_chunks_bound_the_memory_of_forward_and_backward():
 @pytest.mark.parametrize("chunk_length", [None, 8])
 def test_a_vocabulary_over_devices_gives_the_same_without_gathering_logits(chunk_length):
     x_BTD, unembed_DV, targets_BT = inputs(batch=4)
-    mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+    mesh = mesh_of(jax.devices(), data=2, model=4)
     specs = (P("data"), P(None, "model"), P("data"))
     placed = [
         jax.device_put(z, NamedSharding(mesh, spec))

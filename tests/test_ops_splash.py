@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 from ops_checks import (
     assert_same_values_and_gradients,
@@ -19,6 +18,7 @@ from ops_checks import (
 from lossline_jax.errors import LosslineError
 from lossline_jax.ops.attention import reference_causal_attention
 from lossline_jax.ops.splash import splash_attention
+from lossline_jax.sharding import mesh_of
 
 interpreted = functools.partial(splash_attention, interpret=True)
 
@@ -50,9 +50,8 @@ def test_a_changed_document_changes_no_bit_of_the_other():
             np.testing.assert_array_equal(*(np.delete(np.asarray(leaf[0]), here, axis=0) for leaf in (old, new)))
 
 
-def mesh_of(data, model):
-    devices = jax.devices()[: data * model]
-    return jax.make_mesh((data, model), ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=devices)
+def mesh(data, model):
+    return mesh_of(jax.devices()[: data * model], data=data, model=model)
 
 
 def test_on_a_mesh_every_device_runs_its_rows_and_heads():
@@ -63,7 +62,7 @@ def test_on_a_mesh_every_device_runs_its_rows_and_heads():
     expected = value_and_gradients(reference_causal_attention, qkv, weights, segments_BT)
     run = functools.partial(value_and_gradients, interpreted)
     mapped = jax.shard_map(run, in_specs=P("data"), out_specs=P("data"), axis_names={"data"}, check_vma=False)
-    with jax.set_mesh(mesh_of(2, 2)):
+    with jax.set_mesh(mesh(2, 2)):
         for step in (run, jax.jit(mapped)):
             ours = step(qkv, weights, segments_BT)
             assert ours[0].sharding.spec == P("data", None, "model")
@@ -80,5 +79,5 @@ def test_on_a_mesh_every_device_runs_its_rows_and_heads():
 )
 def test_refuses_heads_and_rows_that_the_mesh_does_not_divide(data, model, batch, kv_heads, message):
     qkv = qkv_inputs(batch, 8, kv_heads, 2, 4)
-    with jax.set_mesh(mesh_of(data, model)), pytest.raises(LosslineError, match=message):
+    with jax.set_mesh(mesh(data, model)), pytest.raises(LosslineError, match=message):
         interpreted(*qkv)

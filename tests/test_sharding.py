@@ -54,9 +54,9 @@ def test_a_dimension_that_does_not_divide_is_refused_by_name():
 
 
 def test_a_mesh_takes_all_devices_or_as_many_as_asked():
-    assert dict(make_mesh(ExecutionConfig()).shape) == {"data": 8, "model": 1}
-    assert dict(make_mesh(ExecutionConfig(model_parallel=2)).shape) == {"data": 4, "model": 2}
-    assert dict(mesh_of(1, 1).shape) == {"data": 1, "model": 1}
+    assert dict(make_mesh(ExecutionConfig()).shape) == {"slice": 1, "data": 8, "model": 1}
+    assert dict(make_mesh(ExecutionConfig(model_parallel=2)).shape) == {"slice": 1, "data": 4, "model": 2}
+    assert dict(mesh_of(1, 1).shape) == {"slice": 1, "data": 1, "model": 1}
     for data, model in ((16, 1), (8, 2), (0, 1), (None, 9)):
         with pytest.raises(LosslineError, match="does not fit the 8 cpu"):
             mesh_of(data, model)

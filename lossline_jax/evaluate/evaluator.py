@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 from lossline_jax.evaluate.layout import lay_out
 from lossline_jax.evaluate.rows import RowBlock, only
 from lossline_jax.evaluate.suites import PreparedSuite
 from lossline_jax.evaluate.sums import SetScore, score_set
 from lossline_jax.ops.tree import make_tree
-from lossline_jax.sharding import on_cpu, shardings
+from lossline_jax.sharding import on_cpu, row_shards, rows_over, shardings
 
 if TYPE_CHECKING:
     from lossline_jax.models.base import Model
@@ -83,7 +83,7 @@ class RowScorer:
         """
         Args:
             model: its attention is run as "xla" whatever it says, for the other kernels lack the masks of packed rows.
-            mesh: rows are sharded over its axis `data`.
+            mesh: of `sharding.make_mesh`.
             num_requests: that the rows count towards.
             tokens_per_batch: on each device, padding included: bounds the memory and leaves the scores alone.
                 None: chosen for the kind of device.
@@ -97,7 +97,7 @@ class RowScorer:
         self.mesh, self._num_requests = mesh, num_requests
         shapes = jax.eval_shape(model.init, jax.random.key(0))
         self._param_shardings = shardings(model.axes(), mesh, shapes, fsdp=fsdp)
-        layouts = [lay_out(block, mesh.shape["data"], tokens_per_batch, few_shapes) for block in blocks]
+        layouts = [lay_out(block, row_shards(mesh), tokens_per_batch, few_shapes) for block in blocks]
         self._placed = tuple(
             PlacedBlock(*(_place(getattr(layout, name), mesh) for name in PlacedBlock._fields)) for layout in layouts
         )
@@ -185,6 +185,5 @@ class Evaluator:
 
 
 def _place(array: np.ndarray, mesh: Mesh) -> jax.Array:
-    """Axis 1 over `data`; by callback, so that each process hands over its own part: all hold the whole suite."""
-    sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+    """Rows on axis 1; by callback, so that each process hands over its own part: all hold the whole suite."""
+    return jax.make_array_from_callback(array.shape, rows_over(mesh, axis=1), lambda index: array[index])

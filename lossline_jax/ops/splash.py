@@ -13,6 +13,7 @@ from lossline_jax.errors import LosslineError
 
 _LANES = 128  # the kernel's smallest block of positions
 _MAX_BLOCK = 512
+_ROW_AXES = ("slice", "data")  # mesh axes of `lossline_jax.sharding`
 
 
 def splash_attention(
@@ -38,18 +39,20 @@ def splash_attention(
     if not free:
         return attend(*arrays)
     # The compiler cannot split a kernel: rows and heads are laid on the axes of `lossline_jax.sharding` here.
-    rows, heads = ("data" if "data" in free else None), ("model" if "model" in free else None)
+    rows, heads = tuple(axis for axis in _ROW_AXES if axis in free), ("model" if "model" in free else None)
     _check_divisible(k_BTKH.shape, rows, heads, mesh)
-    qkv = P(rows, None, heads)
-    specs = (qkv, qkv, qkv, None if segments_BT is None else P(rows))
+    qkv = P(rows or None, None, heads)
+    specs = (qkv, qkv, qkv, None if segments_BT is None else P(rows or None))
     return jax.shard_map(attend, in_specs=specs, out_specs=qkv, axis_names=set(free), check_vma=False)(*arrays)
 
 
-def _check_divisible(shape: tuple[int, ...], rows: str | None, heads: str | None, mesh) -> None:
-    for size, axis, what in ((shape[0], rows, "sequences"), (shape[2], heads, "key/value heads")):
-        if axis is not None and size % mesh.shape[axis]:
+def _check_divisible(shape: tuple[int, ...], rows: tuple[str, ...], heads: str | None, mesh) -> None:
+    parts = math.prod(mesh.shape[axis] for axis in rows), 1 if heads is None else mesh.shape[heads]
+    whats = ("sequences", "data"), ("key/value heads", "model")
+    for size, count, (what, axis) in zip((shape[0], shape[2]), parts, whats, strict=True):
+        if size % count:
             raise LosslineError(
-                f"attention: impl 'splash' cannot split {size} {what} over the {mesh.shape[axis]} devices of mesh "
+                f"attention: impl 'splash' cannot split {size} {what} over the {count} devices of mesh "
                 f"axis {axis!r}; choose an execution.{axis}_parallel that divides them, or use impl 'xla'"
             )
 

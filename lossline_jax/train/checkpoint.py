@@ -21,6 +21,7 @@ from jax.sharding import Mesh
 
 from lossline_jax.config import from_json, to_json
 from lossline_jax.errors import LosslineError, RunFailed
+from lossline_jax.processes import from_first, is_first
 from lossline_jax.rundir import RunDir, absolute, inside, make_folder, read_json, write_json
 from lossline_jax.train.state import Model, Params, TrainState, abstract_params
 
@@ -103,7 +104,7 @@ class Checkpointer:
 
         Every process calls this; process 0 writes what is not an array.
         """
-        if step in self.steps():
+        if from_first(lambda: step in self.steps()):
             return
         self._save(step, {"params": state.params, "opt": state.opt_state}, meta)
 
@@ -120,7 +121,7 @@ class Checkpointer:
         folder = self.folder(step)
         saves = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         self._orbax.save(absolute(folder), ocp.args.Composite(**saves), force=True)
-        if jax.process_index() == 0:
+        if is_first():
             write_json(folder / META_FILE, {"meta": to_json(meta), "files": _digests(folder)})
             self._delete_superseded()
 

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.sharding import on_cpu, replicated, uses_fsdp
+from lossline_jax.sharding import ROWS, on_cpu, replicated, row_shards, rows_over, uses_fsdp
 from lossline_jax.train.config import ExecutionConfig
 from lossline_jax.train.state import Model, Params, TrainState, state_shardings
 
@@ -84,7 +84,7 @@ def make_train_step(
     placed = state_shardings(abstract)
     return jax.jit(
         train_step,
-        in_shardings=(placed, NamedSharding(mesh, P("data"))),
+        in_shardings=(placed, rows_over(mesh)),
         out_shardings=(placed, replicated(mesh)),
         donate_argnums=0,
     )
@@ -109,15 +109,15 @@ def _nats_and_gradient(
 
     if fsdp:
         # Parameters and gradients stay split over `data`; the compiler gathers a layer at a time.
-        return lambda params, batch: accumulate(params, batch, mesh.shape["data"])
+        return lambda params, batch: accumulate(params, batch, row_shards(mesh))
 
     def local(params: Params, batch: StepBatch) -> tuple[jax.Array, Params]:
-        return jax.lax.psum(accumulate(params, batch, 1), "data")
+        return jax.lax.psum(accumulate(params, batch, 1), ROWS)
 
     # Whole parameters: each device sums over its own rows and they meet once a step, not once a microbatch.
     # Axis `model` stays with the compiler. Models make scan carries from zeros, hence no varying-axes check.
     return jax.shard_map(
-        local, mesh=mesh, in_specs=(P(), P("data")), out_specs=P(), axis_names={"data"}, check_vma=False
+        local, mesh=mesh, in_specs=(P(), P(ROWS)), out_specs=P(), axis_names=set(ROWS), check_vma=False
     )
 
 
@@ -128,7 +128,7 @@ def _split_rows(rows: jax.Array, shards: int, num_micro: int) -> jax.Array:
     """
     blocks = rows.reshape(shards, num_micro, -1, *rows.shape[1:])
     micros = jnp.swapaxes(blocks, 0, 1).reshape(num_micro, -1, *rows.shape[1:])
-    return micros if shards == 1 else jax.lax.with_sharding_constraint(micros, P(None, "data"))
+    return micros if shards == 1 else jax.lax.with_sharding_constraint(micros, P(None, ROWS))
 
 
 def microbatches_per_device(batch_size: int, context_length: int, execution: ExecutionConfig, mesh: Mesh) -> int:
@@ -137,7 +137,7 @@ def microbatches_per_device(batch_size: int, context_length: int, execution: Exe
     Raises:
         LosslineError: rows that the devices or the microbatches do not divide.
     """
-    local_rows = _rows_per_device(batch_size, mesh.shape["data"])
+    local_rows = _rows_per_device(batch_size, row_shards(mesh))
     return local_rows // _microbatch_size(local_rows, context_length, execution, mesh)
 
 
