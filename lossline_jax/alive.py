@@ -10,7 +10,6 @@ next beat. This refuses what an engine placed twice by mistake; it is no lock.
 import contextlib
 import os
 import socket
-import sys
 import threading
 import time
 import uuid
@@ -19,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 
 from etils import epath
 
+from lossline_jax.console import say, warn
 from lossline_jax.errors import LosslineError, RunBusy
 from lossline_jax.rundir import is_remote, read_json, write_json
 
@@ -64,9 +64,10 @@ def refuse_if_beating(file: epath.Path, wait: bool, beat_seconds: float) -> None
     known = read_sign(file)
     if known is None:
         return
-    _say(f"{file}: left by process {known.pid} on {known.host}; watching for {SILENT_BEATS * beat_seconds:g} s")
+    seconds = SILENT_BEATS * beat_seconds
+    say(f"lossline: {file}: left by process {known.pid} on {known.host}; watching it for {seconds:g} s")
     since = time.monotonic()
-    while time.monotonic() - since < SILENT_BEATS * beat_seconds:
+    while time.monotonic() - since < seconds:
         time.sleep(beat_seconds / 5)
         found = read_sign(file)
         if found is None:
@@ -77,7 +78,7 @@ def refuse_if_beating(file: epath.Path, wait: bool, beat_seconds: float) -> None
                     f"{file}: process {found.pid} on {found.host} is working on this run; wait for it or stop it"
                 )
             known, since = found, time.monotonic()
-    _say(f"{file}: process {known.pid} on {known.host} gives no sign of life; taking over")
+    say(f"lossline: {file}: process {known.pid} on {known.host} gives no sign of life; taking over")
 
 
 @contextlib.contextmanager
@@ -130,9 +131,5 @@ def _write(file: epath.Path, sign: Sign) -> None:
 
 
 def _end_process(message: str) -> None:
-    _say(message)
+    warn(f"lossline: {message}")
     os._exit(RunBusy.exit_code)
-
-
-def _say(message: str) -> None:
-    print(f"lossline: {message}", file=sys.stderr, flush=True)

@@ -85,6 +85,7 @@ many runs: launch/README.md
 def main(argv: list[str] | None = None) -> None:
     """Run one command; exits 0 when done, 2 on a user's mistake, 1 on a failed run, 42 when to be restarted."""
     argv = sys.argv[1:] if argv is None else argv
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else the last line may be one of jax's about how it left
     try:
         dispatch(argv)
     except SystemExit as leaving:  # of the parser, or of a run that was told to stop, as its other processes were
@@ -111,9 +112,9 @@ def _known_error(error: Exception) -> tuple[str, int] | None:
     told = told or (processes and processes.device_error(error))
     if told is not None:
         return str(told), told.exit_code
-    return (
-        (f"{error.filename or 'input or output'}: {error.strerror or error}", 1) if isinstance(error, OSError) else None
-    )
+    if isinstance(error, OSError):
+        return f"{error.filename or 'input or output'}: {error.strerror or error}", 1
+    return None
 
 
 def _complain(message: str, exit_code: int) -> int:

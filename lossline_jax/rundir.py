@@ -9,8 +9,8 @@ All paths are `etils.epath` paths, so a study lives as well on `gs://` as on a l
     <study>/prepared/tokenizers/<id>/ tokenizer.model, manifest.json
     <study>/prepared/stores/<id>/     token shards, manifest.json
     <study>/prepared/suites/<id>/     tokenised evaluation rows, manifest.json
-    <study>/runs/<run_id>/            claim.json, steps.jsonl, tensorboard/, profile/, checkpoints/, done.json or
-                                      failed.json, lock, and alive.json while a process works on it
+    <study>/runs/<run_id>/            claim.json, steps.jsonl, tensorboard/, profile/, checkpoints/,
+                                      done.json or failed.json, lock, and alive.json while a process works on it
     <study>/imported/<run_id>/        a model from elsewhere that is scored too: model.json, tokenizer.json, suite.json,
                                       and checkpoints/ or elsewhere.json, which says where they are
     <study>/losses/                   rows/<run_id>.jsonl with its lock, unscored/<run_id>.json (what could not be

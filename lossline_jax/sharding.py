@@ -21,6 +21,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.train.config import ExecutionConfig
 
 MAX_DEFAULT_CPU_DEVICES = 8
+GPU_DETERMINISM = "xla_gpu_deterministic_ops"
 AXES = ("slice", "data", "model")
 ROWS = ("slice", "data")  # the mesh axes that the rows of a batch lie over
 
@@ -46,12 +47,14 @@ FSDP_RULES: Mapping[str, MeshAxes] = {**PARAMETER_RULES, "embed": "data"}
 
 
 def configure_devices(execution: ExecutionConfig) -> None:
-    """Set the number of CPU devices; call it before jax is used for the first time.
+    """Set the number of CPU devices, and what GPUs may do; call it before jax is used for the first time.
 
     One device a core (at most 8) with data parallelism beats one device with many threads, and it is the
     code path of a pod. Nothing changes when a backend runs already, when the environment has set the number
     (`JAX_NUM_CPU_DEVICES`, `XLA_FLAGS`) and the config does not, or on accelerators, which it does not touch.
     """
+    if execution.deterministic and GPU_DETERMINISM not in (flags := os.environ.get("XLA_FLAGS", "")):
+        os.environ["XLA_FLAGS"] = f"{flags} --{GPU_DETERMINISM}=true".strip()
     chosen = execution.cpu_devices
     set_by_environment = jax.config.jax_num_cpu_devices > 0 or "xla_force_host_platform_device_count" in os.environ.get(
         "XLA_FLAGS", ""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from lossline_jax.errors import LosslineError, StorageLost
+from lossline_jax.errors import LosslineError, StartAgain
 
 PROBE_SECONDS = 15.0  # that a bucket has to answer in, before a command begins
 LOGIN = "log in with `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
@@ -24,7 +24,7 @@ def connect(path: epath.Path) -> epath.Path:
 
     Raises:
         LosslineError: gcsfs is not installed, there is no such bucket, or no right to list it.
-        StorageLost: the store does not answer.
+        StartAgain: the store does not answer.
     """
     scheme, _, rest = str(path).partition("://")
     if scheme == "gs":
@@ -66,7 +66,9 @@ def _set_up_client() -> None:
 
 
 def failure(error: BaseException) -> LosslineError | None:
-    """What the exception of an object store's client means; None: it is not one of those."""
+    """What the exception of an object store's client means; None: it is not one of those, or says so itself."""
+    if isinstance(error, LosslineError):
+        return None
     for each in _causes(error):
         if type(each).__module__.split(".")[0] not in CLIENTS:
             continue
@@ -75,7 +77,7 @@ def failure(error: BaseException) -> LosslineError | None:
         if type(each).__module__.startswith("google.auth"):
             return LosslineError(f"no valid credentials ({_first_line(each)}); {LOGIN}")
         reason = "in time" if isinstance(each, TimeoutError) else f"({_first_line(each)})"
-        return StorageLost(f"the store does not answer {reason}; see to the network and try again")
+        return StartAgain(f"the store does not answer {reason}; see to the network and try again")
     return None
 
 

@@ -32,6 +32,7 @@ NEIGHBOURS = {
     ("rundir", "errors"),
     ("config", "errors"),
     ("storage", "errors"),
+    ("alive", "console"),
     ("alive", "errors"),
     ("alive", "rundir"),
     ("writer", "errors"),

@@ -35,7 +35,13 @@ def lossline(environment, *argv, code=None):
     environment["PYTHONPATH"] = str(HERE.parent)
     command = [sys.executable, *(["-c", code] if code else ["-m", "lossline_jax"]), *argv]
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        stdin=subprocess.PIPE,
     )
 
 
@@ -130,18 +136,40 @@ def test_a_run_killed_while_it_writes_a_checkpoint_ends_with_the_same_losses(sto
 
 
 @pytest.mark.slow
-def test_checkpoints_are_scored_while_another_process_trains_and_a_second_trainer_is_refused(store, on_disk):
+def test_checkpoints_are_scored_while_another_process_trains(store, on_disk):
     root = ["--root", f"gs://{BUCKET}/followed"]
     finish(lossline(store, "prepare", TINY, *root))
-    following = lossline(store, "evaluate", TINY, *root, "--follow", "--poll-seconds", "0.5", code=QUICK)
-    training = lossline(store, "train", TINY, *root, code=QUICK)
-    wait_for(lambda: any("alive.json" in name and "followed/tiny/runs/" in name for name in stored(store)), training)
-    second = lossline(store, "train", TINY, *root, code=QUICK)
-    _, err = second.communicate(timeout=300)
-    assert "is working on this run" in err
-    finish(training)
+    following = lossline(store, "evaluate", TINY, *root, "--follow", "--poll-seconds", "0.5")
+    finish(lossline(store, "train", TINY, *root))
     finish(following)
     assert content(store, "followed/tiny/losses/losses.csv") == (on_disk / "losses" / "losses.csv").read_bytes()
+
+
+HOLD = """
+import sys
+import lossline_jax.alive as alive
+from etils import epath
+from lossline_jax.storage import connect
+from lossline_jax.writer import sole_writer
+alive.BEAT_SECONDS = 1.0
+with sole_writer(connect(epath.Path(sys.argv[1]))):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_a_second_process_on_a_live_run_is_refused_and_told_where_the_first_is(store, in_store):
+    run_id = next(name.split("/")[3] for name in stored(store) if name.startswith(f"{in_store}/runs/"))
+    study = f"gs://{BUCKET}/{in_store}"
+    holder = lossline(store, f"{study}/runs/{run_id}/lock", code=HOLD)
+    assert holder.stdout.readline() == "held\n"
+    _, err = finish(lossline(store, "train", study, "--only", run_id, code=QUICK), 2)
+    assert f"process {holder.pid} on {socket.gethostname()} is working on this run" in err.splitlines()[-1]
+    os.killpg(holder.pid, signal.SIGKILL)
+    _, err = finish(lossline(store, "train", study, "--only", run_id, code=QUICK))
+    assert "gives no sign of life; taking over" in err
+    holder.communicate()
 
 
 GLOBS = """

@@ -61,12 +61,12 @@ class TokenStore:
     @property
     def document_offsets(self) -> np.ndarray:
         """int64 (documents + 1,): document k is `tokens[offsets[k]:offsets[k + 1]]`."""
-        return np.load(io.BytesIO((self.folder / OFFSETS_FILE).read_bytes()), allow_pickle=False)
+        return _read_array(self.folder / OFFSETS_FILE)
 
     @property
     def document_bytes(self) -> np.ndarray:
         """int64 (documents,): UTF-8 bytes of each original text."""
-        return np.load(io.BytesIO((self.folder / BYTES_FILE).read_bytes()), allow_pickle=False)
+        return _read_array(self.folder / BYTES_FILE)
 
     def verify(self) -> None:
         """Read every file and compare its SHA-256 with the manifest.
@@ -193,6 +193,15 @@ def _write_array(path: epath.Path, array: np.ndarray) -> dict[str, Any]:
     np.save(buffer, array)
     path.write_bytes(buffer.getvalue())
     return {"bytes": len(buffer.getvalue()), "sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
+
+
+def _read_array(path: epath.Path) -> np.ndarray:
+    try:
+        return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise LosslineError(
+            f"{path}: not an array of numbers ({error}); delete {path.parent} and run `lossline prepare`"
+        ) from error
 
 
 def _refuse_wrong_size(path: epath.Path, size: int) -> None:

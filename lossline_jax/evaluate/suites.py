@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 from etils import epath
@@ -237,7 +238,7 @@ def load_suite(folder: epath.Path) -> PreparedSuite:
             blocks=tuple(blocks),
             problems=manifest["problems"],
         )
-    except (OSError, KeyError, TypeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, BadZipFile) as error:
         raise LosslineError(f"{folder}: this stored suite is incomplete ({error}); {mend}") from error
 
 

@@ -40,6 +40,8 @@ class ExecutionConfig:
     # What the backward pass makes anew instead of keeping it: all but the products with weights (cheap), or whole
     # layers (full: least memory, about a third more FLOPs). None: cheap on CPU, the quickest that fits on accelerators.
     remat: Literal["none", "cheap", "full"] | None = None
+    # GPUs: leave out kernels whose sums come in any order, without which a resumed run is not the same bit for bit.
+    deterministic: bool = True
     cpu_devices: int | None = None  # CPU only: devices to make; None: one a core, a power of two up to 8
     log_every: int = 10  # steps between two rows of steps.jsonl
     tensorboard: bool = True  # event files beside steps.jsonl, in <run>/tensorboard

@@ -63,7 +63,7 @@ def train_run(
 ) -> TrainResult:
     """Train a run to its last step, continuing from its newest checkpoint bit for bit; once finished, return.
 
-    Every process of the mesh calls this. The caller holds `rundir.sole_writer`.
+    Every process of the mesh calls this. The caller holds `writer.sole_writer`.
 
     Args:
         run: what to train.
