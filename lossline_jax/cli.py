@@ -31,8 +31,10 @@ from lossline_jax.options import (
     Place,
     PredictOptions,
     ReportTableOptions,
+    ResubmitOptions,
 )
 from lossline_jax.rundir import ModelDir, StudyDir
+from lossline_jax.storage import connect, failure
 from lossline_jax.study import StudyConfig
 from lossline_jax.train.config import ExecutionConfig
 
@@ -56,7 +58,7 @@ the road, left to right; each verb skips what is done and can be killed at any m
   fit       fit the lines, and compare those that are equal in all but one factor
   compare   the same; shows the answer alone: which factor moves the line
   report    one HTML page with figures and tables; with --watch served while the study runs
-  status    progress of every run, from the run folders
+  status    progress, time left, failures and costs of every run, from the run folders
   show      results in the terminal; with --run ID that run's configuration
 
 weights in and out: folders of safetensors with config.json and tokenizer.json, as transformers reads and writes them
@@ -74,7 +76,9 @@ any table of losses (.csv, .parquet, .jsonl); each takes --help
 tables of other studies
   import-losses TABLE --out losses.csv   the published tables of "LLMs on the Line" and "Loss-to-Loss Prediction"
 
-  lossline run --manifest M [--index I]   one run of a study spread over a cluster
+many runs: launch/README.md
+  run --manifest M [--index I]    one run of a study that is spread over machines
+  resubmit M         the indices of the runs that are not done, for an engine's array of jobs: 0,3,5-7
 """
 
 
@@ -102,11 +106,14 @@ def main(argv: list[str] | None = None) -> None:
 
 def _known_error(error: Exception) -> tuple[str, int] | None:
     """The line for an error that is not a bug of ours, and the exit code."""
-    if isinstance(error, OSError):
-        return f"{error.filename or 'input or output'}: {error.strerror or error}", 1
-    if not isinstance(error, LosslineError) and (processes := _processes()):
-        error = processes.device_error(error) or error
-    return (str(error), error.exit_code) if isinstance(error, LosslineError) else None
+    processes = _processes()
+    told = error if isinstance(error, LosslineError) else failure(error)
+    told = told or (processes and processes.device_error(error))
+    if told is not None:
+        return str(told), told.exit_code
+    return (
+        (f"{error.filename or 'input or output'}: {error.strerror or error}", 1) if isinstance(error, OSError) else None
+    )
 
 
 def _complain(message: str, exit_code: int) -> int:
@@ -147,11 +154,14 @@ def dispatch(argv: list[str]) -> None:
     if verb == "import-losses":
         _import_losses(rest)
         return
+    if verb == "resubmit":
+        _resubmit(rest)
+        return
     if verb in TABLE_VERBS:
         _analyse(verb, rest)
         return
     if verb not in STUDY_VERBS:
-        known = [*STUDY_VERBS, *TABLE_VERBS, "import-weights", "import-losses"]
+        known = [*STUDY_VERBS, *TABLE_VERBS, "import-weights", "import-losses", "resubmit"]
         raise LosslineError(f"unknown verb {verb!r}{suggestion(verb, known)}; `lossline --help` lists them")
     if verb == "export-weights" and rest and ModelDir(epath.Path(rest[0])).model_file.exists():
         _export_imported(rest[0], tyro.cli(ExportOptions, args=rest[1:], prog=f"lossline {verb} {rest[0]}"))
@@ -189,7 +199,7 @@ def parse_study(verb: str, source: str, flags: list[str]) -> tuple[StudyConfig, 
     ]
     parsed = _parse(fields, default.execution, flags, prog, default.question)
     study = experiment.check_study(dataclasses.replace(parsed.study, execution=parsed.execution), source)
-    return study, StudyDir(epath.Path(parsed.options.root) / study.name), parsed.options
+    return study, StudyDir(connect(epath.Path(parsed.options.root)) / study.name), parsed.options
 
 
 def _parse(fields: list, execution: ExecutionConfig, flags: list[str], prog: str, description: str):
@@ -206,7 +216,7 @@ def _parse(fields: list, execution: ExecutionConfig, flags: list[str], prog: str
 
 
 def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place) -> None:
-    from lossline_jax import pipeline, views
+    from lossline_jax import pipeline, status, views
     from lossline_jax.mesh_plan import mesh_plan_text
 
     match verb:
@@ -217,7 +227,7 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
             if options.manifest:
                 print(f"manifest: {pipeline.write_manifest(study, directory)}")
         case "status":
-            print(views.status_text(study, directory))
+            print(status.status_text(study, directory))
         case "show":
             print(views.show_text(study, directory, options.run))
         case "check":
@@ -225,7 +235,7 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
         case "prepare":
             pipeline.prepare(study, directory)
         case "train":
-            pipeline.train(study, directory, options.only, options.processes)
+            pipeline.train(study, directory, options.only, options.processes, options.profile)
         case "evaluate":
             _evaluate(study, directory, options)
         case "fit":
@@ -237,7 +247,7 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
         case "report":
             print(f"report: {pipeline.report(study, directory)}")
         case "run":
-            pipeline.run(study, directory, options.processes)
+            pipeline.run(study, directory, options.processes, options.profile)
         case "export-weights":
             if options.run is None:
                 raise LosslineError("--run: say which run; `lossline plan` lists their ids")
@@ -293,6 +303,17 @@ def _import_losses(words: list[str]) -> None:
     pipeline.import_losses(source, options.out, options.schema)
 
 
+def _resubmit(words: list[str]) -> None:
+    source, options = _source_and_options("resubmit", ResubmitOptions, "MANIFEST [--failed]", words)
+    from lossline_jax.resubmit import resubmission
+
+    found = resubmission(*experiment.read_manifest(source), options.failed)
+    for note in found.notes:
+        print(note, file=sys.stderr)
+    if found.indices:
+        print(found.indices)
+
+
 def _source_and_options(verb: str, kind: type[Options], usage: str, words: list[str]) -> tuple[str, Options]:
     """What a verb reads, named first, and its flags."""
     if words in ([], ["-h"], ["--help"]):
@@ -318,4 +339,4 @@ def _run_manifest(options: ManifestOptions) -> None:
     index = experiment.index_from_environment() if options.index is None else options.index
     if index is None:
         raise LosslineError("--index: say which line of the manifest to run (no engine's variable is set)")
-    pipeline.run_one(*experiment.read_manifest_run(options.manifest, index), options.processes)
+    pipeline.run_one(*experiment.read_manifest_run(options.manifest, index), options.processes, options.profile)

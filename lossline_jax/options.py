@@ -1,7 +1,6 @@
 """The flags of every verb, as dataclasses that the command line fills in."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from lossline_jax.chips import ASSUMED_UTILISATION
@@ -53,6 +52,18 @@ class SomeRuns(Work):
 
 
 @dataclass(frozen=True)
+class TrainOptions(SomeRuns):
+    profile: int | None = None
+    """Trace that many steps of the first run that is trained, into its folder: see docs/running.md."""
+
+
+@dataclass(frozen=True)
+class RunOptions(Work):
+    profile: int | None = None
+    """Trace that many steps of the first run that is trained, into its folder: see docs/running.md."""
+
+
+@dataclass(frozen=True)
 class EvaluateOptions(SomeRuns):
     checkpoint: tuple[str, ...] = ()
     """Folders of models from elsewhere, to score these (and runs of --only) alone: of Hugging Face safetensors, or
@@ -97,7 +108,7 @@ class ShowOptions(Place):
 class TableOptions:
     """Which table, and which rows of it belong together."""
 
-    losses: Path
+    losses: str
     """Table: .csv, .parquet or .jsonl."""
     y: tuple[str, ...]
     """Column (or, in a lossline table, evaluation set) to fit or predict; several for --law, predict and backtest."""
@@ -110,7 +121,7 @@ class TableOptions:
     unit: str = "nats_per_token"
     """Which loss column of a lossline table: nats_per_token, bits_per_byte, published_loss, ...; ignored where x and y
     are columns."""
-    out: Path | None = None
+    out: str | None = None
     """Write the result as JSON here."""
 
 
@@ -145,7 +156,7 @@ class FitOptions(TableOptions):
 class CompareOptions:
     """Which factor moves the line of one loss over another? Of any table whose columns say what its runs were given."""
 
-    losses: Path
+    losses: str
     """Table: .csv, .parquet or .jsonl."""
     x: str
     """Column or evaluation set on the horizontal axis."""
@@ -168,7 +179,7 @@ class CompareOptions:
 class CompareTableOptions(CompareOptions):
     """Which factor moves the line of one loss over another? Of any table whose columns say what its runs were given."""
 
-    out: Path | None = None
+    out: str | None = None
     """Write lines and comparisons as JSON here."""
 
 
@@ -176,7 +187,7 @@ class CompareTableOptions(CompareOptions):
 class ReportTableOptions(CompareOptions):
     """One HTML page of any table of losses: verdicts, figures, tables."""
 
-    out: Path = Path("report")
+    out: str = "report"
     """Folder to write report.html and figures/ into."""
     title: str | None = None
     """Default: the name of the table."""
@@ -235,6 +246,16 @@ class ManifestOptions:
     index: int | None = None
     """Line to run, from 0. Default: SLURM_ARRAY_TASK_ID, JOB_COMPLETION_INDEX or SKYPILOT_JOB_RANK."""
     processes: ProcessesConfig = ProcessesConfig()
+    profile: int | None = None
+    """Trace that many steps of the training, into the run's folder: see docs/running.md."""
+
+
+@dataclass(frozen=True)
+class ResubmitOptions:
+    """Print the indices of the runs that are not done, as engines take them for an array of jobs: 0,3,5-7."""
+
+    failed: bool = False
+    """Also those that failed. Default: they are left out, since a failed run fails again."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +270,7 @@ class ImportOptions(ModelFacts):
 class ImportLossesOptions:
     """Bring a published table of losses into the columns of lossline's own."""
 
-    out: Path
+    out: str
     """Table to write: .csv or .parquet."""
     schema: Literal["llms-on-the-line", "loss-to-loss"] | None = None
     """Whose columns they are. Default: told by the columns themselves."""
@@ -259,12 +280,12 @@ STUDY_VERBS: dict[str, type] = {
     "plan": PlanOptions,
     "check": CheckOptions,
     "prepare": Place,
-    "train": SomeRuns,
+    "train": TrainOptions,
     "evaluate": EvaluateOptions,
     "fit": Place,
     "compare": Place,
     "report": ReportOptions,
-    "run": Work,
+    "run": RunOptions,
     "status": Place,
     "show": ShowOptions,
     "export-weights": ExportOptions,

@@ -6,9 +6,9 @@ Each function reads only what stands left of it, writes only its own folder, ski
 be killed at any moment.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etils import epath
@@ -19,6 +19,7 @@ from lossline_jax.errors import LosslineError, RunBusy, RunFailed
 from lossline_jax.imported import ModelFacts, Registered, registered, slug
 from lossline_jax.models.accounting import count_parameters
 from lossline_jax.rundir import StudyDir, read_json, write_atomic, write_json
+from lossline_jax.status import failed_runs
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.table import read_table
 from lossline_jax.train.config import ALONE, ProcessesConfig
@@ -72,10 +73,16 @@ def _prepare(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
     return make_prepared(study, folder, say).problems
 
 
-def train(study: StudyConfig, folder: StudyDir, only: Sequence[str] = (), processes: ProcessesConfig = ALONE) -> None:
-    """Train the runs, each from its newest checkpoint."""
+def train(
+    study: StudyConfig,
+    folder: StudyDir,
+    only: Sequence[str] = (),
+    processes: ProcessesConfig = ALONE,
+    profile: int | None = None,
+) -> None:
+    """Train the runs, each from its newest checkpoint; `profile`: steps of the first one to trace."""
     runs = _chosen(study, only)
-    workshop = _open(study, folder, runs, processes)
+    workshop = _open(study, folder, runs, processes, profile)
     _raise_failures(_each(runs, workshop.train))
 
 
@@ -135,7 +142,7 @@ def import_weights(source: str, out: str | None, facts: ModelFacts) -> None:
     )
 
 
-def import_losses(source: str, out: Path, schema: str | None) -> None:
+def import_losses(source: str, out: str, schema: str | None) -> None:
     """A published table of losses to one with the columns of ours."""
     from lossline_jax.published.read import read_published
     from lossline_jax.table import write_frame
@@ -170,12 +177,18 @@ def export_imported(source: str, step: int | None, out: str, dtype: str, tokeniz
     say(f"{out}: step {step} of {source}")
 
 
-def run_one(study: StudyConfig, folder: StudyDir, run_id: str, processes: ProcessesConfig = ALONE) -> None:
+def run_one(
+    study: StudyConfig,
+    folder: StudyDir,
+    run_id: str,
+    processes: ProcessesConfig = ALONE,
+    profile: int | None = None,
+) -> None:
     """Train and evaluate one run of a prepared study: a task of an engine's array of jobs."""
     from lossline_jax.workshop import Workshop
 
     run = study.run_by_id(run_id)
-    workshop = Workshop.open(study, folder, [run], processes)
+    workshop = Workshop.open(study, folder, [run], processes, profile)
     _raise_failures(_each([run], workshop.train_and_evaluate), workshop.problems)
 
 
@@ -194,11 +207,18 @@ def compare(study: StudyConfig, folder: StudyDir) -> str:
 
 
 def _fit(study: StudyConfig, folder: StudyDir) -> "StudyFits":
-    from lossline_jax.fit.study_lines import fit_study
-
-    fits = fit_study(_losses(study, folder), study.x, study.y, study.base.factors)
+    fits = _fit_losses(study, folder, _losses(study, folder))
     write_json(folder.fits_file, fits.to_json())
     return fits
+
+
+def _fit_losses(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame") -> "StudyFits":
+    """The fits of a losses table, which say which runs are not in it because they failed."""
+    from lossline_jax.fit.study_lines import fit_study
+
+    fits = fit_study(frame, study.x, study.y, study.base.factors)
+    left_out = [f"run {run_id} failed and is left out: {why}" for run_id, why in failed_runs(study, folder).items()]
+    return dataclasses.replace(fits, failures=(*left_out, *fits.failures))
 
 
 def report(study: StudyConfig, folder: StudyDir) -> epath.Path:
@@ -210,13 +230,15 @@ def report(study: StudyConfig, folder: StudyDir) -> epath.Path:
         raise LosslineError(f"{folder.fits_file}: no fits yet; run `lossline fit` first")
     fits = StudyFits.from_json(read_json(folder.fits_file))
     if foreign := fits.run_ids - _known_runs(study, folder):
-        raise LosslineError(f"{folder.fits_file}: made with other runs ({min(foreign)}); run `lossline fit` again")
+        raise LosslineError(
+            f"{folder.fits_file}: made with runs that the study no longer has, or that have failed ({min(foreign)}); "
+            "run `lossline fit` again"
+        )
     return _write_report(study, folder, frame, fits)
 
 
 def watch(study: StudyConfig, folder: StudyDir, port: int) -> None:
     """Serve the report of a study that is running, with the progress of its runs, until interrupted."""
-    from lossline_jax.fit.study_lines import fit_study
     from lossline_jax.watch.progress import losses_so_far
     from lossline_jax.watch.server import Watch, serve
 
@@ -224,7 +246,7 @@ def watch(study: StudyConfig, folder: StudyDir, port: int) -> None:
         frame = losses_so_far(study, folder)
         if frame.empty:
             raise LosslineError("no run has a row of the sets as they are now")
-        fits = fit_study(frame, study.x, study.y, study.base.factors)
+        fits = _fit_losses(study, folder, frame)
         return _write_report(study, folder, frame, fits).read_text()
 
     serve(Watch(study, folder, build), port, say)
@@ -248,7 +270,7 @@ def _write_report(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame", f
     )
 
 
-def run(study: StudyConfig, folder: StudyDir, processes: ProcessesConfig = ALONE) -> None:
+def run(study: StudyConfig, folder: StudyDir, processes: ProcessesConfig = ALONE, profile: int | None = None) -> None:
     """The whole road. A failed run, or a set that cannot be scored, is left out and named at the end."""
     from lossline_jax.processes import from_first, is_first
     from lossline_jax.workshop import Workshop, start_devices
@@ -257,7 +279,7 @@ def run(study: StudyConfig, folder: StudyDir, processes: ProcessesConfig = ALONE
     problems = from_first(lambda: _prepare(study, folder))
     if axes := {study.x, study.y} & problems.keys():
         _raise_failures({}, {name: problems[name] for name in axes})  # before hours of training for no line
-    workshop = Workshop.open(study, folder, study.runs)
+    workshop = Workshop.open(study, folder, study.runs, profile=profile)
     failures = _each(study.runs, workshop.train_and_evaluate) | _evaluate_imported(workshop, registered(folder))
     if is_first():
         _show(study, folder, workshop, failures)
@@ -300,12 +322,18 @@ def _evaluate_imported(workshop: "Workshop", entries: Sequence[Registered]) -> d
     return failures
 
 
-def _open(study: StudyConfig, folder: StudyDir, runs: Sequence[RunConfig], processes: ProcessesConfig) -> "Workshop":
+def _open(
+    study: StudyConfig,
+    folder: StudyDir,
+    runs: Sequence[RunConfig],
+    processes: ProcessesConfig,
+    profile: int | None = None,
+) -> "Workshop":
     """A workshop of the study as the command line has it, which its folder says from now on."""
     from lossline_jax.processes import is_first
     from lossline_jax.workshop import Workshop
 
-    workshop = Workshop.open(study, folder, runs, processes)
+    workshop = Workshop.open(study, folder, runs, processes, profile)
     if is_first():
         save_study(study, folder)
     return workshop
@@ -350,7 +378,9 @@ def _raise_failures(failures: dict[str, LosslineError], problems: Mapping[str, s
 
 
 def _known_runs(study: StudyConfig, folder: StudyDir) -> set[str]:
-    return {run.run_id for run in study.runs} | {entry.model.run_id for entry in registered(folder)}
+    """The runs that may have rows: all but the failed, and the imported models."""
+    runs = {run.run_id for run in study.runs} - failed_runs(study, folder).keys()
+    return runs | {entry.model.run_id for entry in registered(folder)}
 
 
 def _losses(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
@@ -360,7 +390,7 @@ def _losses(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
     frame = read_table(folder.losses_parquet)
     if foreign := set(frame["run_id"]) - _known_runs(study, folder):
         raise LosslineError(
-            f"{folder.losses_parquet}: has runs that the study no longer has ({min(foreign)}); "
+            f"{folder.losses_parquet}: has runs that the study no longer has, or that have failed ({min(foreign)}); "
             "run `lossline evaluate` again"
         )
     return frame

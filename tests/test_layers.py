@@ -10,24 +10,33 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "lossline_jax"
 FLOORS = {
     **dict.fromkeys(("errors", "console", "units", "rundir", "config", "table", "text"), 0),
+    **dict.fromkeys(("storage", "alive", "writer", "compiled"), 0),
     **dict.fromkeys(("ops", "sharding", "chips", "processes"), 1),
     **dict.fromkeys(("models", "data"), 2),
     **dict.fromkeys(("train", "evaluate", "fit", "report", "published"), 3),
     "study": 4,
     **dict.fromkeys(("capacity", "rowcount", "experiment", "prepared", "imported", "scorer"), 5),
-    **dict.fromkeys(("views", "workshop", "exchange", "options", "mesh_plan", "check"), 6),
-    **dict.fromkeys(("follow", "watch"), 7),
-    **dict.fromkeys(("pipeline", "analysis"), 8),
-    "cli": 9,
-    "__main__": 10,
+    **dict.fromkeys(("status", "exchange", "options", "mesh_plan", "check"), 6),
+    **dict.fromkeys(("views", "workshop", "resubmit"), 7),
+    **dict.fromkeys(("follow", "watch"), 8),
+    **dict.fromkeys(("pipeline", "analysis"), 9),
+    "cli": 10,
+    "__main__": 11,
 }
 # rooms of one floor that may look into each other, and no others
 NEIGHBOURS = {
     ("report", "fit"),
     ("table", "errors"),
     ("table", "rundir"),
+    ("table", "storage"),
     ("rundir", "errors"),
     ("config", "errors"),
+    ("storage", "errors"),
+    ("alive", "errors"),
+    ("alive", "rundir"),
+    ("writer", "errors"),
+    ("writer", "rundir"),
+    ("writer", "alive"),
 }
 FORBIDDEN = {  # room -> rooms below it that it must do without all the same
     "train": {"evaluate"},
@@ -44,6 +53,8 @@ HOMES = {
     "grain": ("data/batches.py",),
     "tyro": ("cli.py", "experiment.py"),
     "matplotlib": ("report/",),
+    "tensorboardX": ("train/trackers.py",),
+    "wandb": ("train/trackers.py",),
 }
 
 

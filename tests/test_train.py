@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +14,13 @@ import pytest
 from etils import epath
 from tiny_training import RUN, VOCAB, Bigram, Source
 
+from lossline_jax.chips import chip_named
 from lossline_jax.errors import LosslineError, RunFailed
 from lossline_jax.models.base import build_model
 from lossline_jax.models.config import GPT2Config, LlamaConfig, Mamba2Config, MambaConfig
 from lossline_jax.rundir import RunDir
 from lossline_jax.sharding import make_mesh, place_batch
-from lossline_jax.train import progress
+from lossline_jax.train import hardware, progress
 from lossline_jax.train.checkpoint import checkpoint_steps
 from lossline_jax.train.config import ExecutionConfig, OptimConfig
 from lossline_jax.train.loop import train_run
@@ -173,8 +175,12 @@ def test_a_run_leaves_rows_checkpoints_and_totals(tmp_path):
     assert [row["tokens_seen"] for row in rows] == [128, 640, 1280, 1536]
     assert set(rows[0]) == {
         *("step", "tokens_seen", "loss_nats_per_token", "learning_rate", "grad_norm"),
-        *("step_seconds", "tokens_per_second", "time"),
+        *("step_seconds", "input_wait_seconds", "tokens_per_second", "mfu", "memory_bytes", "time"),
     }
+    for row in rows:
+        assert row["mfu"] is None  # nobody says what a CPU can do
+        assert 0 < row["input_wait_seconds"] < row["step_seconds"]
+        assert 5e7 < row["memory_bytes"] < 1e11  # of a process that has jax in it
     expected, _, _ = run_steps(Bigram(), ExecutionConfig(data_parallel=2), num_steps=12)
     losses = [row["loss_nats_per_token"] for row in rows]
     np.testing.assert_array_equal(losses, expected[[0, 4, 9, 11], 0])
@@ -182,7 +188,55 @@ def test_a_run_leaves_rows_checkpoints_and_totals(tmp_path):
     assert (result.step, result.tokens) == (12, 1536)
     assert 0 < result.compile_seconds < result.wall_seconds
     assert sum(v for k, v in result.seconds.items() if k != "wall") == pytest.approx(result.wall_seconds, abs=0.01)
+    assert (result.num_devices, result.device_kind, result.num_processes, result.mfu) == (2, "cpu", 1, None)
     assert json.loads((tmp_path / "done.json").read_text())["tokens"] == 1536
+
+
+def test_the_wait_for_input_is_told_apart_and_counts_against_the_speed(tmp_path):
+    class Slow(Source):
+        def batch(self, step, *where):
+            time.sleep(0.05)
+            return super().batch(step, *where)
+
+    result = train(tmp_path, source=Slow())
+    waits = [row["input_wait_seconds"] for row in logged(tmp_path)]
+    assert all(0.05 <= wait < 0.5 for wait in waits)
+    assert result.seconds["input"] >= 12 * 0.05
+    assert result.tokens_per_second <= 1536 / (12 * 0.05)
+
+
+def test_mfu_is_the_flops_of_the_model_over_the_peak_of_all_devices(tmp_path, monkeypatch):
+    slow_chip = dataclasses.replace(chip_named("v4"), peak_flops_per_second=1e9)
+    monkeypatch.setattr(hardware, "chip_of", lambda kind: {"cpu": slow_chip}[kind])
+    result = train(tmp_path)
+    # Llama of width 16 over 8 positions, by hand: q, k, v, o; three MLP matrices; scores and values; unembedding
+    width, d_ff, keys = 16, RUN.model.mlp_width, 4.5
+    forward = 2 * (4 * width**2 + 3 * width * d_ff) + 4 * width * keys + 2 * width * VOCAB
+    for row in logged(tmp_path):
+        flops_per_second = 3 * forward * 128 / row["step_seconds"]
+        assert row["mfu"] == pytest.approx(flops_per_second / 2e9, rel=1e-3)
+    assert result.mfu == pytest.approx(3 * forward * result.tokens_per_second / 2e9, rel=1e-3)
+
+
+def test_a_run_begun_before_a_part_of_its_time_was_told_apart_goes_on(tmp_path):
+    with pytest.raises(RunFailed):
+        train(tmp_path, source=Source(nan_at=5))
+    meta = next((tmp_path / "checkpoints").glob("*4/meta.json"))
+    content = json.loads(meta.read_text())
+    del content["meta"]["seconds"]["input"]
+    content["meta"]["seconds"]["wall"] += 100
+    meta.write_text(json.dumps(content))
+    seconds = train(tmp_path).seconds
+    assert seconds["wall"] > 100 > seconds["input"] > 0
+
+
+def test_a_run_that_ended_before_its_hardware_was_kept_is_still_finished(tmp_path):
+    train(tmp_path)
+    done = json.loads((tmp_path / "done.json").read_text())
+    for key in ("num_devices", "device_kind", "num_processes", "mfu"):
+        del done[key]
+    (tmp_path / "done.json").write_text(json.dumps(done))
+    assert train(tmp_path).num_devices is None
 
 
 def test_a_finished_run_returns_at_once(tmp_path):

@@ -39,6 +39,7 @@ class Bigram:
     """Predicts a token from the one before: the smallest thing with the interface of `models.base.Model`."""
 
     width: int = 16
+    vocab_size: int = VOCAB
 
     def init(self, key):
         first, second = jax.random.split(key)

@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 
-PARTS = ("setup", "compile", "checkpoint", "evaluate")
+PARTS = ("setup", "compile", "input", "checkpoint", "evaluate")
 
 
 class Clock:
@@ -19,7 +19,7 @@ class Clock:
         """Add the `seconds()` that an interrupted part of the run had saved."""
         self._earlier_wall += seconds["wall"]
         for part in PARTS:
-            self._parts[part] += seconds[part]
+            self._parts[part] += seconds.get(part, 0.0)  # a part that is newer than the run
 
     @contextlib.contextmanager
     def spending(self, part: str) -> Iterator[None]:
@@ -36,11 +36,20 @@ class Clock:
         return self._earlier_wall + time.perf_counter() - self._began
 
     @property
-    def training(self) -> float:
-        """Seconds in steps: all but the named parts."""
+    def input(self) -> float:
+        """Seconds of waiting for batches and of placing them; devices may have been at work meanwhile."""
+        return self._parts["input"]
+
+    @property
+    def stepping(self) -> float:
+        """Seconds in the loop of steps, with the wait for input: what speed is measured by."""
+        return self._training + self.input
+
+    @property
+    def _training(self) -> float:
         return self.wall - sum(self._parts.values())
 
     def seconds(self) -> dict[str, float]:
         """By part, with `wall` and `train`: what a checkpoint and done.json hold."""
         rounded = {part: round(value, 3) for part, value in self._parts.items()}
-        return {"wall": round(self.wall, 3), "train": round(self.training, 3), **rounded}
+        return {"wall": round(self.wall, 3), "train": round(self._training, 3), **rounded}

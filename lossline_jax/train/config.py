@@ -42,6 +42,8 @@ class ExecutionConfig:
     remat: Literal["none", "cheap", "full"] | None = None
     cpu_devices: int | None = None  # CPU only: devices to make; None: one a core, a power of two up to 8
     log_every: int = 10  # steps between two rows of steps.jsonl
+    tensorboard: bool = True  # event files beside steps.jsonl, in <run>/tensorboard
+    wandb_project: str | None = None  # show runs in this project of Weights & Biases too
     keep_checkpoints: int | None = None  # None: all
     stall_seconds: float = 1800.0  # without a sign of progress, after which a process takes itself for stuck and leaves
 

@@ -1,7 +1,7 @@
 """A training run, from its newest checkpoint to its end."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,14 +10,17 @@ from jax.sharding import Mesh
 
 from lossline_jax.config import fingerprint, from_json
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
+from lossline_jax.models.accounting import train_flops_per_token
 from lossline_jax.processes import from_first, is_first
 from lossline_jax.rundir import RunDir, make_folder, read_json, write_json
 from lossline_jax.sharding import place_batch, row_share
 from lossline_jax.train.checkpoint import Checkpointer, CheckpointMeta, check_same_run
 from lossline_jax.train.clock import Clock
 from lossline_jax.train.config import ExecutionConfig
+from lossline_jax.train.hardware import hardware_of
 from lossline_jax.train.optim import make_optimiser, make_schedule
 from lossline_jax.train.preemption import StopRequest
+from lossline_jax.train.profile import profiled, traced_steps
 from lossline_jax.train.state import Model, Params, TrainState, abstract_state, init_state
 from lossline_jax.train.step import StepBatch, TrainStep, make_train_step
 from lossline_jax.train.watch import Watch
@@ -25,7 +28,7 @@ from lossline_jax.train.watchdog import Watchdog
 
 RunConfig = Any  # study.RunConfig: the study stands above this room
 BatchSource = Any  # data.batches.BatchSource: check_epochs, fingerprint, iterate (to be closed)
-OnCheckpoint = Callable[[int, Params], None]
+OnCheckpoint = Callable[[int, Params], Mapping[str, float] | None]
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,15 @@ class TrainResult:
     run_fingerprint: str
     step: int
     tokens: int
-    tokens_per_second: float  # in `seconds["train"]`: no set-up, compilation, checkpoint or evaluation
+    tokens_per_second: float  # in steps and waits for input: no set-up, compilation, checkpoint or evaluation
     wall_seconds: float
     compile_seconds: float  # first call of the step: tracing and compilation
     seconds: dict  # by what they went on (clock.py)
+    # Of the process that ended the run; runs that ended before these were kept have none.
+    num_devices: int | None = None
+    device_kind: str | None = None
+    num_processes: int | None = None
+    mfu: float | None = None  # of the whole run, by the peak of those devices; None: their peak is not known
 
 
 def train_run(
@@ -51,6 +59,7 @@ def train_run(
     mesh: Mesh,
     on_checkpoint: OnCheckpoint | None = None,
     show_progress: bool = True,
+    profile_steps: int = 0,
 ) -> TrainResult:
     """Train a run to its last step, continuing from its newest checkpoint bit for bit; once finished, return.
 
@@ -65,8 +74,10 @@ def train_run(
         mesh: of `sharding.make_mesh`.
         on_checkpoint: called with (step, parameters) after each checkpoint of `run.checkpoint_steps`, and
             again with the restored one when resuming, for a process killed between the two. The parameters
-            are donated to the next step: it must not keep them.
+            are donated to the next step: it must not keep them. What it returns, losses in nats a token by
+            evaluation set, is shown by the trackers.
         show_progress: on stderr.
+        profile_steps: how many steps to trace, into `<run>/profile`.
 
     Raises:
         RunFailed: a loss or gradient is not finite (failed.json has the step), or the checkpoint is damaged.
@@ -83,10 +94,13 @@ def train_run(
         Watchdog(execution.stall_seconds) as watchdog,
         StopRequest() as stop,
     ):
-        session = _Session(run, source, run_dir, mesh, clock, checkpointer, watchdog, on_checkpoint)
+        flops_per_token = train_flops_per_token(run.model, model.vocab_size, run.context_length)
+        session = _Session(
+            run, flops_per_token, source, run_dir, mesh, clock, checkpointer, watchdog, on_checkpoint, profile_steps
+        )
         with clock.spending("setup"):
             train_step, state, start = session.set_up(model, execution)
-        watch = Watch(run, run_dir, start, execution.log_every, clock, show_progress)
+        watch = Watch(run, flops_per_token, run_dir, start, execution, clock, mesh, show_progress)
         with contextlib.closing(watch):
             session.train(train_step, state, start, watch, stop)
     return session.finish()
@@ -97,6 +111,7 @@ class _Session:
     """What stays the same while one process trains a run."""
 
     run: RunConfig
+    flops_per_token: float
     source: BatchSource
     run_dir: RunDir
     mesh: Mesh
@@ -104,6 +119,7 @@ class _Session:
     checkpointer: Checkpointer
     watchdog: Watchdog
     on_checkpoint: OnCheckpoint | None
+    profile_steps: int
 
     def set_up(self, model: Model, execution: ExecutionConfig) -> tuple[TrainStep, TrainState, int]:
         """The step, the state to begin from, and the number of steps that it has behind it."""
@@ -138,17 +154,24 @@ class _Session:
     def train(self, train_step: TrainStep, state: TrainState, start: int, watch: Watch, stop: StopRequest) -> None:
         """Steps `start + 1` to the last one."""
         if start in self.run.checkpoint_steps:
-            self._offer(start, state)
+            self._offer(start, state, watch)
         batches = self.source.iterate(start, *row_share(self.mesh))
         with contextlib.closing(batches):  # its threads read ahead
-            for step in range(start + 1, self.run.num_steps + 1):
-                batch = place_batch(_step_batch(next(batches)), self.mesh)
+            for step in self._steps(start, watch):
+                with self.clock.spending("input"):
+                    batch = place_batch(_step_batch(next(batches)), self.mesh)
                 first_call = self.clock.spending("compile") if step == start + 1 else contextlib.nullcontext()
                 with first_call, jax.transfer_guard("disallow"):
                     state, metrics = train_step(state, batch)
                 watch.dispatched(step, metrics)
                 self.watchdog.progress(f"step {step}")
                 self._keep(step, state, watch, stop.noted())
+
+    def _steps(self, start: int, watch: Watch) -> Iterator[int]:
+        """The numbers of the steps to do, traced where that was asked for."""
+        run, count = self.run, self.profile_steps
+        traced = traced_steps(start, run.num_steps, count, run.checkpoint_steps)
+        return profiled(range(start + 1, run.num_steps + 1), traced, count, watch.settle, self.run_dir.profile)
 
     def _keep(self, step: int, state: TrainState, watch: Watch, stopping: bool) -> None:
         """Save a step that is to be kept; leave after it if the machine is wanted back."""
@@ -160,7 +183,7 @@ class _Session:
             with self.clock.spending("checkpoint"):
                 self.checkpointer.save(step, state, self.meta(step))
         if due:
-            self._offer(step, state)
+            self._offer(step, state, watch)
         if stopping:  # at the last step too: the caller may have other runs to go on with
             raise SystemExit(RESTART_EXIT_CODE)
 
@@ -177,24 +200,31 @@ class _Session:
     def finish(self) -> TrainResult:
         """Write done.json."""
         tokens, seconds = self.run.num_steps * self.run.tokens_per_step, self.clock.seconds()
+        stepping, hardware = max(seconds["train"] + seconds["input"], 1e-3), hardware_of(self.mesh)
         result = TrainResult(
             run_fingerprint=fingerprint(self.run),
             step=self.run.num_steps,
             tokens=tokens,
-            tokens_per_second=round(tokens / max(seconds["train"], 1e-3), 1),
+            tokens_per_second=round(tokens / stepping, 1),
             wall_seconds=seconds["wall"],
             compile_seconds=seconds["compile"],
             seconds=seconds,
+            num_devices=hardware.num_devices,
+            device_kind=hardware.device_kind,
+            num_processes=hardware.num_processes,
+            mfu=hardware.mfu(self.flops_per_token * tokens, stepping),
         )
         if is_first():
             write_json(self.run_dir.done_file, asdict(result))
         return result
 
-    def _offer(self, step: int, state: TrainState) -> None:
+    def _offer(self, step: int, state: TrainState, watch: Watch) -> None:
         if self.on_checkpoint is not None:
             self.watchdog.progress(f"scoring step {step}")
             with self.clock.spending("evaluate"):
-                self.on_checkpoint(step, state.params)
+                losses = self.on_checkpoint(step, state.params)
+            if losses:
+                watch.evaluated(step, losses)
 
 
 def _finished(run: RunConfig, run_dir: RunDir) -> TrainResult:

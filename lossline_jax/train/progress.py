@@ -2,9 +2,12 @@
 
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from tqdm import tqdm
 
+from lossline_jax import console
 from lossline_jax.units import human_count, human_seconds
 
 LINES = 10  # over a run, but
@@ -26,21 +29,22 @@ class Progress:
         self._label, self._num_steps, self._show = label, num_steps, show
         self._last_line = time.perf_counter()
         bar = show and sys.stderr.isatty()
-        self._bar = tqdm(total=num_steps, initial=start, desc=label, unit="step") if bar else None
+        self._bar = tqdm(total=num_steps, initial=start, desc=console.prefix() + label, unit="step") if bar else None
 
-    def update(self, step: int, loss: float, step_seconds: float, tokens_per_second: float) -> None:
-        """Step `step` is done, with its loss in nats a token, at the present speed."""
+    def update(self, row: Mapping[str, Any]) -> None:
+        """A step is done: its row of the step log."""
+        step, loss = row["step"], row["loss_nats_per_token"]
+        speed = f"{human_count(row['tokens_per_second'])} tok/s"
+        if row["mfu"] is not None:
+            speed = f"{speed}, {row['mfu']:.1%} MFU"
         if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {loss:.4f}, {human_count(tokens_per_second)} tok/s", refresh=False)
+            self._bar.set_postfix_str(f"loss {loss:.4f}, {speed}", refresh=False)
             self._bar.update(step - self._bar.n)
         elif self._show and self._line_is_due(step):
             self._last_line = time.perf_counter()
-            print(
-                f"{self._label}: step {step}/{self._num_steps}, loss {loss:.4f} nats/token, "
-                f"{human_count(tokens_per_second)} tok/s, "
-                f"{human_seconds(step_seconds * (self._num_steps - step))} to go",
-                file=sys.stderr,
-                flush=True,
+            left = human_seconds(row["step_seconds"] * (self._num_steps - step))
+            console.say(
+                f"{self._label}: step {step}/{self._num_steps}, loss {loss:.4f} nats/token, {speed}, {left} to go"
             )
 
     def close(self) -> None:

@@ -12,6 +12,8 @@ class StepLog:
     A local file gains each row at once, so that it can be followed. An object store cannot append: there the
     rows wait for `flush`, which comes with every checkpoint; what a kill loses is trained again anyway.
 
+    `rows` are those that the file holds, or will after `flush`.
+
     Args:
         run_dir: of the run.
         after_step: the restored step; rows beyond it, which will be trained again, are dropped.
@@ -21,19 +23,21 @@ class StepLog:
         self._file = run_dir.steps_file
         self._appends = not is_remote(self._file)
         make_folder(run_dir.root)
-        self._rows = [row for row in read_rows(run_dir) if row["step"] <= after_step]
+        found = read_rows(run_dir)
+        self.last_step = found[-1]["step"] if found else 0  # that was ever logged
+        self.rows = [row for row in found if row["step"] <= after_step]
         self.flush()
 
     def append(self, row: dict[str, Any]) -> None:
         """Add one row."""
-        self._rows.append(row)
+        self.rows.append(row)
         if self._appends:
             with self._file.open("a") as file:
                 file.write(json.dumps(row) + "\n")
 
     def flush(self) -> None:
         """Write all rows as one whole file."""
-        write_atomic(self._file, "".join(json.dumps(row) + "\n" for row in self._rows))
+        write_atomic(self._file, "".join(json.dumps(row) + "\n" for row in self.rows))
 
 
 def read_rows(run_dir: RunDir) -> list[dict[str, Any]]:

@@ -2,17 +2,22 @@
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from lossline_jax.errors import LosslineError, RunFailed
 from lossline_jax.processes import is_first
 from lossline_jax.rundir import RunDir, write_json
 from lossline_jax.train.clock import Clock
+from lossline_jax.train.config import ExecutionConfig
+from lossline_jax.train.hardware import hardware_of, peak_memory_bytes
 from lossline_jax.train.progress import Progress
 from lossline_jax.train.step import StepMetrics
 from lossline_jax.train.steplog import StepLog
+from lossline_jax.train.trackers import open_trackers
 
 
 class Watch:
@@ -20,27 +25,42 @@ class Watch:
 
     Args:
         run: `study.RunConfig`.
+        flops_per_token: of training, as `models.accounting` counts them.
         run_dir: gets steps.jsonl, and failed.json on a non-finite loss.
         start: steps done before.
-        log_every: steps between two rows; the first and last step always get one.
+        execution: steps between two rows (the first and last step always get one), and where they are shown.
         clock: of the run.
+        mesh: that it is trained on.
         show: progress on stderr.
     """
 
-    def __init__(self, run: Any, run_dir: RunDir, start: int, log_every: int, clock: Clock, show: bool):
-        if log_every < 1:
-            raise LosslineError(f"execution.log_every: {log_every} is not a number of steps; give 1 or more")
-        self._run, self._run_dir, self._log_every, self._clock = run, run_dir, log_every, clock
+    def __init__(
+        self,
+        run: Any,
+        flops_per_token: float,
+        run_dir: RunDir,
+        start: int,
+        execution: ExecutionConfig,
+        clock: Clock,
+        mesh: Mesh,
+        show: bool,
+    ):
+        if execution.log_every < 1:
+            raise LosslineError(f"execution.log_every: {execution.log_every} is no number of steps; give 1 or more")
+        self._run, self._run_dir, self._log_every, self._clock = run, run_dir, execution.log_every, clock
+        self._mesh, self._hardware = mesh, hardware_of(mesh)
+        self._flops_per_step = flops_per_token * run.tokens_per_step
         writes = is_first()
         self._log = StepLog(run_dir, start) if writes else None
+        self._trackers = open_trackers(run, run_dir, execution, self._log) if self._log else []
         self._progress = Progress(run.run_id, run.num_steps, start, show and writes)
-        self._pending: tuple[int, StepMetrics] | None = None
-        self._row_step, self._row_training = start, clock.training
+        self._pending: tuple[int, StepMetrics, float] | None = None
+        self._begin_row(start, clock.input)
 
     def dispatched(self, step: int, metrics: StepMetrics) -> None:
         """Step `step` is on its way to the devices: look at the one before."""
         self.settle()
-        self._pending = (step, metrics)
+        self._pending = (step, metrics, self._clock.input)  # before the batch of the next step is waited for
 
     def settle(self) -> None:
         """Wait for the step on its way and look at it.
@@ -50,29 +70,45 @@ class Watch:
         """
         if self._pending is None:
             return
-        step, on_device = self._pending
+        step, on_device, waited = self._pending
         self._pending = None
         metrics = StepMetrics(*(float(value) for value in jax.device_get(on_device)))
         if not (math.isfinite(metrics.loss_nats_per_token) and math.isfinite(metrics.grad_norm)):
             self._fail(step, metrics)
-        row = self._row(step, metrics)
-        self._progress.update(step, row["loss_nats_per_token"], row["step_seconds"], row["tokens_per_second"])
+        row = self._row(step, metrics, waited)
+        self._progress.update(row)
         if step == 1 or step % self._log_every == 0 or step == self._run.num_steps:
-            self._row_step, self._row_training = step, self._clock.training
+            self._begin_row(step, waited)
             if self._log is not None:
+                row["memory_bytes"] = peak_memory_bytes(self._mesh)
                 self._log.append(row)
+                for tracker in self._trackers:
+                    tracker.log(row)
+
+    def evaluated(self, step: int, losses: Mapping[str, float]) -> None:
+        """A checkpoint was scored: nats a token by evaluation set."""
+        for tracker in self._trackers:
+            tracker.evaluated(step, losses)
 
     def flush(self) -> None:
         """Make the log whole on disk."""
         if self._log is not None:
             self._log.flush()
+        for tracker in self._trackers:
+            tracker.flush()
 
     def close(self) -> None:
         self._progress.close()
+        for tracker in self._trackers:
+            tracker.close()
 
-    def _row(self, step: int, metrics: StepMetrics) -> dict[str, Any]:
+    def _begin_row(self, after_step: int, waited: float) -> None:
+        self._row_step, self._row_stepping, self._row_waited = after_step, self._clock.stepping, waited
+
+    def _row(self, step: int, metrics: StepMetrics, waited: float) -> dict[str, Any]:
         # Over the steps since the last row: a single step is read one step late.
-        step_seconds = (self._clock.training - self._row_training) / (step - self._row_step)
+        steps = step - self._row_step
+        step_seconds = (self._clock.stepping - self._row_stepping) / steps
         return {
             "step": step,
             "tokens_seen": step * self._run.tokens_per_step,
@@ -80,7 +116,9 @@ class Watch:
             "learning_rate": metrics.learning_rate,
             "grad_norm": metrics.grad_norm,
             "step_seconds": round(step_seconds, 6),
+            "input_wait_seconds": round((waited - self._row_waited) / steps, 6),  # a part of step_seconds
             "tokens_per_second": round(self._run.tokens_per_step / max(step_seconds, 1e-9), 1),
+            "mfu": self._hardware.mfu(self._flops_per_step, step_seconds),
             "time": round(time.time(), 3),
         }
 

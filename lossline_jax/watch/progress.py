@@ -9,10 +9,10 @@ from etils import epath
 
 from lossline_jax.imported import registered
 from lossline_jax.rowcount import read_suite_sets
-from lossline_jax.rundir import RunDir, StudyDir, read_json
+from lossline_jax.rundir import StudyDir, read_json
+from lossline_jax.status import RunStatus, failed_runs, last_row, run_status, study_seconds_left
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.table import LossRow, read_rows
-from lossline_jax.views import last_step, run_state
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,8 @@ def _rows(study: StudyConfig, folder: StudyDir) -> Iterator[LossRow]:
 def _suites(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
     """The suite that each run, and each imported model, is scored on; failed runs are left out."""
     suites = read_json(folder.prepared_file)["suites"]
-    found = {run.run_id: suites[run.run_id] for run in study.runs if not folder.run(run.run_id).failed_file.exists()}
+    failed = failed_runs(study, folder)
+    found = {run.run_id: suites[run.run_id] for run in study.runs if run.run_id not in failed}
     scored = [entry for entry in registered(folder) if entry.home.suite_file.exists()]
     return found | {entry.model.run_id: read_json(entry.home.suite_file)["suite"] for entry in scored}
 
@@ -72,38 +73,17 @@ class Progress:
 
     study: StudyConfig
     folder: StudyDir
-    _logs: dict[str, tuple[Size, tuple[int, dict | None]]] = field(default_factory=dict)  # by run id
+    _logs: dict[str, tuple[Size, dict | None]] = field(default_factory=dict)  # size and last row, by run id
 
     def read(self) -> dict[str, Any]:
         """The runs in the order of the study, and the seconds of training left at this speed (None: not known)."""
-        runs = [self._run(run) for run in self.study.runs]
-        speed = sum(run["tokens_per_second"] or 0.0 for run in runs)
-        left = sum(
-            run.tokens_per_step * (run.num_steps - told["step"])
-            for run, told in zip(self.study.runs, runs, strict=True)
-            if told["state"] not in ("done", "failed")
-        )
-        return {"study": self.study.name, "runs": runs, "seconds_left": left / speed if speed else None}
+        statuses = [self._status(run) for run in self.study.runs]
+        runs = [dataclasses.asdict(status) for status in statuses]
+        return {"study": self.study.name, "runs": runs, "seconds_left": study_seconds_left(self.study, statuses)}
 
-    def _run(self, run: RunConfig) -> dict[str, Any]:
+    def _status(self, run: RunConfig) -> RunStatus:
         directory = self.folder.run(run.run_id)
-        step, last = self._last_step(run.run_id, directory)
-        state, note = run_state(directory, last)
-        running = last is not None and state == "running"
-        speed = last["tokens_per_second"] if running else None
-        return {
-            "run_id": run.run_id,
-            "state": state,
-            "note": "" if running else note,
-            "step": step,
-            "num_steps": run.num_steps,
-            "loss_nats_per_token": last["loss_nats_per_token"] if last else None,
-            "tokens_per_second": speed,
-            "seconds_left": run.tokens_per_step * (run.num_steps - step) / speed if speed else None,
-        }
-
-    def _last_step(self, run_id: str, directory: RunDir) -> tuple[int, dict | None]:
         size = size_of(directory.steps_file)
-        if run_id not in self._logs or self._logs[run_id][0] != size:
-            self._logs[run_id] = size, last_step(directory)
-        return self._logs[run_id][1]
+        if run.run_id not in self._logs or self._logs[run.run_id][0] != size:
+            self._logs[run.run_id] = size, last_row(directory)
+        return run_status(run, directory, self._logs[run.run_id][1])

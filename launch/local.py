@@ -1,0 +1,142 @@
+"""Do the runs of a manifest on this machine: gangs of processes, started again when they were interrupted.
+
+    python launch/local.py studies/quickstart/manifest.jsonl --processes 2 --runs-at-once 4
+
+A run that fails stops no other. SIGTERM and SIGINT are passed on, checkpoints are waited for, and the exit code is 42.
+"""
+
+import queue
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from gang import Member, free_port, run_gang
+from selection import Chosen, Selection, main
+from settings import Local
+
+from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
+from lossline_jax.resubmit import Standing
+from lossline_jax.status import checkpointed_step
+from lossline_jax.text import text_table
+from lossline_jax.units import human_seconds
+
+
+@dataclass(frozen=True)
+class Options(Local, Selection):
+    fit: bool = True
+    """Then also the losses table, the fits and the report."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one run."""
+
+    word: str  # done, failed, gave up, stopped
+    starts: int
+    seconds: float
+    note: str = ""
+
+
+def gang_of(options: Options, chosen: Chosen, index: int, slot: int, port: int | str) -> list[Member]:
+    """The processes of run `index` in one of the `runs_at_once` places of this machine."""
+    command = [*shlex.split(options.lossline), *chosen.words(index)]
+    members = []
+    for k in range(options.processes):
+        flags = [f"--processes.coordinator=127.0.0.1:{port}", f"--processes.count={options.processes}"]
+        flags = [*flags, f"--processes.index={k}"] if options.processes > 1 else []
+        share = options.gpus // (options.runs_at_once * options.processes)
+        first = (slot * options.processes + k) * share
+        visible = ",".join(str(gpu) for gpu in range(first, first + share))
+        label = f"[{index} p{k}]" if options.processes > 1 else f"[{index}]"
+        members.append(Member(label, [*command, *flags], {"CUDA_VISIBLE_DEVICES": visible} if visible else {}))
+    return members
+
+
+def supervise(
+    make_gang: Callable[[], list[Member]],
+    step: Callable[[], int],
+    options: Options,
+    stop: threading.Event,
+    write: Callable[[str], None],
+) -> Result:
+    """Start a gang, again after each interruption, until it is done, has failed for good, or was stopped.
+
+    Args:
+        step: of the newest checkpoint: a crash counts against the others only if there is none newer.
+    """
+    began, starts, crashes, reached = time.monotonic(), 0, 0, step()
+    while not stop.is_set():
+        starts += 1
+        ending = run_gang(make_gang(), stop, options.grace_seconds, write)
+        seconds = time.monotonic() - began
+        if ending.verdict == "done":
+            return Result("done", starts, seconds)
+        if ending.verdict == "failed":
+            return Result("failed", starts, seconds, ending.last_line)
+        crashes, reached = (0 if step() > reached else crashes), step()
+        crashes += ending.verdict == "crashed"
+        if crashes > options.retries or starts > options.preemptions:
+            return Result("gave up", starts, seconds, f"exit codes {ending.codes}: {ending.last_line}")
+    return Result("stopped", starts, time.monotonic() - began)
+
+
+def launch(options: Options, chosen: Chosen) -> int:
+    """All runs, then a table of what became of them, then the fits."""
+    if options.gpus % (options.runs_at_once * options.processes):
+        raise LosslineError(f"--gpus: {options.gpus} cannot be shared out among --runs-at-once times --processes")
+    if options.dry_run:
+        for standing in chosen.runs.chosen:
+            for member in gang_of(options, chosen, standing.index, 0, "PORT"):
+                print(member.label, *(f"{k}={v}" for k, v in member.environment.items()), shlex.join(member.command))
+        print(*(shlex.join(command) for command in _fit_commands(options, chosen)), sep="\n")
+        return 0
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    results = _run_all(options, chosen, stop)
+    rows = [
+        [standing.index, standing.run_id, result.word, result.starts, human_seconds(result.seconds), result.note]
+        for standing, result in results
+    ]
+    print(text_table(["#", "run", "", "starts", "time", "note"], rows), flush=True)
+    if stop.is_set():
+        return RESTART_EXIT_CODE
+    codes = [subprocess.run(command).returncode for command in _fit_commands(options, chosen)]
+    return int(any(codes) or any(result.word != "done" for _, result in results))
+
+
+def _run_all(options: Options, chosen: Chosen, stop: threading.Event) -> list[tuple[Standing, Result]]:
+    slots: queue.Queue[int] = queue.Queue()
+    for slot in range(options.runs_at_once):
+        slots.put(slot)
+
+    def work(standing: Standing) -> Result:
+        directory, slot = chosen.folder.run(standing.run_id), slots.get()
+        try:
+            return supervise(
+                lambda: gang_of(options, chosen, standing.index, slot, free_port()),
+                lambda: checkpointed_step(directory),
+                options,
+                stop,
+                lambda line: print(line, file=sys.stderr, flush=True),
+            )
+        finally:
+            slots.put(slot)
+
+    with ThreadPoolExecutor(options.runs_at_once) as pool:
+        return list(zip(chosen.runs.chosen, pool.map(work, chosen.runs.chosen), strict=True))
+
+
+def _fit_commands(options: Options, chosen: Chosen) -> list[list[str]]:
+    verbs = ("evaluate", "fit", "report") if options.fit else ()
+    return [[*shlex.split(options.lossline), verb, str(chosen.folder.root)] for verb in verbs]
+
+
+if __name__ == "__main__":
+    main(Options, launch, __doc__)

@@ -1,0 +1,67 @@
+"""Which runs of a manifest a launcher starts, and how its command begins and ends."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import tyro
+
+from lossline_jax import experiment
+from lossline_jax.errors import LosslineError
+from lossline_jax.resubmit import Resubmission, resubmission
+from lossline_jax.rundir import StudyDir, absolute
+from lossline_jax.study import StudyConfig
+
+Options = TypeVar("Options", bound="Selection")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The flags that every launcher has."""
+
+    manifest: tyro.conf.Positional[str]
+    """The manifest.jsonl of `lossline plan STUDY.py --manifest`, or its study's folder: on a disk or gs://."""
+    dry_run: bool = False
+    """Print what would be submitted, and submit nothing."""
+    failed: bool = False
+    """Also the runs that failed."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The runs of a manifest that are not done, and where they live."""
+
+    study: StudyConfig
+    folder: StudyDir
+    runs: Resubmission
+
+    @property
+    def manifest(self) -> str:
+        return f"{self.folder.root}/manifest.jsonl"
+
+    def words(self, index: int | str) -> list[str]:
+        """Words of the `lossline` command that does run `index`."""
+        return ["run", "--manifest", self.manifest, "--index", str(index)]
+
+
+def choose(options: Selection) -> Chosen:
+    """The runs to start; what is left out is said on stderr."""
+    study, folder, run_ids = experiment.read_manifest(options.manifest)
+    folder = StudyDir(absolute(folder.root))
+    if not folder.prepared_file.exists():
+        raise LosslineError(f"{folder.root}: not prepared; run `lossline prepare` first")
+    runs = resubmission(study, folder, run_ids, options.failed)
+    for note in runs.notes:
+        print(note, file=sys.stderr)
+    return Chosen(study, folder, runs)
+
+
+def main(kind: type[Options], launch: Callable[[Options, Chosen], int], description: str) -> None:
+    """Parse the flags, choose the runs, launch them, exit with what `launch` returns."""
+    options = tyro.cli(kind, description=description.splitlines()[0])
+    try:
+        sys.exit(launch(options, choose(options)))
+    except LosslineError as error:
+        print(f"{sys.argv[0]}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,117 @@
+"""Do the runs of a manifest that are not done on one TPU slice, asked for as a queued resource.
+
+    python launch/tpu_vm.py gs://bucket/studies/quickstart/manifest.jsonl --accelerator-type v5litepod-16 --dry-run
+
+Every worker of the slice starts the same command for one run after the other. A slice that is taken away is asked for
+again; the runs go on from their checkpoints. It ends with the runs or with `retries`, and gives the slice back.
+"""
+
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+from selection import Chosen, Selection, choose, main
+from settings import TpuVm
+
+from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
+from lossline_jax.rundir import is_remote
+
+ENDED = ("FAILED", "SUSPENDED", "SUSPENDING")  # states of a queued resource that no machine follows
+
+
+@dataclass(frozen=True)
+class Options(TpuVm, Selection):
+    name: str = ""
+    """Of the slice. Default: lossline-STUDY."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The gcloud commands for one slice."""
+
+    options: Options
+    name: str
+
+    def _words(self, *words: str) -> list[str]:
+        place = [f"--project={self.options.project}", f"--zone={self.options.zone}"]
+        return [*shlex.split(self.options.gcloud), "compute", "tpus", *words, *place]
+
+    @property
+    def create(self) -> list[str]:
+        words = [
+            f"--node-id={self.name}",
+            f"--accelerator-type={self.options.accelerator_type}",
+            f"--runtime-version={self.options.runtime_version}",
+            f"--valid-until-duration={self.options.valid_for}",
+        ]
+        return self._words("queued-resources", "create", self.name, *words, *(["--spot"] if self.options.spot else []))
+
+    @property
+    def state(self) -> list[str]:
+        return self._words("queued-resources", "describe", self.name, "--format=value(state.state)")
+
+    @property
+    def delete(self) -> list[str]:
+        return self._words("queued-resources", "delete", self.name, "--force", "--quiet")
+
+    def on_all_workers(self, command: str) -> list[str]:
+        return self._words("tpu-vm", "ssh", self.name, "--worker=all", f"--command={command}")
+
+
+def install_command(options: Options) -> str:
+    """A virtual environment on each worker."""
+    return f"python3 -m venv ~/lossline && ~/lossline/bin/pip install --quiet {shlex.quote(options.package)}"
+
+
+def work_command(chosen: Chosen) -> str:
+    """One run after the other; a run that fails stops no other, a request to restart ends the shell with it."""
+    indices = " ".join(str(standing.index) for standing in chosen.runs.chosen)
+    run = " ".join(shlex.quote(word) for word in chosen.words("INDEX")).replace("INDEX", "$index")
+    return (
+        f"for index in {indices}; do ~/lossline/bin/lossline {run}; code=$?; "
+        f"if [ $code -eq {RESTART_EXIT_CODE} ] || [ $code -gt 128 ]; then exit $code; fi; done"
+    )
+
+
+def launch(options: Options, chosen: Chosen) -> int:
+    """Ask for a slice, work on it, give it back; again while runs are left and the slice was taken away."""
+    if not is_remote(chosen.folder.root):
+        raise LosslineError(f"{chosen.folder.root}: workers do not see this disk; make the study with --root gs://...")
+    if not chosen.runs.chosen:
+        return 0
+    tpu = Slice(options, options.name or f"lossline-{chosen.study.name.replace('_', '-').lower()}")
+    if options.dry_run:
+        steps = [tpu.create, tpu.state, tpu.on_all_workers(install_command(options))]
+        steps += [tpu.on_all_workers(work_command(chosen)), tpu.delete]
+        print("\n".join(shlex.join(step) for step in steps))
+        return 0
+    for _ in range(options.retries):
+        try:
+            ended = _with_slice(tpu, options, chosen)
+        finally:
+            subprocess.run(tpu.delete)
+        if ended:
+            return int(any(run.state == "failed" for run in choose(options).runs.standings))
+        chosen = choose(options)
+    raise LosslineError(f"{tpu.name}: taken away {options.retries} times; the same command goes on")
+
+
+def _with_slice(tpu: Slice, options: Options, chosen: Chosen) -> bool:
+    """Whether every run came to its end, well or not, before the slice was taken away."""
+    if subprocess.run(tpu.create).returncode:
+        raise LosslineError(f"{tpu.name}: gcloud refused it; see above")
+    while (state := subprocess.run(tpu.state, capture_output=True, text=True, check=True).stdout.strip()) != "ACTIVE":
+        if state in ENDED:
+            print(f"{tpu.name}: {state}", file=sys.stderr)
+            return False
+        time.sleep(options.poll_seconds)
+    for command in (install_command(options), work_command(chosen)):
+        if subprocess.run(tpu.on_all_workers(command)).returncode:
+            return False
+    return True
+
+
+if __name__ == "__main__":
+    main(Options, launch, __doc__)

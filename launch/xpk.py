@@ -1,0 +1,82 @@
+"""Submit the runs of a manifest that are not done to a GKE cluster, by xpk: a workload (a JobSet) a run.
+
+    python launch/xpk.py gs://bucket/studies/quickstart/manifest.jsonl --cluster tpus --dry-run
+
+The index of a run is in its command: JOB_COMPLETION_INDEX numbers the hosts of a workload, not the runs.
+"""
+
+import re
+import shlex
+import subprocess
+from dataclasses import dataclass
+
+from selection import Chosen, Selection, main
+from settings import Xpk
+
+from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
+from lossline_jax.rundir import is_remote
+
+LONGEST_NAME = 39
+GPUS = ("a100", "b200", "gb200", "h100", "h200", "l4")  # how xpk's names of GPU machines begin
+
+
+@dataclass(frozen=True)
+class Options(Xpk, Selection):
+    attempt: int = 1
+    """Of the same runs: a name is free again only when its workload is deleted, or 12 hours after its end."""
+    manifest_folder: str = ""
+    """Folder for the JobSet of each workload as xpk writes it, besides submitting it. Default: none."""
+
+
+def workload_name(study: str, index: int, attempt: int) -> str:
+    """As Kubernetes takes it: [a-z]([-a-z0-9]*[a-z0-9])?, 39 characters at most, another for each run and attempt."""
+    tail = f"-{index}" if attempt == 1 else f"-{index}-r{attempt}"
+    head = re.sub(r"[^a-z0-9]+", "-", study.lower()).strip("-")
+    head = head if head[:1].isalpha() else f"s-{head}"
+    return head[: LONGEST_NAME - len(tail)].rstrip("-") + tail
+
+
+def workload_command(options: Options, chosen: Chosen, index: int) -> list[str]:
+    """The words of `xpk workload create` for one run."""
+    name = workload_name(chosen.study.name, index, options.attempt)
+    size = (
+        {"num-slices": options.slices} if not options.device_type.startswith(("h100", "h200", "a100", "b200")) else {}
+    )
+    flags = {
+        "workload": name,
+        "project": options.project,
+        "zone": options.zone,
+        "cluster": options.cluster,
+        "device-type": options.device_type,
+        **size,
+        "docker-image": options.image,
+        "priority": options.priority,
+        "max-restarts": options.max_restarts,
+        "restart-on-exit-codes": RESTART_EXIT_CODE,
+        "termination-grace-period-seconds": options.grace_seconds,
+        # exec: xpk sends SIGTERM to the shell that it wraps the command in
+        "command": shlex.join(["exec", "lossline", *chosen.words(index)]),
+    }
+    if options.manifest_folder:
+        flags["output-manifest-file"] = f"{options.manifest_folder}/{name}.yaml"
+    words = [word for key, value in flags.items() for word in (f"--{key}", str(value))]
+    return [*shlex.split(options.xpk), "workload", "create", *words, *(["--spot"] if options.spot else [])]
+
+
+def launch(options: Options, chosen: Chosen) -> int:
+    """A workload a run; the first that xpk refuses ends it."""
+    if not is_remote(chosen.folder.root):
+        raise LosslineError(f"{chosen.folder.root}: pods do not see this disk; make the study with --root gs://...")
+    for standing in chosen.runs.chosen:
+        command = workload_command(options, chosen, standing.index)
+        if options.dry_run:
+            print(shlex.join(command))
+        elif code := subprocess.run(command).returncode:
+            return code
+    folder = shlex.quote(str(chosen.folder.root))
+    print(f"# when all have ended: lossline evaluate {folder} && lossline fit {folder} && lossline report {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    main(Options, launch, __doc__)

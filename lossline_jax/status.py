@@ -1,0 +1,213 @@
+"""How far each run is, how long it has to go and what it has cost: from the study's folder alone. No jax."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from etils import epath
+
+from lossline_jax.chips import SECONDS_PER_HOUR, chip_of
+from lossline_jax.imported import registered
+from lossline_jax.rowcount import NO_SETS, RowCount, count_rows, read_suite_sets
+from lossline_jax.rundir import RunDir, StudyDir, read_json
+from lossline_jax.study import RunConfig, StudyConfig
+from lossline_jax.text import text_table
+from lossline_jax.train.steplog import read_rows as read_step_rows
+from lossline_jax.units import human_count, human_seconds
+from lossline_jax.writer import find_writer
+
+State = Literal["running", "failed", "done", "stopped", "pending"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run has used of its devices, up to its end or its newest checkpoint, over all its restarts."""
+
+    chip_hours: float  # wall time x devices
+    device_kind: str  # jax's name of them
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One run as its folder shows it."""
+
+    run_id: str
+    state: State
+    note: str  # why it failed, how long it took, since when it stands still
+    step: int  # the last that was logged
+    num_steps: int
+    loss_nats_per_token: float | None
+    tokens_per_second: float | None  # None: it is not running, or has not logged a step
+    seconds_left: float | None  # of training, at that speed
+
+
+def run_status(run: RunConfig, directory: RunDir, last: dict | None) -> RunStatus:
+    """The status of a run whose last logged row is `last` (`last_row`)."""
+    state, note = _run_state(directory, last)
+    step = last["step"] if last else 0
+    speed = last["tokens_per_second"] if last and state == "running" else None
+    return RunStatus(
+        run_id=run.run_id,
+        state=state,
+        note=note,
+        step=step,
+        num_steps=run.num_steps,
+        loss_nats_per_token=last["loss_nats_per_token"] if last else None,
+        tokens_per_second=speed,
+        seconds_left=run.tokens_per_step * (run.num_steps - step) / speed if speed else None,
+    )
+
+
+def last_row(directory: RunDir) -> dict | None:
+    """The last row of the run's step log; None before the first."""
+    logged = read_step_rows(directory)
+    return logged[-1] if logged else None
+
+
+def _run_state(directory: RunDir, last: dict | None) -> tuple[State, str]:
+    if (writer := find_writer(directory.lock_file)) is not None:
+        if writer.host and not writer.is_of_this_machine:
+            return "running", f"on {writer.host}, last sign {human_seconds(writer.age_seconds)} ago"
+        return "running", "" if last else "starting"
+    if directory.failed_file.exists():
+        return "failed", read_json(directory.failed_file)["reason"]
+    if directory.done_file.exists():
+        return "done", human_seconds(read_json(directory.done_file)["wall_seconds"])
+    if last is None:
+        return "pending", ""
+    age = max(0.0, time.time() - last["time"])  # the clock of this machine, or of that one, may have been set
+    return "stopped", f"last step {human_seconds(age)} ago; the same command resumes it"
+
+
+def study_seconds_left(study: StudyConfig, statuses: Sequence[RunStatus]) -> float | None:
+    """Seconds of training left of all runs that may still end, at the speed of those that run; None: none runs."""
+    speed = sum(status.tokens_per_second or 0.0 for status in statuses)
+    left = sum(
+        run.tokens_per_step * (run.num_steps - status.step)
+        for run, status in zip(study.runs, statuses, strict=True)
+        if status.state not in ("done", "failed")
+    )
+    return left / speed if speed else None
+
+
+def failed_runs(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
+    """Why each failed run failed, by run id. They have no rows in the losses table and no part in the fits."""
+    files = {run.run_id: folder.run(run.run_id).failed_file for run in study.runs}
+    return {run_id: read_json(file)["reason"] for run_id, file in files.items() if file.exists()}
+
+
+def run_cost(directory: RunDir) -> Cost | None:
+    """What a run has cost so far; None before its first checkpoint, or where its devices were not written down."""
+    if directory.done_file.exists():
+        told = read_json(directory.done_file)
+        wall_seconds = told["wall_seconds"]
+    elif (newest := _newest_meta(directory)) is not None:
+        told = read_json(newest)
+        wall_seconds = told.get("seconds", {}).get("wall")
+    else:
+        return None
+    if wall_seconds is None or told.get("num_devices") is None:
+        return None
+    return Cost(wall_seconds * told["num_devices"] / SECONDS_PER_HOUR, told["device_kind"])
+
+
+def checkpointed_step(directory: RunDir) -> int:
+    """Step of the newest whole checkpoint; 0 before the first."""
+    newest = _newest_meta(directory)
+    return int(newest.parent.name) if newest else 0
+
+
+def _newest_meta(directory: RunDir) -> epath.Path | None:
+    if not directory.checkpoints.exists():
+        return None
+    folders = sorted(folder for folder in directory.checkpoints.iterdir() if folder.name.isdecimal())
+    whole = [folder / "meta.json" for folder in folders if (folder / "meta.json").exists()]
+    return whole[-1] if whole else None
+
+
+def suite_sets(folder: StudyDir) -> tuple[dict[str, str], dict]:
+    """The suite that each run is scored on, by run id, and the sets of each suite; empty before `prepare`."""
+    suites = read_json(folder.prepared_file).get("suites", {}) if folder.prepared_file.exists() else {}
+    return suites, {suite: read_suite_sets(folder, suite) for suite in set(suites.values())}
+
+
+def status_text(study: StudyConfig, folder: StudyDir) -> str:
+    """Progress, rows and costs of every run, and the rows of models from elsewhere."""
+    suites, sets = suite_sets(folder)
+    statuses, costs, rows, counts = [], [], [], []
+    for run in study.runs:
+        directory = folder.run(run.run_id)
+        status, cost = run_status(run, directory, last_row(directory)), run_cost(directory)
+        mine = sets.get(suites.get(run.run_id), NO_SETS)
+        count = count_rows(folder, run.run_id, run.checkpoint_steps, study.suite.set_names, mine)
+        statuses.append(status)
+        costs.append(cost)
+        rows.append(_cells(status, cost, count))
+        counts.append(count)
+    for entry in registered(folder):
+        run_id, steps = entry.model.run_id, entry.model.steps
+        suite = read_json(entry.home.suite_file)["suite"] if entry.home.suite_file.exists() else None
+        sets[suite] = read_suite_sets(folder, suite)
+        count = count_rows(folder, run_id, steps, study.suite.set_names, sets[suite])
+        note = count.noted(str(entry.weights.root), done=True)
+        rows.append([run_id, "imported", steps[-1], None, count.text, None, None, note])
+        counts.append(count)
+    table = text_table(["run", "state", "step", "loss", "rows", "to go", "chip-h", "note"], rows)
+    problems = {reason for each in sets.values() for reason in each.problems.values()}
+    left_out = "".join(f"\nleft out: {reason}" for reason in sorted(problems))
+    return f"{table}\n{left_out}\n{_summary(study, folder, statuses, costs, counts)}"
+
+
+def _cells(status: RunStatus, cost: Cost | None, count: RowCount) -> list:
+    speed = f"{human_count(status.tokens_per_second)} tokens/s" if status.tokens_per_second else ""
+    return [
+        status.run_id,
+        status.state,
+        f"{status.step}/{status.num_steps}",
+        None if status.loss_nats_per_token is None else f"{status.loss_nats_per_token:.3f}",
+        count.text,
+        None if status.seconds_left is None else human_seconds(status.seconds_left),
+        None if cost is None else f"{cost.chip_hours:.3g}",
+        count.noted(status.note or speed, done=status.state == "done"),
+    ]
+
+
+def _summary(
+    study: StudyConfig,
+    folder: StudyDir,
+    statuses: Sequence[RunStatus],
+    costs: Sequence[Cost | None],
+    counts: Sequence[RowCount],
+) -> str:
+    states = Counter(status.state for status in statuses)
+    others = "".join(f", {states[state]} {state}" for state in ("running", "stopped", "failed") if states[state])
+    found, expected = sum(count.found for count in counts), sum(count.expected for count in counts)
+    double = sum(count.duplicates for count in counts)
+    left = study_seconds_left(study, statuses)
+    to_go = "" if left is None else f"; about {human_seconds(left)} of training to go at this speed"
+    return (
+        f"{states['done']} of {len(study.runs)} runs done{others}{to_go}; {found} of {expected} rows, "
+        f"{expected - found} missing, {double} double{_spent(costs)}; report: {report_note(folder)}"
+    )
+
+
+def _spent(costs: Sequence[Cost | None]) -> str:
+    hours: Counter = Counter()
+    for cost in costs:
+        if cost is not None:
+            hours[cost.device_kind] += cost.chip_hours
+    return "".join(
+        f"; spent {total:.3g} chip-hours of {kind}{_price(kind, total)}" for kind, total in sorted(hours.items())
+    )
+
+
+def _price(device_kind: str, hours: float) -> str:
+    chip = chip_of(device_kind)
+    return "" if chip is None else f", ${hours * chip.dollars_per_hour:,.2f} on demand"
+
+
+def report_note(folder: StudyDir) -> str:
+    """Where the report is, for a summary."""
+    return str(folder.report_file) if folder.report_file.exists() else "not yet written"
