@@ -126,7 +126,9 @@ def memory(run: RunConfig, vocab_size: int, layout: Layout) -> Memory:
     entering = tokens * config.d_model * width
     products = tokens * _product_widths(config) * width / layout.model
     everything = products + _other_bytes(config, layout.microbatch, run.context_length) / layout.model
-    kept = {"full": 0.0, "cheap": products, "none": everything}[layout.remat]
+    scores = _attended_pairs(config, layout.microbatch, run.context_length) / layout.model
+    # of layers that are kept whole, libtpu keeps the weights of attention in float32 beside the scores
+    kept = {"full": 0.0, "cheap": products, "none": everything + scores * (4 - width)}[layout.remat]
     ends = vocab_size * config.d_model / layout.model
     tables = 1 if config.tied_embeddings else 2
     chunk = layout.microbatch * min(LOGITS_CHUNK, run.context_length) * vocab_size * 4 / layout.model
@@ -231,18 +233,24 @@ def _product_widths(config: ModelConfig) -> int:
             assert_never(config)
 
 
+def _attended_pairs(config: ModelConfig, sequences: int, length: int) -> float:
+    """Pairs of positions that the blocks of `ops.query_blocks` have scores for, of all heads."""
+    is_attention = isinstance(config, (LlamaConfig, GPT2Config, GPTNeoXConfig))
+    return sequences * config.num_heads * length**2 * 9 / 16 if is_attention else 0.0
+
+
 def _other_bytes(config: ModelConfig, sequences: int, length: int) -> float:
     """What else one block makes and its backward pass reads."""
     tokens, width = sequences * length, _bytes(config)
     norms = 2 * tokens * config.d_model * (4 + width)
     match config:
         case LlamaConfig() | GPT2Config() | GPTNeoXConfig():
-            pairs = sequences * config.num_heads * length**2 * 9 / 16  # of positions; `ops.query_blocks`
+            pairs = _attended_pairs(config, sequences, length)
             return norms + pairs * (4 + width) + 2 * tokens * config.mlp_width * width
         case Mamba2Config():
             chunks = tokens * min(config.chunk_size or SSD_CHUNK, length) * config.num_heads * 4  # decays of one chunk
             in_flight = chunks / max(length / min(config.chunk_size or SSD_CHUNK, length), 1)
-            return norms + 4 * in_flight + tokens * config.inner * (4 * width + 3 * 4)
+            return norms + 4 * in_flight + tokens * config.inner * (4 * width + 6 * 4)
         case MambaConfig():
             states = tokens / config.chunk_size * config.inner * config.d_state * 4
             return norms + states + tokens * config.inner * (4 * width + 3 * 4)

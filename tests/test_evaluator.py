@@ -204,6 +204,22 @@ def test_real_models_score_packed_rows_on_many_devices_as_single_texts_on_one(ar
     np.testing.assert_array_equal(packed.greedy_Q, single.greedy_Q)
 
 
+def test_parameters_split_over_devices_score_as_whole_ones():
+    suite = SuiteConfig(context_length=64, overlap=32)
+    items = cloze_items(ClozeTask("b", num_items=6, context_bytes=30, continuation_bytes=10), CORPORA["b"].texts)
+    validation = tokenise_documents(ValidationSet("b", max_documents=4), CORPORA["b"].texts, TOKENIZER, suite)
+    sets = [validation.requests, tokenise_items("cloze", items, TOKENIZER, suite).requests]
+    requests, blocks = mix_sets(sets, context_length=64)
+    model = build_model(LlamaConfig(d_model=16, num_layers=2, num_heads=2, d_ff=32), TOKENIZER.vocab_size)
+    params = sharpened(model.init(jax.random.key(0)))
+    split, whole = (
+        RowScorer(model, mesh(4), blocks, len(requests.item_Q), tokens_per_batch=150, fsdp=fsdp)(params)
+        for fsdp in (True, False)
+    )
+    np.testing.assert_allclose(split.nats_Q, whole.nats_Q, rtol=2e-5)
+    np.testing.assert_array_equal(split.greedy_Q, whole.greedy_Q)
+
+
 def test_order_of_sets_does_not_matter(config, params, scores, tmp_path):
     turned = dataclasses.replace(config, validation=config.validation[::-1])
     suite = prepare_suite(turned, TOKENIZER, CORPORA, epath.Path(tmp_path))

@@ -39,8 +39,9 @@ def check_study(study: StudyConfig, topology: str, runs: Sequence[RunConfig], sa
         label = f"{run.model.architecture} {run.factors['size']} c{run.context_length} b{run.batch_size}"
         say(f"[{number + 1}/{len(shapes)}] {label}: {same} run(s), of which {run.run_id}")
         for compiled in _programs(study, run, model, execution, mesh):
-            say(f"      {compiled.kind}: compiled in {compiled.compile_seconds:.0f} s")
             rows.append(_row(f"{compiled.kind} {label}", compiled, model, execution, chip))
+            told = ", ".join(f"{name} {cell}" for name, cell in zip(HEADER[1:], rows[-1][1:], strict=True) if cell)
+            say(f"      {compiled.kind}: compiled in {compiled.compile_seconds:.0f} s; {told}")
             notes.append(f"{compiled.kind} {label}: {_collectives(compiled)}")
             broken = broken_rules(compiled, model, chip, execution.model_parallel)
             problems += [f"{compiled.kind} {label}: {rule}" for rule in broken]
