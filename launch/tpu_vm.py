@@ -53,8 +53,11 @@ class Slice:
         return self._words("queued-resources", "describe", self.name, "--format=value(state.state)")
 
     def read_state(self) -> str:
-        """Such as WAITING_FOR_RESOURCES and ACTIVE; empty where gcloud does not answer."""
-        return subprocess.run(self.state, stdout=subprocess.PIPE, text=True).stdout.strip()
+        """Such as WAITING_FOR_RESOURCES and ACTIVE."""
+        done = subprocess.run(self.state, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise LosslineError(f"{self.name}: gcloud does not tell its state; see above")
+        return done.stdout.strip()
 
     @property
     def delete(self) -> list[str]:
