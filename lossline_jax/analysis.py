@@ -53,7 +53,7 @@ def report(options: ReportTableOptions) -> str:
     from lossline_jax.report.page import write_report
 
     frame, fits = _compared(options)
-    title = options.title or options.losses.stem
+    title = options.title or epath.Path(options.losses).stem
     path = write_report(frame, fits, None, {}, epath.Path(options.out), title, options.x, options.y)
     return f"report: {path}"
 
@@ -107,7 +107,7 @@ def _compared(options: CompareOptions) -> "tuple[pd.DataFrame, StudyFits]":
     from lossline_jax.fit.study_lines import fit_study
     from lossline_jax.fit.table_input import require_column
 
-    frame = read_table(str(options.losses))
+    frame = read_table(options.losses)
     if not (options.margin > 0 and math.isfinite(options.margin)):
         raise LosslineError(f"--margin: {options.margin:g} noise floors are no margin; give more than 0")
     if options.run is not None:
@@ -141,7 +141,7 @@ def _fit_lines(options: FitOptions) -> str:
     if options.across is not None and not options.on:
         raise LosslineError("--on: say which columns make two models of --across a pair, such as --on params tokens")
     fits = fit_table(
-        read_table(str(options.losses)),
+        read_table(options.losses),
         options.x,
         options.y[0],
         options.by,
@@ -164,7 +164,7 @@ def _fit_law(options: FitOptions) -> str:
     said = "belongs to lines; name the inputs of --law by --input NAME=COLUMN ..."
     _refuse(options, said, "x", "across", "on", "e_x", "e_y", "form", "params", "tokens")
     found = fit_law_table(
-        read_table(str(options.losses)),
+        read_table(options.losses),
         options.law,
         dict(_pair(word, "--input", "NAME=COLUMN, such as N=params") for word in options.input),
         options.y,
@@ -214,7 +214,7 @@ def _series(options: ForecastOptions) -> "TableSeries":
         unit=options.unit,
         cluster=options.cluster,
     )
-    return series_of_table(read_table(str(options.losses)), columns)
+    return series_of_table(read_table(options.losses), columns)
 
 
 def _names(found: "TableSeries") -> str:

@@ -34,6 +34,7 @@ from lossline_jax.options import (
     ResubmitOptions,
 )
 from lossline_jax.rundir import ModelDir, StudyDir
+from lossline_jax.storage import connect, failure
 from lossline_jax.study import StudyConfig
 from lossline_jax.train.config import ExecutionConfig
 
@@ -50,6 +51,7 @@ usage: lossline VERB STUDY [flags]      STUDY: an experiment file, or a study's 
 the road, left to right; each verb skips what is done and can be killed at any moment
   run       walk the whole road: prepare, train, evaluate, fit, report
   plan      show the runs with their parameters, tokens, FLOPs and chip-hours; nothing is computed
+  check     compile its programs for a TPU slice (--topology v5e:4x4) without one: do they fit, what do they send
   prepare   corpora, tokenizers, token stores and evaluation sets
   train     train the runs
   evaluate  score every checkpoint on every evaluation set; write the losses table; with --follow as they come
@@ -104,11 +106,14 @@ def main(argv: list[str] | None = None) -> None:
 
 def _known_error(error: Exception) -> tuple[str, int] | None:
     """The line for an error that is not a bug of ours, and the exit code."""
-    if isinstance(error, OSError):
-        return f"{error.filename or 'input or output'}: {error.strerror or error}", 1
-    if not isinstance(error, LosslineError) and (processes := _processes()):
-        error = processes.device_error(error) or error
-    return (str(error), error.exit_code) if isinstance(error, LosslineError) else None
+    processes = _processes()
+    told = error if isinstance(error, LosslineError) else failure(error)
+    told = told or (processes and processes.device_error(error))
+    if told is not None:
+        return str(told), told.exit_code
+    return (
+        (f"{error.filename or 'input or output'}: {error.strerror or error}", 1) if isinstance(error, OSError) else None
+    )
 
 
 def _complain(message: str, exit_code: int) -> int:
@@ -194,7 +199,7 @@ def parse_study(verb: str, source: str, flags: list[str]) -> tuple[StudyConfig, 
     ]
     parsed = _parse(fields, default.execution, flags, prog, default.question)
     study = experiment.check_study(dataclasses.replace(parsed.study, execution=parsed.execution), source)
-    return study, StudyDir(epath.Path(parsed.options.root) / study.name), parsed.options
+    return study, StudyDir(connect(epath.Path(parsed.options.root)) / study.name), parsed.options
 
 
 def _parse(fields: list, execution: ExecutionConfig, flags: list[str], prog: str, description: str):
@@ -212,20 +217,25 @@ def _parse(fields: list, execution: ExecutionConfig, flags: list[str], prog: str
 
 def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place) -> None:
     from lossline_jax import pipeline, status, views
+    from lossline_jax.mesh_plan import mesh_plan_text
 
     match verb:
         case "plan":
             print(views.plan_text(study, options.utilisation))
+            if options.chip is not None:
+                print(f"\n{mesh_plan_text(study, options.chip, options.devices, options.utilisation)}")
             if options.manifest:
                 print(f"manifest: {pipeline.write_manifest(study, directory)}")
         case "status":
             print(status.status_text(study, directory))
         case "show":
             print(views.show_text(study, directory, options.run))
+        case "check":
+            print(pipeline.check(study, options.topology, options.only))
         case "prepare":
             pipeline.prepare(study, directory)
         case "train":
-            pipeline.train(study, directory, options.only, options.processes)
+            pipeline.train(study, directory, options.only, options.processes, options.profile)
         case "evaluate":
             _evaluate(study, directory, options)
         case "fit":
@@ -237,7 +247,7 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
         case "report":
             print(f"report: {pipeline.report(study, directory)}")
         case "run":
-            pipeline.run(study, directory, options.processes)
+            pipeline.run(study, directory, options.processes, options.profile)
         case "export-weights":
             if options.run is None:
                 raise LosslineError("--run: say which run; `lossline plan` lists their ids")
@@ -329,4 +339,4 @@ def _run_manifest(options: ManifestOptions) -> None:
     index = experiment.index_from_environment() if options.index is None else options.index
     if index is None:
         raise LosslineError("--index: say which line of the manifest to run (no engine's variable is set)")
-    pipeline.run_one(*experiment.read_manifest_run(options.manifest, index), options.processes)
+    pipeline.run_one(*experiment.read_manifest_run(options.manifest, index), options.processes, options.profile)

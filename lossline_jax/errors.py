@@ -26,3 +26,9 @@ class RunFailed(LosslineError):
     """A run that cannot go on (non-finite loss, damaged checkpoint). Permanent: not to be retried."""
 
     exit_code = 1
+
+
+class StorageLost(LosslineError):
+    """An object store does not answer. Nothing is wrong with the run: to be started again, as after a checkpoint."""
+
+    exit_code = 42

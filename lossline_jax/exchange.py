@@ -23,9 +23,10 @@ from lossline_jax.models.huggingface.configs import check_vocabulary, read_confi
 from lossline_jax.models.huggingface.files import local_folder
 from lossline_jax.models.huggingface.load import load_params
 from lossline_jax.models.huggingface.save import save_pretrained
-from lossline_jax.rundir import ModelDir, RunDir, StudyDir, sole_writer, write_atomic, write_json
+from lossline_jax.rundir import ModelDir, RunDir, StudyDir, write_atomic, write_json
 from lossline_jax.sharding import mesh_of
 from lossline_jax.train import checkpoint
+from lossline_jax.writer import sole_writer
 
 WeightDtype = Literal["float32", "bfloat16"]
 

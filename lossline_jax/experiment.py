@@ -26,7 +26,10 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.models.check import check_config
 from lossline_jax.models.config import max_context_length
 from lossline_jax.rundir import StudyDir, read_json
+from lossline_jax.storage import connect
 from lossline_jax.study import RunConfig, StudyConfig
+
+FOLDER_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 StudyFunction = Callable[..., StudyConfig]
 
@@ -69,11 +72,14 @@ def check_study(study: StudyConfig, where: str) -> StudyConfig:
     if not isinstance(study, StudyConfig):
         raise LosslineError(f"{where}: study() returned {type(study).__name__}, not StudyConfig")
     study = from_json(StudyConfig, to_json(study), where)
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", study.name):
+    if not re.fullmatch(FOLDER_NAME, study.name):
         raise LosslineError(f"{where}: name {study.name!r} cannot be a folder; use letters, digits and . _ -")
     if not study.runs or not study.corpora:
         raise LosslineError(f"{where}: the study has no {'corpora' if study.runs else 'runs'}")
     corpora = [corpus.name for corpus in study.corpora]
+    for name in corpora:
+        if not re.fullmatch(FOLDER_NAME, name):
+            raise LosslineError(f"{where}: corpus {name!r} cannot be a folder; use letters, digits and . _ -")
     _refuse_duplicates(corpora, "corpus", where)
     _refuse_duplicates([run.run_id for run in study.runs], "run", where)
     _refuse_hidden_differences(study, where)
@@ -117,7 +123,7 @@ def _refuse_short_model(study: StudyConfig, run: RunConfig, where: str) -> None:
 
 def open_study(folder: str) -> tuple[StudyConfig, StudyDir]:
     """A study from its folder, by the `study.json` that an earlier command wrote there: data, never code."""
-    directory = StudyDir(epath.Path(folder))
+    directory = StudyDir(connect(epath.Path(folder)))
     if not directory.study_file.exists():
         raise LosslineError(f"{folder}: no study.json there; name an experiment file or a study's folder")
     study = from_json(StudyConfig, read_json(directory.study_file), str(directory.study_file))
@@ -143,7 +149,7 @@ def read_manifest(manifest: str) -> tuple[StudyConfig, StudyDir, list[str]]:
     Raises:
         LosslineError: there is none, or a line of it is not a run.
     """
-    path = epath.Path(manifest)
+    path = connect(epath.Path(manifest))
     path = path if path.name.endswith(".jsonl") else path / "manifest.jsonl"
     if not path.exists():
         raise LosslineError(f"{path}: no such manifest; `lossline plan STUDY.py --manifest` writes one")

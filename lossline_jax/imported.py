@@ -10,6 +10,7 @@ from lossline_jax.data.config import HuggingFaceTokenizer
 from lossline_jax.errors import LosslineError
 from lossline_jax.models.config import Dtype, ModelConfig
 from lossline_jax.rundir import ModelDir, StudyDir, absolute, read_json, write_atomic, write_json
+from lossline_jax.storage import connect
 from lossline_jax.study import size_label
 
 UNKNOWN = "unknown"
@@ -123,7 +124,7 @@ def open_imported(folder: epath.PathLike) -> tuple[ImportedModel, ModelDir]:
     Raises:
         LosslineError: it is no such folder, or damaged.
     """
-    directory = ModelDir(epath.Path(folder))
+    directory = ModelDir(connect(epath.Path(folder)))
     if not directory.model_file.exists():
         raise LosslineError(f"{folder}: no model.json there; make such a folder with `lossline import-weights`")
     imported = from_json(ImportedModel, read_json(directory.model_file), str(directory.model_file))

@@ -1,7 +1,6 @@
 """The flags of every verb, as dataclasses that the command line fills in."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from lossline_jax.chips import ASSUMED_UTILISATION
@@ -23,6 +22,20 @@ class PlanOptions(Place):
     """Also write manifest.jsonl, a run a line, and study.json into the study's folder."""
     utilisation: float = ASSUMED_UTILISATION
     """Share of a chip's peak FLOPs that training is assumed to reach, for the chip-hours."""
+    chip: str | None = None
+    """Also plan the runs on chips of this kind: v4, v5e, v5p, v6e, a100, h100, h200; with --devices."""
+    devices: int = 1
+    """How many of them a run gets; their mesh is that of --execution.model-parallel and --execution.data-parallel."""
+
+
+@dataclass(frozen=True)
+class CheckOptions(Place):
+    """Compile the study's programs for a TPU slice that is not there, and hold them to the rules of docs/scale.md."""
+
+    topology: str = "v5e:4x4"
+    """The slice: v5e:4x4, v5p:2x2x2, v4:2x2x2, ..."""
+    only: tuple[str, ...] = ()
+    """Run ids to compile for, as `lossline plan` lists them. Default: all, those of equal shape once."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,18 @@ class Work(Place):
 class SomeRuns(Work):
     only: tuple[str, ...] = ()
     """Run ids to work on, as `lossline plan` lists them. Default: all."""
+
+
+@dataclass(frozen=True)
+class TrainOptions(SomeRuns):
+    profile: int | None = None
+    """Trace that many steps of the first run that is trained, into its folder: see docs/running.md."""
+
+
+@dataclass(frozen=True)
+class RunOptions(Work):
+    profile: int | None = None
+    """Trace that many steps of the first run that is trained, into its folder: see docs/running.md."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +108,7 @@ class ShowOptions(Place):
 class TableOptions:
     """Which table, and which rows of it belong together."""
 
-    losses: Path
+    losses: str
     """Table: .csv, .parquet or .jsonl."""
     y: tuple[str, ...]
     """Column (or, in a lossline table, evaluation set) to fit or predict; several for --law, predict and backtest."""
@@ -96,7 +121,7 @@ class TableOptions:
     unit: str = "nats_per_token"
     """Which loss column of a lossline table: nats_per_token, bits_per_byte, published_loss, ...; ignored where x and y
     are columns."""
-    out: Path | None = None
+    out: str | None = None
     """Write the result as JSON here."""
 
 
@@ -131,7 +156,7 @@ class FitOptions(TableOptions):
 class CompareOptions:
     """Which factor moves the line of one loss over another? Of any table whose columns say what its runs were given."""
 
-    losses: Path
+    losses: str
     """Table: .csv, .parquet or .jsonl."""
     x: str
     """Column or evaluation set on the horizontal axis."""
@@ -154,7 +179,7 @@ class CompareOptions:
 class CompareTableOptions(CompareOptions):
     """Which factor moves the line of one loss over another? Of any table whose columns say what its runs were given."""
 
-    out: Path | None = None
+    out: str | None = None
     """Write lines and comparisons as JSON here."""
 
 
@@ -162,7 +187,7 @@ class CompareTableOptions(CompareOptions):
 class ReportTableOptions(CompareOptions):
     """One HTML page of any table of losses: verdicts, figures, tables."""
 
-    out: Path = Path("report")
+    out: str = "report"
     """Folder to write report.html and figures/ into."""
     title: str | None = None
     """Default: the name of the table."""
@@ -221,6 +246,8 @@ class ManifestOptions:
     index: int | None = None
     """Line to run, from 0. Default: SLURM_ARRAY_TASK_ID, JOB_COMPLETION_INDEX or SKYPILOT_JOB_RANK."""
     processes: ProcessesConfig = ProcessesConfig()
+    profile: int | None = None
+    """Trace that many steps of the training, into the run's folder: see docs/running.md."""
 
 
 @dataclass(frozen=True)
@@ -243,7 +270,7 @@ class ImportOptions(ModelFacts):
 class ImportLossesOptions:
     """Bring a published table of losses into the columns of lossline's own."""
 
-    out: Path
+    out: str
     """Table to write: .csv or .parquet."""
     schema: Literal["llms-on-the-line", "loss-to-loss"] | None = None
     """Whose columns they are. Default: told by the columns themselves."""
@@ -251,13 +278,14 @@ class ImportLossesOptions:
 
 STUDY_VERBS: dict[str, type] = {
     "plan": PlanOptions,
+    "check": CheckOptions,
     "prepare": Place,
-    "train": SomeRuns,
+    "train": TrainOptions,
     "evaluate": EvaluateOptions,
     "fit": Place,
     "compare": Place,
     "report": ReportOptions,
-    "run": Work,
+    "run": RunOptions,
     "status": Place,
     "show": ShowOptions,
     "export-weights": ExportOptions,

@@ -9,7 +9,6 @@ be killed at any moment.
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etils import epath
@@ -50,6 +49,17 @@ def write_manifest(study: StudyConfig, folder: StudyDir) -> epath.Path:
     return path
 
 
+def check(study: StudyConfig, topology: str, only: Sequence[str] = ()) -> str:
+    """Compile the programs of the runs for a TPU slice that is not there; returns what they take, as a table.
+
+    Raises:
+        LosslineError: one does not fit or breaks a rule of `check.rules`.
+    """
+    from lossline_jax.check.study import check_study
+
+    return check_study(study, topology, _chosen(study, only), say)
+
+
 def prepare(study: StudyConfig, folder: StudyDir) -> None:
     """Corpora, tokenizers, token stores and evaluation sets."""
     _raise_failures({}, _prepare(study, folder))
@@ -63,10 +73,16 @@ def _prepare(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
     return make_prepared(study, folder, say).problems
 
 
-def train(study: StudyConfig, folder: StudyDir, only: Sequence[str] = (), processes: ProcessesConfig = ALONE) -> None:
-    """Train the runs, each from its newest checkpoint."""
+def train(
+    study: StudyConfig,
+    folder: StudyDir,
+    only: Sequence[str] = (),
+    processes: ProcessesConfig = ALONE,
+    profile: int | None = None,
+) -> None:
+    """Train the runs, each from its newest checkpoint; `profile`: steps of the first one to trace."""
     runs = _chosen(study, only)
-    workshop = _open(study, folder, runs, processes)
+    workshop = _open(study, folder, runs, processes, profile)
     _raise_failures(_each(runs, workshop.train))
 
 
@@ -126,7 +142,7 @@ def import_weights(source: str, out: str | None, facts: ModelFacts) -> None:
     )
 
 
-def import_losses(source: str, out: Path, schema: str | None) -> None:
+def import_losses(source: str, out: str, schema: str | None) -> None:
     """A published table of losses to one with the columns of ours."""
     from lossline_jax.published.read import read_published
     from lossline_jax.table import write_frame
@@ -161,12 +177,18 @@ def export_imported(source: str, step: int | None, out: str, dtype: str, tokeniz
     say(f"{out}: step {step} of {source}")
 
 
-def run_one(study: StudyConfig, folder: StudyDir, run_id: str, processes: ProcessesConfig = ALONE) -> None:
+def run_one(
+    study: StudyConfig,
+    folder: StudyDir,
+    run_id: str,
+    processes: ProcessesConfig = ALONE,
+    profile: int | None = None,
+) -> None:
     """Train and evaluate one run of a prepared study: a task of an engine's array of jobs."""
     from lossline_jax.workshop import Workshop
 
     run = study.run_by_id(run_id)
-    workshop = Workshop.open(study, folder, [run], processes)
+    workshop = Workshop.open(study, folder, [run], processes, profile)
     _raise_failures(_each([run], workshop.train_and_evaluate), workshop.problems)
 
 
@@ -248,7 +270,7 @@ def _write_report(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame", f
     )
 
 
-def run(study: StudyConfig, folder: StudyDir, processes: ProcessesConfig = ALONE) -> None:
+def run(study: StudyConfig, folder: StudyDir, processes: ProcessesConfig = ALONE, profile: int | None = None) -> None:
     """The whole road. A failed run, or a set that cannot be scored, is left out and named at the end."""
     from lossline_jax.processes import from_first, is_first
     from lossline_jax.workshop import Workshop, start_devices
@@ -257,7 +279,7 @@ def run(study: StudyConfig, folder: StudyDir, processes: ProcessesConfig = ALONE
     problems = from_first(lambda: _prepare(study, folder))
     if axes := {study.x, study.y} & problems.keys():
         _raise_failures({}, {name: problems[name] for name in axes})  # before hours of training for no line
-    workshop = Workshop.open(study, folder, study.runs)
+    workshop = Workshop.open(study, folder, study.runs, profile=profile)
     failures = _each(study.runs, workshop.train_and_evaluate) | _evaluate_imported(workshop, registered(folder))
     if is_first():
         _show(study, folder, workshop, failures)
@@ -300,12 +322,18 @@ def _evaluate_imported(workshop: "Workshop", entries: Sequence[Registered]) -> d
     return failures
 
 
-def _open(study: StudyConfig, folder: StudyDir, runs: Sequence[RunConfig], processes: ProcessesConfig) -> "Workshop":
+def _open(
+    study: StudyConfig,
+    folder: StudyDir,
+    runs: Sequence[RunConfig],
+    processes: ProcessesConfig,
+    profile: int | None = None,
+) -> "Workshop":
     """A workshop of the study as the command line has it, which its folder says from now on."""
     from lossline_jax.processes import is_first
     from lossline_jax.workshop import Workshop
 
-    workshop = Workshop.open(study, folder, runs, processes)
+    workshop = Workshop.open(study, folder, runs, processes, profile)
     if is_first():
         save_study(study, folder)
     return workshop

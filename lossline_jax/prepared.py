@@ -11,7 +11,7 @@ from lossline_jax.data.tokenizers import Tokenizer, prepare_tokenizer
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.config import SuiteConfig
 from lossline_jax.evaluate.suites import PreparedSuite, load_suite, prepare_suite
-from lossline_jax.rundir import StudyDir, read_json, write_json
+from lossline_jax.rundir import StudyDir, inside, read_json, write_json
 from lossline_jax.study import RunConfig, StudyConfig, tokenizer_label
 from lossline_jax.units import human_count
 
@@ -72,7 +72,7 @@ def open_prepared(study: StudyConfig, folder: StudyDir) -> Prepared:
     def suite(run: RunConfig, windows: SuiteConfig, tokenizer: Tokenizer) -> PreparedSuite:
         if run.run_id not in stored:
             raise LosslineError(f"{folder.prepared_file}: run {run.run_id} is newer; run `lossline prepare` again")
-        return load_suite(folder.suites / stored[run.run_id])
+        return load_suite(inside(folder.suites, stored[run.run_id], folder.prepared_file))
 
     return _assemble(study, folder, corpora, suite, say=lambda line: None)
 
@@ -82,7 +82,10 @@ def open_corpora(study: StudyConfig, folder: StudyDir) -> dict[str, PreparedCorp
     marker = read_json(folder.prepared_file) if folder.prepared_file.exists() else {}
     if marker.get("identity") != _identity(study):
         raise LosslineError(f"{folder.root}: not prepared for this study as it is now; run `lossline prepare` first")
-    return {name: PreparedCorpus.open(folder.corpora / place) for name, place in marker["corpora"].items()}
+    return {
+        name: PreparedCorpus.open(inside(folder.corpora, place, folder.prepared_file))
+        for name, place in marker["corpora"].items()
+    }
 
 
 def _assemble(

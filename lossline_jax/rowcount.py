@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lossline_jax.rundir import StudyDir, read_json
+from lossline_jax.rundir import StudyDir, inside, read_json
 from lossline_jax.table import read_rows
 
 
@@ -42,7 +42,7 @@ NO_SETS = SuiteSets(frozenset(), {})
 
 def read_suite_sets(folder: StudyDir, suite: str | None) -> SuiteSets:
     """The sets of a prepared suite by its fingerprint; none where nothing is prepared."""
-    manifest = folder.suites / suite / "manifest.json" if suite is not None else None
+    manifest = inside(folder.suites, suite, folder.root) / "manifest.json" if suite is not None else None
     if manifest is None or not manifest.exists():
         return NO_SETS
     content = read_json(manifest)

@@ -1,4 +1,4 @@
-"""Every path of a study and of a run, atomic writes, and the guard against two writers of one run.
+"""Every path of a study and of a run, names that may not leave their folder, and atomic writes.
 
 All paths are `etils.epath` paths, so a study lives as well on `gs://` as on a local disk.
 
@@ -9,9 +9,8 @@ All paths are `etils.epath` paths, so a study lives as well on `gs://` as on a l
     <study>/prepared/tokenizers/<id>/ tokenizer.model, manifest.json
     <study>/prepared/stores/<id>/     token shards, manifest.json
     <study>/prepared/suites/<id>/     tokenised evaluation rows, manifest.json
-    <study>/compiled/                 programs compiled for the devices
-    <study>/runs/<run_id>/            claim.json, steps.jsonl, tensorboard/, profile/, checkpoints/,
-                                      done.json or failed.json, lock
+    <study>/runs/<run_id>/            claim.json, steps.jsonl, tensorboard/, profile/, checkpoints/, done.json or
+                                      failed.json, lock, and alive.json while a process works on it
     <study>/imported/<run_id>/        a model from elsewhere that is scored too: model.json, tokenizer.json, suite.json,
                                       and checkpoints/ or elsewhere.json, which says where they are
     <study>/losses/                   rows/<run_id>.jsonl with its lock, unscored/<run_id>.json (what could not be
@@ -21,20 +20,15 @@ All paths are `etils.epath` paths, so a study lives as well on `gs://` as on a l
 """
 
 import contextlib
-import fcntl
 import json
 import os
-import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 from etils import epath
 
-from lossline_jax.errors import LosslineError, RunBusy
-
-LOCK_TRIES, LOCK_SECONDS = 5, 0.02  # of a lock that must be free: how often, and how long between two tries
+from lossline_jax.errors import LosslineError
 
 
 @dataclass(frozen=True)
@@ -197,12 +191,28 @@ def absolute(path: epath.Path) -> epath.Path:
     return path if is_remote(path) else path.resolve()
 
 
+def inside(folder: epath.Path, name: Any, source: epath.Path) -> epath.Path:
+    """`folder / name` for a name that was read from a file: it may lie deeper, but not outside.
+
+    A folder may come from someone else, and what it names is read, hashed or deleted.
+
+    Raises:
+        LosslineError: the name leads elsewhere; names `source`, the file that it was read from.
+    """
+    parts = name.split("/") if isinstance(name, str) else [""]
+    if any(part in ("", ".", "..") for part in parts) or any(mark in name for mark in ("\\", ":", "\0")):
+        raise LosslineError(f"{source}: {name!r} is no name of a file in {folder}; fetch the folder anew or delete it")
+    return folder / name
+
+
 def make_folder(path: epath.Path) -> epath.Path:
-    """Create `path` and its parents.
+    """Create `path` and its parents; an object store has no folders, only names with slashes.
 
     Raises:
         LosslineError: the folder cannot be made or written.
     """
+    if is_remote(path):
+        return path
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -213,16 +223,21 @@ def make_folder(path: epath.Path) -> epath.Path:
 
 
 def write_atomic(path: epath.Path, content: str | bytes) -> None:
-    """Write a file whole or not at all: a reader never sees a part of it, a crash leaves the old one."""
+    """Write a file whole or not at all: a reader never sees a part of it, a crash leaves the old one.
+
+    One put in an object store, which is atomic there; on a disk a file aside that is renamed.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    if is_remote(path):
+        path.write_bytes(data)
+        return
     make_folder(path.parent)
     part = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.part"
-    data = content.encode("utf-8") if isinstance(content, str) else content
     try:
         with part.open("wb") as file:
             file.write(data)
             file.flush()
-            with contextlib.suppress(OSError, AttributeError, ValueError):
-                os.fsync(file.fileno())  # an object store has no descriptor: its puts are atomic already
+            os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -249,59 +264,3 @@ def read_json(path: epath.Path) -> Any:
         raise LosslineError(f"{path}: no such file") from error
     except ValueError as error:
         raise LosslineError(f"{path}: not valid JSON ({error}); delete it to have it made again") from error
-
-
-@contextlib.contextmanager
-def sole_writer(lock: epath.Path, wait: bool = False) -> Iterator[None]:
-    """Refuse a second process on what `lock` stands for: a run that is trained, or the rows of one that is scored.
-
-    The kernel holds the lock and drops it when the process dies, so a killed run leaves nothing to clean up.
-    An object store has no such lock: there the engine that places runs must not place one twice.
-
-    Args:
-        wait: for a process that holds it, instead of giving up.
-
-    Raises:
-        RunBusy: another process holds it.
-    """
-    if is_remote(lock):
-        yield
-        return
-    make_folder(lock.parent)
-    with _open_lock(lock) as file:
-        if wait:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        else:
-            _take_lock(file, lock)
-        yield
-
-
-def _take_lock(file: IO[bytes], lock: epath.Path) -> None:
-    """Try a few times: who merely looks whether there is a writer (`has_writer`) holds the lock for an instant."""
-    for tries_left in reversed(range(LOCK_TRIES)):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as error:
-            if not tries_left:
-                raise RunBusy(f"{lock}: another process is working on this run; wait for it or stop it") from error
-        time.sleep(LOCK_SECONDS)
-
-
-def has_writer(lock: epath.Path) -> bool:
-    """Whether a process of this machine holds the lock right now."""
-    if is_remote(lock) or not lock.exists():
-        return False
-    with _open_lock(lock) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def _open_lock(lock: epath.Path) -> IO[bytes]:
-    try:
-        return lock.open("ab")
-    except OSError as error:
-        raise LosslineError(f"{lock}: cannot write ({error.strerror}); mend its permissions") from error

@@ -8,7 +8,7 @@ repeated in every slice, so that a step sends gradients over that network once a
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -69,13 +69,16 @@ def configure_devices(execution: ExecutionConfig) -> None:
         return
 
 
-def make_mesh(execution: ExecutionConfig) -> Mesh:
+def make_mesh(execution: ExecutionConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh of all devices, or of the first ones of a single process that its axes need.
+
+    Args:
+        devices: None: those that there are.
 
     Raises:
         LosslineError: the sizes do not fit the devices there are.
     """
-    devices = jax.devices()
+    devices = jax.devices() if devices is None else devices
     slices, data, model = mesh_shape(execution, len(devices), devices[0].platform)
     if slices * data * model < len(devices) and jax.process_count() > 1:
         raise LosslineError(
@@ -156,6 +159,16 @@ def shardings(axes: Any, mesh: Mesh, shapes: Any = None, *, fsdp: bool | None = 
 
     trees = (axes,) if shapes is None else (axes, shapes)
     return jax.tree_util.tree_map_with_path(leaf, *trees, is_leaf=lambda node: isinstance(node, tuple))
+
+
+def data_specs(axes: Any, fsdp: bool) -> Any:
+    """How parameters lie over `data` alone, as `jax.shard_map` over it wants to know; `axes` as of `shardings`."""
+    rules = FSDP_RULES if fsdp else PARAMETER_RULES
+
+    def leaf(names: tuple[str | None, ...]) -> P:
+        return P(*(axis if axis == "data" else None for axis in _partition(names, rules, "parameter")))
+
+    return jax.tree.map(leaf, axes, is_leaf=lambda node: isinstance(node, tuple))
 
 
 def row_shards(mesh: Mesh) -> int:

@@ -11,11 +11,12 @@ from etils import epath
 from lossline_jax.chips import SECONDS_PER_HOUR, chip_of
 from lossline_jax.imported import registered
 from lossline_jax.rowcount import NO_SETS, RowCount, count_rows, read_suite_sets
-from lossline_jax.rundir import RunDir, StudyDir, has_writer, read_json
+from lossline_jax.rundir import RunDir, StudyDir, read_json
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.text import text_table
 from lossline_jax.train.steplog import read_rows as read_step_rows
 from lossline_jax.units import human_count, human_seconds
+from lossline_jax.writer import find_writer
 
 State = Literal["running", "failed", "done", "stopped", "pending"]
 
@@ -66,7 +67,9 @@ def last_row(directory: RunDir) -> dict | None:
 
 
 def _run_state(directory: RunDir, last: dict | None) -> tuple[State, str]:
-    if has_writer(directory.lock_file):
+    if (writer := find_writer(directory.lock_file)) is not None:
+        if writer.host and not writer.is_of_this_machine:
+            return "running", f"on {writer.host}, last sign {human_seconds(writer.age_seconds)} ago"
         return "running", "" if last else "starting"
     if directory.failed_file.exists():
         return "failed", read_json(directory.failed_file)["reason"]

@@ -12,6 +12,7 @@ from etils import epath
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.rundir import write_atomic
+from lossline_jax.storage import connect
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,7 +139,7 @@ def read_table(path: epath.Path | str) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    path = epath.Path(path)
+    path = connect(epath.Path(path))
     readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".jsonl": _read_jsonl}
     if path.suffix not in readers:
         raise LosslineError(f"{path}: not a table this can read; use one of {sorted(readers)}")

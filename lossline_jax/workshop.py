@@ -10,7 +10,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from lossline_jax.capacity import settled
+from lossline_jax.chips import chip_of
+from lossline_jax.compiled import keep_programs
 from lossline_jax.config import fingerprint, to_json
+from lossline_jax.console import say
 from lossline_jax.data.batches import BatchSource
 from lossline_jax.data.tokenizers import prepare_tokenizer
 from lossline_jax.errors import LosslineError, RunFailed
@@ -21,7 +25,7 @@ from lossline_jax.models.base import Model, build_model
 from lossline_jax.models.config import ModelConfig, max_context_length
 from lossline_jax.prepared import Prepared, open_corpora, open_prepared
 from lossline_jax.processes import from_first, held_by_first, is_first, start
-from lossline_jax.rundir import ModelDir, RunDir, StudyDir, has_writer, read_json, sole_writer, write_json
+from lossline_jax.rundir import ModelDir, RunDir, StudyDir, inside, read_json, write_json
 from lossline_jax.scorer import CheckpointScorer, Evaluators
 from lossline_jax.sharding import configure_devices, make_mesh, on_cpu
 from lossline_jax.status import failed_runs
@@ -32,6 +36,7 @@ from lossline_jax.train.config import ALONE, ExecutionConfig, ProcessesConfig
 from lossline_jax.train.loop import OnCheckpoint, train_run
 from lossline_jax.train.optim import make_schedule
 from lossline_jax.train.step import microbatches_per_device
+from lossline_jax.writer import has_writer, sole_writer
 
 
 @dataclass(frozen=True)
@@ -43,24 +48,41 @@ class Workshop:
     prepared: Prepared
     mesh: Mesh
     evaluators: Evaluators
+    profiled: tuple[str | None, int] = (None, 0)  # id of the run to trace, and steps
     scorers: dict[str, CheckpointScorer] = field(default_factory=dict)  # by run id
     imported_suites: dict[str, PreparedSuite] = field(default_factory=dict)  # by run id
 
     @classmethod
     def open(
-        cls, study: StudyConfig, folder: StudyDir, runs: Sequence[RunConfig], processes: ProcessesConfig = ALONE
+        cls,
+        study: StudyConfig,
+        folder: StudyDir,
+        runs: Sequence[RunConfig],
+        processes: ProcessesConfig = ALONE,
+        profile: int | None = None,
     ) -> "Workshop":
         """Opens the prepared data, and checks that every run can be begun on the devices of all processes.
+
+        Args:
+            runs: to work on.
+            processes: that work on them together.
+            profile: steps to trace, of the first of the runs that is not done.
 
         Raises:
             LosslineError: nothing is prepared for this study, the mesh does not fit the devices, or a run cannot
                 be trained as it is configured.
         """
+        if profile is not None and profile < 1:
+            raise LosslineError(f"--profile: {profile} is no number of steps to trace; give 1 or more")
         prepared = open_prepared(study, folder)
         start_devices(study.execution, processes)
-        _keep_compiled_programs(folder)
+        keep_programs()
         mesh = make_mesh(study.execution)
-        workshop = cls(study, folder, prepared, mesh, Evaluators(mesh, study.execution.fsdp))
+        first = next((run.run_id for run in runs if not folder.run(run.run_id).done_file.exists()), None)
+        if profile and first is None:
+            say("--profile: nothing to trace, every run is done")
+        evaluators = Evaluators(mesh, study.execution.fsdp)
+        workshop = cls(study, folder, prepared, mesh, evaluators, (first, profile or 0))
         for run in runs:
             workshop._check(run)
         return workshop
@@ -125,7 +147,7 @@ class Workshop:
             RunFailed: a checkpoint that lacks a row is no longer there, is damaged, or has a loss that is not finite.
         """
         model = entry.model
-        built = self._build(model.model, model.vocab_size)
+        built = self._build(model.model, model.vocab_size, self.study.execution)
         own = {tokenizer.fingerprint: config for config, tokenizer in self.prepared.tokenizers.items()}
         if model.tokenizer_sha256 in own:  # so that the column says what the study's own rows say
             model = dataclasses.replace(model, tokenizer=tokenizer_label(own[model.tokenizer_sha256]))
@@ -209,11 +231,19 @@ class Workshop:
         return self.folder.run(run.run_id)
 
     def model(self, run: RunConfig) -> Model:
-        return self._build(run.model, self.prepared.tokenizer(run).vocab_size)
+        vocab_size = self.prepared.tokenizer(run).vocab_size
+        return self._build(run.model, vocab_size, self.execution(run))
 
-    def _build(self, config: ModelConfig, vocab_size: int) -> Model:
-        """As the study's execution has it; see `ExecutionConfig.remat` for what None means."""
-        execution = self.study.execution
+    def execution(self, run: RunConfig) -> ExecutionConfig:
+        """The study's, with what None means on these devices: on chips of known memory, what fits them."""
+        execution, device = self.study.execution, self.mesh.devices.flat[0]
+        chip = chip_of(device.device_kind)
+        if chip is None:
+            return execution
+        return settled(run, self.prepared.tokenizer(run).vocab_size, execution, self.mesh.size, chip)
+
+    def _build(self, config: ModelConfig, vocab_size: int, execution: ExecutionConfig) -> Model:
+        """As the execution has it; see `ExecutionConfig.remat` for what None means."""
         remat = execution.remat or ("cheap" if on_cpu(self.mesh) else "none")
         return build_model(config, vocab_size, remat=remat, attention=execution.attention)
 
@@ -234,7 +264,7 @@ class Workshop:
         home = self.folder.imported_model(imported.run_id)
         prepared = fingerprint(read_json(self.folder.prepared_file))
         if home.suite_file.exists() and (stored := read_json(home.suite_file))["prepared"] == prepared:
-            return load_suite(self.folder.suites / stored["suite"])
+            return load_suite(inside(self.folder.suites, stored["suite"], home.suite_file))
         corpora = open_corpora(self.study, self.folder)
         tokenizer = prepare_tokenizer(tokenizer_config(imported, directory), corpora, self.folder.tokenizers)
         windows = self.study.suite.for_context(imported.context_length)
@@ -247,7 +277,7 @@ class Workshop:
             self.model(run)
             self.source(run).check_epochs(run.num_steps)
             make_schedule(run.schedule, run.optim.learning_rate, run.num_steps)
-            microbatches_per_device(run.batch_size, run.context_length, self.study.execution, self.mesh)
+            microbatches_per_device(run.batch_size, run.context_length, self.execution(run), self.mesh)
             self._check_attention(run)
         except LosslineError as error:
             raise LosslineError(f"run {run.run_id}: {error}") from error
@@ -268,9 +298,10 @@ class Workshop:
             model=self.model(run),
             source=self.source(run),
             run_dir=self.directory(run),
-            execution=self.study.execution,
+            execution=self.execution(run),
             mesh=self.mesh,
             on_checkpoint=on_checkpoint,
+            profile_steps=self.profiled[1] if self.profiled[0] == run.run_id else 0,
         )
 
 
@@ -302,9 +333,3 @@ def _claim(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:
         raise LosslineError(
             f"{directory.claim_file}: the corpus, its split or the tokenizer was changed under an existing run; {mend}"
         )
-
-
-def _keep_compiled_programs(folder: StudyDir) -> None:
-    """Runs of equal shape, and restarts, find their programs compiled."""
-    jax.config.update("jax_compilation_cache_dir", str(folder.root / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -10,12 +10,13 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "lossline_jax"
 FLOORS = {
     **dict.fromkeys(("errors", "console", "units", "rundir", "config", "table", "text"), 0),
+    **dict.fromkeys(("storage", "alive", "writer", "compiled"), 0),
     **dict.fromkeys(("ops", "sharding", "chips", "processes"), 1),
     **dict.fromkeys(("models", "data"), 2),
     **dict.fromkeys(("train", "evaluate", "fit", "report", "published"), 3),
     "study": 4,
-    **dict.fromkeys(("rowcount", "experiment", "prepared", "imported", "scorer"), 5),
-    **dict.fromkeys(("status", "exchange", "options"), 6),
+    **dict.fromkeys(("capacity", "rowcount", "experiment", "prepared", "imported", "scorer"), 5),
+    **dict.fromkeys(("status", "exchange", "options", "mesh_plan", "check"), 6),
     **dict.fromkeys(("views", "workshop", "resubmit"), 7),
     **dict.fromkeys(("follow", "watch"), 8),
     **dict.fromkeys(("pipeline", "analysis"), 9),
@@ -27,8 +28,15 @@ NEIGHBOURS = {
     ("report", "fit"),
     ("table", "errors"),
     ("table", "rundir"),
+    ("table", "storage"),
     ("rundir", "errors"),
     ("config", "errors"),
+    ("storage", "errors"),
+    ("alive", "errors"),
+    ("alive", "rundir"),
+    ("writer", "errors"),
+    ("writer", "rundir"),
+    ("writer", "alive"),
 }
 FORBIDDEN = {  # room -> rooms below it that it must do without all the same
     "train": {"evaluate"},

@@ -9,7 +9,8 @@ import pytest
 from etils import epath
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.rundir import StudyDir, has_writer, read_json, sole_writer, write_atomic, write_json
+from lossline_jax.rundir import StudyDir, read_json, write_atomic, write_json
+from lossline_jax.writer import has_writer, sole_writer
 
 
 def test_a_write_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path):
@@ -54,7 +55,8 @@ def test_a_second_process_on_a_live_run_is_refused_and_a_dead_one_leaves_no_trac
     code = textwrap.dedent(
         f"""
         from etils import epath
-        from lossline_jax.rundir import StudyDir, sole_writer
+        from lossline_jax.rundir import StudyDir
+        from lossline_jax.writer import sole_writer
         with sole_writer(StudyDir(epath.Path({str(tmp_path)!r})).run("r").lock_file):
             print("held", flush=True)
             input()

@@ -18,9 +18,10 @@ from lossline_jax.cli import main
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet
 from lossline_jax.resubmit import compact
-from lossline_jax.rundir import StudyDir, sole_writer, write_atomic, write_json
+from lossline_jax.rundir import StudyDir, write_atomic, write_json
 from lossline_jax.status import Cost, failed_runs, last_row, run_cost, run_status, status_text
 from lossline_jax.table import LossRow, append_rows, write_frame
+from lossline_jax.writer import sole_writer
 
 SUITE = SuiteConfig(validation=(ValidationSet("wiki"), ValidationSet("code")), cloze=(ClozeTask("wiki"),))
 STUDY = dataclasses.replace(study_config(), suite=SUITE, validation_fraction=0.05)

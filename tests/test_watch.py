@@ -17,10 +17,11 @@ from report_study import losses_table, step_rows, study_config
 from lossline_jax import pipeline
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet
-from lossline_jax.rundir import StudyDir, sole_writer, write_atomic, write_json
+from lossline_jax.rundir import StudyDir, write_atomic, write_json
 from lossline_jax.table import LossRow, append_rows
 from lossline_jax.watch.progress import Progress, losses_so_far
 from lossline_jax.watch.server import HOST, Watch, serve, start
+from lossline_jax.writer import sole_writer
 
 SUITE = SuiteConfig(validation=(ValidationSet("wiki"), ValidationSet("code")), cloze=(ClozeTask("wiki"),))
 STUDY = dataclasses.replace(study_config(), suite=SUITE, validation_fraction=0.05)

@@ -15,6 +15,7 @@ from etils import epath
 
 from lossline_jax.data.config import ByteTokenizer, DataConfig
 from lossline_jax.models.config import LlamaConfig
+from lossline_jax.ops.shards import whole
 from lossline_jax.rundir import RunDir
 from lossline_jax.sharding import configure_devices, constrain, make_mesh
 from lossline_jax.study import RunConfig
@@ -55,6 +56,8 @@ class Bigram:
         return {"embed": True, "a_log": False, "unembed": True}
 
     def nll(self, params, tokens_BT, targets_BT, segments_BT=None):
+        shapes = {"embed": (VOCAB, self.width), "a_log": (self.width,), "unembed": (self.width, VOCAB)}
+        params = {name: whole(leaf, shapes[name]) for name, leaf in params.items()}
         x_BTD = params["embed"][tokens_BT] * jnp.exp(params["a_log"])[None, None, :]
         x_BTD = constrain(x_BTD, "batch", "seq", "embed")
         logits_BTV = constrain(jnp.tanh(x_BTD) @ params["unembed"], "batch", "seq", "vocab")

@@ -18,6 +18,7 @@ from etils import epath
 from lossline_jax.data.config import FilesCorpus
 from lossline_jax.data.documents import Document, checked_document
 from lossline_jax.errors import LosslineError
+from lossline_jax.storage import connect
 
 FORMATS = (".txt", ".jsonl", ".parquet")
 COMPRESSIONS = (".gz", ".zst")
@@ -78,6 +79,7 @@ def _expand(pattern: str) -> list[str]:
     if "://" not in pattern:
         matches = glob.glob(os.path.expanduser(pattern), recursive=True)
         return [path for path in matches if os.path.isfile(path)]
+    connect(epath.Path(pattern))
     scheme, _, rest = pattern.partition("://")
     bucket, _, key_pattern = rest.partition("/")
     return [str(path) for path in epath.Path(f"{scheme}://{bucket}").glob(key_pattern)]

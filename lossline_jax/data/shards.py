@@ -9,7 +9,7 @@ import numpy as np
 import tensorstore
 from etils import epath
 
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import LosslineError, StorageLost
 
 
 class ShardedTokens(ABC):
@@ -101,7 +101,10 @@ class RemoteTokens(ShardedTokens):
 
     def _bytes(self, read: tuple[str, Any]) -> bytes:
         name, future = read
-        result = future.result()
+        try:
+            result = future.result()
+        except ValueError as error:  # TensorStore's own retries are over
+            raise StorageLost(f"{self._store.url}{name}: cannot be read ({error})") from error
         if result.state != "value":
             raise LosslineError(f"{self._store.url}{name}: shard is missing; run `lossline prepare` again")
         return result.value

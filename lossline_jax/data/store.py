@@ -15,7 +15,7 @@ from lossline_jax.data.prepare import PreparedCorpus
 from lossline_jax.data.shards import MappedTokens, RemoteTokens, ShardedTokens
 from lossline_jax.data.tokenizers import Tokenizer
 from lossline_jax.errors import LosslineError
-from lossline_jax.rundir import is_remote, write_json
+from lossline_jax.rundir import inside, is_remote, write_json
 
 SHARD_TOKENS = 1 << 28  # 512 MiB of uint16
 BATCH_CHARACTERS = 1 << 22  # encoded at once
@@ -39,7 +39,7 @@ class TokenStore:
         """
         manifest = read_manifest(folder, "token store")
         for shard in manifest["shards"]:
-            _refuse_wrong_size(folder / shard["name"], shard["bytes"])
+            _refuse_wrong_size(inside(folder, shard["name"], folder / MANIFEST), shard["bytes"])
         for name in (OFFSETS_FILE, BYTES_FILE):
             _refuse_wrong_size(folder / name, manifest["sidecars"][name]["bytes"])
         names = [shard["name"] for shard in manifest["shards"]]
@@ -61,12 +61,12 @@ class TokenStore:
     @property
     def document_offsets(self) -> np.ndarray:
         """int64 (documents + 1,): document k is `tokens[offsets[k]:offsets[k + 1]]`."""
-        return np.load(io.BytesIO((self.folder / OFFSETS_FILE).read_bytes()))
+        return np.load(io.BytesIO((self.folder / OFFSETS_FILE).read_bytes()), allow_pickle=False)
 
     @property
     def document_bytes(self) -> np.ndarray:
         """int64 (documents,): UTF-8 bytes of each original text."""
-        return np.load(io.BytesIO((self.folder / BYTES_FILE).read_bytes()))
+        return np.load(io.BytesIO((self.folder / BYTES_FILE).read_bytes()), allow_pickle=False)
 
     def verify(self) -> None:
         """Read every file and compare its SHA-256 with the manifest.
@@ -77,7 +77,7 @@ class TokenStore:
         hashes = {shard["name"]: shard["sha256"] for shard in self.manifest["shards"]}
         hashes |= {name: sidecar["sha256"] for name, sidecar in self.manifest["sidecars"].items()}
         for name, expected in hashes.items():
-            with (self.folder / name).open("rb") as file:
+            with inside(self.folder, name, self.folder / MANIFEST).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != expected:
                     raise LosslineError(
                         f"{self.folder / name}: damaged (wrong SHA-256); delete {self.folder} and run "

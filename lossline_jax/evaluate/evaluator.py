@@ -14,7 +14,7 @@ from lossline_jax.evaluate.rows import RowBlock, only
 from lossline_jax.evaluate.suites import PreparedSuite
 from lossline_jax.evaluate.sums import SetScore, score_set
 from lossline_jax.ops.tree import make_tree
-from lossline_jax.sharding import on_cpu, row_shards, rows_over, shardings
+from lossline_jax.sharding import ROWS, data_specs, on_cpu, row_shards, rows_over, shardings, uses_fsdp
 
 if TYPE_CHECKING:
     from lossline_jax.models.base import Model
@@ -40,9 +40,9 @@ class PlacedBlock(NamedTuple):
     target_GAS: jax.Array
 
 
-@functools.partial(jax.jit, static_argnames=("model", "branching"))
+@functools.partial(jax.jit, static_argnames=("model", "branching", "fsdp"))
 def score_rows(
-    model: "Model", params: Any, blocks: tuple[PlacedBlock, ...], branching: tuple[bool, ...]
+    model: "Model", params: Any, blocks: tuple[PlacedBlock, ...], branching: tuple[bool, ...], fsdp: bool
 ) -> list[tuple[jax.Array, jax.Array]]:
     """Nats (float32) and greediness (bool) of the scored tokens of each block, [G, A, S], batch after batch.
 
@@ -50,19 +50,27 @@ def score_rows(
 
     Args:
         branching: of each block, whether texts of a row share beginnings; if not, `until_GBT` only tells them apart.
+        fsdp: whether the parameters are split over `data`.
     """
 
-    def score_batch(batch: PlacedBlock, branching: bool) -> tuple[jax.Array, jax.Array]:
+    def score_batch(params: Any, batch: PlacedBlock, branching: bool) -> tuple[jax.Array, jax.Array]:
         ids_BT, until_BT, source_AS, target_AS = batch
         # without branches the end of each text is a number that does not fall along the row, as segments want it
         company = {"tree": make_tree(until_BT)} if branching else {"segments_BT": until_BT}
         scores = model.target_scores(params, ids_BT, source_AS, target_AS, **company)
         return scores.nats_AS, scores.greedy_AS
 
-    scores = [
-        jax.lax.map(functools.partial(score_batch, branching=branches), block)
-        for block, branches in zip(blocks, branching, strict=True)
-    ]
+    def score_all(params: Any, blocks: tuple[PlacedBlock, ...]) -> list[tuple[jax.Array, jax.Array]]:
+        return [
+            jax.lax.map(functools.partial(score_batch, params, branching=branches), block)
+            for block, branches in zip(blocks, branching, strict=True)
+        ]
+
+    if fsdp:
+        rows = PartitionSpec(None, ROWS)
+        specs = (data_specs(model.axes(), fsdp), rows)
+        score_all = jax.shard_map(score_all, in_specs=specs, out_specs=rows, axis_names=set(ROWS), check_vma=False)
+    scores = score_all(params, blocks)
     return jax.lax.with_sharding_constraint(scores, PartitionSpec())  # every process reads all of it
 
 
@@ -96,6 +104,7 @@ class RowScorer:
         self.model = model if model.attention == "xla" else dataclasses.replace(model, attention="xla")
         self.mesh, self._num_requests = mesh, num_requests
         shapes = jax.eval_shape(model.init, jax.random.key(0))
+        self._fsdp = uses_fsdp(mesh, fsdp)
         self._param_shardings = shardings(model.axes(), mesh, shapes, fsdp=fsdp)
         layouts = [lay_out(block, row_shards(mesh), tokens_per_batch, few_shapes) for block in blocks]
         self._placed = tuple(
@@ -118,7 +127,8 @@ class RowScorer:
         params = jax.device_put(params, self._param_shardings)  # nothing to do where they lie so already
         with jax.set_mesh(self.mesh):
             calls = [
-                score_rows(self.model, params, self._placed[part], self._branching[part]) for part in self._programs
+                score_rows(self.model, params, self._placed[part], self._branching[part], self._fsdp)
+                for part in self._programs
             ]
         results = [scores for call in calls for scores in call]
         on_host = jax.device_get(results)

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lossline_jax.fit.compiled import float64, keep_programs
+from lossline_jax.compiled import keep_programs
+from lossline_jax.fit.compiled import float64
 from lossline_jax.fit.curves import Law
 from lossline_jax.fit.lanes import BLOCK, Pool, Task, pools
 from lossline_jax.fit.problem import Problem

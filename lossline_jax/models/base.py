@@ -15,6 +15,7 @@ from lossline_jax.models.parameters import Params, initialise
 from lossline_jax.ops.attention import AttentionImpl
 from lossline_jax.ops.nll import TargetScores, logits, target_scores, token_nll
 from lossline_jax.ops.platform import platform
+from lossline_jax.ops.shards import whole
 from lossline_jax.ops.tree import Tree
 from lossline_jax.sharding import constrain
 
@@ -92,6 +93,7 @@ class Model:
         batch, length = tokens_BT.shape
         fitting = _MAX_LOGITS // (batch * self.vocab_size)
         chunk_length = None if fitting >= length else max(fitting, _MIN_CHUNK_LENGTH)
+        params = self._with_whole_ends(params)
         hidden_BTD = self.hidden(params, tokens_BT, segments_BT)
         return token_nll(hidden_BTD, unembedding(params), targets_BT, chunk_length)
 
@@ -108,11 +110,13 @@ class Model:
 
         Args:
             tokens_BT: the rows of A shards, R each: row `a R + r` is the r-th of shard a. On a mesh, A is a multiple
-                of the devices along `data`, so that no hidden state leaves its device.
+                of the devices along `data`, so that no hidden state leaves its device; inside `jax.shard_map`, these
+                are the shards of this device.
             sources_AS: int32, which position predicts: its place in the R T positions of its shard.
             targets_AS: int32, the token to be predicted there.
             segments_BT, tree: as in `hidden`.
         """
+        params = self._with_whole_ends(params)
         num_shards, num_slots = sources_AS.shape
         hidden_BTD = self.hidden(params, tokens_BT, segments_BT, tree)
         hidden_APD = hidden_BTD.reshape(num_shards, -1, hidden_BTD.shape[-1])
@@ -124,6 +128,16 @@ class Model:
         # As many chunks as that takes, and all of about one length, so that little is filled up.
         chunk_length = -(-num_slots // -(-num_slots // fitting))
         return target_scores(hidden_ASD, unembedding(params), targets_AS, chunk_length)
+
+    def _with_whole_ends(self, params: Params) -> Params:
+        """What stands before and after the layers gathered once for all that reads it, where devices hold shards."""
+        dtype, declared = jnp.dtype(self.config.compute_dtype), self._declaration()
+        ends = {
+            name: whole(leaf, declared[name].shape, sent_as=dtype if leaf.ndim > 1 else None)
+            for name, leaf in params.items()
+            if name != "blocks"
+        }
+        return {**ends, "blocks": params["blocks"]}
 
     def _declaration(self):
         return declaration(self.config, self.vocab_size)

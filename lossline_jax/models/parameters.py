@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
+from lossline_jax.ops.shards import whole
+
 Params = dict[str, Any]  # nested, of arrays
 Declaration = dict[str, Any]  # nested, of Parameter
 
@@ -80,27 +82,23 @@ def initialise(key: jax.Array, declaration: Declaration) -> Params:
     return jax.tree.unflatten(structure, values)
 
 
-class _Declares(Protocol):
-    def param(self, name: str, init_fn: Callable[..., jax.Array], *args: Any) -> jax.Array: ...
+class _Holds(Protocol):
+    def get_variable(self, collection: str, name: str) -> jax.Array: ...
 
 
-def declare(module: _Declares, declaration: Declaration, dtype: jnp.dtype) -> dict[str, jax.Array]:
+def declare(module: _Holds, declaration: Declaration, dtype: jnp.dtype) -> dict[str, jax.Array]:
     """Read a Linen module's parameters, matrices cast to the compute dtype.
 
     Vectors, and the delicate leaves that weight decay spares too (rates of decay), stay float32. The values
-    come from `initialise`: Linen's initialiser only states the shape.
+    come from `initialise`; where devices hold shards of them (FSDP), they are gathered here, a layer at a time.
     """
     values = {}
     for name, leaf in declaration.items():
         # The barrier cuts a layer's parameter out of the stack before it is used: fused into an elementwise loop,
         # the cut is made again at every number (4% of a Mamba-2 step on CPU).
-        value = jax.lax.optimization_barrier(module.param(name, _zeros, leaf.shape))
-        values[name] = value.astype(dtype) if leaf.decayed and value.ndim > 1 else value
+        value = jax.lax.optimization_barrier(module.get_variable("params", name))
+        values[name] = whole(value.astype(dtype) if leaf.decayed and value.ndim > 1 else value, leaf.shape)
     return values
-
-
-def _zeros(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    return jnp.zeros(shape, jnp.float32)
 
 
 def _inverse_softplus(x: jax.Array) -> jax.Array:

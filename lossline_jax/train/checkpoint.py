@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from lossline_jax.config import from_json, to_json
 from lossline_jax.errors import LosslineError, RunFailed
 from lossline_jax.processes import from_first, is_first
-from lossline_jax.rundir import RunDir, absolute, make_folder, read_json, write_json
+from lossline_jax.rundir import RunDir, absolute, inside, make_folder, read_json, write_json
 from lossline_jax.train.state import Model, Params, TrainState, abstract_params
 
 FORMAT = 1
@@ -183,9 +183,10 @@ class Checkpointer:
         folder = self.folder(step)
         for name, digest in self._manifest(step)[1].items():
             if "/" not in name or name.split("/")[0] in items:
-                if not (folder / name).exists():
+                path = inside(folder, name, folder / META_FILE)
+                if not path.exists():
                     raise self._damaged(step, f"{name} is missing")
-                if _digest(folder / name) != digest:
+                if _digest(path) != digest:
                     raise self._damaged(step, f"{name} has changed since it was written")
 
     def _read(self, step: int, abstract: dict[str, Any]) -> Any:

@@ -35,10 +35,10 @@ class ExecutionConfig:
     model_parallel: int = 1  # size of mesh axis `model`
     slices: int = 1  # size of mesh axis `slice`: TPU slices, or groups of machines, that a slow network joins
     fsdp: bool | None = None  # parameters sharded over `data` too; None: on accelerators yes, on CPU no
-    microbatch_size: int | None = None  # sequences a device holds at once; None: chosen for the backend
+    microbatch_size: int | None = None  # sequences a device holds at once; None: chosen for the device (capacity.py)
     attention: Literal["xla", "cudnn", "splash"] = "xla"  # cudnn: NVIDIA GPUs with bfloat16; splash: TPUs
     # What the backward pass makes anew instead of keeping it: all but the products with weights (cheap), or whole
-    # layers (full: least memory, about a third more FLOPs). None: cheap on CPU, none on accelerators.
+    # layers (full: least memory, about a third more FLOPs). None: cheap on CPU, the quickest that fits on accelerators.
     remat: Literal["none", "cheap", "full"] | None = None
     cpu_devices: int | None = None  # CPU only: devices to make; None: one a core, a power of two up to 8
     log_every: int = 10  # steps between two rows of steps.jsonl

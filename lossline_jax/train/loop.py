@@ -1,7 +1,7 @@
 """A training run, from its newest checkpoint to its end."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from lossline_jax.train.config import ExecutionConfig
 from lossline_jax.train.hardware import hardware_of
 from lossline_jax.train.optim import make_optimiser, make_schedule
 from lossline_jax.train.preemption import StopRequest
+from lossline_jax.train.profile import profiled, traced_steps
 from lossline_jax.train.state import Model, Params, TrainState, abstract_state, init_state
 from lossline_jax.train.step import StepBatch, TrainStep, make_train_step
 from lossline_jax.train.watch import Watch
@@ -58,6 +59,7 @@ def train_run(
     mesh: Mesh,
     on_checkpoint: OnCheckpoint | None = None,
     show_progress: bool = True,
+    profile_steps: int = 0,
 ) -> TrainResult:
     """Train a run to its last step, continuing from its newest checkpoint bit for bit; once finished, return.
 
@@ -75,6 +77,7 @@ def train_run(
             are donated to the next step: it must not keep them. What it returns, losses in nats a token by
             evaluation set, is shown by the trackers.
         show_progress: on stderr.
+        profile_steps: how many steps to trace, into `<run>/profile`.
 
     Raises:
         RunFailed: a loss or gradient is not finite (failed.json has the step), or the checkpoint is damaged.
@@ -92,10 +95,12 @@ def train_run(
         StopRequest() as stop,
     ):
         flops_per_token = train_flops_per_token(run.model, model.vocab_size, run.context_length)
-        session = _Session(run, flops_per_token, source, run_dir, mesh, clock, checkpointer, watchdog, on_checkpoint)
+        session = _Session(
+            run, flops_per_token, source, run_dir, mesh, clock, checkpointer, watchdog, on_checkpoint, profile_steps
+        )
         with clock.spending("setup"):
             train_step, state, start = session.set_up(model, execution)
-        watch = Watch(run, session.flops_per_token, run_dir, start, execution, clock, mesh, show_progress)
+        watch = Watch(run, flops_per_token, run_dir, start, execution, clock, mesh, show_progress)
         with contextlib.closing(watch):
             session.train(train_step, state, start, watch, stop)
     return session.finish()
@@ -114,6 +119,7 @@ class _Session:
     checkpointer: Checkpointer
     watchdog: Watchdog
     on_checkpoint: OnCheckpoint | None
+    profile_steps: int
 
     def set_up(self, model: Model, execution: ExecutionConfig) -> tuple[TrainStep, TrainState, int]:
         """The step, the state to begin from, and the number of steps that it has behind it."""
@@ -151,7 +157,7 @@ class _Session:
             self._offer(start, state, watch)
         batches = self.source.iterate(start, *row_share(self.mesh))
         with contextlib.closing(batches):  # its threads read ahead
-            for step in range(start + 1, self.run.num_steps + 1):
+            for step in self._steps(start, watch):
                 with self.clock.spending("input"):
                     batch = place_batch(_step_batch(next(batches)), self.mesh)
                 first_call = self.clock.spending("compile") if step == start + 1 else contextlib.nullcontext()
@@ -160,6 +166,12 @@ class _Session:
                 watch.dispatched(step, metrics)
                 self.watchdog.progress(f"step {step}")
                 self._keep(step, state, watch, stop.noted())
+
+    def _steps(self, start: int, watch: Watch) -> Iterator[int]:
+        """The numbers of the steps to do, traced where that was asked for."""
+        run, count = self.run, self.profile_steps
+        traced = traced_steps(start, run.num_steps, count, run.checkpoint_steps)
+        return profiled(range(start + 1, run.num_steps + 1), traced, count, watch.settle, self.run_dir.profile)
 
     def _keep(self, step: int, state: TrainState, watch: Watch, stopping: bool) -> None:
         """Save a step that is to be kept; leave after it if the machine is wanted back."""

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.sharding import ROWS, on_cpu, replicated, row_shards, rows_over, uses_fsdp
+from lossline_jax.sharding import ROWS, data_specs, on_cpu, replicated, row_shards, rows_over, uses_fsdp
 from lossline_jax.train.config import ExecutionConfig
 from lossline_jax.train.state import Model, Params, TrainState, state_shardings
 
@@ -95,7 +95,7 @@ def _nats_and_gradient(
 ) -> Callable[[Params, StepBatch], tuple[jax.Array, Params]]:
     """Sum of nats over the global batch and its gradient, accumulated over microbatches."""
 
-    def accumulate(params: Params, batch: StepBatch, shards: int) -> tuple[jax.Array, Params]:
+    def accumulate(params: Params, batch: StepBatch) -> tuple[jax.Array, Params]:
         def nats(params: Params, micro: StepBatch) -> jax.Array:
             nll_BT = model.nll(params, micro.tokens_BT, micro.targets_BT, micro.segments_BT)
             return jnp.sum(nll_BT * micro.weights_BT, dtype=jnp.float32)
@@ -103,32 +103,32 @@ def _nats_and_gradient(
         def add(sums: Any, micro: StepBatch) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, sums, jax.value_and_grad(nats)(params, micro)), None
 
-        micros = jax.tree.map(lambda rows: _split_rows(rows, shards, num_micro), batch)
+        if num_micro == 1:
+            return jax.value_and_grad(nats)(params, batch)
+        micros = jax.tree.map(lambda rows: rows.reshape(num_micro, -1, *rows.shape[1:]), batch)
         zeros = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params))
         return jax.lax.scan(add, zeros, micros)[0]
 
-    if fsdp:
-        # Parameters and gradients stay split over `data`; the compiler gathers a layer at a time.
-        return lambda params, batch: accumulate(params, batch, row_shards(mesh))
+    specs = data_specs(model.axes(), fsdp)
 
     def local(params: Params, batch: StepBatch) -> tuple[jax.Array, Params]:
-        return jax.lax.psum(accumulate(params, batch, 1), ROWS)
+        nats, grads = accumulate(params, batch)
+        # Of a parameter that is split over `data`, the model has summed the gradient over it (`ops.shards.whole`).
+        split = jax.tree.map(lambda grad, spec: grad if "data" in spec else None, grads, specs)
+        whole = jax.tree.map(lambda grad, spec: None if "data" in spec else grad, grads, specs)
+        nats, whole = jax.lax.psum((nats, whole), ROWS)
+        split = jax.lax.psum(split, "slice")
+        return nats, jax.tree.map(lambda grad, other: other if grad is None else grad, split, whole, is_leaf=_is_none)
 
-    # Whole parameters: each device sums over its own rows and they meet once a step, not once a microbatch.
+    # Each device sums over its own rows; gradients of whole parameters meet once a step, not once a microbatch.
     # Axis `model` stays with the compiler. Models make scan carries from zeros, hence no varying-axes check.
     return jax.shard_map(
-        local, mesh=mesh, in_specs=(P(), P(ROWS)), out_specs=P(), axis_names=set(ROWS), check_vma=False
+        local, mesh=mesh, in_specs=(specs, P(ROWS)), out_specs=(P(), specs), axis_names=set(ROWS), check_vma=False
     )
 
 
-def _split_rows(rows: jax.Array, shards: int, num_micro: int) -> jax.Array:
-    """[rows, ...] to [num_micro, rows / num_micro, ...] with every row staying on its device.
-
-    `shards` devices hold consecutive blocks of rows; each microbatch takes the next few of every block.
-    """
-    blocks = rows.reshape(shards, num_micro, -1, *rows.shape[1:])
-    micros = jnp.swapaxes(blocks, 0, 1).reshape(num_micro, -1, *rows.shape[1:])
-    return micros if shards == 1 else jax.lax.with_sharding_constraint(micros, P(None, ROWS))
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
 
 
 def microbatches_per_device(batch_size: int, context_length: int, execution: ExecutionConfig, mesh: Mesh) -> int:

@@ -11,7 +11,7 @@ from etils import epath
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.models.huggingface.fields import read_object
-from lossline_jax.rundir import is_remote
+from lossline_jax.rundir import inside, is_remote
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -103,6 +103,8 @@ def _weight_map(root: Path) -> dict[str, str]:
         weight_map = read_object(epath.Path(root / INDEX)).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise LosslineError(f"{root / INDEX}: no weight_map in it; fetch the folder anew")
+        for name in weight_map.values():
+            inside(epath.Path(root), name, epath.Path(root / INDEX))
         return weight_map
     old = sorted(path.name for pattern in _OLD_FORMATS for path in root.glob(pattern))
     if old:

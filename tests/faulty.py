@@ -1,0 +1,84 @@
+"""`lossline` with a fault: `python faulty.py FAULT AT VERB ...`. What breaks is real; only when it breaks is arranged.
+
+none           nothing breaks
+kill-step      the kernel kills the process while step AT is on its way to the devices
+stop-save      the process waits, once AT is on disk but for its meta.json, to be killed; it makes the file `saving`
+kill-row       the kernel kills the process between the checkpoint AT and its rows
+error-step     an unforeseen error at step AT
+stuck-step     the process stays alive and does nothing from step AT on
+clock          the clock of the wall jumps back a day at step AT, and forth two days later
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from lossline_jax import cli, scorer
+from lossline_jax.train import checkpoint
+from lossline_jax.train.watch import Watch
+
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def break_at_step(at: int, what) -> None:
+    dispatched = Watch.dispatched
+
+    def breaking(self, step, metrics):
+        dispatched(self, step, metrics)
+        if step == at:
+            what()
+
+    Watch.dispatched = breaking
+
+
+def raise_unforeseen():
+    raise ZeroDivisionError("of a kind that nobody thought of")
+
+
+def jump(clock=time.time):
+    shifts = iter((-86400.0, 86400.0))
+    time.time = lambda: clock() + next(shifts, 86400.0)
+
+
+def stop_in_save(at: int) -> None:
+    digests = checkpoint._digests
+
+    def stopping(folder):
+        if folder.name == f"{at:08d}":
+            Path("saving").touch()
+            time.sleep(600)
+        return digests(folder)
+
+    checkpoint._digests = stopping
+
+
+def kill_before_row(at: int) -> None:
+    append = scorer.append_rows
+    scorer.append_rows = lambda path, rows: die() if rows[0].step == at else append(path, rows)
+
+
+def main(fault: str, at: int, argv: list[str]) -> None:
+    match fault:
+        case "kill-step":
+            break_at_step(at, die)
+        case "error-step":
+            break_at_step(at, raise_unforeseen)
+        case "stuck-step":
+            break_at_step(at, lambda: time.sleep(600))
+        case "clock":
+            break_at_step(at, jump)
+        case "stop-save":
+            stop_in_save(at)
+        case "kill-row":
+            kill_before_row(at)
+        case other:
+            assert other == "none", other
+    cli.main(argv)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3:])
