@@ -52,6 +52,13 @@ class Slice:
     def state(self) -> list[str]:
         return self._words("queued-resources", "describe", self.name, "--format=value(state.state)")
 
+    def read_state(self) -> str:
+        """Such as WAITING_FOR_RESOURCES and ACTIVE."""
+        done = subprocess.run(self.state, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise LosslineError(f"{self.name}: gcloud does not tell its state; see above")
+        return done.stdout.strip()
+
     @property
     def delete(self) -> list[str]:
         return self._words("queued-resources", "delete", self.name, "--force", "--quiet")
@@ -102,15 +109,16 @@ def _with_slice(tpu: Slice, options: Options, chosen: Chosen) -> bool:
     """Whether every run came to its end, well or not, before the slice was taken away."""
     if subprocess.run(tpu.create).returncode:
         raise LosslineError(f"{tpu.name}: gcloud refused it; see above")
-    while (state := subprocess.run(tpu.state, capture_output=True, text=True, check=True).stdout.strip()) != "ACTIVE":
+    while (state := tpu.read_state()) != "ACTIVE":
         if state in ENDED:
             print(f"{tpu.name}: {state}", file=sys.stderr)
             return False
         time.sleep(options.poll_seconds)
-    for command in (install_command(options), work_command(chosen)):
-        if subprocess.run(tpu.on_all_workers(command)).returncode:
-            return False
-    return True
+    if subprocess.run(tpu.on_all_workers(install_command(options))).returncode:
+        if tpu.read_state() == "ACTIVE":  # it was not taken away: another one would not do better
+            raise LosslineError(f"--package: {options.package} cannot be installed on {tpu.name}; see above")
+        return False
+    return subprocess.run(tpu.on_all_workers(work_command(chosen))).returncode == 0
 
 
 if __name__ == "__main__":

@@ -351,7 +351,7 @@ def test_the_commands_for_a_slice(capsys):
     assert delete == f"gcloud compute tpus queued-resources delete lossline-small --force --quiet {place}"
 
 
-def stand_in_gcloud(tmp_path, codes) -> tuple[str, Path]:
+def stand_in_gcloud(tmp_path, codes, install=0) -> tuple[str, Path]:
     """A gcloud that writes down what it is asked; each try of the work ends with the next of `codes`."""
     asked, left = tmp_path / "asked", tmp_path / "codes"
     left.write_text("".join(f"{code}\n" for code in codes))
@@ -360,6 +360,7 @@ def stand_in_gcloud(tmp_path, codes) -> tuple[str, Path]:
 echo "$@" >> {asked}
 case "$*" in
   *describe*) echo ACTIVE;;
+  *"pip install"*) exit {install};;
   *"for index"*) code=$(head -1 {left}); sed -i 1d {left}; exit $code;;
 esac
 """)
@@ -379,6 +380,14 @@ def test_a_slice_that_is_taken_away_is_asked_for_again_and_given_back_at_the_end
         ["queued-resources", "create"], ["queued-resources", "describe"], ["tpu-vm", "ssh"], ["tpu-vm", "ssh"],
         ["queued-resources", "delete"],
     ]  # fmt: skip
+
+
+def test_a_package_that_cannot_be_installed_asks_for_no_other_slice(tmp_path):
+    gcloud, asked = stand_in_gcloud(tmp_path, (0,), install=1)
+    with pytest.raises(tpu_vm.LosslineError, match=r"--package: .* cannot be installed on lossline-small"):
+        tpu_vm.launch(tpu_vm.Options("m", gcloud=gcloud, poll_seconds=0), on_cloud(1, 4))
+    verbs = [line.split()[3] for line in asked.read_text().splitlines()]
+    assert verbs == ["create", "describe", "ssh", "describe", "delete"]
 
 
 @pytest.mark.parametrize(("codes", "code", "done"), [("0 1 0", 0, "1 4 6"), ("0 42 0", 42, "1 4"), ("137", 137, "1")])

@@ -4,9 +4,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from itertools import pairwise
+import time
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,13 @@ ENVIRONMENT = {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEV
 
 @pytest.fixture(scope="module")
 def cluster():
-    with slurm_cluster.cluster() as made:
-        yield made
+    """Torn down whatever happens, a test process that is told to end included."""
+    previous = signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated"))
+    try:
+        with slurm_cluster.cluster() as made:
+            yield made
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def prepare(root, *flags) -> Path:
@@ -54,9 +60,13 @@ def study(prepared, tmp_path):
 def long_study(study):
     """The same with one run of 3000 steps, some twenty seconds."""
     prepare(study.parent, "--tokens", str(3000 * 8 * 32))
+    first_run_alone(study)
+    return study
+
+
+def first_run_alone(study) -> None:
     manifest = study / "manifest.jsonl"
     manifest.write_text(manifest.read_text().splitlines(keepends=True)[0])
-    return study
 
 
 def submit(cluster, study, *flags) -> list[str]:
@@ -112,26 +122,35 @@ def test_an_array_of_runs_and_the_fit_job_after_it(cluster, study):
     assert submit(cluster, study, "--no-fit") == []  # all is done
 
 
+def assert_each_step_once(directory, resumed: list[tuple[int, float]]) -> None:
+    """Rows of all steps, each from the process that came to it first.
+
+    Args:
+        resumed: where the run went on: a step, and a time after the process before had ended.
+    """
+    rows = steps_of(directory)
+    assert [row["step"] for row in rows] == [1, *range(10, 3001, 10)]
+    assert directory.done_file.exists()
+    for step, moment in resumed:
+        assert all((row["time"] > moment) == (row["step"] > step) for row in rows)
+
+
 def test_a_notice_saves_a_checkpoint_and_the_run_goes_on_where_it_was(cluster, long_study):
     """First the notice before the time limit, which the shell of the job gets alone; then a preemption by SLURM."""
     directory = run_folder(long_study)
     (array,) = submit(cluster, long_study, "--no-fit", "--throttle", "1")
-    task, saved = f"{array}_0", []
+    task, resumed = f"{array}_0", []
     for notice in (["scancel", "--batch", "--signal=TERM"], ["scontrol", "requeue"]):
-        before = saved[-1] if saved else 0
-        cluster.wait_for("some steps", lambda least=before + 100: last_step(directory) > least)
+        least = resumed[-1][0] + 100 if resumed else 100
+        cluster.wait_for("some steps", lambda least=least: last_step(directory) > least)
         cluster.ask(*notice, task)
-        cluster.wait_for("its leaving", lambda: cluster.tasks(task)[task]["JobState"] == "PENDING", 30)
-        saved.append(checkpointed_step(directory))
-        assert saved[-1] > before
+        cluster.wait_for("its leaving", lambda: cluster.tasks(task)[task]["JobState"] == "PENDING", 60)
+        resumed.append((checkpointed_step(directory), time.time()))
+        assert resumed[-1][0] > least  # at the step of the notice, not at that of an earlier checkpoint
     ended = cluster.wait_for_end(array)[task]
     assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "2"), logs(long_study)
     assert "exit code 42: back into the queue, for the time 1 of at most 100" in logs(long_study)
-    rows = steps_of(directory)
-    assert [row["step"] for row in rows] == [1, *range(10, 3001, 10)]  # none twice, none missing
-    assert directory.done_file.exists()
-    gaps = [after["step"] for before, after in pairwise(rows) if after["time"] - before["time"] > 3]
-    assert [gap - gap % 10 for gap in gaps] == [step - step % 10 + 10 for step in saved]  # nothing was trained again
+    assert_each_step_once(directory, resumed)
 
 
 def test_a_node_dies_and_its_task_ends_on_the_other(cluster, long_study):
@@ -141,30 +160,28 @@ def test_a_node_dies_and_its_task_ends_on_the_other(cluster, long_study):
     cluster.wait_for("a checkpoint", lambda: checkpointed_step(directory) >= 600)
     lost = cluster.tasks(task)[task]["NodeList"]
     cluster.kill_node(lost)
+    resumed = [(checkpointed_step(directory), time.time())]
     try:
-        ended = cluster.wait_for_end(array, 180)[task]
+        ended = cluster.wait_for_end(array, 240)[task]
         assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1"), logs(long_study)
         assert {ended["NodeList"], lost} == {"n1", "n2"}
         assert "down" in cluster.ask("sinfo", "-N", "-h", "-n", lost, "-o", "%T")
     finally:
         cluster.start_node(lost)
-    rows = steps_of(directory)
-    assert [row["step"] for row in rows] == [1, *range(10, 3001, 10)]
-    gaps = [after["step"] for before, after in pairwise(rows) if after["time"] - before["time"] > 3]
-    assert len(gaps) == 1
-    assert gaps[0] % 600 == 10  # at most the work since a checkpoint was done again
+    assert_each_step_once(directory, resumed)
     cluster.wait_for("the node", lambda: "idle" in cluster.ask("sinfo", "-N", "-h", "-n", lost, "-o", "%T"), 60)
 
 
 def test_a_run_over_two_processes_under_srun(cluster, study):
-    pytest.importorskip("lossline_jax.processes")
-    flags = ["--no-fit", "--tasks-per-node", "2", "--coordinator", "127.0.0.1"]
-    (array,) = submit(cluster, study, *flags)
-    tasks = cluster.wait_for_end(array, 240)
-    assert {task["JobState"] for task in tasks.values()} == {"COMPLETED"}, logs(study)
-    assert {task["NumTasks"] for task in tasks.values()} == {"2"}
-    rows = [json.loads(line) for path in (study / "losses" / "rows").glob("*.jsonl") for line in path.open()]
-    assert len({(row["run_id"], row["step"], row["eval_set"]) for row in rows}) == len(rows) == 45
+    """Which process of how many it is, each knows from SLURM; these nodes' names lead nowhere, so the host is given."""
+    first_run_alone(study)
+    (array,) = submit(cluster, study, "--no-fit", "--tasks-per-node", "2", "--coordinator", "127.0.0.1")
+    (task,) = cluster.wait_for_end(array, 240).values()
+    assert (task["JobState"], task["NumTasks"]) == ("COMPLETED", "2"), logs(study)
+    assert "[p0/2]" in logs(study)
+    (path,) = (study / "losses" / "rows").glob("*.jsonl")
+    rows = [json.loads(line) for line in path.open()]
+    assert len({(row["step"], row["eval_set"]) for row in rows}) == len(rows) == 15
 
 
 @pytest.mark.parametrize(
@@ -174,6 +191,7 @@ def test_a_run_over_two_processes_under_srun(cluster, study):
 )
 def test_only_what_may_help_is_started_again_and_not_for_ever(cluster, study, script, restarts):
     flags = ["--no-fit", "--retries", "1", "--preemptions", "2", "--lossline", f"sh -c '{script}'"]
+    first_run_alone(study)
     (array,) = submit(cluster, study, *flags)
     tasks = cluster.wait_for_end(array)
     assert {task["JobState"] for task in tasks.values()} == {"FAILED"}, logs(study)
