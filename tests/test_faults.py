@@ -24,7 +24,7 @@ def prepared(tmp_path_factory):
 @pytest.fixture(scope="module")
 def quiet(prepared, tmp_path_factory):
     """What an undisturbed run of four processes comes to."""
-    return finish(copy(prepared, tmp_path_factory.mktemp("quiet")))
+    return finish(copy(prepared, tmp_path_factory.mktemp("quiet")), 4, 1)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_one_of_four_processes_killed_in_a_step(manifest, quiet, victim):
         assert codes[victim] == -signal.SIGKILL
         assert all(code in RESTART for k, code in enumerate(codes) if k != victim), gang.told()
     assert saved(manifest) == [8]
-    assert finish(manifest) == quiet
+    assert finish(manifest, 4, 1) == quiet
 
 
 def test_the_whole_job_killed_while_it_saves(manifest, quiet):
@@ -107,13 +107,13 @@ def test_an_unforeseen_error_in_one_process_takes_all_down(manifest, quiet):
 def test_a_stuck_process_ends_itself(prepared, quiet, tmp_path):
     manifest = copy(prepared, tmp_path)
     study = json.loads((manifest.parent / "study.json").read_text())
-    study["execution"]["stall_seconds"] = 20.0
+    study["execution"]["stall_seconds"] = 60.0
     (manifest.parent / "study.json").write_text(json.dumps(study))
     with Gang(manifest, 4, 1, faults={1: ("stuck-step", 12)}) as gang:
         codes = gang.wait()
     assert all(code in RESTART for code in codes), gang.told()
     assert codes[1] == 42
-    assert "[p1/4] lossline: stuck for 2" in gang.last_line(1)
+    assert "[p1/4] lossline: stuck for 6" in gang.last_line(1)
     assert "(step 1" in gang.last_line(1)
     assert finish(manifest) == quiet
 

@@ -100,6 +100,7 @@ def train_run(
         )
         with clock.spending("setup"):
             train_step, state, start = session.set_up(model, execution)
+        watchdog.progress("compiling the step")
         watch = Watch(run, flops_per_token, run_dir, start, execution, clock, mesh, show_progress)
         with contextlib.closing(watch):
             session.train(train_step, state, start, watch, stop)
