@@ -9,6 +9,7 @@ from typing import Literal
 from etils import epath
 
 from lossline_jax.chips import SECONDS_PER_HOUR, chip_of
+from lossline_jax.errors import LosslineError
 from lossline_jax.imported import registered
 from lossline_jax.rowcount import NO_SETS, RowCount, count_rows, read_suite_sets
 from lossline_jax.rundir import RunDir, StudyDir, read_json
@@ -103,14 +104,21 @@ def run_cost(directory: RunDir) -> Cost | None:
     if directory.done_file.exists():
         told = read_json(directory.done_file)
         wall_seconds = told["wall_seconds"]
-    elif (newest := _newest_meta(directory)) is not None:
-        told = read_json(newest)
-        wall_seconds = told.get("seconds", {}).get("wall")
     else:
-        return None
+        told = _checkpoint_meta(directory)
+        wall_seconds = told.get("seconds", {}).get("wall")
     if wall_seconds is None or told.get("num_devices") is None:
         return None
     return Cost(wall_seconds * told["num_devices"] / SECONDS_PER_HOUR, told["device_kind"])
+
+
+def _checkpoint_meta(directory: RunDir) -> dict:
+    """What the newest checkpoint says of itself; empty before the first. A damaged one is named when it is resumed."""
+    newest = _newest_meta(directory)
+    try:
+        return read_json(newest)["meta"] if newest else {}
+    except (LosslineError, KeyError, TypeError):
+        return {}
 
 
 def checkpointed_step(directory: RunDir) -> int:

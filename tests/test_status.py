@@ -15,12 +15,14 @@ from report_study import losses_table, study_config
 
 from lossline_jax import pipeline
 from lossline_jax.cli import main
+from lossline_jax.config import to_json
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet
 from lossline_jax.resubmit import compact
 from lossline_jax.rundir import StudyDir, write_atomic, write_json
 from lossline_jax.status import Cost, failed_runs, last_row, run_cost, run_status, status_text
 from lossline_jax.table import LossRow, append_rows, write_frame
+from lossline_jax.train.checkpoint import CheckpointMeta
 from lossline_jax.writer import sole_writer
 
 SUITE = SuiteConfig(validation=(ValidationSet("wiki"), ValidationSet("code")), cloze=(ClozeTask("wiki"),))
@@ -100,10 +102,13 @@ def test_the_cost_of_an_unfinished_run_is_that_of_its_newest_whole_checkpoint(fo
     directory = folder.run(STOPPED.run_id)
     assert run_cost(directory) is None
     for step, wall in ((10, 360.0), (20, 720.0)):
-        meta = {"seconds": {"wall": wall}, "num_devices": 4, "device_kind": "H100"}
-        write_json(directory.checkpoints / f"{step:08d}" / "meta.json", meta)
+        meta = CheckpointMeta(step, 16 * step, "data", "run", {"wall": wall}, num_devices=4, device_kind="H100")
+        content = {"meta": to_json(meta), "files": {}}
+        write_json(directory.checkpoints / f"{step:08d}" / "meta.json", content)
     (directory.checkpoints / "00000030").mkdir()  # what a kill left
     assert run_cost(directory) == Cost(pytest.approx(0.8), "H100")
+    (directory.checkpoints / "00000020" / "meta.json").write_text('{"meta')
+    assert run_cost(directory) is None
 
 
 def test_a_run_whose_devices_nobody_wrote_down_has_no_cost(folder):

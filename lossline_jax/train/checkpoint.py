@@ -39,6 +39,8 @@ class CheckpointMeta:
     data_fingerprint: str
     run_fingerprint: str
     seconds: dict = field(default_factory=dict)  # spent so far, by what on (clock.py)
+    num_devices: int | None = None  # of the run when it was written, for its costs (status.py)
+    device_kind: str | None = None
     format: int = FORMAT
 
 

@@ -190,12 +190,15 @@ class _Session:
 
     def meta(self, step: int) -> CheckpointMeta:
         """What a checkpoint of this run says of itself at `step`."""
+        hardware = hardware_of(self.mesh)
         return CheckpointMeta(
             step=step,
             next_global_example=step * self.run.batch_size,
             data_fingerprint=self.source.fingerprint,
             run_fingerprint=fingerprint(self.run),
             seconds=self.clock.seconds(),
+            num_devices=hardware.num_devices,
+            device_kind=hardware.device_kind,
         )
 
     def finish(self) -> TrainResult:
