@@ -250,7 +250,7 @@ def _other_bytes(config: ModelConfig, sequences: int, length: int) -> float:
         case Mamba2Config():
             chunks = tokens * min(config.chunk_size or SSD_CHUNK, length) * config.num_heads * 4  # decays of one chunk
             in_flight = chunks / max(length / min(config.chunk_size or SSD_CHUNK, length), 1)
-            return norms + 4 * in_flight + tokens * config.inner * (4 * width + 6 * 4)
+            return norms + 4 * in_flight + tokens * config.inner * (4 * width + 8 * 4)
         case MambaConfig():
             states = tokens / config.chunk_size * config.inner * config.d_state * 4
             return norms + states + tokens * config.inner * (4 * width + 3 * 4)
