@@ -118,8 +118,8 @@ def outcome(manifest: Path) -> tuple[str, list]:
     return rows, [(row["step"], row["loss_nats_per_token"], row["grad_norm"]) for row in steps]
 
 
-def finish(manifest: Path, count: int = 1, devices: int = 4) -> tuple[str, list]:
-    """What comes of starting the same command again; by default with all devices in one process."""
+def finish(manifest: Path, count: int = 2, devices: int = 2) -> tuple[str, list]:
+    """What comes of starting the same command again; by default in other processes than four of one device."""
     with Gang(manifest, count, devices) as gang:
         assert gang.wait() == [0] * count, gang.told()
     return outcome(manifest)
