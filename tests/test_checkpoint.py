@@ -37,6 +37,7 @@ def fresh(execution, model=None):
     abstract = abstract_state(model, optimiser, make_mesh(execution), execution.fsdp)
     state = init_state(model, optimiser, 0, abstract)
     _, opt_state = jax.jit(optimiser.update)(state.params, state.opt_state, state.params)
+    opt_state = jax.tree.map(lambda leaf: leaf if leaf.ndim else leaf + 2, opt_state)  # its counters too
     return abstract, TrainState(state.step + 3, state.params, opt_state)
 
 

@@ -1,7 +1,7 @@
 """Checkpoints on disk. The only file that knows orbax.
 
     checkpoints/<step>/params/     orbax: model parameters by name
-    checkpoints/<step>/opt/        orbax: optimiser state
+    checkpoints/<step>/opt/        orbax: optimiser moments; its counters are the step
     checkpoints/<step>/meta.json   position, fingerprints, and size and SHA-256 of every file above
 
 meta.json is written last and atomically: a folder without it is no checkpoint but what a killed process left.
@@ -108,7 +108,7 @@ class Checkpointer:
         """
         if from_first(lambda: step in self.steps()):
             return
-        self._save(step, {"params": state.params, "opt": state.opt_state}, meta)
+        self._save(step, {"params": state.params, "opt": _moments(state.opt_state)}, meta)
 
     def save_params(self, step: int, params: Params, meta: CheckpointMeta) -> None:
         """A checkpoint of parameters alone: of weights from elsewhere, which have no optimiser state.
@@ -135,9 +135,13 @@ class Checkpointer:
             LosslineError: it does not hold what `abstract` describes.
         """
         self._verify(step, ("params", "opt"))
-        items = self._read(step, {"params": abstract.params, "opt": abstract.opt_state})
-        count = jax.device_put(jnp.asarray(step, jnp.int32), abstract.step.sharding)
-        return TrainState(count, items["params"], items["opt"])
+        items = self._read(step, {"params": abstract.params, "opt": _moments(abstract.opt_state)})
+
+        def count() -> jax.Array:  # each its own: the state is donated, and no buffer can be twice
+            return jax.device_put(jnp.asarray(step, jnp.int32), abstract.step.sharding)
+
+        opt_state = jax.tree.map(lambda _, leaf: count() if leaf is None else leaf, abstract.opt_state, items["opt"])
+        return TrainState(count(), items["params"], opt_state)
 
     def restore_params(self, step: int, abstract: Params) -> Params:
         """The parameters of a checkpoint alone. Raises as `restore` does."""
@@ -206,6 +210,11 @@ class Checkpointer:
         older = [s for s in self.steps() if s < step]
         rest = f"resume from step {older[-1]}" if older else "start the run again"
         return RunFailed(f"{self.folder(step)}: damaged checkpoint, {what}; delete this folder to {rest}")
+
+
+def _moments(opt_state: Any) -> Any:
+    """Without the counters, which all say what the step says: every leaf costs orbax the same, however small."""
+    return jax.tree.map(lambda leaf: leaf if leaf.ndim else None, opt_state)
 
 
 def check_same_run(meta: CheckpointMeta, expected: CheckpointMeta, folder: epath.Path) -> None:
