@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from lossline_jax.errors import LosslineError, RunBusy, RunFailed
+from lossline_jax.processes import from_first
 from lossline_jax.rundir import read_json
 from lossline_jax.study import RunConfig
 from lossline_jax.workshop import Workshop
@@ -35,7 +36,7 @@ def follow_runs(
         failures |= found
         waiting = [run for run in waiting if run not in ended or run.run_id in busy]
         if workshop.num_added > written or not waiting:
-            table, written = workshop.write_losses() or "no checkpoint yet", workshop.num_added
+            table, written = from_first(workshop.write_losses) or "no checkpoint yet", workshop.num_added
             say(f"{table}; waiting for {len(waiting)} of {len(runs)} runs" if waiting else table)
         if waiting:
             time.sleep(poll_seconds)

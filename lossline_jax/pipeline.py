@@ -99,10 +99,14 @@ def evaluate(
         only: ids of the runs to score; none: all runs, and the models that were imported earlier.
         models: folders of models from elsewhere, to score these alone.
     """
-    from lossline_jax.processes import from_first
+    from lossline_jax.processes import from_first, several
 
     runs = [] if models and not only else _chosen(study, only)
     workshop = _open(study, folder, runs, processes)
+    if models and several():
+        raise LosslineError(
+            "--checkpoint: models from elsewhere are taken in by one process; several may score them later"
+        )
     entries = [_add_imported(workshop, model) for model in models]
     failures = _each(runs, workshop.evaluate)
     if not (only or models):

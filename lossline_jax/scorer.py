@@ -106,6 +106,8 @@ class CheckpointScorer:
             try:
                 params = self._evaluators.load(directory, step, self._model)
             except (RunFailed, OSError) as failure:
+                if several() and isinstance(failure, OSError):
+                    raise  # it may be of this process alone, and the others go on to score together
                 if step in _saved(directory):
                     self._failures[step] = str(failure)
                 elif ended:  # else its run keeps few checkpoints, and has deleted it meanwhile
