@@ -21,8 +21,8 @@ FIRST_PORT, PORTS = 61440, 4096  # where the processes of a run meet: by the num
 RUN_SCRIPT = """\
 #!/bin/bash
 {directives}
-set -u
 {setup}
+set -u
 {meeting_place}
 # SIGTERM comes to this shell before the time limit: every process of the step is to save.
 trap 'scancel --signal=TERM "$SLURM_JOB_ID"' TERM

@@ -95,20 +95,20 @@ def launch(options: Options, chosen: Chosen) -> int:
         print("\n".join(shlex.join(step) for step in steps))
         return 0
     for _ in range(options.retries):
+        if subprocess.run(tpu.create).returncode:  # then it is not ours to delete
+            raise LosslineError(f"{tpu.name}: gcloud refused it; see above (another --name, if it exists already)")
         try:
             ended = _with_slice(tpu, options, chosen)
         finally:
             subprocess.run(tpu.delete)
         if ended:
-            return int(any(run.state == "failed" for run in choose(options).runs.standings))
+            return int(any(run.state != "done" for run in choose(options).runs.standings))
         chosen = choose(options)
     raise LosslineError(f"{tpu.name}: taken away {options.retries} times; the same command goes on")
 
 
 def _with_slice(tpu: Slice, options: Options, chosen: Chosen) -> bool:
     """Whether every run came to its end, well or not, before the slice was taken away."""
-    if subprocess.run(tpu.create).returncode:
-        raise LosslineError(f"{tpu.name}: gcloud refused it; see above")
     while (state := tpu.read_state()) != "ACTIVE":
         if state in ENDED:
             print(f"{tpu.name}: {state}", file=sys.stderr)

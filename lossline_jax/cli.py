@@ -17,7 +17,7 @@ from etils import epath
 
 from lossline_jax import __version__, console, experiment
 from lossline_jax.config import suggestion
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
 from lossline_jax.options import (
     STUDY_VERBS,
     BacktestOptions,
@@ -94,6 +94,7 @@ def main(argv: list[str] | None = None) -> None:
         _leave(_complain("interrupted; the same command goes on where this one stopped", 130))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
     except Exception as error:
         known = _known_error(error)
         if known is None and not _one_of_several():
@@ -113,7 +114,8 @@ def _known_error(error: Exception) -> tuple[str, int] | None:
     if told is not None:
         return str(told), told.exit_code
     if isinstance(error, OSError):
-        return f"{error.filename or 'input or output'}: {error.strerror or error}", 1
+        code = RESTART_EXIT_CODE if _one_of_several() else 1  # it may be of this machine alone
+        return f"{error.filename or 'input or output'}: {error.strerror or error}", code
     return None
 
 

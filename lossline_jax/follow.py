@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from lossline_jax.errors import LosslineError, RunBusy, RunFailed
+from lossline_jax.errors import LosslineError, RunBusy, RunFailed, StartAgain
 from lossline_jax.processes import from_first
 from lossline_jax.rundir import read_json
 from lossline_jax.study import RunConfig
@@ -52,6 +52,8 @@ def _score_saved(workshop: Workshop, runs: Sequence[RunConfig]) -> tuple[set[str
             workshop.evaluate(run)
         except RunBusy:
             busy.add(run.run_id)
+        except StartAgain:
+            raise
         except LosslineError as failure:
             failures[run.run_id] = failure
     return busy, failures

@@ -15,7 +15,7 @@ from etils import epath
 
 from lossline_jax.config import to_json
 from lossline_jax.console import say
-from lossline_jax.errors import LosslineError, RunBusy, RunFailed
+from lossline_jax.errors import LosslineError, RunBusy, RunFailed, StartAgain
 from lossline_jax.imported import ModelFacts, Registered, registered, slug
 from lossline_jax.models.accounting import count_parameters
 from lossline_jax.rundir import StudyDir, read_json, write_atomic, write_json
@@ -320,6 +320,8 @@ def _evaluate_imported(workshop: "Workshop", entries: Sequence[Registered]) -> d
         say(f"imported {entry.model.run_id}")
         try:
             workshop.evaluate_imported(entry)
+        except StartAgain:
+            raise
         except LosslineError as failure:
             failures[entry.model.run_id] = failure
             say(f"left out: {failure}")

@@ -27,7 +27,9 @@ SLURM_VARIABLES = ("SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM
 TPU_VARIABLES = ("TPU_WORKER_ID", "TPU_WORKER_HOSTNAMES", "CLOUD_TPU_TASK_ID", "MEGASCALE_COORDINATOR_ADDRESS")
 TPU_DEVICES = ("/dev/accel0", "/dev/vfio/0")
 FIRST_PORT, PORTS = 61440, 4096  # where the first process of a SLURM step listens: by the number of its job
-FIRST_LEAVES_SECONDS = 2.0  # after an error
+FIRST_LEAVES_SECONDS = 2.0  # after an error, or told to stop
+# In what jax says of a connection, and not of a program that cannot be compiled or run.
+PEER_IS_GONE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "Gloo", "NCCL", "Connection", "heartbeat")
 PAYLOAD_BYTES = 1024  # that `from_first` sends at least, and powers of two beyond: few programs to compile
 ERRORS = {kind.__name__: kind for kind in (LosslineError, RunBusy, RunFailed, StartAgain)}  # that it passes on
 
@@ -66,6 +68,7 @@ def start(config: ProcessesConfig) -> None:
     except ValueError as error:
         raise LosslineError(f"--processes: {str(error).splitlines()[0]}") from error
     set_process(jax.process_index(), jax.process_count())
+    from_first(lambda: None)  # CPU processes must meet within 30 seconds of the first question; then it may take long
 
 
 def _arguments(config: ProcessesConfig, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -220,7 +223,7 @@ def device_error(error: Exception) -> LosslineError | None:
             f"the devices have not enough memory ({reason}); lower execution.microbatch_size, set execution.remat=full "
             "or use more devices (`lossline plan --chip` estimates what is needed)"
         )
-    if met_several():
+    if met_several() and any(sign in str(error) for sign in PEER_IS_GONE):
         return StartAgain(f"lost the other processes ({reason}); the same command goes on from the newest checkpoint")
     return None
 
@@ -231,9 +234,10 @@ def leave(exit_code: int | str | None, together: bool) -> None:
     Args:
         exit_code: of the process.
         together: whether all come to this end, so that they can wait for each other. After an error of one that would
-            be in vain: it leaves at once, but the first a little later, since it is the one that all others miss.
+            be in vain, and after a stop one may be killed meanwhile, which would take its exit code from the others:
+            then each leaves at once, but the first a little later, since it is the one that all others miss.
     """
-    if together and jax.distributed.is_initialized():
+    if together and not (exit_code and met_several()) and jax.distributed.is_initialized():
         jax.distributed.shutdown()
     elif met_several():
         if is_first():

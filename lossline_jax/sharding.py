@@ -185,30 +185,42 @@ def rows_over(mesh: Mesh, axis: int = 0) -> NamedSharding:
 
 
 class RowShare(NamedTuple):
-    """Which part of a batch one process holds: part `index` of `count` equal ones."""
+    """Which rows of a batch one process reads: block `index` of `count` equal ones, for these `parts` of the mesh."""
 
     index: int
     count: int
+    parts: tuple[int, ...]  # of the `row_shards`, ascending
 
 
-def row_share(mesh: Mesh) -> RowShare:
-    """The rows of this process: where `model` reaches over several processes, these hold the same ones.
+def row_share(devices: np.ndarray, process: int) -> RowShare:
+    """The rows of a process: where `model` reaches over several processes, these hold the same ones.
+
+    On a TPU the chips of a host are neighbours on the torus and not in a row of the mesh: its parts need not be
+    consecutive. Which row of a batch lies where is all the same to a sum over the batch.
+
+    Args:
+        devices: of a mesh, (slice, data, model).
+        process: index of the process.
 
     Raises:
-        LosslineError: the rows of the process are not one of equal parts.
+        LosslineError: two processes share some parts and not all.
     """
-    places = np.arange(row_shards(mesh)).reshape(mesh.devices.shape[:2])
-    mine = np.vectorize(lambda device: device.process_index == jax.process_index())(mesh.devices).any(axis=-1)
-    held = np.sort(places[mine])
-    index, count = int(held[0]) // len(held), row_shards(mesh) // len(held)
-    consecutive = np.array_equal(held, np.arange(index * len(held), (index + 1) * len(held)))
-    if not consecutive or len(held) * count != mine.size:
+    holders = np.vectorize(lambda device: device.process_index, otypes=[int])(devices).reshape(-1, devices.shape[-1])
+    held = {
+        each: tuple(np.flatnonzero((holders == each).any(axis=-1)).tolist()) for each in np.unique(holders).tolist()
+    }
+    blocks = sorted(set(held.values()))
+    if len({len(block) for block in blocks}) > 1 or sum(len(block) for block in blocks) != len(holders):
         raise LosslineError(
-            f"execution: process {jax.process_index()} would hold the parts {held.tolist()} of {mine.size} of a batch, "
-            "which are not consecutive; choose a model_parallel that divides the devices of a process, or is a "
-            "multiple of them"
+            f"execution: model_parallel={devices.shape[-1]} makes processes share some rows of a batch and not all; "
+            "choose one that divides the devices of a process, or is a multiple of them"
         )
-    return RowShare(index, count)
+    return RowShare(blocks.index(held[process]), len(blocks), held[process])
+
+
+def my_rows(mesh: Mesh) -> RowShare:
+    """The rows of this process. Raises as `row_share` does."""
+    return row_share(mesh.devices, jax.process_index())
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -238,16 +250,21 @@ def place_batch(batch: Any, mesh: Mesh) -> Any:
     """Numpy rows of this process to global arrays whose axis 0 lies over `ROWS`.
 
     Args:
-        batch: pytree of numpy arrays, axis 0 the rows that this process holds (`row_share`).
+        batch: pytree of numpy arrays, axis 0 the rows that this process holds (`my_rows`).
         mesh: of `make_mesh`.
     """
-    sharding, count = rows_over(mesh), row_share(mesh).count
+    sharding, share = rows_over(mesh), my_rows(mesh)
 
     def place(rows: np.ndarray) -> jax.Array:
-        shape = (len(rows) * count, *rows.shape[1:])
-        return jax.make_array_from_process_local_data(sharding, np.asarray(rows), shape)
+        size = len(rows) // len(share.parts)  # of a part
 
-    return jax.tree.map(place, batch)
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            k = share.parts.index((index[0].start or 0) // size)
+            return rows[k * size : (k + 1) * size]
+
+        return jax.make_array_from_callback((len(rows) * share.count, *rows.shape[1:]), sharding, part)
+
+    return jax.tree.map(lambda rows: place(np.asarray(rows)), batch)
 
 
 def _without(axes: MeshAxes, manual: frozenset[str]) -> MeshAxes:

@@ -27,7 +27,7 @@ from lossline_jax.prepared import Prepared, open_corpora, open_prepared
 from lossline_jax.processes import from_first, held_by_first, is_first, start
 from lossline_jax.rundir import ModelDir, RunDir, StudyDir, inside, read_json, write_json
 from lossline_jax.scorer import CheckpointScorer, Evaluators
-from lossline_jax.sharding import configure_devices, make_mesh, on_cpu
+from lossline_jax.sharding import configure_devices, make_mesh, my_rows, on_cpu
 from lossline_jax.status import failed_runs
 from lossline_jax.study import RunConfig, StudyConfig, tokenizer_label
 from lossline_jax.table import LossRow, read_rows, write_table
@@ -277,6 +277,7 @@ class Workshop:
             self.model(run)
             self.source(run).check_epochs(run.num_steps)
             make_schedule(run.schedule, run.optim.learning_rate, run.num_steps)
+            my_rows(self.mesh)
             microbatches_per_device(run.batch_size, run.context_length, self.execution(run), self.mesh)
             self._check_attention(run)
         except LosslineError as error:

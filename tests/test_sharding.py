@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.sharding import configure_devices, constrain, make_mesh, place_batch, shardings
+from lossline_jax.sharding import configure_devices, constrain, make_mesh, place_batch, row_share, shardings
 from lossline_jax.train.config import ExecutionConfig
 
 AXES = {"w": ("embed", "mlp"), "norm": ("embed",), "blocks": {"o": ("layers", "heads", "head_dim", "embed")}}
@@ -94,6 +95,30 @@ def test_place_batch_gives_each_device_its_own_rows_in_order():
     for shard in placed.addressable_shards:
         np.testing.assert_array_equal(shard.data, rows[shard.index])
         assert shard.data.shape == (2, 2)
+
+
+def grid(rows):
+    """Stand-ins for devices: the process of each, by (part, place along `model`)."""
+    return np.array([[[types.SimpleNamespace(process_index=p) for p in part] for part in rows]])
+
+
+@pytest.mark.parametrize(
+    ("processes", "expected"),
+    [
+        ([[0], [0], [1], [1]], {0: (0, 2, (0, 1)), 1: (1, 2, (2, 3))}),
+        # a host of a v5e:4x4 holds a block of 2 x 2 chips, which the ring through the torus meets twice
+        ([[0], [0], [1], [1], [1], [1], [0], [0]], {0: (0, 2, (0, 1, 6, 7)), 1: (1, 2, (2, 3, 4, 5))}),
+        ([[0, 1], [0, 1], [2, 3], [2, 3]], {0: (0, 2, (0, 1)), 1: (0, 2, (0, 1)), 3: (1, 2, (2, 3))}),
+    ],
+)
+def test_every_row_of_a_batch_is_read_once(processes, expected):
+    for process, (index, count, parts) in expected.items():
+        assert row_share(grid(processes), process) == (index, count, parts)
+
+
+def test_processes_that_share_some_rows_and_not_all_are_refused():
+    with pytest.raises(LosslineError, match="share some rows"):
+        row_share(grid([[0, 0], [0, 1], [1, 1]]), 0)
 
 
 def test_configure_devices_after_the_backend_has_started_changes_nothing():

@@ -8,8 +8,10 @@ meta.json is written last and atomically: a folder without it is no checkpoint b
 A checkpoint that does not match its meta.json is refused by name; nothing falls back to an older one.
 """
 
+import contextlib
 import hashlib
-from collections.abc import Collection
+import logging
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,7 +124,15 @@ class Checkpointer:
         make_folder(self._run_dir.checkpoints)
         folder = self.folder(step)
         saves = {name: ocp.args.StandardSave(item) for name, item in items.items()}
-        self._orbax.save(absolute(folder), ocp.args.Composite(**saves), force=True)
+        try:
+            with _quiet():
+                self._orbax.save(absolute(folder), ocp.args.Composite(**saves), force=True)
+        except (ValueError, OSError) as error:  # TensorStore's are ValueErrors
+            reason = str(error).strip().splitlines()[0]
+            raise LosslineError(
+                f"{folder}: cannot be written ({reason}); free space or mend the disk, the same command goes on from "
+                f"step {max((s for s in self.steps() if s < step), default=0)}"
+            ) from error
         if is_first():
             write_json(folder / META_FILE, {"meta": to_json(meta), "files": _digests(folder)})
             self._delete_superseded()
@@ -134,7 +144,7 @@ class Checkpointer:
             RunFailed: the checkpoint is damaged.
             LosslineError: it does not hold what `abstract` describes.
         """
-        self._verify(step, ("params", "opt"))
+        from_first(lambda: self._verify(step, ("params", "opt")))
         items = self._read(step, {"params": abstract.params, "opt": _moments(abstract.opt_state)})
 
         def count() -> jax.Array:  # each its own: the state is donated, and no buffer can be twice
@@ -145,7 +155,7 @@ class Checkpointer:
 
     def restore_params(self, step: int, abstract: Params) -> Params:
         """The parameters of a checkpoint alone. Raises as `restore` does."""
-        self._verify(step, ("params",))
+        from_first(lambda: self._verify(step, ("params",)))
         return self._read(step, {"params": abstract})["params"]
 
     def read_meta(self, step: int) -> CheckpointMeta:
@@ -154,7 +164,7 @@ class Checkpointer:
         Raises:
             RunFailed: it is missing or damaged.
         """
-        return self._manifest(step)[0]
+        return from_json(CheckpointMeta, from_first(lambda: to_json(self._manifest(step)[0])), META_FILE)
 
     def discard_incomplete(self) -> None:
         """Delete what a killed process left half-written. Only for the writer of the run."""
@@ -210,6 +220,20 @@ class Checkpointer:
         older = [s for s in self.steps() if s < step]
         rest = f"resume from step {older[-1]}" if older else "start the run again"
         return RunFailed(f"{self.folder(step)}: damaged checkpoint, {what}; delete this folder to {rest}")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep orbax and asyncio from printing, with its stack, what they raise as well."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _moments(opt_state: Any) -> Any:

@@ -13,7 +13,7 @@ from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
 from lossline_jax.models.accounting import train_flops_per_token
 from lossline_jax.processes import from_first, is_first
 from lossline_jax.rundir import RunDir, make_folder, read_json, write_json
-from lossline_jax.sharding import place_batch, row_share
+from lossline_jax.sharding import my_rows, place_batch
 from lossline_jax.train.checkpoint import Checkpointer, CheckpointMeta, check_same_run
 from lossline_jax.train.clock import Clock
 from lossline_jax.train.config import ExecutionConfig
@@ -156,7 +156,8 @@ class _Session:
         """Steps `start + 1` to the last one."""
         if start in self.run.checkpoint_steps:
             self._offer(start, state, watch)
-        batches = self.source.iterate(start, *row_share(self.mesh))
+        share = my_rows(self.mesh)
+        batches = self.source.iterate(start, share.index, share.count)
         with contextlib.closing(batches):  # its threads read ahead
             for step in self._steps(start, watch):
                 with self.clock.spending("input"):
