@@ -5,13 +5,17 @@ asked by the first and told to all (`from_first`), so that they never part ways.
 """
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
+import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
 from typing import Any
 
 import jax
@@ -19,7 +23,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from lossline_jax.console import set_process
-from lossline_jax.errors import LosslineError, RunBusy, RunFailed, StartAgain
+from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError, RunBusy, RunFailed, StartAgain
 from lossline_jax.train.config import ProcessesConfig
 
 LOCAL = "127.0.0.1"
@@ -51,6 +55,8 @@ def start(config: ProcessesConfig) -> None:
     # For several processes jax catches SIGTERM and lets them agree; a single one does so itself (`train.preemption`).
     alone = arguments.get("num_processes") == 1
     jax.config.update("jax_enable_preemption_service", not alone)
+    if alone and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)
     if alone:  # else CPU devices of one process would talk by sockets: half the speed
         jax.config.update("jax_cpu_collectives_implementation", None)
     try:
@@ -69,6 +75,11 @@ def start(config: ProcessesConfig) -> None:
         raise LosslineError(f"--processes: {str(error).splitlines()[0]}") from error
     set_process(jax.process_index(), jax.process_count())
     from_first(lambda: None)  # CPU processes must meet within 30 seconds of the first question; then it may take long
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Outside training, which saves first (`train.preemption`), nothing is lost by leaving at once."""
+    raise SystemExit(RESTART_EXIT_CODE)
 
 
 def _arguments(config: ProcessesConfig, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -112,7 +123,8 @@ def _launcher(config: ProcessesConfig, environment: Mapping[str, str]) -> str:
         return config.launcher
     if all(name in environment for name in SLURM_VARIABLES) and environment["SLURM_NTASKS"] != "1":
         return "slurm"
-    if any(name in environment for name in TPU_VARIABLES) or any(os.path.exists(path) for path in TPU_DEVICES):
+    has_chips = importlib.util.find_spec("libtpu") is not None and any(os.path.exists(path) for path in TPU_DEVICES)
+    if has_chips or any(name in environment for name in TPU_VARIABLES):
         return "tpu"
     return "ompi" if "OMPI_MCA_orte_hnp_uri" in environment else "none"
 

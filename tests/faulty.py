@@ -18,6 +18,7 @@ from pathlib import Path
 from lossline_jax import cli, scorer
 from lossline_jax.train import checkpoint
 from lossline_jax.train.watch import Watch
+from lossline_jax.workshop import Workshop
 
 
 def die(*_):
@@ -42,6 +43,15 @@ def raise_unforeseen():
 def jump(clock=time.time):
     shifts = iter((-86400.0, 86400.0))
     time.time = lambda: clock() + next(shifts, 86400.0)
+
+
+def open_slowly():
+    def slow(self, run):
+        Path("opening").touch()
+        for _ in range(6000):  # a signal may come to another thread: this one must wake to hear of it
+            time.sleep(0.1)
+
+    Workshop._check = slow
 
 
 def stop_in_save(at: int) -> None:
@@ -71,6 +81,8 @@ def main(fault: str, at: int, argv: list[str]) -> None:
             break_at_step(at, lambda: time.sleep(600))
         case "clock":
             break_at_step(at, jump)
+        case "slow-start":
+            open_slowly()
         case "stop-save":
             stop_in_save(at)
         case "kill-row":

@@ -143,6 +143,15 @@ def test_sigterm_to_a_single_process(manifest, quiet_alone):
     assert finish(manifest, 1, 4) == quiet_alone
 
 
+def test_sigterm_before_training_loses_nothing(manifest):
+    """While the data are opened: there is nothing to save yet."""
+    with Gang(manifest, 1, 4, faults={0: ("slow-start", 0)}) as gang:
+        gang.until((gang.folder / "opening").exists)
+        gang.processes[0].send_signal(signal.SIGTERM)
+        assert gang.wait() == [42], gang.told()
+        assert "Traceback" not in gang.told()
+
+
 def test_a_clock_that_jumps(manifest, quiet_alone, capsys):
     with Gang(manifest, 1, 4, faults={0: ("clock", 5)}) as gang:
         assert gang.wait() == [0], gang.told()

@@ -84,21 +84,29 @@ def initialise(key: jax.Array, declaration: Declaration) -> Params:
 
 class _Holds(Protocol):
     def get_variable(self, collection: str, name: str) -> jax.Array: ...
+    def param(self, name: str, init_fn: Callable[..., jax.Array], *args: Any) -> jax.Array: ...
+    def is_initializing(self) -> bool: ...
 
 
 def declare(module: _Holds, declaration: Declaration, dtype: jnp.dtype) -> dict[str, jax.Array]:
     """Read a Linen module's parameters, matrices cast to the compute dtype.
 
     Vectors, and the delicate leaves that weight decay spares too (rates of decay), stay float32. The values
-    come from `initialise`; where devices hold shards of them (FSDP), they are gathered here, a layer at a time.
+    come from `initialise`; where devices hold shards of them (FSDP), they are gathered here, a layer at a time. Linen's
+    own initialiser only states the shape; it would refuse a shard of another.
     """
     values = {}
     for name, leaf in declaration.items():
+        stated = module.param(name, _zeros, leaf.shape) if module.is_initializing() else None
         # The barrier cuts a layer's parameter out of the stack before it is used: fused into an elementwise loop,
         # the cut is made again at every number (4% of a Mamba-2 step on CPU).
-        value = jax.lax.optimization_barrier(module.get_variable("params", name))
+        value = jax.lax.optimization_barrier(module.get_variable("params", name) if stated is None else stated)
         values[name] = whole(value.astype(dtype) if leaf.decayed and value.ndim > 1 else value, leaf.shape)
     return values
+
+
+def _zeros(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return jnp.zeros(shape, jnp.float32)
 
 
 def _inverse_softplus(x: jax.Array) -> jax.Array:

@@ -113,6 +113,8 @@ def _nats_and_gradient(
 
     def local(params: Params, batch: StepBatch) -> tuple[jax.Array, Params]:
         nats, grads = accumulate(params, batch)
+        if row_shards(mesh) == 1:  # XLA refuses a sum over one device beside axes that it places itself
+            return nats, grads
         # Of a parameter that is split over `data`, the model has summed the gradient over it (`ops.shards.whole`).
         split = jax.tree.map(lambda grad, spec: grad if "data" in spec else None, grads, specs)
         whole = jax.tree.map(lambda grad, spec: None if "data" in spec else grad, grads, specs)
