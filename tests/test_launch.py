@@ -27,6 +27,7 @@ from etils import epath  # noqa: E402
 from selection import Chosen  # noqa: E402
 
 from lossline_jax import pipeline  # noqa: E402
+from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet  # noqa: E402
 from lossline_jax.resubmit import Resubmission, Standing  # noqa: E402
 from lossline_jax.rundir import StudyDir, write_json  # noqa: E402
@@ -373,13 +374,27 @@ def test_a_slice_that_is_taken_away_is_asked_for_again_and_given_back_at_the_end
     tmp_path, monkeypatch, codes, creations
 ):
     gcloud, asked = stand_in_gcloud(tmp_path, codes)
-    monkeypatch.setattr(tpu_vm, "choose", lambda options: on_cloud(1))
+    left = iter([on_cloud(1)] * (creations - 1) + [on_cloud()])
+    monkeypatch.setattr(tpu_vm, "choose", lambda options: next(left))
     assert tpu_vm.launch(tpu_vm.Options("m", gcloud=gcloud, poll_seconds=0), on_cloud(1, 4)) == 0
     verbs = [line.split()[2:4] for line in asked.read_text().splitlines()]
     assert verbs == creations * [
         ["queued-resources", "create"], ["queued-resources", "describe"], ["tpu-vm", "ssh"], ["tpu-vm", "ssh"],
         ["queued-resources", "delete"],
     ]  # fmt: skip
+
+
+def test_a_slice_that_is_refused_is_not_deleted_and_one_that_leaves_runs_undone_is_no_success(tmp_path, monkeypatch):
+    gcloud, asked = stand_in_gcloud(tmp_path, (0,))
+    monkeypatch.setattr(tpu_vm, "choose", lambda options: on_cloud(1))
+    assert tpu_vm.launch(tpu_vm.Options("m", gcloud=gcloud, poll_seconds=0), on_cloud(1)) == 1
+    asked.unlink()
+    refusing = tmp_path / "refusing"
+    refusing.write_text(f'#!/bin/bash\necho "$@" >> {asked}\nexit 1\n')
+    refusing.chmod(0o755)
+    with pytest.raises(LosslineError, match="refused"):
+        tpu_vm.launch(tpu_vm.Options("m", gcloud=str(refusing), poll_seconds=0), on_cloud(1))
+    assert "delete" not in asked.read_text()
 
 
 def test_a_package_that_cannot_be_installed_asks_for_no_other_slice(tmp_path):
