@@ -27,7 +27,7 @@ from etils import epath  # noqa: E402
 from selection import Chosen  # noqa: E402
 
 from lossline_jax import pipeline  # noqa: E402
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import LosslineError  # noqa: E402
 from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet  # noqa: E402
 from lossline_jax.resubmit import Resubmission, Standing  # noqa: E402
 from lossline_jax.rundir import StudyDir, write_json  # noqa: E402
