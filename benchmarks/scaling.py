@@ -18,12 +18,11 @@ from pathlib import Path
 
 from etils import epath
 
-from lossline_jax.config import to_json
 from lossline_jax.data.config import BuiltinCorpus, DataConfig, TrainedTokenizer
 from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet
 from lossline_jax.models.config import LlamaConfig
 from lossline_jax.pipeline import prepare
-from lossline_jax.rundir import StudyDir, read_json, write_json
+from lossline_jax.rundir import StudyDir, read_json
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.text import text_table
 from lossline_jax.train.config import ExecutionConfig
@@ -32,19 +31,16 @@ SEQUENCES = 8  # of each process
 CONTEXT = 256
 
 
-def study(processes: list[int], steps: int) -> StudyConfig:
-    """A run for each number of processes, ten checkpoints each."""
-    runs = tuple(
-        RunConfig(
-            model=LlamaConfig(d_model=128, num_layers=6, num_heads=4),
-            data=DataConfig((("code", 1.0),), max_epochs=None),
-            tokenizer=TrainedTokenizer("code", 2048),
-            context_length=CONTEXT,
-            batch_size=SEQUENCES * count,
-            tokens=steps * SEQUENCES * count * CONTEXT,
-            num_checkpoints=10,
-        )
-        for count in processes
+def study(count: int, steps: int) -> StudyConfig:
+    """One run, for `count` processes, with ten checkpoints."""
+    run = RunConfig(
+        model=LlamaConfig(d_model=128, num_layers=6, num_heads=4),
+        data=DataConfig((("code", 1.0),), max_epochs=None),
+        tokenizer=TrainedTokenizer("code", 2048),
+        context_length=CONTEXT,
+        batch_size=SEQUENCES * count,
+        tokens=steps * SEQUENCES * count * CONTEXT,
+        num_checkpoints=10,
     )
     suite = SuiteConfig(
         validation=(ValidationSet("code", max_documents=8, max_document_bytes=2000),),
@@ -54,7 +50,7 @@ def study(processes: list[int], steps: int) -> StudyConfig:
     )
     corpora = (BuiltinCorpus("code", max_bytes=2_000_000),)
     execution = ExecutionConfig(fsdp=True)  # as on accelerators: parameters and gradients travel
-    return StudyConfig("scaling", corpora, runs, suite, x="code", y="code_cloze", execution=execution)
+    return StudyConfig("scaling", corpora, (run,), suite, x="code", y="code_cloze", execution=execution)
 
 
 def train(folder: StudyDir, run: RunConfig, count: int) -> float:
@@ -88,11 +84,10 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as root:
-        folder = StudyDir(epath.Path(root) / "scaling")
-        what = study(arguments.processes, arguments.steps)
-        prepare(what, folder)
-        write_json(folder.study_file, to_json(what))
-        for run, count in zip(what.runs, arguments.processes, strict=True):
+        for count in arguments.processes:
+            what, folder = study(count, arguments.steps), StudyDir(epath.Path(root) / str(count))
+            prepare(what, folder)
+            run = what.base
             cpu_seconds = train(folder, run, count)
             done = read_json(folder.run(run.run_id).done_file)
             seconds = done["seconds"]
