@@ -72,9 +72,10 @@ def train(folder: StudyDir, run: RunConfig, count: int) -> float:
 
 
 def leaves(folder: StudyDir, run: RunConfig) -> int:
-    """Arrays in a checkpoint, as orbax counts them."""
+    """Arrays in a checkpoint."""
     newest = max(folder.run(run.run_id).checkpoints.iterdir())
-    return sum(len(read_json(newest / item / "_METADATA")["tree_metadata"]) for item in ("params", "opt"))
+    trees = [read_json(newest / item / "_METADATA")["tree_metadata"] for item in ("params", "opt")]
+    return sum(entry["value_metadata"]["value_type"] == "jax.Array" for tree in trees for entry in tree.values())
 
 
 def main() -> None:
