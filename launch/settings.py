@@ -92,6 +92,6 @@ class TpuVm(GoogleCloud):
     """Slices to ask for in all, one after another, when one is taken away."""
     poll_seconds: float = 30.0
     package: str = "lossline_jax[tpu,gcs]"
-    """What pip installs on every worker: a name, a git+https address, or a gs:// wheel."""
+    """What pip installs on every worker: a name on its index, or a git+https address."""
     gcloud: str = "gcloud"
     """The command."""

@@ -39,9 +39,7 @@ def workload_name(study: str, index: int, attempt: int) -> str:
 def workload_command(options: Options, chosen: Chosen, index: int) -> list[str]:
     """The words of `xpk workload create` for one run."""
     name = workload_name(chosen.study.name, index, options.attempt)
-    size = (
-        {"num-slices": options.slices} if not options.device_type.startswith(("h100", "h200", "a100", "b200")) else {}
-    )
+    size = {} if options.device_type.startswith(GPUS) else {"num-slices": options.slices}
     flags = {
         "workload": name,
         "project": options.project,
