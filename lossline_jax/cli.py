@@ -220,12 +220,13 @@ def _parse(fields: list, execution: ExecutionConfig, flags: list[str], prog: str
 
 def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place) -> None:
     from lossline_jax import pipeline, status, views
-    from lossline_jax.mesh_plan import mesh_plan_text
 
     match verb:
         case "plan":
             print(views.plan_text(study, options.utilisation))
             if options.chip is not None:
+                from lossline_jax.mesh_plan import mesh_plan_text
+
                 print(f"\n{mesh_plan_text(study, options.chip, options.devices, options.utilisation)}")
             if options.manifest:
                 print(f"manifest: {pipeline.write_manifest(study, directory)}")
@@ -312,7 +313,7 @@ def _resubmit(words: list[str]) -> None:
 
     found = resubmission(*experiment.read_manifest(source), options.failed)
     for note in found.notes:
-        print(note, file=sys.stderr)
+        console.say(note)
     if found.indices:
         print(found.indices)
 

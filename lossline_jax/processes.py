@@ -55,9 +55,10 @@ def start(config: ProcessesConfig) -> None:
     # For several processes jax catches SIGTERM and lets them agree; a single one does so itself (`train.preemption`).
     alone = arguments.get("num_processes") == 1
     jax.config.update("jax_enable_preemption_service", not alone)
-    if alone and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)
-    if alone:  # else CPU devices of one process would talk by sockets: half the speed
+    if alone:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _stop)
+        # else the CPU devices of one process would talk by sockets: half the speed
         jax.config.update("jax_cpu_collectives_implementation", None)
     try:
         jax.distributed.initialize(

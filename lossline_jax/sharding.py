@@ -7,6 +7,7 @@ logical axis names (the keys of `ACTIVATION_RULES`), never by mesh axes, so a mo
 repeated in every slice, so that a step sends gradients over that network once and nothing else.
 """
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -218,6 +219,7 @@ def row_share(devices: np.ndarray, process: int) -> RowShare:
     return RowShare(blocks.index(held[process]), len(blocks), held[process])
 
 
+@functools.cache  # asked at every step, of a mesh that may have thousands of devices
 def my_rows(mesh: Mesh) -> RowShare:
     """The rows of this process. Raises as `row_share` does."""
     return row_share(mesh.devices, jax.process_index())

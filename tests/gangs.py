@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +26,12 @@ def prepared_study(root: Path, *flags: str) -> Path:
         command = [sys.executable, "-m", "lossline_jax", verb, TINY, "--root", str(root), *more, *flags]
         subprocess.run(command, env=environment(8), check=True, capture_output=True, timeout=300)
     return root / "tiny" / "manifest.jsonl"
+
+
+def copy_of(study: Path, folder: Path) -> Path:
+    """A copy of a prepared study; returns its manifest."""
+    shutil.copytree(study, folder / "tiny")
+    return folder / "tiny" / "manifest.jsonl"
 
 
 class Gang:

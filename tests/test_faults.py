@@ -7,7 +7,7 @@ import signal
 import subprocess
 
 import pytest
-from gangs import Gang, finish, last_logged, outcome, prepared_study, run_folder
+from gangs import Gang, copy_of, finish, last_logged, outcome, prepared_study, run_folder
 
 from lossline_jax.cli import main
 
@@ -24,23 +24,18 @@ def prepared(tmp_path_factory):
 @pytest.fixture(scope="module")
 def quiet(prepared, tmp_path_factory):
     """What an undisturbed run of four processes comes to."""
-    return finish(copy(prepared, tmp_path_factory.mktemp("quiet")), 4, 1)
+    return finish(copy_of(prepared, tmp_path_factory.mktemp("quiet")), 4, 1)
 
 
 @pytest.fixture(scope="module")
 def quiet_alone(prepared, tmp_path_factory):
     """The same of one process, whose devices add up in another order."""
-    return finish(copy(prepared, tmp_path_factory.mktemp("quiet_alone")), 1, 4)
+    return finish(copy_of(prepared, tmp_path_factory.mktemp("quiet_alone")), 1, 4)
 
 
 @pytest.fixture
 def manifest(prepared, tmp_path):
-    return copy(prepared, tmp_path)
-
-
-def copy(prepared, folder):
-    shutil.copytree(prepared, folder / "tiny")
-    return folder / "tiny" / "manifest.jsonl"
+    return copy_of(prepared, tmp_path)
 
 
 def status(manifest, capsys):
@@ -111,7 +106,7 @@ def test_an_unforeseen_error_in_one_process_takes_all_down(manifest, quiet):
 
 
 def test_a_stuck_process_ends_itself(prepared, quiet, tmp_path):
-    manifest = copy(prepared, tmp_path)
+    manifest = copy_of(prepared, tmp_path)
     study = json.loads((manifest.parent / "study.json").read_text())
     study["execution"]["stall_seconds"] = 60.0
     (manifest.parent / "study.json").write_text(json.dumps(study))

@@ -1,10 +1,9 @@
 """Several real processes on one run: the same losses however many they are, and on whichever mesh they resume."""
 
 import json
-import shutil
 
 import pytest
-from gangs import Gang, finish, last_logged, prepared_study, run_folder
+from gangs import Gang, copy_of, finish, last_logged, prepared_study, run_folder
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.processes import _arguments
@@ -88,7 +87,7 @@ def prepared(tmp_path_factory):
 @pytest.fixture(scope="module")
 def straight(prepared, tmp_path_factory):
     """One process with eight devices, never disturbed."""
-    manifest = copy(prepared, tmp_path_factory.mktemp("straight"))
+    manifest = copy_of(prepared, tmp_path_factory.mktemp("straight"))
     return finish(manifest, 1, 8)
 
 
@@ -103,15 +102,10 @@ def alike(mine, theirs, rel):
         assert step[1:] == pytest.approx(other[1:], rel=rel)
 
 
-def copy(prepared, folder):
-    shutil.copytree(prepared, folder / "tiny")
-    return folder / "tiny" / "manifest.jsonl"
-
-
 @pytest.mark.slow
 def test_losses_do_not_depend_on_the_number_of_processes(prepared, straight, tmp_path):
     """Of two and four processes bit for bit; one process adds up in memory, and not in the order of the network."""
-    two, four = (finish(copy(prepared, tmp_path / str(n)), n, 8 // n) for n in (2, 4))
+    two, four = (finish(copy_of(prepared, tmp_path / str(n)), n, 8 // n) for n in (2, 4))
     assert two == four
     alike(two, straight, rel=1e-6)
 
@@ -139,7 +133,7 @@ def test_tensor_parallelism_may_reach_over_processes(straight, tmp_path):
 @pytest.mark.slow
 def test_a_run_goes_on_with_fewer_and_with_more_devices(prepared, straight, tmp_path):
     """Killed with two processes of four devices, gone on with one of two, then with four of two."""
-    manifest = copy(prepared, tmp_path)
+    manifest = copy_of(prepared, tmp_path)
     for count, devices, until in ((2, 4, 9), (1, 2, 17)):
         with Gang(manifest, count, devices, faults={0: ("kill-step", until + 2)}) as gang:
             gang.processes[0].wait(240)

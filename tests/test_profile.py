@@ -5,15 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
-from etils import epath
-from tiny_training import RUN, Bigram, Source
+from tiny_training import Source, train_bigram
 
 from lossline_jax.cli import main, parse_study
-from lossline_jax.rundir import RunDir
-from lossline_jax.sharding import make_mesh
 from lossline_jax.train import profile
 from lossline_jax.train.config import ExecutionConfig
-from lossline_jax.train.loop import train_run
 from lossline_jax.train.profile import traced_steps
 
 TINY = str(Path(__file__).with_name("tiny_study.py"))
@@ -21,16 +17,7 @@ EXECUTION = ExecutionConfig(data_parallel=2)
 
 
 def train(folder, profile_steps, source=None):
-    return train_run(
-        RUN,
-        model=Bigram(),
-        source=source or Source(),
-        run_dir=RunDir(epath.Path(folder)),
-        execution=EXECUTION,
-        mesh=make_mesh(EXECUTION),
-        show_progress=False,
-        profile_steps=profile_steps,
-    )
+    return train_bigram(folder, EXECUTION, source, profile_steps=profile_steps)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 from etils import epath
-from tiny_training import RUN, VOCAB, Bigram, Source
+from tiny_training import RUN, VOCAB, Bigram, Source, train_bigram
 
 from lossline_jax.chips import chip_named
 from lossline_jax.errors import LosslineError, RunFailed
@@ -143,18 +143,8 @@ def test_rows_that_do_not_divide_are_refused():
         build_step(Bigram(width=15), ExecutionConfig(data_parallel=2, fsdp=True))
 
 
-def train(folder, *, source=None, execution=None, **options):
-    execution = execution or ExecutionConfig(data_parallel=2, log_every=5)
-    return train_run(
-        RUN,
-        model=Bigram(),
-        source=source or Source(),
-        run_dir=RunDir(epath.Path(folder)),
-        execution=execution,
-        mesh=make_mesh(execution),
-        show_progress=False,
-        **options,
-    )
+def train(folder, *, execution=None, **options):
+    return train_bigram(folder, execution or ExecutionConfig(data_parallel=2, log_every=5), **options)
 
 
 def logged(folder):

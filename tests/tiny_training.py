@@ -113,6 +113,22 @@ class KillingSource(Source):
             yield self.batch(step, process_index, process_count)
 
 
+def train_bigram(folder, execution: ExecutionConfig, source=None, **options):
+    """Train `Bigram` in a folder, without a word."""
+    from lossline_jax.train.loop import train_run
+
+    return train_run(
+        RUN,
+        model=Bigram(),
+        source=source or Source(),
+        run_dir=RunDir(epath.Path(folder)),
+        execution=execution,
+        mesh=make_mesh(execution),
+        show_progress=False,
+        **options,
+    )
+
+
 def main(folder: str, kill: str) -> None:
     """Train the tiny Llama of RUN on two devices."""
     from lossline_jax.models.base import build_model

@@ -27,9 +27,9 @@ from lossline_jax.models.base import Model, build_model
 from lossline_jax.sharding import data_specs, make_mesh, row_shards, rows_over, uses_fsdp
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.train.config import ExecutionConfig
-from lossline_jax.train.optim import make_optimiser, make_schedule
-from lossline_jax.train.state import abstract_params, abstract_state
-from lossline_jax.train.step import StepBatch, make_train_step
+from lossline_jax.train.program import train_program
+from lossline_jax.train.state import abstract_params
+from lossline_jax.train.step import StepBatch
 
 EVALUATION_BATCHES = 2  # the program is a loop over batches: more change nothing but its length
 BRANCHING_SLOT_SHARE = 4  # of so many positions of a row that branches, one is scored: options are short
@@ -94,20 +94,8 @@ def mesh_and_model(
 
 
 def compile_training(run: RunConfig, model: Model, execution: ExecutionConfig, mesh: Mesh) -> Compiled:
-    """`train.step.make_train_step` of the run."""
-    schedule = make_schedule(run.schedule, run.optim.learning_rate, run.num_steps)
-    optimiser = make_optimiser(run.optim, schedule, model.decayed())
-    abstract = abstract_state(model, optimiser, mesh, execution.fsdp)
-    step = make_train_step(
-        model,
-        optimiser,
-        schedule,
-        abstract,
-        batch_size=run.batch_size,
-        context_length=run.context_length,
-        execution=execution,
-        mesh=mesh,
-    )
+    """The step of `train.program.train_program`."""
+    step, _, abstract = train_program(run, model, execution, mesh)
     shape, rows = (run.batch_size, run.context_length), rows_over(mesh)
     whole, weights = (jax.ShapeDtypeStruct(shape, dtype, sharding=rows) for dtype in (jnp.int32, jnp.float32))
     batch = StepBatch(whole, whole, weights, whole if run.data.separate_documents else None)

@@ -18,11 +18,11 @@ from lossline_jax.train.checkpoint import Checkpointer, CheckpointMeta, check_sa
 from lossline_jax.train.clock import Clock
 from lossline_jax.train.config import ExecutionConfig
 from lossline_jax.train.hardware import hardware_of
-from lossline_jax.train.optim import make_optimiser, make_schedule
 from lossline_jax.train.preemption import StopRequest
 from lossline_jax.train.profile import profiled, traced_steps
-from lossline_jax.train.state import Model, Params, TrainState, abstract_state, init_state
-from lossline_jax.train.step import StepBatch, TrainStep, make_train_step
+from lossline_jax.train.program import train_program
+from lossline_jax.train.state import Model, Params, TrainState, init_state
+from lossline_jax.train.step import StepBatch, TrainStep
 from lossline_jax.train.watch import Watch
 from lossline_jax.train.watchdog import Watchdog
 
@@ -125,19 +125,7 @@ class _Session:
     def set_up(self, model: Model, execution: ExecutionConfig) -> tuple[TrainStep, TrainState, int]:
         """The step, the state to begin from, and the number of steps that it has behind it."""
         run = self.run
-        schedule = make_schedule(run.schedule, run.optim.learning_rate, run.num_steps)
-        optimiser = make_optimiser(run.optim, schedule, model.decayed())
-        abstract = abstract_state(model, optimiser, self.mesh, execution.fsdp)
-        train_step = make_train_step(
-            model,
-            optimiser,
-            schedule,
-            abstract,
-            batch_size=run.batch_size,
-            context_length=run.context_length,
-            execution=execution,
-            mesh=self.mesh,
-        )
+        train_step, optimiser, abstract = train_program(run, model, execution, self.mesh)
         start = from_first(self.checkpointer.latest)
         if start is None:
             state = init_state(model, optimiser, run.seed, abstract)
