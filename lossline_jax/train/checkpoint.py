@@ -11,6 +11,7 @@ A checkpoint that does not match its meta.json is refused by name; nothing falls
 import contextlib
 import hashlib
 import logging
+import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -224,16 +225,25 @@ class Checkpointer:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep orbax and asyncio from printing, with its stack, what they raise as well."""
+    """Keep orbax and asyncio from printing, with its stack, what they raise as well.
+
+    A save that fails leaves writes under way, which print that nobody waits for them, as late as they like: it stays
+    quiet then. What is lost is told by the error of the save.
+    """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    levels = [logger.level for logger in loggers]
+    levels, print_error = [logger.level for logger in loggers], sys.unraisablehook
+
+    def print_others(error: "sys.UnraisableHookArgs") -> None:
+        if str(error.exc_value) != "Event loop is closed":
+            print_error(error)
+
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    sys.unraisablehook = print_others
+    yield
+    sys.unraisablehook = print_error
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 def _moments(opt_state: Any) -> Any:
