@@ -28,6 +28,7 @@ from typing import Any
 
 from etils import epath
 
+from lossline_jax.disk import cannot_write
 from lossline_jax.errors import LosslineError
 
 
@@ -242,9 +243,7 @@ def write_atomic(path: epath.Path, content: str | bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        raise LosslineError(
-            f"{path}: cannot write ({error.strerror or error}); free space or choose another folder"
-        ) from error
+        raise LosslineError(f"{path}: {cannot_write(error)}") from error
 
 
 def write_json(path: epath.Path, value: Any) -> None:

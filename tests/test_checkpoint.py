@@ -1,6 +1,8 @@
 """Checkpoints come back bit for bit on any mesh, and a damaged or foreign one is refused by name."""
 
 import dataclasses
+import os
+import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -171,3 +173,38 @@ def test_changed_config_and_changed_data_under_a_run_are_refused(run_dir):
     train_run(RUN, source=Source(), show_progress=False, **options)
     with pytest.raises(LosslineError, match=r"done\.json: another config was trained here"):
         train_run(changed, source=Source(), **options)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of one page."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    yield epath.Path(folder)
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_asks_for_space(small_disk):
+    with pytest.raises(LosslineError, match="cannot be saved .*No space left on device.*; free space on") as told:
+        save(RunDir(small_disk), 3)
+    assert "tensorstore_spec" not in str(told.value)
+
+
+def test_another_failure_of_a_save_shows_its_own_cause(run_dir, monkeypatch):
+    """As orbax-checkpoint 0.11.28 fails with jax 0.10."""
+
+    def fail(*_, **__):
+        raise ValueError("Received incompatible devices for jitted computation. Got argument x\nwith shape f32[]")
+
+    save(run_dir, 1)
+    _, state = fresh(TWO)
+    with Checkpointer(run_dir) as checkpointer:
+        monkeypatch.setattr(checkpointer._orbax, "save", fail)
+        with pytest.raises(LosslineError, match=r"cannot be saved \(Received incompatible devices") as told:
+            checkpointer.save(3, state, meta(3))
+    assert "free space" not in str(told.value)
+    assert "goes on from step 1" in str(told.value)
+    assert "\n" not in str(told.value)

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "lossline_jax"
 FLOORS = {
-    **dict.fromkeys(("errors", "console", "units", "rundir", "config", "table", "text"), 0),
+    **dict.fromkeys(("errors", "console", "units", "disk", "rundir", "config", "table", "text"), 0),
     **dict.fromkeys(("storage", "alive", "writer", "compiled"), 0),
     **dict.fromkeys(("ops", "sharding", "chips", "processes"), 1),
     **dict.fromkeys(("models", "data"), 2),
@@ -29,6 +29,7 @@ NEIGHBOURS = {
     ("table", "errors"),
     ("table", "rundir"),
     ("table", "storage"),
+    ("rundir", "disk"),
     ("rundir", "errors"),
     ("config", "errors"),
     ("storage", "errors"),

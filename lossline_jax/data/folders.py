@@ -7,6 +7,7 @@ from typing import Any
 
 from etils import epath
 
+from lossline_jax.disk import cannot_write
 from lossline_jax.errors import LosslineError
 from lossline_jax.rundir import is_remote, make_folder, read_json
 
@@ -49,9 +50,7 @@ def staged_folder(folder: epath.Path) -> Iterator[epath.Path]:
         yield part
         _move(part, folder)
     except OSError as error:
-        raise LosslineError(
-            f"{folder}: cannot write ({error.strerror or error}); free space or choose another --root"
-        ) from error
+        raise LosslineError(f"{folder}: {cannot_write(error)}") from error
     finally:
         if part.exists():
             part.rmtree()

@@ -23,6 +23,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from lossline_jax.config import from_json, to_json
+from lossline_jax.disk import CURES, error_number, reason
 from lossline_jax.errors import LosslineError, RunFailed
 from lossline_jax.processes import from_first, is_first
 from lossline_jax.rundir import RunDir, absolute, inside, make_folder, read_json, write_json
@@ -129,11 +130,7 @@ class Checkpointer:
             with _quiet():
                 self._orbax.save(absolute(folder), ocp.args.Composite(**saves), force=True)
         except (ValueError, OSError) as error:  # TensorStore's are ValueErrors
-            reason = str(error).strip().splitlines()[0]
-            raise LosslineError(
-                f"{folder}: cannot be written ({reason}); free space or mend the disk, the same command goes on from "
-                f"step {max((s for s in self.steps() if s < step), default=0)}"
-            ) from error
+            raise self._not_saved(step, error) from error
         if is_first():
             write_json(folder / META_FILE, {"meta": to_json(meta), "files": _digests(folder)})
             self._delete_superseded()
@@ -216,6 +213,16 @@ class Checkpointer:
                 f"{self.folder(step)}: holds other parameters than this model's ({reason}); "
                 "use the model config that the run was trained with"
             ) from error
+
+    def _not_saved(self, step: int, error: Exception) -> LosslineError:
+        """A full disk, another refusal of the disk, or a fault that has nothing to do with the disk."""
+        older = max((s for s in self.steps() if s < step), default=0)
+        number = error_number(error)
+        cure = f"not the disk's fault: orbax-checkpoint {ocp.__version__} with jax {jax.__version__}, try newer ones"
+        if number is not None:
+            cure = CURES.get(number, "see to the cause")
+        resume = f"the same command goes on from step {older}"
+        return LosslineError(f"{self.folder(step)}: cannot be saved ({reason(error)}); {cure}; {resume}")
 
     def _damaged(self, step: int, what: str) -> RunFailed:
         older = [s for s in self.steps() if s < step]

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from lossline_jax.disk import cannot_write
 from lossline_jax.errors import LosslineError
 from lossline_jax.models.base import Model
 from lossline_jax.models.huggingface.configs import architecture_of, config_json
@@ -82,9 +83,7 @@ def _appearing(root: Path) -> Iterator[Path]:
         yield part
         os.replace(part, root)
     except OSError as error:
-        raise LosslineError(
-            f"{root}: cannot write ({error.strerror or error}); free space or choose another"
-        ) from error
+        raise LosslineError(f"{root}: {cannot_write(error)}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
