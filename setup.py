@@ -34,6 +34,7 @@ setup(
         "tensorstore",
         "pandas>=2.2",
         "pyarrow>=15",
+        "backports.zstd>=1; python_version < '3.14'",  # zstd as Python 3.14 has it: any window, and a cut file is told
         "matplotlib>=3.8",
         "jinja2>=3",
         "tyro>=1.0",

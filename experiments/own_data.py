@@ -2,7 +2,7 @@
 
 Question   Does mixing in Wikipedia, or halving the width, move a model off the line that it draws on my text?
 Command    lossline run experiments/own_data.py --glob '~/text/**/*.jsonl.gz'
-           (.txt, .jsonl, .jsonl.gz, .jsonl.zst, .parquet; some megabytes, at least a few hundred documents)
+           (.txt or .jsonl, also packed as .gz or .zst, or .parquet; some megabytes, at least a few hundred documents)
 Cost       5 minutes on two cores
 Expect     that depends on your text; the report says what moved, by how much, and what a study of this size can see
 """

@@ -65,7 +65,7 @@ weights in and out: folders of safetensors with config.json and tokenizer.json, 
   import-weights DIR        into a folder for `lossline evaluate STUDY --checkpoint FOLDER` (which takes DIR too)
   export-weights STUDY --run ID      a run's checkpoint; or `export-weights FOLDER` of an imported model
 
-any table of losses (.csv, .parquet, .jsonl); each takes --help
+any table of losses (.csv, .tsv, .jsonl, .parquet); each takes --help
   fit       --losses TABLE --x X --y Y [--by COLUMN ...]: lines; or --law LAW --y Y --input N=params ...: any law
   compare   --losses TABLE --x X --y Y [--factors COLUMN ...]: which factor moves the line, and is it more than noise
   report    --losses TABLE --x X --y Y [--factors COLUMN ...]: the same as one HTML page

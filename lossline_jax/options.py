@@ -109,7 +109,7 @@ class TableOptions:
     """Which table, and which rows of it belong together."""
 
     losses: str
-    """Table: .csv, .parquet or .jsonl."""
+    """Table: .csv, .tsv, .jsonl (each also .gz, .zst, .xz, .bz2) or .parquet."""
     y: tuple[str, ...]
     """Column (or, in a lossline table, evaluation set) to fit or predict; several for --law, predict and backtest."""
     x: str | None = None
@@ -157,7 +157,7 @@ class CompareOptions:
     """Which factor moves the line of one loss over another? Of any table whose columns say what its runs were given."""
 
     losses: str
-    """Table: .csv, .parquet or .jsonl."""
+    """Table: .csv, .tsv, .jsonl (each also .gz, .zst, .xz, .bz2) or .parquet."""
     x: str
     """Column or evaluation set on the horizontal axis."""
     y: str

@@ -16,20 +16,35 @@ ACCESS = "give this account the role roles/storage.objectAdmin on the bucket"
 CLIENTS = {"gcsfs", "fsspec", "aiohttp", "requests", "urllib3", "google"}
 
 
-def connect(path: epath.Path) -> epath.Path:
-    """The path as it is, once its bucket has answered; one on a disk is not looked at.
+def connect(path: epath.PathLike) -> epath.Path:
+    """The path that a user named: `~` stands for a home, and a bucket has answered. No file is looked at.
 
     Every command calls this for what it is given, so that a wrong name fails at once and not after minutes of
     retries: those are for a store that fails later.
 
     Raises:
-        LosslineError: gcsfs is not installed, there is no such bucket, or no right to list it.
+        LosslineError: `~name` of no user, gcsfs is not installed, no such bucket, or no right to list it.
         StartAgain: the store does not answer.
     """
-    scheme, _, rest = str(path).partition("://")
+    text = expanded(path)
+    scheme, _, rest = text.partition("://")
     if scheme == "gs":
         _probe(rest.split("/")[0])
-    return path
+    return epath.Path(text)
+
+
+def expanded(path: epath.PathLike) -> str:
+    """The path with `~` or `~name` in front replaced by that home: a shell leaves `--flag=~/x` as it is.
+
+    Raises:
+        LosslineError: there is no such user.
+    """
+    text = os.path.expanduser(os.fspath(path))
+    if text.startswith("~"):
+        raise LosslineError(
+            f"{text}: no user {text.split('/')[0][1:]!r} has a home here; write ./{text} for a file of that name"
+        )
+    return text
 
 
 @functools.cache

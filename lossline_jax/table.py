@@ -6,11 +6,12 @@ import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.inputs import ENDINGS, file_kind, open_input, parse_object, read_lines, read_text
 from lossline_jax.rundir import write_atomic
 from lossline_jax.storage import connect
 
@@ -131,32 +132,69 @@ def write_frame(frame: "pd.DataFrame", path: epath.Path) -> None:
         raise LosslineError(f"{path}: cannot write a table of this ending; use .csv or .parquet")
 
 
-def read_table(path: epath.Path | str) -> "pd.DataFrame":
-    """Any table of losses: `.csv`, `.parquet` or `.jsonl`, with whatever columns it has.
+def read_table(path: epath.PathLike) -> "pd.DataFrame":
+    """Any table of losses with whatever columns it has, in a format that `inputs.py` reads.
 
     Raises:
         LosslineError: missing, unreadable, empty, or of another ending.
     """
-    import pandas as pd
-
-    path = connect(epath.Path(path))
-    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".jsonl": _read_jsonl}
-    if path.suffix not in readers:
-        raise LosslineError(f"{path}: not a table this can read; use one of {sorted(readers)}")
-    if not path.exists():
-        raise LosslineError(f"{path}: no such table")
+    path = connect(path)
+    readers = {"csv": _read_csv, "tsv": _read_tsv, "jsonl": _read_jsonl, "parquet": _read_parquet}
+    form = file_kind(path).form
+    if form not in readers:
+        raise LosslineError(
+            f"{path}: not a table this can read{_table_inside(path)}; "
+            f"use .csv, .tsv or .jsonl (each also with {ENDINGS}), or .parquet"
+        )
     try:
-        with path.open("rb") as file:
-            frame = readers[path.suffix](file)
+        frame = readers[form](path)
+    except LosslineError:
+        raise
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LosslineError(f"{path}: cannot be read as {path.suffix[1:]} ({reason})") from error
+        raise LosslineError(f"{path}: cannot be read as {form} ({reason})") from error
     if frame.empty:
         raise LosslineError(f"{path}: the table has no rows")
     return frame
 
 
-def _read_jsonl(file) -> "pd.DataFrame":
+def _table_inside(folder: epath.Path) -> str:
+    """Where a study keeps its table, if that is what was named."""
+    table = folder / "losses" / "losses.parquet"
+    return f": it is a folder; {table}?" if table.exists() else ""
+
+
+def _read_csv(path: epath.Path, separator: str = ",") -> "pd.DataFrame":
     import pandas as pd
 
-    return pd.read_json(file, lines=True)
+    return pd.read_csv(io.StringIO(read_text(path, "table")), sep=separator)
+
+
+def _read_tsv(path: epath.Path) -> "pd.DataFrame":
+    return _read_csv(path, "\t")
+
+
+def _read_parquet(path: epath.Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    with open_input(path, "table") as file:
+        return pd.read_parquet(file)
+
+
+def _read_jsonl(path: epath.Path) -> "pd.DataFrame":
+    """Values as they stand: no string becomes a number or a date, and no digit is lost."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        [_plain_integers(parse_object(line, where), where) for where, line in read_lines(path, "table")]
+    )
+
+
+def _plain_integers(fields: dict[str, Any], where: str) -> dict[str, Any]:
+    for name, value in fields.items():
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise LosslineError(
+                f"{where}: {name!r} is an integer of {len(str(abs(value)))} digits, more than a table holds; write it "
+                "as a number with a point, or in quotes if it is a name"
+            )
+    return fields

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "lossline_jax"
 FLOORS = {
     **dict.fromkeys(("errors", "console", "units", "disk", "rundir", "config", "table", "text"), 0),
-    **dict.fromkeys(("storage", "alive", "writer", "compiled"), 0),
+    **dict.fromkeys(("storage", "inputs", "alive", "writer", "compiled"), 0),
     **dict.fromkeys(("ops", "sharding", "chips", "processes"), 1),
     **dict.fromkeys(("models", "data"), 2),
     **dict.fromkeys(("train", "evaluate", "fit", "report", "published"), 3),
@@ -28,6 +28,8 @@ NEIGHBOURS = {
     ("report", "fit"),
     ("table", "errors"),
     ("table", "rundir"),
+    ("table", "inputs"),
+    ("inputs", "errors"),
     ("table", "storage"),
     ("rundir", "disk"),
     ("rundir", "errors"),

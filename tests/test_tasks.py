@@ -72,8 +72,8 @@ def test_kept_items_are_spread_over_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "not JSON"),
-        ("[1]", "expected an object"),
+        ("{", "not valid JSON"),
+        ("[1]", "is no JSON object"),
         (GOOD | {"choices": []}, "at least 2 strings"),
         (GOOD | {"choices": [" one"]}, "at least 2 strings"),
         (GOOD | {"choices": [" one", 2]}, "at least 2 strings"),
@@ -126,7 +126,7 @@ def test_a_bad_file_is_one_clear_line(tmp_path):
         read_items(ChoiceTask("task", str(broken)))
     latin = tmp_path / "latin.jsonl"
     latin.write_bytes('{"context": "é"}'.encode("latin-1"))
-    with pytest.raises(LosslineError, match="not UTF-8 at byte 13"):
+    with pytest.raises(LosslineError, match="invalid UTF-8 at byte 13"):
         read_items(ChoiceTask("task", str(latin)))
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     with pytest.raises(LosslineError, match=r"broken.parquet: cannot be read"):

@@ -16,7 +16,7 @@ class BuiltinCorpus:
 
 @dataclass(frozen=True)
 class FilesCorpus:
-    """Documents from local files: .txt (one document a file), .jsonl(.gz/.zst), .parquet."""
+    """Documents from files: .txt (one document a file), JSON lines, either compressed, or .parquet."""
 
     name: str
     globs: tuple[str, ...]

@@ -18,6 +18,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from lossline_jax.config import from_json, suggestion
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.items import Item, delimited_item
+from lossline_jax.inputs import read_text
+from lossline_jax.storage import connect
 
 BUILT_IN = epath.Path(__file__).parent / "task_specs.toml"
 FIELDS_OF_SCORING = {
@@ -51,7 +53,7 @@ def load_spec(name: str) -> TaskSpec:
         LosslineError: no such file or spec, or one that is not well formed, named by file, spec and field.
     """
     path, _, name = name.rpartition(":")
-    file = epath.Path(path).expanduser() if path else BUILT_IN
+    file = connect(path) if path else BUILT_IN
     specs = _read_toml(file)
     if name not in specs:
         told = f"{file}: has no task spec {name!r}" if path else f"there is no built-in task spec {name!r}"
@@ -129,11 +131,7 @@ def _defined(value: Any) -> Any:
 
 def _read_toml(file: epath.Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise LosslineError(f"{file}: no such file of task specs; mend `spec` of the ChoiceTask") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise LosslineError(f"{file}: cannot be read as UTF-8 text ({error})") from error
+        return tomllib.loads(read_text(file, "file of task specs; mend `spec` of the ChoiceTask"))
     except tomllib.TOMLDecodeError as error:
         raise LosslineError(f"{file}: not TOML ({error})") from error
 

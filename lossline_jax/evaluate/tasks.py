@@ -1,8 +1,5 @@
 """The items of a task: from files of rows, and as tokens."""
 
-import gzip
-import json
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,13 +13,15 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.config import ChoiceTask
 from lossline_jax.evaluate.items import Item, delimited_item, first_of_many, joined_item
 from lossline_jax.evaluate.specs import TaskSpec, load_spec, spec_items
+from lossline_jax.inputs import ENDINGS, file_kind, open_input, parse_object, read_lines
+from lossline_jax.storage import connect
 
 if TYPE_CHECKING:
     from lossline_jax.data.tokenizers import Tokenizer
 
 
 def read_items(task: ChoiceTask, spec: TaskSpec | None = None) -> list[Item]:
-    """Items of a JSONL, JSONL.GZ or Parquet file.
+    """Items of a file of JSON lines, compressed or not, or of a Parquet file.
 
     Without a spec a row holds `context`, `choices` (each with its own leading space) and `gold`; or, for partial
     scoring (WinoGrande; Trinh & Le 2018), `partial_contexts` and the `continuation` that all of them share; or
@@ -39,9 +38,9 @@ def read_items(task: ChoiceTask, spec: TaskSpec | None = None) -> list[Item]:
     if spec is None and task.spec is not None:
         spec = load_spec(task.spec)
     items, problems = [], []
-    for where, row in _rows(epath.Path(task.path).expanduser()):
+    for where, row in _rows(connect(task.path)):
         try:
-            fields = _parsed(row, where)
+            fields = row if isinstance(row, dict) else parse_object(row, where)
             items += spec_items(spec, fields, where) if spec else [_own_form(fields, where)]
         except LosslineError as error:
             problems.append(str(error))
@@ -70,47 +69,24 @@ def _check_kind(items: Sequence[Item]) -> None:
 
 def _rows(path: epath.Path) -> Iterator[tuple[str, str | dict[str, Any]]]:
     """What names a row in errors, and the row: a dict, or a line that has yet to be parsed."""
-    data = _read_bytes(path)
-    if path.suffix == ".parquet":
-        for number, row in enumerate(_parquet_rows(path, data), start=1):
-            yield f"{path}: row {number}", row
-        return
+    what = "task file; mend `path` of its ChoiceTask"
+    match file_kind(path).form:
+        case "parquet":
+            for number, row in enumerate(_parquet_rows(path, what), start=1):
+                yield f"{path}: row {number}", row
+        case "csv" | "tsv":
+            raise LosslineError(f"{path}: a task is JSON lines (also with {ENDINGS}) or Parquet; convert the file")
+        case _:
+            yield from read_lines(path, what)
+
+
+def _parquet_rows(path: epath.Path, what: str) -> list[dict[str, Any]]:
     try:
-        lines = data.decode("utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise LosslineError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield f"{path}:{number}", line
-
-
-def _read_bytes(path: epath.Path) -> bytes:
-    try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if path.suffix == ".gz" else data
-    except FileNotFoundError as error:
-        raise LosslineError(f"{path}: no such task file; mend `path` of its ChoiceTask") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise LosslineError(f"{path}: cannot be read ({error}); fetch the file again") from error
-
-
-def _parquet_rows(path: epath.Path, data: bytes) -> list[dict[str, Any]]:
-    try:
-        return pyarrow.parquet.read_table(pyarrow.BufferReader(data)).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise LosslineError(f"{path}: cannot be read ({' '.join(str(error).split())}); fetch the file again") from error
-
-
-def _parsed(row: str | dict[str, Any], where: str) -> dict[str, Any]:
-    if isinstance(row, dict):
-        return row
-    try:
-        fields = json.loads(row)
-    except ValueError as error:
-        raise LosslineError(f"{where}: not JSON ({error}); each line is one item") from error
-    if not isinstance(fields, dict):
-        raise LosslineError(f"{where}: expected an object of the item's fields, as `context`, `choices` and `gold`")
-    return fields
+        with open_input(path, what) as file:
+            return pyarrow.parquet.read_table(pyarrow.BufferReader(file.read())).to_pylist()
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        message = " ".join(str(error).split())
+        raise LosslineError(f"{path}: cannot be read ({message}); fetch the file again") from error
 
 
 def _own_form(fields: dict[str, Any], where: str) -> Item:

@@ -32,7 +32,7 @@ def read_published(path: epath.PathLike, schema: str | None = None) -> pd.DataFr
     which always has the number as published. `loss_definition` says what it is. docs/losses_table.md has the details.
 
     Args:
-        path: `.csv`, `.parquet` or `.jsonl`.
+        path: of a format that `read_table` takes.
         schema: a key of `SCHEMAS`; None: by the columns.
 
     Raises:
