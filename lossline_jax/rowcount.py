@@ -1,9 +1,9 @@
 """How many rows of the losses table a run has, lacks and has twice, from the study's folder alone. No jax."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lossline_jax.evaluate.harvest import current_rows
 from lossline_jax.rundir import StudyDir, inside, read_json
 from lossline_jax.table import read_rows
 
@@ -33,11 +33,11 @@ class RowCount:
 class SuiteSets:
     """What a prepared suite says of its sets."""
 
-    current: frozenset[tuple[str, str]]  # name and fingerprint of each
+    definitions: dict[tuple[str, str], str]  # the loss definition of each, by name and fingerprint
     problems: dict[str, str]  # why the others cannot be scored, by name
 
 
-NO_SETS = SuiteSets(frozenset(), {})
+NO_SETS = SuiteSets({}, {})
 
 
 def read_suite_sets(folder: StudyDir, suite: str | None) -> SuiteSets:
@@ -46,7 +46,8 @@ def read_suite_sets(folder: StudyDir, suite: str | None) -> SuiteSets:
     if manifest is None or not manifest.exists():
         return NO_SETS
     content = read_json(manifest)
-    return SuiteSets(frozenset((each["name"], each["fingerprint"]) for each in content["sets"]), content["problems"])
+    definitions = {(each["name"], each["fingerprint"]): each["definition"] for each in content["sets"]}
+    return SuiteSets(definitions, content["problems"])
 
 
 def count_rows(
@@ -59,16 +60,18 @@ def count_rows(
         set_names: all sets of the study's suite, those too that cannot be scored.
         sets: those of its suite; rows of older versions of them do not count.
     """
-    rows = [row for row in read_rows(folder.loss_rows(run_id)) if (row.eval_set, row.eval_fingerprint) in sets.current]
-    times = Counter((row.step, row.eval_set) for row in rows)
+    rows = [
+        row for row in read_rows(folder.loss_rows(run_id)) if (row.eval_set, row.eval_fingerprint) in sets.definitions
+    ]
+    scored = {(row.step, row.eval_set) for row in current_rows(rows, sets)}
     lacking = tuple(
-        name for name in set_names if name not in sets.problems and any((step, name) not in times for step in steps)
+        name for name in set_names if name not in sets.problems and any((step, name) not in scored for step in steps)
     )
     reasons = folder.unscored_file(run_id)
     return RowCount(
         expected=len(steps) * len(set_names),
-        found=sum((step, name) in times for step in steps for name in set_names),
-        duplicates=sum(times.values()) - len(times),
+        found=sum((step, name) in scored for step in steps for name in set_names),
+        duplicates=len(rows) - len(scored),
         lacking=lacking,
         reason=read_json(reasons)["reason"] if reasons.exists() else "",
     )

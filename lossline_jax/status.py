@@ -178,8 +178,15 @@ def _cells(status: RunStatus, cost: Cost | None, count: RowCount) -> list:
         count.text,
         None if status.seconds_left is None else human_seconds(status.seconds_left),
         None if cost is None else f"{cost.chip_hours:.3g}",
-        count.noted(status.note or speed, done=status.state == "done"),
+        count.noted(status.note or speed or _orphaned(status, count), done=status.state == "done"),
     ]
+
+
+def _orphaned(status: RunStatus, count: RowCount) -> str:
+    """What is left of a run whose folder somebody deleted: its rows, which the fits still take."""
+    if status.state != "pending" or not count.found:
+        return ""
+    return f"its folder is gone, its rows still count; delete losses/rows/{status.run_id}.jsonl or train it again"
 
 
 def _summary(

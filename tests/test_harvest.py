@@ -108,7 +108,11 @@ def test_a_number_that_is_not_finite_is_told_by_its_set(field, value):
 
 def test_rows_are_counted_against_what_ought_to_be_there(tmp_path):
     folder, steps, names = StudyDir(epath.Path(tmp_path)), (10, 20), ("wiki", "quiz", "unusable")
-    manifest = {"sets": [{"name": each.name, "fingerprint": each.fingerprint} for each in SUITE.sets]}
+    manifest = {
+        "sets": [
+            {"name": each.name, "fingerprint": each.fingerprint, "definition": each.definition} for each in SUITE.sets
+        ]
+    }
     write_json(folder.suites / "f" / "manifest.json", {**manifest, "problems": {"unusable": "quiz.jsonl:3: no"}})
     sets = read_suite_sets(folder, "f")
     old = [dataclasses.replace(row, eval_fingerprint="older") for row in rows_of(20)]

@@ -38,7 +38,7 @@ def folder(tmp_path):
     folder = StudyDir(epath.Path(tmp_path) / STUDY.name)
     pipeline.write_manifest(STUDY, folder)
     write_json(folder.prepared_file, {"suites": {run.run_id: "suite" for run in STUDY.runs}})
-    sets = [{"name": name, "fingerprint": "f"} for name in STUDY.suite.set_names]
+    sets = [{"name": name, "fingerprint": "f", "definition": "words"} for name in STUDY.suite.set_names]
     write_json(folder.suites / "suite" / "manifest.json", {"sets": sets, "problems": {}})
     for run, step in ((DONE, DONE.num_steps), (RUNNING, 50), (FAILED, 30), (STOPPED, 20), (UNSCORED, 5)):
         log(folder, run, step)
@@ -190,3 +190,12 @@ def test_compact_indices_name_each_run_once(indices):
         found += range(int(first), int(last or first) + 1)
     assert found == sorted(indices)
     assert len(text.split(",")) <= max(1, len(indices))
+
+
+def test_rows_of_a_run_whose_folder_was_deleted_are_told(folder):
+    run_id = DONE.run_id
+    assert "its rows still count" not in status_text(STUDY, folder)
+    folder.run(run_id).root.rmtree()
+    (line,) = [line for line in status_text(STUDY, folder).splitlines() if line.startswith(run_id)]
+    assert " pending " in line
+    assert f"its rows still count; delete losses/rows/{run_id}.jsonl or train it again" in line

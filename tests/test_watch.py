@@ -17,8 +17,10 @@ from report_study import losses_table, step_rows, study_config
 from lossline_jax import pipeline
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet
+from lossline_jax.evaluate.harvest import current_rows
+from lossline_jax.rowcount import count_rows, read_suite_sets
 from lossline_jax.rundir import StudyDir, write_atomic, write_json
-from lossline_jax.table import LossRow, append_rows
+from lossline_jax.table import LossRow, append_rows, read_rows
 from lossline_jax.watch.progress import Progress, losses_so_far
 from lossline_jax.watch.server import HOST, Watch, serve, start
 from lossline_jax.writer import sole_writer
@@ -34,7 +36,11 @@ def folder(tmp_path):
     folder = StudyDir(epath.Path(tmp_path) / STUDY.name)
     pipeline.save_study(STUDY, folder)
     write_json(folder.prepared_file, {"suites": {run.run_id: "suite" for run in STUDY.runs}})
-    sets = [{"name": name, "fingerprint": "f"} for name in losses_table(STUDY)["eval_set"].unique()]
+    kinds = losses_table(STUDY).drop_duplicates("eval_set")
+    sets = [
+        {"name": name, "fingerprint": "f", "definition": definition}
+        for name, definition in zip(kinds["eval_set"], kinds["loss_definition"], strict=True)
+    ]
     write_json(folder.suites / "suite" / "manifest.json", {"sets": sets, "problems": {}})
     for run in STUDY.runs:
         log(folder, run, 5)
@@ -94,6 +100,28 @@ def test_losses_so_far_are_those_of_the_table(folder):
     whole = losses_table(STUDY)
     expected = whole[whole["run_id"] != failed.run_id].reset_index(drop=True)
     pd.testing.assert_frame_equal(losses_so_far(STUDY, folder), expected, check_dtype=False)
+
+
+def test_a_run_newer_than_prepare_has_no_rows_and_does_not_end_the_page(folder):
+    newer, *prepared = STUDY.runs
+    score(folder, prepared)
+    write_json(folder.prepared_file, {"suites": {run.run_id: "suite" for run in prepared}})
+    assert set(losses_so_far(STUDY, folder)["run_id"]) == {run.run_id for run in prepared}
+    assert newer.run_id in {run["run_id"] for run in Progress(STUDY, folder).read()["runs"]}
+
+
+def test_rows_that_count_are_the_same_for_page_count_and_table(folder):
+    """Of sets that changed, rows that are double, and in the words of now: one answer in every place."""
+    run = STUDY.runs[0]
+    double, old = rows_of(run)[:3], [dataclasses.replace(row, eval_fingerprint="older") for row in rows_of(run)[5:7]]
+    other_words = [dataclasses.replace(row, loss_definition="in older words") for row in rows_of(run)]
+    append_rows(folder.loss_rows(run.run_id), [*other_words, *double, *old])
+    sets, names = read_suite_sets(folder, "suite"), tuple(losses_table(STUDY)["eval_set"].unique())
+    count = count_rows(folder, run.run_id, run.checkpoint_steps, names, sets)
+    page = losses_so_far(STUDY, folder)
+    assert (count.found, count.duplicates) == (len(page), 3) == (len(rows_of(run)), 3)
+    assert current_rows(read_rows(folder.loss_rows(run.run_id)), sets) == rows_of(run)
+    assert page["loss_definition"].tolist() == [row.loss_definition for row in rows_of(run)]
 
 
 def test_progress_tells_state_speed_and_time_left(folder):

@@ -5,11 +5,11 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from lossline_jax.evaluate.suites import PreparedSuite
-from lossline_jax.evaluate.sums import SetScore
 from lossline_jax.table import LossRow
 
 if TYPE_CHECKING:
+    from lossline_jax.evaluate.suites import PreparedSuite
+    from lossline_jax.evaluate.sums import SetScore
     from lossline_jax.models.accounting import ParameterCounts
 
 
@@ -28,7 +28,15 @@ class TableRun(Protocol):
     def tokens_at(self, step: int) -> int | None: ...
 
 
-def not_finite(scores: Mapping[str, SetScore]) -> tuple[str, ...]:
+class SuiteVersion(Protocol):
+    """The sets of a suite as they are now; `suites.PreparedSuite` and `rowcount.SuiteSets` are such."""
+
+    @property
+    def definitions(self) -> Mapping[tuple[str, str], str]:
+        """The loss definition of each set, by its name and fingerprint."""
+
+
+def not_finite(scores: "Mapping[str, SetScore]") -> tuple[str, ...]:
     """The sets on which some number is NaN or infinite."""
     return tuple(
         name
@@ -44,8 +52,8 @@ def loss_rows(
     train_flops_per_token: float,
     vocab_size: int,
     step: int,
-    suite: PreparedSuite,
-    scores: Mapping[str, SetScore],
+    suite: "PreparedSuite",
+    scores: "Mapping[str, SetScore]",
 ) -> list[LossRow]:
     """One row for each score of one checkpoint, in the order of the suite.
 
@@ -78,19 +86,22 @@ def loss_rows(
     ]
 
 
-def current_rows(rows: Iterable[LossRow], suite: PreparedSuite) -> list[LossRow]:
-    """The rows of the sets of this suite as they are now, one a (run, checkpoint, set), in the words of now."""
-    sets = {(each.name, each.fingerprint): each for each in suite.sets}
+def current_rows(rows: Iterable[LossRow], suite: SuiteVersion) -> list[LossRow]:
+    """The rows that count now: of the suite's sets as they are, one a (run, checkpoint, set), in today's words.
+
+    Every table, count and page takes its rows from here.
+    """
     found: dict[tuple[str, int, str], LossRow] = {}
     for row in rows:
-        if each := sets.get((row.eval_set, row.eval_fingerprint)):
+        definition = suite.definitions.get((row.eval_set, row.eval_fingerprint))
+        if definition is not None:
             key = (row.run_id, row.step, row.eval_set)
-            found.setdefault(key, dataclasses.replace(row, loss_definition=each.definition))
+            found.setdefault(key, dataclasses.replace(row, loss_definition=definition))
     return list(found.values())
 
 
 def missing_checkpoints(
-    rows: Iterable[LossRow], run_id: str, steps: Iterable[int], suite: PreparedSuite
+    rows: Iterable[LossRow], run_id: str, steps: Iterable[int], suite: "PreparedSuite"
 ) -> dict[int, tuple[str, ...]]:
     """The sets that each checkpoint of a run still lacks a row for; checkpoints that lack none are left out.
 

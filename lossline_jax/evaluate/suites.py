@@ -52,6 +52,11 @@ class PreparedSuite:
     problems: dict[str, str] = field(default_factory=dict)  # of the sets left out, by name: one line each
 
     @property
+    def definitions(self) -> dict[tuple[str, str], str]:
+        """The loss definition of each set, by its name and fingerprint."""
+        return {(each.name, each.fingerprint): each.definition for each in self.sets}
+
+    @property
     def fill(self) -> float:
         """Share of the computed positions that hold a token and no padding."""
         return fill_share(self.blocks)

@@ -1,18 +1,18 @@
 """What a study's folder says of runs that another process is training: how far they are, and their rows so far."""
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
+from lossline_jax.evaluate.harvest import current_rows
 from lossline_jax.imported import registered
 from lossline_jax.rowcount import read_suite_sets
 from lossline_jax.rundir import StudyDir, read_json
 from lossline_jax.status import RunStatus, failed_runs, last_row, run_status, study_seconds_left
 from lossline_jax.study import RunConfig, StudyConfig
-from lossline_jax.table import LossRow, read_rows
+from lossline_jax.table import read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,26 +36,23 @@ def losses_so_far(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    return pd.DataFrame([dataclasses.asdict(row) for row in _rows(study, folder)])
-
-
-def _rows(study: StudyConfig, folder: StudyDir) -> Iterator[LossRow]:
-    """Rows of the sets as they are now, once a (run, checkpoint, set); without those of failed runs."""
-    for run_id, suite in _suites(study, folder).items():
-        current = read_suite_sets(folder, suite).current
-        seen = set()
-        for row in read_rows(folder.loss_rows(run_id)):
-            key = row.step, row.eval_set
-            if key not in seen and (row.eval_set, row.eval_fingerprint) in current:
-                seen.add(key)
-                yield row
+    rows = [
+        row
+        for run_id, suite in _suites(study, folder).items()
+        for row in current_rows(read_rows(folder.loss_rows(run_id)), read_suite_sets(folder, suite))
+    ]
+    return pd.DataFrame([dataclasses.asdict(row) for row in rows])
 
 
 def _suites(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
-    """The suite that each run, and each imported model, is scored on; failed runs are left out."""
+    """The suite that each run, and each imported model, is scored on.
+
+    Failed runs are left out, and so are runs that are newer than `prepare`: they cannot have been scored.
+    """
     suites = read_json(folder.prepared_file)["suites"]
     failed = failed_runs(study, folder)
-    found = {run.run_id: suites[run.run_id] for run in study.runs if run.run_id not in failed}
+    known = [run.run_id for run in study.runs if run.run_id in suites]
+    found = {run_id: suites[run_id] for run_id in known if run_id not in failed}
     scored = [entry for entry in registered(folder) if entry.home.suite_file.exists()]
     return found | {entry.model.run_id: read_json(entry.home.suite_file)["suite"] for entry in scored}
 
