@@ -134,7 +134,8 @@ class FitOptions(TableOptions):
     input: tuple[str, ...] = ()
     """Columns of the inputs of --law: N=params D=tokens. Default: the columns of the same names."""
     objective: str | None = None
-    """What --law minimises: "log Huber", "log least squares" or "least squares". Default: what its authors did."""
+    """What --law minimises: "log Huber", "Huber, delta 0.01", "log least squares" or "least squares". Default: what its
+    authors did."""
     cluster: str | None = None
     """Column that names the run a row belongs to: bands and gaps, and with --law the intervals of parameters, resample
     whole runs."""

@@ -101,14 +101,14 @@ def test_compute_law_is_resampled_with_dropped_rows():
 
 
 def test_a_law_with_a_loss_of_its_own_is_resampled_by_that():
-    law = LAWS["sparsity"]
+    law = LAWS["vocabulary"]
     generator = np.random.Generator(np.random.PCG64(1))
-    size, sparsity = np.tile(np.geomspace(1e7, 1e9, 6), 6), np.repeat(np.linspace(0, 0.8, 6), 6)
-    inputs = {"N": size, "D": 1e9 * generator.uniform(1, 50, 36), "S": sparsity}
-    y = law(next(iter(PUBLISHED["sparsity"].values())), inputs) * np.exp(generator.normal(0, 1e-3, 36))
+    size, characters = np.tile(np.geomspace(30, 1e3, 6), 6), np.repeat(np.geomspace(1, 200, 6), 6)
+    inputs = {"N_nv": size, "N_v": generator.uniform(2, 100, 36), "H": characters}
+    y = law(next(iter(PUBLISHED["vocabulary"].values())), inputs) + generator.normal(0, 1e-3, 36)
     fit = solve(law, inputs, y, level=None)
     assert fit.loss not in LOSSES
-    assert np.all(np.isfinite(bootstrap(fit, inputs, y, num_resamples=20).samples["c"]))
+    assert np.all(np.isfinite(bootstrap(fit, inputs, y, num_resamples=20).samples["E"]))
 
 
 def test_nothing_to_resample_without_a_curve():

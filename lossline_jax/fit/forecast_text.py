@@ -8,6 +8,7 @@ from lossline_jax.fit.backtest import Backtest
 from lossline_jax.fit.curves import Law
 from lossline_jax.fit.forecast import Forecast, Prediction
 from lossline_jax.fit.law_fits import LawFits
+from lossline_jax.fit.laws.published import PUBLISHED, PUBLISHED_UNITS
 from lossline_jax.text import text_table
 
 
@@ -19,7 +20,16 @@ def law_text(law: Law) -> str:
         rows.append((p.name, p.unit, f"{p.lower:g}", upper, "yes" if p.linear else ""))
     lines = [f"{law.name}: {law.formula}", *(f"  {name}: {meaning}" for name, meaning in law.inputs.items())]
     lines += [f"loss: {law.loss.name}", f"source: {law.source}", *([f"note: {law.note}"] if law.note else [])]
-    return "\n".join([*lines, "", text_table(("parameter", "unit", "from", "to", "linear"), rows)])
+    return "\n".join([*lines, "", text_table(("parameter", "unit", "from", "to", "linear"), rows), *_published(law)])
+
+
+def _published(law: Law) -> list[str]:
+    """A block of the values that papers give for the law, with the units that they hold in."""
+    if law.name not in PUBLISHED:
+        return []
+    labels = PUBLISHED[law.name]
+    rows = [(label, *(f"{values[name]:.6g}" for name in law.names)) for label, values in labels.items()]
+    return ["", f"published values, for {PUBLISHED_UNITS[law.name]}", text_table(("from", *law.names), rows)]
 
 
 def law_fits_text(found: LawFits) -> str:

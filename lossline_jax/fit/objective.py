@@ -21,5 +21,6 @@ LEAST_SQUARES = Loss("least squares")
 LOG_LEAST_SQUARES = Loss("log least squares", logarithmic=True)
 LOG_LOG_LEAST_SQUARES = Loss("log-log least squares", logarithmic=True, offset="E_y")
 LOG_HUBER = Loss("log Huber", logarithmic=True, delta=1e-3)
+HUBER = Loss("Huber, delta 0.01", delta=0.01)
 
-LOSSES = {loss.name: loss for loss in (LEAST_SQUARES, LOG_LEAST_SQUARES, LOG_LOG_LEAST_SQUARES, LOG_HUBER)}
+LOSSES = {loss.name: loss for loss in (LEAST_SQUARES, LOG_LEAST_SQUARES, LOG_LOG_LEAST_SQUARES, LOG_HUBER, HUBER)}

@@ -64,9 +64,10 @@ VOCABULARY = Law(
         + p["A2"] * power(v["N_v"], -p["alpha2"])
         + p["B"] * power(v["H"], -p["beta"])
     ),
-    source="Tao et al. 2024 (arXiv 2407.13623), quoted by a secondary source",
-    note="L_u is the loss less that of a unigram model, so mostly negative: no logarithm in the objective, which is "
-    "Huber with delta 1e-3 by assumption. Published with alpha1 = beta.",
+    source="Tao et al. 2024 (arXiv 2407.13623) and the authors' code",
+    note="L_u is the loss minus that of a unigram model, so it is mostly negative: no logarithm in the objective. "
+    "The authors hold alpha1 = beta and minimise summed Huber with delta 1e-3. Their constants are for millions of "
+    "parameters and billions of characters.",
     loss=Loss("Huber", delta=1e-3),
     normalise=("N_nv", "N_v", "H"),
 )

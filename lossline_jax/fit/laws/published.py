@@ -1,8 +1,8 @@
 """Parameter values that papers give, by law and label: to evaluate, simulate and compare with.
 
-The law's `source` is the paper. Values belong to their authors' data, tokenizers and conventions: N without
-embeddings for Kaplan et al., compute in PF-days there, D in millions of sentence pairs for translation. Those of
-"overtraining", "downstream error" and "translation data" are refits of the authors' tables, not printed by them.
+The law's `source` is the paper. Values belong to their authors' data and tokenizers, and hold in the units of
+`PUBLISHED_UNITS` alone: an input in another unit gives a wrong number. Those of "overtraining", "downstream error" and
+"translation data" are refits of the authors' tables, not printed by them.
 """
 
 from math import exp
@@ -55,7 +55,8 @@ PUBLISHED: dict[str, dict[str, Values]] = {
     "diloco": {
         "loss": _named("A alpha beta", 19.226, -0.0985, 0.0116),
         "inner learning rate": _named("A alpha beta", 22256, -0.8827, 0.2929),
-        "global batch, tokens": _named("A alpha beta", 0.00709, 0.4695, 0.3399),
+        # version 2 of the paper; version 1 prints the same as 0.00709, in sequences of 2048 tokens
+        "global batch, tokens": _named("A alpha beta", 14.521, 0.4695, 0.3399),
     },
     "translation data": {
         "28 Enc, 6 Dec": _named("alpha C p", 0.7641, 0.010637, 0.2105),
@@ -79,11 +80,30 @@ PUBLISHED: dict[str, dict[str, Values]] = {
         "HASH": _named("a b c d E_start E_max", -0.087, -0.136, 0.012, 1.157, 4.175, 477.741),
     },
     "vocabulary": {
-        "Tao et al. 2024": _named(
-            "E A1 A2 B alpha1 alpha2 beta", 5.533, 1.831, 0.196, 2.124, 0.447, 0.671, 0.447
-        )  # secondary source; the unit is not in it, only billions give losses of the right size
+        "Tao et al. 2024": _named("E A1 A2 B alpha1 alpha2 beta", 5.533, 1.831, 0.196, 2.124, 0.447, 0.671, 0.447)
     },
     "post-training quantisation": {
         "Kumar et al. 2024": _named("C_T gamma_D gamma_N gamma_post", 0.0598, 0.5068, 0.3439, 0.5907)
     },
+}
+
+_KAPLAN = "N in parameters without embeddings, D and batches in tokens, C in PF-days (8.64e19 FLOPs), L in nats/token"
+_COUNTS = "N in parameters, D in tokens, L in nats/token"
+
+PUBLISHED_UNITS: dict[str, str] = {
+    **dict.fromkeys(("kaplan size", "kaplan tokens", "kaplan minimal compute", "kaplan without entropy"), _KAPLAN),
+    "kaplan steps": f"{_KAPLAN}, S_min in optimiser steps",
+    "critical batch": _KAPLAN,
+    "chinchilla": f"{_COUNTS}; N includes embeddings",
+    "repetition": f"{_COUNTS}, U_D in tokens",
+    "overtraining": "C in FLOPs (6 N D), M in tokens per parameter, L in nats/token of the C4 validation set",
+    "downstream error": "L in nats/token of the C4 validation set, err a share of 1",
+    "diloco size": "N in parameters, the loss in nats/token",
+    "diloco": "N in parameters, M in replicas; the loss in nats/token, the batch in tokens",
+    "translation data": "D in millions of sentence pairs, L in nats/token",
+    "sparsity": "N in non-zero parameters without embeddings; D in tokens (T5: 65536 a step) or images (ViT)",
+    "performance": "T in trillions of tokens, S in billions of parameters, MMLU in points of 100",
+    "routing": "N in parameters, the output log10 of nats/token",
+    "vocabulary": "N_nv and N_v in millions of parameters, H in billions of characters, L_u in nats/token",
+    "post-training quantisation": "N in parameters, D in tokens, P_post in bits, delta in nats/token",
 }
