@@ -124,6 +124,7 @@ def _compared(options: CompareOptions) -> "tuple[pd.DataFrame, StudyFits]":
         factors=options.factors or None,
         units=options.units or None,
         margin_in_noise=options.margin,
+        merge_copies=options.merge_copies,
     )
     return frame, fits
 
@@ -151,6 +152,7 @@ def _fit_lines(options: FitOptions) -> str:
         irreducible=IrreducibleModes(
             _mode("--e-x", options.e_x), _mode("--e-y", options.e_y), options.form, options.params, options.tokens
         ),
+        merge_copies=options.merge_copies,
     )
     if options.out is not None:
         write_json(epath.Path(options.out), fits.to_json())

@@ -243,9 +243,9 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
         case "evaluate":
             _evaluate(study, directory, options)
         case "fit":
-            print(pipeline.fit(study, directory))
+            print(pipeline.fit(study, directory, options.merge_copies))
         case "compare":
-            print(pipeline.compare(study, directory))
+            print(pipeline.compare(study, directory, options.merge_copies))
         case "report" if options.watch:
             pipeline.watch(study, directory, options.port)
         case "report":

@@ -126,6 +126,12 @@ class TableOptions:
 
 
 @dataclass(frozen=True)
+class FitStudyOptions(Place):
+    merge_copies: bool = False
+    """Keep the first of runs of one setting whose points are all equal. Default: they are refused."""
+
+
+@dataclass(frozen=True)
 class FitOptions(TableOptions):
     """Fit lines y = K (x - E_x)^kappa + E_y to any table of losses, or with --law that law."""
 
@@ -151,6 +157,8 @@ class FitOptions(TableOptions):
     """Column of parameter counts."""
     tokens: str | None = None
     """Column of training tokens."""
+    merge_copies: bool = False
+    """Keep the first of runs of one group whose points are all equal. Default: they are refused."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +182,8 @@ class CompareOptions:
     """Loss columns of a lossline table. Default: nats_per_token and bits_per_byte, those of them that it has."""
     margin: float = 3.0
     """In noise floors: a gap that is surely smaller does not move the line."""
+    merge_copies: bool = False
+    """Keep the first of runs of one setting whose points are all equal. Default: they are refused."""
 
 
 @dataclass(frozen=True)
@@ -283,8 +293,8 @@ STUDY_VERBS: dict[str, type] = {
     "prepare": Place,
     "train": TrainOptions,
     "evaluate": EvaluateOptions,
-    "fit": Place,
-    "compare": Place,
+    "fit": FitStudyOptions,
+    "compare": FitStudyOptions,
     "report": ReportOptions,
     "run": RunOptions,
     "status": Place,

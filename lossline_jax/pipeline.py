@@ -196,31 +196,31 @@ def run_one(
     _raise_failures(_each([run], workshop.train_and_evaluate), workshop.problems)
 
 
-def fit(study: StudyConfig, folder: StudyDir) -> str:
+def fit(study: StudyConfig, folder: StudyDir, merge_copies: bool = False) -> str:
     """Fit the lines of the losses table; returns the fits as text."""
     from lossline_jax.fit.text_tables import fits_text
 
-    return fits_text(_fit(study, folder))
+    return fits_text(_fit(study, folder, merge_copies))
 
 
-def compare(study: StudyConfig, folder: StudyDir) -> str:
+def compare(study: StudyConfig, folder: StudyDir, merge_copies: bool = False) -> str:
     """The same, and of its text the answer alone: which factor moves the line."""
     from lossline_jax.fit.compare_text import compare_text
 
-    return compare_text(_fit(study, folder))
+    return compare_text(_fit(study, folder, merge_copies))
 
 
-def _fit(study: StudyConfig, folder: StudyDir) -> "StudyFits":
-    fits = _fit_losses(study, folder, _losses(study, folder))
+def _fit(study: StudyConfig, folder: StudyDir, merge_copies: bool) -> "StudyFits":
+    fits = _fit_losses(study, folder, _losses(study, folder), merge_copies)
     write_json(folder.fits_file, fits.to_json())
     return fits
 
 
-def _fit_losses(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame") -> "StudyFits":
+def _fit_losses(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame", merge_copies: bool = False) -> "StudyFits":
     """The fits of a losses table, which say which runs are not in it because they failed."""
     from lossline_jax.fit.study_lines import fit_study
 
-    fits = fit_study(frame, study.x, study.y, study.base.factors)
+    fits = fit_study(frame, study.x, study.y, study.base.factors, merge_copies=merge_copies)
     left_out = [f"run {run_id} failed and is left out: {why}" for run_id, why in failed_runs(study, folder).items()]
     return dataclasses.replace(fits, failures=(*left_out, *fits.failures))
 

@@ -10,6 +10,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.fit.cells import Cell, differences, unmatched
 from lossline_jax.fit.comparison import FactorComparison
 from lossline_jax.fit.compute import fit_compute_law
+from lossline_jax.fit.copies import find_copies, one_of_each
 from lossline_jax.fit.figure_lines import comparing_unit, fit_figure_lines
 from lossline_jax.fit.isoflop import fit_isoflops
 from lossline_jax.fit.lines import MARGIN_IN_NOISE, compare_lines
@@ -27,7 +28,10 @@ from lossline_jax.fit.study_fits import ComputeFit, StudyFits
 from lossline_jax.fit.table_fits import Group, fit_groups, line_conventions, plain
 from lossline_jax.fit.table_input import (
     PER_BYTE,
+    RUN,
     UNITS,
+    X,
+    Y,
     as_pandas,
     name_checkpoints,
     numeric_losses,
@@ -62,6 +66,7 @@ def fit_study(
     margin_in_noise: float = MARGIN_IN_NOISE,
     num_resamples: int = 200,
     seed: int = 0,
+    merge_copies: bool = False,
 ) -> StudyFits:
     """Fit a line to every setting (runs equal in all factors; seeds are pooled), and compare those that match.
 
@@ -77,9 +82,10 @@ def fit_study(
         units: loss columns of a long table, a set of lines each; None: nats/token and bits/byte, each where it has
             any.
         margin_in_noise: a gap that is surely smaller than so many times the noise does not move the line.
+        merge_copies: keep the first of runs of one setting whose points are all equal.
 
     Raises:
-        LosslineError: a column, set or base that is not there, or a bad loss in every line.
+        LosslineError: a column, set or base that is not there, a bad loss in every line, or two names of one run.
     """
     frame = as_pandas(frame).reset_index(drop=True)
     if "run_id" in frame:
@@ -95,6 +101,8 @@ def fit_study(
     if names := unnamed_factors(frame, factors, (x, y)):
         failures.insert(0, f"runs that count as repetitions differ in {', '.join(names)}: are these factors too?")
     base_setting = find_base(settings, factors, base)
+    frame, merged = _without_copies(frame, x, y, factors, units[0], merge_copies)
+    failures += merged
     lines, comparisons = [], []
     for unit in units:
         points = paired_points(frame, x, y, factors, unit=unit)
@@ -134,6 +142,21 @@ def fit_study(
         failures=tuple(failures),
         conventions=line_conventions(x, y) | COMPARE_CONVENTIONS | COMPUTE_CONVENTIONS,
     )
+
+
+def _without_copies(
+    frame: pd.DataFrame, x: str, y: str, factors: Sequence[str], unit: str, merge: bool
+) -> tuple[pd.DataFrame, list[str]]:
+    """The table with each run once, and a line for each copy: of those left out, and of those between settings."""
+    if "run_id" not in frame:
+        return frame, []
+    points = paired_points(frame, x, y, factors, unit=unit)
+    points = points[points[SETTING] >= 0]
+    repeated = find_copies(points, RUN, (X, Y), (SETTING,))
+    kept, said = one_of_each(frame, "run_id", repeated, merge)
+    known = {(copy.kept, copy.copy) for copy in repeated}
+    between = [copy for copy in find_copies(points, RUN, (X, Y)) if (copy.kept, copy.copy) not in known]
+    return kept, said + [f"{copy}, in two settings: is one of them named wrongly?" for copy in between]
 
 
 def _units(frame: pd.DataFrame, x: str, y: str, units: Sequence[str] | None) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.cells import Cell
+from lossline_jax.fit.copies import find_copies, one_of_each
 from lossline_jax.fit.irreducible import IrreducibleModes
 from lossline_jax.fit.pairing import pair_by_columns
 from lossline_jax.fit.result import FitResult
@@ -82,6 +83,7 @@ def fit_table(
     irreducible: IrreducibleModes | None = None,
     num_resamples: int = 200,
     seed: int = 0,
+    merge_copies: bool = False,
 ) -> StudyFits:
     """Fit a shifted power law to each group of a table. A group that cannot be fitted is reported, not fatal.
 
@@ -93,17 +95,21 @@ def fit_table(
         across: pair models of different levels of a column: x is the loss of the one, y that of the other (and the
             two may be the same loss); a line for each ordered pair of levels.
         irreducible: where E_x and E_y come from; None: both free.
+        merge_copies: keep the first of runs of one group whose points are all equal.
 
     Raises:
-        LosslineError: unknown columns or sets, or not one group could be fitted because of bad values.
+        LosslineError: unknown columns or sets, two names of one run, or not one group could be fitted because of bad values.
     """
     by = (by,) if isinstance(by, str) else tuple(by)
     frame = as_pandas(frame)
     own_unit = "" if {x, y} <= set(frame.columns) else unit
+    merged: list[str] = []
     if across is not None:
         groups = across_groups(frame, x, y, by, across, unit)
     else:
-        groups = _groups(paired_points(frame, x, y, by, unit=unit, cluster=cluster), by)
+        points = paired_points(frame, x, y, by, unit=unit, cluster=cluster)
+        points, merged = one_of_each(points, RUN, find_copies(points, RUN, (X, Y), by), merge_copies)
+        groups = _groups(points, by)
     fitted, failures = fit_groups(groups, x, y, own_unit, num_resamples, seed, irreducible)
     if not fitted or (across is None and not any(item.line.fit.has_curve for item in fitted)):
         raise LosslineError(failures[0] if failures else f"{across.column} has one level only: nothing to pair")
@@ -114,7 +120,7 @@ def fit_table(
         units=(own_unit,),
         base_label=None,
         lines=tuple(item.line for item in fitted),
-        failures=tuple(failures),
+        failures=(*merged, *failures),
         conventions=line_conventions(x, y),
     )
 

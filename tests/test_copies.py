@@ -1,0 +1,115 @@
+"""Runs whose points are all equal under two names are one run: refused by name, or counted once."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from planted_lines import BASE, cell
+
+from lossline_jax import cli
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.copies import find_copies
+from lossline_jax.fit.study_lines import fit_study
+from lossline_jax.fit.table_fits import fit_table
+
+AXES = ("--x", "val", "--y", "task")
+
+
+def table(num_runs=3) -> pd.DataFrame:
+    generator = np.random.Generator(np.random.PCG64(4))
+    blocks = []
+    for levels in (BASE, BASE | {"data": "code"}):
+        made = cell(generator, levels, num_runs)
+        blocks.append(pd.DataFrame({**levels, "run_id": made.runs, "val": made.x, "task": made.y}))
+    return pd.concat(blocks, ignore_index=True)
+
+
+def with_copies(frame: pd.DataFrame) -> pd.DataFrame:
+    """Every run under another name too, its rows in another order."""
+    copies = frame.assign(run_id=frame["run_id"] + "-again").sample(frac=1, random_state=0)
+    return pd.concat([frame, copies], ignore_index=True)
+
+
+def pairs(frame, within=()):
+    return [(copy.kept, copy.copy) for copy in find_copies(frame, "run_id", ("val", "task"), within)]
+
+
+def test_a_run_under_two_names_is_refused_by_both_names():
+    with pytest.raises(LosslineError) as refused:
+        fit_study(with_copies(table()), "val", "task")
+    first = table()["run_id"].iloc[0]
+    assert f"runs '{first}' and '{first}-again' have 10 points that are all equal (and 5 more)" in str(refused.value)
+    assert "--merge-copies" in str(refused.value)
+
+
+def test_merged_copies_count_once_and_are_told():
+    merged = fit_study(with_copies(table()), "val", "task", merge_copies=True)
+    assert merged.comparisons == fit_study(table(), "val", "task").comparisons
+    assert sum("is kept" in failure for failure in merged.failures) == 6
+    assert not any(run.endswith("-again") for run in merged.run_ids)
+
+
+def test_every_verb_on_lines_refuses_and_merges(tmp_path, capsys):
+    with_copies(table()).to_csv(tmp_path / "t.csv", index=False)
+    losses = ["--losses", str(tmp_path / "t.csv"), *AXES]
+    for words in (["compare", *losses], ["fit", *losses, "--by", "data"]):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(words)
+        assert stopped.value.code == 2
+        error = capsys.readouterr().err
+        assert "have 10 points that are all equal" in error
+        assert error.count("\n") == 1
+        cli.main([*words, "--merge-copies"])
+        assert "is kept" in capsys.readouterr().out
+
+
+def test_runs_of_one_group_of_a_fit_may_not_be_copies_and_of_two_groups_may():
+    frame = with_copies(table())
+    with pytest.raises(LosslineError, match="all equal"):
+        fit_table(frame, "val", "task", by=("data",))
+    apart = frame.assign(name=frame["run_id"].str.endswith("-again"))
+    fit_table(apart, "val", "task", by=("data", "name"), num_resamples=5)
+
+
+def test_equal_runs_of_two_settings_are_told_and_not_refused():
+    frame = table()
+    first = frame[frame["data"] == "wiki"].assign(data="web", run_id=lambda rows: rows["run_id"] + "-web")
+    failures = fit_study(pd.concat([frame, first], ignore_index=True), "val", "task").failures
+    assert sum("in two settings: is one of them named wrongly?" in failure for failure in failures) == 3
+
+
+@given(decimals=st.integers(3, 12), fewer=st.integers(0, 9), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_copies_printed_with_fewer_digits_are_found_and_other_runs_are_not(decimals, fewer, seed):
+    generator = np.random.Generator(np.random.PCG64(seed))
+    points = generator.uniform(1, 9, (10, 2))
+    again = np.round(points, max(3, decimals - fewer))[generator.permutation(10)]
+    other = points + generator.normal(0, 0.05, points.shape)
+    frame = pd.DataFrame(np.concatenate([np.round(points, decimals), again, other]), columns=["val", "task"])
+    frame["run_id"] = np.repeat(["a", "again", "other"], 10)
+    assert pairs(frame) == [("a", "again")]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "equal"),
+    [
+        ([4.1, 4.0, 3.9], [4.1, 4.0, 3.9], True),
+        ([4.1, 4.0], [4.1, 4.0], False),  # two points may be equal by chance
+        ([4.1, 4.0, 3.9], [4.12, 4.04, 3.93], False),  # so may points that are rounded to one digit
+        ([4.1, 4.0, 3.9], [4.1, 4.0, 3.9, 3.8], False),  # one went on: not all of its points are equal
+        ([4.1, 4.0, float("nan"), 3.9], [4.1, 4.0, 3.9], True),
+        ([4.1234567, 4.0, 3.9], [np.float32(4.1234567), 4.0, 3.9], True),
+    ],
+)
+def test_what_counts_as_equal(first, second, equal):
+    rows = [("a", value, value + 1) for value in first] + [("b", value, value + 1) for value in second]
+    assert bool(pairs(pd.DataFrame(rows, columns=["run_id", "val", "task"]))) == equal
+
+
+def test_the_same_run_under_two_seeds_is_a_copy_and_two_seeds_of_it_are_not():
+    frame = table().assign(seed=0)
+    again = frame.assign(seed=1, run_id=frame["run_id"].str.replace("wiki", "seed1-wiki"))
+    copies = pairs(pd.concat([frame, again], ignore_index=True), ("data",))
+    assert {second for _, second in copies} == set(again["run_id"]) - set(frame["run_id"])
+    assert pairs(frame) == []
