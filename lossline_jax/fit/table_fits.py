@@ -98,7 +98,7 @@ def fit_table(
         merge_copies: keep the first of runs of one group whose points are all equal.
 
     Raises:
-        LosslineError: unknown columns or sets, two names of one run, or not one group could be fitted because of bad values.
+        LosslineError: unknown columns or sets, two names of one run, or bad values in every group.
     """
     by = (by,) if isinstance(by, str) else tuple(by)
     frame = as_pandas(frame)
