@@ -4,10 +4,14 @@ lossline VERB STUDY.py [flags]      a study, from its experiment file
 lossline VERB STUDY_FOLDER [flags]  the same study, from the folder that an earlier command made
 """
 
+import contextlib
 import dataclasses
 import os
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, TypeVar
@@ -32,6 +36,7 @@ from lossline_jax.options import (
     PredictOptions,
     ReportTableOptions,
     ResubmitOptions,
+    Work,
 )
 from lossline_jax.rundir import ModelDir, StudyDir
 from lossline_jax.storage import connect, failure
@@ -124,6 +129,26 @@ def _complain(message: str, exit_code: int) -> int:
     return exit_code
 
 
+@contextlib.contextmanager
+def _leaving_when_told() -> Iterator[None]:
+    """Answer SIGTERM with the exit code of "start me again"; training saves first (`train.preemption`).
+
+    Outside training nothing is lost by leaving at once. Of several processes jax takes the signal instead.
+    """
+
+    def stop(*_: object) -> None:
+        raise SystemExit(RESTART_EXIT_CODE)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
 def _leave(exit_code: int | str | None, together: bool = False) -> None:
     if processes := _processes():
         processes.leave(exit_code, together)
@@ -169,11 +194,14 @@ def dispatch(argv: list[str]) -> None:
     if verb == "export-weights" and rest and ModelDir(epath.Path(rest[0])).model_file.exists():
         _export_imported(rest[0], tyro.cli(ExportOptions, args=rest[1:], prog=f"lossline {verb} {rest[0]}"))
     elif rest and not rest[0].startswith("-"):
-        _run_verb(verb, *parse_study(verb, rest[0], rest[1:]))
+        study, directory, options = parse_study(verb, rest[0], rest[1:])
+        with _leaving_when_told() if isinstance(options, Work) else contextlib.nullcontext():
+            _run_verb(verb, study, directory, options)
     elif rest and verb in EITHER_VERBS:
         _analyse(verb, rest)
     elif verb == "run" and any(word.split("=")[0] == "--manifest" for word in rest):
-        _run_manifest(tyro.cli(ManifestOptions, args=rest, prog="lossline run"))
+        with _leaving_when_told():
+            _run_manifest(tyro.cli(ManifestOptions, args=rest, prog="lossline run"))
     elif rest in (["-h"], ["--help"]):
         print(USAGE, end="")
     else:
@@ -221,6 +249,8 @@ def _parse(fields: list, execution: ExecutionConfig, flags: list[str], prog: str
 def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place) -> None:
     from lossline_jax import pipeline, status, views
 
+    if verb in EITHER_VERBS:
+        _keep_programs()
     match verb:
         case "plan":
             print(views.plan_text(study, options.utilisation))
@@ -276,6 +306,8 @@ def _analyse(verb: str, words: list[str]) -> None:
     """A verb on any table of losses."""
     from lossline_jax import analysis
 
+    if verb != "laws":
+        _keep_programs()
     match verb:
         case "fit":
             print(analysis.fit(tyro.cli(FitOptions, args=words, prog="lossline fit")))
@@ -291,6 +323,13 @@ def _analyse(verb: str, words: list[str]) -> None:
             if len(words) > 1 or any(word.startswith("-") for word in words):
                 raise LosslineError("lossline laws [LAW]: name one law, in quotes where it has spaces")
             print(analysis.laws(words[0] if words else None))
+
+
+def _keep_programs() -> None:
+    """Before the first program of a fit is compiled."""
+    from lossline_jax.compiled import keep_programs
+
+    keep_programs()
 
 
 def _import_weights(words: list[str]) -> None:

@@ -9,13 +9,10 @@ import importlib.util
 import json
 import os
 import re
-import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from types import FrameType
 from typing import Any
 
 import jax
@@ -23,7 +20,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from lossline_jax.console import set_process
-from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError, RunBusy, RunFailed, StartAgain
+from lossline_jax.errors import LosslineError, RunBusy, RunFailed, StartAgain
 from lossline_jax.train.config import ProcessesConfig
 
 LOCAL = "127.0.0.1"
@@ -55,10 +52,7 @@ def start(config: ProcessesConfig) -> None:
     # For several processes jax catches SIGTERM and lets them agree; a single one does so itself (`train.preemption`).
     alone = arguments.get("num_processes") == 1
     jax.config.update("jax_enable_preemption_service", not alone)
-    if alone:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _stop)
-        # else the CPU devices of one process would talk by sockets: half the speed
+    if alone:  # else the CPU devices of one process would talk by sockets: half the speed
         jax.config.update("jax_cpu_collectives_implementation", None)
     try:
         jax.distributed.initialize(
@@ -76,11 +70,6 @@ def start(config: ProcessesConfig) -> None:
         raise LosslineError(f"--processes: {str(error).splitlines()[0]}") from error
     set_process(jax.process_index(), jax.process_count())
     from_first(lambda: None)  # CPU processes must meet within 30 seconds of the first question; then it may take long
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    """Outside training, which saves first (`train.preemption`), nothing is lost by leaving at once."""
-    raise SystemExit(RESTART_EXIT_CODE)
 
 
 def _arguments(config: ProcessesConfig, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -244,15 +233,20 @@ def device_error(error: Exception) -> LosslineError | None:
 def leave(exit_code: int | str | None, together: bool) -> None:
     """End this process' part in the work of several; with an error, the process itself.
 
+    A process that works alone stays as it is, since it may be told to do more: orbax keeps a client of the service
+    that `start` began, and would find it gone.
+
     Args:
         exit_code: of the process.
         together: whether all come to this end, so that they can wait for each other. After an error of one that would
             be in vain, and after a stop one may be killed meanwhile, which would take its exit code from the others:
             then each leaves at once, but the first a little later, since it is the one that all others miss.
     """
-    if together and not (exit_code and met_several()) and jax.distributed.is_initialized():
+    if not met_several():
+        return
+    if together and not exit_code:
         jax.distributed.shutdown()
-    elif met_several():
+    else:
         if is_first():
             time.sleep(FIRST_LEAVES_SECONDS)
         sys.stdout.flush()

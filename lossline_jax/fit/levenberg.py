@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lossline_jax.compiled import keep_programs
 from lossline_jax.fit.compiled import float64
 from lossline_jax.fit.curves import Law
 from lossline_jax.fit.lanes import BLOCK, Pool, Task, pools
@@ -65,7 +64,6 @@ def minimise_all(
         close: a lane whose objective comes this close (relative) to where another of its task has ended ends too:
             it would only find the same again. None: every lane goes on to its own end.
     """
-    keep_programs()
     minima: dict[int, Minima] = {}
     for pool in pools(tasks):
         minima |= _minimise_pool(pool, max_iterations, tolerance, close)

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lossline_jax.compiled import keep_programs
 from lossline_jax.fit.compiled import float64
 from lossline_jax.fit.curves import Law
 from lossline_jax.fit.lanes import Pool, Task, pools
@@ -17,7 +16,6 @@ from lossline_jax.fit.residuals import Kind, project_linear
 
 def start_tasks(problems: Sequence[Problem], num_starts: int) -> list[Task]:
     """A task for each problem, its starts projected (variable projection). All have one law and one loss."""
-    keep_programs()
     tasks = [Task(problem, spread(problem, num_starts)) for problem in problems]
     if not any(p.linear for p in problems[0].law.parameters):
         return tasks

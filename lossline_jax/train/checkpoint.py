@@ -247,10 +247,12 @@ def _quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
     sys.unraisablehook = print_others
-    yield
-    sys.unraisablehook = print_error
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = print_error
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _moments(opt_state: Any) -> Any:
