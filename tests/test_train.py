@@ -21,7 +21,7 @@ from lossline_jax.models.config import GPT2Config, LlamaConfig, Mamba2Config, Ma
 from lossline_jax.rundir import RunDir
 from lossline_jax.sharding import make_mesh, place_batch
 from lossline_jax.train import hardware, progress
-from lossline_jax.train.checkpoint import checkpoint_steps
+from lossline_jax.train.checkpoint import Checkpointer, checkpoint_steps
 from lossline_jax.train.config import ExecutionConfig, OptimConfig
 from lossline_jax.train.loop import train_run
 from lossline_jax.train.optim import make_optimiser, make_schedule
@@ -268,6 +268,40 @@ def test_sigterm_saves_and_exits_42_and_the_run_goes_on(tmp_path):
     assert checkpoint_steps(RunDir(epath.Path(stopped))) == [4, 8, 12]  # 6 was for the restart alone
     losses = [[row["loss_nats_per_token"] for row in logged(folder)] for folder in (straight, stopped)]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("when", ["in the step", "in the save"])
+@pytest.mark.parametrize("due", [4, 12])
+def test_sigterm_at_a_due_step_leaves_before_scoring_and_the_step_is_scored_later(tmp_path, monkeypatch, when, due):
+    """The run that resumes offers the very same parameters."""
+    seen, batch, save = {"quiet": {}, "stopped": {}}, Source.batch, Checkpointer.save
+
+    def noting(name):
+        return lambda step, params: seen[name].setdefault(step, jax.tree.map(np.asarray, params)) and None
+
+    def interrupted_batch(self, step, *where):
+        if step == due - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch(self, step, *where)
+
+    def interrupted_save(self, step, *args):
+        save(self, step, *args)
+        if step == due:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    train(tmp_path / "quiet", on_checkpoint=noting("quiet"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Source, "batch", interrupted_batch if when == "in the step" else batch)
+        patch.setattr(Checkpointer, "save", interrupted_save if when == "in the save" else save)
+        with pytest.raises(SystemExit) as exit_info:
+            train(tmp_path / "stopped", on_checkpoint=noting("stopped"))
+    assert exit_info.value.code == 42
+    assert sorted(seen["stopped"]) == [step for step in (4, 8, 12) if step < due]
+    assert due in checkpoint_steps(RunDir(epath.Path(tmp_path / "stopped")))
+    train(tmp_path / "stopped", on_checkpoint=noting("stopped"))
+    assert sorted(seen["stopped"]) == [4, 8, 12]
+    for step, params in seen["quiet"].items():
+        jax.tree.map(np.testing.assert_array_equal, seen["stopped"][step], params)
 
 
 def test_progress_is_a_plain_line_each_tenth_where_there_is_no_terminal(tmp_path, capfd, monkeypatch):

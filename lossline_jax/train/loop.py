@@ -155,7 +155,7 @@ class _Session:
                     state, metrics = train_step(state, batch)
                 watch.dispatched(step, metrics)
                 self.watchdog.progress(f"step {step}")
-                self._keep(step, state, watch, stop.noted())
+                self._keep(step, state, watch, stop)
 
     def _steps(self, start: int, watch: Watch) -> Iterator[int]:
         """The numbers of the steps to do, traced where that was asked for."""
@@ -163,19 +163,23 @@ class _Session:
         traced = traced_steps(start, run.num_steps, count, run.checkpoint_steps)
         return profiled(range(start + 1, run.num_steps + 1), traced, count, watch.settle, self.run_dir.profile)
 
-    def _keep(self, step: int, state: TrainState, watch: Watch, stopping: bool) -> None:
-        """Save a step that is to be kept; leave after it if the machine is wanted back."""
-        due = step in self.run.checkpoint_steps
+    def _keep(self, step: int, state: TrainState, watch: Watch, stop: StopRequest) -> None:
+        """Save a step that is to be kept, then score it; leave between the two if the machine is wanted back.
+
+        Scoring takes longer than an engine waits. The run that resumes offers the step again.
+        """
+        due, stopping = step in self.run.checkpoint_steps, stop.noted()
         if due or stopping:
             watch.settle()  # first: the state of a diverged run is never saved
             watch.flush()
             self.watchdog.progress(f"saving step {step}")
             with self.clock.spending("checkpoint"):
                 self.checkpointer.save(step, state, self.meta(step))
-        if due:
-            self._offer(step, state, watch)
+            stopping = stopping or stop.noted()  # a save takes its time
         if stopping:  # at the last step too: the caller may have other runs to go on with
             raise SystemExit(RESTART_EXIT_CODE)
+        if due:
+            self._offer(step, state, watch)
 
     def meta(self, step: int) -> CheckpointMeta:
         """What a checkpoint of this run says of itself at `step`."""
