@@ -273,13 +273,13 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
         case "evaluate":
             _evaluate(study, directory, options)
         case "fit":
-            print(pipeline.fit(study, directory, options.merge_copies))
+            print(pipeline.fit(study, directory, options.merge_copies, options.out))
         case "compare":
-            print(pipeline.compare(study, directory, options.merge_copies))
+            print(pipeline.compare(study, directory, options.merge_copies, options.out))
         case "report" if options.watch:
-            pipeline.watch(study, directory, options.port)
+            pipeline.watch(study, directory, options.port, options.out)
         case "report":
-            print(f"report: {pipeline.report(study, directory)}")
+            print(f"report: {pipeline.report(study, directory, options.out)}")
         case "run":
             pipeline.run(study, directory, options.processes, options.profile)
         case "export-weights":

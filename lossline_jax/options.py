@@ -92,6 +92,8 @@ class ExportOptions(Place):
 
 @dataclass(frozen=True)
 class ReportOptions(Place):
+    out: str | None = None
+    """Folder to write report.html and figures/ into. Default: the study's own report/."""
     watch: bool = False
     """Serve the page to this machine alone, with the progress of every run, and renew it as rows come."""
     port: int = 8000
@@ -127,6 +129,8 @@ class TableOptions:
 
 @dataclass(frozen=True)
 class FitStudyOptions(Place):
+    out: str | None = None
+    """Write the fits as JSON here too. They are kept in the study's folder wherever that may be written."""
     merge_copies: bool = False
     """Keep the first of runs of one setting whose points are all equal. Default: they are refused."""
 

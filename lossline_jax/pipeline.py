@@ -8,6 +8,7 @@ be killed at any moment.
 
 import dataclasses
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,9 @@ from lossline_jax.console import say
 from lossline_jax.errors import LosslineError, RunBusy, RunFailed, StartAgain
 from lossline_jax.imported import ModelFacts, Registered, registered, slug
 from lossline_jax.models.accounting import count_parameters
-from lossline_jax.rundir import StudyDir, read_json, write_atomic, write_json
+from lossline_jax.rundir import StudyDir, may_write, read_json, write_atomic, write_json
 from lossline_jax.status import failed_runs
+from lossline_jax.storage import connect
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.table import read_table
 from lossline_jax.train.config import ALONE, ProcessesConfig
@@ -196,23 +198,30 @@ def run_one(
     _raise_failures(_each([run], workshop.train_and_evaluate), workshop.problems)
 
 
-def fit(study: StudyConfig, folder: StudyDir, merge_copies: bool = False) -> str:
-    """Fit the lines of the losses table; returns the fits as text."""
+def fit(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, out: str | None = None) -> str:
+    """Fit the lines of the losses table; returns the fits as text, and writes them into `out` too."""
     from lossline_jax.fit.text_tables import fits_text
 
-    return fits_text(_fit(study, folder, merge_copies))
+    return fits_text(_fit(study, folder, merge_copies, out))
 
 
-def compare(study: StudyConfig, folder: StudyDir, merge_copies: bool = False) -> str:
+def compare(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, out: str | None = None) -> str:
     """The same, and of its text the answer alone: which factor moves the line."""
     from lossline_jax.fit.compare_text import compare_text
 
-    return compare_text(_fit(study, folder, merge_copies))
+    return compare_text(_fit(study, folder, merge_copies, out))
 
 
-def _fit(study: StudyConfig, folder: StudyDir, merge_copies: bool) -> "StudyFits":
+def _fit(study: StudyConfig, folder: StudyDir, merge_copies: bool, out: str | None) -> "StudyFits":
+    """The fits, kept in the study's folder; one that may not be written can be looked at all the same."""
     fits = _fit_losses(study, folder, _losses(study, folder), merge_copies)
-    write_json(folder.fits_file, fits.to_json())
+    if out is not None:
+        write_json(connect(out), fits.to_json())
+    if may_write(folder.fits_file):
+        write_json(folder.fits_file, fits.to_json())
+    else:
+        instead = f"are kept in {out} alone" if out else "are shown and not kept; --out FILE keeps them elsewhere"
+        say(f"{folder.fits_file}: may not be written, so the fits {instead}")
     return fits
 
 
@@ -225,12 +234,15 @@ def _fit_losses(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame", mer
     return dataclasses.replace(fits, failures=(*left_out, *fits.failures))
 
 
-def report(study: StudyConfig, folder: StudyDir) -> epath.Path:
-    """One HTML page with the study's figures and tables."""
+def report(study: StudyConfig, folder: StudyDir, out: str | None = None) -> epath.Path:
+    """One HTML page with the study's figures and tables, in its folder or in `out`."""
     from lossline_jax.fit.study_fits import StudyFits
 
     frame = _losses(study, folder)
+    place = folder.report if out is None else connect(out)
     if not folder.fits_file.exists():
+        if out is not None:  # of a study that may not be written, perhaps: no other command could make them
+            return _write_report(study, folder, frame, _fit_losses(study, folder, frame), place)
         raise LosslineError(f"{folder.fits_file}: no fits yet; run `lossline fit` first")
     fits = StudyFits.from_json(read_json(folder.fits_file))
     if foreign := fits.run_ids - _known_runs(study, folder):
@@ -238,10 +250,10 @@ def report(study: StudyConfig, folder: StudyDir) -> epath.Path:
             f"{folder.fits_file}: made with runs that the study no longer has, or that have failed ({min(foreign)}); "
             "run `lossline fit` again"
         )
-    return _write_report(study, folder, frame, fits)
+    return _write_report(study, folder, frame, fits, place)
 
 
-def watch(study: StudyConfig, folder: StudyDir, port: int) -> None:
+def watch(study: StudyConfig, folder: StudyDir, port: int, out: str | None = None) -> None:
     """Serve the report of a study that is running, with the progress of its runs, until interrupted."""
     from lossline_jax.watch.progress import losses_so_far
     from lossline_jax.watch.server import Watch, serve
@@ -251,22 +263,29 @@ def watch(study: StudyConfig, folder: StudyDir, port: int) -> None:
         if frame.empty:
             raise LosslineError("no run has a row of the sets as they are now")
         fits = _fit_losses(study, folder, frame)
-        return _write_report(study, folder, frame, fits).read_text()
+        return _write_report(study, folder, frame, fits, place).read_text()
 
-    serve(Watch(study, folder, build), port, say)
+    with tempfile.TemporaryDirectory() as aside:
+        place = connect(out or (str(folder.report) if may_write(folder.report) else aside))
+        serve(Watch(study, folder, build), port, say)
 
 
-def _write_report(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame", fits: "StudyFits") -> epath.Path:
+def _write_report(
+    study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame", fits: "StudyFits", place: epath.Path
+) -> epath.Path:
+    """Write the page and its figures into `place`."""
     from lossline_jax.prepared import open_corpora
     from lossline_jax.report.page import write_report
     from lossline_jax.train.steplog import read_rows
 
+    if not may_write(place):
+        raise LosslineError(f"{place}: may not be written; name another folder for the page with --out")
     return write_report(
         frame,
         fits,
         study=to_json(study),
         steps={run.run_id: read_rows(folder.run(run.run_id)) for run in study.runs},
-        report_folder=folder.report,
+        report_folder=place,
         title=study.name,
         x=study.x,
         y=study.y,

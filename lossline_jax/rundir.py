@@ -206,6 +206,16 @@ def inside(folder: epath.Path, name: Any, source: epath.Path) -> epath.Path:
     return folder / name
 
 
+def may_write(path: epath.Path) -> bool:
+    """Whether this user may make or replace `path`, as far as permissions say; an object store is asked by writing."""
+    if is_remote(path):
+        return True
+    folder = path if path.is_dir() else path.parent
+    while not folder.exists():
+        folder = folder.parent
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 def make_folder(path: epath.Path) -> epath.Path:
     """Create `path` and its parents; an object store has no folders, only names with slashes.
 

@@ -82,9 +82,13 @@ def _take_lock(file: IO[bytes], lock: epath.Path) -> None:
 
 
 def _is_locked(lock: epath.Path) -> bool:
-    if not lock.exists():
+    try:
+        opened = lock.open("rb")  # who merely looks need not be allowed to write
+    except FileNotFoundError:
         return False
-    with _open_lock(lock) as file:
+    except OSError as error:
+        raise LosslineError(f"{lock}: cannot read ({error.strerror}); fix its permissions") from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
