@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas
@@ -32,6 +34,12 @@ DIGESTS = {
 def old_study(tmp_path):
     """A copy of the old study's folder that a test may write to."""
     return Path(shutil.copytree(GOLDEN / "old_study", tmp_path / "old_study"))
+
+
+def evaluate(folder):
+    """Run the command on one CPU device, as the study was made; this process has eight."""
+    command = [sys.executable, "-m", "lossline_jax", "evaluate", str(folder), "--execution.cpu-devices", "1"]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def contents(folder):
@@ -66,7 +74,7 @@ def test_an_old_study_is_reported_without_training(old_study, capsys):
 
 def test_evaluating_an_old_study_adds_no_row_and_no_checkpoint(old_study):
     before = contents(old_study)
-    main(["evaluate", str(old_study), "--execution.cpu-devices", "1"])
+    evaluate(old_study)
     after = contents(old_study)
     kept = [path for path in before if path.parts[0] in ("runs", "prepared") or path.suffix == ".jsonl"]
     assert {path: after[path] for path in kept} == {path: before[path] for path in kept}
@@ -77,7 +85,7 @@ def test_rows_of_an_old_study_that_are_lost_are_scored_again_from_its_checkpoint
     for path in (old_study / "losses" / "rows").glob("*.jsonl"):
         path.unlink()
     checkpoints = sorted((old_study / "runs").glob("*/checkpoints/*"))
-    main(["evaluate", str(old_study), "--execution.cpu-devices", "1"])
+    evaluate(old_study)
     assert sorted((old_study / "runs").glob("*/checkpoints/*")) == checkpoints
     again = pandas.read_csv(old_study / "losses" / "losses.csv")
     pandas.testing.assert_frame_equal(again, losses, rtol=1e-5)
