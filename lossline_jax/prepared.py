@@ -10,7 +10,7 @@ from lossline_jax.data.store import TokenStore, prepare_store
 from lossline_jax.data.tokenizers import Tokenizer, prepare_tokenizer
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.config import SuiteConfig
-from lossline_jax.evaluate.suites import PreparedSuite, load_suite, prepare_suite
+from lossline_jax.evaluate.suites import PreparedSuite, is_current, load_suite, prepare_suite
 from lossline_jax.rundir import StudyDir, inside, read_json, write_json
 from lossline_jax.study import RunConfig, StudyConfig, tokenizer_label
 from lossline_jax.units import human_count
@@ -72,7 +72,13 @@ def open_prepared(study: StudyConfig, folder: StudyDir) -> Prepared:
     def suite(run: RunConfig, windows: SuiteConfig, tokenizer: Tokenizer) -> PreparedSuite:
         if run.run_id not in stored:
             raise LosslineError(f"{folder.prepared_file}: run {run.run_id} is newer; run `lossline prepare` again")
-        return load_suite(inside(folder.suites, stored[run.run_id], folder.prepared_file))
+        place = inside(folder.suites, stored[run.run_id], folder.prepared_file)
+        if not is_current(place, windows, tokenizer):
+            raise LosslineError(
+                f"{place}: an earlier lossline made it, which put a space before options that begin inside a word; "
+                "run `lossline prepare` again: the sets with such options are scored again, the others keep their rows"
+            )
+        return load_suite(place)
 
     return _assemble(study, folder, corpora, suite, say=lambda line: None)
 

@@ -19,7 +19,7 @@ from lossline_jax.data.batches import BatchSource
 from lossline_jax.data.tokenizers import prepare_tokenizer
 from lossline_jax.errors import LosslineError, RunFailed
 from lossline_jax.evaluate.harvest import TableRun, current_rows
-from lossline_jax.evaluate.suites import PreparedSuite, load_suite, prepare_suite
+from lossline_jax.evaluate.suites import PreparedSuite, is_current, load_suite, prepare_suite
 from lossline_jax.imported import ImportedModel, Registered, register, registered, tokenizer_config
 from lossline_jax.models.base import Model, build_model
 from lossline_jax.models.config import ModelConfig, max_context_length
@@ -263,11 +263,13 @@ class Workshop:
         """The suite that was made for it when the study was last prepared, or made now."""
         home = self.folder.imported_model(imported.run_id)
         prepared = fingerprint(read_json(self.folder.prepared_file))
-        if home.suite_file.exists() and (stored := read_json(home.suite_file))["prepared"] == prepared:
-            return load_suite(inside(self.folder.suites, stored["suite"], home.suite_file))
         corpora = open_corpora(self.study, self.folder)
         tokenizer = prepare_tokenizer(tokenizer_config(imported, directory), corpora, self.folder.tokenizers)
         windows = self.study.suite.for_context(imported.context_length)
+        if home.suite_file.exists() and (stored := read_json(home.suite_file))["prepared"] == prepared:
+            place = inside(self.folder.suites, stored["suite"], home.suite_file)
+            if is_current(place, windows, tokenizer):
+                return load_suite(place)
         suite = prepare_suite(windows, tokenizer, corpora, self.folder.suites)
         write_json(home.suite_file, {"suite": suite.fingerprint, "prepared": prepared})
         return suite

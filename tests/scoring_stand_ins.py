@@ -32,6 +32,7 @@ class PairTokenizer:
     bos_id: int = BOS
     eos_id: int = 257
     lossless: bool = True
+    adds_prefix: bool = False
 
     @property
     def vocab_size(self) -> int:
@@ -53,6 +54,9 @@ class PairTokenizer:
             ids.append(258 + self.pairs.index(pair) if joined else data[place])
             place += 1 + joined
         return np.array(ids, np.int32)
+
+    def encode_rest(self, text: str) -> np.ndarray:
+        return self.encode(text)
 
 
 @dataclass(frozen=True)

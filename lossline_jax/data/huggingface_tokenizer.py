@@ -1,9 +1,10 @@
 """Hugging Face `tokenizer.json` files (extra `hf`): GPT-2, GPT-NeoX, Llama 2 and 3 style."""
 
+import functools
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -11,54 +12,87 @@ import numpy as np
 from etils import epath
 
 from lossline_jax.data.surfaces import SurfaceTokenizer, special_ids
+from lossline_jax.data.tokenizer_parts import is_byte_level, prefix_of, without_prefix, word_marker
 from lossline_jax.errors import LosslineError
 
 BOS_NAMES = ("<s>", "<|begin_of_text|>", "<|startoftext|>", "<bos>", "[CLS]")
 EOS_NAMES = ("</s>", "<|end_of_text|>", "<|endoftext|>", "<eos>", "[SEP]")
+MAX_UNUSED_IDS = 1 << 20  # ids without a token: each would get a row of the embedding
 
 
 class HuggingFaceTokenizerFile(SurfaceTokenizer):
     """A `tokenizer.json`. BOS and EOS are those that are given, else the first of BOS_NAMES and EOS_NAMES among
-    its special tokens; where it has one of them only (`<|endoftext|>` of GPT-2) that one serves as both.
+    its added tokens; where it has one of them only (`<|endoftext|>` of GPT-2) that one serves as both.
 
     Text that looks like a special token is encoded as text.
 
     Attributes:
         content: of the file.
+        path: of the file, for messages.
     """
 
     def __init__(self, path: epath.Path, bos_id: int | None = None, eos_id: int | None = None):
         """Raises LosslineError if the extra or the file is missing, it is no tokenizer, or has no such ids."""
-        tokenizers = import_tokenizers(str(path))
+        self.path = path
         self.content = content = path.read_bytes()
-        try:
-            self._tokenizer = tokenizers.Tokenizer.from_buffer(content)
-        except Exception as error:  # the library raises plain Exception
-            raise LosslineError(f"{path}: not a tokenizer.json ({' '.join(str(error).split())})") from error
-        self._tokenizer.encode_special_tokens = True
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        description = json.loads(content)
-        added = {token["content"]: token for token in description["added_tokens"]}
+        self._tokenizer = _load(content, str(path))
+        self._description = description = json.loads(content)
+        if dropout := description["model"].get("dropout"):
+            raise LosslineError(f"{path}: field model.dropout={dropout!r}: encodes at random; set it to null")
+        self._added = self._tokenizer.get_added_tokens_decoder()
+        surfaces = _surfaces(self._tokenizer.get_vocab(with_added_tokens=True), self._added, description, str(path))
         stated = [index for index in (bos_id, eos_id) if index is not None]
-        if any(index >= self._tokenizer.get_vocab_size() for index in stated):
+        if any(not 0 <= index < len(surfaces) for index in stated):
             raise LosslineError(f"{path}: has no tokens {stated}, which are to be its BOS and EOS")
-        named_bos, named_eos = _first_id(BOS_NAMES, added), _first_id(EOS_NAMES, added)
+        named_bos, named_eos = self._first_id(BOS_NAMES), self._first_id(EOS_NAMES)
         ids = special_ids(named_bos if bos_id is None else bos_id, named_eos if eos_id is None else eos_id)
         if ids is None:
-            raise LosslineError(f"{path}: no special token out of {BOS_NAMES} or {EOS_NAMES}; add one to it")
-        surfaces = _surfaces(self._tokenizer, added, _is_byte_level(description))
-        begins = b"".join(surfaces[index] for index in self.encode("a"))
-        prefix = " " if begins == b" a" else ""
+            raise LosslineError(_no_specials(self._added, str(path)))
         chosen = f" {bos_id} {eos_id}".encode() if stated else b""
-        super().__init__(surfaces, *ids, hashlib.sha256(content + chosen).hexdigest(), prefix)
+        super().__init__(surfaces, *ids, hashlib.sha256(content + chosen).hexdigest(), prefix_of(description))
 
     def encode(self, text: str) -> np.ndarray:
-        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int32)
+        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        encodings = self._encodings(self._tokenizer, texts)
         return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    def encode_rest(self, text: str) -> np.ndarray:
+        if field := word_marker(self._description):
+            raise LosslineError(
+                f"{self.path}: field {field}: the tokens of a word tell its beginning from its rest, so {text!r:.60} "
+                "cannot be encoded as the rest of one; let the option begin with a word"
+            )
+        if self._rest is None:
+            return self.encode(text)
+        rest, whole = (self._encodings(each, [text])[0] for each in (self._rest, self._tokenizer))
+        if rest.ids and text[: rest.offsets[0][0]].isspace():
+            return np.array(whole.ids, dtype=np.int32)  # white space that is dropped: a word begins behind it
+        # Only the first piece goes on with what stands before. The tokenizer may put its prefix before each of the
+        # others, as it does in the middle of a text.
+        head = [index for index, piece in zip(rest.ids, rest.word_ids, strict=True) if piece == 0]
+        more_pieces = max(whole.word_ids, default=0) - max(rest.word_ids, default=0)
+        tail = [index for index, piece in zip(whole.ids, whole.word_ids, strict=True) if piece > more_pieces]
+        return np.array(head + tail, dtype=np.int32)
+
+    @functools.cached_property
+    def _rest(self) -> Any | None:
+        """The tokenizer without what it does at the beginning of a text; None where it does nothing there."""
+        description = without_prefix(self._description)
+        if all(description[name] == self._description.get(name) for name in ("normalizer", "pre_tokenizer")):
+            return None
+        return _load(json.dumps(description).encode("utf-8"), str(self.path))
+
+    def _encodings(self, tokenizer: Any, texts: Sequence[str]) -> list[Any]:
+        try:
+            return tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        except Exception as error:  # plain Exception: of a model without a token for what it does not know
+            raise LosslineError(f"{self.path}: cannot encode a text ({' '.join(str(error).split())})") from error
+
+    def _first_id(self, names: Sequence[str]) -> int | None:
+        ids = {token.content: index for index, token in self._added.items()}
+        return next((ids[name] for name in names if name in ids), None)
 
 
 def import_tokenizers(where: str) -> ModuleType:
@@ -77,25 +111,42 @@ def byte_of_character() -> dict[str, int]:
     return {chr(byte): byte for byte in visible} | {chr(256 + k): byte for k, byte in enumerate(hidden)}
 
 
-def _first_id(names: Sequence[str], added: dict[str, dict[str, Any]]) -> int | None:
-    return next((added[name]["id"] for name in names if name in added), None)
+def _load(content: bytes, where: str) -> Any:
+    tokenizers = import_tokenizers(where)
+    try:
+        loaded = tokenizers.Tokenizer.from_buffer(content)
+    except Exception as error:  # the library raises plain Exception
+        raise LosslineError(f"{where}: not a tokenizer.json ({' '.join(str(error).split())})") from error
+    loaded.encode_special_tokens = True
+    loaded.no_truncation()
+    loaded.no_padding()
+    return loaded
 
 
-def _is_byte_level(description: dict[str, Any]) -> bool:
-    return any('"ByteLevel"' in json.dumps(description[part]) for part in ("pre_tokenizer", "decoder"))
+def _no_specials(added: Mapping[int, Any], where: str) -> str:
+    own = ", ".join(f"{token.content!r} ({index})" for index, token in sorted(added.items())[:6])
+    return (
+        f"{where}: none of its added tokens ({own or 'it has none'}) is called as one of {BOS_NAMES} or {EOS_NAMES}; "
+        "say which begin and end a document, as HuggingFaceTokenizer(path, bos_id=ID, eos_id=ID), or as bos_token_id "
+        "and eos_token_id in the config.json beside it"
+    )
 
 
-def _surfaces(tokenizer: Any, added: dict[str, dict[str, Any]], byte_level: bool) -> list[bytes]:
-    bytes_of = byte_of_character()
-    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    surfaces = [b""] * (max(vocabulary.values()) + 1)
+def _surfaces(
+    vocabulary: Mapping[str, int], added: Mapping[int, Any], description: Mapping[str, Any], where: str
+) -> list[bytes]:
+    num_ids = max(vocabulary.values(), default=-1) + 1
+    if num_ids > len(vocabulary) + MAX_UNUSED_IDS:
+        raise LosslineError(f"{where}: field model.vocab: has an id {num_ids - 1} and {len(vocabulary)} tokens only")
+    byte_level, bytes_of = is_byte_level(description), byte_of_character()
+    surfaces = [b""] * num_ids
     for token, index in vocabulary.items():
-        if token in added:
-            surfaces[index] = b"" if added[token]["special"] else token.encode("utf-8")
-        elif byte_level:
+        if index in added:
+            surfaces[index] = b"" if added[index].special else token.encode("utf-8")
+        elif byte_level and all(character in bytes_of for character in token):
             surfaces[index] = bytes(bytes_of[character] for character in token)
-        elif byte := re.fullmatch(r"<0x([0-9A-Fa-f]{2})>", token):
+        elif not byte_level and (byte := re.fullmatch(r"<0x([0-9A-Fa-f]{2})>", token)):
             surfaces[index] = bytes.fromhex(byte[1])
-        else:
-            surfaces[index] = token.replace("\u2581", " ").encode("utf-8")
+        else:  # in a byte-level vocabulary the library, too, decodes such a token to its own text
+            surfaces[index] = token.replace("\u2581", "\u2581" if byte_level else " ").encode("utf-8")
     return surfaces

@@ -1,5 +1,6 @@
 """Sentencepiece models: trained here without loss, or read from a `.model` file."""
 
+import functools
 import hashlib
 import io
 import os
@@ -17,6 +18,7 @@ from lossline_jax.errors import LosslineError
 SPACE_MARK = "\u2581"  # sentencepiece writes a space so; in a text it stands for itself
 TRAIN_THREADS = 4  # fixed: the sums of unigram training depend on the number of threads
 SENTENCE_CHARACTERS = 4096  # a sentence of 2^16 characters makes the trainer abort
+GUARD = "\ue000lossline\ue000"  # letters for private use
 # the trainer skips sentences with a character that it uses itself: space mark, tab, unknown
 RESERVED = re.compile("[\u2581\t\u2585]")
 
@@ -43,26 +45,48 @@ class SentencePieceTokenizer(SurfaceTokenizer):
             not normaliser.precompiled_charsmap
             and not normaliser.remove_extra_whitespaces
             and proto.trainer_spec.byte_fallback
+            and not proto.trainer_spec.treat_whitespace_as_suffix
         )
         prefix = " " if normaliser.add_dummy_prefix else ""
         if self._exact:
             normaliser.add_dummy_prefix = False
-        self._model = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
+        self._model = _processor(proto, where)
         self._added = prefix if self._exact else ""
         self._mark_ids = [self._model.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE_MARK.encode("utf-8")]
+        self._proto = proto
         ids = special_ids(*(i if i >= 0 else None for i in (self._model.bos_id(), self._model.eos_id())))
         if ids is None:
             raise LosslineError(f"{where}: the model has neither BOS nor EOS; train it with one of them")
-        surfaces = [_surface(self._model, index) for index in range(self._model.vocab_size())]
+        surfaces = _surfaces(self._model, where)
         super().__init__(surfaces, *ids, hashlib.sha256(model).hexdigest(), prefix)
 
     def encode(self, text: str) -> np.ndarray:
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        return self._encode([self._added + text if text else "" for text in texts])
+
+    def encode_rest(self, text: str) -> np.ndarray:
+        if self._exact:
+            return self._encode([text])[0]
+        if self._proto.trainer_spec.treat_whitespace_as_suffix:
+            raise LosslineError(
+                f"{self.where}: writes a space at the end of each word, so {text!r:.60} cannot be encoded as the rest "
+                "of one; let the option begin with a word"
+            )
+        return np.array(self._behind_guard.encode(GUARD + text)[1:], dtype=np.int32)
+
+    @functools.cached_property
+    def _behind_guard(self) -> sentencepiece.SentencePieceProcessor:
+        """The model with a piece of ours that merges with nothing: what stands behind it stands inside a text."""
+        proto = sentencepiece_model_pb2.ModelProto.FromString(self._proto.SerializeToString())
+        proto.normalizer_spec.add_dummy_prefix = False
+        proto.pieces.add(piece=GUARD, score=0.0, type=sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED)
+        return _processor(proto, self.where)
+
+    def _encode(self, wholes: Sequence[str]) -> list[np.ndarray]:
         parts, part_counts = [], []
-        for text in texts:
-            whole = self._added + text if text else ""
+        for whole in wholes:
             split = whole.split(SPACE_MARK) if self._exact else [whole]
             parts += split
             part_counts.append(len(split))
@@ -129,6 +153,24 @@ def _parse(model: bytes, where: str) -> sentencepiece_model_pb2.ModelProto:
     if not proto.pieces:
         raise LosslineError(f"{where}: not a sentencepiece model (it has no pieces)")
     return proto
+
+
+def _processor(proto: sentencepiece_model_pb2.ModelProto, where: str) -> sentencepiece.SentencePieceProcessor:
+    try:
+        return sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
+    except (RuntimeError, UnicodeDecodeError) as error:  # the latter where the message quotes a damaged piece
+        raise LosslineError(_damaged(where, error)) from error
+
+
+def _surfaces(model: sentencepiece.SentencePieceProcessor, where: str) -> list[bytes]:
+    try:
+        return [_surface(model, index) for index in range(model.vocab_size())]
+    except (RuntimeError, ValueError) as error:
+        raise LosslineError(_damaged(where, error)) from error
+
+
+def _damaged(where: str, error: Exception) -> str:
+    return f"{where}: a damaged sentencepiece model ({' '.join(str(error).split())}); fetch it anew"
 
 
 def _surface(model: sentencepiece.SentencePieceProcessor, index: int) -> bytes:

@@ -42,10 +42,26 @@ class SurfaceTokenizer(ABC):
         """`encode` of each text; faster where the library has threads."""
         return [self.encode(text) for text in texts]
 
+    @property
+    def adds_prefix(self) -> bool:
+        """Whether texts begin with something that the tokenizer puts there."""
+        return bool(self._prefix)
+
+    def encode_rest(self, text: str) -> np.ndarray:
+        """The ids of a text that goes on where another one ends: as `encode`, without what begins a text.
+
+        Raises:
+            LosslineError: the tokenizer cannot say the rest of a word.
+        """
+        return self.encode(text)
+
+    def surface(self, ids: Iterable[int]) -> bytes:
+        """The bytes that the ids stand for."""
+        return b"".join(self._surfaces[index] for index in ids)
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; specials are left out, bytes that are not UTF-8 become U+FFFD."""
-        text = b"".join(self._surfaces[index] for index in ids).decode("utf-8", errors="replace")
-        return text.removeprefix(self._prefix)
+        return self.surface(ids).decode("utf-8", errors="replace").removeprefix(self._prefix)
 
     @functools.cached_property
     def lossless(self) -> bool:

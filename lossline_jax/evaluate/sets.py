@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 # counted as right, averaged or divided by), so that rows scored before are scored again and not mixed with new ones.
 SCORING = 1
 
+# Raised when options that are encoded apart from their context get other tokens, where the tokenizer begins every text
+# with a space: suites of such tokenizers are made anew, and the sets in which tokens changed are scored again.
+# 2: without that space.
+OPTIONS_APART = 2
+
 
 @dataclass(frozen=True)
 class TokenisedSet:
@@ -94,7 +99,7 @@ def tokenise_items(
     Raises:
         LosslineError: options that cannot be scored: the first named by file and line, the others counted.
     """
-    requests, problems, num_truncated = [], [], 0
+    requests, problems, num_truncated, is_apart = [], [], 0, False
     for number, item in enumerate(items):
         try:
             options = encode_item(tokenizer, item, suite.context_length)
@@ -105,12 +110,14 @@ def tokenise_items(
             text = option_text(option.context_ids, option.option_ids, tokenizer.bos_id, suite.context_length)
             size = {"num_bytes": option.num_bytes, "num_chars": item.num_chars[k]}
             requests.append(Request((text,), number, option=k, gold=k == item.gold, **size))
+        is_apart |= any(option.apart for option in options)
         num_truncated += any(
             len(option.context_ids) + len(option.option_ids) > suite.context_length for option in options
         )
     if problems:
         raise LosslineError(first_of_many(problems))
-    return TokenisedSet(name, "task", _task_definition(items, prompts), tuple(requests), num_truncated)
+    definition = _task_definition(items, prompts, bare=is_apart and tokenizer.adds_prefix)
+    return TokenisedSet(name, "task", definition, tuple(requests), num_truncated)
 
 
 def _validation_definition(config: ValidationSet, suite: SuiteConfig) -> str:
@@ -119,14 +126,17 @@ def _validation_definition(config: ValidationSet, suite: SuiteConfig) -> str:
     return f"token-weighted; {windows}{cut}; BOS first"
 
 
-def _task_definition(items: Sequence[Item], prompts: str | None) -> str:
+def _task_definition(items: Sequence[Item], prompts: str | None, bare: bool) -> str:
+    """`bare`: whether options begin inside a word, without the space that the tokenizer puts before a text."""
     if all(len(item.options) == 1 for item in items):
         scored = "continuation after its context"
     elif all(len(set(item.options)) == 1 for item in items):
         scored = "continuation after the context of the correct option"
     else:
         scored = "correct option after its context"
-    return "; ".join([scored, *([f"prompts of {prompts}"] if prompts else []), "BOS first"])
+    wording = [f"prompts of {prompts}"] if prompts else []
+    inside = ["no space added to options inside a word"] if bare else []
+    return "; ".join([scored, *wording, *inside, "BOS first"])
 
 
 def _sample(config: ValidationSet, texts: Iterable[str]) -> list[str]:

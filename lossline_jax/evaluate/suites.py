@@ -16,7 +16,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.cloze import cloze_items
 from lossline_jax.evaluate.config import ChoiceTask, ClozeTask, SuiteConfig, ValidationSet
 from lossline_jax.evaluate.rows import Requests, RowBlock, fill_share, mix_sets
-from lossline_jax.evaluate.sets import SCORING, TokenisedSet, tokenise_documents, tokenise_items
+from lossline_jax.evaluate.sets import OPTIONS_APART, SCORING, TokenisedSet, tokenise_documents, tokenise_items
 from lossline_jax.evaluate.specs import TaskSpec, load_spec
 from lossline_jax.evaluate.tasks import read_items
 from lossline_jax.rundir import read_json, write_atomic, write_json
@@ -88,6 +88,7 @@ def prepare_suite(
         "task_specs": {name: to_json(spec) for name, spec in specs.items()},
         "task_spec_problems": unloaded,
         "task_files_sha256": {task.name: _sha256_of_file(task.path) for task in suite.choice},
+        **_options_identity(suite, tokenizer),
     }
     folder = epath.Path(folder_of_suites) / fingerprint(identity)
     if not (folder / "manifest.json").exists():
@@ -97,6 +98,11 @@ def prepare_suite(
             raise LosslineError(f"suite: none of its {len(problems)} sets can be scored; the first: {first}")
         _store(folder, identity, suite, sets, problems)
     return load_suite(folder)
+
+
+def _options_identity(suite: SuiteConfig, tokenizer: "Tokenizer") -> dict[str, int]:
+    """Nothing where the tokenizer adds no prefix: those suites are what they were before there was this number."""
+    return {"options_apart": OPTIONS_APART} if tokenizer.adds_prefix and (suite.cloze or suite.choice) else {}
 
 
 def _corpora_of(suite: SuiteConfig) -> set[str]:
@@ -218,6 +224,16 @@ def _store(
         "rows_sha256": hashlib.sha256(packed.getvalue()).hexdigest(),
     }
     write_json(folder / "manifest.json", manifest)
+
+
+def is_current(folder: epath.Path, suite: SuiteConfig, tokenizer: "Tokenizer") -> bool:
+    """Whether a stored suite has the tokens that options would get now.
+
+    Raises:
+        LosslineError: it is missing or damaged.
+    """
+    wanted = _options_identity(suite, tokenizer)
+    return wanted.items() <= read_json(folder / "manifest.json").get("identity", {}).items()
 
 
 def load_suite(folder: epath.Path) -> PreparedSuite:

@@ -130,6 +130,7 @@ class OptionTokens:
     context_ids: np.ndarray
     option_ids: np.ndarray
     num_bytes: int
+    apart: bool  # whether no token of the joined text begins where the continuation does
 
 
 def encode_option(tokenizer: "Tokenizer", context: str, option: str) -> OptionTokens:
@@ -138,26 +139,33 @@ def encode_option(tokenizer: "Tokenizer", context: str, option: str) -> OptionTo
     White space at the end of the context counts as the beginning of the option (as in lm-evaluation-harness):
     tokenizers attach a space to the word after it. The tokens are those of the joined text, split after the
     tokens of the context alone. Where the joined text has no token boundary there (an option that goes on
-    inside a word), the two are encoded apart, so that exactly the bytes of the option are scored.
+    inside a word), the two are encoded apart, so that exactly the bytes of the option are scored: a space that the
+    tokenizer puts before every text is not put before the option.
+
+    Raises:
+        LosslineError: the option begins inside a word, and the tokenizer cannot say the rest of a word.
     """
     stem = context.rstrip()
     option = context[len(stem) :] + option
     context_ids, joined_ids = tokenizer.encode(stem), tokenizer.encode(stem + option)
     split = len(context_ids)
-    is_boundary = np.array_equal(joined_ids[:split], context_ids)
-    option_ids = joined_ids[split:] if is_boundary else tokenizer.encode(option)
-    return OptionTokens(context_ids, option_ids, len(option.encode("utf-8")))
+    apart = not np.array_equal(joined_ids[:split], context_ids)
+    option_ids = tokenizer.encode_rest(option) if apart else joined_ids[split:]
+    return OptionTokens(context_ids, option_ids, len(option.encode("utf-8")), apart)
 
 
 def encode_item(tokenizer: "Tokenizer", item: Item, context_length: int) -> list[OptionTokens]:
     """Tokens of every option of an item.
 
     Raises:
-        LosslineError: an option encodes to nothing or is longer than the window.
+        LosslineError: an option encodes to nothing, cannot be encoded, or is longer than the window.
     """
     encoded = []
     for k, (context, option) in enumerate(zip(item.contexts, item.options, strict=True)):
-        tokens = encode_option(tokenizer, context, option)
+        try:
+            tokens = encode_option(tokenizer, context, option)
+        except LosslineError as error:
+            raise LosslineError(f"{item.where}: option {k}: {error}") from error
         if not option or not len(tokens.option_ids):
             raise LosslineError(f"{item.where}: option {k} ({option!r}) encodes to no tokens; remove the item")
         if len(tokens.option_ids) > context_length:
