@@ -162,6 +162,26 @@ SCALING = LLAMA_3_2_1B["rope_scaling"]
             {"rope_scaling": {"rope_type": "llama3"}},
             "field rope_scaling.rope_type='llama3': not",
         ),
+        (
+            PYTHIA_160M,
+            {"rope_scaling": {"rope_type": "yarn"}},
+            "field rope_scaling.rope_type='yarn': not supported; supported: 'default'",
+        ),
+        (
+            LLAMA_3_2_1B,
+            {"rope_scaling": {"rope_type": "yarn"}},
+            "field rope_scaling.rope_type='yarn': not supported; supported: 'default', 'llama3'",
+        ),
+        *(
+            (GPT2_SMALL, {name: value}, f"field {name}={value!r}: expected the id of a token, or a list of ids; delete")
+            for name in ("bos_token_id", "eos_token_id")
+            for value in (float("-inf"), [[]], {}, True, -1, [], [True], 1.0, "0", [0, None])
+        ),
+        (GPT2_SMALL, {"model_type": ["gpt2"]}, "field model_type=['gpt2']: not supported; supported: llama"),
+        (GPT2_SMALL, {"n_embd": 10**400}, "expected a whole number above 0"),
+        (GPT2_SMALL, {"layer_norm_epsilon": float("inf")}, "field layer_norm_epsilon=inf: expected a number above 0"),
+        (GPT2_SMALL, {"layer_norm_epsilon": 10**400}, "expected a number above 0"),
+        (GPT2_SMALL, {"layer_norm_epsilon": {"__float__": [1]}}, "config.json: damaged or no JSON"),
     ],
 )
 def test_what_we_cannot_compute_is_refused_by_name(base, changes, message, tmp_path):
@@ -176,6 +196,9 @@ def test_a_folder_without_a_config_is_refused(tmp_path):
     with pytest.raises(LosslineError, match="config.json: no such file"):
         read_config(tmp_path)
     (tmp_path / "config.json").write_text("{")
+    with pytest.raises(LosslineError, match="config.json: damaged or no JSON"):
+        read_config(tmp_path)
+    (tmp_path / "config.json").write_text("[" * 100_000)
     with pytest.raises(LosslineError, match="config.json: damaged or no JSON"):
         read_config(tmp_path)
     with pytest.raises(LosslineError, match="config.json: expected a JSON object, got 3"):

@@ -47,6 +47,81 @@ def test_old_files_with_buffers_and_other_names(tmp_path):
 
 
 Q = "model.layers.1.self_attn.q_proj.weight"
+PREFIXES = ["_orig_mod.", "module.", "base_model.model.", "module._orig_mod.", "net.language_model."]
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox", "mamba", "mamba2"])
+def test_names_under_a_prefix_are_read_without_it_and_that_is_said(name, tmp_path, capsys):
+    model, params = write_small(name, tmp_path / "out")
+    written = load_file(tmp_path / "out" / "model.safetensors")
+    for prefix in PREFIXES:
+        save_file({prefix + each: tensor for each, tensor in written.items()}, tmp_path / "out" / "model.safetensors")
+        assert_equal(load_params(tmp_path / "out", model), params)
+        told = capsys.readouterr().err
+        assert "names of tensors are read without " in told
+        assert all(f"{part}." in told for part in prefix.split(".")[:-1])
+    base = {
+        each.split(".", 1)[1] if "." in each and not each.startswith(("lm_head", "embed_out")) else each: tensor
+        for each, tensor in written.items()
+    }  # as AutoModel saves the model without its head
+    save_file(base, tmp_path / "out" / "model.safetensors")
+    assert_equal(load_params(tmp_path / "out", model), params)
+    assert capsys.readouterr().err == ""
+
+
+def test_wrappers_inside_names_are_left_out_too(tmp_path, capsys):
+    model, params = write_small("llama", tmp_path / "out")
+
+    def compile_layers(tensors):
+        for name in list(tensors):
+            tensors[name.replace(".layers.", "._fsdp_wrapped_module.layers.").replace(".mlp.", "._orig_mod.mlp.")] = (
+                tensors.pop(name)
+            )
+
+    rewrite(tmp_path / "out", compile_layers)
+    assert_equal(load_params(tmp_path / "out", model), params)
+    assert "read without _fsdp_wrapped_module., _orig_mod." in capsys.readouterr().err
+
+
+def under(prefix, *others):
+    """All tensors under a prefix, and copies of them under the others."""
+
+    def change(tensors):
+        for name in list(tensors):
+            tensor = tensors.pop(name)
+            tensors.update({f"{each}{name}": tensor for each in (prefix, *others)})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        # two models in a file: which of them is meant is not for us to say
+        (
+            under("student.", "teacher."),
+            "is missing, expected of shape [37, 16] (and 20 more); most like it is student.",
+        ),
+        (under("", "ema."), "tensor ema.lm_head.weight is unexpected"),
+        (
+            lambda t: t.update({"module.model.norm.weight": t.pop("model.norm.weight")}),
+            "tensor model.norm.weight is missing, expected of shape [16]; most like it is module.model.norm.weight",
+        ),
+        (
+            lambda t: t.update({Q.replace("weight", "lora_A.weight"): t.pop(Q)}),
+            f"tensor {Q} is missing, expected of shape [16, 16]; the file holds an adapter: merge it",
+        ),
+        (lambda t: [t.pop(name) for name in list(t)], "(and 20 more); the file has no tensors of a model"),
+        (lambda t: t.update({f"_orig_mod.{Q}": t[Q]}), "is there twice, as "),
+    ],
+)
+def test_prefixes_that_are_no_answer_show_what_is_there(change, message, tmp_path):
+    model, _ = write_small("llama", tmp_path / "out")
+    rewrite(tmp_path / "out", change)
+    with pytest.raises(LosslineError) as error:
+        load_params(tmp_path / "out", model)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,14 @@ def delimited_item(contexts: Sequence[str], options: Sequence[str], delimiter: s
     """The item whose options are `delimiter` and then the option's own text.
 
     Raises:
-        LosslineError: text that is not Unicode, or an option of white space alone, which has no loss a character.
+        LosslineError: text that is not Unicode or has a NUL, or an option of white space alone, which has no loss a
+            character.
     """
     for text in (*contexts, *options):
         if not _is_unicode(text):
             raise LosslineError(f"{where}: {text!r:.60} has half a surrogate pair, which no UTF-8 holds; mend the text")
+        if "\0" in text:
+            raise LosslineError(f"{where}: {text!r:.60} has a NUL character, which no question has; mend the text")
     for k, option in enumerate(options):
         if not option.strip():
             told = f"option {k} is {delimiter + option!r}, which holds nothing to score"

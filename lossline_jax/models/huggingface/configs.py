@@ -93,7 +93,7 @@ def _architecture(values: dict[str, Any], where: str) -> Architecture:
     model_type, classes = values.get("model_type"), values.get("architectures")
     if model_type is None:
         raise LosslineError(f"{where}: field model_type is missing; supported: {known}")
-    if model_type not in ARCHITECTURES:
+    if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
         raise LosslineError(f"{where}: field model_type={model_type!r}: not supported; supported: {known}")
     architecture = ARCHITECTURES[model_type]
     if classes and classes != [architecture.class_name]:

@@ -5,6 +5,7 @@ although it changes the mathematics would give wrong losses without a word. `nul
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from lossline_jax.config import suggestion
 from lossline_jax.errors import LosslineError
 
 _REQUIRED = object()
+_LARGEST = 2**53  # of any width, count or length: what is above has no place in an array
+_LARGEST_FLOAT = sys.float_info.max
 
 # What transformers 4 and 5 write into every config.json and what no causal language model's logits depend on.
 _HARMLESS_NAMES = """
@@ -51,10 +54,10 @@ def read_object(path: epath.Path) -> dict[str, Any]:
         LosslineError: the file is not there, or it is something else.
     """
     try:
-        value = _plain(json.loads(path.read_text()))
+        value = _plain(json.loads(path.read_text("utf-8-sig")))
     except FileNotFoundError as error:
         raise LosslineError(f"{path}: no such file; give the folder of a Hugging Face model") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:  # TypeError: of what `__float__` cannot be
         raise LosslineError(f"{path}: damaged or no JSON ({error}); fetch it anew") from error
     if not isinstance(value, dict):
         raise LosslineError(f"{path}: expected a JSON object, got {_shown(value)}")
@@ -79,16 +82,16 @@ class Fields:
         value = self._take(name, default)
         if value is default or (automatic is not None and value == automatic):
             return default
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
             raise self.error(name, value, "expected a whole number above 0")
         return value
 
     def number(self, name: str, default: Any = _REQUIRED) -> Any:
-        """A number above 0, or the default where it is absent."""
+        """A finite number above 0, or the default where it is absent."""
         value = self._take(name, default)
         if value is default:
             return default
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= _LARGEST_FLOAT:
             raise self.error(name, value, "expected a number above 0")
         return float(value)
 
@@ -102,7 +105,7 @@ class Fields:
         """The value, which must be one of `supported`; the first of them where it is absent."""
         value = self._take(name, supported[0])
         if value not in supported or isinstance(value, bool) != isinstance(supported[0], bool):
-            named = [item for item in supported if item is not None]
+            named = [item for k, item in enumerate(supported) if item is not None and item not in supported[:k]]
             choices = ", ".join(map(_shown, named)) if named else "no such field"
             raise self.error(name, value, f"not supported; supported: {choices}")
         return value
@@ -129,8 +132,12 @@ class Fields:
     def token_id(self, name: str) -> int | None:
         """The id of a special token, the first one where there are several; None where there is none."""
         value = self._take(name, None)
-        first = value[0] if isinstance(value, list) and value else value
-        return first if isinstance(first, int) and first >= 0 else None
+        ids = value if isinstance(value, list) else [value]
+        if value is None:
+            return None
+        if not ids or any(not isinstance(each, int) or isinstance(each, bool) or each < 0 for each in ids):
+            raise self.error(name, value, "expected the id of a token, or a list of ids; delete it if there is none")
+        return ids[0]
 
     def error(self, name: str, value: Any, what: str) -> LosslineError:
         """An error about one field, to be raised."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,18 @@ from lossline_jax.rundir import inside, is_remote
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _DTYPES = ("F32", "BF16", "F16")
+Canonical = Callable[[str], str | None]  # from a name in a file to the name in `Tensors`; None leaves a tensor out
 _OLD_FORMATS = ("*.bin", "*.pt", "*.pth", "*.msgpack", "*.h5", "*.gguf")
 
 
 class Tensors:
     """Names, shapes and numbers of the tensors of a folder, under the canonical names of an architecture."""
 
-    def __init__(self, opened: dict[str, Any], canonical: Callable[[str], str | None]):
-        """`opened`: file name to open safetensors file. Tensors whose canonical name is None are left out."""
+    def __init__(self, opened: dict[str, Any], naming: Callable[[Collection[str]], Canonical]):
+        """`opened`: file name to open safetensors file; `naming`: what the name of each is, given all of them."""
         self._places: dict[str, tuple[str, Any, str]] = {}
+        self.originals = frozenset(name for file in opened.values() for name in file.keys())  # noqa: SIM118
+        canonical = naming(self.originals)
         for file_name, file in opened.items():
             for original in file.keys():  # noqa: SIM118 (safe_open is no mapping)
                 name = canonical(original)
@@ -61,12 +64,12 @@ class Tensors:
 
 
 @contextlib.contextmanager
-def open_tensors(folder: epath.PathLike, canonical: Callable[[str], str | None]) -> Iterator[Tensors]:
+def open_tensors(folder: epath.PathLike, naming: Callable[[Collection[str]], Canonical]) -> Iterator[Tensors]:
     """The tensors of `model.safetensors`, or of the shards that `model.safetensors.index.json` names.
 
     Args:
         folder: on a local disk.
-        canonical: from names in the files to names in `Tensors`; None leaves a tensor out.
+        naming: from all names in the files to what each of them is called in `Tensors`.
 
     Raises:
         LosslineError: no such files, a damaged one, or an index that does not fit its shards.
@@ -81,7 +84,7 @@ def open_tensors(folder: epath.PathLike, canonical: Callable[[str], str | None])
         for tensor, name in weight_map.items():
             if tensor and tensor not in present[str(root / name)]:
                 raise LosslineError(f"{root / INDEX}: tensor {tensor} is not in {name}; fetch the folder anew")
-        yield Tensors(opened, canonical)
+        yield Tensors(opened, naming)
 
 
 def local_folder(folder: epath.PathLike) -> Path:

@@ -103,6 +103,6 @@ GPT_NEOX = Architecture(
     embedding="gpt_neox.embed_in.weight",
     head=_HEAD,
     context_field="max_position_embeddings",
-    renames=((r"^lm_head\.", "embed_out."),),
+    renames=((r"^lm_head\.", "embed_out."), (r"^(?=(embed_in|layers|final_layer_norm)\.)", "gpt_neox.")),
     buffers=(r"\.attention\.(bias|masked_bias)$", r"\.rotary_emb\.inv_freq$"),
 )

@@ -81,5 +81,6 @@ LLAMA = Architecture(
     embedding="model.embed_tokens.weight",
     head="lm_head.weight",
     context_field="max_position_embeddings",
+    renames=((r"^(?=(embed_tokens|layers|norm)\.)", "model."),),
     buffers=(r"\.rotary_emb\.inv_freq$",),
 )

@@ -1,17 +1,20 @@
 """Weights of a Hugging Face folder into our parameters."""
 
+import functools
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
 
+from lossline_jax.console import say
 from lossline_jax.errors import LosslineError
 from lossline_jax.models.base import Model
 from lossline_jax.models.config import ModelConfig
 from lossline_jax.models.huggingface.configs import architecture_of, config_json, read_config
 from lossline_jax.models.huggingface.files import Tensors, open_tensors
 from lossline_jax.models.huggingface.mapping import Architecture, Group
+from lossline_jax.models.huggingface.names import canonical_names, closest, left_out
 from lossline_jax.models.huggingface.shapes import flat, leaf_shapes, their_shapes
 from lossline_jax.models.parameters import Params
 
@@ -41,7 +44,9 @@ def load_params(folder: epath.PathLike, model: Model, shardings: Any = None) -> 
     leaves = leaf_shapes(model)
     placements = None if shardings is None else flat(shardings)
     params: dict[str, jax.Array] = {}
-    with open_tensors(folder, architecture.canonical) as tensors:
+    with open_tensors(folder, functools.partial(canonical_names, architecture)) as tensors:
+        if prefix := left_out(architecture, tensors.originals):
+            say(f"note: {folder}: names of tensors are read without {prefix}")
         _check_tensors(tensors, architecture, model.config, their_shapes(model), str(folder))
         for group in architecture.groups(model.config):
             for path, leaf in _assemble(group, leaves, tensors, model.config.num_layers).items():
@@ -72,9 +77,7 @@ def _check_tensors(
     names = tensors.names()
     missing = [name for name in expected if name not in names]
     if missing:
-        hint = ""
-        if missing[0] == architecture.head:
-            hint = "; set tie_word_embeddings to true in config.json if the output repeats the embedding"
+        hint = _hint(missing[0], tensors, names - expected.keys() or names, architecture)
         raise LosslineError(
             f"{folder}: tensor {missing[0]} is missing, expected of shape {list(expected[missing[0]])}"
             f"{_and_more(missing)}{hint}"
@@ -88,6 +91,17 @@ def _check_tensors(
         )
     for name, shape in expected.items():
         tensors.check(name, shape)
+
+
+def _hint(missing: str, tensors: Tensors, candidates: set[str], architecture: Architecture) -> str:
+    if missing == architecture.head:
+        return "; set tie_word_embeddings to true in config.json if the output repeats the embedding"
+    if any(".lora_" in name for name in tensors.originals):
+        return "; the file holds an adapter: merge it into the model first (`merge_and_unload` of peft)"
+    like = closest(missing, candidates)
+    if like is None:
+        return "; the file has no tensors of a model"
+    return f"; most like it is {tensors.where(like).rpartition(' ')[2]}: rename the tensors to what config.json says"
 
 
 def _and_more(names: list[str]) -> str:

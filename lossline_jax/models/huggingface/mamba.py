@@ -83,5 +83,8 @@ MAMBA = Architecture(
     groups=_groups,
     embedding="backbone.embeddings.weight",
     head="lm_head.weight",
-    renames=((r"^backbone\.embedding\.", "backbone.embeddings."),),
+    renames=(
+        (r"^(?=(embeddings?|layers|norm_f)\.)", "backbone."),
+        (r"^backbone\.embedding\.", "backbone.embeddings."),
+    ),
 )
