@@ -28,7 +28,23 @@ from typing import assert_never
 from lossline_jax.chips import Chip
 from lossline_jax.errors import LosslineError
 from lossline_jax.models.accounting import count_parameters, train_flops_per_token
-from lossline_jax.models.config import GPT2Config, GPTNeoXConfig, LlamaConfig, Mamba2Config, MambaConfig, ModelConfig
+from lossline_jax.models.config import (
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    Mamba2Config,
+    MambaConfig,
+    ModelConfig,
+    split_dimensions,
+)
+from lossline_jax.parallel import (
+    FSDP_RULES,
+    PARAMETER_RULES,
+    check_microbatch,
+    check_split,
+    mesh_shape,
+    rows_per_device,
+)
 from lossline_jax.study import RunConfig
 from lossline_jax.train.config import ExecutionConfig
 
@@ -78,29 +94,18 @@ def layout(run: RunConfig, vocab_size: int, execution: ExecutionConfig, devices:
     parameters once more. The last of them where none fits, the first where the chip is unknown.
 
     Raises:
-        LosslineError: a mesh that does not fit the devices, or rows that it does not divide.
+        LosslineError: a mesh that does not fit the devices, or rows or parameters that it does not divide.
     """
-    slices, model = execution.slices, execution.model_parallel
-    data = execution.data_parallel or devices // max(model * slices, 1)
-    if min(slices, model, data) < 1 or slices * data * model > devices:
-        raise LosslineError(
-            f"execution: a mesh of slices={slices} by data_parallel={execution.data_parallel} by "
-            f"model_parallel={model} does not fit {devices} devices; lower one of them"
-        )
-    if run.batch_size % (slices * data):
-        raise LosslineError(
-            f"batch_size: {run.batch_size} sequences cannot be split over {slices * data} data-parallel devices; "
-            "set execution.data_parallel to a divisor of it"
-        )
-    rows, fsdp = run.batch_size // (slices * data), execution.fsdp is not False
+    slices, data, model = mesh_shape(execution, devices, chip.name if chip else "unknown")
+    rows, fsdp = rows_per_device(run.batch_size, slices * data), execution.fsdp is not False
     sizes = [rows // k for k in range(1, rows + 1) if rows % k == 0]
     if execution.microbatch_size is not None:
-        if execution.microbatch_size < 1 or rows % execution.microbatch_size:
-            raise LosslineError(
-                f"execution.microbatch_size: {execution.microbatch_size} does not divide the {rows} sequences that a "
-                "device gets each step; choose a divisor"
-            )
+        check_microbatch(execution.microbatch_size, rows)
         sizes = [execution.microbatch_size]
+    for name, size in split_dimensions(run.model, vocab_size).items():
+        axis = (FSDP_RULES if fsdp else PARAMETER_RULES)[name]
+        if axis is not None:
+            check_split(size, axis, {"data": data, "model": model}[axis], f"run {run.run_id}: {name} of its parameters")
     remats = ("none", "cheap", "full") if execution.remat is None else (execution.remat,)
     candidates = [Layout(slices, data, model, fsdp, rows, size, remat) for size in sizes for remat in remats]
     if chip is None:

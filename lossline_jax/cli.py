@@ -38,6 +38,7 @@ from lossline_jax.options import (
     ResubmitOptions,
     Work,
 )
+from lossline_jax.ranges import SECONDS, check_ranges
 from lossline_jax.rundir import ModelDir, StudyDir
 from lossline_jax.storage import connect, failure
 from lossline_jax.study import StudyConfig
@@ -251,6 +252,8 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
 
     if verb in EITHER_VERBS:
         _keep_programs()
+    if isinstance(options, Work):
+        check_ranges(options.processes, "--processes")
     match verb:
         case "plan":
             print(views.plan_text(study, options.utilisation))
@@ -297,8 +300,8 @@ def _evaluate(study: StudyConfig, directory: StudyDir, options: EvaluateOptions)
         return
     if options.checkpoint:
         raise LosslineError("--checkpoint: a model from elsewhere does not train; leave out --follow")
-    if not options.poll_seconds > 0:
-        raise LosslineError(f"--poll-seconds: {options.poll_seconds:g} is no time to wait; give more than 0")
+    if not SECONDS.holds(options.poll_seconds):
+        raise LosslineError(f"--poll-seconds: {options.poll_seconds:g} is no time to wait; give {SECONDS}")
     pipeline.follow(study, directory, options.only, options.poll_seconds, options.processes)
 
 
@@ -379,6 +382,7 @@ def _export_imported(source: str, options: ExportOptions) -> None:
 def _run_manifest(options: ManifestOptions) -> None:
     from lossline_jax import pipeline
 
+    check_ranges(options.processes, "--processes")
     index = experiment.index_from_environment() if options.index is None else options.index
     if index is None:
         raise LosslineError("--index: say which line of the manifest to run (no engine's variable is set)")

@@ -25,6 +25,7 @@ from lossline_jax.config import from_json, suggestion, to_json
 from lossline_jax.errors import LosslineError
 from lossline_jax.models.check import check_config
 from lossline_jax.models.config import max_context_length
+from lossline_jax.ranges import check_ranges
 from lossline_jax.rundir import StudyDir, read_json
 from lossline_jax.storage import connect
 from lossline_jax.study import RunConfig, StudyConfig
@@ -72,6 +73,10 @@ def check_study(study: StudyConfig, where: str) -> StudyConfig:
     if not isinstance(study, StudyConfig):
         raise LosslineError(f"{where}: study() returned {type(study).__name__}, not StudyConfig")
     study = from_json(StudyConfig, to_json(study), where)
+    try:
+        check_ranges(study)
+    except LosslineError as error:
+        raise LosslineError(f"{where}: {error}") from error
     if not re.fullmatch(FOLDER_NAME, study.name):
         raise LosslineError(f"{where}: name {study.name!r} cannot be a folder; use letters, digits and . _ -")
     if not study.runs or not study.corpora:
@@ -88,26 +93,19 @@ def check_study(study: StudyConfig, where: str) -> StudyConfig:
         needed = [name for name, _ in run.data.mixture] + [getattr(run.tokenizer, "corpus", corpora[0])]
         for name in needed:
             _must_know(name, corpora, f"{where}: run {run.run_id}", "corpus")
-        for field in ("context_length", "batch_size", "tokens", "num_checkpoints"):
-            if getattr(run, field) <= 0:
-                raise LosslineError(f"{where}: run {run.run_id}: {field} must be positive")
         try:
             check_config(run.model)
         except LosslineError as error:
             raise LosslineError(f"{where}: run {run.run_id}: {error}") from error
         _refuse_short_model(study, run, where)
-        if any(weight <= 0 for _, weight in run.data.mixture):
-            raise LosslineError(f"{where}: run {run.run_id}: mixture weights must be positive")
     for item in (*study.suite.validation, *study.suite.cloze):
         _must_know(item.corpus, corpora, f"{where}: evaluation set {item.name}", "corpus")
     for axis in ("x", "y"):
         _must_know(getattr(study, axis), study.suite.set_names, f"{where}: {axis}", "evaluation set")
     if study.x == study.y:
         raise LosslineError(f"{where}: x and y are both {study.x!r}; a line needs two different losses")
-    if not 0 < study.validation_fraction < 1:
-        raise LosslineError(f"{where}: validation_fraction must lie between 0 and 1")
-    if not 0 <= study.suite.overlap < study.suite.context_length:
-        raise LosslineError(f"{where}: suite.overlap must be at least 0 and less than suite.context_length")
+    if study.suite.overlap >= study.suite.context_length:
+        raise LosslineError(f"{where}: suite.overlap must be less than suite.context_length")
     return study
 
 

@@ -19,32 +19,20 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.parallel import (
+    ACTIVATION_RULES,
+    AXES,
+    FSDP_RULES,
+    PARAMETER_RULES,
+    ROWS,
+    MeshAxes,
+    check_split,
+    mesh_shape,
+)
 from lossline_jax.train.config import ExecutionConfig
 
 MAX_DEFAULT_CPU_DEVICES = 8
 GPU_DETERMINISM = "xla_gpu_deterministic_ops"
-AXES = ("slice", "data", "model")
-ROWS = ("slice", "data")  # the mesh axes that the rows of a batch lie over
-
-MeshAxes = str | tuple[str, ...] | None
-
-# Activations: rows over `ROWS`, wide inner dimensions over `model` (tensor parallelism).
-ACTIVATION_RULES: Mapping[str, MeshAxes] = {
-    "batch": ROWS,
-    "seq": None,
-    "embed": None,
-    "vocab": "model",
-    "heads": "model",
-    "kv_heads": "model",
-    "head_dim": None,
-    "mlp": "model",
-    "inner": "model",
-    "state": None,
-    "layers": None,
-}
-# Parameters and optimiser moments: the same, and with FSDP (ZeRO-3) the width lies over `data`.
-PARAMETER_RULES: Mapping[str, MeshAxes] = {k: v for k, v in ACTIVATION_RULES.items() if k != "batch"}
-FSDP_RULES: Mapping[str, MeshAxes] = {**PARAMETER_RULES, "embed": "data"}
 
 
 def configure_devices(execution: ExecutionConfig) -> None:
@@ -90,23 +78,6 @@ def make_mesh(execution: ExecutionConfig, devices: Sequence[jax.Device] | None =
             f"{len(devices)} devices idle, which several processes cannot; make the product equal to their number"
         )
     return mesh_of(devices[: slices * data * model], slices, data, model)
-
-
-def mesh_shape(execution: ExecutionConfig, num_devices: int, kind: str) -> tuple[int, int, int]:
-    """Sizes of the mesh axes on so many devices of that kind.
-
-    Raises:
-        LosslineError: they do not fit.
-    """
-    slices, model, chosen = execution.slices, execution.model_parallel, execution.data_parallel
-    data = chosen if chosen is not None else num_devices // max(model * slices, 1)
-    if min(slices, model, data) < 1 or slices * data * model > num_devices:
-        by_slices = f"slices={slices} by " if slices != 1 else ""
-        raise LosslineError(
-            f"execution: a mesh of {by_slices}data_parallel={chosen} by model_parallel={model} does "
-            f"not fit the {num_devices} {kind} device(s) here; lower one of them"
-        )
-    return slices, data, model
 
 
 def mesh_of(devices: list[jax.Device], slices: int = 1, data: int = 1, model: int = 1) -> Mesh:
@@ -289,13 +260,6 @@ def _partition(names: tuple[str | None, ...], rules: Mapping[str, MeshAxes], whe
 
 
 def _check_divisible(shape: tuple[int, ...], spec: P, mesh: Mesh, where: str) -> None:
-    mends = {
-        "data": "set execution.fsdp=False or another execution.data_parallel",
-        "model": "choose an execution.model_parallel that divides it",
-    }
     for size, axis in zip(shape, spec, strict=True):  # of a parameter, which lies over one mesh axis a dimension
-        if axis is not None and size % mesh.shape[axis]:
-            raise LosslineError(
-                f"parameter {where}: a dimension of {size} cannot be split over the {mesh.shape[axis]} "
-                f"devices of mesh axis {axis!r}; {mends[axis]}"
-            )
+        if axis is not None:
+            check_split(size, axis, mesh.shape[axis], f"parameter {where}")

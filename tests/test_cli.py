@@ -82,7 +82,7 @@ def test_status_of_an_untouched_study(capsys, tmp_path):
         (["plan", "nowhere.py"], "nowhere.py: no such experiment file"),
         (["plan", "/"], "no study.json there"),
         (["plan", TINY, "--corpus", "wikki"], "unknown corpus 'wikki'; did you mean 'wiki'"),
-        (["plan", TINY, "--tokens", "0"], "tokens must be positive"),
+        (["plan", TINY, "--tokens", "0"], "tokens: 0 is out of range; give at least 1"),
         (["train", TINY, "--root", "ROOT"], "run `lossline prepare` first"),
         (["train", TINY, "--root", "ROOT", "--only", "nobody"], "run 'nobody' is not in study 'tiny'"),
         (["evaluate", TINY, "--root", "ROOT"], "run `lossline prepare` first"),

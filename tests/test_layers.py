@@ -9,13 +9,13 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "lossline_jax"
 FLOORS = {
-    **dict.fromkeys(("errors", "console", "units", "disk", "rundir", "config", "table", "text"), 0),
+    **dict.fromkeys(("errors", "console", "units", "disk", "parallel", "rundir", "config", "table", "text"), 0),
     **dict.fromkeys(("storage", "inputs", "alive", "writer", "compiled"), 0),
     **dict.fromkeys(("ops", "sharding", "chips", "processes"), 1),
     **dict.fromkeys(("models", "data"), 2),
     **dict.fromkeys(("train", "evaluate", "fit", "report", "published"), 3),
     "study": 4,
-    **dict.fromkeys(("capacity", "rowcount", "experiment", "prepared", "imported", "scorer"), 5),
+    **dict.fromkeys(("capacity", "rowcount", "experiment", "ranges", "prepared", "imported", "scorer"), 5),
     **dict.fromkeys(("status", "exchange", "options", "mesh_plan", "check"), 6),
     **dict.fromkeys(("views", "workshop", "resubmit"), 7),
     **dict.fromkeys(("follow", "watch"), 8),
@@ -35,6 +35,8 @@ NEIGHBOURS = {
     ("rundir", "errors"),
     ("config", "errors"),
     ("storage", "errors"),
+    ("parallel", "errors"),
+    ("experiment", "ranges"),
     ("compiled", "console"),
     ("compiled", "errors"),
     ("compiled", "storage"),

@@ -9,8 +9,8 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from lossline_jax.errors import LosslineError
-from lossline_jax.sharding import ROWS, data_specs, on_cpu, replicated, row_shards, rows_over, uses_fsdp
+from lossline_jax.parallel import ROWS, check_microbatch, rows_per_device
+from lossline_jax.sharding import data_specs, on_cpu, replicated, row_shards, rows_over, uses_fsdp
 from lossline_jax.train.config import ExecutionConfig
 from lossline_jax.train.state import Model, Params, TrainState, state_shardings
 
@@ -139,17 +139,8 @@ def microbatches_per_device(batch_size: int, context_length: int, execution: Exe
     Raises:
         LosslineError: rows that the devices or the microbatches do not divide.
     """
-    local_rows = _rows_per_device(batch_size, row_shards(mesh))
+    local_rows = rows_per_device(batch_size, row_shards(mesh))
     return local_rows // _microbatch_size(local_rows, context_length, execution, mesh)
-
-
-def _rows_per_device(batch_size: int, data_parallel: int) -> int:
-    if batch_size % data_parallel:
-        raise LosslineError(
-            f"batch_size: {batch_size} sequences cannot be split over {data_parallel} data-parallel devices; "
-            "set execution.data_parallel (or execution.cpu_devices) to a divisor of it"
-        )
-    return batch_size // data_parallel
 
 
 def _microbatch_size(local_rows: int, context_length: int, execution: ExecutionConfig, mesh: Mesh) -> int:
@@ -159,9 +150,5 @@ def _microbatch_size(local_rows: int, context_length: int, execution: ExecutionC
             return local_rows
         most = max(CPU_MICROBATCH_TOKENS // context_length, CPU_MIN_MICROBATCH)
         return max(size for size in range(1, most + 1) if local_rows % size == 0)
-    if chosen < 1 or local_rows % chosen:
-        raise LosslineError(
-            f"execution.microbatch_size: {chosen} does not divide the {local_rows} sequences that a device "
-            "gets each step; choose a divisor"
-        )
+    check_microbatch(chosen, local_rows)
     return chosen
