@@ -155,7 +155,7 @@ def test_the_own_set_of_a_corpus(data, sets, own):
 
 
 def test_least_loss_of_planted_parabolas():
-    items = fit_isoflops(planted.isoflop_table(), planted.X, "bits_per_byte")
+    items, _ = fit_isoflops(planted.isoflop_table(), planted.X, "bits_per_byte")
     assert [round(item.budget / 6e16) for item in items] == [1, 10, 100]
     for k, item in enumerate(items):
         assert item.params_min == pytest.approx((6e16 * 10**k / 6e2) ** 0.5, rel=1e-6)
@@ -167,9 +167,9 @@ def test_least_loss_of_planted_parabolas():
 
 def test_isoflops_need_sizes_at_several_budgets():
     table = planted.isoflop_table()
-    assert fit_isoflops(table[table["train_flops"] < 1e17], planted.X, "bits_per_byte") == ()
-    assert fit_isoflops(planted.table(), planted.X, "bits_per_byte") == ()
-    upside_down = fit_isoflops(planted.isoflop_table(curvature=-0.02), planted.X, "bits_per_byte")
+    assert fit_isoflops(table[table["train_flops"] < 1e17], planted.X, "bits_per_byte") == ((), ())
+    assert fit_isoflops(planted.table(), planted.X, "bits_per_byte") == ((), ())
+    upside_down, _ = fit_isoflops(planted.isoflop_table(curvature=-0.02), planted.X, "bits_per_byte")
     assert [item.params_min for item in upside_down] == [None] * 3
 
 

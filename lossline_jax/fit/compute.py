@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.direction import ADVICE, wrong_way
 from lossline_jax.fit.laws.compute import CHINCHILLA, KAPLAN
 from lossline_jax.fit.objective import LOG_HUBER
 from lossline_jax.fit.result import FitResult
@@ -30,7 +31,8 @@ def fit_compute_law(
     """Fit L(N, D) by log-residual Huber (delta 1e-3, summed), as arXiv 2203.15556 and 2411.12925 do.
 
     Where N or D takes fewer than three values, E cannot be told from the term that does not vary: the result
-    is `not identified` without parameters, and no E is made up.
+    is `not identified` without parameters, and no E is made up. Where the loss rises with N and D (`direction.py`), as
+    accuracies do, the result is `failed`: the law can only fall.
 
     Args:
         num_params, num_tokens, loss: (n,) arrays; `params_counted`, `tokens_counted` and `unit` say what
@@ -47,19 +49,20 @@ def fit_compute_law(
     data, keep = clean_arrays(law, inputs, loss)
     levels = {name: np.unique(data[name]).size for name in law.inputs}
     short = [name for name in law.inputs if levels[name] < MIN_LEVELS]
+    without_curve = {
+        "law": law.name,
+        "loss": LOG_HUBER.name,
+        "delta": LOG_HUBER.delta,
+        "num_points": int(keep.sum()),
+        "num_dropped": int((~keep).sum()),
+        "num_runs": None if clusters is None else len(set(np.asarray(clusters)[keep].tolist())),
+        "num_starts": 0,
+        "conventions": conventions,
+    }
+    if np.all(data[law.output] > 0) and (against := wrong_way(law, data, data[law.output])):
+        return FitResult(status="failed", note=f"{against}; {ADVICE}", **without_curve)
     if keep.sum() >= len(law.parameters) and short:
         counted = " and ".join(f"{name} takes {levels[name]} value{'s' * (levels[name] > 1)}" for name in short)
-        return FitResult(
-            law=law.name,
-            status="not identified",
-            note=f"{counted}: with fewer than {MIN_LEVELS}, E cannot be told from that term",
-            loss=LOG_HUBER.name,
-            delta=LOG_HUBER.delta,
-            num_points=int(keep.sum()),
-            num_dropped=int((~keep).sum()),
-            num_runs=None if clusters is None else len(set(np.asarray(clusters)[keep].tolist())),
-            num_starts=0,
-            not_identified=law.names,
-            conventions=conventions,
-        )
+        note = f"{counted}: with fewer than {MIN_LEVELS}, E cannot be told from that term"
+        return FitResult(status="not identified", note=note, not_identified=law.names, **without_curve)
     return solve(law, inputs, loss, loss=LOG_HUBER, clusters=clusters, num_starts=num_starts, conventions=conventions)

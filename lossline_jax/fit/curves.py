@@ -59,6 +59,8 @@ class Law:
     loss: Loss = LEAST_SQUARES  # what its authors minimise
     normalise: tuple[str, ...] = ()  # positive inputs that are divided by their geometric mean for the fit
     defined: Callable[[Values, Values], Any] | None = None  # mask of where it has a value; None: everywhere
+    falls: tuple[str, ...] = ()  # positive inputs in which the law can only fall, whatever its parameters
+    rises: tuple[str, ...] = ()  # positive inputs in which it can only rise
 
     @property
     def names(self) -> tuple[str, ...]:

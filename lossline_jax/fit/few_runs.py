@@ -10,6 +10,7 @@ import numpy as np
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.curves import Law, power
+from lossline_jax.fit.direction import falls_with_x, rises_with_budget
 from lossline_jax.fit.laws.common import amount, exponent, irreducible
 from lossline_jax.fit.laws.compute import KAPLAN
 from lossline_jax.fit.objective import LOG_HUBER
@@ -34,6 +35,7 @@ COMPUTE_LAW = Law(
     source="arXiv 2411.12925, figure 6: one axis for size and tokens",
     loss=LOG_HUBER,
     normalise=("C",),
+    falls=("C",),
 )
 
 
@@ -62,8 +64,8 @@ def predict_from_few_runs(few: PairedRuns, target: PairedRuns) -> list[FewRunPre
     """The loss of each target run on the new data set, by each method.
 
     Identity takes the loss of the known model. The scaling law (Kaplan form) and the law of FLOPs alone are fitted to
-    the few runs; the two lines to their pairs, with both irreducible losses free. A method that cannot be fitted says
-    so in its note; none takes the place of another.
+    the few runs; the two lines to their pairs, with both irreducible losses free. A method that cannot be fitted, or
+    that can only fall where the losses rise, says so in its note; none takes the place of another.
 
     Raises:
         LosslineError: no runs, or none to predict.
@@ -74,13 +76,22 @@ def predict_from_few_runs(few: PairedRuns, target: PairedRuns) -> list[FewRunPre
     by_flops = solve(COMPUTE_LAW, {"C": few.budget}, few.loss, level=None)
     tests = fit_shifted_power(few.known_loss, few.loss, level=None)
     trains = fit_shifted_power(few.known_validation, few.loss, level=None)
+    rises = rises_with_budget("the loss", few.budget, few.loss)
     return [
         FewRunPrediction(IDENTITY, tuple(target.known_loss.tolist()), ""),
-        _by_law(SCALING_LAW, by_size, {"N": target.params, "D": target.tokens}, KAPLAN),
-        _by_law(FLOPS_TO_LOSS, by_flops, {"C": target.budget}, COMPUTE_LAW),
-        _by_line(TEST_TO_TEST, tests, target.known_loss),
-        _by_line(TRAIN_TO_TEST, trains, target.known_validation),
+        _refused(SCALING_LAW, target, rises)
+        or _by_law(SCALING_LAW, by_size, {"N": target.params, "D": target.tokens}, KAPLAN),
+        _refused(FLOPS_TO_LOSS, target, rises) or _by_law(FLOPS_TO_LOSS, by_flops, {"C": target.budget}, COMPUTE_LAW),
+        _refused(TEST_TO_TEST, target, falls_with_x("the loss", few.known_loss, few.loss))
+        or _by_line(TEST_TO_TEST, tests, target.known_loss),
+        _refused(TRAIN_TO_TEST, target, falls_with_x("the loss", few.known_validation, few.loss))
+        or _by_line(TRAIN_TO_TEST, trains, target.known_validation),
     ]
+
+
+def _refused(method: str, target: PairedRuns, reason: str) -> FewRunPrediction | None:
+    """A method without a value because the loss moves against all that it allows; None where it does not."""
+    return FewRunPrediction(method, (None,) * target.known_loss.size, reason) if reason else None
 
 
 def _by_law(method: str, fit: FitResult, inputs: dict[str, np.ndarray], law: Law) -> FewRunPrediction:

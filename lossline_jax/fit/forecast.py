@@ -3,6 +3,7 @@
 Parameter intervals of one fitted form say little about how far off it is 20 times further out, so what a prediction
 may miss by is measured: the largest budgets at hand are predicted from the smaller ones.
 
+0. A series that rises with the budget, as accuracies do, is left out (`direction.py`): every member can only fall.
 1. Members (`members.py`) are fitted to every series.
 2. Weights, one set for a kind of series: the largest budget is held out, and a member weighs (mean over series of
    the RMS log error)^-4. Members are averaged in log loss. With fewer than three budgets nothing can be held out:
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.direction import falls_with_x, rises_with_budget
 from lossline_jax.fit.members import Predictor, fit_members, member_names
 from lossline_jax.fit.series import SAME_BUDGET, Rows, Series, budget_levels
 
@@ -137,9 +139,14 @@ def forecast(series: Sequence[Series], level: float = 0.9) -> Forecast:
     if len(set(names)) < len(names):
         raise LosslineError(f"two series are called {next(n for n in names if names.count(n) > 1)!r}")
     levels = budget_levels(series)
-    members = fit_members(series)
+    reasons = [_wrong_way(s) for s in series]
+    members = fit_members([s for s, reason in zip(series, reasons, strict=True) if not reason])
+    fitted = iter(members)
+    members = [{} if reason else next(fitted) for reason in reasons]
     left_out = tuple(
-        f"{s.name}: left out: too few runs ({s.y.size})" for s, m in zip(series, members, strict=True) if not m
+        f"{s.name}: left out: {reason or f'too few runs ({s.y.size})'}"
+        for s, m, reason in zip(series, members, reasons, strict=True)
+        if not m
     )
     series, members = [s for s, m in zip(series, members, strict=True) if m], [m for m in members if m]
     if not series:
@@ -149,6 +156,15 @@ def forecast(series: Sequence[Series], level: float = 0.9) -> Forecast:
     scales, quantiles, counts = _calibrate(series, folds, weights, level)
     shortest = min((fold.growth for fold in folds), default=0.0)
     return Forecast(tuple(series), tuple(members), weights, quantiles, scales, shortest, counts, level, left_out)
+
+
+def _wrong_way(series: Series) -> str:
+    """The reason why no member can follow the series; empty where one can."""
+    rows = series.rows
+    reasons = [rises_with_budget(series.loss, rows.budget, series.y)]
+    if series.is_line:
+        reasons += [rises_with_budget("x", rows.budget, rows.x), falls_with_x(series.loss, rows.x, series.y)]
+    return next((reason for reason in reasons if reason), "")
 
 
 def spans(budgets: np.ndarray) -> bool:

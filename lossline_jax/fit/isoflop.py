@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from lossline_jax.fit.direction import rises_with_budget
 from lossline_jax.fit.figure_groups import eval_sets, own_set
 from lossline_jax.fit.matched import cells, runs_of
 from lossline_jax.fit.study_fits import IsoFlop
+from lossline_jax.fit.table_input import group_label
 
 MIN_SIZES = 3  # of a budget: as many as a parabola has parameters
 MIN_BUDGETS = 2  # of a group of runs: with one nothing is compared
@@ -18,23 +20,33 @@ SAME_BUDGET = 0.05  # relative difference of training FLOPs that still counts as
 NEEDED = ("run_id", "step", "eval_set", "params_total", "train_flops")
 
 
-def fit_isoflops(frame: pd.DataFrame, x: str, unit: str) -> tuple[IsoFlop, ...]:
-    """Parabolas of all groups of runs with at least three sizes at each of at least two budgets.
+def fit_isoflops(frame: pd.DataFrame, x: str, unit: str) -> tuple[tuple[IsoFlop, ...], tuple[str, ...]]:
+    """Parabolas of all groups of runs with at least three sizes at each of at least two budgets, and what is left out.
 
     Only the last checkpoint of a run counts. Runs of a group are equal in data, tokenizer and architecture; the loss
-    is that on the validation set of their own text, or on `x` where there is none.
+    is that on the validation set of their own text, or on `x` where there is none. Losses that rise with the budget,
+    as accuracies do, have no best size where they are least: their group is left out, with a line each.
     """
     if not set(NEEDED) <= set(frame.columns) or unit not in frame.columns:
-        return ()
+        return (), ()
     last = frame[frame["step"] == frame.groupby("run_id")["step"].transform("max")]
-    found = []
+    found, left_out = [], []
     for panel, runs in cells(runs_of(frame)):
         eval_set = own_set(panel["data"], eval_sets(frame)[0]) or x
         rows = last[last["run_id"].astype(str).isin(runs["run_id"]) & (last["eval_set"] == eval_set)]
         budgets = [budget for budget in _budgets(rows, unit) if budget["params_total"].nunique() >= MIN_SIZES]
-        if len(budgets) >= MIN_BUDGETS:
-            found += [_parabola(panel, eval_set, unit, budget) for budget in budgets]
-    return tuple(found)
+        if len(budgets) < MIN_BUDGETS:
+            continue
+        if reason := rises_with_budget(f"{unit} of {eval_set}", *_columns(budgets, "train_flops", unit)):
+            left_out.append(f"sizes at equal compute ({group_label(panel)}): {reason}")
+            continue
+        found += [_parabola(panel, eval_set, unit, budget) for budget in budgets]
+    return tuple(found), tuple(left_out)
+
+
+def _columns(parts: Sequence[pd.DataFrame], *names: str) -> list[np.ndarray]:
+    rows = pd.concat(parts)
+    return [rows[name].to_numpy(float) for name in names]
 
 
 def _budgets(rows: pd.DataFrame, unit: str) -> Sequence[pd.DataFrame]:

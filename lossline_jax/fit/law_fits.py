@@ -11,6 +11,7 @@ import pandas as pd
 from lossline_jax import config
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.curves import Law
+from lossline_jax.fit.direction import ADVICE, refuse_accuracy_unit, wrong_way
 from lossline_jax.fit.objective import LOSSES
 from lossline_jax.fit.result import FitResult, find_law
 from lossline_jax.fit.solve import Points, solve_many
@@ -79,6 +80,8 @@ def fit_law_table(
         raise LosslineError(f"{law.name} has no input {foreign[0]!r}; its inputs are {', '.join(law.inputs)}")
     columns = {name: inputs.get(name, name) for name in law.inputs}
     frame = as_pandas(frame)
+    if law.falls and "eval_set" in frame.columns and unit in frame.columns:
+        refuse_accuracy_unit(unit)
     wide = wide_table(frame, list(outputs), unit)
     if unknown := [name for name in law.inputs if name not in inputs and name not in wide.columns]:
         raise LosslineError(f"say which column is {unknown[0]} ({law.inputs[unknown[0]]}): --input {unknown[0]}=COLUMN")
@@ -95,6 +98,9 @@ def fit_law_table(
                 y = _numbers(rows, output)
             except LosslineError as error:
                 failures.append(f"{label}, {output}: {error}")
+                continue
+            if against := wrong_way(law, data, y, output):
+                failures.append(f"{label}, {against}; {ADVICE}")
                 continue
             clusters = rows[cluster].to_numpy() if cluster else None
             points = Points(data, y, clusters=clusters, conventions={**conventions, law.output: output})

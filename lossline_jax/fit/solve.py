@@ -8,6 +8,7 @@ import numpy as np
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.curves import Law
+from lossline_jax.fit.direction import wrong_way
 from lossline_jax.fit.ends import curves_and_jacobians
 from lossline_jax.fit.intervals import profile_intervals
 from lossline_jax.fit.levenberg import minimise
@@ -237,6 +238,8 @@ def _judge(problem: Problem, end: _End, condition: float | None):
         f"the interval of {', '.join(reached)} reaches a bound: compare curves, not parameters": reached,
         "the Jacobian is numerically singular: compare curves, not parameters": singular and not reached,
     }
+    if against := wrong_way(problem.law, problem.inputs, problem.y_n):
+        said[against] = True
     unsure = tuple(n for n, free in zip(problem.law.names, problem.free_P, strict=True) if free) if exact else reached
     return status, "; ".join(text for text, true in said.items() if true), hit, unsure
 

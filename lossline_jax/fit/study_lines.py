@@ -128,6 +128,8 @@ def fit_study(
     if not lines:
         raise LosslineError(failures[0])
     frame = usable_losses(frame, units)
+    isoflops, left_out = fit_isoflops(frame, x, comparing_unit(frame, units))
+    failures += left_out
     return StudyFits(
         x=x,
         y=y,
@@ -138,7 +140,7 @@ def fit_study(
         comparisons=tuple(_with_unit_note(item, units) for item in comparisons),
         compute_fits=tuple(_compute_fits(frame, (x, y), units, failures)),
         figure_lines=fit_figure_lines(frame, x, y, units, base_setting.levels, num_resamples=num_resamples, seed=seed),
-        isoflops=fit_isoflops(frame, x, comparing_unit(frame, units)),
+        isoflops=isoflops,
         failures=tuple(failures),
         conventions=line_conventions(x, y) | COMPARE_CONVENTIONS | COMPUTE_CONVENTIONS,
     )

@@ -8,6 +8,7 @@ import pandas as pd
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.allocation import FLOPS_PER_PARAMETER_AND_TOKEN
+from lossline_jax.fit.direction import refuse_accuracy_unit
 from lossline_jax.fit.pairing import pair_by_columns
 from lossline_jax.fit.series import Rows, Series
 from lossline_jax.fit.table_input import as_pandas, group_label, numeric_losses, require_column
@@ -64,8 +65,10 @@ def series_of_table(frame: pd.DataFrame, columns: Columns) -> TableSeries:
         raise LosslineError("across pairs the losses of two models: say with x which loss of the first")
     if not columns.params:
         raise LosslineError("name at least one column of parameter counts")
-    wanted = dict.fromkeys([*columns.losses, *([columns.x] if columns.x else [])])
     frame = as_pandas(frame)
+    if "eval_set" in frame.columns and columns.unit in frame.columns:
+        refuse_accuracy_unit(columns.unit)
+    wanted = dict.fromkeys([*columns.losses, *([columns.x] if columns.x else [])])
     wide = wide_table(frame, list(wanted), columns.unit)
     for name in (*columns.by, *([columns.across] if columns.across else [])):
         require_column(wide, name)

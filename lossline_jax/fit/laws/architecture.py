@@ -70,6 +70,7 @@ VOCABULARY = Law(
     "parameters and billions of characters.",
     loss=Loss("Huber", delta=1e-3),
     normalise=("N_nv", "N_v", "H"),
+    falls=("N_nv", "N_v", "H"),
 )
 
 PRECISIONS = (("P_w", "gamma_w", "weights"), ("P_a", "gamma_a", "activations"), ("P_kv", "gamma_kv", "key-value cache"))
@@ -111,6 +112,7 @@ PRECISION = Law(
     source="Kumar et al. 2024 (arXiv 2411.04330), quoted by a secondary source",
     loss=LOG_HUBER,
     normalise=("N", "D"),
+    falls=("N", "D"),
 )
 
 QUANTISATION = Law(

@@ -42,6 +42,7 @@ CHINCHILLA = Law(
     note="The surface is flat along (A, B): judge a fit by E, alpha, beta and its objective.",
     loss=LOG_HUBER,
     normalise=("N", "D"),
+    falls=("N", "D"),
 )
 
 
@@ -66,4 +67,5 @@ KAPLAN = Law(
     source="Kaplan et al. 2020 (arXiv 2001.08361), eq. 1.5, with an entropy E; arXiv 2411.12925",
     loss=LOG_HUBER,
     normalise=("N", "D"),
+    falls=("N", "D"),
 )

@@ -22,6 +22,7 @@ TRANSLATION = Law(
     "help a model that is full. Published C's are for D in millions.",
     loss=LOG_LEAST_SQUARES,
     normalise=("D",),
+    falls=("D",),
 )
 
 TRANSLATION_SCORE = Law(
@@ -58,6 +59,7 @@ TRANSFER_LOSS = Law(
     note="Huber's delta is unverified.",
     loss=LOG_HUBER,
     normalise=("D_p",),
+    falls=("D_p",),
 )
 
 RECTIFIED = Law(
@@ -76,6 +78,7 @@ RECTIFIED = Law(
     note="D_t is what pretraining is worth. Fitted parameters and the objective are not in the sources read.",
     loss=LOG_LEAST_SQUARES,
     normalise=("D",),
+    falls=("D",),
 )
 
 VISUAL_TRANSFER = Law(
@@ -103,6 +106,7 @@ VISUAL_TRANSFER = Law(
     "is where two such curves cross: fit/crossings.py.",
     loss=LOG_HUBER,
     normalise=("N", "D_p", "D_f"),
+    falls=("N", "D_p", "D_f"),
 )
 
 _DISTILLATION_RATIO = "((L_T / L_supervised) / d1)^(1/f1)"
@@ -143,4 +147,5 @@ DISTILLATION = Law(
     note="The supervised loss comes from a law of its own.",
     loss=LOG_HUBER,
     normalise=("N_S", "D_S"),
+    falls=("N_S", "D_S"),
 )

@@ -28,6 +28,7 @@ def _single(name: str, of: str, counts: str, constant: str, alpha: str, equation
         note=NOTE,
         loss=LOG_LEAST_SQUARES,
         normalise=(of,),
+        falls=(of,),
     )
 
 
@@ -60,6 +61,7 @@ JOINT = Law(
     note=NOTE,
     loss=LOG_LEAST_SQUARES,
     normalise=("N", "D"),
+    falls=("N", "D"),
 )
 
 STEPS = Law(
@@ -78,6 +80,7 @@ STEPS = Law(
     note=NOTE,
     loss=LOG_LEAST_SQUARES,
     normalise=("N", "S_min"),
+    falls=("N", "S_min"),
 )
 
 CRITICAL_BATCH = Law(

@@ -18,4 +18,5 @@ SHIFTED_POWER = Law(
     function=lambda p, v: p["K"] * power(v["x"] - p["E_x"], p["kappa"]) + p["E_y"],
     source="Brandfonbrener et al. 2024 (arXiv 2411.12925); Mayilvahanan et al. 2025 (arXiv 2502.12120)",
     defined=lambda p, v: v["x"] > p["E_x"],
+    rises=("x",),
 )

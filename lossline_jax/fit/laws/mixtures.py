@@ -88,4 +88,5 @@ def additive_mixture_law(domains: Sequence[str]) -> Law:
         note="E and the C_i trade off where all mixtures are alike.",
         loss=LOG_HUBER,
         normalise=("N", "D"),
+        falls=("N", "D"),
     )

@@ -25,6 +25,7 @@ OVERTRAINING = Law(
     note="Chinchilla's law with alpha = beta = 2 eta. The authors' code fits coefN N^b + coefMN (6^(1/2) M N)^b + E "
     "with b = -2 eta, a = coefN 6^eta, b' = coefMN.",
     normalise=("C", "M"),
+    falls=("C",),
 )
 
 ERROR_FROM_LOSS = Law(

@@ -52,6 +52,7 @@ PRIVATE = Law(
     "more than 1e5 steps, sigma above 5e-7 and losses up to 8.",
     loss=LOG_HUBER,
     normalise=("M", "n", "sigma"),
+    falls=("M", "n"),
 )
 
 PRIVATE_SATURATED = Law(
@@ -74,4 +75,5 @@ PRIVATE_SATURATED = Law(
     note="Which published exponent is which was inferred from a damaged text; coefficients are not published.",
     loss=LOG_HUBER,
     normalise=("M", "n"),
+    falls=("n",),
 )

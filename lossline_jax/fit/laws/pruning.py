@@ -35,6 +35,7 @@ P2 = Law(
     "assumed to be Hoffmann's. A survey drops the factor N0^-delta.",
     loss=LOG_HUBER,
     normalise=("N0", "D"),
+    falls=("D",),
 )
 
 COMPRESSION = Law(

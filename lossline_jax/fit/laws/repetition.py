@@ -70,6 +70,7 @@ REPETITION = Law(
     note="The authors fit the base (law 'chinchilla, equal exponents') on other runs and hold it fixed. Their "
     "constants under-predict the 182 public runs by 7%, and a plain Huber refit of R_D*, R_N* does not give theirs.",
     loss=LOG_HUBER,
+    falls=("N", "D"),
 )
 
 EQUAL_EXPONENTS = Law(
@@ -88,6 +89,7 @@ EQUAL_EXPONENTS = Law(
     note="The authors fit 54 C4 runs that are not public.",
     loss=LOG_HUBER,
     normalise=("N", "D"),
+    falls=("N", "D"),
 )
 
 UNIQUE_TOKENS_ADDITIVE = Law(
@@ -115,4 +117,5 @@ UNIQUE_TOKENS_ADDITIVE = Law(
     "and total tokens swapped.",
     loss=LOG_HUBER,
     normalise=("N", "D", "U_D"),
+    falls=("N", "D", "U_D"),
 )

@@ -36,6 +36,7 @@ SPARSITY = Law(
     "step alone do not tell (a_D/D)^b_D from c.",
     loss=LOG_HUBER,
     normalise=("N", "D"),
+    falls=("N", "D"),
 )
 
 
