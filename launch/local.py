@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from gang import Member, free_port, run_gang
-from selection import Chosen, Selection, main
+from selection import Chosen, Selection, main, program
 from settings import Local
 
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
@@ -45,7 +45,7 @@ class Result:
 
 def gang_of(options: Options, chosen: Chosen, index: int, slot: int, port: int | str) -> list[Member]:
     """The processes of run `index` in one of the `runs_at_once` places of this machine."""
-    command = [*shlex.split(options.lossline), *chosen.words(index)]
+    command = [*program(options.lossline), *chosen.words(index)]
     members = []
     for k in range(options.processes):
         flags = [f"--processes.coordinator=127.0.0.1:{port}", f"--processes.count={options.processes}"]
@@ -135,7 +135,7 @@ def _run_all(options: Options, chosen: Chosen, stop: threading.Event) -> list[tu
 
 def _fit_commands(options: Options, chosen: Chosen) -> list[list[str]]:
     verbs = ("evaluate", "fit", "report") if options.fit else ()
-    return [[*shlex.split(options.lossline), verb, str(chosen.folder.root)] for verb in verbs]
+    return [[*program(options.lossline), verb, str(chosen.folder.root)] for verb in verbs]
 
 
 if __name__ == "__main__":

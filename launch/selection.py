@@ -1,5 +1,6 @@
 """Which runs of a manifest a launcher starts, and how its command begins and ends."""
 
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,11 +8,13 @@ from typing import TypeVar
 
 import tyro
 
-from lossline_jax import experiment
+from lossline_jax import console, experiment
 from lossline_jax.errors import LosslineError
 from lossline_jax.resubmit import Resubmission, resubmission
 from lossline_jax.rundir import StudyDir, absolute
+from lossline_jax.storage import expanded
 from lossline_jax.study import StudyConfig
+from lossline_jax.text import shown
 
 Options = TypeVar("Options", bound="Selection")
 
@@ -53,15 +56,21 @@ def choose(options: Selection) -> Chosen:
         raise LosslineError(f"{folder.root}: not prepared; run `lossline prepare` first")
     runs = resubmission(study, folder, run_ids, options.failed)
     for note in runs.notes:
-        print(note, file=sys.stderr)
+        console.say(note)
     return Chosen(study, folder, runs)
+
+
+def program(command: str) -> list[str]:
+    """The words of a command, with `~` as a shell takes it."""
+    return [expanded(word) for word in shlex.split(command)]
 
 
 def main(kind: type[Options], launch: Callable[[Options, Chosen], int], description: str) -> None:
     """Parse the flags, choose the runs, launch them, exit with what `launch` returns."""
+    console.take_any_text()
     options = tyro.cli(kind, description=description.splitlines()[0])
     try:
         sys.exit(launch(options, choose(options)))
     except LosslineError as error:
-        print(f"{sys.argv[0]}: {error}", file=sys.stderr)
+        console.warn(f"{sys.argv[0]}: {shown(str(error))}")
         sys.exit(error.exit_code)

@@ -15,6 +15,7 @@ from settings import Slurm
 
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
 from lossline_jax.rundir import is_remote
+from lossline_jax.storage import expanded
 
 FIRST_PORT, PORTS = 61440, 4096  # where the processes of a run meet: by the number of its job
 
@@ -116,7 +117,7 @@ def _directives(options: Options, own: dict[str, object], *flags: str) -> str:
 def _logs(options: Options, chosen: Chosen) -> str:
     if not options.logs and is_remote(chosen.folder.root):
         raise LosslineError(f"--logs: SLURM cannot write its logs to {chosen.folder.root}; name a folder of the nodes")
-    return options.logs or f"{chosen.folder.root}/logs"
+    return expanded(options.logs) if options.logs else f"{chosen.folder.root}/logs"
 
 
 def submit(script: str, *flags: str) -> str:

@@ -12,7 +12,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from selection import Chosen, Selection, choose, main
+from selection import Chosen, Selection, choose, main, program
 from settings import TpuVm
 
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
@@ -36,7 +36,7 @@ class Slice:
 
     def _words(self, *words: str) -> list[str]:
         place = [f"--project={self.options.project}", f"--zone={self.options.zone}"]
-        return [*shlex.split(self.options.gcloud), "compute", "tpus", *words, *place]
+        return [*program(self.options.gcloud), "compute", "tpus", *words, *place]
 
     @property
     def create(self) -> list[str]:

@@ -10,7 +10,7 @@ import shlex
 import subprocess
 from dataclasses import dataclass
 
-from selection import Chosen, Selection, main
+from selection import Chosen, Selection, main, program
 from settings import Xpk
 
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
@@ -58,7 +58,7 @@ def workload_command(options: Options, chosen: Chosen, index: int) -> list[str]:
     if options.manifest_folder:
         flags["output-manifest-file"] = f"{options.manifest_folder}/{name}.yaml"
     words = [word for key, value in flags.items() for word in (f"--{key}", str(value))]
-    return [*shlex.split(options.xpk), "workload", "create", *words, *(["--spot"] if options.spot else [])]
+    return [*program(options.xpk), "workload", "create", *words, *(["--spot"] if options.spot else [])]
 
 
 def launch(options: Options, chosen: Chosen) -> int:

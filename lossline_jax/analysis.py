@@ -6,9 +6,8 @@ Each returns its text.
 import dataclasses
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-from etils import epath
 
 from lossline_jax.config import to_json
 from lossline_jax.errors import LosslineError
@@ -21,6 +20,7 @@ from lossline_jax.options import (
     PredictOptions,
     ReportTableOptions,
 )
+from lossline_jax.outputs import output_folder, output_json
 from lossline_jax.rundir import write_json
 from lossline_jax.table import read_table
 
@@ -42,9 +42,10 @@ def compare(options: CompareTableOptions) -> str:
     """Which factor of a table moves the line."""
     from lossline_jax.fit.compare_text import compare_text
 
+    out = output_json(options.out)
     fits = _compared(options)[1]
-    if options.out is not None:
-        write_json(epath.Path(options.out), fits.to_json())
+    if out is not None:
+        write_json(out, fits.to_json())
     return compare_text(fits)
 
 
@@ -52,9 +53,10 @@ def report(options: ReportTableOptions) -> str:
     """One HTML page of a table."""
     from lossline_jax.report.page import write_report
 
+    folder = output_folder(options.out, "report.html and figures/")
     frame, fits = _compared(options)
-    title = options.title or epath.Path(options.losses).stem
-    path = write_report(frame, fits, None, {}, epath.Path(options.out), title, options.x, options.y)
+    title = options.title or Path(options.losses).stem
+    path = write_report(frame, fits, None, {}, folder, title, options.x, options.y)
     return f"report: {path}"
 
 
@@ -76,6 +78,7 @@ def predict(options: PredictOptions) -> str:
     from lossline_jax.fit.forecast_text import predictions_text
     from lossline_jax.fit.targets import rows_of_target
 
+    out = output_json(options.out)
     found = _series(options)
     fitted = forecast(found.series, options.level)
     chosen = [s.name for s in fitted.series if not options.only or any(word in s.name for word in options.only)]
@@ -85,8 +88,8 @@ def predict(options: PredictOptions) -> str:
     for name in chosen:
         rows = rows_of_target(fitted, name, options.at_params, options.at_tokens, options.at_flops, options.at_x)
         predictions += [_with_split(p, rows) if options.x is None else p for p in fitted.predict(name, rows)]
-    if options.out is not None:
-        write_json(epath.Path(options.out), _predictions_json(fitted, predictions, found.notes))
+    if out is not None:
+        write_json(out, _predictions_json(fitted, predictions, found.notes))
     return predictions_text(fitted, predictions, (*found.notes, *fitted.left_out))
 
 
@@ -95,10 +98,11 @@ def backtest(options: BacktestOptions) -> str:
     from lossline_jax.fit.backtest import backtest
     from lossline_jax.fit.forecast_text import backtest_text
 
+    out = output_json(options.out)
     found = _series(options)
     result = backtest(found.series, options.up_to, level=options.level, notes=found.notes)
-    if options.out is not None:
-        write_json(epath.Path(options.out), result.to_json())
+    if out is not None:
+        write_json(out, result.to_json())
     return backtest_text(result)
 
 
@@ -141,6 +145,7 @@ def _fit_lines(options: FitOptions) -> str:
         raise LosslineError("a line needs --x and one --y; to fit a law of sizes or tokens name it with --law")
     if options.across is not None and not options.on:
         raise LosslineError("--on: say which columns make two models of --across a pair, such as --on params tokens")
+    out = output_json(options.out)
     fits = fit_table(
         read_table(options.losses),
         options.x,
@@ -154,8 +159,8 @@ def _fit_lines(options: FitOptions) -> str:
         ),
         merge_copies=options.merge_copies,
     )
-    if options.out is not None:
-        write_json(epath.Path(options.out), fits.to_json())
+    if out is not None:
+        write_json(out, fits.to_json())
     return fits_text(fits)
 
 
@@ -165,6 +170,7 @@ def _fit_law(options: FitOptions) -> str:
 
     said = "belongs to lines; name the inputs of --law by --input NAME=COLUMN ..."
     _refuse(options, said, "x", "across", "on", "e_x", "e_y", "form", "params", "tokens")
+    out = output_json(options.out)
     found = fit_law_table(
         read_table(options.losses),
         options.law,
@@ -175,8 +181,8 @@ def _fit_law(options: FitOptions) -> str:
         loss=options.objective,
         unit=options.unit,
     )
-    if options.out is not None:
-        write_json(epath.Path(options.out), found.to_json())
+    if out is not None:
+        write_json(out, found.to_json())
     return law_fits_text(found)
 
 

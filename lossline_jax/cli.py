@@ -17,7 +17,6 @@ from types import ModuleType
 from typing import Annotated, TypeVar
 
 import tyro
-from etils import epath
 
 from lossline_jax import __version__, console, experiment
 from lossline_jax.config import suggestion
@@ -42,10 +41,12 @@ from lossline_jax.ranges import SECONDS, check_ranges
 from lossline_jax.rundir import ModelDir, StudyDir
 from lossline_jax.storage import connect, failure
 from lossline_jax.study import StudyConfig
+from lossline_jax.text import shown
 from lossline_jax.train.config import ExecutionConfig
 
 Options = TypeVar("Options")
 
+PIPE_EXIT_CODE = 141  # 128 + SIGPIPE
 TABLE_VERBS = ("predict", "backtest", "laws")
 EITHER_VERBS = ("fit", "compare", "report")  # a study, or with --losses any table
 
@@ -89,19 +90,23 @@ many runs: launch/README.md
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run one command; exits 0 when done, 2 on a user's mistake, 1 on a failed run, 42 when to be restarted."""
+    """Run one command; exits 0 when done, 2 on a user's mistake, 1 on a failed run, 42 when to be restarted.
+
+    Where no one reads on (`| head`), it ends without a word, with the exit code that a shell gives for this.
+    """
     argv = sys.argv[1:] if argv is None else argv
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else the last line may be one of jax's about how it left
+    console.take_any_text()
     try:
         dispatch(argv)
+        sys.stdout.flush()
     except SystemExit as leaving:  # of the parser, or of a run that was told to stop, as its other processes were
         _leave(leaving.code, together=True)
     except KeyboardInterrupt:
         _leave(_complain("interrupted; the same command goes on where this one stopped", 130))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and console.reader_has_left():
+            _leave(PIPE_EXIT_CODE)
         known = _known_error(error)
         if known is None and not _one_of_several():
             raise
@@ -126,7 +131,7 @@ def _known_error(error: Exception) -> tuple[str, int] | None:
 
 
 def _complain(message: str, exit_code: int) -> int:
-    console.warn(f"lossline: {message}")
+    console.warn(f"lossline: {shown(message)}")
     return exit_code
 
 
@@ -151,6 +156,7 @@ def _leaving_when_told() -> Iterator[None]:
 
 
 def _leave(exit_code: int | str | None, together: bool = False) -> None:
+    console.finish()
     if processes := _processes():
         processes.leave(exit_code, together)
     if exit_code:
@@ -192,7 +198,7 @@ def dispatch(argv: list[str]) -> None:
     if verb not in STUDY_VERBS:
         known = [*STUDY_VERBS, *TABLE_VERBS, "import-weights", "import-losses", "resubmit"]
         raise LosslineError(f"unknown verb {verb!r}{suggestion(verb, known)}; `lossline --help` lists them")
-    if verb == "export-weights" and rest and ModelDir(epath.Path(rest[0])).model_file.exists():
+    if verb == "export-weights" and rest and ModelDir(connect(rest[0])).model_file.exists():
         _export_imported(rest[0], tyro.cli(ExportOptions, args=rest[1:], prog=f"lossline {verb} {rest[0]}"))
     elif rest and not rest[0].startswith("-"):
         study, directory, options = parse_study(verb, rest[0], rest[1:])
@@ -231,7 +237,7 @@ def parse_study(verb: str, source: str, flags: list[str]) -> tuple[StudyConfig, 
     ]
     parsed = _parse(fields, default.execution, flags, prog, default.question)
     study = experiment.check_study(dataclasses.replace(parsed.study, execution=parsed.execution), source)
-    return study, StudyDir(connect(epath.Path(parsed.options.root)) / study.name), parsed.options
+    return study, StudyDir(connect(parsed.options.root) / study.name), parsed.options
 
 
 def _parse(fields: list, execution: ExecutionConfig, flags: list[str], prog: str, description: str):
@@ -256,19 +262,19 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
         check_ranges(options.processes, "--processes")
     match verb:
         case "plan":
-            print(views.plan_text(study, options.utilisation))
+            console.show(views.plan_text(study, options.utilisation))
             if options.chip is not None:
                 from lossline_jax.mesh_plan import mesh_plan_text
 
-                print(f"\n{mesh_plan_text(study, options.chip, options.devices, options.utilisation)}")
+                console.show(f"\n{mesh_plan_text(study, options.chip, options.devices, options.utilisation)}")
             if options.manifest:
-                print(f"manifest: {pipeline.write_manifest(study, directory)}")
+                console.show(f"manifest: {pipeline.write_manifest(study, directory)}")
         case "status":
-            print(status.status_text(study, directory))
+            console.show(status.status_text(study, directory))
         case "show":
-            print(views.show_text(study, directory, options.run))
+            console.show(views.show_text(study, directory, options.run))
         case "check":
-            print(pipeline.check(study, options.topology, options.only))
+            console.show(pipeline.check(study, options.topology, options.only))
         case "prepare":
             pipeline.prepare(study, directory)
         case "train":
@@ -276,13 +282,13 @@ def _run_verb(verb: str, study: StudyConfig, directory: StudyDir, options: Place
         case "evaluate":
             _evaluate(study, directory, options)
         case "fit":
-            print(pipeline.fit(study, directory, options.merge_copies, options.out))
+            console.show(pipeline.fit(study, directory, options.merge_copies, options.out))
         case "compare":
-            print(pipeline.compare(study, directory, options.merge_copies, options.out))
+            console.show(pipeline.compare(study, directory, options.merge_copies, options.out))
         case "report" if options.watch:
             pipeline.watch(study, directory, options.port, options.out)
         case "report":
-            print(f"report: {pipeline.report(study, directory, options.out)}")
+            console.show(f"report: {pipeline.report(study, directory, options.out)}")
         case "run":
             pipeline.run(study, directory, options.processes, options.profile)
         case "export-weights":
@@ -313,19 +319,19 @@ def _analyse(verb: str, words: list[str]) -> None:
         _keep_programs()
     match verb:
         case "fit":
-            print(analysis.fit(tyro.cli(FitOptions, args=words, prog="lossline fit")))
+            console.show(analysis.fit(tyro.cli(FitOptions, args=words, prog="lossline fit")))
         case "compare":
-            print(analysis.compare(tyro.cli(CompareTableOptions, args=words, prog="lossline compare")))
+            console.show(analysis.compare(tyro.cli(CompareTableOptions, args=words, prog="lossline compare")))
         case "report":
-            print(analysis.report(tyro.cli(ReportTableOptions, args=words, prog="lossline report")))
+            console.show(analysis.report(tyro.cli(ReportTableOptions, args=words, prog="lossline report")))
         case "predict":
-            print(analysis.predict(tyro.cli(PredictOptions, args=words, prog="lossline predict")))
+            console.show(analysis.predict(tyro.cli(PredictOptions, args=words, prog="lossline predict")))
         case "backtest":
-            print(analysis.backtest(tyro.cli(BacktestOptions, args=words, prog="lossline backtest")))
+            console.show(analysis.backtest(tyro.cli(BacktestOptions, args=words, prog="lossline backtest")))
         case "laws":
             if len(words) > 1 or any(word.startswith("-") for word in words):
                 raise LosslineError("lossline laws [LAW]: name one law, in quotes where it has spaces")
-            print(analysis.laws(words[0] if words else None))
+            console.show(analysis.laws(words[0] if words else None))
 
 
 def _keep_programs() -> None:
@@ -357,7 +363,7 @@ def _resubmit(words: list[str]) -> None:
     for note in found.notes:
         console.say(note)
     if found.indices:
-        print(found.indices)
+        console.show(found.indices)
 
 
 def _source_and_options(verb: str, kind: type[Options], usage: str, words: list[str]) -> tuple[str, Options]:

@@ -9,7 +9,7 @@ from etils import epath
 
 from lossline_jax.console import warn
 from lossline_jax.errors import LosslineError
-from lossline_jax.storage import connect
+from lossline_jax.storage import connect, expanded
 
 VARIABLE = "LOSSLINE_CACHE"
 
@@ -28,7 +28,7 @@ def keep_programs() -> None:
     if jax.config.jax_compilation_cache_dir is not None:
         return
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lossline"
-    folder = os.environ.get(VARIABLE, str(default))
+    folder = expanded(os.environ.get(VARIABLE, str(default)))
     folder = _connected(folder) if "://" in folder else _made(folder)
     if not folder:
         return

@@ -9,6 +9,7 @@ import typing
 from typing import Any, TypeVar
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.text import utf8
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ def to_json(value: Any) -> Any:
 def fingerprint(value: Any, digits: int = 10) -> str:
     """The first hex digits of the SHA-256 of the canonical JSON of `value`."""
     canonical = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()[:digits]
+    return hashlib.sha256(utf8(canonical, "a configuration")).hexdigest()[:digits]
 
 
 def from_json(cls: type[T], value: Any, where: str = "config") -> T:

@@ -1,11 +1,25 @@
-"""What a command says while it works: lines on stderr, so that stdout carries results only.
+"""What a command says: news as lines on stderr, so that stdout carries results only.
 
 Of several processes on one run, the first one speaks, the others only when something goes wrong; each line then
-tells who speaks.
+tells who speaks. Whatever the encoding of a stream, what it lacks is written in ASCII.
 """
 
+import codecs
+import contextlib
+import io
+import os
+import select
 import sys
 from dataclasses import dataclass
+
+from lossline_jax.text import shown_lines
+
+ERRORS = "lossline-plain"  # how a stream writes what its encoding lacks
+PLAIN = {
+    **dict.fromkeys("─−–", "-"),
+    **dict.fromkeys("╭╮╰╯├┤", "+"),
+    **{"│": "|", "±": "+-", "→": "->", "²": "2", "∞": "inf", "…": "...", "’": "'", "“": '"', "”": '"'},
+}
 
 
 @dataclass
@@ -29,6 +43,11 @@ def prefix() -> str:
     return f"[p{_speaker.index}/{_speaker.count}] " if _speaker.count > 1 else ""
 
 
+def show(result: str) -> None:
+    """A result: on stdout."""
+    print(shown_lines(result))
+
+
 def say(message: str) -> None:
     """Progress and news: said once, by process 0."""
     if _speaker.index == 0:
@@ -37,5 +56,45 @@ def say(message: str) -> None:
 
 def warn(message: str) -> None:
     """Something went wrong: said by whichever process it happens to."""
-    lines = "\n".join(prefix() + line for line in message.split("\n"))
+    lines = "\n".join(prefix() + line for line in shown_lines(message).split("\n"))
     print(lines, file=sys.stderr, flush=True)
+
+
+def take_any_text() -> None:
+    """Let stdout and stderr write whatever a command says, and a stream that is closed take it and drop it."""
+    codecs.register_error(ERRORS, _in_ascii)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (as long as the process)
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors=ERRORS)
+
+
+def reader_has_left() -> bool:
+    """Whether stdout or stderr is a pipe that no one reads any more, as with `| head`."""
+    return any(_is_broken(stream) for stream in (sys.stdout, sys.stderr))
+
+
+def finish() -> None:
+    """Write out what is left. A stream that refuses drops it: the interpreter would print a stack about it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    plain = (PLAIN.get(each) or each.encode("unicode_escape").decode("ascii") for each in lacking)
+    return "".join(plain), error.end
+
+
+def _is_broken(stream: io.TextIOBase) -> bool:
+    with contextlib.suppress(OSError, ValueError):  # of a stream without a descriptor
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    return False

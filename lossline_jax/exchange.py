@@ -25,6 +25,7 @@ from lossline_jax.models.huggingface.load import load_params
 from lossline_jax.models.huggingface.save import save_pretrained
 from lossline_jax.rundir import ModelDir, RunDir, StudyDir, write_atomic, write_json
 from lossline_jax.sharding import mesh_of
+from lossline_jax.storage import expanded
 from lossline_jax.train import checkpoint
 from lossline_jax.writer import sole_writer
 
@@ -134,6 +135,7 @@ def fetch(study: StudyDir, source: str) -> tuple[ImportedModel, ModelDir]:
     Raises:
         LosslineError: it is neither, or as `describe` and `import_weights` raise.
     """
+    source = expanded(source)
     if ModelDir(epath.Path(source)).model_file.exists():
         return open_imported(source)
     if not (Path(source) / "config.json").exists():
@@ -146,7 +148,9 @@ def fetch(study: StudyDir, source: str) -> tuple[ImportedModel, ModelDir]:
     return import_weights(public, study.imported_model(public.model.run_id).root)
 
 
-def export_imported(source: epath.PathLike, step: int | None, out: str, dtype: WeightDtype, tokenizer: bool) -> int:
+def export_imported(
+    source: epath.PathLike, step: int | None, out: epath.PathLike, dtype: WeightDtype, tokenizer: bool
+) -> int:
     """`export_weights` for a folder of `import_weights`."""
     imported, directory = open_imported(source)
     own = HuggingFaceTokenizerFile(directory.tokenizer_file, imported.bos_id, imported.eos_id)
@@ -157,7 +161,7 @@ def export_imported(source: epath.PathLike, step: int | None, out: str, dtype: W
 def export_weights(
     directory: RunDir,
     step: int | None,
-    out: str,
+    out: epath.PathLike,
     model: Model,
     context_length: int,
     tokenizer: Tokenizer,

@@ -19,17 +19,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from etils import epath
-
 from lossline_jax.config import from_json, suggestion, to_json
 from lossline_jax.errors import LosslineError
+from lossline_jax.inputs import parse_object, read_text
 from lossline_jax.models.check import check_config
 from lossline_jax.models.config import max_context_length
 from lossline_jax.ranges import check_ranges
 from lossline_jax.rundir import StudyDir, read_json
-from lossline_jax.storage import connect
+from lossline_jax.storage import connect, expanded
 from lossline_jax.study import RunConfig, StudyConfig
 
+LONGEST_NAME = 200  # a file system takes 255 bytes, and folders of corpora and tokenizers add to the name
 FOLDER_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 StudyFunction = Callable[..., StudyConfig]
@@ -41,6 +41,7 @@ def load_study_function(path: str) -> StudyFunction:
     Raises:
         LosslineError: no such file, it cannot be executed, it has no `study`, or a knob has no type or default.
     """
+    path = expanded(path)
     if not Path(path).is_file():
         raise LosslineError(f"{path}: no such experiment file; experiments/ has some to start from")
     module = _execute(Path(path))
@@ -77,14 +78,12 @@ def check_study(study: StudyConfig, where: str) -> StudyConfig:
         check_ranges(study)
     except LosslineError as error:
         raise LosslineError(f"{where}: {error}") from error
-    if not re.fullmatch(FOLDER_NAME, study.name):
-        raise LosslineError(f"{where}: name {study.name!r} cannot be a folder; use letters, digits and . _ -")
+    _check_folder_name(study.name, f"{where}: name")
     if not study.runs or not study.corpora:
         raise LosslineError(f"{where}: the study has no {'corpora' if study.runs else 'runs'}")
     corpora = [corpus.name for corpus in study.corpora]
     for name in corpora:
-        if not re.fullmatch(FOLDER_NAME, name):
-            raise LosslineError(f"{where}: corpus {name!r} cannot be a folder; use letters, digits and . _ -")
+        _check_folder_name(name, f"{where}: corpus")
     _refuse_duplicates(corpora, "corpus", where)
     _refuse_duplicates([run.run_id for run in study.runs], "run", where)
     _refuse_hidden_differences(study, where)
@@ -109,6 +108,15 @@ def check_study(study: StudyConfig, where: str) -> StudyConfig:
     return study
 
 
+def _check_folder_name(name: str, where: str) -> None:
+    if len(name) > LONGEST_NAME:
+        raise LosslineError(
+            f"{where} {name[:20]!r}... has {len(name)} characters; {LONGEST_NAME} are the most for a folder"
+        )
+    if not re.fullmatch(FOLDER_NAME, name):
+        raise LosslineError(f"{where} {name!r} cannot be a folder; use letters, digits and . _ -")
+
+
 def _refuse_short_model(study: StudyConfig, run: RunConfig, where: str) -> None:
     longest = max_context_length(run.model)
     windows = study.suite.for_context(run.context_length).context_length
@@ -121,7 +129,7 @@ def _refuse_short_model(study: StudyConfig, run: RunConfig, where: str) -> None:
 
 def open_study(folder: str) -> tuple[StudyConfig, StudyDir]:
     """A study from its folder, by the `study.json` that an earlier command wrote there: data, never code."""
-    directory = StudyDir(connect(epath.Path(folder)))
+    directory = StudyDir(connect(folder))
     if not directory.study_file.exists():
         raise LosslineError(f"{folder}: no study.json there; name an experiment file or a study's folder")
     study = from_json(StudyConfig, read_json(directory.study_file), str(directory.study_file))
@@ -147,15 +155,15 @@ def read_manifest(manifest: str) -> tuple[StudyConfig, StudyDir, list[str]]:
     Raises:
         LosslineError: there is none, or a line of it is not a run.
     """
-    path = connect(epath.Path(manifest))
+    path = connect(manifest)
     path = path if path.name.endswith(".jsonl") else path / "manifest.jsonl"
     if not path.exists():
         raise LosslineError(f"{path}: no such manifest; `lossline plan STUDY.py --manifest` writes one")
     run_ids = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         try:
-            run_ids.append(str(json.loads(line)["run_id"]))
-        except (ValueError, KeyError, TypeError) as error:
+            run_ids.append(str(parse_object(line, str(path))["run_id"]))
+        except (LosslineError, KeyError) as error:
             raise LosslineError(f"{path}: line {number} is not a run; write the manifest again") from error
     return *open_study(str(path.parent)), run_ids
 

@@ -124,7 +124,7 @@ def open_imported(folder: epath.PathLike) -> tuple[ImportedModel, ModelDir]:
     Raises:
         LosslineError: it is no such folder, or damaged.
     """
-    directory = ModelDir(connect(epath.Path(folder)))
+    directory = ModelDir(connect(folder))
     if not directory.model_file.exists():
         raise LosslineError(f"{folder}: no model.json there; make such a folder with `lossline import-weights`")
     imported = from_json(ImportedModel, read_json(directory.model_file), str(directory.model_file))

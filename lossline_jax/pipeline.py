@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 from etils import epath
 
 from lossline_jax.config import to_json
-from lossline_jax.console import say
+from lossline_jax.console import say, show
 from lossline_jax.errors import LosslineError, RunBusy, RunFailed, StartAgain
 from lossline_jax.imported import ModelFacts, Registered, registered, slug
 from lossline_jax.models.accounting import count_parameters
+from lossline_jax.outputs import output_folder, output_table
 from lossline_jax.rundir import StudyDir, may_write, read_json, write_atomic, write_json
 from lossline_jax.status import failed_runs
-from lossline_jax.storage import connect
+from lossline_jax.storage import connect, expanded
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.table import read_table
 from lossline_jax.train.config import ALONE, ProcessesConfig
@@ -139,8 +140,9 @@ def import_weights(source: str, out: str | None, facts: ModelFacts) -> None:
     """A folder of safetensors to a folder that `evaluate` takes."""
     from lossline_jax import exchange
 
-    public = exchange.describe(source, facts)
-    imported, directory = exchange.import_weights(public, out or f"imported/{slug(public.model.name)}")
+    place = None if out is None else output_folder(out, "a model's checkpoints")
+    public = exchange.describe(expanded(source), facts)
+    imported, directory = exchange.import_weights(public, place or f"imported/{slug(public.model.name)}")
     counts = count_parameters(imported.model, imported.vocab_size)
     say(
         f"{directory.root}: {imported.model.architecture} {imported.factors['size']}, {human_count(counts.total)} "
@@ -153,8 +155,9 @@ def import_losses(source: str, out: str, schema: str | None) -> None:
     from lossline_jax.published.read import read_published
     from lossline_jax.table import write_frame
 
-    frame = read_published(epath.Path(source), schema)
-    write_frame(frame, epath.Path(out))
+    place = output_table(out)
+    frame = read_published(source, schema)
+    write_frame(frame, place)
     runs, sets = frame["run_id"].nunique(), frame["eval_set"].nunique()
     say(f"{out}: {len(frame)} rows, {runs} runs, {sets} evaluation sets; column loss_definition says what each loss is")
 
@@ -166,12 +169,13 @@ def export_weights(
     from lossline_jax import exchange
     from lossline_jax.workshop import Workshop
 
+    place = output_folder(out, "safetensors and their configuration")
     run = study.run_by_id(run_id)
     workshop = Workshop.open(study, folder, [])
     workshop.check_claim(run)
     own = workshop.prepared.tokenizer(run)
     directory, model = workshop.directory(run), workshop.model(run)
-    step = exchange.export_weights(directory, step, out, model, run.context_length, own, dtype, tokenizer)
+    step = exchange.export_weights(directory, step, place, model, run.context_length, own, dtype, tokenizer)
     say(f"{out}: step {step} of {run_id}")
 
 
@@ -179,7 +183,8 @@ def export_imported(source: str, step: int | None, out: str, dtype: str, tokeniz
     """The same for an imported model."""
     from lossline_jax import exchange
 
-    step = exchange.export_imported(source, step, out, dtype, tokenizer)
+    place = output_folder(out, "safetensors and their configuration")
+    step = exchange.export_imported(source, step, place, dtype, tokenizer)
     say(f"{out}: step {step} of {source}")
 
 
@@ -263,7 +268,7 @@ def watch(study: StudyConfig, folder: StudyDir, port: int, out: str | None = Non
         if frame.empty:
             raise LosslineError("no run has a row of the sets as they are now")
         fits = _fit_losses(study, folder, frame)
-        return _write_report(study, folder, frame, fits, place).read_text()
+        return _write_report(study, folder, frame, fits, place).read_text("utf-8")
 
     with tempfile.TemporaryDirectory() as aside:
         place = connect(out or (str(folder.report) if may_write(folder.report) else aside))
@@ -313,8 +318,8 @@ def _show(study: StudyConfig, folder: StudyDir, workshop: "Workshop", failures: 
     """The last part of the road: losses table, fits, report."""
     try:
         say(workshop.write_losses() or f"{folder.root}: no checkpoint has been scored")
-        print(fit(study, folder))
-        print(f"\nreport: {report(study, folder)}")
+        lines, page = fit(study, folder), report(study, folder)  # both made before anything is shown
+        show(f"{lines}\n\nreport: {page}")
     except LosslineError as error:
         if not failures:
             raise

@@ -30,6 +30,7 @@ from etils import epath
 
 from lossline_jax.disk import cannot_write
 from lossline_jax.errors import LosslineError
+from lossline_jax.text import utf8
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,7 @@ def write_atomic(path: epath.Path, content: str | bytes) -> None:
 
     One put in an object store, which is atomic there; on a disk a file aside that is renamed.
     """
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    data = utf8(content, str(path)) if isinstance(content, str) else content
     if is_remote(path):
         path.write_bytes(data)
         return
@@ -268,7 +269,7 @@ def read_json(path: epath.Path) -> Any:
         LosslineError: it is missing or is not JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise LosslineError(f"{path}: no such file") from error
     except ValueError as error:

@@ -73,7 +73,7 @@ COLUMNS = tuple(f.name for f in dataclasses.fields(LossRow))
 
 def append_rows(path: epath.Path, rows: Iterable[LossRow]) -> None:
     """Add rows to a JSONL file by rewriting it atomically: a crash leaves the old file whole."""
-    old = path.read_text() if path.exists() else ""
+    old = path.read_text("utf-8") if path.exists() else ""
     new = "".join(json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n" for row in rows)
     write_atomic(path, old + new)
 
@@ -87,7 +87,7 @@ def read_rows(path: epath.Path) -> list[LossRow]:
     if not path.exists():
         return []
     rows = []
-    for number, line in enumerate(path.read_text().split("\n"), start=1):  # splitlines cuts inside some strings
+    for number, line in enumerate(path.read_text("utf-8").split("\n"), start=1):  # splitlines cuts inside some strings
         if not line:
             continue
         try:
@@ -122,9 +122,9 @@ def write_frame(frame: "pd.DataFrame", path: epath.Path) -> None:
     Raises:
         LosslineError: another ending, or the file cannot be written.
     """
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         write_atomic(path, frame.to_csv(index=False))
-    elif path.suffix == ".parquet":
+    elif path.suffix.lower() == ".parquet":
         sink = io.BytesIO()
         frame.to_parquet(sink, index=False)
         write_atomic(path, sink.getvalue())

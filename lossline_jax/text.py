@@ -1,24 +1,92 @@
-"""Tables for the terminal."""
+"""Text for the terminal and for files: tables, and names that may hold anything."""
 
+import unicodedata
 from collections.abc import Sequence
+
+from lossline_jax.errors import LosslineError
+
+LONGEST_CELL = 300  # characters; of a longer name both ends are shown
+
+
+def shown(text: str) -> str:
+    r"""A name as it may be shown: on one line, without what a terminal obeys or what no one sees.
+
+    Control characters, line breaks, marks of writing direction, spaces of no width and the like stand as `\x1b`,
+    as Python writes them.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or _joins(text, k) else _escaped(c) for k, c in enumerate(text))
+
+
+def shown_lines(text: str) -> str:
+    """The same for a text of several lines, whose line breaks are its own."""
+    return "\n".join(shown(line) for line in text.split("\n"))
+
+
+def display_width(text: str) -> int:
+    """Columns of a terminal that a text takes: two for a wide character, none for an accent that joins another."""
+    if text.isascii():
+        return len(text)
+    return sum(_columns(character) for character in text)
+
+
+def shortened(text: str, width: int = LONGEST_CELL) -> str:
+    """Both ends of a text that is longer than `width`."""
+    return text if len(text) <= width else f"{text[: width // 2]}…{text[-(width // 2 - 1) :]}"
+
+
+def utf8(text: str, where: str) -> bytes:
+    """A text as bytes for a file.
+
+    Raises:
+        LosslineError: half a character in it, as in an argument or the name of a file that is not UTF-8.
+    """
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        before = shortened(text[max(0, error.start - 40) : error.start])
+        raise LosslineError(
+            f"{where}: cannot hold {text[error.start]!r} (after {before!r}); it stands for a byte that is not UTF-8: "
+            "mend the name or argument that it is from"
+        ) from error
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Aligned columns under a rule: numbers to the right, words to the left, None as an empty cell."""
-    cells = [["" if value is None else str(value) for value in row] for row in rows]
-    widths = [max(len(row[k]) for row in [list(header), *cells]) for k in range(len(header))]
-    numeric = [all(_is_number(row[k]) for row in cells if row[k]) and bool(cells) for k in range(len(header))]
-    lines = [_line(header, widths, numeric), "  ".join("─" * width for width in widths)]
-    lines += [_line(row, widths, numeric) for row in cells]
+    cells = [["" if value is None else shortened(shown(str(value))) for value in row] for row in [header, *rows]]
+    widths = [max(display_width(row[k]) for row in cells) for k in range(len(header))]
+    numeric = [all(_is_number(row[k]) for row in cells[1:] if row[k]) and len(cells) > 1 for k in range(len(header))]
+    lines = [_line(cells[0], widths, numeric), "  ".join("─" * width for width in widths)]
+    lines += [_line(row, widths, numeric) for row in cells[1:]]
     return "\n".join(lines)
+
+
+def _joins(text: str, k: int) -> bool:
+    """Whether character k is a joiner inside a word or an emoji; beside ASCII it would only hide a difference."""
+    return text[k] in "\u200c\u200d" and not text[k - 1 : k].isascii() and not text[k + 1 : k + 2].isascii()
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
 
 
 def _line(row: Sequence[str], widths: list[int], numeric: list[bool]) -> str:
     parts = (
-        value.rjust(width) if right else value.ljust(width)
+        _padded(value, width - display_width(value), right)
         for value, width, right in zip(row, widths, numeric, strict=True)
     )
     return "  ".join(parts).rstrip()
+
+
+def _padded(value: str, missing: int, right: bool) -> str:
+    return " " * missing + value if right else value + " " * missing
 
 
 def _is_number(text: str) -> bool:

@@ -1,8 +1,13 @@
-"""Lines on stderr say which process speaks, where there are several."""
+"""What a command says: by which process, to streams of any encoding, and to a pipe that no one reads."""
+
+import io
+import os
+import subprocess
+import sys
 
 import pytest
 
-from lossline_jax import console
+from lossline_jax import cli, console
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +29,65 @@ def test_of_several_the_first_speaks_and_the_others_only_of_trouble(capsys):
     console.say("news")
     console.warn("trouble\nmore of it")
     assert capsys.readouterr() == ("", "[p0/4] news\n[p1/4] trouble\n[p1/4] more of it\n")
+
+
+SAID = "── −1 ± 2 → ∞ é 日 😀 \ud800"
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [
+        ("utf-8", r"── −1 ± 2 → ∞ é 日 😀 \ud800"),
+        ("ascii", r"-- -1 +- 2 -> inf \xe9 \u65e5 \U0001f600 \ud800"),
+        ("latin-1", r"-- -1 ± 2 -> inf é \u65e5 \U0001f600 \ud800"),
+        ("cp1252", r"-- -1 ± 2 -> inf é \u65e5 \U0001f600 \ud800"),
+        ("euc_jp", r"── −1 ± 2 → ∞ é 日 \U0001f600 \ud800"),
+    ],
+)
+def test_a_stream_gets_what_its_encoding_can_carry(monkeypatch, stream, encoding, written):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, stream, io.TextIOWrapper(raw, encoding=encoding, newline="\n"))
+    console.take_any_text()
+    (console.show if stream == "stdout" else console.warn)(SAID)
+    console.finish()
+    assert raw.getvalue().decode(encoding) == written + "\n"
+
+
+def test_a_closed_stream_takes_everything(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    console.take_any_text()
+    console.show("result")
+    console.warn("trouble")
+    console.finish()
+
+
+def shell(command, **variables):
+    """A line of bash in which `lossline` is this package."""
+    environment = os.environ | variables | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    line = f'lossline() {{ {sys.executable} -m lossline_jax "$@"; }}; {command}'
+    return subprocess.run(["bash", "-c", line], env=environment, capture_output=True, timeout=100)
+
+
+def test_ends_of_streams_are_no_stack():
+    """A pipe that is closed before the first word, a full disk, no stdout, no stderr."""
+    done = shell(
+        "set -o pipefail; lossline --help | true; echo $?; lossline --help >/dev/full; echo $?; "
+        "lossline --help >&-; echo $?; lossline nonsense 2>&-; echo $?",
+    )
+    assert done.stdout.split() == [b"141", b"1", b"0", b"2"]
+    assert done.stderr == b"lossline: input or output: No space left on device\n"
+
+
+def test_a_broken_pipe_of_another_is_told(capsys, monkeypatch):
+    """Where stdout and stderr are well the pipe is one of the network's, and its loss must not pass for success."""
+
+    def dispatch(words):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(cli, "dispatch", dispatch)
+    with pytest.raises(SystemExit) as left:
+        cli.main(["laws"])
+    assert left.value.code == 1
+    assert capsys.readouterr().err == "lossline: input or output: Broken pipe\n"

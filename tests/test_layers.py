@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "lossline_jax"
 FLOORS = {
     **dict.fromkeys(("errors", "console", "units", "disk", "parallel", "rundir", "config", "table", "text"), 0),
-    **dict.fromkeys(("storage", "inputs", "alive", "writer", "compiled"), 0),
+    **dict.fromkeys(("storage", "inputs", "outputs", "alive", "writer", "compiled"), 0),
     **dict.fromkeys(("ops", "sharding", "chips", "processes"), 1),
     **dict.fromkeys(("models", "data"), 2),
     **dict.fromkeys(("train", "evaluate", "fit", "report", "published"), 3),
@@ -26,10 +26,18 @@ FLOORS = {
 # rooms of one floor that may look into each other, and no others
 NEIGHBOURS = {
     ("report", "fit"),
+    ("text", "errors"),
+    ("console", "text"),
+    ("config", "text"),
+    ("rundir", "text"),
+    ("outputs", "inputs"),
     ("table", "errors"),
     ("table", "rundir"),
     ("table", "inputs"),
     ("inputs", "errors"),
+    ("outputs", "errors"),
+    ("outputs", "storage"),
+    ("compiled", "storage"),
     ("table", "storage"),
     ("rundir", "disk"),
     ("rundir", "errors"),

@@ -23,6 +23,7 @@ from lossline_jax.data.sentencepiece_tokenizer import SentencePieceTokenizer, tr
 from lossline_jax.data.surfaces import SurfaceTokenizer
 from lossline_jax.errors import LosslineError
 from lossline_jax.rundir import write_json
+from lossline_jax.storage import expanded
 
 __all__ = ["BytesTokenizer", "Tokenizer", "planned_vocab_size", "prepare_tokenizer"]
 
@@ -101,7 +102,7 @@ def _ready_made(config: ByteTokenizer | SentencePieceFile | HuggingFaceTokenizer
 
 
 def _existing(path: str) -> epath.Path:
-    file = epath.Path(path).expanduser()
+    file = epath.Path(expanded(path))
     if not file.exists():
         raise LosslineError(f"tokenizer {path}: no such file; mend the path")
     return file

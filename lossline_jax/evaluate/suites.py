@@ -20,6 +20,7 @@ from lossline_jax.evaluate.sets import OPTIONS_APART, SCORING, TokenisedSet, tok
 from lossline_jax.evaluate.specs import TaskSpec, load_spec
 from lossline_jax.evaluate.tasks import read_items
 from lossline_jax.rundir import read_json, write_atomic, write_json
+from lossline_jax.storage import expanded
 
 if TYPE_CHECKING:
     from lossline_jax.data.prepare import PreparedCorpus
@@ -156,7 +157,7 @@ def _load_specs(suite: SuiteConfig) -> tuple[dict[str, TaskSpec], dict[str, str]
 def _sha256_of_file(path: str) -> str | None:
     """None of a file that cannot be read, so that the suite is made again once it can."""
     try:
-        return hashlib.sha256(epath.Path(path).expanduser().read_bytes()).hexdigest()
+        return hashlib.sha256(epath.Path(expanded(path)).read_bytes()).hexdigest()
     except OSError:
         return None
 

@@ -32,7 +32,7 @@ class StepLog:
         """Add one row."""
         self.rows.append(row)
         if self._appends:
-            with self._file.open("a") as file:
+            with self._file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
 
     def flush(self) -> None:
@@ -44,7 +44,7 @@ def read_rows(run_dir: RunDir) -> list[dict[str, Any]]:
     """The rows of a run, oldest first; a line cut short by a kill, and what follows it, is left out."""
     rows: list[dict[str, Any]] = []
     if run_dir.steps_file.exists():
-        for line in run_dir.steps_file.read_text().splitlines():
+        for line in run_dir.steps_file.read_text("utf-8").splitlines():
             try:
                 rows.append(json.loads(line))
             except ValueError:
