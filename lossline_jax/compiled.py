@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import jax
-from etils import epath
 
 from lossline_jax.console import warn
 from lossline_jax.errors import LosslineError
@@ -41,7 +40,7 @@ def _connected(address: str) -> str:
     if not address.startswith("gs://"):
         raise LosslineError(f"{VARIABLE}: {address} is neither a folder nor a gs:// address; name one of these")
     try:
-        return str(connect(epath.Path(address)))
+        return str(connect(address))
     except LosslineError as error:
         raise type(error)(f"{VARIABLE}: {error}") from error
 
@@ -51,13 +50,12 @@ def _made(folder: str) -> str:
     """The folder, for this user alone; empty, with a warning, where it cannot be made or written."""
     if not folder:
         return ""
-    path = os.path.expanduser(folder)
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)  # no one else puts programs there
-        writable, reason = os.access(path, os.W_OK | os.X_OK), "not writable"
+        os.makedirs(folder, mode=0o700, exist_ok=True)  # no one else puts programs there
+        writable, reason = os.access(folder, os.W_OK | os.X_OK), "not writable"
     except OSError as error:
         writable, reason = False, error.strerror or str(error)
     if writable:
-        return path
-    warn(f"lossline: {path}: {reason}, so compiled programs are not kept; set {VARIABLE} to another folder, or to ''")
+        return folder
+    warn(f"lossline: {folder}: {reason}, so compiled programs are not kept; set {VARIABLE} to another folder, or to ''")
     return ""
