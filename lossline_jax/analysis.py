@@ -20,7 +20,7 @@ from lossline_jax.options import (
     PredictOptions,
     ReportTableOptions,
 )
-from lossline_jax.outputs import output_folder, output_json
+from lossline_jax.outputs import REPORT_FILES, output_folder, output_json
 from lossline_jax.rundir import write_json
 from lossline_jax.table import read_table
 
@@ -53,7 +53,7 @@ def report(options: ReportTableOptions) -> str:
     """One HTML page of a table."""
     from lossline_jax.report.page import write_report
 
-    folder = output_folder(options.out, "report.html and figures/")
+    folder = output_folder(options.out, REPORT_FILES)
     frame, fits = _compared(options)
     title = options.title or Path(options.losses).stem
     path = write_report(frame, fits, None, {}, folder, title, options.x, options.y)

@@ -7,6 +7,7 @@ from lossline_jax.inputs import FileKind, file_kind
 from lossline_jax.storage import connect
 
 TABLES_AND_PAGES = (".html", ".htm", ".jsonl", ".csv", ".tsv", ".parquet", ".safetensors", ".pdf", ".png", ".svg")
+REPORT_FILES = "report.html and figures/"
 
 
 def output_json(out: str | None) -> epath.Path | None:

@@ -19,10 +19,10 @@ from lossline_jax.console import say, show
 from lossline_jax.errors import LosslineError, RunBusy, RunFailed, StartAgain
 from lossline_jax.imported import ModelFacts, Registered, registered, slug
 from lossline_jax.models.accounting import count_parameters
-from lossline_jax.outputs import output_folder, output_table
+from lossline_jax.outputs import REPORT_FILES, output_folder, output_json, output_table
 from lossline_jax.rundir import StudyDir, may_write, read_json, write_atomic, write_json
 from lossline_jax.status import failed_runs
-from lossline_jax.storage import connect, expanded
+from lossline_jax.storage import expanded
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.table import read_table
 from lossline_jax.train.config import ALONE, ProcessesConfig
@@ -219,9 +219,10 @@ def compare(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, ou
 
 def _fit(study: StudyConfig, folder: StudyDir, merge_copies: bool, out: str | None) -> "StudyFits":
     """The fits, kept in the study's folder; one that may not be written can be looked at all the same."""
+    elsewhere = output_json(out)
     fits = _fit_losses(study, folder, _losses(study, folder), merge_copies)
-    if out is not None:
-        write_json(connect(out), fits.to_json())
+    if elsewhere is not None:
+        write_json(elsewhere, fits.to_json())
     if may_write(folder.fits_file):
         write_json(folder.fits_file, fits.to_json())
     else:
@@ -243,8 +244,8 @@ def report(study: StudyConfig, folder: StudyDir, out: str | None = None) -> epat
     """One HTML page with the study's figures and tables, in its folder or in `out`."""
     from lossline_jax.fit.study_fits import StudyFits
 
+    place = folder.report if out is None else output_folder(out, REPORT_FILES)
     frame = _losses(study, folder)
-    place = folder.report if out is None else connect(out)
     if not folder.fits_file.exists():
         if out is not None:  # of a study that may not be written, perhaps: no other command could make them
             return _write_report(study, folder, frame, _fit_losses(study, folder, frame), place)
@@ -271,7 +272,8 @@ def watch(study: StudyConfig, folder: StudyDir, port: int, out: str | None = Non
         return _write_report(study, folder, frame, fits, place).read_text("utf-8")
 
     with tempfile.TemporaryDirectory() as aside:
-        place = connect(out or (str(folder.report) if may_write(folder.report) else aside))
+        own = folder.report if may_write(folder.report) else epath.Path(aside)
+        place = own if out is None else output_folder(out, REPORT_FILES)
         serve(Watch(study, folder, build), port, say)
 
 
