@@ -8,6 +8,7 @@ import scipy.stats
 from planted_lines import BASE, FLOOR, cell, curve, fitted, study
 
 from lossline_jax.fit.cells import confounders, matched_pairs, unmatched
+from lossline_jax.fit.far_runs import far_runs, left_out
 from lossline_jax.fit.line_test import anova_p, permutation_test
 from lossline_jax.fit.lines import compare_lines, holm
 from lossline_jax.fit.noise import noise_floor, pooled
@@ -232,3 +233,96 @@ def test_the_smallest_detectable_gap_is_detected_at_the_stated_rate():
 
 def test_same_seed_same_comparison():
     assert compared(study(2), seed=5) == compared(study(2), seed=5)
+
+
+def changed(cells, index: int, change):
+    """The study with the points of one setting changed: `change` takes x, y and the mask of the first run."""
+    made = cells[index]
+    first = made.runs == made.run_ids[0]
+    y = change(made.x, made.y.copy(), first)
+    return [*cells[:index], fitted(made.levels, made.x, y, made.runs), *cells[index + 1 :]]
+
+
+def off(x, y, first):
+    y[first] += 9 * FLOOR
+    return y
+
+
+def diverging(x, y, first):
+    y[first] += np.linspace(0, 0.3, first.sum())
+    return y
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["base", "level"])
+@pytest.mark.parametrize("change", [off, diverging])
+def test_a_run_far_from_its_line_is_named_and_its_gap_is_not_called_equal(index, change):
+    cells = study(7, gap=3 * FLOOR, base_runs=5, num_runs=5)
+    assert compared(cells)["data"].verdict == "moves"
+    cells = changed(cells, index, change)
+    run = cells[index].run_ids[0]
+    found = compared(cells)
+    assert found["data"].verdict in ("cannot tell", "moves")
+    assert found["data"].far_runs == (run,)
+    assert f"run {run} " in found["data"].note
+    assert "times the noise of the others" in found["data"].note
+    if found["data"].verdict == "cannot tell":
+        assert "without those far off: moves, gap +0.0" in found["data"].levels[0].note
+    for factor in ("size", "context_length", "optimiser"):
+        item = found[factor]
+        if index == 0 or item.verdict == "cannot tell":
+            assert item.far_runs == (run,)
+
+
+def test_a_verdict_that_holds_without_the_far_run_stays_and_says_so():
+    cells = changed(study(7, gap=40 * FLOOR, base_runs=5, num_runs=5), 0, off)
+    item = compared(cells)["data"]
+    assert item.verdict == "moves"
+    assert "with and without it: moves" in item.note
+
+
+def test_clean_studies_name_no_run():
+    assert not any(far_runs(study(seed, base_runs=5, num_runs=5)) for seed in range(4))
+
+
+def test_of_two_runs_either_may_be_the_far_one():
+    cells = [cell(generator(3), BASE, 2), *study(3, base_runs=5, num_runs=5)[1:]]
+    cells = changed(cells, 0, lambda x, y, first: y + 40 * FLOOR * first)
+    (far,) = far_runs(cells)
+    assert set(far.run_ids) == set(cells[0].run_ids)
+    assert "either may be off" in str(far)
+    assert left_out([far]) == [frozenset({far.run}), frozenset({far.partner})]
+    assert set(compared(cells)["data"].far_runs) == set(cells[0].run_ids)
+
+
+def test_one_run_of_a_setting_is_never_called_far():
+    cells = changed([cell(generator(4), BASE, 5), cell(generator(5), BASE | {"data": "code"}, 1)], 1, off)
+    assert far_runs(cells) == ()
+
+
+def test_two_far_runs_do_not_hide_each_other():
+    cells = study(8, base_runs=5, num_runs=5)
+    cells = changed(changed(cells, 0, lambda x, y, first: y + 30 * FLOOR * first), 1, diverging)
+    assert {each.run for each in far_runs(cells)} == {cells[0].run_ids[0], cells[1].run_ids[0]}
+
+
+@pytest.mark.parametrize(("num_runs", "ends"), [(5, 10), (5, -10), (1, 20)])
+def test_lines_that_cross_are_called_so(num_runs, ends):
+    cells = study(9, base_runs=num_runs, num_runs=num_runs)
+
+    def tilt(x, y, first):
+        return y + ends * FLOOR * np.interp(x, [x.min(), np.median(x), x.max()], [-1, 0, 1])
+
+    item = compared(changed(cells, 1, tilt))["data"]
+    (level,) = item.levels
+    assert (item.verdict, level.verdict) == ("crosses", "crosses")
+    low, high = level.outer
+    assert np.sign(high.gap) == np.sign(ends) == -np.sign(low.gap)
+    assert "the lines cross: " in level.note
+    assert all(other.verdict != "crosses" for other in compared(cells).values())
+
+
+def test_one_run_a_level_gives_no_interval():
+    (level,) = compared(study(1, gap=0.5, base_runs=1, num_runs=1))["data"].levels
+    assert level.note.startswith("one run a level: no interval")
+    assert level.interval is None
+    assert all(part.interval is None for part in (*level.pairs, *level.outer))

@@ -1,12 +1,13 @@
 """Settings of a table: runs that are equal in every factor. Which of them differ in one factor alone?"""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
 
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.uncertainty import Bootstrap
+from lossline_jax.fit.transfer import fit_shifted_power
+from lossline_jax.fit.uncertainty import Bootstrap, bootstrap
 
 SAME_SIZE_TOLERANCE = 0.1  # relative difference of parameter counts that still counts as the same size
 RESIZING = ("architecture", "tokenizer")  # factors that change a model's parameters by themselves
@@ -32,6 +33,16 @@ class Cell:
     def num_runs(self) -> int:
         """At least one, also where runs are not told apart."""
         return max(len(self.run_ids), 1)
+
+    def without(self, runs: Set[str]) -> "Cell":
+        """The setting without these runs, of which it has others, its line and resamples fitted again."""
+        keep = np.array([str(run) not in runs for run in self.runs])
+        x, y, left = self.x[keep], self.y[keep], self.runs[keep]
+        fit, resamples = fit_shifted_power(x, y, left, level=None), None
+        if fit.has_curve and self.resamples is not None:
+            number, seed = self.resamples.num_resamples, self.resamples.seed
+            resamples = bootstrap(fit, {"x": x}, y, clusters=left, num_resamples=number, seed=seed)
+        return Cell(self.levels, x, y, left, fit, resamples, self.num_params)
 
     def run_means(self, values: np.ndarray, inside: np.ndarray) -> np.ndarray:
         """(runs,) mean of `values` (n,) over the points `inside` of each run that has any."""

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from lossline_jax.fit.gaps import PairGap
+from lossline_jax.fit.gaps import OuterGap, PairGap
 
-Verdict = Literal["moves", "does not move", "cannot tell"]
+Verdict = Literal["moves", "crosses", "does not move", "cannot tell"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class LevelGap:
     verdict: Verdict
     note: str
     gap: float | None = None  # mean over runs and matched pairs of y - reference line(x), on the common support
-    interval: tuple[float, float] | None = None  # 90%, by bootstrap
+    interval: tuple[float, float] | None = None  # 90%, by bootstrap; None: one run a level says nothing of another
     method: str = ""  # what was resampled
     ratio: float | None = None  # gap / noise floor
     p: float | None = None  # of no gap, Student's t with the noise floor; None: nothing was repeated
@@ -30,6 +30,7 @@ class LevelGap:
     num_runs: int = 0
     num_reference_runs: int = 0
     pairs: tuple[PairGap, ...] = ()  # the gap of each matched pair
+    outer: tuple[OuterGap, ...] = ()  # the gap over the lowest and over the highest third of the support
 
 
 @dataclass(frozen=True)
@@ -50,3 +51,4 @@ class FactorComparison:
     p_line: float | None  # of "one line serves all levels", shape included: permutation of runs
     num_arrangements: float  # p_line cannot be below one over this
     levels: tuple[LevelGap, ...]
+    far_runs: tuple[str, ...] = ()  # far from the line of their own setting: the verdict holds without them too

@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from lossline_jax.errors import LosslineError
 from lossline_jax.fit.compiled import float64
 from lossline_jax.fit.objective import LEAST_SQUARES, Loss
 
@@ -70,6 +71,34 @@ class Law:
     def scaled(self) -> tuple[str, ...]:
         """Parameters whose value depends on the normalisation: these cannot be held fixed."""
         return tuple(p.name for p in self.parameters if p.scale is not None)
+
+    def named(self, inputs: Any) -> dict[str, np.ndarray]:
+        """The inputs as float64 arrays by name. A law of one input takes its values alone too: a number or an array.
+
+        Raises:
+            LosslineError: an input is missing, is no number, or values stand alone where the law has several inputs.
+        """
+        names = list(self.inputs)
+        if not (isinstance(inputs, Mapping) or hasattr(inputs, "columns")):
+            if len(names) > 1:
+                example = ", ".join(f"{name!r}: ..." for name in names)
+                raise LosslineError(f"{self.name}: has several inputs; give each by its name, {{{example}}}")
+            inputs = {names[0]: inputs}
+        if missing := [name for name in names if name not in inputs]:
+            raise LosslineError(f"{self.name}: predict needs {missing}")
+        values = {name: self._numbers(name, inputs[name]) for name in names}
+        try:
+            np.broadcast_shapes(*(value.shape for value in values.values()))
+        except ValueError:
+            shapes = ", ".join(f"{name} {value.shape}" for name, value in values.items())
+            raise LosslineError(f"{self.name}: inputs of these shapes do not go together: {shapes}") from None
+        return values
+
+    def _numbers(self, name: str, value: Any) -> np.ndarray:
+        try:
+            return np.asarray(value, np.float64)
+        except (TypeError, ValueError):
+            raise LosslineError(f"{self.name}: {name} takes a number or an array of numbers, not {value!r}") from None
 
     def __call__(self, parameters: Values, inputs: Values) -> np.ndarray:
         """The curve in float64, on the inputs as they are. NaN where it has no value."""

@@ -1,7 +1,7 @@
 """The mean signed gap between two lines over their common support, with an interval by bootstrap of whole runs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.special
@@ -14,6 +14,7 @@ MIN_POINTS = 3  # on the common support of a pair
 INTERVAL_LEVEL = 0.9
 NUM_DRAWS = 4000
 MIN_REFITS = 0.9  # of the reference line that must have a value on the support
+OUTER_SHARE = 1 / 3  # of the points on the support, at each of its ends
 BY_RUN = "bootstrap by run"
 BY_BLOCK = "bootstrap of blocks along the line"
 
@@ -35,6 +36,15 @@ class PairGap:
         return 1 / self.num_runs + 1 / self.num_reference_runs
 
 
+@dataclass(frozen=True)
+class OuterGap:
+    """The gap over the lowest or the highest third of the support alone."""
+
+    support: tuple[float, float]
+    gap: float
+    interval: tuple[float, float] | None
+
+
 @dataclass(frozen=True, eq=False)
 class Gap:
     """A level against its reference level, over all matched pairs that share support."""
@@ -48,6 +58,7 @@ class Gap:
     num_points_outside: int
     cells: tuple[Cell, ...]  # of the level, those with a gap
     pairs: tuple[PairGap, ...]
+    outer: tuple[OuterGap, ...] = ()  # lowest, then highest third; empty where a third has too few points
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +67,7 @@ class _Part:
 
     pair: Pair
     distances: np.ndarray  # (runs,) mean of y - reference line(x) of each run
+    of_points: np.ndarray  # (n,) those of each point of the level, NaN outside
     inside: np.ndarray  # (n,) points of the level on the support
     num_reference_runs: int  # that reach the support: the others say little of the line there
 
@@ -98,6 +110,7 @@ def measure_gap(pairs: Sequence[Pair], noise: Noise, seed: int) -> Gap:
         num_points_outside=sum(pair.other.x.size for pair in pairs) - shared.size,
         cells=tuple(part.pair.other for part in parts),
         pairs=measured,
+        outer=_outer_gaps(parts, noise, np.random.Generator(np.random.PCG64([seed, 1]))),
     )
 
 
@@ -111,7 +124,35 @@ def _on_support(pair: Pair) -> _Part | None:
     distances[inside] = other.y[inside] - reference.fit.predict({"x": other.x[inside]})
     reached = (reference.x >= other.x.min()) & (reference.x <= other.x.max())
     num_reference_runs = max(reference.run_means(reference.x, reached).size, 1)
-    return _Part(pair, other.run_means(distances, inside), inside, num_reference_runs)
+    return _Part(pair, other.run_means(distances, inside), distances, inside, num_reference_runs)
+
+
+def _outer_gaps(parts: Sequence[_Part], noise: Noise, generator: np.random.Generator) -> tuple[OuterGap, ...]:
+    """At the lower and at the upper end of the support, pairs weighted as for the whole."""
+    found = []
+    for lowest in (True, False):
+        thirds = [third for part in parts if (third := _third(part, lowest)) is not None]
+        if not thirds:
+            return ()
+        weights = np.array([1 / (1 / third.distances.size + 1 / third.num_reference_runs) for third in thirds])
+        weights /= weights.sum()
+        x = np.concatenate([third.pair.other.x[third.inside] for third in thirds])
+        gap = float(np.dot(weights, [third.distances.mean() for third in thirds]))
+        draws = weights @ np.array([_draws(third, noise, generator) for third in thirds])
+        found.append(OuterGap((float(x.min()), float(x.max())), gap, _interval(draws, noise)))
+    return tuple(found)
+
+
+def _third(part: _Part, lowest: bool) -> _Part | None:
+    """The part at one end of its support; None with fewer than three points there."""
+    x = part.pair.other.x
+    if lowest:
+        inside = part.inside & (x <= np.quantile(x[part.inside], OUTER_SHARE))
+    else:
+        inside = part.inside & (x >= np.quantile(x[part.inside], 1 - OUTER_SHARE))
+    if inside.sum() < MIN_POINTS:
+        return None
+    return replace(part, distances=part.pair.other.run_means(part.of_points, inside), inside=inside)
 
 
 def _draws(part: _Part, noise: Noise, generator: np.random.Generator) -> np.ndarray:

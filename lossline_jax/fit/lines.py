@@ -1,16 +1,17 @@
 """Does a factor move the line? Curves are compared on their common support, all else equal; parameters never."""
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
 from lossline_jax.fit.cells import Cell, Pair, confounders, differences, levels_of, matched_pairs
 from lossline_jax.fit.comparison import FactorComparison
+from lossline_jax.fit.far_runs import far_runs, left_out
 from lossline_jax.fit.gaps import Gap, measure_gap
 from lossline_jax.fit.line_test import anova_p, permutation_test
 from lossline_jax.fit.noise import Noise, noise_floor, pooled
-from lossline_jax.fit.verdicts import Measured, judge
+from lossline_jax.fit.verdicts import Measured, cautious, judge
 
 MARGIN_IN_NOISE = 3.0  # a gap that is surely smaller does not move the line
 
@@ -32,10 +33,15 @@ def compare_lines(
 
     Verdict of a level. `moves`: no-gap is rejected at 5% for the factor (F test, Holm-corrected over factors), and the
     level's gap is larger than the noise floor and rejected too (t); or, where pairs disagree, that of a pair is beyond
-    the margin of three noise floors and rejected (t, Bonferroni over pairs). `does not move`: not that, and the 90%
-    interval of the gap lies within the margin, and the gap of every pair. Else `cannot tell`. Where nothing was
-    repeated there is no p, noise is the scatter about the line, and a level moves where the whole interval, or that of
-    a pair, lies beyond the margin. A factor moves if a level of it does, and does not if none of its levels does.
+    the margin of three noise floors and rejected (t, Bonferroni over pairs). `crosses`: not that, and the 90% intervals
+    over the lowest and over the highest third of the support lie beyond the margin on either side of zero. `does not
+    move`: neither, and the 90% interval of the gap lies within the margin, and the gap of every pair. Else `cannot
+    tell`. Where nothing was repeated there is no p, noise is the scatter about the line, and a level moves where the
+    whole interval of its points, or that of a pair, lies beyond the margin; no interval is given. A factor moves or
+    crosses if a level of it does, and does not move if none of its levels does.
+
+    Runs far from the line of their own setting (`far_runs`) are named, and a verdict that does not hold without them
+    is `cannot tell`.
 
     Args:
         cells: every setting with its points and fitted line.
@@ -43,6 +49,20 @@ def compare_lines(
         absent: settings of the table that have no usable losses; what would be held against them says so.
         unit: of the losses, as it is noted in the result.
     """
+    options = {"absent": absent, "unit": unit, "seed": seed, "margin_in_noise": margin_in_noise}
+    found = _compared(cells, base, **options)
+    far = far_runs(cells)
+    if not far:
+        return tuple(comparison for _, comparison in found)
+    others = [_compared(_without(cells, runs), base, **options) for runs in left_out(far)]
+    return tuple(
+        cautious(comparison, [other[k][1] for other in others], far, item.run_ids)
+        for k, (item, comparison) in enumerate(found)
+    )
+
+
+def _compared(cells: Sequence[Cell], base, *, absent, unit: str, seed: int, margin_in_noise: float):
+    """What was measured of each factor that has two levels, and its comparison."""
     everywhere = noise_floor(cells)
     measured = []
     for factor in base:
@@ -52,9 +72,15 @@ def compare_lines(
             measured.append(_measure(cells, absent, factor, base[factor], levels, everywhere, _seed(seed, factor)))
     corrected = holm([item.p for item in measured])
     tested = sum(p is not None for p in corrected)
-    return tuple(
-        judge(item, p_holm, tested, margin_in_noise, unit) for item, p_holm in zip(measured, corrected, strict=True)
-    )
+    return [
+        (item, judge(item, p_holm, tested, margin_in_noise, unit))
+        for item, p_holm in zip(measured, corrected, strict=True)
+    ]
+
+
+def _without(cells: Sequence[Cell], runs: Set[str]) -> list[Cell]:
+    """The settings with the lines of those that lose a run fitted again."""
+    return [cell.without(runs) if runs & {str(run) for run in cell.run_ids} else cell for cell in cells]
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
@@ -89,7 +115,8 @@ def _measure(cells, absent, factor: str, reference: str, levels, everywhere: Noi
         means, counts = [m for m, _ in distances], [n for _, n in distances]
         p = anova_p(means, counts, noise.floor, noise.degrees_of_freedom)
     told_apart = all(cell.runs is not None for cell in cells)
-    return Measured(factor, reference, noise, gaps, p, permutation_test(groups, seed), told_apart)
+    run_ids = frozenset(str(run) for cell in used for run in cell.run_ids)
+    return Measured(factor, reference, noise, gaps, p, permutation_test(groups, seed), told_apart, run_ids)
 
 
 def _groups(pairs: Sequence[Pair]) -> list[list[Cell]]:

@@ -62,8 +62,8 @@ class FitResult:
         """The same with `text` added to the note."""
         return dataclasses.replace(self, note=f"{self.note}; {text}" if self.note else text)
 
-    def predict(self, inputs: Mapping[str, Any], law: Law | None = None) -> np.ndarray:
-        """The curve at `inputs` (arrays by name), float64, same shape.
+    def predict(self, inputs: Any, law: Law | None = None) -> np.ndarray:
+        """The curve at `inputs` (numbers or arrays by name, or alone for a law of one input), float64, same shape.
 
         Args:
             law: needed for a law that is not in `laws.LAWS`.
@@ -75,9 +75,7 @@ class FitResult:
         law = find_law(self.law, law)
         if not self.has_curve:
             raise LosslineError(f"{self.law}: nothing to predict with, the fit is {self.status!r} ({self.note})")
-        if missing := [name for name in law.inputs if name not in inputs]:
-            raise LosslineError(f"{self.law}: predict needs {missing}")
-        values = {name: np.asarray(inputs[name], float) for name in law.inputs}
+        values = law.named(inputs)
         defined = self.defined(values, law)
         if not np.all(defined):
             at = {name: float(np.broadcast_to(v, defined.shape)[~defined][0]) for name, v in values.items()}
@@ -87,20 +85,18 @@ class FitResult:
             )
         return law(self.parameters, values)
 
-    def defined(self, inputs: Mapping[str, Any], law: Law | None = None) -> np.ndarray:
+    def defined(self, inputs: Any, law: Law | None = None) -> np.ndarray:
         """Mask of where the fitted curve has a value."""
         law = find_law(self.law, law)
-        values = {name: np.asarray(inputs[name], float) for name in law.inputs}
+        values = law.named(inputs)
         shape = np.broadcast_shapes(*(value.shape for value in values.values()))
         inside = np.ones(shape, bool) if law.defined is None else np.asarray(law.defined(self.parameters, values))
         return np.broadcast_to(inside, shape) & np.all([np.isfinite(v) for v in values.values()], axis=0)
 
-    def extrapolates(self, inputs: Mapping[str, Any]) -> np.ndarray:
+    def extrapolates(self, inputs: Any, law: Law | None = None) -> np.ndarray:
         """Mask of where any input lies outside the range that was fitted."""
-        outside = [
-            (np.asarray(inputs[name], float) < low) | (np.asarray(inputs[name], float) > high)
-            for name, (low, high) in self.domain.items()
-        ]
+        values = find_law(self.law, law).named(inputs)
+        outside = [(values[name] < low) | (values[name] > high) for name, (low, high) in self.domain.items()]
         return np.any(outside, axis=0)
 
     def to_json(self) -> dict[str, Any]:

@@ -71,12 +71,12 @@ def fit_shifted_power(
 
 
 def predict_transfer(fit: FitResult, x: Any) -> TransferPrediction:
-    """Read the line at x, flagging instead of giving NaN where x is at or below E_x.
+    """Read the line at x (a number, an array, or either as {"x": ...}), flagging where x is at or below E_x.
 
     Raises:
         LosslineError: the fit has no curve, or x is not finite.
     """
-    x = np.atleast_1d(np.asarray(x, float))
+    x = np.atleast_1d(SHIFTED_POWER.named(x)["x"])
     if not fit.has_curve:
         raise LosslineError(f"{fit.law}: nothing to predict with, the fit is {fit.status!r} ({fit.note})")
     if not np.all(np.isfinite(x)):

@@ -1,7 +1,7 @@
 """Bootstrap of a fit: whole runs are drawn again, because checkpoints of a run are not independent."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,10 @@ class Band:
     level: float
     method: str
 
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """The two ends alone: `low, high = resamples.band(x)`."""
+        return iter((np.asarray(self.lower), np.asarray(self.upper)))
+
 
 @dataclass(frozen=True)
 class Bootstrap:
@@ -45,6 +49,11 @@ class Bootstrap:
     num_clusters: int
     seed: int
     note: str
+
+    @property
+    def num_resamples(self) -> int:
+        """Those that could be fitted."""
+        return next(iter(self.samples.values())).size
 
     def interval(self, name: str, level: float = 0.9) -> tuple[float, float]:
         """Interval of a parameter."""
@@ -64,14 +73,14 @@ class Bootstrap:
         wider = scipy.special.ndtr(np.sqrt(n / (n - 1)) * scipy.special.stdtrit(n - 1, tail))
         return float(1 - wider), float(wider)
 
-    def curves(self, inputs: Mapping[str, Any]) -> np.ndarray:
-        """(R, n) refitted curves; NaN where a refitted law has no value."""
-        values = {name: np.asarray(inputs[name], float) for name in self.law.inputs}
+    def curves(self, inputs: Any) -> np.ndarray:
+        """(R, n) refitted curves at numbers or arrays by name; NaN where a refitted law has no value."""
+        values = {name: np.atleast_1d(value) for name, value in self.law.named(inputs).items()}
         columns = {name: sample[:, None] for name, sample in self.samples.items()}
         return self.law(columns, values)
 
     def band(self, x: Any, level: float = 0.9) -> Band:
-        """Pointwise band of the curve of a law with one input.
+        """Pointwise band of the curve of a law with one input, whose values stand alone or under its name.
 
         Raises:
             LosslineError: the law has several inputs, or the fit has no value at some x.
@@ -79,7 +88,7 @@ class Bootstrap:
         if len(self.law.inputs) != 1:
             raise LosslineError(f"{self.law.name}: a band needs a law of one input, this has {list(self.law.inputs)}")
         (name,) = self.law.inputs
-        inputs = {name: np.asarray(x, float)}
+        inputs = {name: np.atleast_1d(self.law.named(x)[name])}
         estimate = self.fit.predict(inputs, self.law)
         low, high = np.nanquantile(self.curves(inputs), self.quantiles(level), axis=0)
         columns = (inputs[name], estimate, low, high)

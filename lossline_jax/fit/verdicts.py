@@ -1,19 +1,21 @@
 """From what was measured of a factor to a verdict, and to what must be known before it is believed."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.special
 
 from lossline_jax.fit.comparison import FactorComparison, LevelGap, Verdict
-from lossline_jax.fit.gaps import Gap, PairGap
+from lossline_jax.fit.far_runs import FarRun
+from lossline_jax.fit.gaps import Gap, OuterGap, PairGap
 from lossline_jax.fit.line_test import LineTest
 from lossline_jax.fit.noise import Noise
 
 SIGNIFICANCE = 0.05
 POWER = 0.9  # of the smallest gap that a design is said to detect
+ONE_RUN = "one run a level: no interval"
 ROUGH_FREEDOM = 4  # so few repetitions, or fewer, make a rough noise floor
 
 
@@ -28,6 +30,7 @@ class Measured:
     p: float | None
     line: LineTest
     runs_told_apart: bool
+    run_ids: frozenset[str]  # of the settings that are compared
 
 
 def judge(item: Measured, p_holm: float | None, num_tested: int, margin_in_noise: float, unit: str) -> FactorComparison:
@@ -41,11 +44,7 @@ def judge(item: Measured, p_holm: float | None, num_tested: int, margin_in_noise
     margin = None if noise is None else margin_in_noise * noise.floor
     strict = SIGNIFICANCE / max(num_tested, 1)
     levels = tuple(_judge_level(level, gap, item, p_holm, margin, strict) for level, gap in item.gaps.items())
-    verdict: Verdict = "cannot tell"
-    if any(level.verdict == "moves" for level in levels):
-        verdict = "moves"
-    elif all(level.verdict == "does not move" for level in levels):
-        verdict = "does not move"
+    verdict = verdict_of(levels)
     return FactorComparison(
         factor=item.factor,
         reference=item.reference,
@@ -61,6 +60,55 @@ def judge(item: Measured, p_holm: float | None, num_tested: int, margin_in_noise
         p_line=item.line.p,
         num_arrangements=item.line.num_arrangements,
         levels=levels,
+    )
+
+
+def verdict_of(levels: Sequence[LevelGap]) -> Verdict:
+    """Of a factor: what one level shows is shown; that nothing moves takes all of them."""
+    verdicts = {level.verdict for level in levels}
+    shown: tuple[Verdict, ...] = ("moves", "crosses")
+    found = [verdict for verdict in shown if verdict in verdicts]
+    if found:
+        return found[0]
+    return "does not move" if verdicts == {"does not move"} else "cannot tell"
+
+
+def cautious(
+    found: FactorComparison, without: Sequence[FactorComparison], far: Sequence[FarRun], used: Set[str]
+) -> FactorComparison:
+    """The comparison with runs named that lie far off: a verdict that does not hold without them is `cannot tell`.
+
+    Args:
+        found, without: of all runs, and of those that are left when the far ones go.
+        used: runs of the settings that the factor compares; the others count where they change a verdict.
+    """
+    levels = tuple(
+        _cautious_level(level, [other.levels[k] for other in without]) for k, level in enumerate(found.levels)
+    )
+    changed = any(level.verdict != old.verdict for level, old in zip(levels, found.levels, strict=True))
+    named = [each for each in far if changed or used & set(each.run_ids)]
+    if not named:
+        return found
+    verdict = verdict_of(levels)
+    ends = list(dict.fromkeys(other.verdict for other in without))
+    it = "it" if len(named) == 1 else "them"
+    if ends == [found.verdict]:
+        told = f"with and without {it}: {found.verdict}"
+    else:
+        told = f"with {it}: {found.verdict}, without {it}: {' or '.join(ends)}"
+    note = "; ".join([*map(str, named), told, *([found.note] if found.note else [])])
+    runs = tuple(dict.fromkeys(run for each in named for run in each.run_ids))
+    return dataclasses.replace(found, verdict=verdict, note=note, levels=levels, far_runs=runs)
+
+
+def _cautious_level(level: LevelGap, without: Sequence[LevelGap]) -> LevelGap:
+    if all(other.verdict == level.verdict for other in without):
+        return level
+    other = next(other for other in without if other.verdict != level.verdict)
+    gap = "" if other.gap is None else f", gap {other.gap:+.4f}"
+    note = f"with all runs: {level.verdict}, without those far off: {other.verdict}{gap}"
+    return dataclasses.replace(
+        level, verdict="cannot tell", note="; ".join(part for part in (note, level.note) if part)
     )
 
 
@@ -84,11 +132,22 @@ def _judge_level(level: str, gap: Gap | str, item: Measured, p_holm, margin, str
         num_runs=sum(pair.num_runs for pair in gap.pairs),
         num_reference_runs=sum(pair.num_reference_runs for pair in gap.pairs),
         pairs=gap.pairs,
+        outer=gap.outer,
     )
     if not gap.pairs:
         return found
-    note = "; ".join(part for part in (_disagreement(gap.pairs, margin), gap.note) if part)
-    return dataclasses.replace(found, verdict=_verdict(found, item, p_holm, margin), note=note)
+    alone = "" if noise.repeated else ONE_RUN
+    parts = (alone, _disagreement(gap.pairs, margin), _crossing(gap.outer, margin), gap.note)
+    note = "; ".join(part for part in parts if part)
+    judged = dataclasses.replace(found, verdict=_verdict(found, item, p_holm, margin), note=note)
+    return judged if noise.repeated else _without_intervals(judged)
+
+
+def _without_intervals(level: LevelGap) -> LevelGap:
+    """One run a level says how well its own line is known, and nothing of where another run would lie."""
+    pairs = tuple(dataclasses.replace(pair, interval=None) for pair in level.pairs)
+    outer = tuple(dataclasses.replace(end, interval=None) for end in level.outer)
+    return dataclasses.replace(level, interval=None, method="", pairs=pairs, outer=outer)
 
 
 def _verdict(found: LevelGap, item: Measured, p_holm: float | None, margin: float) -> Verdict:
@@ -102,6 +161,8 @@ def _verdict(found: LevelGap, item: Measured, p_holm: float | None, margin: floa
         moves = apart or _beyond(found.interval, margin)
     if moves:
         return "moves"
+    if _crossing(found.outer, margin):
+        return "crosses"
     if found.interval is None:
         return "cannot tell"
     within = all(abs(end) < margin for end in found.interval) and all(abs(pair.gap) < margin for pair in found.pairs)
@@ -117,6 +178,14 @@ def _pair_moves(pair: PairGap, num_pairs: int, noise: Noise, margin: float) -> b
 
 def _beyond(interval: tuple[float, float] | None, margin: float) -> bool:
     return interval is not None and (interval[0] > margin or interval[1] < -margin)
+
+
+def _crossing(outer: Sequence[OuterGap], margin: float) -> str:
+    """Where both ends lie surely beyond the margin, on either side of zero: a mean over them is no answer."""
+    if len(outer) < 2 or not all(_beyond(end.interval, margin) for end in outer) or outer[0].gap * outer[1].gap > 0:
+        return ""
+    ends = (f"{end.gap:+.3f} at x {end.support[0]:.3f}-{end.support[1]:.3f}" for end in outer)
+    return f"the lines cross: {' and '.join(ends)}"
 
 
 def _disagreement(pairs: Sequence[PairGap], margin: float) -> str:

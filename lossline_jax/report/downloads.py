@@ -71,8 +71,11 @@ def gaps_frame(fits: StudyFits) -> pd.DataFrame:
     for comparison in fits.comparisons:
         factor = dataclasses.asdict(comparison)
         factor |= {f"factor_{name}": factor.pop(name) for name in ("verdict", "note", "p")}
+        factor["far_runs"] = " ".join(factor["far_runs"])
         for level in factor.pop("levels"):
             pairs = level.pop("pairs")
+            outer = level.pop("outer")
+            level |= {f"gap_at_{end}_x": each["gap"] for end, each in zip(("low", "high"), outer, strict=False)}
             rows.append(factor | {"matched_on": "all pairs"} | _ends(level))
             if len(pairs) > 1:
                 rows += [factor | {"level": level["level"]} | _ends(pair) for pair in pairs]

@@ -8,6 +8,14 @@ from lossline_jax.report.style import factor_name
 from lossline_jax.report.verdicts import Judged, farthest, listed_factors, opposite_pairs
 from lossline_jax.report.wording import listed, number, signed
 
+MOST_NAMED = 3  # runs far from their line
+VERBS = {
+    "moves": "moves it",
+    "crosses": "crosses it",
+    "does not move": "does not move it",
+    "cannot tell": "cannot be told",
+}
+
 
 def finding(judged: Sequence[Judged], x: str, y: str, nothing_because: str) -> str:
     """What moved the line and by how much, what did not, what cannot be told, and why.
@@ -19,13 +27,14 @@ def finding(judged: Sequence[Judged], x: str, y: str, nothing_because: str) -> s
         return f"This study cannot tell which factor moves the line of {y} against {x}: {nothing_because}."
     if not judged:
         return f"This table draws one line of {y} against {x} and has no other level to compare with it."
-    return " ".join(part for part in (_moved(judged), _same(judged), _open(judged), _units(judged)) if part)
+    parts = (_moved(judged), _crossed(judged), _same(judged), _open(judged), _units(judged), _far(judged))
+    return " ".join(part for part in parts if part)
 
 
 def _moved(judged: Sequence[Judged]) -> str:
     movers = [item for item in judged if item.main.verdict == "moves"]
     if not movers:
-        return "No factor is seen to move the line."
+        return "" if any(item.main.verdict == "crosses" for item in judged) else "No factor is seen to move the line."
     told = []
     for item in movers:
         for level in item.levels:
@@ -43,6 +52,18 @@ def _by(gap: LevelGap, unit: str) -> str:
         return f"from {low} to {high}"
     ratio = f" ({abs(gap.ratio):.0f} times the noise)" if gap.ratio is not None else ""
     return f"by {with_unit(signed(gap.gap), unit)}{ratio}"
+
+
+def _crossed(judged: Sequence[Judged]) -> str:
+    """Levels whose mean gap hides that their line differs at both ends."""
+    told = []
+    for item in judged:
+        for level in item.levels:
+            gap = item.gap(level)
+            if gap.verdict == "crosses":
+                low, high = (with_unit(signed(end.gap), item.unit) for end in gap.outer)
+                told.append(f"{level.name} ({low} at low loss, {high} at high)")
+    return f"The lines of {listed(told)} cross that of the reference." if told else ""
 
 
 def _same(judged: Sequence[Judged]) -> str:
@@ -76,13 +97,23 @@ def _units(judged: Sequence[Judged]) -> str:
     for item in judged:
         for unit, other in item.by_unit.items():
             if other.verdict != item.main.verdict:
-                verb = {"moves": "moves it", "does not move": "does not move it", "cannot tell": "cannot be told"}
-                texts.append(f"In {unit_label(unit)} {factor_name(item.factor)} {verb[other.verdict]}.")
+                texts.append(f"In {unit_label(unit)} {factor_name(item.factor)} {VERBS[other.verdict]}.")
     if any(item.main.noise_source == "scatter" for item in judged):
         texts.append(
             "Nothing was repeated with another seed, so noise is only the scatter of checkpoints along a line."
         )
     return " ".join(texts)
+
+
+def _far(judged: Sequence[Judged]) -> str:
+    """Runs that may be bad ones, which the rows of the table say more of."""
+    runs = list(dict.fromkeys(run for item in judged for run in item.main.far_runs))
+    if not runs:
+        return ""
+    shown = [*runs[:MOST_NAMED], f"{len(runs) - MOST_NAMED} more"] if len(runs) > MOST_NAMED else runs
+    return (
+        f"Far from the line of their own setting: {listed(shown)}. Verdicts are those that hold with and without them."
+    )
 
 
 def _capital(text: str) -> str:

@@ -100,7 +100,9 @@ def conventions(fits: StudyFits) -> list[str]:
         "may not be read as a number. Curves are compared, parameters never.",
         "A factor moves the line when no gap is rejected at 5% (runs are the units, Holm-corrected over factors) and a "
         "level’s gap is larger than the noise, or differs between settings by more than the margin of three times the "
-        "noise. It does not move the line when the 90% interval of every gap lies within the margin. Otherwise the "
-        "study cannot tell.",
+        "noise. Else it crosses the line when the gaps over the lowest and over the highest third of the common range "
+        "lie surely beyond the margin, on either side of zero. It does not move the line when the 90% interval of "
+        "every gap lies within the margin. Otherwise the study cannot tell, nor where a verdict does not hold without "
+        "runs that lie far from the line of their own setting.",
     ]
     return said

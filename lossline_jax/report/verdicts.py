@@ -16,7 +16,13 @@ from lossline_jax.report.style import Style, factor_name, factor_rank
 from lossline_jax.report.tables import Cell, Column, Table
 from lossline_jax.report.wording import NONE, interval, listed, number, signed
 
-IN_WORDS = {"moves": "moves the line", "does not move": "does not move it", "cannot tell": "cannot tell"}
+IN_WORDS = {
+    "moves": "moves the line",
+    "crosses": "crosses it",
+    "does not move": "does not move it",
+    "cannot tell": "cannot tell",
+}
+SHOWN = ("moves", "crosses")  # verdicts that say that the line differs
 
 
 @dataclass(frozen=True)
@@ -53,12 +59,17 @@ class Judged:
         found = self.gap(level)
         if ends := opposite_pairs(found):
             return with_unit(" to ".join(signed(pair.gap) for pair in ends), self.unit)
+        if found.verdict == "crosses":
+            return with_unit(" to ".join(signed(end.gap) for end in found.outer), self.unit)
         return "" if found.gap is None else with_unit(signed(found.gap), self.unit)
 
 
 def opposite_pairs(gap: LevelGap) -> tuple[PairGap, PairGap] | None:
-    """The lowest and the highest pair of a level that moves, where they lie surely on either side of zero."""
-    sure = [pair for pair in gap.pairs if pair.interval is not None and pair.interval[0] * pair.interval[1] > 0]
+    """The lowest and the highest pair of a level that moves, where they lie surely on either side of zero.
+
+    With one run a level there is no interval, and the note of the row says so: gaps are taken as they are.
+    """
+    sure = [pair for pair in gap.pairs if pair.interval is None or pair.interval[0] * pair.interval[1] > 0]
     if gap.verdict != "moves" or not sure:
         return None
     low, high = min(sure, key=lambda pair: pair.gap), max(sure, key=lambda pair: pair.gap)
@@ -157,6 +168,8 @@ def _noise_cell(comparison: FactorComparison | None) -> Cell:
 def _gap_cell(gap: LevelGap | None) -> Cell:
     if gap is None or gap.gap is None:
         return Cell(NONE, title="" if gap is None else gap.note)
+    if gap.interval is None:
+        return Cell(signed(gap.gap), title="no interval")
     return Cell(signed(gap.gap), _ends(gap.interval), title=f"90% interval, {gap.method}")
 
 
@@ -174,13 +187,13 @@ def verdict_cell(verdicts: Mapping[str, str], note: str) -> Cell:
         text = IN_WORDS[next(iter(verdicts.values()))]
     else:
         text = "; ".join(f"{IN_WORDS[verdict]} in {unit_label(unit)}" for unit, verdict in verdicts.items())
-    return Cell(text, note, tone="strong" if set(verdicts.values()) == {"moves"} else "")
+    return Cell(text, note, tone="strong" if set(verdicts.values()) <= set(SHOWN) else "")
 
 
 def _reach(item: Judged, level: JudgedLevel) -> float:
     """How far from zero the drawing of a gap goes, in noise."""
     noise, gap = item.main.noise, item.gap(level)
-    ends = [item.main.margin or 0.0, *(gap.interval or ()), *(pair.gap for pair in gap.pairs)]
+    ends = [item.main.margin or 0.0, gap.gap or 0.0, *(gap.interval or ()), *(pair.gap for pair in gap.pairs)]
     return max(abs(end) for end in ends) / noise if noise else 1.0
 
 
@@ -191,27 +204,29 @@ def forest(gap: LevelGap, comparison: FactorComparison, reach: float, style: Sty
     The scale is asinh: linear near zero, logarithmic far out, so that large gaps do not hide small ones.
     """
     noise = comparison.noise
-    if gap.gap is None or gap.interval is None or not noise:
+    if gap.gap is None or not noise:
         return Markup()
     half, middle = 64.0, 70.0
 
     def at(value: float) -> float:
         return middle + half * math.asinh(value / noise) / math.asinh(reach)
 
-    low, high = (at(end) for end in gap.interval)
     left, right = at(-comparison.margin), at(comparison.margin)
     colour = f"var(--c-{style.colour_name})"
     pairs = "".join(
         f'<circle cx="{at(pair.gap):.1f}" cy="10" r="2" style="fill:{colour};fill-opacity:.45"/>'
         for pair in (gap.pairs if len(gap.pairs) > 1 else ())
     )
+    bar = ""
+    if gap.interval is not None:
+        low, high = (at(end) for end in gap.interval)
+        bar = f'<path d="M{low:.1f} 10H{high:.1f}" style="stroke:{colour};stroke-width:2.5"/>'
     label = f"{gap.gap / noise:+.1f} times the noise"
     return Markup(
         f'<svg class="forest" viewBox="0 0 140 20" role="img" aria-label="{label}"><title>{label}</title>'
         f'<rect x="{left:.1f}" y="2" width="{right - left:.1f}" height="16" style="fill:var(--grid)"/>'
         f'<path d="M{middle} 0V20" style="stroke:var(--muted)"/>'
-        f"{pairs}"
-        f'<path d="M{low:.1f} 10H{high:.1f}" style="stroke:{colour};stroke-width:2.5"/>'
+        f"{pairs}{bar}"
         f'<circle cx="{at(gap.gap):.1f}" cy="10" r="4" style="fill:{colour}"/></svg>'
     )
 
