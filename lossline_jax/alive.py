@@ -75,7 +75,7 @@ def refuse_if_beating(file: epath.Path, wait: bool, beat_seconds: float) -> None
         if found != known:
             if not wait:
                 raise RunBusy(
-                    f"{file}: process {found.pid} on {found.host} is working on this run; wait for it or stop it"
+                    f"{file}: process {found.pid} on {found.host} is working on this run; run again when it is done"
                 )
             known, since = found, time.monotonic()
     say(f"lossline: {file}: process {known.pid} on {known.host} gives no sign of life; taking over")

@@ -219,8 +219,8 @@ def compare(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, ou
 
 def _fit(study: StudyConfig, folder: StudyDir, merge_copies: bool, out: str | None) -> "StudyFits":
     """The fits, kept in the study's folder; one that may not be written can be looked at all the same."""
-    elsewhere = output_json(out)
-    fits = _fit_losses(study, folder, _losses(study, folder), merge_copies)
+    elsewhere, frame = output_json(out), _losses(study, folder)
+    fits = _with_unfinished(_fit_losses(study, folder, frame, merge_copies), study, folder, frame)
     if elsewhere is not None:
         write_json(elsewhere, fits.to_json())
     if may_write(folder.fits_file):
@@ -240,6 +240,18 @@ def _fit_losses(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame", mer
     return dataclasses.replace(fits, failures=(*left_out, *fits.failures))
 
 
+def _with_unfinished(fits: "StudyFits", study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame") -> "StudyFits":
+    """The fits, saying also which runs have checkpoints that the table does not have."""
+    scored = set(zip(frame["run_id"], frame["step"], strict=True))
+    failed, notes = failed_runs(study, folder), []
+    for run in study.runs:
+        count = sum((run.run_id, step) in scored for step in run.checkpoint_steps)
+        if run.run_id not in failed and count < len(run.checkpoint_steps):
+            share = f"{count} of {len(run.checkpoint_steps)} checkpoints are in the losses table"
+            notes.append(f"run {run.run_id} is not finished, {share}; `lossline run` goes on with it")
+    return dataclasses.replace(fits, failures=(*notes, *fits.failures))
+
+
 def report(study: StudyConfig, folder: StudyDir, out: str | None = None) -> epath.Path:
     """One HTML page with the study's figures and tables, in its folder or in `out`."""
     from lossline_jax.fit.study_fits import StudyFits
@@ -248,7 +260,8 @@ def report(study: StudyConfig, folder: StudyDir, out: str | None = None) -> epat
     frame = _losses(study, folder)
     if not folder.fits_file.exists():
         if out is not None:  # of a study that may not be written, perhaps: no other command could make them
-            return _write_report(study, folder, frame, _fit_losses(study, folder, frame), place)
+            fits = _with_unfinished(_fit_losses(study, folder, frame), study, folder, frame)
+            return _write_report(study, folder, frame, fits, place)
         raise LosslineError(f"{folder.fits_file}: no fits yet; run `lossline fit` first")
     fits = StudyFits.from_json(read_json(folder.fits_file))
     if foreign := fits.run_ids - _known_runs(study, folder):
@@ -310,10 +323,30 @@ def run(study: StudyConfig, folder: StudyDir, processes: ProcessesConfig = ALONE
     if axes := {study.x, study.y} & problems.keys():
         _raise_failures({}, {name: problems[name] for name in axes})  # before hours of training for no line
     workshop = Workshop.open(study, folder, study.runs, profile=profile)
-    failures = _each(study.runs, workshop.train_and_evaluate) | _evaluate_imported(workshop, registered(folder))
+    failures = _each(study.runs, workshop.train_and_evaluate)
+    failures |= _take_up(workshop, failures) | _evaluate_imported(workshop, registered(folder))
+    failures = {run_id: failure for run_id, failure in failures.items() if failure is not None}
     if is_first():
         _show(study, folder, workshop, failures)
     _raise_failures(failures, workshop.problems)
+
+
+def _take_up(workshop: "Workshop", failures: Mapping[str, LosslineError]) -> dict[str, LosslineError | None]:
+    """Look again at the runs that were in the hands of another process, and wait for those that still are.
+
+    Returns:
+        What went wrong with each; None: it is done. Several processes on one run do not wait: the first would hold
+        up the others for longer than they wait for each other.
+    """
+    from lossline_jax.processes import several
+
+    busy = [run for run in workshop.study.runs if isinstance(failures.get(run.run_id), RunBusy)]
+    if several() or not busy:
+        return {}
+    for run in busy:
+        say(f"another process works on {run.run_id}; waiting until it is done")
+    found = _each(busy, lambda run: workshop.train_and_evaluate(run, wait=True))
+    return {run.run_id: found.get(run.run_id) for run in busy}
 
 
 def _show(study: StudyConfig, folder: StudyDir, workshop: "Workshop", failures: Mapping[str, LosslineError]) -> None:
@@ -403,6 +436,8 @@ def _raise_failures(failures: dict[str, LosslineError], problems: Mapping[str, s
         say(f"left out: {reason}")
     if len(failures) == 1:
         raise next(iter(failures.values()))
+    if failures and all(isinstance(failure, RunBusy) for failure in failures.values()):
+        raise RunBusy(f"another process works on {', '.join(failures)}; run again when it is done")
     if failures:
         raise RunFailed(f"{len(failures)} runs failed or are busy: {', '.join(failures)}; `lossline status` tells why")
     if reasons:

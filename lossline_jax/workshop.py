@@ -106,10 +106,14 @@ class Workshop:
                 ended = from_first(directory.done_file.exists)
                 scorer.score_missing(directory, run.checkpoint_steps, ended)
 
-    def train_and_evaluate(self, run: RunConfig) -> None:
-        """Train one run, scoring each checkpoint while its parameters are in memory."""
+    def train_and_evaluate(self, run: RunConfig, wait: bool = False) -> None:
+        """Train one run, scoring each checkpoint while its parameters are in memory.
+
+        Args:
+            wait: for a process that works on it, and take up what that leaves.
+        """
         with (
-            self._training(run),
+            self._training(run, wait),
             self._scoring(run, self.model(run), self.prepared.suite(run), wait=True) as scorer,
         ):
             self._train(run, on_checkpoint=scorer)
@@ -162,11 +166,13 @@ class Workshop:
         from_first(lambda: _claim(self.directory(run), run, data))
 
     @contextlib.contextmanager
-    def _training(self, run: RunConfig) -> Iterator[None]:
+    def _training(self, run: RunConfig, wait: bool = False) -> Iterator[None]:
         """Hold the run, refuse one that is not this study's, and write down why it failed if it does."""
         directory = self.directory(run)
-        with held_by_first(sole_writer(directory.lock_file)):
+        with held_by_first(sole_writer(directory.lock_file, wait)):
             self.check_claim(run)
+            if wait and from_first(directory.failed_file.exists):  # in the hands of the other
+                raise RunFailed(f"run {run.run_id}: {read_json(directory.failed_file)['reason']}")
             try:
                 yield
             except RunFailed as failure:

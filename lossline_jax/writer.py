@@ -77,7 +77,7 @@ def _take_lock(file: IO[bytes], lock: epath.Path) -> None:
             return
         except BlockingIOError as error:
             if not tries_left:
-                raise RunBusy(f"{lock}: another process is working on this run; wait for it or stop it") from error
+                raise RunBusy(f"{lock}: another process is working on this run; run again when it is done") from error
         time.sleep(LOCK_SECONDS)
 
 
