@@ -1,0 +1,216 @@
+"""Commands that are killed at a write, a rename, a new folder or a moment, and then given again.
+
+python tests/robustness/kills.py [CASES] [SEED]      the table of all cases, seeded; fails if one ends otherwise
+
+Every command runs in a fork of this process, which has imported all it needs: that is most of what a start takes. A
+kill is the kernel's, so nothing is tidied up.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax  # noqa: F401  (before the forks)
+from outcomes import Answer, Case, cases_table, counts, faults, outcome
+
+from lossline_jax import pipeline, prepared, workshop  # noqa: F401  (before the forks)
+from lossline_jax.cli import main as lossline
+
+TESTS = Path(__file__).parents[1]
+OLD_STUDY, TINY = TESTS / "golden" / "old_study", TESTS / "tiny_study.py"
+SMALL = ("--max-bytes", "60000", "--tokens", "2048")
+KINDS = {"os.rename": "rename", "os.mkdir": "new folder"}
+SECONDS = 240
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A command, and the study that it finds."""
+
+    name: str
+
+    def words(self, folder: Path) -> list[str]:
+        """The command on a study of `begin`."""
+        flags = ["--execution.cpu-devices", "2"]
+        if self.name == "prepare":
+            return ["prepare", str(TINY), "--root", str(folder), *SMALL]
+        only = ["--only", _first_run()] if self.name in ("train", "evaluate") else []
+        return [self.name, str(folder / "study"), *only, *(flags if only else [])]
+
+    def begin(self, folder: Path) -> None:
+        """What an undisturbed command before this one has left."""
+        if self.name == "prepare":
+            folder.mkdir()
+            return
+        study = Path(shutil.copytree(OLD_STUDY, folder / "study"))
+        run_id = _first_run()
+        if self.name == "train":
+            shutil.rmtree(study / "runs" / run_id)
+        if self.name in ("train", "evaluate"):
+            (study / "losses" / "rows" / f"{run_id}.jsonl").unlink()
+        if self.name == "report":
+            shutil.rmtree(study / "report")
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Before the `at`-th event of a kind, or `at` seconds after the start."""
+
+    kind: str  # write, rename, new folder, seconds
+    at: float
+
+
+VERBS = tuple(Verb(name) for name in ("prepare", "train", "evaluate", "report"))
+
+
+def _first_run() -> str:
+    return json.loads((OLD_STUDY / "prepared" / "prepared.json").read_text())["suites"].popitem()[0]
+
+
+def fork(words: list[str], folder: Path, kill: Kill | None = None) -> int:
+    """Start a command; what it says lies in `folder`. Returns the process id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        for number, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(folder.with_suffix(f".{name}"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)
+        seen = _watch_events(folder, kill)
+        lossline(words)
+        folder.with_suffix(".json").write_text(json.dumps(seen))
+        code = 0
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _watch_events(folder: Path, kill: Kill | None) -> Counter:
+    """Count what is written below `folder`, and end the process before the event of `kill`."""
+    seen, root = Counter(), str(folder)
+
+    def hook(event: str, args: tuple) -> None:
+        kind = KINDS.get(event)
+        if event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR):
+            kind = "write"
+        if kind and str(args[0]).startswith(root + "/"):
+            seen[kind] += 1
+            if kill and kill.kind == kind and seen[kind] == kill.at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    return seen
+
+
+def wait(pid: int, folder: Path, kill: Kill | None = None) -> Answer:
+    """How the command of `fork` ended."""
+    began, limit = time.monotonic(), kill.at if kill and kill.kind == "seconds" else SECONDS
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+        if time.monotonic() - began > limit:
+            os.kill(pid, signal.SIGKILL)
+            ended = os.waitpid(pid, 0)
+            break
+        time.sleep(0.01)
+    code = os.waitstatus_to_exitcode(ended[1])
+    return Answer(code, *(folder.with_suffix(f".{name}").read_text(errors="replace") for name in ("out", "err")))
+
+
+def run(words: list[str], folder: Path, kill: Kill | None = None) -> Answer:
+    """A whole command."""
+    return wait(fork(words, folder, kill), folder, kill)
+
+
+def numbers(folder: Path) -> dict[str, object]:
+    """What a study's folder says, byte for byte, but for times of day, locks and what a killed process left aside."""
+    found: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_file() or any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        if path.name == "steps.jsonl":
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            found[name] = [(row["step"], row["loss_nats_per_token"], row["grad_norm"]) for row in rows]
+        elif path.name == "done.json":
+            done = json.loads(path.read_text())
+            found[name] = done["run_fingerprint"], done["step"], done["tokens"]
+        elif "/checkpoints/" in name:
+            found[name.split("/checkpoints/")[0] + "/checkpoints/" + path.relative_to(folder).parts[-2]] = True
+        elif "tensorboard" not in name and path.name not in ("alive.json", "lock") and path.suffix != ".lock":
+            found[name] = path.read_bytes()
+    return {name: value for name, value in found.items() if not name.endswith(("/d", "/ocdbt.process_0"))}
+
+
+class Bench:
+    """Undisturbed commands, each run once, and the cases that are compared with them."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._quiet: dict[Verb, tuple[dict, Counter, float]] = {}
+
+    def quiet(self, verb: Verb) -> tuple[dict, Counter, float]:
+        """What an undisturbed command comes to, what it writes, and its seconds."""
+        if verb not in self._quiet:
+            folder = self.folder / f"quiet-{verb.name}"
+            verb.begin(folder)
+            began = time.monotonic()
+            answer = run(verb.words(folder), folder)
+            assert answer.code == 0, answer.err
+            events = Counter(json.loads(folder.with_suffix(".json").read_text()))
+            self._quiet[verb] = numbers(folder), events, time.monotonic() - began
+        return self._quiet[verb]
+
+    def case(self, verb: Verb, kill: Kill) -> Case:
+        """Kill a command, give it again, and compare."""
+        expected = self.quiet(verb)[0]
+        folder = Path(tempfile.mkdtemp(dir=self.folder, prefix="case-")) / "root"
+        verb.begin(folder)
+        killed = run(verb.words(folder), folder, kill)
+        again = run(verb.words(folder), folder)
+        found = numbers(folder)
+        differing = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
+        word = outcome(again, equal=not differing)
+        if killed.code not in (-signal.SIGKILL, 0):
+            word, differing = "MUTE", [f"exit code {killed.code} instead of the kill"]
+        damage = f"killed {kill.at:.2f} s after its start" if kill.kind == "seconds" else f"{kill.kind} {kill.at}"
+        shutil.rmtree(folder.parent)
+        return Case(verb.name, damage, word, ", ".join(differing) or again.last_line)
+
+    def kills(self, count: int, seed: int) -> list[tuple[Verb, Kill]]:
+        """Seeded cases, dealt to verbs and kinds in turn."""
+        rng, chosen = random.Random(seed), []
+        for number in range(count):
+            verb = VERBS[number % len(VERBS)]
+            _, events, seconds = self.quiet(verb)
+            kind = ("write", "rename", "seconds", "new folder")[number // len(VERBS) % 4]
+            if kind == "seconds" or not events[kind]:
+                chosen.append((verb, Kill("seconds", rng.uniform(0.05, 0.95) * seconds)))
+            else:
+                chosen.append((verb, Kill(kind, rng.randint(1, events[kind]))))
+        return chosen
+
+
+def main(count: int = 26, seed: int = 0) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder))
+        cases = [bench.case(verb, kill) for verb, kill in bench.kills(count, seed)]
+    print(cases_table(cases))
+    print(counts(cases))
+    return len(faults(cases))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(int, sys.argv[1:])))

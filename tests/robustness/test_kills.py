@@ -1,0 +1,89 @@
+"""Killed and given again, a command ends as if nobody had touched it; two at once end well."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from lossline_jax import pipeline
+from lossline_jax.errors import RunBusy, RunFailed
+from lossline_jax.experiment import open_study
+from lossline_jax.fit.study_fits import StudyFits
+from lossline_jax.rundir import read_json
+from lossline_jax.table import read_table
+
+TESTS = Path(__file__).parents[1]
+
+
+def environment():
+    engines = ("SLURM_", "TPU_", "JAX_", "XLA_FLAGS", "OMPI_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(engines)}
+    return {**kept, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(TESTS.parent)}
+
+
+def kills(count, seed):
+    command = [sys.executable, str(TESTS / "robustness" / "kills.py"), str(count), str(seed)]
+    found = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=1800)
+    assert found.returncode == 0, found.stdout + found.stderr
+    return found.stdout
+
+
+def test_a_killed_command_given_again_ends_as_an_undisturbed_one():
+    assert "2 cases: 2 without effect" in kills(2, 0)
+
+
+@pytest.mark.slow
+def test_every_verb_killed_at_writes_renames_folders_and_moments():
+    assert "26 cases: 26 without effect" in kills(26, 1)
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_from_nothing_both_end_well(tmp_path):
+    command = [sys.executable, "-m", "lossline_jax", "run", str(TESTS / "tiny_study.py"), "--root", str(tmp_path)]
+    command += ["--max-bytes", "60000", "--tokens", "4096"]
+    options = {"env": environment(), "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, **options) for _ in range(2)]
+    told = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert all("report: " in out and "not finished" not in out for out, _ in told)
+    status = subprocess.run([*command[:3], "status", str(tmp_path / "tiny")], **options)
+    assert "3 of 3 runs done; 45 of 45 rows, 0 missing, 0 double" in status.stdout
+
+
+def test_a_run_in_other_hands_is_waited_for_and_taken_up(capsys):
+    runs = [SimpleNamespace(run_id=name) for name in ("done", "busy", "failed")]
+    waited = []
+
+    def train_and_evaluate(run, wait=False):
+        waited.append((run.run_id, wait))
+        if run.run_id == "failed":
+            raise RunFailed("the other process says why")
+
+    workshop = SimpleNamespace(study=SimpleNamespace(runs=runs), train_and_evaluate=train_and_evaluate)
+    failures = {"busy": RunBusy("lock"), "failed": RunBusy("lock")}
+    found = pipeline._take_up(workshop, failures)
+    assert waited == [("busy", True), ("failed", True)]
+    assert found["busy"] is None
+    assert str(found["failed"]) == "the other process says why"
+    assert "another process works on busy; waiting until it is done" in capsys.readouterr().err
+
+
+def test_runs_that_stay_in_other_hands_are_named_with_what_to_do():
+    with pytest.raises(RunBusy, match="another process works on a, b; run again when it is done"):
+        pipeline._raise_failures({"a": RunBusy("lock"), "b": RunBusy("lock")})
+    with pytest.raises(RunFailed, match="2 runs failed or are busy"):
+        pipeline._raise_failures({"a": RunBusy("lock"), "b": RunFailed("nan")})
+
+
+def test_a_page_says_which_runs_it_lacks():
+    study, folder = open_study(str(TESTS / "golden" / "old_study"))
+    frame, fits = read_table(folder.losses_parquet), StudyFits.from_json(read_json(folder.fits_file))
+    assert pipeline._with_unfinished(fits, study, folder, frame) == fits
+    run = study.runs[1]
+    partial = frame[(frame["run_id"] != run.run_id) | (frame["step"] < run.num_steps)]
+    (note,) = set(pipeline._with_unfinished(fits, study, folder, partial).failures) - set(fits.failures)
+    count = len(run.checkpoint_steps)
+    assert note.startswith(f"run {run.run_id} is not finished, {count - 1} of {count} checkpoints are in the losses")
