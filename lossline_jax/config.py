@@ -77,7 +77,7 @@ def _decode_union(choices: tuple, value: Any, where: str) -> Any:
     classes = {c.__name__: c for c in choices if dataclasses.is_dataclass(c)}
     if isinstance(value, dict) and classes:
         name = value.get("type")
-        if name not in classes:
+        if not isinstance(name, str) or name not in classes:
             raise LosslineError(
                 f"{where}: type {name!r} is not one of {sorted(classes)}{suggestion(str(name), classes)}"
             )

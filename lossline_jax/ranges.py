@@ -54,6 +54,8 @@ class Range:
 
 
 COUNT = Range(1, MOST)
+SIZE = Range(1, 10**7)  # of a shape whose divisors are searched
+LENGTH = Range(1, 2**26)  # tokens of a window
 SEVERAL = Range(2, MOST)  # of one document or item there is no standard error
 TOKENS = Range(1, MOST_TOKENS)
 SEED = Range(0, 2**32 - 1)  # jax takes seeds modulo 2^32: two that differ by it would be one
@@ -63,15 +65,15 @@ FRACTION = Range(0, 1)
 BELOW_ONE = Range(0, 1, high_open=True)
 SECONDS = Range(0, MOST_SECONDS, low_open=True)
 
-_WIDTHS = dict.fromkeys(("d_model", "num_layers", "num_heads", "d_ff"), COUNT) | {"norm_eps": POSITIVE}
+_WIDTHS = dict.fromkeys(("d_model", "num_layers", "num_heads", "d_ff"), SIZE) | {"norm_eps": POSITIVE}
 _SCAN = dict.fromkeys(
-    ("d_model", "num_layers", "d_state", "d_inner", "conv_width", "chunk_size"), COUNT
+    ("d_model", "num_layers", "d_state", "d_inner", "conv_width", "chunk_size"), SIZE
 ) | dict.fromkeys(("norm_eps", "dt_min", "dt_max"), POSITIVE)
 RANGES: dict[type, dict[str, Range]] = {
     StudyConfig: {"validation_fraction": Range(0, 1, low_open=True, high_open=True)},
     RunConfig: {
-        "context_length": COUNT,
-        "batch_size": COUNT,
+        "context_length": LENGTH,
+        "batch_size": SIZE,
         "tokens": TOKENS,
         "seed": SEED,
         "num_checkpoints": Range(1, 1_000_000),
@@ -86,8 +88,9 @@ RANGES: dict[type, dict[str, Range]] = {
     },
     ScheduleConfig: dict.fromkeys(("warmup_fraction", "final_fraction", "decay_fraction"), FRACTION),
     ExecutionConfig: {
-        **dict.fromkeys(("data_parallel", "model_parallel", "slices", "microbatch_size", "cpu_devices"), COUNT),
+        **dict.fromkeys(("data_parallel", "model_parallel", "slices", "microbatch_size"), COUNT),
         **dict.fromkeys(("log_every", "keep_checkpoints"), COUNT),
+        "cpu_devices": Range(1, 4096),
         "stall_seconds": SECONDS,
     },
     ProcessesConfig: {
@@ -96,7 +99,7 @@ RANGES: dict[type, dict[str, Range]] = {
         "heartbeat_seconds": Range(1, MOST_SECONDS),
         "wait_seconds": Range(1, MOST_SECONDS),
     },
-    SuiteConfig: {"context_length": COUNT, "overlap": Range(0, MOST)},
+    SuiteConfig: {"context_length": LENGTH, "overlap": Range(0, MOST)},
     ValidationSet: {"max_documents": SEVERAL, "max_document_bytes": COUNT},
     ClozeTask: {
         "num_items": SEVERAL,
@@ -109,18 +112,18 @@ RANGES: dict[type, dict[str, Range]] = {
     BuiltinCorpus: {"max_bytes": TOKENS},
     FilesCorpus: {"max_bytes": TOKENS},
     HuggingFaceCorpus: {"max_bytes": TOKENS},
-    TrainedTokenizer: {"vocab_size": COUNT, "max_bytes": TOKENS},
+    TrainedTokenizer: {"vocab_size": SIZE, "max_bytes": TOKENS},
     HuggingFaceTokenizer: dict.fromkeys(("bos_id", "eos_id"), Range(0, MOST)),
     DataConfig: {"mixture": POSITIVE, "unique_tokens": TOKENS, "max_epochs": POSITIVE},
-    LlamaConfig: {**_WIDTHS, "num_kv_heads": COUNT, "rope_theta": POSITIVE},
+    LlamaConfig: {**_WIDTHS, "num_kv_heads": SIZE, "rope_theta": POSITIVE},
     Llama3RopeScaling: {
         **dict.fromkeys(("factor", "low_freq_factor", "high_freq_factor"), POSITIVE),
         "original_context_length": COUNT,
     },
     GPT2Config: {**_WIDTHS, "max_positions": COUNT},
     GPTNeoXConfig: {**_WIDTHS, "rotary_fraction": Range(0, 1, low_open=True), "rope_theta": POSITIVE},
-    Mamba2Config: {**_SCAN, "num_heads": COUNT, "num_groups": COUNT},
-    MambaConfig: {**_SCAN, "dt_rank": COUNT},
+    Mamba2Config: {**_SCAN, "num_heads": SIZE, "num_groups": SIZE},
+    MambaConfig: {**_SCAN, "dt_rank": SIZE},
 }
 
 

@@ -60,6 +60,7 @@ def _check_rotary_part(config: GPTNeoXConfig) -> None:
 
 def _divides(field: str, value: int, what: str, whole: int) -> None:
     if whole % value:
-        fitting = [n for n in range(1, whole + 1) if whole % n == 0]
-        near = min(fitting, key=lambda n: abs(n - value))
+        below = next(n for n in range(min(value, whole), 0, -1) if whole % n == 0)
+        above = next((n for n in range(value, min(2 * value, whole) + 1) if whole % n == 0), below)
+        near = min(below, above, key=lambda n: abs(n - value))
         raise LosslineError(f"model.{field}: {value} does not divide {what} {whole}; {near} would")

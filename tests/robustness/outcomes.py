@@ -88,7 +88,8 @@ def outcome(answer: Answer, equal: bool, healed: bool = False, told: bool = Fals
 def is_one_line(answer: Answer) -> bool:
     """Whether a refusal ends with one line of ours, or with the usage that the parser of flags prints."""
     line = answer.last_line
-    return (line.startswith("lossline: ") and len(line) > len("lossline: ")) or (answer.code == 2 and "╯" in line)
+    usage = answer.code == 2 and ("╯" in line or "Error parsing" in answer.err or "error" in answer.err.split("\n")[0])
+    return (line.startswith("lossline: ") and len(line) > len("lossline: ")) or usage
 
 
 def cases_table(cases: Sequence[Case]) -> str:
