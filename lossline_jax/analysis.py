@@ -21,7 +21,7 @@ from lossline_jax.options import (
     ReportTableOptions,
 )
 from lossline_jax.outputs import REPORT_FILES, output_folder, output_json
-from lossline_jax.rundir import write_json
+from lossline_jax.rundir import export_json
 from lossline_jax.table import read_table
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def compare(options: CompareTableOptions) -> str:
     out = output_json(options.out)
     fits = _compared(options)[1]
     if out is not None:
-        write_json(out, fits.to_json())
+        export_json(out, fits.to_json())
     return compare_text(fits)
 
 
@@ -89,7 +89,7 @@ def predict(options: PredictOptions) -> str:
         rows = rows_of_target(fitted, name, options.at_params, options.at_tokens, options.at_flops, options.at_x)
         predictions += [_with_split(p, rows) if options.x is None else p for p in fitted.predict(name, rows)]
     if out is not None:
-        write_json(out, _predictions_json(fitted, predictions, found.notes))
+        export_json(out, _predictions_json(fitted, predictions, found.notes))
     return predictions_text(fitted, predictions, (*found.notes, *fitted.left_out))
 
 
@@ -102,7 +102,7 @@ def backtest(options: BacktestOptions) -> str:
     found = _series(options)
     result = backtest(found.series, options.up_to, level=options.level, notes=found.notes)
     if out is not None:
-        write_json(out, result.to_json())
+        export_json(out, result.to_json())
     return backtest_text(result)
 
 
@@ -160,7 +160,7 @@ def _fit_lines(options: FitOptions) -> str:
         merge_copies=options.merge_copies,
     )
     if out is not None:
-        write_json(out, fits.to_json())
+        export_json(out, fits.to_json())
     return fits_text(fits)
 
 
@@ -182,7 +182,7 @@ def _fit_law(options: FitOptions) -> str:
         unit=options.unit,
     )
     if out is not None:
-        write_json(out, found.to_json())
+        export_json(out, found.to_json())
     return law_fits_text(found)
 
 

@@ -105,6 +105,8 @@ def _decode_tuple(args: tuple, value: Any, where: str) -> tuple:
 def _decode_dataclass(cls: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise LosslineError(f"{where}: expected the fields of {cls.__name__}, got {value!r}")
+    if value.get("type", cls.__name__) != cls.__name__:
+        raise LosslineError(f"{where}: type {value['type']!r} is not {cls.__name__!r}, which belongs here")
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     given = {name: item for name, item in value.items() if name != "type"}

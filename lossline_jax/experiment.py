@@ -20,8 +20,9 @@ from types import ModuleType
 from typing import Any
 
 from lossline_jax.config import from_json, suggestion, to_json
+from lossline_jax.console import say
 from lossline_jax.errors import LosslineError
-from lossline_jax.inputs import parse_object, read_text
+from lossline_jax.inputs import parse_object, read_lines
 from lossline_jax.models.check import check_config
 from lossline_jax.models.config import max_context_length
 from lossline_jax.ranges import check_ranges
@@ -132,7 +133,8 @@ def open_study(folder: str) -> tuple[StudyConfig, StudyDir]:
     directory = StudyDir(connect(folder))
     if not directory.study_file.exists():
         raise LosslineError(f"{folder}: no study.json there; name an experiment file or a study's folder")
-    study = from_json(StudyConfig, read_json(directory.study_file), str(directory.study_file))
+    mend = "restore it, or write it again from the experiment file: lossline plan STUDY.py --manifest"
+    study = from_json(StudyConfig, read_json(directory.study_file, mend=mend), str(directory.study_file))
     return check_study(study, str(directory.study_file)), directory
 
 
@@ -159,13 +161,21 @@ def read_manifest(manifest: str) -> tuple[StudyConfig, StudyDir, list[str]]:
     path = path if path.name.endswith(".jsonl") else path / "manifest.jsonl"
     if not path.exists():
         raise LosslineError(f"{path}: no such manifest; `lossline plan STUDY.py --manifest` writes one")
-    run_ids = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        try:
-            run_ids.append(str(parse_object(line, str(path))["run_id"]))
-        except (LosslineError, KeyError) as error:
-            raise LosslineError(f"{path}: line {number} is not a run; write the manifest again") from error
-    return *open_study(str(path.parent)), run_ids
+    run_ids = [_run_of_line(index, *line) for index, line in enumerate(read_lines(path, "manifest"))]
+    if not run_ids:
+        raise LosslineError(f"{path}: names no run; write it again: lossline plan STUDY.py --manifest")
+    study, directory = open_study(str(path.parent))
+    if lacking := [run.run_id for run in study.runs if run.run_id not in run_ids]:
+        say(f"{path}: lacks {len(lacking)} runs of the study ({lacking[0]}); write it again: lossline plan --manifest")
+    return study, directory, run_ids
+
+
+def _run_of_line(index: int, where: str, line: str) -> str:
+    """The run id of a line of a manifest, which stands where it says that it stands."""
+    fields = parse_object(line, where)
+    if not isinstance(fields.get("run_id"), str) or fields.get("index", index) != index:
+        raise LosslineError(f"{where}: this is not run {index} of a manifest; write the manifest again")
+    return fields["run_id"]
 
 
 def read_manifest_run(manifest: str, index: int) -> tuple[StudyConfig, StudyDir, str]:

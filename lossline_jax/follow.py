@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from lossline_jax.errors import LosslineError, RunBusy, RunFailed, StartAgain
 from lossline_jax.processes import from_first
-from lossline_jax.rundir import read_json
+from lossline_jax.rundir import read_reason
 from lossline_jax.study import RunConfig
 from lossline_jax.workshop import Workshop
 
@@ -61,5 +61,5 @@ def _score_saved(workshop: Workshop, runs: Sequence[RunConfig]) -> tuple[set[str
 
 def _failed_trainings(workshop: Workshop, runs: Sequence[RunConfig]) -> dict[str, LosslineError]:
     failed = {run.run_id: workshop.directory(run).failed_file for run in runs}
-    reasons = {run_id: read_json(path)["reason"] for run_id, path in failed.items() if path.exists()}
+    reasons = {run_id: read_reason(path) for run_id, path in failed.items() if path.exists()}
     return {run_id: RunFailed(f"run {run_id}: {reason}") for run_id, reason in reasons.items()}

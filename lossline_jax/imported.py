@@ -167,7 +167,8 @@ def registered(study: StudyDir) -> list[Registered]:
     for home in homes:
         if home.model_file.exists():  # else what a killed import left
             model, _ = open_imported(home.root)
-            elsewhere = home.elsewhere_file.exists()
-            weights = ModelDir(epath.Path(read_json(home.elsewhere_file)["folder"])) if elsewhere else home
+            weights = home
+            if home.elsewhere_file.exists():
+                weights = ModelDir(epath.Path(read_json(home.elsewhere_file, {"folder": str})["folder"]))
             found.append(Registered(model, home, weights))
     return found

@@ -121,6 +121,11 @@ def evaluate(
     _raise_failures(failures, workshop.problems)
     if table is None:
         raise LosslineError(f"{folder.root}: no checkpoint has been scored; run `lossline train` first")
+    waiting = [run.run_id for run in runs if not workshop.has_begun(run)]
+    if waiting and only:
+        raise LosslineError(f"{waiting[0]}: not begun, so nothing of it was scored; run `lossline train` first")
+    if waiting:
+        say(f"{len(waiting)} of {len(runs)} runs are not begun, so nothing of them was scored: {waiting[0]}, ...")
 
 
 def follow(
@@ -263,7 +268,7 @@ def report(study: StudyConfig, folder: StudyDir, out: str | None = None) -> epat
             fits = _with_unfinished(_fit_losses(study, folder, frame), study, folder, frame)
             return _write_report(study, folder, frame, fits, place)
         raise LosslineError(f"{folder.fits_file}: no fits yet; run `lossline fit` first")
-    fits = StudyFits.from_json(read_json(folder.fits_file))
+    fits = StudyFits.from_json(read_json(folder.fits_file), str(folder.fits_file))
     if foreign := fits.run_ids - _known_runs(study, folder):
         raise LosslineError(
             f"{folder.fits_file}: made with runs that the study no longer has, or that have failed ({min(foreign)}); "

@@ -11,6 +11,7 @@ from lossline_jax.data.tokenizers import Tokenizer, prepare_tokenizer
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.config import SuiteConfig
 from lossline_jax.evaluate.suites import PreparedSuite, is_current, load_suite, prepare_suite
+from lossline_jax.leftovers import remove_leftovers
 from lossline_jax.rundir import StudyDir, inside, read_json, write_json
 from lossline_jax.study import RunConfig, StudyConfig, tokenizer_label
 from lossline_jax.units import human_count
@@ -43,6 +44,10 @@ class Prepared:
 
 def make_prepared(study: StudyConfig, folder: StudyDir, say: Callable[[str], None]) -> Prepared:
     """Make what is missing and check what is there; `say` gets a line for each part."""
+    places = (folder.root, folder.prepared, folder.corpora, folder.tokenizers, folder.stores, folder.suites)
+    suites = folder.suites.iterdir() if folder.suites.exists() else ()
+    for part in remove_leftovers(*places, *suites):
+        say(f"{part}: removed, a killed process left it")
     corpora = {}
     for corpus in study.corpora:
         corpora[corpus.name] = prepare_corpus(corpus, folder.corpora, study.validation_fraction)
@@ -67,7 +72,7 @@ def open_prepared(study: StudyConfig, folder: StudyDir) -> Prepared:
     Raises:
         LosslineError: it has not been made for the study as it is now.
     """
-    corpora, stored = open_corpora(study, folder), read_json(folder.prepared_file)["suites"]
+    corpora, stored = open_corpora(study, folder), read_json(folder.prepared_file, {"suites": dict})["suites"]
 
     def suite(run: RunConfig, windows: SuiteConfig, tokenizer: Tokenizer) -> PreparedSuite:
         if run.run_id not in stored:
@@ -85,7 +90,7 @@ def open_prepared(study: StudyConfig, folder: StudyDir) -> Prepared:
 
 def open_corpora(study: StudyConfig, folder: StudyDir) -> dict[str, PreparedCorpus]:
     """The corpora alone, by name. Raises as `open_prepared` does."""
-    marker = read_json(folder.prepared_file) if folder.prepared_file.exists() else {}
+    marker = read_json(folder.prepared_file, {"corpora": dict}) if folder.prepared_file.exists() else {}
     if marker.get("identity") != _identity(study):
         raise LosslineError(f"{folder.root}: not prepared for this study as it is now; run `lossline prepare` first")
     return {

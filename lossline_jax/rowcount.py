@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.harvest import current_rows
-from lossline_jax.rundir import StudyDir, inside, read_json
+from lossline_jax.rundir import StudyDir, inside, read_json, read_reason
 from lossline_jax.table import read_rows
 
 
@@ -45,8 +46,12 @@ def read_suite_sets(folder: StudyDir, suite: str | None) -> SuiteSets:
     manifest = inside(folder.suites, suite, folder.root) / "manifest.json" if suite is not None else None
     if manifest is None or not manifest.exists():
         return NO_SETS
-    content = read_json(manifest)
-    definitions = {(each["name"], each["fingerprint"]): each["definition"] for each in content["sets"]}
+    content = read_json(manifest, {"sets": list, "problems": dict})
+    try:
+        definitions = {(each["name"], each["fingerprint"]): each["definition"] for each in content["sets"]}
+    except (KeyError, TypeError) as error:
+        mend = f"delete {manifest.parent} and run `lossline prepare`"
+        raise LosslineError(f"{manifest}: damaged ({error}); {mend}") from error
     return SuiteSets(definitions, content["problems"])
 
 
@@ -73,5 +78,5 @@ def count_rows(
         found=sum((step, name) in scored for step in steps for name in set_names),
         duplicates=len(rows) - len(scored),
         lacking=lacking,
-        reason=read_json(reasons)["reason"] if reasons.exists() else "",
+        reason=read_reason(reasons) if reasons.exists() else "",
     )

@@ -23,6 +23,7 @@ import contextlib
 import json
 import os
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,11 @@ from etils import epath
 
 from lossline_jax.disk import cannot_write
 from lossline_jax.errors import LosslineError
+from lossline_jax.leftovers import hold
+from lossline_jax.seal import NotAsWritten, seal, unseal
 from lossline_jax.text import utf8
+
+MEND = "restore it from a copy, or delete it to have it made again"
 
 
 @dataclass(frozen=True)
@@ -247,30 +252,52 @@ def write_atomic(path: epath.Path, content: str | bytes) -> None:
     part = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.part"
     try:
         with part.open("wb") as file:
+            hold(file.fileno())
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+            part.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise LosslineError(f"{path}: {cannot_write(error)}") from error
 
 
-def write_json(path: epath.Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically."""
-    write_atomic(path, json.dumps(value, indent=2, sort_keys=False, ensure_ascii=False) + "\n")
+def write_json(path: epath.Path, content: Mapping[str, Any]) -> None:
+    """Write a file of the study as indented JSON, atomically, with its checksum (`seal`)."""
+    export_json(path, seal(content))
 
 
-def read_json(path: epath.Path) -> Any:
-    """Read a JSON file.
+def export_json(path: epath.Path, content: Any) -> None:
+    """Write what a user asked for as indented JSON, atomically, and nothing beside it."""
+    write_atomic(path, json.dumps(content, indent=2, sort_keys=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: epath.Path, fields: Mapping[str, Any] | None = None, mend: str = MEND) -> dict[str, Any]:
+    """What `write_json` wrote; a file of an earlier version, which has no checksum, is taken as it is.
+
+    Args:
+        fields: names that it must have, with the type of each, or several in a tuple.
+        mend: what to do with a damaged file.
 
     Raises:
-        LosslineError: it is missing or is not JSON.
+        LosslineError: it is missing, is no JSON, is not what was written, or lacks a field.
     """
     try:
-        return json.loads(path.read_text("utf-8"))
+        content = unseal(json.loads(path.read_text("utf-8")))
     except FileNotFoundError as error:
         raise LosslineError(f"{path}: no such file") from error
-    except ValueError as error:
-        raise LosslineError(f"{path}: not valid JSON ({error}); delete it to have it made again") from error
+    except NotAsWritten as error:
+        raise LosslineError(f"{path}: damaged ({error}); {mend}") from error
+    except (ValueError, RecursionError) as error:
+        raise LosslineError(f"{path}: not valid JSON ({error}); {mend}") from error
+    for name, kind in (fields or {}).items():
+        if not isinstance(content.get(name), kind):
+            found = f"{name!r} is {content[name]!r:.40}" if name in content else f"it has no {name!r}"
+            raise LosslineError(f"{path}: damaged ({found}); {mend}")
+    return content
+
+
+def read_reason(path: epath.Path) -> str:
+    """Why something failed, as `failed.json` or `unscored/<run>.json` tells. Raises as `read_json`."""
+    return read_json(path, {"reason": str})["reason"]

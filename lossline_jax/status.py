@@ -12,7 +12,7 @@ from lossline_jax.chips import SECONDS_PER_HOUR, chip_of
 from lossline_jax.errors import LosslineError
 from lossline_jax.imported import registered
 from lossline_jax.rowcount import NO_SETS, RowCount, count_rows, read_suite_sets
-from lossline_jax.rundir import RunDir, StudyDir, read_json
+from lossline_jax.rundir import RunDir, StudyDir, read_json, read_reason
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.text import text_table
 from lossline_jax.train.steplog import read_rows as read_step_rows
@@ -73,9 +73,9 @@ def _run_state(directory: RunDir, last: dict | None) -> tuple[State, str]:
             return "running", f"on {writer.host}, last sign {human_seconds(writer.age_seconds)} ago"
         return "running", "" if last else "starting"
     if directory.failed_file.exists():
-        return "failed", read_json(directory.failed_file)["reason"]
+        return "failed", read_reason(directory.failed_file)
     if directory.done_file.exists():
-        return "done", human_seconds(read_json(directory.done_file)["wall_seconds"])
+        return "done", human_seconds(_read_done(directory)["wall_seconds"])
     if last is None:
         return "pending", ""
     age = max(0.0, time.time() - last["time"])  # the clock of this machine, or of that one, may have been set
@@ -96,28 +96,32 @@ def study_seconds_left(study: StudyConfig, statuses: Sequence[RunStatus]) -> flo
 def failed_runs(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
     """Why each failed run failed, by run id. They have no rows in the losses table and no part in the fits."""
     files = {run.run_id: folder.run(run.run_id).failed_file for run in study.runs}
-    return {run_id: read_json(file)["reason"] for run_id, file in files.items() if file.exists()}
+    return {run_id: read_reason(file) for run_id, file in files.items() if file.exists()}
+
+
+def _read_done(directory: RunDir) -> dict:
+    return read_json(directory.done_file, {"wall_seconds": (int, float)})
 
 
 def run_cost(directory: RunDir) -> Cost | None:
     """What a run has cost so far; None before its first checkpoint, or where its devices were not written down."""
     if directory.done_file.exists():
-        told = read_json(directory.done_file)
+        told = _read_done(directory)
         wall_seconds = told["wall_seconds"]
     else:
-        told = _checkpoint_meta(directory)
+        told = checkpoint_meta(directory)
         wall_seconds = told.get("seconds", {}).get("wall")
     if wall_seconds is None or told.get("num_devices") is None:
         return None
     return Cost(wall_seconds * told["num_devices"] / SECONDS_PER_HOUR, told["device_kind"])
 
 
-def _checkpoint_meta(directory: RunDir) -> dict:
+def checkpoint_meta(directory: RunDir) -> dict:
     """What the newest checkpoint says of itself; empty before the first. A damaged one is named when it is resumed."""
     newest = _newest_meta(directory)
     try:
-        return read_json(newest)["meta"] if newest else {}
-    except (LosslineError, KeyError, TypeError):
+        return read_json(newest, {"meta": dict})["meta"] if newest else {}
+    except LosslineError:
         return {}
 
 
@@ -135,9 +139,20 @@ def _newest_meta(directory: RunDir) -> epath.Path | None:
     return whole[-1] if whole else None
 
 
+def strangers_note(study: StudyConfig, folder: StudyDir) -> str:
+    """Words on folders in runs/ that no run of the study has, to stand at the end of a line; else nothing."""
+    runs = folder.run("").root
+    known = {run.run_id for run in study.runs}
+    others = sorted(each.name for each in runs.iterdir() if each.name not in known) if runs.exists() else []
+    if not others:
+        return ""
+    return f"; {len(others)} of the folders in {runs} belong to no run of this study, such as {others[0]}"
+
+
 def suite_sets(folder: StudyDir) -> tuple[dict[str, str], dict]:
     """The suite that each run is scored on, by run id, and the sets of each suite; empty before `prepare`."""
-    suites = read_json(folder.prepared_file).get("suites", {}) if folder.prepared_file.exists() else {}
+    prepared = folder.prepared_file.exists()
+    suites = read_json(folder.prepared_file, {"suites": dict})["suites"] if prepared else {}
     return suites, {suite: read_suite_sets(folder, suite) for suite in set(suites.values())}
 
 
@@ -156,7 +171,7 @@ def status_text(study: StudyConfig, folder: StudyDir) -> str:
         counts.append(count)
     for entry in registered(folder):
         run_id, steps = entry.model.run_id, entry.model.steps
-        suite = read_json(entry.home.suite_file)["suite"] if entry.home.suite_file.exists() else None
+        suite = read_json(entry.home.suite_file, {"suite": str})["suite"] if entry.home.suite_file.exists() else None
         sets[suite] = read_suite_sets(folder, suite)
         count = count_rows(folder, run_id, steps, study.suite.set_names, sets[suite])
         note = count.noted(str(entry.weights.root), done=True)
@@ -205,6 +220,7 @@ def _summary(
     return (
         f"{states['done']} of {len(study.runs)} runs done{others}{to_go}; {found} of {expected} rows, "
         f"{expected - found} missing, {double} double{_spent(costs)}; report: {report_note(folder)}"
+        f"{strangers_note(study, folder)}"
     )
 
 

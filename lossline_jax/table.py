@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import io
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,11 @@ from etils import epath
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.inputs import ENDINGS, file_kind, open_input, parse_object, read_lines, read_text
+from lossline_jax.parquet import check_parquet, sealed_parquet
 from lossline_jax.rundir import write_atomic
+from lossline_jax.seal import KEY, NotAsWritten, seal_line, unseal_line
 from lossline_jax.storage import connect
+from lossline_jax.text import utf8
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,26 +74,29 @@ COLUMNS = tuple(f.name for f in dataclasses.fields(LossRow))
 
 
 def append_rows(path: epath.Path, rows: Iterable[LossRow]) -> None:
-    """Add rows to a JSONL file by rewriting it atomically: a crash leaves the old file whole."""
-    old = path.read_text("utf-8") if path.exists() else ""
-    new = "".join(json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n" for row in rows)
-    write_atomic(path, old + new)
+    """Add rows to a JSONL file by rewriting it atomically: a crash leaves the old file whole.
+
+    Each line ends in a checksum of its own (`seal`), so rows that come later leave those of before as they are.
+    """
+    old = path.read_bytes() if path.exists() else b""
+    new = "".join(seal_line(dataclasses.asdict(row)) + "\n" for row in rows)
+    write_atomic(path, old + utf8(new, str(path)))
 
 
 def read_rows(path: epath.Path) -> list[LossRow]:
     """Rows of a JSONL file; an absent file has none.
 
     Raises:
-        LosslineError: a line is not a row of this schema.
+        LosslineError: a line is not a row of this schema, or not as it was written.
     """
     if not path.exists():
         return []
     rows = []
-    for number, line in enumerate(path.read_text("utf-8").split("\n"), start=1):  # splitlines cuts inside some strings
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):  # splitlines cuts inside some strings
         if not line:
             continue
         try:
-            rows.append(LossRow(**json.loads(line)))
+            rows.append(LossRow(**unseal_line(line.decode("utf-8"))))
         except (ValueError, TypeError) as error:
             raise LosslineError(
                 f"{path}: line {number} is not a row of the losses table ({error}); delete the file "
@@ -103,7 +108,6 @@ def read_rows(path: epath.Path) -> list[LossRow]:
 def write_table(rows: list[LossRow], csv_path: epath.Path, parquet_path: epath.Path) -> None:
     """Write the table as CSV and Parquet, each atomically."""
     import pyarrow as pa
-    import pyarrow.parquet
 
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=COLUMNS, lineterminator="\n")
@@ -111,9 +115,7 @@ def write_table(rows: list[LossRow], csv_path: epath.Path, parquet_path: epath.P
     writer.writerows(dataclasses.asdict(row) for row in rows)
     write_atomic(csv_path, text.getvalue())
     table = pa.table({name: [getattr(row, name) for row in rows] for name in COLUMNS})
-    sink = pa.BufferOutputStream()
-    pyarrow.parquet.write_table(table, sink)
-    write_atomic(parquet_path, sink.getvalue().to_pybytes())
+    write_atomic(parquet_path, sealed_parquet(table))
 
 
 def write_frame(frame: "pd.DataFrame", path: epath.Path) -> None:
@@ -178,7 +180,12 @@ def _read_parquet(path: epath.Path) -> "pd.DataFrame":
     import pandas as pd
 
     with open_input(path, "table") as file:
-        return pd.read_parquet(file)
+        content = file.read()
+    try:
+        check_parquet(content)
+    except NotAsWritten as error:
+        raise LosslineError(f"{path}: damaged ({error}); write it again: lossline evaluate") from error
+    return pd.read_parquet(io.BytesIO(content))
 
 
 def _read_jsonl(path: epath.Path) -> "pd.DataFrame":
@@ -186,8 +193,21 @@ def _read_jsonl(path: epath.Path) -> "pd.DataFrame":
     import pandas as pd
 
     return pd.DataFrame(
-        [_plain_integers(parse_object(line, where), where) for where, line in read_lines(path, "table")]
+        [
+            _plain_integers(_unsealed(parse_object(line, where), line, where), where)
+            for where, line in read_lines(path, "table")
+        ]
     )
+
+
+def _unsealed(fields: dict[str, Any], line: str, where: str) -> dict[str, Any]:
+    """A row of a study without its checksum; any other line as it is."""
+    if fields.keys() != {*COLUMNS, KEY}:
+        return fields
+    try:
+        return unseal_line(line.rstrip("\r\n"))
+    except NotAsWritten as error:
+        raise LosslineError(f"{where}: damaged ({error}); delete the file and run `lossline evaluate`") from error
 
 
 def _plain_integers(fields: dict[str, Any], where: str) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def show_text(study: StudyConfig, folder: StudyDir, run_id: str | None) -> str:
         from lossline_jax.fit.study_fits import StudyFits
         from lossline_jax.fit.text_tables import fits_text
 
-        fits = StudyFits.from_json(read_json(folder.fits_file))
+        fits = StudyFits.from_json(read_json(folder.fits_file), str(folder.fits_file))
         stale = fits.run_ids - {each.run_id for each in (*study.runs, *_imported(folder))}
         parts.append("The fits are of other runs; run `lossline run` to renew them" if stale else fits_text(fits))
     return "\n\n".join([*parts, f"report: {report_note(folder)}"])

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 from jax.sharding import Mesh
 
 from lossline_jax.capacity import settled
 from lossline_jax.chips import chip_of
+from lossline_jax.claims import claim
 from lossline_jax.compiled import keep_programs
-from lossline_jax.config import fingerprint, to_json
+from lossline_jax.config import fingerprint
 from lossline_jax.console import say
 from lossline_jax.data.batches import BatchSource
 from lossline_jax.data.tokenizers import prepare_tokenizer
@@ -21,6 +23,7 @@ from lossline_jax.errors import LosslineError, RunFailed
 from lossline_jax.evaluate.harvest import TableRun, current_rows
 from lossline_jax.evaluate.suites import PreparedSuite, is_current, load_suite, prepare_suite
 from lossline_jax.imported import ImportedModel, Registered, register, registered, tokenizer_config
+from lossline_jax.leftovers import remove_leftovers
 from lossline_jax.models.base import Model, build_model
 from lossline_jax.models.config import ModelConfig, max_context_length
 from lossline_jax.prepared import Prepared, open_corpora, open_prepared
@@ -28,7 +31,7 @@ from lossline_jax.processes import from_first, held_by_first, is_first, start
 from lossline_jax.rundir import ModelDir, RunDir, StudyDir, inside, read_json, write_json
 from lossline_jax.scorer import CheckpointScorer, Evaluators
 from lossline_jax.sharding import configure_devices, make_mesh, my_rows, on_cpu
-from lossline_jax.status import failed_runs
+from lossline_jax.status import failed_runs, strangers_note
 from lossline_jax.study import RunConfig, StudyConfig, tokenizer_label
 from lossline_jax.table import LossRow, read_rows, write_table
 from lossline_jax.train.checkpoint import checkpoint_steps
@@ -51,6 +54,7 @@ class Workshop:
     profiled: tuple[str | None, int] = (None, 0)  # id of the run to trace, and steps
     scorers: dict[str, CheckpointScorer] = field(default_factory=dict)  # by run id
     imported_suites: dict[str, PreparedSuite] = field(default_factory=dict)  # by run id
+    sound_stores: set[epath.Path] = field(default_factory=set)  # folders whose tokens were checked
 
     @classmethod
     def open(
@@ -78,6 +82,11 @@ class Workshop:
         start_devices(study.execution, processes)
         keep_programs()
         mesh = make_mesh(study.execution)
+        if is_first():
+            remove_leftovers(
+                *(folder.losses, folder.losses / "rows", folder.losses / "unscored", folder.fits_file.parent),
+                *(folder.report, folder.report / "figures", *(folder.run(run.run_id).root for run in runs)),
+            )
         first = next((run.run_id for run in runs if not folder.run(run.run_id).done_file.exists()), None)
         if profile and first is None:
             say("--profile: nothing to trace, every run is done")
@@ -93,14 +102,14 @@ class Workshop:
             self._train(run, on_checkpoint=None)
 
     def evaluate(self, run: RunConfig) -> None:
-        """Score the checkpoints of one run that lack a row; another process may be training it.
+        """Score the checkpoints of one run that lack a row, if it has begun; another process may be training it.
 
         Raises:
             RunBusy: another process is scoring it.
             RunFailed: something of it cannot be scored.
         """
         directory = self.directory(run)
-        if from_first(directory.claim_file.exists):  # else it has not been begun
+        if self.has_begun(run):
             self.check_claim(run)
             with self._scoring(run, self.model(run), self.prepared.suite(run)) as scorer:
                 ended = from_first(directory.done_file.exists)
@@ -118,6 +127,11 @@ class Workshop:
         ):
             self._train(run, on_checkpoint=scorer)
             scorer.score_missing(self.directory(run), run.checkpoint_steps, ended=True)
+
+    def has_begun(self, run: RunConfig) -> bool:
+        """Whether the run has a folder that a process has claimed, or checkpoints whose claim was lost."""
+        directory = self.directory(run)
+        return from_first(lambda: directory.claim_file.exists() or bool(checkpoint_steps(directory)))
 
     def is_finished(self, run: RunConfig) -> bool:
         """Whether no process will add checkpoints to the run, as far as this machine can see."""
@@ -163,7 +177,7 @@ class Workshop:
     def check_claim(self, run: RunConfig) -> None:
         """Raise LosslineError if the run was begun with other data, or another tokenizer, than are prepared now."""
         data = self.source(run).fingerprint
-        from_first(lambda: _claim(self.directory(run), run, data))
+        from_first(lambda: claim(self.directory(run), run, data))
 
     @contextlib.contextmanager
     def _training(self, run: RunConfig, wait: bool = False) -> Iterator[None]:
@@ -223,7 +237,8 @@ class Workshop:
         write_table(rows, self.folder.losses_csv, self.folder.losses_parquet)
         expected = checkpoints * len(self.study.suite.set_names)
         left_out = f"; without the failed {', '.join(failed)}" if failed else ""
-        return f"losses table: {len(rows)} of {expected} rows in {self.folder.losses_csv}{left_out}"
+        others = strangers_note(self.study, self.folder)
+        return f"losses table: {len(rows)} of {expected} rows in {self.folder.losses_csv}{left_out}{others}"
 
     @property
     def problems(self) -> dict[str, str]:
@@ -271,8 +286,11 @@ class Workshop:
         prepared = fingerprint(read_json(self.folder.prepared_file))
         corpora = open_corpora(self.study, self.folder)
         tokenizer = prepare_tokenizer(tokenizer_config(imported, directory), corpora, self.folder.tokenizers)
+        if tokenizer.fingerprint != imported.tokenizer_sha256:
+            raise LosslineError(f"{directory.tokenizer_file}: damaged (wrong SHA-256); import the model again")
         windows = self.study.suite.for_context(imported.context_length)
-        if home.suite_file.exists() and (stored := read_json(home.suite_file))["prepared"] == prepared:
+        stored = read_json(home.suite_file, {"suite": str}) if home.suite_file.exists() else {}
+        if stored.get("prepared") == prepared:
             place = inside(self.folder.suites, stored["suite"], home.suite_file)
             if is_current(place, windows, tokenizer):
                 return load_suite(place)
@@ -301,7 +319,17 @@ class Workshop:
                 params = jax.eval_shape(model.init, jax.random.key(0))
                 jax.eval_shape(model.hidden, params, tokens_BT, segments_BT)
 
+    def _check_tokens(self, run: RunConfig) -> None:
+        """Raise LosslineError if tokens that the run still has to read are not those that were prepared."""
+        if from_first(self.directory(run).done_file.exists):
+            return
+        for store in self.prepared.run_stores(run).values():
+            if store.folder not in self.sound_stores:
+                from_first(store.verify_changed)
+                self.sound_stores.add(store.folder)
+
     def _train(self, run: RunConfig, on_checkpoint: OnCheckpoint | None) -> None:
+        self._check_tokens(run)
         train_run(
             run,
             model=self.model(run),
@@ -322,23 +350,3 @@ def start_devices(execution: ExecutionConfig, processes: ProcessesConfig) -> Non
     """
     configure_devices(execution)
     start(processes)
-
-
-def _claim(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:
-    """Write down what a run's folder belongs to, or refuse one that belongs to something else.
-
-    Raises:
-        LosslineError: the folder was begun with another configuration, or with other data or another tokenizer.
-    """
-    claim = {"run": to_json(run), "data_fingerprint": data_fingerprint}
-    if not directory.claim_file.exists():
-        write_json(directory.claim_file, claim)
-        return
-    found = read_json(directory.claim_file)
-    mend = "put it back, or move the folder away to train anew"
-    if found.get("run") != claim["run"]:
-        raise LosslineError(f"{directory.claim_file}: the configuration was changed under an existing run; {mend}")
-    if found.get("data_fingerprint") != data_fingerprint:
-        raise LosslineError(
-            f"{directory.claim_file}: the corpus, its split or the tokenizer was changed under an existing run; {mend}"
-        )

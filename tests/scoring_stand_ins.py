@@ -69,6 +69,9 @@ class MemoryCorpus:
     def validation_texts(self):
         return iter(self.texts)
 
+    def verify(self, split):
+        """What is in memory is sound."""
+
 
 def sentences(seed: int, num_documents: int, words: int) -> MemoryCorpus:
     """Documents of random words, of `words` to twice as many."""

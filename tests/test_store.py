@@ -13,6 +13,7 @@ from lossline_jax.data.store import TokenStore, prepare_store
 from lossline_jax.data.surfaces import SurfaceTokenizer
 from lossline_jax.data.tokenizers import prepare_tokenizer
 from lossline_jax.errors import LosslineError
+from lossline_jax.rundir import write_json
 
 TOKENIZER = prepare_tokenizer(ByteTokenizer(), {}, epath.Path("unused"))
 
@@ -116,6 +117,8 @@ def test_half_made_and_damaged_stores_are_refused(corpus, tmp_path):
     shard.write_bytes(whole)
     TokenStore.open(store.folder).verify()
     manifest.write_text(complete.replace('"complete": true', '"complete": false'))
+    assert "damaged (its content is not what was written" in message()
+    write_json(manifest, {**store.manifest, "complete": False})
     assert "no complete token store" in message()
     manifest.unlink()
     assert "no complete token store" in message()

@@ -165,7 +165,7 @@ def test_a_run_leaves_rows_checkpoints_and_totals(tmp_path):
     assert [row["tokens_seen"] for row in rows] == [128, 640, 1280, 1536]
     assert set(rows[0]) == {
         *("step", "tokens_seen", "loss_nats_per_token", "learning_rate", "grad_norm"),
-        *("step_seconds", "input_wait_seconds", "tokens_per_second", "mfu", "memory_bytes", "time"),
+        *("step_seconds", "input_wait_seconds", "tokens_per_second", "mfu", "memory_bytes", "time", "checksum"),
     }
     for row in rows:
         assert row["mfu"] is None  # nobody says what a CPU can do
@@ -213,7 +213,7 @@ def test_a_run_begun_before_a_part_of_its_time_was_told_apart_goes_on(tmp_path):
         train(tmp_path, source=Source(nan_at=5))
     meta = next((tmp_path / "checkpoints").glob("*4/meta.json"))
     content = json.loads(meta.read_text())
-    del content["meta"]["seconds"]["input"]
+    del content["meta"]["seconds"]["input"], content["checksum"]  # as that version wrote it
     content["meta"]["seconds"]["wall"] += 100
     meta.write_text(json.dumps(content))
     seconds = train(tmp_path).seconds
@@ -223,7 +223,7 @@ def test_a_run_begun_before_a_part_of_its_time_was_told_apart_goes_on(tmp_path):
 def test_a_run_that_ended_before_its_hardware_was_kept_is_still_finished(tmp_path):
     train(tmp_path)
     done = json.loads((tmp_path / "done.json").read_text())
-    for key in ("num_devices", "device_kind", "num_processes", "mfu"):
+    for key in ("num_devices", "device_kind", "num_processes", "mfu", "checksum"):
         del done[key]
     (tmp_path / "done.json").write_text(json.dumps(done))
     assert train(tmp_path).num_devices is None

@@ -1,14 +1,16 @@
 """Prepared folders that are whole or absent: made aside, then renamed; the manifest is written last."""
 
 import contextlib
+import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etils import epath
 
 from lossline_jax.disk import cannot_write
 from lossline_jax.errors import LosslineError
+from lossline_jax.leftovers import held
 from lossline_jax.rundir import is_remote, make_folder, read_json
 
 MANIFEST = "manifest.json"
@@ -17,18 +19,37 @@ MANIFEST = "manifest.json"
 def is_complete(folder: epath.Path) -> bool:
     """Whether `folder` has a manifest that calls it complete."""
     manifest = folder / MANIFEST
-    return manifest.exists() and read_json(manifest).get("complete") is True
+    return manifest.exists() and read_json(manifest, mend=mend_of(folder)).get("complete") is True
 
 
-def read_manifest(folder: epath.Path, what: str) -> dict[str, Any]:
+def read_manifest(folder: epath.Path, what: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest of a prepared folder.
 
+    Args:
+        what: is prepared there, for messages.
+        fields: that the manifest must have, with the type of each.
+
     Raises:
-        LosslineError: it is absent or not complete, so the folder is half made.
+        LosslineError: it is absent or not complete, so the folder is half made; or it is damaged.
     """
     if not is_complete(folder):
         raise LosslineError(f"{folder}: no complete {what} (half made?); run `lossline prepare` to make it")
-    return read_json(folder / MANIFEST)
+    return read_json(folder / MANIFEST, fields, mend_of(folder))
+
+
+def mend_of(folder: epath.Path) -> str:
+    """What to do when something of a prepared folder is damaged."""
+    return f"delete {folder} and run `lossline prepare`"
+
+
+def check_sha256(path: epath.Path, expected: str) -> None:
+    """Raise LosslineError if a file of a prepared folder is not there, or is not what its manifest describes."""
+    if not path.exists():
+        raise LosslineError(f"{path}: missing; {mend_of(path.parent)}")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected:
+        raise LosslineError(f"{path}: damaged (wrong SHA-256); {mend_of(path.parent)}")
 
 
 @contextlib.contextmanager
@@ -47,8 +68,9 @@ def staged_folder(folder: epath.Path) -> Iterator[epath.Path]:
     part = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.part"
     make_folder(part)
     try:
-        yield part
-        _move(part, folder)
+        with held(part):
+            yield part
+            _move(part, folder)
     except OSError as error:
         raise LosslineError(f"{folder}: {cannot_write(error)}") from error
     finally:

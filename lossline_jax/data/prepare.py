@@ -11,7 +11,7 @@ from etils import epath
 from lossline_jax.config import fingerprint, to_json
 from lossline_jax.data.config import BuiltinCorpus, Corpus
 from lossline_jax.data.corpora import describe_source, licence, read_documents
-from lossline_jax.data.folders import MANIFEST, is_complete, read_manifest, staged_folder
+from lossline_jax.data.folders import MANIFEST, check_sha256, is_complete, mend_of, read_manifest, staged_folder
 from lossline_jax.errors import LosslineError
 from lossline_jax.rundir import write_json
 
@@ -28,7 +28,9 @@ class PreparedCorpus:
     @classmethod
     def open(cls, folder: epath.Path) -> "PreparedCorpus":
         """Raises LosslineError where the folder is absent or half made."""
-        return cls(folder, read_manifest(folder, "corpus"))
+        fields = {"name": str, "sha256": str, "validation_fraction": (int, float), "bytes": int}
+        manifest = read_manifest(folder, "corpus", {**fields, TRAIN: dict, VALIDATION: dict})
+        return cls(folder, manifest)
 
     @property
     def name(self) -> str:
@@ -47,10 +49,39 @@ class PreparedCorpus:
         """The held-out documents, in order; there may be none in a corpus of few documents."""
         return self._texts(VALIDATION)
 
+    def verify(self, split: str) -> None:
+        """Compare the text of a split with the manifest: by its SHA-256, or as earlier versions left it, by its size.
+
+        Raises:
+            LosslineError: naming the damaged file.
+        """
+        path, written = self.folder / f"{split}.jsonl", self.manifest[split]
+        if "sha256" in written:
+            check_sha256(path, written["sha256"])
+            return
+        sizes = [len(text.encode("utf-8", "surrogatepass")) for text in self._read(path)]
+        if [len(sizes), sum(sizes)] != [written.get("documents"), written.get("bytes")]:
+            raise LosslineError(
+                f"{path}: damaged ({len(sizes)} documents of {sum(sizes)} bytes, the manifest has "
+                f"{written.get('documents')} of {written.get('bytes')}); {mend_of(self.folder)}"
+            )
+
     def _texts(self, split: str) -> Iterator[str]:
-        with (self.folder / f"{split}.jsonl").open("rb") as file:
-            for line in file:
-                yield json.loads(line)["text"]
+        self.verify(split)
+        yield from self._read(self.folder / f"{split}.jsonl")
+
+    def _read(self, path: epath.Path) -> Iterator[str]:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    text = json.loads(line)["text"]
+                except (ValueError, KeyError, TypeError) as error:
+                    raise LosslineError(
+                        f"{path}: damaged (line {number} is no document: {error}); {mend_of(self.folder)}"
+                    ) from error
+                if not isinstance(text, str):
+                    raise LosslineError(f"{path}: damaged (line {number} is no document); {mend_of(self.folder)}")
+                yield text
 
 
 def prepare_corpus(corpus: Corpus, folder_of_corpora: epath.Path, validation_fraction: float) -> PreparedCorpus:
@@ -101,7 +132,8 @@ def _refuse_changed_files(corpus: Corpus, prepared: PreparedCorpus) -> None:
 
 
 def _write_documents(corpus: Corpus, part: epath.Path, validation_fraction: float) -> dict[str, Any]:
-    counts = {TRAIN: {"documents": 0, "bytes": 0}, VALIDATION: {"documents": 0, "bytes": 0}}
+    counts: dict[str, dict[str, Any]] = {split: {"documents": 0, "bytes": 0} for split in (TRAIN, VALIDATION)}
+    digests = {split: hashlib.sha256() for split in counts}
     total_bytes = duplicates = skipped = 0
     seen: set[bytes] = set()
     whole = hashlib.sha256()
@@ -122,8 +154,9 @@ def _write_documents(corpus: Corpus, part: epath.Path, validation_fraction: floa
             seen.add(digest)
             whole.update(digest)
             split = VALIDATION if hash_fraction(digest) < validation_fraction else TRAIN
-            line = json.dumps({"text": document.text}, ensure_ascii=False) + "\n"
-            files[split].write(line.encode("utf-8"))
+            line = (json.dumps({"text": document.text}, ensure_ascii=False) + "\n").encode("utf-8")
+            files[split].write(line)
+            digests[split].update(line)
             counts[split]["documents"] += 1
             counts[split]["bytes"] += len(data)
             total_bytes += len(data)
@@ -140,8 +173,7 @@ def _write_documents(corpus: Corpus, part: epath.Path, validation_fraction: floa
         "duplicates_dropped": duplicates,
         "skipped": skipped,  # empty documents, and modules of `code` that do not parse
         "validation_fraction": validation_fraction,
-        TRAIN: counts[TRAIN],
-        VALIDATION: counts[VALIDATION],
+        **{split: {**counts[split], "sha256": digests[split].hexdigest()} for split in counts},
         "sha256": whole.hexdigest(),  # of the documents' SHA-256 digests, in order
         "complete": True,
     }

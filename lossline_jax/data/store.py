@@ -1,8 +1,10 @@
 """Tokens of a corpus on disk: raw shards, where each document begins, and a manifest with their hashes."""
 
+import contextlib
 import hashlib
 import io
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,16 +12,17 @@ import numpy as np
 from etils import epath
 
 from lossline_jax.config import fingerprint
-from lossline_jax.data.folders import MANIFEST, is_complete, read_manifest, staged_folder
+from lossline_jax.data.folders import MANIFEST, check_sha256, is_complete, mend_of, read_manifest, staged_folder
 from lossline_jax.data.prepare import PreparedCorpus
 from lossline_jax.data.shards import MappedTokens, RemoteTokens, ShardedTokens
 from lossline_jax.data.tokenizers import Tokenizer
 from lossline_jax.errors import LosslineError
-from lossline_jax.rundir import inside, is_remote, write_json
+from lossline_jax.rundir import inside, is_remote, read_json, write_json
 
 SHARD_TOKENS = 1 << 28  # 512 MiB of uint16
 BATCH_CHARACTERS = 1 << 22  # encoded at once
 OFFSETS_FILE, BYTES_FILE = "document_offsets.npy", "document_bytes.npy"
+VERIFIED_FILE = "verified.json"  # SHA-256, size and times of each file when it was last read and found sound
 
 
 @dataclass(frozen=True)
@@ -37,14 +40,20 @@ class TokenStore:
         Raises:
             LosslineError: no complete manifest, or a file that is missing or has not the size it should.
         """
-        manifest = read_manifest(folder, "token store")
-        for shard in manifest["shards"]:
-            _refuse_wrong_size(inside(folder, shard["name"], folder / MANIFEST), shard["bytes"])
-        for name in (OFFSETS_FILE, BYTES_FILE):
-            _refuse_wrong_size(folder / name, manifest["sidecars"][name]["bytes"])
-        names = [shard["name"] for shard in manifest["shards"]]
-        counts = [shard["tokens"] for shard in manifest["shards"]]
-        dtype = np.dtype(manifest["dtype"])
+        manifest = read_manifest(folder, "token store", {"shards": list, "sidecars": dict, "dtype": str})
+        try:
+            for shard in manifest["shards"]:
+                _refuse_wrong_size(inside(folder, shard["name"], folder / MANIFEST), shard["bytes"])
+            for name in (OFFSETS_FILE, BYTES_FILE):
+                _refuse_wrong_size(folder / name, manifest["sidecars"][name]["bytes"])
+            names = [shard["name"] for shard in manifest["shards"]]
+            counts = [shard["tokens"] for shard in manifest["shards"]]
+            dtype = np.dtype(manifest["dtype"])
+            sizes = [shard["bytes"] for shard in manifest["shards"]]
+            if [count * dtype.itemsize for count in counts] != sizes or sum(counts) != manifest["num_tokens"]:
+                raise ValueError("its counts of tokens and bytes contradict each other")
+        except (KeyError, TypeError, ValueError) as error:
+            raise LosslineError(f"{folder / MANIFEST}: damaged ({error}); {mend_of(folder)}") from error
         if is_remote(folder):
             return cls(folder, manifest, RemoteTokens(str(folder), names, counts, dtype))
         return cls(folder, manifest, MappedTokens([folder / name for name in names], counts, dtype))
@@ -69,20 +78,36 @@ class TokenStore:
         return _read_array(self.folder / BYTES_FILE)
 
     def verify(self) -> None:
-        """Read every file and compare its SHA-256 with the manifest.
+        """Read every file, compare its SHA-256 with the manifest, and remember which state of the files was sound.
 
         Raises:
             LosslineError: naming the damaged file.
         """
+        self._verify({})
+
+    def verify_changed(self) -> None:
+        """The same for those files only that were written, moved or copied since they were found sound.
+
+        A training that starts again does not read hundreds of gigabytes first. Raises as `verify`.
+        """
+        known: dict[str, Any] = {}
+        with contextlib.suppress(LosslineError, FileNotFoundError):  # damaged, it is made again
+            known = read_json(self.folder / VERIFIED_FILE)
+        self._verify(known)
+
+    def _verify(self, known: Mapping[str, Any]) -> None:
         hashes = {shard["name"]: shard["sha256"] for shard in self.manifest["shards"]}
         hashes |= {name: sidecar["sha256"] for name, sidecar in self.manifest["sidecars"].items()}
+        sound = {}
         for name, expected in hashes.items():
-            with inside(self.folder, name, self.folder / MANIFEST).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                    raise LosslineError(
-                        f"{self.folder / name}: damaged (wrong SHA-256); delete {self.folder} and run "
-                        "`lossline prepare`"
-                    )
+            path = inside(self.folder, name, self.folder / MANIFEST)
+            sound[name] = _state_of(path)
+            if known.get(name) != [expected, *sound[name]]:
+                check_sha256(path, expected)
+        found = {name: [hashes[name], *state] for name, state in sound.items()}
+        if found != known:
+            with contextlib.suppress(LosslineError, OSError):  # a folder that may only be read is read again
+                write_json(self.folder / VERIFIED_FILE, found)
 
 
 def prepare_store(
@@ -202,6 +227,13 @@ def _read_array(path: epath.Path) -> np.ndarray:
         raise LosslineError(
             f"{path}: not an array of numbers ({error}); delete {path.parent} and run `lossline prepare`"
         ) from error
+
+
+def _state_of(path: epath.Path) -> list[float]:
+    """Changes whenever a file is written, replaced or copied: its size and times, on a disk that of its inode too."""
+    stat = path.stat()
+    changed = [] if is_remote(path) else [os.stat(path).st_ctime_ns]
+    return [stat.length, stat.mtime, *changed]
 
 
 def _refuse_wrong_size(path: epath.Path, size: int) -> None:

@@ -16,7 +16,7 @@ from lossline_jax.data.config import (
     TokenizerConfig,
     TrainedTokenizer,
 )
-from lossline_jax.data.folders import MANIFEST, is_complete, staged_folder
+from lossline_jax.data.folders import MANIFEST, check_sha256, is_complete, read_manifest, staged_folder
 from lossline_jax.data.huggingface_tokenizer import HuggingFaceTokenizerFile
 from lossline_jax.data.prepare import PreparedCorpus, hash_fraction
 from lossline_jax.data.sentencepiece_tokenizer import SentencePieceTokenizer, train_sentencepiece
@@ -125,6 +125,7 @@ def _prepare_trained(
             (part / MODEL_FILE).write_bytes(model)
             manifest = {"config": to_json(config), "corpus_fingerprint": corpus.fingerprint}
             write_json(part / MANIFEST, {**manifest, "sha256": sha256(model).hexdigest(), "complete": True})
+    check_sha256(folder / MODEL_FILE, read_manifest(folder, "tokenizer", {"sha256": str})["sha256"])
     return SentencePieceTokenizer((folder / MODEL_FILE).read_bytes(), str(folder / MODEL_FILE))
 
 

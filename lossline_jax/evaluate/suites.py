@@ -93,6 +93,8 @@ def prepare_suite(
     }
     folder = epath.Path(folder_of_suites) / fingerprint(identity)
     if not (folder / "manifest.json").exists():
+        for name in identity["corpora"]:  # a damaged corpus is no fault of a set, to be left out and kept so
+            corpora[name].verify("validation")
         sets, problems = _tokenise(suite, tokenizer, corpora, specs, unloaded)
         if not sets:
             first = next(iter(problems.values()))
@@ -243,8 +245,8 @@ def load_suite(folder: epath.Path) -> PreparedSuite:
     Raises:
         LosslineError: it is missing or damaged.
     """
-    manifest = read_json(folder / "manifest.json")
     mend = "delete the folder and run `lossline prepare` again"
+    manifest = read_json(folder / "manifest.json", {"row_lengths": list, "rows_sha256": str}, mend)
     try:
         data = (folder / "rows.npz").read_bytes()
         if hashlib.sha256(data).hexdigest() != manifest["rows_sha256"]:
@@ -252,6 +254,8 @@ def load_suite(folder: epath.Path) -> PreparedSuite:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             requests = Requests(**_fields(arrays, "requests."))
             blocks = [RowBlock(**_fields(arrays, f"block{k}.")) for k in range(len(manifest["row_lengths"]))]
+        if manifest["fingerprint"] != folder.name:
+            raise LosslineError(f"{folder}: holds the suite {manifest['fingerprint']!r}; {mend}")
         return PreparedSuite(
             fingerprint=manifest["fingerprint"],
             context_length=manifest["context_length"],

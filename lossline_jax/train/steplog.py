@@ -1,9 +1,13 @@
 """steps.jsonl: one JSON object for each logged training step."""
 
-import json
+import contextlib
 from typing import Any
 
+from lossline_jax.errors import LosslineError
 from lossline_jax.rundir import RunDir, is_remote, make_folder, write_atomic
+from lossline_jax.seal import seal_line, unseal_line
+
+LOGGED = {"step", "loss_nats_per_token", "tokens_per_second", "time"}  # that `lossline status` shows of every row
 
 
 class StepLog:
@@ -33,20 +37,33 @@ class StepLog:
         self.rows.append(row)
         if self._appends:
             with self._file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(seal_line(row) + "\n")
 
     def flush(self) -> None:
         """Write all rows as one whole file."""
-        write_atomic(self._file, "".join(json.dumps(row) + "\n" for row in self.rows))
+        write_atomic(self._file, "".join(seal_line(row) + "\n" for row in self.rows))
 
 
 def read_rows(run_dir: RunDir) -> list[dict[str, Any]]:
-    """The rows of a run, oldest first; a line cut short by a kill, and what follows it, is left out."""
-    rows: list[dict[str, Any]] = []
-    if run_dir.steps_file.exists():
-        for line in run_dir.steps_file.read_text("utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
+    """The rows of a run, oldest first; a last line that a kill has cut short is left out.
+
+    Raises:
+        LosslineError: another line is no row, or is not as it was written.
+    """
+    if not run_dir.steps_file.exists():
+        return []
+    *lines, unended = run_dir.steps_file.read_bytes().split(b"\n")
+    rows = [_row(line, f"{run_dir.steps_file}:{number}") for number, line in enumerate(lines, start=1)]
+    with contextlib.suppress(LosslineError):
+        rows.append(_row(unended, ""))
     return rows
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = unseal_line(line.decode("utf-8"))
+        if missing := LOGGED - row.keys():
+            raise ValueError(f"it has no {min(missing)}")
+    except ValueError as error:
+        raise LosslineError(f"{where}: damaged ({error}); delete this line, or restore the file") from error
+    return row

@@ -49,12 +49,12 @@ def _suites(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
 
     Failed runs are left out, and so are runs that are newer than `prepare`: they cannot have been scored.
     """
-    suites = read_json(folder.prepared_file)["suites"]
+    suites = read_json(folder.prepared_file, {"suites": dict})["suites"]
     failed = failed_runs(study, folder)
     known = [run.run_id for run in study.runs if run.run_id in suites]
     found = {run_id: suites[run_id] for run_id in known if run_id not in failed}
     scored = [entry for entry in registered(folder) if entry.home.suite_file.exists()]
-    return found | {entry.model.run_id: read_json(entry.home.suite_file)["suite"] for entry in scored}
+    return found | {entry.model.run_id: read_json(entry.home.suite_file, {"suite": str})["suite"] for entry in scored}
 
 
 def rows_mark(study: StudyConfig, folder: StudyDir) -> dict[str, Size]:

@@ -1,0 +1,40 @@
+"""What a run's folder belongs to: claim.json, written before the first step and compared ever after."""
+
+from lossline_jax.config import fingerprint, to_json
+from lossline_jax.errors import LosslineError
+from lossline_jax.rundir import RunDir, read_json, write_json
+from lossline_jax.status import checkpoint_meta, checkpointed_step
+from lossline_jax.study import RunConfig
+
+
+def claim(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:
+    """Write down what a run's folder belongs to, or refuse one that belongs to something else.
+
+    Raises:
+        LosslineError: the folder was begun with another configuration, or with other data or another tokenizer.
+    """
+    wanted = {"run": to_json(run), "data_fingerprint": data_fingerprint}
+    if not directory.claim_file.exists():
+        _refuse_foreign_checkpoints(directory, run, data_fingerprint)
+        write_json(directory.claim_file, wanted)
+        return
+    found = read_json(directory.claim_file)
+    mend = "put it back, or move the folder away to train anew"
+    if found.get("run") != wanted["run"]:
+        raise LosslineError(f"{directory.claim_file}: the configuration was changed under an existing run; {mend}")
+    if found.get("data_fingerprint") != data_fingerprint:
+        raise LosslineError(
+            f"{directory.claim_file}: the corpus, its split or the tokenizer was changed under an existing run; {mend}"
+        )
+
+
+def _refuse_foreign_checkpoints(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:
+    """Of a folder without a claim, ask the newest checkpoint what it belongs to."""
+    if not checkpointed_step(directory):
+        return
+    meta = checkpoint_meta(directory)
+    if [meta.get("run_fingerprint"), meta.get("data_fingerprint")] != [fingerprint(run), data_fingerprint]:
+        raise LosslineError(
+            f"{directory.claim_file}: missing, and the checkpoints beside it are of another configuration, corpus or "
+            "tokenizer; put it back, or move the folder away to train anew"
+        )
