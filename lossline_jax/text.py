@@ -1,7 +1,8 @@
 """Text for the terminal and for files: tables, and names that may hold anything."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lossline_jax.errors import LosslineError
 
@@ -22,6 +23,17 @@ def shown(text: str) -> str:
 def shown_lines(text: str) -> str:
     """The same for a text of several lines, whose line breaks are its own."""
     return "\n".join(shown(line) for line in text.split("\n"))
+
+
+def shown_tree(value: Any) -> Any:
+    """Plain JSON values with every text in them, names of fields too, as `shown`."""
+    if isinstance(value, str):
+        return shown(value)
+    if isinstance(value, Mapping):
+        return {shown_tree(name): shown_tree(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [shown_tree(each) for each in value]
+    return value
 
 
 def display_width(text: str) -> int:

@@ -1,7 +1,9 @@
 """What comes from others is data: no names that leave their folder, no code, no markup, no pickle."""
 
 import ast
+import base64
 import dataclasses
+import gzip
 import hashlib
 import io
 import json
@@ -38,6 +40,7 @@ PACKAGE = Path(__file__).parents[1] / "lossline_jax"
 HOSTILE = ["../secret", "a/../../secret", "/etc/passwd", "gs://elsewhere/x", "C:\\x", "..\\x", "a//b", ".", "", None, 3]
 
 
+DOWNLOAD = re.compile(r'download="([^"]+)" href="data:application/gzip;base64,([^"]+)"')
 SETS = (ValidationSet("wiki"), ValidationSet("code"))
 
 
@@ -210,7 +213,10 @@ def test_a_folder_for_compiled_programs_that_cannot_be_made_stops_nothing(tmp_pa
 
 def test_what_a_study_says_is_text_in_the_page_and_not_markup(tmp_path):
     """Its name, question, labels and run ids, the set names, and what its corpora say of themselves."""
-    hostile = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&</title>"
+    hostile = (
+        "=cmd()<script>alert(1)</script><img src=x onerror=alert(2)>\"'&</title>\x1b[31m\u202e\n$x^2$ 日本😀"
+        + "w" * 300
+    )
     study = study_config(label=hostile, question=hostile)
     frame = losses_table(study)
     frame["run_id"] += hostile
@@ -222,6 +228,17 @@ def test_what_a_study_says_is_text_in_the_page_and_not_markup(tmp_path):
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert(1)" not in page
     assert not re.search(r"<img[^>]*onerror", page)
+    assert not re.search("[\x00-\x08\x0b-\x1f\u202a-\u202e]", page)
+    assert "\\x1b[31m\\u202e\\n$x^2$ 日本😀" in page
+    for svg in (tmp_path / "figures").glob("*.svg"):
+        assert "\x1b" not in svg.read_text("utf-8")
+    given = {name: gzip.decompress(base64.b64decode(data)).decode() for name, data in DOWNLOAD.findall(page)}
+    assert len(given) > 5
+    assert "data" in given["losses.csv.gz"]
+    for name, content in given.items():
+        if name.endswith(".csv.gz"):
+            assert not re.search(r'(^|,)"?=cmd', content, re.MULTILINE), name
+    assert "'=cmd()" in given["losses.csv.gz"]
 
 
 def test_the_report_of_a_running_study_is_served_to_this_machine_alone():

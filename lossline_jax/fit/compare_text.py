@@ -14,6 +14,7 @@ LEVEL_HEADER = ("factor", "level", "gap", "90% interval", "gap/noise", "p", "det
 
 def compare_text(fits: StudyFits) -> str:
     """Every factor and level in every unit, and what is not in the table."""
+    fits = fits.as_shown()
     nothing = "Nothing to compare: no factor has two levels"
     return "\n\n".join([*(verdict_blocks(fits) or [nothing]), *failure_blocks(fits)])
 

@@ -9,7 +9,7 @@ from lossline_jax.fit.curves import Law
 from lossline_jax.fit.forecast import Forecast, Prediction
 from lossline_jax.fit.law_fits import LawFits
 from lossline_jax.fit.laws.published import PUBLISHED, PUBLISHED_UNITS
-from lossline_jax.text import text_table
+from lossline_jax.text import shown, text_table
 
 
 def law_text(law: Law) -> str:
@@ -54,7 +54,7 @@ def law_fits_text(found: LawFits) -> str:
         )
     counted = ", ".join(f"{name} = {column}" for name, column in found.inputs.items())
     said = "intervals: 90%, of the profile likelihood unless the note says otherwise"
-    blocks = [f"{found.law}: {found.formula}   ({counted}; {said})", text_table(header, rows)]
+    blocks = [f"{found.law}: {found.formula}   ({shown(counted)}; {said})", text_table(header, rows)]
     return "\n\n".join([*blocks, *_listed("Not fitted", found.failures)])
 
 
@@ -129,4 +129,4 @@ def _listed(title: str, lines: Sequence[str], most: int = 20) -> list[str]:
     if not lines:
         return []
     more = [f"  and {len(lines) - most} more"] if len(lines) > most else []
-    return ["\n".join([f"{title}:", *(f"  {line}" for line in lines[:most]), *more])]
+    return ["\n".join([f"{title}:", *(f"  {shown(line)}" for line in lines[:most]), *more])]

@@ -8,6 +8,7 @@ from lossline_jax import config
 from lossline_jax.fit.comparison import FactorComparison
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.uncertainty import Band
+from lossline_jax.text import shown_tree
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,12 @@ class StudyFits:
 
     def comparisons_in(self, unit: str) -> tuple[FactorComparison, ...]:
         return tuple(comparison for comparison in self.comparisons if comparison.unit == unit)
+
+    def as_shown(self) -> "StudyFits":
+        """The same with every name as it may be shown (`text.shown`); itself where nothing needs that."""
+        plain = self.to_json()
+        told = shown_tree(plain)
+        return self if told == plain else StudyFits.from_json(told)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values without NaN or infinity."""

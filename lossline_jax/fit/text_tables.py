@@ -11,6 +11,7 @@ from lossline_jax.text import text_table
 
 def fits_text(fits: StudyFits) -> str:
     """Verdicts first, then lines, compute laws and failures, one block a unit."""
+    fits = fits.as_shown()
     blocks = verdict_blocks(fits)
     for unit in fits.units:
         said = UNITS.get(unit, "unit of the table")

@@ -4,13 +4,18 @@ import base64
 import dataclasses
 import gzip
 import json
+import re
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from lossline_jax.fit.study_fits import StudyFits
 from lossline_jax.report.tables import Cell, Column, Table
 from lossline_jax.report.wording import MINUS, NONE
+
+# How a formula may begin; a sign before a number is one only where a call or a reference follows.
+FORMULA = re.compile(r"[=@\t\r]|[+-](?!\d|\.\d|\Z)|[+-].*[|!=]")
 
 
 @dataclass(frozen=True)
@@ -27,14 +32,26 @@ def download(name: str, content: str, note: str = "") -> Download:
     return Download(f"{name}.gz", f"data:application/gzip;base64,{coded}", note)
 
 
+def csv_text(frame: pd.DataFrame, **options: Any) -> str:
+    """A table as CSV in which no text is a formula to a spreadsheet: one that would be has an apostrophe in front."""
+    texts = frame.select_dtypes(include=["object", "string", "category"])
+    inert = {name: column.astype(object).map(_inert) for name, column in texts.items()}
+    return frame.assign(**inert).rename(columns=_inert).to_csv(index=False, **options)
+
+
+def _inert(value: Any) -> Any:
+    is_formula = isinstance(value, str) and re.match(FORMULA, value)
+    return f"'{value}" if is_formula else value
+
+
 def downloads(frame: pd.DataFrame, fits: StudyFits) -> list[Download]:
     """The losses and the fits behind the page."""
     found = [
-        download("losses.csv", frame.to_csv(index=False), f"{len(frame):,} rows, the whole losses table"),
+        download("losses.csv", csv_text(frame), f"{len(frame):,} rows, the whole losses table"),
         download("fits.json", json.dumps(fits.to_json(), indent=1), "every fit and comparison"),
     ]
     if fits.comparisons:
-        gaps = gaps_frame(fits).to_csv(index=False)
+        gaps = csv_text(gaps_frame(fits))
         found.insert(1, download("gaps.csv", gaps, "gaps between lines and verdicts, every matched pair"))
     return found
 
@@ -50,7 +67,7 @@ def table_download(name: str, table: Table) -> Download:
             cells |= _cells(column, cell)
         rows.append(cells | ({"note": table.notes[k]} if table.notes else {}))
     frame = pd.DataFrame(rows, dtype=object).fillna("")
-    return download(f"{name}.csv", frame.loc[:, (frame != "").any()].to_csv(index=False))
+    return download(f"{name}.csv", csv_text(frame.loc[:, (frame != "").any()]))
 
 
 def _cells(column: Column, cell: Cell) -> dict[str, str | float]:

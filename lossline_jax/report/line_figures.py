@@ -56,7 +56,7 @@ def matched_plots(lines: Lines, factor: str) -> list[Plot]:
         _plot(
             lines,
             fitted,
-            name=f"matched_{factor}_{file_stem(unit)}",
+            name=f"matched_{file_stem(factor)}_{file_stem(unit)}",
             title=f"{factor_name(factor).capitalize()}, all else equal",
             said=f"A panel for every {others} with several levels of {factor_name(factor)}. Only runs are shown whose "
             "like, equal in everything else but the seed, was trained at another level.",
@@ -73,7 +73,7 @@ def pool_plots(lines: Lines, factor: str) -> list[Plot]:
         _plot(
             lines,
             fitted,
-            name=f"pool_{factor}",
+            name=f"pool_{file_stem(factor)}",
             title=f"{factor_name(factor).capitalize()}: one line for all?",
             said=f"Runs that differ in {factor_name(factor)} alone, and one line fitted to all of them. Where the "
             "factor does not move the line, every colour lies along it.",

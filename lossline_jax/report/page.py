@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.study_fits import StudyFits
-from lossline_jax.report.downloads import download, downloads, table_download
+from lossline_jax.report.downloads import csv_text, download, downloads, table_download
 from lossline_jax.report.finding import finding
 from lossline_jax.report.fits import compute_table, conventions, lines_table
 from lossline_jax.report.gallery import Room, gallery
@@ -29,6 +29,7 @@ from lossline_jax.report.svg import write_figure
 from lossline_jax.report.tables import corpora_table, losses_table, runs_table
 from lossline_jax.report.verdicts import Judged, judge, verdicts_table
 from lossline_jax.rundir import make_folder, write_atomic
+from lossline_jax.text import shown, shown_tree
 
 
 def write_report(
@@ -65,10 +66,24 @@ def write_report(
         raise LosslineError(
             f"report of {y!r} against {x!r}: the fits are of {fits.y!r} against {fits.x!r}; run `lossline fit` again"
         )
-    content = _content(frame, fits, study or {}, steps, make_folder(report_folder / "figures"))
+    folder = make_folder(report_folder / "figures")
+    own_steps = {shown(run_id): rows for run_id, rows in steps.items()}
+    content = _content(_shown_frame(frame), fits.as_shown(), shown_tree(study or {}), own_steps, folder)
+    content |= {"title": shown(title), "corpora": corpora_table(shown_tree(corpora or {}))}
     path = report_folder / "report.html"
-    write_atomic(path, template().render(content, title=title, corpora=corpora_table(corpora or {})))
+    write_atomic(path, template().render(content, downloads=downloads(frame, fits)))
     return path
+
+
+def _shown_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with its names, those of columns too, as they may be shown."""
+    texts = frame.select_dtypes(include=["object", "string", "category"])
+    told = {name: column.map(shown_tree) for name, column in texts.items() if not all(map(_is_shown, column.unique()))}
+    return frame.assign(**told).rename(columns=shown_tree)
+
+
+def _is_shown(value: Any) -> bool:
+    return not isinstance(value, str) or value.isprintable()
 
 
 def _content(
@@ -95,7 +110,6 @@ def _content(
         "runs": runs_table(long, runs, steps),
         "losses": losses_table(long, runs, units_of(fits)),
         "configs": configurations(runs),
-        "downloads": downloads(frame, fits),
         "versions": versions(),
         "x": fits.x,
         "losses_note": _losses_note(fits),
@@ -144,7 +158,7 @@ def drawn(plot: Plot, figures_folder: epath.Path) -> dict[str, Any]:
         "caption": plot.caption,
         "columns": plot.columns,
         "drawings": [Markup(svg) for svg in drawings],
-        "csv": download(f"{plot.name}.csv", table.to_csv(index=False, float_format="%.7g")),
+        "csv": download(f"{plot.name}.csv", csv_text(table, float_format="%.7g")),
         "key": [_key_item(entry) for entry in plot.key],
     }
 

@@ -14,6 +14,7 @@ from matplotlib.transforms import Affine2D
 
 from lossline_jax.report.style import RC, Style
 from lossline_jax.report.svg import inline_svg, new_figure
+from lossline_jax.text import shortened
 
 LEFT, RIGHT, BOTTOM, TOP = (
     0.62,
@@ -21,6 +22,7 @@ LEFT, RIGHT, BOTTOM, TOP = (
     0.5,
     0.32,
 )  # margins of a panel in inches: room for labels at 8.5 points
+LONGEST_IN_KEY = 40  # characters of a level
 KEY_WIDTH = 3.2  # inches that a column of the key takes
 
 
@@ -63,7 +65,8 @@ class KeyEntry:
 
     @property
     def text(self) -> str:
-        name = self.level if self.factor == "base" else f"{self.factor}: {self.level}"
+        level = shortened(self.level, LONGEST_IN_KEY)
+        name = level if self.factor == "base" else f"{self.factor}: {level}"
         return f"{name}   {self.remark}".rstrip()
 
 

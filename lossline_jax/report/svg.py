@@ -1,9 +1,11 @@
 """Figures to files, and to SVG that lives inside the page: themed by CSS, with a title on every point."""
 
+import contextlib
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 from xml.etree import ElementTree
 
@@ -11,10 +13,13 @@ import matplotlib
 from etils import epath
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.text import Text
 
 from lossline_jax.report.compact import compact
 from lossline_jax.report.style import RC, light_colours
 from lossline_jax.rundir import write_atomic
+from lossline_jax.text import shortened
 
 FORMATS = ("png", "pdf", "svg")
 # What matplotlib would write about the day and its version is left out: equal input, equal bytes.
@@ -24,6 +29,7 @@ METADATA = {
     "svg": {"Date": None, "Creator": None},
 }
 HASH_COLOUR = re.compile(r"#[0-9a-f]{6}\b")
+LONGEST_NAME = 100  # characters in a drawing
 LARGEST = 1.3  # times its size in print that a drawing grows to: letters of all drawings stay alike
 REFERENCE = re.compile(r"(?:(?<=url\()|^)#([\w.-]+)(?=\)|$)")  # `#id` alone, or in url()
 
@@ -45,9 +51,31 @@ def new_figure(width: float, height: float) -> Figure:
 def render(figure: Figure, file_format: str) -> bytes:
     """The bytes of `figure` as "png", "pdf" or "svg"."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context(RC):
+    with matplotlib.rc_context(RC), _fitting_texts(figure, file_format == "svg"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the reader's font has it, or a box
         figure.savefig(buffer, format=file_format, metadata=METADATA[file_format])
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _fitting_texts(figure: Figure, has_fonts: bool) -> Iterator[None]:
+    """Long names shortened, and characters that the font lacks as Python writes them: boxes would all look alike."""
+    texts = {text: text.get_text() for text in figure.findobj(Text)}
+    try:
+        for text, whole in texts.items():
+            lines = [shortened(line, LONGEST_NAME) for line in whole.split("\n")]
+            text.set_text("\n".join(lines if has_fonts else map(_with_glyphs, lines)))
+        yield
+    finally:
+        for text, whole in texts.items():
+            text.set_text(whole)
+
+
+def _with_glyphs(line: str) -> str:
+    if line.isascii():
+        return line
+    font = get_font(findfont(RC["font.family"][0]))
+    return "".join(c if font.get_char_index(ord(c)) else c.encode("unicode_escape").decode("ascii") for c in line)
 
 
 def write_figure(figure: Figure, folder: epath.Path, name: str) -> None:

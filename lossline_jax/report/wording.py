@@ -5,6 +5,7 @@ import re
 import zlib
 from collections.abc import Sequence
 
+LONGEST_STEM = 80  # characters of a name in that of a file
 MINUS = "−"  # as wide as a plus sign, so signed columns align
 NONE = "–"
 
@@ -40,8 +41,8 @@ def interval(low: float | None, high: float | None, decimals: int = 3) -> str:
 
 def file_stem(name: str) -> str:
     """A name as part of a file's: other names give other stems, also where signs are replaced."""
-    plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)
-    return plain if plain == name else f"{plain}-{zlib.crc32(name.encode()):08x}"
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:LONGEST_STEM]
+    return plain if plain == name else f"{plain}-{zlib.crc32(name.encode('utf-8', 'backslashreplace')):08x}"
 
 
 def listed(words: Sequence[str]) -> str:
