@@ -147,8 +147,8 @@ class FitOptions(TableOptions):
     """What --law minimises: "log Huber", "Huber, delta 0.01", "log least squares" or "least squares". Default: what its
     authors did."""
     cluster: str | None = None
-    """Column that names the run a row belongs to: bands and gaps, and with --law the intervals of parameters, resample
-    whole runs."""
+    """Column that names the run a row belongs to: bands, gaps and intervals of parameters resample whole runs. Default:
+    run_id."""
     on: tuple[str, ...] = ()
     """Columns in which two models of --across must be equal."""
     e_x: str = "free"

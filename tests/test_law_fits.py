@@ -5,9 +5,13 @@ import pandas as pd
 import pytest
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.forecast_text import law_fits_text
 from lossline_jax.fit.law_fits import fit_law_table
 from lossline_jax.fit.laws.compute import CHINCHILLA
+from lossline_jax.fit.solve import Points, solve, solve_many
+from lossline_jax.fit.table_fits import Across, fit_table
 from lossline_jax.fit.table_series import Columns, series_of_table
+from lossline_jax.fit.uncertainty import bootstrap
 from lossline_jax.fit.wide import wide_table
 
 PLANTED = {"E": 1.8, "A": 400.0, "B": 2000.0, "alpha": 0.34, "beta": 0.36}
@@ -127,6 +131,66 @@ def test_intervals_by_run_are_wider_where_runs_differ():
     one = fit_law_table(frame.assign(run="only"), "chinchilla", INPUTS, ["loss"], cluster="run").fits[0].fit
     assert one.intervals == {}
     assert "one run only" in one.note
+
+
+def test_runs_are_found_by_themselves_and_their_checkpoints_are_no_independent_rows():
+    frame = table(["a"])
+    shift = np.random.Generator(np.random.PCG64(3)).normal(0, 0.02, 5)
+    run = np.arange(len(frame)) // 5
+    frame = frame.assign(run=run, loss=frame["loss"] * np.exp(shift[run]))
+    named = fit_law_table(frame, "chinchilla", INPUTS, ["loss"], cluster="run")
+    default = fit_law_table(frame.rename(columns={"run": "run_id"}), "chinchilla", INPUTS, ["loss"])
+    assert default.fits[0].fit.intervals == named.fits[0].fit.intervals
+    assert (default.runs, named.runs) == ("run_id", "run")
+    assert default.fits[0].fit.conventions["intervals"] == "90%, bootstrap of 5 whole runs"
+    assert "runs are those of column run_id" in law_fits_text(default)
+    # one row a run: the rows are the runs, and profiles hold
+    single = fit_law_table(table(["a"]).assign(run_id=range(25)), "chinchilla", INPUTS, ["loss"])
+    plain = fit_law_table(table(["a"]), "chinchilla", INPUTS, ["loss"])
+    assert single.fits[0].fit.intervals == plain.fits[0].fit.intervals
+    assert plain.runs is None
+    assert "rows count as independent runs" in law_fits_text(plain)
+
+
+def test_intervals_of_a_line_resample_the_runs_that_the_table_names():
+    generator = np.random.Generator(np.random.PCG64(0))
+    x = np.tile(np.linspace(2.5, 4.0, 10), 6)
+    run = np.repeat(np.arange(6), 10)
+    frame = pd.DataFrame({"x": x, "y": 0.9 * (x - 1.5) ** 1.3 + 1.1 + generator.normal(0, 0.02, 6)[run], "model": run})
+    (alone,) = fit_table(frame, "x", "y").lines
+    (by_run,) = fit_table(frame, "x", "y", cluster="model").lines
+    (default,) = fit_table(frame.rename(columns={"model": "run_id"}), "x", "y").lines
+    assert default.fit.intervals == by_run.fit.intervals != alone.fit.intervals
+    assert by_run.fit.conventions["intervals"] == "90%, bootstrap of 6 whole runs"
+    (one,) = fit_table(frame[frame["model"] == 0], "x", "y", cluster="model").lines
+    assert one.fit.intervals == {}
+    assert one.fit.conventions["intervals"] == "none: one run only"
+    twice = pd.concat([frame.assign(data=name) for name in "ab"], ignore_index=True)
+    twice["y"] += 0.01 * (twice["data"] == "b")
+    for found in fit_table(twice, "x", "y", cluster="model", across=Across("data", ("model", "x"))).lines:
+        assert found.run_ids == tuple("012345")
+
+
+def test_profile_intervals_that_take_checkpoints_for_independent_say_so():
+    frame = table(["a"])
+    inputs = {"N": frame["params"], "D": frame["tokens"]}
+    fit = solve("chinchilla", inputs, frame["loss"], clusters=np.arange(25) // 5)
+    assert "too narrow" in fit.conventions["intervals"]
+    for clusters, level in ((np.arange(25), 0.9), (None, 0.9), (np.arange(25) // 5, None)):
+        assert solve("chinchilla", inputs, frame["loss"], clusters=clusters, level=level).conventions == {}
+
+
+def test_weights_count_in_the_fit_its_errors_and_its_resamples():
+    frame = table(["a"])
+    inputs, loss = {"N": frame["params"].to_numpy(), "D": frame["tokens"].to_numpy()}, frame["loss"].to_numpy().copy()
+    loss[::5] *= 1.5
+    weights = np.where(np.arange(25) % 5 == 0, 0.0, 1.0)
+    keep = weights > 0
+    few = Points({name: values[keep] for name, values in inputs.items()}, loss[keep])
+    whole, part = solve_many(CHINCHILLA, [Points(inputs, loss, weights=weights), few])
+    assert (whole.rmse, whole.r_squared) == pytest.approx((part.rmse, part.r_squared), rel=1e-6)
+    samples = bootstrap(whole, inputs, loss, weights=weights, num_resamples=50).samples["E"]
+    assert np.quantile(samples, [0.05, 0.95]) == pytest.approx(part.parameters["E"], abs=0.1)
 
 
 def test_series_of_a_table_know_their_group_and_what_was_left_out():

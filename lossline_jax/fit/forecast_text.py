@@ -53,7 +53,8 @@ def law_fits_text(found: LawFits) -> str:
             )
         )
     counted = ", ".join(f"{name} = {column}" for name, column in found.inputs.items())
-    said = "intervals: 90%, of the profile likelihood unless the note says otherwise"
+    rows_are = f"runs are those of column {shown(found.runs)}" if found.runs else "rows count as independent runs"
+    said = f"{rows_are}; intervals: 90%, of the profile likelihood unless the note says otherwise"
     blocks = [f"{found.law}: {found.formula}   ({shown(counted)}; {said})", text_table(header, rows)]
     return "\n\n".join([*blocks, *_listed("Not fitted", found.failures)])
 

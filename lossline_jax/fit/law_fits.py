@@ -15,8 +15,8 @@ from lossline_jax.fit.direction import ADVICE, refuse_accuracy_unit, wrong_way
 from lossline_jax.fit.objective import LOSSES
 from lossline_jax.fit.result import FitResult, find_law
 from lossline_jax.fit.solve import Points, solve_many
-from lossline_jax.fit.table_input import WHERE, as_pandas, group_label, require_column
-from lossline_jax.fit.uncertainty import bootstrap
+from lossline_jax.fit.table_input import WHERE, as_pandas, group_label, require_column, run_column
+from lossline_jax.fit.uncertainty import bootstrap, has_checkpoints, with_run_intervals
 from lossline_jax.fit.wide import wide_table
 
 NUM_RESAMPLES = 500
@@ -38,6 +38,7 @@ class LawFits:
     law: str
     formula: str
     inputs: dict[str, str]  # input of the law -> column
+    runs: str | None  # column that names the run of a row; None: every row counts as a run
     fits: tuple[LawFit, ...]
     failures: tuple[str, ...]
 
@@ -63,8 +64,9 @@ def fit_law_table(
     Args:
         inputs: column of each input of the law; an input left out is the column of its own name.
         outputs: columns, or evaluation sets of a long table.
-        cluster: column naming the run of each row: intervals are then those of a bootstrap that draws whole runs, as
-            profiles take rows for independent.
+        cluster: column naming the run of each row; None: `run_id`, where there is one. Where a run has several rows, or
+            a column is named, intervals are those of a bootstrap that draws whole runs, as profiles take rows for
+            independent.
         loss: name of a loss of `objective.LOSSES`; None: the law's own.
         level: of the intervals; None: none.
 
@@ -85,7 +87,8 @@ def fit_law_table(
     wide = wide_table(frame, list(outputs), unit)
     if unknown := [name for name in law.inputs if name not in inputs and name not in wide.columns]:
         raise LosslineError(f"say which column is {unknown[0]} ({law.inputs[unknown[0]]}): --input {unknown[0]}=COLUMN")
-    for name in (*columns.values(), *by, *([cluster] if cluster else [])):
+    runs = run_column(wide, cluster)
+    for name in (*columns.values(), *by, *([runs] if runs else [])):
         require_column(wide, name)
     conventions = {name: f"{law.inputs[name]}: column {column}" for name, column in columns.items()}
     posed, failures = [], []
@@ -102,13 +105,13 @@ def fit_law_table(
             if against := wrong_way(law, data, y, output):
                 failures.append(f"{label}, {against}; {ADVICE}")
                 continue
-            clusters = rows[cluster].to_numpy() if cluster else None
+            clusters = rows[runs].astype(str).to_numpy() if runs else None
             points = Points(data, y, clusters=clusters, conventions={**conventions, law.output: output})
             posed.append((label, output, points, int(rows.duplicated([*columns.values(), output]).sum())))
     results = solve_many(law, [points for *_, points, _ in posed], loss=LOSSES[loss] if loss else None, level=level)
     fits, why = [], "a value is missing" + (f", or {' or '.join(law.normalise)} not positive" if law.normalise else "")
     for (label, output, points, repeated), fit in zip(posed, results, strict=True):
-        if cluster and level is not None and fit.has_curve:
+        if level is not None and fit.has_curve and (cluster or has_checkpoints(fit)):
             fit = _resampled(fit, law, points, level)
         fit = fit.with_note(f"{repeated} rows occur more than once and count each time") if repeated else fit
         fit = fit.with_note(f"{fit.num_dropped} rows dropped: {why}") if fit.num_dropped else fit
@@ -118,15 +121,16 @@ def fit_law_table(
             failures.append(f"{label}, {output}: {fit.status}: {fit.note}")
     if not any(found.fit.has_curve for found in fits):
         raise LosslineError(failures[0])
-    return LawFits(law.name, law.formula, columns, tuple(fits), tuple(failures))
+    return LawFits(law.name, law.formula, columns, runs, tuple(fits), tuple(failures))
 
 
 def _resampled(fit: FitResult, law: Law, points: Points, level: float) -> FitResult:
-    """The same fit with intervals by bootstrap of its runs, or none where there is one run only."""
+    """The same fit with intervals by bootstrap of its runs; a parameter whose interval is open is not identified."""
     resamples = bootstrap(fit, points.inputs, points.y, clusters=points.clusters, num_resamples=NUM_RESAMPLES, law=law)
-    if resamples.num_clusters < 2:
-        return dataclasses.replace(fit, intervals={}).with_note("one run only: no intervals")
-    intervals = {name: resamples.interval(name, level) for name in fit.intervals}
+    fit = with_run_intervals(fit, resamples, level)
+    if not fit.intervals:
+        return fit.with_note("one run only: no intervals")
+    intervals = fit.intervals
     open_ended = [
         p.name
         for p in law.parameters
@@ -136,7 +140,7 @@ def _resampled(fit: FitResult, law: Law, points: Points, level: float) -> FitRes
     if open_ended:
         fit = dataclasses.replace(fit, status="not identified", not_identified=tuple(open_ended))
     said = f"intervals by bootstrap of {resamples.num_clusters} runs"
-    return dataclasses.replace(fit, intervals=intervals).with_note(f"{said}; {resamples.note}".rstrip("; "))
+    return fit.with_note(f"{said}; {resamples.note}".rstrip("; "))
 
 
 def _constant_inputs(law: Law, points: Points) -> str:

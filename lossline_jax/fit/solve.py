@@ -17,6 +17,7 @@ from lossline_jax.fit.problem import Problem, build_problem
 from lossline_jax.fit.result import FitResult, Status, find_law
 from lossline_jax.fit.search import SAME_OBJECTIVE, Found, rounding, search
 
+INTERVALS = "intervals"  # convention: how they were come by, where points belong to runs
 SINGULAR = 1e10  # condition number above which the Jacobian counts as singular
 
 
@@ -27,8 +28,8 @@ class Points:
     inputs: Mapping[str, Any]
     y: Any
     fixed: Mapping[str, float] = field(default_factory=dict)
-    clusters: Sequence | None = None  # only counted here
-    weights: Any = None  # of each point in the sum of the loss; None: 1
+    clusters: Sequence | None = None  # counted here; intervals that draw whole runs are those of `bootstrap`
+    weights: Any = None  # of each point in the sum of the loss, in rmse and in r_squared; None: 1
     conventions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -53,7 +54,8 @@ def solve(
     Args:
         loss: None: the law's own.
         fixed: parameters held at given values.
-        clusters: (n,) labels of the run that each point comes from; only counted here.
+        clusters: (n,) labels of the run that each point comes from. They are counted; the profile intervals take points
+            for independent and say so in `conventions`. Those of `bootstrap(clusters=...)` draw whole runs.
         level: of the profile intervals; None: none, and only the Jacobian tells what is identified.
 
     Raises:
@@ -135,6 +137,9 @@ def _prepare(law: Law, points: Points, loss: Loss, num_starts: int, level) -> tu
         "interval_level": level,
         "conventions": dict(points.conventions),
     }
+    if level is not None and labels is not None and common["num_runs"] < common["num_points"]:
+        said = f"{level:.0%} profile likelihood, which takes the points of one run for independent: too narrow"
+        common["conventions"][INTERVALS] = said
     num_free = len(law.parameters) - len(fixed)
     if common["num_points"] < num_free:
         note = f"{common['num_points']} points for {num_free} free parameters"
@@ -180,7 +185,9 @@ def _result(problem: Problem, end: _End, share_of_starts: float, curve_n, jacobi
     condition = _condition_number(jacobian_nP[:, problem.free_P])
     status, note, bounds_hit, unsure = _judge(problem, end, condition)
     residuals = problem.y_n - curve_n
-    spread = float(np.sum((problem.y_n - problem.y_n.mean()) ** 2))
+    weights = problem.weights_n / problem.weights_n.sum()
+    spread = float(weights @ (problem.y_n - weights @ problem.y_n) ** 2)
+    error = float(weights @ residuals**2)
     return FitResult(
         status=status,
         note=note,
@@ -189,8 +196,8 @@ def _result(problem: Problem, end: _End, share_of_starts: float, curve_n, jacobi
         not_identified=unsure,
         bounds_hit=bounds_hit,
         objective=end.objective,
-        rmse=float(np.sqrt(np.mean(residuals**2))),
-        r_squared=1 - float(np.sum(residuals**2)) / spread if spread > 0 else None,
+        rmse=float(np.sqrt(error)),
+        r_squared=1 - error / spread if spread > 0 else None,
         share_of_starts=share_of_starts,
         condition_number=condition,
         domain={

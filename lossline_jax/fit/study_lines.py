@@ -25,7 +25,7 @@ from lossline_jax.fit.settings import (
     unnamed_factors,
 )
 from lossline_jax.fit.study_fits import ComputeFit, StudyFits
-from lossline_jax.fit.table_fits import Group, fit_groups, line_conventions, plain
+from lossline_jax.fit.table_fits import LEVEL, Group, fit_groups, line_conventions, plain
 from lossline_jax.fit.table_input import (
     PER_BYTE,
     RUN,
@@ -38,6 +38,7 @@ from lossline_jax.fit.table_input import (
     paired_points,
     usable_losses,
 )
+from lossline_jax.fit.uncertainty import bootstrap, has_checkpoints, with_run_intervals
 
 BASE = "base"
 COMPUTE_CONVENTIONS = {
@@ -239,5 +240,8 @@ def _compute_fits(
                     clusters=chosen["run_id"],
                     unit=UNITS.get(unit, unit),
                 )
+                if fit.has_curve and has_checkpoints(fit):
+                    inputs = {"N": chosen["params_total"], "D": chosen["tokens_seen"]}
+                    fit = with_run_intervals(fit, bootstrap(fit, inputs, losses, clusters=chosen["run_id"]), LEVEL)
                 fits.append(ComputeFit(label, group, eval_set, unit, fit))
     return fits

@@ -26,12 +26,14 @@ from lossline_jax.fit.table_input import (
     numeric_losses,
     paired_points,
     require_column,
+    run_column,
 )
 from lossline_jax.fit.transfer import fit_shifted_power
-from lossline_jax.fit.uncertainty import Bootstrap, bootstrap
+from lossline_jax.fit.uncertainty import Bootstrap, bootstrap, has_checkpoints, with_run_intervals
 from lossline_jax.fit.wide import wide_table
 
 BAND_POINTS = 60
+LEVEL = 0.9
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def fit_table(
     own_unit = "" if {x, y} <= set(frame.columns) else unit
     merged: list[str] = []
     if across is not None:
-        groups = across_groups(frame, x, y, by, across, unit)
+        groups = across_groups(frame, x, y, by, across, unit, cluster)
     else:
         points = paired_points(frame, x, y, by, unit=unit, cluster=cluster)
         points, merged = one_of_each(points, RUN, find_copies(points, RUN, (X, Y), by), merge_copies)
@@ -125,10 +127,13 @@ def fit_table(
     )
 
 
-def across_groups(frame: pd.DataFrame, x: str, y: str, by: Sequence[str], across: Across, unit: str) -> list[Group]:
-    """One group for each ordered pair of levels, its points paired."""
+def across_groups(
+    frame: pd.DataFrame, x: str, y: str, by: Sequence[str], across: Across, unit: str, cluster: str | None = None
+) -> list[Group]:
+    """One group for each ordered pair of levels, its points paired; the run of a point is that of the second model."""
     wide = wide_table(frame, list(dict.fromkeys((x, y))), unit)
-    for name in (*by, across.column, *across.on):
+    runs = run_column(wide, cluster)
+    for name in (*by, across.column, *across.on, *([runs] if runs else [])):
         require_column(wide, name)
     groups = []
     for key, rows in wide.groupby(list(by), sort=True, dropna=False) if by else [((), wide)]:
@@ -139,7 +144,7 @@ def across_groups(frame: pd.DataFrame, x: str, y: str, by: Sequence[str], across
                 if first == second:
                     continue
                 pairs = pair_by_columns(x_rows, y_rows, across.on)
-                run = pairs.second["run_id"].astype(str) if "run_id" in pairs.second.columns else None
+                run = pairs.second[runs].astype(str) if runs else None
                 points = pairs.second.assign(**{X: pairs.first[x], Y: pairs.second[y], RUN: run})
                 points[WHERE] = [f"{a} with {b}" for a, b in zip(pairs.first[WHERE], pairs.second[WHERE], strict=True)]
                 own = values | {across.column: f"{first} -> {second}"}
@@ -153,7 +158,8 @@ def line_conventions(x: str, y: str) -> dict[str, str]:
         "line": "y = K (x - E_x)^kappa + E_y, least squares on y",
         "x": x,
         "y": y,
-        "intervals": "parameters: 90% profile likelihood; bands and gaps: 90% bootstrap",
+        "intervals": "bands and gaps: 90% bootstrap of whole runs; parameters: the same where a run has several "
+        "points, none of one run alone, else 90% profile likelihood",
         "gap": "mean of y - base(x) over the points on the common support of x",
     }
 
@@ -210,6 +216,7 @@ def _fit_group(group: Group, x, y, unit: str, num_resamples: int, seed: int, mod
             fit, {"x": x}, y, clusters=runs, num_resamples=num_resamples, seed=_seed(seed, group.label)
         )
         band, note = resamples.band(np.linspace(*fit.domain["x"], BAND_POINTS)), resamples.note
+        fit = with_run_intervals(fit, resamples, LEVEL) if has_checkpoints(fit) else fit
     run_ids = () if runs is None else tuple(sorted(set(runs.tolist())))
     line = LineFit(group.label, group.factor, group.level, group.values, unit, fit, band, run_ids, note)
     return FittedGroup(group, line, x, y, runs, resamples)

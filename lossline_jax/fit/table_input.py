@@ -41,7 +41,7 @@ def paired_points(
     if not wide and "eval_set" not in frame.columns:
         for name in (x, y):
             require_column(frame, name)
-    cluster = cluster or ("run_id" if "run_id" in frame.columns else None)
+    cluster = run_column(frame, cluster)
     for name in (*by, *([cluster] if cluster else ())):
         require_column(frame, name)
     points = _wide(frame, x, y) if wide else _long(frame, x, y, unit)
@@ -128,3 +128,8 @@ def usable_losses(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """The table with what is no loss (text, infinite, zero or negative) in those of `columns` that it has as NaN."""
     found = {name: pd.to_numeric(frame[name], errors="coerce") for name in columns if name in frame}
     return frame.assign(**{name: losses.where((losses > 0) & np.isfinite(losses)) for name, losses in found.items()})
+
+
+def run_column(frame: pd.DataFrame, cluster: str | None) -> str | None:
+    """The column that names the run of a row: `cluster`, by default `run_id` where the table has it; None: none."""
+    return cluster or ("run_id" if "run_id" in frame.columns else None)

@@ -11,7 +11,7 @@ from lossline_jax.fit.allocation import FLOPS_PER_PARAMETER_AND_TOKEN
 from lossline_jax.fit.direction import refuse_accuracy_unit
 from lossline_jax.fit.pairing import pair_by_columns
 from lossline_jax.fit.series import Rows, Series
-from lossline_jax.fit.table_input import as_pandas, group_label, numeric_losses, require_column
+from lossline_jax.fit.table_input import as_pandas, group_label, numeric_losses, require_column, run_column
 from lossline_jax.fit.wide import positive, wide_table
 
 SIZE, LOSS, PAIRED = "size and tokens", "another loss of the same model", "the loss of a paired model"
@@ -77,7 +77,7 @@ def series_of_table(frame: pd.DataFrame, columns: Columns) -> TableSeries:
     total = next(iter(sizes.values()))
     budget = positive(wide, columns.flops) if columns.flops else FLOPS_PER_PARAMETER_AND_TOKEN * total * tokens
     wide = wide.assign(**{f"_size_{name}": size for name, size in sizes.items()}, _tokens=tokens, _budget=budget)
-    run = columns.cluster or ("run_id" if "run_id" in wide.columns else None)
+    run = run_column(wide, columns.cluster)
     if run is not None:
         require_column(wide, run)
     wide["_final"] = budget if run is None else wide.groupby(run)["_budget"].transform("max")

@@ -14,7 +14,7 @@ from lossline_jax.fit.levenberg import minimise
 from lossline_jax.fit.objective import LOSSES, Loss
 from lossline_jax.fit.problem import Problem, build_problem
 from lossline_jax.fit.result import FitResult, find_law
-from lossline_jax.fit.solve import clean_arrays
+from lossline_jax.fit.solve import INTERVALS, clean_arrays
 
 BY_RUN = "bootstrap by run"
 BY_POINT = "bootstrap by point"
@@ -95,12 +95,27 @@ class Bootstrap:
         return Band(*(tuple(column.tolist()) for column in columns), level=level, method=self.method)
 
 
+def has_checkpoints(fit: FitResult) -> bool:
+    """True where the points of the fit were told their runs, and some run has several."""
+    return fit.num_runs is not None and fit.num_runs < fit.num_points
+
+
+def with_run_intervals(fit: FitResult, resamples: Bootstrap, level: float) -> FitResult:
+    """The same fit with the intervals of `resamples`; without any where these are of one run."""
+    if resamples.num_clusters < 2:
+        return dataclasses.replace(fit, intervals={}, conventions=fit.conventions | {INTERVALS: "none: one run only"})
+    intervals = {name: resamples.interval(name, level) for name in fit.intervals}
+    said = f"{level:.0%}, bootstrap of {resamples.num_clusters} whole runs"
+    return dataclasses.replace(fit, intervals=intervals, conventions=fit.conventions | {INTERVALS: said})
+
+
 def bootstrap(
     fit: FitResult,
     inputs: Mapping[str, Any],
     y: Any,
     *,
     clusters: Sequence | None = None,
+    weights: Any = None,
     num_resamples: int = 200,
     seed: int = 0,
     law: Law | None = None,
@@ -112,7 +127,7 @@ def bootstrap(
     well this one run fixes the curve and nothing about another run; `note` says so.
 
     Args:
-        inputs, y, clusters: what was fitted, (n,) each, in any order; blocks follow the first input.
+        inputs, y, clusters, weights: what was fitted, (n,) each, in any order; blocks follow the first input.
 
     Raises:
         LosslineError: the fit has no curve.
@@ -122,7 +137,8 @@ def bootstrap(
         raise LosslineError(f"{fit.law}: nothing to resample, the fit is {fit.status!r} ({fit.note})")
     data, keep = clean_arrays(law, inputs, y, fit.fixed)
     loss = _loss_of(fit, law)
-    problem = build_problem(law, {name: data[name] for name in law.inputs}, data[law.output], loss, fit.fixed)
+    weights = None if weights is None else np.asarray(weights, float)[keep]
+    problem = build_problem(law, {name: data[name] for name in law.inputs}, data[law.output], loss, fit.fixed, weights)
     generator = np.random.Generator(np.random.PCG64(seed))
     u = problem.search(fit.parameters)
     start = np.repeat(u[None], num_resamples, axis=0)

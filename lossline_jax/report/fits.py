@@ -90,8 +90,8 @@ def conventions(fits: StudyFits) -> list[str]:
         delta = f" (delta {first.delta:g})" if first.delta is not None else ""
         said.append(
             f"{law[0].upper()}{law[1:]}: {declared.formula}, by {first.loss}{delta} summed over points, "
-            f"in float64, from many starts; parameter intervals are "
-            f"profile likelihood at {first.interval_level:.0%}. "
+            f"in float64, from many starts. Parameter intervals at {first.interval_level:.0%}: bootstrap of whole runs "
+            f"where a run has several points, none of one run alone, else profile likelihood. "
             f"Source: {declared.source}."
         )
     said += [f"{name[0].upper()}{name[1:]}: {text}." for name, text in fits.conventions.items() if name not in "xy"]

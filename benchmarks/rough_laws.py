@@ -1,0 +1,214 @@
+"""Nominal 90% intervals of laws and forecasts where the noise, the runs or the form are not as assumed."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.forecast import forecast
+from lossline_jax.fit.law_fits import fit_law_table
+from lossline_jax.fit.laws import LAWS
+from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.series import Rows, Series
+from lossline_jax.fit.targets import rows_of_target
+
+TRUTH = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
+PARAMETERS = ("E", "alpha", "beta")
+FARSEER = {
+    **{"a1": -0.12, "b1": 0.4, "alpha": 0.12, "a2": 85.0, "b2": -6.0},
+    **{"beta": -0.1, "a3": -0.025, "b3": -0.1, "gamma": 0.165},
+}
+DATA_SETS, SWEEPS = 100, 40  # a row
+REACHES = (10.0, 100.0)  # times the largest budget
+SETS_OF_A_SWEEP = 4  # validation sets, a series each
+
+
+@dataclass(frozen=True)
+class Design:
+    """Runs of a table: one row each, or a row for each of their checkpoints."""
+
+    size: np.ndarray  # (n,)
+    tokens: np.ndarray
+    budget: np.ndarray  # of the whole run, FLOPs
+    run: np.ndarray  # number of the run of each row
+
+
+def isoflop(num_budgets: int, num_sizes: int, low: float = 1e18, high: float = 1e21) -> Design:
+    """Sizes about the best one of each budget."""
+    budget = np.repeat(np.geomspace(low, high, num_budgets), num_sizes)
+    size = np.sqrt(budget / 120) * np.tile(np.geomspace(0.3, 3.0, num_sizes), num_budgets)
+    return Design(size, budget / (6 * size), budget, np.arange(size.size))
+
+
+def checkpoints(num_runs: int = 12, num_checkpoints: int = 8) -> Design:
+    """Runs of four sizes and three multiples of tokens, with a row for each checkpoint."""
+    size, multiple, share = (
+        values.ravel()
+        for values in np.meshgrid(
+            np.geomspace(5e7, 2e9, num_runs // 3),
+            [10.0, 20.0, 60.0],
+            np.geomspace(0.1, 1, num_checkpoints),
+            indexing="ij",
+        )
+    )
+    tokens = size * multiple
+    return Design(size, tokens * share, 6 * size * tokens, np.repeat(np.arange(num_runs), num_checkpoints))
+
+
+def gaussian(design: Design, generator: np.random.Generator) -> np.ndarray:
+    """Log noise of 0.4% for each row."""
+    return 0.004 * generator.normal(size=design.size.size)
+
+
+def larger_at_small_budgets(design: Design, generator: np.random.Generator) -> np.ndarray:
+    """Log noise of 1.2% at the smallest budget down to 0.15% at the largest."""
+    share = np.log(design.budget / design.budget.min()) / np.log(design.budget.max() / design.budget.min())
+    return 0.012 * (0.0015 / 0.012) ** share * generator.normal(size=share.size)
+
+
+def shared_within_a_budget(design: Design, generator: np.random.Generator) -> np.ndarray:
+    """Log noise of 0.4% that all runs of a budget have in common, and 0.2% for each."""
+    _, level = np.unique(design.budget, return_inverse=True)
+    return 0.004 * generator.normal(size=level.max() + 1)[level] + 0.002 * generator.normal(size=level.size)
+
+
+def of_runs(design: Design, generator: np.random.Generator) -> np.ndarray:
+    """Log noise of 0.4% that all checkpoints of a run have in common, and 0.1% for each."""
+    by_run = 0.004 * generator.normal(size=design.run.max() + 1)[design.run]
+    return by_run + 0.001 * generator.normal(size=design.run.size)
+
+
+Noise = Callable[[Design, np.random.Generator], np.ndarray]
+# design, noise, whether the table has a column run_id, --cluster
+LAW_ROWS: dict[str, tuple[Design, Noise, bool, str | None]] = {
+    **{f"gaussian, {n} runs": (isoflop(n // 6, 6), gaussian, False, None) for n in (30, 60, 96)},
+    "larger at small budgets, 30 runs": (isoflop(5, 6), larger_at_small_budgets, False, None),
+    **{
+        f"shared in a budget, {n} runs": (isoflop(n // 6, 6), shared_within_a_budget, False, None) for n in (30, 60, 96)
+    },
+    "12 runs x 8, no run_id": (checkpoints(), of_runs, False, None),
+    "12 runs x 8, run_id": (checkpoints(), of_runs, True, None),
+    "12 runs x 8, --cluster run_id": (checkpoints(), of_runs, True, "run_id"),
+}
+
+
+def table(options: argparse.Namespace) -> str:
+    """The markdown table of `rough_statistics.py laws` or `forecasts`."""
+    return _laws(options) if options.command == "laws" else _forecasts(options)
+
+
+def _laws(options: argparse.Namespace) -> str:
+    lines = [
+        "| noise and design | n | E | alpha | beta | converged | standard error |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in _chosen(LAW_ROWS, options.rows):
+        design, noise, has_runs, cluster = LAW_ROWS[name]
+        num_sets = options.studies or DATA_SETS
+        frames = []
+        for k in range(num_sets):
+            generator = np.random.Generator(np.random.PCG64([options.seed, k]))
+            loss = LAWS["chinchilla"](TRUTH, {"N": design.size, "D": design.tokens}) * np.exp(noise(design, generator))
+            frames.append(pd.DataFrame({"set": k, "N": design.size, "D": design.tokens, "loss": loss}))
+            if has_runs:
+                frames[-1]["run_id"] = [f"set {k}, run {run}" for run in design.run]
+        found = fit_law_table(pd.concat(frames), "chinchilla", {}, ["loss"], ["set"], cluster=cluster).fits
+        held = {p: [_holds(each.fit, p) for each in found] for p in PARAMETERS}
+        converged = np.mean([each.fit.status == "converged" for each in found])
+        cells = [f"{100 * np.mean(held[p]):.0f}" for p in PARAMETERS]
+        error = 100 * np.sqrt(0.9 * 0.1 / len(found))
+        lines.append(f"| {name} | {len(found)} | {' | '.join(cells)} | {converged:.0%} | {error:.0f} |")
+    return "\n".join(lines)
+
+
+def _holds(fit: FitResult, parameter: str) -> bool:
+    low, high = fit.intervals[parameter]
+    return low <= TRUTH[parameter] <= high
+
+
+def chinchilla_loss(size: np.ndarray, tokens: np.ndarray, _limit: float) -> np.ndarray:
+    return LAWS["chinchilla"](TRUTH, {"N": size, "D": tokens})
+
+
+def farseer_loss(size: np.ndarray, tokens: np.ndarray, _limit: float) -> np.ndarray:
+    return LAWS["farseer"](FARSEER, {"N": size, "D": tokens})
+
+
+def _bent(size: np.ndarray, tokens: np.ndarray, limit: float, factor: float) -> np.ndarray:
+    """Chinchilla whose reducible loss falls with `factor` times its exponents beyond a budget of `limit`."""
+    shrink = np.minimum(1.0, np.sqrt(limit / (6 * size * tokens)))  # of size and tokens back to the limit
+    at_limit = TRUTH["A"] * (size * shrink) ** -TRUTH["alpha"], TRUTH["B"] * (tokens * shrink) ** -TRUTH["beta"]
+    by_size, by_tokens = at_limit
+    bent_by = (shrink ** (factor * TRUTH["alpha"]), shrink ** (factor * TRUTH["beta"]))
+    return TRUTH["E"] + by_size * bent_by[0] + by_tokens * bent_by[1]
+
+
+def steeper_loss(size: np.ndarray, tokens: np.ndarray, limit: float) -> np.ndarray:
+    return _bent(size, tokens, limit, 1.5)
+
+
+def flatter_loss(size: np.ndarray, tokens: np.ndarray, limit: float) -> np.ndarray:
+    return _bent(size, tokens, limit, 0.5)
+
+
+# truth, noise; the exponents bend beyond the table
+FORECAST_ROWS = {
+    "chinchilla": (chinchilla_loss, gaussian),
+    "heteroscedastic": (chinchilla_loss, larger_at_small_budgets),
+    "farseer": (farseer_loss, gaussian),
+    "steeper beyond": (steeper_loss, gaussian),
+    "flatter beyond": (flatter_loss, gaussian),
+}
+
+
+def _forecasts(options: argparse.Namespace) -> str:
+    header = "| truth | budgets | n | 10x | 100x | width 10x | width 100x | standard error |"
+    lines = [header, "|---|---|---|---|---|---|---|---|"]
+    for name in _chosen(FORECAST_ROWS, options.rows):
+        for num_budgets in (5, 8):
+            num_sweeps = options.studies or SWEEPS
+            found = [_sweep(name, num_budgets, options.seed, k) for k in range(num_sweeps)]
+            held, width = np.mean([each[0] for each in found], axis=0), np.mean([each[1] for each in found], axis=0)
+            error = 100 * np.sqrt(0.9 * 0.1 / num_sweeps)
+            cells = " | ".join(f"{100 * share:.0f}" for share in held) + " | " + " | ".join(f"{w:.1%}" for w in width)
+            lines.append(f"| {name} | {num_budgets} | {num_sweeps} | {cells} | {error:.0f} |")
+    return "\n".join(lines)
+
+
+def _sweep(name: str, num_budgets: int, seed: int, k: int) -> tuple[list[float], list[float]]:
+    """(share of the sets that are held, mean width) at each reach."""
+    truth, noise = FORECAST_ROWS[name]
+    generator = np.random.Generator(np.random.PCG64([seed, num_budgets, k]))
+    design = isoflop(num_budgets, 6, 1e18, 1e20)
+    limit = 2 * float(design.budget.max())
+    rows = Rows(design.budget, {"total": design.size}, design.tokens)
+    series, shift = [], 0.2 * np.arange(SETS_OF_A_SWEEP)
+    for number, added in enumerate(shift):
+        loss = (truth(design.size, design.tokens, limit) + added) * np.exp(noise(design, generator))
+        series.append(Series(f"set {number}", "size and tokens", f"set {number}", rows, loss))
+    found = forecast(series)
+    held, widths = [], []
+    for reach in REACHES:
+        hits, wide = [], []
+        for number, added in enumerate(shift):
+            budget = reach * design.budget.max()
+            size = float(np.sqrt(budget / 120))
+            tokens = budget / (6 * size)
+            target = rows_of_target(found, f"set {number}", at_params=(size,), at_tokens=tokens)
+            (prediction,) = found.predict(f"set {number}", target)
+            wanted = float(truth(np.array([size]), np.array([tokens]), limit)[0]) + added
+            hits.append(prediction.lower <= wanted <= prediction.upper)
+            wide.append((prediction.upper - prediction.lower) / wanted)
+        held.append(float(np.mean(hits)))
+        widths.append(float(np.mean(wide)))
+    return held, widths
+
+
+def _chosen(rows: dict, names: list[str] | None) -> list[str]:
+    for name in names or []:
+        if name not in rows:
+            raise LosslineError(f"--rows: {name!r} is not one of {', '.join(rows)}")
+    return list(names or rows)
