@@ -48,9 +48,7 @@ def import_peer(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as missing:
-        raise SystemExit(
-            f"benchmarks: {missing.name} is not installed; pip install 'lossline_jax[parity]'"
-        ) from missing
+        raise SystemExit(f"benchmarks: {missing.name} is not installed; pip install -e '.[parity]'") from missing
 
 
 def quiet_transformers() -> ModuleType:

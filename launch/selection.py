@@ -65,6 +65,17 @@ def program(command: str) -> list[str]:
     return [expanded(word) for word in shlex.split(command)]
 
 
+def must_be_given(options: Selection, *names: str) -> None:
+    """Refuse settings that only a site can know and that nobody gave.
+
+    Raises:
+        LosslineError: naming the flags.
+    """
+    missing = [f"--{name.replace('_', '-')}" for name in names if not getattr(options, name)]
+    if missing:
+        raise LosslineError(f"{', '.join(missing)}: not given, and there is no default; --help says what each takes")
+
+
 def main(kind: type[Options], launch: Callable[[Options, Chosen], int], description: str) -> None:
     """Parse the flags, choose the runs, launch them, exit with what `launch` returns."""
     console.take_any_text()

@@ -59,19 +59,22 @@ class Slurm:
 
 @dataclass(frozen=True)
 class GoogleCloud:
-    project: str = "my-project"
-    zone: str = "us-west4-a"
+    project: str = ""
+    """Must be given."""
+    zone: str = ""
+    """Must be given, such as us-west4-a."""
 
 
 @dataclass(frozen=True)
 class Xpk(GoogleCloud):
-    cluster: str = "my-cluster"
+    cluster: str = ""
+    """Must be given."""
     device_type: str = "v5litepod-16"
     """As xpk names them: v5litepod-16, v5p-32, h100-80gb-8, ..."""
     slices: int = 1
     """TPU slices of one run."""
-    image: str = "us-docker.pkg.dev/my-project/lossline/lossline:latest"
-    """Made of launch/Dockerfile."""
+    image: str = ""
+    """Must be given: what `docker build -f launch/Dockerfile` made and `docker push` put where the cluster reads."""
     spot: bool = True
     priority: str = "medium"
     max_restarts: int = 100
@@ -91,7 +94,8 @@ class TpuVm(GoogleCloud):
     retries: int = 20
     """Slices to ask for in all, one after another, when one is taken away."""
     poll_seconds: float = 30.0
-    package: str = "lossline_jax[tpu,gcs]"
-    """What pip installs on every worker: a name on its index, or a git+https address."""
+    package: str = ""
+    """Must be given: what pip installs on every worker, with the extras tpu and gcs. lossline is on no public index, so
+    give an address: 'lossline_jax[tpu,gcs] @ git+https://...'."""
     gcloud: str = "gcloud"
     """The command."""

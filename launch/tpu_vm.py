@@ -1,23 +1,27 @@
 """Do the runs of a manifest that are not done on one TPU slice, asked for as a queued resource.
 
-    python launch/tpu_vm.py gs://bucket/studies/quickstart/manifest.jsonl --accelerator-type v5litepod-16 --dry-run
+    python launch/tpu_vm.py gs://bucket/studies/quickstart/manifest.jsonl --project P --zone us-west4-a \\
+        --package 'lossline_jax[tpu,gcs] @ git+https://...' --dry-run
 
 Every worker of the slice starts the same command for one run after the other. A slice that is taken away is asked for
 again; the runs go on from their checkpoints. It ends with the runs or with `retries`, and gives the slice back.
 """
 
+import re
 import shlex
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 
-from selection import Chosen, Selection, choose, main, program
+from selection import Chosen, Selection, choose, main, must_be_given, program
 from settings import TpuVm
 
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
 from lossline_jax.rundir import is_remote
 
+MISTAKE = LosslineError.exit_code
+NEEDED_EXTRAS = {"tpu", "gcs"}
 ENDED = ("FAILED", "SUSPENDED", "SUSPENDING")  # states of a queued resource that no machine follows
 
 
@@ -67,23 +71,33 @@ class Slice:
         return self._words("tpu-vm", "ssh", self.name, "--worker=all", f"--command={command}")
 
 
+def _check_extras(package: str) -> None:
+    """Without libtpu and gcsfs nothing starts on a slice that is already paid for."""
+    extras = re.search(r"\[([^\]]*)\]", package)
+    if lacking := NEEDED_EXTRAS - {word.strip() for word in (extras[1] if extras else "").split(",")}:
+        raise LosslineError(
+            f"--package: {package} asks for no {' and no '.join(sorted(lacking))}, without which no run starts there; "
+            f"write 'lossline_jax[tpu,gcs] @ ADDRESS'"
+        )
+
+
 def install_command(options: Options) -> str:
     """A virtual environment on each worker."""
     return f"python3 -m venv ~/lossline && ~/lossline/bin/pip install --quiet {shlex.quote(options.package)}"
 
 
 def work_command(chosen: Chosen) -> str:
-    """One run after the other; a run that fails stops no other, a request to restart ends the shell with it."""
+    """One run after the other. A run that fails stops no other; a mistake or a request to restart ends the shell."""
     indices = " ".join(str(standing.index) for standing in chosen.runs.chosen)
     run = " ".join(shlex.quote(word) for word in chosen.words("INDEX")).replace("INDEX", "$index")
-    return (
-        f"for index in {indices}; do ~/lossline/bin/lossline {run}; code=$?; "
-        f"if [ $code -eq {RESTART_EXIT_CODE} ] || [ $code -gt 128 ]; then exit $code; fi; done"
-    )
+    ends = f"[ $code -eq {MISTAKE} ] || [ $code -eq {RESTART_EXIT_CODE} ] || [ $code -gt 128 ]"
+    return f"for index in {indices}; do ~/lossline/bin/lossline {run}; code=$?; if {ends}; then exit $code; fi; done"
 
 
 def launch(options: Options, chosen: Chosen) -> int:
     """Ask for a slice, work on it, give it back; again while runs are left and the slice was taken away."""
+    must_be_given(options, "project", "zone", "package")
+    _check_extras(options.package)
     if not is_remote(chosen.folder.root):
         raise LosslineError(f"{chosen.folder.root}: workers do not see this disk; make the study with --root gs://...")
     if not chosen.runs.chosen:
@@ -118,7 +132,10 @@ def _with_slice(tpu: Slice, options: Options, chosen: Chosen) -> bool:
         if tpu.read_state() == "ACTIVE":  # it was not taken away: another one would not do better
             raise LosslineError(f"--package: {options.package} cannot be installed on {tpu.name}; see above")
         return False
-    return subprocess.run(tpu.on_all_workers(work_command(chosen))).returncode == 0
+    code = subprocess.run(tpu.on_all_workers(work_command(chosen))).returncode
+    if code == MISTAKE:
+        raise LosslineError(f"{tpu.name}: a run cannot be started at all, on another slice neither; see above")
+    return code == 0
 
 
 if __name__ == "__main__":

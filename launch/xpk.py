@@ -1,6 +1,7 @@
 """Submit the runs of a manifest that are not done to a GKE cluster, by xpk: a workload (a JobSet) a run.
 
-    python launch/xpk.py gs://bucket/studies/quickstart/manifest.jsonl --cluster tpus --dry-run
+    python launch/xpk.py gs://bucket/studies/quickstart/manifest.jsonl --project P --zone us-west4-a \\
+        --cluster C --image IMAGE --dry-run
 
 The index of a run is in its command: JOB_COMPLETION_INDEX numbers the hosts of a workload, not the runs.
 """
@@ -10,7 +11,7 @@ import shlex
 import subprocess
 from dataclasses import dataclass
 
-from selection import Chosen, Selection, main, program
+from selection import Chosen, Selection, main, must_be_given, program
 from settings import Xpk
 
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
@@ -63,6 +64,7 @@ def workload_command(options: Options, chosen: Chosen, index: int) -> list[str]:
 
 def launch(options: Options, chosen: Chosen) -> int:
     """A workload a run; the first that xpk refuses ends it."""
+    must_be_given(options, "project", "zone", "cluster", "image")
     if not is_remote(chosen.folder.root):
         raise LosslineError(f"{chosen.folder.root}: pods do not see this disk; make the study with --root gs://...")
     for standing in chosen.runs.chosen:

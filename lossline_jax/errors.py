@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises."""
+"""The one exception that a user's mistake raises, and the words for a package that is missing."""
 
 RESTART_EXIT_CODE = 42  # "checkpointed, restart me": xpk and the launchers of this house restart on it
 
@@ -10,6 +10,11 @@ class LosslineError(Exception):
     """
 
     exit_code = 2
+
+
+def install_hint(extra: str) -> str:
+    """Return the command that installs an extra of setup.py. lossline is on no index, so a checkout is needed."""
+    return f"pip install -e '.[{extra}]' in your checkout of lossline"
 
 
 class RunBusy(LosslineError):

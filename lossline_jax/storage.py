@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from lossline_jax.errors import LosslineError, StartAgain
+from lossline_jax.errors import LosslineError, StartAgain, install_hint
 
 PROBE_SECONDS = 15.0  # that a bucket has to answer in, before a command begins
 LOGIN = "log in with `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
@@ -58,7 +58,7 @@ def _probe(bucket: str) -> None:
         store = fsspec.filesystem("gcs", finalize_on_close=True)
         store.ls(bucket, max_results=1, timeout=PROBE_SECONDS)
     except ImportError as error:
-        raise LosslineError(f"{where}: needs gcsfs: pip install 'lossline_jax[gcs]'") from error
+        raise LosslineError(f"{where}: needs gcsfs: {install_hint('gcs')}") from error
     except FileNotFoundError as error:
         raise LosslineError(f"{where}: no such bucket; create it or mend the name") from error
     except Exception as error:

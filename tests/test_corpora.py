@@ -51,7 +51,7 @@ def test_builtin_corpora_are_read_without_importing_their_packages(tmp_path, nam
 
 def test_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "pip install 'lossline_jax[text]'" in refusal(BuiltinCorpus("speeches"))
+    assert "pip install -e '.[text]'" in refusal(BuiltinCorpus("speeches"))
 
 
 def test_techdoc_has_no_markup_left():
@@ -179,7 +179,7 @@ def test_hugging_face_dataset_is_streamed(monkeypatch):
     assert calls == [("some/set", "part", "train", True)]
     assert "cannot read dataset 'none/such'" in refusal(HuggingFaceCorpus("h", "none/such"))
     monkeypatch.setitem(sys.modules, "datasets", None)
-    assert "pip install 'lossline_jax[hf]'" in refusal(HuggingFaceCorpus("h", "some/set"))
+    assert "pip install -e '.[hf]'" in refusal(HuggingFaceCorpus("h", "some/set"))
 
 
 def test_duplicates_and_empty_documents_are_counted(tmp_path):

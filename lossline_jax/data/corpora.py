@@ -7,7 +7,7 @@ from lossline_jax.data.builtin import builtin_licence, describe_builtin, read_bu
 from lossline_jax.data.config import BuiltinCorpus, Corpus, FilesCorpus, HuggingFaceCorpus
 from lossline_jax.data.documents import Document, checked_document
 from lossline_jax.data.files import describe_files, read_files
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import LosslineError, install_hint
 
 
 def read_documents(corpus: Corpus) -> Iterator[Document]:
@@ -49,7 +49,7 @@ def _read_hugging_face(corpus: HuggingFaceCorpus) -> Iterator[Document]:
     try:
         import datasets
     except ImportError as error:
-        raise LosslineError(f"{name}: needs datasets: pip install 'lossline_jax[hf]'") from error
+        raise LosslineError(f"{name}: needs datasets: {install_hint('hf')}") from error
     try:
         rows = datasets.load_dataset(corpus.path, corpus.config_name, split=corpus.split, streaming=True)
         for number, row in enumerate(rows):

@@ -13,7 +13,7 @@ from etils import epath
 
 from lossline_jax.data.surfaces import SurfaceTokenizer, special_ids
 from lossline_jax.data.tokenizer_parts import is_byte_level, prefix_of, without_prefix, word_marker
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import LosslineError, install_hint
 
 BOS_NAMES = ("<s>", "<|begin_of_text|>", "<|startoftext|>", "<bos>", "[CLS]")
 EOS_NAMES = ("</s>", "<|end_of_text|>", "<|endoftext|>", "<eos>", "[SEP]")
@@ -100,7 +100,7 @@ def import_tokenizers(where: str) -> ModuleType:
     try:
         import tokenizers
     except ImportError as error:
-        raise LosslineError(f"{where}: needs tokenizers: pip install 'lossline_jax[hf]'") from error
+        raise LosslineError(f"{where}: needs tokenizers: {install_hint('hf')}") from error
     return tokenizers
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import LosslineError, install_hint
 from lossline_jax.evaluate.evaluator import RowScorer
 from lossline_jax.evaluate.rows import Request, mix_sets
 from lossline_jax.evaluate.windows import Text
@@ -17,9 +17,7 @@ try:
     from lm_eval.api.model import TemplateLM
     from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 except ImportError as missing:
-    raise LosslineError(
-        "lossline_jax.evaluate.harness: needs lm-eval: pip install 'lossline_jax[harness]'"
-    ) from missing
+    raise LosslineError(f"lossline_jax.evaluate.harness: needs lm-eval: {install_hint('harness')}") from missing
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import LosslineError, install_hint
 from lossline_jax.models.huggingface.fields import read_object
 from lossline_jax.rundir import inside, is_remote
 
@@ -123,7 +123,7 @@ def _open(path: Path) -> Any:
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
-        raise LosslineError(f"{path}: needs safetensors: pip install 'lossline_jax[hf]'") from error
+        raise LosslineError(f"{path}: needs safetensors: {install_hint('hf')}") from error
     try:
         return safe_open(path, framework="numpy")
     except FileNotFoundError as error:

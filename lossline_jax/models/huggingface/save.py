@@ -14,7 +14,7 @@ import numpy as np
 from etils import epath
 
 from lossline_jax.disk import cannot_write
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import LosslineError, install_hint
 from lossline_jax.models.base import Model
 from lossline_jax.models.huggingface.configs import architecture_of, config_json
 from lossline_jax.models.huggingface.files import INDEX, SINGLE, local_folder
@@ -114,7 +114,7 @@ def _write_file(path: Path, tensors: dict[str, np.ndarray]) -> None:
         from safetensors import SafetensorError
         from safetensors.numpy import save_file
     except ImportError as error:
-        raise LosslineError(f"{path}: needs safetensors: pip install 'lossline_jax[hf]'") from error
+        raise LosslineError(f"{path}: needs safetensors: {install_hint('hf')}") from error
     try:
         save_file(tensors, path, metadata=_METADATA)
     except SafetensorError as error:  # its name for a full disk, too
