@@ -4,7 +4,7 @@ A new law is one `Law(...)`: `laws/compute.py` shows the whole of what it takes.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax.numpy as jnp
@@ -62,6 +62,7 @@ class Law:
     defined: Callable[[Values, Values], Any] | None = None  # mask of where it has a value; None: everywhere
     falls: tuple[str, ...] = ()  # positive inputs in which the law can only fall, whatever its parameters
     rises: tuple[str, ...] = ()  # positive inputs in which it can only rise
+    ranges: Mapping[str, str] = field(default_factory=dict)  # of inputs in the unit of the law: "[0, 1)", "(0, inf)"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -110,6 +111,13 @@ class Law:
     def rescale(self, parameters: Mapping[str, float], scales: Mapping[str, float]) -> dict[str, float]:
         """Parameters fitted on inputs divided by `scales` -> the same curve's on the inputs as they are."""
         return {p.name: parameters[p.name] * (p.scale(parameters, scales) if p.scale else 1.0) for p in self.parameters}
+
+
+def inside(span: str, values: np.ndarray) -> np.ndarray:
+    """Mask of the values within a range such as "[0, 1)"."""
+    low, high = (float(end) for end in span[1:-1].split(","))
+    above = values >= low if span[0] == "[" else values > low
+    return above & (values <= high if span[-1] == "]" else values < high)
 
 
 def power(base, exponent):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.curves import Law
+from lossline_jax.fit.curves import Law, inside
 from lossline_jax.fit.direction import wrong_way
 from lossline_jax.fit.ends import curves_and_jacobians
 from lossline_jax.fit.intervals import profile_intervals
@@ -147,6 +147,12 @@ def _prepare(law: Law, points: Points, loss: Loss, num_starts: int, level) -> tu
     if loss.logarithmic and not np.all(data[law.output] > fixed.get(loss.offset, 0.0)):
         note = f"{law.output} must be above {loss.offset or 0} for {loss.name}"
         return FitResult(status="failed", note=note, num_starts=0, **common), common
+    for name, span in law.ranges.items():
+        outside = data[name][~inside(span, data[name])]
+        if outside.size:
+            note = f"{name} is {outside[0]:g} at {outside.size} of {keep.size} points, outside {span}"
+            note = f"{note} ({law.inputs[name]}); leave these rows out, or convert the column"
+            return FitResult(status="failed", note=note, num_starts=0, **common), common
     weights = None if points.weights is None else np.asarray(points.weights, float)[keep]
     problem = build_problem(law, {name: data[name] for name in law.inputs}, data[law.output], loss, fixed, weights)
     if np.any(problem.lower_P > problem.upper_P):

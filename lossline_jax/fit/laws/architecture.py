@@ -38,6 +38,7 @@ ROUTING = Law(
     source="Clark et al. 2022 (arXiv 2202.01169), table 3",
     note="The output is the decimal logarithm of the loss; published values are for decimal logarithms.",
     defined=lambda p, v: p["E_max"] > p["E_start"],
+    ranges={"N": "(0, inf)", "E": "[1, inf)"},
 )
 
 VOCABULARY = Law(
@@ -113,6 +114,7 @@ PRECISION = Law(
     loss=LOG_HUBER,
     normalise=("N", "D"),
     falls=("N", "D"),
+    ranges={bits: "(0, inf)" for bits, _, _ in PRECISIONS},
 )
 
 QUANTISATION = Law(

@@ -96,6 +96,7 @@ CRITICAL_BATCH = Law(
     source=f"{SOURCE}, eq. 1.4",
     note=NOTE,
     loss=LOG_LEAST_SQUARES,
+    ranges={"L": "(0, inf)"},
 )
 
 

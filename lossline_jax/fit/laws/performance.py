@@ -43,6 +43,7 @@ PERFORMANCE = Law(
     source="Wu & Tang 2024 (arXiv 2408.09895) and the authors' planner code",
     note="gamma is 1 without loss of precision and is best held there. The 55 models that it was fitted on are not in "
     "a table. Scores are clipped after the fact: `clip_mmlu`. Mixtures of experts use formulas not found.",
+    ranges={"T": "(0, 100)", "S": "(0, 10000)"},  # min(T, S) makes sense in these units alone
 )
 
 

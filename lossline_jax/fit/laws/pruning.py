@@ -36,6 +36,7 @@ P2 = Law(
     loss=LOG_HUBER,
     normalise=("N0", "D"),
     falls=("D",),
+    ranges={"rho": "(0, 1)"},
 )
 
 COMPRESSION = Law(
@@ -49,4 +50,5 @@ COMPRESSION = Law(
     note="alpha is about .22 (reasoning), .73 (language modelling), 2.42 (question answering). With those signs L "
     "falls as r grows, so it is read as a score; a loss takes a negative alpha. The objective is not known.",
     loss=LOG_LEAST_SQUARES,
+    ranges={"L0": "(0, inf)", "r": "[0, 1)"},
 )

@@ -37,6 +37,7 @@ SPARSITY = Law(
     loss=LOG_HUBER,
     normalise=("N", "D"),
     falls=("N", "D"),
+    ranges={"S": "[0, 1)"},
 )
 
 
