@@ -21,7 +21,7 @@ from lossline_jax.imported import ModelFacts, Registered, registered, slug
 from lossline_jax.models.accounting import count_parameters
 from lossline_jax.outputs import REPORT_FILES, output_folder, output_json, output_table
 from lossline_jax.rundir import StudyDir, may_write, read_json, write_atomic, write_json
-from lossline_jax.status import failed_runs
+from lossline_jax.status import failed_runs, log_note
 from lossline_jax.storage import expanded
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.table import read_table
@@ -305,11 +305,15 @@ def _write_report(
 
     if not may_write(place):
         raise LosslineError(f"{place}: may not be written; name another folder for the page with --out")
+    steps = {run.run_id: read_rows(folder.run(run.run_id)) for run in study.runs}
+    for run in study.runs:
+        if note := log_note(run, folder.run(run.run_id), next(reversed(steps[run.run_id]), None)):
+            say(f"{run.run_id}{note}")
     return write_report(
         frame,
         fits,
         study=to_json(study),
-        steps={run.run_id: read_rows(folder.run(run.run_id)) for run in study.runs},
+        steps=steps,
         report_folder=place,
         title=study.name,
         x=study.x,

@@ -46,8 +46,8 @@ class RunStatus:
 
 def run_status(run: RunConfig, directory: RunDir, last: dict | None) -> RunStatus:
     """The status of a run whose last logged row is `last` (`last_row`)."""
-    state, note = _run_state(directory, last)
-    step = last["step"] if last else 0
+    state, note = _run_state(run, directory, last)
+    step = run.num_steps if state == "done" else last["step"] if last else 0
     speed = last["tokens_per_second"] if last and state == "running" else None
     return RunStatus(
         run_id=run.run_id,
@@ -67,7 +67,15 @@ def last_row(directory: RunDir) -> dict | None:
     return logged[-1] if logged else None
 
 
-def _run_state(directory: RunDir, last: dict | None) -> tuple[State, str]:
+def log_note(run: RunConfig, directory: RunDir, last: dict | None) -> str:
+    """Words on the log of a run that is done, where it lacks steps, to stand at the end of a note; else nothing."""
+    logged = last["step"] if last else 0
+    if logged == run.num_steps or not directory.done_file.exists():
+        return ""
+    return f"; {directory.steps_file.name} lacks its rows after step {logged}, restore it from a copy"
+
+
+def _run_state(run: RunConfig, directory: RunDir, last: dict | None) -> tuple[State, str]:
     if (writer := find_writer(directory.lock_file)) is not None:
         if writer.host and not writer.is_of_this_machine:
             return "running", f"on {writer.host}, last sign {human_seconds(writer.age_seconds)} ago"
@@ -75,7 +83,7 @@ def _run_state(directory: RunDir, last: dict | None) -> tuple[State, str]:
     if directory.failed_file.exists():
         return "failed", read_reason(directory.failed_file)
     if directory.done_file.exists():
-        return "done", human_seconds(_read_done(directory)["wall_seconds"])
+        return "done", human_seconds(_read_done(directory)["wall_seconds"]) + log_note(run, directory, last)
     if last is None:
         return "pending", ""
     age = max(0.0, time.time() - last["time"])  # the clock of this machine, or of that one, may have been set

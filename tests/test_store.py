@@ -1,11 +1,13 @@
 """Token stores: what is in them, in any number of shards, and what is refused."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 from etils import epath
 
+from lossline_jax.data import store as store_module
 from lossline_jax.data.config import ByteTokenizer, FilesCorpus
 from lossline_jax.data.prepare import prepare_corpus
 from lossline_jax.data.shards import RemoteTokens
@@ -124,3 +126,40 @@ def test_half_made_and_damaged_stores_are_refused(corpus, tmp_path):
     assert "no complete token store" in message()
     remade = prepare_store(corpus, TOKENIZER, epath.Path(tmp_path / "stores"), shard_tokens=300)
     assert remade.fingerprint == store.fingerprint
+
+
+def test_tokens_that_changed_since_they_were_sound_are_refused_and_others_not_read_again(corpus, tmp_path, monkeypatch):
+    store = prepare_store(corpus, TOKENIZER, epath.Path(tmp_path / "stores"), shard_tokens=300)
+    hashed = []
+    check = store_module.check_sha256
+    monkeypatch.setattr(
+        store_module, "check_sha256", lambda path, sha256: hashed.append(path.name) or check(path, sha256)
+    )
+    store.verify_changed()
+    count = len(hashed)
+    assert count == len(store.manifest["shards"]) + 2
+    store.verify_changed()
+    assert len(hashed) == count
+    shard = store.folder / "tokens-00001.bin"
+    times, whole = os.stat(shard), shard.read_bytes()
+    shard.write_bytes(whole[:-1] + b"\xff")
+    os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a copy that keeps the times
+    with pytest.raises(LosslineError, match=r"tokens-00001\.bin: damaged \(wrong SHA-256\)"):
+        store.verify_changed()
+    shard.write_bytes(whole)
+    store.verify_changed()
+    assert hashed[count:] == ["tokens-00001.bin", "tokens-00001.bin"]
+    (store.folder / "verified.json").write_text("{}}")
+    store.verify_changed()
+    assert len(hashed) == 2 * count + 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("num_tokens", 7), ("dtype", "<u4"), ("dtype", "no"), ("shards", [{}]), ("sidecars", {})]
+)
+def test_a_manifest_that_contradicts_itself_is_refused(corpus, tmp_path, field, value):
+    store = prepare_store(corpus, TOKENIZER, epath.Path(tmp_path / "stores"))
+    manifest = {**store.manifest, field: value}
+    (store.folder / "manifest.json").write_text(json.dumps(manifest))  # of an earlier version, without a checksum
+    with pytest.raises(LosslineError, match=r"manifest\.json: damaged"):
+        TokenStore.open(store.folder)
