@@ -1,5 +1,6 @@
 """Files from elsewhere: old names and buffers are understood, and every damage is named by tensor and file."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -111,7 +112,7 @@ def under(prefix, *others):
             lambda t: t.update({Q.replace("weight", "lora_A.weight"): t.pop(Q)}),
             f"tensor {Q} is missing, expected of shape [16, 16]; the file holds an adapter: merge it",
         ),
-        (lambda t: [t.pop(name) for name in list(t)], "(and 20 more); the file has no tensors of a model"),
+        (lambda t: [t.pop(name) for name in list(t)], "config.json: says 2 layers, and the folder has 0 tensors"),
         (lambda t: t.update({f"_orig_mod.{Q}": t[Q]}), "is there twice, as "),
     ],
 )
@@ -173,6 +174,15 @@ def test_another_model_than_the_files_is_refused(tmp_path):
         load_params(tmp_path / "out", other)
     with pytest.raises(LosslineError, match="config.json: field vocab_size=37, but the model .* vocab_size=38"):
         load_params(tmp_path / "out", build_model(SMALL["llama"], 38))
+
+
+def test_more_layers_than_tensors_are_refused_at_once(tmp_path):
+    write_small("llama", tmp_path / "out")
+    many = build_model(dataclasses.replace(SMALL["llama"], num_layers=2**50), 37)
+    config = tmp_path / "out" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"num_hidden_layers": 2**50}))
+    with pytest.raises(LosslineError, match=f"config.json: says {2**50} layers, and the folder has 21 tensors"):
+        load_params(tmp_path / "out", many)
 
 
 def test_damaged_and_absent_files(tmp_path):

@@ -1,10 +1,11 @@
 """Hugging Face `tokenizer.json` files (extra `hf`): GPT-2, GPT-NeoX, Llama 2 and 3 style."""
 
+import contextlib
 import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -36,7 +37,7 @@ class HuggingFaceTokenizerFile(SurfaceTokenizer):
         self.path = path
         self.content = content = path.read_bytes()
         self._tokenizer = _load(content, str(path))
-        self._description = description = json.loads(content)
+        self._description = description = json.loads(self._tokenizer.to_str())  # in the library's newest form
         if dropout := description["model"].get("dropout"):
             raise LosslineError(f"{path}: field model.dropout={dropout!r}: encodes at random; set it to null")
         self._added = self._tokenizer.get_added_tokens_decoder()
@@ -85,10 +86,8 @@ class HuggingFaceTokenizerFile(SurfaceTokenizer):
         return _load(json.dumps(description).encode("utf-8"), str(self.path))
 
     def _encodings(self, tokenizer: Any, texts: Sequence[str]) -> list[Any]:
-        try:
+        with _refused(f"{self.path}: cannot encode a text"):  # of a model without a token for what it does not know
             return tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        except Exception as error:  # plain Exception: of a model without a token for what it does not know
-            raise LosslineError(f"{self.path}: cannot encode a text ({' '.join(str(error).split())})") from error
 
     def _first_id(self, names: Sequence[str]) -> int | None:
         ids = {token.content: index for index, token in self._added.items()}
@@ -113,14 +112,23 @@ def byte_of_character() -> dict[str, int]:
 
 def _load(content: bytes, where: str) -> Any:
     tokenizers = import_tokenizers(where)
-    try:
+    with _refused(f"{where}: not a tokenizer.json"):
         loaded = tokenizers.Tokenizer.from_buffer(content)
-    except Exception as error:  # the library raises plain Exception
-        raise LosslineError(f"{where}: not a tokenizer.json ({' '.join(str(error).split())})") from error
     loaded.encode_special_tokens = True
     loaded.no_truncation()
     loaded.no_padding()
     return loaded
+
+
+@contextlib.contextmanager
+def _refused(message: str) -> Iterator[None]:
+    """Whatever the library raises as one line: plain Exceptions, and of its panics what is not even that."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise LosslineError(f"{message} ({' '.join(str(error).split())})") from error
 
 
 def _no_specials(added: Mapping[int, Any], where: str) -> str:

@@ -129,4 +129,5 @@ def _open(path: Path) -> Any:
     except FileNotFoundError as error:
         raise LosslineError(f"{path}: no such file, although {INDEX} names it; fetch the folder anew") from error
     except (SafetensorError, OSError) as error:
-        raise LosslineError(f"{path}: damaged or no safetensors file ({error}); fetch it anew") from error
+        message = " ".join(str(error).split())  # it may quote a damaged header, line breaks and all
+        raise LosslineError(f"{path}: damaged or no safetensors file ({message}); fetch it anew") from error

@@ -15,7 +15,7 @@ from lossline_jax.models.huggingface.configs import architecture_of, config_json
 from lossline_jax.models.huggingface.files import Tensors, open_tensors
 from lossline_jax.models.huggingface.mapping import Architecture, Group
 from lossline_jax.models.huggingface.names import canonical_names, closest, left_out
-from lossline_jax.models.huggingface.shapes import flat, leaf_shapes, their_shapes
+from lossline_jax.models.huggingface.shapes import Shapes, flat, leaf_shapes, their_shapes
 from lossline_jax.models.parameters import Params
 
 # Fields that weights do not depend on: of the computation in chunks, and of start values.
@@ -41,13 +41,18 @@ def load_params(folder: epath.PathLike, model: Model, shardings: Any = None) -> 
     """
     _check_config(folder, model)
     architecture = architecture_of(model.config)
-    leaves = leaf_shapes(model)
     placements = None if shardings is None else flat(shardings)
     params: dict[str, jax.Array] = {}
     with open_tensors(folder, functools.partial(canonical_names, architecture)) as tensors:
         if prefix := left_out(architecture, tensors.originals):
             say(f"note: {folder}: names of tensors are read without {prefix}")
-        _check_tensors(tensors, architecture, model.config, their_shapes(model), str(folder))
+        if model.config.num_layers > len(tensors.originals):  # before anything is made for each of them
+            raise LosslineError(
+                f"{folder}/config.json: says {model.config.num_layers} layers, and the folder has "
+                f"{len(tensors.originals)} tensors"
+            )
+        leaves, theirs = _shapes(model, str(folder))
+        _check_tensors(tensors, architecture, model.config, theirs, str(folder))
         for group in architecture.groups(model.config):
             for path, leaf in _assemble(group, leaves, tensors, model.config.num_layers).items():
                 params[path] = jax.device_put(leaf, None if placements is None else placements[path])
@@ -65,6 +70,13 @@ def _check_config(folder: epath.PathLike, model: Model) -> None:
                 f"{folder}/config.json: field {name}={in_file.get(name)!r}, but the model to be filled has "
                 f"{name}={in_model.get(name)!r}"
             )
+
+
+def _shapes(model: Model, folder: str) -> tuple[Shapes, Shapes]:
+    try:
+        return leaf_shapes(model), their_shapes(model)
+    except (ValueError, OverflowError) as error:
+        raise LosslineError(f"{folder}/config.json: its sizes make arrays that no memory holds ({error})") from error
 
 
 def _check_tensors(
