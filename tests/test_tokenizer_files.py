@@ -3,9 +3,13 @@
 import json
 
 import pytest
+from etils import epath
 from prefix_tokenizers import BYTE_LEVEL, JSON_KINDS, json_description, json_tokenizer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from lossline_jax.data.config import HuggingFaceTokenizer, SentencePieceFile
+from lossline_jax.data.huggingface_tokenizer import HuggingFaceTokenizerFile
+from lossline_jax.data.tokenizers import prepare_tokenizer
 from lossline_jax.errors import LosslineError
 
 TEXTS = ["The capital of Fra", " nce 12", "é e\u0301 数\n\n😀", "", "A-B, a.b"]
@@ -145,6 +149,15 @@ def test_files_that_cannot_be_used_are_refused_in_one_line(tmp_path, plain):
     assert "cannot encode a text (WordLevel error" in refusal(tmp_path, {"model": ignorant}, bos_id=0, eos_id=1)
     for content in ({}, [], {"model": None}, {"model": {"type": "Other"}}, plain | {"decoder": {"type": "Other"}}):
         assert "not a tokenizer.json (" in refusal(tmp_path, content)
+
+
+def test_a_folder_or_nothing_in_place_of_a_file_is_named(tmp_path):
+    for name, config in (("x.model", SentencePieceFile), ("x.json", HuggingFaceTokenizer)):
+        (tmp_path / name).mkdir()
+        with pytest.raises(LosslineError, match=f"{name}: cannot be read: it is a folder"):
+            prepare_tokenizer(config(str(tmp_path / name)), {}, tmp_path)
+    with pytest.raises(LosslineError, match=r"tokenizer.json: no such tokenizer file"):
+        HuggingFaceTokenizerFile(epath.Path(tmp_path) / "tokenizer.json")
 
 
 def test_a_prefix_is_known_by_the_parts_and_not_by_a_text(tmp_path):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from lossline_jax.data.surfaces import SurfaceTokenizer, special_ids
+from lossline_jax.data.surfaces import SurfaceTokenizer, special_ids, tokenizer_content
 from lossline_jax.data.tokenizer_parts import is_byte_level, prefix_of, without_prefix, word_marker
 from lossline_jax.errors import LosslineError, install_hint
 
@@ -35,7 +35,7 @@ class HuggingFaceTokenizerFile(SurfaceTokenizer):
     def __init__(self, path: epath.Path, bos_id: int | None = None, eos_id: int | None = None):
         """Raises LosslineError if the extra or the file is missing, it is no tokenizer, or has no such ids."""
         self.path = path
-        self.content = content = path.read_bytes()
+        self.content = content = tokenizer_content(path)
         self._tokenizer = _load(content, str(path))
         self._description = description = json.loads(self._tokenizer.to_str())  # in the library's newest form
         if dropout := description["model"].get("dropout"):

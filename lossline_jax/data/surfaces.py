@@ -5,6 +5,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from etils import epath
+
+from lossline_jax.inputs import open_input
 
 # what tokenizers are known to lose: runs of spaces, newlines, other forms of a letter, rare letters,
 # sentencepiece's own mark for a space, texts that look like special tokens
@@ -74,3 +77,9 @@ def special_ids(bos_id: int | None, eos_id: int | None) -> tuple[int, int] | Non
     if bos_id is None and eos_id is None:
         return None
     return (eos_id if bos_id is None else bos_id), (bos_id if eos_id is None else eos_id)
+
+
+def tokenizer_content(path: epath.Path) -> bytes:
+    """The bytes of a tokenizer's file. Raises LosslineError, naming it, if it cannot be read."""
+    with open_input(path, "tokenizer file") as file:
+        return file.read()

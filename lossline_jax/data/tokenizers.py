@@ -20,7 +20,7 @@ from lossline_jax.data.folders import MANIFEST, check_sha256, is_complete, read_
 from lossline_jax.data.huggingface_tokenizer import HuggingFaceTokenizerFile
 from lossline_jax.data.prepare import PreparedCorpus, hash_fraction
 from lossline_jax.data.sentencepiece_tokenizer import SentencePieceTokenizer, train_sentencepiece
-from lossline_jax.data.surfaces import SurfaceTokenizer
+from lossline_jax.data.surfaces import SurfaceTokenizer, tokenizer_content
 from lossline_jax.errors import LosslineError
 from lossline_jax.rundir import write_json
 from lossline_jax.storage import expanded
@@ -96,7 +96,7 @@ def _ready_made(config: ByteTokenizer | SentencePieceFile | HuggingFaceTokenizer
         case ByteTokenizer():
             return BytesTokenizer()
         case SentencePieceFile(path=path):
-            return SentencePieceTokenizer(_existing(path).read_bytes(), path)
+            return SentencePieceTokenizer(tokenizer_content(_existing(path)), path)
         case HuggingFaceTokenizer(path=path, bos_id=bos_id, eos_id=eos_id):
             return HuggingFaceTokenizerFile(_existing(path), bos_id, eos_id)
 
@@ -126,7 +126,7 @@ def _prepare_trained(
             manifest = {"config": to_json(config), "corpus_fingerprint": corpus.fingerprint}
             write_json(part / MANIFEST, {**manifest, "sha256": sha256(model).hexdigest(), "complete": True})
     check_sha256(folder / MODEL_FILE, read_manifest(folder, "tokenizer", {"sha256": str})["sha256"])
-    return SentencePieceTokenizer((folder / MODEL_FILE).read_bytes(), str(folder / MODEL_FILE))
+    return SentencePieceTokenizer(tokenizer_content(folder / MODEL_FILE), str(folder / MODEL_FILE))
 
 
 def _sample(corpus: PreparedCorpus, max_bytes: int) -> Iterator[str]:
