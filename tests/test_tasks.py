@@ -85,7 +85,7 @@ def test_kept_items_are_spread_over_the_file(tmp_path):
         (GOOD | {"choices": [" yes", " "]}, "option 1 is ' ', which holds nothing to score"),
         (GOOD | {"context": "a\ud800b"}, "has half a surrogate pair"),
         (GOOD | {"context": "a\0b"}, "'a\\x00b' has a NUL character"),
-        (GOOD | {"choices": [" yes", " n\0"]}, "' n\\x00' has a NUL character"),
+        (GOOD | {"choices": [" yes", " n\0"]}, "'n\\x00' has a NUL character"),
         ({"context": "In my palm", "continuation": 1}, "`continuation` is 1"),
         ({"question": "?", "answer": "!"}, "neither `choices` nor `continuation` (its fields: question, answer)"),
     ],
