@@ -37,11 +37,13 @@ class HuggingFaceTokenizerFile(SurfaceTokenizer):
         self.path = path
         self.content = content = tokenizer_content(path)
         self._tokenizer = _load(content, str(path))
+        vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
+        num_ids = _num_ids(vocabulary, str(path))
         self._description = description = json.loads(self._tokenizer.to_str())  # in the library's newest form
         if dropout := description["model"].get("dropout"):
             raise LosslineError(f"{path}: field model.dropout={dropout!r}: encodes at random; set it to null")
         self._added = self._tokenizer.get_added_tokens_decoder()
-        surfaces = _surfaces(self._tokenizer.get_vocab(with_added_tokens=True), self._added, description, str(path))
+        surfaces = _surfaces(vocabulary, num_ids, self._added, is_byte_level(description))
         stated = [index for index in (bos_id, eos_id) if index is not None]
         if any(not 0 <= index < len(surfaces) for index in stated):
             raise LosslineError(f"{path}: has no tokens {stated}, which are to be its BOS and EOS")
@@ -140,13 +142,15 @@ def _no_specials(added: Mapping[int, Any], where: str) -> str:
     )
 
 
-def _surfaces(
-    vocabulary: Mapping[str, int], added: Mapping[int, Any], description: Mapping[str, Any], where: str
-) -> list[bytes]:
+def _num_ids(vocabulary: Mapping[str, int], where: str) -> int:
     num_ids = max(vocabulary.values(), default=-1) + 1
     if num_ids > len(vocabulary) + MAX_UNUSED_IDS:
         raise LosslineError(f"{where}: field model.vocab: has an id {num_ids - 1} and {len(vocabulary)} tokens only")
-    byte_level, bytes_of = is_byte_level(description), byte_of_character()
+    return num_ids
+
+
+def _surfaces(vocabulary: Mapping[str, int], num_ids: int, added: Mapping[int, Any], byte_level: bool) -> list[bytes]:
+    bytes_of = byte_of_character()
     surfaces = [b""] * num_ids
     for token, index in vocabulary.items():
         if index in added:
