@@ -109,13 +109,14 @@ def backtest(options: BacktestOptions) -> str:
 def _compared(options: CompareOptions) -> "tuple[pd.DataFrame, StudyFits]":
     """The table with its runs in column run_id, and its comparisons."""
     from lossline_jax.fit.study_lines import fit_study
-    from lossline_jax.fit.table_input import require_column
+    from lossline_jax.fit.table_rows import require_column, require_runs
 
-    frame = read_table(options.losses)
+    frame = read_table(options.losses, [options.run] if options.run else [])
     if not (options.margin > 0 and math.isfinite(options.margin)):
         raise LosslineError(f"--margin: {options.margin:g} noise floors are no margin; give more than 0")
     if options.run is not None:
         require_column(frame, options.run)
+        require_runs(frame, options.run)
         frame = frame.assign(run_id=frame[options.run])
     base = [_pair(word, "--base", "FACTOR=LEVEL, such as data=wiki") for word in options.base]
     if len(dict(base)) < len(base):
@@ -147,7 +148,7 @@ def _fit_lines(options: FitOptions) -> str:
         raise LosslineError("--on: say which columns make two models of --across a pair, such as --on params tokens")
     out = output_json(options.out)
     fits = fit_table(
-        read_table(options.losses),
+        _read_rows(options),
         options.x,
         options.y[0],
         options.by,
@@ -172,7 +173,7 @@ def _fit_law(options: FitOptions) -> str:
     _refuse(options, said, "x", "across", "on", "e_x", "e_y", "form", "params", "tokens")
     out = output_json(options.out)
     found = fit_law_table(
-        read_table(options.losses),
+        _read_rows(options),
         options.law,
         dict(_pair(word, "--input", "NAME=COLUMN, such as N=params") for word in options.input),
         options.y,
@@ -222,7 +223,11 @@ def _series(options: ForecastOptions) -> "TableSeries":
         unit=options.unit,
         cluster=options.cluster,
     )
-    return series_of_table(read_table(options.losses), columns)
+    return series_of_table(_read_rows(options), columns)
+
+
+def _read_rows(options: FitOptions | ForecastOptions) -> "pd.DataFrame":
+    return read_table(options.losses, [options.cluster] if options.cluster else [])
 
 
 def _names(found: "TableSeries") -> str:

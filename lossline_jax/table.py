@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -134,14 +134,20 @@ def write_frame(frame: "pd.DataFrame", path: epath.Path) -> None:
         raise LosslineError(f"{path}: cannot write a table of this ending; use .csv or .parquet")
 
 
-def read_table(path: epath.PathLike) -> "pd.DataFrame":
+def read_table(path: epath.PathLike, names: Sequence[str] = ()) -> "pd.DataFrame":
     """Any table of losses with whatever columns it has, in a format that `inputs.py` reads.
 
+    The index numbers the lines of a text file, the rows of another, as messages name them.
+
+    Args:
+        path: `.csv`, `.tsv`, `.jsonl` or `.parquet`.
+        names: columns of a text file that name something, so that 007 is not 7; `run_id` always is one.
+
     Raises:
-        LosslineError: missing, unreadable, empty, or of another ending.
+        LosslineError: missing, unreadable, empty, of another ending, or with a column that stands twice.
     """
     path = connect(path)
-    readers = {"csv": _read_csv, "tsv": _read_tsv, "jsonl": _read_jsonl, "parquet": _read_parquet}
+    readers = {"csv": _read_csv, "tsv": _read_csv, "jsonl": _read_jsonl, "parquet": _read_parquet}
     form = file_kind(path).form
     if form not in readers:
         raise LosslineError(
@@ -149,12 +155,15 @@ def read_table(path: epath.PathLike) -> "pd.DataFrame":
             f"use .csv, .tsv or .jsonl (each also with {ENDINGS}), or .parquet"
         )
     try:
-        frame = readers[form](path)
+        frame = readers[form](path, names)
     except LosslineError:
         raise
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise LosslineError(f"{path}: cannot be read as {form} ({reason})") from error
+    if frame.columns.has_duplicates:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise LosslineError(f"{path}: column {twice!r} stands twice; rename or remove one")
     if frame.empty:
         raise LosslineError(f"{path}: the table has no rows")
     return frame
@@ -166,17 +175,15 @@ def _table_inside(folder: epath.Path) -> str:
     return f": it is a folder; {table}?" if table.exists() else ""
 
 
-def _read_csv(path: epath.Path, separator: str = ",") -> "pd.DataFrame":
-    import pandas as pd
+def _read_csv(path: epath.Path, names: Sequence[str]) -> "pd.DataFrame":
+    from lossline_jax.delimited import parse_delimited
 
-    return pd.read_csv(io.StringIO(read_text(path, "table")), sep=separator)
-
-
-def _read_tsv(path: epath.Path) -> "pd.DataFrame":
-    return _read_csv(path, "\t")
+    separator = "\t" if file_kind(path).form == "tsv" else ","
+    return parse_delimited(read_text(path, "table"), separator, path.name, names)
 
 
-def _read_parquet(path: epath.Path) -> "pd.DataFrame":
+def _read_parquet(path: epath.Path, _names: Sequence[str]) -> "pd.DataFrame":
+    """The columns, those of a stored index too."""
     import pandas as pd
 
     with open_input(path, "table") as file:
@@ -185,19 +192,23 @@ def _read_parquet(path: epath.Path) -> "pd.DataFrame":
         check_parquet(content)
     except NotAsWritten as error:
         raise LosslineError(f"{path}: damaged ({error}); write it again: lossline evaluate") from error
-    return pd.read_parquet(io.BytesIO(content))
+    frame = pd.read_parquet(io.BytesIO(content))
+    index = frame.index.to_frame(index=False)
+    index = index[[name for name in frame.index.names if name is not None and name not in frame.columns]]
+    frame = pd.concat([index, frame.reset_index(drop=True)], axis=1)
+    frame.index = pd.RangeIndex(1, len(frame) + 1, name=f"row of {path.name}")
+    return frame
 
 
-def _read_jsonl(path: epath.Path) -> "pd.DataFrame":
+def _read_jsonl(path: epath.Path, _names: Sequence[str]) -> "pd.DataFrame":
     """Values as they stand: no string becomes a number or a date, and no digit is lost."""
     import pandas as pd
 
-    return pd.DataFrame(
-        [
-            _plain_integers(_unsealed(parse_object(line, where), line, where), where)
-            for where, line in read_lines(path, "table")
-        ]
-    )
+    lines, rows = [], []
+    for where, line in read_lines(path, "table"):
+        lines.append(int(where.rpartition(":")[2]))
+        rows.append(_plain_integers(_unsealed(parse_object(line, where), line, where), where))
+    return pd.DataFrame(rows, index=pd.Index(lines, dtype="int64", name=f"line of {path.name}"))
 
 
 def _unsealed(fields: dict[str, Any], line: str, where: str) -> dict[str, Any]:

@@ -44,7 +44,8 @@ def losses_table(study: StudyConfig) -> pd.DataFrame:
     rows = []
     for run in study.runs:
         factors = run.factors
-        nats_per_bit = math.log(2) * (1.0 if factors["tokenizer"] == "bytes" else 4.0)
+        bytes_per_token = 1 if factors["tokenizer"] == "bytes" else 4
+        nats_per_bit = math.log(2) * bytes_per_token
         for step in run.checkpoint_steps:
             own = 1.6 + 0.5 * (step / run.num_steps) ** -0.3 + 0.02 * (factors["size"] != "d64-L4")
             for name, shift in SETS.items():
@@ -69,7 +70,7 @@ def losses_table(study: StudyConfig) -> pd.DataFrame:
                         accuracy_per_char_standard_error=0.03 if task else None,
                         accuracy_per_byte=0.5 if task else None,
                         accuracy_per_byte_standard_error=0.03 if task else None,
-                        num_tokens=9000, num_bytes=36000, n=200,
+                        num_tokens=9000, num_bytes=9000 * bytes_per_token, n=200,
                     )
                 )  # fmt: skip
     return pd.DataFrame([dataclasses.asdict(row) for row in rows])

@@ -79,7 +79,7 @@ def test_what_cannot_be_used_is_named_and_not_called_confounded(losses, capsys):
     frame.loc[3, "task"] = "diverged"  # of the base: nothing is left to hold the others against
     cli.main(["compare", "--losses", losses(frame), *AXES, "--run", "name"])
     text = capsys.readouterr().out
-    assert "base: row 4: task is diverged; losses are positive numbers" in text
+    assert "base: line 5 of losses.csv: task is diverged; losses are positive numbers" in text
     assert "data=code: the setting of wiki to hold it against has no usable losses" in text
     assert "confounded" not in text
 

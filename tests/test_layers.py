@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "lossline_jax"
 FLOORS = {
     **dict.fromkeys(("errors", "console", "units", "disk", "parallel", "rundir", "config", "table", "text"), 0),
-    **dict.fromkeys(("storage", "inputs", "outputs", "alive", "writer", "compiled"), 0),
+    **dict.fromkeys(("storage", "inputs", "outputs", "columns", "delimited", "alive", "writer", "compiled"), 0),
     **dict.fromkeys(("seal", "parquet", "leftovers"), 0),
     **dict.fromkeys(("ops", "sharding", "chips", "processes"), 1),
     **dict.fromkeys(("models", "data"), 2),
@@ -36,6 +36,9 @@ NEIGHBOURS = {
     ("table", "errors"),
     ("table", "rundir"),
     ("table", "inputs"),
+    ("table", "delimited"),
+    ("delimited", "columns"),
+    ("delimited", "errors"),
     ("inputs", "errors"),
     ("outputs", "errors"),
     ("outputs", "storage"),

@@ -163,9 +163,9 @@ def test_without_the_flag_the_training_loss_tells_whose_a_row_is(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"HellaSwag Loss": "failed"}, r"published\.csv: row 2: HellaSwag Loss is 'failed', which is not a number"),
-        ({"Hugging Face": "maybe"}, r"row 2: 'Hugging Face' is 'maybe', not True or False"),
-        ({"Name": None}, r"row 2: no Name"),
+        ({"HellaSwag Loss": "failed"}, r"published\.csv: line 3: HellaSwag Loss is 'failed', which is not a number"),
+        ({"Hugging Face": "maybe"}, r"line 3: 'Hugging Face' is 'maybe', not True or False"),
+        ({"Name": None}, r"line 3: no Name"),
         ({"FineWeb-Edu Validation Loss": 1.0, "fineweb_edu_100bt Validation Loss": 2.0}, "two columns .*'fineweb_edu'"),
     ],
 )

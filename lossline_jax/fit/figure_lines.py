@@ -13,6 +13,7 @@ from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.solve import Points, solve_many
 from lossline_jax.fit.study_fits import FigureLine
 from lossline_jax.fit.table_input import PER_BYTE, RUN, X, Y, numeric_losses, paired_points
+from lossline_jax.fit.table_rows import level_text
 from lossline_jax.fit.uncertainty import Band, bootstrap
 
 MIN_POINTS = 5  # one more than a line has parameters
@@ -72,7 +73,7 @@ def _base_run(frame: pd.DataFrame, base: Mapping[str, Any]) -> str:
     """The first run with the levels of the base; "" where none has them."""
     runs = frame.drop_duplicates("run_id")
     names = [name for name in base if name in runs]
-    matches = np.all([runs[name].astype(str) == str(base[name]) for name in names], axis=0)
+    matches = np.all([runs[name].map(level_text) == base[name] for name in names], axis=0)
     return str(runs["run_id"].iloc[int(np.argmax(matches))]) if np.any(matches) else ""
 
 

@@ -9,13 +9,16 @@ import numpy as np
 import pandas as pd
 
 from lossline_jax import config
+from lossline_jax.columns import LARGEST, SMALLEST, as_numbers, beyond_range
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.curves import Law
 from lossline_jax.fit.direction import ADVICE, refuse_accuracy_unit, wrong_way
 from lossline_jax.fit.objective import LOSSES
+from lossline_jax.fit.other_unit import require_one_unit
 from lossline_jax.fit.result import FitResult, find_law
 from lossline_jax.fit.solve import Points, solve_many
-from lossline_jax.fit.table_input import WHERE, as_pandas, group_label, require_column, run_column
+from lossline_jax.fit.table_input import group_label, names_of_runs, run_column
+from lossline_jax.fit.table_rows import WHERE, as_pandas, require_column
 from lossline_jax.fit.uncertainty import bootstrap, has_checkpoints, with_run_intervals
 from lossline_jax.fit.wide import wide_table
 
@@ -84,7 +87,7 @@ def fit_law_table(
     frame = as_pandas(frame)
     if law.falls and "eval_set" in frame.columns and unit in frame.columns:
         refuse_accuracy_unit(unit)
-    wide = wide_table(frame, list(outputs), unit)
+    wide = wide_table(frame, list(outputs), unit, by=by, run=cluster)
     if unknown := [name for name in law.inputs if name not in inputs and name not in wide.columns]:
         raise LosslineError(f"say which column is {unknown[0]} ({law.inputs[unknown[0]]}): --input {unknown[0]}=COLUMN")
     runs = run_column(wide, cluster)
@@ -102,6 +105,7 @@ def fit_law_table(
             except LosslineError as error:
                 failures.append(f"{label}, {output}: {error}")
                 continue
+            require_one_unit(y, list(data.values()), names_of_runs(rows, runs), output)
             if against := wrong_way(law, data, y, output):
                 failures.append(f"{label}, {against}; {ADVICE}")
                 continue
@@ -150,9 +154,12 @@ def _constant_inputs(law: Law, points: Points) -> str:
 
 
 def _numbers(rows: pd.DataFrame, column: str) -> np.ndarray:
-    numbers = pd.to_numeric(rows[column], errors="coerce").to_numpy(float)
-    bad = np.isinf(numbers) | (np.isnan(numbers) & rows[column].notna().to_numpy())
+    numbers, faulty = as_numbers(rows[column])
+    bad = faulty | np.isinf(numbers) | beyond_range(numbers)
     if bad.any():
         first = int(np.argmax(bad))
-        raise LosslineError(f"{rows[WHERE].iloc[first]}: {column} is {rows[column].iloc[first]}, which is not a number")
+        reason = "which is not a number" + (
+            f" from {SMALLEST:g} to {LARGEST:g}" if beyond_range(numbers[[first]])[0] else ""
+        )
+        raise LosslineError(f"{rows[WHERE].iloc[first]}: {column} is {rows[column].iloc[first]}, {reason}")
     return numbers

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from lossline_jax.columns import as_numbers
 from lossline_jax.fit.cells import RESIZING, same_size
 from lossline_jax.fit.settings import NOT_STATED, PARAMS
+from lossline_jax.fit.table_rows import level_text
 
 CELL = ("data", "tokenizer", "architecture")  # what the line is said to depend on: a panel holds two of them
 POOLED = ("size", "context_length", "optimiser")  # what one line is said to serve
@@ -20,9 +22,9 @@ def runs_of(frame: pd.DataFrame) -> pd.DataFrame:
     runs = frame.drop_duplicates("run_id").reset_index(drop=True)
     found = pd.DataFrame({"run_id": runs["run_id"].astype(str)})
     for name in (*CELL, *POOLED):
-        found[name] = runs[name].map(str) if name in runs else ""
+        found[name] = runs[name].map(level_text) if name in runs else ""
     for name in PARAMS:
-        found[name] = pd.to_numeric(runs[name], errors="coerce") if name in runs else float("nan")
+        found[name] = as_numbers(runs[name])[0] if name in runs else float("nan")
     unstated = [found[name].isin(NOT_STATED) & (found[name].nunique() > 1) for name in (*CELL, *POOLED)]
     return found[~pd.concat(unstated, axis=1).any(axis=1)].reset_index(drop=True)
 

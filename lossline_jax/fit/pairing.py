@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from lossline_jax.columns import as_numbers
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.table_input import as_pandas, require_column
+from lossline_jax.fit.table_rows import plain_frame, require_column
 
 TOLERANCE = 0.01  # relative difference of two sizes, token counts or budgets that still counts as equal
 
@@ -33,7 +34,7 @@ def pair_by_columns(
     """
     if not columns:
         raise LosslineError("name the columns to pair runs by, such as parameters and tokens")
-    first, second = as_pandas(first), as_pandas(second)
+    first, second = plain_frame(first), plain_frame(second)
     for frame in (first, second):
         for name in columns:
             require_column(frame, name)
@@ -67,8 +68,10 @@ def best_by_compute(frame: pd.DataFrame, compute: str, loss: str, tolerance: flo
     """
     for name in (compute, loss):
         require_column(frame, name)
-    frame = frame.reset_index(drop=True)
-    frame = frame[np.isfinite(frame[loss]) & (frame[compute] > 0)].sort_values(compute, kind="stable")
+    frame = plain_frame(frame)
+    numbers = {name: as_numbers(frame[name])[0] for name in (compute, loss)}
+    usable = np.isfinite(numbers[loss]) & (numbers[compute] > 0)
+    frame = frame.assign(**numbers)[usable].sort_values(compute, kind="stable")
     level = (np.diff(np.log(frame[compute].to_numpy(float)), prepend=-np.inf) > tolerance).cumsum()
     return frame.loc[frame.groupby(level)[loss].idxmin()]
 

@@ -8,18 +8,19 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from lossline_jax.columns import as_numbers
 from lossline_jax.config import suggestion
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.cells import RESIZING, differences, same_size
-from lossline_jax.fit.table_fits import plain
-from lossline_jax.fit.table_input import require_column
+from lossline_jax.fit.table_input import KINDS
+from lossline_jax.fit.table_rows import WHERE, level_text, require_column
 from lossline_jax.table import FACTOR_COLUMNS
 
 SEED = "seed"
 FACTORS = tuple(name for name in FACTOR_COLUMNS if name != SEED)
 PARAMS = ("params_total", "params_non_embedding")
-NOT_STATED = ("unknown", "nan", "None")  # a factor of an imported model that nobody stated, or an empty cell
-NO_FACTORS = ("study", "eval_set", "eval_kind", "eval_fingerprint", "loss_definition")  # words of a losses table
+NOT_STATED = ("unknown", "")  # a factor of an imported model that nobody stated, or an empty cell
+NO_FACTORS = ("study", "eval_set", "eval_kind", "eval_fingerprint", *KINDS, WHERE)  # words of a losses table, and ours
 SETTING = "_setting"  # column: which setting a row belongs to, -1 for none
 
 
@@ -45,7 +46,8 @@ def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[
     Raises:
         LosslineError: one is not there, or there is none.
     """
-    stated = [name for name in FACTORS if name in frame.columns and not frame[name].map(str).isin(NOT_STATED).all()]
+    present = [name for name in FACTORS if name in frame.columns]
+    stated = [name for name in present if not frame[name].map(level_text).isin(NOT_STATED).all()]
     found = tuple(stated) if factors is None else tuple(factors)
     for name in found:
         require_column(frame, name)
@@ -56,7 +58,7 @@ def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[
 
 def find_settings(frame: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataFrame, list[Setting], list[str]]:
     """The table with column `_setting`, the settings that it numbers, and a line for rows of unknown levels."""
-    rows = frame[list(factors)].map(lambda value: str(plain(value)))
+    rows = frame[list(factors)].map(level_text)
     numbers = rows.groupby(list(factors), sort=False).ngroup().to_numpy()
     first = ~pd.Series(numbers).duplicated().to_numpy()
     settings, failures, number_of = [], [], {}
@@ -108,7 +110,7 @@ def find_base(settings: Sequence[Setting], factors: Sequence[str], base: Mapping
     Raises:
         LosslineError: a factor or level that is not there, or no setting has them all.
     """
-    given = {name: str(plain(value)) for name, value in (base or {}).items() if name != SEED}
+    given = {name: level_text(value) for name, value in (base or {}).items() if name != SEED}
     for name, level in given.items():
         if name not in factors:
             hint = suggestion(name, factors)
@@ -123,5 +125,6 @@ def find_base(settings: Sequence[Setting], factors: Sequence[str], base: Mapping
 
 
 def _num_params(row: pd.Series) -> tuple[float, float] | None:
-    found = [row[name] for name in PARAMS if name in row and pd.notna(row[name])]
-    return (float(found[0]), float(found[1])) if len(found) == len(PARAMS) else None
+    counts = as_numbers(pd.Series([row.get(name) for name in PARAMS], dtype=object))[0]
+    usable = np.isfinite(counts) & (counts > 0)
+    return (float(counts[0]), float(counts[1])) if usable.all() else None

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from lossline_jax.columns import as_numbers
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.cells import Cell, differences, unmatched
 from lossline_jax.fit.comparison import FactorComparison
@@ -14,6 +15,7 @@ from lossline_jax.fit.copies import find_copies, one_of_each
 from lossline_jax.fit.figure_lines import comparing_unit, fit_figure_lines
 from lossline_jax.fit.isoflop import fit_isoflops
 from lossline_jax.fit.lines import MARGIN_IN_NOISE, compare_lines
+from lossline_jax.fit.other_unit import require_one_unit_of_repetitions
 from lossline_jax.fit.settings import (
     FACTORS,
     SETTING,
@@ -32,12 +34,14 @@ from lossline_jax.fit.table_input import (
     UNITS,
     X,
     Y,
-    as_pandas,
     name_checkpoints,
+    names_of_runs,
     numeric_losses,
     paired_points,
+    require_several_values,
     usable_losses,
 )
+from lossline_jax.fit.table_rows import open_rows
 from lossline_jax.fit.uncertainty import bootstrap, has_checkpoints, with_run_intervals
 
 BASE = "base"
@@ -88,9 +92,7 @@ def fit_study(
     Raises:
         LosslineError: a column, set or base that is not there, a bad loss in every line, or two names of one run.
     """
-    frame = as_pandas(frame).reset_index(drop=True)
-    if "run_id" in frame:
-        frame = frame.assign(run_id=frame["run_id"].astype(str))
+    frame = open_rows(frame)
     if units and {x, y} <= set(frame.columns):
         raise LosslineError("units: x and y are columns of this table, in the unit that they have; leave units out")
     factors = factor_columns(frame, factors)
@@ -106,7 +108,8 @@ def fit_study(
     failures += merged
     lines, comparisons = [], []
     for unit in units:
-        points = paired_points(frame, x, y, factors, unit=unit)
+        points = paired_points(frame, x, y, (), unit=unit)
+        _require_one_unit(points, x, y)
         groups, said = _groups(points, settings, base_setting, f"no checkpoint has both {x!r} and {y!r}")
         fitted, unfitted = fit_groups([group for group, _ in groups], x, y, unit, num_resamples, seed)
         setting_of = {id(group): setting for group, setting in groups}
@@ -169,6 +172,15 @@ def _units(frame: pd.DataFrame, x: str, y: str, units: Sequence[str] | None) -> 
     axes = [frame[frame["eval_set"] == name] for name in (x, y)] if "eval_set" in frame else [frame]
     filled = tuple(unit for unit in known if all(rows[unit].notna().any() for rows in axes))
     return tuple(units or filled or known or UNITS)  # a table without losses is told which column it lacks
+
+
+def _require_one_unit(points: pd.DataFrame, x: str, y: str) -> None:
+    """Raises LosslineError for a run in another unit than its repetitions, and where all points have one x."""
+    for setting, rows in points.groupby(SETTING):
+        if setting >= 0 and rows[RUN].notna().all():
+            losses = {name: as_numbers(rows[column])[0] for name, column in ((x, X), (y, Y))}
+            require_one_unit_of_repetitions(losses, names_of_runs(rows, RUN))
+    require_several_values(*(as_numbers(points[column])[0] for column in (X, Y)), x)
 
 
 def _groups(

@@ -8,26 +8,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lossline_jax.columns import as_numbers
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.cells import Cell
 from lossline_jax.fit.copies import find_copies, one_of_each
 from lossline_jax.fit.irreducible import IrreducibleModes
+from lossline_jax.fit.other_unit import require_one_unit, require_one_unit_of_repetitions
 from lossline_jax.fit.pairing import pair_by_columns
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.study_fits import LineFit, StudyFits
 from lossline_jax.fit.table_input import (
     RUN,
     UNITS,
-    WHERE,
     X,
     Y,
-    as_pandas,
     group_label,
+    names_of_runs,
     numeric_losses,
     paired_points,
-    require_column,
+    require_several_values,
     run_column,
 )
+from lossline_jax.fit.table_rows import WHERE, as_pandas, is_empty, open_rows, require_column
 from lossline_jax.fit.transfer import fit_shifted_power
 from lossline_jax.fit.uncertainty import Bootstrap, bootstrap, has_checkpoints, with_run_intervals
 from lossline_jax.fit.wide import wide_table
@@ -109,9 +111,11 @@ def fit_table(
     if across is not None:
         groups = across_groups(frame, x, y, by, across, unit, cluster)
     else:
-        points = paired_points(frame, x, y, by, unit=unit, cluster=cluster)
+        points = paired_points(open_rows(frame, cluster), x, y, by, unit=unit, cluster=cluster)
         points, merged = one_of_each(points, RUN, find_copies(points, RUN, (X, Y), by), merge_copies)
         groups = _groups(points, by)
+    for group in groups:
+        _require_one_unit(group.points, x, y)
     fitted, failures = fit_groups(groups, x, y, own_unit, num_resamples, seed, irreducible)
     if not fitted or (across is None and not any(item.line.fit.has_curve for item in fitted)):
         raise LosslineError(failures[0] if failures else f"{across.column} has one level only: nothing to pair")
@@ -131,7 +135,7 @@ def across_groups(
     frame: pd.DataFrame, x: str, y: str, by: Sequence[str], across: Across, unit: str, cluster: str | None = None
 ) -> list[Group]:
     """One group for each ordered pair of levels, its points paired; the run of a point is that of the second model."""
-    wide = wide_table(frame, list(dict.fromkeys((x, y))), unit)
+    wide = wide_table(frame, list(dict.fromkeys((x, y))), unit, by=by, run=cluster)
     runs = run_column(wide, cluster)
     for name in (*by, across.column, *across.on, *([runs] if runs else [])):
         require_column(wide, name)
@@ -150,6 +154,16 @@ def across_groups(
                 own = values | {across.column: f"{first} -> {second}"}
                 groups.append(Group(group_label(own), across.column, f"{first} -> {second}", own, points))
     return groups
+
+
+def _require_one_unit(points: pd.DataFrame, x: str, y: str) -> None:
+    """Raises LosslineError for a run of the group whose losses are in another unit than those of the other runs."""
+    x_loss, y_loss = (as_numbers(points[column])[0] for column in (X, Y))
+    told_apart = points[RUN].notna().all()
+    runs = names_of_runs(points, RUN if told_apart else None)
+    if told_apart:
+        require_one_unit_of_repetitions({x: x_loss, y: y_loss}, runs)
+    require_one_unit(y_loss, [x_loss], runs, y)
 
 
 def line_conventions(x: str, y: str) -> dict[str, str]:
@@ -177,8 +191,10 @@ def _groups(points: pd.DataFrame, by: tuple[str, ...]) -> list[Group]:
 
 def plain(value: Any) -> str | int | float:
     """A table's cell as JSON has it; a missing one as text."""
+    if is_empty(value):
+        return "(empty)"
     value = value.item() if isinstance(value, np.generic) else value
-    return value if isinstance(value, (int, float, str)) and value == value else str(value)
+    return value if isinstance(value, (int, float, str)) else str(value)
 
 
 def fit_groups(
@@ -195,6 +211,7 @@ def fit_groups(
     for group in groups:
         try:
             columns = numeric_losses(group.points, X, x), numeric_losses(group.points, Y, y)
+            require_several_values(*columns, x)
             modes = irreducible.of_points(group.points, *columns) if irreducible else {}
         except LosslineError as error:
             failures.append(f"{group.label}: {error}")

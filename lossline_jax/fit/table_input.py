@@ -6,13 +6,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lossline_jax.columns import LARGEST, SMALLEST, as_numbers, beyond_range
 from lossline_jax.config import suggestion
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.table_rows import WHERE, is_empty, require_column
+from lossline_jax.units import LOG_2
 
 UNITS = {"nats_per_token": "nats/token", "bits_per_byte": "bits/byte"}
 PER_BYTE = "bits_per_byte"  # the unit that compares different tokenizers
 LONG_KEYS = ("run_id", "step")
-X, Y, RUN, WHERE = "_x", "_y", "_run", "_where"  # columns of paired points, beside the table's own
+SUM_TOLERANCE = 1e-3  # relative: the smallest step between units, ln 2, is far above it, and rounding far below
+X, Y, RUN = "_x", "_y", "_run"  # columns of paired points, beside the table's own and `_where`
+KINDS = ("unit", "loss_definition")  # columns that say what the losses of a row are
 
 
 def paired_points(
@@ -26,15 +31,14 @@ def paired_points(
 ) -> pd.DataFrame:
     """One row a point: `_x`, `_y` (as they stand in the table), `_run`, `_where` (for messages) and `by`.
 
-    A table with columns x and y is wide. One with `eval_set`, `run_id` and `step` is long: x and y name
-    evaluation sets, paired within a checkpoint, and `unit` the column of the losses. `_run` is column
-    `cluster`, by default `run_id` where there is one, else missing.
+    The frame is one of `open_rows`. A table with columns x and y is wide. One with `eval_set`, `run_id` and `step` is
+    long: x and y name evaluation sets, paired within a checkpoint, and `unit` the column of the losses. `_run` is
+    column `cluster`, by default `run_id` where there is one, else missing.
 
     Raises:
-        LosslineError: an unknown column or evaluation set, duplicated checkpoints, or no pairs at all.
+        LosslineError: an unknown column or evaluation set, duplicated checkpoints, losses of two units or definitions
+            within the values of `by`, or no pairs at all.
     """
-    if frame.empty:
-        raise LosslineError("the table has no rows")
     if x == y:
         raise LosslineError(f"x and y are both {x!r}: a line needs two different losses")
     wide = x in frame.columns and y in frame.columns
@@ -44,63 +48,86 @@ def paired_points(
     cluster = run_column(frame, cluster)
     for name in (*by, *([cluster] if cluster else ())):
         require_column(frame, name)
-    points = _wide(frame, x, y) if wide else _long(frame, x, y, unit)
+    points = _wide(frame, x, y, by) if wide else _long(frame, x, y, unit, by)
     points[RUN] = points[cluster].astype(str) if cluster else None
     return points
 
 
-def as_pandas(frame: Any) -> pd.DataFrame:
-    """A pandas frame as it is; a polars one (or any that can) turned into one.
-
-    Raises:
-        LosslineError: it is no table.
-    """
-    if isinstance(frame, pd.DataFrame):
-        return frame
-    if not hasattr(frame, "to_pandas"):
-        raise LosslineError(f"a table is a pandas or polars frame, not {type(frame).__name__}")
-    return frame.to_pandas()
-
-
 def group_label(values: Mapping[str, Any]) -> str:
     """`data=code, size=large`; empty without values."""
-    return ", ".join(f"{name}={value}" for name, value in values.items())
+    return ", ".join(f"{name}={'(empty)' if is_empty(value) else value}" for name, value in values.items())
 
 
-def require_column(frame: pd.DataFrame, name: str) -> None:
-    """Raises LosslineError with a suggestion and the list where the table lacks the column."""
-    if name not in frame.columns:
-        known = [str(column) for column in frame.columns if not str(column).startswith("_")]
-        listed = ", ".join(known[:30]) + (f" and {len(known) - 30} more" if len(known) > 30 else "")
-        raise LosslineError(f"the table has no column {name!r}{suggestion(name, known)}; it has {listed}")
+def rows_of_set(frame: pd.DataFrame, name: str, loss: str, by: Sequence[str] = ()) -> pd.DataFrame:
+    """The rows of one evaluation set of a long table, one a checkpoint, their losses in column `loss` of one kind.
+
+    Raises:
+        LosslineError: a row without a set, an unknown set, a checkpoint that has it twice, or losses of two kinds.
+    """
+    for column in (*LONG_KEYS, loss):
+        require_column(frame, column)
+    if (nameless := frame["eval_set"] == "").any():
+        raise LosslineError(f"{frame[WHERE][nameless].iloc[0]}: no eval_set; fill it in, or leave the row out")
+    rows = frame[frame["eval_set"] == name]
+    if rows.empty:
+        known = list(dict.fromkeys(sorted(frame["eval_set"])))
+        hint = suggestion(name, known)
+        raise LosslineError(f"no evaluation set {name!r} in the table{hint}; it has {', '.join(known)}")
+    if (repeated := rows.duplicated(list(LONG_KEYS))).any():
+        run, step = rows.loc[repeated, list(LONG_KEYS)].iloc[0]
+        raise LosslineError(
+            f"run {run!r} step {step} has {name!r} more than once ({repeated.sum()} such); keep one row of each"
+        )
+    rows = name_checkpoints(rows)
+    require_one_kind(rows, (loss,), name, by)
+    _require_true_sums(rows, loss, name)
+    return rows
 
 
-def _wide(frame: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    points = frame.copy().reset_index(drop=True)
-    points[X], points[Y] = points[x], points[y]
-    points[WHERE] = [f"row {k + 1}" for k in range(len(points))]
-    return points
+def require_one_kind(rows: pd.DataFrame, losses: Sequence[str], what: str, by: Sequence[str] = ()) -> None:
+    """Raises LosslineError where rows with a loss differ in unit or definition within a group, by two of the rows."""
+    scored = rows[rows[list(losses)].notna().any(axis=1)]
+    for column in KINDS:
+        if column not in rows.columns or column in by:
+            continue
+        stated = scored[scored[column].notna()]
+        for _, group in stated.groupby(list(by), dropna=False, sort=False) if by else [((), stated)]:
+            first = group.drop_duplicates(column)
+            if len(first) > 1:
+                (one, other), (here, there) = first[column].iloc[:2], first[WHERE].iloc[:2]
+                raise LosslineError(
+                    f"{what}: rows with {column} {one!r} and {other!r} ({here} and {there}) do not belong on one "
+                    "curve; keep one of them"
+                )
 
 
-def _long(frame: pd.DataFrame, x: str, y: str, unit: str) -> pd.DataFrame:
-    for name in (*LONG_KEYS, unit):
-        require_column(frame, name)
-    sides = {}
-    for axis, eval_set in ((X, x), (Y, y)):
-        rows = frame[frame["eval_set"] == eval_set]
-        if rows.empty:
-            known = sorted(frame["eval_set"].astype(str).unique())
-            hint = suggestion(eval_set, known)
-            raise LosslineError(f"no evaluation set {eval_set!r} in the table{hint}; it has {', '.join(known)}")
-        repeated = rows.duplicated(list(LONG_KEYS))
-        if repeated.any():
-            run, step = rows.loc[repeated, list(LONG_KEYS)].iloc[0]
-            raise LosslineError(f"run {run!r} step {step} has {eval_set!r} more than once; keep one row of each")
-        sides[axis] = rows.rename(columns={unit: axis})
-    points = sides[X].merge(sides[Y][[*LONG_KEYS, Y]], on=list(LONG_KEYS))
+def _require_true_sums(rows: pd.DataFrame, loss: str, name: str) -> None:
+    """Raises LosslineError where a loss of a lossline table is not what its sums say: it is in another unit then."""
+    per, scale = {"nats_per_token": ("num_tokens", 1.0), PER_BYTE: ("num_bytes", LOG_2)}.get(loss, ("", 1.0))
+    if not {"nats_sum", per} <= set(rows.columns):
+        return
+    total, count, value = (as_numbers(rows[column])[0] for column in ("nats_sum", per, loss))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = value * count * scale / total
+    if (wrong := np.abs(ratio - 1) > SUM_TOLERANCE).any():  # NaN, where one of the three is missing, is not wrong
+        first = int(np.argmax(wrong))
+        raise LosslineError(
+            f"{rows[WHERE].iloc[first]}: {loss} of {name} is {value[first]:.6g}, {ratio[first]:.4g} times what "
+            f"nats_sum and {per} of the row say; is it in another unit?"
+        )
+
+
+def _wide(frame: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> pd.DataFrame:
+    require_one_kind(frame, (x, y), "the table", by)
+    return frame.assign(**{X: frame[x], Y: frame[y]}).reset_index(drop=True)
+
+
+def _long(frame: pd.DataFrame, x: str, y: str, unit: str, by: Sequence[str]) -> pd.DataFrame:
+    left, right = (rows_of_set(frame, name, unit, by).rename(columns={unit: axis}) for axis, name in ((X, x), (Y, y)))
+    points = left.merge(right[[*LONG_KEYS, Y]], on=list(LONG_KEYS))
     if points.empty:
         raise LosslineError(f"no checkpoint has both {x!r} and {y!r}")
-    return name_checkpoints(points)
+    return points
 
 
 def name_checkpoints(rows: pd.DataFrame) -> pd.DataFrame:
@@ -114,20 +141,33 @@ def numeric_losses(points: pd.DataFrame, column: str, name: str) -> np.ndarray:
     Raises:
         LosslineError: naming the row of the first loss that is text, infinite, zero or negative.
     """
-    numbers = pd.to_numeric(points[column], errors="coerce").to_numpy(float)
-    text = np.isnan(numbers) & points[column].notna().to_numpy()
-    bad = text | np.isinf(numbers) | (numbers <= 0)
+    numbers, faulty = as_numbers(points[column])
+    bad = faulty | np.isinf(numbers) | (numbers <= 0) | beyond_range(numbers)
     if bad.any():
         first = int(np.argmax(bad))
         where, value = points[WHERE].iloc[first], points[column].iloc[first]
-        raise LosslineError(f"{where}: {name} is {value}; losses are positive numbers")
+        more = f", from {SMALLEST:g} to {LARGEST:g}" if beyond_range(numbers[[first]])[0] else ""
+        raise LosslineError(f"{where}: {name} is {value}; losses are positive numbers{more}")
     return numbers
+
+
+def require_several_values(x: np.ndarray, y: np.ndarray, name: str) -> None:
+    """Raises LosslineError where several points have one x: no line goes through them."""
+    seen = x[np.isfinite(x) & np.isfinite(y)]
+    if seen.size > 1 and np.ptp(seen) == 0:
+        raise LosslineError(f"{name} is {seen[0]:g} in all {seen.size} rows with both losses: one x makes no line")
+
+
+def names_of_runs(rows: pd.DataFrame, run: str | None) -> list[str]:
+    """What messages call the run of each row: its run where the table says it, else the row."""
+    return [f"run {name}" for name in rows[run]] if run else list(rows[WHERE])
 
 
 def usable_losses(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """The table with what is no loss (text, infinite, zero or negative) in those of `columns` that it has as NaN."""
-    found = {name: pd.to_numeric(frame[name], errors="coerce") for name in columns if name in frame}
-    return frame.assign(**{name: losses.where((losses > 0) & np.isfinite(losses)) for name, losses in found.items()})
+    found = {name: as_numbers(frame[name])[0] for name in columns if name in frame}
+    usable = {name: np.where((loss > 0) & np.isfinite(loss), loss, np.nan) for name, loss in found.items()}
+    return frame.assign(**usable)
 
 
 def run_column(frame: pd.DataFrame, cluster: str | None) -> str | None:

@@ -9,11 +9,14 @@ import pandas as pd
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.allocation import FLOPS_PER_PARAMETER_AND_TOKEN
 from lossline_jax.fit.direction import refuse_accuracy_unit
+from lossline_jax.fit.other_unit import require_one_unit
 from lossline_jax.fit.pairing import pair_by_columns
 from lossline_jax.fit.series import Rows, Series
-from lossline_jax.fit.table_input import as_pandas, group_label, numeric_losses, require_column, run_column
+from lossline_jax.fit.table_input import group_label, names_of_runs, numeric_losses, require_several_values, run_column
+from lossline_jax.fit.table_rows import WHERE, as_pandas, level_text, require_column
 from lossline_jax.fit.wide import positive, wide_table
 
+LEFT_OUT = ": left out: "  # between the name of a series and the reason, in notes
 SIZE, LOSS, PAIRED = "size and tokens", "another loss of the same model", "the loss of a paired model"
 
 
@@ -69,32 +72,43 @@ def series_of_table(frame: pd.DataFrame, columns: Columns) -> TableSeries:
     if "eval_set" in frame.columns and columns.unit in frame.columns:
         refuse_accuracy_unit(columns.unit)
     wanted = dict.fromkeys([*columns.losses, *([columns.x] if columns.x else [])])
-    wide = wide_table(frame, list(wanted), columns.unit)
+    wide = wide_table(frame, list(wanted), columns.unit, by=columns.by, run=columns.cluster)
     for name in (*columns.by, *([columns.across] if columns.across else [])):
         require_column(wide, name)
     sizes = {name: positive(wide, name) for name in columns.params}
     tokens = positive(wide, columns.tokens)
     total = next(iter(sizes.values()))
     budget = positive(wide, columns.flops) if columns.flops else FLOPS_PER_PARAMETER_AND_TOKEN * total * tokens
+    if (endless := np.isinf(budget)).any():
+        where = wide[WHERE].iloc[int(np.argmax(endless))]
+        raise LosslineError(f"{where}: 6 times {columns.params[0]} times {columns.tokens} is no number of FLOPs")
     wide = wide.assign(**{f"_size_{name}": size for name, size in sizes.items()}, _tokens=tokens, _budget=budget)
     run = run_column(wide, columns.cluster)
-    if run is not None:
-        require_column(wide, run)
     wide["_final"] = budget if run is None else wide.groupby(run)["_budget"].transform("max")
     notes: list[str] = []
     empty = [loss for loss in wanted if wide[loss].isna().all()]
-    where = f" in column {columns.unit}" if "eval_set" in frame.columns else ""
+    is_long = "eval_set" in frame.columns and not set(wanted) <= set(frame.columns)
+    where = f" in column {columns.unit}" if is_long else ""
     if columns.x in empty:
         raise LosslineError(f"{columns.x}: no row has a value{where}")
-    notes += [f"{loss}: left out: no row has a value{where}" for loss in empty]
+    notes += [f"{loss}{LEFT_OUT}no row has a value{where}" for loss in empty]
     columns = dataclasses.replace(columns, losses=tuple(loss for loss in columns.losses if loss not in empty))
     duplicated = int(wide.duplicated([*columns.by, *sizes, columns.tokens, *wanted]).sum())
     if duplicated:
         notes.append(f"{duplicated} rows occur more than once and count each time")
     series = [found for pair in _pairs(wide, columns, notes) for found in _of_pair(*pair, columns, notes)]
     if not series:
-        raise LosslineError(notes[-1] if notes else "the table has no series to predict")
+        raise LosslineError(_why_nothing(notes, columns))
     return TableSeries(tuple(series), tuple(notes))
+
+
+def _why_nothing(notes: list[str], columns: Columns) -> str:
+    """The reason that the first series was left out for, and how many more were."""
+    reasons = [note for note in notes if LEFT_OUT in note]
+    if reasons:
+        return reasons[0] + (f" (and {len(reasons) - 1} more series left out)" if len(reasons) > 1 else "")
+    reason = f": {columns.across} has one level only" if columns.across else ""
+    return f"the table has no series to predict{reason}"
 
 
 def _pairs(wide: pd.DataFrame, columns: Columns, notes: list[str]):
@@ -105,7 +119,9 @@ def _pairs(wide: pd.DataFrame, columns: Columns, notes: list[str]):
         if columns.across is None:
             yield label, SIZE if columns.x is None else LOSS, rows, rows
             continue
-        levels = [(str(level), part) for level, part in rows.groupby(columns.across, sort=True)]
+        if nameless := int(rows[columns.across].isna().sum()):
+            notes.append(f"{label or 'all'}: {nameless} rows without {columns.across} dropped")
+        levels = [(level_text(level), part) for level, part in rows.groupby(columns.across, sort=True)]
         for first, x_rows in levels:
             for second, y_rows in levels:
                 if first == second:
@@ -115,6 +131,9 @@ def _pairs(wide: pd.DataFrame, columns: Columns, notes: list[str]):
                 name = f"{label}, {between}" if label else between
                 if pairs.num_alone:
                     notes.append(f"{name}: {pairs.num_alone} models without a partner of equal size and tokens")
+                if pairs.first.empty:
+                    notes.append(f"{name}{LEFT_OUT}no two models of equal size and tokens")
+                    continue
                 yield name, PAIRED, pairs.first, pairs.second
 
 
@@ -127,13 +146,15 @@ def _of_pair(label: str, kind: str, x_rows: pd.DataFrame, y_rows: pd.DataFrame, 
         try:
             y = numeric_losses(y_rows, loss, loss)
             x = None if columns.x is None else numeric_losses(x_rows, columns.x, columns.x)
+            if x is not None:
+                require_several_values(x, y, columns.x)
         except LosslineError as error:
-            notes.append(f"{name}: left out: {error}")
+            notes.append(f"{name}{LEFT_OUT}{error}")
             continue
         sizes = {count: y_rows[f"_size_{count}"].to_numpy(float) for count in columns.params}
         sizes = {count: size for count, size in sizes.items() if not np.all(np.isnan(size))}
         if not sizes:
-            notes.append(f"{name}: left out: no row has a count of parameters")
+            notes.append(f"{name}{LEFT_OUT}no row has a count of parameters")
             continue
         rows = Rows(y_rows["_budget"].to_numpy(float), sizes, y_rows["_tokens"].to_numpy(float), x)
         rows = dataclasses.replace(rows, final_budget=y_rows["_final"].to_numpy(float))
@@ -141,8 +162,13 @@ def _of_pair(label: str, kind: str, x_rows: pd.DataFrame, y_rows: pd.DataFrame, 
         keep &= np.all([np.isfinite(size) for size in sizes.values()], axis=0)
         keep &= np.isfinite(x) if x is not None else True
         if not keep.any():
-            notes.append(f"{name}: left out: no row has loss, size and tokens")
+            notes.append(f"{name}{LEFT_OUT}no row has loss, size and tokens")
             continue
         if dropped := int((~keep).sum()):
             notes.append(f"{name}: {dropped} rows without a loss, size or tokens dropped")
+        run = run_column(y_rows, columns.cluster)
+        runs = np.array(names_of_runs(y_rows, run))[keep]
+        require_one_unit(y[keep], [*rows[keep].sizes.values(), rows[keep].tokens], runs, loss)
+        if x is not None:
+            require_one_unit(y[keep], [x[keep]], runs, f"{loss} against {columns.x}")
         yield Series(name, kind, loss, rows[keep], y[keep])

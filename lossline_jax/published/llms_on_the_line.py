@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.published.rows import Meaning, PublishedSet, counts, numbers, rows_of_ours, words
+from lossline_jax.published.rows import Meaning, PublishedSet, counts, numbers, row_name, rows_of_ours, words
 
 NEEDS = ("Name", "Architecture", "Pretraining Data", "Tokenizer", "Steps", "Size", "Tokens")
 
@@ -49,11 +49,12 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
     Raises:
         LosslineError: a row that belongs to nobody, a cell that is not a number, or two columns of one set.
     """
-    frame = frame.drop_duplicates()
+    places = pd.Series(range(1, len(frame) + 1), index=frame.index)  # of all rows of theirs, without the header
+    frame = frame.dropna(how="all").drop_duplicates()
     if (nameless := frame["Name"].isna()).any():
-        raise LosslineError(f"row {nameless.idxmax() + 1}: no Name")
+        raise LosslineError(f"{row_name(frame, int(np.argmax(nameless)))}: no Name")
     public = _is_public(frame)
-    facts, sets = _facts(frame, public), _sets(frame)
+    facts, sets = _facts(frame, public, places[frame.index]), _sets(frame)
     parts = [
         rows_of_ours(frame[mask], facts[mask], sets, meaning)
         for mask, meaning in ((~public, _own(frame[~public])), (public, _public))
@@ -70,13 +71,14 @@ def _is_public(frame: pd.DataFrame) -> pd.Series:
         return frame["Train Loss"].isna()
     flags = frame["Hugging Face"].astype("string").str.lower().map({"true": True, "false": False})
     if (unknown := flags.isna()).any():
-        row = unknown.idxmax()
-        raise LosslineError(f"row {row + 1}: 'Hugging Face' is {frame.at[row, 'Hugging Face']!r}, not True or False")
+        row = int(np.argmax(unknown))
+        value = frame["Hugging Face"].iloc[row]
+        raise LosslineError(f"{row_name(frame, row)}: 'Hugging Face' is {value!r}, not True or False")
     return flags.astype(bool)
 
 
-def _facts(frame: pd.DataFrame, public: pd.Series) -> pd.DataFrame:
-    run_id, tokens = _identities(frame, public)
+def _facts(frame: pd.DataFrame, public: pd.Series, places: pd.Series) -> pd.DataFrame:
+    run_id, tokens = _identities(frame, public, places)
     return pd.DataFrame(
         {
             "study": np.where(public, "llms-on-the-line-public", "llms-on-the-line"),
@@ -96,7 +98,7 @@ def _facts(frame: pd.DataFrame, public: pd.Series) -> pd.DataFrame:
     )
 
 
-def _identities(frame: pd.DataFrame, public: pd.Series) -> tuple[pd.Series, pd.Series]:
+def _identities(frame: pd.DataFrame, public: pd.Series, places: pd.Series) -> tuple[pd.Series, pd.Series]:
     """Run ids that are unique with the step, and tokens seen where they can be true.
 
     A public model's step is parsed from its revision, and the tokens are filled in by name and step. Of revisions
@@ -106,7 +108,7 @@ def _identities(frame: pd.DataFrame, public: pd.Series) -> tuple[pd.Series, pd.S
     checkpoints = pd.DataFrame({"name": names, "step": numbers(frame, "Steps"), "tokens": tokens})
     repeated = checkpoints.duplicated(["name", "step"], keep=False)
     levels = checkpoints.groupby(["name", "step"], dropna=False)["tokens"].transform("nunique")
-    run_ids = names.where(~repeated, names + " (row " + (frame.index.to_series() + 1).astype("string") + ")")
+    run_ids = names.where(~repeated, names + " (row " + places.astype("string") + ")")
     return run_ids, tokens.mask(repeated & public & (levels == 1))
 
 

@@ -40,7 +40,7 @@ def read_published(path: epath.PathLike, schema: str | None = None) -> pd.DataFr
     """
     if schema is not None and schema not in SCHEMAS:
         raise LosslineError(f"no published schema {schema!r}; it is one of {', '.join(SCHEMAS)}")
-    frame = read_table(path).reset_index(drop=True)
+    frame = read_table(path)
     try:
         rows = SCHEMAS[_detected(frame.columns, schema)].read(frame)
     except LosslineError as error:

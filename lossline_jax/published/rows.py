@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from lossline_jax.columns import as_numbers
 from lossline_jax.errors import LosslineError
 from lossline_jax.table import COLUMNS, LossRow
 
@@ -93,11 +94,16 @@ def numbers(frame: pd.DataFrame, column: str | None) -> pd.Series:
     """
     if column is None or column not in frame.columns:
         return pd.Series(np.nan, index=frame.index)
-    values = pd.to_numeric(frame[column], errors="coerce").astype("float64")
-    if (words := values.isna() & frame[column].notna()).any():
-        row = words.idxmax()
-        raise LosslineError(f"row {row + 1}: {column} is {frame.at[row, column]!r}, which is not a number")
-    return values.where(np.isfinite(values))
+    values, faulty = as_numbers(frame[column])
+    if faulty.any():
+        row = int(np.argmax(faulty))
+        raise LosslineError(f"{row_name(frame, row)}: {column} is {frame[column].iloc[row]!r}, which is not a number")
+    return pd.Series(np.where(np.isfinite(values), values, np.nan), index=frame.index)
+
+
+def row_name(frame: pd.DataFrame, position: int) -> str:
+    """`line 7` of the file that `table.read_table` read, or `row 7` where it has no lines."""
+    return f"{str(frame.index.name).partition(' ')[0]} {frame.index[position]}"
 
 
 def counts(frame: pd.DataFrame, column: str) -> pd.Series:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from lossline_jax.fit.study_fits import StudyFits
 from lossline_jax.fit.table_input import UNITS, usable_losses
+from lossline_jax.fit.table_rows import level_text, plain_frame
 
 NO_LINE = "no line"  # rows that nothing was fitted to
 OWN_LOSS = "_loss"  # column of losses of a table that names no unit
@@ -72,7 +73,9 @@ def as_long(frame: pd.DataFrame, fits: StudyFits) -> pd.DataFrame:
     steps, rows are counted instead.
     """
     wide = {fits.x, fits.y} <= set(frame.columns)
-    long = frame.reset_index(drop=True)
+    long = plain_frame(frame)
+    for column in {"run_id", "eval_set"} & set(long.columns):
+        long[column] = long[column].map(level_text)
     if "run_id" not in long:
         long = long.assign(run_id=_line_labels(long, fits))
     if wide:
@@ -89,6 +92,6 @@ def as_long(frame: pd.DataFrame, fits: StudyFits) -> pd.DataFrame:
 
 def _line_labels(frame: pd.DataFrame, fits: StudyFits) -> list[str]:
     """The label of the line that each row belongs to."""
-    labels = {tuple(map(str, line.group.values())): line.label for line in fits.lines}
+    labels = {tuple(map(level_text, line.group.values())): line.label for line in fits.lines}
     rows = frame[list(fits.by)].itertuples(index=False, name=None)
-    return [labels.get(tuple(map(str, row)), NO_LINE) for row in rows]
+    return [labels.get(tuple(map(level_text, row)), NO_LINE) for row in rows]

@@ -1,0 +1,97 @@
+"""Runs whose losses are in another unit than those of the other runs: bits where the others are nats.
+
+Such a run is off by one factor, 1/ln 2 or ln 2, in every row. It is found where the other runs agree among themselves
+so well that nothing else explains the factor. Where they do not, nothing is said.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.units import LOG_2
+
+FACTOR = -np.log(LOG_2)  # of the logarithms of bits and of nats
+SLACK = 0.05  # how far from that factor a run may lie: 5%
+MIN_RUNS = 5  # for a law to be fitted to the others
+AGREEMENT = 0.03  # robust standard deviation of the other runs about the law, in ln(loss)
+SHARE = 0.25  # of runs, that at most are in the other unit
+SAME_RANGE = 0.1  # difference, in ln(loss), of the ranges of runs of one setting
+
+
+def require_one_unit(loss: np.ndarray, inputs: Sequence[np.ndarray], runs: Sequence[str], name: str) -> None:
+    """Raises LosslineError for a run that a smooth law of `inputs` says is in another unit.
+
+    Args:
+        loss: (n,) losses.
+        inputs: (n,) positive sizes, tokens or another loss.
+        runs: (n,) the run of each loss, or what else a row is called.
+        name: what the loss is, for the message.
+    """
+    columns = np.array([np.asarray(values, float) for values in inputs])
+    with np.errstate(all="ignore"):
+        usable = np.isfinite(np.log(loss)) & np.isfinite(np.log(columns)).all(axis=0)
+    labels, codes = np.unique(np.asarray(runs, str)[usable], return_inverse=True)
+    if labels.size < MIN_RUNS or np.max(loss[usable]) <= 1:  # a share of one is no loss in nats or bits
+        return
+    logs = np.log(columns[:, usable])
+    residuals = _residuals(np.log(loss[usable]), logs)
+    middle = np.array([np.median(residuals[codes == k]) for k in range(labels.size)])
+    off = np.abs(np.abs(middle) - FACTOR) < SLACK
+    spread = 1.4826 * np.median(np.abs(residuals - np.median(residuals)))
+    if not off.any() or off.mean() > SHARE or spread > AGREEMENT or np.any(np.abs(middle[~off]) > FACTOR / 2):
+        return
+    for k in np.flatnonzero(off):
+        own = codes == k
+        within = all(np.all((row[~own].min() <= row[own]) & (row[own] <= row[~own].max())) for row in logs)
+        if within and np.all(np.abs(residuals[own] - middle[k]) < SLACK):
+            raise LosslineError(_message(labels[k], name, middle[k], "the other rows lead to expect"))
+
+
+def require_one_unit_of_repetitions(losses: dict[str, np.ndarray], runs: Sequence[str]) -> None:
+    """Raises LosslineError for a run whose losses span the range of its repetitions, times 1/ln 2 or ln 2.
+
+    Args:
+        losses: (n,) losses by what they are, NaN where missing.
+        runs: (n,) the run of each; all runs are of one setting.
+    """
+    labels, codes = np.unique(np.asarray(runs, str), return_inverse=True)
+    if labels.size < 2:
+        return
+    for name, loss in losses.items():
+        ends = np.array([_ends(loss[codes == k]) for k in range(labels.size)])
+        for k in range(labels.size):
+            others = np.delete(ends, k, axis=0)
+            shift = ends[k] - np.median(others, axis=0)
+            agree = np.all(np.ptp(others, axis=0) < SAME_RANGE)
+            if agree and np.all(np.abs(np.abs(shift) - FACTOR) < SLACK) and shift[0] * shift[1] > 0:
+                raise LosslineError(_message(labels[k], name, shift.mean(), "other runs of its setting have"))
+
+
+def _ends(loss: np.ndarray) -> tuple[float, float]:
+    """Logarithms of the smallest and the largest loss of a run."""
+    seen = loss[np.isfinite(loss) & (loss > 0)]
+    return (float(np.log(seen.min())), float(np.log(seen.max()))) if seen.size else (np.nan, np.nan)
+
+
+def _residuals(target: np.ndarray, logs: np.ndarray) -> np.ndarray:
+    """Distances from a quadratic in the logarithms, fitted by least absolute deviations."""
+    varied = [row - row.mean() for row in logs if np.ptp(row) > 0]
+    products = [a * b for k, a in enumerate(varied) for b in varied[k:]]
+    terms = [np.ones_like(target), *varied, *(products if target.size >= 4 * (1 + len(varied) + len(products)) else [])]
+    design = np.array(terms).T
+    weights = np.ones_like(target)
+    for _ in range(40):
+        root = np.sqrt(weights)
+        coefficients = np.linalg.lstsq(design * root[:, None], target * root, rcond=None)[0]
+        residuals = target - design @ coefficients
+        weights = 1 / np.maximum(np.abs(residuals), 1e-4)
+    return residuals
+
+
+def _message(run: str, name: str, shift: float, who: str) -> str:
+    unit = "bits" if shift > 0 else "nats"
+    return (
+        f"{run}: {name} is {np.exp(shift):.3g} times what {who}, as if in {unit} and the others not; convert it, or "
+        "leave the run out"
+    )
