@@ -207,7 +207,7 @@ def _read_jsonl(path: epath.Path, _names: Sequence[str]) -> "pd.DataFrame":
     lines, rows = [], []
     for where, line in read_lines(path, "table"):
         lines.append(int(where.rpartition(":")[2]))
-        rows.append(_plain_integers(_unsealed(parse_object(line, where), line, where), where))
+        rows.append(_storable(_unsealed(parse_object(line, where), line, where), where))
     return pd.DataFrame(rows, index=pd.Index(lines, dtype="int64", name=f"line of {path.name}"))
 
 
@@ -221,11 +221,12 @@ def _unsealed(fields: dict[str, Any], line: str, where: str) -> dict[str, Any]:
         raise LosslineError(f"{where}: damaged ({error}); delete the file and run `lossline evaluate`") from error
 
 
-def _plain_integers(fields: dict[str, Any], where: str) -> dict[str, Any]:
+def _storable(fields: dict[str, Any], where: str) -> dict[str, Any]:
     for name, value in fields.items():
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise LosslineError(
                 f"{where}: {name!r} is an integer of {len(str(abs(value)))} digits, more than a table holds; write it "
                 "as a number with a point, or in quotes if it is a name"
             )
+        utf8(f"{name} {value}", where)
     return fields

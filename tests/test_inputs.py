@@ -158,6 +158,14 @@ def test_integers_that_no_table_holds_are_named(tmp_path):
         read_table(path)
 
 
+def test_half_a_character_in_a_table_is_named(tmp_path):
+    path = tmp_path / "a.jsonl"
+    for row in ('{"n": "a\\ud800"}', '{"n\\udfff": 1}'):
+        path.write_text('{"n": "\\ud83d\\ude00"}\n' + row + "\n")
+        with pytest.raises(LosslineError, match=r"a.jsonl:2: cannot hold '\\ud"):
+            read_table(path)
+
+
 def test_a_study_given_for_its_table_names_the_table(tmp_path):
     (tmp_path / "losses").mkdir()
     (tmp_path / "losses" / "losses.parquet").write_bytes(b"")
