@@ -127,8 +127,8 @@ def test_names_that_no_folder_can_have_are_refused_by_field():
 @pytest.mark.parametrize("verb", [["resubmit"], ["run", "--index", "0", "--manifest"]])
 def test_a_manifest_that_is_no_text_is_one_line(capsys, home, verb):
     damaged = {
-        b'{"run_id": "a"}\n{"run_id": "\xff"}\n': "manifest.jsonl: invalid UTF-8 at byte 28 (ff)",
-        b"[" * 99999: "line 1 is not a run",
+        b'{"run_id": "a"}\n{"run_id": "\xff"}\n': "manifest.jsonl:2: invalid UTF-8 at byte 12 (ff)",
+        b"[" * 99999: "manifest.jsonl:1: not valid JSON (too deeply nested)",
     }
     for content, message in damaged.items():
         (home / "manifest.jsonl").write_bytes(content)
