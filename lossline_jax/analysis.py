@@ -181,6 +181,7 @@ def _fit_law(options: FitOptions) -> str:
         cluster=options.cluster,
         loss=options.objective,
         unit=options.unit,
+        merge_copies=options.merge_copies,
     )
     if out is not None:
         export_json(out, found.to_json())
@@ -223,7 +224,7 @@ def _series(options: ForecastOptions) -> "TableSeries":
         unit=options.unit,
         cluster=options.cluster,
     )
-    return series_of_table(_read_rows(options), columns)
+    return series_of_table(_read_rows(options), columns, options.merge_copies)
 
 
 def _read_rows(options: FitOptions | ForecastOptions) -> "pd.DataFrame":

@@ -125,6 +125,8 @@ class TableOptions:
     are columns."""
     out: str | None = None
     """Write the result as JSON here."""
+    merge_copies: bool = False
+    """Keep the first of runs of one group whose points are all equal. Default: they are refused."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,6 @@ class FitOptions(TableOptions):
     """Column of parameter counts."""
     tokens: str | None = None
     """Column of training tokens."""
-    merge_copies: bool = False
-    """Keep the first of runs of one group whose points are all equal. Default: they are refused."""
 
 
 @dataclass(frozen=True)

@@ -113,3 +113,41 @@ def test_the_same_run_under_two_seeds_is_a_copy_and_two_seeds_of_it_are_not():
     copies = pairs(pd.concat([frame, again], ignore_index=True), ("data",))
     assert {second for _, second in copies} == set(again["run_id"]) - set(frame["run_id"])
     assert pairs(frame) == []
+
+
+def sizes_table() -> pd.DataFrame:
+    """Six runs of a Chinchilla law with three checkpoints each, and each run under another name too."""
+    generator = np.random.Generator(np.random.PCG64(5))
+    rows = [
+        {"run_id": f"r{k}", "params": params, "tokens": share * tokens, "budget": 6 * params * tokens}
+        for k, (params, tokens) in enumerate((n, d) for n in (1e7, 3e7, 1e8) for d in (1e9, 4e9))
+        for share in (0.25, 0.5, 1.0)
+    ]
+    frame = pd.DataFrame(rows)
+    frame["loss"] = 1.7 + 400 / frame["params"] ** 0.34 + 410 / frame["tokens"] ** 0.28
+    frame["loss"] += generator.normal(0, 0.005, len(frame))
+    return with_copies(frame)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["fit", "--law", "chinchilla", "--input", "N=params", "D=tokens"],
+        ["predict", "--params", "params", "--tokens", "tokens", "--at-flops", "1e20"],
+        ["backtest", "--params", "params", "--tokens", "tokens"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_every_verb_on_laws_refuses_and_merges(words, tmp_path, capsys):
+    table = tmp_path / "t.csv"
+    sizes_table().to_csv(table, index=False)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*words, "--losses", str(table), "--y", "loss"])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert "runs 'r0' and 'r0-again' have 3 points that are all equal (and 5 more)" in error
+    assert error.count("\n") == 1
+    cli.main([*words, "--losses", str(table), "--y", "loss", "--merge-copies"])
+    merged = capsys.readouterr().out
+    assert merged.count("is kept") == 6
+    assert "occur more than once" not in merged

@@ -72,6 +72,15 @@ def one_of_each(frame: pd.DataFrame, run: str, copies: Sequence[Copy], merge: bo
     return kept, [f"{copy}: {copy.kept!r} is kept" for copy in copies]
 
 
+def one_run_each(
+    frame: pd.DataFrame, run: str | None, columns: Sequence[str], within: Sequence[str], merge: bool
+) -> tuple[pd.DataFrame, list[str]]:
+    """`one_of_each` of the copies that `find_copies` finds; without a column of runs all rows are kept."""
+    if run is None:
+        return frame, []
+    return one_of_each(frame, run, find_copies(frame, run, columns, within), merge)
+
+
 @dataclass(frozen=True, eq=False)
 class _Points:
     """The points of one run in an order that does not depend on the table's."""

@@ -11,6 +11,7 @@ import pandas as pd
 from lossline_jax import config
 from lossline_jax.columns import LARGEST, SMALLEST, as_numbers, beyond_range
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.copies import one_run_each
 from lossline_jax.fit.curves import Law
 from lossline_jax.fit.direction import ADVICE, refuse_accuracy_unit, wrong_way
 from lossline_jax.fit.objective import LOSSES
@@ -61,6 +62,7 @@ def fit_law_table(
     loss: str | None = None,
     unit: str = "nats_per_token",
     level: float | None = 0.9,
+    merge_copies: bool = False,
 ) -> LawFits:
     """Fit `law` to each output in each group; a group that cannot be fitted is reported, not fatal.
 
@@ -72,9 +74,10 @@ def fit_law_table(
             independent.
         loss: name of a loss of `objective.LOSSES`; None: the law's own.
         level: of the intervals; None: none.
+        merge_copies: keep the first of runs of one group whose points are all equal.
 
     Raises:
-        LosslineError: an unknown law, input, loss or column, or not one group has a curve.
+        LosslineError: an unknown law, input, loss or column, two names of one run, or not one group has a curve.
     """
     law = find_law(law) if isinstance(law, str) else law
     if not outputs:
@@ -93,8 +96,9 @@ def fit_law_table(
     runs = run_column(wide, cluster)
     for name in (*columns.values(), *by, *([runs] if runs else [])):
         require_column(wide, name)
+    wide, failures = one_run_each(wide, runs, (*columns.values(), *outputs), by, merge_copies)
     conventions = {name: f"{law.inputs[name]}: column {column}" for name, column in columns.items()}
-    posed, failures = [], []
+    posed = []
     for key, rows in wide.groupby(list(by), sort=True, dropna=False) if by else [((), wide)]:
         group = group_label(dict(zip(by, key, strict=True)))
         for output in outputs:

@@ -11,7 +11,7 @@ import pandas as pd
 from lossline_jax.columns import as_numbers
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.cells import Cell
-from lossline_jax.fit.copies import find_copies, one_of_each
+from lossline_jax.fit.copies import one_run_each
 from lossline_jax.fit.irreducible import IrreducibleModes
 from lossline_jax.fit.other_unit import require_one_unit, require_one_unit_of_repetitions
 from lossline_jax.fit.pairing import pair_by_columns
@@ -112,7 +112,7 @@ def fit_table(
         groups = across_groups(frame, x, y, by, across, unit, cluster)
     else:
         points = paired_points(open_rows(frame, cluster), x, y, by, unit=unit, cluster=cluster)
-        points, merged = one_of_each(points, RUN, find_copies(points, RUN, (X, Y), by), merge_copies)
+        points, merged = one_run_each(points, RUN, (X, Y), by, merge_copies)
         groups = _groups(points, by)
     for group in groups:
         _require_one_unit(group.points, x, y)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.allocation import FLOPS_PER_PARAMETER_AND_TOKEN
+from lossline_jax.fit.copies import one_run_each
 from lossline_jax.fit.direction import refuse_accuracy_unit
 from lossline_jax.fit.other_unit import require_one_unit
 from lossline_jax.fit.pairing import pair_by_columns
@@ -56,13 +57,17 @@ class TableSeries:
     notes: tuple[str, ...]
 
 
-def series_of_table(frame: pd.DataFrame, columns: Columns) -> TableSeries:
+def series_of_table(frame: pd.DataFrame, columns: Columns, merge_copies: bool = False) -> TableSeries:
     """One series for each loss and group (or ordered pair of groups).
 
     A group with a bad loss is left out and named; rows that lack something are dropped and counted.
 
+    Args:
+        merge_copies: keep the first of runs of one group whose points are all equal.
+
     Raises:
-        LosslineError: a column or set that is not there, sizes that are not positive, or no series at all.
+        LosslineError: a column or set that is not there, sizes that are not positive, two names of one run, or no
+            series at all.
     """
     if columns.across and columns.x is None:
         raise LosslineError("across pairs the losses of two models: say with x which loss of the first")
@@ -73,8 +78,11 @@ def series_of_table(frame: pd.DataFrame, columns: Columns) -> TableSeries:
         refuse_accuracy_unit(columns.unit)
     wanted = dict.fromkeys([*columns.losses, *([columns.x] if columns.x else [])])
     wide = wide_table(frame, list(wanted), columns.unit, by=columns.by, run=columns.cluster)
-    for name in (*columns.by, *([columns.across] if columns.across else [])):
+    groups = (*columns.by, *([columns.across] if columns.across else []))
+    for name in groups:
         require_column(wide, name)
+    run = run_column(wide, columns.cluster)
+    wide, notes = one_run_each(wide, run, (*columns.params, columns.tokens, *wanted), groups, merge_copies)
     sizes = {name: positive(wide, name) for name in columns.params}
     tokens = positive(wide, columns.tokens)
     total = next(iter(sizes.values()))
@@ -83,9 +91,7 @@ def series_of_table(frame: pd.DataFrame, columns: Columns) -> TableSeries:
         where = wide[WHERE].iloc[int(np.argmax(endless))]
         raise LosslineError(f"{where}: 6 times {columns.params[0]} times {columns.tokens} is no number of FLOPs")
     wide = wide.assign(**{f"_size_{name}": size for name, size in sizes.items()}, _tokens=tokens, _budget=budget)
-    run = run_column(wide, columns.cluster)
     wide["_final"] = budget if run is None else wide.groupby(run)["_budget"].transform("max")
-    notes: list[str] = []
     empty = [loss for loss in wanted if wide[loss].isna().all()]
     is_long = "eval_set" in frame.columns and not set(wanted) <= set(frame.columns)
     where = f" in column {columns.unit}" if is_long else ""
