@@ -53,7 +53,7 @@ def as_numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 def beyond_range(numbers: np.ndarray) -> np.ndarray:
     """Numbers so near to zero or so large that no loss or size is meant, and powers of them overflow."""
     size = np.abs(numbers)
-    return (size > 0) & ((size < SMALLEST) | (size > LARGEST))
+    return (size > 0) & ((size < SMALLEST) | (size > LARGEST)) & np.isfinite(size)
 
 
 def is_missing(column: pd.Series) -> np.ndarray:

@@ -94,7 +94,9 @@ def test_repetitions_on_one_line_are_no_noise(losses, capsys):
     assert "cannot tell" in text
 
 
-@pytest.mark.parametrize("change", ["integer runs", "a column called loss", "dollar signs", "text and infinite losses"])
+@pytest.mark.parametrize(
+    "change", ["integer runs", "a column called loss", "dollar signs", "text and infinite losses", "mappings"]
+)
 def test_ordinary_tables_make_a_page(losses, tmp_path, change):
     frame = table(SETTINGS)
     axes, run = ["--x", "val", "--y", "task"], "name"
@@ -105,6 +107,8 @@ def test_ordinary_tables_make_a_page(losses, tmp_path, change):
             frame, axes = frame.rename(columns={"val": "loss"}).assign(eval_set=1), ["--x", "loss", "--y", "task"]
         case "dollar signs":
             frame["data"] = frame["data"].replace("code", r"a$\bad$b")
+        case "mappings":
+            frame["note"] = [{"lr": 0.1}] * len(frame)
         case "text and infinite losses":
             frame = frame.astype({"task": object})
             frame.loc[frame["size"] == "d32", "task"] = [
@@ -112,7 +116,11 @@ def test_ordinary_tables_make_a_page(losses, tmp_path, change):
                 "n/a",
                 *frame.loc[frame["size"] == "d32", "task"][2:],
             ]
-    cli.main(["report", "--losses", losses(frame), *axes, "--run", run, "--out", str(tmp_path)])
+    path = losses(frame)
+    if change == "mappings":
+        path = path.replace(".csv", ".jsonl")
+        frame.to_json(path, orient="records", lines=True)
+    cli.main(["report", "--losses", path, *axes, "--run", run, "--out", str(tmp_path)])
     assert "Data moves the line" in (tmp_path / "report.html").read_text()
 
 

@@ -64,8 +64,14 @@ def require_one_unit_of_repetitions(losses: dict[str, np.ndarray], runs: Sequenc
             others = np.delete(ends, k, axis=0)
             shift = ends[k] - np.median(others, axis=0)
             agree = np.all(np.ptp(others, axis=0) < SAME_RANGE)
-            if agree and np.all(np.abs(np.abs(shift) - FACTOR) < SLACK) and shift[0] * shift[1] > 0:
-                raise LosslineError(_message(labels[k], name, shift.mean(), "other runs of its setting have"))
+            if not agree or np.any(np.abs(np.abs(shift) - FACTOR) >= SLACK) or shift[0] * shift[1] < 0:
+                continue
+            if labels.size == 2:  # nobody can say which of the two it is
+                raise LosslineError(
+                    f"{labels[0]} and {labels[1]}: {name} of the one is {np.exp(abs(shift.mean())):.3g} times that of "
+                    "the other, as if one were in bits and one in nats; convert it, or leave it out"
+                )
+            raise LosslineError(_message(labels[k], name, shift.mean(), "other runs of its setting have"))
 
 
 def _ends(loss: np.ndarray) -> tuple[float, float]:

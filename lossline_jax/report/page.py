@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.study_fits import StudyFits
+from lossline_jax.fit.table_rows import plain_frame
 from lossline_jax.report.downloads import csv_text, download, downloads, table_download
 from lossline_jax.report.finding import finding
 from lossline_jax.report.fits import compute_table, conventions, lines_table
@@ -68,7 +69,7 @@ def write_report(
         )
     folder = make_folder(report_folder / "figures")
     own_steps = {shown(run_id): rows for run_id, rows in steps.items()}
-    content = _content(_shown_frame(frame), fits.as_shown(), shown_tree(study or {}), own_steps, folder)
+    content = _content(_shown_frame(plain_frame(frame)), fits.as_shown(), shown_tree(study or {}), own_steps, folder)
     content |= {"title": shown(title), "corpora": corpora_table(shown_tree(corpora or {}))}
     path = report_folder / "report.html"
     write_atomic(path, template().render(content, downloads=downloads(frame, fits)))
