@@ -18,7 +18,7 @@ def error_number(error: BaseException) -> int | None:
     """Return the errno behind an error. TensorStore and safetensors write theirs into a text. None: there is none."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    code = re.search(r"os_error_code='(\d+)'|\(os error (\d+)\)", str(error))
+    code = re.search(r"os_error_code='(\d+)'|\bos error (\d+)\b", str(error), re.IGNORECASE)
     if code is not None:
         return int(code[1] or code[2])
     return None if error.__cause__ is None else error_number(error.__cause__)
@@ -27,7 +27,7 @@ def error_number(error: BaseException) -> int | None:
 def reason(error: BaseException) -> str:
     """Return the first line of an error without TensorStore's dump of its own settings."""
     text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
-    return re.sub(r" \[\w+='.*", "", text.splitlines()[0])
+    return re.sub(r" \[[\w ]+='.*", "", text.splitlines()[0])
 
 
 def cannot_write(error: OSError) -> str:

@@ -22,11 +22,21 @@ def of_tensorstore(number):
     )
 
 
+def of_older_tensorstore(number):
+    """As 0.1.74 writes it."""
+    cause = f"[OS error {number}: {errno.errorcode[number]} {os.strerror(number)}]"
+    return ValueError(f"RESOURCE_EXHAUSTED: Failed to write to file {cause} [source locations='tensorstore_spec.cc:1']")
+
+
 def of_safetensors(number):
     return OSError(f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})")
 
 
-@pytest.mark.parametrize("make", [lambda n: OSError(n, os.strerror(n)), of_tensorstore, of_safetensors])
+def of_python(number):
+    return OSError(number, os.strerror(number))
+
+
+@pytest.mark.parametrize("make", [of_python, of_tensorstore, of_older_tensorstore, of_safetensors])
 def test_every_error_number_has_its_own_words_and_only_a_full_disk_asks_for_space(make):
     for number in NUMBERS:
         error = make(number)
