@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from planted_lines import BASE, cell
 
@@ -80,6 +80,7 @@ def test_equal_runs_of_two_settings_are_told_and_not_refused():
 
 
 @given(decimals=st.integers(3, 12), fewer=st.integers(0, 9), seed=st.integers(0, 2**32 - 1))
+@example(decimals=4, fewer=1, seed=9603413)  # rounding changes the order of two points
 @settings(max_examples=60, deadline=None)
 def test_copies_printed_with_fewer_digits_are_found_and_other_runs_are_not(decimals, fewer, seed):
     generator = np.random.Generator(np.random.PCG64(seed))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import linear_sum_assignment
 
 from lossline_jax.errors import LosslineError
 
@@ -99,8 +100,17 @@ class _Points:
             return False
         decimals_c = np.minimum(self.decimals_c, other.decimals_c)
         rounding_c = np.where(decimals_c < MIN_DECIMALS, 0.0, 0.5000001 * 10.0**-decimals_c)
-        allowed_nc = np.maximum(rounding_c, SAME * np.abs(self.sorted_nc))
-        return bool(np.all(np.abs(self.sorted_nc - other.sorted_nc) <= allowed_nc))
+        by_column = [np.sort(each.sorted_nc, axis=0) for each in (self, other)]
+        if not np.all(_near(*by_column, rounding_c)):  # cheap, and true of all copies
+            return False
+        # Rounding may change the order of points, so each is assigned to one of the other run.
+        apart_nn = ~_near(self.sorted_nc[:, None], other.sorted_nc[None], rounding_c).all(axis=-1)
+        return not apart_nn[linear_sum_assignment(apart_nn)].any()
+
+
+def _near(first: np.ndarray, second: np.ndarray, rounding_c: np.ndarray) -> np.ndarray:
+    """Tell where two arrays of points (..., c) are equal but for rounding."""
+    return np.abs(first - second) <= np.maximum(rounding_c, SAME * np.abs(first))
 
 
 def _neighbours(runs: Sequence[_Points]) -> Iterator[tuple[_Points, _Points]]:
