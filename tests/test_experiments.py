@@ -244,6 +244,18 @@ def test_planning_the_largest_needs_no_jax():
     assert "H100" in out
 
 
+def test_minutes_of_an_experiment_are_the_same_wherever_they_are_told():
+    root = FOLDER.parent
+    minutes = {
+        name: re.search(r"(\d+) minutes on two cores", (FOLDER / f"{name}.py").read_text())[1]
+        for name in ("quickstart", "llms_on_the_line_cpu")
+    }
+    readme = (root / "README.md").read_text()
+    assert f"experiments/quickstart.py: {minutes['quickstart']} minutes" in readme
+    for text in (readme, *((root / path).read_text() for path in ("experiments/README.md", "results/README.md"))):
+        assert f"{minutes['llms_on_the_line_cpu']} minutes" in text
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_table_of_experiments_says_what_each_costs(path):
     (row,) = re.findall(rf"^\| \[{path.name}\]\({path.name}\) .*$", (FOLDER / "README.md").read_text(), re.MULTILINE)
