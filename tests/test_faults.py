@@ -7,9 +7,11 @@ import signal
 import subprocess
 
 import pytest
+from etils import epath
 from gangs import Gang, copy_of, finish, last_logged, outcome, prepared_study, run_folder
 
 from lossline_jax.cli import main
+from lossline_jax.rundir import read_json, write_json
 
 pytestmark = pytest.mark.slow
 RESTART = (42, -signal.SIGABRT)  # ours; and that of jax, whose heartbeat found a peer dead
@@ -107,9 +109,10 @@ def test_an_unforeseen_error_in_one_process_takes_all_down(manifest, quiet):
 
 def test_a_stuck_process_ends_itself(prepared, quiet, tmp_path):
     manifest = copy_of(prepared, tmp_path)
-    study = json.loads((manifest.parent / "study.json").read_text())
+    study_file = epath.Path(manifest.parent / "study.json")
+    study = read_json(study_file)
     study["execution"]["stall_seconds"] = 60.0
-    (manifest.parent / "study.json").write_text(json.dumps(study))
+    write_json(study_file, study)
     with Gang(manifest, 4, 1, faults={1: ("stuck-step", 12)}) as gang:
         codes = gang.wait()
     assert all(code in RESTART for code in codes), gang.told()
