@@ -24,6 +24,7 @@ from outcomes import Answer, Case, cases_table, counts, faults, outcome
 
 from lossline_jax import pipeline, prepared, workshop  # noqa: F401  (before the forks)
 from lossline_jax.cli import main as lossline
+from lossline_jax.data.store import VERIFIED_FILE
 
 TESTS = Path(__file__).parents[1]
 OLD_STUDY, TINY = TESTS / "golden" / "old_study", TESTS / "tiny_study.py"
@@ -147,6 +148,9 @@ def numbers(folder: Path) -> dict[str, object]:
         elif path.name == "done.json":
             done = json.loads(path.read_text())
             found[name] = done["run_fingerprint"], done["step"], done["tokens"]
+        elif path.name == VERIFIED_FILE:
+            states = json.loads(path.read_text())
+            found[name] = {file: state[:2] for file, state in states.items() if file != "checksum"}  # SHA-256, size
         elif "/checkpoints/" in name:
             found[name.split("/checkpoints/")[0] + "/checkpoints/" + path.relative_to(folder).parts[-2]] = True
         elif "tensorboard" not in name and path.name not in ("alive.json", "lock") and path.suffix != ".lock":
