@@ -72,7 +72,7 @@ def obeying_permissions():
 def study(request, tmp_path):
     """A study that is whole, with the locks of those who made it, and may not be written."""
     folder = Path(shutil.copytree(OLD_STUDY, tmp_path / "old_study"))
-    (folder / "manifest.jsonl").write_text("")
+    main(["plan", str(folder), "--manifest"])
     for run in (folder / "runs").iterdir():
         (run / "lock").touch()
     with request.param(folder):
@@ -127,10 +127,12 @@ def test_the_watched_page_is_built_aside(study, monkeypatch):
     assert pages[0].count("<svg") > 1
 
 
-@pytest.mark.parametrize("verb", ["prepare", "evaluate"])
-def test_what_must_write_is_refused_in_one_line(study, verb, capsys):
+@pytest.mark.parametrize(
+    ("verb", "flags"), [("prepare", []), ("evaluate", ["--execution.data-parallel", "4"])], ids=["prepare", "evaluate"]
+)
+def test_what_must_write_is_refused_in_one_line(study, verb, flags, capsys):
     with pytest.raises(SystemExit) as leaving:
-        main([verb, str(study)])
+        main([verb, str(study), *flags])
     assert leaving.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert re.search(r"cannot write \((Read-only file system|Permission denied)\); (that disk|fix)", last), last

@@ -252,9 +252,9 @@ def test_a_store_that_is_lost_on_the_way_is_to_be_tried_again(tmp_path):
         code = (
             "import lossline_jax.experiment as experiment, lossline_jax.storage as storage, os, signal\n"
             "def connect(path):\n"
-            "    storage.connect(path)\n"
+            "    found = storage.connect(path)\n"
             "    os.environ['STORAGE_EMULATOR_HOST'] = 'http://127.0.0.1:9'\n"
-            "    return path\n"
+            "    return found\n"
             "experiment.connect = connect\n"
             "import lossline_jax.cli as cli; cli.main()\n"
         )

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from lossline_jax.fit.result import find_law
 from lossline_jax.fit.study_fits import ComputeFit, StudyFits
+from lossline_jax.fit.table_fits import plain
 from lossline_jax.report.compute_axes import compute_plot, heading, log_axes, losses_on, note, titles
 from lossline_jax.report.drawing import curve, scatter
 from lossline_jax.report.palette import LevelStyle, sequence_style, thinned
@@ -106,5 +107,7 @@ def _frontier(item: ComputeFit, points: pd.DataFrame) -> tuple[np.ndarray, np.nd
 
 
 def _in_group(points: pd.DataFrame, group: Mapping[str, object]) -> pd.Series:
-    """Mask of the rows that have the levels of a group."""
-    return pd.concat([points[name].map(str) == str(level) for name, level in group.items()], axis=1).all(axis=1)
+    """Mask of the rows that have the levels of a group, an empty cell among them."""
+    return pd.concat([points[name].map(plain).map(str) == str(level) for name, level in group.items()], axis=1).all(
+        axis=1
+    )
