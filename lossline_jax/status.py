@@ -148,13 +148,15 @@ def _newest_meta(directory: RunDir) -> epath.Path | None:
 
 
 def strangers_note(study: StudyConfig, folder: StudyDir) -> str:
-    """Words on folders in runs/ that no run of the study has, to stand at the end of a line; else nothing."""
-    runs = folder.run("").root
-    known = {run.run_id for run in study.runs}
-    others = sorted(each.name for each in runs.iterdir() if each.name not in known) if runs.exists() else []
+    """Words on runs, models and rows in the folder that the study does not know, to end a line with; else nothing."""
+    known = {run.run_id for run in study.runs} | {entry.model.run_id for entry in registered(folder)}
+    places = (folder.run("").root, "*"), (folder.imported, "*"), (folder.loss_rows("").parent, "*.jsonl")
+    found = [path for place, pattern in places for path in sorted(place.glob(pattern))]
+    others = [path for path in found if path.name.removesuffix(".jsonl") not in known and path.name[0] != "."]
     if not others:
         return ""
-    return f"; {len(others)} of the folders in {runs} belong to no run of this study, such as {others[0]}"
+    more = f" and {len(others) - 1} more" if others[1:] else ""
+    return f"; left out, of no run or model of this study: {others[0]}{more}"
 
 
 def suite_sets(folder: StudyDir) -> tuple[dict[str, str], dict]:

@@ -75,13 +75,16 @@ def test_a_lost_claim_is_made_again_from_the_checkpoints_or_refused(study, tmp_p
     assert read_json(directory.claim_file) == written
 
 
-def test_folders_of_other_runs_are_named(study, tmp_path):
+@pytest.mark.parametrize("place", ["runs/a", "imported/a", "losses/rows/a.jsonl"])
+def test_what_belongs_to_no_run_or_model_is_named(study, tmp_path, place):
     shutil.copytree(OLD_STUDY, tmp_path / "study")
     folder = open_study(str(tmp_path / "study"))[1]
     assert strangers_note(study, folder) == ""
-    (tmp_path / "study" / "runs" / "somebody-else").mkdir()
-    assert "1 of the folders in" in strangers_note(study, folder)
-    assert strangers_note(study, folder).endswith("such as somebody-else")
+    (tmp_path / "study" / place).mkdir(parents=True)
+    note = f"; left out, of no run or model of this study: {tmp_path / 'study' / place}"
+    assert strangers_note(study, folder) == note
+    (tmp_path / "study" / "runs" / "z").mkdir()
+    assert strangers_note(study, folder).endswith(" and 1 more")
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
     python tests/robustness/damage.py [SEED]
 
 prints a row for every case: which file was read by which verb, the damage, and the outcome in the words of
-`outcomes.py`. A case is SILENT if the verb ends with exit code 0 and another number in what it prints or writes.
-The study is tests/golden/old_study, written again as this version writes it (`as_written_now`). A file that may not
-be read cannot be tried by root, who may read everything: those cases are left out then.
+`outcomes.py`; then the counts of each file. A case is SILENT if the verb ends with exit code 0 and another number in
+what it prints or writes. The study is tests/golden/old_study, written again as this version writes it
+(`as_written_now`), and two models from elsewhere that it scores too: one whose weights lie in the study, and one whose
+weights lie beside it. A file that may not be read cannot be tried by root, who may read everything: those cases are
+left out then.
 """
 
 import os
@@ -22,21 +24,12 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from etils import epath
-from robustness.outcomes import Answer, Case, call, cases_table, counts, faults, outcome
+from robustness.outcomes import Answer, Case, call, cases_table, counts, counts_table, faults, outcome
+from robustness.sound_study import OLD_STUDY, ONE_DEVICE, as_written_now, import_models, sha256
 
-from lossline_jax.data.folders import MANIFEST
-from lossline_jax.experiment import open_study
-from lossline_jax.pipeline import write_manifest
-from lossline_jax.rundir import read_json, write_json
-from lossline_jax.table import append_rows, read_rows, write_table
-from lossline_jax.train.steplog import StepLog
-
-OLD_STUDY = Path(__file__).parents[1] / "golden" / "old_study"
-ONE_DEVICE = ("--execution.data-parallel", "1", "--execution.no-tensorboard")
 FLIPS = 3  # bits of a file that are flipped, one a case
 LOGGED_LOSS = r'"loss_nats_per_token": [^,}]*'
-WORDS_OF_LOSS = ("left out", "lacks", "not begun", "belong to no run", "is gone")
+WORDS_OF_LOSS = ("left out", "lacks", "not begun", "is gone")
 
 
 @dataclass(frozen=True)
@@ -49,7 +42,8 @@ class Use:
 
     @property
     def name(self) -> str:
-        return f"{self.file.rsplit('/', 1)[-1]} by {' '.join(word for word in self.words if word not in ONE_DEVICE)}"
+        verb = " ".join(word for word in self.words if word not in (*ONE_DEVICE, "FOLDER"))
+        return f"{self.file.removeprefix('prepared/')} by {verb}"
 
 
 SCORE_AGAIN = ("losses/rows/*.jsonl",)
@@ -57,6 +51,8 @@ TRAIN_AGAIN = ("runs/*",)
 EVALUATE = ("evaluate", "FOLDER", *ONE_DEVICE)
 TRAIN = ("train", "FOLDER", "--only", "RUN", *ONE_DEVICE)
 PREPARE = ("prepare", "FOLDER")
+EXPORT = ("export-weights", "FOLDER/imported/INSIDE", "--out", "FOLDER/exported")
+ARRAYS = "checkpoints/*/params/ocdbt.process_0/d/*"
 USES = (
     *(Use("study.json", words) for words in (("plan", "FOLDER"), ("status", "FOLDER"), EVALUATE)),
     Use("manifest.jsonl", ("resubmit", "FOLDER")),
@@ -83,9 +79,18 @@ USES = (
     *(Use("runs/*/steps.jsonl", words) for words in (("status", "FOLDER"), ("report", "FOLDER"))),
     *(Use("runs/*/done.json", words) for words in (("status", "FOLDER"), TRAIN)),
     *(Use("runs/*/checkpoints/*/meta.json", words, SCORE_AGAIN) for words in (("status", "FOLDER"), EVALUATE)),
-    Use("runs/*/checkpoints/*/params/ocdbt.process_0/d/*", EVALUATE, SCORE_AGAIN),
+    Use(f"runs/*/{ARRAYS}", EVALUATE, SCORE_AGAIN),
     Use("losses/unscored/*.json", ("status", "FOLDER")),
     *(Use("losses/rows/*.jsonl", words) for words in (("status", "FOLDER"), ("show", "FOLDER"), EVALUATE)),
+    *(Use("imported/inside-*/model.json", words) for words in (("status", "FOLDER"), ("report", "FOLDER"), EXPORT)),
+    *(Use("imported/inside-*/model.json", EVALUATE, gone) for gone in ((), SCORE_AGAIN)),
+    *(Use(f"imported/inside-*/{name}.json", EVALUATE, SCORE_AGAIN) for name in ("tokenizer", "suite")),
+    Use("imported/inside-*/tokenizer.json", EXPORT),
+    Use("imported/inside-*/checkpoints/*/meta.json", EVALUATE, SCORE_AGAIN),
+    *(Use(f"imported/inside-*/{ARRAYS}", words, SCORE_AGAIN) for words in (EVALUATE, EXPORT)),
+    *(Use(f"imported/beside-*/{name}.json", EVALUATE, SCORE_AGAIN) for name in ("model", "tokenizer", "elsewhere")),
+    Use("imported/beside-*/elsewhere.json", ("status", "FOLDER")),
+    *(Use("losses/rows/inside-*.jsonl", words) for words in (("status", "FOLDER"), EVALUATE)),
     *(Use("losses/losses.parquet", (verb, "FOLDER")) for verb in ("fit", "compare", "report")),
     *(Use("fits/fits.json", (verb, "FOLDER")) for verb in ("show", "report")),
 )
@@ -145,36 +150,6 @@ DAMAGES: tuple[tuple[str, Damage], ...] = (
 )
 
 
-def as_written_now(folder: Path) -> None:
-    """Write every file of an old study's folder again, so that it has the checksums of this version."""
-    study, directory = open_study(str(folder))
-    for path in map(epath.Path, folder.rglob("*.json")):
-        if not path.name.startswith("."):
-            write_json(path, read_json(path))
-    for path in directory.corpora.iterdir():
-        manifest = read_json(path / MANIFEST)
-        for split in ("train", "validation"):
-            manifest[split]["sha256"] = _sha256(Path(path / f"{split}.jsonl"))
-        write_json(path / MANIFEST, manifest)
-    rows = []
-    for path in map(epath.Path, sorted(folder.glob("losses/rows/*.jsonl"))):
-        of_run = read_rows(path)
-        path.unlink()
-        append_rows(path, of_run)
-        rows += of_run
-    write_table(rows, directory.losses_csv, directory.losses_parquet)
-    for run in study.runs:
-        StepLog(directory.run(run.run_id), after_step=run.num_steps)
-    write_json(directory.unscored_file(study.runs[0].run_id), {"reason": "step 5: its checkpoint is gone"})
-    write_manifest(study, directory)
-
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 class Laboratory:
     """A sound study, copies of it that are damaged, and what each use gives without damage."""
 
@@ -182,6 +157,8 @@ class Laboratory:
         self._sound, self._copy, self._seed = folder / "sound", folder / "study", seed
         shutil.copytree(OLD_STUDY, self._sound)
         as_written_now(self._sound)
+        import_models(self._sound, folder / "elsewhere")
+        self._inside = next(path.name for path in self._sound.glob("imported/inside-*"))
         self._run = sorted(path.name for path in self._sound.glob("runs/*"))[0]
         self._before: dict[Use, tuple[Answer, str]] = {}
 
@@ -200,10 +177,12 @@ class Laboratory:
         spoilt = _content(target)
         answer, (before, results) = self._call(use), self._before[use]
         found = self._results(answer)
-        told = _words(answer.out) != _words(before.out) or any(word in answer.err for word in WORDS_OF_LOSS)
-        fewer = _numbers(found) <= _numbers(results)
-        word = outcome(answer, found == results, healed=_content(target) != spoilt, told=told or fewer)
-        return Case(use.name, damage_name, word, answer.last_line.replace(str(self._copy), "STUDY"))
+        told = _new_lines(before.out, answer.out) or [
+            line for line in _new_lines(before.err, answer.err) if any(word in line for word in WORDS_OF_LOSS)
+        ]
+        word = outcome(answer, found == results, healed=_content(target) != spoilt, told=bool(told))
+        said = " / ".join(told) if word == "told" else answer.last_line
+        return Case(use.name, damage_name, word, said.replace(str(self._copy), "STUDY"))
 
     def _fresh(self, use: Use) -> Path | None:
         """A new copy for a use; the file to damage, if there is one."""
@@ -215,14 +194,15 @@ class Laboratory:
         return next((path for path in sorted(self._copy.glob(use.file)) if path.is_file()), None)
 
     def _call(self, use: Use) -> Answer:
-        names = {"FOLDER": str(self._copy), "RUN": self._run}
-        return call([names.get(word, word) for word in use.words])
+        names = {"FOLDER": str(self._copy), "RUN": self._run, "INSIDE": self._inside}
+        return call([re.sub("FOLDER|RUN|INSIDE", lambda name: names[name[0]], word) for word in use.words])
 
     def _results(self, answer: Answer) -> str:
         """Every number that a command gave: on stdout, in tables, fits, logs and the report."""
         parts = [answer.out.replace(str(self._copy), "STUDY")]
         for pattern in ("losses/losses.csv", "fits/fits.json", "report/report.html"):
             parts += [path.read_text(errors="replace") for path in sorted(self._copy.glob(pattern)) if path.is_file()]
+        parts += [sha256(path) for path in sorted(self._copy.glob("exported/*"))]
         logs = [path for path in sorted(self._copy.glob("runs/*/steps.jsonl")) if path.is_file()]
         parts += [loss for path in logs for loss in re.findall(LOGGED_LOSS, path.read_text(errors="replace"))]
         return "\n".join(parts)
@@ -232,13 +212,15 @@ def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() and os.access(path, os.R_OK) else None
 
 
+def _new_lines(before: str, after: str) -> list[str]:
+    """The lines that say something else than before, numbers apart."""
+    known = {_words(line) for line in before.splitlines()}
+    return [line.strip() for line in after.splitlines() if _words(line) not in known]
+
+
 def _words(text: str) -> str:
     """A text without its numbers and spaces."""
     return re.sub(r"[\d.eE+\-−─\s]+", " ", text)
-
-
-def _numbers(text: str) -> set[str]:
-    return set(re.findall(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?", text))
 
 
 def cases(folder: Path, seed: int, chosen: Sequence[tuple[Use, str, Damage]] | None = None) -> Iterator[Case]:
@@ -258,6 +240,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = list(cases(Path(folder), seed))
     print(cases_table(found))
+    print(counts_table(found, lambda case: case.use.split(" by ")[0]))
     print(counts(found))
     sys.exit(bool(faults(found)))
 

@@ -19,7 +19,7 @@ import io
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from lossline_jax.cli import main
@@ -98,6 +98,15 @@ def cases_table(cases: Sequence[Case]) -> str:
         ["use", "damage", "outcome", "what was said"],
         [[case.use, case.damage, case.outcome, case.detail[:160]] for case in cases],
     )
+
+
+def counts_table(cases: Sequence[Case], kind: Callable[[Case], str]) -> str:
+    """How often each outcome came, a row a kind of case."""
+    found: dict[str, Counter] = {}
+    for case in cases:
+        found.setdefault(kind(case), Counter())[case.outcome] += 1
+    rows = [[name, str(of.total()), *(str(of[word] or "") for word in WORDS)] for name, of in found.items()]
+    return text_table(["kind", "cases", *WORDS], rows)
 
 
 def counts(cases: Iterable[Case]) -> str:

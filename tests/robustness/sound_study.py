@@ -1,0 +1,78 @@
+"""The study that is damaged: the old study of tests/golden, written again, and two models from elsewhere."""
+
+import contextlib
+import hashlib
+import io
+from pathlib import Path
+
+import jax
+from etils import epath
+from robustness.outcomes import call
+
+from lossline_jax.data.config import ByteTokenizer
+from lossline_jax.data.folders import MANIFEST
+from lossline_jax.data.store import TokenStore
+from lossline_jax.data.tokenizer_json import tokenizer_json
+from lossline_jax.data.tokenizers import prepare_tokenizer
+from lossline_jax.experiment import open_study
+from lossline_jax.models.base import build_model
+from lossline_jax.models.config import LlamaConfig
+from lossline_jax.models.huggingface.save import save_pretrained
+from lossline_jax.pipeline import write_manifest
+from lossline_jax.rundir import read_json, write_json
+from lossline_jax.table import append_rows, read_rows, write_table
+from lossline_jax.train.steplog import StepLog
+
+OLD_STUDY = Path(__file__).parents[1] / "golden" / "old_study"
+ONE_DEVICE = ("--execution.data-parallel", "1", "--execution.no-tensorboard")
+
+
+def as_written_now(folder: Path) -> None:
+    """Write every file of an old study's folder again, so that it has the checksums of this version."""
+    study, directory = open_study(str(folder))
+    for path in map(epath.Path, folder.rglob("*.json")):
+        if not path.name.startswith("."):
+            write_json(path, read_json(path))
+    for path in directory.stores.iterdir():
+        TokenStore.open(path).verify()
+    for path in directory.corpora.iterdir():
+        manifest = read_json(path / MANIFEST)
+        for split in ("train", "validation"):
+            manifest[split]["sha256"] = sha256(Path(path / f"{split}.jsonl"))
+        write_json(path / MANIFEST, manifest)
+    rows = []
+    for path in map(epath.Path, sorted(folder.glob("losses/rows/*.jsonl"))):
+        of_run = read_rows(path)
+        path.unlink()
+        append_rows(path, of_run)
+        rows += of_run
+    write_table(rows, directory.losses_csv, directory.losses_parquet)
+    for run in study.runs:
+        StepLog(directory.run(run.run_id), after_step=run.num_steps)
+    write_json(directory.unscored_file(study.runs[0].run_id), {"reason": "step 5: its checkpoint is gone"})
+    write_manifest(study, directory)
+
+
+def import_models(folder: Path, elsewhere: Path) -> None:
+    """Let a study score two models from elsewhere as well: `inside`, with its weights in the study, and `beside`."""
+    tokenizer = prepare_tokenizer(ByteTokenizer(), {}, epath.Path("unused"))
+    model = build_model(LlamaConfig(16, 1, num_heads=2, d_ff=32), tokenizer.vocab_size)
+    for key, name in enumerate(("inside", "beside")):
+        with contextlib.redirect_stderr(io.StringIO()):
+            ids = {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id}
+            params, public = model.init(jax.random.key(key)), elsewhere / name
+            save_pretrained(public, model, params, context_length=32, tokenizer_json=tokenizer_json(tokenizer), **ids)
+        if name == "beside":
+            _must(["import-weights", str(public), "--out", str(elsewhere / "imported")])
+            public = elsewhere / "imported"
+        _must(["evaluate", str(folder), "--checkpoint", str(public), *ONE_DEVICE])
+    _must(["fit", str(folder)])
+
+
+def _must(words: list[str]) -> None:
+    answer = call(words)
+    assert answer.code == 0, answer.err
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
