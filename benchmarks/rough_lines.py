@@ -53,7 +53,7 @@ Change = Callable[[list[Setting], np.random.Generator], None]
 
 
 def usual(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Of seeds and of checkpoints, both normal."""
+    """Normal noise of seeds, plus normal noise of checkpoints."""
     return SEEDS * generator.normal(size=(shape[0], 1)) + POINTS * generator.normal(size=shape)
 
 

@@ -1,4 +1,4 @@
-"""Which factor moves the line? All of "LLMs on the Line" (arXiv 2502.12120), with the seeds that it lacks.
+"""Find which factor moves the line. All of "LLMs on the Line" (arXiv 2502.12120), with the seeds that it lacks.
 
 Question   Do data, tokenizer, architecture, size, context or optimiser move a model of up to 424M parameters off the
            line of the base (Llama 1024x12 on FineWeb-Edu), by how much, and is that more than another seed does?

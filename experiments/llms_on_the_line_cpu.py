@@ -1,4 +1,4 @@
-"""Which factor moves the line? The design of "LLMs on the Line" on a laptop's CPU, with seeds.
+"""Find which factor moves the line. The design of "LLMs on the Line" on a laptop's CPU, with seeds.
 
 Question   Do data, tokenizer, architecture, size, context or optimiser move a small model off the loss-to-loss line,
            by how much, and is that more than what another seed does? (arXiv 2502.12120 answers by eye, from one seed.)

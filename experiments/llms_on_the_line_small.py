@@ -1,4 +1,4 @@
-"""Which factor moves the line? The design of "LLMs on the Line" at sizes that one accelerator finishes in hours.
+"""Find which factor moves the line. The design of "LLMs on the Line" at sizes that one accelerator finishes in hours.
 
 Question   Do data, tokenizer, architecture, size, context or optimiser move a model of 10M parameters off the
            loss-to-loss line, by how much, and is that more than another seed does? Every setting has seeds.

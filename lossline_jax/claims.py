@@ -1,4 +1,4 @@
-"""What a run's folder belongs to: claim.json, written before the first step and compared ever after."""
+"""The claim of a run's folder: claim.json tells what it belongs to, from before the first step on."""
 
 from lossline_jax.config import fingerprint, to_json
 from lossline_jax.errors import LosslineError
@@ -29,7 +29,7 @@ def claim(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:
 
 
 def _refuse_foreign_checkpoints(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:
-    """Of a folder without a claim, ask the newest checkpoint what it belongs to."""
+    """Refuse a folder without a claim whose newest checkpoint belongs to something else."""
     if not checkpointed_step(directory):
         return
     meta = checkpoint_meta(directory)

@@ -1,7 +1,7 @@
-"""What a command says: news as lines on stderr, so that stdout carries results only.
+"""Lines of news on stderr, so that stdout carries results only.
 
-Of several processes on one run, the first one speaks, the others only when something goes wrong; each line then
-tells who speaks. Whatever the encoding of a stream, what it lacks is written in ASCII.
+The first of several processes on one run speaks. The others speak only when something goes wrong, and each line
+then tells which process speaks. Characters that the encoding of a stream lacks are written in ASCII.
 """
 
 import codecs
@@ -71,7 +71,7 @@ def take_any_text() -> None:
 
 
 def reader_has_left() -> bool:
-    """Whether stdout or stderr is a pipe that no one reads any more, as with `| head`."""
+    """Return whether stdout or stderr is a pipe that no one reads any more, as with `| head`."""
     return any(_is_broken(stream) for stream in (sys.stdout, sys.stderr))
 
 

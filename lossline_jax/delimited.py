@@ -31,7 +31,7 @@ class _RowNames:
     too_long: str = ""  # what to say of the first row that no names can explain
 
     def counted(self) -> bool:
-        """Whether the first cells are 1, 2, 3, ..., as R names rows by default."""
+        """Return whether the first cells are 1, 2, 3, ..., as R names rows by default."""
         return self.first_cells == [str(k + 1) for k in range(len(self.first_cells))]
 
 

@@ -157,7 +157,7 @@ def read_text(path: epath.Path, what: str = "file") -> str:
 
 
 def read_lines(path: epath.Path, what: str = "file") -> Iterator[tuple[str, str]]:
-    """What names a line in errors (`a.jsonl:17`), and the line; white space alone is no line.
+    """Yield each line after its name for errors (`a.jsonl:17`); lines of white space alone are left out.
 
     Lines end at line feeds alone: other separators may stand inside a JSON string.
 

@@ -1,4 +1,4 @@
-"""What a killed process leaves behind: files and folders `.NAME.XXXXXXXX.part`, made aside and never renamed.
+"""Leftovers of killed processes: files and folders `.NAME.XXXXXXXX.part`, made aside and never renamed.
 
 Whoever writes aside holds the kernel's lock on it, which is dropped when the process dies. So a part without a lock
 is nobody's. One on a file system without such locks is left alone.

@@ -1,4 +1,4 @@
-"""How devices, rows and parameters are divided: the rules that planning and training share. No jax."""
+"""Rules that divide devices, rows and parameters, shared by planning and training. No jax."""
 
 from collections.abc import Mapping
 

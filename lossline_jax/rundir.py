@@ -213,7 +213,7 @@ def inside(folder: epath.Path, name: Any, source: epath.Path) -> epath.Path:
 
 
 def may_write(path: epath.Path) -> bool:
-    """Whether this user may make or replace `path`, as far as permissions say; an object store is asked by writing."""
+    """Return whether permissions let this user make or replace `path`. For an object store, only writing can tell."""
     if is_remote(path):
         return True
     folder = path if path.is_dir() else path.parent
@@ -274,7 +274,7 @@ def export_json(path: epath.Path, content: Any) -> None:
 
 
 def read_json(path: epath.Path, fields: Mapping[str, Any] | None = None, mend: str = MEND) -> dict[str, Any]:
-    """What `write_json` wrote; a file of an earlier version, which has no checksum, is taken as it is.
+    """Read what `write_json` wrote. A file of an earlier version has no checksum and is taken as it is.
 
     Args:
         fields: names that it must have, with the type of each, or several in a tuple.

@@ -208,7 +208,7 @@ def _cells(status: RunStatus, cost: Cost | None, count: RowCount) -> list:
 
 
 def _orphaned(status: RunStatus, count: RowCount) -> str:
-    """What is left of a run whose folder somebody deleted: its rows, which the fits still take."""
+    """Note a run whose folder somebody deleted: its rows are left, and the fits still take them."""
     if status.state != "pending" or not count.found:
         return ""
     return f"its folder is gone, its rows still count; delete losses/rows/{status.run_id}.jsonl or train it again"

@@ -170,7 +170,7 @@ def read_table(path: epath.PathLike, names: Sequence[str] = ()) -> "pd.DataFrame
 
 
 def _table_inside(folder: epath.Path) -> str:
-    """Where a study keeps its table, if that is what was named."""
+    """Point to the table of a study, where the study's folder was named instead."""
     table = folder / "losses" / "losses.parquet"
     return f": it is a folder; {table}?" if table.exists() else ""
 

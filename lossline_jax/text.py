@@ -75,7 +75,7 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _joins(text: str, k: int) -> bool:
-    """Whether character k is a joiner inside a word or an emoji; beside ASCII it would only hide a difference."""
+    """True where character k is a joiner inside a word or an emoji. Beside ASCII it would only hide a difference."""
     return text[k] in "\u200c\u200d" and not text[k - 1 : k].isascii() and not text[k + 1 : k + 2].isascii()
 
 

@@ -129,7 +129,7 @@ class Workshop:
             scorer.score_missing(self.directory(run), run.checkpoint_steps, ended=True)
 
     def has_begun(self, run: RunConfig) -> bool:
-        """Whether the run has a folder that a process has claimed, or checkpoints whose claim was lost."""
+        """Return whether the run has a folder that a process has claimed, or checkpoints whose claim was lost."""
         directory = self.directory(run)
         return from_first(lambda: directory.claim_file.exists() or bool(checkpoint_steps(directory)))
 

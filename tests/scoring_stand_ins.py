@@ -70,7 +70,7 @@ class MemoryCorpus:
         return iter(self.texts)
 
     def verify(self, split):
-        """What is in memory is sound."""
+        """Accept every corpus, as one in memory cannot be damaged."""
 
 
 def sentences(seed: int, num_documents: int, words: int) -> MemoryCorpus:

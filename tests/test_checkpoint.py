@@ -194,7 +194,7 @@ def test_a_full_disk_asks_for_space(small_disk):
 
 
 def test_another_failure_of_a_save_shows_its_own_cause(run_dir, monkeypatch):
-    """As orbax-checkpoint 0.11.28 fails with jax 0.10."""
+    """The failure is that of orbax-checkpoint 0.11.28 with jax 0.10."""
 
     def fail(*_, **__):
         raise ValueError("Received incompatible devices for jitted computation. Got argument x\nwith shape f32[]")

@@ -1,4 +1,4 @@
-"""What a command says: by which process, to streams of any encoding, and to a pipe that no one reads."""
+"""Lines of news: by which process, to streams of any encoding, and to a pipe that no one reads."""
 
 import io
 import os
@@ -81,7 +81,7 @@ def test_ends_of_streams_are_no_stack():
 
 
 def test_a_broken_pipe_of_another_is_told(capsys, monkeypatch):
-    """Where stdout and stderr are well the pipe is one of the network's, and its loss must not pass for success."""
+    """With stdout and stderr sound, the pipe is one of the network, and its loss must not pass for success."""
 
     def dispatch(words):
         raise BrokenPipeError(32, "Broken pipe")

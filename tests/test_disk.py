@@ -23,7 +23,7 @@ def of_tensorstore(number):
 
 
 def of_older_tensorstore(number):
-    """As 0.1.74 writes it."""
+    """Return the error as tensorstore 0.1.74 words it."""
     cause = f"[OS error {number}: {errno.errorcode[number]} {os.strerror(number)}]"
     return ValueError(f"RESOURCE_EXHAUSTED: Failed to write to file {cause} [source locations='tensorstore_spec.cc:1']")
 

@@ -84,7 +84,7 @@ def test_parquet_in_capitals_is_parquet(tmp_path):
 
 
 def refusals(path):
-    """What each of the three readers says of a file."""
+    """Yield what each of the three readers says of a file."""
     readers = (
         lambda: list(read_documents(FilesCorpus("c", (str(path),)))),
         lambda: read_items(ChoiceTask("t", str(path))),

@@ -37,13 +37,13 @@ RUN = dataclasses.replace(study_config().runs[0], context_length=16)
 
 @pytest.fixture(autouse=True)
 def as_on_chips(monkeypatch):
-    """What None of fsdp and microbatch means on accelerators."""
+    """Give None of fsdp and microbatch the meaning that it has on accelerators."""
     monkeypatch.setattr("lossline_jax.sharding.on_cpu", lambda mesh: False)
     monkeypatch.setattr(step, "on_cpu", lambda mesh: False)
 
 
 def answer(ask, *args, **options):
-    """What `ask` returns; None where it refuses."""
+    """Return what `ask` returns; None where it refuses."""
     try:
         return ask(*args, **options)
     except LosslineError:
@@ -81,7 +81,7 @@ def test_plan_and_train_accept_the_same_meshes_and_batches():
 @pytest.mark.parametrize("config", MODELS, ids=lambda config: config.architecture)
 @pytest.mark.parametrize("vocab_size", VOCABS)
 def test_plan_and_train_split_the_same_parameters(config, vocab_size):
-    """Whether the devices of an axis divide what lies on it, with FSDP and without."""
+    """Both ask whether the devices of an axis divide what lies on it, with FSDP and without."""
     model, run = build_model(config, vocab_size), dataclasses.replace(RUN, model=config, batch_size=12)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     found = set()

@@ -44,7 +44,7 @@ def test_no_library_call_changes_the_process(tmp_path):
 
 
 def test_commands_may_follow_one_another_in_one_process(tmp_path):
-    """As in a notebook: each of these starts devices, or finds them started."""
+    """Each command starts devices or finds them started, as in a notebook."""
     found = python("-c", TWICE, TESTS / "tiny_study.py", tmp_path)
     assert found.returncode == 0, found.stderr
     assert "2 of 3 runs done" in found.stdout

@@ -111,7 +111,7 @@ def test_a_run_newer_than_prepare_has_no_rows_and_does_not_end_the_page(folder):
 
 
 def test_rows_that_count_are_the_same_for_page_count_and_table(folder):
-    """Of sets that changed, rows that are double, and in the words of now: one answer in every place."""
+    """Sets that changed, double rows and older words count alike in every place."""
     run = STUDY.runs[0]
     double, old = rows_of(run)[:3], [dataclasses.replace(row, eval_fingerprint="older") for row in rows_of(run)[5:7]]
     other_words = [dataclasses.replace(row, loss_definition="in older words") for row in rows_of(run)]

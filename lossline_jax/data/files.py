@@ -78,7 +78,7 @@ def _expand(pattern: str) -> list[str]:
 
 
 def _no_match(pattern: str) -> str:
-    """What a glob without files matches instead, and the glob that may be meant."""
+    """Describe what a glob without files matches instead, and the glob that may be meant."""
     folders = [] if "://" in pattern else glob.glob(expanded(pattern), recursive=True)
     if folders:
         many = f" and {len(folders) - 1} more" if len(folders) > 1 else ""

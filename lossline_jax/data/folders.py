@@ -38,7 +38,7 @@ def read_manifest(folder: epath.Path, what: str, fields: Mapping[str, Any]) -> d
 
 
 def mend_of(folder: epath.Path) -> str:
-    """What to do when something of a prepared folder is damaged."""
+    """Return the words that tell how to replace a damaged prepared folder."""
     return f"delete {folder} and run `lossline prepare`"
 
 

@@ -47,7 +47,7 @@ class SurfaceTokenizer(ABC):
 
     @property
     def adds_prefix(self) -> bool:
-        """Whether texts begin with something that the tokenizer puts there."""
+        """True when the tokenizer puts something of its own before each text."""
         return bool(self._prefix)
 
     def encode_rest(self, text: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the parts of a `tokenizer.json` say about the beginning of a text, read from its description alone.
+"""Rules of a `tokenizer.json` for the beginning of a text, read from its description alone.
 
 Some tokenizers begin every text with a space of their own. A text that goes on where another one ends has no such
 space, so it is encoded by the same description without the parts that add it.
@@ -48,7 +48,7 @@ def word_marker(description: Mapping[str, Any]) -> str | None:
 
 
 def is_byte_level(description: Mapping[str, Any]) -> bool:
-    """Whether the characters of the vocabulary stand for bytes."""
+    """Return whether the characters of the vocabulary stand for bytes."""
     return any(part.get("type") == "ByteLevel" for name in _LISTS for part in parts(description, name))
 
 

@@ -230,7 +230,7 @@ def _store(
 
 
 def is_current(folder: epath.Path, suite: SuiteConfig, tokenizer: "Tokenizer") -> bool:
-    """Whether a stored suite has the tokens that options would get now.
+    """Return whether a stored suite has the tokens that options would get now.
 
     Raises:
         LosslineError: it is missing or damaged.

@@ -45,7 +45,7 @@ class FarRun:
 
 @dataclass(frozen=True, eq=False)
 class _Distances:
-    """Of the runs of one setting, from their common line."""
+    """Distances of the runs of one setting from their common line."""
 
     runs: tuple[str, ...]
     values_R: np.ndarray

@@ -62,7 +62,7 @@ def compare_lines(
 
 
 def _compared(cells: Sequence[Cell], base, *, absent, unit: str, seed: int, margin_in_noise: float):
-    """What was measured of each factor that has two levels, and its comparison."""
+    """Measure and judge each factor that has two levels; return both for each."""
     everywhere = noise_floor(cells)
     measured = []
     for factor in base:

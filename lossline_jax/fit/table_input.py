@@ -159,7 +159,7 @@ def require_several_values(x: np.ndarray, y: np.ndarray, name: str) -> None:
 
 
 def names_of_runs(rows: pd.DataFrame, run: str | None) -> list[str]:
-    """What messages call the run of each row: its run where the table says it, else the row."""
+    """Name the run of each row for messages: by its run where the table has one, else by its row."""
     return [f"run {name}" for name in rows[run]] if run else list(rows[WHERE])
 
 

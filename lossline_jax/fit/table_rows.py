@@ -138,7 +138,7 @@ def _plain_column(column: pd.Series) -> pd.Series:
 
 
 def is_empty(value: Any) -> bool:
-    """Whether a cell holds nothing: no value, NaN, or text of white space alone."""
+    """Return whether a cell holds nothing: no value, NaN, or text of white space alone."""
     if isinstance(value, str):
         return not value.strip()
     return bool(pd.api.types.is_scalar(value) and pd.isna(value))

@@ -64,7 +64,7 @@ def judge(item: Measured, p_holm: float | None, num_tested: int, margin_in_noise
 
 
 def verdict_of(levels: Sequence[LevelGap]) -> Verdict:
-    """Of a factor: what one level shows is shown; that nothing moves takes all of them."""
+    """Judge a factor by its levels: one level shows a move or a crossing, "does not move" takes all of them."""
     verdicts = {level.verdict for level in levels}
     shown: tuple[Verdict, ...] = ("moves", "crosses")
     found = [verdict for verdict in shown if verdict in verdicts]
@@ -181,7 +181,7 @@ def _beyond(interval: tuple[float, float] | None, margin: float) -> bool:
 
 
 def _crossing(outer: Sequence[OuterGap], margin: float) -> str:
-    """Where both ends lie surely beyond the margin, on either side of zero: a mean over them is no answer."""
+    """Describe a crossing: both ends lie surely beyond the margin, on either side of zero. Empty: no crossing."""
     if len(outer) < 2 or not all(_beyond(end.interval, margin) for end in outer) or outer[0].gap * outer[1].gap > 0:
         return ""
     ends = (f"{end.gap:+.3f} at x {end.support[0]:.3f}-{end.support[1]:.3f}" for end in outer)

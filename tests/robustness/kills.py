@@ -48,7 +48,7 @@ class Verb:
         return [self.name, str(folder / "study"), *only, *(flags if only else [])]
 
     def begin(self, folder: Path) -> None:
-        """What an undisturbed command before this one has left."""
+        """Make the folder that undisturbed commands before this one leave."""
         if self.name == "prepare":
             folder.mkdir()
             return
@@ -118,7 +118,7 @@ def _watch_events(folder: Path, kill: Kill | None) -> Counter:
 
 
 def wait(pid: int, folder: Path, kill: Kill | None = None) -> Answer:
-    """How the command of `fork` ended."""
+    """Wait until the command of `fork` ends, and return its answer."""
     began, limit = time.monotonic(), kill.at if kill and kill.kind == "seconds" else SECONDS
     while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
         if time.monotonic() - began > limit:
@@ -136,7 +136,7 @@ def run(words: list[str], folder: Path, kill: Kill | None = None) -> Answer:
 
 
 def numbers(folder: Path) -> dict[str, object]:
-    """What a study's folder says, byte for byte, but for times of day, locks and what a killed process left aside."""
+    """Read a study's folder byte for byte, but for times of day, locks and leftovers of killed processes."""
     found: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -166,7 +166,7 @@ class Bench:
         self._quiet: dict[Verb, tuple[dict, Counter, float]] = {}
 
     def quiet(self, verb: Verb) -> tuple[dict, Counter, float]:
-        """What an undisturbed command comes to, what it writes, and its seconds."""
+        """Return the numbers of an undisturbed command, the events that it writes, and its seconds."""
         if verb not in self._quiet:
             folder = self.folder / f"quiet-{verb.name}"
             verb.begin(folder)

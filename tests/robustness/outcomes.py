@@ -31,7 +31,7 @@ WORDS = ("noticed", "told", "healed", "without effect", *FAULTS)
 
 @dataclass(frozen=True)
 class Answer:
-    """How a command ended."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -39,7 +39,7 @@ class Answer:
 
     @property
     def last_line(self) -> str:
-        """What it said at the end, on stderr."""
+        """The last line that the command wrote on stderr."""
         lines = self.err.strip().splitlines()
         return lines[-1] if lines else ""
 
@@ -86,7 +86,7 @@ def outcome(answer: Answer, equal: bool, healed: bool = False, told: bool = Fals
 
 
 def is_one_line(answer: Answer) -> bool:
-    """Whether a refusal ends with one line of ours, or with the usage that the parser of flags prints."""
+    """Return whether a refusal ends with one line of ours, or with the usage that the parser of flags prints."""
     line = answer.last_line
     usage = answer.code == 2 and ("╯" in line or "Error parsing" in answer.err or "error" in answer.err.split("\n")[0])
     return (line.startswith("lossline: ") and len(line) > len("lossline: ")) or usage

@@ -90,7 +90,7 @@ def test_a_study_file_with_a_bad_value_is_one_line(study, tmp_path):
 
 
 def test_a_field_of_an_experiment_with_a_bad_value_is_one_line(study):
-    """What a study() function may return: any object at all, in any field."""
+    """A study() function may return any object at all in any field."""
     rng, refused = random.Random(16), 0
     for _ in range(CASES):
         owner = rng.choice(

@@ -61,7 +61,7 @@ DAMAGE = (cut, flip, insert, drop)
 
 
 def outcome(reader, path):
-    """What a reader gives, or the line that it refuses the file with. Anything else is raised."""
+    """Return what a reader gives, or the line that it refuses the file with. Anything else is raised."""
     try:
         return READERS[reader](path)
     except LosslineError as error:

@@ -198,7 +198,7 @@ def run_verb(words: tuple[str, ...], table: Path, out: Path):
 
 
 def numbers_in(path: Path):
-    """What a verb wrote, without the names that messages give to rows."""
+    """Read what a verb wrote, without the names that messages give to rows."""
     return json.loads(path.read_text()) if path.exists() and path.is_file() else None
 
 

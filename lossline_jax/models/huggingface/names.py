@@ -14,7 +14,7 @@ _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpo
 
 
 def prefix_of(architecture: Architecture, names: Collection[str]) -> str:
-    """What stands before the names of the model's tensors, as `module.`; empty where it is nothing or unclear."""
+    """Return the prefix of the model's tensor names, as `module.`; empty where there is none or it is unclear."""
     found = {_before_embedding(architecture, _unwrapped(name)) for name in names} - {None}
     return found.pop() if len(found) == 1 else ""
 
@@ -30,7 +30,7 @@ def canonical_names(architecture: Architecture, names: Collection[str]) -> Calla
 
 
 def left_out(architecture: Architecture, names: Collection[str]) -> str:
-    """Which parts of the names are left out, for a message; empty where there are none."""
+    """List for a message the parts of the names that are left out; empty where there are none."""
     wrappers = {match[0] for name in names for match in _WRAPPERS.finditer(name)}
     return ", ".join(sorted(wrappers | {prefix_of(architecture, names)} - {""}))
 
@@ -49,7 +49,7 @@ def _unwrapped(name: str) -> str:
 
 
 def _before_embedding(architecture: Architecture, name: str) -> str | None:
-    """What stands before the embedding's name, if this is the embedding."""
+    """Return the prefix of the embedding's name. None: this tensor is not the embedding."""
     parts = name.split(".")
     for place in range(len(parts)):
         if architecture.canonical(".".join(parts[place:])) == architecture.embedding:
