@@ -6,6 +6,7 @@
     told            it went on, gave other numbers or fewer, and said so
     healed          it made again what was spoilt, and its numbers are those of before
     without effect  its numbers are those of before
+    accepted        it was read, and its numbers are those of what the file says now
     SILENT          exit code 0 and other numbers without a word
     TRACE           a stack trace
     MUTE            an exit code other than 0, and no line that says why
@@ -23,10 +24,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from lossline_jax.cli import main
+from lossline_jax.errors import LosslineError
 from lossline_jax.text import text_table
 
 FAULTS = ("SILENT", "TRACE", "MUTE")
-WORDS = ("noticed", "told", "healed", "without effect", *FAULTS)
+WORDS = ("noticed", "told", "healed", "without effect", "accepted", *FAULTS)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,23 @@ def outcome(answer: Answer, equal: bool, healed: bool = False, told: bool = Fals
     if equal:
         return "healed" if healed else "without effect"
     return "told" if told else "SILENT"
+
+
+def attempt(read: Callable[[], object], named: str = "") -> tuple[str, str, object]:
+    """The outcome of reading in a word, what was said, and what was read.
+
+    Args:
+        named: what a refusal must name, such as the file.
+    """
+    try:
+        return "accepted", "", read()
+    except LosslineError as error:
+        said = str(error)
+        return ("noticed" if said.isprintable() and said and named in said else "MUTE"), said, None
+    except BaseException as error:  # the panics of Rust libraries are no Exception
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        return "TRACE", f"{type(error).__name__}: {error}", None
 
 
 def is_one_line(answer: Answer) -> bool:

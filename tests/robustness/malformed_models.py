@@ -1,22 +1,20 @@
-"""Files of models, tokenizers and tasks spoilt at random from a seed: each is read, or refused in one line.
-
-ROBUSTNESS_SEED=7 ROBUSTNESS_CASES=400 pytest -s tests/robustness/test_malformed_models.py    more of other cases
-"""
+"""Files of models, tokenizers and tasks spoilt at random from a seed: each is read, or refused in one line."""
 
 import copy
+import itertools
 import json
-import os
 import random
 import struct
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
-import pytest
 from huggingface_stand_ins import SMALL, write_small
-from outcomes import Case, cases_table, counts, faults
 from prefix_tokenizers import JSON_KINDS, SENTENCEPIECE_KINDS, normalising_model
+from robustness.outcomes import Case, attempt
 
 from lossline_jax.data.config import HuggingFaceTokenizer, SentencePieceFile
 from lossline_jax.data.tokenizers import BytesTokenizer, prepare_tokenizer
-from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.config import ChoiceTask, SuiteConfig
 from lossline_jax.evaluate.sets import tokenise_items
 from lossline_jax.evaluate.tasks import read_items
@@ -24,9 +22,7 @@ from lossline_jax.models.base import build_model
 from lossline_jax.models.huggingface.configs import read_config
 from lossline_jax.models.huggingface.load import load_params
 
-SEED = int(os.environ.get("ROBUSTNESS_SEED", "15"))
-CASES = int(os.environ.get("ROBUSTNESS_CASES", "40"))  # of each kind of file
-
+Spoil = Callable[[bytes, random.Random], tuple[bytes, str]]
 NUMBERS = [-1, 0, 1, 2, 3, 2**31, 2**63, 10**30, 10**400, -0.0, 0.5, 1e30, 1e-300]
 NASTY = [None, True, False, float("inf"), float("-inf"), float("nan"), "", "x", "\0", "\ud800", "\u2581", "a b\n"]
 NASTY += [[], [[]], {}, {"a": 1}, {"__float__": "x"}, [1, 2], "Sequence", {"type": "Sequence"}, *NUMBERS]
@@ -111,83 +107,85 @@ def spoilt_tensors(content, rng):
     return struct.pack("<Q", stated) + header + content[8 + length :], done
 
 
-def attempt(read):
-    """The outcome in a word, and what was said."""
-    try:
-        read()
-    except LosslineError as error:
-        return ("MUTE" if "\n" in str(error) or not str(error) else "noticed"), str(error)
-    except BaseException as error:  # the panics of Rust libraries are no Exception
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            raise
-        return "TRACE", f"{type(error).__name__}: {error}"
-    return "without effect", ""
-
-
-def spoil(name, path, spoilt, read):
-    """`CASES` spoilt versions of a file, each read; the file is as it was afterwards."""
+def spoil(name: str, path: Path, spoilt: Spoil, read: Callable[[], object]) -> Iterator[Case]:
+    """Spoilt versions of a file without end, each read."""
     good = path.read_bytes()
     read()  # it can be read as it is
-    cases = []
-    for number in range(CASES):
-        rng = random.Random(f"{SEED} {name} {number}")
-        content, done = spoilt(good, rng)
+    for number in itertools.count():
+        content, done = spoilt(good, random.Random(f"{name} {number}"))
         path.write_bytes(content)
-        cases.append(Case(f"{name} {number}", done, *attempt(read)))
-    path.write_bytes(good)
-    print(f"\n{name}: {counts(cases)}")
-    bad = faults(cases)
-    assert not bad, cases_table(bad)
-    assert any(case.outcome == "noticed" for case in cases)
+        yield Case(name, done, *attempt(read)[:2])
 
 
-def use(tokenizer):
+def deal(count: int, kinds: list[Iterator[Case]]) -> Iterator[Case]:
+    """`count` cases, from each kind in turn."""
+    yield from itertools.islice(itertools.chain.from_iterable(zip(*kinds, strict=True)), count)
+
+
+def configs(count: int, seed: int, folder: Path) -> Iterator[Case]:
+    """config.json of every architecture."""
+    yield from _of_folders(count, seed, folder, "config.json", spoilt_json)
+
+
+def tensors(count: int, seed: int, folder: Path) -> Iterator[Case]:
+    """model.safetensors of every architecture."""
+    yield from _of_folders(count, seed, folder, "model.safetensors", spoilt_tensors)
+
+
+def _of_folders(count: int, seed: int, folder: Path, file: str, spoilt: Spoil) -> Iterator[Case]:
+    def read(place: Path) -> None:
+        hf = read_config(place)
+        load_params(place, build_model(hf.config, hf.vocab_size))
+
+    kinds = []
+    for name in SMALL:
+        write_small(name, folder / name)
+        kinds.append(spoil(f"{file} of {name}, {seed}", folder / name / file, spoilt, partial(read, folder / name)))
+    yield from deal(count, kinds)
+
+
+def json_tokenizers(count: int, seed: int, folder: Path) -> Iterator[Case]:
+    """tokenizer.json of every kind."""
+    kinds = []
+    for name, make in JSON_KINDS.items():
+        path = folder / name / "tokenizer.json"
+        path.parent.mkdir()
+        path.write_text(json.dumps(make()))
+        read = partial(_use_tokenizer, HuggingFaceTokenizer(str(path)), path.parent)
+        kinds.append(spoil(f"tokenizer.json of {name}, {seed}", path, spoilt_json, read))
+    yield from deal(count, kinds)
+
+
+def sentencepiece_models(count: int, seed: int, folder: Path) -> Iterator[Case]:
+    """tokenizer.model of every kind."""
+    kinds = []
+    for name, make in (SENTENCEPIECE_KINDS | {"normalising": normalising_model}).items():
+        path = folder / name / "tokenizer.model"
+        path.parent.mkdir()
+        path.write_bytes(make().model)
+        read = partial(_use_tokenizer, SentencePieceFile(str(path)), path.parent)
+        kinds.append(spoil(f"tokenizer.model of {name}, {seed}", path, spoilt_bytes, read))
+    yield from deal(count, kinds)
+
+
+def _use_tokenizer(config: HuggingFaceTokenizer | SentencePieceFile, folder: Path) -> None:
+    tokenizer = prepare_tokenizer(config, {}, folder)
     for text in (TEXT, "", "nce"):
         tokenizer.decode(tokenizer.encode(text))
         tokenizer.encode_rest(text)
-    return tokenizer.lossless
+    _ = tokenizer.lossless
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    parent = tmp_path_factory.mktemp("models")
-    for name in SMALL:
-        write_small(name, parent / name)
-    return parent
+def task_files(count: int, seed: int, folder: Path) -> Iterator[Case]:
+    """Files of tasks, of every kind of row."""
 
-
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
-def test_folders_of_models(folders, name, file):
-    def read():
-        hf = read_config(folders / name)
-        load_params(folders / name, build_model(hf.config, hf.vocab_size))
-
-    spoilt = spoilt_json if file == "config.json" else spoilt_tensors
-    spoil(f"{name} {file}", folders / name / file, spoilt, read)
-
-
-@pytest.mark.parametrize("name", JSON_KINDS)
-def test_tokenizer_json(tmp_path, name):
-    path = tmp_path / "tokenizer.json"
-    path.write_text(json.dumps(JSON_KINDS[name]()))
-    spoil(name, path, spoilt_json, lambda: use(prepare_tokenizer(HuggingFaceTokenizer(str(path)), {}, tmp_path)))
-
-
-@pytest.mark.parametrize("name", [*SENTENCEPIECE_KINDS, "normalising"])
-def test_tokenizer_model(tmp_path, name):
-    path = tmp_path / "tokenizer.model"
-    path.write_bytes((SENTENCEPIECE_KINDS | {"normalising": normalising_model})[name]().model)
-    spoil(name, path, spoilt_bytes, lambda: use(prepare_tokenizer(SentencePieceFile(str(path)), {}, tmp_path)))
-
-
-@pytest.mark.parametrize("kind", range(len(ROWS)))
-def test_task_files(tmp_path, kind):
-    path = tmp_path / "task.jsonl"
-    path.write_text("".join(json.dumps(ROWS[kind]) + "\n" for _ in range(3)))
-
-    def read():
+    def read(path: Path) -> None:
         items = read_items(ChoiceTask("task", str(path)))
         tokenise_items("task", items, BytesTokenizer(), SuiteConfig(context_length=64))
 
-    spoil(f"rows of kind {kind}", path, spoilt_lines, read)
+    kinds = []
+    for kind, row in enumerate(ROWS):
+        path = folder / f"task{kind}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for _ in range(3)))
+        kinds.append(spoil(f"rows of kind {kind}, {seed}", path, spoilt_lines, partial(read, path)))
+    yield from deal(count, kinds)

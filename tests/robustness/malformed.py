@@ -1,0 +1,61 @@
+"""Malformed input of every kind, made from a seed, and what came of it.
+
+    python tests/robustness/malformed.py [CASES] [SEED] [KIND]
+
+makes that many inputs of each kind, and reads each as a user's command would. It prints the counts of each kind in the
+words of `outcomes.py`, and every case that is a fault. A table goes through three verbs, each a case.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+
+import jax
+from robustness import malformed_experiments, malformed_files, malformed_models, malformed_tables
+from robustness.outcomes import Case, cases_table, counts, counts_table, faults
+
+Kind = Callable[[int, int, Path], Iterator[Case]]
+KINDS: dict[str, Kind] = {
+    "tables": malformed_tables.tables,
+    "corpora, tasks and tables, damaged": malformed_files.damaged_files,
+    "corpora, tasks and tables of no format": malformed_files.bytes_of_no_format,
+    "rows of tasks": malformed_models.task_files,
+    "config.json": malformed_models.configs,
+    "model.safetensors": malformed_models.tensors,
+    "tokenizer.json": malformed_models.json_tokenizers,
+    "tokenizer.model": malformed_models.sentencepiece_models,
+    "study.json": malformed_experiments.study_files,
+    "fields of an experiment": malformed_experiments.fields,
+    "flags": malformed_experiments.flags,
+}
+
+
+def cases(kind: str, count: int, seed: int) -> list[Case]:
+    """All cases of a kind."""
+    with tempfile.TemporaryDirectory() as folder:
+        return list(KINDS[kind](count, seed, Path(folder)))
+
+
+def main(count: int = 40, seed: int = 0, chosen: str = "") -> int:
+    jax.config.update("jax_disable_most_optimizations", True)  # many small programs, each run a few times
+    found: dict[str, list[Case]] = {}
+    for kind in KINDS if not chosen else [chosen]:
+        began = time.monotonic()
+        found[kind] = cases(kind, count, seed)
+        print(f"{kind}: {counts(found[kind])}; {time.monotonic() - began:.0f} s", flush=True)
+    everything = [case for of_kind in found.values() for case in of_kind]
+    kind_of = {id(case): kind for kind, of_kind in found.items() for case in of_kind}
+    if bad := faults(everything):
+        print(cases_table(bad))
+    print(counts_table(everything, lambda case: kind_of[id(case)]))
+    print(counts(everything))
+    return len(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(bool(main(*map(int, sys.argv[1:3]), *sys.argv[3:4])))
