@@ -120,7 +120,7 @@ def cases_table(cases: Sequence[Case]) -> str:
 
 
 def counts_table(cases: Sequence[Case], kind: Callable[[Case], str]) -> str:
-    """How often each outcome came, a row a kind of case."""
+    """Count the outcomes, a row a kind of case."""
     found: dict[str, Counter] = {}
     for case in cases:
         found.setdefault(kind(case), Counter())[case.outcome] += 1
