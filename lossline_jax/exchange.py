@@ -17,7 +17,14 @@ from lossline_jax.data.huggingface_tokenizer import HuggingFaceTokenizerFile
 from lossline_jax.data.tokenizer_json import tokenizer_json
 from lossline_jax.data.tokenizers import Tokenizer
 from lossline_jax.errors import LosslineError
-from lossline_jax.imported import ImportedCheckpoint, ImportedModel, ModelFacts, open_imported, registered
+from lossline_jax.imported import (
+    ImportedCheckpoint,
+    ImportedModel,
+    ModelFacts,
+    check_tokenizer,
+    open_imported,
+    registered,
+)
 from lossline_jax.models.base import Model, build_model
 from lossline_jax.models.huggingface.configs import check_vocabulary, read_config
 from lossline_jax.models.huggingface.files import local_folder
@@ -154,6 +161,7 @@ def export_imported(
     """`export_weights` for a folder of `import_weights`."""
     imported, directory = open_imported(source)
     own = HuggingFaceTokenizerFile(directory.tokenizer_file, imported.bos_id, imported.eos_id)
+    check_tokenizer(imported, directory, own.fingerprint)
     model = build_model(imported.model, imported.vocab_size)
     return export_weights(directory, step, out, model, imported.context_length, own, dtype, tokenizer)
 

@@ -137,6 +137,12 @@ def tokenizer_config(imported: ImportedModel, directory: ModelDir) -> HuggingFac
     return HuggingFaceTokenizer(str(directory.tokenizer_file), imported.bos_id, imported.eos_id)
 
 
+def check_tokenizer(imported: ImportedModel, directory: ModelDir, fingerprint: str) -> None:
+    """Raise LosslineError if the tokenizer that was read in `directory` is not that of the model."""
+    if fingerprint != imported.tokenizer_sha256:
+        raise LosslineError(f"{directory.tokenizer_file}: damaged (wrong SHA-256); import the model again")
+
+
 def register(study: StudyDir, imported: ImportedModel, weights: ModelDir) -> Registered:
     """Make a model one of those that the study scores, or renew what the study knows of it.
 

@@ -128,7 +128,9 @@ def _final_losses(study: StudyConfig, folder: StudyDir) -> str:
         cells = [f"{losses[name].bits_per_byte:.4f}" if name in losses else None for name in study.suite.set_names]
         rows.append([run_id, *cells])
     header = ["bits/byte at the last step", *study.suite.set_names]
-    return text_table(header, rows)
+    lacking = sum(None in cells for cells in rows)
+    note = f"\nempty: no row yet, of {lacking} of {len(rows)} runs and models" if lacking else ""
+    return text_table(header, rows) + note
 
 
 def _imported(folder: StudyDir) -> list[ImportedModel]:

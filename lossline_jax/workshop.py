@@ -22,7 +22,7 @@ from lossline_jax.data.tokenizers import prepare_tokenizer
 from lossline_jax.errors import LosslineError, RunFailed
 from lossline_jax.evaluate.harvest import TableRun, current_rows
 from lossline_jax.evaluate.suites import PreparedSuite, is_current, load_suite, prepare_suite
-from lossline_jax.imported import ImportedModel, Registered, register, registered, tokenizer_config
+from lossline_jax.imported import ImportedModel, Registered, check_tokenizer, register, registered, tokenizer_config
 from lossline_jax.leftovers import remove_leftovers
 from lossline_jax.models.base import Model, build_model
 from lossline_jax.models.config import ModelConfig, max_context_length
@@ -286,8 +286,7 @@ class Workshop:
         prepared = fingerprint(read_json(self.folder.prepared_file))
         corpora = open_corpora(self.study, self.folder)
         tokenizer = prepare_tokenizer(tokenizer_config(imported, directory), corpora, self.folder.tokenizers)
-        if tokenizer.fingerprint != imported.tokenizer_sha256:
-            raise LosslineError(f"{directory.tokenizer_file}: damaged (wrong SHA-256); import the model again")
+        check_tokenizer(imported, directory, tokenizer.fingerprint)
         windows = self.study.suite.for_context(imported.context_length)
         stored = read_json(home.suite_file, {"suite": str}) if home.suite_file.exists() else {}
         if stored.get("prepared") == prepared:

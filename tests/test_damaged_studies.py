@@ -14,6 +14,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.experiment import open_study, read_manifest
 from lossline_jax.rundir import RunDir, read_json, write_json
 from lossline_jax.status import last_row, log_note, run_status, strangers_note
+from lossline_jax.views import show_text
 
 OLD_STUDY = Path(__file__).parent / "golden" / "old_study"
 
@@ -73,6 +74,14 @@ def test_a_lost_claim_is_made_again_from_the_checkpoints_or_refused(study, tmp_p
         claim(directory, study.runs[1], written["data_fingerprint"])
     claim(directory, run, written["data_fingerprint"])
     assert read_json(directory.claim_file) == written
+
+
+def test_runs_without_rows_are_counted_where_results_are_shown(study, tmp_path):
+    shutil.copytree(OLD_STUDY, tmp_path / "study")
+    folder = open_study(str(tmp_path / "study"))[1]
+    assert "empty:" not in show_text(study, folder, None)
+    folder.loss_rows(study.runs[0].run_id).unlink()
+    assert "\nempty: no row yet, of 1 of 3 runs and models\n" in show_text(study, folder, None)
 
 
 @pytest.mark.parametrize("place", ["runs/a", "imported/a", "losses/rows/a.jsonl"])

@@ -63,6 +63,17 @@ def test_import_and_export_give_back_every_weight(tmp_path, capsys):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2**-8), half, params)
 
 
+def test_a_tokenizer_that_changed_since_the_import_is_not_exported(tmp_path, capsys):
+    public_model(tmp_path / "public")
+    main(["import-weights", f"{tmp_path}/public", "--out", f"{tmp_path}/ours"])
+    path = tmp_path / "ours" / "tokenizer.json"
+    path.write_text(path.read_text().replace('"a"', '"~~"', 1))
+    with pytest.raises(SystemExit):
+        main(["export-weights", f"{tmp_path}/ours", "--out", f"{tmp_path}/again"])
+    assert "tokenizer.json: damaged (wrong SHA-256); import the model again" in capsys.readouterr().err
+    assert not (tmp_path / "again").exists()
+
+
 def test_steps_of_one_model_share_a_folder(tmp_path, capsys):
     for step in (2, 1):
         public_model(tmp_path / f"step{step}", key=step)
