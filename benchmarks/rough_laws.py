@@ -183,7 +183,7 @@ def _sweep(name: str, num_budgets: int, seed: int, k: int) -> tuple[list[float],
     truth, noise = FORECAST_ROWS[name]
     generator = np.random.Generator(np.random.PCG64([seed, num_budgets, k]))
     design = isoflop(num_budgets, 6, 1e18, 1e20)
-    limit = 2 * float(design.budget.max())
+    limit = float(design.budget.max())
     rows = Rows(design.budget, {"total": design.size}, design.tokens)
     series, shift = [], 0.2 * np.arange(SETS_OF_A_SWEEP)
     for number, added in enumerate(shift):

@@ -32,6 +32,8 @@ CHECKPOINTS = 10
 SEEDS = POINTS = 0.01  # standard deviations of a run about its line, and of a checkpoint about its run
 NOISE = float(np.hypot(SEEDS, POINTS / np.sqrt(CHECKPOINTS)))  # of the mean of a run
 GAP = 3 * NOISE
+NOISE_IN_X = 0.02
+SLOPE = 1.5  # of the line over the losses that runs reach: noise in x comes to so much in y
 STUDIES = 60
 
 
@@ -76,6 +78,13 @@ def shrinking(generator, shape):
     return scale / np.sqrt(np.mean(scale**2)) * usual(generator, shape)
 
 
+def of_a_run(noise: Noise, points: float = 0.0) -> float:
+    """Standard deviation of a run's mean: the true noise of a condition; `points` more for each checkpoint."""
+    generator = np.random.Generator(np.random.PCG64(15))
+    drawn = np.var(noise(generator, (20_000, CHECKPOINTS)).mean(1))
+    return float(np.sqrt(drawn + points**2 / CHECKPOINTS))
+
+
 def diverged(name: str) -> Change:
     """The first run leaves its line after half of its checkpoints and ends .3 above it."""
 
@@ -103,14 +112,14 @@ def copied(study: list[Setting], generator: np.random.Generator) -> None:
 def little_overlap(study: list[Setting], generator: np.random.Generator) -> None:
     """Four checkpoints of the base reach what the other settings reach."""
     base = study[0]
-    low = np.sort(base.x.mean(0))[4]
+    low = np.sort(base.x.mean(0))[CHECKPOINTS - 4]
     base.y += line(base.x * low / base.x.min()) - line(base.x)
     base.x *= low / base.x.min()
 
 
 def noise_in_x(study: list[Setting], generator: np.random.Generator) -> None:
     for setting in study:
-        setting.x = setting.x + 0.02 * generator.normal(size=setting.x.shape)
+        setting.x = setting.x + NOISE_IN_X * generator.normal(size=setting.x.shape)
 
 
 def crossing(study: list[Setting], generator: np.random.Generator) -> None:
@@ -154,11 +163,11 @@ class Row:
 ROWS = {
     "as the claim was made": Row(),
     "seeds t(3)": Row(noise=heavy_tails),
-    "checkpoints AR(1) .95": Row(noise=autocorrelated),
-    "noise shrinks tenfold": Row(noise=shrinking),
+    "checkpoints AR(1) .95": Row(noise=autocorrelated, gap=3 * of_a_run(autocorrelated)),
+    "noise shrinks tenfold": Row(noise=shrinking, gap=3 * of_a_run(shrinking)),
     "overlap of four points": Row(changes=(little_overlap,)),
     "six levels": Row(levels=6),
-    "noise in x": Row(changes=(noise_in_x,)),
+    "noise in x": Row(changes=(noise_in_x,), gap=3 * of_a_run(usual, NOISE_IN_X * SLOPE)),
     "diverged run, base": Row(changes=(diverged("base"),), far="base"),
     "diverged run, level": Row(changes=(diverged("code"),), far="code"),
     "outlier, base": Row(changes=(outlier("base"),), far="base"),

@@ -1,11 +1,12 @@
 """Planted gaps are found, equal lines are called equal, and what cannot be compared is said in words."""
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
 import pytest
 import scipy.stats
-from planted_lines import BASE, FLOOR, cell, curve, fitted, study
+from planted_lines import BASE, FLOOR, POINT_NOISE, RUN_NOISE, cell, curve, fitted, study
 
 from lossline_jax.fit.cells import confounders, matched_pairs, unmatched
 from lossline_jax.fit.far_runs import far_runs, left_out
@@ -282,6 +283,40 @@ def test_a_verdict_that_holds_without_the_far_run_stays_and_says_so():
 
 def test_clean_studies_name_no_run():
     assert not any(far_runs(study(seed, base_runs=5, num_runs=5)) for seed in range(4))
+
+
+@pytest.fixture(scope="module")
+def named_runs():
+    """The runs named in 100 clean studies, and in the same with a run of eight noises; of lines that are known."""
+    planned, clean, outlying = study(0, base_runs=5, num_runs=5), [], []
+    for seed in range(100):
+        r = generator([15, seed])
+        cells = [_drawn(r, each) for each in planned]
+        clean.append(far_runs(cells))
+        off_by = 8 * FLOOR * r.choice([-1, 1])
+        outlying.append(far_runs([cells[0], _moved(cells[1], off_by), *cells[2:]]))
+    return planned[1].run_ids[0], clean, outlying
+
+
+def _drawn(r, planned):
+    runs = planned.runs == np.array(planned.run_ids)[:, None]
+    y = curve(planned.x) + r.normal(0, RUN_NOISE, len(runs)) @ runs + r.normal(0, POINT_NOISE, planned.x.size)
+    return dataclasses.replace(planned, y=y)
+
+
+def _moved(planned, by: float):
+    return dataclasses.replace(planned, y=planned.y + by * (planned.runs == planned.run_ids[0]))
+
+
+def test_a_clean_study_names_a_run_in_at_most_one_of_twenty(named_runs):
+    _, clean, _ = named_runs
+    assert sum(bool(found) for found in clean) <= 0.05 * len(clean)
+
+
+def test_a_run_eight_noises_off_is_named_in_nine_of_ten_studies(named_runs):
+    run, _, outlying = named_runs
+    assert sum(run in {each.run for each in found} for found in outlying) >= 0.9 * len(outlying)
+    assert sum(bool({each.run for each in found} - {run}) for found in outlying) <= 0.05 * len(outlying)
 
 
 def test_of_two_runs_either_may_be_the_far_one():

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
+from scipy.special import stdtr
 
 from lossline_jax.fit.cells import Cell
 
 SIGNIFICANCE = 0.05  # over all runs and both distances
 REST = 5  # repetitions that the runs of all other settings count for, beside those of the own setting
-MOST_FREEDOM = 8  # tails of seeds are heavier than normal, however many runs there are
+MOST_FREEDOM = 10  # of that noise: tails of seeds are heavier than normal, however many runs there are
 SHARE = 10  # a run in ten, or one, may be far
 MIN_HALVES = 4  # points of a run whose halves are compared
 
@@ -112,7 +112,8 @@ def _candidates(settings: Sequence[_Distances]) -> list[tuple[float, FarRun]]:
             if noise > 0:
                 ratio = distance / noise
                 spread = np.sqrt(1 + 1 / others.values_R.size)
-                p = float(2 * scipy.stats.t.sf(abs(ratio) / spread, min(trusted, MOST_FREEDOM)))
+                known = trusted**2 / (others.freedom + (weight**2 / rest_freedom if weight else 0.0))  # Satterthwaite
+                p = float(2 * stdtr(min(known, MOST_FREEDOM), -abs(ratio) / spread))  # Student's t, either tail
                 partner = others.runs[0] if len(others.runs) == 1 else None
                 found.append((p, FarRun(run, partner, distance, ratio, setting.turned)))
     return found
