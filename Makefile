@@ -35,7 +35,7 @@ TESTS ?= $(addprefix tests/test_, batches.py checkpoint.py cli.py disk.py huggin
 $(LOWEST)/installed: setup.py
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
-	VIRTUAL_ENV=$(LOWEST) $(LOWEST)/bin/uv pip install --quiet --resolution lowest-direct -e '.[dev,hf,track]'
+	VIRTUAL_ENV=$(LOWEST) $(LOWEST)/bin/uv pip install --quiet --resolution=lowest-direct -e '.[dev,hf,track]'
 	@touch $@
 
 lowest: $(LOWEST)/installed

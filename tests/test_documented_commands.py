@@ -73,7 +73,7 @@ def typed(words: tuple[str, ...]) -> list[str]:
 
 def flags_in(words) -> set[str]:
     """Flags as they are typed, without values and the brackets of a usage line."""
-    return {word.strip("[]();,.").split("=")[0] for word in words if re.match(r"\W?--[a-z]", word)}
+    return {word.strip("[]();,.:").split("=")[0] for word in words if re.match(r"\W?--[a-z]", word)}
 
 
 @cache
