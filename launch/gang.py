@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lossline_jax.errors import RESTART_EXIT_CODE
+from lossline_jax.errors import BUSY_EXIT_CODE, RESTART_EXIT_CODE
 
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 2.0  # after the first bad end: the others may be on their way out, with reasons of their own
 
 INTERRUPTED = (RESTART_EXIT_CODE, -signal.SIGTERM, 128 + signal.SIGTERM)
 
-Verdict = Literal["done", "restart", "crashed", "failed"]
+Verdict = Literal["done", "restart", "crashed", "busy", "failed"]
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,14 @@ class Ending:
 
     @property
     def verdict(self) -> Verdict:
-        """A reason that will not go away counts more than a crash, and a crash more than a request to restart."""
+        """The worst end counts: a reason that will not go away, then a busy run, a crash, a request to restart."""
         if all(code == 0 for code in self.codes):
             return "done"
         bad = [code for code in self.codes if code and code not in INTERRUPTED]
-        if any(0 < code <= 128 for code in bad):
+        if any(0 < code <= 128 and code != BUSY_EXIT_CODE for code in bad):
             return "failed"
+        if BUSY_EXIT_CODE in bad:
+            return "busy"
         return "crashed" if bad else "restart"
 
 

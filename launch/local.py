@@ -77,8 +77,8 @@ def supervise(
         seconds = time.monotonic() - began
         if ending.verdict == "done":
             return Result("done", starts, seconds)
-        if ending.verdict == "failed":
-            return Result("failed", starts, seconds, ending.last_line)
+        if ending.verdict in ("failed", "busy"):  # whoever holds a busy run brings it to its end
+            return Result(ending.verdict, starts, seconds, ending.last_line)
         crashes, reached = (0 if step() > reached else crashes), step()
         crashes += ending.verdict == "crashed"
         if crashes > options.retries or starts > options.preemptions:

@@ -87,7 +87,7 @@ def install_command(options: Options) -> str:
 
 
 def work_command(chosen: Chosen) -> str:
-    """One run after the other. A run that fails stops no other; a mistake or a request to restart ends the shell."""
+    """One run after the other. One that fails or is busy stops no other; a mistake or a restart ends the shell."""
     indices = " ".join(str(standing.index) for standing in chosen.runs.chosen)
     run = " ".join(shlex.quote(word) for word in chosen.words("INDEX")).replace("INDEX", "$index")
     ends = f"[ $code -eq {MISTAKE} ] || [ $code -eq {RESTART_EXIT_CODE} ] || [ $code -gt 128 ]"

@@ -90,7 +90,9 @@ many runs: launch/README.md
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run one command; exits 0 when done, 2 on a user's mistake, 1 on a failed run, 42 when to be restarted.
+    """Run one command; exits 0 when done, 1 on a failed run, 2 on a user's mistake.
+
+    It exits 42 when to be started again at once, and 75 when another process works on the run.
 
     Where no one reads on (`| head`), it ends without a word, with the exit code that a shell gives for this.
     """

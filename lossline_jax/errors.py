@@ -1,5 +1,6 @@
 """The one exception that a user's mistake raises, and the words for a package that is missing."""
 
+BUSY_EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: a temporary failure, try again later
 RESTART_EXIT_CODE = 42  # "checkpointed, restart me": xpk and the launchers of this house restart on it
 
 
@@ -18,7 +19,9 @@ def install_hint(extra: str) -> str:
 
 
 class RunBusy(LosslineError):
-    """Another process is working on the run."""
+    """Another process is working on the run. It is no mistake: the same command may be given again later."""
+
+    exit_code = BUSY_EXIT_CODE
 
 
 class StartAgain(LosslineError):

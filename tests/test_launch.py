@@ -193,7 +193,7 @@ def test_who_does_not_leave_in_time_is_killed(folder):
     [
         ((0, 0), "done"), ((0, 42), "restart"), ((42, None), "restart"), ((-15, 42), "restart"), ((143, 0), "restart"),
         ((-9, 42), "crashed"), ((137, None), "crashed"), ((-9, 1), "failed"), ((42, 2), "failed"),
-        ((1, None), "failed"),
+        ((1, None), "failed"), ((75, None), "busy"), ((-9, 75), "busy"), ((75, 1), "failed"), ((42, 75), "busy"),
     ],
 )  # fmt: skip
 def test_the_verdict_on_a_gang_is_that_of_its_worst_end(codes, verdict):
@@ -442,7 +442,7 @@ def test_a_start_that_cannot_work_gives_the_slice_back_and_asks_for_no_other(tmp
 
 @pytest.mark.parametrize(
     ("codes", "code", "done"),
-    [("0 1 0", 0, "1 4 6"), ("0 42 0", 42, "1 4"), ("137", 137, "1"), ("2 0 0", 2, "1")],
+    [("0 1 0", 0, "1 4 6"), ("0 42 0", 42, "1 4"), ("137", 137, "1"), ("2 0 0", 2, "1"), ("75 0 75", 0, "1 4 6")],
 )
 def test_what_the_workers_do_goes_on_after_a_failure_and_leaves_after_a_notice(tmp_path, codes, code, done):
     """The shell line itself, with a lossline that ends as it is told."""
