@@ -189,6 +189,24 @@ def test_a_loss_that_no_fitted_run_had_is_said_and_wants_its_budget():
     assert inside.lower is not None
 
 
+@pytest.mark.parametrize(("times_size", "times_tokens"), [(1, 1), (50, 1), (1, 3), (0.02, 40), (1e4, 1e-4)])
+def test_sizes_and_tokens_that_no_fitted_run_had_are_said_with_their_factor(times_size, times_tokens):
+    found = forecast(sets(2))
+    fitted = found.series[0].rows
+    size = fitted.sizes["total"].max() if times_size >= 1 else fitted.sizes["total"].min()
+    tokens = fitted.tokens.max() if times_tokens >= 1 else fitted.tokens.min()
+    rows = rows_of_target(found, "set 0", at_params=(size * times_size,), at_tokens=tokens * times_tokens)
+    (p,) = found.predict("set 0", rows)
+    for name, times in (("N (total)", times_size), ("D", times_tokens)):
+        (said,) = [part for part in p.note.split("; ") if part.startswith(f"{name} ")] or [None]
+        if times == 1:
+            assert said is None
+            continue
+        end = "times the largest of the fitted runs" if times > 1 else "times less than the smallest of the fitted runs"
+        assert said.endswith(f" is {max(times, 1 / times):.3g} {end}")
+    assert np.isfinite(p.estimate)
+
+
 def test_fewer_errors_than_a_quantile_needs_give_no_interval():
     rows = sweep_rows(BUDGETS[:3], 4)
     found = forecast([Series("one", "law", "loss", rows[rows.budget < 9e17], planted(rows)[rows.budget < 9e17])])

@@ -26,6 +26,7 @@ from lossline_jax.fit.series import SAME_BUDGET, Rows, Series, budget_levels
 
 POWER_OF_ERROR = 4
 LARGEST_ERROR = 1.0  # in log loss: how much one series can say against a member
+ROUNDING = 1.01  # how far beyond the fitted runs a count is still theirs, as tables round
 MIN_LEVELS = 2  # budgets that a fold is fitted to
 
 
@@ -83,7 +84,7 @@ class Forecast:
         if not np.all(np.isfinite(estimate)):
             raise LosslineError(f"{name}: no predictor of weight has a value there: {reason}")
         half = self._half_width(k, rows.budget)
-        beyond = _outside(series, rows)
+        beyond = _outside_x(series, rows) if series.is_line else _outside_sizes(series, rows)
         without = [f"without {', '.join(names)}: {reason}" if names else "" for names in missing]
         largest = float(series.rows.budget.max())
         return [
@@ -111,10 +112,8 @@ class Forecast:
         return self.quantiles[kind] * self.scales[k] * np.maximum(reach, self.shortest)
 
 
-def _outside(series: Series, rows: Rows) -> list[str]:
+def _outside_x(series: Series, rows: Rows) -> list[str]:
     """For each row what to say of a loss x that no fitted run had; the budget of such a run has to be told."""
-    if not series.is_line:
-        return [""] * rows.budget.size
     low, high = float(series.rows.x.min()), float(series.rows.x.max())
     said = f"x lies outside the {low:.4g} to {high:.4g} of the fitted runs"
     untold = ": no interval without the budget of the run (at_flops)"
@@ -122,6 +121,27 @@ def _outside(series: Series, rows: Rows) -> list[str]:
         "" if low <= x <= high else said + (untold if np.isnan(budget) else "")
         for x, budget in zip(rows.x, rows.budget, strict=True)
     ]
+
+
+def _outside_sizes(series: Series, rows: Rows) -> list[str]:
+    """For each row, how far its parameters and tokens lie outside those of the fitted runs."""
+    known, asked = _sizes_and_tokens(series.rows), _sizes_and_tokens(rows)
+    far = [[_times_beyond(name, known[name], value) for value in values] for name, values in asked.items()]
+    return ["; ".join(filter(None, row)) for row in zip(*far, strict=True)]
+
+
+def _sizes_and_tokens(rows: Rows) -> dict[str, np.ndarray]:
+    return {**{f"N ({count})": size for count, size in rows.sizes.items()}, "D": rows.tokens}
+
+
+def _times_beyond(name: str, fitted: np.ndarray, value: float) -> str:
+    """`D 7e+10 is 8.2 times the largest of the fitted runs`; empty inside, or where the value is not given."""
+    low, high = float(fitted.min()), float(fitted.max())
+    if value > high * ROUNDING:
+        return f"{name} {value:.3g} is {value / high:.3g} times the largest of the fitted runs"
+    if value < low / ROUNDING:
+        return f"{name} {value:.3g} is {low / value:.3g} times less than the smallest of the fitted runs"
+    return ""
 
 
 def forecast(series: Sequence[Series], level: float = 0.9) -> Forecast:
