@@ -157,6 +157,28 @@ def test_parameters_of_another_model_are_refused(run_dir):
         load_params(run_dir, 3, Renamed(), make_mesh(TWO))
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("RESOURCE_EXHAUSTED: Failed to open: Too many open files [os_error_code='24' path='x']", "see to the cause"),
+        ("INVALID_ARGUMENT: no space [os_error_code='28']", "free space"),
+        ("Received incompatible devices for jitted computation. Got argument x\nwith shape f32[]", "try newer ones"),
+    ],
+)
+def test_a_failure_to_read_a_sound_checkpoint_of_this_model_shows_its_own_cause(run_dir, monkeypatch, words, told):
+    def fail(*_, **__):
+        raise ValueError(words)
+
+    abstract, _ = save(run_dir, 3)
+    with Checkpointer(run_dir) as checkpointer:
+        monkeypatch.setattr(checkpointer._orbax, "restore", fail)
+        for read, wanted in ((checkpointer.restore, abstract), (checkpointer.restore_params, abstract.params)):
+            with pytest.raises(LosslineError, match=f"00000003: cannot be read .*{told}") as caught:
+                read(3, wanted)
+            assert "model config" not in str(caught.value)
+            assert "\n" not in str(caught.value)
+
+
 def test_changed_config_and_changed_data_under_a_run_are_refused(run_dir):
     options = {"model": Bigram(), "run_dir": run_dir, "execution": TWO, "mesh": make_mesh(TWO)}
 

@@ -32,6 +32,7 @@ from lossline_jax.train.state import Model, Params, TrainState, abstract_params
 FORMAT = 1
 META_FILE = "meta.json"
 HASH_BLOCK = 1 << 24  # bytes
+_NEWER = f"orbax-checkpoint {ocp.__version__} with jax {jax.__version__}, try newer ones"
 
 
 @dataclass(frozen=True)
@@ -207,18 +208,26 @@ class Checkpointer:
         restores = {name: ocp.args.StandardRestore(item) for name, item in abstract.items()}
         try:  # orbax takes absolute paths only
             return self._orbax.restore(absolute(self.folder(step)), ocp.args.Composite(**restores))
-        except (ValueError, KeyError) as error:  # the files are sound, so the tree must be another one
-            reason = str(error).strip().splitlines()[0]
-            raise LosslineError(
-                f"{self.folder(step)}: holds other parameters than this model's ({reason}); "
+        except (ValueError, KeyError, OSError) as error:  # TensorStore's are ValueErrors
+            raise self._not_read(step, abstract, error) from error
+
+    def _not_read(self, step: int, abstract: dict[str, Any], error: Exception) -> LosslineError:
+        """Another model's checkpoint, a disk that refuses, or a fault that has nothing to do with either."""
+        number, cure = error_number(error), f"the model and the files are sound; {_NEWER}"
+        if number is not None:
+            cure = CURES.get(number, "see to the cause")
+        elif any(_stored_shapes(self.folder(step) / name) != _shapes(item) for name, item in abstract.items()):
+            return LosslineError(
+                f"{self.folder(step)}: holds other parameters than this model's ({reason(error)}); "
                 "use the model config that the run was trained with"
-            ) from error
+            )
+        return LosslineError(f"{self.folder(step)}: cannot be read ({reason(error)}); {cure}")
 
     def _not_saved(self, step: int, error: Exception) -> LosslineError:
         """A full disk, another refusal of the disk, or a fault that has nothing to do with the disk."""
         older = max((s for s in self.steps() if s < step), default=0)
         number = error_number(error)
-        cure = f"not the disk's fault: orbax-checkpoint {ocp.__version__} with jax {jax.__version__}, try newer ones"
+        cure = f"not the disk's fault: {_NEWER}"
         if number is not None:
             cure = CURES.get(number, "see to the cause")
         resume = f"the same command goes on from step {older}"
@@ -278,6 +287,17 @@ def check_same_run(meta: CheckpointMeta, expected: CheckpointMeta, folder: epath
             f"{folder}: stands at sequence {meta.next_global_example}, but step {meta.step} of this config "
             f"is at {expected.next_global_example}; {mend}"
         )
+
+
+def _stored_shapes(folder: epath.Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the arrays that orbax wrote into `folder`, by their path in the tree."""
+    return _shapes(ocp.PyTreeCheckpointHandler().metadata(absolute(folder)).tree)
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of the leaves by their path; a tuple and a dict of the same keys are alike, as orbax stores them."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def _digests(folder: epath.Path) -> dict[str, dict[str, Any]]:
