@@ -50,8 +50,7 @@ setup(
         "track": ["wandb>=0.18"],
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],
-        # TPU's compiler for `lossline check`. jax 0.10.2 pins libtpu 0.0.42; with jax 0.12.0.1 and its 0.0.50.1 the
-        # memory of a program is not what the estimate and the rules were measured on (test_compiled_programs fails)
+        # TPU's compiler for `lossline check`: jax 0.10.2 brings libtpu 0.0.42, by which docs/scale.md was measured
         "check": ["jax[tpu]>=0.10.2,<0.11"],
         "gcs": ["gcsfs>=2024.2"],
         "harness": ["lm-eval>=0.4.13"],  # its tasks on our models; its own torch model is not needed
