@@ -33,6 +33,7 @@ class PairTokenizer:
     eos_id: int = 257
     lossless: bool = True
     adds_prefix: bool = False
+    fuses_unknown: bool = False
 
     @property
     def vocab_size(self) -> int:

@@ -3,7 +3,9 @@
 import json
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
+import sentencepiece
 from etils import epath
 from hypothesis import example, given, settings
 from prefix_tokenizers import (
@@ -14,6 +16,7 @@ from prefix_tokenizers import (
     WITHOUT_PREFIX,
     json_tokenizer,
     normalising_model,
+    sentencepiece_model,
 )
 from shared_data import shared_path
 
@@ -42,7 +45,7 @@ SHARED_FILES = {
     "gpt2": "data/tokenizers/gpt2/tokenizer.json",
 }
 SHARED_NORMALISING = {
-    "t5": "data/tokenizers/t5/t5-base.spiece.model",
+    "t5_base": "data/tokenizers/t5/t5-base.spiece.model",
     "t5_maxtext": "data/tokenizers/t5/maxtext_tokenizer.default.model",
     "t5_cc_all": "data/tokenizers/t5/sentencepiece_cc_all.32000.100extra.model",
     "fineweb": "data/tokenizers/fineweb_bpe/fineweb_4096_bpe.model",
@@ -88,8 +91,11 @@ def check_split(tokenizer, context, option):
     joined = tokenizer.encode(context + option)
     assert tokenizer.surface([*tokens.context_ids, *tokens.option_ids]) == tokenizer.surface(joined)
     assert tokens.context_ids.tolist() == tokenizer.encode(stem).tolist()
-    # as lm-evaluation-harness: the joined text less the tokens of its context, where those are its beginning
-    if joined[: len(tokens.context_ids)].tolist() == tokens.context_ids.tolist():
+    # as lm-evaluation-harness: the joined text less the tokens of its context, where those are its beginning; an
+    # unknown token at the cut may stand for letters on both sides
+    at_cut = tokens.context_ids[-1:]
+    unknown = tokenizer.fuses_unknown and len(at_cut) and not tokenizer.surface(at_cut)
+    if not unknown and joined[: len(tokens.context_ids)].tolist() == tokens.context_ids.tolist():
         assert tokens.option_ids.tolist() == joined[len(tokens.context_ids) :].tolist()
     return tokens, (context + option)[len(stem) :]
 
@@ -145,6 +151,49 @@ def test_whether_a_tokenizer_adds_a_prefix_is_known(tokenizer_called, name):
     assert tokenizer.surface(tokenizer.encode("Fra")).startswith(b" ") == tokenizer.adds_prefix
     assert tokenizer.surface(tokenizer.encode_rest("nce")) == b"nce"
     assert tokenizer.surface(tokenizer.encode_rest(" nce")) == b" nce"
+
+
+FUSING = {
+    "fusing": {"byte_fallback": False},
+    "fusing_no_prefix": {"byte_fallback": False, "add_dummy_prefix": False},
+}
+ROWS_OF_UNKNOWN = st.text(st.sampled_from("ab数学😀"), min_size=1, max_size=6)
+
+
+@pytest.fixture(scope="module")
+def fusing_models():
+    return {name: sentencepiece_model(**options) for name, options in FUSING.items()}
+
+
+@pytest.mark.parametrize("name", [*FUSING, "t5_base"])
+@settings(deadline=None, max_examples=150)
+@given(context=ROWS_OF_UNKNOWN, option=ROWS_OF_UNKNOWN)
+@example(context="a数", option="学b")
+@example(context="a 数", option="学")
+@example(context="a 数", option=" 学")
+def test_one_token_for_unknown_letters_on_both_sides_is_no_boundary(
+    fusing_models, tokenizer_called, name, context, option
+):
+    """sentencepiece itself says where each token of the joined text ends."""
+    tokenizer = fusing_models[name] if name in FUSING else tokenizer_called(name)
+    stem = context.rstrip()
+    tokens = encode_option(tokenizer, context, option)
+    processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model)
+    pieces = processor.encode(context + option, out_type=str)
+    mark = len("".join(pieces)) - len(context + option)  # of the beginning of a text
+    ends = np.cumsum([len(piece) for piece in pieces]) - mark
+    expected = tokenizer.encode(context + option)[ends > len(stem)]
+    if len(stem) not in ends:
+        expected = tokenizer.encode_rest((context + option)[len(stem) :])
+    assert tokens.option_ids.tolist() == expected.tolist()
+    assert len(tokens.option_ids)
+
+
+def test_suites_of_tokenizers_that_fuse_unknown_letters_are_prepared_again(fusing_models, tokenizer_called):
+    suite = SuiteConfig(choice=(ChoiceTask("any", "any.jsonl"),))
+    assert {name for name, each in fusing_models.items() if each.fuses_unknown} == set(FUSING)
+    assert not tokenizer_called("sentencepiece_no_prefix").fuses_unknown
+    assert suites._options_identity(suite, fusing_models["fusing_no_prefix"])
 
 
 MARKING_MODELS = {

@@ -18,6 +18,7 @@ PROBES = (
     "数学 Ελληνικά עברית 😀👩‍🚀 \x01\x7f\u2028\ufeff\U0010ffff",
     "a\u2581b \u2585 <s>x</s> <unk> <0x41> <|endoftext|>",
 )
+UNKNOWN_LETTER = "\U0010fffd"  # for private use, so that only a vocabulary of bytes has it
 
 
 class SurfaceTokenizer(ABC):
@@ -49,6 +50,12 @@ class SurfaceTokenizer(ABC):
     def adds_prefix(self) -> bool:
         """True when the tokenizer puts something of its own before each text."""
         return bool(self._prefix)
+
+    @functools.cached_property
+    def fuses_unknown(self) -> bool:
+        """True when a row of letters that the vocabulary lacks becomes one token, which has no bytes."""
+        one, two = self.encode(UNKNOWN_LETTER), self.encode(2 * UNKNOWN_LETTER)
+        return len(one) > 0 and len(one) == len(two) and not self.surface(one[-1:])
 
     def encode_rest(self, text: str) -> np.ndarray:
         """The ids of a text that goes on where another one ends: as `encode`, without what begins a text.

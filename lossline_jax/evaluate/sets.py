@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 SCORING = 1
 
 # Raised when options that are encoded apart from their context get other tokens, where the tokenizer begins every text
-# with a space: suites of such tokenizers are made anew, and the sets in which tokens changed are scored again.
-# 2: without that space.
+# with a space or fuses unknown letters. Suites of such tokenizers are prepared again, and the sets in which tokens
+# changed are scored again. 2: without that space, and with the option's own token for its unknown letters.
 OPTIONS_APART = 2
 
 
@@ -116,7 +116,8 @@ def tokenise_items(
         )
     if problems:
         raise LosslineError(first_of_many(problems))
-    definition = _task_definition(items, prompts, bare=is_apart and tokenizer.adds_prefix)
+    bare = is_apart and (tokenizer.adds_prefix or tokenizer.fuses_unknown)
+    definition = _task_definition(items, prompts, bare)
     return TokenisedSet(name, "task", definition, tuple(requests), num_truncated)
 
 

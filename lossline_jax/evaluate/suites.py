@@ -104,8 +104,9 @@ def prepare_suite(
 
 
 def _options_identity(suite: SuiteConfig, tokenizer: "Tokenizer") -> dict[str, int]:
-    """Nothing where the tokenizer adds no prefix: those suites are what they were before there was this number."""
-    return {"options_apart": OPTIONS_APART} if tokenizer.adds_prefix and (suite.cloze or suite.choice) else {}
+    """Return nothing for other tokenizers: their suites are what they were before there was this number."""
+    concerned = (tokenizer.adds_prefix or tokenizer.fuses_unknown) and (suite.cloze or suite.choice)
+    return {"options_apart": OPTIONS_APART} if concerned else {}
 
 
 def _corpora_of(suite: SuiteConfig) -> set[str]:

@@ -149,9 +149,22 @@ def encode_option(tokenizer: "Tokenizer", context: str, option: str) -> OptionTo
     option = context[len(stem) :] + option
     context_ids, joined_ids = tokenizer.encode(stem), tokenizer.encode(stem + option)
     split = len(context_ids)
-    apart = not np.array_equal(joined_ids[:split], context_ids)
+    apart = not np.array_equal(joined_ids[:split], context_ids) or _is_fused(tokenizer, context_ids, joined_ids, option)
     option_ids = tokenizer.encode_rest(option) if apart else joined_ids[split:]
     return OptionTokens(context_ids, option_ids, len(option.encode("utf-8")), apart)
+
+
+def _is_fused(tokenizer: "Tokenizer", context_ids: np.ndarray, joined_ids: np.ndarray, option: str) -> bool:
+    """Return whether one unknown token of the joined text stands for letters on both sides of the cut.
+
+    Some tokenizers, as T5's, make one token of a row of letters that they do not know. The option then has a token
+    for its own unknown letters only where it is encoded apart.
+    """
+    unknown = context_ids[-1:]
+    if not tokenizer.fuses_unknown or not len(unknown) or tokenizer.surface(unknown):  # an unknown token has no bytes
+        return False
+    behind_cut = joined_ids[len(context_ids) :][:1]
+    return not np.array_equal(behind_cut, unknown) and np.array_equal(tokenizer.encode_rest(option)[:1], unknown)
 
 
 def encode_item(tokenizer: "Tokenizer", item: Item, context_length: int) -> list[OptionTokens]:
