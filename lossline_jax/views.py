@@ -102,7 +102,9 @@ def show_text(study: StudyConfig, folder: StudyDir, run_id: str | None) -> str:
     if run_id is not None:
         return _show_run(study.run_by_id(run_id), folder)
     parts = [_final_losses(study, folder)]
-    if folder.fits_file.exists():
+    if not folder.fits_file.exists():
+        parts.append("no fits yet: `lossline fit` makes them")
+    else:
         from lossline_jax.fit.study_fits import StudyFits
         from lossline_jax.fit.text_tables import fits_text
 

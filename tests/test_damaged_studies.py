@@ -84,6 +84,14 @@ def test_runs_without_rows_are_counted_where_results_are_shown(study, tmp_path):
     assert "\nempty: no row yet, of 1 of 3 runs and models\n" in show_text(study, folder, None)
 
 
+def test_fits_that_are_not_there_are_named_where_results_are_shown(study, tmp_path):
+    shutil.copytree(OLD_STUDY, tmp_path / "study")
+    folder = open_study(str(tmp_path / "study"))[1]
+    assert "no fits yet" not in show_text(study, folder, None)
+    folder.fits_file.unlink()
+    assert "\nno fits yet: `lossline fit` makes them\n" in show_text(study, folder, None)
+
+
 @pytest.mark.parametrize("place", ["runs/a", "imported/a", "losses/rows/a.jsonl"])
 def test_what_belongs_to_no_run_or_model_is_named(study, tmp_path, place):
     shutil.copytree(OLD_STUDY, tmp_path / "study")
