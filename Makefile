@@ -17,7 +17,7 @@ quickstart: $(STAMP)
 	$(VENV)/bin/lossline run experiments/quickstart.py
 
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile  # a file's tests share what they compile
 
 check: $(STAMP)
 	$(VENV)/bin/ruff check .

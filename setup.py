@@ -59,6 +59,7 @@ setup(
         "dev": [
             *TEXT,
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "ruff>=0.9",
             "playwright>=1.40",
