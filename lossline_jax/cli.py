@@ -99,6 +99,7 @@ def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else the last line may be one of jax's about how it left
     console.take_any_text()
+    console.drop_late_complaints()
     try:
         dispatch(argv)
         sys.stdout.flush()

@@ -7,6 +7,7 @@ then tells which process speaks. Characters that the encoding of a stream lacks 
 import codecs
 import contextlib
 import io
+import logging
 import os
 import select
 import sys
@@ -68,6 +69,24 @@ def take_any_text() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (as long as the process)
         elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
             stream.reconfigure(errors=ERRORS)
+
+
+def drop_late_complaints() -> None:
+    """Drop what a save that failed prints later, until the process ends: the error of the save says what is lost.
+
+    Writes that were under way complain that their event loop is closed, or that nobody waits for them.
+    """
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
+    earlier = sys.unraisablehook
+    if getattr(earlier, "drops_late_complaints", False):
+        return
+
+    def print_others(error: "sys.UnraisableHookArgs") -> None:
+        if str(error.exc_value) != "Event loop is closed":
+            earlier(error)
+
+    print_others.drops_late_complaints = True
+    sys.unraisablehook = print_others
 
 
 def reader_has_left() -> bool:

@@ -91,3 +91,24 @@ def test_a_broken_pipe_of_another_is_told(capsys, monkeypatch):
         cli.main(["laws"])
     assert left.value.code == 1
     assert capsys.readouterr().err == "lossline: input or output: Broken pipe\n"
+
+
+def test_a_command_drops_what_a_failed_save_prints_late():
+    code = """
+import asyncio, logging, sys
+from lossline_jax.cli import main
+try:
+    main(["--version"])
+except SystemExit:
+    pass
+class Late:
+    def __init__(self, message): self.message = message
+    def __del__(self): raise RuntimeError(self.message)
+Late("Event loop is closed")
+Late("something else")
+logging.getLogger("asyncio").error("Task exception was never retrieved")
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "something else" in found.stderr
+    assert "Event loop" not in found.stderr
+    assert "never retrieved" not in found.stderr

@@ -243,8 +243,8 @@ class Checkpointer:
 def _quiet() -> Iterator[None]:
     """Keep orbax and asyncio from printing, with its stack, what they raise as well.
 
-    A save that fails leaves writes under way, which print that nobody waits for them, as late as they like: it stays
-    quiet then. What is lost is told by the error of the save.
+    What is lost is told by the error of the save. Writes that are still under way then complain later: a command
+    drops that too (`console.drop_late_complaints`), a library call leaves its process as it was.
     """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels, print_error = [logger.level for logger in loggers], sys.unraisablehook
