@@ -74,12 +74,14 @@ def take_any_text() -> None:
 def drop_late_complaints() -> None:
     """Drop what a save that failed prints later, until the process ends: the error of the save says what is lost.
 
-    Writes that were under way complain that their event loop is closed, or that nobody waits for them.
+    Writes that were under way complain that their event loop is closed, or that nobody waits for them. The threads of
+    orbax log what they raised with its stack.
     """
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
     earlier = sys.unraisablehook
     if getattr(earlier, "drops_late_complaints", False):
         return
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
+    logging.getLogger("absl").addFilter(lambda record: not record.exc_info)
 
     def print_others(error: "sys.UnraisableHookArgs") -> None:
         if str(error.exc_value) != "Event loop is closed":

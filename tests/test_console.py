@@ -107,8 +107,15 @@ class Late:
 Late("Event loop is closed")
 Late("something else")
 logging.getLogger("asyncio").error("Task exception was never retrieved")
+try:
+    raise OSError("no space")
+except OSError:
+    logging.getLogger("absl").exception("a thread raised an exception")
+logging.getLogger("absl").error("another line")
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "something else" in found.stderr
     assert "Event loop" not in found.stderr
     assert "never retrieved" not in found.stderr
+    assert "no space" not in found.stderr
+    assert "another line" in found.stderr
