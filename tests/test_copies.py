@@ -152,3 +152,26 @@ def test_every_verb_on_laws_refuses_and_merges(words, tmp_path, capsys):
     merged = capsys.readouterr().out
     assert merged.count("is kept") == 6
     assert "occur more than once" not in merged
+
+
+SIZES = ("--y", "task", "--params", "params", "--tokens", "tokens")
+
+
+@pytest.mark.parametrize("missing", ["params", "tokens"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", *SIZES, "--at-params", "1e9", "--at-tokens", "2e10"),
+        ("backtest", *SIZES),
+        ("fit", "--law", "kaplan", "--y", "task", "--input", "N=params", "D=tokens"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_column_of_sizes_that_is_not_there_is_named(tmp_path, capsys, words, missing):
+    """Copies are looked for in these columns, before the sizes are read."""
+    frame = table().assign(params=1e6, tokens=1e9).drop(columns=missing)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(SystemExit) as leaving:
+        cli.main([words[0], "--losses", str(tmp_path / "t.csv"), *words[1:]])
+    assert leaving.value.code == 2
+    assert f"lossline: the table has no column '{missing}'" in capsys.readouterr().err

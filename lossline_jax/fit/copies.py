@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.table_rows import require_column
 
 MIN_POINTS = 3  # fewer may be equal by chance
 MIN_DECIMALS = 3  # losses printed with fewer may be equal by chance once they are rounded
@@ -36,7 +37,12 @@ def find_copies(frame: pd.DataFrame, run: str, columns: Sequence[str], within: S
         run: column that names the run of a row; rows without a name are not looked at.
         columns: of numbers, that make a point; rows that lack one are not looked at.
         within: columns in which two runs must be equal to be compared.
+
+    Raises:
+        LosslineError: a column is not there.
     """
+    for name in (run, *columns, *within):
+        require_column(frame, name)
     named = frame[frame[run].notna()]
     numbers = named[list(columns)].apply(pd.to_numeric, errors="coerce")
     usable = np.isfinite(numbers.to_numpy(float)).all(axis=1)
