@@ -38,6 +38,6 @@ def test_a_quoted_line_is_one_of_the_package(quoted):
 
 
 def said(piece: str) -> bool:
-    """In one saying, or in two where a word within it is filled in."""
+    """Find the piece in one saying, or in two where a word within it is filled in."""
     cuts = [(piece[: gap.start()].strip(" ,"), piece[gap.end() :]) for gap in re.finditer(" ", piece)]
     return piece in SAYINGS or any(first in SAYINGS and second in SAYINGS for first, second in cuts)

@@ -95,9 +95,12 @@ def check_split(tokenizer, context, option):
     # unknown token at the cut may stand for letters on both sides
     at_cut = tokens.context_ids[-1:]
     unknown = tokenizer.fuses_unknown and len(at_cut) and not tokenizer.surface(at_cut)
-    if not unknown and joined[: len(tokens.context_ids)].tolist() == tokens.context_ids.tolist():
-        assert tokens.option_ids.tolist() == joined[len(tokens.context_ids) :].tolist()
-    return tokens, (context + option)[len(stem) :]
+    scored = (context + option)[len(stem) :]
+    if joined[: len(tokens.context_ids)].tolist() == tokens.context_ids.tolist():
+        answers = [joined[len(tokens.context_ids) :].tolist()]
+        answers += [tokenizer.encode_rest(scored).tolist()] if unknown else []
+        assert tokens.option_ids.tolist() in answers
+    return tokens, scored
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -240,7 +240,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = list(cases(Path(folder), seed))
     print(cases_table(found))
-    print(counts_table(found, lambda case: case.use.split(" by ")[0]))
+    by_file: dict[str, list[Case]] = {}
+    for case in found:
+        by_file.setdefault(case.use.split(" by ")[0], []).append(case)
+    print(counts_table(by_file))
     print(counts(found))
     sys.exit(bool(faults(found)))
 

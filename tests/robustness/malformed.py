@@ -49,10 +49,9 @@ def main(count: int = 40, seed: int = 0, chosen: str = "") -> int:
         found[kind] = cases(kind, count, seed)
         print(f"{kind}: {counts(found[kind])}; {time.monotonic() - began:.0f} s", flush=True)
     everything = [case for of_kind in found.values() for case in of_kind]
-    kind_of = {id(case): kind for kind, of_kind in found.items() for case in of_kind}
     if bad := faults(everything):
         print(cases_table(bad))
-    print(counts_table(everything, lambda case: kind_of[id(case)]))
+    print(counts_table(found))
     print(counts(everything))
     return len(bad)
 

@@ -20,12 +20,12 @@ import io
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lossline_jax.cli import main
 from lossline_jax.errors import LosslineError
-from lossline_jax.text import text_table
+from lossline_jax.text import shown, text_table
 
 FAULTS = ("SILENT", "TRACE", "MUTE")
 WORDS = ("noticed", "told", "healed", "without effect", "accepted", *FAULTS)
@@ -96,8 +96,8 @@ def attempt(read: Callable[[], object], named: str = "") -> tuple[str, str, obje
     try:
         return "accepted", "", read()
     except LosslineError as error:
-        said = str(error)
-        return ("noticed" if said.isprintable() and said and named in said else "MUTE"), said, None
+        is_line = bool(str(error)) and "\n" not in str(error) and named in str(error)
+        return ("noticed" if is_line else "MUTE"), shown(str(error)), None  # as a command shows it
     except BaseException as error:  # the panics of Rust libraries are no Exception
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
@@ -119,12 +119,10 @@ def cases_table(cases: Sequence[Case]) -> str:
     )
 
 
-def counts_table(cases: Sequence[Case], kind: Callable[[Case], str]) -> str:
+def counts_table(cases_of: Mapping[str, Sequence[Case]]) -> str:
     """Count the outcomes, a row a kind of case."""
-    found: dict[str, Counter] = {}
-    for case in cases:
-        found.setdefault(kind(case), Counter())[case.outcome] += 1
-    rows = [[name, str(of.total()), *(str(of[word] or "") for word in WORDS)] for name, of in found.items()]
+    found = {kind: Counter(case.outcome for case in cases) for kind, cases in cases_of.items()}
+    rows = [[kind, str(of.total()), *(str(of[word] or "") for word in WORDS)] for kind, of in found.items()]
     return text_table(["kind", "cases", *WORDS], rows)
 
 
