@@ -6,11 +6,13 @@ then tells which process speaks. Characters that the encoding of a stream lacks 
 
 import codecs
 import contextlib
+import functools
 import io
 import logging
 import os
 import select
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lossline_jax.text import shown_lines
@@ -71,24 +73,28 @@ def take_any_text() -> None:
             stream.reconfigure(errors=ERRORS)
 
 
+@functools.cache  # once a process: commands may follow one another
 def drop_late_complaints() -> None:
     """Drop what a save that failed prints later, until the process ends: the error of the save says what is lost.
 
     Writes that were under way complain that their event loop is closed, or that nobody waits for them. The threads of
     orbax log what they raised with its stack.
     """
-    earlier = sys.unraisablehook
-    if getattr(earlier, "drops_late_complaints", False):
-        return
     logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
     logging.getLogger("absl").addFilter(lambda record: not record.exc_info)
+    sys.unraisablehook = but_for_closed_loops(sys.unraisablehook)
+
+
+def but_for_closed_loops(
+    print_error: Callable[["sys.UnraisableHookArgs"], None],
+) -> Callable[["sys.UnraisableHookArgs"], None]:
+    """Make a hook for `sys.unraisablehook` that drops complaints of a closed event loop and prints all others."""
 
     def print_others(error: "sys.UnraisableHookArgs") -> None:
         if str(error.exc_value) != "Event loop is closed":
-            earlier(error)
+            print_error(error)
 
-    print_others.drops_late_complaints = True
-    sys.unraisablehook = print_others
+    return print_others
 
 
 def reader_has_left() -> bool:

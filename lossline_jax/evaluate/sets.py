@@ -116,9 +116,13 @@ def tokenise_items(
         )
     if problems:
         raise LosslineError(first_of_many(problems))
-    bare = is_apart and (tokenizer.adds_prefix or tokenizer.fuses_unknown)
-    definition = _task_definition(items, prompts, bare)
+    definition = _task_definition(items, prompts, bare=is_apart and changes_apart(tokenizer))
     return TokenisedSet(name, "task", definition, tuple(requests), num_truncated)
+
+
+def changes_apart(tokenizer: "Tokenizer") -> bool:
+    """Return whether `OPTIONS_APART` concerns the tokenizer: it adds a prefix to texts or fuses unknown letters."""
+    return tokenizer.adds_prefix or tokenizer.fuses_unknown
 
 
 def _validation_definition(config: ValidationSet, suite: SuiteConfig) -> str:

@@ -16,7 +16,14 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.cloze import cloze_items
 from lossline_jax.evaluate.config import ChoiceTask, ClozeTask, SuiteConfig, ValidationSet
 from lossline_jax.evaluate.rows import Requests, RowBlock, fill_share, mix_sets
-from lossline_jax.evaluate.sets import OPTIONS_APART, SCORING, TokenisedSet, tokenise_documents, tokenise_items
+from lossline_jax.evaluate.sets import (
+    OPTIONS_APART,
+    SCORING,
+    TokenisedSet,
+    changes_apart,
+    tokenise_documents,
+    tokenise_items,
+)
 from lossline_jax.evaluate.specs import TaskSpec, load_spec
 from lossline_jax.evaluate.tasks import read_items
 from lossline_jax.rundir import read_json, write_atomic, write_json
@@ -105,8 +112,7 @@ def prepare_suite(
 
 def _options_identity(suite: SuiteConfig, tokenizer: "Tokenizer") -> dict[str, int]:
     """Return nothing for other tokenizers: their suites are what they were before there was this number."""
-    concerned = (tokenizer.adds_prefix or tokenizer.fuses_unknown) and (suite.cloze or suite.choice)
-    return {"options_apart": OPTIONS_APART} if concerned else {}
+    return {"options_apart": OPTIONS_APART} if changes_apart(tokenizer) and (suite.cloze or suite.choice) else {}
 
 
 def _corpora_of(suite: SuiteConfig) -> set[str]:

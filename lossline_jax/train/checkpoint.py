@@ -23,6 +23,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from lossline_jax.config import from_json, to_json
+from lossline_jax.console import but_for_closed_loops
 from lossline_jax.disk import CURES, error_number, reason
 from lossline_jax.errors import LosslineError, RunFailed
 from lossline_jax.processes import from_first, is_first
@@ -213,23 +214,21 @@ class Checkpointer:
 
     def _not_read(self, step: int, abstract: dict[str, Any], error: Exception) -> LosslineError:
         """Another model's checkpoint, a disk that refuses, or a fault that has nothing to do with either."""
-        number, cure = error_number(error), f"the model and the files are sound; {_NEWER}"
-        if number is not None:
-            cure = CURES.get(number, "see to the cause")
-        elif any(_stored_shapes(self.folder(step) / name) != _shapes(item) for name, item in abstract.items()):
+        is_of_disk = error_number(error) is not None
+        if not is_of_disk and any(
+            _stored_shapes(self.folder(step) / name) != _shapes(item) for name, item in abstract.items()
+        ):
             return LosslineError(
                 f"{self.folder(step)}: holds other parameters than this model's ({reason(error)}); "
                 "use the model config that the run was trained with"
             )
+        cure = _cure(error, f"the model and the files are sound; {_NEWER}")
         return LosslineError(f"{self.folder(step)}: cannot be read ({reason(error)}); {cure}")
 
     def _not_saved(self, step: int, error: Exception) -> LosslineError:
         """A full disk, another refusal of the disk, or a fault that has nothing to do with the disk."""
         older = max((s for s in self.steps() if s < step), default=0)
-        number = error_number(error)
-        cure = f"not the disk's fault: {_NEWER}"
-        if number is not None:
-            cure = CURES.get(number, "see to the cause")
+        cure = _cure(error, f"not the disk's fault: {_NEWER}")
         resume = f"the same command goes on from step {older}"
         return LosslineError(f"{self.folder(step)}: cannot be saved ({reason(error)}); {cure}; {resume}")
 
@@ -237,6 +236,12 @@ class Checkpointer:
         older = [s for s in self.steps() if s < step]
         rest = f"resume from step {older[-1]}" if older else "start the run again"
         return RunFailed(f"{self.folder(step)}: damaged checkpoint, {what}; delete this folder to {rest}")
+
+
+def _cure(error: Exception, otherwise: str) -> str:
+    """Tell what to do about an error of the disk; `otherwise` where it is none of the disk's."""
+    number = error_number(error)
+    return otherwise if number is None else CURES.get(number, "see to the cause")
 
 
 @contextlib.contextmanager
@@ -248,14 +253,9 @@ def _quiet() -> Iterator[None]:
     """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels, print_error = [logger.level for logger in loggers], sys.unraisablehook
-
-    def print_others(error: "sys.UnraisableHookArgs") -> None:
-        if str(error.exc_value) != "Event loop is closed":
-            print_error(error)
-
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
-    sys.unraisablehook = print_others
+    sys.unraisablehook = but_for_closed_loops(print_error)
     try:
         yield
     finally:
