@@ -20,7 +20,7 @@ import tyro
 
 from lossline_jax import __version__, console, experiment
 from lossline_jax.config import suggestion
-from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
+from lossline_jax.errors import RESTART_EXIT_CODE, ArgumentError, LosslineError
 from lossline_jax.options import (
     STUDY_VERBS,
     BacktestOptions,
@@ -49,6 +49,7 @@ Options = TypeVar("Options")
 PIPE_EXIT_CODE = 141  # 128 + SIGPIPE
 TABLE_VERBS = ("predict", "backtest", "laws")
 EITHER_VERBS = ("fit", "compare", "report")  # a study, or with --losses any table
+FLAG_OF_ARGUMENT = {"inputs": "input", "loss": "objective", "outputs": "y"}  # those that go by another name
 
 USAGE = """lossline: a laboratory for loss-to-loss scaling laws
 
@@ -126,11 +127,16 @@ def _known_error(error: Exception) -> tuple[str, int] | None:
     told = error if isinstance(error, LosslineError) else failure(error)
     told = told or (processes and processes.device_error(error))
     if told is not None:
-        return str(told), told.exit_code
+        return told.said(flag_of) if isinstance(told, ArgumentError) else str(told), told.exit_code
     if isinstance(error, OSError):
         code = RESTART_EXIT_CODE if _one_of_several() else 1  # it may be of this machine alone
         return f"{error.filename or 'input or output'}: {error.strerror or error}", code
     return None
+
+
+def flag_of(argument: str) -> str:
+    """The flag that fills an argument in."""
+    return f"--{FLAG_OF_ARGUMENT.get(argument, argument).replace('_', '-')}"
 
 
 def _complain(message: str, exit_code: int) -> int:

@@ -1,5 +1,8 @@
 """The one exception that a user's mistake raises, and the words for a package that is missing."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 BUSY_EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: a temporary failure, try again later
 RESTART_EXIT_CODE = 42  # "checkpointed, restart me": xpk and the launchers of this house restart on it
 
@@ -11,6 +14,32 @@ class LosslineError(Exception):
     """
 
     exit_code = 2
+
+
+class ArgumentError(LosslineError):
+    """A fault in an argument of a function, which is a flag where a command called it.
+
+    The message is a template: `{at_x}` is the argument of that name, and `values` fill in the other fields.
+    """
+
+    def __init__(self, template: str, **values: Any):
+        super().__init__(template.format_map(_Filled(values, str)))
+        self._template, self._values = template, values
+
+    def said(self, spelling: Callable[[str], str]) -> str:
+        """Return the message with the name of each argument as `spelling` writes it."""
+        return self._template.format_map(_Filled(self._values, spelling))
+
+
+class _Filled(dict):
+    """Values of a template, and the names of arguments in another spelling."""
+
+    def __init__(self, values: Mapping[str, Any], spelling: Callable[[str], str]):
+        super().__init__(values)
+        self._spelling = spelling
+
+    def __missing__(self, name: str) -> str:
+        return self._spelling(name)
 
 
 def install_hint(extra: str) -> str:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lossline_jax.cli import main
+from lossline_jax.cli import flag_of, main
+from lossline_jax.errors import ArgumentError
 
 
 @pytest.fixture(scope="module")
@@ -101,17 +102,36 @@ def test_laws_are_listed_and_told_in_full(capsys):
         (("fit", "--law", "chinchilla", "--y", "own", "--input", "N"), "not NAME=COLUMN"),
         (("fit", "--law", "chinchilla", "--y", "own", "--x", "task"), "--x belongs to lines"),
         (("fit", "--x", "own", "--y", "task", "--objective", "log Huber"), "--objective belongs to --law"),
-        (("backtest", "--y", "own", *COUNTS, "--level", "90"), "no share between 0 and 1"),
+        (("backtest", "--y", "own", *COUNTS, "--level", "90"), "--level: 90 is no share between 0 and 1"),
         (("fit", "--y", "own"), "needs --x and one --y"),
         (("fit", "--x", "own", "--y", "own", "--across", "data"), "--on"),
         (("fit", "--x", "own", "--y", "task", "--e-x", "lav"), "not a number, 'free' or 'law'"),
-        (("fit", "--x", "own", "--y", "task", "--e-x", "law"), "columns of parameters and tokens"),
+        (
+            ("fit", "--x", "own", "--y", "task", "--e-x", "law"),
+            "--e-x: a compute law needs --params and --tokens",
+        ),
         (("backtest", "--y", "own", "--params", "params", "--tokens", "token"), "did you mean 'tokens'"),
-        (("backtest", "--y", "own", *COUNTS, "--up-to", "1"), "nothing to predict"),
-        (("predict", "--y", "own", *COUNTS), "at_flops alone"),
-        (("predict", "--y", "own", *COUNTS, "--at-flops", "-1"), "not a positive number"),
+        (("backtest", "--y", "own", *COUNTS, "--up-to", "1"), "--up-to: nothing to predict"),
+        (("predict", "--y", "own", *COUNTS), "give --at-params and --at-tokens of the run, or --at-flops alone"),
+        (("predict", "--y", "own", *COUNTS, "--at-x", "2"), "--at-x: these losses are predicted from size and tokens"),
+        (("predict", "--y", "own", *COUNTS, "--at-x", "2"), "name with --x the loss to start from"),
+        (
+            ("predict", "--y", "own", *COUNTS, "--at-params", "1", "2", "--at-tokens", "1"),
+            "--at-params: 2 values",
+        ),
+        (("predict", "--y", "task", "--x", "own", *COUNTS, "--at-x", "2", "--at-tokens", "1"), "use where a loss"),
+        (
+            ("predict", "--y", "task", "--across", "data", *COUNTS),
+            "--across pairs the losses of two models",
+        ),
+        (("fit", "--law", "chinchilla", "--y", "own", "--objective", "huber"), "--objective: 'huber' is not one of"),
+        (("fit", "--law", "chinchilla", "--y", "own", "--input", "M=params"), "--input: chinchilla has no input 'M'"),
+        (("predict", "--y", "own", *COUNTS, "--at-flops", "-1"), "--at-flops: -1 is not a positive number"),
         (("predict", "--y", "own", *COUNTS, "--at-flops", "1e20", "--only", "nobody"), "no series has nobody"),
-        (("predict", "--y", "task", "--x", "own", *COUNTS, "--at-flops", "1e20"), "predicted from another loss"),
+        (
+            ("predict", "--y", "task", "--x", "own", *COUNTS, "--at-flops", "1e20"),
+            "own -> task is predicted from",
+        ),
     ],
 )
 def test_mistakes_get_one_line_and_exit_2(capsys, losses, tmp_path, words, said):
@@ -122,6 +142,12 @@ def test_mistakes_get_one_line_and_exit_2(capsys, losses, tmp_path, words, said)
     assert said in err
     assert err.count("\n") == 1
     assert not out_file.exists()
+
+
+def test_arguments_are_called_flags_by_a_command_alone_and_values_stay_as_they_are():
+    fault = ArgumentError("{at_x}: {name!r} is {value:.1f}; give {outputs}", name="{at_x} `at_x`", value=0.25)
+    assert str(fault) == "at_x: '{at_x} `at_x`' is 0.2; give outputs"
+    assert fault.said(flag_of) == "--at-x: '{at_x} `at_x`' is 0.2; give --y"
 
 
 def test_no_table_is_one_line(capsys):

@@ -135,7 +135,7 @@ def test_ordinary_tables_make_a_page(losses, tmp_path, change):
         (["--margin", "0"], "--margin: 0 noise floors are no margin"),
         (["--margin", "inf"], "--margin: inf noise floors are no margin"),
         (["--base", "data=wiki", "data=code"], "--base: a factor is given twice"),
-        (["--units", "bits_per_byte"], "leave units out"),
+        (["--units", "bits_per_byte"], "leave --units out"),
         (["--run", "context_length"], "run '128' has rows of data wiki and of code: name runs apart"),
     ],
 )

@@ -40,7 +40,7 @@ def test_a_run_under_two_names_is_refused_by_both_names():
         fit_study(with_copies(table()), "val", "task")
     first = table()["run_id"].iloc[0]
     assert f"runs '{first}' and '{first}-again' have 10 points that are all equal (and 5 more)" in str(refused.value)
-    assert "--merge-copies" in str(refused.value)
+    assert "or set merge_copies to keep the first of each" in str(refused.value)
 
 
 def test_merged_copies_count_once_and_are_told():
@@ -59,6 +59,7 @@ def test_every_verb_on_lines_refuses_and_merges(tmp_path, capsys):
         assert stopped.value.code == 2
         error = capsys.readouterr().err
         assert "have 10 points that are all equal" in error
+        assert "or set --merge-copies to keep the first of each" in error
         assert error.count("\n") == 1
         cli.main([*words, "--merge-copies"])
         assert "is kept" in capsys.readouterr().out

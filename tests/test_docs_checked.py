@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lossline_jax import cli
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/checked.md").read_text()
 QUOTED = [
@@ -21,7 +23,8 @@ def sayings() -> str:
     """All text in the package's source; a value that is filled in ends a piece."""
     nodes = (node for path in ROOT.glob("lossline_jax/**/*.py") for node in ast.walk(ast.parse(path.read_text())))
     texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    return "\n".join(" ".join(text.split()) for text in texts)
+    flags = (re.sub(r"{(\w+)}", lambda name: cli.flag_of(name[1]), text) for text in texts)
+    return "\n".join(" ".join(text.split()) for text in flags)
 
 
 SAYINGS = sayings()

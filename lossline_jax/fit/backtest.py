@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lossline_jax import config
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.forecast import forecast
 from lossline_jax.fit.members import member_names
 from lossline_jax.fit.series import Series, budget_levels
@@ -64,8 +64,11 @@ def backtest(series: Sequence[Series], up_to: float | None = None, *, level: flo
     usable = [k for k in range(len(fitted)) if fitted[k].y.size and held[k].y.size]
     if not usable:
         low, high = min(s.rows.budget.min() for s in series), max(s.rows.budget.max() for s in series)
-        raise LosslineError(
-            f"nothing to predict from runs up to {up_to:.3g} FLOPs: budgets are {low:.3g} to {high:.3g}"
+        raise ArgumentError(
+            "{up_to}: nothing to predict from runs up to {split:.3g} FLOPs: budgets are {low:.3g} to {high:.3g}",
+            split=up_to,
+            low=low,
+            high=high,
         )
     left_out = [
         f"{series[k].name}: left out: no run on one side of the split" for k in range(len(series)) if k not in usable

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import ArgumentError
 from lossline_jax.fit.table_rows import require_column
 
 MIN_POINTS = 3  # fewer may be equal by chance
@@ -71,9 +71,11 @@ def one_of_each(frame: pd.DataFrame, run: str, copies: Sequence[Copy], merge: bo
     """
     if copies and not merge:
         more = f" (and {len(copies) - 1} more)" if len(copies) > 1 else ""
-        raise LosslineError(
-            f"{copies[0]}{more}: one run under two names counts as a repetition of itself; remove one, "
-            "or keep the first of each with --merge-copies (merge_copies=True)"
+        raise ArgumentError(
+            "{copy}{more}: one run under two names counts as a repetition of itself; remove one, "
+            "or set {merge_copies} to keep the first of each",
+            copy=copies[0],
+            more=more,
         )
     kept = frame[~frame[run].astype(str).isin([copy.copy for copy in copies])] if copies else frame
     return kept, [f"{copy}: {copy.kept!r} is kept" for copy in copies]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.direction import falls_with_x, rises_with_budget
 from lossline_jax.fit.members import Predictor, fit_members, member_names
 from lossline_jax.fit.series import SAME_BUDGET, Rows, Series, budget_levels
@@ -116,7 +116,7 @@ def _outside_x(series: Series, rows: Rows) -> list[str]:
     """For each row what to say of a loss x that no fitted run had; the budget of such a run has to be told."""
     low, high = float(series.rows.x.min()), float(series.rows.x.max())
     said = f"x lies outside the {low:.4g} to {high:.4g} of the fitted runs"
-    untold = ": no interval without the budget of the run (at_flops)"
+    untold = ": no interval without the training FLOPs of the run"
     return [
         "" if low <= x <= high else said + (untold if np.isnan(budget) else "")
         for x, budget in zip(rows.x, rows.budget, strict=True)
@@ -152,7 +152,7 @@ def forecast(series: Sequence[Series], level: float = 0.9) -> Forecast:
     """
     series = list(series)
     if not 0 < level < 1:
-        raise LosslineError(f"level: {level:g} is no share between 0 and 1, such as 0.9")
+        raise ArgumentError("{level}: {value:g} is no share between 0 and 1, such as 0.9", value=level)
     if not series:
         raise LosslineError("nothing to predict: no series")
     names = [s.name for s in series]

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.compute import fit_compute_law
 from lossline_jax.fit.wide import positive
 
@@ -42,9 +42,11 @@ class IrreducibleModes:
         if mode == "free" or isinstance(mode, (int, float)):
             return mode
         if mode != "law":
-            raise LosslineError(f"{name}: {mode!r} is not a number, 'free' or 'law'")
+            raise ArgumentError(f"{{{name}}}" + ": {mode!r} is not a number, 'free' or 'law'", mode=mode)
         if self.params is None or self.tokens is None:
-            raise LosslineError(f"{name}: a compute law needs to know the columns of parameters and tokens")
+            raise ArgumentError(
+                f"{{{name}}}: a compute law needs {{params}} and {{tokens}}, the columns of parameters and tokens"
+            )
         fit = fit_compute_law(positive(points, self.params), positive(points, self.tokens), loss, form=self.form)
         if not fit.has_curve:
             raise LosslineError(f"{name}: the compute law is {fit.status!r} ({fit.note})")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lossline_jax import config
 from lossline_jax.columns import LARGEST, SMALLEST, as_numbers, beyond_range
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.copies import one_run_each
 from lossline_jax.fit.curves import Law
 from lossline_jax.fit.direction import ADVICE, refuse_accuracy_unit, wrong_way
@@ -81,18 +81,28 @@ def fit_law_table(
     """
     law = find_law(law) if isinstance(law, str) else law
     if not outputs:
-        raise LosslineError("name at least one column to fit the law to")
+        raise ArgumentError("{outputs}: name at least one column to fit the law to")
     if loss is not None and loss not in LOSSES:
-        raise LosslineError(f"loss {loss!r} is not one of {', '.join(LOSSES)}{config.suggestion(loss, LOSSES)}")
+        hint = config.suggestion(loss, LOSSES)
+        raise ArgumentError(
+            "{loss}: {word!r} is not one of {known}{hint}", word=loss, known=", ".join(LOSSES), hint=hint
+        )
     if foreign := [name for name in inputs if name not in law.inputs]:
-        raise LosslineError(f"{law.name} has no input {foreign[0]!r}; its inputs are {', '.join(law.inputs)}")
+        known = ", ".join(law.inputs)
+        raise ArgumentError(
+            "{inputs}: {law} has no input {name!r}; its inputs are {known}", law=law.name, name=foreign[0], known=known
+        )
     columns = {name: inputs.get(name, name) for name in law.inputs}
     frame = as_pandas(frame)
     if law.falls and "eval_set" in frame.columns and unit in frame.columns:
         refuse_accuracy_unit(unit)
     wide = wide_table(frame, list(outputs), unit, by=by, run=cluster)
     if unknown := [name for name in law.inputs if name not in inputs and name not in wide.columns]:
-        raise LosslineError(f"say which column is {unknown[0]} ({law.inputs[unknown[0]]}): --input {unknown[0]}=COLUMN")
+        raise ArgumentError(
+            "say which column is {name} ({meaning}): {inputs} {name}=COLUMN",
+            name=unknown[0],
+            meaning=law.inputs[unknown[0]],
+        )
     runs = run_column(wide, cluster)
     for name in (*columns.values(), *by, *([runs] if runs else [])):
         require_column(wide, name)

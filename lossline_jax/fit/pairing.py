@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lossline_jax.columns import as_numbers
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.table_rows import plain_frame, require_column
 
 TOLERANCE = 0.01  # relative difference of two sizes, token counts or budgets that still counts as equal
@@ -33,7 +33,7 @@ def pair_by_columns(
         LosslineError: a column is absent, there is nothing to pair by, or the columns do not tell rows apart.
     """
     if not columns:
-        raise LosslineError("name the columns to pair runs by, such as parameters and tokens")
+        raise ArgumentError("{on}: name the columns to pair runs by, such as parameters and tokens")
     first, second = plain_frame(first), plain_frame(second)
     for frame in (first, second):
         for name in columns:

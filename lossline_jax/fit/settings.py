@@ -10,7 +10,7 @@ from pandas.api.types import is_numeric_dtype
 
 from lossline_jax.columns import as_numbers
 from lossline_jax.config import suggestion
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.cells import RESIZING, differences, same_size
 from lossline_jax.fit.table_input import KINDS
 from lossline_jax.fit.table_rows import WHERE, level_text, require_column
@@ -52,7 +52,9 @@ def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[
     for name in found:
         require_column(frame, name)
     if not found:
-        raise LosslineError(f"the table has none of the factor columns {', '.join(FACTORS)}; name its own as factors")
+        raise ArgumentError(
+            "the table has none of the factor columns {known}; name its own with {factors}", known=", ".join(FACTORS)
+        )
     return found
 
 
@@ -114,7 +116,12 @@ def find_base(settings: Sequence[Setting], factors: Sequence[str], base: Mapping
     for name, level in given.items():
         if name not in factors:
             hint = suggestion(name, factors)
-            raise LosslineError(f"base: {name!r} is no factor of this table{hint}; it has {', '.join(factors)}")
+            raise ArgumentError(
+                "{base}: {name!r} is no factor of this table{hint}; it has {known}",
+                name=name,
+                hint=hint,
+                known=", ".join(factors),
+            )
         known = list(dict.fromkeys(setting.levels[name] for setting in settings))
         if level not in known:
             raise LosslineError(f"no run has {name} {level!r}{suggestion(level, known)}; the table has {known[:20]}")

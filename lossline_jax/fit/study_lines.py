@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from lossline_jax.columns import as_numbers
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.cells import Cell, differences, unmatched
 from lossline_jax.fit.comparison import FactorComparison
 from lossline_jax.fit.compute import fit_compute_law
@@ -94,7 +94,9 @@ def fit_study(
     """
     frame = open_rows(frame)
     if units and {x, y} <= set(frame.columns):
-        raise LosslineError("units: x and y are columns of this table, in the unit that they have; leave units out")
+        raise ArgumentError(
+            "{units}: {x} and {y} are columns of this table, in the unit that they have; leave {units} out"
+        )
     factors = factor_columns(frame, factors)
     units = _units(frame, x, y, units)
     frame, settings, failures = find_settings(frame, factors)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lossline_jax.columns import LARGEST, SMALLEST, as_numbers, beyond_range
 from lossline_jax.config import suggestion
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.table_rows import WHERE, is_empty, require_column
 from lossline_jax.units import LOG_2
 
@@ -40,7 +40,7 @@ def paired_points(
             within the values of `by`, or no pairs at all.
     """
     if x == y:
-        raise LosslineError(f"x and y are both {x!r}: a line needs two different losses")
+        raise ArgumentError("{x} and {y} are both {name!r}: a line needs two different losses; name another", name=x)
     wide = x in frame.columns and y in frame.columns
     if not wide and "eval_set" not in frame.columns:
         for name in (x, y):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.allocation import FLOPS_PER_PARAMETER_AND_TOKEN
 from lossline_jax.fit.copies import one_run_each
 from lossline_jax.fit.direction import refuse_accuracy_unit
@@ -70,9 +70,9 @@ def series_of_table(frame: pd.DataFrame, columns: Columns, merge_copies: bool = 
             series at all.
     """
     if columns.across and columns.x is None:
-        raise LosslineError("across pairs the losses of two models: say with x which loss of the first")
+        raise ArgumentError("{across} pairs the losses of two models: say with {x} which loss of the first")
     if not columns.params:
-        raise LosslineError("name at least one column of parameter counts")
+        raise ArgumentError("{params}: name at least one column of parameter counts")
     frame = as_pandas(frame)
     if "eval_set" in frame.columns and columns.unit in frame.columns:
         refuse_accuracy_unit(columns.unit)

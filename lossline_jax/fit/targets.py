@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import ArgumentError
 from lossline_jax.fit.allocation import FLOPS_PER_PARAMETER_AND_TOKEN, chinchilla_allocation
 from lossline_jax.fit.compute import fit_compute_law
 from lossline_jax.fit.forecast import Forecast
@@ -28,7 +28,7 @@ def rows_of_target(
             default the largest of the table, where x lies among those of the fitted runs, else unknown.
 
     Raises:
-        LosslineError: what the series needs is not given, or is given and of no use.
+        ArgumentError: what the series needs is not given, or is given and of no use.
     """
     series = next(s for s in forecast.series if s.name == name)
     for label, value in (
@@ -38,15 +38,21 @@ def rows_of_target(
         *(("at_params", v) for v in at_params),
     ):
         if value is not None and not (np.isfinite(value) and value > 0):
-            raise LosslineError(f"{label}: {value:g} is not a positive number")
+            raise ArgumentError(f"{{{label}}}" + ": {value:g} is not a positive number", value=value)
     if series.is_line:
         return _of_loss(series, at_params, at_tokens, at_flops, at_x)
     if at_x is not None:
-        raise LosslineError("at_x: these losses are predicted from size and tokens; name with x the loss to start from")
+        raise ArgumentError(
+            "{at_x}: these losses are predicted from size and tokens; name with {x} the loss to start from"
+        )
     if len(at_params) > len(series.rows.sizes):
-        raise LosslineError(f"at_params: {len(at_params)} values for {len(series.rows.sizes)} counts of parameters")
+        raise ArgumentError(
+            "{at_params}: {given} values for {known} counts of parameters; give one of each, or the first alone",
+            given=len(at_params),
+            known=len(series.rows.sizes),
+        )
     if bool(at_params) != (at_tokens is not None) or not (at_params or at_flops):
-        raise LosslineError("give at_params and at_tokens of the run, or at_flops alone to split a budget")
+        raise ArgumentError("give {at_params} and {at_tokens} of the run, or {at_flops} alone to split a budget")
     if at_params:
         sizes = {count: np.array([value]) for count, value in zip(series.rows.sizes, at_params, strict=False)}
         flops = at_flops or _flops_of_a_token(series) * at_params[0] * at_tokens
@@ -57,10 +63,12 @@ def rows_of_target(
 
 def _of_loss(series: Series, at_params, at_tokens, at_flops, at_x) -> Rows:
     if at_x is None:
-        raise LosslineError(f"at_x: {series.name} is predicted from another loss; say what that is for the run")
+        raise ArgumentError(
+            "{at_x}: {name} is predicted from another loss; say what that is for the run", name=series.name
+        )
     if at_params or at_tokens is not None:
-        raise LosslineError(
-            "at_params and at_tokens are of no use where a loss is predicted from another; give at_flops"
+        raise ArgumentError(
+            "{at_params} and {at_tokens} are of no use where a loss is predicted from another; give {at_flops}"
         )
     inside = series.rows.x.min() <= at_x <= series.rows.x.max()
     budget = at_flops or (float(series.rows.budget.max()) if inside else np.nan)
@@ -73,9 +81,12 @@ def _split(series: Series, flops: float) -> tuple[float, float]:
     size = next(iter(series.rows.sizes.values()))
     fit = fit_compute_law(size, series.rows.tokens, series.y, form="chinchilla")
     if fit.status not in ("converged", "bound hit"):
-        raise LosslineError(
-            f"{series.name}: a budget cannot be split, the law of size and tokens is {fit.status!r} ({fit.note}); "
-            "give at_params and at_tokens"
+        raise ArgumentError(
+            "{name}: a budget cannot be split, the law of size and tokens is {status!r} ({note}); "
+            "give {at_params} and {at_tokens}",
+            name=series.name,
+            status=fit.status,
+            note=fit.note,
         )
     best = chinchilla_allocation(fit.parameters, FLOPS_PER_PARAMETER_AND_TOKEN * flops / _flops_of_a_token(series))
     return float(best.N), float(best.D)
