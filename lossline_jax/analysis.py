@@ -118,14 +118,11 @@ def _compared(options: CompareOptions) -> "tuple[pd.DataFrame, StudyFits]":
         require_column(frame, options.run)
         require_runs(frame, options.run)
         frame = frame.assign(run_id=frame[options.run])
-    base = [_pair(word, "--base", "FACTOR=LEVEL, such as data=wiki") for word in options.base]
-    if len(dict(base)) < len(base):
-        raise LosslineError(f"--base: a factor is given twice in {' '.join(options.base)}")
     fits = fit_study(
         frame,
         options.x,
         options.y,
-        dict(base),
+        _pairs(options.base, "--base", "FACTOR=LEVEL, such as data=wiki"),
         factors=options.factors or None,
         units=options.units or None,
         margin_in_noise=options.margin,
@@ -175,7 +172,7 @@ def _fit_law(options: FitOptions) -> str:
     found = fit_law_table(
         _read_rows(options),
         options.law,
-        dict(_pair(word, "--input", "NAME=COLUMN, such as N=params") for word in options.input),
+        _pairs(options.input, "--input", "NAME=COLUMN, such as N=params"),
         options.y,
         options.by,
         cluster=options.cluster,
@@ -245,8 +242,14 @@ def _mode(flag: str, word: str) -> float | str:
         raise LosslineError(f"{flag}: {word!r} is not a number, 'free' or 'law'") from None
 
 
-def _pair(word: str, flag: str, form: str) -> tuple[str, str]:
-    name, equals, value = word.partition("=")
-    if not equals or not name or not value:
-        raise LosslineError(f"{flag}: {word!r} is not {form}")
-    return name, value
+def _pairs(words: Sequence[str], flag: str, form: str) -> dict[str, str]:
+    """`{"N": "params"}` of `("N=params",)`."""
+    values = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name or not value:
+            raise LosslineError(f"{flag}: {word!r} is not {form}")
+        if name in values:
+            raise LosslineError(f"{flag}: {name} is given twice, as {values[name]} and as {value}; keep one")
+        values[name] = value
+    return values

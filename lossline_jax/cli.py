@@ -186,9 +186,7 @@ def dispatch(argv: list[str]) -> None:
         print(USAGE, end="")
         return
     verb, rest = argv[0], argv[1:]
-    for flag in ("--only", "--checkpoint"):
-        if sum(word.split("=")[0] == flag for word in rest) > 1:
-            raise LosslineError(f"{flag}: give it once, with all its values after it")
+    _require_each_flag_once(rest)
     if verb == "--version":
         print(f"lossline {__version__}")
         return
@@ -225,6 +223,15 @@ def dispatch(argv: list[str]) -> None:
         raise LosslineError(
             f"name a study first: lossline {verb} experiments/quickstart.py (or a study's folder{table})"
         )
+
+
+def _require_each_flag_once(words: list[str]) -> None:
+    """Raises LosslineError for a flag that is given twice: the parser would take the last without a word."""
+    flags = [word.split("=")[0] for word in words if word.startswith("--")]
+    names = [flag.replace("_", "-").replace("--no-", "--").replace(".no-", ".") for flag in flags]
+    for k, name in enumerate(names):
+        if name in names[:k]:
+            raise LosslineError(f"{flags[k]}: give it once, with all its values after it")
 
 
 def parse_study(verb: str, source: str, flags: list[str]) -> tuple[StudyConfig, StudyDir, Place]:

@@ -121,6 +121,14 @@ def test_a_broken_experiment_file_is_named_with_its_line(capsys, tmp_path, sourc
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("again", ["--x=b", "--x", "--run_id"])
+def test_a_flag_that_is_given_twice_is_refused(capsys, again):
+    flag = again.split("=")[0]
+    code, _, error = run_cli(capsys, "fit", flag.replace("_", "-"), "a", again, "b")
+    assert code == 2
+    assert error == f"lossline: {flag}: give it once, with all its values after it\n"
+
+
 def test_a_misspelt_flag_is_answered_with_a_suggestion(capsys):
     code, out, err = run_cli(capsys, "plan", TINY, "--max-byte", "3")
     assert code == 2

@@ -124,6 +124,42 @@ def test_ordinary_tables_make_a_page(losses, tmp_path, change):
     assert "Data moves the line" in (tmp_path / "report.html").read_text()
 
 
+def code(frame: pd.DataFrame) -> pd.Series:
+    return frame["data"] == "code"
+
+
+def falling(frame: pd.DataFrame, rows: pd.Series) -> pd.DataFrame:
+    """The losses of `rows` on the task as an accuracy has them: smaller where x is larger."""
+    return frame.assign(task=frame["task"].where(~rows, 1 / (1 + frame["task"])))
+
+
+def in_bits(frame: pd.DataFrame, rows: pd.Series) -> pd.DataFrame:
+    return frame.assign(**{name: frame[name].where(~rows, frame[name] / np.log(2)) for name in ("val", "task")})
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict", "note"),
+    [
+        (lambda t: t, "moves", ""),
+        (lambda t: falling(t, t["val"] > 0), "cannot tell", "data=code: no line of wiki: y falls as x rises"),
+        (lambda t: falling(t, code(t)), "moves", "data=code: y of this level falls as x rises"),
+        (lambda t: falling(t, ~code(t)), "cannot tell", "data=code: no line of wiki: y falls as x rises"),
+        (lambda t: in_bits(t, code(t)), "moves", "times the reference's throughout, as if bits and those nats"),
+        (lambda t: in_bits(t, ~code(t)), "moves", "times the reference's throughout, as if nats and those bits"),
+        (lambda t: pd.concat([t, t[:8]]), "moves", "8 of 128 checkpoints occur more than once and count each time"),
+    ],
+)
+def test_what_makes_a_gap_doubtful_is_told(losses, capsys, change, verdict, note):
+    cli.main(
+        ["compare", "--losses", losses(change(table(SETTINGS))), *AXES, "--run", "name", "--factors", "data", "size"]
+    )
+    text = capsys.readouterr().out
+    (row,) = [line for line in text.splitlines() if line.startswith("data ")]
+    assert row.endswith(verdict)
+    assert note in text
+    assert note or not any(word in text for word in ("falls", "throughout", "more than once"))
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -132,9 +168,12 @@ def test_ordinary_tables_make_a_page(losses, tmp_path, change):
         (["--base", "seed=1", "dat=wiki"], "'dat' is no factor of this table; did you mean 'data'?"),
         (["--factors", "dta"], "the table has no column 'dta'; did you mean 'data'?"),
         (["--run", "nam"], "the table has no column 'nam'; did you mean 'name'?"),
+        (["--factors", "data", "size", "data"], "factor 'data' is named twice; name it once"),
+        (["--y", "val"], "--y: give it once, with all its values after it"),
+        (["--merge-copies", "--no-merge-copies"], "--no-merge-copies: give it once"),
         (["--margin", "0"], "--margin: 0 noise floors are no margin"),
         (["--margin", "inf"], "--margin: inf noise floors are no margin"),
-        (["--base", "data=wiki", "data=code"], "--base: a factor is given twice"),
+        (["--base", "data=wiki", "data=code"], "--base: data is given twice, as wiki and as code; keep one"),
         (["--units", "bits_per_byte"], "leave --units out"),
         (["--run", "context_length"], "run '128' has rows of data wiki and of code: name runs apart"),
     ],

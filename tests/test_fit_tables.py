@@ -125,6 +125,22 @@ def test_missing_and_repeated_rows_are_counted_in_the_note():
     assert "1 points with a missing loss dropped" in line.fit.note
 
 
+def with_cells(frame, column, source, run="run1"):
+    """The table with the cells of another column pasted into `column`, in the rows of one run."""
+    return frame.assign(**{column: frame[column].where(frame["run_id"] != run, frame[source])})
+
+
+def scored_on(frame, run):
+    """The table with fingerprints of texts: those of the tokenizer, and another for one run."""
+    return frame.assign(eval_fingerprint=(frame["eval_set"] + frame["tokenizer"]).where(frame["run_id"] != run, "else"))
+
+
+def test_texts_of_two_tokenizers_are_not_one_text():
+    scored = scored_on(long([{"tokenizer": "bytes"}], seeds=2), "none")
+    assert scored["eval_fingerprint"].nunique() == 4
+    assert fit_study(scored, "wiki", "cloze", num_resamples=20).comparisons
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -146,6 +162,19 @@ def test_missing_and_repeated_rows_are_counted_in_the_note():
             "no evaluation set 'wikki' in the table; did you mean 'wiki'",
         ),
         (lambda: fit_table(long([]), "wiki", "cloze", unit="nats"), "no column 'nats'"),
+        (
+            lambda: fit_study(with_cells(long([{"data": "code"}]), "nats_per_token", "bits_per_byte"), "wiki", "cloze"),
+            "run 'run1': nats_per_token and bits_per_byte of wiki are equal in all its rows",
+        ),
+        (
+            lambda: fit_table(with_cells(long([]), "bits_per_byte", "nats_per_token", "run0"), "wiki", "cloze"),
+            "run 'run0': nats_per_token and bits_per_byte of wiki are equal",
+        ),
+        (
+            lambda: fit_study(scored_on(long([{"data": "code"}]), "run1"), "wiki", "cloze"),
+            "wiki: run run0, step 0 and run run1, step 0 were scored on different texts .* with tokenizer 'bpe1024'",
+        ),
+        (lambda: fit_study(long([]), "wiki", "cloze", units=["nats_per_token"] * 2), "unit 'nats_per_token' is named"),
         (lambda: fit_table(pd.concat([long([])] * 2), "wiki", "cloze"), "more than once"),
         (lambda: fit_study(wide(), "val", "task"), "none of the factor columns data, tokenizer"),
         (lambda: fit_study(long([]), "wiki", "cloze", BASE | {"data": "wikki"}), "did you mean 'wiki'"),

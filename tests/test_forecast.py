@@ -237,6 +237,10 @@ def test_continuous_budgets_become_few_levels():
         (lambda: backtest(below(sets(1), 1.1e17)), "one training budget"),
         (lambda: forecast(sets(1)).predict("nobody", sweep_rows()), "no series 'nobody'"),
         (lambda: rows_of_target(forecast(sets(1)), "set 0", at_x=2.0), "predicted from size and tokens"),
+        (
+            lambda: rows_of_target(forecast(sets(1)), "set 0", at_params=(1e9,), at_tokens=1e10, at_flops=7e19),
+            "at_flops: 7e.19 is not what at_params and at_tokens make, 6e.19",
+        ),
         (lambda: rows_of_target(forecast(sets(1)), "set 0", at_tokens=1e9), "give at_params and at_tokens"),
         (lambda: rows_of_target(forecast(sets(1)), "set 0", at_flops=-1.0), "positive"),
     ],

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from lossline_jax.fit.direction import falls_with_x
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.transfer import fit_shifted_power
 from lossline_jax.fit.uncertainty import Bootstrap, bootstrap
@@ -33,6 +35,13 @@ class Cell:
     def num_runs(self) -> int:
         """At least one, also where runs are not told apart."""
         return max(len(self.run_ids), 1)
+
+    @cached_property
+    def why_no_line(self) -> str:
+        """The reason why other settings cannot be held against the line of this one; empty where they can."""
+        if not self.fit.has_curve:
+            return "it cannot be fitted"
+        return falls_with_x("y", self.x, self.y)
 
     def without(self, runs: Set[str]) -> "Cell":
         """The setting without these runs, of which it has others, its line and resamples fitted again."""

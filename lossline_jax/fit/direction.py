@@ -16,7 +16,7 @@ from lossline_jax.fit.curves import Law, Values
 STEADY = 0.5  # Kendall's tau from which a trend is one of the whole range
 CHANCE, CHANCE_OF_SHARES = 0.01, 0.05  # largest probability of that tau without a trend
 ACCURACY = re.compile(r"(^|[^a-z])(acc|accuracy)([^a-z]|$)", re.IGNORECASE)
-ADVICE = "predict a loss, or an error such as 1 - accuracy"
+ADVICE = "use a loss, or an error such as 1 - accuracy"
 
 
 def rise(amount: np.ndarray, y: np.ndarray) -> float | None:

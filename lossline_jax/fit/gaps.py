@@ -7,7 +7,9 @@ import numpy as np
 import scipy.special
 
 from lossline_jax.fit.cells import Cell, Pair
+from lossline_jax.fit.direction import falls_with_x
 from lossline_jax.fit.noise import Noise
+from lossline_jax.fit.other_unit import as_if_in_another_unit
 from lossline_jax.fit.uncertainty import block_indices
 
 MIN_POINTS = 3  # on the common support of a pair
@@ -79,7 +81,7 @@ def measure_gap(pairs: Sequence[Pair], noise: Noise, seed: int) -> Gap:
         pairs: those whose reference has no line are left out; one at least has.
         noise: what a run's distance varies by.
     """
-    fitted = [pair for pair in pairs if pair.reference.fit.has_curve]
+    fitted = [pair for pair in pairs if not pair.reference.why_no_line]
     parts = [part for pair in fitted if (part := _on_support(pair)) is not None]
     if not parts:
         outside = sum(pair.other.x.size for pair in pairs)
@@ -234,7 +236,8 @@ def _names(pairs: Sequence[Pair]) -> list[str]:
 def _note(pairs: Sequence[Pair], fitted: Sequence[Pair], parts: Sequence[_Part], noise: Noise) -> str:
     notes = []
     if len(fitted) < len(pairs):
-        notes.append(f"{len(pairs) - len(fitted)} of {len(pairs)} reference lines could not be fitted")
+        why = next(pair.reference.why_no_line for pair in pairs if pair.reference.why_no_line)
+        notes.append(f"{len(pairs) - len(fitted)} of {len(pairs)} reference lines left out: {why}")
     if not parts:
         first = fitted[0]
         x, base = first.other.x, first.reference.x
@@ -243,6 +246,10 @@ def _note(pairs: Sequence[Pair], fitted: Sequence[Pair], parts: Sequence[_Part],
         notes.append(f"{few}: x {x.min():.3f}-{x.max():.3f}, reference {base.min():.3f}-{base.max():.3f}")
     elif len(parts) < len(fitted):
         notes.append(f"{len(fitted) - len(parts)} of {len(fitted)} matched settings have no common support")
+    for pair in fitted:
+        level, base = pair.other, pair.reference
+        notes += [falls_with_x("y of this level", level.x, level.y)]
+        notes += [as_if_in_another_unit((level.x, level.y), (base.x, base.y))]
     if noise.repeated and all(pair.other.num_runs == 1 for pair in pairs):
         notes.append("one run of this level: its noise is that of the repeated settings")
-    return "; ".join(notes)
+    return "; ".join(dict.fromkeys(note for note in notes if note))

@@ -18,7 +18,7 @@ from lossline_jax.fit.objective import LOSSES
 from lossline_jax.fit.other_unit import require_one_unit
 from lossline_jax.fit.result import FitResult, find_law
 from lossline_jax.fit.solve import Points, solve_many
-from lossline_jax.fit.table_input import group_label, names_of_runs, run_column
+from lossline_jax.fit.table_input import COUNT_EACH_TIME, group_label, names_of_runs, run_column
 from lossline_jax.fit.table_rows import WHERE, as_pandas, require_column
 from lossline_jax.fit.uncertainty import bootstrap, has_checkpoints, with_run_intervals
 from lossline_jax.fit.wide import wide_table
@@ -131,7 +131,7 @@ def fit_law_table(
     for (label, output, points, repeated), fit in zip(posed, results, strict=True):
         if level is not None and fit.has_curve and (cluster or has_checkpoints(fit)):
             fit = _resampled(fit, law, points, level)
-        fit = fit.with_note(f"{repeated} rows occur more than once and count each time") if repeated else fit
+        fit = fit.with_note(f"{repeated} rows {COUNT_EACH_TIME}") if repeated else fit
         fit = fit.with_note(f"{fit.num_dropped} rows dropped: {why}") if fit.num_dropped else fit
         fit = fit.with_note(constant) if (constant := _constant_inputs(law, points)) else fit
         fits.append(LawFit(label, output, fit))

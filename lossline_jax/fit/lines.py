@@ -104,8 +104,8 @@ def _measure(cells, absent, factor: str, reference: str, levels, everywhere: Noi
     for level, some in pairs.items():
         if not some:
             gaps[level] = _unmatched(cells, absent, factor, level, reference)
-        elif not any(pair.reference.fit.has_curve for pair in some):
-            gaps[level] = f"the line of {reference} could not be fitted"
+        elif all(pair.reference.why_no_line for pair in some):
+            gaps[level] = f"no line of {reference}: {some[0].reference.why_no_line}"
         else:
             gaps[level] = measure_gap(some, noise, _seed(seed, level))
     groups = _groups([pair for some in pairs.values() for pair in some])

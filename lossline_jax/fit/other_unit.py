@@ -17,6 +17,7 @@ MIN_RUNS = 5  # for a law to be fitted to the others
 AGREEMENT = 0.03  # robust standard deviation of the other runs about the law, in ln(loss)
 SHARE = 0.25  # of runs, that at most are in the other unit
 SAME_RANGE = 0.1  # difference, in ln(loss), of the ranges of runs of one setting
+GAP = 0.15  # in ln(y), that a level may have beside the factor
 
 
 def require_one_unit(loss: np.ndarray, inputs: Sequence[np.ndarray], runs: Sequence[str], name: str) -> None:
@@ -72,6 +73,23 @@ def require_one_unit_of_repetitions(losses: dict[str, np.ndarray], runs: Sequenc
                     "the other, as if one were in bits and one in nats; convert it, or leave it out"
                 )
             raise LosslineError(_message(labels[k], name, shift.mean(), "other runs of its setting have"))
+
+
+def as_if_in_another_unit(level: tuple[np.ndarray, np.ndarray], reference: tuple[np.ndarray, np.ndarray]) -> str:
+    """The question whether a level is in bits where its reference is in nats, or the other way; empty without cause.
+
+    Losses of both axes begin and end off by the factor between the units, on y but for a gap. A tokenizer may do the
+    same, so nothing is refused.
+
+    Args:
+        level, reference: losses on x and on y.
+    """
+    shift_AE = np.array([np.subtract(_ends(a), _ends(b)) for a, b in zip(level, reference, strict=True)])
+    unit = np.sign(shift_AE[0, 0]) * FACTOR
+    if not np.all(np.abs(shift_AE - unit) < [[SLACK], [GAP]]):
+        return ""
+    here, there = ("bits", "nats") if unit > 0 else ("nats", "bits")
+    return f"x and y are {np.exp(unit):.3g} times the reference's throughout, as if {here} and those {there}: is it so?"
 
 
 def _ends(loss: np.ndarray) -> tuple[float, float]:

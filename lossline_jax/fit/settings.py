@@ -13,7 +13,7 @@ from lossline_jax.config import suggestion
 from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.cells import RESIZING, differences, same_size
 from lossline_jax.fit.table_input import KINDS
-from lossline_jax.fit.table_rows import WHERE, level_text, require_column
+from lossline_jax.fit.table_rows import WHERE, level_text, require_column, require_each_once
 from lossline_jax.table import FACTOR_COLUMNS
 
 SEED = "seed"
@@ -51,6 +51,7 @@ def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[
     found = tuple(stated) if factors is None else tuple(factors)
     for name in found:
         require_column(frame, name)
+    require_each_once("factor", found)
     if not found:
         raise ArgumentError(
             "the table has none of the factor columns {known}; name its own with {factors}", known=", ".join(FACTORS)

@@ -29,6 +29,7 @@ from lossline_jax.fit.settings import (
 from lossline_jax.fit.study_fits import ComputeFit, StudyFits
 from lossline_jax.fit.table_fits import LEVEL, Group, fit_groups, line_conventions, plain
 from lossline_jax.fit.table_input import (
+    COUNT_EACH_TIME,
     PER_BYTE,
     RUN,
     UNITS,
@@ -41,7 +42,7 @@ from lossline_jax.fit.table_input import (
     require_several_values,
     usable_losses,
 )
-from lossline_jax.fit.table_rows import open_rows
+from lossline_jax.fit.table_rows import open_rows, require_each_once
 from lossline_jax.fit.uncertainty import bootstrap, has_checkpoints, with_run_intervals
 
 BASE = "base"
@@ -98,6 +99,7 @@ def fit_study(
             "{units}: {x} and {y} are columns of this table, in the unit that they have; leave {units} out"
         )
     factors = factor_columns(frame, factors)
+    require_each_once("unit", units or ())
     units = _units(frame, x, y, units)
     frame, settings, failures = find_settings(frame, factors)
     if not settings:
@@ -124,6 +126,8 @@ def fit_study(
         present = [cell.levels for cell in cells]
         absent = [setting.levels for setting in settings if setting.levels not in present]
         lines += [item.line for item in fitted]
+        if repeated := sum(item.num_repeated for item in fitted):
+            said.append(f"{repeated} of {len(points)} checkpoints {COUNT_EACH_TIME}")
         if dropped := sum(item.line.fit.num_dropped for item in fitted):
             said.append(f"{dropped} of {len(points)} checkpoints lack a loss: left out")
         comparisons += compare_lines(

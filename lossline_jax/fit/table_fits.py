@@ -18,6 +18,7 @@ from lossline_jax.fit.pairing import pair_by_columns
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.study_fits import LineFit, StudyFits
 from lossline_jax.fit.table_input import (
+    COUNT_EACH_TIME,
     RUN,
     UNITS,
     X,
@@ -67,6 +68,11 @@ class FittedGroup:
     y: np.ndarray
     runs: np.ndarray | None
     resamples: Bootstrap | None  # None: no curve
+
+    @property
+    def num_repeated(self) -> int:
+        """Points that a run has already; they count each time."""
+        return _num_repeated(self.x, self.y, self.runs)
 
     def cell(self, levels: Mapping[str, str], num_params: tuple[float, float] | None) -> Cell:
         """The same as a setting that can be compared."""
@@ -242,13 +248,17 @@ def _fit_group(group: Group, x, y, unit: str, num_resamples: int, seed: int, mod
 
 
 def _with_table_notes(fit: FitResult, x: np.ndarray, y: np.ndarray, clusters: np.ndarray | None) -> FitResult:
-    seen = pd.DataFrame({"x": x, "y": y, "run": clusters}).dropna(subset=["x", "y"])
-    if num_repeated := int(seen.duplicated().sum()):
-        fit = fit.with_note(f"{num_repeated} points occur more than once and count each time")
+    if num_repeated := _num_repeated(x, y, clusters):
+        fit = fit.with_note(f"{num_repeated} points {COUNT_EACH_TIME}")
     if fit.num_dropped:
         why = "dropped: a loss is missing, or at or below a given E" if fit.fixed else "with a missing loss dropped"
         fit = fit.with_note(f"{fit.num_dropped} points {why}")
     return fit
+
+
+def _num_repeated(x: np.ndarray, y: np.ndarray, runs: np.ndarray | None) -> int:
+    seen = pd.DataFrame({"x": x, "y": y, "run": runs}).dropna(subset=["x", "y"])
+    return int(seen.duplicated().sum())
 
 
 def _clusters(points: pd.DataFrame) -> np.ndarray | None:

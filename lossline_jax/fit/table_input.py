@@ -16,7 +16,9 @@ UNITS = {"nats_per_token": "nats/token", "bits_per_byte": "bits/byte"}
 PER_BYTE = "bits_per_byte"  # the unit that compares different tokenizers
 LONG_KEYS = ("run_id", "step")
 SUM_TOLERANCE = 1e-3  # relative: the smallest step between units, ln 2, is far above it, and rounding far below
+MIN_EQUAL = 3  # rows of a run, that are equal in both units: fewer may be so by chance where losses are rounded
 X, Y, RUN = "_x", "_y", "_run"  # columns of paired points, beside the table's own and `_where`
+COUNT_EACH_TIME = "occur more than once and count each time"  # of points or rows, in notes
 KINDS = ("unit", "loss_definition")  # columns that say what the losses of a row are
 
 
@@ -81,6 +83,8 @@ def rows_of_set(frame: pd.DataFrame, name: str, loss: str, by: Sequence[str] = (
     rows = name_checkpoints(rows)
     require_one_kind(rows, (loss,), name, by)
     _require_true_sums(rows, loss, name)
+    _require_two_units(rows, loss, name)
+    _require_one_text(rows, loss, name)
     return rows
 
 
@@ -115,6 +119,37 @@ def _require_true_sums(rows: pd.DataFrame, loss: str, name: str) -> None:
             f"{rows[WHERE].iloc[first]}: {loss} of {name} is {value[first]:.6g}, {ratio[first]:.4g} times what "
             f"nats_sum and {per} of the row say; is it in another unit?"
         )
+
+
+def _require_two_units(rows: pd.DataFrame, loss: str, name: str) -> None:
+    """Raises LosslineError where one loss stands in both units: equal for each of the three or more rows of a run.
+
+    They are equal where a token has 1/ln 2 bytes, which is so exactly for no text.
+    """
+    if loss not in UNITS or not set(UNITS) <= set(rows.columns):
+        return
+    per_token, per_byte = (as_numbers(rows[column])[0] for column in UNITS)
+    same = pd.Series(per_token == per_byte).groupby(rows["run_id"].to_numpy(), sort=False).agg(["all", "size"])
+    if (wrong := same["all"] & (same["size"] >= MIN_EQUAL)).any():
+        raise LosslineError(
+            f"run {wrong.idxmax()!r}: nats_per_token and bits_per_byte of {name} are equal in all its rows; one was "
+            "copied into the other: write the true values, or remove the column that is wrong"
+        )
+
+
+def _require_one_text(rows: pd.DataFrame, loss: str, name: str) -> None:
+    """Raises LosslineError where rows of one tokenizer were scored on different tokens, by two of them."""
+    if not {"eval_fingerprint", "tokenizer"} <= set(rows.columns):
+        return
+    scored = rows[rows[[loss, "eval_fingerprint", "tokenizer"]].notna().all(axis=1)]
+    for tokenizer, same in scored.groupby("tokenizer", sort=False):
+        first = same.drop_duplicates("eval_fingerprint")
+        if len(first) > 1:
+            here, there = first[WHERE].iloc[:2]
+            raise LosslineError(
+                f"{name}: {here} and {there} were scored on different texts (eval_fingerprint) with tokenizer "
+                f"{tokenizer!r}; keep the rows of one of them, or score all anew"
+            )
 
 
 def _wide(frame: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Any frame as the statistics take it: plain cells, columns of one name each, rows that messages can name."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,13 @@ def require_column(frame: pd.DataFrame, name: str) -> None:
         known = [str(column) for column in frame.columns if not _OWN_COLUMNS.fullmatch(str(column))]
         listed = ", ".join(known[:30]) + (f" and {len(known) - 30} more" if len(known) > 30 else "")
         raise LosslineError(f"the table has no column {name!r}{suggestion(name, known)}; it has {listed}")
+
+
+def require_each_once(what: str, names: Sequence[str]) -> None:
+    """Raises LosslineError where a name stands twice: what is made for each would be made, and counted, twice."""
+    for name in names:
+        if list(names).count(name) > 1:
+            raise LosslineError(f"{what} {name!r} is named twice; name it once")
 
 
 def level_text(value: Any) -> str:

@@ -13,8 +13,15 @@ from lossline_jax.fit.direction import refuse_accuracy_unit
 from lossline_jax.fit.other_unit import require_one_unit
 from lossline_jax.fit.pairing import pair_by_columns
 from lossline_jax.fit.series import Rows, Series
-from lossline_jax.fit.table_input import group_label, names_of_runs, numeric_losses, require_several_values, run_column
-from lossline_jax.fit.table_rows import WHERE, as_pandas, level_text, require_column
+from lossline_jax.fit.table_input import (
+    COUNT_EACH_TIME,
+    group_label,
+    names_of_runs,
+    numeric_losses,
+    require_several_values,
+    run_column,
+)
+from lossline_jax.fit.table_rows import WHERE, as_pandas, level_text, require_column, require_each_once
 from lossline_jax.fit.wide import positive, wide_table
 
 LEFT_OUT = ": left out: "  # between the name of a series and the reason, in notes
@@ -73,6 +80,7 @@ def series_of_table(frame: pd.DataFrame, columns: Columns, merge_copies: bool = 
         raise ArgumentError("{across} pairs the losses of two models: say with {x} which loss of the first")
     if not columns.params:
         raise ArgumentError("{params}: name at least one column of parameter counts")
+    require_each_once("loss", columns.losses)
     frame = as_pandas(frame)
     if "eval_set" in frame.columns and columns.unit in frame.columns:
         refuse_accuracy_unit(columns.unit)
@@ -101,7 +109,7 @@ def series_of_table(frame: pd.DataFrame, columns: Columns, merge_copies: bool = 
     columns = dataclasses.replace(columns, losses=tuple(loss for loss in columns.losses if loss not in empty))
     duplicated = int(wide.duplicated([*columns.by, *sizes, columns.tokens, *wanted]).sum())
     if duplicated:
-        notes.append(f"{duplicated} rows occur more than once and count each time")
+        notes.append(f"{duplicated} rows {COUNT_EACH_TIME}")
     series = [found for pair in _pairs(wide, columns, notes) for found in _of_pair(*pair, columns, notes)]
     if not series:
         raise LosslineError(_why_nothing(notes, columns))

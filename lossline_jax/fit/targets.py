@@ -8,6 +8,9 @@ from lossline_jax.fit.compute import fit_compute_law
 from lossline_jax.fit.forecast import Forecast
 from lossline_jax.fit.series import Rows, Series
 
+OF_ROUNDING = 1.05  # a budget written with two digits is that near to the exact one
+OF_SHAPES = 2.0  # attention and embeddings change the FLOPs of a token by less
+
 
 def rows_of_target(
     forecast: Forecast,
@@ -55,10 +58,33 @@ def rows_of_target(
         raise ArgumentError("give {at_params} and {at_tokens} of the run, or {at_flops} alone to split a budget")
     if at_params:
         sizes = {count: np.array([value]) for count, value in zip(series.rows.sizes, at_params, strict=False)}
+        _require_one_budget(series, at_params[0], at_tokens, at_flops)
         flops = at_flops or _flops_of_a_token(series) * at_params[0] * at_tokens
         return Rows(np.array([flops]), sizes, np.array([at_tokens]))
     size, tokens = _split(series, at_flops)
     return Rows(np.array([at_flops]), {next(iter(series.rows.sizes)): np.array([size])}, np.array([tokens]))
+
+
+def _require_one_budget(series: Series, size: float, tokens: float, flops: float | None) -> None:
+    """Raises LosslineError where a budget is not what size and tokens make, as the table counts FLOPs.
+
+    A table that counts the same for every run, as 6 times parameters times tokens, is followed to 5%. Else the count
+    changes with the shape of a model, and a factor of two beyond the table's is believed.
+    """
+    if flops is None:
+        return
+    counted = _flops_of_tokens(series)
+    counted = counted[np.isfinite(counted)]
+    low, high = float(counted.min()), float(counted.max())
+    slack = OF_ROUNDING if high < low * OF_ROUNDING else OF_SHAPES
+    if not low / slack <= flops / (size * tokens) <= high * slack:
+        raise ArgumentError(
+            "{at_flops}: {flops:.4g} is not what {at_params} and {at_tokens} make, {made:.4g} ({each:.3g} FLOPs for a "
+            "parameter and token in the table); leave one of them out",
+            flops=flops,
+            made=np.median(counted) * size * tokens,
+            each=np.median(counted),
+        )
 
 
 def _of_loss(series: Series, at_params, at_tokens, at_flops, at_x) -> Rows:
@@ -93,6 +119,10 @@ def _split(series: Series, flops: float) -> tuple[float, float]:
 
 
 def _flops_of_a_token(series: Series) -> float:
-    """Of a parameter, in the unit of the table's budgets: 6 where they are counted so."""
-    size = next(iter(series.rows.sizes.values()))
-    return float(np.median(series.rows.budget / (size * series.rows.tokens)))
+    """FLOPs for a parameter and token, in the unit of the table's budgets: 6 where they are counted so."""
+    return float(np.median(_flops_of_tokens(series)))
+
+
+def _flops_of_tokens(series: Series) -> np.ndarray:
+    """(n,) FLOPs for a parameter and token, row by row."""
+    return series.rows.budget / (next(iter(series.rows.sizes.values())) * series.rows.tokens)
