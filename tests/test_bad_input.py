@@ -68,7 +68,8 @@ def folder(tmp_path):
     ],
 )
 def test_prepare_names_what_is_wrong(capsys, folder, flags, message):
-    argv = ["prepare", write_experiment(folder), "--root", str(folder / "root"), *flags]
+    root = [] if "--root" in flags else ["--root", str(folder / "root")]
+    argv = ["prepare", write_experiment(folder), *root, *flags]
     code, out, err = run_cli(capsys, *(word.format(folder=folder) for word in argv))
     assert code == 2
     assert out == ""

@@ -144,8 +144,16 @@ def in_bits(frame: pd.DataFrame, rows: pd.Series) -> pd.DataFrame:
         (lambda t: falling(t, t["val"] > 0), "cannot tell", "data=code: no line of wiki: y falls as x rises"),
         (lambda t: falling(t, code(t)), "moves", "data=code: y of this level falls as x rises"),
         (lambda t: falling(t, ~code(t)), "cannot tell", "data=code: no line of wiki: y falls as x rises"),
-        (lambda t: in_bits(t, code(t)), "moves", "times the reference's throughout, as if bits and those nats"),
-        (lambda t: in_bits(t, ~code(t)), "moves", "times the reference's throughout, as if nats and those bits"),
+        (
+            lambda t: in_bits(t, code(t)),
+            "moves",
+            "those of the reference throughout, as if in bits where that is in nats",
+        ),
+        (
+            lambda t: in_bits(t, ~code(t)),
+            "moves",
+            "those of the reference throughout, as if in nats where that is in bits",
+        ),
         (lambda t: pd.concat([t, t[:8]]), "moves", "8 of 128 checkpoints occur more than once and count each time"),
     ],
 )

@@ -89,7 +89,8 @@ def as_if_in_another_unit(level: tuple[np.ndarray, np.ndarray], reference: tuple
     if not np.all(np.abs(shift_AE - unit) < [[SLACK], [GAP]]):
         return ""
     here, there = ("bits", "nats") if unit > 0 else ("nats", "bits")
-    return f"x and y are {np.exp(unit):.3g} times the reference's throughout, as if {here} and those {there}: is it so?"
+    factor = f"x and y are {np.exp(unit):.3g} times those of the reference throughout"
+    return f"{factor}, as if in {here} where that is in {there}: is it so?"
 
 
 def _ends(loss: np.ndarray) -> tuple[float, float]:
