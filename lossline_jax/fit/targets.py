@@ -66,7 +66,7 @@ def rows_of_target(
 
 
 def _require_one_budget(series: Series, size: float, tokens: float, flops: float | None) -> None:
-    """Raises LosslineError where a budget is not what size and tokens make, as the table counts FLOPs.
+    """Raises ArgumentError where a budget is not what size and tokens make, as the table counts FLOPs.
 
     A table that counts the same for every run, as 6 times parameters times tokens, is followed to 5%. Else the count
     changes with the shape of a model, and a factor of two beyond the table's is believed.
