@@ -1,5 +1,6 @@
 """Committed results: every verdict that their README tells comes out of their losses again."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +23,12 @@ LEVELS = {  # rows of the README's table -> levels of the losses table
     "Adam with L2": "adam_l2-cosine-lr0.003-wd0.033",
     "WSD": "adamw-wsd-lr0.003-wd0.033",
 }
+SHORT = {  # levels of the losses table -> as the page writes them, without what all levels share
+    "adamw-cosine-lr0.001-wd0.033": "lr0.001",
+    "adam_l2-cosine-lr0.003-wd0.033": "adam_l2",
+    "adamw-wsd-lr0.003-wd0.033": "wsd",
+}
+WORDS = {"moves": "moves the line", "does not move": "does not move it", "cannot tell": "cannot tell"}
 UNITS = ("nats_per_token", "bits_per_byte")
 
 
@@ -48,8 +55,24 @@ def found():
     return levels
 
 
+@pytest.fixture(scope="module")
+def shown():
+    """Level, as the page writes it -> its verdict there, and gap and interval in both units."""
+    page = (RESULTS / "llms_on_the_line_cpu/report.html").read_text()
+    rows = re.findall(r'<span>([^<]*)</span></th><td class="prose"><span[^>]*>([^<]*)</span>(.*)', page)
+    cells = [re.findall(r"<span>([^<]*)</span><small>(\[[^<]*\])</small>", rest)[:2] for _, _, rest in rows]
+    return {
+        level: (verdict, [" ".join(cell) for cell in two]) for (level, verdict, _), two in zip(rows, cells, strict=True)
+    }
+
+
 def number(text: str) -> float:
-    return float(text.replace("+", ""))
+    return float(text.replace("+", "").replace("\N{MINUS SIGN}", "-"))
+
+
+def numbers(cell: str) -> list[float]:
+    """Gap and interval of `-.299 [-.322, -.273]`."""
+    return [number(text) for text in re.split(r"[ ,\[\]]+", cell) if text]
 
 
 def test_every_level_is_told(told, found):
@@ -66,3 +89,11 @@ def test_verdicts_and_gaps_are_those_of_the_losses(told, found):
             assert gap.interval == pytest.approx((number(low), number(high)), abs=2e-3)
         assert found[level]["bits_per_byte"].ratio == pytest.approx(number(in_noises), abs=0.06 + abs(gap.ratio) * 0.02)
         assert found[level]["bits_per_byte"].smallest_detectable_gap == pytest.approx(number(detects), abs=6e-4)
+
+
+def test_the_page_says_what_the_readme_tells(told, shown):
+    assert set(shown) == {SHORT.get(level, level) for level in told}
+    for level, (nats, bits, *_, verdict) in told.items():
+        on_page, gaps = shown[SHORT.get(level, level)]
+        assert on_page == WORDS[verdict], level
+        assert [numbers(gap) for gap in gaps] == [numbers(nats), numbers(bits)], level
