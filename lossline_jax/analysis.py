@@ -111,7 +111,7 @@ def _compared(options: CompareOptions) -> "tuple[pd.DataFrame, StudyFits]":
     from lossline_jax.fit.study_lines import fit_study
     from lossline_jax.fit.table_rows import require_column, require_runs
 
-    frame = read_table(options.losses, [options.run] if options.run else [])
+    frame = _table(options.losses, options.run)
     if not (options.margin > 0 and math.isfinite(options.margin)):
         raise LosslineError(f"--margin: {options.margin:g} noise floors are no margin; give more than 0")
     if options.run is not None:
@@ -225,7 +225,13 @@ def _series(options: ForecastOptions) -> "TableSeries":
 
 
 def _read_rows(options: FitOptions | ForecastOptions) -> "pd.DataFrame":
-    return read_table(options.losses, [options.cluster] if options.cluster else [])
+    return _table(options.losses, options.cluster)
+
+
+def _table(losses: str, run: str | None) -> "pd.DataFrame":
+    if not losses.strip():
+        raise LosslineError("--losses: is empty; name a table, such as losses.csv")
+    return read_table(losses, [run] if run else [])
 
 
 def _names(found: "TableSeries") -> str:

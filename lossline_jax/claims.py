@@ -18,11 +18,11 @@ def claim(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:
         _refuse_foreign_checkpoints(directory, run, data_fingerprint)
         write_json(directory.claim_file, wanted)
         return
-    found = read_json(directory.claim_file)
+    found = read_json(directory.claim_file, {"run": dict, "data_fingerprint": str})
     mend = "put it back, or move the folder away to train anew"
-    if found.get("run") != wanted["run"]:
+    if found["run"] != wanted["run"]:
         raise LosslineError(f"{directory.claim_file}: the configuration was changed under an existing run; {mend}")
-    if found.get("data_fingerprint") != data_fingerprint:
+    if found["data_fingerprint"] != data_fingerprint:
         raise LosslineError(
             f"{directory.claim_file}: the corpus, its split or the tokenizer was changed under an existing run; {mend}"
         )

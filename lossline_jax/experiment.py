@@ -26,7 +26,7 @@ from lossline_jax.inputs import parse_object, read_lines
 from lossline_jax.models.check import check_config
 from lossline_jax.models.config import max_context_length
 from lossline_jax.ranges import check_ranges
-from lossline_jax.rundir import StudyDir, read_json
+from lossline_jax.rundir import StudyDir, read_record
 from lossline_jax.storage import connect, expanded
 from lossline_jax.study import RunConfig, StudyConfig
 
@@ -134,7 +134,7 @@ def open_study(folder: str) -> tuple[StudyConfig, StudyDir]:
     if not directory.study_file.exists():
         raise LosslineError(f"{folder}: no study.json there; name an experiment file or a study's folder")
     mend = "restore it, or write it again from the experiment file: lossline plan STUDY.py --manifest"
-    study = from_json(StudyConfig, read_json(directory.study_file, mend=mend), str(directory.study_file))
+    study = read_record(StudyConfig, directory.study_file, mend)
     return check_study(study, str(directory.study_file)), directory
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from etils import epath
 
-from lossline_jax.config import fingerprint, from_json, to_json
+from lossline_jax.config import fingerprint, to_json
 from lossline_jax.data.config import HuggingFaceTokenizer
 from lossline_jax.errors import LosslineError
 from lossline_jax.models.config import Dtype, ModelConfig
-from lossline_jax.rundir import ModelDir, StudyDir, absolute, read_json, write_atomic, write_json
+from lossline_jax.rundir import ModelDir, StudyDir, absolute, read_json, read_record, write_atomic, write_json
 from lossline_jax.storage import connect
 from lossline_jax.study import size_label
 
@@ -127,7 +127,7 @@ def open_imported(folder: epath.PathLike) -> tuple[ImportedModel, ModelDir]:
     directory = ModelDir(connect(folder))
     if not directory.model_file.exists():
         raise LosslineError(f"{folder}: no model.json there; make such a folder with `lossline import-weights`")
-    imported = from_json(ImportedModel, read_json(directory.model_file), str(directory.model_file))
+    imported = read_record(ImportedModel, directory.model_file, "restore it from a copy, or import the model again")
     if not directory.tokenizer_file.exists():
         raise LosslineError(f"{directory.tokenizer_file}: no such file; import the model again")
     return imported, directory

@@ -28,6 +28,9 @@ FORMS = {
 }
 _CHUNK = 1 << 16
 LONGEST_ZSTD_WINDOW = 31  # log2 of its bytes: as far as the format goes
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_PARQUET_END = b"PAR1"
+_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*(<(?:!doctype|html|head|body|\?xml)\b[^>\n]{0,40}>?)", re.IGNORECASE)
 _UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -131,7 +134,11 @@ def open_input(path: epath.Path, what: str = "file") -> Iterator[IO[bytes]]:
             file = raw if hasattr(raw, "peek") else io.BufferedReader(raw)
             kind = file_kind(path)
             _refuse_false_ending(path, kind, file.peek(16)[:16])
-            yield _COMPRESSIONS[kind.compression].open(file) if kind.compression else file
+            if kind.form == "parquet":
+                _require_end(file)
+            content = _COMPRESSIONS[kind.compression].open(file) if kind.compression else file
+            _refuse_page(path, kind, content.peek(256)[:256])
+            yield content
     except FileNotFoundError as error:
         raise LosslineError(f"{path}: no such {what}") from error
     except IsADirectoryError as error:
@@ -151,9 +158,9 @@ def _is_damage(error: Exception) -> bool:
 
 
 def read_text(path: epath.Path, what: str = "file") -> str:
-    """The whole of a text file; raises as `open_input` does, and where it is not UTF-8."""
+    """The whole of a text file; raises as `open_input` does, and where it is not UTF-8, by line."""
     with open_input(path, what) as file:
-        return decoded(file.read(), str(path), is_start=True)
+        return decoded(file.read(), str(path))
 
 
 def read_lines(path: epath.Path, what: str = "file") -> Iterator[tuple[str, str]]:
@@ -167,25 +174,33 @@ def read_lines(path: epath.Path, what: str = "file") -> Iterator[tuple[str, str]
     with open_input(path, what) as file:
         for number, line in enumerate(file, start=1):
             where = f"{path}:{number}"
-            text = decoded(line, where, is_start=number == 1)
+            text = decoded(line, str(path), number)
             if text.strip():
                 yield where, text
 
 
-def decoded(data: bytes, where: str, is_start: bool = False) -> str:
+def decoded(data: bytes, path: str, line: int | None = None) -> str:
     """Bytes as UTF-8 text, without the byte order mark that a file may start with.
 
+    Args:
+        data: a line of the file, or the whole of it.
+        path: of the file, for messages.
+        line: its number, from one; None: the whole file.
+
     Raises:
-        LosslineError: UTF-16, or no UTF-8 for another reason, by its byte.
+        LosslineError: UTF-16, or no UTF-8 for another reason, by its line and the byte in that line.
     """
+    is_start = line in (None, 1)
     if is_start and (data.startswith(_UTF16_MARKS) or _looks_like_utf16(data[:64])):
-        raise LosslineError(f"{where}: is UTF-16 text; save the file as UTF-8")
+        raise LosslineError(f"{path}: is UTF-16 text; save the file as UTF-8")
+    data = data.removeprefix(_UTF8_MARK) if is_start else data
     try:
-        return (data.removeprefix(_UTF8_MARK) if is_start else data).decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
+        *before, begun = _LINE_END.split(data[: error.start]) if line is None else [data[: error.start]]
+        where = f"{path}:{line or len(before) + 1}"
         raise LosslineError(
-            f"{where}: invalid UTF-8 at byte {error.start} ({data[error.start : error.start + 1].hex()}); "
-            "convert the file to UTF-8"
+            f"{where}: invalid UTF-8 at byte {len(begun)} ({data[error.start]:02x}); convert the file to UTF-8"
         ) from error
 
 
@@ -198,11 +213,27 @@ def parse_object(text: str, where: str) -> dict[str, Any]:
     try:
         fields = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
-        message = "too deeply nested" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise LosslineError(f"{where}: not valid JSON ({message}); each line is one JSON object") from error
+        more = "; an array that goes on over several lines is none" if text.lstrip().startswith("[") else ""
+        raise LosslineError(
+            f"{where}: not valid JSON ({fault_of_line(error)}); each line is one JSON object{more}"
+        ) from error
+    if isinstance(fields, list) and fields:
+        raise LosslineError(
+            f"{where}: is no JSON object but an array of {len(fields)}; write each of them on a line of its own"
+        )
     if not isinstance(fields, dict):
         raise LosslineError(f"{where}: {text.strip()!r:.60} is no JSON object; each line is one")
     return fields
+
+
+def fault_of_line(error: Exception) -> str:
+    """Why one line of a file is no JSON, without the line number that the parser counts within it."""
+    if isinstance(error, RecursionError):
+        return "too deeply nested"
+    if not isinstance(error, json.JSONDecodeError):
+        return " ".join(str(error).split())
+    place = f"character {error.pos + 1}" if error.doc[error.pos :].strip() else "the end of the line"
+    return f"{error.msg.removesuffix(' at')} at {place}"
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -220,6 +251,23 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 def _looks_like_utf16(head: bytes) -> bool:
     """Every other byte is zero, as in UTF-16 of plain English without a byte order mark."""
     return len(head) >= 4 and any(set(head[k::2]) == {0} and 0 not in head[1 - k :: 2] for k in (0, 1))
+
+
+def _require_end(file: IO[bytes]) -> None:
+    """Raise EOFError where a Parquet file lacks the mark that ends it."""
+    file.seek(-len(_PARQUET_END), io.SEEK_END)
+    found = file.read()
+    file.seek(0)
+    if found != _PARQUET_END:
+        raise EOFError
+
+
+def _refuse_page(path: epath.Path, kind: FileKind, head: bytes) -> None:
+    """An answer of a web server, saved as data; a corpus of text may be of pages."""
+    if kind.form not in ("", "txt") and (page := _PAGE.match(head)):
+        raise LosslineError(
+            f"{path}: cannot be read as {kind.form}: its content begins {page[1]!r}; rename it or fetch it again"
+        )
 
 
 def _refuse_false_ending(path: epath.Path, kind: FileKind, head: bytes) -> None:

@@ -20,7 +20,7 @@ from lossline_jax.errors import LosslineError, RunBusy, RunFailed, StartAgain
 from lossline_jax.imported import ModelFacts, Registered, registered, slug
 from lossline_jax.models.accounting import count_parameters
 from lossline_jax.outputs import REPORT_FILES, output_folder, output_json, output_table
-from lossline_jax.rundir import StudyDir, may_write, read_json, write_atomic, write_json
+from lossline_jax.rundir import StudyDir, may_write, read_record, write_atomic, write_json
 from lossline_jax.status import failed_runs, log_note
 from lossline_jax.storage import expanded
 from lossline_jax.study import RunConfig, StudyConfig
@@ -145,9 +145,11 @@ def import_weights(source: str, out: str | None, facts: ModelFacts) -> None:
     """A folder of safetensors to a folder that `evaluate` takes."""
     from lossline_jax import exchange
 
-    place = None if out is None else output_folder(out, "a model's checkpoints")
+    holds = "a model's checkpoints"
+    place = None if out is None else output_folder(out, holds)
     public = exchange.describe(expanded(source), facts)
-    imported, directory = exchange.import_weights(public, place or f"imported/{slug(public.model.name)}")
+    place = place or output_folder(f"imported/{slug(public.model.name)}", holds)
+    imported, directory = exchange.import_weights(public, place)
     counts = count_parameters(imported.model, imported.vocab_size)
     say(
         f"{directory.root}: {imported.model.architecture} {imported.factors['size']}, {human_count(counts.total)} "
@@ -268,7 +270,7 @@ def report(study: StudyConfig, folder: StudyDir, out: str | None = None) -> epat
             fits = _with_unfinished(_fit_losses(study, folder, frame), study, folder, frame)
             return _write_report(study, folder, frame, fits, place)
         raise LosslineError(f"{folder.fits_file}: no fits yet; run `lossline fit` first")
-    fits = StudyFits.from_json(read_json(folder.fits_file), str(folder.fits_file))
+    fits = read_record(StudyFits, folder.fits_file)
     if foreign := fits.run_ids - _known_runs(study, folder):
         raise LosslineError(
             f"{folder.fits_file}: made with runs that the study no longer has, or that have failed ({min(foreign)}); "

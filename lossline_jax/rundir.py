@@ -25,16 +25,18 @@ import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from etils import epath
 
+from lossline_jax.config import from_json
 from lossline_jax.disk import cannot_write
 from lossline_jax.errors import LosslineError
 from lossline_jax.leftovers import hold
 from lossline_jax.seal import NotAsWritten, seal, unseal
 from lossline_jax.text import utf8
 
+T = TypeVar("T")
 MEND = "restore it from a copy, or delete it to have it made again"
 
 
@@ -234,7 +236,8 @@ def make_folder(path: epath.Path) -> epath.Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LosslineError(
-            f"{path}: cannot create this folder ({error.strerror or error}); choose another one (--root)"
+            f"{path}: cannot create this folder ({error.strerror or error}); "
+            "choose another one (--root, with an experiment file)"
         ) from error
     return path
 
@@ -296,6 +299,15 @@ def read_json(path: epath.Path, fields: Mapping[str, Any] | None = None, mend: s
             found = f"{name!r} is {content[name]!r:.40}" if name in content else f"it has no {name!r}"
             raise LosslineError(f"{path}: damaged ({found}); {mend}")
     return content
+
+
+def read_record(cls: type[T], path: epath.Path, mend: str = MEND) -> T:
+    """Read a dataclass that was written with `to_json`. Raises as `read_json`, or by the field that does not fit."""
+    content = read_json(path, mend=mend)
+    try:
+        return from_json(cls, content, str(path))
+    except LosslineError as error:
+        raise LosslineError(f"{error}; {mend}") from error
 
 
 def read_reason(path: epath.Path) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.inputs import ENDINGS, file_kind, open_input, parse_object, read_lines, read_text
+from lossline_jax.inputs import ENDINGS, fault_of_line, file_kind, open_input, parse_object, read_lines, read_text
 from lossline_jax.parquet import check_parquet, sealed_parquet
 from lossline_jax.rundir import write_atomic
 from lossline_jax.seal import KEY, NotAsWritten, seal_line, unseal_line
@@ -71,6 +71,11 @@ class LossRow:
 
 
 COLUMNS = tuple(f.name for f in dataclasses.fields(LossRow))
+LOSS_COLUMNS = tuple(
+    name
+    for name in COLUMNS
+    if name.startswith(("nats_per", "bits_per", "accuracy")) and not name.endswith("_standard_error")
+)
 
 
 def append_rows(path: epath.Path, rows: Iterable[LossRow]) -> None:
@@ -99,7 +104,7 @@ def read_rows(path: epath.Path) -> list[LossRow]:
             rows.append(LossRow(**unseal_line(line.decode("utf-8"))))
         except (ValueError, TypeError) as error:
             raise LosslineError(
-                f"{path}: line {number} is not a row of the losses table ({error}); delete the file "
+                f"{path}: line {number} is not a row of the losses table ({fault_of_line(error)}); delete the file "
                 "and run `lossline evaluate` again"
             ) from error
     return rows
@@ -160,7 +165,7 @@ def read_table(path: epath.PathLike, names: Sequence[str] = ()) -> "pd.DataFrame
         raise
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LosslineError(f"{path}: cannot be read as {form} ({reason})") from error
+        raise LosslineError(f"{path}: cannot be read as {form} ({reason}); fetch or write it again") from error
     if frame.columns.has_duplicates:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise LosslineError(f"{path}: column {twice!r} stands twice; rename or remove one")

@@ -8,7 +8,7 @@ from lossline_jax.config import to_json
 from lossline_jax.data.tokenizers import planned_vocab_size
 from lossline_jax.imported import ImportedModel, registered
 from lossline_jax.models.accounting import count_parameters, train_flops_per_token
-from lossline_jax.rundir import StudyDir, read_json
+from lossline_jax.rundir import StudyDir, read_record
 from lossline_jax.status import last_row, report_note, run_status
 from lossline_jax.study import RunConfig, StudyConfig
 from lossline_jax.table import read_rows
@@ -108,7 +108,7 @@ def show_text(study: StudyConfig, folder: StudyDir, run_id: str | None) -> str:
         from lossline_jax.fit.study_fits import StudyFits
         from lossline_jax.fit.text_tables import fits_text
 
-        fits = StudyFits.from_json(read_json(folder.fits_file), str(folder.fits_file))
+        fits = read_record(StudyFits, folder.fits_file)
         stale = fits.run_ids - {each.run_id for each in (*study.runs, *_imported(folder))}
         parts.append("The fits are of other runs; run `lossline run` to renew them" if stale else fits_text(fits))
     return "\n\n".join([*parts, f"report: {report_note(folder)}"])

@@ -28,7 +28,7 @@ from lossline_jax.models.base import Model, build_model
 from lossline_jax.models.config import ModelConfig, max_context_length
 from lossline_jax.prepared import Prepared, open_corpora, open_prepared
 from lossline_jax.processes import from_first, held_by_first, is_first, start
-from lossline_jax.rundir import ModelDir, RunDir, StudyDir, inside, read_json, write_json
+from lossline_jax.rundir import ModelDir, RunDir, StudyDir, inside, read_json, read_reason, write_json
 from lossline_jax.scorer import CheckpointScorer, Evaluators
 from lossline_jax.sharding import configure_devices, make_mesh, my_rows, on_cpu
 from lossline_jax.status import failed_runs, strangers_note
@@ -186,7 +186,7 @@ class Workshop:
         with held_by_first(sole_writer(directory.lock_file, wait)):
             self.check_claim(run)
             if wait and from_first(directory.failed_file.exists):  # in the hands of the other
-                raise RunFailed(f"run {run.run_id}: {read_json(directory.failed_file)['reason']}")
+                raise RunFailed(f"run {run.run_id}: {read_reason(directory.failed_file)}")
             try:
                 yield
             except RunFailed as failure:

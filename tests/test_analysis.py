@@ -1,6 +1,7 @@
 """fit --law, predict, backtest and laws from the command line, and one line for each mistake."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -124,6 +125,13 @@ def test_laws_are_listed_and_told_in_full(capsys):
             ("predict", "--y", "task", "--across", "data", *COUNTS),
             "--across pairs the losses of two models",
         ),
+        (
+            ("predict", "--y", "own", "--x", "own", *COUNTS, "--at-x", "2"),
+            "--x and --y are both 'own': a line needs two",
+        ),
+        (("backtest", "--y", "task", "own", "--x", "own", *COUNTS), "--x and --y are both 'own'"),
+        (("fit", "--x", "own", "--y", "own"), "--x and --y are both 'own'"),
+        (("compare", "--x", "own", "--y", "own", "--factors", "data"), "--x and --y are both 'own'"),
         (("fit", "--law", "chinchilla", "--y", "own", "--objective", "huber"), "--objective: 'huber' is not one of"),
         (("fit", "--law", "chinchilla", "--y", "own", "--input", "M=params"), "--input: chinchilla has no input 'M'"),
         (("predict", "--y", "own", *COUNTS, "--at-flops", "-1"), "--at-flops: -1 is not a positive number"),
@@ -142,6 +150,44 @@ def test_mistakes_get_one_line_and_exit_2(capsys, losses, tmp_path, words, said)
     assert said in err
     assert err.count("\n") == 1
     assert not out_file.exists()
+
+
+@pytest.mark.parametrize("verb", ["fit", "compare", "report", "predict", "backtest"])
+def test_an_empty_name_of_a_table_is_told_by_its_flag(capsys, verb):
+    code, _, err = run(capsys, verb, "--losses", "", "--x", "own", "--y", "task")
+    assert code == 2
+    assert err == "lossline: --losses: is empty; name a table, such as losses.csv\n"
+
+
+@pytest.mark.parametrize("unit", ["num_bytes", "step", "nats_sum", "nats_per_token_standard_error"])
+def test_a_column_that_holds_no_losses_is_no_unit(capsys, unit):
+    table = str(Path(__file__).parent / "golden/old_study/losses/losses.csv")
+    first, second = pd.read_csv(table)["eval_set"].unique()[:2]
+    axes = ("--losses", table, "--x", first, "--y", second)
+    words = {
+        ("fit", *axes, "--unit"): "unit",
+        ("compare", *axes, "--units"): "units",
+        ("predict", *axes, "--at-x", "2", "--unit"): "unit",
+        ("fit", "--law", "chinchilla", "--losses", table, "--y", first, "--unit"): "unit",
+    }
+    for command, flag in words.items():
+        code, _, err = run(capsys, *command, unit)
+        assert code == 2
+        assert err == f"lossline: --{flag}: column '{unit}' holds no losses; give nats_per_token or bits_per_byte\n"
+
+
+@pytest.mark.parametrize(
+    ("verb", "out"), [("report", "page"), ("fit", "fits.json"), ("compare", "fits.json"), ("fit", "deep/er/fits.json")]
+)
+def test_an_out_that_may_not_be_written_is_told_by_its_flag_before_any_work(capsys, losses, tmp_path, verb, out):
+    place = tmp_path / "file" / out
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = run(capsys, verb, "--losses", losses, "--x", "own", "--y", "task", "--out", str(place))
+    assert code == 2
+    assert err.startswith(f"lossline: --out: {place}: ")
+    assert "name another" in err
+    assert "--root" not in err
+    assert err.count("\n") == 1
 
 
 def test_arguments_are_called_flags_by_a_command_alone_and_values_stay_as_they_are():

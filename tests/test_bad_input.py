@@ -57,7 +57,7 @@ def folder(tmp_path):
     ("flags", "message"),
     [
         (["--glob", "{folder}/nul/*.txt"], r"a.txt: the document has a NUL \(U\+0000\) at character 1"),
-        (["--glob", "{folder}/encoding/*.txt"], r"a.txt: invalid UTF-8 at byte 1 \(ff\)"),
+        (["--glob", "{folder}/encoding/*.txt"], r"a.txt:1: invalid UTF-8 at byte 1 \(ff\)"),
         (["--glob", "{folder}/empty/*.txt"], "corpus 'mine' is empty"),
         (["--glob", "{folder}/nothing/*.txt"], "matches no file"),
         (["--vocab-size", "5000"], "vocab_size 5000 is more than its text supports; the largest possible is"),

@@ -153,7 +153,7 @@ def test_bad_files_are_named(tmp_path):
     def message(name):
         return refusal(FilesCorpus("c", (str(tmp_path / name),)))
 
-    assert "a.txt: invalid UTF-8 at byte 0" in message("a.txt")
+    assert "a.txt:1: invalid UTF-8 at byte 0" in message("a.txt")
     assert "b.jsonl.gz: cannot be read" in message("b.jsonl.gz")
     assert "c.jsonl.zst: cannot be read" in message("c.jsonl.zst")
     assert "cut.txt.zst: cannot be read" in message("cut.txt.zst")

@@ -7,6 +7,7 @@ import pytest
 from etils import epath
 
 from lossline_jax.claims import claim
+from lossline_jax.cli import main
 from lossline_jax.config import fingerprint
 from lossline_jax.data.config import FilesCorpus
 from lossline_jax.data.prepare import PreparedCorpus, prepare_corpus
@@ -139,3 +140,35 @@ def test_a_log_that_lost_its_end_is_named(study, tmp_path):
     assert "lacks its rows after step 1" in run_status(run, directory, last_row(directory)).note
     directory.done_file.unlink()
     assert log_note(run, directory, last_row(directory)) == ""  # it may still be written
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", "3", '"text"', '{"checksum": 3}'])
+@pytest.mark.parametrize(
+    ("place", "verb", "cure"),
+    [
+        ("study.json", ["plan"], "write it again from the experiment file"),
+        ("fits/fits.json", ["show"], "delete it to have it made again"),
+        ("fits/fits.json", ["report"], "delete it to have it made again"),
+        ("prepared/prepared.json", ["status"], "delete it to have it made again"),
+        ("runs/*/done.json", ["status"], "delete it to have it made again"),
+    ],
+)
+def test_a_json_file_of_something_else_is_named_with_its_cure(tmp_path, capsys, place, verb, cure, content):
+    shutil.copytree(OLD_STUDY, tmp_path / "study")
+    file = next((tmp_path / "study").glob(place))
+    file.write_text(content)
+    with pytest.raises(SystemExit) as stopped:
+        main([*verb, str(tmp_path / "study")])
+    err = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert err.startswith(f"lossline: {file}")
+    assert cure in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", "3", '{"run": {}}', '{"run": 3, "data_fingerprint": "x"}'])
+def test_a_claim_of_something_else_is_no_changed_configuration(study, tmp_path, content):
+    directory = RunDir(epath.Path(tmp_path))
+    directory.claim_file.write_text(content)
+    with pytest.raises(LosslineError, match=r"claim\.json: .*restore it from a copy, or delete it"):
+        claim(directory, study.runs[0], "x")

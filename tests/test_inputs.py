@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import sys
@@ -27,12 +28,20 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+
+def parquet_bytes(rows):
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
+    return sink.getvalue()
+
+
 TEXTS = ["first\nof two", "zweiter \u2028 Text", "third"]
 ROWS = [
     {"text": text, "context": text, "choices": [" a", " b"], "gold": 1, "loss": 3.1 + k / 7}
     for k, text in enumerate(TEXTS)
 ]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
+PARQUET = parquet_bytes(ROWS)
 LONG_WINDOW = {zstd.CompressionParameter.window_log: 30, zstd.CompressionParameter.enable_long_distance_matching: 1}
 PACKED = {
     "": lambda data: data,
@@ -136,6 +145,25 @@ def test_a_file_that_is_cut_off_is_told_by_every_reader(tmp_path, packed):
         ("a.jsonl", b'{"text": ' + b"9" * 5000 + b"}", "a.jsonl:1: not valid JSON (Exceeds the limit"),
         ("a.jsonl", b'[{"text": "a"},\n{"text": "b"}]', "a.jsonl:1: not valid JSON"),
         ("a.jsonl", b"3", "a.jsonl:1: '3' is no JSON object"),
+        ("a.json", b'[{"text": "a"}, {"text": "b"}]', "a.json:1: is no JSON object but an array of 2; write each"),
+        ("a.json", b'[\n  {"text": "a"}\n]', "(Expecting value at the end of the line); each line is one JSON object"),
+        ("a.json", b'[\n  {"text": "a"}\n]', "an array that goes on over several lines is none"),
+        ("a.jsonl", b'{"a":\n' + LINES, "a.jsonl:1: not valid JSON (Expecting value at the end of the line);"),
+        ("a.jsonl", b"\n\n" + LINES[:12], "a.jsonl:3: not valid JSON (Unterminated string starting at character 10);"),
+        ("a.jsonl", b'{"a": x}\n', "a.jsonl:1: not valid JSON (Expecting value at character 7);"),
+        (
+            "a.jsonl",
+            b"<html>\n<body>404</body></html>",
+            "cannot be read as jsonl: its content begins b'<html>'; rename",
+        ),
+        (
+            "a.jsonl.gz",
+            gzip.compress(b"<!DOCTYPE html>\n"),
+            "cannot be read as jsonl: its content begins b'<!DOCTYPE html>'",
+        ),
+        ("a.parquet", PARQUET[:-1], "cannot be read: its end is missing; fetch or write it again"),
+        ("a.parquet", PARQUET[: len(PARQUET) // 2], "cannot be read: its end is missing; fetch or write it again"),
+        ("a.parquet", PARQUET[:-8] + b"\xff\xff\xff\x7fPAR1", "; fetch"),
         ("a.jsonl", None, "it is a folder"),
     ],
 )
@@ -149,6 +177,37 @@ def test_content_that_is_not_what_the_ending_says(tmp_path, name, content, words
     for message in messages if content is not None else messages[1:]:
         assert message.startswith(str(path))
         assert words in message
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("wiki,code\n3.1,2.2\n3.0,é\n".encode("latin-1"), "t.csv:3: invalid UTF-8 at byte 4 (e9); convert"),
+        ("wiki,code\r\n3.1,é\r\n".encode("latin-1"), "t.csv:2: invalid UTF-8 at byte 4 (e9)"),
+        ("wiki,code\r3.1,2.2\ré,2\r".encode("latin-1"), "t.csv:3: invalid UTF-8 at byte 0 (e9)"),
+        (MARK + b"\xe9", "t.csv:1: invalid UTF-8 at byte 0 (e9)"),
+        (
+            b"<html><body>404</body></html>\n",
+            "cannot be read as csv: its content begins b'<html>'; rename it or fetch it",
+        ),
+        (MARK + b"\n <HTML lang='en'>\n", "its content begins b\"<HTML lang='en'>\""),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "cannot be read as csv: its content begins"),
+    ],
+)
+def test_a_table_of_text_that_is_none_is_told_by_its_first_bytes_or_its_line(tmp_path, content, words):
+    for packed in (".csv", ".csv.gz"):
+        path = tmp_path / f"t{packed}"
+        path.write_bytes(gzip.compress(content) if packed.endswith("gz") else content)
+        with pytest.raises(LosslineError) as caught:
+            read_table(path)
+        assert words.replace("t.csv:", f"t{packed}:") in str(caught.value)
+
+
+def test_a_page_is_text_of_a_corpus_and_a_table_may_begin_with_a_bracket(tmp_path):
+    (tmp_path / "page.txt").write_text("<html>\n")
+    assert [d.text for d in read_documents(FilesCorpus("c", (str(tmp_path / "page.txt"),)))] == ["<html>\n"]
+    (tmp_path / "t.csv").write_text("<htmlish>,loss\na,3\n")
+    assert list(read_table(tmp_path / "t.csv").columns) == ["<htmlish>", "loss"]
 
 
 def test_integers_that_no_table_holds_are_named(tmp_path):

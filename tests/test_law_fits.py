@@ -86,10 +86,10 @@ def test_a_long_table_is_read_by_evaluation_set_and_unit():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"loss": -1.0}, "failed: L must be above 0"),
-        ({"loss": 0.0}, "failed: L must be above 0"),
-        ({"loss": "n/a"}, "row 1: loss is n/a, which is not a number"),
-        ({"loss": np.inf}, "row 1: loss is inf, which is not a number"),
+        ({"loss": -1.0}, "row 1: loss is -1.0; losses are positive numbers"),
+        ({"loss": 0.0}, "row 1: loss is 0.0; losses are positive numbers"),
+        ({"loss": "n/a"}, "row 1: loss is n/a; losses are positive numbers"),
+        ({"loss": np.inf}, "row 1: loss is inf; losses are positive numbers"),
     ],
 )
 def test_a_bad_loss_fails_its_group_and_no_other(change, said):

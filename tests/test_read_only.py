@@ -136,3 +136,18 @@ def test_what_must_write_is_refused_in_one_line(study, verb, flags, capsys):
     assert leaving.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert re.search(r"cannot write \((Read-only file system|Permission denied)\); (that disk|fix)", last), last
+
+
+@pytest.mark.parametrize("guard", [mounted_read_only, without_permission])
+def test_a_page_of_a_table_in_a_folder_that_may_not_be_written_names_out(tmp_path, capsys, guard):
+    table = tmp_path / "t.csv"
+    table.write_text("run_id,data,a,b\n")
+    (tmp_path / "closed").mkdir()
+    place = tmp_path / "closed" / "page"
+    with guard(tmp_path / "closed"), pytest.raises(SystemExit) as stopped:
+        main(["report", "--losses", str(table), "--x", "a", "--y", "b", "--out", str(place)])
+    assert stopped.value.code == 2
+    assert (
+        capsys.readouterr().err
+        == f"lossline: --out: {place}: may not be written; fix the permissions there or name another\n"
+    )

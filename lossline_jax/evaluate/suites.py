@@ -243,7 +243,8 @@ def is_current(folder: epath.Path, suite: SuiteConfig, tokenizer: "Tokenizer") -
         LosslineError: it is missing or damaged.
     """
     wanted = _options_identity(suite, tokenizer)
-    return wanted.items() <= read_json(folder / "manifest.json").get("identity", {}).items()
+    stored = read_json(folder / "manifest.json").get("identity")
+    return isinstance(stored, dict) and wanted.items() <= stored.items()
 
 
 def load_suite(folder: epath.Path) -> PreparedSuite:

@@ -18,12 +18,13 @@ from lossline_jax.fit.objective import LOSSES
 from lossline_jax.fit.other_unit import require_one_unit
 from lossline_jax.fit.result import FitResult, find_law
 from lossline_jax.fit.solve import Points, solve_many
-from lossline_jax.fit.table_input import COUNT_EACH_TIME, group_label, names_of_runs, run_column
+from lossline_jax.fit.table_input import COUNT_EACH_TIME, group_label, names_of_runs, numeric_losses, run_column
 from lossline_jax.fit.table_rows import WHERE, as_pandas, require_column
 from lossline_jax.fit.uncertainty import bootstrap, has_checkpoints, with_run_intervals
 from lossline_jax.fit.wide import wide_table
 
 NUM_RESAMPLES = 500
+OUTPUTS_THAT_ARE_LOSSES = ("L", "L_u")  # of another law what a logarithmic objective asks of it
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,8 @@ def fit_law_table(
         require_column(wide, name)
     wide, failures = one_run_each(wide, runs, (*columns.values(), *outputs), by, merge_copies)
     conventions = {name: f"{law.inputs[name]}: column {column}" for name, column in columns.items()}
+    objective = LOSSES[loss] if loss else law.loss
+    are_losses = law.output in OUTPUTS_THAT_ARE_LOSSES or objective.logarithmic
     posed = []
     for key, rows in wide.groupby(list(by), sort=True, dropna=False) if by else [((), wide)]:
         group = group_label(dict(zip(by, key, strict=True)))
@@ -115,7 +118,7 @@ def fit_law_table(
             label = group or "all"
             try:
                 data = {name: _numbers(rows, column) for name, column in columns.items()}
-                y = _numbers(rows, output)
+                y = numeric_losses(rows, output, output) if are_losses else _numbers(rows, output)
             except LosslineError as error:
                 failures.append(f"{label}, {output}: {error}")
                 continue
@@ -126,7 +129,7 @@ def fit_law_table(
             clusters = rows[runs].astype(str).to_numpy() if runs else None
             points = Points(data, y, clusters=clusters, conventions={**conventions, law.output: output})
             posed.append((label, output, points, int(rows.duplicated([*columns.values(), output]).sum())))
-    results = solve_many(law, [points for *_, points, _ in posed], loss=LOSSES[loss] if loss else None, level=level)
+    results = solve_many(law, [points for *_, points, _ in posed], loss=objective if loss else None, level=level)
     fits, why = [], "a value is missing" + (f", or {' or '.join(law.normalise)} not positive" if law.normalise else "")
     for (label, output, points, repeated), fit in zip(posed, results, strict=True):
         if level is not None and fit.has_curve and (cluster or has_checkpoints(fit)):

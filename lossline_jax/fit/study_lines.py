@@ -39,6 +39,7 @@ from lossline_jax.fit.table_input import (
     names_of_runs,
     numeric_losses,
     paired_points,
+    require_loss_column,
     require_several_values,
     usable_losses,
 )
@@ -174,6 +175,8 @@ def _without_copies(
 def _units(frame: pd.DataFrame, x: str, y: str, units: Sequence[str] | None) -> tuple[str, ...]:
     if {x, y} <= set(frame.columns):
         return ("",)
+    for unit in units or ():
+        require_loss_column(unit, "units")
     known = [unit for unit in UNITS if unit in frame.columns]
     axes = [frame[frame["eval_set"] == name] for name in (x, y)] if "eval_set" in frame else [frame]
     filled = tuple(unit for unit in known if all(rows[unit].notna().any() for rows in axes))

@@ -10,6 +10,7 @@ from lossline_jax.columns import LARGEST, SMALLEST, as_numbers, beyond_range
 from lossline_jax.config import suggestion
 from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.table_rows import WHERE, is_empty, require_column
+from lossline_jax.table import COLUMNS, LOSS_COLUMNS
 from lossline_jax.units import LOG_2
 
 UNITS = {"nats_per_token": "nats/token", "bits_per_byte": "bits/byte"}
@@ -41,8 +42,7 @@ def paired_points(
         LosslineError: an unknown column or evaluation set, duplicated checkpoints, losses of two units or definitions
             within the values of `by`, or no pairs at all.
     """
-    if x == y:
-        raise ArgumentError("{x} and {y} are both {name!r}: a line needs two different losses; name another", name=x)
+    require_two_losses(x, (y,))
     wide = x in frame.columns and y in frame.columns
     if not wide and "eval_set" not in frame.columns:
         for name in (x, y):
@@ -60,12 +60,27 @@ def group_label(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={'(empty)' if is_empty(value) else value}" for name, value in values.items())
 
 
+def require_two_losses(x: str, losses: Sequence[str]) -> None:
+    """Raises ArgumentError where a loss is to be predicted from itself."""
+    if x in losses:
+        raise ArgumentError("{x} and {y} are both {name!r}: a line needs two different losses; name another", name=x)
+
+
+def require_loss_column(unit: str, argument: str = "unit") -> None:
+    """Raises ArgumentError for a column of a lossline table that holds something else than losses."""
+    if unit in COLUMNS and unit not in LOSS_COLUMNS:
+        raise ArgumentError(
+            f"{{{argument}}}" + ": column {name!r} holds no losses; give nats_per_token or bits_per_byte", name=unit
+        )
+
+
 def rows_of_set(frame: pd.DataFrame, name: str, loss: str, by: Sequence[str] = ()) -> pd.DataFrame:
     """The rows of one evaluation set of a long table, one a checkpoint, their losses in column `loss` of one kind.
 
     Raises:
         LosslineError: a row without a set, an unknown set, a checkpoint that has it twice, or losses of two kinds.
     """
+    require_loss_column(loss)
     for column in (*LONG_KEYS, loss):
         require_column(frame, column)
     if (nameless := frame["eval_set"] == "").any():

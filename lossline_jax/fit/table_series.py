@@ -19,6 +19,7 @@ from lossline_jax.fit.table_input import (
     names_of_runs,
     numeric_losses,
     require_several_values,
+    require_two_losses,
     run_column,
 )
 from lossline_jax.fit.table_rows import WHERE, as_pandas, level_text, require_column, require_each_once
@@ -78,6 +79,8 @@ def series_of_table(frame: pd.DataFrame, columns: Columns, merge_copies: bool = 
     """
     if columns.across and columns.x is None:
         raise ArgumentError("{across} pairs the losses of two models: say with {x} which loss of the first")
+    if columns.x is not None and not columns.across:
+        require_two_losses(columns.x, columns.losses)
     if not columns.params:
         raise ArgumentError("{params}: name at least one column of parameter counts")
     require_each_once("loss", columns.losses)

@@ -186,7 +186,7 @@ class Checkpointer:
         if step not in self.steps():
             raise RunFailed(f"{self.folder(step)}: no complete checkpoint; this run has steps {self.steps()}")
         try:
-            content = read_json(self.folder(step) / META_FILE)
+            content = read_json(self.folder(step) / META_FILE, {"meta": dict, "files": dict})
             meta, files = from_json(CheckpointMeta, content["meta"], META_FILE), content["files"]
         except (LosslineError, KeyError, TypeError) as error:
             raise self._damaged(step, f"{META_FILE} is not readable") from error

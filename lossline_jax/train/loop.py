@@ -8,11 +8,11 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from lossline_jax.config import fingerprint, from_json
+from lossline_jax.config import fingerprint
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
 from lossline_jax.models.accounting import train_flops_per_token
 from lossline_jax.processes import from_first, is_first
-from lossline_jax.rundir import RunDir, make_folder, read_json, write_json
+from lossline_jax.rundir import RunDir, make_folder, read_record, write_json
 from lossline_jax.sharding import my_rows, place_batch
 from lossline_jax.train.checkpoint import Checkpointer, CheckpointMeta, check_same_run
 from lossline_jax.train.clock import Clock
@@ -225,7 +225,7 @@ class _Session:
 
 
 def _finished(run: RunConfig, run_dir: RunDir) -> TrainResult:
-    result = from_json(TrainResult, read_json(run_dir.done_file), str(run_dir.done_file))
+    result = read_record(TrainResult, run_dir.done_file)
     if result.run_fingerprint != fingerprint(run):
         raise LosslineError(
             f"{run_dir.done_file}: another config was trained here (fingerprint {result.run_fingerprint}, "

@@ -60,7 +60,7 @@ def read_object(path: epath.Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, RecursionError) as error:  # TypeError: of what `__float__` cannot be
         raise LosslineError(f"{path}: damaged or no JSON ({error}); fetch it anew") from error
     if not isinstance(value, dict):
-        raise LosslineError(f"{path}: expected a JSON object, got {_shown(value)}")
+        raise LosslineError(f"{path}: expected a JSON object, got {_shown(value)}; fetch it anew")
     return value
 
 

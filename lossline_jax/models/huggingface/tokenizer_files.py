@@ -24,7 +24,7 @@ def tokenizer_config(tokenizer_json: bytes, bos_id: int | None, eos_id: int | No
         vocabulary = description["model"]["vocab"]
         added = {token["id"]: token["content"] for token in description.get("added_tokens", [])}
     except (ValueError, KeyError, TypeError) as error:
-        raise LosslineError(f"tokenizer.json: not a tokenizer ({error!r})") from error
+        raise LosslineError("tokenizer.json: it has no model with a vocabulary; fetch it anew") from error
     config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     for field, index in (("bos_token", bos_id), ("eos_token", eos_id)):
         if index is not None:
