@@ -224,7 +224,7 @@ def _has_copies(study: list[Setting]) -> bool:
         for x, y in zip(setting.x[run], setting.y[run], strict=True)
     ]
     frame = pd.DataFrame(rows, columns=["setting", "run", "x", "y"])
-    return bool(find_copies(frame, "run", ("x", "y"), ("setting",)))
+    return any(copy.is_certain for copy in find_copies(frame, "run", ("x", "y"), ("setting",)))
 
 
 def table(options: argparse.Namespace) -> str:

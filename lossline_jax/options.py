@@ -126,7 +126,7 @@ class TableOptions:
     out: str | None = None
     """Write the result as JSON here."""
     merge_copies: bool = False
-    """Keep the first of runs of one group whose points are all equal. Default: they are refused."""
+    """Count a run of one group that stands under two names once. Default: it is refused."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class FitStudyOptions(Place):
     out: str | None = None
     """Write the fits as JSON here too. They are kept in the study's folder wherever that may be written."""
     merge_copies: bool = False
-    """Keep the first of runs of one setting whose points are all equal. Default: they are refused."""
+    """Count a run of one setting that stands under two names once. Default: it is refused."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class CompareOptions:
     margin: float = 3.0
     """In noise floors: a gap that is surely smaller does not move the line."""
     merge_copies: bool = False
-    """Keep the first of runs of one setting whose points are all equal. Default: they are refused."""
+    """Count a run of one setting that stands under two names once. Default: it is refused."""
 
 
 @dataclass(frozen=True)

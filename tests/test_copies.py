@@ -32,7 +32,8 @@ def with_copies(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def pairs(frame, within=()):
-    return [(copy.kept, copy.copy) for copy in find_copies(frame, "run_id", ("val", "task"), within)]
+    copies = find_copies(frame, "run_id", ("val", "task"), within)
+    return [(copy.kept, copy.copy) for copy in copies if copy.is_certain]
 
 
 def test_a_run_under_two_names_is_refused_by_both_names():
@@ -176,3 +177,99 @@ def test_a_column_of_sizes_that_is_not_there_is_named(tmp_path, capsys, words, m
         cli.main([words[0], "--losses", str(tmp_path / "t.csv"), *words[1:]])
     assert leaving.value.code == 2
     assert f"lossline: the table has no column '{missing}'" in capsys.readouterr().err
+
+
+SLACK, CHECKPOINTS = 0.01, 8
+
+
+def seeds(generator, num_runs, jitter, num_points=CHECKPOINTS, offset=SLACK, num_settings=2) -> pd.DataFrame:
+    """Settings of honest runs: each run off its setting's line by a constant, and each checkpoint by itself."""
+    blocks = []
+    for setting in range(num_settings):
+        for run in range(num_runs):
+            val = np.linspace(5, 2.6, num_points) + generator.normal(0, offset)
+            val += generator.normal(0, jitter, num_points)
+            task = 0.8 * (val - 1.5) ** 1.2 + 0.7 + 0.1 * setting
+            task += generator.normal(0, offset) + generator.normal(0, jitter, num_points)
+            blocks.append(pd.DataFrame({"data": f"d{setting}", "run_id": f"{setting}-{run}", "val": val, "task": task}))
+    return pd.concat(blocks, ignore_index=True)
+
+
+def copied(frame, change) -> pd.DataFrame:
+    """The table with the first run under another name too, changed."""
+    first = frame[frame["run_id"] == "0-0"]
+    return pd.concat([frame, change(first).assign(run_id="again")], ignore_index=True)
+
+
+def alike(frame):
+    return find_copies(frame, "run_id", ("val", "task"), ("data",))
+
+
+@pytest.mark.parametrize("num_points", [3, 8, 20])
+@pytest.mark.parametrize(("offset", "jitter"), [(0.0, 5e-4), (1e-3, 1e-3), (5e-3, 2e-3), (0.01, 0.0), (0.0, 5e-3)])
+def test_honest_seeds_printed_with_two_decimals_are_never_refused(num_points, offset, jitter):
+    generator = np.random.Generator(np.random.PCG64(6))
+    for _ in range(20):
+        frame = seeds(generator, 4, jitter, num_points, offset).round(2)
+        assert not any(copy.is_certain for copy in alike(frame))
+
+
+@pytest.mark.parametrize(("jitter", "least"), [(5e-3, 0), (8e-3, 18), (1e-2, 20)])
+def test_a_copy_printed_with_two_decimals_is_refused_where_seeds_differ_more_and_always_told(jitter, least):
+    generator = np.random.Generator(np.random.PCG64(7))
+    refused = 0
+    for _ in range(20):
+        frame = copied(seeds(generator, 4, jitter), lambda first: first.round(2))
+        ((kept, name, certain),) = [(copy.kept, copy.copy, copy.is_certain) for copy in alike(frame)]
+        assert (kept, name) == ("0-0", "again")
+        refused += certain
+    assert refused >= least
+
+
+def test_what_may_be_a_copy_is_told_and_kept():
+    frame = copied(seeds(np.random.Generator(np.random.PCG64(8)), 3, 1e-4), lambda first: first.round(2))
+    fits = fit_study(frame, "val", "task", num_resamples=5)
+    said = "runs '0-0' and 'again' have 8 points that are all equal, as far as they are printed: is it one run"
+    assert sum(said in failure for failure in fits.failures) == 1
+    assert "again" in fits.run_ids
+
+
+@given(seed=st.integers(0, 2**32 - 1), num_kept=st.integers(3, CHECKPOINTS - 1), decimals=st.sampled_from([5, 7, 12]))
+@settings(max_examples=40, deadline=None)
+def test_a_run_short_of_any_checkpoints_is_a_copy_and_the_longer_one_is_kept(seed, num_kept, decimals):
+    generator = np.random.Generator(np.random.PCG64(seed))
+    frame = seeds(generator, 3, 3e-3)
+    part = copied(frame, lambda first: first.sample(num_kept, random_state=seed % 1000).round(decimals))
+    (copy,) = alike(part.iloc[::-1])
+    assert (copy.kept, copy.copy, copy.num_points, copy.num_kept) == ("0-0", "again", num_kept, CHECKPOINTS)
+    assert copy.is_certain
+    text = str(copy)
+    assert f"the {num_kept} points of run 'again' are all among the {CHECKPOINTS} of '0-0'" in text
+
+
+def test_a_part_is_found_in_a_long_table_and_merged():
+    frame = seeds(np.random.Generator(np.random.PCG64(9)), 3, 3e-3)
+    frame = copied(frame, lambda first: first.iloc[:-1]).assign(step=lambda rows: rows.groupby("run_id").cumcount())
+    long = frame.melt(["run_id", "data", "step"], ["val", "task"], "eval_set", "nats_per_token")
+    with pytest.raises(LosslineError, match="the 7 points of run 'again' are all among the 8 of '0-0'"):
+        fit_study(long, "val", "task", num_resamples=5)
+    merged = fit_study(long, "val", "task", num_resamples=5, merge_copies=True)
+    assert "again" not in merged.run_ids
+    assert "0-0" in merged.run_ids
+
+
+def test_honest_seeds_of_many_checkpoints_are_no_part_of_each_other():
+    """The curve of a long run has points near any; runs of three checkpoints lie on it."""
+    generator = np.random.Generator(np.random.PCG64(10))
+    long = seeds(generator, 1, 1e-3, num_points=2000, offset=0, num_settings=1)
+    short = seeds(generator, 40, 1e-3, num_points=3, offset=0, num_settings=1)
+    short["run_id"] = "short " + short["run_id"]
+    assert not any(copy.is_certain for copy in alike(pd.concat([long, short]).round(3)))
+
+
+def test_a_run_of_a_law_short_of_a_checkpoint_is_a_copy():
+    frame = sizes_table()
+    frame = frame[~((frame["run_id"] == "r0-again") & (frame["tokens"] > 9e8))]
+    frame = pd.concat([frame, frame[frame["run_id"] == "r1"].assign(run_id="longer", tokens=8e9)], ignore_index=True)
+    copies = find_copies(frame, "run_id", ("loss",), (), ("params", "tokens"))
+    assert [(copy.kept, copy.copy) for copy in copies] == [(f"r{k}", f"r{k}-again") for k in range(1, 6)]

@@ -75,7 +75,7 @@ def fit_law_table(
             independent.
         loss: name of a loss of `objective.LOSSES`; None: the law's own.
         level: of the intervals; None: none.
-        merge_copies: keep the first of runs of one group whose points are all equal.
+        merge_copies: count a run of one group that stands under two names once.
 
     Raises:
         LosslineError: an unknown law, input, loss or column, two names of one run, or not one group has a curve.
@@ -107,7 +107,7 @@ def fit_law_table(
     runs = run_column(wide, cluster)
     for name in (*columns.values(), *by, *([runs] if runs else [])):
         require_column(wide, name)
-    wide, failures = one_run_each(wide, runs, (*columns.values(), *outputs), by, merge_copies)
+    wide, failures = one_run_each(wide, runs, tuple(outputs), by, merge_copies, tuple(columns.values()))
     conventions = {name: f"{law.inputs[name]}: column {column}" for name, column in columns.items()}
     objective = LOSSES[loss] if loss else law.loss
     are_losses = law.output in OUTPUTS_THAT_ARE_LOSSES or objective.logarithmic

@@ -89,7 +89,7 @@ def fit_study(
         units: loss columns of a long table, a set of lines each; None: nats/token and bits/byte, each where it has
             any.
         margin_in_noise: a gap that is surely smaller than so many times the noise does not move the line.
-        merge_copies: keep the first of runs of one setting whose points are all equal.
+        merge_copies: count a run of one setting that stands under two names once.
 
     Raises:
         LosslineError: a column, set or base that is not there, a bad loss in every line, or two names of one run.
@@ -168,7 +168,8 @@ def _without_copies(
     repeated = find_copies(points, RUN, (X, Y), (SETTING,))
     kept, said = one_of_each(frame, "run_id", repeated, merge)
     known = {(copy.kept, copy.copy) for copy in repeated}
-    between = [copy for copy in find_copies(points, RUN, (X, Y)) if (copy.kept, copy.copy) not in known]
+    everywhere = [copy for copy in find_copies(points, RUN, (X, Y)) if copy.is_certain]
+    between = [copy for copy in everywhere if (copy.kept, copy.copy) not in known]
     return kept, said + [f"{copy}, in two settings: is one of them named wrongly?" for copy in between]
 
 

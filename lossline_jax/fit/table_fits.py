@@ -105,7 +105,7 @@ def fit_table(
         across: pair models of different levels of a column: x is the loss of the one, y that of the other (and the
             two may be the same loss); a line for each ordered pair of levels.
         irreducible: where E_x and E_y come from; None: both free.
-        merge_copies: keep the first of runs of one group whose points are all equal.
+        merge_copies: count a run of one group that stands under two names once.
 
     Raises:
         LosslineError: unknown columns or sets, two names of one run, or bad values in every group.

@@ -71,7 +71,7 @@ def series_of_table(frame: pd.DataFrame, columns: Columns, merge_copies: bool = 
     A group with a bad loss is left out and named; rows that lack something are dropped and counted.
 
     Args:
-        merge_copies: keep the first of runs of one group whose points are all equal.
+        merge_copies: count a run of one group that stands under two names once.
 
     Raises:
         LosslineError: a column or set that is not there, sizes that are not positive, two names of one run, or no
@@ -93,7 +93,7 @@ def series_of_table(frame: pd.DataFrame, columns: Columns, merge_copies: bool = 
     for name in groups:
         require_column(wide, name)
     run = run_column(wide, columns.cluster)
-    wide, notes = one_run_each(wide, run, (*columns.params, columns.tokens, *wanted), groups, merge_copies)
+    wide, notes = one_run_each(wide, run, tuple(wanted), groups, merge_copies, (*columns.params, columns.tokens))
     sizes = {name: positive(wide, name) for name in columns.params}
     tokens = positive(wide, columns.tokens)
     total = next(iter(sizes.values()))
