@@ -2,6 +2,8 @@
 
 import datetime
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossline_jax import cli
+from lossline_jax.columns import MISSING_WORDS
 from lossline_jax.delimited import parse_delimited
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.law_fits import fit_law_table
@@ -17,7 +20,7 @@ from lossline_jax.fit.other_unit import require_one_unit, require_one_unit_of_re
 from lossline_jax.fit.settings import find_settings
 from lossline_jax.fit.table_fits import fit_table
 from lossline_jax.fit.table_input import paired_points
-from lossline_jax.fit.table_rows import open_rows
+from lossline_jax.fit.table_rows import level_text, open_rows
 from lossline_jax.fit.table_series import Columns, series_of_table
 from lossline_jax.fit.wide import positive
 from lossline_jax.table import read_table
@@ -285,3 +288,29 @@ def test_sizes_and_losses_that_nobody_means_are_named(factor):
         fit_law_table(tiny, "kaplan", {"N": "params", "D": "tokens"}, ["y"])
     with pytest.raises(LosslineError, match="row 1: y is .*; losses are positive numbers, from 1e-30"):
         fit_table(frame.assign(y=loss * factor), "params", "y")
+
+
+DESCRIBED = (Path(__file__).parents[1] / "docs/losses_table.md").read_text()
+
+
+def test_the_page_lists_every_word_that_is_missing_in_a_column_of_numbers():
+    (listed,) = re.findall(r"spelt exactly so: (.*?)\.\n", DESCRIBED, flags=re.DOTALL)
+    words = re.findall(r"`([^`]+)`", listed)
+    assert set(words) == MISSING_WORDS
+    assert len(words) == len(MISSING_WORDS)
+    column = parse(joined([["loss", "other"], ["5.0", "1"], *([word, "1"] for word in [*words, ""])]))["loss"]
+    assert column.isna().to_list() == [False] + [True] * (len(words) + 1)
+
+
+@pytest.mark.parametrize(
+    ("written", "levels"),
+    [
+        (["1", "1.0", "1e0"], ["1", "1", "1"]),
+        (["007", "7"], ["007", "7"]),
+        (["1", "1.0", "007"], ["1", "1.0", "007"]),
+        (["1", "1.0", "small"], ["1", "1.0", "small"]),
+    ],
+)
+def test_spellings_of_a_number_are_one_level_among_numbers_and_several_among_words(written, levels):
+    frame = open_rows(parse(joined([["data", "loss"], *([word, "4.0"] for word in written)])))
+    assert [level_text(cell) for cell in frame["data"]] == levels
