@@ -46,6 +46,7 @@ from lossline_jax.train.config import ExecutionConfig
 
 Options = TypeVar("Options")
 
+INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT
 PIPE_EXIT_CODE = 141  # 128 + SIGPIPE
 TABLE_VERBS = ("predict", "backtest", "laws")
 EITHER_VERBS = ("fit", "compare", "report")  # a study, or with --losses any table
@@ -96,8 +97,12 @@ def main(argv: list[str] | None = None) -> None:
     It exits 42 when to be started again at once, and 75 when another process works on the run.
 
     Where no one reads on (`| head`), it ends without a word, with the exit code that a shell gives for this.
+
+    Args:
+        argv: the words after `lossline`. None: those of this process, which is then the command's own. Told to stop,
+            it ends without the wait of Python for the program that is still on the devices.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    is_own_process, argv = argv is None, sys.argv[1:] if argv is None else argv
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else the last line may be one of jax's about how it left
     console.take_any_text()
     console.drop_late_complaints()
@@ -105,9 +110,10 @@ def main(argv: list[str] | None = None) -> None:
         dispatch(argv)
         sys.stdout.flush()
     except SystemExit as leaving:  # of the parser, or of a run that was told to stop, as its other processes were
-        _leave(leaving.code, together=True)
+        _leave(leaving.code, together=True, at_once=is_own_process and leaving.code == RESTART_EXIT_CODE)
     except KeyboardInterrupt:
-        _leave(_complain("interrupted; the same command goes on where this one stopped", 130))
+        code = _complain("interrupted; the same command goes on where this one stopped", INTERRUPTED_EXIT_CODE)
+        _leave(code, at_once=is_own_process)
     except Exception as error:
         if isinstance(error, BrokenPipeError) and console.reader_has_left():
             _leave(PIPE_EXIT_CODE)
@@ -164,10 +170,18 @@ def _leaving_when_told() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _leave(exit_code: int | str | None, together: bool = False) -> None:
+def _leave(exit_code: int | str | None, together: bool = False, at_once: bool = False) -> None:
+    """End with this code. Every block has been left, so all locks are free and no file is half written.
+
+    Args:
+        together: see `processes.leave`.
+        at_once: leave without what Python does at its end, which waits for the devices.
+    """
     console.finish()
     if processes := _processes():
         processes.leave(exit_code, together)
+    if at_once:
+        os._exit(exit_code)
     if exit_code:
         sys.exit(exit_code)
 

@@ -6,16 +6,24 @@ stop-save      the process waits, once AT is on disk but for its meta.json, to b
 kill-row       the kernel kills the process between the checkpoint AT and its rows
 error-step     an unforeseen error at step AT
 stuck-step     the process stays alive and does nothing from step AT on
+endless-score  the program that scores the AT-th checkpoint (of this process) never ends; it makes the file `scoring`
 clock          the clock of the wall jumps back a day at step AT, and forth two days later
 """
 
+import itertools
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 from lossline_jax import cli, scorer
+from lossline_jax.evaluate import evaluator
 from lossline_jax.train import checkpoint
 from lossline_jax.train.watch import Watch
 from lossline_jax.workshop import Workshop
@@ -71,6 +79,25 @@ def kill_before_row(at: int) -> None:
     scorer.append_rows = lambda path, rows: die() if rows[0].step == at else append(path, rows)
 
 
+@jax.jit
+def endless(square):
+    """The program comes to no end, which the compiler cannot know; and is too large to be run before the call returns."""
+    return jax.lax.while_loop(lambda x: x[0, 0] > -1, lambda x: jnp.tanh(x @ x), square)
+
+
+def score_endlessly(at: int) -> None:
+    calls, score_rows = itertools.count(1), evaluator.score_rows
+
+    def scoring(*args):
+        scores = score_rows(*args)
+        if next(calls) != at:
+            return scores
+        threading.Timer(0.5, Path("scoring").touch).start()  # by then it is waited for
+        return [*scores, endless(np.ones((64, 64), np.float32))]
+
+    evaluator.score_rows = scoring
+
+
 def main(fault: str, at: int, argv: list[str]) -> None:
     match fault:
         case "kill-step":
@@ -87,9 +114,12 @@ def main(fault: str, at: int, argv: list[str]) -> None:
             stop_in_save(at)
         case "kill-row":
             kill_before_row(at)
+        case "endless-score":
+            score_endlessly(at)
         case other:
             assert other == "none", other
-    cli.main(argv)
+    sys.argv[1:] = argv
+    cli.main()  # the command of this process, as when a shell starts it
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def copy_of(study: Path, folder: Path) -> Path:
 
 
 class Gang:
-    """Processes of `lossline run --manifest`, in a folder of their own; a context manager that leaves none behind.
+    """Processes of one command, in a folder of their own; a context manager that leaves none behind.
 
     Args:
         manifest: of `prepared_study`.
@@ -43,9 +43,10 @@ class Gang:
         devices: of each.
         faults: (fault, at) of tests/faulty.py by process.
         index: of the run.
+        words: the command; by default `run --manifest` of this run.
     """
 
-    def __init__(self, manifest: Path, count: int, devices: int, faults=None, index: int = 0):
+    def __init__(self, manifest: Path, count: int, devices: int, faults=None, index: int = 0, words=()):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -55,7 +56,7 @@ class Gang:
         for k in range(count):
             fault, at = (faults or {}).get(k, ("none", 0))
             command = [sys.executable, str(TESTS / "faulty.py"), fault, str(at)]
-            command += ["run", "--manifest", str(manifest), "--index", str(index)]
+            command += words or ["run", "--manifest", str(manifest), "--index", str(index)]
             command += ["--processes.coordinator", coordinator, "--processes.count", str(count)]
             with self.logs[k].open("w") as log:
                 self.processes.append(

@@ -31,9 +31,23 @@ def quiet(prepared, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def quiet_alone(prepared, tmp_path_factory):
-    """The same of one process, whose devices add up in another order."""
-    return finish(copy_of(prepared, tmp_path_factory.mktemp("quiet_alone")), 1, 4)
+def alone(prepared, tmp_path_factory):
+    """The manifest of what one undisturbed process has done, whose devices add up in another order."""
+    manifest = copy_of(prepared, tmp_path_factory.mktemp("alone"))
+    finish(manifest, 1, 4)
+    return manifest
+
+
+@pytest.fixture(scope="module")
+def quiet_alone(alone):
+    """What it comes to."""
+    return outcome(alone)
+
+
+@pytest.fixture(scope="module")
+def trained(alone):
+    """The folder of the run that it has trained."""
+    return run_folder(alone)
 
 
 @pytest.fixture
@@ -149,6 +163,28 @@ def test_sigterm_before_training_loses_nothing(manifest):
         gang.processes[0].send_signal(signal.SIGTERM)
         assert gang.wait() == [42], gang.told()
         assert "Traceback" not in gang.told()
+
+
+@pytest.mark.parametrize("verb", ["run", "evaluate"])
+def test_sigterm_while_a_checkpoint_is_scored_does_not_wait_for_the_devices(manifest, quiet_alone, trained, verb):
+    """The program that scores the second checkpoint never ends, so whoever waits for it never leaves."""
+    run, words = run_folder(manifest), ()
+    if verb == "evaluate":
+        shutil.copytree(trained, run)
+        words = ["evaluate", str(manifest.parent), "--only", run.name]
+    with Gang(manifest, 1, 4, faults={0: ("endless-score", 2)}, words=words) as gang:
+        gang.until((gang.folder / "scoring").exists)
+        gang.processes[0].send_signal(signal.SIGTERM)
+        assert gang.wait(60) == [42], gang.told()
+        assert "Traceback" not in gang.told()
+    rows = manifest.parent / "losses" / "rows" / f"{run.name}.jsonl"
+    assert {json.loads(row)["step"] for row in rows.read_text().splitlines()} == {8}
+    assert saved(manifest) == ([8, 16] if verb == "run" else [8, 16, 24, 32, 40])
+    left = [path.name for path in manifest.parent.rglob("*") if path.name.endswith((".part", "alive.json"))]
+    assert left == []
+    with Gang(manifest, 1, 4, words=words) as gang:
+        assert gang.wait() == [0], gang.told()
+    assert outcome(manifest) == quiet_alone
 
 
 def test_a_clock_that_jumps(manifest, quiet_alone, capsys):

@@ -25,6 +25,7 @@ from lossline_jax.train.checkpoint import Checkpointer, checkpoint_steps
 from lossline_jax.train.config import ExecutionConfig, OptimConfig
 from lossline_jax.train.loop import train_run
 from lossline_jax.train.optim import make_optimiser, make_schedule
+from lossline_jax.train.preemption import StopRequest
 from lossline_jax.train.state import abstract_state, init_state
 from lossline_jax.train.step import StepBatch, make_train_step
 
@@ -302,6 +303,35 @@ def test_sigterm_at_a_due_step_leaves_before_scoring_and_the_step_is_scored_late
     assert sorted(seen["stopped"]) == [4, 8, 12]
     for step, params in seen["quiet"].items():
         jax.tree.map(np.testing.assert_array_equal, seen["stopped"][step], params)
+
+
+@pytest.mark.parametrize("due", [4, 12])
+def test_sigterm_breaks_off_the_scoring_of_a_saved_step_and_the_step_is_scored_later(tmp_path, due):
+    seen = []
+
+    def interrupted(step, params):
+        if step == due:
+            os.kill(os.getpid(), signal.SIGTERM)
+            pytest.fail("the scoring went on")
+        seen.append(step)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as exit_info:
+        train(tmp_path, on_checkpoint=interrupted)
+    assert exit_info.value.code == 42
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert due in checkpoint_steps(RunDir(epath.Path(tmp_path)))
+    train(tmp_path, on_checkpoint=lambda step, params: seen.append(step))
+    assert seen == [4, 8, 12]
+
+
+def test_sigterm_before_a_block_that_may_be_broken_off_keeps_out_of_it():
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)  # noted only: outside such a block a write may be under way
+        with pytest.raises(SystemExit, match="42"), stop.leaving_at_once():
+            pytest.fail("entered")
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.noted()
 
 
 def test_progress_is_a_plain_line_each_tenth_where_there_is_no_terminal(tmp_path, capfd, monkeypatch):

@@ -74,8 +74,8 @@ def train_run(
         mesh: of `sharding.make_mesh`.
         on_checkpoint: called with (step, parameters) after each checkpoint of `run.checkpoint_steps`, and
             again with the restored one when resuming, for a process killed between the two. The parameters
-            are donated to the next step: it must not keep them. What it returns, losses in nats a token by
-            evaluation set, is shown by the trackers.
+            are donated to the next step: it must not keep them. SIGTERM breaks it off. What it returns,
+            losses in nats a token by evaluation set, is shown by the trackers.
         show_progress: on stderr.
         profile_steps: how many steps to trace, into `<run>/profile`.
 
@@ -143,7 +143,7 @@ class _Session:
     def train(self, train_step: TrainStep, state: TrainState, start: int, watch: Watch, stop: StopRequest) -> None:
         """Steps `start + 1` to the last one."""
         if start in self.run.checkpoint_steps:
-            self._offer(start, state, watch)
+            self._offer(start, state, watch, stop)
         share = my_rows(self.mesh)
         batches = self.source.iterate(start, share.index, share.count)
         with contextlib.closing(batches):  # its threads read ahead
@@ -179,7 +179,7 @@ class _Session:
         if stopping:  # at the last step too: the caller may have other runs to go on with
             raise SystemExit(RESTART_EXIT_CODE)
         if due:
-            self._offer(step, state, watch)
+            self._offer(step, state, watch, stop)
 
     def meta(self, step: int) -> CheckpointMeta:
         """What a checkpoint of this run says of itself at `step`."""
@@ -215,10 +215,11 @@ class _Session:
             write_json(self.run_dir.done_file, asdict(result))
         return result
 
-    def _offer(self, step: int, state: TrainState, watch: Watch) -> None:
+    def _offer(self, step: int, state: TrainState, watch: Watch, stop: StopRequest) -> None:
+        """Score a step that was saved; told to stop, break off, since the run that resumes offers it again."""
         if self.on_checkpoint is not None:
             self.watchdog.progress(f"scoring step {step}")
-            with self.clock.spending("evaluate"):
+            with stop.leaving_at_once(), self.clock.spending("evaluate"):
                 losses = self.on_checkpoint(step, state.params)
             if losses:
                 watch.evaluated(step, losses)
