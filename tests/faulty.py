@@ -81,7 +81,7 @@ def kill_before_row(at: int) -> None:
 
 @jax.jit
 def endless(square):
-    """The program comes to no end, which the compiler cannot know; and is too large to be run before the call returns."""
+    """A program without end, which the compiler cannot know. It is so large that the call returns before it runs."""
     return jax.lax.while_loop(lambda x: x[0, 0] > -1, lambda x: jnp.tanh(x @ x), square)
 
 
