@@ -125,7 +125,7 @@ def test_a_file_that_is_cut_off_is_told_by_every_reader(tmp_path, packed):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.jsonl", gzip.compress(LINES), "cannot be read as jsonl: its content is gzip"),
+        ("a.jsonl", gzip.compress(LINES, mtime=0), "cannot be read as jsonl: its content is gzip"),
         ("a.jsonl", zstd.compress(LINES), "its content is zstd"),
         ("a.jsonl", lzma.compress(LINES), "its content is xz"),
         ("a.jsonl", bz2.compress(LINES), "its content is bzip2"),
@@ -158,7 +158,7 @@ def test_a_file_that_is_cut_off_is_told_by_every_reader(tmp_path, packed):
         ),
         (
             "a.jsonl.gz",
-            gzip.compress(b"<!DOCTYPE html>\n"),
+            gzip.compress(b"<!DOCTYPE html>\n", mtime=0),
             "cannot be read as jsonl: its content begins b'<!DOCTYPE html>'",
         ),
         ("a.parquet", PARQUET[:-1], "cannot be read: its end is missing; fetch or write it again"),
