@@ -8,8 +8,8 @@ from lossline_jax.fit.compute import fit_compute_law
 from lossline_jax.fit.forecast import Forecast
 from lossline_jax.fit.series import Rows, Series
 
-OF_ROUNDING = 1.05  # a budget written with two digits is that near to the exact one
-OF_SHAPES = 2.0  # attention and embeddings change the FLOPs of a token by less
+ROUNDING_SLACK = 1.05  # a budget written with two digits is that near to the exact one
+SHAPE_SLACK = 2.0  # attention and embeddings change the FLOPs of a token by less
 
 
 def rows_of_target(
@@ -76,7 +76,7 @@ def _require_one_budget(series: Series, size: float, tokens: float, flops: float
     counted = _flops_of_tokens(series)
     counted = counted[np.isfinite(counted)]
     low, high = float(counted.min()), float(counted.max())
-    slack = OF_ROUNDING if high < low * OF_ROUNDING else OF_SHAPES
+    slack = ROUNDING_SLACK if high < low * ROUNDING_SLACK else SHAPE_SLACK
     if not low / slack <= flops / (size * tokens) <= high * slack:
         raise ArgumentError(
             "{at_flops}: {flops:.4g} is not what {at_params} and {at_tokens} make, {made:.4g} ({each:.3g} FLOPs for a "
