@@ -349,19 +349,29 @@ def _analyse(verb: str, words: list[str]) -> None:
         _keep_programs()
     match verb:
         case "fit":
-            console.show(analysis.fit(tyro.cli(FitOptions, args=words, prog="lossline fit")))
+            console.show(analysis.fit(_table_options(verb, FitOptions, words)))
         case "compare":
-            console.show(analysis.compare(tyro.cli(CompareTableOptions, args=words, prog="lossline compare")))
+            console.show(analysis.compare(_table_options(verb, CompareTableOptions, words)))
         case "report":
-            console.show(analysis.report(tyro.cli(ReportTableOptions, args=words, prog="lossline report")))
+            console.show(analysis.report(_table_options(verb, ReportTableOptions, words)))
         case "predict":
-            console.show(analysis.predict(tyro.cli(PredictOptions, args=words, prog="lossline predict")))
+            console.show(analysis.predict(_table_options(verb, PredictOptions, words)))
         case "backtest":
-            console.show(analysis.backtest(tyro.cli(BacktestOptions, args=words, prog="lossline backtest")))
+            console.show(analysis.backtest(_table_options(verb, BacktestOptions, words)))
         case "laws":
             if len(words) > 1 or any(word.startswith("-") for word in words):
                 raise LosslineError("lossline laws [LAW]: name one law, in quotes where it has spaces")
             console.show(analysis.laws(words[0] if words else None))
+
+
+def _table_options(verb: str, kind: type[Options], words: list[str]) -> Options:
+    """The flags of a verb on a table; one that takes several values takes at least one."""
+    options = tyro.cli(kind, args=words, prog=f"lossline {verb}")
+    given = {word.split("=")[0].replace("_", "-") for word in words if word.startswith("--")}
+    for field in dataclasses.fields(options):
+        if getattr(options, field.name) == () and (flag := flag_of(field.name)) in given:
+            raise LosslineError(f"{flag}: has no value; give at least one, or leave the flag out")
+    return options
 
 
 def _keep_programs() -> None:

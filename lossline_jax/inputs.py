@@ -213,10 +213,9 @@ def parse_object(text: str, where: str) -> dict[str, Any]:
     try:
         fields = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
-        more = "; an array that goes on over several lines is none" if text.lstrip().startswith("[") else ""
-        raise LosslineError(
-            f"{where}: not valid JSON ({fault_of_line(error)}); each line is one JSON object{more}"
-        ) from error
+        cure = "write each object of the array on a line of its own"
+        cure = cure if text.lstrip().startswith("[") else "each line is one JSON object"
+        raise LosslineError(f"{where}: not valid JSON ({fault_of_line(error)}); {cure}") from error
     if isinstance(fields, list) and fields:
         raise LosslineError(
             f"{where}: is no JSON object but an array of {len(fields)}; write each of them on a line of its own"

@@ -72,6 +72,11 @@ def test_wide_table_with_a_factor_is_compared():
     assert comparison.unit == ""
 
 
+def test_the_base_may_spell_a_number_in_another_way():
+    numbered = wide().assign(group=np.repeat([7.0, 8.0], 12))
+    assert fit_study(numbered, "val", "task", {"group": "8.0"}, factors=["group"]).comparisons[0].reference == "8"
+
+
 def test_wide_table_without_groups_is_one_line():
     fits = fit_table(wide()[:12], "val", "task")
     assert [(line.label, line.fit.num_points) for line in fits.lines] == [("all", 12)]
@@ -125,9 +130,10 @@ def test_missing_and_repeated_rows_are_counted_in_the_note():
     assert "1 points with a missing loss dropped" in line.fit.note
 
 
-def with_cells(frame, column, source, run="run1"):
-    """The table with the cells of another column pasted into `column`, in the rows of one run."""
-    return frame.assign(**{column: frame[column].where(frame["run_id"] != run, frame[source])})
+def with_cells(frame, column, source, run="run1", below_step=99):
+    """The table with the cells of another column pasted into `column`, in rows of one run."""
+    chosen = (frame["run_id"] == run) & (frame["step"] < below_step)
+    return frame.assign(**{column: frame[column].where(~chosen, frame[source])})
 
 
 def scored_on(frame, run):
@@ -169,6 +175,14 @@ def test_texts_of_two_tokenizers_are_not_one_text():
         (
             lambda: fit_table(with_cells(long([]), "bits_per_byte", "nats_per_token", "run0"), "wiki", "cloze"),
             "run 'run0': nats_per_token and bits_per_byte of wiki are equal",
+        ),
+        (
+            lambda: fit_study(
+                with_cells(long([{"data": "code"}], seeds=2), "nats_per_token", "bits_per_byte", "run1", 3),
+                "wiki",
+                "cloze",
+            ),
+            "run run1, step 0: nats_per_token of wiki is 1 times bits_per_byte, and .* of tokenizer 'bpe1024'; one of",
         ),
         (
             lambda: fit_study(scored_on(long([{"data": "code"}]), "run1"), "wiki", "cloze"),

@@ -250,6 +250,15 @@ def test_a_repetition_in_bits_is_named_and_one_that_diverges_is_not():
         require_one_unit_of_repetitions({"x": np.where(runs == "run b", x / np.log(2), x)}, runs)
 
 
+@pytest.mark.parametrize("factor", [np.log(2), 1 / np.log(2)])
+def test_several_repetitions_in_another_unit_do_not_hide_each_other(factor):
+    x = np.tile(np.linspace(4, 2.5, 8), 5)
+    runs = np.repeat([f"run {k}" for k in range(5)], 8)
+    odd = np.isin(runs, ["run 3", "run 4"])
+    with pytest.raises(LosslineError, match="^run 3: x is .* what other runs of its setting have, as if in"):
+        require_one_unit_of_repetitions({"x": np.where(odd, x * factor, x)}, runs)
+
+
 def test_of_two_repetitions_in_two_units_both_are_named():
     x = np.linspace(5, 3, 8)
     with pytest.raises(LosslineError, match="^run a and run b: x of the one is 1.44 times that of the other"):

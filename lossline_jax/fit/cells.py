@@ -11,6 +11,8 @@ from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.transfer import fit_shifted_power
 from lossline_jax.fit.uncertainty import Bootstrap, bootstrap
 
+NUM_FIFTHS = 5
+SURE_ERRORS = 4.0  # standard errors from which a fifth of the points lies off the line
 SAME_SIZE_TOLERANCE = 0.1  # relative difference of parameter counts that still counts as the same size
 RESIZING = ("architecture", "tokenizer")  # factors that change a model's parameters by themselves
 
@@ -42,6 +44,20 @@ class Cell:
         if not self.fit.has_curve:
             return "it cannot be fitted"
         return falls_with_x("y", self.x, self.y)
+
+    @cached_property
+    def misfit(self) -> float:
+        """The largest mean distance of neighbouring points from the line, of fifths by x; 0 where it may be chance.
+
+        Chance: less than four standard errors of the mean of a fifth, or a fifth of fewer than three points.
+        """
+        if not self.fit.has_curve or self.x.size < 3 * NUM_FIFTHS:
+            return 0.0
+        apart = (self.y - self.fit.predict({"x": self.x}))[np.argsort(self.x, kind="stable")]
+        fifths = np.array_split(apart, NUM_FIFTHS)
+        means = np.array([each.mean() for each in fifths])
+        errors = np.array([each.std(ddof=1) / np.sqrt(each.size) for each in fifths])
+        return float(np.max(np.abs(means) * (np.abs(means) > SURE_ERRORS * errors)))
 
     def without(self, runs: Set[str]) -> "Cell":
         """The setting without these runs, of which it has others, its line and resamples fitted again."""

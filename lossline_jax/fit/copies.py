@@ -207,6 +207,8 @@ def _is_certain(whole: _Points, part: _Points, runs: Sequence[_Points], groups: 
     ]
     if not chances:  # nothing tells how far other seeds are
         return len(part) == len(whole) and bool(_near(whole.values_nc, part.values_nc, np.zeros(1)).all())
+    if decimals < MIN_DECIMALS:
+        return False
     unit = max(whole.units_c.max(), part.units_c.max())
     finer = [sum(each.units_c.max() < unit for each in group) for group in groups]
     pairs = sum(comb(len(group), 2) - comb(fine, 2) for group, fine in zip(groups, finer, strict=True))

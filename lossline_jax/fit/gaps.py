@@ -16,6 +16,7 @@ MIN_POINTS = 3  # on the common support of a pair
 INTERVAL_LEVEL = 0.9
 NUM_DRAWS = 4000
 MIN_REFITS = 0.9  # of the reference line that must have a value on the support
+MISFIT_IN_NOISE = 3.0  # noise floors that a line may miss its own points by, before it is told
 OUTER_SHARE = 1 / 3  # of the points on the support, at each of its ends
 BY_RUN = "bootstrap by run"
 BY_BLOCK = "bootstrap of blocks along the line"
@@ -249,6 +250,8 @@ def _note(pairs: Sequence[Pair], fitted: Sequence[Pair], parts: Sequence[_Part],
     for pair in fitted:
         level, base = pair.other, pair.reference
         notes += [falls_with_x("y of this level", level.x, level.y)]
+        if base.misfit > MISFIT_IN_NOISE * noise.floor:
+            notes += [f"points of the reference lie {base.misfit:.3f} off its own line; the interval leaves that out"]
         notes += [as_if_in_another_unit((level.x, level.y), (base.x, base.y))]
     if noise.repeated and all(pair.other.num_runs == 1 for pair in pairs):
         notes.append("one run of this level: its noise is that of the repeated settings")

@@ -108,7 +108,7 @@ def _measure(cells, absent, factor: str, reference: str, levels, everywhere: Noi
             gaps[level] = f"no line of {reference}: {some[0].reference.why_no_line}"
         else:
             gaps[level] = measure_gap(some, noise, _seed(seed, level))
-    groups = _groups([pair for some in pairs.values() for pair in some])
+    groups = _groups([pair for level, some in pairs.items() if isinstance(gaps[level], Gap) for pair in some])
     p = None
     if noise is not None and noise.repeated:
         distances = _distances(groups, gaps)

@@ -57,22 +57,25 @@ def require_one_unit_of_repetitions(losses: dict[str, np.ndarray], runs: Sequenc
         runs: (n,) the run of each; all runs are of one setting.
     """
     labels, codes = np.unique(np.asarray(runs, str), return_inverse=True)
-    if labels.size < 2:
-        return
     for name, loss in losses.items():
-        ends = np.array([_ends(loss[codes == k]) for k in range(labels.size)])
-        for k in range(labels.size):
-            others = np.delete(ends, k, axis=0)
-            shift = ends[k] - np.median(others, axis=0)
-            agree = np.all(np.ptp(others, axis=0) < SAME_RANGE)
-            if not agree or np.any(np.abs(np.abs(shift) - FACTOR) >= SLACK) or shift[0] * shift[1] < 0:
-                continue
-            if labels.size == 2:  # nobody can say which of the two it is
-                raise LosslineError(
-                    f"{labels[0]} and {labels[1]}: {name} of the one is {np.exp(abs(shift.mean())):.3g} times that of "
-                    "the other, as if one were in bits and one in nats; convert it, or leave it out"
-                )
-            raise LosslineError(_message(labels[k], name, shift.mean(), "other runs of its setting have"))
+        ends_RE = np.array([_ends(loss[codes == k]) for k in range(labels.size)])
+        labels_R, ends_RE = labels[np.isfinite(ends_RE).all(axis=-1)], ends_RE[np.isfinite(ends_RE).all(axis=-1)]
+        if labels_R.size < 2:
+            continue
+        near_RR = (np.abs(ends_RE[:, None] - ends_RE) < SAME_RANGE).all(axis=-1)
+        shift_RE = ends_RE - np.median(ends_RE[near_RR[near_RR.sum(axis=1).argmax()]], axis=0)
+        is_near = (np.abs(shift_RE) < SAME_RANGE).all(axis=-1)
+        is_off = (np.abs(np.abs(shift_RE) - FACTOR) < SLACK).all(axis=-1) & (shift_RE[:, 0] * shift_RE[:, 1] > 0)
+        if not is_off.any() or not (is_near | is_off).all():
+            continue
+        first = int(np.argmax(is_off))
+        if is_off.sum() >= is_near.sum():  # nobody can say which of the two it is
+            raise LosslineError(
+                f"{labels_R[np.argmax(is_near)]} and {labels_R[first]}: {name} of the one is "
+                f"{np.exp(abs(shift_RE[first].mean())):.3g} times that of the other, as if one were in bits and one "
+                "in nats; convert it, or leave it out"
+            )
+        raise LosslineError(_message(labels_R[first], name, shift_RE[first].mean(), "other runs of its setting have"))
 
 
 def as_if_in_another_unit(level: tuple[np.ndarray, np.ndarray], reference: tuple[np.ndarray, np.ndarray]) -> str:
@@ -85,7 +88,7 @@ def as_if_in_another_unit(level: tuple[np.ndarray, np.ndarray], reference: tuple
         level, reference: losses on x and on y.
     """
     shift_AE = np.array([np.subtract(_ends(a), _ends(b)) for a, b in zip(level, reference, strict=True)])
-    unit = np.sign(shift_AE[0, 0]) * FACTOR
+    unit = np.copysign(FACTOR, shift_AE[0, 0])
     if not np.all(np.abs(shift_AE - unit) < [[SLACK], [GAP]]):
         return ""
     here, there = ("bits", "nats") if unit > 0 else ("nats", "bits")

@@ -129,6 +129,8 @@ def fit_study(
         lines += [item.line for item in fitted]
         if repeated := sum(item.num_repeated for item in fitted):
             said.append(f"{repeated} of {len(points)} checkpoints {COUNT_EACH_TIME}")
+        if contradicting := _num_contradicting(points):
+            said.append(f"{contradicting} of {len(points)} checkpoints (run and step) occur again with other losses")
         if dropped := sum(item.line.fit.num_dropped for item in fitted):
             said.append(f"{dropped} of {len(points)} checkpoints lack a loss: left out")
         comparisons += compare_lines(
@@ -171,6 +173,14 @@ def _without_copies(
     everywhere = [copy for copy in find_copies(points, RUN, (X, Y)) if copy.is_certain]
     between = [copy for copy in everywhere if (copy.kept, copy.copy) not in known]
     return kept, said + [f"{copy}, in two settings: is one of them named wrongly?" for copy in between]
+
+
+def _num_contradicting(points: pd.DataFrame) -> int:
+    """Points whose run has another one of the same step, with other losses: as a log has that was written on."""
+    if "step" not in points.columns:
+        return 0
+    known = points[points[[RUN, "step", X, Y]].notna().all(axis=1)]
+    return int(known.duplicated([RUN, "step"]).sum() - known.duplicated([RUN, "step", X, Y]).sum())
 
 
 def _units(frame: pd.DataFrame, x: str, y: str, units: Sequence[str] | None) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ UNITS = {"nats_per_token": "nats/token", "bits_per_byte": "bits/byte"}
 PER_BYTE = "bits_per_byte"  # the unit that compares different tokenizers
 LONG_KEYS = ("run_id", "step")
 SUM_TOLERANCE = 1e-3  # relative: the smallest step between units, ln 2, is far above it, and rounding far below
+RATIO_TOLERANCE = 0.1  # relative, of nats/token to bits/byte: rounding is far below, another unit far above
 MIN_EQUAL = 3  # rows of a run, that are equal in both units: fewer may be so by chance where losses are rounded
 X, Y, RUN = "_x", "_y", "_run"  # columns of paired points, beside the table's own and `_where`
 COUNT_EACH_TIME = "occur more than once and count each time"  # of points or rows, in notes
@@ -137,9 +138,10 @@ def _require_true_sums(rows: pd.DataFrame, loss: str, name: str) -> None:
 
 
 def _require_two_units(rows: pd.DataFrame, loss: str, name: str) -> None:
-    """Raises LosslineError where one loss stands in both units: equal for each of the three or more rows of a run.
+    """Raises LosslineError where one of the two units is not what its column says.
 
-    They are equal where a token has 1/ln 2 bytes, which is so exactly for no text.
+    Both are equal in all three or more rows of a run: no text has exactly 1/ln 2 bytes a token. Or a row has another
+    ratio of the two than most rows of its tokenizer, which is that of the bytes and tokens of one text.
     """
     if loss not in UNITS or not set(UNITS) <= set(rows.columns):
         return
@@ -149,6 +151,19 @@ def _require_two_units(rows: pd.DataFrame, loss: str, name: str) -> None:
         raise LosslineError(
             f"run {wrong.idxmax()!r}: nats_per_token and bits_per_byte of {name} are equal in all its rows; one was "
             "copied into the other: write the true values, or remove the column that is wrong"
+        )
+    if "tokenizer" not in rows.columns:
+        return
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = pd.Series(np.where((per_token > 0) & (per_byte > 0), per_token / per_byte, np.nan), rows.index)
+    usual = ratio.groupby(rows["tokenizer"]).transform("median")
+    is_off = (ratio / usual - 1).abs() > RATIO_TOLERANCE
+    if is_off.any() and is_off.mean() < 0.5:
+        first = is_off.idxmax()
+        raise LosslineError(
+            f"{rows[WHERE][first]}: nats_per_token of {name} is {ratio[first]:.3g} times bits_per_byte, and "
+            f"{usual[first]:.3g} times in most rows of tokenizer {rows['tokenizer'][first]!r}; one of the two is not "
+            "what its column says"
         )
 
 
