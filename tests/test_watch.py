@@ -206,17 +206,25 @@ def test_a_damaged_file_is_said_and_the_server_lives(server, folder):
     assert get(server, "/")[0] == 200
 
 
+def heed_interrupts():
+    """In a child: a shell lets its jobs in the background ignore them, and so would the child."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_the_verb_serves_until_interrupted_and_leaves_the_study_as_it_was(folder, tmp_path):
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     command = [sys.executable, "-m", "lossline_jax", "report", str(folder.root), "--watch", "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        line = process.stderr.readline()
-        assert line.startswith(f"http://{HOST}:"), line
-        port = int(re.search(r":(\d+)/ ", line)[1])
-        told = json.loads(get(port, "/progress.json")[1])
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0
-        assert process.stderr.read() == "stopped watching\n"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts) as process:
+        try:
+            line = process.stderr.readline()
+            assert line.startswith(f"http://{HOST}:"), line
+            port = int(re.search(r":(\d+)/ ", line)[1])
+            told = json.loads(get(port, "/progress.json")[1])
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 0
+            assert process.stderr.read() == "stopped watching\n"
+        finally:
+            process.kill()
     assert len(told["runs"]) == len(STUDY.runs)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
