@@ -206,15 +206,19 @@ def test_a_damaged_file_is_said_and_the_server_lives(server, folder):
     assert get(server, "/")[0] == 200
 
 
-def heed_interrupts():
-    """In a child: a shell lets its jobs in the background ignore them, and so would the child."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# the command, which heeds interrupts: a shell lets its jobs in the background ignore them, and so their children
+HEEDING = """
+import signal
+from lossline_jax.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
 
 
 def test_the_verb_serves_until_interrupted_and_leaves_the_study_as_it_was(folder, tmp_path):
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    command = [sys.executable, "-m", "lossline_jax", "report", str(folder.root), "--watch", "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts) as process:
+    command = [sys.executable, "-c", HEEDING, "report", str(folder.root), "--watch", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             line = process.stderr.readline()
             assert line.startswith(f"http://{HOST}:"), line
