@@ -119,3 +119,22 @@ logging.getLogger("absl").error("another line")
     assert "never retrieved" not in found.stderr
     assert "no space" not in found.stderr
     assert "another line" in found.stderr
+
+
+@pytest.mark.parametrize(("raised", "code"), [(SystemExit(42), 42), (KeyboardInterrupt(), 130)])
+def test_only_a_process_of_the_command_itself_ends_without_what_python_does_at_its_end(monkeypatch, raised, code):
+    """Who calls `main` with words of its own gets the exception, as before."""
+
+    def dispatch(argv):
+        raise raised
+
+    ended = []
+    monkeypatch.setattr(cli, "dispatch", dispatch)
+    monkeypatch.setattr(cli.os, "_exit", ended.append)
+    with pytest.raises(SystemExit, match=str(code)):
+        cli.main(["run", "study.py"])
+    assert ended == []
+    monkeypatch.setattr(sys, "argv", ["lossline", "run", "study.py"])
+    with pytest.raises(SystemExit):  # of what stands behind `_exit`, which does not return otherwise
+        cli.main()
+    assert ended == [code]
