@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> None:
 
     Args:
         argv: the words after `lossline`. None: those of this process, which is then the command's own. Told to stop,
-            it ends without the wait of Python for the program that is still on the devices.
+            it ends at once, without what Python does at its end.
     """
     is_own_process, argv = argv is None, sys.argv[1:] if argv is None else argv
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else the last line may be one of jax's about how it left
@@ -171,11 +171,11 @@ def _leaving_when_told() -> Iterator[None]:
 
 
 def _leave(exit_code: int | str | None, together: bool = False, at_once: bool = False) -> None:
-    """End with this code. Every block has been left, so all locks are free and no file is half written.
+    """End with this code. Every block has been left, so all locks are free; a file that was being written is whole or absent.
 
     Args:
         together: see `processes.leave`.
-        at_once: leave without what Python does at its end, which waits for the devices.
+        at_once: leave without what Python does at its end, which takes seconds.
     """
     console.finish()
     if processes := _processes():
