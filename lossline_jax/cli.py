@@ -171,7 +171,7 @@ def _leaving_when_told() -> Iterator[None]:
 
 
 def _leave(exit_code: int | str | None, together: bool = False, at_once: bool = False) -> None:
-    """End with this code. Every block has been left, so all locks are free; a file that was being written is whole or absent.
+    """End with this code. Every block has been left: all locks are free, and no file is there by half.
 
     Args:
         together: see `processes.leave`.
