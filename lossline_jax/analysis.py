@@ -153,7 +153,7 @@ def _fit_lines(options: FitOptions) -> str:
         unit=options.unit,
         across=None if options.across is None else Across(options.across, options.on),
         irreducible=IrreducibleModes(
-            _mode("--e-x", options.e_x), _mode("--e-y", options.e_y), options.form, options.params, options.tokens
+            _mode(options.e_x), _mode(options.e_y), options.form, options.params, options.tokens
         ),
         merge_copies=options.merge_copies,
     )
@@ -239,13 +239,11 @@ def _names(found: "TableSeries") -> str:
     return "there are " + "; ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def _mode(flag: str, word: str) -> float | str:
-    if word in ("free", "law"):
-        return word
+def _mode(word: str) -> float | str:
     try:
         return float(word)
     except ValueError:
-        raise LosslineError(f"{flag}: {word!r} is not a number, 'free' or 'law'") from None
+        return word
 
 
 def _pairs(words: Sequence[str], flag: str, form: str) -> dict[str, str]:

@@ -227,7 +227,7 @@ def dispatch(argv: list[str]) -> None:
             _run_verb(verb, study, directory, options)
     elif rest and verb in EITHER_VERBS:
         _analyse(verb, rest)
-    elif verb == "run" and any(word.split("=")[0] == "--manifest" for word in rest):
+    elif verb == "run" and "--manifest" in _flags(rest):
         with _leaving_when_told():
             _run_manifest(tyro.cli(ManifestOptions, args=rest, prog="lossline run"))
     elif rest in (["-h"], ["--help"]):
@@ -241,11 +241,17 @@ def dispatch(argv: list[str]) -> None:
 
 def _require_each_flag_once(words: list[str]) -> None:
     """Raises LosslineError for a flag that is given twice: the parser would take the last without a word."""
-    flags = [word.split("=")[0] for word in words if word.startswith("--")]
-    names = [flag.replace("_", "-").replace("--no-", "--").replace(".no-", ".") for flag in flags]
-    for k, name in enumerate(names):
-        if name in names[:k]:
-            raise LosslineError(f"{flags[k]}: give it once, with all its values after it")
+    seen = set()
+    for flag in _flags(words):
+        name = flag.replace("_", "-").replace("--no-", "--").replace(".no-", ".")
+        if name in seen:
+            raise LosslineError(f"{flag}: give it once, with all its values after it")
+        seen.add(name)
+
+
+def _flags(words: list[str]) -> list[str]:
+    """The flags among the words, as they are typed and without values."""
+    return [word.split("=")[0] for word in words if word.startswith("--")]
 
 
 def parse_study(verb: str, source: str, flags: list[str]) -> tuple[StudyConfig, StudyDir, Place]:
@@ -254,7 +260,7 @@ def parse_study(verb: str, source: str, flags: list[str]) -> tuple[StudyConfig, 
     prog = f"lossline {verb} {source}"
     if not source.endswith(".py"):
         study, directory = experiment.open_study(source)
-        if any(word.split("=")[0] == "--root" for word in flags):
+        if "--root" in _flags(flags):
             raise LosslineError(f"--root: {source} is a study's folder already; leave the flag out")
         fields = [("options", Annotated[options_class, tyro.conf.arg(name="")], options_class())]
         parsed = _parse(fields, study.execution, flags, prog, study.question)
@@ -367,7 +373,7 @@ def _analyse(verb: str, words: list[str]) -> None:
 def _table_options(verb: str, kind: type[Options], words: list[str]) -> Options:
     """The flags of a verb on a table; one that takes several values takes at least one."""
     options = tyro.cli(kind, args=words, prog=f"lossline {verb}")
-    given = {word.split("=")[0].replace("_", "-") for word in words if word.startswith("--")}
+    given = {flag.replace("_", "-") for flag in _flags(words)}
     for field in dataclasses.fields(options):
         if getattr(options, field.name) == () and (flag := flag_of(field.name)) in given:
             raise LosslineError(f"{flag}: has no value; give at least one, or leave the flag out")

@@ -40,7 +40,7 @@ def alone(prepared, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def quiet_alone(alone):
-    """What it comes to."""
+    """Its rows, and the losses of its steps."""
     return outcome(alone)
 
 

@@ -1,7 +1,7 @@
 """Where the irreducible losses of a line come from: named modes, the same for every group of a table."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,8 @@ from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.compute import fit_compute_law
 from lossline_jax.fit.wide import positive
 
-Mode = float | Literal["free", "law"]
+NamedMode = Literal["free", "law"]
+Mode = float | NamedMode
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class IrreducibleModes:
     Args:
         form: of the compute law.
         params, tokens: columns of the table; needed for "law" alone.
+
+    Raises:
+        ArgumentError: a mode that is none, or "law" without the columns it needs.
     """
 
     e_x: Mode = "free"
@@ -28,25 +32,28 @@ class IrreducibleModes:
     params: str | None = None
     tokens: str | None = None
 
+    def __post_init__(self) -> None:
+        for name, mode in (("e_x", self.e_x), ("e_y", self.e_y)):
+            if isinstance(mode, str) and mode not in get_args(NamedMode):
+                raise ArgumentError(f"{{{name}}}" + ": {mode!r} is not a number, 'free' or 'law'", mode=mode)
+            if mode == "law" and (self.params is None or self.tokens is None):
+                raise ArgumentError(
+                    f"{{{name}}}: a compute law needs {{params}} and {{tokens}}, the columns of parameters and tokens"
+                )
+
     def of_points(self, points: pd.DataFrame, x: np.ndarray, y: np.ndarray) -> dict:
         """Arguments of `transfer.fit_shifted_power`. With both irreducible losses told the fit is log-log.
 
         Raises:
-            LosslineError: a mode that is none, or "law" without the columns it needs.
+            LosslineError: the compute law has no curve.
         """
         found = {"e_x": self._of_loss("e_x", self.e_x, points, x), "e_y": self._of_loss("e_y", self.e_y, points, y)}
         told = all(mode != "free" for mode in found.values())
         return found | ({"residual": "log-log"} if told else {})
 
     def _of_loss(self, name: str, mode: Mode, points: pd.DataFrame, loss: np.ndarray):
-        if mode == "free" or isinstance(mode, (int, float)):
-            return mode
         if mode != "law":
-            raise ArgumentError(f"{{{name}}}" + ": {mode!r} is not a number, 'free' or 'law'", mode=mode)
-        if self.params is None or self.tokens is None:
-            raise ArgumentError(
-                f"{{{name}}}: a compute law needs {{params}} and {{tokens}}, the columns of parameters and tokens"
-            )
+            return mode
         fit = fit_compute_law(positive(points, self.params), positive(points, self.tokens), loss, form=self.form)
         if not fit.has_curve:
             raise LosslineError(f"{name}: the compute law is {fit.status!r} ({fit.note})")

@@ -129,7 +129,7 @@ def fit_law_table(
             clusters = rows[runs].astype(str).to_numpy() if runs else None
             points = Points(data, y, clusters=clusters, conventions={**conventions, law.output: output})
             posed.append((label, output, points, int(rows.duplicated([*columns.values(), output]).sum())))
-    results = solve_many(law, [points for *_, points, _ in posed], loss=objective if loss else None, level=level)
+    results = solve_many(law, [points for *_, points, _ in posed], loss=objective, level=level)
     fits, why = [], "a value is missing" + (f", or {' or '.join(law.normalise)} not positive" if law.normalise else "")
     for (label, output, points, repeated), fit in zip(posed, results, strict=True):
         if level is not None and fit.has_curve and (cluster or has_checkpoints(fit)):

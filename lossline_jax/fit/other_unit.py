@@ -59,7 +59,8 @@ def require_one_unit_of_repetitions(losses: dict[str, np.ndarray], runs: Sequenc
     labels, codes = np.unique(np.asarray(runs, str), return_inverse=True)
     for name, loss in losses.items():
         ends_RE = np.array([_ends(loss[codes == k]) for k in range(labels.size)])
-        labels_R, ends_RE = labels[np.isfinite(ends_RE).all(axis=-1)], ends_RE[np.isfinite(ends_RE).all(axis=-1)]
+        has_losses = np.isfinite(ends_RE).all(axis=-1)
+        labels_R, ends_RE = labels[has_losses], ends_RE[has_losses]
         if labels_R.size < 2:
             continue
         near_RR = (np.abs(ends_RE[:, None] - ends_RE) < SAME_RANGE).all(axis=-1)

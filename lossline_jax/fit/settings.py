@@ -124,8 +124,8 @@ def find_base(settings: Sequence[Setting], factors: Sequence[str], base: Mapping
                 known=", ".join(factors),
             )
         known = list(dict.fromkeys(setting.levels[name] for setting in settings))
-        if level not in known and (number := as_numbers(pd.Series([level], dtype=object))[0][0]) == number:
-            given[name] = level = level_text(number)  # 7.0 is the level 7, as in the table
+        if level not in known:  # 7.0 is the level 7, as in the table
+            level = given[name] = level_text(as_numbers(pd.Series([level], dtype=object))[0][0]) or level
         if level not in known:
             raise LosslineError(f"no run has {name} {level!r}{suggestion(level, known)}; the table has {known[:20]}")
     fitting = [s for s in settings if all(s.levels[name] == level for name, level in given.items())]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lossline_jax.columns import as_numbers
-from lossline_jax.errors import ArgumentError, LosslineError
+from lossline_jax.errors import LosslineError
 from lossline_jax.fit.cells import Cell
 from lossline_jax.fit.copies import one_run_each
 from lossline_jax.fit.irreducible import IrreducibleModes
@@ -219,8 +219,6 @@ def fit_groups(
             columns = numeric_losses(group.points, X, x), numeric_losses(group.points, Y, y)
             require_several_values(*columns, x)
             modes = irreducible.of_points(group.points, *columns) if irreducible else {}
-        except ArgumentError:
-            raise
         except LosslineError as error:
             failures.append(f"{group.label}: {error}")
             continue
