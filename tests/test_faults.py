@@ -131,9 +131,9 @@ def test_a_stuck_process_ends_itself(prepared, quiet, tmp_path):
     with Gang(manifest, 4, 1, faults={1: ("stuck-step", 12)}) as gang:
         codes = gang.wait()
     assert all(code in RESTART for code in codes), gang.told()
-    assert codes[1] == 42
-    assert "[p1/4] lossline: stuck for 6" in gang.last_line(1)
-    assert "(step 1" in gang.last_line(1)
+    # The peers of the stuck process wait for it, so any of the four may be the first whose watchdog looks.
+    first_lines = [gang.last_line(k) for k, code in enumerate(codes) if code == 42]
+    assert any("lossline: stuck for 6" in line and "(step 1" in line for line in first_lines), gang.told()
     assert finish(manifest) == quiet
 
 
