@@ -29,8 +29,9 @@ parity: $(STAMP)
 
 # The tests that touch our dependencies most, on the lowest versions that setup.py allows. TESTS=tests runs all fast ones.
 LOWEST := .venv-lowest
-TESTS ?= $(addprefix tests/test_, batches.py checkpoint.py cli.py disk.py huggingface.py inputs.py read_tables.py report.py \
-	resume.py store.py table.py tokenizer_json.py tokenizers.py trackers.py)
+TESTS ?= $(addprefix tests/, cli/test_main.py data/test_batches.py data/test_token_store.py data/test_tokenizer_export.py \
+	data/test_tokenizers.py losses/test_read_tables.py losses/test_table.py report/test_page.py storage/test_disk.py \
+	storage/test_inputs.py train/test_checkpoint.py train/test_resume.py train/test_trackers.py weights/test_huggingface.py)
 
 $(LOWEST)/installed: setup.py
 	$(PYTHON) -m venv --clear $(LOWEST)

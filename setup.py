@@ -19,9 +19,9 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["lossline_jax", "lossline_jax.*"]),
     package_data={
-        "lossline_jax.watch": ["alone.html", "live.html"],
-        "lossline_jax.report": ["page.html.jinja", "page.css", "page.js"],
-        "lossline_jax.evaluate": ["task_specs.toml"],
+        "lossline_jax.status": ["assets/*"],
+        "lossline_jax.report": ["assets/*"],
+        "lossline_jax.evaluate.tasks": ["task_specs.toml"],
     },
     install_requires=[
         "jax>=0.10",
@@ -70,5 +70,5 @@ setup(
             "gcp-storage-emulator>=2024.8.3",
         ],
     },
-    entry_points={"console_scripts": ["lossline = lossline_jax.cli:main"]},
+    entry_points={"console_scripts": ["lossline = lossline_jax.cli.main:main"]},
 )

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lossline_jax.models.config import LlamaConfig
+from lossline_jax.config.model import LlamaConfig
 
 
 class _Norm(nn.Module):

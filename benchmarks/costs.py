@@ -11,8 +11,8 @@ from collections.abc import Callable
 from shapes import SHAPES, Shape
 from timing import interleave, median_cost, use_cores
 
-from lossline_jax.sharding import configure_devices
-from lossline_jax.text import text_table
+from lossline_jax.distributed.devices import configure_devices
+from lossline_jax.formatting import text_table
 
 LENGTHS = (256, 512, 1024, 2048, 4096)
 TOKENS_OF_A_STEP = 8192

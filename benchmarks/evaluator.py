@@ -28,10 +28,10 @@ from timing import (
     use_cores,
 )
 
-from lossline_jax.data.config import DataConfig, FilesCorpus, TrainedTokenizer
-from lossline_jax.evaluate.config import ChoiceTask, SuiteConfig, ValidationSet
-from lossline_jax.study import RunConfig, StudyConfig
-from lossline_jax.text import text_table
+from lossline_jax.config.data import DataConfig, FilesCorpus, TrainedTokenizer
+from lossline_jax.config.evaluation import ChoiceTask, SuiteConfig, ValidationSet
+from lossline_jax.config.study import RunConfig, StudyConfig
+from lossline_jax.formatting import text_table
 
 DATA = Path(os.environ.get("LOSSLINE_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data"
 TASKS = (
@@ -88,8 +88,8 @@ def tasks(num_items: int) -> tuple[ChoiceTask, ...]:
 
 def requests_table(options: argparse.Namespace) -> str:
     """Requests a CPU-second of both, and of our model inside the harness."""
-    from lossline_jax.sharding import configure_devices
-    from lossline_jax.train.config import ExecutionConfig
+    from lossline_jax.config.execution import ExecutionConfig
+    from lossline_jax.distributed.devices import configure_devices
 
     configure_devices(ExecutionConfig())
     rows = [row for name in options.shapes for model in options.models for row in _compare(model, name, options)]
@@ -158,16 +158,16 @@ def _sides(architecture: str, shape: Shape, folder: Path, num_items: int) -> _Si
     from etils import epath
     from harness_peer import HarnessPeer
 
-    from lossline_jax.data.sentencepiece_tokenizer import SentencePieceTokenizer, train_sentencepiece
-    from lossline_jax.data.tokenizer_json import tokenizer_json
+    from lossline_jax.config.execution import ExecutionConfig
+    from lossline_jax.data.tokenizers.export import tokenizer_json
+    from lossline_jax.data.tokenizers.sentencepiece import SentencePieceTokenizer, train_sentencepiece
+    from lossline_jax.distributed.mesh import make_mesh
     from lossline_jax.evaluate.evaluator import Evaluator
     from lossline_jax.evaluate.harness import HarnessModel
-    from lossline_jax.evaluate.suites import prepare_suite
-    from lossline_jax.evaluate.tasks import read_items
-    from lossline_jax.models.base import build_model
-    from lossline_jax.models.huggingface.save import save_pretrained
-    from lossline_jax.sharding import make_mesh
-    from lossline_jax.train.config import ExecutionConfig
+    from lossline_jax.evaluate.suite import prepare_suite
+    from lossline_jax.evaluate.tasks.multiple_choice import read_items
+    from lossline_jax.models.model import build_model
+    from lossline_jax.weights.huggingface.save import save_pretrained
 
     trained = train_sentencepiece(_texts(TRAINED_ON), TrainedTokenizer("c4", shape.vocab_size))
     tokenizer = SentencePieceTokenizer(trained, "c4")
@@ -256,11 +256,11 @@ def _study(architecture: str, shape: Shape, root: Path, options: argparse.Namesp
 def _prepare(study: StudyConfig, root: Path) -> Path:
     from etils import epath
 
-    from lossline_jax import pipeline
-    from lossline_jax.rundir import StudyDir
+    from lossline_jax.pipeline import study as study_verbs
+    from lossline_jax.storage.paths import StudyDir
 
     with contextlib.redirect_stdout(sys.stderr):
-        pipeline.prepare(study, StudyDir(epath.Path(root) / study.name))
+        study_verbs.prepare(study, StudyDir(epath.Path(root) / study.name))
     return root / study.name
 
 
@@ -275,9 +275,9 @@ def _harness_processes(
     from etils import epath
     from harness_peer import run_process, write_tasks
 
-    from lossline_jax.evaluate.tasks import read_items
-    from lossline_jax.prepared import open_corpora
-    from lossline_jax.rundir import StudyDir
+    from lossline_jax.evaluate.tasks.multiple_choice import read_items
+    from lossline_jax.pipeline.prepare import open_corpora
+    from lossline_jax.storage.paths import StudyDir
 
     yaml_folder = root / "harness"
     if not yaml_folder.exists():

@@ -10,9 +10,9 @@ import numpy as np
 from loss_sweep import GROUPS, Relation, read_sweep, relations
 from published_fits import ComputeLaw, fit_compute_law, fit_test_to_test, fit_train_to_test, fit_train_to_train
 
-from lossline_jax.fit.forecast import Forecast, forecast
-from lossline_jax.fit.series import Rows, Series
-from lossline_jax.text import text_table
+from lossline_jax.fit.predict.forecast import Forecast, forecast
+from lossline_jax.fit.predict.series import Rows, Series
+from lossline_jax.formatting import text_table
 
 SAME_BUDGET = 0.02  # relative: nominal budgets may be written with fewer digits
 

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lossline_jax.fit.curves import Law
-from lossline_jax.fit.laws.compute import CHINCHILLA
+from lossline_jax.fit.law import LEAST_SQUARES, LOG_LEAST_SQUARES, Law, Loss
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
-from lossline_jax.fit.objective import LEAST_SQUARES, LOG_LEAST_SQUARES, Loss
+from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA
+from lossline_jax.fit.resampling import bootstrap
 from lossline_jax.fit.solve import Points, solve_many
-from lossline_jax.fit.uncertainty import bootstrap
-from lossline_jax.text import text_table
+from lossline_jax.formatting import text_table
 
 LEVEL = 0.9
 NUM_STARTS = 12

@@ -13,8 +13,8 @@ import numpy as np
 import optax
 from scipy.optimize import least_squares
 
-from lossline_jax.fit.problem import Problem
-from lossline_jax.fit.starts import spread
+from lossline_jax.fit.solver.problem import Problem
+from lossline_jax.fit.solver.search import spread
 
 NUM_ITERATIONS = 200
 MARGIN = 1e-9  # of the range: TRF wants its starts strictly inside the bounds

@@ -16,13 +16,13 @@ from fit_peers import NUM_ITERATIONS, lbfgs_fit, scipy_best, scipy_fit
 from loss_sweep import OWN_VAL, read_sweep, relations
 from timing import Cost, interleave, median_cost, ratios
 
-from lossline_jax.fit.curves import Law
-from lossline_jax.fit.laws.compute import CHINCHILLA, KAPLAN
+from lossline_jax.fit.law import Law
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
-from lossline_jax.fit.problem import Problem, build_problem
+from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
+from lossline_jax.fit.resampling import bootstrap, cluster_counts
 from lossline_jax.fit.solve import Points, solve, solve_many
-from lossline_jax.fit.uncertainty import bootstrap, cluster_counts
-from lossline_jax.text import text_table
+from lossline_jax.fit.solver.problem import Problem, build_problem
+from lossline_jax.formatting import text_table
 
 POINTS = "epoch_svg_extracted_data.csv"
 NUM_DROPPED = 5  # largest losses: not on the law

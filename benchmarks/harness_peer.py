@@ -9,7 +9,7 @@ from pathlib import Path
 
 from timing import child_cpu_seconds
 
-from lossline_jax.evaluate.items import Item
+from lossline_jax.evaluate.tasks.item import Item
 
 BATCH_SIZES = (8, 16, 32)  # the fastest of them is compared with
 # The harness without its index of 14000 task files and its bootstrap: the least that a process of it can do.

@@ -16,17 +16,18 @@ import jax
 import numpy as np
 from etils import epath
 
-from lossline_jax.data.config import FilesCorpus, HuggingFaceTokenizer
-from lossline_jax.data.files import read_files
-from lossline_jax.data.tokenizers import prepare_tokenizer
-from lossline_jax.evaluate.config import ChoiceTask, SuiteConfig, ValidationSet
+from lossline_jax.config.data import FilesCorpus, HuggingFaceTokenizer
+from lossline_jax.config.evaluation import ChoiceTask, SuiteConfig, ValidationSet
+from lossline_jax.config.execution import ExecutionConfig
+from lossline_jax.config.presets import PRESETS, preset
+from lossline_jax.data.corpora.files import read_files
+from lossline_jax.data.tokenizers.build import prepare_tokenizer
+from lossline_jax.distributed.mesh import make_mesh
+from lossline_jax.distributed.sharding import shardings
 from lossline_jax.evaluate.evaluator import Evaluator
-from lossline_jax.evaluate.suites import load_suite, prepare_suite
+from lossline_jax.evaluate.suite import load_suite, prepare_suite
 from lossline_jax.models.accounting import count_parameters, train_flops_per_token
-from lossline_jax.models.base import build_model
-from lossline_jax.models.presets import PRESETS, preset
-from lossline_jax.sharding import make_mesh, shardings
-from lossline_jax.train.config import ExecutionConfig
+from lossline_jax.models.model import build_model
 
 TEXTS = {  # corpus: its files under DATA/corpora
     "c4": "c4/c4_val.jsonl.gz",

@@ -2,8 +2,8 @@
 
 python benchmarks/line_comparison.py [--studies 200]
 
-A study is that of tests/planted_lines.py: a base and six settings that differ from it in one of four factors, ten
-checkpoints a run, runs that lie off their line by the noise of seeds; other data lies 0 or 3 noise floors off.
+A study is that of tests/support/planted_lines.py: a base and six settings that differ from it in one of four factors,
+ten checkpoints a run, runs that lie off their line by the noise of seeds; other data lies 0 or 3 noise floors off.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main() -> None:
 
 def _table(num_studies: int) -> str:
     """jax is first imported here, on the cores that are left."""
-    from lossline_jax.text import text_table
+    from lossline_jax.formatting import text_table
 
     header = (
         "runs: base, levels", "equal factors: equal", "cannot tell", "move", "3 noises: move", "cannot tell", "equal",
@@ -39,9 +39,8 @@ def _table(num_studies: int) -> str:
 
 
 def _row(base_runs: int, num_runs: int, num_studies: int) -> tuple:
-    from planted_lines import BASE, FLOOR, study
-
-    from lossline_jax.fit.lines import compare_lines
+    from lossline_jax.fit.compare.compare_lines import compare_lines
+    from tests.support.planted_lines import BASE, FLOOR, study
 
     equal, planted, held, detects = Counter(), Counter(), 0, []
     for gap in (0.0, 3 * FLOOR):

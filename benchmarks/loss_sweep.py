@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lossline_jax.fit.pairing import pair_by_columns
-from lossline_jax.fit.series import Rows, Series
+from lossline_jax.fit.predict.series import Rows, Series
+from lossline_jax.fit.tables.pairing import pair_by_columns
 
 FILE = "brandfonbrener_sweep.csv"
 VOCABULARY = 64000

@@ -11,8 +11,8 @@ from pathlib import Path
 from shapes import SHAPES, Shape
 from timing import interleave, median_cost, quiet_transformers, ratios, use_cores
 
-from lossline_jax.sharding import configure_devices
-from lossline_jax.text import text_table
+from lossline_jax.distributed.devices import configure_devices
+from lossline_jax.formatting import text_table
 
 PEERS = {"llama": ["hf", "compact", "compiled"], "mamba2": ["hf"], "mamba": ["hf"]}
 LABELS = {"hf": "transformers", "compact": "SDPA", "compiled": "SDPA torch.compile"}

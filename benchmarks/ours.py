@@ -7,13 +7,15 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from lossline_jax.config.execution import ExecutionConfig
+from lossline_jax.config.model import ModelConfig
+from lossline_jax.config.training import OptimConfig, ScheduleConfig
+from lossline_jax.distributed.batch_rows import place_batch
+from lossline_jax.distributed.mesh import make_mesh
 from lossline_jax.evaluate.evaluator import RowScorer
-from lossline_jax.evaluate.rows import RowBlock
-from lossline_jax.models.base import Model, build_model
-from lossline_jax.models.config import ModelConfig
-from lossline_jax.sharding import make_mesh, place_batch
-from lossline_jax.train.config import ExecutionConfig, OptimConfig, ScheduleConfig
-from lossline_jax.train.optim import make_optimiser, make_schedule
+from lossline_jax.evaluate.packing.rows import RowBlock
+from lossline_jax.models.model import Model, build_model
+from lossline_jax.train.optimiser import make_optimiser, make_schedule
 from lossline_jax.train.state import TrainState, abstract_state, init_state
 from lossline_jax.train.step import StepBatch, TrainStep, make_train_step
 
@@ -56,7 +58,7 @@ class Training:
 
 
 def training(config: ModelConfig, vocab_size: int, batch_size: int, length: int) -> Training:
-    """As `train.loop` sets a run up. `sharding.configure_devices` comes before."""
+    """As `train.loop` sets a run up. `devices.configure_devices` comes before."""
     model, mesh = build_model(config, vocab_size, remat="cheap"), make_mesh(EXECUTION)
     schedule = make_schedule(ScheduleConfig(), OPTIM.learning_rate, num_steps=10_000)
     optimiser = make_optimiser(OPTIM, schedule, model.decayed())

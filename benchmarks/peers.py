@@ -13,8 +13,8 @@ from ours import OPTIM, Training, synthetic_tokens
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from lossline_jax.models.config import LlamaConfig
-from lossline_jax.models.huggingface.save import save_pretrained
+from lossline_jax.config.model import LlamaConfig
+from lossline_jax.weights.huggingface.save import save_pretrained
 
 HF_SSD_CHUNK = 64  # of 32 to 256 the fastest for HF's Mamba-2 on CPU
 

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.forecast import forecast
-from lossline_jax.fit.law_fits import fit_law_table
 from lossline_jax.fit.laws import LAWS
+from lossline_jax.fit.predict.forecast import forecast
+from lossline_jax.fit.predict.series import Rows, Series
+from lossline_jax.fit.predict.target import rows_of_target
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.series import Rows, Series
-from lossline_jax.fit.targets import rows_of_target
+from lossline_jax.fit.study.table_laws import fit_law_table
 
 TRUTH = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
 PARAMETERS = ("E", "alpha", "beta")

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from lossline_jax.fit.cells import Cell
-from lossline_jax.fit.comparison import FactorComparison
-from lossline_jax.fit.copies import find_copies
-from lossline_jax.fit.far_runs import far_runs
-from lossline_jax.fit.lines import compare_lines
-from lossline_jax.fit.transfer import fit_shifted_power
-from lossline_jax.fit.uncertainty import bootstrap
+from lossline_jax.fit.compare.compare_lines import compare_lines
+from lossline_jax.fit.compare.comparison import FactorComparison
+from lossline_jax.fit.compare.far_runs import far_runs
+from lossline_jax.fit.compare.setting_line import Cell
+from lossline_jax.fit.curves.line import fit_shifted_power
+from lossline_jax.fit.resampling import bootstrap
+from lossline_jax.fit.tables.copies import find_copies
 
 BASE = {"data": "web", "size": "m", "context": "short", "optimiser": "adamw"}
 OTHERS = (

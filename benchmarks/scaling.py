@@ -18,14 +18,15 @@ from pathlib import Path
 
 from etils import epath
 
-from lossline_jax.data.config import BuiltinCorpus, DataConfig, TrainedTokenizer
-from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet
-from lossline_jax.models.config import LlamaConfig
-from lossline_jax.pipeline import prepare
-from lossline_jax.rundir import StudyDir, read_json
-from lossline_jax.study import RunConfig, StudyConfig
-from lossline_jax.text import text_table
-from lossline_jax.train.config import ExecutionConfig
+from lossline_jax.config.data import BuiltinCorpus, DataConfig, TrainedTokenizer
+from lossline_jax.config.evaluation import ClozeTask, SuiteConfig, ValidationSet
+from lossline_jax.config.execution import ExecutionConfig
+from lossline_jax.config.model import LlamaConfig
+from lossline_jax.config.study import RunConfig, StudyConfig
+from lossline_jax.formatting import text_table
+from lossline_jax.pipeline.study import prepare
+from lossline_jax.storage.files import read_json
+from lossline_jax.storage.paths import StudyDir
 
 SEQUENCES = 8  # of each process
 CONTEXT = 256

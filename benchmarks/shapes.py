@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lossline_jax.models.config import LlamaConfig, Mamba2Config, MambaConfig, ModelConfig, round_up
+from lossline_jax.config.model import LlamaConfig, Mamba2Config, MambaConfig, ModelConfig, round_up
 
 
 @dataclass(frozen=True)

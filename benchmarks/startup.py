@@ -14,23 +14,23 @@ from pathlib import Path
 from shapes import SHAPES
 from timing import use_cores
 
-from lossline_jax.data.config import BuiltinCorpus, DataConfig, TrainedTokenizer
-from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet
-from lossline_jax.study import RunConfig, StudyConfig
-from lossline_jax.text import text_table
+from lossline_jax.config.data import BuiltinCorpus, DataConfig, TrainedTokenizer
+from lossline_jax.config.evaluation import ClozeTask, SuiteConfig, ValidationSet
+from lossline_jax.config.study import RunConfig, StudyConfig
+from lossline_jax.formatting import text_table
 
 ARCHITECTURES = ("llama", "mamba2", "mamba")
 CHILD = """
 import json, os, sys, time
-from lossline_jax import experiment
+from lossline_jax.pipeline import experiment
 
 spent = {}
 def mark(name):
     spent[name] = time.process_time() - sum(spent.values())
 
 study, folder = experiment.open_study(sys.argv[1])
-from lossline_jax.workshop import Workshop
-from lossline_jax.train.watch import Watch
+from lossline_jax.pipeline.runner import Workshop
+from lossline_jax.train.monitor.monitor import Watch
 mark("imports")
 run = study.run_by_id(sys.argv[2])
 workshop = Workshop.open(study, folder, [run])
@@ -96,10 +96,10 @@ def _study() -> StudyConfig:
 def _prepare(study: StudyConfig, root: Path) -> Path:
     from etils import epath
 
-    from lossline_jax import pipeline
-    from lossline_jax.rundir import StudyDir
+    from lossline_jax.pipeline import study as study_verbs
+    from lossline_jax.storage.paths import StudyDir
 
-    pipeline.prepare(study, StudyDir(epath.Path(root) / study.name))
+    study_verbs.prepare(study, StudyDir(epath.Path(root) / study.name))
     return root / study.name
 
 

@@ -35,7 +35,7 @@ class Spread:
 def use_cores(count: int) -> None:
     """Keep this process to its first `count` cores; call it before jax or torch starts a thread.
 
-    jax then makes as many CPU devices, by `sharding.configure_devices`.
+    jax then makes as many CPU devices, by `devices.configure_devices`.
     """
     allowed = sorted(os.sched_getaffinity(0))
     if count > len(allowed):

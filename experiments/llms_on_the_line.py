@@ -22,18 +22,19 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 
-from lossline_jax.data.config import (
+from lossline_jax.config.data import (
     DataConfig,
     HuggingFaceCorpus,
     HuggingFaceTokenizer,
     TokenizerConfig,
     TrainedTokenizer,
 )
-from lossline_jax.evaluate.config import ChoiceTask, SuiteConfig, ValidationSet
-from lossline_jax.models.config import GPT2Config
-from lossline_jax.models.presets import GPT2_VOCAB_SIZE, LLAMA3_VOCAB_SIZE, preset
-from lossline_jax.study import RunConfig, StudyConfig
-from lossline_jax.train.config import ExecutionConfig, OptimConfig, ScheduleConfig
+from lossline_jax.config.evaluation import ChoiceTask, SuiteConfig, ValidationSet
+from lossline_jax.config.execution import ExecutionConfig
+from lossline_jax.config.model import GPT2Config
+from lossline_jax.config.presets import GPT2_VOCAB_SIZE, LLAMA3_VOCAB_SIZE, preset
+from lossline_jax.config.study import RunConfig, StudyConfig
+from lossline_jax.config.training import OptimConfig, ScheduleConfig
 
 BASE_BATCH = (32, 16_021)
 # (architecture, tokenizer): {width x layers: (sequences a step on each of the paper's 8 GPUs, steps)}

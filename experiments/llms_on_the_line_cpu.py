@@ -11,11 +11,11 @@ Expect     Data moves the line; architecture, size, context and optimiser move i
 import dataclasses
 import itertools
 
-from lossline_jax.data.config import BuiltinCorpus, DataConfig, TrainedTokenizer
-from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet
-from lossline_jax.models.config import GPT2Config, LlamaConfig, Mamba2Config
-from lossline_jax.study import RunConfig, StudyConfig
-from lossline_jax.train.config import OptimConfig, ScheduleConfig
+from lossline_jax.config.data import BuiltinCorpus, DataConfig, TrainedTokenizer
+from lossline_jax.config.evaluation import ClozeTask, SuiteConfig, ValidationSet
+from lossline_jax.config.model import GPT2Config, LlamaConfig, Mamba2Config
+from lossline_jax.config.study import RunConfig, StudyConfig
+from lossline_jax.config.training import OptimConfig, ScheduleConfig
 
 CORPORA = ("wiki", "speeches", "code", "techdoc", "wiki_fr")
 LLAMA = LlamaConfig(d_model=64, num_layers=4, num_heads=4)

@@ -17,12 +17,12 @@ the base's data alone, and the task is made of held-out text (--task-files adds 
 import dataclasses
 import itertools
 
-from lossline_jax.data.config import Corpus, DataConfig, FilesCorpus, HuggingFaceCorpus, TrainedTokenizer
+from lossline_jax.config.data import Corpus, DataConfig, FilesCorpus, HuggingFaceCorpus, TrainedTokenizer
+from lossline_jax.config.evaluation import ChoiceTask, ClozeTask, SuiteConfig, ValidationSet
+from lossline_jax.config.model import GPT2Config, LlamaConfig, Mamba2Config
+from lossline_jax.config.study import RunConfig, StudyConfig
+from lossline_jax.config.training import OptimConfig, ScheduleConfig
 from lossline_jax.errors import LosslineError
-from lossline_jax.evaluate.config import ChoiceTask, ClozeTask, SuiteConfig, ValidationSet
-from lossline_jax.models.config import GPT2Config, LlamaConfig, Mamba2Config
-from lossline_jax.study import RunConfig, StudyConfig
-from lossline_jax.train.config import OptimConfig, ScheduleConfig
 
 PUBLIC = {
     "fineweb_edu": HuggingFaceCorpus("fineweb_edu", "HuggingFaceFW/fineweb-edu", "sample-10BT"),

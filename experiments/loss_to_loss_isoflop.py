@@ -20,7 +20,7 @@ is that of each model's loss on its own set.
 
 import dataclasses
 
-from lossline_jax.data.config import (
+from lossline_jax.config.data import (
     Corpus,
     DataConfig,
     FilesCorpus,
@@ -28,12 +28,12 @@ from lossline_jax.data.config import (
     HuggingFaceTokenizer,
     TrainedTokenizer,
 )
+from lossline_jax.config.evaluation import SuiteConfig, ValidationSet
+from lossline_jax.config.model import LlamaConfig
+from lossline_jax.config.study import RunConfig, StudyConfig
+from lossline_jax.config.training import OptimConfig, ScheduleConfig
 from lossline_jax.errors import LosslineError
-from lossline_jax.evaluate.config import SuiteConfig, ValidationSet
 from lossline_jax.models.accounting import count_parameters
-from lossline_jax.models.config import LlamaConfig
-from lossline_jax.study import RunConfig, StudyConfig
-from lossline_jax.train.config import OptimConfig, ScheduleConfig
 
 LAYERS = (*range(4, 23), 24, 26, 28, 30, 32)
 ISOFLOPS = {  # budget in FLOPs, C = 6 N D: the fewest and the most layers

@@ -9,10 +9,10 @@ Expect     that depends on your text; the report says what moved, by how much, a
 
 import dataclasses
 
-from lossline_jax.data.config import BuiltinCorpus, DataConfig, FilesCorpus, TrainedTokenizer
-from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet
-from lossline_jax.models.config import LlamaConfig
-from lossline_jax.study import RunConfig, StudyConfig
+from lossline_jax.config.data import BuiltinCorpus, DataConfig, FilesCorpus, TrainedTokenizer
+from lossline_jax.config.evaluation import ClozeTask, SuiteConfig, ValidationSet
+from lossline_jax.config.model import LlamaConfig
+from lossline_jax.config.study import RunConfig, StudyConfig
 
 
 def study(glob: str = "texts/*.txt", tokens: int = 600_000, vocab_size: int = 512, seeds: int = 2) -> StudyConfig:

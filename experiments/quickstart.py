@@ -11,11 +11,11 @@ Expect     Other data moves the line (by -0.09 and -0.17 nats/token, 4 and 8 tim
 
 import dataclasses
 
-from lossline_jax.data.config import BuiltinCorpus, DataConfig, TrainedTokenizer
-from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet
-from lossline_jax.models.config import LlamaConfig, Mamba2Config
-from lossline_jax.study import RunConfig, StudyConfig
-from lossline_jax.train.config import OptimConfig
+from lossline_jax.config.data import BuiltinCorpus, DataConfig, TrainedTokenizer
+from lossline_jax.config.evaluation import ClozeTask, SuiteConfig, ValidationSet
+from lossline_jax.config.model import LlamaConfig, Mamba2Config
+from lossline_jax.config.study import RunConfig, StudyConfig
+from lossline_jax.config.training import OptimConfig
 
 CORPORA = ("wiki", "speeches", "code", "techdoc", "wiki_fr")
 

@@ -14,10 +14,10 @@ line. Two tokenizers may have few nats/token in common; with a small --tokens, n
 
 import dataclasses
 
-from lossline_jax.data.config import BuiltinCorpus, ByteTokenizer, DataConfig, TrainedTokenizer
-from lossline_jax.evaluate.config import ClozeTask, SuiteConfig, ValidationSet
-from lossline_jax.models.config import LlamaConfig
-from lossline_jax.study import RunConfig, StudyConfig
+from lossline_jax.config.data import BuiltinCorpus, ByteTokenizer, DataConfig, TrainedTokenizer
+from lossline_jax.config.evaluation import ClozeTask, SuiteConfig, ValidationSet
+from lossline_jax.config.model import LlamaConfig
+from lossline_jax.config.study import RunConfig, StudyConfig
 
 SCORED = ("wiki", "speeches", "techdoc")
 TOKENIZERS = (

@@ -15,10 +15,10 @@ those of the checkpoint, and so the learning rate of two that make a pair is the
 
 import itertools
 
-from lossline_jax.data.config import BuiltinCorpus, DataConfig, TrainedTokenizer
-from lossline_jax.evaluate.config import SuiteConfig, ValidationSet
-from lossline_jax.models.config import LlamaConfig
-from lossline_jax.study import RunConfig, StudyConfig
+from lossline_jax.config.data import BuiltinCorpus, DataConfig, TrainedTokenizer
+from lossline_jax.config.evaluation import SuiteConfig, ValidationSet
+from lossline_jax.config.model import LlamaConfig
+from lossline_jax.config.study import RunConfig, StudyConfig
 
 SETS = ("wiki", "speeches", "code")
 WIDTHS = (64, 32, 48, 96)  # the base's first

@@ -21,10 +21,9 @@ from selection import Chosen, Selection, main, program
 from settings import Local
 
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
-from lossline_jax.resubmit import Standing
-from lossline_jax.status import checkpointed_step
-from lossline_jax.text import text_table
-from lossline_jax.units import human_seconds
+from lossline_jax.formatting import human_seconds, text_table
+from lossline_jax.status.resubmit import Standing
+from lossline_jax.storage.run_records import checkpointed_step
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,15 @@ from typing import TypeVar
 
 import tyro
 
-from lossline_jax import console, experiment
+from lossline_jax import logs
+from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError
-from lossline_jax.resubmit import Resubmission, resubmission
-from lossline_jax.rundir import StudyDir, absolute
-from lossline_jax.storage import expanded
-from lossline_jax.study import StudyConfig
-from lossline_jax.text import shown
+from lossline_jax.formatting import shown
+from lossline_jax.pipeline import study_files
+from lossline_jax.status.resubmit import Resubmission, resubmission
+from lossline_jax.storage.files import absolute
+from lossline_jax.storage.object_store import expanded
+from lossline_jax.storage.paths import StudyDir
 
 Options = TypeVar("Options", bound="Selection")
 
@@ -50,13 +52,13 @@ class Chosen:
 
 def choose(options: Selection) -> Chosen:
     """The runs to start; what is left out is said on stderr."""
-    study, folder, run_ids = experiment.read_manifest(options.manifest)
+    study, folder, run_ids = study_files.read_manifest(options.manifest)
     folder = StudyDir(absolute(folder.root))
     if not folder.prepared_file.exists():
         raise LosslineError(f"{folder.root}: not prepared; run `lossline prepare` first")
     runs = resubmission(study, folder, run_ids, options.failed)
     for note in runs.notes:
-        console.say(note)
+        logs.say(note)
     return Chosen(study, folder, runs)
 
 
@@ -78,10 +80,10 @@ def must_be_given(options: Selection, *names: str) -> None:
 
 def main(kind: type[Options], launch: Callable[[Options, Chosen], int], description: str) -> None:
     """Parse the flags, choose the runs, launch them, exit with what `launch` returns."""
-    console.take_any_text()
+    logs.take_any_text()
     options = tyro.cli(kind, description=description.splitlines()[0])
     try:
         sys.exit(launch(options, choose(options)))
     except LosslineError as error:
-        console.warn(f"{sys.argv[0]}: {shown(str(error))}")
+        logs.warn(f"{sys.argv[0]}: {shown(str(error))}")
         sys.exit(error.exit_code)

@@ -14,8 +14,8 @@ from selection import Chosen, Selection, main
 from settings import Slurm
 
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
-from lossline_jax.rundir import is_remote
-from lossline_jax.storage import expanded
+from lossline_jax.storage.files import is_remote
+from lossline_jax.storage.object_store import expanded
 
 FIRST_PORT, PORTS = 61440, 4096  # where the processes of a run meet: by the number of its job
 

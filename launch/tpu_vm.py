@@ -18,7 +18,7 @@ from selection import Chosen, Selection, choose, main, must_be_given, program
 from settings import TpuVm
 
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
-from lossline_jax.rundir import is_remote
+from lossline_jax.storage.files import is_remote
 
 MISTAKE = LosslineError.exit_code
 NEEDED_EXTRAS = {"tpu", "gcs"}

@@ -15,7 +15,7 @@ from selection import Chosen, Selection, main, must_be_given, program
 from settings import Xpk
 
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
-from lossline_jax.rundir import is_remote
+from lossline_jax.storage.files import is_remote
 
 LONGEST_NAME = 39
 GPUS = ("a100", "b200", "gb200", "h100", "h200", "l4")  # how xpk's names of GPU machines begin

@@ -1,6 +1,6 @@
 """`python -m lossline_jax` is `lossline`."""
 
-from lossline_jax.cli import main
+from lossline_jax.cli.main import main
 
 if __name__ == "__main__":
     main()

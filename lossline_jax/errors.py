@@ -1,5 +1,7 @@
-"""The one exception that a user's mistake raises, and the words for a package that is missing."""
+"""The exceptions that a user can act on, the words for a missing package, and "did you mean"."""
 
+import difflib
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -63,3 +65,9 @@ class RunFailed(LosslineError):
     """A run that cannot go on (non-finite loss, damaged checkpoint). Permanent: not to be retried."""
 
     exit_code = 1
+
+
+def suggestion(name: str, known: typing.Iterable[str]) -> str:
+    """`; did you mean 'x'?` or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

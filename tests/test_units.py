@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from lossline_jax import units
+from lossline_jax import formatting, units
 
 
 def test_bits_per_byte_of_a_uniform_byte_model_is_eight():
@@ -17,9 +17,9 @@ def test_bits_per_byte_of_a_uniform_byte_model_is_eight():
     [(999, "999"), (1234567, "1.23M"), (6.6e20, "6.60e+20"), (2.5e12, "2.5T"), (0.5, "0.5")],
 )
 def test_human_counts(value, text):
-    assert units.human_count(value) == text
+    assert formatting.human_count(value) == text
 
 
 @pytest.mark.parametrize(("value", "text"), [(9.6, "10s"), (61, "1m01s"), (3725, "1h02m")])
 def test_human_seconds(value, text):
-    assert units.human_seconds(value) == text
+    assert formatting.human_seconds(value) == text

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import grain
 import numpy as np
 
-from lossline_jax.config import fingerprint, suggestion, to_json
-from lossline_jax.data.config import DataConfig
-from lossline_jax.data.store import TokenStore
-from lossline_jax.errors import LosslineError
+from lossline_jax.config.data import DataConfig
+from lossline_jax.config.serialise import fingerprint, to_json
+from lossline_jax.data.token_store import TokenStore
+from lossline_jax.errors import LosslineError, suggestion
 
 PREFETCH_BATCHES = 16
 PREFETCH_THREADS = 2

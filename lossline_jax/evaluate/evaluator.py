@@ -9,15 +9,18 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from lossline_jax.evaluate.layout import lay_out
-from lossline_jax.evaluate.rows import RowBlock, only
-from lossline_jax.evaluate.suites import PreparedSuite
-from lossline_jax.evaluate.sums import SetScore, score_set
-from lossline_jax.ops.tree import make_tree
-from lossline_jax.sharding import ROWS, data_specs, on_cpu, row_shards, rows_over, shardings, uses_fsdp
+from lossline_jax.distributed.batch_rows import row_shards, rows_over
+from lossline_jax.distributed.layout import ROWS
+from lossline_jax.distributed.mesh import on_cpu
+from lossline_jax.distributed.sharding import data_specs, shardings, uses_fsdp
+from lossline_jax.evaluate.packing.device_batches import lay_out
+from lossline_jax.evaluate.packing.rows import RowBlock, only
+from lossline_jax.evaluate.scores import SetScore, score_set
+from lossline_jax.evaluate.suite import PreparedSuite
+from lossline_jax.ops.prefix_tree import make_tree
 
 if TYPE_CHECKING:
-    from lossline_jax.models.base import Model
+    from lossline_jax.models.model import Model
 
 # Tokens of a batch on each device: what stays in the caches of a core, what keeps an accelerator busy.
 TOKENS_PER_BATCH_CPU = 1024
@@ -32,7 +35,7 @@ class RequestScores(NamedTuple):
 
 
 class PlacedBlock(NamedTuple):
-    """The batches of one block of rows on the devices (`layout.Layout`)."""
+    """The batches of one block of rows on the devices (`device_batches.Layout`)."""
 
     ids_GBT: jax.Array
     until_GBT: jax.Array
@@ -91,12 +94,12 @@ class RowScorer:
         """
         Args:
             model: its attention is run as "xla" whatever it says, for the other kernels lack the masks of packed rows.
-            mesh: of `sharding.make_mesh`.
+            mesh: of `mesh.make_mesh`.
             num_requests: that the rows count towards.
             tokens_per_batch: on each device, padding included: bounds the memory and leaves the scores alone.
                 None: chosen for the kind of device.
             fsdp: whether parameters are sharded over `data` too (`sharding.uses_fsdp`).
-            few_shapes: as of `layout.lay_out`; and each block has a program of its own.
+            few_shapes: as of `device_batches.lay_out`; and each block has a program of its own.
             twin_Q: whose scores each request has (`rows.Requests`); None: its own.
         """
         if tokens_per_batch is None:

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from lossline_jax.distributed.sharding import shardings
 from lossline_jax.errors import LosslineError, install_hint
 from lossline_jax.evaluate.evaluator import RowScorer
-from lossline_jax.evaluate.rows import Request, mix_sets
-from lossline_jax.evaluate.windows import Text
-from lossline_jax.sharding import shardings
+from lossline_jax.evaluate.packing.rows import Request, mix_sets
+from lossline_jax.evaluate.packing.windows import Text
 
 try:
     from lm_eval.api.model import TemplateLM
@@ -22,8 +22,8 @@ except ImportError as missing:
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
-    from lossline_jax.data.tokenizers import Tokenizer
-    from lossline_jax.models.base import Model
+    from lossline_jax.data.tokenizers.build import Tokenizer
+    from lossline_jax.models.model import Model
 
 
 class HarnessModel(TemplateLM):

@@ -9,24 +9,31 @@
 docs/fitting.md walks through all of it on a published table.
 """
 
-from lossline_jax.fit.allocation import Allocation, chinchilla_allocation, kaplan_allocation
-from lossline_jax.fit.backtest import Backtest, backtest
-from lossline_jax.fit.compute import fit_compute_law
-from lossline_jax.fit.crossings import find_crossings
-from lossline_jax.fit.curves import Law, Parameter, power
-from lossline_jax.fit.few_runs import PairedRuns, predict_from_few_runs
-from lossline_jax.fit.forecast import Forecast, Prediction, forecast
-from lossline_jax.fit.law_fits import fit_law_table
+from lossline_jax.fit.curves.combine import find_crossings
+from lossline_jax.fit.curves.compute_law import Allocation, chinchilla_allocation, fit_compute_law, kaplan_allocation
+from lossline_jax.fit.curves.line import fit_shifted_power, predict_transfer, translate
+from lossline_jax.fit.law import (
+    LEAST_SQUARES,
+    LOG_HUBER,
+    LOG_LEAST_SQUARES,
+    LOG_LOG_LEAST_SQUARES,
+    Law,
+    Loss,
+    Parameter,
+    power,
+)
 from lossline_jax.fit.laws import LAWS
-from lossline_jax.fit.objective import LEAST_SQUARES, LOG_HUBER, LOG_LEAST_SQUARES, LOG_LOG_LEAST_SQUARES, Loss
-from lossline_jax.fit.pairing import best_by_compute, pair_by_columns
+from lossline_jax.fit.predict.backtest import Backtest, backtest
+from lossline_jax.fit.predict.few_runs import PairedRuns, predict_from_few_runs
+from lossline_jax.fit.predict.forecast import Forecast, Prediction, forecast
+from lossline_jax.fit.predict.series import Rows, Series
+from lossline_jax.fit.predict.table_series import Columns, series_of_table
+from lossline_jax.fit.resampling import Bootstrap, bootstrap
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.series import Rows, Series
 from lossline_jax.fit.solve import Points, solve, solve_many
-from lossline_jax.fit.table_fits import fit_table
-from lossline_jax.fit.table_series import Columns, series_of_table
-from lossline_jax.fit.transfer import fit_shifted_power, predict_transfer, translate
-from lossline_jax.fit.uncertainty import Bootstrap, bootstrap
+from lossline_jax.fit.study.table_laws import fit_law_table
+from lossline_jax.fit.study.table_lines import fit_table
+from lossline_jax.fit.tables.pairing import best_by_compute, pair_by_columns
 
 __all__ = [
     "LAWS",

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.stats
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.curves import Law, Values
+from lossline_jax.fit.law import Law, Values
 
 STEADY = 0.5  # Kendall's tau from which a trend is one of the whole range
 CHANCE, CHANCE_OF_SHARES = 0.01, 0.05  # largest probability of that tau without a trend

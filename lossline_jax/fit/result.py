@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lossline_jax import config
+from lossline_jax.config import serialise
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.curves import Law
-from lossline_jax.fit.laws import LAWS
+from lossline_jax.fit.law import Law
+from lossline_jax.fit.laws import find_law
 
 Status = Literal["converged", "iteration cap", "bound hit", "not identified", "too few points", "failed"]
 
@@ -100,22 +100,12 @@ class FitResult:
         return np.any(outside, axis=0)
 
     def to_json(self) -> dict[str, Any]:
-        return config.to_json(self)
+        return serialise.to_json(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], where: str = "fit") -> "FitResult":
         """Raises LosslineError where `value` is not what `to_json` wrote."""
-        return config.from_json(cls, value, where)
-
-
-def find_law(name: str, law: Law | None = None) -> Law:
-    """`law`, or the declared law called `name`."""
-    if law is not None:
-        return law
-    if name not in LAWS:
-        hint = config.suggestion(name, LAWS)
-        raise LosslineError(f"law {name!r} is not declared{hint}; `lossline laws` lists them, `law` takes your own")
-    return LAWS[name]
+        return serialise.from_json(cls, value, where)
 
 
 def _short(parameters: Mapping[str, float]) -> str:

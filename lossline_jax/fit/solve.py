@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.curves import Law, inside
 from lossline_jax.fit.direction import wrong_way
-from lossline_jax.fit.ends import curves_and_jacobians
-from lossline_jax.fit.intervals import profile_intervals
-from lossline_jax.fit.levenberg import minimise
-from lossline_jax.fit.objective import Loss
-from lossline_jax.fit.problem import Problem, build_problem
-from lossline_jax.fit.result import FitResult, Status, find_law
-from lossline_jax.fit.search import SAME_OBJECTIVE, Found, rounding, search
+from lossline_jax.fit.law import Law, Loss, inside
+from lossline_jax.fit.laws import find_law
+from lossline_jax.fit.result import FitResult, Status
+from lossline_jax.fit.solver.derivatives import curves_and_jacobians
+from lossline_jax.fit.solver.levenberg_marquardt import minimise
+from lossline_jax.fit.solver.problem import Problem, build_problem
+from lossline_jax.fit.solver.profile_likelihood import profile_intervals
+from lossline_jax.fit.solver.search import SAME_OBJECTIVE, Found, rounding, search
 
 INTERVALS = "intervals"  # convention: how they were come by, where points belong to runs
 SINGULAR = 1e10  # condition number above which the Jacobian counts as singular

@@ -8,14 +8,7 @@ chunks it is computed in. Not counted: norms, activations, softmax, rotary posit
 from dataclasses import dataclass
 from typing import assert_never
 
-from lossline_jax.models.config import (
-    GPT2Config,
-    GPTNeoXConfig,
-    LlamaConfig,
-    Mamba2Config,
-    MambaConfig,
-    ModelConfig,
-)
+from lossline_jax.config.model import GPT2Config, GPTNeoXConfig, LlamaConfig, Mamba2Config, MambaConfig, ModelConfig
 
 
 @dataclass(frozen=True)

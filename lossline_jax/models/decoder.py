@@ -6,28 +6,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lossline_jax.config.model import GPT2Config, GPTNeoXConfig, LlamaConfig, Mamba2Config, MambaConfig, ModelConfig
+from lossline_jax.distributed.sharding import constrain
 from lossline_jax.models import gpt, llama, mamba, mamba2
-from lossline_jax.models.config import (
-    GPT2Config,
-    GPTNeoXConfig,
-    LlamaConfig,
-    Mamba2Config,
-    MambaConfig,
-    ModelConfig,
-)
-from lossline_jax.models.parameters import (
-    Declaration,
-    Parameter,
-    Params,
-    constant,
-    declare,
-    normal,
-    stack_layers,
-)
+from lossline_jax.models.parameters import Declaration, Parameter, Params, constant, declare, normal, stack_layers
 from lossline_jax.ops.attention import AttentionImpl
 from lossline_jax.ops.norms import layer_norm, rms_norm
-from lossline_jax.ops.tree import Tree
-from lossline_jax.sharding import constrain
+from lossline_jax.ops.prefix_tree import Tree
 
 # What the backward pass makes anew: nothing; all but the products with weights, which is quick; or whole layers.
 Remat = Literal["none", "cheap", "full"]

@@ -7,13 +7,13 @@ attention and MLP read the same input. GPT-2's GELU is the tanh approximation, G
 import flax.linen as nn
 import jax
 
-from lossline_jax.models.config import GPT2Config, GPTNeoXConfig
+from lossline_jax.config.model import GPT2Config, GPTNeoXConfig
 from lossline_jax.models.parameters import Declaration, Parameter, constant, declare, normal
 from lossline_jax.ops.attention import AttentionImpl, causal_attention
 from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import layer_norm
+from lossline_jax.ops.prefix_tree import Tree
 from lossline_jax.ops.rope import apply_rope, rope_tables
-from lossline_jax.ops.tree import Tree
 
 
 def embedding_sigma(config: GPT2Config | GPTNeoXConfig) -> float:

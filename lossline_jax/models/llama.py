@@ -3,13 +3,13 @@
 import flax.linen as nn
 import jax
 
-from lossline_jax.models.config import LlamaConfig
+from lossline_jax.config.model import LlamaConfig
 from lossline_jax.models.parameters import Declaration, Parameter, constant, declare, normal
 from lossline_jax.ops.attention import AttentionImpl, causal_attention
 from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import rms_norm
+from lossline_jax.ops.prefix_tree import Tree
 from lossline_jax.ops.rope import apply_rope, rope_tables
-from lossline_jax.ops.tree import Tree
 
 
 def block_parameters(config: LlamaConfig) -> Declaration:

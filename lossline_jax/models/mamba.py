@@ -4,20 +4,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lossline_jax.models.config import MambaConfig
-from lossline_jax.models.parameters import (
-    Declaration,
-    Parameter,
-    constant,
-    declare,
-    log_uniform_step_bias,
-    uniform,
-)
+from lossline_jax.config.model import MambaConfig
+from lossline_jax.models.parameters import Declaration, Parameter, constant, declare, log_uniform_step_bias, uniform
 from lossline_jax.ops.conv import causal_depthwise_conv
 from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import rms_norm
+from lossline_jax.ops.prefix_tree import Tree
 from lossline_jax.ops.selective_scan import selective_scan
-from lossline_jax.ops.tree import Tree
 
 EMBEDDING_SIGMA = 0.02
 

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lossline_jax.models.config import Mamba2Config
+from lossline_jax.config.model import Mamba2Config
 from lossline_jax.models.parameters import (
     Declaration,
     Parameter,
@@ -22,8 +22,8 @@ from lossline_jax.ops.conv import causal_depthwise_conv
 from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import rms_norm
 from lossline_jax.ops.platform import platform
+from lossline_jax.ops.prefix_tree import Tree
 from lossline_jax.ops.ssd import ssd
-from lossline_jax.ops.tree import Tree
 
 # Positions a chunk of the scan. On CPU, 32 is a quarter faster than 256; 16 and 64 are no better.
 CPU_CHUNK_SIZE, CHUNK_SIZE = 32, 256

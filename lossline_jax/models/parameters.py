@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from lossline_jax.ops.shards import whole
+from lossline_jax.ops.fsdp import whole
 
 Params = dict[str, Any]  # nested, of arrays
 Declaration = dict[str, Any]  # nested, of Parameter

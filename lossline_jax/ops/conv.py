@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from lossline_jax.ops.tree import Tree
+from lossline_jax.ops.prefix_tree import Tree
 
 
 def causal_depthwise_conv(

@@ -6,7 +6,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from lossline_jax.ops.tree import Tree
+from lossline_jax.ops.prefix_tree import Tree
 
 
 class Llama3Scaling(Protocol):

@@ -13,7 +13,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from lossline_jax.ops.tree import Tree
+from lossline_jax.ops.prefix_tree import Tree
 
 
 def selective_scan_reference(

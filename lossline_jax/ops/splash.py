@@ -13,7 +13,7 @@ from lossline_jax.errors import LosslineError
 
 _LANES = 128  # the kernel's smallest block of positions
 _MAX_BLOCK = 512
-_ROW_AXES = ("slice", "data")  # mesh axes of `lossline_jax.sharding`
+_ROW_AXES = ("slice", "data")  # mesh axes of `distributed.mesh`
 
 
 def splash_attention(
@@ -38,7 +38,7 @@ def splash_attention(
     free = [axis for axis in mesh.axis_names if axis not in mesh.manual_axes]
     if not free:
         return attend(*arrays)
-    # The compiler cannot split a kernel: rows and heads are laid on the axes of `lossline_jax.sharding` here.
+    # The compiler cannot split a kernel: rows and heads are laid on the axes of `distributed.mesh` here.
     rows, heads = tuple(axis for axis in _ROW_AXES if axis in free), ("model" if "model" in free else None)
     _check_divisible(k_BTKH.shape, rows, heads, mesh)
     qkv = P(rows or None, None, heads)

@@ -15,8 +15,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from lossline_jax.ops.query_blocks import query_blocks
-from lossline_jax.ops.tree import Tree, visible
+from lossline_jax.ops.attention import query_blocks
+from lossline_jax.ops.prefix_tree import Tree, visible
 
 # Multiples of this have exact sums up to 2^18 in float32.
 _COARSE_STEP = 2.0**-6

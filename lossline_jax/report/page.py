@@ -12,25 +12,24 @@ from etils import epath
 from markupsafe import Markup
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.study_fits import StudyFits
-from lossline_jax.fit.table_rows import plain_frame
-from lossline_jax.report.downloads import csv_text, download, downloads, table_download
-from lossline_jax.report.finding import finding
-from lossline_jax.report.fits import compute_table, conventions, lines_table
-from lossline_jax.report.gallery import Room, gallery
-from lossline_jax.report.line_figure import key_of, line_plot
-from lossline_jax.report.lines import read_lines
-from lossline_jax.report.plots import KeyEntry, Plot, panel_svgs, swatch, whole_figure
-from lossline_jax.report.points import as_long, units_of
-from lossline_jax.report.run_figures import training_plot
-from lossline_jax.report.runs import describe_runs
-from lossline_jax.report.sections import configurations, factors_json, facts, filters, versions
-from lossline_jax.report.style import css_variables
-from lossline_jax.report.svg import write_figure
-from lossline_jax.report.tables import corpora_table, losses_table, runs_table
-from lossline_jax.report.verdicts import Judged, judge, verdicts_table
-from lossline_jax.rundir import make_folder, write_atomic
-from lossline_jax.text import shown, shown_tree
+from lossline_jax.fit.study.results import StudyFits
+from lossline_jax.fit.tables.rows import plain_frame
+from lossline_jax.formatting import shown, shown_tree
+from lossline_jax.report.content.finding import finding
+from lossline_jax.report.content.points import as_long, units_of
+from lossline_jax.report.content.run_names import describe_runs
+from lossline_jax.report.content.sections import configurations, factors_json, facts, filters, versions
+from lossline_jax.report.figures.gallery import Room, gallery
+from lossline_jax.report.figures.main_figure import key_of, line_plot, read_lines
+from lossline_jax.report.figures.plot import KeyEntry, Plot, panel_svgs, swatch, whole_figure
+from lossline_jax.report.figures.style import css_variables
+from lossline_jax.report.figures.svg import write_figure
+from lossline_jax.report.figures.training_figure import training_plot
+from lossline_jax.report.tables.downloads import csv_text, download, downloads, table_download
+from lossline_jax.report.tables.fits import compute_table, conventions, lines_table
+from lossline_jax.report.tables.table import corpora_table, losses_table, runs_table
+from lossline_jax.report.tables.verdicts import Judged, judge, verdicts_table
+from lossline_jax.storage.files import make_folder, write_atomic
 
 
 def write_report(
@@ -201,4 +200,4 @@ def template() -> jinja2.Template:
 
 
 def _package_text(name: str) -> str:
-    return resources.files("lossline_jax.report").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("lossline_jax.report").joinpath("assets", name).read_text(encoding="utf-8")

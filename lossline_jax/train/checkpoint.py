@@ -13,7 +13,6 @@ import hashlib
 import logging
 import sys
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -22,40 +21,18 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.sharding import Mesh
 
-from lossline_jax.config import from_json, to_json
-from lossline_jax.console import but_for_closed_loops
-from lossline_jax.disk import CURES, error_number, reason
+from lossline_jax.config.serialise import from_json, to_json
+from lossline_jax.distributed.processes import from_first, is_first
 from lossline_jax.errors import LosslineError, RunFailed
-from lossline_jax.processes import from_first, is_first
-from lossline_jax.rundir import RunDir, absolute, inside, make_folder, read_json, write_json
+from lossline_jax.logs import but_for_closed_loops
+from lossline_jax.storage.disk import CURES, error_number, reason
+from lossline_jax.storage.files import absolute, inside, make_folder, read_json, write_json
+from lossline_jax.storage.paths import RunDir
+from lossline_jax.storage.run_records import FORMAT, META_FILE, CheckpointMeta, checkpoint_steps
 from lossline_jax.train.state import Model, Params, TrainState, abstract_params
 
-FORMAT = 1
-META_FILE = "meta.json"
 HASH_BLOCK = 1 << 24  # bytes
 _NEWER = f"orbax-checkpoint {ocp.__version__} with jax {jax.__version__}, try newer ones"
-
-
-@dataclass(frozen=True)
-class CheckpointMeta:
-    """Where a checkpoint stands and what it belongs to."""
-
-    step: int  # updates done
-    next_global_example: int  # index of the first sequence not trained on: step x batch size
-    data_fingerprint: str
-    run_fingerprint: str
-    seconds: dict = field(default_factory=dict)  # spent so far, by what on (clock.py)
-    num_devices: int | None = None  # of the run when it was written, for its costs (status.py)
-    device_kind: str | None = None
-    format: int = FORMAT
-
-
-def checkpoint_steps(run_dir: RunDir) -> list[int]:
-    """Steps of the complete checkpoints, ascending."""
-    if not run_dir.checkpoints.exists():
-        return []
-    folders = [folder for folder in run_dir.checkpoints.iterdir() if folder.name.isdecimal()]
-    return sorted(int(folder.name) for folder in folders if (folder / META_FILE).exists())
 
 
 def load_params(run_dir: RunDir, step: int, model: Model, mesh: Mesh, *, fsdp: bool | None = None) -> Params:
@@ -249,7 +226,7 @@ def _quiet() -> Iterator[None]:
     """Keep orbax and asyncio from printing, with its stack, what they raise as well.
 
     What is lost is told by the error of the save. Writes that are still under way then complain later: a command
-    drops that too (`console.drop_late_complaints`), a library call leaves its process as it was.
+    drops that too (`logs.drop_late_complaints`), a library call leaves its process as it was.
     """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels, print_error = [logger.level for logger in loggers], sys.unraisablehook

@@ -8,45 +8,28 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from lossline_jax.config import fingerprint
+from lossline_jax.config.execution import ExecutionConfig
+from lossline_jax.config.serialise import fingerprint
+from lossline_jax.distributed.batch_rows import my_rows, place_batch
+from lossline_jax.distributed.devices import hardware_of
+from lossline_jax.distributed.preemption import StopRequest
+from lossline_jax.distributed.processes import from_first, is_first
+from lossline_jax.distributed.watchdog import Watchdog
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
 from lossline_jax.models.accounting import train_flops_per_token
-from lossline_jax.processes import from_first, is_first
-from lossline_jax.rundir import RunDir, make_folder, read_record, write_json
-from lossline_jax.sharding import my_rows, place_batch
-from lossline_jax.train.checkpoint import Checkpointer, CheckpointMeta, check_same_run
-from lossline_jax.train.clock import Clock
-from lossline_jax.train.config import ExecutionConfig
-from lossline_jax.train.hardware import hardware_of
-from lossline_jax.train.preemption import StopRequest
-from lossline_jax.train.profile import profiled, traced_steps
-from lossline_jax.train.program import train_program
+from lossline_jax.storage.files import make_folder, read_record, write_json
+from lossline_jax.storage.paths import RunDir
+from lossline_jax.storage.run_records import CheckpointMeta, TrainResult
+from lossline_jax.train.checkpoint import Checkpointer, check_same_run
+from lossline_jax.train.monitor.monitor import Watch
+from lossline_jax.train.monitor.profiler import profiled, traced_steps
+from lossline_jax.train.monitor.timer import Clock
 from lossline_jax.train.state import Model, Params, TrainState, init_state
-from lossline_jax.train.step import StepBatch, TrainStep
-from lossline_jax.train.watch import Watch
-from lossline_jax.train.watchdog import Watchdog
+from lossline_jax.train.step import StepBatch, TrainStep, train_program
 
 RunConfig = Any  # study.RunConfig: the study stands above this room
 BatchSource = Any  # data.batches.BatchSource: check_epochs, fingerprint, iterate (to be closed)
 OnCheckpoint = Callable[[int, Params], Mapping[str, float] | None]
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """Totals of a finished run over all its restarts: the content of done.json."""
-
-    run_fingerprint: str
-    step: int
-    tokens: int
-    tokens_per_second: float  # in steps and waits for input: no set-up, compilation, checkpoint or evaluation
-    wall_seconds: float
-    compile_seconds: float  # first call of the step: tracing and compilation
-    seconds: dict  # by what they went on (clock.py)
-    # Of the process that ended the run; runs that ended before these were kept have none.
-    num_devices: int | None = None
-    device_kind: str | None = None
-    num_processes: int | None = None
-    mfu: float | None = None  # of the whole run, by the peak of those devices; None: their peak is not known
 
 
 def train_run(
@@ -63,15 +46,15 @@ def train_run(
 ) -> TrainResult:
     """Train a run to its last step, continuing from its newest checkpoint bit for bit; once finished, return.
 
-    Every process of the mesh calls this. The caller holds `writer.sole_writer`.
+    Every process of the mesh calls this. The caller holds `run_lock.sole_writer`.
 
     Args:
         run: what to train.
-        model: of `models.base.build_model`.
+        model: of `model.build_model`.
         source: its batch k is a pure function of k.
         run_dir: gets steps.jsonl, checkpoints/, and done.json or failed.json.
         execution: how to run; may differ from restart to restart.
-        mesh: of `sharding.make_mesh`.
+        mesh: of `mesh.make_mesh`.
         on_checkpoint: called with (step, parameters) after each checkpoint of `run.checkpoint_steps`, and
             again with the restored one when resuming, for a process killed between the two. The parameters
             are donated to the next step: it must not keep them. SIGTERM breaks it off. What it returns,

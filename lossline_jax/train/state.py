@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from lossline_jax.sharding import replicated, shardings
+from lossline_jax.distributed.sharding import replicated, shardings
 
 Params = Any  # nested dict of float32 arrays
 Model = Any  # models.base.Model: init, axes, nll, decayed

@@ -1,4 +1,4 @@
-"""One optimiser step: microbatched gradient of the token mean over the global batch, one compile."""
+"""One optimiser step, compiled once: a microbatched gradient of the mean over the tokens of the global batch."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,10 +9,13 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from lossline_jax.parallel import ROWS, check_microbatch, rows_per_device
-from lossline_jax.sharding import data_specs, on_cpu, replicated, row_shards, rows_over, uses_fsdp
-from lossline_jax.train.config import ExecutionConfig
-from lossline_jax.train.state import Model, Params, TrainState, state_shardings
+from lossline_jax.config.execution import ExecutionConfig
+from lossline_jax.distributed.batch_rows import row_shards, rows_over
+from lossline_jax.distributed.layout import ROWS, check_microbatch, rows_per_device
+from lossline_jax.distributed.mesh import on_cpu
+from lossline_jax.distributed.sharding import data_specs, replicated, uses_fsdp
+from lossline_jax.train.optimiser import make_optimiser, make_schedule
+from lossline_jax.train.state import Model, Params, TrainState, abstract_state, state_shardings
 
 # On CPU, activations that outgrow the caches cost up to half of the step, and single sequences a sixth to a quarter
 # of it whatever their length. Of 2 and 4 sequences, 512 tokens were best at contexts 128 and 256 (widths 64 and 128).
@@ -115,7 +118,7 @@ def _nats_and_gradient(
         nats, grads = accumulate(params, batch)
         if row_shards(mesh) == 1:  # XLA refuses a sum over one device beside axes that it places itself
             return nats, grads
-        # Of a parameter that is split over `data`, the model has summed the gradient over it (`ops.shards.whole`).
+        # Of a parameter that is split over `data`, the model has summed the gradient over it (`fsdp.whole`).
         split = jax.tree.map(lambda grad, spec: grad if "data" in spec else None, grads, specs)
         whole = jax.tree.map(lambda grad, spec: None if "data" in spec else grad, grads, specs)
         nats, whole = jax.lax.psum((nats, whole), ROWS)
@@ -152,3 +155,33 @@ def _microbatch_size(local_rows: int, context_length: int, execution: ExecutionC
         return max(size for size in range(1, most + 1) if local_rows % size == 0)
     check_microbatch(chosen, local_rows)
     return chosen
+
+
+class TrainProgram(NamedTuple):
+    """The jitted step of a run, and what its state is made of."""
+
+    step: TrainStep
+    optimiser: optax.GradientTransformation
+    abstract: TrainState  # as of `state.abstract_state`
+
+
+def train_program(run: Any, model: Model, execution: ExecutionConfig, mesh: Mesh) -> TrainProgram:
+    """The program of a run (`study.RunConfig`).
+
+    Raises:
+        LosslineError: constants out of range, or rows or parameters that the mesh does not divide.
+    """
+    schedule = make_schedule(run.schedule, run.optim.learning_rate, run.num_steps)
+    optimiser = make_optimiser(run.optim, schedule, model.decayed())
+    abstract = abstract_state(model, optimiser, mesh, execution.fsdp)
+    step = make_train_step(
+        model,
+        optimiser,
+        schedule,
+        abstract,
+        batch_size=run.batch_size,
+        context_length=run.context_length,
+        execution=execution,
+        mesh=mesh,
+    )
+    return TrainProgram(step, optimiser, abstract)

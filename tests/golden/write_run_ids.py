@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from lossline_jax.experiment import check_study, load_study_function
+from lossline_jax.config.validate import check_study
+from lossline_jax.pipeline.experiment import load_study_function
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 FILE = Path(__file__).parent / "run_ids.json"

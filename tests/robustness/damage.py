@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+    sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from robustness.outcomes import Answer, Case, call, cases_table, counts, counts_table, faults, outcome
-from robustness.sound_study import OLD_STUDY, ONE_DEVICE, as_written_now, import_models, sha256
+from tests.robustness.outcomes import Answer, Case, call, cases_table, counts, counts_table, faults, outcome
+from tests.robustness.sound_study import OLD_STUDY, ONE_DEVICE, as_written_now, import_models, sha256
 
 FLIPS = 3  # bits of a file that are flipped, one a case
 LOGGED_LOSS = r'"loss_nats_per_token": [^,}]*'

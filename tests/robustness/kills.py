@@ -20,14 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax  # noqa: F401  (before the forks)
-from outcomes import Answer, Case, cases_table, counts, faults, outcome
 
-from lossline_jax import pipeline, prepared, workshop  # noqa: F401  (before the forks)
-from lossline_jax.cli import main as lossline
-from lossline_jax.data.store import VERIFIED_FILE
+from lossline_jax.cli.main import main as lossline
+from lossline_jax.data.token_store import VERIFIED_FILE
+from lossline_jax.pipeline import (
+    runner,  # noqa: F401  (before the forks)
+)
+from tests.robustness.outcomes import Answer, Case, cases_table, counts, faults, outcome
 
 TESTS = Path(__file__).parents[1]
-OLD_STUDY, TINY = TESTS / "golden" / "old_study", TESTS / "tiny_study.py"
+OLD_STUDY, TINY = TESTS / "golden" / "old_study", TESTS / "support" / "tiny_study.py"
 SMALL = ("--max-bytes", "60000", "--tokens", "2048")
 KINDS = {"os.rename": "rename", "os.mkdir": "new folder"}
 SECONDS = 240

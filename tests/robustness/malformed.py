@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+    sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import jax
-from robustness import malformed_experiments, malformed_files, malformed_models, malformed_tables
-from robustness.outcomes import Case, cases_table, counts, counts_table, faults
+
+from tests.robustness import malformed_experiments, malformed_files, malformed_models, malformed_tables
+from tests.robustness.outcomes import Case, cases_table, counts, counts_table, faults
 
 Kind = Callable[[int, int, Path], Iterator[Case]]
 KINDS: dict[str, Kind] = {

@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from robustness.outcomes import Answer, Case, attempt, call, outcome
 
-from lossline_jax.config import from_json, to_json
-from lossline_jax.experiment import check_study, load_study_function
-from lossline_jax.study import StudyConfig
+from lossline_jax.config.serialise import from_json, to_json
+from lossline_jax.config.study import StudyConfig
+from lossline_jax.config.validate import check_study
+from lossline_jax.pipeline.experiment import load_study_function
+from tests.robustness.outcomes import Answer, Case, attempt, call, outcome
 
-TINY = str(Path(__file__).parents[1] / "tiny_study.py")
+TINY = str(Path(__file__).parents[1] / "support" / "tiny_study.py")
 VALUES = (
     *(-1, 0, 1, 2**31, 2**32, 10**9, 10**30, -(10**30), 0.5, -0.5, 1e30, 5e-324, math.nan, math.inf, -math.inf),
     *("", "x", "x" * 300, "../up", "a/b", "~", "\0", "\x1b[31m", "-1", "nan", "name with space"),

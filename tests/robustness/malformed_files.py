@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from robustness.outcomes import Case, attempt
 
-from lossline_jax.data.config import FilesCorpus
-from lossline_jax.data.corpora import read_documents
-from lossline_jax.evaluate.config import ChoiceTask
-from lossline_jax.evaluate.tasks import read_items
-from lossline_jax.table import read_table
+from lossline_jax.config.data import FilesCorpus
+from lossline_jax.config.evaluation import ChoiceTask
+from lossline_jax.data.corpora.read import read_documents
+from lossline_jax.evaluate.tasks.multiple_choice import read_items
+from lossline_jax.losses.table import read_table
+from tests.robustness.outcomes import Case, attempt
 
 ROWS = [{"text": f"text {k}", "context": "Q", "choices": [" a", " b"], "gold": k % 2, "x": k / 7} for k in range(40)]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()

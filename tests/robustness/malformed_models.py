@@ -9,18 +9,17 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from huggingface_stand_ins import SMALL, write_small
-from prefix_tokenizers import JSON_KINDS, SENTENCEPIECE_KINDS, normalising_model
-from robustness.outcomes import Case, attempt
-
-from lossline_jax.data.config import HuggingFaceTokenizer, SentencePieceFile
-from lossline_jax.data.tokenizers import BytesTokenizer, prepare_tokenizer
-from lossline_jax.evaluate.config import ChoiceTask, SuiteConfig
-from lossline_jax.evaluate.sets import tokenise_items
-from lossline_jax.evaluate.tasks import read_items
-from lossline_jax.models.base import build_model
-from lossline_jax.models.huggingface.configs import read_config
-from lossline_jax.models.huggingface.load import load_params
+from lossline_jax.config.data import HuggingFaceTokenizer, SentencePieceFile
+from lossline_jax.config.evaluation import ChoiceTask, SuiteConfig
+from lossline_jax.data.tokenizers.build import BytesTokenizer, prepare_tokenizer
+from lossline_jax.evaluate.tasks.multiple_choice import read_items
+from lossline_jax.evaluate.tokenised_set import tokenise_items
+from lossline_jax.models.model import build_model
+from lossline_jax.weights.huggingface.configs import read_config
+from lossline_jax.weights.huggingface.load import load_params
+from tests.robustness.outcomes import Case, attempt
+from tests.support.huggingface_stand_ins import SMALL, write_small
+from tests.support.prefix_tokenizers import JSON_KINDS, SENTENCEPIECE_KINDS, normalising_model
 
 Spoil = Callable[[bytes, random.Random], tuple[bytes, str]]
 NUMBERS = [-1, 0, 1, 2, 3, 2**31, 2**63, 10**30, 10**400, -0.0, 0.5, 1e30, 1e-300]

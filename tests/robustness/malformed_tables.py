@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from robustness.outcomes import Case, call, outcome
+
+from tests.robustness.outcomes import Case, call, outcome
 
 COLUMNS = ("run_id", "data", "params", "tokens", "x", "y")
 LINE = ("--x", "x", "--y", "y")

@@ -23,9 +23,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lossline_jax.cli import main
+from lossline_jax.cli.main import main
 from lossline_jax.errors import LosslineError
-from lossline_jax.text import shown, text_table
+from lossline_jax.formatting import shown, text_table
 
 FAULTS = ("SILENT", "TRACE", "MUTE")
 WORDS = ("noticed", "told", "healed", "without effect", "accepted", *FAULTS)

@@ -7,21 +7,20 @@ from pathlib import Path
 
 import jax
 from etils import epath
-from robustness.outcomes import call
 
-from lossline_jax.data.config import ByteTokenizer
-from lossline_jax.data.folders import MANIFEST
-from lossline_jax.data.store import TokenStore
-from lossline_jax.data.tokenizer_json import tokenizer_json
-from lossline_jax.data.tokenizers import prepare_tokenizer
-from lossline_jax.experiment import open_study
-from lossline_jax.models.base import build_model
-from lossline_jax.models.config import LlamaConfig
-from lossline_jax.models.huggingface.save import save_pretrained
-from lossline_jax.pipeline import write_manifest
-from lossline_jax.rundir import read_json, write_json
-from lossline_jax.table import append_rows, read_rows, write_table
-from lossline_jax.train.steplog import StepLog
+from lossline_jax.config.data import ByteTokenizer
+from lossline_jax.config.model import LlamaConfig
+from lossline_jax.data.token_store import TokenStore
+from lossline_jax.data.tokenizers.build import prepare_tokenizer
+from lossline_jax.data.tokenizers.export import tokenizer_json
+from lossline_jax.losses.table import append_rows, read_rows, write_table
+from lossline_jax.models.model import build_model
+from lossline_jax.pipeline.study_files import open_study, write_manifest
+from lossline_jax.storage.files import read_json, write_json
+from lossline_jax.storage.staged_folder import MANIFEST
+from lossline_jax.storage.step_log import StepLog
+from lossline_jax.weights.huggingface.save import save_pretrained
+from tests.robustness.outcomes import call
 
 OLD_STUDY = Path(__file__).parents[1] / "golden" / "old_study"
 ONE_DEVICE = ("--execution.data-parallel", "1", "--execution.no-tensorboard")

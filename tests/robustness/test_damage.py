@@ -4,8 +4,9 @@ import os
 import random
 
 import pytest
-from robustness.damage import all_cases, cases
-from robustness.outcomes import Answer, faults, outcome
+
+from tests.robustness.damage import all_cases, cases
+from tests.robustness.outcomes import Answer, faults, outcome
 
 SAMPLE = 40  # cases of those that need no device
 

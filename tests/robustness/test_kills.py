@@ -8,12 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from lossline_jax import pipeline
 from lossline_jax.errors import RunBusy, RunFailed
-from lossline_jax.experiment import open_study
-from lossline_jax.fit.study_fits import StudyFits
-from lossline_jax.rundir import read_json
-from lossline_jax.table import read_table
+from lossline_jax.fit.study.results import StudyFits
+from lossline_jax.losses.table import read_table
+from lossline_jax.pipeline import failures as failures_verbs
+from lossline_jax.pipeline import report as report_verbs
+from lossline_jax.pipeline import study as study_verbs
+from lossline_jax.pipeline.study_files import open_study
+from lossline_jax.storage.files import read_json
 
 TESTS = Path(__file__).parents[1]
 
@@ -43,7 +45,15 @@ def test_every_verb_killed_at_writes_renames_folders_and_moments():
 
 @pytest.mark.slow
 def test_two_runs_at_once_from_nothing_both_end_well(tmp_path):
-    command = [sys.executable, "-m", "lossline_jax", "run", str(TESTS / "tiny_study.py"), "--root", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "lossline_jax",
+        "run",
+        str(TESTS / "support" / "tiny_study.py"),
+        "--root",
+        str(tmp_path),
+    ]
     command += ["--max-bytes", "60000", "--tokens", "4096"]
     options = {"env": environment(), "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     both = [subprocess.Popen(command, **options) for _ in range(2)]
@@ -65,7 +75,7 @@ def test_a_run_in_other_hands_is_waited_for_and_taken_up(capsys):
 
     workshop = SimpleNamespace(study=SimpleNamespace(runs=runs), train_and_evaluate=train_and_evaluate)
     failures = {"busy": RunBusy("lock"), "failed": RunBusy("lock")}
-    found = pipeline._take_up(workshop, failures)
+    found = study_verbs._take_up(workshop, failures)
     assert waited == [("busy", True), ("failed", True)]
     assert found["busy"] is None
     assert str(found["failed"]) == "the other process says why"
@@ -74,17 +84,17 @@ def test_a_run_in_other_hands_is_waited_for_and_taken_up(capsys):
 
 def test_runs_that_stay_in_other_hands_are_named_with_what_to_do():
     with pytest.raises(RunBusy, match="another process works on a, b; run again when it is done"):
-        pipeline._raise_failures({"a": RunBusy("lock"), "b": RunBusy("lock")})
+        failures_verbs._raise_failures({"a": RunBusy("lock"), "b": RunBusy("lock")})
     with pytest.raises(RunFailed, match="2 runs failed or are busy"):
-        pipeline._raise_failures({"a": RunBusy("lock"), "b": RunFailed("nan")})
+        failures_verbs._raise_failures({"a": RunBusy("lock"), "b": RunFailed("nan")})
 
 
 def test_a_page_says_which_runs_it_lacks():
     study, folder = open_study(str(TESTS / "golden" / "old_study"))
     frame, fits = read_table(folder.losses_parquet), StudyFits.from_json(read_json(folder.fits_file))
-    assert pipeline._with_unfinished(fits, study, folder, frame) == fits
+    assert report_verbs._with_unfinished(fits, study, folder, frame) == fits
     run = study.runs[1]
     partial = frame[(frame["run_id"] != run.run_id) | (frame["step"] < run.num_steps)]
-    (note,) = set(pipeline._with_unfinished(fits, study, folder, partial).failures) - set(fits.failures)
+    (note,) = set(report_verbs._with_unfinished(fits, study, folder, partial).failures) - set(fits.failures)
     count = len(run.checkpoint_steps)
     assert note.startswith(f"run {run.run_id} is not finished, {count - 1} of {count} checkpoints are in the losses")

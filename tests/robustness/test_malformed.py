@@ -1,8 +1,9 @@
 """A sample of malformed input of every kind; `malformed.py` makes any number."""
 
 import pytest
-from robustness.malformed import KINDS, cases
-from robustness.outcomes import cases_table, faults
+
+from tests.robustness.malformed import KINDS, cases
+from tests.robustness.outcomes import cases_table, faults
 
 SEED = 15
 SAMPLE = {  # how many inputs, and the share of their cases that is noticed at least

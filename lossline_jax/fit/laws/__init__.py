@@ -1,10 +1,12 @@
 """Every declared law, by name. Laws that depend on a list of domains or a number of breaks are built:
 
 `mixtures.data_mixing_law`, `mixtures.additive_mixture_law`, `bounded.broken_power_law`. The skill law, which
-has a matrix of parameters, is `fit/skills.py`. `published.py` has the values that papers give.
+has a matrix of parameters, is `fit/skills/fit.py`. `published.py` has the values that papers give.
 """
 
-from lossline_jax.fit.curves import Law
+from lossline_jax import errors
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.law import Law
 from lossline_jax.fit.laws import (
     architecture,
     bounded,
@@ -20,8 +22,8 @@ from lossline_jax.fit.laws import (
     sparsity,
     tuning,
 )
-from lossline_jax.fit.laws.compute import CHINCHILLA, KAPLAN
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
+from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
 
 SUBJECTS = (
     (SHIFTED_POWER, CHINCHILLA, KAPLAN),
@@ -41,3 +43,13 @@ SUBJECTS = (
 )
 
 LAWS: dict[str, Law] = {law.name: law for subject in SUBJECTS for law in subject}
+
+
+def find_law(name: str, law: Law | None = None) -> Law:
+    """`law`, or the declared law called `name`."""
+    if law is not None:
+        return law
+    if name not in LAWS:
+        hint = errors.suggestion(name, LAWS)
+        raise LosslineError(f"law {name!r} is not declared{hint}; `lossline laws` lists them, `law` takes your own")
+    return LAWS[name]

@@ -2,10 +2,9 @@
 
 import jax.numpy as jnp
 
-from lossline_jax.fit.curves import Law, Parameter, power
-from lossline_jax.fit.laws.common import amount, exponent, in_float64, irreducible
-from lossline_jax.fit.laws.compute import SIZE_AND_TOKENS
-from lossline_jax.fit.objective import LOG_HUBER, Loss
+from lossline_jax.fit.law import LOG_HUBER, Law, Loss, Parameter, power
+from lossline_jax.fit.laws.parameters import amount, exponent, in_float64, irreducible
+from lossline_jax.fit.laws.size_and_tokens import SIZE_AND_TOKENS
 
 
 def saturated_experts(num_experts, start, most):

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.curves import Law, Parameter, power
-from lossline_jax.fit.laws.common import amount, exponent, irreducible, signed
-from lossline_jax.fit.objective import LOG_LEAST_SQUARES
+from lossline_jax.fit.law import LOG_LEAST_SQUARES, Law, Parameter, power
+from lossline_jax.fit.laws.parameters import amount, exponent, irreducible, signed
 
 ALABDULMOHSIN = "Alabdulmohsin et al. 2022 (arXiv 2209.06640)"
 X = {"x": "amount of data or compute"}
@@ -103,7 +102,7 @@ SIGMOID_ACCURACY = Law(
     ),
     function=lambda p, v: p["b"] + p["a"] * jax.nn.sigmoid(-p["k"] * (v["L"] - p["L_0"])),
     source="Bhagia et al. 2024, OLMo model ladders (arXiv 2412.04403)",
-    note="b is the accuracy of guessing, a + b that of a loss of 0. Chained after L(N, D): `chain` in fit/chain.py.",
+    note="b is the accuracy of guessing, a + b that of a loss of 0. Chained after L(N, D): see `chain`.",
 )
 
 

@@ -1,8 +1,7 @@
 """DiLoCo: laws of model size N and number of replicas M, for loss, inner learning rate and global batch."""
 
-from lossline_jax.fit.curves import Law, power
-from lossline_jax.fit.laws.common import amount, irreducible, signed
-from lossline_jax.fit.objective import LOG_HUBER, LOG_LEAST_SQUARES
+from lossline_jax.fit.law import LOG_HUBER, LOG_LEAST_SQUARES, Law, power
+from lossline_jax.fit.laws.parameters import amount, irreducible, signed
 
 SOURCE = "Charles et al. 2025 (arXiv 2503.09799)"
 N = {"N": "parameters; D = 20 N"}

@@ -2,9 +2,8 @@
 
 import jax.numpy as jnp
 
-from lossline_jax.fit.curves import Law, power
-from lossline_jax.fit.laws.common import amount, exponent, irreducible
-from lossline_jax.fit.objective import LOG_HUBER, LOG_LEAST_SQUARES, Loss
+from lossline_jax.fit.law import LOG_HUBER, LOG_LEAST_SQUARES, Law, Loss, power
+from lossline_jax.fit.laws.parameters import amount, exponent, irreducible
 
 TRANSLATION = Law(
     name="translation data",
@@ -103,7 +102,7 @@ VISUAL_TRANSFER = Law(
     source="lossline, after the abstract of arXiv 2504.13219 (data-efficient visual transfer)",
     note="That paper speaks of a joint power law of pretraining data, model size and finetuning data; its equations "
     "could not be read. This product with an irreducible error is our own reading. Where distillation stops paying "
-    "is where two such curves cross: fit/crossings.py.",
+    "is where two such curves cross: fit/curves/combine.py.",
     loss=LOG_HUBER,
     normalise=("N", "D_p", "D_f"),
     falls=("N", "D_p", "D_f"),

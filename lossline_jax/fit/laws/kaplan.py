@@ -3,9 +3,8 @@
 N counts parameters without embeddings, C is in PF-days, losses are in nats per token of WebText2.
 """
 
-from lossline_jax.fit.curves import Law, Parameter, power
-from lossline_jax.fit.laws.common import amount, exponent
-from lossline_jax.fit.objective import LOG_LEAST_SQUARES
+from lossline_jax.fit.law import LOG_LEAST_SQUARES, Law, Parameter, power
+from lossline_jax.fit.laws.parameters import amount, exponent
 
 SOURCE = "Kaplan et al. 2020 (arXiv 2001.08361)"
 NOTE = "The authors fit in log space; the objective is not given."

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lossline_jax.fit.curves import Law, Parameter, power
+from lossline_jax.fit.law import Law, Parameter, power
 
 SHIFTED_POWER = Law(
     name="shifted power law",

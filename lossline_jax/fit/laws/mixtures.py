@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.curves import Law, Parameter, power
-from lossline_jax.fit.laws.common import amount, exponent, irreducible, signed
-from lossline_jax.fit.laws.compute import SIZE_AND_TOKENS
-from lossline_jax.fit.objective import LOG_HUBER
+from lossline_jax.fit.law import LOG_HUBER, Law, Parameter, power
+from lossline_jax.fit.laws.parameters import amount, exponent, irreducible, signed
+from lossline_jax.fit.laws.size_and_tokens import SIZE_AND_TOKENS
 
 DOMAIN_CURVE = Law(
     name="domain curve",

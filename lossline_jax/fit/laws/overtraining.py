@@ -2,8 +2,8 @@
 
 import jax.numpy as jnp
 
-from lossline_jax.fit.curves import Law, Parameter, power
-from lossline_jax.fit.laws.common import amount, exponent, irreducible
+from lossline_jax.fit.law import Law, Parameter, power
+from lossline_jax.fit.laws.parameters import amount, exponent, irreducible
 
 SOURCE = "Gadre et al. 2024 (arXiv 2403.08540)"
 

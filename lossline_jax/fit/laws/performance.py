@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from lossline_jax.fit.curves import Law, Parameter
-from lossline_jax.fit.laws.common import exponent
+from lossline_jax.fit.law import Law, Parameter
+from lossline_jax.fit.laws.parameters import exponent
 
 
 def log_stability(gamma, num_layers, hidden, ffn):

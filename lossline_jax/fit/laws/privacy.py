@@ -3,9 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from lossline_jax.fit.curves import Law, power
-from lossline_jax.fit.laws.common import amount, exponent, in_float64, irreducible, signed
-from lossline_jax.fit.objective import LOG_HUBER
+from lossline_jax.fit.law import LOG_HUBER, Law, power
+from lossline_jax.fit.laws.parameters import amount, exponent, in_float64, irreducible, signed
 
 SOURCE = "McKenna et al. 2025 (arXiv 2501.18914), appendix E"
 INPUTS = {

@@ -1,8 +1,7 @@
 """Loss after pruning and post-training."""
 
-from lossline_jax.fit.curves import Law, power
-from lossline_jax.fit.laws.common import amount, exponent, signed
-from lossline_jax.fit.objective import LOG_HUBER, LOG_LEAST_SQUARES
+from lossline_jax.fit.law import LOG_HUBER, LOG_LEAST_SQUARES, Law, power
+from lossline_jax.fit.laws.parameters import amount, exponent, signed
 
 
 def _p2(p, v):

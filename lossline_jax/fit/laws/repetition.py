@@ -2,10 +2,9 @@
 
 import jax.numpy as jnp
 
-from lossline_jax.fit.curves import Law, power
-from lossline_jax.fit.laws.common import amount, exponent, in_float64, irreducible
-from lossline_jax.fit.laws.compute import SIZE_AND_TOKENS
-from lossline_jax.fit.objective import LOG_HUBER
+from lossline_jax.fit.law import LOG_HUBER, Law, power
+from lossline_jax.fit.laws.parameters import amount, exponent, in_float64, irreducible
+from lossline_jax.fit.laws.size_and_tokens import SIZE_AND_TOKENS
 
 SOURCE = "Muennighoff et al. 2023 (arXiv 2305.16264)"
 

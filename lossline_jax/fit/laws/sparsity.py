@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from lossline_jax.fit.curves import Law, power
-from lossline_jax.fit.laws.common import amount, exponent, irreducible
-from lossline_jax.fit.objective import LOG_HUBER
+from lossline_jax.fit.law import LOG_HUBER, Law, power
+from lossline_jax.fit.laws.parameters import amount, exponent, irreducible
 
 
 def _capacity(p, sparsity):

@@ -2,10 +2,9 @@
 
 import jax.numpy as jnp
 
-from lossline_jax.fit.curves import Law, Parameter, power
-from lossline_jax.fit.laws.common import amount, signed
-from lossline_jax.fit.laws.compute import SIZE_AND_TOKENS
-from lossline_jax.fit.objective import LOG_HUBER, LOG_LEAST_SQUARES
+from lossline_jax.fit.law import LOG_HUBER, LOG_LEAST_SQUARES, Law, Parameter, power
+from lossline_jax.fit.laws.parameters import amount, signed
+from lossline_jax.fit.laws.size_and_tokens import SIZE_AND_TOKENS
 
 
 def _slope(name: str, exponent: str, start: tuple[float, float]) -> Parameter:

@@ -1,0 +1,258 @@
+"""The verbs on any table of losses, wherever it comes from: fit, compare, predict, backtest, laws, report.
+
+Each returns its text.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lossline_jax.cli.options import (
+    BacktestOptions,
+    CompareOptions,
+    CompareTableOptions,
+    FitOptions,
+    ForecastOptions,
+    PredictOptions,
+    ReportTableOptions,
+)
+from lossline_jax.config.serialise import to_json
+from lossline_jax.errors import LosslineError
+from lossline_jax.losses.table import read_table
+from lossline_jax.storage.files import export_json
+from lossline_jax.storage.outputs import REPORT_FILES, output_folder, output_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lossline_jax.fit.predict.forecast import Forecast, Prediction
+    from lossline_jax.fit.predict.series import Rows
+    from lossline_jax.fit.predict.table_series import TableSeries
+    from lossline_jax.fit.study.results import StudyFits
+
+
+def fit(options: FitOptions) -> str:
+    """Lines of one loss over another, or with `law` that law, in every group of a table."""
+    return _fit_law(options) if options.law else _fit_lines(options)
+
+
+def compare(options: CompareTableOptions) -> str:
+    """Which factor of a table moves the line."""
+    from lossline_jax.summary.comparisons import compare_text
+
+    out = output_json(options.out)
+    fits = _compared(options)[1]
+    if out is not None:
+        export_json(out, fits.to_json())
+    return compare_text(fits)
+
+
+def report(options: ReportTableOptions) -> str:
+    """One HTML page of a table."""
+    from lossline_jax.report.page import write_report
+
+    folder = output_folder(options.out, REPORT_FILES)
+    frame, fits = _compared(options)
+    title = options.title or Path(options.losses).stem
+    path = write_report(frame, fits, None, {}, folder, title, options.x, options.y)
+    return f"report: {path}"
+
+
+def laws(name: str | None) -> str:
+    """One law, or the list of all."""
+    from lossline_jax.fit.laws import LAWS, find_law
+    from lossline_jax.formatting import text_table
+    from lossline_jax.summary.laws import law_text
+
+    if name is not None:
+        return law_text(find_law(name))
+    return text_table(("law", "formula"), [(law.name, law.formula) for law in LAWS.values()])
+
+
+def predict(options: PredictOptions) -> str:
+    """Losses of a run that nobody trained."""
+    from lossline_jax.fit.predict.forecast import forecast
+    from lossline_jax.fit.predict.target import rows_of_target
+    from lossline_jax.summary.forecasts import predictions_text
+
+    out = output_json(options.out)
+    found = _series(options)
+    fitted = forecast(found.series, options.level)
+    chosen = [s.name for s in fitted.series if not options.only or any(word in s.name for word in options.only)]
+    if not chosen:
+        raise LosslineError(f"--only: no series has {' or '.join(options.only)} in its name; {_names(found)}")
+    predictions = []
+    for name in chosen:
+        rows = rows_of_target(fitted, name, options.at_params, options.at_tokens, options.at_flops, options.at_x)
+        predictions += [_with_split(p, rows) if options.x is None else p for p in fitted.predict(name, rows)]
+    if out is not None:
+        export_json(out, _predictions_json(fitted, predictions, found.notes))
+    return predictions_text(fitted, predictions, (*found.notes, *fitted.left_out))
+
+
+def backtest(options: BacktestOptions) -> str:
+    """The largest budgets of a table predicted from the smaller ones."""
+    from lossline_jax.fit.predict.backtest import backtest
+    from lossline_jax.summary.forecasts import backtest_text
+
+    out = output_json(options.out)
+    found = _series(options)
+    result = backtest(found.series, options.up_to, level=options.level, notes=found.notes)
+    if out is not None:
+        export_json(out, result.to_json())
+    return backtest_text(result)
+
+
+def _compared(options: CompareOptions) -> "tuple[pd.DataFrame, StudyFits]":
+    """The table with its runs in column run_id, and its comparisons."""
+    from lossline_jax.fit.study.fit_study import fit_study
+    from lossline_jax.fit.tables.rows import require_column, require_runs
+
+    frame = _table(options.losses, options.run)
+    if not (options.margin > 0 and math.isfinite(options.margin)):
+        raise LosslineError(f"--margin: {options.margin:g} noise floors are no margin; give more than 0")
+    if options.run is not None:
+        require_column(frame, options.run)
+        require_runs(frame, options.run)
+        frame = frame.assign(run_id=frame[options.run])
+    fits = fit_study(
+        frame,
+        options.x,
+        options.y,
+        _pairs(options.base, "--base", "FACTOR=LEVEL, such as data=wiki"),
+        factors=options.factors or None,
+        units=options.units or None,
+        margin_in_noise=options.margin,
+        merge_copies=options.merge_copies,
+    )
+    return frame, fits
+
+
+def _fit_lines(options: FitOptions) -> str:
+    from lossline_jax.fit.study.irreducible import IrreducibleModes
+    from lossline_jax.fit.study.table_lines import Across, fit_table
+    from lossline_jax.summary.fits import fits_text
+
+    _refuse(options, "belongs to --law; give --law too", "objective", "input")
+    if options.across is None:
+        _refuse(options, "belongs to --across; give --across too", "on")
+    if options.x is None or len(options.y) != 1:
+        raise LosslineError("a line needs --x and one --y; to fit a law of sizes or tokens name it with --law")
+    if options.across is not None and not options.on:
+        raise LosslineError("--on: say which columns make two models of --across a pair, such as --on params tokens")
+    out = output_json(options.out)
+    fits = fit_table(
+        _read_rows(options),
+        options.x,
+        options.y[0],
+        options.by,
+        cluster=options.cluster,
+        unit=options.unit,
+        across=None if options.across is None else Across(options.across, options.on),
+        irreducible=IrreducibleModes(
+            _mode(options.e_x), _mode(options.e_y), options.form, options.params, options.tokens
+        ),
+        merge_copies=options.merge_copies,
+    )
+    if out is not None:
+        export_json(out, fits.to_json())
+    return fits_text(fits)
+
+
+def _fit_law(options: FitOptions) -> str:
+    from lossline_jax.fit.study.table_laws import fit_law_table
+    from lossline_jax.summary.laws import law_fits_text
+
+    said = "belongs to lines; name the inputs of --law by --input NAME=COLUMN ..."
+    _refuse(options, said, "x", "across", "on", "e_x", "e_y", "form", "params", "tokens")
+    out = output_json(options.out)
+    found = fit_law_table(
+        _read_rows(options),
+        options.law,
+        _pairs(options.input, "--input", "NAME=COLUMN, such as N=params"),
+        options.y,
+        options.by,
+        cluster=options.cluster,
+        loss=options.objective,
+        unit=options.unit,
+        merge_copies=options.merge_copies,
+    )
+    if out is not None:
+        export_json(out, found.to_json())
+    return law_fits_text(found)
+
+
+def _with_split(prediction: "Prediction", rows: "Rows") -> "Prediction":
+    said = f"N {float(next(iter(rows.sizes.values()))[0]):.4g}, D {float(rows.tokens[0]):.4g}"
+    return dataclasses.replace(prediction, note="; ".join(part for part in (said, prediction.note) if part))
+
+
+def _predictions_json(fitted: "Forecast", predictions: "Sequence[Prediction]", notes: Sequence[str]) -> dict:
+    return {
+        "predictions": [to_json(prediction) for prediction in predictions],
+        "weights": fitted.weights,
+        "num_errors_behind_intervals": fitted.num_folds,
+        "notes": [*notes, *fitted.left_out],
+    }
+
+
+def _refuse(options: FitOptions, reason: str, *names: str) -> None:
+    """Raise for the first of the flags that was given another value than its default."""
+    defaults = {field.name: field.default for field in dataclasses.fields(FitOptions)}
+    for name in names:
+        if getattr(options, name) != defaults[name]:
+            raise LosslineError(f"--{name.replace('_', '-')} {reason}")
+
+
+def _series(options: ForecastOptions) -> "TableSeries":
+    from lossline_jax.fit.predict.table_series import Columns, series_of_table
+
+    columns = Columns(
+        losses=options.y,
+        params=options.params,
+        tokens=options.tokens,
+        x=options.x,
+        by=options.by,
+        across=options.across,
+        flops=options.flops,
+        unit=options.unit,
+        cluster=options.cluster,
+    )
+    return series_of_table(_read_rows(options), columns, options.merge_copies)
+
+
+def _read_rows(options: FitOptions | ForecastOptions) -> "pd.DataFrame":
+    return _table(options.losses, options.cluster)
+
+
+def _table(losses: str, run: str | None) -> "pd.DataFrame":
+    if not losses.strip():
+        raise LosslineError("--losses: is empty; name a table, such as losses.csv")
+    return read_table(losses, [run] if run else [])
+
+
+def _names(found: "TableSeries") -> str:
+    names = [series.name for series in found.series]
+    return "there are " + "; ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _mode(word: str) -> float | str:
+    try:
+        return float(word)
+    except ValueError:
+        return word
+
+
+def _pairs(words: Sequence[str], flag: str, form: str) -> dict[str, str]:
+    """`{"N": "params"}` of `("N=params",)`."""
+    values = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name or not value:
+            raise LosslineError(f"{flag}: {word!r} is not {form}")
+        if name in values:
+            raise LosslineError(f"{flag}: {name} is given twice, as {values[name]} and as {value}; keep one")
+        values[name] = value
+    return values

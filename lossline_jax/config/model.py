@@ -1,0 +1,208 @@
+"""What a model is, without jax: importing this is cheap, so `plan` and `--help` are too.
+
+The vocabulary size is not here: it belongs to the tokenizer of the run.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, assert_never
+
+Dtype = Literal["float32", "bfloat16"]
+
+
+def round_up(value: int, multiple: int) -> int:
+    """The smallest multiple of `multiple` that is at least `value`."""
+    return -(-value // multiple) * multiple
+
+
+@dataclass(frozen=True)
+class Llama3RopeScaling:
+    """Llama 3.1's stretch of the slow rotary frequencies for contexts longer than those it was first trained on.
+
+    Wavelengths beyond `original_context_length / low_freq_factor` are stretched by `factor`, those below
+    `original_context_length / high_freq_factor` are kept, and those between go over smoothly.
+    """
+
+    factor: float = 8.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_context_length: int = 8192
+
+
+@dataclass(frozen=True)
+class LlamaConfig:
+    """Pre-norm Transformer with RoPE, RMSNorm and SwiGLU (Touvron et al. 2023), no bias.
+
+    The defaults are the base model of "LLMs on the Line" (arXiv 2502.12120).
+    """
+
+    architecture: ClassVar[str] = "llama"
+
+    d_model: int = 1024
+    num_layers: int = 12
+    num_heads: int = 8
+    num_kv_heads: int | None = None  # None: as many as num_heads
+    d_ff: int | None = None  # None: round_up(int(8 d_model / 3), 256)
+    tied_embeddings: bool = False
+    rope_theta: float = 10_000.0
+    rope_scaling: Llama3RopeScaling | None = None
+    norm_eps: float = 1e-5
+    compute_dtype: Dtype = "float32"
+
+    @property
+    def head_dim(self) -> int:
+        return self.d_model // self.num_heads
+
+    @property
+    def kv_heads(self) -> int:
+        return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+
+    @property
+    def mlp_width(self) -> int:
+        return round_up(int(8 * self.d_model / 3), 256) if self.d_ff is None else self.d_ff
+
+
+@dataclass(frozen=True)
+class Mamba2Config:
+    """Mamba-2 / SSD blocks with a scalar decay a head and no MLP (Dao & Gu 2024, arXiv 2405.21060).
+
+    The defaults are the Mamba of "LLMs on the Line": 16 heads, 1 group, state 128, convolution width 2.
+    """
+
+    architecture: ClassVar[str] = "mamba2"
+
+    d_model: int = 1024
+    num_layers: int = 24
+    num_heads: int = 16
+    num_groups: int = 1
+    d_state: int = 128
+    d_inner: int | None = None  # None: round_up(2 d_model, 256)
+    conv_width: int = 2
+    chunk_size: int | None = None  # positions a chunk of the scan; None: chosen for the backend
+    tied_embeddings: bool = False
+    norm_eps: float = 1e-5
+    conv_bias: bool = False
+    dt_bias: bool = False  # a learned bias of the step sizes; the study has none
+    dt_min: float = 1e-3  # step sizes start in [dt_min, dt_max] where dt_bias is set
+    dt_max: float = 1e-1
+    compute_dtype: Dtype = "float32"
+
+    @property
+    def inner(self) -> int:
+        return round_up(2 * self.d_model, 256) if self.d_inner is None else self.d_inner
+
+    @property
+    def head_dim(self) -> int:
+        return self.inner // self.num_heads
+
+
+@dataclass(frozen=True)
+class MambaConfig:
+    """Mamba-1 blocks: selective scan with a diagonal state a channel (Gu & Dao 2023, arXiv 2312.00752)."""
+
+    architecture: ClassVar[str] = "mamba"
+
+    d_model: int = 1024
+    num_layers: int = 24
+    d_state: int = 16
+    d_inner: int | None = None  # None: 2 d_model
+    conv_width: int = 4
+    dt_rank: int | None = None  # None: ceil(d_model / 16)
+    chunk_size: int = 8
+    tied_embeddings: bool = True
+    norm_eps: float = 1e-5
+    dt_min: float = 1e-3
+    dt_max: float = 1e-1
+    compute_dtype: Dtype = "float32"
+
+    @property
+    def inner(self) -> int:
+        return 2 * self.d_model if self.d_inner is None else self.d_inner
+
+    @property
+    def delta_rank(self) -> int:
+        return -(-self.d_model // 16) if self.dt_rank is None else self.dt_rank
+
+
+class _GPTWidths:
+    """Widths that both GPTs derive from their fields."""
+
+    d_model: int
+    num_heads: int
+    d_ff: int | None
+
+    @property
+    def head_dim(self) -> int:
+        return self.d_model // self.num_heads
+
+    @property
+    def mlp_width(self) -> int:
+        return 4 * self.d_model if self.d_ff is None else self.d_ff
+
+
+@dataclass(frozen=True)
+class GPT2Config(_GPTWidths):
+    """Pre-norm Transformer with learned positions, LayerNorm and GELU, bias everywhere (Radford et al. 2019).
+
+    The defaults are the smallest GPT-2.
+    """
+
+    architecture: ClassVar[str] = "gpt2"
+
+    d_model: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    d_ff: int | None = None  # None: 4 d_model
+    max_positions: int = 1024  # contexts may not be longer
+    tied_embeddings: bool = True
+    norm_eps: float = 1e-5
+    compute_dtype: Dtype = "float32"
+
+
+@dataclass(frozen=True)
+class GPTNeoXConfig(_GPTWidths):
+    """GPT-NeoX (Black et al. 2022): partial rotary positions, attention and MLP side by side, LayerNorm, bias.
+
+    The defaults are the shape of Pythia-160m.
+    """
+
+    architecture: ClassVar[str] = "gpt_neox"
+
+    d_model: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    d_ff: int | None = None  # None: 4 d_model
+    rotary_fraction: float = 0.25  # of the channels of a head
+    rope_theta: float = 10_000.0
+    parallel_residual: bool = True  # False: the MLP reads what attention has written
+    tied_embeddings: bool = False
+    norm_eps: float = 1e-5
+    compute_dtype: Dtype = "float32"
+
+    @property
+    def rotary_dim(self) -> int:
+        return int(self.head_dim * self.rotary_fraction)
+
+
+ModelConfig = LlamaConfig | Mamba2Config | MambaConfig | GPT2Config | GPTNeoXConfig
+
+
+def max_context_length(config: ModelConfig) -> int | None:
+    """The longest context that the model can read; None: any."""
+    return config.max_positions if isinstance(config, GPT2Config) else None
+
+
+def split_dimensions(config: ModelConfig, vocab_size: int) -> dict[str, int]:
+    """The dimensions of the parameters that a mesh may split, by logical axis (`layout.PARAMETER_RULES`)."""
+    shared = {"embed": config.d_model, "vocab": vocab_size}
+    match config:
+        case LlamaConfig():
+            heads = {"heads": config.num_heads, "kv_heads": config.kv_heads}
+            return shared | heads | {"mlp": config.mlp_width}
+        case GPT2Config() | GPTNeoXConfig():
+            return shared | {"heads": config.num_heads, "mlp": config.mlp_width}
+        case Mamba2Config():
+            return shared | {"heads": config.num_heads, "inner": config.inner}
+        case MambaConfig():
+            return shared | {"inner": config.inner}
+        case _:
+            assert_never(config)

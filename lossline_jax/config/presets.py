@@ -1,0 +1,93 @@
+"""Models by name: those of "LLMs on the Line" (arXiv 2502.12120), and the shapes of some public checkpoints."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lossline_jax.config.model import (
+    GPT2Config,
+    GPTNeoXConfig,
+    Llama3RopeScaling,
+    LlamaConfig,
+    Mamba2Config,
+    MambaConfig,
+    ModelConfig,
+)
+from lossline_jax.errors import LosslineError, suggestion
+
+LLAMA3_VOCAB_SIZE, GPT2_VOCAB_SIZE = 128_256, 50_257
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model and the vocabulary size that its authors gave it (a run's own comes with its tokenizer)."""
+
+    config: ModelConfig
+    vocab_size: int
+
+
+def preset(name: str, **changes: Any) -> ModelConfig:
+    """The config of a named model, with some of its fields changed.
+
+    Raises:
+        LosslineError: no such name, or no such field.
+    """
+    if name not in PRESETS:
+        raise LosslineError(f"preset {name!r} is not one of {', '.join(PRESETS)}{suggestion(name, PRESETS)}")
+    config = PRESETS[name].config
+    fields = [field.name for field in dataclasses.fields(config)]
+    for field in changes:
+        if field not in fields:
+            raise LosslineError(f"preset {name!r} has no field {field!r}{suggestion(field, fields)}")
+    return dataclasses.replace(config, **changes)
+
+
+def _study() -> Iterator[tuple[str, Preset]]:
+    """Every model of the study; it computed in bfloat16. Its Mamba is Mamba-2: heads, groups and a scalar decay."""
+    llama = LlamaConfig(compute_dtype="bfloat16")
+    mamba2 = Mamba2Config(compute_dtype="bfloat16")
+    with_llama3 = [(llama, (12, 8, 4)), (mamba2, (24, 16, 8))]
+    shapes = [(base, LLAMA3_VOCAB_SIZE, d, n) for base, layers in with_llama3 for d in (1024, 512, 256) for n in layers]
+    shapes += [(llama, GPT2_VOCAB_SIZE, 1024, n) for n in (25, 20, 17)]
+    shapes += [(mamba2, GPT2_VOCAB_SIZE, 1360, n) for n in (24, 19, 15)]
+    for base, vocab_size, d_model, num_layers in shapes:
+        config = dataclasses.replace(base, d_model=d_model, num_layers=num_layers)
+        yield f"study-{base.architecture}-{d_model}x{num_layers}", Preset(config, vocab_size)
+
+
+def _mamba2_of_state_spaces(d_model: int, num_layers: int) -> Mamba2Config:
+    return Mamba2Config(
+        d_model,
+        num_layers,
+        num_heads=d_model // 32,
+        conv_width=4,
+        conv_bias=True,
+        dt_bias=True,
+        tied_embeddings=True,
+    )
+
+
+def _smollm2(d_model: int, num_layers: int, num_heads: int, num_kv_heads: int, d_ff: int) -> LlamaConfig:
+    return LlamaConfig(d_model, num_layers, num_heads, num_kv_heads, d_ff, tied_embeddings=True, rope_theta=100_000.0)
+
+
+_LLAMA_32_1B = LlamaConfig(
+    2048, 16, 32, 8, 8192, tied_embeddings=True, rope_theta=500_000.0, rope_scaling=Llama3RopeScaling(factor=32.0)
+)
+
+# Public shapes have float32 as their compute dtype, as all configs here: `preset(name, compute_dtype="bfloat16")`.
+PRESETS: dict[str, Preset] = {
+    **dict(_study()),
+    "gpt2": Preset(GPT2Config(), 50_257),
+    "gpt2-medium": Preset(GPT2Config(1024, 24, 16), 50_257),
+    "pythia-70m": Preset(GPTNeoXConfig(512, 6, 8), 50_304),
+    "pythia-160m": Preset(GPTNeoXConfig(768, 12, 12), 50_304),
+    "pythia-410m": Preset(GPTNeoXConfig(1024, 24, 16), 50_304),
+    "mamba-130m": Preset(MambaConfig(768, 24), 50_280),
+    "mamba-370m": Preset(MambaConfig(1024, 48), 50_280),
+    "mamba2-130m": Preset(_mamba2_of_state_spaces(768, 24), 50_288),
+    "smollm2-135m": Preset(_smollm2(576, 30, 9, 3, 1536), 49_152),
+    "smollm2-360m": Preset(_smollm2(960, 32, 15, 5, 2560), 49_152),
+    "llama-3.2-1b": Preset(_LLAMA_32_1B, 128_256),
+}

@@ -1,0 +1,120 @@
+"""Frozen dataclasses to JSON and back, strictly, and the fingerprint of what they say."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import types
+import typing
+from typing import Any, TypeVar
+
+from lossline_jax.errors import LosslineError, suggestion
+from lossline_jax.formatting import utf8
+
+T = TypeVar("T")
+
+
+def to_json(value: Any) -> Any:
+    """A dataclass tree as plain JSON values; each dataclass carries its class name under `type`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": type(value).__name__, **fields}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    return value
+
+
+def fingerprint(value: Any, digits: int = 10) -> str:
+    """The first hex digits of the SHA-256 of the canonical JSON of `value`."""
+    canonical = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(utf8(canonical, "a configuration")).hexdigest()[:digits]
+
+
+def from_json(cls: type[T], value: Any, where: str = "config") -> T:
+    """The inverse of `to_json`.
+
+    Args:
+        cls: the annotated type to build; unions of dataclasses are told apart by `type`.
+        value: plain JSON values.
+        where: named in errors, with the path of the field appended.
+
+    Raises:
+        LosslineError: an unknown or missing field, or a value of the wrong type.
+    """
+    return _decode(cls, value, where)
+
+
+def _decode(hint: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _decode_union(typing.get_args(hint), value, where)
+    if origin is typing.Literal:
+        if value not in typing.get_args(hint):
+            raise LosslineError(f"{where}: {value!r} is not one of {list(typing.get_args(hint))}")
+        return value
+    if origin is tuple:
+        return _decode_tuple(typing.get_args(hint), value, where)
+    if dataclasses.is_dataclass(hint):
+        return _decode_dataclass(hint, value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
+        raise LosslineError(f"{where}: expected {hint.__name__}, got {value!r}")
+    return value
+
+
+def _decode_union(choices: tuple, value: Any, where: str) -> Any:
+    if value is None and type(None) in choices:
+        return None
+    classes = {c.__name__: c for c in choices if dataclasses.is_dataclass(c)}
+    if isinstance(value, dict) and classes:
+        name = value.get("type")
+        if not isinstance(name, str) or name not in classes:
+            raise LosslineError(
+                f"{where}: type {name!r} is not one of {sorted(classes)}{suggestion(str(name), classes)}"
+            )
+        return _decode_dataclass(classes[name], value, where)
+    plain = [c for c in choices if c is not type(None) and not dataclasses.is_dataclass(c)]
+    for choice in plain:
+        try:
+            return _decode(choice, value, where)
+        except LosslineError:
+            continue
+    raise LosslineError(f"{where}: {value!r} is none of {[getattr(c, '__name__', c) for c in choices]}")
+
+
+def _decode_tuple(args: tuple, value: Any, where: str) -> tuple:
+    if not isinstance(value, (list, tuple)):
+        short = value.get("type", "a mapping") if isinstance(value, dict) else repr(value)
+        raise LosslineError(f"{where}: expected a tuple, got {short}; a tuple of one is written (x,)")
+    if len(args) == 2 and args[1] is Ellipsis:
+        return tuple(_decode(args[0], item, f"{where}[{k}]") for k, item in enumerate(value))
+    if len(args) != len(value):
+        raise LosslineError(f"{where}: expected {len(args)} items, got {len(value)}")
+    return tuple(_decode(arg, item, f"{where}[{k}]") for k, (arg, item) in enumerate(zip(args, value, strict=True)))
+
+
+def _decode_dataclass(cls: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise LosslineError(f"{where}: expected the fields of {cls.__name__}, got {value!r}")
+    if value.get("type", cls.__name__) != cls.__name__:
+        raise LosslineError(f"{where}: type {value['type']!r} is not {cls.__name__!r}, which belongs here")
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    given = {name: item for name, item in value.items() if name != "type"}
+    for name in given:
+        if name not in fields:
+            raise LosslineError(
+                f"{where}: {cls.__name__} has no field {name!r}{suggestion(name, fields)}"
+                f"{'' if difflib.get_close_matches(name, fields) else f'; it has {sorted(fields)}'}"
+            )
+    missing = [
+        f.name
+        for f in fields.values()
+        if f.name not in given and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise LosslineError(f"{where}: {cls.__name__} needs {missing}")
+    return cls(**{name: _decode(hints[name], item, f"{where}.{name}") for name, item in given.items()})

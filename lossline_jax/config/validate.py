@@ -1,0 +1,177 @@
+"""Refuse impossible models and studies in one line, before anything is written. No jax."""
+
+import dataclasses
+import json
+import re
+from typing import Any
+
+from lossline_jax.config.model import (
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    Mamba2Config,
+    ModelConfig,
+    max_context_length,
+)
+from lossline_jax.config.ranges import check_ranges
+from lossline_jax.config.serialise import from_json, to_json
+from lossline_jax.config.study import RunConfig, StudyConfig
+from lossline_jax.errors import LosslineError, suggestion
+
+
+def check_config(config: ModelConfig) -> None:
+    """Raise LosslineError, naming the field, where no model can be built from `config`."""
+    _positive(config, "model")
+    if isinstance(config, LlamaConfig):
+        _check_llama(config)
+    elif isinstance(config, (GPT2Config, GPTNeoXConfig)):
+        _divides("num_heads", config.num_heads, "model.d_model", config.d_model)
+        if isinstance(config, GPTNeoXConfig):
+            _check_rotary_part(config)
+    else:
+        if config.dt_min > config.dt_max:
+            raise LosslineError(f"model.dt_min: {config.dt_min} is above model.dt_max={config.dt_max}")
+        if isinstance(config, Mamba2Config):
+            _divides("num_heads", config.num_heads, "the inner width", config.inner)
+            _divides("num_groups", config.num_groups, "model.num_heads", config.num_heads)
+
+
+def _positive(config: Any, where: str) -> None:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if number and not value > 0:
+            raise LosslineError(f"{where}.{field.name}: {value} must be greater than 0")
+
+
+def _check_llama(config: LlamaConfig) -> None:
+    _divides("num_heads", config.num_heads, "model.d_model", config.d_model)
+    _divides("num_kv_heads", config.kv_heads, "model.num_heads", config.num_heads)
+    if config.head_dim % 2:
+        raise LosslineError(
+            f"model.num_heads: {config.num_heads} heads of width {config.head_dim} have an odd width, "
+            "which rotary positions cannot pair; choose heads of an even width"
+        )
+    scaling = config.rope_scaling
+    if scaling is not None:
+        _positive(scaling, "model.rope_scaling")
+        if scaling.low_freq_factor >= scaling.high_freq_factor:
+            raise LosslineError(
+                f"model.rope_scaling.low_freq_factor: {scaling.low_freq_factor:g} is not below "
+                f"high_freq_factor={scaling.high_freq_factor:g}"
+            )
+
+
+def _check_rotary_part(config: GPTNeoXConfig) -> None:
+    if config.rotary_dim % 2 or not 0 < config.rotary_dim <= config.head_dim:
+        raise LosslineError(
+            f"model.rotary_fraction: {config.rotary_fraction} of a head of width {config.head_dim} is "
+            f"{config.rotary_dim} channels; rotary positions need an even number of them, at most all"
+        )
+
+
+def _divides(field: str, value: int, what: str, whole: int) -> None:
+    if whole % value:
+        below = next(n for n in range(min(value, whole), 0, -1) if whole % n == 0)
+        above = next((n for n in range(value, min(2 * value, whole) + 1) if whole % n == 0), below)
+        near = min(below, above, key=lambda n: abs(n - value))
+        raise LosslineError(f"model.{field}: {value} does not divide {what} {whole}; {near} would")
+
+
+LONGEST_NAME = 200  # a file system takes 255 bytes, and folders of corpora and tokenizers add to the name
+FOLDER_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+
+
+def check_study(study: StudyConfig, where: str) -> StudyConfig:
+    """Catch before any work what would fail after hours of it.
+
+    Returns:
+        The study with every value in the type of its field (an int given for a float is that float), so that
+        it is the same study, with the same run ids, when it is read back from study.json.
+
+    Raises:
+        LosslineError: a value of the wrong type, a name that nothing defines, two equal runs, runs that no
+            factor tells apart, a model or size that cannot be.
+    """
+    if not isinstance(study, StudyConfig):
+        raise LosslineError(f"{where}: study() returned {type(study).__name__}, not StudyConfig")
+    study = from_json(StudyConfig, to_json(study), where)
+    try:
+        check_ranges(study)
+    except LosslineError as error:
+        raise LosslineError(f"{where}: {error}") from error
+    _check_folder_name(study.name, f"{where}: name")
+    if not study.runs or not study.corpora:
+        raise LosslineError(f"{where}: the study has no {'corpora' if study.runs else 'runs'}")
+    corpora = [corpus.name for corpus in study.corpora]
+    for name in corpora:
+        _check_folder_name(name, f"{where}: corpus")
+    _refuse_duplicates(corpora, "corpus", where)
+    _refuse_duplicates([run.run_id for run in study.runs], "run", where)
+    _refuse_hidden_differences(study, where)
+    _refuse_duplicates(list(study.suite.set_names), "evaluation set", where)
+    for run in study.runs:
+        needed = [name for name, _ in run.data.mixture] + [getattr(run.tokenizer, "corpus", corpora[0])]
+        for name in needed:
+            _must_know(name, corpora, f"{where}: run {run.run_id}", "corpus")
+        try:
+            check_config(run.model)
+        except LosslineError as error:
+            raise LosslineError(f"{where}: run {run.run_id}: {error}") from error
+        _refuse_short_model(study, run, where)
+    for item in (*study.suite.validation, *study.suite.cloze):
+        _must_know(item.corpus, corpora, f"{where}: evaluation set {item.name}", "corpus")
+    for axis in ("x", "y"):
+        _must_know(getattr(study, axis), study.suite.set_names, f"{where}: {axis}", "evaluation set")
+    if study.x == study.y:
+        raise LosslineError(f"{where}: x and y are both {study.x!r}; a line needs two different losses")
+    if study.suite.overlap >= study.suite.context_length:
+        raise LosslineError(f"{where}: suite.overlap must be less than suite.context_length")
+    return study
+
+
+def _check_folder_name(name: str, where: str) -> None:
+    if len(name) > LONGEST_NAME:
+        raise LosslineError(
+            f"{where} {name[:20]!r}... has {len(name)} characters; {LONGEST_NAME} are the most for a folder"
+        )
+    if not re.fullmatch(FOLDER_NAME, name):
+        raise LosslineError(f"{where} {name!r} cannot be a folder; use letters, digits and . _ -")
+
+
+def _refuse_short_model(study: StudyConfig, run: RunConfig, where: str) -> None:
+    longest = max_context_length(run.model)
+    windows = study.suite.for_context(run.context_length).context_length
+    for what, length in (("context_length", run.context_length), ("suite.context_length", windows)):
+        if longest is not None and length > longest:
+            raise LosslineError(
+                f"{where}: run {run.run_id}: {what} {length} is more than model.max_positions {longest}"
+            )
+
+
+def _refuse_duplicates(names: list[str], what: str, where: str) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise LosslineError(f"{where}: {what} {name!r} is there {names.count(name)} times")
+
+
+def _refuse_hidden_differences(study: StudyConfig, where: str) -> None:
+    """Runs of equal factors are taken for repetitions of one another: they may differ in seed and length only."""
+    first_of: dict[str, RunConfig] = {}
+    for run in study.runs:
+        plain = dataclasses.replace(run, seed=0, tokens=1, num_checkpoints=1, checkpoint_spacing="linear")
+        other = first_of.setdefault(json.dumps({**run.factors, "seed": 0}), plain)
+        for field in dataclasses.fields(RunConfig):
+            mine, theirs = getattr(plain, field.name), getattr(other, field.name)
+            if mine != theirs:
+                raise LosslineError(
+                    f"{where}: run {run.run_id} has the factors of another run but another {field.name} "
+                    f"({mine} against {theirs}), which no factor shows; put the two into studies of their own"
+                )
+
+
+def _must_know(name: str, known, where: str, what: str) -> None:
+    if name not in known:
+        raise LosslineError(
+            f"{where}: unknown {what} {name!r}{suggestion(name, known)}; the study defines {sorted(known)}"
+        )

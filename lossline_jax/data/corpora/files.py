@@ -1,0 +1,113 @@
+"""Documents from the user's own files: text, JSON lines and Parquet, as `inputs.py` reads them."""
+
+import glob
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+from etils import epath
+
+from lossline_jax.config.data import FilesCorpus
+from lossline_jax.data.corpora.document import Document, checked_document
+from lossline_jax.errors import LosslineError
+from lossline_jax.storage.inputs import ENDINGS, file_kind, open_input, parse_object, read_lines, read_text
+from lossline_jax.storage.object_store import connect, expanded
+
+FORMS = ("txt", "jsonl", "parquet")
+
+
+def find_files(corpus: FilesCorpus) -> list[epath.Path]:
+    """Every file that the globs match, once each, in order of its path.
+
+    Raises:
+        LosslineError: a glob matches nothing, or a file has a format that cannot be read.
+    """
+    found: set[str] = set()
+    for pattern in corpus.globs:
+        matches = _expand(pattern)
+        if not matches:
+            raise LosslineError(f"corpus {corpus.name!r}: {_no_match(pattern)}")
+        found.update(matches)
+    for path in sorted(found):
+        if file_kind(path).form not in FORMS:
+            raise LosslineError(
+                f"{path}: not a format that can be read; expected .txt, .jsonl, .ndjson or .json with an object a line "
+                f"(each also with {ENDINGS}), or .parquet"
+            )
+    return [epath.Path(path) for path in sorted(found)]
+
+
+def describe_files(corpus: FilesCorpus) -> dict[str, Any]:
+    """What the globs match now: enough to notice that the files have changed since."""
+    listing = [(str(path), path.stat().length) for path in find_files(corpus)]
+    return {
+        "globs": list(corpus.globs),
+        "files": len(listing),
+        "file_bytes": sum(size for _, size in listing),
+        "listing_sha256": hashlib.sha256(json.dumps(listing).encode("utf-8")).hexdigest(),
+    }
+
+
+def read_files(corpus: FilesCorpus) -> Iterator[Document]:
+    """The documents of every file, in order.
+
+    Raises:
+        LosslineError: naming file and line, for anything that is not a document.
+    """
+    for path in find_files(corpus):
+        match file_kind(path).form:
+            case "parquet":
+                yield from _read_parquet(path, corpus.text_field)
+            case "txt":
+                yield checked_document(read_text(path), str(path))
+            case _:
+                yield from _read_jsonl(path, corpus.text_field)
+
+
+def _expand(pattern: str) -> list[str]:
+    if "://" not in pattern:
+        return [path for path in glob.glob(expanded(pattern), recursive=True) if os.path.isfile(path)]
+    connect(pattern)
+    scheme, _, rest = pattern.partition("://")
+    bucket, _, key_pattern = rest.partition("/")
+    return [str(path) for path in epath.Path(f"{scheme}://{bucket}").glob(key_pattern)]
+
+
+def _no_match(pattern: str) -> str:
+    """Describe what a glob without files matches instead, and the glob that may be meant."""
+    folders = [] if "://" in pattern else glob.glob(expanded(pattern), recursive=True)
+    if folders:
+        many = f" and {len(folders) - 1} more" if len(folders) > 1 else ""
+        meant = f"{pattern.rstrip('/')}/*.txt"
+        return f"{pattern!r} matches a folder ({folders[0]}{many}) and no file; {meant!r}?"
+    return f"{pattern!r} matches no file (from {os.getcwd()}); mend the glob"
+
+
+def _read_jsonl(path: epath.Path, field: str) -> Iterator[Document]:
+    for where, line in read_lines(path):
+        fields = parse_object(line, where)
+        if field not in fields:
+            raise LosslineError(
+                f"{where}: no field {field!r} (it has {sorted(fields)}); mend the line or set text_field"
+            )
+        yield checked_document(fields[field], where, field)
+
+
+def _read_parquet(path: epath.Path, column: str) -> Iterator[Document]:
+    try:
+        with open_input(path) as file:
+            table = pyarrow.parquet.ParquetFile(file)
+            if column not in table.schema_arrow.names:
+                raise LosslineError(f"{path}: no column {column!r} (it has {table.schema_arrow.names}); set text_field")
+            number = 0
+            for batch in table.iter_batches(batch_size=1024, columns=[column]):
+                for text in batch.column(0).to_pylist():
+                    number += 1
+                    yield checked_document(text, f"{path}:{number}", column)
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        message = " ".join(str(error).split())
+        raise LosslineError(f"{path}: cannot be read ({message}); fetch or write it again") from error

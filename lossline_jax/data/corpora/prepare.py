@@ -1,0 +1,198 @@
+"""A corpus on disk: documents without duplicates, split by their hash, and a manifest of them."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+from etils import epath
+
+from lossline_jax.config.data import BuiltinCorpus, Corpus
+from lossline_jax.config.serialise import fingerprint, to_json
+from lossline_jax.data.corpora.read import describe_source, licence, read_documents
+from lossline_jax.errors import LosslineError
+from lossline_jax.storage.files import write_json
+from lossline_jax.storage.staged_folder import (
+    MANIFEST,
+    check_sha256,
+    is_complete,
+    mend_of,
+    read_manifest,
+    staged_folder,
+)
+
+TRAIN, VALIDATION = "train", "validation"
+
+
+@dataclass(frozen=True)
+class PreparedCorpus:
+    """The documents of one corpus under `folder`: `train.jsonl`, `validation.jsonl`, `manifest.json`."""
+
+    folder: epath.Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: epath.Path) -> "PreparedCorpus":
+        """Raises LosslineError where the folder is absent or half made."""
+        fields = {"name": str, "sha256": str, "validation_fraction": (int, float), "bytes": int}
+        manifest = read_manifest(folder, "corpus", {**fields, TRAIN: dict, VALIDATION: dict})
+        return cls(folder, manifest)
+
+    @property
+    def name(self) -> str:
+        return self.manifest["name"]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the documents and how they are split: what a token store made from them depends on."""
+        return fingerprint([self.name, self.manifest["sha256"], self.manifest["validation_fraction"]])
+
+    def train_texts(self) -> Iterator[str]:
+        """The documents to train on, in order."""
+        return self._texts(TRAIN)
+
+    def validation_texts(self) -> Iterator[str]:
+        """The held-out documents, in order; there may be none in a corpus of few documents."""
+        return self._texts(VALIDATION)
+
+    def verify(self, split: str) -> None:
+        """Compare the text of a split with the manifest: by its SHA-256, or as earlier versions left it, by its size.
+
+        Raises:
+            LosslineError: naming the damaged file.
+        """
+        path, written = self.folder / f"{split}.jsonl", self.manifest[split]
+        if "sha256" in written:
+            check_sha256(path, written["sha256"])
+            return
+        sizes = [len(text.encode("utf-8", "surrogatepass")) for text in self._read(path)]
+        if [len(sizes), sum(sizes)] != [written.get("documents"), written.get("bytes")]:
+            raise LosslineError(
+                f"{path}: damaged ({len(sizes)} documents of {sum(sizes)} bytes, the manifest has "
+                f"{written.get('documents')} of {written.get('bytes')}); {mend_of(self.folder)}"
+            )
+
+    def _texts(self, split: str) -> Iterator[str]:
+        self.verify(split)
+        yield from self._read(self.folder / f"{split}.jsonl")
+
+    def _read(self, path: epath.Path) -> Iterator[str]:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    text = json.loads(line)["text"]
+                except (ValueError, KeyError, TypeError) as error:
+                    raise LosslineError(
+                        f"{path}: damaged (line {number} is no document: {error}); {mend_of(self.folder)}"
+                    ) from error
+                if not isinstance(text, str):
+                    raise LosslineError(f"{path}: damaged (line {number} is no document); {mend_of(self.folder)}")
+                yield text
+
+
+def prepare_corpus(corpus: Corpus, folder_of_corpora: epath.Path, validation_fraction: float) -> PreparedCorpus:
+    """Write the documents of `corpus` to disk, or open what an earlier call wrote.
+
+    Made again when the configuration or, for a builtin corpus, the package version is another one.
+
+    Args:
+        corpus: what to read.
+        folder_of_corpora: the corpus gets a folder in it.
+        validation_fraction: share of documents held out; a document's own hash decides, not its place.
+
+    Raises:
+        LosslineError: bad input (see `read_documents`), no text at all, no text left to train on, or
+            the user's files are not those that were prepared.
+    """
+    if not 0 <= validation_fraction < 1:
+        raise LosslineError(f"validation_fraction {validation_fraction} must be at least 0 and less than 1")
+    version = describe_source(corpus) if isinstance(corpus, BuiltinCorpus) else None
+    identity = fingerprint([to_json(corpus), validation_fraction, version])
+    folder = folder_of_corpora / f"{corpus.name}-{identity}"
+    if is_complete(folder):
+        prepared = PreparedCorpus.open(folder)
+        _refuse_changed_files(corpus, prepared)
+        return prepared
+    with staged_folder(folder) as part:
+        manifest = _write_documents(corpus, part, validation_fraction)
+        write_json(part / MANIFEST, manifest)
+    return PreparedCorpus.open(folder)
+
+
+def hash_fraction(digest: bytes) -> float:
+    """The first eight bytes of a digest as a number in [0, 1): the same for a document wherever it stands."""
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _refuse_changed_files(corpus: Corpus, prepared: PreparedCorpus) -> None:
+    """Files that are gone are no matter: a prepared study may be copied to a machine without them."""
+    try:
+        source = describe_source(corpus)
+    except LosslineError:
+        return
+    if source != prepared.manifest["source"]:
+        raise LosslineError(
+            f"corpus {corpus.name!r}: its files are not those that were prepared; to prepare it "
+            f"again, delete {prepared.folder} or give the corpus another name"
+        )
+
+
+def _write_documents(corpus: Corpus, part: epath.Path, validation_fraction: float) -> dict[str, Any]:
+    counts: dict[str, dict[str, Any]] = {split: {"documents": 0, "bytes": 0} for split in (TRAIN, VALIDATION)}
+    digests = {split: hashlib.sha256() for split in counts}
+    total_bytes = duplicates = skipped = 0
+    seen: set[bytes] = set()
+    whole = hashlib.sha256()
+    with (
+        (part / f"{TRAIN}.jsonl").open("wb") as train,
+        (part / f"{VALIDATION}.jsonl").open("wb") as validation,
+    ):
+        files: dict[str, IO[bytes]] = {TRAIN: train, VALIDATION: validation}
+        for document in read_documents(corpus):
+            data = document.text.encode("utf-8")
+            digest = hashlib.sha256(data).digest()
+            if not document.text.strip():
+                skipped += 1
+                continue
+            if digest in seen:
+                duplicates += 1
+                continue
+            seen.add(digest)
+            whole.update(digest)
+            split = VALIDATION if hash_fraction(digest) < validation_fraction else TRAIN
+            line = (json.dumps({"text": document.text}, ensure_ascii=False) + "\n").encode("utf-8")
+            files[split].write(line)
+            digests[split].update(line)
+            counts[split]["documents"] += 1
+            counts[split]["bytes"] += len(data)
+            total_bytes += len(data)
+            if corpus.max_bytes is not None and total_bytes >= corpus.max_bytes:
+                break
+    _refuse_empty(corpus.name, counts, skipped)
+    return {
+        "name": corpus.name,
+        "config": to_json(corpus),
+        "source": describe_source(corpus),
+        "licence": licence(corpus),
+        "documents": len(seen),
+        "bytes": total_bytes,
+        "duplicates_dropped": duplicates,
+        "skipped": skipped,  # empty documents, and modules of `code` that do not parse
+        "validation_fraction": validation_fraction,
+        **{split: {**counts[split], "sha256": digests[split].hexdigest()} for split in counts},
+        "sha256": whole.hexdigest(),  # of the documents' SHA-256 digests, in order
+        "complete": True,
+    }
+
+
+def _refuse_empty(name: str, counts: dict[str, dict[str, int]], skipped: int) -> None:
+    if counts[TRAIN]["documents"]:
+        return
+    held_out = counts[VALIDATION]["documents"]
+    if held_out:
+        raise LosslineError(
+            f"corpus {name!r}: all its {held_out} documents fall into the validation split; add documents or "
+            "lower validation_fraction"
+        )
+    raise LosslineError(f"corpus {name!r} is empty: no text in it ({skipped} empty documents); check its source")

@@ -1,0 +1,182 @@
+"""Sentencepiece models: trained here without loss, or read from a `.model` file."""
+
+import functools
+import hashlib
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
+
+from lossline_jax.config.data import TrainedTokenizer
+from lossline_jax.data.tokenizers.base import SurfaceTokenizer, special_ids
+from lossline_jax.errors import LosslineError
+
+SPACE_MARK = "\u2581"  # sentencepiece writes a space so; in a text it stands for itself
+TRAIN_THREADS = 4  # fixed: the sums of unigram training depend on the number of threads
+SENTENCE_CHARACTERS = 4096  # a sentence of 2^16 characters makes the trainer abort
+GUARD = "\ue000lossline\ue000"  # letters for private use
+# the trainer skips sentences with a character that it uses itself: space mark, tab, unknown
+RESERVED = re.compile("[\u2581\t\u2585]")
+
+
+class SentencePieceTokenizer(SurfaceTokenizer):
+    """A sentencepiece model.
+
+    Where the model leaves the text as it is and falls back to bytes, encoding is made exact: the space that
+    a model may put before each text is put there by us, and U+2581, which sentencepiece
+    would turn into a space, is encoded as its three bytes. Token ids are those of the model all the same.
+
+    Attributes:
+        model: the content of the `.model` file.
+        where: it comes from, for messages.
+    """
+
+    def __init__(self, model: bytes, where: str):
+        """Raises LosslineError, beginning with `where`, if `model` is no usable model."""
+        proto = _parse(model, where)
+        self.model = model
+        self.where = where
+        normaliser = proto.normalizer_spec
+        self._exact = (
+            not normaliser.precompiled_charsmap
+            and not normaliser.remove_extra_whitespaces
+            and proto.trainer_spec.byte_fallback
+            and not proto.trainer_spec.treat_whitespace_as_suffix
+        )
+        prefix = " " if normaliser.add_dummy_prefix else ""
+        if self._exact:
+            normaliser.add_dummy_prefix = False
+        self._model = _processor(proto, where)
+        self._added = prefix if self._exact else ""
+        self._mark_ids = [self._model.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE_MARK.encode("utf-8")]
+        self._proto = proto
+        ids = special_ids(*(i if i >= 0 else None for i in (self._model.bos_id(), self._model.eos_id())))
+        if ids is None:
+            raise LosslineError(f"{where}: the model has neither BOS nor EOS; train it with one of them")
+        surfaces = _surfaces(self._model, where)
+        super().__init__(surfaces, *ids, hashlib.sha256(model).hexdigest(), prefix)
+
+    def encode(self, text: str) -> np.ndarray:
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        return self._encode([self._added + text if text else "" for text in texts])
+
+    def encode_rest(self, text: str) -> np.ndarray:
+        if self._exact:
+            return self._encode([text])[0]
+        if self._proto.trainer_spec.treat_whitespace_as_suffix:
+            raise LosslineError(
+                f"{self.where}: writes a space at the end of each word, so {text!r:.60} cannot be encoded as the rest "
+                "of one; let the option begin with a word"
+            )
+        return np.array(self._behind_guard.encode(GUARD + text)[1:], dtype=np.int32)
+
+    @functools.cached_property
+    def _behind_guard(self) -> sentencepiece.SentencePieceProcessor:
+        """The model with a piece of ours that merges with nothing: what stands behind it stands inside a text."""
+        proto = sentencepiece_model_pb2.ModelProto.FromString(self._proto.SerializeToString())
+        proto.normalizer_spec.add_dummy_prefix = False
+        proto.pieces.add(piece=GUARD, score=0.0, type=sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED)
+        return _processor(proto, self.where)
+
+    def _encode(self, wholes: Sequence[str]) -> list[np.ndarray]:
+        parts, part_counts = [], []
+        for whole in wholes:
+            split = whole.split(SPACE_MARK) if self._exact else [whole]
+            parts += split
+            part_counts.append(len(split))
+        encoded = iter(self._model.encode(parts, num_threads=min(len(parts), os.cpu_count() or 1)))
+        return [self._joined([next(encoded) for _ in range(count)]) for count in part_counts]
+
+    def _joined(self, parts: list[list[int]]) -> np.ndarray:
+        ids = parts[0]
+        for part in parts[1:]:
+            ids = ids + self._mark_ids + part
+        return np.array(ids, dtype=np.int32)
+
+
+def train_sentencepiece(texts: Iterable[str], config: TrainedTokenizer) -> bytes:
+    """A lossless model: identity normalisation, every space kept, bytes for what has no piece.
+
+    The same texts give the same model, on any machine.
+
+    Raises:
+        LosslineError: the text does not support a vocabulary of that size.
+    """
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=_sentences(texts),
+            model_writer=model,
+            model_type=config.kind,
+            vocab_size=config.vocab_size,
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            add_dummy_prefix=False,
+            remove_extra_whitespaces=False,
+            allow_whitespace_only_pieces=True,
+            max_sentence_length=4 * SENTENCE_CHARACTERS,
+            num_threads=TRAIN_THREADS,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise LosslineError(_training_failure(str(error), config)) from error
+    return model.getvalue()
+
+
+def _sentences(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        for part in RESERVED.split(text):
+            for start in range(0, len(part), SENTENCE_CHARACTERS):
+                yield part[start : start + SENTENCE_CHARACTERS]
+
+
+def _training_failure(message: str, config: TrainedTokenizer) -> str:
+    who = f"tokenizer {config.kind} on corpus {config.corpus!r}: vocab_size {config.vocab_size}"
+    if most := re.search(r"Vocabulary size too high .*<= (\d+)", message):
+        return f"{who} is more than its text supports; the largest possible is {most[1]}"
+    if least := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
+        return f"{who} is too small for its bytes and letters; the smallest possible is {least[1]}"
+    return f"{who}: sentencepiece cannot train ({' '.join(message.split())})"
+
+
+def _parse(model: bytes, where: str) -> sentencepiece_model_pb2.ModelProto:
+    try:
+        proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+    except Exception as error:  # protobuf's DecodeError, whose module depends on its implementation
+        raise LosslineError(f"{where}: not a sentencepiece model ({error})") from error
+    if not proto.pieces:
+        raise LosslineError(f"{where}: not a sentencepiece model (it has no pieces)")
+    return proto
+
+
+def _processor(proto: sentencepiece_model_pb2.ModelProto, where: str) -> sentencepiece.SentencePieceProcessor:
+    try:
+        return sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
+    except (RuntimeError, UnicodeDecodeError) as error:  # the latter where the message quotes a damaged piece
+        raise LosslineError(_damaged(where, error)) from error
+
+
+def _surfaces(model: sentencepiece.SentencePieceProcessor, where: str) -> list[bytes]:
+    try:
+        return [_surface(model, index) for index in range(model.vocab_size())]
+    except (RuntimeError, ValueError) as error:
+        raise LosslineError(_damaged(where, error)) from error
+
+
+def _damaged(where: str, error: Exception) -> str:
+    return f"{where}: a damaged sentencepiece model ({' '.join(str(error).split())}); fetch it anew"
+
+
+def _surface(model: sentencepiece.SentencePieceProcessor, index: int) -> bytes:
+    piece = model.id_to_piece(index)
+    if model.is_byte(index):
+        return bytes.fromhex(piece[3:5])
+    if model.is_control(index) or model.is_unknown(index):
+        return b""
+    return piece.replace(SPACE_MARK, " ").encode("utf-8")

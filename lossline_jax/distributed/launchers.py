@@ -1,0 +1,102 @@
+"""Find the processes of a run from its flags, the environment, SLURM or a TPU slice."""
+
+import importlib.util
+import os
+import re
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from lossline_jax.config.execution import ProcessesConfig
+from lossline_jax.errors import LosslineError
+
+LOCAL = "127.0.0.1"
+SLURM_VARIABLES = ("SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_JOB_ID")
+TPU_VARIABLES = ("TPU_WORKER_ID", "TPU_WORKER_HOSTNAMES", "CLOUD_TPU_TASK_ID", "MEGASCALE_COORDINATOR_ADDRESS")
+TPU_DEVICES = ("/dev/accel0", "/dev/vfio/0")
+FIRST_PORT, PORTS = 61440, 4096  # where the first process of a SLURM step listens: by the number of its job
+
+
+def _arguments(config: ProcessesConfig, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Of `jax.distributed.initialize`."""
+    explicit = _explicit(config, environment)
+    if explicit is not None:
+        return explicit
+    match _launcher(config, environment):
+        case "slurm":
+            return _from_slurm(environment)
+        case "none":
+            return _alone()
+        case known:  # jax asks them itself
+            return {"cluster_detection_method": None if known == "tpu" else known}
+
+
+def _explicit(config: ProcessesConfig, environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """What the flags say, or the environment where they say nothing; None: neither says which process this is."""
+    coordinator = config.coordinator or environment.get("JAX_COORDINATOR_ADDRESS")
+    count = environment.get("JAX_NUM_PROCESSES") if config.count is None else config.count
+    index = environment.get("JAX_PROCESS_ID") if config.index is None else config.index
+    if count is None and index is None:
+        if config.coordinator is not None:
+            raise LosslineError("--processes.coordinator: give --processes.count and --processes.index with it")
+        return None  # an address in the environment alone says where the processes of a launcher meet
+    if str(count) == "1":
+        return _alone()
+    try:
+        count, index = int(count), int(index)
+    except (TypeError, ValueError) as error:
+        raise LosslineError(f"--processes: count {count} and index {index} must be two numbers") from error
+    if not 0 <= index < count:
+        raise LosslineError(f"--processes.index: {index} is not one of {count} processes, 0..{count - 1}")
+    if coordinator is None or not re.fullmatch(r".+:\d+", coordinator):
+        raise LosslineError(f"--processes.coordinator: give HOST:PORT of process 0, not {coordinator!r}")
+    return _deactivated(coordinator, count, index)
+
+
+def _launcher(config: ProcessesConfig, environment: Mapping[str, str]) -> str:
+    if config.launcher != "auto":
+        return config.launcher
+    if all(name in environment for name in SLURM_VARIABLES) and environment["SLURM_NTASKS"] != "1":
+        return "slurm"
+    has_chips = importlib.util.find_spec("libtpu") is not None and any(os.path.exists(path) for path in TPU_DEVICES)
+    if has_chips or any(name in environment for name in TPU_VARIABLES):
+        return "tpu"
+    return "ompi" if "OMPI_MCA_orte_hnp_uri" in environment else "none"
+
+
+def _from_slurm(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Of a step's environment; a node's only task sees all its devices, one of several the one of its number."""
+    missing = [name for name in SLURM_VARIABLES if name not in environment]
+    if missing:
+        raise LosslineError(f"--processes.launcher slurm: no ${missing[0]} here; start the processes with `srun`")
+    count, index = int(environment["SLURM_NTASKS"]), int(environment["SLURM_PROCID"])
+    if count == 1:
+        return _alone()
+    port = FIRST_PORT + int(environment["SLURM_JOB_ID"]) % PORTS
+    address = environment.get("JAX_COORDINATOR_ADDRESS") or f"{_first_host(environment['SLURM_STEP_NODELIST'])}:{port}"
+    arguments = _deactivated(address, count, index)
+    if not re.fullmatch(r"1(\(x\d+\))?", environment.get("SLURM_STEP_TASKS_PER_NODE", "")):
+        arguments["local_device_ids"] = [int(environment["SLURM_LOCALID"])]
+    return arguments
+
+
+def _first_host(nodes: str) -> str:
+    """`a3` of `a[3-5,9],b` and of `a3,b`."""
+    prefix, numbers = re.match(r"([^,\[]+)(?:\[([^\]]*)\])?", nodes).groups()
+    return prefix + re.split("[,-]", numbers or "")[0]
+
+
+def _alone() -> dict[str, Any]:
+    with socket.socket() as probe:
+        probe.bind((LOCAL, 0))
+        address = f"{LOCAL}:{probe.getsockname()[1]}"
+    return {**_deactivated(address, 1, 0), "coordinator_bind_address": address}  # for this machine alone
+
+
+def _deactivated(address: str, count: int, index: int) -> dict[str, Any]:
+    return {
+        "coordinator_address": address,
+        "num_processes": count,
+        "process_id": index,
+        "cluster_detection_method": "deactivate",
+    }

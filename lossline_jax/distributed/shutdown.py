@@ -1,0 +1,53 @@
+"""Explain an error of the devices or of a lost process, and leave together."""
+
+import os
+import sys
+import time
+
+import jax
+
+from lossline_jax.distributed.processes import is_first, met_several
+from lossline_jax.errors import LosslineError, StartAgain
+
+FIRST_LEAVES_SECONDS = 2.0  # after an error, or told to stop
+# In what jax says of a connection, and not of a program that cannot be compiled or run.
+PEER_IS_GONE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "Gloo", "NCCL", "Connection", "heartbeat")
+
+
+def device_error(error: Exception) -> LosslineError | None:
+    """What an error of the devices means for the user; None: nothing that could be told."""
+    if not isinstance(error, jax.errors.JaxRuntimeError):
+        return None
+    reason = str(error).strip().splitlines()[0]
+    if "RESOURCE_EXHAUSTED" in reason:
+        return LosslineError(
+            f"the devices have not enough memory ({reason}); lower execution.microbatch_size, set execution.remat=full "
+            "or use more devices (`lossline plan --chip` estimates what is needed)"
+        )
+    if met_several() and any(sign in str(error) for sign in PEER_IS_GONE):
+        return StartAgain(f"lost the other processes ({reason}); the same command goes on from the newest checkpoint")
+    return None
+
+
+def leave(exit_code: int | str | None, together: bool) -> None:
+    """End this process' part in the work of several; with an error, the process itself.
+
+    A process that works alone stays as it is, since it may be told to do more: orbax keeps a client of the service
+    that `start` began, and would find it gone.
+
+    Args:
+        exit_code: of the process.
+        together: whether all come to this end, so that they can wait for each other. After an error of one that would
+            be in vain, and after a stop one may be killed meanwhile, which would take its exit code from the others:
+            then each leaves at once, but the first a little later, since it is the one that all others miss.
+    """
+    if not met_several():
+        return
+    if together and not exit_code:
+        jax.distributed.shutdown()
+    else:
+        if is_first():
+            time.sleep(FIRST_LEAVES_SECONDS)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(exit_code or 0))

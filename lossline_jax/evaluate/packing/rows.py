@@ -1,0 +1,194 @@
+"""Texts of all sets together, packed in rows of few fixed lengths, and what each scored token counts towards.
+
+Shape letters of this package beyond the house's: Q requests (a document, or one option of an item), G batches of a
+scan, A shards (devices along the mesh axis `data`), S scored tokens.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from lossline_jax.evaluate.packing.pack import (
+    LONGEST_BRANCHING_ROW,
+    Piece,
+    choose_row_lengths,
+    item_pieces,
+    pack,
+    powers_of_two,
+    text_piece,
+)
+from lossline_jax.evaluate.packing.windows import Text
+
+MAX_BRANCHING_LENGTHS, MAX_PLAIN_LENGTHS = 4, 2  # each takes its time to compile
+
+
+class Request(NamedTuple):
+    """The smallest thing that has a loss: a validation document, or one option of a task's item."""
+
+    texts: tuple[Text, ...]
+    item: int  # document or item within its set
+    option: int  # 0 for a document
+    gold: bool  # the correct option; True for a document
+    num_bytes: int  # UTF-8 bytes of the scored text
+    num_chars: int  # characters, but the delimiter that joins an option to its context is not counted
+
+
+@dataclass(frozen=True)
+class RowBlock:
+    """Rows of one fixed length T: inputs alone, the scored tokens stand apart."""
+
+    ids_BT: np.ndarray  # int32, zeros after each row's end
+    until_BT: np.ndarray  # int32, the last position of the row that sees this one (`packing`); padding sees itself
+    length_B: np.ndarray  # int32, inputs before the padding
+    branching: bool  # whether texts of a row share beginnings; if not, `until_BT` never falls along a row
+    source_S: np.ndarray  # int32, the position that predicts a scored token: row * T + place in the row
+    target_S: np.ndarray  # int32, the scored token
+    request_S: np.ndarray  # int32, what its nats count towards
+
+    @property
+    def row_length(self) -> int:
+        return self.ids_BT.shape[1]
+
+
+@dataclass(frozen=True)
+class Requests:
+    """The requests of all sets together, as columns."""
+
+    dataset_Q: np.ndarray  # int32, index of the set in the suite
+    item_Q: np.ndarray  # int32
+    option_Q: np.ndarray  # int32
+    gold_Q: np.ndarray  # bool
+    tokens_Q: np.ndarray  # int64, scored
+    bytes_Q: np.ndarray  # int64, of the scored text
+    chars_Q: np.ndarray  # int64, the delimiter that joins an option to its context is not counted
+    twin_Q: np.ndarray  # int32, the first request of the item with the same tokens, which alone has rows; or itself
+
+    def take(self, index: np.ndarray | slice) -> "Requests":
+        """The requests at `index` (positions, a mask or a slice); `twin_Q` goes on to count among those of before."""
+        return Requests(**{f.name: getattr(self, f.name)[index] for f in dataclasses.fields(self)})
+
+
+def mix_sets(
+    sets: Sequence[Sequence[Request]], context_length: int, few_shapes: bool = False
+) -> tuple[Requests, tuple[RowBlock, ...]]:
+    """All requests as columns, and all their texts, of whichever set, in a few blocks of rows.
+
+    Options of an item that are the same tokens are laid out once: in two places their nats would differ in the last
+    bits, and which of them is the cheapest would depend on the layout.
+
+    With `few_shapes` the row lengths are powers of two (or the context), so that other requests meet the same.
+    No row is longer than the context, nor is one that branches longer than `pack.LONGEST_BRANCHING_ROW`.
+    """
+    requests = [(dataset, request) for dataset, members in enumerate(sets) for request in members]
+    columns = Requests(
+        dataset_Q=np.array([dataset for dataset, _ in requests], np.int32),
+        item_Q=np.array([request.item for _, request in requests], np.int32),
+        option_Q=np.array([request.option for _, request in requests], np.int32),
+        gold_Q=np.array([request.gold for _, request in requests], bool),
+        tokens_Q=np.array([sum(text.num_scored for text in request.texts) for _, request in requests], np.int64),
+        bytes_Q=np.array([request.num_bytes for _, request in requests], np.int64),
+        chars_Q=np.array([request.num_chars for _, request in requests], np.int64),
+        twin_Q=_twins(requests),
+    )
+    longest_branching = min(LONGEST_BRANCHING_ROW, context_length)
+    pieces = _pieces(requests, columns.twin_Q, longest_branching)
+    trees = [piece for piece in pieces if piece.branches]
+    texts = [piece for piece in pieces if not piece.branches]
+    blocks = []
+    for members, longest, max_lengths in (
+        (trees, longest_branching, MAX_BRANCHING_LENGTHS),
+        (texts, context_length, MAX_PLAIN_LENGTHS),
+    ):
+        if members:
+            sizes = np.array([len(piece.ids) for piece in members])
+            lengths = powers_of_two(longest) if few_shapes else choose_row_lengths(sizes, longest, max_lengths)
+            blocks += _blocks(members, pack(sizes, lengths))
+    return columns, tuple(blocks)
+
+
+def _twins(requests: Sequence[tuple[int, Request]]) -> np.ndarray:
+    first: dict[tuple, int] = {}
+    twins = []
+    for number, (dataset, request) in enumerate(requests):
+        tokens = tuple((text.first, text.ids.astype("<i4").tobytes()) for text in request.texts)
+        twins.append(first.setdefault((dataset, request.item, tokens), number))
+    return np.array(twins, np.int32)
+
+
+def _pieces(requests: Sequence[tuple[int, Request]], twin_Q: np.ndarray, longest: int) -> list[Piece]:
+    numbered = [
+        (dataset, request, number) for number, (dataset, request) in enumerate(requests) if twin_Q[number] == number
+    ]
+    pieces = []
+    for _, members in itertools.groupby(numbered, key=lambda entry: (entry[0], entry[1].item)):
+        options = [(request.texts, number) for _, request, number in members]
+        if len(options) > 1 and all(len(texts) == 1 for texts, _ in options):
+            pieces += item_pieces([texts[0] for texts, _ in options], [number for _, number in options], longest)
+        else:
+            pieces += [text_piece(text, number) for texts, number in options for text in texts]
+    return pieces
+
+
+def _blocks(pieces: Sequence[Piece], rows: Sequence[tuple[int, list[int]]]) -> list[RowBlock]:
+    """The packed pieces in one block a row length."""
+    return [
+        _block([[pieces[k] for k in members] for length, members in rows if length == row_length], row_length)
+        for row_length in sorted({length for length, _ in rows})
+    ]
+
+
+def _block(rows: Sequence[Sequence[Piece]], row_length: int) -> RowBlock:
+    ids_BT = np.zeros((len(rows), row_length), np.int32)
+    until_BT = np.tile(np.arange(row_length, dtype=np.int32), (len(rows), 1))
+    length_B = np.zeros(len(rows), np.int32)
+    sources = []
+    for row, members in enumerate(rows):
+        end = 0
+        for piece in members:
+            start, end = end, end + len(piece.ids)
+            ids_BT[row, start:end] = piece.ids
+            until_BT[row, start:end] = piece.until + start
+            sources.append(piece.source + (row * row_length + start))
+        length_B[row] = end
+    pieces = list(itertools.chain.from_iterable(rows))
+    return RowBlock(
+        ids_BT=ids_BT,
+        until_BT=until_BT,
+        length_B=length_B,
+        branching=any(piece.branches for piece in pieces),
+        source_S=np.concatenate(sources).astype(np.int32),
+        target_S=np.concatenate([piece.target for piece in pieces]),
+        request_S=np.concatenate([piece.request for piece in pieces]),
+    )
+
+
+def only(blocks: Sequence[RowBlock], wanted_Q: np.ndarray) -> tuple[RowBlock, ...]:
+    """The rows in which some token of a wanted request is scored, and of their scored tokens those alone.
+
+    Args:
+        wanted_Q: bool, of every request that the blocks may count towards.
+    """
+    return tuple(_only(block, wanted_Q[block.request_S]) for block in blocks if wanted_Q[block.request_S].any())
+
+
+def _only(block: RowBlock, wanted_S: np.ndarray) -> RowBlock:
+    row_S, position_S = np.divmod(block.source_S[wanted_S], block.row_length)
+    kept, row_S = np.unique(row_S, return_inverse=True)
+    return RowBlock(
+        ids_BT=block.ids_BT[kept],
+        until_BT=block.until_BT[kept],
+        length_B=block.length_B[kept],
+        branching=block.branching,
+        source_S=(row_S * block.row_length + position_S).astype(np.int32),
+        target_S=block.target_S[wanted_S],
+        request_S=block.request_S[wanted_S],
+    )
+
+
+def fill_share(blocks: Sequence[RowBlock]) -> float:
+    """Share of the computed positions that hold a token of a text and no padding."""
+    return sum(int(b.length_B.sum()) for b in blocks) / sum(b.ids_BT.size for b in blocks)

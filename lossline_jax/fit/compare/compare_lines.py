@@ -1,0 +1,158 @@
+"""Does a factor move the line? Curves are compared on their common support, all else equal; parameters never."""
+
+import zlib
+from collections.abc import Mapping, Sequence, Set
+
+import numpy as np
+
+from lossline_jax.fit.compare.comparison import FactorComparison
+from lossline_jax.fit.compare.far_runs import far_runs, left_out
+from lossline_jax.fit.compare.gap import Gap, measure_gap
+from lossline_jax.fit.compare.noise import Noise, noise_floor, pooled
+from lossline_jax.fit.compare.permutation import anova_p, permutation_test
+from lossline_jax.fit.compare.setting_line import Cell, Pair, confounders, levels_of, matched_pairs
+from lossline_jax.fit.compare.verdict import Measured, cautious, judge
+from lossline_jax.fit.tables.settings import differences
+
+MARGIN_IN_NOISE = 3.0  # a gap that is surely smaller does not move the line
+
+
+def compare_lines(
+    cells: Sequence[Cell],
+    base: Mapping[str, str],
+    *,
+    absent: Sequence[Mapping[str, str]] = (),
+    unit: str = "",
+    seed: int = 0,
+    margin_in_noise: float = MARGIN_IN_NOISE,
+) -> tuple[FactorComparison, ...]:
+    """Compare the lines of settings that differ in one factor alone, for each factor that has two levels.
+
+    For each level, settings are paired with the reference level's that is equal in all other factors; the gap is the
+    mean over pairs (weighted by how many runs they have) of the mean distance of a run from the reference line, over
+    the range of x that both have. Runs are the units of all statistics.
+
+    Verdict of a level. `moves`: no-gap is rejected at 5% for the factor (F test, Holm-corrected over factors), and the
+    level's gap is larger than the noise floor and rejected too (t); or, where pairs disagree, that of a pair is beyond
+    the margin of three noise floors and rejected (t, Bonferroni over pairs). `crosses`: not that, and the 90% intervals
+    over the lowest and over the highest third of the support lie beyond the margin on either side of zero. `does not
+    move`: neither, and the 90% interval of the gap lies within the margin, and the gap of every pair. Else `cannot
+    tell`. Where nothing was repeated there is no p, noise is the scatter about the line, and a level moves where the
+    whole interval of its points, or that of a pair, lies beyond the margin; no interval is given. A factor moves or
+    crosses if a level of it does, and does not move if none of its levels does.
+
+    Runs far from the line of their own setting (`far_runs`) are named, and a verdict that does not hold without them
+    is `cannot tell`.
+
+    Args:
+        cells: every setting with its points and fitted line.
+        base: level of each factor that the others are compared with.
+        absent: settings of the table that have no usable losses; what would be held against them says so.
+        unit: of the losses, as it is noted in the result.
+    """
+    options = {"absent": absent, "unit": unit, "seed": seed, "margin_in_noise": margin_in_noise}
+    found = _compared(cells, base, **options)
+    far = far_runs(cells)
+    if not far:
+        return tuple(comparison for _, comparison in found)
+    others = [_compared(_without(cells, runs), base, **options) for runs in left_out(far)]
+    return tuple(
+        cautious(comparison, [other[k][1] for other in others], far, item.run_ids)
+        for k, (item, comparison) in enumerate(found)
+    )
+
+
+def _compared(cells: Sequence[Cell], base, *, absent, unit: str, seed: int, margin_in_noise: float):
+    """Measure and judge each factor that has two levels; return both for each."""
+    everywhere = noise_floor(cells)
+    measured = []
+    for factor in base:
+        levels = [level for level in levels_of(cells, factor) if level != base[factor]]
+        known = {*levels_of(cells, factor), *(setting[factor] for setting in absent)}
+        if levels and base[factor] in known:
+            measured.append(_measure(cells, absent, factor, base[factor], levels, everywhere, _seed(seed, factor)))
+    corrected = holm([item.p for item in measured])
+    tested = sum(p is not None for p in corrected)
+    return [
+        (item, judge(item, p_holm, tested, margin_in_noise, unit))
+        for item, p_holm in zip(measured, corrected, strict=True)
+    ]
+
+
+def _without(cells: Sequence[Cell], runs: Set[str]) -> list[Cell]:
+    """The settings with the lines of those that lose a run fitted again."""
+    return [cell.without(runs) if runs & {str(run) for run in cell.run_ids} else cell for cell in cells]
+
+
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+    """p-values corrected for their number (Holm 1979); None stays None and does not count."""
+    order = sorted((k for k, p in enumerate(ps) if p is not None), key=lambda k: ps[k])
+    corrected: list[float | None] = [None] * len(ps)
+    largest = 0.0
+    for rank, k in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * ps[k]))
+        corrected[k] = largest
+    return corrected
+
+
+def _measure(cells, absent, factor: str, reference: str, levels, everywhere: Noise | None, seed: int) -> Measured:
+    pairs = {level: matched_pairs(cells, factor, level, reference) for level in levels}
+    used = list({id(c): c for some in pairs.values() for pair in some for c in (pair.reference, pair.other)}.values())
+    noise = noise_floor(used)
+    if everywhere is not None and everywhere.repeated:  # else the scatter of the lines compared: others may fit worse
+        noise = pooled(noise, everywhere)
+    gaps: dict[str, Gap | str] = {}
+    for level, some in pairs.items():
+        if not some:
+            gaps[level] = _unmatched(cells, absent, factor, level, reference)
+        elif all(pair.reference.why_no_line for pair in some):
+            gaps[level] = f"no line of {reference}: {some[0].reference.why_no_line}"
+        else:
+            gaps[level] = measure_gap(some, noise, _seed(seed, level))
+    groups = _groups([pair for level, some in pairs.items() if isinstance(gaps[level], Gap) for pair in some])
+    p = None
+    if noise is not None and noise.repeated:
+        distances = _distances(groups, gaps)
+        means, counts = [m for m, _ in distances], [n for _, n in distances]
+        p = anova_p(means, counts, noise.floor, noise.degrees_of_freedom)
+    told_apart = all(cell.runs is not None for cell in cells)
+    run_ids = frozenset(str(run) for cell in used for run in cell.run_ids)
+    return Measured(factor, reference, noise, gaps, p, permutation_test(groups, seed), told_apart, run_ids)
+
+
+def _groups(pairs: Sequence[Pair]) -> list[list[Cell]]:
+    """The reference setting of each matched group, then those paired with it."""
+    groups: dict[int, list[Cell]] = {}
+    for pair in pairs:
+        groups.setdefault(id(pair.reference), [pair.reference]).append(pair.other)
+    return list(groups.values())
+
+
+def _distances(groups: Sequence[Sequence[Cell]], gaps) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(levels,) mean distance from the reference line and number of runs, for each group."""
+    by_cell = {
+        id(cell): pair
+        for gap in gaps.values()
+        if isinstance(gap, Gap)
+        for cell, pair in zip(gap.cells, gap.pairs, strict=True)
+    }
+    found = []
+    for reference, *others in groups:
+        pairs = [by_cell[id(cell)] for cell in others if id(cell) in by_cell]
+        reached = min((pair.num_reference_runs for pair in pairs), default=reference.num_runs)
+        means = np.array([0.0, *(pair.gap for pair in pairs)])
+        found.append((means, np.array([reached, *(pair.num_runs for pair in pairs)], float)))
+    return found
+
+
+def _unmatched(cells: Sequence[Cell], absent, factor: str, level: str, reference: str) -> str:
+    own = [cell.levels for cell in cells if cell.levels[factor] == level]
+    if any(differences(levels, lost) == [factor] and lost[factor] == reference for levels in own for lost in absent):
+        return f"the setting of {reference} to hold it against has no usable losses"
+    names = " and ".join(confounders(cells, factor, level, reference))
+    return f"confounded with {names}: no two settings differ in {factor} alone ({reference} and {level})"
+
+
+def _seed(seed: int, name: str) -> int:
+    """A generator seed of its own for each name, the same whatever other names there are."""
+    return zlib.crc32(f"{seed} {name}".encode())

@@ -1,0 +1,258 @@
+"""The mean signed gap between two lines over their common support, with an interval by bootstrap of whole runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.special
+
+from lossline_jax.fit.compare.noise import Noise
+from lossline_jax.fit.compare.setting_line import Cell, Pair
+from lossline_jax.fit.direction import falls_with_x
+from lossline_jax.fit.resampling import block_indices
+from lossline_jax.fit.tables.other_unit import as_if_in_another_unit
+
+MIN_POINTS = 3  # on the common support of a pair
+INTERVAL_LEVEL = 0.9
+NUM_DRAWS = 4000
+MIN_REFITS = 0.9  # of the reference line that must have a value on the support
+MISFIT_IN_NOISE = 3.0  # noise floors that a line may miss its own points by, before it is told
+OUTER_SHARE = 1 / 3  # of the points on the support, at each of its ends
+BY_RUN = "bootstrap by run"
+BY_BLOCK = "bootstrap of blocks along the line"
+
+
+@dataclass(frozen=True)
+class PairGap:
+    """The gap of one matched pair of settings: a level beside the reference level, all else equal."""
+
+    matched_on: str  # what sets this pair apart from the others: `code, mamba2`
+    gap: float
+    interval: tuple[float, float] | None  # None: the reference line cannot be refitted to drawn runs
+    num_points: int
+    num_runs: int
+    num_reference_runs: int
+
+    @property
+    def variance(self) -> float:
+        """Of the gap, in squares of the noise floor."""
+        return 1 / self.num_runs + 1 / self.num_reference_runs
+
+
+@dataclass(frozen=True)
+class OuterGap:
+    """The gap over the lowest or the highest third of the support alone."""
+
+    support: tuple[float, float]
+    gap: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Gap:
+    """A level against its reference level, over all matched pairs that share support."""
+
+    value: float | None  # None: no pair does
+    interval: tuple[float, float] | None
+    variance: float  # of the value, in squares of the noise floor
+    method: str
+    note: str
+    support: tuple[float, float] | None
+    num_points_outside: int
+    cells: tuple[Cell, ...]  # of the level, those with a gap
+    pairs: tuple[PairGap, ...]
+    outer: tuple[OuterGap, ...] = ()  # lowest, then highest third; empty where a third has too few points
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One pair on its common support."""
+
+    pair: Pair
+    distances: np.ndarray  # (runs,) mean of y - reference line(x) of each run
+    of_points: np.ndarray  # (n,) those of each point of the level, NaN outside
+    inside: np.ndarray  # (n,) points of the level on the support
+    num_reference_runs: int  # that reach the support: the others say little of the line there
+
+
+def measure_gap(pairs: Sequence[Pair], noise: Noise, seed: int) -> Gap:
+    """Mean over pairs, weighted by their variance, of the mean distance of the level's runs from the reference line.
+
+    Args:
+        pairs: those whose reference has no line are left out; one at least has.
+        noise: what a run's distance varies by.
+    """
+    fitted = [pair for pair in pairs if not pair.reference.why_no_line]
+    parts = [part for pair in fitted if (part := _on_support(pair)) is not None]
+    if not parts:
+        outside = sum(pair.other.x.size for pair in pairs)
+        return Gap(None, None, np.nan, "", _note(pairs, fitted, parts, noise), None, outside, (), ())
+    generator = np.random.Generator(np.random.PCG64(seed))
+    draws_GR = np.array([_draws(part, noise, generator) for part in parts])
+    measured = tuple(
+        PairGap(
+            matched_on=name,
+            gap=float(part.distances.mean()),
+            interval=_interval(draws, noise),
+            num_points=int(part.inside.sum()),
+            num_runs=part.distances.size,
+            num_reference_runs=part.num_reference_runs,
+        )
+        for name, part, draws in zip(_names([part.pair for part in parts]), parts, draws_GR, strict=True)
+    )
+    weights = np.array([1 / pair.variance for pair in measured])
+    weights /= weights.sum()
+    shared = np.concatenate([part.pair.other.x[part.inside] for part in parts])
+    return Gap(
+        value=float(np.dot(weights, [pair.gap for pair in measured])),
+        interval=_interval(weights @ draws_GR, noise),
+        variance=float(np.sum(weights**2 * [pair.variance for pair in measured])),
+        method=BY_RUN if noise.repeated else BY_BLOCK,
+        note=_note(pairs, fitted, parts, noise),
+        support=(float(shared.min()), float(shared.max())),
+        num_points_outside=sum(pair.other.x.size for pair in pairs) - shared.size,
+        cells=tuple(part.pair.other for part in parts),
+        pairs=measured,
+        outer=_outer_gaps(parts, noise, np.random.Generator(np.random.PCG64([seed, 1]))),
+    )
+
+
+def _on_support(pair: Pair) -> _Part | None:
+    """None with fewer than three points on the support."""
+    reference, other = pair.reference, pair.other
+    inside = (other.x >= reference.x.min()) & (other.x <= reference.x.max())
+    if inside.sum() < MIN_POINTS:
+        return None
+    distances = np.full(other.x.size, np.nan)
+    distances[inside] = other.y[inside] - reference.fit.predict({"x": other.x[inside]})
+    reached = (reference.x >= other.x.min()) & (reference.x <= other.x.max())
+    num_reference_runs = max(reference.run_means(reference.x, reached).size, 1)
+    return _Part(pair, other.run_means(distances, inside), distances, inside, num_reference_runs)
+
+
+def _outer_gaps(parts: Sequence[_Part], noise: Noise, generator: np.random.Generator) -> tuple[OuterGap, ...]:
+    """At the lower and at the upper end of the support, pairs weighted as for the whole."""
+    found = []
+    for lowest in (True, False):
+        thirds = [third for part in parts if (third := _third(part, lowest)) is not None]
+        if not thirds:
+            return ()
+        weights = np.array([1 / (1 / third.distances.size + 1 / third.num_reference_runs) for third in thirds])
+        weights /= weights.sum()
+        x = np.concatenate([third.pair.other.x[third.inside] for third in thirds])
+        gap = float(np.dot(weights, [third.distances.mean() for third in thirds]))
+        draws = weights @ np.array([_draws(third, noise, generator) for third in thirds])
+        found.append(OuterGap((float(x.min()), float(x.max())), gap, _interval(draws, noise)))
+    return tuple(found)
+
+
+def _third(part: _Part, lowest: bool) -> _Part | None:
+    """The part at one end of its support; None with fewer than three points there."""
+    x = part.pair.other.x
+    if lowest:
+        inside = part.inside & (x <= np.quantile(x[part.inside], OUTER_SHARE))
+    else:
+        inside = part.inside & (x >= np.quantile(x[part.inside], 1 - OUTER_SHARE))
+    if inside.sum() < MIN_POINTS:
+        return None
+    return replace(part, distances=part.pair.other.run_means(part.of_points, inside), inside=inside)
+
+
+def _draws(part: _Part, noise: Noise, generator: np.random.Generator) -> np.ndarray:
+    """(draws,) gaps with both sides drawn again: the reference line refitted to drawn runs, the level's runs by what
+    runs vary by. Where nothing is repeated, blocks of neighbouring points are drawn on both sides."""
+    level, reference = _level_draws(part, noise, generator), _reference_draws(part, noise, generator)
+    return part.distances.mean() + level - reference
+
+
+def _interval(draws: np.ndarray, noise: Noise) -> tuple[float, float] | None:
+    """Few runs say little of how runs vary, so percentiles are Student's (Hesterberg 2015, section 4.1)."""
+    if not np.all(np.isfinite(draws)):
+        return None
+    tail = (1 + INTERVAL_LEVEL) / 2
+    if noise.repeated:
+        tail = float(scipy.special.ndtr(scipy.special.stdtrit(noise.degrees_of_freedom, tail)))
+    low, high = np.quantile(draws, [1 - tail, tail])
+    return float(low), float(high)
+
+
+def _level_draws(part: _Part, noise: Noise, generator: np.random.Generator) -> np.ndarray:
+    """(draws,) how far the level's mean distance could lie from the one seen."""
+    if noise.repeated:
+        return _run_draws(noise, part.distances.size, generator)
+    other = part.pair.other
+    x, y = other.x[part.inside], other.y[part.inside]
+    order = np.argsort(x, kind="stable")
+    distances = (y - part.pair.reference.fit.predict({"x": x}))[order]
+    drawn = distances[block_indices(generator, x.size, NUM_DRAWS)].mean(axis=1)
+    return drawn - distances.mean()
+
+
+def _reference_draws(part: _Part, noise: Noise, generator: np.random.Generator) -> np.ndarray:
+    """(draws,) how far the reference line could lie from the one fitted, on average over the level's points.
+
+    Refits to few drawn runs understate it: they are spread to at least what the noise floor says of so many runs.
+    NaN throughout where a tenth of the refits have no value there: those are the ones that lie far off.
+    """
+    reference: Cell = part.pair.reference
+    inputs = {"x": part.pair.other.x[part.inside]}
+    moved = (reference.resamples.curves(inputs) - reference.fit.predict(inputs)).mean(axis=1)
+    if np.mean(np.isfinite(moved)) < MIN_REFITS:
+        return np.full(NUM_DRAWS, np.nan)
+    moved = generator.choice(moved[np.isfinite(moved)], NUM_DRAWS)
+    if not noise.repeated:
+        return moved
+    num_runs = part.num_reference_runs
+    if num_runs == 1:  # blocks say how well this run is known; another run differs by the noise floor too
+        return moved + _run_draws(noise, 1, generator)
+    spread = moved.std() * np.sqrt(num_runs / (num_runs - 1))
+    wanted = max(spread, noise.floor / np.sqrt(num_runs))
+    return _smoothed(moved * (wanted / moved.std() if spread > 0 else 0.0), wanted, num_runs, generator)
+
+
+def _run_draws(noise: Noise, num_runs: int, generator: np.random.Generator) -> np.ndarray:
+    """(draws,) mean of so many deviations, drawn from those of all repeated runs."""
+    drawn = generator.choice(noise.deviations, (NUM_DRAWS, num_runs))
+    return _smoothed(drawn, noise.floor, noise.deviations.size, generator).mean(axis=1)
+
+
+def _smoothed(draws: np.ndarray, spread: float, num_values: int, generator: np.random.Generator) -> np.ndarray:
+    """The same with a kernel about each, variance kept: the few values drawn from are not all that could be.
+
+    The width is that of a normal kernel, n^(-1/5) of the spread (Silverman 1986, section 3.4).
+    """
+    width = num_values**-0.2
+    return np.sqrt(1 - width**2) * draws + width * spread * generator.standard_normal(draws.shape)
+
+
+def _names(pairs: Sequence[Pair]) -> list[str]:
+    """Each pair by the factors in which the pairs differ from one another: `code, bpe1024`."""
+    if len(pairs) < 2:
+        return ["all"] * len(pairs)
+    levels = [pair.reference.levels for pair in pairs]
+    varying = [name for name in levels[0] if len({each[name] for each in levels}) > 1]
+    return [", ".join(each[name] for name in varying) for each in levels]
+
+
+def _note(pairs: Sequence[Pair], fitted: Sequence[Pair], parts: Sequence[_Part], noise: Noise) -> str:
+    notes = []
+    if len(fitted) < len(pairs):
+        why = next(pair.reference.why_no_line for pair in pairs if pair.reference.why_no_line)
+        notes.append(f"{len(pairs) - len(fitted)} of {len(pairs)} reference lines left out: {why}")
+    if not parts:
+        first = fitted[0]
+        x, base = first.other.x, first.reference.x
+        inside = int(np.sum((x >= base.min()) & (x <= base.max())))
+        few = f"only {inside} points on the common support" if inside else "no common support"
+        notes.append(f"{few}: x {x.min():.3f}-{x.max():.3f}, reference {base.min():.3f}-{base.max():.3f}")
+    elif len(parts) < len(fitted):
+        notes.append(f"{len(fitted) - len(parts)} of {len(fitted)} matched settings have no common support")
+    for pair in fitted:
+        level, base = pair.other, pair.reference
+        notes += [falls_with_x("y of this level", level.x, level.y)]
+        if base.misfit > MISFIT_IN_NOISE * noise.floor:
+            notes += [f"points of the reference lie {base.misfit:.3f} off its own line; the interval leaves that out"]
+        notes += [as_if_in_another_unit((level.x, level.y), (base.x, base.y))]
+    if noise.repeated and all(pair.other.num_runs == 1 for pair in pairs):
+        notes.append("one run of this level: its noise is that of the repeated settings")
+    return "; ".join(dict.fromkeys(note for note in notes if note))

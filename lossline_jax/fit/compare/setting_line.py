@@ -1,0 +1,153 @@
+"""Settings of a table: runs that are equal in every factor. Which of them differ in one factor alone?"""
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from lossline_jax.fit.curves.line import fit_shifted_power
+from lossline_jax.fit.direction import falls_with_x
+from lossline_jax.fit.resampling import Bootstrap, bootstrap
+from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.tables.settings import RESIZING, _size_distance, differences, same_size
+
+NUM_FIFTHS = 5
+SURE_ERRORS = 4.0  # standard errors from which a fifth of the points lies off the line
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """The checkpoints of one setting, in one unit, with the line fitted to them."""
+
+    levels: Mapping[str, str]  # by factor
+    x: np.ndarray  # (n,) finite losses
+    y: np.ndarray
+    runs: np.ndarray | None  # (n,) the run of each checkpoint; None: the table does not tell runs apart
+    fit: FitResult
+    resamples: Bootstrap | None  # None: the fit has no curve
+    num_params: tuple[float, float] | None = None  # total and without embeddings
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        return () if self.runs is None else tuple(dict.fromkeys(self.runs.tolist()))
+
+    @property
+    def num_runs(self) -> int:
+        """At least one, also where runs are not told apart."""
+        return max(len(self.run_ids), 1)
+
+    @cached_property
+    def why_no_line(self) -> str:
+        """The reason why other settings cannot be held against the line of this one; empty where they can."""
+        if not self.fit.has_curve:
+            return "it cannot be fitted"
+        return falls_with_x("y", self.x, self.y)
+
+    @cached_property
+    def misfit(self) -> float:
+        """The largest mean distance of neighbouring points from the line, of fifths by x; 0 where it may be chance.
+
+        Chance: less than four standard errors of the mean of a fifth, or a fifth of fewer than three points.
+        """
+        if not self.fit.has_curve or self.x.size < 3 * NUM_FIFTHS:
+            return 0.0
+        apart = (self.y - self.fit.predict({"x": self.x}))[np.argsort(self.x, kind="stable")]
+        fifths = np.array_split(apart, NUM_FIFTHS)
+        means = np.array([each.mean() for each in fifths])
+        errors = np.array([each.std(ddof=1) / np.sqrt(each.size) for each in fifths])
+        return float(np.max(np.abs(means) * (np.abs(means) > SURE_ERRORS * errors)))
+
+    def without(self, runs: Set[str]) -> "Cell":
+        """The setting without these runs, of which it has others, its line and resamples fitted again."""
+        keep = np.array([str(run) not in runs for run in self.runs])
+        x, y, left = self.x[keep], self.y[keep], self.runs[keep]
+        fit, resamples = fit_shifted_power(x, y, left, level=None), None
+        if fit.has_curve and self.resamples is not None:
+            number, seed = self.resamples.num_resamples, self.resamples.seed
+            resamples = bootstrap(fit, {"x": x}, y, clusters=left, num_resamples=number, seed=seed)
+        return Cell(self.levels, x, y, left, fit, resamples, self.num_params)
+
+    def run_means(self, values: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        """(runs,) mean of `values` (n,) over the points `inside` of each run that has any."""
+        if self.runs is None:
+            return np.array([values[inside].mean()]) if inside.any() else np.empty(0)
+        codes = np.unique(self.runs[inside], return_inverse=True)[1]
+        return np.bincount(codes, values[inside]) / np.bincount(codes) if codes.size else np.empty(0)
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two settings that differ in one factor alone."""
+
+    reference: Cell
+    other: Cell
+
+
+def matched_pairs(cells: Sequence[Cell], factor: str, level: str, reference: str) -> list[Pair]:
+    """Settings of `level` beside the setting of the reference level that is equal in all other factors.
+
+    Layers of different architectures and embeddings of different tokenizers do not compare: where one of those is
+    the factor and no setting has the same size label, the nearest whose total or non-embedding parameters are
+    within 10% counts as of equal size.
+    """
+    references, others = ([k for k, c in enumerate(cells) if c.levels[factor] == each] for each in (reference, level))
+    near = [
+        (_distance(cells[k], cells[n], factor), k, n)
+        for k in references
+        for n in others
+        if _differ_in(cells[k], cells[n], factor)
+    ]
+    taken: dict[int, int] = {}  # each setting once, the nearest first
+    for _, k, n in sorted(near):
+        if k not in taken and n not in taken.values():
+            taken[k] = n
+    return [Pair(cells[k], cells[n]) for k, n in sorted(taken.items())]
+
+
+def unmatched(cells: Sequence[Cell], base: Mapping[str, str]) -> list[Cell]:
+    """Settings that no other of a reference level can be held against."""
+    matched = {
+        id(cell)
+        for factor in base
+        for level in levels_of(cells, factor)
+        if level != base[factor]
+        for pair in matched_pairs(cells, factor, level, base[factor])
+        for cell in (pair.reference, pair.other)
+    }
+    return [cell for cell in cells if id(cell) not in matched]
+
+
+def confounders(cells: Sequence[Cell], factor: str, level: str, reference: str) -> list[str]:
+    """The factors that change whenever `factor` goes from the reference to `level`; where none always does, the fewest
+    that do.
+
+    Empty where one of the two levels has no setting at all.
+    """
+    sets = [
+        frozenset(differences(a.levels, b.levels)) - {factor}
+        for a in cells
+        for b in cells
+        if a.levels[factor] == reference and b.levels[factor] == level
+    ]
+    if not sets:
+        return []
+    always = frozenset.intersection(*sets) or min(sets, key=lambda names: (len(names), sorted(names)))
+    return [name for name in cells[0].levels if name in always]
+
+
+def levels_of(cells: Iterable[Cell], factor: str) -> list[str]:
+    """In the order in which they first occur."""
+    return list(dict.fromkeys(cell.levels[factor] for cell in cells))
+
+
+def _differ_in(a: Cell, b: Cell, factor: str) -> bool:
+    names = differences(a.levels, b.levels)
+    if names == [factor]:
+        return True
+    return factor in RESIZING and set(names) == {factor, "size"} and same_size(a.num_params, b.num_params)
+
+
+def _distance(a: Cell, b: Cell, factor: str) -> float:
+    """Zero for equal size labels, else how far apart the sizes are."""
+    return 0.0 if differences(a.levels, b.levels) == [factor] else _size_distance(a.num_params, b.num_params)

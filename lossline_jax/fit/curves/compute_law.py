@@ -1,0 +1,114 @@
+"""Fit L(N, D) in the Kaplan or Chinchilla form, and split a budget C = 6 N D by it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.direction import ADVICE, wrong_way
+from lossline_jax.fit.law import LOG_HUBER
+from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
+from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.solve import clean_arrays, solve
+
+FLOPS_PER_PARAMETER_AND_TOKEN = 6
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Arrays or floats of the shape of the budget; N and D counted as in the fit."""
+
+    N: Any
+    D: Any
+    L: Any  # the loss that the law gives there
+
+
+def chinchilla_allocation(parameters: Mapping[str, float], compute: Any) -> Allocation:
+    """Least loss of L = E + A/N^alpha + B/D^beta under 6 N D = C.
+
+    N = G (C/6)^(beta/(alpha+beta)), D = (C/6)^(alpha/(alpha+beta)) / G, G = (alpha A / (beta B))^(1/(alpha+beta));
+    L - E = (A G^-alpha + B G^beta) (C/6)^(-alpha beta/(alpha+beta)). Hoffmann et al. 2022, eq. 4.
+    """
+    p = parameters
+    budget = np.asarray(compute, float) / FLOPS_PER_PARAMETER_AND_TOKEN
+    both = p["alpha"] + p["beta"]
+    balance = (p["alpha"] * p["A"] / (p["beta"] * p["B"])) ** (1 / both)
+    reducible = p["A"] * balance ** -p["alpha"] + p["B"] * balance ** p["beta"]
+    size = balance * budget ** (p["beta"] / both)
+    loss = p["E"] + reducible * budget ** (-p["alpha"] * p["beta"] / both)
+    return Allocation(N=size, D=budget / size, L=loss)
+
+
+def kaplan_allocation(parameters: Mapping[str, float], compute: Any) -> Allocation:
+    """Least loss of L = E + ((A/N)^(alpha/beta) + B/D)^beta under 6 N D = C; without entropy, E is 0.
+
+    N = (G C/6)^(beta/(alpha+beta)), G = alpha A^(alpha/beta) / (beta B). arXiv 2411.12925. The names of the form
+    without entropy (N_c, D_c, alpha_N, alpha_D) are understood too.
+    """
+    p = parameters
+    if "N_c" in p:
+        p = {"E": 0.0, "A": p["N_c"], "B": p["D_c"], "alpha": p["alpha_N"], "beta": p["alpha_D"]}
+    budget = np.asarray(compute, float) / FLOPS_PER_PARAMETER_AND_TOKEN
+    ratio = p["alpha"] / p["beta"]
+    size = (ratio * p["A"] ** ratio * budget / p["B"]) ** (p["beta"] / (p["alpha"] + p["beta"]))
+    tokens = budget / size
+    loss = p["E"] + ((p["A"] / size) ** ratio + p["B"] / tokens) ** p["beta"]
+    return Allocation(N=size, D=tokens, L=loss)
+
+
+FORMS = {"kaplan": KAPLAN, "chinchilla": CHINCHILLA}
+MIN_LEVELS = 3  # distinct values of N and of D that an exponent and an offset need
+
+
+def fit_compute_law(
+    num_params: Any,
+    num_tokens: Any,
+    loss: Any,
+    form: Literal["kaplan", "chinchilla"] = "kaplan",
+    clusters: Sequence | None = None,
+    *,
+    params_counted: str = "total parameters, embeddings included",
+    tokens_counted: str = "tokens seen",
+    unit: str = "nats/token",
+    num_starts: int = 32,
+) -> FitResult:
+    """Fit L(N, D) by log-residual Huber (delta 1e-3, summed), as arXiv 2203.15556 and 2411.12925 do.
+
+    Where N or D takes fewer than three values, E cannot be told from the term that does not vary: the result
+    is `not identified` without parameters, and no E is made up. Where the loss rises with N and D (`direction.py`), as
+    accuracies do, the result is `failed`: the law can only fall.
+
+    Args:
+        num_params, num_tokens, loss: (n,) arrays; `params_counted`, `tokens_counted` and `unit` say what
+            they count and travel with the result.
+
+    Raises:
+        LosslineError: an unknown form, or arrays that do not fit together.
+    """
+    if form not in FORMS:
+        raise LosslineError(f"compute law {form!r} is not one of {sorted(FORMS)}")
+    law = FORMS[form]
+    inputs = {"N": num_params, "D": num_tokens}
+    conventions = {"N": params_counted, "D": tokens_counted, "L": unit}
+    data, keep = clean_arrays(law, inputs, loss)
+    levels = {name: np.unique(data[name]).size for name in law.inputs}
+    short = [name for name in law.inputs if levels[name] < MIN_LEVELS]
+    without_curve = {
+        "law": law.name,
+        "loss": LOG_HUBER.name,
+        "delta": LOG_HUBER.delta,
+        "num_points": int(keep.sum()),
+        "num_dropped": int((~keep).sum()),
+        "num_runs": None if clusters is None else len(set(np.asarray(clusters)[keep].tolist())),
+        "num_starts": 0,
+        "conventions": conventions,
+    }
+    if np.all(data[law.output] > 0) and (against := wrong_way(law, data, data[law.output])):
+        return FitResult(status="failed", note=f"{against}; {ADVICE}", **without_curve)
+    if keep.sum() >= len(law.parameters) and short:
+        counted = " and ".join(f"{name} takes {levels[name]} value{'s' * (levels[name] > 1)}" for name in short)
+        note = f"{counted}: with fewer than {MIN_LEVELS}, E cannot be told from that term"
+        return FitResult(status="not identified", note=note, not_identified=law.names, **without_curve)
+    return solve(law, inputs, loss, loss=LOG_HUBER, clusters=clusters, num_starts=num_starts, conventions=conventions)

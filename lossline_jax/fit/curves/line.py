@@ -1,0 +1,149 @@
+"""Loss-to-loss: y = K (x - E_x)^kappa + E_y, with each irreducible loss free, given, or from a compute law."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.law import LEAST_SQUARES, LOG_LOG_LEAST_SQUARES
+from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
+from lossline_jax.fit.laws.size_and_tokens import KAPLAN
+from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.solve import solve
+
+Irreducible = float | FitResult | Literal["free"]
+
+
+@dataclass(frozen=True)
+class TransferPrediction:
+    """Losses read off a fitted line; y is None where the line has no value."""
+
+    x: tuple[float, ...]
+    y: tuple[float | None, ...]
+    below_domain: tuple[bool, ...]  # x is at or below E_x
+    extrapolated: tuple[bool, ...]  # x is outside the range that was fitted
+
+
+def fit_shifted_power(
+    x: Any,
+    y: Any,
+    clusters: Sequence | None = None,
+    *,
+    e_x: Irreducible = "free",
+    e_y: Irreducible = "free",
+    residual: Literal["plain", "log-log"] = "plain",
+    num_starts: int = 32,
+    level: float | None = 0.9,
+    unit: str = "nats/token",
+) -> FitResult:
+    """Fit the line of losses y over losses x.
+
+    Args:
+        x, y: (n,) losses of the same checkpoints (or of runs paired by N and D), same unit.
+        clusters: (n,) the run that each point comes from.
+        e_x, e_y: "free"; the irreducible loss itself; or the compute law of that loss, whose E is taken.
+        residual: "plain" sums squares of y - f; "log-log" is ordinary least squares of ln(y - E_y) on
+            ln(x - E_x) and needs both given (how arXiv 2411.12925 fits train-to-train). Rows at or below a
+            given E_x are dropped and counted.
+        level: of the profile intervals; None: none.
+
+    Raises:
+        LosslineError: log-log with a free irreducible loss, or arrays that do not fit together.
+    """
+    modes = {"E_x": e_x, "E_y": e_y}
+    fixed = {name: _value(name, mode) for name, mode in modes.items() if mode != "free"}
+    if residual == "log-log" and len(fixed) < 2:
+        raise LosslineError("a log-log fit needs both e_x and e_y given; leave residual='plain' to fit them")
+    return solve(
+        SHIFTED_POWER,
+        {"x": x},
+        y,
+        loss=LOG_LOG_LEAST_SQUARES if residual == "log-log" else LEAST_SQUARES,
+        fixed=fixed,
+        clusters=clusters,
+        num_starts=num_starts,
+        level=level,
+        conventions={"x": unit, "y": unit} | {name: _said(mode) for name, mode in modes.items()},
+    )
+
+
+def predict_transfer(fit: FitResult, x: Any) -> TransferPrediction:
+    """Read the line at x (a number, an array, or either as {"x": ...}), flagging where x is at or below E_x.
+
+    Raises:
+        LosslineError: the fit has no curve, or x is not finite.
+    """
+    x = np.atleast_1d(SHIFTED_POWER.named(x)["x"])
+    if not fit.has_curve:
+        raise LosslineError(f"{fit.law}: nothing to predict with, the fit is {fit.status!r} ({fit.note})")
+    if not np.all(np.isfinite(x)):
+        raise LosslineError(f"{fit.law}: x must be finite to predict at")
+    defined = fit.defined({"x": x})
+    y = np.full(x.shape, np.nan)
+    y[defined] = fit.predict({"x": x[defined]})
+    return TransferPrediction(
+        x=tuple(x.tolist()),
+        y=tuple(value if ok else None for value, ok in zip(y.tolist(), defined, strict=True)),
+        below_domain=tuple((~defined).tolist()),
+        extrapolated=tuple(fit.extrapolates({"x": x}).tolist()),
+    )
+
+
+def translate(law: FitResult, line: FitResult) -> FitResult:
+    """The compute law of a second data set, from that of the first and the train-to-train line between them.
+
+    L_1 = K (L_0 - E_0)^kappa + E_1 of a Kaplan-form L_0 is of Kaplan form again: A' = A K^(1 / (kappa alpha)),
+    B' = B K^(1 / (kappa beta)), alpha' = kappa alpha, beta' = kappa beta, E' = E_1 (arXiv 2411.12925). The
+    compute-optimal N stays what it was.
+
+    Raises:
+        LosslineError: `law` is not of Kaplan form, one of the two has no curve, or the line does not start at the
+            law's E.
+    """
+    if law.law != KAPLAN.name:
+        raise LosslineError(f"only a compute law of {KAPLAN.name} form translates into its own form, not {law.law!r}")
+    for fit in (law, line):
+        if not fit.has_curve:
+            raise LosslineError(f"{fit.law}: nothing to translate, the fit is {fit.status!r} ({fit.note})")
+    p, q = law.parameters, line.parameters
+    if abs(q["E_x"] - p["E"]) > 1e-6 * p["E"]:
+        raise LosslineError(f"the line has E_x = {q['E_x']:.6g}, the law E = {p['E']:.6g}: fit the line with e_x=law")
+    said = f"translated by K = {q['K']:.4g}, kappa = {q['kappa']:.4g}, fitted to {line.num_points} pairs"
+    return dataclasses.replace(
+        law,
+        status=law.status if line.status == "converged" else line.status,
+        note="; ".join(part for part in (said, law.note, line.note) if part),
+        parameters={
+            "E": q["E_y"],
+            "A": p["A"] * q["K"] ** (1 / (q["kappa"] * p["alpha"])),
+            "B": p["B"] * q["K"] ** (1 / (q["kappa"] * p["beta"])),
+            "alpha": q["kappa"] * p["alpha"],
+            "beta": q["kappa"] * p["beta"],
+        },
+        intervals={},
+        interval_level=None,
+        objective=None,
+        rmse=None,
+        r_squared=None,
+        share_of_starts=None,
+        condition_number=None,
+    )
+
+
+def _value(name: str, mode: float | FitResult) -> float:
+    if isinstance(mode, str):
+        raise LosslineError(f"{name}: {mode!r} is not 'free', a number or a fitted compute law")
+    if not isinstance(mode, FitResult):
+        return float(mode)
+    if "E" not in mode.parameters:
+        raise LosslineError(f"{name}: the {mode.law} fit gives no E; it is {mode.status!r} ({mode.note})")
+    return mode.parameters["E"]
+
+
+def _said(mode: Irreducible) -> str:
+    if isinstance(mode, FitResult):
+        return f"from the {mode.law} law" + ("" if mode.status == "converged" else f", which is {mode.status!r}")
+    return "free" if mode == "free" else "given"

@@ -1,0 +1,139 @@
+"""A law and its data as one optimisation problem in search coordinates."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.law import Law, Loss
+
+POINT_MARGIN = 1e-4  # of the range of an input: how close a `below` bound comes to its smallest value
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Shapes: n points, P parameters, B rows of search coordinates."""
+
+    law: Law
+    inputs: dict[str, np.ndarray]  # (n,) each, divided by `scales`
+    y_n: np.ndarray
+    loss: Loss
+    scales: dict[str, float]
+    lower_P: np.ndarray  # search coordinates: logarithms where the parameter says so
+    upper_P: np.ndarray
+    start_lower_P: np.ndarray
+    start_upper_P: np.ndarray
+    free_P: np.ndarray  # False: held at its given value
+    fixed: dict[str, float]
+    weights_n: np.ndarray  # of the points, in the sum of the loss
+
+    @property
+    def num_points(self) -> int:
+        return self.y_n.size
+
+    @property
+    def num_free(self) -> int:
+        return int(self.free_P.sum())
+
+    def values(self, u_BP: np.ndarray) -> dict[str, np.ndarray]:
+        """Parameters by name, (B,) each, on normalised inputs."""
+        return {p.name: np.exp(u) if p.log else u for p, u in zip(self.law.parameters, u_BP.T, strict=True)}
+
+    def curve(self, u_BP: np.ndarray) -> np.ndarray:
+        """(B, n) the law at the points."""
+        columns = {name: value[:, None] for name, value in self.values(u_BP).items()}
+        return np.broadcast_to(self.law(columns, self.inputs), (u_BP.shape[0], self.num_points))
+
+    def residuals(self, u_BP: np.ndarray) -> np.ndarray:
+        """(B, n) residuals of the loss."""
+        curve_Bn = self.curve(u_BP)
+        if not self.loss.logarithmic:
+            return self.y_n - curve_Bn
+        offset_B1 = self.values(u_BP)[self.loss.offset][:, None] if self.loss.offset else 0.0
+        with np.errstate(all="ignore"):
+            return np.log(self.y_n - offset_B1) - np.log(curve_Bn - offset_B1)
+
+    def natural(self, u_P: np.ndarray) -> dict[str, float]:
+        """Parameters by name on the inputs as they were given."""
+        normalised = {name: float(value[0]) for name, value in self.values(u_P[None]).items()}
+        return {name: float(value) for name, value in self.law.rescale(normalised, self.scales).items()}
+
+    def unscaled(self, u_P: np.ndarray) -> "Problem":
+        """The same on the inputs as they were given, the scaled parameters bounded only by float64."""
+        natural = self.natural(u_P)
+        lower, upper = self.lower_P.copy(), self.upper_P.copy()
+        for k, p in enumerate(self.law.parameters):
+            if p.scale is None:
+                continue
+            value = np.log(natural[p.name]) if p.log else natural[p.name]
+            room = 50.0 if p.log else 1e6 * max(abs(value), 1e-300)
+            lower[k], upper[k] = value - room, value + room
+        inputs = {name: values * self.scales[name] for name, values in self.inputs.items()}
+        ones = dict.fromkeys(self.scales, 1.0)
+        return dataclasses.replace(self, inputs=inputs, scales=ones, lower_P=lower, upper_P=upper)
+
+    def search(self, parameters: Mapping[str, float]) -> np.ndarray:
+        """The inverse of `natural`."""
+        normalised = self.law.rescale(parameters, {name: 1 / s for name, s in self.scales.items()})
+        return np.array([np.log(normalised[p.name]) if p.log else normalised[p.name] for p in self.law.parameters])
+
+
+def build_problem(
+    law: Law,
+    inputs: Mapping[str, np.ndarray],
+    y: np.ndarray,
+    loss: Loss,
+    fixed: Mapping[str, float] | None = None,
+    weights: np.ndarray | None = None,
+) -> Problem:
+    """Normalise clean inputs and lay out the bounds.
+
+    Raises:
+        LosslineError: a fixed parameter that the law lacks, that cannot be held, or that is out of bounds.
+    """
+    fixed = dict(fixed or {})
+    for name in fixed:
+        if name not in law.names or name in law.scaled:
+            raise LosslineError(
+                f"{law.name}: parameter {name!r} cannot be held fixed; choose among "
+                f"{[n for n in law.names if n not in law.scaled]}"
+            )
+    scales = {
+        name: float(np.exp(np.mean(np.log(values)))) if name in law.normalise else 1.0
+        for name, values in inputs.items()
+    }
+    data = {**inputs, law.output: y}
+    lower, upper, start_lower, start_upper = [], [], [], []
+    for p in law.parameters:
+        low, high = p.lower, p.upper
+        first, last = p.start or (low, high)
+        if p.below == law.output:
+            last, high = float(np.min(y)), float(np.max(y))
+        elif p.below:
+            smallest = float(np.min(data[p.below]))
+            last = high = smallest - POINT_MARGIN * max(float(np.ptp(data[p.below])), 1e-9)
+        if p.name in fixed:
+            if not p.lower <= fixed[p.name] <= p.upper:
+                raise LosslineError(
+                    f"{law.name}: {p.name} is held at {fixed[p.name]:g}, outside its bounds {p.lower:g} to {p.upper:g}"
+                )
+            low = high = first = last = float(fixed[p.name])
+        row = np.log([low, high, first, last]) if p.log else (low, high, first, last)
+        for column, value in zip((lower, upper, start_lower, start_upper), row, strict=True):
+            column.append(value)
+    return Problem(
+        law=law,
+        inputs={name: np.asarray(values, float) / scales[name] for name, values in inputs.items()},
+        y_n=np.asarray(y, float),
+        loss=loss,
+        scales=scales,
+        lower_P=np.array(lower),
+        upper_P=np.array(upper),
+        start_lower_P=np.array(start_lower),
+        start_upper_P=np.array(start_upper),
+        free_P=np.array([p.name not in fixed for p in law.parameters]),
+        fixed=fixed,
+        weights_n=np.ones(np.size(y)) if weights is None else weights,
+    )

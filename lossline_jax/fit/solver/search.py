@@ -1,0 +1,109 @@
+"""From many starts to one minimum: all of them coarsely, then the best ones to the last digit.
+
+Starts are a space-filling sequence, with the linear parameters solved for given the others.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lossline_jax.fit.law import Law, float64
+from lossline_jax.fit.solver.batching import Pool, Task, pools
+from lossline_jax.fit.solver.levenberg_marquardt import minimise_all
+from lossline_jax.fit.solver.problem import Problem
+from lossline_jax.fit.solver.quadratic_model import Kind, project_linear
+
+
+def start_tasks(problems: Sequence[Problem], num_starts: int) -> list[Task]:
+    """A task for each problem, its starts projected (variable projection). All have one law and one loss."""
+    tasks = [Task(problem, spread(problem, num_starts)) for problem in problems]
+    if not any(p.linear for p in problems[0].law.parameters):
+        return tasks
+    projected: dict[int, np.ndarray] = {}
+    for pool in pools(tasks):
+        projected |= _project_pool(pool)
+    return [Task(task.problem, projected[number]) for number, task in enumerate(tasks)]
+
+
+def spread(problem: Problem, num_starts: int) -> np.ndarray:
+    """(num_starts, P): the Kronecker sequence of the generalised golden ratio, the same every time."""
+    num_parameters = problem.lower_P.size
+    ratio = 2.0
+    for _ in range(60):  # the positive root of g^(P+1) = g + 1
+        ratio = (1 + ratio) ** (1 / (num_parameters + 1))
+    strides = ratio ** -np.arange(1, num_parameters + 1)
+    share = (0.5 + np.outer(np.arange(num_starts), strides)) % 1.0
+    return problem.start_lower_P + share * (problem.start_upper_P - problem.start_lower_P)
+
+
+def _project_pool(pool: Pool) -> dict[int, np.ndarray]:
+    law = pool.tasks[0].problem.law
+    kind = Kind("relative" if pool.tasks[0].problem.loss.logarithmic else "plain")  # affine in what is projected
+    u = pool.starts()
+    queue = np.arange(u.shape[1])
+    while queue.size:
+        lanes, padded, data = pool.block(queue)
+        queue = queue[lanes.size :]
+        with float64():
+            u[:, lanes] = np.asarray(_project(law, kind, data, u[:, padded]))[:, : lanes.size]
+    return {number: u[:, lanes].T for number, lanes in pool.lanes_of_task()}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _project(law: Law, kind: Kind, data: dict, u_PB):
+    return jnp.stack(project_linear(law, kind, data, list(u_PB), ("start_lower", "start_upper")))
+
+
+SAME_OBJECTIVE = 1e-3  # relative: starts this close to the best have reached it
+WIDER = 30.0  # times delta of Huber while searching: smoother ground, nearly the same minima
+COARSE = 1e-8  # relative gain at which a start ends
+CLOSE = 1e-4
+NUM_FINE = 3  # ends that go on
+
+
+@dataclass(frozen=True)
+class Found:
+    """The minimum of one problem."""
+
+    u_P: np.ndarray
+    objective: float  # inf: no start ever had a finite value
+    converged: bool
+    share_of_starts: float  # that came within 0.1% of the best objective of the coarse search
+
+
+def search(problems: Sequence[Problem], num_starts: int, max_iterations: int) -> list[Found]:
+    """The lowest minimum of each problem; all have one law and one loss."""
+    tasks = start_tasks(problems, num_starts)
+    coarse = minimise_all(
+        [dataclasses.replace(task, problem=_smoother(task.problem)) for task in tasks],
+        max_iterations=max_iterations,
+        tolerance=COARSE,
+        close=CLOSE,
+    )
+    best = [minima.u_BP[np.argsort(minima.objective_B, kind="stable")[:NUM_FINE]] for minima in coarse]
+    fine_tasks = [dataclasses.replace(task, start_BP=u_BP) for task, u_BP in zip(tasks, best, strict=True)]
+    fine = minimise_all(fine_tasks, max_iterations=max_iterations)
+    found = []
+    for problem, rough, minima in zip(problems, coarse, fine, strict=True):
+        k = int(np.argmin(minima.objective_B))
+        within = rough.objective_B <= rough.objective_B.min() * (1 + SAME_OBJECTIVE) + rounding(problem)
+        share = float(np.mean(within & np.isfinite(rough.objective_B)))
+        found.append(Found(minima.u_BP[k], float(minima.objective_B[k]), bool(minima.converged_B[k]), share))
+    return found
+
+
+def rounding(problem: Problem) -> float:
+    """The objective of an exact fit is rounding error: below this share of the data's own, all are the same."""
+    return 1e-20 * float(np.sum(0.5 * problem.y_n**2))
+
+
+def _smoother(problem: Problem) -> Problem:
+    delta = problem.loss.delta
+    if delta is None:
+        return problem
+    return dataclasses.replace(problem, loss=dataclasses.replace(problem.loss, delta=WIDER * delta))

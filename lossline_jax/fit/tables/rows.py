@@ -1,0 +1,159 @@
+"""Any frame as the statistics take it: plain cells, columns of one name each, rows that messages can name."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lossline_jax.errors import LosslineError, suggestion
+from lossline_jax.losses.cells import is_missing
+
+WHERE = "_where"  # column: what messages call a row
+RUN_ID = "run_id"
+_OWN_COLUMNS = re.compile("_(where|x|y|run|setting|loss|tokens|budget|final|size_.*)")
+_NUMBERED = re.compile("(line|row) of (.+)", re.DOTALL)  # name of the index that `table.read_table` gives
+_EXACT = 2.0**53  # whole numbers above it are not told apart in float64
+
+
+def open_rows(frame: Any, run: str | None = None) -> pd.DataFrame:
+    """The rows of a user's table with the column `_where` that messages name them by.
+
+    Args:
+        frame: a pandas frame, or any that turns into one.
+        run: column that names the run of a row; None: `run_id`, where there is one.
+
+    Raises:
+        LosslineError: no table, no rows, a column that stands twice or has a name of ours, or a row without its run.
+    """
+    frame = as_pandas(frame)
+    names = _row_names(frame)
+    frame = plain_frame(frame)
+    if ours := [name for name in frame.columns if _OWN_COLUMNS.fullmatch(name)]:
+        raise LosslineError(f"column {ours[0]!r} has a name that is used inside; rename it")
+    if frame.empty:
+        raise LosslineError("the table has no rows")
+    frame = frame.assign(**{WHERE: names})
+    if run is not None:
+        require_column(frame, run)
+    keys = {run or RUN_ID} | ({RUN_ID} if "eval_set" in frame.columns else set())
+    for name in keys & set(frame.columns):
+        require_runs(frame, name)
+        frame[name] = frame[name].map(level_text)
+    if "eval_set" in frame.columns:
+        frame["eval_set"] = frame["eval_set"].map(level_text)
+    return frame
+
+
+def plain_frame(frame: Any) -> pd.DataFrame:
+    """A frame whose cells are numbers, text, dates or missing. Named index levels become columns.
+
+    Cells that hold several values (lists, mappings) become text, as do columns of text and numbers. A word and a number
+    of the same digits then are one level.
+
+    Raises:
+        LosslineError: it is no table, or a column stands twice.
+    """
+    frame = as_pandas(frame)
+    if isinstance(frame.columns, pd.MultiIndex):
+        raise LosslineError("the table has columns of several levels; give each column one name")
+    frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
+    if frame.columns.has_duplicates:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise LosslineError(f"the table has column {twice!r} twice; rename or remove one")
+    index = [name for name in frame.index.names if name is not None and not _NUMBERED.fullmatch(str(name))]
+    lost = [name for name in index if str(name) not in frame.columns]
+    columns = {str(name): frame.index.get_level_values(name).to_numpy() for name in lost}
+    frame = frame.reset_index(drop=True).assign(**columns)
+    return pd.DataFrame({name: _plain_column(frame[name]) for name in frame.columns})
+
+
+def as_pandas(frame: Any) -> pd.DataFrame:
+    """A pandas frame as it is; a polars one (or any that can) turned into one.
+
+    Raises:
+        LosslineError: it is no table.
+    """
+    if isinstance(frame, pd.DataFrame):
+        return frame
+    if not hasattr(frame, "to_pandas"):
+        raise LosslineError(f"a table is a pandas or polars frame, not {type(frame).__name__}")
+    return frame.to_pandas()
+
+
+def require_column(frame: pd.DataFrame, name: str) -> None:
+    """Raises LosslineError with a suggestion and the list where the table lacks the column."""
+    if name not in frame.columns:
+        known = [str(column) for column in frame.columns if not _OWN_COLUMNS.fullmatch(str(column))]
+        listed = ", ".join(known[:30]) + (f" and {len(known) - 30} more" if len(known) > 30 else "")
+        raise LosslineError(f"the table has no column {name!r}{suggestion(name, known)}; it has {listed}")
+
+
+def require_each_once(what: str, names: Sequence[str]) -> None:
+    """Raises LosslineError where a name stands twice: what is made for each would be made, and counted, twice."""
+    for name in names:
+        if list(names).count(name) > 1:
+            raise LosslineError(f"{what} {name!r} is named twice; name it once")
+
+
+def level_text(value: Any) -> str:
+    """A cell as the level of a factor: 1, 1.0 and "1" are one level; an empty cell is ""."""
+    if is_empty(value):
+        return ""
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return str(int(value))
+    return str(value)
+
+
+def _row_names(frame: pd.DataFrame) -> list[str]:
+    """`line 7 of t.csv` where the table was read from a file, else `row 3`, counted from one."""
+    numbered = _NUMBERED.fullmatch(str(frame.index.name))
+    if numbered is None:
+        return [f"row {k + 1}" for k in range(len(frame))]
+    return [f"{numbered[1]} {number} of {numbered[2]}" for number in frame.index]
+
+
+def require_runs(frame: pd.DataFrame, name: str) -> None:
+    """Raises LosslineError where a row does not say its run in column `name`."""
+    missing = is_missing(frame[name])
+    if missing.all():
+        raise LosslineError(f"column {name} is empty in every row; fill in the run of each row, or remove the column")
+    if missing.any():
+        names = frame[WHERE] if WHERE in frame.columns else _row_names(frame)
+        where = list(names)[int(np.argmax(missing))]
+        others = f", as in {missing.sum() - 1} other rows" if missing.sum() > 1 else ""
+        raise LosslineError(f"{where}: {name} does not say a run{others}; fill it in, or leave such rows out")
+
+
+def _plain_column(column: pd.Series) -> pd.Series:
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind != "O":
+        return column
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        return column
+    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+        if not column.isna().any():
+            return column.astype(column.dtype.numpy_dtype if hasattr(column.dtype, "numpy_dtype") else object)
+        return pd.Series(column.to_numpy(np.float64, na_value=np.nan), name=column.name)
+    cells = column.astype(object).where(column.notna(), None)
+    texts = cells.map(lambda cell: isinstance(cell, str)).to_numpy(bool)
+    empty = cells.map(is_empty).to_numpy(bool)
+    if texts.any() and not (texts | empty).all():
+        return cells.map(lambda cell: None if is_empty(cell) else level_text(cell))
+    return cells.map(lambda cell: cell if _is_hashable(cell) else str(cell))
+
+
+def is_empty(value: Any) -> bool:
+    """Return whether a cell holds nothing: no value, NaN, or text of white space alone."""
+    if isinstance(value, str):
+        return not value.strip()
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True

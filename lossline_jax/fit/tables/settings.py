@@ -1,0 +1,159 @@
+"""Group runs by their factor levels, and find the factors in which two groups differ.
+
+Levels are read from the factor columns of the table and never from names.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from lossline_jax.errors import ArgumentError, LosslineError, suggestion
+from lossline_jax.fit.tables.columns import KINDS
+from lossline_jax.fit.tables.rows import WHERE, level_text, require_column, require_each_once
+from lossline_jax.losses.cells import as_numbers
+from lossline_jax.losses.table import FACTOR_COLUMNS
+
+SAME_SIZE_TOLERANCE = 0.1  # relative difference of parameter counts that still counts as the same size
+RESIZING = ("architecture", "tokenizer")  # factors that change a model's parameters by themselves
+
+
+def differences(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:
+    """The factors in which two settings differ."""
+    return [name for name in a if a[name] != b[name]]
+
+
+def same_size(a: tuple[float, float] | None, b: tuple[float, float] | None) -> bool:
+    """Whether total or non-embedding parameters agree within 10%."""
+    return a is not None and b is not None and _size_distance(a, b) <= SAME_SIZE_TOLERANCE
+
+
+def _size_distance(a: tuple[float, float], b: tuple[float, float]) -> float:
+    return min(abs(np.log(first / second)) for first, second in zip(a, b, strict=True))
+
+
+SEED = "seed"
+FACTORS = tuple(name for name in FACTOR_COLUMNS if name != SEED)
+PARAMS = ("params_total", "params_non_embedding")
+NOT_STATED = ("unknown", "")  # a factor of an imported model that nobody stated, or an empty cell
+NO_FACTORS = ("study", "eval_set", "eval_kind", "eval_fingerprint", *KINDS, WHERE)  # words of a losses table, and ours
+SETTING = "_setting"  # column: which setting a row belongs to, -1 for none
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One level of every factor."""
+
+    levels: dict[str, str]
+    num_params: tuple[float, float] | None  # total and without embeddings, where the table has them
+
+    def differing(self, base: "Setting") -> list[str]:
+        """The factors that set it apart from the base; the size is none of them where it counts as equal."""
+        names = differences(self.levels, base.levels)
+        resized = "size" in names and len(names) == 2 and names[0 if names[1] == "size" else 1] in RESIZING
+        if resized and same_size(self.num_params, base.num_params):
+            names.remove("size")
+        return names
+
+
+def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[str, ...]:
+    """Those that were named, or those of the house that the table has and states of any run.
+
+    Raises:
+        LosslineError: one is not there, or there is none.
+    """
+    present = [name for name in FACTORS if name in frame.columns]
+    stated = [name for name in present if not frame[name].map(level_text).isin(NOT_STATED).all()]
+    found = tuple(stated) if factors is None else tuple(factors)
+    for name in found:
+        require_column(frame, name)
+    require_each_once("factor", found)
+    if not found:
+        raise ArgumentError(
+            "the table has none of the factor columns {known}; name its own with {factors}", known=", ".join(FACTORS)
+        )
+    return found
+
+
+def find_settings(frame: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataFrame, list[Setting], list[str]]:
+    """The table with column `_setting`, the settings that it numbers, and a line for rows of unknown levels."""
+    rows = frame[list(factors)].map(level_text)
+    numbers = rows.groupby(list(factors), sort=False).ngroup().to_numpy()
+    first = ~pd.Series(numbers).duplicated().to_numpy()
+    settings, failures, number_of = [], [], {}
+    for number, row, where in zip(numbers[first], rows[first].to_dict("records"), np.flatnonzero(first), strict=True):
+        if missing := [name for name, level in row.items() if level in NOT_STATED]:
+            mine = frame[numbers == number]
+            who = f"runs {', '.join(map(str, mine['run_id'].unique()))}" if "run_id" in mine else f"{len(mine)} rows"
+            failures.append(f"{who}: {' and '.join(missing)} not known: not compared")
+            continue
+        number_of[number] = len(settings)
+        settings.append(Setting(row, _num_params(frame.iloc[where])))
+    return frame.assign(**{SETTING: [number_of.get(number, -1) for number in numbers]}), settings, failures
+
+
+def require_one_setting_a_run(frame: pd.DataFrame, settings: Sequence[Setting]) -> None:
+    """Raises LosslineError where rows of one run are in several settings: the run of a row is named wrongly then."""
+    if "run_id" not in frame:
+        return
+    several = frame[frame[SETTING] >= 0].groupby("run_id", sort=False)[SETTING].unique()
+    for run_id, numbers in several[several.map(len) > 1].items():
+        first, second = (settings[number].levels for number in numbers[:2])
+        name = differences(first, second)[0]
+        raise LosslineError(f"run {run_id!r} has rows of {name} {first[name]} and of {second[name]}: name runs apart")
+
+
+def unnamed_factors(frame: pd.DataFrame, factors: Sequence[str], axes: Sequence[str]) -> list[str]:
+    """Columns of words in which runs of one setting differ although no factor says so: they may be factors too.
+
+    Each run has one word there, and not every run a word of its own, as a name would be.
+    """
+    if "run_id" not in frame:
+        return []
+    words = [
+        name
+        for name in frame.columns
+        if name not in (*factors, *axes, SEED, SETTING, "run_id", *NO_FACTORS) and not is_numeric_dtype(frame[name])
+    ]
+    runs = frame.groupby("run_id", sort=False)
+    found = [name for name in words if 1 < frame[name].nunique() < len(runs) and (runs[name].nunique() <= 1).all()]
+    first = runs[[SETTING, *found]].first() if found else frame
+    return [name for name in found if (first.groupby(SETTING)[name].nunique() > 1).any()]
+
+
+def find_base(settings: Sequence[Setting], factors: Sequence[str], base: Mapping[str, Any] | None) -> Setting:
+    """The setting that others are compared with: of those with the given levels the one with most neighbours.
+
+    Neighbours differ in one factor.
+
+    Raises:
+        LosslineError: a factor or level that is not there, or no setting has them all.
+    """
+    given = {name: level_text(value) for name, value in (base or {}).items() if name != SEED}
+    for name, level in given.items():
+        if name not in factors:
+            hint = suggestion(name, factors)
+            raise ArgumentError(
+                "{base}: {name!r} is no factor of this table{hint}; it has {known}",
+                name=name,
+                hint=hint,
+                known=", ".join(factors),
+            )
+        known = list(dict.fromkeys(setting.levels[name] for setting in settings))
+        if level not in known:  # 7.0 is the level 7, as in the table
+            level = given[name] = level_text(as_numbers(pd.Series([level], dtype=object))[0][0]) or level
+        if level not in known:
+            raise LosslineError(f"no run has {name} {level!r}{suggestion(level, known)}; the table has {known[:20]}")
+    fitting = [s for s in settings if all(s.levels[name] == level for name, level in given.items())]
+    if not fitting:
+        raise LosslineError(f"no run has all the factors of the base: {given}")
+    return max(fitting, key=lambda setting: sum(len(other.differing(setting)) == 1 for other in settings))
+
+
+def _num_params(row: pd.Series) -> tuple[float, float] | None:
+    counts = as_numbers(pd.Series([row.get(name) for name in PARAMS], dtype=object))[0]
+    usable = np.isfinite(counts) & (counts > 0)
+    return (float(counts[0]), float(counts[1])) if usable.all() else None

@@ -1,0 +1,245 @@
+"""The losses table: one row for every (run, checkpoint, evaluation set), its schema, and its files."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from etils import epath
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.formatting import utf8
+from lossline_jax.losses.parquet import check_parquet, sealed_parquet
+from lossline_jax.storage.checksums import KEY, NotAsWritten, seal_line, unseal_line
+from lossline_jax.storage.files import write_atomic
+from lossline_jax.storage.inputs import (
+    ENDINGS,
+    fault_of_line,
+    file_kind,
+    open_input,
+    parse_object,
+    read_lines,
+    read_text,
+)
+from lossline_jax.storage.object_store import connect
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FACTOR_COLUMNS = ("data", "tokenizer", "architecture", "size", "context_length", "optimiser", "seed")
+
+
+@dataclass(frozen=True)
+class LossRow:
+    """One checkpoint on one evaluation set. Losses that do not apply are None."""
+
+    study: str
+    run_id: str
+    # factors of the study
+    data: str
+    tokenizer: str
+    architecture: str
+    size: str
+    context_length: int
+    optimiser: str
+    seed: int
+    # sizes and position
+    params_total: int
+    params_embedding: int  # input and output embedding matrices, learned positions
+    params_non_embedding: int
+    vocab_size: int
+    step: int
+    tokens_seen: int | None  # None: not known, of an imported model
+    train_flops: float | None  # by accounting.train_flops_per_token x tokens_seen: attention and scan included
+    # evaluation
+    eval_set: str
+    eval_kind: str  # "validation" or "task"
+    eval_fingerprint: str  # of the tokenised rows that were scored
+    loss_definition: str  # in words: what is averaged over what, in which context
+    nats_per_token: float  # validation: token-weighted; task: the correct option, per token
+    bits_per_byte: float  # over exactly the bytes of the scored text
+    nats_sum: float  # of all scored tokens; task: of the correct options
+    nats_per_token_standard_error: float  # all standard errors: clustered by document (by item in a task)
+    bits_per_byte_standard_error: float
+    nats_per_token_document_mean: float | None  # validation: mean over documents of each one's nats/token
+    nats_per_token_document_mean_standard_error: float | None
+    nats_per_token_all_options: float | None  # task: mean over all options, right and wrong, of each one's nats/token
+    nats_per_token_all_options_standard_error: float | None
+    accuracy: float | None  # task: the option with the lowest nats sum is the correct one
+    accuracy_standard_error: float | None
+    accuracy_per_char: float | None  # the same by nats a character; the delimiter that joins an option is not counted
+    accuracy_per_char_standard_error: float | None
+    accuracy_per_byte: float | None  # the same by nats a byte of the scored text
+    accuracy_per_byte_standard_error: float | None
+    num_tokens: int  # scored; task: of the correct options
+    num_bytes: int  # of the scored text
+    n: int  # documents, or items of a task
+
+
+COLUMNS = tuple(f.name for f in dataclasses.fields(LossRow))
+LOSS_COLUMNS = tuple(
+    name
+    for name in COLUMNS
+    if name.startswith(("nats_per", "bits_per", "accuracy")) and not name.endswith("_standard_error")
+)
+
+
+def append_rows(path: epath.Path, rows: Iterable[LossRow]) -> None:
+    """Add rows to a JSONL file by rewriting it atomically: a crash leaves the old file whole.
+
+    Each line ends in a checksum of its own (`seal`), so rows that come later leave those of before as they are.
+    """
+    old = path.read_bytes() if path.exists() else b""
+    new = "".join(seal_line(dataclasses.asdict(row)) + "\n" for row in rows)
+    write_atomic(path, old + utf8(new, str(path)))
+
+
+def read_rows(path: epath.Path) -> list[LossRow]:
+    """Rows of a JSONL file; an absent file has none.
+
+    Raises:
+        LosslineError: a line is not a row of this schema, or not as it was written.
+    """
+    if not path.exists():
+        return []
+    rows = []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):  # splitlines cuts inside some strings
+        if not line:
+            continue
+        try:
+            rows.append(LossRow(**unseal_line(line.decode("utf-8"))))
+        except (ValueError, TypeError) as error:
+            raise LosslineError(
+                f"{path}: line {number} is not a row of the losses table ({fault_of_line(error)}); delete the file "
+                "and run `lossline evaluate` again"
+            ) from error
+    return rows
+
+
+def write_table(rows: list[LossRow], csv_path: epath.Path, parquet_path: epath.Path) -> None:
+    """Write the table as CSV and Parquet, each atomically."""
+    import pyarrow as pa
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(dataclasses.asdict(row) for row in rows)
+    write_atomic(csv_path, text.getvalue())
+    table = pa.table({name: [getattr(row, name) for row in rows] for name in COLUMNS})
+    write_atomic(parquet_path, sealed_parquet(table))
+
+
+def write_frame(frame: "pd.DataFrame", path: epath.Path) -> None:
+    """Write any table as `.csv` or `.parquet`, atomically.
+
+    Raises:
+        LosslineError: another ending, or the file cannot be written.
+    """
+    if path.suffix.lower() == ".csv":
+        write_atomic(path, frame.to_csv(index=False))
+    elif path.suffix.lower() == ".parquet":
+        sink = io.BytesIO()
+        frame.to_parquet(sink, index=False)
+        write_atomic(path, sink.getvalue())
+    else:
+        raise LosslineError(f"{path}: cannot write a table of this ending; use .csv or .parquet")
+
+
+def read_table(path: epath.PathLike, names: Sequence[str] = ()) -> "pd.DataFrame":
+    """Any table of losses with whatever columns it has, in a format that `inputs.py` reads.
+
+    The index numbers the lines of a text file, the rows of another, as messages name them.
+
+    Args:
+        path: `.csv`, `.tsv`, `.jsonl` or `.parquet`.
+        names: columns of a text file that name something, so that 007 is not 7; `run_id` always is one.
+
+    Raises:
+        LosslineError: missing, unreadable, empty, of another ending, or with a column that stands twice.
+    """
+    path = connect(path)
+    readers = {"csv": _read_csv, "tsv": _read_csv, "jsonl": _read_jsonl, "parquet": _read_parquet}
+    form = file_kind(path).form
+    if form not in readers:
+        raise LosslineError(
+            f"{path}: not a table this can read{_table_inside(path)}; "
+            f"use .csv, .tsv or .jsonl (each also with {ENDINGS}), or .parquet"
+        )
+    try:
+        frame = readers[form](path, names)
+    except LosslineError:
+        raise
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LosslineError(f"{path}: cannot be read as {form} ({reason}); fetch or write it again") from error
+    if frame.columns.has_duplicates:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise LosslineError(f"{path}: column {twice!r} stands twice; rename or remove one")
+    if frame.empty:
+        raise LosslineError(f"{path}: the table has no rows")
+    return frame
+
+
+def _table_inside(folder: epath.Path) -> str:
+    """Point to the table of a study, where the study's folder was named instead."""
+    table = folder / "losses" / "losses.parquet"
+    return f": it is a folder; {table}?" if table.exists() else ""
+
+
+def _read_csv(path: epath.Path, names: Sequence[str]) -> "pd.DataFrame":
+    from lossline_jax.losses.delimited import parse_delimited
+
+    separator = "\t" if file_kind(path).form == "tsv" else ","
+    return parse_delimited(read_text(path, "table"), separator, path.name, names)
+
+
+def _read_parquet(path: epath.Path, _names: Sequence[str]) -> "pd.DataFrame":
+    """The columns, those of a stored index too."""
+    import pandas as pd
+
+    with open_input(path, "table") as file:
+        content = file.read()
+    try:
+        check_parquet(content)
+    except NotAsWritten as error:
+        raise LosslineError(f"{path}: damaged ({error}); write it again: lossline evaluate") from error
+    frame = pd.read_parquet(io.BytesIO(content))
+    index = frame.index.to_frame(index=False)
+    index = index[[name for name in frame.index.names if name is not None and name not in frame.columns]]
+    frame = pd.concat([index, frame.reset_index(drop=True)], axis=1)
+    frame.index = pd.RangeIndex(1, len(frame) + 1, name=f"row of {path.name}")
+    return frame
+
+
+def _read_jsonl(path: epath.Path, _names: Sequence[str]) -> "pd.DataFrame":
+    """Values as they stand: no string becomes a number or a date, and no digit is lost."""
+    import pandas as pd
+
+    lines, rows = [], []
+    for where, line in read_lines(path, "table"):
+        lines.append(int(where.rpartition(":")[2]))
+        rows.append(_storable(_unsealed(parse_object(line, where), line, where), where))
+    return pd.DataFrame(rows, index=pd.Index(lines, dtype="int64", name=f"line of {path.name}"))
+
+
+def _unsealed(fields: dict[str, Any], line: str, where: str) -> dict[str, Any]:
+    """A row of a study without its checksum; any other line as it is."""
+    if fields.keys() != {*COLUMNS, KEY}:
+        return fields
+    try:
+        return unseal_line(line.rstrip("\r\n"))
+    except NotAsWritten as error:
+        raise LosslineError(f"{where}: damaged ({error}); delete the file and run `lossline evaluate`") from error
+
+
+def _storable(fields: dict[str, Any], where: str) -> dict[str, Any]:
+    for name, value in fields.items():
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise LosslineError(
+                f"{where}: {name!r} is an integer of {len(str(abs(value)))} digits, more than a table holds; write it "
+                "as a number with a point, or in quotes if it is a name"
+            )
+        utf8(f"{name} {value}", where)
+    return fields

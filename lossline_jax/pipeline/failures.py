@@ -1,0 +1,47 @@
+"""Go on with the other runs after one has failed, and raise what failed at the end."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lossline_jax.config.study import RunConfig
+from lossline_jax.errors import LosslineError, RunBusy, RunFailed
+from lossline_jax.logs import say
+
+if TYPE_CHECKING:
+    pass
+
+
+def _each(runs: Sequence[RunConfig], work: Callable[[RunConfig], None]) -> dict[str, LosslineError]:
+    """Do `work` for every run; returns what went wrong with those that failed or are busy, by run id."""
+    failures: dict[str, LosslineError] = {}
+    for k, run in enumerate(runs):
+        say(f"[{k + 1}/{len(runs)}] {run.run_id}")
+        try:
+            work(run)
+        except (RunFailed, RunBusy) as failure:
+            failures[run.run_id] = failure
+            if len(runs) > 1:
+                say(f"left out: {failure}")
+    return failures
+
+
+def _raise_failures(failures: dict[str, LosslineError], problems: Mapping[str, str] | None = None) -> None:
+    """Raise what went wrong.
+
+    Args:
+        failures: by run id.
+        problems: reasons by the name of an evaluation set that was left out; each gets a line of its own.
+    """
+    reasons = list((problems or {}).values())
+    if len(failures) + len(reasons) == 1:
+        raise next(iter(failures.values()), None) or LosslineError(reasons[0])
+    for reason in reasons:
+        say(f"left out: {reason}")
+    if len(failures) == 1:
+        raise next(iter(failures.values()))
+    if failures and all(isinstance(failure, RunBusy) for failure in failures.values()):
+        raise RunBusy(f"another process works on {', '.join(failures)}; run again when it is done")
+    if failures:
+        raise RunFailed(f"{len(failures)} runs failed or are busy: {', '.join(failures)}; `lossline status` tells why")
+    if reasons:
+        raise LosslineError(f"{len(reasons)} evaluation sets cannot be scored: {', '.join(problems)}; see above")

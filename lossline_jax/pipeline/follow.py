@@ -1,0 +1,65 @@
+"""Scoring the checkpoints of runs while other processes train them."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from lossline_jax.config.study import RunConfig
+from lossline_jax.distributed.processes import from_first
+from lossline_jax.errors import LosslineError, RunBusy, RunFailed, StartAgain
+from lossline_jax.pipeline.runner import Workshop
+from lossline_jax.storage.files import read_reason
+
+
+def follow_runs(
+    workshop: Workshop, runs: Sequence[RunConfig], poll_seconds: float, say: Callable[[str], None]
+) -> dict[str, LosslineError]:
+    """Score what is saved, write the losses table if there is more in it, wait, look again; until all runs ended.
+
+    Runs that are not begun yet are waited for, and so are those whose checkpoints another process scores. What goes
+    wrong with one run stops no other.
+
+    Args:
+        poll_seconds: between two looks.
+        say: gets a line whenever the table has grown, and for each thing that goes wrong.
+
+    Returns:
+        What could not be trained or scored, by run id.
+    """
+    waiting, failures, written = list(runs), {}, -1
+    while waiting:
+        # Asked before scoring: a run may save its last checkpoint and end in between.
+        ended = [run for run in waiting if workshop.is_finished(run)]
+        busy, found = _score_saved(workshop, waiting)
+        for run_id, failure in found.items():
+            if str(failure) != str(failures.get(run_id)):
+                say(f"left out: {failure}")
+        failures |= found
+        waiting = [run for run in waiting if run not in ended or run.run_id in busy]
+        if workshop.num_added > written or not waiting:
+            table, written = from_first(workshop.write_losses) or "no checkpoint yet", workshop.num_added
+            say(f"{table}; waiting for {len(waiting)} of {len(runs)} runs" if waiting else table)
+        if waiting:
+            time.sleep(poll_seconds)
+    return failures | _failed_trainings(workshop, runs)
+
+
+def _score_saved(workshop: Workshop, runs: Sequence[RunConfig]) -> tuple[set[str], dict[str, LosslineError]]:
+    """Score what is there of each run; returns the ids that another process is scoring, and what went wrong."""
+    busy: set[str] = set()
+    failures: dict[str, LosslineError] = {}
+    for run in runs:
+        try:
+            workshop.evaluate(run)
+        except RunBusy:
+            busy.add(run.run_id)
+        except StartAgain:
+            raise
+        except LosslineError as failure:
+            failures[run.run_id] = failure
+    return busy, failures
+
+
+def _failed_trainings(workshop: Workshop, runs: Sequence[RunConfig]) -> dict[str, LosslineError]:
+    failed = {run.run_id: workshop.directory(run).failed_file for run in runs}
+    reasons = {run_id: read_reason(path) for run_id, path in failed.items() if path.exists()}
+    return {run_id: RunFailed(f"run {run_id}: {reason}") for run_id, reason in reasons.items()}

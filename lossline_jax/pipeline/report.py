@@ -1,0 +1,156 @@
+"""Verbs on the losses of a study: fit, compare, and the report that shows them."""
+
+import dataclasses
+import tempfile
+from typing import TYPE_CHECKING
+
+from etils import epath
+
+from lossline_jax.config.serialise import to_json
+from lossline_jax.config.study import StudyConfig
+from lossline_jax.errors import LosslineError
+from lossline_jax.logs import say
+from lossline_jax.losses.table import read_table
+from lossline_jax.status.runs import failed_runs, log_note
+from lossline_jax.storage.files import may_write, read_record, write_json
+from lossline_jax.storage.outputs import REPORT_FILES, output_folder, output_json
+from lossline_jax.storage.paths import StudyDir
+from lossline_jax.weights.registry import registered
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lossline_jax.fit.study.results import StudyFits
+
+
+def fit(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, out: str | None = None) -> str:
+    """Fit the lines of the losses table; returns the fits as text, and writes them into `out` too."""
+    from lossline_jax.summary.fits import fits_text
+
+    return fits_text(_fit(study, folder, merge_copies, out))
+
+
+def compare(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, out: str | None = None) -> str:
+    """The same, and of its text the answer alone: which factor moves the line."""
+    from lossline_jax.summary.comparisons import compare_text
+
+    return compare_text(_fit(study, folder, merge_copies, out))
+
+
+def _fit(study: StudyConfig, folder: StudyDir, merge_copies: bool, out: str | None) -> "StudyFits":
+    """The fits, kept in the study's folder; one that may not be written can be looked at all the same."""
+    elsewhere, frame = output_json(out), _losses(study, folder)
+    fits = _with_unfinished(_fit_losses(study, folder, frame, merge_copies), study, folder, frame)
+    if elsewhere is not None:
+        write_json(elsewhere, fits.to_json())
+    if may_write(folder.fits_file):
+        write_json(folder.fits_file, fits.to_json())
+    else:
+        instead = f"are kept in {out} alone" if out else "are shown and not kept; --out FILE keeps them elsewhere"
+        say(f"{folder.fits_file}: may not be written, so the fits {instead}")
+    return fits
+
+
+def _fit_losses(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame", merge_copies: bool = False) -> "StudyFits":
+    """The fits of a losses table, which say which runs are not in it because they failed."""
+    from lossline_jax.fit.study.fit_study import fit_study
+
+    fits = fit_study(frame, study.x, study.y, study.base.factors, merge_copies=merge_copies)
+    left_out = [f"run {run_id} failed and is left out: {why}" for run_id, why in failed_runs(study, folder).items()]
+    return dataclasses.replace(fits, failures=(*left_out, *fits.failures))
+
+
+def _with_unfinished(fits: "StudyFits", study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame") -> "StudyFits":
+    """The fits, saying also which runs have checkpoints that the table does not have."""
+    scored = set(zip(frame["run_id"], frame["step"], strict=True))
+    failed, notes = failed_runs(study, folder), []
+    for run in study.runs:
+        count = sum((run.run_id, step) in scored for step in run.checkpoint_steps)
+        if run.run_id not in failed and count < len(run.checkpoint_steps):
+            share = f"{count} of {len(run.checkpoint_steps)} checkpoints are in the losses table"
+            notes.append(f"run {run.run_id} is not finished, {share}; `lossline run` goes on with it")
+    return dataclasses.replace(fits, failures=(*notes, *fits.failures))
+
+
+def report(study: StudyConfig, folder: StudyDir, out: str | None = None) -> epath.Path:
+    """One HTML page with the study's figures and tables, in its folder or in `out`."""
+    from lossline_jax.fit.study.results import StudyFits
+
+    place = folder.report if out is None else output_folder(out, REPORT_FILES)
+    frame = _losses(study, folder)
+    if not folder.fits_file.exists():
+        if out is not None:  # of a study that may not be written, perhaps: no other command could make them
+            fits = _with_unfinished(_fit_losses(study, folder, frame), study, folder, frame)
+            return _write_report(study, folder, frame, fits, place)
+        raise LosslineError(f"{folder.fits_file}: no fits yet; run `lossline fit` first")
+    fits = read_record(StudyFits, folder.fits_file)
+    if foreign := fits.run_ids - _known_runs(study, folder):
+        raise LosslineError(
+            f"{folder.fits_file}: made with runs that the study no longer has, or that have failed ({min(foreign)}); "
+            "run `lossline fit` again"
+        )
+    return _write_report(study, folder, frame, fits, place)
+
+
+def watch(study: StudyConfig, folder: StudyDir, port: int, out: str | None = None) -> None:
+    """Serve the report of a study that is running, with the progress of its runs, until interrupted."""
+    from lossline_jax.status.live import losses_so_far
+    from lossline_jax.status.server import Watch, serve
+
+    def build() -> str:
+        frame = losses_so_far(study, folder)
+        if frame.empty:
+            raise LosslineError("no run has a row of the sets as they are now")
+        fits = _fit_losses(study, folder, frame)
+        return _write_report(study, folder, frame, fits, place).read_text("utf-8")
+
+    with tempfile.TemporaryDirectory() as aside:
+        own = folder.report if may_write(folder.report) else epath.Path(aside)
+        place = own if out is None else output_folder(out, REPORT_FILES)
+        serve(Watch(study, folder, build), port, say)
+
+
+def _write_report(
+    study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame", fits: "StudyFits", place: epath.Path
+) -> epath.Path:
+    """Write the page and its figures into `place`."""
+    from lossline_jax.pipeline.prepare import open_corpora
+    from lossline_jax.report.page import write_report
+    from lossline_jax.storage.step_log import read_rows
+
+    if not may_write(place):
+        raise LosslineError(f"{place}: may not be written; name another folder for the page with --out")
+    steps = {run.run_id: read_rows(folder.run(run.run_id)) for run in study.runs}
+    for run in study.runs:
+        if note := log_note(run, folder.run(run.run_id), next(reversed(steps[run.run_id]), None)):
+            say(f"{run.run_id}{note}")
+    return write_report(
+        frame,
+        fits,
+        study=to_json(study),
+        steps=steps,
+        report_folder=place,
+        title=study.name,
+        x=study.x,
+        y=study.y,
+        corpora={name: corpus.manifest for name, corpus in open_corpora(study, folder).items()},
+    )
+
+
+def _known_runs(study: StudyConfig, folder: StudyDir) -> set[str]:
+    """The runs that may have rows: all but the failed, and the imported models."""
+    runs = {run.run_id for run in study.runs} - failed_runs(study, folder).keys()
+    return runs | {entry.model.run_id for entry in registered(folder)}
+
+
+def _losses(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
+    """The losses table, if it is of the study as it is now."""
+    if not folder.losses_parquet.exists():
+        raise LosslineError(f"{folder.losses_parquet}: no losses table yet; run `lossline evaluate` first")
+    frame = read_table(folder.losses_parquet)
+    if foreign := set(frame["run_id"]) - _known_runs(study, folder):
+        raise LosslineError(
+            f"{folder.losses_parquet}: has runs that the study no longer has, or that have failed ({min(foreign)}); "
+            "run `lossline evaluate` again"
+        )
+    return frame

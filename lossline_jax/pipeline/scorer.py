@@ -1,0 +1,152 @@
+"""Scoring the checkpoints of one model, trained here or elsewhere, and keeping the rows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from lossline_jax.distributed.preemption import stop_agreed
+from lossline_jax.distributed.processes import from_first, is_first, several
+from lossline_jax.errors import RunFailed, StartAgain
+from lossline_jax.evaluate.evaluator import Evaluator
+from lossline_jax.evaluate.loss_rows import TableRun, loss_rows, not_finite
+from lossline_jax.evaluate.suite import PreparedSuite
+from lossline_jax.losses.current_rows import missing_checkpoints
+from lossline_jax.losses.table import append_rows, read_rows
+from lossline_jax.models.accounting import count_parameters, train_flops_per_token
+from lossline_jax.models.model import Model
+from lossline_jax.storage.files import read_json, write_json
+from lossline_jax.storage.paths import RunDir, StudyDir
+from lossline_jax.storage.run_records import checkpoint_steps
+from lossline_jax.train.checkpoint import load_params
+
+MAX_EVALUATORS = 2  # each holds the rows of a suite on the devices
+
+
+class Evaluators:
+    """Evaluators by model shape, suite and sets, so that runs of equal shape share one; the latest few are kept."""
+
+    def __init__(self, mesh: Mesh, fsdp: bool | None = None):
+        self._mesh, self._fsdp = mesh, fsdp
+        self._latest: dict[tuple[Model, str, frozenset[str]], Evaluator] = {}
+
+    def get(self, model: Model, suite: PreparedSuite, names: frozenset[str]) -> Evaluator:
+        """The evaluator of these sets of the suite."""
+        key = (model, suite.fingerprint, names)
+        found = self._latest.pop(key, None) or Evaluator(model, self._mesh, suite, fsdp=self._fsdp, names=names)
+        while len(self._latest) >= MAX_EVALUATORS:
+            del self._latest[next(iter(self._latest))]
+        self._latest[key] = found
+        return found
+
+    def load(self, directory: RunDir, step: int, model: Model) -> Any:
+        """The parameters of a checkpoint, laid out as an evaluator wants them. Raises as `load_params` does."""
+        return load_params(directory, step, model, self._mesh, fsdp=self._fsdp)
+
+
+class CheckpointScorer:
+    """Scores checkpoints of one model and adds the rows that its file lacks.
+
+    What cannot be scored (a damaged checkpoint, a loss that is not finite) stops nothing else: it is remembered,
+    and `raise_failures` tells of it at the end. The caller holds the scoring lock of the run.
+    """
+
+    def __init__(
+        self,
+        study_name: str,
+        run: TableRun,
+        model: Model,
+        suite: PreparedSuite,
+        folder: StudyDir,
+        evaluators: Evaluators,
+    ):
+        self._study_name, self._run, self._model, self._suite = study_name, run, model, suite
+        self._folder, self._evaluators = folder, evaluators
+        self._counts = count_parameters(model.config, model.vocab_size)
+        self._flops = train_flops_per_token(model.config, model.vocab_size, run.context_length)
+        self._failures: dict[int, str] = {}
+        self._rows, self._version = [], None
+        self.num_added = 0  # rows
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the rows that are there, if another process may have added some."""
+        path = self._folder.loss_rows(self._run.run_id)
+        version = path.stat().mtime if path.exists() else None
+        if version is None or version != self._version:
+            self._rows, self._version = read_rows(path), version
+
+    def __call__(self, step: int, params: Any) -> dict[str, float]:
+        """Score the parameters after `step` updates on every set that has no row yet; those sets' nats a token."""
+        missing = self.missing([step]).get(step, ())
+        if not missing or step in self._failures:
+            return {}
+        scores = self._evaluators.get(self._model, self._suite, frozenset(missing)).score(params)
+        if bad := not_finite(scores):
+            self._failures[step] = f"the loss is not finite on {', '.join(bad)}"
+        finite = {name: score for name, score in scores.items() if name not in bad}
+        vocab_size = self._model.vocab_size
+        rows = loss_rows(self._study_name, self._run, self._counts, self._flops, vocab_size, step, self._suite, finite)
+        if is_first():
+            append_rows(self._folder.loss_rows(self._run.run_id), rows)
+        self._rows += rows
+        self.num_added += len(rows)
+        return {row.eval_set: row.nats_per_token for row in rows}
+
+    def score_missing(self, directory: RunDir, steps: Sequence[int], ended: bool) -> None:
+        """Score those of the saved checkpoints among `steps` that lack a row.
+
+        Args:
+            ended: whether all of `steps` have been saved, so that one that is not there will not come.
+        """
+        missing = [step for step in self.missing(steps) if step not in self._failures]
+        saved = _saved(directory)
+        found = [step for step in missing if step in saved]
+        for step in tqdm(
+            found, desc=f"score {self._run.run_id}", unit="checkpoint", disable=None if found and is_first() else True
+        ):
+            try:
+                params = self._evaluators.load(directory, step, self._model)
+            except (RunFailed, OSError) as failure:
+                if several() and isinstance(failure, OSError):
+                    raise  # it may be of this process alone, and the others go on to score together
+                if step in _saved(directory):
+                    self._failures[step] = str(failure)
+                elif ended:  # else its run keeps few checkpoints, and has deleted it meanwhile
+                    self._failures[step] = "its checkpoint is gone"
+            else:
+                self(step, params)
+            if several() and stop_agreed():
+                raise StartAgain("told to stop (SIGTERM); the same command goes on with the next checkpoint")
+        if ended:
+            self._failures |= dict.fromkeys(set(missing) - set(saved), "its checkpoint is gone")
+
+    def raise_failures(self) -> None:
+        """Say what could not be scored, in a file that `lossline status` reads and as an error.
+
+        Raises:
+            RunFailed: there was something.
+        """
+        reasons = self._folder.unscored_file(self._run.run_id)
+        if not self._failures:
+            if is_first():
+                reasons.unlink(missing_ok=True)
+            return
+        (step, first), more = min(self._failures.items()), len(self._failures) - 1
+        and_more = f" (and {more} more checkpoints)" if more else ""
+        message = f"run {self._run.run_id}, step {step}: {first}{and_more}; the other rows are kept"
+        content = {"reason": message, "steps": {str(k): self._failures[k] for k in sorted(self._failures)}}
+        if is_first() and (not reasons.exists() or read_json(reasons) != content):
+            write_json(reasons, content)
+        raise RunFailed(message)
+
+    def missing(self, steps: Sequence[int]) -> dict[int, tuple[str, ...]]:
+        """The sets that each of the checkpoints lacks a row for; those that lack none are left out."""
+        found = from_first(lambda: missing_checkpoints(self._rows, self._run.run_id, steps, self._suite))
+        return {int(step): tuple(names) for step, names in found.items()}
+
+
+def _saved(directory: RunDir) -> list[int]:
+    """As every process sees it, though their disks may not show a new file at once."""
+    return from_first(lambda: checkpoint_steps(directory))

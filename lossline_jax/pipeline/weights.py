@@ -1,0 +1,69 @@
+"""Verbs for weights and losses from elsewhere: import them, and export checkpoints."""
+
+from typing import TYPE_CHECKING
+
+from lossline_jax.config.study import StudyConfig
+from lossline_jax.formatting import human_count
+from lossline_jax.logs import say
+from lossline_jax.models.accounting import count_parameters
+from lossline_jax.storage.object_store import expanded
+from lossline_jax.storage.outputs import output_folder, output_table
+from lossline_jax.storage.paths import StudyDir
+from lossline_jax.weights.imported_model import ModelFacts, slug
+
+if TYPE_CHECKING:
+    pass
+
+
+def import_weights(source: str, out: str | None, facts: ModelFacts) -> None:
+    """A folder of safetensors to a folder that `evaluate` takes."""
+    from lossline_jax.weights import exchange
+
+    holds = "a model's checkpoints"
+    place = None if out is None else output_folder(out, holds)
+    public = exchange.describe(expanded(source), facts)
+    place = place or output_folder(f"imported/{slug(public.model.name)}", holds)
+    imported, directory = exchange.import_weights(public, place)
+    counts = count_parameters(imported.model, imported.vocab_size)
+    say(
+        f"{directory.root}: {imported.model.architecture} {imported.factors['size']}, {human_count(counts.total)} "
+        f"parameters ({human_count(counts.non_embedding)} without embeddings), steps {list(imported.steps)}"
+    )
+
+
+def import_losses(source: str, out: str, schema: str | None) -> None:
+    """A published table of losses to one with the columns of ours."""
+    from lossline_jax.losses.published.read import read_published
+    from lossline_jax.losses.table import write_frame
+
+    place = output_table(out)
+    frame = read_published(source, schema)
+    write_frame(frame, place)
+    runs, sets = frame["run_id"].nunique(), frame["eval_set"].nunique()
+    say(f"{out}: {len(frame)} rows, {runs} runs, {sets} evaluation sets; column loss_definition says what each loss is")
+
+
+def export_weights(
+    study: StudyConfig, folder: StudyDir, run_id: str, step: int | None, out: str, dtype: str, tokenizer: bool
+) -> None:
+    """A checkpoint of a run to a folder that transformers loads."""
+    from lossline_jax.pipeline.runner import Workshop
+    from lossline_jax.weights import exchange
+
+    place = output_folder(out, "safetensors and their configuration")
+    run = study.run_by_id(run_id)
+    workshop = Workshop.open(study, folder, [])
+    workshop.check_claim(run)
+    own = workshop.prepared.tokenizer(run)
+    directory, model = workshop.directory(run), workshop.model(run)
+    step = exchange.export_weights(directory, step, place, model, run.context_length, own, dtype, tokenizer)
+    say(f"{out}: step {step} of {run_id}")
+
+
+def export_imported(source: str, step: int | None, out: str, dtype: str, tokenizer: bool) -> None:
+    """The same for an imported model."""
+    from lossline_jax.weights import exchange
+
+    place = output_folder(out, "safetensors and their configuration")
+    step = exchange.export_imported(source, step, place, dtype, tokenizer)
+    say(f"{out}: step {step} of {source}")

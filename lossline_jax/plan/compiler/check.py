@@ -1,0 +1,114 @@
+"""Every program that a study would run on a TPU slice, compiled once a shape, as a table."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from lossline_jax.config.study import RunConfig, StudyConfig
+from lossline_jax.data.tokenizers.build import planned_vocab_size
+from lossline_jax.distributed.chips import Chip
+from lossline_jax.errors import LosslineError
+from lossline_jax.formatting import human_count, text_table
+from lossline_jax.models.model import Model
+from lossline_jax.plan.compiler.hlo import count_by_kind
+from lossline_jax.plan.compiler.programs import (
+    Compiled,
+    compile_evaluation,
+    compile_training,
+    mesh_and_model,
+    topology_devices,
+)
+from lossline_jax.plan.compiler.rules import broken_rules, largest_logits
+
+SHORT = {
+    "all-gather": "gather",
+    "reduce-scatter": "scatter",
+    "all-reduce": "reduce",
+    "all-to-all": "exchange",
+    "collective-permute": "permute",
+}
+HEADER = ("program", "remat", "rows", "args GB", "temp GB", "HBM GB", "of chip", "sent GB", "of least", "logits")
+
+
+def check_study(study: StudyConfig, topology: str, runs: Sequence[RunConfig], say: Callable[[str], None]) -> str:
+    """Compile the programs of the runs; returns the table.
+
+    Raises:
+        LosslineError: a program does not fit or breaks a rule (the table is told to `say` first), libtpu is missing,
+            or the mesh does not fit the slice.
+    """
+    devices, chip = topology_devices(topology)
+    rows, notes, problems = [], [], []
+    shapes = by_shape(runs)
+    for number, (run, same) in enumerate(shapes):
+        vocab_size = planned_vocab_size(run.tokenizer)
+        mesh, model, execution = mesh_and_model(run, vocab_size, study.execution, devices, chip)
+        label = f"{run.model.architecture} {run.factors['size']} c{run.context_length} b{run.batch_size}"
+        say(f"[{number + 1}/{len(shapes)}] {label}: {same} run(s), of which {run.run_id}")
+        for compiled in _programs(study, run, model, execution, mesh):
+            rows.append(_row(f"{compiled.kind} {label}", compiled, model, execution, chip))
+            told = ", ".join(f"{name} {cell}" for name, cell in zip(HEADER[1:], rows[-1][1:], strict=True) if cell)
+            say(f"      {compiled.kind}: compiled in {compiled.compile_seconds:.0f} s; {told}")
+            notes.append(f"{compiled.kind} {label}: {_collectives(compiled)}")
+            broken = broken_rules(compiled, model, chip, execution.model_parallel)
+            problems += [f"{compiled.kind} {label}: {rule}" for rule in broken]
+    text = "\n".join(
+        [
+            f"{topology}: {len(devices)} x {chip.name} with {chip.hbm_bytes / 1e9:.1f} GB; bytes are of one device",
+            "",
+            text_table(HEADER, rows),
+            "",
+            *notes,
+        ]
+    )
+    if problems:
+        say(text)
+        raise LosslineError(f"{topology}: {len(problems)} broken: " + "; ".join(problems))
+    return text
+
+
+def by_shape(runs: Sequence[RunConfig]) -> list[tuple[RunConfig, int]]:
+    """The first run of each shape that a program depends on, and how many have it."""
+    found: dict[tuple, list[RunConfig]] = {}
+    for run in runs:
+        shape = (
+            run.model,
+            planned_vocab_size(run.tokenizer),
+            run.context_length,
+            run.batch_size,
+            run.data.separate_documents,
+            run.optim.name,
+        )
+        found.setdefault(shape, []).append(run)
+    return [(same[0], len(same)) for same in found.values()]
+
+
+def _programs(study, run, model, execution, mesh) -> Iterator[Compiled]:
+    yield compile_training(run, model, execution, mesh)
+    yield compile_evaluation(study, run, model, execution.fsdp, mesh)
+
+
+def _row(label: str, compiled: Compiled, model: Model, execution, chip: Chip) -> list[object]:
+    is_training = compiled.kind == "train"
+    start = [label, execution.remat if is_training else "-", execution.microbatch_size if is_training else "-"]
+    if compiled.program is None:
+        return [*start, None, None, None, "too much", None, None, None]
+    sent = sum(sent for _, sent in count_by_kind(compiled.program).values())
+    logits = largest_logits(compiled.program, model, execution.model_parallel)
+    return [
+        *start,
+        f"{compiled.argument_bytes / 1e9:.2f}",
+        f"{compiled.temporary_bytes / 1e9:.2f}",
+        f"{compiled.hbm_bytes / 1e9:.2f}",
+        f"{compiled.hbm_bytes / chip.hbm_bytes:.0%}",
+        f"{sent / 1e9:.3f}",
+        f"{sent / compiled.minimum_bytes:.2f}" if compiled.minimum_bytes else "-",
+        "x".join(str(size) for size in logits.shape) if logits else "-",
+    ]
+
+
+def _collectives(compiled: Compiled) -> str:
+    if compiled.program is None:
+        return compiled.too_much
+    counts = count_by_kind(compiled.program)
+    memory = f"outputs {compiled.output_bytes / 1e9:.2f} GB, of which {compiled.aliased_bytes / 1e9:.2f} in place"
+    kinds = ", ".join(f"{count} {SHORT[kind]} {human_count(sent)}B" for kind, (count, sent) in counts.items())
+    return f"{kinds or 'no collectives'}; {memory}"

@@ -1,0 +1,120 @@
+"""Which factor moved the line, as a paragraph."""
+
+from collections.abc import Sequence
+
+from lossline_jax.fit.compare.comparison import LevelGap
+from lossline_jax.report.content.points import unit_label, with_unit
+from lossline_jax.report.content.wording import listed, number, signed
+from lossline_jax.report.figures.style import factor_name
+from lossline_jax.report.tables.verdicts import Judged, farthest, listed_factors, opposite_pairs
+
+MOST_NAMED = 3  # runs far from their line
+VERBS = {
+    "moves": "moves it",
+    "crosses": "crosses it",
+    "does not move": "does not move it",
+    "cannot tell": "cannot be told",
+}
+
+
+def finding(judged: Sequence[Judged], x: str, y: str, nothing_because: str) -> str:
+    """What moved the line and by how much, what did not, what cannot be told, and why.
+
+    Args:
+        nothing_because: why nothing is compared; empty where something is.
+    """
+    if nothing_because:
+        return f"This study cannot tell which factor moves the line of {y} against {x}: {nothing_because}."
+    if not judged:
+        return f"This table draws one line of {y} against {x} and has no other level to compare with it."
+    parts = (_moved(judged), _crossed(judged), _same(judged), _open(judged), _units(judged), _far(judged))
+    return " ".join(part for part in parts if part)
+
+
+def _moved(judged: Sequence[Judged]) -> str:
+    movers = [item for item in judged if item.main.verdict == "moves"]
+    if not movers:
+        return "" if any(item.main.verdict == "crosses" for item in judged) else "No factor is seen to move the line."
+    told = []
+    for item in movers:
+        for level in item.levels:
+            gap = item.gap(level)
+            if gap.verdict == "moves":
+                told.append((-farthest(gap), f"{level.name} {_by(gap, item.unit)}"))
+    verb = "moves" if len(movers) == 1 else "move"
+    return f"{_capital(listed_factors(movers))} {verb} the line: {listed([text for _, text in sorted(told)])}."
+
+
+def _by(gap: LevelGap, unit: str) -> str:
+    """`by −0.3 nats/token (14 times the noise)`; from where to where, where the mean hides gaps of both signs."""
+    if ends := opposite_pairs(gap):
+        low, high = (f"{with_unit(signed(pair.gap), unit)} ({pair.matched_on})" for pair in ends)
+        return f"from {low} to {high}"
+    ratio = f" ({abs(gap.ratio):.0f} times the noise)" if gap.ratio is not None else ""
+    return f"by {with_unit(signed(gap.gap), unit)}{ratio}"
+
+
+def _crossed(judged: Sequence[Judged]) -> str:
+    """Levels whose mean gap hides that their line differs at both ends."""
+    told = []
+    for item in judged:
+        for level in item.levels:
+            gap = item.gap(level)
+            if gap.verdict == "crosses":
+                low, high = (with_unit(signed(end.gap), item.unit) for end in gap.outer)
+                told.append(f"{level.name} ({low} at low loss, {high} at high)")
+    return f"The lines of {listed(told)} cross that of the reference." if told else ""
+
+
+def _same(judged: Sequence[Judged]) -> str:
+    items = [item for item in judged if item.main.verdict == "does not move"]
+    if not items:
+        return ""
+    margins: dict[str, list[float]] = {}
+    for item in items:
+        margins.setdefault(item.unit, []).append(item.main.margin)
+    within = [with_unit(f"±{number(max(found))}", unit) for unit, found in margins.items()]
+    verb = "does" if len(items) == 1 else "do"
+    return f"{_capital(listed_factors(items))} {verb} not: gaps stay within {' and '.join(within)}."
+
+
+def _open(judged: Sequence[Judged]) -> str:
+    items = [item for item in judged if item.main.verdict == "cannot tell"]
+    if not items:
+        return ""
+    reasons = [f"{factor_name(item.factor)}{_why(item)}" for item in items]
+    return f"For {listed(reasons)} this study cannot tell."
+
+
+def _why(item: Judged) -> str:
+    gaps = [item.gap(level) for level in item.levels]
+    notes = dict.fromkeys(gap.note.split(":")[0] for gap in gaps if gap.gap is None and gap.note)
+    return f" ({'; '.join(notes)})" if notes else ""
+
+
+def _units(judged: Sequence[Judged]) -> str:
+    texts = []
+    for item in judged:
+        for unit, other in item.by_unit.items():
+            if other.verdict != item.main.verdict:
+                texts.append(f"In {unit_label(unit)} {factor_name(item.factor)} {VERBS[other.verdict]}.")
+    if any(item.main.noise_source == "scatter" for item in judged):
+        texts.append(
+            "Nothing was repeated with another seed, so noise is only the scatter of checkpoints along a line."
+        )
+    return " ".join(texts)
+
+
+def _far(judged: Sequence[Judged]) -> str:
+    """Runs that may be bad ones, which the rows of the table say more of."""
+    runs = list(dict.fromkeys(run for item in judged for run in item.main.far_runs))
+    if not runs:
+        return ""
+    shown = [*runs[:MOST_NAMED], f"{len(runs) - MOST_NAMED} more"] if len(runs) > MOST_NAMED else runs
+    return (
+        f"Far from the line of their own setting: {listed(shown)}. Verdicts are those that hold with and without them."
+    )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

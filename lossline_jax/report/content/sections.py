@@ -1,0 +1,106 @@
+"""Parts of the page that are neither figures nor tables."""
+
+import json
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from lossline_jax.formatting import human_count
+from lossline_jax.losses.table import FACTOR_COLUMNS
+from lossline_jax.report.content.points import final_rows
+from lossline_jax.report.content.run_names import Run
+from lossline_jax.report.figures.plot import swatch
+from lossline_jax.report.figures.style import factor_name
+
+PACKAGES = ("lossline_jax", "jax", "flax", "numpy", "scipy", "pandas", "matplotlib")
+
+
+def flat(config: Mapping, prefix: str = "") -> dict[str, str]:
+    """A nested configuration as `model.d_model -> 64`; the class of a part stands under its own path."""
+    items = {}
+    for name, value in config.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            items |= flat(value, f"{path}.")
+        else:
+            items[path] = value if isinstance(value, str) else json.dumps(value)
+    return items
+
+
+def configurations(runs: Mapping[str, Run]) -> list[dict[str, Any]]:
+    """Each run's configuration, with the values that differ from the base run marked."""
+    configs = {run_id: flat(run.config) for run_id, run in runs.items() if run.config is not None}
+    base = next((configs[run_id] for run_id, run in runs.items() if run.is_base and run_id in configs), {})
+    return [
+        {
+            "run_id": run_id,
+            "name": runs[run_id].title,
+            "swatch": swatch(runs[run_id].style),
+            "fields": [
+                {"name": name, "value": value, "differs": bool(base) and base.get(name) != value}
+                for name, value in items.items()
+            ],
+        }
+        for run_id, items in configs.items()
+    ]
+
+
+def facts(frame: pd.DataFrame, runs: Mapping[str, Run], counted_in: str) -> list[dict[str, str]]:
+    """The size of the study in a few numbers; `counted_in` as in `line_plot`."""
+    last = final_rows(frame).drop_duplicates("run_id")
+    found = {
+        f"{counted_in}s": f"{len(runs):,}",
+        "checkpoints": f"{len(frame.drop_duplicates(['run_id', 'step'])):,}",
+        "evaluation sets": f"{frame['eval_set'].nunique():,}",
+    }
+    trained_here = [run_id for run_id, run in runs.items() if run.config is not None]
+    if trained_here:  # else a table that somebody brought: what it says of its runs
+        last = last[last["run_id"].isin(trained_here)]
+    if last["tokens_seen"].notna().any():
+        found["training tokens"] = human_count(float(last["tokens_seen"].sum()))
+    if "train_flops" in last:
+        found["training FLOPs"] = f"{last['train_flops'].sum():.2g}"
+    return [{"name": name, "value": value} for name, value in found.items()]
+
+
+def versions() -> str:
+    """The installed versions, read without importing anything."""
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            found.append(f"{name} not installed")
+    return ", ".join(found) + "."
+
+
+def filters(frame: pd.DataFrame, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
+    """What a reader can look at alone: the levels of each factor that has two, the base's first, as they are drawn.
+
+    A level that no run has as its only difference from the base is drawn in no style of its own.
+    """
+    table = frame.drop_duplicates("run_id").set_index("run_id").loc[list(runs)]
+    shown = {(run.factor, run.level): (run.name, swatch(run.style)) for run in runs.values()}
+    base = next((run for run in runs.values() if run.is_base), None)
+    found = []
+    for factor in FACTOR_COLUMNS:
+        levels = list(dict.fromkeys(table[factor].astype(str))) if factor in table else []
+        if len(levels) > 1:
+            known = {level: shown[factor, level] for level in levels if (factor, level) in shown}
+            if base is not None:
+                level = str(table.at[base.run_id, factor])
+                known[level] = level, swatch(base.style)
+            items = [dict(zip(("value", "name", "swatch"), (v, *known.get(v, (v, ""))), strict=True)) for v in levels]
+            found.append({"factor": factor, "name": factor_name(factor), "levels": items})
+    return found
+
+
+def factors_json(frame: pd.DataFrame, runs: Mapping[str, Run]) -> Markup:
+    """The level of every factor by run, for the page's script; no text of it can end the script element."""
+    table = frame.drop_duplicates("run_id").set_index("run_id")
+    names = [name for name in FACTOR_COLUMNS if name in table]
+    levels = {str(run_id): {name: str(table.at[run_id, name]) for name in names} for run_id in runs}
+    return Markup(json.dumps(levels).replace("<", "\\u003c"))

@@ -1,0 +1,109 @@
+"""The fits as a table, and the conventions they were made with as sentences."""
+
+from collections.abc import Mapping, Sequence
+
+from lossline_jax.fit.laws import find_law
+from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.study.results import StudyFits
+from lossline_jax.report.content.points import unit_label
+from lossline_jax.report.content.wording import NONE, counted, number, plain_interval, significant
+from lossline_jax.report.figures.style import factor_name
+from lossline_jax.report.tables.table import Cell, Column, Table
+
+
+def lines_table(fits: StudyFits, names: Mapping[tuple[str, str], str]) -> Table:
+    """A row a line and unit.
+
+    Args:
+        names: (factor, level) -> the level as it is shown.
+    """
+    rows = []
+    for line in fits.lines:
+        shown = names.get((line.factor, line.level), line.level)
+        name = f"{factor_name(line.factor)}: {shown}" if line.factor else line.label
+        rows.append((Cell(name, unit_label(line.unit), title=line.label), line.fit, ""))
+    return _table("Fitted lines", "line", rows)
+
+
+def compute_table(fits: StudyFits) -> Table:
+    """A row a compute law."""
+    rows = [
+        (Cell(item.eval_set, unit_label(item.unit)), item.fit, f"runs of {item.label}") for item in fits.compute_fits
+    ]
+    return _table("Compute laws", "loss on", rows)
+
+
+def _table(title: str, head: str, fits: Sequence[tuple[Cell, FitResult, str]]) -> Table:
+    """Every parameter by name with its interval, and what says whether to believe it."""
+    names = list(dict.fromkeys(name for _, fit, _ in fits for name in find_law(fit.law).names))
+    columns = [
+        Column(head),
+        Column("status"),
+        *(Column(name, "interval", numeric=True) for name in names),
+        Column("R²", "RMSE", numeric=True),
+        Column("points", "runs", numeric=True),
+        Column("starts", "at the best", numeric=True),
+    ]
+    rows = [
+        [
+            first,
+            Cell(fit.status, tone="whole" if fit.status == "converged" else "whole strong"),
+            *(_parameter_cell(fit, name) for name in names),
+            Cell(number(fit.r_squared, 4), number(fit.rmse, 4)),
+            Cell(_points(fit), "" if fit.num_runs is None else counted(fit.num_runs, "run")),
+            Cell(str(fit.num_starts), "" if fit.share_of_starts is None else f"{fit.share_of_starts:.0%}"),
+        ]
+        for first, fit, _ in fits
+    ]
+    notes = [". ".join(_sentence(part) for part in (about, fit.note) if part) for _, fit, about in fits]
+    return Table(title, columns, rows, notes)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _points(fit: FitResult) -> str:
+    return f"{fit.num_points}, {fit.num_dropped} dropped" if fit.num_dropped else str(fit.num_points)
+
+
+def _parameter_cell(fit: FitResult, name: str) -> Cell:
+    if name not in fit.parameters:
+        return Cell(NONE)
+    value = significant(fit.parameters[name])
+    if name in fit.fixed:
+        return Cell(value, "given")
+    if name in fit.bounds_hit:
+        return Cell(value, "on its bound", tone="quiet")
+    ends = plain_interval(*fit.intervals[name]) if name in fit.intervals else ""
+    if name in fit.not_identified:
+        return Cell(value, "not identified", title=ends, tone="quiet")
+    return Cell(value, ends)
+
+
+def conventions(fits: StudyFits) -> list[str]:
+    """What a reader must know to make the same fit again, a sentence a convention."""
+    said = []
+    results = [line.fit for line in fits.lines] + [item.fit for item in fits.compute_fits]
+    for law in dict.fromkeys(fit.law for fit in results):
+        first = next(fit for fit in results if fit.law == law)
+        declared = find_law(law)
+        delta = f" (delta {first.delta:g})" if first.delta is not None else ""
+        said.append(
+            f"{law[0].upper()}{law[1:]}: {declared.formula}, by {first.loss}{delta} summed over points, "
+            f"in float64, from many starts. Parameter intervals at {first.interval_level:.0%}: bootstrap of whole runs "
+            f"where a run has several points, none of one run alone, else profile likelihood. "
+            f"Source: {declared.source}."
+        )
+    said += [f"{name[0].upper()}{name[1:]}: {text}." for name, text in fits.conventions.items() if name not in "xy"]
+    said += [
+        "“Not identified” means that the curve may be used on the range it was fitted on, but the parameter "
+        "may not be read as a number. Curves are compared, parameters never.",
+        "A factor moves the line when no gap is rejected at 5% (runs are the units, Holm-corrected over factors) and a "
+        "level’s gap is larger than the noise, or differs between settings by more than the margin of three times the "
+        "noise. Else it crosses the line when the gaps over the lowest and over the highest third of the common range "
+        "lie surely beyond the margin, on either side of zero. It does not move the line when the 90% interval of "
+        "every gap lies within the margin. Otherwise the study cannot tell, nor where a verdict does not hold without "
+        "runs that lie far from the line of their own setting.",
+    ]
+    return said

@@ -1,0 +1,236 @@
+"""Which factor moved the line, as a table: a row a factor, below it a row a level, in both units."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap
+from lossline_jax.fit.compare.gap import PairGap
+from lossline_jax.fit.tables.columns import PER_BYTE
+from lossline_jax.formatting import p_text
+from lossline_jax.report.content.points import unit_label, with_unit
+from lossline_jax.report.content.wording import NONE, interval, listed, number, signed
+from lossline_jax.report.figures.plot import swatch
+from lossline_jax.report.figures.style import Style, factor_name, factor_rank
+from lossline_jax.report.tables.table import Cell, Column, Table
+
+IN_WORDS = {
+    "moves": "moves the line",
+    "crosses": "crosses it",
+    "does not move": "does not move it",
+    "cannot tell": "cannot tell",
+}
+SHOWN = ("moves", "crosses")  # verdicts that say that the line differs
+
+
+@dataclass(frozen=True)
+class JudgedLevel:
+    """One level of a factor: its gap to the reference line in each unit, by the unit's name."""
+
+    level: str
+    name: str  # as it is shown
+    by_unit: Mapping[str, LevelGap]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One factor in every unit."""
+
+    factor: str
+    by_unit: Mapping[str, FactorComparison]
+    levels: tuple[JudgedLevel, ...]
+
+    @property
+    def unit(self) -> str:
+        """The unit that is spoken of: bits/byte where the token itself differs, else the first."""
+        return PER_BYTE if self.factor == "tokenizer" and PER_BYTE in self.by_unit else next(iter(self.by_unit))
+
+    @property
+    def main(self) -> FactorComparison:
+        return self.by_unit[self.unit]
+
+    def gap(self, level: JudgedLevel) -> LevelGap:
+        return level.by_unit[self.unit]
+
+    def remark(self, level: JudgedLevel) -> str:
+        """The mean gap for a key: `−0.399 nats/token`."""
+        found = self.gap(level)
+        if ends := opposite_pairs(found):
+            return with_unit(" to ".join(signed(pair.gap) for pair in ends), self.unit)
+        if found.verdict == "crosses":
+            return with_unit(" to ".join(signed(end.gap) for end in found.outer), self.unit)
+        return "" if found.gap is None else with_unit(signed(found.gap), self.unit)
+
+
+def opposite_pairs(gap: LevelGap) -> tuple[PairGap, PairGap] | None:
+    """The lowest and the highest pair of a level that moves, where they lie surely on either side of zero.
+
+    With one run a level there is no interval, and the note of the row says so: gaps are taken as they are.
+    """
+    sure = [pair for pair in gap.pairs if pair.interval is None or pair.interval[0] * pair.interval[1] > 0]
+    if gap.verdict != "moves" or not sure:
+        return None
+    low, high = min(sure, key=lambda pair: pair.gap), max(sure, key=lambda pair: pair.gap)
+    return (low, high) if low.gap < 0 < high.gap else None
+
+
+def farthest(gap: LevelGap) -> float:
+    """The largest gap of any pair, whatever its sign."""
+    return max((abs(pair.gap) for pair in gap.pairs), default=0.0)
+
+
+def judge(comparisons: Sequence[FactorComparison], names: Mapping[tuple[str, str], str]) -> list[Judged]:
+    """The comparisons with the units of one factor together, in the order of the house.
+
+    Args:
+        names: (factor, level) -> the level as it is shown.
+    """
+    factors: dict[str, dict[str, FactorComparison]] = {}
+    for comparison in comparisons:
+        factors.setdefault(comparison.factor, {})[comparison.unit] = comparison
+    judged = []
+    for factor, by_unit in factors.items():
+        levels: dict[str, dict[str, LevelGap]] = {}
+        for unit, comparison in by_unit.items():
+            for gap in comparison.levels:
+                levels.setdefault(gap.level, {})[unit] = gap
+        missing = LevelGap("", "cannot tell", "no losses in this unit")
+        told = tuple(
+            JudgedLevel(level, names.get((factor, level), level), {unit: gaps.get(unit, missing) for unit in by_unit})
+            for level, gaps in levels.items()
+        )
+        judged.append(Judged(factor, by_unit, told))
+    return sorted(judged, key=lambda item: factor_rank(item.factor))
+
+
+def verdicts_table(judged: Sequence[Judged], styles: Mapping[tuple[str, str], Style]) -> Table:
+    """A row a factor with its test, and below it a row a level with its gap in each unit."""
+    units = list(dict.fromkeys(unit for item in judged for unit in item.by_unit))
+    columns = [
+        Column("factor", "level"),
+        Column("verdict", prose=True),
+        *(Column("gap", unit_label(unit), numeric=True) for unit in units),
+        Column("gap in noise", "band: margin, small: pairs"),
+        Column("p", numeric=True),
+        Column("detects", "gaps from", numeric=True),
+        Column("runs", "vs reference", numeric=True),
+    ]
+    reach = max((_reach(item, level) for item in judged for level in item.levels), default=1.0)
+    rows = []
+    for item in judged:
+        rows.append(_factor_row(item, units))
+        for level in item.levels:
+            style = styles.get((item.factor, level.level), Style(item.factor))
+            rows.append(_level_row(item, level, units, style, reach))
+    return Table("Gaps between lines, and verdicts", columns, rows)
+
+
+def _factor_row(item: Judged, units: Sequence[str]) -> list[Cell]:
+    main = item.main
+    line = "" if main.p_line is None else f"one line: {p_text(main.p_line)}"
+    return [
+        Cell(factor_name(item.factor), f"from {main.reference}", tone="strong"),
+        verdict_cell({unit: c.verdict for unit, c in item.by_unit.items()}, main.note),
+        *(_noise_cell(item.by_unit.get(unit)) for unit in units),
+        Cell(),
+        Cell(
+            p_text(main.p_holm),
+            line,
+            title="Holm-corrected over factors; one line for all levels: runs exchanged",
+        ),
+        Cell(),
+        Cell(),
+    ]
+
+
+def _level_row(item: Judged, level: JudgedLevel, units: Sequence[str], style: Style, reach: float) -> list[Cell]:
+    gap = item.gap(level)
+    return [
+        Cell(level.name, drawing=swatch(style)),
+        verdict_cell({unit: g.verdict for unit, g in level.by_unit.items()}, gap.note),
+        *(_gap_cell(level.by_unit.get(unit)) for unit in units),
+        Cell(drawing=forest(gap, item.main, reach, style)),
+        Cell(p_text(gap.p)),
+        Cell(number(gap.smallest_detectable_gap), title="the smallest gap found in 90% of studies of this design"),
+        Cell(f"{gap.num_runs} vs {gap.num_reference_runs}", f"{gap.num_points} points", title=_pairs_title(gap)),
+    ]
+
+
+def _noise_cell(comparison: FactorComparison | None) -> Cell:
+    if comparison is None or comparison.noise is None:
+        return Cell(NONE)
+    source = "scatter" if comparison.noise_source == "scatter" else f"{comparison.noise_freedom} repetitions"
+    return Cell(f"noise {number(comparison.noise)}", f"{source}, margin {number(comparison.margin)}", tone="quiet")
+
+
+def _gap_cell(gap: LevelGap | None) -> Cell:
+    if gap is None or gap.gap is None:
+        return Cell(NONE, title="" if gap is None else gap.note)
+    if gap.interval is None:
+        return Cell(signed(gap.gap), title="no interval")
+    return Cell(signed(gap.gap), _ends(gap.interval), title=f"90% interval, {gap.method}")
+
+
+def _ends(ends: tuple[float, float] | None) -> str:
+    return "" if ends is None else interval(*ends)
+
+
+def _pairs_title(gap: LevelGap) -> str:
+    return "\n".join(f"{pair.matched_on}: {signed(pair.gap)} {_ends(pair.interval)}" for pair in gap.pairs)
+
+
+def verdict_cell(verdicts: Mapping[str, str], note: str) -> Cell:
+    """The verdict; all where the units disagree; below it what to know before believing that of the main unit."""
+    if len(set(verdicts.values())) == 1:
+        text = IN_WORDS[next(iter(verdicts.values()))]
+    else:
+        text = "; ".join(f"{IN_WORDS[verdict]} in {unit_label(unit)}" for unit, verdict in verdicts.items())
+    return Cell(text, note, tone="strong" if set(verdicts.values()) <= set(SHOWN) else "")
+
+
+def _reach(item: Judged, level: JudgedLevel) -> float:
+    """How far from zero the drawing of a gap goes, in noise."""
+    noise, gap = item.main.noise, item.gap(level)
+    ends = [item.main.margin or 0.0, gap.gap or 0.0, *(gap.interval or ()), *(pair.gap for pair in gap.pairs)]
+    return max(abs(end) for end in ends) / noise if noise else 1.0
+
+
+def forest(gap: LevelGap, comparison: FactorComparison, reach: float, style: Style) -> Markup:
+    """The gap with its interval about zero, in multiples of the noise; small, that of each matched pair; the margin as
+    a grey band.
+
+    The scale is asinh: linear near zero, logarithmic far out, so that large gaps do not hide small ones.
+    """
+    noise = comparison.noise
+    if gap.gap is None or not noise:
+        return Markup()
+    half, middle = 64.0, 70.0
+
+    def at(value: float) -> float:
+        return middle + half * math.asinh(value / noise) / math.asinh(reach)
+
+    left, right = at(-comparison.margin), at(comparison.margin)
+    colour = f"var(--c-{style.colour_name})"
+    pairs = "".join(
+        f'<circle cx="{at(pair.gap):.1f}" cy="10" r="2" style="fill:{colour};fill-opacity:.45"/>'
+        for pair in (gap.pairs if len(gap.pairs) > 1 else ())
+    )
+    bar = ""
+    if gap.interval is not None:
+        low, high = (at(end) for end in gap.interval)
+        bar = f'<path d="M{low:.1f} 10H{high:.1f}" style="stroke:{colour};stroke-width:2.5"/>'
+    label = f"{gap.gap / noise:+.1f} times the noise"
+    return Markup(
+        f'<svg class="forest" viewBox="0 0 140 20" role="img" aria-label="{label}"><title>{label}</title>'
+        f'<rect x="{left:.1f}" y="2" width="{right - left:.1f}" height="16" style="fill:var(--grid)"/>'
+        f'<path d="M{middle} 0V20" style="stroke:var(--muted)"/>'
+        f"{pairs}{bar}"
+        f'<circle cx="{at(gap.gap):.1f}" cy="10" r="4" style="fill:{colour}"/></svg>'
+    )
+
+
+def listed_factors(items: Sequence[Judged]) -> str:
+    """`data, size and optimiser`."""
+    return listed([factor_name(item.factor) for item in items])

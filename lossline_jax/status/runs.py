@@ -1,0 +1,140 @@
+"""How far each run is, how long it has to go and what it has cost: from the study's folder alone. No jax."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lossline_jax.config.study import RunConfig, StudyConfig
+from lossline_jax.distributed.chips import SECONDS_PER_HOUR
+from lossline_jax.formatting import human_seconds
+from lossline_jax.losses.row_count import read_suite_sets
+from lossline_jax.storage.files import read_json, read_reason
+from lossline_jax.storage.paths import RunDir, StudyDir
+from lossline_jax.storage.run_lock import find_writer
+from lossline_jax.storage.run_records import checkpoint_meta
+from lossline_jax.storage.step_log import read_rows as read_step_rows
+from lossline_jax.weights.registry import registered
+
+State = Literal["running", "failed", "done", "stopped", "pending"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run has used of its devices, up to its end or its newest checkpoint, over all its restarts."""
+
+    chip_hours: float  # wall time x devices
+    device_kind: str  # jax's name of them
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One run as its folder shows it."""
+
+    run_id: str
+    state: State
+    note: str  # why it failed, how long it took, since when it stands still
+    step: int  # the last that was logged
+    num_steps: int
+    loss_nats_per_token: float | None
+    tokens_per_second: float | None  # None: it is not running, or has not logged a step
+    seconds_left: float | None  # of training, at that speed
+
+
+def run_status(run: RunConfig, directory: RunDir, last: dict | None) -> RunStatus:
+    """The status of a run whose last logged row is `last` (`last_row`)."""
+    state, note = _run_state(run, directory, last)
+    step = run.num_steps if state == "done" else last["step"] if last else 0
+    speed = last["tokens_per_second"] if last and state == "running" else None
+    return RunStatus(
+        run_id=run.run_id,
+        state=state,
+        note=note,
+        step=step,
+        num_steps=run.num_steps,
+        loss_nats_per_token=last["loss_nats_per_token"] if last else None,
+        tokens_per_second=speed,
+        seconds_left=run.tokens_per_step * (run.num_steps - step) / speed if speed else None,
+    )
+
+
+def last_row(directory: RunDir) -> dict | None:
+    """The last row of the run's step log; None before the first."""
+    logged = read_step_rows(directory)
+    return logged[-1] if logged else None
+
+
+def log_note(run: RunConfig, directory: RunDir, last: dict | None) -> str:
+    """Words on the log of a run that is done, where it lacks steps, to stand at the end of a note; else nothing."""
+    logged = last["step"] if last else 0
+    if logged == run.num_steps or not directory.done_file.exists():
+        return ""
+    return f"; {directory.steps_file.name} lacks its rows after step {logged}, restore it from a copy"
+
+
+def _run_state(run: RunConfig, directory: RunDir, last: dict | None) -> tuple[State, str]:
+    if (writer := find_writer(directory.lock_file)) is not None:
+        if writer.host and not writer.is_of_this_machine:
+            return "running", f"on {writer.host}, last sign {human_seconds(writer.age_seconds)} ago"
+        return "running", "" if last else "starting"
+    if directory.failed_file.exists():
+        return "failed", read_reason(directory.failed_file)
+    if directory.done_file.exists():
+        return "done", human_seconds(_read_done(directory)["wall_seconds"]) + log_note(run, directory, last)
+    if last is None:
+        return "pending", ""
+    age = max(0.0, time.time() - last["time"])  # the clock of this machine, or of that one, may have been set
+    return "stopped", f"last step {human_seconds(age)} ago; the same command resumes it"
+
+
+def study_seconds_left(study: StudyConfig, statuses: Sequence[RunStatus]) -> float | None:
+    """Seconds of training left of all runs that may still end, at the speed of those that run; None: none runs."""
+    speed = sum(status.tokens_per_second or 0.0 for status in statuses)
+    left = sum(
+        run.tokens_per_step * (run.num_steps - status.step)
+        for run, status in zip(study.runs, statuses, strict=True)
+        if status.state not in ("done", "failed")
+    )
+    return left / speed if speed else None
+
+
+def failed_runs(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
+    """Why each failed run failed, by run id. They have no rows in the losses table and no part in the fits."""
+    files = {run.run_id: folder.run(run.run_id).failed_file for run in study.runs}
+    return {run_id: read_reason(file) for run_id, file in files.items() if file.exists()}
+
+
+def _read_done(directory: RunDir) -> dict:
+    return read_json(directory.done_file, {"wall_seconds": (int, float)})
+
+
+def run_cost(directory: RunDir) -> Cost | None:
+    """What a run has cost so far; None before its first checkpoint, or where its devices were not written down."""
+    if directory.done_file.exists():
+        told = _read_done(directory)
+        wall_seconds = told["wall_seconds"]
+    else:
+        told = checkpoint_meta(directory)
+        wall_seconds = told.get("seconds", {}).get("wall")
+    if wall_seconds is None or told.get("num_devices") is None:
+        return None
+    return Cost(wall_seconds * told["num_devices"] / SECONDS_PER_HOUR, told["device_kind"])
+
+
+def strangers_note(study: StudyConfig, folder: StudyDir) -> str:
+    """Words on runs, models and rows in the folder that the study does not know, to end a line with; else nothing."""
+    known = {run.run_id for run in study.runs} | {entry.model.run_id for entry in registered(folder)}
+    places = (folder.run("").root, "*"), (folder.imported, "*"), (folder.loss_rows("").parent, "*.jsonl")
+    found = [path for place, pattern in places for path in sorted(place.glob(pattern))]
+    others = [path for path in found if path.name.removesuffix(".jsonl") not in known and path.name[0] != "."]
+    if not others:
+        return ""
+    more = f" and {len(others) - 1} more" if others[1:] else ""
+    return f"; left out, of no run or model of this study: {others[0]}{more}"
+
+
+def suite_sets(folder: StudyDir) -> tuple[dict[str, str], dict]:
+    """The suite that each run is scored on, by run id, and the sets of each suite; empty before `prepare`."""
+    prepared = folder.prepared_file.exists()
+    suites = read_json(folder.prepared_file, {"suites": dict})["suites"] if prepared else {}
+    return suites, {suite: read_suite_sets(folder, suite) for suite in set(suites.values())}

@@ -1,0 +1,78 @@
+"""Line comparisons as plain aligned text for the terminal: verdict first, then what it rests on."""
+
+from collections.abc import Sequence
+
+from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap
+from lossline_jax.fit.compare.verdict import SIGNIFICANCE
+from lossline_jax.fit.study.results import StudyFits
+from lossline_jax.fit.tables.columns import UNITS
+from lossline_jax.formatting import NONE, p_text, text_table
+
+LEVEL_HEADER = ("factor", "level", "gap", "90% interval", "gap/noise", "p", "detects", "runs", "points", "verdict")
+
+
+def compare_text(fits: StudyFits) -> str:
+    """Every factor and level in every unit, and what is not in the table."""
+    fits = fits.as_shown()
+    nothing = "Nothing to compare: no factor has two levels"
+    return "\n\n".join([*(verdict_blocks(fits) or [nothing]), *failure_blocks(fits)])
+
+
+def verdict_blocks(fits: StudyFits) -> list[str]:
+    """A table a unit, and below it what a reader must know before believing it."""
+    compared = [(unit, fits.comparisons_in(unit)) for unit in fits.units]
+    return [_unit_text(fits, UNITS.get(unit, "unit of the table"), found) for unit, found in compared if found]
+
+
+def failure_blocks(fits: StudyFits) -> list[str]:
+    """What was not fitted or not compared, and why; nothing where there is nothing to say."""
+    said = "\n".join(f"  {failure}" for failure in fits.failures)
+    return [f"Not fitted or not compared:\n{said}"] if said else []
+
+
+def _unit_text(fits: StudyFits, unit: str, comparisons: Sequence[FactorComparison]) -> str:
+    rows, notes = [], []
+    for item in comparisons:
+        rows.append((item.factor, f"from {item.reference}", *_factor_columns(item)))
+        rows += [("", level.level, *_level_columns(level)) for level in item.levels]
+        notes += [f"  {item.factor}: {item.note}"] if item.note else []
+        notes += [f"  {item.factor}={level.level}: {level.note}" for level in item.levels if level.note]
+    table = text_table(LEVEL_HEADER, rows)
+    head = f"Does it move the line? Gap of {fits.y} at equal {fits.x}, {unit}"
+    return "\n".join([head, table, *notes, *_legend(comparisons)])
+
+
+def _factor_columns(item: FactorComparison) -> tuple:
+    """The row of a factor: its test and its noise in the columns of its levels."""
+    source = {"seeds": f"{item.noise_freedom} repetitions", "scatter": "scatter along the line", "none": ""}
+    floor = NONE if item.noise is None else f"noise {item.noise:.4f}, {source[item.noise_source]}"
+    margin = NONE if item.margin is None else f"±{item.margin:.4f}"
+    return margin, floor, NONE, p_text(item.p_holm), NONE, NONE, NONE, item.verdict
+
+
+def _level_columns(level: LevelGap) -> tuple:
+    return (
+        NONE if level.gap is None else f"{level.gap:+.4f}",
+        NONE if level.interval is None else "[{:+.4f}, {:+.4f}]".format(*level.interval),
+        NONE if level.ratio is None else f"{level.ratio:+.1f}",
+        p_text(level.p),
+        NONE if level.smallest_detectable_gap is None else f"{level.smallest_detectable_gap:.4f}",
+        f"{level.num_runs} vs {level.num_reference_runs}",
+        level.num_points,
+        level.verdict,
+    )
+
+
+def _legend(comparisons: Sequence[FactorComparison]) -> list[str]:
+    said = [
+        "gap in the row of a factor: the margin within which a gap does not move the line",
+        "runs: of the level vs of the reference",
+    ]
+    if any(item.p is not None for item in comparisons):
+        said.append("p of a factor: no gap at any level, runs as units, Holm-corrected; of a level: Student's t")
+    lines = [f"{item.factor} {p_text(item.p_line)}" for item in comparisons if item.p_line is not None]
+    if lines:
+        said.append(f"one line serves all levels, by exchanging whole runs, p: {', '.join(lines)}")
+    if any(level.smallest_detectable_gap is not None for item in comparisons for level in item.levels):
+        said.append(f"detects: the smallest gap found in 90% of studies of this design at {SIGNIFICANCE:.0%}")
+    return said

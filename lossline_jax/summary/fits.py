@@ -1,0 +1,51 @@
+"""Fits as plain aligned text for the terminal."""
+
+from collections.abc import Sequence
+
+from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.study.results import StudyFits
+from lossline_jax.fit.tables.columns import UNITS
+from lossline_jax.formatting import text_table
+from lossline_jax.summary.comparisons import failure_blocks, verdict_blocks
+
+
+def fits_text(fits: StudyFits) -> str:
+    """Verdicts first, then lines, compute laws and failures, one block a unit."""
+    fits = fits.as_shown()
+    blocks = verdict_blocks(fits)
+    for unit in fits.units:
+        said = UNITS.get(unit, "unit of the table")
+        if lines := fits.lines_in(unit):
+            blocks.append(f"Lines {fits.y} = K ({fits.x} - E_x)^kappa + E_y, {said}")
+            header = ("line", "K", "kappa", "E_x", "E_y", "rmse", "R2", "points", "runs", "status", "note")
+            rows = [(line.label, *_columns(line.fit, ("K", "kappa", "E_x", "E_y"))) for line in lines]
+            blocks.append(text_table(header, rows))
+        if computes := [fit for fit in fits.compute_fits if fit.unit == unit]:
+            blocks.append(f"Compute laws L = E + ((A/N)^(alpha/beta) + B/D)^beta, {said}")
+            names = ("E", "A", "B", "alpha", "beta")
+            header = ("runs of", "set", *names, "rmse", "R2", "points", "runs", "status", "note")
+            blocks.append(text_table(header, [(c.label, c.eval_set, *_columns(c.fit, names)) for c in computes]))
+    blocks += failure_blocks(fits)
+    return "\n\n".join(blocks)
+
+
+def _columns(fit: FitResult, names: Sequence[str]) -> tuple:
+    return (
+        *(_parameter(fit, name) for name in names),
+        "-" if fit.rmse is None else f"{fit.rmse:.4f}",
+        "-" if fit.r_squared is None else f"{fit.r_squared:.4f}",
+        fit.num_points,
+        "-" if fit.num_runs is None else fit.num_runs,
+        fit.status,
+        fit.note,
+    )
+
+
+def _parameter(fit: FitResult, name: str) -> str:
+    if name not in fit.parameters:
+        return "-"
+    return f"{fit.parameters[name]:.4g} {_pair(fit.intervals.get(name))}".rstrip()
+
+
+def _pair(pair: tuple[float, float] | None) -> str:
+    return "" if pair is None else "[{:.3g}, {:.3g}]".format(*pair)

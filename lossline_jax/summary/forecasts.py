@@ -1,0 +1,75 @@
+"""Fits of laws, predictions and backtests as plain aligned text for the terminal."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lossline_jax.fit.predict.backtest import Backtest
+from lossline_jax.fit.predict.forecast import Forecast, Prediction
+from lossline_jax.formatting import shown, text_table
+
+
+def predictions_text(found: Forecast, predictions: Sequence[Prediction], notes: Sequence[str]) -> str:
+    """A row a prediction, with how its interval was come by."""
+    rows = [
+        (
+            p.series,
+            f"{p.estimate:.4f}",
+            "none" if p.lower is None else f"[{p.lower:.4f}, {p.upper:.4f}]",
+            "?" if np.isnan(p.reach) else f"{p.reach:.3g}x",
+            p.note,
+        )
+        for p in predictions
+    ]
+    header = ("series", "predicted", f"{found.level:.0%} interval", "beyond the largest budget", "note")
+    kinds = [f"{kind}: {_weights(weights)}" for kind, weights in found.weights.items()]
+    counts = [f"{kind}: {number} errors of held-out budgets" for kind, number in found.num_folds.items()]
+    blocks = [text_table(header, rows), "Predictors and their weights\n" + "\n".join(f"  {line}" for line in kinds)]
+    counts = counts or ["nothing: three budgets and nine errors of held-out runs are the least"]
+    blocks.append("Intervals from\n" + "\n".join(f"  {line}" for line in counts))
+    return "\n\n".join([*blocks, *_listed("Notes", notes)])
+
+
+def backtest_text(found: Backtest) -> str:
+    """Means a kind and loss, then each predictor alone, the weights, and what was left out."""
+    low, high = found.predicted
+    span = f"{low:.3g}" if high / low < 1.01 else f"{low:.3g} to {high:.3g}"
+    title = f"Fitted up to {found.up_to:.3g} FLOPs, predicted {span} ({low / found.up_to:.3g}x further)"
+    rows = []
+    for kind in dict.fromkeys(score.kind for score in found.scores):
+        of_kind = [score for score in found.scores if score.kind == kind]
+        for loss in dict.fromkeys(score.loss for score in of_kind):
+            own = [score for score in of_kind if score.loss == loss]
+            members = {name for score in own for name in score.errors_of_members}
+            alone = {n: np.mean([s.errors_of_members[n] for s in own if n in s.errors_of_members]) for n in members}
+            best = min(alone, key=alone.get) if alone else "-"
+            covered = [score for score in own if score.coverage is not None]
+            rows.append(
+                (
+                    kind,
+                    loss,
+                    len(own),
+                    f"{np.mean([score.error for score in own]):.2%}",
+                    f"{np.max([score.error for score in own]):.2%}",
+                    f"{np.mean([score.coverage for score in covered]):.0%}" if covered else "-",
+                    f"{np.mean([score.width for score in covered]):.1%}" if covered else "-",
+                    f"{best} {alone[best]:.2%}" if alone else "-",
+                )
+            )
+    interval = f"in {found.level:.0%} interval"
+    header = ("from", "loss", "series", "mean error", "largest", interval, "width", "best alone")
+    weights = [f"  {kind}: {_weights(each)}" for kind, each in found.weights.items()]
+    blocks = [title, text_table(header, rows), "Weights, from the largest budget fitted\n" + "\n".join(weights)]
+    return "\n\n".join([*blocks, *_listed("Notes", found.notes)])
+
+
+def _weights(weights: dict[str, float]) -> str:
+    return ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
+
+
+def _listed(title: str, lines: Sequence[str], most: int = 20) -> list[str]:
+    """A block of lines, none where there are none."""
+    if not lines:
+        return []
+    more = [f"  and {len(lines) - most} more"] if len(lines) > most else []
+    return ["\n".join([f"{title}:", *(f"  {shown(line)}" for line in lines[:most]), *more])]

@@ -1,0 +1,62 @@
+"""Laws, and fits of laws, as plain aligned text."""
+
+from lossline_jax.fit.law import Law
+from lossline_jax.fit.laws.published_values import PUBLISHED, PUBLISHED_UNITS
+from lossline_jax.fit.study.table_laws import LawFits
+from lossline_jax.formatting import shown, text_table
+from lossline_jax.summary.forecasts import _listed
+
+
+def law_text(law: Law) -> str:
+    """What there is to know about a law before fitting it."""
+    rows = []
+    for p in law.parameters:
+        upper = f"from the {p.below} of the data" if p.below else f"{p.upper:g}"
+        rows.append((p.name, p.unit, f"{p.lower:g}", upper, "yes" if p.linear else ""))
+    lines = [f"{law.name}: {law.formula}", *(f"  {name}: {meaning}" for name, meaning in law.inputs.items())]
+    lines += [f"loss: {law.loss.name}", f"source: {law.source}", *([f"note: {law.note}"] if law.note else [])]
+    return "\n".join([*lines, "", text_table(("parameter", "unit", "from", "to", "linear"), rows), *_published(law)])
+
+
+def _published(law: Law) -> list[str]:
+    """A block of the values that papers give for the law, with the units that they hold in."""
+    if law.name not in PUBLISHED:
+        return []
+    labels = PUBLISHED[law.name]
+    rows = [(label, *(f"{values[name]:.6g}" for name in law.names)) for label, values in labels.items()]
+    return ["", f"published values, for {PUBLISHED_UNITS[law.name]}", text_table(("from", *law.names), rows)]
+
+
+def law_fits_text(found: LawFits) -> str:
+    """Parameters with their intervals, a row a group and output; then what failed."""
+    names = list(dict.fromkeys(name for each in found.fits for name in each.fit.parameters))
+    header = ("group", "output", *names, "rmse", "R2", "points", "starts at best", "status", "note")
+    rows = []
+    for each in found.fits:
+        fit = each.fit
+        rows.append(
+            (
+                each.label,
+                each.output,
+                *(_parameter(fit, name) for name in names),
+                "-" if fit.rmse is None else f"{fit.rmse:.4g}",
+                "-" if fit.r_squared is None else f"{fit.r_squared:.4f}",
+                fit.num_points,
+                "-" if fit.share_of_starts is None else f"{fit.share_of_starts:.0%}",
+                fit.status,
+                fit.note,
+            )
+        )
+    counted = ", ".join(f"{name} = {column}" for name, column in found.inputs.items())
+    rows_are = f"runs are those of column {shown(found.runs)}" if found.runs else "rows count as independent runs"
+    said = f"{rows_are}; intervals: 90%, of the profile likelihood unless the note says otherwise"
+    blocks = [f"{found.law}: {found.formula}   ({shown(counted)}; {said})", text_table(header, rows)]
+    return "\n\n".join([*blocks, *_listed("Not fitted", found.failures)])
+
+
+def _parameter(fit, name: str) -> str:
+    if name not in fit.parameters:
+        return "-"
+    low, high = fit.intervals.get(name, (None, None))
+    interval = "" if low is None else f" [{low:.3g}, {high:.3g}]"
+    return f"{fit.parameters[name]:.4g}{interval}"

@@ -1,0 +1,56 @@
+"""What the terminal shows of a study: the plan before, the results after. No jax."""
+
+import json
+
+from lossline_jax.config.serialise import to_json
+from lossline_jax.config.study import RunConfig, StudyConfig
+from lossline_jax.formatting import text_table
+from lossline_jax.losses.table import read_rows
+from lossline_jax.status.runs import last_row, run_status
+from lossline_jax.storage.files import read_record
+from lossline_jax.storage.paths import StudyDir
+from lossline_jax.summary.status import report_note
+from lossline_jax.weights.imported_model import ImportedModel
+from lossline_jax.weights.registry import registered
+
+
+def show_text(study: StudyConfig, folder: StudyDir, run_id: str | None) -> str:
+    """The results of a study, or with `run_id` one run's configuration and progress."""
+    if run_id is not None:
+        return _show_run(study.run_by_id(run_id), folder)
+    parts = [_final_losses(study, folder)]
+    if not folder.fits_file.exists():
+        parts.append("no fits yet: `lossline fit` makes them")
+    else:
+        from lossline_jax.fit.study.results import StudyFits
+        from lossline_jax.summary.fits import fits_text
+
+        fits = read_record(StudyFits, folder.fits_file)
+        stale = fits.run_ids - {each.run_id for each in (*study.runs, *_imported(folder))}
+        parts.append("The fits are of other runs; run `lossline run` to renew them" if stale else fits_text(fits))
+    return "\n\n".join([*parts, f"report: {report_note(folder)}"])
+
+
+def _show_run(run: RunConfig, folder: StudyDir) -> str:
+    directory = folder.run(run.run_id)
+    status = run_status(run, directory, last_row(directory))
+    config = json.dumps(to_json(run), indent=2, ensure_ascii=False)
+    standing = f"{status.state}, step {status.step} of {run.num_steps} {status.note}".rstrip()
+    return f"{run.run_id}\n{standing}\nfolder: {directory.root}\n{config}"
+
+
+def _final_losses(study: StudyConfig, folder: StudyDir) -> str:
+    rows = []
+    last_steps = [(run.run_id, run.num_steps) for run in study.runs]
+    for run_id, last in last_steps + [(each.run_id, each.steps[-1]) for each in _imported(folder)]:
+        losses = {row.eval_set: row for row in read_rows(folder.loss_rows(run_id)) if row.step == last}
+        cells = [f"{losses[name].bits_per_byte:.4f}" if name in losses else None for name in study.suite.set_names]
+        rows.append([run_id, *cells])
+    header = ["bits/byte at the last step", *study.suite.set_names]
+    lacking = sum(None in cells for cells in rows)
+    note = f"\nempty: no row yet, of {lacking} of {len(rows)} runs and models" if lacking else ""
+    return text_table(header, rows) + note
+
+
+def _imported(folder: StudyDir) -> list[ImportedModel]:
+    return [entry.model for entry in registered(folder)]

@@ -1,0 +1,143 @@
+"""What a run reports of its steps, one step late, so that the device never waits for the host."""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from lossline_jax.config.execution import ExecutionConfig
+from lossline_jax.distributed.devices import hardware_of, peak_memory_bytes
+from lossline_jax.distributed.processes import is_first
+from lossline_jax.errors import LosslineError, RunFailed
+from lossline_jax.storage.files import write_json
+from lossline_jax.storage.paths import RunDir
+from lossline_jax.storage.step_log import StepLog
+from lossline_jax.train.monitor.progress_bar import Progress
+from lossline_jax.train.monitor.timer import Clock
+from lossline_jax.train.monitor.trackers import open_trackers
+from lossline_jax.train.step import StepMetrics
+
+
+class Watch:
+    """Checks every step's loss, logs some of them, and shows progress.
+
+    Args:
+        run: `study.RunConfig`.
+        flops_per_token: of training, as `models.accounting` counts them.
+        run_dir: gets steps.jsonl, and failed.json on a non-finite loss.
+        start: steps done before.
+        execution: steps between two rows (the first and last step always get one), and where they are shown.
+        clock: of the run.
+        mesh: that it is trained on.
+        show: progress on stderr.
+    """
+
+    def __init__(
+        self,
+        run: Any,
+        flops_per_token: float,
+        run_dir: RunDir,
+        start: int,
+        execution: ExecutionConfig,
+        clock: Clock,
+        mesh: Mesh,
+        show: bool,
+    ):
+        if execution.log_every < 1:
+            raise LosslineError(f"execution.log_every: {execution.log_every} is no number of steps; give 1 or more")
+        self._run, self._run_dir, self._log_every, self._clock = run, run_dir, execution.log_every, clock
+        self._mesh, self._hardware = mesh, hardware_of(mesh)
+        self._flops_per_step = flops_per_token * run.tokens_per_step
+        writes = is_first()
+        self._log = StepLog(run_dir, start) if writes else None
+        self._trackers = open_trackers(run, run_dir, execution, self._log) if self._log else []
+        self._progress = Progress(run.run_id, run.num_steps, start, show and writes)
+        self._pending: tuple[int, StepMetrics, float] | None = None
+        self._begin_row(start, clock.input)
+
+    def dispatched(self, step: int, metrics: StepMetrics) -> None:
+        """Step `step` is on its way to the devices: look at the one before."""
+        self.settle()
+        self._pending = (step, metrics, self._clock.input)  # before the batch of the next step is waited for
+
+    def settle(self) -> None:
+        """Wait for the step on its way and look at it.
+
+        Raises:
+            RunFailed: its loss or gradient is not finite.
+        """
+        if self._pending is None:
+            return
+        step, on_device, waited = self._pending
+        self._pending = None
+        metrics = StepMetrics(*(float(value) for value in jax.device_get(on_device)))
+        if not (math.isfinite(metrics.loss_nats_per_token) and math.isfinite(metrics.grad_norm)):
+            self._fail(step, metrics)
+        row = self._row(step, metrics, waited)
+        self._progress.update(row)
+        if step == 1 or step % self._log_every == 0 or step == self._run.num_steps:
+            self._begin_row(step, waited)
+            if self._log is not None:
+                row["memory_bytes"] = peak_memory_bytes(self._mesh)
+                self._log.append(row)
+                for tracker in self._trackers:
+                    tracker.log(row)
+
+    def evaluated(self, step: int, losses: Mapping[str, float]) -> None:
+        """A checkpoint was scored: nats a token by evaluation set."""
+        for tracker in self._trackers:
+            tracker.evaluated(step, losses)
+
+    def flush(self) -> None:
+        """Make the log whole on disk."""
+        if self._log is not None:
+            self._log.flush()
+        for tracker in self._trackers:
+            tracker.flush()
+
+    def close(self) -> None:
+        self._progress.close()
+        for tracker in self._trackers:
+            tracker.close()
+
+    def _begin_row(self, after_step: int, waited: float) -> None:
+        self._row_step, self._row_stepping, self._row_waited = after_step, self._clock.stepping, waited
+
+    def _row(self, step: int, metrics: StepMetrics, waited: float) -> dict[str, Any]:
+        # Over the steps since the last row: a single step is read one step late.
+        steps = step - self._row_step
+        step_seconds = (self._clock.stepping - self._row_stepping) / steps
+        return {
+            "step": step,
+            "tokens_seen": step * self._run.tokens_per_step,
+            "loss_nats_per_token": metrics.loss_nats_per_token,
+            "learning_rate": metrics.learning_rate,
+            "grad_norm": metrics.grad_norm,
+            "step_seconds": round(step_seconds, 6),
+            "input_wait_seconds": round((waited - self._row_waited) / steps, 6),  # a part of step_seconds
+            "tokens_per_second": round(self._run.tokens_per_step / max(step_seconds, 1e-9), 1),
+            "mfu": self._hardware.mfu(self._flops_per_step, step_seconds),
+            "time": round(time.time(), 3),
+        }
+
+    def _fail(self, step: int, metrics: StepMetrics) -> None:
+        self.flush()
+        finite = math.isfinite(metrics.loss_nats_per_token)
+        what = "gradient norm" if finite else "loss"
+        value = metrics.grad_norm if finite else metrics.loss_nats_per_token
+        reason = f"{what} is {value} at step {step} of {self._run.num_steps}"
+        if self._log is not None:
+            failure = {
+                "step": step,
+                "reason": reason,
+                "learning_rate": metrics.learning_rate,
+                "time": time.time(),
+            }
+            write_json(self._run_dir.failed_file, failure)
+        raise RunFailed(
+            f"{self._run_dir.root}: {reason} (learning rate {metrics.learning_rate:.3g}); lower "
+            "optim.learning_rate or lengthen schedule.warmup_fraction"
+        )

@@ -1,0 +1,102 @@
+"""Learning-rate schedules and optimisers, as optax transformations.
+
+Steps are counted from 1: update s of N uses `learning_rate(s)`. optax counts from 0, so its `count` is s - 1.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import optax
+
+from lossline_jax.config.training import OptimConfig, ScheduleConfig
+from lossline_jax.errors import LosslineError
+
+
+@dataclass(frozen=True)
+class ScheduleSteps:
+    """A schedule in steps: `warmup` + `stable` + `decay` = the run's steps."""
+
+    warmup: int  # at least 1: the update that first reaches the peak
+    stable: int
+    decay: int
+
+
+def schedule_steps(schedule: ScheduleConfig, num_steps: int) -> ScheduleSteps:
+    """The fractions of a schedule as whole steps.
+
+    Raises:
+        LosslineError: a fraction outside [0, 1], or warm-up and decay that are longer than the run.
+    """
+    for field in ("warmup_fraction", "final_fraction", "decay_fraction"):
+        value = getattr(schedule, field)
+        if not 0.0 <= value <= 1.0:
+            raise LosslineError(f"schedule.{field}: {value} is not a fraction; give a number from 0 to 1")
+    warmup = max(1, round(schedule.warmup_fraction * num_steps))
+    if schedule.name == "cosine":
+        return ScheduleSteps(warmup, 0, num_steps - warmup)
+    decay = round(schedule.decay_fraction * num_steps)
+    if warmup + decay > num_steps:
+        raise LosslineError(
+            f"schedule: warmup_fraction {schedule.warmup_fraction} and decay_fraction "
+            f"{schedule.decay_fraction} are {warmup} + {decay} steps, more than the "
+            f"run's {num_steps}; lower one of them"
+        )
+    return ScheduleSteps(warmup, num_steps - warmup - decay, decay)
+
+
+def make_schedule(schedule: ScheduleConfig, peak: float, num_steps: int) -> optax.Schedule:
+    """Learning rate as a function of optax's count (update s has count s - 1).
+
+    Linear warm-up from peak/W at update 1 to the peak at update W; then, down to final_fraction x peak at the
+    last update, cosine: half a period, or wsd: the peak held, then a straight line (Hu et al. 2024,
+    arXiv 2404.06395, with linear decay).
+    """
+    steps = schedule_steps(schedule, num_steps)
+    final = peak * schedule.final_fraction
+    warmup = optax.linear_schedule(peak / steps.warmup, peak, steps.warmup - 1)
+    if steps.decay == 0:
+        decay = optax.constant_schedule(peak)
+    elif schedule.name == "cosine":
+        decay = optax.cosine_decay_schedule(peak, steps.decay, alpha=schedule.final_fraction)
+    else:
+        decay = optax.linear_schedule(peak, final, steps.decay)
+    # Each part begins at the update that has the peak, which the parts share.
+    starts = [steps.warmup - 1, steps.warmup - 1 + steps.stable]
+    return optax.join_schedules([warmup, optax.constant_schedule(peak), decay], starts)
+
+
+def make_optimiser(optim: OptimConfig, learning_rate: optax.Schedule, decayed: Any) -> optax.GradientTransformation:
+    """AdamW (decoupled decay) or Adam with the L2 penalty in the gradient, after clipping by global norm.
+
+    Args:
+        optim: the optimiser and its constants.
+        learning_rate: schedule over optax's count.
+        decayed: tree of bools like the parameters; False: weight decay leaves this one alone.
+
+    Raises:
+        LosslineError: a constant out of range.
+
+    Sources: Kingma & Ba 2015 (arXiv 1412.6980); Loshchilov & Hutter 2019 (arXiv 1711.05101), section 2:
+    `adamw` is their algorithm 2 with the decay scaled by the learning rate, as in PyTorch.
+    """
+    _check(optim)
+    adam = optax.scale_by_adam(b1=optim.beta1, b2=optim.beta2, eps=optim.eps)
+    decay = optax.add_decayed_weights(optim.weight_decay, mask=decayed)
+    clip = optax.clip_by_global_norm(optim.clip_norm) if optim.clip_norm > 0 else optax.identity()
+    update = (adam, decay) if optim.name == "adamw" else (decay, adam)
+    return optax.chain(clip, *update, optax.scale_by_learning_rate(learning_rate))
+
+
+def _check(optim: OptimConfig) -> None:
+    ranges = {
+        "learning_rate": (0.0, float("inf")),
+        "beta1": (0.0, 1.0),
+        "beta2": (0.0, 1.0),
+        "eps": (0.0, 1.0),
+        "weight_decay": (0.0, float("inf")),
+        "clip_norm": (0.0, float("inf")),
+    }
+    for field, (low, high) in ranges.items():
+        value = getattr(optim, field)
+        if not low <= value < high:
+            raise LosslineError(f"optim.{field}: {value} is out of range; give a number from {low:g} to below {high:g}")

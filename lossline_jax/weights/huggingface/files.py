@@ -1,0 +1,133 @@
+"""The tensors in the safetensors files of a folder: one file, or shards with an index. Read one at a time."""
+
+import contextlib
+import os
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from lossline_jax.errors import LosslineError, install_hint
+from lossline_jax.storage.files import inside, is_remote
+from lossline_jax.weights.huggingface.fields import read_object
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+_DTYPES = ("F32", "BF16", "F16")
+Canonical = Callable[[str], str | None]  # from a name in a file to the name in `Tensors`; None leaves a tensor out
+_OLD_FORMATS = ("*.bin", "*.pt", "*.pth", "*.msgpack", "*.h5", "*.gguf")
+
+
+class Tensors:
+    """Names, shapes and numbers of the tensors of a folder, under the canonical names of an architecture."""
+
+    def __init__(self, opened: dict[str, Any], naming: Callable[[Collection[str]], Canonical]):
+        """`opened`: file name to open safetensors file; `naming`: what the name of each is, given all of them."""
+        self._places: dict[str, tuple[str, Any, str]] = {}
+        self.originals = frozenset(name for file in opened.values() for name in file.keys())  # noqa: SIM118
+        canonical = naming(self.originals)
+        for file_name, file in opened.items():
+            for original in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+                name = canonical(original)
+                if name in self._places:
+                    raise LosslineError(
+                        f"{file_name}: tensor {original} is there twice, as {self._places[name][2]} too"
+                    )
+                if name is not None:
+                    self._places[name] = (file_name, file, original)
+
+    def names(self) -> set[str]:
+        return set(self._places)
+
+    def where(self, name: str) -> str:
+        """File and original name, for messages."""
+        file_name, _, original = self._places[name]
+        return f"{file_name}: tensor {original}"
+
+    def check(self, name: str, shape: tuple[int, ...]) -> None:
+        """Raise LosslineError unless the tensor has this shape and a float type; reads the header only."""
+        _, file, original = self._places[name]
+        header = file.get_slice(original)
+        if tuple(header.get_shape()) != shape:
+            raise LosslineError(
+                f"{self.where(name)} has shape {list(header.get_shape())}, expected {list(shape)} by config.json"
+            )
+        if header.get_dtype() not in _DTYPES:
+            raise LosslineError(f"{self.where(name)} has type {header.get_dtype()}, expected one of {list(_DTYPES)}")
+
+    def read(self, name: str) -> np.ndarray:
+        """The numbers in the type of the file; bfloat16 by ml_dtypes."""
+        _, file, original = self._places[name]
+        return file.get_tensor(original)
+
+
+@contextlib.contextmanager
+def open_tensors(folder: epath.PathLike, naming: Callable[[Collection[str]], Canonical]) -> Iterator[Tensors]:
+    """The tensors of `model.safetensors`, or of the shards that `model.safetensors.index.json` names.
+
+    Args:
+        folder: on a local disk.
+        naming: from all names in the files to what each of them is called in `Tensors`.
+
+    Raises:
+        LosslineError: no such files, a damaged one, or an index that does not fit its shards.
+    """
+    root = local_folder(folder)
+    weight_map = _weight_map(root)
+    with contextlib.ExitStack() as stack:
+        opened = {
+            str(root / name): stack.enter_context(_open(root / name)) for name in sorted(set(weight_map.values()))
+        }
+        present = {str(root / name): set(opened[str(root / name)].keys()) for name in set(weight_map.values())}
+        for tensor, name in weight_map.items():
+            if tensor and tensor not in present[str(root / name)]:
+                raise LosslineError(f"{root / INDEX}: tensor {tensor} is not in {name}; fetch the folder anew")
+        yield Tensors(opened, naming)
+
+
+def local_folder(folder: epath.PathLike) -> Path:
+    """The folder as a path of this machine, which safetensors needs.
+
+    Raises:
+        LosslineError: it is in an object store.
+    """
+    if is_remote(epath.Path(folder)):
+        raise LosslineError(f"{folder}: Hugging Face folders are read and written on a local disk; copy it there")
+    return Path(os.fspath(folder))
+
+
+def _weight_map(root: Path) -> dict[str, str]:
+    """Tensor name to file name, of the index; a single file stands under the empty name."""
+    if (root / SINGLE).exists():
+        return {"": SINGLE}
+    if (root / INDEX).exists():
+        weight_map = read_object(epath.Path(root / INDEX)).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise LosslineError(f"{root / INDEX}: no weight_map in it; fetch the folder anew")
+        for name in weight_map.values():
+            inside(epath.Path(root), name, epath.Path(root / INDEX))
+        return weight_map
+    old = sorted(path.name for pattern in _OLD_FORMATS for path in root.glob(pattern))
+    if old:
+        convert = f"AutoModelForCausalLM.from_pretrained('{root}').save_pretrained('NEW_FOLDER')"
+        raise LosslineError(
+            f"{root}: no {SINGLE}, only {', '.join(old[:3])}; convert it where torch and transformers are installed: "
+            f'python -c "from transformers import AutoModelForCausalLM; {convert}"'
+        )
+    raise LosslineError(f"{root}: neither {SINGLE} nor {INDEX}; give the folder of a Hugging Face model")
+
+
+def _open(path: Path) -> Any:
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise LosslineError(f"{path}: needs safetensors: {install_hint('hf')}") from error
+    try:
+        return safe_open(path, framework="numpy")
+    except FileNotFoundError as error:
+        raise LosslineError(f"{path}: no such file, although {INDEX} names it; fetch the folder anew") from error
+    except (SafetensorError, OSError) as error:
+        message = " ".join(str(error).split())  # it may quote a damaged header, line breaks and all
+        raise LosslineError(f"{path}: damaged or no safetensors file ({message}); fetch it anew") from error

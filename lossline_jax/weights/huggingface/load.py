@@ -1,0 +1,158 @@
+"""Weights of a Hugging Face folder into our parameters."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from lossline_jax.config.model import ModelConfig
+from lossline_jax.errors import LosslineError
+from lossline_jax.logs import say
+from lossline_jax.models.model import Model
+from lossline_jax.models.parameters import Params
+from lossline_jax.weights.huggingface.configs import architecture_of, config_json, read_config
+from lossline_jax.weights.huggingface.files import Tensors, open_tensors
+from lossline_jax.weights.huggingface.mapping import Architecture, Group
+from lossline_jax.weights.huggingface.names import canonical_names, closest, left_out
+from lossline_jax.weights.huggingface.shapes import Shapes, flat, leaf_shapes, their_shapes
+
+# Fields that weights do not depend on: of the computation in chunks, and of start values.
+_FREE = ("chunk_size", "time_step_min", "time_step_max")
+
+
+def load_params(folder: epath.PathLike, model: Model, shardings: Any = None) -> Params:
+    """Read the weights of `model` from safetensors files, every one of them checked by name and shape.
+
+    At most one group of leaves is held beside the result: the leaves that one tensor is cut into.
+
+    Args:
+        folder: with config.json and model.safetensors, or shards and their index, in float32, bfloat16 or float16.
+        model: built of what `read_config(folder)` says; the compute dtype and chunk sizes are free.
+        shardings: tree of shardings like the params; each leaf is placed by it as soon as it is read.
+
+    Returns:
+        The params of `model`, float32.
+
+    Raises:
+        LosslineError: config.json says another model, a tensor is missing, unknown or of another shape, or a file
+            is damaged; the message names the tensor and the file.
+    """
+    _check_config(folder, model)
+    architecture = architecture_of(model.config)
+    placements = None if shardings is None else flat(shardings)
+    params: dict[str, jax.Array] = {}
+    with open_tensors(folder, functools.partial(canonical_names, architecture)) as tensors:
+        if prefix := left_out(architecture, tensors.originals):
+            say(f"note: {folder}: names of tensors are read without {prefix}")
+        if model.config.num_layers > len(tensors.originals):  # before anything is made for each of them
+            raise LosslineError(
+                f"{folder}/config.json: says {model.config.num_layers} layers, and the folder has "
+                f"{len(tensors.originals)} tensors"
+            )
+        leaves, theirs = _shapes(model, str(folder))
+        _check_tensors(tensors, architecture, model.config, theirs, str(folder))
+        for group in architecture.groups(model.config):
+            for path, leaf in _assemble(group, leaves, tensors, model.config.num_layers).items():
+                params[path] = jax.device_put(leaf, None if placements is None else placements[path])
+        _check_tied_head(tensors, architecture, model.config)
+    return _nested(params)
+
+
+def _check_config(folder: epath.PathLike, model: Model) -> None:
+    found = read_config(folder)
+    in_file = config_json(found.config, found.vocab_size)
+    in_model = config_json(model.config, model.vocab_size)
+    for name in sorted(in_file.keys() | in_model.keys()):
+        if name not in _FREE and in_file.get(name) != in_model.get(name):
+            raise LosslineError(
+                f"{folder}/config.json: field {name}={in_file.get(name)!r}, but the model to be filled has "
+                f"{name}={in_model.get(name)!r}"
+            )
+
+
+def _shapes(model: Model, folder: str) -> tuple[Shapes, Shapes]:
+    try:
+        return leaf_shapes(model), their_shapes(model)
+    except (ValueError, OverflowError) as error:
+        raise LosslineError(f"{folder}/config.json: its sizes make arrays that no memory holds ({error})") from error
+
+
+def _check_tensors(
+    tensors: Tensors,
+    architecture: Architecture,
+    config: ModelConfig,
+    expected: dict[str, tuple[int, ...]],
+    folder: str,
+) -> None:
+    names = tensors.names()
+    missing = [name for name in expected if name not in names]
+    if missing:
+        hint = _hint(missing[0], tensors, names - expected.keys() or names, architecture)
+        raise LosslineError(
+            f"{folder}: tensor {missing[0]} is missing, expected of shape {list(expected[missing[0]])}"
+            f"{_and_more(missing)}{hint}"
+        )
+    repeated = {architecture.head} if config.tied_embeddings else set()
+    unexpected = sorted(names - expected.keys() - repeated)
+    if unexpected:
+        raise LosslineError(
+            f"{tensors.where(unexpected[0])} is unexpected: {architecture.class_name} with this config.json has none "
+            f"of that name{_and_more(unexpected)}"
+        )
+    for name, shape in expected.items():
+        tensors.check(name, shape)
+
+
+def _hint(missing: str, tensors: Tensors, candidates: set[str], architecture: Architecture) -> str:
+    if missing == architecture.head:
+        return "; set tie_word_embeddings to true in config.json if the output repeats the embedding"
+    if any(".lora_" in name for name in tensors.originals):
+        return "; the file holds an adapter: merge it into the model first (`merge_and_unload` of peft)"
+    like = closest(missing, candidates)
+    if like is None:
+        return "; the file has no tensors of a model"
+    return f"; most like it is {tensors.where(like).rpartition(' ')[2]}: rename the tensors to what config.json says"
+
+
+def _and_more(names: list[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+
+
+def _assemble(
+    group: Group, leaves: dict[str, tuple[int, ...]], tensors: Tensors, num_layers: int
+) -> dict[str, np.ndarray]:
+    """The leaves of one group, in memory of their own."""
+    assembled = {path: np.empty(leaves[path], np.float32) for path in group.ours}
+    for layer in range(num_layers if group.per_layer else 1):
+        names = [name.format(layer=layer) for name in group.theirs]
+        try:
+            parts = group.to_ours(*(tensors.read(name) for name in names))
+        except ValueError as error:
+            raise LosslineError(f"{tensors.where(names[0])} {error}") from error
+        for leaf, part in zip(assembled.values(), parts, strict=True):
+            (leaf[layer] if group.per_layer else leaf)[...] = part
+    return assembled
+
+
+def _check_tied_head(tensors: Tensors, architecture: Architecture, config: ModelConfig) -> None:
+    """Some files repeat the tied embedding as the head; anything else under that name would be lost."""
+    if not config.tied_embeddings or architecture.head not in tensors.names():
+        return
+    if not np.array_equal(tensors.read(architecture.head), tensors.read(architecture.embedding)):
+        raise LosslineError(
+            f"{tensors.where(architecture.head)} differs from {architecture.embedding}, although config.json says "
+            "tie_word_embeddings=true; set that to false there to keep both"
+        )
+
+
+def _nested(flat: dict[str, Any]) -> Params:
+    tree: Params = {}
+    for path, leaf in flat.items():
+        *folders, name = path.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[name] = leaf
+    return tree

@@ -1,0 +1,40 @@
+"""The shapes that a model has here and there, both from its own declaration."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from lossline_jax.models.model import Model
+from lossline_jax.weights.huggingface.configs import architecture_of
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def flat(tree: Any) -> dict[str, Any]:
+    """A params tree as `{"blocks/q": leaf}`."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def leaf_shapes(model: Model) -> Shapes:
+    """Shapes of our leaves by path."""
+    return {path: leaf.shape for path, leaf in flat(jax.eval_shape(model.init, jax.random.key(0))).items()}
+
+
+def their_shapes(model: Model) -> Shapes:
+    """Shapes of the tensors of a file by name, in the order in which they are written: layer after layer."""
+    leaves = leaf_shapes(model)
+    once: Shapes = {}
+    by_layer: list[Shapes] = [{} for _ in range(model.config.num_layers)]
+    for group in architecture_of(model.config).groups(model.config):
+        shapes = [leaves[path][1:] if group.per_layer else leaves[path] for path in group.ours]
+        # Zeros without memory, sent through the very transform that writes the tensors.
+        tensors = group.to_theirs(*(np.broadcast_to(np.float32(0), shape) for shape in shapes))
+        for name, tensor in zip(group.theirs, tensors, strict=True):
+            if not group.per_layer:
+                once[name] = tensor.shape
+                continue
+            for layer, named in enumerate(by_layer):
+                named[name.format(layer=layer)] = tensor.shape
+    return {**once, **{name: shape for named in by_layer for name, shape in named.items()}}

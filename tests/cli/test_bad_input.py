@@ -1,0 +1,108 @@
+"""What a user gets wrong, at the command line: one clear line, a non-zero exit, and nothing half-written."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_main import run_cli
+
+EXPERIMENT = """
+from lossline_jax.config.data import *
+from lossline_jax.config.evaluation import *
+from lossline_jax.config.model import *
+from lossline_jax.config.study import *
+from lossline_jax.config.training import *
+
+def study(glob: str = "{folder}/good/*.txt", vocab_size: int = 300, eval_context: int = 32, heads: int = 2,
+          decay: float = 0, kind: str = "files") -> StudyConfig:
+    corpus = FilesCorpus("mine", (glob,)) if kind == "files" else BuiltinCorpus("wikki")
+    base = RunConfig(
+        model=LlamaConfig(d_model=16, num_layers=1, num_heads=heads, d_ff=32),
+        data=DataConfig((("mine" if kind == "files" else "wikki", 1),)),
+        tokenizer=TrainedTokenizer("mine" if kind == "files" else "wikki", vocab_size),
+        context_length=32, batch_size=8, tokens=8 * 32 * 20, optim=OptimConfig(weight_decay=decay),
+    )
+    {extra}
+    suite = SuiteConfig(
+        validation=(ValidationSet(corpus.name),), cloze=(ClozeTask(corpus.name, 8, 60, 30),),
+        context_length=eval_context, overlap=8,
+    )
+    return StudyConfig("bad", (corpus,), runs, suite, x=corpus.name, y=suite.cloze[0].name,
+                       validation_fraction=0.3)
+"""
+
+
+def write_experiment(folder, extra="runs = (base,)"):
+    path = folder / "bad.py"
+    path.write_text(EXPERIMENT.format(folder=folder, extra=extra))
+    return str(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Documents that are good, and some that are not."""
+    (tmp_path / "good").mkdir()
+    words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+    for k in range(40):
+        text = " ".join(words[(k * j + j // 7) % 12] for j in range(1, 120))
+        (tmp_path / "good" / f"{k}.txt").write_text(f"{k} {text}")
+    for name, content in (("nul", b"a\0b"), ("encoding", b"a\xff"), ("empty", b"  ")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_bytes(content)
+    (tmp_path / "file").write_text("in the way")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--glob", "{folder}/nul/*.txt"], r"a.txt: the document has a NUL \(U\+0000\) at character 1"),
+        (["--glob", "{folder}/encoding/*.txt"], r"a.txt:1: invalid UTF-8 at byte 1 \(ff\)"),
+        (["--glob", "{folder}/empty/*.txt"], "corpus 'mine' is empty"),
+        (["--glob", "{folder}/nothing/*.txt"], "matches no file"),
+        (["--vocab-size", "5000"], "vocab_size 5000 is more than its text supports; the largest possible is"),
+        (["--eval-context", "4000"], "validation set 'mine': its longest document has .* tokens, less than"),
+        (["--root", "{folder}/file"], "cannot create this folder .*--root"),
+        (["--heads", "3"], "model.num_heads: 3 does not divide model.d_model 16"),
+        (["--kind", "builtin"], "corpora.*'wikki' is not one of"),
+    ],
+)
+def test_prepare_names_what_is_wrong(capsys, folder, flags, message):
+    root = [] if "--root" in flags else ["--root", str(folder / "root")]
+    argv = ["prepare", write_experiment(folder), *root, *flags]
+    code, out, err = run_cli(capsys, *(word.format(folder=folder) for word in argv))
+    assert code == 2
+    assert out == ""
+    last = err.splitlines()[-1]
+    assert last.startswith("lossline: ")
+    assert "Traceback" not in err
+    assert re.search(message, last), last
+    assert not list((folder / "root").rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("runs = (base, base)", "run '.*' is there 2 times"),
+        ("runs = (dataclasses.replace(base),)", r"bad.py:\d+: NameError"),
+        ("runs = (LlamaConfig(d_modle=3),)", r"bad.py:\d+: TypeError: .*d_modle"),
+        ("import dataclasses; runs = (base, dataclasses.replace(base, batch_size=4))", "another batch_size"),
+        ("import dataclasses; runs = (dataclasses.replace(base, tokens=1e4),)", "tokens: expected int, got 10000.0"),
+        ("runs = ()", "the study has no runs"),
+    ],
+)
+def test_plan_names_what_is_wrong_in_the_experiment(capsys, folder, extra, message):
+    code, _, err = run_cli(capsys, "plan", write_experiment(folder, extra))
+    assert code == 2
+    assert err.count("\n") == 1
+    assert re.search(message, err), err
+
+
+def test_a_run_has_the_same_id_from_the_file_and_from_its_folder(capsys, folder):
+    """`weight_decay=0` is an int in the experiment and a float in study.json."""
+    experiment = write_experiment(folder)
+    _, from_file, _ = run_cli(capsys, "plan", experiment, "--manifest", "--root", str(folder))
+    _, from_folder, _ = run_cli(capsys, "plan", str(Path(folder) / "bad"))
+    run_id = next(word for word in from_file.split() if word.startswith("llama-"))
+    assert run_id in from_folder

@@ -1,0 +1,202 @@
+"""fit --law, predict, backtest and laws from the command line, and one line for each mistake."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lossline_jax.cli.main import flag_of, main
+from lossline_jax.errors import ArgumentError
+from tests.support.paths import TESTS
+
+
+@pytest.fixture(scope="module")
+def losses(tmp_path_factory):
+    """Two data sets, four budgets: a planted Chinchilla law, and a second loss on a planted line."""
+    generator = np.random.Generator(np.random.PCG64(0))
+    frames = []
+    for k, name in enumerate(("web", "code")):
+        budget = np.repeat(np.geomspace(1e17, 1e19, 4), 6)
+        size = np.sqrt(budget / 120) * np.tile(np.geomspace(0.4, 2.5, 6), 4)
+        tokens = budget / (6 * size)
+        loss = (1.7 + 0.2 * k + 400 * size**-0.34 + 2000 * tokens**-0.36) * np.exp(generator.normal(0, 1e-3, size.size))
+        frame = pd.DataFrame({"data": name, "params": size, "tokens": tokens, "own": loss, "task": 0.8 * loss**1.1})
+        frames.append(frame)
+    path = tmp_path_factory.mktemp("tables") / "losses.csv"
+    pd.concat(frames).to_csv(path, index=False)
+    return str(path)
+
+
+def run(capsys, *words):
+    code = 0
+    try:
+        main(list(words))
+    except SystemExit as stop:
+        code = stop.code or 0
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+COUNTS = ("--params", "params", "--tokens", "tokens", "--by", "data")
+
+
+def test_a_law_is_fitted_and_written(capsys, losses, tmp_path):
+    out_file = tmp_path / "law.json"
+    words = ("--law", "chinchilla", "--input", "N=params", "D=tokens", "--y", "own", "--by", "data")
+    code, out, _ = run(capsys, "fit", "--losses", losses, *words, "--out", str(out_file))
+    assert code == 0
+    assert out.count("converged") == 2
+    written = json.loads(out_file.read_text())
+    assert written["fits"][0]["fit"]["parameters"]["E"] == pytest.approx(1.9, abs=0.1)
+    assert written["fits"][0]["fit"]["conventions"]["N"] == "parameters: column params"
+
+
+def test_a_run_nobody_trained_is_predicted_from_a_budget(capsys, losses, tmp_path):
+    out_file = tmp_path / "predictions.json"
+    words = ("--y", "own", *COUNTS, "--at-flops", "1e20", "--only", "web", "--out", str(out_file))
+    code, out, _ = run(capsys, "predict", "--losses", losses, *words)
+    assert code == 0
+    assert "10x" in out
+    (found,) = json.loads(out_file.read_text())["predictions"]
+    size = np.sqrt(1e20 / 120)
+    wanted = 1.7 + 400 * size**-0.34 + 2000 * (1e20 / 6 / size) ** -0.36  # near the best split
+    assert found["lower"] < found["estimate"] < found["upper"]
+    assert found["estimate"] == pytest.approx(wanted, rel=0.01)
+
+
+def test_a_loss_is_predicted_from_another_loss(capsys, losses):
+    words = ("--x", "own", "--y", "task", *COUNTS, "--at-x", "2.5", "--only", "web")
+    code, out, _ = run(capsys, "predict", "--losses", losses, *words)
+    assert code == 0
+    assert f"{0.8 * 2.5**1.1:.2f}" in out
+
+
+def test_backtest_says_how_far_off(capsys, losses):
+    code, out, _ = run(capsys, "backtest", "--losses", losses, "--y", "own", "task", *COUNTS)
+    assert code == 0
+    assert "Fitted up to 2.15e+18 FLOPs, predicted 1e+19" in out
+    assert "size and tokens  own" in out
+
+
+def test_lines_across_two_data_sets(capsys, losses):
+    words = ("--x", "own", "--y", "own", "--across", "data", "--on", "params", "tokens")
+    code, out, _ = run(capsys, "fit", "--losses", losses, *words, "--e-x", "law", "--e-y", "law", *COUNTS[:4])
+    assert code == 0
+    assert "data=code -> web" in out
+    assert "data=web -> code" in out
+
+
+def test_laws_are_listed_and_told_in_full(capsys):
+    _, every, _ = run(capsys, "laws")
+    _, one, _ = run(capsys, "laws", "repetition")
+    assert "chinchilla" in every
+    assert "source:" in one
+    assert "note:" in one
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("fit", "--law", "chinchila", "--y", "own"), "did you mean 'chinchilla'"),
+        (("fit", "--law", "chinchilla", "--y", "own"), "--input N=COLUMN"),
+        (("fit", "--law", "chinchilla", "--y", "own", "--input", "N"), "not NAME=COLUMN"),
+        (("fit", "--law", "chinchilla", "--y", "own", "--x", "task"), "--x belongs to lines"),
+        (("fit", "--x", "own", "--y", "task", "--objective", "log Huber"), "--objective belongs to --law"),
+        (("backtest", "--y", "own", *COUNTS, "--level", "90"), "--level: 90 is no share between 0 and 1"),
+        (("fit", "--y", "own"), "needs --x and one --y"),
+        (("fit", "--x", "own", "--y", "own", "--across", "data"), "--on"),
+        (("fit", "--x", "own", "--y", "task", "--e-x", "lav"), "not a number, 'free' or 'law'"),
+        (
+            ("fit", "--x", "own", "--y", "task", "--e-x", "law"),
+            "--e-x: a compute law needs --params and --tokens",
+        ),
+        (("backtest", "--y", "own", "--params", "params", "--tokens", "token"), "did you mean 'tokens'"),
+        (("backtest", "--y", "own", *COUNTS, "--up-to", "1"), "--up-to: nothing to predict"),
+        (("predict", "--y", "own", *COUNTS), "give --at-params and --at-tokens of the run, or --at-flops alone"),
+        (("predict", "--y", "own", *COUNTS, "--at-x", "2"), "--at-x: these losses are predicted from size and tokens"),
+        (("predict", "--y", "own", *COUNTS, "--at-x", "2"), "name with --x the loss to start from"),
+        (
+            ("predict", "--y", "own", *COUNTS, "--at-params", "1", "2", "--at-tokens", "1"),
+            "--at-params: 2 values",
+        ),
+        (("predict", "--y", "task", "--x", "own", *COUNTS, "--at-x", "2", "--at-tokens", "1"), "use where a loss"),
+        (
+            ("predict", "--y", "task", "--across", "data", *COUNTS),
+            "--across pairs the losses of two models",
+        ),
+        (
+            ("predict", "--y", "own", "--x", "own", *COUNTS, "--at-x", "2"),
+            "--x and --y are both 'own': a line needs two",
+        ),
+        (("backtest", "--y", "task", "own", "--x", "own", *COUNTS), "--x and --y are both 'own'"),
+        (("fit", "--x", "own", "--y", "own"), "--x and --y are both 'own'"),
+        (("compare", "--x", "own", "--y", "own", "--factors", "data"), "--x and --y are both 'own'"),
+        (("fit", "--law", "chinchilla", "--y", "own", "--objective", "huber"), "--objective: 'huber' is not one of"),
+        (("fit", "--law", "chinchilla", "--y", "own", "--input", "M=params"), "--input: chinchilla has no input 'M'"),
+        (("predict", "--y", "own", *COUNTS, "--at-flops", "-1"), "--at-flops: -1 is not a positive number"),
+        (("predict", "--y", "own", *COUNTS, "--at-flops", "1e20", "--only", "nobody"), "no series has nobody"),
+        (
+            ("predict", "--y", "task", "--x", "own", *COUNTS, "--at-flops", "1e20"),
+            "own -> task is predicted from",
+        ),
+    ],
+)
+def test_mistakes_get_one_line_and_exit_2(capsys, losses, tmp_path, words, said):
+    out_file = tmp_path / "never.json"
+    code, out, err = run(capsys, words[0], "--losses", losses, *words[1:], "--out", str(out_file))
+    assert code == 2
+    assert out == ""
+    assert said in err
+    assert err.count("\n") == 1
+    assert not out_file.exists()
+
+
+@pytest.mark.parametrize("verb", ["fit", "compare", "report", "predict", "backtest"])
+def test_an_empty_name_of_a_table_is_told_by_its_flag(capsys, verb):
+    code, _, err = run(capsys, verb, "--losses", "", "--x", "own", "--y", "task")
+    assert code == 2
+    assert err == "lossline: --losses: is empty; name a table, such as losses.csv\n"
+
+
+@pytest.mark.parametrize("unit", ["num_bytes", "step", "nats_sum", "nats_per_token_standard_error"])
+def test_a_column_that_holds_no_losses_is_no_unit(capsys, unit):
+    table = str(TESTS / "golden/old_study/losses/losses.csv")
+    first, second = pd.read_csv(table)["eval_set"].unique()[:2]
+    axes = ("--losses", table, "--x", first, "--y", second)
+    words = {
+        ("fit", *axes, "--unit"): "unit",
+        ("compare", *axes, "--units"): "units",
+        ("predict", *axes, "--at-x", "2", "--unit"): "unit",
+        ("fit", "--law", "chinchilla", "--losses", table, "--y", first, "--unit"): "unit",
+    }
+    for command, flag in words.items():
+        code, _, err = run(capsys, *command, unit)
+        assert code == 2
+        assert err == f"lossline: --{flag}: column '{unit}' holds no losses; give nats_per_token or bits_per_byte\n"
+
+
+@pytest.mark.parametrize(
+    ("verb", "out"), [("report", "page"), ("fit", "fits.json"), ("compare", "fits.json"), ("fit", "deep/er/fits.json")]
+)
+def test_an_out_that_may_not_be_written_is_told_by_its_flag_before_any_work(capsys, losses, tmp_path, verb, out):
+    place = tmp_path / "file" / out
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = run(capsys, verb, "--losses", losses, "--x", "own", "--y", "task", "--out", str(place))
+    assert code == 2
+    assert err.startswith(f"lossline: --out: {place}: ")
+    assert "name another" in err
+    assert "--root" not in err
+    assert err.count("\n") == 1
+
+
+def test_arguments_are_called_flags_by_a_command_alone_and_values_stay_as_they_are():
+    fault = ArgumentError("{at_x}: {name!r} is {value:.1f}; give {outputs}", name="{at_x} `at_x`", value=0.25)
+    assert str(fault) == "at_x: '{at_x} `at_x`' is 0.2; give outputs"
+    assert fault.said(flag_of) == "--at-x: '{at_x} `at_x`' is 0.2; give --y"
+
+
+def test_no_table_is_one_line(capsys):
+    code, _, err = run(capsys, "backtest", "--losses", "nowhere.csv", "--y", "own")
+    assert code == 2
+    assert err == "lossline: nowhere.csv: no such table\n"

@@ -1,0 +1,122 @@
+"""Planning and training divide devices, rows and parameters by the same rules: they agree on every small mesh."""
+
+import dataclasses
+import functools
+import itertools
+
+import jax
+import pytest
+
+from lossline_jax.config.execution import ExecutionConfig
+from lossline_jax.config.model import (
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    Mamba2Config,
+    MambaConfig,
+    split_dimensions,
+)
+from lossline_jax.distributed.mesh import make_mesh
+from lossline_jax.distributed.sharding import shardings
+from lossline_jax.errors import LosslineError
+from lossline_jax.models.model import build_model
+from lossline_jax.plan.choose_layout import layout
+from lossline_jax.train import step
+from lossline_jax.train.step import microbatches_per_device
+from tests.support.report_study import study_config
+
+MODELS = (  # 3 heads, 6 of 2 keys, 5 groups of channels: none is divided by all of 2, 3 and 4
+    LlamaConfig(d_model=12, num_layers=1, num_heads=6, num_kv_heads=2, d_ff=24),
+    GPT2Config(d_model=12, num_layers=1, num_heads=3, d_ff=20, max_positions=16),
+    GPTNeoXConfig(d_model=24, num_layers=1, num_heads=3, d_ff=32),
+    Mamba2Config(d_model=10, num_layers=1, num_heads=4, d_state=4, d_inner=40),
+    MambaConfig(d_model=10, num_layers=1, d_state=4, d_inner=30),
+)
+VOCABS = (12, 15)
+RUN = dataclasses.replace(study_config().runs[0], context_length=16)
+
+
+@pytest.fixture(autouse=True)
+def as_on_chips(monkeypatch):
+    """Give None of fsdp and microbatch the meaning that it has on accelerators."""
+    monkeypatch.setattr("lossline_jax.distributed.mesh.on_cpu", lambda mesh: False)
+    monkeypatch.setattr(step, "on_cpu", lambda mesh: False)
+
+
+def answer(ask, *args, **options):
+    """Return what `ask` returns; None where it refuses."""
+    try:
+        return ask(*args, **options)
+    except LosslineError:
+        return None
+
+
+def test_plan_and_train_accept_the_same_meshes_and_batches():
+    """Every combination of small numbers, zero and less among them."""
+    even, vocab_size = dataclasses.replace(MODELS[0], num_heads=12, num_kv_heads=12, d_model=24), 12
+    mesh_of = functools.cache(lambda execution, count: answer(make_mesh, execution, jax.devices()[:count]))
+    accepted = refused = 0
+    for count, data, model, slices in itertools.product(
+        (1, 2, 3, 4, 6, 8), (None, -1, 0, 1, 2, 3, 4), (-1, 0, 1, 2, 3), (0, 1, 2)
+    ):
+        meshed = ExecutionConfig(data_parallel=data, model_parallel=model, slices=slices)
+        mesh = mesh_of(meshed, count)
+        for micro, batch_size in itertools.product((None, -1, 0, 1, 2, 3), (4, 6)):
+            execution = dataclasses.replace(meshed, microbatch_size=micro)
+            sized = dataclasses.replace(RUN, model=even, batch_size=batch_size)
+            planned = answer(layout, sized, vocab_size, execution, count, None)
+            times = mesh and answer(microbatches_per_device, batch_size, 16, execution, mesh)
+            if times is None:
+                refused += 1
+                assert planned is None, (count, execution, batch_size)
+                continue
+            accepted += 1
+            assert planned is not None, (count, execution, batch_size)
+            assert tuple(mesh.shape.values()) == (planned.slices, planned.data, planned.model)
+            assert times * planned.microbatch == planned.rows
+            assert planned.rows * planned.slices * planned.data == batch_size
+    assert accepted > 300
+    assert refused > 500
+
+
+@pytest.mark.parametrize("config", MODELS, ids=lambda config: config.architecture)
+@pytest.mark.parametrize("vocab_size", VOCABS)
+def test_plan_and_train_split_the_same_parameters(config, vocab_size):
+    """Both ask whether the devices of an axis divide what lies on it, with FSDP and without."""
+    model, run = build_model(config, vocab_size), dataclasses.replace(RUN, model=config, batch_size=12)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    found = set()
+    for data, parallel, fsdp in itertools.product((1, 2, 3, 4), (1, 2, 3), (None, True, False)):
+        if data * parallel > 8:
+            continue
+        execution = ExecutionConfig(data_parallel=data, model_parallel=parallel, fsdp=fsdp)
+        planned = answer(layout, run, vocab_size, execution, 8, None)
+        mesh = make_mesh(execution)
+        split = answer(shardings, model.axes(), mesh, shapes, fsdp=fsdp)
+        assert (planned is None) == (split is None), execution
+        found.add(planned is None)
+    assert found == {True, False}
+
+
+@pytest.mark.parametrize("config", MODELS, ids=lambda config: config.architecture)
+def test_the_dimensions_that_a_plan_knows_are_those_of_the_parameters(config):
+    """Every axis of the parameters that some mesh splits has the size that the plan has of it."""
+    model = build_model(config, 12)
+    sizes: dict[str, set[int]] = {}
+    for names, shape in zip(
+        jax.tree.leaves(model.axes(), is_leaf=lambda node: isinstance(node, tuple)),
+        jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0))),
+        strict=True,
+    ):
+        for name, size in zip(names, shape.shape, strict=True):
+            sizes.setdefault(name, set()).add(size)
+    known = split_dimensions(config, 12)
+    unsplit = {None, "layers", "head_dim", "state", "seq"}
+    assert {name: sizes[name] for name in sizes.keys() - unsplit} == {name: {size} for name, size in known.items()}
+
+
+def test_no_parallelism_of_zero_is_planned_as_that_of_all_devices():
+    with pytest.raises(LosslineError, match="data_parallel=0 by model_parallel=1 does not fit the 8"):
+        layout(RUN, 512, ExecutionConfig(data_parallel=0), 8, None)
+    with pytest.raises(LosslineError, match="data_parallel=0 by model_parallel=1 does not fit the 8"):
+        make_mesh(ExecutionConfig(data_parallel=0))

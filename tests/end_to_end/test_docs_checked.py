@@ -1,0 +1,45 @@
+"""Every line that docs/checked.md quotes is one that the package can say."""
+
+import ast
+import re
+
+import pytest
+
+from lossline_jax.cli import main
+from tests.support.paths import ROOT
+
+PAGE = (ROOT / "docs/checked.md").read_text()
+QUOTED = [
+    quoted
+    for row in re.findall(r"^\| [^|]+\| (.*) \|$", PAGE, flags=re.MULTILINE)
+    for quoted in re.findall(r"`([^`]+)`", row)
+    if " " in quoted and not quoted.startswith("|")
+]
+STANDS_FOR_SOMETHING = r"\b[A-Z]+\b|'[^']*'|\b\d+\b|\.\d+|[();]|\bb'<html>'|: "
+
+
+def sayings() -> str:
+    """All text in the package's source; a value that is filled in ends a piece."""
+    nodes = (node for path in ROOT.glob("lossline_jax/**/*.py") for node in ast.walk(ast.parse(path.read_text())))
+    texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    flags = (re.sub(r"{(\w+)}", lambda name: main.flag_of(name[1]), text) for text in texts)
+    return "\n".join(" ".join(text.split()) for text in flags)
+
+
+SAYINGS = sayings()
+
+
+def test_the_page_quotes():
+    assert len(QUOTED) > 35
+
+
+@pytest.mark.parametrize("quoted", QUOTED)
+def test_a_quoted_line_is_one_of_the_package(quoted):
+    pieces = [piece.strip(" ,.") for piece in re.split(STANDS_FOR_SOMETHING, quoted)]
+    assert [piece for piece in pieces if len(piece.split()) >= 3 and not said(piece)] == []
+
+
+def said(piece: str) -> bool:
+    """Find the piece in one saying, or in two where a word within it is filled in."""
+    cuts = [(piece[: gap.start()].strip(" ,"), piece[gap.end() :]) for gap in re.finditer(" ", piece)]
+    return piece in SAYINGS or any(first in SAYINGS and second in SAYINGS for first, second in cuts)

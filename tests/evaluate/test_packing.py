@@ -1,0 +1,273 @@
+"""What a position of a packed row sees is its own text and nothing else, and rows are few and full."""
+
+import itertools
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lossline_jax.evaluate.packing.device_batches import lay_out
+from lossline_jax.evaluate.packing.pack import (
+    LONGEST_BRANCHING_ROW,
+    QUADRATIC_LENGTH,
+    WORTH_COMPILING,
+    choose_row_lengths,
+    item_pieces,
+    pack,
+)
+from lossline_jax.evaluate.packing.rows import (
+    MAX_BRANCHING_LENGTHS,
+    MAX_PLAIN_LENGTHS,
+    Request,
+    fill_share,
+    mix_sets,
+    only,
+)
+from lossline_jax.evaluate.packing.windows import Text, document_texts, option_text
+from tests.support.scoring_stand_ins import one_text_a_row
+
+BOS = 9
+TOKENS = st.lists(st.integers(0, 8), max_size=12)
+
+
+def ids(tokens):
+    return np.array(tokens, np.int32)
+
+
+@st.composite
+def sets_of_requests(draw, context_length):
+    """Documents in windows, and items whose options share all, some or nothing of their context."""
+    documents = draw(st.lists(st.integers(1, 3 * context_length), max_size=3))
+    overlap = draw(st.integers(0, context_length - 1))
+    validation = [
+        Request(tuple(document_texts(np.arange(n) % 8, BOS, context_length, overlap)), item, 0, True, n, n)
+        for item, n in enumerate(documents)
+    ]
+    task = []
+    for item, context in enumerate(draw(st.lists(TOKENS, min_size=1, max_size=6))):
+        own_context = draw(st.booleans())
+        for k, option in enumerate(draw(st.lists(TOKENS.filter(len), min_size=1, max_size=5))):
+            start = [k, *context] if own_context else context
+            text = option_text(ids(start), ids(option), BOS, context_length)
+            task.append(Request((text,), item, k, k == 0, len(option), len(option)))
+    return [validation, task]
+
+
+def what_is_scored(blocks):
+    """Every scored token as (request, what its prediction sees, the token), by the definition of `until`."""
+    found = []
+    for block in blocks:
+        for source, target, request in zip(block.source_S, block.target_S, block.request_S, strict=True):
+            row, place = divmod(int(source), block.row_length)
+            seen = [k for k in range(place + 1) if block.until_BT[row, k] >= place]
+            assert seen[-1] == place < block.length_B[row]
+            found.append((int(request), tuple(block.ids_BT[row, seen].tolist()), int(target)))
+    return sorted(found)
+
+
+def first_of_equal_options(sets):
+    """For each request the first of its item with the same tokens."""
+    requests = [(dataset, request) for dataset, members in enumerate(sets) for request in members]
+
+    def key(dataset, request):
+        return dataset, request.item, [(text.ids.tolist(), text.first) for text in request.texts]
+
+    keys = [key(*each) for each in requests]
+    return [keys.index(each) for each in keys]
+
+
+def what_should_be_scored(sets, numbers):
+    requests = list(itertools.chain.from_iterable(sets))
+    return sorted(
+        (number, tuple(text.ids[: place + 1].tolist()), int(text.ids[place + 1]))
+        for number in numbers
+        for text in requests[number].texts
+        for place in range(text.first, text.num_inputs)
+    )
+
+
+@given(sets_of_requests(context_length=16))
+def test_every_token_is_predicted_from_its_own_text_alone(sets):
+    requests, blocks = mix_sets(sets, context_length=16)
+    twins = first_of_equal_options(sets)
+    assert requests.twin_Q.tolist() == twins
+    assert what_is_scored(blocks) == what_should_be_scored(sets, sorted({*twins}))
+    tokens_Q = np.bincount(np.concatenate([block.request_S for block in blocks]), minlength=len(twins))
+    np.testing.assert_array_equal(requests.tokens_Q, tokens_Q[twins])
+    assert sum(block.branching for block in blocks) <= MAX_BRANCHING_LENGTHS
+    assert sum(not block.branching for block in blocks) <= MAX_PLAIN_LENGTHS
+    for block in blocks:
+        assert block.length_B.max() <= block.row_length <= 16
+        if not block.branching:  # what is read as the numbers of segments
+            assert (np.diff(block.until_BT, axis=1) >= 0).all()
+    assert what_is_scored(one_text_a_row(sets)) == what_should_be_scored(sets, range(len(twins)))
+
+
+@given(sets_of_requests(context_length=16), st.randoms())
+def test_rows_of_some_requests_score_these_alone(sets, random):
+    requests, blocks = mix_sets(sets, context_length=16)
+    wanted_Q = np.array([random.random() < 0.3 for _ in requests.item_Q])
+    kept = only(blocks, wanted_Q)
+    assert what_is_scored(kept) == [each for each in what_is_scored(blocks) if wanted_Q[each[0]]]
+    for block in kept:  # every row that is left is there for something
+        assert {*(block.source_S // block.row_length).tolist()} == {*range(len(block.ids_BT))}
+
+
+@given(sets_of_requests(context_length=16))
+def test_a_path_forks_once_as_a_scan_over_the_positions_needs(sets):
+    for block in mix_sets(sets, context_length=16)[1]:
+        for until_T in block.until_BT:
+            sees = [[k for k in range(i) if until_T[k] >= i] for i in range(len(until_T))]
+            parent = [seen[-1] if seen else None for seen in sees]
+            forks = {p for p in parent if p is not None and parent.count(p) > 1}
+            assert all(len(forks.intersection(seen)) <= 1 for seen in sees)
+
+
+def options_of(context, *options, context_length=64):
+    return [option_text(ids(context), ids(option), BOS, context_length) for option in options]
+
+
+def pieces_of(texts, longest=64):
+    return [(len(piece.ids), piece.branches) for piece in item_pieces(texts, range(len(texts)), longest)]
+
+
+def test_options_branch_off_what_they_share():
+    texts = options_of([1, 2], [3, 4, 5], [3, 6], [7])
+    (tree,) = item_pieces(texts, [10, 11, 12], longest=64)
+    assert tree.ids.tolist() == [BOS, 1, 2, 3, 4, 3]
+    assert tree.until.tolist() == [5, 5, 5, 4, 4, 5]
+    assert tree.source.tolist() == [2, 3, 4, 2, 5, 2]
+    assert tree.target.tolist() == [3, 4, 5, 3, 6, 7]
+    assert tree.request.tolist() == [10, 10, 10, 11, 11, 12]
+
+
+def test_equal_options_are_laid_out_once_and_equal_items_each():
+    texts = options_of([1, 2], [3, 4], [5, 6], [3, 4])
+    items = [[Request((text,), item, k, k == 0, 1, k) for k, text in enumerate(texts)] for item in range(2)]
+    requests, blocks = mix_sets([items[0] + items[1]], 64)
+    assert requests.twin_Q.tolist() == [0, 1, 0, 3, 4, 3]
+    assert requests.tokens_Q.tolist() == [2] * 6
+    assert sorted(np.concatenate([block.request_S for block in blocks])) == [0, 0, 1, 1, 3, 3, 4, 4]
+
+
+def test_options_of_one_token_cost_no_more_than_one_of_them():
+    assert pieces_of(options_of([1] * 20, [3], [4], [5], [6])) == [(21, False)]
+    assert pieces_of(options_of([1] * 20, [3], [4]), longest=10) == [(21, False)]  # it does not branch
+
+
+def test_a_tree_is_split_where_it_is_too_long_and_left_where_it_saves_little():
+    options = [[k] * 9 for k in range(4)]  # 8 inputs each
+    assert pieces_of(options_of([8] * 9, *options)) == [(42, True)]
+    assert pieces_of(options_of([8] * 9, *options), longest=41) == [(34, True), (18, False)]
+    assert pieces_of(options_of([8] * 9, *options), longest=25) == [(18, False)] * 4
+    assert pieces_of(options_of([], *options)) == [(9, False)] * 4  # nothing shared but BOS: 33 against 36
+    assert pieces_of(options_of([8], *options)) == [(34, True)]  # 34 against 40
+
+
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=80), st.integers(1, 64))
+def test_rows_are_never_overfull_and_half_full_at_least(sizes, short):
+    rows = pack(sizes, sorted({short, 64}))
+    assert sorted(k for _, members in rows for k in members) == list(range(len(sizes)))
+    filled = [(length, sum(sizes[k] for k in members)) for length, members in rows]
+    assert all(used <= length for length, used in filled)
+    for length in {short, 64}:  # no two rows of a length could be one
+        used = sorted(used for row_length, used in filled if row_length == length)
+        assert len(used) < 2 or used[0] + used[1] > length
+
+
+def test_a_piece_goes_where_it_leaves_the_least_room():
+    assert pack([6, 5, 4, 3, 2], [10]) == [(10, [0, 2]), (10, [1, 3, 4])]
+    assert pack([2, 9, 4, 1], [5, 10]) == [(10, [1]), (5, [2, 3]), (5, [0])]
+
+
+def test_row_lengths_by_hand():
+    assert choose_row_lengths(np.array([64] * 99 + [32]), longest=64, max_lengths=2) == (64,)
+    assert choose_row_lengths(np.array([20] * 100), longest=512, max_lengths=4) == (20,)  # attention is least so
+    assert choose_row_lengths(np.array([500] * 9 + [60] * 99), longest=512, max_lengths=1) == (512,)
+    assert choose_row_lengths(np.array([500] * 9 + [60] * 99), longest=512, max_lengths=2) == (60, 512)
+    assert choose_row_lengths(np.array([33] * 50), longest=512, max_lengths=4) == (36,)  # eight lengths an octave
+    assert choose_row_lengths(np.array([7]), longest=10, max_lengths=2) == (7,)
+    assert choose_row_lengths(np.array([10]), longest=10, max_lengths=2) == (10,)
+
+
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=60))
+def test_each_row_length_saves_what_it_must(sizes):
+    lengths = choose_row_lengths(np.array(sizes), longest=64, max_lengths=3)
+    assert max(sizes) <= lengths[-1] <= 64
+    assert list(lengths) == sorted(set(lengths))
+    assert lengths == choose_row_lengths(np.array(sizes[::-1]), longest=64, max_lengths=3)
+
+    def work(ends):
+        return sum(length * (QUADRATIC_LENGTH + length) for length, _ in pack(sizes, ends))
+
+    ends = [*range(1, 16), *range(16, 32, 2), *range(32, 64, 4), 64]
+    single = min(work((top,)) for top in ends if top >= max(sizes))
+    assert len(lengths) <= 3
+    assert work(lengths) <= (1 - WORTH_COMPILING) ** (len(lengths) - 1) * single
+
+
+def test_real_proportions_fill_the_rows_and_halve_the_tokens():
+    """Items as tasks have them: a context of about 40 tokens, four options of about 10."""
+    rng = np.random.Generator(np.random.PCG64(0))
+    task = [
+        Request((option_text(context, rng.integers(0, 8, rng.integers(4, 16)), BOS, 1024),), item, k, k == 0, 1, 1)
+        for item in range(300)
+        for context in [rng.integers(0, 8, rng.integers(20, 60))]
+        for k in range(4)
+    ]
+    task.append(Request((Text(np.zeros(801, np.int32), 0),), 300, 0, True, 1, 1))  # one that no branching row holds
+    _, blocks = mix_sets([task], context_length=1024)
+    assert fill_share(blocks) > 0.93
+    assert sum(block.ids_BT.size for block in blocks) < 0.55 * sum(r.texts[0].num_inputs for r in task)
+    assert max(block.row_length for block in blocks if block.branching) <= LONGEST_BRANCHING_ROW
+
+
+@given(sets_of_requests(context_length=16), st.integers(1, 5), st.integers(1, 200), st.booleans())
+def test_rows_are_dealt_out_whole_and_evenly(sets, num_shards, tokens_per_shard, few_shapes):
+    for block in mix_sets(sets, context_length=16)[1]:
+        layout = lay_out(block, num_shards, tokens_per_shard, few_shapes)
+        num_batches, _, num_slots = layout.source_GAS.shape
+        rows_per_shard = layout.ids_GBT.shape[1] // num_shards
+        shape = (num_batches * num_shards, -1)
+        ids_NP, until_NP = (x.reshape(shape) for x in (layout.ids_GBT, layout.until_GBT))
+        shard_S, slot_S = np.divmod(layout.slot_S, num_slots)
+        place_S = layout.source_GAS.reshape(shape)[shard_S, slot_S]
+        assert len(set(layout.slot_S.tolist())) == len(block.source_S)
+        np.testing.assert_array_equal(layout.target_GAS.reshape(shape)[shard_S, slot_S], block.target_S)
+        length = block.row_length
+        for source, shard, place in zip(block.source_S, shard_S, place_S, strict=True):
+            row, start = source // length, place - source % length
+            np.testing.assert_array_equal(ids_NP[shard, start : start + length], block.ids_BT[row])
+            np.testing.assert_array_equal(until_NP[shard, start : start + length], block.until_BT[row])
+        slots_of_row = np.bincount(block.source_S // length)
+        if few_shapes:
+            needed = -(-len(block.ids_BT) // (num_shards * max(tokens_per_shard // length, 1)))
+            assert needed <= num_batches <= 1.25 * needed
+            assert rows_per_shard * length <= max(tokens_per_shard, length)
+        else:
+            assert rows_per_shard * length <= max(tokens_per_shard, length)
+            assert num_batches * num_shards * (rows_per_shard - 1) < len(block.ids_BT)
+            assert num_slots <= rows_per_shard * slots_of_row.max()
+
+
+def test_the_scored_tokens_of_batches_are_about_as_many():
+    texts = [Text(np.zeros(65, np.int32), first) for first in [0] * 40 + [62] * 120]
+    _, (block,) = mix_sets([[Request((text,), k, 0, True, 1, 1) for k, text in enumerate(texts)]], 64)
+    layout = lay_out(block, num_shards=2, tokens_per_shard=64 * 20)
+    assert layout.source_GAS.shape == (4, 2, 5 * 64 + 15 * 2)  # 8 times 5 whole rows and 15 of two tokens
+
+
+def test_the_rows_with_most_scored_tokens_are_dealt_out_first():
+    texts = [Text(np.zeros(65, np.int32), 64 - scored) for scored in (5, 2, 8, 5)]
+    _, (block,) = mix_sets([[Request((text,), k, 0, True, 1, 1) for k, text in enumerate(texts)]], 64)
+    assert lay_out(block, num_shards=2, tokens_per_shard=128).source_GAS.shape == (1, 2, 10)  # 8 + 2 and 5 + 5
+
+
+def test_few_shapes_are_shared_by_blocks_of_other_sizes():
+    def shape(num_rows):
+        texts = [Text(np.zeros(33, np.int32), 20 + k % 3) for k in range(num_rows)]
+        (block,) = mix_sets([[Request((text,), k, 0, True, 1, 1) for k, text in enumerate(texts)]], 32)[1]
+        return lay_out(block, 1, 32 * 4, few_shapes=True).source_GAS.shape
+
+    assert len({shape(n) for n in range(36, 41)}) == 1
+    assert len({shape(n) for n in range(16, 257)}) <= 17 * 2  # four an octave of batches, at most two of slots

@@ -1,0 +1,216 @@
+"""`lossline compare` and `lossline report` on any table of losses, from the command line."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lossline_jax.cli import main
+from lossline_jax.fit.study.results import StudyFits
+from tests.support.planted_lines import BASE, cell
+from tests.support.shared_data import shared_path
+
+AXES = ("--x", "val", "--y", "task")
+
+
+def table(settings, num_runs=4) -> pd.DataFrame:
+    """A wide table: rows of a planted gap for each setting (levels, gap)."""
+    generator = np.random.Generator(np.random.PCG64(0))
+    blocks = []
+    for levels, gap in settings:
+        made = cell(generator, levels, num_runs, gap)
+        blocks.append(pd.DataFrame({**levels, "name": made.runs, "val": made.x, "task": made.y}))
+    return pd.concat(blocks, ignore_index=True)
+
+
+SETTINGS = [(BASE, 0.0), (BASE | {"data": "code"}, 0.3), (BASE | {"size": "d32"}, 0.0)]
+
+
+@pytest.fixture
+def losses(tmp_path):
+    def write(frame: pd.DataFrame) -> str:
+        frame.to_csv(tmp_path / "losses.csv", index=False)
+        return str(tmp_path / "losses.csv")
+
+    return write
+
+
+def test_compare_answers_for_every_factor(losses, capsys, tmp_path):
+    out = tmp_path / "fits.json"
+    main.main(["compare", "--losses", losses(table(SETTINGS)), *AXES, "--run", "name", "--out", str(out)])
+    text = capsys.readouterr().out
+    verdicts = {line.split()[0]: line for line in text.splitlines() if line.startswith(("data ", "size "))}
+    assert verdicts["data"].endswith("  moves")
+    assert verdicts["size"].endswith("does not move")
+    fits = StudyFits.from_json(json.loads(out.read_text()))
+    assert [c.factor for c in fits.comparisons] == ["data", "size"]
+    assert fits.comparisons[0].levels[0].gap == pytest.approx(0.3, abs=0.03)
+
+
+def test_report_of_a_table_without_a_study(losses, capsys, tmp_path):
+    out = tmp_path / "page"
+    main.main(["report", "--losses", losses(table(SETTINGS)), *AXES, "--run", "name", "--out", str(out)])
+    page = (out / "report.html").read_text()
+    assert "Data moves the line: code by +0." in page
+    assert (out / "figures" / "line.png").exists()
+
+
+def test_the_published_points_give_the_published_gaps(capsys):
+    path = shared_path("reference/loss_to_loss/llms_on_the_line_fig1_points.csv")
+    axes = ("--x", "fineweb_edu_val_loss", "--y", "hellaswag_test_loss")
+    main.main(["compare", "--losses", str(path), *axes, "--factors", "series", "--base", "series=base"])
+    text = capsys.readouterr().out
+    assert "pretraining_data  -0.39" in text
+    assert "does not tell runs apart" in text
+
+
+def test_confounded_factors_are_named(losses, capsys):
+    both = BASE | {"data": "code", "optimiser": "adam"}
+    main.main(["compare", "--losses", losses(table([(BASE, 0.0), (both, 0.3)])), *AXES, "--run", "name"])
+    text = capsys.readouterr().out
+    assert "data=code: confounded with optimiser: no two settings differ in data alone (wiki and code)" in text
+    rows = [line for line in text.splitlines() if line.startswith(("data", "optimiser", "  "))]
+    assert not any(line.endswith("moves") for line in rows)
+
+
+def test_what_cannot_be_used_is_named_and_not_called_confounded(losses, capsys):
+    frame = table(SETTINGS).astype({"task": object})
+    frame.loc[3, "task"] = "diverged"  # of the base: nothing is left to hold the others against
+    main.main(["compare", "--losses", losses(frame), *AXES, "--run", "name"])
+    text = capsys.readouterr().out
+    assert "base: line 5 of losses.csv: task is diverged; losses are positive numbers" in text
+    assert "data=code: the setting of wiki to hold it against has no usable losses" in text
+    assert "confounded" not in text
+
+
+def test_repetitions_on_one_line_are_no_noise(losses, capsys):
+    frame = table([(BASE, 0.0), (BASE | {"data": "code"}, 0.5)], num_runs=1)
+    wiggle = np.resize([0.002, -0.002], len(frame))  # points differ, means do not
+    repeated = [frame.assign(name=frame["name"] + str(k), task=frame["task"] + k * wiggle) for k in range(3)]
+    main.main(["compare", "--losses", losses(pd.concat(repeated)), *AXES, "--run", "name"])
+    text = capsys.readouterr().out
+    assert "the repetitions are identical: they tell of no noise" in text
+    assert "cannot tell" in text
+
+
+@pytest.mark.parametrize(
+    "change", ["integer runs", "a column called loss", "dollar signs", "text and infinite losses", "mappings"]
+)
+def test_ordinary_tables_make_a_page(losses, tmp_path, change):
+    frame = table(SETTINGS)
+    axes, run = ["--x", "val", "--y", "task"], "name"
+    match change:
+        case "integer runs":
+            frame["name"] = frame["name"].astype("category").cat.codes
+        case "a column called loss":
+            frame, axes = frame.rename(columns={"val": "loss"}).assign(eval_set=1), ["--x", "loss", "--y", "task"]
+        case "dollar signs":
+            frame["data"] = frame["data"].replace("code", r"a$\bad$b")
+        case "mappings":
+            frame["note"] = [{"lr": 0.1}] * len(frame)
+        case "text and infinite losses":
+            frame = frame.astype({"task": object})
+            frame.loc[frame["size"] == "d32", "task"] = [
+                float("inf"),
+                "n/a",
+                *frame.loc[frame["size"] == "d32", "task"][2:],
+            ]
+    path = losses(frame)
+    if change == "mappings":
+        path = path.replace(".csv", ".jsonl")
+        frame.to_json(path, orient="records", lines=True)
+    main.main(["report", "--losses", path, *axes, "--run", run, "--out", str(tmp_path)])
+    assert "Data moves the line" in (tmp_path / "report.html").read_text()
+
+
+def code(frame: pd.DataFrame) -> pd.Series:
+    return frame["data"] == "code"
+
+
+def falling(frame: pd.DataFrame, rows: pd.Series) -> pd.DataFrame:
+    """The losses of `rows` on the task as an accuracy has them: smaller where x is larger."""
+    return frame.assign(task=frame["task"].where(~rows, 1 / (1 + frame["task"])))
+
+
+def bent(frame: pd.DataFrame, rows: pd.Series) -> pd.DataFrame:
+    """The losses of `rows` on the task fall again above the middle of x: no line can follow them."""
+    return frame.assign(task=frame["task"].where(~rows | (frame["val"] < 3.5), frame["task"] - (frame["val"] - 3.5)))
+
+
+def on_one_grid(frame: pd.DataFrame) -> pd.DataFrame:
+    """Every run at the same x, as tables have that were read off at chosen losses."""
+    return frame.assign(val=np.tile(np.geomspace(5.0, 2.5, 10), len(frame) // 10))
+
+
+def logged_again(frame: pd.DataFrame) -> pd.DataFrame:
+    """A run that was started anew and wrote three of its steps once more, with other losses."""
+    stepped = frame.assign(step=np.tile(np.arange(10), len(frame) // 10))
+    again = stepped[5:8].assign(task=stepped["task"][5:8] + 0.01)
+    return pd.concat([stepped, again])
+
+
+def in_bits(frame: pd.DataFrame, rows: pd.Series) -> pd.DataFrame:
+    return frame.assign(**{name: frame[name].where(~rows, frame[name] / np.log(2)) for name in ("val", "task")})
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict", "note"),
+    [
+        (lambda t: t, "moves", ""),
+        (lambda t: falling(t, t["val"] > 0), "cannot tell", "data=code: no line of wiki: y falls as x rises"),
+        (lambda t: falling(t, code(t)), "moves", "data=code: y of this level falls as x rises"),
+        (lambda t: falling(t, ~code(t)), "cannot tell", "data=code: no line of wiki: y falls as x rises"),
+        (
+            lambda t: in_bits(t, code(t)),
+            "moves",
+            "those of the reference throughout, as if in bits where that is in nats",
+        ),
+        (
+            lambda t: in_bits(t, ~code(t)),
+            "moves",
+            "those of the reference throughout, as if in nats where that is in bits",
+        ),
+        (on_one_grid, "moves", ""),
+        (lambda t: bent(t, ~code(t)), "moves", "off its own line; the interval leaves that out"),
+        (logged_again, "moves", "3 of 123 checkpoints (run and step) occur again with other losses"),
+        (lambda t: pd.concat([t, t[:8]]), "moves", "8 of 128 checkpoints occur more than once and count each time"),
+    ],
+)
+def test_what_makes_a_gap_doubtful_is_told(losses, capsys, change, verdict, note):
+    main.main(
+        ["compare", "--losses", losses(change(table(SETTINGS))), *AXES, "--run", "name", "--factors", "data", "size"]
+    )
+    text = capsys.readouterr().out
+    (row,) = [line for line in text.splitlines() if line.startswith("data ")]
+    assert row.endswith(verdict)
+    assert note in text
+    assert note or not any(word in text for word in ("falls", "throughout", "occur", "own line"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--base", "data"], "--base: 'data' is not FACTOR=LEVEL"),
+        (["--base", "data=kode"], "no run has data 'kode'; did you mean 'code'?"),
+        (["--base", "seed=1", "dat=wiki"], "'dat' is no factor of this table; did you mean 'data'?"),
+        (["--factors", "dta"], "the table has no column 'dta'; did you mean 'data'?"),
+        (["--run", "nam"], "the table has no column 'nam'; did you mean 'name'?"),
+        (["--factors"], "--factors: has no value; give at least one, or leave the flag out"),
+        (["--factors", "data", "size", "data"], "factor 'data' is named twice; name it once"),
+        (["--y", "val"], "--y: give it once, with all its values after it"),
+        (["--merge-copies", "--no-merge-copies"], "--no-merge-copies: give it once"),
+        (["--margin", "0"], "--margin: 0 noise floors are no margin"),
+        (["--margin", "inf"], "--margin: inf noise floors are no margin"),
+        (["--base", "data=wiki", "data=code"], "--base: data is given twice, as wiki and as code; keep one"),
+        (["--units", "bits_per_byte"], "leave --units out"),
+        (["--run", "context_length"], "run '128' has rows of data wiki and of code: name runs apart"),
+    ],
+)
+def test_mistakes_get_one_line(losses, capsys, flags, message):
+    with pytest.raises(SystemExit) as stopped:
+        main.main(["compare", "--losses", losses(table(SETTINGS)), *AXES, *flags])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

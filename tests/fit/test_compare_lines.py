@@ -1,0 +1,363 @@
+"""Planted gaps are found, equal lines are called equal, and what cannot be compared is said in words."""
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from lossline_jax.fit.compare.compare_lines import compare_lines, holm
+from lossline_jax.fit.compare.far_runs import far_runs, left_out
+from lossline_jax.fit.compare.noise import noise_floor, pooled
+from lossline_jax.fit.compare.permutation import anova_p, permutation_test
+from lossline_jax.fit.compare.setting_line import confounders, matched_pairs, unmatched
+from tests.support.planted_lines import BASE, FLOOR, POINT_NOISE, RUN_NOISE, cell, curve, fitted, study
+
+
+def generator(seed=0):
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+def compared(cells, base=BASE, **kwargs):
+    return {item.factor: item for item in compare_lines(cells, base, **kwargs)}
+
+
+@pytest.fixture(scope="module")
+def many_studies():
+    """Verdicts by planted gap: of the factor with the gap, and of the three that are equal."""
+    found = {}
+    for gap in (0.0, 3.0):
+        verdicts = {"planted": Counter(), "equal": Counter()}
+        for seed in range(40):
+            for factor, item in compared(study(seed, gap * FLOOR, base_runs=6, num_runs=6)).items():
+                verdicts["planted" if factor == "data" else "equal"][item.verdict] += 1
+        found[gap] = verdicts
+    return found
+
+
+@pytest.mark.slow
+def test_equal_lines_are_called_equal_in_95_of_100_studies(many_studies):
+    equal = many_studies[0.0]["equal"] + many_studies[0.0]["planted"] + many_studies[3.0]["equal"]
+    assert equal["does not move"] >= 0.95 * equal.total()
+    assert equal["moves"] <= 0.05 * equal.total()
+
+
+@pytest.mark.slow
+def test_gaps_of_three_times_the_noise_are_found_in_90_of_100_studies(many_studies):
+    planted = many_studies[3.0]["planted"]
+    assert planted["moves"] >= 0.9 * planted.total()
+
+
+def test_gap_is_signed_and_in_the_unit_of_y():
+    item = compared(study(1, gap=-0.2))["data"]
+    (level,) = item.levels
+    assert (item.factor, item.reference, item.verdict, level.level) == ("data", "wiki", "moves", "code")
+    assert level.gap == pytest.approx(-0.2, abs=4 * FLOOR)
+    assert level.interval[0] < -0.2 < level.interval[1]
+    assert level.ratio == pytest.approx(level.gap / item.noise)
+    assert (level.num_runs, level.num_reference_runs) == (3, 5)
+
+
+def test_only_settings_that_are_equal_in_all_else_are_compared():
+    settings = [
+        {"data": "wiki", "size": "s"}, {"data": "code", "size": "s"},
+        {"data": "wiki", "size": "l"}, {"data": "code", "size": "l"}, {"data": "web", "size": "xl"},
+    ]  # fmt: skip
+    gaps = {"s": 0.3, "l": -0.1, "xl": 0.0}
+    r = generator()
+    cells = [cell(r, levels, 3, gaps[levels["size"]] * (levels["data"] == "code")) for levels in settings]
+    pairs = matched_pairs(cells, "data", "code", "wiki")
+    assert [(p.reference.levels["size"], p.other.levels["size"]) for p in pairs] == [("s", "s"), ("l", "l")]
+    data = compared(cells, {"data": "wiki", "size": "s"})["data"]
+    by_level = {level.level: level for level in data.levels}
+    by_pair = {pair.matched_on: pair.gap for pair in by_level["code"].pairs}
+    assert by_pair == pytest.approx({"s": 0.3, "l": -0.1}, abs=4 * FLOOR)
+    assert by_level["code"].gap == pytest.approx(0.1, abs=3 * FLOOR)  # equal weights for equally many runs
+    assert "(l) to" in by_level["code"].note  # the pair with the smallest gap, then that with the largest
+    assert "confounded with size" in by_level["web"].note
+    assert (by_level["web"].verdict, by_level["web"].gap, by_level["web"].p) == ("cannot tell", None, None)
+    assert unmatched(cells, {"data": "wiki", "size": "s"}) == [cells[-1]]
+
+
+def test_opposite_gaps_that_cancel_are_not_called_equal():
+    r = generator(3)
+    cells = [
+        cell(r, {"data": data, "size": size}, 4, gap)
+        for data, size, gap in (("a", "s", 0), ("b", "s", 0.2), ("a", "l", 0), ("b", "l", -0.2))
+    ]
+    data = compared(cells, {"data": "a", "size": "s"})["data"]
+    assert abs(data.levels[0].gap) < 3 * FLOOR
+    assert data.verdict == "moves"
+
+
+def test_a_size_label_of_another_architecture_is_matched_by_parameters():
+    r = generator()
+    sizes = {("llama", "L12"): 416e6, ("llama", "L8"): 365e6, ("mamba", "L24"): 420e6, ("mamba", "L16"): 367e6}
+    cells = []
+    for (architecture, size), params in sizes.items():
+        made = cell(r, {"architecture": architecture, "size": size}, 2)
+        cells.append(fitted(made.levels, made.x, made.y, made.runs, (params, params / 3)))
+    pairs = matched_pairs(cells, "architecture", "mamba", "llama")
+    assert [(p.reference.levels["size"], p.other.levels["size"]) for p in pairs] == [("L12", "L24"), ("L8", "L16")]
+    assert matched_pairs(cells, "size", "L24", "L12") == []
+
+
+def test_a_factor_that_always_changes_with_another_is_named():
+    r = generator()
+    settings = [{"data": "wiki", "tokenizer": "a", "size": "s"}, {"data": "code", "tokenizer": "b", "size": "s"}]
+    settings.append({"data": "code", "tokenizer": "b", "size": "l"})
+    cells = [cell(r, levels, 2) for levels in settings]
+    assert confounders(cells, "data", "code", "wiki") == ["tokenizer"]
+    found = compared(cells, settings[0])
+    for factor, other in (("data", "tokenizer"), ("tokenizer", "data")):
+        assert found[factor].levels[0].note.startswith(f"confounded with {other}")
+        assert found[factor].verdict == "cannot tell"
+
+
+def test_only_the_common_support_is_compared():
+    r = generator()
+    base = cell(r, BASE, 3)
+    other = cell(r, BASE | {"data": "code"}, 3)
+    x = np.concatenate([other.x, [9.0, 9.5, 10.0]])
+    y = np.concatenate([other.y, [100.0] * 3])
+    far = fitted(other.levels, x, y, np.concatenate([other.runs, other.runs[:3]]))
+    (level,) = compared([base, far])["data"].levels
+    assert level.num_points_outside >= 3
+    assert abs(level.gap) < 5 * FLOOR
+    assert level.support[1] <= base.x.max()
+
+
+def test_reference_runs_that_stop_short_of_the_support_do_not_count():
+    r = generator()
+    base, other = cell(r, BASE, 5), cell(r, BASE | {"data": "code"}, 3)
+    low = np.median(base.x)
+    stopped = ~np.isin(base.runs, base.run_ids[:1]) & (base.x < low)  # four of five end halfway
+    reference = fitted(BASE, base.x[~stopped], base.y[~stopped], base.runs[~stopped])
+    kept = other.x < low - 0.1
+    late = fitted(other.levels, other.x[kept], other.y[kept], other.runs[kept])
+    (pair,) = compared([reference, late])["data"].levels[0].pairs
+    assert (pair.num_runs, pair.num_reference_runs) == (3, 1)
+
+
+def test_no_common_support_is_said_in_words():
+    r = generator()
+    base, other = cell(r, BASE, 3), cell(r, BASE | {"data": "code"}, 3)
+    far = fitted(other.levels, other.x + 10, other.y, other.runs)
+    item = compared([base, far])["data"]
+    (level,) = item.levels
+    assert level.note.startswith("no common support: x 12.")
+    assert (item.verdict, level.gap, level.interval, level.p) == ("cannot tell", None, None, None)
+
+
+def test_one_run_a_level_has_no_p_and_says_so():
+    r = generator()
+    cells = [cell(r, BASE, 1), cell(r, BASE | {"data": "code"}, 1, gap=0.5), cell(r, BASE | {"size": "d32"}, 1)]
+    found = compared(cells)
+    for item in found.values():
+        assert (item.noise_source, item.p, item.p_holm, item.p_line) == ("scatter", None, None, None)
+        assert "one run a level" in item.note
+        assert item.levels[0].smallest_detectable_gap is None
+    assert found["data"].verdict == "moves"
+
+
+def test_one_run_of_a_level_takes_its_noise_from_the_repeated_settings():
+    r = generator()
+    cells = [cell(r, BASE, 6), cell(r, BASE | {"data": "code"}, 1, gap=0.5)]
+    item = compared(cells)["data"]
+    assert (item.noise_source, item.noise_freedom, item.verdict) == ("seeds", 5, "moves")
+    assert "one run of this level" in item.levels[0].note
+
+
+def test_noise_floor_is_that_of_runs_not_of_checkpoints():
+    floors = [noise_floor([cell(generator(seed), BASE, 8)]).floor for seed in range(30)]
+    assert np.sqrt(np.mean(np.square(floors))) == pytest.approx(FLOOR, rel=0.15)
+
+
+def test_settings_with_a_noise_of_their_own_keep_it():
+    r = generator()
+    quiet = [cell(r, BASE | {"size": f"d{k}"}, 6) for k in range(4)]
+    loud_x = np.tile(np.linspace(2.5, 5, 10), 6)
+    loud_y = curve(loud_x) + np.repeat(r.normal(0, 20 * FLOOR, 6), 10)
+    loud = fitted(BASE | {"data": "code"}, loud_x, loud_y, np.repeat([f"r{k}" for k in range(6)], 10))
+    everywhere, own = noise_floor([*quiet, loud]), noise_floor(quiet)
+    assert pooled(own, everywhere) is own
+    assert pooled(noise_floor(quiet[:2]), own) is own
+
+
+def test_runs_are_exchanged_whole():
+    """Three runs against three can be dealt in 20 ways: no p below 1/20, however far apart they are."""
+    r = generator()
+    apart = [cell(r, BASE, 3), cell(r, BASE | {"data": "code"}, 3, gap=5.0)]
+    test = permutation_test([apart], seed=0)
+    assert test.num_arrangements == 20
+    assert 0.05 < test.p < 0.15  # two of the 20 are as extreme
+
+
+def test_permutation_p_is_uniform_where_one_line_serves_all():
+    ps = [
+        permutation_test([[cell(generator(s), BASE, 5), cell(generator(1000 + s), BASE | {"size": "d32"}, 5)]], s).p
+        for s in range(80)
+    ]
+    assert scipy.stats.kstest(ps, "uniform").pvalue > 0.01
+
+
+def test_shape_is_tested_too():
+    r = generator()
+    base = cell(r, BASE, 5)
+    other = cell(r, BASE | {"data": "code"}, 5)
+    tilted = fitted(other.levels, other.x, other.y + 0.15 * (other.x - np.mean(other.x)), other.runs)
+    assert permutation_test([[base, tilted]], 0).p < 0.05
+
+
+def test_f_test_is_that_of_scipy_for_one_group():
+    r = generator()
+    samples = [r.normal(0, 1, n) for n in (4, 5, 3)]
+    expected = scipy.stats.f_oneway(*samples).pvalue
+    within = sum(np.sum((s - s.mean()) ** 2) for s in samples)
+    found = anova_p([np.array([s.mean() for s in samples])], [np.array([4, 5, 3])], np.sqrt(within / 9), 9)
+    assert found == pytest.approx(expected)
+
+
+def test_holm_is_that_of_its_paper():
+    assert holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
+
+
+@pytest.mark.slow
+def test_the_smallest_detectable_gap_is_detected_at_the_stated_rate():
+    """Of gaps as large as the design says it detects, some 90% are found; 31 of 40 is the binomial 1% bound."""
+    design = {"base_runs": 6, "num_runs": 6}
+    told = [compared(study(seed, **design))["data"].levels[0].smallest_detectable_gap for seed in range(10)]
+    found = [compared(study(100 + seed, np.mean(told), **design))["data"].verdict for seed in range(40)]
+    assert found.count("moves") >= 31
+
+
+def test_same_seed_same_comparison():
+    assert compared(study(2), seed=5) == compared(study(2), seed=5)
+
+
+def changed(cells, index: int, change):
+    """The study with the points of one setting changed: `change` takes x, y and the mask of the first run."""
+    made = cells[index]
+    first = made.runs == made.run_ids[0]
+    y = change(made.x, made.y.copy(), first)
+    return [*cells[:index], fitted(made.levels, made.x, y, made.runs), *cells[index + 1 :]]
+
+
+def off(x, y, first):
+    y[first] += 9 * FLOOR
+    return y
+
+
+def diverging(x, y, first):
+    y[first] += np.linspace(0, 0.3, first.sum())
+    return y
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["base", "level"])
+@pytest.mark.parametrize("change", [off, diverging])
+def test_a_run_far_from_its_line_is_named_and_its_gap_is_not_called_equal(index, change):
+    cells = study(7, gap=3 * FLOOR, base_runs=5, num_runs=5)
+    assert compared(cells)["data"].verdict == "moves"
+    cells = changed(cells, index, change)
+    run = cells[index].run_ids[0]
+    found = compared(cells)
+    assert found["data"].verdict in ("cannot tell", "moves")
+    assert found["data"].far_runs == (run,)
+    assert f"run {run} " in found["data"].note
+    assert "times the noise of the others" in found["data"].note
+    if found["data"].verdict == "cannot tell":
+        assert "without those far off: moves, gap +0.0" in found["data"].levels[0].note
+    for factor in ("size", "context_length", "optimiser"):
+        item = found[factor]
+        if index == 0 or item.verdict == "cannot tell":
+            assert item.far_runs == (run,)
+
+
+def test_a_verdict_that_holds_without_the_far_run_stays_and_says_so():
+    cells = changed(study(7, gap=40 * FLOOR, base_runs=5, num_runs=5), 0, off)
+    item = compared(cells)["data"]
+    assert item.verdict == "moves"
+    assert "with and without it: moves" in item.note
+
+
+def test_clean_studies_name_no_run():
+    assert not any(far_runs(study(seed, base_runs=5, num_runs=5)) for seed in range(4))
+
+
+@pytest.fixture(scope="module")
+def named_runs():
+    """The runs named in 100 clean studies, and in the same with a run of eight noises; of lines that are known."""
+    planned, clean, outlying = study(0, base_runs=5, num_runs=5), [], []
+    for seed in range(100):
+        r = generator([15, seed])
+        cells = [_drawn(r, each) for each in planned]
+        clean.append(far_runs(cells))
+        off_by = 8 * FLOOR * r.choice([-1, 1])
+        outlying.append(far_runs([cells[0], _moved(cells[1], off_by), *cells[2:]]))
+    return planned[1].run_ids[0], clean, outlying
+
+
+def _drawn(r, planned):
+    runs = planned.runs == np.array(planned.run_ids)[:, None]
+    y = curve(planned.x) + r.normal(0, RUN_NOISE, len(runs)) @ runs + r.normal(0, POINT_NOISE, planned.x.size)
+    return dataclasses.replace(planned, y=y)
+
+
+def _moved(planned, by: float):
+    return dataclasses.replace(planned, y=planned.y + by * (planned.runs == planned.run_ids[0]))
+
+
+def test_a_clean_study_names_a_run_in_at_most_one_of_twenty(named_runs):
+    _, clean, _ = named_runs
+    assert sum(bool(found) for found in clean) <= 0.05 * len(clean)
+
+
+def test_a_run_eight_noises_off_is_named_in_nine_of_ten_studies(named_runs):
+    run, _, outlying = named_runs
+    assert sum(run in {each.run for each in found} for found in outlying) >= 0.9 * len(outlying)
+    assert sum(bool({each.run for each in found} - {run}) for found in outlying) <= 0.05 * len(outlying)
+
+
+def test_of_two_runs_either_may_be_the_far_one():
+    cells = [cell(generator(3), BASE, 2), *study(3, base_runs=5, num_runs=5)[1:]]
+    cells = changed(cells, 0, lambda x, y, first: y + 40 * FLOOR * first)
+    (far,) = far_runs(cells)
+    assert set(far.run_ids) == set(cells[0].run_ids)
+    assert "either may be off" in str(far)
+    assert left_out([far]) == [frozenset({far.run}), frozenset({far.partner})]
+    assert set(compared(cells)["data"].far_runs) == set(cells[0].run_ids)
+
+
+def test_one_run_of_a_setting_is_never_called_far():
+    cells = changed([cell(generator(4), BASE, 5), cell(generator(5), BASE | {"data": "code"}, 1)], 1, off)
+    assert far_runs(cells) == ()
+
+
+def test_two_far_runs_do_not_hide_each_other():
+    cells = study(8, base_runs=5, num_runs=5)
+    cells = changed(changed(cells, 0, lambda x, y, first: y + 30 * FLOOR * first), 1, diverging)
+    assert {each.run for each in far_runs(cells)} == {cells[0].run_ids[0], cells[1].run_ids[0]}
+
+
+@pytest.mark.parametrize(("num_runs", "ends"), [(5, 10), (5, -10), (1, 20)])
+def test_lines_that_cross_are_called_so(num_runs, ends):
+    cells = study(9, base_runs=num_runs, num_runs=num_runs)
+
+    def tilt(x, y, first):
+        return y + ends * FLOOR * np.interp(x, [x.min(), np.median(x), x.max()], [-1, 0, 1])
+
+    item = compared(changed(cells, 1, tilt))["data"]
+    (level,) = item.levels
+    assert (item.verdict, level.verdict) == ("crosses", "crosses")
+    low, high = level.outer
+    assert np.sign(high.gap) == np.sign(ends) == -np.sign(low.gap)
+    assert "the lines cross: " in level.note
+    assert all(other.verdict != "crosses" for other in compared(cells).values())
+
+
+def test_one_run_a_level_gives_no_interval():
+    (level,) = compared(study(1, gap=0.5, base_runs=1, num_runs=1))["data"].levels
+    assert level.note.startswith("one run a level: no interval")
+    assert level.interval is None
+    assert all(part.interval is None for part in (*level.pairs, *level.outer))

@@ -1,0 +1,261 @@
+"""Any law on any table: groups that fail are named, the rest is fitted, tables of every kind are read."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA
+from lossline_jax.fit.predict.table_series import Columns, series_of_table
+from lossline_jax.fit.resampling import bootstrap
+from lossline_jax.fit.solve import Points, solve, solve_many
+from lossline_jax.fit.study.table_laws import fit_law_table
+from lossline_jax.fit.study.table_lines import Across, fit_table
+from lossline_jax.fit.tables.wide import wide_table
+from lossline_jax.summary.laws import law_fits_text
+
+PLANTED = {"E": 1.8, "A": 400.0, "B": 2000.0, "alpha": 0.34, "beta": 0.36}
+LOSS_OF_SIZE = (("loss",), ("params",), "tokens")
+INPUTS = {"N": "params", "D": "tokens"}
+
+
+def table(groups=("a", "b")):
+    size, tokens = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 1e9, 5), np.geomspace(1e8, 1e11, 5)))
+    noise = np.random.Generator(np.random.PCG64(0)).normal(0, 1e-3, size.size)
+    frames = []
+    for k, name in enumerate(groups):
+        loss = CHINCHILLA(PLANTED | {"E": 1.8 + 0.1 * k}, {"N": size, "D": tokens}) * np.exp(noise)
+        frames.append(pd.DataFrame({"data": name, "params": size, "tokens": tokens, "loss": loss}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def long_table():
+    """The same in lossline's own columns: a row a checkpoint and evaluation set."""
+    wide = table()
+    rows = []
+    for name, factor in (("wiki", 1.0), ("code", 1.1)):
+        rows.append(
+            pd.DataFrame(
+                {
+                    "run_id": [f"run{k}" for k in range(len(wide))],
+                    "step": 10,
+                    "data": wide["data"],
+                    "params_total": wide["params"],
+                    "params_non_embedding": 0.8 * wide["params"],
+                    "tokens_seen": wide["tokens"],
+                    "eval_set": name,
+                    "nats_per_token": factor * wide["loss"],
+                    "bits_per_byte": 0.3 * factor * wide["loss"],
+                    "loss_definition": "mean over tokens",
+                }
+            )
+        )
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_each_group_has_its_law():
+    found = fit_law_table(table(), "chinchilla", INPUTS, ["loss"], ["data"])
+    assert [each.label for each in found.fits] == ["data=a", "data=b"]
+    for k, each in enumerate(found.fits):
+        assert each.fit.status == "converged"
+        assert each.fit.parameters["E"] == pytest.approx(1.8 + 0.1 * k, abs=0.02)
+        assert each.fit.conventions == {
+            "N": "parameters: column params",
+            "D": "training tokens: column tokens",
+            "L": "loss",
+        }
+    assert found.failures == ()
+
+
+def test_polars_and_parquet_give_what_pandas_gives(tmp_path):
+    polars = pytest.importorskip("polars")
+    wanted = fit_law_table(table(), "chinchilla", INPUTS, ["loss"], level=None)
+    assert fit_law_table(polars.from_pandas(table()), "chinchilla", INPUTS, ["loss"], level=None) == wanted
+    table().to_parquet(tmp_path / "t.parquet")
+    assert fit_law_table(pd.read_parquet(tmp_path / "t.parquet"), "chinchilla", INPUTS, ["loss"], level=None) == wanted
+
+
+def test_a_long_table_is_read_by_evaluation_set_and_unit():
+    inputs = {"N": "params_total", "D": "tokens_seen"}
+    nats = fit_law_table(long_table(), "chinchilla", inputs, ["wiki"], ["data"], level=None)
+    bits = fit_law_table(long_table(), "chinchilla", inputs, ["wiki"], ["data"], unit="bits_per_byte", level=None)
+    assert nats.fits[0].fit.parameters["E"] == pytest.approx(1.8, abs=0.02)
+    assert bits.fits[0].fit.parameters["E"] == pytest.approx(0.54, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"loss": -1.0}, "row 1: loss is -1.0; losses are positive numbers"),
+        ({"loss": 0.0}, "row 1: loss is 0.0; losses are positive numbers"),
+        ({"loss": "n/a"}, "row 1: loss is n/a; losses are positive numbers"),
+        ({"loss": np.inf}, "row 1: loss is inf; losses are positive numbers"),
+    ],
+)
+def test_a_bad_loss_fails_its_group_and_no_other(change, said):
+    frame = table().astype({"loss": object})
+    for column, value in change.items():
+        frame.loc[0, column] = value
+    found = fit_law_table(frame, "chinchilla", INPUTS, ["loss"], ["data"], level=None)
+    assert len(found.failures) == 1
+    assert found.failures[0].startswith("data=a, loss: ")
+    assert said in found.failures[0]
+    assert found.fits[-1].fit.status == "converged"
+
+
+def test_short_constant_repeated_and_missing_rows_are_said():
+    frame = pd.concat([table(), table(["few"])[:3], table(["one size"]).assign(params=1e8)], ignore_index=True)
+    frame = pd.concat([frame, frame[frame["data"] == "b"][:2]], ignore_index=True)
+    frame.loc[4, "loss"] = np.nan
+    found = {each.label: each.fit for each in fit_law_table(frame, "chinchilla", INPUTS, ["loss"], ["data"]).fits}
+    assert found["data=few"].status == "too few points"
+    assert found["data=one size"].status != "converged"
+    assert "N takes one value" in found["data=one size"].note
+    assert "2 rows occur more than once" in found["data=b"].note
+    assert found["data=a"].num_dropped == 1
+    assert "1 rows dropped" in found["data=a"].note
+
+
+def test_intervals_by_run_are_wider_where_runs_differ():
+    frame = table(["a"])
+    run = np.arange(len(frame)) // 5
+    shift = np.random.Generator(np.random.PCG64(3)).normal(0, 0.02, run.max() + 1)
+    frame = frame.assign(run=run, loss=frame["loss"] * np.exp(shift[run]))
+    by_point, by_run = (
+        fit_law_table(frame, "chinchilla", INPUTS, ["loss"], cluster=cluster, loss="log least squares").fits[0].fit
+        for cluster in (None, "run")
+    )
+    assert by_run.parameters == by_point.parameters
+    assert np.ptp(by_run.intervals["beta"]) != np.ptp(by_point.intervals["beta"])
+    assert "bootstrap of 5 runs" in by_run.note
+    one = fit_law_table(frame.assign(run="only"), "chinchilla", INPUTS, ["loss"], cluster="run").fits[0].fit
+    assert one.intervals == {}
+    assert "one run only" in one.note
+
+
+def test_runs_are_found_by_themselves_and_their_checkpoints_are_no_independent_rows():
+    frame = table(["a"])
+    shift = np.random.Generator(np.random.PCG64(3)).normal(0, 0.02, 5)
+    run = np.arange(len(frame)) // 5
+    frame = frame.assign(run=run, loss=frame["loss"] * np.exp(shift[run]))
+    named = fit_law_table(frame, "chinchilla", INPUTS, ["loss"], cluster="run")
+    default = fit_law_table(frame.rename(columns={"run": "run_id"}), "chinchilla", INPUTS, ["loss"])
+    assert default.fits[0].fit.intervals == named.fits[0].fit.intervals
+    assert (default.runs, named.runs) == ("run_id", "run")
+    assert default.fits[0].fit.conventions["intervals"] == "90%, bootstrap of 5 whole runs"
+    assert "runs are those of column run_id" in law_fits_text(default)
+    # one row a run: the rows are the runs, and profiles hold
+    single = fit_law_table(table(["a"]).assign(run_id=range(25)), "chinchilla", INPUTS, ["loss"])
+    plain = fit_law_table(table(["a"]), "chinchilla", INPUTS, ["loss"])
+    assert single.fits[0].fit.intervals == plain.fits[0].fit.intervals
+    assert plain.runs is None
+    assert "rows count as independent runs" in law_fits_text(plain)
+
+
+def test_intervals_of_a_line_resample_the_runs_that_the_table_names():
+    generator = np.random.Generator(np.random.PCG64(0))
+    x = np.tile(np.linspace(2.5, 4.0, 10), 6)
+    run = np.repeat(np.arange(6), 10)
+    frame = pd.DataFrame({"x": x, "y": 0.9 * (x - 1.5) ** 1.3 + 1.1 + generator.normal(0, 0.02, 6)[run], "model": run})
+    (alone,) = fit_table(frame, "x", "y").lines
+    (by_run,) = fit_table(frame, "x", "y", cluster="model").lines
+    (default,) = fit_table(frame.rename(columns={"model": "run_id"}), "x", "y").lines
+    assert default.fit.intervals == by_run.fit.intervals != alone.fit.intervals
+    assert by_run.fit.conventions["intervals"] == "90%, bootstrap of 6 whole runs"
+    (one,) = fit_table(frame[frame["model"] == 0], "x", "y", cluster="model").lines
+    assert one.fit.intervals == {}
+    assert one.fit.conventions["intervals"] == "none: one run only"
+    twice = pd.concat([frame.assign(data=name) for name in "ab"], ignore_index=True)
+    twice["y"] += 0.01 * (twice["data"] == "b")
+    for found in fit_table(twice, "x", "y", cluster="model", across=Across("data", ("model", "x"))).lines:
+        assert found.run_ids == tuple("012345")
+
+
+def test_profile_intervals_that_take_checkpoints_for_independent_say_so():
+    frame = table(["a"])
+    inputs = {"N": frame["params"], "D": frame["tokens"]}
+    fit = solve("chinchilla", inputs, frame["loss"], clusters=np.arange(25) // 5)
+    assert "too narrow" in fit.conventions["intervals"]
+    for clusters, level in ((np.arange(25), 0.9), (None, 0.9), (np.arange(25) // 5, None)):
+        assert solve("chinchilla", inputs, frame["loss"], clusters=clusters, level=level).conventions == {}
+
+
+def test_weights_count_in_the_fit_its_errors_and_its_resamples():
+    frame = table(["a"])
+    inputs, loss = {"N": frame["params"].to_numpy(), "D": frame["tokens"].to_numpy()}, frame["loss"].to_numpy().copy()
+    loss[::5] *= 1.5
+    weights = np.where(np.arange(25) % 5 == 0, 0.0, 1.0)
+    keep = weights > 0
+    few = Points({name: values[keep] for name, values in inputs.items()}, loss[keep])
+    whole, part = solve_many(CHINCHILLA, [Points(inputs, loss, weights=weights), few])
+    assert (whole.rmse, whole.r_squared) == pytest.approx((part.rmse, part.r_squared), rel=1e-6)
+    samples = bootstrap(whole, inputs, loss, weights=weights, num_resamples=50).samples["E"]
+    assert np.quantile(samples, [0.05, 0.95]) == pytest.approx(part.parameters["E"], abs=0.1)
+
+
+def test_series_of_a_table_know_their_group_and_what_was_left_out():
+    frame = table()
+    frame.loc[3, "loss"] = np.nan
+    frame.loc[30, "loss"] = -2.0
+    found = series_of_table(frame, Columns(*LOSS_OF_SIZE, by=("data",)))
+    assert [s.name for s in found.series] == ["data=a: loss"]
+    assert found.series[0].y.size == 24
+    assert found.series[0].rows.budget == pytest.approx(
+        6 * found.series[0].rows.sizes["params"] * found.series[0].rows.tokens
+    )
+    assert any("1 rows without a loss" in note for note in found.notes)
+    assert any(note.startswith("data=b: loss: left out: row 31: loss is -2") for note in found.notes)
+
+
+def test_a_checkpoint_keeps_its_size_whatever_set_is_named_first():
+    frame = long_table()
+    frame = frame[~((frame["eval_set"] == "wiki") & frame["run_id"].isin([f"run{k}" for k in range(10)]))]
+    columns = [Columns(losses, ("params_total",), by=("data",)) for losses in (("wiki", "code"), ("code", "wiki"))]
+    sizes = [{s.name: s.y.size for s in series_of_table(frame, each).series} for each in columns]
+    assert sizes[0] == sizes[1]
+    assert sizes[0]["data=a: code"] == 25
+    tagged = frame.assign(tag=frame["data"].str.upper())
+    assert series_of_table(tagged, Columns(("code",), ("params_total",), by=("tag",))).series[0].name == "tag=A: code"
+
+
+def test_series_across_a_column_are_paired_both_ways():
+    found = series_of_table(table(), Columns(*LOSS_OF_SIZE, x="loss", across="data"))
+    assert [s.name for s in found.series] == ["data a -> b: loss -> loss", "data b -> a: loss -> loss"]
+    assert found.series[0].rows.x == pytest.approx(found.series[1].y)
+
+
+def test_series_of_a_long_table():
+    columns = Columns(("wiki", "code"), ("params_total", "params_non_embedding"), by=("data",))
+    found = series_of_table(long_table(), columns)
+    assert [s.name for s in found.series] == ["data=a: wiki", "data=a: code", "data=b: wiki", "data=b: code"]
+    assert list(found.series[0].rows.sizes) == ["params_total", "params_non_embedding"]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: fit_law_table(table(), "chinchila", INPUTS, ["loss"]), "did you mean 'chinchilla'"),
+        (lambda: fit_law_table(table(), "chinchilla", {"M": "params"}, ["loss"]), "no input 'M'"),
+        (lambda: fit_law_table(table(), "chinchilla", INPUTS, ["los"]), "no column 'los'.*did you mean 'loss'"),
+        (lambda: fit_law_table(table(), "chinchilla", {"N": "size", "D": "tokens"}, ["loss"]), "no column 'size'"),
+        (lambda: fit_law_table(table(), "chinchilla", INPUTS, ["loss"], loss="huber"), "not one of"),
+        (lambda: fit_law_table(table()[:2], "chinchilla", INPUTS, ["loss"]), "2 points for 5 free"),
+        (lambda: fit_law_table([1, 2], "chinchilla", INPUTS, ["loss"]), "pandas or polars"),
+        (lambda: wide_table(table().assign(unit=["nats"] * 49 + ["bits"]), ["loss"]), "unit 'nats' and 'bits'"),
+        (lambda: wide_table(long_table(), ["wikki"]), "no evaluation set 'wikki'.*did you mean 'wiki'"),
+        (lambda: wide_table(pd.concat([long_table()] * 2), ["wiki"]), "more than once"),
+        (
+            lambda: series_of_table(table().assign(params=0.0), Columns(*LOSS_OF_SIZE)),
+            "row 1: params is 0",
+        ),
+        (lambda: series_of_table(table(), Columns(*LOSS_OF_SIZE, across="data")), "say with x"),
+        (
+            lambda: series_of_table(table(["a"]), Columns(*LOSS_OF_SIZE, x="loss", across="data")),
+            "no series",
+        ),
+    ],
+)
+def test_mistakes_get_one_line(call, message):
+    with pytest.raises(LosslineError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)

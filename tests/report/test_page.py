@@ -1,0 +1,320 @@
+"""The report: complete, self-contained, true to the table, safe, and the same every time."""
+
+import base64
+import dataclasses
+import io
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from etils import epath
+
+from lossline_jax.config.serialise import to_json
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap
+from lossline_jax.fit.compare.gap import PairGap
+from lossline_jax.fit.study.fit_study import fit_study
+from lossline_jax.fit.study.results import StudyFits
+from lossline_jax.fit.study.table_lines import fit_table
+from lossline_jax.fit.tables.columns import UNITS
+from lossline_jax.report.content.finding import finding
+from lossline_jax.report.content.run_names import _styles
+from lossline_jax.report.content.wording import listed, signed
+from lossline_jax.report.figures.labels import LineName, place_names
+from lossline_jax.report.figures.svg import new_figure
+from lossline_jax.report.figures.training_figure import smooth
+from lossline_jax.report.page import write_report
+from lossline_jax.report.tables.fits import lines_table
+from lossline_jax.report.tables.table import training_time
+from lossline_jax.report.tables.verdicts import judge
+from tests.support.report_study import CORPORA, PLANTED_GAP, SETS, X, Y, losses_table, step_rows, study_config
+
+
+class Page(HTMLParser):
+    """Texts, attributes and tables of a page."""
+
+    VOID = ("meta", "link", "br", "input")
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict]] = []
+        self.ids: list[str] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.table = None
+        self.feed(html)
+        assert self.open == [], "unbalanced tags"
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append((tag, attrs))
+        self.ids += [attrs["id"]] if "id" in attrs else []
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "table" and "id" in attrs:
+            self.table = self.tables.setdefault(attrs["id"], [])
+        if tag == "tr" and self.table is not None:
+            self.table.append([])
+        if tag in ("td", "th") and self.table is not None:
+            self.table[-1].append("")
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        if tag == "table":
+            self.table = None
+
+    def handle_data(self, data):
+        if self.table and self.table[-1] and "title" not in self.open[2:]:
+            self.table[-1][-1] += data.strip() + " "
+
+
+@pytest.fixture(scope="module")
+def study():
+    return study_config()
+
+
+@pytest.fixture(scope="module")
+def frame(study):
+    return losses_table(study)
+
+
+@pytest.fixture(scope="module")
+def fits(frame) -> StudyFits:
+    return fit_study(frame, X, Y, num_resamples=20)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return epath.Path(tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture(scope="module")
+def html(study, frame, fits, folder) -> str:
+    corpora = {"wiki": {"documents": 1234, "bytes": 5_000_000, "sha256": "ab" * 32, "licence": "CC BY-SA"}}
+    path = write_report(frame, fits, to_json(study), step_rows(study), folder, "small", X, Y, corpora=corpora)
+    return path.read_text()
+
+
+@pytest.fixture(scope="module")
+def page(html) -> Page:
+    return Page(html)
+
+
+def test_every_section_is_there_and_every_run_is_named(page, html, study):
+    sections = {attrs["id"] for tag, attrs in page.tags if tag == "section"}
+    assert sections == {
+        "verdicts", "line", "matched", "pools", "own", "pairs", "training", "fits", "runs",
+        "configurations", "corpora", "downloads",
+    }  # fmt: skip
+    for run in study.runs:
+        assert run.run_id in html
+    assert study.question in html
+
+
+def test_nothing_is_fetched(page, html):
+    for tag, attrs in page.tags:
+        assert tag not in ("iframe", "img", "object", "embed", "audio", "video")
+        for name in ("src", "href", "action", "data", "srcset", "xlink:href"):
+            assert attrs.get(name, "#").startswith(("#", "data:")), (tag, attrs)
+    assert "@import" not in html
+    assert not re.findall(r"url\((?!#)", html)
+
+
+def test_ids_are_unique_and_references_resolve(page, html):
+    assert len(page.ids) == len(set(page.ids))
+    references = set(re.findall(r"url\(#([^)]+)\)", html))
+    references |= {a["href"][1:] for _, a in page.tags if a.get("href", "").startswith("#")}
+    assert references <= set(page.ids)
+
+
+def test_no_drawing_keeps_a_colour_of_its_own(html):
+    for drawing in re.findall(r"<svg.*?</svg>", html, re.S):
+        assert not re.search(r"#[0-9a-f]{6}\b", drawing)  # so that light and dark both reach it
+
+
+def test_losses_in_the_table_are_those_of_the_frame(page, frame, study):
+    head, *rows = page.tables["losses-table"]
+    names = [cell.split()[0] for cell in head[1:]]
+    assert names == list(SETS)
+    last = frame[frame["step"] == frame.groupby("run_id")["step"].transform("max")]
+    base = last[last["run_id"] == study.base.run_id].set_index("eval_set")
+    assert [row[0].split() for row in rows[:2]] == [["base", "seed", "0"], ["code", "data,", "seed", "0"]]
+    for name, cell in zip(names, rows[0][1:], strict=True):
+        nats, bits = cell.split()[:2]
+        assert nats == f"{base.loc[name, 'nats_per_token']:.3f}"
+        assert bits == f"{base.loc[name, 'bits_per_byte']:.3f}"
+    assert rows[0][-1].split()[-1] == "37.5%"
+    assert len(rows) == len(study.runs)
+
+
+def test_gaps_in_the_table_are_those_of_the_fits(page, fits):
+    head, *rows = page.tables["verdict-table"]
+    column = next(k for k, cell in enumerate(head) if "bits/byte" in cell)
+    shown = {row[0].split()[0]: row[column].split()[0] for row in rows}
+    for comparison in fits.comparisons_in("bits_per_byte"):
+        assert shown[comparison.factor] == "noise"
+        for level in comparison.levels:
+            assert shown[level.level] == signed(level.gap)
+
+
+def test_the_finding_names_the_planted_factor(fits):
+    text = finding(judge(fits.comparisons, {}), X, Y, "")
+    assert text.startswith("Data moves the line: code by −0.83")  # nats/token: 4 ln 2 times the planted bits/byte
+    (data,) = [c for c in fits.comparisons_in("bits_per_byte") if c.factor == "data"]
+    assert data.levels[0].gap == pytest.approx(PLANTED_GAP, abs=0.01)
+
+
+def test_the_finding_does_not_average_gaps_of_both_signs():
+    level = LevelGap(
+        "b", "moves", "", -0.004, (-0.02, 0.01), "", -0.3,
+        pairs=(PairGap("l", 0.2, (0.18, 0.22), 9, 3, 3), PairGap("s", -0.208, (-0.23, -0.19), 9, 3, 3)),
+    )  # fmt: skip
+    factor = FactorComparison(
+        "data", "a", "nats_per_token", "moves", "", 0.012, "seeds", 8, 0.036, 0.001, 0.001, 0.01, 400.0, (level,)
+    )
+    text = finding(judge([factor], {}), X, Y, "")
+    assert text == "Data moves the line: b from −0.208 nats/token (s) to +0.200 nats/token (l)."
+
+
+def test_factors_of_other_names_have_colours_of_their_own():
+    styles = _styles([("base", "base"), ("corpus", "a"), ("corpus", "b"), ("width", "1"), ("width", "2")])
+    assert styles["corpus", "a"].colour == styles["corpus", "b"].colour != styles["width", "1"].colour
+    drawn = {(style.colour, style.dashes, style.filling) for style in styles.values()}
+    assert len(drawn) == len(styles)
+
+
+def test_corpora_are_those_of_the_manifests(page):
+    assert [cell.strip() for cell in page.tables["corpora-table"][1]] == [
+        "wiki", "1,234", "5,000,000", "abababababababab…", "CC BY-SA"
+    ]  # fmt: skip
+
+
+def test_points_tell_who_they_are(html, study, frame):
+    row = frame[(frame["run_id"] == study.base.run_id) & (frame["eval_set"] == X)].iloc[3]
+    told = [t for t in re.findall(r"<title>(.*?)</title>", html, re.S) if t.startswith(study.base.run_id)]
+    here = [t for t in told if f"step {row['step']:,} " in t and f"wiki {row['nats_per_token']:.4f}" in t]
+    assert here
+
+
+def test_downloads_hold_the_whole_table(page, frame):
+    link = next(a for tag, a in page.tags if a.get("download") == "losses.csv.gz")
+    media, _, content = link["href"].partition(",")
+    assert media == "data:application/gzip;base64"
+    again = pd.read_csv(io.BytesIO(base64.b64decode(content)), compression="gzip")
+    pd.testing.assert_frame_equal(again, frame, check_dtype=False)
+
+
+def test_figures_are_written_in_three_formats(html, folder):
+    starts = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
+    stems = {
+        "line", "training", "pool_size", "own_validation_to_validation", "own_validation_to_tasks", "train_to_train",
+        *(f"matched_{factor}_{unit}" for factor in ("data", "tokenizer") for unit in UNITS),
+    }  # fmt: skip
+    files = {path.name: path for path in (folder / "figures").iterdir()}
+    assert set(files) == {stem + suffix for stem in stems for suffix in starts}
+    for name, path in files.items():
+        assert path.read_bytes().startswith(starts["." + name.rpartition(".")[2]])
+
+
+def test_equal_input_gives_equal_bytes(study, frame, fits, folder, html, tmp_path):
+    again = epath.Path(tmp_path)
+    arguments = {"corpora": CORPORA, "title": "small", "x": X, "y": Y}
+    path = write_report(frame, fits, to_json(study), step_rows(study), again, **arguments)
+    assert path.read_text() == html
+    for first in (folder / "figures").iterdir():
+        assert (again / "figures" / first.name).read_bytes() == first.read_bytes(), first.name
+
+
+def test_hostile_labels_stay_text(tmp_path):
+    evil = "<script>alert('&')</script>"
+    hostile = study_config(label=evil, question=evil)
+    table = losses_table(hostile)
+    result = fit_study(table, X, Y, {"data": "wiki"}, factors=["data"], units=["bits_per_byte"], num_resamples=5)
+    path = write_report(table, result, to_json(hostile), {}, epath.Path(tmp_path), evil, X, Y)
+    text = path.read_text()
+    assert "&lt;script&gt;" in text
+    assert [tag for tag, _ in Page(text).tags].count("script") == 2  # the page's own: data, and what uses it
+
+
+def test_a_wide_table_without_runs_or_units(tmp_path):
+    generator = np.random.Generator(np.random.PCG64(0))
+    x = np.tile(np.linspace(3.4, 2.6, 12), 2)
+    series = np.repeat(["first", "second"], 12)
+    table = pd.DataFrame({"series": series, "val": x, "test": 1 + 0.9 * x - 0.4 * (series == "second")})
+    table["test"] += generator.normal(0, 0.003, 24)
+    for base in ({"series": "first"}, None):
+        if base:
+            result = fit_study(table, "val", "test", base, factors=["series"], num_resamples=5)
+        else:
+            result = fit_table(table, "val", "test", by=("series",), num_resamples=5)
+        text = write_report(table, result, None, {}, epath.Path(tmp_path), "t", "val", "test").read_text()
+        sections = {attrs["id"] for tag, attrs in Page(text).tags if tag == "section"}
+        assert sections == {"line", "fits", "runs", "downloads"} | ({"verdicts"} if base else set())
+        assert "What moves the line of test against val?" in text
+        assert ("cannot tell which factor" in text) == (base is None)
+
+
+def test_failed_and_unidentified_fits_are_said(fits):
+    line, other = fits.lines[:2]
+    failed = dataclasses.replace(line.fit, status="failed", note="no start ended", parameters={}, intervals={})
+    vague = dataclasses.replace(other.fit, status="not identified", not_identified=("E_x",), bounds_hit=())
+    lines = (dataclasses.replace(line, fit=failed, band=None), dataclasses.replace(other, fit=vague))
+    table = lines_table(dataclasses.replace(fits, lines=lines), {})
+    assert table.rows[0][1].text == "failed"
+    assert {cell.text for cell in table.rows[0][2:6]} == {"–"}
+    assert table.notes[0] == "No start ended"
+    assert table.rows[1][[column.name for column in table.columns].index("E_x")].sub == "not identified"
+
+
+def test_axes_other_than_those_fitted_are_refused(frame, fits, tmp_path):
+    with pytest.raises(LosslineError, match="run `lossline fit` again"):
+        write_report(frame, fits, None, {}, epath.Path(tmp_path), "t", "code", Y)
+
+
+def test_training_time_counts_every_step_once():
+    rows = [{"step": s, "step_seconds": t} for s, t in ((10, 1.0), (20, 2.0), (20, 3.0), (25, 1.0))]
+    assert training_time(rows) == "45s"  # 10 x 1 + 10 x 3 (the later row of step 20) + 5 x 1
+
+
+def test_smoothing_keeps_a_straight_line_inside():
+    rows = [{"step": s, "tokens_seen": 8 * s, "loss_nats_per_token": 5 - s / 100} for s in range(1, 101)]
+    curve = smooth(rows[::-1])
+    inner = curve["tokens_seen"].between(5 * 8, 95 * 8)
+    np.testing.assert_allclose(curve["loss"][inner], 5 - curve["tokens_seen"][inner] / 800)
+
+
+def test_names_beside_lines_do_not_overlap():
+    axes = new_figure(5, 4).add_subplot()
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    x = np.linspace(0.4, 0.6, 5)
+    place_names(axes, [LineName(f"line {k}", "#000000", x, x + 0.01 * k) for k in range(4)])
+    boxes = [text.get_window_extent() for text in axes.texts]
+    frame = axes.get_window_extent()
+    for k, box in enumerate(boxes):
+        assert frame.x0 <= box.x0 <= box.x1 <= frame.x1
+        assert frame.y0 <= box.y0 <= box.y1 <= frame.y1
+        assert not any(box.overlaps(other) for other in boxes[:k])
+
+
+def test_words():
+    assert signed(-0.3994) == "−0.399"
+    assert signed(-0.0001) == "0.000"
+    assert signed(None) == signed(math.nan) == "–"
+    assert listed(["a", "b", "c"]) == "a, b and c"
+
+
+def test_a_run_of_unknown_data_and_tokens_has_its_place_in_the_page(study, frame, tmp_path):
+    last = frame[(frame["run_id"] == study.base.run_id) & (frame["step"] == frame["step"].max())]
+    stranger = last.assign(run_id="public-1", data="unknown", optimiser=None, tokens_seen=None, train_flops=None)
+    table = pd.concat([frame, stranger], ignore_index=True)
+    fits = fit_study(table, X, Y, num_resamples=5)
+    text = write_report(table, fits, to_json(study), {}, epath.Path(tmp_path), "small", X, Y).read_text()
+    assert "runs public-1: data and optimiser not known: not compared" in text

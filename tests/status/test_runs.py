@@ -1,0 +1,204 @@
+"""`lossline status` and `lossline resubmit`: what the run folders alone say, in every state a run can be in."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+from etils import epath
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lossline_jax.cli.main import main
+from lossline_jax.config.evaluation import ClozeTask, SuiteConfig, ValidationSet
+from lossline_jax.config.serialise import to_json
+from lossline_jax.errors import LosslineError
+from lossline_jax.losses.table import LossRow, append_rows, write_frame
+from lossline_jax.pipeline import report as report_verbs
+from lossline_jax.pipeline import study_files as study_files_verbs
+from lossline_jax.status.resubmit import compact
+from lossline_jax.status.runs import Cost, failed_runs, last_row, run_cost, run_status
+from lossline_jax.storage.files import write_atomic, write_json
+from lossline_jax.storage.paths import StudyDir
+from lossline_jax.storage.run_lock import sole_writer
+from lossline_jax.storage.run_records import CheckpointMeta
+from lossline_jax.summary.status import status_text
+from tests.support.report_study import losses_table, study_config
+
+SUITE = SuiteConfig(validation=(ValidationSet("wiki"), ValidationSet("code")), cloze=(ClozeTask("wiki"),))
+STUDY = dataclasses.replace(study_config(), suite=SUITE, validation_fraction=0.05)
+STUDY = dataclasses.replace(STUDY, runs=STUDY.runs[:6])
+DONE, RUNNING, FAILED, STOPPED, PENDING, UNSCORED = STUDY.runs
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six runs: done, running (where a test holds its lock), failed, stopped, pending, and done but for a row."""
+    folder = StudyDir(epath.Path(tmp_path) / STUDY.name)
+    study_files_verbs.write_manifest(STUDY, folder)
+    write_json(folder.prepared_file, {"suites": {run.run_id: "suite" for run in STUDY.runs}})
+    sets = [{"name": name, "fingerprint": "f", "definition": "words"} for name in STUDY.suite.set_names]
+    write_json(folder.suites / "suite" / "manifest.json", {"sets": sets, "problems": {}})
+    for run, step in ((DONE, DONE.num_steps), (RUNNING, 50), (FAILED, 30), (STOPPED, 20), (UNSCORED, 5)):
+        log(folder, run, step)
+    for run in (DONE, UNSCORED):
+        write_json(
+            folder.run(run.run_id).done_file,
+            {"wall_seconds": 1800.0, "num_devices": 16, "device_kind": "TPU v5 lite"},
+        )
+    write_json(folder.run(FAILED.run_id).failed_file, {"reason": "loss is nan at step 31", "time": NOW})
+    append_rows(folder.loss_rows(DONE.run_id), rows_of(DONE))
+    append_rows(folder.loss_rows(UNSCORED.run_id), rows_of(UNSCORED)[:-1])
+    return folder
+
+
+def log(folder: StudyDir, run, step: int) -> None:
+    row = {"step": step, "loss_nats_per_token": 3.5, "tokens_per_second": 16384.0, "time": NOW}
+    write_atomic(folder.run(run.run_id).steps_file, json.dumps(row) + "\n")
+
+
+def rows_of(run) -> list[LossRow]:
+    """A row for every (checkpoint, set)."""
+    frame = losses_table(STUDY)
+    like = frame[frame["run_id"] == run.run_id].iloc[:1].astype(object)
+    first = LossRow(**like.where(like.notna(), None).to_dict("records")[0])
+    return [
+        dataclasses.replace(first, step=step, eval_set=name, eval_fingerprint="f")
+        for step in run.checkpoint_steps
+        for name in STUDY.suite.set_names
+    ]
+
+
+def line_of(text: str, run) -> str:
+    return next(line for line in text.splitlines() if line.startswith(run.run_id + " "))
+
+
+def test_status_tells_state_time_left_reason_and_cost_of_each_run(folder):
+    with sole_writer(folder.run(RUNNING.run_id).lock_file):
+        text = status_text(STUDY, folder)
+    left = (RUNNING.num_steps - 50) * RUNNING.tokens_per_step / 16384
+    assert re.search(
+        rf" running +50/{RUNNING.num_steps} +3.500 .* {left:.0f}s .*16.4k tokens/s", line_of(text, RUNNING)
+    )
+    assert re.search(r" done .* 8 +30m00s$", line_of(text, DONE))
+    assert "loss is nan at step 31" in line_of(text, FAILED)
+    assert re.search(r" stopped .*the same command resumes it", line_of(text, STOPPED))
+    assert re.search(rf" pending +0/{PENDING.num_steps} ", line_of(text, PENDING))
+    summary = text.splitlines()[-1]
+    assert summary.startswith("2 of 6 runs done, 1 running, 1 stopped, 1 failed; about ")
+    assert "spent 16 chip-hours of TPU v5 lite, $19.20 on demand; report" in summary
+
+
+@pytest.mark.parametrize("seconds", [-86_400, 0, 3600])
+def test_a_clock_that_was_set_back_gives_no_negative_age(folder, monkeypatch, seconds):
+    monkeypatch.setattr(time, "time", lambda: NOW + seconds)
+    directory = folder.run(STOPPED.run_id)
+    note = run_status(STOPPED, directory, last_row(directory)).note
+    assert note.startswith("last step 1h00m ago" if seconds > 0 else "last step 0s ago")
+
+
+def test_the_cost_of_an_unfinished_run_is_that_of_its_newest_whole_checkpoint(folder):
+    directory = folder.run(STOPPED.run_id)
+    assert run_cost(directory) is None
+    for step, wall in ((10, 360.0), (20, 720.0)):
+        meta = CheckpointMeta(step, 16 * step, "data", "run", {"wall": wall}, num_devices=4, device_kind="H100")
+        content = {"meta": to_json(meta), "files": {}}
+        write_json(directory.checkpoints / f"{step:08d}" / "meta.json", content)
+    (directory.checkpoints / "00000030").mkdir()  # what a kill left
+    assert run_cost(directory) == Cost(pytest.approx(0.8), "H100")
+    (directory.checkpoints / "00000020" / "meta.json").write_text('{"meta')
+    assert run_cost(directory) is None
+
+
+def test_a_run_whose_devices_nobody_wrote_down_has_no_cost(folder):
+    write_json(folder.run(DONE.run_id).done_file, {"wall_seconds": 1800.0})
+    assert run_cost(folder.run(DONE.run_id)) is None
+
+
+def test_failed_runs_have_no_part_in_fits_and_are_named_there(folder):
+    """The same runs, of which one failed after it was scored."""
+    failures = failed_runs(STUDY, folder)
+    assert failures == {FAILED.run_id: "loss is nan at step 31"}
+    frame = losses_table(STUDY)
+    write_frame(frame, folder.losses_parquet)
+    with pytest.raises(LosslineError, match=r"or that have failed .*`lossline evaluate` again"):
+        report_verbs.fit(STUDY, folder)
+    write_frame(frame[frame["run_id"] != FAILED.run_id], folder.losses_parquet)
+    text = report_verbs.fit(STUDY, folder)
+    assert f"run {FAILED.run_id} failed and is left out: loss is nan at step 31" in text
+    fits = json.loads(folder.fits_file.read_text())
+    assert not [line for line in fits["lines"] if FAILED.run_id in line["run_ids"]]
+
+
+def resubmit(capsys, *argv):
+    main(["resubmit", *argv])
+    return capsys.readouterr()
+
+
+def test_resubmit_lists_what_is_not_done_and_says_what_it_leaves_out(folder, capsys):
+    manifest = str(folder.root / "manifest.jsonl")
+    with sole_writer(folder.run(RUNNING.run_id).lock_file):
+        out, err = resubmit(capsys, manifest)
+    assert out == "3-5\n"
+    assert err.splitlines() == [
+        "3 of 6 runs to start; 1 are done",
+        f"left out: 1 {RUNNING.run_id}: running",
+        f"left out: 2 {FAILED.run_id}: failed: loss is nan at step 31 (--failed includes it)",
+    ]
+    assert resubmit(capsys, str(folder.root), "--failed").out == "1-5\n"
+
+
+def test_a_run_that_cannot_be_scored_is_a_failed_one(folder, capsys):
+    write_json(folder.unscored_file(UNSCORED.run_id), {"reason": "step 7: loss of wiki is nan"})
+    out, err = resubmit(capsys, str(folder.root))
+    assert out == "1,3-4\n"
+    assert f"left out: 5 {UNSCORED.run_id}: failed: step 7: loss of wiki is nan" in err
+
+
+def test_resubmit_prints_nothing_once_all_is_done(folder, capsys):
+    (folder.run(FAILED.run_id).failed_file).unlink()
+    for run in STUDY.runs:
+        write_json(folder.run(run.run_id).done_file, {"wall_seconds": 1.0})
+        folder.loss_rows(run.run_id).unlink(missing_ok=True)
+        append_rows(folder.loss_rows(run.run_id), rows_of(run))
+    out, err = resubmit(capsys, str(folder.root))
+    assert (out, err) == ("", "all 6 runs are done\n")
+
+
+def test_a_manifest_of_other_runs_is_refused(folder, capsys):
+    (folder.root / "manifest.jsonl").write_text('{"run_id": "nobody"}\n')
+    with pytest.raises(SystemExit) as stop:
+        main(["resubmit", str(folder.root)])
+    assert stop.value.code == 2
+    assert "write it again: lossline plan" in capsys.readouterr().err
+
+
+def test_resubmit_and_status_need_no_jax(folder):
+    for verb in ("resubmit", "status"):
+        code = f"import sys; from lossline_jax.cli.main import main; main([{verb!r}, {str(folder.root)!r}]); "
+        code += "assert not {'jax', 'pandas', 'flax'} & sys.modules.keys(), 'slow'"
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@given(st.sets(st.integers(0, 60)))
+def test_compact_indices_name_each_run_once(indices):
+    text = compact(sorted(indices))
+    found = []
+    for part in text.split(",") if text else []:
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    assert found == sorted(indices)
+    assert len(text.split(",")) <= max(1, len(indices))
+
+
+def test_rows_of_a_run_whose_folder_was_deleted_are_told(folder):
+    run_id = DONE.run_id
+    assert "its rows still count" not in status_text(STUDY, folder)
+    folder.run(run_id).root.rmtree()
+    (line,) = [line for line in status_text(STUDY, folder).splitlines() if line.startswith(run_id)]
+    assert " pending " in line
+    assert f"its rows still count; delete losses/rows/{run_id}.jsonl or train it again" in line

@@ -1,0 +1,264 @@
+"""One reader decides what a file is: every ending, compression and mark, for corpora, tasks and tables alike."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import sys
+
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+import pytest
+from etils import epath
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lossline_jax.config.data import FilesCorpus
+from lossline_jax.config.evaluation import ChoiceTask
+from lossline_jax.data.corpora.read import read_documents
+from lossline_jax.errors import LosslineError
+from lossline_jax.evaluate.tasks.multiple_choice import read_items
+from lossline_jax.losses.table import read_table
+from lossline_jax.storage.inputs import FileKind, file_kind, open_input, parse_object, read_lines, read_text
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+
+def parquet_bytes(rows):
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
+    return sink.getvalue()
+
+
+TEXTS = ["first\nof two", "zweiter \u2028 Text", "third"]
+ROWS = [
+    {"text": text, "context": text, "choices": [" a", " b"], "gold": 1, "loss": 3.1 + k / 7}
+    for k, text in enumerate(TEXTS)
+]
+LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
+PARQUET = parquet_bytes(ROWS)
+LONG_WINDOW = {zstd.CompressionParameter.window_log: 30, zstd.CompressionParameter.enable_long_distance_matching: 1}
+PACKED = {
+    "": lambda data: data,
+    ".gz": gzip.compress,
+    ".GZ": lambda data: gzip.compress(data[:9]) + gzip.compress(data[9:]),
+    ".zst": zstd.compress,
+    ".ZST": lambda data: zstd.compress(data[:9]) + zstd.compress(data[9:], options=LONG_WINDOW),
+    ".xz": lzma.compress,
+    ".bz2": bz2.compress,
+    ".XZ": lambda data: lzma.compress(data[:9]) + lzma.compress(data[9:]),
+    ".BZ2": lambda data: bz2.compress(data[:9]) + bz2.compress(data[9:]),
+}
+MARK = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("mark", [b"", MARK], ids=["plain", "mark"])
+@pytest.mark.parametrize("packed", PACKED)
+@pytest.mark.parametrize("ending", [".jsonl", ".JSONL", ".ndjson", ".json", ".NDJson"])
+def test_json_lines_are_the_same_in_every_dress(tmp_path, ending, packed, mark):
+    path = tmp_path / f"a{ending}{packed}"
+    path.write_bytes(PACKED[packed](mark + LINES))
+    documents = list(read_documents(FilesCorpus("c", (str(path),))))
+    assert [(d.text, d.source) for d in documents] == [(t, f"{path}:{k}") for k, t in enumerate(TEXTS, start=1)]
+    assert [(i.contexts[0], i.gold) for i in read_items(ChoiceTask("t", str(path)))] == [(text, 1) for text in TEXTS]
+    assert read_table(path)["loss"].tolist() == [row["loss"] for row in ROWS]  # to the last digit
+
+
+@pytest.mark.parametrize("mark", [b"", MARK], ids=["plain", "mark"])
+@pytest.mark.parametrize("packed", PACKED)
+def test_text_and_columns_are_the_same_in_every_dress(tmp_path, packed, mark):
+    text = tmp_path / f"a.TXT{packed}"
+    text.write_bytes(PACKED[packed](mark + TEXTS[1].encode()))
+    assert [d.text for d in read_documents(FilesCorpus("c", (str(text),)))] == [TEXTS[1]]
+    for ending, separator in ((".csv", ","), (".CSV", ","), (".tsv", "\t")):
+        table = tmp_path / f"t{ending}{packed}"
+        table.write_bytes(
+            PACKED[packed](mark + pd.DataFrame(ROWS)[["text", "loss"]].to_csv(index=False, sep=separator).encode())
+        )
+        frame = read_table(table)
+        assert list(frame.columns) == ["text", "loss"]
+        assert frame["loss"].tolist() == [row["loss"] for row in ROWS]
+
+
+def test_parquet_in_capitals_is_parquet(tmp_path):
+    path = tmp_path / "A.PARQUET"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
+    assert [d.text for d in read_documents(FilesCorpus("c", (str(path),)))] == TEXTS
+    assert len(read_items(ChoiceTask("t", str(path)))) == len(read_table(path)) == 3
+
+
+def refusals(path):
+    """Yield what each of the three readers says of a file."""
+    readers = (
+        lambda: list(read_documents(FilesCorpus("c", (str(path),)))),
+        lambda: read_items(ChoiceTask("t", str(path))),
+        lambda: read_table(path),
+    )
+    for reader in readers:
+        with pytest.raises(LosslineError) as caught:
+            reader()
+        assert "\n" not in str(caught.value)
+        yield str(caught.value)
+
+
+@pytest.mark.parametrize("packed", [packed for packed in PACKED if packed])
+def test_a_file_that_is_cut_off_is_told_by_every_reader(tmp_path, packed):
+    path = tmp_path / f"a.jsonl{packed}"
+    whole = PACKED[packed](LINES * 50)
+    for size in (0, 1, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        for message in refusals(path):
+            assert message.startswith(f"{path}: cannot be read"), message
+    path.write_bytes(whole + b"rest")
+    assert all("cannot be read" in message for message in refusals(path))
+    path.write_bytes(whole + bytes([whole[0] ^ 1]) + whole[1:])  # the second of two streams is damaged
+    assert all("cannot be read" in message for message in refusals(path))
+    path.write_bytes(whole + bytes(8) + whole)  # padded, as the formats allow
+    assert len(read_table(path)) == 300
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.jsonl", gzip.compress(LINES, mtime=0), "cannot be read as jsonl: its content is gzip"),
+        ("a.jsonl", zstd.compress(LINES), "its content is zstd"),
+        ("a.jsonl", lzma.compress(LINES), "its content is xz"),
+        ("a.jsonl", bz2.compress(LINES), "its content is bzip2"),
+        ("a.jsonl.gz", LINES, "cannot be read as gzip: its content begins b'{\"text"),
+        ("a.jsonl.gz", zstd.compress(LINES), "cannot be read as gzip: its content is zstd"),
+        ("a.jsonl", b"PAR1\x15\x04", "its content is parquet"),
+        ("a.jsonl", b"PK\x03\x04", "its content is a zip archive"),
+        ("a.parquet", LINES, "cannot be read as parquet: its content begins"),
+        ("a.parquet", b"", "cannot be read as parquet: its content is empty"),
+        ("a.jsonl", LINES.decode().encode("utf-16"), "is UTF-16 text; save the file as UTF-8"),
+        ("a.jsonl", b'{"text": "plain"}'.decode().encode("utf-16-le"), "is UTF-16 text"),
+        ("a.jsonl", b'{"text": "plain"}'.decode().encode("utf-16-be"), "is UTF-16 text"),
+        ("a.jsonl", '{"text": "é"}'.encode("latin-1"), "a.jsonl:1: invalid UTF-8 at byte 10 (e9)"),
+        ("a.jsonl", b'{"text": "a", "text": "b"}', "a.jsonl:1: not valid JSON (the field 'text' stands twice"),
+        ("a.jsonl", b'{"x": {"y": 1, "y": 1}}', "the field 'y' stands twice"),
+        ("a.jsonl", b"[" * 100_000, "a.jsonl:1: not valid JSON (too deeply nested)"),
+        ("a.jsonl", b'{"text": ' + b"9" * 5000 + b"}", "a.jsonl:1: not valid JSON (Exceeds the limit"),
+        ("a.jsonl", b'[{"text": "a"},\n{"text": "b"}]', "a.jsonl:1: not valid JSON"),
+        ("a.jsonl", b"3", "a.jsonl:1: '3' is no JSON object"),
+        ("a.json", b'[{"text": "a"}, {"text": "b"}]', "a.json:1: is no JSON object but an array of 2; write each"),
+        ("a.json", b'[\n  {"text": "a"}\n]', "(Expecting value at the end of the line); write each object of"),
+        ("a.jsonl", b'{"a":\n' + LINES, "a.jsonl:1: not valid JSON (Expecting value at the end of the line);"),
+        ("a.jsonl", b"\n\n" + LINES[:12], "a.jsonl:3: not valid JSON (Unterminated string starting at character 10);"),
+        ("a.jsonl", b'{"a": x}\n', "a.jsonl:1: not valid JSON (Expecting value at character 7);"),
+        (
+            "a.jsonl",
+            b"<html>\n<body>404</body></html>",
+            "cannot be read as jsonl: its content begins b'<html>'; rename",
+        ),
+        (
+            "a.jsonl.gz",
+            gzip.compress(b"<!DOCTYPE html>\n", mtime=0),
+            "cannot be read as jsonl: its content begins b'<!DOCTYPE html>'",
+        ),
+        ("a.parquet", PARQUET[:-1], "cannot be read: its end is missing; fetch or write it again"),
+        ("a.parquet", PARQUET[: len(PARQUET) // 2], "cannot be read: its end is missing; fetch or write it again"),
+        ("a.parquet", PARQUET[:-8] + b"\xff\xff\xff\x7fPAR1", "; fetch"),
+        ("a.jsonl", None, "it is a folder"),
+    ],
+)
+def test_content_that_is_not_what_the_ending_says(tmp_path, name, content, words):
+    path = tmp_path / name
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    messages = list(refusals(path))
+    for message in messages if content is not None else messages[1:]:
+        assert message.startswith(str(path))
+        assert words in message
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("wiki,code\n3.1,2.2\n3.0,é\n".encode("latin-1"), "t.csv:3: invalid UTF-8 at byte 4 (e9); convert"),
+        ("wiki,code\r\n3.1,é\r\n".encode("latin-1"), "t.csv:2: invalid UTF-8 at byte 4 (e9)"),
+        ("wiki,code\r3.1,2.2\ré,2\r".encode("latin-1"), "t.csv:3: invalid UTF-8 at byte 0 (e9)"),
+        (MARK + b"\xe9", "t.csv:1: invalid UTF-8 at byte 0 (e9)"),
+        (
+            b"<html><body>404</body></html>\n",
+            "cannot be read as csv: its content begins b'<html>'; rename it or fetch it",
+        ),
+        (MARK + b"\n <HTML lang='en'>\n", "its content begins b\"<HTML lang='en'>\""),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "cannot be read as csv: its content begins"),
+    ],
+)
+def test_a_table_of_text_that_is_none_is_told_by_its_first_bytes_or_its_line(tmp_path, content, words):
+    for packed in (".csv", ".csv.gz"):
+        path = tmp_path / f"t{packed}"
+        path.write_bytes(gzip.compress(content) if packed.endswith("gz") else content)
+        with pytest.raises(LosslineError) as caught:
+            read_table(path)
+        assert words.replace("t.csv:", f"t{packed}:") in str(caught.value)
+
+
+def test_a_page_is_text_of_a_corpus_and_a_table_may_begin_with_a_bracket(tmp_path):
+    (tmp_path / "page.txt").write_text("<html>\n")
+    assert [d.text for d in read_documents(FilesCorpus("c", (str(tmp_path / "page.txt"),)))] == ["<html>\n"]
+    (tmp_path / "t.csv").write_text("<htmlish>,loss\na,3\n")
+    assert list(read_table(tmp_path / "t.csv").columns) == ["<htmlish>", "loss"]
+
+
+def test_integers_that_no_table_holds_are_named(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"n": 1}\n{"n": 123456789012345678901}\n')
+    with pytest.raises(LosslineError, match=r"a.jsonl:2: 'n' is an integer of 21 digits"):
+        read_table(path)
+
+
+def test_half_a_character_in_a_table_is_named(tmp_path):
+    path = tmp_path / "a.jsonl"
+    for row in ('{"n": "a\\ud800"}', '{"n\\udfff": 1}'):
+        path.write_text('{"n": "\\ud83d\\ude00"}\n' + row + "\n")
+        with pytest.raises(LosslineError, match=r"a.jsonl:2: cannot hold '\\ud"):
+            read_table(path)
+
+
+def test_a_study_given_for_its_table_names_the_table(tmp_path):
+    (tmp_path / "losses").mkdir()
+    (tmp_path / "losses" / "losses.parquet").write_bytes(b"")
+    with pytest.raises(LosslineError, match=rf"it is a folder; {tmp_path}/losses/losses.parquet\?"):
+        read_table(tmp_path)
+
+
+def test_a_folder_given_for_files_is_told(tmp_path):
+    (tmp_path / "texts").mkdir()
+    for pattern in (f"{tmp_path}/texts", f"{tmp_path}/texts/", f"{tmp_path}/*"):
+        with pytest.raises(LosslineError, match="matches a folder .* and no file; '.*/[*].txt'\\?"):
+            list(read_documents(FilesCorpus("c", (pattern,))))
+    (tmp_path / "texts" / "a.txt").write_text("a")
+    assert len(list(read_documents(FilesCorpus("c", (f"{tmp_path}/texts/*.txt",))))) == 1
+
+
+def test_kinds_are_told_by_the_ending_alone():
+    assert file_kind("a/b.jsonl/c.Json.GZ") == FileKind("jsonl", "gzip")
+    assert file_kind("a.parquet.gz") == FileKind("", "gzip")
+    assert file_kind("a.gz") == FileKind("", "gzip")
+    assert file_kind("jsonl") == FileKind("")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5), st.sampled_from(sorted(PACKED)))
+def test_any_text_comes_back_as_it_was_written(tmp_path_factory, texts, packed):
+    folder = epath.Path(tmp_path_factory.mktemp("inputs"))
+    lines, whole = folder / f"a.jsonl{packed}", folder / f"a.txt{packed}"
+    lines.write_bytes(
+        PACKED[packed]("".join(json.dumps({"t": text}, ensure_ascii=False) + "\n" for text in texts).encode())
+    )
+    assert [parse_object(line, where)["t"] for where, line in read_lines(lines)] == texts
+    content = "\n".join(texts).removeprefix("\ufeff")
+    if "\0" not in content:
+        whole.write_bytes(PACKED[packed](content.encode()))
+        assert read_text(whole) == content
+        with open_input(whole) as file:
+            assert file.read() == content.encode()

@@ -1,0 +1,148 @@
+"""Paths that a user names: `~` means the same in every flag, glob and variable, and names say what is written."""
+
+import dataclasses
+import json
+import os
+
+import pytest
+from etils import epath
+
+from lossline_jax.config import validate
+from lossline_jax.config.data import FilesCorpus, SentencePieceFile
+from lossline_jax.config.evaluation import ChoiceTask
+from lossline_jax.data.corpora.read import read_documents
+from lossline_jax.data.tokenizers.build import prepare_tokenizer
+from lossline_jax.errors import LosslineError
+from lossline_jax.evaluate.tasks.multiple_choice import read_items
+from lossline_jax.evaluate.tasks.specs import load_spec
+from lossline_jax.losses.table import read_table
+from lossline_jax.pipeline import compilation_cache
+from lossline_jax.storage.object_store import expanded
+from tests.cli.test_bad_input import write_experiment
+from tests.cli.test_main import run_cli
+from tests.support.report_study import study_config
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home folder that holds a table and an experiment, and an empty folder to work in."""
+    folder, here = tmp_path / "home", tmp_path / "here"
+    folder.mkdir(), here.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.chdir(here)
+    (folder / "t.csv").write_text("run_id,x,y,N,D\n" + "".join(f"a,{x},{2 * x - 1},1e6,{x}e7\n" for x in (2, 3, 4)))
+    published = "id,data,n_layers,d_model,params,tokens,steps,eval/c4_val/CrossEntropyLoss"
+    (folder / "p.csv").write_text(f"{published}\n1,c4,2,64,1000,2000,10,3.5\n")
+    write_experiment(folder)
+    yield folder
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "made"),
+    [
+        ("plan ~/bad.py --root=~/s --manifest", "s/bad/manifest.jsonl"),
+        ("import-losses ~/p.csv --out=~/l.csv", "l.csv"),
+        ("fit --losses=~/none.csv --x x --y y --out=~/f.json", "home/none.csv: no such table"),
+        ("compare --losses=~/none.csv --x x --y y", "home/none.csv: no such table"),
+        ("import-losses ~/none.csv --out=~/out.csv", "home/none.csv: no such table"),
+        ("status ~/none", "no study.json there"),
+        ("resubmit ~/none", "home/none/manifest.jsonl: no such manifest"),
+        ("run --manifest=~/none --index=0", "home/none/manifest.jsonl: no such manifest"),
+        ("import-weights ~/none --out=~/m", "home/none/config.json: no such file"),
+        ("export-weights ~/none --out=~/m", "no study.json there"),
+        ("report --losses=~nobody-of-that-name/t.csv --x x --y y", "no user 'nobody-of-that-name' has a home here"),
+    ],
+)
+def test_a_tilde_is_a_home_in_every_verb(capsys, home, words, made):
+    code, _, err = run_cli(capsys, *words.split())
+    if made.startswith(("s/", "l.")):
+        assert code == 0, err
+        assert (home / made).exists()
+    else:
+        assert code == 2
+        assert made in err
+
+
+def test_a_tilde_is_a_home_in_what_an_experiment_names(home):
+    (home / "a.txt").write_text("text")
+    item = json.dumps({"context": "Q:", "choices": [" a", " b"], "gold": 0})
+    (home / "q.jsonl").write_text(f"{item}\n{item}\n")
+    spec = 'source = "me"\nscoring = "continuation"\ncontext = "a"\ncontinuation = "b"'
+    (home / "specs.toml").write_text(f"\ufeff[mine]\n{spec}\n", encoding="utf-8")
+    assert [d.text for d in read_documents(FilesCorpus("c", ("~/*.txt",)))] == ["text"]
+    assert len(read_items(ChoiceTask("t", "~/q.jsonl"))) == 2
+    assert load_spec("~/specs.toml:mine").source == "me"
+    assert len(read_table("~/t.csv")) == 3
+    with pytest.raises(LosslineError, match="tokenizer ~/none.model: no such file"):
+        prepare_tokenizer(SentencePieceFile("~/none.model"), {}, epath.Path(home))
+
+
+def test_addresses_and_other_places_of_a_tilde_stay(home):
+    assert expanded("gs://b/~/x") == "gs://b/~/x"
+    assert expanded("a/~/x") == "a/~/x"
+    assert expanded("./~x") == "./~x"
+    assert expanded("~") == str(home)
+
+
+def test_the_cache_of_programs_is_found_in_a_home(home, monkeypatch):
+    made = []
+    monkeypatch.setenv(compilation_cache.VARIABLE, "~/c")
+    monkeypatch.setattr(compilation_cache.jax.config, "update", lambda name, value: made.append(value))
+    compilation_cache.keep_programs()
+    assert str(home / "c") in made or compilation_cache.jax.config.jax_compilation_cache_dir is not None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("fit --losses=~/t.csv --x x --y y --out f.csv", "--out: f.csv: the result is JSON; name it f.json"),
+        ("compare --losses=~/t.csv --x x --y y --out F.CSV", "the result is JSON"),
+        ("backtest --losses=~/t.csv --y y --params N --tokens D --out b.parquet", "the result is JSON"),
+        ("predict --losses=~/t.csv --y y --params N --tokens D --at-flops 1e20 --out p.html", "the result is JSON"),
+        ("fit --losses=~/t.csv --law chinchilla --y y --out l.tsv", "the result is JSON"),
+        ("fit --losses=~/t.csv --x x --y y --out ~", "that is a folder; name a file, such as"),
+        (
+            "report --losses=~/t.csv --x x --y y --out my.html",
+            "report.html and figures/ is written; name it my",
+        ),
+        ("import-weights ~/none --out m.safetensors", "is named as a file"),
+        ("import-losses ~/t.csv --out t.json", "cannot write a table of this ending"),
+    ],
+)
+def test_an_ending_that_is_not_what_is_written_is_refused_first(capsys, home, words, message):
+    code, out, err = run_cli(capsys, *words.split())
+    assert code == 2
+    assert message in err
+    assert out == ""
+
+
+def test_names_that_no_folder_can_have_are_refused_by_field():
+    study = study_config()
+    with pytest.raises(LosslineError, match=r"x\.py: name 'nnnnn.* has 300 characters; 200 are the most for a folder"):
+        validate.check_study(dataclasses.replace(study, name="n" * 300), "x.py")
+    corpora = (FilesCorpus("c" * 201, ("*.txt",)), *study.corpora)
+    with pytest.raises(LosslineError, match=r"x\.py: corpus 'ccccc.* has 201 characters"):
+        validate.check_study(dataclasses.replace(study, corpora=corpora), "x.py")
+
+
+@pytest.mark.parametrize("verb", [["resubmit"], ["run", "--index", "0", "--manifest"]])
+def test_a_manifest_that_is_no_text_is_one_line(capsys, home, verb):
+    damaged = {
+        b'{"run_id": "a"}\n{"run_id": "\xff"}\n': "manifest.jsonl:2: invalid UTF-8 at byte 12 (ff)",
+        b"[" * 99999: "manifest.jsonl:1: not valid JSON (too deeply nested)",
+    }
+    for content, message in damaged.items():
+        (home / "manifest.jsonl").write_bytes(content)
+        code, _, err = run_cli(capsys, *verb, str(home / "manifest.jsonl"))
+        assert code == 2
+        assert err.count("\n") == 1
+        assert message in err
+
+
+def test_a_file_name_that_is_not_utf8_is_one_line(capsys, home, monkeypatch):
+    monkeypatch.chdir(home)
+    code, _, err = run_cli(capsys, "plan", "bad.py", "--glob", os.fsdecode(b"\xff*.txt"), "--manifest")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "it stands for a byte that is not UTF-8" in err

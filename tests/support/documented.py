@@ -1,0 +1,91 @@
+"""Commands and files that the pages, and the docstrings of scripts, tell a reader to type and to open."""
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.paths import ROOT
+
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "experiments/*.md", "results/**/*.md", "benchmarks/*.md", "launch/*.md")
+    for path in ROOT.glob(pattern)
+)
+SCRIPTS = sorted(path for folder in ("benchmarks", "experiments", "launch") for path in ROOT.glob(f"{folder}/*.py"))
+WITH_DOCSTRINGS = (
+    *SCRIPTS,
+    ROOT / "lossline_jax/cli/main.py",
+    *ROOT.glob("tests/*.py"),
+    *ROOT.glob("tests/robustness/*.py"),
+)
+PROGRAMS = ("lossline", "python", "make", "pytest", "bash")
+BEFORE = r"(?:[A-Z_]+=\S* +|(?:/usr/bin/)?time (?:-v )?|\$ )*(?:\.venv/bin/)?"  # of a command, and no part of it
+
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Command:
+    """Words that a reader types, and where they are told."""
+
+    where: str
+    words: tuple[str, ...]
+    whole: bool  # a line of its own, to be typed as it is; else named in a sentence
+
+    def __str__(self) -> str:
+        return f"{self.where}: {' '.join(self.words)}"
+
+
+def documented_commands() -> list[Command]:
+    found = {}
+    for where, text in _texts():
+        for code, whole in code_of(text):
+            for words in _commands(code):
+                found.setdefault((words, whole), Command(where, words, whole))
+    return list(found.values())
+
+
+def documented_paths() -> list[tuple[Path, str]]:
+    """Every file that a page names in code, or links to, with the page."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        spans = {span for code, _ in code_of(text) for span in code.split()}
+        named = {span.strip("(),;") for span in spans if re.fullmatch(r"[\w./-]*\w\.(?:py|md|toml|yaml)[(),;]*", span)}
+        linked = set(re.findall(r"\]\(([^)#:]+)\)", text))
+        found += [(page, name) for name in sorted(named | linked)]
+    return found
+
+
+def _texts() -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        yield str(page.relative_to(ROOT)), page.read_text()
+    for path in WITH_DOCSTRINGS:
+        yield str(path.relative_to(ROOT)), _docstring_as_page(path)
+
+
+def _docstring_as_page(path: Path) -> str:
+    """Lines that begin with a command, indented as code is, without remarks in parentheses behind it."""
+    doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+    doc = re.sub(r"^ *(?:Command +)?(?=(?:lossline|make|python \S+\.py) )", "    ", doc, flags=re.MULTILINE)
+    return re.sub(r"^(    .*?) \(.*\)$", r"\1", doc, flags=re.MULTILINE)
+
+
+def code_of(text: str) -> Iterator[tuple[str, bool]]:
+    """Pieces of code of a page, and whether each is a line of its own."""
+    text = re.sub(r"\\\n\s*", "", text)
+    for language, block in re.findall(FENCED, text):
+        yield from ((line, True) for line in block.splitlines() if language in ("", "sh", "bash"))
+    prose = re.sub(FENCED, "", text)
+    yield from ((line.strip(), True) for line in re.findall(r"^ {4}.*$", prose, flags=re.MULTILINE))
+    prose = re.sub(r"^ {4}.*$", "", prose, flags=re.MULTILINE)
+    yield from ((" ".join(span.split()), False) for span in re.findall(r"`([^`]+)`", prose))
+
+
+def _commands(code: str) -> Iterator[tuple[str, ...]]:
+    for piece in re.split(r" && | ; ", code):
+        if begin := re.match(rf"{BEFORE}({'|'.join(PROGRAMS)}) ", piece):
+            yield tuple(shlex.split(piece[begin.start(1) :], comments=True))

@@ -1,0 +1,213 @@
+"""lm-evaluation-harness with its own torch model, with ours inside it, and our evaluator: the same items, one by one.
+
+python tests/support/harness_agreement.py prints the table of the README; --help lists what it takes.
+"""
+
+import argparse
+import gzip
+import json
+import pathlib
+import sys
+import tempfile
+from dataclasses import dataclass
+
+import numpy as np
+from etils import epath
+
+from lossline_jax.config.evaluation import ChoiceTask, SuiteConfig
+from lossline_jax.config.execution import ExecutionConfig
+from lossline_jax.data.tokenizers.huggingface import HuggingFaceTokenizerFile
+from lossline_jax.distributed.devices import configure_devices
+from lossline_jax.distributed.mesh import make_mesh
+from lossline_jax.evaluate.evaluator import Evaluator
+from lossline_jax.evaluate.scores import SetScore
+from lossline_jax.evaluate.suite import prepare_suite
+from lossline_jax.formatting import text_table
+from lossline_jax.models.model import build_model
+from lossline_jax.weights.huggingface.configs import read_config
+from lossline_jax.weights.huggingface.load import load_params
+from tests.support.harness_tasks import harness_task
+from tests.support.raw_rows import raw_row
+from tests.support.shared_data import shared_path
+
+YAML_FILES = {
+    "hellaswag": "hellaswag/hellaswag.yaml",
+    "arc_easy": "arc/arc_easy.yaml",
+    "arc_challenge": "arc/arc_challenge.yaml",
+    "piqa": "piqa/piqa.yaml",
+    "winogrande": "winogrande/default.yaml",
+    "openbookqa": "openbookqa/openbookqa.yaml",
+}
+MAX_CHARACTERS = 900  # of an item, so that the smallest vocabulary needs no more than the 512 positions of training
+TOLERANCE = 2e-4  # nats, of the log-probability of a whole option
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one of the three makes of a task: log-probabilities of all options, and which items are right."""
+
+    log_probabilities_Q: np.ndarray
+    right_n: np.ndarray  # by the sum
+    right_by_length_n: np.ndarray | None  # by the sum a character; the harness has none for WinoGrande
+    accuracy: float  # as it reports them
+    accuracy_by_length: float | None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One task: our two ways against the harness's own model."""
+
+    name: str
+    theirs: Answers
+    inside: Answers  # our model inside the harness
+    ours: Answers  # our evaluator and task spec
+
+    @property
+    def largest_gap(self) -> float:
+        gaps = [np.abs(each.log_probabilities_Q - self.theirs.log_probabilities_Q) for each in (self.inside, self.ours)]
+        return float(np.max(gaps))
+
+    @property
+    def num_unequal(self) -> int:
+        """Items that are right for one and wrong for another, counted a way and a metric."""
+        unequal = round(abs(self.ours.accuracy - self.theirs.accuracy) * len(self.theirs.right_n))
+        if self.theirs.accuracy_by_length is not None:
+            difference = abs(self.ours.accuracy_by_length - self.theirs.accuracy_by_length)
+            unequal += round(difference * len(self.theirs.right_n))
+        for each in (self.inside, self.ours):
+            unequal += int(np.sum(each.right_n != self.theirs.right_n))
+            if self.theirs.right_by_length_n is not None:
+                unequal += int(np.sum(each.right_by_length_n != self.theirs.right_by_length_n))
+        return unequal
+
+
+def public_rows(name: str, max_items: int) -> list[dict]:
+    """Rows as the public dataset has them, evenly spread over those of the shared file that fit 512 tokens."""
+    with gzip.open(shared_path(f"data/tasks/{name}.validation.jsonl.gz"), "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    rows = [row for row in rows if len(row["context"]) + max(map(len, row["choices"])) <= MAX_CHARACTERS]
+    kept = np.linspace(0, len(rows) - 1, min(max_items, len(rows))).round().astype(int)
+    return [raw_row(name, rows[k]) for k in kept]
+
+
+def compare(folder: pathlib.Path, context_length: int, max_items: int) -> list[Agreement]:
+    """Every task of `YAML_FILES` on the model of a Hugging Face folder, three times.
+
+    Args:
+        context_length: must hold every item, for a cut one loses its BOS in the harness and keeps it with us.
+        max_items: of each task.
+    """
+    from lossline_jax.evaluate.harness import HarnessModel
+
+    hf = read_config(folder)
+    tokenizer = HuggingFaceTokenizerFile(epath.Path(folder) / "tokenizer.json", hf.bos_id, hf.eos_id)
+    model = build_model(hf.config, hf.vocab_size)
+    params, mesh = load_params(folder, model), make_mesh(ExecutionConfig())
+    rows = {name: public_rows(name, max_items) for name in YAML_FILES}
+    theirs = _inside_harness(torch_model(folder, tokenizer, context_length), rows)
+    inside = _inside_harness(HarnessModel(model, params, tokenizer, mesh, context_length), rows)
+    ours = _evaluator(model, params, tokenizer, mesh, context_length, rows)
+    return [Agreement(name, theirs[name], inside[name], ours[name]) for name in rows]
+
+
+def torch_model(folder: pathlib.Path, tokenizer: HuggingFaceTokenizerFile, context_length: int, batch_size: int = 16):
+    """The harness's HFLM, whose tokenizer puts BOS before every text as lossline does."""
+    import tokenizers
+    import torch
+    import transformers
+    from lm_eval.models.huggingface import HFLM
+
+    with_bos = tokenizers.Tokenizer.from_buffer(tokenizer.content)
+    bos, eos = (with_bos.id_to_token(index) for index in (tokenizer.bos_id, tokenizer.eos_id))
+    with_bos.post_processor = tokenizers.processors.TemplateProcessing(
+        single=f"{bos} $A", special_tokens=[(bos, tokenizer.bos_id)]
+    )
+    wrapped = transformers.PreTrainedTokenizerFast(tokenizer_object=with_bos, bos_token=bos, eos_token=eos)
+    weights = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return HFLM(
+        pretrained=weights,
+        tokenizer=wrapped,
+        device="cpu",
+        batch_size=batch_size,
+        max_length=context_length,
+        # torch's log-softmax in float32 loses 1e-5 nats a token over a vocabulary of 49152, all to one side
+        softmax_dtype="float64",
+    )
+
+
+def _inside_harness(model, rows: dict[str, list[dict]]) -> dict[str, Answers]:
+    import lm_eval
+
+    tasks = [harness_task(YAML_FILES[name], rows[name]) for name in rows]
+    evaluation = lm_eval.simple_evaluate(model=model, tasks=tasks, bootstrap_iters=0)
+    samples, results = evaluation["samples"], evaluation["results"]
+    answers = {}
+    for name in rows:
+        documents = sorted(samples[name], key=lambda sample: sample["doc_id"])
+        by_length = [sample["acc_norm"] for sample in documents] if "acc_norm" in documents[0] else None
+        answers[name] = Answers(
+            np.array([response[0][0] for sample in documents for response in sample["resps"]]),
+            np.array([sample["acc"] for sample in documents], bool),
+            None if by_length is None else np.array(by_length, bool),
+            results[name]["acc,none"],
+            results[name].get("acc_norm,none"),
+        )
+    return answers
+
+
+def _evaluator(model, params, tokenizer, mesh, context_length, rows) -> dict[str, Answers]:
+    with tempfile.TemporaryDirectory() as folder:
+        tasks = []
+        for name in rows:
+            path = pathlib.Path(folder) / f"{name}.jsonl"
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows[name]), encoding="utf-8")
+            tasks.append(ChoiceTask(name, str(path), spec=name))
+        suite_config = SuiteConfig(choice=tuple(tasks), context_length=context_length, overlap=0)
+        suite = prepare_suite(suite_config, tokenizer, {}, epath.Path(folder))
+    assert not suite.problems, suite.problems
+    assert all(each.num_truncated == 0 for each in suite.sets), "an item does not fit the context"
+    evaluator = Evaluator(model, mesh, suite)
+    nats_Q, scores = evaluator.request_scores(params).nats_Q, evaluator.score(params)
+    return {
+        each.name: _answers(suite.requests.take(mine), nats_Q[mine], scores[each.name])
+        for k, each in enumerate(suite.sets)
+        for mine in [suite.requests.dataset_Q == k]
+    }
+
+
+def _answers(requests, nats_Q: np.ndarray, score: SetScore) -> Answers:
+    def right(cost_Q: np.ndarray) -> np.ndarray:
+        items = [np.flatnonzero(requests.item_Q == item) for item in np.unique(requests.item_Q)]
+        return np.array([requests.gold_Q[options[np.argmin(cost_Q[options])]] for options in items])
+
+    by_length = right(nats_Q / requests.chars_Q)
+    return Answers(-nats_Q, right(nats_Q), by_length, score.accuracy, score.accuracy_per_char)
+
+
+def main() -> None:
+    from tests.support.gguf_to_huggingface import write_smollm2
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=("stories260K", "smollm2"), default="stories260K")
+    parser.add_argument("--items", type=int, default=200, help="of each task")
+    options = parser.parse_args()
+    configure_devices(ExecutionConfig())
+    with tempfile.TemporaryDirectory() as parent:
+        folder = shared_path("data/models/stories260K")
+        if options.model == "smollm2":
+            folder = pathlib.Path(parent) / "smollm2"
+            write_smollm2(folder)
+        agreements = compare(folder, context_length=512, max_items=options.items)
+    print(text_table(("task", "n", "acc", "acc_norm", "unequal items", "largest |dlogp|"), map(_line, agreements)))
+    if any(each.num_unequal or each.largest_gap > TOLERANCE for each in agreements):
+        sys.exit("harness_agreement: some answers differ")
+
+
+def _line(each: Agreement) -> tuple[str, ...]:
+    by_length = each.theirs.right_by_length_n
+    shares = [f"{each.theirs.right_n.mean():.3f}", "" if by_length is None else f"{by_length.mean():.3f}"]
+    return each.name, str(len(each.theirs.right_n)), *shares, str(each.num_unequal), f"{each.largest_gap:.1e}"
+
+
+if __name__ == "__main__":
+    main()

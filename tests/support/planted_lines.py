@@ -1,0 +1,53 @@
+"""Synthetic studies with a planted gap: what `test_fit_lines.py` and `benchmarks/line_comparison.py` draw from."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from lossline_jax.fit.compare.setting_line import Cell
+from lossline_jax.fit.curves.line import fit_shifted_power
+from lossline_jax.fit.resampling import bootstrap
+
+POINT_NOISE = 0.01  # of a checkpoint about the line of its run
+RUN_NOISE = 0.01  # of the line of a run about that of its setting
+NUM_CHECKPOINTS = 10
+BASE = {"data": "wiki", "size": "d64", "context_length": "128", "optimiser": "adamw"}
+FLOOR = float(np.hypot(RUN_NOISE, POINT_NOISE / np.sqrt(NUM_CHECKPOINTS)))  # what the noise floor should come out as
+
+
+def curve(x):
+    return 0.9 * (x - 1.5) ** 1.3 + 1.1
+
+
+def cell(
+    generator: np.random.Generator, levels: Mapping[str, str], num_runs: int, gap: float = 0.0, reach: float = 0.0
+):
+    """A setting whose runs lie `gap` above the planted curve; `reach` shifts the losses that they get to."""
+    x = np.concatenate(
+        [np.geomspace(5.0, 2.5 + reach, NUM_CHECKPOINTS) + generator.normal(0, 0.02) for _ in range(num_runs)]
+    )
+    runs = np.repeat([f"{'-'.join(levels.values())}-{k}" for k in range(num_runs)], NUM_CHECKPOINTS)
+    of_runs = np.repeat(generator.normal(0, RUN_NOISE, num_runs), NUM_CHECKPOINTS)
+    y = curve(x) + gap + of_runs + generator.normal(0, POINT_NOISE, x.size)
+    return fitted(levels, x, y, runs)
+
+
+def fitted(levels, x, y, runs, num_params=None) -> Cell:
+    fit = fit_shifted_power(x, y, runs, num_starts=8, level=None)
+    resamples = bootstrap(fit, {"x": x}, y, clusters=runs, num_resamples=100) if fit.has_curve else None
+    return Cell(levels, x, y, runs, fit, resamples, num_params)
+
+
+def study(seed: int, gap: float = 0.0, base_runs: int = 5, num_runs: int = 3) -> list[Cell]:
+    """A base and six settings that differ from it in one factor; other data lies `gap` off, the rest is equal."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    changes = [
+        ({"data": "code"}, gap, 0.3),
+        ({"size": "d32"}, 0.0, 0.5),
+        ({"size": "d96"}, 0.0, -0.1),
+        ({"context_length": "256"}, 0.0, 0.0),
+        ({"optimiser": "adam"}, 0.0, 0.1),
+        ({"optimiser": "wsd"}, 0.0, 0.0),
+    ]
+    cells = [cell(generator, BASE, base_runs)]
+    return cells + [cell(generator, BASE | change, num_runs, moved, reach) for change, moved, reach in changes]

@@ -1,0 +1,161 @@
+"""A tiny model, data source and run for the tests of training; as a script, one training process.
+
+python tests/support/tiny_training.py FOLDER [KILL]     KILL: never | between | inside (a checkpoint)
+"""
+
+import os
+import signal
+import sys
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from lossline_jax.config.data import ByteTokenizer, DataConfig
+from lossline_jax.config.execution import ExecutionConfig
+from lossline_jax.config.model import LlamaConfig
+from lossline_jax.config.study import RunConfig
+from lossline_jax.config.training import OptimConfig
+from lossline_jax.distributed.devices import configure_devices
+from lossline_jax.distributed.mesh import make_mesh
+from lossline_jax.distributed.sharding import constrain
+from lossline_jax.ops.fsdp import whole
+from lossline_jax.storage.paths import RunDir
+
+VOCAB = 32
+RUN = RunConfig(
+    model=LlamaConfig(d_model=16, num_layers=1, num_heads=2),
+    data=DataConfig((("wiki", 1.0),)),
+    tokenizer=ByteTokenizer(),
+    context_length=8,
+    batch_size=16,
+    tokens=12 * 16 * 8,  # twelve steps
+    optim=OptimConfig(learning_rate=0.05),
+    num_checkpoints=3,  # after steps 4, 8 and 12
+)
+
+
+@dataclass(frozen=True)
+class Bigram:
+    """Predicts a token from the one before: the smallest thing with the interface of `model.Model`."""
+
+    width: int = 16
+    vocab_size: int = VOCAB
+
+    def init(self, key):
+        first, second = jax.random.split(key)
+        return {
+            "embed": jax.random.normal(first, (VOCAB, self.width)),
+            "a_log": jnp.zeros((self.width,)),
+            "unembed": jax.random.normal(second, (self.width, VOCAB)),
+        }
+
+    def axes(self):
+        return {"embed": ("vocab", "embed"), "a_log": ("embed",), "unembed": ("embed", "vocab")}
+
+    def decayed(self):
+        return {"embed": True, "a_log": False, "unembed": True}
+
+    def nll(self, params, tokens_BT, targets_BT, segments_BT=None):
+        shapes = {"embed": (VOCAB, self.width), "a_log": (self.width,), "unembed": (self.width, VOCAB)}
+        params = {name: whole(leaf, shapes[name]) for name, leaf in params.items()}
+        x_BTD = params["embed"][tokens_BT] * jnp.exp(params["a_log"])[None, None, :]
+        x_BTD = constrain(x_BTD, "batch", "seq", "embed")
+        logits_BTV = constrain(jnp.tanh(x_BTD) @ params["unembed"], "batch", "seq", "vocab")
+        log_p_BTV = jax.nn.log_softmax(logits_BTV)
+        return -jnp.take_along_axis(log_p_BTV, targets_BT[..., None], axis=-1)[..., 0]
+
+
+@dataclass(frozen=True)
+class Batch:
+    tokens_BT: np.ndarray
+    targets_BT: np.ndarray
+    weights_BT: np.ndarray
+    segments_BT: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Batch k is a pure function of (seed, k), with some positions weighted zero."""
+
+    run: RunConfig = RUN
+    seed: int = 0
+    nan_at: int | None = None  # batch whose weights are all zero: its loss is 0 / 0
+
+    @property
+    def fingerprint(self):
+        return f"synthetic-{self.seed}"
+
+    def check_epochs(self, num_steps):
+        pass
+
+    def batch(self, step, process_index=0, process_count=1):
+        rng = np.random.default_rng([self.seed, step])
+        rows, length = self.run.batch_size, self.run.context_length
+        tokens = rng.integers(0, VOCAB, (rows, length + 1), dtype=np.int32)
+        tokens[:, 1:] = np.where(rng.random((rows, length)) < 0.7, (3 * tokens[:, :-1] + 1) % VOCAB, tokens[:, 1:])
+        weights = (rng.random((rows, length)) < 0.8).astype(np.float32)
+        mine = slice(process_index * rows // process_count, (process_index + 1) * rows // process_count)
+        weights = np.zeros_like(weights) if step == self.nan_at else weights
+        return Batch(tokens[mine, :-1], tokens[mine, 1:], weights[mine])
+
+    def iterate(self, start_step, process_index=0, process_count=1):
+        for step in range(start_step, self.run.num_steps):
+            yield self.batch(step, process_index, process_count)
+
+
+class KillingSource(Source):
+    """Kills its process, as the kernel would, instead of giving batch 6: after the checkpoint of step 4."""
+
+    def iterate(self, start_step, process_index=0, process_count=1):
+        for step in range(start_step, self.run.num_steps):
+            if step == 6:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield self.batch(step, process_index, process_count)
+
+
+def train_bigram(folder, execution: ExecutionConfig, source=None, **options):
+    """Train `Bigram` in a folder, without a word."""
+    from lossline_jax.train.loop import train_run
+
+    return train_run(
+        RUN,
+        model=Bigram(),
+        source=source or Source(),
+        run_dir=RunDir(epath.Path(folder)),
+        execution=execution,
+        mesh=make_mesh(execution),
+        show_progress=False,
+        **options,
+    )
+
+
+def main(folder: str, kill: str) -> None:
+    """Train the tiny Llama of RUN on two devices."""
+    from lossline_jax.models.model import build_model
+    from lossline_jax.train import checkpoint
+    from lossline_jax.train.loop import train_run
+
+    execution = ExecutionConfig(cpu_devices=2, log_every=1)
+    configure_devices(execution)
+    if kill == "inside":
+        whole = checkpoint._digests
+
+        def digests(path):  # orbax has written the arrays of step 8, meta.json is not there yet
+            return os.kill(os.getpid(), signal.SIGKILL) if path.name == "00000008" else whole(path)
+
+        checkpoint._digests = digests
+    train_run(
+        RUN,
+        model=build_model(RUN.model, VOCAB),
+        source=KillingSource() if kill == "between" else Source(),
+        run_dir=RunDir(epath.Path(folder)),
+        execution=execution,
+        mesh=make_mesh(execution),
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,84 @@
+"""Names of others in the terminal: nothing that it obeys, nothing that no one sees, columns that stay aligned."""
+
+import unicodedata
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.formatting import display_width, shortened, shown, shown_lines, shown_tree, text_table, utf8
+from tests.cli.test_main import run_cli
+
+CONTROLS = {
+    chr(k) for k in (*range(32), *range(127, 160), 0x200B, 0x200E, 0x2028, *range(0x202A, 0x202F), 0x2066, 0xFEFF)
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [
+        ("plain, with a blank", "plain, with a blank"),
+        ("\x1b[31mred\x1b[0m", r"\x1b[31mred\x1b[0m"),
+        ("a\r\nb\tc\0", r"a\r\nb\tc\x00"),
+        ("abc\u202edcba", r"abc\u202edcba"),
+        ("zero\u200bwidth\u200djoined\ufeff", r"zero\u200bwidth\u200djoined\ufeff"),
+        ("half \ud800", r"half \ud800"),
+        ("日本語 é ß 😀", "日本語 é ß 😀"),
+        ("👩\u200d🚀 می\u200cخواهم", "👩\u200d🚀 می\u200cخواهم"),
+        ("$x^2$ <b>", "$x^2$ <b>"),
+    ],
+)
+def test_names_are_shown_on_one_line_without_what_a_terminal_obeys(name, seen):
+    assert shown(name) == seen
+    assert shown_lines(f"{name}\nsecond").split("\n")[-1] == "second"
+
+
+@given(st.text())
+def test_nothing_that_is_obeyed_or_hidden_is_left(name):
+    seen = shown(name)
+    assert not CONTROLS & set(seen)
+    assert not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in seen)
+    assert shown(seen) == seen
+    assert shown_tree({name: [name, 1, None]}) == {seen: [seen, 1, None]}
+
+
+@given(st.lists(st.lists(st.text(max_size=20), min_size=2, max_size=2), max_size=4))
+def test_every_row_of_a_table_is_one_line_and_columns_align(rows):
+    lines = text_table(("name", "other"), rows).split("\n")
+    assert len(lines) == 2 + len(rows)
+    width = display_width(lines[1])
+    assert all(display_width(line) <= width for line in lines)
+
+
+def test_wide_characters_take_two_columns_and_long_names_keep_both_ends():
+    lines = text_table(("name", "n"), [("日本", 1), ("abcd", 22), ("e\u0301", 3)]).split("\n")
+    assert [display_width(line) for line in lines[2:]] == [8, 8, 8]
+    assert shortened("a" * 500 + "z") == "a" * 150 + "…" + "a" * 148 + "z"
+    assert display_width(text_table(("name",), [("x" * 10_000,)]).split("\n")[1]) == 300
+
+
+def test_half_a_character_is_refused_before_a_file_is_written():
+    with pytest.raises(LosslineError, match=r"^f: cannot hold '\\udcff' \(after 'abc'\)"):
+        utf8("abc\udcff", "f")
+
+
+def test_hostile_names_of_a_table_reach_the_terminal_as_text(capsys, tmp_path):
+    hostile = "\x1b]0;owned\x07\x1b[2J\r\nlossline: all is well\u202e"
+    path = tmp_path / f"t{hostile.encode().hex()[:8]}.parquet"
+    rows = [{"run_id": f"{hostile}{k}", hostile: hostile, "y": 1.0} for k in range(3)]
+    pd.DataFrame(rows).to_parquet(path)
+    commands = (
+        ["compare", "--losses", str(path), "--x", "x", "--y", "y"],
+        ["fit", "--losses", str(path), "--x", hostile, "--y", "y", "--by", "run_id"],
+        ["predict", "--losses", str(path), "--y", hostile, "--params", hostile, "--tokens", hostile, "--at-flops", "1"],
+        ["status", str(tmp_path / hostile)],
+        [hostile],
+    )
+    for words in commands:
+        code, out, err = run_cli(capsys, *words)
+        assert code == 2
+        assert out == ""
+        assert err.count("\n") == 1
+        assert not (CONTROLS - {"\n"}) & set(err)

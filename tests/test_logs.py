@@ -1,0 +1,141 @@
+"""Lines of news: by which process, to streams of any encoding, and to a pipe that no one reads."""
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lossline_jax import logs
+from lossline_jax.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _alone_again():
+    yield
+    logs.set_process(0, 1)
+
+
+def test_a_process_that_is_alone_speaks_plainly(capsys):
+    logs.say("one\ntwo")
+    logs.warn("three")
+    assert capsys.readouterr() == ("", "one\ntwo\nthree\n")
+
+
+def test_of_several_the_first_speaks_and_the_others_only_of_trouble(capsys):
+    logs.set_process(0, 4)
+    logs.say("news")
+    logs.set_process(1, 4)
+    logs.say("news")
+    logs.warn("trouble\nmore of it")
+    assert capsys.readouterr() == ("", "[p0/4] news\n[p1/4] trouble\n[p1/4] more of it\n")
+
+
+SAID = "── −1 ± 2 → ∞ é 日 😀 \ud800"
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [
+        ("utf-8", r"── −1 ± 2 → ∞ é 日 😀 \ud800"),
+        ("ascii", r"-- -1 +- 2 -> inf \xe9 \u65e5 \U0001f600 \ud800"),
+        ("latin-1", r"-- -1 ± 2 -> inf é \u65e5 \U0001f600 \ud800"),
+        ("cp1252", r"-- -1 ± 2 -> inf é \u65e5 \U0001f600 \ud800"),
+        ("euc_jp", r"── −1 ± 2 → ∞ é 日 \U0001f600 \ud800"),
+    ],
+)
+def test_a_stream_gets_what_its_encoding_can_carry(monkeypatch, stream, encoding, written):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, stream, io.TextIOWrapper(raw, encoding=encoding, newline="\n"))
+    logs.take_any_text()
+    (logs.show if stream == "stdout" else logs.warn)(SAID)
+    logs.finish()
+    assert raw.getvalue().decode(encoding) == written + "\n"
+
+
+def test_a_closed_stream_takes_everything(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    logs.take_any_text()
+    logs.show("result")
+    logs.warn("trouble")
+    logs.finish()
+
+
+def shell(command, **variables):
+    """A line of bash in which `lossline` is this package."""
+    environment = os.environ | variables | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    line = f'lossline() {{ {sys.executable} -m lossline_jax "$@"; }}; {command}'
+    return subprocess.run(["bash", "-c", line], env=environment, capture_output=True, timeout=100)
+
+
+def test_ends_of_streams_are_no_stack():
+    """A pipe that is closed before the first word, a full disk, no stdout, no stderr."""
+    done = shell(
+        "set -o pipefail; lossline --help | true; echo $?; lossline --help >/dev/full; echo $?; "
+        "lossline --help >&-; echo $?; lossline nonsense 2>&-; echo $?",
+    )
+    assert done.stdout.split() == [b"141", b"1", b"0", b"2"]
+    assert done.stderr == b"lossline: input or output: No space left on device\n"
+
+
+def test_a_broken_pipe_of_another_is_told(capsys, monkeypatch):
+    """With stdout and stderr sound, the pipe is one of the network, and its loss must not pass for success."""
+
+    def dispatch(words):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(main, "dispatch", dispatch)
+    with pytest.raises(SystemExit) as left:
+        main.main(["laws"])
+    assert left.value.code == 1
+    assert capsys.readouterr().err == "lossline: input or output: Broken pipe\n"
+
+
+def test_a_command_drops_what_a_failed_save_prints_late():
+    code = """
+import asyncio, logging, sys
+from lossline_jax.cli.main import main
+try:
+    main(["--version"])
+except SystemExit:
+    pass
+class Late:
+    def __init__(self, message): self.message = message
+    def __del__(self): raise RuntimeError(self.message)
+Late("Event loop is closed")
+Late("something else")
+logging.getLogger("asyncio").error("Task exception was never retrieved")
+try:
+    raise OSError("no space")
+except OSError:
+    logging.getLogger("absl").exception("a thread raised an exception")
+logging.getLogger("absl").error("another line")
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "something else" in found.stderr
+    assert "Event loop" not in found.stderr
+    assert "never retrieved" not in found.stderr
+    assert "no space" not in found.stderr
+    assert "another line" in found.stderr
+
+
+@pytest.mark.parametrize(("raised", "code"), [(SystemExit(42), 42), (KeyboardInterrupt(), 130)])
+def test_only_a_process_of_the_command_itself_ends_without_what_python_does_at_its_end(monkeypatch, raised, code):
+    """Who calls `main` with words of its own gets the exception, as before."""
+
+    def dispatch(argv):
+        raise raised
+
+    ended = []
+    monkeypatch.setattr(main, "dispatch", dispatch)
+    monkeypatch.setattr(main.os, "_exit", ended.append)
+    with pytest.raises(SystemExit, match=str(code)):
+        main.main(["run", "config/study.py"])
+    assert ended == []
+    monkeypatch.setattr(sys, "argv", ["lossline", "run", "config/study.py"])
+    with pytest.raises(SystemExit):  # of what stands behind `_exit`, which does not return otherwise
+        main.main()
+    assert ended == [code]

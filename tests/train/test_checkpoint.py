@@ -1,0 +1,234 @@
+"""Checkpoints come back bit for bit on any mesh, and a damaged or foreign one is refused by name."""
+
+import dataclasses
+import os
+import subprocess
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from etils import epath
+
+from lossline_jax.config.execution import ExecutionConfig
+from lossline_jax.config.training import OptimConfig
+from lossline_jax.distributed.mesh import make_mesh
+from lossline_jax.errors import LosslineError, RunFailed
+from lossline_jax.storage.paths import RunDir
+from lossline_jax.storage.run_records import CheckpointMeta, checkpoint_steps
+from lossline_jax.train.checkpoint import Checkpointer, load_params
+from lossline_jax.train.loop import train_run
+from lossline_jax.train.optimiser import make_optimiser
+from lossline_jax.train.state import TrainState, abstract_state, init_state, state_shardings
+from tests.support.tiny_training import RUN, Bigram, Source
+
+TWO = ExecutionConfig(data_parallel=2)
+EIGHT = ExecutionConfig(data_parallel=4, model_parallel=2, fsdp=True)
+
+
+@pytest.fixture
+def run_dir(tmp_path, monkeypatch):
+    """Relative, as on a user's command line."""
+    monkeypatch.chdir(tmp_path)
+    return RunDir(epath.Path("run"))
+
+
+def fresh(execution, model=None):
+    """An abstract state on a mesh, and a state whose moments are not zero."""
+    model = model or Bigram()
+    optimiser = make_optimiser(OptimConfig(), optax.constant_schedule(0.1), model.decayed())
+    abstract = abstract_state(model, optimiser, make_mesh(execution), execution.fsdp)
+    state = init_state(model, optimiser, 0, abstract)
+    _, opt_state = jax.jit(optimiser.update)(state.params, state.opt_state, state.params)
+    opt_state = jax.tree.map(lambda leaf: leaf if leaf.ndim else leaf + 2, opt_state)  # its counters too
+    return abstract, TrainState(state.step + 3, state.params, opt_state)
+
+
+def meta(step):
+    return CheckpointMeta(step, 16 * step, "data", "run", {"wall": 1.5})
+
+
+def save(run_dir, *steps, **options):
+    abstract, state = fresh(TWO)
+    with Checkpointer(run_dir, **options) as checkpointer:
+        for step in steps:
+            checkpointer.save(step, state, meta(step))
+    return abstract, state
+
+
+def test_a_state_comes_back_bit_for_bit_on_another_mesh(run_dir, capfd):
+    _, state = save(run_dir, 3)
+    abstract, _ = fresh(EIGHT)
+    with Checkpointer(run_dir) as checkpointer:
+        assert checkpointer.latest() == 3
+        restored = checkpointer.restore(3, abstract)
+        assert checkpointer.read_meta(3) == meta(3)
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+    assert jax.tree.map(lambda leaf: leaf.sharding, restored) == state_shardings(abstract)
+    assert capfd.readouterr() == ("", "")  # orbax keeps its notes to itself
+
+
+def test_parameters_load_without_the_optimiser(run_dir):
+    _, state = save(run_dir, 3)
+    (run_dir.checkpoints / "00000003" / "opt").rmtree()
+    params = load_params(run_dir, 3, Bigram(), make_mesh(EIGHT), fsdp=True)
+    jax.tree.map(np.testing.assert_array_equal, params, state.params)
+    assert params["embed"].addressable_shards[0].data.shape == (16, 4)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def remove(path):
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, remove])
+def test_damage_is_named_and_nothing_falls_back(run_dir, damage):
+    abstract, _ = save(run_dir, 2, 3)
+    data_files = (run_dir.checkpoints / "00000003/params/ocdbt.process_0/d").iterdir()
+    damage(max(data_files, key=lambda path: path.stat().length))
+    with Checkpointer(run_dir) as checkpointer:
+        for read in (
+            lambda: checkpointer.restore(3, abstract),
+            lambda: load_params(run_dir, 3, Bigram(), make_mesh(TWO)),
+        ):
+            with pytest.raises(RunFailed, match=r"00000003: damaged .*delete this folder to resume from step 2"):
+                read()
+        checkpointer.restore(2, abstract)
+        checkpointer.folder(3).rmtree()  # the mend it names
+        assert checkpointer.latest() == 2
+
+
+def test_a_damaged_meta_is_named(run_dir):
+    abstract, _ = save(run_dir, 3)
+    truncate(run_dir.checkpoints / "00000003" / "meta.json")
+    truncate(run_dir.checkpoints / "00000003" / "meta.json")
+    with (
+        Checkpointer(run_dir) as checkpointer,
+        pytest.raises(RunFailed, match=r"damaged checkpoint, meta\.json .*delete this folder to start the run again"),
+    ):
+        checkpointer.restore(3, abstract)
+
+
+def test_what_a_killed_process_left_is_no_checkpoint(run_dir):
+    abstract, state = save(run_dir, 2, 3)
+    (run_dir.checkpoints / "00000003" / "meta.json").unlink()
+    (run_dir.checkpoints / "00000004.orbax-checkpoint-tmp").mkdir()
+    with Checkpointer(run_dir) as checkpointer:
+        assert checkpointer.steps() == [2]
+        with pytest.raises(RunFailed, match=r"00000003: no complete checkpoint; this run has steps \[2\]"):
+            checkpointer.restore(3, abstract)
+        checkpointer.discard_incomplete()
+        assert [path.name for path in run_dir.checkpoints.iterdir()] == ["00000002"]
+        checkpointer.save(3, state, meta(3))
+        assert checkpointer.steps() == [2, 3]
+
+
+def test_keep_and_cadence(run_dir, tmp_path):
+    save(run_dir, 1, 2, 3, 4, keep=2)
+    assert checkpoint_steps(run_dir) == [3, 4]
+    other = RunDir(epath.Path(tmp_path) / "other")
+    save(other, 2, 3, 4, 5, cadence=(2, 4))
+    assert checkpoint_steps(other) == [2, 4, 5]
+    with pytest.raises(LosslineError, match="keep_checkpoints"):
+        Checkpointer(run_dir, keep=0)
+
+
+def test_parameters_of_another_model_are_refused(run_dir):
+    save(run_dir, 3)
+    with pytest.raises(LosslineError, match="holds other parameters than this model's"):
+        load_params(run_dir, 3, Bigram(width=8), make_mesh(TWO))
+
+    class Renamed(Bigram):
+        def init(self, key):
+            return {**super().init(key), "extra": jnp.zeros((self.width,))}
+
+        def axes(self):
+            return {**super().axes(), "extra": ("embed",)}
+
+    with pytest.raises(LosslineError, match="holds other parameters than this model's"):
+        load_params(run_dir, 3, Renamed(), make_mesh(TWO))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("RESOURCE_EXHAUSTED: Failed to open: Too many open files [os_error_code='24' path='x']", "see to the cause"),
+        ("INVALID_ARGUMENT: no space [os_error_code='28']", "free space"),
+        ("Received incompatible devices for jitted computation. Got argument x\nwith shape f32[]", "try newer ones"),
+    ],
+)
+def test_a_failure_to_read_a_sound_checkpoint_of_this_model_shows_its_own_cause(run_dir, monkeypatch, words, told):
+    def fail(*_, **__):
+        raise ValueError(words)
+
+    abstract, _ = save(run_dir, 3)
+    with Checkpointer(run_dir) as checkpointer:
+        monkeypatch.setattr(checkpointer._orbax, "restore", fail)
+        for read, wanted in ((checkpointer.restore, abstract), (checkpointer.restore_params, abstract.params)):
+            with pytest.raises(LosslineError, match=f"00000003: cannot be read .*{told}") as caught:
+                read(3, wanted)
+            assert "model config" not in str(caught.value)
+            assert "\n" not in str(caught.value)
+
+
+def test_changed_config_and_changed_data_under_a_run_are_refused(run_dir):
+    options = {"model": Bigram(), "run_dir": run_dir, "execution": TWO, "mesh": make_mesh(TWO)}
+
+    def stop(step, params):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_run(RUN, source=Source(), on_checkpoint=stop, show_progress=False, **options)
+    with pytest.raises(LosslineError, match=r"00000004: this run was begun with another training data"):
+        train_run(RUN, source=Source(seed=1), **options)
+    changed = dataclasses.replace(RUN, seed=5)
+    with pytest.raises(LosslineError, match=r"00000004: this run was begun with another config"):
+        train_run(changed, source=Source(), **options)
+    train_run(RUN, source=Source(), show_progress=False, **options)
+    with pytest.raises(LosslineError, match=r"done\.json: another config was trained here"):
+        train_run(changed, source=Source(), **options)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of one page."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    yield epath.Path(folder)
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_asks_for_space(small_disk):
+    with pytest.raises(LosslineError, match="cannot be saved .*No space left on device.*; free space on") as told:
+        save(RunDir(small_disk), 3)
+    assert "tensorstore_spec" not in str(told.value)
+
+
+def test_another_failure_of_a_save_shows_its_own_cause(run_dir, monkeypatch):
+    """The failure is that of orbax-checkpoint 0.11.28 with jax 0.10."""
+
+    def fail(*_, **__):
+        raise ValueError("Received incompatible devices for jitted computation. Got argument x\nwith shape f32[]")
+
+    save(run_dir, 1)
+    _, state = fresh(TWO)
+    with Checkpointer(run_dir) as checkpointer:
+        monkeypatch.setattr(checkpointer._orbax, "save", fail)
+        with pytest.raises(LosslineError, match=r"cannot be saved \(Received incompatible devices") as told:
+            checkpointer.save(3, state, meta(3))
+    assert "free space" not in str(told.value)
+    assert "goes on from step 1" in str(told.value)
+    assert "\n" not in str(told.value)

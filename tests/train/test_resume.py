@@ -1,0 +1,55 @@
+"""kill -9 and start again equals never having been killed, bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from lossline_jax.config.execution import ExecutionConfig
+from lossline_jax.distributed.mesh import make_mesh
+from lossline_jax.models.model import build_model
+from lossline_jax.storage.paths import RunDir
+from lossline_jax.storage.run_records import checkpoint_steps
+from lossline_jax.train.checkpoint import load_params
+from tests.support.paths import SUPPORT
+from tests.support.tiny_training import RUN, VOCAB
+
+SCRIPT = SUPPORT / "tiny_training.py"
+
+
+def train(folder, kill="never"):
+    command = [sys.executable, str(SCRIPT), str(folder), kill]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(SCRIPT.parents[1])}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def outcome(folder):
+    """Logged losses, and final parameters as bytes."""
+    rows = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+    mesh = make_mesh(ExecutionConfig(data_parallel=1))
+    params = load_params(RunDir(epath.Path(folder)), RUN.num_steps, build_model(RUN.model, VOCAB), mesh)
+    losses = [(row["step"], row["loss_nats_per_token"], row["grad_norm"]) for row in rows]
+    return losses, [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params)]
+
+
+@pytest.mark.slow  # four processes that each compile
+def test_a_run_killed_twice_resumes_bit_for_bit(tmp_path):
+    """Killed after step 6, then while the checkpoint of step 8 is half-written: both resume from step 4."""
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    for kill in ("between", "inside"):
+        assert train(killed, kill).returncode == -signal.SIGKILL
+        assert checkpoint_steps(RunDir(epath.Path(killed))) == [4]
+        with (killed / "steps.jsonl").open("a") as file:
+            file.write('{"step": 7, "loss')  # a row that the kill cut short
+    for folder in (straight, killed):
+        done = train(folder)
+        assert done.returncode == 0, done.stderr
+    losses, parameters = outcome(killed)
+    assert [step for step, *_ in losses] == list(range(1, 13))
+    assert (losses, parameters) == outcome(straight)
