@@ -4,7 +4,7 @@ The vocabulary size is not here: it belongs to the tokenizer of the run.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, assert_never
+from typing import ClassVar, Literal
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -189,20 +189,3 @@ ModelConfig = LlamaConfig | Mamba2Config | MambaConfig | GPT2Config | GPTNeoXCon
 def max_context_length(config: ModelConfig) -> int | None:
     """The longest context that the model can read; None: any."""
     return config.max_positions if isinstance(config, GPT2Config) else None
-
-
-def split_dimensions(config: ModelConfig, vocab_size: int) -> dict[str, int]:
-    """The dimensions of the parameters that a mesh may split, by logical axis (`layout.PARAMETER_RULES`)."""
-    shared = {"embed": config.d_model, "vocab": vocab_size}
-    match config:
-        case LlamaConfig():
-            heads = {"heads": config.num_heads, "kv_heads": config.kv_heads}
-            return shared | heads | {"mlp": config.mlp_width}
-        case GPT2Config() | GPTNeoXConfig():
-            return shared | {"heads": config.num_heads, "mlp": config.mlp_width}
-        case Mamba2Config():
-            return shared | {"heads": config.num_heads, "inner": config.inner}
-        case MambaConfig():
-            return shared | {"inner": config.inner}
-        case _:
-            assert_never(config)

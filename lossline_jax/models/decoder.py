@@ -9,33 +9,15 @@ import jax.numpy as jnp
 from lossline_jax.config.model import GPT2Config, GPTNeoXConfig, LlamaConfig, Mamba2Config, MambaConfig, ModelConfig
 from lossline_jax.distributed.sharding import constrain
 from lossline_jax.models import gpt, llama, mamba, mamba2
-from lossline_jax.models.parameters import Declaration, Parameter, Params, constant, declare, normal, stack_layers
+from lossline_jax.models.declaration import declare_outer
+from lossline_jax.models.initialise import declare
+from lossline_jax.models.parameters import Params
 from lossline_jax.ops.attention import AttentionImpl
 from lossline_jax.ops.norms import layer_norm, rms_norm
 from lossline_jax.ops.prefix_tree import Tree
 
 # What the backward pass makes anew: nothing; all but the products with weights, which is quick; or whole layers.
 Remat = Literal["none", "cheap", "full"]
-
-
-def declaration(config: ModelConfig, vocab_size: int) -> Declaration:
-    """Every parameter of a model; `blocks` holds the layers, stacked on axis 0."""
-    match config:
-        case LlamaConfig():
-            block = llama.block_parameters(config)
-        case Mamba2Config():
-            block = mamba2.block_parameters(config)
-        case MambaConfig():
-            block = mamba.block_parameters(config)
-        case GPT2Config() | GPTNeoXConfig():
-            block = gpt.block_parameters(config)
-        case _:
-            assert_never(config)
-    whole = {**_outer(config, vocab_size), "blocks": stack_layers(block, config.num_layers)}
-    if not config.tied_embeddings:
-        d = config.d_model
-        whole["unembed"] = Parameter((d, vocab_size), ("embed", "vocab"), normal(d**-0.5))
-    return whole
 
 
 def unembedding(params: Params) -> jax.Array:
@@ -57,7 +39,7 @@ class Decoder(nn.Module):
     ) -> jax.Array:
         config = self.config
         # Cast after the look-up: its gradient adds up over all places of a token, which bfloat16 cannot.
-        p = declare(self, _outer(config, self.vocab_size), jnp.dtype(jnp.float32))
+        p = declare(self, declare_outer(config, self.vocab_size), jnp.dtype(jnp.float32))
         x_BTD = p["embed"][tokens_BT]
         if isinstance(config, GPT2Config):
             x_BTD = x_BTD + p["positions"][_positions(tokens_BT, segments_BT, tree)]
@@ -107,23 +89,3 @@ def _positions(tokens_BT: jax.Array, segments_BT: jax.Array | None, tree: Tree |
         return positions_1T
     begins_BT = jnp.diff(segments_BT, axis=1, prepend=segments_BT[:, :1]) != 0
     return positions_1T - jax.lax.cummax(jnp.where(begins_BT, positions_1T, 0), axis=1)
-
-
-def _outer(config: ModelConfig, vocab_size: int) -> Declaration:
-    d = config.d_model
-    match config:
-        case MambaConfig():
-            sigma = mamba.EMBEDDING_SIGMA
-        case GPT2Config() | GPTNeoXConfig():
-            sigma = gpt.embedding_sigma(config)
-        case _:
-            sigma = d**-0.5
-    outer = {
-        "embed": Parameter((vocab_size, d), ("vocab", "embed"), normal(sigma)),
-        "final_norm": Parameter((d,), ("embed",), constant(1.0)),
-    }
-    if isinstance(config, (GPT2Config, GPTNeoXConfig)):
-        outer["final_norm_bias"] = Parameter((d,), ("embed",), constant(0.0))
-    if isinstance(config, GPT2Config):
-        outer["positions"] = Parameter((config.max_positions, d), (None, "embed"), normal(sigma))
-    return outer

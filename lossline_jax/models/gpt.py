@@ -8,41 +8,13 @@ import flax.linen as nn
 import jax
 
 from lossline_jax.config.model import GPT2Config, GPTNeoXConfig
-from lossline_jax.models.parameters import Declaration, Parameter, constant, declare, normal
+from lossline_jax.models.architectures.gpt import block_parameters
+from lossline_jax.models.initialise import declare
 from lossline_jax.ops.attention import AttentionImpl, causal_attention
 from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import layer_norm
 from lossline_jax.ops.prefix_tree import Tree
 from lossline_jax.ops.rope import apply_rope, rope_tables
-
-
-def embedding_sigma(config: GPT2Config | GPTNeoXConfig) -> float:
-    """Start of embeddings and of all weights that do not write to the residual stream."""
-    return 0.02 if isinstance(config, GPT2Config) else (2 / (5 * config.d_model)) ** 0.5
-
-
-def block_parameters(config: GPT2Config | GPTNeoXConfig) -> Declaration:
-    """One block. `qkv` holds queries, keys, values. Start values are those of the authors' code."""
-    d, f, n, h = config.d_model, config.mlp_width, config.num_heads, config.head_dim
-    sigma = embedding_sigma(config)
-    if isinstance(config, GPT2Config):
-        residual_sigma = sigma * (2 * config.num_layers) ** -0.5
-    else:
-        residual_sigma = 2 / (config.num_layers * d**0.5)
-    return {
-        "attention_norm": Parameter((d,), ("embed",), constant(1.0)),
-        "attention_norm_bias": Parameter((d,), ("embed",), constant(0.0)),
-        "qkv": Parameter((d, 3, n, h), ("embed", None, "heads", "head_dim"), normal(sigma)),
-        "qkv_bias": Parameter((3, n, h), (None, "heads", "head_dim"), constant(0.0)),
-        "attention_out": Parameter((n, h, d), ("heads", "head_dim", "embed"), normal(residual_sigma)),
-        "attention_out_bias": Parameter((d,), ("embed",), constant(0.0)),
-        "mlp_norm": Parameter((d,), ("embed",), constant(1.0)),
-        "mlp_norm_bias": Parameter((d,), ("embed",), constant(0.0)),
-        "up": Parameter((d, f), ("embed", "mlp"), normal(sigma)),
-        "up_bias": Parameter((f,), ("mlp",), constant(0.0)),
-        "down": Parameter((f, d), ("mlp", "embed"), normal(residual_sigma)),
-        "down_bias": Parameter((d,), ("embed",), constant(0.0)),
-    }
 
 
 class GPTBlock(nn.Module):

@@ -4,28 +4,13 @@ import flax.linen as nn
 import jax
 
 from lossline_jax.config.model import LlamaConfig
-from lossline_jax.models.parameters import Declaration, Parameter, constant, declare, normal
+from lossline_jax.models.architectures.llama import block_parameters
+from lossline_jax.models.initialise import declare
 from lossline_jax.ops.attention import AttentionImpl, causal_attention
 from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import rms_norm
 from lossline_jax.ops.prefix_tree import Tree
 from lossline_jax.ops.rope import apply_rope, rope_tables
-
-
-def block_parameters(config: LlamaConfig) -> Declaration:
-    """One block. `kv` holds keys then values, `gate_up` the gate then the up projection."""
-    d, f = config.d_model, config.mlp_width
-    n, k, h = config.num_heads, config.kv_heads, config.head_dim
-    sigma = d**-0.5
-    return {
-        "attention_norm": Parameter((d,), ("embed",), constant(1.0)),
-        "q": Parameter((d, n, h), ("embed", "heads", "head_dim"), normal(sigma)),
-        "kv": Parameter((d, 2, k, h), ("embed", None, "kv_heads", "head_dim"), normal(sigma)),
-        "attention_out": Parameter((n, h, d), ("heads", "head_dim", "embed"), normal(sigma)),
-        "mlp_norm": Parameter((d,), ("embed",), constant(1.0)),
-        "gate_up": Parameter((d, 2, f), ("embed", None, "mlp"), normal(sigma)),
-        "down": Parameter((f, d), ("mlp", "embed"), normal(f**-0.5)),
-    }
 
 
 class LlamaBlock(nn.Module):

@@ -9,50 +9,15 @@ import jax
 import jax.numpy as jnp
 
 from lossline_jax.config.model import Mamba2Config
-from lossline_jax.models.parameters import (
-    Declaration,
-    Parameter,
-    constant,
-    declare,
-    log_uniform_step_bias,
-    normal,
-    uniform,
-)
+from lossline_jax.models.architectures.mamba2 import block_parameters
+from lossline_jax.models.initialise import declare
+from lossline_jax.ops.block_sizes import CPU_SSD_CHUNK_SIZE, SSD_CHUNK_SIZE
 from lossline_jax.ops.conv import causal_depthwise_conv
 from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import rms_norm
 from lossline_jax.ops.platform import platform
 from lossline_jax.ops.prefix_tree import Tree
 from lossline_jax.ops.ssd import ssd
-
-# Positions a chunk of the scan. On CPU, 32 is a quarter faster than 256; 16 and 64 are no better.
-CPU_CHUNK_SIZE, CHUNK_SIZE = 32, 256
-_MAX_DECAY_RATE = 16.0  # -a is uniform in [1, 16] at the start
-
-
-def block_parameters(config: Mamba2Config) -> Declaration:
-    """One block. The projection to z, x, B, C, dt is kept in three parts: each splits over devices."""
-    d, e, n, w = config.d_model, config.inner, config.num_heads, config.conv_width
-    g, s = config.num_groups, config.d_state
-    declaration = {
-        "norm": Parameter((d,), ("embed",), constant(1.0)),
-        "in_zx": Parameter((d, 2, e), ("embed", None, "inner"), normal(d**-0.5)),
-        "in_bc": Parameter((d, 2, g, s), ("embed", None, None, "state"), normal(d**-0.5)),
-        "in_dt": Parameter((d, n), ("embed", "heads"), normal(d**-0.5)),
-        "conv_x": Parameter((w, e), (None, "inner"), normal(w**-0.5)),
-        "conv_bc": Parameter((w, 2, g, s), (None, None, None, "state"), normal(w**-0.5)),
-        "a_log": Parameter((n,), ("heads",), _log_decay_rate, decayed=False),
-        "d_skip": Parameter((n,), ("heads",), constant(1.0), decayed=False),
-        "gated_norm": Parameter((e,), ("inner",), constant(1.0)),
-        "out": Parameter((e, d), ("inner", "embed"), normal(e**-0.5)),
-    }
-    if config.conv_bias:
-        declaration["conv_x_bias"] = Parameter((e,), ("inner",), constant(0.0))
-        declaration["conv_bc_bias"] = Parameter((2, g, s), (None, None, "state"), constant(0.0))
-    if config.dt_bias:
-        start = log_uniform_step_bias(config.dt_min, config.dt_max)
-        declaration["dt_bias"] = Parameter((n,), ("heads",), start, decayed=False)
-    return declaration
 
 
 class Mamba2Block(nn.Module):
@@ -94,13 +59,9 @@ class Mamba2Block(nn.Module):
             -jnp.exp(p["a_log"]),
             bc[:, :, 0],
             bc[:, :, 1],
-            self.config.chunk_size or (CPU_CHUNK_SIZE if platform() == "cpu" else CHUNK_SIZE),
+            self.config.chunk_size or (CPU_SSD_CHUNK_SIZE if platform() == "cpu" else SSD_CHUNK_SIZE),
             segments_BT,
             tree,
         )
         y_BTNH = y_BTNH + x_BTNH * p["d_skip"].astype(x_BTNH.dtype)[None, None, :, None]
         return zx_BT2E[:, :, 0], y_BTNH.reshape(x_BTE.shape)
-
-
-def _log_decay_rate(draw: jax.Array) -> jax.Array:
-    return jnp.log(uniform(1.0, _MAX_DECAY_RATE)(draw))

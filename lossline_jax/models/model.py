@@ -11,19 +11,21 @@ from lossline_jax.config.model import ModelConfig, max_context_length
 from lossline_jax.config.validate import check_config
 from lossline_jax.distributed.sharding import constrain
 from lossline_jax.errors import LosslineError
-from lossline_jax.models.decoder import Decoder, Remat, declaration, unembedding
-from lossline_jax.models.parameters import Params, initialise
+from lossline_jax.models.declaration import declare_model
+from lossline_jax.models.decoder import Decoder, Remat, unembedding
+from lossline_jax.models.initialise import initialise
+from lossline_jax.models.parameters import Declaration, Params
 from lossline_jax.ops.attention import AttentionImpl
+from lossline_jax.ops.block_sizes import MIN_LOGITS_CHUNK
 from lossline_jax.ops.fsdp import whole
 from lossline_jax.ops.nll import TargetScores, logits, target_scores, token_nll
 from lossline_jax.ops.platform import platform
 from lossline_jax.ops.prefix_tree import Tree
 
-# Logits held at once by `Model.nll`: 16 MB of float32, but never fewer than 64 positions a sequence.
+# Logits held at once by `Model.nll`: 16 MB of float32, but never fewer positions a sequence than MIN_LOGITS_CHUNK.
 _MAX_LOGITS = 2**22
 # The same for scoring, which keeps none of them: 512 MB, so that few large products fill an accelerator.
 _MAX_SCORED_LOGITS_ACCELERATOR = 2**27
-_MIN_CHUNK_LENGTH = 64
 
 # NaN for a source that is not there.
 _gather = jax.vmap(functools.partial(jnp.take, axis=0, mode="fill"))
@@ -51,7 +53,7 @@ class Model:
 
     def decayed(self) -> dict[str, Any]:
         """The params tree with True at the leaves that weight decay applies to."""
-        return jax.tree.map(lambda leaf: leaf.decayed, self._declaration())
+        return jax.tree.map(lambda leaf: leaf.is_decayed, self._declaration())
 
     def hidden(
         self,
@@ -92,7 +94,7 @@ class Model:
         """
         batch, length = tokens_BT.shape
         fitting = _MAX_LOGITS // (batch * self.vocab_size)
-        chunk_length = None if fitting >= length else max(fitting, _MIN_CHUNK_LENGTH)
+        chunk_length = None if fitting >= length else max(fitting, MIN_LOGITS_CHUNK)
         params = self._with_whole_ends(params)
         hidden_BTD = self.hidden(params, tokens_BT, segments_BT)
         return token_nll(hidden_BTD, unembedding(params), targets_BT, chunk_length)
@@ -124,7 +126,7 @@ class Model:
         sources_AS = constrain(sources_AS, "batch", None)
         hidden_ASD = constrain(_gather(hidden_APD, sources_AS), "batch", None, "embed")
         max_logits = _MAX_LOGITS if platform() == "cpu" else _MAX_SCORED_LOGITS_ACCELERATOR
-        fitting = max(max_logits // (num_shards * self.vocab_size), _MIN_CHUNK_LENGTH)
+        fitting = max(max_logits // (num_shards * self.vocab_size), MIN_LOGITS_CHUNK)
         # As many chunks as that takes, and all of about one length, so that little is filled up.
         chunk_length = -(-num_slots // -(-num_slots // fitting))
         return target_scores(hidden_ASD, unembedding(params), targets_AS, chunk_length)
@@ -139,8 +141,8 @@ class Model:
         }
         return {**ends, "blocks": params["blocks"]}
 
-    def _declaration(self):
-        return declaration(self.config, self.vocab_size)
+    def _declaration(self) -> Declaration:
+        return declare_model(self.config, self.vocab_size)
 
 
 def build_model(

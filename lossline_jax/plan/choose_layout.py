@@ -3,9 +3,6 @@
 import dataclasses
 
 from lossline_jax.config.execution import ExecutionConfig
-from lossline_jax.config.model import (
-    split_dimensions,
-)
 from lossline_jax.config.study import RunConfig
 from lossline_jax.distributed.chips import Chip
 from lossline_jax.distributed.layout import (
@@ -18,6 +15,7 @@ from lossline_jax.distributed.layout import (
     rows_per_device,
 )
 from lossline_jax.errors import LosslineError
+from lossline_jax.models.declaration import split_dimensions
 from lossline_jax.plan.estimates import memory
 
 FITTING_SHARE = 0.92  # of a chip's memory that an estimate may fill

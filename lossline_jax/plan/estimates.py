@@ -22,16 +22,15 @@ Time of a step: FLOPs (with those made anew under `full`) at the assumed share o
 """
 
 from dataclasses import dataclass
-from typing import assert_never
 
-from lossline_jax.config.model import GPT2Config, GPTNeoXConfig, LlamaConfig, Mamba2Config, MambaConfig, ModelConfig
+from lossline_jax.config.model import ModelConfig
 from lossline_jax.config.study import RunConfig
 from lossline_jax.distributed.chips import Chip
 from lossline_jax.distributed.layout import Layout
 from lossline_jax.models.accounting import count_parameters, train_flops_per_token
+from lossline_jax.models.architectures import architecture_of
+from lossline_jax.ops.block_sizes import MIN_LOGITS_CHUNK
 
-LOGITS_CHUNK = 64  # positions of a sequence whose logits exist at once (`models.model`)
-SSD_CHUNK = 256  # positions of a chunk of Mamba-2's scan on accelerators (`models.mamba2`)
 FULL_REMAT_FLOPS = 4 / 3  # the forward pass once more
 
 
@@ -54,19 +53,24 @@ def memory(run: RunConfig, vocab_size: int, layout: Layout) -> Memory:
     """By the formulas above."""
     config = run.model
     total = count_parameters(config, vocab_size).total
-    unsplit = config.num_layers * _unsplit_parameters(config)
+    architecture = architecture_of(config)
+    block = architecture.block_parameters(config).values()
+    # Every device along `data` holds parameters without the axis `embed` whole.
+    unsplit = config.num_layers * sum(leaf.size for leaf in block if "embed" not in leaf.axes)
     split = layout.data if layout.fsdp else 1
     held = ((total - unsplit) / split + unsplit) / layout.model
     tokens, width = layout.microbatch * run.context_length, _bytes(config)
     entering = tokens * config.d_model * width
-    products = tokens * _product_widths(config) * width / layout.model
-    everything = products + _other_bytes(config, layout.microbatch, run.context_length) / layout.model
-    scores = _attended_pairs(config, layout.microbatch, run.context_length) / layout.model
+    products = tokens * sum(leaf.output_size for leaf in block) * width / layout.model
+    norms = 2 * tokens * config.d_model * (4 + width)
+    others = norms + layout.microbatch * architecture.kept_bytes(config, run.context_length, width)
+    everything = products + others / layout.model
+    scores = layout.microbatch * architecture.attended_pairs(config, run.context_length) / layout.model
     # of layers that are kept whole, libtpu keeps the weights of attention in float32 beside the scores
     kept = {"full": 0.0, "cheap": products, "none": everything + scores * (4 - width)}[layout.remat]
     ends = vocab_size * config.d_model / layout.model
     tables = 1 if config.tied_embeddings else 2
-    chunk = layout.microbatch * min(LOGITS_CHUNK, run.context_length) * vocab_size * 4 / layout.model
+    chunk = layout.microbatch * min(MIN_LOGITS_CHUNK, run.context_length) * vocab_size * 4 / layout.model
     loss = tables * ends * width + ends * 4 + 2 * chunk
     layer = (0 if layout.remat == "none" else everything) + 2 * entering + tables * ends * 4
     weights = (total - tables * ends) * width if layout.fsdp and layout.remat == "none" else 0  # gathered, and kept
@@ -118,62 +122,3 @@ INTERCONNECT_BYTES_PER_SECOND = {
 
 def _bytes(config: ModelConfig) -> int:
     return 2 if config.compute_dtype == "bfloat16" else 4
-
-
-def _unsplit_parameters(config: ModelConfig) -> int:
-    """Of one block: those without the axis `embed`, which every device along `data` holds whole."""
-    match config:
-        case LlamaConfig():
-            return 0
-        case GPT2Config() | GPTNeoXConfig():
-            return 3 * config.d_model + config.mlp_width
-        case Mamba2Config():
-            channels = config.inner + 2 * config.num_groups * config.d_state
-            conv = channels * (config.conv_width + config.conv_bias)
-            return conv + (2 + config.dt_bias) * config.num_heads + config.inner
-        case MambaConfig():
-            e, rank, state = config.inner, config.delta_rank, config.d_state
-            return e * (config.conv_width + 1 + rank + 2 * state + rank + 1 + state + 1)
-        case _:
-            assert_never(config)
-
-
-def _product_widths(config: ModelConfig) -> int:
-    """Numbers a token that the products of one block with weights give."""
-    d = config.d_model
-    match config:
-        case LlamaConfig():
-            return config.head_dim * (config.num_heads + 2 * config.kv_heads) + 2 * d + 2 * config.mlp_width
-        case GPT2Config() | GPTNeoXConfig():
-            return 5 * d + config.mlp_width
-        case Mamba2Config():
-            return 2 * config.inner + 2 * config.num_groups * config.d_state + config.num_heads + d
-        case MambaConfig():
-            return 3 * config.inner + config.delta_rank + 2 * config.d_state + d
-        case _:
-            assert_never(config)
-
-
-def _attended_pairs(config: ModelConfig, sequences: int, length: int) -> float:
-    """Pairs of positions that the blocks of `ops.attention` have scores for, of all heads."""
-    is_attention = isinstance(config, (LlamaConfig, GPT2Config, GPTNeoXConfig))
-    return sequences * config.num_heads * length**2 * 9 / 16 if is_attention else 0.0
-
-
-def _other_bytes(config: ModelConfig, sequences: int, length: int) -> float:
-    """What else one block makes and its backward pass reads."""
-    tokens, width = sequences * length, _bytes(config)
-    norms = 2 * tokens * config.d_model * (4 + width)
-    match config:
-        case LlamaConfig() | GPT2Config() | GPTNeoXConfig():
-            pairs = _attended_pairs(config, sequences, length)
-            return norms + pairs * (4 + width) + 2 * tokens * config.mlp_width * width
-        case Mamba2Config():
-            chunks = tokens * min(config.chunk_size or SSD_CHUNK, length) * config.num_heads * 4  # decays of one chunk
-            in_flight = chunks / max(length / min(config.chunk_size or SSD_CHUNK, length), 1)
-            return norms + 4 * in_flight + tokens * config.inner * (4 * width + 8 * 4)
-        case MambaConfig():
-            states = tokens / config.chunk_size * config.inner * config.d_state * 4
-            return norms + states + tokens * config.inner * (4 * width + 3 * 4)
-        case _:
-            assert_never(config)

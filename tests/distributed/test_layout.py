@@ -14,11 +14,11 @@ from lossline_jax.config.model import (
     LlamaConfig,
     Mamba2Config,
     MambaConfig,
-    split_dimensions,
 )
 from lossline_jax.distributed.mesh import make_mesh
 from lossline_jax.distributed.sharding import shardings
 from lossline_jax.errors import LosslineError
+from lossline_jax.models.declaration import split_dimensions
 from lossline_jax.models.model import build_model
 from lossline_jax.plan.choose_layout import layout
 from lossline_jax.train import step
@@ -39,7 +39,7 @@ RUN = dataclasses.replace(study_config().runs[0], context_length=16)
 @pytest.fixture(autouse=True)
 def as_on_chips(monkeypatch):
     """Give None of fsdp and microbatch the meaning that it has on accelerators."""
-    monkeypatch.setattr("lossline_jax.distributed.mesh.on_cpu", lambda mesh: False)
+    monkeypatch.setattr("lossline_jax.distributed.sharding.on_cpu", lambda mesh: False)
     monkeypatch.setattr(step, "on_cpu", lambda mesh: False)
 
 

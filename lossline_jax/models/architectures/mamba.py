@@ -1,0 +1,56 @@
+"""The parameters of Mamba-1 (Gu & Dao 2023, arXiv 2312.00752). The block is in `models.mamba`."""
+
+from lossline_jax.config.model import MambaConfig
+from lossline_jax.models.architectures.architecture import Architecture
+from lossline_jax.models.architectures.outer import embedding_and_norm
+from lossline_jax.models.parameters import Constant, Declaration, LogIndex, Parameter, StepBias, Uniform
+
+_EMBEDDING_SIGMA = 0.02
+
+
+def block_parameters(config: MambaConfig) -> Declaration:
+    """Declare one block. `in_xz` holds the scan's path, then the gate's; `to_dt_bc` gives dt's low rank, B and C."""
+    d, e, r, s, w = config.d_model, config.inner, config.delta_rank, config.d_state, config.conv_width
+    step_bias = StepBias(config.dt_min, config.dt_max)
+    return {
+        "norm": Parameter((d,), ("embed",), Constant(1.0)),
+        "in_xz": Parameter((d, 2, e), ("embed", None, "inner"), _fan_in(d), num_contracted=1),
+        "conv": Parameter((w, e), (None, "inner"), _fan_in(w)),
+        "conv_bias": Parameter((e,), ("inner",), _fan_in(w)),
+        "to_dt_bc": Parameter((e, r + 2 * s), ("inner", None), _fan_in(e), num_contracted=1),
+        "to_dt": Parameter((r, e), (None, "inner"), _fan_in(r), num_contracted=1),
+        "dt_bias": Parameter((e,), ("inner",), step_bias, is_decayed=False),
+        "a_log": Parameter((s, e), ("state", "inner"), LogIndex(), is_decayed=False),
+        "d_skip": Parameter((e,), ("inner",), Constant(1.0), is_decayed=False),
+        # Scaled down by the number of residual additions, as GPT-2 does.
+        "out": Parameter((e, d), ("inner", "embed"), _fan_in(e * config.num_layers), num_contracted=1),
+    }
+
+
+def mixing_flops(config: MambaConfig, context_length: int) -> float:
+    """Return the FLOPs a token of the convolution and the scan.
+
+    The scan: dt x, the skip, then for each state element dt a (1), decay (1), add b dt x (2), read with c (2). The
+    exponential is not counted.
+    """
+    scan = config.inner * (1 + 6 * config.d_state + 2)
+    return 2 * config.conv_width * config.inner + scan
+
+
+def kept_bytes(config: MambaConfig, length: int, bytes_per_number: int) -> float:
+    """Return the bytes of the state between chunks, and of the scan's inputs and gates."""
+    states = length / config.chunk_size * config.inner * config.d_state * 4
+    return states + length * config.inner * (4 * bytes_per_number + 3 * 4)
+
+
+def _fan_in(width: int) -> Uniform:
+    """Return PyTorch's default for linear layers and convolutions."""
+    return Uniform(-(width**-0.5), width**-0.5)
+
+
+MAMBA = Architecture(
+    block_parameters=block_parameters,
+    outer_parameters=lambda config, vocab_size: embedding_and_norm(config, vocab_size, _EMBEDDING_SIGMA),
+    mixing_flops=mixing_flops,
+    kept_bytes=kept_bytes,
+)

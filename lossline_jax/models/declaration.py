@@ -1,0 +1,30 @@
+"""Every parameter of a model, declared without jax."""
+
+from lossline_jax.config.model import ModelConfig
+from lossline_jax.models.architectures import architecture_of
+from lossline_jax.models.parameters import Declaration, Normal, Parameter, stack_layers
+
+_UNSPLIT_AXES = (None, "layers", "head_dim", "state")
+
+
+def declare_model(config: ModelConfig, vocab_size: int) -> Declaration:
+    """Declare every parameter of a model; `blocks` holds the layers, stacked on axis 0."""
+    block = architecture_of(config).block_parameters(config)
+    declaration = {**declare_outer(config, vocab_size), "blocks": stack_layers(block, config.num_layers)}
+    if not config.tied_embeddings:
+        d = config.d_model
+        declaration["unembed"] = Parameter((d, vocab_size), ("embed", "vocab"), Normal(d**-0.5), num_contracted=1)
+    return declaration
+
+
+def declare_outer(config: ModelConfig, vocab_size: int) -> Declaration:
+    """Declare what stands outside the blocks, except the unembedding."""
+    return architecture_of(config).outer_parameters(config, vocab_size)
+
+
+def split_dimensions(config: ModelConfig, vocab_size: int) -> dict[str, int]:
+    """Return the sizes of the axes that a mesh may split, by logical name (`layout.PARAMETER_RULES`)."""
+    declaration = declare_model(config, vocab_size)
+    leaves = [*declaration.pop("blocks").values(), *declaration.values()]
+    sizes = {name: size for leaf in leaves for name, size in zip(leaf.axes, leaf.shape, strict=True)}
+    return {name: size for name, size in sizes.items() if name not in _UNSPLIT_AXES}
