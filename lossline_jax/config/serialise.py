@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def to_json(value: Any) -> Any:
-    """A dataclass tree as plain JSON values; each dataclass carries its class name under `type`."""
+    """Return a dataclass tree as plain JSON values. Each dataclass carries its class name under `type`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"type": type(value).__name__, **fields}
@@ -27,9 +27,37 @@ def to_json(value: Any) -> Any:
 
 
 def fingerprint(value: Any, digits: int = 10) -> str:
-    """The first hex digits of the SHA-256 of the canonical JSON of `value`."""
-    canonical = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """Return the first hex digits of the SHA-256 of the canonical JSON of `value`.
+
+    A field that is declared with `since` in its metadata is left out while it has its default value, at every depth.
+    Ids from before the field existed therefore stay valid. Its default and its meaning may never change.
+
+        tied: bool = dataclasses.field(default=False, metadata={"since": 2})
+
+    Raises:
+        TypeError: a field with `since` has no default to compare with.
+    """
+    canonical = json.dumps(_identity(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(utf8(canonical, "a configuration")).hexdigest()[:digits]
+
+
+def _identity(value: Any) -> Any:
+    """Return the JSON of `to_json` without later fields at their defaults."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [f for f in dataclasses.fields(value) if "since" not in f.metadata or not _is_at_default(value, f)]
+        return {"type": type(value).__name__} | {f.name: _identity(getattr(value, f.name)) for f in fields}
+    if isinstance(value, (list, tuple)):
+        return [_identity(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _identity(item) for key, item in value.items()}
+    return value
+
+
+def _is_at_default(value: Any, field: dataclasses.Field) -> bool:
+    if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+        raise TypeError(f"{type(value).__name__}.{field.name} has `since` in its metadata and needs a default")
+    default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+    return to_json(getattr(value, field.name)) == to_json(default)
 
 
 def from_json(cls: type[T], value: Any, where: str = "config") -> T:

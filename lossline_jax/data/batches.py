@@ -9,7 +9,7 @@ import grain
 import numpy as np
 
 from lossline_jax.config.data import DataConfig
-from lossline_jax.config.serialise import fingerprint, to_json
+from lossline_jax.config.serialise import fingerprint
 from lossline_jax.data.token_store import TokenStore
 from lossline_jax.errors import LosslineError, suggestion
 
@@ -74,7 +74,7 @@ class BatchSource:
     def fingerprint(self) -> str:
         """Of everything that decides what batch k holds; a checkpoint made under another one is refused."""
         stores = [store.fingerprint for store in self._stores]
-        return fingerprint([stores, to_json(self._data), self._context_length, self._batch_size, self._seed])
+        return fingerprint([stores, self._data, self._context_length, self._batch_size, self._seed])
 
     def epochs(self, num_steps: int) -> dict[str, float]:
         """How often each corpus, or the capped part of it, is read in a run of `num_steps`."""

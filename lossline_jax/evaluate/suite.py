@@ -90,10 +90,10 @@ def prepare_suite(
     identity = {
         "format": FORMAT,
         "scoring": SCORING,
-        "suite": to_json(suite),
+        "suite": suite,
         "tokenizer": tokenizer.fingerprint,
         "corpora": {c: corpora[c].fingerprint for c in sorted(_corpora_of(suite))},
-        "task_specs": {name: to_json(spec) for name, spec in specs.items()},
+        "task_specs": specs,
         "task_spec_problems": unloaded,
         "task_files_sha256": {task.name: _sha256_of_file(task.path) for task in suite.choice},
         **_options_identity(suite, tokenizer),
@@ -221,7 +221,7 @@ def _store(
     write_atomic(folder / "rows.npz", packed.getvalue())
     manifest = {
         "fingerprint": folder.name,
-        "identity": identity,
+        "identity": to_json(identity),
         "context_length": suite.context_length,
         "sets": [
             dataclasses.asdict(PreparedSet(s.name, s.kind, s.fingerprint, s.n, s.num_truncated, s.definition))

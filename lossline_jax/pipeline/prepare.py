@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lossline_jax.config.evaluation import SuiteConfig
-from lossline_jax.config.serialise import fingerprint, to_json
+from lossline_jax.config.serialise import fingerprint
 from lossline_jax.config.study import RunConfig, StudyConfig, tokenizer_label
 from lossline_jax.data.corpora.prepare import PreparedCorpus, prepare_corpus
 from lossline_jax.data.token_store import TokenStore, prepare_store
@@ -128,7 +128,7 @@ def _assemble(
 def _identity(study: StudyConfig) -> str:
     """Changes with anything of the study that is read here."""
     runs = [[run.tokenizer, run.context_length, run.data.mixture] for run in study.runs]
-    return fingerprint(to_json([study.corpora, study.validation_fraction, study.suite, runs]))
+    return fingerprint([study.corpora, study.validation_fraction, study.suite, runs])
 
 
 def _describe_corpus(corpus: PreparedCorpus) -> str:

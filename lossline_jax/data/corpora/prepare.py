@@ -108,7 +108,7 @@ def prepare_corpus(corpus: Corpus, folder_of_corpora: epath.Path, validation_fra
     if not 0 <= validation_fraction < 1:
         raise LosslineError(f"validation_fraction {validation_fraction} must be at least 0 and less than 1")
     version = describe_source(corpus) if isinstance(corpus, BuiltinCorpus) else None
-    identity = fingerprint([to_json(corpus), validation_fraction, version])
+    identity = fingerprint([corpus, validation_fraction, version])
     folder = folder_of_corpora / f"{corpus.name}-{identity}"
     if is_complete(folder):
         prepared = PreparedCorpus.open(folder)

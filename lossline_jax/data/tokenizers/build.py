@@ -120,7 +120,7 @@ def _prepare_trained(
             f"{suggestion(config.corpus, corpora)}"
         )
     corpus = corpora[config.corpus]
-    identity = fingerprint([to_json(config), corpus.fingerprint])
+    identity = fingerprint([config, corpus.fingerprint])
     folder = folder_of_tokenizers / f"{config.kind}{config.vocab_size}-{config.corpus}-{identity}"
     if not is_complete(folder):
         model = train_sentencepiece(_sample(corpus, config.max_bytes), config)
