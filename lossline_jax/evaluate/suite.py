@@ -164,9 +164,10 @@ def _load_specs(suite: SuiteConfig) -> tuple[dict[str, TaskSpec], dict[str, str]
 
 
 def _sha256_of_file(path: str) -> str | None:
-    """None of a file that cannot be read, so that the suite is made again once it can."""
+    """Return the digest of a file. None: it cannot be read, so the suite is made again once it can."""
     try:
-        return hashlib.sha256(epath.Path(expanded(path)).read_bytes()).hexdigest()
+        with epath.Path(expanded(path)).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
 
