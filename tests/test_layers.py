@@ -1,8 +1,11 @@
 """The house keeps its order: who may import whom, and what the front door must not drag in."""
 
+import argparse
 import ast
+import collections
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -103,3 +106,43 @@ def test_analysis_needs_no_training_packages():
         if path.startswith(("fit/", "report/"))
     ]
     assert not imported_by("; ".join(statements)) & {"flax", "orbax", "grain", "sentencepiece"}
+
+
+def counts(package):
+    """Return figures of a package folder: how it is divided, and how large its parts are."""
+    trees = {path.relative_to(package).as_posix(): ast.parse(path.read_text()) for path in package.rglob("*.py")}
+    rooms = {room(name) for name in trees} - {"__init__", "__main__"}
+    arrows = {
+        (name, target.split(".")[1])
+        for name, tree in trees.items()
+        for target in imports(tree)
+        if target.startswith("lossline_jax.") and target.split(".")[1] in rooms - {room(name)}
+    }
+    functions = [
+        node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    ]
+    public = collections.Counter(
+        node.name
+        for tree in trees.values()
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    )
+    lengths = {name: len((package / name).read_text().splitlines()) for name in trees}
+    longest = max(lengths, key=lengths.get)
+    return {
+        "packages and loose modules": len(rooms),
+        "loose modules": len([name for name in rooms if (package / f"{name}.py").exists()]),
+        "imports between them, pair by pair": len({(room(name), there) for name, there in arrows}),
+        "longest file": f"{longest}, {lengths[longest]} lines",
+        "functions over 60 lines": sum(
+            node.end_lineno - node.lineno + 1 > 60 for node in functions if isinstance(node, ast.FunctionDef)
+        ),
+        "public names in two files": sum(count > 1 for count in public.values()),
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Print figures of the package's structure.")
+    parser.add_argument("--count", type=Path, nargs="?", const=PACKAGE, required=True, metavar="PACKAGE_FOLDER")
+    for title, figure in counts(parser.parse_args().count).items():
+        print(f"{title}: {figure}")
