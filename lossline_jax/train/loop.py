@@ -25,7 +25,7 @@ from lossline_jax.train.monitor.monitor import Watch
 from lossline_jax.train.monitor.profiler import profiled, traced_steps
 from lossline_jax.train.monitor.timer import Clock
 from lossline_jax.train.state import Model, Params, TrainState, init_state
-from lossline_jax.train.step import StepBatch, TrainStep, train_program
+from lossline_jax.train.step import TrainStep, train_program
 
 RunConfig = Any  # study.RunConfig: the study stands above this room
 BatchSource = Any  # data.batches.BatchSource: check_epochs, fingerprint, iterate (to be closed)
@@ -132,7 +132,7 @@ class _Session:
         with contextlib.closing(batches):  # its threads read ahead
             for step in self._steps(start, watch):
                 with self.clock.spending("input"):
-                    batch = place_batch(_step_batch(next(batches)), self.mesh)
+                    batch = place_batch(next(batches), self.mesh)
                 first_call = self.clock.spending("compile") if step == start + 1 else contextlib.nullcontext()
                 with first_call, jax.transfer_guard("disallow"):
                     state, metrics = train_step(state, batch)
@@ -216,7 +216,3 @@ def _finished(run: RunConfig, run_dir: RunDir) -> TrainResult:
             f"now {fingerprint(run)}); restore that config, or train into another folder"
         )
     return result
-
-
-def _step_batch(batch: Any) -> StepBatch:
-    return StepBatch(batch.tokens_BT, batch.targets_BT, batch.weights_BT, batch.segments_BT)

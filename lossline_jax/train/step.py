@@ -1,10 +1,11 @@
 """One optimiser step, compiled once: a microbatched gradient of the mean over the tokens of the global batch."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
@@ -23,16 +24,24 @@ CPU_MICROBATCH_TOKENS = 512
 CPU_MIN_MICROBATCH = 2  # where it divides the rows
 
 
-class StepBatch(NamedTuple):
-    """The global batch of one step: int32 tokens and targets, float32 weights (0: not a training target).
+class TrainingBatch(Protocol):
+    """A global batch that a step trains on: a pytree of arrays, such as `data.batches.Batch`."""
 
-    `segments_BT`, int32, are the documents that the model keeps apart; None: one document a row.
-    """
+    @property
+    def tokens_BT(self) -> np.ndarray | jax.Array:
+        """int32 inputs."""
 
-    tokens_BT: Any
-    targets_BT: Any
-    weights_BT: Any
-    segments_BT: Any = None
+    @property
+    def targets_BT(self) -> np.ndarray | jax.Array:
+        """int32, the next token of each input."""
+
+    @property
+    def weights_BT(self) -> np.ndarray | jax.Array:
+        """float32 weight of each target in the loss; 0: the target is not trained on."""
+
+    @property
+    def segments_BT(self) -> np.ndarray | jax.Array | None:
+        """int32 numbers of the documents that the model keeps apart; None: one document a row."""
 
 
 class StepMetrics(NamedTuple):
@@ -45,7 +54,7 @@ class StepMetrics(NamedTuple):
     learning_rate: Any
 
 
-TrainStep = Callable[[TrainState, StepBatch], tuple[TrainState, StepMetrics]]
+TrainStep = Callable[[TrainState, TrainingBatch], tuple[TrainState, StepMetrics]]
 
 
 def make_train_step(
@@ -70,7 +79,7 @@ def make_train_step(
     num_micro = microbatches_per_device(batch_size, context_length, execution, mesh)
     nats_and_gradient = _nats_and_gradient(model, mesh, num_micro, uses_fsdp(mesh, execution.fsdp))
 
-    def train_step(state: TrainState, batch: StepBatch) -> tuple[TrainState, StepMetrics]:
+    def train_step(state: TrainState, batch: TrainingBatch) -> tuple[TrainState, StepMetrics]:
         nats_sum, grads = nats_and_gradient(state.params, batch)
         weight_sum = jnp.sum(batch.weights_BT, dtype=jnp.float32)
         grads = jax.tree.map(lambda grad: grad / weight_sum, grads)
@@ -95,15 +104,15 @@ def make_train_step(
 
 def _nats_and_gradient(
     model: Model, mesh: Mesh, num_micro: int, fsdp: bool
-) -> Callable[[Params, StepBatch], tuple[jax.Array, Params]]:
+) -> Callable[[Params, TrainingBatch], tuple[jax.Array, Params]]:
     """Sum of nats over the global batch and its gradient, accumulated over microbatches."""
 
-    def accumulate(params: Params, batch: StepBatch) -> tuple[jax.Array, Params]:
-        def nats(params: Params, micro: StepBatch) -> jax.Array:
+    def accumulate(params: Params, batch: TrainingBatch) -> tuple[jax.Array, Params]:
+        def nats(params: Params, micro: TrainingBatch) -> jax.Array:
             nll_BT = model.nll(params, micro.tokens_BT, micro.targets_BT, micro.segments_BT)
             return jnp.sum(nll_BT * micro.weights_BT, dtype=jnp.float32)
 
-        def add(sums: Any, micro: StepBatch) -> tuple[Any, None]:
+        def add(sums: Any, micro: TrainingBatch) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, sums, jax.value_and_grad(nats)(params, micro)), None
 
         if num_micro == 1:
@@ -114,7 +123,7 @@ def _nats_and_gradient(
 
     specs = data_specs(model.axes(), fsdp)
 
-    def local(params: Params, batch: StepBatch) -> tuple[jax.Array, Params]:
+    def local(params: Params, batch: TrainingBatch) -> tuple[jax.Array, Params]:
         nats, grads = accumulate(params, batch)
         if row_shards(mesh) == 1:  # XLA refuses a sum over one device beside axes that it places itself
             return nats, grads

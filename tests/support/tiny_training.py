@@ -18,6 +18,7 @@ from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.model import LlamaConfig
 from lossline_jax.config.study import RunConfig
 from lossline_jax.config.training import OptimConfig
+from lossline_jax.data.batches import Batch
 from lossline_jax.distributed.devices import configure_devices
 from lossline_jax.distributed.mesh import make_mesh
 from lossline_jax.distributed.sharding import constrain
@@ -66,14 +67,6 @@ class Bigram:
         logits_BTV = constrain(jnp.tanh(x_BTD) @ params["unembed"], "batch", "seq", "vocab")
         log_p_BTV = jax.nn.log_softmax(logits_BTV)
         return -jnp.take_along_axis(log_p_BTV, targets_BT[..., None], axis=-1)[..., 0]
-
-
-@dataclass(frozen=True)
-class Batch:
-    tokens_BT: np.ndarray
-    targets_BT: np.ndarray
-    weights_BT: np.ndarray
-    segments_BT: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

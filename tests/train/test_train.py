@@ -16,6 +16,7 @@ from etils import epath
 from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.model import GPT2Config, LlamaConfig, Mamba2Config, MambaConfig
 from lossline_jax.config.training import OptimConfig
+from lossline_jax.data.batches import Batch
 from lossline_jax.distributed import devices
 from lossline_jax.distributed.batch_rows import place_batch
 from lossline_jax.distributed.chips import chip_named
@@ -30,7 +31,7 @@ from lossline_jax.train.loop import train_run
 from lossline_jax.train.monitor import progress_bar
 from lossline_jax.train.optimiser import make_optimiser, make_schedule
 from lossline_jax.train.state import abstract_state, init_state
-from lossline_jax.train.step import StepBatch, make_train_step
+from lossline_jax.train.step import make_train_step
 from tests.support.tiny_training import RUN, VOCAB, Bigram, Source, train_bigram
 
 ONE = ExecutionConfig(data_parallel=1)
@@ -58,7 +59,7 @@ def build_step(model, execution, run=RUN):
 def step_batch(index, separate=False):
     batch = Source().batch(index)
     segments_BT = np.cumsum(batch.tokens_BT % 4 == 0, axis=1, dtype=np.int32) if separate else None
-    return StepBatch(batch.tokens_BT, batch.targets_BT, batch.weights_BT, segments_BT)
+    return Batch(batch.tokens_BT, batch.targets_BT, batch.weights_BT, segments_BT)
 
 
 def run_steps(model, execution, run=RUN, num_steps=3, separate=False):
