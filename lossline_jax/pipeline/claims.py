@@ -5,7 +5,7 @@ from lossline_jax.config.study import RunConfig
 from lossline_jax.errors import LosslineError
 from lossline_jax.storage.files import read_json, write_json
 from lossline_jax.storage.paths import RunDir
-from lossline_jax.storage.run_records import checkpoint_meta, checkpointed_step
+from lossline_jax.storage.run_records import checkpoint_steps, newest_checkpoint
 
 
 def claim(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:
@@ -31,10 +31,10 @@ def claim(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:
 
 def _refuse_foreign_checkpoints(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:
     """Refuse a folder without a claim whose newest checkpoint belongs to something else."""
-    if not checkpointed_step(directory):
+    if not checkpoint_steps(directory):
         return
-    meta = checkpoint_meta(directory)
-    if [meta.get("run_fingerprint"), meta.get("data_fingerprint")] != [fingerprint(run), data_fingerprint]:
+    meta = newest_checkpoint(directory)
+    if meta is None or (meta.run_fingerprint, meta.data_fingerprint) != (fingerprint(run), data_fingerprint):
         raise LosslineError(
             f"{directory.claim_file}: missing, and the checkpoints beside it are of another configuration, corpus or "
             "tokenizer; put it back, or move the folder away to train anew"

@@ -7,7 +7,7 @@ from lossline_jax.config.study import RunConfig
 from lossline_jax.distributed.processes import from_first
 from lossline_jax.errors import LosslineError, RunBusy, RunFailed, StartAgain
 from lossline_jax.pipeline.runner import Workshop
-from lossline_jax.storage.files import read_reason
+from lossline_jax.storage.run_records import read_failure
 
 
 def follow_runs(
@@ -60,6 +60,9 @@ def _score_saved(workshop: Workshop, runs: Sequence[RunConfig]) -> tuple[set[str
 
 
 def _failed_trainings(workshop: Workshop, runs: Sequence[RunConfig]) -> dict[str, LosslineError]:
-    failed = {run.run_id: workshop.directory(run).failed_file for run in runs}
-    reasons = {run_id: read_reason(path) for run_id, path in failed.items() if path.exists()}
-    return {run_id: RunFailed(f"run {run_id}: {reason}") for run_id, reason in reasons.items()}
+    failures = {run.run_id: read_failure(workshop.directory(run)) for run in runs}
+    return {
+        run_id: RunFailed(f"run {run_id}: {failure.reason}")
+        for run_id, failure in failures.items()
+        if failure is not None
+    }

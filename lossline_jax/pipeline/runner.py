@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -35,11 +34,11 @@ from lossline_jax.pipeline.prepare import Prepared, open_corpora, open_prepared
 from lossline_jax.pipeline.scorer import CheckpointScorer, Evaluators
 from lossline_jax.plan.choose_layout import settled
 from lossline_jax.status.runs import failed_runs, strangers_note
-from lossline_jax.storage.files import inside, read_json, read_reason, write_json
+from lossline_jax.storage.files import inside, read_json, write_json
 from lossline_jax.storage.leftovers import remove_leftovers
 from lossline_jax.storage.paths import ModelDir, RunDir, StudyDir
 from lossline_jax.storage.run_lock import has_writer, sole_writer
-from lossline_jax.storage.run_records import checkpoint_steps
+from lossline_jax.storage.run_records import checkpoint_steps, read_failure, write_failure
 from lossline_jax.train.loop import OnCheckpoint, train_run
 from lossline_jax.train.optimiser import make_schedule
 from lossline_jax.train.step import microbatches_per_device
@@ -190,14 +189,15 @@ class Workshop:
         directory = self.directory(run)
         with held_by_first(sole_writer(directory.lock_file, wait)):
             self.check_claim(run)
-            if wait and from_first(directory.failed_file.exists):  # in the hands of the other
-                raise RunFailed(f"run {run.run_id}: {read_reason(directory.failed_file)}")
+            reason = from_first(lambda: _failure_reason(directory)) if wait else None
+            if reason is not None:  # in the hands of the other
+                raise RunFailed(f"run {run.run_id}: {reason}")
             try:
                 yield
             except RunFailed as failure:
                 ended = directory.failed_file.exists() or directory.done_file.exists()
                 if is_first() and not ended:
-                    write_json(directory.failed_file, {"reason": str(failure), "time": time.time()})
+                    write_failure(directory, str(failure))
                 raise
             if is_first() and directory.done_file.exists():
                 directory.failed_file.unlink(missing_ok=True)
@@ -344,6 +344,11 @@ class Workshop:
             on_checkpoint=on_checkpoint,
             profile_steps=self.profiled[1] if self.profiled[0] == run.run_id else 0,
         )
+
+
+def _failure_reason(directory: RunDir) -> str | None:
+    failure = read_failure(directory)
+    return None if failure is None else failure.reason
 
 
 def start_devices(execution: ExecutionConfig, processes: ProcessesConfig) -> None:

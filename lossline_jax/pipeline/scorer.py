@@ -16,9 +16,8 @@ from lossline_jax.losses.current_rows import missing_checkpoints
 from lossline_jax.losses.table import append_rows, read_rows
 from lossline_jax.models.accounting import count_parameters, train_flops_per_token
 from lossline_jax.models.model import Model
-from lossline_jax.storage.files import read_json, write_json
 from lossline_jax.storage.paths import RunDir, StudyDir
-from lossline_jax.storage.run_records import checkpoint_steps
+from lossline_jax.storage.run_records import UnscoredCheckpoints, checkpoint_steps, read_unscored, write_unscored
 from lossline_jax.train.checkpoint import load_params
 
 MAX_EVALUATORS = 2  # each holds the rows of a suite on the devices
@@ -128,17 +127,17 @@ class CheckpointScorer:
         Raises:
             RunFailed: there was something.
         """
-        reasons = self._folder.unscored_file(self._run.run_id)
+        file = self._folder.unscored_file(self._run.run_id)
         if not self._failures:
             if is_first():
-                reasons.unlink(missing_ok=True)
+                file.unlink(missing_ok=True)
             return
         (step, first), more = min(self._failures.items()), len(self._failures) - 1
         and_more = f" (and {more} more checkpoints)" if more else ""
         message = f"run {self._run.run_id}, step {step}: {first}{and_more}; the other rows are kept"
-        content = {"reason": message, "steps": {str(k): self._failures[k] for k in sorted(self._failures)}}
-        if is_first() and (not reasons.exists() or read_json(reasons) != content):
-            write_json(reasons, content)
+        unscored = UnscoredCheckpoints(message, {str(k): self._failures[k] for k in sorted(self._failures)})
+        if is_first() and read_unscored(file) != unscored:
+            write_unscored(file, unscored)
         raise RunFailed(message)
 
     def missing(self, steps: Sequence[int]) -> dict[int, tuple[str, ...]]:

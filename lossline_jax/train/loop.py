@@ -2,14 +2,14 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
 from lossline_jax.config.execution import ExecutionConfig
-from lossline_jax.config.serialise import fingerprint
+from lossline_jax.config.serialise import fingerprint, from_json, to_json
 from lossline_jax.distributed.batch_rows import my_rows, place_batch
 from lossline_jax.distributed.devices import hardware_of
 from lossline_jax.distributed.preemption import StopRequest
@@ -17,9 +17,9 @@ from lossline_jax.distributed.processes import from_first, is_first
 from lossline_jax.distributed.watchdog import Watchdog
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
 from lossline_jax.models.accounting import train_flops_per_token
-from lossline_jax.storage.files import make_folder, read_record, write_json
+from lossline_jax.storage.files import make_folder
 from lossline_jax.storage.paths import RunDir
-from lossline_jax.storage.run_records import CheckpointMeta, TrainResult
+from lossline_jax.storage.run_records import CheckpointMeta, RunResult, read_result, write_result
 from lossline_jax.train.checkpoint import Checkpointer, check_same_run
 from lossline_jax.train.monitor.monitor import Watch
 from lossline_jax.train.monitor.profiler import profiled, traced_steps
@@ -43,7 +43,7 @@ def train_run(
     on_checkpoint: OnCheckpoint | None = None,
     show_progress: bool = True,
     profile_steps: int = 0,
-) -> TrainResult:
+) -> RunResult:
     """Train a run to its last step, continuing from its newest checkpoint bit for bit; once finished, return.
 
     Every process of the mesh calls this. The caller holds `run_lock.sole_writer`.
@@ -67,8 +67,9 @@ def train_run(
         LosslineError: the run's config or data have changed since it was begun, or do not fit the mesh.
         SystemExit: code 42 after saving, on SIGTERM.
     """
-    if from_first(run_dir.done_file.exists):
-        return _finished(run, run_dir)
+    result = from_first(lambda: to_json(read_result(run_dir)))
+    if result is not None:
+        return _finished(run, run_dir, from_json(RunResult, result))
     source.check_epochs(run.num_steps)
     clock = Clock()
     with (
@@ -177,11 +178,11 @@ class _Session:
             device_kind=hardware.device_kind,
         )
 
-    def finish(self) -> TrainResult:
+    def finish(self) -> RunResult:
         """Write done.json."""
         tokens, seconds = self.run.num_steps * self.run.tokens_per_step, self.clock.seconds()
         stepping, hardware = max(seconds["train"] + seconds["input"], 1e-3), hardware_of(self.mesh)
-        result = TrainResult(
+        result = RunResult(
             run_fingerprint=fingerprint(self.run),
             step=self.run.num_steps,
             tokens=tokens,
@@ -195,7 +196,7 @@ class _Session:
             mfu=hardware.mfu(self.flops_per_token * tokens, stepping),
         )
         if is_first():
-            write_json(self.run_dir.done_file, asdict(result))
+            write_result(self.run_dir, result)
         return result
 
     def _offer(self, step: int, state: TrainState, watch: Watch, stop: StopRequest) -> None:
@@ -208,8 +209,7 @@ class _Session:
                 watch.evaluated(step, losses)
 
 
-def _finished(run: RunConfig, run_dir: RunDir) -> TrainResult:
-    result = read_record(TrainResult, run_dir.done_file)
+def _finished(run: RunConfig, run_dir: RunDir, result: RunResult) -> RunResult:
     if result.run_fingerprint != fingerprint(run):
         raise LosslineError(
             f"{run_dir.done_file}: another config was trained here (fingerprint {result.run_fingerprint}, "

@@ -12,8 +12,8 @@ from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.distributed.devices import hardware_of, peak_memory_bytes
 from lossline_jax.distributed.processes import is_first
 from lossline_jax.errors import LosslineError, RunFailed
-from lossline_jax.storage.files import write_json
 from lossline_jax.storage.paths import RunDir
+from lossline_jax.storage.run_records import write_failure
 from lossline_jax.storage.step_log import StepLog
 from lossline_jax.train.monitor.progress_bar import Progress
 from lossline_jax.train.monitor.timer import Clock
@@ -130,13 +130,7 @@ class Watch:
         value = metrics.grad_norm if finite else metrics.loss_nats_per_token
         reason = f"{what} is {value} at step {step} of {self._run.num_steps}"
         if self._log is not None:
-            failure = {
-                "step": step,
-                "reason": reason,
-                "learning_rate": metrics.learning_rate,
-                "time": time.time(),
-            }
-            write_json(self._run_dir.failed_file, failure)
+            write_failure(self._run_dir, reason, step=step, learning_rate=metrics.learning_rate)
         raise RunFailed(
             f"{self._run_dir.root}: {reason} (learning rate {metrics.learning_rate:.3g}); lower "
             "optim.learning_rate or lengthen schedule.warmup_fraction"
