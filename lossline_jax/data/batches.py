@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import grain
@@ -107,8 +107,10 @@ class BatchSource:
         """
         return self._batches(process_index, process_count)[step]
 
-    def iterate(self, start_step: int = 0, process_index: int = 0, process_count: int = 1) -> Iterator[Batch]:
-        """Batches from `start_step` on without end, made ahead of need by threads.
+    def iterate(
+        self, start_step: int = 0, process_index: int = 0, process_count: int = 1
+    ) -> grain.DatasetIterator[Batch]:
+        """Return batches from `start_step` on without end, made ahead of need by threads; close it to end these.
 
         Threads, not grain's worker processes: those take seconds to start, each importing jax.
         """

@@ -33,7 +33,8 @@ class Parameter:
     decayed: bool = True  # by weight decay
 
     def __post_init__(self):
-        assert len(self.shape) == len(self.axes), f"{self.shape} has not the rank of {self.axes}"
+        if len(self.shape) != len(self.axes):
+            raise ValueError(f"Parameter: shape {self.shape} and axes {self.axes} differ in length; name every axis")
 
     @property
     def size(self) -> int:

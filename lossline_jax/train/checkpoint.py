@@ -25,6 +25,8 @@ from lossline_jax.config.serialise import from_json, to_json
 from lossline_jax.distributed.processes import from_first, is_first
 from lossline_jax.errors import LosslineError, RunFailed
 from lossline_jax.logs import but_for_closed_loops
+from lossline_jax.models.model import Model
+from lossline_jax.models.parameters import Params
 from lossline_jax.storage.disk import CURES, error_number, reason
 from lossline_jax.storage.files import absolute, inside, make_folder
 from lossline_jax.storage.paths import RunDir
@@ -37,7 +39,7 @@ from lossline_jax.storage.run_records import (
     read_checkpoint,
     write_checkpoint,
 )
-from lossline_jax.train.state import Model, Params, TrainState, abstract_params
+from lossline_jax.train.state import TrainState, abstract_params
 
 HASH_BLOCK = 1 << 24  # bytes
 _NEWER = f"orbax-checkpoint {ocp.__version__} with jax {jax.__version__}, try newer ones"

@@ -32,7 +32,7 @@ from lossline_jax.train.monitor import progress_bar
 from lossline_jax.train.optimiser import make_optimiser, make_schedule
 from lossline_jax.train.state import abstract_state, init_state
 from lossline_jax.train.step import make_train_step
-from tests.support.tiny_training import RUN, VOCAB, Bigram, Source, train_bigram
+from tests.support.tiny_training import RUN, VOCAB, Bigram, Source, bigram_job, train_bigram
 
 ONE = ExecutionConfig(data_parallel=1)
 MODELS = {
@@ -342,8 +342,7 @@ def test_sigterm_before_a_block_that_may_be_broken_off_keeps_out_of_it():
 def test_progress_is_a_plain_line_each_tenth_where_there_is_no_terminal(tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(progress_bar, "SHORTEST_PAUSE", 0.0)
     execution = ExecutionConfig(data_parallel=2)
-    options = {"model": Bigram(), "source": Source(), "execution": execution, "mesh": make_mesh(execution)}
-    train_run(RUN, run_dir=RunDir(epath.Path(tmp_path)), **options)
+    train_run(bigram_job(tmp_path, execution, Source()))
     out, err = capfd.readouterr()
     lines = err.splitlines()
     assert out == ""
