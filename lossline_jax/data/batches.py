@@ -59,6 +59,7 @@ class BatchSource:
         stores: Mapping[str, TokenStore],
         vocab_size: int,
         data: DataConfig,
+        *,
         context_length: int,
         batch_size: int,
         seed: int,

@@ -99,9 +99,9 @@ def build_context(opened: OpenedStudy, run: RunConfig) -> RunContext:
             opened.prepared.run_stores(run),
             tokenizer.vocab_size,
             run.data,
-            run.context_length,
-            run.batch_size,
-            run.seed,
+            context_length=run.context_length,
+            batch_size=run.batch_size,
+            seed=run.seed,
         ),
         suite=opened.prepared.suite(run),
     )

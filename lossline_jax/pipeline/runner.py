@@ -54,6 +54,7 @@ class Workshop:
         folder: StudyDir,
         runs: Sequence[RunConfig],
         processes: ProcessesConfig = ALONE,
+        *,
         profile: int | None = None,
     ) -> "Workshop":
         """Open the prepared data, and check that every run can be begun on the devices of all processes.

@@ -126,7 +126,7 @@ def run_one(
     from lossline_jax.pipeline.runner import Workshop
 
     run = study.run_by_id(run_id)
-    workshop = Workshop.open(study, folder, [run], processes, profile)
+    workshop = Workshop.open(study, folder, [run], processes, profile=profile)
     _raise_failures(_each([run], workshop.train_and_evaluate), sets_left_out(workshop.opened, workshop.imported))
 
 
@@ -193,7 +193,7 @@ def _open(
     from lossline_jax.distributed.processes import is_first
     from lossline_jax.pipeline.runner import Workshop
 
-    workshop = Workshop.open(study, folder, runs, processes, profile)
+    workshop = Workshop.open(study, folder, runs, processes, profile=profile)
     if is_first():
         save_study(study, folder)
     return workshop

@@ -36,7 +36,8 @@ def stores(tmp_path_factory):
 
 def source(stores, mixture=(("large", 1.0),), context_length=16, batch_size=8, seed=0, **data):
     config = DataConfig(tuple(mixture), **data)
-    return BatchSource(stores, TOKENIZER.vocab_size, config, context_length, batch_size, seed)
+    sizes = {"context_length": context_length, "batch_size": batch_size}
+    return BatchSource(stores, TOKENIZER.vocab_size, config, **sizes, seed=seed)
 
 
 def windows_of(batch):
@@ -198,7 +199,7 @@ def test_bad_mixtures_are_refused_in_one_line(stores):
     with pytest.raises(LosslineError, match="cannot be split over 3 processes"):
         source(stores).batch(0, 0, 3)
     with pytest.raises(LosslineError, match="vocabulary of 258"):
-        BatchSource(stores, 300, DataConfig((("large", 1.0),)), 16, 8, 0)
+        BatchSource(stores, 300, DataConfig((("large", 1.0),)), context_length=16, batch_size=8, seed=0)
 
 
 def test_no_window_is_left_out_of_a_mixture(stores):
