@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.model import ModelConfig
 from lossline_jax.config.training import OptimConfig, ScheduleConfig
+from lossline_jax.data.batches import Batch
 from lossline_jax.distributed.batch_rows import place_batch
 from lossline_jax.distributed.mesh import make_mesh
 from lossline_jax.evaluate.evaluator import RowScorer
@@ -17,7 +18,7 @@ from lossline_jax.evaluate.packing.rows import RowBlock
 from lossline_jax.models.model import Model, build_model
 from lossline_jax.train.optimiser import make_optimiser, make_schedule
 from lossline_jax.train.state import TrainState, abstract_state, init_state
-from lossline_jax.train.step import StepBatch, TrainStep, make_train_step
+from lossline_jax.train.step import TrainStep, make_train_step
 
 OPTIM = OptimConfig()
 EXECUTION = ExecutionConfig()
@@ -36,7 +37,7 @@ class Training:
     mesh: Mesh
     step: TrainStep
     state: TrainState
-    batch: StepBatch
+    batch: Batch
 
     def first_loss(self) -> float:
         """Nats a token at the start values; goes one step."""
@@ -66,7 +67,7 @@ def training(config: ModelConfig, vocab_size: int, batch_size: int, length: int)
     sizes = {"batch_size": batch_size, "context_length": length}
     step = make_train_step(model, optimiser, schedule, abstract, **sizes, execution=EXECUTION, mesh=mesh)
     ids = synthetic_tokens(vocab_size, batch_size, length)
-    rows = StepBatch(ids[:, :-1], ids[:, 1:], np.ones((batch_size, length), np.float32))
+    rows = Batch(ids[:, :-1], ids[:, 1:], np.ones((batch_size, length), np.float32))
     return Training(model, mesh, step, init_state(model, optimiser, 0, abstract), place_batch(rows, mesh))
 
 

@@ -27,6 +27,7 @@ from lossline_jax.formatting import text_table
 from lossline_jax.pipeline.study import prepare
 from lossline_jax.storage.files import read_json
 from lossline_jax.storage.paths import StudyDir
+from lossline_jax.storage.run_records import read_result
 
 SEQUENCES = 8  # of each process
 CONTEXT = 256
@@ -91,14 +92,14 @@ def main() -> None:
             prepare(what, folder)
             run = what.base
             cpu_seconds = train(folder, run, count)
-            done = read_json(folder.run(run.run_id).done_file)
-            seconds = done["seconds"]
+            done = read_result(folder.run(run.run_id))
+            seconds = done.seconds
             stepping = seconds["train"] + seconds["input"]
             rows.append(
                 [
                     count,
-                    f"{done['tokens_per_second']:,.0f}",
-                    f"{done['tokens'] / cpu_seconds:,.0f}",
+                    f"{done.tokens_per_second:,.0f}",
+                    f"{done.tokens / cpu_seconds:,.0f}",
                     leaves(folder, run),
                     f"{1000 * seconds['checkpoint'] / 10:.0f}",
                     f"{seconds['checkpoint'] / seconds['wall']:.1%}",

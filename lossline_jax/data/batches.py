@@ -2,10 +2,11 @@
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import grain
+import jax
 import numpy as np
 
 from lossline_jax.config.data import DataConfig
@@ -20,29 +21,33 @@ MAX_EPOCHS = 1 << 20  # of a corpus in one run; grain cannot slice a sequence wi
 Example = tuple[int, int]  # corpus, window
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class TokenBatch:
-    """Sequences to train on; row b of every field belongs to the same window.
+class Batch:
+    """Sequences to train on, as the training step takes them; row b of every field belongs to the same window.
+
+    The arrays are numpy arrays until `distributed.batch_rows.place_batch` puts them on the devices.
 
     Attributes:
         tokens_BT: int32 inputs.
         targets_BT: int32, the next token of each input.
-        weights_BT: float32 of each target in the loss; 1 everywhere.
-        segments_BT: int32, which document of the window each input belongs to, from 0; None: not told apart
-            (`DataConfig.separate_documents`).
+        weights_BT: float32 weight of each target in the loss; 0: the target is not trained on.
+        segments_BT: int32 number of the document that each input belongs to, from 0 in each window. None: the model
+            sees across documents (`DataConfig.separate_documents`).
     """
 
-    tokens_BT: np.ndarray
-    targets_BT: np.ndarray
-    weights_BT: np.ndarray
-    segments_BT: np.ndarray | None = None
+    tokens_BT: np.ndarray | jax.Array
+    targets_BT: np.ndarray | jax.Array
+    weights_BT: np.ndarray | jax.Array
+    segments_BT: np.ndarray | jax.Array | None = None
 
 
 class BatchSource:
     """Windows of `context_length + 1` tokens, a new order each epoch, corpora mixed by weight.
 
     Windows of a corpus begin every `context_length` tokens of its stream, across documents. A cap on unique
-    tokens keeps a fixed subset of each corpus' windows, chosen by the seed.
+    tokens keeps a fixed subset of each corpus' windows, chosen by the seed. Arrays as long as a corpus are made when
+    batches are asked for, and go with the iterator: a study holds the source of every run.
 
     Raises:
         LosslineError: an unknown corpus, bad weights, stores of different tokenizers, a corpus shorter than
@@ -54,6 +59,7 @@ class BatchSource:
         stores: Mapping[str, TokenStore],
         vocab_size: int,
         data: DataConfig,
+        *,
         context_length: int,
         batch_size: int,
         seed: int,
@@ -67,8 +73,6 @@ class BatchSource:
         self._seed = seed
         self._windows = {name: _count_windows(name, stores[name], context_length) for name in self._shares}
         self._used = {name: self._capped(name) for name in self._shares}
-        separate = data.separate_documents
-        self._document_starts = [store.document_offsets for store in self._stores] if separate else []
 
     @property
     def fingerprint(self) -> str:
@@ -91,7 +95,7 @@ class BatchSource:
                     "tokens, give it more text or less weight, or raise max_epochs"
                 )
 
-    def batch(self, step: int, process_index: int = 0, process_count: int = 1) -> TokenBatch:
+    def batch(self, step: int, process_index: int = 0, process_count: int = 1) -> Batch:
         """The rows of batch `step` that belong to one of `process_count` processes.
 
         Args:
@@ -104,8 +108,10 @@ class BatchSource:
         """
         return self._batches(process_index, process_count)[step]
 
-    def iterate(self, start_step: int = 0, process_index: int = 0, process_count: int = 1) -> Iterator[TokenBatch]:
-        """Batches from `start_step` on without end, made ahead of need by threads.
+    def iterate(
+        self, start_step: int = 0, process_index: int = 0, process_count: int = 1
+    ) -> grain.DatasetIterator[Batch]:
+        """Return batches from `start_step` on without end, made ahead of need by threads; close it to end these.
 
         Threads, not grain's worker processes: those take seconds to start, each importing jax.
         """
@@ -113,18 +119,19 @@ class BatchSource:
         options = grain.ReadOptions(num_threads=PREFETCH_THREADS, prefetch_buffer_size=PREFETCH_BATCHES)
         return iter(batches.to_iter_dataset(options))
 
-    def _batches(self, process_index: int, process_count: int) -> grain.MapDataset[TokenBatch]:
+    def _batches(self, process_index: int, process_count: int) -> grain.MapDataset[Batch]:
         if self._batch_size % process_count:
             raise LosslineError(
                 f"batch_size {self._batch_size} cannot be split over {process_count} processes; use a multiple"
             )
         rows = self._batch_size // process_count
-        blocks = self._examples.batch(rows, batch_fn=list)[process_index::process_count]
-        return blocks.map(self._gather)
+        blocks = self._examples().batch(rows, batch_fn=list)[process_index::process_count]
+        separate = self._data.separate_documents
+        document_starts = [store.document_offsets for store in self._stores] if separate else None
+        return blocks.map(functools.partial(self._gather, document_starts))
 
-    @functools.cached_property
     def _examples(self) -> grain.MapDataset[Example]:
-        """All examples in their order: shuffled anew each epoch, corpora mixed by their shares."""
+        """Return all examples in their order: shuffled anew each epoch, corpora mixed by their shares."""
         corpora = [self._corpus_examples(place, name) for place, name in enumerate(self._shares)]
         if len(corpora) == 1:
             return corpora[0]
@@ -154,20 +161,21 @@ class BatchSource:
             )
         return min(windows, self._windows[name])
 
-    def _gather(self, examples: Sequence[Example]) -> TokenBatch:
+    def _gather(self, document_starts: Sequence[np.ndarray] | None, examples: Sequence[Example]) -> Batch:
+        """Read the tokens of `examples`; `document_starts`, of each corpus, number the documents that they are of."""
         tokens = np.empty((len(examples), self._context_length + 1), np.int32)
-        segments_BT = np.empty((len(examples), self._context_length), np.int32) if self._document_starts else None
+        segments_BT = None if document_starts is None else np.empty((len(examples), self._context_length), np.int32)
         corpora_B, windows_B = np.array(examples).T
         for place in np.unique(corpora_B):
             mine_B = corpora_B == place
             starts = windows_B[mine_B] * self._context_length
             tokens[mine_B] = self._stores[place].tokens.gather(starts, self._context_length + 1)
-            if segments_BT is not None:
+            if document_starts is not None:
                 positions_BT = starts[:, None] + np.arange(self._context_length)
-                documents_BT = np.searchsorted(self._document_starts[place], positions_BT, side="right")
+                documents_BT = np.searchsorted(document_starts[place], positions_BT, side="right")
                 segments_BT[mine_B] = documents_BT - documents_BT[:, :1]
         targets_BT = np.ascontiguousarray(tokens[:, 1:])
-        return TokenBatch(
+        return Batch(
             tokens_BT=np.ascontiguousarray(tokens[:, :-1]),
             targets_BT=targets_BT,
             weights_BT=np.ones(targets_BT.shape, np.float32),

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from lossline_jax.errors import LosslineError
 from lossline_jax.losses.current_rows import current_rows
 from lossline_jax.losses.table import read_rows
-from lossline_jax.storage.files import inside, read_json, read_reason
+from lossline_jax.storage.files import inside, read_json
 from lossline_jax.storage.paths import StudyDir
+from lossline_jax.storage.run_records import read_unscored
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,11 @@ def count_rows(
     lacking = tuple(
         name for name in set_names if name not in sets.problems and any((step, name) not in scored for step in steps)
     )
-    reasons = folder.unscored_file(run_id)
+    unscored = read_unscored(folder.unscored_file(run_id))
     return RowCount(
         expected=len(steps) * len(set_names),
         found=sum((step, name) in scored for step in steps for name in set_names),
         duplicates=len(rows) - len(scored),
         lacking=lacking,
-        reason=read_reason(reasons) if reasons.exists() else "",
+        reason="" if unscored is None else unscored.reason,
     )

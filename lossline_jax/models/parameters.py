@@ -82,7 +82,7 @@ class Parameter:
 
     def __post_init__(self):
         if len(self.shape) != len(self.axes):
-            raise ValueError(f"a parameter of shape {self.shape} needs {len(self.shape)} axes, not {self.axes}")
+            raise ValueError(f"Parameter: shape {self.shape} and axes {self.axes} differ in length; name every axis")
 
     @property
     def size(self) -> int:

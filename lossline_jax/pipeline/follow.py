@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from lossline_jax.config.study import RunConfig
 from lossline_jax.distributed.processes import from_first
 from lossline_jax.errors import LosslineError, RunBusy, RunFailed, StartAgain
+from lossline_jax.pipeline.losses_table import write_losses
 from lossline_jax.pipeline.runner import Workshop
-from lossline_jax.storage.files import read_reason
+from lossline_jax.storage.run_records import read_failure
 
 
 def follow_runs(
@@ -28,15 +29,17 @@ def follow_runs(
     waiting, failures, written = list(runs), {}, -1
     while waiting:
         # Asked before scoring: a run may save its last checkpoint and end in between.
-        ended = [run for run in waiting if workshop.is_finished(run)]
+        ended = [run for run in waiting if workshop.context(run).will_add_no_checkpoints()]
         busy, found = _score_saved(workshop, waiting)
         for run_id, failure in found.items():
             if str(failure) != str(failures.get(run_id)):
                 say(f"left out: {failure}")
         failures |= found
         waiting = [run for run in waiting if run not in ended or run.run_id in busy]
-        if workshop.num_added > written or not waiting:
-            table, written = from_first(workshop.write_losses) or "no checkpoint yet", workshop.num_added
+        num_added = workshop.scorers.num_added
+        if num_added > written or not waiting:
+            table = from_first(lambda: write_losses(workshop.opened, workshop.imported)) or "no checkpoint yet"
+            written = num_added
             say(f"{table}; waiting for {len(waiting)} of {len(runs)} runs" if waiting else table)
         if waiting:
             time.sleep(poll_seconds)
@@ -60,6 +63,9 @@ def _score_saved(workshop: Workshop, runs: Sequence[RunConfig]) -> tuple[set[str
 
 
 def _failed_trainings(workshop: Workshop, runs: Sequence[RunConfig]) -> dict[str, LosslineError]:
-    failed = {run.run_id: workshop.directory(run).failed_file for run in runs}
-    reasons = {run_id: read_reason(path) for run_id, path in failed.items() if path.exists()}
-    return {run_id: RunFailed(f"run {run_id}: {reason}") for run_id, reason in reasons.items()}
+    failures = {run.run_id: read_failure(workshop.context(run).directory) for run in runs}
+    return {
+        run_id: RunFailed(f"run {run_id}: {failure.reason}")
+        for run_id, failure in failures.items()
+        if failure is not None
+    }

@@ -57,7 +57,7 @@ def make_prepared(study: StudyConfig, folder: StudyDir, say: Callable[[str], Non
     def suite(run: RunConfig, windows: SuiteConfig, tokenizer: Tokenizer) -> PreparedSuite:
         return prepare_suite(windows, tokenizer, corpora, folder.suites)
 
-    prepared = _assemble(study, folder, corpora, suite, say)
+    prepared = _assemble(study, folder, corpora, suite, say=say)
     for store in prepared.stores.values():
         store.verify()
     folders = {name: corpus.folder.name for name, corpus in corpora.items()}
@@ -105,6 +105,7 @@ def _assemble(
     folder: StudyDir,
     corpora: dict[str, PreparedCorpus],
     suite: Callable[[RunConfig, SuiteConfig, Tokenizer], PreparedSuite],
+    *,
     say: Callable[[str], None],
 ) -> Prepared:
     tokenizers, stores, suites = {}, {}, {}

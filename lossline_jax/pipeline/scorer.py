@@ -1,13 +1,17 @@
-"""Scoring the checkpoints of one model, trained here or elsewhere, and keeping the rows."""
+"""Scoring the checkpoints of models, trained here or elsewhere, and keeping the rows.
 
-from collections.abc import Sequence
-from typing import Any
+`Scorers` holds a `CheckpointScorer` for each model of a study; these share the compiled `Evaluators`.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from jax.sharding import Mesh
 from tqdm import tqdm
 
 from lossline_jax.distributed.preemption import stop_agreed
-from lossline_jax.distributed.processes import from_first, is_first, several
+from lossline_jax.distributed.processes import from_first, held_by_first, is_first, several
 from lossline_jax.errors import RunFailed, StartAgain
 from lossline_jax.evaluate.evaluator import Evaluator
 from lossline_jax.evaluate.loss_rows import TableRun, loss_rows, not_finite
@@ -16,12 +20,30 @@ from lossline_jax.losses.current_rows import missing_checkpoints
 from lossline_jax.losses.table import append_rows, read_rows
 from lossline_jax.models.accounting import count_parameters, train_flops_per_token
 from lossline_jax.models.model import Model
-from lossline_jax.storage.files import read_json, write_json
+from lossline_jax.models.parameters import Params
+from lossline_jax.pipeline.run_context import OpenedStudy
 from lossline_jax.storage.paths import RunDir, StudyDir
-from lossline_jax.storage.run_records import checkpoint_steps
+from lossline_jax.storage.run_lock import sole_writer
+from lossline_jax.storage.run_records import UnscoredCheckpoints, checkpoint_steps, read_unscored, write_unscored
 from lossline_jax.train.checkpoint import load_params
 
 MAX_EVALUATORS = 2  # each holds the rows of a suite on the devices
+
+
+class ScoringTarget(Protocol):
+    """A model whose checkpoints are scored: a `RunContext`, or an `ImportedContext`."""
+
+    @property
+    def run(self) -> TableRun:
+        """What the rows say of the model."""
+
+    @property
+    def model(self) -> Model:
+        """The model without its parameters."""
+
+    @property
+    def suite(self) -> PreparedSuite:
+        """The sets that it is scored on, in its tokens."""
 
 
 class Evaluators:
@@ -40,8 +62,8 @@ class Evaluators:
         self._latest[key] = found
         return found
 
-    def load(self, directory: RunDir, step: int, model: Model) -> Any:
-        """The parameters of a checkpoint, laid out as an evaluator wants them. Raises as `load_params` does."""
+    def load(self, directory: RunDir, step: int, model: Model) -> Params:
+        """Return the parameters of a checkpoint, laid out as an evaluator wants them. Raises as `load_params` does."""
         return load_params(directory, step, model, self._mesh, fsdp=self._fsdp)
 
 
@@ -52,17 +74,10 @@ class CheckpointScorer:
     and `raise_failures` tells of it at the end. The caller holds the scoring lock of the run.
     """
 
-    def __init__(
-        self,
-        study_name: str,
-        run: TableRun,
-        model: Model,
-        suite: PreparedSuite,
-        folder: StudyDir,
-        evaluators: Evaluators,
-    ):
-        self._study_name, self._run, self._model, self._suite = study_name, run, model, suite
-        self._folder, self._evaluators = folder, evaluators
+    def __init__(self, target: ScoringTarget, study_name: str, folder: StudyDir, evaluators: Evaluators):
+        run, model = target.run, target.model
+        self._run, self._model, self._suite = run, model, target.suite
+        self._study_name, self._folder, self._evaluators = study_name, folder, evaluators
         self._counts = count_parameters(model.config, model.vocab_size)
         self._flops = train_flops_per_token(model.config, model.vocab_size, run.context_length)
         self._failures: dict[int, str] = {}
@@ -77,7 +92,7 @@ class CheckpointScorer:
         if version is None or version != self._version:
             self._rows, self._version = read_rows(path), version
 
-    def __call__(self, step: int, params: Any) -> dict[str, float]:
+    def __call__(self, step: int, params: Params) -> dict[str, float]:
         """Score the parameters after `step` updates on every set that has no row yet; those sets' nats a token."""
         missing = self.missing([step]).get(step, ())
         if not missing or step in self._failures:
@@ -128,25 +143,60 @@ class CheckpointScorer:
         Raises:
             RunFailed: there was something.
         """
-        reasons = self._folder.unscored_file(self._run.run_id)
+        file = self._folder.unscored_file(self._run.run_id)
         if not self._failures:
             if is_first():
-                reasons.unlink(missing_ok=True)
+                file.unlink(missing_ok=True)
             return
         (step, first), more = min(self._failures.items()), len(self._failures) - 1
         and_more = f" (and {more} more checkpoints)" if more else ""
         message = f"run {self._run.run_id}, step {step}: {first}{and_more}; the other rows are kept"
-        content = {"reason": message, "steps": {str(k): self._failures[k] for k in sorted(self._failures)}}
-        if is_first() and (not reasons.exists() or read_json(reasons) != content):
-            write_json(reasons, content)
+        unscored = UnscoredCheckpoints(message, {str(k): self._failures[k] for k in sorted(self._failures)})
+        if is_first() and read_unscored(file) != unscored:
+            write_unscored(file, unscored)
         raise RunFailed(message)
 
     def missing(self, steps: Sequence[int]) -> dict[int, tuple[str, ...]]:
-        """The sets that each of the checkpoints lacks a row for; those that lack none are left out."""
+        """Return the sets that each of the checkpoints lacks a row for; those that lack none are left out."""
         found = from_first(lambda: missing_checkpoints(self._rows, self._run.run_id, steps, self._suite))
         return {int(step): tuple(names) for step, names in found.items()}
 
 
+class Scorers:
+    """The scorers of a study, one a model. They are kept, so that a second look reads only rows that came meanwhile."""
+
+    def __init__(self, opened: OpenedStudy):
+        self._study_name, self._folder = opened.study.name, opened.folder
+        self._evaluators = Evaluators(opened.mesh, opened.study.execution.fsdp)
+        self._by_run_id: dict[str, CheckpointScorer] = {}
+
+    @contextlib.contextmanager
+    def locked(self, target: ScoringTarget, wait: bool = False) -> Iterator[CheckpointScorer]:
+        """Hold the rows of a model while they are added to, and tell at the end what could not be scored.
+
+        Args:
+            target: the model.
+            wait: for another process that adds rows of it.
+
+        Raises:
+            RunBusy: another process is scoring it, and this one is not to wait.
+            RunFailed: at the end, if something of it could not be scored.
+        """
+        run_id = target.run.run_id
+        with held_by_first(sole_writer(self._folder.scoring_lock(run_id), wait)):
+            if run_id in self._by_run_id:
+                self._by_run_id[run_id].refresh()
+            else:
+                self._by_run_id[run_id] = CheckpointScorer(target, self._study_name, self._folder, self._evaluators)
+            yield self._by_run_id[run_id]
+            self._by_run_id[run_id].raise_failures()
+
+    @property
+    def num_added(self) -> int:
+        """Rows that were scored in this process."""
+        return sum(scorer.num_added for scorer in self._by_run_id.values())
+
+
 def _saved(directory: RunDir) -> list[int]:
-    """As every process sees it, though their disks may not show a new file at once."""
+    """Return the steps of the checkpoints, the same in every process: a disk may not show a new file at once."""
     return from_first(lambda: checkpoint_steps(directory))

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from lossline_jax.config.execution import ALONE, ProcessesConfig
 from lossline_jax.config.study import RunConfig, StudyConfig
-from lossline_jax.errors import LosslineError, RunBusy, StartAgain
+from lossline_jax.errors import LosslineError, RunBusy
 from lossline_jax.logs import say, show
 from lossline_jax.storage.paths import StudyDir
-from lossline_jax.weights.registry import Registered, registered
+from lossline_jax.weights.registry import registered
 
 if TYPE_CHECKING:
     from lossline_jax.pipeline.runner import Workshop
@@ -74,6 +74,7 @@ def evaluate(
         models: folders of models from elsewhere, to score these alone.
     """
     from lossline_jax.distributed.processes import from_first, several
+    from lossline_jax.pipeline.losses_table import sets_left_out, write_losses
 
     runs = [] if models and not only else _chosen(study, only)
     workshop = _open(study, folder, runs, processes)
@@ -81,18 +82,18 @@ def evaluate(
         raise LosslineError(
             "--checkpoint: models from elsewhere are taken in by one process; several may score them later"
         )
-    entries = [_add_imported(workshop, model) for model in models]
+    entries = [workshop.imported.add(model) for model in models]
     failures = _each(runs, workshop.evaluate)
     if not (only or models):
         entries = registered(folder)
-    failures |= _evaluate_imported(workshop, entries)
-    table = from_first(workshop.write_losses)
+    failures |= workshop.imported.evaluate_each(entries)
+    table = from_first(lambda: write_losses(workshop.opened, workshop.imported))
     if table is not None:
         say(table)
-    _raise_failures(failures, workshop.problems)
+    _raise_failures(failures, sets_left_out(workshop.opened, workshop.imported))
     if table is None:
         raise LosslineError(f"{folder.root}: no checkpoint has been scored; run `lossline train` first")
-    waiting = [run.run_id for run in runs if not workshop.has_begun(run)]
+    waiting = [run.run_id for run in runs if not workshop.context(run).has_begun()]
     if waiting and only:
         raise LosslineError(f"{waiting[0]}: not begun, so nothing of it was scored; run `lossline train` first")
     if waiting:
@@ -104,12 +105,13 @@ def follow(
 ) -> None:
     """Score the checkpoints of runs that other processes train, as they come, until every run has ended."""
     from lossline_jax.pipeline.follow import follow_runs
+    from lossline_jax.pipeline.losses_table import sets_left_out
     from lossline_jax.pipeline.runner import Workshop
 
     runs = _chosen(study, only)
     workshop = Workshop.open(study, folder, runs, processes)
     failures = follow_runs(workshop, runs, poll_seconds, say)
-    _raise_failures(failures, workshop.problems)
+    _raise_failures(failures, sets_left_out(workshop.opened, workshop.imported))
 
 
 def run_one(
@@ -120,17 +122,20 @@ def run_one(
     profile: int | None = None,
 ) -> None:
     """Train and evaluate one run of a prepared study: a task of an engine's array of jobs."""
+    from lossline_jax.pipeline.losses_table import sets_left_out
     from lossline_jax.pipeline.runner import Workshop
 
     run = study.run_by_id(run_id)
-    workshop = Workshop.open(study, folder, [run], processes, profile)
-    _raise_failures(_each([run], workshop.train_and_evaluate), workshop.problems)
+    workshop = Workshop.open(study, folder, [run], processes, profile=profile)
+    _raise_failures(_each([run], workshop.train_and_evaluate), sets_left_out(workshop.opened, workshop.imported))
 
 
 def run(study: StudyConfig, folder: StudyDir, processes: ProcessesConfig = ALONE, profile: int | None = None) -> None:
     """The whole road. A failed run, or a set that cannot be scored, is left out and named at the end."""
     from lossline_jax.distributed.processes import from_first, is_first
-    from lossline_jax.pipeline.runner import Workshop, start_devices
+    from lossline_jax.pipeline.losses_table import sets_left_out
+    from lossline_jax.pipeline.run_context import start_devices
+    from lossline_jax.pipeline.runner import Workshop
 
     start_devices(study.execution, processes)
     problems = from_first(lambda: _prepare(study, folder))
@@ -138,11 +143,11 @@ def run(study: StudyConfig, folder: StudyDir, processes: ProcessesConfig = ALONE
         _raise_failures({}, {name: problems[name] for name in axes})  # before hours of training for no line
     workshop = Workshop.open(study, folder, study.runs, profile=profile)
     failures = _each(study.runs, workshop.train_and_evaluate)
-    failures |= _take_up(workshop, failures) | _evaluate_imported(workshop, registered(folder))
+    failures |= _take_up(workshop, failures) | workshop.imported.evaluate_each(registered(folder))
     failures = {run_id: failure for run_id, failure in failures.items() if failure is not None}
     if is_first():
         _show(study, folder, workshop, failures)
-    _raise_failures(failures, workshop.problems)
+    _raise_failures(failures, sets_left_out(workshop.opened, workshop.imported))
 
 
 def _take_up(workshop: "Workshop", failures: Mapping[str, LosslineError]) -> dict[str, LosslineError | None]:
@@ -165,40 +170,16 @@ def _take_up(workshop: "Workshop", failures: Mapping[str, LosslineError]) -> dic
 
 def _show(study: StudyConfig, folder: StudyDir, workshop: "Workshop", failures: Mapping[str, LosslineError]) -> None:
     """The last part of the road: losses table, fits, report."""
+    from lossline_jax.pipeline.losses_table import write_losses
+
     try:
-        say(workshop.write_losses() or f"{folder.root}: no checkpoint has been scored")
+        say(write_losses(workshop.opened, workshop.imported) or f"{folder.root}: no checkpoint has been scored")
         lines, page = fit(study, folder), report(study, folder)  # both made before anything is shown
         show(f"{lines}\n\nreport: {page}")
     except LosslineError as error:
         if not failures:
             raise
         say(str(error))  # a consequence: the failed runs are the news
-
-
-def _add_imported(workshop: "Workshop", source: str) -> Registered:
-    from lossline_jax.weights import exchange
-
-    imported, weights = exchange.fetch(workshop.folder, source)
-    made_for = imported.context_length
-    windows = workshop.study.suite.for_context(made_for).context_length
-    if windows > made_for:
-        say(f"note: {imported.name} was trained with {made_for} tokens of context and is scored with {windows}")
-    return workshop.add_imported(imported, weights)
-
-
-def _evaluate_imported(workshop: "Workshop", entries: Sequence[Registered]) -> dict[str, LosslineError]:
-    """Score models from elsewhere; returns what went wrong, by run id."""
-    failures: dict[str, LosslineError] = {}
-    for entry in entries:
-        say(f"imported {entry.model.run_id}")
-        try:
-            workshop.evaluate_imported(entry)
-        except StartAgain:
-            raise
-        except LosslineError as failure:
-            failures[entry.model.run_id] = failure
-            say(f"left out: {failure}")
-    return failures
 
 
 def _open(
@@ -212,7 +193,7 @@ def _open(
     from lossline_jax.distributed.processes import is_first
     from lossline_jax.pipeline.runner import Workshop
 
-    workshop = Workshop.open(study, folder, runs, processes, profile)
+    workshop = Workshop.open(study, folder, runs, processes, profile=profile)
     if is_first():
         save_study(study, folder)
     return workshop

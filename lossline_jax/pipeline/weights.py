@@ -1,7 +1,5 @@
 """Verbs for weights and losses from elsewhere: import them, and export checkpoints."""
 
-from typing import TYPE_CHECKING
-
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.formatting import human_count
 from lossline_jax.logs import say
@@ -10,9 +8,6 @@ from lossline_jax.storage.object_store import expanded
 from lossline_jax.storage.outputs import output_folder, output_table
 from lossline_jax.storage.paths import StudyDir
 from lossline_jax.weights.imported_model import ModelFacts, slug
-
-if TYPE_CHECKING:
-    pass
 
 
 def import_weights(source: str, out: str | None, facts: ModelFacts) -> None:
@@ -47,16 +42,24 @@ def export_weights(
     study: StudyConfig, folder: StudyDir, run_id: str, step: int | None, out: str, dtype: str, tokenizer: bool
 ) -> None:
     """A checkpoint of a run to a folder that transformers loads."""
-    from lossline_jax.pipeline.runner import Workshop
+    from lossline_jax.pipeline.preflight import check_claim
+    from lossline_jax.pipeline.run_context import build_context, open_on_devices
     from lossline_jax.weights import exchange
 
     place = output_folder(out, "safetensors and their configuration")
     run = study.run_by_id(run_id)
-    workshop = Workshop.open(study, folder, [])
-    workshop.check_claim(run)
-    own = workshop.prepared.tokenizer(run)
-    directory, model = workshop.directory(run), workshop.model(run)
-    step = exchange.export_weights(directory, step, place, model, run.context_length, own, dtype, tokenizer)
+    context = build_context(open_on_devices(study, folder), run)
+    check_claim(context)
+    step = exchange.export_weights(
+        context.directory,
+        step,
+        place,
+        context.model,
+        run.context_length,
+        context.tokenizer,
+        dtype,
+        tokenizer,
+    )
     say(f"{out}: step {step} of {run_id}")
 
 

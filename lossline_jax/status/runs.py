@@ -9,10 +9,10 @@ from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.distributed.chips import SECONDS_PER_HOUR
 from lossline_jax.formatting import human_seconds
 from lossline_jax.losses.row_count import read_suite_sets
-from lossline_jax.storage.files import read_json, read_reason
+from lossline_jax.storage.files import read_json
 from lossline_jax.storage.paths import RunDir, StudyDir
 from lossline_jax.storage.run_lock import find_writer
-from lossline_jax.storage.run_records import checkpoint_meta
+from lossline_jax.storage.run_records import newest_checkpoint, read_failure, read_result
 from lossline_jax.storage.step_log import read_rows as read_step_rows
 from lossline_jax.weights.registry import registered
 
@@ -77,10 +77,10 @@ def _run_state(run: RunConfig, directory: RunDir, last: dict | None) -> tuple[St
         if writer.host and not writer.is_of_this_machine:
             return "running", f"on {writer.host}, last sign {human_seconds(writer.age_seconds)} ago"
         return "running", "" if last else "starting"
-    if directory.failed_file.exists():
-        return "failed", read_reason(directory.failed_file)
-    if directory.done_file.exists():
-        return "done", human_seconds(_read_done(directory)["wall_seconds"]) + log_note(run, directory, last)
+    if (failure := read_failure(directory)) is not None:
+        return "failed", failure.reason
+    if (result := read_result(directory)) is not None:
+        return "done", human_seconds(result.wall_seconds) + log_note(run, directory, last)
     if last is None:
         return "pending", ""
     age = max(0.0, time.time() - last["time"])  # the clock of this machine, or of that one, may have been set
@@ -99,26 +99,20 @@ def study_seconds_left(study: StudyConfig, statuses: Sequence[RunStatus]) -> flo
 
 
 def failed_runs(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
-    """Why each failed run failed, by run id. They have no rows in the losses table and no part in the fits."""
-    files = {run.run_id: folder.run(run.run_id).failed_file for run in study.runs}
-    return {run_id: read_reason(file) for run_id, file in files.items() if file.exists()}
-
-
-def _read_done(directory: RunDir) -> dict:
-    return read_json(directory.done_file, {"wall_seconds": (int, float)})
+    """Return why each failed run failed, by run id. These have no rows in the losses table and no part in the fits."""
+    failures = {run.run_id: read_failure(folder.run(run.run_id)) for run in study.runs}
+    return {run_id: failure.reason for run_id, failure in failures.items() if failure is not None}
 
 
 def run_cost(directory: RunDir) -> Cost | None:
-    """What a run has cost so far; None before its first checkpoint, or where its devices were not written down."""
-    if directory.done_file.exists():
-        told = _read_done(directory)
-        wall_seconds = told["wall_seconds"]
-    else:
-        told = checkpoint_meta(directory)
-        wall_seconds = told.get("seconds", {}).get("wall")
-    if wall_seconds is None or told.get("num_devices") is None:
+    """Return what a run has cost so far.
+
+    None: it has no checkpoint yet, or its devices were not written down.
+    """
+    record = read_result(directory) or newest_checkpoint(directory)
+    if record is None or record.wall_seconds is None or record.num_devices is None or record.device_kind is None:
         return None
-    return Cost(wall_seconds * told["num_devices"] / SECONDS_PER_HOUR, told["device_kind"])
+    return Cost(record.wall_seconds * record.num_devices / SECONDS_PER_HOUR, record.device_kind)
 
 
 def strangers_note(study: StudyConfig, folder: StudyDir) -> str:

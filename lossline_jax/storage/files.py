@@ -157,8 +157,3 @@ def read_record(cls: type[T], path: epath.Path, mend: str = MEND) -> T:
         return from_json(cls, content, str(path))
     except LosslineError as error:
         raise LosslineError(f"{error}; {mend}") from error
-
-
-def read_reason(path: epath.Path) -> str:
-    """Why something failed, as `failed.json` or `unscored/<run>.json` tells. Raises as `read_json`."""
-    return read_json(path, {"reason": str})["reason"]

@@ -39,6 +39,10 @@ class RunDir:
     def checkpoints(self) -> epath.Path:
         return self.root / "checkpoints"
 
+    def checkpoint(self, step: int) -> epath.Path:
+        """Folder of the checkpoint after `step` updates."""
+        return self.checkpoints / f"{step:08d}"
+
     @property
     def done_file(self) -> epath.Path:
         return self.root / "done.json"

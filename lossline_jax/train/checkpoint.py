@@ -25,11 +25,21 @@ from lossline_jax.config.serialise import from_json, to_json
 from lossline_jax.distributed.processes import from_first, is_first
 from lossline_jax.errors import LosslineError, RunFailed
 from lossline_jax.logs import but_for_closed_loops
+from lossline_jax.models.model import Model
+from lossline_jax.models.parameters import Params
 from lossline_jax.storage.disk import CURES, error_number, reason
-from lossline_jax.storage.files import absolute, inside, make_folder, read_json, write_json
+from lossline_jax.storage.files import absolute, inside, make_folder
 from lossline_jax.storage.paths import RunDir
-from lossline_jax.storage.run_records import FORMAT, META_FILE, CheckpointMeta, checkpoint_steps
-from lossline_jax.train.state import Model, Params, TrainState, abstract_params
+from lossline_jax.storage.run_records import (
+    FORMAT,
+    META_FILE,
+    CheckpointMeta,
+    CheckpointRecord,
+    checkpoint_steps,
+    read_checkpoint,
+    write_checkpoint,
+)
+from lossline_jax.train.state import TrainState, abstract_params
 
 HASH_BLOCK = 1 << 24  # bytes
 _NEWER = f"orbax-checkpoint {ocp.__version__} with jax {jax.__version__}, try newer ones"
@@ -82,7 +92,7 @@ class Checkpointer:
         return max(self.steps(), default=None)
 
     def folder(self, step: int) -> epath.Path:
-        return self._run_dir.checkpoints / f"{step:08d}"
+        return self._run_dir.checkpoint(step)
 
     def save(self, step: int, state: TrainState, meta: CheckpointMeta) -> None:
         """Write a checkpoint and wait until it is whole; a step that has one already is left as it is.
@@ -111,7 +121,7 @@ class Checkpointer:
         except (ValueError, OSError) as error:  # TensorStore's are ValueErrors
             raise self._not_saved(step, error) from error
         if is_first():
-            write_json(folder / META_FILE, {"meta": to_json(meta), "files": _digests(folder)})
+            write_checkpoint(self._run_dir, CheckpointRecord(meta, _digests(folder)))
             self._delete_superseded()
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
@@ -141,7 +151,7 @@ class Checkpointer:
         Raises:
             RunFailed: it is missing or damaged.
         """
-        return from_json(CheckpointMeta, from_first(lambda: to_json(self._manifest(step)[0])), META_FILE)
+        return from_json(CheckpointMeta, from_first(lambda: to_json(self._record(step).meta)), META_FILE)
 
     def discard_incomplete(self) -> None:
         """Delete what a killed process left half-written. Only for the writer of the run."""
@@ -158,23 +168,22 @@ class Checkpointer:
                 (self.folder(step) / META_FILE).unlink()  # first: a kill in between leaves no half checkpoint
                 self.folder(step).rmtree()
 
-    def _manifest(self, step: int) -> tuple[CheckpointMeta, dict[str, Any]]:
-        """The meta, and the digests of the files."""
+    def _record(self, step: int) -> CheckpointRecord:
+        """Read meta.json, or raise what is wrong with it."""
         if step not in self.steps():
             raise RunFailed(f"{self.folder(step)}: no complete checkpoint; this run has steps {self.steps()}")
         try:
-            content = read_json(self.folder(step) / META_FILE, {"meta": dict, "files": dict})
-            meta, files = from_json(CheckpointMeta, content["meta"], META_FILE), content["files"]
-        except (LosslineError, KeyError, TypeError) as error:
+            record = read_checkpoint(self._run_dir, step)
+        except LosslineError as error:
             raise self._damaged(step, f"{META_FILE} is not readable") from error
-        if meta.format != FORMAT or meta.step != step:
-            raise self._damaged(step, f"{META_FILE} says format {meta.format}, step {meta.step}")
-        return meta, files
+        if record.meta.format != FORMAT or record.meta.step != step:
+            raise self._damaged(step, f"{META_FILE} says format {record.meta.format}, step {record.meta.step}")
+        return record
 
     def _verify(self, step: int, items: tuple[str, ...]) -> None:
         """Compare the files of `items` with meta.json: zarr chunks carry no checksum of their own."""
         folder = self.folder(step)
-        for name, digest in self._manifest(step)[1].items():
+        for name, digest in self._record(step).files.items():
             if "/" not in name or name.split("/")[0] in items:
                 path = inside(folder, name, folder / META_FILE)
                 if not path.exists():

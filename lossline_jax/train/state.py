@@ -9,9 +9,8 @@ import optax
 from jax.sharding import Mesh
 
 from lossline_jax.distributed.sharding import replicated, shardings
-
-Params = Any  # nested dict of float32 arrays
-Model = Any  # models.base.Model: init, axes, nll, decayed
+from lossline_jax.models.model import Model
+from lossline_jax.models.parameters import Params
 
 
 @jax.tree_util.register_dataclass

@@ -1,21 +1,28 @@
-"""One optimiser step, compiled once: a microbatched gradient of the mean over the tokens of the global batch."""
+"""One optimiser step, compiled once: a microbatched gradient of the mean over the tokens of the global batch.
+
+Read `make_train_step` first, which is the step; `train_program` makes the step of a run.
+"""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from lossline_jax.config.execution import ExecutionConfig
+from lossline_jax.config.study import RunConfig
 from lossline_jax.distributed.batch_rows import row_shards, rows_over
 from lossline_jax.distributed.layout import ROWS, check_microbatch, rows_per_device
 from lossline_jax.distributed.mesh import on_cpu
 from lossline_jax.distributed.sharding import data_specs, replicated, uses_fsdp
+from lossline_jax.models.model import Model
+from lossline_jax.models.parameters import Params
 from lossline_jax.train.optimiser import make_optimiser, make_schedule
-from lossline_jax.train.state import Model, Params, TrainState, abstract_state, state_shardings
+from lossline_jax.train.state import TrainState, abstract_state, state_shardings
 
 # On CPU, activations that outgrow the caches cost up to half of the step, and single sequences a sixth to a quarter
 # of it whatever their length. Of 2 and 4 sequences, 512 tokens were best at contexts 128 and 256 (widths 64 and 128).
@@ -23,29 +30,40 @@ CPU_MICROBATCH_TOKENS = 512
 CPU_MIN_MICROBATCH = 2  # where it divides the rows
 
 
-class StepBatch(NamedTuple):
-    """The global batch of one step: int32 tokens and targets, float32 weights (0: not a training target).
+class TrainingBatch(Protocol):
+    """A global batch that a step trains on: a pytree of arrays, such as `data.batches.Batch`."""
 
-    `segments_BT`, int32, are the documents that the model keeps apart; None: one document a row.
-    """
+    @property
+    def tokens_BT(self) -> np.ndarray | jax.Array:
+        """int32 inputs."""
 
-    tokens_BT: Any
-    targets_BT: Any
-    weights_BT: Any
-    segments_BT: Any = None
+    @property
+    def targets_BT(self) -> np.ndarray | jax.Array:
+        """int32, the next token of each input."""
 
+    @property
+    def weights_BT(self) -> np.ndarray | jax.Array:
+        """float32 weight of each target in the loss; 0: the target is not trained on."""
 
-class StepMetrics(NamedTuple):
-    """Scalars of one step, float32, before its update except `learning_rate`, which it uses."""
-
-    loss_nats_per_token: Any  # nats_sum / weight_sum
-    nats_sum: Any
-    weight_sum: Any
-    grad_norm: Any  # global, before clipping
-    learning_rate: Any
+    @property
+    def segments_BT(self) -> np.ndarray | jax.Array | None:
+        """int32 numbers of the documents that the model keeps apart; None: one document a row."""
 
 
-TrainStep = Callable[[TrainState, StepBatch], tuple[TrainState, StepMetrics]]
+Scalar = TypeVar("Scalar", jax.Array, float)
+
+
+class StepMetrics(NamedTuple, Generic[Scalar]):
+    """Scalars of one step before its update: float32 arrays on the devices, then floats on the host."""
+
+    loss_nats_per_token: Scalar  # nats_sum / weight_sum
+    nats_sum: Scalar
+    weight_sum: Scalar
+    grad_norm: Scalar  # global, before clipping
+    learning_rate: Scalar  # that the update uses
+
+
+TrainStep = Callable[[TrainState, TrainingBatch], tuple[TrainState, StepMetrics[jax.Array]]]
 
 
 def make_train_step(
@@ -70,7 +88,7 @@ def make_train_step(
     num_micro = microbatches_per_device(batch_size, context_length, execution, mesh)
     nats_and_gradient = _nats_and_gradient(model, mesh, num_micro, uses_fsdp(mesh, execution.fsdp))
 
-    def train_step(state: TrainState, batch: StepBatch) -> tuple[TrainState, StepMetrics]:
+    def train_step(state: TrainState, batch: TrainingBatch) -> tuple[TrainState, StepMetrics[jax.Array]]:
         nats_sum, grads = nats_and_gradient(state.params, batch)
         weight_sum = jnp.sum(batch.weights_BT, dtype=jnp.float32)
         grads = jax.tree.map(lambda grad: grad / weight_sum, grads)
@@ -95,40 +113,48 @@ def make_train_step(
 
 def _nats_and_gradient(
     model: Model, mesh: Mesh, num_micro: int, fsdp: bool
-) -> Callable[[Params, StepBatch], tuple[jax.Array, Params]]:
-    """Sum of nats over the global batch and its gradient, accumulated over microbatches."""
+) -> Callable[[Params, TrainingBatch], tuple[jax.Array, Params]]:
+    """Build the function that sums nats over the global batch, and differentiates the sum by the parameters."""
 
-    def accumulate(params: Params, batch: StepBatch) -> tuple[jax.Array, Params]:
-        def nats(params: Params, micro: StepBatch) -> jax.Array:
-            nll_BT = model.nll(params, micro.tokens_BT, micro.targets_BT, micro.segments_BT)
-            return jnp.sum(nll_BT * micro.weights_BT, dtype=jnp.float32)
+    def nats(params: Params, batch: TrainingBatch) -> jax.Array:
+        nll_BT = model.nll(params, batch.tokens_BT, batch.targets_BT, batch.segments_BT)
+        return jnp.sum(nll_BT * batch.weights_BT, dtype=jnp.float32)
 
-        def add(sums: Any, micro: StepBatch) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, sums, jax.value_and_grad(nats)(params, micro)), None
-
+    def over_microbatches(params: Params, batch: TrainingBatch) -> tuple[jax.Array, Params]:
+        """Go through the rows of one device, a microbatch at a time."""
         if num_micro == 1:
             return jax.value_and_grad(nats)(params, batch)
+
+        def add(sums: Any, micro: TrainingBatch) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, sums, jax.value_and_grad(nats)(params, micro)), None
+
         micros = jax.tree.map(lambda rows: rows.reshape(num_micro, -1, *rows.shape[1:]), batch)
         zeros = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params))
         return jax.lax.scan(add, zeros, micros)[0]
 
     specs = data_specs(model.axes(), fsdp)
 
-    def local(params: Params, batch: StepBatch) -> tuple[jax.Array, Params]:
-        nats, grads = accumulate(params, batch)
+    def over_devices(params: Params, batch: TrainingBatch) -> tuple[jax.Array, Params]:
+        """Sum over the rows of this device, then over all devices: once a step, not once a microbatch."""
+        nats_sum, grads = over_microbatches(params, batch)
         if row_shards(mesh) == 1:  # XLA refuses a sum over one device beside axes that it places itself
-            return nats, grads
-        # Of a parameter that is split over `data`, the model has summed the gradient over it (`fsdp.whole`).
+            return nats_sum, grads
+        # The model has summed the gradient of a parameter that is split over `data` over that axis (`fsdp.whole`).
         split = jax.tree.map(lambda grad, spec: grad if "data" in spec else None, grads, specs)
         whole = jax.tree.map(lambda grad, spec: None if "data" in spec else grad, grads, specs)
-        nats, whole = jax.lax.psum((nats, whole), ROWS)
+        nats_sum, whole = jax.lax.psum((nats_sum, whole), ROWS)
         split = jax.lax.psum(split, "slice")
-        return nats, jax.tree.map(lambda grad, other: other if grad is None else grad, split, whole, is_leaf=_is_none)
+        grads = jax.tree.map(lambda grad, other: other if grad is None else grad, split, whole, is_leaf=_is_none)
+        return nats_sum, grads
 
-    # Each device sums over its own rows; gradients of whole parameters meet once a step, not once a microbatch.
     # Axis `model` stays with the compiler. Models make scan carries from zeros, hence no varying-axes check.
     return jax.shard_map(
-        local, mesh=mesh, in_specs=(specs, P(ROWS)), out_specs=(P(), specs), axis_names=set(ROWS), check_vma=False
+        over_devices,
+        mesh=mesh,
+        in_specs=(specs, P(ROWS)),
+        out_specs=(P(), specs),
+        axis_names=set(ROWS),
+        check_vma=False,
     )
 
 
@@ -137,7 +163,7 @@ def _is_none(leaf: Any) -> bool:
 
 
 def microbatches_per_device(batch_size: int, context_length: int, execution: ExecutionConfig, mesh: Mesh) -> int:
-    """In how many microbatches each device goes through its rows of a batch.
+    """Return the number of microbatches in which each device goes through its rows of a batch.
 
     Raises:
         LosslineError: rows that the devices or the microbatches do not divide.
@@ -165,8 +191,8 @@ class TrainProgram(NamedTuple):
     abstract: TrainState  # as of `state.abstract_state`
 
 
-def train_program(run: Any, model: Model, execution: ExecutionConfig, mesh: Mesh) -> TrainProgram:
-    """The program of a run (`study.RunConfig`).
+def train_program(run: RunConfig, model: Model, execution: ExecutionConfig, mesh: Mesh) -> TrainProgram:
+    """Build the compiled training step of a run. The mesh may be real or an abstract one used only for compilation.
 
     Raises:
         LosslineError: constants out of range, or rows or parameters that the mesh does not divide.

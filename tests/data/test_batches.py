@@ -3,12 +3,14 @@
 import itertools
 import json
 
+import grain
+import jax
 import numpy as np
 import pytest
 from etils import epath
 
 from lossline_jax.config.data import ByteTokenizer, DataConfig, FilesCorpus
-from lossline_jax.data.batches import BatchSource
+from lossline_jax.data.batches import Batch, BatchSource
 from lossline_jax.data.corpora.prepare import prepare_corpus
 from lossline_jax.data.token_store import prepare_store
 from lossline_jax.data.tokenizers.build import prepare_tokenizer
@@ -34,7 +36,8 @@ def stores(tmp_path_factory):
 
 def source(stores, mixture=(("large", 1.0),), context_length=16, batch_size=8, seed=0, **data):
     config = DataConfig(tuple(mixture), **data)
-    return BatchSource(stores, TOKENIZER.vocab_size, config, context_length, batch_size, seed)
+    sizes = {"context_length": context_length, "batch_size": batch_size}
+    return BatchSource(stores, TOKENIZER.vocab_size, config, **sizes, seed=seed)
 
 
 def windows_of(batch):
@@ -68,6 +71,23 @@ def test_documents_of_a_window_are_numbered_where_they_are_to_be_kept_apart(stor
     assert batch.segments_BT.max() > 0
     assert batch.segments_BT.dtype == np.int32
     assert source(stores).batch(0).segments_BT is None
+
+
+def test_a_batch_is_a_pytree_of_its_arrays(stores):
+    """It goes to the devices and into the jitted step as it is."""
+    batch = source(stores, separate_documents=True).batch(0)
+    placed = jax.device_put(batch)
+    assert isinstance(placed, Batch)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(placed))
+    assert same(placed, batch)
+    assert len(jax.tree.leaves(source(stores).batch(0))) == 3  # no segments, no leaf
+
+
+def test_a_source_holds_no_array_of_its_corpora_between_reads(stores):
+    rows = source(stores, separate_documents=True, unique_tokens=320)
+    next(rows.iterate(2))
+    arrays = [value for value in vars(rows).values() if isinstance(value, (np.ndarray, grain.MapDataset))]
+    assert not arrays
 
 
 def test_every_epoch_has_each_window_once_in_another_order(stores):
@@ -179,7 +199,7 @@ def test_bad_mixtures_are_refused_in_one_line(stores):
     with pytest.raises(LosslineError, match="cannot be split over 3 processes"):
         source(stores).batch(0, 0, 3)
     with pytest.raises(LosslineError, match="vocabulary of 258"):
-        BatchSource(stores, 300, DataConfig((("large", 1.0),)), 16, 8, 0)
+        BatchSource(stores, 300, DataConfig((("large", 1.0),)), context_length=16, batch_size=8, seed=0)
 
 
 def test_no_window_is_left_out_of_a_mixture(stores):

@@ -26,6 +26,7 @@ from lossline_jax.models.llama import LlamaBlock
 from lossline_jax.models.mamba import MambaBlock
 from lossline_jax.models.mamba2 import Mamba2Block
 from lossline_jax.models.model import Model, build_model
+from lossline_jax.models.parameters import Constant, Parameter
 from lossline_jax.ops.norms import layer_norm, rms_norm
 
 VOCAB = 50
@@ -328,3 +329,8 @@ def test_impossible_configs_are_refused_by_field(config, vocab_size, message):
         build_model(config, vocab_size)
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+def test_a_parameter_with_an_axis_too_few_is_refused():
+    with pytest.raises(ValueError, match=r"shape \(2, 3\) and axes \('embed',\) differ in length"):
+        Parameter((2, 3), ("embed",), Constant(0.0))

@@ -11,12 +11,13 @@ import pytest
 from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.model import LlamaConfig, Mamba2Config
 from lossline_jax.config.training import OptimConfig, ScheduleConfig
+from lossline_jax.data.batches import Batch
 from lossline_jax.distributed.batch_rows import place_batch
 from lossline_jax.distributed.mesh import make_mesh
 from lossline_jax.models.model import build_model
 from lossline_jax.train.optimiser import make_optimiser, make_schedule
 from lossline_jax.train.state import abstract_state, init_state
-from lossline_jax.train.step import StepBatch, make_train_step
+from lossline_jax.train.step import make_train_step
 
 BATCH, LENGTH, STEPS, WINDOW = 8, 32, 1000, 100
 CONFIGS = {
@@ -32,7 +33,7 @@ def batches():
     for _ in range(STEPS):
         starts_B = rng.integers(0, len(text) - LENGTH - 1, BATCH)
         rows = text[starts_B[:, None] + np.arange(LENGTH + 1)]
-        yield StepBatch(rows[:, :-1], rows[:, 1:], np.ones((BATCH, LENGTH), np.float32))
+        yield Batch(rows[:, :-1], rows[:, 1:], np.ones((BATCH, LENGTH), np.float32))
 
 
 def losses_of_a_run(config):

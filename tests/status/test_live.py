@@ -23,8 +23,9 @@ from lossline_jax.status.server import HOST, Watch, serve, start
 from lossline_jax.storage.files import write_atomic, write_json
 from lossline_jax.storage.paths import StudyDir
 from lossline_jax.storage.run_lock import sole_writer
+from lossline_jax.storage.run_records import write_result
 from tests.support.browser import browser, until  # noqa: F401  (a fixture)
-from tests.support.report_study import losses_table, step_rows, study_config
+from tests.support.report_study import losses_table, result_of, step_rows, study_config
 
 SUITE = SuiteConfig(validation=(ValidationSet("wiki"), ValidationSet("code")), cloze=(ClozeTask("wiki"),))
 STUDY = dataclasses.replace(study_config(), suite=SUITE, validation_fraction=0.05)
@@ -128,7 +129,7 @@ def test_rows_that_count_are_the_same_for_page_count_and_table(folder):
 def test_progress_tells_state_speed_and_time_left(folder):
     done, running, *_ = STUDY.runs
     log(folder, done, 10**6)
-    write_json(folder.run(done.run_id).done_file, {"wall_seconds": 61.0})
+    write_result(folder.run(done.run_id), result_of(done, 61.0))
     progress = Progress(STUDY, folder)
     with sole_writer(folder.run(running.run_id).lock_file):
         told = progress.read()

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from lossline_jax.cli.main import main
 from lossline_jax.config.evaluation import ClozeTask, SuiteConfig, ValidationSet
-from lossline_jax.config.serialise import to_json
 from lossline_jax.errors import LosslineError
 from lossline_jax.losses.table import LossRow, append_rows, write_frame
 from lossline_jax.pipeline import report as report_verbs
@@ -24,9 +23,15 @@ from lossline_jax.status.runs import Cost, failed_runs, last_row, run_cost, run_
 from lossline_jax.storage.files import write_atomic, write_json
 from lossline_jax.storage.paths import StudyDir
 from lossline_jax.storage.run_lock import sole_writer
-from lossline_jax.storage.run_records import CheckpointMeta
+from lossline_jax.storage.run_records import (
+    CheckpointMeta,
+    CheckpointRecord,
+    write_checkpoint,
+    write_failure,
+    write_result,
+)
 from lossline_jax.summary.status import status_text
-from tests.support.report_study import losses_table, study_config
+from tests.support.report_study import losses_table, result_of, study_config
 
 SUITE = SuiteConfig(validation=(ValidationSet("wiki"), ValidationSet("code")), cloze=(ClozeTask("wiki"),))
 STUDY = dataclasses.replace(study_config(), suite=SUITE, validation_fraction=0.05)
@@ -46,11 +51,8 @@ def folder(tmp_path):
     for run, step in ((DONE, DONE.num_steps), (RUNNING, 50), (FAILED, 30), (STOPPED, 20), (UNSCORED, 5)):
         log(folder, run, step)
     for run in (DONE, UNSCORED):
-        write_json(
-            folder.run(run.run_id).done_file,
-            {"wall_seconds": 1800.0, "num_devices": 16, "device_kind": "TPU v5 lite"},
-        )
-    write_json(folder.run(FAILED.run_id).failed_file, {"reason": "loss is nan at step 31", "time": NOW})
+        write_result(folder.run(run.run_id), result_of(run, 1800.0, num_devices=16, device_kind="TPU v5 lite"))
+    write_failure(folder.run(FAILED.run_id), "loss is nan at step 31", step=31, learning_rate=0.1)
     append_rows(folder.loss_rows(DONE.run_id), rows_of(DONE))
     append_rows(folder.loss_rows(UNSCORED.run_id), rows_of(UNSCORED)[:-1])
     return folder
@@ -106,8 +108,7 @@ def test_the_cost_of_an_unfinished_run_is_that_of_its_newest_whole_checkpoint(fo
     assert run_cost(directory) is None
     for step, wall in ((10, 360.0), (20, 720.0)):
         meta = CheckpointMeta(step, 16 * step, "data", "run", {"wall": wall}, num_devices=4, device_kind="H100")
-        content = {"meta": to_json(meta), "files": {}}
-        write_json(directory.checkpoints / f"{step:08d}" / "meta.json", content)
+        write_checkpoint(directory, CheckpointRecord(meta, files={}))
     (directory.checkpoints / "00000030").mkdir()  # what a kill left
     assert run_cost(directory) == Cost(pytest.approx(0.8), "H100")
     (directory.checkpoints / "00000020" / "meta.json").write_text('{"meta')
@@ -115,7 +116,7 @@ def test_the_cost_of_an_unfinished_run_is_that_of_its_newest_whole_checkpoint(fo
 
 
 def test_a_run_whose_devices_nobody_wrote_down_has_no_cost(folder):
-    write_json(folder.run(DONE.run_id).done_file, {"wall_seconds": 1800.0})
+    write_result(folder.run(DONE.run_id), result_of(DONE, 1800.0))
     assert run_cost(folder.run(DONE.run_id)) is None
 
 
@@ -162,7 +163,7 @@ def test_a_run_that_cannot_be_scored_is_a_failed_one(folder, capsys):
 def test_resubmit_prints_nothing_once_all_is_done(folder, capsys):
     (folder.run(FAILED.run_id).failed_file).unlink()
     for run in STUDY.runs:
-        write_json(folder.run(run.run_id).done_file, {"wall_seconds": 1.0})
+        write_result(folder.run(run.run_id), result_of(run, 1.0))
         folder.loss_rows(run.run_id).unlink(missing_ok=True)
         append_rows(folder.loss_rows(run.run_id), rows_of(run))
     out, err = resubmit(capsys, str(folder.root))

@@ -24,8 +24,7 @@ import numpy as np
 
 from lossline_jax.cli import main as cli
 from lossline_jax.evaluate import evaluator
-from lossline_jax.pipeline import scorer
-from lossline_jax.pipeline.runner import Workshop
+from lossline_jax.pipeline import preflight, scorer
 from lossline_jax.train import checkpoint
 from lossline_jax.train.monitor.monitor import Watch
 
@@ -55,12 +54,12 @@ def jump(clock=time.time):
 
 
 def open_slowly():
-    def slow(self, run):
+    def slow(context, mesh):
         Path("opening").touch()
         for _ in range(6000):  # a signal may come to another thread: this one must wake to hear of it
             time.sleep(0.1)
 
-    Workshop._check = slow
+    preflight.check_run = slow
 
 
 def stop_in_save(at: int) -> None:

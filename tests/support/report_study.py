@@ -9,8 +9,10 @@ import pandas as pd
 from lossline_jax.config.data import BuiltinCorpus, ByteTokenizer, DataConfig, TrainedTokenizer
 from lossline_jax.config.evaluation import SuiteConfig
 from lossline_jax.config.model import LlamaConfig
+from lossline_jax.config.serialise import fingerprint
 from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.losses.table import LossRow
+from lossline_jax.storage.run_records import RunResult
 
 X, Y = "wiki", "wiki_cloze"
 SETS = {"wiki": 0.0, "code": 0.5, "wiki_cloze": -0.1}
@@ -89,3 +91,17 @@ def step_rows(study: StudyConfig) -> dict[str, list[dict]]:
         ]
         for run in study.runs
     }
+
+
+def result_of(run: RunConfig, wall_seconds: float, **devices) -> RunResult:
+    """Totals of a finished run that took `wall_seconds`; without `devices` as before these were kept."""
+    return RunResult(
+        run_fingerprint=fingerprint(run),
+        step=run.num_steps,
+        tokens=run.num_steps * run.tokens_per_step,
+        tokens_per_second=run.num_steps * run.tokens_per_step / wall_seconds,
+        wall_seconds=wall_seconds,
+        compile_seconds=0.0,
+        seconds={"wall": wall_seconds},
+        **devices,
+    )

@@ -6,7 +6,7 @@ python tests/support/tiny_training.py FOLDER [KILL]     KILL: never | between | 
 import os
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.model import LlamaConfig
 from lossline_jax.config.study import RunConfig
 from lossline_jax.config.training import OptimConfig
+from lossline_jax.data.batches import Batch
 from lossline_jax.distributed.devices import configure_devices
 from lossline_jax.distributed.mesh import make_mesh
 from lossline_jax.distributed.sharding import constrain
@@ -69,14 +70,6 @@ class Bigram:
 
 
 @dataclass(frozen=True)
-class Batch:
-    tokens_BT: np.ndarray
-    targets_BT: np.ndarray
-    weights_BT: np.ndarray
-    segments_BT: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
 class Source:
     """Batch k is a pure function of (seed, k), with some positions weighted zero."""
 
@@ -116,20 +109,25 @@ class KillingSource(Source):
             yield self.batch(step, process_index, process_count)
 
 
+def bigram_job(folder, execution: ExecutionConfig, source, run: RunConfig = RUN):
+    """`Bigram` to be trained in a folder."""
+    from lossline_jax.train.job import TrainingJob
+
+    return TrainingJob(
+        run=run,
+        model=Bigram(),
+        source=source,
+        run_dir=RunDir(epath.Path(folder)),
+        execution=execution,
+        mesh=make_mesh(execution),
+    )
+
+
 def train_bigram(folder, execution: ExecutionConfig, source=None, **options):
     """Train `Bigram` in a folder, without a word."""
     from lossline_jax.train.loop import train_run
 
-    return train_run(
-        RUN,
-        model=Bigram(),
-        source=source or Source(),
-        run_dir=RunDir(epath.Path(folder)),
-        execution=execution,
-        mesh=make_mesh(execution),
-        show_progress=False,
-        **options,
-    )
+    return train_run(bigram_job(folder, execution, source or Source()), show_progress=False, **options)
 
 
 def main(folder: str, kill: str) -> None:
@@ -147,14 +145,8 @@ def main(folder: str, kill: str) -> None:
             return os.kill(os.getpid(), signal.SIGKILL) if path.name == "00000008" else whole(path)
 
         checkpoint._digests = digests
-    train_run(
-        RUN,
-        model=build_model(RUN.model, VOCAB),
-        source=KillingSource() if kill == "between" else Source(),
-        run_dir=RunDir(epath.Path(folder)),
-        execution=execution,
-        mesh=make_mesh(execution),
-    )
+    job = bigram_job(folder, execution, KillingSource() if kill == "between" else Source())
+    train_run(replace(job, model=build_model(RUN.model, VOCAB)))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from lossline_jax.train.checkpoint import Checkpointer, load_params
 from lossline_jax.train.loop import train_run
 from lossline_jax.train.optimiser import make_optimiser
 from lossline_jax.train.state import TrainState, abstract_state, init_state, state_shardings
-from tests.support.tiny_training import RUN, Bigram, Source
+from tests.support.tiny_training import RUN, Bigram, Source, bigram_job
 
 TWO = ExecutionConfig(data_parallel=2)
 EIGHT = ExecutionConfig(data_parallel=4, model_parallel=2, fsdp=True)
@@ -182,21 +182,21 @@ def test_a_failure_to_read_a_sound_checkpoint_of_this_model_shows_its_own_cause(
 
 
 def test_changed_config_and_changed_data_under_a_run_are_refused(run_dir):
-    options = {"model": Bigram(), "run_dir": run_dir, "execution": TWO, "mesh": make_mesh(TWO)}
+    job = bigram_job(run_dir.root, TWO, Source())
 
     def stop(step, params):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_run(RUN, source=Source(), on_checkpoint=stop, show_progress=False, **options)
+        train_run(job, on_checkpoint=stop, show_progress=False)
     with pytest.raises(LosslineError, match=r"00000004: this run was begun with another training data"):
-        train_run(RUN, source=Source(seed=1), **options)
-    changed = dataclasses.replace(RUN, seed=5)
+        train_run(dataclasses.replace(job, source=Source(seed=1)))
+    changed = dataclasses.replace(job, run=dataclasses.replace(RUN, seed=5))
     with pytest.raises(LosslineError, match=r"00000004: this run was begun with another config"):
-        train_run(changed, source=Source(), **options)
-    train_run(RUN, source=Source(), show_progress=False, **options)
+        train_run(changed)
+    train_run(job, show_progress=False)
     with pytest.raises(LosslineError, match=r"done\.json: another config was trained here"):
-        train_run(changed, source=Source(), **options)
+        train_run(changed)
 
 
 @pytest.fixture

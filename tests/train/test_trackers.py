@@ -12,28 +12,16 @@ from etils import epath
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from lossline_jax.config.execution import ExecutionConfig
-from lossline_jax.distributed.mesh import make_mesh
 from lossline_jax.errors import LosslineError, RunFailed
-from lossline_jax.storage.paths import RunDir
-from lossline_jax.train.loop import train_run
 from lossline_jax.train.monitor import trackers
-from tests.support.tiny_training import RUN, Bigram, Source
+from tests.support.tiny_training import RUN, Source, train_bigram
 
 EXECUTION = ExecutionConfig(data_parallel=2, log_every=1)
 
 
 def train(folder, *, nan_at=None, on_checkpoint=None, **execution):
     execution = dataclasses.replace(EXECUTION, **execution)
-    return train_run(
-        RUN,
-        model=Bigram(),
-        source=Source(nan_at=nan_at),
-        run_dir=RunDir(epath.Path(folder)),
-        execution=execution,
-        mesh=make_mesh(execution),
-        on_checkpoint=on_checkpoint,
-        show_progress=False,
-    )
+    return train_bigram(folder, execution, Source(nan_at=nan_at), on_checkpoint=on_checkpoint)
 
 
 def train_interrupted(folder, nan_at=6, **options):

@@ -16,6 +16,7 @@ from etils import epath
 from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.model import GPT2Config, LlamaConfig, Mamba2Config, MambaConfig
 from lossline_jax.config.training import OptimConfig
+from lossline_jax.data.batches import Batch
 from lossline_jax.distributed import devices
 from lossline_jax.distributed.batch_rows import place_batch
 from lossline_jax.distributed.chips import chip_named
@@ -30,8 +31,8 @@ from lossline_jax.train.loop import train_run
 from lossline_jax.train.monitor import progress_bar
 from lossline_jax.train.optimiser import make_optimiser, make_schedule
 from lossline_jax.train.state import abstract_state, init_state
-from lossline_jax.train.step import StepBatch, make_train_step
-from tests.support.tiny_training import RUN, VOCAB, Bigram, Source, train_bigram
+from lossline_jax.train.step import make_train_step
+from tests.support.tiny_training import RUN, VOCAB, Bigram, Source, bigram_job, train_bigram
 
 ONE = ExecutionConfig(data_parallel=1)
 MODELS = {
@@ -58,7 +59,7 @@ def build_step(model, execution, run=RUN):
 def step_batch(index, separate=False):
     batch = Source().batch(index)
     segments_BT = np.cumsum(batch.tokens_BT % 4 == 0, axis=1, dtype=np.int32) if separate else None
-    return StepBatch(batch.tokens_BT, batch.targets_BT, batch.weights_BT, segments_BT)
+    return Batch(batch.tokens_BT, batch.targets_BT, batch.weights_BT, segments_BT)
 
 
 def run_steps(model, execution, run=RUN, num_steps=3, separate=False):
@@ -341,8 +342,7 @@ def test_sigterm_before_a_block_that_may_be_broken_off_keeps_out_of_it():
 def test_progress_is_a_plain_line_each_tenth_where_there_is_no_terminal(tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(progress_bar, "SHORTEST_PAUSE", 0.0)
     execution = ExecutionConfig(data_parallel=2)
-    options = {"model": Bigram(), "source": Source(), "execution": execution, "mesh": make_mesh(execution)}
-    train_run(RUN, run_dir=RunDir(epath.Path(tmp_path)), **options)
+    train_run(bigram_job(tmp_path, execution, Source()))
     out, err = capfd.readouterr()
     lines = err.splitlines()
     assert out == ""

@@ -19,6 +19,7 @@ from jax.sharding import PartitionSpec as P
 
 from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.study import RunConfig, StudyConfig
+from lossline_jax.data.batches import Batch
 from lossline_jax.distributed.batch_rows import row_shards, rows_over
 from lossline_jax.distributed.chips import Chip, chip_of
 from lossline_jax.distributed.mesh import make_mesh
@@ -30,7 +31,7 @@ from lossline_jax.models.model import Model, build_model
 from lossline_jax.plan.choose_layout import settled
 from lossline_jax.plan.compiler.hlo import Program, read_program
 from lossline_jax.train.state import abstract_params
-from lossline_jax.train.step import StepBatch, train_program
+from lossline_jax.train.step import train_program
 
 EVALUATION_BATCHES = 2  # the program is a loop over batches: more change nothing but its length
 BRANCHING_SLOT_SHARE = 4  # of so many positions of a row that branches, one is scored: options are short
@@ -99,7 +100,7 @@ def compile_training(run: RunConfig, model: Model, execution: ExecutionConfig, m
     step, _, abstract = train_program(run, model, execution, mesh)
     shape, rows = (run.batch_size, run.context_length), rows_over(mesh)
     whole, weights = (jax.ShapeDtypeStruct(shape, dtype, sharding=rows) for dtype in (jnp.int32, jnp.float32))
-    batch = StepBatch(whole, whole, weights, whole if run.data.separate_documents else None)
+    batch = Batch(whole, whole, weights, whole if run.data.separate_documents else None)
     held = execution.microbatch_size or run.batch_size // row_shards(mesh)
     minimum = minimum_bytes(model, mesh, execution.fsdp, training=True)
     with jax.set_mesh(mesh):

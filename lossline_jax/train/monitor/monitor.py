@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
 
-from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.distributed.devices import hardware_of, peak_memory_bytes
 from lossline_jax.distributed.processes import is_first
 from lossline_jax.errors import LosslineError, RunFailed
-from lossline_jax.storage.files import write_json
-from lossline_jax.storage.paths import RunDir
+from lossline_jax.storage.run_records import write_failure
 from lossline_jax.storage.step_log import StepLog
+from lossline_jax.train.job import TrainingJob
 from lossline_jax.train.monitor.progress_bar import Progress
 from lossline_jax.train.monitor.timer import Clock
 from lossline_jax.train.monitor.trackers import open_trackers
@@ -25,40 +23,28 @@ class Watch:
     """Checks every step's loss, logs some of them, and shows progress.
 
     Args:
-        run: `study.RunConfig`.
-        flops_per_token: of training, as `models.accounting` counts them.
-        run_dir: gets steps.jsonl, and failed.json on a non-finite loss.
-        start: steps done before.
-        execution: steps between two rows (the first and last step always get one), and where they are shown.
+        job: what is trained. Its folder gets steps.jsonl, and failed.json on a non-finite loss; the first and the
+            last step always get a row.
         clock: of the run.
-        mesh: that it is trained on.
+        start: steps done before.
         show: progress on stderr.
     """
 
-    def __init__(
-        self,
-        run: Any,
-        flops_per_token: float,
-        run_dir: RunDir,
-        start: int,
-        execution: ExecutionConfig,
-        clock: Clock,
-        mesh: Mesh,
-        show: bool,
-    ):
+    def __init__(self, job: TrainingJob, clock: Clock, start: int, show: bool):
+        run, run_dir, execution = job.run, job.run_dir, job.execution
         if execution.log_every < 1:
             raise LosslineError(f"execution.log_every: {execution.log_every} is no number of steps; give 1 or more")
         self._run, self._run_dir, self._log_every, self._clock = run, run_dir, execution.log_every, clock
-        self._mesh, self._hardware = mesh, hardware_of(mesh)
-        self._flops_per_step = flops_per_token * run.tokens_per_step
+        self._mesh, self._hardware = job.mesh, hardware_of(job.mesh)
+        self._flops_per_step = job.flops_per_token * run.tokens_per_step
         writes = is_first()
         self._log = StepLog(run_dir, start) if writes else None
         self._trackers = open_trackers(run, run_dir, execution, self._log) if self._log else []
         self._progress = Progress(run.run_id, run.num_steps, start, show and writes)
-        self._pending: tuple[int, StepMetrics, float] | None = None
+        self._pending: tuple[int, StepMetrics[jax.Array], float] | None = None
         self._begin_row(start, clock.input)
 
-    def dispatched(self, step: int, metrics: StepMetrics) -> None:
+    def dispatched(self, step: int, metrics: StepMetrics[jax.Array]) -> None:
         """Step `step` is on its way to the devices: look at the one before."""
         self.settle()
         self._pending = (step, metrics, self._clock.input)  # before the batch of the next step is waited for
@@ -106,7 +92,7 @@ class Watch:
     def _begin_row(self, after_step: int, waited: float) -> None:
         self._row_step, self._row_stepping, self._row_waited = after_step, self._clock.stepping, waited
 
-    def _row(self, step: int, metrics: StepMetrics, waited: float) -> dict[str, Any]:
+    def _row(self, step: int, metrics: StepMetrics[float], waited: float) -> dict[str, Any]:
         # Over the steps since the last row: a single step is read one step late.
         steps = step - self._row_step
         step_seconds = (self._clock.stepping - self._row_stepping) / steps
@@ -123,20 +109,14 @@ class Watch:
             "time": round(time.time(), 3),
         }
 
-    def _fail(self, step: int, metrics: StepMetrics) -> None:
+    def _fail(self, step: int, metrics: StepMetrics[float]) -> None:
         self.flush()
         finite = math.isfinite(metrics.loss_nats_per_token)
         what = "gradient norm" if finite else "loss"
         value = metrics.grad_norm if finite else metrics.loss_nats_per_token
         reason = f"{what} is {value} at step {step} of {self._run.num_steps}"
         if self._log is not None:
-            failure = {
-                "step": step,
-                "reason": reason,
-                "learning_rate": metrics.learning_rate,
-                "time": time.time(),
-            }
-            write_json(self._run_dir.failed_file, failure)
+            write_failure(self._run_dir, reason, step=step, learning_rate=metrics.learning_rate)
         raise RunFailed(
             f"{self._run_dir.root}: {reason} (learning rate {metrics.learning_rate:.3g}); lower "
             "optim.learning_rate or lengthen schedule.warmup_fraction"

@@ -2,7 +2,7 @@
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import jax
@@ -33,8 +33,10 @@ def traced_steps(start: int, num_steps: int, count: int, checkpoint_steps: Seque
     return range(first, max(min(first + count, num_steps + 1), first))
 
 
-def profiled(steps: range, traced: range, wanted: int, settle: Callable[[], None], folder: epath.Path) -> Iterator[int]:
-    """`steps`, with a trace of those in `traced`: written into `folder`, by process 0 alone.
+def profiled(
+    steps: range, traced: range, *, wanted: int, settle: Callable[[], None], folder: epath.Path
+) -> Generator[int, None, None]:
+    """Yield `steps`, with a trace of those in `traced`. Process 0 alone writes it, into `folder`.
 
     Args:
         steps: of the loop.

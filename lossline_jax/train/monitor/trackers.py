@@ -10,6 +10,7 @@ from etils import epath
 
 from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.serialise import to_json
+from lossline_jax.config.study import RunConfig
 from lossline_jax.errors import LosslineError
 from lossline_jax.storage.files import is_remote, write_atomic
 from lossline_jax.storage.paths import RunDir
@@ -47,7 +48,7 @@ class Tracker(Protocol):
         """The process stops training the run, at its end or before."""
 
 
-def open_trackers(run: Any, run_dir: RunDir, execution: ExecutionConfig, log: StepLog) -> list[Tracker]:
+def open_trackers(run: RunConfig, run_dir: RunDir, execution: ExecutionConfig, log: StepLog) -> list[Tracker]:
     """The trackers that `execution` asks for; only process 0 has any.
 
     Raises:
@@ -170,12 +171,12 @@ class WandB:
 
     Args:
         project: of W&B.
-        run: `study.RunConfig`.
+        run: gives W&B the id, the name and the configuration.
         run_dir: gets W&B's own files, where it is on a local disk.
         last_step: the last one that the step log had before it was cut to where the run stands.
     """
 
-    def __init__(self, project: str, run: Any, run_dir: RunDir, last_step: int):
+    def __init__(self, project: str, run: RunConfig, run_dir: RunDir, last_step: int):
         try:
             import wandb
         except ImportError as error:

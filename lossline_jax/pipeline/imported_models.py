@@ -1,0 +1,131 @@
+"""Models trained elsewhere, scored on the sets of a study beside its runs."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lossline_jax.config.model import max_context_length
+from lossline_jax.config.serialise import fingerprint
+from lossline_jax.config.study import tokenizer_label
+from lossline_jax.data.tokenizers.build import prepare_tokenizer
+from lossline_jax.distributed.processes import from_first
+from lossline_jax.errors import LosslineError, RunFailed, StartAgain
+from lossline_jax.evaluate.suite import PreparedSuite, is_current, load_suite, prepare_suite
+from lossline_jax.logs import say
+from lossline_jax.models.model import Model
+from lossline_jax.pipeline.prepare import open_corpora
+from lossline_jax.pipeline.run_context import OpenedStudy, build_model_for
+from lossline_jax.pipeline.scorer import Scorers
+from lossline_jax.storage.files import inside, read_json, write_json
+from lossline_jax.storage.paths import ModelDir
+from lossline_jax.storage.run_records import checkpoint_steps
+from lossline_jax.weights import exchange
+from lossline_jax.weights.imported_model import ImportedModel, check_tokenizer, tokenizer_config
+from lossline_jax.weights.registry import Registered, register
+
+
+@dataclass(frozen=True)
+class ImportedContext:
+    """Everything that scoring a model from elsewhere takes; see `scorer.ScoringTarget`."""
+
+    run: ImportedModel
+    model: Model
+    suite: PreparedSuite
+
+
+class ImportedModels:
+    """Adds models from elsewhere to a study and scores them. Their suites are found once."""
+
+    def __init__(self, opened: OpenedStudy, scorers: Scorers):
+        self._opened, self._scorers = opened, scorers
+        self._suites: dict[str, PreparedSuite] = {}  # by run id
+
+    def add(self, source: str) -> Registered:
+        """Let the study score a model, once it is sure that it can be.
+
+        Args:
+            source: folder of `import_weights`, or of safetensors.
+
+        Raises:
+            LosslineError: its tokenizer does not fit the suite, or it has not the positions for its windows.
+        """
+        study = self._opened.study
+        imported, weights = exchange.fetch(self._opened.folder, source)
+        made_for, longest = imported.context_length, max_context_length(imported.model)
+        windows = study.suite.for_context(made_for).context_length
+        if windows > made_for:
+            say(f"note: {imported.name} was trained with {made_for} tokens of context and is scored with {windows}")
+        if longest is not None and windows > longest:
+            raise LosslineError(
+                f"{weights.root}: the model has {longest} positions, and suite.context_length is {windows}"
+            )
+        self.suite(imported, weights)
+        return register(self._opened.folder, imported, weights)
+
+    def evaluate_each(self, entries: Sequence[Registered]) -> dict[str, LosslineError]:
+        """Score the checkpoints that lack a row, of one model after the other.
+
+        Returns:
+            What went wrong, by run id. It stops no other model.
+        """
+        failures: dict[str, LosslineError] = {}
+        for entry in entries:
+            say(f"imported {entry.model.run_id}")
+            try:
+                self.evaluate(entry)
+            except StartAgain:
+                raise
+            except LosslineError as failure:
+                failures[entry.model.run_id] = failure
+                say(f"left out: {failure}")
+        return failures
+
+    def evaluate(self, entry: Registered) -> None:
+        """Score the checkpoints of a model that lack a row.
+
+        Raises:
+            RunFailed: a checkpoint that lacks a row is no longer there, is damaged, or has a loss that is not finite.
+        """
+        context = self._context(entry)
+        with self._scorers.locked(context) as scorer:
+            saved = from_first(lambda: checkpoint_steps(entry.weights))
+            if gone := scorer.missing(context.run.steps).keys() - set(saved):
+                raise RunFailed(f"{entry.weights.root}: its checkpoints {sorted(gone)} are gone; import them again")
+            scorer.score_missing(entry.weights, context.run.steps, ended=True)
+
+    def suite(self, imported: ImportedModel, directory: ModelDir) -> PreparedSuite:
+        """Return the suite in the tokens of a model; `directory` has its tokenizer.json."""
+        if imported.run_id not in self._suites:
+            self._suites[imported.run_id] = self._find_suite(imported, directory)
+        return self._suites[imported.run_id]
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """The reasons why sets cannot be scored with some model, by name of the set."""
+        return {name: why for suite in self._suites.values() for name, why in suite.problems.items()}
+
+    def _context(self, entry: Registered) -> ImportedContext:
+        opened, model = self._opened, entry.model
+        built = build_model_for(opened.mesh, model.model, model.vocab_size, opened.study.execution)
+        own = {tokenizer.fingerprint: config for config, tokenizer in opened.prepared.tokenizers.items()}
+        if model.tokenizer_sha256 in own:  # so that the column says what the study's own rows say
+            model = dataclasses.replace(model, tokenizer=tokenizer_label(own[model.tokenizer_sha256]))
+        return ImportedContext(model, built, self.suite(entry.model, entry.home))
+
+    def _find_suite(self, imported: ImportedModel, directory: ModelDir) -> PreparedSuite:
+        """Open the suite that was made for the model when the study was last prepared, or make it now."""
+        study, folder = self._opened.study, self._opened.folder
+        home = folder.imported_model(imported.run_id)
+        prepared = fingerprint(read_json(folder.prepared_file))
+        corpora = open_corpora(study, folder)
+        tokenizer = prepare_tokenizer(tokenizer_config(imported, directory), corpora, folder.tokenizers)
+        check_tokenizer(imported, directory, tokenizer.fingerprint)
+        windows = study.suite.for_context(imported.context_length)
+        stored = read_json(home.suite_file, {"suite": str}) if home.suite_file.exists() else {}
+        if stored.get("prepared") == prepared:
+            place = inside(folder.suites, stored["suite"], home.suite_file)
+            if is_current(place, windows, tokenizer):
+                return load_suite(place)
+        suite = prepare_suite(windows, tokenizer, corpora, folder.suites)
+        write_json(home.suite_file, {"suite": suite.fingerprint, "prepared": prepared})
+        return suite

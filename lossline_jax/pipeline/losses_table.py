@@ -1,0 +1,44 @@
+"""The losses table of a study, from the rows that each run and each imported model has now."""
+
+from lossline_jax.evaluate.suite import PreparedSuite
+from lossline_jax.losses.current_rows import current_rows
+from lossline_jax.losses.table import LossRow, read_rows, write_table
+from lossline_jax.pipeline.imported_models import ImportedModels
+from lossline_jax.pipeline.run_context import OpenedStudy
+from lossline_jax.status.runs import failed_runs, strangers_note
+from lossline_jax.storage.paths import StudyDir
+from lossline_jax.weights.registry import registered
+
+
+def write_losses(opened: OpenedStudy, imported: ImportedModels) -> str | None:
+    """Write the losses table from the rows of every run but the failed, and of every imported model.
+
+    Returns:
+        One line on what the table holds. None: there is no row yet, and no table was written.
+    """
+    study, folder = opened.study, opened.folder
+    failed = failed_runs(study, folder)
+    rows: list[LossRow] = []
+    for run in study.runs:
+        if run.run_id not in failed:
+            rows += _rows(folder, run.run_id, opened.prepared.suite(run))
+    checkpoints = sum(len(run.checkpoint_steps) for run in study.runs)
+    for entry in registered(folder):
+        checkpoints += len(entry.model.steps)
+        rows += _rows(folder, entry.model.run_id, imported.suite(entry.model, entry.home))
+    if not rows:
+        return None
+    write_table(rows, folder.losses_csv, folder.losses_parquet)
+    expected = checkpoints * len(study.suite.set_names)
+    left_out = f"; without the failed {', '.join(failed)}" if failed else ""
+    others = strangers_note(study, folder)
+    return f"losses table: {len(rows)} of {expected} rows in {folder.losses_csv}{left_out}{others}"
+
+
+def sets_left_out(opened: OpenedStudy, imported: ImportedModels) -> dict[str, str]:
+    """Return the evaluation sets that some model could not be scored on, with the reason."""
+    return opened.prepared.problems | imported.problems
+
+
+def _rows(folder: StudyDir, run_id: str, suite: PreparedSuite) -> list[LossRow]:
+    return current_rows(read_rows(folder.loss_rows(run_id)), suite)

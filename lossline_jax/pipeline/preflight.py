@@ -1,0 +1,105 @@
+"""Everything that can be refused before a run costs time: impossible settings, and a folder that belongs to another."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from lossline_jax.config.serialise import fingerprint, from_json, to_json
+from lossline_jax.config.study import RunConfig
+from lossline_jax.distributed.batch_rows import my_rows
+from lossline_jax.distributed.processes import from_first
+from lossline_jax.errors import LosslineError
+from lossline_jax.pipeline.run_context import OpenedStudy, RunContext, build_context
+from lossline_jax.storage.files import read_json, write_json
+from lossline_jax.storage.run_records import checkpoint_steps, newest_checkpoint
+from lossline_jax.train.optimiser import make_schedule
+from lossline_jax.train.step import microbatches_per_device
+
+
+def open_runs(opened: OpenedStudy, runs: Sequence[RunConfig]) -> dict[str, RunContext]:
+    """Build the context of every run, by run id, and check that each can be begun on these devices.
+
+    Raises:
+        LosslineError: a run cannot be trained as it is configured; names the run.
+    """
+    contexts = {}
+    for run in runs:
+        try:
+            contexts[run.run_id] = build_context(opened, run)
+            check_run(contexts[run.run_id], opened.mesh)
+        except LosslineError as error:
+            raise LosslineError(f"run {run.run_id}: {error}") from error
+    return contexts
+
+
+def check_run(context: RunContext, mesh: Mesh) -> None:
+    """Check that a run can be begun on the mesh.
+
+    Raises:
+        LosslineError: too many epochs, an impossible schedule, rows that the mesh does not divide, or an attention
+            that cannot run there.
+    """
+    run = context.run
+    context.source.check_epochs(run.num_steps)
+    make_schedule(run.schedule, run.optim.learning_rate, run.num_steps)
+    my_rows(mesh)
+    microbatches_per_device(run.batch_size, run.context_length, context.execution, mesh)
+    if context.execution.attention != "xla":
+        _trace_once(context, mesh)
+
+
+def check_claim(context: RunContext) -> None:
+    """Claim the folder of a run for its configuration and its data, by claim.json, or refuse it.
+
+    Raises:
+        LosslineError: the folder was begun with another configuration, or with other data or another tokenizer.
+    """
+    data_fingerprint = context.source.fingerprint
+    from_first(lambda: _claim(context, data_fingerprint))
+
+
+def _trace_once(context: RunContext, mesh: Mesh) -> None:
+    """Trace the model, which raises where its attention cannot run."""
+    run, model = context.run, context.model
+    tokens_BT = jax.ShapeDtypeStruct((run.batch_size, run.context_length), jnp.int32)
+    segments_BT = tokens_BT if run.data.separate_documents else None
+    with jax.set_mesh(mesh):
+        params = jax.eval_shape(model.init, jax.random.key(0))
+        jax.eval_shape(model.hidden, params, tokens_BT, segments_BT)
+
+
+def _claim(context: RunContext, data_fingerprint: str) -> None:
+    file = context.directory.claim_file
+    if not file.exists():
+        _refuse_foreign_checkpoints(context, data_fingerprint)
+        write_json(file, {"run": to_json(context.run), "data_fingerprint": data_fingerprint})
+        return
+    found = read_json(file, {"run": dict, "data_fingerprint": str})
+    mend = "put it back, or move the folder away to train anew"
+    if not _is_claimed_by(context.run, found["run"]):
+        raise LosslineError(f"{file}: the configuration was changed under an existing run; {mend}")
+    if found["data_fingerprint"] != data_fingerprint:
+        raise LosslineError(f"{file}: the corpus, its split or the tokenizer was changed under an existing run; {mend}")
+
+
+def _is_claimed_by(run: RunConfig, claimed: dict[str, Any]) -> bool:
+    """Return whether the claimed configuration is that of the run. Fields it lacks have their defaults."""
+    try:
+        return from_json(RunConfig, claimed) == run
+    except LosslineError:
+        return False
+
+
+def _refuse_foreign_checkpoints(context: RunContext, data_fingerprint: str) -> None:
+    """Refuse a folder without a claim whose newest checkpoint belongs to something else."""
+    if not checkpoint_steps(context.directory):
+        return
+    meta = newest_checkpoint(context.directory)
+    if meta is None or (meta.run_fingerprint, meta.data_fingerprint) != (fingerprint(context.run), data_fingerprint):
+        raise LosslineError(
+            f"{context.directory.claim_file}: missing, and the checkpoints beside it are of another configuration, "
+            "corpus or tokenizer; put it back, or move the folder away to train anew"
+        )
