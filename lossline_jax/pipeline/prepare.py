@@ -77,12 +77,13 @@ def open_prepared(study: StudyConfig, folder: StudyDir) -> Prepared:
 
     def suite(run: RunConfig, windows: SuiteConfig, tokenizer: Tokenizer) -> PreparedSuite:
         if run.run_id not in stored:
-            raise LosslineError(f"{folder.prepared_file}: run {run.run_id} is newer; run `lossline prepare` again")
+            raise LosslineError(f"{folder.prepared_file}: run {run.run_id} is newer; run `lossline-jax prepare` again")
         place = inside(folder.suites, stored[run.run_id], folder.prepared_file)
         if not is_current(place, windows, tokenizer):
             raise LosslineError(
                 f"{place}: an earlier lossline made it, which put a space before options that begin inside a word; "
-                "run `lossline prepare` again: the sets with such options are scored again, the others keep their rows"
+                "run `lossline-jax prepare` again: the sets with such options are scored again, "
+                "the others keep their rows"
             )
         return load_suite(place)
 
@@ -93,7 +94,9 @@ def open_corpora(study: StudyConfig, folder: StudyDir) -> dict[str, PreparedCorp
     """The corpora alone, by name. Raises as `open_prepared` does."""
     marker = read_json(folder.prepared_file, {"corpora": dict}) if folder.prepared_file.exists() else {}
     if marker.get("identity") != _identity(study):
-        raise LosslineError(f"{folder.root}: not prepared for this study as it is now; run `lossline prepare` first")
+        raise LosslineError(
+            f"{folder.root}: not prepared for this study as it is now; run `lossline-jax prepare` first"
+        )
     return {
         name: PreparedCorpus.open(inside(folder.corpora, place, folder.prepared_file))
         for name, place in marker["corpora"].items()

@@ -68,7 +68,7 @@ def _with_unfinished(fits: "StudyFits", study: StudyConfig, folder: StudyDir, fr
         count = sum((run.run_id, step) in scored for step in run.checkpoint_steps)
         if run.run_id not in failed and count < len(run.checkpoint_steps):
             share = f"{count} of {len(run.checkpoint_steps)} checkpoints are in the losses table"
-            notes.append(f"run {run.run_id} is not finished, {share}; `lossline run` goes on with it")
+            notes.append(f"run {run.run_id} is not finished, {share}; `lossline-jax run` goes on with it")
     return dataclasses.replace(fits, failures=(*notes, *fits.failures))
 
 
@@ -82,12 +82,12 @@ def report(study: StudyConfig, folder: StudyDir, out: str | None = None) -> epat
         if out is not None:  # of a study that may not be written, perhaps: no other command could make them
             fits = _with_unfinished(_fit_losses(study, folder, frame), study, folder, frame)
             return _write_report(study, folder, frame, fits, place)
-        raise LosslineError(f"{folder.fits_file}: no fits yet; run `lossline fit` first")
+        raise LosslineError(f"{folder.fits_file}: no fits yet; run `lossline-jax fit` first")
     fits = read_record(StudyFits, folder.fits_file)
     if foreign := fits.run_ids - _known_runs(study, folder):
         raise LosslineError(
             f"{folder.fits_file}: made with runs that the study no longer has, or that have failed ({min(foreign)}); "
-            "run `lossline fit` again"
+            "run `lossline-jax fit` again"
         )
     return _write_report(study, folder, frame, fits, place)
 
@@ -146,11 +146,11 @@ def _known_runs(study: StudyConfig, folder: StudyDir) -> set[str]:
 def _losses(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
     """The losses table, if it is of the study as it is now."""
     if not folder.losses_parquet.exists():
-        raise LosslineError(f"{folder.losses_parquet}: no losses table yet; run `lossline evaluate` first")
+        raise LosslineError(f"{folder.losses_parquet}: no losses table yet; run `lossline-jax evaluate` first")
     frame = read_table(folder.losses_parquet)
     if foreign := set(frame["run_id"]) - _known_runs(study, folder):
         raise LosslineError(
             f"{folder.losses_parquet}: has runs that the study no longer has, or that have failed ({min(foreign)}); "
-            "run `lossline evaluate` again"
+            "run `lossline-jax evaluate` again"
         )
     return frame

@@ -17,6 +17,7 @@ from lossline_jax.config.serialise import fingerprint
 from lossline_jax.config.study import RunConfig, StudyConfig, tokenizer_label
 from lossline_jax.data.batches import BatchSource
 from lossline_jax.data.tokenizers.build import prepare_tokenizer
+from lossline_jax.distributed import shutdown
 from lossline_jax.distributed.batch_rows import my_rows
 from lossline_jax.distributed.chips import chip_of
 from lossline_jax.distributed.devices import configure_devices
@@ -352,5 +353,6 @@ def start_devices(execution: ExecutionConfig, processes: ProcessesConfig) -> Non
     Raises:
         LosslineError: an impossible number of devices; otherwise as `processes.start`.
     """
+    shutdown.register()
     configure_devices(execution)
     start(processes)

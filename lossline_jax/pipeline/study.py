@@ -91,10 +91,10 @@ def evaluate(
         say(table)
     _raise_failures(failures, workshop.problems)
     if table is None:
-        raise LosslineError(f"{folder.root}: no checkpoint has been scored; run `lossline train` first")
+        raise LosslineError(f"{folder.root}: no checkpoint has been scored; run `lossline-jax train` first")
     waiting = [run.run_id for run in runs if not workshop.has_begun(run)]
     if waiting and only:
-        raise LosslineError(f"{waiting[0]}: not begun, so nothing of it was scored; run `lossline train` first")
+        raise LosslineError(f"{waiting[0]}: not begun, so nothing of it was scored; run `lossline-jax train` first")
     if waiting:
         say(f"{len(waiting)} of {len(runs)} runs are not begun, so nothing of them was scored: {waiting[0]}, ...")
 

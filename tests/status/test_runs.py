@@ -1,4 +1,4 @@
-"""`lossline status` and `lossline resubmit`: what the run folders alone say, in every state a run can be in."""
+"""`lossline-jax status` and `lossline-jax resubmit`: what the run folders alone say, in every state a run can be in."""
 
 import dataclasses
 import json
@@ -125,7 +125,7 @@ def test_failed_runs_have_no_part_in_fits_and_are_named_there(folder):
     assert failures == {FAILED.run_id: "loss is nan at step 31"}
     frame = losses_table(STUDY)
     write_frame(frame, folder.losses_parquet)
-    with pytest.raises(LosslineError, match=r"or that have failed .*`lossline evaluate` again"):
+    with pytest.raises(LosslineError, match=r"or that have failed .*`lossline-jax evaluate` again"):
         report_verbs.fit(STUDY, folder)
     write_frame(frame[frame["run_id"] != FAILED.run_id], folder.losses_parquet)
     text = report_verbs.fit(STUDY, folder)
@@ -174,7 +174,7 @@ def test_a_manifest_of_other_runs_is_refused(folder, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["resubmit", str(folder.root)])
     assert stop.value.code == 2
-    assert "write it again: lossline plan" in capsys.readouterr().err
+    assert "write it again: lossline-jax plan" in capsys.readouterr().err
 
 
 def test_resubmit_and_status_need_no_jax(folder):

@@ -70,7 +70,7 @@ class IsoFlop:
 
 @dataclass(frozen=True)
 class StudyFits:
-    """What `lossline fit` writes and `lossline report` reads."""
+    """What `lossline-jax fit` writes and `lossline-jax report` reads."""
 
     x: str
     y: str
