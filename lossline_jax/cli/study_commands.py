@@ -29,22 +29,25 @@ from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError
 from lossline_jax.pipeline import study_files
 from lossline_jax.storage.paths import StudyDir
+from lossline_jax.summary import show as show_value
 
 with epy.lazy_imports():
     from lossline_jax.pipeline import compilation_cache, weights
+    from lossline_jax.pipeline import prepare as preparation
     from lossline_jax.pipeline import report as report_verbs
     from lossline_jax.pipeline import study as study_verbs
+    from lossline_jax.plan import plan as plans
     from lossline_jax.status import resubmit as resubmissions
-    from lossline_jax.summary import mesh_plan, results
-    from lossline_jax.summary import plan as plan_summary
-    from lossline_jax.summary import status as status_summary
+    from lossline_jax.status import study as statuses
+    from lossline_jax.summary import results
 
 
 def plan(study: StudyConfig, folder: StudyDir, options: PlanOptions) -> None:
     """Show what the runs take, before anything is spent."""
-    logs.show(plan_summary.plan_text(study, options.utilisation))
+    show_value(plans.plan_study(study, options.utilisation))
     if options.chip is not None:
-        logs.show(f"\n{mesh_plan.mesh_plan_text(study, options.chip, options.devices, options.utilisation)}")
+        logs.show("")
+        show_value(plans.plan_mesh(study, options.chip, options.devices, options.utilisation))
     if options.manifest:
         logs.show(f"manifest: {study_files.write_manifest(study, folder)}")
 
@@ -56,7 +59,7 @@ def check(study: StudyConfig, _: StudyDir, options: CheckOptions) -> None:
 
 def prepare(study: StudyConfig, folder: StudyDir, _: Place) -> None:
     """Make corpora, tokenizers, token stores and evaluation sets."""
-    study_verbs.prepare(study, folder)
+    preparation.prepare(study, folder)
 
 
 def train(study: StudyConfig, folder: StudyDir, options: TrainOptions) -> None:
@@ -81,13 +84,13 @@ def evaluate(study: StudyConfig, folder: StudyDir, options: EvaluateOptions) -> 
 def fit(study: StudyConfig, folder: StudyDir, options: FitStudyOptions) -> None:
     """Fit the lines of the losses table, and compare them."""
     compilation_cache.keep_programs()
-    logs.show(report_verbs.fit(study, folder, options.merge_copies, options.out))
+    show_value(report_verbs.fit(study, folder, options.merge_copies, options.out))
 
 
 def compare(study: StudyConfig, folder: StudyDir, options: FitStudyOptions) -> None:
     """Show which factor moves the line."""
     compilation_cache.keep_programs()
-    logs.show(report_verbs.compare(study, folder, options.merge_copies, options.out))
+    show_value(report_verbs.compare(study, folder, options.merge_copies, options.out))
 
 
 def report(study: StudyConfig, folder: StudyDir, options: ReportOptions) -> None:
@@ -102,7 +105,11 @@ def report(study: StudyConfig, folder: StudyDir, options: ReportOptions) -> None
 def run(study: StudyConfig, folder: StudyDir, options: RunOptions) -> None:
     """Walk the whole road."""
     check_ranges(options.processes, "--processes")
-    study_verbs.run(study, folder, options.processes, options.profile)
+    outcome = study_verbs.run(study, folder, options.processes, options.profile)
+    if outcome.fits is not None:
+        show_value(outcome.fits)
+        logs.show(f"\nreport: {outcome.report}")
+    outcome.raise_failures()
 
 
 def run_manifest(options: ManifestOptions) -> None:
@@ -116,7 +123,7 @@ def run_manifest(options: ManifestOptions) -> None:
 
 def status(study: StudyConfig, folder: StudyDir, _: Place) -> None:
     """Show how far every run is, from its folder alone."""
-    logs.show(status_summary.status_text(study, folder))
+    show_value(statuses.read_status(study, folder))
 
 
 def show(study: StudyConfig, folder: StudyDir, options: ShowOptions) -> None:

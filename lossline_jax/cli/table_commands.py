@@ -17,37 +17,38 @@ from lossline_jax.cli.options import (
     PredictOptions,
     ReportTableOptions,
 )
-from lossline_jax.config.serialise import to_json
 from lossline_jax.errors import LosslineError
 from lossline_jax.losses.table import read_table
 from lossline_jax.storage.files import export_json
 from lossline_jax.storage.outputs import REPORT_FILES, output_folder, output_json
+from lossline_jax.summary import show
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lossline_jax.fit.predict.forecast import Forecast, Prediction
+    from lossline_jax.fit.predict.forecast import Prediction
     from lossline_jax.fit.predict.series import Rows
     from lossline_jax.fit.predict.table_series import TableSeries
     from lossline_jax.fit.study.results import StudyFits
+    from lossline_jax.fit.study.table_laws import LawFits
 
 
 def fit(table: str, options: FitOptions) -> None:
     """Fit lines of one loss over another, or with `law` that law, in every group of a table."""
     _keep_programs()
-    logs.show(_fit_law(table, options) if options.law else _fit_lines(table, options))
+    show(_fit_law(table, options) if options.law else _fit_lines(table, options))
 
 
 def compare(table: str, options: CompareTableOptions) -> None:
     """Show which factor of a table moves the line."""
-    from lossline_jax.summary.comparisons import compare_text
+    from lossline_jax.fit.study.results import Comparisons
 
     _keep_programs()
     out = output_json(options.out)
     fits = _compared(table, options)[1]
     if out is not None:
         export_json(out, fits.to_json())
-    logs.show(compare_text(fits))
+    show(Comparisons(fits))
 
 
 def report(table: str, options: ReportTableOptions) -> None:
@@ -65,22 +66,19 @@ def report(table: str, options: ReportTableOptions) -> None:
 def laws(options: LawsOptions) -> None:
     """Show one law, or the list of all."""
     from lossline_jax.fit.laws import LAWS, find_law
-    from lossline_jax.formatting import text_table
-    from lossline_jax.summary.laws import law_text
 
     if len(options.law) > 1:
         raise LosslineError("lossline-jax laws [LAW]: name one law, in quotes where it has spaces")
     if options.law:
-        logs.show(law_text(find_law(options.law[0])))
+        show(find_law(options.law[0]))
     else:
-        logs.show(text_table(("law", "formula"), [(law.name, law.formula) for law in LAWS.values()]))
+        show(LAWS)
 
 
 def predict(table: str, options: PredictOptions) -> None:
     """Predict losses of a run that nobody trained."""
-    from lossline_jax.fit.predict.forecast import forecast
+    from lossline_jax.fit.predict.forecast import Predictions, forecast
     from lossline_jax.fit.predict.target import rows_of_target
-    from lossline_jax.summary.forecasts import predictions_text
 
     _keep_programs()
     out = output_json(options.out)
@@ -93,15 +91,15 @@ def predict(table: str, options: PredictOptions) -> None:
     for name in chosen:
         rows = rows_of_target(fitted, name, options.at_params, options.at_tokens, options.at_flops, options.at_x)
         predictions += [_with_split(p, rows) if options.x is None else p for p in fitted.predict(name, rows)]
+    predicted = Predictions(fitted, tuple(predictions), (*found.notes, *fitted.left_out))
     if out is not None:
-        export_json(out, _predictions_json(fitted, predictions, found.notes))
-    logs.show(predictions_text(fitted, predictions, (*found.notes, *fitted.left_out)))
+        export_json(out, predicted.to_json())
+    show(predicted)
 
 
 def backtest(table: str, options: BacktestOptions) -> None:
     """Predict the largest budgets of a table from the smaller ones."""
     from lossline_jax.fit.predict.backtest import backtest
-    from lossline_jax.summary.forecasts import backtest_text
 
     _keep_programs()
     out = output_json(options.out)
@@ -109,7 +107,7 @@ def backtest(table: str, options: BacktestOptions) -> None:
     result = backtest(found.series, options.up_to, level=options.level, notes=found.notes)
     if out is not None:
         export_json(out, result.to_json())
-    logs.show(backtest_text(result))
+    show(result)
 
 
 def _keep_programs() -> None:
@@ -144,10 +142,9 @@ def _compared(table: str, options: CompareOptions) -> "tuple[pd.DataFrame, Study
     return frame, fits
 
 
-def _fit_lines(table: str, options: FitOptions) -> str:
+def _fit_lines(table: str, options: FitOptions) -> "StudyFits":
     from lossline_jax.fit.study.irreducible import IrreducibleModes
     from lossline_jax.fit.study.table_lines import Across, fit_table
-    from lossline_jax.summary.fits import fits_text
 
     _refuse(options, "belongs to --law; give --law too", "objective", "input")
     if options.across is None:
@@ -172,12 +169,11 @@ def _fit_lines(table: str, options: FitOptions) -> str:
     )
     if out is not None:
         export_json(out, fits.to_json())
-    return fits_text(fits)
+    return fits
 
 
-def _fit_law(table: str, options: FitOptions) -> str:
+def _fit_law(table: str, options: FitOptions) -> "LawFits":
     from lossline_jax.fit.study.table_laws import fit_law_table
-    from lossline_jax.summary.laws import law_fits_text
 
     said = "belongs to lines; name the inputs of --law by --input NAME=COLUMN ..."
     _refuse(options, said, "x", "across", "on", "e_x", "e_y", "form", "params", "tokens")
@@ -195,21 +191,12 @@ def _fit_law(table: str, options: FitOptions) -> str:
     )
     if out is not None:
         export_json(out, found.to_json())
-    return law_fits_text(found)
+    return found
 
 
 def _with_split(prediction: "Prediction", rows: "Rows") -> "Prediction":
     said = f"N {float(next(iter(rows.sizes.values()))[0]):.4g}, D {float(rows.tokens[0]):.4g}"
     return dataclasses.replace(prediction, note="; ".join(part for part in (said, prediction.note) if part))
-
-
-def _predictions_json(fitted: "Forecast", predictions: "Sequence[Prediction]", notes: Sequence[str]) -> dict:
-    return {
-        "predictions": [to_json(prediction) for prediction in predictions],
-        "weights": fitted.weights,
-        "num_errors_behind_intervals": fitted.num_folds,
-        "notes": [*notes, *fitted.left_out],
-    }
 
 
 def _refuse(options: FitOptions, reason: str, *names: str) -> None:

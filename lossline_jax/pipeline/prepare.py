@@ -13,6 +13,9 @@ from lossline_jax.data.tokenizers.build import Tokenizer, prepare_tokenizer
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.suite import PreparedSuite, is_current, load_suite, prepare_suite
 from lossline_jax.formatting import human_count
+from lossline_jax.logs import say
+from lossline_jax.pipeline.failures import _raise_failures
+from lossline_jax.pipeline.study_files import save_study
 from lossline_jax.storage.files import inside, read_json, write_json
 from lossline_jax.storage.leftovers import remove_leftovers
 from lossline_jax.storage.paths import StudyDir
@@ -154,3 +157,18 @@ def _describe_suite(label: str, suite: PreparedSuite) -> str:
         f"evaluation sets in {label}: {len(suite.sets)}, {sum(suite.requests.tokens_Q):,} tokens to score in rows of "
         f"{shapes}, {suite.fill:.0%} full{truncated}"
     )
+
+
+def prepare(study: StudyConfig, folder: StudyDir) -> None:
+    """Make corpora, tokenizers, token stores and evaluation sets.
+
+    Raises:
+        LosslineError: an input cannot be read, or a set cannot be scored.
+    """
+    _raise_failures({}, make_study_data(study, folder))
+
+
+def make_study_data(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
+    """Do the same, and return why sets cannot be scored, by name."""
+    save_study(study, folder)
+    return make_prepared(study, folder, say).problems

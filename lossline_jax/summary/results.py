@@ -9,7 +9,7 @@ from lossline_jax.losses.table import read_rows
 from lossline_jax.status.runs import last_row, run_status
 from lossline_jax.storage.files import read_record
 from lossline_jax.storage.paths import StudyDir
-from lossline_jax.summary.status import report_note
+from lossline_jax.summary.status import NOT_WRITTEN
 from lossline_jax.weights.imported_model import ImportedModel
 from lossline_jax.weights.registry import registered
 
@@ -28,7 +28,8 @@ def show_text(study: StudyConfig, folder: StudyDir, run_id: str | None) -> str:
         fits = read_record(StudyFits, folder.fits_file)
         stale = fits.run_ids - {each.run_id for each in (*study.runs, *_imported(folder))}
         parts.append("The fits are of other runs; run `lossline-jax run` to renew them" if stale else fits_text(fits))
-    return "\n\n".join([*parts, f"report: {report_note(folder)}"])
+    report = folder.report_file if folder.report_file.exists() else NOT_WRITTEN
+    return "\n\n".join([*parts, f"report: {report}"])
 
 
 def _show_run(run: RunConfig, folder: StudyDir) -> str:

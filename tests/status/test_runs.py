@@ -21,10 +21,12 @@ from lossline_jax.pipeline import report as report_verbs
 from lossline_jax.pipeline import study_files as study_files_verbs
 from lossline_jax.status.resubmit import compact
 from lossline_jax.status.runs import Cost, failed_runs, last_row, run_cost, run_status
+from lossline_jax.status.study import read_status
 from lossline_jax.storage.files import write_atomic, write_json
 from lossline_jax.storage.paths import StudyDir
 from lossline_jax.storage.run_lock import sole_writer
 from lossline_jax.storage.run_records import CheckpointMeta
+from lossline_jax.summary import as_text
 from lossline_jax.summary.status import status_text
 from tests.support.report_study import losses_table, study_config
 
@@ -79,7 +81,7 @@ def line_of(text: str, run) -> str:
 
 def test_status_tells_state_time_left_reason_and_cost_of_each_run(folder):
     with sole_writer(folder.run(RUNNING.run_id).lock_file):
-        text = status_text(STUDY, folder)
+        text = status_text(read_status(STUDY, folder))
     left = (RUNNING.num_steps - 50) * RUNNING.tokens_per_step / 16384
     assert re.search(
         rf" running +50/{RUNNING.num_steps} +3.500 .* {left:.0f}s .*16.4k tokens/s", line_of(text, RUNNING)
@@ -128,7 +130,7 @@ def test_failed_runs_have_no_part_in_fits_and_are_named_there(folder):
     with pytest.raises(LosslineError, match=r"or that have failed .*`lossline-jax evaluate` again"):
         report_verbs.fit(STUDY, folder)
     write_frame(frame[frame["run_id"] != FAILED.run_id], folder.losses_parquet)
-    text = report_verbs.fit(STUDY, folder)
+    text = as_text(report_verbs.fit(STUDY, folder))
     assert f"run {FAILED.run_id} failed and is left out: loss is nan at step 31" in text
     fits = json.loads(folder.fits_file.read_text())
     assert not [line for line in fits["lines"] if FAILED.run_id in line["run_ids"]]
@@ -197,8 +199,8 @@ def test_compact_indices_name_each_run_once(indices):
 
 def test_rows_of_a_run_whose_folder_was_deleted_are_told(folder):
     run_id = DONE.run_id
-    assert "its rows still count" not in status_text(STUDY, folder)
+    assert "its rows still count" not in status_text(read_status(STUDY, folder))
     folder.run(run_id).root.rmtree()
-    (line,) = [line for line in status_text(STUDY, folder).splitlines() if line.startswith(run_id)]
+    (line,) = [line for line in status_text(read_status(STUDY, folder)).splitlines() if line.startswith(run_id)]
     assert " pending " in line
     assert f"its rows still count; delete losses/rows/{run_id}.jsonl or train it again" in line
