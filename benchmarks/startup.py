@@ -1,6 +1,6 @@
-"""From the start of a process to the end of the first optimiser step of `lossline train`, its programs compiled before.
+"""From the start of a process to the first optimiser step of `lossline-jax train`, its programs compiled before.
 
-A small study is prepared once; each child process then does what `lossline train` does, up to its first step.
+A small study is prepared once; each child process then does what `lossline-jax train` does, up to its first step.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
 Question   Do data, tokenizer, architecture, size, context or optimiser move a model of up to 424M parameters off the
            line of the base (Llama 1024x12 on FineWeb-Edu), by how much, and is that more than another seed does?
-Command    lossline plan experiments/llms_on_the_line.py     (downloads nothing, needs no accelerator)
-           lossline run  experiments/llms_on_the_line.py     (or each run as a job: launch/README.md)
+Command    lossline-jax plan experiments/llms_on_the_line.py     (downloads nothing, needs no accelerator)
+           lossline-jax run  experiments/llms_on_the_line.py     (or each run as a job: launch/README.md)
 Cost       111 runs, 932G tokens, 1.27e+21 FLOPs of training: 4,479 v5e-hours, 1,922 v5p-hours or 892 H100-hours at 40%
            of peak (we have measured 24% of Llama and 12% of Mamba-2 on an H200: BUILD_NOTES.md), and about a seventh
            more to evaluate; 230 GB of text, streamed, and as much again of tokens

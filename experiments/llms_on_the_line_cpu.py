@@ -2,7 +2,7 @@
 
 Question   Do data, tokenizer, architecture, size, context or optimiser move a small model off the loss-to-loss line,
            by how much, and is that more than what another seed does? (arXiv 2502.12120 answers by eye, from one seed.)
-Command    lossline run experiments/llms_on_the_line_cpu.py
+Command    lossline-jax run experiments/llms_on_the_line_cpu.py
 Cost       62 runs of 600k tokens; 94 minutes on two cores, 1.5 GB of memory; no accelerator, no download
 Expect     Data moves the line; architecture, size, context and optimiser move it little or not at all; the tokenizer
            does in nats/token and less in bits/byte. results/llms_on_the_line_cpu/ has what came out.

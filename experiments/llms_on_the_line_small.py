@@ -2,8 +2,8 @@
 
 Question   Do data, tokenizer, architecture, size, context or optimiser move a model of 10M parameters off the
            loss-to-loss line, by how much, and is that more than another seed does? Every setting has seeds.
-Command    lossline run experiments/llms_on_the_line_small.py          (streams its text from Hugging Face)
-           lossline run experiments/llms_on_the_line_small.py --folder ~/text --data web c4 books --held-out wiki
+Command    lossline-jax run experiments/llms_on_the_line_small.py          (streams its text from Hugging Face)
+           lossline-jax run experiments/llms_on_the_line_small.py --folder ~/text --data web c4 books --held-out wiki
 Cost       69 runs, 13.8G tokens, 8.61e+17 FLOPs: 3 v5e-hours, 1.3 v5p-hours or 0.6 H100-hours at 40% of peak. Models
            this small do not come near that: 4.8 H100-hours at 5% (`--utilisation 0.05`), besides evaluation; 5 GB of
            text

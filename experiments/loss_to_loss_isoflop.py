@@ -3,8 +3,8 @@
 Question   Models of equal size and tokens on six sets: is the loss on one set a shifted power law of that on another,
            and does the line of the small budgets hold for the large ones? Where is the best size of each budget, on
            each set?
-Command    lossline run experiments/loss_to_loss_isoflop.py --budgets 2e17 4.37e17 9.56e17     (the three smallest)
-           lossline fit --losses studies/loss_to_loss_isoflop/losses/losses.parquet --x fineweb --y fineweb_edu \\
+Command    lossline-jax run experiments/loss_to_loss_isoflop.py --budgets 2e17 4.37e17 9.56e17     (the three smallest)
+           lossline-jax table fit studies/loss_to_loss_isoflop/losses/losses.parquet --x fineweb --y fineweb_edu \\
                --across data --on params_total tokens_seen \\
                --e-x law --e-y law --params params_total --tokens tokens_seen
 Cost       570 runs, 3.42T tokens, 7.11e+21 FLOPs: 25,061 v5e-hours, 10,756 v5p-hours or 4,992 H100-hours at 40% of

@@ -1,7 +1,7 @@
 """Start from here: your own text, and what moves the line of a small model trained on it.
 
 Question   Does mixing in Wikipedia, or halving the width, move a model off the line that it draws on my text?
-Command    lossline run experiments/own_data.py --glob '~/text/**/*.jsonl.gz'
+Command    lossline-jax run experiments/own_data.py --glob '~/text/**/*.jsonl.gz'
            (.txt or .jsonl, also packed as .gz or .zst, or .parquet; some megabytes, at least a few hundred documents)
 Cost       5 minutes on two cores
 Expect     that depends on your text; the report says what moved, by how much, and what a study of this size can see

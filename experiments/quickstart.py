@@ -3,7 +3,7 @@
 Question   A base (Llama on English Wikipedia introductions) and each intervention of "LLMs on the Line" (arXiv
            2502.12120): data, tokenizer, architecture, size, context, optimiser. Which of them leaves the base's line,
            by more than another seed does?
-Command    make quickstart        (or: lossline run experiments/quickstart.py)
+Command    make quickstart        (or: lossline-jax run experiments/quickstart.py)
 Cost       10 minutes on two cores, 1.5 GB of memory; no accelerator, no download
 Expect     Other data moves the line (by -0.09 and -0.17 nats/token, 4 and 8 times the noise), the tokenizer (+0.14,
            6 times) and Mamba-2 (+0.08, 4 times) do too; size, context and optimiser do not.

@@ -3,7 +3,7 @@
 Question   The first version says that data and tokenizer determine the line, the published one that data does. Between
            the two, nats/token may have become bits/byte. On the same data, how far does a tokenizer move the line in
            each?
-Command    lossline run experiments/tokenizer_units.py
+Command    lossline-jax run experiments/tokenizer_units.py
 Cost       18 runs, 10.8M tokens; about 15 minutes on two cores; no accelerator, no download
 Expect     In nats/token every tokenizer has a line of its own, the further off the longer or shorter its tokens are; in
            bits/byte, which count the same text for all, the lines are nearer to each other, if not one.

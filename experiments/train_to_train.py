@@ -2,8 +2,8 @@
 
 Question   Two models of equal size and tokens, trained on two sets: is the loss of the one, on its own set, a function
            of the loss of the other on its own? And is the line of the small sizes right about the largest?
-Command    lossline run experiments/train_to_train.py
-           lossline fit --losses studies/train_to_train/losses/losses.parquet --x wiki --y speeches \\
+Command    lossline-jax run experiments/train_to_train.py
+           lossline-jax table fit studies/train_to_train/losses/losses.parquet --x wiki --y speeches \\
                --across data --on params_total tokens_seen seed --cluster run_id
 Cost       24 runs, 14.4M tokens; about 15 minutes on two cores; no accelerator, no download
 Expect     One line for all sizes from each set to each other; in the report, where x and y are of one model, a line a

@@ -26,7 +26,7 @@ class Selection:
     """The flags that every launcher has."""
 
     manifest: tyro.conf.Positional[str]
-    """The manifest.jsonl of `lossline plan STUDY.py --manifest`, or its study's folder: on a disk or gs://."""
+    """The manifest.jsonl of `lossline-jax plan STUDY.py --manifest`, or its study's folder: on a disk or gs://."""
     dry_run: bool = False
     """Print what would be submitted, and submit nothing."""
     failed: bool = False
@@ -46,7 +46,7 @@ class Chosen:
         return f"{self.folder.root}/manifest.jsonl"
 
     def words(self, index: int | str) -> list[str]:
-        """Words of the `lossline` command that does run `index`."""
+        """Words of the `lossline-jax` command that does run `index`."""
         return ["run", "--manifest", self.manifest, "--index", str(index)]
 
 
@@ -55,7 +55,7 @@ def choose(options: Selection) -> Chosen:
     study, folder, run_ids = study_files.read_manifest(options.manifest)
     folder = StudyDir(absolute(folder.root))
     if not folder.prepared_file.exists():
-        raise LosslineError(f"{folder.root}: not prepared; run `lossline prepare` first")
+        raise LosslineError(f"{folder.root}: not prepared; run `lossline-jax prepare` first")
     runs = resubmission(study, folder, run_ids, options.failed)
     for note in runs.notes:
         logs.say(note)

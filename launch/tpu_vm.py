@@ -91,7 +91,9 @@ def work_command(chosen: Chosen) -> str:
     indices = " ".join(str(standing.index) for standing in chosen.runs.chosen)
     run = " ".join(shlex.quote(word) for word in chosen.words("INDEX")).replace("INDEX", "$index")
     ends = f"[ $code -eq {MISTAKE} ] || [ $code -eq {RESTART_EXIT_CODE} ] || [ $code -gt 128 ]"
-    return f"for index in {indices}; do ~/lossline/bin/lossline {run}; code=$?; if {ends}; then exit $code; fi; done"
+    return (
+        f"for index in {indices}; do ~/lossline/bin/lossline-jax {run}; code=$?; if {ends}; then exit $code; fi; done"
+    )
 
 
 def launch(options: Options, chosen: Chosen) -> int:

@@ -54,7 +54,7 @@ def workload_command(options: Options, chosen: Chosen, index: int) -> list[str]:
         "restart-on-exit-codes": RESTART_EXIT_CODE,
         "termination-grace-period-seconds": options.grace_seconds,
         # exec: xpk sends SIGTERM to the shell that it wraps the command in
-        "command": shlex.join(["exec", "lossline", *chosen.words(index)]),
+        "command": shlex.join(["exec", "lossline-jax", *chosen.words(index)]),
     }
     if options.manifest_folder:
         flags["output-manifest-file"] = f"{options.manifest_folder}/{name}.yaml"
@@ -74,7 +74,8 @@ def launch(options: Options, chosen: Chosen) -> int:
         elif code := subprocess.run(command).returncode:
             return code
     folder = shlex.quote(str(chosen.folder.root))
-    print(f"# when all have ended: lossline evaluate {folder} && lossline fit {folder} && lossline report {folder}")
+    verbs = " && ".join(f"lossline-jax {verb} {folder}" for verb in ("evaluate", "fit", "report"))
+    print(f"# when all have ended: {verbs}")
     return 0
 
 

@@ -1,3 +1,70 @@
-"""lossline: a JAX laboratory for loss-to-loss scaling laws."""
+"""lossline: a JAX laboratory for loss-to-loss scaling laws.
 
-__version__ = "0.1.0"
+    import lossline_jax as ll
+
+    study = ll.Study.from_file("experiments/quickstart.py", tokens=100_000)
+    ll.show(study.plan())
+
+A name loads when it is first used: `import lossline_jax` alone brings no jax.
+"""
+
+from etils import epy as _epy
+
+__version__ = "0.1.0"  # setup.py reads it
+
+with _epy.lazy_api_imports(globals()):
+    from lossline_jax import fit
+    from lossline_jax.config.data import (
+        BuiltinCorpus,
+        ByteTokenizer,
+        DataConfig,
+        FilesCorpus,
+        HuggingFaceCorpus,
+        HuggingFaceTokenizer,
+        SentencePieceFile,
+        TrainedTokenizer,
+    )
+    from lossline_jax.config.evaluation import ChoiceTask, ClozeTask, SuiteConfig, ValidationSet
+    from lossline_jax.config.execution import ExecutionConfig
+    from lossline_jax.config.model import GPT2Config, GPTNeoXConfig, LlamaConfig, Mamba2Config, MambaConfig
+    from lossline_jax.config.presets import preset
+    from lossline_jax.config.study import RunConfig, StudyConfig
+    from lossline_jax.config.training import OptimConfig, ScheduleConfig
+    from lossline_jax.errors import LosslineError
+    from lossline_jax.losses.table import read_table
+    from lossline_jax.pipeline.study import Study
+    from lossline_jax.summary import show
+    from lossline_jax.weights.exchange import export_weights, import_weights
+
+__all__ = [
+    "BuiltinCorpus",
+    "ByteTokenizer",
+    "ChoiceTask",
+    "ClozeTask",
+    "DataConfig",
+    "ExecutionConfig",
+    "FilesCorpus",
+    "GPT2Config",
+    "GPTNeoXConfig",
+    "HuggingFaceCorpus",
+    "HuggingFaceTokenizer",
+    "LlamaConfig",
+    "LosslineError",
+    "Mamba2Config",
+    "MambaConfig",
+    "OptimConfig",
+    "RunConfig",
+    "ScheduleConfig",
+    "SentencePieceFile",
+    "Study",
+    "StudyConfig",
+    "SuiteConfig",
+    "TrainedTokenizer",
+    "ValidationSet",
+    "export_weights",
+    "fit",
+    "import_weights",
+    "preset",
+    "read_table",
+    "show",
+]

@@ -1,4 +1,4 @@
-"""`python -m lossline_jax` is `lossline`."""
+"""`python -m lossline_jax` is `lossline-jax`."""
 
 from lossline_jax.cli.main import main
 

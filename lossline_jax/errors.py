@@ -49,6 +49,21 @@ def install_hint(extra: str) -> str:
     return f"pip install -e '.[{extra}]' in your checkout of lossline"
 
 
+Explainer = Callable[[Exception], LosslineError | None]
+_explainers: list[Explainer] = []
+
+
+def explain_with(explainer: Explainer) -> None:
+    """Let `explainer` say what an error of a library means for the user; it returns None where it cannot."""
+    if explainer not in _explainers:
+        _explainers.append(explainer)
+
+
+def explanation(error: Exception) -> LosslineError | None:
+    """Return what an error of a library means for the user. None: no explainer knows it."""
+    return next((found for explain in _explainers if (found := explain(error)) is not None), None)
+
+
 class RunBusy(LosslineError):
     """Another process is working on the run. It is no mistake: the same command may be given again later."""
 

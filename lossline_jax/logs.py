@@ -35,10 +35,18 @@ class _Speaker:
 
 _speaker = _Speaker()
 
+ExitHandler = Callable[[int | str | None, bool], None]
+_exit_handlers: list[ExitHandler] = []
+
 
 def set_process(index: int, count: int) -> None:
     """From now on this process speaks as number `index`, from 0, of `count`."""
     _speaker.index, _speaker.count = index, count
+
+
+def is_one_of_several() -> bool:
+    """Return whether this process works on a run together with others."""
+    return _speaker.count > 1
 
 
 def prefix() -> str:
@@ -95,6 +103,21 @@ def but_for_closed_loops(
             print_error(error)
 
     return print_others
+
+
+def on_exit(handler: ExitHandler) -> None:
+    """Call `handler(exit_code, together)` when the command ends; a handler that is known already is called once.
+
+    `together` says whether all processes of a run come to this end, so that they can wait for each other.
+    """
+    if handler not in _exit_handlers:
+        _exit_handlers.append(handler)
+
+
+def call_exit_handlers(exit_code: int | str | None, together: bool) -> None:
+    """Call the handlers of `on_exit`, in their order."""
+    for handler in _exit_handlers:
+        handler(exit_code, together)
 
 
 def reader_has_left() -> bool:

@@ -70,9 +70,9 @@ def test_hostile_names_of_a_table_reach_the_terminal_as_text(capsys, tmp_path):
     rows = [{"run_id": f"{hostile}{k}", hostile: hostile, "y": 1.0} for k in range(3)]
     pd.DataFrame(rows).to_parquet(path)
     commands = (
-        ["compare", "--losses", str(path), "--x", "x", "--y", "y"],
-        ["fit", "--losses", str(path), "--x", hostile, "--y", "y", "--by", "run_id"],
-        ["predict", "--losses", str(path), "--y", hostile, "--params", hostile, "--tokens", hostile, "--at-flops", "1"],
+        ["table", "compare", str(path), "--x", "x", "--y", "y"],
+        ["table", "fit", str(path), "--x", hostile, "--y", "y", "--by", "run_id"],
+        ["table", "predict", str(path), "--y", hostile, "--params", hostile, "--tokens", hostile, "--at-flops", "1"],
         ["status", str(tmp_path / hostile)],
         [hostile],
     )

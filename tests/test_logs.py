@@ -65,17 +65,17 @@ def test_a_closed_stream_takes_everything(monkeypatch):
 
 
 def shell(command, **variables):
-    """A line of bash in which `lossline` is this package."""
+    """A line of bash in which `lossline-jax` is this package."""
     environment = os.environ | variables | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-    line = f'lossline() {{ {sys.executable} -m lossline_jax "$@"; }}; {command}'
+    line = f'lossline-jax() {{ {sys.executable} -m lossline_jax "$@"; }}; {command}'
     return subprocess.run(["bash", "-c", line], env=environment, capture_output=True, timeout=100)
 
 
 def test_ends_of_streams_are_no_stack():
     """A pipe that is closed before the first word, a full disk, no stdout, no stderr."""
     done = shell(
-        "set -o pipefail; lossline --help | true; echo $?; lossline --help >/dev/full; echo $?; "
-        "lossline --help >&-; echo $?; lossline nonsense 2>&-; echo $?",
+        "set -o pipefail; lossline-jax --help | true; echo $?; lossline-jax --help >/dev/full; echo $?; "
+        "lossline-jax --help >&-; echo $?; lossline-jax nonsense 2>&-; echo $?",
     )
     assert done.stdout.split() == [b"141", b"1", b"0", b"2"]
     assert done.stderr == b"lossline: input or output: No space left on device\n"
@@ -135,7 +135,7 @@ def test_only_a_process_of_the_command_itself_ends_without_what_python_does_at_i
     with pytest.raises(SystemExit, match=str(code)):
         main.main(["run", "config/study.py"])
     assert ended == []
-    monkeypatch.setattr(sys, "argv", ["lossline", "run", "config/study.py"])
+    monkeypatch.setattr(sys, "argv", ["lossline-jax", "run", "config/study.py"])
     with pytest.raises(SystemExit):  # of what stands behind `_exit`, which does not return otherwise
         main.main()
     assert ended == [code]

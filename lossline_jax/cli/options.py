@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from tyro.conf import Positional
+
 from lossline_jax.config.execution import ProcessesConfig
 from lossline_jax.distributed.chips import ASSUMED_UTILISATION
 from lossline_jax.weights.imported_model import ModelFacts
@@ -35,39 +37,47 @@ class CheckOptions(Place):
     topology: str = "v5e:4x4"
     """The slice: v5e:4x4, v5p:2x2x2, v4:2x2x2, ..."""
     only: tuple[str, ...] = ()
-    """Run ids to compile for, as `lossline plan` lists them. Default: all, those of equal shape once."""
+    """Run ids to compile for, as `lossline-jax plan` lists them. Default: all, those of equal shape once."""
 
 
 @dataclass(frozen=True)
-class Work(Place):
-    """Verbs that use the devices."""
+class OnDevices:
+    """Flags of verbs that use the devices."""
 
     processes: ProcessesConfig = ProcessesConfig()
 
 
 @dataclass(frozen=True)
-class SomeRuns(Work):
+class Profiled:
+    """Flags of verbs that train."""
+
+    profile: int | None = None
+    """Trace that many steps of the first run that is trained, into its folder: see docs/running.md."""
+
+
+@dataclass(frozen=True)
+class SomeRuns(OnDevices, Place):
+    """Flags of verbs on all runs of a study or on some."""
+
     only: tuple[str, ...] = ()
-    """Run ids to work on, as `lossline plan` lists them. Default: all."""
+    """Run ids to work on, as `lossline-jax plan` lists them. Default: all."""
 
 
 @dataclass(frozen=True)
-class TrainOptions(SomeRuns):
-    profile: int | None = None
-    """Trace that many steps of the first run that is trained, into its folder: see docs/running.md."""
+class TrainOptions(Profiled, SomeRuns):
+    """Train the runs of a study."""
 
 
 @dataclass(frozen=True)
-class RunOptions(Work):
-    profile: int | None = None
-    """Trace that many steps of the first run that is trained, into its folder: see docs/running.md."""
+class RunOptions(Profiled, OnDevices, Place):
+    """Walk the whole road of a study."""
 
 
 @dataclass(frozen=True)
 class EvaluateOptions(SomeRuns):
     checkpoint: tuple[str, ...] = ()
     """Folders of models from elsewhere, to score these (and runs of --only) alone: of Hugging Face safetensors, or
-    of `lossline import-weights`, which can say what their rows state of data, steps and tokens."""
+    of `lossline-jax import-weights`, which can say what their rows state of data, steps and tokens."""
     follow: bool = False
     """Wait for checkpoints of runs that other processes train, and score them as they come, until all have ended."""
     poll_seconds: float = 30.0
@@ -81,7 +91,7 @@ class ExportOptions(Place):
     out: str | None = None
     """Folder to make. Default: exported/RUN."""
     run: str | None = None
-    """Run id, as `lossline plan` lists them; an imported model needs none."""
+    """Run id, as `lossline-jax plan` lists them; an imported model needs none."""
     step: int | None = None
     """Which checkpoint. Default: the newest."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -108,10 +118,8 @@ class ShowOptions(Place):
 
 @dataclass(frozen=True)
 class TableOptions:
-    """Which table, and which rows of it belong together."""
+    """Columns of a table, and which of its rows belong together."""
 
-    losses: str
-    """Table: .csv, .tsv, .jsonl (each also .gz, .zst, .xz, .bz2) or .parquet."""
     y: tuple[str, ...]
     """Column (or, in a lossline table, evaluation set) to fit or predict; several for --law, predict and backtest."""
     x: str | None = None
@@ -142,7 +150,7 @@ class FitOptions(TableOptions):
     """Fit lines y = K (x - E_x)^kappa + E_y to any table of losses, or with --law that law."""
 
     law: str | None = None
-    """A law of `lossline laws`, to be fitted instead of a line."""
+    """A law of `lossline-jax laws`, to be fitted instead of a line."""
     input: tuple[str, ...] = ()
     """Columns of the inputs of --law: N=params D=tokens. Default: the columns of the same names."""
     objective: str | None = None
@@ -167,10 +175,8 @@ class FitOptions(TableOptions):
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """Which factor moves the line of one loss over another? Of any table whose columns say what its runs were given."""
+    """Columns of a table whose settings are compared."""
 
-    losses: str
-    """Table: .csv, .tsv, .jsonl (each also .gz, .zst, .xz, .bz2) or .parquet."""
     x: str
     """Column or evaluation set on the horizontal axis."""
     y: str
@@ -253,16 +259,21 @@ class PredictOptions(ForecastOptions):
 
 
 @dataclass(frozen=True)
-class ManifestOptions:
+class LawsOptions:
+    """List the laws that can be fitted, or show one of them in full."""
+
+    law: Positional[tuple[str, ...]] = ()
+    """One law, in quotes where its name has spaces. Default: the list of all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestOptions(Profiled, OnDevices):
     """Do one run of a study: train it, evaluate it. Idempotent."""
 
     manifest: str
-    """The manifest.jsonl that `lossline plan STUDY.py --manifest` wrote."""
+    """The manifest.jsonl that `lossline-jax plan STUDY.py --manifest` wrote."""
     index: int | None = None
     """Line to run, from 0. Default: SLURM_ARRAY_TASK_ID, JOB_COMPLETION_INDEX or SKYPILOT_JOB_RANK."""
-    processes: ProcessesConfig = ProcessesConfig()
-    profile: int | None = None
-    """Trace that many steps of the training, into the run's folder: see docs/running.md."""
 
 
 @dataclass(frozen=True)
@@ -275,7 +286,7 @@ class ResubmitOptions:
 
 @dataclass(frozen=True)
 class ImportOptions(ModelFacts):
-    """Read a Hugging Face folder (config.json, tokenizer.json, safetensors) into one for `lossline evaluate`."""
+    """Read a Hugging Face folder (config.json, tokenizer.json, safetensors) into one for `lossline-jax evaluate`."""
 
     out: str | None = None
     """Folder to make, or to add this step to. Default: imported/NAME."""
@@ -289,19 +300,3 @@ class ImportLossesOptions:
     """Table to write: .csv or .parquet."""
     schema: Literal["llms-on-the-line", "loss-to-loss"] | None = None
     """Whose columns they are. Default: told by the columns themselves."""
-
-
-STUDY_VERBS: dict[str, type] = {
-    "plan": PlanOptions,
-    "check": CheckOptions,
-    "prepare": Place,
-    "train": TrainOptions,
-    "evaluate": EvaluateOptions,
-    "fit": FitStudyOptions,
-    "compare": FitStudyOptions,
-    "report": ReportOptions,
-    "run": RunOptions,
-    "status": Place,
-    "show": ShowOptions,
-    "export-weights": ExportOptions,
-}

@@ -1,7 +1,4 @@
-"""The verbs on any table of losses, wherever it comes from: fit, compare, predict, backtest, laws, report.
-
-Each returns its text.
-"""
+"""The verbs on any table of losses, wherever it comes from: fit, compare, report, predict, backtest; and laws."""
 
 import dataclasses
 import math
@@ -9,76 +6,83 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lossline_jax import logs
 from lossline_jax.cli.options import (
     BacktestOptions,
     CompareOptions,
     CompareTableOptions,
     FitOptions,
     ForecastOptions,
+    LawsOptions,
     PredictOptions,
     ReportTableOptions,
 )
-from lossline_jax.config.serialise import to_json
 from lossline_jax.errors import LosslineError
 from lossline_jax.losses.table import read_table
 from lossline_jax.storage.files import export_json
 from lossline_jax.storage.outputs import REPORT_FILES, output_folder, output_json
+from lossline_jax.summary import show
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lossline_jax.fit.predict.forecast import Forecast, Prediction
+    from lossline_jax.fit.predict.forecast import Prediction
     from lossline_jax.fit.predict.series import Rows
     from lossline_jax.fit.predict.table_series import TableSeries
     from lossline_jax.fit.study.results import StudyFits
+    from lossline_jax.fit.study.table_laws import LawFits
 
 
-def fit(options: FitOptions) -> str:
-    """Lines of one loss over another, or with `law` that law, in every group of a table."""
-    return _fit_law(options) if options.law else _fit_lines(options)
+def fit(table: str, options: FitOptions) -> None:
+    """Fit lines of one loss over another, or with `law` that law, in every group of a table."""
+    _keep_programs()
+    show(_fit_law(table, options) if options.law else _fit_lines(table, options))
 
 
-def compare(options: CompareTableOptions) -> str:
-    """Which factor of a table moves the line."""
-    from lossline_jax.summary.comparisons import compare_text
+def compare(table: str, options: CompareTableOptions) -> None:
+    """Show which factor of a table moves the line."""
+    from lossline_jax.fit.study.results import Comparisons
 
+    _keep_programs()
     out = output_json(options.out)
-    fits = _compared(options)[1]
+    fits = _compared(table, options)[1]
     if out is not None:
         export_json(out, fits.to_json())
-    return compare_text(fits)
+    show(Comparisons(fits))
 
 
-def report(options: ReportTableOptions) -> str:
-    """One HTML page of a table."""
+def report(table: str, options: ReportTableOptions) -> None:
+    """Write one HTML page of a table."""
     from lossline_jax.report.page import write_report
 
+    _keep_programs()
     folder = output_folder(options.out, REPORT_FILES)
-    frame, fits = _compared(options)
-    title = options.title or Path(options.losses).stem
+    frame, fits = _compared(table, options)
+    title = options.title or Path(table).stem
     path = write_report(frame, fits, None, {}, folder, title, options.x, options.y)
-    return f"report: {path}"
+    logs.show(f"report: {path}")
 
 
-def laws(name: str | None) -> str:
-    """One law, or the list of all."""
+def laws(options: LawsOptions) -> None:
+    """Show one law, or the list of all."""
     from lossline_jax.fit.laws import LAWS, find_law
-    from lossline_jax.formatting import text_table
-    from lossline_jax.summary.laws import law_text
 
-    if name is not None:
-        return law_text(find_law(name))
-    return text_table(("law", "formula"), [(law.name, law.formula) for law in LAWS.values()])
+    if len(options.law) > 1:
+        raise LosslineError("lossline-jax laws [LAW]: name one law, in quotes where it has spaces")
+    if options.law:
+        show(find_law(options.law[0]))
+    else:
+        show(LAWS)
 
 
-def predict(options: PredictOptions) -> str:
-    """Losses of a run that nobody trained."""
-    from lossline_jax.fit.predict.forecast import forecast
+def predict(table: str, options: PredictOptions) -> None:
+    """Predict losses of a run that nobody trained."""
+    from lossline_jax.fit.predict.forecast import Predictions, forecast
     from lossline_jax.fit.predict.target import rows_of_target
-    from lossline_jax.summary.forecasts import predictions_text
 
+    _keep_programs()
     out = output_json(options.out)
-    found = _series(options)
+    found = _series(table, options)
     fitted = forecast(found.series, options.level)
     chosen = [s.name for s in fitted.series if not options.only or any(word in s.name for word in options.only)]
     if not chosen:
@@ -87,30 +91,38 @@ def predict(options: PredictOptions) -> str:
     for name in chosen:
         rows = rows_of_target(fitted, name, options.at_params, options.at_tokens, options.at_flops, options.at_x)
         predictions += [_with_split(p, rows) if options.x is None else p for p in fitted.predict(name, rows)]
+    predicted = Predictions(fitted, tuple(predictions), (*found.notes, *fitted.left_out))
     if out is not None:
-        export_json(out, _predictions_json(fitted, predictions, found.notes))
-    return predictions_text(fitted, predictions, (*found.notes, *fitted.left_out))
+        export_json(out, predicted.to_json())
+    show(predicted)
 
 
-def backtest(options: BacktestOptions) -> str:
-    """The largest budgets of a table predicted from the smaller ones."""
+def backtest(table: str, options: BacktestOptions) -> None:
+    """Predict the largest budgets of a table from the smaller ones."""
     from lossline_jax.fit.predict.backtest import backtest
-    from lossline_jax.summary.forecasts import backtest_text
 
+    _keep_programs()
     out = output_json(options.out)
-    found = _series(options)
+    found = _series(table, options)
     result = backtest(found.series, options.up_to, level=options.level, notes=found.notes)
     if out is not None:
         export_json(out, result.to_json())
-    return backtest_text(result)
+    show(result)
 
 
-def _compared(options: CompareOptions) -> "tuple[pd.DataFrame, StudyFits]":
+def _keep_programs() -> None:
+    """Keep compiled programs on the disk, before the first program of a fit is compiled."""
+    from lossline_jax.pipeline.compilation_cache import keep_programs
+
+    keep_programs()
+
+
+def _compared(table: str, options: CompareOptions) -> "tuple[pd.DataFrame, StudyFits]":
     """The table with its runs in column run_id, and its comparisons."""
     from lossline_jax.fit.study.fit_study import fit_study
     from lossline_jax.fit.tables.rows import require_column, require_runs
 
-    frame = _table(options.losses, options.run)
+    frame = _read_table(table, options.run)
     if not (options.margin > 0 and math.isfinite(options.margin)):
         raise LosslineError(f"--margin: {options.margin:g} noise floors are no margin; give more than 0")
     if options.run is not None:
@@ -130,10 +142,9 @@ def _compared(options: CompareOptions) -> "tuple[pd.DataFrame, StudyFits]":
     return frame, fits
 
 
-def _fit_lines(options: FitOptions) -> str:
+def _fit_lines(table: str, options: FitOptions) -> "StudyFits":
     from lossline_jax.fit.study.irreducible import IrreducibleModes
     from lossline_jax.fit.study.table_lines import Across, fit_table
-    from lossline_jax.summary.fits import fits_text
 
     _refuse(options, "belongs to --law; give --law too", "objective", "input")
     if options.across is None:
@@ -144,7 +155,7 @@ def _fit_lines(options: FitOptions) -> str:
         raise LosslineError("--on: say which columns make two models of --across a pair, such as --on params tokens")
     out = output_json(options.out)
     fits = fit_table(
-        _read_rows(options),
+        _read_table(table, options.cluster),
         options.x,
         options.y[0],
         options.by,
@@ -158,18 +169,17 @@ def _fit_lines(options: FitOptions) -> str:
     )
     if out is not None:
         export_json(out, fits.to_json())
-    return fits_text(fits)
+    return fits
 
 
-def _fit_law(options: FitOptions) -> str:
+def _fit_law(table: str, options: FitOptions) -> "LawFits":
     from lossline_jax.fit.study.table_laws import fit_law_table
-    from lossline_jax.summary.laws import law_fits_text
 
     said = "belongs to lines; name the inputs of --law by --input NAME=COLUMN ..."
     _refuse(options, said, "x", "across", "on", "e_x", "e_y", "form", "params", "tokens")
     out = output_json(options.out)
     found = fit_law_table(
-        _read_rows(options),
+        _read_table(table, options.cluster),
         options.law,
         _pairs(options.input, "--input", "NAME=COLUMN, such as N=params"),
         options.y,
@@ -181,21 +191,12 @@ def _fit_law(options: FitOptions) -> str:
     )
     if out is not None:
         export_json(out, found.to_json())
-    return law_fits_text(found)
+    return found
 
 
 def _with_split(prediction: "Prediction", rows: "Rows") -> "Prediction":
     said = f"N {float(next(iter(rows.sizes.values()))[0]):.4g}, D {float(rows.tokens[0]):.4g}"
     return dataclasses.replace(prediction, note="; ".join(part for part in (said, prediction.note) if part))
-
-
-def _predictions_json(fitted: "Forecast", predictions: "Sequence[Prediction]", notes: Sequence[str]) -> dict:
-    return {
-        "predictions": [to_json(prediction) for prediction in predictions],
-        "weights": fitted.weights,
-        "num_errors_behind_intervals": fitted.num_folds,
-        "notes": [*notes, *fitted.left_out],
-    }
 
 
 def _refuse(options: FitOptions, reason: str, *names: str) -> None:
@@ -206,7 +207,7 @@ def _refuse(options: FitOptions, reason: str, *names: str) -> None:
             raise LosslineError(f"--{name.replace('_', '-')} {reason}")
 
 
-def _series(options: ForecastOptions) -> "TableSeries":
+def _series(table: str, options: ForecastOptions) -> "TableSeries":
     from lossline_jax.fit.predict.table_series import Columns, series_of_table
 
     columns = Columns(
@@ -220,17 +221,13 @@ def _series(options: ForecastOptions) -> "TableSeries":
         unit=options.unit,
         cluster=options.cluster,
     )
-    return series_of_table(_read_rows(options), columns, options.merge_copies)
+    return series_of_table(_read_table(table, options.cluster), columns, options.merge_copies)
 
 
-def _read_rows(options: FitOptions | ForecastOptions) -> "pd.DataFrame":
-    return _table(options.losses, options.cluster)
-
-
-def _table(losses: str, run: str | None) -> "pd.DataFrame":
-    if not losses.strip():
-        raise LosslineError("--losses: is empty; name a table, such as losses.csv")
-    return read_table(losses, [run] if run else [])
+def _read_table(table: str, run: str | None) -> "pd.DataFrame":
+    if not table.strip():
+        raise LosslineError("TABLE: is empty; name a table, such as losses.csv")
+    return read_table(table, [run] if run else [])
 
 
 def _names(found: "TableSeries") -> str:

@@ -87,7 +87,7 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """All that `lossline run` needs to know."""
+    """All that `lossline-jax run` needs to know."""
 
     name: str
     corpora: tuple[Corpus, ...]
@@ -109,7 +109,7 @@ class StudyConfig:
         for run in self.runs:
             if run.run_id == run_id:
                 return run
-        raise LosslineError(f"run {run_id!r} is not in study {self.name!r}; `lossline plan` lists its runs")
+        raise LosslineError(f"run {run_id!r} is not in study {self.name!r}; `lossline-jax plan` lists its runs")
 
 
 def size_label(model: ModelConfig) -> str:

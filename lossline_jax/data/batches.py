@@ -210,7 +210,7 @@ def _refuse_other_tokenizers(stores: list[TokenStore], vocab_size: int) -> None:
         if store.manifest["vocab_size"] != vocab_size:
             raise LosslineError(
                 f"{store.folder}: has a vocabulary of {store.manifest['vocab_size']}, the run's tokenizer of "
-                f"{vocab_size}; run `lossline prepare`"
+                f"{vocab_size}; run `lossline-jax prepare`"
             )
 
 

@@ -106,5 +106,5 @@ class RemoteTokens(ShardedTokens):
         except ValueError as error:  # TensorStore's own retries are over
             raise StartAgain(f"{self._store.url}{name}: cannot be read ({error})") from error
         if result.state != "value":
-            raise LosslineError(f"{self._store.url}{name}: shard is missing; run `lossline prepare` again")
+            raise LosslineError(f"{self._store.url}{name}: shard is missing; run `lossline-jax prepare` again")
         return result.value

@@ -232,7 +232,7 @@ def _read_array(path: epath.Path) -> np.ndarray:
         return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise LosslineError(
-            f"{path}: not an array of numbers ({error}); delete {path.parent} and run `lossline prepare`"
+            f"{path}: not an array of numbers ({error}); delete {path.parent} and run `lossline-jax prepare`"
         ) from error
 
 
@@ -244,7 +244,7 @@ def _state_of(path: epath.Path) -> list[float]:
 
 
 def _refuse_wrong_size(path: epath.Path, size: int) -> None:
-    mend = f"delete {path.parent} and run `lossline prepare`"
+    mend = f"delete {path.parent} and run `lossline-jax prepare`"
     if not path.exists():
         raise LosslineError(f"{path}: this part of the token store is missing; {mend}")
     if path.stat().length != size:

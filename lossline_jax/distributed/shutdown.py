@@ -7,11 +7,18 @@ import time
 import jax
 
 from lossline_jax.distributed.processes import is_first, met_several
-from lossline_jax.errors import LosslineError, StartAgain
+from lossline_jax.errors import LosslineError, StartAgain, explain_with
+from lossline_jax.logs import on_exit
 
 FIRST_LEAVES_SECONDS = 2.0  # after an error, or told to stop
 # In what jax says of a connection, and not of a program that cannot be compiled or run.
 PEER_IS_GONE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "Gloo", "NCCL", "Connection", "heartbeat")
+
+
+def register() -> None:
+    """Let a command explain errors of the devices, and leave together with the other processes of its run."""
+    explain_with(device_error)
+    on_exit(leave)
 
 
 def device_error(error: Exception) -> LosslineError | None:
@@ -22,7 +29,7 @@ def device_error(error: Exception) -> LosslineError | None:
     if "RESOURCE_EXHAUSTED" in reason:
         return LosslineError(
             f"the devices have not enough memory ({reason}); lower execution.microbatch_size, set execution.remat=full "
-            "or use more devices (`lossline plan --chip` estimates what is needed)"
+            "or use more devices (`lossline-jax plan --chip` estimates what is needed)"
         )
     if met_several() and any(sign in str(error) for sign in PEER_IS_GONE):
         return StartAgain(f"lost the other processes ({reason}); the same command goes on from the newest checkpoint")

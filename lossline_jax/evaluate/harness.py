@@ -104,7 +104,7 @@ class HarnessModel(TemplateLM):
 
     def generate_until(self, requests: list["Instance"], disable_tqdm: bool = False) -> list[str]:
         raise NotImplementedError(
-            "lossline scores text and does not generate it; export the model (`lossline export-weights`) and run "
+            "lossline scores text and does not generate it; export the model (`lossline-jax export-weights`) and run "
             "this task with `--model hf`"
         )
 

@@ -254,7 +254,7 @@ def load_suite(folder: epath.Path) -> PreparedSuite:
     Raises:
         LosslineError: it is missing or damaged.
     """
-    mend = "delete the folder and run `lossline prepare` again"
+    mend = "delete the folder and run `lossline-jax prepare` again"
     manifest = read_json(folder / "manifest.json", {"row_lengths": list, "rows_sha256": str}, mend)
     try:
         data = (folder / "rows.npz").read_bytes()

@@ -52,7 +52,7 @@ def read_suite_sets(folder: StudyDir, suite: str | None) -> SuiteSets:
     try:
         definitions = {(each["name"], each["fingerprint"]): each["definition"] for each in content["sets"]}
     except (KeyError, TypeError) as error:
-        mend = f"delete {manifest.parent} and run `lossline prepare`"
+        mend = f"delete {manifest.parent} and run `lossline-jax prepare`"
         raise LosslineError(f"{manifest}: damaged ({error}); {mend}") from error
     return SuiteSets(definitions, content["problems"])
 

@@ -113,7 +113,7 @@ def read_rows(path: epath.Path) -> list[LossRow]:
         except (ValueError, TypeError) as error:
             raise LosslineError(
                 f"{path}: line {number} is not a row of the losses table ({fault_of_line(error)}); delete the file "
-                "and run `lossline evaluate` again"
+                "and run `lossline-jax evaluate` again"
             ) from error
     return rows
 
@@ -204,7 +204,7 @@ def _read_parquet(path: epath.Path, _names: Sequence[str]) -> "pd.DataFrame":
     try:
         check_parquet(content)
     except NotAsWritten as error:
-        raise LosslineError(f"{path}: damaged ({error}); write it again: lossline evaluate") from error
+        raise LosslineError(f"{path}: damaged ({error}); write it again: lossline-jax evaluate") from error
     frame = pd.read_parquet(io.BytesIO(content))
     index = frame.index.to_frame(index=False)
     index = index[[name for name in frame.index.names if name is not None and name not in frame.columns]]
@@ -231,7 +231,7 @@ def _unsealed(fields: dict[str, Any], line: str, where: str) -> dict[str, Any]:
     try:
         return unseal_line(line.rstrip("\r\n"))
     except NotAsWritten as error:
-        raise LosslineError(f"{where}: damaged ({error}); delete the file and run `lossline evaluate`") from error
+        raise LosslineError(f"{where}: damaged ({error}); delete the file and run `lossline-jax evaluate`") from error
 
 
 def _storable(fields: dict[str, Any], where: str) -> dict[str, Any]:

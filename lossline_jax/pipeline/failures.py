@@ -42,6 +42,7 @@ def _raise_failures(failures: dict[str, LosslineError], problems: Mapping[str, s
     if failures and all(isinstance(failure, RunBusy) for failure in failures.values()):
         raise RunBusy(f"another process works on {', '.join(failures)}; run again when it is done")
     if failures:
-        raise RunFailed(f"{len(failures)} runs failed or are busy: {', '.join(failures)}; `lossline status` tells why")
+        runs = ", ".join(failures)
+        raise RunFailed(f"{len(failures)} runs failed or are busy: {runs}; `lossline-jax status` tells why")
     if reasons:
         raise LosslineError(f"{len(reasons)} evaluation sets cannot be scored: {', '.join(problems)}; see above")

@@ -13,6 +13,9 @@ from lossline_jax.data.tokenizers.build import Tokenizer, prepare_tokenizer
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.suite import PreparedSuite, is_current, load_suite, prepare_suite
 from lossline_jax.formatting import human_count
+from lossline_jax.logs import say
+from lossline_jax.pipeline.failures import _raise_failures
+from lossline_jax.pipeline.study_files import save_study
 from lossline_jax.storage.files import inside, read_json, write_json
 from lossline_jax.storage.leftovers import remove_leftovers
 from lossline_jax.storage.paths import StudyDir
@@ -77,12 +80,13 @@ def open_prepared(study: StudyConfig, folder: StudyDir) -> Prepared:
 
     def suite(run: RunConfig, windows: SuiteConfig, tokenizer: Tokenizer) -> PreparedSuite:
         if run.run_id not in stored:
-            raise LosslineError(f"{folder.prepared_file}: run {run.run_id} is newer; run `lossline prepare` again")
+            raise LosslineError(f"{folder.prepared_file}: run {run.run_id} is newer; run `lossline-jax prepare` again")
         place = inside(folder.suites, stored[run.run_id], folder.prepared_file)
         if not is_current(place, windows, tokenizer):
             raise LosslineError(
                 f"{place}: an earlier lossline made it, which put a space before options that begin inside a word; "
-                "run `lossline prepare` again: the sets with such options are scored again, the others keep their rows"
+                "run `lossline-jax prepare` again: the sets with such options are scored again, "
+                "the others keep their rows"
             )
         return load_suite(place)
 
@@ -93,7 +97,9 @@ def open_corpora(study: StudyConfig, folder: StudyDir) -> dict[str, PreparedCorp
     """The corpora alone, by name. Raises as `open_prepared` does."""
     marker = read_json(folder.prepared_file, {"corpora": dict}) if folder.prepared_file.exists() else {}
     if marker.get("identity") != _identity(study):
-        raise LosslineError(f"{folder.root}: not prepared for this study as it is now; run `lossline prepare` first")
+        raise LosslineError(
+            f"{folder.root}: not prepared for this study as it is now; run `lossline-jax prepare` first"
+        )
     return {
         name: PreparedCorpus.open(inside(folder.corpora, place, folder.prepared_file))
         for name, place in marker["corpora"].items()
@@ -152,3 +158,18 @@ def _describe_suite(label: str, suite: PreparedSuite) -> str:
         f"evaluation sets in {label}: {len(suite.sets)}, {sum(suite.requests.tokens_Q):,} tokens to score in rows of "
         f"{shapes}, {suite.fill:.0%} full{truncated}"
     )
+
+
+def prepare(study: StudyConfig, folder: StudyDir) -> None:
+    """Make corpora, tokenizers, token stores and evaluation sets.
+
+    Raises:
+        LosslineError: an input cannot be read, or a set cannot be scored.
+    """
+    _raise_failures({}, make_study_data(study, folder))
+
+
+def make_study_data(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
+    """Do the same, and return why sets cannot be scored, by name."""
+    save_study(study, folder)
+    return make_prepared(study, folder, say).problems

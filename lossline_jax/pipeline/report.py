@@ -20,26 +20,29 @@ from lossline_jax.weights.registry import registered
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lossline_jax.fit.study.results import StudyFits
+    from lossline_jax.fit.study.results import Comparisons, StudyFits
 
 
-def fit(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, out: str | None = None) -> str:
-    """Fit the lines of the losses table; returns the fits as text, and writes them into `out` too."""
-    from lossline_jax.summary.fits import fits_text
+def compare(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, out: str | None = None) -> "Comparisons":
+    """Fit the lines as `fit` does, and return the answer alone: which factor moves the line."""
+    from lossline_jax.fit.study.results import Comparisons
 
-    return fits_text(_fit(study, folder, merge_copies, out))
-
-
-def compare(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, out: str | None = None) -> str:
-    """The same, and of its text the answer alone: which factor moves the line."""
-    from lossline_jax.summary.comparisons import compare_text
-
-    return compare_text(_fit(study, folder, merge_copies, out))
+    return Comparisons(fit(study, folder, merge_copies, out))
 
 
-def _fit(study: StudyConfig, folder: StudyDir, merge_copies: bool, out: str | None) -> "StudyFits":
-    """The fits, kept in the study's folder; one that may not be written can be looked at all the same."""
-    elsewhere, frame = output_json(out), _losses(study, folder)
+def fit(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, out: str | None = None) -> "StudyFits":
+    """Fit the lines of the losses table, and keep the fits in the study's folder.
+
+    A folder that may not be written can be looked at all the same.
+
+    Args:
+        merge_copies: count a run that stands under two names once, which is refused otherwise.
+        out: a JSON file to write the fits into too.
+
+    Raises:
+        LosslineError: there is no losses table of the study as it is now.
+    """
+    elsewhere, frame = output_json(out), losses(study, folder)
     fits = _with_unfinished(_fit_losses(study, folder, frame, merge_copies), study, folder, frame)
     if elsewhere is not None:
         write_json(elsewhere, fits.to_json())
@@ -68,7 +71,7 @@ def _with_unfinished(fits: "StudyFits", study: StudyConfig, folder: StudyDir, fr
         count = sum((run.run_id, step) in scored for step in run.checkpoint_steps)
         if run.run_id not in failed and count < len(run.checkpoint_steps):
             share = f"{count} of {len(run.checkpoint_steps)} checkpoints are in the losses table"
-            notes.append(f"run {run.run_id} is not finished, {share}; `lossline run` goes on with it")
+            notes.append(f"run {run.run_id} is not finished, {share}; `lossline-jax run` goes on with it")
     return dataclasses.replace(fits, failures=(*notes, *fits.failures))
 
 
@@ -77,17 +80,17 @@ def report(study: StudyConfig, folder: StudyDir, out: str | None = None) -> epat
     from lossline_jax.fit.study.results import StudyFits
 
     place = folder.report if out is None else output_folder(out, REPORT_FILES)
-    frame = _losses(study, folder)
+    frame = losses(study, folder)
     if not folder.fits_file.exists():
         if out is not None:  # of a study that may not be written, perhaps: no other command could make them
             fits = _with_unfinished(_fit_losses(study, folder, frame), study, folder, frame)
             return _write_report(study, folder, frame, fits, place)
-        raise LosslineError(f"{folder.fits_file}: no fits yet; run `lossline fit` first")
+        raise LosslineError(f"{folder.fits_file}: no fits yet; run `lossline-jax fit` first")
     fits = read_record(StudyFits, folder.fits_file)
     if foreign := fits.run_ids - _known_runs(study, folder):
         raise LosslineError(
             f"{folder.fits_file}: made with runs that the study no longer has, or that have failed ({min(foreign)}); "
-            "run `lossline fit` again"
+            "run `lossline-jax fit` again"
         )
     return _write_report(study, folder, frame, fits, place)
 
@@ -143,14 +146,18 @@ def _known_runs(study: StudyConfig, folder: StudyDir) -> set[str]:
     return runs | {entry.model.run_id for entry in registered(folder)}
 
 
-def _losses(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
-    """The losses table, if it is of the study as it is now."""
+def losses(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
+    """Return the losses table.
+
+    Raises:
+        LosslineError: there is none, or it is not of the study as it is now.
+    """
     if not folder.losses_parquet.exists():
-        raise LosslineError(f"{folder.losses_parquet}: no losses table yet; run `lossline evaluate` first")
+        raise LosslineError(f"{folder.losses_parquet}: no losses table yet; run `lossline-jax evaluate` first")
     frame = read_table(folder.losses_parquet)
     if foreign := set(frame["run_id"]) - _known_runs(study, folder):
         raise LosslineError(
             f"{folder.losses_parquet}: has runs that the study no longer has, or that have failed ({min(foreign)}); "
-            "run `lossline evaluate` again"
+            "run `lossline-jax evaluate` again"
         )
     return frame

@@ -9,6 +9,7 @@ from lossline_jax.config.model import ModelConfig
 from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.data.batches import BatchSource
 from lossline_jax.data.tokenizers.build import Tokenizer
+from lossline_jax.distributed import shutdown
 from lossline_jax.distributed.chips import chip_of
 from lossline_jax.distributed.devices import configure_devices
 from lossline_jax.distributed.mesh import make_mesh, on_cpu
@@ -77,6 +78,7 @@ def start_devices(execution: ExecutionConfig, processes: ProcessesConfig) -> Non
     Raises:
         LosslineError: an impossible number of devices; otherwise as `processes.start`.
     """
+    shutdown.register()
     configure_devices(execution)
     start(processes)
 

@@ -138,7 +138,7 @@ class CheckpointScorer:
             self._failures |= dict.fromkeys(set(missing) - set(saved), "its checkpoint is gone")
 
     def raise_failures(self) -> None:
-        """Say what could not be scored, in a file that `lossline status` reads and as an error.
+        """Say what could not be scored, in a file that `lossline-jax status` reads and as an error.
 
         Raises:
             RunFailed: there was something.

@@ -6,21 +6,35 @@ Each function reads only what stands left of it, writes only its own folder, ski
 be killed at any moment.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from etils import epath
 
 from lossline_jax.config.execution import ALONE, ProcessesConfig
 from lossline_jax.config.study import RunConfig, StudyConfig
-from lossline_jax.errors import LosslineError, RunBusy
-from lossline_jax.logs import say, show
+from lossline_jax.config.validate import check_study
+from lossline_jax.distributed.processes import from_first, is_first, several
+from lossline_jax.errors import LosslineError, RunBusy, suggestion
+from lossline_jax.fit.study.results import Comparisons, StudyFits
+from lossline_jax.logs import say
+from lossline_jax.pipeline import experiment
+from lossline_jax.pipeline import report as losses_verbs
+from lossline_jax.pipeline.failures import _each, _raise_failures
+from lossline_jax.pipeline.follow import follow_runs
+from lossline_jax.pipeline.losses_table import sets_left_out, write_losses
+from lossline_jax.pipeline.prepare import make_study_data, prepare
+from lossline_jax.pipeline.run_context import start_devices
+from lossline_jax.pipeline.runner import Workshop
+from lossline_jax.pipeline.study_files import open_study, save_study
+from lossline_jax.plan.plan import StudyPlan, plan_study
+from lossline_jax.status.study import StudyStatus, read_status
+from lossline_jax.storage.object_store import connect
 from lossline_jax.storage.paths import StudyDir
 from lossline_jax.weights.registry import registered
-
-if TYPE_CHECKING:
-    from lossline_jax.pipeline.runner import Workshop
-from lossline_jax.pipeline.failures import _each, _raise_failures
-from lossline_jax.pipeline.report import fit, report
-from lossline_jax.pipeline.study_files import save_study
 
 
 def check(study: StudyConfig, topology: str, only: Sequence[str] = ()) -> str:
@@ -32,19 +46,6 @@ def check(study: StudyConfig, topology: str, only: Sequence[str] = ()) -> str:
     from lossline_jax.plan.compiler.check import check_study
 
     return check_study(study, topology, _chosen(study, only), say)
-
-
-def prepare(study: StudyConfig, folder: StudyDir) -> None:
-    """Corpora, tokenizers, token stores and evaluation sets."""
-    _raise_failures({}, _prepare(study, folder))
-
-
-def _prepare(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
-    """Returns why sets cannot be scored, by name."""
-    from lossline_jax.pipeline.prepare import make_prepared
-
-    save_study(study, folder)
-    return make_prepared(study, folder, say).problems
 
 
 def train(
@@ -73,9 +74,6 @@ def evaluate(
         only: ids of the runs to score; none: all runs, and the models that were imported earlier.
         models: folders of models from elsewhere, to score these alone.
     """
-    from lossline_jax.distributed.processes import from_first, several
-    from lossline_jax.pipeline.losses_table import sets_left_out, write_losses
-
     runs = [] if models and not only else _chosen(study, only)
     workshop = _open(study, folder, runs, processes)
     if models and several():
@@ -92,10 +90,10 @@ def evaluate(
         say(table)
     _raise_failures(failures, sets_left_out(workshop.opened, workshop.imported))
     if table is None:
-        raise LosslineError(f"{folder.root}: no checkpoint has been scored; run `lossline train` first")
+        raise LosslineError(f"{folder.root}: no checkpoint has been scored; run `lossline-jax train` first")
     waiting = [run.run_id for run in runs if not workshop.context(run).has_begun()]
     if waiting and only:
-        raise LosslineError(f"{waiting[0]}: not begun, so nothing of it was scored; run `lossline train` first")
+        raise LosslineError(f"{waiting[0]}: not begun, so nothing of it was scored; run `lossline-jax train` first")
     if waiting:
         say(f"{len(waiting)} of {len(runs)} runs are not begun, so nothing of them was scored: {waiting[0]}, ...")
 
@@ -104,10 +102,6 @@ def follow(
     study: StudyConfig, folder: StudyDir, only: Sequence[str], poll_seconds: float, processes: ProcessesConfig = ALONE
 ) -> None:
     """Score the checkpoints of runs that other processes train, as they come, until every run has ended."""
-    from lossline_jax.pipeline.follow import follow_runs
-    from lossline_jax.pipeline.losses_table import sets_left_out
-    from lossline_jax.pipeline.runner import Workshop
-
     runs = _chosen(study, only)
     workshop = Workshop.open(study, folder, runs, processes)
     failures = follow_runs(workshop, runs, poll_seconds, say)
@@ -122,43 +116,48 @@ def run_one(
     profile: int | None = None,
 ) -> None:
     """Train and evaluate one run of a prepared study: a task of an engine's array of jobs."""
-    from lossline_jax.pipeline.losses_table import sets_left_out
-    from lossline_jax.pipeline.runner import Workshop
-
     run = study.run_by_id(run_id)
     workshop = Workshop.open(study, folder, [run], processes, profile=profile)
     _raise_failures(_each([run], workshop.train_and_evaluate), sets_left_out(workshop.opened, workshop.imported))
 
 
-def run(study: StudyConfig, folder: StudyDir, processes: ProcessesConfig = ALONE, profile: int | None = None) -> None:
-    """The whole road. A failed run, or a set that cannot be scored, is left out and named at the end."""
-    from lossline_jax.distributed.processes import from_first, is_first
-    from lossline_jax.pipeline.losses_table import sets_left_out
-    from lossline_jax.pipeline.run_context import start_devices
-    from lossline_jax.pipeline.runner import Workshop
+@dataclass(frozen=True)
+class StudyOutcome:
+    """What came of a whole study: the results of the runs that worked, and what went wrong with the others."""
 
+    fits: StudyFits | None  # None: there are no results, or another process has them
+    report: epath.Path | None  # the page; None: likewise
+    failures: Mapping[str, LosslineError]  # by run id
+    problems: Mapping[str, str]  # reasons by the name of an evaluation set that was left out
+
+    def raise_failures(self) -> None:
+        """Raise what went wrong, if anything did."""
+        _raise_failures(dict(self.failures), self.problems)
+
+
+def run(
+    study: StudyConfig, folder: StudyDir, processes: ProcessesConfig = ALONE, profile: int | None = None
+) -> StudyOutcome:
+    """Walk the whole road. A failed run, or a set that cannot be scored, is left out and named in the outcome."""
     start_devices(study.execution, processes)
-    problems = from_first(lambda: _prepare(study, folder))
+    problems = from_first(lambda: make_study_data(study, folder))
     if axes := {study.x, study.y} & problems.keys():
         _raise_failures({}, {name: problems[name] for name in axes})  # before hours of training for no line
     workshop = Workshop.open(study, folder, study.runs, profile=profile)
     failures = _each(study.runs, workshop.train_and_evaluate)
     failures |= _take_up(workshop, failures) | workshop.imported.evaluate_each(registered(folder))
     failures = {run_id: failure for run_id, failure in failures.items() if failure is not None}
-    if is_first():
-        _show(study, folder, workshop, failures)
-    _raise_failures(failures, sets_left_out(workshop.opened, workshop.imported))
+    fits, page = _results(study, folder, workshop, failures) if is_first() else (None, None)
+    return StudyOutcome(fits, page, failures, sets_left_out(workshop.opened, workshop.imported))
 
 
-def _take_up(workshop: "Workshop", failures: Mapping[str, LosslineError]) -> dict[str, LosslineError | None]:
+def _take_up(workshop: Workshop, failures: Mapping[str, LosslineError]) -> dict[str, LosslineError | None]:
     """Look again at the runs that were in the hands of another process, and wait for those that still are.
 
     Returns:
         What went wrong with each; None: it is done. Several processes on one run do not wait: the first would hold
         up the others for longer than they wait for each other.
     """
-    from lossline_jax.distributed.processes import several
-
     busy = [run for run in workshop.study.runs if isinstance(failures.get(run.run_id), RunBusy)]
     if several() or not busy:
         return {}
@@ -168,18 +167,18 @@ def _take_up(workshop: "Workshop", failures: Mapping[str, LosslineError]) -> dic
     return {run.run_id: found.get(run.run_id) for run in busy}
 
 
-def _show(study: StudyConfig, folder: StudyDir, workshop: "Workshop", failures: Mapping[str, LosslineError]) -> None:
-    """The last part of the road: losses table, fits, report."""
-    from lossline_jax.pipeline.losses_table import write_losses
-
+def _results(
+    study: StudyConfig, folder: StudyDir, workshop: Workshop, failures: Mapping[str, LosslineError]
+) -> tuple[StudyFits | None, epath.Path | None]:
+    """Make the last part of the road: losses table, fits, report."""
     try:
         say(write_losses(workshop.opened, workshop.imported) or f"{folder.root}: no checkpoint has been scored")
-        lines, page = fit(study, folder), report(study, folder)  # both made before anything is shown
-        show(f"{lines}\n\nreport: {page}")
+        return losses_verbs.fit(study, folder), losses_verbs.report(study, folder)
     except LosslineError as error:
         if not failures:
             raise
         say(str(error))  # a consequence: the failed runs are the news
+        return None, None
 
 
 def _open(
@@ -188,11 +187,8 @@ def _open(
     runs: Sequence[RunConfig],
     processes: ProcessesConfig,
     profile: int | None = None,
-) -> "Workshop":
+) -> Workshop:
     """A workshop of the study as the command line has it, which its folder says from now on."""
-    from lossline_jax.distributed.processes import is_first
-    from lossline_jax.pipeline.runner import Workshop
-
     workshop = Workshop.open(study, folder, runs, processes, profile=profile)
     if is_first():
         save_study(study, folder)
@@ -201,3 +197,101 @@ def _open(
 
 def _chosen(study: StudyConfig, only: Sequence[str]) -> Sequence[RunConfig]:
     return [study.run_by_id(run_id) for run_id in only] or study.runs
+
+
+class Study:
+    """A study and its folder, with the verbs of the command line as methods; a method returns what its verb shows.
+
+        study = Study.from_file("experiments/quickstart.py", tokens=100_000)
+        study.plan().runs[0].flops
+        study.run()
+        study.fit().comparison("data").verdict
+
+    Each verb skips what is there already and can be killed at any moment.
+    """
+
+    def __init__(self, config: StudyConfig, root: str = "studies", *, folder: StudyDir | None = None):
+        """Take a study.
+
+        Args:
+            config: the study.
+            root: folder that holds the folder of the study: a local path or gs://.
+            folder: the folder of the study itself, where it is not `root`/name.
+        """
+        self.config = config
+        self.folder = folder or StudyDir(connect(root) / config.name)
+
+    @classmethod
+    def from_file(cls, path: str, root: str = "studies", **knobs: Any) -> "Study":
+        """Take the study of an experiment file, which is executed: name only files that you trust.
+
+        Args:
+            path: the experiment file.
+            root: as for `Study`.
+            **knobs: arguments of the file's function `study`.
+
+        Raises:
+            LosslineError: there is no such file or knob, or the study is not valid.
+        """
+        function = experiment.load_study_function(path)
+        known = inspect.signature(function).parameters
+        for name in knobs:
+            if name not in known:
+                raise LosslineError(f"{path}: study() has no argument {name!r}{suggestion(name, known)}")
+        return cls(check_study(function(**knobs), path), root)
+
+    @classmethod
+    def open(cls, folder: str) -> "Study":
+        """Take a study from its folder, by the `study.json` that an earlier verb wrote there.
+
+        Raises:
+            LosslineError: there is no study.json, or it is damaged.
+        """
+        config, directory = open_study(folder)
+        return cls(config, folder=directory)
+
+    def plan(self) -> StudyPlan:
+        """Return what the runs take, before anything is spent."""
+        return plan_study(self.config)
+
+    def prepare(self) -> None:
+        """Make corpora, tokenizers, token stores and evaluation sets."""
+        prepare(self.config, self.folder)
+
+    def train(self, only: Sequence[str] = ()) -> None:
+        """Train the runs, or those with the ids `only`, each from its newest checkpoint."""
+        train(self.config, self.folder, only)
+
+    def evaluate(self, only: Sequence[str] = ()) -> None:
+        """Score every checkpoint that has no row yet, then write the losses table."""
+        evaluate(self.config, self.folder, only)
+
+    def run(self) -> StudyOutcome:
+        """Walk the whole road: prepare, train, evaluate, fit, report.
+
+        Raises:
+            LosslineError: a run failed, or an evaluation set cannot be scored; the results of the others are made.
+        """
+        outcome = run(self.config, self.folder)
+        outcome.raise_failures()
+        return outcome
+
+    def losses(self) -> pd.DataFrame:
+        """Return the losses table: a row for each run, checkpoint and evaluation set."""
+        return losses_verbs.losses(self.config, self.folder)
+
+    def fit(self, merge_copies: bool = False) -> StudyFits:
+        """Fit the lines of the losses table, compare them, and keep the fits in the folder."""
+        return losses_verbs.fit(self.config, self.folder, merge_copies)
+
+    def compare(self, merge_copies: bool = False) -> Comparisons:
+        """Return the answer of the fits alone: which factor moves the line."""
+        return losses_verbs.compare(self.config, self.folder, merge_copies)
+
+    def report(self, out: str | None = None) -> epath.Path:
+        """Write one HTML page of figures and tables into the folder, or into `out`; return its path."""
+        return losses_verbs.report(self.config, self.folder, out)
+
+    def status(self) -> StudyStatus:
+        """Return how far every run is, from the folder alone."""
+        return read_status(self.config, self.folder)

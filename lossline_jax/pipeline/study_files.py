@@ -27,7 +27,7 @@ def save_study(study: StudyConfig, folder: StudyDir) -> None:
 
 
 def write_manifest(study: StudyConfig, folder: StudyDir) -> epath.Path:
-    """A line a run for an engine's array of jobs; `lossline run --manifest` reads it with study.json."""
+    """A line a run for an engine's array of jobs; `lossline-jax run --manifest` reads it with study.json."""
     save_study(study, folder)
     lines = [
         json.dumps({"index": k, "run_id": run.run_id, "tokens": run.tokens, "steps": run.num_steps})
@@ -43,7 +43,7 @@ def open_study(folder: str) -> tuple[StudyConfig, StudyDir]:
     directory = StudyDir(connect(folder))
     if not directory.study_file.exists():
         raise LosslineError(f"{folder}: no study.json there; name an experiment file or a study's folder")
-    mend = "restore it, or write it again from the experiment file: lossline plan STUDY.py --manifest"
+    mend = "restore it, or write it again from the experiment file: lossline-jax plan STUDY.py --manifest"
     study = read_record(StudyConfig, directory.study_file, mend)
     return check_study(study, str(directory.study_file)), directory
 
@@ -70,13 +70,14 @@ def read_manifest(manifest: str) -> tuple[StudyConfig, StudyDir, list[str]]:
     path = connect(manifest)
     path = path if path.name.endswith(".jsonl") else path / "manifest.jsonl"
     if not path.exists():
-        raise LosslineError(f"{path}: no such manifest; `lossline plan STUDY.py --manifest` writes one")
+        raise LosslineError(f"{path}: no such manifest; `lossline-jax plan STUDY.py --manifest` writes one")
     run_ids = [_run_of_line(index, *line) for index, line in enumerate(read_lines(path, "manifest"))]
     if not run_ids:
-        raise LosslineError(f"{path}: names no run; write it again: lossline plan STUDY.py --manifest")
+        raise LosslineError(f"{path}: names no run; write it again: lossline-jax plan STUDY.py --manifest")
     study, directory = open_study(str(path.parent))
     if lacking := [run.run_id for run in study.runs if run.run_id not in run_ids]:
-        say(f"{path}: lacks {len(lacking)} runs of the study ({lacking[0]}); write it again: lossline plan --manifest")
+        mend = "write it again: lossline-jax plan --manifest"
+        say(f"{path}: lacks {len(lacking)} runs of the study ({lacking[0]}); {mend}")
     return study, directory, run_ids
 
 

@@ -64,7 +64,8 @@ def write_report(
     """
     if (x, y) != (fits.x, fits.y):
         raise LosslineError(
-            f"report of {y!r} against {x!r}: the fits are of {fits.y!r} against {fits.x!r}; run `lossline fit` again"
+            f"report of {y!r} against {x!r}: the fits are of {fits.y!r} against {fits.x!r}; "
+            "run `lossline-jax fit` again"
         )
     folder = make_folder(report_folder / "figures")
     own_steps = {shown(run_id): rows for run_id, rows in steps.items()}

@@ -30,7 +30,7 @@ def size_of(path: epath.Path) -> Size:
 
 
 def losses_so_far(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
-    """The losses table as `lossline evaluate` would write it now, from the rows of each run; may be empty.
+    """The losses table as `lossline-jax evaluate` would write it now, from the rows of each run; may be empty.
 
     Raises:
         LosslineError: the study is not prepared, or a file is damaged.

@@ -70,7 +70,7 @@ def resubmission(study: StudyConfig, folder: StudyDir, run_ids: Sequence[str], f
     if foreign := set(run_ids) - known.keys():
         raise LosslineError(
             f"{folder.root}: the manifest has runs that the study does not have ({min(foreign)}); "
-            "write it again: lossline plan STUDY.py --manifest"
+            "write it again: lossline-jax plan STUDY.py --manifest"
         )
     standings = []
     for index, run_id in enumerate(run_ids):

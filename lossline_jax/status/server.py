@@ -1,4 +1,4 @@
-"""`lossline report --watch`: the report of a study that is still running, served to this machine alone."""
+"""`lossline-jax report --watch`: the report of a study that is still running, served to this machine alone."""
 
 import contextlib
 import html

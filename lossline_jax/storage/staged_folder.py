@@ -33,13 +33,13 @@ def read_manifest(folder: epath.Path, what: str, fields: Mapping[str, Any]) -> d
         LosslineError: it is absent or not complete, so the folder is half made; or it is damaged.
     """
     if not is_complete(folder):
-        raise LosslineError(f"{folder}: no complete {what} (half made?); run `lossline prepare` to make it")
+        raise LosslineError(f"{folder}: no complete {what} (half made?); run `lossline-jax prepare` to make it")
     return read_json(folder / MANIFEST, fields, mend_of(folder))
 
 
 def mend_of(folder: epath.Path) -> str:
     """Return the words that tell how to replace a damaged prepared folder."""
-    return f"delete {folder} and run `lossline prepare`"
+    return f"delete {folder} and run `lossline-jax prepare`"
 
 
 def check_sha256(path: epath.Path, expected: str) -> None:

@@ -8,7 +8,7 @@ from lossline_jax.storage.checksums import seal_line, unseal_line
 from lossline_jax.storage.files import is_remote, make_folder, write_atomic
 from lossline_jax.storage.paths import RunDir
 
-LOGGED = {"step", "loss_nats_per_token", "tokens_per_second", "time"}  # that `lossline status` shows of every row
+LOGGED = {"step", "loss_nats_per_token", "tokens_per_second", "time"}  # that `lossline-jax status` shows of every row
 
 
 class StepLog:

@@ -4,18 +4,24 @@ from collections.abc import Sequence
 
 from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap
 from lossline_jax.fit.compare.verdict import SIGNIFICANCE
-from lossline_jax.fit.study.results import StudyFits
+from lossline_jax.fit.study.results import Comparisons, StudyFits
 from lossline_jax.fit.tables.columns import UNITS
 from lossline_jax.formatting import NONE, p_text, text_table
 
 LEVEL_HEADER = ("factor", "level", "gap", "90% interval", "gap/noise", "p", "detects", "runs", "points", "verdict")
 
 
-def compare_text(fits: StudyFits) -> str:
-    """Every factor and level in every unit, and what is not in the table."""
-    fits = fits.as_shown()
+def comparisons_text(comparisons: Comparisons) -> str:
+    """Return every factor and level in every unit, and what is not in the table."""
+    fits = comparisons.fits.as_shown()
     nothing = "Nothing to compare: no factor has two levels"
     return "\n\n".join([*(verdict_blocks(fits) or [nothing]), *failure_blocks(fits)])
+
+
+def comparison_text(comparison: FactorComparison) -> str:
+    """Return the table of one factor, and below it what a reader must know before believing it."""
+    unit = UNITS.get(comparison.unit, "unit of the table")
+    return _table_text(f"Does it move the line? {comparison.factor}, {unit}", [comparison])
 
 
 def verdict_blocks(fits: StudyFits) -> list[str]:
@@ -31,6 +37,10 @@ def failure_blocks(fits: StudyFits) -> list[str]:
 
 
 def _unit_text(fits: StudyFits, unit: str, comparisons: Sequence[FactorComparison]) -> str:
+    return _table_text(f"Does it move the line? Gap of {fits.y} at equal {fits.x}, {unit}", comparisons)
+
+
+def _table_text(head: str, comparisons: Sequence[FactorComparison]) -> str:
     rows, notes = [], []
     for item in comparisons:
         rows.append((item.factor, f"from {item.reference}", *_factor_columns(item)))
@@ -38,7 +48,6 @@ def _unit_text(fits: StudyFits, unit: str, comparisons: Sequence[FactorCompariso
         notes += [f"  {item.factor}: {item.note}"] if item.note else []
         notes += [f"  {item.factor}={level.level}: {level.note}" for level in item.levels if level.note]
     table = text_table(LEVEL_HEADER, rows)
-    head = f"Does it move the line? Gap of {fits.y} at equal {fits.x}, {unit}"
     return "\n".join([head, table, *notes, *_legend(comparisons)])
 
 

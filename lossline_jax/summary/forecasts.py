@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from lossline_jax.fit.predict.backtest import Backtest
-from lossline_jax.fit.predict.forecast import Forecast, Prediction
+from lossline_jax.fit.predict.forecast import Predictions
 from lossline_jax.formatting import shown, text_table
 
 
-def predictions_text(found: Forecast, predictions: Sequence[Prediction], notes: Sequence[str]) -> str:
-    """A row a prediction, with how its interval was come by."""
+def predictions_text(predicted: Predictions) -> str:
+    """Return a row a prediction, with the origin of its interval."""
+    found = predicted.forecast
     rows = [
         (
             p.series,
@@ -19,7 +20,7 @@ def predictions_text(found: Forecast, predictions: Sequence[Prediction], notes: 
             "?" if np.isnan(p.reach) else f"{p.reach:.3g}x",
             p.note,
         )
-        for p in predictions
+        for p in predicted.predictions
     ]
     header = ("series", "predicted", f"{found.level:.0%} interval", "beyond the largest budget", "note")
     kinds = [f"{kind}: {_weights(weights)}" for kind, weights in found.weights.items()]
@@ -27,7 +28,7 @@ def predictions_text(found: Forecast, predictions: Sequence[Prediction], notes: 
     blocks = [text_table(header, rows), "Predictors and their weights\n" + "\n".join(f"  {line}" for line in kinds)]
     counts = counts or ["nothing: three budgets and nine errors of held-out runs are the least"]
     blocks.append("Intervals from\n" + "\n".join(f"  {line}" for line in counts))
-    return "\n\n".join([*blocks, *_listed("Notes", notes)])
+    return "\n\n".join([*blocks, *_listed("Notes", predicted.notes)])
 
 
 def backtest_text(found: Backtest) -> str:

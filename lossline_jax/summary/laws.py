@@ -1,10 +1,17 @@
 """Laws, and fits of laws, as plain aligned text."""
 
+from collections.abc import Mapping
+
 from lossline_jax.fit.law import Law
 from lossline_jax.fit.laws.published_values import PUBLISHED, PUBLISHED_UNITS
 from lossline_jax.fit.study.table_laws import LawFits
 from lossline_jax.formatting import shown, text_table
 from lossline_jax.summary.forecasts import _listed
+
+
+def laws_text(laws: Mapping[str, Law]) -> str:
+    """Return the names and formulas of laws."""
+    return text_table(("law", "formula"), [(law.name, law.formula) for law in laws.values()])
 
 
 def law_text(law: Law) -> str:

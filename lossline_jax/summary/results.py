@@ -9,7 +9,7 @@ from lossline_jax.losses.table import read_rows
 from lossline_jax.status.runs import last_row, run_status
 from lossline_jax.storage.files import read_record
 from lossline_jax.storage.paths import StudyDir
-from lossline_jax.summary.status import report_note
+from lossline_jax.summary.status import NOT_WRITTEN
 from lossline_jax.weights.imported_model import ImportedModel
 from lossline_jax.weights.registry import registered
 
@@ -20,15 +20,16 @@ def show_text(study: StudyConfig, folder: StudyDir, run_id: str | None) -> str:
         return _show_run(study.run_by_id(run_id), folder)
     parts = [_final_losses(study, folder)]
     if not folder.fits_file.exists():
-        parts.append("no fits yet: `lossline fit` makes them")
+        parts.append("no fits yet: `lossline-jax fit` makes them")
     else:
         from lossline_jax.fit.study.results import StudyFits
         from lossline_jax.summary.fits import fits_text
 
         fits = read_record(StudyFits, folder.fits_file)
         stale = fits.run_ids - {each.run_id for each in (*study.runs, *_imported(folder))}
-        parts.append("The fits are of other runs; run `lossline run` to renew them" if stale else fits_text(fits))
-    return "\n\n".join([*parts, f"report: {report_note(folder)}"])
+        parts.append("The fits are of other runs; run `lossline-jax run` to renew them" if stale else fits_text(fits))
+    report = folder.report_file if folder.report_file.exists() else NOT_WRITTEN
+    return "\n\n".join([*parts, f"report: {report}"])
 
 
 def _show_run(run: RunConfig, folder: StudyDir) -> str:

@@ -72,7 +72,7 @@ def describe(source: epath.PathLike, facts: ModelFacts) -> PublicWeights:
     if context_length is None:
         raise LosslineError(
             f"{folder}/config.json: says no training context; import it with "
-            f"`lossline import-weights {folder} --out FOLDER --context-length TOKENS`"
+            f"`lossline-jax import-weights {folder} --out FOLDER --context-length TOKENS`"
         )
     for flag, value in (("context-length", context_length), ("tokens-seen", facts.tokens_seen)):
         if value is not None and value <= 0:
@@ -98,7 +98,7 @@ def describe(source: epath.PathLike, facts: ModelFacts) -> PublicWeights:
 
 
 def import_weights(public: PublicWeights, out: epath.PathLike) -> tuple[ImportedModel, ModelDir]:
-    """Make a folder that `lossline evaluate --checkpoint` takes, or add a step to one.
+    """Make a folder that `lossline-jax evaluate --checkpoint` takes, or add a step to one.
 
     Args:
         public: of `describe`.

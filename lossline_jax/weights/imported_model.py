@@ -111,14 +111,14 @@ def slug(name: str) -> str:
 
 
 def open_imported(folder: epath.PathLike) -> tuple[ImportedModel, ModelDir]:
-    """A model from the folder that `lossline import-weights` made.
+    """A model from the folder that `lossline-jax import-weights` made.
 
     Raises:
         LosslineError: it is no such folder, or damaged.
     """
     directory = ModelDir(connect(folder))
     if not directory.model_file.exists():
-        raise LosslineError(f"{folder}: no model.json there; make such a folder with `lossline import-weights`")
+        raise LosslineError(f"{folder}: no model.json there; make such a folder with `lossline-jax import-weights`")
     imported = read_record(ImportedModel, directory.model_file, "restore it from a copy, or import the model again")
     if not directory.tokenizer_file.exists():
         raise LosslineError(f"{directory.tokenizer_file}: no such file; import the model again")

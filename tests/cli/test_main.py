@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lossline_jax.cli.main import main
+from lossline_jax.cli.main import TABLE_VERBS, VERBS, main
 from tests.support.paths import ROOT, SUPPORT
 
 TINY = str(SUPPORT / "tiny_study.py")
@@ -25,19 +25,17 @@ def run_cli(capsys, *argv):
 def test_help_names_every_verb(capsys):
     code, out, _ = run_cli(capsys, "--help")
     assert code == 0
-    for verb in (
-        "plan",
-        "prepare",
-        "train",
-        "evaluate",
-        "fit",
-        "report",
-        "run",
-        "status",
-        "show",
-        "predict",
-        "backtest",
-    ):
+    assert {"plan", "prepare", "train", "evaluate", "fit", "report", "run", "status", "laws"} < VERBS.keys()
+    for verb in VERBS:
+        assert f"\n  {verb} " in out
+
+
+def test_verbs_on_a_table_stand_together(capsys):
+    code, out, _ = run_cli(capsys, "table", "--help")
+    assert code == 0
+    verbs = {"table fit", "table compare", "table report", "table predict", "table backtest"}
+    assert TABLE_VERBS.keys() == verbs
+    for verb in verbs:
         assert f"\n  {verb} " in out
 
 
@@ -83,13 +81,23 @@ def test_status_of_an_untouched_study(capsys, tmp_path):
         (["plan", "/"], "no study.json there"),
         (["plan", TINY, "--corpus", "wikki"], "unknown corpus 'wikki'; did you mean 'wiki'"),
         (["plan", TINY, "--tokens", "0"], "tokens: 0 is out of range; give at least 1"),
-        (["train", TINY, "--root", "ROOT"], "run `lossline prepare` first"),
+        (["train", TINY, "--root", "ROOT"], "run `lossline-jax prepare` first"),
         (["train", TINY, "--root", "ROOT", "--only", "nobody"], "run 'nobody' is not in study 'tiny'"),
-        (["evaluate", TINY, "--root", "ROOT"], "run `lossline prepare` first"),
-        (["fit", TINY, "--root", "ROOT"], "run `lossline evaluate` first"),
-        (["report", TINY, "--root", "ROOT"], "run `lossline evaluate` first"),
+        (["evaluate", TINY, "--root", "ROOT"], "run `lossline-jax prepare` first"),
+        (["fit", TINY, "--root", "ROOT"], "run `lossline-jax evaluate` first"),
+        (["report", TINY, "--root", "ROOT"], "run `lossline-jax evaluate` first"),
         (["run", "--manifest", "nowhere.jsonl", "--index", "0"], "nowhere.jsonl: no such manifest"),
-        (["fit", "--losses", "nowhere.csv", "--x", "a", "--y", "b"], "nowhere.csv: no such table"),
+        (["table", "fit", "nowhere.csv", "--x", "a", "--y", "b"], "nowhere.csv: no such table"),
+        (["table", "ft", "sweep.csv"], "unknown verb 'table ft'; did you mean 'table fit'"),
+        (["table", "fit", "--x", "a"], "name a table first: lossline-jax table fit TABLE"),
+        (["fit", "sweep.csv"], "sweep.csv: a table and not a study; give: lossline-jax table fit sweep.csv"),
+        (["report", "SWEEP.CSV.GZ"], "a table and not a study; give: lossline-jax table report SWEEP.CSV.GZ"),
+        (["compare", "--x", "a"], "name a study first: lossline-jax compare experiments/quickstart.py"),
+        (["fit"], "a table: lossline-jax table fit TABLE"),
+        (["predict", "sweep.csv"], "unknown verb 'predict'; did you mean 'table predict'"),
+        (["train", "sweep.csv"], "name an experiment file or a study's folder"),
+        (["laws", "shifted", "power"], "name one law, in quotes where it has spaces"),
+        (["resubmit", "--failed"], "name the manifest first: lossline-jax resubmit MANIFEST"),
     ],
 )
 def test_a_mistake_gets_one_line_and_a_non_zero_exit(capsys, tmp_path, argv, message):
@@ -124,7 +132,7 @@ def test_a_broken_experiment_file_is_named_with_its_line(capsys, tmp_path, sourc
 @pytest.mark.parametrize("again", ["--x=b", "--x", "--run_id"])
 def test_a_flag_that_is_given_twice_is_refused(capsys, again):
     flag = again.split("=")[0]
-    code, _, error = run_cli(capsys, "fit", flag.replace("_", "-"), "a", again, "b")
+    code, _, error = run_cli(capsys, "table", "fit", "t.csv", flag.replace("_", "-"), "a", again, "b")
     assert code == 2
     assert error == f"lossline: {flag}: give it once, with all its values after it\n"
 

@@ -44,7 +44,7 @@ COUNTS = ("--params", "params", "--tokens", "tokens", "--by", "data")
 def test_a_law_is_fitted_and_written(capsys, losses, tmp_path):
     out_file = tmp_path / "law.json"
     words = ("--law", "chinchilla", "--input", "N=params", "D=tokens", "--y", "own", "--by", "data")
-    code, out, _ = run(capsys, "fit", "--losses", losses, *words, "--out", str(out_file))
+    code, out, _ = run(capsys, "table", "fit", losses, *words, "--out", str(out_file))
     assert code == 0
     assert out.count("converged") == 2
     written = json.loads(out_file.read_text())
@@ -55,7 +55,7 @@ def test_a_law_is_fitted_and_written(capsys, losses, tmp_path):
 def test_a_run_nobody_trained_is_predicted_from_a_budget(capsys, losses, tmp_path):
     out_file = tmp_path / "predictions.json"
     words = ("--y", "own", *COUNTS, "--at-flops", "1e20", "--only", "web", "--out", str(out_file))
-    code, out, _ = run(capsys, "predict", "--losses", losses, *words)
+    code, out, _ = run(capsys, "table", "predict", losses, *words)
     assert code == 0
     assert "10x" in out
     (found,) = json.loads(out_file.read_text())["predictions"]
@@ -67,13 +67,13 @@ def test_a_run_nobody_trained_is_predicted_from_a_budget(capsys, losses, tmp_pat
 
 def test_a_loss_is_predicted_from_another_loss(capsys, losses):
     words = ("--x", "own", "--y", "task", *COUNTS, "--at-x", "2.5", "--only", "web")
-    code, out, _ = run(capsys, "predict", "--losses", losses, *words)
+    code, out, _ = run(capsys, "table", "predict", losses, *words)
     assert code == 0
     assert f"{0.8 * 2.5**1.1:.2f}" in out
 
 
 def test_backtest_says_how_far_off(capsys, losses):
-    code, out, _ = run(capsys, "backtest", "--losses", losses, "--y", "own", "task", *COUNTS)
+    code, out, _ = run(capsys, "table", "backtest", losses, "--y", "own", "task", *COUNTS)
     assert code == 0
     assert "Fitted up to 2.15e+18 FLOPs, predicted 1e+19" in out
     assert "size and tokens  own" in out
@@ -81,7 +81,7 @@ def test_backtest_says_how_far_off(capsys, losses):
 
 def test_lines_across_two_data_sets(capsys, losses):
     words = ("--x", "own", "--y", "own", "--across", "data", "--on", "params", "tokens")
-    code, out, _ = run(capsys, "fit", "--losses", losses, *words, "--e-x", "law", "--e-y", "law", *COUNTS[:4])
+    code, out, _ = run(capsys, "table", "fit", losses, *words, "--e-x", "law", "--e-y", "law", *COUNTS[:4])
     assert code == 0
     assert "data=code -> web" in out
     assert "data=web -> code" in out
@@ -144,7 +144,7 @@ def test_laws_are_listed_and_told_in_full(capsys):
 )
 def test_mistakes_get_one_line_and_exit_2(capsys, losses, tmp_path, words, said):
     out_file = tmp_path / "never.json"
-    code, out, err = run(capsys, words[0], "--losses", losses, *words[1:], "--out", str(out_file))
+    code, out, err = run(capsys, "table", words[0], losses, *words[1:], "--out", str(out_file))
     assert code == 2
     assert out == ""
     assert said in err
@@ -153,22 +153,22 @@ def test_mistakes_get_one_line_and_exit_2(capsys, losses, tmp_path, words, said)
 
 
 @pytest.mark.parametrize("verb", ["fit", "compare", "report", "predict", "backtest"])
-def test_an_empty_name_of_a_table_is_told_by_its_flag(capsys, verb):
-    code, _, err = run(capsys, verb, "--losses", "", "--x", "own", "--y", "task")
+def test_an_empty_name_of_a_table_is_told(capsys, verb):
+    code, _, err = run(capsys, "table", verb, "", "--x", "own", "--y", "task")
     assert code == 2
-    assert err == "lossline: --losses: is empty; name a table, such as losses.csv\n"
+    assert err == "lossline: TABLE: is empty; name a table, such as losses.csv\n"
 
 
 @pytest.mark.parametrize("unit", ["num_bytes", "step", "nats_sum", "nats_per_token_standard_error"])
 def test_a_column_that_holds_no_losses_is_no_unit(capsys, unit):
     table = str(TESTS / "golden/old_study/losses/losses.csv")
     first, second = pd.read_csv(table)["eval_set"].unique()[:2]
-    axes = ("--losses", table, "--x", first, "--y", second)
+    axes = (table, "--x", first, "--y", second)
     words = {
-        ("fit", *axes, "--unit"): "unit",
-        ("compare", *axes, "--units"): "units",
-        ("predict", *axes, "--at-x", "2", "--unit"): "unit",
-        ("fit", "--law", "chinchilla", "--losses", table, "--y", first, "--unit"): "unit",
+        ("table", "fit", *axes, "--unit"): "unit",
+        ("table", "compare", *axes, "--units"): "units",
+        ("table", "predict", *axes, "--at-x", "2", "--unit"): "unit",
+        ("table", "fit", table, "--law", "chinchilla", "--y", first, "--unit"): "unit",
     }
     for command, flag in words.items():
         code, _, err = run(capsys, *command, unit)
@@ -182,7 +182,7 @@ def test_a_column_that_holds_no_losses_is_no_unit(capsys, unit):
 def test_an_out_that_may_not_be_written_is_told_by_its_flag_before_any_work(capsys, losses, tmp_path, verb, out):
     place = tmp_path / "file" / out
     (tmp_path / "file").write_text("in the way")
-    code, _, err = run(capsys, verb, "--losses", losses, "--x", "own", "--y", "task", "--out", str(place))
+    code, _, err = run(capsys, "table", verb, losses, "--x", "own", "--y", "task", "--out", str(place))
     assert code == 2
     assert err.startswith(f"lossline: --out: {place}: ")
     assert "name another" in err
@@ -197,6 +197,6 @@ def test_arguments_are_called_flags_by_a_command_alone_and_values_stay_as_they_a
 
 
 def test_no_table_is_one_line(capsys):
-    code, _, err = run(capsys, "backtest", "--losses", "nowhere.csv", "--y", "own")
+    code, _, err = run(capsys, "table", "backtest", "nowhere.csv", "--y", "own")
     assert code == 2
     assert err == "lossline: nowhere.csv: no such table\n"

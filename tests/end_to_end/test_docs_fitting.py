@@ -14,7 +14,7 @@ from tests.support.shared_data import shared_path
 PAGE = (ROOT / "docs" / "fitting.md").read_text()
 COMMANDS = [
     shlex.split(command, comments=True)[1:]
-    for command in re.findall(r"^    (lossline .*)$", PAGE.replace("\\\n", " "), flags=re.MULTILINE)
+    for command in re.findall(r"^    (lossline-jax .*)$", PAGE.replace("\\\n", " "), flags=re.MULTILINE)
 ]
 
 
@@ -25,7 +25,12 @@ def in_the_folder_of_the_table(tmp_path, monkeypatch):
 
 
 def test_the_page_has_commands():
-    assert {words[0] for words in COMMANDS} == {"laws", "fit", "backtest", "predict"}
+    assert {" ".join(words[:2]) for words in COMMANDS if words[0] == "table"} == {
+        "table fit",
+        "table backtest",
+        "table predict",
+    }
+    assert ["laws"] in COMMANDS
 
 
 @pytest.mark.usefixtures("in_the_folder_of_the_table")
@@ -35,9 +40,9 @@ def test_commands(words, capsys):
     out = capsys.readouterr().out
     assert "Not fitted" not in out
     for row in re.findall(r"^    ((?:size and tokens|data=).*\S)\s*$", PAGE, flags=re.MULTILINE):
-        if words[0] in ("backtest", "predict") and "--x" not in words and row.split()[0] in out:
+        if words[1:2] in (["backtest"], ["predict"]) and "--x" not in words and row.split()[0] in out:
             figures = re.findall(r"\d+\.\d+%?", row)
-            if words[0] == ("backtest" if "%" in row else "predict"):
+            if words[1] == ("backtest" if "%" in row else "predict"):
                 assert all(figure in out for figure in figures), row
 
 

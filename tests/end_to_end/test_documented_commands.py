@@ -1,7 +1,7 @@
 """Everything that pages and docstrings tell a reader to type exists: verbs, flags, scripts, targets, files.
 
-A `lossline` command on a line of its own is parsed as `lossline` parses it, and nothing is computed. One that is named
-in a sentence may be abridged: its verb, flags and files are looked up.
+A `lossline-jax` command on a line of its own is parsed as `lossline-jax` parses it, and nothing is computed. One that
+is named in a sentence may be abridged: its verb, flags and files are looked up.
 """
 
 import ast
@@ -17,12 +17,12 @@ from types import SimpleNamespace
 import pytest
 import tyro
 
-from lossline_jax.cli import main, options
+from lossline_jax.cli import main, parsing
+from lossline_jax.errors import LosslineError
 from tests.support.documented import PAGES, ROOT, code_of, documented_commands, documented_paths
 
 COMMANDS = documented_commands()
-OURS = [command for command in COMMANDS if command.words[0] == "lossline" and command.words[1] != "VERB"]
-VERBS = {*options.STUDY_VERBS, *main.TABLE_VERBS, "import-weights", "import-losses", "resubmit"}
+OURS = [command for command in COMMANDS if command.words[0] == "lossline-jax" and "VERB" not in command.words]
 STUDY = str(ROOT / "experiments/quickstart.py")  # for STUDY.py, and for a folder that a command would make
 NUMBERS = {"I": "0", "N": "2", "K": "1"}
 FLAGS_OF_OTHERS = {"--no-deps", "--logdir", "--env", "--num-jobs", "--build-arg"}
@@ -36,9 +36,8 @@ class Parsed(Exception):
 
 @pytest.fixture(autouse=True)
 def nothing_is_done(monkeypatch):
-    monkeypatch.setattr(main, "_keep_programs", lambda: None)
-    monkeypatch.setattr(main, "tyro", SimpleNamespace(cli=_understand, conf=tyro.conf))
-    monkeypatch.setattr(main.validate, "check_study", lambda study, _: study)  # test_experiments.py checks them
+    monkeypatch.setattr(parsing, "tyro", SimpleNamespace(cli=_understand, conf=tyro.conf))
+    monkeypatch.setattr(parsing.validate, "check_study", lambda study, _: study)  # test_experiments.py checks them
 
 
 def _understand(*arguments, **named):
@@ -56,19 +55,26 @@ def complaint(words: list[str]) -> str:
             return ""
         except SystemExit as stop:
             return said.getvalue() if stop.code else ""
-        except main.LosslineError as error:
+        except LosslineError as error:
             return str(error)
     return ""
 
 
+def verb_of(words: tuple[str, ...]) -> str:
+    """The name of the verb, which is two words for one on a table."""
+    return " ".join(words[1:3]) if words[1] == "table" else words[1]
+
+
 def typed(words: tuple[str, ...]) -> list[str]:
-    """The words after `lossline`, with an experiment in the place of studies that are not there."""
-    verb, *rest = (NUMBERS.get(word, word) for word in words[1:])
-    if verb in options.STUDY_VERBS and rest and not rest[0].startswith("-") and not (ROOT / rest[0]).is_file():
+    """The words after `lossline-jax`, with an experiment in the place of studies that are not there."""
+    name = verb_of(words).split()
+    rest = [NUMBERS.get(word, word) for word in words[1 + len(name) :]]
+    on_study = main.VERBS[" ".join(name)].source == "STUDY"
+    if on_study and rest and not rest[0].startswith("-") and not (ROOT / rest[0]).is_file():
         rest[0] = STUDY
     elif rest and rest[0].startswith("experiments/"):
         rest[0] = str(ROOT / rest[0])
-    return [verb, *rest]
+    return [*name, *rest]
 
 
 def flags_in(words) -> set[str]:
@@ -83,8 +89,7 @@ def flags_of_parser(*arguments) -> frozenset[str]:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
         patch.setenv("COLUMNS", "300")
         if arguments[0] is main:
-            patch.setattr(main, "tyro", tyro)
-            patch.setattr(main, "_keep_programs", lambda: None)
+            patch.setattr(parsing, "tyro", tyro)
             main.dispatch([*arguments[1:], "--help"])
         else:
             tyro.cli(arguments[0], args=["--help"])
@@ -94,11 +99,10 @@ def flags_of_parser(*arguments) -> frozenset[str]:
 
 @cache
 def flags_of_verb(verb: str) -> frozenset[str]:
-    """A verb's flags on a study, on its own, and as an engine calls it."""
-    on_its_own = [["--losses", "t.csv"]] if verb in main.EITHER_VERBS or verb in main.TABLE_VERBS else []
-    on_its_own += [["--manifest", "m.jsonl"]] if verb == "run" else []
-    calls = [*([[STUDY]] if verb in options.STUDY_VERBS else [[]]), *on_its_own]
-    return frozenset().union(*(flags_of_parser(main, verb, *words) for words in calls if verb != "laws"))
+    """A verb's flags on a study or a table, and as an engine calls it."""
+    calls = [[STUDY] if main.VERBS[verb].source == "STUDY" else []]
+    calls += [["--manifest", "m.jsonl"]] if main.VERBS[verb].without_study else []
+    return frozenset().union(*(flags_of_parser(main, *verb.split(), *words) for words in calls))
 
 
 @cache
@@ -124,17 +128,17 @@ def constants(path: Path) -> set[str]:
 
 
 def test_commands_of_every_kind_are_found():
-    assert {command.words[0] for command in COMMANDS} == {"lossline", "python", "make", "pytest", "bash"}
+    assert {command.words[0] for command in COMMANDS} == {"lossline-jax", "python", "make", "pytest", "bash"}
     assert len(COMMANDS) > 120
-    assert {command.words[1] for command in OURS} >= VERBS - {"show"}
+    assert {verb_of(command.words) for command in OURS} >= main.VERBS.keys() - {"show"}
 
 
 @pytest.mark.parametrize("command", OURS, ids=str)
 def test_a_command_of_lossline_is_understood(command):
-    verb = command.words[1]
+    verb = verb_of(command.words)
     if verb == "--help":
         return
-    assert verb in VERBS
+    assert verb in main.VERBS
     if command.whole and not {"...", "|"} & set(command.words):
         assert complaint(typed(command.words)) == ""
     sources = [ROOT / word for word in command.words if word.startswith("experiments/")]
@@ -167,7 +171,7 @@ def test_targets_and_files_are_there(command):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_flags_named_alone_are_flags_of_something(page):
-    verbs = frozenset().union(*map(flags_of_verb, VERBS))
+    verbs = frozenset().union(*map(flags_of_verb, main.VERBS))
     scripts = [
         path for path in (*ROOT.glob("benchmarks/*.py"), *ROOT.glob("tests/**/*.py")) if "argparse" in path.read_text()
     ]

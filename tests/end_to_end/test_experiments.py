@@ -95,7 +95,7 @@ def test_an_experiment_loads_and_says_what_it_is(path):
     doc = path.read_text().split('"""')[1]
     places = [doc.index(f"\n{heading} ") for heading in ("Question", "Command", "Cost", "Expect")]
     assert places == sorted(places)
-    assert f"lossline run experiments/{path.name}" in re.sub(" +", " ", doc)
+    assert f"lossline-jax run experiments/{path.name}" in re.sub(" +", " ", doc)
     assert len({run.run_id for run in study.runs}) == len(study.runs)
     assert study.base.seed == 0
 

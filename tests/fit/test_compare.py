@@ -1,4 +1,4 @@
-"""`lossline compare` and `lossline report` on any table of losses, from the command line."""
+"""`lossline-jax compare` and `lossline-jax report` on any table of losses, from the command line."""
 
 import json
 
@@ -38,7 +38,7 @@ def losses(tmp_path):
 
 def test_compare_answers_for_every_factor(losses, capsys, tmp_path):
     out = tmp_path / "fits.json"
-    main.main(["compare", "--losses", losses(table(SETTINGS)), *AXES, "--run", "name", "--out", str(out)])
+    main.main(["table", "compare", losses(table(SETTINGS)), *AXES, "--run", "name", "--out", str(out)])
     text = capsys.readouterr().out
     verdicts = {line.split()[0]: line for line in text.splitlines() if line.startswith(("data ", "size "))}
     assert verdicts["data"].endswith("  moves")
@@ -50,7 +50,7 @@ def test_compare_answers_for_every_factor(losses, capsys, tmp_path):
 
 def test_report_of_a_table_without_a_study(losses, capsys, tmp_path):
     out = tmp_path / "page"
-    main.main(["report", "--losses", losses(table(SETTINGS)), *AXES, "--run", "name", "--out", str(out)])
+    main.main(["table", "report", losses(table(SETTINGS)), *AXES, "--run", "name", "--out", str(out)])
     page = (out / "report.html").read_text()
     assert "Data moves the line: code by +0." in page
     assert (out / "figures" / "line.png").exists()
@@ -59,7 +59,7 @@ def test_report_of_a_table_without_a_study(losses, capsys, tmp_path):
 def test_the_published_points_give_the_published_gaps(capsys):
     path = shared_path("reference/loss_to_loss/llms_on_the_line_fig1_points.csv")
     axes = ("--x", "fineweb_edu_val_loss", "--y", "hellaswag_test_loss")
-    main.main(["compare", "--losses", str(path), *axes, "--factors", "series", "--base", "series=base"])
+    main.main(["table", "compare", str(path), *axes, "--factors", "series", "--base", "series=base"])
     text = capsys.readouterr().out
     assert "pretraining_data  -0.39" in text
     assert "does not tell runs apart" in text
@@ -67,7 +67,7 @@ def test_the_published_points_give_the_published_gaps(capsys):
 
 def test_confounded_factors_are_named(losses, capsys):
     both = BASE | {"data": "code", "optimiser": "adam"}
-    main.main(["compare", "--losses", losses(table([(BASE, 0.0), (both, 0.3)])), *AXES, "--run", "name"])
+    main.main(["table", "compare", losses(table([(BASE, 0.0), (both, 0.3)])), *AXES, "--run", "name"])
     text = capsys.readouterr().out
     assert "data=code: confounded with optimiser: no two settings differ in data alone (wiki and code)" in text
     rows = [line for line in text.splitlines() if line.startswith(("data", "optimiser", "  "))]
@@ -77,7 +77,7 @@ def test_confounded_factors_are_named(losses, capsys):
 def test_what_cannot_be_used_is_named_and_not_called_confounded(losses, capsys):
     frame = table(SETTINGS).astype({"task": object})
     frame.loc[3, "task"] = "diverged"  # of the base: nothing is left to hold the others against
-    main.main(["compare", "--losses", losses(frame), *AXES, "--run", "name"])
+    main.main(["table", "compare", losses(frame), *AXES, "--run", "name"])
     text = capsys.readouterr().out
     assert "base: line 5 of losses.csv: task is diverged; losses are positive numbers" in text
     assert "data=code: the setting of wiki to hold it against has no usable losses" in text
@@ -88,7 +88,7 @@ def test_repetitions_on_one_line_are_no_noise(losses, capsys):
     frame = table([(BASE, 0.0), (BASE | {"data": "code"}, 0.5)], num_runs=1)
     wiggle = np.resize([0.002, -0.002], len(frame))  # points differ, means do not
     repeated = [frame.assign(name=frame["name"] + str(k), task=frame["task"] + k * wiggle) for k in range(3)]
-    main.main(["compare", "--losses", losses(pd.concat(repeated)), *AXES, "--run", "name"])
+    main.main(["table", "compare", losses(pd.concat(repeated)), *AXES, "--run", "name"])
     text = capsys.readouterr().out
     assert "the repetitions are identical: they tell of no noise" in text
     assert "cannot tell" in text
@@ -120,7 +120,7 @@ def test_ordinary_tables_make_a_page(losses, tmp_path, change):
     if change == "mappings":
         path = path.replace(".csv", ".jsonl")
         frame.to_json(path, orient="records", lines=True)
-    main.main(["report", "--losses", path, *axes, "--run", run, "--out", str(tmp_path)])
+    main.main(["table", "report", path, *axes, "--run", run, "--out", str(tmp_path)])
     assert "Data moves the line" in (tmp_path / "report.html").read_text()
 
 
@@ -179,7 +179,7 @@ def in_bits(frame: pd.DataFrame, rows: pd.Series) -> pd.DataFrame:
 )
 def test_what_makes_a_gap_doubtful_is_told(losses, capsys, change, verdict, note):
     main.main(
-        ["compare", "--losses", losses(change(table(SETTINGS))), *AXES, "--run", "name", "--factors", "data", "size"]
+        ["table", "compare", losses(change(table(SETTINGS))), *AXES, "--run", "name", "--factors", "data", "size"]
     )
     text = capsys.readouterr().out
     (row,) = [line for line in text.splitlines() if line.startswith("data ")]
@@ -209,7 +209,7 @@ def test_what_makes_a_gap_doubtful_is_told(losses, capsys, change, verdict, note
 )
 def test_mistakes_get_one_line(losses, capsys, flags, message):
     with pytest.raises(SystemExit) as stopped:
-        main.main(["compare", "--losses", losses(table(SETTINGS)), *AXES, *flags])
+        main.main(["table", "compare", losses(table(SETTINGS)), *AXES, *flags])
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert message in error

@@ -53,8 +53,8 @@ def test_merged_copies_count_once_and_are_told():
 
 def test_every_verb_on_lines_refuses_and_merges(tmp_path, capsys):
     with_copies(table()).to_csv(tmp_path / "t.csv", index=False)
-    losses = ["--losses", str(tmp_path / "t.csv"), *AXES]
-    for words in (["compare", *losses], ["fit", *losses, "--by", "data"]):
+    losses = [str(tmp_path / "t.csv"), *AXES]
+    for words in (["table", "compare", *losses], ["table", "fit", *losses, "--by", "data"]):
         with pytest.raises(SystemExit) as stopped:
             main.main(words)
         assert stopped.value.code == 2
@@ -145,12 +145,12 @@ def test_every_verb_on_laws_refuses_and_merges(words, tmp_path, capsys):
     table = tmp_path / "t.csv"
     sizes_table().to_csv(table, index=False)
     with pytest.raises(SystemExit) as stopped:
-        main.main([*words, "--losses", str(table), "--y", "loss"])
+        main.main(["table", words[0], str(table), *words[1:], "--y", "loss"])
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert "runs 'r0' and 'r0-again' have 3 points that are all equal (and 5 more)" in error
     assert error.count("\n") == 1
-    main.main([*words, "--losses", str(table), "--y", "loss", "--merge-copies"])
+    main.main(["table", words[0], str(table), *words[1:], "--y", "loss", "--merge-copies"])
     merged = capsys.readouterr().out
     assert merged.count("is kept") == 6
     assert "occur more than once" not in merged
@@ -174,7 +174,7 @@ def test_a_column_of_sizes_that_is_not_there_is_named(tmp_path, capsys, words, m
     frame = table().assign(params=1e6, tokens=1e9).drop(columns=missing)
     frame.to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(SystemExit) as leaving:
-        main.main([words[0], "--losses", str(tmp_path / "t.csv"), *words[1:]])
+        main.main(["table", words[0], str(tmp_path / "t.csv"), *words[1:]])
     assert leaving.value.code == 2
     assert f"lossline: the table has no column '{missing}'" in capsys.readouterr().err
 

@@ -223,7 +223,7 @@ def test_a_study_that_is_not_prepared_is_refused_by_each_launcher(folder):
     for script in ("local.py", "slurm.py", "xpk.py", "tpu_vm.py"):
         code, out, err = output_of(script, folder)
         assert (code, out) == (2, "")
-        assert "run `lossline prepare` first" in err.splitlines()[-1]
+        assert "run `lossline-jax prepare` first" in err.splitlines()[-1]
 
 
 # SLURM
@@ -294,9 +294,9 @@ def test_xpk_gets_a_workload_a_run(capsys):
         "--cluster", "tpus", "--device-type", "v5litepod-16", "--num-slices", "2",
         "--docker-image", "registry/lossline", "--priority", "medium",
         "--max-restarts", "100", "--restart-on-exit-codes", "42", "--termination-grace-period-seconds", "120",
-        "--command", "exec lossline run --manifest gs://bucket/studies/small/manifest.jsonl --index 5", "--spot",
+        "--command", "exec lossline-jax run --manifest gs://bucket/studies/small/manifest.jsonl --index 5", "--spot",
     ]  # fmt: skip
-    assert lines[2].startswith("# when all have ended: lossline evaluate gs://bucket/studies/small")
+    assert lines[2].startswith("# when all have ended: lossline-jax evaluate gs://bucket/studies/small")
 
 
 @pytest.mark.slow
@@ -327,7 +327,7 @@ def test_xpk_itself_takes_the_command_and_its_jobset_restarts_on_42(tmp_path, de
 
 
 def assert_sigterm_reaches_lossline(shell, tmp_path):
-    stand_in = tmp_path / "lossline"
+    stand_in = tmp_path / "lossline-jax"
     stand_in.write_text('#!/bin/bash\ntrap "exit 42" TERM\necho "ready $@"\nwhile true; do sleep 0.1; done\n')
     stand_in.chmod(0o755)
     text = shell[-1].replace("/usr/share/workload", str(tmp_path))
@@ -372,7 +372,8 @@ def test_the_commands_for_a_slice(capsys):
     assert "queued-resources describe lossline-small" in state
     assert "tpu-vm ssh lossline-small --worker=all" in install
     assert (
-        "for index in 1 4; do ~/lossline/bin/lossline run --manifest gs://bucket/studies/small/manifest.jsonl" in work
+        "for index in 1 4; do ~/lossline/bin/lossline-jax run --manifest gs://bucket/studies/small/manifest.jsonl"
+        in work
     )
     assert delete == f"gcloud compute tpus queued-resources delete lossline-small --force --quiet {place}"
 
@@ -451,11 +452,11 @@ def test_what_the_workers_do_goes_on_after_a_failure_and_leaves_after_a_notice(t
     """The shell line itself, with a lossline that ends as it is told."""
     home = tmp_path / "lossline" / "bin"
     home.mkdir(parents=True)
-    (home / "lossline").write_text(
+    (home / "lossline-jax").write_text(
         f'#!/bin/bash\necho -n "$5 " >> {tmp_path}/done\nread code rest < {tmp_path}/codes\n'
         f"echo $rest > {tmp_path}/codes\nexit $code\n"
     )
-    (home / "lossline").chmod(0o755)
+    (home / "lossline-jax").chmod(0o755)
     (tmp_path / "codes").write_text(codes + "\n")
     ended = subprocess.run(
         ["bash", "-c", tpu_vm.work_command(on_cloud(1, 4, 6))], env={**os.environ, "HOME": str(tmp_path)}
@@ -483,7 +484,7 @@ def test_the_skypilot_file_runs_one_line_of_the_manifest_a_job():
     task = yaml.safe_load((LAUNCH / "skypilot.yaml").read_text())
     assert task["name"] == "lossline"
     assert "--index" not in task["run"]  # lossline reads SKYPILOT_JOB_RANK
-    assert 'lossline run --manifest "$MANIFEST"' in task["run"]
+    assert 'lossline-jax run --manifest "$MANIFEST"' in task["run"]
     for part in ("setup", "run"):
         subprocess.run(["bash", "-n"], input=task[part], text=True, check=True)
         refused = subprocess.run(["bash"], input=task[part], env=task["envs"], capture_output=True, text=True)

@@ -280,7 +280,7 @@ def test_the_command_line_reads_what_ends_in_commas(tmp_path, capsys):
     rows = [f"{a!r},{b!r},{a + 4!r}," for a, b in zip(x.tolist(), y.tolist(), strict=True)]
     (tmp_path / "t.csv").write_text("\n".join(["wiki_loss,code_loss,c4_loss", *rows]))
     out = tmp_path / "fits.json"
-    words = ["fit", "--losses", str(tmp_path / "t.csv"), "--x", "wiki_loss", "--y", "code_loss", "--out", str(out)]
+    words = ["table", "fit", str(tmp_path / "t.csv"), "--x", "wiki_loss", "--y", "code_loss", "--out", str(out)]
     main.main(words)
     capsys.readouterr()
     assert json.loads(out.read_text())["lines"][0]["fit"]["parameters"]["E_y"] == pytest.approx(1.1, abs=0.01)

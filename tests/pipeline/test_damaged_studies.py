@@ -91,7 +91,7 @@ def test_fits_that_are_not_there_are_named_where_results_are_shown(study, tmp_pa
     folder = open_study(str(tmp_path / "study"))[1]
     assert "no fits yet" not in show_text(study, folder, None)
     folder.fits_file.unlink()
-    assert "\nno fits yet: `lossline fit` makes them\n" in show_text(study, folder, None)
+    assert "\nno fits yet: `lossline-jax fit` makes them\n" in show_text(study, folder, None)
 
 
 @pytest.mark.parametrize("place", ["runs/a", "imported/a", "losses/rows/a.jsonl"])

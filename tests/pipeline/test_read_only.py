@@ -146,7 +146,7 @@ def test_a_page_of_a_table_in_a_folder_that_may_not_be_written_names_out(tmp_pat
     (tmp_path / "closed").mkdir()
     place = tmp_path / "closed" / "page"
     with guard(tmp_path / "closed"), pytest.raises(SystemExit) as stopped:
-        main(["report", "--losses", str(table), "--x", "a", "--y", "b", "--out", str(place)])
+        main(["table", "report", str(table), "--x", "a", "--y", "b", "--out", str(place)])
     assert stopped.value.code == 2
     assert (
         capsys.readouterr().err

@@ -1,7 +1,8 @@
 """Programs as the compiler made them: the reader of HLO, the rules, and every preset on TPU slices that are not there.
 
 The slow tests compile with libtpu (`pip install -e '.[check]'`) and are skipped without it. A program takes one
-core a minute, so the presets that differ in layers alone are stood for by the deepest; `lossline check` does them all.
+core a minute, so the presets that differ in layers alone are stood for by the deepest; `lossline-jax check` does them
+all.
 """
 
 import importlib.util

@@ -275,7 +275,7 @@ def test_failed_and_unidentified_fits_are_said(fits):
 
 
 def test_axes_other_than_those_fitted_are_refused(frame, fits, tmp_path):
-    with pytest.raises(LosslineError, match="run `lossline fit` again"):
+    with pytest.raises(LosslineError, match="run `lossline-jax fit` again"):
         write_report(frame, fits, None, {}, epath.Path(tmp_path), "t", "code", Y)
 
 

@@ -187,7 +187,7 @@ def run_verb(words: tuple[str, ...], table: Path, out: Path):
     if words[0] == "import-losses":
         words = (words[0], str(table), "--out", str(out.with_suffix(".csv")))
     else:
-        words = (words[0], "--losses", str(table), *words[1:], "--out", str(out))
+        words = ("table", words[0], str(table), *words[1:], "--out", str(out))
     answer = call(words)
     return answer, sorted(path for path in out.parent.rglob("*") if path.is_file())
 

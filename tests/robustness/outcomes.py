@@ -57,7 +57,7 @@ class Case:
 
 
 def call(words: Sequence[str]) -> Answer:
-    """Run `lossline WORDS` in this process. Whatever it raises becomes part of the answer."""
+    """Run `lossline-jax WORDS` in this process. Whatever it raises becomes part of the answer."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:

@@ -1,4 +1,4 @@
-"""`lossline report --watch`: served to this machine alone, with progress, renewed as rows come."""
+"""`lossline-jax report --watch`: served to this machine alone, with progress, renewed as rows come."""
 
 import dataclasses
 import http.client

@@ -1,4 +1,4 @@
-"""`lossline status` and `lossline resubmit`: what the run folders alone say, in every state a run can be in."""
+"""`lossline-jax status` and `lossline-jax resubmit`: what the run folders alone say, in every state a run can be in."""
 
 import dataclasses
 import json
@@ -20,6 +20,7 @@ from lossline_jax.pipeline import report as report_verbs
 from lossline_jax.pipeline import study_files as study_files_verbs
 from lossline_jax.status.resubmit import compact
 from lossline_jax.status.runs import Cost, failed_runs, last_row, run_cost, run_status
+from lossline_jax.status.study import read_status
 from lossline_jax.storage.files import write_atomic, write_json
 from lossline_jax.storage.paths import StudyDir
 from lossline_jax.storage.run_lock import sole_writer
@@ -30,6 +31,7 @@ from lossline_jax.storage.run_records import (
     write_failure,
     write_result,
 )
+from lossline_jax.summary import as_text
 from lossline_jax.summary.status import status_text
 from tests.support.report_study import losses_table, result_of, study_config
 
@@ -81,7 +83,7 @@ def line_of(text: str, run) -> str:
 
 def test_status_tells_state_time_left_reason_and_cost_of_each_run(folder):
     with sole_writer(folder.run(RUNNING.run_id).lock_file):
-        text = status_text(STUDY, folder)
+        text = status_text(read_status(STUDY, folder))
     left = (RUNNING.num_steps - 50) * RUNNING.tokens_per_step / 16384
     assert re.search(
         rf" running +50/{RUNNING.num_steps} +3.500 .* {left:.0f}s .*16.4k tokens/s", line_of(text, RUNNING)
@@ -126,10 +128,10 @@ def test_failed_runs_have_no_part_in_fits_and_are_named_there(folder):
     assert failures == {FAILED.run_id: "loss is nan at step 31"}
     frame = losses_table(STUDY)
     write_frame(frame, folder.losses_parquet)
-    with pytest.raises(LosslineError, match=r"or that have failed .*`lossline evaluate` again"):
+    with pytest.raises(LosslineError, match=r"or that have failed .*`lossline-jax evaluate` again"):
         report_verbs.fit(STUDY, folder)
     write_frame(frame[frame["run_id"] != FAILED.run_id], folder.losses_parquet)
-    text = report_verbs.fit(STUDY, folder)
+    text = as_text(report_verbs.fit(STUDY, folder))
     assert f"run {FAILED.run_id} failed and is left out: loss is nan at step 31" in text
     fits = json.loads(folder.fits_file.read_text())
     assert not [line for line in fits["lines"] if FAILED.run_id in line["run_ids"]]
@@ -175,7 +177,7 @@ def test_a_manifest_of_other_runs_is_refused(folder, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["resubmit", str(folder.root)])
     assert stop.value.code == 2
-    assert "write it again: lossline plan" in capsys.readouterr().err
+    assert "write it again: lossline-jax plan" in capsys.readouterr().err
 
 
 def test_resubmit_and_status_need_no_jax(folder):
@@ -198,8 +200,8 @@ def test_compact_indices_name_each_run_once(indices):
 
 def test_rows_of_a_run_whose_folder_was_deleted_are_told(folder):
     run_id = DONE.run_id
-    assert "its rows still count" not in status_text(STUDY, folder)
+    assert "its rows still count" not in status_text(read_status(STUDY, folder))
     folder.run(run_id).root.rmtree()
-    (line,) = [line for line in status_text(STUDY, folder).splitlines() if line.startswith(run_id)]
+    (line,) = [line for line in status_text(read_status(STUDY, folder)).splitlines() if line.startswith(run_id)]
     assert " pending " in line
     assert f"its rows still count; delete losses/rows/{run_id}.jsonl or train it again" in line

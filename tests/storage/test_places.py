@@ -43,15 +43,15 @@ def home(tmp_path, monkeypatch):
     [
         ("plan ~/bad.py --root=~/s --manifest", "s/bad/manifest.jsonl"),
         ("import-losses ~/p.csv --out=~/l.csv", "l.csv"),
-        ("fit --losses=~/none.csv --x x --y y --out=~/f.json", "home/none.csv: no such table"),
-        ("compare --losses=~/none.csv --x x --y y", "home/none.csv: no such table"),
+        ("table fit ~/none.csv --x x --y y --out=~/f.json", "home/none.csv: no such table"),
+        ("table compare ~/none.csv --x x --y y", "home/none.csv: no such table"),
         ("import-losses ~/none.csv --out=~/out.csv", "home/none.csv: no such table"),
         ("status ~/none", "no study.json there"),
         ("resubmit ~/none", "home/none/manifest.jsonl: no such manifest"),
         ("run --manifest=~/none --index=0", "home/none/manifest.jsonl: no such manifest"),
         ("import-weights ~/none --out=~/m", "home/none/config.json: no such file"),
         ("export-weights ~/none --out=~/m", "no study.json there"),
-        ("report --losses=~nobody-of-that-name/t.csv --x x --y y", "no user 'nobody-of-that-name' has a home here"),
+        ("table report ~nobody-of-that-name/t.csv --x x --y y", "no user 'nobody-of-that-name' has a home here"),
     ],
 )
 def test_a_tilde_is_a_home_in_every_verb(capsys, home, words, made):
@@ -96,14 +96,14 @@ def test_the_cache_of_programs_is_found_in_a_home(home, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("fit --losses=~/t.csv --x x --y y --out f.csv", "--out: f.csv: the result is JSON; name it f.json"),
-        ("compare --losses=~/t.csv --x x --y y --out F.CSV", "the result is JSON"),
-        ("backtest --losses=~/t.csv --y y --params N --tokens D --out b.parquet", "the result is JSON"),
-        ("predict --losses=~/t.csv --y y --params N --tokens D --at-flops 1e20 --out p.html", "the result is JSON"),
-        ("fit --losses=~/t.csv --law chinchilla --y y --out l.tsv", "the result is JSON"),
-        ("fit --losses=~/t.csv --x x --y y --out ~", "that is a folder; name a file, such as"),
+        ("table fit ~/t.csv --x x --y y --out f.csv", "--out: f.csv: the result is JSON; name it f.json"),
+        ("table compare ~/t.csv --x x --y y --out F.CSV", "the result is JSON"),
+        ("table backtest ~/t.csv --y y --params N --tokens D --out b.parquet", "the result is JSON"),
+        ("table predict ~/t.csv --y y --params N --tokens D --at-flops 1e20 --out p.html", "the result is JSON"),
+        ("table fit ~/t.csv --law chinchilla --y y --out l.tsv", "the result is JSON"),
+        ("table fit ~/t.csv --x x --y y --out ~", "that is a folder; name a file, such as"),
         (
-            "report --losses=~/t.csv --x x --y y --out my.html",
+            "table report ~/t.csv --x x --y y --out my.html",
             "report.html and figures/ is written; name it my",
         ),
         ("import-weights ~/none --out m.safetensors", "is named as a file"),

@@ -21,7 +21,7 @@ WITH_DOCSTRINGS = (
     *ROOT.glob("tests/*.py"),
     *ROOT.glob("tests/robustness/*.py"),
 )
-PROGRAMS = ("lossline", "python", "make", "pytest", "bash")
+PROGRAMS = ("lossline-jax", "python", "make", "pytest", "bash")
 BEFORE = r"(?:[A-Z_]+=\S* +|(?:/usr/bin/)?time (?:-v )?|\$ )*(?:\.venv/bin/)?"  # of a command, and no part of it
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
@@ -70,7 +70,7 @@ def _texts() -> Iterator[tuple[str, str]]:
 def _docstring_as_page(path: Path) -> str:
     """Lines that begin with a command, indented as code is, without remarks in parentheses behind it."""
     doc = ast.get_docstring(ast.parse(path.read_text())) or ""
-    doc = re.sub(r"^ *(?:Command +)?(?=(?:lossline|make|python \S+\.py) )", "    ", doc, flags=re.MULTILINE)
+    doc = re.sub(r"^ *(?:Command +)?(?=(?:lossline-jax|make|python \S+\.py) )", "    ", doc, flags=re.MULTILINE)
     return re.sub(r"^(    .*?) \(.*\)$", r"\1", doc, flags=re.MULTILINE)
 
 

@@ -73,12 +73,13 @@ def calls(folder: Path):
     from lossline_jax.pipeline.experiment import load_study_function
     from lossline_jax.pipeline.prepare import make_prepared
     from lossline_jax.pipeline.study_files import open_study, save_study
+    from lossline_jax.plan.plan import plan_study
     from lossline_jax.report.page import write_report
+    from lossline_jax.status.study import read_status
     from lossline_jax.storage.paths import RunDir, StudyDir
     from lossline_jax.storage.run_records import CheckpointMeta
-    from lossline_jax.summary.plan import plan_text
+    from lossline_jax.summary import as_text
     from lossline_jax.summary.results import show_text
-    from lossline_jax.summary.status import status_text
     from lossline_jax.train.checkpoint import Checkpointer, load_params
     from tests.support.report_study import X, Y, losses_table, step_rows, study_config
     from tests.support.tiny_study import study
@@ -119,12 +120,12 @@ def calls(folder: Path):
     yield "load_study_function", lambda: load_study_function(str(SUPPORT / "tiny_study.py"))()
     yield "check_study", lambda: check_study(tiny, "here")
     yield "save_study, open_study", lambda: (save_study(one_run, home), open_study(str(home.root)))
-    yield "plan_text", lambda: plan_text(tiny)
+    yield "plan_study", lambda: as_text(plan_study(tiny))
     yield "make_prepared, Evaluator.score", score
     yield "train_run", lambda: train_bigram(folder / "run", execution)
     yield "load_params", load
     yield "a save that fails", fail_to_save
-    yield "status_text, show_text", lambda: (status_text(one_run, home), show_text(one_run, home, None))
+    yield "read_status, show_text", lambda: (as_text(read_status(one_run, home)), show_text(one_run, home, None))
     yield (
         "write_frame, read_table",
         lambda: (write_frame(frame, epath.Path(folder / "t.csv")), read_table(folder / "t.csv")),

@@ -51,5 +51,5 @@ def find_law(name: str, law: Law | None = None) -> Law:
         return law
     if name not in LAWS:
         hint = errors.suggestion(name, LAWS)
-        raise LosslineError(f"law {name!r} is not declared{hint}; `lossline laws` lists them, `law` takes your own")
+        raise LosslineError(f"law {name!r} is not declared{hint}; `lossline-jax laws` lists them, `law` takes your own")
     return LAWS[name]

@@ -16,9 +16,11 @@ may miss by is measured: the largest budgets at hand are predicted from the smal
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from lossline_jax.config.serialise import to_json
 from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.direction import falls_with_x, rises_with_budget
 from lossline_jax.fit.predict.predictors import Predictor, fit_members, member_names
@@ -110,6 +112,24 @@ class Forecast:
             return None
         reach = growth(budget, float(own.max()), float(own.min()))
         return self.quantiles[kind] * self.scales[k] * np.maximum(reach, self.shortest)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Predictions of one forecast, with notes on what they rest on."""
+
+    forecast: Forecast
+    predictions: tuple[Prediction, ...]
+    notes: tuple[str, ...]  # a line each on rows and series that were left out
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "predictions": [to_json(prediction) for prediction in self.predictions],
+            "weights": self.forecast.weights,
+            "num_errors_behind_intervals": self.forecast.num_folds,
+            "notes": list(self.notes),
+        }
 
 
 def _outside_x(series: Series, rows: Rows) -> list[str]:

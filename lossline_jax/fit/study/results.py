@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lossline_jax.config import serialise
+from lossline_jax.errors import LosslineError, suggestion
 from lossline_jax.fit.compare.comparison import FactorComparison
 from lossline_jax.fit.resampling import Band
 from lossline_jax.fit.result import FitResult
@@ -70,7 +71,7 @@ class IsoFlop:
 
 @dataclass(frozen=True)
 class StudyFits:
-    """What `lossline fit` writes and `lossline report` reads."""
+    """What `lossline-jax fit` writes and `lossline-jax report` reads."""
 
     x: str
     y: str
@@ -96,6 +97,23 @@ class StudyFits:
     def comparisons_in(self, unit: str) -> tuple[FactorComparison, ...]:
         return tuple(comparison for comparison in self.comparisons if comparison.unit == unit)
 
+    def comparison(self, factor: str, unit: str | None = None) -> FactorComparison:
+        """Return the comparison of a factor.
+
+        Args:
+            factor: name of the factor, such as "data".
+            unit: key of the unit. None: the first unit in which the factor is compared.
+
+        Raises:
+            LosslineError: the factor is not compared.
+        """
+        found = [each for each in self.comparisons if each.factor == factor and unit in (None, each.unit)]
+        if not found:
+            known = [each.factor for each in self.comparisons]
+            names = ", ".join(dict.fromkeys(known)) or "none"
+            raise LosslineError(f"factor {factor!r} is not compared{suggestion(factor, known)}; compared are: {names}")
+        return found[0]
+
     def as_shown(self) -> "StudyFits":
         """The same with every name as it may be shown (`formatting.shown`); itself where nothing needs that."""
         plain = self.to_json()
@@ -114,3 +132,14 @@ class StudyFits:
             LosslineError: a field is missing, unknown or of the wrong type.
         """
         return serialise.from_json(cls, value, where)
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """The answer of some fits alone: which factor moves the line."""
+
+    fits: StudyFits
+
+    def comparison(self, factor: str, unit: str | None = None) -> FactorComparison:
+        """Return the comparison of a factor; see `StudyFits.comparison`."""
+        return self.fits.comparison(factor, unit)

@@ -1,0 +1,166 @@
+"""The verbs on a study, on the weights of its models and on the manifest of its runs: call the pipeline and print.
+
+The modules of the pipeline load when a verb first uses them, so that `status` and `plan` need no jax.
+"""
+
+from pathlib import Path
+
+from etils import epy
+
+from lossline_jax import logs
+from lossline_jax.cli.options import (
+    CheckOptions,
+    EvaluateOptions,
+    ExportOptions,
+    FitStudyOptions,
+    ImportLossesOptions,
+    ImportOptions,
+    ManifestOptions,
+    Place,
+    PlanOptions,
+    ReportOptions,
+    ResubmitOptions,
+    RunOptions,
+    ShowOptions,
+    TrainOptions,
+)
+from lossline_jax.config.ranges import SECONDS, check_ranges
+from lossline_jax.config.study import StudyConfig
+from lossline_jax.errors import LosslineError
+from lossline_jax.pipeline import study_files
+from lossline_jax.storage.paths import StudyDir
+from lossline_jax.summary import show as show_value
+
+with epy.lazy_imports():
+    from lossline_jax.pipeline import compilation_cache, weights
+    from lossline_jax.pipeline import prepare as preparation
+    from lossline_jax.pipeline import report as report_verbs
+    from lossline_jax.pipeline import study as study_verbs
+    from lossline_jax.plan import plan as plans
+    from lossline_jax.status import resubmit as resubmissions
+    from lossline_jax.status import study as statuses
+    from lossline_jax.summary import results
+
+
+def plan(study: StudyConfig, folder: StudyDir, options: PlanOptions) -> None:
+    """Show what the runs take, before anything is spent."""
+    show_value(plans.plan_study(study, options.utilisation))
+    if options.chip is not None:
+        logs.show("")
+        show_value(plans.plan_mesh(study, options.chip, options.devices, options.utilisation))
+    if options.manifest:
+        logs.show(f"manifest: {study_files.write_manifest(study, folder)}")
+
+
+def check(study: StudyConfig, _: StudyDir, options: CheckOptions) -> None:
+    """Compile the programs of the runs for a slice that is absent."""
+    logs.show(study_verbs.check(study, options.topology, options.only))
+
+
+def prepare(study: StudyConfig, folder: StudyDir, _: Place) -> None:
+    """Make corpora, tokenizers, token stores and evaluation sets."""
+    preparation.prepare(study, folder)
+
+
+def train(study: StudyConfig, folder: StudyDir, options: TrainOptions) -> None:
+    """Train the runs."""
+    check_ranges(options.processes, "--processes")
+    study_verbs.train(study, folder, options.only, options.processes, options.profile)
+
+
+def evaluate(study: StudyConfig, folder: StudyDir, options: EvaluateOptions) -> None:
+    """Score the checkpoints that are there, or with `follow` those that come."""
+    check_ranges(options.processes, "--processes")
+    if not options.follow:
+        study_verbs.evaluate(study, folder, options.only, options.checkpoint, options.processes)
+        return
+    if options.checkpoint:
+        raise LosslineError("--checkpoint: a model from elsewhere does not train; leave out --follow")
+    if not SECONDS.holds(options.poll_seconds):
+        raise LosslineError(f"--poll-seconds: {options.poll_seconds:g} is no time to wait; give {SECONDS}")
+    study_verbs.follow(study, folder, options.only, options.poll_seconds, options.processes)
+
+
+def fit(study: StudyConfig, folder: StudyDir, options: FitStudyOptions) -> None:
+    """Fit the lines of the losses table, and compare them."""
+    compilation_cache.keep_programs()
+    show_value(report_verbs.fit(study, folder, options.merge_copies, options.out))
+
+
+def compare(study: StudyConfig, folder: StudyDir, options: FitStudyOptions) -> None:
+    """Show which factor moves the line."""
+    compilation_cache.keep_programs()
+    show_value(report_verbs.compare(study, folder, options.merge_copies, options.out))
+
+
+def report(study: StudyConfig, folder: StudyDir, options: ReportOptions) -> None:
+    """Write the page, or with `watch` serve it."""
+    compilation_cache.keep_programs()
+    if options.watch:
+        report_verbs.watch(study, folder, options.port, options.out)
+    else:
+        logs.show(f"report: {report_verbs.report(study, folder, options.out)}")
+
+
+def run(study: StudyConfig, folder: StudyDir, options: RunOptions) -> None:
+    """Walk the whole road."""
+    check_ranges(options.processes, "--processes")
+    outcome = study_verbs.run(study, folder, options.processes, options.profile)
+    if outcome.fits is not None:
+        show_value(outcome.fits)
+        logs.show(f"\nreport: {outcome.report}")
+    outcome.raise_failures()
+
+
+def run_manifest(options: ManifestOptions) -> None:
+    """Train and score one run of a study: a task of an engine's array of jobs."""
+    check_ranges(options.processes, "--processes")
+    index = study_files.index_from_environment() if options.index is None else options.index
+    if index is None:
+        raise LosslineError("--index: say which line of the manifest to run (no engine's variable is set)")
+    study_verbs.run_one(*study_files.read_manifest_run(options.manifest, index), options.processes, options.profile)
+
+
+def status(study: StudyConfig, folder: StudyDir, _: Place) -> None:
+    """Show how far every run is, from its folder alone."""
+    show_value(statuses.read_status(study, folder))
+
+
+def show(study: StudyConfig, folder: StudyDir, options: ShowOptions) -> None:
+    """Show the results of a study, or the configuration of one run."""
+    logs.show(results.show_text(study, folder, options.run))
+
+
+def export_weights(study: StudyConfig, folder: StudyDir, options: ExportOptions) -> None:
+    """Write a checkpoint of a run as a folder that transformers loads."""
+    if options.run is None:
+        raise LosslineError("--run: say which run; `lossline-jax plan` lists their ids")
+    out = options.out or f"exported/{options.run}"
+    weights.export_weights(study, folder, options.run, options.step, out, options.dtype, options.tokenizer)
+
+
+def export_imported(source: str, options: ExportOptions) -> None:
+    """Write a step of an imported model as a folder that transformers loads."""
+    if options.run is not None:
+        raise LosslineError(f"--run: {source} is an imported model and has no runs; leave the flag out")
+    out = options.out or f"exported/{Path(source).resolve().name}"
+    weights.export_imported(source, options.step, out, options.dtype, options.tokenizer)
+
+
+def import_weights(source: str, options: ImportOptions) -> None:
+    """Read a folder of safetensors into one that `evaluate` takes."""
+    weights.import_weights(source, options.out, options)
+
+
+def import_losses(source: str, options: ImportLossesOptions) -> None:
+    """Bring a published table into the columns of ours."""
+    weights.import_losses(source, options.out, options.schema)
+
+
+def resubmit(source: str, options: ResubmitOptions) -> None:
+    """Print the indices of the runs that are not done."""
+    found = resubmissions.resubmission(*study_files.read_manifest(source), options.failed)
+    for note in found.notes:
+        logs.say(note)
+    if found.indices:
+        logs.show(found.indices)

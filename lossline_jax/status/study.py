@@ -1,0 +1,85 @@
+"""The status of a study: how far every run is, which rows it has and what it has cost. No jax."""
+
+from dataclasses import dataclass
+
+from lossline_jax.config.study import StudyConfig
+from lossline_jax.losses.row_count import NO_SETS, RowCount, count_rows, read_suite_sets
+from lossline_jax.status.runs import (
+    Cost,
+    RunStatus,
+    last_row,
+    run_cost,
+    run_status,
+    strangers_note,
+    study_seconds_left,
+    suite_sets,
+)
+from lossline_jax.storage.files import read_json
+from lossline_jax.storage.paths import StudyDir
+from lossline_jax.weights.registry import registered
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """One run: its state, its cost and its rows in the losses table."""
+
+    status: RunStatus
+    cost: Cost | None  # None: not known before the first checkpoint
+    rows: RowCount
+
+
+@dataclass(frozen=True)
+class ImportedProgress:
+    """One model from elsewhere: the newest step that is known, and its rows in the losses table."""
+
+    run_id: str
+    last_step: int
+    weights: str  # the folder of its weights
+    rows: RowCount
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """How far a study is, as its folder alone shows it."""
+
+    runs: tuple[RunProgress, ...]
+    imported: tuple[ImportedProgress, ...]
+    seconds_left: float | None  # of training, at the present speed; None: no run is running
+    problems: tuple[str, ...]  # why evaluation sets are left out
+    report: str | None  # path of the page; None: not yet written
+    strangers_note: str  # words on what lies in the folder and is not of the study
+
+    @property
+    def rows(self) -> tuple[RowCount, ...]:
+        """The rows of every run and of every model from elsewhere."""
+        return tuple(each.rows for each in (*self.runs, *self.imported))
+
+
+def read_status(study: StudyConfig, folder: StudyDir) -> StudyStatus:
+    """Read the status of a study from its folder.
+
+    Raises:
+        LosslineError: a file of the folder is damaged.
+    """
+    suites, sets = suite_sets(folder)
+    runs, imported = [], []
+    for run in study.runs:
+        directory = folder.run(run.run_id)
+        status, cost = run_status(run, directory, last_row(directory)), run_cost(directory)
+        own_sets = sets.get(suites.get(run.run_id), NO_SETS)
+        count = count_rows(folder, run.run_id, run.checkpoint_steps, study.suite.set_names, own_sets)
+        runs.append(RunProgress(status, cost, count))
+    for entry in registered(folder):
+        run_id, steps = entry.model.run_id, entry.model.steps
+        suite = read_json(entry.home.suite_file, {"suite": str})["suite"] if entry.home.suite_file.exists() else None
+        sets[suite] = read_suite_sets(folder, suite)
+        count = count_rows(folder, run_id, steps, study.suite.set_names, sets[suite])
+        imported.append(ImportedProgress(run_id, steps[-1], str(entry.weights.root), count))
+    return StudyStatus(
+        runs=tuple(runs),
+        imported=tuple(imported),
+        seconds_left=study_seconds_left(study, [each.status for each in runs]),
+        problems=tuple(sorted({reason for each in sets.values() for reason in each.problems.values()})),
+        report=str(folder.report_file) if folder.report_file.exists() else None,
+        strangers_note=strangers_note(study, folder),
+    )

@@ -1,0 +1,104 @@
+"""What `import lossline_jax as ll` gives, what it must not load, and that a verb in a notebook returns an object."""
+
+import subprocess
+import sys
+
+import pytest
+
+import lossline_jax as ll
+from lossline_jax.fit.laws import LAWS
+from lossline_jax.status.runs import RunStatus
+from tests.support.paths import ROOT, SUPPORT
+
+TINY = str(SUPPORT / "tiny_study.py")
+PACKAGE = ROOT / "lossline_jax"
+# Modules that load without jax, and without what only training and fits need.
+WITHOUT_JAX = ("", "config", "storage", "losses", "status", "summary", "plan", "cli")
+
+
+def modules_without_jax():
+    paths = [path for package in WITHOUT_JAX if package for path in sorted((PACKAGE / package).rglob("*.py"))]
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
+    needs_fits = ("summary.comparisons", "summary.fits", "summary.forecasts", "summary.laws")
+    needs_compiler = "plan.compiler"
+    return ["lossline_jax"] + [name for name in names if not name.endswith(needs_fits) and needs_compiler not in name]
+
+
+def loaded_after(code):
+    code = f"import sys; {code}; print(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+def test_the_package_alone_loads_no_heavy_package():
+    loaded = loaded_after("import lossline_jax")
+    assert not loaded & {"jax", "flax", "orbax", "grain", "pandas", "numpy", "matplotlib", "scipy", "tyro"}
+
+
+def test_configs_files_statuses_plans_and_the_front_door_need_no_jax():
+    names = modules_without_jax()
+    assert len(names) > 30
+    assert not loaded_after("; ".join(f"import {name}" for name in names)) & {"jax", "flax", "orbax", "grain", "scipy"}
+
+
+def test_configs_and_show_need_no_jax():
+    code = "import lossline_jax as ll; ll.RunConfig; ll.LlamaConfig; ll.preset; ll.show; ll.LosslineError"
+    assert "jax" not in loaded_after(code)
+
+
+def test_every_public_name_is_there():
+    assert len(ll.__all__) == len(set(ll.__all__))
+    for name in ll.__all__:
+        assert getattr(ll, name) is not None
+        assert name in dir(ll)
+
+
+def test_a_plan_is_numbers(capsys):
+    study = ll.Study.from_file(TINY)
+    plan = study.plan()
+    assert [run.run_id for run in plan.runs] == [run.run_id for run in study.config.runs]
+    first = plan.runs[0]
+    assert first.flops > 6 * first.parameters.non_embedding * first.tokens
+    assert plan.flops == sum(run.flops for run in plan.runs)
+    assert ll.show(plan) is None
+    assert f"{len(plan.runs)} runs, " in capsys.readouterr().out
+
+
+def test_a_study_is_the_same_from_its_file_its_config_and_its_folder(tmp_path):
+    study = ll.Study.from_file(TINY, str(tmp_path))
+    from_config = ll.Study(study.config, str(tmp_path))
+    assert from_config.folder.root == study.folder.root == tmp_path / "tiny"
+    with pytest.raises(ll.LosslineError, match=r"no study\.json there"):
+        ll.Study.open(str(tmp_path / "tiny"))
+    study.folder.root.mkdir()
+    study.folder.study_file.write_text((ROOT / "tests/golden/old_study/study.json").read_text())
+    assert ll.Study.open(str(tmp_path / "tiny")).folder.root == tmp_path / "tiny"
+
+
+def test_a_knob_that_is_not_there_is_refused():
+    with pytest.raises(ll.LosslineError, match=r"study\(\) has no argument 'max_byte'; did you mean 'max_bytes'"):
+        ll.Study.from_file(TINY, max_byte=3)
+
+
+def test_verbs_return_objects(capsys):
+    """The old study has rows and fits."""
+    study = ll.Study.open(str(ROOT / "tests/golden/old_study"))
+    status = study.status()
+    assert isinstance(status.runs[0].status, RunStatus)
+    assert {run.status.state for run in status.runs} == {"done"}
+    losses = study.losses()
+    assert set(losses["run_id"]) == {run.run_id for run in study.config.runs}
+    ll.show(status)
+    assert f"{len(status.runs)} of {len(status.runs)} runs done" in capsys.readouterr().out
+
+
+def test_laws_are_shown(capsys):
+    ll.show(LAWS["chinchilla"])
+    assert capsys.readouterr().out.startswith("chinchilla: L = ")
+    ll.show(LAWS)
+    assert "chinchilla" in capsys.readouterr().out
+
+
+def test_a_value_without_a_text_is_refused():
+    with pytest.raises(TypeError, match="there is no text for a float; show a plan"):
+        ll.show(1.0)
