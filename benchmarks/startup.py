@@ -1,6 +1,7 @@
 """From the start of a process to the first optimiser step of `lossline-jax train`, its programs compiled before.
 
 A small study is prepared once; each child process then does what `lossline-jax train` does, up to its first step.
+The last table is the import of the package alone, which must bring no jax.
 """
 
 import argparse
@@ -22,13 +23,13 @@ from lossline_jax.formatting import text_table
 ARCHITECTURES = ("llama", "mamba2", "mamba")
 CHILD = """
 import json, os, sys, time
-from lossline_jax.pipeline import experiment
+from lossline_jax.pipeline.study_files import open_study
 
 spent = {}
 def mark(name):
     spent[name] = time.process_time() - sum(spent.values())
 
-study, folder = experiment.open_study(sys.argv[1])
+study, folder = open_study(sys.argv[1])
 from lossline_jax.pipeline.runner import Workshop
 from lossline_jax.train.monitor.monitor import Watch
 mark("imports")
@@ -45,6 +46,14 @@ def first_step(self, step, metrics):
 Watch.dispatched = first_step
 workshop.train(run)
 """
+
+IMPORT = """
+import sys, time
+begin = time.perf_counter()
+import lossline_jax
+print(time.perf_counter() - begin, "jax" in sys.modules)
+"""
+MOST_IMPORT_SECONDS = 0.15
 
 
 def main() -> None:
@@ -63,6 +72,22 @@ def main() -> None:
         for name, cold, spent, warm in rows
     ]
     print(text_table(("model", *parts, "in all, cold", "in all, warm"), table))
+    print()
+    print(_import_table(options.repeats))
+
+
+def _import_table(repeats: int) -> str:
+    """Return seconds of `import lossline_jax` by the wall clock: the least and the median."""
+    found = [
+        subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True).stdout.split()
+        for _ in range(repeats)
+    ]
+    seconds = [float(words[0]) for words in found]
+    brings_jax = any(words[1] == "True" for words in found)
+    row = ("import lossline_jax", f"{min(seconds):.3f}", f"{statistics.median(seconds):.3f}")
+    return text_table(
+        ("wall seconds", "least", "median", "at most", "brings jax"), [(*row, MOST_IMPORT_SECONDS, brings_jax)]
+    )
 
 
 def _study() -> StudyConfig:

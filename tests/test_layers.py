@@ -40,7 +40,7 @@ HOMES = {
     "flax": ("models/",),
     "orbax": ("train/checkpoint.py",),
     "grain": ("data/batches.py",),
-    "tyro": ("cli/", "pipeline/experiment.py"),
+    "tyro": ("cli/",),
     "matplotlib": ("report/figures/",),
     "tensorboardX": ("train/monitor/trackers.py",),
     "wandb": ("train/monitor/trackers.py",),

@@ -7,8 +7,11 @@ import sys
 
 import pytest
 
-from lossline_jax import logs
+from lossline_jax import errors, logs
 from lossline_jax.cli import main
+from lossline_jax.config.execution import ALONE, ExecutionConfig
+from lossline_jax.distributed import shutdown
+from lossline_jax.pipeline import runner
 
 
 @pytest.fixture(autouse=True)
@@ -139,3 +142,47 @@ def test_only_a_process_of_the_command_itself_ends_without_what_python_does_at_i
     with pytest.raises(SystemExit):  # of what stands behind `_exit`, which does not return otherwise
         main.main()
     assert ended == [code]
+
+
+def test_a_handler_is_called_once_at_the_end_of_a_command(capsys, monkeypatch):
+    ended = []
+
+    def handler(exit_code, together):
+        ended.append((exit_code, together))
+
+    monkeypatch.setattr(logs, "_exit_handlers", [])
+    logs.on_exit(handler)
+    logs.on_exit(handler)
+    main.main(["--version"])
+    with pytest.raises(SystemExit):
+        main.main(["nonsense"])
+    assert ended == [(0, True), (2, False)]
+    capsys.readouterr()
+
+
+def test_an_error_that_an_explainer_knows_is_one_line(capsys, monkeypatch):
+    def out_of_memory(argv):
+        raise MemoryError("bytes")
+
+    def explain(error):
+        return errors.LosslineError("too large; take less") if isinstance(error, MemoryError) else None
+
+    monkeypatch.setattr(main, "dispatch", out_of_memory)
+    monkeypatch.setattr(errors, "_explainers", [])
+    with pytest.raises(MemoryError):
+        main.main(["run"])
+    errors.explain_with(explain)
+    with pytest.raises(SystemExit, match="2"):
+        main.main(["run"])
+    assert capsys.readouterr().err == "lossline: too large; take less\n"
+
+
+def test_whoever_starts_the_devices_registers_what_they_say(monkeypatch):
+    """A command that trains must explain their errors, and leave with the other processes of its run."""
+    monkeypatch.setattr(logs, "_exit_handlers", [])
+    monkeypatch.setattr(errors, "_explainers", [])
+    monkeypatch.setattr(runner, "configure_devices", lambda execution: None)
+    monkeypatch.setattr(runner, "start", lambda processes: None)
+    runner.start_devices(ExecutionConfig(), ALONE)
+    assert logs._exit_handlers == [shutdown.leave]
+    assert errors._explainers == [shutdown.device_error]

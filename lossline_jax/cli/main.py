@@ -300,10 +300,10 @@ def _call(name: str, verb: Verb, words: list[str]) -> None:
         _call_with_study(name, verb, words, begins_with_flag)
     elif verb.source is None:
         _call_with(verb, parse_options(verb.options, words, f"{COMMAND} {name}"))
-    elif begins_with_flag and words[:1] not in ([], *([word] for word in HELP)):
-        raise LosslineError(f"name {_noun(verb.source)} first: {COMMAND} {name} {verb.source} [flags]")
-    elif begins_with_flag:
+    elif not words or words[0] in HELP:
         parse_options(verb.options, ["--help"], f"{COMMAND} {name} {verb.source}")
+    elif begins_with_flag:
+        raise LosslineError(f"name {_noun(verb.source)} first: {COMMAND} {name} {verb.source} [flags]")
     else:
         chosen = parse_options(verb.options, words[1:], f"{COMMAND} {name} {words[0]}")
         _call_with(verb, words[0], chosen)
@@ -311,9 +311,9 @@ def _call(name: str, verb: Verb, words: list[str]) -> None:
 
 def _call_with_study(name: str, verb: Verb, words: list[str], begins_with_flag: bool) -> None:
     """Call a verb on the study that the first word names, or in the form that needs none."""
-    if words[:1] in [[word] for word in HELP]:
+    if words and words[0] in HELP:
         print(usage(), end="")
-    elif begins_with_flag and words and verb.without_study is not None:
+    elif words and begins_with_flag and verb.without_study is not None:
         _call(name, verb.without_study, words)
     elif begins_with_flag:
         table = f"; a table: {COMMAND} table {name} TABLE" if f"table {name}" in VERBS else ""

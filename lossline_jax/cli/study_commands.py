@@ -46,8 +46,9 @@ def plan(study: StudyConfig, folder: StudyDir, options: PlanOptions) -> None:
     """Show what the runs take, before anything is spent."""
     show_value(plans.plan_study(study, options.utilisation))
     if options.chip is not None:
+        on_mesh = plans.plan_mesh(study, options.chip, options.devices, options.utilisation)
         logs.show("")
-        show_value(plans.plan_mesh(study, options.chip, options.devices, options.utilisation))
+        show_value(on_mesh)
     if options.manifest:
         logs.show(f"manifest: {study_files.write_manifest(study, folder)}")
 

@@ -59,7 +59,7 @@ def report(table: str, options: ReportTableOptions) -> None:
     folder = output_folder(options.out, REPORT_FILES)
     frame, fits = _compared(table, options)
     title = options.title or Path(table).stem
-    path = write_report(frame, fits, None, {}, folder, title, options.x, options.y)
+    path = write_report(frame, fits, folder, title)
     logs.show(f"report: {path}")
 
 

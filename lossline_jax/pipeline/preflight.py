@@ -14,6 +14,7 @@ from lossline_jax.distributed.processes import from_first
 from lossline_jax.errors import LosslineError
 from lossline_jax.pipeline.run_context import OpenedStudy, RunContext, build_context
 from lossline_jax.storage.files import read_json, write_json
+from lossline_jax.storage.paths import RunDir
 from lossline_jax.storage.run_records import checkpoint_steps, newest_checkpoint
 from lossline_jax.train.optimiser import make_schedule
 from lossline_jax.train.step import microbatches_per_device
@@ -52,13 +53,29 @@ def check_run(context: RunContext, mesh: Mesh) -> None:
 
 
 def check_claim(context: RunContext) -> None:
-    """Claim the folder of a run for its configuration and its data, by claim.json, or refuse it.
+    """Claim the folder of a run for its configuration and its data. Raises as `claim`, in every process."""
+    data_fingerprint = context.source.fingerprint
+    from_first(lambda: claim(context.directory, context.run, data_fingerprint))
+
+
+def claim(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:
+    """Write claim.json, which tells what a run's folder belongs to, or refuse one that belongs to something else.
 
     Raises:
         LosslineError: the folder was begun with another configuration, or with other data or another tokenizer.
     """
-    data_fingerprint = context.source.fingerprint
-    from_first(lambda: _claim(context, data_fingerprint))
+    if not directory.claim_file.exists():
+        _refuse_foreign_checkpoints(directory, run, data_fingerprint)
+        write_json(directory.claim_file, {"run": to_json(run), "data_fingerprint": data_fingerprint})
+        return
+    found = read_json(directory.claim_file, {"run": dict, "data_fingerprint": str})
+    mend = "put it back, or move the folder away to train anew"
+    if not _is_claimed_by(run, found["run"]):
+        raise LosslineError(f"{directory.claim_file}: the configuration was changed under an existing run; {mend}")
+    if found["data_fingerprint"] != data_fingerprint:
+        raise LosslineError(
+            f"{directory.claim_file}: the corpus, its split or the tokenizer was changed under an existing run; {mend}"
+        )
 
 
 def _trace_once(context: RunContext, mesh: Mesh) -> None:
@@ -71,20 +88,6 @@ def _trace_once(context: RunContext, mesh: Mesh) -> None:
         jax.eval_shape(model.hidden, params, tokens_BT, segments_BT)
 
 
-def _claim(context: RunContext, data_fingerprint: str) -> None:
-    file = context.directory.claim_file
-    if not file.exists():
-        _refuse_foreign_checkpoints(context, data_fingerprint)
-        write_json(file, {"run": to_json(context.run), "data_fingerprint": data_fingerprint})
-        return
-    found = read_json(file, {"run": dict, "data_fingerprint": str})
-    mend = "put it back, or move the folder away to train anew"
-    if not _is_claimed_by(context.run, found["run"]):
-        raise LosslineError(f"{file}: the configuration was changed under an existing run; {mend}")
-    if found["data_fingerprint"] != data_fingerprint:
-        raise LosslineError(f"{file}: the corpus, its split or the tokenizer was changed under an existing run; {mend}")
-
-
 def _is_claimed_by(run: RunConfig, claimed: dict[str, Any]) -> bool:
     """Return whether the claimed configuration is that of the run. Fields it lacks have their defaults."""
     try:
@@ -93,13 +96,13 @@ def _is_claimed_by(run: RunConfig, claimed: dict[str, Any]) -> bool:
         return False
 
 
-def _refuse_foreign_checkpoints(context: RunContext, data_fingerprint: str) -> None:
+def _refuse_foreign_checkpoints(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:
     """Refuse a folder without a claim whose newest checkpoint belongs to something else."""
-    if not checkpoint_steps(context.directory):
+    if not checkpoint_steps(directory):
         return
-    meta = newest_checkpoint(context.directory)
-    if meta is None or (meta.run_fingerprint, meta.data_fingerprint) != (fingerprint(context.run), data_fingerprint):
+    meta = newest_checkpoint(directory)
+    if meta is None or (meta.run_fingerprint, meta.data_fingerprint) != (fingerprint(run), data_fingerprint):
         raise LosslineError(
-            f"{context.directory.claim_file}: missing, and the checkpoints beside it are of another configuration, "
-            "corpus or tokenizer; put it back, or move the folder away to train anew"
+            f"{directory.claim_file}: missing, and the checkpoints beside it are of another configuration, corpus or "
+            "tokenizer; put it back, or move the folder away to train anew"
         )

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from etils import epath
 
-from lossline_jax.config.serialise import to_json
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError
 from lossline_jax.logs import say
@@ -92,6 +91,11 @@ def report(study: StudyConfig, folder: StudyDir, out: str | None = None) -> epat
             f"{folder.fits_file}: made with runs that the study no longer has, or that have failed ({min(foreign)}); "
             "run `lossline-jax fit` again"
         )
+    if (study.x, study.y) != (fits.x, fits.y):
+        raise LosslineError(
+            f"{folder.fits_file}: the fits are of {fits.y!r} against {fits.x!r} and the study compares {study.y!r} "
+            f"against {study.x!r}; run `lossline-jax fit` again"
+        )
     return _write_report(study, folder, frame, fits, place)
 
 
@@ -130,12 +134,10 @@ def _write_report(
     return write_report(
         frame,
         fits,
-        study=to_json(study),
+        place,
+        study.name,
+        study=study,
         steps=steps,
-        report_folder=place,
-        title=study.name,
-        x=study.x,
-        y=study.y,
         corpora={name: corpus.manifest for name, corpus in open_corpora(study, folder).items()},
     )
 

@@ -11,7 +11,7 @@ import pandas as pd
 from etils import epath
 from markupsafe import Markup
 
-from lossline_jax.errors import LosslineError
+from lossline_jax.config.study import StudyConfig
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.tables.rows import plain_frame
 from lossline_jax.formatting import shown, shown_tree
@@ -35,13 +35,11 @@ from lossline_jax.storage.files import make_folder, write_atomic
 def write_report(
     frame: pd.DataFrame,
     fits: StudyFits,
-    study: Mapping[str, Any] | None,
-    steps: Mapping[str, Sequence[Mapping]],
     report_folder: epath.Path,
     title: str,
-    x: str,
-    y: str,
     *,
+    study: StudyConfig | None = None,
+    steps: Mapping[str, Sequence[Mapping]] | None = None,
     corpora: Mapping[str, Mapping] | None = None,
 ) -> epath.Path:
     """Write `report.html` and `figures/*.png, *.pdf, *.svg` into `report_folder`.
@@ -50,26 +48,21 @@ def write_report(
 
     Args:
         frame: the losses table that `fits` was made on, long or wide.
-        study: content of study.json; None: a table without a study.
-        steps: rows of steps.jsonl by run id; runs without rows may be missing.
-        title: name of the study.
-        x, y: the axes of Figure 1, those of `fits`.
-        corpora: manifest of each corpus by name.
+        report_folder: the folder to write into; it is made where it is missing.
+        title: name of the study or of the table.
+        study: the study of the table. None: a table without a study.
+        steps: rows of steps.jsonl by run id; runs without rows may be missing. None: no run has any.
+        corpora: manifest of each corpus by name. None: of no corpus.
 
     Returns:
         The path of the page.
 
     Raises:
-        LosslineError: `x` or `y` is not what was fitted, or a file cannot be written.
+        LosslineError: a file cannot be written.
     """
-    if (x, y) != (fits.x, fits.y):
-        raise LosslineError(
-            f"report of {y!r} against {x!r}: the fits are of {fits.y!r} against {fits.x!r}; "
-            "run `lossline-jax fit` again"
-        )
     folder = make_folder(report_folder / "figures")
-    own_steps = {shown(run_id): rows for run_id, rows in steps.items()}
-    content = _content(_shown_frame(plain_frame(frame)), fits.as_shown(), shown_tree(study or {}), own_steps, folder)
+    own_steps = {shown(run_id): rows for run_id, rows in (steps or {}).items()}
+    content = _content(_shown_frame(plain_frame(frame)), fits.as_shown(), study, own_steps, folder)
     content |= {"title": shown(title), "corpora": corpora_table(shown_tree(corpora or {}))}
     path = report_folder / "report.html"
     write_atomic(path, template().render(content, downloads=downloads(frame, fits)))
@@ -88,16 +81,16 @@ def _is_shown(value: Any) -> bool:
 
 
 def _content(
-    frame: pd.DataFrame, fits: StudyFits, study: Mapping[str, Any], steps, figures_folder: epath.Path
+    frame: pd.DataFrame, fits: StudyFits, study: StudyConfig | None, steps, figures_folder: epath.Path
 ) -> dict[str, Any]:
     """What the template shows. The figures are written on the way."""
     long = as_long(frame, fits)
-    runs = describe_runs(long, fits, study)
+    runs = describe_runs(long, fits, study.runs if study else ())
     names = {(run.factor, run.level): run.name for run in runs.values()}
     judged = judge(fits.comparisons, names)
     plots = _plots(long, fits, runs, judged, steps)
     return {
-        "question": study.get("question") or f"What moves the line of {fits.y} against {fits.x}?",
+        "question": shown(study.question if study else "") or f"What moves the line of {fits.y} against {fits.x}?",
         "finding": finding(judged, fits.x, fits.y, _missing_base(fits)),
         "facts": facts(long, runs, _counted_in(fits)),
         "verdicts": verdicts_table(judged, {(run.factor, run.level): run.style for run in runs.values()}),

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from types import SimpleNamespace
 
 import pytest
 from etils import epath
@@ -18,7 +17,7 @@ from lossline_jax.data.token_store import prepare_store
 from lossline_jax.data.tokenizers.build import prepare_tokenizer
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.suite import prepare_suite
-from lossline_jax.pipeline.preflight import check_claim
+from lossline_jax.pipeline.preflight import claim
 from lossline_jax.storage.files import read_json, write_json
 from lossline_jax.storage.paths import StudyDir
 
@@ -117,13 +116,12 @@ def test_prepared_files_keep_their_names_when_a_field_is_added(corpus, tmp_path)
 def test_a_folder_claimed_before_a_field_existed_is_still_the_runs(tmp_path):
     directory = StudyDir(epath.Path(tmp_path)).run(RUN.run_id)
     directory.root.mkdir(parents=True)
-    context = SimpleNamespace(run=RUN, directory=directory, source=SimpleNamespace(fingerprint="data"))
-    check_claim(context)
+    claim(directory, RUN, "data")
     claimed = read_json(directory.claim_file)
     del claimed["run"]["model"]["rope_scaling"]  # a field with a default stands in for one that came later
     write_json(directory.claim_file, claimed)
-    check_claim(context)
+    claim(directory, RUN, "data")
     claimed["run"]["model"]["num_layers"] = 3
     write_json(directory.claim_file, claimed)
     with pytest.raises(LosslineError, match="the configuration was changed under an existing run"):
-        check_claim(context)
+        claim(directory, RUN, "data")

@@ -225,8 +225,9 @@ def test_what_a_study_says_is_text_in_the_page_and_not_markup(tmp_path):
     steps = {f"{run_id}{hostile}": rows for run_id, rows in step_rows(study).items()}
     fits = fit_study(frame, X, Y, study.base.factors)
     corpora = {hostile: CORPORA["wiki"] | {"licence": hostile, "sha256": hostile}}
-    content = to_json(study) | {"name": hostile}
-    page = write_report(frame, fits, content, steps, epath.Path(tmp_path), hostile, X, Y, corpora=corpora).read_text()
+    study = dataclasses.replace(study, name=hostile)
+    folder = epath.Path(tmp_path)
+    page = write_report(frame, fits, folder, hostile, study=study, steps=steps, corpora=corpora).read_text()
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert(1)" not in page
     assert not re.search(r"<img[^>]*onerror", page)

@@ -4,13 +4,13 @@ import shutil
 
 import pytest
 from etils import epath
-from lossline_jax.pipeline.claims import claim
 
 from lossline_jax.cli.main import main
 from lossline_jax.config.data import FilesCorpus
 from lossline_jax.config.serialise import fingerprint
 from lossline_jax.data.corpora.prepare import PreparedCorpus, prepare_corpus
 from lossline_jax.errors import LosslineError
+from lossline_jax.pipeline.preflight import claim
 from lossline_jax.pipeline.study_files import open_study, read_manifest
 from lossline_jax.status.runs import last_row, log_note, run_status, strangers_note
 from lossline_jax.storage.files import read_json, write_json

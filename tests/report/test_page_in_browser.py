@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 from etils import epath
 
-from lossline_jax.config.serialise import to_json
 from lossline_jax.fit.study.fit_study import fit_study
 from lossline_jax.formatting import human_count
 from lossline_jax.report.page import write_report
@@ -28,7 +27,7 @@ def frame():
 def address(frame, tmp_path_factory):
     folder = epath.Path(tmp_path_factory.mktemp("page"))
     fits = fit_study(frame, X, Y, num_resamples=20)
-    return f"file://{write_report(frame, fits, to_json(STUDY), step_rows(STUDY), folder, 'small', X, Y)}"
+    return f"file://{write_report(frame, fits, folder, 'small', study=STUDY, steps=step_rows(STUDY))}"
 
 
 @pytest.fixture

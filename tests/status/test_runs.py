@@ -137,6 +137,15 @@ def test_failed_runs_have_no_part_in_fits_and_are_named_there(folder):
     assert not [line for line in fits["lines"] if FAILED.run_id in line["run_ids"]]
 
 
+def test_a_report_of_other_axes_than_those_fitted_is_refused(folder):
+    frame = losses_table(STUDY)
+    write_frame(frame[frame["run_id"] != FAILED.run_id], folder.losses_parquet)
+    report_verbs.fit(STUDY, folder)
+    turned = dataclasses.replace(STUDY, x=STUDY.y, y=STUDY.x)
+    with pytest.raises(LosslineError, match=r"the fits are of .* run `lossline-jax fit` again"):
+        report_verbs.report(turned, folder)
+
+
 def resubmit(capsys, *argv):
     main(["resubmit", *argv])
     return capsys.readouterr()

@@ -62,7 +62,6 @@ def calls(folder: Path):
     """(name, call) of what notebooks call: data, training, checkpoints, scores, tables, fits, pages."""
     from lossline_jax import fit
     from lossline_jax.config.execution import ExecutionConfig
-    from lossline_jax.config.serialise import to_json
     from lossline_jax.config.validate import check_study
     from lossline_jax.distributed.mesh import make_mesh
     from lossline_jax.errors import LosslineError
@@ -146,12 +145,10 @@ def calls(folder: Path):
         lambda: write_report(
             table,
             fit_study(table, X, Y, config.base.factors),
-            to_json(config),
-            step_rows(config),
             epath.Path(folder / "report"),
             "small",
-            X,
-            Y,
+            study=config,
+            steps=step_rows(config),
         ),
     )
 

@@ -1,12 +1,14 @@
 """Who each run is: which factor sets it apart from the base, and how it is drawn."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from lossline_jax.config.serialise import fingerprint
+from lossline_jax.config.serialise import to_json
+from lossline_jax.config.study import RunConfig
 from lossline_jax.fit.study.results import LineFit, StudyFits
+from lossline_jax.formatting import shown, shown_tree
 from lossline_jax.losses.table import FACTOR_COLUMNS
 from lossline_jax.report.figures.style import FACTOR_COLOURS, FACTOR_ORDER, Style, factor_name, factor_rank
 
@@ -35,14 +37,19 @@ class Run:
         return self.name if self.is_base else f"{factor_name(self.factor)}: {self.name}"
 
 
-def describe_runs(long: pd.DataFrame, fits: StudyFits, study: Mapping) -> dict[str, Run]:
-    """Every run of the table: the base first, then by factor in the order of the house.
+def describe_runs(long: pd.DataFrame, fits: StudyFits, study_runs: Sequence[RunConfig]) -> dict[str, Run]:
+    """Describe every run of the table: the base first, then by factor in the order of the house.
 
     The fits say which line a run is on. A run on none of them (it differs from the base in several factors)
     is named by those that differ, or by its id.
+
+    Args:
+        long: the losses table with its names as they may be shown.
+        fits: fits of that table, likewise.
+        study_runs: the runs of the study; none for a table without a study.
     """
     table = long.drop_duplicates("run_id").set_index("run_id")
-    configs = _configs(study, list(table.index))
+    configs = {shown(run.run_id): shown_tree(to_json(run)) for run in study_runs}
     line_of = {run_id: line for line in fits.lines for run_id in line.run_ids or (line.label,)}
     base_line = next((line for line in fits.lines if line.label == fits.base_label), None)
     first_seed = None
@@ -65,12 +72,6 @@ def describe_runs(long: pd.DataFrame, fits: StudyFits, study: Mapping) -> dict[s
         )
         for run_id in order
     }
-
-
-def _configs(study: Mapping, run_ids: list[str]) -> dict[str, Mapping]:
-    """The configuration of each run: a run id ends with the fingerprint of its configuration."""
-    configs = {fingerprint(dict(run)): run for run in study.get("runs", ())}
-    return {run_id: configs[tail] for run_id in run_ids if (tail := str(run_id).rpartition("-")[2]) in configs}
 
 
 def _place(row: pd.Series, line: LineFit | None, base_line: LineFit | None) -> tuple[str, str]:
