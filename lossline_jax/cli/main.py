@@ -66,7 +66,7 @@ the road, left to right; each verb skips what is done and can be killed at any m
   train     train the runs
   evaluate  score every checkpoint on every evaluation set; write the losses table; with --follow as they come
   fit       fit the lines, and compare those that are equal in all but one factor
-  compare   the same; shows the answer alone: which factor moves the line
+  compare   the answer alone, and no other fit: which factor moves the line
   report    one HTML page with figures and tables; with --watch served while the study runs
   status    progress, time left, failures and costs of every run, from the run folders
   show      results in the terminal; with --run ID that run's configuration

@@ -5,7 +5,7 @@ Each returns its text.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,10 +40,11 @@ def fit(options: FitOptions) -> str:
 
 def compare(options: CompareTableOptions) -> str:
     """Which factor of a table moves the line."""
+    from lossline_jax.fit.study.fit_study import compare_lines
     from lossline_jax.summary.comparisons import compare_text
 
     out = output_json(options.out)
-    fits = _compared(options)[1]
+    fits = _compared(options, compare_lines)[1]
     if out is not None:
         export_json(out, fits.to_json())
     return compare_text(fits)
@@ -51,10 +52,11 @@ def compare(options: CompareTableOptions) -> str:
 
 def report(options: ReportTableOptions) -> str:
     """One HTML page of a table."""
+    from lossline_jax.fit.study.fit_study import fit_study
     from lossline_jax.report.page import write_report
 
     folder = output_folder(options.out, REPORT_FILES)
-    frame, fits = _compared(options)
+    frame, fits = _compared(options, fit_study)
     title = options.title or Path(options.losses).stem
     path = write_report(frame, fits, None, {}, folder, title, options.x, options.y)
     return f"report: {path}"
@@ -105,9 +107,8 @@ def backtest(options: BacktestOptions) -> str:
     return backtest_text(result)
 
 
-def _compared(options: CompareOptions) -> "tuple[pd.DataFrame, StudyFits]":
-    """The table with its runs in column run_id, and its comparisons."""
-    from lossline_jax.fit.study.fit_study import fit_study
+def _compared(options: CompareOptions, fit_table: "Callable[..., StudyFits]") -> "tuple[pd.DataFrame, StudyFits]":
+    """Return the table with its runs in column run_id, and what `fit_table` (`compare_lines` or `fit_study`) fits."""
     from lossline_jax.fit.tables.rows import require_column, require_runs
 
     frame = _table(options.losses, options.run)
@@ -117,7 +118,7 @@ def _compared(options: CompareOptions) -> "tuple[pd.DataFrame, StudyFits]":
         require_column(frame, options.run)
         require_runs(frame, options.run)
         frame = frame.assign(run_id=frame[options.run])
-    fits = fit_study(
+    fits = fit_table(
         frame,
         options.x,
         options.y,

@@ -31,10 +31,19 @@ def fit(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, out: s
 
 
 def compare(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, out: str | None = None) -> str:
-    """The same, and of its text the answer alone: which factor moves the line."""
+    """Compare the lines of the losses table, and return as text which factor moves the line.
+
+    Nothing else is fitted, so the fits of the study's folder stay as they are; `out` names a file for the comparison.
+    """
+    from lossline_jax.fit.study.fit_study import compare_lines
     from lossline_jax.summary.comparisons import compare_text
 
-    return compare_text(_fit(study, folder, merge_copies, out))
+    elsewhere, frame = output_json(out), _losses(study, folder)
+    compared = compare_lines(frame, study.x, study.y, study.base.factors, merge_copies=merge_copies)
+    compared = _with_unfinished(_with_failed(compared, study, folder), study, folder, frame)
+    if elsewhere is not None:
+        write_json(elsewhere, compared.to_json())
+    return compare_text(compared)
 
 
 def _fit(study: StudyConfig, folder: StudyDir, merge_copies: bool, out: str | None) -> "StudyFits":
@@ -56,6 +65,11 @@ def _fit_losses(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame", mer
     from lossline_jax.fit.study.fit_study import fit_study
 
     fits = fit_study(frame, study.x, study.y, study.base.factors, merge_copies=merge_copies)
+    return _with_failed(fits, study, folder)
+
+
+def _with_failed(fits: "StudyFits", study: StudyConfig, folder: StudyDir) -> "StudyFits":
+    """The fits, saying also which runs failed."""
     left_out = [f"run {run_id} failed and is left out: {why}" for run_id, why in failed_runs(study, folder).items()]
     return dataclasses.replace(fits, failures=(*left_out, *fits.failures))
 
