@@ -140,9 +140,8 @@ def bootstrap(
     if fit.minimised is None:
         raise LosslineError(f"{fit.law}: the fit was read from an older file, which lacks its objective; fit again")
     weights = None if weights is None else np.asarray(weights, float)[keep]
-    problem = build_problem(
-        law, {name: data[name] for name in law.inputs}, data[law.output], fit.minimised, fit.fixed, weights
-    )
+    y = data.pop(law.output)
+    problem = build_problem(law, data, y, fit.minimised, fit.fixed, weights)
     generator = np.random.Generator(np.random.PCG64(seed))
     u = problem.search(fit.parameters)
     start = np.repeat(u[None], num_resamples, axis=0)
