@@ -10,7 +10,7 @@ from lossline_jax.fit.law import LEAST_SQUARES, LOG_LEAST_SQUARES, Law, Loss
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA
 from lossline_jax.fit.resampling import bootstrap
-from lossline_jax.fit.solve import Points, solve_many
+from lossline_jax.fit.solve import Points, fit_law_many
 from lossline_jax.formatting import text_table
 
 LEVEL = 0.9
@@ -103,14 +103,14 @@ def _data(planted: Planted, options: argparse.Namespace, by_run: bool) -> list[P
 
 def _profiles(planted: Planted, options, columns, by_run: bool) -> tuple[str | None, ...]:
     data = _data(planted, options, by_run)
-    fits = solve_many(planted.law, data, loss=planted.loss, num_starts=NUM_STARTS, level=LEVEL)
+    fits = fit_law_many(planted.law, data, loss=planted.loss, num_starts=NUM_STARTS, level=LEVEL)
     return "profile", *_shares([_held(fit.intervals, planted.parameters) for fit in fits], columns)
 
 
 def _bootstraps(planted: Planted, options, columns, by_run: bool) -> tuple[str | None, ...]:
     """By run where runs differ, else by point."""
     data = _data(planted, options, by_run)
-    fits = solve_many(planted.law, data, loss=planted.loss, num_starts=NUM_STARTS)
+    fits = fit_law_many(planted.law, data, loss=planted.loss, num_starts=NUM_STARTS)
     truth = dict(zip(planted.at_names, planted.law(planted.parameters, planted.at), strict=True)) | planted.parameters
     found = []
     for seed, (points, fit) in enumerate(zip(data, fits, strict=True)):

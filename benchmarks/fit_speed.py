@@ -20,7 +20,7 @@ from lossline_jax.fit.law import Law
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
 from lossline_jax.fit.resampling import bootstrap, cluster_counts
-from lossline_jax.fit.solve import Points, solve, solve_many
+from lossline_jax.fit.solve import Points, fit_law, fit_law_many
 from lossline_jax.fit.solver.problem import Problem, build_problem
 from lossline_jax.formatting import text_table
 
@@ -37,7 +37,7 @@ CHILD = """
 import json, sys, time
 import numpy as np
 from lossline_jax.fit.laws import LAWS
-from lossline_jax.fit.solve import Points, solve_many
+from lossline_jax.fit.solve import Points, fit_law_many
 
 size, tokens = (values.ravel() for values in np.meshgrid(np.geomspace(1e8, 1e10, 16), np.geomspace(1e9, 1e11, 15)))
 loss = (1.8 + 480 * size**-0.35 + 2100 * tokens**-0.37) * np.exp(0.01 * np.random.default_rng(0).normal(size=240))
@@ -47,7 +47,7 @@ if sys.argv[1] == "shifted power law":
 spent = []
 for _ in range(2):
     start = time.process_time()
-    solve_many(LAWS[sys.argv[1]], [Points(inputs, y)], num_starts=12)
+    fit_law_many(LAWS[sys.argv[1]], [Points(inputs, y)], num_starts=12)
     spent.append(time.process_time() - start)
 print(json.dumps(spent))
 """
@@ -129,13 +129,13 @@ def _compare(
 
 
 def _objectives(law: Law, data: Sequence[Points], num_starts: int) -> np.ndarray:
-    fits = solve_many(law, data, num_starts=num_starts)
+    fits = fit_law_many(law, data, num_starts=num_starts)
     return np.array([np.inf if fit.objective is None else fit.objective for fit in fits])
 
 
 def _refits(inputs: dict[str, np.ndarray], loss: np.ndarray, options: argparse.Namespace) -> list[tuple]:
     """Bootstrap resamples of the Chinchilla fit, each refitted from the estimate."""
-    fit = solve(CHINCHILLA, inputs, loss, level=None)
+    fit = fit_law(CHINCHILLA, inputs, loss, level=None)
     problem = build_problem(CHINCHILLA, inputs, loss, CHINCHILLA.loss)
     start_P = problem.search(fit.parameters)
     counts = cluster_counts(

@@ -39,13 +39,13 @@ def _table(num_studies: int) -> str:
 
 
 def _row(base_runs: int, num_runs: int, num_studies: int) -> tuple:
-    from lossline_jax.fit.compare.compare_lines import compare_lines
+    from lossline_jax.fit.compare.compare_lines import compare_setting_lines
     from tests.support.planted_lines import BASE, FLOOR, study
 
     equal, planted, held, detects = Counter(), Counter(), 0, []
     for gap in (0.0, 3 * FLOOR):
         for seed in range(num_studies):
-            for item in compare_lines(study(seed + int(1e6 * gap), gap, base_runs, num_runs), BASE):
+            for item in compare_setting_lines(study(seed + int(1e6 * gap), gap, base_runs, num_runs), BASE):
                 moved = item.factor == "data" and gap > 0
                 (planted if moved else equal)[item.verdict] += 1
                 if item.factor == "data":

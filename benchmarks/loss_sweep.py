@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from lossline_jax.fit.predict.series import Rows, Series
-from lossline_jax.fit.tables.pairing import pair_by_columns
+from lossline_jax.fit.tables.pairing import pair_runs
 
 FILE = "brandfonbrener_sweep.csv"
 VOCABULARY = 64000
@@ -91,7 +91,7 @@ def relations(frame: pd.DataFrame, noisy: bool = False) -> list[Relation]:
     for first, a in by_set.items():
         for second, b in by_set.items():
             if first != second:
-                pairs = pair_by_columns(a, b, PAIRED_BY)
+                pairs = pair_runs(a, b, PAIRED_BY)
                 found += _of_two_sets((first, second), pairs.first, pairs.second, kinds)
     return found
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from lossline_jax.fit.compare.compare_lines import compare_lines
+from lossline_jax.fit.compare.compare_lines import compare_setting_lines
 from lossline_jax.fit.compare.comparison import FactorComparison
 from lossline_jax.fit.compare.far_runs import far_runs
 from lossline_jax.fit.compare.setting_line import Cell
@@ -200,7 +200,7 @@ def judged(study: list[Setting], gap: float) -> Judged:
         return Judged((), frozenset(), gap)
     cells = [_cell(setting, first=k == 0) for k, setting in enumerate(study)]
     named = frozenset(run for far in far_runs(cells) for run in far.run_ids)
-    return Judged(compare_lines(cells, BASE), named, gap)
+    return Judged(compare_setting_lines(cells, BASE), named, gap)
 
 
 def _name(setting: Setting, run: int) -> str:

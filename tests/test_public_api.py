@@ -1,17 +1,28 @@
 """What `import lossline_jax as ll` gives, what it must not load, and that a verb in a notebook returns an object."""
 
+import ast
+import importlib
 import subprocess
 import sys
+import types
 
 import pytest
 
 import lossline_jax as ll
+from lossline_jax import fit
 from lossline_jax.fit.laws import LAWS
 from lossline_jax.status.runs import RunStatus
 from tests.support.paths import ROOT, SUPPORT
 
 TINY = str(SUPPORT / "tiny_study.py")
 PACKAGE = ROOT / "lossline_jax"
+PACKAGES = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
+OF_FIT = """
+    fit_law fit_law_many fit_shifted_power fit_compute_law bootstrap translate compose find_crossings
+    chinchilla_allocation kaplan_allocation fit_law_table fit_table compare_lines fit_study pair_runs
+    forecast backtest predict_from_few_runs fit_skills optimal_quantities
+    LAWS Law Parameter Loss FitResult StudyFits
+"""
 # Modules that load without jax, and without what only training and fits need.
 WITHOUT_JAX = ("", "config", "storage", "losses", "status", "summary", "plan", "cli")
 
@@ -102,3 +113,42 @@ def test_laws_are_shown(capsys):
 def test_a_value_without_a_text_is_refused():
     with pytest.raises(TypeError, match="there is no text for a float; show a plan"):
         ll.show(1.0)
+
+
+def bound_names(package):
+    """Names that a package's `__init__.py` binds to something else than its own modules."""
+    dotted = ".".join(package.relative_to(ROOT).parts)
+    for node in ast.walk(ast.parse((package / "__init__.py").read_text())):
+        match node:
+            case ast.ImportFrom() if node.module != dotted:
+                yield from (alias.asname or alias.name for alias in node.names)
+            case ast.FunctionDef() | ast.ClassDef():
+                yield node.name
+            case ast.Assign():
+                yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_package_exports_a_name_that_is_also_one_of_its_modules(package):
+    modules = {path.stem for path in package.glob("*.py")} | {
+        path.parent.name for path in package.glob("*/__init__.py")
+    }
+    assert not set(bound_names(package)) & modules
+
+
+def test_a_module_of_fit_is_imported_as_a_module():
+    for path in sorted((PACKAGE / "fit").glob("[!_]*.py")):
+        module = importlib.import_module(f"lossline_jax.fit.{path.stem}")
+        assert isinstance(module, types.ModuleType)
+        assert getattr(fit, path.stem) is module
+
+
+def test_fit_exports_what_its_users_need():
+    assert set(OF_FIT.split()) <= set(fit.__all__)
+    assert all(hasattr(fit, name) for name in fit.__all__)
+
+
+def test_fit_needs_no_training_packages():
+    loaded = loaded_after("from lossline_jax import fit")
+    unwanted = {"flax", "orbax", "grain", "sentencepiece", "matplotlib", "lossline_jax.models", "lossline_jax.train"}
+    assert not loaded & unwanted

@@ -72,9 +72,9 @@ STUDY_VERBS = {
         "fit the lines, and compare those that are equal in all but one factor",
     ),
     "compare": Verb(
-        options.FitStudyOptions,
+        options.CompareStudyOptions,
         study_commands.compare,
-        "the same; shows the answer alone: which factor moves the line",
+        "the answer alone, and no other fit: which factor moves the line",
     ),
     "report": Verb(
         options.ReportOptions,

@@ -128,9 +128,9 @@ class TableOptions:
     """Columns whose values divide the rows into groups, a fit each."""
     across: str | None = None
     """Column by whose values two models make a pair: x is the loss of the one, y that of the other."""
-    unit: str = "nats_per_token"
-    """Which loss column of a lossline table: nats_per_token, bits_per_byte, published_loss, ...; ignored where x and y
-    are columns."""
+    unit: str | None = None
+    """Which loss column of a lossline table: nats_per_token, bits_per_byte, published_loss, ... Losses that are columns
+    take none. Default: nats_per_token."""
     out: str | None = None
     """Write the result as JSON here."""
     merge_copies: bool = False
@@ -141,6 +141,14 @@ class TableOptions:
 class FitStudyOptions(Place):
     out: str | None = None
     """Write the fits as JSON here too. They are kept in the study's folder wherever that may be written."""
+    merge_copies: bool = False
+    """Count a run of one setting that stands under two names once. Default: it is refused."""
+
+
+@dataclass(frozen=True)
+class CompareStudyOptions(Place):
+    out: str | None = None
+    """Write lines and comparisons as JSON here."""
     merge_copies: bool = False
     """Count a run of one setting that stands under two names once. Default: it is refused."""
 

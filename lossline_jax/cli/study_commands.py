@@ -10,6 +10,7 @@ from etils import epy
 from lossline_jax import logs
 from lossline_jax.cli.options import (
     CheckOptions,
+    CompareStudyOptions,
     EvaluateOptions,
     ExportOptions,
     FitStudyOptions,
@@ -88,7 +89,7 @@ def fit(study: StudyConfig, folder: StudyDir, options: FitStudyOptions) -> None:
     show_value(report_verbs.fit(study, folder, options.merge_copies, options.out))
 
 
-def compare(study: StudyConfig, folder: StudyDir, options: FitStudyOptions) -> None:
+def compare(study: StudyConfig, folder: StudyDir, options: CompareStudyOptions) -> None:
     """Show which factor moves the line."""
     compilation_cache.keep_programs()
     show_value(report_verbs.compare(study, folder, options.merge_copies, options.out))

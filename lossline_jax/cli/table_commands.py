@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,11 +41,12 @@ def fit(table: str, options: FitOptions) -> None:
 
 def compare(table: str, options: CompareTableOptions) -> None:
     """Show which factor of a table moves the line."""
+    from lossline_jax.fit.study.fit_study import compare_lines
     from lossline_jax.fit.study.results import Comparisons
 
     _keep_programs()
     out = output_json(options.out)
-    fits = _compared(table, options)[1]
+    fits = _compared(table, options, compare_lines)[1]
     if out is not None:
         export_json(out, fits.to_json())
     show(Comparisons(fits))
@@ -53,11 +54,12 @@ def compare(table: str, options: CompareTableOptions) -> None:
 
 def report(table: str, options: ReportTableOptions) -> None:
     """Write one HTML page of a table."""
+    from lossline_jax.fit.study.fit_study import fit_study
     from lossline_jax.report.page import write_report
 
     _keep_programs()
     folder = output_folder(options.out, REPORT_FILES)
-    frame, fits = _compared(table, options)
+    frame, fits = _compared(table, options, fit_study)
     title = options.title or Path(table).stem
     path = write_report(frame, fits, folder, title)
     logs.show(f"report: {path}")
@@ -117,9 +119,10 @@ def _keep_programs() -> None:
     keep_programs()
 
 
-def _compared(table: str, options: CompareOptions) -> "tuple[pd.DataFrame, StudyFits]":
-    """The table with its runs in column run_id, and its comparisons."""
-    from lossline_jax.fit.study.fit_study import fit_study
+def _compared(
+    table: str, options: CompareOptions, fit_table: "Callable[..., StudyFits]"
+) -> "tuple[pd.DataFrame, StudyFits]":
+    """Return the table with its runs in column run_id, and what `fit_table` (`compare_lines` or `fit_study`) fits."""
     from lossline_jax.fit.tables.rows import require_column, require_runs
 
     frame = _read_table(table, options.run)
@@ -129,7 +132,7 @@ def _compared(table: str, options: CompareOptions) -> "tuple[pd.DataFrame, Study
         require_column(frame, options.run)
         require_runs(frame, options.run)
         frame = frame.assign(run_id=frame[options.run])
-    fits = fit_study(
+    fits = fit_table(
         frame,
         options.x,
         options.y,

@@ -2,15 +2,22 @@
 
     from lossline_jax import fit
 
-    law = fit.solve(fit.LAWS["chinchilla"], {"N": params, "D": tokens}, loss)     # parameters, intervals, status
-    line = fit.fit_shifted_power(x_loss, y_loss, e_x=law)                         # loss to loss
+    law = fit.fit_law(fit.LAWS["chinchilla"], {"N": params, "D": tokens}, loss)     # parameters, intervals, status
+    line = fit.fit_shifted_power(x_loss, y_loss, e_x=law)                           # loss to loss
+    fits = fit.compare_lines(frame, "val_loss", "task_loss", factors=["data"])      # does a factor move the line?
     found = fit.backtest(fit.series_of_table(frame, fit.Columns(("val_loss",), ("params",), "tokens")).series)
 
 docs/fitting.md walks through all of it on a published table.
 """
 
-from lossline_jax.fit.curves.combine import find_crossings
+from lossline_jax.fit.curves.combine import compose, find_crossings
 from lossline_jax.fit.curves.compute_law import Allocation, chinchilla_allocation, fit_compute_law, kaplan_allocation
+from lossline_jax.fit.curves.data_mixture import (
+    interpolate_quantities,
+    mixture_weights,
+    optimal_quantities,
+    predict_quantities,
+)
 from lossline_jax.fit.curves.line import fit_shifted_power, predict_transfer, translate
 from lossline_jax.fit.law import (
     LEAST_SQUARES,
@@ -30,10 +37,13 @@ from lossline_jax.fit.predict.series import Rows, Series
 from lossline_jax.fit.predict.table_series import Columns, series_of_table
 from lossline_jax.fit.resampling import Bootstrap, bootstrap
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.solve import Points, solve, solve_many
+from lossline_jax.fit.skills.fit import SkillFit, fit_skills, flops_feature, leave_family_out, skill_features
+from lossline_jax.fit.solve import Points, fit_law, fit_law_many
+from lossline_jax.fit.study.fit_study import compare_lines, fit_study
+from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.study.table_laws import fit_law_table
 from lossline_jax.fit.study.table_lines import fit_table
-from lossline_jax.fit.tables.pairing import best_by_compute, pair_by_columns
+from lossline_jax.fit.tables.pairing import best_by_compute, pair_runs
 
 __all__ = [
     "LAWS",
@@ -55,23 +65,36 @@ __all__ = [
     "Prediction",
     "Rows",
     "Series",
+    "SkillFit",
+    "StudyFits",
     "backtest",
     "best_by_compute",
     "bootstrap",
     "chinchilla_allocation",
+    "compare_lines",
+    "compose",
     "find_crossings",
     "fit_compute_law",
+    "fit_law",
+    "fit_law_many",
     "fit_law_table",
     "fit_shifted_power",
+    "fit_skills",
+    "fit_study",
     "fit_table",
+    "flops_feature",
     "forecast",
+    "interpolate_quantities",
     "kaplan_allocation",
-    "pair_by_columns",
+    "leave_family_out",
+    "mixture_weights",
+    "optimal_quantities",
+    "pair_runs",
     "power",
     "predict_from_few_runs",
+    "predict_quantities",
     "predict_transfer",
     "series_of_table",
-    "solve",
-    "solve_many",
+    "skill_features",
     "translate",
 ]

@@ -1,6 +1,7 @@
 """Bootstrap of a fit: whole runs are drawn again, because checkpoints of a run are not independent."""
 
 import dataclasses
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import scipy.special
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.law import LOSSES, Law, Loss
+from lossline_jax.fit.law import Law
 from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.solve import INTERVALS, clean_arrays
@@ -136,9 +137,11 @@ def bootstrap(
     if not fit.has_curve:
         raise LosslineError(f"{fit.law}: nothing to resample, the fit is {fit.status!r} ({fit.note})")
     data, keep = clean_arrays(law, inputs, y, fit.fixed)
-    loss = _loss_of(fit, law)
+    if fit.minimised is None:
+        raise LosslineError(f"{fit.law}: the fit was read from an older file, which lacks its objective; fit again")
     weights = None if weights is None else np.asarray(weights, float)[keep]
-    problem = build_problem(law, {name: data[name] for name in law.inputs}, data[law.output], loss, fit.fixed, weights)
+    y = data.pop(law.output)
+    problem = build_problem(law, data, y, fit.minimised, fit.fixed, weights)
     generator = np.random.Generator(np.random.PCG64(seed))
     u = problem.search(fit.parameters)
     start = np.repeat(u[None], num_resamples, axis=0)
@@ -169,17 +172,9 @@ def bootstrap(
     )
 
 
-def _loss_of(fit: FitResult, law: Law) -> Loss:
-    """What the fit minimised.
-
-    Raises:
-        LosslineError: a loss of the user's own that the law does not declare.
-    """
-    if fit.loss == law.loss.name:
-        return dataclasses.replace(law.loss, delta=fit.delta)
-    if fit.loss not in LOSSES:
-        raise LosslineError(f"{fit.law}: was fitted by a loss {fit.loss!r} of your own: declare it as the law's `loss`")
-    return dataclasses.replace(LOSSES[fit.loss], delta=fit.delta)
+def derive_seed(seed: int, *names: str) -> int:
+    """Return a generator seed of its own for each sequence of names, the same whatever other names there are."""
+    return seed * 2**32 + zlib.crc32(" ".join(names).encode("utf-8"))
 
 
 def cluster_counts(generator: np.random.Generator, num_clusters: int, num_resamples: int) -> np.ndarray:

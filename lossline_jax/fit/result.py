@@ -9,7 +9,7 @@ import numpy as np
 
 from lossline_jax.config import serialise
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.law import Law
+from lossline_jax.fit.law import Law, Loss
 from lossline_jax.fit.laws import find_law
 
 Status = Literal["converged", "iteration cap", "bound hit", "not identified", "too few points", "failed"]
@@ -48,6 +48,9 @@ class FitResult:
     condition_number: float | None = None  # of the Jacobian in search coordinates, columns scaled to 1
     domain: dict[str, tuple[float, float]] = field(default_factory=dict)  # range of each input fitted
     conventions: dict[str, str] = field(default_factory=dict)  # what N and D count, units
+    minimised: Loss | None = (
+        None  # the objective called `loss`; None: read from an older file, which has the name alone
+    )
 
     def __post_init__(self):
         for name in ("intervals", "domain"):  # JSON hands back lists

@@ -1,4 +1,7 @@
-"""The one solver: many deterministic starts, a projected linear solve, bounded descent, an honest status."""
+"""Fit any declared law: many deterministic starts, a projected linear solve, bounded descent, an honest status.
+
+Only the skills of model families have a descent of their own (`skills.descent`).
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +36,7 @@ class Points:
     conventions: Mapping[str, str] = field(default_factory=dict)
 
 
-def solve(
+def fit_law(
     law: Law | str,
     inputs: Mapping[str, Any],
     y: Any,
@@ -63,10 +66,10 @@ def solve(
     """
     law = find_law(law) if isinstance(law, str) else law
     points = Points(inputs, y, fixed or {}, clusters, conventions=conventions or {})
-    return solve_many(law, [points], loss=loss, num_starts=num_starts, max_iterations=max_iterations, level=level)[0]
+    return fit_law_many(law, [points], loss=loss, num_starts=num_starts, max_iterations=max_iterations, level=level)[0]
 
 
-def solve_many(
+def fit_law_many(
     law: Law,
     data: Sequence[Points],
     *,
@@ -75,7 +78,7 @@ def solve_many(
     max_iterations: int = 200,
     level: float | None = None,
 ) -> list[FitResult]:
-    """Fit `law` to each of many data sets, all in one compiled call after the other; see `solve`."""
+    """Fit `law` to each of many data sets, all in one compiled call after the other; see `fit_law`."""
     loss = loss or law.loss
     prepared = [_prepare(law, points, loss, num_starts, level) for points in data]
     problems = {k: problem for k, (problem, _) in enumerate(prepared) if isinstance(problem, Problem)}
@@ -130,6 +133,7 @@ def _prepare(law: Law, points: Points, loss: Loss, num_starts: int, level) -> tu
         "law": law.name,
         "loss": loss.name,
         "delta": loss.delta,
+        "minimised": loss,
         "num_points": int(keep.sum()),
         "num_dropped": int((~keep).sum()),
         "num_runs": None if labels is None else len(set(labels.tolist())),

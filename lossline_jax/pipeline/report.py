@@ -23,10 +23,19 @@ if TYPE_CHECKING:
 
 
 def compare(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, out: str | None = None) -> "Comparisons":
-    """Fit the lines as `fit` does, and return the answer alone: which factor moves the line."""
+    """Compare the lines of the losses table, and return the answer alone: which factor moves the line.
+
+    Nothing else is fitted, so the fits of the study's folder stay as they are; `out` names a file for the comparison.
+    """
+    from lossline_jax.fit.study.fit_study import compare_lines
     from lossline_jax.fit.study.results import Comparisons
 
-    return Comparisons(fit(study, folder, merge_copies, out))
+    elsewhere, frame = output_json(out), losses(study, folder)
+    compared = compare_lines(frame, study.x, study.y, study.base.factors, merge_copies=merge_copies)
+    compared = _with_unfinished(_with_failed(compared, study, folder), study, folder, frame)
+    if elsewhere is not None:
+        write_json(elsewhere, compared.to_json())
+    return Comparisons(compared)
 
 
 def fit(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, out: str | None = None) -> "StudyFits":
@@ -58,6 +67,11 @@ def _fit_losses(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame", mer
     from lossline_jax.fit.study.fit_study import fit_study
 
     fits = fit_study(frame, study.x, study.y, study.base.factors, merge_copies=merge_copies)
+    return _with_failed(fits, study, folder)
+
+
+def _with_failed(fits: "StudyFits", study: StudyConfig, folder: StudyDir) -> "StudyFits":
+    """The fits, saying also which runs failed."""
     left_out = [f"run {run_id} failed and is left out: {why}" for run_id, why in failed_runs(study, folder).items()]
     return dataclasses.replace(fits, failures=(*left_out, *fits.failures))
 

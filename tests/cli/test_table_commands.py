@@ -176,6 +176,34 @@ def test_a_column_that_holds_no_losses_is_no_unit(capsys, unit):
         assert err == f"lossline: --{flag}: column '{unit}' holds no losses; give nats_per_token or bits_per_byte\n"
 
 
+def test_a_unit_for_losses_that_are_columns_is_refused(capsys, losses):
+    axes = ("--losses", losses, "--x", "own", "--y", "task")
+    laws = ("--losses", losses, "--y", "own", "--params", "params", "--tokens", "tokens")
+    words = {
+        ("fit", *axes): "own and task",
+        ("predict", *laws, "--at-flops", "1e20"): "own",
+        ("backtest", *laws): "own",
+    }
+    for command, named in words.items():
+        code, _, err = run(capsys, *command, "--unit", "bits_per_byte")
+        assert code == 2
+        assert err == (
+            f"lossline: --unit: losses that are columns ({named}) are in the unit that they have; leave --unit out\n"
+        )
+
+
+@pytest.mark.parametrize("argument", ["params", "tokens", "flops"])
+def test_a_column_that_is_not_there_is_told_with_its_flag_also_where_its_name_is_the_default(capsys, losses, argument):
+    given = {"params": "params", "tokens": "tokens"}
+    missing = {"params": "params_total", "tokens": "tokens_seen", "flops": "budgets"}[argument]
+    given.pop(argument, None)
+    flags = [word for flag, column in given.items() for word in (f"--{flag}", column)]
+    flags += ["--flops", missing] if argument == "flops" else []
+    code, _, err = run(capsys, "backtest", "--losses", losses, "--y", "own", *flags)
+    assert code == 2
+    assert err.startswith(f"lossline: --{argument}: the table has no column '{missing}'")
+
+
 @pytest.mark.parametrize(
     ("verb", "out"), [("report", "page"), ("fit", "fits.json"), ("compare", "fits.json"), ("fit", "deep/er/fits.json")]
 )

@@ -54,5 +54,5 @@ def test_code():
     assert names["translated"].predict({"N": 3.31e9, "D": 50.35e9}) == pytest.approx(1.01, abs=0.01)
     x = np.linspace(2, 6, 30)
     names |= {"jnp": jnp, "x": x, "y": 0.8 - 2 * np.exp(-x / 1.3)}
-    exec(second.replace("fit.solve(", "found = fit.solve("), names)
+    exec(second.replace("fit.fit_law(", "found = fit.fit_law("), names)
     assert names["found"].parameters == pytest.approx({"top": 0.8, "k": 2.0, "tau": 1.3}, rel=1e-4)

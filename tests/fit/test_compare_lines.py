@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from lossline_jax.fit.compare.compare_lines import compare_lines, holm
+from lossline_jax.fit.compare.compare_lines import compare_setting_lines, holm
 from lossline_jax.fit.compare.far_runs import far_runs, left_out
 from lossline_jax.fit.compare.noise import noise_floor, pooled
 from lossline_jax.fit.compare.permutation import anova_p, permutation_test
@@ -20,7 +20,7 @@ def generator(seed=0):
 
 
 def compared(cells, base=BASE, **kwargs):
-    return {item.factor: item for item in compare_lines(cells, base, **kwargs)}
+    return {item.factor: item for item in compare_setting_lines(cells, base, **kwargs)}
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from lossline_jax.fit.predict.few_runs import (
 )
 from lossline_jax.fit.predict.forecast import forecast
 from lossline_jax.fit.predict.table_series import Columns, series_of_table
-from lossline_jax.fit.solve import solve
+from lossline_jax.fit.solve import fit_law
 from lossline_jax.fit.study.isoflop import fit_isoflops
 from lossline_jax.fit.study.table_laws import fit_law_table
 from lossline_jax.fit.study.table_lines import fit_table
@@ -90,7 +90,7 @@ def test_compute_laws_and_solve_say_it():
     fit = fit_compute_law(table["params"], table["tokens"], table["quiz"], form="chinchilla")
     assert (fit.status, fit.has_curve) == ("failed", False)
     assert "L rises with N and D" in fit.note
-    fit = solve("chinchilla", {"N": table["params"], "D": table["tokens"]}, table["quiz"], level=None)
+    fit = fit_law("chinchilla", {"N": table["params"], "D": table["tokens"]}, table["quiz"], level=None)
     assert "L rises with N and D" in fit.note
     (line,) = fit_table(table, "loss", "quiz").lines
     assert "y falls with x" in line.fit.note

@@ -14,7 +14,7 @@ from lossline_jax.fit.predict.few_runs import (
     PairedRuns,
     predict_from_few_runs,
 )
-from lossline_jax.fit.tables.pairing import pair_by_columns
+from lossline_jax.fit.tables.pairing import pair_runs
 from tests.support.shared_data import shared_path
 
 HELLASWAG = "eval/downstream_ce_loss/hellaswag_test_ce_loss"
@@ -58,7 +58,7 @@ def test_order_of_the_published_methods_on_the_sweep():
     errors = {}
     for known in sweep["data"].unique():
         for new in set(sweep["data"]) - {known}:
-            pairs = pair_by_columns(
+            pairs = pair_runs(
                 sweep[sweep["data"] == known], sweep[sweep["data"] == new], ["params", "iso_flop", "n_layers"]
             )
             ratio = pairs.first["tokens"] / pairs.first["params"]

@@ -7,9 +7,9 @@ import pytest
 from lossline_jax.fit.curves.compute_law import fit_compute_law, kaplan_allocation
 from lossline_jax.fit.curves.line import fit_shifted_power, translate
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
-from lossline_jax.fit.solve import Points, solve_many
+from lossline_jax.fit.solve import Points, fit_law_many
 from lossline_jax.fit.study.fit_study import fit_study
-from lossline_jax.fit.tables.pairing import pair_by_columns
+from lossline_jax.fit.tables.pairing import pair_runs
 from tests.support.shared_data import shared_path
 
 X, Y = "fineweb_edu_val_loss", "hellaswag_test_loss"
@@ -57,7 +57,7 @@ def test_every_published_fit_of_the_sweep_is_reached(sweep, law):
         rows = sweep[sweep["data"] == golden["data"]]
         data.append(Points({"N": rows["params"], "D": rows["tokens"]}, rows[golden["loss_name"]]))
     assert len(data) == 138
-    few, many = (solve_many(law, data, num_starts=num) for num in (12, 48))
+    few, many = (fit_law_many(law, data, num_starts=num) for num in (12, 48))
     found = np.array([fit.objective / fit.num_points for fit in few])
     best = np.minimum(published["loss"].to_numpy(), [fit.objective / fit.num_points for fit in many])
     assert np.all(found <= best * 1.001)
@@ -85,7 +85,7 @@ def test_laws_translated_by_a_few_target_runs(sweep, published, target):
     for source in set(TRANSLATION_R2) - {target}:
         known = sweep[sweep["data"] == source]
         law = fit_compute_law(known["params"], known["tokens"], known["val_loss"])
-        pairs = pair_by_columns(known, few, ["params", "iso_flop", "n_layers"])
+        pairs = pair_runs(known, few, ["params", "iso_flop", "n_layers"])
         line = fit_shifted_power(pairs.first["val_loss"], pairs.second["val_loss"], e_x=law, level=None)
         predicted = translate(law, line).predict({"N": rows["params"], "D": rows["tokens"]})
         spread = np.sum((rows["val_loss"] - rows["val_loss"].mean()) ** 2)
@@ -96,7 +96,7 @@ def test_laws_translated_by_a_few_target_runs(sweep, published, target):
 def test_translation_keeps_the_compute_optimal_size(sweep):
     sides = [sweep[sweep["data"] == name] for name in ("fineweb-100b", "starcoder")]
     law, other = (fit_compute_law(rows["params"], rows["tokens"], rows["val_loss"]) for rows in sides)
-    pairs = pair_by_columns(*sides, ["params", "iso_flop", "n_layers"])
+    pairs = pair_runs(*sides, ["params", "iso_flop", "n_layers"])
     line = fit_shifted_power(
         pairs.first["val_loss"], pairs.second["val_loss"], e_x=law, e_y=other, residual="log-log", level=None
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lossline_jax.fit.laws import LAWS
-from lossline_jax.fit.solve import solve
+from lossline_jax.fit.solve import fit_law
 from tests.support import planted_laws
 
 OUTSIDE = [
@@ -29,7 +29,7 @@ def test_an_input_outside_its_range_is_named(law, name, value):
     y = LAWS[law](parameters, planted.inputs)
     inputs = {each: np.array(values, float) for each, values in planted.inputs.items()}
     inputs[name][3] = value
-    fit = solve(law, inputs, y, level=None)
+    fit = fit_law(law, inputs, y, level=None)
     assert fit.status == "failed"
     assert fit.note.startswith(f"{name} is {value:g} at 1 of {y.size} points, outside")
     assert LAWS[law].inputs[name] in fit.note

@@ -9,7 +9,7 @@ from lossline_jax.fit.law import Law, Parameter
 from lossline_jax.fit.laws import LAWS
 from lossline_jax.fit.laws.parameters import amount, exponent
 from lossline_jax.fit.laws.published_values import PUBLISHED
-from lossline_jax.fit.solve import solve
+from lossline_jax.fit.solve import fit_law
 from tests.support import planted_laws
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -124,7 +124,7 @@ def test_a_law_of_ones_own_takes_ten_lines():
     )
     x = np.linspace(2.5, 6.0, 40)
     y = 0.857 - 2.2 * np.exp(-x / 1.4)
-    fit = solve(saturating, {"x": x}, y, level=None)
+    fit = fit_law(saturating, {"x": x}, y, level=None)
     assert fit.status == "converged"
     assert fit.parameters == pytest.approx({"top": 0.857, "k": 2.2, "tau": 1.4}, rel=1e-6)
     assert fit.predict({"x": x}, saturating) == pytest.approx(y)

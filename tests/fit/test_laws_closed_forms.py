@@ -5,7 +5,7 @@ import pytest
 from scipy import optimize
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.curves.combine import chain
+from lossline_jax.fit.curves.combine import compose
 from lossline_jax.fit.curves.compute_law import chinchilla_allocation, kaplan_allocation
 from lossline_jax.fit.curves.data_mixture import (
     interpolate_quantities,
@@ -22,7 +22,7 @@ from lossline_jax.fit.laws.performance import clip_mmlu
 from lossline_jax.fit.laws.privacy import saturated_noise
 from lossline_jax.fit.laws.published_values import PUBLISHED
 from lossline_jax.fit.laws.sparsity import dense_multiplier, optimal_sparsity
-from lossline_jax.fit.solve import solve
+from lossline_jax.fit.solve import fit_law
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 BESIROGLU = PUBLISHED["chinchilla"]["Besiroglu et al. 2024"]
@@ -214,8 +214,8 @@ def test_a_chain_goes_from_compute_to_accuracy():
     losses = LAWS["chinchilla"](BESIROGLU, {"N": sizes, "D": tokens})
     link = {"b": 0.25, "a": 0.6, "k": 4.0, "L_0": 2.3}
     accuracy = link["b"] + link["a"] / (1 + np.exp(link["k"] * (losses - link["L_0"])))
-    loss_fit = solve(LAWS["chinchilla"], {"N": sizes, "D": tokens}, losses, level=None)
-    accuracy_fit = solve(LAWS["accuracy from loss"], {"L": losses}, accuracy, level=None)
-    assert chain(loss_fit, accuracy_fit)({"N": sizes, "D": tokens}) == pytest.approx(accuracy, abs=1e-6)
+    loss_fit = fit_law(LAWS["chinchilla"], {"N": sizes, "D": tokens}, losses, level=None)
+    accuracy_fit = fit_law(LAWS["accuracy from loss"], {"L": losses}, accuracy, level=None)
+    assert compose(loss_fit, accuracy_fit)({"N": sizes, "D": tokens}) == pytest.approx(accuracy, abs=1e-6)
     with pytest.raises(LosslineError, match="law of one"):
-        chain(accuracy_fit, loss_fit)
+        compose(accuracy_fit, loss_fit)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossline_jax.fit.laws.published_values import PUBLISHED
-from lossline_jax.fit.solve import Points, solve_many
+from lossline_jax.fit.solve import Points, fit_law_many
 from lossline_jax.fit.solver.batching import BLOCK
 from tests.support import planted_laws
 
@@ -20,7 +20,7 @@ def check_recovery(name, wanted):
     inputs = {key: planted.inputs[key] for key in law.inputs}
     data = [Points(inputs, law(p, inputs), fixed={key: p[key] for key in planted.fixed}) for p in wanted]
     known = planted.known if planted.known is not None else law.names
-    fits = solve_many(law, data, num_starts=BLOCK // len(data))
+    fits = fit_law_many(law, data, num_starts=BLOCK // len(data))
     for parameters, points, fit in zip(wanted, data, fits, strict=True):
         assert fit.predict(inputs, law) == pytest.approx(points.y, abs=planted.curve * np.ptp(points.y))
         found = {key: fit.parameters[key] for key in known}

@@ -11,7 +11,7 @@ from lossline_jax.fit.curves.data_mixture import interpolate_quantities, optimal
 from lossline_jax.fit.laws import LAWS
 from lossline_jax.fit.laws.published_values import PUBLISHED
 from lossline_jax.fit.laws.sparsity import dense_multiplier
-from lossline_jax.fit.solve import solve
+from lossline_jax.fit.solve import fit_law
 from tests.support.shared_data import shared_path
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -76,7 +76,7 @@ def test_routing_constants_on_the_released_curves(router, label, count, rmse):
     residuals = LAWS["routing"](PUBLISHED["routing"][label], inputs) - logs
     assert np.sqrt(np.mean(residuals**2)) == pytest.approx(rmse, abs=1e-6)
     # a fit of all six can only be closer
-    fit = solve(LAWS["routing"], inputs, logs, level=None)
+    fit = fit_law(LAWS["routing"], inputs, logs, level=None)
     assert fit.rmse <= rmse
 
 
@@ -91,7 +91,7 @@ def diloco_rows(label):
 def test_diloco_loss_by_size(label):
     rows = diloco_rows(label)
     assert len(rows) == 7
-    fit = solve(LAWS["diloco size"], {"N": rows["N_nominal"]}, rows["eval_loss"], level=None)
+    fit = fit_law(LAWS["diloco size"], {"N": rows["N_nominal"]}, rows["eval_loss"], level=None)
     slope, intercept = np.polyfit(np.log(rows["N_nominal"]), np.log(rows["eval_loss"]), 1)
     assert (fit.parameters["A"], fit.parameters["alpha"]) == pytest.approx((np.exp(intercept), slope), rel=1e-9)
     published = PUBLISHED["diloco size"][label]
@@ -103,7 +103,7 @@ def test_diloco_loss_by_size(label):
 def test_diloco_joint_law():
     rows = table("diloco/table4_eval_loss_fit_rows.csv")
     rows = rows[rows["algorithm"] == "diloco"]
-    fit = solve(LAWS["diloco"], {"N": rows["N_nominal"], "M": rows["M"]}, rows["eval_loss"], level=None)
+    fit = fit_law(LAWS["diloco"], {"N": rows["N_nominal"], "M": rows["M"]}, rows["eval_loss"], level=None)
     published = PUBLISHED["diloco"]["loss"]
     assert fit.status == "converged"
     assert fit.parameters["A"] == pytest.approx(published["A"], rel=0.003)
@@ -120,7 +120,7 @@ def domain_fits():
     rows = []
     for domain in golden["domains"]:
         own = runs[(runs["run"] == "base") | (runs["perturbed_domain"] == domain)]
-        fit = solve(LAWS["domain curve"], {"x": own["x_code"]}, own["ppl_avg"] / base, level=None)
+        fit = fit_law(LAWS["domain curve"], {"x": own["x_code"]}, own["ppl_avg"] / base, level=None)
         rows.append([fit.parameters[name] for name in "abc"])
     return np.array(rows), golden
 
@@ -160,7 +160,7 @@ def gadre(dataset):
     at_20 = runs["model"].isin(GADRE_SMALL) & (runs["M"] == 20)
     five = runs[at_20 | ((runs["model"] == GADRE_SMALL[0]) & (runs["M"] == 320))]
     assert len(five) == 5
-    fit = solve(LAWS["overtraining"], {"C": five["C_6ND"], "M": five["M"]}, five["loss_c4_val"], level=None)
+    fit = fit_law(LAWS["overtraining"], {"C": five["C_6ND"], "M": five["M"]}, five["loss_c4_val"], level=None)
     return runs, five, fit
 
 
@@ -177,7 +177,7 @@ def test_gadre_relative_errors_in_percent():
     runs, five, fit = gadre("rpj")
     one_b = runs[(runs["model"] == "open_lm_1b") & (runs["M"] == 20)]
     six = pd.concat([five, one_b])
-    link = solve(LAWS["downstream error"], {"L": six["loss_c4_val"]}, six["err_avg17"], level=None)
+    link = fit_law(LAWS["downstream error"], {"L": six["loss_c4_val"]}, six["err_avg17"], level=None)
     assert link.parameters == pytest.approx(PUBLISHED["downstream error"]["RedPajama, 17 tasks"], rel=2e-6)
     for model, multiplier, loss_error, link_error in (
         ("open_lm_1b", 640, 0.7103, 3.6365),
@@ -202,7 +202,7 @@ def test_translation_curves(model):
     rows = table("nmt/bansal_learning_curves_train_rows.csv")
     rows = rows[rows["Model"] == model]
     millions, loss = rows["Seen Examples"].to_numpy() / 1e6, rows["Loss"].to_numpy()
-    fit = solve(LAWS["translation data"], {"D": millions}, loss, level=None)
+    fit = fit_law(LAWS["translation data"], {"D": millions}, loss, level=None)
     assert fit.status == "converged"
     log_law = lambda d, log_alpha, log_c, p: log_alpha + p * np.log(1 / d + np.exp(log_c))
     free, _ = optimize.curve_fit(log_law, millions, np.log(loss), p0=(-0.3, -3.0, 0.25), xtol=1e-12, ftol=1e-12)

@@ -1,16 +1,20 @@
 """Bootstraps resample what is independent, and say so when nothing is."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.curves.compute_law import fit_compute_law
 from lossline_jax.fit.curves.line import fit_shifted_power
-from lossline_jax.fit.law import LOSSES
+from lossline_jax.fit.law import LOSSES, Loss
 from lossline_jax.fit.laws import LAWS
 from lossline_jax.fit.laws.published_values import PUBLISHED
 from lossline_jax.fit.resampling import BY_BLOCK, BY_POINT, BY_RUN, block_indices, bootstrap, cluster_counts
-from lossline_jax.fit.solve import solve
+from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.solve import fit_law
 
 X = np.tile(np.linspace(2.5, 5.0, 10), 6)
 RUNS = np.repeat([f"run{k}" for k in range(6)], 10)
@@ -106,9 +110,24 @@ def test_a_law_with_a_loss_of_its_own_is_resampled_by_that():
     size, characters = np.tile(np.geomspace(30, 1e3, 6), 6), np.repeat(np.geomspace(1, 200, 6), 6)
     inputs = {"N_nv": size, "N_v": generator.uniform(2, 100, 36), "H": characters}
     y = law(next(iter(PUBLISHED["vocabulary"].values())), inputs) + generator.normal(0, 1e-3, 36)
-    fit = solve(law, inputs, y, level=None)
+    fit = fit_law(law, inputs, y, level=None)
     assert fit.loss not in LOSSES
     assert np.all(np.isfinite(bootstrap(fit, inputs, y, num_resamples=20).samples["E"]))
+
+
+def test_a_loss_given_to_the_fit_alone_is_resampled_by_and_kept_in_json():
+    own = Loss("my Huber", logarithmic=True, delta=0.02)
+    size = np.geomspace(1e6, 1e9, 12)
+    loss = (8.8e13 / size) ** 0.076 * np.exp(np.random.Generator(np.random.PCG64(2)).normal(0, 0.01, 12))
+    fit = fit_law("kaplan size", {"N": size}, loss, loss=own, level=None)
+    again = FitResult.from_json(json.loads(json.dumps(fit.to_json())))
+    assert again == fit
+    assert again.minimised == own
+    same = [bootstrap(each, {"N": size}, loss, num_resamples=10).samples["alpha_N"] for each in (fit, again)]
+    np.testing.assert_array_equal(*same)
+    older = dataclasses.replace(fit, minimised=None)
+    with pytest.raises(LosslineError, match="lacks its objective; fit again"):
+        bootstrap(older, {"N": size}, loss)
 
 
 def test_nothing_to_resample_without_a_curve():

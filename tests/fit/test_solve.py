@@ -15,7 +15,7 @@ from lossline_jax.fit.law import LEAST_SQUARES, LOG_HUBER, Loss, float64
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.solve import Points, solve, solve_many
+from lossline_jax.fit.solve import Points, fit_law, fit_law_many
 from lossline_jax.fit.solver.problem import build_problem
 from lossline_jax.fit.solver.quadratic_model import bounded_step
 
@@ -64,8 +64,8 @@ def test_huber_shrugs_off_an_outlier_and_least_squares_does_not():
     planted = {"E": 1.7, "A": 400.0, "B": 2000.0, "alpha": 0.34, "beta": 0.36}
     loss = CHINCHILLA(planted, {"N": sizes, "D": tokens}) * noise
     loss[-1] *= 1.3
-    huber = solve(CHINCHILLA, {"N": sizes, "D": tokens}, loss, loss=LOG_HUBER)
-    squares = solve(CHINCHILLA, {"N": sizes, "D": tokens}, loss, loss=LEAST_SQUARES)
+    huber = fit_law(CHINCHILLA, {"N": sizes, "D": tokens}, loss, loss=LOG_HUBER)
+    squares = fit_law(CHINCHILLA, {"N": sizes, "D": tokens}, loss, loss=LEAST_SQUARES)
     assert huber.parameters["E"] == pytest.approx(1.7, abs=0.02)
     assert abs(squares.parameters["E"] - 1.7) > 0.03
 
@@ -75,7 +75,7 @@ def test_plain_huber_is_the_minimum_of_its_own_objective():
     planted = {"E": 1.7, "A": 400.0, "B": 2000.0, "alpha": 0.34, "beta": 0.36}
     loss = CHINCHILLA(planted, {"N": sizes, "D": tokens}) * noise
     loss[::6] += 0.3
-    fit = solve(CHINCHILLA, {"N": sizes, "D": tokens}, loss, loss=Loss("Huber", delta=1e-3), level=None)
+    fit = fit_law(CHINCHILLA, {"N": sizes, "D": tokens}, loss, loss=Loss("Huber", delta=1e-3), level=None)
     names = list(planted)
 
     def objective(values):
@@ -110,14 +110,14 @@ def test_only_a_scaled_parameter_is_left_free():
     sizes, tokens, noise = planted_grid(noise=1e-3)
     planted = {"E": 1.7, "alpha": 0.34, "beta": 0.36}
     loss = CHINCHILLA(planted | {"A": 400.0, "B": 2000.0}, {"N": sizes, "D": tokens}) * noise
-    fit = solve(CHINCHILLA, {"N": sizes, "D": tokens}, loss, fixed=planted)
+    fit = fit_law(CHINCHILLA, {"N": sizes, "D": tokens}, loss, fixed=planted)
     assert fit.intervals["A"][0] < 400 < fit.intervals["A"][1]
 
 
 def test_the_unit_of_the_weights_does_not_change_an_interval():
     y = planted_line(noise=0.01)
     one, many = (
-        solve_many(SHIFTED_POWER, [Points({"x": X}, y, {"E_x": 1.5}, weights=np.full(X.size, w))], level=0.9)[0]
+        fit_law_many(SHIFTED_POWER, [Points({"x": X}, y, {"E_x": 1.5}, weights=np.full(X.size, w))], level=0.9)[0]
         for w in (1.0, 100.0)
     )
     assert many.intervals["kappa"] == pytest.approx(one.intervals["kappa"], rel=1e-3)
@@ -150,7 +150,7 @@ def test_same_call_same_bits():
 def test_profile_interval_is_the_classical_one_for_a_linear_parameter():
     # with kappa and E_x held the law is a straight line, whose interval is known in closed form
     y = planted_line(noise=0.02)
-    fit = solve(SHIFTED_POWER, {"x": X}, y, fixed={"kappa": 1.3, "E_x": 1.5}, level=0.95)
+    fit = fit_law(SHIFTED_POWER, {"x": X}, y, fixed={"kappa": 1.3, "E_x": 1.5}, level=0.95)
     design = np.stack([(X - 1.5) ** 1.3, np.ones_like(X)], axis=1)
     solution, rss, *_ = np.linalg.lstsq(design, y, rcond=None)
     error = np.sqrt(np.diag(np.linalg.inv(design.T @ design)) * rss[0] / (X.size - 2))
@@ -213,7 +213,7 @@ def test_losses_down_to_zero_leave_no_room_for_an_irreducible_loss():
 
 def test_iteration_cap_is_said():
     # four points, so that no profile comes to the rescue
-    fit = solve(SHIFTED_POWER, {"x": X[::12]}, planted_line()[::12], num_starts=1, max_iterations=1)
+    fit = fit_law(SHIFTED_POWER, {"x": X[::12]}, planted_line()[::12], num_starts=1, max_iterations=1)
     assert fit.status == "iteration cap"
 
 
@@ -259,7 +259,7 @@ def test_result_survives_json():
         (lambda: build_problem(CHINCHILLA, {"N": X, "D": X}, X, LOG_HUBER, {"A": 1.0}), "cannot be held"),
         (lambda: fit_shifted_power(X, X**1.1, e_x=-1.0), "outside its bounds"),
         (lambda: fit_shifted_power(X, X**1.1, clusters=[1, 2]), "2 clusters for 40 points"),
-        (lambda: solve(CHINCHILLA, {"N": X}, X), r"needs \['D'\]"),
+        (lambda: fit_law(CHINCHILLA, {"N": X}, X), r"needs \['D'\]"),
     ],
 )
 def test_mistakes_get_one_line(call, message):

@@ -8,7 +8,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA
 from lossline_jax.fit.predict.table_series import Columns, series_of_table
 from lossline_jax.fit.resampling import bootstrap
-from lossline_jax.fit.solve import Points, solve, solve_many
+from lossline_jax.fit.solve import Points, fit_law, fit_law_many
 from lossline_jax.fit.study.table_laws import fit_law_table
 from lossline_jax.fit.study.table_lines import Across, fit_table
 from lossline_jax.fit.tables.wide import wide_table
@@ -174,10 +174,10 @@ def test_intervals_of_a_line_resample_the_runs_that_the_table_names():
 def test_profile_intervals_that_take_checkpoints_for_independent_say_so():
     frame = table(["a"])
     inputs = {"N": frame["params"], "D": frame["tokens"]}
-    fit = solve("chinchilla", inputs, frame["loss"], clusters=np.arange(25) // 5)
+    fit = fit_law("chinchilla", inputs, frame["loss"], clusters=np.arange(25) // 5)
     assert "too narrow" in fit.conventions["intervals"]
     for clusters, level in ((np.arange(25), 0.9), (None, 0.9), (np.arange(25) // 5, None)):
-        assert solve("chinchilla", inputs, frame["loss"], clusters=clusters, level=level).conventions == {}
+        assert fit_law("chinchilla", inputs, frame["loss"], clusters=clusters, level=level).conventions == {}
 
 
 def test_weights_count_in_the_fit_its_errors_and_its_resamples():
@@ -187,7 +187,7 @@ def test_weights_count_in_the_fit_its_errors_and_its_resamples():
     weights = np.where(np.arange(25) % 5 == 0, 0.0, 1.0)
     keep = weights > 0
     few = Points({name: values[keep] for name, values in inputs.items()}, loss[keep])
-    whole, part = solve_many(CHINCHILLA, [Points(inputs, loss, weights=weights), few])
+    whole, part = fit_law_many(CHINCHILLA, [Points(inputs, loss, weights=weights), few])
     assert (whole.rmse, whole.r_squared) == pytest.approx((part.rmse, part.r_squared), rel=1e-6)
     samples = bootstrap(whole, inputs, loss, weights=weights, num_resamples=50).samples["E"]
     assert np.quantile(samples, [0.05, 0.95]) == pytest.approx(part.parameters["E"], abs=0.1)

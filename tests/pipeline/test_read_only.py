@@ -89,14 +89,21 @@ def test_what_only_looks_looks(study, capsys):
 
 
 def test_fits_are_shown_and_kept_where_they_may_be(study, tmp_path, capsys):
-    for verb in ("fit", "compare"):
-        main([verb, str(study)])
-        shown = capsys.readouterr()
-        assert shown.out
-        assert "fits.json: may not be written, so the fits are shown and not kept; --out FILE" in shown.err
-    main(["compare", str(study), "--out", str(tmp_path / "fits.json")])
+    main(["fit", str(study)])
+    shown = capsys.readouterr()
+    assert shown.out
+    assert "fits.json: may not be written, so the fits are shown and not kept; --out FILE" in shown.err
+    main(["fit", str(study), "--out", str(tmp_path / "fits.json")])
     assert f"are kept in {tmp_path}/fits.json alone" in capsys.readouterr().err
     assert (tmp_path / "fits.json").stat().st_size > 1000
+
+
+def test_a_comparison_is_shown_and_written_elsewhere(study, tmp_path, capsys):
+    main(["compare", str(study), "--out", str(tmp_path / "comparison.json")])
+    shown = capsys.readouterr()
+    assert "Does it move the line?" in shown.out
+    assert "fits.json" not in shown.err
+    assert (tmp_path / "comparison.json").stat().st_size > 1000
 
 
 def test_a_page_goes_elsewhere_or_is_refused_with_the_flag(study, tmp_path, capsys):

@@ -129,7 +129,7 @@ def calls(folder: Path):
         "write_frame, read_table",
         lambda: (write_frame(frame, epath.Path(folder / "t.csv")), read_table(folder / "t.csv")),
     )
-    yield "fit.solve", lambda: fit.solve(fit.LAWS["chinchilla"], {"N": size, "D": tokens}, losses)
+    yield "fit.fit_law", lambda: fit.fit_law(fit.LAWS["chinchilla"], {"N": size, "D": tokens}, losses)
     yield "fit.fit_shifted_power", lambda: fit.fit_shifted_power(losses, 0.2 + 0.9 * losses)
     yield "fit.fit_table", lambda: fit.fit_table(table, X, Y, ["data"])
     yield (

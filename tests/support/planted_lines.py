@@ -7,6 +7,7 @@ import numpy as np
 from lossline_jax.fit.compare.setting_line import Cell
 from lossline_jax.fit.curves.line import fit_shifted_power
 from lossline_jax.fit.resampling import bootstrap
+from lossline_jax.fit.tables.settings import Setting
 
 POINT_NOISE = 0.01  # of a checkpoint about the line of its run
 RUN_NOISE = 0.01  # of the line of a run about that of its setting
@@ -32,10 +33,10 @@ def cell(
     return fitted(levels, x, y, runs)
 
 
-def fitted(levels, x, y, runs, num_params=None) -> Cell:
+def fitted(levels, x, y, runs, num_params=(np.nan, np.nan)) -> Cell:
     fit = fit_shifted_power(x, y, runs, num_starts=8, level=None)
     resamples = bootstrap(fit, {"x": x}, y, clusters=runs, num_resamples=100) if fit.has_curve else None
-    return Cell(levels, x, y, runs, fit, resamples, num_params)
+    return Cell(Setting(levels, num_params), x, y, runs, fit, resamples)
 
 
 def study(seed: int, gap: float = 0.0, base_runs: int = 5, num_runs: int = 3) -> list[Cell]:

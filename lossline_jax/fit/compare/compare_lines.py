@@ -1,6 +1,5 @@
 """Does a factor move the line? Curves are compared on their common support, all else equal; parameters never."""
 
-import zlib
 from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
@@ -10,14 +9,15 @@ from lossline_jax.fit.compare.far_runs import far_runs, left_out
 from lossline_jax.fit.compare.gap import Gap, measure_gap
 from lossline_jax.fit.compare.noise import Noise, noise_floor, pooled
 from lossline_jax.fit.compare.permutation import anova_p, permutation_test
-from lossline_jax.fit.compare.setting_line import Cell, Pair, confounders, levels_of, matched_pairs
+from lossline_jax.fit.compare.setting_line import Cell, Pair, confounders, matched_pairs, settings_of
 from lossline_jax.fit.compare.verdict import Measured, cautious, judge
+from lossline_jax.fit.resampling import derive_seed
 from lossline_jax.fit.tables.settings import differences
 
 MARGIN_IN_NOISE = 3.0  # a gap that is surely smaller does not move the line
 
 
-def compare_lines(
+def compare_setting_lines(
     cells: Sequence[Cell],
     base: Mapping[str, str],
     *,
@@ -64,13 +64,13 @@ def compare_lines(
 
 def _compared(cells: Sequence[Cell], base, *, absent, unit: str, seed: int, margin_in_noise: float):
     """Measure and judge each factor that has two levels; return both for each."""
-    everywhere = noise_floor(cells)
+    everywhere, settings = noise_floor(cells), settings_of(cells)
     measured = []
     for factor in base:
-        levels = [level for level in levels_of(cells, factor) if level != base[factor]]
-        known = {*levels_of(cells, factor), *(setting[factor] for setting in absent)}
+        levels = [level for level in settings.levels_of(factor) if level != base[factor]]
+        known = {*settings.levels_of(factor), *(setting[factor] for setting in absent)}
         if levels and base[factor] in known:
-            measured.append(_measure(cells, absent, factor, base[factor], levels, everywhere, _seed(seed, factor)))
+            measured.append(_measure(cells, absent, factor, base[factor], levels, everywhere, _seed_of(seed, factor)))
     corrected = holm([item.p for item in measured])
     tested = sum(p is not None for p in corrected)
     return [
@@ -108,7 +108,7 @@ def _measure(cells, absent, factor: str, reference: str, levels, everywhere: Noi
         elif all(pair.reference.why_no_line for pair in some):
             gaps[level] = f"no line of {reference}: {some[0].reference.why_no_line}"
         else:
-            gaps[level] = measure_gap(some, noise, _seed(seed, level))
+            gaps[level] = measure_gap(some, noise, _seed_of(seed, level))
     groups = _groups([pair for level, some in pairs.items() if isinstance(gaps[level], Gap) for pair in some])
     p = None
     if noise is not None and noise.repeated:
@@ -118,6 +118,11 @@ def _measure(cells, absent, factor: str, reference: str, levels, everywhere: Noi
     told_apart = all(cell.runs is not None for cell in cells)
     run_ids = frozenset(str(run) for cell in used for run in cell.run_ids)
     return Measured(factor, reference, noise, gaps, p, permutation_test(groups, seed), told_apart, run_ids)
+
+
+def _seed_of(seed: int, name: str) -> int:
+    """The seed of a factor or level. Verdicts that were published took the seed above it as one of the names."""
+    return derive_seed(0, str(seed), name)
 
 
 def _groups(pairs: Sequence[Pair]) -> list[list[Cell]]:
@@ -151,8 +156,3 @@ def _unmatched(cells: Sequence[Cell], absent, factor: str, level: str, reference
         return f"the setting of {reference} to hold it against has no usable losses"
     names = " and ".join(confounders(cells, factor, level, reference))
     return f"confounded with {names}: no two settings differ in {factor} alone ({reference} and {level})"
-
-
-def _seed(seed: int, name: str) -> int:
-    """A generator seed of its own for each name, the same whatever other names there are."""
-    return zlib.crc32(f"{seed} {name}".encode())

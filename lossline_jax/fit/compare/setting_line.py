@@ -1,6 +1,6 @@
-"""Settings of a table: runs that are equal in every factor. Which of them differ in one factor alone?"""
+"""The line of one setting in one unit, and the lines of settings that differ in one factor alone."""
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +10,7 @@ from lossline_jax.fit.curves.line import fit_shifted_power
 from lossline_jax.fit.direction import falls_with_x
 from lossline_jax.fit.resampling import Bootstrap, bootstrap
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.tables.settings import RESIZING, _size_distance, differences, same_size
+from lossline_jax.fit.tables.settings import Setting, Settings, differences
 
 NUM_FIFTHS = 5
 SURE_ERRORS = 4.0  # standard errors from which a fifth of the points lies off the line
@@ -20,13 +20,17 @@ SURE_ERRORS = 4.0  # standard errors from which a fifth of the points lies off t
 class Cell:
     """The checkpoints of one setting, in one unit, with the line fitted to them."""
 
-    levels: Mapping[str, str]  # by factor
+    setting: Setting
     x: np.ndarray  # (n,) finite losses
     y: np.ndarray
     runs: np.ndarray | None  # (n,) the run of each checkpoint; None: the table does not tell runs apart
     fit: FitResult
     resamples: Bootstrap | None  # None: the fit has no curve
-    num_params: tuple[float, float] | None = None  # total and without embeddings
+
+    @property
+    def levels(self) -> Mapping[str, str]:
+        """The level of each factor."""
+        return self.setting.levels
 
     @property
     def run_ids(self) -> tuple[str, ...]:
@@ -66,7 +70,7 @@ class Cell:
         if fit.has_curve and self.resamples is not None:
             number, seed = self.resamples.num_resamples, self.resamples.seed
             resamples = bootstrap(fit, {"x": x}, y, clusters=left, num_resamples=number, seed=seed)
-        return Cell(self.levels, x, y, left, fit, resamples, self.num_params)
+        return Cell(self.setting, x, y, left, fit, resamples)
 
     def run_means(self, values: np.ndarray, inside: np.ndarray) -> np.ndarray:
         """(runs,) mean of `values` (n,) over the points `inside` of each run that has any."""
@@ -84,38 +88,28 @@ class Pair:
     other: Cell
 
 
-def matched_pairs(cells: Sequence[Cell], factor: str, level: str, reference: str) -> list[Pair]:
-    """Settings of `level` beside the setting of the reference level that is equal in all other factors.
+def settings_of(cells: Sequence[Cell]) -> Settings:
+    """Return the settings of some lines, numbered as the lines are."""
+    return Settings(tuple(cell.setting for cell in cells))
 
-    Layers of different architectures and embeddings of different tokenizers do not compare: where one of those is
-    the factor and no setting has the same size label, the nearest whose total or non-embedding parameters are
-    within 10% counts as of equal size.
-    """
-    references, others = ([k for k, c in enumerate(cells) if c.levels[factor] == each] for each in (reference, level))
-    near = [
-        (_distance(cells[k], cells[n], factor), k, n)
-        for k in references
-        for n in others
-        if _differ_in(cells[k], cells[n], factor)
-    ]
-    taken: dict[int, int] = {}  # each setting once, the nearest first
-    for _, k, n in sorted(near):
-        if k not in taken and n not in taken.values():
-            taken[k] = n
-    return [Pair(cells[k], cells[n]) for k, n in sorted(taken.items())]
+
+def matched_pairs(cells: Sequence[Cell], factor: str, level: str, reference: str) -> list[Pair]:
+    """Pair the lines of `level` with those of the reference level that are equal in all other factors."""
+    return [Pair(cells[k], cells[n]) for k, n in settings_of(cells).pairs(factor, level, reference)]
 
 
 def unmatched(cells: Sequence[Cell], base: Mapping[str, str]) -> list[Cell]:
-    """Settings that no other of a reference level can be held against."""
+    """Return the lines that no line of a reference level can be compared with."""
+    settings = settings_of(cells)
     matched = {
-        id(cell)
+        number
         for factor in base
-        for level in levels_of(cells, factor)
+        for level in settings.levels_of(factor)
         if level != base[factor]
-        for pair in matched_pairs(cells, factor, level, base[factor])
-        for cell in (pair.reference, pair.other)
+        for pair in settings.pairs(factor, level, base[factor])
+        for number in pair
     }
-    return [cell for cell in cells if id(cell) not in matched]
+    return [cell for k, cell in enumerate(cells) if k not in matched]
 
 
 def confounders(cells: Sequence[Cell], factor: str, level: str, reference: str) -> list[str]:
@@ -134,20 +128,3 @@ def confounders(cells: Sequence[Cell], factor: str, level: str, reference: str) 
         return []
     always = frozenset.intersection(*sets) or min(sets, key=lambda names: (len(names), sorted(names)))
     return [name for name in cells[0].levels if name in always]
-
-
-def levels_of(cells: Iterable[Cell], factor: str) -> list[str]:
-    """In the order in which they first occur."""
-    return list(dict.fromkeys(cell.levels[factor] for cell in cells))
-
-
-def _differ_in(a: Cell, b: Cell, factor: str) -> bool:
-    names = differences(a.levels, b.levels)
-    if names == [factor]:
-        return True
-    return factor in RESIZING and set(names) == {factor, "size"} and same_size(a.num_params, b.num_params)
-
-
-def _distance(a: Cell, b: Cell, factor: str) -> float:
-    """Zero for equal size labels, else how far apart the sizes are."""
-    return 0.0 if differences(a.levels, b.levels) == [factor] else _size_distance(a.num_params, b.num_params)

@@ -34,7 +34,7 @@ class Measured:
 
 
 def judge(item: Measured, p_holm: float | None, num_tested: int, margin_in_noise: float, unit: str) -> FactorComparison:
-    """The verdict of a factor; `compare_lines.compare_lines` says by which rules.
+    """The verdict of a factor; `compare_lines.compare_setting_lines` says by which rules.
 
     Args:
         p_holm: the factor's p, corrected over all factors.

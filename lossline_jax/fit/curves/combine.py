@@ -81,10 +81,10 @@ def find_crossings(
     return tuple(crossings)
 
 
-def chain(
+def compose(
     first: FitResult, second: FitResult, *, first_law: Law | None = None, second_law: Law | None = None
 ) -> Callable[[Mapping[str, Any]], np.ndarray]:
-    """A function of the first law's inputs that gives the second law's output.
+    """Return a function of the first law's inputs that gives the second law's output.
 
     As in OLMo's model ladders: L(N, D), then accuracy from loss. The second law must have one input, the first
     law's output; both losses must be of the same text and unit.

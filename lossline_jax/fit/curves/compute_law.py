@@ -11,7 +11,7 @@ from lossline_jax.fit.direction import ADVICE, wrong_way
 from lossline_jax.fit.law import LOG_HUBER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.solve import clean_arrays, solve
+from lossline_jax.fit.solve import clean_arrays, fit_law
 
 FLOPS_PER_PARAMETER_AND_TOKEN = 6
 
@@ -99,6 +99,7 @@ def fit_compute_law(
         "law": law.name,
         "loss": LOG_HUBER.name,
         "delta": LOG_HUBER.delta,
+        "minimised": LOG_HUBER,
         "num_points": int(keep.sum()),
         "num_dropped": int((~keep).sum()),
         "num_runs": None if clusters is None else len(set(np.asarray(clusters)[keep].tolist())),
@@ -111,4 +112,4 @@ def fit_compute_law(
         counted = " and ".join(f"{name} takes {levels[name]} value{'s' * (levels[name] > 1)}" for name in short)
         note = f"{counted}: with fewer than {MIN_LEVELS}, E cannot be told from that term"
         return FitResult(status="not identified", note=note, not_identified=law.names, **without_curve)
-    return solve(law, inputs, loss, loss=LOG_HUBER, clusters=clusters, num_starts=num_starts, conventions=conventions)
+    return fit_law(law, inputs, loss, loss=LOG_HUBER, clusters=clusters, num_starts=num_starts, conventions=conventions)

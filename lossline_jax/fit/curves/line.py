@@ -12,7 +12,7 @@ from lossline_jax.fit.law import LEAST_SQUARES, LOG_LOG_LEAST_SQUARES
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import KAPLAN
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.solve import solve
+from lossline_jax.fit.solve import fit_law
 
 Irreducible = float | FitResult | Literal["free"]
 
@@ -57,7 +57,7 @@ def fit_shifted_power(
     fixed = {name: _value(name, mode) for name, mode in modes.items() if mode != "free"}
     if residual == "log-log" and len(fixed) < 2:
         raise LosslineError("a log-log fit needs both e_x and e_y given; leave residual='plain' to fit them")
-    return solve(
+    return fit_law(
         SHIFTED_POWER,
         {"x": x},
         y,

@@ -8,7 +8,7 @@ import numpy as np
 
 from lossline_jax.config import serialise
 from lossline_jax.errors import ArgumentError, LosslineError
-from lossline_jax.fit.predict.forecast import forecast
+from lossline_jax.fit.predict.forecast import Forecast, forecast
 from lossline_jax.fit.predict.predictors import member_names
 from lossline_jax.fit.predict.series import Series, budget_levels
 
@@ -53,20 +53,15 @@ def backtest(series: Sequence[Series], up_to: float | None = None, *, level: flo
     Raises:
         LosslineError: nothing lies on one side of `up_to`, or the table has one budget only.
     """
-    levels = budget_levels(list(series))
-    if up_to is None:
-        if len(levels) < 2:
-            raise LosslineError("all runs have one training budget: a backtest needs a larger one to predict")
-        up_to = float(levels[-2])
-    fitted = [s[s.rows.run_budget <= up_to * (1 + 1e-6)] for s in series]
-    beyond = max(levels[-2] if len(levels) > 1 else 0.0, up_to * (1 + 1e-6))
-    held = [s[s.rows.budget > beyond] for s in series]
+    split, beyond = _split(series, up_to)
+    fitted = [each[each.rows.run_budget <= split * (1 + 1e-6)] for each in series]
+    held = [each[each.rows.budget > beyond] for each in series]
     usable = [k for k in range(len(fitted)) if fitted[k].y.size and held[k].y.size]
     if not usable:
         low, high = min(s.rows.budget.min() for s in series), max(s.rows.budget.max() for s in series)
         raise ArgumentError(
             "{up_to}: nothing to predict from runs up to {split:.3g} FLOPs: budgets are {low:.3g} to {high:.3g}",
-            split=up_to,
+            split=split,
             low=low,
             high=high,
         )
@@ -74,42 +69,51 @@ def backtest(series: Sequence[Series], up_to: float | None = None, *, level: flo
         f"{series[k].name}: left out: no run on one side of the split" for k in range(len(series)) if k not in usable
     ]
     found = forecast([fitted[k] for k in usable], level)
-    scores = []
-    names = [s.name for s in found.series]
-    for k in usable:
-        if series[k].name not in names:
-            continue
-        rows, y = held[k].rows, held[k].y
-        predictions = found.predict(series[k].name, rows)
-        estimate = np.array([p.estimate for p in predictions])
-        covered = width = None
-        if predictions[0].lower is not None:
-            lower, upper = (np.array([getattr(p, end) for p in predictions]) for end in ("lower", "upper"))
-            covered, width = float(np.mean((lower <= y) & (y <= upper))), float(np.mean((upper - lower) / y))
-        alone = {name: predict(rows) for name, predict in found.members[names.index(series[k].name)].items()}
-        scores.append(
-            SeriesScore(
-                series=series[k].name,
-                kind=series[k].kind,
-                loss=series[k].loss,
-                num_fitted=fitted[k].y.size,
-                num_predicted=y.size,
-                error=float(np.mean(np.abs(estimate / y - 1))),
-                coverage=covered,
-                width=width,
-                errors_of_members={
-                    name: float(np.mean(np.abs(alone[name] / y - 1)))
-                    for name in member_names(series[k])
-                    if name in alone and np.all(np.isfinite(alone[name]))
-                },
-            )
-        )
+    predicted = {each.name for each in found.series}
     budgets = np.concatenate([held[k].rows.budget for k in usable])
     return Backtest(
-        up_to=up_to,
+        up_to=split,
         predicted=(float(budgets.min()), float(budgets.max())),
         level=level,
-        scores=tuple(scores),
+        scores=tuple(_score(found, held[k], fitted[k].y.size) for k in usable if series[k].name in predicted),
         weights=found.weights,
         notes=(*notes, *left_out, *found.left_out),
+    )
+
+
+def _split(series: Sequence[Series], up_to: float | None) -> tuple[float, float]:
+    """The largest budget fitted, and the one beyond which rows are predicted, FLOPs."""
+    levels = budget_levels(list(series))
+    if up_to is None:
+        if len(levels) < 2:
+            raise LosslineError("all runs have one training budget: a backtest needs a larger one to predict")
+        up_to = float(levels[-2])
+    return up_to, max(levels[-2] if len(levels) > 1 else 0.0, up_to * (1 + 1e-6))
+
+
+def _score(found: Forecast, held: Series, num_fitted: int) -> SeriesScore:
+    """The errors of the predictions of the rows that were held out of one series."""
+    rows, y = held.rows, held.y
+    predictions = found.predict(held.name, rows)
+    estimate = np.array([p.estimate for p in predictions])
+    covered = width = None
+    if predictions[0].lower is not None:
+        lower, upper = (np.array([getattr(p, end) for p in predictions]) for end in ("lower", "upper"))
+        covered, width = float(np.mean((lower <= y) & (y <= upper))), float(np.mean((upper - lower) / y))
+    names = [each.name for each in found.series]
+    alone = {name: predict(rows) for name, predict in found.members[names.index(held.name)].items()}
+    return SeriesScore(
+        series=held.name,
+        kind=held.kind,
+        loss=held.loss,
+        num_fitted=num_fitted,
+        num_predicted=y.size,
+        error=float(np.mean(np.abs(estimate / y - 1))),
+        coverage=covered,
+        width=width,
+        errors_of_members={
+            name: float(np.mean(np.abs(alone[name] / y - 1)))
+            for name in member_names(held)
+            if name in alone and np.all(np.isfinite(alone[name]))
+        },
     )

@@ -15,7 +15,7 @@ from lossline_jax.fit.law import LOG_HUBER, Law, power
 from lossline_jax.fit.laws.parameters import amount, exponent, irreducible
 from lossline_jax.fit.laws.size_and_tokens import KAPLAN
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.solve import solve
+from lossline_jax.fit.solve import fit_law
 
 IDENTITY, SCALING_LAW, FLOPS_TO_LOSS = "identity", "scaling law", "FLOPs to loss"
 TEST_TO_TEST, TRAIN_TO_TEST = "test to test", "general train to test"
@@ -71,8 +71,8 @@ def predict_from_few_runs(few: PairedRuns, target: PairedRuns) -> list[FewRunPre
     """
     if not few.loss.size or not target.known_loss.size:
         raise LosslineError("give some runs on the new data set, and a known run as large as the target")
-    by_size = solve(KAPLAN, {"N": few.params, "D": few.tokens}, few.loss, level=None)
-    by_flops = solve(COMPUTE_LAW, {"C": few.budget}, few.loss, level=None)
+    by_size = fit_law(KAPLAN, {"N": few.params, "D": few.tokens}, few.loss, level=None)
+    by_flops = fit_law(COMPUTE_LAW, {"C": few.budget}, few.loss, level=None)
     tests = fit_shifted_power(few.known_loss, few.loss, level=None)
     trains = fit_shifted_power(few.known_validation, few.loss, level=None)
     rises = rises_with_budget("the loss", few.budget, few.loss)

@@ -16,7 +16,7 @@ from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
 from lossline_jax.fit.predict.series import Rows, Series
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.solve import Points, solve_many
+from lossline_jax.fit.solve import Points, fit_law_many
 
 POWER, BOTH_LAWS, FREE_Y = "power law", "E of both laws", "E_x of its law, E_y free"
 LINE_MEMBERS = (POWER, BOTH_LAWS, FREE_Y)
@@ -53,7 +53,7 @@ def fit_members(series: Sequence[Series]) -> list[dict[str, Predictor]]:
         for count in dict.fromkeys(count for k in others for count in series[k].rows.sizes):
             chosen = [k for k in others if count in series[k].rows.sizes]
             data = [Points({"N": s.rows.sizes[count], "D": s.rows.tokens}, s.y) for s in (series[k] for k in chosen)]
-            for k, fit in zip(chosen, solve_many(law, data, num_starts=NUM_STARTS), strict=True):
+            for k, fit in zip(chosen, fit_law_many(law, data, num_starts=NUM_STARTS), strict=True):
                 if fit.has_curve:
                     members[k][f"{law.name}, {count}"] = _of_size(fit, count)
     return members
@@ -72,7 +72,7 @@ def _fit_lines(series: Sequence[Series]) -> list[dict[str, Predictor]]:
     for name, (loss, fixed, weights) in settings.items():
         usable = [k for k in range(len(series)) if np.all(np.isfinite(list(fixed(k).values())))]
         data = [Points({"x": series[k].rows.x}, series[k].y, fixed(k), weights=weights(k)) for k in usable]
-        fits = solve_many(STEADY_LINE, data, loss=loss, num_starts=NUM_STARTS)
+        fits = fit_law_many(STEADY_LINE, data, loss=loss, num_starts=NUM_STARTS)
         for k, fit in zip(usable, fits, strict=True):
             if fit.has_curve:
                 members[k][name] = _of_loss(fit)
@@ -89,7 +89,7 @@ def _irreducible(wanted: Sequence[tuple[Rows, np.ndarray]]) -> list[float]:
             number_of[key] = len(data)
             data.append(Points({"N": size, "D": rows.tokens}, loss))
         numbers.append(number_of[key])
-    fits = solve_many(CHINCHILLA, data, num_starts=NUM_STARTS) if data else []
+    fits = fit_law_many(CHINCHILLA, data, num_starts=NUM_STARTS) if data else []
     e = [
         min(f.parameters["E"], BELOW * float(np.min(p.y))) if f.has_curve else np.nan
         for f, p in zip(fits, data, strict=True)

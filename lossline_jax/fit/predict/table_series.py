@@ -13,6 +13,7 @@ from lossline_jax.fit.predict.series import Rows, Series
 from lossline_jax.fit.tables.columns import (
     COUNT_EACH_TIME,
     group_label,
+    loss_column,
     names_of_runs,
     numeric_losses,
     require_several_values,
@@ -21,8 +22,15 @@ from lossline_jax.fit.tables.columns import (
 )
 from lossline_jax.fit.tables.copies import one_run_each
 from lossline_jax.fit.tables.other_unit import require_one_unit
-from lossline_jax.fit.tables.pairing import pair_by_columns
-from lossline_jax.fit.tables.rows import WHERE, as_pandas, level_text, require_column, require_each_once
+from lossline_jax.fit.tables.pairing import pair_runs
+from lossline_jax.fit.tables.rows import (
+    WHERE,
+    as_pandas,
+    level_text,
+    require_column,
+    require_default_column,
+    require_each_once,
+)
 from lossline_jax.fit.tables.wide import positive, wide_table
 
 LEFT_OUT = ": left out: "  # between the name of a series and the reason, in notes
@@ -43,7 +51,7 @@ class Columns:
             the loss of the one, y that of the other.
         cluster: the run of each row, where runs have several (checkpoints); None: `run_id`, where there is one.
         flops: training FLOPs; None: 6 times parameters times tokens.
-        unit: loss column of a long table.
+        unit: loss column of a long table; None: nats_per_token. Losses that are columns take none.
     """
 
     losses: tuple[str, ...]
@@ -53,7 +61,7 @@ class Columns:
     by: tuple[str, ...] = ()
     across: str | None = None
     flops: str | None = None
-    unit: str = "nats_per_token"
+    unit: str | None = None
     cluster: str | None = None
 
 
@@ -88,10 +96,12 @@ def series_of_table(frame: pd.DataFrame, columns: Columns, merge_copies: bool = 
     if "eval_set" in frame.columns and columns.unit in frame.columns:
         refuse_accuracy_unit(columns.unit)
     wanted = dict.fromkeys([*columns.losses, *([columns.x] if columns.x else [])])
+    columns = dataclasses.replace(columns, unit=loss_column(frame, list(wanted), columns.unit))
     wide = wide_table(frame, list(wanted), columns.unit, by=columns.by, run=columns.cluster)
     groups = (*columns.by, *([columns.across] if columns.across else []))
     for name in groups:
         require_column(wide, name)
+    _require_sizes(wide, columns)
     run = run_column(wide, columns.cluster)
     wide, notes = one_run_each(wide, run, tuple(wanted), groups, merge_copies, (*columns.params, columns.tokens))
     sizes = {name: positive(wide, name) for name in columns.params}
@@ -119,6 +129,15 @@ def series_of_table(frame: pd.DataFrame, columns: Columns, merge_copies: bool = 
     return TableSeries(tuple(series), tuple(notes))
 
 
+def _require_sizes(wide: pd.DataFrame, columns: Columns) -> None:
+    """Raise ArgumentError, which names the argument, where a column of sizes, tokens or budgets is not there."""
+    for name in columns.params:
+        require_default_column(wide, name, "params")
+    require_default_column(wide, columns.tokens, "tokens")
+    if columns.flops:
+        require_default_column(wide, columns.flops, "flops")
+
+
 def _why_nothing(notes: list[str], columns: Columns) -> str:
     """The reason that the first series was left out for, and how many more were."""
     reasons = [note for note in notes if LEFT_OUT in note]
@@ -143,7 +162,7 @@ def _pairs(wide: pd.DataFrame, columns: Columns, notes: list[str]):
             for second, y_rows in levels:
                 if first == second:
                     continue
-                pairs = pair_by_columns(x_rows, y_rows, [f"_size_{columns.params[0]}", "_tokens"])
+                pairs = pair_runs(x_rows, y_rows, [f"_size_{columns.params[0]}", "_tokens"])
                 between = f"{columns.across} {first} -> {second}"
                 name = f"{label}, {between}" if label else between
                 if pairs.num_alone:

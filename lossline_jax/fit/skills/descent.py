@@ -1,4 +1,9 @@
-"""The skill law's objective, and its descent; `fit.py` says what is fitted and names the shapes."""
+"""The objective of the skill law and a descent of its own; `fit.py` says what is fitted and names the shapes.
+
+`fit.solve` cannot pose this problem. Its laws have a handful of named parameters and one output. The skill law has a
+slope, a loading or an intercept for every feature, benchmark and family, and each family meets only its own models, so
+the normal equations are eliminated family by family. Both descents are damped least squares (Levenberg-Marquardt).
+"""
 
 from dataclasses import dataclass
 

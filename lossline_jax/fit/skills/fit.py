@@ -94,22 +94,16 @@ def fit_skills(
     Raises:
         LosslineError: shapes that do not fit together, or features that are not finite.
     """
-    features_nk, scores_nJ = np.asarray(features_nk, float), np.asarray(scores_nJ, float)
-    lower_J = np.asarray(lower_J, float)
-    n = len(families)
-    if features_nk.shape[:1] != (n,) or scores_nJ.shape != (n, lower_J.size) or not np.isfinite(features_nk).all():
-        raise LosslineError(
-            f"skills: features {features_nk.shape}, scores {scores_nJ.shape}, {n} families and {lower_J.size} lower "
-            "bounds do not fit together, or a feature is not finite"
-        )
     names = sorted(set(families)) if family_intercepts else []
+    features_nk, scores_nJ, lower_J = (np.asarray(each, float) for each in (features_nk, scores_nJ, lower_J))
+    _require_shapes(features_nk, scores_nJ, len(families), lower_J.size)
     centre_k, spread_k = features_nk.mean(axis=0), features_nk.std(axis=0)
     spread_k = np.where(spread_k > 0, spread_k, 1.0)
     problem = SkillProblem(
         x_nk=(features_nk - centre_k) / spread_k,
         y_nJ=scores_nJ,
         lower_J=lower_J,
-        family_n=np.array([names.index(name) for name in families]) if names else np.zeros(n, int),
+        family_n=np.array([names.index(name) for name in families]) if names else np.zeros(len(families), int),
         num_families=len(names),
         num_skills=num_skills,
         ridge=ridge,
@@ -130,6 +124,15 @@ def fit_skills(
         converged=best.converged,
         share_of_starts=float(np.mean([end.objective <= 1.01 * best.objective for end in ends])),
     )
+
+
+def _require_shapes(features_nk: np.ndarray, scores_nJ: np.ndarray, num_models: int, num_benchmarks: int) -> None:
+    shapes_fit = features_nk.shape[:1] == (num_models,) and scores_nJ.shape == (num_models, num_benchmarks)
+    if not (shapes_fit and np.isfinite(features_nk).all()):
+        raise LosslineError(
+            f"skills: features {features_nk.shape}, scores {scores_nJ.shape}, {num_models} families and "
+            f"{num_benchmarks} lower bounds do not fit together, or a feature is not finite"
+        )
 
 
 @dataclass(frozen=True, eq=False)

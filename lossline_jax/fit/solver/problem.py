@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.law import Law, Loss
+from lossline_jax.fit.law import Law, Loss, Parameter
 
 POINT_MARGIN = 1e-4  # of the range of an input: how close a `below` bound comes to its smallest value
 
@@ -94,46 +94,53 @@ def build_problem(
         LosslineError: a fixed parameter that the law lacks, that cannot be held, or that is out of bounds.
     """
     fixed = dict(fixed or {})
-    for name in fixed:
-        if name not in law.names or name in law.scaled:
-            raise LosslineError(
-                f"{law.name}: parameter {name!r} cannot be held fixed; choose among "
-                f"{[n for n in law.names if n not in law.scaled]}"
-            )
+    _require_holdable(law, fixed)
     scales = {
         name: float(np.exp(np.mean(np.log(values)))) if name in law.normalise else 1.0
         for name, values in inputs.items()
     }
     data = {**inputs, law.output: y}
-    lower, upper, start_lower, start_upper = [], [], [], []
-    for p in law.parameters:
-        low, high = p.lower, p.upper
-        first, last = p.start or (low, high)
-        if p.below == law.output:
-            last, high = float(np.min(y)), float(np.max(y))
-        elif p.below:
-            smallest = float(np.min(data[p.below]))
-            last = high = smallest - POINT_MARGIN * max(float(np.ptp(data[p.below])), 1e-9)
-        if p.name in fixed:
-            if not p.lower <= fixed[p.name] <= p.upper:
-                raise LosslineError(
-                    f"{law.name}: {p.name} is held at {fixed[p.name]:g}, outside its bounds {p.lower:g} to {p.upper:g}"
-                )
-            low = high = first = last = float(fixed[p.name])
-        row = np.log([low, high, first, last]) if p.log else (low, high, first, last)
-        for column, value in zip((lower, upper, start_lower, start_upper), row, strict=True):
-            column.append(value)
+    rows = [_bounds(p, law.output, data, fixed.get(p.name)) for p in law.parameters]
+    lower, upper, start_lower, start_upper = np.transpose(rows)
     return Problem(
         law=law,
         inputs={name: np.asarray(values, float) / scales[name] for name, values in inputs.items()},
         y_n=np.asarray(y, float),
         loss=loss,
         scales=scales,
-        lower_P=np.array(lower),
-        upper_P=np.array(upper),
-        start_lower_P=np.array(start_lower),
-        start_upper_P=np.array(start_upper),
+        lower_P=lower,
+        upper_P=upper,
+        start_lower_P=start_lower,
+        start_upper_P=start_upper,
         free_P=np.array([p.name not in fixed for p in law.parameters]),
         fixed=fixed,
         weights_n=np.ones(np.size(y)) if weights is None else weights,
     )
+
+
+def _require_holdable(law: Law, fixed: Mapping[str, float]) -> None:
+    for name, value in fixed.items():
+        if name not in law.names or name in law.scaled:
+            raise LosslineError(
+                f"{law.name}: parameter {name!r} cannot be held fixed; choose among "
+                f"{[n for n in law.names if n not in law.scaled]}"
+            )
+        p = law.parameters[law.names.index(name)]
+        if not p.lower <= value <= p.upper:
+            raise LosslineError(
+                f"{law.name}: {name} is held at {value:g}, outside its bounds {p.lower:g} to {p.upper:g}"
+            )
+
+
+def _bounds(p: Parameter, output: str, data: Mapping[str, np.ndarray], held_at: float | None) -> np.ndarray:
+    """(4,) lower and upper bound of a parameter, and of its starts, in search coordinates."""
+    low, high = p.lower, p.upper
+    first, last = p.start or (low, high)
+    if p.below == output:
+        last, high = float(np.min(data[output])), float(np.max(data[output]))
+    elif p.below:
+        smallest = float(np.min(data[p.below]))
+        last = high = smallest - POINT_MARGIN * max(float(np.ptp(data[p.below])), 1e-9)
+    if held_at is not None:
+        low = high = first = last = float(held_at)
+    return np.log([low, high, first, last]) if p.log else np.array([low, high, first, last])

@@ -10,7 +10,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.resampling import Band, bootstrap
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.solve import Points, solve_many
+from lossline_jax.fit.solve import Points, fit_law_many
 from lossline_jax.fit.study.panels import LineGroup, line_groups
 from lossline_jax.fit.study.results import FigureLine
 from lossline_jax.fit.tables.columns import PER_BYTE, RUN, X, Y, numeric_losses, paired_points
@@ -105,7 +105,7 @@ class _Losses:
 
 
 def _fit_all(data: list[pd.DataFrame], num_resamples: int, seed: int) -> list[tuple[FitResult, Band | None]]:
-    fits = solve_many(
+    fits = fit_law_many(
         SHIFTED_POWER,
         [Points({"x": rows[X]}, rows[Y], clusters=rows[RUN]) for rows in data],
         num_starts=NUM_STARTS,

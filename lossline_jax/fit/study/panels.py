@@ -1,13 +1,13 @@
 """Choose the runs and the two losses of each line of the study's figures, from the factor columns alone."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from lossline_jax.fit.tables.rows import level_text
-from lossline_jax.fit.tables.settings import NOT_STATED, PARAMS, RESIZING, same_size
+from lossline_jax.fit.tables.settings import FACTORS, NOT_STATED, PARAMS, Setting, Settings, parameter_counts
 from lossline_jax.losses.cells import as_numbers
 
 CELL = ("data", "tokenizer", "architecture")  # what the line is said to depend on: a panel holds two of them
@@ -30,8 +30,8 @@ def runs_of(frame: pd.DataFrame) -> pd.DataFrame:
     return found[~pd.concat(unstated, axis=1).any(axis=1)].reset_index(drop=True)
 
 
-def levels_of(runs: pd.DataFrame, factor: str) -> tuple[str, ...]:
-    """Levels of a factor: sizes by parameters, contexts by length, others in the order of the table."""
+def levels_in_order(runs: pd.DataFrame, factor: str) -> tuple[str, ...]:
+    """Return the levels of a factor: sizes by parameters, contexts by length, others in the order of the table."""
     if factor not in POOLED[:2]:
         return tuple(runs[factor].unique())
     if factor == "context_length":
@@ -45,35 +45,23 @@ def cells(runs: pd.DataFrame, columns: Sequence[str] = CELL) -> list[tuple[dict[
 
 
 def matched_panels(runs: pd.DataFrame, factor: str) -> list[tuple[dict[str, str], pd.DataFrame]]:
-    """The runs that several levels of `factor` have in common, apart for each combination of the other `CELL` factors.
+    """Return the runs that several levels of `factor` have in common, for each combination of the other `CELL` factors.
 
-    A run is kept where another level has a run that is equal in everything else (the seed is ignored). Layers of
-    different architectures and embeddings of different tokenizers do not compare: for these two factors sizes count
-    as equal where the label is, or where total or non-embedding parameters are within 10%.
+    A run is kept where another level has a run that is equal in everything else (`Settings`; the seed is ignored).
     """
     held = [name for name in CELL if name != factor]
     panels = []
     for panel, rows in cells(runs, held):
-        paired = rows[[_has_partner(row, rows, factor) for _, row in rows.iterrows()]]
+        paired = rows[_settings_of(rows).have_partners(factor)]
         if paired[factor].nunique() > 1:
             panels.append((panel, paired))
     return panels
 
 
-def _has_partner(run: Mapping, runs: pd.DataFrame, factor: str) -> bool:
-    others = runs[runs[factor] != run[factor]]
-    for name in POOLED:
-        if name in (factor, "size"):
-            continue
-        others = others[others[name] == run[name]]
-    if factor == "size":
-        return len(others) > 0
-    if (others["size"] == run["size"]).any():
-        return True
-    mine = tuple(run[name] for name in PARAMS)
-    return factor in RESIZING and any(
-        same_size(mine, counts) for counts in zip(*(others[n] for n in PARAMS), strict=True)
-    )
+def _settings_of(runs: pd.DataFrame) -> Settings:
+    """The setting of each run, numbered as the runs are."""
+    rows = (row for _, row in runs.iterrows())
+    return Settings(tuple(Setting({name: row[name] for name in FACTORS}, parameter_counts(row)) for row in rows))
 
 
 MATCHED, POOL = "matched", "pool"  # and the factor: "matched data"
@@ -178,6 +166,6 @@ def _base_panel(runs: pd.DataFrame, base_run: str) -> pd.DataFrame:
 
 def _by_data(figure: str, runs: pd.DataFrame, x: str, targets: Sequence[str]) -> Iterator[LineGroup]:
     for target in targets:
-        for level in levels_of(runs, "data"):
+        for level in levels_in_order(runs, "data"):
             of_level = tuple(runs.loc[runs["data"] == level, "run_id"])
             yield LineGroup(figure, {EVAL_SET: target}, "data", level, x, target, of_level)

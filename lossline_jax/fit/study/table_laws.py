@@ -12,12 +12,19 @@ from lossline_jax import errors
 from lossline_jax.config import serialise
 from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.direction import ADVICE, refuse_accuracy_unit, wrong_way
-from lossline_jax.fit.law import LOSSES, Law
+from lossline_jax.fit.law import LOSSES, Law, Loss
 from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.resampling import bootstrap, has_checkpoints, with_run_intervals
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.solve import Points, solve_many
-from lossline_jax.fit.tables.columns import COUNT_EACH_TIME, group_label, names_of_runs, numeric_losses, run_column
+from lossline_jax.fit.solve import Points, fit_law_many
+from lossline_jax.fit.tables.columns import (
+    COUNT_EACH_TIME,
+    group_label,
+    loss_column,
+    names_of_runs,
+    numeric_losses,
+    run_column,
+)
 from lossline_jax.fit.tables.copies import one_run_each
 from lossline_jax.fit.tables.other_unit import require_one_unit
 from lossline_jax.fit.tables.rows import WHERE, as_pandas, require_column
@@ -62,7 +69,7 @@ def fit_law_table(
     *,
     cluster: str | None = None,
     loss: str | None = None,
-    unit: str = "nats_per_token",
+    unit: str | None = None,
     level: float | None = 0.9,
     merge_copies: bool = False,
 ) -> LawFits:
@@ -75,6 +82,7 @@ def fit_law_table(
             a column is named, intervals are those of a bootstrap that draws whole runs, as profiles take rows for
             independent.
         loss: name of a loss of `law.LOSSES`; None: the law's own.
+        unit: loss column of a long table; None: nats_per_token. Outputs that are columns take none.
         level: of the intervals; None: none.
         merge_copies: count a run of one group that stands under two names once.
 
@@ -82,6 +90,54 @@ def fit_law_table(
         LosslineError: an unknown law, input, loss or column, two names of one run, or not one group has a curve.
     """
     law = find_law(law) if isinstance(law, str) else law
+    _require_known_names(law, inputs, outputs, loss)
+    frame = as_pandas(frame)
+    if law.falls and "eval_set" in frame.columns and unit in frame.columns:
+        refuse_accuracy_unit(unit)
+    unit = loss_column(frame, outputs, unit)
+    wide = wide_table(frame, list(outputs), unit, by=by, run=cluster)
+    columns, runs = _columns_of_inputs(wide, law, inputs), run_column(wide, cluster)
+    for name in (*columns.values(), *by, *([runs] if runs else [])):
+        require_column(wide, name)
+    wide, merged = one_run_each(wide, runs, tuple(outputs), by, merge_copies, tuple(columns.values()))
+    question = _Question(law, LOSSES[loss] if loss else law.loss, columns, runs)
+    posed, left_out = _pose(question, wide, outputs, by)
+    results = fit_law_many(law, [group.points for group in posed], loss=question.objective, level=level)
+    fits = []
+    for group, fit in zip(posed, results, strict=True):
+        if level is not None and fit.has_curve and (cluster or has_checkpoints(fit)):
+            fit = _resampled(fit, law, group.points, level)
+        fits.append(LawFit(group.label, group.output, _with_notes(fit, law, group)))
+    without_curve = [
+        f"{each.label}, {each.output}: {each.fit.status}: {each.fit.note}" for each in fits if not each.fit.has_curve
+    ]
+    failures = (*merged, *left_out, *without_curve)
+    if not any(each.fit.has_curve for each in fits):
+        raise LosslineError(failures[0])
+    return LawFits(law.name, law.formula, columns, runs, tuple(fits), failures)
+
+
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """What is fitted, and where a table keeps its inputs."""
+
+    law: Law
+    objective: Loss
+    columns: dict[str, str]  # input of the law -> column
+    runs: str | None  # column that names the run of a row
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """The points of one output in one group of rows."""
+
+    label: str
+    output: str
+    points: Points
+    num_repeated: int
+
+
+def _require_known_names(law: Law, inputs: Mapping[str, str], outputs: Sequence[str], loss: str | None) -> None:
     if not outputs:
         raise ArgumentError("{outputs}: name at least one column to fit the law to")
     if loss is not None and loss not in LOSSES:
@@ -94,56 +150,55 @@ def fit_law_table(
         raise ArgumentError(
             "{inputs}: {law} has no input {name!r}; its inputs are {known}", law=law.name, name=foreign[0], known=known
         )
-    columns = {name: inputs.get(name, name) for name in law.inputs}
-    frame = as_pandas(frame)
-    if law.falls and "eval_set" in frame.columns and unit in frame.columns:
-        refuse_accuracy_unit(unit)
-    wide = wide_table(frame, list(outputs), unit, by=by, run=cluster)
+
+
+def _columns_of_inputs(wide: pd.DataFrame, law: Law, inputs: Mapping[str, str]) -> dict[str, str]:
     if unknown := [name for name in law.inputs if name not in inputs and name not in wide.columns]:
         raise ArgumentError(
             "say which column is {name} ({meaning}): {inputs} {name}=COLUMN",
             name=unknown[0],
             meaning=law.inputs[unknown[0]],
         )
-    runs = run_column(wide, cluster)
-    for name in (*columns.values(), *by, *([runs] if runs else [])):
-        require_column(wide, name)
-    wide, failures = one_run_each(wide, runs, tuple(outputs), by, merge_copies, tuple(columns.values()))
+    return {name: inputs.get(name, name) for name in law.inputs}
+
+
+def _pose(
+    question: _Question, wide: pd.DataFrame, outputs: Sequence[str], by: Sequence[str]
+) -> tuple[list[_Group], list[str]]:
+    """The groups that can be fitted, and a note for each that cannot."""
+    law, columns, runs = question.law, question.columns, question.runs
+    are_losses = law.output in OUTPUTS_THAT_ARE_LOSSES or question.objective.logarithmic
     conventions = {name: f"{law.inputs[name]}: column {column}" for name, column in columns.items()}
-    objective = LOSSES[loss] if loss else law.loss
-    are_losses = law.output in OUTPUTS_THAT_ARE_LOSSES or objective.logarithmic
-    posed = []
+    posed, notes = [], []
     for key, rows in wide.groupby(list(by), sort=True, dropna=False) if by else [((), wide)]:
-        group = group_label(dict(zip(by, key, strict=True)))
+        label = group_label(dict(zip(by, key, strict=True))) or "all"
         for output in outputs:
-            label = group or "all"
             try:
                 data = {name: _numbers(rows, column) for name, column in columns.items()}
                 y = numeric_losses(rows, output, output) if are_losses else _numbers(rows, output)
             except LosslineError as error:
-                failures.append(f"{label}, {output}: {error}")
+                notes.append(f"{label}, {output}: {error}")
                 continue
             require_one_unit(y, list(data.values()), names_of_runs(rows, runs), output)
             if against := wrong_way(law, data, y, output):
-                failures.append(f"{label}, {against}; {ADVICE}")
+                notes.append(f"{label}, {against}; {ADVICE}")
                 continue
             clusters = rows[runs].astype(str).to_numpy() if runs else None
             points = Points(data, y, clusters=clusters, conventions={**conventions, law.output: output})
-            posed.append((label, output, points, int(rows.duplicated([*columns.values(), output]).sum())))
-    results = solve_many(law, [points for *_, points, _ in posed], loss=objective, level=level)
-    fits, why = [], "a value is missing" + (f", or {' or '.join(law.normalise)} not positive" if law.normalise else "")
-    for (label, output, points, repeated), fit in zip(posed, results, strict=True):
-        if level is not None and fit.has_curve and (cluster or has_checkpoints(fit)):
-            fit = _resampled(fit, law, points, level)
-        fit = fit.with_note(f"{repeated} rows {COUNT_EACH_TIME}") if repeated else fit
-        fit = fit.with_note(f"{fit.num_dropped} rows dropped: {why}") if fit.num_dropped else fit
-        fit = fit.with_note(constant) if (constant := _constant_inputs(law, points)) else fit
-        fits.append(LawFit(label, output, fit))
-        if not fit.has_curve:
-            failures.append(f"{label}, {output}: {fit.status}: {fit.note}")
-    if not any(found.fit.has_curve for found in fits):
-        raise LosslineError(failures[0])
-    return LawFits(law.name, law.formula, columns, runs, tuple(fits), tuple(failures))
+            num_repeated = int(rows.duplicated([*columns.values(), output]).sum())
+            posed.append(_Group(label, output, points, num_repeated))
+    return posed, notes
+
+
+def _with_notes(fit: FitResult, law: Law, group: _Group) -> FitResult:
+    """The fit with notes on repeated rows, on dropped rows and on inputs that do not vary."""
+    if group.num_repeated:
+        fit = fit.with_note(f"{group.num_repeated} rows {COUNT_EACH_TIME}")
+    if fit.num_dropped:
+        or_not = f", or {' or '.join(law.normalise)} not positive" if law.normalise else ""
+        fit = fit.with_note(f"{fit.num_dropped} rows dropped: a value is missing{or_not}")
+    constant = _constant_inputs(law, group.points)
+    return fit.with_note(constant) if constant else fit
 
 
 def _resampled(fit: FitResult, law: Law, points: Points, level: float) -> FitResult:

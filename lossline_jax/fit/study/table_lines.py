@@ -1,7 +1,6 @@
 """Fit a line to every group of any table of losses."""
 
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.compare.setting_line import Cell
 from lossline_jax.fit.curves.line import fit_shifted_power
-from lossline_jax.fit.resampling import Bootstrap, bootstrap, has_checkpoints, with_run_intervals
+from lossline_jax.fit.resampling import Bootstrap, bootstrap, derive_seed, has_checkpoints, with_run_intervals
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.study.irreducible import IrreducibleModes
 from lossline_jax.fit.study.results import LineFit, StudyFits
@@ -21,6 +20,7 @@ from lossline_jax.fit.tables.columns import (
     X,
     Y,
     group_label,
+    loss_column,
     names_of_runs,
     numeric_losses,
     paired_points,
@@ -30,8 +30,9 @@ from lossline_jax.fit.tables.columns import (
 )
 from lossline_jax.fit.tables.copies import one_run_each
 from lossline_jax.fit.tables.other_unit import require_one_unit, require_one_unit_of_repetitions
-from lossline_jax.fit.tables.pairing import pair_by_columns
+from lossline_jax.fit.tables.pairing import pair_runs
 from lossline_jax.fit.tables.rows import WHERE, as_pandas, open_rows, require_column
+from lossline_jax.fit.tables.settings import Setting
 from lossline_jax.fit.tables.wide import wide_table
 from lossline_jax.losses.cells import as_numbers
 
@@ -74,11 +75,11 @@ class FittedGroup:
         """Points that a run has already; they count each time."""
         return _num_repeated(self.x, self.y, self.runs)
 
-    def cell(self, levels: Mapping[str, str], num_params: tuple[float, float] | None) -> Cell:
-        """The same as a setting that can be compared."""
+    def cell(self, setting: Setting) -> Cell:
+        """Return the same as the line of a setting, which can be compared."""
         keep = np.isfinite(self.x) & np.isfinite(self.y)
         runs = None if self.runs is None else self.runs[keep]
-        return Cell(levels, self.x[keep], self.y[keep], runs, self.line.fit, self.resamples, num_params)
+        return Cell(setting, self.x[keep], self.y[keep], runs, self.line.fit, self.resamples)
 
 
 def fit_table(
@@ -87,7 +88,7 @@ def fit_table(
     y: str,
     by: Sequence[str] = (),
     *,
-    unit: str = "nats_per_token",
+    unit: str | None = None,
     cluster: str | None = None,
     across: Across | None = None,
     irreducible: IrreducibleModes | None = None,
@@ -100,7 +101,7 @@ def fit_table(
     Args:
         frame: a wide table (x and y are columns) or lossline's own long table (x and y are evaluation sets).
         by: columns whose values make a group; none: one line for the whole table.
-        unit: loss column of a long table; a wide table has the unit it has.
+        unit: loss column of a long table; None: nats_per_token. A wide table has the unit it has, and takes none.
         cluster: column naming the run of each point; by default `run_id` where there is one.
         across: pair models of different levels of a column: x is the loss of the one, y that of the other (and the
             two may be the same loss); a line for each ordered pair of levels.
@@ -112,6 +113,7 @@ def fit_table(
     """
     by = (by,) if isinstance(by, str) else tuple(by)
     frame = as_pandas(frame)
+    unit = loss_column(frame, (x, y), unit)
     own_unit = "" if {x, y} <= set(frame.columns) else unit
     merged: list[str] = []
     if across is not None:
@@ -153,7 +155,7 @@ def across_groups(
             for second, y_rows in levels:
                 if first == second:
                     continue
-                pairs = pair_by_columns(x_rows, y_rows, across.on)
+                pairs = pair_runs(x_rows, y_rows, across.on)
                 run = pairs.second[runs].astype(str) if runs else None
                 points = pairs.second.assign(**{X: pairs.first[x], Y: pairs.second[y], RUN: run})
                 points[WHERE] = [f"{a} with {b}" for a, b in zip(pairs.first[WHERE], pairs.second[WHERE], strict=True)]
@@ -228,7 +230,7 @@ def _fit_group(group: Group, x, y, unit: str, num_resamples: int, seed: int, mod
     band, note, resamples = None, "", None
     if fit.has_curve:
         resamples = bootstrap(
-            fit, {"x": x}, y, clusters=runs, num_resamples=num_resamples, seed=_seed(seed, group.label)
+            fit, {"x": x}, y, clusters=runs, num_resamples=num_resamples, seed=derive_seed(seed, group.label)
         )
         band, note = resamples.band(np.linspace(*fit.domain["x"], BAND_POINTS)), resamples.note
         fit = with_run_intervals(fit, resamples, LEVEL) if has_checkpoints(fit) else fit
@@ -253,8 +255,3 @@ def _num_repeated(x: np.ndarray, y: np.ndarray, runs: np.ndarray | None) -> int:
 
 def _clusters(points: pd.DataFrame) -> np.ndarray | None:
     return None if points[RUN].isna().all() else points[RUN].to_numpy()
-
-
-def _seed(seed: int, label: str) -> int:
-    """A generator seed of its own for each group, the same whatever other groups there are."""
-    return seed * 2**32 + zlib.crc32(label.encode("utf-8"))

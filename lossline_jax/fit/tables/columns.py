@@ -66,6 +66,20 @@ def require_two_losses(x: str, losses: Sequence[str]) -> None:
         raise ArgumentError("{x} and {y} are both {name!r}: a line needs two different losses; name another", name=x)
 
 
+def loss_column(frame: pd.DataFrame, losses: Sequence[str], unit: str | None) -> str:
+    """Return the column of a long table that holds the losses: `unit`, or nats_per_token where that is None.
+
+    Raises:
+        ArgumentError: a unit is named for losses that are columns themselves.
+    """
+    if unit is not None and set(losses) <= set(frame.columns):
+        raise ArgumentError(
+            "{unit}: losses that are columns ({columns}) are in the unit that they have; leave {unit} out",
+            columns=" and ".join(losses),
+        )
+    return unit or "nats_per_token"
+
+
 def require_loss_column(unit: str, argument: str = "unit") -> None:
     """Raises ArgumentError for a column of a lossline table that holds something else than losses."""
     if unit in COLUMNS and unit not in LOSS_COLUMNS:

@@ -22,9 +22,7 @@ class Pairs:
     num_alone: int
 
 
-def pair_by_columns(
-    first: pd.DataFrame, second: pd.DataFrame, columns: Sequence[str], tolerance: float = TOLERANCE
-) -> Pairs:
+def pair_runs(first: pd.DataFrame, second: pd.DataFrame, columns: Sequence[str], tolerance: float = TOLERANCE) -> Pairs:
     """Pair rows that are equal in every column: numbers within `tolerance` (relative), words exactly.
 
     Each row of `first` takes the nearest row of `second` that is left, nearest pairs first.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lossline_jax.errors import LosslineError, suggestion
+from lossline_jax.errors import ArgumentError, LosslineError, suggestion
 from lossline_jax.losses.cells import is_missing
 
 WHERE = "_where"  # column: what messages call a row
@@ -88,6 +88,14 @@ def require_column(frame: pd.DataFrame, name: str) -> None:
         known = [str(column) for column in frame.columns if not _OWN_COLUMNS.fullmatch(str(column))]
         listed = ", ".join(known[:30]) + (f" and {len(known) - 30} more" if len(known) > 30 else "")
         raise LosslineError(f"the table has no column {name!r}{suggestion(name, known)}; it has {listed}")
+
+
+def require_default_column(frame: pd.DataFrame, name: str, argument: str) -> None:
+    """Raise ArgumentError where the table lacks the column that an argument names, perhaps by its default."""
+    try:
+        require_column(frame, name)
+    except LosslineError as error:
+        raise ArgumentError(f"{{{argument}}}" + ": {why}", why=error) from None
 
 
 def require_each_once(what: str, names: Sequence[str]) -> None:

@@ -1,9 +1,10 @@
-"""Group runs by their factor levels, and find the factors in which two groups differ.
+"""Group runs by their factor levels, and find settings that are equal in all factors but one.
 
-Levels are read from the factor columns of the table and never from names.
+Comparisons of lines and panels of figures both ask `Settings`. Levels are read from the factor columns of the table
+and never from names.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,23 +19,7 @@ from lossline_jax.losses.cells import as_numbers
 from lossline_jax.losses.table import FACTOR_COLUMNS
 
 SAME_SIZE_TOLERANCE = 0.1  # relative difference of parameter counts that still counts as the same size
-RESIZING = ("architecture", "tokenizer")  # factors that change a model's parameters by themselves
-
-
-def differences(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:
-    """The factors in which two settings differ."""
-    return [name for name in a if a[name] != b[name]]
-
-
-def same_size(a: tuple[float, float] | None, b: tuple[float, float] | None) -> bool:
-    """Whether total or non-embedding parameters agree within 10%."""
-    return a is not None and b is not None and _size_distance(a, b) <= SAME_SIZE_TOLERANCE
-
-
-def _size_distance(a: tuple[float, float], b: tuple[float, float]) -> float:
-    return min(abs(np.log(first / second)) for first, second in zip(a, b, strict=True))
-
-
+RESIZING = frozenset({"architecture", "tokenizer"})  # factors that change a model's parameters by themselves
 SEED = "seed"
 FACTORS = tuple(name for name in FACTOR_COLUMNS if name != SEED)
 PARAMS = ("params_total", "params_non_embedding")
@@ -45,18 +30,75 @@ SETTING = "_setting"  # column: which setting a row belongs to, -1 for none
 
 @dataclass(frozen=True)
 class Setting:
-    """One level of every factor."""
+    """One level of every factor: the runs that have them all are repetitions of each other."""
 
-    levels: dict[str, str]
-    num_params: tuple[float, float] | None  # total and without embeddings, where the table has them
+    levels: Mapping[str, str]  # by factor
+    num_params: tuple[float, float] = (np.nan, np.nan)  # total and without embeddings; NaN where the table lacks one
 
     def differing(self, base: "Setting") -> list[str]:
-        """The factors that set it apart from the base; the size is none of them where it counts as equal."""
+        """Return the factors that set it apart from the base; the size is none of them where it counts as equal.
+
+        Layers of different architectures and embeddings of different tokenizers do not compare. Where one of these is
+        the only other difference, sizes count as equal if total or non-embedding parameters are within 10%.
+        """
         names = differences(self.levels, base.levels)
-        resized = "size" in names and len(names) == 2 and names[0 if names[1] == "size" else 1] in RESIZING
-        if resized and same_size(self.num_params, base.num_params):
-            names.remove("size")
+        others = set(names) - {"size"}
+        if len(others) == 1 and others <= RESIZING and self.size_distance(base) <= SAME_SIZE_TOLERANCE:
+            return list(others)
         return names
+
+    def size_distance(self, other: "Setting") -> float:
+        """Return how far apart the parameter counts are, as a difference of logarithms; infinite where none is known.
+
+        The nearer of the two counts decides.
+        """
+        distances = [abs(np.log(a / b)) for a, b in zip(self.num_params, other.num_params, strict=True)]
+        return min((distance for distance in distances if np.isfinite(distance)), default=np.inf)
+
+
+def differences(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:
+    """Return the factors in which two settings differ, labels of sizes included."""
+    return [name for name in a if a[name] != b[name]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a table, by number, and which of them are equal in all factors but one."""
+
+    settings: tuple[Setting, ...]
+
+    def __iter__(self) -> Iterator[Setting]:
+        return iter(self.settings)
+
+    def __len__(self) -> int:
+        return len(self.settings)
+
+    def levels_of(self, factor: str) -> list[str]:
+        """Return the levels of a factor in the order in which they first occur."""
+        return list(dict.fromkeys(setting.levels[factor] for setting in self))
+
+    def pairs(self, factor: str, level: str, reference: str) -> list[tuple[int, int]]:
+        """Return pairs of settings, of the reference and of the level, that are equal in all other factors.
+
+        A setting is in one pair at most. Where sizes have other labels the nearest parameter counts make the pair.
+        """
+        near = []
+        for k, first in enumerate(self):
+            for n, second in enumerate(self):
+                if (first.levels[factor], second.levels[factor]) != (reference, level):
+                    continue
+                if first.differing(second) == [factor]:
+                    has_equal_labels = differences(first.levels, second.levels) == [factor]
+                    near.append((0.0 if has_equal_labels else first.size_distance(second), k, n))
+        taken: dict[int, int] = {}
+        for _, k, n in sorted(near):
+            if k not in taken and n not in taken.values():
+                taken[k] = n
+        return sorted(taken.items())
+
+    def have_partners(self, factor: str) -> list[bool]:
+        """Tell for each setting whether one of another level of `factor` is equal in all other factors."""
+        return [any(other.differing(setting) == [factor] for other in self) for setting in self]
 
 
 def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[str, ...]:
@@ -78,8 +120,8 @@ def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[
     return found
 
 
-def find_settings(frame: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataFrame, list[Setting], list[str]]:
-    """The table with column `_setting`, the settings that it numbers, and a line for rows of unknown levels."""
+def find_settings(frame: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataFrame, Settings, list[str]]:
+    """Return the table with column `_setting`, the settings that it numbers, and a note for rows of unknown levels."""
     rows = frame[list(factors)].map(level_text)
     numbers = rows.groupby(list(factors), sort=False).ngroup().to_numpy()
     first = ~pd.Series(numbers).duplicated().to_numpy()
@@ -91,17 +133,18 @@ def find_settings(frame: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataF
             failures.append(f"{who}: {' and '.join(missing)} not known: not compared")
             continue
         number_of[number] = len(settings)
-        settings.append(Setting(row, _num_params(frame.iloc[where])))
-    return frame.assign(**{SETTING: [number_of.get(number, -1) for number in numbers]}), settings, failures
+        settings.append(Setting(row, parameter_counts(frame.iloc[where])))
+    numbered = frame.assign(**{SETTING: [number_of.get(number, -1) for number in numbers]})
+    return numbered, Settings(tuple(settings)), failures
 
 
-def require_one_setting_a_run(frame: pd.DataFrame, settings: Sequence[Setting]) -> None:
-    """Raises LosslineError where rows of one run are in several settings: the run of a row is named wrongly then."""
+def require_one_setting_a_run(frame: pd.DataFrame, settings: Settings) -> None:
+    """Raise LosslineError where rows of one run are in several settings: the run of a row is named wrongly then."""
     if "run_id" not in frame:
         return
     several = frame[frame[SETTING] >= 0].groupby("run_id", sort=False)[SETTING].unique()
     for run_id, numbers in several[several.map(len) > 1].items():
-        first, second = (settings[number].levels for number in numbers[:2])
+        first, second = (settings.settings[number].levels for number in numbers[:2])
         name = differences(first, second)[0]
         raise LosslineError(f"run {run_id!r} has rows of {name} {first[name]} and of {second[name]}: name runs apart")
 
@@ -124,8 +167,8 @@ def unnamed_factors(frame: pd.DataFrame, factors: Sequence[str], axes: Sequence[
     return [name for name in found if (first.groupby(SETTING)[name].nunique() > 1).any()]
 
 
-def find_base(settings: Sequence[Setting], factors: Sequence[str], base: Mapping[str, Any] | None) -> Setting:
-    """The setting that others are compared with: of those with the given levels the one with most neighbours.
+def find_base(settings: Settings, factors: Sequence[str], base: Mapping[str, Any] | None) -> Setting:
+    """Return the setting that others are compared with: of those with the given levels the one with most neighbours.
 
     Neighbours differ in one factor.
 
@@ -142,7 +185,7 @@ def find_base(settings: Sequence[Setting], factors: Sequence[str], base: Mapping
                 hint=hint,
                 known=", ".join(factors),
             )
-        known = list(dict.fromkeys(setting.levels[name] for setting in settings))
+        known = settings.levels_of(name)
         if level not in known:  # 7.0 is the level 7, as in the table
             level = given[name] = level_text(as_numbers(pd.Series([level], dtype=object))[0][0]) or level
         if level not in known:
@@ -153,7 +196,8 @@ def find_base(settings: Sequence[Setting], factors: Sequence[str], base: Mapping
     return max(fitting, key=lambda setting: sum(len(other.differing(setting)) == 1 for other in settings))
 
 
-def _num_params(row: pd.Series) -> tuple[float, float] | None:
+def parameter_counts(row: pd.Series) -> tuple[float, float]:
+    """Return the total and the non-embedding parameters of a row; NaN where one is missing or not positive."""
     counts = as_numbers(pd.Series([row.get(name) for name in PARAMS], dtype=object))[0]
-    usable = np.isfinite(counts) & (counts > 0)
-    return (float(counts[0]), float(counts[1])) if usable.all() else None
+    total, non_embedding = np.where(np.isfinite(counts) & (counts > 0), counts, np.nan)
+    return float(total), float(non_embedding)

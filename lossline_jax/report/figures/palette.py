@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from lossline_jax.fit.study.panels import CELL, EVAL_SET, POOLED, eval_sets, levels_of, own_set, runs_of
+from lossline_jax.fit.study.panels import CELL, EVAL_SET, POOLED, eval_sets, levels_in_order, own_set, runs_of
 from lossline_jax.report.figures.style import FACTOR_COLOURS, LEVEL_DASHES, PAPER, SEQUENCE_COLOURS
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ def level_styles(long: pd.DataFrame, base: Mapping[str, str]) -> dict[tuple[str,
     runs = runs_of(long)
     styles = {}
     for factor in (*CELL, *POOLED):
-        levels = levels_of(runs, factor)
+        levels = levels_in_order(runs, factor)
         if factor in ORDERED and len(levels) > len(COLOUR_NAMES):
             styles |= {(factor, level): sequence_style(k, len(levels)) for k, level in enumerate(levels)}
             continue

@@ -1,0 +1,64 @@
+"""Fit a compute law to every set of runs of a study that differ in size and seed alone."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.curves.compute_law import fit_compute_law
+from lossline_jax.fit.resampling import bootstrap, has_checkpoints, with_run_intervals
+from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.study.results import ComputeFit
+from lossline_jax.fit.study.table_lines import LEVEL
+from lossline_jax.fit.tables.columns import UNITS, name_checkpoints, numeric_losses, plain
+from lossline_jax.fit.tables.settings import FACTORS
+
+COMPUTE_CONVENTIONS = {
+    "N": "total parameters, embeddings included",
+    "D": "tokens seen",
+    "compute points": "every checkpoint; only the last of a run has a fully decayed learning rate",
+}
+NEEDED = {*FACTORS, "params_total", "tokens_seen", "run_id", "eval_set"}
+
+
+def fit_compute_laws(
+    frame: pd.DataFrame, eval_sets: Sequence[str], units: Sequence[str]
+) -> tuple[tuple[ComputeFit, ...], list[str]]:
+    """Fit the law of each set of runs with two sizes or more, and note those whose losses cannot be used.
+
+    A table without lossline's factor columns, sizes, tokens or evaluation sets has none.
+    """
+    if not set(frame.columns) >= NEEDED:
+        return (), []
+    fits, notes = [], []
+    for group, rows in _runs_of_several_sizes(frame, eval_sets):
+        label = ", ".join(str(value) for value in group.values())
+        for eval_set in eval_sets:
+            chosen = name_checkpoints(rows[rows["eval_set"] == eval_set])
+            for unit in units:
+                try:
+                    losses = numeric_losses(chosen, unit, eval_set)
+                except LosslineError as error:
+                    notes.append(f"compute law of {label} ({unit}): {error}")
+                    continue
+                fits.append(ComputeFit(label, group, eval_set, unit, _fit(chosen, losses, unit)))
+    return tuple(fits), notes
+
+
+def _runs_of_several_sizes(
+    frame: pd.DataFrame, eval_sets: Sequence[str]
+) -> Iterator[tuple[dict[str, str | int | float], pd.DataFrame]]:
+    columns = [name for name in FACTORS if name != "size"]
+    known = frame[frame["eval_set"].isin(eval_sets) & frame["tokens_seen"].notna()]
+    for key, rows in known.groupby(columns, sort=True, dropna=False):
+        if rows["params_total"].nunique() > 1:
+            yield {name: plain(value) for name, value in zip(columns, key, strict=True)}, rows
+
+
+def _fit(rows: pd.DataFrame, losses: np.ndarray, unit: str) -> FitResult:
+    inputs, runs = {"N": rows["params_total"], "D": rows["tokens_seen"]}, rows["run_id"]
+    fit = fit_compute_law(*inputs.values(), losses, clusters=runs, unit=UNITS.get(unit, unit))
+    if fit.has_curve and has_checkpoints(fit):
+        return with_run_intervals(fit, bootstrap(fit, inputs, losses, clusters=runs), LEVEL)
+    return fit

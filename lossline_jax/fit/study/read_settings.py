@@ -1,0 +1,93 @@
+"""Read a table with factor columns: its settings, its base, the units of its losses, and each run once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from lossline_jax.errors import ArgumentError, LosslineError
+from lossline_jax.fit.tables.columns import RUN, UNITS, X, Y, paired_points, require_loss_column
+from lossline_jax.fit.tables.copies import copies_within_and_between, one_of_each
+from lossline_jax.fit.tables.rows import open_rows, require_each_once
+from lossline_jax.fit.tables.settings import (
+    SETTING,
+    Setting,
+    Settings,
+    factor_columns,
+    find_base,
+    find_settings,
+    require_one_setting_a_run,
+    unnamed_factors,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class StudyTable:
+    """A table of losses whose factor columns say what each run was trained with."""
+
+    frame: pd.DataFrame  # with `_where` for messages, and `_setting`, the number of the row's setting; -1: none
+    x: str  # evaluation sets or columns on the axes
+    y: str
+    factors: tuple[str, ...]
+    units: tuple[str, ...]  # loss columns of a long table; of one whose axes are columns: ""
+    settings: Settings
+    base: Setting
+
+
+def read_settings(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    base: Mapping[str, Any] | None = None,
+    *,
+    factors: Sequence[str] | None = None,
+    units: Sequence[str] | None = None,
+    merge_copies: bool = False,
+) -> tuple[StudyTable, list[str]]:
+    """Return the table by settings, and notes on rows and runs that are not compared or look doubtful.
+
+    `fit_study` describes the arguments.
+
+    Raises:
+        LosslineError: a column, set or base that is not there, no setting at all, or two names of one run.
+    """
+    frame = open_rows(frame)
+    if units and {x, y} <= set(frame.columns):
+        raise ArgumentError(
+            "{units}: {x} and {y} are columns of this table, in the unit that they have; leave {units} out"
+        )
+    factors = factor_columns(frame, factors)
+    require_each_once("unit", units or ())
+    units = _units(frame, x, y, units)
+    frame, settings, notes = find_settings(frame, factors)
+    if not settings:
+        raise LosslineError(notes[0] if notes else "the table has no rows")
+    require_one_setting_a_run(frame, settings)
+    if names := unnamed_factors(frame, factors, (x, y)):
+        notes.insert(0, f"runs that count as repetitions differ in {', '.join(names)}: are these factors too?")
+    table = StudyTable(frame, x, y, factors, units, settings, find_base(settings, factors, base))
+    table, merged = _without_copies(table, merge_copies)
+    return table, [*notes, *merged]
+
+
+def _units(frame: pd.DataFrame, x: str, y: str, units: Sequence[str] | None) -> tuple[str, ...]:
+    if {x, y} <= set(frame.columns):
+        return ("",)
+    for unit in units or ():
+        require_loss_column(unit, "units")
+    known = [unit for unit in UNITS if unit in frame.columns]
+    axes = [frame[frame["eval_set"] == name] for name in (x, y)] if "eval_set" in frame else [frame]
+    filled = tuple(unit for unit in known if all(rows[unit].notna().any() for rows in axes))
+    return tuple(units or filled or known or UNITS)  # a table without losses is told which column it lacks
+
+
+def _without_copies(table: StudyTable, merge: bool) -> tuple[StudyTable, list[str]]:
+    """The table with each run once, and a note for each copy: those left out, and those between settings."""
+    if "run_id" not in table.frame:
+        return table, []
+    points = paired_points(table.frame, table.x, table.y, table.factors, unit=table.units[0])
+    repeated, between = copies_within_and_between(points[points[SETTING] >= 0], RUN, (X, Y), (SETTING,))
+    frame, notes = one_of_each(table.frame, "run_id", repeated, merge)
+    notes += [f"{copy}, in two settings: is one of them named wrongly?" for copy in between]
+    return replace(table, frame=frame), notes

@@ -1,0 +1,103 @@
+"""Fit a line to every setting of a table, in one unit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lossline_jax.fit.compare.setting_line import Cell
+from lossline_jax.fit.study.read_settings import StudyTable
+from lossline_jax.fit.study.results import LineFit
+from lossline_jax.fit.study.table_lines import FittedGroup, Group, fit_groups
+from lossline_jax.fit.tables.columns import (
+    COUNT_EACH_TIME,
+    RUN,
+    X,
+    Y,
+    names_of_runs,
+    paired_points,
+    require_several_values,
+)
+from lossline_jax.fit.tables.other_unit import require_one_unit_of_repetitions
+from lossline_jax.fit.tables.settings import SETTING, Setting, differences
+from lossline_jax.losses.cells import as_numbers
+
+BASE = "base"
+
+
+@dataclass(frozen=True, eq=False)
+class SettingLines:
+    """The lines of all settings in one unit."""
+
+    unit: str
+    lines: tuple[LineFit, ...]  # of settings with points, the base first
+    cells: tuple[Cell, ...]  # the same with their points, as far as they have usable losses
+
+
+def fit_setting_lines(table: StudyTable, unit: str, num_resamples: int, seed: int) -> tuple[SettingLines, list[str]]:
+    """Fit the lines in one unit, and note the settings and checkpoints that they lack.
+
+    Raises:
+        LosslineError: no checkpoint has both losses, all have one x, or a run is in another unit than its repetitions.
+    """
+    points = paired_points(table.frame, table.x, table.y, (), unit=unit)
+    _require_one_unit(points, table.x, table.y)
+    groups, notes = _groups(points, table)
+    fitted, unfitted = fit_groups([group for group, _ in groups], table.x, table.y, unit, num_resamples, seed)
+    setting_of = {id(group): setting for group, setting in groups}
+    cells = [item.cell(setting_of[id(item.group)]) for item in fitted]
+    notes += [
+        f"{item.line.label}: no losses in this unit"
+        for item, cell in zip(fitted, cells, strict=True)
+        if not cell.x.size
+    ]
+    notes += _notes_on_points(points, fitted) + unfitted
+    lines = tuple(item.line for item in fitted)
+    return SettingLines(unit, lines, tuple(cell for cell in cells if cell.x.size)), notes
+
+
+def _require_one_unit(points: pd.DataFrame, x: str, y: str) -> None:
+    """Raise LosslineError for a run in another unit than its repetitions, and where all points have one x."""
+    for setting, rows in points.groupby(SETTING):
+        if setting >= 0 and rows[RUN].notna().all():
+            losses = {name: as_numbers(rows[column])[0] for name, column in ((x, X), (y, Y))}
+            require_one_unit_of_repetitions(losses, names_of_runs(rows, RUN))
+    require_several_values(*(as_numbers(points[column])[0] for column in (X, Y)), x)
+
+
+def _groups(points: pd.DataFrame, table: StudyTable) -> tuple[list[tuple[Group, Setting]], list[str]]:
+    """The points of each setting, the base first, and a note for each setting without any."""
+    groups, notes, labels = [], [], set()
+    for k, setting in sorted(enumerate(table.settings), key=lambda item: len(item[1].differing(table.base))):
+        differing = setting.differing(table.base)
+        label = ", ".join(f"{name}={setting.levels[name]}" for name in differing) or BASE
+        if label in labels:  # another whose size counts as equal too
+            differing = differences(setting.levels, table.base.levels)
+            label = ", ".join(f"{name}={setting.levels[name]}" for name in differing)
+        labels.add(label)
+        rows = points[points[SETTING] == k]
+        if rows.empty:
+            notes.append(f"{label}: no checkpoint has both {table.x!r} and {table.y!r}")
+            continue
+        level = ", ".join(setting.levels[name] for name in differing)
+        groups.append((Group(label, "+".join(differing), level, dict(setting.levels), rows), setting))
+    return groups, notes
+
+
+def _notes_on_points(points: pd.DataFrame, fitted: Sequence[FittedGroup]) -> list[str]:
+    notes = []
+    if repeated := sum(item.num_repeated for item in fitted):
+        notes.append(f"{repeated} of {len(points)} checkpoints {COUNT_EACH_TIME}")
+    if contradicting := _num_contradicting(points):
+        notes.append(f"{contradicting} of {len(points)} checkpoints (run and step) occur again with other losses")
+    if dropped := sum(item.line.fit.num_dropped for item in fitted):
+        notes.append(f"{dropped} of {len(points)} checkpoints lack a loss: left out")
+    return notes
+
+
+def _num_contradicting(points: pd.DataFrame) -> int:
+    """Points whose run has another one of the same step, with other losses: as a log has that was written on."""
+    if "step" not in points.columns:
+        return 0
+    known = points[points[[RUN, "step", X, Y]].notna().all(axis=1)]
+    return int(known.duplicated([RUN, "step"]).sum() - known.duplicated([RUN, "step", X, Y]).sum())
