@@ -11,7 +11,7 @@ from loss_sweep import GROUPS, Relation, read_sweep, relations
 from published_fits import ComputeLaw, fit_compute_law, fit_test_to_test, fit_train_to_test, fit_train_to_train
 
 from lossline_jax.fit.predict.forecast import Forecast, forecast
-from lossline_jax.fit.predict.series import Rows, Series
+from lossline_jax.fit.predict.series import LossSeries, RunPoints
 from lossline_jax.formatting import text_table
 
 SAME_BUDGET = 0.02  # relative: nominal budgets may be written with fewer digits
@@ -54,13 +54,13 @@ def backtest_tables(options: argparse.Namespace) -> str:
 class Published:
     """The published procedures on the training rows of every series."""
 
-    def __init__(self, every: Sequence[Relation], train: Sequence[Series]):
+    def __init__(self, every: Sequence[Relation], train: Sequence[LossSeries]):
         self.laws: dict[str, ComputeLaw] = {}
         for relation, series in zip(every, train, strict=True):
             if relation.letter == "b":
                 self.laws[relation.sets[0]] = _law(series)
 
-    def predict(self, relation: Relation, series: Series, rows: Rows) -> np.ndarray:
+    def predict(self, relation: Relation, series: LossSeries, rows: RunPoints) -> np.ndarray:
         """Losses (n,) of the runs `rows`; a relation between losses reads them off their actual x."""
         if relation.letter in "ab":
             law = self.laws[relation.sets[0]] if relation.letter == "b" else _law(series)
@@ -74,11 +74,11 @@ class Published:
         return line.predict(rows.x)
 
 
-def _law(series: Series) -> ComputeLaw:
+def _law(series: LossSeries) -> ComputeLaw:
     return fit_compute_law(series.rows.sizes["total"], series.rows.tokens, series.y)
 
 
-def _outcome(ours: Forecast, held: Series, theirs: np.ndarray) -> Outcome:
+def _outcome(ours: Forecast, held: LossSeries, theirs: np.ndarray) -> Outcome:
     predictions = ours.predict(held.name, held.rows)
     low, high = (
         np.array([np.nan if value is None else value for value in ends])

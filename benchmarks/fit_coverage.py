@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lossline_jax.fit.law import LEAST_SQUARES, LOG_LEAST_SQUARES, Law, Loss
+from lossline_jax.fit.law import LEAST_SQUARES, LOG_LEAST_SQUARES, Law, Objective
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA
 from lossline_jax.fit.resampling import bootstrap
-from lossline_jax.fit.solve import Points, fit_law_many
+from lossline_jax.fit.solve import DataSet, fit_law_many
 from lossline_jax.formatting import text_table
 
 LEVEL = 0.9
@@ -25,7 +25,7 @@ class Planted:
     """
 
     law: Law
-    loss: Loss
+    objective: Objective
     parameters: dict[str, float]
     inputs: dict[str, np.ndarray]  # (n,)
     runs: np.ndarray  # (n,) the run of each point
@@ -40,7 +40,7 @@ class Planted:
         noise = self.noise * generator.normal(size=y.size)
         if by_run:
             noise += self.noise_of_run * generator.normal(size=self.runs.max() + 1)[self.runs]
-        return y * np.exp(noise) if self.loss.logarithmic else y + noise
+        return y * np.exp(noise) if self.objective.logarithmic else y + noise
 
 
 def _chinchilla() -> Planted:
@@ -96,21 +96,21 @@ def coverage_tables(options: argparse.Namespace) -> str:
     return "\n\n".join(tables)
 
 
-def _data(planted: Planted, options: argparse.Namespace, by_run: bool) -> list[Points]:
+def _data(planted: Planted, options: argparse.Namespace, by_run: bool) -> list[DataSet]:
     generator = np.random.Generator(np.random.PCG64(int(by_run)))
-    return [Points(planted.inputs, planted.draw(generator, by_run)) for _ in range(options.data_sets)]
+    return [DataSet(planted.inputs, planted.draw(generator, by_run)) for _ in range(options.data_sets)]
 
 
 def _profiles(planted: Planted, options, columns, by_run: bool) -> tuple[str | None, ...]:
     data = _data(planted, options, by_run)
-    fits = fit_law_many(planted.law, data, loss=planted.loss, num_starts=NUM_STARTS, level=LEVEL)
+    fits = fit_law_many(planted.law, data, objective=planted.objective, num_starts=NUM_STARTS, level=LEVEL)
     return "profile", *_shares([_held(fit.intervals, planted.parameters) for fit in fits], columns)
 
 
 def _bootstraps(planted: Planted, options, columns, by_run: bool) -> tuple[str | None, ...]:
     """By run where runs differ, else by point."""
     data = _data(planted, options, by_run)
-    fits = fit_law_many(planted.law, data, loss=planted.loss, num_starts=NUM_STARTS)
+    fits = fit_law_many(planted.law, data, objective=planted.objective, num_starts=NUM_STARTS)
     truth = dict(zip(planted.at_names, planted.law(planted.parameters, planted.at), strict=True)) | planted.parameters
     found = []
     for seed, (points, fit) in enumerate(zip(data, fits, strict=True)):

@@ -64,7 +64,7 @@ def scipy_best(problem: Problem, starts_BP: np.ndarray, analytic: bool, weights_
         analytic: with the Jacobian written out; else with scipy's finite differences.
         weights_n: how often each point counts (bootstrap).
     """
-    curve, logarithmic = CURVES[problem.law.name], problem.loss.logarithmic
+    curve, logarithmic = CURVES[problem.law.name], problem.objective.logarithmic
     inputs, y = problem.inputs, problem.y_n
     if weights_n is not None:
         rows = np.repeat(np.arange(y.size), weights_n.astype(int))
@@ -79,7 +79,7 @@ def scipy_best(problem: Problem, starts_BP: np.ndarray, analytic: bool, weights_
         f, of_f = curve(u, inputs)
         return of_f / f[:, None] if logarithmic else of_f
 
-    huber = {} if problem.loss.delta is None else {"loss": "huber", "f_scale": problem.loss.delta}
+    huber = {} if problem.objective.delta is None else {"loss": "huber", "f_scale": problem.objective.delta}
     lower, upper = problem.lower_P, problem.upper_P
     room = MARGIN * (upper - lower)
     best = np.inf
@@ -111,7 +111,7 @@ def lbfgs_fit(problem: Problem, num_starts: int, bits: int) -> float:
         ends = np.array(_DESCENTS[problem.law.name](jnp.asarray(starts_BP), *map(jnp.log, data)), float)
     ends[:, 0] = np.exp(ends[:, 0])
     r = np.abs(problem.residuals(ends))
-    delta = problem.loss.delta
+    delta = problem.objective.delta
     sums = np.where(r <= delta, r**2 / 2, delta * (r - delta / 2)).sum(axis=1)
     return float(np.min(np.where(np.isfinite(sums), sums, np.inf)))
 

@@ -20,7 +20,7 @@ from lossline_jax.fit.law import Law
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
 from lossline_jax.fit.resampling import bootstrap, cluster_counts
-from lossline_jax.fit.solve import Points, fit_law, fit_law_many
+from lossline_jax.fit.solve import DataSet, fit_law, fit_law_many
 from lossline_jax.fit.solver.problem import Problem, build_problem
 from lossline_jax.formatting import text_table
 
@@ -37,7 +37,7 @@ CHILD = """
 import json, sys, time
 import numpy as np
 from lossline_jax.fit.laws import LAWS
-from lossline_jax.fit.solve import Points, fit_law_many
+from lossline_jax.fit.solve import DataSet, fit_law_many
 
 size, tokens = (values.ravel() for values in np.meshgrid(np.geomspace(1e8, 1e10, 16), np.geomspace(1e9, 1e11, 15)))
 loss = (1.8 + 480 * size**-0.35 + 2100 * tokens**-0.37) * np.exp(0.01 * np.random.default_rng(0).normal(size=240))
@@ -47,7 +47,7 @@ if sys.argv[1] == "shifted power law":
 spent = []
 for _ in range(2):
     start = time.process_time()
-    fit_law_many(LAWS[sys.argv[1]], [Points(inputs, y)], num_starts=12)
+    fit_law_many(LAWS[sys.argv[1]], [DataSet(inputs, y)], num_starts=12)
     spent.append(time.process_time() - start)
 print(json.dumps(spent))
 """
@@ -78,7 +78,7 @@ def _compute_law(law: Law, inputs: dict[str, np.ndarray], loss: np.ndarray, opti
     """Rows drawn again make different problems of one kind."""
     generator = np.random.Generator(np.random.PCG64(0))
     draws = generator.integers(0, loss.size, (options.problems, loss.size))
-    data = [Points({name: values[rows] for name, values in inputs.items()}, loss[rows]) for rows in draws]
+    data = [DataSet({name: values[rows] for name, values in inputs.items()}, loss[rows]) for rows in draws]
     peers = _scipy() | {
         f"optax.lbfgs, vmapped, {NUM_ITERATIONS} steps, float{bits}": partial(
             lbfgs_fit, num_starts=NUM_STARTS, bits=bits
@@ -96,7 +96,7 @@ def _scipy() -> dict[str, Callable[[Problem], float]]:
 def _lines(options: argparse.Namespace) -> list[tuple]:
     """Every other validation, downstream and suite loss of each set of the sweep over its own validation loss."""
     every = relations(read_sweep(options.data), noisy=True)
-    data = [Points({"x": r.series.rows.x}, r.series.y) for r in every if r.letter == "d"]
+    data = [DataSet({"x": r.series.rows.x}, r.series.y) for r in every if r.letter == "d"]
     what = f"loss over {OWN_VAL}, 4 free parameters, {NUM_STARTS} starts"
     return _compare(what, SHIFTED_POWER, data, _scipy(), LINES_OF_PEER * options.peer_problems, options.rounds)
 
@@ -104,14 +104,14 @@ def _lines(options: argparse.Namespace) -> list[tuple]:
 def _compare(
     what: str,
     law: Law,
-    data: Sequence[Points],
+    data: Sequence[DataSet],
     peers: dict[str, Callable[[Problem], float]],
     num_peer: int,
     rounds: int,
 ) -> list[tuple]:
     """A row a solver. The peers fit problems spread over all of them, and are judged on these."""
     chosen = np.unique(np.linspace(0, len(data) - 1, num_peer).round().astype(int))
-    problems = [build_problem(law, data[k].inputs, data[k].y, law.loss) for k in chosen]
+    problems = [build_problem(law, data[k].inputs, data[k].y, law.objective) for k in chosen]
     found: dict[str, np.ndarray] = {}
 
     def ours() -> None:
@@ -128,7 +128,7 @@ def _compare(
     return _rows(what, costs, reached)
 
 
-def _objectives(law: Law, data: Sequence[Points], num_starts: int) -> np.ndarray:
+def _objectives(law: Law, data: Sequence[DataSet], num_starts: int) -> np.ndarray:
     fits = fit_law_many(law, data, num_starts=num_starts)
     return np.array([np.inf if fit.objective is None else fit.objective for fit in fits])
 
@@ -136,7 +136,7 @@ def _objectives(law: Law, data: Sequence[Points], num_starts: int) -> np.ndarray
 def _refits(inputs: dict[str, np.ndarray], loss: np.ndarray, options: argparse.Namespace) -> list[tuple]:
     """Bootstrap resamples of the Chinchilla fit, each refitted from the estimate."""
     fit = fit_law(CHINCHILLA, inputs, loss, level=None)
-    problem = build_problem(CHINCHILLA, inputs, loss, CHINCHILLA.loss)
+    problem = build_problem(CHINCHILLA, inputs, loss, CHINCHILLA.objective)
     start_P = problem.search(fit.parameters)
     counts = cluster_counts(
         np.random.Generator(np.random.PCG64(0)), loss.size, options.resamples
@@ -156,7 +156,7 @@ def _refits(inputs: dict[str, np.ndarray], loss: np.ndarray, options: argparse.N
     ends = np.stack(
         [problem.search(dict(zip(samples, row, strict=True))) for row in zip(*samples.values(), strict=True)]
     )
-    r, delta = np.abs(problem.residuals(ends)), problem.loss.delta
+    r, delta = np.abs(problem.residuals(ends)), problem.objective.delta
     found[OURS] = np.sum(counts * np.where(r <= delta, r**2 / 2, delta * (r - delta / 2)), axis=1)
     best = np.min([values[:few] for values in found.values()], axis=0)
     reached = {name: values[:few] <= best * (1 + SAME) for name, values in found.items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lossline_jax.fit.predict.series import Rows, Series
+from lossline_jax.fit.predict.series import LossSeries, RunPoints
 from lossline_jax.fit.tables.pairing import pair_runs
 
 FILE = "brandfonbrener_sweep.csv"
@@ -45,7 +45,7 @@ GROUPS = {  # kind of a series -> what it is called in the table
 class Relation:
     """A series and, for a relation between losses, which pretraining sets it joins."""
 
-    series: Series
+    series: LossSeries
     sets: tuple[str, ...]  # one, or two for paired models
 
     @property
@@ -112,13 +112,15 @@ def _of_two_sets(sets, first: pd.DataFrame, second: pd.DataFrame, kinds: dict[st
         yield _relation(f"e {kind}", column, sets, rows_of(first, first[column]), second[column])
 
 
-def _relation(kind: str, column: str, sets: tuple[str, ...], rows: Rows, y: pd.Series) -> Relation:
-    return Relation(Series(f"{kind[0]}: {' -> '.join(sets)}, {column}", kind, column, rows, y.to_numpy(float)), sets)
+def _relation(kind: str, column: str, sets: tuple[str, ...], rows: RunPoints, y: pd.Series) -> Relation:
+    return Relation(
+        LossSeries(f"{kind[0]}: {' -> '.join(sets)}, {column}", kind, column, rows, y.to_numpy(float)), sets
+    )
 
 
-def rows_of(frame: pd.DataFrame, x: pd.Series | None = None) -> Rows:
+def rows_of(frame: pd.DataFrame, x: pd.Series | None = None) -> RunPoints:
     """The runs, with both counts of their parameters."""
-    return Rows(
+    return RunPoints(
         frame["iso_flop"].to_numpy(float),
         {"total": frame["params"].to_numpy(float), "non-embedding": frame["non_embedding"].to_numpy(float)},
         frame["tokens"].to_numpy(float),

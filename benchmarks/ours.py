@@ -14,7 +14,7 @@ from lossline_jax.data.batches import Batch
 from lossline_jax.distributed.batch_rows import place_batch
 from lossline_jax.distributed.mesh import make_mesh
 from lossline_jax.evaluate.evaluator import RowScorer
-from lossline_jax.evaluate.packing.rows import RowBlock
+from lossline_jax.evaluate.packing.rows import PackedRows
 from lossline_jax.models.model import Model, build_model
 from lossline_jax.train.optimiser import make_optimiser, make_schedule
 from lossline_jax.train.state import TrainState, abstract_state, init_state
@@ -62,7 +62,7 @@ def training(config: ModelConfig, vocab_size: int, batch_size: int, length: int)
     """As `train.loop` sets a run up. `devices.configure_devices` comes before."""
     model, mesh = build_model(config, vocab_size, remat="cheap"), make_mesh(EXECUTION)
     schedule = make_schedule(ScheduleConfig(), OPTIM.learning_rate, num_steps=10_000)
-    optimiser = make_optimiser(OPTIM, schedule, model.decayed())
+    optimiser = make_optimiser(OPTIM, schedule, model.weight_decay_mask())
     abstract = abstract_state(model, optimiser, mesh)
     sizes = {"batch_size": batch_size, "context_length": length}
     step = make_train_step(model, optimiser, schedule, abstract, **sizes, execution=EXECUTION, mesh=mesh)
@@ -86,11 +86,11 @@ def scoring(run: Training, batch_size: int, length: int) -> Scoring:
     """Scores the batch of `run` with its parameters of now."""
     ids = synthetic_tokens(run.model.vocab_size, batch_size, length)
     places = np.arange(batch_size * length, dtype=np.int32)
-    block = RowBlock(
+    block = PackedRows(
         ids_BT=ids[:, :-1],
-        until_BT=np.full((batch_size, length), length - 1, np.int32),
+        visible_until_BT=np.full((batch_size, length), length - 1, np.int32),
         length_B=np.full(batch_size, length, np.int32),
-        branching=False,
+        has_branches=False,
         source_S=places,
         target_S=ids[:, 1:].reshape(-1),
         request_S=places // length,

@@ -10,10 +10,10 @@ import pandas as pd
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.laws import LAWS
 from lossline_jax.fit.predict.forecast import forecast
-from lossline_jax.fit.predict.series import Rows, Series
+from lossline_jax.fit.predict.series import LossSeries, RunPoints
 from lossline_jax.fit.predict.target import rows_of_target
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.study.table_laws import fit_law_table
+from lossline_jax.fit.study.table_laws import fit_laws
 
 TRUTH = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
 PARAMETERS = ("E", "alpha", "beta")
@@ -115,7 +115,7 @@ def _laws(options: argparse.Namespace) -> str:
             frames.append(pd.DataFrame({"set": k, "N": design.size, "D": design.tokens, "loss": loss}))
             if has_runs:
                 frames[-1]["run_id"] = [f"set {k}, run {run}" for run in design.run]
-        found = fit_law_table(pd.concat(frames), "chinchilla", {}, ["loss"], ["set"], cluster=cluster).fits
+        found = fit_laws(pd.concat(frames), "chinchilla", {}, ["loss"], ["set"], cluster=cluster).fits
         held = {p: [_holds(each.fit, p) for each in found] for p in PARAMETERS}
         converged = np.mean([each.fit.status == "converged" for each in found])
         cells = [f"{100 * np.mean(held[p]):.0f}" for p in PARAMETERS]
@@ -184,11 +184,11 @@ def _sweep(name: str, num_budgets: int, seed: int, k: int) -> tuple[list[float],
     generator = np.random.Generator(np.random.PCG64([seed, num_budgets, k]))
     design = isoflop(num_budgets, 6, 1e18, 1e20)
     limit = float(design.budget.max())
-    rows = Rows(design.budget, {"total": design.size}, design.tokens)
+    rows = RunPoints(design.budget, {"total": design.size}, design.tokens)
     series, shift = [], 0.2 * np.arange(SETS_OF_A_SWEEP)
     for number, added in enumerate(shift):
         loss = (truth(design.size, design.tokens, limit) + added) * np.exp(noise(design, generator))
-        series.append(Series(f"set {number}", "size and tokens", f"set {number}", rows, loss))
+        series.append(LossSeries(f"set {number}", "size and tokens", f"set {number}", rows, loss))
     found = forecast(series)
     held, widths = [], []
     for reach in REACHES:

@@ -14,8 +14,8 @@ import pandas as pd
 from lossline_jax.fit.compare.compare_lines import compare_setting_lines
 from lossline_jax.fit.compare.comparison import FactorComparison
 from lossline_jax.fit.compare.far_runs import far_runs
-from lossline_jax.fit.compare.setting_line import Cell
-from lossline_jax.fit.curves.line import fit_shifted_power
+from lossline_jax.fit.compare.setting_line import SettingLine
+from lossline_jax.fit.curves.line import fit_line
 from lossline_jax.fit.resampling import bootstrap
 from lossline_jax.fit.tables.copies import find_copies
 
@@ -207,13 +207,13 @@ def _name(setting: Setting, run: int) -> str:
     return f"{'-'.join(setting.levels.values())}:{run}"
 
 
-def _cell(setting: Setting, first: bool) -> Cell:
+def _cell(setting: Setting, first: bool) -> SettingLine:
     """Only the line of the base is held against others, so only that one is resampled."""
     x, y = setting.x.ravel(), setting.y.ravel()
     runs = np.repeat([_name(setting, k) for k in range(setting.x.shape[0])], CHECKPOINTS)
-    fit = fit_shifted_power(x, y, runs, num_starts=8, level=None)
+    fit = fit_line(x, y, runs, num_starts=8, level=None)
     resamples = bootstrap(fit, {"x": x}, y, clusters=runs, num_resamples=100) if first else None
-    return Cell(setting.levels, x, y, runs, fit, resamples)
+    return SettingLine(setting.levels, x, y, runs, fit, resamples)
 
 
 def _has_copies(study: list[Setting]) -> bool:

@@ -30,11 +30,11 @@ def mark(name):
     spent[name] = time.process_time() - sum(spent.values())
 
 study, folder = open_study(sys.argv[1])
-from lossline_jax.pipeline.runner import Workshop
-from lossline_jax.train.monitor.monitor import Watch
+from lossline_jax.pipeline.runner import StudyRunner
+from lossline_jax.train.monitor.monitor import StepMonitor
 mark("imports")
 run = study.run_by_id(sys.argv[2])
-workshop = Workshop.open(study, folder, [run])
+runner = StudyRunner.open(study, folder, [run])
 mark("data and devices")
 
 def first_step(self, step, metrics):
@@ -43,8 +43,8 @@ def first_step(self, step, metrics):
     print(json.dumps(spent), flush=True)
     os._exit(0)
 
-Watch.dispatched = first_step
-workshop.train(run)
+StepMonitor.step_dispatched = first_step
+runner.train(run)
 """
 
 IMPORT = """

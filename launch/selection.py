@@ -58,7 +58,7 @@ def choose(options: Selection) -> Chosen:
         raise LosslineError(f"{folder.root}: not prepared; run `lossline-jax prepare` first")
     runs = resubmission(study, folder, run_ids, options.failed)
     for note in runs.notes:
-        logs.say(note)
+        logs.info(note)
     return Chosen(study, folder, runs)
 
 
@@ -85,5 +85,5 @@ def main(kind: type[Options], launch: Callable[[Options, Chosen], int], descript
     try:
         sys.exit(launch(options, choose(options)))
     except LosslineError as error:
-        logs.warn(f"{sys.argv[0]}: {shown(str(error))}")
+        logs.warning(f"{sys.argv[0]}: {shown(str(error))}")
         sys.exit(error.exit_code)

@@ -31,7 +31,7 @@ with _epy.lazy_api_imports(globals()):
     from lossline_jax.config.study import RunConfig, StudyConfig
     from lossline_jax.config.training import OptimConfig, ScheduleConfig
     from lossline_jax.errors import LosslineError
-    from lossline_jax.losses.table import read_table
+    from lossline_jax.losses.table import read_losses
     from lossline_jax.pipeline.study import Study
     from lossline_jax.summary import show
     from lossline_jax.weights.exchange import export_weights, import_weights
@@ -65,6 +65,6 @@ __all__ = [
     "fit",
     "import_weights",
     "preset",
-    "read_table",
+    "read_losses",
     "show",
 ]

@@ -64,13 +64,13 @@ def explanation(error: Exception) -> LosslineError | None:
     return next((found for explain in _explainers if (found := explain(error)) is not None), None)
 
 
-class RunBusy(LosslineError):
+class RunLocked(LosslineError):
     """Another process is working on the run. It is no mistake: the same command may be given again later."""
 
     exit_code = BUSY_EXIT_CODE
 
 
-class StartAgain(LosslineError):
+class Restart(LosslineError):
     """Something outside the run broke off (a peer died, a machine is wanted back): the same command goes on."""
 
     exit_code = RESTART_EXIT_CODE

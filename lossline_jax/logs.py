@@ -49,7 +49,7 @@ def is_one_of_several() -> bool:
     return _speaker.count > 1
 
 
-def prefix() -> str:
+def process_prefix() -> str:
     """`[p1/4] ` in the second of four processes; nothing in a process that is alone."""
     return f"[p{_speaker.index}/{_speaker.count}] " if _speaker.count > 1 else ""
 
@@ -59,15 +59,15 @@ def show(result: str) -> None:
     print(shown_lines(result))
 
 
-def say(message: str) -> None:
+def info(message: str) -> None:
     """Progress and news: said once, by process 0."""
     if _speaker.index == 0:
-        warn(message)
+        warning(message)
 
 
-def warn(message: str) -> None:
+def warning(message: str) -> None:
     """Something went wrong: said by whichever process it happens to."""
-    lines = "\n".join(prefix() + line for line in shown_lines(message).split("\n"))
+    lines = "\n".join(process_prefix() + line for line in shown_lines(message).split("\n"))
     print(lines, file=sys.stderr, flush=True)
 
 

@@ -7,11 +7,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pytest
 
-from lossline_jax.pipeline.compilation_cache import keep_programs
+from lossline_jax.pipeline.compilation_cache import enable_compilation_cache
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-keep_programs()  # as the commands do: a program is compiled once and not in every run of the tests
+enable_compilation_cache()  # as the commands do: a program is compiled once and not in every run of the tests
 
 
 @pytest.fixture(scope="module")

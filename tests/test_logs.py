@@ -11,7 +11,7 @@ from lossline_jax import errors, logs
 from lossline_jax.cli import main
 from lossline_jax.config.execution import ALONE, ExecutionConfig
 from lossline_jax.distributed import shutdown
-from lossline_jax.pipeline import runner
+from lossline_jax.pipeline import run_context
 
 
 @pytest.fixture(autouse=True)
@@ -21,17 +21,17 @@ def _alone_again():
 
 
 def test_a_process_that_is_alone_speaks_plainly(capsys):
-    logs.say("one\ntwo")
-    logs.warn("three")
+    logs.info("one\ntwo")
+    logs.warning("three")
     assert capsys.readouterr() == ("", "one\ntwo\nthree\n")
 
 
 def test_of_several_the_first_speaks_and_the_others_only_of_trouble(capsys):
     logs.set_process(0, 4)
-    logs.say("news")
+    logs.info("news")
     logs.set_process(1, 4)
-    logs.say("news")
-    logs.warn("trouble\nmore of it")
+    logs.info("news")
+    logs.warning("trouble\nmore of it")
     assert capsys.readouterr() == ("", "[p0/4] news\n[p1/4] trouble\n[p1/4] more of it\n")
 
 
@@ -53,7 +53,7 @@ def test_a_stream_gets_what_its_encoding_can_carry(monkeypatch, stream, encoding
     raw = io.BytesIO()
     monkeypatch.setattr(sys, stream, io.TextIOWrapper(raw, encoding=encoding, newline="\n"))
     logs.take_any_text()
-    (logs.show if stream == "stdout" else logs.warn)(SAID)
+    (logs.show if stream == "stdout" else logs.warning)(SAID)
     logs.finish()
     assert raw.getvalue().decode(encoding) == written + "\n"
 
@@ -63,7 +63,7 @@ def test_a_closed_stream_takes_everything(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     logs.take_any_text()
     logs.show("result")
-    logs.warn("trouble")
+    logs.warning("trouble")
     logs.finish()
 
 
@@ -181,8 +181,8 @@ def test_whoever_starts_the_devices_registers_what_they_say(monkeypatch):
     """A command that trains must explain their errors, and leave with the other processes of its run."""
     monkeypatch.setattr(logs, "_exit_handlers", [])
     monkeypatch.setattr(errors, "_explainers", [])
-    monkeypatch.setattr(runner, "configure_devices", lambda execution: None)
-    monkeypatch.setattr(runner, "start", lambda processes: None)
-    runner.start_devices(ExecutionConfig(), ALONE)
-    assert logs._exit_handlers == [shutdown.leave]
-    assert errors._explainers == [shutdown.device_error]
+    monkeypatch.setattr(run_context, "configure_devices", lambda execution: None)
+    monkeypatch.setattr(run_context, "connect", lambda processes: None)
+    run_context.start_devices(ExecutionConfig(), ALONE)
+    assert logs._exit_handlers == [shutdown.shut_down]
+    assert errors._explainers == [shutdown.explain_device_error]

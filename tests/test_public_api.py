@@ -18,10 +18,10 @@ TINY = str(SUPPORT / "tiny_study.py")
 PACKAGE = ROOT / "lossline_jax"
 PACKAGES = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
 OF_FIT = """
-    fit_law fit_law_many fit_shifted_power fit_compute_law bootstrap translate compose find_crossings
-    chinchilla_allocation kaplan_allocation fit_law_table fit_table compare_lines fit_study pair_runs
+    fit_law fit_law_many fit_line fit_compute_law bootstrap translate compose find_crossings
+    chinchilla_allocation kaplan_allocation fit_laws fit_lines compare_lines fit_study pair_runs
     forecast backtest predict_from_few_runs fit_skills optimal_quantities
-    LAWS Law Parameter Loss FitResult StudyFits
+    LAWS Law Parameter Objective FitResult StudyFits
 """
 # Modules that load without jax, and without what only training and fits need.
 WITHOUT_JAX = ("", "config", "storage", "losses", "status", "summary", "plan", "cli")

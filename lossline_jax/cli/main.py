@@ -19,7 +19,7 @@ from lossline_jax.cli import options, study_commands, table_commands
 from lossline_jax.cli.parsing import COMMAND, HELP, flag_of, is_table, parse_options, parse_study
 from lossline_jax.errors import RESTART_EXIT_CODE, ArgumentError, LosslineError, explanation, suggestion
 from lossline_jax.formatting import shown
-from lossline_jax.storage.object_store import connect, failure
+from lossline_jax.storage.object_store import failure, reachable_path
 from lossline_jax.storage.paths import ModelDir
 
 INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT
@@ -107,31 +107,31 @@ WEIGHT_VERBS = {
 TABLE_VERBS = {
     "table fit": Verb(
         options.FitOptions,
-        table_commands.fit,
+        table_commands.fit_command,
         "--x X --y Y [--by COLUMN ...]: lines; or --law LAW --y Y --input N=params ...: any law",
         source="TABLE",
     ),
     "table compare": Verb(
         options.CompareTableOptions,
-        table_commands.compare,
+        table_commands.compare_command,
         "--x X --y Y [--factors COLUMN ...]: which factor moves the line, and is it more than noise",
         source="TABLE",
     ),
     "table report": Verb(
         options.ReportTableOptions,
-        table_commands.report,
+        table_commands.report_command,
         "--x X --y Y [--factors COLUMN ...]: the same as one HTML page",
         source="TABLE",
     ),
     "table predict": Verb(
         options.PredictOptions,
-        table_commands.predict,
+        table_commands.predict_command,
         "--y Y --params P --tokens D --at-flops 1e21: losses of a run nobody trained, with intervals",
         source="TABLE",
     ),
     "table backtest": Verb(
         options.BacktestOptions,
-        table_commands.backtest,
+        table_commands.backtest_command,
         "--y Y --params P --tokens D: the largest budgets predicted from the smaller ones",
         source="TABLE",
     ),
@@ -139,7 +139,7 @@ TABLE_VERBS = {
 OTHER_VERBS = {
     "laws": Verb(
         options.LawsOptions,
-        table_commands.laws,
+        table_commands.laws_command,
         "[LAW]: the laws that can be fitted; one of them in full",
         source=None,
     ),
@@ -234,7 +234,7 @@ def _known_error(error: Exception) -> tuple[str, int] | None:
 
 
 def _complain(message: str, exit_code: int) -> int:
-    logs.warn(f"lossline: {shown(message)}")
+    logs.warning(f"lossline: {shown(message)}")
     return exit_code
 
 
@@ -322,7 +322,7 @@ def _call_with_study(name: str, verb: Verb, words: list[str], begins_with_flag: 
         )
     elif is_table(words[0]) and f"table {name}" in VERBS:
         raise LosslineError(f"{words[0]}: a table and not a study; give: {COMMAND} table {name} {words[0]}")
-    elif verb.of_model is not None and ModelDir(connect(words[0])).model_file.exists():
+    elif verb.of_model is not None and ModelDir(reachable_path(words[0])).model_file.exists():
         _call(name, verb.of_model, words)
     else:
         _call_with(verb, *parse_study(name, verb.options, words[0], words[1:]))

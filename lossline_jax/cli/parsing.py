@@ -11,14 +11,14 @@ from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError
 from lossline_jax.pipeline import experiment, study_files
-from lossline_jax.storage.object_store import connect
+from lossline_jax.storage.object_store import reachable_path
 from lossline_jax.storage.paths import StudyDir
 
 COMMAND = "lossline-jax"
 HELP = ("-h", "--help")
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 COMPRESSED_ENDINGS = (".gz", ".zst", ".xz", ".bz2")
-FLAG_OF_ARGUMENT = {"inputs": "input", "loss": "objective", "outputs": "y"}  # those that go by another name
+FLAG_OF_ARGUMENT = {"inputs": "input", "outputs": "y"}  # those that go by another name
 
 Options = TypeVar("Options")
 
@@ -45,14 +45,14 @@ def parse_study(verb: str, kind: type[Place], source: str, words: list[str]) -> 
         parsed = _parse(fields, study.execution, words, prog, study.question)
         return dataclasses.replace(study, execution=parsed.execution), directory, parsed.options
     function = experiment.load_study_function(source)
-    default = validate.check_study(function(), source)
+    default = validate.validate_study(function(), source)
     fields = [
         ("options", Annotated[kind, tyro.conf.arg(name="")], kind()),
         ("study", Annotated[StudyConfig, tyro.conf.arg(name="", constructor=function)], dataclasses.MISSING),
     ]
     parsed = _parse(fields, default.execution, words, prog, default.question)
-    study = validate.check_study(dataclasses.replace(parsed.study, execution=parsed.execution), source)
-    return study, StudyDir(connect(parsed.options.root) / study.name), parsed.options
+    study = validate.validate_study(dataclasses.replace(parsed.study, execution=parsed.execution), source)
+    return study, StudyDir(reachable_path(parsed.options.root) / study.name), parsed.options
 
 
 def parse_options(kind: type[Options], words: list[str], prog: str) -> Options:

@@ -85,19 +85,19 @@ def evaluate(study: StudyConfig, folder: StudyDir, options: EvaluateOptions) -> 
 
 def fit(study: StudyConfig, folder: StudyDir, options: FitStudyOptions) -> None:
     """Fit the lines of the losses table, and compare them."""
-    compilation_cache.keep_programs()
+    compilation_cache.enable_compilation_cache()
     show_value(report_verbs.fit(study, folder, options.merge_copies, options.out))
 
 
 def compare(study: StudyConfig, folder: StudyDir, options: CompareStudyOptions) -> None:
     """Show which factor moves the line."""
-    compilation_cache.keep_programs()
+    compilation_cache.enable_compilation_cache()
     show_value(report_verbs.compare(study, folder, options.merge_copies, options.out))
 
 
 def report(study: StudyConfig, folder: StudyDir, options: ReportOptions) -> None:
     """Write the page, or with `watch` serve it."""
-    compilation_cache.keep_programs()
+    compilation_cache.enable_compilation_cache()
     if options.watch:
         report_verbs.watch(study, folder, options.port, options.out)
     else:
@@ -138,7 +138,7 @@ def export_weights(study: StudyConfig, folder: StudyDir, options: ExportOptions)
     if options.run is None:
         raise LosslineError("--run: say which run; `lossline-jax plan` lists their ids")
     out = options.out or f"exported/{options.run}"
-    weights.export_weights(study, folder, options.run, options.step, out, options.dtype, options.tokenizer)
+    weights.export_run(study, folder, options.run, options.step, out, options.dtype, options.tokenizer)
 
 
 def export_imported(source: str, options: ExportOptions) -> None:
@@ -146,12 +146,12 @@ def export_imported(source: str, options: ExportOptions) -> None:
     if options.run is not None:
         raise LosslineError(f"--run: {source} is an imported model and has no runs; leave the flag out")
     out = options.out or f"exported/{Path(source).resolve().name}"
-    weights.export_imported(source, options.step, out, options.dtype, options.tokenizer)
+    weights.export_model(source, options.step, out, options.dtype, options.tokenizer)
 
 
 def import_weights(source: str, options: ImportOptions) -> None:
     """Read a folder of safetensors into one that `evaluate` takes."""
-    weights.import_weights(source, options.out, options)
+    weights.import_model(source, options.out, options)
 
 
 def import_losses(source: str, options: ImportLossesOptions) -> None:
@@ -163,6 +163,6 @@ def resubmit(source: str, options: ResubmitOptions) -> None:
     """Print the indices of the runs that are not done."""
     found = resubmissions.resubmission(*study_files.read_manifest(source), options.failed)
     for note in found.notes:
-        logs.say(note)
+        logs.info(note)
     if found.indices:
         logs.show(found.indices)

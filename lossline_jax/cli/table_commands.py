@@ -18,7 +18,7 @@ from lossline_jax.cli.options import (
     ReportTableOptions,
 )
 from lossline_jax.errors import LosslineError
-from lossline_jax.losses.table import read_table
+from lossline_jax.losses.table import read_losses
 from lossline_jax.storage.files import export_json
 from lossline_jax.storage.outputs import REPORT_FILES, output_folder, output_json
 from lossline_jax.summary import show
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lossline_jax.fit.predict.forecast import Prediction
-    from lossline_jax.fit.predict.series import Rows
+    from lossline_jax.fit.predict.series import RunPoints
     from lossline_jax.fit.predict.table_series import TableSeries
     from lossline_jax.fit.study.results import StudyFits
     from lossline_jax.fit.study.table_laws import LawFits
 
 
-def fit(table: str, options: FitOptions) -> None:
+def fit_command(table: str, options: FitOptions) -> None:
     """Fit lines of one loss over another, or with `law` that law, in every group of a table."""
-    _keep_programs()
+    _enable_compilation_cache()
     show(_fit_law(table, options) if options.law else _fit_lines(table, options))
 
 
-def compare(table: str, options: CompareTableOptions) -> None:
+def compare_command(table: str, options: CompareTableOptions) -> None:
     """Show which factor of a table moves the line."""
     from lossline_jax.fit.study.fit_study import compare_lines
     from lossline_jax.fit.study.results import Comparisons
 
-    _keep_programs()
+    _enable_compilation_cache()
     out = output_json(options.out)
     fits = _compared(table, options, compare_lines)[1]
     if out is not None:
@@ -52,12 +52,12 @@ def compare(table: str, options: CompareTableOptions) -> None:
     show(Comparisons(fits))
 
 
-def report(table: str, options: ReportTableOptions) -> None:
+def report_command(table: str, options: ReportTableOptions) -> None:
     """Write one HTML page of a table."""
     from lossline_jax.fit.study.fit_study import fit_study
     from lossline_jax.report.page import write_report
 
-    _keep_programs()
+    _enable_compilation_cache()
     folder = output_folder(options.out, REPORT_FILES)
     frame, fits = _compared(table, options, fit_study)
     title = options.title or Path(table).stem
@@ -65,7 +65,7 @@ def report(table: str, options: ReportTableOptions) -> None:
     logs.show(f"report: {path}")
 
 
-def laws(options: LawsOptions) -> None:
+def laws_command(options: LawsOptions) -> None:
     """Show one law, or the list of all."""
     from lossline_jax.fit.laws import LAWS, find_law
 
@@ -77,12 +77,12 @@ def laws(options: LawsOptions) -> None:
         show(LAWS)
 
 
-def predict(table: str, options: PredictOptions) -> None:
+def predict_command(table: str, options: PredictOptions) -> None:
     """Predict losses of a run that nobody trained."""
     from lossline_jax.fit.predict.forecast import Predictions, forecast
     from lossline_jax.fit.predict.target import rows_of_target
 
-    _keep_programs()
+    _enable_compilation_cache()
     out = output_json(options.out)
     found = _series(table, options)
     fitted = forecast(found.series, options.level)
@@ -99,11 +99,11 @@ def predict(table: str, options: PredictOptions) -> None:
     show(predicted)
 
 
-def backtest(table: str, options: BacktestOptions) -> None:
+def backtest_command(table: str, options: BacktestOptions) -> None:
     """Predict the largest budgets of a table from the smaller ones."""
     from lossline_jax.fit.predict.backtest import backtest
 
-    _keep_programs()
+    _enable_compilation_cache()
     out = output_json(options.out)
     found = _series(table, options)
     result = backtest(found.series, options.up_to, level=options.level, notes=found.notes)
@@ -112,17 +112,17 @@ def backtest(table: str, options: BacktestOptions) -> None:
     show(result)
 
 
-def _keep_programs() -> None:
+def _enable_compilation_cache() -> None:
     """Keep compiled programs on the disk, before the first program of a fit is compiled."""
-    from lossline_jax.pipeline.compilation_cache import keep_programs
+    from lossline_jax.pipeline.compilation_cache import enable_compilation_cache
 
-    keep_programs()
+    enable_compilation_cache()
 
 
 def _compared(
     table: str, options: CompareOptions, fit_table: "Callable[..., StudyFits]"
 ) -> "tuple[pd.DataFrame, StudyFits]":
-    """Return the table with its runs in column run_id, and what `fit_table` (`compare_lines` or `fit_study`) fits."""
+    """Return the table with its runs in column run_id, and what `fit_lines` (`compare_lines` or `fit_study`) fits."""
     from lossline_jax.fit.tables.rows import require_column, require_runs
 
     frame = _read_table(table, options.run)
@@ -147,7 +147,7 @@ def _compared(
 
 def _fit_lines(table: str, options: FitOptions) -> "StudyFits":
     from lossline_jax.fit.study.irreducible import IrreducibleModes
-    from lossline_jax.fit.study.table_lines import Across, fit_table
+    from lossline_jax.fit.study.table_lines import Across, fit_lines
 
     _refuse(options, "belongs to --law; give --law too", "objective", "input")
     if options.across is None:
@@ -157,7 +157,7 @@ def _fit_lines(table: str, options: FitOptions) -> "StudyFits":
     if options.across is not None and not options.on:
         raise LosslineError("--on: say which columns make two models of --across a pair, such as --on params tokens")
     out = output_json(options.out)
-    fits = fit_table(
+    fits = fit_lines(
         _read_table(table, options.cluster),
         options.x,
         options.y[0],
@@ -176,19 +176,19 @@ def _fit_lines(table: str, options: FitOptions) -> "StudyFits":
 
 
 def _fit_law(table: str, options: FitOptions) -> "LawFits":
-    from lossline_jax.fit.study.table_laws import fit_law_table
+    from lossline_jax.fit.study.table_laws import fit_laws
 
     said = "belongs to lines; name the inputs of --law by --input NAME=COLUMN ..."
     _refuse(options, said, "x", "across", "on", "e_x", "e_y", "form", "params", "tokens")
     out = output_json(options.out)
-    found = fit_law_table(
+    found = fit_laws(
         _read_table(table, options.cluster),
         options.law,
         _pairs(options.input, "--input", "NAME=COLUMN, such as N=params"),
         options.y,
         options.by,
         cluster=options.cluster,
-        loss=options.objective,
+        objective=options.objective,
         unit=options.unit,
         merge_copies=options.merge_copies,
     )
@@ -197,7 +197,7 @@ def _fit_law(table: str, options: FitOptions) -> "LawFits":
     return found
 
 
-def _with_split(prediction: "Prediction", rows: "Rows") -> "Prediction":
+def _with_split(prediction: "Prediction", rows: "RunPoints") -> "Prediction":
     said = f"N {float(next(iter(rows.sizes.values()))[0]):.4g}, D {float(rows.tokens[0]):.4g}"
     return dataclasses.replace(prediction, note="; ".join(part for part in (said, prediction.note) if part))
 
@@ -230,7 +230,7 @@ def _series(table: str, options: ForecastOptions) -> "TableSeries":
 def _read_table(table: str, run: str | None) -> "pd.DataFrame":
     if not table.strip():
         raise LosslineError("TABLE: is empty; name a table, such as losses.csv")
-    return read_table(table, [run] if run else [])
+    return read_losses(table, [run] if run else [])
 
 
 def _names(found: "TableSeries") -> str:

@@ -31,7 +31,7 @@ class ExecutionConfig:
 
 @dataclass(frozen=True)
 class ProcessesConfig:
-    """The processes that work on one run together. Left alone, they are found: `processes.start` says how."""
+    """The processes that work on one run together. Left alone, they are found: `processes.connect` says how."""
 
     coordinator: str | None = None
     """HOST:PORT of process 0; it listens there. Needs count and index too."""

@@ -82,7 +82,7 @@ LONGEST_NAME = 200  # a file system takes 255 bytes, and folders of corpora and 
 FOLDER_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
-def check_study(study: StudyConfig, where: str) -> StudyConfig:
+def validate_study(study: StudyConfig, where: str) -> StudyConfig:
     """Catch before any work what would fail after hours of it.
 
     Returns:

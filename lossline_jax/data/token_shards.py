@@ -9,7 +9,7 @@ import numpy as np
 import tensorstore
 from etils import epath
 
-from lossline_jax.errors import LosslineError, StartAgain
+from lossline_jax.errors import LosslineError, Restart
 
 
 class ShardedTokens(ABC):
@@ -104,7 +104,7 @@ class RemoteTokens(ShardedTokens):
         try:
             result = future.result()
         except ValueError as error:  # TensorStore's own retries are over
-            raise StartAgain(f"{self._store.url}{name}: cannot be read ({error})") from error
+            raise Restart(f"{self._store.url}{name}: cannot be read ({error})") from error
         if result.state != "value":
             raise LosslineError(f"{self._store.url}{name}: shard is missing; run `lossline-jax prepare` again")
         return result.value

@@ -16,13 +16,13 @@ from lossline_jax.data.corpora.prepare import PreparedCorpus
 from lossline_jax.data.token_shards import MappedTokens, RemoteTokens, ShardedTokens
 from lossline_jax.data.tokenizers.build import Tokenizer
 from lossline_jax.errors import LosslineError
-from lossline_jax.storage.files import inside, is_remote, read_json, write_json
+from lossline_jax.storage.files import is_remote, path_inside, read_json, write_json
 from lossline_jax.storage.staged_folder import (
     MANIFEST,
     check_sha256,
     is_complete,
     mend_of,
-    read_manifest,
+    read_folder_manifest,
     staged_folder,
 )
 
@@ -47,10 +47,10 @@ class TokenStore:
         Raises:
             LosslineError: no complete manifest, or a file that is missing or has not the size it should.
         """
-        manifest = read_manifest(folder, "token store", {"shards": list, "sidecars": dict, "dtype": str})
+        manifest = read_folder_manifest(folder, "token store", {"shards": list, "sidecars": dict, "dtype": str})
         try:
             for shard in manifest["shards"]:
-                _refuse_wrong_size(inside(folder, shard["name"], folder / MANIFEST), shard["bytes"])
+                _refuse_wrong_size(path_inside(folder, shard["name"], folder / MANIFEST), shard["bytes"])
             for name in (OFFSETS_FILE, BYTES_FILE):
                 _refuse_wrong_size(folder / name, manifest["sidecars"][name]["bytes"])
             names = [shard["name"] for shard in manifest["shards"]]
@@ -107,7 +107,7 @@ class TokenStore:
         hashes |= {name: sidecar["sha256"] for name, sidecar in self.manifest["sidecars"].items()}
         sound = {}
         for name, expected in hashes.items():
-            path = inside(self.folder, name, self.folder / MANIFEST)
+            path = path_inside(self.folder, name, self.folder / MANIFEST)
             sound[name] = _state_of(path)
             if known.get(name) != [expected, *sound[name]]:
                 check_sha256(path, expected)

@@ -9,19 +9,19 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from lossline_jax.distributed.layout import (
-    ROWS,
+    ROW_AXES,
 )
 from lossline_jax.errors import LosslineError
 
 
-def row_shards(mesh: Mesh) -> int:
+def num_row_shards(mesh: Mesh) -> int:
     """In how many parts the rows of a batch lie on the mesh."""
     return mesh.shape["slice"] * mesh.shape["data"]
 
 
-def rows_over(mesh: Mesh, axis: int = 0) -> NamedSharding:
+def row_sharding(mesh: Mesh, axis: int = 0) -> NamedSharding:
     """The sharding of an array whose dimension `axis` holds the rows of a batch."""
-    return NamedSharding(mesh, P(*[None] * axis, ROWS))
+    return NamedSharding(mesh, P(*[None] * axis, ROW_AXES))
 
 
 class RowShare(NamedTuple):
@@ -29,10 +29,10 @@ class RowShare(NamedTuple):
 
     index: int
     count: int
-    parts: tuple[int, ...]  # of the `row_shards`, ascending
+    parts: tuple[int, ...]  # of the `num_row_shards`, ascending
 
 
-def row_share(devices: np.ndarray, process: int) -> RowShare:
+def rows_of_process(devices: np.ndarray, process: int) -> RowShare:
     """The rows of a process: where `model` reaches over several processes, these hold the same ones.
 
     On a TPU the chips of a host are neighbours on the torus and not in a row of the mesh: its parts need not be
@@ -59,19 +59,19 @@ def row_share(devices: np.ndarray, process: int) -> RowShare:
 
 
 @functools.cache  # asked at every step, of a mesh that may have thousands of devices
-def my_rows(mesh: Mesh) -> RowShare:
-    """The rows of this process. Raises as `row_share` does."""
-    return row_share(mesh.devices, jax.process_index())
+def local_rows(mesh: Mesh) -> RowShare:
+    """The rows of this process. Raises as `rows_of_process` does."""
+    return rows_of_process(mesh.devices, jax.process_index())
 
 
 def place_batch(batch: Any, mesh: Mesh) -> Any:
-    """Numpy rows of this process to global arrays whose axis 0 lies over `ROWS`.
+    """Numpy rows of this process to global arrays whose axis 0 lies over `ROW_AXES`.
 
     Args:
-        batch: pytree of numpy arrays, axis 0 the rows that this process holds (`my_rows`).
+        batch: pytree of numpy arrays, axis 0 the rows that this process holds (`local_rows`).
         mesh: of `make_mesh`.
     """
-    sharding, share = rows_over(mesh), my_rows(mesh)
+    sharding, share = row_sharding(mesh), local_rows(mesh)
 
     def place(rows: np.ndarray) -> jax.Array:
         size = len(rows) // len(share.parts)  # of a part

@@ -7,13 +7,13 @@ from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.errors import LosslineError
 
 AXES = ("slice", "data", "model")
-ROWS = ("slice", "data")  # the mesh axes that the rows of a batch lie over
+ROW_AXES = ("slice", "data")  # the mesh axes that the rows of a batch lie over
 
 MeshAxes = str | tuple[str, ...] | None
 
-# Activations: rows over `ROWS`, wide inner dimensions over `model` (tensor parallelism).
+# Activations: rows over `ROW_AXES`, wide inner dimensions over `model` (tensor parallelism).
 ACTIVATION_RULES: Mapping[str, MeshAxes] = {
-    "batch": ROWS,
+    "batch": ROW_AXES,
     "seq": None,
     "embed": None,
     "vocab": "model",
@@ -93,7 +93,7 @@ def check_split(size: int, axis: str, num_devices: int, where: str) -> None:
 
 
 @dataclass(frozen=True)
-class Layout:
+class DeviceLayout:
     """A run on so many devices."""
 
     slices: int

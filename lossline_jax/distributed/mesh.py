@@ -28,10 +28,10 @@ def make_mesh(execution: ExecutionConfig, devices: Sequence[jax.Device] | None =
             f"execution: slices={slices} by data_parallel={data} by model_parallel={model} leaves some of the "
             f"{len(devices)} devices idle, which several processes cannot; make the product equal to their number"
         )
-    return mesh_of(devices[: slices * data * model], slices, data, model)
+    return build_mesh(devices[: slices * data * model], slices, data, model)
 
 
-def mesh_of(devices: list[jax.Device], slices: int = 1, data: int = 1, model: int = 1) -> Mesh:
+def build_mesh(devices: list[jax.Device], slices: int = 1, data: int = 1, model: int = 1) -> Mesh:
     """A mesh of exactly these devices; its slices are those that the devices say they belong to, if they say so."""
     shape = (slices, data, model)
     types = (AxisType.Auto,) * len(AXES)

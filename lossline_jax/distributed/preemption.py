@@ -9,7 +9,7 @@ from types import FrameType
 
 from jax.experimental import multihost_utils
 
-from lossline_jax.distributed.processes import several
+from lossline_jax.distributed.processes import is_distributed
 from lossline_jax.errors import RESTART_EXIT_CODE
 
 _asked = itertools.count(1)  # jax wants numbers that rise as long as the process lives, over all its runs
@@ -31,7 +31,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._noted = self._may_raise = False
-        self._alone = not several()
+        self._alone = not is_distributed()
         self._handles = self._alone and threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> "StopRequest":
@@ -43,7 +43,7 @@ class StopRequest:
         if self._handles:
             signal.signal(signal.SIGTERM, self._previous)
 
-    def noted(self) -> bool:
+    def requested(self) -> bool:
         """Whether to stop now; the same answer in every process, if each asks after every step."""
         return self._noted if self._alone else stop_agreed()
 

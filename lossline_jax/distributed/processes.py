@@ -1,7 +1,7 @@
 """The processes that work on one run together: how they find each other, agree, and leave.
 
 Every process does the same things in the same order. What one of them alone can know (whether a file is there) is
-asked by the first and told to all (`from_first`), so that they never part ways.
+asked by the first and told to all (`from_main_process`), so that they never part ways.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ from jax.experimental import multihost_utils
 
 from lossline_jax.config.execution import ProcessesConfig
 from lossline_jax.distributed.launchers import _arguments
-from lossline_jax.errors import LosslineError, RunBusy, RunFailed, StartAgain
+from lossline_jax.errors import LosslineError, Restart, RunFailed, RunLocked
 from lossline_jax.logs import set_process
 
-PAYLOAD_BYTES = 1024  # that `from_first` sends at least, and powers of two beyond: few programs to compile
-ERRORS = {kind.__name__: kind for kind in (LosslineError, RunBusy, RunFailed, StartAgain)}  # that it passes on
+PAYLOAD_BYTES = 1024  # that `from_main_process` sends at least, and powers of two beyond: few programs to compile
+ERRORS = {kind.__name__: kind for kind in (LosslineError, RunLocked, RunFailed, Restart)}  # that it passes on
 
 
-def start(config: ProcessesConfig) -> None:
+def connect(config: ProcessesConfig) -> None:
     """Initialise `jax.distributed`, for a single process too; call it before jax is used for the first time.
 
     Processes are those of the flags, or of $JAX_COORDINATOR_ADDRESS, $JAX_NUM_PROCESSES and $JAX_PROCESS_ID; else of
@@ -53,32 +53,33 @@ def start(config: ProcessesConfig) -> None:
             return
         reason = str(error).strip().splitlines()[0]
         where = arguments.get("coordinator_address", "the first process")
-        raise StartAgain(f"the processes of this run did not meet at {where} ({reason}); are all up?") from error
+        raise Restart(f"the processes of this run did not meet at {where} ({reason}); are all up?") from error
     except ValueError as error:
         raise LosslineError(f"--processes: {str(error).splitlines()[0]}") from error
     set_process(jax.process_index(), jax.process_count())
-    from_first(lambda: None)  # CPU processes must meet within 30 seconds of the first question; then it may take long
+    # CPU processes must meet within 30 seconds of the first question; then it may take long
+    from_main_process(lambda: None)
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this is the process that writes files and speaks."""
     return jax.process_index() == 0
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     """Whether more than one process works on a run."""
     return jax.process_count() > 1
 
 
-def from_first(ask: Callable[[], Any]) -> Any:
+def from_main_process(ask: Callable[[], Any]) -> Any:
     """What `ask` returns in process 0, in every process: plain JSON values. Only process 0 asks.
 
     Raises:
         LosslineError: in every process, if `ask` raises it in process 0.
     """
-    if not several():
+    if not is_distributed():
         return ask()
-    answer = _broadcast(_answer(ask) if is_first() else None)
+    answer = _broadcast(_answer(ask) if is_main_process() else None)
     if "raised" in answer:
         raise ERRORS[answer["raised"]](answer["message"])
     return answer["value"]
@@ -96,23 +97,23 @@ def _broadcast(answer: Any) -> Any:
     data = np.frombuffer(json.dumps(answer).encode("utf-8"), np.uint8)
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
     padded = np.zeros(max(PAYLOAD_BYTES, 1 << (size - 1).bit_length()), np.uint8)
-    if is_first():
+    if is_main_process():
         padded[:size] = data
     return json.loads(multihost_utils.broadcast_one_to_all(padded)[:size].tobytes())
 
 
 @contextlib.contextmanager
-def held_by_first(context: contextlib.AbstractContextManager) -> Iterator[None]:
+def held_by_main_process(context: contextlib.AbstractContextManager) -> Iterator[None]:
     """Process 0 holds `context` while all are in the block.
 
     Raises:
         LosslineError: in every process, if it cannot be entered.
     """
     with contextlib.ExitStack() as stack:
-        from_first(lambda: stack.enter_context(context) and None)
+        from_main_process(lambda: stack.enter_context(context) and None)
         yield
 
 
-def met_several() -> bool:
-    """As `several`, without starting the devices of a process that has not begun to work."""
-    return jax.distributed.is_initialized() and several()
+def is_connected() -> bool:
+    """As `is_distributed`, without starting the devices of a process that has not begun to work."""
+    return jax.distributed.is_initialized() and is_distributed()

@@ -56,7 +56,7 @@ def shardings(axes: Any, mesh: Mesh, shapes: Any = None, *, fsdp: bool | None = 
     return jax.tree_util.tree_map_with_path(leaf, *trees, is_leaf=lambda node: isinstance(node, tuple))
 
 
-def data_specs(axes: Any, fsdp: bool) -> Any:
+def manual_partition_specs(axes: Any, fsdp: bool) -> Any:
     """How parameters lie over `data` alone, as `jax.shard_map` over it wants to know; `axes` as of `shardings`."""
     rules = FSDP_RULES if fsdp else PARAMETER_RULES
 

@@ -6,8 +6,8 @@ import time
 
 import jax
 
-from lossline_jax.distributed.processes import is_first, met_several
-from lossline_jax.errors import LosslineError, StartAgain, explain_with
+from lossline_jax.distributed.processes import is_connected, is_main_process
+from lossline_jax.errors import LosslineError, Restart, explain_with
 from lossline_jax.logs import on_exit
 
 FIRST_LEAVES_SECONDS = 2.0  # after an error, or told to stop
@@ -17,11 +17,11 @@ PEER_IS_GONE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "Glo
 
 def register() -> None:
     """Let a command explain errors of the devices, and leave together with the other processes of its run."""
-    explain_with(device_error)
-    on_exit(leave)
+    explain_with(explain_device_error)
+    on_exit(shut_down)
 
 
-def device_error(error: Exception) -> LosslineError | None:
+def explain_device_error(error: Exception) -> LosslineError | None:
     """What an error of the devices means for the user; None: nothing that could be told."""
     if not isinstance(error, jax.errors.JaxRuntimeError):
         return None
@@ -31,12 +31,12 @@ def device_error(error: Exception) -> LosslineError | None:
             f"the devices have not enough memory ({reason}); lower execution.microbatch_size, set execution.remat=full "
             "or use more devices (`lossline-jax plan --chip` estimates what is needed)"
         )
-    if met_several() and any(sign in str(error) for sign in PEER_IS_GONE):
-        return StartAgain(f"lost the other processes ({reason}); the same command goes on from the newest checkpoint")
+    if is_connected() and any(sign in str(error) for sign in PEER_IS_GONE):
+        return Restart(f"lost the other processes ({reason}); the same command goes on from the newest checkpoint")
     return None
 
 
-def leave(exit_code: int | str | None, together: bool) -> None:
+def shut_down(exit_code: int | str | None, together: bool) -> None:
     """End this process' part in the work of several; with an error, the process itself.
 
     A process that works alone stays as it is, since it may be told to do more: orbax keeps a client of the service
@@ -48,12 +48,12 @@ def leave(exit_code: int | str | None, together: bool) -> None:
             be in vain, and after a stop one may be killed meanwhile, which would take its exit code from the others:
             then each leaves at once, but the first a little later, since it is the one that all others miss.
     """
-    if not met_several():
+    if not is_connected():
         return
     if together and not exit_code:
         jax.distributed.shutdown()
     else:
-        if is_first():
+        if is_main_process():
             time.sleep(FIRST_LEAVES_SECONDS)
         sys.stdout.flush()
         sys.stderr.flush()

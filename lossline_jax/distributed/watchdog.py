@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from lossline_jax import logs
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
-from lossline_jax.logs import warn
 
 LOOKS = 20  # in the time that it waits
 
@@ -50,7 +50,7 @@ class Watchdog:
             since, doing = self._last
             if (quiet := time.monotonic() - since) > self._limit:
                 faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
-                warn(
+                logs.warning(
                     f"lossline: stuck for {quiet:.0f} s ({doing}), longer than execution.stall_seconds="
                     f"{self._limit:g}; leaving, the same command goes on from the newest checkpoint"
                 )

@@ -9,15 +9,15 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from lossline_jax.distributed.batch_rows import row_shards, rows_over
-from lossline_jax.distributed.layout import ROWS
+from lossline_jax.distributed.batch_rows import num_row_shards, row_sharding
+from lossline_jax.distributed.layout import ROW_AXES
 from lossline_jax.distributed.mesh import on_cpu
-from lossline_jax.distributed.sharding import data_specs, shardings, uses_fsdp
-from lossline_jax.evaluate.packing.device_batches import lay_out
-from lossline_jax.evaluate.packing.rows import RowBlock, only
+from lossline_jax.distributed.sharding import manual_partition_specs, shardings, uses_fsdp
+from lossline_jax.evaluate.packing.device_batches import batch_for_devices
+from lossline_jax.evaluate.packing.rows import PackedRows, select_requests
 from lossline_jax.evaluate.scores import SetScore, score_set
 from lossline_jax.evaluate.suite import PreparedSuite
-from lossline_jax.ops.prefix_tree import make_tree
+from lossline_jax.ops.prefix_tree import build_prefix_tree
 
 if TYPE_CHECKING:
     from lossline_jax.models.model import Model
@@ -35,44 +35,45 @@ class RequestScores(NamedTuple):
 
 
 class PlacedBlock(NamedTuple):
-    """The batches of one block of rows on the devices (`device_batches.Layout`)."""
+    """The batches of one block of rows on the devices (`device_batches.DeviceBatches`)."""
 
     ids_GBT: jax.Array
-    until_GBT: jax.Array
+    visible_until_GBT: jax.Array
     source_GAS: jax.Array
     target_GAS: jax.Array
 
 
-@functools.partial(jax.jit, static_argnames=("model", "branching", "fsdp"))
+@functools.partial(jax.jit, static_argnames=("model", "has_branches", "fsdp"))
 def score_rows(
-    model: "Model", params: Any, blocks: tuple[PlacedBlock, ...], branching: tuple[bool, ...], fsdp: bool
+    model: "Model", params: Any, blocks: tuple[PlacedBlock, ...], has_branches: tuple[bool, ...], fsdp: bool
 ) -> list[tuple[jax.Array, jax.Array]]:
     """Nats (float32) and greediness (bool) of the scored tokens of each block, [G, A, S], batch after batch.
 
     One program for all blocks of a suite and for all models of one shape: parameters are an argument.
 
     Args:
-        branching: of each block, whether texts of a row share beginnings; if not, `until_GBT` only tells them apart.
+        has_branches: of each block, whether texts of a row share beginnings; if not, `visible_until_GBT` only tells
+            them apart.
         fsdp: whether the parameters are split over `data`.
     """
 
-    def score_batch(params: Any, batch: PlacedBlock, branching: bool) -> tuple[jax.Array, jax.Array]:
-        ids_BT, until_BT, source_AS, target_AS = batch
+    def score_batch(params: Any, batch: PlacedBlock, has_branches: bool) -> tuple[jax.Array, jax.Array]:
+        ids_BT, visible_until_BT, source_AS, target_AS = batch
         # without branches the end of each text is a number that does not fall along the row, as segments want it
-        company = {"tree": make_tree(until_BT)} if branching else {"segments_BT": until_BT}
-        scores = model.target_scores(params, ids_BT, source_AS, target_AS, **company)
+        mask = {"tree": build_prefix_tree(visible_until_BT)} if has_branches else {"segments_BT": visible_until_BT}
+        scores = model.target_scores(params, ids_BT, source_AS, target_AS, **mask)
         return scores.nats_AS, scores.greedy_AS
 
     def score_all(params: Any, blocks: tuple[PlacedBlock, ...]) -> list[tuple[jax.Array, jax.Array]]:
         return [
-            jax.lax.map(functools.partial(score_batch, params, branching=branches), block)
-            for block, branches in zip(blocks, branching, strict=True)
+            jax.lax.map(functools.partial(score_batch, params, has_branches=branches), block)
+            for block, branches in zip(blocks, has_branches, strict=True)
         ]
 
     if fsdp:
-        rows = PartitionSpec(None, ROWS)
-        specs = (data_specs(model.axes(), fsdp), rows)
-        score_all = jax.shard_map(score_all, in_specs=specs, out_specs=rows, axis_names=set(ROWS), check_vma=False)
+        rows = PartitionSpec(None, ROW_AXES)
+        specs = (manual_partition_specs(model.axes(), fsdp), rows)
+        score_all = jax.shard_map(score_all, in_specs=specs, out_specs=rows, axis_names=set(ROW_AXES), check_vma=False)
     scores = score_all(params, blocks)
     return jax.lax.with_sharding_constraint(scores, PartitionSpec())  # every process reads all of it
 
@@ -84,12 +85,12 @@ class RowScorer:
         self,
         model: "Model",
         mesh: Mesh,
-        blocks: Sequence[RowBlock],
+        blocks: Sequence[PackedRows],
         num_requests: int,
         tokens_per_batch: int | None = None,
         fsdp: bool | None = None,
-        few_shapes: bool = False,
-        twin_Q: np.ndarray | None = None,
+        reuse_shapes: bool = False,
+        duplicate_of_Q: np.ndarray | None = None,
     ) -> None:
         """
         Args:
@@ -99,8 +100,8 @@ class RowScorer:
             tokens_per_batch: on each device, padding included: bounds the memory and leaves the scores alone.
                 None: chosen for the kind of device.
             fsdp: whether parameters are sharded over `data` too (`sharding.uses_fsdp`).
-            few_shapes: as of `device_batches.lay_out`; and each block has a program of its own.
-            twin_Q: whose scores each request has (`rows.Requests`); None: its own.
+            reuse_shapes: as of `device_batches.batch_for_devices`; and each block has a program of its own.
+            duplicate_of_Q: whose scores each request has (`rows.Requests`); None: its own.
         """
         if tokens_per_batch is None:
             tokens_per_batch = TOKENS_PER_BATCH_CPU if on_cpu(mesh) else TOKENS_PER_BATCH_ACCELERATOR
@@ -109,17 +110,17 @@ class RowScorer:
         shapes = jax.eval_shape(model.init, jax.random.key(0))
         self._fsdp = uses_fsdp(mesh, fsdp)
         self._param_shardings = shardings(model.axes(), mesh, shapes, fsdp=fsdp)
-        layouts = [lay_out(block, row_shards(mesh), tokens_per_batch, few_shapes) for block in blocks]
+        layouts = [batch_for_devices(block, num_row_shards(mesh), tokens_per_batch, reuse_shapes) for block in blocks]
         self._placed = tuple(
             PlacedBlock(*(_place(getattr(layout, name), mesh) for name in PlacedBlock._fields)) for layout in layouts
         )
-        self._branching = tuple(bool(block.branching) for block in blocks)
+        self._has_branches = tuple(bool(block.has_branches) for block in blocks)
         # One program for all, or one each, which blocks of the next call may meet again.
-        self._programs = [slice(k, k + 1) for k in range(len(blocks))] if few_shapes else [slice(None)]
+        self._programs = [slice(k, k + 1) for k in range(len(blocks))] if reuse_shapes else [slice(None)]
         self._slots = [layout.slot_S for layout in layouts]
         self._request_S = np.concatenate([block.request_S for block in blocks]).astype(np.intp)
         self._has_rows_Q = np.bincount(self._request_S, minlength=num_requests) > 0
-        self._twin_Q = slice(None) if twin_Q is None else twin_Q
+        self._duplicate_of_Q = slice(None) if duplicate_of_Q is None else duplicate_of_Q
 
     def __call__(self, params: Any) -> RequestScores:
         """Every request of the blocks. Nats are NaN or infinite where the parameters make them so.
@@ -130,7 +131,7 @@ class RowScorer:
         params = jax.device_put(params, self._param_shardings)  # nothing to do where they lie so already
         with jax.set_mesh(self.mesh):
             calls = [
-                score_rows(self.model, params, self._placed[part], self._branching[part], self._fsdp)
+                score_rows(self.model, params, self._placed[part], self._has_branches[part], self._fsdp)
                 for part in self._programs
             ]
         results = [scores for call in calls for scores in call]
@@ -144,7 +145,7 @@ class RowScorer:
         missed_Q = np.bincount(self._request_S[~greedy_S], minlength=self._num_requests)
         nats_Q[~self._has_rows_Q] = np.nan
         greedy_Q = self._has_rows_Q & (missed_Q == 0)
-        return RequestScores(nats_Q[self._twin_Q], greedy_Q[self._twin_Q])
+        return RequestScores(nats_Q[self._duplicate_of_Q], greedy_Q[self._duplicate_of_Q])
 
 
 class Evaluator:
@@ -173,7 +174,7 @@ class Evaluator:
         if names is not None:
             if not names or not names <= {*known}:
                 raise ValueError(f"names {sorted(names)}: the suite has {known}")
-            blocks = only(blocks, np.array([name in names for name in known])[requests.dataset_Q])
+            blocks = select_requests(blocks, np.array([name in names for name in known])[requests.dataset_Q])
         # the requests of a set stand together, in the order of the sets
         ends = np.searchsorted(requests.dataset_Q, np.arange(len(known) + 1))
         self._members = [
@@ -182,7 +183,9 @@ class Evaluator:
             if names is None or each.name in names
         ]
         num_requests = len(requests.item_Q)
-        self._score_rows = RowScorer(model, mesh, blocks, num_requests, tokens_per_batch, fsdp, twin_Q=requests.twin_Q)
+        self._score_rows = RowScorer(
+            model, mesh, blocks, num_requests, tokens_per_batch, fsdp, duplicate_of_Q=requests.duplicate_of_Q
+        )
 
     def request_scores(self, params: Any) -> RequestScores:
         """Every request of the suite, in the order of `suite.requests`; params as of `RowScorer`."""
@@ -199,4 +202,4 @@ class Evaluator:
 
 def _place(array: np.ndarray, mesh: Mesh) -> jax.Array:
     """Rows on axis 1; by callback, so that each process hands over its own part: all hold the whole suite."""
-    return jax.make_array_from_callback(array.shape, rows_over(mesh, axis=1), lambda index: array[index])
+    return jax.make_array_from_callback(array.shape, row_sharding(mesh, axis=1), lambda index: array[index])

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from lossline_jax.distributed.sharding import shardings
 from lossline_jax.errors import LosslineError, install_hint
 from lossline_jax.evaluate.evaluator import RowScorer
-from lossline_jax.evaluate.packing.rows import Request, mix_sets
+from lossline_jax.evaluate.packing.rows import Request, pack_sets
 from lossline_jax.evaluate.packing.windows import Text
 
 try:
@@ -52,7 +52,7 @@ class HarnessModel(TemplateLM):
         """
         super().__init__()
         self._model, self._mesh, self._tokenizer, self._bos = model, mesh, tokenizer, bos
-        self._batching = {"tokens_per_batch": tokens_per_batch, "fsdp": fsdp, "few_shapes": True}
+        self._batching = {"tokens_per_batch": tokens_per_batch, "fsdp": fsdp, "reuse_shapes": True}
         self.max_length = context_length
         self._params = jax.device_put(params, shardings(model.axes(), mesh, params, fsdp=fsdp))
 
@@ -127,8 +127,10 @@ class HarnessModel(TemplateLM):
         order = np.argsort(item_Q, kind="stable")  # requests of an item stand together there
         # Nothing is divided here, so bytes and characters are not counted.
         laid_out = [Request((texts[k],), int(item_Q[k]), 0, gold=False, num_bytes=0, num_chars=0) for k in order]
-        columns, blocks = mix_sets([laid_out], self.max_length, few_shapes=True)
-        score_rows = RowScorer(self._model, self._mesh, blocks, len(texts), **self._batching, twin_Q=columns.twin_Q)
+        columns, blocks = pack_sets([laid_out], self.max_length, reuse_shapes=True)
+        score_rows = RowScorer(
+            self._model, self._mesh, blocks, len(texts), **self._batching, duplicate_of_Q=columns.duplicate_of_Q
+        )
         scores = score_rows(self._params)
         answers = [(0.0, False)] * len(texts)
         for place, nats, greedy in zip(order.tolist(), scores.nats_Q.tolist(), scores.greedy_Q.tolist(), strict=True):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lossline_jax.models.accounting import ParameterCounts
 
 
-class TableRun(Protocol):
+class RunFacts(Protocol):
     """What the table says of a run; `study.RunConfig` and `imported_model.ImportedModel` are such."""
 
     @property
@@ -28,7 +28,7 @@ class TableRun(Protocol):
     def tokens_at(self, step: int) -> int | None: ...
 
 
-def not_finite(scores: "Mapping[str, SetScore]") -> tuple[str, ...]:
+def non_finite_sets(scores: "Mapping[str, SetScore]") -> tuple[str, ...]:
     """The sets on which some number is NaN or infinite."""
     return tuple(
         name
@@ -39,7 +39,7 @@ def not_finite(scores: "Mapping[str, SetScore]") -> tuple[str, ...]:
 
 def loss_rows(
     study_name: str,
-    run: TableRun,
+    run: RunFacts,
     counts: "ParameterCounts",
     train_flops_per_token: float,
     vocab_size: int,

@@ -58,7 +58,7 @@ def score_set(kind: str, requests: Requests, nats_Q: np.ndarray, greedy_Q: np.nd
 
     Args:
         kind: "validation" or "task".
-        requests: those of this set, item by item and option by option as `mix_sets` has them; every item has exactly
+        requests: those of this set, item by item and option by option as `pack_sets` has them; every item has exactly
             one gold request, and there are at least two items.
         nats_Q: float64, the nats of each.
         greedy_Q: bool, whether each token of it was the likeliest.

@@ -14,7 +14,7 @@ from etils import epath
 from lossline_jax.config.evaluation import ChoiceTask, ClozeTask, SuiteConfig, ValidationSet
 from lossline_jax.config.serialise import fingerprint, to_json
 from lossline_jax.errors import LosslineError, suggestion
-from lossline_jax.evaluate.packing.rows import Requests, RowBlock, fill_share, mix_sets
+from lossline_jax.evaluate.packing.rows import PackedRows, Requests, fill_share, pack_sets
 from lossline_jax.evaluate.tasks.cloze import cloze_items
 from lossline_jax.evaluate.tasks.multiple_choice import read_items
 from lossline_jax.evaluate.tasks.specs import TaskSpec, load_spec
@@ -56,7 +56,7 @@ class PreparedSuite:
     context_length: int
     sets: tuple[PreparedSet, ...]
     requests: Requests
-    blocks: tuple[RowBlock, ...]  # at most six, of one compiled program
+    blocks: tuple[PackedRows, ...]  # at most six, of one compiled program
     problems: dict[str, str] = field(default_factory=dict)  # of the sets left out, by name: one line each
 
     @property
@@ -213,7 +213,7 @@ def _tokenise(
 def _store(
     folder: epath.Path, identity: dict, suite: SuiteConfig, sets: list[TokenisedSet], problems: dict[str, str]
 ) -> None:
-    requests, blocks = mix_sets([each.requests for each in sets], suite.context_length)
+    requests, blocks = pack_sets([each.requests for each in sets], suite.context_length)
     arrays = {f"requests.{name}": array for name, array in vars(requests).items()}
     for k, block in enumerate(blocks):
         arrays |= {f"block{k}.{name}": array for name, array in vars(block).items()}
@@ -262,7 +262,7 @@ def load_suite(folder: epath.Path) -> PreparedSuite:
             raise LosslineError(f"{folder}/rows.npz: damaged (its SHA-256 is not the manifest's); {mend}")
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             requests = Requests(**_fields(arrays, "requests."))
-            blocks = [RowBlock(**_fields(arrays, f"block{k}.")) for k in range(len(manifest["row_lengths"]))]
+            blocks = [PackedRows(**_fields(arrays, f"block{k}.")) for k in range(len(manifest["row_lengths"]))]
         if manifest["fingerprint"] != folder.name:
             raise LosslineError(f"{folder}: holds the suite {manifest['fingerprint']!r}; {mend}")
         return PreparedSuite(

@@ -3,7 +3,7 @@
     from lossline_jax import fit
 
     law = fit.fit_law(fit.LAWS["chinchilla"], {"N": params, "D": tokens}, loss)     # parameters, intervals, status
-    line = fit.fit_shifted_power(x_loss, y_loss, e_x=law)                           # loss to loss
+    line = fit.fit_line(x_loss, y_loss, e_x=law)                                   # loss to loss
     fits = fit.compare_lines(frame, "val_loss", "task_loss", factors=["data"])      # does a factor move the line?
     found = fit.backtest(fit.series_of_table(frame, fit.Columns(("val_loss",), ("params",), "tokens")).series)
 
@@ -18,14 +18,14 @@ from lossline_jax.fit.curves.data_mixture import (
     optimal_quantities,
     predict_quantities,
 )
-from lossline_jax.fit.curves.line import fit_shifted_power, predict_transfer, translate
+from lossline_jax.fit.curves.line import fit_line, predict_transfer, translate
 from lossline_jax.fit.law import (
     LEAST_SQUARES,
     LOG_HUBER,
     LOG_LEAST_SQUARES,
     LOG_LOG_LEAST_SQUARES,
     Law,
-    Loss,
+    Objective,
     Parameter,
     power,
 )
@@ -33,16 +33,16 @@ from lossline_jax.fit.laws import LAWS
 from lossline_jax.fit.predict.backtest import Backtest, backtest
 from lossline_jax.fit.predict.few_runs import PairedRuns, predict_from_few_runs
 from lossline_jax.fit.predict.forecast import Forecast, Prediction, forecast
-from lossline_jax.fit.predict.series import Rows, Series
+from lossline_jax.fit.predict.series import LossSeries, RunPoints
 from lossline_jax.fit.predict.table_series import Columns, series_of_table
 from lossline_jax.fit.resampling import Bootstrap, bootstrap
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.skills.fit import SkillFit, fit_skills, flops_feature, leave_family_out, skill_features
-from lossline_jax.fit.solve import Points, fit_law, fit_law_many
+from lossline_jax.fit.solve import DataSet, fit_law, fit_law_many
 from lossline_jax.fit.study.fit_study import compare_lines, fit_study
 from lossline_jax.fit.study.results import StudyFits
-from lossline_jax.fit.study.table_laws import fit_law_table
-from lossline_jax.fit.study.table_lines import fit_table
+from lossline_jax.fit.study.table_laws import fit_laws
+from lossline_jax.fit.study.table_lines import fit_lines
 from lossline_jax.fit.tables.pairing import best_by_compute, pair_runs
 
 __all__ = [
@@ -55,16 +55,16 @@ __all__ = [
     "Backtest",
     "Bootstrap",
     "Columns",
+    "DataSet",
     "FitResult",
     "Forecast",
     "Law",
-    "Loss",
+    "LossSeries",
+    "Objective",
     "PairedRuns",
     "Parameter",
-    "Points",
     "Prediction",
-    "Rows",
-    "Series",
+    "RunPoints",
     "SkillFit",
     "StudyFits",
     "backtest",
@@ -77,11 +77,11 @@ __all__ = [
     "fit_compute_law",
     "fit_law",
     "fit_law_many",
-    "fit_law_table",
-    "fit_shifted_power",
+    "fit_laws",
+    "fit_line",
+    "fit_lines",
     "fit_skills",
     "fit_study",
-    "fit_table",
     "flops_feature",
     "forecast",
     "interpolate_quantities",

@@ -23,7 +23,7 @@ def float64() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Loss:
+class Objective:
     """Residuals are y - f, or ln(y - offset) - ln(f - offset) where `logarithmic`.
 
     The offset is the value of the parameter of that name (None: 0). Huber is r^2 / 2 up to `delta` and
@@ -36,13 +36,16 @@ class Loss:
     offset: str | None = None
 
 
-LEAST_SQUARES = Loss("least squares")
-LOG_LEAST_SQUARES = Loss("log least squares", logarithmic=True)
-LOG_LOG_LEAST_SQUARES = Loss("log-log least squares", logarithmic=True, offset="E_y")
-LOG_HUBER = Loss("log Huber", logarithmic=True, delta=1e-3)
-HUBER = Loss("Huber, delta 0.01", delta=0.01)
+LEAST_SQUARES = Objective("least squares")
+LOG_LEAST_SQUARES = Objective("log least squares", logarithmic=True)
+LOG_LOG_LEAST_SQUARES = Objective("log-log least squares", logarithmic=True, offset="E_y")
+LOG_HUBER = Objective("log Huber", logarithmic=True, delta=1e-3)
+HUBER = Objective("Huber, delta 0.01", delta=0.01)
 
-LOSSES = {loss.name: loss for loss in (LEAST_SQUARES, LOG_LEAST_SQUARES, LOG_LOG_LEAST_SQUARES, LOG_HUBER, HUBER)}
+OBJECTIVES = {
+    objective.name: objective
+    for objective in (LEAST_SQUARES, LOG_LEAST_SQUARES, LOG_LOG_LEAST_SQUARES, LOG_HUBER, HUBER)
+}
 
 Values = Mapping[str, Any]
 
@@ -87,7 +90,7 @@ class Law:
     function: Callable[[Values, Values], Any]
     source: str
     note: str = ""  # what the literature leaves open, and traps
-    loss: Loss = LEAST_SQUARES  # what its authors minimise
+    objective: Objective = LEAST_SQUARES  # what its authors minimise
     normalise: tuple[str, ...] = ()  # positive inputs that are divided by their geometric mean for the fit
     defined: Callable[[Values, Values], Any] | None = None  # mask of where it has a value; None: everywhere
     falls: tuple[str, ...] = ()  # positive inputs in which the law can only fall, whatever its parameters
@@ -143,7 +146,7 @@ class Law:
         return {p.name: parameters[p.name] * (p.scale(parameters, scales) if p.scale else 1.0) for p in self.parameters}
 
 
-def inside(span: str, values: np.ndarray) -> np.ndarray:
+def in_range(span: str, values: np.ndarray) -> np.ndarray:
     """Mask of the values within a range such as "[0, 1)"."""
     low, high = (float(end) for end in span[1:-1].split(","))
     above = values >= low if span[0] == "[" else values > low

@@ -200,9 +200,9 @@ def _block_resamples(problem: Problem, u_P: np.ndarray, generator, num_resamples
     drawn = np.empty((num_resamples, problem.num_points))
     drawn[:, order] = residuals[block_indices(generator, problem.num_points, num_resamples)]
     curve = problem.curve(u_P[None])
-    if not problem.loss.logarithmic:
+    if not problem.objective.logarithmic:
         return curve + drawn
-    offset = problem.values(u_P[None])[problem.loss.offset] if problem.loss.offset else 0.0
+    offset = problem.values(u_P[None])[problem.objective.offset] if problem.objective.offset else 0.0
     return (curve - offset) * np.exp(drawn) + offset
 
 

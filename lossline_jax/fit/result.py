@@ -9,7 +9,7 @@ import numpy as np
 
 from lossline_jax.config import serialise
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.law import Law, Loss
+from lossline_jax.fit.law import Law, Objective
 from lossline_jax.fit.laws import find_law
 
 Status = Literal["converged", "iteration cap", "bound hit", "not identified", "too few points", "failed"]
@@ -29,7 +29,7 @@ class FitResult:
     law: str
     status: Status
     note: str  # one line, empty when there is nothing to say
-    loss: str  # what was summed: "least squares", "log Huber", ...
+    objective_name: str  # what was summed: "least squares", "log Huber", ...
     delta: float | None  # of Huber
     num_points: int
     num_dropped: int  # rows with a missing value, or outside the law's domain when a parameter is given
@@ -48,7 +48,7 @@ class FitResult:
     condition_number: float | None = None  # of the Jacobian in search coordinates, columns scaled to 1
     domain: dict[str, tuple[float, float]] = field(default_factory=dict)  # range of each input fitted
     conventions: dict[str, str] = field(default_factory=dict)  # what N and D count, units
-    minimised: Loss | None = (
+    minimised: Objective | None = (
         None  # the objective called `loss`; None: read from an older file, which has the name alone
     )
 

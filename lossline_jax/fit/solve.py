@@ -11,7 +11,7 @@ import numpy as np
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.direction import wrong_way
-from lossline_jax.fit.law import Law, Loss, inside
+from lossline_jax.fit.law import Law, Objective, in_range
 from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.result import FitResult, Status
 from lossline_jax.fit.solver.derivatives import curves_and_jacobians
@@ -25,7 +25,7 @@ SINGULAR = 1e10  # condition number above which the Jacobian counts as singular
 
 
 @dataclass(frozen=True, eq=False)
-class Points:
+class DataSet:
     """One data set to fit: (n,) arrays, parameters held at given values, the run of each point."""
 
     inputs: Mapping[str, Any]
@@ -41,7 +41,7 @@ def fit_law(
     inputs: Mapping[str, Any],
     y: Any,
     *,
-    loss: Loss | None = None,
+    objective: Objective | None = None,
     fixed: Mapping[str, float] | None = None,
     clusters: Sequence | None = None,
     num_starts: int = 32,
@@ -55,7 +55,7 @@ def fit_law(
     projection); every start goes down by Levenberg-Marquardt in float64.
 
     Args:
-        loss: None: the law's own.
+        objective: None: the law's own.
         fixed: parameters held at given values.
         clusters: (n,) labels of the run that each point comes from. They are counted; the profile intervals take points
             for independent and say so in `conventions`. Those of `bootstrap(clusters=...)` draw whole runs.
@@ -65,22 +65,24 @@ def fit_law(
         LosslineError: an input is missing, lengths differ, or a parameter cannot be held fixed.
     """
     law = find_law(law) if isinstance(law, str) else law
-    points = Points(inputs, y, fixed or {}, clusters, conventions=conventions or {})
-    return fit_law_many(law, [points], loss=loss, num_starts=num_starts, max_iterations=max_iterations, level=level)[0]
+    points = DataSet(inputs, y, fixed or {}, clusters, conventions=conventions or {})
+    return fit_law_many(
+        law, [points], objective=objective, num_starts=num_starts, max_iterations=max_iterations, level=level
+    )[0]
 
 
 def fit_law_many(
     law: Law,
-    data: Sequence[Points],
+    data: Sequence[DataSet],
     *,
-    loss: Loss | None = None,
+    objective: Objective | None = None,
     num_starts: int = 32,
     max_iterations: int = 200,
     level: float | None = None,
 ) -> list[FitResult]:
     """Fit `law` to each of many data sets, all in one compiled call after the other; see `fit_law`."""
-    loss = loss or law.loss
-    prepared = [_prepare(law, points, loss, num_starts, level) for points in data]
+    objective = objective or law.objective
+    prepared = [_prepare(law, points, objective, num_starts, level) for points in data]
     problems = {k: problem for k, (problem, _) in enumerate(prepared) if isinstance(problem, Problem)}
     results = {k: problem for k, (problem, _) in enumerate(prepared) if not isinstance(problem, Problem)}
     if problems:
@@ -122,7 +124,9 @@ def clean_arrays(
     return {name: value[keep] for name, value in data.items()}, keep
 
 
-def _prepare(law: Law, points: Points, loss: Loss, num_starts: int, level) -> tuple[Problem | FitResult, dict]:
+def _prepare(
+    law: Law, points: DataSet, objective: Objective, num_starts: int, level
+) -> tuple[Problem | FitResult, dict]:
     """The problem, or the result of one that cannot be posed; and what the result has in any case."""
     fixed = dict(points.fixed)
     data, keep = clean_arrays(law, points.inputs, points.y, fixed)
@@ -131,9 +135,9 @@ def _prepare(law: Law, points: Points, loss: Loss, num_starts: int, level) -> tu
     labels = None if points.clusters is None else np.asarray(points.clusters)[keep]
     common = {
         "law": law.name,
-        "loss": loss.name,
-        "delta": loss.delta,
-        "minimised": loss,
+        "objective_name": objective.name,
+        "delta": objective.delta,
+        "minimised": objective,
         "num_points": int(keep.sum()),
         "num_dropped": int((~keep).sum()),
         "num_runs": None if labels is None else len(set(labels.tolist())),
@@ -148,17 +152,17 @@ def _prepare(law: Law, points: Points, loss: Loss, num_starts: int, level) -> tu
     if common["num_points"] < num_free:
         note = f"{common['num_points']} points for {num_free} free parameters"
         return FitResult(status="too few points", note=note, num_starts=0, **common), common
-    if loss.logarithmic and not np.all(data[law.output] > fixed.get(loss.offset, 0.0)):
-        note = f"{law.output} must be above {loss.offset or 0} for {loss.name}"
+    if objective.logarithmic and not np.all(data[law.output] > fixed.get(objective.offset, 0.0)):
+        note = f"{law.output} must be above {objective.offset or 0} for {objective.name}"
         return FitResult(status="failed", note=note, num_starts=0, **common), common
     for name, span in law.ranges.items():
-        outside = data[name][~inside(span, data[name])]
+        outside = data[name][~in_range(span, data[name])]
         if outside.size:
             note = f"{name} is {outside[0]:g} at {outside.size} of {keep.size} points, outside {span}"
             note = f"{note} ({law.inputs[name]}); leave these rows out, or convert the column"
             return FitResult(status="failed", note=note, num_starts=0, **common), common
     weights = None if points.weights is None else np.asarray(points.weights, float)[keep]
-    problem = build_problem(law, {name: data[name] for name in law.inputs}, data[law.output], loss, fixed, weights)
+    problem = build_problem(law, {name: data[name] for name in law.inputs}, data[law.output], objective, fixed, weights)
     if np.any(problem.lower_P > problem.upper_P):
         short = [n for n, bad in zip(law.names, problem.lower_P > problem.upper_P, strict=True) if bad]
         note = f"no room for {', '.join(short)}: the data come down to its lower bound"

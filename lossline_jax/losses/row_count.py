@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.losses.current_rows import current_rows
-from lossline_jax.losses.table import read_rows
-from lossline_jax.storage.files import inside, read_json
+from lossline_jax.losses.table import read_loss_rows
+from lossline_jax.storage.files import path_inside, read_json
 from lossline_jax.storage.paths import StudyDir
 from lossline_jax.storage.run_records import read_unscored
 
@@ -45,7 +45,7 @@ NO_SETS = SuiteSets({}, {})
 
 def read_suite_sets(folder: StudyDir, suite: str | None) -> SuiteSets:
     """The sets of a prepared suite by its fingerprint; none where nothing is prepared."""
-    manifest = inside(folder.suites, suite, folder.root) / "manifest.json" if suite is not None else None
+    manifest = path_inside(folder.suites, suite, folder.root) / "manifest.json" if suite is not None else None
     if manifest is None or not manifest.exists():
         return NO_SETS
     content = read_json(manifest, {"sets": list, "problems": dict})
@@ -68,7 +68,9 @@ def count_rows(
         sets: those of its suite; rows of older versions of them do not count.
     """
     rows = [
-        row for row in read_rows(folder.loss_rows(run_id)) if (row.eval_set, row.eval_fingerprint) in sets.definitions
+        row
+        for row in read_loss_rows(folder.loss_rows(run_id))
+        if (row.eval_set, row.eval_fingerprint) in sets.definitions
     ]
     scored = {(row.step, row.eval_set) for row in current_rows(rows, sets)}
     lacking = tuple(

@@ -18,12 +18,12 @@ from lossline_jax.storage.inputs import (
     ENDINGS,
     fault_of_line,
     file_kind,
+    numbered_lines,
     open_input,
     parse_object,
-    read_lines,
     read_text,
 )
-from lossline_jax.storage.object_store import connect
+from lossline_jax.storage.object_store import reachable_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,7 @@ def append_rows(path: epath.Path, rows: Iterable[LossRow]) -> None:
     write_atomic(path, old + utf8(new, str(path)))
 
 
-def read_rows(path: epath.Path) -> list[LossRow]:
+def read_loss_rows(path: epath.Path) -> list[LossRow]:
     """Rows of a JSONL file; an absent file has none.
 
     Raises:
@@ -147,7 +147,7 @@ def write_frame(frame: "pd.DataFrame", path: epath.Path) -> None:
         raise LosslineError(f"{path}: cannot write a table of this ending; use .csv or .parquet")
 
 
-def read_table(path: epath.PathLike, names: Sequence[str] = ()) -> "pd.DataFrame":
+def read_losses(path: epath.PathLike, names: Sequence[str] = ()) -> "pd.DataFrame":
     """Any table of losses with whatever columns it has, in a format that `inputs.py` reads.
 
     The index numbers the lines of a text file, the rows of another, as messages name them.
@@ -159,7 +159,7 @@ def read_table(path: epath.PathLike, names: Sequence[str] = ()) -> "pd.DataFrame
     Raises:
         LosslineError: missing, unreadable, empty, of another ending, or with a column that stands twice.
     """
-    path = connect(path)
+    path = reachable_path(path)
     readers = {"csv": _read_csv, "tsv": _read_csv, "jsonl": _read_jsonl, "parquet": _read_parquet}
     form = file_kind(path).form
     if form not in readers:
@@ -218,7 +218,7 @@ def _read_jsonl(path: epath.Path, _names: Sequence[str]) -> "pd.DataFrame":
     import pandas as pd
 
     lines, rows = [], []
-    for where, line in read_lines(path, "table"):
+    for where, line in numbered_lines(path, "table"):
         lines.append(int(where.rpartition(":")[2]))
         rows.append(_storable(_unsealed(parse_object(line, where), line, where), where))
     return pd.DataFrame(rows, index=pd.Index(lines, dtype="int64", name=f"line of {path.name}"))

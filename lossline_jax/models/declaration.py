@@ -2,7 +2,7 @@
 
 from lossline_jax.config.model import ModelConfig
 from lossline_jax.models.architectures import architecture_of
-from lossline_jax.models.parameters import Declaration, Normal, Parameter, stack_layers
+from lossline_jax.models.parameters import Declaration, Normal, ParameterSpec, stack_layers
 
 _UNSPLIT_AXES = (None, "layers", "head_dim", "state")
 
@@ -13,7 +13,7 @@ def declare_model(config: ModelConfig, vocab_size: int) -> Declaration:
     declaration = {**declare_outer(config, vocab_size), "blocks": stack_layers(block, config.num_layers)}
     if not config.tied_embeddings:
         d = config.d_model
-        declaration["unembed"] = Parameter((d, vocab_size), ("embed", "vocab"), Normal(d**-0.5), num_contracted=1)
+        declaration["unembed"] = ParameterSpec((d, vocab_size), ("embed", "vocab"), Normal(d**-0.5), num_contracted=1)
     return declaration
 
 

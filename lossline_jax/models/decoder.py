@@ -14,7 +14,7 @@ from lossline_jax.models.initialise import declare
 from lossline_jax.models.parameters import Params
 from lossline_jax.ops.attention import AttentionImpl
 from lossline_jax.ops.norms import layer_norm, rms_norm
-from lossline_jax.ops.prefix_tree import Tree
+from lossline_jax.ops.prefix_tree import PrefixTree
 
 # What the backward pass makes anew: nothing; all but the products with weights, which is quick; or whole layers.
 Remat = Literal["none", "cheap", "full"]
@@ -35,7 +35,7 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens_BT: jax.Array, segments_BT: jax.Array | None = None, tree: Tree | None = None
+        self, tokens_BT: jax.Array, segments_BT: jax.Array | None = None, tree: PrefixTree | None = None
     ) -> jax.Array:
         config = self.config
         # Cast after the look-up: its gradient adds up over all places of a token, which bfloat16 cannot.
@@ -75,12 +75,12 @@ class Decoder(nn.Module):
 
 
 def _layer(
-    block: nn.Module, x_BTD: jax.Array, segments_BT: jax.Array | None, tree: Tree | None
+    block: nn.Module, x_BTD: jax.Array, segments_BT: jax.Array | None, tree: PrefixTree | None
 ) -> tuple[jax.Array, None]:
     return constrain(block(x_BTD, segments_BT, tree), "batch", "seq", "embed"), None
 
 
-def _positions(tokens_BT: jax.Array, segments_BT: jax.Array | None, tree: Tree | None) -> jax.Array:
+def _positions(tokens_BT: jax.Array, segments_BT: jax.Array | None, tree: PrefixTree | None) -> jax.Array:
     """0, 1, 2, ..., beginning anew with each segment or text of a tree; [1, T], or [B, T] with either."""
     if tree is not None:
         return tree.depth_BT

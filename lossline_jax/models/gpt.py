@@ -13,7 +13,7 @@ from lossline_jax.models.initialise import declare
 from lossline_jax.ops.attention import AttentionImpl, causal_attention
 from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import layer_norm
-from lossline_jax.ops.prefix_tree import Tree
+from lossline_jax.ops.prefix_tree import PrefixTree
 from lossline_jax.ops.rope import apply_rope, rope_tables
 
 
@@ -22,7 +22,9 @@ class GPTBlock(nn.Module):
     attention: AttentionImpl
 
     @nn.compact
-    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array | None = None, tree: Tree | None = None) -> jax.Array:
+    def __call__(
+        self, x_BTD: jax.Array, segments_BT: jax.Array | None = None, tree: PrefixTree | None = None
+    ) -> jax.Array:
         config = self.config
         p = declare(self, block_parameters(config), x_BTD.dtype)
         normed_BTD = layer_norm(x_BTD, p["attention_norm"], p["attention_norm_bias"], config.norm_eps)
@@ -33,7 +35,7 @@ class GPTBlock(nn.Module):
         return attended_BTD + self._mlp(p, normed_BTD)
 
     def _attend(
-        self, p: dict[str, jax.Array], x_BTD: jax.Array, segments_BT: jax.Array | None, tree: Tree | None
+        self, p: dict[str, jax.Array], x_BTD: jax.Array, segments_BT: jax.Array | None, tree: PrefixTree | None
     ) -> jax.Array:
         config = self.config
         qkv_BT3NH = linear(x_BTD, p["qkv"]) + p["qkv_bias"].astype(x_BTD.dtype)[None, None]

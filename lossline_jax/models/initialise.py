@@ -18,7 +18,7 @@ from lossline_jax.models.parameters import (
     StepBias,
     Uniform,
 )
-from lossline_jax.ops.fsdp import whole
+from lossline_jax.ops.fsdp import gather_parameter
 
 _CUT = 3.0  # the normal distribution is truncated at 3 sigma, as in the study
 
@@ -86,7 +86,9 @@ def declare(module: _HoldsParameters, declaration: Declaration, dtype: jnp.dtype
         # The barrier cuts a layer's parameter out of the stack before it is used: fused into an elementwise loop,
         # the cut is made again at every number (4% of a Mamba-2 step on CPU).
         value = jax.lax.optimization_barrier(module.get_variable("params", name) if stated is None else stated)
-        values[name] = whole(value.astype(dtype) if leaf.is_decayed and value.ndim > 1 else value, leaf.shape)
+        values[name] = gather_parameter(
+            value.astype(dtype) if leaf.is_decayed and value.ndim > 1 else value, leaf.shape
+        )
     return values
 
 

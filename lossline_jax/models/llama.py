@@ -9,7 +9,7 @@ from lossline_jax.models.initialise import declare
 from lossline_jax.ops.attention import AttentionImpl, causal_attention
 from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import rms_norm
-from lossline_jax.ops.prefix_tree import Tree
+from lossline_jax.ops.prefix_tree import PrefixTree
 from lossline_jax.ops.rope import apply_rope, rope_tables
 
 
@@ -18,14 +18,16 @@ class LlamaBlock(nn.Module):
     attention: AttentionImpl
 
     @nn.compact
-    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array | None = None, tree: Tree | None = None) -> jax.Array:
+    def __call__(
+        self, x_BTD: jax.Array, segments_BT: jax.Array | None = None, tree: PrefixTree | None = None
+    ) -> jax.Array:
         p = declare(self, block_parameters(self.config), x_BTD.dtype)
         eps = self.config.norm_eps
         x_BTD = x_BTD + self._attend(p, rms_norm(x_BTD, p["attention_norm"], eps), segments_BT, tree)
         return x_BTD + _swiglu(p, rms_norm(x_BTD, p["mlp_norm"], eps))
 
     def _attend(
-        self, p: dict[str, jax.Array], x_BTD: jax.Array, segments_BT: jax.Array | None, tree: Tree | None
+        self, p: dict[str, jax.Array], x_BTD: jax.Array, segments_BT: jax.Array | None, tree: PrefixTree | None
     ) -> jax.Array:
         config = self.config
         tables = rope_tables(x_BTD.shape[1], config.head_dim, config.rope_theta, config.rope_scaling, tree)

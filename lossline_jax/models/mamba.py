@@ -10,7 +10,7 @@ from lossline_jax.models.initialise import declare
 from lossline_jax.ops.conv import causal_depthwise_conv
 from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import rms_norm
-from lossline_jax.ops.prefix_tree import Tree
+from lossline_jax.ops.prefix_tree import PrefixTree
 from lossline_jax.ops.selective_scan import selective_scan
 
 
@@ -18,7 +18,9 @@ class MambaBlock(nn.Module):
     config: MambaConfig
 
     @nn.compact
-    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array | None = None, tree: Tree | None = None) -> jax.Array:
+    def __call__(
+        self, x_BTD: jax.Array, segments_BT: jax.Array | None = None, tree: PrefixTree | None = None
+    ) -> jax.Array:
         p = declare(self, block_parameters(self.config), x_BTD.dtype)
         u_BTD = rms_norm(x_BTD, p["norm"], self.config.norm_eps)
         xz_BT2E = linear(u_BTD, p["in_xz"])
@@ -27,7 +29,7 @@ class MambaBlock(nn.Module):
         return x_BTD + linear(y_BTE * jax.nn.silu(xz_BT2E[:, :, 1]), p["out"])
 
     def _scan(
-        self, p: dict[str, jax.Array], x_BTE: jax.Array, segments_BT: jax.Array | None, tree: Tree | None
+        self, p: dict[str, jax.Array], x_BTE: jax.Array, segments_BT: jax.Array | None, tree: PrefixTree | None
     ) -> jax.Array:
         rank, state = self.config.delta_rank, self.config.d_state
         dt_bc = linear(x_BTE, p["to_dt_bc"])

@@ -16,7 +16,7 @@ from lossline_jax.ops.conv import causal_depthwise_conv
 from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import rms_norm
 from lossline_jax.ops.platform import platform
-from lossline_jax.ops.prefix_tree import Tree
+from lossline_jax.ops.prefix_tree import PrefixTree
 from lossline_jax.ops.ssd import ssd
 
 
@@ -24,7 +24,9 @@ class Mamba2Block(nn.Module):
     config: Mamba2Config
 
     @nn.compact
-    def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array | None = None, tree: Tree | None = None) -> jax.Array:
+    def __call__(
+        self, x_BTD: jax.Array, segments_BT: jax.Array | None = None, tree: PrefixTree | None = None
+    ) -> jax.Array:
         config = self.config
         p = declare(self, block_parameters(config), x_BTD.dtype)
         z_BTE, y_BTE = self._scan(p, rms_norm(x_BTD, p["norm"], config.norm_eps), segments_BT, tree)
@@ -36,7 +38,7 @@ class Mamba2Block(nn.Module):
         return x_BTD + linear(normed_BTGE.reshape(y_BTE.shape), p["out"])
 
     def _scan(
-        self, p: dict[str, jax.Array], u_BTD: jax.Array, segments_BT: jax.Array | None, tree: Tree | None
+        self, p: dict[str, jax.Array], u_BTD: jax.Array, segments_BT: jax.Array | None, tree: PrefixTree | None
     ) -> tuple[jax.Array, jax.Array]:
         """Gate and scan output of the normed input."""
         batch, length, _ = u_BTD.shape

@@ -17,10 +17,10 @@ from lossline_jax.models.initialise import initialise
 from lossline_jax.models.parameters import Declaration, Params
 from lossline_jax.ops.attention import AttentionImpl
 from lossline_jax.ops.block_sizes import MIN_LOGITS_CHUNK
-from lossline_jax.ops.fsdp import whole
+from lossline_jax.ops.fsdp import gather_parameter
 from lossline_jax.ops.nll import TargetScores, logits, target_scores, token_nll
 from lossline_jax.ops.platform import platform
-from lossline_jax.ops.prefix_tree import Tree
+from lossline_jax.ops.prefix_tree import PrefixTree
 
 # Logits held at once by `Model.nll`: 16 MB of float32, but never fewer positions a sequence than MIN_LOGITS_CHUNK.
 _MAX_LOGITS = 2**22
@@ -51,16 +51,16 @@ class Model:
         """The params tree with the logical axis names of each leaf, a tuple, in its place."""
         return jax.tree.map(lambda leaf: leaf.axes, self._declaration())
 
-    def decayed(self) -> dict[str, Any]:
+    def weight_decay_mask(self) -> dict[str, Any]:
         """The params tree with True at the leaves that weight decay applies to."""
         return jax.tree.map(lambda leaf: leaf.is_decayed, self._declaration())
 
-    def hidden(
+    def hidden_states(
         self,
         params: Params,
         tokens_BT: jax.Array,
         segments_BT: jax.Array | None = None,
-        tree: Tree | None = None,
+        tree: PrefixTree | None = None,
     ) -> jax.Array:
         """Hidden states after the final norm, [B, T, D] in the compute dtype. Position t sees tokens 0..t.
 
@@ -83,7 +83,7 @@ class Model:
 
     def logits(self, params: Params, tokens_BT: jax.Array, segments_BT: jax.Array | None = None) -> jax.Array:
         """[B, T, V] float32: for small inputs; training and evaluation use `nll`."""
-        return logits(self.hidden(params, tokens_BT, segments_BT), unembedding(params))
+        return logits(self.hidden_states(params, tokens_BT, segments_BT), unembedding(params))
 
     def nll(
         self, params: Params, tokens_BT: jax.Array, targets_BT: jax.Array, segments_BT: jax.Array | None = None
@@ -95,8 +95,8 @@ class Model:
         batch, length = tokens_BT.shape
         fitting = _MAX_LOGITS // (batch * self.vocab_size)
         chunk_length = None if fitting >= length else max(fitting, MIN_LOGITS_CHUNK)
-        params = self._with_whole_ends(params)
-        hidden_BTD = self.hidden(params, tokens_BT, segments_BT)
+        params = self._gather_embeddings(params)
+        hidden_BTD = self.hidden_states(params, tokens_BT, segments_BT)
         return token_nll(hidden_BTD, unembedding(params), targets_BT, chunk_length)
 
     def target_scores(
@@ -106,7 +106,7 @@ class Model:
         sources_AS: jax.Array,
         targets_AS: jax.Array,
         segments_BT: jax.Array | None = None,
-        tree: Tree | None = None,
+        tree: PrefixTree | None = None,
     ) -> TargetScores:
         """Scores of chosen predictions, with logits for those positions alone, by chunks as in `nll`.
 
@@ -118,9 +118,9 @@ class Model:
             targets_AS: int32, the token to be predicted there.
             segments_BT, tree: as in `hidden`.
         """
-        params = self._with_whole_ends(params)
+        params = self._gather_embeddings(params)
         num_shards, num_slots = sources_AS.shape
-        hidden_BTD = self.hidden(params, tokens_BT, segments_BT, tree)
+        hidden_BTD = self.hidden_states(params, tokens_BT, segments_BT, tree)
         hidden_APD = hidden_BTD.reshape(num_shards, -1, hidden_BTD.shape[-1])
         hidden_APD = constrain(hidden_APD, "batch", None, "embed")
         sources_AS = constrain(sources_AS, "batch", None)
@@ -131,11 +131,11 @@ class Model:
         chunk_length = -(-num_slots // -(-num_slots // fitting))
         return target_scores(hidden_ASD, unembedding(params), targets_AS, chunk_length)
 
-    def _with_whole_ends(self, params: Params) -> Params:
+    def _gather_embeddings(self, params: Params) -> Params:
         """What stands before and after the layers gathered once for all that reads it, where devices hold shards."""
         dtype, declared = jnp.dtype(self.config.compute_dtype), self._declaration()
         ends = {
-            name: whole(leaf, declared[name].shape, sent_as=dtype if leaf.ndim > 1 else None)
+            name: gather_parameter(leaf, declared[name].shape, sent_as=dtype if leaf.ndim > 1 else None)
             for name, leaf in params.items()
             if name != "blocks"
         }

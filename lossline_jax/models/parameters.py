@@ -1,7 +1,7 @@
 """Parameters as an architecture declares them: shape, logical axes, start values, weight decay. No jax.
 
-A model's parameters are a nested dict of `Parameter`. The same tree drives the initialisation, Linen's declarations,
-the shardings, the weight decay mask, and the counts and estimates of a plan.
+A model's parameters are a nested dict of `ParameterSpec`. The same tree drives the initialisation, Linen's
+declarations, the shardings, the weight decay mask, and the counts and estimates of a plan.
 """
 
 import math
@@ -59,7 +59,7 @@ Start = Normal | Uniform | Constant | LogUniform | LogIndex | StepBias
 
 
 @dataclass(frozen=True)
-class Parameter:
+class ParameterSpec:
     """One leaf.
 
     Attributes:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from lossline_jax.errors import LosslineError
 from lossline_jax.ops.block_sizes import MAX_QUERY_BLOCKS, MIN_QUERY_BLOCK
 from lossline_jax.ops.platform import platform
-from lossline_jax.ops.prefix_tree import Tree, visible
+from lossline_jax.ops.prefix_tree import PrefixTree, visible
 
 
 def query_blocks(length: int) -> list[slice]:
@@ -26,7 +26,7 @@ def causal_attention(
     v_BTKH: jax.Array,
     impl: AttentionImpl = "xla",
     segments_BT: jax.Array | None = None,
-    tree: Tree | None = None,
+    tree: PrefixTree | None = None,
 ) -> jax.Array:
     """`softmax(q k^T / sqrt(H)) v` over the present and earlier positions.
 
@@ -73,7 +73,7 @@ def reference_causal_attention(
 
 
 def _blocked_causal_attention(
-    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array | None, tree: Tree | None
+    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array | None, tree: PrefixTree | None
 ) -> jax.Array:
     """Blocks of queries, each against the keys up to its end."""
     # Heads before positions, once, so that no product needs a transpose of its own.
@@ -85,7 +85,7 @@ def _blocked_causal_attention(
         if tree is None:
             visible_BTS = jnp.tri(end - rows.start, end, rows.start, dtype=bool)[None]
         else:
-            visible_BTS = visible(tree.until_BT, rows, end)
+            visible_BTS = visible(tree.visible_until_BT, rows, end)
         if segments_BT is not None:
             visible_BTS = visible_BTS & (segments_BT[:, rows, None] == segments_BT[:, None, :end])
         outputs.append(_attend(q_BNTH[:, :, rows], k_BKTH[:, :, :end], v_BKTH[:, :, :end], visible_BTS))

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from lossline_jax.ops.prefix_tree import Tree
+from lossline_jax.ops.prefix_tree import PrefixTree
 
 
 def causal_depthwise_conv(
@@ -11,7 +11,7 @@ def causal_depthwise_conv(
     kernel_WE: jax.Array,
     bias_E: jax.Array | None = None,
     segments_BT: jax.Array | None = None,
-    tree: Tree | None = None,
+    tree: PrefixTree | None = None,
 ) -> jax.Array:
     """`y[t] = sum_w kernel[w] * x[t - (W - 1) + w] (+ bias)`, with zeros before the sequence.
 
@@ -72,7 +72,7 @@ def _neighbours(x_BTE: jax.Array, offsets: range, segments_BT: jax.Array | None)
     return [jnp.where(same_BT[:, :, None], tap_BTE, 0) for same_BT, tap_BTE in zip(here, taps, strict=True)]
 
 
-def _tree_conv(x_BTE: jax.Array, kernel_WE: jax.Array, tree: Tree) -> jax.Array:
+def _tree_conv(x_BTE: jax.Array, kernel_WE: jax.Array, tree: PrefixTree) -> jax.Array:
     """The last tap meets the present position, the one before it its parent, then the parent's parent."""
     # Place 0 is what stands before every text: zeros, and its own parent.
     before_BT = jnp.pad(tree.parent_BT + 1, ((0, 0), (1, 0)))

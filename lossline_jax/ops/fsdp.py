@@ -16,7 +16,7 @@ from lossline_jax.ops.platform import platform
 _MAX_RING = 4  # devices of a TPU whose reduce-scatter the compiler keeps whatever way they are wired
 
 
-def whole(x: jax.Array, shape: tuple[int, ...], sent_as: jnp.dtype | None = None) -> jax.Array:
+def gather_parameter(x: jax.Array, shape: tuple[int, ...], sent_as: jnp.dtype | None = None) -> jax.Array:
     """`x` in its full shape, gathered along `data` where it is a shard; its gradient is summed and split again.
 
     Args:
@@ -46,13 +46,13 @@ def _gather_forward(x: jax.Array, axis: int, sent_as: jnp.dtype) -> tuple[jax.Ar
 
 
 def _gather_backward(axis: int, sent_as: jnp.dtype, _: None, gradient: jax.Array) -> tuple[jax.Array]:
-    return (scatter_sum(gradient, axis, in_two=platform() == "tpu"),)
+    return (reduce_scatter(gradient, axis, in_two=platform() == "tpu"),)
 
 
 _gather.defvjp(_gather_forward, _gather_backward)
 
 
-def scatter_sum(x: jax.Array, axis: int, in_two: bool) -> jax.Array:
+def reduce_scatter(x: jax.Array, axis: int, in_two: bool) -> jax.Array:
     """The sum of `x` over the devices along `data`, of which each keeps its shard of `axis`; in `jax.shard_map`.
 
     Args:

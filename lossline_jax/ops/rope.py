@@ -6,7 +6,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from lossline_jax.ops.prefix_tree import Tree
+from lossline_jax.ops.prefix_tree import PrefixTree
 
 
 class Llama3Scaling(Protocol):
@@ -23,7 +23,7 @@ def rope_tables(
     head_dim: int,
     theta: float,
     scaling: Llama3Scaling | None = None,
-    tree: Tree | None = None,
+    tree: PrefixTree | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Cosine and sine of `position * theta^(-2i / head_dim)`, float32 of shape [T, F], or [B, T, F] with a tree.
 

@@ -13,7 +13,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from lossline_jax.ops.prefix_tree import Tree
+from lossline_jax.ops.prefix_tree import PrefixTree
 
 
 def selective_scan_reference(
@@ -45,7 +45,7 @@ def selective_scan(
     c_BTS: jax.Array,
     chunk_size: int,
     segments_BT: jax.Array | None = None,
-    tree: Tree | None = None,
+    tree: PrefixTree | None = None,
 ) -> jax.Array:
     """The same with its own backward pass: only the state before each chunk is kept, the rest recomputed.
 
@@ -167,7 +167,7 @@ def _chunk_backward(a_SE, carry, chunk):
 _scan.defvjp(_scan_forward, _scan_backward)
 
 
-def _walk(tree: Tree) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _walk(tree: PrefixTree) -> tuple[jax.Array, jax.Array, jax.Array]:
     """How a step comes to the state before it, each [B, T].
 
     Returns:
@@ -176,9 +176,9 @@ def _walk(tree: Tree) -> tuple[jax.Array, jax.Array, jax.Array]:
     """
     position_1T = jnp.arange(tree.parent_BT.shape[1])[None]
     # A fork: not all that see it see the position after it, which sees it.
-    until_BT = tree.until_BT
-    next_until_BT = jnp.pad(until_BT[:, 1:], ((0, 0), (0, 1)), mode="edge")
-    is_fork_BT = (until_BT > position_1T) & (next_until_BT < until_BT)
+    visible_until_BT = tree.visible_until_BT
+    next_until_BT = jnp.pad(visible_until_BT[:, 1:], ((0, 0), (0, 1)), mode="edge")
+    is_fork_BT = (visible_until_BT > position_1T) & (next_until_BT < visible_until_BT)
     fork_before_BT = jax.lax.cummax(jnp.where(is_fork_BT, position_1T, -1), axis=1)
     fork_before_BT = jnp.pad(fork_before_BT[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
     begins_BT = tree.parent_BT < 0

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from lossline_jax.ops.attention import query_blocks
-from lossline_jax.ops.prefix_tree import Tree, visible
+from lossline_jax.ops.prefix_tree import PrefixTree, visible
 
 # Multiples of this have exact sums up to 2^18 in float32.
 _COARSE_STEP = 2.0**-6
@@ -62,7 +62,7 @@ def ssd(
     c_BTGS: jax.Array,
     chunk_size: int,
     segments_BT: jax.Array | None = None,
-    tree: Tree | None = None,
+    tree: PrefixTree | None = None,
 ) -> jax.Array:
     """The recurrence by chunks: attention-like products inside a chunk, the state carried to the next.
 
@@ -96,7 +96,7 @@ def ssd(
     )
     if tree is not None:
         row = [chunk[0] for chunk in chunks[:4]]
-        return _join(_tree_row(*row, tree.until_BT)[None], batch)
+        return _join(_tree_row(*row, tree.visible_until_BT)[None], batch)
     _, rows, _, heads_a_group, _ = chunks[0].shape
     start_GSP = jnp.zeros((rows, d_state, heads_a_group * head_dim), jnp.float32)
     _, y_JGCRH = jax.lax.scan(jax.checkpoint(_chunk, prevent_cse=False), start_GSP, chunks)
@@ -159,15 +159,15 @@ def _segment_decays(log_decay_GCR: jax.Array, before_G: jax.Array, segments_GC: 
     return from_start_GCR, _decay_between(s_GCR, visible_GCK), to_end_GCR, from_start_GCR[:, -1]
 
 
-def _tree_row(x_GTRH, log_decay_GTR, b_GTS, c_GTS, until_BT):
+def _tree_row(x_GTRH, log_decay_GTR, b_GTS, c_GTS, visible_until_BT):
     """`_chunk` without an entering state, by blocks of positions, each against those up to its end.
 
     The sums of log decays along a text grow with its length, and their differences lose what is small. So they are
     added up in two parts: multiples of a step, whose sums are exact, and remainders, whose sums stay small.
     """
-    num_groups = len(x_GTRH) // len(until_BT)
+    num_groups = len(x_GTRH) // len(visible_until_BT)
     blocks = query_blocks(x_GTRH.shape[1])
-    visible_by_block = [jnp.repeat(visible(until_BT, rows, rows.stop), num_groups, axis=0) for rows in blocks]
+    visible_by_block = [jnp.repeat(visible(visible_until_BT, rows, rows.stop), num_groups, axis=0) for rows in blocks]
     coarse_GTR = jnp.round(log_decay_GTR / _COARSE_STEP) * _COARSE_STEP
     parts_GTX = jnp.concatenate([coarse_GTR, log_decay_GTR - coarse_GTR], axis=-1)
     sums_GTX = jnp.concatenate(

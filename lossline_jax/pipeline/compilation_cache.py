@@ -6,14 +6,14 @@ from pathlib import Path
 
 import jax
 
+from lossline_jax import logs
 from lossline_jax.errors import LosslineError
-from lossline_jax.logs import warn
-from lossline_jax.storage.object_store import connect, expanded
+from lossline_jax.storage.object_store import expanded, reachable_path
 
 VARIABLE = "LOSSLINE_CACHE"
 
 
-def keep_programs() -> None:
+def enable_compilation_cache() -> None:
     """Let JAX keep its compiled programs in $LOSSLINE_CACHE (by default the user's cache folder).
 
     It sets options of the user's jax, so only commands call it, and what prepares a process to train. The programs
@@ -40,7 +40,7 @@ def _connected(address: str) -> str:
     if not address.startswith("gs://"):
         raise LosslineError(f"{VARIABLE}: {address} is neither a folder nor a gs:// address; name one of these")
     try:
-        return str(connect(address))
+        return str(reachable_path(address))
     except LosslineError as error:
         raise type(error)(f"{VARIABLE}: {error}") from error
 
@@ -57,5 +57,7 @@ def _made(folder: str) -> str:
         writable, reason = False, error.strerror or str(error)
     if writable:
         return folder
-    warn(f"lossline: {folder}: {reason}, so compiled programs are not kept; set {VARIABLE} to another folder, or to ''")
+    logs.warning(
+        f"lossline: {folder}: {reason}, so compiled programs are not kept; set {VARIABLE} to another folder, or to ''"
+    )
     return ""

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from lossline_jax import logs
 from lossline_jax.config.study import RunConfig
-from lossline_jax.errors import LosslineError, RunBusy, RunFailed
-from lossline_jax.logs import say
+from lossline_jax.errors import LosslineError, RunFailed, RunLocked
 
 if TYPE_CHECKING:
     pass
@@ -15,13 +15,13 @@ def _each(runs: Sequence[RunConfig], work: Callable[[RunConfig], None]) -> dict[
     """Do `work` for every run; returns what went wrong with those that failed or are busy, by run id."""
     failures: dict[str, LosslineError] = {}
     for k, run in enumerate(runs):
-        say(f"[{k + 1}/{len(runs)}] {run.run_id}")
+        logs.info(f"[{k + 1}/{len(runs)}] {run.run_id}")
         try:
             work(run)
-        except (RunFailed, RunBusy) as failure:
+        except (RunFailed, RunLocked) as failure:
             failures[run.run_id] = failure
             if len(runs) > 1:
-                say(f"left out: {failure}")
+                logs.info(f"left out: {failure}")
     return failures
 
 
@@ -36,11 +36,11 @@ def _raise_failures(failures: dict[str, LosslineError], problems: Mapping[str, s
     if len(failures) + len(reasons) == 1:
         raise next(iter(failures.values()), None) or LosslineError(reasons[0])
     for reason in reasons:
-        say(f"left out: {reason}")
+        logs.info(f"left out: {reason}")
     if len(failures) == 1:
         raise next(iter(failures.values()))
-    if failures and all(isinstance(failure, RunBusy) for failure in failures.values()):
-        raise RunBusy(f"another process works on {', '.join(failures)}; run again when it is done")
+    if failures and all(isinstance(failure, RunLocked) for failure in failures.values()):
+        raise RunLocked(f"another process works on {', '.join(failures)}; run again when it is done")
     if failures:
         runs = ", ".join(failures)
         raise RunFailed(f"{len(failures)} runs failed or are busy: {runs}; `lossline-jax status` tells why")

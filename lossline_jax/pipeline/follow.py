@@ -4,15 +4,15 @@ import time
 from collections.abc import Callable, Sequence
 
 from lossline_jax.config.study import RunConfig
-from lossline_jax.distributed.processes import from_first
-from lossline_jax.errors import LosslineError, RunBusy, RunFailed, StartAgain
+from lossline_jax.distributed.processes import from_main_process
+from lossline_jax.errors import LosslineError, Restart, RunFailed, RunLocked
 from lossline_jax.pipeline.losses_table import write_losses
-from lossline_jax.pipeline.runner import Workshop
+from lossline_jax.pipeline.runner import StudyRunner
 from lossline_jax.storage.run_records import read_failure
 
 
 def follow_runs(
-    workshop: Workshop, runs: Sequence[RunConfig], poll_seconds: float, say: Callable[[str], None]
+    runner: StudyRunner, runs: Sequence[RunConfig], poll_seconds: float, info: Callable[[str], None]
 ) -> dict[str, LosslineError]:
     """Score what is saved, write the losses table if there is more in it, wait, look again; until all runs ended.
 
@@ -21,7 +21,7 @@ def follow_runs(
 
     Args:
         poll_seconds: between two looks.
-        say: gets a line whenever the table has grown, and for each thing that goes wrong.
+        info: gets a line whenever the table has grown, and for each thing that goes wrong.
 
     Returns:
         What could not be trained or scored, by run id.
@@ -29,41 +29,41 @@ def follow_runs(
     waiting, failures, written = list(runs), {}, -1
     while waiting:
         # Asked before scoring: a run may save its last checkpoint and end in between.
-        ended = [run for run in waiting if workshop.context(run).will_add_no_checkpoints()]
-        busy, found = _score_saved(workshop, waiting)
+        ended = [run for run in waiting if runner.context(run).will_add_no_checkpoints()]
+        busy, found = _score_saved(runner, waiting)
         for run_id, failure in found.items():
             if str(failure) != str(failures.get(run_id)):
-                say(f"left out: {failure}")
+                info(f"left out: {failure}")
         failures |= found
         waiting = [run for run in waiting if run not in ended or run.run_id in busy]
-        num_added = workshop.scorers.num_added
+        num_added = runner.scorers.num_added
         if num_added > written or not waiting:
-            table = from_first(lambda: write_losses(workshop.opened, workshop.imported)) or "no checkpoint yet"
+            table = from_main_process(lambda: write_losses(runner.opened, runner.imported)) or "no checkpoint yet"
             written = num_added
-            say(f"{table}; waiting for {len(waiting)} of {len(runs)} runs" if waiting else table)
+            info(f"{table}; waiting for {len(waiting)} of {len(runs)} runs" if waiting else table)
         if waiting:
             time.sleep(poll_seconds)
-    return failures | _failed_trainings(workshop, runs)
+    return failures | _failed_trainings(runner, runs)
 
 
-def _score_saved(workshop: Workshop, runs: Sequence[RunConfig]) -> tuple[set[str], dict[str, LosslineError]]:
+def _score_saved(runner: StudyRunner, runs: Sequence[RunConfig]) -> tuple[set[str], dict[str, LosslineError]]:
     """Score what is there of each run; returns the ids that another process is scoring, and what went wrong."""
     busy: set[str] = set()
     failures: dict[str, LosslineError] = {}
     for run in runs:
         try:
-            workshop.evaluate(run)
-        except RunBusy:
+            runner.evaluate(run)
+        except RunLocked:
             busy.add(run.run_id)
-        except StartAgain:
+        except Restart:
             raise
         except LosslineError as failure:
             failures[run.run_id] = failure
     return busy, failures
 
 
-def _failed_trainings(workshop: Workshop, runs: Sequence[RunConfig]) -> dict[str, LosslineError]:
-    failures = {run.run_id: read_failure(workshop.context(run).directory) for run in runs}
+def _failed_trainings(runner: StudyRunner, runs: Sequence[RunConfig]) -> dict[str, LosslineError]:
+    failures = {run.run_id: read_failure(runner.context(run).directory) for run in runs}
     return {
         run_id: RunFailed(f"run {run_id}: {failure.reason}")
         for run_id, failure in failures.items()

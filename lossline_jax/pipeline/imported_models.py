@@ -4,24 +4,24 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lossline_jax import logs
 from lossline_jax.config.model import max_context_length
 from lossline_jax.config.serialise import fingerprint
 from lossline_jax.config.study import tokenizer_label
 from lossline_jax.data.tokenizers.build import prepare_tokenizer
-from lossline_jax.distributed.processes import from_first
-from lossline_jax.errors import LosslineError, RunFailed, StartAgain
+from lossline_jax.distributed.processes import from_main_process
+from lossline_jax.errors import LosslineError, Restart, RunFailed
 from lossline_jax.evaluate.suite import PreparedSuite, is_current, load_suite, prepare_suite
-from lossline_jax.logs import say
 from lossline_jax.models.model import Model
 from lossline_jax.pipeline.prepare import open_corpora
 from lossline_jax.pipeline.run_context import OpenedStudy, build_model_for
 from lossline_jax.pipeline.scorer import Scorers
-from lossline_jax.storage.files import inside, read_json, write_json
+from lossline_jax.storage.files import path_inside, read_json, write_json
 from lossline_jax.storage.paths import ModelDir
 from lossline_jax.storage.run_records import checkpoint_steps
 from lossline_jax.weights import exchange
-from lossline_jax.weights.imported_model import ImportedModel, check_tokenizer, tokenizer_config
-from lossline_jax.weights.registry import Registered, register
+from lossline_jax.weights.imported_model import ImportedModel, check_tokenizer, imported_tokenizer
+from lossline_jax.weights.registry import ScoredModel, add_scored_model
 
 
 @dataclass(frozen=True)
@@ -40,29 +40,31 @@ class ImportedModels:
         self._opened, self._scorers = opened, scorers
         self._suites: dict[str, PreparedSuite] = {}  # by run id
 
-    def add(self, source: str) -> Registered:
+    def add(self, source: str) -> ScoredModel:
         """Let the study score a model, once it is sure that it can be.
 
         Args:
-            source: folder of `import_weights`, or of safetensors.
+            source: folder of `import_model`, or of safetensors.
 
         Raises:
             LosslineError: its tokenizer does not fit the suite, or it has not the positions for its windows.
         """
         study = self._opened.study
-        imported, weights = exchange.fetch(self._opened.folder, source)
+        imported, weights = exchange.resolve_model(self._opened.folder, source)
         made_for, longest = imported.context_length, max_context_length(imported.model)
         windows = study.suite.for_context(made_for).context_length
         if windows > made_for:
-            say(f"note: {imported.name} was trained with {made_for} tokens of context and is scored with {windows}")
+            logs.info(
+                f"note: {imported.name} was trained with {made_for} tokens of context and is scored with {windows}"
+            )
         if longest is not None and windows > longest:
             raise LosslineError(
                 f"{weights.root}: the model has {longest} positions, and suite.context_length is {windows}"
             )
         self.suite(imported, weights)
-        return register(self._opened.folder, imported, weights)
+        return add_scored_model(self._opened.folder, imported, weights)
 
-    def evaluate_each(self, entries: Sequence[Registered]) -> dict[str, LosslineError]:
+    def evaluate_each(self, entries: Sequence[ScoredModel]) -> dict[str, LosslineError]:
         """Score the checkpoints that lack a row, of one model after the other.
 
         Returns:
@@ -70,17 +72,17 @@ class ImportedModels:
         """
         failures: dict[str, LosslineError] = {}
         for entry in entries:
-            say(f"imported {entry.model.run_id}")
+            logs.info(f"imported {entry.model.run_id}")
             try:
                 self.evaluate(entry)
-            except StartAgain:
+            except Restart:
                 raise
             except LosslineError as failure:
                 failures[entry.model.run_id] = failure
-                say(f"left out: {failure}")
+                logs.info(f"left out: {failure}")
         return failures
 
-    def evaluate(self, entry: Registered) -> None:
+    def evaluate(self, entry: ScoredModel) -> None:
         """Score the checkpoints of a model that lack a row.
 
         Raises:
@@ -88,7 +90,7 @@ class ImportedModels:
         """
         context = self._context(entry)
         with self._scorers.locked(context) as scorer:
-            saved = from_first(lambda: checkpoint_steps(entry.weights))
+            saved = from_main_process(lambda: checkpoint_steps(entry.weights))
             if gone := scorer.missing(context.run.steps).keys() - set(saved):
                 raise RunFailed(f"{entry.weights.root}: its checkpoints {sorted(gone)} are gone; import them again")
             scorer.score_missing(entry.weights, context.run.steps, ended=True)
@@ -104,7 +106,7 @@ class ImportedModels:
         """The reasons why sets cannot be scored with some model, by name of the set."""
         return {name: why for suite in self._suites.values() for name, why in suite.problems.items()}
 
-    def _context(self, entry: Registered) -> ImportedContext:
+    def _context(self, entry: ScoredModel) -> ImportedContext:
         opened, model = self._opened, entry.model
         built = build_model_for(opened.mesh, model.model, model.vocab_size, opened.study.execution)
         own = {tokenizer.fingerprint: config for config, tokenizer in opened.prepared.tokenizers.items()}
@@ -118,12 +120,12 @@ class ImportedModels:
         home = folder.imported_model(imported.run_id)
         prepared = fingerprint(read_json(folder.prepared_file))
         corpora = open_corpora(study, folder)
-        tokenizer = prepare_tokenizer(tokenizer_config(imported, directory), corpora, folder.tokenizers)
+        tokenizer = prepare_tokenizer(imported_tokenizer(imported, directory), corpora, folder.tokenizers)
         check_tokenizer(imported, directory, tokenizer.fingerprint)
         windows = study.suite.for_context(imported.context_length)
         stored = read_json(home.suite_file, {"suite": str}) if home.suite_file.exists() else {}
         if stored.get("prepared") == prepared:
-            place = inside(folder.suites, stored["suite"], home.suite_file)
+            place = path_inside(folder.suites, stored["suite"], home.suite_file)
             if is_current(place, windows, tokenizer):
                 return load_suite(place)
         suite = prepare_suite(windows, tokenizer, corpora, folder.suites)

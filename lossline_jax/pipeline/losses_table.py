@@ -2,12 +2,12 @@
 
 from lossline_jax.evaluate.suite import PreparedSuite
 from lossline_jax.losses.current_rows import current_rows
-from lossline_jax.losses.table import LossRow, read_rows, write_table
+from lossline_jax.losses.table import LossRow, read_loss_rows, write_table
 from lossline_jax.pipeline.imported_models import ImportedModels
 from lossline_jax.pipeline.run_context import OpenedStudy
 from lossline_jax.status.runs import failed_runs, strangers_note
 from lossline_jax.storage.paths import StudyDir
-from lossline_jax.weights.registry import registered
+from lossline_jax.weights.registry import scored_models
 
 
 def write_losses(opened: OpenedStudy, imported: ImportedModels) -> str | None:
@@ -23,7 +23,7 @@ def write_losses(opened: OpenedStudy, imported: ImportedModels) -> str | None:
         if run.run_id not in failed:
             rows += _rows(folder, run.run_id, opened.prepared.suite(run))
     checkpoints = sum(len(run.checkpoint_steps) for run in study.runs)
-    for entry in registered(folder):
+    for entry in scored_models(folder):
         checkpoints += len(entry.model.steps)
         rows += _rows(folder, entry.model.run_id, imported.suite(entry.model, entry.home))
     if not rows:
@@ -41,4 +41,4 @@ def sets_left_out(opened: OpenedStudy, imported: ImportedModels) -> dict[str, st
 
 
 def _rows(folder: StudyDir, run_id: str, suite: PreparedSuite) -> list[LossRow]:
-    return current_rows(read_rows(folder.loss_rows(run_id)), suite)
+    return current_rows(read_loss_rows(folder.loss_rows(run_id)), suite)

@@ -9,8 +9,8 @@ from jax.sharding import Mesh
 
 from lossline_jax.config.serialise import fingerprint, from_json, to_json
 from lossline_jax.config.study import RunConfig
-from lossline_jax.distributed.batch_rows import my_rows
-from lossline_jax.distributed.processes import from_first
+from lossline_jax.distributed.batch_rows import local_rows
+from lossline_jax.distributed.processes import from_main_process
 from lossline_jax.errors import LosslineError
 from lossline_jax.pipeline.run_context import OpenedStudy, RunContext, build_context
 from lossline_jax.storage.files import read_json, write_json
@@ -46,7 +46,7 @@ def check_run(context: RunContext, mesh: Mesh) -> None:
     run = context.run
     context.source.check_epochs(run.num_steps)
     make_schedule(run.schedule, run.optim.learning_rate, run.num_steps)
-    my_rows(mesh)
+    local_rows(mesh)
     microbatches_per_device(run.batch_size, run.context_length, context.execution, mesh)
     if context.execution.attention != "xla":
         _trace_once(context, mesh)
@@ -55,7 +55,7 @@ def check_run(context: RunContext, mesh: Mesh) -> None:
 def check_claim(context: RunContext) -> None:
     """Claim the folder of a run for its configuration and its data. Raises as `claim`, in every process."""
     data_fingerprint = context.source.fingerprint
-    from_first(lambda: claim(context.directory, context.run, data_fingerprint))
+    from_main_process(lambda: claim(context.directory, context.run, data_fingerprint))
 
 
 def claim(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:
@@ -85,7 +85,7 @@ def _trace_once(context: RunContext, mesh: Mesh) -> None:
     segments_BT = tokens_BT if run.data.separate_documents else None
     with jax.set_mesh(mesh):
         params = jax.eval_shape(model.init, jax.random.key(0))
-        jax.eval_shape(model.hidden, params, tokens_BT, segments_BT)
+        jax.eval_shape(model.hidden_states, params, tokens_BT, segments_BT)
 
 
 def _is_claimed_by(run: RunConfig, claimed: dict[str, Any]) -> bool:

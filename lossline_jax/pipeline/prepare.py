@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lossline_jax import logs
 from lossline_jax.config.evaluation import SuiteConfig
 from lossline_jax.config.serialise import fingerprint
 from lossline_jax.config.study import RunConfig, StudyConfig, tokenizer_label
@@ -13,16 +14,15 @@ from lossline_jax.data.tokenizers.build import Tokenizer, prepare_tokenizer
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.suite import PreparedSuite, is_current, load_suite, prepare_suite
 from lossline_jax.formatting import human_count
-from lossline_jax.logs import say
 from lossline_jax.pipeline.failures import _raise_failures
 from lossline_jax.pipeline.study_files import save_study
-from lossline_jax.storage.files import inside, read_json, write_json
+from lossline_jax.storage.files import path_inside, read_json, write_json
 from lossline_jax.storage.leftovers import remove_leftovers
 from lossline_jax.storage.paths import StudyDir
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedData:
     """Tokenizers by their config, suites by it and their windows, stores by it and the corpus."""
 
     tokenizers: dict[Any, Tokenizer]
@@ -46,21 +46,21 @@ class Prepared:
         return {name: self.stores[run.tokenizer, name] for name, _ in run.data.mixture}
 
 
-def make_prepared(study: StudyConfig, folder: StudyDir, say: Callable[[str], None]) -> Prepared:
-    """Make what is missing and check what is there; `say` gets a line for each part."""
+def prepare_data(study: StudyConfig, folder: StudyDir, info: Callable[[str], None]) -> PreparedData:
+    """Make what is missing and check what is there; `info` gets a line for each part."""
     places = (folder.root, folder.prepared, folder.corpora, folder.tokenizers, folder.stores, folder.suites)
     suites = folder.suites.iterdir() if folder.suites.exists() else ()
     for part in remove_leftovers(*places, *suites):
-        say(f"{part}: removed, a killed process left it")
+        info(f"{part}: removed, a killed process left it")
     corpora = {}
     for corpus in study.corpora:
         corpora[corpus.name] = prepare_corpus(corpus, folder.corpora, study.validation_fraction)
-        say(_describe_corpus(corpora[corpus.name]))
+        info(_describe_corpus(corpora[corpus.name]))
 
     def suite(run: RunConfig, windows: SuiteConfig, tokenizer: Tokenizer) -> PreparedSuite:
         return prepare_suite(windows, tokenizer, corpora, folder.suites)
 
-    prepared = _assemble(study, folder, corpora, suite, say=say)
+    prepared = _assemble(study, folder, corpora, suite, info=info)
     for store in prepared.stores.values():
         store.verify()
     folders = {name: corpus.folder.name for name, corpus in corpora.items()}
@@ -70,8 +70,8 @@ def make_prepared(study: StudyConfig, folder: StudyDir, say: Callable[[str], Non
     return prepared
 
 
-def open_prepared(study: StudyConfig, folder: StudyDir) -> Prepared:
-    """What `make_prepared` made. Task files are not read again: a set never falls out between two verbs.
+def open_prepared_data(study: StudyConfig, folder: StudyDir) -> PreparedData:
+    """What `prepare_data` made. Task files are not read again: a set never falls out between two verbs.
 
     Raises:
         LosslineError: it has not been made for the study as it is now.
@@ -81,7 +81,7 @@ def open_prepared(study: StudyConfig, folder: StudyDir) -> Prepared:
     def suite(run: RunConfig, windows: SuiteConfig, tokenizer: Tokenizer) -> PreparedSuite:
         if run.run_id not in stored:
             raise LosslineError(f"{folder.prepared_file}: run {run.run_id} is newer; run `lossline-jax prepare` again")
-        place = inside(folder.suites, stored[run.run_id], folder.prepared_file)
+        place = path_inside(folder.suites, stored[run.run_id], folder.prepared_file)
         if not is_current(place, windows, tokenizer):
             raise LosslineError(
                 f"{place}: an earlier lossline made it, which put a space before options that begin inside a word; "
@@ -90,18 +90,18 @@ def open_prepared(study: StudyConfig, folder: StudyDir) -> Prepared:
             )
         return load_suite(place)
 
-    return _assemble(study, folder, corpora, suite, say=lambda line: None)
+    return _assemble(study, folder, corpora, suite, info=lambda line: None)
 
 
 def open_corpora(study: StudyConfig, folder: StudyDir) -> dict[str, PreparedCorpus]:
-    """The corpora alone, by name. Raises as `open_prepared` does."""
+    """The corpora alone, by name. Raises as `open_prepared_data` does."""
     marker = read_json(folder.prepared_file, {"corpora": dict}) if folder.prepared_file.exists() else {}
     if marker.get("identity") != _identity(study):
         raise LosslineError(
             f"{folder.root}: not prepared for this study as it is now; run `lossline-jax prepare` first"
         )
     return {
-        name: PreparedCorpus.open(inside(folder.corpora, place, folder.prepared_file))
+        name: PreparedCorpus.open(path_inside(folder.corpora, place, folder.prepared_file))
         for name, place in marker["corpora"].items()
     }
 
@@ -112,24 +112,24 @@ def _assemble(
     corpora: dict[str, PreparedCorpus],
     suite: Callable[[RunConfig, SuiteConfig, Tokenizer], PreparedSuite],
     *,
-    say: Callable[[str], None],
-) -> Prepared:
+    info: Callable[[str], None],
+) -> PreparedData:
     tokenizers, stores, suites = {}, {}, {}
     for run in study.runs:
         key = run.tokenizer
         if key not in tokenizers:
             tokenizers[key] = prepare_tokenizer(key, corpora, folder.tokenizers)
-            say(_describe_tokenizer(tokenizer_label(key), tokenizers[key]))
+            info(_describe_tokenizer(tokenizer_label(key), tokenizers[key]))
         windows = study.suite.for_context(run.context_length)
         if (key, windows) not in suites:
             suites[key, windows] = suite(run, windows, tokenizers[key])
-            say(_describe_suite(tokenizer_label(key), suites[key, windows]))
+            info(_describe_suite(tokenizer_label(key), suites[key, windows]))
         for name, _ in run.data.mixture:
             if (key, name) not in stores:
                 stores[key, name] = prepare_store(corpora[name], tokenizers[key], folder.stores)
                 tokens = human_count(stores[key, name].num_tokens)
-                say(f"token store {name} in {tokenizer_label(key)}: {tokens} training tokens")
-    return Prepared(tokenizers, stores, suites, study.suite)
+                info(f"token store {name} in {tokenizer_label(key)}: {tokens} training tokens")
+    return PreparedData(tokenizers, stores, suites, study.suite)
 
 
 def _identity(study: StudyConfig) -> str:
@@ -172,4 +172,4 @@ def prepare(study: StudyConfig, folder: StudyDir) -> None:
 def make_study_data(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
     """Do the same, and return why sets cannot be scored, by name."""
     save_study(study, folder)
-    return make_prepared(study, folder, say).problems
+    return prepare_data(study, folder, logs.info).problems

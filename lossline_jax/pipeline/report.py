@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from etils import epath
 
+from lossline_jax import logs
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError
-from lossline_jax.logs import say
-from lossline_jax.losses.table import read_table
+from lossline_jax.losses.table import read_losses
 from lossline_jax.status.runs import failed_runs, log_note
 from lossline_jax.storage.files import may_write, read_record, write_json
 from lossline_jax.storage.outputs import REPORT_FILES, output_folder, output_json
 from lossline_jax.storage.paths import StudyDir
-from lossline_jax.weights.registry import registered
+from lossline_jax.weights.registry import scored_models
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +58,7 @@ def fit(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, out: s
         write_json(folder.fits_file, fits.to_json())
     else:
         instead = f"are kept in {out} alone" if out else "are shown and not kept; --out FILE keeps them elsewhere"
-        say(f"{folder.fits_file}: may not be written, so the fits {instead}")
+        logs.info(f"{folder.fits_file}: may not be written, so the fits {instead}")
     return fits
 
 
@@ -116,7 +116,7 @@ def report(study: StudyConfig, folder: StudyDir, out: str | None = None) -> epat
 def watch(study: StudyConfig, folder: StudyDir, port: int, out: str | None = None) -> None:
     """Serve the report of a study that is running, with the progress of its runs, until interrupted."""
     from lossline_jax.status.live import losses_so_far
-    from lossline_jax.status.server import Watch, serve
+    from lossline_jax.status.server import LiveReport, serve
 
     def build() -> str:
         frame = losses_so_far(study, folder)
@@ -128,7 +128,7 @@ def watch(study: StudyConfig, folder: StudyDir, port: int, out: str | None = Non
     with tempfile.TemporaryDirectory() as aside:
         own = folder.report if may_write(folder.report) else epath.Path(aside)
         place = own if out is None else output_folder(out, REPORT_FILES)
-        serve(Watch(study, folder, build), port, say)
+        serve(LiveReport(study, folder, build), port, logs.info)
 
 
 def _write_report(
@@ -137,14 +137,14 @@ def _write_report(
     """Write the page and its figures into `place`."""
     from lossline_jax.pipeline.prepare import open_corpora
     from lossline_jax.report.page import write_report
-    from lossline_jax.storage.step_log import read_rows
+    from lossline_jax.storage.step_log import read_step_log
 
     if not may_write(place):
         raise LosslineError(f"{place}: may not be written; name another folder for the page with --out")
-    steps = {run.run_id: read_rows(folder.run(run.run_id)) for run in study.runs}
+    steps = {run.run_id: read_step_log(folder.run(run.run_id)) for run in study.runs}
     for run in study.runs:
         if note := log_note(run, folder.run(run.run_id), next(reversed(steps[run.run_id]), None)):
-            say(f"{run.run_id}{note}")
+            logs.info(f"{run.run_id}{note}")
     return write_report(
         frame,
         fits,
@@ -159,7 +159,7 @@ def _write_report(
 def _known_runs(study: StudyConfig, folder: StudyDir) -> set[str]:
     """The runs that may have rows: all but the failed, and the imported models."""
     runs = {run.run_id for run in study.runs} - failed_runs(study, folder).keys()
-    return runs | {entry.model.run_id for entry in registered(folder)}
+    return runs | {entry.model.run_id for entry in scored_models(folder)}
 
 
 def losses(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
@@ -170,7 +170,7 @@ def losses(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
     """
     if not folder.losses_parquet.exists():
         raise LosslineError(f"{folder.losses_parquet}: no losses table yet; run `lossline-jax evaluate` first")
-    frame = read_table(folder.losses_parquet)
+    frame = read_losses(folder.losses_parquet)
     if foreign := set(frame["run_id"]) - _known_runs(study, folder):
         raise LosslineError(
             f"{folder.losses_parquet}: has runs that the study no longer has, or that have failed ({min(foreign)}); "

@@ -13,14 +13,14 @@ from lossline_jax.distributed import shutdown
 from lossline_jax.distributed.chips import chip_of
 from lossline_jax.distributed.devices import configure_devices
 from lossline_jax.distributed.mesh import make_mesh, on_cpu
-from lossline_jax.distributed.processes import from_first, start
+from lossline_jax.distributed.processes import connect, from_main_process
 from lossline_jax.evaluate.suite import PreparedSuite
 from lossline_jax.models.model import Model, build_model
-from lossline_jax.pipeline.compilation_cache import keep_programs
-from lossline_jax.pipeline.prepare import Prepared, open_prepared
-from lossline_jax.plan.choose_layout import settled
+from lossline_jax.pipeline.compilation_cache import enable_compilation_cache
+from lossline_jax.pipeline.prepare import PreparedData, open_prepared_data
+from lossline_jax.plan.choose_layout import resolve_execution
 from lossline_jax.storage.paths import RunDir, StudyDir
-from lossline_jax.storage.run_lock import has_writer
+from lossline_jax.storage.run_lock import is_locked
 from lossline_jax.storage.run_records import checkpoint_steps
 
 
@@ -30,7 +30,7 @@ class OpenedStudy:
 
     study: StudyConfig
     folder: StudyDir
-    prepared: Prepared
+    prepared: PreparedData
     mesh: Mesh
 
 
@@ -48,16 +48,16 @@ class RunContext:
 
     def has_begun(self) -> bool:
         """Return whether the run has a folder that a process has claimed, or checkpoints whose claim was lost."""
-        return from_first(lambda: self.directory.claim_file.exists() or bool(checkpoint_steps(self.directory)))
+        return from_main_process(lambda: self.directory.claim_file.exists() or bool(checkpoint_steps(self.directory)))
 
     def will_add_no_checkpoints(self) -> bool:
         """Return whether no process will add checkpoints to the run, as far as this machine can see."""
 
         def ask() -> bool:
-            failed = self.directory.failed_file.exists() and not has_writer(self.directory.lock_file)
+            failed = self.directory.failed_file.exists() and not is_locked(self.directory.lock_file)
             return self.directory.done_file.exists() or failed
 
-        return from_first(ask)
+        return from_main_process(ask)
 
 
 def open_on_devices(study: StudyConfig, folder: StudyDir, processes: ProcessesConfig = ALONE) -> OpenedStudy:
@@ -66,9 +66,9 @@ def open_on_devices(study: StudyConfig, folder: StudyDir, processes: ProcessesCo
     Raises:
         LosslineError: nothing is prepared for this study, or the mesh does not fit the devices.
     """
-    prepared = open_prepared(study, folder)
+    prepared = open_prepared_data(study, folder)
     start_devices(study.execution, processes)
-    keep_programs()
+    enable_compilation_cache()
     return OpenedStudy(study, folder, prepared, make_mesh(study.execution))
 
 
@@ -76,11 +76,11 @@ def start_devices(execution: ExecutionConfig, processes: ProcessesConfig) -> Non
     """Set up this process' devices and meet the processes that work on the run with it. A second call changes nothing.
 
     Raises:
-        LosslineError: an impossible number of devices; otherwise as `processes.start`.
+        LosslineError: an impossible number of devices; otherwise as `processes.connect`.
     """
     shutdown.register()
     configure_devices(execution)
-    start(processes)
+    connect(processes)
 
 
 def build_context(opened: OpenedStudy, run: RunConfig) -> RunContext:
@@ -122,4 +122,4 @@ def _settled_execution(opened: OpenedStudy, run: RunConfig, vocab_size: int) -> 
     """Return the study's execution with the layout that fits the devices, where their memory is known."""
     execution, mesh = opened.study.execution, opened.mesh
     chip = chip_of(mesh.devices.flat[0].device_kind)
-    return execution if chip is None else settled(run, vocab_size, execution, mesh.size, chip)
+    return execution if chip is None else resolve_execution(run, vocab_size, execution, mesh.size, chip)

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 from etils import epath
 
+from lossline_jax import logs
 from lossline_jax.config.execution import ALONE, ProcessesConfig
 from lossline_jax.config.study import RunConfig, StudyConfig
-from lossline_jax.distributed.processes import from_first, held_by_first, is_first
+from lossline_jax.distributed.processes import from_main_process, held_by_main_process, is_main_process
 from lossline_jax.errors import LosslineError, RunFailed
-from lossline_jax.logs import say
 from lossline_jax.pipeline.imported_models import ImportedModels
 from lossline_jax.pipeline.preflight import check_claim, open_runs
 from lossline_jax.pipeline.run_context import OpenedStudy, RunContext, open_on_devices
 from lossline_jax.pipeline.scorer import Scorers
 from lossline_jax.storage.leftovers import remove_leftovers
 from lossline_jax.storage.paths import RunDir, StudyDir
-from lossline_jax.storage.run_lock import sole_writer
+from lossline_jax.storage.run_lock import hold_run_lock
 from lossline_jax.storage.run_records import read_failure, write_failure
 from lossline_jax.train.job import TrainingJob
 from lossline_jax.train.loop import OnCheckpoint, train_run
@@ -31,7 +31,7 @@ class ProfileRequest:
     steps: int
 
 
-class Workshop:
+class StudyRunner:
     """Trains and scores the runs of a prepared study.
 
     Attributes:
@@ -56,7 +56,7 @@ class Workshop:
         processes: ProcessesConfig = ALONE,
         *,
         profile: int | None = None,
-    ) -> "Workshop":
+    ) -> "StudyRunner":
         """Open the prepared data, and check that every run can be begun on the devices of all processes.
 
         Args:
@@ -73,7 +73,7 @@ class Workshop:
         if profile is not None and profile < 1:
             raise LosslineError(f"--profile: {profile} is no number of steps to trace; give 1 or more")
         opened = open_on_devices(study, folder, processes)
-        if is_first():
+        if is_main_process():
             remove_leftovers(
                 *(folder.losses, folder.losses / "rows", folder.losses / "unscored", folder.fits_file.parent),
                 *(folder.report, folder.report / "figures", *(folder.run(run.run_id).root for run in runs)),
@@ -95,14 +95,14 @@ class Workshop:
         """Score the checkpoints of one run that lack a row, if it has begun; another process may be training it.
 
         Raises:
-            RunBusy: another process is scoring it.
+            RunLocked: another process is scoring it.
             RunFailed: something of it cannot be scored.
         """
         context = self.context(run)
         if context.has_begun():
             check_claim(context)
             with self.scorers.locked(context) as scorer:
-                ended = from_first(context.directory.done_file.exists)
+                ended = from_main_process(context.directory.done_file.exists)
                 scorer.score_missing(context.directory, run.checkpoint_steps, ended)
 
     def train_and_evaluate(self, run: RunConfig, wait: bool = False) -> None:
@@ -133,11 +133,11 @@ class Workshop:
 
     def _check_tokens(self, context: RunContext) -> None:
         """Raise LosslineError if tokens that the run still has to read are not those that were prepared."""
-        if from_first(context.directory.done_file.exists):
+        if from_main_process(context.directory.done_file.exists):
             return
         for store in self.opened.prepared.run_stores(context.run).values():
             if store.folder not in self._sound_stores:
-                from_first(store.verify_changed)
+                from_main_process(store.verify_changed)
                 self._sound_stores.add(store.folder)
 
 
@@ -145,19 +145,19 @@ class Workshop:
 def _locked_for_training(context: RunContext, wait: bool = False) -> Iterator[None]:
     """Hold the run, refuse one that is not this study's, and write down why it failed if it does."""
     directory = context.directory
-    with held_by_first(sole_writer(directory.lock_file, wait)):
+    with held_by_main_process(hold_run_lock(directory.lock_file, wait)):
         check_claim(context)
-        reason = from_first(lambda: _failure_reason(directory)) if wait else None
+        reason = from_main_process(lambda: _failure_reason(directory)) if wait else None
         if reason is not None:  # in the hands of the other
             raise RunFailed(f"run {context.run.run_id}: {reason}")
         try:
             yield
         except RunFailed as failure:
             ended = directory.failed_file.exists() or directory.done_file.exists()
-            if is_first() and not ended:
+            if is_main_process() and not ended:
                 write_failure(directory, str(failure))
             raise
-        if is_first() and directory.done_file.exists():
+        if is_main_process() and directory.done_file.exists():
             directory.failed_file.unlink(missing_ok=True)
 
 
@@ -171,5 +171,5 @@ def _request_profile(folder: StudyDir, runs: Sequence[RunConfig], steps: int) ->
     for run in runs:
         if not folder.run(run.run_id).done_file.exists():
             return ProfileRequest(run.run_id, steps)
-    say("--profile: nothing to trace, every run is done")
+    logs.info("--profile: nothing to trace, every run is done")
     return None

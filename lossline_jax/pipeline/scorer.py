@@ -11,21 +11,21 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from lossline_jax.distributed.preemption import stop_agreed
-from lossline_jax.distributed.processes import from_first, held_by_first, is_first, several
-from lossline_jax.errors import RunFailed, StartAgain
+from lossline_jax.distributed.processes import from_main_process, held_by_main_process, is_distributed, is_main_process
+from lossline_jax.errors import Restart, RunFailed
 from lossline_jax.evaluate.evaluator import Evaluator
-from lossline_jax.evaluate.loss_rows import TableRun, loss_rows, not_finite
+from lossline_jax.evaluate.loss_rows import RunFacts, loss_rows, non_finite_sets
 from lossline_jax.evaluate.suite import PreparedSuite
 from lossline_jax.losses.current_rows import missing_checkpoints
-from lossline_jax.losses.table import append_rows, read_rows
+from lossline_jax.losses.table import append_rows, read_loss_rows
 from lossline_jax.models.accounting import count_parameters, train_flops_per_token
 from lossline_jax.models.model import Model
 from lossline_jax.models.parameters import Params
 from lossline_jax.pipeline.run_context import OpenedStudy
 from lossline_jax.storage.paths import RunDir, StudyDir
-from lossline_jax.storage.run_lock import sole_writer
+from lossline_jax.storage.run_lock import hold_run_lock
 from lossline_jax.storage.run_records import UnscoredCheckpoints, checkpoint_steps, read_unscored, write_unscored
-from lossline_jax.train.checkpoint import load_params
+from lossline_jax.train.checkpoint import load_checkpoint_params
 
 MAX_EVALUATORS = 2  # each holds the rows of a suite on the devices
 
@@ -34,7 +34,7 @@ class ScoringTarget(Protocol):
     """A model whose checkpoints are scored: a `RunContext`, or an `ImportedContext`."""
 
     @property
-    def run(self) -> TableRun:
+    def run(self) -> RunFacts:
         """What the rows say of the model."""
 
     @property
@@ -63,8 +63,9 @@ class Evaluators:
         return found
 
     def load(self, directory: RunDir, step: int, model: Model) -> Params:
-        """Return the parameters of a checkpoint, laid out as an evaluator wants them. Raises as `load_params` does."""
-        return load_params(directory, step, model, self._mesh, fsdp=self._fsdp)
+        """Return the parameters of a checkpoint, laid out as an evaluator wants them. Raises as
+        `load_checkpoint_params` does."""
+        return load_checkpoint_params(directory, step, model, self._mesh, fsdp=self._fsdp)
 
 
 class CheckpointScorer:
@@ -90,7 +91,7 @@ class CheckpointScorer:
         path = self._folder.loss_rows(self._run.run_id)
         version = path.stat().mtime if path.exists() else None
         if version is None or version != self._version:
-            self._rows, self._version = read_rows(path), version
+            self._rows, self._version = read_loss_rows(path), version
 
     def __call__(self, step: int, params: Params) -> dict[str, float]:
         """Score the parameters after `step` updates on every set that has no row yet; those sets' nats a token."""
@@ -98,12 +99,12 @@ class CheckpointScorer:
         if not missing or step in self._failures:
             return {}
         scores = self._evaluators.get(self._model, self._suite, frozenset(missing)).score(params)
-        if bad := not_finite(scores):
+        if bad := non_finite_sets(scores):
             self._failures[step] = f"the loss is not finite on {', '.join(bad)}"
         finite = {name: score for name, score in scores.items() if name not in bad}
         vocab_size = self._model.vocab_size
         rows = loss_rows(self._study_name, self._run, self._counts, self._flops, vocab_size, step, self._suite, finite)
-        if is_first():
+        if is_main_process():
             append_rows(self._folder.loss_rows(self._run.run_id), rows)
         self._rows += rows
         self.num_added += len(rows)
@@ -119,12 +120,15 @@ class CheckpointScorer:
         saved = _saved(directory)
         found = [step for step in missing if step in saved]
         for step in tqdm(
-            found, desc=f"score {self._run.run_id}", unit="checkpoint", disable=None if found and is_first() else True
+            found,
+            desc=f"score {self._run.run_id}",
+            unit="checkpoint",
+            disable=None if found and is_main_process() else True,
         ):
             try:
                 params = self._evaluators.load(directory, step, self._model)
             except (RunFailed, OSError) as failure:
-                if several() and isinstance(failure, OSError):
+                if is_distributed() and isinstance(failure, OSError):
                     raise  # it may be of this process alone, and the others go on to score together
                 if step in _saved(directory):
                     self._failures[step] = str(failure)
@@ -132,8 +136,8 @@ class CheckpointScorer:
                     self._failures[step] = "its checkpoint is gone"
             else:
                 self(step, params)
-            if several() and stop_agreed():
-                raise StartAgain("told to stop (SIGTERM); the same command goes on with the next checkpoint")
+            if is_distributed() and stop_agreed():
+                raise Restart("told to stop (SIGTERM); the same command goes on with the next checkpoint")
         if ended:
             self._failures |= dict.fromkeys(set(missing) - set(saved), "its checkpoint is gone")
 
@@ -145,20 +149,20 @@ class CheckpointScorer:
         """
         file = self._folder.unscored_file(self._run.run_id)
         if not self._failures:
-            if is_first():
+            if is_main_process():
                 file.unlink(missing_ok=True)
             return
         (step, first), more = min(self._failures.items()), len(self._failures) - 1
         and_more = f" (and {more} more checkpoints)" if more else ""
         message = f"run {self._run.run_id}, step {step}: {first}{and_more}; the other rows are kept"
         unscored = UnscoredCheckpoints(message, {str(k): self._failures[k] for k in sorted(self._failures)})
-        if is_first() and read_unscored(file) != unscored:
+        if is_main_process() and read_unscored(file) != unscored:
             write_unscored(file, unscored)
         raise RunFailed(message)
 
     def missing(self, steps: Sequence[int]) -> dict[int, tuple[str, ...]]:
         """Return the sets that each of the checkpoints lacks a row for; those that lack none are left out."""
-        found = from_first(lambda: missing_checkpoints(self._rows, self._run.run_id, steps, self._suite))
+        found = from_main_process(lambda: missing_checkpoints(self._rows, self._run.run_id, steps, self._suite))
         return {int(step): tuple(names) for step, names in found.items()}
 
 
@@ -179,11 +183,11 @@ class Scorers:
             wait: for another process that adds rows of it.
 
         Raises:
-            RunBusy: another process is scoring it, and this one is not to wait.
+            RunLocked: another process is scoring it, and this one is not to wait.
             RunFailed: at the end, if something of it could not be scored.
         """
         run_id = target.run.run_id
-        with held_by_first(sole_writer(self._folder.scoring_lock(run_id), wait)):
+        with held_by_main_process(hold_run_lock(self._folder.scoring_lock(run_id), wait)):
             if run_id in self._by_run_id:
                 self._by_run_id[run_id].refresh()
             else:
@@ -199,4 +203,4 @@ class Scorers:
 
 def _saved(directory: RunDir) -> list[int]:
     """Return the steps of the checkpoints, the same in every process: a disk may not show a new file at once."""
-    return from_first(lambda: checkpoint_steps(directory))
+    return from_main_process(lambda: checkpoint_steps(directory))

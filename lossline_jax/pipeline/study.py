@@ -14,13 +14,13 @@ from typing import Any
 import pandas as pd
 from etils import epath
 
+from lossline_jax import logs
 from lossline_jax.config.execution import ALONE, ProcessesConfig
 from lossline_jax.config.study import RunConfig, StudyConfig
-from lossline_jax.config.validate import check_study
-from lossline_jax.distributed.processes import from_first, is_first, several
-from lossline_jax.errors import LosslineError, RunBusy, suggestion
+from lossline_jax.config.validate import validate_study
+from lossline_jax.distributed.processes import from_main_process, is_distributed, is_main_process
+from lossline_jax.errors import LosslineError, RunLocked, suggestion
 from lossline_jax.fit.study.results import Comparisons, StudyFits
-from lossline_jax.logs import say
 from lossline_jax.pipeline import experiment
 from lossline_jax.pipeline import report as losses_verbs
 from lossline_jax.pipeline.failures import _each, _raise_failures
@@ -28,13 +28,13 @@ from lossline_jax.pipeline.follow import follow_runs
 from lossline_jax.pipeline.losses_table import sets_left_out, write_losses
 from lossline_jax.pipeline.prepare import make_study_data, prepare
 from lossline_jax.pipeline.run_context import start_devices
-from lossline_jax.pipeline.runner import Workshop
+from lossline_jax.pipeline.runner import StudyRunner
 from lossline_jax.pipeline.study_files import open_study, save_study
 from lossline_jax.plan.plan import StudyPlan, plan_study
 from lossline_jax.status.study import StudyStatus, read_status
-from lossline_jax.storage.object_store import connect
+from lossline_jax.storage.object_store import reachable_path
 from lossline_jax.storage.paths import StudyDir
-from lossline_jax.weights.registry import registered
+from lossline_jax.weights.registry import scored_models
 
 
 def check(study: StudyConfig, topology: str, only: Sequence[str] = ()) -> str:
@@ -43,9 +43,9 @@ def check(study: StudyConfig, topology: str, only: Sequence[str] = ()) -> str:
     Raises:
         LosslineError: one does not fit or breaks a rule of `plan.compiler.rules`.
     """
-    from lossline_jax.plan.compiler.check import check_study
+    from lossline_jax.plan.compiler.check import compile_check
 
-    return check_study(study, topology, _chosen(study, only), say)
+    return compile_check(study, topology, _chosen(study, only), logs.info)
 
 
 def train(
@@ -57,8 +57,8 @@ def train(
 ) -> None:
     """Train the runs, each from its newest checkpoint; `profile`: steps of the first one to trace."""
     runs = _chosen(study, only)
-    workshop = _open(study, folder, runs, processes, profile)
-    _raise_failures(_each(runs, workshop.train))
+    runner = _open(study, folder, runs, processes, profile)
+    _raise_failures(_each(runs, runner.train))
 
 
 def evaluate(
@@ -75,27 +75,27 @@ def evaluate(
         models: folders of models from elsewhere, to score these alone.
     """
     runs = [] if models and not only else _chosen(study, only)
-    workshop = _open(study, folder, runs, processes)
-    if models and several():
+    runner = _open(study, folder, runs, processes)
+    if models and is_distributed():
         raise LosslineError(
             "--checkpoint: models from elsewhere are taken in by one process; several may score them later"
         )
-    entries = [workshop.imported.add(model) for model in models]
-    failures = _each(runs, workshop.evaluate)
+    entries = [runner.imported.add(model) for model in models]
+    failures = _each(runs, runner.evaluate)
     if not (only or models):
-        entries = registered(folder)
-    failures |= workshop.imported.evaluate_each(entries)
-    table = from_first(lambda: write_losses(workshop.opened, workshop.imported))
+        entries = scored_models(folder)
+    failures |= runner.imported.evaluate_each(entries)
+    table = from_main_process(lambda: write_losses(runner.opened, runner.imported))
     if table is not None:
-        say(table)
-    _raise_failures(failures, sets_left_out(workshop.opened, workshop.imported))
+        logs.info(table)
+    _raise_failures(failures, sets_left_out(runner.opened, runner.imported))
     if table is None:
         raise LosslineError(f"{folder.root}: no checkpoint has been scored; run `lossline-jax train` first")
-    waiting = [run.run_id for run in runs if not workshop.context(run).has_begun()]
+    waiting = [run.run_id for run in runs if not runner.context(run).has_begun()]
     if waiting and only:
         raise LosslineError(f"{waiting[0]}: not begun, so nothing of it was scored; run `lossline-jax train` first")
     if waiting:
-        say(f"{len(waiting)} of {len(runs)} runs are not begun, so nothing of them was scored: {waiting[0]}, ...")
+        logs.info(f"{len(waiting)} of {len(runs)} runs are not begun, so nothing of them was scored: {waiting[0]}, ...")
 
 
 def follow(
@@ -103,9 +103,9 @@ def follow(
 ) -> None:
     """Score the checkpoints of runs that other processes train, as they come, until every run has ended."""
     runs = _chosen(study, only)
-    workshop = Workshop.open(study, folder, runs, processes)
-    failures = follow_runs(workshop, runs, poll_seconds, say)
-    _raise_failures(failures, sets_left_out(workshop.opened, workshop.imported))
+    runner = StudyRunner.open(study, folder, runs, processes)
+    failures = follow_runs(runner, runs, poll_seconds, logs.info)
+    _raise_failures(failures, sets_left_out(runner.opened, runner.imported))
 
 
 def run_one(
@@ -117,8 +117,8 @@ def run_one(
 ) -> None:
     """Train and evaluate one run of a prepared study: a task of an engine's array of jobs."""
     run = study.run_by_id(run_id)
-    workshop = Workshop.open(study, folder, [run], processes, profile=profile)
-    _raise_failures(_each([run], workshop.train_and_evaluate), sets_left_out(workshop.opened, workshop.imported))
+    runner = StudyRunner.open(study, folder, [run], processes, profile=profile)
+    _raise_failures(_each([run], runner.train_and_evaluate), sets_left_out(runner.opened, runner.imported))
 
 
 @dataclass(frozen=True)
@@ -140,44 +140,44 @@ def run(
 ) -> StudyOutcome:
     """Walk the whole road. A failed run, or a set that cannot be scored, is left out and named in the outcome."""
     start_devices(study.execution, processes)
-    problems = from_first(lambda: make_study_data(study, folder))
+    problems = from_main_process(lambda: make_study_data(study, folder))
     if axes := {study.x, study.y} & problems.keys():
         _raise_failures({}, {name: problems[name] for name in axes})  # before hours of training for no line
-    workshop = Workshop.open(study, folder, study.runs, profile=profile)
-    failures = _each(study.runs, workshop.train_and_evaluate)
-    failures |= _take_up(workshop, failures) | workshop.imported.evaluate_each(registered(folder))
+    runner = StudyRunner.open(study, folder, study.runs, profile=profile)
+    failures = _each(study.runs, runner.train_and_evaluate)
+    failures |= _take_up(runner, failures) | runner.imported.evaluate_each(scored_models(folder))
     failures = {run_id: failure for run_id, failure in failures.items() if failure is not None}
-    fits, page = _results(study, folder, workshop, failures) if is_first() else (None, None)
-    return StudyOutcome(fits, page, failures, sets_left_out(workshop.opened, workshop.imported))
+    fits, page = _results(study, folder, runner, failures) if is_main_process() else (None, None)
+    return StudyOutcome(fits, page, failures, sets_left_out(runner.opened, runner.imported))
 
 
-def _take_up(workshop: Workshop, failures: Mapping[str, LosslineError]) -> dict[str, LosslineError | None]:
+def _take_up(runner: StudyRunner, failures: Mapping[str, LosslineError]) -> dict[str, LosslineError | None]:
     """Look again at the runs that were in the hands of another process, and wait for those that still are.
 
     Returns:
         What went wrong with each; None: it is done. Several processes on one run do not wait: the first would hold
         up the others for longer than they wait for each other.
     """
-    busy = [run for run in workshop.study.runs if isinstance(failures.get(run.run_id), RunBusy)]
-    if several() or not busy:
+    busy = [run for run in runner.study.runs if isinstance(failures.get(run.run_id), RunLocked)]
+    if is_distributed() or not busy:
         return {}
     for run in busy:
-        say(f"another process works on {run.run_id}; waiting until it is done")
-    found = _each(busy, lambda run: workshop.train_and_evaluate(run, wait=True))
+        logs.info(f"another process works on {run.run_id}; waiting until it is done")
+    found = _each(busy, lambda run: runner.train_and_evaluate(run, wait=True))
     return {run.run_id: found.get(run.run_id) for run in busy}
 
 
 def _results(
-    study: StudyConfig, folder: StudyDir, workshop: Workshop, failures: Mapping[str, LosslineError]
+    study: StudyConfig, folder: StudyDir, runner: StudyRunner, failures: Mapping[str, LosslineError]
 ) -> tuple[StudyFits | None, epath.Path | None]:
     """Make the last part of the road: losses table, fits, report."""
     try:
-        say(write_losses(workshop.opened, workshop.imported) or f"{folder.root}: no checkpoint has been scored")
+        logs.info(write_losses(runner.opened, runner.imported) or f"{folder.root}: no checkpoint has been scored")
         return losses_verbs.fit(study, folder), losses_verbs.report(study, folder)
     except LosslineError as error:
         if not failures:
             raise
-        say(str(error))  # a consequence: the failed runs are the news
+        logs.info(str(error))  # a consequence: the failed runs are the news
         return None, None
 
 
@@ -187,12 +187,12 @@ def _open(
     runs: Sequence[RunConfig],
     processes: ProcessesConfig,
     profile: int | None = None,
-) -> Workshop:
-    """A workshop of the study as the command line has it, which its folder says from now on."""
-    workshop = Workshop.open(study, folder, runs, processes, profile=profile)
-    if is_first():
+) -> StudyRunner:
+    """The runner of the study as the command line has it, which its folder says from now on."""
+    runner = StudyRunner.open(study, folder, runs, processes, profile=profile)
+    if is_main_process():
         save_study(study, folder)
-    return workshop
+    return runner
 
 
 def _chosen(study: StudyConfig, only: Sequence[str]) -> Sequence[RunConfig]:
@@ -219,7 +219,7 @@ class Study:
             folder: the folder of the study itself, where it is not `root`/name.
         """
         self.config = config
-        self.folder = folder or StudyDir(connect(root) / config.name)
+        self.folder = folder or StudyDir(reachable_path(root) / config.name)
 
     @classmethod
     def from_file(cls, path: str, root: str = "studies", **knobs: Any) -> "Study":
@@ -238,7 +238,7 @@ class Study:
         for name in knobs:
             if name not in known:
                 raise LosslineError(f"{path}: study() has no argument {name!r}{suggestion(name, known)}")
-        return cls(check_study(function(**knobs), path), root)
+        return cls(validate_study(function(**knobs), path), root)
 
     @classmethod
     def open(cls, folder: str) -> "Study":

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 from etils import epath
 
+from lossline_jax import logs
 from lossline_jax.config.serialise import to_json
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError
-from lossline_jax.logs import say
 from lossline_jax.storage.files import read_record, write_atomic, write_json
 from lossline_jax.storage.paths import StudyDir
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     pass
 import os
 
-from lossline_jax.config.validate import check_study
-from lossline_jax.storage.inputs import parse_object, read_lines
-from lossline_jax.storage.object_store import connect
+from lossline_jax.config.validate import validate_study
+from lossline_jax.storage.inputs import numbered_lines, parse_object
+from lossline_jax.storage.object_store import reachable_path
 
 
 def save_study(study: StudyConfig, folder: StudyDir) -> None:
@@ -40,12 +40,12 @@ def write_manifest(study: StudyConfig, folder: StudyDir) -> epath.Path:
 
 def open_study(folder: str) -> tuple[StudyConfig, StudyDir]:
     """A study from its folder, by the `study.json` that an earlier command wrote there: data, never code."""
-    directory = StudyDir(connect(folder))
+    directory = StudyDir(reachable_path(folder))
     if not directory.study_file.exists():
         raise LosslineError(f"{folder}: no study.json there; name an experiment file or a study's folder")
     mend = "restore it, or write it again from the experiment file: lossline-jax plan STUDY.py --manifest"
     study = read_record(StudyConfig, directory.study_file, mend)
-    return check_study(study, str(directory.study_file)), directory
+    return validate_study(study, str(directory.study_file)), directory
 
 
 def index_from_environment() -> int | None:
@@ -67,17 +67,17 @@ def read_manifest(manifest: str) -> tuple[StudyConfig, StudyDir, list[str]]:
     Raises:
         LosslineError: there is none, or a line of it is not a run.
     """
-    path = connect(manifest)
+    path = reachable_path(manifest)
     path = path if path.name.endswith(".jsonl") else path / "manifest.jsonl"
     if not path.exists():
         raise LosslineError(f"{path}: no such manifest; `lossline-jax plan STUDY.py --manifest` writes one")
-    run_ids = [_run_of_line(index, *line) for index, line in enumerate(read_lines(path, "manifest"))]
+    run_ids = [_run_of_line(index, *line) for index, line in enumerate(numbered_lines(path, "manifest"))]
     if not run_ids:
         raise LosslineError(f"{path}: names no run; write it again: lossline-jax plan STUDY.py --manifest")
     study, directory = open_study(str(path.parent))
     if lacking := [run.run_id for run in study.runs if run.run_id not in run_ids]:
         mend = "write it again: lossline-jax plan --manifest"
-        say(f"{path}: lacks {len(lacking)} runs of the study ({lacking[0]}); {mend}")
+        logs.info(f"{path}: lacks {len(lacking)} runs of the study ({lacking[0]}); {mend}")
     return study, directory, run_ids
 
 

@@ -1,8 +1,8 @@
 """Verbs for weights and losses from elsewhere: import them, and export checkpoints."""
 
+from lossline_jax import logs
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.formatting import human_count
-from lossline_jax.logs import say
 from lossline_jax.models.accounting import count_parameters
 from lossline_jax.storage.object_store import expanded
 from lossline_jax.storage.outputs import output_folder, output_table
@@ -10,17 +10,17 @@ from lossline_jax.storage.paths import StudyDir
 from lossline_jax.weights.imported_model import ModelFacts, slug
 
 
-def import_weights(source: str, out: str | None, facts: ModelFacts) -> None:
+def import_model(source: str, out: str | None, facts: ModelFacts) -> None:
     """A folder of safetensors to a folder that `evaluate` takes."""
     from lossline_jax.weights import exchange
 
     holds = "a model's checkpoints"
     place = None if out is None else output_folder(out, holds)
-    public = exchange.describe(expanded(source), facts)
+    public = exchange.read_public_model(expanded(source), facts)
     place = place or output_folder(f"imported/{slug(public.model.name)}", holds)
     imported, directory = exchange.import_weights(public, place)
     counts = count_parameters(imported.model, imported.vocab_size)
-    say(
+    logs.info(
         f"{directory.root}: {imported.model.architecture} {imported.factors['size']}, {human_count(counts.total)} "
         f"parameters ({human_count(counts.non_embedding)} without embeddings), steps {list(imported.steps)}"
     )
@@ -35,10 +35,12 @@ def import_losses(source: str, out: str, schema: str | None) -> None:
     frame = read_published(source, schema)
     write_frame(frame, place)
     runs, sets = frame["run_id"].nunique(), frame["eval_set"].nunique()
-    say(f"{out}: {len(frame)} rows, {runs} runs, {sets} evaluation sets; column loss_definition says what each loss is")
+    logs.info(
+        f"{out}: {len(frame)} rows, {runs} runs, {sets} evaluation sets; column loss_definition says what each loss is"
+    )
 
 
-def export_weights(
+def export_run(
     study: StudyConfig, folder: StudyDir, run_id: str, step: int | None, out: str, dtype: str, tokenizer: bool
 ) -> None:
     """A checkpoint of a run to a folder that transformers loads."""
@@ -60,13 +62,13 @@ def export_weights(
         dtype,
         tokenizer,
     )
-    say(f"{out}: step {step} of {run_id}")
+    logs.info(f"{out}: step {step} of {run_id}")
 
 
-def export_imported(source: str, step: int | None, out: str, dtype: str, tokenizer: bool) -> None:
+def export_model(source: str, step: int | None, out: str, dtype: str, tokenizer: bool) -> None:
     """The same for an imported model."""
     from lossline_jax.weights import exchange
 
     place = output_folder(out, "safetensors and their configuration")
     step = exchange.export_imported(source, step, place, dtype, tokenizer)
-    say(f"{out}: step {step} of {source}")
+    logs.info(f"{out}: step {step} of {source}")

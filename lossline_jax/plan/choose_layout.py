@@ -8,7 +8,7 @@ from lossline_jax.distributed.chips import Chip
 from lossline_jax.distributed.layout import (
     FSDP_RULES,
     PARAMETER_RULES,
-    Layout,
+    DeviceLayout,
     check_microbatch,
     check_split,
     mesh_shape,
@@ -21,7 +21,9 @@ from lossline_jax.plan.estimates import memory
 FITTING_SHARE = 0.92  # of a chip's memory that an estimate may fill
 
 
-def layout(run: RunConfig, vocab_size: int, execution: ExecutionConfig, devices: int, chip: Chip | None) -> Layout:
+def choose_layout(
+    run: RunConfig, vocab_size: int, execution: ExecutionConfig, devices: int, chip: Chip | None
+) -> DeviceLayout:
     """The mesh, and what `None` of remat and microbatch means on chips of that kind.
 
     Of the layouts that fit the chip by the estimate, the one that is quickest: nothing made anew before products with
@@ -42,16 +44,18 @@ def layout(run: RunConfig, vocab_size: int, execution: ExecutionConfig, devices:
         if axis is not None:
             check_split(size, axis, {"data": data, "model": model}[axis], f"run {run.run_id}: {name} of its parameters")
     remats = ("none", "cheap", "full") if execution.remat is None else (execution.remat,)
-    candidates = [Layout(slices, data, model, fsdp, rows, size, remat) for size in sizes for remat in remats]
+    candidates = [DeviceLayout(slices, data, model, fsdp, rows, size, remat) for size in sizes for remat in remats]
     if chip is None:
         return candidates[0]
     room = chip.hbm_bytes * FITTING_SHARE
     return next((each for each in candidates if memory(run, vocab_size, each).total <= room), candidates[-1])
 
 
-def settled(run: RunConfig, vocab_size: int, execution: ExecutionConfig, devices: int, chip: Chip) -> ExecutionConfig:
-    """The execution with what `layout` chose in place of None."""
-    chosen = layout(run, vocab_size, execution, devices, chip)
+def resolve_execution(
+    run: RunConfig, vocab_size: int, execution: ExecutionConfig, devices: int, chip: Chip
+) -> ExecutionConfig:
+    """The execution with what `choose_layout` chose in place of None."""
+    chosen = choose_layout(run, vocab_size, execution, devices, chip)
     return dataclasses.replace(execution, remat=chosen.remat, microbatch_size=chosen.microbatch)
 
 
@@ -61,7 +65,7 @@ def smallest_devices(run: RunConfig, vocab_size: int, execution: ExecutionConfig
     free = dataclasses.replace(execution, data_parallel=None)
     for data in (k for k in range(1, run.batch_size + 1) if run.batch_size % (k * execution.slices) == 0):
         try:
-            chosen = layout(run, vocab_size, free, data * model, chip)
+            chosen = choose_layout(run, vocab_size, free, data * model, chip)
         except LosslineError:  # a microbatch size that does not divide the rows there
             continue
         if memory(run, vocab_size, chosen).total <= chip.hbm_bytes * FITTING_SHARE:

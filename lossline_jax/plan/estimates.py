@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from lossline_jax.config.model import ModelConfig
 from lossline_jax.config.study import RunConfig
 from lossline_jax.distributed.chips import Chip
-from lossline_jax.distributed.layout import Layout
+from lossline_jax.distributed.layout import DeviceLayout
 from lossline_jax.models.accounting import count_parameters, train_flops_per_token
 from lossline_jax.models.architectures import architecture_of
 from lossline_jax.ops.block_sizes import MIN_LOGITS_CHUNK
@@ -35,7 +35,7 @@ FULL_REMAT_FLOPS = 4 / 3  # the forward pass once more
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryEstimate:
     """Bytes on each device."""
 
     parameters: float
@@ -49,7 +49,7 @@ class Memory:
         return self.parameters + self.optimiser + self.gradients + self.activations + self.workspace
 
 
-def memory(run: RunConfig, vocab_size: int, layout: Layout) -> Memory:
+def memory(run: RunConfig, vocab_size: int, layout: DeviceLayout) -> MemoryEstimate:
     """By the formulas above."""
     config = run.model
     total = count_parameters(config, vocab_size).total
@@ -74,7 +74,7 @@ def memory(run: RunConfig, vocab_size: int, layout: Layout) -> Memory:
     loss = tables * ends * width + ends * 4 + 2 * chunk
     layer = (0 if layout.remat == "none" else everything) + 2 * entering + tables * ends * 4
     weights = (total - tables * ends) * width if layout.fsdp and layout.remat == "none" else 0  # gathered, and kept
-    return Memory(
+    return MemoryEstimate(
         parameters=4 * held,
         optimiser=8 * held,
         gradients=4 * held,
@@ -83,7 +83,7 @@ def memory(run: RunConfig, vocab_size: int, layout: Layout) -> Memory:
     )
 
 
-def fsdp_bytes(total: int, layout: Layout, bytes_a_number: int) -> float:
+def fsdp_bytes(total: int, layout: DeviceLayout, bytes_a_number: int) -> float:
     """What a device must send for the parameters in a step: the least there is.
 
     ZeRO-3 (Rajbhandari et al. 2020, arXiv 1910.02054, section 7.2.2): an all-gather forwards, one backwards and a
@@ -95,7 +95,7 @@ def fsdp_bytes(total: int, layout: Layout, bytes_a_number: int) -> float:
 
 
 def step_seconds(
-    run: RunConfig, vocab_size: int, layout: Layout, chip: Chip, utilisation: float
+    run: RunConfig, vocab_size: int, layout: DeviceLayout, chip: Chip, utilisation: float
 ) -> tuple[float, float | None]:
     """Of computing, and of sending parameters and gradients (None: the chip's interconnect is not known)."""
     flops = run.tokens_per_step * train_flops_per_token(run.model, vocab_size, run.context_length)

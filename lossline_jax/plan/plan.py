@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.data.tokenizers.build import planned_vocab_size
 from lossline_jax.distributed.chips import ASSUMED_UTILISATION, SECONDS_PER_HOUR, Chip, chip_hours, chip_named
-from lossline_jax.distributed.layout import Layout
+from lossline_jax.distributed.layout import DeviceLayout
 from lossline_jax.errors import LosslineError
 from lossline_jax.models.accounting import ParameterCounts, count_parameters, train_flops_per_token
 from lossline_jax.plan import choose_layout, estimates
-from lossline_jax.plan.estimates import Memory
+from lossline_jax.plan.estimates import MemoryEstimate
 
 _STATE_BYTES_PER_PARAMETER = 16  # float32 parameter, its gradient and two moments
 
@@ -82,8 +82,8 @@ class MeshRunPlan:
     index: int  # its line of a manifest, from 0
     run_id: str
     context_length: int
-    layout: Layout
-    memory: Memory  # bytes of one device
+    layout: DeviceLayout
+    memory: MemoryEstimate  # bytes of one device
     fits: bool
     seconds_a_step: float
     is_bound_by_computing: bool  # else by sending
@@ -154,7 +154,7 @@ def plan_mesh(study: StudyConfig, chip_name: str, devices: int, utilisation: flo
 def _plan_on_mesh(index: int, study: StudyConfig, chip: Chip, devices: int, utilisation: float) -> MeshRunPlan:
     run = study.runs[index]
     vocab_size = planned_vocab_size(run.tokenizer)
-    layout = choose_layout.layout(run, vocab_size, study.execution, devices, chip)
+    layout = choose_layout.choose_layout(run, vocab_size, study.execution, devices, chip)
     memory = estimates.memory(run, vocab_size, layout)
     computing, sending = estimates.step_seconds(run, vocab_size, layout, chip, utilisation)
     seconds = max(computing, sending or 0.0)

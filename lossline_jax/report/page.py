@@ -19,8 +19,8 @@ from lossline_jax.report.content.finding import finding
 from lossline_jax.report.content.points import as_long, units_of
 from lossline_jax.report.content.run_names import describe_runs
 from lossline_jax.report.content.sections import configurations, factors_json, facts, filters, versions
-from lossline_jax.report.figures.gallery import Room, gallery
-from lossline_jax.report.figures.main_figure import key_of, line_plot, read_lines
+from lossline_jax.report.figures.gallery import GallerySection, gallery
+from lossline_jax.report.figures.main_figure import key_of, line_plot, main_lines
 from lossline_jax.report.figures.plot import KeyEntry, Plot, panel_svgs, swatch, whole_figure
 from lossline_jax.report.figures.style import css_variables
 from lossline_jax.report.figures.svg import write_figure
@@ -28,7 +28,7 @@ from lossline_jax.report.figures.training_figure import training_plot
 from lossline_jax.report.tables.downloads import csv_text, download, downloads, table_download
 from lossline_jax.report.tables.fits import compute_table, conventions, lines_table
 from lossline_jax.report.tables.table import corpora_table, losses_table, runs_table
-from lossline_jax.report.tables.verdicts import Judged, judge, verdicts_table
+from lossline_jax.report.tables.verdicts import FactorVerdict, group_by_factor, verdicts_table
 from lossline_jax.storage.files import make_folder, write_atomic
 
 
@@ -87,7 +87,7 @@ def _content(
     long = as_long(frame, fits)
     runs = describe_runs(long, fits, study.runs if study else ())
     names = {(run.factor, run.level): run.name for run in runs.values()}
-    judged = judge(fits.comparisons, names)
+    judged = group_by_factor(fits.comparisons, names)
     plots = _plots(long, fits, runs, judged, steps)
     return {
         "question": shown(study.question if study else "") or f"What moves the line of {fits.y} against {fits.x}?",
@@ -123,9 +123,9 @@ class _Plots:
     training: Plot | None
 
 
-def _plots(long: pd.DataFrame, fits: StudyFits, runs, judged: Sequence[Judged], steps) -> _Plots:
+def _plots(long: pd.DataFrame, fits: StudyFits, runs, judged: Sequence[FactorVerdict], steps) -> _Plots:
     units = units_of(fits)
-    lines = [(unit, read_lines(fits, long, runs, unit)) for unit in units]
+    lines = [(unit, main_lines(fits, long, runs, unit)) for unit in units]
     levels = {(line.factor, line.name) for _, each in lines for line in each}
     on_a_line = {run_id: run for run_id, run in runs.items() if (run.factor, run.name) in levels}
     return _Plots(
@@ -134,7 +134,7 @@ def _plots(long: pd.DataFrame, fits: StudyFits, runs, judged: Sequence[Judged], 
     )
 
 
-def _room(room: Room, figures_folder: epath.Path) -> dict[str, Any]:
+def _room(room: GallerySection, figures_folder: epath.Path) -> dict[str, Any]:
     exhibits = [
         {"plots": [drawn(plot, figures_folder) for plot in exhibit.plots], "units": exhibit.units}
         for exhibit in room.exhibits

@@ -9,11 +9,11 @@ from etils import epath
 from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.losses.current_rows import current_rows
 from lossline_jax.losses.row_count import read_suite_sets
-from lossline_jax.losses.table import read_rows
+from lossline_jax.losses.table import read_loss_rows
 from lossline_jax.status.runs import RunStatus, failed_runs, last_row, run_status, study_seconds_left
 from lossline_jax.storage.files import read_json
 from lossline_jax.storage.paths import StudyDir
-from lossline_jax.weights.registry import registered
+from lossline_jax.weights.registry import scored_models
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,7 @@ def losses_so_far(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
     rows = [
         row
         for run_id, suite in _suites(study, folder).items()
-        for row in current_rows(read_rows(folder.loss_rows(run_id)), read_suite_sets(folder, suite))
+        for row in current_rows(read_loss_rows(folder.loss_rows(run_id)), read_suite_sets(folder, suite))
     ]
     return pd.DataFrame([dataclasses.asdict(row) for row in rows])
 
@@ -54,19 +54,19 @@ def _suites(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
     failed = failed_runs(study, folder)
     known = [run.run_id for run in study.runs if run.run_id in suites]
     found = {run_id: suites[run_id] for run_id in known if run_id not in failed}
-    scored = [entry for entry in registered(folder) if entry.home.suite_file.exists()]
+    scored = [entry for entry in scored_models(folder) if entry.home.suite_file.exists()]
     return found | {entry.model.run_id: read_json(entry.home.suite_file, {"suite": str})["suite"] for entry in scored}
 
 
 def rows_mark(study: StudyConfig, folder: StudyDir) -> dict[str, Size]:
     """Changes whenever rows of a run, or of an imported model, have come."""
-    run_ids = [run.run_id for run in study.runs] + [entry.model.run_id for entry in registered(folder)]
+    run_ids = [run.run_id for run in study.runs] + [entry.model.run_id for entry in scored_models(folder)]
     sizes = {run_id: size_of(folder.loss_rows(run_id)) for run_id in run_ids}
     return {run_id: size for run_id, size in sizes.items() if size != (0, 0)}
 
 
 @dataclass
-class Progress:
+class LiveProgress:
     """How far each run is. Logs that have not grown are not read again: a study has many, and few grow."""
 
     study: StudyConfig

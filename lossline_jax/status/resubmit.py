@@ -39,7 +39,7 @@ class Resubmission:
     @property
     def indices(self) -> str:
         """Of the runs to start, `0,3,5-7`; empty where there is none."""
-        return compact([standing.index for standing in self.chosen])
+        return index_ranges([standing.index for standing in self.chosen])
 
     @property
     def notes(self) -> list[str]:
@@ -89,7 +89,7 @@ def resubmission(study: StudyConfig, folder: StudyDir, run_ids: Sequence[str], f
     return Resubmission(tuple(standings), failed_too)
 
 
-def compact(indices: Sequence[int]) -> str:
+def index_ranges(indices: Sequence[int]) -> str:
     """Ascending indices as `0,3,5-7`, the form of SLURM's --array."""
     if not indices:
         return ""

@@ -11,10 +11,10 @@ from lossline_jax.formatting import human_seconds
 from lossline_jax.losses.row_count import read_suite_sets
 from lossline_jax.storage.files import read_json
 from lossline_jax.storage.paths import RunDir, StudyDir
-from lossline_jax.storage.run_lock import find_writer
+from lossline_jax.storage.run_lock import lock_holder
 from lossline_jax.storage.run_records import newest_checkpoint, read_failure, read_result
-from lossline_jax.storage.step_log import read_rows as read_step_rows
-from lossline_jax.weights.registry import registered
+from lossline_jax.storage.step_log import read_step_log as read_step_rows
+from lossline_jax.weights.registry import scored_models
 
 State = Literal["running", "failed", "done", "stopped", "pending"]
 
@@ -73,7 +73,7 @@ def log_note(run: RunConfig, directory: RunDir, last: dict | None) -> str:
 
 
 def _run_state(run: RunConfig, directory: RunDir, last: dict | None) -> tuple[State, str]:
-    if (writer := find_writer(directory.lock_file)) is not None:
+    if (writer := lock_holder(directory.lock_file)) is not None:
         if writer.host and not writer.is_of_this_machine:
             return "running", f"on {writer.host}, last sign {human_seconds(writer.age_seconds)} ago"
         return "running", "" if last else "starting"
@@ -117,7 +117,7 @@ def run_cost(directory: RunDir) -> Cost | None:
 
 def strangers_note(study: StudyConfig, folder: StudyDir) -> str:
     """Words on runs, models and rows in the folder that the study does not know, to end a line with; else nothing."""
-    known = {run.run_id for run in study.runs} | {entry.model.run_id for entry in registered(folder)}
+    known = {run.run_id for run in study.runs} | {entry.model.run_id for entry in scored_models(folder)}
     places = (folder.run("").root, "*"), (folder.imported, "*"), (folder.loss_rows("").parent, "*.jsonl")
     found = [path for place, pattern in places for path in sorted(place.glob(pattern))]
     others = [path for path in found if path.name.removesuffix(".jsonl") not in known and path.name[0] != "."]

@@ -14,7 +14,7 @@ from typing import Any
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError
 from lossline_jax.report.figures.style import css_variables
-from lossline_jax.status.live import Progress, rows_mark
+from lossline_jax.status.live import LiveProgress, rows_mark
 from lossline_jax.storage.paths import StudyDir
 
 HOST = "127.0.0.1"
@@ -29,7 +29,7 @@ HEADERS = {
 }
 
 
-class Watch:
+class LiveReport:
     """The page as it was last built, and how far the runs are.
 
     Args:
@@ -38,7 +38,7 @@ class Watch:
 
     def __init__(self, study: StudyConfig, folder: StudyDir, build: Callable[[], str]):
         self.study, self.folder, self._build = study, folder, build
-        self._progress = Progress(study, folder)
+        self._progress = LiveProgress(study, folder)
         self._report, self._note = "", NO_ROWS
         self._version = 0  # of the report: counts how often it was built
         self._seen: dict[str, Any] = {}
@@ -70,7 +70,7 @@ class Watch:
         return self._progress.read() | {"version": self._version, "note": self._note}
 
 
-def start(watch: Watch, port: int) -> ThreadingHTTPServer:
+def start_server(watch: LiveReport, port: int) -> ThreadingHTTPServer:
     """Answer requests in threads until `shutdown()` is called; `server_port` is the port, which 0 leaves open.
 
     Raises:
@@ -87,23 +87,23 @@ def start(watch: Watch, port: int) -> ThreadingHTTPServer:
     return server
 
 
-def serve(watch: Watch, port: int, say: Callable[[str], None]) -> None:
+def serve(watch: LiveReport, port: int, info: Callable[[str], None]) -> None:
     """Serve, and rebuild as rows come, until interrupted."""
-    server = start(watch, port)
-    say(f"http://{HOST}:{server.server_port}/   Ctrl-C ends it; the study goes on")
+    server = start_server(watch, port)
+    info(f"http://{HOST}:{server.server_port}/   Ctrl-C ends it; the study goes on")
     try:
         while True:
             began = time.monotonic()
             watch.rebuild_if_grown()
             time.sleep(max(SECONDS_BETWEEN_LOOKS, REST * (time.monotonic() - began)))
     except KeyboardInterrupt:
-        say("stopped watching")
+        info("stopped watching")
     finally:
         server.shutdown()
         server.server_close()
 
 
-def _handler(watch: Watch) -> type[BaseHTTPRequestHandler]:
+def _handler(watch: LiveReport) -> type[BaseHTTPRequestHandler]:
     answers = {
         "/": (lambda: watch.page(), "text/html; charset=utf-8"),
         "/progress.json": (lambda: json.dumps(watch.progress()), "application/json"),

@@ -16,7 +16,7 @@ from lossline_jax.status.runs import (
 )
 from lossline_jax.storage.files import read_json
 from lossline_jax.storage.paths import StudyDir
-from lossline_jax.weights.registry import registered
+from lossline_jax.weights.registry import scored_models
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def read_status(study: StudyConfig, folder: StudyDir) -> StudyStatus:
         own_sets = sets.get(suites.get(run.run_id), NO_SETS)
         count = count_rows(folder, run.run_id, run.checkpoint_steps, study.suite.set_names, own_sets)
         runs.append(RunProgress(status, cost, count))
-    for entry in registered(folder):
+    for entry in scored_models(folder):
         run_id, steps = entry.model.run_id, entry.model.steps
         suite = read_json(entry.home.suite_file, {"suite": str})["suite"] if entry.home.suite_file.exists() else None
         sets[suite] = read_suite_sets(folder, suite)

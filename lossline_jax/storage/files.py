@@ -49,7 +49,7 @@ def absolute(path: epath.Path) -> epath.Path:
     return path if is_remote(path) else path.resolve()
 
 
-def inside(folder: epath.Path, name: Any, source: epath.Path) -> epath.Path:
+def path_inside(folder: epath.Path, name: Any, source: epath.Path) -> epath.Path:
     """`folder / name` for a name that was read from a file: it may lie deeper, but not outside.
 
     A folder may come from someone else, and what it names is read, hashed or deleted.

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field
 
 from etils import epath
 
-from lossline_jax.errors import LosslineError, RunBusy
-from lossline_jax.logs import say, warn
+from lossline_jax import logs
+from lossline_jax.errors import LosslineError, RunLocked
 from lossline_jax.storage.files import is_remote, read_json, write_json
 
 BEAT_SECONDS = 15.0
@@ -28,7 +28,7 @@ FIRST_BEAT_SECONDS = 1.0  # after the start: soon, to see a process that started
 
 
 @dataclass(frozen=True)
-class Sign:
+class Heartbeat:
     """Which process works, and how often it has said so."""
 
     host: str = ""
@@ -42,47 +42,49 @@ class Sign:
         return self.host == socket.gethostname()
 
 
-def read_sign(file: epath.Path) -> Sign | None:
+def read_heartbeat(file: epath.Path) -> Heartbeat | None:
     """The sign that lies there; None: no process has left one, or what lies there is no sign."""
     try:
         content, written = read_json(file), _seconds_of_writing(file)
         host, pid, token, beat = (content[name] for name in ("host", "pid", "token", "beat"))
     except (LosslineError, FileNotFoundError, KeyError, TypeError):
         return None
-    return Sign(str(host), pid, str(token), beat, age_seconds=max(0.0, time.time() - written))
+    return Heartbeat(str(host), pid, str(token), beat, age_seconds=max(0.0, time.time() - written))
 
 
-def refuse_if_beating(file: epath.Path, wait: bool, beat_seconds: float) -> None:
+def wait_for_silence(file: epath.Path, wait: bool, beat_seconds: float) -> None:
     """Watch the sign of another process for a little over two beats, and return if it does not change.
 
     Args:
         wait: until the other process has ended, instead of giving up.
 
     Raises:
-        RunBusy: it has changed: the other process lives.
+        RunLocked: it has changed: the other process lives.
     """
-    known = read_sign(file)
+    known = read_heartbeat(file)
     if known is None:
         return
     seconds = SILENT_BEATS * beat_seconds
-    say(f"lossline: {file}: left by process {known.pid} on {known.host}; watching it for {seconds:g} s")
+    logs.info(f"lossline: {file}: left by process {known.pid} on {known.host}; watching it for {seconds:g} s")
     since = time.monotonic()
     while time.monotonic() - since < seconds:
         time.sleep(beat_seconds / 5)
-        found = read_sign(file)
+        found = read_heartbeat(file)
         if found is None:
             return
         if found != known:
             if not wait:
-                raise RunBusy(
+                raise RunLocked(
                     f"{file}: process {found.pid} on {found.host} is working on this run; run again when it is done"
                 )
             known, since = found, time.monotonic()
-    say(f"lossline: {file}: process {known.pid} on {known.host} gives no sign of life; taking over")
+    logs.info(f"lossline: {file}: process {known.pid} on {known.host} gives no sign of life; taking over")
 
 
 @contextlib.contextmanager
-def beating(file: epath.Path, beat_seconds: float, lost: Callable[[str], None] | None = None) -> Iterator[None]:
+def sending_heartbeats(
+    file: epath.Path, beat_seconds: float, lost: Callable[[str], None] | None = None
+) -> Iterator[None]:
     """Write signs of life while the block runs, from a thread; remove the last one when it ends, however it ends.
 
     Args:
@@ -90,7 +92,7 @@ def beating(file: epath.Path, beat_seconds: float, lost: Callable[[str], None] |
         lost: called in the thread when another process has taken over; by default this process ends at once, since
             whatever it wrote from now on would be written over the other's.
     """
-    mine = Sign(socket.gethostname(), os.getpid(), uuid.uuid4().hex)
+    mine = Heartbeat(socket.gethostname(), os.getpid(), uuid.uuid4().hex)
     stop = threading.Event()
     _write(file, mine)
     thread = threading.Thread(target=_beat, args=(file, mine, beat_seconds, stop, lost or _end_process), daemon=True)
@@ -100,36 +102,36 @@ def beating(file: epath.Path, beat_seconds: float, lost: Callable[[str], None] |
     finally:
         stop.set()
         thread.join()
-        found = read_sign(file)
+        found = read_heartbeat(file)
         if found is not None and found.token == mine.token:
             file.unlink(missing_ok=True)
 
 
 def _beat(
-    file: epath.Path, mine: Sign, beat_seconds: float, stop: threading.Event, lost: Callable[[str], None]
+    file: epath.Path, mine: Heartbeat, beat_seconds: float, stop: threading.Event, lost: Callable[[str], None]
 ) -> None:
     beat, pause = 0, min(FIRST_BEAT_SECONDS, beat_seconds)
     while not stop.wait(pause):
         beat, pause = beat + 1, beat_seconds
         # A store or disk that fails for a while fails the work itself, where it is reported: the next beat may come.
         with contextlib.suppress(Exception):
-            found = read_sign(file)
+            found = read_heartbeat(file)
             if found is not None and found.token != mine.token:
                 lost(f"{file}: process {found.pid} on {found.host} has taken over this run; this one stops")
                 return
-            _write(file, Sign(mine.host, mine.pid, mine.token, beat))
+            _write(file, Heartbeat(mine.host, mine.pid, mine.token, beat))
 
 
 def _seconds_of_writing(file: epath.Path) -> float:
     return file.stat().mtime if is_remote(file) else os.path.getmtime(file)
 
 
-def _write(file: epath.Path, sign: Sign) -> None:
+def _write(file: epath.Path, sign: Heartbeat) -> None:
     content = asdict(sign)
     del content["age_seconds"]
     write_json(file, content)
 
 
 def _end_process(message: str) -> None:
-    warn(f"lossline: {message}")
-    os._exit(RunBusy.exit_code)
+    logs.warning(f"lossline: {message}")
+    os._exit(RunLocked.exit_code)

@@ -163,7 +163,7 @@ def read_text(path: epath.Path, what: str = "file") -> str:
         return decoded(file.read(), str(path))
 
 
-def read_lines(path: epath.Path, what: str = "file") -> Iterator[tuple[str, str]]:
+def numbered_lines(path: epath.Path, what: str = "file") -> Iterator[tuple[str, str]]:
     """Yield each line after its name for errors (`a.jsonl:17`); lines of white space alone are left out.
 
     Lines end at line feeds alone: other separators may stand inside a JSON string.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from lossline_jax.errors import LosslineError, StartAgain, install_hint
+from lossline_jax.errors import LosslineError, Restart, install_hint
 
 PROBE_SECONDS = 15.0  # that a bucket has to answer in, before a command begins
 LOGIN = "log in with `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
@@ -16,7 +16,7 @@ ACCESS = "give this account the role roles/storage.objectAdmin on the bucket"
 CLIENTS = {"gcsfs", "fsspec", "aiohttp", "requests", "urllib3", "google"}
 
 
-def connect(path: epath.PathLike) -> epath.Path:
+def reachable_path(path: epath.PathLike) -> epath.Path:
     """The path that a user named: `~` stands for a home, and a bucket has answered. No file is looked at.
 
     Every command calls this for what it is given, so that a wrong name fails at once and not after minutes of
@@ -24,7 +24,7 @@ def connect(path: epath.PathLike) -> epath.Path:
 
     Raises:
         LosslineError: `~name` of no user, gcsfs is not installed, no such bucket, or no right to list it.
-        StartAgain: the store does not answer.
+        Restart: the store does not answer.
     """
     text = expanded(path)
     scheme, _, rest = text.partition("://")
@@ -92,7 +92,7 @@ def failure(error: BaseException) -> LosslineError | None:
         if type(each).__module__.startswith("google.auth"):
             return LosslineError(f"no valid credentials ({_first_line(each)}); {LOGIN}")
         reason = "in time" if isinstance(each, TimeoutError) else f"({_first_line(each)})"
-        return StartAgain(f"the store does not answer {reason}; see to the network and try again")
+        return Restart(f"the store does not answer {reason}; see to the network and try again")
     return None
 
 

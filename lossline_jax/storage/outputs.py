@@ -5,7 +5,7 @@ from etils import epath
 from lossline_jax.errors import LosslineError
 from lossline_jax.storage.files import may_write
 from lossline_jax.storage.inputs import FileKind, file_kind
-from lossline_jax.storage.object_store import connect
+from lossline_jax.storage.object_store import reachable_path
 
 TABLES_AND_PAGES = (".html", ".htm", ".jsonl", ".csv", ".tsv", ".parquet", ".safetensors", ".pdf", ".png", ".svg")
 REPORT_FILES = "report.html and figures/"
@@ -19,7 +19,7 @@ def output_json(out: str | None) -> epath.Path | None:
     """
     if out is None:
         return None
-    path = connect(out)
+    path = reachable_path(out)
     if path.suffix.lower() in TABLES_AND_PAGES:
         raise LosslineError(f"--out: {out}: the result is JSON; name it {path.stem}.json")
     if path.is_dir():
@@ -33,7 +33,7 @@ def output_table(out: str) -> epath.Path:
     Raises:
         LosslineError: its ending is not that of a table that can be written, or it cannot be made.
     """
-    path = connect(out)
+    path = reachable_path(out)
     if file_kind(path) not in (FileKind("csv"), FileKind("parquet")):
         raise LosslineError(f"--out: {out}: cannot write a table of this ending; use .csv or .parquet")
     return _writable(path, out)
@@ -50,7 +50,7 @@ def output_folder(out: str, holds: str) -> epath.Path:
     """
     if not out.strip():
         raise LosslineError(f"--out: is empty; name a folder for {holds}")
-    path = connect(out)
+    path = reachable_path(out)
     if path.suffix.lower() in (*TABLES_AND_PAGES, ".json") and not path.is_dir():
         raise LosslineError(
             f"--out: {out}: is named as a file, and a folder of {holds} is written; name it {path.stem}"

@@ -8,7 +8,7 @@ from typing import IO
 
 from etils import epath
 
-from lossline_jax.errors import LosslineError, RunBusy
+from lossline_jax.errors import LosslineError, RunLocked
 from lossline_jax.storage import heartbeat
 from lossline_jax.storage.files import is_remote, make_folder
 
@@ -16,7 +16,7 @@ LOCK_TRIES, LOCK_SECONDS = 5, 0.02  # of a lock that must be free: how often, an
 
 
 @contextlib.contextmanager
-def sole_writer(lock: epath.Path, wait: bool = False) -> Iterator[None]:
+def hold_run_lock(lock: epath.Path, wait: bool = False) -> Iterator[None]:
     """Refuse a second process on what `lock` stands for: a run that is trained, or the rows of one that is scored.
 
     The kernel holds the lock and drops it when the process dies, so a killed run leaves nothing to clean up.
@@ -26,12 +26,12 @@ def sole_writer(lock: epath.Path, wait: bool = False) -> Iterator[None]:
         wait: for a process that holds it, instead of giving up.
 
     Raises:
-        RunBusy: another process holds it.
+        RunLocked: another process holds it.
     """
     sign = _sign_file(lock)
     if is_remote(lock):
-        heartbeat.refuse_if_beating(sign, wait, heartbeat.BEAT_SECONDS)
-        with heartbeat.beating(sign, heartbeat.BEAT_SECONDS):
+        heartbeat.wait_for_silence(sign, wait, heartbeat.BEAT_SECONDS)
+        with heartbeat.sending_heartbeats(sign, heartbeat.BEAT_SECONDS):
             yield
         return
     make_folder(lock.parent)
@@ -40,28 +40,28 @@ def sole_writer(lock: epath.Path, wait: bool = False) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX)
         else:
             _take_lock(file, lock)
-        with heartbeat.beating(sign, heartbeat.BEAT_SECONDS):
+        with heartbeat.sending_heartbeats(sign, heartbeat.BEAT_SECONDS):
             yield
 
 
-def find_writer(lock: epath.Path) -> heartbeat.Sign | None:
+def lock_holder(lock: epath.Path) -> heartbeat.Heartbeat | None:
     """The process that works on what `lock` stands for, as far as this machine can see; None: there is none.
 
     On a disk the kernel knows the processes of this machine; those of another one that shares the disk, and those
     of an object store, are known by their sign of life.
     """
-    sign = heartbeat.read_sign(_sign_file(lock))
+    sign = heartbeat.read_heartbeat(_sign_file(lock))
     if not is_remote(lock):
         if _is_locked(lock):
-            return sign or heartbeat.Sign()
+            return sign or heartbeat.Heartbeat()
         if sign is not None and sign.is_of_this_machine:
             return None  # killed: the kernel has dropped its lock
     return sign if sign is not None and sign.age_seconds < heartbeat.SILENT_BEATS * heartbeat.BEAT_SECONDS else None
 
 
-def has_writer(lock: epath.Path) -> bool:
-    """Whether a process holds the lock right now; see `find_writer`."""
-    return find_writer(lock) is not None
+def is_locked(lock: epath.Path) -> bool:
+    """Whether a process holds the lock right now; see `lock_holder`."""
+    return lock_holder(lock) is not None
 
 
 def _sign_file(lock: epath.Path) -> epath.Path:
@@ -70,14 +70,14 @@ def _sign_file(lock: epath.Path) -> epath.Path:
 
 
 def _take_lock(file: IO[bytes], lock: epath.Path) -> None:
-    """Try a few times: who merely looks whether there is a writer (`find_writer`) holds the lock for an instant."""
+    """Try a few times: who merely looks whether there is a writer (`lock_holder`) holds the lock for an instant."""
     for tries_left in reversed(range(LOCK_TRIES)):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError as error:
             if not tries_left:
-                raise RunBusy(f"{lock}: another process is working on this run; run again when it is done") from error
+                raise RunLocked(f"{lock}: another process is working on this run; run again when it is done") from error
         time.sleep(LOCK_SECONDS)
 
 

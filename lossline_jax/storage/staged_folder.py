@@ -22,7 +22,7 @@ def is_complete(folder: epath.Path) -> bool:
     return manifest.exists() and read_json(manifest, mend=mend_of(folder)).get("complete") is True
 
 
-def read_manifest(folder: epath.Path, what: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+def read_folder_manifest(folder: epath.Path, what: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest of a prepared folder.
 
     Args:

@@ -28,7 +28,7 @@ class StepLog:
         self._file = run_dir.steps_file
         self._appends = not is_remote(self._file)
         make_folder(run_dir.root)
-        found = read_rows(run_dir)
+        found = read_step_log(run_dir)
         self.last_step = found[-1]["step"] if found else 0  # that was ever logged
         self.rows = [row for row in found if row["step"] <= after_step]
         self.flush()
@@ -45,7 +45,7 @@ class StepLog:
         write_atomic(self._file, "".join(seal_line(row) + "\n" for row in self.rows))
 
 
-def read_rows(run_dir: RunDir) -> list[dict[str, Any]]:
+def read_step_log(run_dir: RunDir) -> list[dict[str, Any]]:
     """The rows of a run, oldest first; a last line that a kill has cut short is left out.
 
     Raises:

@@ -41,8 +41,10 @@ def backtest_text(found: Backtest) -> str:
         of_kind = [score for score in found.scores if score.kind == kind]
         for loss in dict.fromkeys(score.loss for score in of_kind):
             own = [score for score in of_kind if score.loss == loss]
-            members = {name for score in own for name in score.errors_of_members}
-            alone = {n: np.mean([s.errors_of_members[n] for s in own if n in s.errors_of_members]) for n in members}
+            predictors = {name for score in own for name in score.errors_of_predictors}
+            alone = {
+                n: np.mean([s.errors_of_predictors[n] for s in own if n in s.errors_of_predictors]) for n in predictors
+            }
             best = min(alone, key=alone.get) if alone else "-"
             covered = [score for score in own if score.coverage is not None]
             rows.append(

@@ -21,7 +21,7 @@ def law_text(law: Law) -> str:
         upper = f"from the {p.below} of the data" if p.below else f"{p.upper:g}"
         rows.append((p.name, p.unit, f"{p.lower:g}", upper, "yes" if p.linear else ""))
     lines = [f"{law.name}: {law.formula}", *(f"  {name}: {meaning}" for name, meaning in law.inputs.items())]
-    lines += [f"loss: {law.loss.name}", f"source: {law.source}", *([f"note: {law.note}"] if law.note else [])]
+    lines += [f"loss: {law.objective.name}", f"source: {law.source}", *([f"note: {law.note}"] if law.note else [])]
     return "\n".join([*lines, "", text_table(("parameter", "unit", "from", "to", "linear"), rows), *_published(law)])
 
 

@@ -5,13 +5,13 @@ import json
 from lossline_jax.config.serialise import to_json
 from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.formatting import text_table
-from lossline_jax.losses.table import read_rows
+from lossline_jax.losses.table import read_loss_rows
 from lossline_jax.status.runs import last_row, run_status
 from lossline_jax.storage.files import read_record
 from lossline_jax.storage.paths import StudyDir
 from lossline_jax.summary.status import NOT_WRITTEN
 from lossline_jax.weights.imported_model import ImportedModel
-from lossline_jax.weights.registry import registered
+from lossline_jax.weights.registry import scored_models
 
 
 def show_text(study: StudyConfig, folder: StudyDir, run_id: str | None) -> str:
@@ -44,7 +44,7 @@ def _final_losses(study: StudyConfig, folder: StudyDir) -> str:
     rows = []
     last_steps = [(run.run_id, run.num_steps) for run in study.runs]
     for run_id, last in last_steps + [(each.run_id, each.steps[-1]) for each in _imported(folder)]:
-        losses = {row.eval_set: row for row in read_rows(folder.loss_rows(run_id)) if row.step == last}
+        losses = {row.eval_set: row for row in read_loss_rows(folder.loss_rows(run_id)) if row.step == last}
         cells = [f"{losses[name].bits_per_byte:.4f}" if name in losses else None for name in study.suite.set_names]
         rows.append([run_id, *cells])
     header = ["bits/byte at the last step", *study.suite.set_names]
@@ -54,4 +54,4 @@ def _final_losses(study: StudyConfig, folder: StudyDir) -> str:
 
 
 def _imported(folder: StudyDir) -> list[ImportedModel]:
-    return [entry.model for entry in registered(folder)]
+    return [entry.model for entry in scored_models(folder)]

@@ -22,13 +22,13 @@ from etils import epath
 from jax.sharding import Mesh
 
 from lossline_jax.config.serialise import from_json, to_json
-from lossline_jax.distributed.processes import from_first, is_first
+from lossline_jax.distributed.processes import from_main_process, is_main_process
 from lossline_jax.errors import LosslineError, RunFailed
 from lossline_jax.logs import but_for_closed_loops
 from lossline_jax.models.model import Model
 from lossline_jax.models.parameters import Params
 from lossline_jax.storage.disk import CURES, error_number, reason
-from lossline_jax.storage.files import absolute, inside, make_folder
+from lossline_jax.storage.files import absolute, make_folder, path_inside
 from lossline_jax.storage.paths import RunDir
 from lossline_jax.storage.run_records import (
     FORMAT,
@@ -45,7 +45,7 @@ HASH_BLOCK = 1 << 24  # bytes
 _NEWER = f"orbax-checkpoint {ocp.__version__} with jax {jax.__version__}, try newer ones"
 
 
-def load_params(run_dir: RunDir, step: int, model: Model, mesh: Mesh, *, fsdp: bool | None = None) -> Params:
+def load_checkpoint_params(run_dir: RunDir, step: int, model: Model, mesh: Mesh, *, fsdp: bool | None = None) -> Params:
     """The parameters after `step` updates, without the optimiser state, placed on any mesh.
 
     Raises:
@@ -99,7 +99,7 @@ class Checkpointer:
 
         Every process calls this; process 0 writes what is not an array.
         """
-        if from_first(lambda: step in self.steps()):
+        if from_main_process(lambda: step in self.steps()):
             return
         self._save(step, {"params": state.params, "opt": _moments(state.opt_state)}, meta)
 
@@ -120,7 +120,7 @@ class Checkpointer:
                 self._orbax.save(absolute(folder), ocp.args.Composite(**saves), force=True)
         except (ValueError, OSError) as error:  # TensorStore's are ValueErrors
             raise self._not_saved(step, error) from error
-        if is_first():
+        if is_main_process():
             write_checkpoint(self._run_dir, CheckpointRecord(meta, _digests(folder)))
             self._delete_superseded()
 
@@ -131,7 +131,7 @@ class Checkpointer:
             RunFailed: the checkpoint is damaged.
             LosslineError: it does not hold what `abstract` describes.
         """
-        from_first(lambda: self._verify(step, ("params", "opt")))
+        from_main_process(lambda: self._verify(step, ("params", "opt")))
         items = self._read(step, {"params": abstract.params, "opt": _moments(abstract.opt_state)})
 
         def count() -> jax.Array:  # each its own: the state is donated, and no buffer can be twice
@@ -142,7 +142,7 @@ class Checkpointer:
 
     def restore_params(self, step: int, abstract: Params) -> Params:
         """The parameters of a checkpoint alone. Raises as `restore` does."""
-        from_first(lambda: self._verify(step, ("params",)))
+        from_main_process(lambda: self._verify(step, ("params",)))
         return self._read(step, {"params": abstract})["params"]
 
     def read_meta(self, step: int) -> CheckpointMeta:
@@ -151,7 +151,7 @@ class Checkpointer:
         Raises:
             RunFailed: it is missing or damaged.
         """
-        return from_json(CheckpointMeta, from_first(lambda: to_json(self._record(step).meta)), META_FILE)
+        return from_json(CheckpointMeta, from_main_process(lambda: to_json(self._record(step).meta)), META_FILE)
 
     def discard_incomplete(self) -> None:
         """Delete what a killed process left half-written. Only for the writer of the run."""
@@ -185,7 +185,7 @@ class Checkpointer:
         folder = self.folder(step)
         for name, digest in self._record(step).files.items():
             if "/" not in name or name.split("/")[0] in items:
-                path = inside(folder, name, folder / META_FILE)
+                path = path_inside(folder, name, folder / META_FILE)
                 if not path.exists():
                     raise self._damaged(step, f"{name} is missing")
                 if _digest(path) != digest:

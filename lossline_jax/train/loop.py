@@ -1,6 +1,6 @@
 """A training run, from its newest checkpoint to its end.
 
-Read `train_run` first, then `_Session.train`, which is the loop over steps.
+Read `train_run` first, then `TrainingSession.train`, which is the loop over steps.
 """
 
 import contextlib
@@ -11,10 +11,10 @@ import jax
 
 from lossline_jax.config.serialise import fingerprint, from_json, to_json
 from lossline_jax.config.study import RunConfig
-from lossline_jax.distributed.batch_rows import my_rows, place_batch
+from lossline_jax.distributed.batch_rows import local_rows, place_batch
 from lossline_jax.distributed.devices import hardware_of
 from lossline_jax.distributed.preemption import StopRequest
-from lossline_jax.distributed.processes import from_first, is_first
+from lossline_jax.distributed.processes import from_main_process, is_main_process
 from lossline_jax.distributed.watchdog import Watchdog
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
 from lossline_jax.models.parameters import Params
@@ -23,9 +23,9 @@ from lossline_jax.storage.paths import RunDir
 from lossline_jax.storage.run_records import CheckpointMeta, RunResult, read_result, write_result
 from lossline_jax.train.checkpoint import Checkpointer, check_same_run
 from lossline_jax.train.job import TrainingJob
-from lossline_jax.train.monitor.monitor import Watch
+from lossline_jax.train.monitor.monitor import StepMonitor
 from lossline_jax.train.monitor.profiler import profiled, traced_steps
-from lossline_jax.train.monitor.timer import Clock
+from lossline_jax.train.monitor.timer import RunTimer
 from lossline_jax.train.state import TrainState, init_state
 from lossline_jax.train.step import TrainProgram, TrainStep, train_program
 
@@ -41,7 +41,7 @@ def train_run(
 ) -> RunResult:
     """Train a run to its last step, continuing from its newest checkpoint bit for bit; once finished, return.
 
-    Every process of the mesh calls this. The caller holds `run_lock.sole_writer`.
+    Every process of the mesh calls this. The caller holds `run_lock.hold_run_lock`.
 
     Args:
         job: the run, and what it is trained with.
@@ -61,7 +61,7 @@ def train_run(
     if finished is not None:
         return finished
     job.source.check_epochs(job.run.num_steps)
-    clock = Clock()
+    clock = RunTimer()
     with (
         jax.set_mesh(job.mesh),
         Checkpointer(job.run_dir, job.execution.keep_checkpoints, cadence=job.run.checkpoint_steps) as checkpointer,
@@ -72,8 +72,8 @@ def train_run(
             program = train_program(job.run, job.model, job.execution, job.mesh)
             start, state = _start_or_resume(job, program, checkpointer, clock)
         watchdog.progress("compiling the step")
-        with contextlib.closing(Watch(job, clock, start, show_progress)) as watch:
-            session = _Session(
+        with contextlib.closing(StepMonitor(job, clock, start, show_progress)) as watch:
+            session = TrainingSession(
                 job=job,
                 clock=clock,
                 checkpointer=checkpointer,
@@ -87,10 +87,10 @@ def train_run(
 
 
 def _start_or_resume(
-    job: TrainingJob, program: TrainProgram, checkpointer: Checkpointer, clock: Clock
+    job: TrainingJob, program: TrainProgram, checkpointer: Checkpointer, clock: RunTimer
 ) -> tuple[int, TrainState]:
     """Return the number of steps done and the state after them: the newest checkpoint, or step 0 and a fresh state."""
-    newest = from_first(checkpointer.latest)
+    newest = from_main_process(checkpointer.latest)
     if newest is None:
         state = init_state(job.model, program.optimiser, job.run.seed, program.abstract)
     else:
@@ -98,7 +98,7 @@ def _start_or_resume(
         check_same_run(meta, _checkpoint_meta(job, newest, clock), checkpointer.folder(newest))
         state = checkpointer.restore(newest, program.abstract)
         clock.add_earlier(meta.seconds)
-    if is_first():
+    if is_main_process():
         make_folder(job.run_dir.root)
         job.run_dir.failed_file.unlink(missing_ok=True)
         checkpointer.discard_incomplete()
@@ -106,15 +106,15 @@ def _start_or_resume(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Session:
+class TrainingSession:
     """The stay of one process in a run: what it trains, and what it reports to while it does."""
 
     job: TrainingJob
-    clock: Clock
+    clock: RunTimer
     checkpointer: Checkpointer
     watchdog: Watchdog
     stop: StopRequest
-    watch: Watch
+    watch: StepMonitor
     on_checkpoint: OnCheckpoint | None
 
     def train(self, train_step: TrainStep, start: int, state: TrainState, profile_steps: int) -> None:
@@ -122,14 +122,14 @@ class _Session:
         run, mesh = self.job.run, self.job.mesh
         if start in run.checkpoint_steps:  # its process may have been killed before the scores
             self._score(start, state)
-        share = my_rows(mesh)
+        share = local_rows(mesh)
         batches = self.job.source.iterate(start, share.index, share.count)
         traced = traced_steps(start, run.num_steps, profile_steps, run.checkpoint_steps)
         steps = profiled(
             range(start + 1, run.num_steps + 1),
             traced,
             wanted=profile_steps,
-            settle=self.watch.settle,
+            settle=self.watch.wait_for_step,
             folder=self.job.run_dir.profile,
         )
         with contextlib.closing(batches), contextlib.closing(steps):  # threads that read ahead; a trace under way
@@ -139,13 +139,13 @@ class _Session:
                 first_call = self.clock.spending("compile") if step == start + 1 else contextlib.nullcontext()
                 with first_call, jax.transfer_guard("disallow"):
                     state, metrics = train_step(state, batch)  # returns at once: the devices work on it from here on
-                self.watch.dispatched(step, metrics)  # waits for the step before this one
+                self.watch.step_dispatched(step, metrics)  # waits for the step before this one
                 self.watchdog.progress(f"step {step}")
 
-                due, stopping = step in run.checkpoint_steps, self.stop.noted()
+                due, stopping = step in run.checkpoint_steps, self.stop.requested()
                 if due or stopping:
                     self._save(step, state)
-                    stopping = stopping or self.stop.noted()  # a save takes its time
+                    stopping = stopping or self.stop.requested()  # a save takes its time
                 # Before the scores, which take longer than an engine waits: the run that resumes makes them. At the
                 # last step too: the caller may have other runs to go on with.
                 if stopping:
@@ -155,7 +155,7 @@ class _Session:
 
     def _save(self, step: int, state: TrainState) -> None:
         """Write a checkpoint, once it is sure that its loss is finite: a diverged state is never saved."""
-        self.watch.settle()
+        self.watch.wait_for_step()
         self.watch.flush()
         self.watchdog.progress(f"saving step {step}")
         with self.clock.spending("checkpoint"):
@@ -169,10 +169,10 @@ class _Session:
         with self.stop.leaving_at_once(), self.clock.spending("evaluate"):
             losses = self.on_checkpoint(step, state.params)
         if losses:
-            self.watch.evaluated(step, losses)
+            self.watch.log_evaluation(step, losses)
 
 
-def _checkpoint_meta(job: TrainingJob, step: int, clock: Clock) -> CheckpointMeta:
+def _checkpoint_meta(job: TrainingJob, step: int, clock: RunTimer) -> CheckpointMeta:
     """Describe a checkpoint that this process makes at `step`."""
     hardware = hardware_of(job.mesh)
     return CheckpointMeta(
@@ -186,7 +186,7 @@ def _checkpoint_meta(job: TrainingJob, step: int, clock: Clock) -> CheckpointMet
     )
 
 
-def _finish(job: TrainingJob, clock: Clock) -> RunResult:
+def _finish(job: TrainingJob, clock: RunTimer) -> RunResult:
     """Write done.json."""
     tokens, seconds = job.run.num_steps * job.run.tokens_per_step, clock.seconds()
     stepping, hardware = max(seconds["train"] + seconds["input"], 1e-3), hardware_of(job.mesh)
@@ -203,7 +203,7 @@ def _finish(job: TrainingJob, clock: Clock) -> RunResult:
         num_processes=hardware.num_processes,
         mfu=hardware.mfu(job.flops_per_token * tokens, stepping),
     )
-    if is_first():
+    if is_main_process():
         write_result(job.run_dir, result)
     return result
 
@@ -214,7 +214,7 @@ def _finished_result(run: RunConfig, run_dir: RunDir) -> RunResult | None:
     Raises:
         LosslineError: another config was trained in this folder.
     """
-    found = from_first(lambda: to_json(read_result(run_dir)))
+    found = from_main_process(lambda: to_json(read_result(run_dir)))
     if found is None:
         return None
     result = from_json(RunResult, found)

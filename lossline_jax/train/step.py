@@ -15,10 +15,10 @@ from jax.sharding import PartitionSpec as P
 
 from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.study import RunConfig
-from lossline_jax.distributed.batch_rows import row_shards, rows_over
-from lossline_jax.distributed.layout import ROWS, check_microbatch, rows_per_device
+from lossline_jax.distributed.batch_rows import num_row_shards, row_sharding
+from lossline_jax.distributed.layout import ROW_AXES, check_microbatch, rows_per_device
 from lossline_jax.distributed.mesh import on_cpu
-from lossline_jax.distributed.sharding import data_specs, replicated, uses_fsdp
+from lossline_jax.distributed.sharding import manual_partition_specs, replicated, uses_fsdp
 from lossline_jax.models.model import Model
 from lossline_jax.models.parameters import Params
 from lossline_jax.train.optimiser import make_optimiser, make_schedule
@@ -105,7 +105,7 @@ def make_train_step(
     placed = state_shardings(abstract)
     return jax.jit(
         train_step,
-        in_shardings=(placed, rows_over(mesh)),
+        in_shardings=(placed, row_sharding(mesh)),
         out_shardings=(placed, replicated(mesh)),
         donate_argnums=0,
     )
@@ -132,17 +132,18 @@ def _nats_and_gradient(
         zeros = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params))
         return jax.lax.scan(add, zeros, micros)[0]
 
-    specs = data_specs(model.axes(), fsdp)
+    specs = manual_partition_specs(model.axes(), fsdp)
 
     def over_devices(params: Params, batch: TrainingBatch) -> tuple[jax.Array, Params]:
         """Sum over the rows of this device, then over all devices: once a step, not once a microbatch."""
         nats_sum, grads = over_microbatches(params, batch)
-        if row_shards(mesh) == 1:  # XLA refuses a sum over one device beside axes that it places itself
+        if num_row_shards(mesh) == 1:  # XLA refuses a sum over one device beside axes that it places itself
             return nats_sum, grads
-        # The model has summed the gradient of a parameter that is split over `data` over that axis (`fsdp.whole`).
+        # The model has summed the gradient of a parameter that is split over `data` over that axis
+        # (`fsdp.gather_parameter`).
         split = jax.tree.map(lambda grad, spec: grad if "data" in spec else None, grads, specs)
         whole = jax.tree.map(lambda grad, spec: None if "data" in spec else grad, grads, specs)
-        nats_sum, whole = jax.lax.psum((nats_sum, whole), ROWS)
+        nats_sum, whole = jax.lax.psum((nats_sum, whole), ROW_AXES)
         split = jax.lax.psum(split, "slice")
         grads = jax.tree.map(lambda grad, other: other if grad is None else grad, split, whole, is_leaf=_is_none)
         return nats_sum, grads
@@ -151,9 +152,9 @@ def _nats_and_gradient(
     return jax.shard_map(
         over_devices,
         mesh=mesh,
-        in_specs=(specs, P(ROWS)),
+        in_specs=(specs, P(ROW_AXES)),
         out_specs=(P(), specs),
-        axis_names=set(ROWS),
+        axis_names=set(ROW_AXES),
         check_vma=False,
     )
 
@@ -168,7 +169,7 @@ def microbatches_per_device(batch_size: int, context_length: int, execution: Exe
     Raises:
         LosslineError: rows that the devices or the microbatches do not divide.
     """
-    local_rows = rows_per_device(batch_size, row_shards(mesh))
+    local_rows = rows_per_device(batch_size, num_row_shards(mesh))
     return local_rows // _microbatch_size(local_rows, context_length, execution, mesh)
 
 
@@ -198,7 +199,7 @@ def train_program(run: RunConfig, model: Model, execution: ExecutionConfig, mesh
         LosslineError: constants out of range, or rows or parameters that the mesh does not divide.
     """
     schedule = make_schedule(run.schedule, run.optim.learning_rate, run.num_steps)
-    optimiser = make_optimiser(run.optim, schedule, model.decayed())
+    optimiser = make_optimiser(run.optim, schedule, model.weight_decay_mask())
     abstract = abstract_state(model, optimiser, mesh, execution.fsdp)
     step = make_train_step(
         model,

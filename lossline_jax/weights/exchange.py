@@ -16,18 +16,18 @@ from lossline_jax.config.serialise import fingerprint, to_json
 from lossline_jax.data.tokenizers.build import Tokenizer
 from lossline_jax.data.tokenizers.export import tokenizer_json
 from lossline_jax.data.tokenizers.huggingface import HuggingFaceTokenizerFile
-from lossline_jax.distributed.mesh import mesh_of
+from lossline_jax.distributed.mesh import build_mesh
 from lossline_jax.errors import LosslineError
 from lossline_jax.models.model import Model, build_model
 from lossline_jax.storage import run_records
 from lossline_jax.storage.files import write_atomic, write_json
 from lossline_jax.storage.object_store import expanded
 from lossline_jax.storage.paths import ModelDir, RunDir, StudyDir
-from lossline_jax.storage.run_lock import sole_writer
+from lossline_jax.storage.run_lock import hold_run_lock
 from lossline_jax.train import checkpoint
 from lossline_jax.weights.huggingface.configs import check_vocabulary, read_config
 from lossline_jax.weights.huggingface.files import local_folder
-from lossline_jax.weights.huggingface.load import load_params
+from lossline_jax.weights.huggingface.load import load_pretrained_params
 from lossline_jax.weights.huggingface.save import save_pretrained
 from lossline_jax.weights.imported_model import (
     ImportedCheckpoint,
@@ -36,13 +36,13 @@ from lossline_jax.weights.imported_model import (
     check_tokenizer,
     open_imported,
 )
-from lossline_jax.weights.registry import registered
+from lossline_jax.weights.registry import scored_models
 
 WeightDtype = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
-class PublicWeights:
+class PublicModel:
     """A folder of safetensors and what is known of it, before any weight is read."""
 
     folder: Path
@@ -51,7 +51,7 @@ class PublicWeights:
     tokenizer_json: bytes
 
 
-def describe(source: epath.PathLike, facts: ModelFacts) -> PublicWeights:
+def read_public_model(source: epath.PathLike, facts: ModelFacts) -> PublicModel:
     """What a folder and `facts` say together.
 
     Args:
@@ -94,14 +94,14 @@ def describe(source: epath.PathLike, facts: ModelFacts) -> PublicWeights:
         optimiser=facts.optimiser,
         seed=facts.seed,
     )
-    return PublicWeights(folder, model, weights, tokenizer.content)
+    return PublicModel(folder, model, weights, tokenizer.content)
 
 
-def import_weights(public: PublicWeights, out: epath.PathLike) -> tuple[ImportedModel, ModelDir]:
+def import_weights(public: PublicModel, out: epath.PathLike) -> tuple[ImportedModel, ModelDir]:
     """Make a folder that `lossline-jax evaluate --checkpoint` takes, or add a step to one.
 
     Args:
-        public: of `describe`.
+        public: of `read_public_model`.
         out: made if it is not there.
 
     Raises:
@@ -111,14 +111,14 @@ def import_weights(public: PublicWeights, out: epath.PathLike) -> tuple[Imported
     directory, weights = ModelDir(epath.Path(out)), public.checkpoint
     if (directory.root / "study.json").exists() or directory.claim_file.exists():
         raise LosslineError(f"{directory.root}: is the folder of a study or a run; choose another --out")
-    with sole_writer(directory.lock_file):
+    with hold_run_lock(directory.lock_file):
         present = _present(directory, public)
         described = public.model if present is None else present
         if weights in described.checkpoints and weights.step in run_records.checkpoint_steps(directory):
             return described, directory
         model = build_model(described.model, described.vocab_size)
         with jax.default_device(_cpu()):
-            params = load_params(public.folder, model)
+            params = load_pretrained_params(public.folder, model)
         meta = run_records.CheckpointMeta(
             step=weights.step,
             next_global_example=0,
@@ -135,23 +135,23 @@ def import_weights(public: PublicWeights, out: epath.PathLike) -> tuple[Imported
     return imported, directory
 
 
-def fetch(study: StudyDir, source: str) -> tuple[ImportedModel, ModelDir]:
+def resolve_model(study: StudyDir, source: str) -> tuple[ImportedModel, ModelDir]:
     """A model for a study, from the folder of `import_weights`, or straight from one of safetensors.
 
     The latter is imported into the study, unless the study has those weights already, perhaps with facts that
     the folder does not tell.
 
     Raises:
-        LosslineError: it is neither, or as `describe` and `import_weights` raise.
+        LosslineError: it is neither, or as `read_public_model` and `import_weights` raise.
     """
     source = expanded(source)
     if ModelDir(epath.Path(source)).model_file.exists():
         return open_imported(source)
     if not (Path(source) / "config.json").exists():
         raise LosslineError(f"{source}: neither config.json nor model.json there; give the folder of a model")
-    public = describe(source, ModelFacts())
+    public = read_public_model(source, ModelFacts())
     asked = dataclasses.replace(public.model, checkpoints=(public.checkpoint,))
-    for entry in registered(study):
+    for entry in scored_models(study):
         if entry.model.shares_weights(asked):
             return entry.model, entry.weights
     return import_weights(public, study.imported_model(public.model.run_id).root)
@@ -200,11 +200,11 @@ def export_weights(
         raise LosslineError(f"{directory.root}: {what}")
     step = steps[-1] if step is None else step
     content = _tokenizer_json(tokenizer) if with_tokenizer else None
-    mesh = mesh_of([_cpu()])
+    mesh = build_mesh([_cpu()])
     save_pretrained(
         out,
         model,
-        checkpoint.load_params(directory, step, model, mesh, fsdp=False),
+        checkpoint.load_checkpoint_params(directory, step, model, mesh, fsdp=False),
         dtype=dtype,
         context_length=context_length,
         tokenizer_json=content,
@@ -221,7 +221,7 @@ def _tokenizer_json(tokenizer: Tokenizer) -> bytes:
         raise LosslineError(f"{error}; export the weights alone with --no-tokenizer") from error
 
 
-def _present(directory: ModelDir, public: PublicWeights) -> ImportedModel | None:
+def _present(directory: ModelDir, public: PublicModel) -> ImportedModel | None:
     """What the folder holds already, if it is of the same model and not of other weights of this step."""
     if not directory.model_file.exists():
         return None

@@ -11,7 +11,7 @@ from lossline_jax.config.serialise import fingerprint, to_json
 from lossline_jax.config.study import size_label
 from lossline_jax.errors import LosslineError
 from lossline_jax.storage.files import read_record
-from lossline_jax.storage.object_store import connect
+from lossline_jax.storage.object_store import reachable_path
 from lossline_jax.storage.paths import ModelDir
 
 UNKNOWN = "unknown"
@@ -116,7 +116,7 @@ def open_imported(folder: epath.PathLike) -> tuple[ImportedModel, ModelDir]:
     Raises:
         LosslineError: it is no such folder, or damaged.
     """
-    directory = ModelDir(connect(folder))
+    directory = ModelDir(reachable_path(folder))
     if not directory.model_file.exists():
         raise LosslineError(f"{folder}: no model.json there; make such a folder with `lossline-jax import-weights`")
     imported = read_record(ImportedModel, directory.model_file, "restore it from a copy, or import the model again")
@@ -125,7 +125,7 @@ def open_imported(folder: epath.PathLike) -> tuple[ImportedModel, ModelDir]:
     return imported, directory
 
 
-def tokenizer_config(imported: ImportedModel, directory: ModelDir) -> HuggingFaceTokenizer:
+def imported_tokenizer(imported: ImportedModel, directory: ModelDir) -> HuggingFaceTokenizer:
     return HuggingFaceTokenizer(str(directory.tokenizer_file), imported.bos_id, imported.eos_id)
 
 

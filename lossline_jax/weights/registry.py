@@ -11,7 +11,7 @@ from lossline_jax.weights.imported_model import ImportedModel, open_imported
 
 
 @dataclass(frozen=True)
-class Registered:
+class ScoredModel:
     """A model that a study scores."""
 
     model: ImportedModel
@@ -19,12 +19,12 @@ class Registered:
     weights: ModelDir  # with the checkpoints: the same folder, or one elsewhere
 
 
-def register(study: StudyDir, imported: ImportedModel, weights: ModelDir) -> Registered:
+def add_scored_model(study: StudyDir, imported: ImportedModel, weights: ModelDir) -> ScoredModel:
     """Make a model one of those that the study scores, or renew what the study knows of it.
 
     The same weights under other facts are forgotten, with their rows: the facts were mended.
     """
-    for entry in registered(study):
+    for entry in scored_models(study):
         if entry.model.run_id != imported.run_id and entry.model.shares_weights(imported):
             entry.home.root.rmtree()
             study.loss_rows(entry.model.run_id).unlink(missing_ok=True)
@@ -33,10 +33,10 @@ def register(study: StudyDir, imported: ImportedModel, weights: ModelDir) -> Reg
         write_atomic(home.tokenizer_file, weights.tokenizer_file.read_bytes())
         write_json(home.elsewhere_file, {"folder": str(absolute(weights.root))})
         write_json(home.model_file, to_json(imported))
-    return Registered(imported, home, weights)
+    return ScoredModel(imported, home, weights)
 
 
-def registered(study: StudyDir) -> list[Registered]:
+def scored_models(study: StudyDir) -> list[ScoredModel]:
     """The models that the study scores beside its runs. Folders elsewhere may be gone.
 
     Raises:
@@ -52,5 +52,5 @@ def registered(study: StudyDir) -> list[Registered]:
             weights = home
             if home.elsewhere_file.exists():
                 weights = ModelDir(epath.Path(read_json(home.elsewhere_file, {"folder": str})["folder"]))
-            found.append(Registered(model, home, weights))
+            found.append(ScoredModel(model, home, weights))
     return found

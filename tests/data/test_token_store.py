@@ -12,7 +12,7 @@ from lossline_jax.data import token_store as store_module
 from lossline_jax.data.corpora.prepare import prepare_corpus
 from lossline_jax.data.token_shards import RemoteTokens
 from lossline_jax.data.token_store import TokenStore, prepare_store
-from lossline_jax.data.tokenizers.base import SurfaceTokenizer
+from lossline_jax.data.tokenizers.base import BytesPerIdTokenizer
 from lossline_jax.data.tokenizers.build import prepare_tokenizer
 from lossline_jax.errors import LosslineError
 from lossline_jax.storage.files import write_json
@@ -20,7 +20,7 @@ from lossline_jax.storage.files import write_json
 TOKENIZER = prepare_tokenizer(ByteTokenizer(), {}, epath.Path("unused"))
 
 
-class WideTokenizer(SurfaceTokenizer):
+class WideTokenizer(BytesPerIdTokenizer):
     """One id a character, up to U+10FFFF: more than 16 bits hold."""
 
     def __init__(self):

@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from lossline_jax.config.execution import ExecutionConfig
-from lossline_jax.distributed.batch_rows import place_batch, row_share
+from lossline_jax.distributed.batch_rows import place_batch, rows_of_process
 from lossline_jax.distributed.devices import configure_devices
 from lossline_jax.distributed.mesh import make_mesh
 from lossline_jax.distributed.sharding import constrain, shardings
@@ -116,12 +116,12 @@ def grid(rows):
 )
 def test_every_row_of_a_batch_is_read_once(processes, expected):
     for process, (index, count, parts) in expected.items():
-        assert row_share(grid(processes), process) == (index, count, parts)
+        assert rows_of_process(grid(processes), process) == (index, count, parts)
 
 
 def test_processes_that_share_some_rows_and_not_all_are_refused():
     with pytest.raises(LosslineError, match="share some rows"):
-        row_share(grid([[0, 0], [0, 1], [1, 1]]), 0)
+        rows_of_process(grid([[0, 0], [0, 1], [1, 1]]), 0)
 
 
 def test_configure_devices_after_the_backend_has_started_changes_nothing():

@@ -37,7 +37,7 @@ class Parsed(Exception):
 @pytest.fixture(autouse=True)
 def nothing_is_done(monkeypatch):
     monkeypatch.setattr(parsing, "tyro", SimpleNamespace(cli=_understand, conf=tyro.conf))
-    monkeypatch.setattr(parsing.validate, "check_study", lambda study, _: study)  # test_experiments.py checks them
+    monkeypatch.setattr(parsing.validate, "validate_study", lambda study, _: study)  # test_experiments.py checks them
 
 
 def _understand(*arguments, **named):

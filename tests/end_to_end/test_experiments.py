@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lossline_jax.config.validate import check_study
+from lossline_jax.config.validate import validate_study
 from lossline_jax.data.tokenizers.build import planned_vocab_size
 from lossline_jax.distributed.chips import PLANNED_CHIPS, chip_hours
 from lossline_jax.fit.tables.settings import FACTORS, SAME_SIZE_TOLERANCE
@@ -51,7 +51,7 @@ mamba2 50257 1360x15 314743680 96 42725
 
 def load(name, **knobs):
     path = str(FOLDER / f"{name}.py")
-    return check_study(load_study_function(path)(**knobs), path)
+    return validate_study(load_study_function(path)(**knobs), path)
 
 
 def parameters(run):

@@ -10,7 +10,7 @@ import pytest
 from etils import epath
 
 from lossline_jax.cli.main import main
-from lossline_jax.errors import RunBusy
+from lossline_jax.errors import RunLocked
 from lossline_jax.storage.files import read_json, write_json
 from tests.support.gangs import Gang, copy_of, finish, last_logged, outcome, prepared_study, run_folder
 
@@ -215,7 +215,7 @@ def test_a_second_job_on_a_live_run_is_refused(manifest, quiet):
     with Gang(manifest, 2, 2) as first:
         first.until(lambda: last_logged(manifest) >= 2)
         with Gang(copy_of_logs(manifest), 2, 2) as second:
-            assert second.wait() == [RunBusy.exit_code] * 2
+            assert second.wait() == [RunLocked.exit_code] * 2
             assert all("another process is working on this run" in second.last_line(k) for k in (0, 1))
         assert first.wait() == [0, 0], first.told()
     assert outcome(manifest) == quiet

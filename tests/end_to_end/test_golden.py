@@ -11,7 +11,7 @@ import pandas
 import pytest
 
 from lossline_jax.cli.main import main
-from lossline_jax.config.validate import check_study
+from lossline_jax.config.validate import validate_study
 from lossline_jax.pipeline.experiment import load_study_function
 from tests.support.paths import ROOT, TESTS
 
@@ -51,7 +51,7 @@ def contents(folder):
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.py")), ids=lambda path: path.stem)
 def test_run_ids_of_every_experiment_are_those_of_before(path):
-    study = check_study(load_study_function(str(path))(), str(path))
+    study = validate_study(load_study_function(str(path))(), str(path))
     assert [run.run_id for run in study.runs] == RUN_IDS[path.stem]
 
 

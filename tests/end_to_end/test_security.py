@@ -25,12 +25,12 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.suite import load_suite
 from lossline_jax.fit.study.fit_study import fit_study
 from lossline_jax.losses.row_count import read_suite_sets
-from lossline_jax.losses.table import read_table
+from lossline_jax.losses.table import read_losses
 from lossline_jax.pipeline import compilation_cache, study_files
 from lossline_jax.pipeline.prepare import _identity, open_corpora
 from lossline_jax.report.page import write_report
-from lossline_jax.status.server import Watch, start
-from lossline_jax.storage.files import inside, write_json
+from lossline_jax.status.server import LiveReport, start_server
+from lossline_jax.storage.files import path_inside, write_json
 from lossline_jax.storage.paths import RunDir, StudyDir
 from lossline_jax.storage.staged_folder import MANIFEST
 from lossline_jax.train.checkpoint import Checkpointer
@@ -62,13 +62,13 @@ class Bomb:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_name_that_leaves_its_folder_is_refused_and_its_file_is_named(name):
     with pytest.raises(LosslineError, match=r"^/f/manifest\.json: .*is no name of a file in /f"):
-        inside(epath.Path("/f"), name, epath.Path("/f/manifest.json"))
+        path_inside(epath.Path("/f"), name, epath.Path("/f/manifest.json"))
 
 
 @pytest.mark.parametrize("name", ["tokens-00000.bin", "params/d/0.1", "a..b", "wiki-fr_3"])
 def test_a_name_may_lie_deeper(name):
-    assert inside(epath.Path("/f"), name, epath.Path("/f/m")) == epath.Path("/f") / name
-    assert str(inside(epath.Path("gs://b/f"), name, epath.Path("gs://b/f/m"))) == f"gs://b/f/{name}"
+    assert path_inside(epath.Path("/f"), name, epath.Path("/f/m")) == epath.Path("/f") / name
+    assert str(path_inside(epath.Path("gs://b/f"), name, epath.Path("gs://b/f/m"))) == f"gs://b/f/{name}"
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_a_corpus_of_a_study_cannot_lead_out_of_its_folder():
     corpora = (FilesCorpus("../../wiki", ("*.txt",)), *study_config().corpora)
     study = dataclasses.replace(study_config(), corpora=corpora)
     with pytest.raises(LosslineError, match=r"corpus '\.\./\.\./wiki' cannot be a folder"):
-        validate.check_study(study, "study.json")
+        validate.validate_study(study, "study.json")
 
 
 def test_a_manifest_names_runs_of_its_own_study_only(tmp_path):
@@ -182,7 +182,7 @@ def test_a_table_that_is_a_pickle_is_not_loaded(tmp_path):
         path = tmp_path / f"losses.{ending}"
         path.write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
         with pytest.raises(LosslineError):
-            read_table(str(path))
+            read_losses(str(path))
     assert not (tmp_path / "exploded").exists()
 
 
@@ -191,7 +191,7 @@ def test_compiled_programs_lie_with_the_user_and_for_no_one_else(tmp_path, monke
     monkeypatch.setenv(compilation_cache.VARIABLE, str(tmp_path / "cache"))
     jax.config.update("jax_compilation_cache_dir", None)
     try:
-        compilation_cache.keep_programs()
+        compilation_cache.enable_compilation_cache()
         assert jax.config.jax_compilation_cache_dir == str(tmp_path / "cache")
         assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
     finally:
@@ -204,7 +204,7 @@ def test_a_folder_for_compiled_programs_that_cannot_be_made_stops_nothing(tmp_pa
     monkeypatch.setenv(compilation_cache.VARIABLE, str(tmp_path / "file" / "cache"))
     jax.config.update("jax_compilation_cache_dir", None)
     try:
-        compilation_cache.keep_programs()
+        compilation_cache.enable_compilation_cache()
         assert jax.config.jax_compilation_cache_dir is None
     finally:
         jax.config.update("jax_compilation_cache_dir", was)
@@ -245,7 +245,7 @@ def test_what_a_study_says_is_text_in_the_page_and_not_markup(tmp_path):
 
 
 def test_the_report_of_a_running_study_is_served_to_this_machine_alone():
-    server = start(Watch(study_config(), StudyDir(epath.Path("nowhere")), lambda: ""), 0)
+    server = start_server(LiveReport(study_config(), StudyDir(epath.Path("nowhere")), lambda: ""), 0)
     try:
         assert server.server_address[0] == "127.0.0.1"
     finally:

@@ -64,14 +64,14 @@ def no_cache(monkeypatch):
 def test_a_cache_is_a_folder_of_the_user(no_cache, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv(compilation_cache.VARIABLE, "~/programs")
-    compilation_cache.keep_programs()
+    compilation_cache.enable_compilation_cache()
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "programs")
     assert (tmp_path / "programs").stat().st_mode & 0o777 == 0o700
 
 
 def test_an_empty_name_keeps_nothing_and_says_nothing(no_cache, monkeypatch, capsys):
     monkeypatch.setenv(compilation_cache.VARIABLE, "")
-    compilation_cache.keep_programs()
+    compilation_cache.enable_compilation_cache()
     assert jax.config.jax_compilation_cache_dir is None
     assert capsys.readouterr().err == ""
 
@@ -79,8 +79,8 @@ def test_an_empty_name_keeps_nothing_and_says_nothing(no_cache, monkeypatch, cap
 def test_a_cache_that_cannot_be_written_is_one_line(no_cache, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv(compilation_cache.VARIABLE, str(tmp_path / "file" / "programs"))
-    compilation_cache.keep_programs()
-    compilation_cache.keep_programs()
+    compilation_cache.enable_compilation_cache()
+    compilation_cache.enable_compilation_cache()
     assert jax.config.jax_compilation_cache_dir is None
     (line,) = capsys.readouterr().err.splitlines()
     assert "file/programs: Not a directory, so compiled programs are not kept; set LOSSLINE_CACHE" in line
@@ -90,15 +90,15 @@ def test_a_cache_that_cannot_be_written_is_one_line(no_cache, tmp_path, monkeypa
 def test_an_address_of_another_kind_is_refused_by_name(no_cache, monkeypatch, address):
     monkeypatch.setenv(compilation_cache.VARIABLE, address)
     with pytest.raises(LosslineError, match=f"LOSSLINE_CACHE: {address} is neither a folder nor a gs:// address"):
-        compilation_cache.keep_programs()
+        compilation_cache.enable_compilation_cache()
     assert jax.config.jax_compilation_cache_dir is None
 
 
 def test_a_bucket_is_kept_as_the_address_that_it_is(no_cache, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(compilation_cache.VARIABLE, "gs://bucket/programs")
-    monkeypatch.setattr(compilation_cache, "connect", lambda path: path)
-    compilation_cache.keep_programs()
+    monkeypatch.setattr(compilation_cache, "reachable_path", lambda path: path)
+    compilation_cache.enable_compilation_cache()
     assert jax.config.jax_compilation_cache_dir == "gs://bucket/programs"
     assert list(tmp_path.iterdir()) == []
 
@@ -108,6 +108,6 @@ def test_a_bucket_that_is_not_there_names_the_variable(no_cache, monkeypatch):
         raise LosslineError(f"{path}: no such bucket; create it or mend the name")
 
     monkeypatch.setenv(compilation_cache.VARIABLE, "gs://nowhere/programs")
-    monkeypatch.setattr(compilation_cache, "connect", refuse)
+    monkeypatch.setattr(compilation_cache, "reachable_path", refuse)
     with pytest.raises(LosslineError, match="LOSSLINE_CACHE: gs://nowhere/programs: no such bucket"):
-        compilation_cache.keep_programs()
+        compilation_cache.enable_compilation_cache()

@@ -13,7 +13,7 @@ import pytest
 from etils import epath
 
 from lossline_jax.cli.main import main
-from lossline_jax.losses.table import read_table
+from lossline_jax.losses.table import read_losses
 from lossline_jax.storage.files import read_json, write_json
 from tests.support.paths import ROOT, SUPPORT
 
@@ -43,7 +43,7 @@ def finished(tmp_path_factory):
 
 
 def table_of(folder):
-    return read_table(str(folder / "losses" / "losses.parquet")).sort_values(KEY).reset_index(drop=True)
+    return read_losses(str(folder / "losses" / "losses.parquet")).sort_values(KEY).reset_index(drop=True)
 
 
 def test_every_checkpoint_has_every_row_once(finished):

@@ -12,9 +12,9 @@ from etils import epath
 
 from lossline_jax.config.evaluation import ChoiceTask, ClozeTask, SuiteConfig, ValidationSet
 from lossline_jax.config.model import LlamaConfig, Mamba2Config
-from lossline_jax.distributed.mesh import mesh_of
+from lossline_jax.distributed.mesh import build_mesh
 from lossline_jax.evaluate.evaluator import Evaluator, RowScorer, score_rows
-from lossline_jax.evaluate.packing.rows import Request, Requests, mix_sets
+from lossline_jax.evaluate.packing.rows import Request, Requests, pack_sets
 from lossline_jax.evaluate.packing.windows import Text
 from lossline_jax.evaluate.scores import SetScore, ratio_of_sums, score_set
 from lossline_jax.evaluate.suite import prepare_suite
@@ -49,7 +49,7 @@ LAST_WORDS = [
 
 
 def mesh(num_devices):
-    return mesh_of(jax.devices()[:num_devices], data=num_devices)
+    return build_mesh(jax.devices()[:num_devices], data=num_devices)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_greedy_options_are_those_that_the_model_would_have_said(params):
     wrong = [[*said[: start + k], (said[start + k] + 1) % 256, *said[start + k + 1 :]] for k in range(5)]
     options = [said, *wrong, said[: start + 1]]
     sets = [[Request((Text(np.array(ids), start - 1),), 0, k, k == 0, 1, 1) for k, ids in enumerate(options)]]
-    requests, blocks = mix_sets(sets, context_length=64)
+    requests, blocks = pack_sets(sets, context_length=64)
     scores = RowScorer(MODEL, mesh(1), blocks, len(options))(params)
     assert scores.greedy_Q.tolist() == [True, False, False, False, False, False, True]
     nats = [slow_nats(params, np.array(ids))[start - 1 :].sum() for ids in options]
@@ -191,11 +191,11 @@ def test_real_models_score_packed_rows_on_many_devices_as_single_texts_on_one(ar
     items = cloze_items(ClozeTask("b", num_items=10, context_bytes=30, continuation_bytes=10), CORPORA["b"].texts)
     validation = tokenise_documents(ValidationSet("b", max_documents=4), CORPORA["b"].texts, TOKENIZER, suite)
     sets = [validation.requests, tokenise_items("cloze", items, TOKENIZER, suite).requests]
-    requests, blocks = mix_sets(sets, context_length=64)
-    assert {block.branching for block in blocks} == {True, False}
+    requests, blocks = pack_sets(sets, context_length=64)
+    assert {block.has_branches for block in blocks} == {True, False}
     model = build_model(architecture, TOKENIZER.vocab_size)
     params = sharpened(model.init(jax.random.key(0)))
-    assert requests.twin_Q.tolist() == list(range(len(requests.item_Q)))  # no equal options: rows of their own
+    assert requests.duplicate_of_Q.tolist() == list(range(len(requests.item_Q)))  # no equal options: rows of their own
     packed = RowScorer(model, mesh(4), blocks, len(requests.item_Q), tokens_per_batch=150)(params)
     single = RowScorer(model, mesh(1), one_text_a_row(sets), len(requests.item_Q))(params)
     np.testing.assert_allclose(packed.nats_Q, single.nats_Q, rtol=2e-5)  # rounding, which sets average out
@@ -209,7 +209,7 @@ def test_parameters_split_over_devices_score_as_whole_ones():
     items = cloze_items(ClozeTask("b", num_items=6, context_bytes=30, continuation_bytes=10), CORPORA["b"].texts)
     validation = tokenise_documents(ValidationSet("b", max_documents=4), CORPORA["b"].texts, TOKENIZER, suite)
     sets = [validation.requests, tokenise_items("cloze", items, TOKENIZER, suite).requests]
-    requests, blocks = mix_sets(sets, context_length=64)
+    requests, blocks = pack_sets(sets, context_length=64)
     model = build_model(LlamaConfig(d_model=16, num_layers=2, num_heads=2, d_ff=32), TOKENIZER.vocab_size)
     params = sharpened(model.init(jax.random.key(0)))
     split, whole = (
@@ -247,7 +247,7 @@ def test_order_of_rows_does_not_matter(suite, params, scores):
             dataclasses.replace(
                 block,
                 ids_BT=block.ids_BT[order],
-                until_BT=block.until_BT[order],
+                visible_until_BT=block.visible_until_BT[order],
                 length_B=block.length_B[order],
                 source_S=(new_place[row_S] * block.row_length + position_S)[slots],
                 target_S=block.target_S[slots],
@@ -267,7 +267,7 @@ def test_one_program_for_all_sets_checkpoints_and_runs(suite):
             evaluator.score(params)
             evaluator.score(jax.device_get(params))
     assert score_rows._cache_size() == 1
-    assert {block.branching for block in suite.blocks} == {True, False}
+    assert {block.has_branches for block in suite.blocks} == {True, False}
 
 
 def test_other_kernels_give_way_to_the_one_that_reads_masks(suite, params, scores):
@@ -320,7 +320,7 @@ def test_task_numbers_by_hand():
         tokens_Q=np.array([2, 1, 1, 1, 4]),
         bytes_Q=np.array([4, 4, 2, 3, 12]),
         chars_Q=np.array([3, 10, 2, 2, 4]),
-        twin_Q=np.arange(5),
+        duplicate_of_Q=np.arange(5),
     )
     score = score_set("task", requests, np.array([1.0, 2.0, 3.0, 4.0, 6.0]), np.zeros(5, bool))
     assert (score.accuracy, score.accuracy_per_byte, score.accuracy_per_char) == (0.5, 1.0, 0.0)
@@ -349,8 +349,8 @@ def test_the_first_of_equal_options_counts(params):
             for k, option in enumerate(options)
         ]
     ]
-    requests, blocks = mix_sets(sets, context_length=24)
-    scores = RowScorer(MODEL, mesh(2), blocks, len(requests.item_Q), 50, twin_Q=requests.twin_Q)(params)
+    requests, blocks = pack_sets(sets, context_length=24)
+    scores = RowScorer(MODEL, mesh(2), blocks, len(requests.item_Q), 50, duplicate_of_Q=requests.duplicate_of_Q)(params)
     slow = [slow_nats(params, request.texts[0].ids)[1:].sum() for request in sets[0]]
     np.testing.assert_allclose(scores.nats_Q, slow, rtol=2e-6)
     for item in range(40):
@@ -361,7 +361,7 @@ def test_the_first_of_equal_options_counts(params):
 
 def test_a_request_without_rows_has_no_score(params):
     sets = [[Request((Text(np.array([BOS, 5, k]), 1),), k, 0, True, 1, 1) for k in range(3)]]
-    _, blocks = mix_sets(sets, context_length=8)
+    _, blocks = pack_sets(sets, context_length=8)
     scores = RowScorer(MODEL, mesh(1), blocks, 4)(params)
     assert np.isnan(scores.nats_Q).tolist() == [False, False, False, True]
     assert not scores.greedy_Q[3]
@@ -393,7 +393,7 @@ def test_what_the_host_does_for_a_checkpoint_is_little():
         tokens_Q=rng.integers(1, 9, num_requests),
         bytes_Q=rng.integers(1, 9, num_requests),
         chars_Q=rng.integers(1, 9, num_requests),
-        twin_Q=np.arange(num_requests, dtype=np.int32),
+        duplicate_of_Q=np.arange(num_requests, dtype=np.int32),
     )
     nats_Q, greedy_Q = rng.integers(1, 9, num_requests).astype(float), np.zeros(num_requests, bool)  # many are equal
     seconds = min(timeit.repeat(lambda: score_set("task", requests, nats_Q, greedy_Q), number=1, repeat=5))

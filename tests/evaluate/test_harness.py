@@ -13,7 +13,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.evaluator import score_rows
 from lossline_jax.models.model import build_model
 from lossline_jax.weights.huggingface.configs import read_config
-from lossline_jax.weights.huggingface.load import load_params
+from lossline_jax.weights.huggingface.load import load_pretrained_params
 from tests.support.gguf_to_huggingface import smollm2_gguf, write_smollm2
 from tests.support.shared_data import shared_path
 
@@ -36,7 +36,7 @@ def stories():
     hf = read_config(folder)
     tokenizer = HuggingFaceTokenizerFile(epath.Path(folder) / "tokenizer.json", hf.bos_id, hf.eos_id)
     model = build_model(hf.config, hf.vocab_size)
-    return folder, tokenizer, model, load_params(folder, model)
+    return folder, tokenizer, model, load_pretrained_params(folder, model)
 
 
 def both(stories, bos):

@@ -11,12 +11,12 @@ from etils import epath
 from lossline_jax.config.data import ByteTokenizer, DataConfig
 from lossline_jax.config.model import LlamaConfig
 from lossline_jax.config.study import RunConfig
-from lossline_jax.evaluate.loss_rows import loss_rows, not_finite
+from lossline_jax.evaluate.loss_rows import loss_rows, non_finite_sets
 from lossline_jax.evaluate.scores import SetScore
 from lossline_jax.evaluate.suite import PreparedSet, PreparedSuite
 from lossline_jax.losses.current_rows import current_rows, missing_checkpoints
 from lossline_jax.losses.row_count import count_rows, read_suite_sets
-from lossline_jax.losses.table import append_rows, read_rows
+from lossline_jax.losses.table import append_rows, read_loss_rows
 from lossline_jax.storage.files import write_json
 from lossline_jax.storage.paths import StudyDir
 
@@ -69,7 +69,7 @@ def test_a_row_says_who_where_and_how_much(tmp_path):
     assert (row.architecture, row.size, row.data) == ("llama", "d64-L2", "wiki")
     assert (row.nats_per_token, row.accuracy, row.accuracy_per_byte, row.n) == (2.5, 0.5, 0.25, 7)
     append_rows(tmp_path / "rows.jsonl", rows)
-    assert read_rows(tmp_path / "rows.jsonl") == rows
+    assert read_loss_rows(tmp_path / "rows.jsonl") == rows
 
 
 def test_evaluation_resumes_where_rows_are_missing():
@@ -104,8 +104,8 @@ def test_a_row_that_is_there_twice_counts_once_and_in_the_words_of_now():
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_number_that_is_not_finite_is_told_by_its_set(field, value):
     bad = SCORES | {"quiz": dataclasses.replace(SCORES["quiz"], **{field: np.float64(value)})}
-    assert not_finite(SCORES) == ()
-    assert not_finite(bad) == ("quiz",)
+    assert non_finite_sets(SCORES) == ()
+    assert non_finite_sets(bad) == ("quiz",)
 
 
 def test_rows_are_counted_against_what_ought_to_be_there(tmp_path):

@@ -20,7 +20,7 @@ from lossline_jax.evaluate import suite as suites
 from lossline_jax.evaluate.suite import is_current, prepare_suite
 from lossline_jax.evaluate.tasks.item import Item
 from lossline_jax.evaluate.tasks.multiple_choice import encode_item, encode_option
-from lossline_jax.pipeline.prepare import make_prepared, open_prepared
+from lossline_jax.pipeline.prepare import open_prepared_data, prepare_data
 from lossline_jax.storage.paths import StudyDir
 from tests.support.prefix_tokenizers import (
     JSON_KINDS,
@@ -297,8 +297,8 @@ def test_a_suite_of_before_is_refused_until_it_is_prepared_again(tmp_path, token
     folder = StudyDir(epath.Path(tmp_path) / "study")
     with monkeypatch.context() as earlier:
         earlier.setattr(suites, "_options_identity", lambda suite, tokenizer: {})
-        make_prepared(configured, folder, lambda line: None)
+        prepare_data(configured, folder, lambda line: None)
     with pytest.raises(LosslineError, match="an earlier lossline made it, .*run `lossline-jax prepare` again"):
-        open_prepared(configured, folder)
-    make_prepared(configured, folder, lambda line: None)
-    assert open_prepared(configured, folder).problems == {}
+        open_prepared_data(configured, folder)
+    prepare_data(configured, folder, lambda line: None)
+    assert open_prepared_data(configured, folder).problems == {}

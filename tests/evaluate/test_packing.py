@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossline_jax.evaluate.packing.device_batches import lay_out
+from lossline_jax.evaluate.packing.device_batches import batch_for_devices
 from lossline_jax.evaluate.packing.pack import (
     LONGEST_BRANCHING_ROW,
     QUADRATIC_LENGTH,
@@ -20,8 +20,8 @@ from lossline_jax.evaluate.packing.rows import (
     MAX_PLAIN_LENGTHS,
     Request,
     fill_share,
-    mix_sets,
-    only,
+    pack_sets,
+    select_requests,
 )
 from lossline_jax.evaluate.packing.windows import Text, document_texts, option_text
 from tests.support.scoring_stand_ins import one_text_a_row
@@ -59,7 +59,7 @@ def what_is_scored(blocks):
     for block in blocks:
         for source, target, request in zip(block.source_S, block.target_S, block.request_S, strict=True):
             row, place = divmod(int(source), block.row_length)
-            seen = [k for k in range(place + 1) if block.until_BT[row, k] >= place]
+            seen = [k for k in range(place + 1) if block.visible_until_BT[row, k] >= place]
             assert seen[-1] == place < block.length_B[row]
             found.append((int(request), tuple(block.ids_BT[row, seen].tolist()), int(target)))
     return sorted(found)
@@ -88,26 +88,26 @@ def what_should_be_scored(sets, numbers):
 
 @given(sets_of_requests(context_length=16))
 def test_every_token_is_predicted_from_its_own_text_alone(sets):
-    requests, blocks = mix_sets(sets, context_length=16)
+    requests, blocks = pack_sets(sets, context_length=16)
     twins = first_of_equal_options(sets)
-    assert requests.twin_Q.tolist() == twins
+    assert requests.duplicate_of_Q.tolist() == twins
     assert what_is_scored(blocks) == what_should_be_scored(sets, sorted({*twins}))
     tokens_Q = np.bincount(np.concatenate([block.request_S for block in blocks]), minlength=len(twins))
     np.testing.assert_array_equal(requests.tokens_Q, tokens_Q[twins])
-    assert sum(block.branching for block in blocks) <= MAX_BRANCHING_LENGTHS
-    assert sum(not block.branching for block in blocks) <= MAX_PLAIN_LENGTHS
+    assert sum(block.has_branches for block in blocks) <= MAX_BRANCHING_LENGTHS
+    assert sum(not block.has_branches for block in blocks) <= MAX_PLAIN_LENGTHS
     for block in blocks:
         assert block.length_B.max() <= block.row_length <= 16
-        if not block.branching:  # what is read as the numbers of segments
-            assert (np.diff(block.until_BT, axis=1) >= 0).all()
+        if not block.has_branches:  # what is read as the numbers of segments
+            assert (np.diff(block.visible_until_BT, axis=1) >= 0).all()
     assert what_is_scored(one_text_a_row(sets)) == what_should_be_scored(sets, range(len(twins)))
 
 
 @given(sets_of_requests(context_length=16), st.randoms())
 def test_rows_of_some_requests_score_these_alone(sets, random):
-    requests, blocks = mix_sets(sets, context_length=16)
+    requests, blocks = pack_sets(sets, context_length=16)
     wanted_Q = np.array([random.random() < 0.3 for _ in requests.item_Q])
-    kept = only(blocks, wanted_Q)
+    kept = select_requests(blocks, wanted_Q)
     assert what_is_scored(kept) == [each for each in what_is_scored(blocks) if wanted_Q[each[0]]]
     for block in kept:  # every row that is left is there for something
         assert {*(block.source_S // block.row_length).tolist()} == {*range(len(block.ids_BT))}
@@ -115,8 +115,8 @@ def test_rows_of_some_requests_score_these_alone(sets, random):
 
 @given(sets_of_requests(context_length=16))
 def test_a_path_forks_once_as_a_scan_over_the_positions_needs(sets):
-    for block in mix_sets(sets, context_length=16)[1]:
-        for until_T in block.until_BT:
+    for block in pack_sets(sets, context_length=16)[1]:
+        for until_T in block.visible_until_BT:
             sees = [[k for k in range(i) if until_T[k] >= i] for i in range(len(until_T))]
             parent = [seen[-1] if seen else None for seen in sees]
             forks = {p for p in parent if p is not None and parent.count(p) > 1}
@@ -144,8 +144,8 @@ def test_options_branch_off_what_they_share():
 def test_equal_options_are_laid_out_once_and_equal_items_each():
     texts = options_of([1, 2], [3, 4], [5, 6], [3, 4])
     items = [[Request((text,), item, k, k == 0, 1, k) for k, text in enumerate(texts)] for item in range(2)]
-    requests, blocks = mix_sets([items[0] + items[1]], 64)
-    assert requests.twin_Q.tolist() == [0, 1, 0, 3, 4, 3]
+    requests, blocks = pack_sets([items[0] + items[1]], 64)
+    assert requests.duplicate_of_Q.tolist() == [0, 1, 0, 3, 4, 3]
     assert requests.tokens_Q.tolist() == [2] * 6
     assert sorted(np.concatenate([block.request_S for block in blocks])) == [0, 0, 1, 1, 3, 3, 4, 4]
 
@@ -216,20 +216,20 @@ def test_real_proportions_fill_the_rows_and_halve_the_tokens():
         for k in range(4)
     ]
     task.append(Request((Text(np.zeros(801, np.int32), 0),), 300, 0, True, 1, 1))  # one that no branching row holds
-    _, blocks = mix_sets([task], context_length=1024)
+    _, blocks = pack_sets([task], context_length=1024)
     assert fill_share(blocks) > 0.93
     assert sum(block.ids_BT.size for block in blocks) < 0.55 * sum(r.texts[0].num_inputs for r in task)
-    assert max(block.row_length for block in blocks if block.branching) <= LONGEST_BRANCHING_ROW
+    assert max(block.row_length for block in blocks if block.has_branches) <= LONGEST_BRANCHING_ROW
 
 
 @given(sets_of_requests(context_length=16), st.integers(1, 5), st.integers(1, 200), st.booleans())
-def test_rows_are_dealt_out_whole_and_evenly(sets, num_shards, tokens_per_shard, few_shapes):
-    for block in mix_sets(sets, context_length=16)[1]:
-        layout = lay_out(block, num_shards, tokens_per_shard, few_shapes)
+def test_rows_are_dealt_out_whole_and_evenly(sets, num_shards, tokens_per_shard, reuse_shapes):
+    for block in pack_sets(sets, context_length=16)[1]:
+        layout = batch_for_devices(block, num_shards, tokens_per_shard, reuse_shapes)
         num_batches, _, num_slots = layout.source_GAS.shape
         rows_per_shard = layout.ids_GBT.shape[1] // num_shards
         shape = (num_batches * num_shards, -1)
-        ids_NP, until_NP = (x.reshape(shape) for x in (layout.ids_GBT, layout.until_GBT))
+        ids_NP, until_NP = (x.reshape(shape) for x in (layout.ids_GBT, layout.visible_until_GBT))
         shard_S, slot_S = np.divmod(layout.slot_S, num_slots)
         place_S = layout.source_GAS.reshape(shape)[shard_S, slot_S]
         assert len(set(layout.slot_S.tolist())) == len(block.source_S)
@@ -238,9 +238,9 @@ def test_rows_are_dealt_out_whole_and_evenly(sets, num_shards, tokens_per_shard,
         for source, shard, place in zip(block.source_S, shard_S, place_S, strict=True):
             row, start = source // length, place - source % length
             np.testing.assert_array_equal(ids_NP[shard, start : start + length], block.ids_BT[row])
-            np.testing.assert_array_equal(until_NP[shard, start : start + length], block.until_BT[row])
+            np.testing.assert_array_equal(until_NP[shard, start : start + length], block.visible_until_BT[row])
         slots_of_row = np.bincount(block.source_S // length)
-        if few_shapes:
+        if reuse_shapes:
             needed = -(-len(block.ids_BT) // (num_shards * max(tokens_per_shard // length, 1)))
             assert needed <= num_batches <= 1.25 * needed
             assert rows_per_shard * length <= max(tokens_per_shard, length)
@@ -252,22 +252,23 @@ def test_rows_are_dealt_out_whole_and_evenly(sets, num_shards, tokens_per_shard,
 
 def test_the_scored_tokens_of_batches_are_about_as_many():
     texts = [Text(np.zeros(65, np.int32), first) for first in [0] * 40 + [62] * 120]
-    _, (block,) = mix_sets([[Request((text,), k, 0, True, 1, 1) for k, text in enumerate(texts)]], 64)
-    layout = lay_out(block, num_shards=2, tokens_per_shard=64 * 20)
+    _, (block,) = pack_sets([[Request((text,), k, 0, True, 1, 1) for k, text in enumerate(texts)]], 64)
+    layout = batch_for_devices(block, num_shards=2, tokens_per_shard=64 * 20)
     assert layout.source_GAS.shape == (4, 2, 5 * 64 + 15 * 2)  # 8 times 5 whole rows and 15 of two tokens
 
 
 def test_the_rows_with_most_scored_tokens_are_dealt_out_first():
     texts = [Text(np.zeros(65, np.int32), 64 - scored) for scored in (5, 2, 8, 5)]
-    _, (block,) = mix_sets([[Request((text,), k, 0, True, 1, 1) for k, text in enumerate(texts)]], 64)
-    assert lay_out(block, num_shards=2, tokens_per_shard=128).source_GAS.shape == (1, 2, 10)  # 8 + 2 and 5 + 5
+    _, (block,) = pack_sets([[Request((text,), k, 0, True, 1, 1) for k, text in enumerate(texts)]], 64)
+    # 8 + 2 and 5 + 5
+    assert batch_for_devices(block, num_shards=2, tokens_per_shard=128).source_GAS.shape == (1, 2, 10)
 
 
 def test_few_shapes_are_shared_by_blocks_of_other_sizes():
     def shape(num_rows):
         texts = [Text(np.zeros(33, np.int32), 20 + k % 3) for k in range(num_rows)]
-        (block,) = mix_sets([[Request((text,), k, 0, True, 1, 1) for k, text in enumerate(texts)]], 32)[1]
-        return lay_out(block, 1, 32 * 4, few_shapes=True).source_GAS.shape
+        (block,) = pack_sets([[Request((text,), k, 0, True, 1, 1) for k, text in enumerate(texts)]], 32)[1]
+        return batch_for_devices(block, 1, 32 * 4, reuse_shapes=True).source_GAS.shape
 
     assert len({shape(n) for n in range(36, 41)}) == 1
     assert len({shape(n) for n in range(16, 257)}) <= 17 * 2  # four an octave of batches, at most two of slots

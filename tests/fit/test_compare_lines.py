@@ -8,8 +8,8 @@ import pytest
 import scipy.stats
 
 from lossline_jax.fit.compare.compare_lines import compare_setting_lines, holm
-from lossline_jax.fit.compare.far_runs import far_runs, left_out
-from lossline_jax.fit.compare.noise import noise_floor, pooled
+from lossline_jax.fit.compare.far_runs import far_runs, runs_left_out
+from lossline_jax.fit.compare.noise import noise_floor, pool_noise
 from lossline_jax.fit.compare.permutation import anova_p, permutation_test
 from lossline_jax.fit.compare.setting_line import confounders, matched_pairs, unmatched
 from tests.support.planted_lines import BASE, FLOOR, POINT_NOISE, RUN_NOISE, cell, curve, fitted, study
@@ -181,8 +181,8 @@ def test_settings_with_a_noise_of_their_own_keep_it():
     loud_y = curve(loud_x) + np.repeat(r.normal(0, 20 * FLOOR, 6), 10)
     loud = fitted(BASE | {"data": "code"}, loud_x, loud_y, np.repeat([f"r{k}" for k in range(6)], 10))
     everywhere, own = noise_floor([*quiet, loud]), noise_floor(quiet)
-    assert pooled(own, everywhere) is own
-    assert pooled(noise_floor(quiet[:2]), own) is own
+    assert pool_noise(own, everywhere) is own
+    assert pool_noise(noise_floor(quiet[:2]), own) is own
 
 
 def test_runs_are_exchanged_whole():
@@ -325,7 +325,7 @@ def test_of_two_runs_either_may_be_the_far_one():
     (far,) = far_runs(cells)
     assert set(far.run_ids) == set(cells[0].run_ids)
     assert "either may be off" in str(far)
-    assert left_out([far]) == [frozenset({far.run}), frozenset({far.partner})]
+    assert runs_left_out([far]) == [frozenset({far.run}), frozenset({far.partner})]
     assert set(compared(cells)["data"].far_runs) == set(cells[0].run_ids)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lossline_jax.cli import main
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.study.fit_study import fit_study
-from lossline_jax.fit.study.table_lines import fit_table
+from lossline_jax.fit.study.table_lines import fit_lines
 from lossline_jax.fit.tables.copies import find_copies
 from tests.support.planted_lines import BASE, cell
 
@@ -69,9 +69,9 @@ def test_every_verb_on_lines_refuses_and_merges(tmp_path, capsys):
 def test_runs_of_one_group_of_a_fit_may_not_be_copies_and_of_two_groups_may():
     frame = with_copies(table())
     with pytest.raises(LosslineError, match="all equal"):
-        fit_table(frame, "val", "task", by=("data",))
+        fit_lines(frame, "val", "task", by=("data",))
     apart = frame.assign(name=frame["run_id"].str.endswith("-again"))
-    fit_table(apart, "val", "task", by=("data", "name"), num_resamples=5)
+    fit_lines(apart, "val", "task", by=("data", "name"), num_resamples=5)
 
 
 def test_equal_runs_of_two_settings_are_told_and_not_refused():

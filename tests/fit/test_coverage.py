@@ -7,7 +7,7 @@ from lossline_jax.fit.law import LOG_LEAST_SQUARES
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA
 from lossline_jax.fit.resampling import bootstrap
-from lossline_jax.fit.solve import Points, fit_law, fit_law_many
+from lossline_jax.fit.solve import DataSet, fit_law, fit_law_many
 
 LAW = {"E": 1.8, "A": 400.0, "B": 2000.0, "alpha": 0.34, "beta": 0.36}
 LINE = {"K": 0.9, "kappa": 1.4, "E_x": 1.2, "E_y": 1.0}
@@ -24,8 +24,8 @@ def noisy(curve, seed, scale, clusters=None, of_cluster=0.0):
 def test_profile_intervals_of_a_compute_law():
     size, tokens = (v.ravel() for v in np.meshgrid(np.geomspace(2e7, 2e9, 7), np.geomspace(5e8, 1e11, 7)))
     curve = CHINCHILLA(LAW, {"N": size, "D": tokens})
-    data = [Points({"N": size, "D": tokens}, noisy(curve, seed, 3e-3)) for seed in range(120)]
-    fits = fit_law_many(CHINCHILLA, data, loss=LOG_LEAST_SQUARES, num_starts=8, level=0.9)
+    data = [DataSet({"N": size, "D": tokens}, noisy(curve, seed, 3e-3)) for seed in range(120)]
+    fits = fit_law_many(CHINCHILLA, data, objective=LOG_LEAST_SQUARES, num_starts=8, level=0.9)
     for name in ("E", "alpha", "beta"):
         inside = [fit.intervals[name][0] <= LAW[name] <= fit.intervals[name][1] for fit in fits]
         assert 0.84 <= np.mean(inside) <= 0.96, name  # two standard errors of 120 about 85-95%
@@ -34,8 +34,8 @@ def test_profile_intervals_of_a_compute_law():
 def test_profile_intervals_of_a_line():
     x = np.linspace(2.2, 5.0, 80)
     curve = SHIFTED_POWER(LINE, {"x": x})
-    data = [Points({"x": x}, noisy(curve, seed, 2e-3)) for seed in range(120)]
-    fits = fit_law_many(SHIFTED_POWER, data, loss=LOG_LEAST_SQUARES, num_starts=8, level=0.9)
+    data = [DataSet({"x": x}, noisy(curve, seed, 2e-3)) for seed in range(120)]
+    fits = fit_law_many(SHIFTED_POWER, data, objective=LOG_LEAST_SQUARES, num_starts=8, level=0.9)
     for name in ("kappa", "E_x", "E_y"):
         inside = [fit.intervals[name][0] <= LINE[name] <= fit.intervals[name][1] for fit in fits]
         assert 0.84 <= np.mean(inside) <= 0.96, name

@@ -21,8 +21,8 @@ from lossline_jax.fit.predict.forecast import forecast
 from lossline_jax.fit.predict.table_series import Columns, series_of_table
 from lossline_jax.fit.solve import fit_law
 from lossline_jax.fit.study.isoflop import fit_isoflops
-from lossline_jax.fit.study.table_laws import fit_law_table
-from lossline_jax.fit.study.table_lines import fit_table
+from lossline_jax.fit.study.table_laws import fit_laws
+from lossline_jax.fit.study.table_lines import fit_lines
 from tests.support import planted_laws
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -49,8 +49,8 @@ REFUSALS = {
     "forecast from a loss": lambda t: forecast(series_of_table(t, columns("quiz", "loss")).series),
     "forecast from an accuracy": lambda t: forecast(series_of_table(t, columns("loss", "quiz")).series),
     "backtest": lambda t: backtest(series_of_table(t, columns("quiz")).series),
-    "fit --law": lambda t: fit_law_table(t, "chinchilla", INPUTS, ["quiz"]),
-    "fit --law of an accuracy near chance": lambda t: fit_law_table(
+    "fit --law": lambda t: fit_laws(t, "chinchilla", INPUTS, ["quiz"]),
+    "fit --law of an accuracy near chance": lambda t: fit_laws(
         t.assign(arc_acc=0.25 + 0.01 * np.cos(np.arange(len(t)))), "kaplan", INPUTS, ["arc_acc"]
     ),
     "forecast of an accuracy near chance": lambda t: forecast(
@@ -60,7 +60,7 @@ REFUSALS = {
         t.assign(eval_set="quiz", run_id="r", step=1, accuracy_per_char=0.3),
         Columns(("quiz",), ("params",), "tokens", unit="accuracy_per_char"),
     ),
-    "fit --law in a unit of our own table": lambda t: fit_law_table(
+    "fit --law in a unit of our own table": lambda t: fit_laws(
         t.assign(eval_set="quiz", run_id="r", step=1, accuracy=0.3), "chinchilla", INPUTS, ["quiz"], unit="accuracy"
     ),
 }
@@ -92,7 +92,7 @@ def test_compute_laws_and_solve_say_it():
     assert "L rises with N and D" in fit.note
     fit = fit_law("chinchilla", {"N": table["params"], "D": table["tokens"]}, table["quiz"], level=None)
     assert "L rises with N and D" in fit.note
-    (line,) = fit_table(table, "loss", "quiz").lines
+    (line,) = fit_lines(table, "loss", "quiz").lines
     assert "y falls with x" in line.fit.note
 
 

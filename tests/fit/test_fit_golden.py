@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from lossline_jax.fit.curves.compute_law import fit_compute_law, kaplan_allocation
-from lossline_jax.fit.curves.line import fit_shifted_power, translate
+from lossline_jax.fit.curves.line import fit_line, translate
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
-from lossline_jax.fit.solve import Points, fit_law_many
+from lossline_jax.fit.solve import DataSet, fit_law_many
 from lossline_jax.fit.study.fit_study import fit_study
 from lossline_jax.fit.tables.pairing import pair_runs
 from tests.support.shared_data import shared_path
@@ -55,7 +55,7 @@ def test_every_published_fit_of_the_sweep_is_reached(sweep, law):
     data = []
     for _, golden in published.iterrows():
         rows = sweep[sweep["data"] == golden["data"]]
-        data.append(Points({"N": rows["params"], "D": rows["tokens"]}, rows[golden["loss_name"]]))
+        data.append(DataSet({"N": rows["params"], "D": rows["tokens"]}, rows[golden["loss_name"]]))
     assert len(data) == 138
     few, many = (fit_law_many(law, data, num_starts=num) for num in (12, 48))
     found = np.array([fit.objective / fit.num_points for fit in few])
@@ -86,7 +86,7 @@ def test_laws_translated_by_a_few_target_runs(sweep, published, target):
         known = sweep[sweep["data"] == source]
         law = fit_compute_law(known["params"], known["tokens"], known["val_loss"])
         pairs = pair_runs(known, few, ["params", "iso_flop", "n_layers"])
-        line = fit_shifted_power(pairs.first["val_loss"], pairs.second["val_loss"], e_x=law, level=None)
+        line = fit_line(pairs.first["val_loss"], pairs.second["val_loss"], e_x=law, level=None)
         predicted = translate(law, line).predict({"N": rows["params"], "D": rows["tokens"]})
         spread = np.sum((rows["val_loss"] - rows["val_loss"].mean()) ** 2)
         r_squared.append(1 - np.sum((rows["val_loss"] - predicted) ** 2) / spread)
@@ -97,7 +97,7 @@ def test_translation_keeps_the_compute_optimal_size(sweep):
     sides = [sweep[sweep["data"] == name] for name in ("fineweb-100b", "starcoder")]
     law, other = (fit_compute_law(rows["params"], rows["tokens"], rows["val_loss"]) for rows in sides)
     pairs = pair_runs(*sides, ["params", "iso_flop", "n_layers"])
-    line = fit_shifted_power(
+    line = fit_line(
         pairs.first["val_loss"], pairs.second["val_loss"], e_x=law, e_y=other, residual="log-log", level=None
     )
     translated = translate(law, line)
@@ -126,7 +126,7 @@ def test_translation_keeps_the_compute_optimal_size(sweep):
 def test_train_to_train_with_given_irreducible_losses(sweep, published, first, second, kappa, scale, r_squared):
     sides = [sweep[sweep["data"] == name] for name in (first, second)]
     pairs = sides[0].merge(sides[1], on=["params", "iso_flop", "n_layers"])
-    fit = fit_shifted_power(
+    fit = fit_line(
         pairs["val_loss_x"],
         pairs["val_loss_y"],
         e_x=published.loc[first, "E"],
@@ -144,7 +144,7 @@ def test_train_to_train_with_given_irreducible_losses(sweep, published, first, s
 )
 def test_free_fits_of_figure_1(figure_1, series, r_squared):
     rows = figure_1[figure_1["series"] == series]
-    fit = fit_shifted_power(rows[X], rows[Y])
+    fit = fit_line(rows[X], rows[Y])
     assert fit.r_squared == pytest.approx(r_squared, abs=1e-4)
     # anywhere in 1.0-2.3 serves equally well as E_x, so it must not be reported as if known
     assert fit.status == "not identified"
@@ -156,7 +156,7 @@ def test_free_fits_of_figure_1(figure_1, series, r_squared):
 @pytest.mark.parametrize(("e_x", "kappa"), [(1.0, 2.07), (2.3, 1.52)])
 def test_flat_e_x_of_figure_1(figure_1, e_x, kappa):
     rows = figure_1[figure_1["series"] == "base"]
-    fit = fit_shifted_power(rows[X], rows[Y], e_x=e_x)
+    fit = fit_line(rows[X], rows[Y], e_x=e_x)
     assert 0.0093 <= fit.rmse <= 0.0096
     assert fit.parameters["kappa"] == pytest.approx(kappa, abs=0.01)
 

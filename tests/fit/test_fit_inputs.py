@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.curves.line import fit_shifted_power, predict_transfer
+from lossline_jax.fit.curves.line import fit_line, predict_transfer
 from lossline_jax.fit.laws import LAWS
 from lossline_jax.fit.resampling import bootstrap
 
 X = np.linspace(2.5, 5.0, 20)
-LINE = fit_shifted_power(X, 0.9 * (X - 1.5) ** 1.3 + 1.1, e_x=1.5, e_y=1.1, level=None)
+LINE = fit_line(X, 0.9 * (X - 1.5) ** 1.3 + 1.1, e_x=1.5, e_y=1.1, level=None)
 RESAMPLES = bootstrap(LINE, {"x": X}, 0.9 * (X - 1.5) ** 1.3 + 1.1, num_resamples=10)
 SEVERAL = next(law for law in LAWS.values() if len(law.inputs) > 1)
 

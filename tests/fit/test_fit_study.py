@@ -13,7 +13,7 @@ from tests.support import planted_figures as planted
 from tests.support.paths import TESTS
 
 OLD_STUDY = TESTS / "golden" / "old_study"
-BEYOND_COMPARING = ("fit_compute_laws", "fit_figure_lines", "fit_isoflops")
+BEYOND_COMPARING = ("fit_compute_laws", "fit_panel_lines", "fit_isoflops")
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ def test_a_comparison_says_what_the_whole_fit_says(table):
     assert compared.lines == fitted.lines
     assert compared.comparisons == fitted.comparisons
     assert compared.failures == fitted.failures[: len(compared.failures)]
-    assert (compared.figure_lines, compared.compute_fits, compared.isoflops) == ((), (), ())
-    assert fitted.figure_lines
+    assert (compared.panel_lines, compared.compute_fits, compared.isoflops) == ((), (), ())
+    assert fitted.panel_lines
     assert fitted.compute_fits
 
 

@@ -11,7 +11,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.fit.predict.backtest import backtest
 from lossline_jax.fit.predict.forecast import combine, forecast, growth
 from lossline_jax.fit.predict.predictors import LINE_MEMBERS
-from lossline_jax.fit.predict.series import Rows, Series, budget_levels
+from lossline_jax.fit.predict.series import LossSeries, RunPoints, budget_levels
 from lossline_jax.fit.predict.target import rows_of_target
 
 BUDGETS = np.geomspace(1e17, 1e20, 7)
@@ -22,7 +22,7 @@ def sweep_rows(budgets=BUDGETS, num_sizes=7):
     """An isoFLOP grid: sizes about the optimum of each budget."""
     budget = np.repeat(budgets, num_sizes)
     size = np.sqrt(budget / 120) * np.tile(np.geomspace(0.3, 3.0, num_sizes), len(budgets))
-    return Rows(budget, {"total": size, "other": size * (1 + 3e3 / np.sqrt(size))}, budget / (6 * size))
+    return RunPoints(budget, {"total": size, "other": size * (1 + 3e3 / np.sqrt(size))}, budget / (6 * size))
 
 
 def planted(rows, seed=0, noise=0.004, **changes):
@@ -33,7 +33,9 @@ def planted(rows, seed=0, noise=0.004, **changes):
 
 def sets(num_sets=4, noise=0.004):
     rows = sweep_rows()
-    return [Series(f"set {k}", "law", "loss", rows, planted(rows, k, noise, E=1.6 + 0.2 * k)) for k in range(num_sets)]
+    return [
+        LossSeries(f"set {k}", "law", "loss", rows, planted(rows, k, noise, E=1.6 + 0.2 * k)) for k in range(num_sets)
+    ]
 
 
 def below(series, budget):
@@ -61,7 +63,8 @@ def test_backtest_intervals_cover_what_they_say():
     hits = []
     for shift in range(3):
         series = [
-            Series(s.name, s.kind, s.loss, s.rows, planted(s.rows, 10 * shift + k, 0.01)) for k, s in enumerate(sets(5))
+            LossSeries(s.name, s.kind, s.loss, s.rows, planted(s.rows, 10 * shift + k, 0.01))
+            for k, s in enumerate(sets(5))
         ]
         found = backtest(series, up_to=4e18)
         hits += [score.coverage for score in found.scores]
@@ -84,7 +87,9 @@ def test_lines_are_predicted_from_the_other_loss():
     series = []
     for k, scale in enumerate((0.8, 1.0, 1.2)):
         line = scale * (x - 1.2) ** 1.1 + 0.9 + 0.1 * k
-        series.append(Series(f"line {k}", "line", f"test {k}", Rows(rows.budget, rows.sizes, rows.tokens, x), line))
+        series.append(
+            LossSeries(f"line {k}", "line", f"test {k}", RunPoints(rows.budget, rows.sizes, rows.tokens, x), line)
+        )
     found = backtest(series, up_to=1e19)
     assert max(score.error for score in found.scores) < 0.01
     assert set(found.weights["line"]) == set(LINE_MEMBERS)
@@ -116,7 +121,7 @@ def test_a_count_that_is_not_given_is_named_and_the_rest_predicts():
     (p,) = found.predict("set 0", rows)
     assert "other: that count of parameters is not given" in p.note
     assert p.estimate == pytest.approx(
-        planted(Rows(None, {"total": np.array([1e9])}, np.array([2e10])), noise=0, E=1.6)[0], rel=0.01
+        planted(RunPoints(None, {"total": np.array([1e9])}, np.array([2e10])), noise=0, E=1.6)[0], rel=0.01
     )
 
 
@@ -134,7 +139,11 @@ def test_x_below_e_x_leaves_out_the_members_without_a_value():
     rows = sweep_rows()
     x = planted(rows, 1, 1e-3)
     found = forecast(
-        [Series("line", "line", "y", Rows(rows.budget, rows.sizes, rows.tokens, x), 0.9 * (x - 1.5) ** 0.8 + 1.0)]
+        [
+            LossSeries(
+                "line", "line", "y", RunPoints(rows.budget, rows.sizes, rows.tokens, x), 0.9 * (x - 1.5) ** 0.8 + 1.0
+            )
+        ]
     )
     (p,) = found.predict("line", rows_of_target(found, "line", at_x=1.0))
     assert "x lies below its E_x" in p.note
@@ -145,8 +154,8 @@ def test_x_below_e_x_leaves_out_the_members_without_a_value():
 @given(st.lists(st.floats(0.5, 5.0), min_size=2, max_size=4), st.data())
 def test_a_combination_lies_between_its_members(values, data):
     raw = data.draw(st.lists(st.floats(0.01, 1.0), min_size=len(values), max_size=len(values)))
-    members = {str(k): np.array([value]) for k, value in enumerate(values)}
-    mean, missing = combine(members, {str(k): w / sum(raw) for k, w in enumerate(raw)})
+    predictors = {str(k): np.array([value]) for k, value in enumerate(values)}
+    mean, missing = combine(predictors, {str(k): w / sum(raw) for k, w in enumerate(raw)})
     assert min(values) * (1 - 1e-12) <= mean[0] <= max(values) * (1 + 1e-12)
     assert missing == [()]
 
@@ -162,8 +171,8 @@ def test_checkpoints_of_larger_runs_predict_nothing_that_their_run_is_held_out_f
     final = np.repeat(np.geomspace(1e17, 1e20, 7), 5)
     budget = final * np.tile([0.2, 0.4, 0.6, 0.8, 1.0], 7)
     size = np.sqrt(final / 120) * np.tile(np.geomspace(0.5, 2, 5), 7)
-    rows = Rows(budget, {"total": size}, budget / (6 * size), final_budget=final)
-    found = backtest([Series("runs", "law", "loss", rows, planted(rows))], up_to=1.1e19)
+    rows = RunPoints(budget, {"total": size}, budget / (6 * size), final_budget=final)
+    found = backtest([LossSeries("runs", "law", "loss", rows, planted(rows))], up_to=1.1e19)
     assert found.scores[0].num_fitted == 25  # five runs; early checkpoints of the sixth and seventh lie below too
     assert np.sum(budget <= 1.1e19) > 25
 
@@ -179,7 +188,7 @@ def test_a_series_of_one_budget_has_no_interval():
 def test_a_loss_that_no_fitted_run_had_is_said_and_wants_its_budget():
     rows = sweep_rows()
     rows = dataclasses.replace(rows, x=planted(rows, 1, 1e-3))
-    found = forecast([Series(f"line {k}", "line", "y", rows, (0.9 + 0.1 * k) * rows.x) for k in range(2)])
+    found = forecast([LossSeries(f"line {k}", "line", "y", rows, (0.9 + 0.1 * k) * rows.x) for k in range(2)])
     for budget, known in ((None, False), (1e22, True)):
         (p,) = found.predict("line 0", rows_of_target(found, "line 0", at_x=1.9, at_flops=budget))
         assert "x lies outside" in p.note
@@ -209,7 +218,7 @@ def test_sizes_and_tokens_that_no_fitted_run_had_are_said_with_their_factor(time
 
 def test_fewer_errors_than_a_quantile_needs_give_no_interval():
     rows = sweep_rows(BUDGETS[:3], 4)
-    found = forecast([Series("one", "law", "loss", rows[rows.budget < 9e17], planted(rows)[rows.budget < 9e17])])
+    found = forecast([LossSeries("one", "law", "loss", rows[rows.budget < 9e17], planted(rows)[rows.budget < 9e17])])
     few = sum(found.num_folds.values())
     (p,) = found.predict("one", sweep_rows(BUDGETS[-1:], 1))
     assert (p.lower is None) == (few == 0)
@@ -222,7 +231,7 @@ def test_growth_is_distance_over_the_root_of_what_was_spanned():
 
 def test_continuous_budgets_become_few_levels():
     rows = sweep_rows(np.geomspace(1e17, 1e20, 400), 1)
-    levels = budget_levels([Series("a", "law", "loss", rows, planted(rows))])
+    levels = budget_levels([LossSeries("a", "law", "loss", rows, planted(rows))])
     assert 5 <= len(levels) <= 12
     assert levels[-1] >= rows.budget.max()
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossline_jax.fit.laws.published_values import PUBLISHED
-from lossline_jax.fit.solve import Points, fit_law_many
+from lossline_jax.fit.solve import DataSet, fit_law_many
 from lossline_jax.fit.solver.batching import BLOCK
 from tests.support import planted_laws
 
@@ -18,7 +18,7 @@ every_law = pytest.mark.parametrize("name", planted_laws.CASES)
 def check_recovery(name, wanted):
     law, planted = planted_laws.CASES[name]
     inputs = {key: planted.inputs[key] for key in law.inputs}
-    data = [Points(inputs, law(p, inputs), fixed={key: p[key] for key in planted.fixed}) for p in wanted]
+    data = [DataSet(inputs, law(p, inputs), fixed={key: p[key] for key in planted.fixed}) for p in wanted]
     known = planted.known if planted.known is not None else law.names
     fits = fit_law_many(law, data, num_starts=BLOCK // len(data))
     for parameters, points, fit in zip(wanted, data, fits, strict=True):

@@ -9,8 +9,8 @@ import pytest
 from lossline_jax.fit.study import panels as kind
 from lossline_jax.fit.study.fit_study import fit_study
 from lossline_jax.fit.study.isoflop import fit_isoflops
-from lossline_jax.fit.study.panel_lines import comparing_unit, fit_figure_lines
-from lossline_jax.fit.study.panels import line_groups, own_set
+from lossline_jax.fit.study.panel_lines import comparing_unit, fit_panel_lines
+from lossline_jax.fit.study.panels import own_set, panel_line_specs
 from lossline_jax.fit.study.results import StudyFits
 from tests.support import planted_figures as planted
 
@@ -28,12 +28,12 @@ def frame():
 
 @pytest.fixture(scope="module")
 def groups(frame):
-    return line_groups(frame, planted.X, planted.Y, planted.run_id({}))
+    return panel_line_specs(frame, planted.X, planted.Y, planted.run_id({}))
 
 
 @pytest.fixture(scope="module")
 def lines(frame):
-    return fit_figure_lines(frame, planted.X, planted.Y, UNITS, planted.BASE, num_resamples=20)
+    return fit_panel_lines(frame, planted.X, planted.Y, UNITS, planted.BASE, num_resamples=20)
 
 
 def found(groups, figure):
@@ -86,7 +86,7 @@ def test_pairs_of_sets_hold_runs_that_differ_from_the_base_in_data(groups):
 def test_renamed_runs_and_sets_make_the_same_groups(frame, groups):
     names = {name: f"r{k}" for k, name in enumerate(frame["run_id"].unique())}
     renamed = frame.assign(run_id=frame["run_id"].map(names))
-    other = line_groups(renamed, planted.X, planted.Y, renamed["run_id"].iloc[0])
+    other = panel_line_specs(renamed, planted.X, planted.Y, renamed["run_id"].iloc[0])
     assert [(g.figure, g.panel, g.level, len(g.run_ids)) for g in other] == [
         (g.figure, g.panel, g.level, len(g.run_ids)) for g in groups
     ]
@@ -128,16 +128,16 @@ def test_bands_are_thin_and_hold_their_line(lines):
 
 def test_few_points_and_unstated_factors_make_no_lines(frame):
     short = frame[(frame["step"] == 1) & (frame["seed"] == 0)]  # at most four points a line
-    assert fit_figure_lines(short, planted.X, planted.Y, UNITS, planted.BASE) == ()
+    assert fit_panel_lines(short, planted.X, planted.Y, UNITS, planted.BASE) == ()
     unstated = frame.assign(data=frame["data"].where(frame["data"] != "code", "unknown"))
-    groups = line_groups(unstated, planted.X, planted.Y, planted.run_id({}))
+    groups = panel_line_specs(unstated, planted.X, planted.Y, planted.run_id({}))
     assert not found(groups, "matched data")
     assert len(found(groups, "matched tokenizer")) == 4
 
 
 def test_a_table_without_factors_or_sets_has_no_figures():
     wide = planted.table().pivot_table(index="run_id", columns="eval_set", values="bits_per_byte").reset_index()
-    assert fit_figure_lines(wide, planted.X, planted.Y, ("",), {}) == ()
+    assert fit_panel_lines(wide, planted.X, planted.Y, ("",), {}) == ()
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_isoflops_need_sizes_at_several_budgets():
 
 def test_fits_carry_figures_through_json_and_are_the_same_again(frame):
     first, again = (fit_study(frame, planted.X, planted.Y, planted.BASE, num_resamples=5) for _ in range(2))
-    assert first.figure_lines
+    assert first.panel_lines
     text = json.dumps(first.to_json(), allow_nan=False)
     assert text == json.dumps(again.to_json())
     assert StudyFits.from_json(json.loads(text)) == first

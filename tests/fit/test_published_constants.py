@@ -156,7 +156,7 @@ def test_the_sparsity_law_minimises_what_its_authors_minimise():
     fit = fit_law(law, t5, t5_loss, level=None)
     assert fit.objective / t5_loss.size == pytest.approx(4.880e-6, rel=2e-4)
     # ViT: Huber of the loss itself; the published row is the optimum
-    fit = fit_law(law, vit, vit_loss, loss=HUBER, level=None)
+    fit = fit_law(law, vit, vit_loss, objective=HUBER, level=None)
     assert fit.objective / vit_loss.size == pytest.approx(4.92909e-4, rel=1e-5)
     published = PUBLISHED["sparsity"]["ViT, JFT-4B"]
     assert fit.parameters == pytest.approx(published, rel=0.002)

@@ -8,8 +8,8 @@ import pytest
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.curves.compute_law import fit_compute_law
-from lossline_jax.fit.curves.line import fit_shifted_power
-from lossline_jax.fit.law import LOSSES, Loss
+from lossline_jax.fit.curves.line import fit_line
+from lossline_jax.fit.law import OBJECTIVES, Objective
 from lossline_jax.fit.laws import LAWS
 from lossline_jax.fit.laws.published_values import PUBLISHED
 from lossline_jax.fit.resampling import BY_BLOCK, BY_POINT, BY_RUN, block_indices, bootstrap, cluster_counts
@@ -31,7 +31,7 @@ def study(seed, run_noise, point_noise=0.003):
 
 def test_same_seed_same_resamples():
     y = study(0, 0.01)
-    fit = fit_shifted_power(X, y, RUNS)
+    fit = fit_line(X, y, RUNS)
     first, again, other = (bootstrap(fit, {"x": X}, y, clusters=RUNS, seed=seed) for seed in (3, 3, 4))
     assert np.array_equal(first.samples["K"], again.samples["K"])
     assert not np.array_equal(first.samples["K"], other.samples["K"])
@@ -41,7 +41,7 @@ def test_same_seed_same_resamples():
 
 def test_resampling_by_run_sees_what_resampling_by_point_misses():
     y = study(1, run_noise=0.05)
-    fit = fit_shifted_power(X, y)
+    fit = fit_line(X, y)
     widths = {}
     for clusters in (RUNS, None):
         band = bootstrap(fit, {"x": X}, y, clusters=clusters).band([3.5])
@@ -53,7 +53,7 @@ def test_band_covers_the_curve_about_as_often_as_it_says():
     hits = []
     for seed in range(12):
         y = study(seed, run_noise=0.02)
-        fit = fit_shifted_power(X, y, RUNS, num_starts=8, level=None)
+        fit = fit_line(X, y, RUNS, num_starts=8, level=None)
         band = bootstrap(fit, {"x": X}, y, clusters=RUNS, num_resamples=100, seed=seed).band([3.5])
         hits.append(band.lower[0] <= curve(3.5) <= band.upper[0])
     # six runs are few: percentile intervals fall somewhat short of the nominal 90%
@@ -62,7 +62,7 @@ def test_band_covers_the_curve_about_as_often_as_it_says():
 
 def test_one_run_says_that_it_is_one():
     y = study(2, 0.0)[:10]
-    fit = fit_shifted_power(X[:10], y)
+    fit = fit_line(X[:10], y)
     resamples = bootstrap(fit, {"x": X[:10]}, y, clusters=RUNS[:10])
     assert resamples.method == BY_BLOCK
     assert resamples.note.startswith("one run only")
@@ -73,7 +73,7 @@ def test_one_run_says_that_it_is_one():
 
 def test_few_runs_are_called_rough():
     y = study(2, 0.01)[:20]
-    fit = fit_shifted_power(X[:20], y)
+    fit = fit_line(X[:20], y)
     assert "2 runs only" in bootstrap(fit, {"x": X[:20]}, y, clusters=RUNS[:20]).note
 
 
@@ -111,15 +111,15 @@ def test_a_law_with_a_loss_of_its_own_is_resampled_by_that():
     inputs = {"N_nv": size, "N_v": generator.uniform(2, 100, 36), "H": characters}
     y = law(next(iter(PUBLISHED["vocabulary"].values())), inputs) + generator.normal(0, 1e-3, 36)
     fit = fit_law(law, inputs, y, level=None)
-    assert fit.loss not in LOSSES
+    assert fit.objective_name not in OBJECTIVES
     assert np.all(np.isfinite(bootstrap(fit, inputs, y, num_resamples=20).samples["E"]))
 
 
 def test_a_loss_given_to_the_fit_alone_is_resampled_by_and_kept_in_json():
-    own = Loss("my Huber", logarithmic=True, delta=0.02)
+    own = Objective("my Huber", logarithmic=True, delta=0.02)
     size = np.geomspace(1e6, 1e9, 12)
     loss = (8.8e13 / size) ** 0.076 * np.exp(np.random.Generator(np.random.PCG64(2)).normal(0, 0.01, 12))
-    fit = fit_law("kaplan size", {"N": size}, loss, loss=own, level=None)
+    fit = fit_law("kaplan size", {"N": size}, loss, objective=own, level=None)
     again = FitResult.from_json(json.loads(json.dumps(fit.to_json())))
     assert again == fit
     assert again.minimised == own
@@ -131,6 +131,6 @@ def test_a_loss_given_to_the_fit_alone_is_resampled_by_and_kept_in_json():
 
 
 def test_nothing_to_resample_without_a_curve():
-    fit = fit_shifted_power(X[:3], X[:3])
+    fit = fit_line(X[:3], X[:3])
     with pytest.raises(LosslineError, match="nothing to resample"):
         bootstrap(fit, {"x": X[:3]}, X[:3])

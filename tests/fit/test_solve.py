@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.curves.compute_law import fit_compute_law
-from lossline_jax.fit.curves.line import fit_shifted_power, predict_transfer
-from lossline_jax.fit.law import LEAST_SQUARES, LOG_HUBER, Loss, float64
+from lossline_jax.fit.curves.line import fit_line, predict_transfer
+from lossline_jax.fit.law import LEAST_SQUARES, LOG_HUBER, Objective, float64
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.solve import Points, fit_law, fit_law_many
+from lossline_jax.fit.solve import DataSet, fit_law, fit_law_many
 from lossline_jax.fit.solver.problem import build_problem
 from lossline_jax.fit.solver.quadratic_model import bounded_step
 
@@ -35,7 +35,7 @@ def planted_grid(noise=0.0, seed=0):
 @settings(max_examples=10, deadline=None, derandomize=True)
 @given(scale=st.floats(0.3, 2.0), kappa=st.floats(0.7, 2.0), e_x=st.floats(0.5, 2.2), e_y=st.floats(0.2, 2.0))
 def test_planted_line_is_recovered(scale, kappa, e_x, e_y):
-    fit = fit_shifted_power(X, planted_line(scale, kappa, e_x, e_y))
+    fit = fit_line(X, planted_line(scale, kappa, e_x, e_y))
     if fit.not_identified:  # near kappa = 1, E_x and E_y trade exactly; the curve is still right
         assert abs(kappa - 1) < 0.02
     else:
@@ -64,8 +64,8 @@ def test_huber_shrugs_off_an_outlier_and_least_squares_does_not():
     planted = {"E": 1.7, "A": 400.0, "B": 2000.0, "alpha": 0.34, "beta": 0.36}
     loss = CHINCHILLA(planted, {"N": sizes, "D": tokens}) * noise
     loss[-1] *= 1.3
-    huber = fit_law(CHINCHILLA, {"N": sizes, "D": tokens}, loss, loss=LOG_HUBER)
-    squares = fit_law(CHINCHILLA, {"N": sizes, "D": tokens}, loss, loss=LEAST_SQUARES)
+    huber = fit_law(CHINCHILLA, {"N": sizes, "D": tokens}, loss, objective=LOG_HUBER)
+    squares = fit_law(CHINCHILLA, {"N": sizes, "D": tokens}, loss, objective=LEAST_SQUARES)
     assert huber.parameters["E"] == pytest.approx(1.7, abs=0.02)
     assert abs(squares.parameters["E"] - 1.7) > 0.03
 
@@ -75,7 +75,7 @@ def test_plain_huber_is_the_minimum_of_its_own_objective():
     planted = {"E": 1.7, "A": 400.0, "B": 2000.0, "alpha": 0.34, "beta": 0.36}
     loss = CHINCHILLA(planted, {"N": sizes, "D": tokens}) * noise
     loss[::6] += 0.3
-    fit = fit_law(CHINCHILLA, {"N": sizes, "D": tokens}, loss, loss=Loss("Huber", delta=1e-3), level=None)
+    fit = fit_law(CHINCHILLA, {"N": sizes, "D": tokens}, loss, objective=Objective("Huber", delta=1e-3), level=None)
     names = list(planted)
 
     def objective(values):
@@ -117,7 +117,7 @@ def test_only_a_scaled_parameter_is_left_free():
 def test_the_unit_of_the_weights_does_not_change_an_interval():
     y = planted_line(noise=0.01)
     one, many = (
-        fit_law_many(SHIFTED_POWER, [Points({"x": X}, y, {"E_x": 1.5}, weights=np.full(X.size, w))], level=0.9)[0]
+        fit_law_many(SHIFTED_POWER, [DataSet({"x": X}, y, {"E_x": 1.5}, weights=np.full(X.size, w))], level=0.9)[0]
         for w in (1.0, 100.0)
     )
     assert many.intervals["kappa"] == pytest.approx(one.intervals["kappa"], rel=1e-3)
@@ -125,18 +125,18 @@ def test_the_unit_of_the_weights_does_not_change_an_interval():
 
 def test_objective_is_the_sum_and_scales_with_the_points():
     y = planted_line(noise=0.01)
-    once = fit_shifted_power(X, y)
-    twice = fit_shifted_power(np.tile(X, 2), np.tile(y, 2))
+    once = fit_line(X, y)
+    twice = fit_line(np.tile(X, 2), np.tile(y, 2))
     assert twice.objective == pytest.approx(2 * once.objective, rel=1e-6)
     assert once.objective == pytest.approx(0.5 * once.num_points * once.rmse**2, rel=1e-9)
 
 
 def test_fit_does_not_depend_on_units_or_order():
     y = planted_line(noise=0.01)
-    fit = fit_shifted_power(X, y)
+    fit = fit_line(X, y)
     shuffled = np.random.Generator(np.random.PCG64(1)).permutation(X.size)
-    again = fit_shifted_power(X[shuffled], y[shuffled])
-    in_bits = fit_shifted_power(X / np.log(2), y / np.log(2))
+    again = fit_line(X[shuffled], y[shuffled])
+    in_bits = fit_line(X / np.log(2), y / np.log(2))
     assert again.parameters == pytest.approx(fit.parameters, rel=1e-4)
     assert in_bits.parameters["kappa"] == pytest.approx(fit.parameters["kappa"], rel=1e-4)
     assert in_bits.parameters["E_x"] * np.log(2) == pytest.approx(fit.parameters["E_x"], rel=1e-4)
@@ -144,7 +144,7 @@ def test_fit_does_not_depend_on_units_or_order():
 
 def test_same_call_same_bits():
     y = planted_line(noise=0.01)
-    assert fit_shifted_power(X, y) == fit_shifted_power(X, y)
+    assert fit_line(X, y) == fit_line(X, y)
 
 
 def test_profile_interval_is_the_classical_one_for_a_linear_parameter():
@@ -163,7 +163,7 @@ def test_profile_interval_is_the_classical_one_for_a_linear_parameter():
 def test_intervals_cover_about_as_often_as_they_say():
     hits = []
     for seed in range(40):
-        fit = fit_shifted_power(X, planted_line(noise=0.005, seed=seed), e_x=1.5, num_starts=8)
+        fit = fit_line(X, planted_line(noise=0.005, seed=seed), e_x=1.5, num_starts=8)
         low, high = fit.intervals["kappa"]
         hits.append(low <= 1.3 <= high)
     assert 0.78 <= np.mean(hits) <= 0.99  # nominal 90% of 40: three standard errors
@@ -171,13 +171,13 @@ def test_intervals_cover_about_as_often_as_they_say():
 
 def test_intervals_can_be_left_out():
     y = planted_line(noise=0.01)
-    fit, bare = fit_shifted_power(X, y), fit_shifted_power(X, y, level=None)
+    fit, bare = fit_line(X, y), fit_line(X, y, level=None)
     assert bare.intervals == {}
     assert bare.parameters == pytest.approx(fit.parameters, rel=1e-4)
 
 
 def test_fewer_points_than_parameters():
-    fit = fit_shifted_power(X[:3], planted_line()[:3])
+    fit = fit_line(X[:3], planted_line()[:3])
     assert (fit.status, fit.parameters) == ("too few points", {})
     assert fit.note == "3 points for 4 free parameters"
     with pytest.raises(LosslineError, match="too few points"):
@@ -185,7 +185,7 @@ def test_fewer_points_than_parameters():
 
 
 def test_as_many_points_as_parameters_judges_nothing():
-    fit = fit_shifted_power(X[:4], planted_line()[:4])
+    fit = fit_line(X[:4], planted_line()[:4])
     assert fit.status == "not identified"
     assert "as many points" in fit.note
 
@@ -201,12 +201,12 @@ def test_constant_size_or_tokens_identify_no_compute_law(constant, letter):
 
 
 def test_constant_x_is_not_identified():
-    fit = fit_shifted_power(np.full(10, 3.0), np.linspace(2.0, 2.1, 10))
+    fit = fit_line(np.full(10, 3.0), np.linspace(2.0, 2.1, 10))
     assert fit.status == "not identified"
 
 
 def test_losses_down_to_zero_leave_no_room_for_an_irreducible_loss():
-    fit = fit_shifted_power(X - 2.5, planted_line())
+    fit = fit_line(X - 2.5, planted_line())
     assert fit.status == "failed"
     assert "E_x" in fit.note
 
@@ -222,18 +222,18 @@ def test_missing_values_are_dropped_and_counted():
     holes = y.copy()
     holes[[3, 9]] = np.nan
     keep = np.isfinite(holes)
-    fit = fit_shifted_power(X, holes, clusters=np.arange(X.size) // 10)
+    fit = fit_line(X, holes, clusters=np.arange(X.size) // 10)
     assert (fit.num_points, fit.num_dropped, fit.num_runs) == (38, 2, 4)
-    assert fit.parameters == pytest.approx(fit_shifted_power(X[keep], y[keep]).parameters)
+    assert fit.parameters == pytest.approx(fit_line(X[keep], y[keep]).parameters)
 
 
 def test_points_below_a_given_irreducible_loss_are_dropped_and_counted():
-    fit = fit_shifted_power(X, planted_line(e_x=1.0), e_x=2.6)
+    fit = fit_line(X, planted_line(e_x=1.0), e_x=2.6)
     assert fit.num_dropped == int(np.sum(X <= 2.6)) > 0
 
 
 def test_predictions_below_e_x_are_refused_or_flagged_never_nan():
-    fit = fit_shifted_power(X, planted_line())
+    fit = fit_line(X, planted_line())
     with pytest.raises(LosslineError, match="no value at"):
         fit.predict({"x": [3.0, 1.0]})
     flagged = predict_transfer(fit, [1.0, 2.0, 3.0])
@@ -244,21 +244,21 @@ def test_predictions_below_e_x_are_refused_or_flagged_never_nan():
 
 
 def test_result_survives_json():
-    fit = fit_shifted_power(X, planted_line(noise=0.01), clusters=np.arange(X.size) % 3)
+    fit = fit_line(X, planted_line(noise=0.01), clusters=np.arange(X.size) % 3)
     assert FitResult.from_json(json.loads(json.dumps(fit.to_json(), allow_nan=False))) == fit
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: fit_shifted_power(X, X[:5]), "different or wrong shapes"),
-        (lambda: fit_shifted_power(["a"] * 5, X[:5]), "not all numbers"),
-        (lambda: fit_shifted_power(X, X, e_x=1.0, residual="log-log"), "both e_x and e_y"),
-        (lambda: fit_shifted_power(X, X, e_x=float("nan")), "finite"),
+        (lambda: fit_line(X, X[:5]), "different or wrong shapes"),
+        (lambda: fit_line(["a"] * 5, X[:5]), "not all numbers"),
+        (lambda: fit_line(X, X, e_x=1.0, residual="log-log"), "both e_x and e_y"),
+        (lambda: fit_line(X, X, e_x=float("nan")), "finite"),
         (lambda: fit_compute_law(X, X, X, form="kaplam"), "not one of"),
         (lambda: build_problem(CHINCHILLA, {"N": X, "D": X}, X, LOG_HUBER, {"A": 1.0}), "cannot be held"),
-        (lambda: fit_shifted_power(X, X**1.1, e_x=-1.0), "outside its bounds"),
-        (lambda: fit_shifted_power(X, X**1.1, clusters=[1, 2]), "2 clusters for 40 points"),
+        (lambda: fit_line(X, X**1.1, e_x=-1.0), "outside its bounds"),
+        (lambda: fit_line(X, X**1.1, clusters=[1, 2]), "2 clusters for 40 points"),
         (lambda: fit_law(CHINCHILLA, {"N": X}, X), r"needs \['D'\]"),
     ],
 )

@@ -8,9 +8,9 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA
 from lossline_jax.fit.predict.table_series import Columns, series_of_table
 from lossline_jax.fit.resampling import bootstrap
-from lossline_jax.fit.solve import Points, fit_law, fit_law_many
-from lossline_jax.fit.study.table_laws import fit_law_table
-from lossline_jax.fit.study.table_lines import Across, fit_table
+from lossline_jax.fit.solve import DataSet, fit_law, fit_law_many
+from lossline_jax.fit.study.table_laws import fit_laws
+from lossline_jax.fit.study.table_lines import Across, fit_lines
 from lossline_jax.fit.tables.wide import wide_table
 from lossline_jax.summary.laws import law_fits_text
 
@@ -54,7 +54,7 @@ def long_table():
 
 
 def test_each_group_has_its_law():
-    found = fit_law_table(table(), "chinchilla", INPUTS, ["loss"], ["data"])
+    found = fit_laws(table(), "chinchilla", INPUTS, ["loss"], ["data"])
     assert [each.label for each in found.fits] == ["data=a", "data=b"]
     for k, each in enumerate(found.fits):
         assert each.fit.status == "converged"
@@ -69,16 +69,16 @@ def test_each_group_has_its_law():
 
 def test_polars_and_parquet_give_what_pandas_gives(tmp_path):
     polars = pytest.importorskip("polars")
-    wanted = fit_law_table(table(), "chinchilla", INPUTS, ["loss"], level=None)
-    assert fit_law_table(polars.from_pandas(table()), "chinchilla", INPUTS, ["loss"], level=None) == wanted
+    wanted = fit_laws(table(), "chinchilla", INPUTS, ["loss"], level=None)
+    assert fit_laws(polars.from_pandas(table()), "chinchilla", INPUTS, ["loss"], level=None) == wanted
     table().to_parquet(tmp_path / "t.parquet")
-    assert fit_law_table(pd.read_parquet(tmp_path / "t.parquet"), "chinchilla", INPUTS, ["loss"], level=None) == wanted
+    assert fit_laws(pd.read_parquet(tmp_path / "t.parquet"), "chinchilla", INPUTS, ["loss"], level=None) == wanted
 
 
 def test_a_long_table_is_read_by_evaluation_set_and_unit():
     inputs = {"N": "params_total", "D": "tokens_seen"}
-    nats = fit_law_table(long_table(), "chinchilla", inputs, ["wiki"], ["data"], level=None)
-    bits = fit_law_table(long_table(), "chinchilla", inputs, ["wiki"], ["data"], unit="bits_per_byte", level=None)
+    nats = fit_laws(long_table(), "chinchilla", inputs, ["wiki"], ["data"], level=None)
+    bits = fit_laws(long_table(), "chinchilla", inputs, ["wiki"], ["data"], unit="bits_per_byte", level=None)
     assert nats.fits[0].fit.parameters["E"] == pytest.approx(1.8, abs=0.02)
     assert bits.fits[0].fit.parameters["E"] == pytest.approx(0.54, abs=0.01)
 
@@ -96,7 +96,7 @@ def test_a_bad_loss_fails_its_group_and_no_other(change, said):
     frame = table().astype({"loss": object})
     for column, value in change.items():
         frame.loc[0, column] = value
-    found = fit_law_table(frame, "chinchilla", INPUTS, ["loss"], ["data"], level=None)
+    found = fit_laws(frame, "chinchilla", INPUTS, ["loss"], ["data"], level=None)
     assert len(found.failures) == 1
     assert found.failures[0].startswith("data=a, loss: ")
     assert said in found.failures[0]
@@ -107,7 +107,7 @@ def test_short_constant_repeated_and_missing_rows_are_said():
     frame = pd.concat([table(), table(["few"])[:3], table(["one size"]).assign(params=1e8)], ignore_index=True)
     frame = pd.concat([frame, frame[frame["data"] == "b"][:2]], ignore_index=True)
     frame.loc[4, "loss"] = np.nan
-    found = {each.label: each.fit for each in fit_law_table(frame, "chinchilla", INPUTS, ["loss"], ["data"]).fits}
+    found = {each.label: each.fit for each in fit_laws(frame, "chinchilla", INPUTS, ["loss"], ["data"]).fits}
     assert found["data=few"].status == "too few points"
     assert found["data=one size"].status != "converged"
     assert "N takes one value" in found["data=one size"].note
@@ -122,13 +122,13 @@ def test_intervals_by_run_are_wider_where_runs_differ():
     shift = np.random.Generator(np.random.PCG64(3)).normal(0, 0.02, run.max() + 1)
     frame = frame.assign(run=run, loss=frame["loss"] * np.exp(shift[run]))
     by_point, by_run = (
-        fit_law_table(frame, "chinchilla", INPUTS, ["loss"], cluster=cluster, loss="log least squares").fits[0].fit
+        fit_laws(frame, "chinchilla", INPUTS, ["loss"], cluster=cluster, objective="log least squares").fits[0].fit
         for cluster in (None, "run")
     )
     assert by_run.parameters == by_point.parameters
     assert np.ptp(by_run.intervals["beta"]) != np.ptp(by_point.intervals["beta"])
     assert "bootstrap of 5 runs" in by_run.note
-    one = fit_law_table(frame.assign(run="only"), "chinchilla", INPUTS, ["loss"], cluster="run").fits[0].fit
+    one = fit_laws(frame.assign(run="only"), "chinchilla", INPUTS, ["loss"], cluster="run").fits[0].fit
     assert one.intervals == {}
     assert "one run only" in one.note
 
@@ -138,15 +138,15 @@ def test_runs_are_found_by_themselves_and_their_checkpoints_are_no_independent_r
     shift = np.random.Generator(np.random.PCG64(3)).normal(0, 0.02, 5)
     run = np.arange(len(frame)) // 5
     frame = frame.assign(run=run, loss=frame["loss"] * np.exp(shift[run]))
-    named = fit_law_table(frame, "chinchilla", INPUTS, ["loss"], cluster="run")
-    default = fit_law_table(frame.rename(columns={"run": "run_id"}), "chinchilla", INPUTS, ["loss"])
+    named = fit_laws(frame, "chinchilla", INPUTS, ["loss"], cluster="run")
+    default = fit_laws(frame.rename(columns={"run": "run_id"}), "chinchilla", INPUTS, ["loss"])
     assert default.fits[0].fit.intervals == named.fits[0].fit.intervals
     assert (default.runs, named.runs) == ("run_id", "run")
     assert default.fits[0].fit.conventions["intervals"] == "90%, bootstrap of 5 whole runs"
     assert "runs are those of column run_id" in law_fits_text(default)
     # one row a run: the rows are the runs, and profiles hold
-    single = fit_law_table(table(["a"]).assign(run_id=range(25)), "chinchilla", INPUTS, ["loss"])
-    plain = fit_law_table(table(["a"]), "chinchilla", INPUTS, ["loss"])
+    single = fit_laws(table(["a"]).assign(run_id=range(25)), "chinchilla", INPUTS, ["loss"])
+    plain = fit_laws(table(["a"]), "chinchilla", INPUTS, ["loss"])
     assert single.fits[0].fit.intervals == plain.fits[0].fit.intervals
     assert plain.runs is None
     assert "rows count as independent runs" in law_fits_text(plain)
@@ -157,17 +157,17 @@ def test_intervals_of_a_line_resample_the_runs_that_the_table_names():
     x = np.tile(np.linspace(2.5, 4.0, 10), 6)
     run = np.repeat(np.arange(6), 10)
     frame = pd.DataFrame({"x": x, "y": 0.9 * (x - 1.5) ** 1.3 + 1.1 + generator.normal(0, 0.02, 6)[run], "model": run})
-    (alone,) = fit_table(frame, "x", "y").lines
-    (by_run,) = fit_table(frame, "x", "y", cluster="model").lines
-    (default,) = fit_table(frame.rename(columns={"model": "run_id"}), "x", "y").lines
+    (alone,) = fit_lines(frame, "x", "y").lines
+    (by_run,) = fit_lines(frame, "x", "y", cluster="model").lines
+    (default,) = fit_lines(frame.rename(columns={"model": "run_id"}), "x", "y").lines
     assert default.fit.intervals == by_run.fit.intervals != alone.fit.intervals
     assert by_run.fit.conventions["intervals"] == "90%, bootstrap of 6 whole runs"
-    (one,) = fit_table(frame[frame["model"] == 0], "x", "y", cluster="model").lines
+    (one,) = fit_lines(frame[frame["model"] == 0], "x", "y", cluster="model").lines
     assert one.fit.intervals == {}
     assert one.fit.conventions["intervals"] == "none: one run only"
     twice = pd.concat([frame.assign(data=name) for name in "ab"], ignore_index=True)
     twice["y"] += 0.01 * (twice["data"] == "b")
-    for found in fit_table(twice, "x", "y", cluster="model", across=Across("data", ("model", "x"))).lines:
+    for found in fit_lines(twice, "x", "y", cluster="model", across=Across("data", ("model", "x"))).lines:
         assert found.run_ids == tuple("012345")
 
 
@@ -186,8 +186,8 @@ def test_weights_count_in_the_fit_its_errors_and_its_resamples():
     loss[::5] *= 1.5
     weights = np.where(np.arange(25) % 5 == 0, 0.0, 1.0)
     keep = weights > 0
-    few = Points({name: values[keep] for name, values in inputs.items()}, loss[keep])
-    whole, part = fit_law_many(CHINCHILLA, [Points(inputs, loss, weights=weights), few])
+    few = DataSet({name: values[keep] for name, values in inputs.items()}, loss[keep])
+    whole, part = fit_law_many(CHINCHILLA, [DataSet(inputs, loss, weights=weights), few])
     assert (whole.rmse, whole.r_squared) == pytest.approx((part.rmse, part.r_squared), rel=1e-6)
     samples = bootstrap(whole, inputs, loss, weights=weights, num_resamples=50).samples["E"]
     assert np.quantile(samples, [0.05, 0.95]) == pytest.approx(part.parameters["E"], abs=0.1)
@@ -234,13 +234,13 @@ def test_series_of_a_long_table():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: fit_law_table(table(), "chinchila", INPUTS, ["loss"]), "did you mean 'chinchilla'"),
-        (lambda: fit_law_table(table(), "chinchilla", {"M": "params"}, ["loss"]), "no input 'M'"),
-        (lambda: fit_law_table(table(), "chinchilla", INPUTS, ["los"]), "no column 'los'.*did you mean 'loss'"),
-        (lambda: fit_law_table(table(), "chinchilla", {"N": "size", "D": "tokens"}, ["loss"]), "no column 'size'"),
-        (lambda: fit_law_table(table(), "chinchilla", INPUTS, ["loss"], loss="huber"), "not one of"),
-        (lambda: fit_law_table(table()[:2], "chinchilla", INPUTS, ["loss"]), "2 points for 5 free"),
-        (lambda: fit_law_table([1, 2], "chinchilla", INPUTS, ["loss"]), "pandas or polars"),
+        (lambda: fit_laws(table(), "chinchila", INPUTS, ["loss"]), "did you mean 'chinchilla'"),
+        (lambda: fit_laws(table(), "chinchilla", {"M": "params"}, ["loss"]), "no input 'M'"),
+        (lambda: fit_laws(table(), "chinchilla", INPUTS, ["los"]), "no column 'los'.*did you mean 'loss'"),
+        (lambda: fit_laws(table(), "chinchilla", {"N": "size", "D": "tokens"}, ["loss"]), "no column 'size'"),
+        (lambda: fit_laws(table(), "chinchilla", INPUTS, ["loss"], objective="huber"), "not one of"),
+        (lambda: fit_laws(table()[:2], "chinchilla", INPUTS, ["loss"]), "2 points for 5 free"),
+        (lambda: fit_laws([1, 2], "chinchilla", INPUTS, ["loss"]), "pandas or polars"),
         (lambda: wide_table(table().assign(unit=["nats"] * 49 + ["bits"]), ["loss"]), "unit 'nats' and 'bits'"),
         (lambda: wide_table(long_table(), ["wikki"]), "no evaluation set 'wikki'.*did you mean 'wiki'"),
         (lambda: wide_table(pd.concat([long_table()] * 2), ["wiki"]), "more than once"),

@@ -9,7 +9,7 @@ import pytest
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.study.fit_study import fit_study
 from lossline_jax.fit.study.results import StudyFits
-from lossline_jax.fit.study.table_lines import fit_table
+from lossline_jax.fit.study.table_lines import fit_lines
 from lossline_jax.summary.fits import fits_text
 
 BASE = {
@@ -57,7 +57,7 @@ def long(interventions, steps=10, seeds=1):
 
 
 def test_wide_table_by_group():
-    fits = fit_table(wide(), "val", "task", ["group"])
+    fits = fit_lines(wide(), "val", "task", ["group"])
     assert [line.label for line in fits.lines] == ["group=a", "group=b"]
     assert fits.comparisons == ()
     assert len(fits.lines[0].band.x) == 60
@@ -78,7 +78,7 @@ def test_the_base_may_spell_a_number_in_another_way():
 
 
 def test_wide_table_without_groups_is_one_line():
-    fits = fit_table(wide()[:12], "val", "task")
+    fits = fit_lines(wide()[:12], "val", "task")
     assert [(line.label, line.fit.num_points) for line in fits.lines] == [("all", 12)]
     assert fits.comparisons == ()
 
@@ -86,7 +86,7 @@ def test_wide_table_without_groups_is_one_line():
 def test_long_table_is_paired_within_a_checkpoint():
     table = long([])
     shuffled = table.sample(frac=1, random_state=0)
-    fits = fit_table(shuffled, "wiki", "cloze", ["data"], unit="bits_per_byte")
+    fits = fit_lines(shuffled, "wiki", "cloze", ["data"], unit="bits_per_byte")
     (line,) = fits.lines
     assert line.fit.num_points == 10
     assert line.fit.conventions["x"] == "bits/byte"
@@ -109,7 +109,7 @@ def test_short_group_is_reported_and_the_rest_fitted():
 def test_bad_loss_fails_its_group_with_the_row_and_no_other(bad):
     table = wide().astype({"task": object})
     table.loc[16, "task"] = bad
-    fits = fit_table(table, "val", "task", ["group"])
+    fits = fit_lines(table, "val", "task", ["group"])
     assert [line.label for line in fits.lines] == ["group=a"]
     assert fits.failures == (f"group=b: row 17: task is {bad}; losses are positive numbers",)
 
@@ -118,13 +118,13 @@ def test_bad_loss_in_the_only_group_is_an_error():
     table = wide()
     table.loc[3, "val"] = -1.0
     with pytest.raises(LosslineError, match=r"row 4: val is -1\.0"):
-        fit_table(table, "val", "task")
+        fit_lines(table, "val", "task")
 
 
 def test_missing_and_repeated_rows_are_counted_in_the_note():
     table = pd.concat([wide()[:12], wide()[:1]], ignore_index=True)
     table.loc[5, "task"] = np.nan
-    (line,) = fit_table(table, "val", "task").lines
+    (line,) = fit_lines(table, "val", "task").lines
     assert line.fit.num_dropped == 1
     assert "1 points occur more than once" in line.fit.note
     assert "1 points with a missing loss dropped" in line.fit.note
@@ -151,29 +151,29 @@ def test_texts_of_two_tokenizers_are_not_one_text():
     ("call", "message"),
     [
         (
-            lambda: fit_table(wide(), "vall", "task"),
+            lambda: fit_lines(wide(), "vall", "task"),
             "no column 'vall'; did you mean 'val'.*it has group, val, task",
         ),
-        (lambda: fit_table(wide(), "val", "task", ["grup"]), "did you mean 'group'"),
+        (lambda: fit_lines(wide(), "val", "task", ["grup"]), "did you mean 'group'"),
         (lambda: fit_study(wide(), "val", "task", {"group": "z"}, factors=["group"]), "no run has group 'z'"),
         (
             lambda: fit_study(wide(), "val", "task", {"size": "a"}, factors=["group"]),
             "'size' is no factor of this table",
         ),
         (lambda: fit_study(wide(), "val", "task", factors=["grup"]), "did you mean 'group'"),
-        (lambda: fit_table(wide(), "val", "val"), "two different losses"),
-        (lambda: fit_table(wide()[:0], "val", "task"), "no rows"),
+        (lambda: fit_lines(wide(), "val", "val"), "two different losses"),
+        (lambda: fit_lines(wide()[:0], "val", "task"), "no rows"),
         (
-            lambda: fit_table(long([]), "wikki", "cloze"),
+            lambda: fit_lines(long([]), "wikki", "cloze"),
             "no evaluation set 'wikki' in the table; did you mean 'wiki'",
         ),
-        (lambda: fit_table(long([]), "wiki", "cloze", unit="nats"), "no column 'nats'"),
+        (lambda: fit_lines(long([]), "wiki", "cloze", unit="nats"), "no column 'nats'"),
         (
             lambda: fit_study(with_cells(long([{"data": "code"}]), "nats_per_token", "bits_per_byte"), "wiki", "cloze"),
             "run 'run1': nats_per_token and bits_per_byte of wiki are equal in all its rows",
         ),
         (
-            lambda: fit_table(with_cells(long([]), "bits_per_byte", "nats_per_token", "run0"), "wiki", "cloze"),
+            lambda: fit_lines(with_cells(long([]), "bits_per_byte", "nats_per_token", "run0"), "wiki", "cloze"),
             "run 'run0': nats_per_token and bits_per_byte of wiki are equal",
         ),
         (
@@ -189,7 +189,7 @@ def test_texts_of_two_tokenizers_are_not_one_text():
             "wiki: run run0, step 0 and run run1, step 0 were scored on different texts .* with tokenizer 'bpe1024'",
         ),
         (lambda: fit_study(long([]), "wiki", "cloze", units=["nats_per_token"] * 2), "unit 'nats_per_token' is named"),
-        (lambda: fit_table(pd.concat([long([])] * 2), "wiki", "cloze"), "more than once"),
+        (lambda: fit_lines(pd.concat([long([])] * 2), "wiki", "cloze"), "more than once"),
         (lambda: fit_study(wide(), "val", "task"), "none of the factor columns data, tokenizer"),
         (lambda: fit_study(long([]), "wiki", "cloze", BASE | {"data": "wikki"}), "did you mean 'wiki'"),
     ],

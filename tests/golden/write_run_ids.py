@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from lossline_jax.config.validate import check_study
+from lossline_jax.config.validate import validate_study
 from lossline_jax.pipeline.experiment import load_study_function
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -13,7 +13,8 @@ FILE = Path(__file__).parent / "run_ids.json"
 def run_ids() -> dict[str, list[str]]:
     """Return the run ids of each experiment, by the name of its file."""
     studies = {
-        path.stem: check_study(load_study_function(str(path))(), str(path)) for path in sorted(EXPERIMENTS.glob("*.py"))
+        path.stem: validate_study(load_study_function(str(path))(), str(path))
+        for path in sorted(EXPERIMENTS.glob("*.py"))
     }
     return {name: [run.run_id for run in study.runs] for name, study in studies.items()}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lossline_jax.losses.table import read_table
+from lossline_jax.losses.table import read_losses
 from lossline_jax.pipeline.study_files import read_manifest
 from lossline_jax.status.runs import last_row
 from lossline_jax.storage.run_records import checkpointed_step
@@ -116,7 +116,7 @@ def test_an_array_of_runs_and_the_fit_job_after_it(cluster, study):
     assert {task["NodeList"] for task in tasks.values()} <= {"n1", "n2"}
     assert max(at_once) == 2
     assert cluster.tasks(fit)[fit]["JobState"] == "COMPLETED", logs(study)
-    table = read_table(str(study / "losses" / "losses.parquet"))
+    table = read_losses(str(study / "losses" / "losses.parquet"))
     assert len(table) == 3 * 5 * 3
     assert not table.duplicated(["run_id", "step", "eval_set"]).any()
     assert (study / "report" / "report.html").exists()

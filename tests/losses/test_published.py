@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.study.table_lines import fit_table
+from lossline_jax.fit.study.table_lines import fit_lines
 from lossline_jax.losses.published.read import read_published
 from lossline_jax.losses.published.rows import PUBLISHED_COLUMNS
-from lossline_jax.losses.table import COLUMNS, read_table
+from lossline_jax.losses.table import COLUMNS, read_losses
 from tests.support.shared_data import shared_path
 
 LOSS_COLUMNS = [name for name in COLUMNS if name.startswith(("nats_", "bits_"))]
@@ -215,9 +215,9 @@ def test_every_loss_of_the_sweep_is_there_once(sweep_path):
 )
 def test_the_sweep_gives_the_lines_of_its_own_columns(sweep_path, tmp_path, y, column, unit):
     read_published(sweep_path).to_csv(tmp_path / "losses.csv", index=False)
-    ours = fit_table(read_table(tmp_path / "losses.csv"), "fineweb_edu_100b", y, "data", unit=unit, num_resamples=2)
+    ours = fit_lines(read_losses(tmp_path / "losses.csv"), "fineweb_edu_100b", y, "data", unit=unit, num_resamples=2)
     x_column = "eval/fineweb_edu_100b_val/CrossEntropyLoss"
-    theirs = fit_table(read_table(sweep_path), x_column, column, "data", num_resamples=2)
+    theirs = fit_lines(read_losses(sweep_path), x_column, column, "data", num_resamples=2)
     assert len(ours.lines) == 6
     for line, same in zip(ours.lines, theirs.lines, strict=True):
         assert line.label == same.label

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from lossline_jax.cli import main
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.predict.table_series import Columns, series_of_table
-from lossline_jax.fit.study.table_laws import fit_law_table
-from lossline_jax.fit.study.table_lines import fit_table
+from lossline_jax.fit.study.table_laws import fit_laws
+from lossline_jax.fit.study.table_lines import fit_lines
 from lossline_jax.fit.tables.columns import paired_points
 from lossline_jax.fit.tables.other_unit import require_one_unit, require_one_unit_of_repetitions
 from lossline_jax.fit.tables.rows import level_text, open_rows
@@ -22,7 +22,7 @@ from lossline_jax.fit.tables.settings import find_settings
 from lossline_jax.fit.tables.wide import positive
 from lossline_jax.losses.cells import MISSING_WORDS
 from lossline_jax.losses.delimited import parse_delimited
-from lossline_jax.losses.table import read_table
+from lossline_jax.losses.table import read_losses
 from tests.support.paths import ROOT
 
 ROWS = [["wiki_loss", "code_loss", "c4_loss"], ["5.0", "4.0", "9.0"], ["4.5", "3.5", "8.5"], ["4.25", "3.25", "8.0"]]
@@ -121,14 +121,14 @@ def test_a_row_without_its_run_is_named(tmp_path, ending, gap, numbered):
             frame.to_parquet(path)
     where = {"csv": "line 4", "tsv": "line 4", "jsonl": "line 3", "parquet": "row 3"}[ending]
     with pytest.raises(LosslineError, match=rf"^{where} of t\.{ending}: run_id does not say a run"):
-        open_rows(read_table(path))
+        open_rows(read_losses(path))
 
 
 def test_rows_keep_the_names_of_their_file_through_a_filter(tmp_path):
     (tmp_path / "t.csv").write_text('x,y,note\n5,4,"two\nlines"\n\n4,3,\n-1,2,\n')
-    frame = read_table(tmp_path / "t.csv")
+    frame = read_losses(tmp_path / "t.csv")
     with pytest.raises(LosslineError, match=r"line 6 of t\.csv: x is -1"):
-        fit_table(frame[frame["y"] < 4], "x", "y")
+        fit_lines(frame[frame["y"] < 4], "x", "y")
 
 
 def test_run_ids_of_an_index_are_a_column():
@@ -164,7 +164,7 @@ def test_what_is_no_number_is_no_loss_and_no_size(cell):
     """pandas makes 1 of True, 1.7e18 of a date, and drops an imaginary part."""
     frame = open_rows(pd.DataFrame({"x": pd.Series([cell] * 6), "y": np.arange(1.0, 7.0)}))
     with pytest.raises(LosslineError, match="row 1: x is .*; losses are positive numbers"):
-        fit_table(frame.drop(columns="_where"), "x", "y")
+        fit_lines(frame.drop(columns="_where"), "x", "y")
     with pytest.raises(LosslineError, match="row 1: x is .*; it must be a positive number"):
         positive(frame, "x")
 
@@ -200,7 +200,7 @@ def test_two_definitions_of_one_set_are_refused_and_of_two_sets_are_not():
 def test_two_units_are_refused_within_a_group_alone():
     frame = pd.DataFrame({"unit": ["nats"] * 6 + ["bits"] * 6, "x": np.linspace(2, 3, 12), "y": np.linspace(2, 3, 12)})
     with pytest.raises(LosslineError, match=r"unit 'nats' and 'bits' \(row 1 and row 7\)"):
-        fit_table(frame, "x", "y")
+        fit_lines(frame, "x", "y")
     assert len(paired_points(open_rows(frame), "x", "y", ("unit",))) == 12
 
 
@@ -215,7 +215,7 @@ def test_a_loss_that_its_own_sums_deny_is_refused():
 def test_one_x_makes_no_line():
     frame = pd.DataFrame({"x": 3.0, "y": np.linspace(2, 3, 12)})
     with pytest.raises(LosslineError, match="x is 3 in all 12 rows with both losses: one x makes no line"):
-        fit_table(frame, "x", "y")
+        fit_lines(frame, "x", "y")
 
 
 def planted(seed: int, noise: float = 0.01):
@@ -294,9 +294,9 @@ def test_sizes_and_losses_that_nobody_means_are_named(factor):
     with pytest.raises(LosslineError, match="row 1: params is .* positive number, from 1e-30 to 1e.40"):
         series_of_table(tiny, Columns(("y",), ("params",), "tokens"))
     with pytest.raises(LosslineError, match="row 1: params is .*, which is not a number from 1e-30"):
-        fit_law_table(tiny, "kaplan", {"N": "params", "D": "tokens"}, ["y"])
+        fit_laws(tiny, "kaplan", {"N": "params", "D": "tokens"}, ["y"])
     with pytest.raises(LosslineError, match="row 1: y is .*; losses are positive numbers, from 1e-30"):
-        fit_table(frame.assign(y=loss * factor), "params", "y")
+        fit_lines(frame.assign(y=loss * factor), "params", "y")
 
 
 DESCRIBED = (ROOT / "docs/losses_table.md").read_text()

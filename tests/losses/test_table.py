@@ -10,7 +10,7 @@ from etils import epath
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.losses.published.rows import PUBLISHED_COLUMNS
-from lossline_jax.losses.table import COLUMNS, LossRow, append_rows, read_rows, read_table, write_table
+from lossline_jax.losses.table import COLUMNS, LossRow, append_rows, read_loss_rows, read_losses, write_table
 from tests.support.paths import ROOT
 
 
@@ -24,8 +24,8 @@ def test_rows_survive_the_file(tmp_path):
     path = epath.Path(tmp_path) / "rows.jsonl"
     append_rows(path, [row(step=1)])
     append_rows(path, [row(step=2, eval_set="ü")])
-    assert read_rows(path) == [row(step=1), row(step=2, eval_set="ü")]
-    assert read_rows(epath.Path(tmp_path) / "absent.jsonl") == []
+    assert read_loss_rows(path) == [row(step=1), row(step=2, eval_set="ü")]
+    assert read_loss_rows(epath.Path(tmp_path) / "absent.jsonl") == []
 
 
 def test_a_damaged_row_is_named_by_line(tmp_path):
@@ -33,14 +33,14 @@ def test_a_damaged_row_is_named_by_line(tmp_path):
     append_rows(path, [row()])
     path.write_text(path.read_text() + '{"step": 1}\n')
     with pytest.raises(LosslineError, match=r"rows\.jsonl: line 2"):
-        read_rows(path)
+        read_loss_rows(path)
 
 
 def test_csv_and_parquet_hold_the_same_table(tmp_path):
     folder = epath.Path(tmp_path)
     rows = [row(step=1, nats_per_token=0.1 + 0.2), row(step=2)]
     write_table(rows, folder / "l.csv", folder / "l.parquet")
-    csv, parquet = read_table(folder / "l.csv"), read_table(folder / "l.parquet")
+    csv, parquet = read_losses(folder / "l.csv"), read_losses(folder / "l.parquet")
     assert list(csv.columns) == list(parquet.columns) == list(COLUMNS)
     assert csv["nats_per_token"].tolist() == parquet["nats_per_token"].tolist() == [0.1 + 0.2, 1.25]
     assert pd.isna(csv["accuracy"]).all()
@@ -62,7 +62,7 @@ def test_a_bad_table_is_one_clear_line(tmp_path, name, content, message):
     if content is not None:
         path.write_text(content)
     with pytest.raises(LosslineError, match=message) as error:
-        read_table(str(path))
+        read_losses(str(path))
     assert "\n" not in str(error.value)
 
 

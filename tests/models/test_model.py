@@ -26,7 +26,7 @@ from lossline_jax.models.llama import LlamaBlock
 from lossline_jax.models.mamba import MambaBlock
 from lossline_jax.models.mamba2 import Mamba2Block
 from lossline_jax.models.model import Model, build_model
-from lossline_jax.models.parameters import Constant, Parameter
+from lossline_jax.models.parameters import Constant, ParameterSpec
 from lossline_jax.ops.norms import layer_norm, rms_norm
 
 VOCAB = 50
@@ -75,7 +75,7 @@ def test_gradient_with_respect_to_later_inputs_is_exactly_zero(name):
 
     def hidden(embed):
         # The sine: channels after a LayerNorm add up to zero whatever they are.
-        return jnp.sin(model.hidden({**params, "embed": embed}, positions_BT)[0]).sum(axis=-1)
+        return jnp.sin(model.hidden_states({**params, "embed": embed}, positions_BT)[0]).sum(axis=-1)
 
     jacobian_TTD = np.asarray(jax.jit(jax.jacrev(hidden))(params["embed"]))[:, :length]
     strength_TT = np.abs(jacobian_TTD).sum(axis=-1)
@@ -97,7 +97,7 @@ def test_scan_over_layers_equals_a_loop(name):
         unrolled = layer_norm(x_BTD, params["final_norm"], params["final_norm_bias"], config.norm_eps)
     else:
         unrolled = rms_norm(x_BTD, params["final_norm"], config.norm_eps)
-    np.testing.assert_allclose(jax.jit(model.hidden)(params, tokens()), unrolled, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(model.hidden_states)(params, tokens()), unrolled, rtol=1e-5, atol=1e-5)
 
 
 @every_architecture
@@ -114,7 +114,7 @@ def test_rematerialisation_keeps_less_for_the_backward_pass(name):
 
     def kept_bytes(remat):
         model = build_model(CONFIGS[name], VOCAB, remat=remat)
-        backward = jax.eval_shape(lambda params: jax.vjp(model.hidden, params, tokens())[1], params)
+        backward = jax.eval_shape(lambda params: jax.vjp(model.hidden_states, params, tokens())[1], params)
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(backward))
 
     assert kept_bytes("full") < 0.8 * kept_bytes("cheap") < 0.8 * kept_bytes("none")
@@ -133,7 +133,7 @@ def test_nll_is_the_cross_entropy_of_the_logits(name):
 def test_bfloat16_stays_near_float32_with_float32_params_and_nll(name):
     model, params = model_and_params(name)
     half = Model(dataclasses.replace(CONFIGS[name], compute_dtype="bfloat16"), VOCAB)
-    assert jax.eval_shape(half.hidden, params, tokens()).dtype == jnp.bfloat16
+    assert jax.eval_shape(half.hidden_states, params, tokens()).dtype == jnp.bfloat16
     nll = jax.jit(half.nll)(params, tokens(), tokens())
     assert nll.dtype == jnp.float32
     np.testing.assert_allclose(nll, jax.jit(model.nll)(params, tokens(), tokens()), rtol=0.05, atol=0.1)
@@ -178,7 +178,7 @@ def test_linen_declares_what_init_makes(name):
 @every_architecture
 def test_weight_decay_spares_the_decay_rates_alone(name):
     model, params = model_and_params(name)
-    decayed = model.decayed()
+    decayed = model.weight_decay_mask()
     assert jax.tree.structure(decayed) == jax.tree.structure(params)
     spared = {key for key, value in decayed["blocks"].items() if not value}
     delicate = {"mamba2": {"a_log", "d_skip"}, "mamba": {"a_log", "d_skip", "dt_bias"}}
@@ -212,7 +212,7 @@ def test_packed_documents_pass_no_gradient_to_each_other(name):
     segments_BT = (positions_BT >= 6).astype(jnp.int32)
 
     def later_document(embed):
-        return jnp.sin(model.hidden({**params, "embed": embed}, positions_BT, segments_BT))[:, 6:].sum()
+        return jnp.sin(model.hidden_states({**params, "embed": embed}, positions_BT, segments_BT))[:, 6:].sum()
 
     gradient_VD = np.asarray(jax.jit(jax.grad(later_document))(params["embed"]))
     assert (gradient_VD[:6] == 0).all()
@@ -222,7 +222,7 @@ def test_packed_documents_pass_no_gradient_to_each_other(name):
 def test_positions_that_a_model_has_not_are_refused():
     model, params = model_and_params("gpt2")
     with pytest.raises(LosslineError, match=r"21 tokens do not fit model.max_positions=20"):
-        model.hidden(params, tokens(length=21))
+        model.hidden_states(params, tokens(length=21))
 
 
 @every_architecture
@@ -289,7 +289,7 @@ def test_tied_embeddings_have_no_unembedding():
     model = build_model(LlamaConfig(32, 1, 4, tied_embeddings=True), VOCAB)
     params = model.init(jax.random.key(0))
     assert "unembed" not in params
-    x_BTD = jax.jit(model.hidden)(params, tokens())
+    x_BTD = jax.jit(model.hidden_states)(params, tokens())
     np.testing.assert_allclose(jax.jit(model.logits)(params, tokens()), x_BTD @ params["embed"].T, atol=1e-5)
 
 
@@ -333,4 +333,4 @@ def test_impossible_configs_are_refused_by_field(config, vocab_size, message):
 
 def test_a_parameter_with_an_axis_too_few_is_refused():
     with pytest.raises(ValueError, match=r"shape \(2, 3\) and axes \('embed',\) differ in length"):
-        Parameter((2, 3), ("embed",), Constant(0.0))
+        ParameterSpec((2, 3), ("embed",), Constant(0.0))

@@ -39,7 +39,7 @@ def batches():
 def losses_of_a_run(config):
     model = build_model(config, 256)
     schedule = make_schedule(ScheduleConfig(), 1e-3, STEPS)  # calm: at 3e-3 two float32 runs differ by as much
-    optimiser = make_optimiser(OptimConfig(), schedule, model.decayed())
+    optimiser = make_optimiser(OptimConfig(), schedule, model.weight_decay_mask())
     execution = ExecutionConfig(data_parallel=2)
     mesh = make_mesh(execution)
     abstract = abstract_state(model, optimiser, mesh)

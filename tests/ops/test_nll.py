@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from lossline_jax.distributed.mesh import mesh_of
+from lossline_jax.distributed.mesh import build_mesh
 from lossline_jax.ops.nll import target_scores, token_nll
 
 
@@ -71,7 +71,7 @@ def test_chunks_bound_the_memory_of_forward_and_backward():
 @pytest.mark.parametrize("chunk_length", [None, 8])
 def test_a_vocabulary_over_devices_gives_the_same_without_gathering_logits(chunk_length):
     x_BTD, unembed_DV, targets_BT = inputs(batch=4)
-    mesh = mesh_of(jax.devices(), data=2, model=4)
+    mesh = build_mesh(jax.devices(), data=2, model=4)
     specs = (P("data"), P(None, "model"), P("data"))
     placed = [
         jax.device_put(z, NamedSharding(mesh, spec))

@@ -19,7 +19,7 @@ from lossline_jax.models.model import build_model
 from lossline_jax.ops.attention import causal_attention
 from lossline_jax.ops.conv import causal_depthwise_conv
 from lossline_jax.ops.nll import target_scores
-from lossline_jax.ops.prefix_tree import make_tree
+from lossline_jax.ops.prefix_tree import build_prefix_tree
 from lossline_jax.ops.selective_scan import selective_scan
 from lossline_jax.ops.ssd import ssd, ssd_reference
 from tests.support.ops_checks import normals, qkv_inputs, selective_inputs, ssd_inputs
@@ -101,7 +101,7 @@ def random_row(seed, forks):
 def rows_of(trees_by_row):
     untils, texts = zip(*map(until_and_texts, trees_by_row), strict=True)
     # as numpy: jax would compile a look-up of every text's length
-    return jax.device_get(jax.jit(make_tree)(np.stack(untils))), texts
+    return jax.device_get(jax.jit(build_prefix_tree)(np.stack(untils))), texts
 
 
 @settings(max_examples=20, deadline=None, phases=[Phase.generate])
@@ -146,7 +146,7 @@ def test_small_decays_survive_large_ones_before_them():
     x, dt, a, b, c = ssd_inputs(1, length, 1, 2, 3, 2)
     dt = dt.at[:, : length // 2].add(20.0)  # sums of log decays reach thousands
     inputs = [x, dt, a, b, c]
-    tree = make_tree(jnp.full((1, length), length - 1, jnp.int32))
+    tree = build_prefix_tree(jnp.full((1, length), length - 1, jnp.int32))
     ours = jax.jit(functools.partial(ssd, chunk_size=32, tree=tree))(*inputs)
     expected = jax.jit(ssd_reference)(*inputs)
     assert float(jnp.min(jnp.sum(dt * a[None, None], axis=1))) < -2000
@@ -168,12 +168,12 @@ def test_hidden_states_of_each_text_are_those_of_the_text_alone(name):
     model, params = model_and_params(name)
     tree, texts_by_row = rows_of(SHALLOW if name == "mamba" else [SHALLOW[0], DEEP])
     tokens_BT = random_tokens(2)
-    packed = np.asarray(jax.jit(model.hidden)(params, tokens_BT, tree=tree))
+    packed = np.asarray(jax.jit(model.hidden_states)(params, tokens_BT, tree=tree))
     texts = [(row, text) for row, texts in enumerate(texts_by_row) for text in texts]
     alone_BT = np.zeros((len(texts), LENGTH), np.int32)
     for i, (row, text) in enumerate(texts):
         alone_BT[i, : len(text)] = tokens_BT[row, text]
-    alone = np.asarray(jax.jit(model.hidden)(params, jnp.asarray(alone_BT)))
+    alone = np.asarray(jax.jit(model.hidden_states)(params, jnp.asarray(alone_BT)))
     for i, (row, text) in enumerate(texts):
         np.testing.assert_allclose(packed[row, text], alone[i, : len(text)], rtol=1e-5, atol=1e-5)
 
@@ -186,7 +186,7 @@ def test_target_scores_are_those_of_the_logits_and_no_device_asks_another(name):
     tokens_BT, (tree, _) = random_tokens(shards * rows_a_shard), rows_of(SHALLOW * shards)
     sources_AS = rng.integers(0, rows_a_shard * LENGTH, (shards, slots)).astype(np.int32)
     targets_AS = rng.integers(0, VOCAB, (shards, slots)).astype(np.int32)
-    logits_BTV = np.asarray(jax.jit(model.hidden)(params, tokens_BT, tree=tree) @ params["unembed"])
+    logits_BTV = np.asarray(jax.jit(model.hidden_states)(params, tokens_BT, tree=tree) @ params["unembed"])
     logits_ASV = logits_BTV.reshape(shards, -1, VOCAB)[np.arange(shards)[:, None], sources_AS]
     targets_AS[:, :3] = logits_ASV.argmax(-1)[:, :3]
 
@@ -238,7 +238,7 @@ def test_refuses_what_cannot_read_trees():
     for impl in ("cudnn", "splash"):
         model = build_model(CONFIGS["llama"], VOCAB, attention=impl)
         with pytest.raises(LosslineError, match=rf"'{impl}' cannot read.*use impl 'xla'"):
-            model.hidden(model_and_params("llama")[1], random_tokens(2), tree=tree)
+            model.hidden_states(model_and_params("llama")[1], random_tokens(2), tree=tree)
     model, params = model_and_params("llama")
     with pytest.raises(ValueError, match="segments_BT and tree"):
-        model.hidden(params, random_tokens(2), random_tokens(2), tree)
+        model.hidden_states(params, random_tokens(2), random_tokens(2), tree)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from lossline_jax.distributed.mesh import mesh_of
+from lossline_jax.distributed.mesh import build_mesh
 from lossline_jax.errors import LosslineError
 from lossline_jax.ops.attention import reference_causal_attention
 from lossline_jax.ops.splash import splash_attention
@@ -51,7 +51,7 @@ def test_a_changed_document_changes_no_bit_of_the_other():
 
 
 def mesh(data, model):
-    return mesh_of(jax.devices()[: data * model], data=data, model=model)
+    return build_mesh(jax.devices()[: data * model], data=data, model=model)
 
 
 def test_on_a_mesh_every_device_runs_its_rows_and_heads():

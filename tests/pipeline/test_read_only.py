@@ -126,7 +126,7 @@ def test_a_study_without_fits_gets_its_page_elsewhere(tmp_path):
 def test_the_watched_page_is_built_aside(study, monkeypatch):
     pages = []
 
-    def look_once(watch, port, say):
+    def look_once(watch, port, info):
         assert watch.rebuild_if_grown()
         pages.append(watch.page())
 

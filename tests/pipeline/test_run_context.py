@@ -8,7 +8,7 @@ import pytest
 from lossline_jax.errors import LosslineError
 from lossline_jax.pipeline import run_context
 from lossline_jax.pipeline.losses_table import sets_left_out, write_losses
-from lossline_jax.pipeline.runner import Workshop
+from lossline_jax.pipeline.runner import StudyRunner
 from lossline_jax.pipeline.study_files import open_study
 from lossline_jax.storage.files import read_json, write_json
 from tests.support.paths import TESTS
@@ -27,37 +27,37 @@ def test_the_context_of_a_run_is_built_once(old_study, monkeypatch):
     built = []
     build_model = run_context.build_model
     monkeypatch.setattr(run_context, "build_model", lambda *args, **kw: built.append(args) or build_model(*args, **kw))
-    workshop = Workshop.open(study, folder, study.runs)
+    runner = StudyRunner.open(study, folder, study.runs)
     for run in study.runs:
-        workshop.train(run)  # is done, and stays as it is
-        workshop.evaluate(run)
-        context = workshop.context(run)
+        runner.train(run)  # is done, and stays as it is
+        runner.evaluate(run)
+        context = runner.context(run)
         assert (context.run, context.directory) == (run, folder.run(run.run_id))
         assert context.model.config == run.model
         assert context.model.vocab_size == context.tokenizer.vocab_size
-        assert context.suite is workshop.opened.prepared.suite(run)
+        assert context.suite is runner.opened.prepared.suite(run)
         assert context.has_begun()
         assert context.will_add_no_checkpoints()
     assert len(built) == len(study.runs)
-    assert workshop.scorers.num_added == 0  # every row was there
-    assert write_losses(workshop.opened, workshop.imported).startswith("losses table: ")
-    assert sets_left_out(workshop.opened, workshop.imported) == {}
+    assert runner.scorers.num_added == 0  # every row was there
+    assert write_losses(runner.opened, runner.imported).startswith("losses table: ")
+    assert sets_left_out(runner.opened, runner.imported) == {}
 
 
 def test_a_run_that_cannot_be_begun_is_refused_by_name_before_any_is_trained(old_study):
     study, folder = old_study
     impossible = dataclasses.replace(study, execution=dataclasses.replace(study.execution, microbatch_size=3))
     with pytest.raises(LosslineError, match=rf"^run {study.base.run_id}: execution\.microbatch_size"):
-        Workshop.open(impossible, folder, study.runs)
+        StudyRunner.open(impossible, folder, study.runs)
 
 
 def test_another_configuration_under_a_run_is_refused_before_it_is_scored(old_study):
     study, folder = old_study
-    workshop = Workshop.open(study, folder, study.runs)
+    runner = StudyRunner.open(study, folder, study.runs)
     claim = folder.run(study.base.run_id).claim_file
     write_json(claim, {**read_json(claim), "data_fingerprint": "another"})
     with pytest.raises(LosslineError, match=r"claim\.json: the corpus, its split or the tokenizer was changed"):
-        workshop.evaluate(study.base)
+        runner.evaluate(study.base)
 
 
 def test_a_trace_is_of_the_first_run_that_is_not_done(old_study, monkeypatch):
@@ -68,9 +68,9 @@ def test_a_trace_is_of_the_first_run_that_is_not_done(old_study, monkeypatch):
         "lossline_jax.pipeline.runner.train_run",
         lambda job, on_checkpoint, profile_steps: traced.update({job.run.run_id: profile_steps}),
     )
-    workshop = Workshop.open(study, folder, study.runs, profile=3)
+    runner = StudyRunner.open(study, folder, study.runs, profile=3)
     for run in study.runs:
-        workshop.train(run)
+        runner.train(run)
     assert list(traced.values()) == [0, 3, 0]
     with pytest.raises(LosslineError, match="--profile: 0 is no number of steps"):
-        Workshop.open(study, folder, study.runs, profile=0)
+        StudyRunner.open(study, folder, study.runs, profile=0)

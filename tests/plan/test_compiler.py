@@ -20,11 +20,11 @@ from lossline_jax.config.model import LlamaConfig
 from lossline_jax.config.presets import PRESETS
 from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.distributed.chips import chip_named
-from lossline_jax.distributed.mesh import mesh_of
+from lossline_jax.distributed.mesh import build_mesh
 from lossline_jax.models.accounting import count_parameters
 from lossline_jax.models.model import build_model
-from lossline_jax.ops.fsdp import scatter_sum
-from lossline_jax.plan.choose_layout import layout
+from lossline_jax.ops.fsdp import reduce_scatter
+from lossline_jax.plan.choose_layout import choose_layout
 from lossline_jax.plan.compiler.hlo import Array, Collective, count_by_kind, read_program
 from lossline_jax.plan.compiler.programs import (
     Compiled,
@@ -102,12 +102,12 @@ def test_a_known_trip_count_is_taken_and_an_unknown_one_told():
 
 @pytest.mark.parametrize(("devices", "axis"), [(8, 0), (8, 1), (4, 1)])
 def test_a_sum_scattered_in_two_hops_is_the_sum_scattered_in_one(devices, axis):
-    mesh = mesh_of(jax.devices()[:devices], data=devices)
+    mesh = build_mesh(jax.devices()[:devices], data=devices)
     x = jnp.asarray(np.random.default_rng(0).integers(-9, 9, (devices, 16, 24)), jnp.float32)
     spec = P(*[None] * axis, "data")
 
     def scattered(in_two):
-        local = lambda x: scatter_sum(x[0], axis, in_two)
+        local = lambda x: reduce_scatter(x[0], axis, in_two)
         run = jax.shard_map(local, mesh=mesh, in_specs=P("data"), out_specs=spec, axis_names={"data"}, check_vma=False)
         return jax.jit(run)(x)
 
@@ -125,7 +125,7 @@ def compiled_here(step, *arguments, rows_held, minimum=1e12):
 
 def test_a_program_that_holds_and_gathers_logits_and_sends_too_much_is_told_on():
     """A loss that keeps its logits, written without care, over a vocabulary that is split."""
-    mesh = mesh_of(jax.devices(), data=8)
+    mesh = build_mesh(jax.devices(), data=8)
     split = lambda *spec: jax.NamedSharding(mesh, P(*spec))
 
     def bad(x_BTD, unembed_DV):
@@ -175,7 +175,7 @@ def run_of(name, batch_size=256, context_length=2048):
 def test_every_model_of_the_study_fits_sixteen_v5e_by_the_estimate(name):
     run, chip = run_of(name), chip_named("v5e")
     vocab_size = PRESETS[name].vocab_size
-    chosen = layout(run, vocab_size, ExecutionConfig(), 16, chip)
+    chosen = choose_layout(run, vocab_size, ExecutionConfig(), 16, chip)
     assert memory(run, vocab_size, chosen).total < chip.hbm_bytes
     assert chosen.microbatch == chosen.rows == 16  # in one: each microbatch would send the parameters again
 
@@ -202,7 +202,7 @@ def test_the_programs_of_a_preset_keep_the_rules(topology, name):
     assert broken_rules(training, model, chip, 1) == ()
     assert broken_rules(compile_evaluation(study, run, model, None, mesh), model, chip, 1) == ()
 
-    estimate = memory(run, vocab_size, layout(run, vocab_size, ExecutionConfig(), len(devices), chip))
+    estimate = memory(run, vocab_size, choose_layout(run, vocab_size, ExecutionConfig(), len(devices), chip))
     batch_bytes = run.tokens_per_step * 12 / len(devices)
     state_bytes = training.argument_bytes - batch_bytes
     # arrays end on a tile, so small ones take more room than their numbers

@@ -16,18 +16,18 @@ from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap
 from lossline_jax.fit.compare.gap import PairGap
 from lossline_jax.fit.study.fit_study import fit_study
 from lossline_jax.fit.study.results import StudyFits
-from lossline_jax.fit.study.table_lines import fit_table
+from lossline_jax.fit.study.table_lines import fit_lines
 from lossline_jax.fit.tables.columns import UNITS
 from lossline_jax.report.content.finding import finding
 from lossline_jax.report.content.run_names import _styles
-from lossline_jax.report.content.wording import listed, signed
+from lossline_jax.report.content.wording import listed, signed_text
 from lossline_jax.report.figures.labels import LineName, place_names
 from lossline_jax.report.figures.svg import new_figure
 from lossline_jax.report.figures.training_figure import smooth
 from lossline_jax.report.page import write_report
 from lossline_jax.report.tables.fits import lines_table
 from lossline_jax.report.tables.table import training_time
-from lossline_jax.report.tables.verdicts import judge
+from lossline_jax.report.tables.verdicts import group_by_factor
 from tests.support.report_study import CORPORA, PLANTED_GAP, SETS, X, Y, losses_table, step_rows, study_config
 
 
@@ -160,11 +160,11 @@ def test_gaps_in_the_table_are_those_of_the_fits(page, fits):
     for comparison in fits.comparisons_in("bits_per_byte"):
         assert shown[comparison.factor] == "noise"
         for level in comparison.levels:
-            assert shown[level.level] == signed(level.gap)
+            assert shown[level.level] == signed_text(level.gap)
 
 
 def test_the_finding_names_the_planted_factor(fits):
-    text = finding(judge(fits.comparisons, {}), X, Y, "")
+    text = finding(group_by_factor(fits.comparisons, {}), X, Y, "")
     assert text.startswith("Data moves the line: code by −0.83")  # nats/token: 4 ln 2 times the planted bits/byte
     (data,) = [c for c in fits.comparisons_in("bits_per_byte") if c.factor == "data"]
     assert data.levels[0].gap == pytest.approx(PLANTED_GAP, abs=0.01)
@@ -178,7 +178,7 @@ def test_the_finding_does_not_average_gaps_of_both_signs():
     factor = FactorComparison(
         "data", "a", "nats_per_token", "moves", "", 0.012, "seeds", 8, 0.036, 0.001, 0.001, 0.01, 400.0, (level,)
     )
-    text = finding(judge([factor], {}), X, Y, "")
+    text = finding(group_by_factor([factor], {}), X, Y, "")
     assert text == "Data moves the line: b from −0.208 nats/token (s) to +0.200 nats/token (l)."
 
 
@@ -251,7 +251,7 @@ def test_a_wide_table_without_runs_or_units(tmp_path):
         if base:
             result = fit_study(table, "val", "test", base, factors=["series"], num_resamples=5)
         else:
-            result = fit_table(table, "val", "test", by=("series",), num_resamples=5)
+            result = fit_lines(table, "val", "test", by=("series",), num_resamples=5)
         text = write_report(table, result, epath.Path(tmp_path), "t").read_text()
         sections = {attrs["id"] for tag, attrs in Page(text).tags if tag == "section"}
         assert sections == {"line", "fits", "runs", "downloads"} | ({"verdicts"} if base else set())
@@ -297,9 +297,9 @@ def test_names_beside_lines_do_not_overlap():
 
 
 def test_words():
-    assert signed(-0.3994) == "−0.399"
-    assert signed(-0.0001) == "0.000"
-    assert signed(None) == signed(math.nan) == "–"
+    assert signed_text(-0.3994) == "−0.399"
+    assert signed_text(-0.0001) == "0.000"
+    assert signed_text(None) == signed_text(math.nan) == "–"
     assert listed(["a", "b", "c"]) == "a, b and c"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from lossline_jax.config.serialise import from_json, to_json
 from lossline_jax.config.study import StudyConfig
-from lossline_jax.config.validate import check_study
+from lossline_jax.config.validate import validate_study
 from lossline_jax.pipeline.experiment import load_study_function
 from tests.robustness.outcomes import Answer, Case, attempt, call, outcome
 
@@ -47,7 +47,7 @@ WORDS = (
 
 
 def sound_study() -> StudyConfig:
-    return check_study(load_study_function(TINY)(), TINY)
+    return validate_study(load_study_function(TINY)(), TINY)
 
 
 def leaves(value, path=()):
@@ -113,7 +113,7 @@ def _word(answer: Answer, named: str = "") -> str:
 
 
 def _check_and_write(study: StudyConfig) -> None:
-    checked = check_study(study, "bad.py")
+    checked = validate_study(study, "bad.py")
     assert from_json(StudyConfig, json.loads(json.dumps(to_json(checked)))) == checked
 
 

@@ -15,7 +15,7 @@ from lossline_jax.config.data import FilesCorpus
 from lossline_jax.config.evaluation import ChoiceTask
 from lossline_jax.data.corpora.read import read_documents
 from lossline_jax.evaluate.tasks.multiple_choice import read_items
-from lossline_jax.losses.table import read_table
+from lossline_jax.losses.table import read_losses
 from tests.robustness.outcomes import Case, attempt
 
 ROWS = [{"text": f"text {k}", "context": "Q", "choices": [" a", " b"], "gold": k % 2, "x": k / 7} for k in range(40)]
@@ -23,7 +23,7 @@ LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 READERS = {
     "corpus": lambda path: [document.text for document in read_documents(FilesCorpus("c", (str(path),)))],
     "task": lambda path: [(item.contexts, item.options, item.gold) for item in read_items(ChoiceTask("t", str(path)))],
-    "table": lambda path: read_table(path).to_json(),
+    "table": lambda path: read_losses(path).to_json(),
 }
 PACKED = {".gz": lambda data: gzip.compress(data, mtime=0), ".xz": lzma.compress, ".bz2": bz2.compress}
 ENDINGS = ("", ".csv", ".tsv", ".txt", ".jsonl", ".json", ".gz", ".zip", ".parquet")

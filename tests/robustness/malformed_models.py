@@ -16,7 +16,7 @@ from lossline_jax.evaluate.tasks.multiple_choice import read_items
 from lossline_jax.evaluate.tokenised_set import tokenise_items
 from lossline_jax.models.model import build_model
 from lossline_jax.weights.huggingface.configs import read_config
-from lossline_jax.weights.huggingface.load import load_params
+from lossline_jax.weights.huggingface.load import load_pretrained_params
 from tests.robustness.outcomes import Case, attempt
 from tests.support.huggingface_stand_ins import SMALL, write_small
 from tests.support.prefix_tokenizers import JSON_KINDS, SENTENCEPIECE_KINDS, normalising_model
@@ -134,7 +134,7 @@ def tensors(count: int, seed: int, folder: Path) -> Iterator[Case]:
 def _of_folders(count: int, seed: int, folder: Path, file: str, spoilt: Spoil) -> Iterator[Case]:
     def read(place: Path) -> None:
         hf = read_config(place)
-        load_params(place, build_model(hf.config, hf.vocab_size))
+        load_pretrained_params(place, build_model(hf.config, hf.vocab_size))
 
     kinds = []
     for name in SMALL:

@@ -13,7 +13,7 @@ from lossline_jax.config.model import LlamaConfig
 from lossline_jax.data.token_store import TokenStore
 from lossline_jax.data.tokenizers.build import prepare_tokenizer
 from lossline_jax.data.tokenizers.export import tokenizer_json
-from lossline_jax.losses.table import append_rows, read_rows, write_table
+from lossline_jax.losses.table import append_rows, read_loss_rows, write_table
 from lossline_jax.models.model import build_model
 from lossline_jax.pipeline.study_files import open_study, write_manifest
 from lossline_jax.storage.files import read_json, write_json
@@ -41,7 +41,7 @@ def as_written_now(folder: Path) -> None:
         write_json(path / MANIFEST, manifest)
     rows = []
     for path in map(epath.Path, sorted(folder.glob("losses/rows/*.jsonl"))):
-        of_run = read_rows(path)
+        of_run = read_loss_rows(path)
         path.unlink()
         append_rows(path, of_run)
         rows += of_run

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from lossline_jax.errors import RunBusy, RunFailed
+from lossline_jax.errors import RunFailed, RunLocked
 from lossline_jax.fit.study.results import StudyFits
-from lossline_jax.losses.table import read_table
+from lossline_jax.losses.table import read_losses
 from lossline_jax.pipeline import failures as failures_verbs
 from lossline_jax.pipeline import report as report_verbs
 from lossline_jax.pipeline import study as study_verbs
@@ -73,9 +73,9 @@ def test_a_run_in_other_hands_is_waited_for_and_taken_up(capsys):
         if run.run_id == "failed":
             raise RunFailed("the other process says why")
 
-    workshop = SimpleNamespace(study=SimpleNamespace(runs=runs), train_and_evaluate=train_and_evaluate)
-    failures = {"busy": RunBusy("lock"), "failed": RunBusy("lock")}
-    found = study_verbs._take_up(workshop, failures)
+    runner = SimpleNamespace(study=SimpleNamespace(runs=runs), train_and_evaluate=train_and_evaluate)
+    failures = {"busy": RunLocked("lock"), "failed": RunLocked("lock")}
+    found = study_verbs._take_up(runner, failures)
     assert waited == [("busy", True), ("failed", True)]
     assert found["busy"] is None
     assert str(found["failed"]) == "the other process says why"
@@ -83,15 +83,15 @@ def test_a_run_in_other_hands_is_waited_for_and_taken_up(capsys):
 
 
 def test_runs_that_stay_in_other_hands_are_named_with_what_to_do():
-    with pytest.raises(RunBusy, match="another process works on a, b; run again when it is done"):
-        failures_verbs._raise_failures({"a": RunBusy("lock"), "b": RunBusy("lock")})
+    with pytest.raises(RunLocked, match="another process works on a, b; run again when it is done"):
+        failures_verbs._raise_failures({"a": RunLocked("lock"), "b": RunLocked("lock")})
     with pytest.raises(RunFailed, match="2 runs failed or are busy"):
-        failures_verbs._raise_failures({"a": RunBusy("lock"), "b": RunFailed("nan")})
+        failures_verbs._raise_failures({"a": RunLocked("lock"), "b": RunFailed("nan")})
 
 
 def test_a_page_says_which_runs_it_lacks():
     study, folder = open_study(str(TESTS / "golden" / "old_study"))
-    frame, fits = read_table(folder.losses_parquet), StudyFits.from_json(read_json(folder.fits_file))
+    frame, fits = read_losses(folder.losses_parquet), StudyFits.from_json(read_json(folder.fits_file))
     assert report_verbs._with_unfinished(fits, study, folder, frame) == fits
     run = study.runs[1]
     partial = frame[(frame["run_id"] != run.run_id) | (frame["step"] < run.num_steps)]

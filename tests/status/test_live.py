@@ -16,13 +16,13 @@ from lossline_jax.config.evaluation import ClozeTask, SuiteConfig, ValidationSet
 from lossline_jax.errors import LosslineError
 from lossline_jax.losses.current_rows import current_rows
 from lossline_jax.losses.row_count import count_rows, read_suite_sets
-from lossline_jax.losses.table import LossRow, append_rows, read_rows
+from lossline_jax.losses.table import LossRow, append_rows, read_loss_rows
 from lossline_jax.pipeline import study_files as study_files_verbs
-from lossline_jax.status.live import Progress, losses_so_far
-from lossline_jax.status.server import HOST, Watch, serve, start
+from lossline_jax.status.live import LiveProgress, losses_so_far
+from lossline_jax.status.server import HOST, LiveReport, serve, start_server
 from lossline_jax.storage.files import write_atomic, write_json
 from lossline_jax.storage.paths import StudyDir
-from lossline_jax.storage.run_lock import sole_writer
+from lossline_jax.storage.run_lock import hold_run_lock
 from lossline_jax.storage.run_records import write_result
 from tests.support.browser import browser, until  # noqa: F401  (a fixture)
 from tests.support.report_study import losses_table, result_of, step_rows, study_config
@@ -74,12 +74,12 @@ def watch(folder):
             raise LosslineError("too few points")
         return f"<html><body><main><h1>{len(frame)} rows</h1>{TALL}</main></body></html>"
 
-    return Watch(STUDY, folder, build)
+    return LiveReport(STUDY, folder, build)
 
 
 @pytest.fixture
 def server(watch):
-    made = start(watch, 0)
+    made = start_server(watch, 0)
     yield made.server_port
     made.shutdown()
     made.server_close()
@@ -109,7 +109,7 @@ def test_a_run_newer_than_prepare_has_no_rows_and_does_not_end_the_page(folder):
     score(folder, prepared)
     write_json(folder.prepared_file, {"suites": {run.run_id: "suite" for run in prepared}})
     assert set(losses_so_far(STUDY, folder)["run_id"]) == {run.run_id for run in prepared}
-    assert newer.run_id in {run["run_id"] for run in Progress(STUDY, folder).read()["runs"]}
+    assert newer.run_id in {run["run_id"] for run in LiveProgress(STUDY, folder).read()["runs"]}
 
 
 def test_rows_that_count_are_the_same_for_page_count_and_table(folder):
@@ -122,7 +122,7 @@ def test_rows_that_count_are_the_same_for_page_count_and_table(folder):
     count = count_rows(folder, run.run_id, run.checkpoint_steps, names, sets)
     page = losses_so_far(STUDY, folder)
     assert (count.found, count.duplicates) == (len(page), 3) == (len(rows_of(run)), 3)
-    assert current_rows(read_rows(folder.loss_rows(run.run_id)), sets) == rows_of(run)
+    assert current_rows(read_loss_rows(folder.loss_rows(run.run_id)), sets) == rows_of(run)
     assert page["loss_definition"].tolist() == [row.loss_definition for row in rows_of(run)]
 
 
@@ -130,8 +130,8 @@ def test_progress_tells_state_speed_and_time_left(folder):
     done, running, *_ = STUDY.runs
     log(folder, done, 10**6)
     write_result(folder.run(done.run_id), result_of(done, 61.0))
-    progress = Progress(STUDY, folder)
-    with sole_writer(folder.run(running.run_id).lock_file):
+    progress = LiveProgress(STUDY, folder)
+    with hold_run_lock(folder.run(running.run_id).lock_file):
         told = progress.read()
         by_run = {run["run_id"]: run for run in told["runs"]}
         assert [run["state"] for run in told["runs"][:3]] == ["done", "running", "stopped"]

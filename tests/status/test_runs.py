@@ -18,12 +18,12 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.losses.table import LossRow, append_rows, write_frame
 from lossline_jax.pipeline import report as report_verbs
 from lossline_jax.pipeline import study_files as study_files_verbs
-from lossline_jax.status.resubmit import compact
+from lossline_jax.status.resubmit import index_ranges
 from lossline_jax.status.runs import Cost, failed_runs, last_row, run_cost, run_status
 from lossline_jax.status.study import read_status
 from lossline_jax.storage.files import write_atomic, write_json
 from lossline_jax.storage.paths import StudyDir
-from lossline_jax.storage.run_lock import sole_writer
+from lossline_jax.storage.run_lock import hold_run_lock
 from lossline_jax.storage.run_records import (
     CheckpointMeta,
     CheckpointRecord,
@@ -82,7 +82,7 @@ def line_of(text: str, run) -> str:
 
 
 def test_status_tells_state_time_left_reason_and_cost_of_each_run(folder):
-    with sole_writer(folder.run(RUNNING.run_id).lock_file):
+    with hold_run_lock(folder.run(RUNNING.run_id).lock_file):
         text = status_text(read_status(STUDY, folder))
     left = (RUNNING.num_steps - 50) * RUNNING.tokens_per_step / 16384
     assert re.search(
@@ -153,7 +153,7 @@ def resubmit(capsys, *argv):
 
 def test_resubmit_lists_what_is_not_done_and_says_what_it_leaves_out(folder, capsys):
     manifest = str(folder.root / "manifest.jsonl")
-    with sole_writer(folder.run(RUNNING.run_id).lock_file):
+    with hold_run_lock(folder.run(RUNNING.run_id).lock_file):
         out, err = resubmit(capsys, manifest)
     assert out == "3-5\n"
     assert err.splitlines() == [
@@ -198,7 +198,7 @@ def test_resubmit_and_status_need_no_jax(folder):
 
 @given(st.sets(st.integers(0, 60)))
 def test_compact_indices_name_each_run_once(indices):
-    text = compact(sorted(indices))
+    text = index_ranges(sorted(indices))
     found = []
     for part in text.split(",") if text else []:
         first, _, last = part.partition("-")

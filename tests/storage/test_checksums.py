@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.losses.parquet import check_parquet, sealed_parquet
-from lossline_jax.losses.table import append_rows, read_rows, read_table, write_table
+from lossline_jax.losses.table import append_rows, read_loss_rows, read_losses, write_table
 from lossline_jax.storage.checksums import NotAsWritten, seal, seal_line, unseal, unseal_line
 from lossline_jax.storage.files import export_json, read_json, write_json
 from lossline_jax.storage.paths import RunDir
 from lossline_jax.storage.step_log import StepLog
-from lossline_jax.storage.step_log import read_rows as read_log
+from lossline_jax.storage.step_log import read_step_log as read_log
 from tests.losses.test_table import row
 
 VALUES = st.recursive(
@@ -86,25 +86,25 @@ def test_a_row_with_another_digit_is_refused_by_line(tmp_path):
     path = epath.Path(tmp_path) / "rows.jsonl"
     append_rows(path, [row(step=1), row(step=2)])
     sound = path.read_text()
-    assert [each.step for each in read_rows(path)] == [1, 2]
+    assert [each.step for each in read_loss_rows(path)] == [1, 2]
     path.write_text(sound.replace('"step": 2', '"step": 3'))
-    for read in (read_rows, read_table):
+    for read in (read_loss_rows, read_losses):
         with pytest.raises(LosslineError, match=r"rows\.jsonl.*2.*checksum"):
             read(path)
     path.write_text(sound)
-    assert "checksum" not in read_table(path).columns
+    assert "checksum" not in read_losses(path).columns
 
 
 def test_any_flipped_bit_of_the_losses_table_is_refused_or_without_effect(tmp_path):
     csv, parquet = epath.Path(tmp_path) / "losses.csv", epath.Path(tmp_path) / "losses.parquet"
     write_table([row(step=step, nats_per_token=1.0 + step / 7) for step in range(8)], csv, parquet)
-    sound, content = read_table(parquet), bytearray(parquet.read_bytes())
+    sound, content = read_losses(parquet), bytearray(parquet.read_bytes())
     for place in range(0, len(content), 53):
         spoilt = content.copy()
         spoilt[place] ^= 4
         parquet.write_bytes(spoilt)
         try:
-            pd.testing.assert_frame_equal(read_table(parquet), sound)
+            pd.testing.assert_frame_equal(read_losses(parquet), sound)
         except LosslineError:
             continue
 
@@ -112,7 +112,7 @@ def test_any_flipped_bit_of_the_losses_table_is_refused_or_without_effect(tmp_pa
 def test_a_parquet_file_of_another_program_is_read(tmp_path):
     check_parquet(sealed_parquet(pa.table({"a": [1, None], "b": ["x", None], "c": [None, 0.5]})))
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "a.parquet")
-    assert read_table(epath.Path(tmp_path) / "a.parquet").a.tolist() == [1]
+    assert read_losses(epath.Path(tmp_path) / "a.parquet").a.tolist() == [1]
 
 
 def test_a_log_leaves_out_what_a_kill_cut_short_and_refuses_other_damage(tmp_path):

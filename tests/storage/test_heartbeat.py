@@ -11,12 +11,12 @@ import time
 import pytest
 from etils import epath
 
-from lossline_jax.errors import RunBusy
+from lossline_jax.errors import RunLocked
 from lossline_jax.storage import heartbeat
 from lossline_jax.storage.files import write_json
-from lossline_jax.storage.heartbeat import Sign, beating, read_sign, refuse_if_beating
+from lossline_jax.storage.heartbeat import Heartbeat, read_heartbeat, sending_heartbeats, wait_for_silence
 from lossline_jax.storage.paths import StudyDir
-from lossline_jax.storage.run_lock import find_writer, has_writer, sole_writer
+from lossline_jax.storage.run_lock import hold_run_lock, is_locked, lock_holder
 from tests.support.paths import ROOT
 
 BEAT = 0.2  # seconds
@@ -36,27 +36,30 @@ def until(condition):
 
 
 def test_a_process_beats_while_it_works_and_leaves_nothing_behind(file):
-    with beating(file, BEAT):
-        assert read_sign(file).pid == os.getpid()
-        until(lambda: read_sign(file).beat >= 2)
+    with sending_heartbeats(file, BEAT):
+        assert read_heartbeat(file).pid == os.getpid()
+        until(lambda: read_heartbeat(file).beat >= 2)
     assert not file.exists()
 
 
 def test_the_sign_goes_with_a_failure_too(file):
-    with pytest.raises(ZeroDivisionError), beating(file, BEAT):
+    with pytest.raises(ZeroDivisionError), sending_heartbeats(file, BEAT):
         _ = 1 / 0
     assert not file.exists()
 
 
 def test_a_live_writer_is_refused_by_name(file):
-    with beating(file, BEAT), pytest.raises(RunBusy, match=rf"process {os.getpid()} on .* is working on this run"):
-        refuse_if_beating(file, wait=False, beat_seconds=BEAT)
+    with (
+        sending_heartbeats(file, BEAT),
+        pytest.raises(RunLocked, match=rf"process {os.getpid()} on .* is working on this run"),
+    ):
+        wait_for_silence(file, wait=False, beat_seconds=BEAT)
 
 
 def test_a_silent_writer_is_replaced_with_a_line_that_says_so(file, capsys):
     write_json(file, OTHER)
     began = time.monotonic()
-    refuse_if_beating(file, wait=False, beat_seconds=BEAT)
+    wait_for_silence(file, wait=False, beat_seconds=BEAT)
     assert time.monotonic() - began >= heartbeat.SILENT_BEATS * BEAT
     assert "process 4711 on tpu-7 gives no sign of life; taking over" in capsys.readouterr().err
 
@@ -64,18 +67,18 @@ def test_a_silent_writer_is_replaced_with_a_line_that_says_so(file, capsys):
 @pytest.mark.parametrize("seconds", [-1e6, 1e6])
 def test_a_clock_that_jumps_changes_nothing(file, seconds, monkeypatch):
     real = time.time
-    with beating(file, BEAT):
+    with sending_heartbeats(file, BEAT):
         monkeypatch.setattr(time, "time", lambda: real() + seconds)
-        with pytest.raises(RunBusy):
-            refuse_if_beating(file, wait=False, beat_seconds=BEAT)
-        assert read_sign(file).age_seconds >= 0
+        with pytest.raises(RunLocked):
+            wait_for_silence(file, wait=False, beat_seconds=BEAT)
+        assert read_heartbeat(file).age_seconds >= 0
     write_json(file, OTHER)
-    refuse_if_beating(file, wait=False, beat_seconds=BEAT)
+    wait_for_silence(file, wait=False, beat_seconds=BEAT)
 
 
 def test_whoever_waits_goes_on_when_the_other_ends(file):
-    with beating(file, BEAT):
-        waiting = threading.Thread(target=refuse_if_beating, args=(file, True, BEAT))
+    with sending_heartbeats(file, BEAT):
+        waiting = threading.Thread(target=wait_for_silence, args=(file, True, BEAT))
         waiting.start()
         time.sleep(2 * heartbeat.SILENT_BEATS * BEAT)
         assert waiting.is_alive()
@@ -85,19 +88,19 @@ def test_whoever_waits_goes_on_when_the_other_ends(file):
 
 def test_a_process_whose_run_was_taken_over_stops_and_leaves_the_sign_of_the_other(file):
     said = []
-    with beating(file, BEAT, lost=said.append):
+    with sending_heartbeats(file, BEAT, lost=said.append):
         write_json(file, OTHER)
         until(lambda: said)
     assert said[0].endswith("process 4711 on tpu-7 has taken over this run; this one stops")
-    assert read_sign(file) == Sign(**OTHER)
+    assert read_heartbeat(file) == Heartbeat(**OTHER)
 
 
 def test_a_taken_over_process_ends_with_a_clear_last_line(file):
     code = f"""
         import time
         from etils import epath
-        from lossline_jax.storage.heartbeat import beating
-        with beating(epath.Path({str(file)!r}), {BEAT}):
+        from lossline_jax.storage.heartbeat import sending_heartbeats
+        with sending_heartbeats(epath.Path({str(file)!r}), {BEAT}):
             print("held", flush=True)
             time.sleep(60)
     """
@@ -107,7 +110,7 @@ def test_a_taken_over_process_ends_with_a_clear_last_line(file):
     assert process.stdout.readline() == "held\n"
     write_json(file, OTHER)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == RunBusy.exit_code
+    assert process.returncode == RunLocked.exit_code
     assert err.splitlines() == [f"lossline: {file}: process 4711 on tpu-7 has taken over this run; this one stops"]
 
 
@@ -115,21 +118,21 @@ def test_a_taken_over_process_ends_with_a_clear_last_line(file):
 def test_what_is_no_sign_counts_as_none(file, content):
     file.parent.mkdir()
     file.write_text(content)
-    assert read_sign(file) is None
+    assert read_heartbeat(file) is None
 
 
 def test_on_a_shared_disk_the_writer_on_another_machine_is_seen(tmp_path):
     run = StudyDir(epath.Path(tmp_path)).run("r")
     sign = run.root / "alive.json"
-    with sole_writer(run.lock_file):
-        assert find_writer(run.lock_file) == read_sign(sign)
-        assert find_writer(run.lock_file).is_of_this_machine
-        mine = read_sign(sign)
-    assert not has_writer(run.lock_file)
+    with hold_run_lock(run.lock_file):
+        assert lock_holder(run.lock_file) == read_heartbeat(sign)
+        assert lock_holder(run.lock_file).is_of_this_machine
+        mine = read_heartbeat(sign)
+    assert not is_locked(run.lock_file)
     write_json(sign, OTHER)
-    assert find_writer(run.lock_file).host == "tpu-7"
+    assert lock_holder(run.lock_file).host == "tpu-7"
     os.utime(sign, (0, 0))
-    assert not has_writer(run.lock_file)  # silent for decades
+    assert not is_locked(run.lock_file)  # silent for decades
     killed = dataclasses.asdict(mine)
     write_json(sign, {name: killed[name] for name in OTHER})
-    assert not has_writer(run.lock_file)  # of this machine, and the kernel holds no lock for it
+    assert not is_locked(run.lock_file)  # of this machine, and the kernel holds no lock for it

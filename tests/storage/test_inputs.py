@@ -20,8 +20,8 @@ from lossline_jax.config.evaluation import ChoiceTask
 from lossline_jax.data.corpora.read import read_documents
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.tasks.multiple_choice import read_items
-from lossline_jax.losses.table import read_table
-from lossline_jax.storage.inputs import FileKind, file_kind, open_input, parse_object, read_lines, read_text
+from lossline_jax.losses.table import read_losses
+from lossline_jax.storage.inputs import FileKind, file_kind, numbered_lines, open_input, parse_object, read_text
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -66,7 +66,7 @@ def test_json_lines_are_the_same_in_every_dress(tmp_path, ending, packed, mark):
     documents = list(read_documents(FilesCorpus("c", (str(path),))))
     assert [(d.text, d.source) for d in documents] == [(t, f"{path}:{k}") for k, t in enumerate(TEXTS, start=1)]
     assert [(i.contexts[0], i.gold) for i in read_items(ChoiceTask("t", str(path)))] == [(text, 1) for text in TEXTS]
-    assert read_table(path)["loss"].tolist() == [row["loss"] for row in ROWS]  # to the last digit
+    assert read_losses(path)["loss"].tolist() == [row["loss"] for row in ROWS]  # to the last digit
 
 
 @pytest.mark.parametrize("mark", [b"", MARK], ids=["plain", "mark"])
@@ -80,7 +80,7 @@ def test_text_and_columns_are_the_same_in_every_dress(tmp_path, packed, mark):
         table.write_bytes(
             PACKED[packed](mark + pd.DataFrame(ROWS)[["text", "loss"]].to_csv(index=False, sep=separator).encode())
         )
-        frame = read_table(table)
+        frame = read_losses(table)
         assert list(frame.columns) == ["text", "loss"]
         assert frame["loss"].tolist() == [row["loss"] for row in ROWS]
 
@@ -89,7 +89,7 @@ def test_parquet_in_capitals_is_parquet(tmp_path):
     path = tmp_path / "A.PARQUET"
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
     assert [d.text for d in read_documents(FilesCorpus("c", (str(path),)))] == TEXTS
-    assert len(read_items(ChoiceTask("t", str(path)))) == len(read_table(path)) == 3
+    assert len(read_items(ChoiceTask("t", str(path)))) == len(read_losses(path)) == 3
 
 
 def refusals(path):
@@ -97,7 +97,7 @@ def refusals(path):
     readers = (
         lambda: list(read_documents(FilesCorpus("c", (str(path),)))),
         lambda: read_items(ChoiceTask("t", str(path))),
-        lambda: read_table(path),
+        lambda: read_losses(path),
     )
     for reader in readers:
         with pytest.raises(LosslineError) as caught:
@@ -119,7 +119,7 @@ def test_a_file_that_is_cut_off_is_told_by_every_reader(tmp_path, packed):
     path.write_bytes(whole + bytes([whole[0] ^ 1]) + whole[1:])  # the second of two streams is damaged
     assert all("cannot be read" in message for message in refusals(path))
     path.write_bytes(whole + bytes(8) + whole)  # padded, as the formats allow
-    assert len(read_table(path)) == 300
+    assert len(read_losses(path)) == 300
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_table_of_text_that_is_none_is_told_by_its_first_bytes_or_its_line(tmp
         path = tmp_path / f"t{packed}"
         path.write_bytes(gzip.compress(content) if packed.endswith("gz") else content)
         with pytest.raises(LosslineError) as caught:
-            read_table(path)
+            read_losses(path)
         assert words.replace("t.csv:", f"t{packed}:") in str(caught.value)
 
 
@@ -206,14 +206,14 @@ def test_a_page_is_text_of_a_corpus_and_a_table_may_begin_with_a_bracket(tmp_pat
     (tmp_path / "page.txt").write_text("<html>\n")
     assert [d.text for d in read_documents(FilesCorpus("c", (str(tmp_path / "page.txt"),)))] == ["<html>\n"]
     (tmp_path / "t.csv").write_text("<htmlish>,loss\na,3\n")
-    assert list(read_table(tmp_path / "t.csv").columns) == ["<htmlish>", "loss"]
+    assert list(read_losses(tmp_path / "t.csv").columns) == ["<htmlish>", "loss"]
 
 
 def test_integers_that_no_table_holds_are_named(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"n": 1}\n{"n": 123456789012345678901}\n')
     with pytest.raises(LosslineError, match=r"a.jsonl:2: 'n' is an integer of 21 digits"):
-        read_table(path)
+        read_losses(path)
 
 
 def test_half_a_character_in_a_table_is_named(tmp_path):
@@ -221,14 +221,14 @@ def test_half_a_character_in_a_table_is_named(tmp_path):
     for row in ('{"n": "a\\ud800"}', '{"n\\udfff": 1}'):
         path.write_text('{"n": "\\ud83d\\ude00"}\n' + row + "\n")
         with pytest.raises(LosslineError, match=r"a.jsonl:2: cannot hold '\\ud"):
-            read_table(path)
+            read_losses(path)
 
 
 def test_a_study_given_for_its_table_names_the_table(tmp_path):
     (tmp_path / "losses").mkdir()
     (tmp_path / "losses" / "losses.parquet").write_bytes(b"")
     with pytest.raises(LosslineError, match=rf"it is a folder; {tmp_path}/losses/losses.parquet\?"):
-        read_table(tmp_path)
+        read_losses(tmp_path)
 
 
 def test_a_folder_given_for_files_is_told(tmp_path):
@@ -255,7 +255,7 @@ def test_any_text_comes_back_as_it_was_written(tmp_path_factory, texts, packed):
     lines.write_bytes(
         PACKED[packed]("".join(json.dumps({"t": text}, ensure_ascii=False) + "\n" for text in texts).encode())
     )
-    assert [parse_object(line, where)["t"] for where, line in read_lines(lines)] == texts
+    assert [parse_object(line, where)["t"] for where, line in numbered_lines(lines)] == texts
     content = "\n".join(texts).removeprefix("\ufeff")
     if "\0" not in content:
         whole.write_bytes(PACKED[packed](content.encode()))

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from lossline_jax.errors import RunBusy
+from lossline_jax.errors import RunLocked
 from tests.support.object_store import BUCKET, object_store
 from tests.support.paths import SUPPORT, TESTS
 
@@ -153,10 +153,10 @@ HOLD = """
 import sys
 import lossline_jax.storage.heartbeat as alive
 from etils import epath
-from lossline_jax.storage.object_store import connect
-from lossline_jax.storage.run_lock import sole_writer
+from lossline_jax.storage.object_store import reachable_path
+from lossline_jax.storage.run_lock import hold_run_lock
 alive.BEAT_SECONDS = 1.0
-with sole_writer(connect(epath.Path(sys.argv[1]))):
+with hold_run_lock(reachable_path(epath.Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -168,7 +168,7 @@ def test_a_second_process_on_a_live_run_is_refused_and_told_where_the_first_is(s
     study = f"gs://{BUCKET}/{in_store}"
     holder = lossline(store, f"{study}/runs/{run_id}/lock", code=HOLD)
     assert holder.stdout.readline() == "held\n"
-    _, err = finish(lossline(store, "train", study, "--only", run_id, code=QUICK), RunBusy.exit_code)
+    _, err = finish(lossline(store, "train", study, "--only", run_id, code=QUICK), RunLocked.exit_code)
     assert f"process {holder.pid} on {socket.gethostname()} is working on this run" in err.splitlines()[-1]
     os.killpg(holder.pid, signal.SIGKILL)
     _, err = finish(lossline(store, "train", study, "--only", run_id, code=QUICK))
@@ -255,12 +255,13 @@ def test_a_store_that_is_lost_on_the_way_is_to_be_tried_again(tmp_path):
     with object_store() as environment:
         code = (
             "import os, signal\n"
-            "import lossline_jax.pipeline.experiment as experiment, lossline_jax.storage.object_store as storage\n"
-            "def connect(path):\n"
-            "    found = storage.connect(path)\n"
+            "import lossline_jax.pipeline.study_files as study_files\n"
+            "import lossline_jax.storage.object_store as storage\n"
+            "def reachable_path(path):\n"
+            "    found = storage.reachable_path(path)\n"
             "    os.environ['STORAGE_EMULATOR_HOST'] = 'http://127.0.0.1:9'\n"
             "    return found\n"
-            "experiment.connect = connect\n"
+            "study_files.reachable_path = reachable_path\n"
             "import lossline_jax.cli.main as cli; cli.main()\n"
         )
         err = one_line(lossline(environment, "status", f"gs://{BUCKET}/studies/tiny", code=code), 42)

@@ -11,7 +11,7 @@ from etils import epath
 from lossline_jax.errors import LosslineError
 from lossline_jax.storage.files import read_json, write_atomic, write_json
 from lossline_jax.storage.paths import StudyDir
-from lossline_jax.storage.run_lock import has_writer, sole_writer
+from lossline_jax.storage.run_lock import hold_run_lock, is_locked
 
 
 def test_a_write_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path):
@@ -57,40 +57,40 @@ def test_a_second_process_on_a_live_run_is_refused_and_a_dead_one_leaves_no_trac
         f"""
         from etils import epath
         from lossline_jax.storage.paths import StudyDir
-        from lossline_jax.storage.run_lock import sole_writer
-        with sole_writer(StudyDir(epath.Path({str(tmp_path)!r})).run("r").lock_file):
+        from lossline_jax.storage.run_lock import hold_run_lock
+        with hold_run_lock(StudyDir(epath.Path({str(tmp_path)!r})).run("r").lock_file):
             print("held", flush=True)
             input()
         """
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(LosslineError, match="another process is working on this run"), sole_writer(run.lock_file):
+    with pytest.raises(LosslineError, match="another process is working on this run"), hold_run_lock(run.lock_file):
         pass
-    assert has_writer(run.lock_file)
+    assert is_locked(run.lock_file)
     holder.kill()
     holder.wait()
-    assert not has_writer(run.lock_file)
-    with sole_writer(run.lock_file):
+    assert not is_locked(run.lock_file)
+    with hold_run_lock(run.lock_file):
         pass
 
 
 def test_whoever_looks_for_a_writer_does_not_keep_one_out(tmp_path):
     lock = StudyDir(epath.Path(tmp_path)).run("r").lock_file
-    with sole_writer(lock):
+    with hold_run_lock(lock):
         pass
     stop = threading.Event()
 
     def look() -> None:
         while not stop.is_set():
-            has_writer(lock)
+            is_locked(lock)
 
     watchers = [threading.Thread(target=look) for _ in range(2)]
     for watcher in watchers:
         watcher.start()
     try:
         for _ in range(50):
-            with sole_writer(lock):
+            with hold_run_lock(lock):
                 pass
     finally:
         stop.set()

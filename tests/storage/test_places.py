@@ -15,7 +15,7 @@ from lossline_jax.data.tokenizers.build import prepare_tokenizer
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.tasks.multiple_choice import read_items
 from lossline_jax.evaluate.tasks.specs import load_spec
-from lossline_jax.losses.table import read_table
+from lossline_jax.losses.table import read_losses
 from lossline_jax.pipeline import compilation_cache
 from lossline_jax.storage.object_store import expanded
 from tests.cli.test_bad_input import write_experiment
@@ -73,7 +73,7 @@ def test_a_tilde_is_a_home_in_what_an_experiment_names(home):
     assert [d.text for d in read_documents(FilesCorpus("c", ("~/*.txt",)))] == ["text"]
     assert len(read_items(ChoiceTask("t", "~/q.jsonl"))) == 2
     assert load_spec("~/specs.toml:mine").source == "me"
-    assert len(read_table("~/t.csv")) == 3
+    assert len(read_losses("~/t.csv")) == 3
     with pytest.raises(LosslineError, match="tokenizer ~/none.model: no such file"):
         prepare_tokenizer(SentencePieceFile("~/none.model"), {}, epath.Path(home))
 
@@ -89,7 +89,7 @@ def test_the_cache_of_programs_is_found_in_a_home(home, monkeypatch):
     made = []
     monkeypatch.setenv(compilation_cache.VARIABLE, "~/c")
     monkeypatch.setattr(compilation_cache.jax.config, "update", lambda name, value: made.append(value))
-    compilation_cache.keep_programs()
+    compilation_cache.enable_compilation_cache()
     assert str(home / "c") in made or compilation_cache.jax.config.jax_compilation_cache_dir is not None
 
 
@@ -120,10 +120,10 @@ def test_an_ending_that_is_not_what_is_written_is_refused_first(capsys, home, wo
 def test_names_that_no_folder_can_have_are_refused_by_field():
     study = study_config()
     with pytest.raises(LosslineError, match=r"x\.py: name 'nnnnn.* has 300 characters; 200 are the most for a folder"):
-        validate.check_study(dataclasses.replace(study, name="n" * 300), "x.py")
+        validate.validate_study(dataclasses.replace(study, name="n" * 300), "x.py")
     corpora = (FilesCorpus("c" * 201, ("*.txt",)), *study.corpora)
     with pytest.raises(LosslineError, match=r"x\.py: corpus 'ccccc.* has 201 characters"):
-        validate.check_study(dataclasses.replace(study, corpora=corpora), "x.py")
+        validate.validate_study(dataclasses.replace(study, corpora=corpora), "x.py")
 
 
 @pytest.mark.parametrize("verb", [["resubmit"], ["run", "--index", "0", "--manifest"]])

@@ -26,7 +26,7 @@ from lossline_jax.cli import main as cli
 from lossline_jax.evaluate import evaluator
 from lossline_jax.pipeline import preflight, scorer
 from lossline_jax.train import checkpoint
-from lossline_jax.train.monitor.monitor import Watch
+from lossline_jax.train.monitor.monitor import StepMonitor
 
 
 def die(*_):
@@ -34,14 +34,14 @@ def die(*_):
 
 
 def break_at_step(at: int, what) -> None:
-    dispatched = Watch.dispatched
+    dispatched = StepMonitor.step_dispatched
 
     def breaking(self, step, metrics):
         dispatched(self, step, metrics)
         if step == at:
             what()
 
-    Watch.dispatched = breaking
+    StepMonitor.step_dispatched = breaking
 
 
 def raise_unforeseen():

@@ -25,7 +25,7 @@ from lossline_jax.evaluate.suite import prepare_suite
 from lossline_jax.formatting import text_table
 from lossline_jax.models.model import build_model
 from lossline_jax.weights.huggingface.configs import read_config
-from lossline_jax.weights.huggingface.load import load_params
+from lossline_jax.weights.huggingface.load import load_pretrained_params
 from tests.support.harness_tasks import harness_task
 from tests.support.raw_rows import raw_row
 from tests.support.shared_data import shared_path
@@ -102,7 +102,7 @@ def compare(folder: pathlib.Path, context_length: int, max_items: int) -> list[A
     hf = read_config(folder)
     tokenizer = HuggingFaceTokenizerFile(epath.Path(folder) / "tokenizer.json", hf.bos_id, hf.eos_id)
     model = build_model(hf.config, hf.vocab_size)
-    params, mesh = load_params(folder, model), make_mesh(ExecutionConfig())
+    params, mesh = load_pretrained_params(folder, model), make_mesh(ExecutionConfig())
     rows = {name: public_rows(name, max_items) for name in YAML_FILES}
     theirs = _inside_harness(torch_model(folder, tokenizer, context_length), rows)
     inside = _inside_harness(HarnessModel(model, params, tokenizer, mesh, context_length), rows)

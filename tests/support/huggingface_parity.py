@@ -16,7 +16,7 @@ import pytest
 from lossline_jax.config.model import Mamba2Config
 from lossline_jax.models.model import build_model
 from lossline_jax.weights.huggingface.configs import read_config
-from lossline_jax.weights.huggingface.load import load_params
+from lossline_jax.weights.huggingface.load import load_pretrained_params
 from lossline_jax.weights.huggingface.save import save_pretrained
 
 VOCAB, BATCH, LENGTH = 61, 2, 23
@@ -115,7 +115,7 @@ def their_logits(folder, tokens_BT):
 def our_logits(folder, tokens_BT):
     hf = read_config(folder)
     model = build_model(hf.config, hf.vocab_size)
-    return np.asarray(jax.jit(model.logits, compiler_options=QUICK)(load_params(folder, model), tokens_BT))
+    return np.asarray(jax.jit(model.logits, compiler_options=QUICK)(load_pretrained_params(folder, model), tokens_BT))
 
 
 def measure(folder, scratch, compiler_options=None):
@@ -132,14 +132,14 @@ def measure(folder, scratch, compiler_options=None):
 
     hf = read_config(folder)
     model = build_model(hf.config, hf.vocab_size)
-    params = load_params(folder, model)
+    params = load_pretrained_params(folder, model)
 
     def ours(params):
         gradients = jax.grad(lambda params: model.nll(params, inputs_BT, targets_BT).mean())(params)
         return model.logits(params, inputs_BT), gradients
 
     logits_BTV, gradients = jax.jit(ours, compiler_options=compiler_options)(params)
-    expected = load_params(_write_gradients(theirs, scratch), model)
+    expected = load_pretrained_params(_write_gradients(theirs, scratch), model)
     return Parity(
         logits=float(np.abs(logits_BTV - their_logits_BTV.detach().numpy()).max()),
         gradients=max(map(_relative_error, jax.tree.leaves(gradients), jax.tree.leaves(expected))),

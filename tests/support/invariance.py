@@ -11,9 +11,9 @@ import numpy as np
 
 from lossline_jax.config.evaluation import ClozeTask, SuiteConfig, ValidationSet
 from lossline_jax.config.model import LlamaConfig, Mamba2Config
-from lossline_jax.distributed.mesh import mesh_of
+from lossline_jax.distributed.mesh import build_mesh
 from lossline_jax.evaluate.evaluator import RowScorer
-from lossline_jax.evaluate.packing.rows import mix_sets
+from lossline_jax.evaluate.packing.rows import pack_sets
 from lossline_jax.evaluate.tasks.cloze import cloze_items
 from lossline_jax.evaluate.tokenised_set import tokenise_documents, tokenise_items
 from lossline_jax.formatting import text_table
@@ -34,8 +34,8 @@ def suite_sets():
 
 def nats_of(model, params, sets, devices=1, tokens_per_batch=2048, blocks=None):
     """Nats of every request, set after set."""
-    mesh = mesh_of(jax.devices()[:devices], data=devices)
-    blocks = mix_sets(sets, SUITE.context_length)[1] if blocks is None else blocks
+    mesh = build_mesh(jax.devices()[:devices], data=devices)
+    blocks = pack_sets(sets, SUITE.context_length)[1] if blocks is None else blocks
     return RowScorer(model, mesh, blocks, sum(map(len, sets)), tokens_per_batch)(params).nats_Q
 
 

@@ -62,15 +62,15 @@ def calls(folder: Path):
     """(name, call) of what notebooks call: data, training, checkpoints, scores, tables, fits, pages."""
     from lossline_jax import fit
     from lossline_jax.config.execution import ExecutionConfig
-    from lossline_jax.config.validate import check_study
+    from lossline_jax.config.validate import validate_study
     from lossline_jax.distributed.mesh import make_mesh
     from lossline_jax.errors import LosslineError
     from lossline_jax.evaluate.evaluator import Evaluator
     from lossline_jax.fit.study.fit_study import fit_study
-    from lossline_jax.losses.table import read_table, write_frame
+    from lossline_jax.losses.table import read_losses, write_frame
     from lossline_jax.models.model import build_model
     from lossline_jax.pipeline.experiment import load_study_function
-    from lossline_jax.pipeline.prepare import make_prepared
+    from lossline_jax.pipeline.prepare import prepare_data
     from lossline_jax.pipeline.study_files import open_study, save_study
     from lossline_jax.plan.plan import plan_study
     from lossline_jax.report.page import write_report
@@ -79,7 +79,7 @@ def calls(folder: Path):
     from lossline_jax.storage.run_records import CheckpointMeta
     from lossline_jax.summary import as_text
     from lossline_jax.summary.results import show_text
-    from lossline_jax.train.checkpoint import Checkpointer, load_params
+    from lossline_jax.train.checkpoint import Checkpointer, load_checkpoint_params
     from tests.support.report_study import X, Y, losses_table, step_rows, study_config
     from tests.support.tiny_study import study
     from tests.support.tiny_training import Bigram, train_bigram
@@ -93,7 +93,7 @@ def calls(folder: Path):
     frame = pd.DataFrame({"params_total": size, "tokens_seen": tokens, "loss": losses, "run_id": range(16)})
 
     def score():
-        prepared, run = make_prepared(one_run, home, say=lambda line: None), one_run.runs[0]
+        prepared, run = prepare_data(one_run, home, info=lambda line: None), one_run.runs[0]
         model = build_model(run.model, prepared.tokenizer(run).vocab_size)
         suite = prepared.suite(run)
         with jax.set_mesh(make_mesh(execution)):
@@ -114,27 +114,27 @@ def calls(folder: Path):
         raise AssertionError("the save did not fail")
 
     def load():
-        load_params(RunDir(epath.Path(folder / "run")), 12, Bigram(), make_mesh(execution))
+        load_checkpoint_params(RunDir(epath.Path(folder / "run")), 12, Bigram(), make_mesh(execution))
 
     yield "load_study_function", lambda: load_study_function(str(SUPPORT / "tiny_study.py"))()
-    yield "check_study", lambda: check_study(tiny, "here")
+    yield "check_study", lambda: validate_study(tiny, "here")
     yield "save_study, open_study", lambda: (save_study(one_run, home), open_study(str(home.root)))
     yield "plan_study", lambda: as_text(plan_study(tiny))
-    yield "make_prepared, Evaluator.score", score
+    yield "prepare_data, Evaluator.score", score
     yield "train_run", lambda: train_bigram(folder / "run", execution)
     yield "load_params", load
     yield "a save that fails", fail_to_save
     yield "read_status, show_text", lambda: (as_text(read_status(one_run, home)), show_text(one_run, home, None))
     yield (
         "write_frame, read_table",
-        lambda: (write_frame(frame, epath.Path(folder / "t.csv")), read_table(folder / "t.csv")),
+        lambda: (write_frame(frame, epath.Path(folder / "t.csv")), read_losses(folder / "t.csv")),
     )
     yield "fit.fit_law", lambda: fit.fit_law(fit.LAWS["chinchilla"], {"N": size, "D": tokens}, losses)
-    yield "fit.fit_shifted_power", lambda: fit.fit_shifted_power(losses, 0.2 + 0.9 * losses)
-    yield "fit.fit_table", lambda: fit.fit_table(table, X, Y, ["data"])
+    yield "fit.fit_line", lambda: fit.fit_line(losses, 0.2 + 0.9 * losses)
+    yield "fit.fit_lines", lambda: fit.fit_lines(table, X, Y, ["data"])
     yield (
-        "fit.fit_law_table",
-        lambda: fit.fit_law_table(frame, "chinchilla", {"N": "params_total", "D": "tokens_seen"}, ["loss"]),
+        "fit.fit_laws",
+        lambda: fit.fit_laws(frame, "chinchilla", {"N": "params_total", "D": "tokens_seen"}, ["loss"]),
     )
     columns = fit.Columns(("loss",), ("params_total",), "tokens_seen")
     yield "fit.backtest", lambda: fit.backtest(fit.series_of_table(frame, columns).series)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lossline_jax.fit.compare.setting_line import Cell
-from lossline_jax.fit.curves.line import fit_shifted_power
+from lossline_jax.fit.compare.setting_line import SettingLine
+from lossline_jax.fit.curves.line import fit_line
 from lossline_jax.fit.resampling import bootstrap
 from lossline_jax.fit.tables.settings import Setting
 
@@ -33,13 +33,13 @@ def cell(
     return fitted(levels, x, y, runs)
 
 
-def fitted(levels, x, y, runs, num_params=(np.nan, np.nan)) -> Cell:
-    fit = fit_shifted_power(x, y, runs, num_starts=8, level=None)
+def fitted(levels, x, y, runs, num_params=(np.nan, np.nan)) -> SettingLine:
+    fit = fit_line(x, y, runs, num_starts=8, level=None)
     resamples = bootstrap(fit, {"x": x}, y, clusters=runs, num_resamples=100) if fit.has_curve else None
-    return Cell(Setting(levels, num_params), x, y, runs, fit, resamples)
+    return SettingLine(Setting(levels, num_params), x, y, runs, fit, resamples)
 
 
-def study(seed: int, gap: float = 0.0, base_runs: int = 5, num_runs: int = 3) -> list[Cell]:
+def study(seed: int, gap: float = 0.0, base_runs: int = 5, num_runs: int = 3) -> list[SettingLine]:
     """A base and six settings that differ from it in one factor; other data lies `gap` off, the rest is equal."""
     generator = np.random.Generator(np.random.PCG64(seed))
     changes = [

@@ -15,7 +15,7 @@ from etils import epath  # noqa: E402  (jax is told of its processes first)
 
 from lossline_jax.config.evaluation import ClozeTask, SuiteConfig, ValidationSet  # noqa: E402
 from lossline_jax.config.model import LlamaConfig  # noqa: E402
-from lossline_jax.distributed.mesh import mesh_of  # noqa: E402
+from lossline_jax.distributed.mesh import build_mesh  # noqa: E402
 from lossline_jax.evaluate.evaluator import Evaluator  # noqa: E402
 from lossline_jax.evaluate.suite import prepare_suite  # noqa: E402
 from lossline_jax.models.model import build_model  # noqa: E402
@@ -29,7 +29,7 @@ config = SuiteConfig(
     overlap=32,
 )
 suite = prepare_suite(config, tokenizer, {"a": sentences(0, 12, 30)}, epath.Path(folder) / str(rank))
-mesh = mesh_of(jax.devices(), data=4)
+mesh = build_mesh(jax.devices(), data=4)
 model = build_model(LlamaConfig(d_model=16, num_layers=1, num_heads=2, d_ff=32), tokenizer.vocab_size)
 scores = Evaluator(model, mesh, suite, tokens_per_batch=300).request_scores(model.init(jax.random.key(0)))
 print(json.dumps(scores.nats_Q.tolist()))

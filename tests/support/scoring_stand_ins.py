@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lossline_jax.evaluate.packing.rows import RowBlock
+from lossline_jax.evaluate.packing.rows import PackedRows
 
 BOS = 256
 
@@ -138,11 +138,11 @@ def one_text_a_row(sets):
     texts = [(text, number) for number, request in numbered for text in request.texts]
     length = max(text.num_inputs for text, _ in texts)
     scored = [np.arange(text.first, text.num_inputs) + row * length for row, (text, _) in enumerate(texts)]
-    block = RowBlock(
+    block = PackedRows(
         ids_BT=np.stack([np.pad(text.ids[:-1], (0, length - text.num_inputs)) for text, _ in texts]),
-        until_BT=np.full((len(texts), length), length - 1, np.int32),
+        visible_until_BT=np.full((len(texts), length), length - 1, np.int32),
         length_B=np.array([text.num_inputs for text, _ in texts]),
-        branching=False,
+        has_branches=False,
         source_S=np.concatenate(scored).astype(np.int32),
         target_S=np.concatenate([text.ids[text.first + 1 :] for text, _ in texts]),
         request_S=np.repeat([number for _, number in texts], [text.num_scored for text, _ in texts]),

@@ -22,7 +22,7 @@ from lossline_jax.data.batches import Batch
 from lossline_jax.distributed.devices import configure_devices
 from lossline_jax.distributed.mesh import make_mesh
 from lossline_jax.distributed.sharding import constrain
-from lossline_jax.ops.fsdp import whole
+from lossline_jax.ops.fsdp import gather_parameter
 from lossline_jax.storage.paths import RunDir
 
 VOCAB = 32
@@ -56,12 +56,12 @@ class Bigram:
     def axes(self):
         return {"embed": ("vocab", "embed"), "a_log": ("embed",), "unembed": ("embed", "vocab")}
 
-    def decayed(self):
+    def weight_decay_mask(self):
         return {"embed": True, "a_log": False, "unembed": True}
 
     def nll(self, params, tokens_BT, targets_BT, segments_BT=None):
         shapes = {"embed": (VOCAB, self.width), "a_log": (self.width,), "unembed": (self.width, VOCAB)}
-        params = {name: whole(leaf, shapes[name]) for name, leaf in params.items()}
+        params = {name: gather_parameter(leaf, shapes[name]) for name, leaf in params.items()}
         x_BTD = params["embed"][tokens_BT] * jnp.exp(params["a_log"])[None, None, :]
         x_BTD = constrain(x_BTD, "batch", "seq", "embed")
         logits_BTV = constrain(jnp.tanh(x_BTD) @ params["unembed"], "batch", "seq", "vocab")

@@ -17,7 +17,7 @@ from lossline_jax.distributed.mesh import make_mesh
 from lossline_jax.errors import LosslineError, RunFailed
 from lossline_jax.storage.paths import RunDir
 from lossline_jax.storage.run_records import CheckpointMeta, checkpoint_steps
-from lossline_jax.train.checkpoint import Checkpointer, load_params
+from lossline_jax.train.checkpoint import Checkpointer, load_checkpoint_params
 from lossline_jax.train.loop import train_run
 from lossline_jax.train.optimiser import make_optimiser
 from lossline_jax.train.state import TrainState, abstract_state, init_state, state_shardings
@@ -37,7 +37,7 @@ def run_dir(tmp_path, monkeypatch):
 def fresh(execution, model=None):
     """An abstract state on a mesh, and a state whose moments are not zero."""
     model = model or Bigram()
-    optimiser = make_optimiser(OptimConfig(), optax.constant_schedule(0.1), model.decayed())
+    optimiser = make_optimiser(OptimConfig(), optax.constant_schedule(0.1), model.weight_decay_mask())
     abstract = abstract_state(model, optimiser, make_mesh(execution), execution.fsdp)
     state = init_state(model, optimiser, 0, abstract)
     _, opt_state = jax.jit(optimiser.update)(state.params, state.opt_state, state.params)
@@ -72,7 +72,7 @@ def test_a_state_comes_back_bit_for_bit_on_another_mesh(run_dir, capfd):
 def test_parameters_load_without_the_optimiser(run_dir):
     _, state = save(run_dir, 3)
     (run_dir.checkpoints / "00000003" / "opt").rmtree()
-    params = load_params(run_dir, 3, Bigram(), make_mesh(EIGHT), fsdp=True)
+    params = load_checkpoint_params(run_dir, 3, Bigram(), make_mesh(EIGHT), fsdp=True)
     jax.tree.map(np.testing.assert_array_equal, params, state.params)
     assert params["embed"].addressable_shards[0].data.shape == (16, 4)
 
@@ -99,7 +99,7 @@ def test_damage_is_named_and_nothing_falls_back(run_dir, damage):
     with Checkpointer(run_dir) as checkpointer:
         for read in (
             lambda: checkpointer.restore(3, abstract),
-            lambda: load_params(run_dir, 3, Bigram(), make_mesh(TWO)),
+            lambda: load_checkpoint_params(run_dir, 3, Bigram(), make_mesh(TWO)),
         ):
             with pytest.raises(RunFailed, match=r"00000003: damaged .*delete this folder to resume from step 2"):
                 read()
@@ -146,7 +146,7 @@ def test_keep_and_cadence(run_dir, tmp_path):
 def test_parameters_of_another_model_are_refused(run_dir):
     save(run_dir, 3)
     with pytest.raises(LosslineError, match="holds other parameters than this model's"):
-        load_params(run_dir, 3, Bigram(width=8), make_mesh(TWO))
+        load_checkpoint_params(run_dir, 3, Bigram(width=8), make_mesh(TWO))
 
     class Renamed(Bigram):
         def init(self, key):
@@ -156,7 +156,7 @@ def test_parameters_of_another_model_are_refused(run_dir):
             return {**super().axes(), "extra": ("embed",)}
 
     with pytest.raises(LosslineError, match="holds other parameters than this model's"):
-        load_params(run_dir, 3, Renamed(), make_mesh(TWO))
+        load_checkpoint_params(run_dir, 3, Renamed(), make_mesh(TWO))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from lossline_jax.distributed.mesh import make_mesh
 from lossline_jax.models.model import build_model
 from lossline_jax.storage.paths import RunDir
 from lossline_jax.storage.run_records import checkpoint_steps
-from lossline_jax.train.checkpoint import load_params
+from lossline_jax.train.checkpoint import load_checkpoint_params
 from tests.support.paths import SUPPORT
 from tests.support.tiny_training import RUN, VOCAB
 
@@ -33,7 +33,7 @@ def outcome(folder):
     """Logged losses, and final parameters as bytes."""
     rows = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
     mesh = make_mesh(ExecutionConfig(data_parallel=1))
-    params = load_params(RunDir(epath.Path(folder)), RUN.num_steps, build_model(RUN.model, VOCAB), mesh)
+    params = load_checkpoint_params(RunDir(epath.Path(folder)), RUN.num_steps, build_model(RUN.model, VOCAB), mesh)
     losses = [(row["step"], row["loss_nats_per_token"], row["grad_norm"]) for row in rows]
     return losses, [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params)]
 

@@ -49,7 +49,7 @@ MODELS = {
 def build_step(model, execution, run=RUN):
     mesh = make_mesh(execution)
     schedule = make_schedule(run.schedule, run.optim.learning_rate, run.num_steps)
-    optimiser = make_optimiser(run.optim, schedule, model.decayed())
+    optimiser = make_optimiser(run.optim, schedule, model.weight_decay_mask())
     abstract = abstract_state(model, optimiser, mesh, execution.fsdp)
     options = {"batch_size": run.batch_size, "context_length": run.context_length, "execution": execution, "mesh": mesh}
     step = make_train_step(model, optimiser, schedule, abstract, **options)
@@ -336,7 +336,7 @@ def test_sigterm_before_a_block_that_may_be_broken_off_keeps_out_of_it():
         with pytest.raises(SystemExit, match="42"), stop.leaving_at_once():
             pytest.fail("entered")
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.noted()
+        assert stop.requested()
 
 
 def test_progress_is_a_plain_line_each_tenth_where_there_is_no_terminal(tmp_path, capfd, monkeypatch):

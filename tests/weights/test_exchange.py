@@ -17,12 +17,12 @@ from lossline_jax.data.tokenizers.export import tokenizer_json
 from lossline_jax.distributed.mesh import make_mesh
 from lossline_jax.models.model import build_model
 from lossline_jax.storage.paths import StudyDir
-from lossline_jax.train.checkpoint import load_params as load_checkpoint
-from lossline_jax.weights.exchange import fetch
-from lossline_jax.weights.huggingface.load import load_params
+from lossline_jax.train.checkpoint import load_checkpoint_params as load_checkpoint
+from lossline_jax.weights.exchange import resolve_model
+from lossline_jax.weights.huggingface.load import load_pretrained_params
 from lossline_jax.weights.huggingface.save import save_pretrained
-from lossline_jax.weights.imported_model import open_imported, tokenizer_config
-from lossline_jax.weights.registry import register, registered
+from lossline_jax.weights.imported_model import imported_tokenizer, open_imported
+from lossline_jax.weights.registry import add_scored_model, scored_models
 
 pytest.importorskip("safetensors", reason="pip install -e '.[hf]'")
 BYTES = prepare_tokenizer(ByteTokenizer(), {}, epath.Path("unused"))
@@ -60,7 +60,7 @@ def test_import_and_export_give_back_every_weight(tmp_path, capsys):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "public" / name).read_bytes()
     main(["export-weights", f"{tmp_path}/ours", "--out", f"{tmp_path}/half", "--dtype", "bfloat16", "--no-tokenizer"])
     assert sorted(path.name for path in (tmp_path / "half").iterdir()) == ["config.json", "model.safetensors"]
-    half = load_params(tmp_path / "half", model)
+    half = load_pretrained_params(tmp_path / "half", model)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2**-8), half, params)
 
 
@@ -121,19 +121,19 @@ def test_a_study_remembers_the_models_that_it_scores(tmp_path):
     public_model(tmp_path / "public")
     main(["import-weights", f"{tmp_path}/public", "--out", f"{tmp_path}/ours"])
     study = StudyDir(epath.Path(tmp_path / "study"))
-    assert registered(study) == []
+    assert scored_models(study) == []
     for _ in range(2):
-        register(study, *open_imported(tmp_path / "ours"))
-    (entry,) = registered(study)
+        add_scored_model(study, *open_imported(tmp_path / "ours"))
+    (entry,) = scored_models(study)
     assert (entry.model, entry.weights.root) == (open_imported(tmp_path / "ours")[0], epath.Path(tmp_path / "ours"))
     (tmp_path / "ours").rename(tmp_path / "gone")  # what the study knows stays in the study
-    assert registered(study) == [entry]
+    assert scored_models(study) == [entry]
 
     study.loss_rows(entry.model.run_id).parent.mkdir(parents=True)
     study.loss_rows(entry.model.run_id).write_text("")
     main(["import-weights", f"{tmp_path}/public", "--out", f"{tmp_path}/mended", "--data", "pile"])
-    register(study, *open_imported(tmp_path / "mended"))
-    assert [entry.model.data for entry in registered(study)] == ["pile"]  # the same weights, known better
+    add_scored_model(study, *open_imported(tmp_path / "mended"))
+    assert [entry.model.data for entry in scored_models(study)] == ["pile"]  # the same weights, known better
     assert not study.loss_rows(entry.model.run_id).exists()
 
 
@@ -141,10 +141,10 @@ def test_two_models_of_one_name_are_two_models(tmp_path):
     study = StudyDir(epath.Path(tmp_path / "study"))
     for place in ("a", "b"):
         public_model(tmp_path / place / "final", key=ord(place))
-        imported, weights = fetch(study, f"{tmp_path}/{place}/final")
-        register(study, imported, weights)
-    assert len({entry.model.run_id for entry in registered(study)}) == 2
-    again, _ = fetch(study, f"{tmp_path}/b/final")
+        imported, weights = resolve_model(study, f"{tmp_path}/{place}/final")
+        add_scored_model(study, imported, weights)
+    assert len({entry.model.run_id for entry in scored_models(study)}) == 2
+    again, _ = resolve_model(study, f"{tmp_path}/b/final")
     assert again.run_id == imported.run_id
 
 
@@ -154,7 +154,7 @@ def test_the_special_tokens_are_those_of_config_json(tmp_path):
     (tmp_path / "public" / "config.json").write_text(json.dumps({**config, "bos_token_id": 257}))
     main(["import-weights", f"{tmp_path}/public", "--out", f"{tmp_path}/ours"])
     imported, directory = open_imported(tmp_path / "ours")
-    tokenizer = prepare_tokenizer(tokenizer_config(imported, directory), {}, epath.Path("unused"))
+    tokenizer = prepare_tokenizer(imported_tokenizer(imported, directory), {}, epath.Path("unused"))
     assert (tokenizer.bos_id, tokenizer.eos_id) == (257, 257)
     assert tokenizer.fingerprint == imported.tokenizer_sha256 != BYTES.fingerprint
 

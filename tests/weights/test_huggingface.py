@@ -18,8 +18,8 @@ from lossline_jax.distributed.mesh import make_mesh
 from lossline_jax.distributed.sharding import shardings
 from lossline_jax.errors import LosslineError
 from lossline_jax.models.model import build_model
-from lossline_jax.weights.huggingface.configs import architecture_of, read_config
-from lossline_jax.weights.huggingface.load import load_params
+from lossline_jax.weights.huggingface.configs import hf_architecture_of, read_config
+from lossline_jax.weights.huggingface.load import load_pretrained_params
 from lossline_jax.weights.huggingface.save import save_pretrained
 from lossline_jax.weights.huggingface.shapes import leaf_shapes, their_shapes
 from tests.support.huggingface_parity import (
@@ -53,10 +53,10 @@ def test_a_model_written_here_loads_there(case, tmp_path):
     write_case(case, tmp_path / "theirs")
     hf = read_config(tmp_path / "theirs")
     model = build_model(hf.config, hf.vocab_size)
-    params = load_params(tmp_path / "theirs", model)
+    params = load_pretrained_params(tmp_path / "theirs", model)
     save_pretrained(tmp_path / "ours", model, params, context_length=40, max_shard_bytes=20_000)
     assert (tmp_path / "ours" / "model.safetensors.index.json").exists()
-    assert_equal(load_params(tmp_path / "ours", model), params)
+    assert_equal(load_pretrained_params(tmp_path / "ours", model), params)
     ours, theirs = (their_logits(tmp_path / name, random_tokens()) for name in ("ours", "theirs"))
     np.testing.assert_allclose(ours, theirs, atol=1e-5)  # the chunks of a scan may be others
 
@@ -73,7 +73,7 @@ def test_shards_written_there_load_here(tmp_path):
 @every_small
 def test_a_round_trip_is_exact(name, tmp_path):
     model, params = write_small(name, tmp_path / "out", context_length=12)
-    assert_equal(load_params(tmp_path / "out", model), params)
+    assert_equal(load_pretrained_params(tmp_path / "out", model), params)
     assert read_config(tmp_path / "out").context_length == {"llama": 12, "gpt_neox": 12, "gpt2": 20}.get(name)
 
 
@@ -90,7 +90,7 @@ def test_a_head_of_its_own_and_a_tied_one_load_there(name, tmp_path):
 @every_small
 def test_every_leaf_has_its_place(name):
     model = build_model(SMALL[name], VOCAB)
-    places = [path for group in architecture_of(model.config).groups(model.config) for path in group.ours]
+    places = [path for group in hf_architecture_of(model.config).groups(model.config) for path in group.ours]
     assert sorted(places) == sorted(leaf_shapes(model))
 
 
@@ -110,7 +110,7 @@ def test_there_and_back_is_exact_for_any_widths(heads, kv_heads, half_width, d_f
     for config in (llama, mamba2):
         model = build_model(config, 5)
         shapes, theirs = leaf_shapes(model), their_shapes(model)
-        for group in architecture_of(config).groups(config):
+        for group in hf_architecture_of(config).groups(config):
             drop = 1 if group.per_layer else 0
             leaves = [np.random.default_rng(0).normal(size=shapes[path][drop:]) for path in group.ours]
             tensors = group.to_theirs(*leaves)
@@ -122,7 +122,7 @@ def test_there_and_back_is_exact_for_any_widths(heads, kv_heads, half_width, d_f
 def test_half_precision_files_become_float32(tmp_path):
     model, params = write_small("llama", tmp_path / "half", dtype="bfloat16")
     rounded = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16).astype(jnp.float32), params)
-    assert_equal(load_params(tmp_path / "half", model), rounded)
+    assert_equal(load_pretrained_params(tmp_path / "half", model), rounded)
     assert json.loads((tmp_path / "half" / "config.json").read_text())["torch_dtype"] == "bfloat16"
 
 
@@ -130,11 +130,11 @@ def test_leaves_are_born_on_the_mesh(tmp_path):
     model, params = write_small("llama", tmp_path / "out")
     mesh = make_mesh(ExecutionConfig(data_parallel=2, model_parallel=1))
     wanted = shardings(model.axes(), mesh, jax.eval_shape(model.init, jax.random.key(0)), fsdp=True)
-    placed = load_params(tmp_path / "out", model, wanted)
+    placed = load_pretrained_params(tmp_path / "out", model, wanted)
     assert_equal(placed, params)
     assert all(jax.tree.leaves(jax.tree.map(lambda leaf, sharding: leaf.sharding == sharding, placed, wanted)))
     save_pretrained(tmp_path / "again", model, placed)
-    assert_equal(load_params(tmp_path / "again", model), params)
+    assert_equal(load_pretrained_params(tmp_path / "again", model), params)
 
 
 def test_an_export_is_whole_or_absent(tmp_path):
@@ -143,7 +143,7 @@ def test_an_export_is_whole_or_absent(tmp_path):
         save_pretrained(tmp_path / "out", model, params)
     (tmp_path / "empty").mkdir()
     save_pretrained(tmp_path / "empty", model, params)
-    assert_equal(load_params(tmp_path / "empty", model), params)
+    assert_equal(load_pretrained_params(tmp_path / "empty", model), params)
     with pytest.raises(LosslineError, match=r"params: leaf blocks/attention_norm has shape None, expected \(2, 16\)"):
         save_pretrained(tmp_path / "new", model, {**params, "blocks": {}})
 

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from lossline_jax.config.model import LlamaConfig
 from lossline_jax.errors import LosslineError
 from lossline_jax.models.model import build_model
-from lossline_jax.weights.huggingface.load import load_params
+from lossline_jax.weights.huggingface.load import load_pretrained_params
 from tests.support.huggingface_stand_ins import SMALL, assert_equal, write_small
 
 
@@ -33,7 +33,7 @@ def test_old_files_with_buffers_and_other_names(tmp_path):
         tensors["lm_head.weight"] = tensors["wte.weight"]
 
     rewrite(tmp_path / "gpt2", as_openai_had_it)
-    assert_equal(load_params(tmp_path / "gpt2", gpt2), params)
+    assert_equal(load_pretrained_params(tmp_path / "gpt2", gpt2), params)
 
     neox, params = write_small("gpt_neox", tmp_path / "neox")
 
@@ -44,7 +44,7 @@ def test_old_files_with_buffers_and_other_names(tmp_path):
             tensors[f"gpt_neox.layers.{layer}.attention.bias"] = np.ones((1, 1, 9, 9), bool)
 
     rewrite(tmp_path / "neox", as_transformers_4_and_5_mixed)
-    assert_equal(load_params(tmp_path / "neox", neox), params)
+    assert_equal(load_pretrained_params(tmp_path / "neox", neox), params)
 
 
 Q = "model.layers.1.self_attn.q_proj.weight"
@@ -57,7 +57,7 @@ def test_names_under_a_prefix_are_read_without_it_and_that_is_said(name, tmp_pat
     written = load_file(tmp_path / "out" / "model.safetensors")
     for prefix in PREFIXES:
         save_file({prefix + each: tensor for each, tensor in written.items()}, tmp_path / "out" / "model.safetensors")
-        assert_equal(load_params(tmp_path / "out", model), params)
+        assert_equal(load_pretrained_params(tmp_path / "out", model), params)
         told = capsys.readouterr().err
         assert "names of tensors are read without " in told
         assert all(f"{part}." in told for part in prefix.split(".")[:-1])
@@ -66,7 +66,7 @@ def test_names_under_a_prefix_are_read_without_it_and_that_is_said(name, tmp_pat
         for each, tensor in written.items()
     }  # as AutoModel saves the model without its head
     save_file(base, tmp_path / "out" / "model.safetensors")
-    assert_equal(load_params(tmp_path / "out", model), params)
+    assert_equal(load_pretrained_params(tmp_path / "out", model), params)
     assert capsys.readouterr().err == ""
 
 
@@ -80,7 +80,7 @@ def test_wrappers_inside_names_are_left_out_too(tmp_path, capsys):
             )
 
     rewrite(tmp_path / "out", compile_layers)
-    assert_equal(load_params(tmp_path / "out", model), params)
+    assert_equal(load_pretrained_params(tmp_path / "out", model), params)
     assert "read without _fsdp_wrapped_module., _orig_mod." in capsys.readouterr().err
 
 
@@ -120,7 +120,7 @@ def test_prefixes_that_are_no_answer_show_what_is_there(change, message, tmp_pat
     model, _ = write_small("llama", tmp_path / "out")
     rewrite(tmp_path / "out", change)
     with pytest.raises(LosslineError) as error:
-        load_params(tmp_path / "out", model)
+        load_pretrained_params(tmp_path / "out", model)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -146,7 +146,7 @@ def test_tensors_that_do_not_fit_are_named(change, message, tmp_path):
     model, _ = write_small("llama", tmp_path / "out")
     rewrite(tmp_path / "out", change)
     with pytest.raises(LosslineError) as error:
-        load_params(tmp_path / "out", model)
+        load_pretrained_params(tmp_path / "out", model)
     assert message in str(error.value)
     assert str(tmp_path / "out") in str(error.value)
     assert "\n" not in str(error.value)
@@ -156,7 +156,7 @@ def test_a_head_that_is_not_the_tied_embedding_is_refused(tmp_path):
     model, _ = write_small("gpt2", tmp_path / "out")
     rewrite(tmp_path / "out", lambda t: t.update({"lm_head.weight": t["transformer.wte.weight"] + 1}))
     with pytest.raises(LosslineError, match="lm_head.weight differs from transformer.wte.weight, although"):
-        load_params(tmp_path / "out", model)
+        load_pretrained_params(tmp_path / "out", model)
 
 
 def test_a_step_bias_that_the_config_denies_is_refused(tmp_path):
@@ -164,16 +164,16 @@ def test_a_step_bias_that_the_config_denies_is_refused(tmp_path):
     name = "backbone.layers.0.mixer.dt_bias"
     rewrite(tmp_path / "out", lambda t: t.update({name: np.ones(4, np.float32)}))
     with pytest.raises(LosslineError, match=f"tensor {name} is not zero, although config.json says use_dt_bias=false"):
-        load_params(tmp_path / "out", model)
+        load_pretrained_params(tmp_path / "out", model)
 
 
 def test_another_model_than_the_files_is_refused(tmp_path):
     write_small("llama", tmp_path / "out")
     other = build_model(LlamaConfig(16, 2, num_heads=4, num_kv_heads=2, d_ff=24, rope_theta=5.0), 37)
     with pytest.raises(LosslineError, match="config.json: field rope_scaling=.* the model to be filled has"):
-        load_params(tmp_path / "out", other)
+        load_pretrained_params(tmp_path / "out", other)
     with pytest.raises(LosslineError, match="config.json: field vocab_size=37, but the model .* vocab_size=38"):
-        load_params(tmp_path / "out", build_model(SMALL["llama"], 38))
+        load_pretrained_params(tmp_path / "out", build_model(SMALL["llama"], 38))
 
 
 def test_more_layers_than_tensors_are_refused_at_once(tmp_path):
@@ -182,7 +182,7 @@ def test_more_layers_than_tensors_are_refused_at_once(tmp_path):
     config = tmp_path / "out" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"num_hidden_layers": 2**50}))
     with pytest.raises(LosslineError, match=f"config.json: says {2**50} layers, and the folder has 21 tensors"):
-        load_params(tmp_path / "out", many)
+        load_pretrained_params(tmp_path / "out", many)
 
 
 def test_damaged_and_absent_files(tmp_path):
@@ -191,24 +191,24 @@ def test_damaged_and_absent_files(tmp_path):
     content = shard.read_bytes()
     shard.write_bytes(content[:-7])
     with pytest.raises(LosslineError, match=f"{shard.name}: damaged or no safetensors file"):
-        load_params(tmp_path / "out", model)
+        load_pretrained_params(tmp_path / "out", model)
     shard.unlink()
     with pytest.raises(LosslineError, match=f"{shard.name}: no such file, although model.safetensors.index.json"):
-        load_params(tmp_path / "out", model)
+        load_pretrained_params(tmp_path / "out", model)
     shard.write_bytes(content)
     index = tmp_path / "out" / "model.safetensors.index.json"
     value = json.loads(index.read_text())
     value["weight_map"]["ghost"] = shard.name
     index.write_text(json.dumps(value))
     with pytest.raises(LosslineError, match=f"index.json: tensor ghost is not in {shard.name}"):
-        load_params(tmp_path / "out", model)
+        load_pretrained_params(tmp_path / "out", model)
     index.write_text("{}")
     with pytest.raises(LosslineError, match="index.json: no weight_map in it"):
-        load_params(tmp_path / "out", model)
+        load_pretrained_params(tmp_path / "out", model)
     for path in (tmp_path / "out").glob("model*"):
         path.unlink()
     with pytest.raises(LosslineError, match="neither model.safetensors nor model.safetensors.index.json"):
-        load_params(tmp_path / "out", model)
+        load_pretrained_params(tmp_path / "out", model)
     (tmp_path / "out" / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(LosslineError, match="only pytorch_model.bin; convert it where torch .*save_pretrained"):
-        load_params(tmp_path / "out", model)
+        load_pretrained_params(tmp_path / "out", model)

@@ -15,7 +15,7 @@ from etils import epath
 from lossline_jax.data.tokenizers.huggingface import HuggingFaceTokenizerFile
 from lossline_jax.models.model import build_model
 from lossline_jax.weights.huggingface.configs import check_vocabulary, read_config
-from lossline_jax.weights.huggingface.load import load_params
+from lossline_jax.weights.huggingface.load import load_pretrained_params
 from tests.support.gguf_to_huggingface import smollm2_gguf, write_smollm2
 from tests.support.shared_data import shared_path
 
@@ -30,7 +30,7 @@ def load(folder):
     model = build_model(hf.config, hf.vocab_size)
     tokenizer = HuggingFaceTokenizerFile(epath.Path(folder) / "tokenizer.json")
     check_vocabulary(hf, tokenizer.vocab_size, str(folder))
-    return hf, model, load_params(folder, model), tokenizer
+    return hf, model, load_pretrained_params(folder, model), tokenizer
 
 
 def text_of(relative):
@@ -97,7 +97,7 @@ def test_buffers_of_old_transformers_are_passed_over():
     folder = shared_path("data/models/hf_tiny_llama_random")
     hf = read_config(folder)
     model = build_model(hf.config, hf.vocab_size)
-    params = load_params(folder, model)
+    params = load_pretrained_params(folder, model)
     tokens_BT = np.array([[1, 500, 31999, 7, 7, 2]], np.int32)
     ours_BTV = jax.jit(model.logits)(params, tokens_BT)
     torch = pytest.importorskip("torch", reason="transformers needs it")

@@ -14,8 +14,8 @@ from etils import epath
 from lossline_jax.config.data import FilesCorpus
 from lossline_jax.data.corpora.document import Document, checked_document
 from lossline_jax.errors import LosslineError
-from lossline_jax.storage.inputs import ENDINGS, file_kind, open_input, parse_object, read_lines, read_text
-from lossline_jax.storage.object_store import connect, expanded
+from lossline_jax.storage.inputs import ENDINGS, file_kind, numbered_lines, open_input, parse_object, read_text
+from lossline_jax.storage.object_store import expanded, reachable_path
 
 FORMS = ("txt", "jsonl", "parquet")
 
@@ -71,7 +71,7 @@ def read_files(corpus: FilesCorpus) -> Iterator[Document]:
 def _expand(pattern: str) -> list[str]:
     if "://" not in pattern:
         return [path for path in glob.glob(expanded(pattern), recursive=True) if os.path.isfile(path)]
-    connect(pattern)
+    reachable_path(pattern)
     scheme, _, rest = pattern.partition("://")
     bucket, _, key_pattern = rest.partition("/")
     return [str(path) for path in epath.Path(f"{scheme}://{bucket}").glob(key_pattern)]
@@ -88,7 +88,7 @@ def _no_match(pattern: str) -> str:
 
 
 def _read_jsonl(path: epath.Path, field: str) -> Iterator[Document]:
-    for where, line in read_lines(path):
+    for where, line in numbered_lines(path):
         fields = parse_object(line, where)
         if field not in fields:
             raise LosslineError(

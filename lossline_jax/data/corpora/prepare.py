@@ -18,7 +18,7 @@ from lossline_jax.storage.staged_folder import (
     check_sha256,
     is_complete,
     mend_of,
-    read_manifest,
+    read_folder_manifest,
     staged_folder,
 )
 
@@ -36,7 +36,7 @@ class PreparedCorpus:
     def open(cls, folder: epath.Path) -> "PreparedCorpus":
         """Raises LosslineError where the folder is absent or half made."""
         fields = {"name": str, "sha256": str, "validation_fraction": (int, float), "bytes": int}
-        manifest = read_manifest(folder, "corpus", {**fields, TRAIN: dict, VALIDATION: dict})
+        manifest = read_folder_manifest(folder, "corpus", {**fields, TRAIN: dict, VALIDATION: dict})
         return cls(folder, manifest)
 
     @property

@@ -21,7 +21,7 @@ PROBES = (
 UNKNOWN_LETTER = "\U0010fffd"  # for private use, so that only a vocabulary of bytes has it
 
 
-class SurfaceTokenizer(ABC):
+class BytesPerIdTokenizer(ABC):
     """Ids to bytes and back.
 
     Attributes:
@@ -30,10 +30,10 @@ class SurfaceTokenizer(ABC):
         fingerprint: of everything that decides how a text is encoded.
     """
 
-    def __init__(self, surfaces: Sequence[bytes], bos_id: int, eos_id: int, fingerprint: str, prefix: str = ""):
-        self._surfaces = tuple(surfaces)
+    def __init__(self, bytes_of_ids: Sequence[bytes], bos_id: int, eos_id: int, fingerprint: str, prefix: str = ""):
+        self._bytes_of_ids = tuple(bytes_of_ids)
         self._prefix = prefix  # what the tokenizer puts before every text: the space of Llama 2 and Mistral
-        self.vocab_size = len(self._surfaces)
+        self.vocab_size = len(self._bytes_of_ids)
         self.bos_id = bos_id
         self.eos_id = eos_id
         self.fingerprint = fingerprint
@@ -67,7 +67,7 @@ class SurfaceTokenizer(ABC):
 
     def surface(self, ids: Iterable[int]) -> bytes:
         """The bytes that the ids stand for."""
-        return b"".join(self._surfaces[index] for index in ids)
+        return b"".join(self._bytes_of_ids[index] for index in ids)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; specials are left out, bytes that are not UTF-8 become U+FFFD."""

@@ -17,13 +17,13 @@ from lossline_jax.config.data import (
 )
 from lossline_jax.config.serialise import fingerprint, to_json
 from lossline_jax.data.corpora.prepare import PreparedCorpus, hash_fraction
-from lossline_jax.data.tokenizers.base import SurfaceTokenizer, tokenizer_content
+from lossline_jax.data.tokenizers.base import BytesPerIdTokenizer, tokenizer_content
 from lossline_jax.data.tokenizers.huggingface import HuggingFaceTokenizerFile
 from lossline_jax.data.tokenizers.sentencepiece import SentencePieceTokenizer, train_sentencepiece
 from lossline_jax.errors import LosslineError, suggestion
 from lossline_jax.storage.files import write_json
 from lossline_jax.storage.object_store import expanded
-from lossline_jax.storage.staged_folder import MANIFEST, check_sha256, is_complete, read_manifest, staged_folder
+from lossline_jax.storage.staged_folder import MANIFEST, check_sha256, is_complete, read_folder_manifest, staged_folder
 
 __all__ = ["BytesTokenizer", "Tokenizer", "planned_vocab_size", "prepare_tokenizer"]
 
@@ -31,7 +31,7 @@ MODEL_FILE = "tokenizer.model"
 
 
 class Tokenizer(Protocol):
-    """What the rest of the house may use; see `SurfaceTokenizer` for the meaning of each."""
+    """What the rest of the house may use; see `BytesPerIdTokenizer` for the meaning of each."""
 
     vocab_size: int
     bos_id: int
@@ -54,12 +54,12 @@ class Tokenizer(Protocol):
     def decode(self, ids: Iterable[int]) -> str: ...
 
 
-class BytesTokenizer(SurfaceTokenizer):
+class BytesTokenizer(BytesPerIdTokenizer):
     """One token a byte of UTF-8; BOS is 256, EOS is 257."""
 
     def __init__(self):
-        surfaces = [*(bytes([byte]) for byte in range(256)), b"", b""]
-        super().__init__(surfaces, 256, 257, "bytes")
+        bytes_of_ids = [*(bytes([byte]) for byte in range(256)), b"", b""]
+        super().__init__(bytes_of_ids, 256, 257, "bytes")
 
     def encode(self, text: str) -> np.ndarray:
         return np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int32)
@@ -94,7 +94,7 @@ def planned_vocab_size(config: TokenizerConfig) -> int:
     return config.vocab_size if isinstance(config, TrainedTokenizer) else _ready_made(config).vocab_size
 
 
-def _ready_made(config: ByteTokenizer | SentencePieceFile | HuggingFaceTokenizer) -> SurfaceTokenizer:
+def _ready_made(config: ByteTokenizer | SentencePieceFile | HuggingFaceTokenizer) -> BytesPerIdTokenizer:
     match config:
         case ByteTokenizer():
             return BytesTokenizer()
@@ -128,7 +128,7 @@ def _prepare_trained(
             (part / MODEL_FILE).write_bytes(model)
             manifest = {"config": to_json(config), "corpus_fingerprint": corpus.fingerprint}
             write_json(part / MANIFEST, {**manifest, "sha256": sha256(model).hexdigest(), "complete": True})
-    check_sha256(folder / MODEL_FILE, read_manifest(folder, "tokenizer", {"sha256": str})["sha256"])
+    check_sha256(folder / MODEL_FILE, read_folder_manifest(folder, "tokenizer", {"sha256": str})["sha256"])
     return SentencePieceTokenizer(tokenizer_content(folder / MODEL_FILE), str(folder / MODEL_FILE))
 
 

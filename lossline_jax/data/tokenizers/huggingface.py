@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from lossline_jax.data.tokenizers.base import SurfaceTokenizer, special_ids, tokenizer_content
-from lossline_jax.data.tokenizers.huggingface_parts import is_byte_level, prefix_of, without_prefix, word_marker
+from lossline_jax.data.tokenizers.base import BytesPerIdTokenizer, special_ids, tokenizer_content
+from lossline_jax.data.tokenizers.huggingface_parts import is_byte_level, text_prefix, without_prefix, word_marker
 from lossline_jax.errors import LosslineError, install_hint
 
 BOS_NAMES = ("<s>", "<|begin_of_text|>", "<|startoftext|>", "<bos>", "[CLS]")
@@ -21,7 +21,7 @@ EOS_NAMES = ("</s>", "<|end_of_text|>", "<|endoftext|>", "<eos>", "[SEP]")
 MAX_UNUSED_IDS = 1 << 20  # ids without a token: each would get a row of the embedding
 
 
-class HuggingFaceTokenizerFile(SurfaceTokenizer):
+class HuggingFaceTokenizerFile(BytesPerIdTokenizer):
     """A `tokenizer.json`. BOS and EOS are those that are given, else the first of BOS_NAMES and EOS_NAMES among
     its added tokens; where it has one of them only (`<|endoftext|>` of GPT-2) that one serves as both.
 
@@ -43,16 +43,16 @@ class HuggingFaceTokenizerFile(SurfaceTokenizer):
         if dropout := description["model"].get("dropout"):
             raise LosslineError(f"{path}: field model.dropout={dropout!r}: encodes at random; set it to null")
         self._added = self._tokenizer.get_added_tokens_decoder()
-        surfaces = _surfaces(vocabulary, num_ids, self._added, is_byte_level(description))
+        bytes_of_ids = _bytes_of_ids(vocabulary, num_ids, self._added, is_byte_level(description))
         stated = [index for index in (bos_id, eos_id) if index is not None]
-        if any(not 0 <= index < len(surfaces) for index in stated):
+        if any(not 0 <= index < len(bytes_of_ids) for index in stated):
             raise LosslineError(f"{path}: has no tokens {stated}, which are to be its BOS and EOS")
         named_bos, named_eos = self._first_id(BOS_NAMES), self._first_id(EOS_NAMES)
         ids = special_ids(named_bos if bos_id is None else bos_id, named_eos if eos_id is None else eos_id)
         if ids is None:
             raise LosslineError(_no_specials(self._added, str(path)))
         chosen = f" {bos_id} {eos_id}".encode() if stated else b""
-        super().__init__(surfaces, *ids, hashlib.sha256(content + chosen).hexdigest(), prefix_of(description))
+        super().__init__(bytes_of_ids, *ids, hashlib.sha256(content + chosen).hexdigest(), text_prefix(description))
 
     def encode(self, text: str) -> np.ndarray:
         return self.encode_batch([text])[0]
@@ -149,16 +149,18 @@ def _num_ids(vocabulary: Mapping[str, int], where: str) -> int:
     return num_ids
 
 
-def _surfaces(vocabulary: Mapping[str, int], num_ids: int, added: Mapping[int, Any], byte_level: bool) -> list[bytes]:
+def _bytes_of_ids(
+    vocabulary: Mapping[str, int], num_ids: int, added: Mapping[int, Any], byte_level: bool
+) -> list[bytes]:
     bytes_of = byte_of_character()
-    surfaces = [b""] * num_ids
+    bytes_of_ids = [b""] * num_ids
     for token, index in vocabulary.items():
         if index in added:
-            surfaces[index] = b"" if added[index].special else token.encode("utf-8")
+            bytes_of_ids[index] = b"" if added[index].special else token.encode("utf-8")
         elif byte_level and all(character in bytes_of for character in token):
-            surfaces[index] = bytes(bytes_of[character] for character in token)
+            bytes_of_ids[index] = bytes(bytes_of[character] for character in token)
         elif not byte_level and (byte := re.fullmatch(r"<0x([0-9A-Fa-f]{2})>", token)):
-            surfaces[index] = bytes.fromhex(byte[1])
+            bytes_of_ids[index] = bytes.fromhex(byte[1])
         else:  # in a byte-level vocabulary the library, too, decodes such a token to its own text
-            surfaces[index] = token.replace("\u2581", "\u2581" if byte_level else " ").encode("utf-8")
-    return surfaces
+            bytes_of_ids[index] = token.replace("\u2581", "\u2581" if byte_level else " ").encode("utf-8")
+    return bytes_of_ids

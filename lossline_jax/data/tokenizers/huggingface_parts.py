@@ -20,7 +20,7 @@ def parts(description: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]]
     yield from _members(description.get(name), _LISTS[name])
 
 
-def prefix_of(description: Mapping[str, Any]) -> str:
+def text_prefix(description: Mapping[str, Any]) -> str:
     """The text that the tokenizer puts before every text; empty where it adds none."""
     for part in parts(description, "normalizer"):
         if part.get("type") == "Prepend":

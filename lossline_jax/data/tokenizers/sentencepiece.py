@@ -12,7 +12,7 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
 from lossline_jax.config.data import TrainedTokenizer
-from lossline_jax.data.tokenizers.base import SurfaceTokenizer, special_ids
+from lossline_jax.data.tokenizers.base import BytesPerIdTokenizer, special_ids
 from lossline_jax.errors import LosslineError
 
 SPACE_MARK = "\u2581"  # sentencepiece writes a space so; in a text it stands for itself
@@ -23,7 +23,7 @@ GUARD = "\ue000lossline\ue000"  # letters for private use
 RESERVED = re.compile("[\u2581\t\u2585]")
 
 
-class SentencePieceTokenizer(SurfaceTokenizer):
+class SentencePieceTokenizer(BytesPerIdTokenizer):
     """A sentencepiece model.
 
     Where the model leaves the text as it is and falls back to bytes, encoding is made exact: the space that
@@ -57,8 +57,8 @@ class SentencePieceTokenizer(SurfaceTokenizer):
         ids = special_ids(*(i if i >= 0 else None for i in (self._model.bos_id(), self._model.eos_id())))
         if ids is None:
             raise LosslineError(f"{where}: the model has neither BOS nor EOS; train it with one of them")
-        surfaces = _surfaces(self._model, where)
-        super().__init__(surfaces, *ids, hashlib.sha256(model).hexdigest(), prefix)
+        bytes_of_ids = _bytes_of_ids(self._model, where)
+        super().__init__(bytes_of_ids, *ids, hashlib.sha256(model).hexdigest(), prefix)
 
     def encode(self, text: str) -> np.ndarray:
         return self.encode_batch([text])[0]
@@ -162,7 +162,7 @@ def _processor(proto: sentencepiece_model_pb2.ModelProto, where: str) -> sentenc
         raise LosslineError(_damaged(where, error)) from error
 
 
-def _surfaces(model: sentencepiece.SentencePieceProcessor, where: str) -> list[bytes]:
+def _bytes_of_ids(model: sentencepiece.SentencePieceProcessor, where: str) -> list[bytes]:
     try:
         return [_surface(model, index) for index in range(model.vocab_size())]
     except (RuntimeError, ValueError) as error:

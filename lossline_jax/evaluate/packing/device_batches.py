@@ -5,35 +5,37 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lossline_jax.evaluate.packing.rows import RowBlock
+from lossline_jax.evaluate.packing.rows import PackedRows
 
-SLOT_STEPS = 8  # with `few_shapes`, slots are a multiple of an eighth of the positions
+SLOT_STEPS = 8  # with `reuse_shapes`, slots are a multiple of an eighth of the positions
 
 
 @dataclass(frozen=True)
-class Layout:
+class DeviceBatches:
     """G batches of A shards of R rows; what a batch lacks of rows or slots is filled up and scores nothing."""
 
     ids_GBT: np.ndarray  # int32, B = A * R: consecutive rows of a batch belong to one shard
-    until_GBT: np.ndarray  # int32
+    visible_until_GBT: np.ndarray  # int32
     source_GAS: np.ndarray  # int32, positions within the rows of a shard: row * T + place in the row
     target_GAS: np.ndarray  # int32
     slot_S: np.ndarray  # where each scored token of the block lies in a flat [G * A * S]
 
 
-def lay_out(block: RowBlock, num_shards: int, tokens_per_shard: int, few_shapes: bool = False) -> Layout:
+def batch_for_devices(
+    block: PackedRows, num_shards: int, tokens_per_shard: int, reuse_shapes: bool = False
+) -> DeviceBatches:
     """Deal the rows out: those with many scored tokens first, each to the batch and shard that has the fewest.
 
     Args:
         num_shards: devices that share a batch.
         tokens_per_shard: positions of a batch on each, padding included; never less than one row.
-        few_shapes: whether batches, rows and slots are rounded up, so that blocks of other sizes meet the same
+        reuse_shapes: whether batches, rows and slots are rounded up, so that blocks of other sizes meet the same
             compiled programs: at most a quarter more batches, and an eighth of the positions more slots.
     """
     num_rows, length = block.ids_BT.shape
     rows_per_shard = max(tokens_per_shard // length, 1)
     num_batches = -(-num_rows // (num_shards * rows_per_shard))
-    if few_shapes:
+    if reuse_shapes:
         rows_per_shard = min(rows_per_shard, _round_up(-(-num_rows // num_shards)))
         num_batches = _round_up(num_batches)
     else:
@@ -46,7 +48,7 @@ def lay_out(block: RowBlock, num_shards: int, tokens_per_shard: int, few_shapes:
     bin_S = bin_of_row[row_S]
     slots_of_bin = np.bincount(bin_S, minlength=num_bins)
     num_slots = int(slots_of_bin.max())
-    if few_shapes:
+    if reuse_shapes:
         step = -(-rows_per_shard * length // SLOT_STEPS)
         num_slots = -(-num_slots // step) * step
     order_S = np.argsort(bin_S, kind="stable")
@@ -57,13 +59,13 @@ def lay_out(block: RowBlock, num_shards: int, tokens_per_shard: int, few_shapes:
     row_place = bin_of_row * rows_per_shard + place_of_row
     ids_RT = np.zeros((num_bins * rows_per_shard, length), np.int32)
     until_RT = np.tile(np.arange(length, dtype=np.int32), (len(ids_RT), 1))
-    ids_RT[row_place], until_RT[row_place] = block.ids_BT, block.until_BT
+    ids_RT[row_place], until_RT[row_place] = block.ids_BT, block.visible_until_BT
     source, target = np.zeros((2, num_bins * num_slots), np.int32)
     source[slot_S] = place_of_row[row_S] * length + position_S
     target[slot_S] = block.target_S
-    return Layout(
+    return DeviceBatches(
         ids_GBT=ids_RT.reshape(num_batches, -1, length),
-        until_GBT=until_RT.reshape(num_batches, -1, length),
+        visible_until_GBT=until_RT.reshape(num_batches, -1, length),
         source_GAS=source.reshape(num_batches, num_shards, num_slots),
         target_GAS=target.reshape(num_batches, num_shards, num_slots),
         slot_S=slot_S,

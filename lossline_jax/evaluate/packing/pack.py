@@ -23,7 +23,7 @@ QUADRATIC_LENGTH = 700  # at this row length attention takes as long as all the 
 MAX_SAMPLE = 500  # row lengths are chosen on no more pieces than this
 
 
-class Piece(NamedTuple):
+class PackedText(NamedTuple):
     """What lies in one row without a gap: a text, or the options of one item as a tree."""
 
     ids: np.ndarray  # int32, inputs
@@ -38,12 +38,12 @@ class Piece(NamedTuple):
         return bool((np.diff(self.until) < 0).any())
 
 
-def text_piece(text: Text, request: int) -> Piece:
+def text_piece(text: Text, request: int) -> PackedText:
     """One text alone."""
     return _tree([text], [request], num_shared=text.num_inputs)
 
 
-def item_pieces(texts: Sequence[Text], requests: Sequence[int], longest: int) -> list[Piece]:
+def item_pieces(texts: Sequence[Text], requests: Sequence[int], longest: int) -> list[PackedText]:
     """The options of one item: as trees of at most `longest` inputs where that saves tokens, else each alone.
 
     A tree that would be longer is split, and the context repeated. Options of one token have equal inputs, so they
@@ -77,7 +77,7 @@ def _common_length(sequences: Sequence[np.ndarray]) -> int:
     return int(differs.argmax()) if differs.any() else shortest
 
 
-def _tree(texts: Sequence[Text], requests: Sequence[int], num_shared: int) -> Piece:
+def _tree(texts: Sequence[Text], requests: Sequence[int], num_shared: int) -> PackedText:
     """The first `num_shared` inputs of all once, then the rest of each."""
     ids, until = [texts[0].ids[:num_shared]], []
     sources, end = [], num_shared
@@ -87,7 +87,7 @@ def _tree(texts: Sequence[Text], requests: Sequence[int], num_shared: int) -> Pi
         until.append(np.full(end - start, end - 1))
         place = np.arange(text.first, text.num_inputs)
         sources.append(np.where(place < num_shared, place, place + start - num_shared))
-    return Piece(
+    return PackedText(
         ids=np.concatenate(ids).astype(np.int32),
         until=np.concatenate([np.full(num_shared, end - 1), *until]).astype(np.int32),
         source=np.concatenate(sources).astype(np.int32),

@@ -14,7 +14,7 @@ import numpy as np
 
 from lossline_jax.evaluate.packing.pack import (
     LONGEST_BRANCHING_ROW,
-    Piece,
+    PackedText,
     choose_row_lengths,
     item_pieces,
     pack,
@@ -38,13 +38,14 @@ class Request(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RowBlock:
+class PackedRows:
     """Rows of one fixed length T: inputs alone, the scored tokens stand apart."""
 
     ids_BT: np.ndarray  # int32, zeros after each row's end
-    until_BT: np.ndarray  # int32, the last position of the row that sees this one (`packing`); padding sees itself
+    # int32, the last position of the row that sees this one (`packing`); padding sees itself
+    visible_until_BT: np.ndarray
     length_B: np.ndarray  # int32, inputs before the padding
-    branching: bool  # whether texts of a row share beginnings; if not, `until_BT` never falls along a row
+    has_branches: bool  # whether texts of a row share beginnings; if not, `visible_until_BT` never falls along a row
     source_S: np.ndarray  # int32, the position that predicts a scored token: row * T + place in the row
     target_S: np.ndarray  # int32, the scored token
     request_S: np.ndarray  # int32, what its nats count towards
@@ -65,22 +66,24 @@ class Requests:
     tokens_Q: np.ndarray  # int64, scored
     bytes_Q: np.ndarray  # int64, of the scored text
     chars_Q: np.ndarray  # int64, the delimiter that joins an option to its context is not counted
-    twin_Q: np.ndarray  # int32, the first request of the item with the same tokens, which alone has rows; or itself
+    # int32, the first request of the item with the same tokens, which alone has rows; or itself
+    duplicate_of_Q: np.ndarray
 
     def take(self, index: np.ndarray | slice) -> "Requests":
-        """The requests at `index` (positions, a mask or a slice); `twin_Q` goes on to count among those of before."""
+        """The requests at `index` (positions, a mask or a slice); `duplicate_of_Q` goes on to count among those of
+        before."""
         return Requests(**{f.name: getattr(self, f.name)[index] for f in dataclasses.fields(self)})
 
 
-def mix_sets(
-    sets: Sequence[Sequence[Request]], context_length: int, few_shapes: bool = False
-) -> tuple[Requests, tuple[RowBlock, ...]]:
+def pack_sets(
+    sets: Sequence[Sequence[Request]], context_length: int, reuse_shapes: bool = False
+) -> tuple[Requests, tuple[PackedRows, ...]]:
     """All requests as columns, and all their texts, of whichever set, in a few blocks of rows.
 
     Options of an item that are the same tokens are laid out once: in two places their nats would differ in the last
     bits, and which of them is the cheapest would depend on the layout.
 
-    With `few_shapes` the row lengths are powers of two (or the context), so that other requests meet the same.
+    With `reuse_shapes` the row lengths are powers of two (or the context), so that other requests meet the same.
     No row is longer than the context, nor is one that branches longer than `pack.LONGEST_BRANCHING_ROW`.
     """
     requests = [(dataset, request) for dataset, members in enumerate(sets) for request in members]
@@ -92,10 +95,10 @@ def mix_sets(
         tokens_Q=np.array([sum(text.num_scored for text in request.texts) for _, request in requests], np.int64),
         bytes_Q=np.array([request.num_bytes for _, request in requests], np.int64),
         chars_Q=np.array([request.num_chars for _, request in requests], np.int64),
-        twin_Q=_twins(requests),
+        duplicate_of_Q=_duplicates(requests),
     )
     longest_branching = min(LONGEST_BRANCHING_ROW, context_length)
-    pieces = _pieces(requests, columns.twin_Q, longest_branching)
+    pieces = _pieces(requests, columns.duplicate_of_Q, longest_branching)
     trees = [piece for piece in pieces if piece.branches]
     texts = [piece for piece in pieces if not piece.branches]
     blocks = []
@@ -105,12 +108,12 @@ def mix_sets(
     ):
         if members:
             sizes = np.array([len(piece.ids) for piece in members])
-            lengths = powers_of_two(longest) if few_shapes else choose_row_lengths(sizes, longest, max_lengths)
+            lengths = powers_of_two(longest) if reuse_shapes else choose_row_lengths(sizes, longest, max_lengths)
             blocks += _blocks(members, pack(sizes, lengths))
     return columns, tuple(blocks)
 
 
-def _twins(requests: Sequence[tuple[int, Request]]) -> np.ndarray:
+def _duplicates(requests: Sequence[tuple[int, Request]]) -> np.ndarray:
     first: dict[tuple, int] = {}
     twins = []
     for number, (dataset, request) in enumerate(requests):
@@ -119,9 +122,11 @@ def _twins(requests: Sequence[tuple[int, Request]]) -> np.ndarray:
     return np.array(twins, np.int32)
 
 
-def _pieces(requests: Sequence[tuple[int, Request]], twin_Q: np.ndarray, longest: int) -> list[Piece]:
+def _pieces(requests: Sequence[tuple[int, Request]], duplicate_of_Q: np.ndarray, longest: int) -> list[PackedText]:
     numbered = [
-        (dataset, request, number) for number, (dataset, request) in enumerate(requests) if twin_Q[number] == number
+        (dataset, request, number)
+        for number, (dataset, request) in enumerate(requests)
+        if duplicate_of_Q[number] == number
     ]
     pieces = []
     for _, members in itertools.groupby(numbered, key=lambda entry: (entry[0], entry[1].item)):
@@ -133,7 +138,7 @@ def _pieces(requests: Sequence[tuple[int, Request]], twin_Q: np.ndarray, longest
     return pieces
 
 
-def _blocks(pieces: Sequence[Piece], rows: Sequence[tuple[int, list[int]]]) -> list[RowBlock]:
+def _blocks(pieces: Sequence[PackedText], rows: Sequence[tuple[int, list[int]]]) -> list[PackedRows]:
     """The packed pieces in one block a row length."""
     return [
         _block([[pieces[k] for k in members] for length, members in rows if length == row_length], row_length)
@@ -141,9 +146,9 @@ def _blocks(pieces: Sequence[Piece], rows: Sequence[tuple[int, list[int]]]) -> l
     ]
 
 
-def _block(rows: Sequence[Sequence[Piece]], row_length: int) -> RowBlock:
+def _block(rows: Sequence[Sequence[PackedText]], row_length: int) -> PackedRows:
     ids_BT = np.zeros((len(rows), row_length), np.int32)
-    until_BT = np.tile(np.arange(row_length, dtype=np.int32), (len(rows), 1))
+    visible_until_BT = np.tile(np.arange(row_length, dtype=np.int32), (len(rows), 1))
     length_B = np.zeros(len(rows), np.int32)
     sources = []
     for row, members in enumerate(rows):
@@ -151,44 +156,46 @@ def _block(rows: Sequence[Sequence[Piece]], row_length: int) -> RowBlock:
         for piece in members:
             start, end = end, end + len(piece.ids)
             ids_BT[row, start:end] = piece.ids
-            until_BT[row, start:end] = piece.until + start
+            visible_until_BT[row, start:end] = piece.until + start
             sources.append(piece.source + (row * row_length + start))
         length_B[row] = end
     pieces = list(itertools.chain.from_iterable(rows))
-    return RowBlock(
+    return PackedRows(
         ids_BT=ids_BT,
-        until_BT=until_BT,
+        visible_until_BT=visible_until_BT,
         length_B=length_B,
-        branching=any(piece.branches for piece in pieces),
+        has_branches=any(piece.branches for piece in pieces),
         source_S=np.concatenate(sources).astype(np.int32),
         target_S=np.concatenate([piece.target for piece in pieces]),
         request_S=np.concatenate([piece.request for piece in pieces]),
     )
 
 
-def only(blocks: Sequence[RowBlock], wanted_Q: np.ndarray) -> tuple[RowBlock, ...]:
+def select_requests(blocks: Sequence[PackedRows], wanted_Q: np.ndarray) -> tuple[PackedRows, ...]:
     """The rows in which some token of a wanted request is scored, and of their scored tokens those alone.
 
     Args:
         wanted_Q: bool, of every request that the blocks may count towards.
     """
-    return tuple(_only(block, wanted_Q[block.request_S]) for block in blocks if wanted_Q[block.request_S].any())
+    return tuple(
+        _select_requests(block, wanted_Q[block.request_S]) for block in blocks if wanted_Q[block.request_S].any()
+    )
 
 
-def _only(block: RowBlock, wanted_S: np.ndarray) -> RowBlock:
+def _select_requests(block: PackedRows, wanted_S: np.ndarray) -> PackedRows:
     row_S, position_S = np.divmod(block.source_S[wanted_S], block.row_length)
     kept, row_S = np.unique(row_S, return_inverse=True)
-    return RowBlock(
+    return PackedRows(
         ids_BT=block.ids_BT[kept],
-        until_BT=block.until_BT[kept],
+        visible_until_BT=block.visible_until_BT[kept],
         length_B=block.length_B[kept],
-        branching=block.branching,
+        has_branches=block.has_branches,
         source_S=(row_S * block.row_length + position_S).astype(np.int32),
         target_S=block.target_S[wanted_S],
         request_S=block.request_S[wanted_S],
     )
 
 
-def fill_share(blocks: Sequence[RowBlock]) -> float:
+def fill_share(blocks: Sequence[PackedRows]) -> float:
     """Share of the computed positions that hold a token of a text and no padding."""
     return sum(int(b.length_B.sum()) for b in blocks) / sum(b.ids_BT.size for b in blocks)

@@ -13,8 +13,8 @@ from lossline_jax.config.evaluation import ChoiceTask
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.tasks.item import Item, delimited_item, first_of_many, joined_item
 from lossline_jax.evaluate.tasks.specs import TaskSpec, load_spec, spec_items
-from lossline_jax.storage.inputs import ENDINGS, file_kind, open_input, parse_object, read_lines
-from lossline_jax.storage.object_store import connect
+from lossline_jax.storage.inputs import ENDINGS, file_kind, numbered_lines, open_input, parse_object
+from lossline_jax.storage.object_store import reachable_path
 
 if TYPE_CHECKING:
     from lossline_jax.data.tokenizers.build import Tokenizer
@@ -38,7 +38,7 @@ def read_items(task: ChoiceTask, spec: TaskSpec | None = None) -> list[Item]:
     if spec is None and task.spec is not None:
         spec = load_spec(task.spec)
     items, problems = [], []
-    for where, row in _rows(connect(task.path)):
+    for where, row in _rows(reachable_path(task.path)):
         try:
             fields = row if isinstance(row, dict) else parse_object(row, where)
             items += spec_items(spec, fields, where) if spec else [_own_form(fields, where)]
@@ -77,7 +77,7 @@ def _rows(path: epath.Path) -> Iterator[tuple[str, str | dict[str, Any]]]:
         case "csv" | "tsv":
             raise LosslineError(f"{path}: a task is JSON lines (also with {ENDINGS}) or Parquet; convert the file")
         case _:
-            yield from read_lines(path, what)
+            yield from numbered_lines(path, what)
 
 
 def _parquet_rows(path: epath.Path, what: str) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from lossline_jax.config.serialise import from_json
 from lossline_jax.errors import LosslineError, suggestion
 from lossline_jax.evaluate.tasks.item import Item, delimited_item
 from lossline_jax.storage.inputs import read_text
-from lossline_jax.storage.object_store import connect
+from lossline_jax.storage.object_store import reachable_path
 
 BUILT_IN = epath.Path(__file__).parent / "task_specs.toml"
 FIELDS_OF_SCORING = {
@@ -53,7 +53,7 @@ def load_spec(name: str) -> TaskSpec:
         LosslineError: no such file or spec, or one that is not well formed, named by file, spec and field.
     """
     path, _, name = name.rpartition(":")
-    file = connect(path) if path else BUILT_IN
+    file = reachable_path(path) if path else BUILT_IN
     specs = _read_toml(file)
     if name not in specs:
         told = f"{file}: has no task spec {name!r}" if path else f"there is no built-in task spec {name!r}"

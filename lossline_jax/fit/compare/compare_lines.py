@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence, Set
 import numpy as np
 
 from lossline_jax.fit.compare.comparison import FactorComparison
-from lossline_jax.fit.compare.far_runs import far_runs, left_out
-from lossline_jax.fit.compare.gap import Gap, measure_gap
-from lossline_jax.fit.compare.noise import Noise, noise_floor, pooled
+from lossline_jax.fit.compare.far_runs import far_runs, runs_left_out
+from lossline_jax.fit.compare.gap import LineGap, measure_gap
+from lossline_jax.fit.compare.noise import Noise, noise_floor, pool_noise
 from lossline_jax.fit.compare.permutation import anova_p, permutation_test
-from lossline_jax.fit.compare.setting_line import Cell, Pair, confounders, matched_pairs, settings_of
-from lossline_jax.fit.compare.verdict import Measured, cautious, judge
+from lossline_jax.fit.compare.setting_line import MatchedPair, SettingLine, confounders, matched_pairs, settings_of
+from lossline_jax.fit.compare.verdict import FactorMeasurement, cautious, decide_verdict
 from lossline_jax.fit.resampling import derive_seed
 from lossline_jax.fit.tables.settings import differences
 
@@ -18,7 +18,7 @@ MARGIN_IN_NOISE = 3.0  # a gap that is surely smaller does not move the line
 
 
 def compare_setting_lines(
-    cells: Sequence[Cell],
+    cells: Sequence[SettingLine],
     base: Mapping[str, str],
     *,
     absent: Sequence[Mapping[str, str]] = (),
@@ -55,14 +55,14 @@ def compare_setting_lines(
     far = far_runs(cells)
     if not far:
         return tuple(comparison for _, comparison in found)
-    others = [_compared(_without(cells, runs), base, **options) for runs in left_out(far)]
+    others = [_compared(_without(cells, runs), base, **options) for runs in runs_left_out(far)]
     return tuple(
         cautious(comparison, [other[k][1] for other in others], far, item.run_ids)
         for k, (item, comparison) in enumerate(found)
     )
 
 
-def _compared(cells: Sequence[Cell], base, *, absent, unit: str, seed: int, margin_in_noise: float):
+def _compared(cells: Sequence[SettingLine], base, *, absent, unit: str, seed: int, margin_in_noise: float):
     """Measure and judge each factor that has two levels; return both for each."""
     everywhere, settings = noise_floor(cells), settings_of(cells)
     measured = []
@@ -74,12 +74,12 @@ def _compared(cells: Sequence[Cell], base, *, absent, unit: str, seed: int, marg
     corrected = holm([item.p for item in measured])
     tested = sum(p is not None for p in corrected)
     return [
-        (item, judge(item, p_holm, tested, margin_in_noise, unit))
+        (item, decide_verdict(item, p_holm, tested, margin_in_noise, unit))
         for item, p_holm in zip(measured, corrected, strict=True)
     ]
 
 
-def _without(cells: Sequence[Cell], runs: Set[str]) -> list[Cell]:
+def _without(cells: Sequence[SettingLine], runs: Set[str]) -> list[SettingLine]:
     """The settings with the lines of those that lose a run fitted again."""
     return [cell.without(runs) if runs & {str(run) for run in cell.run_ids} else cell for cell in cells]
 
@@ -95,13 +95,15 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def _measure(cells, absent, factor: str, reference: str, levels, everywhere: Noise | None, seed: int) -> Measured:
+def _measure(
+    cells, absent, factor: str, reference: str, levels, everywhere: Noise | None, seed: int
+) -> FactorMeasurement:
     pairs = {level: matched_pairs(cells, factor, level, reference) for level in levels}
     used = list({id(c): c for some in pairs.values() for pair in some for c in (pair.reference, pair.other)}.values())
     noise = noise_floor(used)
     if everywhere is not None and everywhere.repeated:  # else the scatter of the lines compared: others may fit worse
-        noise = pooled(noise, everywhere)
-    gaps: dict[str, Gap | str] = {}
+        noise = pool_noise(noise, everywhere)
+    gaps: dict[str, LineGap | str] = {}
     for level, some in pairs.items():
         if not some:
             gaps[level] = _unmatched(cells, absent, factor, level, reference)
@@ -109,7 +111,7 @@ def _measure(cells, absent, factor: str, reference: str, levels, everywhere: Noi
             gaps[level] = f"no line of {reference}: {some[0].reference.why_no_line}"
         else:
             gaps[level] = measure_gap(some, noise, _seed_of(seed, level))
-    groups = _groups([pair for level, some in pairs.items() if isinstance(gaps[level], Gap) for pair in some])
+    groups = _groups([pair for level, some in pairs.items() if isinstance(gaps[level], LineGap) for pair in some])
     p = None
     if noise is not None and noise.repeated:
         distances = _distances(groups, gaps)
@@ -117,7 +119,7 @@ def _measure(cells, absent, factor: str, reference: str, levels, everywhere: Noi
         p = anova_p(means, counts, noise.floor, noise.degrees_of_freedom)
     told_apart = all(cell.runs is not None for cell in cells)
     run_ids = frozenset(str(run) for cell in used for run in cell.run_ids)
-    return Measured(factor, reference, noise, gaps, p, permutation_test(groups, seed), told_apart, run_ids)
+    return FactorMeasurement(factor, reference, noise, gaps, p, permutation_test(groups, seed), told_apart, run_ids)
 
 
 def _seed_of(seed: int, name: str) -> int:
@@ -125,20 +127,20 @@ def _seed_of(seed: int, name: str) -> int:
     return derive_seed(0, str(seed), name)
 
 
-def _groups(pairs: Sequence[Pair]) -> list[list[Cell]]:
+def _groups(pairs: Sequence[MatchedPair]) -> list[list[SettingLine]]:
     """The reference setting of each matched group, then those paired with it."""
-    groups: dict[int, list[Cell]] = {}
+    groups: dict[int, list[SettingLine]] = {}
     for pair in pairs:
         groups.setdefault(id(pair.reference), [pair.reference]).append(pair.other)
     return list(groups.values())
 
 
-def _distances(groups: Sequence[Sequence[Cell]], gaps) -> list[tuple[np.ndarray, np.ndarray]]:
+def _distances(groups: Sequence[Sequence[SettingLine]], gaps) -> list[tuple[np.ndarray, np.ndarray]]:
     """(levels,) mean distance from the reference line and number of runs, for each group."""
     by_cell = {
         id(cell): pair
         for gap in gaps.values()
-        if isinstance(gap, Gap)
+        if isinstance(gap, LineGap)
         for cell, pair in zip(gap.cells, gap.pairs, strict=True)
     }
     found = []
@@ -150,7 +152,7 @@ def _distances(groups: Sequence[Sequence[Cell]], gaps) -> list[tuple[np.ndarray,
     return found
 
 
-def _unmatched(cells: Sequence[Cell], absent, factor: str, level: str, reference: str) -> str:
+def _unmatched(cells: Sequence[SettingLine], absent, factor: str, level: str, reference: str) -> str:
     own = [cell.levels for cell in cells if cell.levels[factor] == level]
     if any(differences(levels, lost) == [factor] and lost[factor] == reference for levels in own for lost in absent):
         return f"the setting of {reference} to hold it against has no usable losses"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr
 
-from lossline_jax.fit.compare.setting_line import Cell
+from lossline_jax.fit.compare.setting_line import SettingLine
 
 SIGNIFICANCE = 0.05  # over all runs and both distances
 REST = 5  # repetitions that the runs of all other settings count for, beside those of the own setting
@@ -66,7 +66,7 @@ class _Distances:
         return max(self.values_R.size - 1, 0)
 
 
-def far_runs(cells: Sequence[Cell]) -> tuple[FarRun, ...]:
+def far_runs(cells: Sequence[SettingLine]) -> tuple[FarRun, ...]:
     """The farthest first. A setting of one run has no other to be far from; of two, either may be the one that is off.
 
     The farthest run is set aside before the next is looked at, as two would hide each other, and all up to the last
@@ -88,7 +88,7 @@ def far_runs(cells: Sequence[Cell]) -> tuple[FarRun, ...]:
     return tuple(found[:num_far])
 
 
-def left_out(far: Sequence[FarRun]) -> list[frozenset[str]]:
+def runs_left_out(far: Sequence[FarRun]) -> list[frozenset[str]]:
     """The sets of runs without which a verdict must hold: all, with one and then the other of two."""
     first = frozenset(each.run for each in far)
     second = frozenset(each.partner or each.run for each in far)
@@ -119,11 +119,11 @@ def _candidates(settings: Sequence[_Distances]) -> list[tuple[float, FarRun]]:
     return found
 
 
-def _means(cells: Sequence[Cell]) -> list[_Distances]:
+def _means(cells: Sequence[SettingLine]) -> list[_Distances]:
     return [_distances(cell, lambda x, y: y.mean(), 1, turned=False) for cell in cells]
 
 
-def _halves(cells: Sequence[Cell]) -> list[_Distances]:
+def _halves(cells: Sequence[SettingLine]) -> list[_Distances]:
     return [_distances(cell, _half_difference, MIN_HALVES, turned=True) for cell in cells]
 
 
@@ -133,7 +133,7 @@ def _half_difference(x: np.ndarray, y: np.ndarray) -> float:
     return (ordered[:middle].mean() - ordered[-middle:].mean()) / 2
 
 
-def _distances(cell: Cell, measure, min_points: int, turned: bool) -> _Distances:
+def _distances(cell: SettingLine, measure, min_points: int, turned: bool) -> _Distances:
     values: Mapping[str, float] = {}
     if cell.fit.has_curve and cell.num_runs > 1:
         residuals = cell.y - cell.fit.predict({"x": cell.x})

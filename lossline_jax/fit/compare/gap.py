@@ -7,7 +7,7 @@ import numpy as np
 import scipy.special
 
 from lossline_jax.fit.compare.noise import Noise
-from lossline_jax.fit.compare.setting_line import Cell, Pair
+from lossline_jax.fit.compare.setting_line import MatchedPair, SettingLine
 from lossline_jax.fit.direction import falls_with_x
 from lossline_jax.fit.resampling import block_indices
 from lossline_jax.fit.tables.other_unit import as_if_in_another_unit
@@ -49,7 +49,7 @@ class OuterGap:
 
 
 @dataclass(frozen=True, eq=False)
-class Gap:
+class LineGap:
     """A level against its reference level, over all matched pairs that share support."""
 
     value: float | None  # None: no pair does
@@ -59,7 +59,7 @@ class Gap:
     note: str
     support: tuple[float, float] | None
     num_points_outside: int
-    cells: tuple[Cell, ...]  # of the level, those with a gap
+    cells: tuple[SettingLine, ...]  # of the level, those with a gap
     pairs: tuple[PairGap, ...]
     outer: tuple[OuterGap, ...] = ()  # lowest, then highest third; empty where a third has too few points
 
@@ -68,14 +68,14 @@ class Gap:
 class _Part:
     """One pair on its common support."""
 
-    pair: Pair
+    pair: MatchedPair
     distances: np.ndarray  # (runs,) mean of y - reference line(x) of each run
     of_points: np.ndarray  # (n,) those of each point of the level, NaN outside
     inside: np.ndarray  # (n,) points of the level on the support
     num_reference_runs: int  # that reach the support: the others say little of the line there
 
 
-def measure_gap(pairs: Sequence[Pair], noise: Noise, seed: int) -> Gap:
+def measure_gap(pairs: Sequence[MatchedPair], noise: Noise, seed: int) -> LineGap:
     """Mean over pairs, weighted by their variance, of the mean distance of the level's runs from the reference line.
 
     Args:
@@ -86,7 +86,7 @@ def measure_gap(pairs: Sequence[Pair], noise: Noise, seed: int) -> Gap:
     parts = [part for pair in fitted if (part := _on_support(pair)) is not None]
     if not parts:
         outside = sum(pair.other.x.size for pair in pairs)
-        return Gap(None, None, np.nan, "", _note(pairs, fitted, parts, noise), None, outside, (), ())
+        return LineGap(None, None, np.nan, "", _note(pairs, fitted, parts, noise), None, outside, (), ())
     generator = np.random.Generator(np.random.PCG64(seed))
     draws_GR = np.array([_draws(part, noise, generator) for part in parts])
     measured = tuple(
@@ -103,7 +103,7 @@ def measure_gap(pairs: Sequence[Pair], noise: Noise, seed: int) -> Gap:
     weights = np.array([1 / pair.variance for pair in measured])
     weights /= weights.sum()
     shared = np.concatenate([part.pair.other.x[part.inside] for part in parts])
-    return Gap(
+    return LineGap(
         value=float(np.dot(weights, [pair.gap for pair in measured])),
         interval=_interval(weights @ draws_GR, noise),
         variance=float(np.sum(weights**2 * [pair.variance for pair in measured])),
@@ -117,7 +117,7 @@ def measure_gap(pairs: Sequence[Pair], noise: Noise, seed: int) -> Gap:
     )
 
 
-def _on_support(pair: Pair) -> _Part | None:
+def _on_support(pair: MatchedPair) -> _Part | None:
     """None with fewer than three points on the support."""
     reference, other = pair.reference, pair.other
     inside = (other.x >= reference.x.min()) & (other.x <= reference.x.max())
@@ -194,7 +194,7 @@ def _reference_draws(part: _Part, noise: Noise, generator: np.random.Generator) 
     Refits to few drawn runs understate it: they are spread to at least what the noise floor says of so many runs.
     NaN throughout where a tenth of the refits have no value there: those are the ones that lie far off.
     """
-    reference: Cell = part.pair.reference
+    reference: SettingLine = part.pair.reference
     inputs = {"x": part.pair.other.x[part.inside]}
     moved = (reference.resamples.curves(inputs) - reference.fit.predict(inputs)).mean(axis=1)
     if np.mean(np.isfinite(moved)) < MIN_REFITS:
@@ -225,7 +225,7 @@ def _smoothed(draws: np.ndarray, spread: float, num_values: int, generator: np.r
     return np.sqrt(1 - width**2) * draws + width * spread * generator.standard_normal(draws.shape)
 
 
-def _names(pairs: Sequence[Pair]) -> list[str]:
+def _names(pairs: Sequence[MatchedPair]) -> list[str]:
     """Each pair by the factors in which the pairs differ from one another: `code, bpe1024`."""
     if len(pairs) < 2:
         return ["all"] * len(pairs)
@@ -234,7 +234,7 @@ def _names(pairs: Sequence[Pair]) -> list[str]:
     return [", ".join(each[name] for name in varying) for each in levels]
 
 
-def _note(pairs: Sequence[Pair], fitted: Sequence[Pair], parts: Sequence[_Part], noise: Noise) -> str:
+def _note(pairs: Sequence[MatchedPair], fitted: Sequence[MatchedPair], parts: Sequence[_Part], noise: Noise) -> str:
     notes = []
     if len(fitted) < len(pairs):
         why = next(pair.reference.why_no_line for pair in pairs if pair.reference.why_no_line)

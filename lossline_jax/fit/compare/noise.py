@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import scipy.stats
 
-from lossline_jax.fit.compare.setting_line import Cell
+from lossline_jax.fit.compare.setting_line import SettingLine
 
 NUM_LINE_PARAMETERS = 4
 IDENTICAL = 1e-9  # of the loss: repetitions that differ by less are copies
@@ -28,7 +28,7 @@ class Noise:
         return self.source == "seeds"
 
 
-def noise_floor(cells: Sequence[Cell]) -> Noise | None:
+def noise_floor(cells: Sequence[SettingLine]) -> Noise | None:
     """From settings with several runs; where there is none, the scatter of checkpoints about their lines stands in.
 
     Scatter says how well a line is known along one run and nothing about where another run's would lie.
@@ -51,7 +51,7 @@ def noise_floor(cells: Sequence[Cell]) -> Noise | None:
     return _scatter(cells)
 
 
-def pooled(own: Noise | None, everywhere: Noise | None) -> Noise | None:
+def pool_noise(own: Noise | None, everywhere: Noise | None) -> Noise | None:
     """The noise of some settings: that of the whole table, which more repetitions know better, unless it is another.
 
     Another: the variance of a factor's own settings differs from that of the rest (F test, two-sided, at 10%).
@@ -67,7 +67,7 @@ def pooled(own: Noise | None, everywhere: Noise | None) -> Noise | None:
     return own if min(below, 1 - below) < OTHER_NOISE / 2 else everywhere
 
 
-def _scatter(cells: Sequence[Cell]) -> Noise | None:
+def _scatter(cells: Sequence[SettingLine]) -> Noise | None:
     squares, freedom = 0.0, 0
     for cell in cells:
         if cell.fit.has_curve:

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.stats
 
-from lossline_jax.fit.compare.setting_line import Cell
-from lossline_jax.fit.curves.line import fit_shifted_power
+from lossline_jax.fit.compare.setting_line import SettingLine
+from lossline_jax.fit.curves.line import fit_line
 
 MIN_POINTS = 3  # of a run, on the common support
 NUM_PERMUTATIONS = 1999
 
 
 @dataclass(frozen=True)
-class LineTest:
+class PermutationTest:
     """One line for all levels against one a level."""
 
     p: float | None  # None: nothing could be exchanged
@@ -45,7 +45,7 @@ def anova_p(means: Sequence[np.ndarray], num_runs: Sequence[np.ndarray], floor: 
     return float(scipy.stats.f.sf(between / levels / floor**2, levels, freedom))
 
 
-def permutation_test(groups: Sequence[Sequence[Cell]], seed: int) -> LineTest:
+def permutation_test(groups: Sequence[Sequence[SettingLine]], seed: int) -> PermutationTest:
     """Deal runs out to levels anew within matched groups.
 
     The statistic is that of nested models: the residual sum of squares about one curve against that about a curve a
@@ -58,16 +58,16 @@ def permutation_test(groups: Sequence[Sequence[Cell]], seed: int) -> LineTest:
     prepared = [found for group in groups if (found := _moments(group)) is not None]
     arrangements = math.prod(_arrangements(np.bincount(found.levels)) for found in prepared)
     if arrangements < 2:
-        return LineTest(None, 1.0)
+        return PermutationTest(None, 1.0)
     generator = np.random.Generator(np.random.PCG64(seed))
     seen, drawn = 0.0, np.zeros(NUM_PERMUTATIONS)
     for found in prepared:
         seen += found.statistic(found.levels[None])[0]
         drawn += found.statistic(generator.permuted(np.tile(found.levels, (NUM_PERMUTATIONS, 1)), axis=1))
     if not (np.isfinite(seen) and np.all(np.isfinite(drawn))):  # residuals that are exactly zero
-        return LineTest(None, float(min(arrangements, 10**300)))
+        return PermutationTest(None, float(min(arrangements, 10**300)))
     reached = int(np.sum(drawn >= seen - 1e-9 * abs(seen)))
-    return LineTest((1 + reached) / (1 + NUM_PERMUTATIONS), float(min(arrangements, 10**300)))
+    return PermutationTest((1 + reached) / (1 + NUM_PERMUTATIONS), float(min(arrangements, 10**300)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,7 @@ class _Moments:
         return np.sum(moment_P3 * np.linalg.solve(gram_P33 + ridge, moment_P3[..., None])[..., 0], axis=1)
 
 
-def _moments(group: Sequence[Cell]) -> _Moments | None:
+def _moments(group: Sequence[SettingLine]) -> _Moments | None:
     """Of the runs of a group on the support that all its settings share; None where there is no test in them."""
     low, high = max(cell.x.min() for cell in group), min(cell.x.max() for cell in group)
     runs = [
@@ -112,7 +112,7 @@ def _moments(group: Sequence[Cell]) -> _Moments | None:
         return None
     levels = np.unique(levels, return_inverse=True)[1]
     x, y = (np.concatenate([run[k] for run in runs]) for k in (1, 2))
-    common = fit_shifted_power(x, y, num_starts=16, level=None)
+    common = fit_line(x, y, num_starts=16, level=None)
     if not common.has_curve:
         return None
     middle, half = (high + low) / 2, (high - low) / 2

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lossline_jax.fit.curves.line import fit_shifted_power
+from lossline_jax.fit.curves.line import fit_line
 from lossline_jax.fit.direction import falls_with_x
 from lossline_jax.fit.resampling import Bootstrap, bootstrap
 from lossline_jax.fit.result import FitResult
@@ -17,7 +17,7 @@ SURE_ERRORS = 4.0  # standard errors from which a fifth of the points lies off t
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
+class SettingLine:
     """The checkpoints of one setting, in one unit, with the line fitted to them."""
 
     setting: Setting
@@ -62,15 +62,15 @@ class Cell:
         errors = np.array([each.std(ddof=1) / np.sqrt(each.size) for each in fifths])
         return float(np.max(np.abs(means) * (np.abs(means) > SURE_ERRORS * errors)))
 
-    def without(self, runs: Set[str]) -> "Cell":
+    def without(self, runs: Set[str]) -> "SettingLine":
         """The setting without these runs, of which it has others, its line and resamples fitted again."""
         keep = np.array([str(run) not in runs for run in self.runs])
         x, y, left = self.x[keep], self.y[keep], self.runs[keep]
-        fit, resamples = fit_shifted_power(x, y, left, level=None), None
+        fit, resamples = fit_line(x, y, left, level=None), None
         if fit.has_curve and self.resamples is not None:
             number, seed = self.resamples.num_resamples, self.resamples.seed
             resamples = bootstrap(fit, {"x": x}, y, clusters=left, num_resamples=number, seed=seed)
-        return Cell(self.setting, x, y, left, fit, resamples)
+        return SettingLine(self.setting, x, y, left, fit, resamples)
 
     def run_means(self, values: np.ndarray, inside: np.ndarray) -> np.ndarray:
         """(runs,) mean of `values` (n,) over the points `inside` of each run that has any."""
@@ -81,24 +81,24 @@ class Cell:
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class MatchedPair:
     """Two settings that differ in one factor alone."""
 
-    reference: Cell
-    other: Cell
+    reference: SettingLine
+    other: SettingLine
 
 
-def settings_of(cells: Sequence[Cell]) -> Settings:
+def settings_of(cells: Sequence[SettingLine]) -> Settings:
     """Return the settings of some lines, numbered as the lines are."""
     return Settings(tuple(cell.setting for cell in cells))
 
 
-def matched_pairs(cells: Sequence[Cell], factor: str, level: str, reference: str) -> list[Pair]:
+def matched_pairs(cells: Sequence[SettingLine], factor: str, level: str, reference: str) -> list[MatchedPair]:
     """Pair the lines of `level` with those of the reference level that are equal in all other factors."""
-    return [Pair(cells[k], cells[n]) for k, n in settings_of(cells).pairs(factor, level, reference)]
+    return [MatchedPair(cells[k], cells[n]) for k, n in settings_of(cells).pairs(factor, level, reference)]
 
 
-def unmatched(cells: Sequence[Cell], base: Mapping[str, str]) -> list[Cell]:
+def unmatched(cells: Sequence[SettingLine], base: Mapping[str, str]) -> list[SettingLine]:
     """Return the lines that no line of a reference level can be compared with."""
     settings = settings_of(cells)
     matched = {
@@ -112,7 +112,7 @@ def unmatched(cells: Sequence[Cell], base: Mapping[str, str]) -> list[Cell]:
     return [cell for k, cell in enumerate(cells) if k not in matched]
 
 
-def confounders(cells: Sequence[Cell], factor: str, level: str, reference: str) -> list[str]:
+def confounders(cells: Sequence[SettingLine], factor: str, level: str, reference: str) -> list[str]:
     """The factors that change whenever `factor` goes from the reference to `level`; where none always does, the fewest
     that do.
 

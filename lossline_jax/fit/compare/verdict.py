@@ -9,9 +9,9 @@ import scipy.special
 
 from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap, Verdict
 from lossline_jax.fit.compare.far_runs import FarRun
-from lossline_jax.fit.compare.gap import Gap, OuterGap, PairGap
+from lossline_jax.fit.compare.gap import LineGap, OuterGap, PairGap
 from lossline_jax.fit.compare.noise import Noise
-from lossline_jax.fit.compare.permutation import LineTest
+from lossline_jax.fit.compare.permutation import PermutationTest
 
 SIGNIFICANCE = 0.05
 POWER = 0.9  # of the smallest gap that a design is said to detect
@@ -20,20 +20,22 @@ ROUGH_FREEDOM = 4  # so few repetitions, or fewer, make a rough noise floor
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class FactorMeasurement:
     """What was measured of a factor, before it is judged."""
 
     factor: str
     reference: str
     noise: Noise | None
-    gaps: Mapping[str, Gap | str]  # by level; or why there is none
+    gaps: Mapping[str, LineGap | str]  # by level; or why there is none
     p: float | None
-    line: LineTest
+    line: PermutationTest
     runs_told_apart: bool
     run_ids: frozenset[str]  # of the settings that are compared
 
 
-def judge(item: Measured, p_holm: float | None, num_tested: int, margin_in_noise: float, unit: str) -> FactorComparison:
+def decide_verdict(
+    item: FactorMeasurement, p_holm: float | None, num_tested: int, margin_in_noise: float, unit: str
+) -> FactorComparison:
     """The verdict of a factor; `compare_lines.compare_setting_lines` says by which rules.
 
     Args:
@@ -112,7 +114,7 @@ def _cautious_level(level: LevelGap, without: Sequence[LevelGap]) -> LevelGap:
     )
 
 
-def _judge_level(level: str, gap: Gap | str, item: Measured, p_holm, margin, strict: float) -> LevelGap:
+def _judge_level(level: str, gap: LineGap | str, item: FactorMeasurement, p_holm, margin, strict: float) -> LevelGap:
     if isinstance(gap, str):
         return LevelGap(level, "cannot tell", gap)
     noise = item.noise
@@ -150,7 +152,7 @@ def _without_intervals(level: LevelGap) -> LevelGap:
     return dataclasses.replace(level, interval=None, method="", pairs=pairs, outer=outer)
 
 
-def _verdict(found: LevelGap, item: Measured, p_holm: float | None, margin: float) -> Verdict:
+def _verdict(found: LevelGap, item: FactorMeasurement, p_holm: float | None, margin: float) -> Verdict:
     noise = item.noise
     apart = any(_pair_moves(pair, len(found.pairs), noise, margin) for pair in found.pairs)
     if noise.repeated:
@@ -212,12 +214,12 @@ def _smallest_detectable(variance: float, noise: Noise, strict: float) -> float 
     return float(max(t_test * error, noise.floor) + t_power * error)
 
 
-def _contradicted(line: LineTest) -> bool:
+def _contradicted(line: PermutationTest) -> bool:
     """The exchange of runs could have shown a difference and did not."""
     return line.p is not None and 1 / line.num_arrangements < SIGNIFICANCE / 5 and line.p > SIGNIFICANCE
 
 
-def _note(item: Measured, p_holm: float | None, verdict: Verdict) -> str:
+def _note(item: FactorMeasurement, p_holm: float | None, verdict: Verdict) -> str:
     """What a reader must know before believing the verdict."""
     notes = []
     if not item.runs_told_apart:

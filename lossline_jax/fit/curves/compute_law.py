@@ -97,7 +97,7 @@ def fit_compute_law(
     short = [name for name in law.inputs if levels[name] < MIN_LEVELS]
     without_curve = {
         "law": law.name,
-        "loss": LOG_HUBER.name,
+        "objective_name": LOG_HUBER.name,
         "delta": LOG_HUBER.delta,
         "minimised": LOG_HUBER,
         "num_points": int(keep.sum()),
@@ -112,4 +112,6 @@ def fit_compute_law(
         counted = " and ".join(f"{name} takes {levels[name]} value{'s' * (levels[name] > 1)}" for name in short)
         note = f"{counted}: with fewer than {MIN_LEVELS}, E cannot be told from that term"
         return FitResult(status="not identified", note=note, not_identified=law.names, **without_curve)
-    return fit_law(law, inputs, loss, loss=LOG_HUBER, clusters=clusters, num_starts=num_starts, conventions=conventions)
+    return fit_law(
+        law, inputs, loss, objective=LOG_HUBER, clusters=clusters, num_starts=num_starts, conventions=conventions
+    )

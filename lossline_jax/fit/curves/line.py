@@ -27,7 +27,7 @@ class TransferPrediction:
     extrapolated: tuple[bool, ...]  # x is outside the range that was fitted
 
 
-def fit_shifted_power(
+def fit_line(
     x: Any,
     y: Any,
     clusters: Sequence | None = None,
@@ -61,7 +61,7 @@ def fit_shifted_power(
         SHIFTED_POWER,
         {"x": x},
         y,
-        loss=LOG_LOG_LEAST_SQUARES if residual == "log-log" else LEAST_SQUARES,
+        objective=LOG_LOG_LEAST_SQUARES if residual == "log-log" else LEAST_SQUARES,
         fixed=fixed,
         clusters=clusters,
         num_starts=num_starts,

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from lossline_jax.fit.law import LOG_HUBER, Law, Loss, Parameter, power
+from lossline_jax.fit.law import LOG_HUBER, Law, Objective, Parameter, power
 from lossline_jax.fit.laws.parameters import amount, exponent, in_float64, irreducible
 from lossline_jax.fit.laws.size_and_tokens import SIZE_AND_TOKENS
 
@@ -68,7 +68,7 @@ VOCABULARY = Law(
     note="L_u is the loss minus that of a unigram model, so it is mostly negative: no logarithm in the objective. "
     "The authors hold alpha1 = beta and minimise summed Huber with delta 1e-3. Their constants are for millions of "
     "parameters and billions of characters.",
-    loss=Loss("Huber", delta=1e-3),
+    objective=Objective("Huber", delta=1e-3),
     normalise=("N_nv", "N_v", "H"),
     falls=("N_nv", "N_v", "H"),
 )
@@ -110,7 +110,7 @@ PRECISION = Law(
     ),
     function=_precision,
     source="Kumar et al. 2024 (arXiv 2411.04330), quoted by a secondary source",
-    loss=LOG_HUBER,
+    objective=LOG_HUBER,
     normalise=("N", "D"),
     falls=("N", "D"),
     ranges={bits: "(0, inf)" for bits, _, _ in PRECISIONS},
@@ -138,6 +138,6 @@ QUANTISATION = Law(
     ),
     source="Kumar et al. 2024 (arXiv 2411.04330), quoted by a secondary source",
     note="The rise of the loss when a trained model is quantised; the objective is not in the sources read.",
-    loss=LOG_HUBER,
+    objective=LOG_HUBER,
     normalise=("N", "D"),
 )

@@ -9,7 +9,7 @@ import numpy as np
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.law import LOG_LEAST_SQUARES, Law, Parameter, power
-from lossline_jax.fit.laws.parameters import amount, exponent, irreducible, signed
+from lossline_jax.fit.laws.parameters import amount, exponent, irreducible, signed_number
 
 ALABDULMOHSIN = "Alabdulmohsin et al. 2022 (arXiv 2209.06640)"
 X = {"x": "amount of data or compute"}
@@ -21,10 +21,10 @@ M1 = Law(
     formula="err = beta x^c",
     inputs=X,
     output="err",
-    parameters=(SHIFTED, signed("c", 5.0, (-1.0, 0.0))),
+    parameters=(SHIFTED, signed_number("c", 5.0, (-1.0, 0.0))),
     function=lambda p, v: p["beta"] * power(v["x"], p["c"]),
     source=ALABDULMOHSIN,
-    loss=LOG_LEAST_SQUARES,
+    objective=LOG_LEAST_SQUARES,
     normalise=("x",),
 )
 
@@ -33,10 +33,10 @@ M2 = Law(
     formula="err = beta x^c + err_inf",
     inputs=X,
     output="err",
-    parameters=(SHIFTED, signed("c", 5.0, (-1.0, -0.01)), irreducible("err_inf", "err")),
+    parameters=(SHIFTED, signed_number("c", 5.0, (-1.0, -0.01)), irreducible("err_inf", "err")),
     function=lambda p, v: p["beta"] * power(v["x"], p["c"]) + p["err_inf"],
     source=ALABDULMOHSIN,
-    loss=LOG_LEAST_SQUARES,
+    objective=LOG_LEAST_SQUARES,
     normalise=("x",),
 )
 
@@ -75,7 +75,7 @@ M4 = Law(
         amount(
             "beta", "err^(1-alpha) / x^c", lambda p, s: s["x"] ** -p["c"], linear=False, upper=1e9, start=(1e-2, 10.0)
         ),
-        signed("c", 5.0, (-1.5, -0.05)),
+        signed_number("c", 5.0, (-1.5, -0.05)),
         Parameter("err_inf", "unit of err", 0.0, np.inf, below="err"),
         exponent("err_0", 1e-6, 1e6, (0.3, 3.0), unit="unit of err"),
         exponent("alpha", 0.02, 20.0, (0.1, 3.0)),
@@ -84,7 +84,7 @@ M4 = Law(
     source=ALABDULMOHSIN,
     note="The error is solved for, point by point. err_0 is the error of a model that knows nothing: hold it fixed at "
     "chance level where that is known.",
-    loss=LOG_LEAST_SQUARES,
+    objective=LOG_LEAST_SQUARES,
     normalise=("x",),
     defined=lambda p, v: (p["err_0"] > p["err_inf"]) & (v["x"] > 0),
 )
@@ -98,7 +98,7 @@ SIGMOID_ACCURACY = Law(
         Parameter("b", "1", 0.0, 1.0, start=(0.0, 0.5), linear=True),
         amount("a", "1", lower=1e-6, upper=10.0, start=(0.1, 1.0)),
         exponent("k", 1e-2, 1e3, (0.5, 20.0), unit="1 / unit of L"),
-        signed("L_0", 100.0, (0.0, 5.0), unit="unit of L"),
+        signed_number("L_0", 100.0, (0.0, 5.0), unit="unit of L"),
     ),
     function=lambda p, v: p["b"] + p["a"] * jax.nn.sigmoid(-p["k"] * (v["L"] - p["L_0"])),
     source="Bhagia et al. 2024, OLMo model ladders (arXiv 2412.04403)",
@@ -124,7 +124,7 @@ def broken_power_law(num_breaks: int) -> Law:
 
     breaks = [
         (
-            signed(f"c{i}", 5.0, (-0.5, 1.5)),
+            signed_number(f"c{i}", 5.0, (-0.5, 1.5)),
             amount(f"d{i}", "unit of x", lambda p, s: s["x"], linear=False, upper=1e9, start=(1e-2, 1e2)),
             exponent(f"f{i}", 1e-2, 20.0, (0.1, 1.5)),
         )
@@ -138,12 +138,12 @@ def broken_power_law(num_breaks: int) -> Law:
         parameters=(
             irreducible("a", "y"),
             amount("b", "unit of y x x^c0", lambda p, s: s["x"] ** p["c0"]),
-            signed("c0", 5.0, (-0.2, 1.0)),
+            signed_number("c0", 5.0, (-0.2, 1.0)),
             *(parameter for triple in breaks for parameter in triple),
         ),
         function=function,
         source="Caballero et al. 2022 (arXiv 2210.14891)",
         note="Breaks can change places. The authors fit in log space.",
-        loss=LOG_LEAST_SQUARES,
+        objective=LOG_LEAST_SQUARES,
         normalise=("x",),
     )

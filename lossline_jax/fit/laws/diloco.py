@@ -1,7 +1,7 @@
 """DiLoCo: laws of model size N and number of replicas M, for loss, inner learning rate and global batch."""
 
 from lossline_jax.fit.law import LOG_HUBER, LOG_LEAST_SQUARES, Law, power
-from lossline_jax.fit.laws.parameters import amount, irreducible, signed
+from lossline_jax.fit.laws.parameters import amount, irreducible, signed_number
 
 SOURCE = "Charles et al. 2025 (arXiv 2503.09799)"
 N = {"N": "parameters; D = 20 N"}
@@ -15,12 +15,12 @@ SIZE = Law(
     formula="y = A N^alpha",
     inputs=N,
     output="y",
-    parameters=(amount("A", "unit of y / N^alpha", lambda p, s: s["N"] ** -p["alpha"], **WIDE), signed("alpha")),
+    parameters=(amount("A", "unit of y / N^alpha", lambda p, s: s["N"] ** -p["alpha"], **WIDE), signed_number("alpha")),
     function=lambda p, v: p["A"] * power(v["N"], p["alpha"]),
     source=f"{SOURCE}, tables 7-9",
     note="One fit a number of replicas; y is the loss, the inner learning rate or the global batch in tokens. "
     "Data-parallel training is a fit of its own, not M = 1.",
-    loss=LOG_LEAST_SQUARES,
+    objective=LOG_LEAST_SQUARES,
     normalise=("N",),
 )
 
@@ -31,12 +31,12 @@ JOINT = Law(
     output="y",
     parameters=(
         amount("A", "unit of y / N^alpha", lambda p, s: s["N"] ** -p["alpha"], **WIDE),
-        signed("alpha"),
-        signed("beta"),
+        signed_number("alpha"),
+        signed_number("beta"),
     ),
     function=lambda p, v: p["A"] * power(v["N"], p["alpha"]) * power(v["M"], p["beta"]),
     source=f"{SOURCE}, table 10",
-    loss=LOG_LEAST_SQUARES,
+    objective=LOG_LEAST_SQUARES,
     normalise=("N",),
 )
 
@@ -47,14 +47,14 @@ JOINT_WITH_FLOOR = Law(
     output="L",
     parameters=(
         amount("A", "unit of L / N^alpha", lambda p, s: s["N"] ** -p["alpha"], **WIDE),
-        signed("alpha"),
-        signed("beta"),
+        signed_number("alpha"),
+        signed_number("beta"),
         irreducible("C", "L"),
     ),
     function=lambda p, v: p["A"] * power(v["N"], p["alpha"]) * power(v["M"], p["beta"]) + p["C"],
     source=f"{SOURCE}, section 6.5",
     note=HUBER_NOTE,
-    loss=LOG_HUBER,
+    objective=LOG_HUBER,
     normalise=("N",),
 )
 
@@ -66,14 +66,14 @@ REPLICAS_IN_EXPONENT = Law(
     # N stays as it is: dividing it by s would add s^(beta M), which no parameter can take up
     parameters=(
         amount("A", "unit of L / N^alpha", **WIDE),
-        signed("alpha", 5.0, (-0.6, 0.0)),
-        signed("beta", 1.0, (-0.01, 0.01)),
+        signed_number("alpha", 5.0, (-0.6, 0.0)),
+        signed_number("beta", 1.0, (-0.01, 0.01)),
         irreducible("C", "L"),
     ),
     function=lambda p, v: p["A"] * power(v["N"], p["alpha"] + p["beta"] * v["M"]) + p["C"],
     source=f"{SOURCE}, section 6.5",
     note=HUBER_NOTE,
-    loss=LOG_HUBER,
+    objective=LOG_HUBER,
 )
 
 ADDITIVE = Law(
@@ -83,14 +83,14 @@ ADDITIVE = Law(
     output="L",
     parameters=(
         amount("A", "unit of L / N^alpha", lambda p, s: s["N"] ** -p["alpha"], **WIDE),
-        signed("alpha"),
+        signed_number("alpha"),
         amount("B", "unit of L / M^beta", lambda p, s: s["M"] ** -p["beta"], **WIDE),
-        signed("beta"),
+        signed_number("beta"),
         irreducible("C", "L"),
     ),
     function=lambda p, v: p["A"] * power(v["N"], p["alpha"]) + p["B"] * power(v["M"], p["beta"]) + p["C"],
     source=f"{SOURCE}, section 6.5",
     note=HUBER_NOTE + " B and C cannot be told apart as beta goes to 0.",
-    loss=LOG_HUBER,
+    objective=LOG_HUBER,
     normalise=("N", "M"),
 )

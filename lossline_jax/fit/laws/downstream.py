@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from lossline_jax.fit.law import LOG_HUBER, LOG_LEAST_SQUARES, Law, Loss, power
+from lossline_jax.fit.law import LOG_HUBER, LOG_LEAST_SQUARES, Law, Objective, power
 from lossline_jax.fit.laws.parameters import amount, exponent, irreducible
 
 TRANSLATION = Law(
@@ -19,7 +19,7 @@ TRANSLATION = Law(
     source="Bansal et al. 2022 (arXiv 2202.01994); M3 of Alabdulmohsin et al. 2022 (arXiv 2209.06640)",
     note="How the authors fit is not known; log space here. The loss flattens at alpha C^p: data alone do not "
     "help a model that is full. Published C's are for D in millions.",
-    loss=LOG_LEAST_SQUARES,
+    objective=LOG_LEAST_SQUARES,
     normalise=("D",),
     falls=("D",),
 )
@@ -38,7 +38,7 @@ TRANSLATION_SCORE = Law(
     source="Isik et al. 2024 (arXiv 2402.04177)",
     note="For BLEU and COMET. One fit a task, corpus and amount of finetuning data. Misaligned pretraining gives "
     "scores that fall again, which the law cannot follow: look at the residuals. Huber's delta is unverified.",
-    loss=Loss("log Huber, delta 0.1", logarithmic=True, delta=0.1),
+    objective=Objective("log Huber, delta 0.1", logarithmic=True, delta=0.1),
     normalise=("D_p",),
     defined=lambda p, v: jnp.log(p["A"]) + p["alpha"] * jnp.log(v["D_p"]) > 0,
 )
@@ -56,7 +56,7 @@ TRANSFER_LOSS = Law(
     function=lambda p, v: p["E"] + p["A"] * power(v["D_p"], -p["alpha"]),
     source="Isik et al. 2024 (arXiv 2402.04177)",
     note="Huber's delta is unverified.",
-    loss=LOG_HUBER,
+    objective=LOG_HUBER,
     normalise=("D_p",),
     falls=("D_p",),
 )
@@ -75,7 +75,7 @@ RECTIFIED = Law(
     function=lambda p, v: p["B"] / (p["D_t"] + power(v["D"], p["beta"])) + p["E"],
     source="Lin et al. 2024 (arXiv 2402.02314)",
     note="D_t is what pretraining is worth. Fitted parameters and the objective are not in the sources read.",
-    loss=LOG_LEAST_SQUARES,
+    objective=LOG_LEAST_SQUARES,
     normalise=("D",),
     falls=("D",),
 )
@@ -103,7 +103,7 @@ VISUAL_TRANSFER = Law(
     note="That paper speaks of a joint power law of pretraining data, model size and finetuning data; its equations "
     "could not be read. This product with an irreducible error is our own reading. Where distillation stops paying "
     "is where two such curves cross: fit/curves/combine.py.",
-    loss=LOG_HUBER,
+    objective=LOG_HUBER,
     normalise=("N", "D_p", "D_f"),
     falls=("N", "D_p", "D_f"),
 )
@@ -144,7 +144,7 @@ DISTILLATION = Law(
     function=_distillation,
     source="Busbridge et al. 2025 (arXiv 2502.08606), quoted by a secondary source",
     note="The supervised loss comes from a law of its own.",
-    loss=LOG_HUBER,
+    objective=LOG_HUBER,
     normalise=("N_S", "D_S"),
     falls=("N_S", "D_S"),
 )

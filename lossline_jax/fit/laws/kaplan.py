@@ -25,7 +25,7 @@ def _single(name: str, of: str, counts: str, constant: str, alpha: str, equation
         function=lambda p, v: power(p[constant] / v[of], p[alpha]),
         source=f"{SOURCE}, {equation}",
         note=NOTE,
-        loss=LOG_LEAST_SQUARES,
+        objective=LOG_LEAST_SQUARES,
         normalise=(of,),
         falls=(of,),
     )
@@ -58,7 +58,7 @@ JOINT = Law(
     function=_joint,
     source=f"{SOURCE}, eq. 1.5, table 2",
     note=NOTE,
-    loss=LOG_LEAST_SQUARES,
+    objective=LOG_LEAST_SQUARES,
     normalise=("N", "D"),
     falls=("N", "D"),
 )
@@ -77,7 +77,7 @@ STEPS = Law(
     function=lambda p, v: power(p["N_c"] / v["N"], p["alpha_N"]) + power(p["S_c"] / v["S_min"], p["alpha_S"]),
     source=f"{SOURCE}, eq. 1.6, table 3",
     note=NOTE,
-    loss=LOG_LEAST_SQUARES,
+    objective=LOG_LEAST_SQUARES,
     normalise=("N", "S_min"),
     falls=("N", "S_min"),
 )
@@ -94,7 +94,7 @@ CRITICAL_BATCH = Law(
     function=lambda p, v: p["B_star"] * power(v["L"], -1 / p["alpha_B"]),
     source=f"{SOURCE}, eq. 1.4",
     note=NOTE,
-    loss=LOG_LEAST_SQUARES,
+    objective=LOG_LEAST_SQUARES,
     ranges={"L": "(0, inf)"},
 )
 

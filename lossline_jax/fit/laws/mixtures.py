@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.law import LOG_HUBER, Law, Parameter, power
-from lossline_jax.fit.laws.parameters import amount, exponent, irreducible, signed
+from lossline_jax.fit.laws.parameters import amount, exponent, irreducible, signed_number
 from lossline_jax.fit.laws.size_and_tokens import SIZE_AND_TOKENS
 
 DOMAIN_CURVE = Law(
@@ -48,12 +48,12 @@ def data_mixing_law(domains: Sequence[str]) -> Law:
         parameters=(
             irreducible("c", "L"),
             amount("k", "unit of L"),
-            *(signed(f"t_{name}", 50.0, (-5.0, 5.0)) for name in free),
+            *(signed_number(f"t_{name}", 50.0, (-5.0, 5.0)) for name in free),
         ),
         function=lambda p, v: p["c"] + p["k"] * jnp.exp(sum(p[f"t_{name}"] * v[name] for name in free)),
         source="Ye et al. 2024, Data Mixing Laws (arXiv 2403.16952)",
         note=f"One law a validation set, at one model size and budget. t is relative to that of {last}.",
-        loss=LOG_HUBER,
+        objective=LOG_HUBER,
     )
 
 
@@ -85,7 +85,7 @@ def additive_mixture_law(domains: Sequence[str]) -> Law:
         function=function,
         source="arXiv 2507.09404, quoted by a secondary source",
         note="E and the C_i trade off where all mixtures are alike.",
-        loss=LOG_HUBER,
+        objective=LOG_HUBER,
         normalise=("N", "D"),
         falls=("N", "D"),
     )

@@ -34,7 +34,9 @@ def exponent(
     return Parameter(name, unit, lower, upper, start=start, log=True)
 
 
-def signed(name: str, limit: float = 5.0, start: tuple[float, float] = (-1.0, 1.0), unit: str = "1") -> Parameter:
+def signed_number(
+    name: str, limit: float = 5.0, start: tuple[float, float] = (-1.0, 1.0), unit: str = "1"
+) -> Parameter:
     """An exponent, or another number of no unit, of either sign."""
     return Parameter(name, unit, -limit, limit, start=start)
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from lossline_jax.fit.law import LOG_HUBER, Law, power
-from lossline_jax.fit.laws.parameters import amount, exponent, in_float64, irreducible, signed
+from lossline_jax.fit.laws.parameters import amount, exponent, in_float64, irreducible, signed_number
 
 SOURCE = "McKenna et al. 2025 (arXiv 2501.18914), appendix E"
 INPUTS = {
@@ -49,7 +49,7 @@ PRIVATE = Law(
     source=f"{SOURCE}, eq. 3",
     note="The authors find that it fits poorly and interpolate instead; coefficients are not published. They keep "
     "more than 1e5 steps, sigma above 5e-7 and losses up to 8.",
-    loss=LOG_HUBER,
+    objective=LOG_HUBER,
     normalise=("M", "n", "sigma"),
     falls=("M", "n"),
 )
@@ -65,14 +65,14 @@ PRIVATE_SATURATED = Law(
         exponent("alpha"),
         exponent("beta", 0.01, 20.0, (0.1, 5.0)),
         exponent("gamma", 0.01, 10.0, (0.2, 3.0)),
-        signed("gamma2", 3.0, (-0.3, 0.3)),
+        signed_number("gamma2", 3.0, (-0.3, 0.3)),
     ),
     function=lambda p, v: (
         _without_noise(p, v) + p["C"] * power(_saturated_noise(v["sigma"]), p["gamma"]) * power(v["M"], -p["gamma2"])
     ),
     source=f"{SOURCE}, eqs. 4, 5",
     note="Which published exponent is which was inferred from a damaged text; coefficients are not published.",
-    loss=LOG_HUBER,
+    objective=LOG_HUBER,
     normalise=("M", "n"),
     falls=("n",),
 )

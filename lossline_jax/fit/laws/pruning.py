@@ -1,7 +1,7 @@
 """Loss after pruning and post-training."""
 
 from lossline_jax.fit.law import LOG_HUBER, LOG_LEAST_SQUARES, Law, power
-from lossline_jax.fit.laws.parameters import amount, exponent, signed
+from lossline_jax.fit.laws.parameters import amount, exponent, signed_number
 
 
 def _p2(p, v):
@@ -25,14 +25,14 @@ P2 = Law(
         amount("E", "unit of L x N0^delta", lambda p, s: s["N0"] ** p["delta"]),
         exponent("alpha"),
         exponent("beta"),
-        signed("gamma", 10.0, (-3.0, 1.0)),
-        signed("delta", 5.0, (-0.5, 0.5)),
+        signed_number("gamma", 10.0, (-3.0, 1.0)),
+        signed_number("delta", 5.0, (-0.5, 0.5)),
     ),
     function=_p2,
     source="P2 law (arXiv 2411.10272 v3), quoted by two secondary sources",
     note="The loss rises with rho where gamma is negative. No fitted values and no data are public; the objective is "
     "assumed to be Hoffmann's. A survey drops the factor N0^-delta.",
-    loss=LOG_HUBER,
+    objective=LOG_HUBER,
     normalise=("N0", "D"),
     falls=("D",),
     ranges={"rho": "(0, 1)"},
@@ -43,11 +43,11 @@ COMPRESSION = Law(
     formula="L = L0 P0 (1 - r)^alpha",
     inputs={"L0": "value of the model before pruning", "r": "share of the parameters removed, below 1"},
     output="L",
-    parameters=(amount("P0", "1"), signed("alpha", 10.0, (-3.0, 3.0))),
+    parameters=(amount("P0", "1"), signed_number("alpha", 10.0, (-3.0, 3.0))),
     function=lambda p, v: v["L0"] * p["P0"] * power(1 - v["r"], p["alpha"]),
     source="arXiv 2504.04342 v2, quoted by a secondary source",
     note="alpha is about .22 (reasoning), .73 (language modelling), 2.42 (question answering). With those signs L "
     "falls as r grows, so it is read as a score; a loss takes a negative alpha. The objective is not known.",
-    loss=LOG_LEAST_SQUARES,
+    objective=LOG_LEAST_SQUARES,
     ranges={"L0": "(0, inf)", "r": "[0, 1)"},
 )

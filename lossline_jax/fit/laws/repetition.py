@@ -68,7 +68,7 @@ REPETITION = Law(
     source=SOURCE,
     note="The authors fit the base (law 'chinchilla, equal exponents') on other runs and hold it fixed. Their "
     "constants under-predict the 182 public runs by 7%, and a plain Huber refit of R_D*, R_N* does not give theirs.",
-    loss=LOG_HUBER,
+    objective=LOG_HUBER,
     falls=("N", "D"),
 )
 
@@ -86,7 +86,7 @@ EQUAL_EXPONENTS = Law(
     function=lambda p, v: p["E"] + p["A"] * power(v["N"], -p["alpha"]) + p["B"] * power(v["D"], -p["alpha"]),
     source=SOURCE,
     note="The authors fit 54 C4 runs that are not public.",
-    loss=LOG_HUBER,
+    objective=LOG_HUBER,
     normalise=("N", "D"),
     falls=("N", "D"),
 )
@@ -114,7 +114,7 @@ UNIQUE_TOKENS_ADDITIVE = Law(
     source="SLDBench's data-constrained task",
     note="More tokens never hurt in it, however often they are repeated. SLDBench's table has its columns of unique "
     "and total tokens swapped.",
-    loss=LOG_HUBER,
+    objective=LOG_HUBER,
     normalise=("N", "D", "U_D"),
     falls=("N", "D", "U_D"),
 )

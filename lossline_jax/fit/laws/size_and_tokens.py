@@ -39,7 +39,7 @@ CHINCHILLA = Law(
     function=lambda p, v: p["E"] + p["A"] * power(v["N"], -p["alpha"]) + p["B"] * power(v["D"], -p["beta"]),
     source="Hoffmann et al. 2022 (arXiv 2203.15556), approach 3; Besiroglu et al. 2024 (arXiv 2404.10102)",
     note="The surface is flat along (A, B): judge a fit by E, alpha, beta and its objective.",
-    loss=LOG_HUBER,
+    objective=LOG_HUBER,
     normalise=("N", "D"),
     falls=("N", "D"),
 )
@@ -64,7 +64,7 @@ KAPLAN = Law(
     ),
     function=_kaplan,
     source="Kaplan et al. 2020 (arXiv 2001.08361), eq. 1.5, with an entropy E; arXiv 2411.12925",
-    loss=LOG_HUBER,
+    objective=LOG_HUBER,
     normalise=("N", "D"),
     falls=("N", "D"),
 )

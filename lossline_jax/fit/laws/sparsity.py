@@ -33,7 +33,7 @@ SPARSITY = Law(
     note="The authors fit T5 as here, and ViT by Huber of L - f with delta 0.01 (objective.HUBER). Their T5 row is "
     "not the optimum of their own table, which has a third less of the sum of Huber. One model's runs at the last "
     "step alone do not tell (a_D/D)^b_D from c.",
-    loss=LOG_HUBER,
+    objective=LOG_HUBER,
     normalise=("N", "D"),
     falls=("N", "D"),
     ranges={"S": "[0, 1)"},

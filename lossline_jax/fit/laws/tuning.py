@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from lossline_jax.fit.law import LOG_HUBER, LOG_LEAST_SQUARES, Law, Parameter, power
-from lossline_jax.fit.laws.parameters import amount, signed
+from lossline_jax.fit.laws.parameters import amount, signed_number
 from lossline_jax.fit.laws.size_and_tokens import SIZE_AND_TOKENS
 
 
@@ -25,20 +25,20 @@ FARSEER = Law(
     # D keeps its unit: dividing it by s would add a power of s that depends on N
     parameters=(
         _slope("a1", "alpha", (-4.0, -0.05)),
-        signed("b1", 20.0, (-1.0, 3.0)),
-        signed("alpha", 1.0, (0.02, 0.3)),
+        signed_number("b1", 20.0, (-1.0, 3.0)),
+        signed_number("alpha", 1.0, (0.02, 0.3)),
         _slope("a2", "beta", (1.0, 20.0)),
-        signed("b2", 50.0, (-10.0, 3.0)),
-        signed("beta", 1.0, (-0.3, -0.02)),
+        signed_number("b2", 50.0, (-10.0, 3.0)),
+        signed_number("beta", 1.0, (-0.3, -0.02)),
         _slope("a3", "gamma", (-3.0, -0.05)),
-        signed("b3", 20.0, (-1.0, 2.0)),
-        signed("gamma", 1.0, (0.02, 0.4)),
+        signed_number("b3", 20.0, (-1.0, 2.0)),
+        signed_number("gamma", 1.0, (0.02, 0.4)),
     ),
     function=_farseer,
     source="Farseer (arXiv 2506.10972), quoted by a secondary source",
     note="Nine parameters that trade off: judge a fit by its curve. The published procedure fits the three functions "
     "of N one after the other.",
-    loss=LOG_HUBER,
+    objective=LOG_HUBER,
     normalise=("N",),
 )
 
@@ -55,12 +55,12 @@ LEARNING_RATE = Law(
             lower=1e-12,
             start=(1e-5, 1.0),
         ),
-        signed("a", 5.0, (-1.0, 0.0)),
-        signed("b"),
+        signed_number("a", 5.0, (-1.0, 0.0)),
+        signed_number("b"),
     ),
     function=lambda p, v: p["c"] * power(v["N"], p["a"]) * power(v["D"], p["b"]),
     source="StepLaw (arXiv 2503.04715)",
-    loss=LOG_LEAST_SQUARES,
+    objective=LOG_LEAST_SQUARES,
     normalise=("N", "D"),
 )
 
@@ -71,10 +71,10 @@ BATCH = Law(
     output="B",
     parameters=(
         amount("d", "tokens / D^e", lambda p, s: s["D"] ** -p["e"], lower=1e-3, upper=1e15, start=(1e3, 1e8)),
-        signed("e", 5.0, (0.0, 1.0)),
+        signed_number("e", 5.0, (0.0, 1.0)),
     ),
     function=lambda p, v: p["d"] * power(v["D"], p["e"]),
     source="StepLaw (arXiv 2503.04715)",
-    loss=LOG_LEAST_SQUARES,
+    objective=LOG_LEAST_SQUARES,
     normalise=("D",),
 )

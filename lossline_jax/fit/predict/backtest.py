@@ -10,7 +10,7 @@ from lossline_jax.config import serialise
 from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.predict.forecast import Forecast, forecast
 from lossline_jax.fit.predict.predictors import member_names
-from lossline_jax.fit.predict.series import Series, budget_levels
+from lossline_jax.fit.predict.series import LossSeries, budget_levels
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SeriesScore:
     error: float
     coverage: float | None  # share of rows within the interval; None: too few budgets for intervals
     width: float | None  # of the interval, relative to the loss
-    errors_of_members: dict[str, float]  # of each predictor alone
+    errors_of_predictors: dict[str, float]  # of each predictor alone
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Backtest:
         return serialise.to_json(self)
 
 
-def backtest(series: Sequence[Series], up_to: float | None = None, *, level: float = 0.9, notes=()) -> Backtest:
+def backtest(series: Sequence[LossSeries], up_to: float | None = None, *, level: float = 0.9, notes=()) -> Backtest:
     """Fit on runs of budgets up to `up_to`, predict the largest level of budget of the table.
 
     Args:
@@ -81,7 +81,7 @@ def backtest(series: Sequence[Series], up_to: float | None = None, *, level: flo
     )
 
 
-def _split(series: Sequence[Series], up_to: float | None) -> tuple[float, float]:
+def _split(series: Sequence[LossSeries], up_to: float | None) -> tuple[float, float]:
     """The largest budget fitted, and the one beyond which rows are predicted, FLOPs."""
     levels = budget_levels(list(series))
     if up_to is None:
@@ -91,7 +91,7 @@ def _split(series: Sequence[Series], up_to: float | None) -> tuple[float, float]
     return up_to, max(levels[-2] if len(levels) > 1 else 0.0, up_to * (1 + 1e-6))
 
 
-def _score(found: Forecast, held: Series, num_fitted: int) -> SeriesScore:
+def _score(found: Forecast, held: LossSeries, num_fitted: int) -> SeriesScore:
     """The errors of the predictions of the rows that were held out of one series."""
     rows, y = held.rows, held.y
     predictions = found.predict(held.name, rows)
@@ -101,7 +101,7 @@ def _score(found: Forecast, held: Series, num_fitted: int) -> SeriesScore:
         lower, upper = (np.array([getattr(p, end) for p in predictions]) for end in ("lower", "upper"))
         covered, width = float(np.mean((lower <= y) & (y <= upper))), float(np.mean((upper - lower) / y))
     names = [each.name for each in found.series]
-    alone = {name: predict(rows) for name, predict in found.members[names.index(held.name)].items()}
+    alone = {name: predict(rows) for name, predict in found.predictors[names.index(held.name)].items()}
     return SeriesScore(
         series=held.name,
         kind=held.kind,
@@ -111,7 +111,7 @@ def _score(found: Forecast, held: Series, num_fitted: int) -> SeriesScore:
         error=float(np.mean(np.abs(estimate / y - 1))),
         coverage=covered,
         width=width,
-        errors_of_members={
+        errors_of_predictors={
             name: float(np.mean(np.abs(alone[name] / y - 1)))
             for name in member_names(held)
             if name in alone and np.all(np.isfinite(alone[name]))

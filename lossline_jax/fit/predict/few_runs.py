@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.curves.line import fit_shifted_power, predict_transfer
+from lossline_jax.fit.curves.line import fit_line, predict_transfer
 from lossline_jax.fit.direction import falls_with_x, rises_with_budget
 from lossline_jax.fit.law import LOG_HUBER, Law, power
 from lossline_jax.fit.laws.parameters import amount, exponent, irreducible
@@ -32,7 +32,7 @@ COMPUTE_LAW = Law(
     ),
     function=lambda p, v: p["E"] + p["A"] * power(v["C"], -p["alpha"]),
     source="arXiv 2411.12925, figure 6: one axis for size and tokens",
-    loss=LOG_HUBER,
+    objective=LOG_HUBER,
     normalise=("C",),
     falls=("C",),
 )
@@ -73,8 +73,8 @@ def predict_from_few_runs(few: PairedRuns, target: PairedRuns) -> list[FewRunPre
         raise LosslineError("give some runs on the new data set, and a known run as large as the target")
     by_size = fit_law(KAPLAN, {"N": few.params, "D": few.tokens}, few.loss, level=None)
     by_flops = fit_law(COMPUTE_LAW, {"C": few.budget}, few.loss, level=None)
-    tests = fit_shifted_power(few.known_loss, few.loss, level=None)
-    trains = fit_shifted_power(few.known_validation, few.loss, level=None)
+    tests = fit_line(few.known_loss, few.loss, level=None)
+    trains = fit_line(few.known_validation, few.loss, level=None)
     rises = rises_with_budget("the loss", few.budget, few.loss)
     return [
         FewRunPrediction(IDENTITY, tuple(target.known_loss.tolist()), ""),

@@ -3,11 +3,11 @@
 Parameter intervals of one fitted form say little about how far off it is 20 times further out, so what a prediction
 may miss by is measured: the largest budgets at hand are predicted from the smaller ones.
 
-0. A series that rises with the budget, as accuracies do, is left out (`direction.py`): every member can only fall.
+0. A series that rises with the budget, as accuracies do, is left out (`direction.py`): every predictor can only fall.
 1. Members (`predictors.py`) are fitted to every series.
-2. Weights, one set for a kind of series: the largest budget is held out, and a member weighs (mean over series of
+2. Weights, one set for a kind of series: the largest budget is held out, and a predictor weighs (mean over series of
    the RMS log error)^-4. Members are averaged in log loss. With fewer than three budgets nothing can be held out:
-   the first member is used.
+   the first predictor is used.
 3. Intervals (split conformal): every fold "fit budgets up to C_k, predict C_j" gives errors |ln(prediction / y)|,
    divided by the growth ln(C_j / C_k) / sqrt(ln(C_k / C_0)) (distance over the root of what was spanned) and by the
    scale of the series. The interval is their quantile, times scale and growth of what is predicted; nearer than the
@@ -23,11 +23,11 @@ import numpy as np
 from lossline_jax.config.serialise import to_json
 from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.direction import falls_with_x, rises_with_budget
-from lossline_jax.fit.predict.predictors import Predictor, fit_members, member_names
-from lossline_jax.fit.predict.series import SAME_BUDGET, Rows, Series, budget_levels
+from lossline_jax.fit.predict.predictors import Predictor, fit_predictors, member_names
+from lossline_jax.fit.predict.series import SAME_BUDGET, LossSeries, RunPoints, budget_levels
 
 POWER_OF_ERROR = 4
-LARGEST_ERROR = 1.0  # in log loss: how much one series can say against a member
+LARGEST_ERROR = 1.0  # in log loss: how much one series can say against a predictor
 ROUNDING = 1.01  # how far beyond the fitted runs a count is still theirs, as tables round
 MIN_LEVELS = 2  # budgets that a fold is fitted to
 
@@ -57,32 +57,32 @@ class Fold:
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """Fitted members of some series with their weights and scales; `predict` reads it."""
+    """Fitted predictors of some series with their weights and scales; `predict` reads it."""
 
-    series: tuple[Series, ...]
-    members: tuple[dict[str, Predictor], ...]
-    weights: dict[str, dict[str, float]]  # by kind, by member
+    series: tuple[LossSeries, ...]
+    predictors: tuple[dict[str, Predictor], ...]
+    weights: dict[str, dict[str, float]]  # by kind, by predictor
     quantiles: dict[str, float]  # by kind; of the scaled errors; empty without folds
     scales: tuple[float, ...]  # of each series
     shortest: float  # growth of the nearest fold
     num_folds: dict[str, int]  # errors behind each quantile
     level: float
-    left_out: tuple[str, ...]  # a line each on series that no member could be fitted to
+    left_out: tuple[str, ...]  # a line each on series that no predictor could be fitted to
 
-    def predict(self, name: str, rows: Rows) -> list[Prediction]:
+    def predict(self, name: str, rows: RunPoints) -> list[Prediction]:
         """Predictions of the series called `name` at `rows`.
 
         Raises:
-            LosslineError: there is no such series, or no member of it has a value there.
+            LosslineError: there is no such series, or no predictor of it has a value there.
         """
         names = [series.name for series in self.series]
         if name not in names:
             raise LosslineError(f"no series {name!r}; there are {', '.join(names[:20])}")
         k = names.index(name)
         series = self.series[k]
-        of_members = {member: predict(rows) for member, predict in self.members[k].items()}
+        of_predictors = {predictor: predict(rows) for predictor, predict in self.predictors[k].items()}
         reason = "x lies below its E_x" if series.is_line else "that count of parameters is not given"
-        estimate, missing = combine(of_members, self.weights[series.kind])
+        estimate, missing = combine(of_predictors, self.weights[series.kind])
         if not np.all(np.isfinite(estimate)):
             raise LosslineError(f"{name}: no predictor of weight has a value there: {reason}")
         half = self._half_width(k, rows.budget)
@@ -132,7 +132,7 @@ class Predictions:
         }
 
 
-def _outside_x(series: Series, rows: Rows) -> list[str]:
+def _outside_x(series: LossSeries, rows: RunPoints) -> list[str]:
     """For each row what to say of a loss x that no fitted run had; the budget of such a run has to be told."""
     low, high = float(series.rows.x.min()), float(series.rows.x.max())
     said = f"x lies outside the {low:.4g} to {high:.4g} of the fitted runs"
@@ -143,14 +143,14 @@ def _outside_x(series: Series, rows: Rows) -> list[str]:
     ]
 
 
-def _outside_sizes(series: Series, rows: Rows) -> list[str]:
+def _outside_sizes(series: LossSeries, rows: RunPoints) -> list[str]:
     """For each row, how far its parameters and tokens lie outside those of the fitted runs."""
     known, asked = _sizes_and_tokens(series.rows), _sizes_and_tokens(rows)
     far = [[_times_beyond(name, known[name], value) for value in values] for name, values in asked.items()]
     return ["; ".join(filter(None, row)) for row in zip(*far, strict=True)]
 
 
-def _sizes_and_tokens(rows: Rows) -> dict[str, np.ndarray]:
+def _sizes_and_tokens(rows: RunPoints) -> dict[str, np.ndarray]:
     return {**{f"N ({count})": size for count, size in rows.sizes.items()}, "D": rows.tokens}
 
 
@@ -164,11 +164,11 @@ def _times_beyond(name: str, fitted: np.ndarray, value: float) -> str:
     return ""
 
 
-def forecast(series: Sequence[Series], level: float = 0.9) -> Forecast:
-    """Fit the members of all series, weigh them and calibrate their intervals.
+def forecast(series: Sequence[LossSeries], level: float = 0.9) -> Forecast:
+    """Fit the predictors of all series, weigh them and calibrate their intervals.
 
     Raises:
-        LosslineError: no series, two of one name, none that a member can be fitted to, or a level outside 0 to 1.
+        LosslineError: no series, two of one name, none that a predictor can be fitted to, or a level outside 0 to 1.
     """
     series = list(series)
     if not 0 < level < 1:
@@ -180,26 +180,26 @@ def forecast(series: Sequence[Series], level: float = 0.9) -> Forecast:
         raise LosslineError(f"two series are called {next(n for n in names if names.count(n) > 1)!r}")
     levels = budget_levels(series)
     reasons = [_wrong_way(s) for s in series]
-    members = fit_members([s for s, reason in zip(series, reasons, strict=True) if not reason])
-    fitted = iter(members)
-    members = [{} if reason else next(fitted) for reason in reasons]
+    predictors = fit_predictors([s for s, reason in zip(series, reasons, strict=True) if not reason])
+    fitted = iter(predictors)
+    predictors = [{} if reason else next(fitted) for reason in reasons]
     left_out = tuple(
         f"{s.name}: left out: {reason or f'too few runs ({s.y.size})'}"
-        for s, m, reason in zip(series, members, reasons, strict=True)
+        for s, m, reason in zip(series, predictors, reasons, strict=True)
         if not m
     )
-    series, members = [s for s, m in zip(series, members, strict=True) if m], [m for m in members if m]
+    series, predictors = [s for s, m in zip(series, predictors, strict=True) if m], [m for m in predictors if m]
     if not series:
         raise LosslineError(f"{left_out[0]}; nothing is left to predict")
     folds, last = _folds(series, levels)
     weights = {kind: _weights(kind, series, last) for kind in dict.fromkeys(s.kind for s in series)}
     scales, quantiles, counts = _calibrate(series, folds, weights, level)
     shortest = min((fold.growth for fold in folds), default=0.0)
-    return Forecast(tuple(series), tuple(members), weights, quantiles, scales, shortest, counts, level, left_out)
+    return Forecast(tuple(series), tuple(predictors), weights, quantiles, scales, shortest, counts, level, left_out)
 
 
-def _wrong_way(series: Series) -> str:
-    """The reason why no member can follow the series; empty where one can."""
+def _wrong_way(series: LossSeries) -> str:
+    """The reason why no predictor can follow the series; empty where one can."""
     rows = series.rows
     reasons = [rises_with_budget(series.loss, rows.budget, series.y)]
     if series.is_line:
@@ -218,13 +218,15 @@ def growth(budget: np.ndarray, largest: float, smallest: float) -> np.ndarray:
     return distance / np.sqrt(max(np.log(largest / smallest), 1e-12))
 
 
-def combine(of_members: dict[str, np.ndarray], weights: dict[str, float]) -> tuple[np.ndarray, list[tuple[str, ...]]]:
-    """Weighted geometric mean (n,) of the members that have a value, and for each row the names of those without."""
-    names = [name for name in of_members if weights.get(name, 0.0) > 0]
+def combine(
+    of_predictors: dict[str, np.ndarray], weights: dict[str, float]
+) -> tuple[np.ndarray, list[tuple[str, ...]]]:
+    """Weighted geometric mean (n,) of the predictors that have a value, and for each row the names of those without."""
+    names = [name for name in of_predictors if weights.get(name, 0.0) > 0]
     if not names:
-        size = next(iter(of_members.values())).size
+        size = next(iter(of_predictors.values())).size
         return np.full(size, np.nan), [()] * size
-    values = np.stack([of_members[name] for name in names])
+    values = np.stack([of_predictors[name] for name in names])
     weight = np.array([weights[name] for name in names])[:, None] * np.isfinite(values)
     with np.errstate(all="ignore"):
         mean = np.sum(np.where(weight > 0, weight * np.log(values), 0.0), axis=0) / weight.sum(axis=0)
@@ -232,14 +234,14 @@ def combine(of_members: dict[str, np.ndarray], weights: dict[str, float]) -> tup
     return np.exp(mean), missing
 
 
-def _folds(series: list[Series], levels: np.ndarray) -> tuple[list[Fold], list[Fold]]:
+def _folds(series: list[LossSeries], levels: np.ndarray) -> tuple[list[Fold], list[Fold]]:
     """All folds, and those that hold out the largest budget alone."""
     folds, last = [], []
     for k in range(MIN_LEVELS - 1, len(levels) - 1):
         train = [s[s.rows.run_budget <= levels[k]] for s in series]
         usable = [n for n, s in enumerate(train) if s.y.size]
-        members = fit_members([train[n] for n in usable])
-        for n, found in zip(usable, members, strict=True):
+        predictors = fit_predictors([train[n] for n in usable])
+        for n, found in zip(usable, predictors, strict=True):
             if not found:
                 continue
             budgets = train[n].rows.budget
@@ -258,8 +260,8 @@ def _folds(series: list[Series], levels: np.ndarray) -> tuple[list[Fold], list[F
     return folds, last
 
 
-def _weights(kind: str, series: list[Series], last: list[Fold]) -> dict[str, float]:
-    """By member, adding up to 1."""
+def _weights(kind: str, series: list[LossSeries], last: list[Fold]) -> dict[str, float]:
+    """By predictor, adding up to 1."""
     own = [fold for fold in last if series[fold.series].kind == kind]
     names = dict.fromkeys(name for s in series if s.kind == kind for name in member_names(s))
     errors = {}
@@ -267,7 +269,7 @@ def _weights(kind: str, series: list[Series], last: list[Fold]) -> dict[str, flo
         found = [_rms(np.log(fold.of_members[name] / fold.y)) for fold in own if name in fold.of_members]
         if found:
             errors[name] = max(float(np.mean(found)), 1e-9)
-    if not errors:  # the first member that every series of the kind has
+    if not errors:  # the first predictor that every series of the kind has
         own = [s for s in series if s.kind == kind]
         first = next((name for name in names if all(name in member_names(s) for s in own)), next(iter(names)))
         return {name: float(name == first) for name in names}
@@ -277,11 +279,11 @@ def _weights(kind: str, series: list[Series], last: list[Fold]) -> dict[str, flo
 
 
 def _rms(errors: np.ndarray) -> float:
-    """Capped; a member without a value there is as wrong as can be."""
+    """Capped; a predictor without a value there is as wrong as can be."""
     return min(float(np.sqrt(np.mean(np.where(np.isfinite(errors), errors, LARGEST_ERROR) ** 2))), LARGEST_ERROR)
 
 
-def _calibrate(series: list[Series], folds: list[Fold], weights, level: float):
+def _calibrate(series: list[LossSeries], folds: list[Fold], weights, level: float):
     """(scale of each series, quantile of each kind, errors behind each quantile)."""
     scaled: dict[int, list[np.ndarray]] = {}
     for fold in folds:
@@ -306,7 +308,7 @@ def _calibrate(series: list[Series], folds: list[Fold], weights, level: float):
     return tuple(scales.tolist()), quantiles, counts
 
 
-def _scales(series: list[Series], own: list[int], squares: dict[int, list[float]]):
+def _scales(series: list[LossSeries], own: list[int], squares: dict[int, list[float]]):
     """Typical scaled error of each series, and the same for each of its folds without that fold.
 
     Laws of size and tokens err together (the form is at fault), and so do lines where a kind has one loss: series of

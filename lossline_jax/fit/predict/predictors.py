@@ -14,9 +14,9 @@ import numpy as np
 from lossline_jax.fit.law import LEAST_SQUARES, LOG_LEAST_SQUARES, LOG_LOG_LEAST_SQUARES
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
-from lossline_jax.fit.predict.series import Rows, Series
+from lossline_jax.fit.predict.series import LossSeries, RunPoints
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.solve import Points, fit_law_many
+from lossline_jax.fit.solve import DataSet, fit_law_many
 
 POWER, BOTH_LAWS, FREE_Y = "power law", "E of both laws", "E_x of its law, E_y free"
 LINE_MEMBERS = (POWER, BOTH_LAWS, FREE_Y)
@@ -32,34 +32,34 @@ STEADY_LINE = dataclasses.replace(
     ),
 )
 
-Predictor = Callable[[Rows], np.ndarray]  # (n,) losses; NaN where the member has no value
+Predictor = Callable[[RunPoints], np.ndarray]  # (n,) losses; NaN where the predictor has no value
 
 
-def member_names(series: Series) -> tuple[str, ...]:
-    """Of the members that can predict such a series; the first is what is used where nothing can be compared."""
+def member_names(series: LossSeries) -> tuple[str, ...]:
+    """Of the predictors that can predict such a series; the first is what is used where nothing can be compared."""
     if series.is_line:
         return LINE_MEMBERS
     return tuple(f"{law.name}, {count}" for law in (CHINCHILLA, KAPLAN) for count in series.rows.sizes)
 
 
-def fit_members(series: Sequence[Series]) -> list[dict[str, Predictor]]:
-    """For each series its members by name; one that could not be fitted (too few points) is not there."""
-    members: list[dict[str, Predictor]] = [{} for _ in series]
+def fit_predictors(series: Sequence[LossSeries]) -> list[dict[str, Predictor]]:
+    """For each series its predictors by name; one that could not be fitted (too few points) is not there."""
+    predictors: list[dict[str, Predictor]] = [{} for _ in series]
     lines = [k for k, s in enumerate(series) if s.is_line]
     for k, found in zip(lines, _fit_lines([series[k] for k in lines]), strict=True):
-        members[k] = found
+        predictors[k] = found
     others = [k for k, s in enumerate(series) if not s.is_line]
     for law in (CHINCHILLA, KAPLAN):
         for count in dict.fromkeys(count for k in others for count in series[k].rows.sizes):
             chosen = [k for k in others if count in series[k].rows.sizes]
-            data = [Points({"N": s.rows.sizes[count], "D": s.rows.tokens}, s.y) for s in (series[k] for k in chosen)]
+            data = [DataSet({"N": s.rows.sizes[count], "D": s.rows.tokens}, s.y) for s in (series[k] for k in chosen)]
             for k, fit in zip(chosen, fit_law_many(law, data, num_starts=NUM_STARTS), strict=True):
                 if fit.has_curve:
-                    members[k][f"{law.name}, {count}"] = _of_size(fit, count)
-    return members
+                    predictors[k][f"{law.name}, {count}"] = _of_size(fit, count)
+    return predictors
 
 
-def _fit_lines(series: Sequence[Series]) -> list[dict[str, Predictor]]:
+def _fit_lines(series: Sequence[LossSeries]) -> list[dict[str, Predictor]]:
     irreducible = _irreducible([(s.rows, s.rows.x) for s in series] + [(s.rows, s.y) for s in series])
     e_x, e_y = irreducible[: len(series)], irreducible[len(series) :]
     heavier = [np.sqrt(s.rows.budget / s.rows.budget.max()) for s in series]  # nearer to what is predicted
@@ -68,18 +68,18 @@ def _fit_lines(series: Sequence[Series]) -> list[dict[str, Predictor]]:
         BOTH_LAWS: (LOG_LOG_LEAST_SQUARES, lambda k: {"E_x": e_x[k], "E_y": e_y[k]}, lambda k: heavier[k]),
         FREE_Y: (LEAST_SQUARES, lambda k: {"E_x": e_x[k]}, lambda k: heavier[k] / series[k].y ** 2),
     }
-    members: list[dict[str, Predictor]] = [{} for _ in series]
+    predictors: list[dict[str, Predictor]] = [{} for _ in series]
     for name, (loss, fixed, weights) in settings.items():
         usable = [k for k in range(len(series)) if np.all(np.isfinite(list(fixed(k).values())))]
-        data = [Points({"x": series[k].rows.x}, series[k].y, fixed(k), weights=weights(k)) for k in usable]
-        fits = fit_law_many(STEADY_LINE, data, loss=loss, num_starts=NUM_STARTS)
+        data = [DataSet({"x": series[k].rows.x}, series[k].y, fixed(k), weights=weights(k)) for k in usable]
+        fits = fit_law_many(STEADY_LINE, data, objective=loss, num_starts=NUM_STARTS)
         for k, fit in zip(usable, fits, strict=True):
             if fit.has_curve:
-                members[k][name] = _of_loss(fit)
-    return members
+                predictors[k][name] = _of_loss(fit)
+    return predictors
 
 
-def _irreducible(wanted: Sequence[tuple[Rows, np.ndarray]]) -> list[float]:
+def _irreducible(wanted: Sequence[tuple[RunPoints, np.ndarray]]) -> list[float]:
     """E of the Chinchilla law of each loss; NaN where it has none. Equal data are fitted once."""
     data, number_of, numbers = [], {}, []
     for rows, loss in wanted:
@@ -87,7 +87,7 @@ def _irreducible(wanted: Sequence[tuple[Rows, np.ndarray]]) -> list[float]:
         key = (size.tobytes(), rows.tokens.tobytes(), loss.tobytes())
         if key not in number_of:
             number_of[key] = len(data)
-            data.append(Points({"N": size, "D": rows.tokens}, loss))
+            data.append(DataSet({"N": size, "D": rows.tokens}, loss))
         numbers.append(number_of[key])
     fits = fit_law_many(CHINCHILLA, data, num_starts=NUM_STARTS) if data else []
     e = [
@@ -98,7 +98,7 @@ def _irreducible(wanted: Sequence[tuple[Rows, np.ndarray]]) -> list[float]:
 
 
 def _of_size(fit: FitResult, count: str) -> Predictor:
-    def predict(rows: Rows) -> np.ndarray:
+    def predict(rows: RunPoints) -> np.ndarray:
         if count not in rows.sizes:
             return np.full(rows.tokens.shape, np.nan)
         return fit.predict({"N": rows.sizes[count], "D": rows.tokens})
@@ -107,7 +107,7 @@ def _of_size(fit: FitResult, count: str) -> Predictor:
 
 
 def _of_loss(fit: FitResult) -> Predictor:
-    def predict(rows: Rows) -> np.ndarray:
+    def predict(rows: RunPoints) -> np.ndarray:
         inside = fit.defined({"x": rows.x})
         y = np.full(rows.x.shape, np.nan)
         y[inside] = fit.predict({"x": rows.x[inside]})

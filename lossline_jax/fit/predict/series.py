@@ -12,7 +12,7 @@ MAX_LEVELS = 12  # more distinct budgets than this are put into as many bins of 
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class RunPoints:
     """Runs, or runs that nobody has trained yet. Arrays are (n,)."""
 
     budget: np.ndarray  # training FLOPs so far
@@ -21,8 +21,8 @@ class Rows:
     x: np.ndarray | None = None  # the other loss, where one loss is predicted from another
     final_budget: np.ndarray | None = None  # of the run that the row is a checkpoint of; None: every row is a run
 
-    def __getitem__(self, rows) -> "Rows":
-        return Rows(
+    def __getitem__(self, rows) -> "RunPoints":
+        return RunPoints(
             self.budget[rows],
             {name: size[rows] for name, size in self.sizes.items()},
             self.tokens[rows],
@@ -37,16 +37,16 @@ class Rows:
 
 
 @dataclass(frozen=True, eq=False)
-class Series:
+class LossSeries:
     """One loss of the runs of one group. Series of a `kind` are alike: they are judged together."""
 
     name: str
     kind: str
     loss: str  # what y is; series of a kind with one loss share their error
-    rows: Rows
+    rows: RunPoints
     y: np.ndarray
 
-    def __getitem__(self, rows) -> "Series":
+    def __getitem__(self, rows) -> "LossSeries":
         return dataclasses.replace(self, rows=self.rows[rows], y=self.y[rows])
 
     @property
@@ -54,7 +54,7 @@ class Series:
         return self.rows.x is not None
 
 
-def budget_levels(series: list[Series]) -> np.ndarray:
+def budget_levels(series: list[LossSeries]) -> np.ndarray:
     """(K,) upper edges of the levels of training budget that the series share, ascending, in FLOPs.
 
     Raises:

@@ -9,7 +9,7 @@ import pandas as pd
 from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.curves.compute_law import FLOPS_PER_PARAMETER_AND_TOKEN
 from lossline_jax.fit.direction import refuse_accuracy_unit
-from lossline_jax.fit.predict.series import Rows, Series
+from lossline_jax.fit.predict.series import LossSeries, RunPoints
 from lossline_jax.fit.tables.columns import (
     COUNT_EACH_TIME,
     group_label,
@@ -69,7 +69,7 @@ class Columns:
 class TableSeries:
     """The series of a table, and a line each on what was left out of it and why."""
 
-    series: tuple[Series, ...]
+    series: tuple[LossSeries, ...]
     notes: tuple[str, ...]
 
 
@@ -192,7 +192,7 @@ def _of_pair(label: str, kind: str, x_rows: pd.DataFrame, y_rows: pd.DataFrame, 
         if not sizes:
             notes.append(f"{name}{LEFT_OUT}no row has a count of parameters")
             continue
-        rows = Rows(y_rows["_budget"].to_numpy(float), sizes, y_rows["_tokens"].to_numpy(float), x)
+        rows = RunPoints(y_rows["_budget"].to_numpy(float), sizes, y_rows["_tokens"].to_numpy(float), x)
         rows = dataclasses.replace(rows, final_budget=y_rows["_final"].to_numpy(float))
         keep = np.isfinite(y) & np.isfinite(rows.budget) & np.isfinite(rows.tokens)
         keep &= np.all([np.isfinite(size) for size in sizes.values()], axis=0)
@@ -207,4 +207,4 @@ def _of_pair(label: str, kind: str, x_rows: pd.DataFrame, y_rows: pd.DataFrame, 
         require_one_unit(y[keep], [*rows[keep].sizes.values(), rows[keep].tokens], runs, loss)
         if x is not None:
             require_one_unit(y[keep], [x[keep]], runs, f"{loss} against {columns.x}")
-        yield Series(name, kind, loss, rows[keep], y[keep])
+        yield LossSeries(name, kind, loss, rows[keep], y[keep])

@@ -5,7 +5,7 @@ import numpy as np
 from lossline_jax.errors import ArgumentError
 from lossline_jax.fit.curves.compute_law import FLOPS_PER_PARAMETER_AND_TOKEN, chinchilla_allocation, fit_compute_law
 from lossline_jax.fit.predict.forecast import Forecast
-from lossline_jax.fit.predict.series import Rows, Series
+from lossline_jax.fit.predict.series import LossSeries, RunPoints
 
 ROUNDING_SLACK = 1.05  # a budget written with two digits is that near to the exact one
 SHAPE_SLACK = 2.0  # attention and embeddings change the FLOPs of a token by less
@@ -18,7 +18,7 @@ def rows_of_target(
     at_tokens: float | None = None,
     at_flops: float | None = None,
     at_x: float | None = None,
-) -> Rows:
+) -> RunPoints:
     """The one row that `Forecast.predict` needs for the series called `name`.
 
     Args:
@@ -59,12 +59,12 @@ def rows_of_target(
         sizes = {count: np.array([value]) for count, value in zip(series.rows.sizes, at_params, strict=False)}
         _require_one_budget(series, at_params[0], at_tokens, at_flops)
         flops = at_flops or _flops_of_a_token(series) * at_params[0] * at_tokens
-        return Rows(np.array([flops]), sizes, np.array([at_tokens]))
+        return RunPoints(np.array([flops]), sizes, np.array([at_tokens]))
     size, tokens = _split(series, at_flops)
-    return Rows(np.array([at_flops]), {next(iter(series.rows.sizes)): np.array([size])}, np.array([tokens]))
+    return RunPoints(np.array([at_flops]), {next(iter(series.rows.sizes)): np.array([size])}, np.array([tokens]))
 
 
-def _require_one_budget(series: Series, size: float, tokens: float, flops: float | None) -> None:
+def _require_one_budget(series: LossSeries, size: float, tokens: float, flops: float | None) -> None:
     """Raises ArgumentError where a budget is not what size and tokens make, as the table counts FLOPs.
 
     A table that counts the same for every run, as 6 times parameters times tokens, is followed to 5%. Else the count
@@ -86,7 +86,7 @@ def _require_one_budget(series: Series, size: float, tokens: float, flops: float
         )
 
 
-def _of_loss(series: Series, at_params, at_tokens, at_flops, at_x) -> Rows:
+def _of_loss(series: LossSeries, at_params, at_tokens, at_flops, at_x) -> RunPoints:
     if at_x is None:
         raise ArgumentError(
             "{at_x}: {name} is predicted from another loss; say what that is for the run", name=series.name
@@ -98,10 +98,10 @@ def _of_loss(series: Series, at_params, at_tokens, at_flops, at_x) -> Rows:
     inside = series.rows.x.min() <= at_x <= series.rows.x.max()
     budget = at_flops or (float(series.rows.budget.max()) if inside else np.nan)
     unknown = {count: np.array([np.nan]) for count in series.rows.sizes}
-    return Rows(np.array([budget]), unknown, np.array([np.nan]), np.array([at_x]))
+    return RunPoints(np.array([budget]), unknown, np.array([np.nan]), np.array([at_x]))
 
 
-def _split(series: Series, flops: float) -> tuple[float, float]:
+def _split(series: LossSeries, flops: float) -> tuple[float, float]:
     """Size and tokens of least loss for a budget in the units of the table's budgets."""
     size = next(iter(series.rows.sizes.values()))
     fit = fit_compute_law(size, series.rows.tokens, series.y, form="chinchilla")
@@ -117,11 +117,11 @@ def _split(series: Series, flops: float) -> tuple[float, float]:
     return float(best.N), float(best.D)
 
 
-def _flops_of_a_token(series: Series) -> float:
+def _flops_of_a_token(series: LossSeries) -> float:
     """FLOPs for a parameter and token, in the unit of the table's budgets: 6 where they are counted so."""
     return float(np.median(_flops_of_tokens(series)))
 
 
-def _flops_of_tokens(series: Series) -> np.ndarray:
+def _flops_of_tokens(series: LossSeries) -> np.ndarray:
     """(n,) FLOPs for a parameter and token, row by row."""
     return series.rows.budget / (next(iter(series.rows.sizes.values())) * series.rows.tokens)

@@ -18,7 +18,7 @@ BOUNDS = ("lower", "upper", "start_lower", "start_upper")  # of search coordinat
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class FitTask:
     """Lanes of one problem.
 
     Args:
@@ -44,12 +44,12 @@ def padded_length(num_points: int) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Pool:
+class TaskPool:
     """All lanes of the tasks whose points are padded to one length, numbered through."""
 
     length: int
     numbers: tuple[int, ...]  # of the tasks among all
-    tasks: tuple[Task, ...]
+    tasks: tuple[FitTask, ...]
     task_B: np.ndarray  # position in `tasks` of each lane
     lane_B: np.ndarray  # row in its task of each lane
 
@@ -106,7 +106,7 @@ class Pool:
         return table
 
 
-def pools(tasks: Sequence[Task]) -> Iterator[Pool]:
+def pools(tasks: Sequence[FitTask]) -> Iterator[TaskPool]:
     """Tasks by the length that their points are padded to."""
     by_length: dict[int, list[int]] = {}
     for number, task in enumerate(tasks):
@@ -115,4 +115,4 @@ def pools(tasks: Sequence[Task]) -> Iterator[Pool]:
         chosen = tuple(tasks[k] for k in numbers)
         sizes = [task.start_BP.shape[0] for task in chosen]
         task_B = np.repeat(np.arange(len(chosen)), sizes)
-        yield Pool(length, tuple(numbers), chosen, task_B, np.concatenate([np.arange(size) for size in sizes]))
+        yield TaskPool(length, tuple(numbers), chosen, task_B, np.concatenate([np.arange(size) for size in sizes]))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lossline_jax.fit.law import Law, float64
-from lossline_jax.fit.solver.batching import Task, pools
+from lossline_jax.fit.solver.batching import FitTask, pools
 from lossline_jax.fit.solver.problem import Problem
 from lossline_jax.fit.solver.quadratic_model import Kind, kind_of, residuals, search_values, with_slopes
 
@@ -16,14 +16,14 @@ from lossline_jax.fit.solver.quadratic_model import Kind, kind_of, residuals, se
 def curves_and_jacobians(problems: Sequence[Problem], u: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
     """(n,) curve and (n, P) derivative of the residuals by search coordinates, for each problem at its `u` (P,)."""
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for pool in pools([Task(problem, at[None]) for problem, at in zip(problems, u, strict=True)]):
-        law, loss = pool.tasks[0].problem.law, pool.tasks[0].problem.loss
+    for pool in pools([FitTask(problem, at[None]) for problem, at in zip(problems, u, strict=True)]):
+        law, objective = pool.tasks[0].problem.law, pool.tasks[0].problem.objective
         at, queue = pool.starts(), np.arange(len(pool.tasks))
         while queue.size:
             lanes, padded, data = pool.block(queue)
             queue = queue[lanes.size :]
             with float64():
-                curve, slopes = map(np.asarray, _evaluate(law, kind_of(loss), data, at[:, padded]))
+                curve, slopes = map(np.asarray, _evaluate(law, kind_of(objective), data, at[:, padded]))
             for column, lane in enumerate(lanes):
                 n = pool.tasks[lane].problem.num_points
                 found[pool.numbers[lane]] = (curve[:n, column], slopes[:, :n, column].T)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lossline_jax.fit.law import Law, float64
-from lossline_jax.fit.solver.batching import BLOCK, Pool, Task, pools
+from lossline_jax.fit.solver.batching import BLOCK, FitTask, TaskPool, pools
 from lossline_jax.fit.solver.problem import Problem
 from lossline_jax.fit.solver.quadratic_model import (
     Kind,
@@ -48,16 +48,16 @@ class Minima:
 
 
 def minimise(problem: Problem, start_BP: np.ndarray, *, max_iterations: int = 200, **of_lanes) -> Minima:
-    """Minimise one problem from every start; `of_lanes` are the other fields of `Task`."""
-    return minimise_all([Task(problem, start_BP, **of_lanes)], max_iterations=max_iterations)[0]
+    """Minimise one problem from every start; `of_lanes` are the other fields of `FitTask`."""
+    return minimise_all([FitTask(problem, start_BP, **of_lanes)], max_iterations=max_iterations)[0]
 
 
 def minimise_all(
-    tasks: Sequence[Task], *, max_iterations: int = 200, tolerance: float = TOLERANCE, close: float | None = None
+    tasks: Sequence[FitTask], *, max_iterations: int = 200, tolerance: float = TOLERANCE, close: float | None = None
 ) -> list[Minima]:
     """Minimise from every start, in the bounds, in `max_iterations` steps at most.
 
-    All tasks have one law and one loss.
+    All tasks have one law and one objective.
 
     Args:
         close: a lane whose objective comes this close (relative) to where another of its task has ended ends too:
@@ -69,8 +69,8 @@ def minimise_all(
     return [minima[number] for number in range(len(tasks))]
 
 
-def _minimise_pool(pool: Pool, max_iterations: int, tolerance: float, close) -> dict[int, Minima]:
-    law, loss = pool.tasks[0].problem.law, pool.tasks[0].problem.loss
+def _minimise_pool(pool: TaskPool, max_iterations: int, tolerance: float, close) -> dict[int, Minima]:
+    law, criterion = pool.tasks[0].problem.law, pool.tasks[0].problem.objective
     u = pool.starts()
     size = u.shape[1]
     damping, small, used = np.full(size, 1e-2), np.zeros(size, int), np.zeros(size, int)
@@ -84,8 +84,8 @@ def _minimise_pool(pool: Pool, max_iterations: int, tolerance: float, close) -> 
         with float64():
             state = _descend(
                 law,
-                kind_of(loss),
-                np.inf if loss.delta is None else loss.delta,
+                kind_of(criterion),
+                np.inf if criterion.delta is None else criterion.delta,
                 data,
                 (u[:, padded], damping[padded], done, used[padded]),
                 max_iterations,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.law import Law, Loss, Parameter
+from lossline_jax.fit.law import Law, Objective, Parameter
 
 POINT_MARGIN = 1e-4  # of the range of an input: how close a `below` bound comes to its smallest value
 
@@ -19,7 +19,7 @@ class Problem:
     law: Law
     inputs: dict[str, np.ndarray]  # (n,) each, divided by `scales`
     y_n: np.ndarray
-    loss: Loss
+    objective: Objective
     scales: dict[str, float]
     lower_P: np.ndarray  # search coordinates: logarithms where the parameter says so
     upper_P: np.ndarray
@@ -49,9 +49,9 @@ class Problem:
     def residuals(self, u_BP: np.ndarray) -> np.ndarray:
         """(B, n) residuals of the loss."""
         curve_Bn = self.curve(u_BP)
-        if not self.loss.logarithmic:
+        if not self.objective.logarithmic:
             return self.y_n - curve_Bn
-        offset_B1 = self.values(u_BP)[self.loss.offset][:, None] if self.loss.offset else 0.0
+        offset_B1 = self.values(u_BP)[self.objective.offset][:, None] if self.objective.offset else 0.0
         with np.errstate(all="ignore"):
             return np.log(self.y_n - offset_B1) - np.log(curve_Bn - offset_B1)
 
@@ -84,7 +84,7 @@ def build_problem(
     law: Law,
     inputs: Mapping[str, np.ndarray],
     y: np.ndarray,
-    loss: Loss,
+    objective: Objective,
     fixed: Mapping[str, float] | None = None,
     weights: np.ndarray | None = None,
 ) -> Problem:
@@ -106,7 +106,7 @@ def build_problem(
         law=law,
         inputs={name: np.asarray(values, float) / scales[name] for name, values in inputs.items()},
         y_n=np.asarray(y, float),
-        loss=loss,
+        objective=objective,
         scales=scales,
         lower_P=lower,
         upper_P=upper,

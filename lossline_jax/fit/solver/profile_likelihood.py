@@ -22,7 +22,7 @@ def allowed_increase(problem: Problem, u_P: np.ndarray, level: float) -> float:
     """
     residuals = problem.residuals(u_P[None])[0]
     freedom = problem.num_points - problem.num_free
-    psi, slope, delta = residuals, 1.0, problem.loss.delta
+    psi, slope, delta = residuals, 1.0, problem.objective.delta
     if delta is not None:
         psi = np.clip(residuals, -delta, delta)
         window = max(delta, 0.5 * 1.4826 * float(np.median(np.abs(residuals))))

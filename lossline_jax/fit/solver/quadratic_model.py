@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lossline_jax.fit.law import Law, Loss
+from lossline_jax.fit.law import Law, Objective
 
 
 def bounded_step(u, gradient, hessian, lower, upper, free, damping):
@@ -55,8 +55,8 @@ class Kind(NamedTuple):
     squares: bool = False  # their squares are summed: what is linear in the curve can be solved for exactly
 
 
-def kind_of(loss: Loss) -> Kind:
-    return Kind("log", loss.offset) if loss.logarithmic else Kind("plain", squares=loss.delta is None)
+def kind_of(objective: Objective) -> Kind:
+    return Kind("log", objective.offset) if objective.logarithmic else Kind("plain", squares=objective.delta is None)
 
 
 def search_values(law: Law, u) -> dict:

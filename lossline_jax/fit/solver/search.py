@@ -13,21 +13,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from lossline_jax.fit.law import Law, float64
-from lossline_jax.fit.solver.batching import Pool, Task, pools
+from lossline_jax.fit.solver.batching import FitTask, TaskPool, pools
 from lossline_jax.fit.solver.levenberg_marquardt import minimise_all
 from lossline_jax.fit.solver.problem import Problem
 from lossline_jax.fit.solver.quadratic_model import Kind, project_linear
 
 
-def start_tasks(problems: Sequence[Problem], num_starts: int) -> list[Task]:
-    """A task for each problem, its starts projected (variable projection). All have one law and one loss."""
-    tasks = [Task(problem, spread(problem, num_starts)) for problem in problems]
+def start_tasks(problems: Sequence[Problem], num_starts: int) -> list[FitTask]:
+    """A task for each problem, its starts projected (variable projection). All have one law and one objective."""
+    tasks = [FitTask(problem, spread(problem, num_starts)) for problem in problems]
     if not any(p.linear for p in problems[0].law.parameters):
         return tasks
     projected: dict[int, np.ndarray] = {}
     for pool in pools(tasks):
         projected |= _project_pool(pool)
-    return [Task(task.problem, projected[number]) for number, task in enumerate(tasks)]
+    return [FitTask(task.problem, projected[number]) for number, task in enumerate(tasks)]
 
 
 def spread(problem: Problem, num_starts: int) -> np.ndarray:
@@ -41,9 +41,9 @@ def spread(problem: Problem, num_starts: int) -> np.ndarray:
     return problem.start_lower_P + share * (problem.start_upper_P - problem.start_lower_P)
 
 
-def _project_pool(pool: Pool) -> dict[int, np.ndarray]:
+def _project_pool(pool: TaskPool) -> dict[int, np.ndarray]:
     law = pool.tasks[0].problem.law
-    kind = Kind("relative" if pool.tasks[0].problem.loss.logarithmic else "plain")  # affine in what is projected
+    kind = Kind("relative" if pool.tasks[0].problem.objective.logarithmic else "plain")  # affine in what is projected
     u = pool.starts()
     queue = np.arange(u.shape[1])
     while queue.size:
@@ -77,7 +77,7 @@ class Found:
 
 
 def search(problems: Sequence[Problem], num_starts: int, max_iterations: int) -> list[Found]:
-    """The lowest minimum of each problem; all have one law and one loss."""
+    """The lowest minimum of each problem; all have one law and one objective."""
     tasks = start_tasks(problems, num_starts)
     coarse = minimise_all(
         [dataclasses.replace(task, problem=_smoother(task.problem)) for task in tasks],
@@ -103,7 +103,7 @@ def rounding(problem: Problem) -> float:
 
 
 def _smoother(problem: Problem) -> Problem:
-    delta = problem.loss.delta
+    delta = problem.objective.delta
     if delta is None:
         return problem
-    return dataclasses.replace(problem, loss=dataclasses.replace(problem.loss, delta=WIDER * delta))
+    return dataclasses.replace(problem, objective=dataclasses.replace(problem.objective, delta=WIDER * delta))

@@ -1,7 +1,7 @@
 """Fit a table with factor columns: a line a setting, which factors move it, and compute laws, in every unit.
 
 read_settings -> fit_setting_lines -> compare_setting_lines            `compare_lines` ends here
-              -> fit_compute_laws, fit_figure_lines, fit_isoflops      `fit_study` goes on
+              -> fit_compute_laws, fit_panel_lines, fit_isoflops      `fit_study` goes on
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ import pandas as pd
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.compare.compare_lines import MARGIN_IN_NOISE, compare_setting_lines
 from lossline_jax.fit.compare.comparison import FactorComparison
-from lossline_jax.fit.compare.setting_line import Cell, unmatched
+from lossline_jax.fit.compare.setting_line import SettingLine, unmatched
 from lossline_jax.fit.study.compute_laws import COMPUTE_CONVENTIONS, fit_compute_laws
 from lossline_jax.fit.study.isoflop import fit_isoflops
-from lossline_jax.fit.study.panel_lines import comparing_unit, fit_figure_lines
+from lossline_jax.fit.study.panel_lines import comparing_unit, fit_panel_lines
 from lossline_jax.fit.study.read_settings import StudyTable, read_settings
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.study.setting_lines import BASE, SettingLines, fit_setting_lines
@@ -101,7 +101,7 @@ def fit_study(
     compared = _compared(table, notes, _Statistics(margin_in_noise, num_resamples, seed))
     frame = usable_losses(table.frame, table.units)
     laws, unfitted = fit_compute_laws(frame, (x, y), table.units)
-    figure_lines = fit_figure_lines(frame, x, y, table.units, table.base.levels, num_resamples=num_resamples, seed=seed)
+    figure_lines = fit_panel_lines(frame, x, y, table.units, table.base.levels, num_resamples=num_resamples, seed=seed)
     isoflops, left_out = fit_isoflops(frame, x, comparing_unit(frame, table.units))
     return replace(
         compared,
@@ -154,7 +154,7 @@ def _compare_in_unit(
     return [_with_unit_note(item, table.units) for item in comparisons], left_out
 
 
-def _why_unmatched(cell: Cell, base: Setting) -> str:
+def _why_unmatched(cell: SettingLine, base: Setting) -> str:
     """Say why runs are in no comparison."""
     names = cell.setting.differing(base)
     who = f"runs {', '.join(cell.run_ids)}" if cell.run_ids else f"{cell.x.size} rows"

@@ -42,7 +42,7 @@ class IrreducibleModes:
                 )
 
     def of_points(self, points: pd.DataFrame, x: np.ndarray, y: np.ndarray) -> dict:
-        """Arguments of `line.fit_shifted_power`. With both irreducible losses told the fit is log-log.
+        """Arguments of `line.fit_line`. With both irreducible losses told the fit is log-log.
 
         Raises:
             LosslineError: the compute law has no curve.

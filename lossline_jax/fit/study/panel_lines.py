@@ -10,9 +10,9 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.resampling import Band, bootstrap
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.solve import Points, fit_law_many
-from lossline_jax.fit.study.panels import LineGroup, line_groups
-from lossline_jax.fit.study.results import FigureLine
+from lossline_jax.fit.solve import DataSet, fit_law_many
+from lossline_jax.fit.study.panels import PanelLineSpec, panel_line_specs
+from lossline_jax.fit.study.results import PanelLine
 from lossline_jax.fit.tables.columns import PER_BYTE, RUN, X, Y, numeric_losses, paired_points
 from lossline_jax.fit.tables.rows import level_text
 
@@ -23,7 +23,7 @@ NUM_STARTS = 16
 IN_BOTH_UNITS = "matched"  # figures that are drawn in every unit: whether a tokenizer moves the line turns on it
 
 
-def fit_figure_lines(
+def fit_panel_lines(
     frame: pd.DataFrame,
     x: str,
     y: str,
@@ -32,7 +32,7 @@ def fit_figure_lines(
     *,
     num_resamples: int = 200,
     seed: int = 0,
-) -> tuple[FigureLine, ...]:
+) -> tuple[PanelLine, ...]:
     """Fit every line that a long table with factor columns has for the figures; none of another table.
 
     Lines with fewer than five points are left out. Losses that are no losses leave out the line that has them: the
@@ -49,7 +49,7 @@ def fit_figure_lines(
     common = comparing_unit(frame, units)
     wanted = [
         (group, unit)
-        for group in line_groups(frame, x, y, _base_run(frame, base))
+        for group in panel_line_specs(frame, x, y, _base_run(frame, base))
         for unit in (units if group.figure.startswith(IN_BOTH_UNITS) else (common,))
     ]
     losses = _Losses(frame)
@@ -57,7 +57,7 @@ def fit_figure_lines(
     points = {key: found for key, found in points.items() if found is not None}
     fitted = dict(zip(points, _fit_all(list(points.values()), num_resamples, seed), strict=True))
     return tuple(
-        FigureLine(g.figure, g.panel, g.factor, g.level, g.x, g.y, unit, g.run_ids, *fitted[key])
+        PanelLine(g.figure, g.panel, g.factor, g.level, g.x, g.y, unit, g.run_ids, *fitted[key])
         for g, unit in wanted
         if (key := (g.x, g.y, unit, g.run_ids)) in fitted
     )
@@ -84,7 +84,7 @@ class _Losses:
         self._frame = frame
         self._pairs: dict[tuple[str, str, str], pd.DataFrame | None] = {}
 
-    def points(self, group: LineGroup, unit: str) -> pd.DataFrame | None:
+    def points(self, group: PanelLineSpec, unit: str) -> pd.DataFrame | None:
         """Columns `_x`, `_y`, `_run` of the group's checkpoints; None where they are too few or bad."""
         key = group.x, group.y, unit
         if key not in self._pairs:
@@ -107,7 +107,7 @@ class _Losses:
 def _fit_all(data: list[pd.DataFrame], num_resamples: int, seed: int) -> list[tuple[FitResult, Band | None]]:
     fits = fit_law_many(
         SHIFTED_POWER,
-        [Points({"x": rows[X]}, rows[Y], clusters=rows[RUN]) for rows in data],
+        [DataSet({"x": rows[X]}, rows[Y], clusters=rows[RUN]) for rows in data],
         num_starts=NUM_STARTS,
     )
     return [(fit, _band(fit, rows, num_resamples, seed)) for fit, rows in zip(fits, data, strict=True)]

@@ -72,7 +72,7 @@ MOST_SETS = 8  # lines of one panel or panels of one figure that evaluation sets
 
 
 @dataclass(frozen=True)
-class LineGroup:
+class PanelLineSpec:
     """A line to fit: the checkpoints of some runs on two evaluation sets."""
 
     figure: str
@@ -84,7 +84,7 @@ class LineGroup:
     run_ids: tuple[str, ...]
 
 
-def line_groups(frame: pd.DataFrame, x: str, y: str, base_run: str) -> list[LineGroup]:
+def panel_line_specs(frame: pd.DataFrame, x: str, y: str, base_run: str) -> list[PanelLineSpec]:
     """The lines of every figure that the table can fill.
 
     Args:
@@ -132,28 +132,28 @@ def first_sets(sets: Sequence[str], first: str, but: str) -> list[str]:
     return sorted((name for name in sets if name != but), key=lambda name: name != first)[:MOST_SETS]
 
 
-def _matched(runs: pd.DataFrame, x: str, y: str) -> Iterator[LineGroup]:
+def _matched(runs: pd.DataFrame, x: str, y: str) -> Iterator[PanelLineSpec]:
     for factor in CELL:
         for panel, rows in matched_panels(runs, factor):
             for level, of_level in rows.groupby(factor, sort=False):
-                yield LineGroup(f"{MATCHED} {factor}", panel, factor, level, x, y, tuple(of_level["run_id"]))
+                yield PanelLineSpec(f"{MATCHED} {factor}", panel, factor, level, x, y, tuple(of_level["run_id"]))
 
 
-def _pools(runs: pd.DataFrame, x: str, y: str) -> Iterator[LineGroup]:
+def _pools(runs: pd.DataFrame, x: str, y: str) -> Iterator[PanelLineSpec]:
     for factor in POOLED:
         for cell, members in cells(runs):
             for _, rows in matched_panels(members, factor):
-                yield LineGroup(f"{POOL} {factor}", cell, factor, "", x, y, tuple(rows["run_id"]))
+                yield PanelLineSpec(f"{POOL} {factor}", cell, factor, "", x, y, tuple(rows["run_id"]))
 
 
-def _own(runs: pd.DataFrame, validation, tasks, y: str) -> Iterator[LineGroup]:
+def _own(runs: pd.DataFrame, validation, tasks, y: str) -> Iterator[PanelLineSpec]:
     for cell, rows in cells(runs):
         own = own_set(cell["data"], validation)
         if own is None:
             continue
         for figure, sets in ((OWN_VALIDATION, validation), (OWN_TASK, tasks)):
             for target in first_sets(sets, y, but=own):
-                yield LineGroup(figure, cell, EVAL_SET, target, own, target, tuple(rows["run_id"]))
+                yield PanelLineSpec(figure, cell, EVAL_SET, target, own, target, tuple(rows["run_id"]))
 
 
 def _base_panel(runs: pd.DataFrame, base_run: str) -> pd.DataFrame:
@@ -164,8 +164,8 @@ def _base_panel(runs: pd.DataFrame, base_run: str) -> pd.DataFrame:
     return next((rows for _, rows in cells(runs) if base_run in set(rows["run_id"])), runs.iloc[:0])
 
 
-def _by_data(figure: str, runs: pd.DataFrame, x: str, targets: Sequence[str]) -> Iterator[LineGroup]:
+def _by_data(figure: str, runs: pd.DataFrame, x: str, targets: Sequence[str]) -> Iterator[PanelLineSpec]:
     for target in targets:
         for level in levels_in_order(runs, "data"):
             of_level = tuple(runs.loc[runs["data"] == level, "run_id"])
-            yield LineGroup(figure, {EVAL_SET: target}, "data", level, x, target, of_level)
+            yield PanelLineSpec(figure, {EVAL_SET: target}, "data", level, x, target, of_level)

@@ -39,7 +39,7 @@ class ComputeFit:
 
 
 @dataclass(frozen=True)
-class FigureLine:
+class PanelLine:
     """One line of a figure. Its points are the checkpoints of `run_ids` on both evaluation sets."""
 
     figure: str  # `panels.MATCHED` and its siblings
@@ -81,7 +81,7 @@ class StudyFits:
     lines: tuple[LineFit, ...]
     comparisons: tuple[FactorComparison, ...] = ()
     compute_fits: tuple[ComputeFit, ...] = ()
-    figure_lines: tuple[FigureLine, ...] = ()  # of the figures beside the study's first
+    panel_lines: tuple[PanelLine, ...] = ()  # of the figures beside the study's first
     isoflops: tuple[IsoFlop, ...] = ()
     failures: tuple[str, ...] = ()  # one line each: what was not fitted or not compared, and why
     conventions: dict[str, str] = field(default_factory=dict)

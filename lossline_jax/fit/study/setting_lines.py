@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lossline_jax.fit.compare.setting_line import Cell
+from lossline_jax.fit.compare.setting_line import SettingLine
 from lossline_jax.fit.study.read_settings import StudyTable
 from lossline_jax.fit.study.results import LineFit
-from lossline_jax.fit.study.table_lines import FittedGroup, Group, fit_groups
+from lossline_jax.fit.study.table_lines import FittedGroup, LinePoints, fit_groups
 from lossline_jax.fit.tables.columns import (
     COUNT_EACH_TIME,
     RUN,
@@ -31,7 +31,7 @@ class SettingLines:
 
     unit: str
     lines: tuple[LineFit, ...]  # of settings with points, the base first
-    cells: tuple[Cell, ...]  # the same with their points, as far as they have usable losses
+    cells: tuple[SettingLine, ...]  # the same with their points, as far as they have usable losses
 
 
 def fit_setting_lines(table: StudyTable, unit: str, num_resamples: int, seed: int) -> tuple[SettingLines, list[str]]:
@@ -65,7 +65,7 @@ def _require_one_unit(points: pd.DataFrame, x: str, y: str) -> None:
     require_several_values(*(as_numbers(points[column])[0] for column in (X, Y)), x)
 
 
-def _groups(points: pd.DataFrame, table: StudyTable) -> tuple[list[tuple[Group, Setting]], list[str]]:
+def _groups(points: pd.DataFrame, table: StudyTable) -> tuple[list[tuple[LinePoints, Setting]], list[str]]:
     """The points of each setting, the base first, and a note for each setting without any."""
     groups, notes, labels = [], [], set()
     for k, setting in sorted(enumerate(table.settings), key=lambda item: len(item[1].differing(table.base))):
@@ -80,7 +80,7 @@ def _groups(points: pd.DataFrame, table: StudyTable) -> tuple[list[tuple[Group, 
             notes.append(f"{label}: no checkpoint has both {table.x!r} and {table.y!r}")
             continue
         level = ", ".join(setting.levels[name] for name in differing)
-        groups.append((Group(label, "+".join(differing), level, dict(setting.levels), rows), setting))
+        groups.append((LinePoints(label, "+".join(differing), level, dict(setting.levels), rows), setting))
     return groups, notes
 
 

@@ -12,11 +12,11 @@ from lossline_jax import errors
 from lossline_jax.config import serialise
 from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.direction import ADVICE, refuse_accuracy_unit, wrong_way
-from lossline_jax.fit.law import LOSSES, Law, Loss
+from lossline_jax.fit.law import OBJECTIVES, Law, Objective
 from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.resampling import bootstrap, has_checkpoints, with_run_intervals
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.solve import Points, fit_law_many
+from lossline_jax.fit.solve import DataSet, fit_law_many
 from lossline_jax.fit.tables.columns import (
     COUNT_EACH_TIME,
     group_label,
@@ -60,7 +60,7 @@ class LawFits:
         return serialise.to_json(self)
 
 
-def fit_law_table(
+def fit_laws(
     frame: pd.DataFrame,
     law: Law | str,
     inputs: Mapping[str, str],
@@ -68,7 +68,7 @@ def fit_law_table(
     by: Sequence[str] = (),
     *,
     cluster: str | None = None,
-    loss: str | None = None,
+    objective: str | None = None,
     unit: str | None = None,
     level: float | None = 0.9,
     merge_copies: bool = False,
@@ -81,16 +81,16 @@ def fit_law_table(
         cluster: column naming the run of each row; None: `run_id`, where there is one. Where a run has several rows, or
             a column is named, intervals are those of a bootstrap that draws whole runs, as profiles take rows for
             independent.
-        loss: name of a loss of `law.LOSSES`; None: the law's own.
+        objective: name of one of `law.OBJECTIVES`; None: the law's own.
         unit: loss column of a long table; None: nats_per_token. Outputs that are columns take none.
         level: of the intervals; None: none.
         merge_copies: count a run of one group that stands under two names once.
 
     Raises:
-        LosslineError: an unknown law, input, loss or column, two names of one run, or not one group has a curve.
+        LosslineError: an unknown law, input, objective or column, two names of one run, or not one group has a curve.
     """
     law = find_law(law) if isinstance(law, str) else law
-    _require_known_names(law, inputs, outputs, loss)
+    _require_known_names(law, inputs, outputs, objective)
     frame = as_pandas(frame)
     if law.falls and "eval_set" in frame.columns and unit in frame.columns:
         refuse_accuracy_unit(unit)
@@ -100,9 +100,9 @@ def fit_law_table(
     for name in (*columns.values(), *by, *([runs] if runs else [])):
         require_column(wide, name)
     wide, merged = one_run_each(wide, runs, tuple(outputs), by, merge_copies, tuple(columns.values()))
-    question = _Question(law, LOSSES[loss] if loss else law.loss, columns, runs)
+    question = _Question(law, OBJECTIVES[objective] if objective else law.objective, columns, runs)
     posed, left_out = _pose(question, wide, outputs, by)
-    results = fit_law_many(law, [group.points for group in posed], loss=question.objective, level=level)
+    results = fit_law_many(law, [group.points for group in posed], objective=question.objective, level=level)
     fits = []
     for group, fit in zip(posed, results, strict=True):
         if level is not None and fit.has_curve and (cluster or has_checkpoints(fit)):
@@ -122,7 +122,7 @@ class _Question:
     """What is fitted, and where a table keeps its inputs."""
 
     law: Law
-    objective: Loss
+    objective: Objective
     columns: dict[str, str]  # input of the law -> column
     runs: str | None  # column that names the run of a row
 
@@ -133,17 +133,17 @@ class _Group:
 
     label: str
     output: str
-    points: Points
+    points: DataSet
     num_repeated: int
 
 
-def _require_known_names(law: Law, inputs: Mapping[str, str], outputs: Sequence[str], loss: str | None) -> None:
+def _require_known_names(law: Law, inputs: Mapping[str, str], outputs: Sequence[str], objective: str | None) -> None:
     if not outputs:
         raise ArgumentError("{outputs}: name at least one column to fit the law to")
-    if loss is not None and loss not in LOSSES:
-        hint = errors.suggestion(loss, LOSSES)
+    if objective is not None and objective not in OBJECTIVES:
+        hint = errors.suggestion(objective, OBJECTIVES)
         raise ArgumentError(
-            "{loss}: {word!r} is not one of {known}{hint}", word=loss, known=", ".join(LOSSES), hint=hint
+            "{objective}: {word!r} is not one of {known}{hint}", word=objective, known=", ".join(OBJECTIVES), hint=hint
         )
     if foreign := [name for name in inputs if name not in law.inputs]:
         known = ", ".join(law.inputs)
@@ -184,7 +184,7 @@ def _pose(
                 notes.append(f"{label}, {against}; {ADVICE}")
                 continue
             clusters = rows[runs].astype(str).to_numpy() if runs else None
-            points = Points(data, y, clusters=clusters, conventions={**conventions, law.output: output})
+            points = DataSet(data, y, clusters=clusters, conventions={**conventions, law.output: output})
             num_repeated = int(rows.duplicated([*columns.values(), output]).sum())
             posed.append(_Group(label, output, points, num_repeated))
     return posed, notes
@@ -201,7 +201,7 @@ def _with_notes(fit: FitResult, law: Law, group: _Group) -> FitResult:
     return fit.with_note(constant) if constant else fit
 
 
-def _resampled(fit: FitResult, law: Law, points: Points, level: float) -> FitResult:
+def _resampled(fit: FitResult, law: Law, points: DataSet, level: float) -> FitResult:
     """The same fit with intervals by bootstrap of its runs; a parameter whose interval is open is not identified."""
     resamples = bootstrap(fit, points.inputs, points.y, clusters=points.clusters, num_resamples=NUM_RESAMPLES, law=law)
     fit = with_run_intervals(fit, resamples, level)
@@ -220,7 +220,7 @@ def _resampled(fit: FitResult, law: Law, points: Points, level: float) -> FitRes
     return fit.with_note(f"{said}; {resamples.note}".rstrip("; "))
 
 
-def _constant_inputs(law: Law, points: Points) -> str:
+def _constant_inputs(law: Law, points: DataSet) -> str:
     data = {name: np.asarray(points.inputs[name], float) for name in law.inputs}
     names = [name for name, values in data.items() if np.unique(values[np.isfinite(values)]).size == 1]
     return f"{', '.join(names)} takes one value: its terms cannot be told from a constant" if names else ""

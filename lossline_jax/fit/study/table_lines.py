@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.compare.setting_line import Cell
-from lossline_jax.fit.curves.line import fit_shifted_power
+from lossline_jax.fit.compare.setting_line import SettingLine
+from lossline_jax.fit.curves.line import fit_line
 from lossline_jax.fit.resampling import Bootstrap, bootstrap, derive_seed, has_checkpoints, with_run_intervals
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.study.irreducible import IrreducibleModes
@@ -49,7 +49,7 @@ class Across:
 
 
 @dataclass(frozen=True)
-class Group:
+class LinePoints:
     """Points of one line, with what makes it one."""
 
     label: str
@@ -63,7 +63,7 @@ class Group:
 class FittedGroup:
     """A group with its line."""
 
-    group: Group
+    group: LinePoints
     line: LineFit
     x: np.ndarray  # (n,) losses as fitted, NaN where one is missing
     y: np.ndarray
@@ -75,14 +75,14 @@ class FittedGroup:
         """Points that a run has already; they count each time."""
         return _num_repeated(self.x, self.y, self.runs)
 
-    def cell(self, setting: Setting) -> Cell:
+    def cell(self, setting: Setting) -> SettingLine:
         """Return the same as the line of a setting, which can be compared."""
         keep = np.isfinite(self.x) & np.isfinite(self.y)
         runs = None if self.runs is None else self.runs[keep]
-        return Cell(setting, self.x[keep], self.y[keep], runs, self.line.fit, self.resamples)
+        return SettingLine(setting, self.x[keep], self.y[keep], runs, self.line.fit, self.resamples)
 
 
-def fit_table(
+def fit_lines(
     frame: pd.DataFrame,
     x: str,
     y: str,
@@ -141,7 +141,7 @@ def fit_table(
 
 def across_groups(
     frame: pd.DataFrame, x: str, y: str, by: Sequence[str], across: Across, unit: str, cluster: str | None = None
-) -> list[Group]:
+) -> list[LinePoints]:
     """One group for each ordered pair of levels, its points paired; the run of a point is that of the second model."""
     wide = wide_table(frame, list(dict.fromkeys((x, y))), unit, by=by, run=cluster)
     runs = run_column(wide, cluster)
@@ -160,7 +160,7 @@ def across_groups(
                 points = pairs.second.assign(**{X: pairs.first[x], Y: pairs.second[y], RUN: run})
                 points[WHERE] = [f"{a} with {b}" for a, b in zip(pairs.first[WHERE], pairs.second[WHERE], strict=True)]
                 own = values | {across.column: f"{first} -> {second}"}
-                groups.append(Group(group_label(own), across.column, f"{first} -> {second}", own, points))
+                groups.append(LinePoints(group_label(own), across.column, f"{first} -> {second}", own, points))
     return groups
 
 
@@ -186,19 +186,19 @@ def line_conventions(x: str, y: str) -> dict[str, str]:
     }
 
 
-def _groups(points: pd.DataFrame, by: tuple[str, ...]) -> list[Group]:
+def _groups(points: pd.DataFrame, by: tuple[str, ...]) -> list[LinePoints]:
     if not by:
-        return [Group("all", "", "", {}, points)]
+        return [LinePoints("all", "", "", {}, points)]
     groups = []
     for key, rows in points.groupby(list(by), sort=True, dropna=False):
         values = {name: plain(value) for name, value in zip(by, key, strict=True)}
         level = ", ".join(str(value) for value in values.values())
-        groups.append(Group(group_label(values), "+".join(by), level, values, rows))
+        groups.append(LinePoints(group_label(values), "+".join(by), level, values, rows))
     return groups
 
 
 def fit_groups(
-    groups: Sequence[Group],
+    groups: Sequence[LinePoints],
     x: str,
     y: str,
     unit: str,
@@ -223,9 +223,9 @@ def fit_groups(
     return fitted, failures
 
 
-def _fit_group(group: Group, x, y, unit: str, num_resamples: int, seed: int, modes: dict) -> FittedGroup:
+def _fit_group(group: LinePoints, x, y, unit: str, num_resamples: int, seed: int, modes: dict) -> FittedGroup:
     runs = _clusters(group.points)
-    fit = fit_shifted_power(x, y, runs, unit=UNITS.get(unit, "the table's own"), **modes)
+    fit = fit_line(x, y, runs, unit=UNITS.get(unit, "the table's own"), **modes)
     fit = _with_table_notes(fit, x, y, runs)
     band, note, resamples = None, "", None
     if fit.has_curve:

@@ -13,7 +13,7 @@ from lossline_jax.losses.cells import is_missing
 WHERE = "_where"  # column: what messages call a row
 RUN_ID = "run_id"
 _OWN_COLUMNS = re.compile("_(where|x|y|run|setting|loss|tokens|budget|final|size_.*)")
-_NUMBERED = re.compile("(line|row) of (.+)", re.DOTALL)  # name of the index that `table.read_table` gives
+_NUMBERED = re.compile("(line|row) of (.+)", re.DOTALL)  # name of the index that `table.read_losses` gives
 _EXACT = 2.0**53  # whole numbers above it are not told apart in float64
 
 

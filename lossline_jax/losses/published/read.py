@@ -8,7 +8,7 @@ from etils import epath
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.losses.published import llms_on_the_line, loss_to_loss
-from lossline_jax.losses.table import read_table
+from lossline_jax.losses.table import read_losses
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def read_published(path: epath.PathLike, schema: str | None = None) -> pd.DataFr
     which always has the number as published. `loss_definition` says what it is. docs/losses_table.md has the details.
 
     Args:
-        path: of a format that `read_table` takes.
+        path: of a format that `read_losses` takes.
         schema: a key of `SCHEMAS`; None: by the columns.
 
     Raises:
@@ -40,7 +40,7 @@ def read_published(path: epath.PathLike, schema: str | None = None) -> pd.DataFr
     """
     if schema is not None and schema not in SCHEMAS:
         raise LosslineError(f"no published schema {schema!r}; it is one of {', '.join(SCHEMAS)}")
-    frame = read_table(path)
+    frame = read_losses(path)
     try:
         rows = SCHEMAS[_detected(frame.columns, schema)].read(frame)
     except LosslineError as error:

@@ -102,7 +102,7 @@ def numbers(frame: pd.DataFrame, column: str | None) -> pd.Series:
 
 
 def row_name(frame: pd.DataFrame, position: int) -> str:
-    """`line 7` of the file that `table.read_table` read, or `row 7` where it has no lines."""
+    """`line 7` of the file that `table.read_losses` read, or `row 7` where it has no lines."""
     return f"{str(frame.index.name).partition(' ')[0]} {frame.index[position]}"
 
 

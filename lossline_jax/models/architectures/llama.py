@@ -4,7 +4,7 @@ from lossline_jax.config.model import LlamaConfig
 from lossline_jax.models.architectures.architecture import Architecture
 from lossline_jax.models.architectures.attention import attended_pairs, kept_bytes, mixing_flops
 from lossline_jax.models.architectures.outer import embedding_and_norm
-from lossline_jax.models.parameters import Constant, Declaration, Normal, Parameter
+from lossline_jax.models.parameters import Constant, Declaration, Normal, ParameterSpec
 
 
 def block_parameters(config: LlamaConfig) -> Declaration:
@@ -13,13 +13,13 @@ def block_parameters(config: LlamaConfig) -> Declaration:
     n, k, h = config.num_heads, config.kv_heads, config.head_dim
     start = Normal(d**-0.5)
     return {
-        "attention_norm": Parameter((d,), ("embed",), Constant(1.0)),
-        "q": Parameter((d, n, h), ("embed", "heads", "head_dim"), start, num_contracted=1),
-        "kv": Parameter((d, 2, k, h), ("embed", None, "kv_heads", "head_dim"), start, num_contracted=1),
-        "attention_out": Parameter((n, h, d), ("heads", "head_dim", "embed"), start, num_contracted=2),
-        "mlp_norm": Parameter((d,), ("embed",), Constant(1.0)),
-        "gate_up": Parameter((d, 2, f), ("embed", None, "mlp"), start, num_contracted=1),
-        "down": Parameter((f, d), ("mlp", "embed"), Normal(f**-0.5), num_contracted=1),
+        "attention_norm": ParameterSpec((d,), ("embed",), Constant(1.0)),
+        "q": ParameterSpec((d, n, h), ("embed", "heads", "head_dim"), start, num_contracted=1),
+        "kv": ParameterSpec((d, 2, k, h), ("embed", None, "kv_heads", "head_dim"), start, num_contracted=1),
+        "attention_out": ParameterSpec((n, h, d), ("heads", "head_dim", "embed"), start, num_contracted=2),
+        "mlp_norm": ParameterSpec((d,), ("embed",), Constant(1.0)),
+        "gate_up": ParameterSpec((d, 2, f), ("embed", None, "mlp"), start, num_contracted=1),
+        "down": ParameterSpec((f, d), ("mlp", "embed"), Normal(f**-0.5), num_contracted=1),
     }
 
 

@@ -3,7 +3,7 @@
 from lossline_jax.config.model import MambaConfig
 from lossline_jax.models.architectures.architecture import Architecture
 from lossline_jax.models.architectures.outer import embedding_and_norm
-from lossline_jax.models.parameters import Constant, Declaration, LogIndex, Parameter, StepBias, Uniform
+from lossline_jax.models.parameters import Constant, Declaration, LogIndex, ParameterSpec, StepBias, Uniform
 
 _EMBEDDING_SIGMA = 0.02
 
@@ -13,17 +13,17 @@ def block_parameters(config: MambaConfig) -> Declaration:
     d, e, r, s, w = config.d_model, config.inner, config.delta_rank, config.d_state, config.conv_width
     step_bias = StepBias(config.dt_min, config.dt_max)
     return {
-        "norm": Parameter((d,), ("embed",), Constant(1.0)),
-        "in_xz": Parameter((d, 2, e), ("embed", None, "inner"), _fan_in(d), num_contracted=1),
-        "conv": Parameter((w, e), (None, "inner"), _fan_in(w)),
-        "conv_bias": Parameter((e,), ("inner",), _fan_in(w)),
-        "to_dt_bc": Parameter((e, r + 2 * s), ("inner", None), _fan_in(e), num_contracted=1),
-        "to_dt": Parameter((r, e), (None, "inner"), _fan_in(r), num_contracted=1),
-        "dt_bias": Parameter((e,), ("inner",), step_bias, is_decayed=False),
-        "a_log": Parameter((s, e), ("state", "inner"), LogIndex(), is_decayed=False),
-        "d_skip": Parameter((e,), ("inner",), Constant(1.0), is_decayed=False),
+        "norm": ParameterSpec((d,), ("embed",), Constant(1.0)),
+        "in_xz": ParameterSpec((d, 2, e), ("embed", None, "inner"), _fan_in(d), num_contracted=1),
+        "conv": ParameterSpec((w, e), (None, "inner"), _fan_in(w)),
+        "conv_bias": ParameterSpec((e,), ("inner",), _fan_in(w)),
+        "to_dt_bc": ParameterSpec((e, r + 2 * s), ("inner", None), _fan_in(e), num_contracted=1),
+        "to_dt": ParameterSpec((r, e), (None, "inner"), _fan_in(r), num_contracted=1),
+        "dt_bias": ParameterSpec((e,), ("inner",), step_bias, is_decayed=False),
+        "a_log": ParameterSpec((s, e), ("state", "inner"), LogIndex(), is_decayed=False),
+        "d_skip": ParameterSpec((e,), ("inner",), Constant(1.0), is_decayed=False),
         # Scaled down by the number of residual additions, as GPT-2 does.
-        "out": Parameter((e, d), ("inner", "embed"), _fan_in(e * config.num_layers), num_contracted=1),
+        "out": ParameterSpec((e, d), ("inner", "embed"), _fan_in(e * config.num_layers), num_contracted=1),
     }
 
 

@@ -3,7 +3,7 @@
 from lossline_jax.config.model import Mamba2Config
 from lossline_jax.models.architectures.architecture import Architecture
 from lossline_jax.models.architectures.outer import embedding_and_norm
-from lossline_jax.models.parameters import Constant, Declaration, LogUniform, Normal, Parameter, StepBias
+from lossline_jax.models.parameters import Constant, Declaration, LogUniform, Normal, ParameterSpec, StepBias
 from lossline_jax.ops.block_sizes import SSD_CHUNK_SIZE
 
 _MAX_DECAY_RATE = 16.0  # -a is uniform in [1, 16] at the start
@@ -15,23 +15,23 @@ def block_parameters(config: Mamba2Config) -> Declaration:
     g, s = config.num_groups, config.d_state
     decay_rate = LogUniform(1.0, _MAX_DECAY_RATE)
     declaration = {
-        "norm": Parameter((d,), ("embed",), Constant(1.0)),
-        "in_zx": Parameter((d, 2, e), ("embed", None, "inner"), Normal(d**-0.5), num_contracted=1),
-        "in_bc": Parameter((d, 2, g, s), ("embed", None, None, "state"), Normal(d**-0.5), num_contracted=1),
-        "in_dt": Parameter((d, n), ("embed", "heads"), Normal(d**-0.5), num_contracted=1),
-        "conv_x": Parameter((w, e), (None, "inner"), Normal(w**-0.5)),
-        "conv_bc": Parameter((w, 2, g, s), (None, None, None, "state"), Normal(w**-0.5)),
-        "a_log": Parameter((n,), ("heads",), decay_rate, is_decayed=False),
-        "d_skip": Parameter((n,), ("heads",), Constant(1.0), is_decayed=False),
-        "gated_norm": Parameter((e,), ("inner",), Constant(1.0)),
-        "out": Parameter((e, d), ("inner", "embed"), Normal(e**-0.5), num_contracted=1),
+        "norm": ParameterSpec((d,), ("embed",), Constant(1.0)),
+        "in_zx": ParameterSpec((d, 2, e), ("embed", None, "inner"), Normal(d**-0.5), num_contracted=1),
+        "in_bc": ParameterSpec((d, 2, g, s), ("embed", None, None, "state"), Normal(d**-0.5), num_contracted=1),
+        "in_dt": ParameterSpec((d, n), ("embed", "heads"), Normal(d**-0.5), num_contracted=1),
+        "conv_x": ParameterSpec((w, e), (None, "inner"), Normal(w**-0.5)),
+        "conv_bc": ParameterSpec((w, 2, g, s), (None, None, None, "state"), Normal(w**-0.5)),
+        "a_log": ParameterSpec((n,), ("heads",), decay_rate, is_decayed=False),
+        "d_skip": ParameterSpec((n,), ("heads",), Constant(1.0), is_decayed=False),
+        "gated_norm": ParameterSpec((e,), ("inner",), Constant(1.0)),
+        "out": ParameterSpec((e, d), ("inner", "embed"), Normal(e**-0.5), num_contracted=1),
     }
     if config.conv_bias:
-        declaration["conv_x_bias"] = Parameter((e,), ("inner",), Constant(0.0))
-        declaration["conv_bc_bias"] = Parameter((2, g, s), (None, None, "state"), Constant(0.0))
+        declaration["conv_x_bias"] = ParameterSpec((e,), ("inner",), Constant(0.0))
+        declaration["conv_bc_bias"] = ParameterSpec((2, g, s), (None, None, "state"), Constant(0.0))
     if config.dt_bias:
         step_bias = StepBias(config.dt_min, config.dt_max)
-        declaration["dt_bias"] = Parameter((n,), ("heads",), step_bias, is_decayed=False)
+        declaration["dt_bias"] = ParameterSpec((n,), ("heads",), step_bias, is_decayed=False)
     return declaration
 
 

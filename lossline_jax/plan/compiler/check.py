@@ -28,11 +28,11 @@ SHORT = {
 HEADER = ("program", "remat", "rows", "args GB", "temp GB", "HBM GB", "of chip", "sent GB", "of least", "logits")
 
 
-def check_study(study: StudyConfig, topology: str, runs: Sequence[RunConfig], say: Callable[[str], None]) -> str:
+def compile_check(study: StudyConfig, topology: str, runs: Sequence[RunConfig], info: Callable[[str], None]) -> str:
     """Compile the programs of the runs; returns the table.
 
     Raises:
-        LosslineError: a program does not fit or breaks a rule (the table is told to `say` first), libtpu is missing,
+        LosslineError: a program does not fit or breaks a rule (the table is told to `info` first), libtpu is missing,
             or the mesh does not fit the slice.
     """
     devices, chip = topology_devices(topology)
@@ -42,11 +42,11 @@ def check_study(study: StudyConfig, topology: str, runs: Sequence[RunConfig], sa
         vocab_size = planned_vocab_size(run.tokenizer)
         mesh, model, execution = mesh_and_model(run, vocab_size, study.execution, devices, chip)
         label = f"{run.model.architecture} {run.factors['size']} c{run.context_length} b{run.batch_size}"
-        say(f"[{number + 1}/{len(shapes)}] {label}: {same} run(s), of which {run.run_id}")
+        info(f"[{number + 1}/{len(shapes)}] {label}: {same} run(s), of which {run.run_id}")
         for compiled in _programs(study, run, model, execution, mesh):
             rows.append(_row(f"{compiled.kind} {label}", compiled, model, execution, chip))
             told = ", ".join(f"{name} {cell}" for name, cell in zip(HEADER[1:], rows[-1][1:], strict=True) if cell)
-            say(f"      {compiled.kind}: compiled in {compiled.compile_seconds:.0f} s; {told}")
+            info(f"      {compiled.kind}: compiled in {compiled.compile_seconds:.0f} s; {told}")
             notes.append(f"{compiled.kind} {label}: {_collectives(compiled)}")
             broken = broken_rules(compiled, model, chip, execution.model_parallel)
             problems += [f"{compiled.kind} {label}: {rule}" for rule in broken]
@@ -60,7 +60,7 @@ def check_study(study: StudyConfig, topology: str, runs: Sequence[RunConfig], sa
         ]
     )
     if problems:
-        say(text)
+        info(text)
         raise LosslineError(f"{topology}: {len(problems)} broken: " + "; ".join(problems))
     return text
 

@@ -20,15 +20,15 @@ from jax.sharding import PartitionSpec as P
 from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.data.batches import Batch
-from lossline_jax.distributed.batch_rows import row_shards, rows_over
+from lossline_jax.distributed.batch_rows import num_row_shards, row_sharding
 from lossline_jax.distributed.chips import Chip, chip_of
 from lossline_jax.distributed.mesh import make_mesh
-from lossline_jax.distributed.sharding import data_specs, uses_fsdp
+from lossline_jax.distributed.sharding import manual_partition_specs, uses_fsdp
 from lossline_jax.errors import LosslineError, install_hint
 from lossline_jax.evaluate.evaluator import TOKENS_PER_BATCH_ACCELERATOR, PlacedBlock, score_rows
 from lossline_jax.evaluate.packing.pack import LONGEST_BRANCHING_ROW
 from lossline_jax.models.model import Model, build_model
-from lossline_jax.plan.choose_layout import settled
+from lossline_jax.plan.choose_layout import resolve_execution
 from lossline_jax.plan.compiler.hlo import Program, read_program
 from lossline_jax.train.state import abstract_params
 from lossline_jax.train.step import train_program
@@ -90,7 +90,7 @@ def mesh_and_model(
     run: RunConfig, vocab_size: int, execution: ExecutionConfig, devices: Sequence[Any], chip: Chip
 ) -> tuple[Mesh, Model, ExecutionConfig]:
     """As a run would have them on these devices."""
-    execution = settled(run, vocab_size, execution, len(devices), chip)
+    execution = resolve_execution(run, vocab_size, execution, len(devices), chip)
     model = build_model(run.model, vocab_size, remat=execution.remat, attention=execution.attention)
     return make_mesh(execution, devices), model, execution
 
@@ -98,10 +98,10 @@ def mesh_and_model(
 def compile_training(run: RunConfig, model: Model, execution: ExecutionConfig, mesh: Mesh) -> Compiled:
     """The step of `step.train_program`."""
     step, _, abstract = train_program(run, model, execution, mesh)
-    shape, rows = (run.batch_size, run.context_length), rows_over(mesh)
+    shape, rows = (run.batch_size, run.context_length), row_sharding(mesh)
     whole, weights = (jax.ShapeDtypeStruct(shape, dtype, sharding=rows) for dtype in (jnp.int32, jnp.float32))
     batch = Batch(whole, whole, weights, whole if run.data.separate_documents else None)
-    held = execution.microbatch_size or run.batch_size // row_shards(mesh)
+    held = execution.microbatch_size or run.batch_size // num_row_shards(mesh)
     minimum = minimum_bytes(model, mesh, execution.fsdp, training=True)
     with jax.set_mesh(mesh):
         return _compile("train", step.lower(abstract, batch), minimum, held * run.context_length)
@@ -111,17 +111,17 @@ def compile_evaluation(study: StudyConfig, run: RunConfig, model: Model, fsdp: b
     """`evaluator.score_rows` on full batches of the longest rows that the suite can have of either form."""
     model = dataclasses.replace(model, attention="xla")
     context = study.suite.for_context(run.context_length).context_length
-    blocks, branching = [_block(context, context, mesh)], [False]
+    blocks, has_branches = [_block(context, context, mesh)], [False]
     if study.suite.choice or study.suite.cloze:
         longest = min(LONGEST_BRANCHING_ROW, context)
         blocks.append(_block(longest, longest // BRANCHING_SLOT_SHARE, mesh))
-        branching.append(True)
+        has_branches.append(True)
     params = abstract_params(model, mesh, fsdp)
     split = uses_fsdp(mesh, fsdp)
     minimum = EVALUATION_BATCHES * len(blocks) * minimum_bytes(model, mesh, fsdp, training=False)
     with jax.set_mesh(mesh):
-        lowered = score_rows.lower(model, params, tuple(blocks), tuple(branching), split)
-        held = blocks[0].ids_GBT.shape[1] // row_shards(mesh) * context
+        lowered = score_rows.lower(model, params, tuple(blocks), tuple(has_branches), split)
+        held = blocks[0].ids_GBT.shape[1] // num_row_shards(mesh) * context
         return _compile("evaluate", lowered, minimum, held)
 
 
@@ -139,14 +139,14 @@ def minimum_bytes(model: Model, mesh: Mesh, fsdp: bool | None, training: bool) -
         width = jnp.dtype(model.config.compute_dtype if decayed and len(leaf.shape) > 1 else leaf.dtype).itemsize
         return leaf.size * (width if "data" in spec else 0)
 
-    sizes = jax.tree.map(size, shapes, data_specs(model.axes(), True), model.decayed())
+    sizes = jax.tree.map(size, shapes, manual_partition_specs(model.axes(), True), model.weight_decay_mask())
     return (3 if training else 1) * share * sum(jax.tree.leaves(sizes))
 
 
 def _block(length: int, slots_a_row: int, mesh: Mesh) -> PlacedBlock:
-    shards = row_shards(mesh)
+    shards = num_row_shards(mesh)
     rows_per_shard = max(TOKENS_PER_BATCH_ACCELERATOR // length, 1)
-    sharding = rows_over(mesh, axis=1)
+    sharding = row_sharding(mesh, axis=1)
     rows, slots = (
         jax.ShapeDtypeStruct((EVALUATION_BATCHES, shards * size, inner), jnp.int32, sharding=sharding)
         for size, inner in ((rows_per_shard, length), (1, rows_per_shard * slots_a_row))

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from lossline_jax.fit.compare.comparison import LevelGap
 from lossline_jax.report.content.points import unit_label, with_unit
-from lossline_jax.report.content.wording import listed, number, signed
+from lossline_jax.report.content.wording import listed, number, signed_text
 from lossline_jax.report.figures.style import factor_name
-from lossline_jax.report.tables.verdicts import Judged, farthest, listed_factors, opposite_pairs
+from lossline_jax.report.tables.verdicts import FactorVerdict, farthest, listed_factors, opposite_pairs
 
 MOST_NAMED = 3  # runs far from their line
 VERBS = {
@@ -17,7 +17,7 @@ VERBS = {
 }
 
 
-def finding(judged: Sequence[Judged], x: str, y: str, nothing_because: str) -> str:
+def finding(judged: Sequence[FactorVerdict], x: str, y: str, nothing_because: str) -> str:
     """What moved the line and by how much, what did not, what cannot be told, and why.
 
     Args:
@@ -31,7 +31,7 @@ def finding(judged: Sequence[Judged], x: str, y: str, nothing_because: str) -> s
     return " ".join(part for part in parts if part)
 
 
-def _moved(judged: Sequence[Judged]) -> str:
+def _moved(judged: Sequence[FactorVerdict]) -> str:
     movers = [item for item in judged if item.main.verdict == "moves"]
     if not movers:
         return "" if any(item.main.verdict == "crosses" for item in judged) else "No factor is seen to move the line."
@@ -48,25 +48,25 @@ def _moved(judged: Sequence[Judged]) -> str:
 def _by(gap: LevelGap, unit: str) -> str:
     """`by −0.3 nats/token (14 times the noise)`; from where to where, where the mean hides gaps of both signs."""
     if ends := opposite_pairs(gap):
-        low, high = (f"{with_unit(signed(pair.gap), unit)} ({pair.matched_on})" for pair in ends)
+        low, high = (f"{with_unit(signed_text(pair.gap), unit)} ({pair.matched_on})" for pair in ends)
         return f"from {low} to {high}"
     ratio = f" ({abs(gap.ratio):.0f} times the noise)" if gap.ratio is not None else ""
-    return f"by {with_unit(signed(gap.gap), unit)}{ratio}"
+    return f"by {with_unit(signed_text(gap.gap), unit)}{ratio}"
 
 
-def _crossed(judged: Sequence[Judged]) -> str:
+def _crossed(judged: Sequence[FactorVerdict]) -> str:
     """Levels whose mean gap hides that their line differs at both ends."""
     told = []
     for item in judged:
         for level in item.levels:
             gap = item.gap(level)
             if gap.verdict == "crosses":
-                low, high = (with_unit(signed(end.gap), item.unit) for end in gap.outer)
+                low, high = (with_unit(signed_text(end.gap), item.unit) for end in gap.outer)
                 told.append(f"{level.name} ({low} at low loss, {high} at high)")
     return f"The lines of {listed(told)} cross that of the reference." if told else ""
 
 
-def _same(judged: Sequence[Judged]) -> str:
+def _same(judged: Sequence[FactorVerdict]) -> str:
     items = [item for item in judged if item.main.verdict == "does not move"]
     if not items:
         return ""
@@ -78,7 +78,7 @@ def _same(judged: Sequence[Judged]) -> str:
     return f"{_capital(listed_factors(items))} {verb} not: gaps stay within {' and '.join(within)}."
 
 
-def _open(judged: Sequence[Judged]) -> str:
+def _open(judged: Sequence[FactorVerdict]) -> str:
     items = [item for item in judged if item.main.verdict == "cannot tell"]
     if not items:
         return ""
@@ -86,13 +86,13 @@ def _open(judged: Sequence[Judged]) -> str:
     return f"For {listed(reasons)} this study cannot tell."
 
 
-def _why(item: Judged) -> str:
+def _why(item: FactorVerdict) -> str:
     gaps = [item.gap(level) for level in item.levels]
     notes = dict.fromkeys(gap.note.split(":")[0] for gap in gaps if gap.gap is None and gap.note)
     return f" ({'; '.join(notes)})" if notes else ""
 
 
-def _units(judged: Sequence[Judged]) -> str:
+def _units(judged: Sequence[FactorVerdict]) -> str:
     texts = []
     for item in judged:
         for unit, other in item.by_unit.items():
@@ -105,7 +105,7 @@ def _units(judged: Sequence[Judged]) -> str:
     return " ".join(texts)
 
 
-def _far(judged: Sequence[Judged]) -> str:
+def _far(judged: Sequence[FactorVerdict]) -> str:
     """Runs that may be bad ones, which the rows of the table say more of."""
     runs = list(dict.fromkeys(run for item in judged for run in item.main.far_runs))
     if not runs:

@@ -18,13 +18,13 @@ from lossline_jax.report.figures.style import factor_name
 PACKAGES = ("lossline_jax", "jax", "flax", "numpy", "scipy", "pandas", "matplotlib")
 
 
-def flat(config: Mapping, prefix: str = "") -> dict[str, str]:
+def flat_config(config: Mapping, prefix: str = "") -> dict[str, str]:
     """A nested configuration as `model.d_model -> 64`; the class of a part stands under its own path."""
     items = {}
     for name, value in config.items():
         path = f"{prefix}{name}"
         if isinstance(value, Mapping):
-            items |= flat(value, f"{path}.")
+            items |= flat_config(value, f"{path}.")
         else:
             items[path] = value if isinstance(value, str) else json.dumps(value)
     return items
@@ -32,7 +32,7 @@ def flat(config: Mapping, prefix: str = "") -> dict[str, str]:
 
 def configurations(runs: Mapping[str, Run]) -> list[dict[str, Any]]:
     """Each run's configuration, with the values that differ from the base run marked."""
-    configs = {run_id: flat(run.config) for run_id, run in runs.items() if run.config is not None}
+    configs = {run_id: flat_config(run.config) for run_id, run in runs.items() if run.config is not None}
     base = next((configs[run_id] for run_id, run in runs.items() if run.is_base and run_id in configs), {})
     return [
         {

@@ -17,7 +17,7 @@ def number(value: float | None, decimals: int = 3) -> str:
     return f"{value:.{decimals}f}".replace("-", MINUS)
 
 
-def signed(value: float | None, decimals: int = 3) -> str:
+def signed_text(value: float | None, decimals: int = 3) -> str:
     """`+0.040` or `−0.399`; a rounded zero has no sign."""
     if value is None or not math.isfinite(value):
         return NONE
@@ -36,7 +36,7 @@ def interval(low: float | None, high: float | None, decimals: int = 3) -> str:
     """`[−0.450, −0.350]`; nothing where an end is unknown."""
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ""
-    return f"[{signed(low, decimals)}, {signed(high, decimals)}]"
+    return f"[{signed_text(low, decimals)}, {signed_text(high, decimals)}]"
 
 
 def file_stem(name: str) -> str:

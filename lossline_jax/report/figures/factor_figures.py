@@ -8,7 +8,7 @@ import pandas as pd
 
 from lossline_jax.fit.study import panels as kind
 from lossline_jax.fit.study.panels import CELL, runs_of
-from lossline_jax.fit.study.results import FigureLine, StudyFits
+from lossline_jax.fit.study.results import PanelLine, StudyFits
 from lossline_jax.report.content.points import Unit, units_of
 from lossline_jax.report.content.wording import file_stem, listed
 from lossline_jax.report.figures.factor_panels import (
@@ -18,7 +18,7 @@ from lossline_jax.report.figures.factor_panels import (
     by_level,
     headings,
     limits_of,
-    pooled,
+    pooled_panel,
 )
 from lossline_jax.report.figures.palette import COMMON, LevelStyle, keyed, level_styles
 from lossline_jax.report.figures.plot import KeyEntry, Plot
@@ -33,15 +33,15 @@ MOST_PANELS = 18  # of one figure
 class Lines:
     """The figure lines of a table with what draws them."""
 
-    fitted: tuple[FigureLine, ...]
+    fitted: tuple[PanelLine, ...]
     units: Mapping[str, Unit]
     styles: Mapping[tuple[str, str], LevelStyle]
     points_of: PointsOf
     runs: pd.DataFrame  # as `runs_of` gives them, by run id
 
-    def of(self, figure: str) -> dict[str, list[FigureLine]]:
+    def of(self, figure: str) -> dict[str, list[PanelLine]]:
         """The lines of a figure by unit."""
-        found: dict[str, list[FigureLine]] = {}
+        found: dict[str, list[PanelLine]] = {}
         for line in self.fitted:
             if line.figure == figure:
                 found.setdefault(line.unit, []).append(line)
@@ -52,9 +52,9 @@ def lines_to_draw(fits: StudyFits, long: pd.DataFrame) -> Lines:
     """The lines of the fits with the points of the table that they were fitted to."""
     base = next((line.group for line in fits.lines if line.label == fits.base_label), {})
     units = {unit.key: unit for unit in units_of(fits)}
-    styles = level_styles(long, base) if fits.figure_lines else {}
-    runs = runs_of(long).set_index("run_id") if fits.figure_lines else pd.DataFrame()
-    return Lines(fits.figure_lines, units, styles, PointsOf(long, units), runs)
+    styles = level_styles(long, base) if fits.panel_lines else {}
+    runs = runs_of(long).set_index("run_id") if fits.panel_lines else pd.DataFrame()
+    return Lines(fits.panel_lines, units, styles, PointsOf(long, units), runs)
 
 
 def matched_plots(lines: Lines, factor: str) -> list[Plot]:
@@ -86,7 +86,7 @@ def pool_plots(lines: Lines, factor: str) -> list[Plot]:
             said=f"Runs that differ in {factor_name(factor)} alone, and one line fitted to all of them. Where the "
             "factor does not move the line, every colour lies along it.",
             shared=None,
-            panel_of=lambda of_panel: pooled(of_panel[0], lines.styles, lines.points_of, levels),
+            panel_of=lambda of_panel: pooled_panel(of_panel[0], lines.styles, lines.points_of, levels),
         )
         for fitted in lines.of(f"{kind.POOL} {factor}").values()
     ]
@@ -129,17 +129,17 @@ def pair_plots(lines: Lines, figure: str) -> list[Plot]:
 
 def _plot(
     lines: Lines,
-    fitted: Sequence[FigureLine],
+    fitted: Sequence[PanelLine],
     *,
     name: str,
     title: str,
     said: str,
     shared: str | None,
     labels: tuple[str, str] = ("{x}", "{y}"),
-    panel_of: Callable[[list[FigureLine]], LinePanel] | None = None,
+    panel_of: Callable[[list[PanelLine]], LinePanel] | None = None,
 ) -> Plot:
     """The panels of one figure in one unit; those with equal `shared` have equal limits."""
-    by_panel: dict[tuple, list[FigureLine]] = {}
+    by_panel: dict[tuple, list[PanelLine]] = {}
     for line in fitted:
         by_panel.setdefault(tuple(line.panel.values()), []).append(line)
     make = panel_of or (lambda of_panel: by_level(of_panel, lines.styles, lines.points_of))
@@ -168,7 +168,7 @@ def _place(lines: Lines, factor: str, level: str) -> int:
     return list(lines.styles).index((factor, level))
 
 
-def _said_of_curves(fitted: Sequence[FigureLine]) -> str:
+def _said_of_curves(fitted: Sequence[PanelLine]) -> str:
     bands = [line.band for line in fitted if line.band is not None]
     if not bands:
         return "No line could be fitted."

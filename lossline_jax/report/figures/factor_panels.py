@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 from matplotlib.axes import Axes
 
-from lossline_jax.fit.study.results import FigureLine
+from lossline_jax.fit.study.results import PanelLine
 from lossline_jax.report.content.points import Unit, pair
 from lossline_jax.report.content.wording import counted
 from lossline_jax.report.figures.axes import curve, hover, label_axes, scatter
@@ -35,7 +35,7 @@ class LinePanel:
     x: str
     y: str  # "" where the lines have losses of their own
     clouds: tuple[Cloud, ...]
-    lines: tuple[tuple[FigureLine, LevelStyle], ...]
+    lines: tuple[tuple[PanelLine, LevelStyle], ...]
 
     @property
     def points(self) -> pd.DataFrame:
@@ -57,7 +57,7 @@ class PointsOf:
     units: Mapping[str, Unit]
     _pairs: dict[tuple[str, str, str], pd.DataFrame] = field(default_factory=dict)
 
-    def __call__(self, line: FigureLine) -> pd.DataFrame:
+    def __call__(self, line: PanelLine) -> pd.DataFrame:
         key = line.x, line.y, line.unit
         if key not in self._pairs:
             self._pairs[key] = pair(self.long, line.x, line.y, self.units[line.unit])
@@ -65,7 +65,7 @@ class PointsOf:
         return points[points["run_id"].astype(str).isin(line.run_ids)]
 
 
-def by_level(lines: Sequence[FigureLine], styles: Mapping, points_of: PointsOf) -> LinePanel:
+def by_level(lines: Sequence[PanelLine], styles: Mapping, points_of: PointsOf) -> LinePanel:
     """A panel with a line a level."""
     drawn = [(line, styles[line.factor, line.level]) for line in lines]
     clouds = tuple(Cloud(line.level, style, points_of(line)) for line, style in drawn)
@@ -73,7 +73,7 @@ def by_level(lines: Sequence[FigureLine], styles: Mapping, points_of: PointsOf) 
     return LinePanel(lines[0].panel, lines[0].x, lines[0].y if same_y else "", clouds, tuple(drawn))
 
 
-def pooled(line: FigureLine, styles: Mapping, points_of: PointsOf, levels: Mapping[str, str]) -> LinePanel:
+def pooled_panel(line: PanelLine, styles: Mapping, points_of: PointsOf, levels: Mapping[str, str]) -> LinePanel:
     """A panel with one line for all levels; `levels` has the level of each run."""
     points = points_of(line)
     own = points["run_id"].map(levels)

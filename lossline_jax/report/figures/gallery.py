@@ -32,7 +32,7 @@ class Exhibit:
 
 
 @dataclass(frozen=True)
-class Room:
+class GallerySection:
     """A section of the page."""
 
     id: str
@@ -46,37 +46,37 @@ class Room:
         return all(len(plot.panels) == 1 for exhibit in self.exhibits for plot in exhibit.plots)
 
 
-def gallery(fits: StudyFits, long: pd.DataFrame) -> list[Room]:
+def gallery(fits: StudyFits, long: pd.DataFrame) -> list[GallerySection]:
     """Matched grids, pools, own validation, pairs of sets, compute; rooms that the table cannot fill are left out."""
     lines = lines_to_draw(fits, long)
     unit = comparing_unit(long, fits.units)
     rooms = [
-        Room(
+        GallerySection(
             "matched",
             "One factor at a time",
             "Runs that are equal in everything but one factor and the seed. Where lines of different colours part, the "
             "factor moves the line.",
             tuple(_switched(matched_plots(lines, factor), lines, unit, factor) for factor in CELL),
         ),
-        Room(
+        GallerySection(
             "pools",
             "Does one line serve all?",
             "Size, context and optimiser: one line fitted to all levels together.",
             _single(plot for factor in POOLED for plot in pool_plots(lines, factor)),
         ),
-        Room(
+        GallerySection(
             "own",
             "From a model’s own validation loss",
             "Every model from the loss on held-out text of the corpus that it was trained on.",
             _single([*own_plots(lines, kind.OWN_VALIDATION), *own_plots(lines, kind.OWN_TASK)]),
         ),
-        Room(
+        GallerySection(
             "pairs",
             "Between sets of one kind",
             "One validation set against another, one task against another.",
             _single([*pair_plots(lines, kind.TRAIN_TO_TRAIN), *pair_plots(lines, kind.TEST_TO_TEST)]),
         ),
-        Room(
+        GallerySection(
             "compute",
             "Loss and compute",
             "What loss a budget buys, and at which size.",
@@ -84,7 +84,7 @@ def gallery(fits: StudyFits, long: pd.DataFrame) -> list[Room]:
         ),
     ]
     filled = ((room, tuple(exhibit for exhibit in room.exhibits if exhibit.plots)) for room in rooms)
-    return [Room(room.id, room.title, room.text, exhibits) for room, exhibits in filled if exhibits]
+    return [GallerySection(room.id, room.title, room.text, exhibits) for room, exhibits in filled if exhibits]
 
 
 def _single(plots: Sequence[Plot]) -> tuple[Exhibit, ...]:

@@ -15,7 +15,7 @@ from lossline_jax.report.figures.axes import curve, freeze, hover, label_axes, n
 from lossline_jax.report.figures.labels import LineName, place_names
 from lossline_jax.report.figures.plot import Drawn, KeyEntry, Panel, Plot
 from lossline_jax.report.figures.style import Style, factor_name
-from lossline_jax.report.tables.verdicts import Judged
+from lossline_jax.report.tables.verdicts import FactorVerdict
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Line:
         return self.factor == BASE
 
 
-def read_lines(fits: StudyFits, long: pd.DataFrame, runs: Mapping[str, Run], unit: Unit) -> list[Line]:
+def main_lines(fits: StudyFits, long: pd.DataFrame, runs: Mapping[str, Run], unit: Unit) -> list[Line]:
     """A line a level, the base first. Levels without a single point on both axes are left out, and so are settings
     that differ from the base in several factors."""
     curves = {(line.factor or BASE, line.level or BASE): _curve(line) for line in fits.lines_in(unit.key)}
@@ -141,7 +141,7 @@ def _draw_curve(axes: Axes, gid: str, line: Line) -> Drawn:
     return curve(axes, gid, fitted.x, fitted.y, line.style, run_ids, band=band, width=1.8 if line.is_base else 1.0)
 
 
-def key_of(runs: Mapping[str, Run], judged: Sequence[Judged]) -> list[KeyEntry]:
+def key_of(runs: Mapping[str, Run], judged: Sequence[FactorVerdict]) -> list[KeyEntry]:
     """One entry a level, in the order of the runs, with the gap where one was measured."""
     gaps = {(item.factor, level.level): item.remark(level) for item in judged for level in item.levels}
     entries = {}

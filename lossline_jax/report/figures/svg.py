@@ -24,7 +24,7 @@ LONG_DECIMAL = re.compile(r"-?\d+\.\d{3,}")
 COORDINATES = ("d", "x", "y", "transform")
 
 
-def compact(root: ElementTree.Element) -> None:
+def shorten_svg(root: ElementTree.Element) -> None:
     """Shorten an SVG of matplotlib's in place: hundredths of a point, style said once a group, no white space."""
     for element in root.iter():
         for name in COORDINATES:
@@ -64,7 +64,7 @@ LARGEST = 1.3  # times its size in print that a drawing grows to: letters of all
 REFERENCE = re.compile(r"(?:(?<=url\()|^)#([\w.-]+)(?=\)|$)")  # `#id` alone, or in url()
 
 
-class Marks(Protocol):
+class ArtistMarks(Protocol):
     """What an artist shows (`plot.Marks`)."""
 
     run_ids: tuple[str, ...]
@@ -114,7 +114,7 @@ def write_figure(figure: Figure, folder: epath.Path, name: str) -> None:
         write_atomic(folder / f"{name}.{file_format}", render(figure, file_format))
 
 
-def inline_svg(figure: Figure, prefix: str, drawn: Mapping[str, Marks], label: str) -> str:
+def inline_svg(figure: Figure, prefix: str, drawn: Mapping[str, ArtistMarks], label: str) -> str:
     """`figure` as an `<svg>` element for the page.
 
     Args:
@@ -136,7 +136,7 @@ def inline_svg(figure: Figure, prefix: str, drawn: Mapping[str, Marks], label: s
     names = _new_ids(root, prefix, drawn)
     for element in root.iter():
         _localise(element, names)
-    compact(root)
+    shorten_svg(root)
     for name in ("width", "height"):  # the page decides; the viewBox keeps the shape
         root.attrib.pop(name, None)
     style = f"max-width: {LARGEST * 72 * figure.get_size_inches()[0]:.0f}pt"
@@ -144,7 +144,7 @@ def inline_svg(figure: Figure, prefix: str, drawn: Mapping[str, Marks], label: s
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def _tell_runs(group: ElementTree.Element, marks: Marks) -> None:
+def _tell_runs(group: ElementTree.Element, marks: ArtistMarks) -> None:
     """Write run ids (`data-run` of a point, `data-runs` of a curve, as JSON) and hover titles into what was drawn."""
     if not marks.titles:
         group.set("data-runs", json.dumps([*dict.fromkeys(map(str, marks.run_ids))]))

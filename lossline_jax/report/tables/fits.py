@@ -90,7 +90,7 @@ def conventions(fits: StudyFits) -> list[str]:
         declared = find_law(law)
         delta = f" (delta {first.delta:g})" if first.delta is not None else ""
         said.append(
-            f"{law[0].upper()}{law[1:]}: {declared.formula}, by {first.loss}{delta} summed over points, "
+            f"{law[0].upper()}{law[1:]}: {declared.formula}, by {first.objective_name}{delta} summed over points, "
             f"in float64, from many starts. Parameter intervals at {first.interval_level:.0%}: bootstrap of whole runs "
             f"where a run has several points, none of one run alone, else profile likelihood. "
             f"Source: {declared.source}."

@@ -11,7 +11,7 @@ from lossline_jax.fit.compare.gap import PairGap
 from lossline_jax.fit.tables.columns import PER_BYTE
 from lossline_jax.formatting import p_text
 from lossline_jax.report.content.points import unit_label, with_unit
-from lossline_jax.report.content.wording import NONE, interval, listed, number, signed
+from lossline_jax.report.content.wording import NONE, interval, listed, number, signed_text
 from lossline_jax.report.figures.plot import swatch
 from lossline_jax.report.figures.style import Style, factor_name, factor_rank
 from lossline_jax.report.tables.table import Cell, Column, Table
@@ -35,7 +35,7 @@ class JudgedLevel:
 
 
 @dataclass(frozen=True)
-class Judged:
+class FactorVerdict:
     """One factor in every unit."""
 
     factor: str
@@ -58,10 +58,10 @@ class Judged:
         """The mean gap for a key: `−0.399 nats/token`."""
         found = self.gap(level)
         if ends := opposite_pairs(found):
-            return with_unit(" to ".join(signed(pair.gap) for pair in ends), self.unit)
+            return with_unit(" to ".join(signed_text(pair.gap) for pair in ends), self.unit)
         if found.verdict == "crosses":
-            return with_unit(" to ".join(signed(end.gap) for end in found.outer), self.unit)
-        return "" if found.gap is None else with_unit(signed(found.gap), self.unit)
+            return with_unit(" to ".join(signed_text(end.gap) for end in found.outer), self.unit)
+        return "" if found.gap is None else with_unit(signed_text(found.gap), self.unit)
 
 
 def opposite_pairs(gap: LevelGap) -> tuple[PairGap, PairGap] | None:
@@ -81,7 +81,9 @@ def farthest(gap: LevelGap) -> float:
     return max((abs(pair.gap) for pair in gap.pairs), default=0.0)
 
 
-def judge(comparisons: Sequence[FactorComparison], names: Mapping[tuple[str, str], str]) -> list[Judged]:
+def group_by_factor(
+    comparisons: Sequence[FactorComparison], names: Mapping[tuple[str, str], str]
+) -> list[FactorVerdict]:
     """The comparisons with the units of one factor together, in the order of the house.
 
     Args:
@@ -101,11 +103,11 @@ def judge(comparisons: Sequence[FactorComparison], names: Mapping[tuple[str, str
             JudgedLevel(level, names.get((factor, level), level), {unit: gaps.get(unit, missing) for unit in by_unit})
             for level, gaps in levels.items()
         )
-        judged.append(Judged(factor, by_unit, told))
+        judged.append(FactorVerdict(factor, by_unit, told))
     return sorted(judged, key=lambda item: factor_rank(item.factor))
 
 
-def verdicts_table(judged: Sequence[Judged], styles: Mapping[tuple[str, str], Style]) -> Table:
+def verdicts_table(judged: Sequence[FactorVerdict], styles: Mapping[tuple[str, str], Style]) -> Table:
     """A row a factor with its test, and below it a row a level with its gap in each unit."""
     units = list(dict.fromkeys(unit for item in judged for unit in item.by_unit))
     columns = [
@@ -127,7 +129,7 @@ def verdicts_table(judged: Sequence[Judged], styles: Mapping[tuple[str, str], St
     return Table("Gaps between lines, and verdicts", columns, rows)
 
 
-def _factor_row(item: Judged, units: Sequence[str]) -> list[Cell]:
+def _factor_row(item: FactorVerdict, units: Sequence[str]) -> list[Cell]:
     main = item.main
     line = "" if main.p_line is None else f"one line: {p_text(main.p_line)}"
     return [
@@ -145,7 +147,7 @@ def _factor_row(item: Judged, units: Sequence[str]) -> list[Cell]:
     ]
 
 
-def _level_row(item: Judged, level: JudgedLevel, units: Sequence[str], style: Style, reach: float) -> list[Cell]:
+def _level_row(item: FactorVerdict, level: JudgedLevel, units: Sequence[str], style: Style, reach: float) -> list[Cell]:
     gap = item.gap(level)
     return [
         Cell(level.name, drawing=swatch(style)),
@@ -169,8 +171,8 @@ def _gap_cell(gap: LevelGap | None) -> Cell:
     if gap is None or gap.gap is None:
         return Cell(NONE, title="" if gap is None else gap.note)
     if gap.interval is None:
-        return Cell(signed(gap.gap), title="no interval")
-    return Cell(signed(gap.gap), _ends(gap.interval), title=f"90% interval, {gap.method}")
+        return Cell(signed_text(gap.gap), title="no interval")
+    return Cell(signed_text(gap.gap), _ends(gap.interval), title=f"90% interval, {gap.method}")
 
 
 def _ends(ends: tuple[float, float] | None) -> str:
@@ -178,7 +180,7 @@ def _ends(ends: tuple[float, float] | None) -> str:
 
 
 def _pairs_title(gap: LevelGap) -> str:
-    return "\n".join(f"{pair.matched_on}: {signed(pair.gap)} {_ends(pair.interval)}" for pair in gap.pairs)
+    return "\n".join(f"{pair.matched_on}: {signed_text(pair.gap)} {_ends(pair.interval)}" for pair in gap.pairs)
 
 
 def verdict_cell(verdicts: Mapping[str, str], note: str) -> Cell:
@@ -190,7 +192,7 @@ def verdict_cell(verdicts: Mapping[str, str], note: str) -> Cell:
     return Cell(text, note, tone="strong" if set(verdicts.values()) <= set(SHOWN) else "")
 
 
-def _reach(item: Judged, level: JudgedLevel) -> float:
+def _reach(item: FactorVerdict, level: JudgedLevel) -> float:
     """How far from zero the drawing of a gap goes, in noise."""
     noise, gap = item.main.noise, item.gap(level)
     ends = [item.main.margin or 0.0, gap.gap or 0.0, *(gap.interval or ()), *(pair.gap for pair in gap.pairs)]
@@ -231,6 +233,6 @@ def forest(gap: LevelGap, comparison: FactorComparison, reach: float, style: Sty
     )
 
 
-def listed_factors(items: Sequence[Judged]) -> str:
+def listed_factors(items: Sequence[FactorVerdict]) -> str:
     """`data, size and optimiser`."""
     return listed([factor_name(item.factor) for item in items])

@@ -8,18 +8,18 @@ from typing import Any
 import jax
 
 from lossline_jax.distributed.devices import hardware_of, peak_memory_bytes
-from lossline_jax.distributed.processes import is_first
+from lossline_jax.distributed.processes import is_main_process
 from lossline_jax.errors import LosslineError, RunFailed
 from lossline_jax.storage.run_records import write_failure
 from lossline_jax.storage.step_log import StepLog
 from lossline_jax.train.job import TrainingJob
-from lossline_jax.train.monitor.progress_bar import Progress
-from lossline_jax.train.monitor.timer import Clock
+from lossline_jax.train.monitor.progress_bar import ProgressBar
+from lossline_jax.train.monitor.timer import RunTimer
 from lossline_jax.train.monitor.trackers import open_trackers
 from lossline_jax.train.step import StepMetrics
 
 
-class Watch:
+class StepMonitor:
     """Checks every step's loss, logs some of them, and shows progress.
 
     Args:
@@ -30,26 +30,26 @@ class Watch:
         show: progress on stderr.
     """
 
-    def __init__(self, job: TrainingJob, clock: Clock, start: int, show: bool):
+    def __init__(self, job: TrainingJob, clock: RunTimer, start: int, show: bool):
         run, run_dir, execution = job.run, job.run_dir, job.execution
         if execution.log_every < 1:
             raise LosslineError(f"execution.log_every: {execution.log_every} is no number of steps; give 1 or more")
         self._run, self._run_dir, self._log_every, self._clock = run, run_dir, execution.log_every, clock
         self._mesh, self._hardware = job.mesh, hardware_of(job.mesh)
         self._flops_per_step = job.flops_per_token * run.tokens_per_step
-        writes = is_first()
+        writes = is_main_process()
         self._log = StepLog(run_dir, start) if writes else None
         self._trackers = open_trackers(run, run_dir, execution, self._log) if self._log else []
-        self._progress = Progress(run.run_id, run.num_steps, start, show and writes)
+        self._progress = ProgressBar(run.run_id, run.num_steps, start, show and writes)
         self._pending: tuple[int, StepMetrics[jax.Array], float] | None = None
         self._begin_row(start, clock.input)
 
-    def dispatched(self, step: int, metrics: StepMetrics[jax.Array]) -> None:
+    def step_dispatched(self, step: int, metrics: StepMetrics[jax.Array]) -> None:
         """Step `step` is on its way to the devices: look at the one before."""
-        self.settle()
+        self.wait_for_step()
         self._pending = (step, metrics, self._clock.input)  # before the batch of the next step is waited for
 
-    def settle(self) -> None:
+    def wait_for_step(self) -> None:
         """Wait for the step on its way and look at it.
 
         Raises:
@@ -72,10 +72,10 @@ class Watch:
                 for tracker in self._trackers:
                     tracker.log(row)
 
-    def evaluated(self, step: int, losses: Mapping[str, float]) -> None:
+    def log_evaluation(self, step: int, losses: Mapping[str, float]) -> None:
         """A checkpoint was scored: nats a token by evaluation set."""
         for tracker in self._trackers:
-            tracker.evaluated(step, losses)
+            tracker.log_evaluation(step, losses)
 
     def flush(self) -> None:
         """Make the log whole on disk."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import jax
 from etils import epath
 
-from lossline_jax.distributed.processes import is_first
-from lossline_jax.logs import say
+from lossline_jax import logs
+from lossline_jax.distributed.processes import is_main_process
 from lossline_jax.storage.files import is_remote, make_folder
 
 WARM_UP = 3  # steps of a process that are left out: the first compiles, the next may still fill caches
@@ -45,8 +45,8 @@ def profiled(
         settle: waits until the devices have done all steps so far, so that the trace has whole steps.
     """
     if wanted and len(traced) < wanted:
-        say(f"--profile: {len(traced)} of {wanted} steps, the run has no more left after {WARM_UP} to warm up")
-    if not traced or not is_first():
+        logs.info(f"--profile: {len(traced)} of {wanted} steps, the run has no more left after {WARM_UP} to warm up")
+    if not traced or not is_main_process():
         yield from steps
         return
     before, after = range(steps.start, traced.start), range(traced.stop, steps.stop)
@@ -64,7 +64,7 @@ def profiled(
             jax.profiler.stop_trace()
         if is_remote(folder):
             _upload(local, folder)
-    say(
+    logs.info(
         f"profile: steps {traced.start} to {traced.stop - 1} in {folder}; `pip install xprof` and "
         f"`xprof --logdir {folder}`, or open its *.trace.json.gz at ui.perfetto.dev"
     )

@@ -15,7 +15,7 @@ SHORTEST_PAUSE = 5.0  # seconds: not more often than this
 LONGEST_PAUSE = 60.0  # seconds: nor less often than this
 
 
-class Progress:
+class ProgressBar:
     """A tqdm bar on a terminal; elsewhere a plain line each tenth of the run or minute: both on stderr.
 
     Args:
@@ -29,7 +29,9 @@ class Progress:
         self._label, self._num_steps, self._show = label, num_steps, show
         self._last_line = time.perf_counter()
         bar = show and sys.stderr.isatty()
-        self._bar = tqdm(total=num_steps, initial=start, desc=logs.prefix() + label, unit="step") if bar else None
+        self._bar = (
+            tqdm(total=num_steps, initial=start, desc=logs.process_prefix() + label, unit="step") if bar else None
+        )
 
     def update(self, row: Mapping[str, Any]) -> None:
         """A step is done: its row of the step log."""
@@ -43,7 +45,9 @@ class Progress:
         elif self._show and self._line_is_due(step):
             self._last_line = time.perf_counter()
             left = human_seconds(row["step_seconds"] * (self._num_steps - step))
-            logs.say(f"{self._label}: step {step}/{self._num_steps}, loss {loss:.4f} nats/token, {speed}, {left} to go")
+            logs.info(
+                f"{self._label}: step {step}/{self._num_steps}, loss {loss:.4f} nats/token, {speed}, {left} to go"
+            )
 
     def close(self) -> None:
         if self._bar is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 PARTS = ("setup", "compile", "input", "checkpoint", "evaluate")
 
 
-class Clock:
+class RunTimer:
     """Seconds of a run by what they went on: the `PARTS`, and the rest, which is training."""
 
     def __init__(self) -> None:

@@ -38,7 +38,7 @@ class Tracker(Protocol):
     def log(self, row: Row) -> None:
         """A row of the step log."""
 
-    def evaluated(self, step: int, losses: Mapping[str, float]) -> None:
+    def log_evaluation(self, step: int, losses: Mapping[str, float]) -> None:
         """Losses of a checkpoint that was just scored, in nats a token, by evaluation set."""
 
     def flush(self) -> None:
@@ -96,7 +96,7 @@ class TensorBoard:
     def log(self, row: Row) -> None:
         self._append(self._row_record(row))
 
-    def evaluated(self, step: int, losses: Mapping[str, float]) -> None:
+    def log_evaluation(self, step: int, losses: Mapping[str, float]) -> None:
         self._append(self._record(step, time.time(), {EVALUATED + name: loss for name, loss in losses.items()}))
 
     def flush(self) -> None:
@@ -207,7 +207,7 @@ class WandB:
             values = {tag: row[key] for key, tag in TAGS.items() if row.get(key) is not None}
             self._run.log({"step": row["step"], **values})
 
-    def evaluated(self, step: int, losses: Mapping[str, float]) -> None:
+    def log_evaluation(self, step: int, losses: Mapping[str, float]) -> None:
         self._run.log({"step": step, **{EVALUATED + name: loss for name, loss in losses.items()}})
 
     def flush(self) -> None:

@@ -14,9 +14,9 @@ from lossline_jax.weights.huggingface.gpt_neox import GPT_NEOX
 from lossline_jax.weights.huggingface.llama import LLAMA
 from lossline_jax.weights.huggingface.mamba import MAMBA
 from lossline_jax.weights.huggingface.mamba2 import MAMBA2
-from lossline_jax.weights.huggingface.mapping import Architecture
+from lossline_jax.weights.huggingface.mapping import HFArchitecture
 
-ARCHITECTURES: dict[str, Architecture] = {
+ARCHITECTURES: dict[str, HFArchitecture] = {
     architecture.model_type: architecture for architecture in (LLAMA, MAMBA, MAMBA2, GPT2, GPT_NEOX)
 }
 
@@ -66,7 +66,7 @@ def check_vocabulary(hf: HFModel, tokenizer_vocab_size: int, where: str) -> None
         )
 
 
-def architecture_of(config: ModelConfig) -> Architecture:
+def hf_architecture_of(config: ModelConfig) -> HFArchitecture:
     """How Hugging Face writes models of this config."""
     return next(each for each in ARCHITECTURES.values() if isinstance(config, each.config_class))
 
@@ -79,7 +79,7 @@ def config_json(config: ModelConfig, vocab_size: int) -> dict[str, Any]:
     Raises:
         LosslineError: transformers has no such model.
     """
-    architecture = architecture_of(config)
+    architecture = hf_architecture_of(config)
     return {
         "architectures": [architecture.class_name],
         "model_type": architecture.model_type,
@@ -88,7 +88,7 @@ def config_json(config: ModelConfig, vocab_size: int) -> dict[str, Any]:
     }
 
 
-def _architecture(values: dict[str, Any], where: str) -> Architecture:
+def _architecture(values: dict[str, Any], where: str) -> HFArchitecture:
     known = ", ".join(f"{each.model_type} ({each.class_name})" for each in ARCHITECTURES.values())
     model_type, classes = values.get("model_type"), values.get("architectures")
     if model_type is None:

@@ -10,7 +10,7 @@ import numpy as np
 from etils import epath
 
 from lossline_jax.errors import LosslineError, install_hint
-from lossline_jax.storage.files import inside, is_remote
+from lossline_jax.storage.files import is_remote, path_inside
 from lossline_jax.weights.huggingface.fields import read_object
 
 SINGLE = "model.safetensors"
@@ -107,7 +107,7 @@ def _weight_map(root: Path) -> dict[str, str]:
         if not isinstance(weight_map, dict) or not weight_map:
             raise LosslineError(f"{root / INDEX}: no weight_map in it; fetch the folder anew")
         for name in weight_map.values():
-            inside(epath.Path(root), name, epath.Path(root / INDEX))
+            path_inside(epath.Path(root), name, epath.Path(root / INDEX))
         return weight_map
     old = sorted(path.name for pattern in _OLD_FORMATS for path in root.glob(pattern))
     if old:

@@ -4,7 +4,7 @@ from typing import Any
 
 from lossline_jax.config.model import GPT2Config
 from lossline_jax.weights.huggingface.fields import Fields
-from lossline_jax.weights.huggingface.mapping import Architecture, Group, reshaped, same, transposed
+from lossline_jax.weights.huggingface.mapping import HFArchitecture, TensorGroup, reshaped, same, transposed
 
 _LAYER = "transformer.h.{layer}."
 
@@ -44,7 +44,7 @@ def _write(config: GPT2Config) -> dict[str, Any]:
     }
 
 
-def _groups(config: GPT2Config) -> tuple[Group, ...]:
+def _groups(config: GPT2Config) -> tuple[TensorGroup, ...]:
     d, n, h = config.d_model, config.num_heads, config.head_dim
     attention, mlp = f"{_LAYER}attn.", f"{_LAYER}mlp."
     head = () if config.tied_embeddings else (transposed("lm_head.weight", "unembed"),)
@@ -69,7 +69,7 @@ def _groups(config: GPT2Config) -> tuple[Group, ...]:
     )
 
 
-GPT2 = Architecture(
+GPT2 = HFArchitecture(
     model_type="gpt2",
     class_name="GPT2LMHeadModel",
     config_class=GPT2Config,

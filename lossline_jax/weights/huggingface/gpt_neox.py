@@ -6,7 +6,7 @@ import numpy as np
 
 from lossline_jax.config.model import GPTNeoXConfig
 from lossline_jax.weights.huggingface.fields import Fields
-from lossline_jax.weights.huggingface.mapping import Architecture, Arrays, Group, linear, same, transposed
+from lossline_jax.weights.huggingface.mapping import Arrays, HFArchitecture, TensorGroup, linear_group, same, transposed
 from lossline_jax.weights.huggingface.rotary import read_rotary
 
 _LAYER = "gpt_neox.layers.{layer}."
@@ -51,7 +51,7 @@ def _write(config: GPTNeoXConfig) -> dict[str, Any]:
     }
 
 
-def _groups(config: GPTNeoXConfig) -> tuple[Group, ...]:
+def _groups(config: GPTNeoXConfig) -> tuple[TensorGroup, ...]:
     d, f, n, h = config.d_model, config.mlp_width, config.num_heads, config.head_dim
     attention, mlp = f"{_LAYER}attention.", f"{_LAYER}mlp."
     head = () if config.tied_embeddings else (transposed(_HEAD, "unembed"),)
@@ -60,13 +60,13 @@ def _groups(config: GPTNeoXConfig) -> tuple[Group, ...]:
         same(f"{_LAYER}input_layernorm.weight", "blocks/attention_norm"),
         same(f"{_LAYER}input_layernorm.bias", "blocks/attention_norm_bias"),
         *_query_key_value(f"{attention}query_key_value.", n, h),
-        linear(f"{attention}dense.weight", "blocks/attention_out", (n, h), (d,)),
+        linear_group(f"{attention}dense.weight", "blocks/attention_out", (n, h), (d,)),
         same(f"{attention}dense.bias", "blocks/attention_out_bias"),
         same(f"{_LAYER}post_attention_layernorm.weight", "blocks/mlp_norm"),
         same(f"{_LAYER}post_attention_layernorm.bias", "blocks/mlp_norm_bias"),
-        linear(f"{mlp}dense_h_to_4h.weight", "blocks/up", (d,), (f,)),
+        linear_group(f"{mlp}dense_h_to_4h.weight", "blocks/up", (d,), (f,)),
         same(f"{mlp}dense_h_to_4h.bias", "blocks/up_bias"),
-        linear(f"{mlp}dense_4h_to_h.weight", "blocks/down", (f,), (d,)),
+        linear_group(f"{mlp}dense_4h_to_h.weight", "blocks/down", (f,), (d,)),
         same(f"{mlp}dense_4h_to_h.bias", "blocks/down_bias"),
         same("gpt_neox.final_layer_norm.weight", "final_norm"),
         same("gpt_neox.final_layer_norm.bias", "final_norm_bias"),
@@ -74,7 +74,7 @@ def _groups(config: GPTNeoXConfig) -> tuple[Group, ...]:
     )
 
 
-def _query_key_value(name: str, n: int, h: int) -> tuple[Group, Group]:
+def _query_key_value(name: str, n: int, h: int) -> tuple[TensorGroup, TensorGroup]:
     def weight_to_ours(tensor: np.ndarray) -> Arrays:
         return (tensor.reshape(n, 3, h, -1).transpose(3, 1, 0, 2),)
 
@@ -88,12 +88,12 @@ def _query_key_value(name: str, n: int, h: int) -> tuple[Group, Group]:
         return (leaf.transpose(1, 0, 2).reshape(-1),)
 
     return (
-        Group((f"{name}weight",), ("blocks/qkv",), weight_to_ours, weight_to_theirs),
-        Group((f"{name}bias",), ("blocks/qkv_bias",), bias_to_ours, bias_to_theirs),
+        TensorGroup((f"{name}weight",), ("blocks/qkv",), weight_to_ours, weight_to_theirs),
+        TensorGroup((f"{name}bias",), ("blocks/qkv_bias",), bias_to_ours, bias_to_theirs),
     )
 
 
-GPT_NEOX = Architecture(
+GPT_NEOX = HFArchitecture(
     model_type="gpt_neox",
     class_name="GPTNeoXForCausalLM",
     config_class=GPTNeoXConfig,

@@ -4,7 +4,14 @@ from typing import Any
 
 from lossline_jax.config.model import LlamaConfig
 from lossline_jax.weights.huggingface.fields import Fields
-from lossline_jax.weights.huggingface.mapping import Architecture, Group, linear, linears, same, transposed
+from lossline_jax.weights.huggingface.mapping import (
+    HFArchitecture,
+    TensorGroup,
+    linear_group,
+    linears,
+    same,
+    transposed,
+)
 from lossline_jax.weights.huggingface.rotary import read_rotary, scaling_json
 
 _LAYER = "model.layers.{layer}."
@@ -52,7 +59,7 @@ def _write(config: LlamaConfig) -> dict[str, Any]:
     }
 
 
-def _groups(config: LlamaConfig) -> tuple[Group, ...]:
+def _groups(config: LlamaConfig) -> tuple[TensorGroup, ...]:
     d, f = config.d_model, config.mlp_width
     n, k, h = config.num_heads, config.kv_heads, config.head_dim
     attention, mlp = f"{_LAYER}self_attn.", f"{_LAYER}mlp."
@@ -60,18 +67,18 @@ def _groups(config: LlamaConfig) -> tuple[Group, ...]:
     return (
         same("model.embed_tokens.weight", "embed"),
         same(f"{_LAYER}input_layernorm.weight", "blocks/attention_norm"),
-        linear(f"{attention}q_proj.weight", "blocks/q", (d,), (n, h)),
+        linear_group(f"{attention}q_proj.weight", "blocks/q", (d,), (n, h)),
         linears((f"{attention}k_proj.weight", f"{attention}v_proj.weight"), "blocks/kv", d, (k, h)),
-        linear(f"{attention}o_proj.weight", "blocks/attention_out", (n, h), (d,)),
+        linear_group(f"{attention}o_proj.weight", "blocks/attention_out", (n, h), (d,)),
         same(f"{_LAYER}post_attention_layernorm.weight", "blocks/mlp_norm"),
         linears((f"{mlp}gate_proj.weight", f"{mlp}up_proj.weight"), "blocks/gate_up", d, (f,)),
-        linear(f"{mlp}down_proj.weight", "blocks/down", (f,), (d,)),
+        linear_group(f"{mlp}down_proj.weight", "blocks/down", (f,), (d,)),
         same("model.norm.weight", "final_norm"),
         *head,
     )
 
 
-LLAMA = Architecture(
+LLAMA = HFArchitecture(
     model_type="llama",
     class_name="LlamaForCausalLM",
     config_class=LlamaConfig,

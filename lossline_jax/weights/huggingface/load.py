@@ -7,22 +7,22 @@ import jax
 import numpy as np
 from etils import epath
 
+from lossline_jax import logs
 from lossline_jax.config.model import ModelConfig
 from lossline_jax.errors import LosslineError
-from lossline_jax.logs import say
 from lossline_jax.models.model import Model
 from lossline_jax.models.parameters import Params
-from lossline_jax.weights.huggingface.configs import architecture_of, config_json, read_config
+from lossline_jax.weights.huggingface.configs import config_json, hf_architecture_of, read_config
 from lossline_jax.weights.huggingface.files import Tensors, open_tensors
-from lossline_jax.weights.huggingface.mapping import Architecture, Group
-from lossline_jax.weights.huggingface.names import canonical_names, closest, left_out
-from lossline_jax.weights.huggingface.shapes import Shapes, flat, leaf_shapes, their_shapes
+from lossline_jax.weights.huggingface.mapping import HFArchitecture, TensorGroup
+from lossline_jax.weights.huggingface.names import canonical_names, closest, left_out_prefixes
+from lossline_jax.weights.huggingface.shapes import Shapes, flat_params, leaf_shapes, their_shapes
 
 # Fields that weights do not depend on: of the computation in chunks, and of start values.
 _FREE = ("chunk_size", "time_step_min", "time_step_max")
 
 
-def load_params(folder: epath.PathLike, model: Model, shardings: Any = None) -> Params:
+def load_pretrained_params(folder: epath.PathLike, model: Model, shardings: Any = None) -> Params:
     """Read the weights of `model` from safetensors files, every one of them checked by name and shape.
 
     At most one group of leaves is held beside the result: the leaves that one tensor is cut into.
@@ -40,12 +40,12 @@ def load_params(folder: epath.PathLike, model: Model, shardings: Any = None) -> 
             is damaged; the message names the tensor and the file.
     """
     _check_config(folder, model)
-    architecture = architecture_of(model.config)
-    placements = None if shardings is None else flat(shardings)
+    architecture = hf_architecture_of(model.config)
+    placements = None if shardings is None else flat_params(shardings)
     params: dict[str, jax.Array] = {}
     with open_tensors(folder, functools.partial(canonical_names, architecture)) as tensors:
-        if prefix := left_out(architecture, tensors.originals):
-            say(f"note: {folder}: names of tensors are read without {prefix}")
+        if prefix := left_out_prefixes(architecture, tensors.originals):
+            logs.info(f"note: {folder}: names of tensors are read without {prefix}")
         if model.config.num_layers > len(tensors.originals):  # before anything is made for each of them
             raise LosslineError(
                 f"{folder}/config.json: says {model.config.num_layers} layers, and the folder has "
@@ -81,7 +81,7 @@ def _shapes(model: Model, folder: str) -> tuple[Shapes, Shapes]:
 
 def _check_tensors(
     tensors: Tensors,
-    architecture: Architecture,
+    architecture: HFArchitecture,
     config: ModelConfig,
     expected: dict[str, tuple[int, ...]],
     folder: str,
@@ -105,7 +105,7 @@ def _check_tensors(
         tensors.check(name, shape)
 
 
-def _hint(missing: str, tensors: Tensors, candidates: set[str], architecture: Architecture) -> str:
+def _hint(missing: str, tensors: Tensors, candidates: set[str], architecture: HFArchitecture) -> str:
     if missing == architecture.head:
         return "; set tie_word_embeddings to true in config.json if the output repeats the embedding"
     if any(".lora_" in name for name in tensors.originals):
@@ -121,7 +121,7 @@ def _and_more(names: list[str]) -> str:
 
 
 def _assemble(
-    group: Group, leaves: dict[str, tuple[int, ...]], tensors: Tensors, num_layers: int
+    group: TensorGroup, leaves: dict[str, tuple[int, ...]], tensors: Tensors, num_layers: int
 ) -> dict[str, np.ndarray]:
     """The leaves of one group, in memory of their own."""
     assembled = {path: np.empty(leaves[path], np.float32) for path in group.ours}
@@ -136,7 +136,7 @@ def _assemble(
     return assembled
 
 
-def _check_tied_head(tensors: Tensors, architecture: Architecture, config: ModelConfig) -> None:
+def _check_tied_head(tensors: Tensors, architecture: HFArchitecture, config: ModelConfig) -> None:
     """Some files repeat the tied embedding as the head; anything else under that name would be lost."""
     if not config.tied_embeddings or architecture.head not in tensors.names():
         return

@@ -5,7 +5,14 @@ from typing import Any
 
 from lossline_jax.config.model import MambaConfig
 from lossline_jax.weights.huggingface.fields import Fields
-from lossline_jax.weights.huggingface.mapping import Architecture, Group, depthwise_conv, linear, same, transposed
+from lossline_jax.weights.huggingface.mapping import (
+    HFArchitecture,
+    TensorGroup,
+    depthwise_conv,
+    linear_group,
+    same,
+    transposed,
+)
 from lossline_jax.weights.huggingface.ssm import expansion, read_shared
 
 _LAYER = "backbone.layers.{layer}."
@@ -47,27 +54,27 @@ def _write(config: MambaConfig) -> dict[str, Any]:
     }
 
 
-def _groups(config: MambaConfig) -> tuple[Group, ...]:
+def _groups(config: MambaConfig) -> tuple[TensorGroup, ...]:
     d, e, r, s = config.d_model, config.inner, config.delta_rank, config.d_state
     head = () if config.tied_embeddings else (transposed("lm_head.weight", "unembed"),)
     return (
         same("backbone.embeddings.weight", "embed"),
         same(f"{_LAYER}norm.weight", "blocks/norm"),
-        linear(f"{_MIXER}in_proj.weight", "blocks/in_xz", (d,), (2, e)),
+        linear_group(f"{_MIXER}in_proj.weight", "blocks/in_xz", (d,), (2, e)),
         depthwise_conv(f"{_MIXER}conv1d.weight", "blocks/conv"),
         same(f"{_MIXER}conv1d.bias", "blocks/conv_bias"),
-        linear(f"{_MIXER}x_proj.weight", "blocks/to_dt_bc", (e,), (r + 2 * s,)),
-        linear(f"{_MIXER}dt_proj.weight", "blocks/to_dt", (r,), (e,)),
+        linear_group(f"{_MIXER}x_proj.weight", "blocks/to_dt_bc", (e,), (r + 2 * s,)),
+        linear_group(f"{_MIXER}dt_proj.weight", "blocks/to_dt", (r,), (e,)),
         same(f"{_MIXER}dt_proj.bias", "blocks/dt_bias"),
         transposed(f"{_MIXER}A_log", "blocks/a_log"),
         same(f"{_MIXER}D", "blocks/d_skip"),
-        linear(f"{_MIXER}out_proj.weight", "blocks/out", (e,), (d,)),
+        linear_group(f"{_MIXER}out_proj.weight", "blocks/out", (e,), (d,)),
         same("backbone.norm_f.weight", "final_norm"),
         *head,
     )
 
 
-MAMBA = Architecture(
+MAMBA = HFArchitecture(
     model_type="mamba",
     class_name="MambaForCausalLM",
     config_class=MambaConfig,

@@ -11,7 +11,7 @@ import numpy as np
 
 from lossline_jax.config.model import Mamba2Config
 from lossline_jax.weights.huggingface.fields import Fields
-from lossline_jax.weights.huggingface.mapping import Architecture, Arrays, Group, linear, same, transposed
+from lossline_jax.weights.huggingface.mapping import Arrays, HFArchitecture, TensorGroup, linear_group, same, transposed
 from lossline_jax.weights.huggingface.ssm import expansion, read_shared
 
 _LAYER = "backbone.layers.{layer}."
@@ -62,7 +62,7 @@ def _write(config: Mamba2Config) -> dict[str, Any]:
     }
 
 
-def _groups(config: Mamba2Config) -> tuple[Group, ...]:
+def _groups(config: Mamba2Config) -> tuple[TensorGroup, ...]:
     head = () if config.tied_embeddings else (transposed("lm_head.weight", "unembed"),)
     conv_bias = (_conv_bias(config),) if config.conv_bias else ()
     dt_bias = same(f"{_MIXER}dt_bias", "blocks/dt_bias") if config.dt_bias else _no_dt_bias(config.num_heads)
@@ -76,13 +76,13 @@ def _groups(config: Mamba2Config) -> tuple[Group, ...]:
         same(f"{_MIXER}A_log", "blocks/a_log"),
         same(f"{_MIXER}D", "blocks/d_skip"),
         same(f"{_MIXER}norm.weight", "blocks/gated_norm"),
-        linear(f"{_MIXER}out_proj.weight", "blocks/out", (config.inner,), (config.d_model,)),
+        linear_group(f"{_MIXER}out_proj.weight", "blocks/out", (config.inner,), (config.d_model,)),
         same("backbone.norm_f.weight", "final_norm"),
         *head,
     )
 
 
-def _in_projection(config: Mamba2Config) -> Group:
+def _in_projection(config: Mamba2Config) -> TensorGroup:
     d, e, g, s = config.d_model, config.inner, config.num_groups, config.d_state
     cuts = [2 * e, 2 * e + 2 * g * s]
 
@@ -94,10 +94,10 @@ def _in_projection(config: Mamba2Config) -> Group:
         return (np.concatenate([zx.reshape(d, -1), bc.reshape(d, -1), dt], axis=1).T,)
 
     ours = ("blocks/in_zx", "blocks/in_bc", "blocks/in_dt")
-    return Group((f"{_MIXER}in_proj.weight",), ours, to_ours, to_theirs)
+    return TensorGroup((f"{_MIXER}in_proj.weight",), ours, to_ours, to_theirs)
 
 
-def _convolution(config: Mamba2Config) -> Group:
+def _convolution(config: Mamba2Config) -> TensorGroup:
     w, e, g, s = config.conv_width, config.inner, config.num_groups, config.d_state
 
     def to_ours(tensor: np.ndarray) -> Arrays:
@@ -107,10 +107,10 @@ def _convolution(config: Mamba2Config) -> Group:
     def to_theirs(x: np.ndarray, bc: np.ndarray) -> Arrays:
         return (np.concatenate([x, bc.reshape(w, -1)], axis=1).T[:, None],)
 
-    return Group((f"{_MIXER}conv1d.weight",), ("blocks/conv_x", "blocks/conv_bc"), to_ours, to_theirs)
+    return TensorGroup((f"{_MIXER}conv1d.weight",), ("blocks/conv_x", "blocks/conv_bc"), to_ours, to_theirs)
 
 
-def _conv_bias(config: Mamba2Config) -> Group:
+def _conv_bias(config: Mamba2Config) -> TensorGroup:
     e, g, s = config.inner, config.num_groups, config.d_state
 
     def to_ours(tensor: np.ndarray) -> Arrays:
@@ -119,19 +119,19 @@ def _conv_bias(config: Mamba2Config) -> Group:
     def to_theirs(x: np.ndarray, bc: np.ndarray) -> Arrays:
         return (np.concatenate([x, bc.reshape(-1)]),)
 
-    return Group((f"{_MIXER}conv1d.bias",), ("blocks/conv_x_bias", "blocks/conv_bc_bias"), to_ours, to_theirs)
+    return TensorGroup((f"{_MIXER}conv1d.bias",), ("blocks/conv_x_bias", "blocks/conv_bc_bias"), to_ours, to_theirs)
 
 
-def _no_dt_bias(num_heads: int) -> Group:
+def _no_dt_bias(num_heads: int) -> TensorGroup:
     def to_ours(tensor: np.ndarray) -> Arrays:
         if np.any(tensor):
             raise ValueError("is not zero, although config.json says use_dt_bias=false")
         return ()
 
-    return Group((f"{_MIXER}dt_bias",), (), to_ours, lambda: (np.zeros(num_heads, np.float32),))
+    return TensorGroup((f"{_MIXER}dt_bias",), (), to_ours, lambda: (np.zeros(num_heads, np.float32),))
 
 
-MAMBA2 = Architecture(
+MAMBA2 = HFArchitecture(
     model_type="mamba2",
     class_name="Mamba2ForCausalLM",
     config_class=Mamba2Config,

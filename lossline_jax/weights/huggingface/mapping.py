@@ -20,7 +20,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Group:
+class TensorGroup:
     """Tensors of theirs and leaves of ours that are made of each other."""
 
     theirs: tuple[str, ...]  # names; `{layer}` in them: one a layer
@@ -34,7 +34,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Architecture:
+class HFArchitecture:
     """Everything that lossline knows about one `model_type`."""
 
     model_type: str
@@ -42,7 +42,7 @@ class Architecture:
     config_class: type
     read: Callable[[Fields], ModelConfig]
     write: Callable[[ModelConfig], dict[str, Any]]  # fields of their config.json that say what ours says
-    groups: Callable[[ModelConfig], tuple[Group, ...]]
+    groups: Callable[[ModelConfig], tuple[TensorGroup, ...]]
     embedding: str  # their name of the tensor that a tied `head` repeats
     head: str
     context_field: str | None = None  # their name of the context length
@@ -56,25 +56,27 @@ class Architecture:
         return None if any(re.search(pattern, name) for pattern in self.buffers) else name
 
 
-def same(theirs: str, ours: str) -> Group:
+def same(theirs: str, ours: str) -> TensorGroup:
     """A tensor that is kept as it is."""
-    return Group((theirs,), (ours,), lambda tensor: (tensor,), lambda leaf: (leaf,))
+    return TensorGroup((theirs,), (ours,), lambda tensor: (tensor,), lambda leaf: (leaf,))
 
 
-def reshaped(theirs: str, ours: str, shape: Shape, their_shape: Shape) -> Group:
+def reshaped(theirs: str, ours: str, shape: Shape, their_shape: Shape) -> TensorGroup:
     """The same numbers in the same order."""
-    return Group((theirs,), (ours,), lambda tensor: (tensor.reshape(shape),), lambda leaf: (leaf.reshape(their_shape),))
+    return TensorGroup(
+        (theirs,), (ours,), lambda tensor: (tensor.reshape(shape),), lambda leaf: (leaf.reshape(their_shape),)
+    )
 
 
-def transposed(theirs: str, ours: str) -> Group:
+def transposed(theirs: str, ours: str) -> TensorGroup:
     """A matrix whose two axes are exchanged."""
-    return Group((theirs,), (ours,), lambda tensor: (tensor.T,), lambda leaf: (leaf.T,))
+    return TensorGroup((theirs,), (ours,), lambda tensor: (tensor.T,), lambda leaf: (leaf.T,))
 
 
-def linear(theirs: str, ours: str, inputs: Shape, outputs: Shape) -> Group:
+def linear_group(theirs: str, ours: str, inputs: Shape, outputs: Shape) -> TensorGroup:
     """A linear layer, [out, in] there and [*inputs, *outputs] here."""
     their_shape = (math.prod(inputs), math.prod(outputs))
-    return Group(
+    return TensorGroup(
         (theirs,),
         (ours,),
         lambda tensor: (tensor.T.reshape(*inputs, *outputs),),
@@ -82,7 +84,7 @@ def linear(theirs: str, ours: str, inputs: Shape, outputs: Shape) -> Group:
     )
 
 
-def linears(theirs: tuple[str, ...], ours: str, width: int, outputs: Shape) -> Group:
+def linears(theirs: tuple[str, ...], ours: str, width: int, outputs: Shape) -> TensorGroup:
     """Linear layers of one input, here side by side: [width, number of layers, *outputs]."""
 
     def to_ours(*tensors: np.ndarray) -> Arrays:
@@ -91,9 +93,9 @@ def linears(theirs: tuple[str, ...], ours: str, width: int, outputs: Shape) -> G
     def to_theirs(leaf: np.ndarray) -> Arrays:
         return tuple(leaf[:, k].reshape(width, math.prod(outputs)).T for k in range(len(theirs)))
 
-    return Group(theirs, (ours,), to_ours, to_theirs)
+    return TensorGroup(theirs, (ours,), to_ours, to_theirs)
 
 
-def depthwise_conv(theirs: str, ours: str) -> Group:
+def depthwise_conv(theirs: str, ours: str) -> TensorGroup:
     """A filter a channel, [channels, 1, width] there and [width, channels] here."""
-    return Group((theirs,), (ours,), lambda tensor: (tensor[:, 0].T,), lambda leaf: (leaf.T[:, None],))
+    return TensorGroup((theirs,), (ours,), lambda tensor: (tensor[:, 0].T,), lambda leaf: (leaf.T[:, None],))

@@ -17,11 +17,11 @@ from lossline_jax.errors import LosslineError, install_hint
 from lossline_jax.models.model import Model
 from lossline_jax.models.parameters import Params
 from lossline_jax.storage.disk import cannot_write
-from lossline_jax.weights.huggingface.configs import architecture_of, config_json
+from lossline_jax.weights.huggingface.configs import config_json, hf_architecture_of
 from lossline_jax.weights.huggingface.files import INDEX, SINGLE, local_folder
-from lossline_jax.weights.huggingface.mapping import Group
-from lossline_jax.weights.huggingface.shapes import flat, leaf_shapes, their_shapes
-from lossline_jax.weights.huggingface.tokenizer_files import tokenizer_config
+from lossline_jax.weights.huggingface.mapping import TensorGroup
+from lossline_jax.weights.huggingface.shapes import flat_params, leaf_shapes, their_shapes
+from lossline_jax.weights.huggingface.tokenizer_files import tokenizer_config_json
 
 _METADATA = {"format": "pt"}  # transformers asks for it
 
@@ -61,7 +61,7 @@ def save_pretrained(
         raise LosslineError(f"{root}: is there already and not an empty folder; choose another one or delete it")
     _check_params(model, params)
     config = config_json(model.config, model.vocab_size)
-    context_field = architecture_of(model.config).context_field
+    context_field = hf_architecture_of(model.config).context_field
     if context_length is not None and context_field is not None:
         config.setdefault(context_field, context_length)
     # Named even where there is none: transformers would take ids of its own from the class.
@@ -71,7 +71,7 @@ def save_pretrained(
         _write_weights(part, model, params, np.dtype(jnp.dtype(dtype)), max_shard_bytes)
         if tokenizer_json is not None:
             (part / "tokenizer.json").write_bytes(tokenizer_json)
-            _write_json(part / "tokenizer_config.json", tokenizer_config(tokenizer_json, bos_id, eos_id))
+            _write_json(part / "tokenizer_config.json", tokenizer_config_json(tokenizer_json, bos_id, eos_id))
 
 
 @contextlib.contextmanager
@@ -89,7 +89,7 @@ def _appearing(root: Path) -> Iterator[Path]:
 
 
 def _check_params(model: Model, params: Params) -> None:
-    expected, given = leaf_shapes(model), {path: leaf.shape for path, leaf in flat(params).items()}
+    expected, given = leaf_shapes(model), {path: leaf.shape for path, leaf in flat_params(params).items()}
     for path in sorted(expected.keys() | given.keys()):
         if expected.get(path) != given.get(path):
             raise LosslineError(f"params: leaf {path} has shape {given.get(path)}, expected {expected.get(path)}")
@@ -138,10 +138,10 @@ class _Tensors:
     """Their tensors out of our params, made one by one."""
 
     def __init__(self, model: Model, params: Params, dtype: np.dtype):
-        self._leaves = flat(params)
+        self._leaves = flat_params(params)
         self._dtype = dtype
-        self._makers: dict[str, tuple[Group, int | None, int]] = {}
-        for group in architecture_of(model.config).groups(model.config):
+        self._makers: dict[str, tuple[TensorGroup, int | None, int]] = {}
+        for group in hf_architecture_of(model.config).groups(model.config):
             for layer in range(model.config.num_layers) if group.per_layer else [None]:
                 for index, name in enumerate(group.theirs):
                     self._makers[name.format(layer=layer)] = (group, layer, index)

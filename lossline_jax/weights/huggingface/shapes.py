@@ -6,12 +6,12 @@ import jax
 import numpy as np
 
 from lossline_jax.models.model import Model
-from lossline_jax.weights.huggingface.configs import architecture_of
+from lossline_jax.weights.huggingface.configs import hf_architecture_of
 
 Shapes = dict[str, tuple[int, ...]]
 
 
-def flat(tree: Any) -> dict[str, Any]:
+def flat_params(tree: Any) -> dict[str, Any]:
     """A params tree as `{"blocks/q": leaf}`."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
@@ -19,7 +19,7 @@ def flat(tree: Any) -> dict[str, Any]:
 
 def leaf_shapes(model: Model) -> Shapes:
     """Shapes of our leaves by path."""
-    return {path: leaf.shape for path, leaf in flat(jax.eval_shape(model.init, jax.random.key(0))).items()}
+    return {path: leaf.shape for path, leaf in flat_params(jax.eval_shape(model.init, jax.random.key(0))).items()}
 
 
 def their_shapes(model: Model) -> Shapes:
@@ -27,7 +27,7 @@ def their_shapes(model: Model) -> Shapes:
     leaves = leaf_shapes(model)
     once: Shapes = {}
     by_layer: list[Shapes] = [{} for _ in range(model.config.num_layers)]
-    for group in architecture_of(model.config).groups(model.config):
+    for group in hf_architecture_of(model.config).groups(model.config):
         shapes = [leaves[path][1:] if group.per_layer else leaves[path] for path in group.ours]
         # Zeros without memory, sent through the very transform that writes the tensors.
         tensors = group.to_theirs(*(np.broadcast_to(np.float32(0), shape) for shape in shapes))

@@ -6,7 +6,7 @@ from typing import Any
 from lossline_jax.errors import LosslineError
 
 
-def tokenizer_config(tokenizer_json: bytes, bos_id: int | None, eos_id: int | None) -> dict[str, Any]:
+def tokenizer_config_json(tokenizer_json: bytes, bos_id: int | None, eos_id: int | None) -> dict[str, Any]:
     """Fields of a tokenizer_config.json.
 
     Without it transformers picks a class by the model's type, and some of those classes rebuild the tokenizer
