@@ -61,7 +61,10 @@ def _is_at_default(value: Any, field: dataclasses.Field) -> bool:
 
 
 def from_json(cls: type[T], value: Any, where: str = "config") -> T:
-    """The inverse of `to_json`.
+    """Return the value that `to_json` was given.
+
+    A field that is declared with `formerly` in its metadata is also read under that name. A field that is part of an
+    identity may not be renamed so.
 
     Args:
         cls: the annotated type to build; unions of dataclasses are told apart by `type`.
@@ -131,7 +134,8 @@ def _decode_dataclass(cls: Any, value: Any, where: str) -> Any:
         raise LosslineError(f"{where}: type {value['type']!r} is not {cls.__name__!r}, which belongs here")
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    given = {name: item for name, item in value.items() if name != "type"}
+    renamed = {f.metadata["formerly"]: f.name for f in fields.values() if "formerly" in f.metadata}
+    given = {renamed.get(name, name): item for name, item in value.items() if name != "type"}
     for name in given:
         if name not in fields:
             raise LosslineError(

@@ -214,9 +214,9 @@ def _store(
     folder: epath.Path, identity: dict, suite: SuiteConfig, sets: list[TokenisedSet], problems: dict[str, str]
 ) -> None:
     requests, blocks = pack_sets([each.requests for each in sets], suite.context_length)
-    arrays = {f"requests.{name}": array for name, array in vars(requests).items()}
+    arrays = _named_arrays(requests, "requests.")
     for k, block in enumerate(blocks):
-        arrays |= {f"block{k}.{name}": array for name, array in vars(block).items()}
+        arrays |= _named_arrays(block, f"block{k}.")
     packed = io.BytesIO()
     np.savez_compressed(packed, **arrays)
     write_atomic(folder / "rows.npz", packed.getvalue())
@@ -277,7 +277,17 @@ def load_suite(folder: epath.Path) -> PreparedSuite:
         raise LosslineError(f"{folder}: this stored suite is incomplete ({error}); {mend}") from error
 
 
+# A field and its name in `rows.npz`, which stays as it was so that suites stored before stay valid.
+_STORED_NAMES = {"duplicate_of_Q": "twin_Q", "visible_until_BT": "until_BT", "has_branches": "branching"}
+_FIELD_NAMES = {stored: field for field, stored in _STORED_NAMES.items()}
+
+
+def _named_arrays(record: Requests | PackedRows, prefix: str) -> dict[str, Any]:
+    """Return the fields of one dataclass by their stored names."""
+    return {f"{prefix}{_STORED_NAMES.get(name, name)}": value for name, value in vars(record).items()}
+
+
 def _fields(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
-    """The arrays of one dataclass by field; single values as Python's own."""
+    """Return the fields of one dataclass from its stored arrays; single values as Python's own."""
     found = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
-    return {name: array if array.ndim else array.item() for name, array in found.items()}
+    return {_FIELD_NAMES.get(name, name): array if array.ndim else array.item() for name, array in found.items()}

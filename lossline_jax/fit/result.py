@@ -29,7 +29,7 @@ class FitResult:
     law: str
     status: Status
     note: str  # one line, empty when there is nothing to say
-    objective_name: str  # what was summed: "least squares", "log Huber", ...
+    objective_name: str = field(metadata={"formerly": "loss"})  # what was summed: "least squares", "log Huber", ...
     delta: float | None  # of Huber
     num_points: int
     num_dropped: int  # rows with a missing value, or outside the law's domain when a parameter is given
@@ -48,9 +48,7 @@ class FitResult:
     condition_number: float | None = None  # of the Jacobian in search coordinates, columns scaled to 1
     domain: dict[str, tuple[float, float]] = field(default_factory=dict)  # range of each input fitted
     conventions: dict[str, str] = field(default_factory=dict)  # what N and D count, units
-    minimised: Objective | None = (
-        None  # the objective called `loss`; None: read from an older file, which has the name alone
-    )
+    minimised: Objective | None = None  # the one called `objective_name`; None: read from a file that has only the name
 
     def __post_init__(self):
         for name in ("intervals", "domain"):  # JSON hands back lists

@@ -177,12 +177,12 @@ def test_a_column_that_holds_no_losses_is_no_unit(capsys, unit):
 
 
 def test_a_unit_for_losses_that_are_columns_is_refused(capsys, losses):
-    axes = ("--losses", losses, "--x", "own", "--y", "task")
-    laws = ("--losses", losses, "--y", "own", "--params", "params", "--tokens", "tokens")
+    axes = (losses, "--x", "own", "--y", "task")
+    laws = (losses, "--y", "own", "--params", "params", "--tokens", "tokens")
     words = {
-        ("fit", *axes): "own and task",
-        ("predict", *laws, "--at-flops", "1e20"): "own",
-        ("backtest", *laws): "own",
+        ("table", "fit", *axes): "own and task",
+        ("table", "predict", *laws, "--at-flops", "1e20"): "own",
+        ("table", "backtest", *laws): "own",
     }
     for command, named in words.items():
         code, _, err = run(capsys, *command, "--unit", "bits_per_byte")
@@ -199,7 +199,7 @@ def test_a_column_that_is_not_there_is_told_with_its_flag_also_where_its_name_is
     given.pop(argument, None)
     flags = [word for flag, column in given.items() for word in (f"--{flag}", column)]
     flags += ["--flops", missing] if argument == "flops" else []
-    code, _, err = run(capsys, "backtest", "--losses", losses, "--y", "own", *flags)
+    code, _, err = run(capsys, "table", "backtest", losses, "--y", "own", *flags)
     assert code == 2
     assert err.startswith(f"lossline: --{argument}: the table has no column '{missing}'")
 

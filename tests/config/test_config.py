@@ -103,3 +103,10 @@ def test_factor_labels_tell_interventions_apart():
     assert labels["data"] == "wiki75+code25"
     assert labels["tokenizer"] == "bpe512-wiki"
     assert labels["optimiser"] == "adamw-cosine-lr0.003-wd0.033"
+
+
+def test_a_renamed_field_is_read_under_its_former_name_too():
+    name = dataclasses.field(metadata={"formerly": "loss"})
+    fit = dataclasses.make_dataclass("Fit", [("objective_name", str, name)], frozen=True)
+    assert from_json(fit, {"loss": "Huber"}) == from_json(fit, {"objective_name": "Huber"}) == fit("Huber")
+    assert to_json(fit("Huber")) == {"type": "Fit", "objective_name": "Huber"}

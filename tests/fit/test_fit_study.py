@@ -35,11 +35,11 @@ def table():
 @pytest.mark.usefixtures("only_comparing")
 def test_comparing_a_table_fits_no_line_of_a_figure_and_no_compute_law(table, tmp_path, capsys):
     table.to_csv(tmp_path / "t.csv", index=False)
-    words = ["--losses", str(tmp_path / "t.csv"), "--x", planted.X, "--y", planted.Y]
-    main(["compare", *words])
+    words = [str(tmp_path / "t.csv"), "--x", planted.X, "--y", planted.Y]
+    main(["table", "compare", *words])
     assert "Does it move the line?" in capsys.readouterr().out
     with pytest.raises(AssertionError):
-        main(["report", *words, "--out", str(tmp_path / "page")])
+        main(["table", "report", *words, "--out", str(tmp_path / "page")])
 
 
 @pytest.mark.usefixtures("only_comparing")

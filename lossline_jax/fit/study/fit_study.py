@@ -101,12 +101,12 @@ def fit_study(
     compared = _compared(table, notes, _Statistics(margin_in_noise, num_resamples, seed))
     frame = usable_losses(table.frame, table.units)
     laws, unfitted = fit_compute_laws(frame, (x, y), table.units)
-    figure_lines = fit_panel_lines(frame, x, y, table.units, table.base.levels, num_resamples=num_resamples, seed=seed)
+    panel_lines = fit_panel_lines(frame, x, y, table.units, table.base.levels, num_resamples=num_resamples, seed=seed)
     isoflops, left_out = fit_isoflops(frame, x, comparing_unit(frame, table.units))
     return replace(
         compared,
         compute_fits=laws,
-        figure_lines=figure_lines,
+        panel_lines=panel_lines,
         isoflops=isoflops,
         failures=(*compared.failures, *left_out, *unfitted),
         conventions=compared.conventions | COMPUTE_CONVENTIONS,

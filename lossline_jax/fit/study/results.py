@@ -81,7 +81,7 @@ class StudyFits:
     lines: tuple[LineFit, ...]
     comparisons: tuple[FactorComparison, ...] = ()
     compute_fits: tuple[ComputeFit, ...] = ()
-    panel_lines: tuple[PanelLine, ...] = ()  # of the figures beside the study's first
+    panel_lines: tuple[PanelLine, ...] = field(default=(), metadata={"formerly": "figure_lines"})  # of other figures
     isoflops: tuple[IsoFlop, ...] = ()
     failures: tuple[str, ...] = ()  # one line each: what was not fitted or not compared, and why
     conventions: dict[str, str] = field(default_factory=dict)
