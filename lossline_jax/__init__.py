@@ -10,7 +10,8 @@ A name loads when it is first used: `import lossline_jax` alone brings no jax.
 
 from etils import epy as _epy
 
-__version__ = "0.1.0"  # setup.py reads it
+# setup.py reads this line
+__version__ = "0.1.0"
 
 with _epy.lazy_api_imports(globals()):
     from lossline_jax import fit
