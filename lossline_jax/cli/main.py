@@ -166,7 +166,7 @@ def usage() -> str:
     return f"""lossline: a laboratory for loss-to-loss scaling laws
 
 usage: {COMMAND} VERB STUDY [flags]            STUDY: an experiment file, or a study's folder
-       {COMMAND} table VERB TABLE [flags]      TABLE: .csv, .tsv, .jsonl or .parquet
+       {COMMAND} table VERB TABLE [flags]      TABLE: .csv, .tsv or .jsonl (also with .gz, .zst, .xz, .bz2), or .parquet
        {COMMAND} VERB STUDY --help             the flags of a verb, with the knobs of the experiment
 
 the road, left to right; each verb skips what is done and can be killed at any moment

@@ -11,13 +11,12 @@ from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError
 from lossline_jax.pipeline import experiment, study_files
+from lossline_jax.storage.inputs import file_kind
 from lossline_jax.storage.object_store import reachable_path
 from lossline_jax.storage.paths import StudyDir
 
 COMMAND = "lossline-jax"
 HELP = ("-h", "--help")
-TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
-COMPRESSED_ENDINGS = (".gz", ".zst", ".xz", ".bz2")
 FLAG_OF_ARGUMENT = {"inputs": "input", "outputs": "y"}  # those that go by another name
 
 Options = TypeVar("Options")
@@ -85,10 +84,7 @@ def _parse(fields: list, execution: ExecutionConfig, words: list[str], prog: str
 
 def is_table(source: str) -> bool:
     """Return whether a name has the ending of a table of losses."""
-    name = source.lower()
-    for compressed in COMPRESSED_ENDINGS:
-        name = name.removesuffix(compressed)
-    return name.endswith(TABLE_ENDINGS)
+    return file_kind(source).form in ("csv", "tsv", "jsonl", "parquet")
 
 
 def flag_of(argument: str) -> str:
