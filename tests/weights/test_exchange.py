@@ -209,7 +209,7 @@ def test_a_model_without_a_stated_context_asks_for_it(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["import-weights", "--out", "x"], "say what to read first"),
+        (["import-weights", "--out", "x"], "name a folder first"),
         (["import-weights", "nowhere"], "nowhere/config.json: no such file"),
         (["export-weights"], "name a study first"),
         (["export-weights", "ours", "--step", "7"], "--step 7 is not one of its checkpoints [0]"),
