@@ -54,9 +54,9 @@ def process_prefix() -> str:
     return f"[p{_speaker.index}/{_speaker.count}] " if _speaker.count > 1 else ""
 
 
-def show(result: str) -> None:
-    """A result: on stdout."""
-    print(shown_lines(result))
+def result(text: str) -> None:
+    """Print a result on stdout."""
+    print(shown_lines(text))
 
 
 def info(message: str) -> None:

@@ -53,7 +53,7 @@ def test_a_stream_gets_what_its_encoding_can_carry(monkeypatch, stream, encoding
     raw = io.BytesIO()
     monkeypatch.setattr(sys, stream, io.TextIOWrapper(raw, encoding=encoding, newline="\n"))
     logs.take_any_text()
-    (logs.show if stream == "stdout" else logs.warning)(SAID)
+    (logs.result if stream == "stdout" else logs.warning)(SAID)
     logs.finish()
     assert raw.getvalue().decode(encoding) == written + "\n"
 
@@ -62,7 +62,7 @@ def test_a_closed_stream_takes_everything(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
     logs.take_any_text()
-    logs.show("result")
+    logs.result("result")
     logs.warning("trouble")
     logs.finish()
 

@@ -45,93 +45,101 @@ class Verb:
 STUDY_VERBS = {
     "run": Verb(
         options.RunOptions,
-        study_commands.run,
+        study_commands.run_command,
         "walk the whole road: prepare, train, evaluate, fit, report",
-        without_study=Verb(options.ManifestOptions, study_commands.run_manifest, "one run of a study", source=None),
+        without_study=Verb(
+            options.ManifestOptions, study_commands.run_manifest_command, "one run of a study", source=None
+        ),
     ),
     "plan": Verb(
         options.PlanOptions,
-        study_commands.plan,
+        study_commands.plan_command,
         "show the runs with their parameters, tokens, FLOPs and chip-hours; nothing is computed",
     ),
     "check": Verb(
         options.CheckOptions,
-        study_commands.check,
+        study_commands.check_command,
         "compile its programs for a TPU slice (--topology v5e:4x4) without one: do they fit, what do they send",
     ),
-    "prepare": Verb(options.Place, study_commands.prepare, "corpora, tokenizers, token stores and evaluation sets"),
-    "train": Verb(options.TrainOptions, study_commands.train, "train the runs"),
+    "prepare": Verb(
+        options.Place, study_commands.prepare_command, "corpora, tokenizers, token stores and evaluation sets"
+    ),
+    "train": Verb(options.TrainOptions, study_commands.train_command, "train the runs"),
     "evaluate": Verb(
         options.EvaluateOptions,
-        study_commands.evaluate,
+        study_commands.evaluate_command,
         "score every checkpoint on every evaluation set; write the losses table; with --follow as they come",
     ),
     "fit": Verb(
         options.FitStudyOptions,
-        study_commands.fit,
+        study_commands.fit_command,
         "fit the lines, and compare those that are equal in all but one factor",
     ),
     "compare": Verb(
         options.CompareStudyOptions,
-        study_commands.compare,
+        study_commands.compare_command,
         "the answer alone, and no other fit: which factor moves the line",
     ),
     "report": Verb(
         options.ReportOptions,
-        study_commands.report,
+        study_commands.report_command,
         "one HTML page with figures and tables; with --watch served while the study runs",
     ),
     "status": Verb(
         options.Place,
-        study_commands.status,
+        study_commands.status_command,
         "progress, time left, failures and costs of every run, from the run folders",
     ),
     "show": Verb(
-        options.ShowOptions, study_commands.show, "results in the terminal; with --run ID that run's configuration"
+        options.ShowOptions,
+        study_commands.show_command,
+        "results in the terminal; with --run ID that run's configuration",
     ),
 }
 WEIGHT_VERBS = {
     "import-weights": Verb(
         options.ImportOptions,
-        study_commands.import_weights,
+        study_commands.import_weights_command,
         f"DIR: into a folder for `{COMMAND} evaluate STUDY --checkpoint FOLDER` (which takes DIR too)",
         source="DIR",
     ),
     "export-weights": Verb(
         options.ExportOptions,
-        study_commands.export_weights,
+        study_commands.export_weights_command,
         "STUDY --run ID: a run's checkpoint; or `export-weights FOLDER` of an imported model",
-        of_model=Verb(options.ExportOptions, study_commands.export_imported, "an imported model", source="FOLDER"),
+        of_model=Verb(
+            options.ExportOptions, study_commands.export_imported_command, "an imported model", source="FOLDER"
+        ),
     ),
 }
 TABLE_VERBS = {
     "table fit": Verb(
         options.FitOptions,
-        table_commands.fit_command,
+        table_commands.table_fit,
         "--x X --y Y [--by COLUMN ...]: lines; or --law LAW --y Y --input N=params ...: any law",
         source="TABLE",
     ),
     "table compare": Verb(
         options.CompareTableOptions,
-        table_commands.compare_command,
+        table_commands.table_compare,
         "--x X --y Y [--factors COLUMN ...]: which factor moves the line, and is it more than noise",
         source="TABLE",
     ),
     "table report": Verb(
         options.ReportTableOptions,
-        table_commands.report_command,
+        table_commands.table_report,
         "--x X --y Y [--factors COLUMN ...]: the same as one HTML page",
         source="TABLE",
     ),
     "table predict": Verb(
         options.PredictOptions,
-        table_commands.predict_command,
+        table_commands.table_predict,
         "--y Y --params P --tokens D --at-flops 1e21: losses of a run nobody trained, with intervals",
         source="TABLE",
     ),
     "table backtest": Verb(
         options.BacktestOptions,
-        table_commands.backtest_command,
+        table_commands.table_backtest,
         "--y Y --params P --tokens D: the largest budgets predicted from the smaller ones",
         source="TABLE",
     ),
@@ -145,7 +153,7 @@ OTHER_VERBS = {
     ),
     "import-losses": Verb(
         options.ImportLossesOptions,
-        study_commands.import_losses,
+        study_commands.import_losses_command,
         "TABLE --out losses.csv: the published tables of other studies, in the columns of ours",
         source="TABLE",
     ),
@@ -153,7 +161,7 @@ OTHER_VERBS = {
 ENGINE_VERBS = {
     "resubmit": Verb(
         options.ResubmitOptions,
-        study_commands.resubmit,
+        study_commands.resubmit_command,
         "M: the indices of the runs that are not done, for an engine's array of jobs: 0,3,5-7",
         source="MANIFEST",
     ),

@@ -30,7 +30,7 @@ from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError
 from lossline_jax.pipeline import study_files
 from lossline_jax.storage.paths import StudyDir
-from lossline_jax.summary import show as show_value
+from lossline_jax.summary import show
 
 with epy.lazy_imports():
     from lossline_jax.pipeline import compilation_cache, weights
@@ -43,34 +43,34 @@ with epy.lazy_imports():
     from lossline_jax.summary import results
 
 
-def plan(study: StudyConfig, folder: StudyDir, options: PlanOptions) -> None:
+def plan_command(study: StudyConfig, folder: StudyDir, options: PlanOptions) -> None:
     """Show what the runs take, before anything is spent."""
-    show_value(plans.plan_study(study, options.utilisation))
+    show(plans.plan_study(study, options.utilisation))
     if options.chip is not None:
         on_mesh = plans.plan_mesh(study, options.chip, options.devices, options.utilisation)
-        logs.show("")
-        show_value(on_mesh)
+        logs.result("")
+        show(on_mesh)
     if options.manifest:
-        logs.show(f"manifest: {study_files.write_manifest(study, folder)}")
+        logs.result(f"manifest: {study_files.write_manifest(study, folder)}")
 
 
-def check(study: StudyConfig, _: StudyDir, options: CheckOptions) -> None:
+def check_command(study: StudyConfig, _: StudyDir, options: CheckOptions) -> None:
     """Compile the programs of the runs for a slice that is absent."""
-    logs.show(study_verbs.check(study, options.topology, options.only))
+    logs.result(study_verbs.check(study, options.topology, options.only))
 
 
-def prepare(study: StudyConfig, folder: StudyDir, _: Place) -> None:
+def prepare_command(study: StudyConfig, folder: StudyDir, _: Place) -> None:
     """Make corpora, tokenizers, token stores and evaluation sets."""
     preparation.prepare(study, folder)
 
 
-def train(study: StudyConfig, folder: StudyDir, options: TrainOptions) -> None:
+def train_command(study: StudyConfig, folder: StudyDir, options: TrainOptions) -> None:
     """Train the runs."""
     check_ranges(options.processes, "--processes")
     study_verbs.train(study, folder, options.only, options.processes, options.profile)
 
 
-def evaluate(study: StudyConfig, folder: StudyDir, options: EvaluateOptions) -> None:
+def evaluate_command(study: StudyConfig, folder: StudyDir, options: EvaluateOptions) -> None:
     """Score the checkpoints that are there, or with `follow` those that come."""
     check_ranges(options.processes, "--processes")
     if not options.follow:
@@ -83,38 +83,38 @@ def evaluate(study: StudyConfig, folder: StudyDir, options: EvaluateOptions) -> 
     study_verbs.follow(study, folder, options.only, options.poll_seconds, options.processes)
 
 
-def fit(study: StudyConfig, folder: StudyDir, options: FitStudyOptions) -> None:
+def fit_command(study: StudyConfig, folder: StudyDir, options: FitStudyOptions) -> None:
     """Fit the lines of the losses table, and compare them."""
     compilation_cache.enable_compilation_cache()
-    show_value(report_verbs.fit(study, folder, options.merge_copies, options.out))
+    show(report_verbs.fit(study, folder, options.merge_copies, options.out))
 
 
-def compare(study: StudyConfig, folder: StudyDir, options: CompareStudyOptions) -> None:
+def compare_command(study: StudyConfig, folder: StudyDir, options: CompareStudyOptions) -> None:
     """Show which factor moves the line."""
     compilation_cache.enable_compilation_cache()
-    show_value(report_verbs.compare(study, folder, options.merge_copies, options.out))
+    show(report_verbs.compare(study, folder, options.merge_copies, options.out))
 
 
-def report(study: StudyConfig, folder: StudyDir, options: ReportOptions) -> None:
+def report_command(study: StudyConfig, folder: StudyDir, options: ReportOptions) -> None:
     """Write the page, or with `watch` serve it."""
     compilation_cache.enable_compilation_cache()
     if options.watch:
         report_verbs.watch(study, folder, options.port, options.out)
     else:
-        logs.show(f"report: {report_verbs.report(study, folder, options.out)}")
+        logs.result(f"report: {report_verbs.report(study, folder, options.out)}")
 
 
-def run(study: StudyConfig, folder: StudyDir, options: RunOptions) -> None:
+def run_command(study: StudyConfig, folder: StudyDir, options: RunOptions) -> None:
     """Walk the whole road."""
     check_ranges(options.processes, "--processes")
     outcome = study_verbs.run(study, folder, options.processes, options.profile)
     if outcome.fits is not None:
-        show_value(outcome.fits)
-        logs.show(f"\nreport: {outcome.report}")
+        show(outcome.fits)
+        logs.result(f"\nreport: {outcome.report}")
     outcome.raise_failures()
 
 
-def run_manifest(options: ManifestOptions) -> None:
+def run_manifest_command(options: ManifestOptions) -> None:
     """Train and score one run of a study: a task of an engine's array of jobs."""
     check_ranges(options.processes, "--processes")
     index = study_files.index_from_environment() if options.index is None else options.index
@@ -123,17 +123,17 @@ def run_manifest(options: ManifestOptions) -> None:
     study_verbs.run_one(*study_files.read_manifest_run(options.manifest, index), options.processes, options.profile)
 
 
-def status(study: StudyConfig, folder: StudyDir, _: Place) -> None:
+def status_command(study: StudyConfig, folder: StudyDir, _: Place) -> None:
     """Show how far every run is, from its folder alone."""
-    show_value(statuses.read_status(study, folder))
+    show(statuses.read_status(study, folder))
 
 
-def show(study: StudyConfig, folder: StudyDir, options: ShowOptions) -> None:
+def show_command(study: StudyConfig, folder: StudyDir, options: ShowOptions) -> None:
     """Show the results of a study, or the configuration of one run."""
-    logs.show(results.show_text(study, folder, options.run))
+    logs.result(results.show_text(study, folder, options.run))
 
 
-def export_weights(study: StudyConfig, folder: StudyDir, options: ExportOptions) -> None:
+def export_weights_command(study: StudyConfig, folder: StudyDir, options: ExportOptions) -> None:
     """Write a checkpoint of a run as a folder that transformers loads."""
     if options.run is None:
         raise LosslineError("--run: say which run; `lossline-jax plan` lists their ids")
@@ -141,7 +141,7 @@ def export_weights(study: StudyConfig, folder: StudyDir, options: ExportOptions)
     weights.export_run(study, folder, options.run, options.step, out, options.dtype, options.tokenizer)
 
 
-def export_imported(source: str, options: ExportOptions) -> None:
+def export_imported_command(source: str, options: ExportOptions) -> None:
     """Write a step of an imported model as a folder that transformers loads."""
     if options.run is not None:
         raise LosslineError(f"--run: {source} is an imported model and has no runs; leave the flag out")
@@ -149,20 +149,20 @@ def export_imported(source: str, options: ExportOptions) -> None:
     weights.export_model(source, options.step, out, options.dtype, options.tokenizer)
 
 
-def import_weights(source: str, options: ImportOptions) -> None:
+def import_weights_command(source: str, options: ImportOptions) -> None:
     """Read a folder of safetensors into one that `evaluate` takes."""
     weights.import_model(source, options.out, options)
 
 
-def import_losses(source: str, options: ImportLossesOptions) -> None:
+def import_losses_command(source: str, options: ImportLossesOptions) -> None:
     """Bring a published table into the columns of ours."""
     weights.import_losses(source, options.out, options.schema)
 
 
-def resubmit(source: str, options: ResubmitOptions) -> None:
+def resubmit_command(source: str, options: ResubmitOptions) -> None:
     """Print the indices of the runs that are not done."""
     found = resubmissions.resubmission(*study_files.read_manifest(source), options.failed)
     for note in found.notes:
         logs.info(note)
     if found.indices:
-        logs.show(found.indices)
+        logs.result(found.indices)

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from lossline_jax.fit.study.table_laws import LawFits
 
 
-def fit_command(table: str, options: FitOptions) -> None:
+def table_fit(table: str, options: FitOptions) -> None:
     """Fit lines of one loss over another, or with `law` that law, in every group of a table."""
     _enable_compilation_cache()
     show(_fit_law(table, options) if options.law else _fit_lines(table, options))
 
 
-def compare_command(table: str, options: CompareTableOptions) -> None:
+def table_compare(table: str, options: CompareTableOptions) -> None:
     """Show which factor of a table moves the line."""
     from lossline_jax.fit.study.fit_study import compare_lines
     from lossline_jax.fit.study.results import Comparisons
@@ -52,7 +52,7 @@ def compare_command(table: str, options: CompareTableOptions) -> None:
     show(Comparisons(fits))
 
 
-def report_command(table: str, options: ReportTableOptions) -> None:
+def table_report(table: str, options: ReportTableOptions) -> None:
     """Write one HTML page of a table."""
     from lossline_jax.fit.study.fit_study import fit_study
     from lossline_jax.report.page import write_report
@@ -62,7 +62,7 @@ def report_command(table: str, options: ReportTableOptions) -> None:
     frame, fits = _compared(table, options, fit_study)
     title = options.title or Path(table).stem
     path = write_report(frame, fits, folder, title)
-    logs.show(f"report: {path}")
+    logs.result(f"report: {path}")
 
 
 def laws_command(options: LawsOptions) -> None:
@@ -77,7 +77,7 @@ def laws_command(options: LawsOptions) -> None:
         show(LAWS)
 
 
-def predict_command(table: str, options: PredictOptions) -> None:
+def table_predict(table: str, options: PredictOptions) -> None:
     """Predict losses of a run that nobody trained."""
     from lossline_jax.fit.predict.forecast import Predictions, forecast
     from lossline_jax.fit.predict.target import rows_of_target
@@ -99,7 +99,7 @@ def predict_command(table: str, options: PredictOptions) -> None:
     show(predicted)
 
 
-def backtest_command(table: str, options: BacktestOptions) -> None:
+def table_backtest(table: str, options: BacktestOptions) -> None:
     """Predict the largest budgets of a table from the smaller ones."""
     from lossline_jax.fit.predict.backtest import backtest
 

@@ -19,7 +19,7 @@ def show(value: object) -> None:
     Raises:
         TypeError: there is no text for a value of this type.
     """
-    logs.show(as_text(value))
+    logs.result(as_text(value))
 
 
 @functools.singledispatch

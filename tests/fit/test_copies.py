@@ -176,7 +176,7 @@ def test_a_column_of_sizes_that_is_not_there_is_named(tmp_path, capsys, words, m
     with pytest.raises(SystemExit) as leaving:
         main.main(["table", words[0], str(tmp_path / "t.csv"), *words[1:]])
     assert leaving.value.code == 2
-    assert f"lossline: --{missing}: the table has no column '{missing}'" in capsys.readouterr().err
+    assert f"the table has no column '{missing}'" in capsys.readouterr().err
 
 
 SLACK, CHECKPOINTS = 0.01, 8

@@ -1,0 +1,30 @@
+"""Public classes and functions of the package have names of their own: a search for a name finds one thing."""
+
+import ast
+from collections import defaultdict
+
+from tests.support.paths import ROOT
+
+PACKAGE = ROOT / "lossline_jax"
+# An architecture each declares its parameters and costs; a published schema each reads its tables.
+SHARED = {
+    "block_parameters": "models/",
+    "kept_bytes": "models/",
+    "mixing_flops": "models/",
+    "read": "losses/published/",
+}
+
+
+def public_definitions():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                yield node.name, path.relative_to(PACKAGE).as_posix()
+
+
+def test_public_names_are_unique():
+    places = defaultdict(list)
+    for name, place in public_definitions():
+        if not place.startswith(SHARED.get(name, "nowhere/")):
+            places[name].append(place)
+    assert not {name: found for name, found in places.items() if len(found) > 1}
