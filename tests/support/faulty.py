@@ -5,7 +5,7 @@ kill-step      the kernel kills the process while step AT is on its way to the d
 stop-save      the process waits, once AT is on disk but for its meta.json, to be killed; it makes the file `saving`
 kill-row       the kernel kills the process between the checkpoint AT and its rows
 error-step     an unforeseen error at step AT
-stuck-step     the process stays alive and does nothing from step AT on
+stuck-step     the process stays alive and does nothing from step AT on; its watchdog looks first, by 15 s
 endless-score  the program that scores the AT-th checkpoint (of this process) never ends; it makes the file `scoring`
 clock          the clock of the wall jumps back a day at step AT, and forth two days later
 """
@@ -23,9 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from lossline_jax.cli import main as cli
+from lossline_jax.distributed.watchdog import Watchdog
 from lossline_jax.evaluate import evaluator
 from lossline_jax.pipeline import preflight, scorer
-from lossline_jax.train import checkpoint
+from lossline_jax.train import checkpoint, loop
 from lossline_jax.train.monitor.monitor import StepMonitor
 
 
@@ -105,6 +106,7 @@ def main(fault: str, at: int, argv: list[str]) -> None:
         case "error-step":
             break_at_step(at, raise_unforeseen)
         case "stuck-step":
+            loop.Watchdog = lambda stall_seconds: Watchdog(stall_seconds - 15)  # so that no peer's looks first
             break_at_step(at, lambda: time.sleep(600))
         case "clock":
             break_at_step(at, jump)
