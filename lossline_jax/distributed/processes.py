@@ -102,6 +102,16 @@ def _broadcast(answer: Any) -> Any:
     return json.loads(multihost_utils.broadcast_one_to_all(padded)[:size].tobytes())
 
 
+def compile_together(program: Any, *args: Any) -> None:
+    """Compile a jitted program on all processes before any of them runs it. Its next call with these arguments runs.
+
+    CPU processes wait 30 seconds at most for their peers when a program first runs. A busy machine may compile
+    longer on one of them than on another.
+    """
+    program.lower(*args).compile()
+    from_main_process(lambda: None)
+
+
 @contextlib.contextmanager
 def held_by_main_process(context: contextlib.AbstractContextManager) -> Iterator[None]:
     """Process 0 holds `context` while all are in the block.

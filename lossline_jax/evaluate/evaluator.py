@@ -12,6 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from lossline_jax.distributed.batch_rows import num_row_shards, row_sharding
 from lossline_jax.distributed.layout import ROW_AXES
 from lossline_jax.distributed.mesh import on_cpu
+from lossline_jax.distributed.processes import compile_together, is_distributed
 from lossline_jax.distributed.sharding import manual_partition_specs, shardings, uses_fsdp
 from lossline_jax.evaluate.packing.device_batches import batch_for_devices
 from lossline_jax.evaluate.packing.rows import PackedRows, select_requests
@@ -130,10 +131,14 @@ class RowScorer:
         """
         params = jax.device_put(params, self._param_shardings)  # nothing to do where they lie so already
         with jax.set_mesh(self.mesh):
-            calls = [
-                score_rows(self.model, params, self._placed[part], self._has_branches[part], self._fsdp)
+            arguments = [
+                (self.model, params, self._placed[part], self._has_branches[part], self._fsdp)
                 for part in self._programs
             ]
+            if is_distributed():
+                for each in arguments:
+                    compile_together(score_rows, *each)
+            calls = [score_rows(*each) for each in arguments]
         results = [scores for call in calls for scores in call]
         on_host = jax.device_get(results)
         nats_S, greedy_S = (

@@ -14,7 +14,7 @@ from lossline_jax.config.study import RunConfig
 from lossline_jax.distributed.batch_rows import local_rows, place_batch
 from lossline_jax.distributed.devices import hardware_of
 from lossline_jax.distributed.preemption import StopRequest
-from lossline_jax.distributed.processes import from_main_process, is_main_process
+from lossline_jax.distributed.processes import compile_together, from_main_process, is_main_process
 from lossline_jax.distributed.watchdog import Watchdog
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
 from lossline_jax.models.parameters import Params
@@ -136,8 +136,10 @@ class TrainingSession:
             for step in steps:
                 with self.clock.spending("input"):
                     batch = place_batch(next(batches), mesh)
-                first_call = self.clock.spending("compile") if step == start + 1 else contextlib.nullcontext()
-                with first_call, jax.transfer_guard("disallow"):
+                if step == start + 1:
+                    with self.clock.spending("compile"):
+                        compile_together(train_step, state, batch)
+                with jax.transfer_guard("disallow"):
                     state, metrics = train_step(state, batch)  # returns at once: the devices work on it from here on
                 self.watch.step_dispatched(step, metrics)  # waits for the step before this one
                 self.watchdog.progress(f"step {step}")

@@ -5,7 +5,9 @@ import json
 
 import pytest
 
-from lossline_jax.cli.main import main, parse_study
+from lossline_jax.cli.main import main
+from lossline_jax.cli.options import RunOptions, TrainOptions
+from lossline_jax.cli.parsing import parse_study
 from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.train.monitor import profiler
 from lossline_jax.train.monitor.profiler import traced_steps
@@ -74,9 +76,9 @@ def test_an_object_store_gets_the_files_of_the_trace(tmp_path, monkeypatch):
 
 
 def test_the_flag_is_of_the_verb_and_not_of_the_study():
-    plain, _, _ = parse_study("train", TINY, [])
-    for verb in ("train", "run"):
-        study, _, options = parse_study(verb, TINY, ["--profile", "5"])
+    plain, _, _ = parse_study("train", TrainOptions, TINY, [])
+    for verb, kind in (("train", TrainOptions), ("run", RunOptions)):
+        study, _, options = parse_study(verb, kind, TINY, ["--profile", "5"])
         assert options.profile == 5
         assert study == plain
 
