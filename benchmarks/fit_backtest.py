@@ -10,7 +10,7 @@ import numpy as np
 from loss_sweep import GROUPS, Relation, read_sweep, relations
 from published_fits import ComputeLaw, fit_compute_law, fit_test_to_test, fit_train_to_test, fit_train_to_train
 
-from lossline_jax.fit.predict.forecast import Forecast, forecast
+from lossline_jax.fit.predict.forecast import Forecast, forecast_series
 from lossline_jax.fit.predict.series import LossSeries, RunPoints
 from lossline_jax.formatting import text_table
 
@@ -40,7 +40,7 @@ def backtest_tables(options: argparse.Namespace) -> str:
     published = Published(every, train)
     theirs = [published.predict(r, s, h.rows) for r, s, h in zip(every, train, held, strict=True)]
     middle = time.process_time()
-    ours = forecast(train)
+    ours = forecast_series(train)
     outcomes = [_outcome(ours, s, p) for s, p in zip(held, theirs, strict=True) if s.y.size]
     end = time.process_time()
     print(

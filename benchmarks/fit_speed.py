@@ -135,7 +135,7 @@ def _objectives(law: Law, data: Sequence[DataSet], num_starts: int) -> np.ndarra
 
 def _refits(inputs: dict[str, np.ndarray], loss: np.ndarray, options: argparse.Namespace) -> list[tuple]:
     """Bootstrap resamples of the Chinchilla fit, each refitted from the estimate."""
-    fit = fit_law(CHINCHILLA, inputs, loss, level=None)
+    fit = fit_law(CHINCHILLA, loss, level=None, **inputs)
     problem = build_problem(CHINCHILLA, inputs, loss, CHINCHILLA.objective)
     start_P = problem.search(fit.parameters)
     counts = cluster_counts(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.laws import LAWS
-from lossline_jax.fit.predict.forecast import forecast
+from lossline_jax.fit.predict.forecast import forecast_series
 from lossline_jax.fit.predict.series import LossSeries, RunPoints
 from lossline_jax.fit.predict.target import rows_of_target
 from lossline_jax.fit.result import FitResult
@@ -189,7 +189,7 @@ def _sweep(name: str, num_budgets: int, seed: int, k: int) -> tuple[list[float],
     for number, added in enumerate(shift):
         loss = (truth(design.size, design.tokens, limit) + added) * np.exp(noise(design, generator))
         series.append(LossSeries(f"set {number}", "size and tokens", f"set {number}", rows, loss))
-    found = forecast(series)
+    found = forecast_series(series)
     held, widths = [], []
     for reach in REACHES:
         hits, wide = [], []

@@ -21,16 +21,21 @@ class LosslineError(Exception):
 class ArgumentError(LosslineError):
     """A fault in an argument of a function, which is a flag where a command called it.
 
-    The message is a template: `{at_x}` is the argument of that name, and `values` fill in the other fields.
+    The message is a template: `{level}` is the argument of that name, and `values` fill in the other fields. `{at_x}`
+    is the argument `x` of a prediction, whose flag is --at-x because --x names a column.
     """
 
     def __init__(self, template: str, **values: Any):
-        super().__init__(template.format_map(_Filled(values, str)))
+        super().__init__(template.format_map(_Filled(values, _argument)))
         self._template, self._values = template, values
 
     def said(self, spelling: Callable[[str], str]) -> str:
         """Return the message with the name of each argument as `spelling` writes it."""
         return self._template.format_map(_Filled(self._values, spelling))
+
+
+def _argument(name: str) -> str:
+    return name.removeprefix("at_")
 
 
 class _Filled(dict):

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lossline_jax import logs
 from lossline_jax.cli.options import (
@@ -26,9 +26,6 @@ from lossline_jax.summary import show
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lossline_jax.fit.predict.forecast import Prediction
-    from lossline_jax.fit.predict.series import RunPoints
-    from lossline_jax.fit.predict.table_series import TableSeries
     from lossline_jax.fit.study.results import StudyFits
     from lossline_jax.fit.study.table_laws import LawFits
 
@@ -79,21 +76,14 @@ def laws_command(options: LawsOptions) -> None:
 
 def table_predict(table: str, options: PredictOptions) -> None:
     """Predict losses of a run that nobody trained."""
-    from lossline_jax.fit.predict.forecast import Predictions, forecast
-    from lossline_jax.fit.predict.target import rows_of_target
+    from lossline_jax.fit.predict.table_forecast import forecast
 
     _enable_compilation_cache()
     out = output_json(options.out)
-    found = _series(table, options)
-    fitted = forecast(found.series, options.level)
-    chosen = [s.name for s in fitted.series if not options.only or any(word in s.name for word in options.only)]
-    if not chosen:
-        raise LosslineError(f"--only: no series has {' or '.join(options.only)} in its name; {_names(found)}")
-    predictions = []
-    for name in chosen:
-        rows = rows_of_target(fitted, name, options.at_params, options.at_tokens, options.at_flops, options.at_x)
-        predictions += [_with_split(p, rows) if options.x is None else p for p in fitted.predict(name, rows)]
-    predicted = Predictions(fitted, tuple(predictions), (*found.notes, *fitted.left_out))
+    fitted = forecast(_read_table(table, options.cluster), options.y, level=options.level, **_columns(options))
+    predicted = fitted.predict(
+        params=options.at_params, tokens=options.at_tokens, flops=options.at_flops, x=options.at_x, only=options.only
+    )
     if out is not None:
         export_json(out, predicted.to_json())
     show(predicted)
@@ -101,12 +91,12 @@ def table_predict(table: str, options: PredictOptions) -> None:
 
 def table_backtest(table: str, options: BacktestOptions) -> None:
     """Predict the largest budgets of a table from the smaller ones."""
-    from lossline_jax.fit.predict.backtest import backtest
+    from lossline_jax.fit.predict.table_forecast import backtest
 
     _enable_compilation_cache()
     out = output_json(options.out)
-    found = _series(table, options)
-    result = backtest(found.series, options.up_to, level=options.level, notes=found.notes)
+    frame = _read_table(table, options.cluster)
+    result = backtest(frame, options.y, up_to=options.up_to, level=options.level, **_columns(options))
     if out is not None:
         export_json(out, result.to_json())
     show(result)
@@ -197,11 +187,6 @@ def _fit_law(table: str, options: FitOptions) -> "LawFits":
     return found
 
 
-def _with_split(prediction: "Prediction", rows: "RunPoints") -> "Prediction":
-    said = f"N {float(next(iter(rows.sizes.values()))[0]):.4g}, D {float(rows.tokens[0]):.4g}"
-    return dataclasses.replace(prediction, note="; ".join(part for part in (said, prediction.note) if part))
-
-
 def _refuse(options: FitOptions, reason: str, *names: str) -> None:
     """Raise for the first of the flags that was given another value than its default."""
     defaults = {field.name: field.default for field in dataclasses.fields(FitOptions)}
@@ -210,32 +195,16 @@ def _refuse(options: FitOptions, reason: str, *names: str) -> None:
             raise LosslineError(f"--{name.replace('_', '-')} {reason}")
 
 
-def _series(table: str, options: ForecastOptions) -> "TableSeries":
-    from lossline_jax.fit.predict.table_series import Columns, series_of_table
-
-    columns = Columns(
-        losses=options.y,
-        params=options.params,
-        tokens=options.tokens,
-        x=options.x,
-        by=options.by,
-        across=options.across,
-        flops=options.flops,
-        unit=options.unit,
-        cluster=options.cluster,
-    )
-    return series_of_table(_read_table(table, options.cluster), columns, options.merge_copies)
+def _columns(options: ForecastOptions) -> dict[str, Any]:
+    """Return the arguments of a forecast or backtest that its flags of the same names give."""
+    names = ("params", "tokens", "x", "by", "across", "flops", "unit", "cluster", "merge_copies")
+    return {name: getattr(options, name) for name in names}
 
 
 def _read_table(table: str, run: str | None) -> "pd.DataFrame":
     if not table.strip():
         raise LosslineError("TABLE: is empty; name a table, such as losses.csv")
     return read_losses(table, [run] if run else [])
-
-
-def _names(found: "TableSeries") -> str:
-    names = [series.name for series in found.series]
-    return "there are " + "; ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _mode(word: str) -> float | str:

@@ -2,10 +2,10 @@
 
     from lossline_jax import fit
 
-    law = fit.fit_law(fit.LAWS["chinchilla"], {"N": params, "D": tokens}, loss)     # parameters, intervals, status
-    line = fit.fit_line(x_loss, y_loss, e_x=law)                                   # loss to loss
-    fits = fit.compare_lines(frame, "val_loss", "task_loss", factors=["data"])      # does a factor move the line?
-    found = fit.backtest(fit.series_of_table(frame, fit.Columns(("val_loss",), ("params",), "tokens")).series)
+    law = fit.fit_law("chinchilla", losses.val_loss, N=losses.params, D=losses.tokens)     # parameters, status
+    line = fit.fit_line(losses.val_loss, losses.task_loss, e_x=law)                        # loss to loss
+    fits = fit.compare_lines(losses, "val_loss", "task_loss", factors=["data"])            # which factor moves it?
+    future = fit.forecast(losses, "val_loss", params="params", tokens="tokens").predict(flops=1e21)
 
 docs/fitting.md walks through all of it on a published table.
 """
@@ -30,10 +30,11 @@ from lossline_jax.fit.law import (
     power,
 )
 from lossline_jax.fit.laws import LAWS
-from lossline_jax.fit.predict.backtest import Backtest, backtest
+from lossline_jax.fit.predict.backtest import Backtest, backtest_series
 from lossline_jax.fit.predict.few_runs import PairedRuns, predict_from_few_runs
-from lossline_jax.fit.predict.forecast import Forecast, Prediction, forecast
+from lossline_jax.fit.predict.forecast import Forecast, Prediction, Predictions, forecast_series
 from lossline_jax.fit.predict.series import LossSeries, RunPoints
+from lossline_jax.fit.predict.table_forecast import TableForecast, backtest, forecast
 from lossline_jax.fit.predict.table_series import Columns, series_of_table
 from lossline_jax.fit.resampling import Bootstrap, bootstrap
 from lossline_jax.fit.result import FitResult
@@ -64,10 +65,13 @@ __all__ = [
     "PairedRuns",
     "Parameter",
     "Prediction",
+    "Predictions",
     "RunPoints",
     "SkillFit",
     "StudyFits",
+    "TableForecast",
     "backtest",
+    "backtest_series",
     "best_by_compute",
     "bootstrap",
     "chinchilla_allocation",
@@ -84,6 +88,7 @@ __all__ = [
     "fit_study",
     "flops_feature",
     "forecast",
+    "forecast_series",
     "interpolate_quantities",
     "kaplan_allocation",
     "leave_family_out",

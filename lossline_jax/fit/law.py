@@ -106,13 +106,23 @@ class Law:
         """Parameters whose value depends on the normalisation: these cannot be held fixed."""
         return tuple(p.name for p in self.parameters if p.scale is not None)
 
-    def named(self, inputs: Any) -> dict[str, np.ndarray]:
-        """The inputs as float64 arrays by name. A law of one input takes its values alone too: a number or an array.
+    def named(self, values: Any = None, /, **inputs: Any) -> dict[str, np.ndarray]:
+        """Return the inputs as float64 arrays by name.
+
+        Args:
+            values: the values of a law's only input, or all inputs in one mapping or table.
+            inputs: numbers or arrays, one for each input of the law.
 
         Raises:
-            LosslineError: an input is missing, is no number, or values stand alone where the law has several inputs.
+            LosslineError: an input is missing, unknown or no number, or the law has several inputs and `values` does
+                not name them.
         """
         names = list(self.inputs)
+        self.require_known(inputs)
+        if values is not None:
+            if inputs:
+                raise LosslineError(f"{self.name}: give the inputs by name or in one value, not both")
+            inputs = values
         if not (isinstance(inputs, Mapping) or hasattr(inputs, "columns")):
             if len(names) > 1:
                 example = ", ".join(f"{name!r}: ..." for name in names)
@@ -127,6 +137,12 @@ class Law:
             shapes = ", ".join(f"{name} {value.shape}" for name, value in values.items())
             raise LosslineError(f"{self.name}: inputs of these shapes do not go together: {shapes}") from None
         return values
+
+    def require_known(self, inputs: Mapping[str, Any]) -> None:
+        """Raise LosslineError where a name is not one of an input of the law."""
+        if unknown := [name for name in inputs if name not in self.inputs]:
+            known = ", ".join(f"{name} ({meaning})" for name, meaning in self.inputs.items())
+            raise LosslineError(f"{self.name}: has no input {unknown[0]!r}; its inputs are {known}")
 
     def _numbers(self, name: str, value: Any) -> np.ndarray:
         try:

@@ -90,7 +90,7 @@ class Bootstrap:
             raise LosslineError(f"{self.law.name}: a band needs a law of one input, this has {list(self.law.inputs)}")
         (name,) = self.law.inputs
         inputs = {name: np.atleast_1d(self.law.named(x)[name])}
-        estimate = self.fit.predict(inputs, self.law)
+        estimate = self.fit.predict(law=self.law, **inputs)
         low, high = np.nanquantile(self.curves(inputs), self.quantiles(level), axis=0)
         columns = (inputs[name], estimate, low, high)
         return Band(*(tuple(column.tolist()) for column in columns), level=level, method=self.method)

@@ -12,6 +12,8 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.fit.law import Law, Objective
 from lossline_jax.fit.laws import find_law
 
+INTERVAL_LEVEL = 0.9  # of intervals for which no other level is asked
+
 Status = Literal["converged", "iteration cap", "bound hit", "not identified", "too few points", "failed"]
 
 
@@ -37,7 +39,7 @@ class FitResult:
     num_starts: int
     parameters: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # profile likelihood
-    interval_level: float | None = 0.9  # None: no intervals were asked for
+    interval_level: float | None = INTERVAL_LEVEL  # None: no intervals were asked for
     not_identified: tuple[str, ...] = ()
     bounds_hit: tuple[str, ...] = ()
     fixed: dict[str, float] = field(default_factory=dict)  # given by the user, not fitted
@@ -63,21 +65,26 @@ class FitResult:
         """The same with `text` added to the note."""
         return dataclasses.replace(self, note=f"{self.note}; {text}" if self.note else text)
 
-    def predict(self, inputs: Any, law: Law | None = None) -> np.ndarray:
-        """The curve at `inputs` (numbers or arrays by name, or alone for a law of one input), float64, same shape.
+    def predict(self, values: Any = None, /, *, law: Law | None = None, **inputs: Any) -> np.ndarray:
+        """Evaluate the fitted curve: `fit.predict(N=3e9, D=6e10)`, or `fit.predict(3.2)` for a law of one input.
 
         Args:
+            values: the values of a law's only input, or all inputs in one mapping or table.
             law: needed for a law that is not in `laws.LAWS`.
+            inputs: numbers or arrays that broadcast, one for each input of the law.
+
+        Returns:
+            float64 in the broadcast shape of the inputs.
 
         Raises:
-            LosslineError: no curve was fitted, an input is missing, or the law has no value there
+            LosslineError: no curve was fitted, an input is missing or unknown, or the law has no value there
                 (for the shifted power law: x at or below E_x).
         """
         law = find_law(self.law, law)
         if not self.has_curve:
             raise LosslineError(f"{self.law}: nothing to predict with, the fit is {self.status!r} ({self.note})")
-        values = law.named(inputs)
-        defined = self.defined(values, law)
+        values = law.named(values, **inputs)
+        defined = self.defined(values, law=law)
         if not np.all(defined):
             at = {name: float(np.broadcast_to(v, defined.shape)[~defined][0]) for name, v in values.items()}
             raise LosslineError(
@@ -86,17 +93,17 @@ class FitResult:
             )
         return law(self.parameters, values)
 
-    def defined(self, inputs: Any, law: Law | None = None) -> np.ndarray:
-        """Mask of where the fitted curve has a value."""
+    def defined(self, values: Any = None, /, *, law: Law | None = None, **inputs: Any) -> np.ndarray:
+        """Return the mask of where the fitted curve has a value. The arguments are those of `predict`."""
         law = find_law(self.law, law)
-        values = law.named(inputs)
+        values = law.named(values, **inputs)
         shape = np.broadcast_shapes(*(value.shape for value in values.values()))
         inside = np.ones(shape, bool) if law.defined is None else np.asarray(law.defined(self.parameters, values))
         return np.broadcast_to(inside, shape) & np.all([np.isfinite(v) for v in values.values()], axis=0)
 
-    def extrapolates(self, inputs: Any, law: Law | None = None) -> np.ndarray:
-        """Mask of where any input lies outside the range that was fitted."""
-        values = find_law(self.law, law).named(inputs)
+    def extrapolates(self, values: Any = None, /, *, law: Law | None = None, **inputs: Any) -> np.ndarray:
+        """Return the mask of where any input is outside the range fitted. The arguments are those of `predict`."""
+        values = find_law(self.law, law).named(values, **inputs)
         outside = [(values[name] < low) | (values[name] > high) for name, (low, high) in self.domain.items()]
         return np.any(outside, axis=0)
 

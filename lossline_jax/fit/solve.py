@@ -13,7 +13,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.fit.direction import wrong_way
 from lossline_jax.fit.law import Law, Objective, in_range
 from lossline_jax.fit.laws import find_law
-from lossline_jax.fit.result import FitResult, Status
+from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult, Status
 from lossline_jax.fit.solver.derivatives import curves_and_jacobians
 from lossline_jax.fit.solver.levenberg_marquardt import minimise
 from lossline_jax.fit.solver.problem import Problem, build_problem
@@ -38,37 +38,39 @@ class DataSet:
 
 def fit_law(
     law: Law | str,
-    inputs: Mapping[str, Any],
     y: Any,
+    /,
     *,
     objective: Objective | None = None,
     fixed: Mapping[str, float] | None = None,
     clusters: Sequence | None = None,
     num_starts: int = 32,
-    max_iterations: int = 200,
-    level: float | None = 0.9,
-    conventions: Mapping[str, str] | None = None,
+    level: float | None = INTERVAL_LEVEL,
+    **inputs: Any,
 ) -> FitResult:
-    """Fit `law` to (n,) arrays; rows with a missing value are dropped and counted.
+    """Fit a law to (n,) arrays: `fit_law("chinchilla", loss, N=params, D=tokens)`.
 
-    Starts are a Kronecker sequence over the nonlinear parameters with the linear ones solved for (variable
-    projection); every start goes down by Levenberg-Marquardt in float64.
+    Rows with a missing value are dropped and counted. Starts are a Kronecker sequence over the nonlinear parameters
+    with the linear ones solved for (variable projection). Every start goes down by Levenberg-Marquardt in float64.
 
     Args:
+        law: a law, or the name of one in `laws.LAWS`.
+        y: (n,) the law's output, such as a loss.
         objective: None: the law's own.
         fixed: parameters held at given values.
         clusters: (n,) labels of the run that each point comes from. They are counted; the profile intervals take points
             for independent and say so in `conventions`. Those of `bootstrap(clusters=...)` draw whole runs.
+        num_starts: starts of the search.
         level: of the profile intervals; None: none, and only the Jacobian tells what is identified.
+        inputs: (n,) one array for each input of the law, by its name.
 
     Raises:
-        LosslineError: an input is missing, lengths differ, or a parameter cannot be held fixed.
+        LosslineError: an input is missing or unknown, lengths differ, or a parameter cannot be held fixed.
     """
     law = find_law(law) if isinstance(law, str) else law
-    points = DataSet(inputs, y, fixed or {}, clusters, conventions=conventions or {})
-    return fit_law_many(
-        law, [points], objective=objective, num_starts=num_starts, max_iterations=max_iterations, level=level
-    )[0]
+    law.require_known(inputs)
+    points = DataSet(inputs, y, fixed or {}, clusters)
+    return fit_law_many(law, [points], objective=objective, num_starts=num_starts, level=level)[0]
 
 
 def fit_law_many(

@@ -14,7 +14,7 @@ from lossline_jax.summary.status import status_text
 
 
 def show(value: object) -> None:
-    """Print a plan, a status, fits, comparisons, predictions, a backtest, fits of a law, a law or the laws.
+    """Print a plan, a status, fits, comparisons, predictions, a backtest, a fit, fits of a law, a law or the laws.
 
     Raises:
         TypeError: there is no text for a value of this type.
@@ -47,6 +47,7 @@ def _register_fits() -> None:
     from lossline_jax.fit.law import Law
     from lossline_jax.fit.predict.backtest import Backtest
     from lossline_jax.fit.predict.forecast import Predictions
+    from lossline_jax.fit.result import FitResult
     from lossline_jax.fit.study.results import Comparisons, StudyFits
     from lossline_jax.fit.study.table_laws import LawFits
     from lossline_jax.summary import comparisons, fits, forecasts, laws
@@ -57,5 +58,6 @@ def _register_fits() -> None:
     as_text.register(Predictions, forecasts.predictions_text)
     as_text.register(Backtest, forecasts.backtest_text)
     as_text.register(LawFits, laws.law_fits_text)
+    as_text.register(FitResult, laws.fit_text)
     as_text.register(Law, laws.law_text)
     as_text.register(dict, laws.laws_text)

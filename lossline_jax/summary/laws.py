@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 
 from lossline_jax.fit.law import Law
+from lossline_jax.fit.laws import LAWS
 from lossline_jax.fit.laws.published_values import PUBLISHED, PUBLISHED_UNITS
+from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.study.table_laws import LawFits
 from lossline_jax.formatting import shown, text_table
 from lossline_jax.summary.forecasts import _listed
@@ -34,6 +36,23 @@ def _published(law: Law) -> list[str]:
     return ["", f"published values, for {PUBLISHED_UNITS[law.name]}", text_table(("from", *law.names), rows)]
 
 
+def fit_text(fit: FitResult) -> str:
+    """Return the parameters of one fit with their intervals, then its status and what it rests on."""
+    formula = f": {LAWS[fit.law].formula}" if fit.law in LAWS else ""
+    rows = [(name, *_value_and_interval(fit, name), "held" * (name in fit.fixed)) for name in fit.parameters]
+    interval = "interval" if fit.interval_level is None else f"{fit.interval_level:.0%} interval"
+    runs = "" if fit.num_runs is None else f" of {fit.num_runs} runs"
+    error = "" if fit.rmse is None else f", rmse {fit.rmse:.4g}"
+    counts = f"{fit.status}: {fit.num_points} points{runs}, {fit.num_dropped} dropped, {fit.objective_name}{error}"
+    table = [text_table(("parameter", "value", interval, ""), rows)] if rows else []
+    return "\n".join([f"{fit.law}{formula}", "", *table, counts, *([f"note: {fit.note}"] if fit.note else [])])
+
+
+def _value_and_interval(fit: FitResult, name: str) -> tuple[str, str]:
+    low, high = fit.intervals.get(name, (None, None))
+    return f"{fit.parameters[name]:.4g}", "-" if low is None else f"[{low:.4g}, {high:.4g}]"
+
+
 def law_fits_text(found: LawFits) -> str:
     """Parameters with their intervals, a row a group and output; then what failed."""
     names = list(dict.fromkeys(name for each in found.fits for name in each.fit.parameters))
@@ -61,7 +80,7 @@ def law_fits_text(found: LawFits) -> str:
     return "\n\n".join([*blocks, *_listed("Not fitted", found.failures)])
 
 
-def _parameter(fit, name: str) -> str:
+def _parameter(fit: FitResult, name: str) -> str:
     if name not in fit.parameters:
         return "-"
     low, high = fit.intervals.get(name, (None, None))

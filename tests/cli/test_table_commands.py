@@ -115,7 +115,7 @@ def test_laws_are_listed_and_told_in_full(capsys):
         (("backtest", "--y", "own", *COUNTS, "--up-to", "1"), "--up-to: nothing to predict"),
         (("predict", "--y", "own", *COUNTS), "give --at-params and --at-tokens of the run, or --at-flops alone"),
         (("predict", "--y", "own", *COUNTS, "--at-x", "2"), "--at-x: these losses are predicted from size and tokens"),
-        (("predict", "--y", "own", *COUNTS, "--at-x", "2"), "name with --x the loss to start from"),
+        (("predict", "--y", "own", *COUNTS, "--at-x", "2"), "give the forecast --x, the loss to start from"),
         (
             ("predict", "--y", "own", *COUNTS, "--at-params", "1", "2", "--at-tokens", "1"),
             "--at-params: 2 values",
@@ -220,7 +220,7 @@ def test_an_out_that_may_not_be_written_is_told_by_its_flag_before_any_work(caps
 
 def test_arguments_are_called_flags_by_a_command_alone_and_values_stay_as_they_are():
     fault = ArgumentError("{at_x}: {name!r} is {value:.1f}; give {outputs}", name="{at_x} `at_x`", value=0.25)
-    assert str(fault) == "at_x: '{at_x} `at_x`' is 0.2; give outputs"
+    assert str(fault) == "x: '{at_x} `at_x`' is 0.2; give outputs"
     assert fault.said(flag_of) == "--at-x: '{at_x} `at_x`' is 0.2; give --y"
 
 

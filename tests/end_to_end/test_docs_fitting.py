@@ -51,7 +51,7 @@ def test_code():
     first, second = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     names = {}
     exec(first, names)
-    assert names["translated"].predict({"N": 3.31e9, "D": 50.35e9}) == pytest.approx(1.01, abs=0.01)
+    assert names["translated"].predict(N=3.31e9, D=50.35e9) == pytest.approx(1.01, abs=0.01)
     x = np.linspace(2, 6, 30)
     names |= {"jnp": jnp, "x": x, "y": 0.8 - 2 * np.exp(-x / 1.3)}
     exec(second.replace("fit.fit_law(", "found = fit.fit_law("), names)

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lossline_jax.fit.predict.backtest import backtest
+from lossline_jax.fit.predict.backtest import backtest_series
 from lossline_jax.fit.predict.table_series import Columns, series_of_table
 from tests.support.shared_data import shared_path
 
@@ -23,7 +23,7 @@ def sweep():
 def scores(sweep, losses, **columns):
     sizes = {"params": ("params", "non_embedding"), "tokens": "tokens", "flops": "iso_flop"}
     found = series_of_table(sweep, Columns(losses, **sizes, **columns))
-    return backtest(found.series, UP_TO).scores
+    return backtest_series(found.series, UP_TO).scores
 
 
 def mean(scores, name):

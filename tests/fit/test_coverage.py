@@ -50,7 +50,7 @@ def test_bands_of_a_clustered_bootstrap(num_runs):
     inside, by_point = [], []
     for seed in range(100):
         y = noisy(curve, seed, 3e-3, clusters, 6e-3)
-        fit = fit_law(SHIFTED_POWER, {"x": x}, y, fixed=held, num_starts=4, level=None)
+        fit = fit_law(SHIFTED_POWER, y, x=x, fixed=held, num_starts=4, level=None)
         truth = SHIFTED_POWER(LINE, {"x": 3.0})
         for found, labels in ((inside, clusters), (by_point, None)):
             band = bootstrap(fit, {"x": x}, y, clusters=labels, num_resamples=150, seed=seed).band([3.0])

@@ -57,7 +57,7 @@ def test_the_distillation_boundary_of_two_fits():
     # the teacher helps most with few samples: a smaller scale but a slower fall
     with_teacher = {"E": 0.05, "A": 40.0, "alpha": 0.2, "beta": 0.1, "gamma": 0.2}
     without = {"E": 0.05, "A": 130.0, "alpha": 0.2, "beta": 0.2, "gamma": 0.2}
-    fits = [fit_law(law, data, law(planted, data), level=None) for planted in (with_teacher, without)]
+    fits = [fit_law(law, law(planted, data), level=None, **data) for planted in (with_teacher, without)]
     (boundary,) = find_crossings(*fits, over={"D_p": (1e3, 1e7)}, at={"N": 5e6, "D_f": 1e4})
     assert boundary.x == pytest.approx((130 / 40) ** 10, rel=1e-4)
     assert boundary.lower_after == "second"

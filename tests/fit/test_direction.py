@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.curves.compute_law import fit_compute_law
 from lossline_jax.fit.direction import rise
-from lossline_jax.fit.predict.backtest import backtest
+from lossline_jax.fit.predict.backtest import backtest_series
 from lossline_jax.fit.predict.few_runs import (
     FLOPS_TO_LOSS,
     SCALING_LAW,
@@ -17,7 +17,7 @@ from lossline_jax.fit.predict.few_runs import (
     PairedRuns,
     predict_from_few_runs,
 )
-from lossline_jax.fit.predict.forecast import forecast
+from lossline_jax.fit.predict.forecast import forecast_series
 from lossline_jax.fit.predict.table_series import Columns, series_of_table
 from lossline_jax.fit.solve import fit_law
 from lossline_jax.fit.study.isoflop import fit_isoflops
@@ -45,15 +45,15 @@ def columns(loss, x=None):
 
 
 REFUSALS = {
-    "forecast": lambda t: forecast(series_of_table(t, columns("quiz")).series),
-    "forecast from a loss": lambda t: forecast(series_of_table(t, columns("quiz", "loss")).series),
-    "forecast from an accuracy": lambda t: forecast(series_of_table(t, columns("loss", "quiz")).series),
-    "backtest": lambda t: backtest(series_of_table(t, columns("quiz")).series),
+    "forecast": lambda t: forecast_series(series_of_table(t, columns("quiz")).series),
+    "forecast from a loss": lambda t: forecast_series(series_of_table(t, columns("quiz", "loss")).series),
+    "forecast from an accuracy": lambda t: forecast_series(series_of_table(t, columns("loss", "quiz")).series),
+    "backtest": lambda t: backtest_series(series_of_table(t, columns("quiz")).series),
     "fit --law": lambda t: fit_laws(t, "chinchilla", INPUTS, ["quiz"]),
     "fit --law of an accuracy near chance": lambda t: fit_laws(
         t.assign(arc_acc=0.25 + 0.01 * np.cos(np.arange(len(t)))), "kaplan", INPUTS, ["arc_acc"]
     ),
-    "forecast of an accuracy near chance": lambda t: forecast(
+    "forecast of an accuracy near chance": lambda t: forecast_series(
         series_of_table(t.assign(accuracy=0.25 + 0.01 * np.cos(np.arange(len(t)))), columns("accuracy")).series
     ),
     "a unit of our own table": lambda t: series_of_table(
@@ -78,11 +78,11 @@ def test_an_accuracy_is_refused_in_one_line_that_names_it(refused):
 
 def test_the_loss_beside_it_is_predicted_and_the_accuracy_named():
     table = sweep()
-    found = forecast(series_of_table(table, Columns(("loss", "quiz"), ("params",), "tokens")).series)
+    found = forecast_series(series_of_table(table, Columns(("loss", "quiz"), ("params",), "tokens")).series)
     assert [series.name for series in found.series] == ["loss"]
     assert found.left_out[0].startswith("quiz: left out: quiz rises with the training budget")
     error = series_of_table(table.assign(error=1 - table["quiz"]), columns("error")).series
-    assert forecast(error).series
+    assert forecast_series(error).series
 
 
 def test_compute_laws_and_solve_say_it():
@@ -90,7 +90,7 @@ def test_compute_laws_and_solve_say_it():
     fit = fit_compute_law(table["params"], table["tokens"], table["quiz"], form="chinchilla")
     assert (fit.status, fit.has_curve) == ("failed", False)
     assert "L rises with N and D" in fit.note
-    fit = fit_law("chinchilla", {"N": table["params"], "D": table["tokens"]}, table["quiz"], level=None)
+    fit = fit_law("chinchilla", table["quiz"], N=table["params"], D=table["tokens"], level=None)
     assert "L rises with N and D" in fit.note
     (line,) = fit_lines(table, "loss", "quiz").lines
     assert "y falls with x" in line.fit.note

@@ -23,10 +23,10 @@ forms = st.sampled_from([float, np.float32, lambda v: [v], lambda v: (v, v), np.
 @settings(max_examples=40, deadline=None)
 def test_a_value_alone_is_that_of_its_name(value, form):
     x = form(value)
-    assert np.array_equal(LINE.predict(x), LINE.predict({"x": x}))
+    assert np.array_equal(LINE.predict(x), LINE.predict(x=x))
     assert np.array_equal(LINE.predict(x), LINE.predict(pd.DataFrame({"x": np.atleast_1d(x)})).reshape(np.shape(x)))
-    assert np.array_equal(LINE.defined(x), LINE.defined({"x": x}))
-    assert np.array_equal(LINE.extrapolates(x), LINE.extrapolates({"x": x}))
+    assert np.array_equal(LINE.defined(x), LINE.defined(x=x))
+    assert np.array_equal(LINE.extrapolates(x), LINE.extrapolates(x=x))
     assert np.array_equal(RESAMPLES.curves(x), RESAMPLES.curves({"x": x}))
     assert RESAMPLES.band(x) == RESAMPLES.band({"x": x})
     assert predict_transfer(LINE, x) == predict_transfer(LINE, {"x": x})

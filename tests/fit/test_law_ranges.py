@@ -29,7 +29,7 @@ def test_an_input_outside_its_range_is_named(law, name, value):
     y = LAWS[law](parameters, planted.inputs)
     inputs = {each: np.array(values, float) for each, values in planted.inputs.items()}
     inputs[name][3] = value
-    fit = fit_law(law, inputs, y, level=None)
+    fit = fit_law(law, y, level=None, **inputs)
     assert fit.status == "failed"
     assert fit.note.startswith(f"{name} is {value:g} at 1 of {y.size} points, outside")
     assert LAWS[law].inputs[name] in fit.note

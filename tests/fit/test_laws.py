@@ -124,9 +124,9 @@ def test_a_law_of_ones_own_takes_ten_lines():
     )
     x = np.linspace(2.5, 6.0, 40)
     y = 0.857 - 2.2 * np.exp(-x / 1.4)
-    fit = fit_law(saturating, {"x": x}, y, level=None)
+    fit = fit_law(saturating, y, x=x, level=None)
     assert fit.status == "converged"
     assert fit.parameters == pytest.approx({"top": 0.857, "k": 2.2, "tau": 1.4}, rel=1e-6)
-    assert fit.predict({"x": x}, saturating) == pytest.approx(y)
+    assert fit.predict(x=x, law=saturating) == pytest.approx(y)
     with pytest.raises(LosslineError, match="not declared"):
-        fit.predict({"x": x})
+        fit.predict(x=x)

@@ -214,8 +214,8 @@ def test_a_chain_goes_from_compute_to_accuracy():
     losses = LAWS["chinchilla"](BESIROGLU, {"N": sizes, "D": tokens})
     link = {"b": 0.25, "a": 0.6, "k": 4.0, "L_0": 2.3}
     accuracy = link["b"] + link["a"] / (1 + np.exp(link["k"] * (losses - link["L_0"])))
-    loss_fit = fit_law(LAWS["chinchilla"], {"N": sizes, "D": tokens}, losses, level=None)
-    accuracy_fit = fit_law(LAWS["accuracy from loss"], {"L": losses}, accuracy, level=None)
+    loss_fit = fit_law(LAWS["chinchilla"], losses, N=sizes, D=tokens, level=None)
+    accuracy_fit = fit_law(LAWS["accuracy from loss"], accuracy, L=losses, level=None)
     assert compose(loss_fit, accuracy_fit)({"N": sizes, "D": tokens}) == pytest.approx(accuracy, abs=1e-6)
     with pytest.raises(LosslineError, match="law of one"):
         compose(accuracy_fit, loss_fit)

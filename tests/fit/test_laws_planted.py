@@ -22,7 +22,7 @@ def check_recovery(name, wanted):
     known = planted.known if planted.known is not None else law.names
     fits = fit_law_many(law, data, num_starts=BLOCK // len(data))
     for parameters, points, fit in zip(wanted, data, fits, strict=True):
-        assert fit.predict(inputs, law) == pytest.approx(points.y, abs=planted.curve * np.ptp(points.y))
+        assert fit.predict(law=law, **inputs) == pytest.approx(points.y, abs=planted.curve * np.ptp(points.y))
         found = {key: fit.parameters[key] for key in known}
         assert found == pytest.approx({key: parameters[key] for key in known}, rel=0.02)
 

@@ -76,7 +76,7 @@ def test_routing_constants_on_the_released_curves(router, label, count, rmse):
     residuals = LAWS["routing"](PUBLISHED["routing"][label], inputs) - logs
     assert np.sqrt(np.mean(residuals**2)) == pytest.approx(rmse, abs=1e-6)
     # a fit of all six can only be closer
-    fit = fit_law(LAWS["routing"], inputs, logs, level=None)
+    fit = fit_law(LAWS["routing"], logs, level=None, **inputs)
     assert fit.rmse <= rmse
 
 
@@ -91,7 +91,7 @@ def diloco_rows(label):
 def test_diloco_loss_by_size(label):
     rows = diloco_rows(label)
     assert len(rows) == 7
-    fit = fit_law(LAWS["diloco size"], {"N": rows["N_nominal"]}, rows["eval_loss"], level=None)
+    fit = fit_law(LAWS["diloco size"], rows["eval_loss"], N=rows["N_nominal"], level=None)
     slope, intercept = np.polyfit(np.log(rows["N_nominal"]), np.log(rows["eval_loss"]), 1)
     assert (fit.parameters["A"], fit.parameters["alpha"]) == pytest.approx((np.exp(intercept), slope), rel=1e-9)
     published = PUBLISHED["diloco size"][label]
@@ -103,7 +103,7 @@ def test_diloco_loss_by_size(label):
 def test_diloco_joint_law():
     rows = table("diloco/table4_eval_loss_fit_rows.csv")
     rows = rows[rows["algorithm"] == "diloco"]
-    fit = fit_law(LAWS["diloco"], {"N": rows["N_nominal"], "M": rows["M"]}, rows["eval_loss"], level=None)
+    fit = fit_law(LAWS["diloco"], rows["eval_loss"], N=rows["N_nominal"], M=rows["M"], level=None)
     published = PUBLISHED["diloco"]["loss"]
     assert fit.status == "converged"
     assert fit.parameters["A"] == pytest.approx(published["A"], rel=0.003)
@@ -120,7 +120,7 @@ def domain_fits():
     rows = []
     for domain in golden["domains"]:
         own = runs[(runs["run"] == "base") | (runs["perturbed_domain"] == domain)]
-        fit = fit_law(LAWS["domain curve"], {"x": own["x_code"]}, own["ppl_avg"] / base, level=None)
+        fit = fit_law(LAWS["domain curve"], own["ppl_avg"] / base, x=own["x_code"], level=None)
         rows.append([fit.parameters[name] for name in "abc"])
     return np.array(rows), golden
 
@@ -160,7 +160,7 @@ def gadre(dataset):
     at_20 = runs["model"].isin(GADRE_SMALL) & (runs["M"] == 20)
     five = runs[at_20 | ((runs["model"] == GADRE_SMALL[0]) & (runs["M"] == 320))]
     assert len(five) == 5
-    fit = fit_law(LAWS["overtraining"], {"C": five["C_6ND"], "M": five["M"]}, five["loss_c4_val"], level=None)
+    fit = fit_law(LAWS["overtraining"], five["loss_c4_val"], C=five["C_6ND"], M=five["M"], level=None)
     return runs, five, fit
 
 
@@ -177,23 +177,23 @@ def test_gadre_relative_errors_in_percent():
     runs, five, fit = gadre("rpj")
     one_b = runs[(runs["model"] == "open_lm_1b") & (runs["M"] == 20)]
     six = pd.concat([five, one_b])
-    link = fit_law(LAWS["downstream error"], {"L": six["loss_c4_val"]}, six["err_avg17"], level=None)
+    link = fit_law(LAWS["downstream error"], six["err_avg17"], L=six["loss_c4_val"], level=None)
     assert link.parameters == pytest.approx(PUBLISHED["downstream error"]["RedPajama, 17 tasks"], rel=2e-6)
     for model, multiplier, loss_error, link_error in (
         ("open_lm_1b", 640, 0.7103, 3.6365),
         ("open_lm_7b", 20, 0.7320, 0.0464),
     ):
         row = runs[(runs["model"] == model) & (runs["M"] == multiplier)]
-        loss = fit.predict({"C": row["C_6ND"], "M": row["M"]})
+        loss = fit.predict(C=row["C_6ND"], M=row["M"])
         assert 100 * abs(loss / row["loss_c4_val"].to_numpy() - 1) == pytest.approx(loss_error, abs=5.1e-5)
-        error = link.predict({"L": loss})
+        error = link.predict(L=loss)
         assert 100 * abs(error / row["err_avg17"].to_numpy() - 1) == pytest.approx(link_error, abs=5.1e-5)
 
 
 def test_gadre_c4_misses_the_largest_model_by_the_known_amount():
     runs, _, fit = gadre("c4_original")
     row = runs[runs["model"] == "open_lm_7b"]
-    loss = fit.predict({"C": row["C_6ND"], "M": row["M"]})
+    loss = fit.predict(C=row["C_6ND"], M=row["M"])
     assert 100 * abs(loss / row["loss_c4_val"].to_numpy() - 1) == pytest.approx(4.30, abs=5e-3)
 
 
@@ -202,7 +202,7 @@ def test_translation_curves(model):
     rows = table("nmt/bansal_learning_curves_train_rows.csv")
     rows = rows[rows["Model"] == model]
     millions, loss = rows["Seen Examples"].to_numpy() / 1e6, rows["Loss"].to_numpy()
-    fit = fit_law(LAWS["translation data"], {"D": millions}, loss, level=None)
+    fit = fit_law(LAWS["translation data"], loss, D=millions, level=None)
     assert fit.status == "converged"
     log_law = lambda d, log_alpha, log_c, p: log_alpha + p * np.log(1 / d + np.exp(log_c))
     free, _ = optimize.curve_fit(log_law, millions, np.log(loss), p0=(-0.3, -3.0, 0.25), xtol=1e-12, ftol=1e-12)
@@ -213,5 +213,5 @@ def test_translation_curves(model):
     assert found == pytest.approx((given["alpha"], given["C"], given["p"]), rel=0.1)
     assert fit.parameters["alpha"] == pytest.approx(given["alpha"], rel=0.003)
     assert fit.parameters["p"] == pytest.approx(given["p"], rel=0.012)
-    rmse = np.sqrt(np.mean((np.log(loss) - np.log(fit.predict({"D": millions}))) ** 2))
+    rmse = np.sqrt(np.mean((np.log(loss) - np.log(fit.predict(D=millions))) ** 2))
     assert 0.010 <= rmse <= 0.018

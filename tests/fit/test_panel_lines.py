@@ -103,7 +103,7 @@ def test_planted_gaps_are_those_between_fitted_lines(lines):
             moved = fits.pop(level)
             (base,) = fits.values()
             x = np.linspace(2.3, 3.2, 9)
-            assert np.mean(moved.predict({"x": x}) - base.predict({"x": x})) == pytest.approx(gap, abs=0.01)
+            assert np.mean(moved.predict(x=x) - base.predict(x=x)) == pytest.approx(gap, abs=0.01)
 
 
 def test_one_line_serves_a_pool_that_nothing_moves(lines):

@@ -153,10 +153,10 @@ def test_the_sparsity_law_minimises_what_its_authors_minimise():
     # T5: the published row has a mean of 7.60e-6, which is not the optimum; 60 starts of scipy reached 4.880e-6
     published = np.log(t5_loss) - np.log(law(PUBLISHED["sparsity"]["T5, C4"], t5))
     assert mean_huber(published, 1e-3) == pytest.approx(7.60e-6, rel=0.01)
-    fit = fit_law(law, t5, t5_loss, level=None)
+    fit = fit_law(law, t5_loss, level=None, **t5)
     assert fit.objective / t5_loss.size == pytest.approx(4.880e-6, rel=2e-4)
     # ViT: Huber of the loss itself; the published row is the optimum
-    fit = fit_law(law, vit, vit_loss, objective=HUBER, level=None)
+    fit = fit_law(law, vit_loss, objective=HUBER, level=None, **vit)
     assert fit.objective / vit_loss.size == pytest.approx(4.92909e-4, rel=1e-5)
     published = PUBLISHED["sparsity"]["ViT, JFT-4B"]
     assert fit.parameters == pytest.approx(published, rel=0.002)

@@ -110,7 +110,7 @@ def test_a_law_with_a_loss_of_its_own_is_resampled_by_that():
     size, characters = np.tile(np.geomspace(30, 1e3, 6), 6), np.repeat(np.geomspace(1, 200, 6), 6)
     inputs = {"N_nv": size, "N_v": generator.uniform(2, 100, 36), "H": characters}
     y = law(next(iter(PUBLISHED["vocabulary"].values())), inputs) + generator.normal(0, 1e-3, 36)
-    fit = fit_law(law, inputs, y, level=None)
+    fit = fit_law(law, y, level=None, **inputs)
     assert fit.objective_name not in OBJECTIVES
     assert np.all(np.isfinite(bootstrap(fit, inputs, y, num_resamples=20).samples["E"]))
 
@@ -119,7 +119,7 @@ def test_a_loss_given_to_the_fit_alone_is_resampled_by_and_kept_in_json():
     own = Objective("my Huber", logarithmic=True, delta=0.02)
     size = np.geomspace(1e6, 1e9, 12)
     loss = (8.8e13 / size) ** 0.076 * np.exp(np.random.Generator(np.random.PCG64(2)).normal(0, 0.01, 12))
-    fit = fit_law("kaplan size", {"N": size}, loss, objective=own, level=None)
+    fit = fit_law("kaplan size", loss, N=size, objective=own, level=None)
     again = FitResult.from_json(json.loads(json.dumps(fit.to_json())))
     assert again == fit
     assert again.minimised == own

@@ -41,7 +41,7 @@ def test_planted_line_is_recovered(scale, kappa, e_x, e_y):
     else:
         wanted = {"K": scale, "kappa": kappa, "E_x": e_x, "E_y": e_y}
         assert fit.parameters == pytest.approx(wanted, rel=1e-3, abs=1e-3)
-    assert fit.predict({"x": X}) == pytest.approx(planted_line(scale, kappa, e_x, e_y), abs=1e-6)
+    assert fit.predict(x=X) == pytest.approx(planted_line(scale, kappa, e_x, e_y), abs=1e-6)
 
 
 @settings(max_examples=8, deadline=None, derandomize=True)
@@ -64,8 +64,8 @@ def test_huber_shrugs_off_an_outlier_and_least_squares_does_not():
     planted = {"E": 1.7, "A": 400.0, "B": 2000.0, "alpha": 0.34, "beta": 0.36}
     loss = CHINCHILLA(planted, {"N": sizes, "D": tokens}) * noise
     loss[-1] *= 1.3
-    huber = fit_law(CHINCHILLA, {"N": sizes, "D": tokens}, loss, objective=LOG_HUBER)
-    squares = fit_law(CHINCHILLA, {"N": sizes, "D": tokens}, loss, objective=LEAST_SQUARES)
+    huber = fit_law(CHINCHILLA, loss, N=sizes, D=tokens, objective=LOG_HUBER)
+    squares = fit_law(CHINCHILLA, loss, N=sizes, D=tokens, objective=LEAST_SQUARES)
     assert huber.parameters["E"] == pytest.approx(1.7, abs=0.02)
     assert abs(squares.parameters["E"] - 1.7) > 0.03
 
@@ -75,7 +75,7 @@ def test_plain_huber_is_the_minimum_of_its_own_objective():
     planted = {"E": 1.7, "A": 400.0, "B": 2000.0, "alpha": 0.34, "beta": 0.36}
     loss = CHINCHILLA(planted, {"N": sizes, "D": tokens}) * noise
     loss[::6] += 0.3
-    fit = fit_law(CHINCHILLA, {"N": sizes, "D": tokens}, loss, objective=Objective("Huber", delta=1e-3), level=None)
+    fit = fit_law(CHINCHILLA, loss, N=sizes, D=tokens, objective=Objective("Huber", delta=1e-3), level=None)
     names = list(planted)
 
     def objective(values):
@@ -110,7 +110,7 @@ def test_only_a_scaled_parameter_is_left_free():
     sizes, tokens, noise = planted_grid(noise=1e-3)
     planted = {"E": 1.7, "alpha": 0.34, "beta": 0.36}
     loss = CHINCHILLA(planted | {"A": 400.0, "B": 2000.0}, {"N": sizes, "D": tokens}) * noise
-    fit = fit_law(CHINCHILLA, {"N": sizes, "D": tokens}, loss, fixed=planted)
+    fit = fit_law(CHINCHILLA, loss, N=sizes, D=tokens, fixed=planted)
     assert fit.intervals["A"][0] < 400 < fit.intervals["A"][1]
 
 
@@ -150,7 +150,7 @@ def test_same_call_same_bits():
 def test_profile_interval_is_the_classical_one_for_a_linear_parameter():
     # with kappa and E_x held the law is a straight line, whose interval is known in closed form
     y = planted_line(noise=0.02)
-    fit = fit_law(SHIFTED_POWER, {"x": X}, y, fixed={"kappa": 1.3, "E_x": 1.5}, level=0.95)
+    fit = fit_law(SHIFTED_POWER, y, x=X, fixed={"kappa": 1.3, "E_x": 1.5}, level=0.95)
     design = np.stack([(X - 1.5) ** 1.3, np.ones_like(X)], axis=1)
     solution, rss, *_ = np.linalg.lstsq(design, y, rcond=None)
     error = np.sqrt(np.diag(np.linalg.inv(design.T @ design)) * rss[0] / (X.size - 2))
@@ -181,7 +181,7 @@ def test_fewer_points_than_parameters():
     assert (fit.status, fit.parameters) == ("too few points", {})
     assert fit.note == "3 points for 4 free parameters"
     with pytest.raises(LosslineError, match="too few points"):
-        fit.predict({"x": 3.0})
+        fit.predict(x=3.0)
 
 
 def test_as_many_points_as_parameters_judges_nothing():
@@ -213,7 +213,8 @@ def test_losses_down_to_zero_leave_no_room_for_an_irreducible_loss():
 
 def test_iteration_cap_is_said():
     # four points, so that no profile comes to the rescue
-    fit = fit_law(SHIFTED_POWER, {"x": X[::12]}, planted_line()[::12], num_starts=1, max_iterations=1)
+    points = DataSet({"x": X[::12]}, planted_line()[::12])
+    (fit,) = fit_law_many(SHIFTED_POWER, [points], num_starts=1, max_iterations=1, level=0.9)
     assert fit.status == "iteration cap"
 
 
@@ -235,7 +236,7 @@ def test_points_below_a_given_irreducible_loss_are_dropped_and_counted():
 def test_predictions_below_e_x_are_refused_or_flagged_never_nan():
     fit = fit_line(X, planted_line())
     with pytest.raises(LosslineError, match="no value at"):
-        fit.predict({"x": [3.0, 1.0]})
+        fit.predict(x=[3.0, 1.0])
     flagged = predict_transfer(fit, [1.0, 2.0, 3.0])
     assert flagged.below_domain == (True, False, False)
     assert flagged.extrapolated == (True, True, False)
@@ -259,7 +260,7 @@ def test_result_survives_json():
         (lambda: build_problem(CHINCHILLA, {"N": X, "D": X}, X, LOG_HUBER, {"A": 1.0}), "cannot be held"),
         (lambda: fit_line(X, X**1.1, e_x=-1.0), "outside its bounds"),
         (lambda: fit_line(X, X**1.1, clusters=[1, 2]), "2 clusters for 40 points"),
-        (lambda: fit_law(CHINCHILLA, {"N": X}, X), r"needs \['D'\]"),
+        (lambda: fit_law(CHINCHILLA, X, N=X), r"needs \['D'\]"),
     ],
 )
 def test_mistakes_get_one_line(call, message):

@@ -174,10 +174,10 @@ def test_intervals_of_a_line_resample_the_runs_that_the_table_names():
 def test_profile_intervals_that_take_checkpoints_for_independent_say_so():
     frame = table(["a"])
     inputs = {"N": frame["params"], "D": frame["tokens"]}
-    fit = fit_law("chinchilla", inputs, frame["loss"], clusters=np.arange(25) // 5)
+    fit = fit_law("chinchilla", frame["loss"], clusters=np.arange(25) // 5, **inputs)
     assert "too narrow" in fit.conventions["intervals"]
     for clusters, level in ((np.arange(25), 0.9), (None, 0.9), (np.arange(25) // 5, None)):
-        assert fit_law("chinchilla", inputs, frame["loss"], clusters=clusters, level=level).conventions == {}
+        assert fit_law("chinchilla", frame["loss"], clusters=clusters, level=level, **inputs).conventions == {}
 
 
 def test_weights_count_in_the_fit_its_errors_and_its_resamples():

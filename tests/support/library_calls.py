@@ -129,16 +129,15 @@ def calls(folder: Path):
         "write_frame, read_table",
         lambda: (write_frame(frame, epath.Path(folder / "t.csv")), read_losses(folder / "t.csv")),
     )
-    yield "fit.fit_law", lambda: fit.fit_law(fit.LAWS["chinchilla"], {"N": size, "D": tokens}, losses)
+    yield "fit.fit_law", lambda: fit.fit_law(fit.LAWS["chinchilla"], losses, N=size, D=tokens)
     yield "fit.fit_line", lambda: fit.fit_line(losses, 0.2 + 0.9 * losses)
     yield "fit.fit_lines", lambda: fit.fit_lines(table, X, Y, ["data"])
     yield (
         "fit.fit_laws",
         lambda: fit.fit_laws(frame, "chinchilla", {"N": "params_total", "D": "tokens_seen"}, ["loss"]),
     )
-    columns = fit.Columns(("loss",), ("params_total",), "tokens_seen")
-    yield "fit.backtest", lambda: fit.backtest(fit.series_of_table(frame, columns).series)
-    yield "fit.forecast", lambda: fit.forecast(fit.series_of_table(frame, columns).series)
+    yield "fit.backtest", lambda: fit.backtest(frame, "loss")
+    yield "fit.forecast", lambda: as_text(fit.forecast(frame, "loss").predict(flops=1e20))
     config = study_config()
     yield (
         "fit_study, write_report",

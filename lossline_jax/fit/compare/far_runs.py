@@ -136,7 +136,7 @@ def _half_difference(x: np.ndarray, y: np.ndarray) -> float:
 def _distances(cell: SettingLine, measure, min_points: int, turned: bool) -> _Distances:
     values: Mapping[str, float] = {}
     if cell.fit.has_curve and cell.num_runs > 1:
-        residuals = cell.y - cell.fit.predict({"x": cell.x})
+        residuals = cell.y - cell.fit.predict(x=cell.x)
         masks = {run: cell.runs == run for run in cell.run_ids}
         values = {
             str(run): measure(cell.x[mask], residuals[mask]) for run, mask in masks.items() if mask.sum() >= min_points

@@ -10,10 +10,10 @@ from lossline_jax.fit.compare.noise import Noise
 from lossline_jax.fit.compare.setting_line import MatchedPair, SettingLine
 from lossline_jax.fit.direction import falls_with_x
 from lossline_jax.fit.resampling import block_indices
+from lossline_jax.fit.result import INTERVAL_LEVEL
 from lossline_jax.fit.tables.other_unit import as_if_in_another_unit
 
 MIN_POINTS = 3  # on the common support of a pair
-INTERVAL_LEVEL = 0.9
 NUM_DRAWS = 4000
 MIN_REFITS = 0.9  # of the reference line that must have a value on the support
 MISFIT_IN_NOISE = 3.0  # noise floors that a line may miss its own points by, before it is told
@@ -124,7 +124,7 @@ def _on_support(pair: MatchedPair) -> _Part | None:
     if inside.sum() < MIN_POINTS:
         return None
     distances = np.full(other.x.size, np.nan)
-    distances[inside] = other.y[inside] - reference.fit.predict({"x": other.x[inside]})
+    distances[inside] = other.y[inside] - reference.fit.predict(x=other.x[inside])
     reached = (reference.x >= other.x.min()) & (reference.x <= other.x.max())
     num_reference_runs = max(reference.run_means(reference.x, reached).size, 1)
     return _Part(pair, other.run_means(distances, inside), distances, inside, num_reference_runs)
@@ -183,7 +183,7 @@ def _level_draws(part: _Part, noise: Noise, generator: np.random.Generator) -> n
     other = part.pair.other
     x, y = other.x[part.inside], other.y[part.inside]
     order = np.argsort(x, kind="stable")
-    distances = (y - part.pair.reference.fit.predict({"x": x}))[order]
+    distances = (y - part.pair.reference.fit.predict(x=x))[order]
     drawn = distances[block_indices(generator, x.size, NUM_DRAWS)].mean(axis=1)
     return drawn - distances.mean()
 
@@ -196,7 +196,7 @@ def _reference_draws(part: _Part, noise: Noise, generator: np.random.Generator) 
     """
     reference: SettingLine = part.pair.reference
     inputs = {"x": part.pair.other.x[part.inside]}
-    moved = (reference.resamples.curves(inputs) - reference.fit.predict(inputs)).mean(axis=1)
+    moved = (reference.resamples.curves(inputs) - reference.fit.predict(**inputs)).mean(axis=1)
     if np.mean(np.isfinite(moved)) < MIN_REFITS:
         return np.full(NUM_DRAWS, np.nan)
     moved = generator.choice(moved[np.isfinite(moved)], NUM_DRAWS)

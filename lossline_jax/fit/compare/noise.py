@@ -39,7 +39,7 @@ def noise_floor(cells: Sequence[SettingLine]) -> Noise | None:
     deviations, squares, freedom = [], 0.0, 0
     for cell in cells:
         if cell.fit.has_curve and cell.num_runs > 1:
-            means = cell.run_means(cell.y - cell.fit.predict({"x": cell.x}), np.ones(cell.x.size, bool))
+            means = cell.run_means(cell.y - cell.fit.predict(x=cell.x), np.ones(cell.x.size, bool))
             apart = means - means.mean()
             deviations.append(apart * np.sqrt(means.size / (means.size - 1)))
             squares += float(apart @ apart)
@@ -71,6 +71,6 @@ def _scatter(cells: Sequence[SettingLine]) -> Noise | None:
     squares, freedom = 0.0, 0
     for cell in cells:
         if cell.fit.has_curve:
-            squares += float(np.sum((cell.y - cell.fit.predict({"x": cell.x})) ** 2))
+            squares += float(np.sum((cell.y - cell.fit.predict(x=cell.x)) ** 2))
             freedom += max(cell.x.size - NUM_LINE_PARAMETERS, 1)
     return Noise(float(np.sqrt(squares / freedom)), 0, "scatter", np.empty(0)) if freedom else None

@@ -118,7 +118,7 @@ def _moments(group: Sequence[SettingLine]) -> _Moments | None:
     middle, half = (high + low) / 2, (high - low) / 2
     gram, moment, squares = [], [], 0.0
     for _, x_run, y_run in runs:
-        residuals = y_run - common.predict({"x": x_run})
+        residuals = y_run - common.predict(x=x_run)
         basis = np.vander((x_run - middle) / half, 3, increasing=True)
         gram.append(basis.T @ basis)
         moment.append(basis.T @ residuals)

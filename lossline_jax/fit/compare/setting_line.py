@@ -56,7 +56,7 @@ class SettingLine:
         """
         if not self.fit.has_curve or self.x.size < 3 * NUM_FIFTHS:
             return 0.0
-        apart = (self.y - self.fit.predict({"x": self.x}))[np.argsort(self.x, kind="stable")]
+        apart = (self.y - self.fit.predict(x=self.x))[np.argsort(self.x, kind="stable")]
         fifths = np.array_split(apart, NUM_FIFTHS)
         means = np.array([each.mean() for each in fifths])
         errors = np.array([each.std(ddof=1) / np.sqrt(each.size) for each in fifths])

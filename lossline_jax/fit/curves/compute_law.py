@@ -10,8 +10,8 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.fit.direction import ADVICE, wrong_way
 from lossline_jax.fit.law import LOG_HUBER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
-from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.solve import clean_arrays, fit_law
+from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
+from lossline_jax.fit.solve import DataSet, clean_arrays, fit_law_many
 
 FLOPS_PER_PARAMETER_AND_TOKEN = 6
 
@@ -112,6 +112,5 @@ def fit_compute_law(
         counted = " and ".join(f"{name} takes {levels[name]} value{'s' * (levels[name] > 1)}" for name in short)
         note = f"{counted}: with fewer than {MIN_LEVELS}, E cannot be told from that term"
         return FitResult(status="not identified", note=note, not_identified=law.names, **without_curve)
-    return fit_law(
-        law, inputs, loss, objective=LOG_HUBER, clusters=clusters, num_starts=num_starts, conventions=conventions
-    )
+    points = DataSet(inputs, loss, clusters=clusters, conventions=conventions)
+    return fit_law_many(law, [points], objective=LOG_HUBER, num_starts=num_starts, level=INTERVAL_LEVEL)[0]

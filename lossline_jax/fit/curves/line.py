@@ -11,8 +11,8 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.fit.law import LEAST_SQUARES, LOG_LOG_LEAST_SQUARES
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import KAPLAN
-from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.solve import fit_law
+from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
+from lossline_jax.fit.solve import DataSet, fit_law_many
 
 Irreducible = float | FitResult | Literal["free"]
 
@@ -36,7 +36,7 @@ def fit_line(
     e_y: Irreducible = "free",
     residual: Literal["plain", "log-log"] = "plain",
     num_starts: int = 32,
-    level: float | None = 0.9,
+    level: float | None = INTERVAL_LEVEL,
     unit: str = "nats/token",
 ) -> FitResult:
     """Fit the line of losses y over losses x.
@@ -57,17 +57,10 @@ def fit_line(
     fixed = {name: _value(name, mode) for name, mode in modes.items() if mode != "free"}
     if residual == "log-log" and len(fixed) < 2:
         raise LosslineError("a log-log fit needs both e_x and e_y given; leave residual='plain' to fit them")
-    return fit_law(
-        SHIFTED_POWER,
-        {"x": x},
-        y,
-        objective=LOG_LOG_LEAST_SQUARES if residual == "log-log" else LEAST_SQUARES,
-        fixed=fixed,
-        clusters=clusters,
-        num_starts=num_starts,
-        level=level,
-        conventions={"x": unit, "y": unit} | {name: _said(mode) for name, mode in modes.items()},
-    )
+    conventions = {"x": unit, "y": unit} | {name: _said(mode) for name, mode in modes.items()}
+    points = DataSet({"x": x}, y, fixed, clusters, conventions=conventions)
+    objective = LOG_LOG_LEAST_SQUARES if residual == "log-log" else LEAST_SQUARES
+    return fit_law_many(SHIFTED_POWER, [points], objective=objective, num_starts=num_starts, level=level)[0]
 
 
 def predict_transfer(fit: FitResult, x: Any) -> TransferPrediction:
@@ -81,14 +74,14 @@ def predict_transfer(fit: FitResult, x: Any) -> TransferPrediction:
         raise LosslineError(f"{fit.law}: nothing to predict with, the fit is {fit.status!r} ({fit.note})")
     if not np.all(np.isfinite(x)):
         raise LosslineError(f"{fit.law}: x must be finite to predict at")
-    defined = fit.defined({"x": x})
+    defined = fit.defined(x=x)
     y = np.full(x.shape, np.nan)
-    y[defined] = fit.predict({"x": x[defined]})
+    y[defined] = fit.predict(x=x[defined])
     return TransferPrediction(
         x=tuple(x.tolist()),
         y=tuple(value if ok else None for value, ok in zip(y.tolist(), defined, strict=True)),
         below_domain=tuple((~defined).tolist()),
-        extrapolated=tuple(fit.extrapolates({"x": x}).tolist()),
+        extrapolated=tuple(fit.extrapolates(x=x).tolist()),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from lossline_jax.config import serialise
 from lossline_jax.errors import ArgumentError, LosslineError
-from lossline_jax.fit.predict.forecast import Forecast, forecast
+from lossline_jax.fit.predict.forecast import Forecast, forecast_series
 from lossline_jax.fit.predict.predictors import member_names
 from lossline_jax.fit.predict.series import LossSeries, budget_levels
 
@@ -44,7 +44,9 @@ class Backtest:
         return serialise.to_json(self)
 
 
-def backtest(series: Sequence[LossSeries], up_to: float | None = None, *, level: float = 0.9, notes=()) -> Backtest:
+def backtest_series(
+    series: Sequence[LossSeries], up_to: float | None = None, *, level: float = 0.9, notes: Sequence[str] = ()
+) -> Backtest:
     """Fit on runs of budgets up to `up_to`, predict the largest level of budget of the table.
 
     Args:
@@ -68,7 +70,7 @@ def backtest(series: Sequence[LossSeries], up_to: float | None = None, *, level:
     left_out = [
         f"{series[k].name}: left out: no run on one side of the split" for k in range(len(series)) if k not in usable
     ]
-    found = forecast([fitted[k] for k in usable], level)
+    found = forecast_series([fitted[k] for k in usable], level)
     predicted = {each.name for each in found.series}
     budgets = np.concatenate([held[k].rows.budget for k in usable])
     return Backtest(

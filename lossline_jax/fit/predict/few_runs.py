@@ -71,8 +71,8 @@ def predict_from_few_runs(few: PairedRuns, target: PairedRuns) -> list[FewRunPre
     """
     if not few.loss.size or not target.known_loss.size:
         raise LosslineError("give some runs on the new data set, and a known run as large as the target")
-    by_size = fit_law(KAPLAN, {"N": few.params, "D": few.tokens}, few.loss, level=None)
-    by_flops = fit_law(COMPUTE_LAW, {"C": few.budget}, few.loss, level=None)
+    by_size = fit_law(KAPLAN, few.loss, N=few.params, D=few.tokens, level=None)
+    by_flops = fit_law(COMPUTE_LAW, few.loss, C=few.budget, level=None)
     tests = fit_line(few.known_loss, few.loss, level=None)
     trains = fit_line(few.known_validation, few.loss, level=None)
     rises = rises_with_budget("the loss", few.budget, few.loss)
@@ -97,7 +97,7 @@ def _by_law(method: str, fit: FitResult, inputs: dict[str, np.ndarray], law: Law
     if not fit.has_curve:
         num = next(iter(inputs.values())).size
         return FewRunPrediction(method, (None,) * num, f"{fit.status}: {fit.note}")
-    return FewRunPrediction(method, tuple(fit.predict(inputs, law).tolist()), fit.note)
+    return FewRunPrediction(method, tuple(fit.predict(law=law, **inputs).tolist()), fit.note)
 
 
 def _by_line(method: str, fit: FitResult, x: np.ndarray) -> FewRunPrediction:

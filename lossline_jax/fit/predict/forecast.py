@@ -164,7 +164,7 @@ def _times_beyond(name: str, fitted: np.ndarray, value: float) -> str:
     return ""
 
 
-def forecast(series: Sequence[LossSeries], level: float = 0.9) -> Forecast:
+def forecast_series(series: Sequence[LossSeries], level: float = 0.9) -> Forecast:
     """Fit the predictors of all series, weigh them and calibrate their intervals.
 
     Raises:

@@ -101,16 +101,16 @@ def _of_size(fit: FitResult, count: str) -> Predictor:
     def predict(rows: RunPoints) -> np.ndarray:
         if count not in rows.sizes:
             return np.full(rows.tokens.shape, np.nan)
-        return fit.predict({"N": rows.sizes[count], "D": rows.tokens})
+        return fit.predict(N=rows.sizes[count], D=rows.tokens)
 
     return predict
 
 
 def _of_loss(fit: FitResult) -> Predictor:
     def predict(rows: RunPoints) -> np.ndarray:
-        inside = fit.defined({"x": rows.x})
+        inside = fit.defined(x=rows.x)
         y = np.full(rows.x.shape, np.nan)
-        y[inside] = fit.predict({"x": rows.x[inside]})
+        y[inside] = fit.predict(x=rows.x[inside])
         return y
 
     return predict

@@ -14,19 +14,19 @@ SHAPE_SLACK = 2.0  # attention and embeddings change the FLOPs of a token by les
 def rows_of_target(
     forecast: Forecast,
     name: str,
-    at_params: tuple[float, ...] = (),
-    at_tokens: float | None = None,
-    at_flops: float | None = None,
-    at_x: float | None = None,
+    params: tuple[float, ...] = (),
+    tokens: float | None = None,
+    flops: float | None = None,
+    x: float | None = None,
 ) -> RunPoints:
     """The one row that `Forecast.predict` needs for the series called `name`.
 
     Args:
-        at_params: a value for each count of parameters of the series, in its order; the first alone will do, and the
+        params: a value for each count of parameters of the series, in its order; the first alone will do, and the
             predictors that use another count are left out.
-        at_tokens: training tokens.
-        at_flops: budget. Without size and tokens it is split as the Chinchilla law of the series finds best.
-        at_x: the other loss, for series that are predicted from one. Its budget says how far the prediction reaches; by
+        tokens: training tokens.
+        flops: budget. Without size and tokens it is split as the Chinchilla law of the series finds best.
+        x: the other loss, for series that are predicted from one. Its budget says how far the prediction reaches; by
             default the largest of the table, where x lies among those of the fitted runs, else unknown.
 
     Raises:
@@ -34,34 +34,34 @@ def rows_of_target(
     """
     series = next(s for s in forecast.series if s.name == name)
     for label, value in (
-        ("at_tokens", at_tokens),
-        ("at_flops", at_flops),
-        ("at_x", at_x),
-        *(("at_params", v) for v in at_params),
+        ("at_tokens", tokens),
+        ("at_flops", flops),
+        ("at_x", x),
+        *(("at_params", each) for each in params),
     ):
         if value is not None and not (np.isfinite(value) and value > 0):
             raise ArgumentError(f"{{{label}}}" + ": {value:g} is not a positive number", value=value)
     if series.is_line:
-        return _of_loss(series, at_params, at_tokens, at_flops, at_x)
-    if at_x is not None:
+        return _of_loss(series, params, tokens, flops, x)
+    if x is not None:
         raise ArgumentError(
-            "{at_x}: these losses are predicted from size and tokens; name with {x} the loss to start from"
+            "{at_x}: these losses are predicted from size and tokens; give the forecast {x}, the loss to start from"
         )
-    if len(at_params) > len(series.rows.sizes):
+    if len(params) > len(series.rows.sizes):
         raise ArgumentError(
             "{at_params}: {given} values for {known} counts of parameters; give one of each, or the first alone",
-            given=len(at_params),
+            given=len(params),
             known=len(series.rows.sizes),
         )
-    if bool(at_params) != (at_tokens is not None) or not (at_params or at_flops):
+    if bool(params) != (tokens is not None) or not (params or flops):
         raise ArgumentError("give {at_params} and {at_tokens} of the run, or {at_flops} alone to split a budget")
-    if at_params:
-        sizes = {count: np.array([value]) for count, value in zip(series.rows.sizes, at_params, strict=False)}
-        _require_one_budget(series, at_params[0], at_tokens, at_flops)
-        flops = at_flops or _flops_of_a_token(series) * at_params[0] * at_tokens
-        return RunPoints(np.array([flops]), sizes, np.array([at_tokens]))
-    size, tokens = _split(series, at_flops)
-    return RunPoints(np.array([at_flops]), {next(iter(series.rows.sizes)): np.array([size])}, np.array([tokens]))
+    if params:
+        sizes = {count: np.array([value]) for count, value in zip(series.rows.sizes, params, strict=False)}
+        _require_one_budget(series, params[0], tokens, flops)
+        flops = flops or _flops_of_a_token(series) * params[0] * tokens
+        return RunPoints(np.array([flops]), sizes, np.array([tokens]))
+    size, tokens = _split(series, flops)
+    return RunPoints(np.array([flops]), {next(iter(series.rows.sizes)): np.array([size])}, np.array([tokens]))
 
 
 def _require_one_budget(series: LossSeries, size: float, tokens: float, flops: float | None) -> None:
@@ -86,19 +86,21 @@ def _require_one_budget(series: LossSeries, size: float, tokens: float, flops: f
         )
 
 
-def _of_loss(series: LossSeries, at_params, at_tokens, at_flops, at_x) -> RunPoints:
-    if at_x is None:
+def _of_loss(
+    series: LossSeries, params: tuple[float, ...], tokens: float | None, flops: float | None, x: float | None
+) -> RunPoints:
+    if x is None:
         raise ArgumentError(
             "{at_x}: {name} is predicted from another loss; say what that is for the run", name=series.name
         )
-    if at_params or at_tokens is not None:
+    if params or tokens is not None:
         raise ArgumentError(
             "{at_params} and {at_tokens} are of no use where a loss is predicted from another; give {at_flops}"
         )
-    inside = series.rows.x.min() <= at_x <= series.rows.x.max()
-    budget = at_flops or (float(series.rows.budget.max()) if inside else np.nan)
+    inside = series.rows.x.min() <= x <= series.rows.x.max()
+    budget = flops or (float(series.rows.budget.max()) if inside else np.nan)
     unknown = {count: np.array([np.nan]) for count in series.rows.sizes}
-    return RunPoints(np.array([budget]), unknown, np.array([np.nan]), np.array([at_x]))
+    return RunPoints(np.array([budget]), unknown, np.array([np.nan]), np.array([x]))
 
 
 def _split(series: LossSeries, flops: float) -> tuple[float, float]:

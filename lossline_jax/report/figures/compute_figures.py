@@ -74,7 +74,7 @@ def _drawer(
         for k, (size, rows) in enumerate(points.groupby("params_total")):
             if rows["x"].nunique() > 1:
                 x = np.geomspace(rows["x"].min(), rows["x"].max(), GRID)
-                y = item.fit.predict({"N": np.full(GRID, float(size)), "D": x / _per_token(rows)})
+                y = item.fit.predict(N=np.full(GRID, float(size)), D=x / _per_token(rows))
                 drawn |= curve(axes, f"curve-{k}", x, y, styles[size], rows["run_id"].unique(), width=0.9)
             drawn |= scatter(axes, f"points-{k}", rows, styles[size], titles(rows, item.eval_set, unit), size=3.0)
         if has_flops:
@@ -102,7 +102,7 @@ def _frontier(item: ComputeFit, points: pd.DataFrame) -> tuple[np.ndarray, np.nd
     per_token = np.exp(np.interp(np.log(sizes), np.log(list(known)), np.log(list(known.values()))))
     budgets = np.geomspace(points["x"].min(), points["x"].max(), GRID)
     tokens = budgets / per_token[:, None]
-    losses = item.fit.predict({"N": np.broadcast_to(sizes[:, None], tokens.shape), "D": tokens})
+    losses = item.fit.predict(N=np.broadcast_to(sizes[:, None], tokens.shape), D=tokens)
     return budgets, losses.min(axis=0)
 
 

@@ -1,0 +1,142 @@
+"""Forecasts and backtests from a table of losses.
+
+`forecast` reads the series of a table, fits their predictors, and answers for any run:
+
+    forecast(losses, "val_loss", params="params", tokens="tokens").predict(flops=1e21)
+
+`backtest` takes the same columns and predicts the largest budgets of the table from the smaller ones.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from lossline_jax.errors import ArgumentError, LosslineError, suggestion
+from lossline_jax.fit.predict.backtest import Backtest, backtest_series
+from lossline_jax.fit.predict.forecast import Forecast, Prediction, Predictions, forecast_series
+from lossline_jax.fit.predict.series import RunPoints
+from lossline_jax.fit.predict.table_series import Columns, series_of_table
+from lossline_jax.fit.predict.target import rows_of_target
+
+NUM_NAMES_SHOWN = 8  # of series, in an error
+
+
+@dataclass(frozen=True, eq=False)
+class TableForecast:
+    """A forecast fitted to the series of a table; `predict` asks it for a run that nobody has trained."""
+
+    forecast: Forecast
+    notes: tuple[str, ...]  # one line each on the rows and series that were left out
+
+    def predict(
+        self,
+        *,
+        params: float | Sequence[float] = (),
+        tokens: float | None = None,
+        flops: float | None = None,
+        x: float | None = None,
+        only: Sequence[str] = (),
+    ) -> Predictions:
+        """Predict one run in every series.
+
+        Args:
+            params: parameters of the run; several counts in the order of the column names `params` of the forecast.
+            tokens: training tokens of the run.
+            flops: training budget; without size and tokens it is split as the Chinchilla law of the series finds best.
+            x: the loss that a series starts from, where the forecast has one.
+            only: parts of names; only series with one of them in their name are predicted.
+
+        Raises:
+            ArgumentError: what a series needs is missing, or of no use to it, or no series has such a name.
+        """
+        sizes = (float(params),) if isinstance(params, int | float) else tuple(params)
+        predictions: list[Prediction] = []
+        for name in self._chosen(only):
+            rows = rows_of_target(self.forecast, name, sizes, tokens, flops, x)
+            predictions += [_with_size(each, rows) for each in self.forecast.predict(name, rows)]
+        return Predictions(self.forecast, tuple(predictions), self.notes)
+
+    def _chosen(self, only: Sequence[str]) -> list[str]:
+        """Return the names of the series with a part of `only` in their name; all where it is empty."""
+        names = [series.name for series in self.forecast.series]
+        parts = (only,) if isinstance(only, str) else only
+        chosen = [name for name in names if not parts or any(part in name for part in parts)]
+        if not chosen:
+            parts_given, names_known = " or ".join(parts), _shortened(names)
+            raise ArgumentError(
+                "{only}: no series has {parts} in its name; there are {names}", parts=parts_given, names=names_known
+            )
+        return chosen
+
+
+def forecast(
+    table: pd.DataFrame, losses: str | Iterable[str], *, level: float = 0.9, merge_copies: bool = False, **columns: Any
+) -> TableForecast:
+    """Fit predictors to every series of a table, weigh them by backtests and calibrate their intervals.
+
+    Args:
+        table: a wide table, or one of lossline's own.
+        losses: what is predicted: columns, or evaluation sets of a long table.
+        level: of the intervals.
+        merge_copies: count a run of one group that stands under two names once.
+        columns: the other fields of `Columns`: `params`, `tokens`, `x`, `by`, `across`, `flops`, `unit`, `cluster`.
+
+    Raises:
+        LosslineError: a column that is missing, or no series that a predictor can be fitted to.
+    """
+    found = series_of_table(table, _columns(losses, columns), merge_copies)
+    fitted = forecast_series(found.series, level)
+    return TableForecast(fitted, (*found.notes, *fitted.left_out))
+
+
+def backtest(
+    table: pd.DataFrame,
+    losses: str | Iterable[str],
+    *,
+    up_to: float | None = None,
+    level: float = 0.9,
+    merge_copies: bool = False,
+    **columns: Any,
+) -> Backtest:
+    """Fit on the runs of a table with budgets up to `up_to`, and predict its largest budget.
+
+    Args:
+        up_to: FLOPs; None: all but the largest level of budget.
+
+    The other arguments are those of `forecast`.
+
+    Raises:
+        LosslineError: as `forecast`, or nothing is on one side of `up_to`.
+    """
+    found = series_of_table(table, _columns(losses, columns), merge_copies)
+    return backtest_series(found.series, up_to, level=level, notes=found.notes)
+
+
+def _columns(losses: str | Iterable[str], columns: dict[str, Any]) -> Columns:
+    """Return the columns of a call. A single name may stand where a field takes several."""
+    known = [each.name for each in dataclasses.fields(Columns)][1:]
+    for name in columns:
+        if name not in known:
+            raise LosslineError(f"{name} is no argument of a forecast{suggestion(name, known)} ({', '.join(known)})")
+    several = {name: _names(columns[name]) for name in ("params", "by") if name in columns}
+    return Columns(_names(losses), **(columns | several))
+
+
+def _names(value: str | Iterable[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _shortened(names: Sequence[str]) -> str:
+    more = len(names) - NUM_NAMES_SHOWN
+    return "; ".join(names[:NUM_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _with_size(prediction: Prediction, rows: RunPoints) -> Prediction:
+    """Add the size and the tokens of the run to the note, where it is predicted from them."""
+    if rows.x is not None:
+        return prediction
+    size = f"N {float(next(iter(rows.sizes.values()))[0]):.4g}, D {float(rows.tokens[0]):.4g}"
+    return dataclasses.replace(prediction, note="; ".join(part for part in (size, prediction.note) if part))
