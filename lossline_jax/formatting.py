@@ -134,3 +134,11 @@ def _padded(value: str, missing: int, right: bool) -> str:
 
 def _is_number(text: str) -> bool:
     return text == "-" or (text.lstrip("+-−.")[:1].isdigit() and " " not in text)
+
+
+def titled_list(title: str, lines: Sequence[str], most: int = 20) -> list[str]:
+    """Return one block of text with a title and its lines, cut after `most`; no block where there are no lines."""
+    if not lines:
+        return []
+    more = [f"  and {len(lines) - most} more"] if len(lines) > most else []
+    return ["\n".join([f"{title}:", *(f"  {shown(line)}" for line in lines[:most]), *more])]

@@ -59,16 +59,29 @@ def result(text: str) -> None:
     print(shown_lines(text))
 
 
+class _StderrHandler(logging.Handler):
+    """A handler that writes to the stderr of the moment, each line with the process that speaks."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        lines = "\n".join(process_prefix() + line for line in shown_lines(record.getMessage()).split("\n"))
+        print(lines, file=sys.stderr, flush=True)
+
+
+_logger = logging.getLogger("lossline")
+_logger.setLevel(logging.INFO)
+_logger.propagate = False  # a handler of the root would print each line again
+_logger.addHandler(_StderrHandler())
+_logger.addFilter(lambda record: record.levelno >= logging.WARNING or _speaker.index == 0)
+
+
 def info(message: str) -> None:
-    """Progress and news: said once, by process 0."""
-    if _speaker.index == 0:
-        warning(message)
+    """Log progress and news. Process 0 alone writes them; `logging.getLogger("lossline")` sets the level."""
+    _logger.info(message)
 
 
 def warning(message: str) -> None:
-    """Something went wrong: said by whichever process it happens to."""
-    lines = "\n".join(process_prefix() + line for line in shown_lines(message).split("\n"))
-    print(lines, file=sys.stderr, flush=True)
+    """Log that something went wrong. The process that it happens to writes it."""
+    _logger.warning(message)
 
 
 def take_any_text() -> None:

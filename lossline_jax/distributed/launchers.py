@@ -17,8 +17,8 @@ TPU_DEVICES = ("/dev/accel0", "/dev/vfio/0")
 FIRST_PORT, PORTS = 61440, 4096  # where the first process of a SLURM step listens: by the number of its job
 
 
-def _arguments(config: ProcessesConfig, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Of `jax.distributed.initialize`."""
+def initialize_arguments(config: ProcessesConfig, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the keyword arguments for `jax.distributed.initialize`."""
     explicit = _explicit(config, environment)
     if explicit is not None:
         return explicit

@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from lossline_jax.config.execution import ProcessesConfig
-from lossline_jax.distributed.launchers import _arguments
+from lossline_jax.distributed.launchers import initialize_arguments
 from lossline_jax.errors import LosslineError, Restart, RunFailed, RunLocked
 from lossline_jax.logs import set_process
 
@@ -36,7 +36,7 @@ def connect(config: ProcessesConfig) -> None:
     """
     if jax.distributed.is_initialized():
         return
-    arguments = _arguments(config, os.environ)
+    arguments = initialize_arguments(config, os.environ)
     # For several processes jax catches SIGTERM and lets them agree; a single one does so itself (`preemption`).
     alone = arguments.get("num_processes") == 1
     jax.config.update("jax_enable_preemption_service", not alone)

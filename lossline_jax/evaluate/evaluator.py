@@ -16,8 +16,9 @@ from lossline_jax.distributed.processes import compile_together, is_distributed
 from lossline_jax.distributed.sharding import manual_partition_specs, shardings, uses_fsdp
 from lossline_jax.evaluate.packing.device_batches import batch_for_devices
 from lossline_jax.evaluate.packing.rows import PackedRows, select_requests
-from lossline_jax.evaluate.scores import SetScore, score_set
+from lossline_jax.evaluate.scores import score_set
 from lossline_jax.evaluate.suite import PreparedSuite
+from lossline_jax.losses.loss_row import SetScore
 from lossline_jax.ops.prefix_tree import build_prefix_tree
 
 if TYPE_CHECKING:

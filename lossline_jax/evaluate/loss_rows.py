@@ -5,12 +5,12 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from lossline_jax.losses.table import LossRow
+from lossline_jax.losses.loss_row import CheckpointFacts, LossRow, SetScore
+from lossline_jax.models.accounting import count_parameters, train_flops_per_token
 
 if TYPE_CHECKING:
-    from lossline_jax.evaluate.scores import SetScore
+    from lossline_jax.config.model import ModelConfig
     from lossline_jax.evaluate.suite import PreparedSuite
-    from lossline_jax.models.accounting import ParameterCounts
 
 
 class RunFacts(Protocol):
@@ -28,7 +28,7 @@ class RunFacts(Protocol):
     def tokens_at(self, step: int) -> int | None: ...
 
 
-def non_finite_sets(scores: "Mapping[str, SetScore]") -> tuple[str, ...]:
+def non_finite_sets(scores: Mapping[str, SetScore]) -> tuple[str, ...]:
     """The sets on which some number is NaN or infinite."""
     return tuple(
         name
@@ -37,36 +37,36 @@ def non_finite_sets(scores: "Mapping[str, SetScore]") -> tuple[str, ...]:
     )
 
 
-def loss_rows(
-    study_name: str,
-    run: RunFacts,
-    counts: "ParameterCounts",
-    train_flops_per_token: float,
-    vocab_size: int,
-    step: int,
-    suite: "PreparedSuite",
-    scores: "Mapping[str, SetScore]",
-) -> list[LossRow]:
-    """One row for each score of one checkpoint, in the order of the suite.
+def checkpoint_facts(
+    study_name: str, run: RunFacts, model_config: "ModelConfig", vocab_size: int, step: int
+) -> CheckpointFacts:
+    """Return what the table says of the checkpoint after `step` updates of a run."""
+    tokens_seen = run.tokens_at(step)
+    counts = count_parameters(model_config, vocab_size)
+    flops_per_token = train_flops_per_token(model_config, vocab_size, run.context_length)
+    return CheckpointFacts(
+        study=study_name,
+        run_id=run.run_id,
+        **run.factors,
+        params_total=counts.total,
+        params_embedding=counts.embedding,
+        params_non_embedding=counts.non_embedding,
+        vocab_size=vocab_size,
+        step=step,
+        tokens_seen=tokens_seen,
+        train_flops=None if tokens_seen is None else flops_per_token * tokens_seen,
+    )
+
+
+def loss_rows(checkpoint: CheckpointFacts, suite: "PreparedSuite", scores: Mapping[str, SetScore]) -> list[LossRow]:
+    """Return one row for each score of one checkpoint, in the order of the suite.
 
     Args:
-        train_flops_per_token: of this run at its training context (`models.accounting`).
-        step: of the checkpoint.
         scores: by set name; sets of the suite that are not in it get no row.
     """
-    tokens_seen = run.tokens_at(step)
     return [
         LossRow(
-            study=study_name,
-            run_id=run.run_id,
-            **run.factors,
-            params_total=counts.total,
-            params_embedding=counts.embedding,
-            params_non_embedding=counts.non_embedding,
-            vocab_size=vocab_size,
-            step=step,
-            tokens_seen=tokens_seen,
-            train_flops=None if tokens_seen is None else train_flops_per_token * tokens_seen,
+            **dataclasses.asdict(checkpoint),
             eval_set=each.name,
             eval_kind=each.kind,
             eval_fingerprint=each.fingerprint,

@@ -1,38 +1,10 @@
 """From nats of each request to the numbers of each set: sums first, one division at the end, in float64."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from lossline_jax.evaluate.packing.rows import Requests
+from lossline_jax.losses.loss_row import SetScore
 from lossline_jax.units import LOG_2
-
-
-@dataclass(frozen=True)
-class SetScore:
-    """One checkpoint on one set. The fields have the names and meanings of the columns of `table.LossRow`.
-
-    For a task the losses are those of the correct options. Standard errors are clustered by document or item.
-    """
-
-    nats_per_token: float
-    bits_per_byte: float
-    nats_sum: float
-    nats_per_token_standard_error: float
-    bits_per_byte_standard_error: float
-    nats_per_token_document_mean: float | None
-    nats_per_token_document_mean_standard_error: float | None
-    nats_per_token_all_options: float | None
-    nats_per_token_all_options_standard_error: float | None
-    accuracy: float | None
-    accuracy_standard_error: float | None
-    accuracy_per_char: float | None
-    accuracy_per_char_standard_error: float | None
-    accuracy_per_byte: float | None
-    accuracy_per_byte_standard_error: float | None
-    num_tokens: int
-    num_bytes: int
-    n: int
 
 
 def ratio_of_sums(y_n: np.ndarray, x_n: np.ndarray) -> tuple[float, float]:

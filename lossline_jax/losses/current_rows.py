@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from lossline_jax.losses.table import LossRow
+from lossline_jax.losses.loss_row import LossRow
 
 
 class NamedSet(Protocol):

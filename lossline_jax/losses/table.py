@@ -4,13 +4,13 @@ import csv
 import dataclasses
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.formatting import utf8
+from lossline_jax.losses.loss_row import COLUMNS, LossRow
 from lossline_jax.losses.parquet import check_parquet, sealed_parquet
 from lossline_jax.storage.checksums import KEY, NotAsWritten, seal_line, unseal_line
 from lossline_jax.storage.files import write_atomic
@@ -27,63 +27,6 @@ from lossline_jax.storage.object_store import reachable_path
 
 if TYPE_CHECKING:
     import pandas as pd
-
-FACTOR_COLUMNS = ("data", "tokenizer", "architecture", "size", "context_length", "optimiser", "seed")
-
-
-@dataclass(frozen=True)
-class LossRow:
-    """One checkpoint on one evaluation set. Losses that do not apply are None."""
-
-    study: str
-    run_id: str
-    # factors of the study
-    data: str
-    tokenizer: str
-    architecture: str
-    size: str
-    context_length: int
-    optimiser: str
-    seed: int
-    # sizes and position
-    params_total: int
-    params_embedding: int  # input and output embedding matrices, learned positions
-    params_non_embedding: int
-    vocab_size: int
-    step: int
-    tokens_seen: int | None  # None: not known, of an imported model
-    train_flops: float | None  # by accounting.train_flops_per_token x tokens_seen: attention and scan included
-    # evaluation
-    eval_set: str
-    eval_kind: str  # "validation" or "task"
-    eval_fingerprint: str  # of the tokenised rows that were scored
-    loss_definition: str  # in words: what is averaged over what, in which context
-    nats_per_token: float  # validation: token-weighted; task: the correct option, per token
-    bits_per_byte: float  # over exactly the bytes of the scored text
-    nats_sum: float  # of all scored tokens; task: of the correct options
-    nats_per_token_standard_error: float  # all standard errors: clustered by document (by item in a task)
-    bits_per_byte_standard_error: float
-    nats_per_token_document_mean: float | None  # validation: mean over documents of each one's nats/token
-    nats_per_token_document_mean_standard_error: float | None
-    nats_per_token_all_options: float | None  # task: mean over all options, right and wrong, of each one's nats/token
-    nats_per_token_all_options_standard_error: float | None
-    accuracy: float | None  # task: the option with the lowest nats sum is the correct one
-    accuracy_standard_error: float | None
-    accuracy_per_char: float | None  # the same by nats a character; the delimiter that joins an option is not counted
-    accuracy_per_char_standard_error: float | None
-    accuracy_per_byte: float | None  # the same by nats a byte of the scored text
-    accuracy_per_byte_standard_error: float | None
-    num_tokens: int  # scored; task: of the correct options
-    num_bytes: int  # of the scored text
-    n: int  # documents, or items of a task
-
-
-COLUMNS = tuple(f.name for f in dataclasses.fields(LossRow))
-LOSS_COLUMNS = tuple(
-    name
-    for name in COLUMNS
-    if name.startswith(("nats_per", "bits_per", "accuracy")) and not name.endswith("_standard_error")
-)
 
 
 def append_rows(path: epath.Path, rows: Iterable[LossRow]) -> None:
@@ -171,7 +114,7 @@ def read_losses(path: epath.PathLike, names: Sequence[str] = ()) -> "pd.DataFram
         frame = readers[form](path, names)
     except LosslineError:
         raise
-    except Exception as error:
+    except (ValueError, TypeError, LookupError, OSError, ArithmeticError, NotImplementedError, csv.Error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise LosslineError(f"{path}: cannot be read as {form} ({reason}); fetch or write it again") from error
     if frame.columns.has_duplicates:
@@ -198,6 +141,7 @@ def _read_csv(path: epath.Path, names: Sequence[str]) -> "pd.DataFrame":
 def _read_parquet(path: epath.Path, _names: Sequence[str]) -> "pd.DataFrame":
     """The columns, those of a stored index too."""
     import pandas as pd
+    from pyarrow import ArrowException
 
     with open_input(path, "table") as file:
         content = file.read()
@@ -205,7 +149,10 @@ def _read_parquet(path: epath.Path, _names: Sequence[str]) -> "pd.DataFrame":
         check_parquet(content)
     except NotAsWritten as error:
         raise LosslineError(f"{path}: damaged ({error}); write it again: lossline-jax evaluate") from error
-    frame = pd.read_parquet(io.BytesIO(content))
+    try:
+        frame = pd.read_parquet(io.BytesIO(content))
+    except ArrowException as error:
+        raise ValueError(str(error)) from error
     index = frame.index.to_frame(index=False)
     index = index[[name for name in frame.index.names if name is not None and name not in frame.columns]]
     frame = pd.concat([index, frame.reset_index(drop=True)], axis=1)

@@ -1,18 +1,14 @@
 """Go on with the other runs after one has failed, and raise what failed at the end."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from lossline_jax import logs
 from lossline_jax.config.study import RunConfig
 from lossline_jax.errors import LosslineError, RunFailed, RunLocked
 
-if TYPE_CHECKING:
-    pass
 
-
-def _each(runs: Sequence[RunConfig], work: Callable[[RunConfig], None]) -> dict[str, LosslineError]:
-    """Do `work` for every run; returns what went wrong with those that failed or are busy, by run id."""
+def for_each_run(runs: Sequence[RunConfig], work: Callable[[RunConfig], None]) -> dict[str, LosslineError]:
+    """Do `work` for every run, and return the errors of the runs that failed or are busy, by run id."""
     failures: dict[str, LosslineError] = {}
     for k, run in enumerate(runs):
         logs.info(f"[{k + 1}/{len(runs)}] {run.run_id}")
@@ -25,7 +21,7 @@ def _each(runs: Sequence[RunConfig], work: Callable[[RunConfig], None]) -> dict[
     return failures
 
 
-def _raise_failures(failures: dict[str, LosslineError], problems: Mapping[str, str] | None = None) -> None:
+def raise_failures(failures: dict[str, LosslineError], problems: Mapping[str, str] | None = None) -> None:
     """Raise what went wrong.
 
     Args:

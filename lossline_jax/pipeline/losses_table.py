@@ -2,7 +2,8 @@
 
 from lossline_jax.evaluate.suite import PreparedSuite
 from lossline_jax.losses.current_rows import current_rows
-from lossline_jax.losses.table import LossRow, read_loss_rows, write_table
+from lossline_jax.losses.loss_row import LossRow
+from lossline_jax.losses.table import read_loss_rows, write_table
 from lossline_jax.pipeline.imported_models import ImportedModels
 from lossline_jax.pipeline.run_context import OpenedStudy
 from lossline_jax.status.runs import failed_runs, strangers_note

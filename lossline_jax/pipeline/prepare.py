@@ -14,7 +14,7 @@ from lossline_jax.data.tokenizers.build import Tokenizer, prepare_tokenizer
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.suite import PreparedSuite, is_current, load_suite, prepare_suite
 from lossline_jax.formatting import human_count
-from lossline_jax.pipeline.failures import _raise_failures
+from lossline_jax.pipeline.failures import raise_failures
 from lossline_jax.pipeline.study_files import save_study
 from lossline_jax.storage.files import path_inside, read_json, write_json
 from lossline_jax.storage.leftovers import remove_leftovers
@@ -166,7 +166,7 @@ def prepare(study: StudyConfig, folder: StudyDir) -> None:
     Raises:
         LosslineError: an input cannot be read, or a set cannot be scored.
     """
-    _raise_failures({}, make_study_data(study, folder))
+    raise_failures({}, make_study_data(study, folder))
 
 
 def make_study_data(study: StudyConfig, folder: StudyDir) -> dict[str, str]:

@@ -14,11 +14,10 @@ from lossline_jax.distributed.preemption import stop_agreed
 from lossline_jax.distributed.processes import from_main_process, held_by_main_process, is_distributed, is_main_process
 from lossline_jax.errors import Restart, RunFailed
 from lossline_jax.evaluate.evaluator import Evaluator
-from lossline_jax.evaluate.loss_rows import RunFacts, loss_rows, non_finite_sets
+from lossline_jax.evaluate.loss_rows import RunFacts, checkpoint_facts, loss_rows, non_finite_sets
 from lossline_jax.evaluate.suite import PreparedSuite
 from lossline_jax.losses.current_rows import missing_checkpoints
 from lossline_jax.losses.table import append_rows, read_loss_rows
-from lossline_jax.models.accounting import count_parameters, train_flops_per_token
 from lossline_jax.models.model import Model
 from lossline_jax.models.parameters import Params
 from lossline_jax.pipeline.run_context import OpenedStudy
@@ -79,8 +78,6 @@ class CheckpointScorer:
         run, model = target.run, target.model
         self._run, self._model, self._suite = run, model, target.suite
         self._study_name, self._folder, self._evaluators = study_name, folder, evaluators
-        self._counts = count_parameters(model.config, model.vocab_size)
-        self._flops = train_flops_per_token(model.config, model.vocab_size, run.context_length)
         self._failures: dict[int, str] = {}
         self._rows, self._version = [], None
         self.num_added = 0  # rows
@@ -102,8 +99,9 @@ class CheckpointScorer:
         if bad := non_finite_sets(scores):
             self._failures[step] = f"the loss is not finite on {', '.join(bad)}"
         finite = {name: score for name, score in scores.items() if name not in bad}
-        vocab_size = self._model.vocab_size
-        rows = loss_rows(self._study_name, self._run, self._counts, self._flops, vocab_size, step, self._suite, finite)
+        config, vocab_size = self._model.config, self._model.vocab_size
+        checkpoint = checkpoint_facts(self._study_name, self._run, config, vocab_size, step)
+        rows = loss_rows(checkpoint, self._suite, finite)
         if is_main_process():
             append_rows(self._folder.loss_rows(self._run.run_id), rows)
         self._rows += rows

@@ -23,7 +23,7 @@ from lossline_jax.errors import LosslineError, RunLocked, suggestion
 from lossline_jax.fit.study.results import Comparisons, StudyFits
 from lossline_jax.pipeline import experiment
 from lossline_jax.pipeline import report as losses_verbs
-from lossline_jax.pipeline.failures import _each, _raise_failures
+from lossline_jax.pipeline.failures import for_each_run, raise_failures
 from lossline_jax.pipeline.follow import follow_runs
 from lossline_jax.pipeline.losses_table import sets_left_out, write_losses
 from lossline_jax.pipeline.prepare import make_study_data, prepare
@@ -58,7 +58,7 @@ def train(
     """Train the runs, each from its newest checkpoint; `profile`: steps of the first one to trace."""
     runs = _chosen(study, only)
     runner = _open(study, folder, runs, processes, profile)
-    _raise_failures(_each(runs, runner.train))
+    raise_failures(for_each_run(runs, runner.train))
 
 
 def evaluate(
@@ -81,14 +81,14 @@ def evaluate(
             "--checkpoint: models from elsewhere are taken in by one process; several may score them later"
         )
     entries = [runner.imported.add(model) for model in models]
-    failures = _each(runs, runner.evaluate)
+    failures = for_each_run(runs, runner.evaluate)
     if not (only or models):
         entries = scored_models(folder)
     failures |= runner.imported.evaluate_each(entries)
     table = from_main_process(lambda: write_losses(runner.opened, runner.imported))
     if table is not None:
         logs.info(table)
-    _raise_failures(failures, sets_left_out(runner.opened, runner.imported))
+    raise_failures(failures, sets_left_out(runner.opened, runner.imported))
     if table is None:
         raise LosslineError(f"{folder.root}: no checkpoint has been scored; run `lossline-jax train` first")
     waiting = [run.run_id for run in runs if not runner.context(run).has_begun()]
@@ -105,7 +105,7 @@ def follow(
     runs = _chosen(study, only)
     runner = StudyRunner.open(study, folder, runs, processes)
     failures = follow_runs(runner, runs, poll_seconds, logs.info)
-    _raise_failures(failures, sets_left_out(runner.opened, runner.imported))
+    raise_failures(failures, sets_left_out(runner.opened, runner.imported))
 
 
 def run_one(
@@ -118,7 +118,7 @@ def run_one(
     """Train and evaluate one run of a prepared study: a task of an engine's array of jobs."""
     run = study.run_by_id(run_id)
     runner = StudyRunner.open(study, folder, [run], processes, profile=profile)
-    _raise_failures(_each([run], runner.train_and_evaluate), sets_left_out(runner.opened, runner.imported))
+    raise_failures(for_each_run([run], runner.train_and_evaluate), sets_left_out(runner.opened, runner.imported))
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class StudyOutcome:
 
     def raise_failures(self) -> None:
         """Raise what went wrong, if anything did."""
-        _raise_failures(dict(self.failures), self.problems)
+        raise_failures(dict(self.failures), self.problems)
 
 
 def run(
@@ -142,9 +142,9 @@ def run(
     start_devices(study.execution, processes)
     problems = from_main_process(lambda: make_study_data(study, folder))
     if axes := {study.x, study.y} & problems.keys():
-        _raise_failures({}, {name: problems[name] for name in axes})  # before hours of training for no line
+        raise_failures({}, {name: problems[name] for name in axes})  # before hours of training for no line
     runner = StudyRunner.open(study, folder, study.runs, profile=profile)
-    failures = _each(study.runs, runner.train_and_evaluate)
+    failures = for_each_run(study.runs, runner.train_and_evaluate)
     failures |= _take_up(runner, failures) | runner.imported.evaluate_each(scored_models(folder))
     failures = {run_id: failure for run_id, failure in failures.items() if failure is not None}
     fits, page = _results(study, folder, runner, failures) if is_main_process() else (None, None)
@@ -163,7 +163,7 @@ def _take_up(runner: StudyRunner, failures: Mapping[str, LosslineError]) -> dict
         return {}
     for run in busy:
         logs.info(f"another process works on {run.run_id}; waiting until it is done")
-    found = _each(busy, lambda run: runner.train_and_evaluate(run, wait=True))
+    found = for_each_run(busy, lambda run: runner.train_and_evaluate(run, wait=True))
     return {run.run_id: found.get(run.run_id) for run in busy}
 
 

@@ -61,7 +61,7 @@ def _probe(bucket: str) -> None:
         raise LosslineError(f"{where}: needs gcsfs: {install_hint('gcs')}") from error
     except FileNotFoundError as error:
         raise LosslineError(f"{where}: no such bucket; create it or mend the name") from error
-    except Exception as error:
+    except Exception as error:  # gcsfs passes on those of aiohttp, google-auth and requests, which share no base
         lost = failure(error)
         if lost is None:
             raise LosslineError(f"{where}: cannot be listed ({_first_line(error)}); {ACCESS}") from error

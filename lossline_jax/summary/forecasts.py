@@ -1,12 +1,10 @@
 """Fits of laws, predictions and backtests as plain aligned text for the terminal."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from lossline_jax.fit.predict.backtest import Backtest
 from lossline_jax.fit.predict.forecast import Predictions
-from lossline_jax.formatting import shown, text_table
+from lossline_jax.formatting import text_table, titled_list
 
 
 def predictions_text(predicted: Predictions) -> str:
@@ -28,7 +26,7 @@ def predictions_text(predicted: Predictions) -> str:
     blocks = [text_table(header, rows), "Predictors and their weights\n" + "\n".join(f"  {line}" for line in kinds)]
     counts = counts or ["nothing: three budgets and nine errors of held-out runs are the least"]
     blocks.append("Intervals from\n" + "\n".join(f"  {line}" for line in counts))
-    return "\n\n".join([*blocks, *_listed("Notes", predicted.notes)])
+    return "\n\n".join([*blocks, *titled_list("Notes", predicted.notes)])
 
 
 def backtest_text(found: Backtest) -> str:
@@ -63,16 +61,8 @@ def backtest_text(found: Backtest) -> str:
     header = ("from", "loss", "series", "mean error", "largest", interval, "width", "best alone")
     weights = [f"  {kind}: {_weights(each)}" for kind, each in found.weights.items()]
     blocks = [title, text_table(header, rows), "Weights, from the largest budget fitted\n" + "\n".join(weights)]
-    return "\n\n".join([*blocks, *_listed("Notes", found.notes)])
+    return "\n\n".join([*blocks, *titled_list("Notes", found.notes)])
 
 
 def _weights(weights: dict[str, float]) -> str:
     return ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
-
-
-def _listed(title: str, lines: Sequence[str], most: int = 20) -> list[str]:
-    """A block of lines, none where there are none."""
-    if not lines:
-        return []
-    more = [f"  and {len(lines) - most} more"] if len(lines) > most else []
-    return ["\n".join([f"{title}:", *(f"  {shown(line)}" for line in lines[:most]), *more])]

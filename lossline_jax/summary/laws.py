@@ -7,8 +7,7 @@ from lossline_jax.fit.laws import LAWS
 from lossline_jax.fit.laws.published_values import PUBLISHED, PUBLISHED_UNITS
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.study.table_laws import LawFits
-from lossline_jax.formatting import shown, text_table
-from lossline_jax.summary.forecasts import _listed
+from lossline_jax.formatting import shown, text_table, titled_list
 
 
 def laws_text(laws: Mapping[str, Law]) -> str:
@@ -77,7 +76,7 @@ def law_fits_text(found: LawFits) -> str:
     rows_are = f"runs are those of column {shown(found.runs)}" if found.runs else "rows count as independent runs"
     said = f"{rows_are}; intervals: 90%, of the profile likelihood unless the note says otherwise"
     blocks = [f"{found.law}: {found.formula}   ({shown(counted)}; {said})", text_table(header, rows)]
-    return "\n\n".join([*blocks, *_listed("Not fitted", found.failures)])
+    return "\n\n".join([*blocks, *titled_list("Not fitted", found.failures)])
 
 
 def _parameter(fit: FitResult, name: str) -> str:

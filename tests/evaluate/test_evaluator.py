@@ -16,11 +16,11 @@ from lossline_jax.distributed.mesh import build_mesh
 from lossline_jax.evaluate.evaluator import Evaluator, RowScorer, score_rows
 from lossline_jax.evaluate.packing.rows import Request, Requests, pack_sets
 from lossline_jax.evaluate.packing.windows import Text
-from lossline_jax.evaluate.scores import SetScore, ratio_of_sums, score_set
+from lossline_jax.evaluate.scores import ratio_of_sums, score_set
 from lossline_jax.evaluate.suite import prepare_suite
 from lossline_jax.evaluate.tasks.cloze import cloze_items
 from lossline_jax.evaluate.tokenised_set import tokenise_documents, tokenise_items
-from lossline_jax.losses.table import COLUMNS
+from lossline_jax.losses.loss_row import COLUMNS, SetScore
 from lossline_jax.models.model import build_model
 from tests.support.scoring_stand_ins import (
     BOS,

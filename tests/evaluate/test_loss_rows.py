@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,12 +10,13 @@ from etils import epath
 from lossline_jax.config.data import ByteTokenizer, DataConfig
 from lossline_jax.config.model import LlamaConfig
 from lossline_jax.config.study import RunConfig
-from lossline_jax.evaluate.loss_rows import loss_rows, non_finite_sets
-from lossline_jax.evaluate.scores import SetScore
+from lossline_jax.evaluate.loss_rows import checkpoint_facts, loss_rows, non_finite_sets
 from lossline_jax.evaluate.suite import PreparedSet, PreparedSuite
 from lossline_jax.losses.current_rows import current_rows, missing_checkpoints
+from lossline_jax.losses.loss_row import SetScore
 from lossline_jax.losses.row_count import count_rows, read_suite_sets
 from lossline_jax.losses.table import append_rows, read_loss_rows
+from lossline_jax.models.accounting import count_parameters, train_flops_per_token
 from lossline_jax.storage.files import write_json
 from lossline_jax.storage.paths import StudyDir
 
@@ -28,7 +28,6 @@ RUN = RunConfig(
     batch_size=4,
     tokens=4096,
 )
-COUNTS = SimpleNamespace(total=1000, embedding=400, non_embedding=600)
 SUITE = PreparedSuite(
     fingerprint="f",
     context_length=32,
@@ -52,7 +51,7 @@ SCORES = {
 
 
 def rows_of(step, scores=SCORES, suite=SUITE):
-    return loss_rows("study", RUN, COUNTS, 6000.0, 258, step, suite, scores)
+    return loss_rows(checkpoint_facts("study", RUN, RUN.model, 258, step), suite, scores)
 
 
 def test_a_row_says_who_where_and_how_much(tmp_path):
@@ -64,8 +63,10 @@ def test_a_row_says_who_where_and_how_much(tmp_path):
     row = rows[1]
     assert (row.study, row.run_id, row.step) == ("study", RUN.run_id, 10)
     assert row.tokens_seen == 10 * 4 * 32
-    assert row.train_flops == 6000.0 * row.tokens_seen
-    assert (row.params_total, row.params_embedding, row.params_non_embedding) == (1000, 400, 600)
+    counts = count_parameters(RUN.model, 258)
+    assert row.train_flops == train_flops_per_token(RUN.model, 258, 32) * row.tokens_seen
+    assert (row.params_total, row.params_embedding) == (counts.total, 2 * 258 * 64)
+    assert row.params_non_embedding == row.params_total - row.params_embedding
     assert (row.architecture, row.size, row.data) == ("llama", "d64-L2", "wiki")
     assert (row.nats_per_token, row.accuracy, row.accuracy_per_byte, row.n) == (2.5, 0.5, 0.25, 7)
     append_rows(tmp_path / "rows.jsonl", rows)

@@ -6,9 +6,10 @@ import pytest
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.study.table_lines import fit_lines
+from lossline_jax.losses.loss_row import COLUMNS
 from lossline_jax.losses.published.read import read_published
 from lossline_jax.losses.published.rows import PUBLISHED_COLUMNS
-from lossline_jax.losses.table import COLUMNS, read_losses
+from lossline_jax.losses.table import read_losses
 from tests.support.shared_data import shared_path
 
 LOSS_COLUMNS = [name for name in COLUMNS if name.startswith(("nats_", "bits_"))]

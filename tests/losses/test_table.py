@@ -9,8 +9,9 @@ import pytest
 from etils import epath
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.losses.loss_row import COLUMNS, LossRow
 from lossline_jax.losses.published.rows import PUBLISHED_COLUMNS
-from lossline_jax.losses.table import COLUMNS, LossRow, append_rows, read_loss_rows, read_losses, write_table
+from lossline_jax.losses.table import append_rows, read_loss_rows, read_losses, write_table
 from tests.support.paths import ROOT
 
 

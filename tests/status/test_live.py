@@ -15,8 +15,9 @@ from etils import epath
 from lossline_jax.config.evaluation import ClozeTask, SuiteConfig, ValidationSet
 from lossline_jax.errors import LosslineError
 from lossline_jax.losses.current_rows import current_rows
+from lossline_jax.losses.loss_row import LossRow
 from lossline_jax.losses.row_count import count_rows, read_suite_sets
-from lossline_jax.losses.table import LossRow, append_rows, read_loss_rows
+from lossline_jax.losses.table import append_rows, read_loss_rows
 from lossline_jax.pipeline import study_files as study_files_verbs
 from lossline_jax.status.live import LiveProgress, losses_so_far
 from lossline_jax.status.server import HOST, LiveReport, serve, start_server

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from lossline_jax.cli.main import main
 from lossline_jax.config.evaluation import ClozeTask, SuiteConfig, ValidationSet
 from lossline_jax.errors import LosslineError
-from lossline_jax.losses.table import LossRow, append_rows, write_frame
+from lossline_jax.losses.loss_row import LossRow
+from lossline_jax.losses.table import append_rows, write_frame
 from lossline_jax.pipeline import report as report_verbs
 from lossline_jax.pipeline import study_files as study_files_verbs
 from lossline_jax.status.resubmit import index_ranges

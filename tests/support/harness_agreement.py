@@ -20,9 +20,9 @@ from lossline_jax.data.tokenizers.huggingface import HuggingFaceTokenizerFile
 from lossline_jax.distributed.devices import configure_devices
 from lossline_jax.distributed.mesh import make_mesh
 from lossline_jax.evaluate.evaluator import Evaluator
-from lossline_jax.evaluate.scores import SetScore
 from lossline_jax.evaluate.suite import prepare_suite
 from lossline_jax.formatting import text_table
+from lossline_jax.losses.loss_row import SetScore
 from lossline_jax.models.model import build_model
 from lossline_jax.weights.huggingface.configs import read_config
 from lossline_jax.weights.huggingface.load import load_pretrained_params

@@ -11,7 +11,7 @@ from lossline_jax.config.evaluation import SuiteConfig
 from lossline_jax.config.model import LlamaConfig
 from lossline_jax.config.serialise import fingerprint
 from lossline_jax.config.study import RunConfig, StudyConfig
-from lossline_jax.losses.table import LossRow
+from lossline_jax.losses.loss_row import LossRow
 from lossline_jax.storage.run_records import RunResult
 
 X, Y = "wiki", "wiki_cloze"

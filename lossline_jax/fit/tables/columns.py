@@ -9,7 +9,7 @@ import pandas as pd
 from lossline_jax.errors import ArgumentError, LosslineError, suggestion
 from lossline_jax.fit.tables.rows import WHERE, is_empty, require_column
 from lossline_jax.losses.cells import LARGEST, SMALLEST, as_numbers, beyond_range
-from lossline_jax.losses.table import COLUMNS, LOSS_COLUMNS
+from lossline_jax.losses.loss_row import COLUMNS, LOSS_COLUMNS
 from lossline_jax.units import LOG_2
 
 UNITS = {"nats_per_token": "nats/token", "bits_per_byte": "bits/byte"}

@@ -16,7 +16,7 @@ from lossline_jax.errors import ArgumentError, LosslineError, suggestion
 from lossline_jax.fit.tables.columns import KINDS
 from lossline_jax.fit.tables.rows import WHERE, level_text, require_column, require_each_once
 from lossline_jax.losses.cells import as_numbers
-from lossline_jax.losses.table import FACTOR_COLUMNS
+from lossline_jax.losses.loss_row import FACTOR_COLUMNS
 
 SAME_SIZE_TOLERANCE = 0.1  # relative difference of parameter counts that still counts as the same size
 RESIZING = frozenset({"architecture", "tokenizer"})  # factors that change a model's parameters by themselves

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.losses.cells import as_numbers
-from lossline_jax.losses.table import COLUMNS, LossRow
+from lossline_jax.losses.loss_row import COLUMNS, LossRow
 
 PUBLISHED_COLUMNS = (
     "published_loss",  # the number as it was published, whatever it means

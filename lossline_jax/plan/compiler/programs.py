@@ -77,7 +77,7 @@ def topology_devices(name: str) -> tuple[Sequence[Any], Chip]:
     options = {"chip_config_name": "megacore"} if name.startswith("v4:") else {}
     try:
         devices = topologies.get_topology_desc(name, platform="tpu", **options).devices
-    except Exception as error:
+    except (RuntimeError, ValueError, LookupError, NotImplementedError) as error:
         reason = str(error).splitlines()[0][:200]
         raise LosslineError(f"--topology: {name!r} is no slice that libtpu knows, as v5e:4x4 is ({reason})") from error
     chip = chip_of(devices[0].device_kind)

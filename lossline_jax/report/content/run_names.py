@@ -9,7 +9,7 @@ from lossline_jax.config.serialise import to_json
 from lossline_jax.config.study import RunConfig
 from lossline_jax.fit.study.results import LineFit, StudyFits
 from lossline_jax.formatting import shown, shown_tree
-from lossline_jax.losses.table import FACTOR_COLUMNS
+from lossline_jax.losses.loss_row import FACTOR_COLUMNS
 from lossline_jax.report.figures.style import FACTOR_COLOURS, FACTOR_ORDER, Style, factor_name, factor_rank
 
 BASE, SEED, SEVERAL = "base", "seed", "other"

@@ -9,7 +9,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from lossline_jax.formatting import human_count
-from lossline_jax.losses.table import FACTOR_COLUMNS
+from lossline_jax.losses.loss_row import FACTOR_COLUMNS
 from lossline_jax.report.content.points import final_rows
 from lossline_jax.report.content.run_names import Run
 from lossline_jax.report.figures.plot import swatch
