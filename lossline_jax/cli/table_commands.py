@@ -113,6 +113,7 @@ def _compared(
     table: str, options: CompareOptions, fit_table: "Callable[..., StudyFits]"
 ) -> "tuple[pd.DataFrame, StudyFits]":
     """Return the table with its runs in column run_id, and what `fit_lines` (`compare_lines` or `fit_study`) fits."""
+    from lossline_jax.fit.study.fit_study import Statistics
     from lossline_jax.fit.tables.rows import require_column, require_runs
 
     frame = _read_table(table, options.run)
@@ -129,7 +130,7 @@ def _compared(
         _pairs(options.base, "--base", "FACTOR=LEVEL, such as data=wiki"),
         factors=options.factors or None,
         units=options.units or None,
-        margin_in_noise=options.margin,
+        statistics=Statistics(margin_in_noise=options.margin),
         merge_copies=options.merge_copies,
     )
     return frame, fits

@@ -40,7 +40,7 @@ from lossline_jax.fit.resampling import Bootstrap, bootstrap
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.skills.fit import SkillFit, fit_skills, flops_feature, leave_family_out, skill_features
 from lossline_jax.fit.solve import DataSet, fit_law, fit_law_many
-from lossline_jax.fit.study.fit_study import compare_lines, fit_study
+from lossline_jax.fit.study.fit_study import Statistics, compare_lines, fit_study
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.study.table_laws import fit_laws
 from lossline_jax.fit.study.table_lines import fit_lines
@@ -68,6 +68,7 @@ __all__ = [
     "Predictions",
     "RunPoints",
     "SkillFit",
+    "Statistics",
     "StudyFits",
     "TableForecast",
     "backtest",

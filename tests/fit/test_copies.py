@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lossline_jax.cli import main
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.study.fit_study import fit_study
+from lossline_jax.fit.study.fit_study import Statistics, fit_study
 from lossline_jax.fit.study.table_lines import fit_lines
 from lossline_jax.fit.tables.copies import find_copies
 from tests.support.planted_lines import BASE, cell
@@ -229,7 +229,7 @@ def test_a_copy_printed_with_two_decimals_is_refused_where_seeds_differ_more_and
 
 def test_what_may_be_a_copy_is_told_and_kept():
     frame = copied(seeds(np.random.Generator(np.random.PCG64(8)), 3, 1e-4), lambda first: first.round(2))
-    fits = fit_study(frame, "val", "task", num_resamples=5)
+    fits = fit_study(frame, "val", "task", statistics=Statistics(num_resamples=5))
     said = "runs '0-0' and 'again' have 8 points that are all equal, as far as they are printed: is it one run"
     assert sum(said in failure for failure in fits.failures) == 1
     assert "again" in fits.run_ids
@@ -253,8 +253,8 @@ def test_a_part_is_found_in_a_long_table_and_merged():
     frame = copied(frame, lambda first: first.iloc[:-1]).assign(step=lambda rows: rows.groupby("run_id").cumcount())
     long = frame.melt(["run_id", "data", "step"], ["val", "task"], "eval_set", "nats_per_token")
     with pytest.raises(LosslineError, match="the 7 points of run 'again' are all among the 8 of '0-0'"):
-        fit_study(long, "val", "task", num_resamples=5)
-    merged = fit_study(long, "val", "task", num_resamples=5, merge_copies=True)
+        fit_study(long, "val", "task", statistics=Statistics(num_resamples=5))
+    merged = fit_study(long, "val", "task", statistics=Statistics(num_resamples=5), merge_copies=True)
     assert "again" not in merged.run_ids
     assert "0-0" in merged.run_ids
 

@@ -6,7 +6,7 @@ import pytest
 
 from lossline_jax.cli.main import main
 from lossline_jax.fit.study import fit_study as steps
-from lossline_jax.fit.study.fit_study import compare_lines, fit_study
+from lossline_jax.fit.study.fit_study import Statistics, compare_lines, fit_study
 from lossline_jax.fit.study.read_settings import read_settings
 from lossline_jax.fit.study.setting_lines import fit_setting_lines
 from tests.support import planted_figures as planted
@@ -54,8 +54,8 @@ def test_comparing_a_study_fits_nothing_else_and_leaves_its_fits_alone(tmp_path,
 
 
 def test_a_comparison_says_what_the_whole_fit_says(table):
-    compared = compare_lines(table, planted.X, planted.Y, planted.BASE, num_resamples=5)
-    fitted = fit_study(table, planted.X, planted.Y, planted.BASE, num_resamples=5)
+    compared = compare_lines(table, planted.X, planted.Y, planted.BASE, statistics=Statistics(num_resamples=5))
+    fitted = fit_study(table, planted.X, planted.Y, planted.BASE, statistics=Statistics(num_resamples=5))
     assert compared.lines == fitted.lines
     assert compared.comparisons == fitted.comparisons
     assert compared.failures == fitted.failures[: len(compared.failures)]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lossline_jax.fit.study import panels as kind
-from lossline_jax.fit.study.fit_study import fit_study
+from lossline_jax.fit.study.fit_study import Statistics, fit_study
 from lossline_jax.fit.study.isoflop import fit_isoflops
 from lossline_jax.fit.study.panel_lines import comparing_unit, fit_panel_lines
 from lossline_jax.fit.study.panels import own_set, panel_line_specs
@@ -174,7 +174,9 @@ def test_isoflops_need_sizes_at_several_budgets():
 
 
 def test_fits_carry_figures_through_json_and_are_the_same_again(frame):
-    first, again = (fit_study(frame, planted.X, planted.Y, planted.BASE, num_resamples=5) for _ in range(2))
+    first, again = (
+        fit_study(frame, planted.X, planted.Y, planted.BASE, statistics=Statistics(num_resamples=5)) for _ in range(2)
+    )
     assert first.panel_lines
     text = json.dumps(first.to_json(), allow_nan=False)
     assert text == json.dumps(again.to_json())

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.study.fit_study import fit_study
+from lossline_jax.fit.study.fit_study import Statistics, fit_study
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.study.table_lines import fit_lines
 from lossline_jax.summary.fits import fits_text
@@ -144,7 +144,7 @@ def scored_on(frame, run):
 def test_texts_of_two_tokenizers_are_not_one_text():
     scored = scored_on(long([{"tokenizer": "bytes"}], seeds=2), "none")
     assert scored["eval_fingerprint"].nunique() == 4
-    assert fit_study(scored, "wiki", "cloze", num_resamples=20).comparisons
+    assert fit_study(scored, "wiki", "cloze", statistics=Statistics(num_resamples=20)).comparisons
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def study():
         {"architecture": "mamba2", "size": "d64-L8"},
         {"data": "code", "optimiser": "adam"},
     ]
-    return fit_study(long(interventions, seeds=2), "wiki", "cloze", BASE, num_resamples=80)
+    return fit_study(long(interventions, seeds=2), "wiki", "cloze", BASE, statistics=Statistics(num_resamples=80))
 
 
 def test_study_draws_a_line_a_setting(study):

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from lossline_jax.fit.study.fit_study import fit_study
+from lossline_jax.fit.study.fit_study import Statistics, fit_study
 from lossline_jax.losses.published.read import read_published
 from lossline_jax.report.content.points import as_long
 from lossline_jax.report.figures.gallery import gallery
@@ -35,7 +35,7 @@ def frame():
 
 @pytest.fixture(scope="module")
 def fits(frame):
-    return fit_study(frame, planted.X, planted.Y, planted.BASE, num_resamples=10)
+    return fit_study(frame, planted.X, planted.Y, planted.BASE, statistics=Statistics(num_resamples=10))
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_styles_of_many_levels_stay_apart():
 def test_figures_of_a_table_that_cannot_fill_them_are_left_out(frame):
     one = frame[(frame["data"] == "wiki") & (frame["size"] == "small") & frame["eval_set"].isin(["wiki", "quiz"])]
     one = one[one["tokenizer"] == "bpe"]
-    fits = fit_study(one, planted.X, planted.Y, planted.BASE, num_resamples=5)
+    fits = fit_study(one, planted.X, planted.Y, planted.BASE, statistics=Statistics(num_resamples=5))
     assert set(plots_of(gallery(fits, as_long(one, fits)))) == {
         "pool_context_length", "pool_optimiser", "own_validation_to_tasks"
     }  # fmt: skip
@@ -134,7 +134,7 @@ def test_equal_input_gives_equal_drawings(plots, fits, frame):
 
 def test_isoflop_figure_marks_the_least_loss():
     table = planted.isoflop_table()
-    fits = fit_study(table, planted.X, planted.Y, factors=["data"], num_resamples=5)
+    fits = fit_study(table, planted.X, planted.Y, factors=["data"], statistics=Statistics(num_resamples=5))
     plot = plots_of(gallery(fits, as_long(table, fits)))["isoflop"]
     axes, drawn = draw(plot.panels[0])
     (optima,) = [line for line in axes.get_lines() if line.get_gid() == "optima"]
@@ -159,7 +159,7 @@ def test_figures_of_the_published_sweep(sweep):
         {"data": "fineweb-edu-100b"},
         factors=["data"],
         units=["published_loss"],
-        num_resamples=5,
+        statistics=Statistics(num_resamples=5),
     )
     plots = plots_of(gallery(fits, as_long(sweep, fits)))
     assert {"matched_data_published_loss", "pool_size", "isoflop", "compute_law_hellaswag"} <= set(plots)

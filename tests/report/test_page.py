@@ -14,7 +14,7 @@ from etils import epath
 
 from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap
 from lossline_jax.fit.compare.gap import PairGap
-from lossline_jax.fit.study.fit_study import fit_study
+from lossline_jax.fit.study.fit_study import Statistics, fit_study
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.study.table_lines import fit_lines
 from lossline_jax.fit.tables.columns import UNITS
@@ -86,7 +86,7 @@ def frame(study):
 
 @pytest.fixture(scope="module")
 def fits(frame) -> StudyFits:
-    return fit_study(frame, X, Y, num_resamples=20)
+    return fit_study(frame, X, Y, statistics=Statistics(num_resamples=20))
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,9 @@ def test_hostile_labels_stay_text(tmp_path):
     evil = "<script>alert('&')</script>"
     hostile = study_config(label=evil, question=evil)
     table = losses_table(hostile)
-    result = fit_study(table, X, Y, {"data": "wiki"}, factors=["data"], units=["bits_per_byte"], num_resamples=5)
+    result = fit_study(
+        table, X, Y, {"data": "wiki"}, factors=["data"], units=["bits_per_byte"], statistics=Statistics(num_resamples=5)
+    )
     path = write_report(table, result, epath.Path(tmp_path), evil, study=hostile)
     text = path.read_text()
     assert "&lt;script&gt;" in text
@@ -249,7 +251,7 @@ def test_a_wide_table_without_runs_or_units(tmp_path):
     table["test"] += generator.normal(0, 0.003, 24)
     for base in ({"series": "first"}, None):
         if base:
-            result = fit_study(table, "val", "test", base, factors=["series"], num_resamples=5)
+            result = fit_study(table, "val", "test", base, factors=["series"], statistics=Statistics(num_resamples=5))
         else:
             result = fit_lines(table, "val", "test", by=("series",), num_resamples=5)
         text = write_report(table, result, epath.Path(tmp_path), "t").read_text()
@@ -307,6 +309,6 @@ def test_a_run_of_unknown_data_and_tokens_has_its_place_in_the_page(study, frame
     last = frame[(frame["run_id"] == study.base.run_id) & (frame["step"] == frame["step"].max())]
     stranger = last.assign(run_id="public-1", data="unknown", optimiser=None, tokens_seen=None, train_flops=None)
     table = pd.concat([frame, stranger], ignore_index=True)
-    fits = fit_study(table, X, Y, num_resamples=5)
+    fits = fit_study(table, X, Y, statistics=Statistics(num_resamples=5))
     text = write_report(table, fits, epath.Path(tmp_path), "small", study=study).read_text()
     assert "runs public-1: data and optimiser not known: not compared" in text

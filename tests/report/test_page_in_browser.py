@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from etils import epath
 
-from lossline_jax.fit.study.fit_study import fit_study
+from lossline_jax.fit.study.fit_study import Statistics, fit_study
 from lossline_jax.formatting import human_count
 from lossline_jax.report.page import write_report
 from tests.support.browser import browser, until  # noqa: F401  (a fixture)
@@ -26,7 +26,7 @@ def frame():
 @pytest.fixture(scope="module")
 def address(frame, tmp_path_factory):
     folder = epath.Path(tmp_path_factory.mktemp("page"))
-    fits = fit_study(frame, X, Y, num_resamples=20)
+    fits = fit_study(frame, X, Y, statistics=Statistics(num_resamples=20))
     return f"file://{write_report(frame, fits, folder, 'small', study=STUDY, steps=step_rows(STUDY))}"
 
 

@@ -72,7 +72,6 @@ def fit_compute_law(
     params_counted: str = "total parameters, embeddings included",
     tokens_counted: str = "tokens seen",
     unit: str = "nats/token",
-    num_starts: int = 32,
 ) -> FitResult:
     """Fit L(N, D) by log-residual Huber (delta 1e-3, summed), as arXiv 2203.15556 and 2411.12925 do.
 
@@ -113,4 +112,4 @@ def fit_compute_law(
         note = f"{counted}: with fewer than {MIN_LEVELS}, E cannot be told from that term"
         return FitResult(status="not identified", note=note, not_identified=law.names, **without_curve)
     points = DataSet(inputs, loss, clusters=clusters, conventions=conventions)
-    return fit_law_many(law, [points], objective=LOG_HUBER, num_starts=num_starts, level=INTERVAL_LEVEL)[0]
+    return fit_law_many(law, [points], objective=LOG_HUBER, level=INTERVAL_LEVEL)[0]

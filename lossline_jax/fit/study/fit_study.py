@@ -35,10 +35,21 @@ COMPARE_CONVENTIONS = {
 
 
 @dataclass(frozen=True)
-class _Statistics:
-    margin_in_noise: float
-    num_resamples: int
-    seed: int
+class Statistics:
+    """How the lines of a study are compared.
+
+    Args:
+        margin_in_noise: a gap that is surely smaller than so many times the noise does not move the line.
+        num_resamples: resamples of each bootstrap.
+        seed: of the bootstraps and permutations.
+    """
+
+    margin_in_noise: float = MARGIN_IN_NOISE
+    num_resamples: int = 200
+    seed: int = 0
+
+
+DEFAULT_STATISTICS = Statistics()
 
 
 def compare_lines(
@@ -49,9 +60,7 @@ def compare_lines(
     *,
     factors: Sequence[str] | None = None,
     units: Sequence[str] | None = None,
-    margin_in_noise: float = MARGIN_IN_NOISE,
-    num_resamples: int = 200,
-    seed: int = 0,
+    statistics: Statistics = DEFAULT_STATISTICS,
     merge_copies: bool = False,
 ) -> StudyFits:
     """Fit a line to every setting, and compare those that match; fit nothing else.
@@ -59,7 +68,7 @@ def compare_lines(
     The arguments and errors are those of `fit_study`.
     """
     table, notes = read_settings(frame, x, y, base, factors=factors, units=units, merge_copies=merge_copies)
-    return _compared(table, notes, _Statistics(margin_in_noise, num_resamples, seed))
+    return _compared(table, notes, statistics)
 
 
 def fit_study(
@@ -70,9 +79,7 @@ def fit_study(
     *,
     factors: Sequence[str] | None = None,
     units: Sequence[str] | None = None,
-    margin_in_noise: float = MARGIN_IN_NOISE,
-    num_resamples: int = 200,
-    seed: int = 0,
+    statistics: Statistics = DEFAULT_STATISTICS,
     merge_copies: bool = False,
 ) -> StudyFits:
     """Fit all that a report shows: lines of settings and their comparisons, compute laws, lines of figures, parabolas.
@@ -89,19 +96,25 @@ def fit_study(
         factors: columns that tell settings apart; None: those of `table.FACTOR_COLUMNS` that the table has.
         units: loss columns of a long table, a set of lines each; None: nats/token and bits/byte, each where it has
             any.
-        margin_in_noise: a gap that is surely smaller than so many times the noise does not move the line.
-        num_resamples: of each bootstrap.
-        seed: of the bootstraps and permutations.
+        statistics: the margin, the bootstraps and their seed.
         merge_copies: count a run of one setting that stands under two names once.
 
     Raises:
         LosslineError: a column, set or base that is not there, a bad loss in every line, or two names of one run.
     """
     table, notes = read_settings(frame, x, y, base, factors=factors, units=units, merge_copies=merge_copies)
-    compared = _compared(table, notes, _Statistics(margin_in_noise, num_resamples, seed))
+    compared = _compared(table, notes, statistics)
     frame = usable_losses(table.frame, table.units)
     laws, unfitted = fit_compute_laws(frame, (x, y), table.units)
-    panel_lines = fit_panel_lines(frame, x, y, table.units, table.base.levels, num_resamples=num_resamples, seed=seed)
+    panel_lines = fit_panel_lines(
+        frame,
+        x,
+        y,
+        table.units,
+        table.base.levels,
+        num_resamples=statistics.num_resamples,
+        seed=statistics.seed,
+    )
     isoflops, left_out = fit_isoflops(frame, x, comparing_unit(frame, table.units))
     return replace(
         compared,
@@ -113,7 +126,7 @@ def fit_study(
     )
 
 
-def _compared(table: StudyTable, notes: Sequence[str], statistics: _Statistics) -> StudyFits:
+def _compared(table: StudyTable, notes: Sequence[str], statistics: Statistics) -> StudyFits:
     """Fit and compare the lines of each unit; notes keep the order of the units."""
     lines, comparisons, failures = [], [], list(notes)
     for unit in table.units:
@@ -138,7 +151,7 @@ def _compared(table: StudyTable, notes: Sequence[str], statistics: _Statistics) 
 
 
 def _compare_in_unit(
-    table: StudyTable, found: SettingLines, statistics: _Statistics
+    table: StudyTable, found: SettingLines, statistics: Statistics
 ) -> tuple[list[FactorComparison], list[str]]:
     """The comparisons of all factors, and a note for each line that is in none."""
     present = [cell.levels for cell in found.cells]
