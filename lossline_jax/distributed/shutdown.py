@@ -11,8 +11,11 @@ from lossline_jax.errors import LosslineError, Restart, explain_with
 from lossline_jax.logs import on_exit
 
 FIRST_LEAVES_SECONDS = 2.0  # after an error, or told to stop
-# In what jax says of a connection, and not of a program that cannot be compiled or run.
+# Words of jax about a lost connection, which it does not use of a program that cannot be compiled or run. They are not
+# documented: tests/distributed/test_lost_peer.py provokes those that a CPU can. ABORTED and CANCELLED come from the
+# coordination service too, NCCL from GPUs.
 PEER_IS_GONE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "Gloo", "NCCL", "Connection", "heartbeat")
+DEVICE_ERRORS = (jax.errors.JaxRuntimeError, ValueError)  # numpy's view of an array turns UNKNOWN into a ValueError
 
 
 def register() -> None:
@@ -22,8 +25,8 @@ def register() -> None:
 
 
 def explain_device_error(error: Exception) -> LosslineError | None:
-    """What an error of the devices means for the user; None: nothing that could be told."""
-    if not isinstance(error, jax.errors.JaxRuntimeError):
+    """Return what an error of the devices means for the user. None: nothing that could be told."""
+    if not isinstance(error, DEVICE_ERRORS) or not str(error).strip():
         return None
     reason = str(error).strip().splitlines()[0]
     if "RESOURCE_EXHAUSTED" in reason:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lossline_jax.config.execution import ProcessesConfig
-from lossline_jax.distributed.launchers import _arguments
+from lossline_jax.distributed.launchers import initialize_arguments
 from lossline_jax.errors import LosslineError
 from tests.support.gangs import Gang, copy_of, finish, last_logged, prepared_study, run_folder
 
@@ -20,7 +20,7 @@ SLURM = {
 
 
 def arguments(environment=None, **flags):
-    return _arguments(ProcessesConfig(**flags), environment or {})
+    return initialize_arguments(ProcessesConfig(**flags), environment or {})
 
 
 def test_flags_come_before_the_environment_and_that_before_the_launcher():

@@ -35,6 +35,13 @@ def copy_of(study: Path, folder: Path) -> Path:
     return folder / "tiny" / "manifest.jsonl"
 
 
+def free_coordinator() -> str:
+    """Return an address of this machine where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
 class Gang:
     """Processes of one command, in a folder of their own; a context manager that leaves none behind.
 
@@ -48,9 +55,7 @@ class Gang:
     """
 
     def __init__(self, manifest: Path, count: int, devices: int, faults=None, index: int = 0, words=()):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
+        coordinator = free_coordinator()
         self.folder = manifest.parents[1]
         self.logs = [self.folder / f"p{k}.log" for k in range(count)]
         self.processes = []
