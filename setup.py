@@ -68,6 +68,8 @@ setup(
             "polars>=1.0",
             "gcsfs>=2024.2",
             "gcp-storage-emulator>=2024.8.3",
+            "nbclient>=0.10",  # runs the notebooks of examples/, in the kernel of
+            "ipykernel>=6.29",
         ],
     },
     entry_points={"console_scripts": ["lossline-jax = lossline_jax.cli.main:main"]},
