@@ -106,8 +106,8 @@ def with_run_intervals(fit: FitResult, resamples: Bootstrap, level: float) -> Fi
     if resamples.num_clusters < 2:
         return dataclasses.replace(fit, intervals={}, conventions=fit.conventions | {INTERVALS: "none: one run only"})
     intervals = {name: resamples.interval(name, level) for name in fit.intervals}
-    said = f"{level:.0%}, bootstrap of {resamples.num_clusters} whole runs"
-    return dataclasses.replace(fit, intervals=intervals, conventions=fit.conventions | {INTERVALS: said})
+    convention = f"{level:.0%}, bootstrap of {resamples.num_clusters} whole runs"
+    return dataclasses.replace(fit, intervals=intervals, conventions=fit.conventions | {INTERVALS: convention})
 
 
 def bootstrap(

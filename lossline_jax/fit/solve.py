@@ -88,16 +88,16 @@ def fit_law_many(
     problems = {k: problem for k, (problem, _) in enumerate(prepared) if isinstance(problem, Problem)}
     results = {k: problem for k, (problem, _) in enumerate(prepared) if not isinstance(problem, Problem)}
     if problems:
-        found = dict(zip(problems, search(list(problems.values()), num_starts, max_iterations), strict=True))
+        minima = dict(zip(problems, search(list(problems.values()), num_starts, max_iterations), strict=True))
         ends = {}
-        for k, minimum in found.items():
+        for k, minimum in minima.items():
             if np.isfinite(minimum.objective):
                 ends[k] = _profiled(problems[k], minimum, max_iterations, prepared[k][1]["interval_level"])
             else:
                 results[k] = FitResult(status="failed", note="no start gave a finite objective", **prepared[k][1])
         shapes = curves_and_jacobians([problems[k] for k in ends], [end.u_P for end in ends.values()])
         for (k, end), (curve, jacobian) in zip(ends.items(), shapes, strict=True):
-            results[k] = _result(problems[k], end, found[k].share_of_starts, curve, jacobian, prepared[k][1])
+            results[k] = _result(problems[k], end, minima[k].share_of_starts, curve, jacobian, prepared[k][1])
     return [results[k] for k in range(len(data))]
 
 
@@ -148,8 +148,8 @@ def _prepare(
         "conventions": dict(points.conventions),
     }
     if level is not None and labels is not None and common["num_runs"] < common["num_points"]:
-        said = f"{level:.0%} profile likelihood, which takes the points of one run for independent: too narrow"
-        common["conventions"][INTERVALS] = said
+        convention = f"{level:.0%} profile likelihood, which takes the points of one run for independent: too narrow"
+        common["conventions"][INTERVALS] = convention
     num_free = len(law.parameters) - len(fixed)
     if common["num_points"] < num_free:
         note = f"{common['num_points']} points for {num_free} free parameters"
@@ -184,8 +184,8 @@ class _End:
     reached: tuple[str, ...]
 
 
-def _profiled(problem: Problem, found: Found, max_iterations: int, level: float | None) -> _End:
-    u, objective, converged = found.u_P, found.objective, found.converged
+def _profiled(problem: Problem, minimum: Found, max_iterations: int, level: float | None) -> _End:
+    u, objective, converged = minimum.u_P, minimum.objective, minimum.converged
     if level is None or problem.num_points <= problem.num_free:
         return _End(u, objective, converged, {}, ())
     for _ in range(3):  # again where the profile met a lower minimum than every start
@@ -253,7 +253,7 @@ def _judge(problem: Problem, end: _End, condition: float | None):
         for p, u in zip(problem.law.parameters, end.u_P, strict=True)
         if p.below == problem.law.output and u > smallest and p.name not in problem.fixed
     ]
-    said = {
+    notes = {
         f"{', '.join(high)} lies above the smallest {problem.law.output} of the data": high,
         "the best start was still going down at the iteration cap": not end.converged,
         f"{', '.join(hit)} ended on a bound": hit,
@@ -262,9 +262,9 @@ def _judge(problem: Problem, end: _End, condition: float | None):
         "the Jacobian is numerically singular: compare curves, not parameters": singular and not reached,
     }
     if against := wrong_way(problem.law, problem.inputs, problem.y_n):
-        said[against] = True
+        notes[against] = True
     unsure = tuple(n for n, free in zip(problem.law.names, problem.free_P, strict=True) if free) if exact else reached
-    return status, "; ".join(text for text, true in said.items() if true), hit, unsure
+    return status, "; ".join(text for text, true in notes.items() if true), hit, unsure
 
 
 def _half_the_range(problem: Problem, name: str, interval: tuple[float, float]) -> bool:

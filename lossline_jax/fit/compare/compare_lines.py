@@ -51,14 +51,14 @@ def compare_setting_lines(
         unit: of the losses, as it is noted in the result.
     """
     options = {"absent": absent, "unit": unit, "seed": seed, "margin_in_noise": margin_in_noise}
-    found = _compared(cells, base, **options)
+    comparisons = _compared(cells, base, **options)
     far = far_runs(cells)
     if not far:
-        return tuple(comparison for _, comparison in found)
+        return tuple(comparison for _, comparison in comparisons)
     others = [_compared(_without(cells, runs), base, **options) for runs in runs_left_out(far)]
     return tuple(
         cautious(comparison, [other[k][1] for other in others], far, item.run_ids)
-        for k, (item, comparison) in enumerate(found)
+        for k, (item, comparison) in enumerate(comparisons)
     )
 
 
@@ -99,19 +99,28 @@ def _measure(
     cells, absent, factor: str, reference: str, levels, everywhere: Noise | None, seed: int
 ) -> FactorMeasurement:
     pairs = {level: matched_pairs(cells, factor, level, reference) for level in levels}
-    used = list({id(c): c for some in pairs.values() for pair in some for c in (pair.reference, pair.other)}.values())
+    used = list(
+        {
+            id(c): c
+            for pairs_of_level in pairs.values()
+            for pair in pairs_of_level
+            for c in (pair.reference, pair.other)
+        }.values()
+    )
     noise = noise_floor(used)
     if everywhere is not None and everywhere.repeated:  # else the scatter of the lines compared: others may fit worse
         noise = pool_noise(noise, everywhere)
     gaps: dict[str, LineGap | str] = {}
-    for level, some in pairs.items():
-        if not some:
+    for level, pairs_of_level in pairs.items():
+        if not pairs_of_level:
             gaps[level] = _unmatched(cells, absent, factor, level, reference)
-        elif all(pair.reference.why_no_line for pair in some):
-            gaps[level] = f"no line of {reference}: {some[0].reference.why_no_line}"
+        elif all(pair.reference.why_no_line for pair in pairs_of_level):
+            gaps[level] = f"no line of {reference}: {pairs_of_level[0].reference.why_no_line}"
         else:
-            gaps[level] = measure_gap(some, noise, _seed_of(seed, level))
-    groups = _groups([pair for level, some in pairs.items() if isinstance(gaps[level], LineGap) for pair in some])
+            gaps[level] = measure_gap(pairs_of_level, noise, _seed_of(seed, level))
+    groups = _groups(
+        [pair for level, pairs_of_level in pairs.items() if isinstance(gaps[level], LineGap) for pair in pairs_of_level]
+    )
     p = None
     if noise is not None and noise.repeated:
         distances = _distances(groups, gaps)
@@ -143,18 +152,22 @@ def _distances(groups: Sequence[Sequence[SettingLine]], gaps) -> list[tuple[np.n
         if isinstance(gap, LineGap)
         for cell, pair in zip(gap.cells, gap.pairs, strict=True)
     }
-    found = []
+    distances = []
     for reference, *others in groups:
         pairs = [by_cell[id(cell)] for cell in others if id(cell) in by_cell]
         reached = min((pair.num_reference_runs for pair in pairs), default=reference.num_runs)
         means = np.array([0.0, *(pair.gap for pair in pairs)])
-        found.append((means, np.array([reached, *(pair.num_runs for pair in pairs)], float)))
-    return found
+        distances.append((means, np.array([reached, *(pair.num_runs for pair in pairs)], float)))
+    return distances
 
 
 def _unmatched(cells: Sequence[SettingLine], absent, factor: str, level: str, reference: str) -> str:
-    own = [cell.levels for cell in cells if cell.levels[factor] == level]
-    if any(differences(levels, lost) == [factor] and lost[factor] == reference for levels in own for lost in absent):
+    settings_of_level = [cell.levels for cell in cells if cell.levels[factor] == level]
+    if any(
+        differences(levels, lost) == [factor] and lost[factor] == reference
+        for levels in settings_of_level
+        for lost in absent
+    ):
         return f"the setting of {reference} to hold it against has no usable losses"
     names = " and ".join(confounders(cells, factor, level, reference))
     return f"confounded with {names}: no two settings differ in {factor} alone ({reference} and {level})"

@@ -74,18 +74,18 @@ def far_runs(cells: Sequence[SettingLine]) -> tuple[FarRun, ...]:
     """
     kinds = [_means(cells), _halves(cells)]
     num_runs = sum(distances.values_R.size for distances in kinds[0])
-    found: list[FarRun] = []
+    farthest_runs: list[FarRun] = []
     num_far = 0
     for _ in range(max(1, num_runs // SHARE)):
-        aside = {run for far in found for run in far.run_ids}
+        aside = {run for far in farthest_runs for run in far.run_ids}
         candidates = [far for kind in kinds for far in _candidates([each.without(aside) for each in kind])]
         if not candidates:
             break
         p, far = min(candidates, key=lambda candidate: candidate[0])
-        found.append(far)
+        farthest_runs.append(far)
         if p * 2 * num_runs < SIGNIFICANCE:
-            num_far = len(found)
-    return tuple(found[:num_far])
+            num_far = len(farthest_runs)
+    return tuple(farthest_runs[:num_far])
 
 
 def runs_left_out(far: Sequence[FarRun]) -> list[frozenset[str]]:
@@ -98,7 +98,7 @@ def runs_left_out(far: Sequence[FarRun]) -> list[frozenset[str]]:
 def _candidates(settings: Sequence[_Distances]) -> list[tuple[float, FarRun]]:
     """Every run of a setting that has another, with p of a distance as large as its own."""
     squares, freedom = sum(each.squares for each in settings), sum(each.freedom for each in settings)
-    found = []
+    candidates = []
     for setting in settings:
         rest, rest_freedom = squares - setting.squares, freedom - setting.freedom
         for run in setting.runs if setting.freedom else ():
@@ -115,8 +115,8 @@ def _candidates(settings: Sequence[_Distances]) -> list[tuple[float, FarRun]]:
                 known = trusted**2 / (others.freedom + (weight**2 / rest_freedom if weight else 0.0))  # Satterthwaite
                 p = float(2 * stdtr(min(known, MOST_FREEDOM), -abs(ratio) / spread))  # Student's t, either tail
                 partner = others.runs[0] if len(others.runs) == 1 else None
-                found.append((p, FarRun(run, partner, distance, ratio, setting.turned)))
-    return found
+                candidates.append((p, FarRun(run, partner, distance, ratio, setting.turned)))
+    return candidates
 
 
 def _means(cells: Sequence[SettingLine]) -> list[_Distances]:

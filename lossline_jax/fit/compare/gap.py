@@ -132,7 +132,7 @@ def _on_support(pair: MatchedPair) -> _Part | None:
 
 def _outer_gaps(parts: Sequence[_Part], noise: Noise, generator: np.random.Generator) -> tuple[OuterGap, ...]:
     """At the lower and at the upper end of the support, pairs weighted as for the whole."""
-    found = []
+    gaps = []
     for lowest in (True, False):
         thirds = [third for part in parts if (third := _third(part, lowest)) is not None]
         if not thirds:
@@ -142,8 +142,8 @@ def _outer_gaps(parts: Sequence[_Part], noise: Noise, generator: np.random.Gener
         x = np.concatenate([third.pair.other.x[third.inside] for third in thirds])
         gap = float(np.dot(weights, [third.distances.mean() for third in thirds]))
         draws = weights @ np.array([_draws(third, noise, generator) for third in thirds])
-        found.append(OuterGap((float(x.min()), float(x.max())), gap, _interval(draws, noise)))
-    return tuple(found)
+        gaps.append(OuterGap((float(x.min()), float(x.max())), gap, _interval(draws, noise)))
+    return tuple(gaps)
 
 
 def _third(part: _Part, lowest: bool) -> _Part | None:

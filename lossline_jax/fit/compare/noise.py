@@ -51,20 +51,20 @@ def noise_floor(cells: Sequence[SettingLine]) -> Noise | None:
     return _scatter(cells)
 
 
-def pool_noise(own: Noise | None, everywhere: Noise | None) -> Noise | None:
+def pool_noise(factor_noise: Noise | None, everywhere: Noise | None) -> Noise | None:
     """The noise of some settings: that of the whole table, which more repetitions know better, unless it is another.
 
     Another: the variance of a factor's own settings differs from that of the rest (F test, two-sided, at 10%).
     """
-    if own is None or everywhere is None or not own.repeated:
+    if factor_noise is None or everywhere is None or not factor_noise.repeated:
         return everywhere
-    freedom = everywhere.degrees_of_freedom - own.degrees_of_freedom
-    rest = everywhere.degrees_of_freedom * everywhere.floor**2 - own.degrees_of_freedom * own.floor**2
+    freedom = everywhere.degrees_of_freedom - factor_noise.degrees_of_freedom
+    rest = everywhere.degrees_of_freedom * everywhere.floor**2 - factor_noise.degrees_of_freedom * factor_noise.floor**2
     if freedom <= 0 or not rest > 0:
-        return own
-    ratio = own.floor**2 / (rest / freedom)
-    below = scipy.stats.f.cdf(ratio, own.degrees_of_freedom, freedom)
-    return own if min(below, 1 - below) < OTHER_NOISE / 2 else everywhere
+        return factor_noise
+    ratio = factor_noise.floor**2 / (rest / freedom)
+    below = scipy.stats.f.cdf(ratio, factor_noise.degrees_of_freedom, freedom)
+    return factor_noise if min(below, 1 - below) < OTHER_NOISE / 2 else everywhere
 
 
 def _scatter(cells: Sequence[SettingLine]) -> Noise | None:

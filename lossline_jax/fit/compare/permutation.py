@@ -55,15 +55,15 @@ def permutation_test(groups: Sequence[Sequence[SettingLine]], seed: int) -> Perm
     Args:
         groups: settings that differ in the factor alone, a group each.
     """
-    prepared = [found for group in groups if (found := _moments(group)) is not None]
-    arrangements = math.prod(_arrangements(np.bincount(found.levels)) for found in prepared)
+    prepared = [moments for group in groups if (moments := _moments(group)) is not None]
+    arrangements = math.prod(_arrangements(np.bincount(moments.levels)) for moments in prepared)
     if arrangements < 2:
         return PermutationTest(None, 1.0)
     generator = np.random.Generator(np.random.PCG64(seed))
     seen, drawn = 0.0, np.zeros(NUM_PERMUTATIONS)
-    for found in prepared:
-        seen += found.statistic(found.levels[None])[0]
-        drawn += found.statistic(generator.permuted(np.tile(found.levels, (NUM_PERMUTATIONS, 1)), axis=1))
+    for moments in prepared:
+        seen += moments.statistic(moments.levels[None])[0]
+        drawn += moments.statistic(generator.permuted(np.tile(moments.levels, (NUM_PERMUTATIONS, 1)), axis=1))
     if not (np.isfinite(seen) and np.all(np.isfinite(drawn))):  # residuals that are exactly zero
         return PermutationTest(None, float(min(arrangements, 10**300)))
     reached = int(np.sum(drawn >= seen - 1e-9 * abs(seen)))
@@ -102,10 +102,10 @@ def _moments(group: Sequence[SettingLine]) -> _Moments | None:
     """Of the runs of a group on the support that all its settings share; None where there is no test in them."""
     low, high = max(cell.x.min() for cell in group), min(cell.x.max() for cell in group)
     runs = [
-        (level, cell.x[mine], cell.y[mine])
+        (level, cell.x[in_support], cell.y[in_support])
         for level, cell in enumerate(group)
         for run in cell.run_ids
-        if np.sum(mine := (cell.runs == run) & (cell.x >= low) & (cell.x <= high)) >= MIN_POINTS
+        if np.sum(in_support := (cell.runs == run) & (cell.x >= low) & (cell.x <= high)) >= MIN_POINTS
     ]
     levels = np.array([level for level, _, _ in runs], int)
     if np.unique(levels).size < 2 or np.bincount(levels).max() < 2:

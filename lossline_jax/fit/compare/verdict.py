@@ -69,38 +69,38 @@ def verdict_of(levels: Sequence[LevelGap]) -> Verdict:
     """Judge a factor by its levels: one level shows a move or a crossing, "does not move" takes all of them."""
     verdicts = {level.verdict for level in levels}
     shown: tuple[Verdict, ...] = ("moves", "crosses")
-    found = [verdict for verdict in shown if verdict in verdicts]
-    if found:
-        return found[0]
+    verdicts_shown = [verdict for verdict in shown if verdict in verdicts]
+    if verdicts_shown:
+        return verdicts_shown[0]
     return "does not move" if verdicts == {"does not move"} else "cannot tell"
 
 
 def cautious(
-    found: FactorComparison, without: Sequence[FactorComparison], far: Sequence[FarRun], used: Set[str]
+    comparison: FactorComparison, without: Sequence[FactorComparison], far: Sequence[FarRun], used: Set[str]
 ) -> FactorComparison:
     """The comparison with runs named that lie far off: a verdict that does not hold without them is `cannot tell`.
 
     Args:
-        found, without: of all runs, and of those that are left when the far ones go.
+        comparison, without: of all runs, and of those that are left when the far ones go.
         used: runs of the settings that the factor compares; the others count where they change a verdict.
     """
     levels = tuple(
-        _cautious_level(level, [other.levels[k] for other in without]) for k, level in enumerate(found.levels)
+        _cautious_level(level, [other.levels[k] for other in without]) for k, level in enumerate(comparison.levels)
     )
-    changed = any(level.verdict != old.verdict for level, old in zip(levels, found.levels, strict=True))
+    changed = any(level.verdict != old.verdict for level, old in zip(levels, comparison.levels, strict=True))
     named = [each for each in far if changed or used & set(each.run_ids)]
     if not named:
-        return found
+        return comparison
     verdict = verdict_of(levels)
     ends = list(dict.fromkeys(other.verdict for other in without))
     it = "it" if len(named) == 1 else "them"
-    if ends == [found.verdict]:
-        told = f"with and without {it}: {found.verdict}"
+    if ends == [comparison.verdict]:
+        outcome = f"with and without {it}: {comparison.verdict}"
     else:
-        told = f"with {it}: {found.verdict}, without {it}: {' or '.join(ends)}"
-    note = "; ".join([*map(str, named), told, *([found.note] if found.note else [])])
+        outcome = f"with {it}: {comparison.verdict}, without {it}: {' or '.join(ends)}"
+    note = "; ".join([*map(str, named), outcome, *([comparison.note] if comparison.note else [])])
     runs = tuple(dict.fromkeys(run for each in named for run in each.run_ids))
-    return dataclasses.replace(found, verdict=verdict, note=note, levels=levels, far_runs=runs)
+    return dataclasses.replace(comparison, verdict=verdict, note=note, levels=levels, far_runs=runs)
 
 
 def _cautious_level(level: LevelGap, without: Sequence[LevelGap]) -> LevelGap:
@@ -118,7 +118,7 @@ def _judge_level(level: str, gap: LineGap | str, item: FactorMeasurement, p_holm
     if isinstance(gap, str):
         return LevelGap(level, "cannot tell", gap)
     noise = item.noise
-    found = LevelGap(
+    level_gap = LevelGap(
         level=level,
         verdict="cannot tell",
         note=gap.note,
@@ -137,11 +137,11 @@ def _judge_level(level: str, gap: LineGap | str, item: FactorMeasurement, p_holm
         outer=gap.outer,
     )
     if not gap.pairs:
-        return found
+        return level_gap
     alone = "" if noise.repeated else ONE_RUN
     parts = (alone, _disagreement(gap.pairs, margin), _crossing(gap.outer, margin), gap.note)
     note = "; ".join(part for part in parts if part)
-    judged = dataclasses.replace(found, verdict=_verdict(found, item, p_holm, margin), note=note)
+    judged = dataclasses.replace(level_gap, verdict=_verdict(level_gap, item, p_holm, margin), note=note)
     return judged if noise.repeated else _without_intervals(judged)
 
 
@@ -152,22 +152,22 @@ def _without_intervals(level: LevelGap) -> LevelGap:
     return dataclasses.replace(level, interval=None, method="", pairs=pairs, outer=outer)
 
 
-def _verdict(found: LevelGap, item: FactorMeasurement, p_holm: float | None, margin: float) -> Verdict:
+def _verdict(level: LevelGap, item: FactorMeasurement, p_holm: float | None, margin: float) -> Verdict:
     noise = item.noise
-    apart = any(_pair_moves(pair, len(found.pairs), noise, margin) for pair in found.pairs)
+    apart = any(_pair_moves(pair, len(level.pairs), noise, margin) for pair in level.pairs)
     if noise.repeated:
         rejected = p_holm is not None and p_holm < SIGNIFICANCE and not _contradicted(item.line)
-        real = found.p is not None and found.p < SIGNIFICANCE and abs(found.gap) > noise.floor
+        real = level.p is not None and level.p < SIGNIFICANCE and abs(level.gap) > noise.floor
         moves = rejected and (real or apart)
     else:
-        moves = apart or _beyond(found.interval, margin)
+        moves = apart or _beyond(level.interval, margin)
     if moves:
         return "moves"
-    if _crossing(found.outer, margin):
+    if _crossing(level.outer, margin):
         return "crosses"
-    if found.interval is None:
+    if level.interval is None:
         return "cannot tell"
-    within = all(abs(end) < margin for end in found.interval) and all(abs(pair.gap) < margin for pair in found.pairs)
+    within = all(abs(end) < margin for end in level.interval) and all(abs(pair.gap) < margin for pair in level.pairs)
     return "does not move" if within else "cannot tell"
 
 

@@ -104,11 +104,11 @@ def translate(law: FitResult, line: FitResult) -> FitResult:
     p, q = law.parameters, line.parameters
     if abs(q["E_x"] - p["E"]) > 1e-6 * p["E"]:
         raise LosslineError(f"the line has E_x = {q['E_x']:.6g}, the law E = {p['E']:.6g}: fit the line with e_x=law")
-    said = f"translated by K = {q['K']:.4g}, kappa = {q['kappa']:.4g}, fitted to {line.num_points} pairs"
+    translation = f"translated by K = {q['K']:.4g}, kappa = {q['kappa']:.4g}, fitted to {line.num_points} pairs"
     return dataclasses.replace(
         law,
         status=law.status if line.status == "converged" else line.status,
-        note="; ".join(part for part in (said, law.note, line.note) if part),
+        note="; ".join(part for part in (translation, law.note, line.note) if part),
         parameters={
             "E": q["E_y"],
             "A": p["A"] * q["K"] ** (1 / (q["kappa"] * p["alpha"])),

@@ -70,16 +70,16 @@ def backtest_series(
     left_out = [
         f"{series[k].name}: left out: no run on one side of the split" for k in range(len(series)) if k not in usable
     ]
-    found = forecast_series([fitted[k] for k in usable], level)
-    predicted = {each.name for each in found.series}
+    forecast = forecast_series([fitted[k] for k in usable], level)
+    predicted = {each.name for each in forecast.series}
     budgets = np.concatenate([held[k].rows.budget for k in usable])
     return Backtest(
         up_to=split,
         predicted=(float(budgets.min()), float(budgets.max())),
         level=level,
-        scores=tuple(_score(found, held[k], fitted[k].y.size) for k in usable if series[k].name in predicted),
-        weights=found.weights,
-        notes=(*notes, *left_out, *found.left_out),
+        scores=tuple(_score(forecast, held[k], fitted[k].y.size) for k in usable if series[k].name in predicted),
+        weights=forecast.weights,
+        notes=(*notes, *left_out, *forecast.left_out),
     )
 
 
@@ -93,17 +93,17 @@ def _split(series: Sequence[LossSeries], up_to: float | None) -> tuple[float, fl
     return up_to, max(levels[-2] if len(levels) > 1 else 0.0, up_to * (1 + 1e-6))
 
 
-def _score(found: Forecast, held: LossSeries, num_fitted: int) -> SeriesScore:
+def _score(forecast: Forecast, held: LossSeries, num_fitted: int) -> SeriesScore:
     """The errors of the predictions of the rows that were held out of one series."""
     rows, y = held.rows, held.y
-    predictions = found.predict(held.name, rows)
+    predictions = forecast.predict(held.name, rows)
     estimate = np.array([p.estimate for p in predictions])
     covered = width = None
     if predictions[0].lower is not None:
         lower, upper = (np.array([getattr(p, end) for p in predictions]) for end in ("lower", "upper"))
         covered, width = float(np.mean((lower <= y) & (y <= upper))), float(np.mean((upper - lower) / y))
-    names = [each.name for each in found.series]
-    alone = {name: predict(rows) for name, predict in found.predictors[names.index(held.name)].items()}
+    names = [each.name for each in forecast.series]
+    alone = {name: predict(rows) for name, predict in forecast.predictors[names.index(held.name)].items()}
     return SeriesScore(
         series=held.name,
         kind=held.kind,

@@ -103,5 +103,5 @@ def _by_law(method: str, fit: FitResult, inputs: dict[str, np.ndarray], law: Law
 def _by_line(method: str, fit: FitResult, x: np.ndarray) -> FewRunPrediction:
     if not fit.has_curve:
         return FewRunPrediction(method, (None,) * x.size, f"{fit.status}: {fit.note}")
-    found = predict_transfer(fit, x)
-    return FewRunPrediction(method, found.y, "some x below E_x" if any(found.below_domain) else fit.note)
+    prediction = predict_transfer(fit, x)
+    return FewRunPrediction(method, prediction.y, "some x below E_x" if any(prediction.below_domain) else fit.note)

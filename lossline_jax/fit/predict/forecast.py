@@ -107,10 +107,10 @@ class Forecast:
         kind = self.series[k].kind
         if kind not in self.quantiles:
             return None
-        own = self.series[k].rows.budget
-        if not spans(own):
+        fitted_budgets = self.series[k].rows.budget
+        if not spans(fitted_budgets):
             return None
-        reach = growth(budget, float(own.max()), float(own.min()))
+        reach = growth(budget, float(fitted_budgets.max()), float(fitted_budgets.min()))
         return self.quantiles[kind] * self.scales[k] * np.maximum(reach, self.shortest)
 
 
@@ -135,10 +135,10 @@ class Predictions:
 def _outside_x(series: LossSeries, rows: RunPoints) -> list[str]:
     """For each row what to say of a loss x that no fitted run had; the budget of such a run has to be told."""
     low, high = float(series.rows.x.min()), float(series.rows.x.max())
-    said = f"x lies outside the {low:.4g} to {high:.4g} of the fitted runs"
+    message = f"x lies outside the {low:.4g} to {high:.4g} of the fitted runs"
     untold = ": no interval without the training FLOPs of the run"
     return [
-        "" if low <= x <= high else said + (untold if np.isnan(budget) else "")
+        "" if low <= x <= high else message + (untold if np.isnan(budget) else "")
         for x, budget in zip(rows.x, rows.budget, strict=True)
     ]
 
@@ -241,8 +241,8 @@ def _folds(series: list[LossSeries], levels: np.ndarray) -> tuple[list[Fold], li
         train = [s[s.rows.run_budget <= levels[k]] for s in series]
         usable = [n for n, s in enumerate(train) if s.y.size]
         predictors = fit_predictors([train[n] for n in usable])
-        for n, found in zip(usable, predictors, strict=True):
-            if not found:
+        for n, members in zip(usable, predictors, strict=True):
+            if not members:
                 continue
             budgets = train[n].rows.budget
             for j in range(k + 1, len(levels)):
@@ -253,7 +253,7 @@ def _folds(series: list[LossSeries], levels: np.ndarray) -> tuple[list[Fold], li
                 if not held.y.size or not spans(budgets):
                     continue
                 reach = float(growth(np.exp(np.mean(np.log(held.rows.budget))), budgets.max(), budgets.min()))
-                fold = Fold(n, reach, held.y, {name: predict(held.rows) for name, predict in found.items()})
+                fold = Fold(n, reach, held.y, {name: predict(held.rows) for name, predict in members.items()})
                 folds.append(fold)
                 if k == len(levels) - 2:
                     last.append(fold)
@@ -262,16 +262,20 @@ def _folds(series: list[LossSeries], levels: np.ndarray) -> tuple[list[Fold], li
 
 def _weights(kind: str, series: list[LossSeries], last: list[Fold]) -> dict[str, float]:
     """By predictor, adding up to 1."""
-    own = [fold for fold in last if series[fold.series].kind == kind]
+    folds_of_kind = [fold for fold in last if series[fold.series].kind == kind]
     names = dict.fromkeys(name for s in series if s.kind == kind for name in member_names(s))
     errors = {}
     for name in names:
-        found = [_rms(np.log(fold.of_members[name] / fold.y)) for fold in own if name in fold.of_members]
-        if found:
-            errors[name] = max(float(np.mean(found)), 1e-9)
+        errors_of_folds = [
+            _rms(np.log(fold.of_members[name] / fold.y)) for fold in folds_of_kind if name in fold.of_members
+        ]
+        if errors_of_folds:
+            errors[name] = max(float(np.mean(errors_of_folds)), 1e-9)
     if not errors:  # the first predictor that every series of the kind has
-        own = [s for s in series if s.kind == kind]
-        first = next((name for name in names if all(name in member_names(s) for s in own)), next(iter(names)))
+        series_of_kind = [s for s in series if s.kind == kind]
+        first = next(
+            (name for name in names if all(name in member_names(s) for s in series_of_kind)), next(iter(names))
+        )
         return {name: float(name == first) for name in names}
     best = min(errors.values())
     raw = {name: (error / best) ** -POWER_OF_ERROR for name, error in errors.items()}
@@ -292,14 +296,18 @@ def _calibrate(series: list[LossSeries], folds: list[Fold], weights, level: floa
         scaled.setdefault(fold.series, []).append(errors[np.isfinite(errors)])
     scales, quantiles, counts = np.ones(len(series)), {}, {}
     for kind in dict.fromkeys(s.kind for s in series):
-        own = [n for n in scaled if series[n].kind == kind]
-        if not own:
+        series_numbers = [n for n in scaled if series[n].kind == kind]
+        if not series_numbers:
             continue
-        squares = {n: [float(np.mean(np.minimum(e, LARGEST_ERROR) ** 2)) for e in scaled[n] if e.size] for n in own}
-        of_series, of_fold = _scales(series, own, squares)
-        for n in own:
+        squares = {
+            n: [float(np.mean(np.minimum(e, LARGEST_ERROR) ** 2)) for e in scaled[n] if e.size] for n in series_numbers
+        }
+        of_series, of_fold = _scales(series, series_numbers, squares)
+        for n in series_numbers:
             scales[n] = of_series[n]
-        pooled = [e / s for n in own for e, s in zip((e for e in scaled[n] if e.size), of_fold[n], strict=True)]
+        pooled = [
+            e / s for n in series_numbers for e, s in zip((e for e in scaled[n] if e.size), of_fold[n], strict=True)
+        ]
         pooled = np.concatenate(pooled)
         if pooled.size < level / (1 - level):
             continue  # no quantile of so few errors is as large as that
@@ -308,7 +316,7 @@ def _calibrate(series: list[LossSeries], folds: list[Fold], weights, level: floa
     return tuple(scales.tolist()), quantiles, counts
 
 
-def _scales(series: list[LossSeries], own: list[int], squares: dict[int, list[float]]):
+def _scales(series: list[LossSeries], series_numbers: list[int], squares: dict[int, list[float]]):
     """Typical scaled error of each series, and the same for each of its folds without that fold.
 
     Laws of size and tokens err together (the form is at fault), and so do lines where a kind has one loss: series of
@@ -316,15 +324,15 @@ def _scales(series: list[LossSeries], own: list[int], squares: dict[int, list[fl
     its loss and of its kind.
     """
     by_loss: dict[str, list[float]] = {}
-    for n in own:
+    for n in series_numbers:
         by_loss.setdefault(series[n].loss, []).extend(squares[n])
     of_loss = {loss: max(float(np.mean(values)), 1e-18) for loss, values in by_loss.items()}
-    if len(by_loss) == 1 or not series[own[0]].is_line:
-        shared = {n: float(np.sqrt(of_loss[series[n].loss])) for n in own}
-        return shared, {n: [shared[n]] * len(squares[n]) for n in own}
+    if len(by_loss) == 1 or not series[series_numbers[0]].is_line:
+        shared = {n: float(np.sqrt(of_loss[series[n].loss])) for n in series_numbers}
+        return shared, {n: [shared[n]] * len(squares[n]) for n in series_numbers}
     of_kind = float(np.exp(np.mean(np.log(list(of_loss.values())))))
     of_series, of_fold = {}, {}
-    for n in own:
+    for n in series_numbers:
         prior = 0.5 * of_loss[series[n].loss] + 0.5 * of_kind
         total, count = sum(squares[n]), len(squares[n])
         of_series[n] = float(np.sqrt((total + prior) / (count + 1)))

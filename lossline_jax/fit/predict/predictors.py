@@ -46,8 +46,8 @@ def fit_predictors(series: Sequence[LossSeries]) -> list[dict[str, Predictor]]:
     """For each series its predictors by name; one that could not be fitted (too few points) is not there."""
     predictors: list[dict[str, Predictor]] = [{} for _ in series]
     lines = [k for k, s in enumerate(series) if s.is_line]
-    for k, found in zip(lines, _fit_lines([series[k] for k in lines]), strict=True):
-        predictors[k] = found
+    for k, line_predictors in zip(lines, _fit_lines([series[k] for k in lines]), strict=True):
+        predictors[k] = line_predictors
     others = [k for k, s in enumerate(series) if not s.is_line]
     for law in (CHINCHILLA, KAPLAN):
         for count in dict.fromkeys(count for k in others for count in series[k].rows.sizes):

@@ -87,9 +87,9 @@ def forecast(
     Raises:
         LosslineError: a column that is missing, or no series that a predictor can be fitted to.
     """
-    found = series_of_table(table, _columns(losses, columns), merge_copies)
-    fitted = forecast_series(found.series, level)
-    return TableForecast(fitted, (*found.notes, *fitted.left_out))
+    table_series = series_of_table(table, _columns(losses, columns), merge_copies)
+    fitted = forecast_series(table_series.series, level)
+    return TableForecast(fitted, (*table_series.notes, *fitted.left_out))
 
 
 def backtest(
@@ -111,8 +111,8 @@ def backtest(
     Raises:
         LosslineError: as `forecast`, or nothing is on one side of `up_to`.
     """
-    found = series_of_table(table, _columns(losses, columns), merge_copies)
-    return backtest_series(found.series, up_to, level=level, notes=found.notes)
+    table_series = series_of_table(table, _columns(losses, columns), merge_copies)
+    return backtest_series(table_series.series, up_to, level=level, notes=table_series.notes)
 
 
 def _columns(losses: str | Iterable[str], columns: dict[str, Any]) -> Columns:

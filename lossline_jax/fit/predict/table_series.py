@@ -123,7 +123,7 @@ def series_of_table(frame: pd.DataFrame, columns: Columns, merge_copies: bool = 
     duplicated = int(wide.duplicated([*columns.by, *sizes, columns.tokens, *wanted]).sum())
     if duplicated:
         notes.append(f"{duplicated} rows {COUNT_EACH_TIME}")
-    series = [found for pair in _pairs(wide, columns, notes) for found in _of_pair(*pair, columns, notes)]
+    series = [loss_series for pair in _pairs(wide, columns, notes) for loss_series in _of_pair(*pair, columns, notes)]
     if not series:
         raise LosslineError(_why_nothing(notes, columns))
     return TableSeries(tuple(series), tuple(notes))

@@ -15,7 +15,7 @@ from lossline_jax.fit.solver.quadratic_model import Kind, kind_of, residuals, se
 
 def curves_and_jacobians(problems: Sequence[Problem], u: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
     """(n,) curve and (n, P) derivative of the residuals by search coordinates, for each problem at its `u` (P,)."""
-    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    results: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for pool in pools([FitTask(problem, at[None]) for problem, at in zip(problems, u, strict=True)]):
         law, objective = pool.tasks[0].problem.law, pool.tasks[0].problem.objective
         at, queue = pool.starts(), np.arange(len(pool.tasks))
@@ -26,8 +26,8 @@ def curves_and_jacobians(problems: Sequence[Problem], u: Sequence[np.ndarray]) -
                 curve, slopes = map(np.asarray, _evaluate(law, kind_of(objective), data, at[:, padded]))
             for column, lane in enumerate(lanes):
                 n = pool.tasks[lane].problem.num_points
-                found[pool.numbers[lane]] = (curve[:n, column], slopes[:, :n, column].T)
-    return [found[number] for number in range(len(problems))]
+                results[pool.numbers[lane]] = (curve[:n, column], slopes[:, :n, column].T)
+    return [results[number] for number in range(len(problems))]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -99,7 +99,7 @@ def _profile_all(problem: Problem, u_P: np.ndarray, objective: float, level: flo
         value = float(u_P[k] + share * distance[row])
         ends.setdefault(parameter.name, []).append(float(np.exp(value)) if parameter.log else value)
     intervals = {name: (min(pair), max(pair)) for name, pair in ends.items()}
-    lowest = min((first, second), key=lambda found: found.objective_B.min())
+    lowest = min((first, second), key=lambda minima: minima.objective_B.min())
     best = int(lowest.objective_B.argmin())
     return intervals, tuple(dict.fromkeys(reached)), (float(lowest.objective_B[best]), lowest.u_BP[best])
 

@@ -128,9 +128,9 @@ def project_linear(law: Law, kind: Kind, data: dict, u: list, bounds: tuple[str,
     free = jnp.stack([data["free"][k] for k in linear])
     start = jnp.stack(at)
     step = bounded_step(start, gradient, hessian, lower, upper, free, TINY_DAMPING)
-    found = jnp.clip(start + step, lower, upper)
+    optimum = jnp.clip(start + step, lower, upper)
     moved = list(u)
     for row, (k, log) in enumerate(zip(linear, logs, strict=True)):
-        value = jnp.log(found[row]) if log else found[row]
+        value = jnp.log(optimum[row]) if log else optimum[row]
         moved[k] = jnp.where(free[row] & jnp.isfinite(value), value, u[k])
     return moved

@@ -88,13 +88,13 @@ def search(problems: Sequence[Problem], num_starts: int, max_iterations: int) ->
     best = [minima.u_BP[np.argsort(minima.objective_B, kind="stable")[:NUM_FINE]] for minima in coarse]
     fine_tasks = [dataclasses.replace(task, start_BP=u_BP) for task, u_BP in zip(tasks, best, strict=True)]
     fine = minimise_all(fine_tasks, max_iterations=max_iterations)
-    found = []
+    lowest_minima = []
     for problem, rough, minima in zip(problems, coarse, fine, strict=True):
         k = int(np.argmin(minima.objective_B))
         within = rough.objective_B <= rough.objective_B.min() * (1 + SAME_OBJECTIVE) + rounding(problem)
         share = float(np.mean(within & np.isfinite(rough.objective_B)))
-        found.append(Found(minima.u_BP[k], float(minima.objective_B[k]), bool(minima.converged_B[k]), share))
-    return found
+        lowest_minima.append(Found(minima.u_BP[k], float(minima.objective_B[k]), bool(minima.converged_B[k]), share))
+    return lowest_minima
 
 
 def rounding(problem: Problem) -> float:

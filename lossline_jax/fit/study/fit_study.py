@@ -130,9 +130,9 @@ def _compared(table: StudyTable, notes: Sequence[str], statistics: Statistics) -
     """Fit and compare the lines of each unit; notes keep the order of the units."""
     lines, comparisons, failures = [], [], list(notes)
     for unit in table.units:
-        found, missing = fit_setting_lines(table, unit, statistics.num_resamples, statistics.seed)
-        verdicts, left_out = _compare_in_unit(table, found, statistics)
-        lines += found.lines
+        setting_lines, missing = fit_setting_lines(table, unit, statistics.num_resamples, statistics.seed)
+        verdicts, left_out = _compare_in_unit(table, setting_lines, statistics)
+        lines += setting_lines.lines
         comparisons += verdicts
         failures += [f"{note} ({UNITS.get(unit, 'unit of the table')})" for note in (*missing, *left_out)]
     if not lines:
@@ -151,19 +151,19 @@ def _compared(table: StudyTable, notes: Sequence[str], statistics: Statistics) -
 
 
 def _compare_in_unit(
-    table: StudyTable, found: SettingLines, statistics: Statistics
+    table: StudyTable, setting_lines: SettingLines, statistics: Statistics
 ) -> tuple[list[FactorComparison], list[str]]:
     """The comparisons of all factors, and a note for each line that is in none."""
-    present = [cell.levels for cell in found.cells]
+    present = [cell.levels for cell in setting_lines.cells]
     comparisons = compare_setting_lines(
-        found.cells,
+        setting_lines.cells,
         table.base.levels,
         absent=[setting.levels for setting in table.settings if setting.levels not in present],
-        unit=found.unit,
+        unit=setting_lines.unit,
         seed=statistics.seed,
         margin_in_noise=statistics.margin_in_noise,
     )
-    left_out = [_why_unmatched(cell, table.base) for cell in unmatched(found.cells, table.base.levels)]
+    left_out = [_why_unmatched(cell, table.base) for cell in unmatched(setting_lines.cells, table.base.levels)]
     return [_with_unit_note(item, table.units) for item in comparisons], left_out
 
 
@@ -180,7 +180,7 @@ def _with_unit_note(comparison: FactorComparison, units: tuple[str, ...]) -> Fac
     """Withdraw verdicts on tokenizers in a table without bits/byte: tokens of two tokenizers are different units."""
     if comparison.factor != "tokenizer" or PER_BYTE in units:
         return comparison
-    said = "the table has no bits/byte beside it, and a token of one tokenizer is not a token of another"
+    reason = "the table has no bits/byte beside it, and a token of one tokenizer is not a token of another"
     levels = tuple(replace(level, verdict="cannot tell") for level in comparison.levels)
-    note = "; ".join(part for part in (said, comparison.note) if part)
+    note = "; ".join(part for part in (reason, comparison.note) if part)
     return replace(comparison, verdict="cannot tell", note=note, levels=levels)

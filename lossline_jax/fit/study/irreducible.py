@@ -47,9 +47,9 @@ class IrreducibleModes:
         Raises:
             LosslineError: the compute law has no curve.
         """
-        found = {"e_x": self._of_loss("e_x", self.e_x, points, x), "e_y": self._of_loss("e_y", self.e_y, points, y)}
-        told = all(mode != "free" for mode in found.values())
-        return found | ({"residual": "log-log"} if told else {})
+        modes = {"e_x": self._of_loss("e_x", self.e_x, points, x), "e_y": self._of_loss("e_y", self.e_y, points, y)}
+        both_known = all(mode != "free" for mode in modes.values())
+        return modes | ({"residual": "log-log"} if both_known else {})
 
     def _of_loss(self, name: str, mode: Mode, points: pd.DataFrame, loss: np.ndarray):
         if mode != "law":

@@ -29,7 +29,7 @@ def fit_isoflops(frame: pd.DataFrame, x: str, unit: str) -> tuple[tuple[IsoFlop,
     if not set(NEEDED) <= set(frame.columns) or unit not in frame.columns:
         return (), ()
     last = frame[frame["step"] == frame.groupby("run_id")["step"].transform("max")]
-    found, left_out = [], []
+    parabolas, left_out = [], []
     for panel, runs in cells(runs_of(frame)):
         eval_set = own_set(panel["data"], eval_sets(frame)[0]) or x
         rows = last[last["run_id"].astype(str).isin(runs["run_id"]) & (last["eval_set"] == eval_set)]
@@ -39,8 +39,8 @@ def fit_isoflops(frame: pd.DataFrame, x: str, unit: str) -> tuple[tuple[IsoFlop,
         if reason := rises_with_budget(f"{unit} of {eval_set}", *_columns(budgets, "train_flops", unit)):
             left_out.append(f"sizes at equal compute ({group_label(panel)}): {reason}")
             continue
-        found += [_parabola(panel, eval_set, unit, budget) for budget in budgets]
-    return tuple(found), tuple(left_out)
+        parabolas += [_parabola(panel, eval_set, unit, budget) for budget in budgets]
+    return tuple(parabolas), tuple(left_out)
 
 
 def _columns(parts: Sequence[pd.DataFrame], *names: str) -> list[np.ndarray]:

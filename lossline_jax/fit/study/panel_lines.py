@@ -54,7 +54,7 @@ def fit_panel_lines(
     ]
     losses = _Losses(frame)
     points = {(g.x, g.y, unit, g.run_ids): losses.points(g, unit) for g, unit in wanted}
-    points = {key: found for key, found in points.items() if found is not None}
+    points = {key: rows for key, rows in points.items() if rows is not None}
     fitted = dict(zip(points, _fit_all(list(points.values()), num_resamples, seed), strict=True))
     return tuple(
         PanelLine(g.figure, g.panel, g.factor, g.level, g.x, g.y, unit, g.run_ids, *fitted[key])
@@ -92,8 +92,8 @@ class _Losses:
         pairs = self._pairs[key]
         if pairs is None:
             return None
-        own = pairs[pairs[RUN].isin(group.run_ids)]
-        return own if len(own) >= MIN_POINTS else None
+        pairs_of_group = pairs[pairs[RUN].isin(group.run_ids)]
+        return pairs_of_group if len(pairs_of_group) >= MIN_POINTS else None
 
     def _paired(self, x: str, y: str, unit: str) -> pd.DataFrame | None:
         try:

@@ -21,13 +21,13 @@ def runs_of(frame: pd.DataFrame) -> pd.DataFrame:
     nobody can say whom they match.
     """
     runs = frame.drop_duplicates("run_id").reset_index(drop=True)
-    found = pd.DataFrame({"run_id": runs["run_id"].astype(str)})
+    run_table = pd.DataFrame({"run_id": runs["run_id"].astype(str)})
     for name in (*CELL, *POOLED):
-        found[name] = runs[name].map(level_text) if name in runs else ""
+        run_table[name] = runs[name].map(level_text) if name in runs else ""
     for name in PARAMS:
-        found[name] = as_numbers(runs[name])[0] if name in runs else float("nan")
-    unstated = [found[name].isin(NOT_STATED) & (found[name].nunique() > 1) for name in (*CELL, *POOLED)]
-    return found[~pd.concat(unstated, axis=1).any(axis=1)].reset_index(drop=True)
+        run_table[name] = as_numbers(runs[name])[0] if name in runs else float("nan")
+    unstated = [run_table[name].isin(NOT_STATED) & (run_table[name].nunique() > 1) for name in (*CELL, *POOLED)]
+    return run_table[~pd.concat(unstated, axis=1).any(axis=1)].reset_index(drop=True)
 
 
 def levels_in_order(runs: pd.DataFrame, factor: str) -> tuple[str, ...]:
@@ -121,9 +121,9 @@ def own_set(data: str, validation: Sequence[str]) -> str | None:
         return data
     spelt = {name: re.sub(r"[^a-z0-9]", "", name.lower()) for name in (data, *validation)}
     for fits in (str.__eq__, str.startswith):
-        found = [name for name in validation if spelt[name] and fits(spelt[data], spelt[name])]
-        if found:
-            return found[0] if len(found) == 1 else None
+        matches = [name for name in validation if spelt[name] and fits(spelt[data], spelt[name])]
+        if matches:
+            return matches[0] if len(matches) == 1 else None
     return None
 
 
@@ -148,12 +148,12 @@ def _pools(runs: pd.DataFrame, x: str, y: str) -> Iterator[PanelLineSpec]:
 
 def _own(runs: pd.DataFrame, validation, tasks, y: str) -> Iterator[PanelLineSpec]:
     for cell, rows in cells(runs):
-        own = own_set(cell["data"], validation)
-        if own is None:
+        validation_set = own_set(cell["data"], validation)
+        if validation_set is None:
             continue
         for figure, sets in ((OWN_VALIDATION, validation), (OWN_TASK, tasks)):
-            for target in first_sets(sets, y, but=own):
-                yield PanelLineSpec(figure, cell, EVAL_SET, target, own, target, tuple(rows["run_id"]))
+            for target in first_sets(sets, y, but=validation_set):
+                yield PanelLineSpec(figure, cell, EVAL_SET, target, validation_set, target, tuple(rows["run_id"]))
 
 
 def _base_panel(runs: pd.DataFrame, base_run: str) -> pd.DataFrame:

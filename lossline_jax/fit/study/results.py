@@ -107,18 +107,18 @@ class StudyFits:
         Raises:
             LosslineError: the factor is not compared.
         """
-        found = [each for each in self.comparisons if each.factor == factor and unit in (None, each.unit)]
-        if not found:
+        comparisons = [each for each in self.comparisons if each.factor == factor and unit in (None, each.unit)]
+        if not comparisons:
             known = [each.factor for each in self.comparisons]
             names = ", ".join(dict.fromkeys(known)) or "none"
             raise LosslineError(f"factor {factor!r} is not compared{suggestion(factor, known)}; compared are: {names}")
-        return found[0]
+        return comparisons[0]
 
     def as_shown(self) -> "StudyFits":
         """The same with every name as it may be shown (`formatting.shown`); itself where nothing needs that."""
         plain = self.to_json()
-        told = shown_tree(plain)
-        return self if told == plain else StudyFits.from_json(told)
+        shown_json = shown_tree(plain)
+        return self if shown_json == plain else StudyFits.from_json(shown_json)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values without NaN or infinity."""

@@ -216,8 +216,8 @@ def _resampled(fit: FitResult, law: Law, points: DataSet, level: float) -> FitRe
     ]
     if open_ended:
         fit = dataclasses.replace(fit, status="not identified", not_identified=tuple(open_ended))
-    said = f"intervals by bootstrap of {resamples.num_clusters} runs"
-    return fit.with_note(f"{said}; {resamples.note}".rstrip("; "))
+    method = f"intervals by bootstrap of {resamples.num_clusters} runs"
+    return fit.with_note(f"{method}; {resamples.note}".rstrip("; "))
 
 
 def _constant_inputs(law: Law, points: DataSet) -> str:

@@ -159,8 +159,10 @@ def across_groups(
                 run = pairs.second[runs].astype(str) if runs else None
                 points = pairs.second.assign(**{X: pairs.first[x], Y: pairs.second[y], RUN: run})
                 points[WHERE] = [f"{a} with {b}" for a, b in zip(pairs.first[WHERE], pairs.second[WHERE], strict=True)]
-                own = values | {across.column: f"{first} -> {second}"}
-                groups.append(LinePoints(group_label(own), across.column, f"{first} -> {second}", own, points))
+                group_values = values | {across.column: f"{first} -> {second}"}
+                groups.append(
+                    LinePoints(group_label(group_values), across.column, f"{first} -> {second}", group_values, points)
+                )
     return groups
 
 

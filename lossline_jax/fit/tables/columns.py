@@ -243,8 +243,8 @@ def names_of_runs(rows: pd.DataFrame, run: str | None) -> list[str]:
 
 def usable_losses(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """The table with what is no loss (text, infinite, zero or negative) in those of `columns` that it has as NaN."""
-    found = {name: as_numbers(frame[name])[0] for name in columns if name in frame}
-    usable = {name: np.where((loss > 0) & np.isfinite(loss), loss, np.nan) for name, loss in found.items()}
+    losses = {name: as_numbers(frame[name])[0] for name in columns if name in frame}
+    usable = {name: np.where((loss > 0) & np.isfinite(loss), loss, np.nan) for name, loss in losses.items()}
     return frame.assign(**usable)
 
 

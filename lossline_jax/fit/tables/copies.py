@@ -84,9 +84,11 @@ def _groups_of_runs(
 
 def _copies(groups: Sequence[Sequence[PrintedRun]]) -> list[Copy]:
     """One copy for each run that has any: the first that is certain, else the first, of the longest runs."""
-    found = {(*whole.rank, *part.rank): (whole, part, runs) for runs in groups for whole, part in contained_runs(runs)}
+    pairs_by_rank = {
+        (*whole.rank, *part.rank): (whole, part, runs) for runs in groups for whole, part in contained_runs(runs)
+    }
     copies: dict[str, Copy] = {}
-    for _, (whole, part, runs) in sorted(found.items(), key=lambda item: item[0]):
+    for _, (whole, part, runs) in sorted(pairs_by_rank.items(), key=lambda item: item[0]):
         known = copies.get(part.name)
         if known is None or not known.is_certain:
             copy = Copy(whole.name, part.name, len(part), len(whole), is_certain_copy(whole, part, runs, groups))
@@ -111,11 +113,11 @@ def one_of_each(frame: pd.DataFrame, run: str, copies: Sequence[Copy], merge: bo
             more=more,
         )
     kept = frame[~frame[run].astype(str).isin([copy.copy for copy in certain])] if certain else frame
-    said = [f"{copy}: {copy.kept!r} is kept" for copy in certain]
+    notes = [f"{copy}: {copy.kept!r} is kept" for copy in certain]
     if unsure := [copy for copy in copies if not copy.is_certain]:
         more = f" ({len(unsure) - 1} other pairs too)" if len(unsure) > 1 else ""
-        said.append(f"{unsure[0]}, as far as they are printed{more}: is it one run under two names?")
-    return kept, said
+        notes.append(f"{unsure[0]}, as far as they are printed{more}: is it one run under two names?")
+    return kept, notes
 
 
 def one_run_each(

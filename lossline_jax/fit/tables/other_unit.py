@@ -43,9 +43,9 @@ def require_one_unit(loss: np.ndarray, inputs: Sequence[np.ndarray], runs: Seque
     if not off.any() or off.mean() > SHARE or spread > AGREEMENT or np.any(np.abs(middle[~off]) > FACTOR / 2):
         return
     for k in np.flatnonzero(off):
-        own = codes == k
-        within = all(np.all((row[~own].min() <= row[own]) & (row[own] <= row[~own].max())) for row in logs)
-        if within and np.all(np.abs(residuals[own] - middle[k]) < SLACK):
+        in_run = codes == k
+        within = all(np.all((row[~in_run].min() <= row[in_run]) & (row[in_run] <= row[~in_run].max())) for row in logs)
+        if within and np.all(np.abs(residuals[in_run] - middle[k]) < SLACK):
             raise LosslineError(_message(labels[k], name, middle[k], "the other rows lead to expect"))
 
 

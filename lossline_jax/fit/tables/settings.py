@@ -109,15 +109,15 @@ def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[
     """
     present = [name for name in FACTORS if name in frame.columns]
     stated = [name for name in present if not frame[name].map(level_text).isin(NOT_STATED).all()]
-    found = tuple(stated) if factors is None else tuple(factors)
-    for name in found:
+    names = tuple(stated) if factors is None else tuple(factors)
+    for name in names:
         require_column(frame, name)
-    require_each_once("factor", found)
-    if not found:
+    require_each_once("factor", names)
+    if not names:
         raise ArgumentError(
             "the table has none of the factor columns {known}; name its own with {factors}", known=", ".join(FACTORS)
         )
-    return found
+    return names
 
 
 def find_settings(frame: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataFrame, Settings, list[str]]:
@@ -128,8 +128,12 @@ def find_settings(frame: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataF
     settings, failures, number_of = [], [], {}
     for number, row, where in zip(numbers[first], rows[first].to_dict("records"), np.flatnonzero(first), strict=True):
         if missing := [name for name, level in row.items() if level in NOT_STATED]:
-            mine = frame[numbers == number]
-            who = f"runs {', '.join(map(str, mine['run_id'].unique()))}" if "run_id" in mine else f"{len(mine)} rows"
+            rows_of_setting = frame[numbers == number]
+            who = (
+                f"runs {', '.join(map(str, rows_of_setting['run_id'].unique()))}"
+                if "run_id" in rows_of_setting
+                else f"{len(rows_of_setting)} rows"
+            )
             failures.append(f"{who}: {' and '.join(missing)} not known: not compared")
             continue
         number_of[number] = len(settings)
@@ -162,9 +166,9 @@ def unnamed_factors(frame: pd.DataFrame, factors: Sequence[str], axes: Sequence[
         if name not in (*factors, *axes, SEED, SETTING, "run_id", *NO_FACTORS) and not is_numeric_dtype(frame[name])
     ]
     runs = frame.groupby("run_id", sort=False)
-    found = [name for name in words if 1 < frame[name].nunique() < len(runs) and (runs[name].nunique() <= 1).all()]
-    first = runs[[SETTING, *found]].first() if found else frame
-    return [name for name in found if (first.groupby(SETTING)[name].nunique() > 1).any()]
+    candidates = [name for name in words if 1 < frame[name].nunique() < len(runs) and (runs[name].nunique() <= 1).all()]
+    first = runs[[SETTING, *candidates]].first() if candidates else frame
+    return [name for name in candidates if (first.groupby(SETTING)[name].nunique() > 1).any()]
 
 
 def find_base(settings: Settings, factors: Sequence[str], base: Mapping[str, Any] | None) -> Setting:
