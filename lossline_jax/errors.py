@@ -66,7 +66,7 @@ def explain_with(explainer: Explainer) -> None:
 
 def explanation(error: Exception) -> LosslineError | None:
     """Return what an error of a library means for the user. None: no explainer knows it."""
-    return next((found for explain in _explainers if (found := explain(error)) is not None), None)
+    return next((meaning for explain in _explainers if (meaning := explain(error)) is not None), None)
 
 
 class RunLocked(LosslineError):

@@ -161,8 +161,8 @@ def import_losses_command(source: str, options: ImportLossesOptions) -> None:
 
 def resubmit_command(source: str, options: ResubmitOptions) -> None:
     """Print the indices of the runs that are not done."""
-    found = resubmissions.resubmission(*study_files.read_manifest(source), options.failed)
-    for note in found.notes:
+    resubmission = resubmissions.resubmission(*study_files.read_manifest(source), options.failed)
+    for note in resubmission.notes:
         logs.info(note)
-    if found.indices:
-        logs.result(found.indices)
+    if resubmission.indices:
+        logs.result(resubmission.indices)

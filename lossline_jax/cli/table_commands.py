@@ -169,10 +169,10 @@ def _fit_lines(table: str, options: FitOptions) -> "StudyFits":
 def _fit_law(table: str, options: FitOptions) -> "LawFits":
     from lossline_jax.fit.study.table_laws import fit_laws
 
-    said = "belongs to lines; name the inputs of --law by --input NAME=COLUMN ..."
-    _refuse(options, said, "x", "across", "on", "e_x", "e_y", "form", "params", "tokens")
+    reason = "belongs to lines; name the inputs of --law by --input NAME=COLUMN ..."
+    _refuse(options, reason, "x", "across", "on", "e_x", "e_y", "form", "params", "tokens")
     out = output_json(options.out)
-    found = fit_laws(
+    fits = fit_laws(
         _read_table(table, options.cluster),
         options.law,
         _pairs(options.input, "--input", "NAME=COLUMN, such as N=params"),
@@ -184,8 +184,8 @@ def _fit_law(table: str, options: FitOptions) -> "LawFits":
         merge_copies=options.merge_copies,
     )
     if out is not None:
-        export_json(out, found.to_json())
-    return found
+        export_json(out, fits.to_json())
+    return fits
 
 
 def _refuse(options: FitOptions, reason: str, *names: str) -> None:

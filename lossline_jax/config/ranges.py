@@ -149,4 +149,4 @@ def _items(value: Any, path: str) -> list[tuple[str, Any]]:
     """The value, or what a tuple holds, however deep."""
     if not isinstance(value, tuple):
         return [(path, value)]
-    return [found for k, item in enumerate(value) for found in _items(item, f"{path}[{k}]")]
+    return [pair for k, item in enumerate(value) for pair in _items(item, f"{path}[{k}]")]

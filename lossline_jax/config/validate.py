@@ -162,11 +162,11 @@ def _refuse_hidden_differences(study: StudyConfig, where: str) -> None:
         plain = dataclasses.replace(run, seed=0, tokens=1, num_checkpoints=1, checkpoint_spacing="linear")
         other = first_of.setdefault(json.dumps({**run.factors, "seed": 0}), plain)
         for field in dataclasses.fields(RunConfig):
-            mine, theirs = getattr(plain, field.name), getattr(other, field.name)
-            if mine != theirs:
+            value, other_value = getattr(plain, field.name), getattr(other, field.name)
+            if value != other_value:
                 raise LosslineError(
                     f"{where}: run {run.run_id} has the factors of another run but another {field.name} "
-                    f"({mine} against {theirs}), which no factor shows; put the two into studies of their own"
+                    f"({value} against {other_value}), which no factor shows; put the two into studies of their own"
                 )
 
 

@@ -111,10 +111,10 @@ class TokenStore:
             sound[name] = _state_of(path)
             if known.get(name) != [expected, *sound[name]]:
                 check_sha256(path, expected)
-        found = {name: [hashes[name], *state] for name, state in sound.items()}
-        if found != known:
+        verified = {name: [hashes[name], *state] for name, state in sound.items()}
+        if verified != known:
             with contextlib.suppress(LosslineError, OSError):  # a folder that may only be read is read again
-                write_json(self.folder / VERIFIED_FILE, found)
+                write_json(self.folder / VERIFIED_FILE, verified)
 
 
 def prepare_store(

@@ -43,8 +43,8 @@ def peak_memory_bytes(mesh: Mesh) -> int | None:
     CPU devices share the memory of the process: there it is the peak of its resident set, programs and libraries
     included. None where a device does not tell.
     """
-    told = [device.memory_stats() for device in mesh.local_devices]
-    peaks = [stats["peak_bytes_in_use"] for stats in told if stats and "peak_bytes_in_use" in stats]
+    device_stats = [device.memory_stats() for device in mesh.local_devices]
+    peaks = [stats["peak_bytes_in_use"] for stats in device_stats if stats and "peak_bytes_in_use" in stats]
     if peaks:
         return max(peaks)
     if mesh.devices.flat[0].platform != "cpu":

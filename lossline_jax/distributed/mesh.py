@@ -35,10 +35,10 @@ def build_mesh(devices: list[jax.Device], slices: int = 1, data: int = 1, model:
     """A mesh of exactly these devices; its slices are those that the devices say they belong to, if they say so."""
     shape = (slices, data, model)
     types = (AxisType.Auto,) * len(AXES)
-    told = {getattr(device, "slice_index", None) for device in devices}
+    slice_indices = {getattr(device, "slice_index", None) for device in devices}
     if slices == 1:
         return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
-    if len(told) == slices:
+    if len(slice_indices) == slices:
         return Mesh(mesh_utils.create_hybrid_device_mesh((1, data, model), (slices, 1, 1), devices), AXES, types)
     # not of slices that know of each other (CPU, GPU): consecutive devices are those of a process, and near
     return Mesh(np.asarray(devices).reshape(shape), AXES, types)

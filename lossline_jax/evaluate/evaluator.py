@@ -201,8 +201,8 @@ class Evaluator:
         """Every set that was asked for, by name; params as of `RowScorer`."""
         nats_Q, greedy_Q = self.request_scores(params)
         return {
-            each.name: score_set(each.kind, requests, nats_Q[mine], greedy_Q[mine])
-            for each, mine, requests in self._members
+            each.name: score_set(each.kind, requests, nats_Q[set_slice], greedy_Q[set_slice])
+            for each, set_slice, requests in self._members
         }
 
 

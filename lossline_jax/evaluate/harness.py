@@ -92,8 +92,8 @@ class HarnessModel(TemplateLM):
         windows, owners = [], []
         for number, request in enumerate(requests):
             ids = self.tok_encode(*request.args, add_special_tokens=False)
-            found = get_rolling_token_windows(ids, self.prefix_token_id, self.max_length, context_len=1)
-            windows += [(None, *make_disjoint_window(window)) for window in found]
+            token_windows = get_rolling_token_windows(ids, self.prefix_token_id, self.max_length, context_len=1)
+            windows += [(None, *make_disjoint_window(window)) for window in token_windows]
             owners += [number] * (len(windows) - len(owners))
         sums = np.zeros(len(requests))
         for owner, (log_probability, _) in zip(owners, self._loglikelihood_tokens(windows), strict=True):

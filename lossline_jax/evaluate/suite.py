@@ -289,5 +289,5 @@ def _named_arrays(record: Requests | PackedRows, prefix: str) -> dict[str, Any]:
 
 def _fields(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
     """Return the fields of one dataclass from its stored arrays; single values as Python's own."""
-    found = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
-    return {_FIELD_NAMES.get(name, name): array if array.ndim else array.item() for name, array in found.items()}
+    field_arrays = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
+    return {_FIELD_NAMES.get(name, name): array if array.ndim else array.item() for name, array in field_arrays.items()}

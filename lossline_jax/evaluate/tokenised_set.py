@@ -71,8 +71,8 @@ def tokenise_documents(
     encoded = [tokenizer.encode(text) for text in documents]
     empty = [text for text, ids in zip(documents, encoded, strict=True) if not len(ids)]
     if empty:
-        told = [f"validation set {config.name!r}: the document {text!r:.60} encodes to no tokens" for text in empty]
-        raise LosslineError(f"{first_of_many(told)}; remove it")
+        problems = [f"validation set {config.name!r}: the document {text!r:.60} encodes to no tokens" for text in empty]
+        raise LosslineError(f"{first_of_many(problems)}; remove it")
     longest = max(map(len, encoded))
     if longest < suite.context_length:
         raise LosslineError(

@@ -27,13 +27,13 @@ def current_rows(rows: Iterable[LossRow], suite: SuiteVersion) -> list[LossRow]:
 
     Every table, count and page takes its rows from here.
     """
-    found: dict[tuple[str, int, str], LossRow] = {}
+    rows_by_key: dict[tuple[str, int, str], LossRow] = {}
     for row in rows:
         definition = suite.definitions.get((row.eval_set, row.eval_fingerprint))
         if definition is not None:
             key = (row.run_id, row.step, row.eval_set)
-            found.setdefault(key, dataclasses.replace(row, loss_definition=definition))
-    return list(found.values())
+            rows_by_key.setdefault(key, dataclasses.replace(row, loss_definition=definition))
+    return list(rows_by_key.values())
 
 
 def missing_checkpoints(

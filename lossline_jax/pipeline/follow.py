@@ -30,11 +30,11 @@ def follow_runs(
     while waiting:
         # Asked before scoring: a run may save its last checkpoint and end in between.
         ended = [run for run in waiting if runner.context(run).will_add_no_checkpoints()]
-        busy, found = _score_saved(runner, waiting)
-        for run_id, failure in found.items():
+        busy, new_failures = _score_saved(runner, waiting)
+        for run_id, failure in new_failures.items():
             if str(failure) != str(failures.get(run_id)):
                 info(f"left out: {failure}")
-        failures |= found
+        failures |= new_failures
         waiting = [run for run in waiting if run not in ended or run.run_id in busy]
         num_added = runner.scorers.num_added
         if num_added > written or not waiting:

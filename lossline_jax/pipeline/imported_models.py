@@ -109,9 +109,9 @@ class ImportedModels:
     def _context(self, entry: ScoredModel) -> ImportedContext:
         opened, model = self._opened, entry.model
         built = build_model_for(opened.mesh, model.model, model.vocab_size, opened.study.execution)
-        own = {tokenizer.fingerprint: config for config, tokenizer in opened.prepared.tokenizers.items()}
-        if model.tokenizer_sha256 in own:  # so that the column says what the study's own rows say
-            model = dataclasses.replace(model, tokenizer=tokenizer_label(own[model.tokenizer_sha256]))
+        tokenizer_configs = {tokenizer.fingerprint: config for config, tokenizer in opened.prepared.tokenizers.items()}
+        if model.tokenizer_sha256 in tokenizer_configs:  # so that the column says what the study's own rows say
+            model = dataclasses.replace(model, tokenizer=tokenizer_label(tokenizer_configs[model.tokenizer_sha256]))
         return ImportedContext(model, built, self.suite(entry.model, entry.home))
 
     def _find_suite(self, imported: ImportedModel, directory: ModelDir) -> PreparedSuite:

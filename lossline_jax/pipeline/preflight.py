@@ -68,11 +68,11 @@ def claim(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:
         _refuse_foreign_checkpoints(directory, run, data_fingerprint)
         write_json(directory.claim_file, {"run": to_json(run), "data_fingerprint": data_fingerprint})
         return
-    found = read_json(directory.claim_file, {"run": dict, "data_fingerprint": str})
+    stored_claim = read_json(directory.claim_file, {"run": dict, "data_fingerprint": str})
     mend = "put it back, or move the folder away to train anew"
-    if not _is_claimed_by(run, found["run"]):
+    if not _is_claimed_by(run, stored_claim["run"]):
         raise LosslineError(f"{directory.claim_file}: the configuration was changed under an existing run; {mend}")
-    if found["data_fingerprint"] != data_fingerprint:
+    if stored_claim["data_fingerprint"] != data_fingerprint:
         raise LosslineError(
             f"{directory.claim_file}: the corpus, its split or the tokenizer was changed under an existing run; {mend}"
         )

@@ -126,8 +126,8 @@ def watch(study: StudyConfig, folder: StudyDir, port: int, out: str | None = Non
         return _write_report(study, folder, frame, fits, place).read_text("utf-8")
 
     with tempfile.TemporaryDirectory() as aside:
-        own = folder.report if may_write(folder.report) else epath.Path(aside)
-        place = own if out is None else output_folder(out, REPORT_FILES)
+        report_folder = folder.report if may_write(folder.report) else epath.Path(aside)
+        place = report_folder if out is None else output_folder(out, REPORT_FILES)
         serve(LiveReport(study, folder, build), port, logs.info)
 
 

@@ -55,11 +55,11 @@ class Evaluators:
     def get(self, model: Model, suite: PreparedSuite, names: frozenset[str]) -> Evaluator:
         """The evaluator of these sets of the suite."""
         key = (model, suite.fingerprint, names)
-        found = self._latest.pop(key, None) or Evaluator(model, self._mesh, suite, fsdp=self._fsdp, names=names)
+        evaluator = self._latest.pop(key, None) or Evaluator(model, self._mesh, suite, fsdp=self._fsdp, names=names)
         while len(self._latest) >= MAX_EVALUATORS:
             del self._latest[next(iter(self._latest))]
-        self._latest[key] = found
-        return found
+        self._latest[key] = evaluator
+        return evaluator
 
     def load(self, directory: RunDir, step: int, model: Model) -> Params:
         """Return the parameters of a checkpoint, laid out as an evaluator wants them. Raises as
@@ -116,12 +116,12 @@ class CheckpointScorer:
         """
         missing = [step for step in self.missing(steps) if step not in self._failures]
         saved = _saved(directory)
-        found = [step for step in missing if step in saved]
+        steps_to_score = [step for step in missing if step in saved]
         for step in tqdm(
-            found,
+            steps_to_score,
             desc=f"score {self._run.run_id}",
             unit="checkpoint",
-            disable=None if found and is_main_process() else True,
+            disable=None if steps_to_score and is_main_process() else True,
         ):
             try:
                 params = self._evaluators.load(directory, step, self._model)
@@ -160,8 +160,8 @@ class CheckpointScorer:
 
     def missing(self, steps: Sequence[int]) -> dict[int, tuple[str, ...]]:
         """Return the sets that each of the checkpoints lacks a row for; those that lack none are left out."""
-        found = from_main_process(lambda: missing_checkpoints(self._rows, self._run.run_id, steps, self._suite))
-        return {int(step): tuple(names) for step, names in found.items()}
+        sets_of_step = from_main_process(lambda: missing_checkpoints(self._rows, self._run.run_id, steps, self._suite))
+        return {int(step): tuple(names) for step, names in sets_of_step.items()}
 
 
 class Scorers:

@@ -163,8 +163,8 @@ def _take_up(runner: StudyRunner, failures: Mapping[str, LosslineError]) -> dict
         return {}
     for run in busy:
         logs.info(f"another process works on {run.run_id}; waiting until it is done")
-    found = for_each_run(busy, lambda run: runner.train_and_evaluate(run, wait=True))
-    return {run.run_id: found.get(run.run_id) for run in busy}
+    new_failures = for_each_run(busy, lambda run: runner.train_and_evaluate(run, wait=True))
+    return {run.run_id: new_failures.get(run.run_id) for run in busy}
 
 
 def _results(

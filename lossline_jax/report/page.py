@@ -72,8 +72,10 @@ def write_report(
 def _shown_frame(frame: pd.DataFrame) -> pd.DataFrame:
     """The table with its names, those of columns too, as they may be shown."""
     texts = frame.select_dtypes(include=["object", "string", "category"])
-    told = {name: column.map(shown_tree) for name, column in texts.items() if not all(map(_is_shown, column.unique()))}
-    return frame.assign(**told).rename(columns=shown_tree)
+    shown_columns = {
+        name: column.map(shown_tree) for name, column in texts.items() if not all(map(_is_shown, column.unique()))
+    }
+    return frame.assign(**shown_columns).rename(columns=shown_tree)
 
 
 def _is_shown(value: Any) -> bool:

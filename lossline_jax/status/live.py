@@ -53,9 +53,11 @@ def _suites(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
     suites = read_json(folder.prepared_file, {"suites": dict})["suites"]
     failed = failed_runs(study, folder)
     known = [run.run_id for run in study.runs if run.run_id in suites]
-    found = {run_id: suites[run_id] for run_id in known if run_id not in failed}
+    suite_of_run = {run_id: suites[run_id] for run_id in known if run_id not in failed}
     scored = [entry for entry in scored_models(folder) if entry.home.suite_file.exists()]
-    return found | {entry.model.run_id: read_json(entry.home.suite_file, {"suite": str})["suite"] for entry in scored}
+    return suite_of_run | {
+        entry.model.run_id: read_json(entry.home.suite_file, {"suite": str})["suite"] for entry in scored
+    }
 
 
 def rows_mark(study: StudyConfig, folder: StudyDir) -> dict[str, Size]:

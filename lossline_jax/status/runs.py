@@ -119,8 +119,8 @@ def strangers_note(study: StudyConfig, folder: StudyDir) -> str:
     """Words on runs, models and rows in the folder that the study does not know, to end a line with; else nothing."""
     known = {run.run_id for run in study.runs} | {entry.model.run_id for entry in scored_models(folder)}
     places = (folder.run("").root, "*"), (folder.imported, "*"), (folder.loss_rows("").parent, "*.jsonl")
-    found = [path for place, pattern in places for path in sorted(place.glob(pattern))]
-    others = [path for path in found if path.name.removesuffix(".jsonl") not in known and path.name[0] != "."]
+    paths = [path for place, pattern in places for path in sorted(place.glob(pattern))]
+    others = [path for path in paths if path.name.removesuffix(".jsonl") not in known and path.name[0] != "."]
     if not others:
         return ""
     more = f" and {len(others) - 1} more" if others[1:] else ""

@@ -46,10 +46,10 @@ class LiveReport:
     def rebuild_if_grown(self) -> bool:
         """Build the report anew where rows have come since; says whether it tried."""
         try:
-            found = rows_mark(self.study, self.folder)
-            if found == self._seen:
+            mark = rows_mark(self.study, self.folder)
+            if mark == self._seen:
                 return False
-            self._seen = found
+            self._seen = mark
             self._note = self._note if self._report else BUILDING
             self._report, self._note = self._build(), ""
             self._version += 1

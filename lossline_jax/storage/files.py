@@ -145,8 +145,8 @@ def read_json(path: epath.Path, fields: Mapping[str, Any] | None = None, mend: s
         raise LosslineError(f"{path}: not valid JSON ({error}); {mend}") from error
     for name, kind in (fields or {}).items():
         if not isinstance(content.get(name), kind):
-            found = f"{name!r} is {content[name]!r:.40}" if name in content else f"it has no {name!r}"
-            raise LosslineError(f"{path}: damaged ({found}); {mend}")
+            problem = f"{name!r} is {content[name]!r:.40}" if name in content else f"it has no {name!r}"
+            raise LosslineError(f"{path}: damaged ({problem}); {mend}")
     return content
 
 

@@ -69,15 +69,15 @@ def wait_for_silence(file: epath.Path, wait: bool, beat_seconds: float) -> None:
     since = time.monotonic()
     while time.monotonic() - since < seconds:
         time.sleep(beat_seconds / 5)
-        found = read_heartbeat(file)
-        if found is None:
+        latest = read_heartbeat(file)
+        if latest is None:
             return
-        if found != known:
+        if latest != known:
             if not wait:
                 raise RunLocked(
-                    f"{file}: process {found.pid} on {found.host} is working on this run; run again when it is done"
+                    f"{file}: process {latest.pid} on {latest.host} is working on this run; run again when it is done"
                 )
-            known, since = found, time.monotonic()
+            known, since = latest, time.monotonic()
     logs.info(f"lossline: {file}: process {known.pid} on {known.host} gives no sign of life; taking over")
 
 
@@ -92,34 +92,36 @@ def sending_heartbeats(
         lost: called in the thread when another process has taken over; by default this process ends at once, since
             whatever it wrote from now on would be written over the other's.
     """
-    mine = Heartbeat(socket.gethostname(), os.getpid(), uuid.uuid4().hex)
+    heartbeat = Heartbeat(socket.gethostname(), os.getpid(), uuid.uuid4().hex)
     stop = threading.Event()
-    _write(file, mine)
-    thread = threading.Thread(target=_beat, args=(file, mine, beat_seconds, stop, lost or _end_process), daemon=True)
+    _write(file, heartbeat)
+    thread = threading.Thread(
+        target=_beat, args=(file, heartbeat, beat_seconds, stop, lost or _end_process), daemon=True
+    )
     thread.start()
     try:
         yield
     finally:
         stop.set()
         thread.join()
-        found = read_heartbeat(file)
-        if found is not None and found.token == mine.token:
+        latest = read_heartbeat(file)
+        if latest is not None and latest.token == heartbeat.token:
             file.unlink(missing_ok=True)
 
 
 def _beat(
-    file: epath.Path, mine: Heartbeat, beat_seconds: float, stop: threading.Event, lost: Callable[[str], None]
+    file: epath.Path, heartbeat: Heartbeat, beat_seconds: float, stop: threading.Event, lost: Callable[[str], None]
 ) -> None:
     beat, pause = 0, min(FIRST_BEAT_SECONDS, beat_seconds)
     while not stop.wait(pause):
         beat, pause = beat + 1, beat_seconds
         # A store or disk that fails for a while fails the work itself, where it is reported: the next beat may come.
         with contextlib.suppress(Exception):
-            found = read_heartbeat(file)
-            if found is not None and found.token != mine.token:
-                lost(f"{file}: process {found.pid} on {found.host} has taken over this run; this one stops")
+            latest = read_heartbeat(file)
+            if latest is not None and latest.token != heartbeat.token:
+                lost(f"{file}: process {latest.pid} on {latest.host} has taken over this run; this one stops")
                 return
-            _write(file, Heartbeat(mine.host, mine.pid, mine.token, beat))
+            _write(file, Heartbeat(heartbeat.host, heartbeat.pid, heartbeat.token, beat))
 
 
 def _seconds_of_writing(file: epath.Path) -> float:

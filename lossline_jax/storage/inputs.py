@@ -69,9 +69,9 @@ class _Unpacked(io.RawIOBase):
                 data = self._file.read(_CHUNK) if self._unpack.needs_input else b""
                 if self._unpack.needs_input and not data:
                     raise EOFError
-            if found := self._unpack.decompress(data, len(buffer)):
-                buffer[: len(found)] = found
-                return len(found)
+            if unpacked := self._unpack.decompress(data, len(buffer)):
+                buffer[: len(unpacked)] = unpacked
+                return len(unpacked)
 
     def _next_stream(self) -> bytes:
         """The beginning of what follows the stream, behind zeros that may pad it; empty at the end of the file."""
@@ -112,10 +112,10 @@ ENDINGS = ", ".join(compression.ending for compression in _COMPRESSIONS.values()
 def file_kind(path: epath.PathLike) -> FileKind:
     """The kind that the ending of a name says, in capitals or not."""
     name = str(path).lower()
-    found = next((key for key, each in _COMPRESSIONS.items() if name.endswith(each.ending)), "")
-    stem = name.removesuffix(_COMPRESSIONS[found].ending) if found else name
+    compression = next((key for key, each in _COMPRESSIONS.items() if name.endswith(each.ending)), "")
+    stem = name.removesuffix(_COMPRESSIONS[compression].ending) if compression else name
     form = next((form for ending, form in FORMS.items() if stem.endswith(ending)), "")
-    return FileKind("" if found and form == "parquet" else form, found)
+    return FileKind("" if compression and form == "parquet" else form, compression)
 
 
 @contextlib.contextmanager
@@ -255,9 +255,9 @@ def _looks_like_utf16(head: bytes) -> bool:
 def _require_end(file: IO[bytes]) -> None:
     """Raise EOFError where a Parquet file lacks the mark that ends it."""
     file.seek(-len(_PARQUET_END), io.SEEK_END)
-    found = file.read()
+    last_bytes = file.read()
     file.seek(0)
-    if found != _PARQUET_END:
+    if last_bytes != _PARQUET_END:
         raise EOFError
 
 
@@ -273,6 +273,6 @@ def _refuse_false_ending(path: epath.Path, kind: FileKind, head: bytes) -> None:
     content = next((name for name, magic in _MAGIC.items() if re.match(magic, head, re.DOTALL)), "")
     expected = kind.compression or ("parquet" if kind.form == "parquet" else "")
     if expected != content:
-        found = f"is {content}" if content else f"begins {head!r}" if head else "is empty"
+        actual = f"is {content}" if content else f"begins {head!r}" if head else "is empty"
         wanted = expected or kind.form or "text"
-        raise LosslineError(f"{path}: cannot be read as {wanted}: its content {found}; rename it or fetch it again")
+        raise LosslineError(f"{path}: cannot be read as {wanted}: its content {actual}; rename it or fetch it again")

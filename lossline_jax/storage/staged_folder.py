@@ -47,8 +47,8 @@ def check_sha256(path: epath.Path, expected: str) -> None:
     if not path.exists():
         raise LosslineError(f"{path}: missing; {mend_of(path.parent)}")
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != expected:
         raise LosslineError(f"{path}: damaged (wrong SHA-256); {mend_of(path.parent)}")
 
 

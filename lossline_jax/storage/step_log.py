@@ -28,9 +28,9 @@ class StepLog:
         self._file = run_dir.steps_file
         self._appends = not is_remote(self._file)
         make_folder(run_dir.root)
-        found = read_step_log(run_dir)
-        self.last_step = found[-1]["step"] if found else 0  # that was ever logged
-        self.rows = [row for row in found if row["step"] <= after_step]
+        logged_rows = read_step_log(run_dir)
+        self.last_step = logged_rows[-1]["step"] if logged_rows else 0  # that was ever logged
+        self.rows = [row for row in logged_rows if row["step"] <= after_step]
         self.flush()
 
     def append(self, row: dict[str, Any]) -> None:

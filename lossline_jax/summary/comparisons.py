@@ -27,13 +27,17 @@ def comparison_text(comparison: FactorComparison) -> str:
 def verdict_blocks(fits: StudyFits) -> list[str]:
     """A table a unit, and below it what a reader must know before believing it."""
     compared = [(unit, fits.comparisons_in(unit)) for unit in fits.units]
-    return [_unit_text(fits, UNITS.get(unit, "unit of the table"), found) for unit, found in compared if found]
+    return [
+        _unit_text(fits, UNITS.get(unit, "unit of the table"), comparisons)
+        for unit, comparisons in compared
+        if comparisons
+    ]
 
 
 def failure_blocks(fits: StudyFits) -> list[str]:
     """What was not fitted or not compared, and why; nothing where there is nothing to say."""
-    said = "\n".join(f"  {failure}" for failure in fits.failures)
-    return [f"Not fitted or not compared:\n{said}"] if said else []
+    failures_text = "\n".join(f"  {failure}" for failure in fits.failures)
+    return [f"Not fitted or not compared:\n{failures_text}"] if failures_text else []
 
 
 def _unit_text(fits: StudyFits, unit: str, comparisons: Sequence[FactorComparison]) -> str:
@@ -73,15 +77,15 @@ def _level_columns(level: LevelGap) -> tuple:
 
 
 def _legend(comparisons: Sequence[FactorComparison]) -> list[str]:
-    said = [
+    notes = [
         "gap in the row of a factor: the margin within which a gap does not move the line",
         "runs: of the level vs of the reference",
     ]
     if any(item.p is not None for item in comparisons):
-        said.append("p of a factor: no gap at any level, runs as units, Holm-corrected; of a level: Student's t")
+        notes.append("p of a factor: no gap at any level, runs as units, Holm-corrected; of a level: Student's t")
     lines = [f"{item.factor} {p_text(item.p_line)}" for item in comparisons if item.p_line is not None]
     if lines:
-        said.append(f"one line serves all levels, by exchanging whole runs, p: {', '.join(lines)}")
+        notes.append(f"one line serves all levels, by exchanging whole runs, p: {', '.join(lines)}")
     if any(level.smallest_detectable_gap is not None for item in comparisons for level in item.levels):
-        said.append(f"detects: the smallest gap found in 90% of studies of this design at {SIGNIFICANCE:.0%}")
-    return said
+        notes.append(f"detects: the smallest gap found in 90% of studies of this design at {SIGNIFICANCE:.0%}")
+    return notes

@@ -14,14 +14,14 @@ def fits_text(fits: StudyFits) -> str:
     fits = fits.as_shown()
     blocks = verdict_blocks(fits)
     for unit in fits.units:
-        said = UNITS.get(unit, "unit of the table")
+        unit_label = UNITS.get(unit, "unit of the table")
         if lines := fits.lines_in(unit):
-            blocks.append(f"Lines {fits.y} = K ({fits.x} - E_x)^kappa + E_y, {said}")
+            blocks.append(f"Lines {fits.y} = K ({fits.x} - E_x)^kappa + E_y, {unit_label}")
             header = ("line", "K", "kappa", "E_x", "E_y", "rmse", "R2", "points", "runs", "status", "note")
             rows = [(line.label, *_columns(line.fit, ("K", "kappa", "E_x", "E_y"))) for line in lines]
             blocks.append(text_table(header, rows))
         if computes := [fit for fit in fits.compute_fits if fit.unit == unit]:
-            blocks.append(f"Compute laws L = E + ((A/N)^(alpha/beta) + B/D)^beta, {said}")
+            blocks.append(f"Compute laws L = E + ((A/N)^(alpha/beta) + B/D)^beta, {unit_label}")
             names = ("E", "A", "B", "alpha", "beta")
             header = ("runs of", "set", *names, "rmse", "R2", "points", "runs", "status", "note")
             blocks.append(text_table(header, [(c.label, c.eval_set, *_columns(c.fit, names)) for c in computes]))

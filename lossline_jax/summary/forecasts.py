@@ -9,7 +9,7 @@ from lossline_jax.formatting import text_table, titled_list
 
 def predictions_text(predicted: Predictions) -> str:
     """Return a row a prediction, with the origin of its interval."""
-    found = predicted.forecast
+    forecast = predicted.forecast
     rows = [
         (
             p.series,
@@ -20,48 +20,49 @@ def predictions_text(predicted: Predictions) -> str:
         )
         for p in predicted.predictions
     ]
-    header = ("series", "predicted", f"{found.level:.0%} interval", "beyond the largest budget", "note")
-    kinds = [f"{kind}: {_weights(weights)}" for kind, weights in found.weights.items()]
-    counts = [f"{kind}: {number} errors of held-out budgets" for kind, number in found.num_folds.items()]
+    header = ("series", "predicted", f"{forecast.level:.0%} interval", "beyond the largest budget", "note")
+    kinds = [f"{kind}: {_weights(weights)}" for kind, weights in forecast.weights.items()]
+    counts = [f"{kind}: {number} errors of held-out budgets" for kind, number in forecast.num_folds.items()]
     blocks = [text_table(header, rows), "Predictors and their weights\n" + "\n".join(f"  {line}" for line in kinds)]
     counts = counts or ["nothing: three budgets and nine errors of held-out runs are the least"]
     blocks.append("Intervals from\n" + "\n".join(f"  {line}" for line in counts))
     return "\n\n".join([*blocks, *titled_list("Notes", predicted.notes)])
 
 
-def backtest_text(found: Backtest) -> str:
+def backtest_text(backtest: Backtest) -> str:
     """Means a kind and loss, then each predictor alone, the weights, and what was left out."""
-    low, high = found.predicted
+    low, high = backtest.predicted
     span = f"{low:.3g}" if high / low < 1.01 else f"{low:.3g} to {high:.3g}"
-    title = f"Fitted up to {found.up_to:.3g} FLOPs, predicted {span} ({low / found.up_to:.3g}x further)"
+    title = f"Fitted up to {backtest.up_to:.3g} FLOPs, predicted {span} ({low / backtest.up_to:.3g}x further)"
     rows = []
-    for kind in dict.fromkeys(score.kind for score in found.scores):
-        of_kind = [score for score in found.scores if score.kind == kind]
+    for kind in dict.fromkeys(score.kind for score in backtest.scores):
+        of_kind = [score for score in backtest.scores if score.kind == kind]
         for loss in dict.fromkeys(score.loss for score in of_kind):
-            own = [score for score in of_kind if score.loss == loss]
-            predictors = {name for score in own for name in score.errors_of_predictors}
+            scores = [score for score in of_kind if score.loss == loss]
+            predictors = {name for score in scores for name in score.errors_of_predictors}
             alone = {
-                n: np.mean([s.errors_of_predictors[n] for s in own if n in s.errors_of_predictors]) for n in predictors
+                n: np.mean([s.errors_of_predictors[n] for s in scores if n in s.errors_of_predictors])
+                for n in predictors
             }
             best = min(alone, key=alone.get) if alone else "-"
-            covered = [score for score in own if score.coverage is not None]
+            covered = [score for score in scores if score.coverage is not None]
             rows.append(
                 (
                     kind,
                     loss,
-                    len(own),
-                    f"{np.mean([score.error for score in own]):.2%}",
-                    f"{np.max([score.error for score in own]):.2%}",
+                    len(scores),
+                    f"{np.mean([score.error for score in scores]):.2%}",
+                    f"{np.max([score.error for score in scores]):.2%}",
                     f"{np.mean([score.coverage for score in covered]):.0%}" if covered else "-",
                     f"{np.mean([score.width for score in covered]):.1%}" if covered else "-",
                     f"{best} {alone[best]:.2%}" if alone else "-",
                 )
             )
-    interval = f"in {found.level:.0%} interval"
+    interval = f"in {backtest.level:.0%} interval"
     header = ("from", "loss", "series", "mean error", "largest", interval, "width", "best alone")
-    weights = [f"  {kind}: {_weights(each)}" for kind, each in found.weights.items()]
+    weights = [f"  {kind}: {_weights(each)}" for kind, each in backtest.weights.items()]
     blocks = [title, text_table(header, rows), "Weights, from the largest budget fitted\n" + "\n".join(weights)]
-    return "\n\n".join([*blocks, *titled_list("Notes", found.notes)])
+    return "\n\n".join([*blocks, *titled_list("Notes", backtest.notes)])
 
 
 def _weights(weights: dict[str, float]) -> str:

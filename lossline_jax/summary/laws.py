@@ -52,12 +52,12 @@ def _value_and_interval(fit: FitResult, name: str) -> tuple[str, str]:
     return f"{fit.parameters[name]:.4g}", "-" if low is None else f"[{low:.4g}, {high:.4g}]"
 
 
-def law_fits_text(found: LawFits) -> str:
+def law_fits_text(law_fits: LawFits) -> str:
     """Parameters with their intervals, a row a group and output; then what failed."""
-    names = list(dict.fromkeys(name for each in found.fits for name in each.fit.parameters))
+    names = list(dict.fromkeys(name for each in law_fits.fits for name in each.fit.parameters))
     header = ("group", "output", *names, "rmse", "R2", "points", "starts at best", "status", "note")
     rows = []
-    for each in found.fits:
+    for each in law_fits.fits:
         fit = each.fit
         rows.append(
             (
@@ -72,11 +72,11 @@ def law_fits_text(found: LawFits) -> str:
                 fit.note,
             )
         )
-    counted = ", ".join(f"{name} = {column}" for name, column in found.inputs.items())
-    rows_are = f"runs are those of column {shown(found.runs)}" if found.runs else "rows count as independent runs"
-    said = f"{rows_are}; intervals: 90%, of the profile likelihood unless the note says otherwise"
-    blocks = [f"{found.law}: {found.formula}   ({shown(counted)}; {said})", text_table(header, rows)]
-    return "\n\n".join([*blocks, *titled_list("Not fitted", found.failures)])
+    counted = ", ".join(f"{name} = {column}" for name, column in law_fits.inputs.items())
+    rows_are = f"runs are those of column {shown(law_fits.runs)}" if law_fits.runs else "rows count as independent runs"
+    remark = f"{rows_are}; intervals: 90%, of the profile likelihood unless the note says otherwise"
+    blocks = [f"{law_fits.law}: {law_fits.formula}   ({shown(counted)}; {remark})", text_table(header, rows)]
+    return "\n\n".join([*blocks, *titled_list("Not fitted", law_fits.failures)])
 
 
 def _parameter(fit: FitResult, name: str) -> str:

@@ -47,13 +47,13 @@ def _orphaned(status: RunStatus, count: RowCount) -> str:
 def _summary(status: StudyStatus) -> str:
     states = Counter(each.status.state for each in status.runs)
     others = "".join(f", {states[state]} {state}" for state in ("running", "stopped", "failed") if states[state])
-    found, expected = sum(count.found for count in status.rows), sum(count.expected for count in status.rows)
+    scored, expected = sum(count.found for count in status.rows), sum(count.expected for count in status.rows)
     double = sum(count.duplicates for count in status.rows)
     left = status.seconds_left
     to_go = "" if left is None else f"; about {human_seconds(left)} of training to go at this speed"
     return (
-        f"{states['done']} of {len(status.runs)} runs done{others}{to_go}; {found} of {expected} rows, "
-        f"{expected - found} missing, {double} double{_spent(each.cost for each in status.runs)}; "
+        f"{states['done']} of {len(status.runs)} runs done{others}{to_go}; {scored} of {expected} rows, "
+        f"{expected - scored} missing, {double} double{_spent(each.cost for each in status.runs)}; "
         f"report: {status.report or NOT_WRITTEN}{status.strangers_note}"
     )
 

@@ -216,10 +216,10 @@ def _finished_result(run: RunConfig, run_dir: RunDir) -> RunResult | None:
     Raises:
         LosslineError: another config was trained in this folder.
     """
-    found = from_main_process(lambda: to_json(read_result(run_dir)))
-    if found is None:
+    stored_result = from_main_process(lambda: to_json(read_result(run_dir)))
+    if stored_result is None:
         return None
-    result = from_json(RunResult, found)
+    result = from_json(RunResult, stored_result)
     if result.run_fingerprint != fingerprint(run):
         raise LosslineError(
             f"{run_dir.done_file}: another config was trained here (fingerprint {result.run_fingerprint}, "

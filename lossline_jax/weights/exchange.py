@@ -162,10 +162,10 @@ def export_imported(
 ) -> int:
     """`export_weights` for a folder of `import_weights`."""
     imported, directory = open_imported(source)
-    own = HuggingFaceTokenizerFile(directory.tokenizer_file, imported.bos_id, imported.eos_id)
-    check_tokenizer(imported, directory, own.fingerprint)
+    tokenizer_file = HuggingFaceTokenizerFile(directory.tokenizer_file, imported.bos_id, imported.eos_id)
+    check_tokenizer(imported, directory, tokenizer_file.fingerprint)
     model = build_model(imported.model, imported.vocab_size)
-    return export_weights(directory, step, out, model, imported.context_length, own, dtype, tokenizer)
+    return export_weights(directory, step, out, model, imported.context_length, tokenizer_file, dtype, tokenizer)
 
 
 def export_weights(

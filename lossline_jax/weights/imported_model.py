@@ -73,8 +73,8 @@ class ImportedModel:
 
     def tokens_at(self, step: int) -> int | None:
         """Tokens trained on after `step` steps; None: not known."""
-        found = self.checkpoint(step)
-        return None if found is None else found.tokens_seen
+        checkpoint = self.checkpoint(step)
+        return None if checkpoint is None else checkpoint.tokens_seen
 
     def shares_weights(self, other: "ImportedModel") -> bool:
         hashes = {checkpoint.weights_sha256 for checkpoint in other.checkpoints}

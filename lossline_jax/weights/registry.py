@@ -45,12 +45,12 @@ def scored_models(study: StudyDir) -> list[ScoredModel]:
     if not study.imported.exists():
         return []
     homes = [ModelDir(path) for path in sorted(study.imported.iterdir())]
-    found = []
+    models = []
     for home in homes:
         if home.model_file.exists():  # else what a killed import left
             model, _ = open_imported(home.root)
             weights = home
             if home.elsewhere_file.exists():
                 weights = ModelDir(epath.Path(read_json(home.elsewhere_file, {"folder": str})["folder"]))
-            found.append(ScoredModel(model, home, weights))
-    return found
+            models.append(ScoredModel(model, home, weights))
+    return models

@@ -16,7 +16,7 @@ def strip_docstrings(source: str) -> str:
         SyntaxError, ValueError: `source` is not Python.
     """
     lines = [line.encode("utf-8") for line in source.split("\n")]  # form feeds end no line for the parser
-    for body, node in sorted(_docstrings(ast.parse(source)), key=lambda found: -found[1].lineno):
+    for body, node in sorted(_docstrings(ast.parse(source)), key=lambda pair: -pair[1].lineno):
         first, last = node.lineno - 1, node.end_lineno - 1
         before, after = lines[first][: node.col_offset], lines[last][node.end_col_offset :]
         if len(body) == 1 or before.strip() or after.strip():

@@ -26,19 +26,19 @@ def find_files(corpus: FilesCorpus) -> list[epath.Path]:
     Raises:
         LosslineError: a glob matches nothing, or a file has a format that cannot be read.
     """
-    found: set[str] = set()
+    paths: set[str] = set()
     for pattern in corpus.globs:
         matches = _expand(pattern)
         if not matches:
             raise LosslineError(f"corpus {corpus.name!r}: {_no_match(pattern)}")
-        found.update(matches)
-    for path in sorted(found):
+        paths.update(matches)
+    for path in sorted(paths):
         if file_kind(path).form not in FORMS:
             raise LosslineError(
                 f"{path}: not a format that can be read; expected .txt, .jsonl, .ndjson or .json with an object a line "
                 f"(each also with {ENDINGS}), or .parquet"
             )
-    return [epath.Path(path) for path in sorted(found)]
+    return [epath.Path(path) for path in sorted(paths)]
 
 
 def describe_files(corpus: FilesCorpus) -> dict[str, Any]:

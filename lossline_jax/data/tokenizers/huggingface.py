@@ -134,11 +134,11 @@ def _refused(message: str) -> Iterator[None]:
 
 
 def _no_specials(added: Mapping[int, Any], where: str) -> str:
-    own = ", ".join(f"{token.content!r} ({index})" for index, token in sorted(added.items())[:6])
+    tokens_text = ", ".join(f"{token.content!r} ({index})" for index, token in sorted(added.items())[:6])
     return (
-        f"{where}: none of its added tokens ({own or 'it has none'}) is called as one of {BOS_NAMES} or {EOS_NAMES}; "
-        "say which begin and end a document, as HuggingFaceTokenizer(path, bos_id=ID, eos_id=ID), or as bos_token_id "
-        "and eos_token_id in the config.json beside it"
+        f"{where}: none of its added tokens ({tokens_text or 'it has none'}) is called as one of {BOS_NAMES} or "
+        f"{EOS_NAMES}; say which begin and end a document, as HuggingFaceTokenizer(path, bos_id=ID, eos_id=ID), or as "
+        "bos_token_id and eos_token_id in the config.json beside it"
     )
 
 

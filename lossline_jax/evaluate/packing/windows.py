@@ -49,11 +49,11 @@ def windows(num_tokens: int, context_length: int, overlap: int) -> list[Window]:
         context_length: inputs of a window.
         overlap: in 0 .. context_length - 1.
     """
-    found = [Window(start=0, stop=min(context_length, num_tokens), first=0)]
-    while found[-1].stop < num_tokens:
-        start = found[-1].stop - overlap
-        found.append(Window(start=start, stop=min(start + context_length, num_tokens), first=overlap))
-    return found
+    all_windows = [Window(start=0, stop=min(context_length, num_tokens), first=0)]
+    while all_windows[-1].stop < num_tokens:
+        start = all_windows[-1].stop - overlap
+        all_windows.append(Window(start=start, stop=min(start + context_length, num_tokens), first=overlap))
+    return all_windows
 
 
 def document_texts(ids: np.ndarray, bos_id: int, context_length: int, overlap: int) -> list[Text]:

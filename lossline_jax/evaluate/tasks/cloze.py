@@ -53,16 +53,16 @@ def split_passages(task: ClozeTask, text: str) -> list[Passage]:
     code_points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     bytes_per_char = 1 + (code_points > 0x7F) + (code_points > 0x7FF) + (code_points > 0xFFFF)
     byte_ends = np.cumsum(bytes_per_char)
-    found, start = [], 0
+    passages, start = [], 0
     while (middle := _cut(text, byte_ends, start, task.context_bytes)) is not None:
         end = _cut(text, byte_ends, middle, task.continuation_bytes)
         if end is None:
             break
         passage = Passage(text[start:middle].lstrip(), text[middle:end])
         if passage.context and not passage.continuation.isspace():
-            found.append(passage)
+            passages.append(passage)
         start = end
-    return found
+    return passages
 
 
 def _cut(text: str, byte_ends: np.ndarray, start: int, num_bytes: int) -> int | None:
@@ -95,12 +95,12 @@ def _item(
     place: tuple[int, int],
     rng: np.random.Generator,
 ) -> Item:
-    own, passage = place
-    truth = documents[own][passage]
+    document_index, passage = place
+    truth = documents[document_index][passage]
     options = [truth.continuation]
     for other in rng.permutation(len(documents)):
         candidate = documents[other][int(rng.integers(len(documents[other])))].continuation
-        if other != own and candidate not in options:  # boilerplate recurs from document to document
+        if other != document_index and candidate not in options:  # boilerplate recurs from document to document
             options.append(candidate)
         if len(options) == task.num_choices:
             break

@@ -35,8 +35,8 @@ def delimited_item(contexts: Sequence[str], options: Sequence[str], delimiter: s
             raise LosslineError(f"{where}: {text!r:.60} has a NUL character, which no question has; mend the text")
     for k, option in enumerate(options):
         if not option.strip():
-            told = f"option {k} is {delimiter + option!r}, which holds nothing to score"
-            raise LosslineError(f"{where}: {told}; remove the item")
+            problem = f"option {k} is {delimiter + option!r}, which holds nothing to score"
+            raise LosslineError(f"{where}: {problem}; remove the item")
     joined = tuple(delimiter + option for option in options)
     return Item(tuple(contexts), joined, gold, tuple(map(len, options)), where)
 

@@ -56,9 +56,9 @@ def load_spec(name: str) -> TaskSpec:
     file = reachable_path(path) if path else BUILT_IN
     specs = _read_toml(file)
     if name not in specs:
-        told = f"{file}: has no task spec {name!r}" if path else f"there is no built-in task spec {name!r}"
+        problem = f"{file}: has no task spec {name!r}" if path else f"there is no built-in task spec {name!r}"
         mend = "" if path else "; one of your own is named as my_tasks.toml:name"
-        raise LosslineError(f"{told}{suggestion(name, specs) or f'; there are {sorted(specs)}'}{mend}")
+        raise LosslineError(f"{problem}{suggestion(name, specs) or f'; there are {sorted(specs)}'}{mend}")
     spec = from_json(TaskSpec, specs[name], f"{file}: {name}")
     _check(spec, f"{file}: {name}")
     return spec
@@ -117,8 +117,8 @@ def _value(spec: TaskSpec, name: str, row: Mapping[str, Any], where: str) -> Any
             return _template(source).render(row)
         return _defined(_expression(source)(row))
     except Exception as error:  # an expression may raise anything on a row that it was not written for
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise LosslineError(f"{where}: `{name}` of its task spec fails ({said}); mend the row or the spec") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise LosslineError(f"{where}: `{name}` of its task spec fails ({reason}); mend the row or the spec") from error
 
 
 def _defined(value: Any) -> Any:

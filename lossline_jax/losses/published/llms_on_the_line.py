@@ -153,7 +153,9 @@ def _sets(frame: pd.DataFrame) -> list[PublishedSet]:
     for names in (Counter(each.name for each in validation), Counter(losses.values()), Counter(accuracies.values())):
         if twice := [name for name, times in names.items() if times > 1]:
             raise LosslineError(f"two columns have the same number of set {twice[0]!r}; remove one")
-    loss_of, accuracy_of = ({name: column for column, name in found.items()} for found in (losses, accuracies))
+    loss_of, accuracy_of = (
+        {name: column for column, name in name_of_column.items()} for name_of_column in (losses, accuracies)
+    )
     tasks = [
         PublishedSet(name, "task", loss=loss_of.get(name), accuracy=accuracy_of.get(name))
         for name in dict.fromkeys((*loss_of, *accuracy_of))

@@ -54,8 +54,8 @@ def _detected(columns: Sequence[str], schema: str | None) -> str:
     lacking = {name: [c for c in known.needs if c not in columns] for name, known in SCHEMAS.items()}
     if schema is not None and lacking[schema]:
         raise LosslineError(f"not a table of {schema}: it has no column {lacking[schema][0]!r}")
-    found = [name for name, columns in lacking.items() if not columns]
-    if schema is None and not found:
+    matching_schemas = [name for name, columns in lacking.items() if not columns]
+    if schema is None and not matching_schemas:
         wanted = "; ".join(f"{name} by the columns {', '.join(known.needs)}" for name, known in SCHEMAS.items())
         raise LosslineError(f"not a published table that is known here. Known is {wanted}")
-    return schema or found[0]
+    return schema or matching_schemas[0]

@@ -62,7 +62,7 @@ def rows_of_ours(
 
 def _rows_of_one_set(frame: pd.DataFrame, facts: pd.DataFrame, each: PublishedSet, meaning: Meaning) -> pd.DataFrame:
     loss = numbers(frame, each.loss)
-    found = {
+    columns = {
         "eval_set": each.name,
         "eval_kind": each.kind,
         "published_loss": loss,
@@ -70,8 +70,8 @@ def _rows_of_one_set(frame: pd.DataFrame, facts: pd.DataFrame, each: PublishedSe
         "accuracy_per_char": numbers(frame, each.accuracy_per_char),
     }
     if meaning.column is not None:
-        found[meaning.column] = loss
-    rows = facts.assign(**found)
+        columns[meaning.column] = loss
+    rows = facts.assign(**columns)
     rows["loss_definition"] = pd.Series(meaning.words, index=frame.index, dtype="string").where(loss.notna())
     rows["published_column"] = pd.Series(each.loss, index=frame.index, dtype="string").where(loss.notna())
     return _with_types(rows)

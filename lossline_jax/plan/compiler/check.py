@@ -45,8 +45,8 @@ def compile_check(study: StudyConfig, topology: str, runs: Sequence[RunConfig], 
         info(f"[{number + 1}/{len(shapes)}] {label}: {same} run(s), of which {run.run_id}")
         for compiled in _programs(study, run, model, execution, mesh):
             rows.append(_row(f"{compiled.kind} {label}", compiled, model, execution, chip))
-            told = ", ".join(f"{name} {cell}" for name, cell in zip(HEADER[1:], rows[-1][1:], strict=True) if cell)
-            info(f"      {compiled.kind}: compiled in {compiled.compile_seconds:.0f} s; {told}")
+            row_text = ", ".join(f"{name} {cell}" for name, cell in zip(HEADER[1:], rows[-1][1:], strict=True) if cell)
+            info(f"      {compiled.kind}: compiled in {compiled.compile_seconds:.0f} s; {row_text}")
             notes.append(f"{compiled.kind} {label}: {_collectives(compiled)}")
             broken = broken_rules(compiled, model, chip, execution.model_parallel)
             problems += [f"{compiled.kind} {label}: {rule}" for rule in broken]
@@ -67,7 +67,7 @@ def compile_check(study: StudyConfig, topology: str, runs: Sequence[RunConfig], 
 
 def by_shape(runs: Sequence[RunConfig]) -> list[tuple[RunConfig, int]]:
     """The first run of each shape that a program depends on, and how many have it."""
-    found: dict[tuple, list[RunConfig]] = {}
+    runs_of_shape: dict[tuple, list[RunConfig]] = {}
     for run in runs:
         shape = (
             run.model,
@@ -77,8 +77,8 @@ def by_shape(runs: Sequence[RunConfig]) -> list[tuple[RunConfig, int]]:
             run.data.separate_documents,
             run.optim.name,
         )
-        found.setdefault(shape, []).append(run)
-    return [(same[0], len(same)) for same in found.values()]
+        runs_of_shape.setdefault(shape, []).append(run)
+    return [(same[0], len(same)) for same in runs_of_shape.values()]
 
 
 def _programs(study, run, model, execution, mesh) -> Iterator[Compiled]:

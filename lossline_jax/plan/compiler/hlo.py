@@ -105,18 +105,18 @@ def count_by_kind(program: Program) -> Mapping[str, tuple[int, float]]:
 
 
 def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str]:
-    found: dict[str, list[_Instruction]] = {}
+    computations: dict[str, list[_Instruction]] = {}
     entry, current = "", None
     for line in text.splitlines():
         if head := _HEAD.match(line):
-            current = found.setdefault(head[2], [])
+            current = computations.setdefault(head[2], [])
             entry = head[2] if head[1] else entry
         elif current is not None and (match := _INSTRUCTION.match(line)):
             root, name, result, opcode, rest = match.groups()
             current.append(_Instruction(name, result, opcode, rest, bool(root)))
     if not entry:
         raise ValueError("no entry computation: this is no text of a compiled program")
-    return found, entry
+    return computations, entry
 
 
 def _runs(computations: Mapping[str, list[_Instruction]], entry: str) -> tuple[dict[str, int], frozenset[str], int]:

@@ -161,8 +161,8 @@ def _compile(kind: str, lowered: Any, minimum: float, rows_held: int) -> Compile
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        found = re.search(r"Used [^.]*\.\S+ of \S+ hbm", str(error))
-        words = found[0] if found else str(error).splitlines()[0][:200]
+        match = re.search(r"Used [^.]*\.\S+ of \S+ hbm", str(error))
+        words = match[0] if match else str(error).splitlines()[0][:200]
         return Compiled(kind, 0, 0, 0, 0, 0, None, time.monotonic() - start, minimum, rows_held, words)
     memory = compiled.memory_analysis()
     return Compiled(

@@ -23,8 +23,8 @@ def broken_rules(compiled: Compiled, model: Model, chip: Chip, model_parallel: i
 
 def largest_logits(program: Program, model: Model, model_parallel: int) -> Array | None:
     """The largest float32 array in memory with an axis of the vocabulary that is no parameter or gradient of one."""
-    found = [array for array in program.buffers if array.dtype == "f32" and _positions(array, model, model_parallel)]
-    return max(found, key=lambda array: array.num_bytes, default=None)
+    arrays = [array for array in program.buffers if array.dtype == "f32" and _positions(array, model, model_parallel)]
+    return max(arrays, key=lambda array: array.num_bytes, default=None)
 
 
 def _broken(compiled: Compiled, program: Program, model: Model, chip: Chip, model_parallel: int) -> Iterator[str]:

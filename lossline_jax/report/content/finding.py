@@ -35,14 +35,14 @@ def _moved(judged: Sequence[FactorVerdict]) -> str:
     movers = [item for item in judged if item.main.verdict == "moves"]
     if not movers:
         return "" if any(item.main.verdict == "crosses" for item in judged) else "No factor is seen to move the line."
-    told = []
+    ranked_texts = []
     for item in movers:
         for level in item.levels:
             gap = item.gap(level)
             if gap.verdict == "moves":
-                told.append((-farthest(gap), f"{level.name} {_by(gap, item.unit)}"))
+                ranked_texts.append((-farthest(gap), f"{level.name} {_by(gap, item.unit)}"))
     verb = "moves" if len(movers) == 1 else "move"
-    return f"{_capital(listed_factors(movers))} {verb} the line: {listed([text for _, text in sorted(told)])}."
+    return f"{_capital(listed_factors(movers))} {verb} the line: {listed([text for _, text in sorted(ranked_texts)])}."
 
 
 def _by(gap: LevelGap, unit: str) -> str:
@@ -56,14 +56,14 @@ def _by(gap: LevelGap, unit: str) -> str:
 
 def _crossed(judged: Sequence[FactorVerdict]) -> str:
     """Levels whose mean gap hides that their line differs at both ends."""
-    told = []
+    level_texts = []
     for item in judged:
         for level in item.levels:
             gap = item.gap(level)
             if gap.verdict == "crosses":
                 low, high = (with_unit(signed_text(end.gap), item.unit) for end in gap.outer)
-                told.append(f"{level.name} ({low} at low loss, {high} at high)")
-    return f"The lines of {listed(told)} cross that of the reference." if told else ""
+                level_texts.append(f"{level.name} ({low} at low loss, {high} at high)")
+    return f"The lines of {listed(level_texts)} cross that of the reference." if level_texts else ""
 
 
 def _same(judged: Sequence[FactorVerdict]) -> str:
@@ -73,7 +73,7 @@ def _same(judged: Sequence[FactorVerdict]) -> str:
     margins: dict[str, list[float]] = {}
     for item in items:
         margins.setdefault(item.unit, []).append(item.main.margin)
-    within = [with_unit(f"±{number(max(found))}", unit) for unit, found in margins.items()]
+    within = [with_unit(f"±{number(max(unit_margins))}", unit) for unit, unit_margins in margins.items()]
     verb = "does" if len(items) == 1 else "do"
     return f"{_capital(listed_factors(items))} {verb} not: gaps stay within {' and '.join(within)}."
 

@@ -53,21 +53,21 @@ def describe_runs(long: pd.DataFrame, fits: StudyFits, study_runs: Sequence[RunC
     line_of = {run_id: line for line in fits.lines for run_id in line.run_ids or (line.label,)}
     base_line = next((line for line in fits.lines if line.label == fits.base_label), None)
     first_seed = None
-    told = {}
+    places = {}
     for run_id, row in table.iterrows():
         factor, level = _place(row, line_of.get(run_id), base_line)
         if factor == BASE and "seed" in table.columns:
             first_seed = row["seed"] if first_seed is None else first_seed
             factor, level = (BASE, BASE) if row["seed"] == first_seed else (SEED, str(row["seed"]))
-        told[run_id] = factor, level
-    styles = _styles(list(dict.fromkeys(told.values())))
-    order = sorted(told, key=lambda run_id: factor_rank(told[run_id][0]))  # stable: as in the table within
+        places[run_id] = factor, level
+    styles = _styles(list(dict.fromkeys(places.values())))
+    order = sorted(places, key=lambda run_id: factor_rank(places[run_id][0]))  # stable: as in the table within
     return {
         run_id: Run(
             run_id,
-            *told[run_id],
-            _shown(*told[run_id], base_line),
-            styles[told[run_id]],
+            *places[run_id],
+            _shown(*places[run_id], base_line),
+            styles[places[run_id]],
             configs.get(run_id),
         )
         for run_id in order

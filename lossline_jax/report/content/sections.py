@@ -51,7 +51,7 @@ def configurations(runs: Mapping[str, Run]) -> list[dict[str, Any]]:
 def facts(frame: pd.DataFrame, runs: Mapping[str, Run], counted_in: str) -> list[dict[str, str]]:
     """The size of the study in a few numbers; `counted_in` as in `line_plot`."""
     last = final_rows(frame).drop_duplicates("run_id")
-    found = {
+    values_by_name = {
         f"{counted_in}s": f"{len(runs):,}",
         "checkpoints": f"{len(frame.drop_duplicates(['run_id', 'step'])):,}",
         "evaluation sets": f"{frame['eval_set'].nunique():,}",
@@ -60,21 +60,21 @@ def facts(frame: pd.DataFrame, runs: Mapping[str, Run], counted_in: str) -> list
     if trained_here:  # else a table that somebody brought: what it says of its runs
         last = last[last["run_id"].isin(trained_here)]
     if last["tokens_seen"].notna().any():
-        found["training tokens"] = human_count(float(last["tokens_seen"].sum()))
+        values_by_name["training tokens"] = human_count(float(last["tokens_seen"].sum()))
     if "train_flops" in last:
-        found["training FLOPs"] = f"{last['train_flops'].sum():.2g}"
-    return [{"name": name, "value": value} for name, value in found.items()]
+        values_by_name["training FLOPs"] = f"{last['train_flops'].sum():.2g}"
+    return [{"name": name, "value": value} for name, value in values_by_name.items()]
 
 
 def versions() -> str:
     """The installed versions, read without importing anything."""
-    found = []
+    package_texts = []
     for name in PACKAGES:
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            package_texts.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
-            found.append(f"{name} not installed")
-    return ", ".join(found) + "."
+            package_texts.append(f"{name} not installed")
+    return ", ".join(package_texts) + "."
 
 
 def filters(frame: pd.DataFrame, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
@@ -85,7 +85,7 @@ def filters(frame: pd.DataFrame, runs: Mapping[str, Run]) -> list[dict[str, Any]
     table = frame.drop_duplicates("run_id").set_index("run_id").loc[list(runs)]
     shown = {(run.factor, run.level): (run.name, swatch(run.style)) for run in runs.values()}
     base = next((run for run in runs.values() if run.is_base), None)
-    found = []
+    factor_filters = []
     for factor in FACTOR_COLUMNS:
         levels = list(dict.fromkeys(table[factor].astype(str))) if factor in table else []
         if len(levels) > 1:
@@ -94,8 +94,8 @@ def filters(frame: pd.DataFrame, runs: Mapping[str, Run]) -> list[dict[str, Any]
                 level = str(table.at[base.run_id, factor])
                 known[level] = level, swatch(base.style)
             items = [dict(zip(("value", "name", "swatch"), (v, *known.get(v, (v, ""))), strict=True)) for v in levels]
-            found.append({"factor": factor, "name": factor_name(factor), "levels": items})
-    return found
+            factor_filters.append({"factor": factor, "name": factor_name(factor), "levels": items})
+    return factor_filters
 
 
 def factors_json(frame: pd.DataFrame, runs: Mapping[str, Run]) -> Markup:

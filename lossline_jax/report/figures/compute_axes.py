@@ -30,14 +30,14 @@ def losses_on(long: pd.DataFrame, eval_set: str, unit: Unit) -> pd.DataFrame:
 
 def titles(points: pd.DataFrame, eval_set: str, unit: Unit) -> list[str]:
     """What a reader learns who points at a point."""
-    said = []
+    texts = []
     for row in points.to_dict("records"):
         flops = row.get("train_flops")
         compute = f" · {flops:.2e} FLOPs" if flops is not None and flops > 0 else ""
         sizes = f"{human_count(row['params_total'])} parameters{compute}"
         where = position(row["step"], row["tokens_seen"])
-        said.append(f"{row['run_id']}\n{where}{sizes}\n{eval_set} {row['y']:.4f} {unit.label}")
-    return said
+        texts.append(f"{row['run_id']}\n{where}{sizes}\n{eval_set} {row['y']:.4f} {unit.label}")
+    return texts
 
 
 def log_axes(axes: Axes, x_label: str, eval_set: str, unit: Unit) -> None:

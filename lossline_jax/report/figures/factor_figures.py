@@ -41,11 +41,11 @@ class Lines:
 
     def of(self, figure: str) -> dict[str, list[PanelLine]]:
         """The lines of a figure by unit."""
-        found: dict[str, list[PanelLine]] = {}
+        lines_of_unit: dict[str, list[PanelLine]] = {}
         for line in self.fitted:
             if line.figure == figure:
-                found.setdefault(line.unit, []).append(line)
-        return found
+                lines_of_unit.setdefault(line.unit, []).append(line)
+        return lines_of_unit
 
 
 def lines_to_draw(fits: StudyFits, long: pd.DataFrame) -> Lines:
@@ -66,8 +66,8 @@ def matched_plots(lines: Lines, factor: str) -> list[Plot]:
             fitted,
             name=f"matched_{file_stem(factor)}_{file_stem(unit)}",
             title=f"{factor_name(factor).capitalize()}, all else equal",
-            said=f"A panel for every {others} with several levels of {factor_name(factor)}. Only runs are shown whose "
-            "like, equal in everything else but the seed, was trained at another level.",
+            description=f"A panel for every {others} with several levels of {factor_name(factor)}. Only runs are "
+            "shown whose like, equal in everything else but the seed, was trained at another level.",
             shared=next(name for name in CELL if name != factor),
         )
         for unit, fitted in lines.of(f"{kind.MATCHED} {factor}").items()
@@ -83,8 +83,8 @@ def pool_plots(lines: Lines, factor: str) -> list[Plot]:
             fitted,
             name=f"pool_{file_stem(factor)}",
             title=f"{factor_name(factor).capitalize()}: one line for all?",
-            said=f"Runs that differ in {factor_name(factor)} alone, and one line fitted to all of them. Where the "
-            "factor does not move the line, every colour lies along it.",
+            description=f"Runs that differ in {factor_name(factor)} alone, and one line fitted to all of them. Where "
+            "the factor does not move the line, every colour lies along it.",
             shared=None,
             panel_of=lambda of_panel: pooled_panel(of_panel[0], lines.styles, lines.points_of, levels),
         )
@@ -101,7 +101,7 @@ def own_plots(lines: Lines, figure: str) -> list[Plot]:
             fitted,
             name="own_validation_to_tasks" if to_tasks else "own_validation_to_validation",
             title=f"From own validation loss to {'tasks' if to_tasks else 'other validation sets'}",
-            said="A panel for every data, tokenizer and architecture with all of its runs, whatever their size, "
+            description="A panel for every data, tokenizer and architecture with all of its runs, whatever their size, "
             "context, optimiser and seed. Horizontal: loss on held-out text of the corpus that they were trained on.",
             shared=None,
             labels=("own validation: {x}", "each task" if to_tasks else "each other set"),
@@ -119,8 +119,8 @@ def pair_plots(lines: Lines, figure: str) -> list[Plot]:
             fitted,
             name=figure.replace("-", "_"),
             title=figure.capitalize(),
-            said=f"Loss on each other {what} against that on {fitted[0].x}, a line for each pretraining data. All runs "
-            "are equal in all but data, seed, and what every data was trained with.",
+            description=f"Loss on each other {what} against that on {fitted[0].x}, a line for each pretraining data. "
+            "All runs are equal in all but data, seed, and what every data was trained with.",
             shared=None,
         )
         for fitted in lines.of(figure).values()
@@ -133,7 +133,7 @@ def _plot(
     *,
     name: str,
     title: str,
-    said: str,
+    description: str,
     shared: str | None,
     labels: tuple[str, str] = ("{x}", "{y}"),
     panel_of: Callable[[list[PanelLine]], LinePanel] | None = None,
@@ -151,7 +151,7 @@ def _plot(
         name=name,
         title=title,
         caption=" ".join(
-            [said, _said_of_curves(fitted), f"{left_out} panels are left out." if left_out else ""]
+            [description, _said_of_curves(fitted), f"{left_out} panels are left out." if left_out else ""]
         ).strip(),
         panels=tuple(
             as_panel(panel, heading, unit, _labels(panel, unit, labels), _limits(panel, panels, shared))

@@ -76,11 +76,11 @@ def by_level(lines: Sequence[PanelLine], styles: Mapping, points_of: PointsOf) -
 def pooled_panel(line: PanelLine, styles: Mapping, points_of: PointsOf, levels: Mapping[str, str]) -> LinePanel:
     """A panel with one line for all levels; `levels` has the level of each run."""
     points = points_of(line)
-    own = points["run_id"].map(levels)
+    point_levels = points["run_id"].map(levels)
     clouds = tuple(
-        Cloud(level, style, points[own == level])
+        Cloud(level, style, points[point_levels == level])
         for (factor, level), style in styles.items()
-        if factor == line.factor and (own == level).any()
+        if factor == line.factor and (point_levels == level).any()
     )
     return LinePanel(line.panel, line.x, line.y, clouds, ((line, COMMON),))
 
@@ -102,8 +102,8 @@ def as_panel(
         drawn = {}
         for k, cloud in enumerate(panel.clouds):
             name = cloud.level if not panel.y else panel.y
-            said = hover(cloud.points, unit, panel.x, name)
-            drawn |= scatter(axes, f"points-{k}", cloud.points, cloud.style, said, size=3.4)
+            hover_texts = hover(cloud.points, unit, panel.x, name)
+            drawn |= scatter(axes, f"points-{k}", cloud.points, cloud.style, hover_texts, size=3.4)
         for k, (line, style) in enumerate(panel.lines):
             if line.band is not None:
                 ends = line.band.lower, line.band.upper
@@ -116,8 +116,8 @@ def as_panel(
         axes.text(0.985, 0.025, panel.count, transform=axes.transAxes, ha="right", color=MUTED, fontsize=7)
         return drawn
 
-    said = ", ".join(panel.values.values())
-    return Panel(heading, f"{panel.y or 'other losses'} against {panel.x} in {unit.label}: {said}", draw)
+    setting = ", ".join(panel.values.values())
+    return Panel(heading, f"{panel.y or 'other losses'} against {panel.x} in {unit.label}: {setting}", draw)
 
 
 def headings(panels: Sequence[LinePanel]) -> list[str]:

@@ -57,13 +57,15 @@ def _drawer(
     def draw(axes: Axes) -> Drawn:
         drawn = {}
         for k, item in enumerate(items):
-            own = points[points["run_id"].astype(str).isin(item.run_ids)]
-            own = own.assign(x=own["params_total"])
+            budget_points = points[points["run_id"].astype(str).isin(item.run_ids)]
+            budget_points = budget_points.assign(x=budget_points["params_total"])
             style = _style(styles, item.budget)
             grid = np.geomspace(*item.params, GRID)
             y = np.polyval(item.coefficients, np.log(grid))
             drawn |= curve(axes, f"curve-{k}", grid, y, style, item.run_ids, width=1.2)
-            drawn |= scatter(axes, f"points-{k}", own, style, titles(own, item.eval_set, unit), size=3.4)
+            drawn |= scatter(
+                axes, f"points-{k}", budget_points, style, titles(budget_points, item.eval_set, unit), size=3.4
+            )
         optima = [item for item in items if item.params_min is not None]
         drawn |= _draw_optima(axes, optima)
         log_axes(axes, "parameters", items[0].eval_set, unit)

@@ -44,8 +44,8 @@ def place_names(axes: Axes, names: Sequence[LineName], size: float = 8.0) -> Dra
         ]
         best = min(
             candidates,
-            key=lambda box, own=lines[k], others=others: (
-                _cost(box, np.concatenate(taken), boxes, width, height) + _strangeness(box, own, others, size)
+            key=lambda box, line_points=lines[k], others=others: (
+                _cost(box, np.concatenate(taken), boxes, width, height) + _strangeness(box, line_points, others, size)
             ),
         )
         boxes.append(best)
@@ -94,7 +94,7 @@ def _cost(box, taken: np.ndarray, boxes, width: float, height: float) -> float:
     return 50.0 * outside + 1.0 * covered + 100.0 * crossed
 
 
-def _strangeness(box, own: np.ndarray, others: Sequence[np.ndarray], size: float) -> float:
+def _strangeness(box, line_points: np.ndarray, others: Sequence[np.ndarray], size: float) -> float:
     """How far a name is from its own line, in font sizes, and whether another line is nearer."""
     left, low, right, high = box
 
@@ -102,5 +102,5 @@ def _strangeness(box, own: np.ndarray, others: Sequence[np.ndarray], size: float
         nearest = np.clip(points, [left, low], [right, high])
         return float(np.hypot(*(points - nearest).T).min())
 
-    away = distance(own)
+    away = distance(line_points)
     return 0.2 * away / size + 3.0 * any(distance(points) < 1.3 * away for points in others)

@@ -58,10 +58,12 @@ def main_lines(fits: StudyFits, long: pd.DataFrame, runs: Mapping[str, Run], uni
     siblings = [factor for factor, _ in levels]
     lines = []
     for (factor, level), members in levels.items():
-        own = points[points["run_id"].isin([run.run_id for run in members])]
-        if len(own):
+        level_points = points[points["run_id"].isin([run.run_id for run in members])]
+        if len(level_points):
             named = siblings.count(factor) > 1 and factor not in (BASE, "seed")
-            lines.append(Line(factor, members[0].name, members[0].style, own, curves.get((factor, level)), named))
+            lines.append(
+                Line(factor, members[0].name, members[0].style, level_points, curves.get((factor, level)), named)
+            )
     return lines
 
 

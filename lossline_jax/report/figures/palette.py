@@ -67,8 +67,8 @@ def level_styles(long: pd.DataFrame, base: Mapping[str, str]) -> dict[tuple[str,
         styles |= {(factor, level): level_style(k) for k, level in enumerate(levels)}
     validation, tasks = eval_sets(long)
     data = [level for factor, level in styles if factor == "data"]
-    own = [name for level in data if (name := own_set(level, validation)) is not None]
-    ordered = dict.fromkeys([*own, *validation])
+    corpus_sets = [name for level in data if (name := own_set(level, validation)) is not None]
+    ordered = dict.fromkeys([*corpus_sets, *validation])
     for sets in (ordered, tasks):
         styles |= {(EVAL_SET, name): level_style(k) for k, name in enumerate(sets)}
     return styles

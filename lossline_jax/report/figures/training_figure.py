@@ -98,11 +98,11 @@ def _validation_drawer(tracks: Sequence[Track], x: str, unit: Unit):
         drawn = {}
         for k, track in enumerate(tracks):
             drawn |= _join(axes, f"path-{k}", track)
-            said = [
+            hover_texts = [
                 f"{row.run_id}\nstep {row.step:,} · {human_count(row.x)} tokens\n{x} {row.y:.4f} {unit.label}"
                 for row in track.points.itertuples()
             ]
-            drawn |= scatter(axes, f"run-{k}", track.points, track.style, said, size=3.8)
+            drawn |= scatter(axes, f"run-{k}", track.points, track.style, hover_texts, size=3.8)
         _token_axis(axes, max(track.points["x"].max() for track in tracks))
         label_axes(axes, "training tokens", unit.label)
         return drawn

@@ -46,14 +46,14 @@ def _inert(value: Any) -> Any:
 
 def downloads(frame: pd.DataFrame, fits: StudyFits) -> list[Download]:
     """The losses and the fits behind the page."""
-    found = [
+    all_downloads = [
         download("losses.csv", csv_text(frame), f"{len(frame):,} rows, the whole losses table"),
         download("fits.json", json.dumps(fits.to_json(), indent=1), "every fit and comparison"),
     ]
     if fits.comparisons:
         gaps = csv_text(gaps_frame(fits))
-        found.insert(1, download("gaps.csv", gaps, "gaps between lines and verdicts, every matched pair"))
-    return found
+        all_downloads.insert(1, download("gaps.csv", gaps, "gaps between lines and verdicts, every matched pair"))
+    return all_downloads
 
 
 def table_download(name: str, table: Table) -> Download:
@@ -101,8 +101,8 @@ def gaps_frame(fits: StudyFits) -> pd.DataFrame:
 
 def _ends(values: dict) -> dict:
     """Intervals as two columns."""
-    found = dict(values)
-    found["interval_low"], found["interval_high"] = found.pop("interval") or (None, None)
-    if "support" in found:
-        found["x_low"], found["x_high"] = found.pop("support") or (None, None)
-    return found
+    columns = dict(values)
+    columns["interval_low"], columns["interval_high"] = columns.pop("interval") or (None, None)
+    if "support" in columns:
+        columns["x_low"], columns["x_high"] = columns.pop("support") or (None, None)
+    return columns

@@ -83,20 +83,22 @@ def _parameter_cell(fit: FitResult, name: str) -> Cell:
 
 def conventions(fits: StudyFits) -> list[str]:
     """What a reader must know to make the same fit again, a sentence a convention."""
-    said = []
+    sentences = []
     results = [line.fit for line in fits.lines] + [item.fit for item in fits.compute_fits]
     for law in dict.fromkeys(fit.law for fit in results):
         first = next(fit for fit in results if fit.law == law)
         declared = find_law(law)
         delta = f" (delta {first.delta:g})" if first.delta is not None else ""
-        said.append(
+        sentences.append(
             f"{law[0].upper()}{law[1:]}: {declared.formula}, by {first.objective_name}{delta} summed over points, "
             f"in float64, from many starts. Parameter intervals at {first.interval_level:.0%}: bootstrap of whole runs "
             f"where a run has several points, none of one run alone, else profile likelihood. "
             f"Source: {declared.source}."
         )
-    said += [f"{name[0].upper()}{name[1:]}: {text}." for name, text in fits.conventions.items() if name not in "xy"]
-    said += [
+    sentences += [
+        f"{name[0].upper()}{name[1:]}: {text}." for name, text in fits.conventions.items() if name not in "xy"
+    ]
+    sentences += [
         "“Not identified” means that the curve may be used on the range it was fitted on, but the parameter "
         "may not be read as a number. Curves are compared, parameters never.",
         "A factor moves the line when no gap is rejected at 5% (runs are the units, Holm-corrected over factors) and a "
@@ -106,4 +108,4 @@ def conventions(fits: StudyFits) -> list[str]:
         "every gap lies within the margin. Otherwise the study cannot tell, nor where a verdict does not hold without "
         "runs that lie far from the line of their own setting.",
     ]
-    return said
+    return sentences

@@ -137,10 +137,10 @@ def _loss_cell(row: Mapping, units: Sequence[Unit]) -> Cell:
     accuracy = row.get("accuracy")
     if accuracy is not None and pd.notna(accuracy):
         rest.append(f"{100 * accuracy:.1f}%")
-    said = [f"{name} {row[name]:g}" for name in ("nats_per_token_standard_error", "n") if pd.notna(row.get(name))]
-    said = [text.replace("nats_per_token_standard_error", "standard error (nats/token)") for text in said]
+    details = [f"{name} {row[name]:g}" for name in ("nats_per_token_standard_error", "n") if pd.notna(row.get(name))]
+    details = [text.replace("nats_per_token_standard_error", "standard error (nats/token)") for text in details]
     exact = {name: row[name] for name in (*(unit.column for unit in units), "accuracy") if pd.notna(row.get(name))}
-    return Cell(first, " · ".join(rest), title=", ".join(said), exact=exact)
+    return Cell(first, " · ".join(rest), title=", ".join(details), exact=exact)
 
 
 def corpora_table(manifests: Mapping[str, Mapping]) -> Table:

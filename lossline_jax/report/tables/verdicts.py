@@ -56,12 +56,12 @@ class FactorVerdict:
 
     def remark(self, level: JudgedLevel) -> str:
         """The mean gap for a key: `−0.399 nats/token`."""
-        found = self.gap(level)
-        if ends := opposite_pairs(found):
+        gap = self.gap(level)
+        if ends := opposite_pairs(gap):
             return with_unit(" to ".join(signed_text(pair.gap) for pair in ends), self.unit)
-        if found.verdict == "crosses":
-            return with_unit(" to ".join(signed_text(end.gap) for end in found.outer), self.unit)
-        return "" if found.gap is None else with_unit(signed_text(found.gap), self.unit)
+        if gap.verdict == "crosses":
+            return with_unit(" to ".join(signed_text(end.gap) for end in gap.outer), self.unit)
+        return "" if gap.gap is None else with_unit(signed_text(gap.gap), self.unit)
 
 
 def opposite_pairs(gap: LevelGap) -> tuple[PairGap, PairGap] | None:
@@ -99,11 +99,11 @@ def group_by_factor(
             for gap in comparison.levels:
                 levels.setdefault(gap.level, {})[unit] = gap
         missing = LevelGap("", "cannot tell", "no losses in this unit")
-        told = tuple(
+        judged_levels = tuple(
             JudgedLevel(level, names.get((factor, level), level), {unit: gaps.get(unit, missing) for unit in by_unit})
             for level, gaps in levels.items()
         )
-        judged.append(FactorVerdict(factor, by_unit, told))
+        judged.append(FactorVerdict(factor, by_unit, judged_levels))
     return sorted(judged, key=lambda item: factor_rank(item.factor))
 
 

@@ -138,12 +138,12 @@ class TensorBoard:
 
     def _evaluations(self, files: Sequence[epath.Path]) -> Iterator[bytes]:
         """The losses of scored checkpoints in earlier files, which no log of the run has; the last of each."""
-        found = {}
+        losses = {}
         for event in (event for file in files for event in self._events(file.read_bytes())):
             for value in event.summary.value:
                 if value.tag.startswith(EVALUATED):
-                    found[event.step, value.tag] = event.wall_time, value.simple_value
-        for (step, tag), (wall_time, value) in sorted(found.items()):
+                    losses[event.step, value.tag] = event.wall_time, value.simple_value
+        for (step, tag), (wall_time, value) in sorted(losses.items()):
             yield self._record(step, wall_time, {tag: value})
 
     def _events(self, content: bytes) -> Iterator[Any]:

@@ -61,8 +61,8 @@ def load_pretrained_params(folder: epath.PathLike, model: Model, shardings: Any 
 
 
 def _check_config(folder: epath.PathLike, model: Model) -> None:
-    found = read_config(folder)
-    in_file = config_json(found.config, found.vocab_size)
+    file_config = read_config(folder)
+    in_file = config_json(file_config.config, file_config.vocab_size)
     in_model = config_json(model.config, model.vocab_size)
     for name in sorted(in_file.keys() | in_model.keys()):
         if name not in _FREE and in_file.get(name) != in_model.get(name):

@@ -15,8 +15,8 @@ _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpo
 
 def tensor_prefix(architecture: HFArchitecture, names: Collection[str]) -> str:
     """Return the prefix of the model's tensor names, as `module.`; empty where there is none or it is unclear."""
-    found = {_before_embedding(architecture, _unwrapped(name)) for name in names} - {None}
-    return found.pop() if len(found) == 1 else ""
+    prefixes = {_before_embedding(architecture, _unwrapped(name)) for name in names} - {None}
+    return prefixes.pop() if len(prefixes) == 1 else ""
 
 
 def canonical_names(architecture: HFArchitecture, names: Collection[str]) -> Callable[[str], str | None]:

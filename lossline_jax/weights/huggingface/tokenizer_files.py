@@ -35,9 +35,9 @@ def tokenizer_config_json(tokenizer_json: bytes, bos_id: int | None, eos_id: int
 def _text(vocabulary: Any, index: int, field: str) -> str:
     """Vocabularies are a mapping to ids, or a list of [text, score] (Unigram)."""
     if isinstance(vocabulary, dict):
-        found = [text for text, at in vocabulary.items() if at == index]
+        texts = [text for text, at in vocabulary.items() if at == index]
     else:
-        found = [text for text, _ in vocabulary[index : index + 1]]
-    if not found:
+        texts = [text for text, _ in vocabulary[index : index + 1]]
+    if not texts:
         raise LosslineError(f"tokenizer.json: has no token {index}, the {field}; give the tokenizer of the model")
-    return found[0]
+    return texts[0]
