@@ -89,6 +89,8 @@ def test_status_of_an_untouched_study(capsys, tmp_path):
         (["run", "--manifest", "nowhere.jsonl", "--index", "0"], "nowhere.jsonl: no such manifest"),
         (["table", "fit", "nowhere.csv", "--x", "a", "--y", "b"], "nowhere.csv: no such table"),
         (["table", "ft", "sweep.csv"], "unknown verb 'table ft'; did you mean 'table fit'"),
+        (["table", "nope", "sweep.csv"], "unknown verb 'table nope'; `lossline-jax --help` lists them"),
+        (["tabel", "fit"], "unknown verb 'tabel'; did you mean 'table'"),
         (["table", "fit", "--x", "a"], "name a table first: lossline-jax table fit TABLE"),
         (["fit", "sweep.csv"], "sweep.csv: a table and not a study; give: lossline-jax table fit sweep.csv"),
         (["report", "SWEEP.CSV.GZ"], "a table and not a study; give: lossline-jax table report SWEEP.CSV.GZ"),

@@ -108,6 +108,10 @@ def test_laws_are_listed_and_told_in_full(capsys):
         (("fit", "--x", "own", "--y", "own", "--across", "data"), "--on"),
         (("fit", "--x", "own", "--y", "task", "--e-x", "lav"), "not a number, 'free' or 'law'"),
         (
+            ("fit", "--x", "own", "--y", "task", "--e-x", "law", "--params", "parms", "--tokens", "tokens"),
+            "--params: the table has no column 'parms'; did you mean 'params'",
+        ),
+        (
             ("fit", "--x", "own", "--y", "task", "--e-x", "law"),
             "--e-x: a compute law needs --params and --tokens",
         ),

@@ -31,7 +31,7 @@ from lossline_jax.fit.tables.columns import (
 from lossline_jax.fit.tables.copies import one_run_each
 from lossline_jax.fit.tables.other_unit import require_one_unit, require_one_unit_of_repetitions
 from lossline_jax.fit.tables.pairing import pair_runs
-from lossline_jax.fit.tables.rows import WHERE, as_pandas, open_rows, require_column
+from lossline_jax.fit.tables.rows import WHERE, as_pandas, open_rows, require_column, require_default_column
 from lossline_jax.fit.tables.settings import Setting
 from lossline_jax.fit.tables.wide import wide_table
 from lossline_jax.losses.cells import as_numbers
@@ -113,6 +113,9 @@ def fit_lines(
     """
     by = (by,) if isinstance(by, str) else tuple(by)
     frame = as_pandas(frame)
+    for argument in ("params", "tokens"):
+        if (column := getattr(irreducible, argument, None)) is not None:
+            require_default_column(frame, column, argument)
     unit = loss_column(frame, (x, y), unit)
     own_unit = "" if {x, y} <= set(frame.columns) else unit
     merged: list[str] = []
