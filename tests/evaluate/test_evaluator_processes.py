@@ -1,13 +1,14 @@
 """The evaluator over several processes of one mesh, on this machine."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
 
 import pytest
 
-from tests.support.paths import SUPPORT
+from tests.support.paths import ROOT, SUPPORT
 
 SCRIPT = SUPPORT / "score_in_processes.py"
 
@@ -19,7 +20,10 @@ def score(count, folder):
         port = probe.getsockname()[1]
     processes = [
         subprocess.Popen(
-            [sys.executable, SCRIPT, str(rank), str(count), str(port), folder], stdout=subprocess.PIPE, text=True
+            [sys.executable, SCRIPT, str(rank), str(count), str(port), folder],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for rank in range(count)
     ]
