@@ -48,7 +48,7 @@ HOMES = {
 
 
 def modules():
-    paths = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "__init__.py"]
+    paths = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]  # which names the API
     return [(path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text())) for path in paths]
 
 
@@ -64,6 +64,10 @@ def imports(tree):
 
 def room(name):
     return name.split("/")[0].removesuffix(".py")
+
+
+def test_every_package_has_its_floor():
+    assert {room(name) for name, _ in modules()} == FLOOR.keys()
 
 
 @pytest.mark.parametrize(("name", "tree"), modules(), ids=lambda value: value if isinstance(value, str) else "")
