@@ -77,9 +77,11 @@ def laws_command(options: LawsOptions) -> None:
 def table_predict(table: str, options: PredictOptions) -> None:
     """Predict losses of a run that nobody trained."""
     from lossline_jax.fit.predict.table_forecast import forecast
+    from lossline_jax.fit.predict.target import check_target
 
     _enable_compilation_cache()
     out = output_json(options.out)
+    check_target(options.at_params, options.at_tokens, options.at_flops, options.at_x)
     fitted = forecast(_read_table(table, options.cluster), options.y, level=options.level, **_columns(options))
     predicted = fitted.predict(
         params=options.at_params, tokens=options.at_tokens, flops=options.at_flops, x=options.at_x, only=options.only

@@ -118,7 +118,8 @@ class Law:
                 not name them.
         """
         names = list(self.inputs)
-        self.require_known(inputs)
+        if unknown := [name for name in inputs if name not in self.inputs]:
+            raise LosslineError(f"{self.name}: has no input {unknown[0]!r}; its inputs are {', '.join(names)}")
         if values is not None:
             if inputs:
                 raise LosslineError(f"{self.name}: give the inputs by name or in one value, not both")
@@ -137,12 +138,6 @@ class Law:
             shapes = ", ".join(f"{name} {value.shape}" for name, value in values.items())
             raise LosslineError(f"{self.name}: inputs of these shapes do not go together: {shapes}") from None
         return values
-
-    def require_known(self, inputs: Mapping[str, Any]) -> None:
-        """Raise LosslineError where a name is not one of an input of the law."""
-        if unknown := [name for name in inputs if name not in self.inputs]:
-            known = ", ".join(f"{name} ({meaning})" for name, meaning in self.inputs.items())
-            raise LosslineError(f"{self.name}: has no input {unknown[0]!r}; its inputs are {known}")
 
     def _numbers(self, name: str, value: Any) -> np.ndarray:
         try:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import scipy.special
 
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import LosslineError, suggestion
+from lossline_jax.fit.arguments import clean_arrays, require_count, run_labels
 from lossline_jax.fit.law import Law
 from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.solve import INTERVALS, clean_arrays
+from lossline_jax.fit.solve import INTERVALS
 from lossline_jax.fit.solver.levenberg_marquardt import minimise
 from lossline_jax.fit.solver.problem import Problem, build_problem
 
@@ -57,7 +58,14 @@ class Bootstrap:
         return next(iter(self.samples.values())).size
 
     def interval(self, name: str, level: float = 0.9) -> tuple[float, float]:
-        """Interval of a parameter."""
+        """Return the interval of a parameter.
+
+        Raises:
+            LosslineError: the parameter was not fitted, or its name is another.
+        """
+        if name not in self.samples:
+            known = ", ".join(self.samples)
+            raise LosslineError(f"{name!r} was not resampled{suggestion(name, self.samples)}; there are {known}")
         low, high = np.quantile(self.samples[name], self.quantiles(level))
         return float(low), float(high)
 
@@ -136,6 +144,7 @@ def bootstrap(
     law = find_law(fit.law, law)
     if not fit.has_curve:
         raise LosslineError(f"{fit.law}: nothing to resample, the fit is {fit.status!r} ({fit.note})")
+    require_count("num_resamples", num_resamples)
     data, keep = clean_arrays(law, inputs, y, fit.fixed)
     if fit.minimised is None:
         raise LosslineError(f"{fit.law}: the fit was read from an older file, which lacks its objective; fit again")
@@ -145,7 +154,7 @@ def bootstrap(
     generator = np.random.Generator(np.random.PCG64(seed))
     u = problem.search(fit.parameters)
     start = np.repeat(u[None], num_resamples, axis=0)
-    labels = np.arange(keep.size) if clusters is None else np.asarray(clusters)
+    labels = np.arange(keep.size) if clusters is None else run_labels(clusters, keep.size)
     codes = np.unique(labels[keep], return_inverse=True)[1]
     num_clusters = int(codes.max()) + 1
     if num_clusters > 1:

@@ -9,6 +9,7 @@ import numpy as np
 
 from lossline_jax.config import serialise
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.arguments import inside_domain
 from lossline_jax.fit.law import Law, Objective
 from lossline_jax.fit.laws import find_law
 
@@ -97,15 +98,14 @@ class FitResult:
         """Return the mask of where the fitted curve has a value. The arguments are those of `predict`."""
         law = find_law(self.law, law)
         values = law.named(values, **inputs)
-        shape = np.broadcast_shapes(*(value.shape for value in values.values()))
-        inside = np.ones(shape, bool) if law.defined is None else np.asarray(law.defined(self.parameters, values))
-        return np.broadcast_to(inside, shape) & np.all([np.isfinite(v) for v in values.values()], axis=0)
+        inside = inside_domain(law, values)
+        return inside if law.defined is None else inside & np.asarray(law.defined(self.parameters, values))
 
     def extrapolates(self, values: Any = None, /, *, law: Law | None = None, **inputs: Any) -> np.ndarray:
         """Return the mask of where any input is outside the range fitted. The arguments are those of `predict`."""
         values = find_law(self.law, law).named(values, **inputs)
         outside = [(values[name] < low) | (values[name] > high) for name, (low, high) in self.domain.items()]
-        return np.any(outside, axis=0)
+        return np.any(np.broadcast_arrays(*outside), axis=0)
 
     def to_json(self) -> dict[str, Any]:
         return serialise.to_json(self)

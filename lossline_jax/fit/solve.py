@@ -9,10 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from lossline_jax.errors import LosslineError
+from lossline_jax.fit.arguments import (
+    clean_arrays,
+    law_of,
+    objective_of,
+    require_count,
+    require_inputs,
+    require_level,
+    run_labels,
+)
 from lossline_jax.fit.direction import wrong_way
 from lossline_jax.fit.law import Law, Objective, in_range
-from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult, Status
 from lossline_jax.fit.solver.derivatives import curves_and_jacobians
 from lossline_jax.fit.solver.levenberg_marquardt import minimise
@@ -21,6 +28,7 @@ from lossline_jax.fit.solver.profile_likelihood import profile_intervals
 from lossline_jax.fit.solver.search import SAME_OBJECTIVE, Found, rounding, search
 
 INTERVALS = "intervals"  # convention: how they were come by, where points belong to runs
+OPTIONS = ("objective", "fixed", "clusters", "num_starts", "level")  # of `fit_law`, beside the inputs of the law
 SINGULAR = 1e10  # condition number above which the Jacobian counts as singular
 
 
@@ -41,7 +49,7 @@ def fit_law(
     y: Any,
     /,
     *,
-    objective: Objective | None = None,
+    objective: Objective | str | None = None,
     fixed: Mapping[str, float] | None = None,
     clusters: Sequence | None = None,
     num_starts: int = 32,
@@ -56,7 +64,7 @@ def fit_law(
     Args:
         law: a law, or the name of one in `laws.LAWS`.
         y: (n,) the law's output, such as a loss.
-        objective: None: the law's own.
+        objective: an objective or the name of one (`OBJECTIVES`); None: the law's own.
         fixed: parameters held at given values.
         clusters: (n,) labels of the run that each point comes from. They are counted; the profile intervals take points
             for independent and say so in `conventions`. Those of `bootstrap(clusters=...)` draw whole runs.
@@ -67,9 +75,9 @@ def fit_law(
     Raises:
         LosslineError: an input is missing or unknown, lengths differ, or a parameter cannot be held fixed.
     """
-    law = find_law(law) if isinstance(law, str) else law
-    law.require_known(inputs)
-    points = DataSet(inputs, y, fixed or {}, clusters)
+    law = law_of(law)
+    require_inputs(law, inputs, OPTIONS)
+    points = DataSet(inputs, y, {} if fixed is None else fixed, clusters)
     return fit_law_many(law, [points], objective=objective, num_starts=num_starts, level=level)[0]
 
 
@@ -83,7 +91,9 @@ def fit_law_many(
     level: float | None = None,
 ) -> list[FitResult]:
     """Fit `law` to each of many data sets, all in one compiled call after the other; see `fit_law`."""
-    objective = objective or law.objective
+    law, objective = law_of(law), objective_of(objective, law)
+    require_level(level)
+    require_count("num_starts", num_starts)
     prepared = [_prepare(law, points, objective, num_starts, level) for points in data]
     problems = {k: problem for k, (problem, _) in enumerate(prepared) if isinstance(problem, Problem)}
     results = {k: problem for k, (problem, _) in enumerate(prepared) if not isinstance(problem, Problem)}
@@ -101,40 +111,14 @@ def fit_law_many(
     return [results[k] for k in range(len(data))]
 
 
-def clean_arrays(
-    law: Law, inputs: Mapping[str, Any], y: Any, fixed: Mapping[str, float] | None = None
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Float64 inputs and output by name without the rows that cannot be used, and the mask of those kept."""
-    if missing := [name for name in law.inputs if name not in inputs]:
-        raise LosslineError(f"{law.name}: the fit needs {missing}")
-    for name, value in (fixed or {}).items():
-        if not np.isfinite(value):
-            raise LosslineError(f"{law.name}: {name} is held at {value}; give a finite number")
-    try:
-        data = {name: np.asarray(inputs[name], float) for name in law.inputs} | {law.output: np.asarray(y, float)}
-    except (TypeError, ValueError) as error:
-        raise LosslineError(f"{law.name}: the data are not all numbers ({error})") from error
-    lengths = {name: value.shape for name, value in data.items()}
-    if len(set(lengths.values())) != 1 or len(lengths[law.output]) != 1:
-        raise LosslineError(f"{law.name}: arrays of different or wrong shapes: {lengths}")
-    keep = np.all([np.isfinite(value) for value in data.values()], axis=0)
-    for name in law.normalise:
-        keep &= data[name] > 0
-    if law.defined is not None and fixed:
-        held = {name: fixed.get(name, -np.inf) for name in law.names}
-        keep &= np.asarray(law.defined(held, data))
-    return {name: value[keep] for name, value in data.items()}, keep
-
-
 def _prepare(
     law: Law, points: DataSet, objective: Objective, num_starts: int, level
 ) -> tuple[Problem | FitResult, dict]:
     """The problem, or the result of one that cannot be posed; and what the result has in any case."""
+    data, keep = clean_arrays(law, points.inputs, points.y, points.fixed)
     fixed = dict(points.fixed)
-    data, keep = clean_arrays(law, points.inputs, points.y, fixed)
-    if points.clusters is not None and len(points.clusters) != keep.size:
-        raise LosslineError(f"{law.name}: {len(points.clusters)} clusters for {keep.size} points")
-    labels = None if points.clusters is None else np.asarray(points.clusters)[keep]
+    runs = run_labels(points.clusters, keep.size)
+    labels = None if runs is None else runs[keep]
     common = {
         "law": law.name,
         "objective_name": objective.name,

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,8 @@ def read_losses(path: epath.PathLike, names: Sequence[str] = ()) -> "pd.DataFram
     Raises:
         LosslineError: missing, unreadable, empty, of another ending, or with a column that stands twice.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise LosslineError(f"read_losses: a {type(path).__name__} is not a path; a table in memory needs no reading")
     path = reachable_path(path)
     readers = {"csv": _read_csv, "tsv": _read_csv, "jsonl": _read_jsonl, "parquet": _read_parquet}
     form = file_kind(path).form

@@ -32,7 +32,10 @@ def as_text(value: object) -> str:
     _register_fits()  # a type that is not known yet
     formatter = as_text.dispatch(type(value))
     if formatter is as_text.dispatch(object):
-        raise TypeError(f"show: there is no text for a {type(value).__name__}; show a plan, a status or fits")
+        raise TypeError(
+            f"show: there is no text for a {type(value).__name__}; show a plan, a status, fits, comparisons, "
+            "predictions, a backtest or a law"
+        )
     return formatter(value)
 
 
@@ -47,6 +50,7 @@ def _register_fits() -> None:
     from lossline_jax.fit.law import Law
     from lossline_jax.fit.predict.backtest import Backtest
     from lossline_jax.fit.predict.forecast import Predictions
+    from lossline_jax.fit.predict.table_forecast import TableForecast
     from lossline_jax.fit.result import FitResult
     from lossline_jax.fit.study.results import Comparisons, StudyFits
     from lossline_jax.fit.study.table_laws import LawFits
@@ -56,6 +60,7 @@ def _register_fits() -> None:
     as_text.register(Comparisons, comparisons.comparisons_text)
     as_text.register(FactorComparison, comparisons.comparison_text)
     as_text.register(Predictions, forecasts.predictions_text)
+    as_text.register(TableForecast, forecasts.forecast_text)
     as_text.register(Backtest, forecasts.backtest_text)
     as_text.register(LawFits, laws.law_fits_text)
     as_text.register(FitResult, laws.fit_text)

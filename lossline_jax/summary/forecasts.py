@@ -3,8 +3,26 @@
 import numpy as np
 
 from lossline_jax.fit.predict.backtest import Backtest
-from lossline_jax.fit.predict.forecast import Predictions
+from lossline_jax.fit.predict.forecast import Forecast, Predictions
+from lossline_jax.fit.predict.table_forecast import TableForecast
 from lossline_jax.formatting import text_table, titled_list
+
+
+def forecast_text(fitted: TableForecast) -> str:
+    """Return the series of a forecast, and what its predictions will rest on."""
+    found = fitted.forecast
+    rows = [(each.name, each.kind, each.y.size, f"{each.rows.budget.max():.3g}") for each in found.series]
+    table = text_table(("series", "predicted from", "rows", "largest budget, FLOPs"), rows)
+    return "\n\n".join([table, *_foundations(found), *titled_list("Notes", fitted.notes)])
+
+
+def _foundations(found: Forecast) -> list[str]:
+    """Return a block of weights, and one of the errors that intervals come from."""
+    kinds = [f"{kind}: {_weights(weights)}" for kind, weights in found.weights.items()]
+    counts = [f"{kind}: {number} errors of held-out budgets" for kind, number in found.num_folds.items()]
+    counts = counts or ["nothing: three budgets and nine errors of held-out runs are the least"]
+    titles = (("Predictors and their weights", kinds), ("Intervals from", counts))
+    return [f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in titles]
 
 
 def predictions_text(predicted: Predictions) -> str:
@@ -21,12 +39,7 @@ def predictions_text(predicted: Predictions) -> str:
         for p in predicted.predictions
     ]
     header = ("series", "predicted", f"{forecast.level:.0%} interval", "beyond the largest budget", "note")
-    kinds = [f"{kind}: {_weights(weights)}" for kind, weights in forecast.weights.items()]
-    counts = [f"{kind}: {number} errors of held-out budgets" for kind, number in forecast.num_folds.items()]
-    blocks = [text_table(header, rows), "Predictors and their weights\n" + "\n".join(f"  {line}" for line in kinds)]
-    counts = counts or ["nothing: three budgets and nine errors of held-out runs are the least"]
-    blocks.append("Intervals from\n" + "\n".join(f"  {line}" for line in counts))
-    return "\n\n".join([*blocks, *titled_list("Notes", predicted.notes)])
+    return "\n\n".join([text_table(header, rows), *_foundations(forecast), *titled_list("Notes", predicted.notes)])
 
 
 def backtest_text(backtest: Backtest) -> str:

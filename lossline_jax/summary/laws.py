@@ -12,6 +12,9 @@ from lossline_jax.formatting import shown, text_table, titled_list
 
 def laws_text(laws: Mapping[str, Law]) -> str:
     """Return the names and formulas of laws."""
+    for name, law in laws.items():
+        if not isinstance(law, Law):
+            raise TypeError(f"show: {name!r} of the dictionary is a {type(law).__name__} and not a law; show it alone")
     return text_table(("law", "formula"), [(law.name, law.formula) for law in laws.values()])
 
 

@@ -87,7 +87,7 @@ def test_the_loss_beside_it_is_predicted_and_the_accuracy_named():
 
 def test_compute_laws_and_solve_say_it():
     table = sweep()
-    fit = fit_compute_law(table["params"], table["tokens"], table["quiz"], form="chinchilla")
+    fit = fit_compute_law(table["quiz"], N=table["params"], D=table["tokens"], form="chinchilla")
     assert (fit.status, fit.has_curve) == ("failed", False)
     assert "L rises with N and D" in fit.note
     fit = fit_law("chinchilla", table["quiz"], N=table["params"], D=table["tokens"], level=None)

@@ -37,7 +37,7 @@ def figure_1():
 )
 def test_kaplan_form_fits_of_the_sweep(sweep, published, name):
     rows, golden = sweep[sweep["data"] == name], published.loc[name]
-    fit = fit_compute_law(rows["params"], rows["tokens"], rows["val_loss"])
+    fit = fit_compute_law(rows["val_loss"], N=rows["params"], D=rows["tokens"])
     assert fit.status == "converged"
     assert fit.parameters["E"] == pytest.approx(golden["E"], rel=1e-3)
     assert fit.parameters["alpha"] == pytest.approx(golden["alpha"], rel=1e-2)
@@ -84,7 +84,7 @@ def test_laws_translated_by_a_few_target_runs(sweep, published, target):
     r_squared = []
     for source in set(TRANSLATION_R2) - {target}:
         known = sweep[sweep["data"] == source]
-        law = fit_compute_law(known["params"], known["tokens"], known["val_loss"])
+        law = fit_compute_law(known["val_loss"], N=known["params"], D=known["tokens"])
         pairs = pair_runs(known, few, ["params", "iso_flop", "n_layers"])
         line = fit_line(pairs.first["val_loss"], pairs.second["val_loss"], e_x=law, level=None)
         predicted = translate(law, line).predict(N=rows["params"], D=rows["tokens"])
@@ -95,7 +95,7 @@ def test_laws_translated_by_a_few_target_runs(sweep, published, target):
 
 def test_translation_keeps_the_compute_optimal_size(sweep):
     sides = [sweep[sweep["data"] == name] for name in ("fineweb-100b", "starcoder")]
-    law, other = (fit_compute_law(rows["params"], rows["tokens"], rows["val_loss"]) for rows in sides)
+    law, other = (fit_compute_law(rows["val_loss"], N=rows["params"], D=rows["tokens"]) for rows in sides)
     pairs = pair_runs(*sides, ["params", "iso_flop", "n_layers"])
     line = fit_line(
         pairs.first["val_loss"], pairs.second["val_loss"], e_x=law, e_y=other, residual="log-log", level=None
@@ -185,7 +185,7 @@ def test_chinchilla_on_the_240_points():
     table = pd.read_csv(shared_path("reference/chinchilla/epoch_svg_extracted_data.csv"))
     table = table.sort_values("loss")[:-5]
     num_params = table["Model Size"].to_numpy()
-    fit = fit_compute_law(num_params, table["Training FLOP"] / (6 * num_params), table["loss"], form="chinchilla")
+    fit = fit_compute_law(table["loss"], N=num_params, D=table["Training FLOP"] / (6 * num_params), form="chinchilla")
     assert fit.num_points == 240
     assert fit.status == "converged"
     assert fit.objective == pytest.approx(0.001018274018, rel=1e-7)

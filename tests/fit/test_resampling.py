@@ -94,7 +94,7 @@ def test_compute_law_is_resampled_with_dropped_rows():
     noise = np.random.Generator(np.random.PCG64(0)).normal(0, 2e-3, sizes.size)
     loss = (1.8 + 480 * sizes**-0.35 + 2100 * tokens**-0.37) * np.exp(noise)
     loss[5] = np.nan
-    fit = fit_compute_law(sizes, tokens, loss, form="chinchilla", clusters=sizes)
+    fit = fit_compute_law(loss, N=sizes, D=tokens, form="chinchilla", clusters=sizes)
     resamples = bootstrap(fit, {"N": sizes, "D": tokens}, loss, clusters=sizes, num_resamples=60)
     low, high = resamples.interval("E")
     assert low < 1.8 < high

@@ -52,7 +52,7 @@ def test_planted_compute_law_is_recovered(e, alpha, beta, law):
     amounts = {"A": 2e7**alpha, "B": 3e8**beta} if law is CHINCHILLA else {"A": 2e7, "B": 3e8}
     planted = {"E": e, **amounts, "alpha": alpha, "beta": beta}
     loss = law(planted, {"N": sizes, "D": tokens}) * noise
-    fit = fit_compute_law(sizes, tokens, loss, form=law.name)
+    fit = fit_compute_law(loss, N=sizes, D=tokens, form=law.name)
     assert fit.status == "converged"
     for name in ("E", "alpha", "beta"):
         assert fit.parameters[name] == pytest.approx(planted[name], rel=0.02)
@@ -194,7 +194,7 @@ def test_as_many_points_as_parameters_judges_nothing():
 def test_constant_size_or_tokens_identify_no_compute_law(constant, letter):
     inputs = list(planted_grid()[:2])
     inputs[constant] = np.full_like(inputs[constant], 1e9)
-    fit = fit_compute_law(*inputs, 2.0 + 1e3 * inputs[1 - constant] ** -0.3)
+    fit = fit_compute_law(2.0 + 1e3 * inputs[1 - constant] ** -0.3, N=inputs[0], D=inputs[1])
     assert fit.status == "not identified"
     assert fit.parameters == {}
     assert fit.note.startswith(f"{letter} takes 1 value:")
@@ -256,10 +256,10 @@ def test_result_survives_json():
         (lambda: fit_line(["a"] * 5, X[:5]), "not all numbers"),
         (lambda: fit_line(X, X, e_x=1.0, residual="log-log"), "both e_x and e_y"),
         (lambda: fit_line(X, X, e_x=float("nan")), "finite"),
-        (lambda: fit_compute_law(X, X, X, form="kaplam"), "not one of"),
+        (lambda: fit_compute_law(X, N=X, D=X, form="kaplam"), "not one of"),
         (lambda: build_problem(CHINCHILLA, {"N": X, "D": X}, X, LOG_HUBER, {"A": 1.0}), "cannot be held"),
         (lambda: fit_line(X, X**1.1, e_x=-1.0), "outside its bounds"),
-        (lambda: fit_line(X, X**1.1, clusters=[1, 2]), "2 clusters for 40 points"),
+        (lambda: fit_line(X, X**1.1, clusters=[1, 2]), "clusters: give an array with the run of each of the 40 points"),
         (lambda: fit_law(CHINCHILLA, X, N=X), r"needs \['D'\]"),
     ],
 )
@@ -271,6 +271,6 @@ def test_mistakes_get_one_line(call, message):
 
 def test_log_loss_of_a_negative_output_fails_with_the_reason():
     sizes, tokens, _ = planted_grid()
-    fit = fit_compute_law(sizes, tokens, np.linspace(-0.1, 3, sizes.size))
+    fit = fit_compute_law(np.linspace(-0.1, 3, sizes.size), N=sizes, D=tokens)
     assert fit.status == "failed"
     assert "above" in fit.note

@@ -7,11 +7,12 @@ from typing import Any, Literal
 import numpy as np
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.arguments import clean_arrays, run_labels
 from lossline_jax.fit.direction import ADVICE, wrong_way
 from lossline_jax.fit.law import LOG_HUBER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
-from lossline_jax.fit.solve import DataSet, clean_arrays, fit_law_many
+from lossline_jax.fit.solve import DataSet, fit_law_many
 
 FLOPS_PER_PARAMETER_AND_TOKEN = 6
 
@@ -63,12 +64,12 @@ MIN_LEVELS = 3  # distinct values of N and of D that an exponent and an offset n
 
 
 def fit_compute_law(
-    num_params: Any,
-    num_tokens: Any,
     loss: Any,
+    *,
+    N: Any,
+    D: Any,
     form: Literal["kaplan", "chinchilla"] = "kaplan",
     clusters: Sequence | None = None,
-    *,
     params_counted: str = "total parameters, embeddings included",
     tokens_counted: str = "tokens seen",
     unit: str = "nats/token",
@@ -80,7 +81,7 @@ def fit_compute_law(
     accuracies do, the result is `failed`: the law can only fall.
 
     Args:
-        num_params, num_tokens, loss: (n,) arrays; `params_counted`, `tokens_counted` and `unit` say what
+        loss, N, D: (n,) losses, parameters and training tokens; `unit`, `params_counted` and `tokens_counted` say what
             they count and travel with the result.
 
     Raises:
@@ -89,9 +90,10 @@ def fit_compute_law(
     if form not in FORMS:
         raise LosslineError(f"compute law {form!r} is not one of {sorted(FORMS)}")
     law = FORMS[form]
-    inputs = {"N": num_params, "D": num_tokens}
+    inputs = {"N": N, "D": D}
     conventions = {"N": params_counted, "D": tokens_counted, "L": unit}
     data, keep = clean_arrays(law, inputs, loss)
+    runs = run_labels(clusters, keep.size)
     levels = {name: np.unique(data[name]).size for name in law.inputs}
     short = [name for name in law.inputs if levels[name] < MIN_LEVELS]
     without_curve = {
@@ -101,7 +103,7 @@ def fit_compute_law(
         "minimised": LOG_HUBER,
         "num_points": int(keep.sum()),
         "num_dropped": int((~keep).sum()),
-        "num_runs": None if clusters is None else len(set(np.asarray(clusters)[keep].tolist())),
+        "num_runs": None if runs is None else len(set(runs[keep].tolist())),
         "num_starts": 0,
         "conventions": conventions,
     }

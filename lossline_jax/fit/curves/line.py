@@ -3,17 +3,18 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.law import LEAST_SQUARES, LOG_LOG_LEAST_SQUARES
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import KAPLAN
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
 from lossline_jax.fit.solve import DataSet, fit_law_many
 
+Residual = Literal["plain", "log-log"]
 Irreducible = float | FitResult | Literal["free"]
 
 
@@ -34,7 +35,7 @@ def fit_line(
     *,
     e_x: Irreducible = "free",
     e_y: Irreducible = "free",
-    residual: Literal["plain", "log-log"] = "plain",
+    residual: Residual = "plain",
     num_starts: int = 32,
     level: float | None = INTERVAL_LEVEL,
     unit: str = "nats/token",
@@ -53,6 +54,8 @@ def fit_line(
     Raises:
         LosslineError: log-log with a free irreducible loss, or arrays that do not fit together.
     """
+    if residual not in get_args(Residual):
+        raise ArgumentError("{residual}: {value!r} is not one of {known}", value=residual, known=get_args(Residual))
     modes = {"E_x": e_x, "E_y": e_y}
     fixed = {name: _value(name, mode) for name, mode in modes.items() if mode != "free"}
     if residual == "log-log" and len(fixed) < 2:

@@ -10,6 +10,7 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import pandas as pd
@@ -19,7 +20,8 @@ from lossline_jax.fit.predict.backtest import Backtest, backtest_series
 from lossline_jax.fit.predict.forecast import Forecast, Prediction, Predictions, forecast_series
 from lossline_jax.fit.predict.series import RunPoints
 from lossline_jax.fit.predict.table_series import Columns, series_of_table
-from lossline_jax.fit.predict.target import rows_of_target
+from lossline_jax.fit.predict.target import check_target, rows_of_target
+from lossline_jax.fit.tables.rows import as_names
 
 NUM_NAMES_SHOWN = 8  # of series, in an error
 
@@ -52,7 +54,8 @@ class TableForecast:
         Raises:
             ArgumentError: what a series needs is missing, or of no use to it, or no series has such a name.
         """
-        sizes = (float(params),) if isinstance(params, int | float) else tuple(params)
+        sizes = (params,) if isinstance(params, Real | str) else tuple(params)
+        check_target(sizes, tokens, flops, x)
         predictions: list[Prediction] = []
         for name in self._chosen(only):
             rows = rows_of_target(self.forecast, name, sizes, tokens, flops, x)
@@ -62,7 +65,7 @@ class TableForecast:
     def _chosen(self, only: Sequence[str]) -> list[str]:
         """Return the names of the series with a part of `only` in their name; all where it is empty."""
         names = [series.name for series in self.forecast.series]
-        parts = (only,) if isinstance(only, str) else only
+        parts = as_names(only)
         chosen = [name for name in names if not parts or any(part in name for part in parts)]
         if not chosen:
             parts_given, names_known = " or ".join(parts), _shortened(names)
@@ -121,12 +124,8 @@ def _columns(losses: str | Iterable[str], columns: dict[str, Any]) -> Columns:
     for name in columns:
         if name not in known:
             raise LosslineError(f"{name} is no argument of a forecast{suggestion(name, known)} ({', '.join(known)})")
-    several = {name: _names(columns[name]) for name in ("params", "by") if name in columns}
-    return Columns(_names(losses), **(columns | several))
-
-
-def _names(value: str | Iterable[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+    several = {name: as_names(columns[name]) for name in ("params", "by") if name in columns}
+    return Columns(as_names(losses), **(columns | several))
 
 
 def _shortened(names: Sequence[str]) -> str:

@@ -1,5 +1,7 @@
 """The run that a prediction is asked for: its size and tokens, a budget to be split well, or the other loss."""
 
+from numbers import Real
+
 import numpy as np
 
 from lossline_jax.errors import ArgumentError
@@ -32,15 +34,8 @@ def rows_of_target(
     Raises:
         ArgumentError: what the series needs is not given, or is given and of no use.
     """
+    check_target(params, tokens, flops, x)
     series = next(s for s in forecast.series if s.name == name)
-    for label, value in (
-        ("at_tokens", tokens),
-        ("at_flops", flops),
-        ("at_x", x),
-        *(("at_params", each) for each in params),
-    ):
-        if value is not None and not (np.isfinite(value) and value > 0):
-            raise ArgumentError(f"{{{label}}}" + ": {value:g} is not a positive number", value=value)
     if series.is_line:
         return _of_loss(series, params, tokens, flops, x)
     if x is not None:
@@ -53,8 +48,6 @@ def rows_of_target(
             given=len(params),
             known=len(series.rows.sizes),
         )
-    if bool(params) != (tokens is not None) or not (params or flops):
-        raise ArgumentError("give {at_params} and {at_tokens} of the run, or {at_flops} alone to split a budget")
     if params:
         sizes = {count: np.array([value]) for count, value in zip(series.rows.sizes, params, strict=False)}
         _require_one_budget(series, params[0], tokens, flops)
@@ -62,6 +55,26 @@ def rows_of_target(
         return RunPoints(np.array([flops]), sizes, np.array([tokens]))
     size, tokens = _split(series, flops)
     return RunPoints(np.array([flops]), {next(iter(series.rows.sizes)): np.array([size])}, np.array([tokens]))
+
+
+def check_target(params: tuple[float, ...], tokens: float | None, flops: float | None, x: float | None) -> None:
+    """Check of a run what can be checked before anything is fitted.
+
+    Raises:
+        ArgumentError: a number is not positive, or nothing is told of the run.
+    """
+    for name, value in (
+        ("at_tokens", tokens),
+        ("at_flops", flops),
+        ("at_x", x),
+        *(("at_params", each) for each in params),
+    ):
+        if value is not None and not (isinstance(value, Real) and np.isfinite(value) and value > 0):
+            raise ArgumentError(f"{{{name}}}" + ": {value!r} is not a positive number", value=value)
+    if x is None and (bool(params) != (tokens is not None) or not (params or flops)):
+        raise ArgumentError(
+            "give {at_params} and {at_tokens} of the run, {at_flops} alone to split a budget, or {at_x}, another loss of it"
+        )
 
 
 def _require_one_budget(series: LossSeries, size: float, tokens: float, flops: float | None) -> None:
@@ -106,7 +119,7 @@ def _of_loss(
 def _split(series: LossSeries, flops: float) -> tuple[float, float]:
     """Size and tokens of least loss for a budget in the units of the table's budgets."""
     size = next(iter(series.rows.sizes.values()))
-    fit = fit_compute_law(size, series.rows.tokens, series.y, form="chinchilla")
+    fit = fit_compute_law(series.y, N=size, D=series.rows.tokens, form="chinchilla")
     if fit.status not in ("converged", "bound hit"):
         raise ArgumentError(
             "{name}: a budget cannot be split, the law of size and tokens is {status!r} ({note}); "

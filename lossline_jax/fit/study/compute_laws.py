@@ -58,7 +58,7 @@ def _runs_of_several_sizes(
 
 def _fit(rows: pd.DataFrame, losses: np.ndarray, unit: str) -> FitResult:
     inputs, runs = {"N": rows["params_total"], "D": rows["tokens_seen"]}, rows["run_id"]
-    fit = fit_compute_law(*inputs.values(), losses, clusters=runs, unit=UNITS.get(unit, unit))
+    fit = fit_compute_law(losses, **inputs, clusters=runs, unit=UNITS.get(unit, unit))
     if fit.has_curve and has_checkpoints(fit):
         return with_run_intervals(fit, bootstrap(fit, inputs, losses, clusters=runs), LEVEL)
     return fit

@@ -54,7 +54,7 @@ class IrreducibleModes:
     def _of_loss(self, name: str, mode: Mode, points: pd.DataFrame, loss: np.ndarray):
         if mode != "law":
             return mode
-        fit = fit_compute_law(positive(points, self.params), positive(points, self.tokens), loss, form=self.form)
+        fit = fit_compute_law(loss, N=positive(points, self.params), D=positive(points, self.tokens), form=self.form)
         if not fit.has_curve:
             raise LosslineError(f"{name}: the compute law is {fit.status!r} ({fit.note})")
         return fit

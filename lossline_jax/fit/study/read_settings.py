@@ -9,7 +9,7 @@ import pandas as pd
 from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.tables.columns import RUN, UNITS, X, Y, paired_points, require_loss_column
 from lossline_jax.fit.tables.copies import copies_within_and_between, one_of_each
-from lossline_jax.fit.tables.rows import open_rows, require_each_once
+from lossline_jax.fit.tables.rows import as_names, open_rows, require_each_once
 from lossline_jax.fit.tables.settings import (
     SETTING,
     Setting,
@@ -53,6 +53,10 @@ def read_settings(
         LosslineError: a column, set or base that is not there, no setting at all, or two names of one run.
     """
     frame = open_rows(frame)
+    factors = None if factors is None else as_names(factors)
+    units = None if units is None else as_names(units)
+    if base is not None and not isinstance(base, Mapping):
+        raise ArgumentError("{base}: give levels by factor, such as {{'data': 'wiki'}}, not {value!r}", value=base)
     if units and {x, y} <= set(frame.columns):
         raise ArgumentError(
             "{units}: {x} and {y} are columns of this table, in the unit that they have; leave {units} out"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lossline_jax.errors import ArgumentError, LosslineError
-from lossline_jax.fit.tables.rows import plain_frame, require_column
+from lossline_jax.fit.tables.rows import as_names, plain_frame, require_column
 from lossline_jax.losses.cells import as_numbers
 
 TOLERANCE = 0.01  # relative difference of two sizes, token counts or budgets that still counts as equal
@@ -30,6 +30,7 @@ def pair_runs(first: pd.DataFrame, second: pd.DataFrame, columns: Sequence[str],
     Raises:
         LosslineError: a column is absent, there is nothing to pair by, or the columns do not tell rows apart.
     """
+    columns = as_names(columns)
     if not columns:
         raise ArgumentError("{on}: name the columns to pair runs by, such as parameters and tokens")
     first, second = plain_frame(first), plain_frame(second)

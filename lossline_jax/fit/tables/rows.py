@@ -1,7 +1,7 @@
 """Any frame as the statistics take it: plain cells, columns of one name each, rows that messages can name."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,13 @@ def require_column(frame: pd.DataFrame, name: str) -> None:
         known = [str(column) for column in frame.columns if not _OWN_COLUMNS.fullmatch(str(column))]
         listed = ", ".join(known[:30]) + (f" and {len(known) - 30} more" if len(known) > 30 else "")
         raise LosslineError(f"the table has no column {name!r}{suggestion(name, known)}; it has {listed}")
+
+
+def as_names(names: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Return names as a tuple: a single name stands for itself, and None for no names."""
+    if names is None:
+        return ()
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def require_default_column(frame: pd.DataFrame, name: str, argument: str) -> None:
