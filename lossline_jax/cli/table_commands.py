@@ -81,8 +81,9 @@ def table_predict(table: str, options: PredictOptions) -> None:
 
     _enable_compilation_cache()
     out = output_json(options.out)
+    frame = _read_table(table, options.cluster)
     check_target(options.at_params, options.at_tokens, options.at_flops, options.at_x)
-    fitted = forecast(_read_table(table, options.cluster), options.y, level=options.level, **_columns(options))
+    fitted = forecast(frame, options.y, level=options.level, **_columns(options))
     predicted = fitted.predict(
         params=options.at_params, tokens=options.at_tokens, flops=options.at_flops, x=options.at_x, only=options.only
     )

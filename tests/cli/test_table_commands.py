@@ -126,7 +126,7 @@ def test_laws_are_listed_and_told_in_full(capsys):
         ),
         (("predict", "--y", "task", "--x", "own", *COUNTS, "--at-x", "2", "--at-tokens", "1"), "use where a loss"),
         (
-            ("predict", "--y", "task", "--across", "data", *COUNTS),
+            ("predict", "--y", "task", "--across", "data", *COUNTS, "--at-flops", "1e9"),
             "--across pairs the losses of two models",
         ),
         (

@@ -109,7 +109,7 @@ SWEEP = FRAME.assign(run_id=range(16))
         (lambda: pair_runs(SWEEP, SWEEP, "params"), "no column 'params'"),
         (lambda: read_losses(SWEEP), "read_losses: a DataFrame is not a path"),
         (lambda: check_target((), None, "1e13", None), "flops: '1e13' is not a positive number"),
-        (lambda: check_target((), None, None, None), "give params and tokens of the run, flops alone"),
+        (lambda: check_target((), None, None, None), "give params and tokens of the run, or flops alone"),
         (lambda: check_target((1e9,), None, None, None), "give params and tokens of the run"),
     ],
 )

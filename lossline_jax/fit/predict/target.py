@@ -70,11 +70,10 @@ def check_target(params: tuple[float, ...], tokens: float | None, flops: float |
         *(("at_params", each) for each in params),
     ):
         if value is not None and not (isinstance(value, Real) and np.isfinite(value) and value > 0):
-            raise ArgumentError(f"{{{name}}}" + ": {value!r} is not a positive number", value=value)
+            shown = f"{value:g}" if isinstance(value, Real) else repr(value)
+            raise ArgumentError(f"{{{name}}}" + ": {value} is not a positive number", value=shown)
     if x is None and (bool(params) != (tokens is not None) or not (params or flops)):
-        raise ArgumentError(
-            "give {at_params} and {at_tokens} of the run, {at_flops} alone to split a budget, or {at_x}, another loss of it"
-        )
+        raise ArgumentError("give {at_params} and {at_tokens} of the run, or {at_flops} alone to split a budget")
 
 
 def _require_one_budget(series: LossSeries, size: float, tokens: float, flops: float | None) -> None:
