@@ -75,7 +75,7 @@ class Published:
 
 
 def _law(series: LossSeries) -> ComputeLaw:
-    return fit_compute_law(series.y, N=series.rows.sizes["total"], D=series.rows.tokens)
+    return fit_compute_law(series.rows.sizes["total"], series.rows.tokens, series.y)
 
 
 def _outcome(ours: Forecast, held: LossSeries, theirs: np.ndarray) -> Outcome:
