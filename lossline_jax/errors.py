@@ -89,5 +89,10 @@ class RunFailed(LosslineError):
 
 def suggestion(name: str, known: typing.Iterable[str]) -> str:
     """`; did you mean 'x'?` or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    match = likeliest_name(name, known)
+    return f"; did you mean {match!r}?" if match else ""
+
+
+def likeliest_name(name: str, known: typing.Iterable[str]) -> str | None:
+    """Return the known name most like `name`. None: no name is like it."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)

@@ -6,7 +6,6 @@ lossline-jax table VERB TABLE [flags]   any table of losses
 """
 
 import contextlib
-import difflib
 import os
 import signal
 import sys
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from lossline_jax import __version__, logs
 from lossline_jax.cli import options, study_commands, table_commands
 from lossline_jax.cli.parsing import COMMAND, HELP, flag_of, is_table, parse_options, parse_study
-from lossline_jax.errors import RESTART_EXIT_CODE, ArgumentError, LosslineError, explanation
+from lossline_jax.errors import RESTART_EXIT_CODE, ArgumentError, LosslineError, explanation, likeliest_name
 from lossline_jax.formatting import shown
 from lossline_jax.storage.object_store import failure, reachable_path
 from lossline_jax.storage.paths import ModelDir
@@ -307,8 +306,8 @@ def _similar_verb(name: str) -> str:
     is_for_table = name.startswith("table ")
     likeliest_last = sorted(["table", *VERBS], key=lambda verb: verb.startswith("table ") == is_for_table)
     verbs = {verb.removeprefix("table "): verb for verb in likeliest_last}
-    close = difflib.get_close_matches(name.removeprefix("table "), verbs, n=1)
-    return f"; did you mean {verbs[close[0]]!r}?" if close else ""
+    match = likeliest_name(name.removeprefix("table "), verbs)
+    return f"; did you mean {verbs[match]!r}?" if match else ""
 
 
 def _call(name: str, verb: Verb, words: list[str]) -> None:

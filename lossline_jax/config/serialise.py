@@ -1,14 +1,13 @@
 """Frozen dataclasses to JSON and back, strictly, and the fingerprint of what they say."""
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import types
 import typing
 from typing import Any, TypeVar
 
-from lossline_jax.errors import LosslineError, suggestion
+from lossline_jax.errors import LosslineError, likeliest_name, suggestion
 from lossline_jax.formatting import utf8
 
 T = TypeVar("T")
@@ -140,7 +139,7 @@ def _decode_dataclass(cls: Any, value: Any, where: str) -> Any:
         if name not in fields:
             raise LosslineError(
                 f"{where}: {cls.__name__} has no field {name!r}{suggestion(name, fields)}"
-                f"{'' if difflib.get_close_matches(name, fields) else f'; it has {sorted(fields)}'}"
+                f"{'' if likeliest_name(name, fields) else f'; it has {sorted(fields)}'}"
             )
     missing = [
         f.name

@@ -44,9 +44,20 @@ def objective_of(objective: Any, law: Law) -> Objective:
 
 
 def require_level(level: Any) -> None:
-    """Raise ArgumentError unless a level is None or a share between 0 and 1."""
-    if level is not None and not (isinstance(level, Real) and 0 < level < 1):
-        raise ArgumentError("{level}: {value!r} is no share between 0 and 1, such as 0.9", value=level)
+    """Raise ArgumentError unless a level is a share between 0 and 1."""
+    if not (isinstance(level, Real) and 0 < level < 1):
+        raise ArgumentError("{level}: {value} is no share between 0 and 1, such as 0.9", value=_as_given(level))
+
+
+def require_positive(name: str, value: Any) -> None:
+    """Raise ArgumentError unless a value is a finite number above 0."""
+    if not (isinstance(value, Real) and np.isfinite(value) and value > 0):
+        raise ArgumentError(f"{{{name}}}" + ": {value} is not a positive number", value=_as_given(value))
+
+
+def _as_given(value: Any) -> str:
+    """Return a number without needless digits, and anything else as Python writes it."""
+    return f"{value:g}" if isinstance(value, Real) else repr(value)
 
 
 def require_count(name: str, value: Any) -> None:

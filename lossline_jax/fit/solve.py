@@ -91,8 +91,10 @@ def fit_law_many(
     level: float | None = None,
 ) -> list[FitResult]:
     """Fit `law` to each of many data sets, all in one compiled call after the other; see `fit_law`."""
-    law, objective = law_of(law), objective_of(objective, law)
-    require_level(level)
+    law = law_of(law)
+    objective = objective_of(objective, law)
+    if level is not None:
+        require_level(level)
     require_count("num_starts", num_starts)
     prepared = [_prepare(law, points, objective, num_starts, level) for points in data]
     problems = {k: problem for k, (problem, _) in enumerate(prepared) if isinstance(problem, Problem)}

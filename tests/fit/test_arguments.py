@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.curves.combine import find_crossings
 from lossline_jax.fit.curves.compute_law import fit_compute_law
 from lossline_jax.fit.curves.line import fit_line
 from lossline_jax.fit.law import OBJECTIVES
@@ -12,7 +13,7 @@ from lossline_jax.fit.laws import LAWS
 from lossline_jax.fit.predict.table_forecast import forecast
 from lossline_jax.fit.predict.target import check_target
 from lossline_jax.fit.resampling import bootstrap
-from lossline_jax.fit.solve import OPTIONS, fit_law
+from lossline_jax.fit.solve import OPTIONS, DataSet, fit_law, fit_law_many
 from lossline_jax.fit.study.fit_study import compare_lines
 from lossline_jax.fit.tables.pairing import pair_runs
 from lossline_jax.losses.table import read_losses
@@ -130,3 +131,15 @@ def test_a_forecast_of_a_table_is_shown_and_asked_for_a_run():
 def test_a_dictionary_of_anything_else_than_laws_is_not_shown():
     with pytest.raises(TypeError, match="'a' of the dictionary is a int"):
         as_text({"a": 1})
+
+
+def test_many_data_sets_take_a_law_by_its_name():
+    (fit,) = fit_law_many("chinchilla", [DataSet(COUNTS, LOSS)], num_starts=8)
+    assert fit.parameters == FIT.parameters
+
+
+def test_a_curve_leaves_out_what_only_the_other_curve_takes():
+    slow = fit_law("kaplan size", 6.0 * (1e6 / SIZE) ** 0.1, N=SIZE, num_starts=8, level=None)
+    (crossing,) = find_crossings(slow, FIT, over={"N": (1e6, 3e7)}, at={"D": 1e9})
+    assert crossing.lower_after == "second"
+    assert float(slow.predict(N=crossing.x)) == pytest.approx(float(FIT.predict(N=crossing.x, D=1e9)))

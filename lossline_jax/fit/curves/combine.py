@@ -46,7 +46,7 @@ def find_crossings(
 
     Args:
         first, second: fits of declared laws, or functions of a dict of inputs; for a law that is not in LAWS,
-            `lambda inputs: fit.predict(law=law, **inputs)`.
+            `lambda inputs: fit.predict(inputs, law=law)`.
         over: the one input that varies, with its positive range.
         at: values of the other inputs, the same for both curves.
 
@@ -62,7 +62,7 @@ def find_crossings(
     def value(curve, log_x):
         log_x = np.atleast_1d(log_x)
         inputs = {key: np.full(log_x.shape, v, float) for key, v in (at or {}).items()} | {name: np.exp(log_x)}
-        values = curve.predict(**inputs) if isinstance(curve, FitResult) else curve(inputs)
+        values = curve.predict(inputs) if isinstance(curve, FitResult) else curve(inputs)
         return np.broadcast_to(np.asarray(values, float), log_x.shape)
 
     def difference(log_x):
@@ -98,4 +98,4 @@ def compose(
     inputs = tuple(find_law(second.law, second_law).inputs)
     if len(inputs) != 1:
         raise LosslineError(f"{second.law} has the inputs {list(inputs)}; a chain needs a law of one")
-    return lambda values: second.predict(first.predict(law=first_law, **values), law=second_law)
+    return lambda values: second.predict(first.predict(values, law=first_law), law=second_law)

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from lossline_jax.config.serialise import to_json
-from lossline_jax.errors import ArgumentError, LosslineError
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.arguments import require_level
 from lossline_jax.fit.direction import falls_with_x, rises_with_budget
 from lossline_jax.fit.predict.predictors import Predictor, fit_predictors, member_names
 from lossline_jax.fit.predict.series import SAME_BUDGET, LossSeries, RunPoints, budget_levels
@@ -171,8 +172,7 @@ def forecast_series(series: Sequence[LossSeries], level: float = 0.9) -> Forecas
         LosslineError: no series, two of one name, none that a predictor can be fitted to, or a level outside 0 to 1.
     """
     series = list(series)
-    if not 0 < level < 1:
-        raise ArgumentError("{level}: {value:g} is no share between 0 and 1, such as 0.9", value=level)
+    require_level(level)
     if not series:
         raise LosslineError("nothing to predict: no series")
     names = [s.name for s in series]

@@ -20,7 +20,7 @@ from lossline_jax.fit.predict.backtest import Backtest, backtest_series
 from lossline_jax.fit.predict.forecast import Forecast, Prediction, Predictions, forecast_series
 from lossline_jax.fit.predict.series import RunPoints
 from lossline_jax.fit.predict.table_series import Columns, series_of_table
-from lossline_jax.fit.predict.target import check_target, rows_of_target
+from lossline_jax.fit.predict.target import rows_of_target
 from lossline_jax.fit.tables.rows import as_names
 
 NUM_NAMES_SHOWN = 8  # of series, in an error
@@ -55,7 +55,6 @@ class TableForecast:
             ArgumentError: what a series needs is missing, or of no use to it, or no series has such a name.
         """
         sizes = (params,) if isinstance(params, Real | str) else tuple(params)
-        check_target(sizes, tokens, flops, x)
         predictions: list[Prediction] = []
         for name in self._chosen(only):
             rows = rows_of_target(self.forecast, name, sizes, tokens, flops, x)

@@ -1,10 +1,9 @@
 """The run that a prediction is asked for: its size and tokens, a budget to be split well, or the other loss."""
 
-from numbers import Real
-
 import numpy as np
 
 from lossline_jax.errors import ArgumentError
+from lossline_jax.fit.arguments import require_positive
 from lossline_jax.fit.curves.compute_law import FLOPS_PER_PARAMETER_AND_TOKEN, chinchilla_allocation, fit_compute_law
 from lossline_jax.fit.predict.forecast import Forecast
 from lossline_jax.fit.predict.series import LossSeries, RunPoints
@@ -69,9 +68,8 @@ def check_target(params: tuple[float, ...], tokens: float | None, flops: float |
         ("at_x", x),
         *(("at_params", each) for each in params),
     ):
-        if value is not None and not (isinstance(value, Real) and np.isfinite(value) and value > 0):
-            shown = f"{value:g}" if isinstance(value, Real) else repr(value)
-            raise ArgumentError(f"{{{name}}}" + ": {value} is not a positive number", value=shown)
+        if value is not None:
+            require_positive(name, value)
     if x is None and (bool(params) != (tokens is not None) or not (params or flops)):
         raise ArgumentError("give {at_params} and {at_tokens} of the run, or {at_flops} alone to split a budget")
 

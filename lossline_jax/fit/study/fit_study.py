@@ -36,7 +36,7 @@ COMPARE_CONVENTIONS = {
 
 @dataclass(frozen=True)
 class Statistics:
-    """How the lines of a study are compared.
+    """The margin and the resampling that lines of a study are compared with.
 
     Args:
         margin_in_noise: a gap that is surely smaller than so many times the noise does not move the line.
