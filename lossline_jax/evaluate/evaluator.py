@@ -119,6 +119,7 @@ class RowScorer:
         self._has_branches = tuple(bool(block.has_branches) for block in blocks)
         # One program for all, or one each, which blocks of the next call may meet again.
         self._programs = [slice(k, k + 1) for k in range(len(blocks))] if reuse_shapes else [slice(None)]
+        self._is_compiled = False
         self._slots = [layout.slot_S for layout in layouts]
         self._request_S = np.concatenate([block.request_S for block in blocks]).astype(np.intp)
         self._has_rows_Q = np.bincount(self._request_S, minlength=num_requests) > 0
@@ -136,9 +137,10 @@ class RowScorer:
                 (self.model, params, self._placed[part], self._has_branches[part], self._fsdp)
                 for part in self._programs
             ]
-            if is_distributed():
+            if is_distributed() and not self._is_compiled:
                 for each in arguments:
                     compile_together(score_rows, *each)
+                self._is_compiled = True
             calls = [score_rows(*each) for each in arguments]
         results = [scores for call in calls for scores in call]
         on_host = jax.device_get(results)

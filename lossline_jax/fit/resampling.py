@@ -13,7 +13,7 @@ from lossline_jax.errors import LosslineError, suggestion
 from lossline_jax.fit.arguments import clean_arrays, require_count, run_labels
 from lossline_jax.fit.law import Law
 from lossline_jax.fit.laws import find_law
-from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
 from lossline_jax.fit.solve import INTERVALS
 from lossline_jax.fit.solver.levenberg_marquardt import minimise
 from lossline_jax.fit.solver.problem import Problem, build_problem
@@ -57,7 +57,7 @@ class Bootstrap:
         """Those that could be fitted."""
         return next(iter(self.samples.values())).size
 
-    def interval(self, name: str, level: float = 0.9) -> tuple[float, float]:
+    def interval(self, name: str, level: float = INTERVAL_LEVEL) -> tuple[float, float]:
         """Return the interval of a parameter.
 
         Raises:
@@ -88,7 +88,7 @@ class Bootstrap:
         columns = {name: sample[:, None] for name, sample in self.samples.items()}
         return self.law(columns, values)
 
-    def band(self, x: Any, level: float = 0.9) -> Band:
+    def band(self, x: Any, level: float = INTERVAL_LEVEL) -> Band:
         """Pointwise band of the curve of a law with one input, whose values stand alone or under its name.
 
         Raises:

@@ -31,7 +31,7 @@ def fits_text(fits: StudyFits) -> str:
 
 def _columns(fit: FitResult, names: Sequence[str]) -> tuple:
     return (
-        *(_parameter(fit, name) for name in names),
+        *(parameter_text(fit, name) for name in names),
         "-" if fit.rmse is None else f"{fit.rmse:.4f}",
         "-" if fit.r_squared is None else f"{fit.r_squared:.4f}",
         fit.num_points,
@@ -41,7 +41,8 @@ def _columns(fit: FitResult, names: Sequence[str]) -> tuple:
     )
 
 
-def _parameter(fit: FitResult, name: str) -> str:
+def parameter_text(fit: FitResult, name: str) -> str:
+    """Return a parameter with its interval; a dash where the fit has no such parameter."""
     if name not in fit.parameters:
         return "-"
     return f"{fit.parameters[name]:.4g} {_pair(fit.intervals.get(name))}".rstrip()

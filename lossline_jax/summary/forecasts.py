@@ -10,16 +10,15 @@ from lossline_jax.formatting import text_table, titled_list
 
 def forecast_text(fitted: TableForecast) -> str:
     """Return the series of a forecast, and what its predictions will rest on."""
-    found = fitted.forecast
-    rows = [(each.name, each.kind, each.y.size, f"{each.rows.budget.max():.3g}") for each in found.series]
+    rows = [(each.name, each.kind, each.y.size, f"{each.rows.budget.max():.3g}") for each in fitted.forecast.series]
     table = text_table(("series", "predicted from", "rows", "largest budget, FLOPs"), rows)
-    return "\n\n".join([table, *_foundations(found), *titled_list("Notes", fitted.notes)])
+    return "\n\n".join([table, *_foundations(fitted.forecast), *titled_list("Notes", fitted.notes)])
 
 
-def _foundations(found: Forecast) -> list[str]:
+def _foundations(forecast: Forecast) -> list[str]:
     """Return a block of weights, and one of the errors that intervals come from."""
-    kinds = [f"{kind}: {_weights(weights)}" for kind, weights in found.weights.items()]
-    counts = [f"{kind}: {number} errors of held-out budgets" for kind, number in found.num_folds.items()]
+    kinds = [f"{kind}: {_weights(weights)}" for kind, weights in forecast.weights.items()]
+    counts = [f"{kind}: {number} errors of held-out budgets" for kind, number in forecast.num_folds.items()]
     counts = counts or ["nothing: three budgets and nine errors of held-out runs are the least"]
     titles = (("Predictors and their weights", kinds), ("Intervals from", counts))
     return [f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in titles]

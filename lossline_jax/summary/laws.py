@@ -8,6 +8,7 @@ from lossline_jax.fit.laws.published_values import PUBLISHED, PUBLISHED_UNITS
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.study.table_laws import LawFits
 from lossline_jax.formatting import shown, text_table, titled_list
+from lossline_jax.summary.fits import parameter_text
 
 
 def laws_text(laws: Mapping[str, Law]) -> str:
@@ -66,7 +67,7 @@ def law_fits_text(law_fits: LawFits) -> str:
             (
                 each.label,
                 each.output,
-                *(_parameter(fit, name) for name in names),
+                *(parameter_text(fit, name) for name in names),
                 "-" if fit.rmse is None else f"{fit.rmse:.4g}",
                 "-" if fit.r_squared is None else f"{fit.r_squared:.4f}",
                 fit.num_points,
@@ -80,11 +81,3 @@ def law_fits_text(law_fits: LawFits) -> str:
     remark = f"{rows_are}; intervals: 90%, of the profile likelihood unless the note says otherwise"
     blocks = [f"{law_fits.law}: {law_fits.formula}   ({shown(counted)}; {remark})", text_table(header, rows)]
     return "\n\n".join([*blocks, *titled_list("Not fitted", law_fits.failures)])
-
-
-def _parameter(fit: FitResult, name: str) -> str:
-    if name not in fit.parameters:
-        return "-"
-    low, high = fit.intervals.get(name, (None, None))
-    interval = "" if low is None else f" [{low:.3g}, {high:.3g}]"
-    return f"{fit.parameters[name]:.4g}{interval}"

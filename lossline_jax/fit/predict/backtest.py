@@ -11,6 +11,7 @@ from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.predict.forecast import Forecast, forecast_series
 from lossline_jax.fit.predict.predictors import member_names
 from lossline_jax.fit.predict.series import LossSeries, budget_levels
+from lossline_jax.fit.result import INTERVAL_LEVEL
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,11 @@ class Backtest:
 
 
 def backtest_series(
-    series: Sequence[LossSeries], up_to: float | None = None, *, level: float = 0.9, notes: Sequence[str] = ()
+    series: Sequence[LossSeries],
+    up_to: float | None = None,
+    *,
+    level: float = INTERVAL_LEVEL,
+    notes: Sequence[str] = (),
 ) -> Backtest:
     """Fit on runs of budgets up to `up_to`, predict the largest level of budget of the table.
 

@@ -26,6 +26,7 @@ from lossline_jax.fit.arguments import require_level
 from lossline_jax.fit.direction import falls_with_x, rises_with_budget
 from lossline_jax.fit.predict.predictors import Predictor, fit_predictors, member_names
 from lossline_jax.fit.predict.series import SAME_BUDGET, LossSeries, RunPoints, budget_levels
+from lossline_jax.fit.result import INTERVAL_LEVEL
 
 POWER_OF_ERROR = 4
 LARGEST_ERROR = 1.0  # in log loss: how much one series can say against a predictor
@@ -165,7 +166,7 @@ def _times_beyond(name: str, fitted: np.ndarray, value: float) -> str:
     return ""
 
 
-def forecast_series(series: Sequence[LossSeries], level: float = 0.9) -> Forecast:
+def forecast_series(series: Sequence[LossSeries], level: float = INTERVAL_LEVEL) -> Forecast:
     """Fit the predictors of all series, weigh them and calibrate their intervals.
 
     Raises:

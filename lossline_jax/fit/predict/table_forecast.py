@@ -21,6 +21,7 @@ from lossline_jax.fit.predict.forecast import Forecast, Prediction, Predictions,
 from lossline_jax.fit.predict.series import RunPoints
 from lossline_jax.fit.predict.table_series import Columns, series_of_table
 from lossline_jax.fit.predict.target import rows_of_target
+from lossline_jax.fit.result import INTERVAL_LEVEL
 from lossline_jax.fit.tables.rows import as_names
 
 NUM_NAMES_SHOWN = 8  # of series, in an error
@@ -75,7 +76,12 @@ class TableForecast:
 
 
 def forecast(
-    table: pd.DataFrame, losses: str | Iterable[str], *, level: float = 0.9, merge_copies: bool = False, **columns: Any
+    table: pd.DataFrame,
+    losses: str | Iterable[str],
+    *,
+    level: float = INTERVAL_LEVEL,
+    merge_copies: bool = False,
+    **columns: Any,
 ) -> TableForecast:
     """Fit predictors to every series of a table, weigh them by backtests and calibrate their intervals.
 
@@ -99,7 +105,7 @@ def backtest(
     losses: str | Iterable[str],
     *,
     up_to: float | None = None,
-    level: float = 0.9,
+    level: float = INTERVAL_LEVEL,
     merge_copies: bool = False,
     **columns: Any,
 ) -> Backtest:

@@ -8,9 +8,8 @@ import pandas as pd
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.curves.compute_law import fit_compute_law
 from lossline_jax.fit.resampling import bootstrap, has_checkpoints, with_run_intervals
-from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
 from lossline_jax.fit.study.results import ComputeFit
-from lossline_jax.fit.study.table_lines import LEVEL
 from lossline_jax.fit.tables.columns import UNITS, name_checkpoints, numeric_losses, plain
 from lossline_jax.fit.tables.settings import FACTORS
 
@@ -60,5 +59,5 @@ def _fit(rows: pd.DataFrame, losses: np.ndarray, unit: str) -> FitResult:
     inputs, runs = {"N": rows["params_total"], "D": rows["tokens_seen"]}, rows["run_id"]
     fit = fit_compute_law(losses, **inputs, clusters=runs, unit=UNITS.get(unit, unit))
     if fit.has_curve and has_checkpoints(fit):
-        return with_run_intervals(fit, bootstrap(fit, inputs, losses, clusters=runs), LEVEL)
+        return with_run_intervals(fit, bootstrap(fit, inputs, losses, clusters=runs), INTERVAL_LEVEL)
     return fit

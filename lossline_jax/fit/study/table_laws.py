@@ -15,7 +15,7 @@ from lossline_jax.fit.direction import ADVICE, refuse_accuracy_unit, wrong_way
 from lossline_jax.fit.law import OBJECTIVES, Law, Objective
 from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.resampling import bootstrap, has_checkpoints, with_run_intervals
-from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
 from lossline_jax.fit.solve import DataSet, fit_law_many
 from lossline_jax.fit.tables.columns import (
     COUNT_EACH_TIME,
@@ -70,7 +70,7 @@ def fit_laws(
     cluster: str | None = None,
     objective: str | None = None,
     unit: str | None = None,
-    level: float | None = 0.9,
+    level: float | None = INTERVAL_LEVEL,
     merge_copies: bool = False,
 ) -> LawFits:
     """Fit `law` to each output in each group; a group that cannot be fitted is reported, not fatal.

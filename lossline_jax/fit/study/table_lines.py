@@ -10,7 +10,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.fit.compare.setting_line import SettingLine
 from lossline_jax.fit.curves.line import fit_line
 from lossline_jax.fit.resampling import Bootstrap, bootstrap, derive_seed, has_checkpoints, with_run_intervals
-from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
 from lossline_jax.fit.study.irreducible import IrreducibleModes
 from lossline_jax.fit.study.results import LineFit, StudyFits
 from lossline_jax.fit.tables.columns import (
@@ -31,13 +31,12 @@ from lossline_jax.fit.tables.columns import (
 from lossline_jax.fit.tables.copies import one_run_each
 from lossline_jax.fit.tables.other_unit import require_one_unit, require_one_unit_of_repetitions
 from lossline_jax.fit.tables.pairing import pair_runs
-from lossline_jax.fit.tables.rows import WHERE, as_pandas, open_rows, require_column, require_default_column
+from lossline_jax.fit.tables.rows import WHERE, as_names, as_pandas, open_rows, require_column, require_default_column
 from lossline_jax.fit.tables.settings import Setting
 from lossline_jax.fit.tables.wide import wide_table
 from lossline_jax.losses.cells import as_numbers
 
 BAND_POINTS = 60
-LEVEL = 0.9
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def fit_lines(
     Raises:
         LosslineError: unknown columns or sets, two names of one run, or bad values in every group.
     """
-    by = (by,) if isinstance(by, str) else tuple(by)
+    by = as_names(by)
     frame = as_pandas(frame)
     for argument in ("params", "tokens"):
         if (column := getattr(irreducible, argument, None)) is not None:
@@ -238,7 +237,7 @@ def _fit_group(group: LinePoints, x, y, unit: str, num_resamples: int, seed: int
             fit, {"x": x}, y, clusters=runs, num_resamples=num_resamples, seed=derive_seed(seed, group.label)
         )
         band, note = resamples.band(np.linspace(*fit.domain["x"], BAND_POINTS)), resamples.note
-        fit = with_run_intervals(fit, resamples, LEVEL) if has_checkpoints(fit) else fit
+        fit = with_run_intervals(fit, resamples, INTERVAL_LEVEL) if has_checkpoints(fit) else fit
     run_ids = () if runs is None else tuple(sorted(set(runs.tolist())))
     line = LineFit(group.label, group.factor, group.level, group.values, unit, fit, band, run_ids, note)
     return FittedGroup(group, line, x, y, runs, resamples)
