@@ -63,7 +63,7 @@ class _StderrHandler(logging.Handler):
     """A handler that writes to the stderr of the moment, each line with the process that speaks."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        lines = "\n".join(process_prefix() + line for line in shown_lines(record.getMessage()).split("\n"))
+        lines = "\n".join(process_prefix() + line for line in record.getMessage().split("\n"))
         print(lines, file=sys.stderr, flush=True)
 
 
@@ -76,12 +76,17 @@ _logger.addFilter(lambda record: record.levelno >= logging.WARNING or _speaker.i
 
 def info(message: str) -> None:
     """Log progress and news. Process 0 alone writes them; `logging.getLogger("lossline")` sets the level."""
-    _logger.info(message)
+    _logger.info(_writable(message))
 
 
 def warning(message: str) -> None:
     """Log that something went wrong. The process that it happens to writes it."""
-    _logger.warning(message)
+    _logger.warning(_writable(message))
+
+
+def _writable(message: str) -> str:
+    """Return a message that any handler can write: no control characters, and half a character as its escape."""
+    return shown_lines(message).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def take_any_text() -> None:

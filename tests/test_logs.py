@@ -1,6 +1,7 @@
 """Lines of news: by which process, to streams of any encoding, and to a pipe that no one reads."""
 
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -56,6 +57,20 @@ def test_a_stream_gets_what_its_encoding_can_carry(monkeypatch, stream, encoding
     (logs.result if stream == "stdout" else logs.warning)(SAID)
     logs.finish()
     assert raw.getvalue().decode(encoding) == written + "\n"
+
+
+def test_another_handler_can_write_what_is_logged(tmp_path):
+    handler = logging.FileHandler(tmp_path / "log", encoding="utf-8")
+    logger = logging.getLogger("lossline")
+    logger.addHandler(handler)
+    try:
+        logs.warning(f"{SAID}\x1b[2J\nsecond line")
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+    assert (tmp_path / "log").read_text("utf-8").splitlines()[1:] == ["second line"]
+    assert (tmp_path / "log").read_text("utf-8").startswith(r"── −1 ± 2 → ∞ é 日 😀 \ud800")
+    assert "\x1b" not in (tmp_path / "log").read_text("utf-8")
 
 
 def test_a_closed_stream_takes_everything(monkeypatch):
