@@ -84,9 +84,9 @@ def test_a_run_in_other_hands_is_waited_for_and_taken_up(capsys):
 
 def test_runs_that_stay_in_other_hands_are_named_with_what_to_do():
     with pytest.raises(RunLocked, match="another process works on a, b; run again when it is done"):
-        failures_verbs._raise_failures({"a": RunLocked("lock"), "b": RunLocked("lock")})
+        failures_verbs.raise_failures({"a": RunLocked("lock"), "b": RunLocked("lock")})
     with pytest.raises(RunFailed, match="2 runs failed or are busy"):
-        failures_verbs._raise_failures({"a": RunLocked("lock"), "b": RunFailed("nan")})
+        failures_verbs.raise_failures({"a": RunLocked("lock"), "b": RunFailed("nan")})
 
 
 def test_a_page_says_which_runs_it_lacks():
