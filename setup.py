@@ -19,6 +19,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["lossline_jax", "lossline_jax.*"]),
     package_data={
+        "lossline_jax": ["py.typed"],
         "lossline_jax.status": ["assets/*"],
         "lossline_jax.report": ["assets/*"],
         "lossline_jax.evaluate.tasks": ["task_specs.toml"],
@@ -62,6 +63,8 @@ setup(
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "ruff>=0.9",
+            "pyright[nodejs]>=1.1.400",  # with the node that it runs on
+            "pre-commit>=4",
             "playwright>=1.40",
             "tokenizers>=0.20",
             "safetensors>=0.6.1",

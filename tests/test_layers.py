@@ -1,8 +1,9 @@
-"""The house keeps its order: who may import whom, and what the front door must not drag in."""
+"""Imports go from a layer to the layers below it, and `import lossline_jax` alone loads no heavy library."""
 
 import argparse
 import ast
 import collections
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,8 @@ import pytest
 from tests.support.paths import ROOT
 
 PACKAGE = ROOT / "lossline_jax"
-# Packages and modules by floor: each may import those of the floors below, and none of its own.
-FLOORS = (
+# Packages and modules by layer, from the lowest. Each imports packages of lower layers only. CONTRIBUTING.md explains them.
+LAYERS = (
     {"errors", "units"},
     {"formatting"},
     {"logs"},
@@ -28,14 +29,14 @@ FLOORS = (
     {"cli"},
     {"__main__"},
 )
-FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
-FORBIDDEN = {  # package -> packages below it that it must do without all the same
+LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
+FORBIDDEN = {  # package -> packages of lower layers that it must not import
     "fit": {"ops", "distributed", "models", "data"},
     "report": {"ops", "distributed", "models", "data"},
     "losses": {"ops", "distributed"},
     "data": {"ops", "distributed"},
 }
-# third-party packages that live in one place
+# third-party package -> the only files that import it
 HOMES = {
     "flax": ("models/",),
     "orbax": ("train/checkpoint.py",),
@@ -57,34 +58,42 @@ def imports(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports hide the room they come from"
+            assert node.level == 0, "a relative import hides the package that it imports from"
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def room(name):
+def package_of(name):
     return name.split("/")[0].removesuffix(".py")
 
 
-def test_every_package_has_its_floor():
-    assert {room(name) for name, _ in modules()} == FLOOR.keys()
+def test_every_package_has_its_layer():
+    assert {package_of(name) for name, _ in modules()} == LAYER_OF.keys()
+
+
+def test_the_file_map_shows_the_layers():
+    """CONTRIBUTING.md has a row for each layer, from the top; the row names the packages of that layer."""
+    file_map = (ROOT / "CONTRIBUTING.md").read_text().split("## The file map")[1].split("##")[0]
+    rows = [set(re.findall(r"`(\w+)`", line.split("|")[1])) for line in file_map.splitlines() if line.startswith("| `")]
+    documented = [packages for packages in LAYERS if packages != {"__main__"}]
+    assert rows == documented[::-1]
 
 
 @pytest.mark.parametrize(("name", "tree"), modules(), ids=lambda value: value if isinstance(value, str) else "")
 def test_imports_go_downwards(name, tree):
-    here = room(name)
+    here = package_of(name)
     for target in imports(tree):
         if not target.startswith("lossline_jax."):
             continue
         there = target.split(".")[1]
         if there in (here, "__version__"):
             continue
-        assert FLOOR[there] < FLOOR[here], f"{name} imports {target}, which is not below it"
+        assert LAYER_OF[there] < LAYER_OF[here], f"{name} imports {target}, which is not below it"
         assert there not in FORBIDDEN.get(here, set()), f"{name} must not import {target}"
 
 
 @pytest.mark.parametrize(("name", "tree"), modules(), ids=lambda value: value if isinstance(value, str) else "")
-def test_third_party_packages_stay_at_home(name, tree):
+def test_third_party_packages_are_imported_in_one_place(name, tree):
     for target in imports(tree):
         package = target.split(".")[0]
         assert "flax.nnx" not in target
@@ -98,7 +107,7 @@ def imported_by(statement):
 
 
 @pytest.mark.parametrize("statement", ["import lossline_jax.cli.main", "import lossline_jax.config.study"])
-def test_the_front_door_needs_no_jax(statement):
+def test_the_public_names_need_no_jax(statement):
     loaded = imported_by(statement)
     assert not loaded & {"jax", "flax", "orbax", "grain", "pandas", "matplotlib", "scipy"}
 
@@ -115,12 +124,12 @@ def test_analysis_needs_no_training_packages():
 def counts(package):
     """Return figures of a package folder: how it is divided, and how large its parts are."""
     trees = {path.relative_to(package).as_posix(): ast.parse(path.read_text()) for path in package.rglob("*.py")}
-    rooms = {room(name) for name in trees} - {"__init__", "__main__"}
-    arrows = {
+    packages = {package_of(name) for name in trees} - {"__init__", "__main__"}
+    imported_pairs = {
         (name, target.split(".")[1])
         for name, tree in trees.items()
         for target in imports(tree)
-        if target.startswith("lossline_jax.") and target.split(".")[1] in rooms - {room(name)}
+        if target.startswith("lossline_jax.") and target.split(".")[1] in packages - {package_of(name)}
     }
     functions = [
         node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)
@@ -134,9 +143,9 @@ def counts(package):
     lengths = {name: len((package / name).read_text().splitlines()) for name in trees}
     longest = max(lengths, key=lengths.get)
     return {
-        "packages and loose modules": len(rooms),
-        "loose modules": len([name for name in rooms if (package / f"{name}.py").exists()]),
-        "imports between them, pair by pair": len({(room(name), there) for name, there in arrows}),
+        "packages and loose modules": len(packages),
+        "loose modules": len([name for name in packages if (package / f"{name}.py").exists()]),
+        "imports between them, pair by pair": len({(package_of(name), there) for name, there in imported_pairs}),
         "longest file": f"{longest}, {lengths[longest]} lines",
         "functions over 60 lines": sum(
             node.end_lineno - node.lineno + 1 > 60 for node in functions if isinstance(node, ast.FunctionDef)
