@@ -1,6 +1,6 @@
-"""Our models beside those of transformers, weight for weight: errors of logits and of gradients.
+"""Measure the errors of logits and gradients of our models against transformers, with the same weights.
 
-The table of the errors:  .venv/bin/python tests/support/huggingface_parity.py
+.venv/bin/python tests/support/huggingface_parity.py prints the table of the errors.
 """
 
 import dataclasses
@@ -20,21 +20,21 @@ from lossline_jax.weights.huggingface.load import load_pretrained_params
 from lossline_jax.weights.huggingface.save import save_pretrained
 
 VOCAB, BATCH, LENGTH = 61, 2, 23
-QUICK = {"xla_backend_optimization_level": 0}  # halves the time of the compiler, which is most of the tests'
-# The study's form: one group, convolution of width 2, neither of the biases, inner width not twice the model's.
+QUICK = {"xla_backend_optimization_level": 0}  # halves the time to compile, which is most of the time of the tests
+# The form of the study: one group, convolution of width 2, no biases, and an inner width that is not twice the width.
 STUDY = Mamba2Config(16, 2, num_heads=4, d_state=8, d_inner=64, conv_width=2, chunk_size=7)
 
 
 @dataclasses.dataclass(frozen=True)
 class Parity:
-    """Largest absolute error of the logits; largest error of a gradient over the largest entry of its tensor."""
+    """The errors of one model."""
 
-    logits: float
-    gradients: float
+    logits: float  # largest absolute error
+    gradients: float  # largest error of a gradient, relative to the largest entry of its tensor
 
 
 def their_config(case):
-    """The config of one case of `CASES` that starts with transformers."""
+    """Return the config of a case of `THEIRS`, the cases that start with transformers."""
     transformers = pytest.importorskip("transformers", reason="parity is measured against transformers")
     llama = {
         "vocab_size": VOCAB,
@@ -76,7 +76,7 @@ CASES = (*THEIRS, "mamba2, as in the study")
 
 
 def write_case(case, folder):
-    """A folder with a random model of the case, norms and biases random too."""
+    """Write a random model of the case to `folder`. Its norms and biases are random too."""
     torch = pytest.importorskip("torch", reason="parity is measured against torch")
     if case not in THEIRS:
         model = build_model(STUDY, VOCAB)
@@ -88,14 +88,14 @@ def write_case(case, folder):
     with torch.no_grad():
         for name, tensor in model.named_parameters():
             if case not in THEIRS and name.endswith("dt_bias"):
-                continue  # that form has none: zeros
+                continue  # this form has no dt_bias: it stays zero
             tensor += 0.2 * torch.randn(tensor.shape)
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
 
 
 def load_theirs(folder):
-    """The model that transformers makes of a folder, in float32 without dropout."""
+    """Return the model of a folder as transformers loads it, in float32 without dropout."""
     transformers = pytest.importorskip("transformers", reason="parity is measured against transformers")
     torch = pytest.importorskip("torch", reason="parity is measured against torch")
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -119,7 +119,10 @@ def our_logits(folder, tokens_BT):
 
 
 def measure(folder, scratch, compiler_options=None):
-    """Errors of the model in `folder`, theirs against ours, on random tokens; `scratch` is a folder to be made."""
+    """Return the errors of our model of `folder` against that of transformers, on random tokens.
+
+    `scratch` is a folder that this function makes.
+    """
     import torch
 
     tokens_BT = random_tokens()
@@ -147,7 +150,7 @@ def measure(folder, scratch, compiler_options=None):
 
 
 def _write_gradients(theirs, folder):
-    """Gradients as a folder of weights, so that the loader lays them out like our params."""
+    """Write gradients as a folder of weights, so that the loader gives them the layout of our params."""
     import torch
 
     with torch.no_grad():
