@@ -19,6 +19,7 @@ from lossline_jax.fit.compare.setting_line import SettingLine
 from lossline_jax.fit.curves.line import fit_line
 from lossline_jax.fit.resampling import bootstrap
 from lossline_jax.fit.tables.copies import find_copies
+from lossline_jax.fit.tables.settings import Setting
 
 BASE = {"data": "web", "size": "m", "context": "short", "optimiser": "adamw"}
 OTHERS = (
@@ -39,7 +40,7 @@ STUDIES = 60
 
 
 @dataclass
-class Setting:
+class PlantedSetting:
     """The losses (runs, checkpoints) of one setting, which the condition of a row may change."""
 
     levels: dict[str, str]
@@ -53,7 +54,7 @@ def line(x: np.ndarray) -> np.ndarray:
 
 # (generator, (runs, checkpoints)) -> deviations from the line
 Noise = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
-Change = Callable[[list[Setting], np.random.Generator], None]
+Change = Callable[[list[PlantedSetting], np.random.Generator], None]
 
 
 def usual(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -95,7 +96,7 @@ def of_a_run(noise: Noise, points: float = 0.0) -> float:
 def diverged(name: str) -> Change:
     """Make the first run of a setting leave its line after half of its checkpoints, and end .3 above it."""
 
-    def change(study: list[Setting], generator: np.random.Generator) -> None:
+    def change(study: list[PlantedSetting], generator: np.random.Generator) -> None:
         half = CHECKPOINTS // 2
         _named(study, name).y[0, half:] += 0.3 * np.arange(1, half + 1) / half
 
@@ -105,19 +106,19 @@ def diverged(name: str) -> Change:
 def outlier(name: str) -> Change:
     """Move the first run of a setting eight noises off its line, above or below."""
 
-    def change(study: list[Setting], generator: np.random.Generator) -> None:
+    def change(study: list[PlantedSetting], generator: np.random.Generator) -> None:
         _named(study, name).y[0] += 8 * NOISE * generator.choice([-1, 1])
 
     return change
 
 
-def copied(study: list[Setting], generator: np.random.Generator) -> None:
+def copied(study: list[PlantedSetting], generator: np.random.Generator) -> None:
     """Repeat every run under a second name."""
     for setting in study:
         setting.x, setting.y = np.tile(setting.x, (2, 1)), np.tile(setting.y, (2, 1))
 
 
-def little_overlap(study: list[Setting], generator: np.random.Generator) -> None:
+def little_overlap(study: list[PlantedSetting], generator: np.random.Generator) -> None:
     """Move the base so that only four of its checkpoints reach the losses of the other settings."""
     base = study[0]
     low = np.sort(base.x.mean(0))[CHECKPOINTS - 4]
@@ -125,19 +126,19 @@ def little_overlap(study: list[Setting], generator: np.random.Generator) -> None
     base.x *= low / base.x.min()
 
 
-def noise_in_x(study: list[Setting], generator: np.random.Generator) -> None:
+def noise_in_x(study: list[PlantedSetting], generator: np.random.Generator) -> None:
     """Add normal noise to x."""
     for setting in study:
         setting.x = setting.x + NOISE_IN_X * generator.normal(size=setting.x.shape)
 
 
-def crossing(study: list[Setting], generator: np.random.Generator) -> None:
+def crossing(study: list[PlantedSetting], generator: np.random.Generator) -> None:
     """Turn the line of other data, so that its ends lie ten noises below and above the base. The mean gap is zero."""
     code = _named(study, "code")
     code.y += np.linspace(-1, 1, CHECKPOINTS) * 10 * NOISE
 
 
-def _named(study: list[Setting], name: str) -> Setting:
+def _named(study: list[PlantedSetting], name: str) -> PlantedSetting:
     return study[0] if name == "base" else next(setting for setting in study if name in setting.levels.values())
 
 
@@ -153,7 +154,7 @@ class Row:
     settings: tuple[tuple[str, str], ...] = field(default=OTHERS)
     gap: float = GAP
 
-    def draw(self, generator: np.random.Generator, gap: float) -> list[Setting]:
+    def draw(self, generator: np.random.Generator, gap: float) -> list[PlantedSetting]:
         more = tuple(("data", f"code{k}") for k in range(2, self.levels + 1))
         study = [self._setting(generator, BASE, self.runs[0], 0.0)]
         for factor, level in (*self.settings, *more):
@@ -163,10 +164,10 @@ class Row:
             change(study, generator)
         return study
 
-    def _setting(self, generator, levels: dict[str, str], num_runs: int, gap: float) -> Setting:
+    def _setting(self, generator, levels: dict[str, str], num_runs: int, gap: float) -> PlantedSetting:
         reach = 2.5 + (0.0 if levels == BASE else generator.uniform(-0.1, 0.5))
         x = np.geomspace(5.0, reach, CHECKPOINTS) + generator.normal(0, 0.02, (num_runs, 1))
-        return Setting(levels, x, line(x) + gap + self.noise(generator, x.shape))
+        return PlantedSetting(levels, x, line(x) + gap + self.noise(generator, x.shape))
 
 
 ROWS = {
@@ -204,7 +205,7 @@ class Judged:
     gap: float  # the planted one
 
 
-def judged(study: list[Setting], gap: float) -> Judged:
+def judged(study: list[PlantedSetting], gap: float) -> Judged:
     if _has_copies(study):
         return Judged((), frozenset(), gap)
     cells = [_cell(setting, first=k == 0) for k, setting in enumerate(study)]
@@ -212,20 +213,20 @@ def judged(study: list[Setting], gap: float) -> Judged:
     return Judged(compare_setting_lines(cells, BASE), named, gap)
 
 
-def _name(setting: Setting, run: int) -> str:
+def _name(setting: PlantedSetting, run: int) -> str:
     return f"{'-'.join(setting.levels.values())}:{run}"
 
 
-def _cell(setting: Setting, first: bool) -> SettingLine:
+def _cell(setting: PlantedSetting, first: bool) -> SettingLine:
     """Return the fitted line of a setting. Only that of the base (`first`) is resampled, as a reference line."""
     x, y = setting.x.ravel(), setting.y.ravel()
     runs = np.repeat([_name(setting, k) for k in range(setting.x.shape[0])], CHECKPOINTS)
     fit = fit_line(x, y, runs, num_starts=8, level=None)
     resamples = bootstrap(fit, {"x": x}, y, clusters=runs, num_resamples=100) if first else None
-    return SettingLine(setting.levels, x, y, runs, fit, resamples)
+    return SettingLine(Setting(setting.levels), x, y, runs, fit, resamples)
 
 
-def _has_copies(study: list[Setting]) -> bool:
+def _has_copies(study: list[PlantedSetting]) -> bool:
     rows = [
         (k, _name(setting, run), x, y)
         for k, setting in enumerate(study)

@@ -127,10 +127,10 @@ def measure(folder, scratch, compiler_options=None):
 
     tokens_BT = random_tokens()
     inputs_BT, targets_BT = tokens_BT[:, :-1], tokens_BT[:, 1:]
-    theirs = load_theirs(folder)
-    their_logits_BTV = theirs(torch.tensor(inputs_BT).long()).logits
+    reference = load_theirs(folder)
+    reference_logits_BTV = reference(torch.tensor(inputs_BT).long()).logits
     torch.nn.functional.cross_entropy(
-        their_logits_BTV.flatten(0, 1), torch.tensor(targets_BT).long().flatten()
+        reference_logits_BTV.flatten(0, 1), torch.tensor(targets_BT).long().flatten()
     ).backward()
 
     hf = read_config(folder)
@@ -142,27 +142,27 @@ def measure(folder, scratch, compiler_options=None):
         return model.logits(params, inputs_BT), gradients
 
     logits_BTV, gradients = jax.jit(ours, compiler_options=compiler_options)(params)
-    expected = load_pretrained_params(_write_gradients(theirs, scratch), model)
+    expected = load_pretrained_params(_write_gradients(reference, scratch), model)
     return Parity(
-        logits=float(np.abs(logits_BTV - their_logits_BTV.detach().numpy()).max()),
+        logits=float(np.abs(logits_BTV - reference_logits_BTV.detach().numpy()).max()),
         gradients=max(map(_relative_error, jax.tree.leaves(gradients), jax.tree.leaves(expected))),
     )
 
 
-def _write_gradients(theirs, folder):
+def _write_gradients(reference, folder):
     """Write gradients as a folder of weights, so that the loader gives them the layout of our params."""
     import torch
 
     with torch.no_grad():
-        for name, tensor in theirs.named_parameters():
-            zero = name.endswith("dt_bias") and not getattr(theirs.config, "use_dt_bias", True)
+        for name, tensor in reference.named_parameters():
+            zero = name.endswith("dt_bias") and not getattr(reference.config, "use_dt_bias", True)
             tensor.copy_(torch.zeros_like(tensor) if zero else tensor.grad)
-    theirs.save_pretrained(folder)
+    reference.save_pretrained(folder)
     return folder
 
 
-def _relative_error(ours, theirs):
-    return float(np.abs(np.asarray(ours) - np.asarray(theirs)).max() / np.abs(np.asarray(theirs)).max())
+def _relative_error(values, reference):
+    return float(np.abs(np.asarray(values) - np.asarray(reference)).max() / np.abs(np.asarray(reference)).max())
 
 
 def main():

@@ -225,9 +225,11 @@ def write_small(name, folder, **options):
     return model, params
 
 
-def assert_equal(ours, theirs):
+def assert_equal(tree, expected_tree):
     """Check that two trees of float32 leaves are equal bit for bit."""
-    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
-    for (path, leaf), expected in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
+    assert jax.tree.structure(tree) == jax.tree.structure(expected_tree)
+    for (path, leaf), expected in zip(
+        jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(expected_tree), strict=True
+    ):
         assert leaf.dtype == jnp.float32
         np.testing.assert_array_equal(leaf, expected, err_msg=str(path))

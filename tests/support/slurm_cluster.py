@@ -95,14 +95,14 @@ class Cluster:
             tasks[name] = fields
         return tasks
 
-    def wait_for(self, what: str, condition, seconds: float = 120):
+    def wait_for(self, event: str, condition, seconds: float = 120):
         """Poll until `condition()` is true, and return its value."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if value := condition():
                 return value
             time.sleep(0.2)
-        raise AssertionError(f"{what}: not within {seconds} s\n{self.ask('squeue')}{self.ask('sinfo')}")
+        raise AssertionError(f"{event}: not within {seconds} s\n{self.ask('squeue')}{self.ask('sinfo')}")
 
     def wait_for_end(self, job: str, seconds: float = 120) -> dict[str, dict[str, str]]:
         """Return the tasks of a job once none of them waits or runs."""
@@ -129,20 +129,20 @@ class Cluster:
 def cluster() -> Iterator[Cluster]:
     """Start a cluster. Nothing of it is left afterwards, whatever happens."""
     folder = Path(tempfile.mkdtemp(prefix="slurm_"))  # short, since the path of a socket may have about 100 characters
-    made = Cluster(folder)
+    slurm = Cluster(folder)
     try:
         (folder / "state").mkdir()
         host = socket.gethostname().split(".")[0]
         (folder / "slurm.conf").write_text(CONF.format(host=host, folder=folder, ports=_free_ports(3)))
-        _start_munge(made)
-        made.start("slurmctld", "slurmctld", "-D", "-f", str(folder / "slurm.conf"))
+        _start_munge(slurm)
+        slurm.start("slurmctld", "slurmctld", "-D", "-f", str(folder / "slurm.conf"))
         for name in NODES:
             (folder / f"spool_{name}").mkdir()
-            made.start_node(name)
-        made.wait_for("two idle nodes", lambda: _states(made) == {"n1": "idle", "n2": "idle"}, 30)
-        yield made
+            slurm.start_node(name)
+        slurm.wait_for("two idle nodes", lambda: _states(slurm) == {"n1": "idle", "n2": "idle"}, 30)
+        yield slurm
     finally:
-        _tear_down(made)
+        _tear_down(slurm)
 
 
 def _free_ports(count: int) -> list[int]:
@@ -153,38 +153,38 @@ def _free_ports(count: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-def _start_munge(made: Cluster) -> None:
-    key = made.folder / "munge.key"
+def _start_munge(slurm: Cluster) -> None:
+    key = slurm.folder / "munge.key"
     key.write_bytes(os.urandom(128))
     key.chmod(0o400)
-    made.folder.chmod(0o755)
-    socket_file = made.folder / "munge.socket"
-    made.start(
+    slurm.folder.chmod(0o755)
+    socket_file = slurm.folder / "munge.socket"
+    slurm.start(
         "munged", "munged", "--foreground", "--force", f"--key-file={key}", f"--socket={socket_file}",
-        f"--pid-file={made.folder}/munged.pid", f"--seed-file={made.folder}/munged.seed", "--num-threads=2",
+        f"--pid-file={slurm.folder}/munged.pid", f"--seed-file={slurm.folder}/munged.seed", "--num-threads=2",
     )  # fmt: skip
     end = time.monotonic() + 10
     while not socket_file.exists():
-        assert time.monotonic() < end, (made.folder / "munged.out").read_text()
+        assert time.monotonic() < end, (slurm.folder / "munged.out").read_text()
         time.sleep(0.05)
 
 
-def _states(made: Cluster) -> dict[str, str]:
+def _states(slurm: Cluster) -> dict[str, str]:
     done = subprocess.run(
-        ["sinfo", "-N", "-h", "-o", "%N %T"], env=made.environment, capture_output=True, text=True, timeout=30
+        ["sinfo", "-N", "-h", "-o", "%N %T"], env=slurm.environment, capture_output=True, text=True, timeout=30
     )
     return dict(line.split() for line in done.stdout.splitlines())
 
 
-def _tear_down(made: Cluster) -> None:
+def _tear_down(slurm: Cluster) -> None:
     for name in NODES:
-        if name in made.daemons:
-            made.kill_node(name)
-    for daemon in made.daemons.values():
+        if name in slurm.daemons:
+            slurm.kill_node(name)
+    for daemon in slurm.daemons.values():
         _kill([daemon.pid])
         daemon.wait()
-    _kill(_with_environment(f"SLURM_CONF={made.folder}/slurm.conf"))  # helpers of the daemons
-    shutil.rmtree(made.folder, ignore_errors=True)
+    _kill(_with_environment(f"SLURM_CONF={slurm.folder}/slurm.conf"))  # helpers of the daemons
+    shutil.rmtree(slurm.folder, ignore_errors=True)
 
 
 def _kill(pids: Iterable[int]) -> None:
