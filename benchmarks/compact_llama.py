@@ -1,4 +1,4 @@
-"""A compact torch Llama in the manner of nanoGPT: fused projections, SDPA, rotary tables made once."""
+"""A compact torch Llama in the style of nanoGPT: fused projections, SDPA, and rotary tables that are computed once."""
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,10 @@ class _Block(nn.Module):
 
 
 class CompactLlama(nn.Module):
-    """Tokens [B, T] to logits [B, T, V]. As many key/value heads as query heads, untied."""
+    """A Llama that maps tokens [B, T] to logits [B, T, V].
+
+    It has as many key/value heads as query heads, and its embedding and unembedding are not tied.
+    """
 
     def __init__(self, config: LlamaConfig, vocab_size: int, length: int):
         super().__init__()
@@ -57,19 +60,19 @@ class CompactLlama(nn.Module):
             x_BTD = block(x_BTD, self.cosine_TH, self.sine_TH)
         return self.unembed(self.final_norm(x_BTD))
 
-    def load_hugging_face(self, theirs: dict[str, torch.Tensor]) -> "CompactLlama":
-        """The weights of a `LlamaForCausalLM` of this shape, by its state dict."""
-        mine = {
-            "embed.weight": theirs["model.embed_tokens.weight"],
-            "final_norm.weight": theirs["model.norm.weight"],
-            "unembed.weight": theirs["lm_head.weight"],
+    def load_hugging_face(self, state_dict: dict[str, torch.Tensor]) -> "CompactLlama":
+        """Load the weights from the state dict of a `LlamaForCausalLM` of this shape."""
+        weights = {
+            "embed.weight": state_dict["model.embed_tokens.weight"],
+            "final_norm.weight": state_dict["model.norm.weight"],
+            "unembed.weight": state_dict["lm_head.weight"],
             "cosine_TH": self.cosine_TH,
             "sine_TH": self.sine_TH,
         }
         for k in range(len(self.blocks)):
             layer = {
                 name.removeprefix(f"model.layers.{k}.").removesuffix(".weight"): value
-                for name, value in theirs.items()
+                for name, value in state_dict.items()
                 if name.startswith(f"model.layers.{k}.")
             }
             parts = {
@@ -80,8 +83,8 @@ class CompactLlama(nn.Module):
                 "gate_up": torch.cat([layer["mlp.gate_proj"], layer["mlp.up_proj"]]),
                 "down": layer["mlp.down_proj"],
             }
-            mine |= {f"blocks.{k}.{name}.weight": value for name, value in parts.items()}
-        self.load_state_dict(mine)
+            weights |= {f"blocks.{k}.{name}.weight": value for name, value in parts.items()}
+        self.load_state_dict(weights)
         return self
 
 

@@ -1,4 +1,4 @@
-"""What our own training step costs beside its speed: by length, in memory, to compile.
+"""Measure the costs of our training step: CPU time by context length, memory, and time to compile.
 
 python benchmarks/costs.py length | memory | compile
 """
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=("llama", "mamba2", "mamba"))
     parser.add_argument("--shape", choices=SHAPES, help="default: S for length and compile, M for memory")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5, help="of length")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of the mode length")
     options = parser.parse_args()
     use_cores(options.threads)
     from ours import EXECUTION
@@ -41,7 +41,10 @@ def main() -> None:
 
 
 def length_table(options: argparse.Namespace) -> str:
-    """Time a token of the training step at equal tokens a step, against the shortest context."""
+    """Return a table of the time a token takes at each context length, with equal tokens in every step.
+
+    The last column compares each length with the shortest one.
+    """
     from ours import training
 
     rows = []
@@ -61,7 +64,10 @@ def length_table(options: argparse.Namespace) -> str:
 
 
 def memory_table(options: argparse.Namespace) -> str:
-    """Temporaries of the compiled step on one device: what it needs besides parameters, moments and batch."""
+    """Return a table of the temporaries of the compiled step on one device.
+
+    Temporaries are the memory that the step needs besides parameters, moments and batch.
+    """
     from ours import training
 
     rows = []
@@ -79,7 +85,10 @@ def memory_table(options: argparse.Namespace) -> str:
 
 
 def compile_table(options: argparse.Namespace) -> str:
-    """Seconds to trace, lower and compile the step, shallow and deep by turns; least of three."""
+    """Return a table of CPU-seconds to trace, lower and compile a shallow and a deep model.
+
+    The two depths are measured by turns, and the least of three is kept.
+    """
     from ours import training
 
     rows = []

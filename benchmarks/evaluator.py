@@ -1,4 +1,4 @@
-"""Scoring against lm-evaluation-harness with transformers: same weights, items and threads, float32.
+"""Compare the speed of scoring with lm-evaluation-harness on transformers: same weights, items and threads, float32.
 
 python benchmarks/evaluator.py requests | checkpoints
 """
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from shapes import SHAPES, Shape
@@ -32,6 +33,12 @@ from lossline_jax.config.data import DataConfig, FilesCorpus, TrainedTokenizer
 from lossline_jax.config.evaluation import ChoiceTask, SuiteConfig, ValidationSet
 from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.formatting import text_table
+
+if TYPE_CHECKING:  # jax and torch start only after `use_cores`
+    from harness_peer import HarnessPeer
+
+    from lossline_jax.evaluate.evaluator import Evaluator
+    from lossline_jax.evaluate.harness import HarnessModel
 
 DATA = Path(os.environ.get("LOSSLINE_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data"
 TASKS = (
@@ -54,8 +61,10 @@ TEXTS = {  # validation sets: their files under DATA/corpora
     "math": "math/stackexchange_math.jsonl.gz",
 }
 TRAINED_ON = "c4/c4_train.jsonl.gz"
-CONTEXT_LENGTH = 1024  # holds every item, so that nothing is cut: the harness cuts BOS off, we do not
-MAX_GAP = 2e-4  # nats, of the log-probability of an option
+# Tokens. Every item fits, so that nothing is cut: the harness would cut BOS off, lossline would not.
+CONTEXT_LENGTH = 1024
+MAX_GAP = 2e-4  # nats, between two log-probabilities of one option
+# Row of the table: whether the harness is spared its index of tasks and its bootstrap.
 SPARED = {"lm_eval run": False, "simple_evaluate, spared its index of tasks and its bootstrap": True}
 
 
@@ -63,16 +72,26 @@ def main() -> None:
     modes = {"requests": requests_table, "checkpoints": checkpoints_table}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("mode", choices=modes)
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["S", "M"], help="checkpoints: the first")
+    parser.add_argument(
+        "--shapes",
+        nargs="+",
+        choices=SHAPES,
+        default=["S", "M"],
+        help="shapes of the models; checkpoints takes the first",
+    )
     parser.add_argument("--models", nargs="+", choices=("llama", "mamba2", "mamba"), default=["llama"])
-    parser.add_argument("--items", type=int, default=60, help="of each task")
+    parser.add_argument("--items", type=int, default=60, help="items of each task")
     parser.add_argument("--threads", type=int, default=2, help="cores; 1 leaves no waiting in the CPU-seconds")
-    parser.add_argument("--rounds", type=int, default=5, help="pairs of turns a ratio is the median of")
-    parser.add_argument("--seconds", type=float, default=0.5, help="least length of a turn")
-    parser.add_argument("--documents", type=int, default=20, help="of each validation set, about; checkpoints")
-    parser.add_argument("--document-bytes", type=int, default=2000, help="the start of each; checkpoints")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds; a ratio is the median over them")
+    parser.add_argument("--seconds", type=float, default=0.5, help="least seconds of a turn")
+    parser.add_argument(
+        "--documents", type=int, default=20, help="documents of each validation set, about; for checkpoints"
+    )
+    parser.add_argument(
+        "--document-bytes", type=int, default=2000, help="bytes kept from the start of each document; for checkpoints"
+    )
     parser.add_argument("--checkpoints", type=int, default=100)
-    parser.add_argument("--processes", type=int, default=3, help="of the harness that are measured; checkpoints")
+    parser.add_argument("--processes", type=int, default=3, help="processes of the harness to measure; for checkpoints")
     options = parser.parse_args()
     if not DATA.exists():
         sys.exit(f"benchmarks: {DATA} is absent; set LOSSLINE_SHARED to the folder of shared data")
@@ -87,7 +106,7 @@ def tasks(num_items: int) -> tuple[ChoiceTask, ...]:
 
 
 def requests_table(options: argparse.Namespace) -> str:
-    """Requests a CPU-second of both, and of our model inside the harness."""
+    """Return a table of requests a CPU-second: of lossline, of the harness, and of our model inside the harness."""
     from lossline_jax.config.execution import ExecutionConfig
     from lossline_jax.distributed.devices import configure_devices
 
@@ -104,30 +123,29 @@ def _compare(architecture: str, name: str, options: argparse.Namespace) -> list[
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         sides = _sides(architecture, SHAPES[name], Path(folder), options.items)
-        theirs = sides.peer
+        peer, inside = sides.peer, sides.inside
         before = score_rows._cache_size()
         nats_Q = sides.evaluator.request_scores(sides.params).nats_Q
         programs = score_rows._cache_size() - before
-        gap = np.abs(nats_Q + theirs.log_probabilities()).max()
+        gap = np.abs(nats_Q + peer.log_probabilities()).max()
         print(
-            f"{architecture} {name}: {len(nats_Q)} requests, {sides.what}; largest |dlogp| {gap:.1e}", file=sys.stderr
+            f"{architecture} {name}: {len(nats_Q)} requests, {sides.sizes}; largest |dlogp| {gap:.1e}", file=sys.stderr
         )
         if gap > MAX_GAP:
             sys.exit(f"benchmarks: {architecture} {name}: a log-probability differs by more than {MAX_GAP}")
-        inside, requests = sides.inside, theirs.requests
-        inside.loglikelihood(requests)
-        known = score_rows._cache_size()
-        theirs.choose_batch_size(lambda call: min(_cpu_seconds(call) for _ in range(2)))
+        inside.loglikelihood(peer.requests)
+        programs_before_turns = score_rows._cache_size()
+        peer.choose_batch_size(lambda call: min(_cpu_seconds(call) for _ in range(2)))
         calls = {
             "lossline": lambda: sides.evaluator.request_scores(sides.params),
-            "lossline inside the harness": lambda: inside.loglikelihood(requests),
-            f"HFLM, batch {theirs.batch_size}": theirs.score,
-            "HFLM, tokenised before": theirs.score_tokens,
+            "lossline inside the harness": lambda: inside.loglikelihood(peer.requests),
+            f"HFLM, batch {peer.batch_size}": peer.score,
+            "HFLM, tokenised before": peer.score_tokens,
         }
         costs = interleave(calls, options.rounds, options.seconds)
-    again = score_rows._cache_size() - known
-    print(f"{architecture} {name}: programs compiled: {programs}; in all turns after it: {again}", file=sys.stderr)
-    if again:
+    recompiled = score_rows._cache_size() - programs_before_turns
+    print(f"{architecture} {name}: programs compiled: {programs}; in all turns after it: {recompiled}", file=sys.stderr)
+    if recompiled:
         sys.exit("benchmarks: something was compiled again")
     rows = []
     for who, cost in costs.items():
@@ -146,11 +164,13 @@ def _cpu_seconds(call: Callable[[], None]) -> float:
 
 @dataclass
 class _Sides:
-    evaluator: "object"
-    inside: "object"
-    peer: "object"
-    params: "object"
-    what: str
+    """A prepared comparison: our evaluator, the harness with its own model, and the harness with ours."""
+
+    evaluator: "Evaluator"
+    inside: "HarnessModel"
+    peer: "HarnessPeer"
+    params: Any
+    sizes: str  # how much there is to score, in words
 
 
 def _sides(architecture: str, shape: Shape, folder: Path, num_items: int) -> _Sides:
@@ -173,7 +193,7 @@ def _sides(architecture: str, shape: Shape, folder: Path, num_items: int) -> _Si
     tokenizer = SentencePieceTokenizer(trained, "c4")
     suite_config = SuiteConfig(choice=tasks(num_items), context_length=CONTEXT_LENGTH, overlap=0)
     suite = prepare_suite(suite_config, tokenizer, {}, epath.Path(folder))
-    cut = sum(each.num_truncated for each in suite.sets)
+    cut = sum(scored_set.num_truncated for scored_set in suite.sets)
     if suite.problems or cut:
         sys.exit(f"benchmarks: {cut} items do not fit {CONTEXT_LENGTH} tokens; {suite.problems}")
     model, mesh = build_model(shape.config(architecture), shape.vocab_size), make_mesh(ExecutionConfig())
@@ -183,7 +203,7 @@ def _sides(architecture: str, shape: Shape, folder: Path, num_items: int) -> _Si
     save_pretrained(folder / "model", model, params, context_length=CONTEXT_LENGTH, tokenizer_json=content, **ids)
     items = [item for task in suite_config.choice for item in read_items(task)]
     positions = sum(block.ids_BT.size for block in suite.blocks)
-    what = (
+    sizes = (
         f"{suite.requests.tokens_Q.sum()} scored tokens, {positions} positions computed, {suite.fill:.0%} of them texts"
     )
     return _Sides(
@@ -191,12 +211,15 @@ def _sides(architecture: str, shape: Shape, folder: Path, num_items: int) -> _Si
         inside=HarnessModel(model, params, tokenizer, mesh, CONTEXT_LENGTH),
         peer=HarnessPeer(str(folder / "model"), CONTEXT_LENGTH, items),
         params=params,
-        what=what,
+        sizes=sizes,
     )
 
 
 def checkpoints_table(options: argparse.Namespace) -> str:
-    """`lossline-jax evaluate` on all checkpoints of a run, once, against one process of the harness a checkpoint."""
+    """Return a table of CPU-seconds to score all checkpoints of a run.
+
+    One row is `lossline-jax evaluate`. The others are one process of the harness for each checkpoint.
+    """
     shape = SHAPES[options.shapes[0]]
     with tempfile.TemporaryDirectory() as parent:
         root = Path(parent)
@@ -205,12 +228,12 @@ def checkpoints_table(options: argparse.Namespace) -> str:
         _child("train", folder)
         ours = _child("evaluate", folder)
         scored = len(list((folder / "losses" / "losses.csv").open())) - 1
-        theirs = {label: _harness_processes(study, folder, root, options, spared) for label, spared in SPARED.items()}
+        harness = {label: _harness_processes(study, folder, root, options, spared) for label, spared in SPARED.items()}
     expected = options.checkpoints * len(study.suite.set_names)
     if scored != expected:
         sys.exit(f"benchmarks: {scored} rows in the losses table, not {expected}")
     rows = [("one process: lossline-jax evaluate", f"{ours:.1f}", "measured", "")]
-    for label, costs in theirs.items():
+    for label, costs in harness.items():
         whole = float(np.mean(costs)) * options.checkpoints
         how = f"{len(costs)} processes of {', '.join(f'{cost:.1f}' for cost in costs)} measured, scaled"
         rows.append((f"a process a checkpoint: {label}", f"{whole:.0f}", how, f"{whole / ours:.1f}"))
@@ -221,11 +244,11 @@ def checkpoints_table(options: argparse.Namespace) -> str:
 
 def _study(architecture: str, shape: Shape, root: Path, options: argparse.Namespace) -> StudyConfig:
     for name, file in TEXTS.items():
-        kept = (text for text in _texts(file) if len(text.encode()) >= options.document_bytes)
-        some = itertools.islice(kept, 2 * options.documents)  # half of them are held out
-        cut = [text.encode()[: options.document_bytes].decode("utf-8", "ignore") for text in some]
+        long_texts = (text for text in _texts(file) if len(text.encode()) >= options.document_bytes)
+        documents = itertools.islice(long_texts, 2 * options.documents)  # half of them are held out
+        starts = [text.encode()[: options.document_bytes].decode("utf-8", "ignore") for text in documents]
         with (root / f"{name}.jsonl").open("w", encoding="utf-8") as out:
-            out.writelines(json.dumps({"text": text}) + "\n" for text in cut)
+            out.writelines(json.dumps({"text": text}) + "\n" for text in starts)
     corpora = [FilesCorpus(name, globs=(str(root / f"{name}.jsonl"),)) for name in TEXTS]
     batch_size = 16
     run = RunConfig(
@@ -271,7 +294,10 @@ def _child(verb: str, folder: Path) -> float:
 def _harness_processes(
     study: StudyConfig, folder: Path, root: Path, options: argparse.Namespace, spared: bool
 ) -> list[float]:
-    """CPU-seconds of each of a few processes, after one that is not counted and fills the harness's caches."""
+    """Return the CPU-seconds of a few processes of the harness.
+
+    One process before them fills the harness's caches and is not counted.
+    """
     from etils import epath
     from harness_peer import run_process, write_tasks
 
@@ -287,9 +313,9 @@ def _harness_processes(
         write_tasks(yaml_folder, {task.name: read_items(task) for task in study.suite.choice}, texts)
     (run,) = study.runs
     steps = run.checkpoint_steps
-    chosen = [steps[k] for k in np.linspace(0, len(steps) - 1, options.processes + 1).round().astype(int)]
+    chosen_steps = [steps[k] for k in np.linspace(0, len(steps) - 1, options.processes + 1).round().astype(int)]
     costs = []
-    for step in chosen:
+    for step in chosen_steps:
         out = root / f"step{step}"
         if not out.exists():
             words = ("export-weights", folder, "--run", run.run_id, "--step", step, "--out", out)

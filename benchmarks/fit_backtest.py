@@ -1,4 +1,4 @@
-"""Large runs predicted from small ones: the forecast of lossline_jax against the published procedures."""
+"""Predict large runs from small ones, by the forecast of lossline_jax and by the published procedures."""
 
 import argparse
 import sys
@@ -14,34 +14,34 @@ from lossline_jax.fit.predict.forecast import Forecast, forecast_series
 from lossline_jax.fit.predict.series import LossSeries, RunPoints
 from lossline_jax.formatting import text_table
 
-SAME_BUDGET = 0.02  # relative: nominal budgets may be written with fewer digits
+SAME_BUDGET = 0.02  # relative difference of equal budgets: nominal ones may be written with fewer digits
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one series: mean relative errors in %, and of our intervals the share that holds and the mean full width."""
+    """The errors and intervals of one series. All numbers are in %, and means over its predicted runs."""
 
     kind: str
-    theirs: float
+    published: float  # error of the published procedure, relative to the loss
     ours: float
-    covered: float
-    width: float
+    covered: float  # runs inside our 90% intervals; NaN: there are no intervals
+    width: float  # full width of our intervals, relative to the loss
 
 
 def backtest_tables(options: argparse.Namespace) -> str:
-    """Errors by group, then the weights that the forecast chose."""
+    """Return two tables: the errors of each group, and the weights that the forecast chose."""
     every = relations(read_sweep(options.data), options.noisy)
     train = [r.series[r.series.rows.budget <= options.train_up_to * (1 + SAME_BUDGET)] for r in every]
-    held = [r.series[np.abs(r.series.rows.budget / options.predict - 1) <= SAME_BUDGET] for r in every]
-    if not any(s.y.size for s in held):
+    held_out = [r.series[np.abs(r.series.rows.budget / options.predict - 1) <= SAME_BUDGET] for r in every]
+    if not any(s.y.size for s in held_out):
         budgets = sorted({float(c) for r in every for c in r.series.rows.budget})
         sys.exit(f"benchmarks: no run at {options.predict:g} FLOPs; there are {', '.join(f'{c:g}' for c in budgets)}")
     start = time.process_time()
     published = Published(every, train)
-    theirs = [published.predict(r, s, h.rows) for r, s, h in zip(every, train, held, strict=True)]
+    predictions = [published.predict(r, s, h.rows) for r, s, h in zip(every, train, held_out, strict=True)]
     middle = time.process_time()
     ours = forecast_series(train)
-    outcomes = [_outcome(ours, s, p) for s, p in zip(held, theirs, strict=True) if s.y.size]
+    outcomes = [_outcome(ours, s, p) for s, p in zip(held_out, predictions, strict=True) if s.y.size]
     end = time.process_time()
     print(
         f"{len(every)} series: {middle - start:.1f} CPU-s for the published fits, {end - middle:.1f} for the forecast "
@@ -52,7 +52,7 @@ def backtest_tables(options: argparse.Namespace) -> str:
 
 
 class Published:
-    """The published procedures on the training rows of every series."""
+    """A set of published fits: each procedure on the training rows of its series."""
 
     def __init__(self, every: Sequence[Relation], train: Sequence[LossSeries]):
         self.laws: dict[str, ComputeLaw] = {}
@@ -61,7 +61,10 @@ class Published:
                 self.laws[relation.sets[0]] = _law(series)
 
     def predict(self, relation: Relation, series: LossSeries, rows: RunPoints) -> np.ndarray:
-        """Losses (n,) of the runs `rows`; a relation between losses reads them off their actual x."""
+        """Return the predicted losses (n,) of the runs `rows`.
+
+        A relation between losses is evaluated at the actual x of these runs.
+        """
         if relation.letter in "ab":
             law = self.laws[relation.sets[0]] if relation.letter == "b" else _law(series)
             return law.predict(rows.sizes["total"], rows.tokens)
@@ -78,30 +81,33 @@ def _law(series: LossSeries) -> ComputeLaw:
     return fit_compute_law(series.rows.sizes["total"], series.rows.tokens, series.y)
 
 
-def _outcome(ours: Forecast, held: LossSeries, theirs: np.ndarray) -> Outcome:
-    predictions = ours.predict(held.name, held.rows)
+def _outcome(ours: Forecast, held_out: LossSeries, published: np.ndarray) -> Outcome:
+    predictions = ours.predict(held_out.name, held_out.rows)
     low, high = (
         np.array([np.nan if value is None else value for value in ends])
         for ends in ([p.lower for p in predictions], [p.upper for p in predictions])
     )
-    inside = np.where(np.isnan(low), np.nan, (held.y >= low) & (held.y <= high))
+    inside = np.where(np.isnan(low), np.nan, (held_out.y >= low) & (held_out.y <= high))
     estimate = np.array([p.estimate for p in predictions])
-    columns = (np.abs(theirs / held.y - 1), np.abs(estimate / held.y - 1), inside, (high - low) / held.y)
-    return Outcome(held.kind, *(100 * float(np.mean(column)) for column in columns))
+    y = held_out.y
+    columns = (np.abs(published / y - 1), np.abs(estimate / y - 1), inside, (high - low) / y)
+    return Outcome(held_out.kind, *(100 * float(np.mean(column)) for column in columns))
 
 
 def _errors(outcomes: Sequence[Outcome]) -> str:
     rows = []
     for kind, title in GROUPS.items():
-        own = [outcome for outcome in outcomes if outcome.kind == kind]
-        if own:
-            theirs, ours, covered, width = (
-                np.array([getattr(outcome, name) for outcome in own]) for name in ("theirs", "ours", "covered", "width")
+        group = [outcome for outcome in outcomes if outcome.kind == kind]
+        if group:
+            published, ours, covered, width = (
+                np.array([getattr(outcome, name) for outcome in group])
+                for name in ("published", "ours", "covered", "width")
             )
-            errors = (theirs.mean(), ours.mean(), theirs.mean() / ours.mean(), np.median(theirs), np.median(ours))
+            ratio = published.mean() / ours.mean()
+            errors = (published.mean(), ours.mean(), ratio, np.median(published), np.median(ours))
             cells = [f"{value:.2f}" for value in errors]
             cells += ["-" if np.isnan(value) else f"{value:.1f}" for value in (covered.mean(), width.mean())]
-            rows.append((title, len(own), *cells))
+            rows.append((title, len(group), *cells))
     header = (
         "mean error, %",
         "series",

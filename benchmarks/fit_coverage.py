@@ -1,4 +1,4 @@
-"""How often nominal 90% intervals hold the truth, on data that come from the law that is fitted."""
+"""Measure how often nominal 90% intervals hold the truth, on data drawn from the law that is fitted."""
 
 import argparse
 from collections.abc import Mapping
@@ -19,9 +19,10 @@ NUM_STARTS = 12
 
 @dataclass(frozen=True)
 class Planted:
-    """A law with the parameters and inputs that make the data, and where its curve is checked.
+    """A law with the parameters and inputs that make the data, and the places where its curve is checked.
 
-    Noise is normal, of log y where the loss is logarithmic: of each point, and of each run where there are runs.
+    Noise is normal, and is added to log y where the objective is logarithmic. Each point has its own noise. Each run
+    has another noise, which its points share, where data are drawn by run.
     """
 
     law: Law
@@ -29,13 +30,13 @@ class Planted:
     parameters: dict[str, float]
     inputs: dict[str, np.ndarray]  # (n,)
     runs: np.ndarray  # (n,) the run of each point
-    at: dict[str, np.ndarray]  # (m,)
+    at: dict[str, np.ndarray]  # (m,) inputs where the curve is checked
     at_names: tuple[str, ...]
-    noise: float
-    noise_of_run: float
+    noise: float  # standard deviation of a point; of log y where the objective is logarithmic
+    noise_of_run: float  # the same of a run
 
     def draw(self, generator: np.random.Generator, by_run: bool) -> np.ndarray:
-        """y (n,); points are independent unless `by_run`."""
+        """Return y (n,). Points are independent unless `by_run`."""
         y = self.law(self.parameters, self.inputs)
         noise = self.noise * generator.normal(size=y.size)
         if by_run:
@@ -44,7 +45,7 @@ class Planted:
 
 
 def _chinchilla() -> Planted:
-    """24 runs of 8 sizes, each with 6 checkpoints."""
+    """Plant 24 runs of 8 sizes, with 6 checkpoints each."""
     size, multiple, share = (
         values.ravel()
         for values in np.meshgrid(np.geomspace(3e7, 3e9, 8), [5.0, 20.0, 80.0], np.linspace(0.25, 1, 6), indexing="ij")
@@ -63,7 +64,7 @@ def _chinchilla() -> Planted:
 
 
 def _shifted_power() -> Planted:
-    """16 runs of 8 checkpoints, of which larger ones come further down."""
+    """Plant 16 runs of 8 checkpoints. Larger runs reach lower losses."""
     end, share = (
         values.ravel() for values in np.meshgrid(np.linspace(3.4, 2.4, 16), np.linspace(1, 0, 8), indexing="ij")
     )
@@ -81,7 +82,10 @@ def _shifted_power() -> Planted:
 
 
 def coverage_tables(options: argparse.Namespace) -> str:
-    """A row a law, kind of data and method; a column a parameter or a place on the curve."""
+    """Return one table for each law.
+
+    A row is a kind of data and a method. A column is a parameter or a place on the curve.
+    """
     tables = []
     for planted in (_chinchilla(), _shifted_power()):
         columns = (*planted.law.names, *planted.at_names)
@@ -108,11 +112,11 @@ def _profiles(planted: Planted, options, columns, by_run: bool) -> tuple[str | N
 
 
 def _bootstraps(planted: Planted, options, columns, by_run: bool) -> tuple[str | None, ...]:
-    """By run where runs differ, else by point."""
+    """Return the row of the bootstrap, which draws runs where runs differ and points otherwise."""
     data = _data(planted, options, by_run)
     fits = fit_law_many(planted.law, data, objective=planted.objective, num_starts=NUM_STARTS)
     truth = dict(zip(planted.at_names, planted.law(planted.parameters, planted.at), strict=True)) | planted.parameters
-    found = []
+    held_sets = []
     for seed, (points, fit) in enumerate(zip(data, fits, strict=True)):
         clusters = planted.runs if by_run else None
         samples = bootstrap(
@@ -122,14 +126,16 @@ def _bootstraps(planted: Planted, options, columns, by_run: bool) -> tuple[str |
         ends = np.nanquantile(samples.curves(planted.at), tails, axis=0)
         intervals = dict(zip(planted.at_names, ends.T, strict=True))
         intervals |= {name: samples.interval(name, LEVEL) for name in planted.law.names}
-        found.append(_held(intervals, truth))
-    return "bootstrap by run" if by_run else "bootstrap by point", *_shares(found, columns)
+        held_sets.append(_held(intervals, truth))
+    return "bootstrap by run" if by_run else "bootstrap by point", *_shares(held_sets, columns)
 
 
 def _held(intervals: Mapping, truth: Mapping[str, float]) -> dict[str, bool]:
     return {name: bool(low <= truth[name] <= high) for name, (low, high) in intervals.items()}
 
 
-def _shares(found: list[dict[str, bool]], columns) -> list[str | None]:
-    """% of the data sets, by column; None where there is no such interval."""
-    return [f"{100 * np.mean([held[name] for held in found]):.1f}" if name in found[0] else None for name in columns]
+def _shares(held_sets: list[dict[str, bool]], columns) -> list[str | None]:
+    """Return the % of data sets whose interval holds the truth, by column. None: there is no such interval."""
+    return [
+        f"{100 * np.mean([held[name] for held in held_sets]):.1f}" if name in held_sets[0] else None for name in columns
+    ]

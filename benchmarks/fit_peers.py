@@ -1,7 +1,7 @@
-"""Other solvers for the same problems: scipy's TRF and vmapped L-BFGS in JAX.
+"""Other solvers for the problems of `fit_speed.py`: scipy's TRF, and vmapped L-BFGS in JAX.
 
-Both get the search coordinates, bounds, starts and normalised inputs of lossline_jax. L-BFGS has no bounds: it goes
-on in the logarithm of E, and its 200 iterations are fixed, as in the published JAX code.
+Both get the search coordinates, starts and normalised inputs of lossline_jax, and TRF its bounds. L-BFGS has no
+bounds, so it searches in the logarithm of E. Its 200 iterations are fixed, as in the published JAX code.
 """
 
 import contextlib
@@ -17,9 +17,10 @@ from lossline_jax.fit.solver.problem import Problem
 from lossline_jax.fit.solver.search import spread
 
 NUM_ITERATIONS = 200
-MARGIN = 1e-9  # of the range: TRF wants its starts strictly inside the bounds
+MARGIN = 1e-9  # share of the range of a bound: TRF needs its starts strictly inside the bounds
 
-Curve = Callable[[np.ndarray, dict[str, np.ndarray]], tuple[np.ndarray, np.ndarray]]  # -> (n,), slopes (n, P)
+# (search coordinates (P,), inputs) -> (values (n,), slopes (n, P))
+Curve = Callable[[np.ndarray, dict[str, np.ndarray]], tuple[np.ndarray, np.ndarray]]
 
 
 def _chinchilla(u: np.ndarray, inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -58,11 +59,13 @@ CURVES: dict[str, Curve] = {"chinchilla": _chinchilla, "kaplan": _kaplan, "shift
 
 
 def scipy_best(problem: Problem, starts_BP: np.ndarray, analytic: bool, weights_n: np.ndarray | None = None) -> float:
-    """The lowest objective of TRF from each start (inf: no start could be evaluated), within the bounds.
+    """Return the lowest objective that TRF reaches from any start, within the bounds. inf: no start has a value.
 
     Args:
-        analytic: with the Jacobian written out; else with scipy's finite differences.
-        weights_n: how often each point counts (bootstrap).
+        problem: the law and its data.
+        starts_BP: starts, in search coordinates.
+        analytic: use the Jacobian of `CURVES` instead of scipy's finite differences.
+        weights_n: how often each point counts, for a bootstrap. None: once.
     """
     curve, logarithmic = CURVES[problem.law.name], problem.objective.logarithmic
     inputs, y = problem.inputs, problem.y_n
@@ -76,14 +79,14 @@ def scipy_best(problem: Problem, starts_BP: np.ndarray, analytic: bool, weights_
         return (np.log(f) if logarithmic else f) - target
 
     def slopes(u):
-        f, of_f = curve(u, inputs)
-        return of_f / f[:, None] if logarithmic else of_f
+        f, slopes_of_f = curve(u, inputs)
+        return slopes_of_f / f[:, None] if logarithmic else slopes_of_f
 
     huber = {} if problem.objective.delta is None else {"loss": "huber", "f_scale": problem.objective.delta}
     lower, upper = problem.lower_P, problem.upper_P
-    room = MARGIN * (upper - lower)
+    margin = MARGIN * (upper - lower)
     best = np.inf
-    for start in np.clip(starts_BP, lower + room, upper - room):
+    for start in np.clip(starts_BP, lower + margin, upper - margin):
         with contextlib.suppress(ValueError), np.errstate(all="ignore"):  # residuals not finite at the start
             end = least_squares(residuals, start, slopes if analytic else "2-point", (lower, upper), **huber)
             best = min(best, float(end.cost))
@@ -91,19 +94,22 @@ def scipy_best(problem: Problem, starts_BP: np.ndarray, analytic: bool, weights_
 
 
 def scipy_fit(problem: Problem, num_starts: int, analytic: bool) -> float:
-    """TRF from the starts that ours begins with, before the linear parameters are solved for."""
+    """Fit by TRF from the starts of our solver, before our solver solves for the linear parameters."""
     return scipy_best(problem, spread(problem, num_starts), analytic)
 
 
 @contextlib.contextmanager
 def precision(bits: int) -> Iterator[None]:
-    """Of jax arrays: 32 is its default."""
+    """Set the bits of jax's floats while the context is open. The default of jax is 32."""
     with jax.enable_x64(bits == 64):
         yield
 
 
 def lbfgs_fit(problem: Problem, num_starts: int, bits: int) -> float:
-    """200 iterations of optax.lbfgs from all starts at once, on the mean log-Huber; the sum at the best end."""
+    """Return the sum of log-Huber at the best of 200 iterations of optax.lbfgs, from all starts at once.
+
+    The descent itself is on the mean.
+    """
     starts_BP = spread(problem, num_starts)
     starts_BP[:, 0] = np.log(np.maximum(starts_BP[:, 0], 1e-3))  # E of both compute laws
     with precision(bits):
@@ -128,7 +134,7 @@ def _ln_kaplan(p, ln_n, ln_d):
 
 
 def _descent(curve: Callable, delta: float = 1e-3) -> Callable:
-    """Compiled (starts (B, P), ln N, ln D, ln L) -> ends (B, P)."""
+    """Return a compiled function (starts (B, P), ln N, ln D, ln L) -> ends (B, P)."""
 
     @jax.jit
     def run(starts_BP, ln_n, ln_d, ln_y):
@@ -139,7 +145,7 @@ def _descent(curve: Callable, delta: float = 1e-3) -> Callable:
 
         value_and_grad = optax.value_and_grad_from_state(objective)
 
-        def one(start):
+        def descend(start):
             def step(carry, _):
                 p, state = carry
                 value, gradient = value_and_grad(p, state=state)
@@ -149,7 +155,7 @@ def _descent(curve: Callable, delta: float = 1e-3) -> Callable:
             (end, _), _ = jax.lax.scan(step, (start, solver.init(start)), None, length=NUM_ITERATIONS)
             return end
 
-        return jax.vmap(one)(starts_BP)
+        return jax.vmap(descend)(starts_BP)
 
     return run
 

@@ -1,4 +1,4 @@
-"""Problems a CPU-second: lossline_jax against scipy and vmapped L-BFGS, and what compiling costs."""
+"""Measure fits a CPU-second of lossline_jax, scipy and vmapped L-BFGS, and the cost of compiling."""
 
 import argparse
 import json
@@ -25,14 +25,15 @@ from lossline_jax.fit.solver.problem import Problem, build_problem
 from lossline_jax.formatting import text_table
 
 POINTS = "epoch_svg_extracted_data.csv"
-NUM_DROPPED = 5  # largest losses: not on the law
+NUM_DROPPED = 5  # the largest losses, which are not on the law
 NUM_STARTS = 12
 MANY_STARTS = 96
-SAME = 1e-3  # relative: objectives this close to the best have reached it
+SAME = 1e-3  # relative: an objective this close to the best has reached it
 OURS = "lossline_jax"
+# Name of a peer: whether it uses the Jacobian of `fit_peers.CURVES`.
 TRF = {"scipy TRF, finite differences": False, "scipy TRF, Jacobian written out": True}
-PEER_RESAMPLES = 20  # that scipy refits
-LINES_OF_PEER = 4  # times as many loss-to-loss problems for scipy as compute laws: they are small
+PEER_RESAMPLES = 20  # resamples that scipy refits
+LINES_OF_PEER = 4  # loss-to-loss problems for each compute law that scipy fits; they are smaller
 CHILD = """
 import json, sys, time
 import numpy as np
@@ -54,7 +55,7 @@ print(json.dumps(spent))
 
 
 def speed_tables(options: argparse.Namespace, chinchilla: Path) -> str:
-    """Fits, refits, then compilation."""
+    """Return two tables: the speed of fits and refits, and the time of compilation."""
     path = chinchilla / POINTS
     if not path.exists():
         sys.exit(f"benchmarks: {path} is absent; set LOSSLINE_SHARED to the folder of shared data")
@@ -75,7 +76,7 @@ def _chinchilla_points(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 
 def _compute_law(law: Law, inputs: dict[str, np.ndarray], loss: np.ndarray, options) -> list[tuple]:
-    """Rows drawn again make different problems of one kind."""
+    """Compare the solvers on a compute law. Rows that are drawn again make different problems of one kind."""
     generator = np.random.Generator(np.random.PCG64(0))
     draws = generator.integers(0, loss.size, (options.problems, loss.size))
     data = [DataSet({name: values[rows] for name, values in inputs.items()}, loss[rows]) for rows in draws]
@@ -85,8 +86,8 @@ def _compute_law(law: Law, inputs: dict[str, np.ndarray], loss: np.ndarray, opti
         )
         for bits in (32, 64)
     }
-    what = f"{law.name}, {loss.size} points, {NUM_STARTS} starts"
-    return _compare(what, law, data, peers, options.peer_problems, options.rounds)
+    title = f"{law.name}, {loss.size} points, {NUM_STARTS} starts"
+    return _compare(title, law, data, peers, options.peer_problems, options.rounds)
 
 
 def _scipy() -> dict[str, Callable[[Problem], float]]:
@@ -94,38 +95,46 @@ def _scipy() -> dict[str, Callable[[Problem], float]]:
 
 
 def _lines(options: argparse.Namespace) -> list[tuple]:
-    """Every other validation, downstream and suite loss of each set of the sweep over its own validation loss."""
+    """Compare the solvers on loss-to-loss lines of the sweep.
+
+    Each line is a validation, downstream or suite loss over the validation loss of the model's own pretraining set.
+    """
     every = relations(read_sweep(options.data), noisy=True)
     data = [DataSet({"x": r.series.rows.x}, r.series.y) for r in every if r.letter == "d"]
-    what = f"loss over {OWN_VAL}, 4 free parameters, {NUM_STARTS} starts"
-    return _compare(what, SHIFTED_POWER, data, _scipy(), LINES_OF_PEER * options.peer_problems, options.rounds)
+    title = f"loss over {OWN_VAL}, 4 free parameters, {NUM_STARTS} starts"
+    return _compare(title, SHIFTED_POWER, data, _scipy(), LINES_OF_PEER * options.peer_problems, options.rounds)
 
 
 def _compare(
-    what: str,
+    title: str,
     law: Law,
     data: Sequence[DataSet],
     peers: dict[str, Callable[[Problem], float]],
     num_peer: int,
     rounds: int,
 ) -> list[tuple]:
-    """A row a solver. The peers fit problems spread over all of them, and are judged on these."""
+    """Return one row for each solver.
+
+    The peers fit `num_peer` problems that are spread over `data`, and are judged on these alone.
+    """
     chosen = np.unique(np.linspace(0, len(data) - 1, num_peer).round().astype(int))
     problems = [build_problem(law, data[k].inputs, data[k].y, law.objective) for k in chosen]
-    found: dict[str, np.ndarray] = {}
+    objectives: dict[str, np.ndarray] = {}
 
     def ours() -> None:
-        found[OURS] = _objectives(law, data, NUM_STARTS)
+        objectives[OURS] = _objectives(law, data, NUM_STARTS)
 
     def peer(name: str) -> None:
-        found[name] = np.array([peers[name](problem) for problem in problems])
+        objectives[name] = np.array([peers[name](problem) for problem in problems])
 
     costs = interleave({OURS: ours} | {name: partial(peer, name) for name in peers}, rounds, seconds=0.0)
-    best = np.minimum(_objectives(law, data, MANY_STARTS), found[OURS])
+    best = np.minimum(_objectives(law, data, MANY_STARTS), objectives[OURS])
     for name in peers:
-        best[chosen] = np.minimum(best[chosen], found[name])
-    reached = {name: found[name] <= (best if name == OURS else best[chosen]) * (1 + SAME) for name in found}
-    return _rows(what, costs, reached)
+        best[chosen] = np.minimum(best[chosen], objectives[name])
+    reached = {
+        name: values <= (best if name == OURS else best[chosen]) * (1 + SAME) for name, values in objectives.items()
+    }
+    return _rows(title, costs, reached)
 
 
 def _objectives(law: Law, data: Sequence[DataSet], num_starts: int) -> np.ndarray:
@@ -134,22 +143,21 @@ def _objectives(law: Law, data: Sequence[DataSet], num_starts: int) -> np.ndarra
 
 
 def _refits(inputs: dict[str, np.ndarray], loss: np.ndarray, options: argparse.Namespace) -> list[tuple]:
-    """Bootstrap resamples of the Chinchilla fit, each refitted from the estimate."""
+    """Compare the solvers on bootstrap resamples of the Chinchilla fit. Each is refitted from the estimate."""
     fit = fit_law(CHINCHILLA, loss, level=None, **inputs)
     problem = build_problem(CHINCHILLA, inputs, loss, CHINCHILLA.objective)
     start_P = problem.search(fit.parameters)
-    counts = cluster_counts(
-        np.random.Generator(np.random.PCG64(0)), loss.size, options.resamples
-    )  # as bootstrap has it
+    # The same resamples as `bootstrap` draws from seed 0.
+    counts = cluster_counts(np.random.Generator(np.random.PCG64(0)), loss.size, options.resamples)
     few = min(PEER_RESAMPLES, options.resamples)
-    found: dict[str, np.ndarray] = {}
+    objectives: dict[str, np.ndarray] = {}
     samples: dict[str, np.ndarray] = {}
 
     def ours() -> None:
         samples.update(bootstrap(fit, inputs, loss, num_resamples=options.resamples, seed=0).samples)
 
     def peer(name: str, analytic: bool) -> None:
-        found[name] = np.array([scipy_best(problem, start_P[None], analytic, counts[k]) for k in range(few)])
+        objectives[name] = np.array([scipy_best(problem, start_P[None], analytic, counts[k]) for k in range(few)])
 
     calls = {name: partial(peer, name, analytic) for name, analytic in TRF.items()}
     costs = interleave({OURS: ours} | calls, options.rounds, seconds=0.0)
@@ -157,24 +165,33 @@ def _refits(inputs: dict[str, np.ndarray], loss: np.ndarray, options: argparse.N
         [problem.search(dict(zip(samples, row, strict=True))) for row in zip(*samples.values(), strict=True)]
     )
     r, delta = np.abs(problem.residuals(ends)), problem.objective.delta
-    found[OURS] = np.sum(counts * np.where(r <= delta, r**2 / 2, delta * (r - delta / 2)), axis=1)
-    best = np.min([values[:few] for values in found.values()], axis=0)
-    reached = {name: values[:few] <= best * (1 + SAME) for name, values in found.items()}
-    what = f"{CHINCHILLA.name}, bootstrap refits from the estimate"
-    return _rows(what, costs, reached, {OURS: options.resamples})
+    objectives[OURS] = np.sum(counts * np.where(r <= delta, r**2 / 2, delta * (r - delta / 2)), axis=1)
+    best = np.min([values[:few] for values in objectives.values()], axis=0)
+    reached = {name: values[:few] <= best * (1 + SAME) for name, values in objectives.items()}
+    title = f"{CHINCHILLA.name}, bootstrap refits from the estimate"
+    return _rows(title, costs, reached, {OURS: options.resamples})
 
 
-def _rows(what: str, costs: dict[str, list[Cost]], reached: dict[str, np.ndarray], num: dict[str, int] | None = None):
-    """One a solver; `num` problems of a call where not as many as were judged."""
-    sizes = {name: (num or {}).get(name, values.size) for name, values in reached.items()}
-    each = {name: [Cost(c.wall / sizes[name], c.cpu / sizes[name]) for c in costs[name]] for name in costs}
+def _rows(
+    title: str, costs: dict[str, list[Cost]], reached: dict[str, np.ndarray], problems: dict[str, int] | None = None
+) -> list[tuple]:
+    """Return one row for each solver.
+
+    Args:
+        title: the kind of problem.
+        costs: of a call, by solver.
+        reached: whether each judged problem reached the best objective, by solver.
+        problems: problems of a call, by solver. None, or a missing solver: as many as were judged.
+    """
+    sizes = {name: (problems or {}).get(name, values.size) for name, values in reached.items()}
+    per_problem = {name: [Cost(c.wall / sizes[name], c.cpu / sizes[name]) for c in costs[name]] for name in costs}
     return [
         (
-            what,
+            title,
             name,
             sizes[name],
-            f"{1 / median_cost(each[name]).cpu:.3g}",
-            "" if name == OURS else str(ratios(each[name], each[OURS])[1]),
+            f"{1 / median_cost(per_problem[name]).cpu:.3g}",
+            "" if name == OURS else str(ratios(per_problem[name], per_problem[OURS])[1]),
             f"{100 * reached[name].mean():.1f}",
         )
         for name in costs
@@ -182,7 +199,10 @@ def _rows(what: str, costs: dict[str, list[Cost]], reached: dict[str, np.ndarray
 
 
 def _compilation() -> str:
-    """CPU-seconds of the first fit of a process, imports left out: without kept programs, then with them."""
+    """Return a table of CPU-seconds of the first fit of a process, without and with kept programs.
+
+    Imports are not counted.
+    """
     rows = []
     for law in (CHINCHILLA, KAPLAN, SHIFTED_POWER):
         with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The fitting module against the published procedures and other solvers: predictions, speed, coverage.
+"""Compare the fitting module with the published procedures and other solvers: predictions, speed, coverage.
 
 python benchmarks/fitting.py backtest | speed | coverage
 """
@@ -21,14 +21,14 @@ def main() -> None:
     backtest.add_argument("--noisy", action="store_true", help="imbue and 5-shot multiple choice too")
     speed = modes.add_parser("speed", help="problems a CPU-second against scipy and vmapped L-BFGS")
     speed.add_argument("--problems", type=int, default=60, help="resampled data sets that ours fits in one call")
-    speed.add_argument("--peer-problems", type=int, default=3, help="of them, for the peers")
-    speed.add_argument("--resamples", type=int, default=4000, help="of the warm bootstrap")
-    speed.add_argument("--rounds", type=int, default=3, help="there and back; medians over them")
+    speed.add_argument("--peer-problems", type=int, default=3, help="problems that each peer fits")
+    speed.add_argument("--resamples", type=int, default=4000, help="resamples of the warm bootstrap")
+    speed.add_argument("--rounds", type=int, default=3, help="rounds there and back; figures are medians over them")
     for mode in (backtest, speed):
-        mode.add_argument("--data", type=Path, help="folder of the sweep; default: that of the shared data")
+        mode.add_argument("--data", type=Path, help="folder of the sweep; default: the one in the shared data")
     coverage = modes.add_parser("coverage", help="how often nominal 90%% intervals hold the truth")
     coverage.add_argument("--data-sets", type=int, default=300)
-    coverage.add_argument("--resamples", type=int, default=200, help="of each bootstrap")
+    coverage.add_argument("--resamples", type=int, default=200, help="resamples of each bootstrap")
     for mode in (backtest, speed, coverage):
         mode.add_argument("--threads", type=int, default=1, help="cores")
     options = parser.parse_args()
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _tables(options: argparse.Namespace) -> str:
-    """jax is first imported here, on the cores that are left."""
+    """Return the tables of a mode. jax is first imported here, on the cores that are left."""
     if options.mode == "backtest":
         from fit_backtest import backtest_tables
 

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness with transformers: the same requests in this process, or a process of its own a checkpoint."""
+"""Score with lm-evaluation-harness and transformers, in this process or in one process for each checkpoint."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from timing import child_cpu_seconds
 
 from lossline_jax.evaluate.tasks.item import Item
 
-BATCH_SIZES = (8, 16, 32)  # the fastest of them is compared with
-# The harness without its index of 14000 task files and its bootstrap: the least that a process of it can do.
+BATCH_SIZES = (8, 16, 32)  # sequences; the benchmark compares with the fastest
+# A process of the harness without its index of 14000 task files and its bootstrap, the least that it can do.
 SPARED = """
 import sys
 import lm_eval
@@ -34,7 +34,7 @@ assert len(results["results"]) == len(tasks.split(","))
 
 @dataclass
 class HarnessPeer:
-    """HFLM with the weights of a folder, and the requests of some tasks in the order of our own."""
+    """A harness model (HFLM) with the weights of a folder, and requests in the order of ours."""
 
     folder: str
     context_length: int
@@ -52,10 +52,10 @@ class HarnessPeer:
             for number, item in enumerate(self.items)
             for option, pair in enumerate(zip(item.contexts, item.options, strict=True))
         ]
-        self.tokens = [(each.args, *self.model._encode_pair(*each.args)) for each in self.requests]
+        self.tokens = [(request.args, *self.model._encode_pair(*request.args)) for request in self.requests]
 
     def choose_batch_size(self, cost: Callable[[Callable[[], None]], float]) -> None:
-        """The fastest of `BATCH_SIZES`."""
+        """Keep the fastest of `BATCH_SIZES`."""
         costs = {}
         for size in BATCH_SIZES:
             self.model.batch_size_per_gpu = size
@@ -63,7 +63,10 @@ class HarnessPeer:
         self.batch_size = self.model.batch_size_per_gpu = min(costs, key=costs.get)
 
     def log_probabilities(self) -> list[float]:
-        """Not timed: summed in float64, for a sum of 1024 nats is rounded to 1.2e-4 in float32."""
+        """Return the log-probability of each request. This call is not timed.
+
+        The sum is in float64, because float32 rounds a sum of 1024 nats to 1.2e-4.
+        """
         import torch
 
         self.model.softmax_dtype = torch.float64
@@ -72,16 +75,19 @@ class HarnessPeer:
         return [nats for nats, _ in answers]
 
     def score(self) -> None:
-        """From strings, as the harness always does."""
+        """Score the requests from strings, as the harness always does."""
         self.model.loglikelihood(self.requests, disable_tqdm=True)
 
     def score_tokens(self) -> None:
-        """With the requests as tokens already."""
+        """Score the requests from tokens that were made before."""
         self.model._loglikelihood_tokens(self.tokens, disable_tqdm=True)
 
 
 def write_tasks(folder: Path, items: dict[str, Sequence[Item]], texts: dict[str, Sequence[str]]) -> None:
-    """YAML and rows of every set in the harness's terms: items as multiple choice, texts as rolling likelihoods."""
+    """Write the YAML file and the rows of every set for the harness.
+
+    Items become multiple choice, and texts become rolling likelihoods.
+    """
     for name, members in items.items():
         shares_context = all(len(set(item.contexts)) == 1 for item in members)
         rows = [
@@ -89,14 +95,14 @@ def write_tasks(folder: Path, items: dict[str, Sequence[Item]], texts: dict[str,
             for item in members
         ]
         if shares_context:
-            asked = {"doc_to_text": "{{context}}", "doc_to_choice": "options", "doc_to_target": "gold"}
+            fields = {"doc_to_text": "{{context}}", "doc_to_choice": "options", "doc_to_target": "gold"}
         else:  # partial scoring: many contexts, one continuation
-            asked = {"doc_to_text": "gold", "doc_to_choice": "contexts", "doc_to_target": "{{options[0]}}"}
-        _write_task(folder, name, rows, {"output_type": "multiple_choice", "target_delimiter": "", **asked})
+            fields = {"doc_to_text": "gold", "doc_to_choice": "contexts", "doc_to_target": "{{options[0]}}"}
+        _write_task(folder, name, rows, {"output_type": "multiple_choice", "target_delimiter": "", **fields})
     for name, members in texts.items():
         rows = [{"text": text} for text in members]
-        asked = {"doc_to_text": "", "doc_to_target": "{{text}}"}
-        _write_task(folder, name, rows, {"output_type": "loglikelihood_rolling", **asked})
+        fields = {"doc_to_text": "", "doc_to_target": "{{text}}"}
+        _write_task(folder, name, rows, {"output_type": "loglikelihood_rolling", **fields})
 
 
 def _write_task(folder: Path, name: str, rows: list[dict], config: dict) -> None:
@@ -104,7 +110,7 @@ def _write_task(folder: Path, name: str, rows: list[dict], config: dict) -> None
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     is_choice = config["output_type"] == "multiple_choice"
     metrics = ("acc", "acc_norm") if is_choice else ("byte_perplexity", "bits_per_byte")
-    whole = {
+    task = {
         "task": name,
         "dataset_path": "json",
         "dataset_kwargs": {"data_files": {"validation": str(data)}},
@@ -112,16 +118,21 @@ def _write_task(folder: Path, name: str, rows: list[dict], config: dict) -> None
         "metric_list": [{"metric": metric} for metric in metrics],
         **config,
     }
-    (folder / f"{name}.yaml").write_text(json.dumps(whole))  # JSON is YAML
+    (folder / f"{name}.yaml").write_text(json.dumps(task))  # JSON is YAML
 
 
 def run_process(
     folder: Path, yaml_folder: Path, tasks: Sequence[str], context_length: int, batch_size: int, spared: bool
 ) -> float:
-    """CPU-seconds of one process that scores the model of a folder on every task.
+    """Return the CPU-seconds of one process that scores the model of a folder on every task.
 
     Args:
-        spared: what `SPARED` says, instead of the harness's command line as it comes.
+        folder: the model, as `save_pretrained` wrote it.
+        yaml_folder: the tasks, as `write_tasks` wrote them.
+        tasks: names of the tasks.
+        context_length: tokens.
+        batch_size: sequences.
+        spared: run `SPARED` instead of the harness's command line.
     """
     arguments = f"pretrained={folder},dtype=float32,add_bos_token=True,max_length={context_length}"
     names = ",".join(tasks)

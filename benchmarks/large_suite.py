@@ -1,9 +1,9 @@
-"""How long one checkpoint of a study-sized model takes over a suite of 15 sets, on the accelerator that is here.
+"""Measure the time to score one checkpoint of a large model on a suite of 15 sets, on this machine's accelerator.
 
-    python benchmarks/large_suite.py make FOLDER --data DATA      # once, on any machine: the suite in tokens
-    python benchmarks/large_suite.py score FOLDER                 # where the accelerator is; needs FOLDER alone
+    python benchmarks/large_suite.py make FOLDER --data DATA      # once, on any machine: writes the suite
+    python benchmarks/large_suite.py score FOLDER                 # on the accelerator; needs FOLDER alone
 
-The weights are start values: the time does not depend on them.
+The weights are start values, because the time does not depend on them.
 """
 
 import argparse
@@ -29,14 +29,14 @@ from lossline_jax.evaluate.suite import load_suite, prepare_suite
 from lossline_jax.models.accounting import count_parameters, train_flops_per_token
 from lossline_jax.models.model import build_model
 
-TEXTS = {  # corpus: its files under DATA/corpora
+TEXTS = {  # corpus: its file under DATA/corpora
     "c4": "c4/c4_val.jsonl.gz",
     "openwebtext": "openwebtext/owt_a_first1000.jsonl.gz",
     "pile_cc": "pile_test/pile_cc.jsonl.gz",
     "github": "pile_test/github.jsonl.gz",
     "math": "math/stackexchange_math.jsonl.gz",
 }
-TASKS = {  # the ten of the study: their files under DATA/tasks
+TASKS = {  # the ten tasks of the study: their files under DATA/tasks
     "hellaswag": "hellaswag.validation",
     "arc_easy": "arc_easy.validation",
     "arc_challenge": "arc_challenge.validation",
@@ -52,7 +52,7 @@ TASKS = {  # the ten of the study: their files under DATA/tasks
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
-    """The documents of a file, all of them held out."""
+    """A corpus whose documents are those of one file, all of them held out."""
 
     file: str
     fingerprint: str
@@ -62,6 +62,7 @@ class Texts:
 
 
 def make(folder: str, data: Path, context_length: int) -> None:
+    """Write the suite to `folder`, in tokens of GPT-2."""
     corpora = {name: Texts(str(data / "corpora" / file), name) for name, file in TEXTS.items()}
     tokenizer_file = str(data / "tokenizers" / "gpt2" / "tokenizer.json")
     tokenizer = prepare_tokenizer(
@@ -80,6 +81,7 @@ def make(folder: str, data: Path, context_length: int) -> None:
 
 
 def score(folder: str, model_name: str, tokens_per_batch: int | None, attention: str) -> None:
+    """Score the suite three times with a model at its start values, and print sizes and seconds as JSON."""
     manifests = sorted(Path(folder).glob("*/manifest.json"))
     suite = load_suite(epath.Path(next(path for path in manifests if (path.parent / "rows.npz").exists()).parent))
     config, vocab_size = preset(model_name), PRESETS[model_name].vocab_size
@@ -93,7 +95,7 @@ def score(folder: str, model_name: str, tokens_per_batch: int | None, attention:
         start = time.perf_counter()
         scores = evaluator.score(params)
         seconds.append(time.perf_counter() - start)
-    assert all(np.isfinite(each.nats_per_token) for each in scores.values())
+    assert all(np.isfinite(score.nats_per_token) for score in scores.values())
     computed = sum(block.ids_BT.size for block in suite.blocks)
     flops = computed * train_flops_per_token(config, vocab_size, suite.context_length) / 3
     result = {

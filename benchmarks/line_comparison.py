@@ -1,9 +1,9 @@
-"""Line comparison on synthetic studies: how often equal lines are called equal, and planted gaps are found.
+"""Measure the line comparison on planted studies: equal lines that are called equal, and gaps that are found.
 
 python benchmarks/line_comparison.py [--studies 200]
 
-A study is that of tests/support/planted_lines.py: a base and six settings that differ from it in one of four factors,
-ten checkpoints a run, runs that lie off their line by the noise of seeds; other data lies 0 or 3 noise floors off.
+`tests/support/planted_lines.py` draws the studies: a base, and six settings that differ from it in one of four factors.
+A run has ten checkpoints, and differs from its line by the noise of seeds. Other data lies 0 or 3 noise floors away.
 """
 
 import argparse
@@ -14,21 +14,21 @@ from pathlib import Path
 import numpy as np
 from timing import use_cores
 
-DESIGNS = ((3, 3), (5, 3), (5, 5), (6, 6))  # runs of the base, of every other setting
+DESIGNS = ((3, 3), (5, 3), (5, 5), (6, 6))  # (runs of the base, runs of every other setting)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--studies", type=int, default=200, help="for each design and gap")
+    parser.add_argument("--studies", type=int, default=200, help="studies for each design and gap")
     parser.add_argument("--threads", type=int, default=1, help="cores")
     options = parser.parse_args()
     use_cores(options.threads)
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the package tests
     print(_table(options.studies))
 
 
 def _table(num_studies: int) -> str:
-    """jax is first imported here, on the cores that are left."""
+    """Return the table. jax is first imported here, on the cores that are left."""
     from lossline_jax.formatting import text_table
 
     header = (

@@ -1,4 +1,4 @@
-"""The public sweep of 529 models on 6 pretraining sets as series to predict, by the relation that each is about."""
+"""Read the public sweep of 529 models on 6 pretraining sets as series of losses to predict."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from lossline_jax.fit.predict.series import LossSeries, RunPoints
 from lossline_jax.fit.tables.pairing import pair_runs
 
 FILE = "brandfonbrener_sweep.csv"
-VOCABULARY = 64000
-OWN = {  # pretraining set -> the validation set that is drawn from it
+VOCABULARY = 64000  # tokens
+OWN = {  # pretraining set: the validation set drawn from it
     "fineweb-100b": "fineweb_100b",
     "fineweb-edu-100b": "fineweb_edu_100b",
     "proof-pile-2": "proof_pile_2",
@@ -22,10 +22,10 @@ OWN = {  # pretraining set -> the validation set that is drawn from it
 TRAIN, OWN_VAL = "train_loss_20", "val_loss"
 SUITES = ("olmo_suite_ce_loss", "mmlu_suite_ce_loss")
 DOWNSTREAM = "eval/downstream_ce_loss/"
-NOISY = ("imbue", "mc_5shot")  # losses that hardly follow anything
+NOISY = ("imbue", "mc_5shot")  # parts of names of losses that follow no other loss closely
 PAIRED_BY = ["params", "iso_flop", "n_layers"]
 
-GROUPS = {  # kind of a series -> what it is called in the table
+GROUPS = {  # kind of a series: its name in the table
     "a": "a train loss (compute law)",
     "b": "b validation loss (compute law)",
     "c": "c train to train",
@@ -43,7 +43,7 @@ GROUPS = {  # kind of a series -> what it is called in the table
 
 @dataclass(frozen=True, eq=False)
 class Relation:
-    """A series and, for a relation between losses, which pretraining sets it joins."""
+    """A series, with the pretraining sets of the models that it relates."""
 
     series: LossSeries
     sets: tuple[str, ...]  # one, or two for paired models
@@ -58,7 +58,7 @@ def own_column(name: str) -> str:
 
 
 def read_sweep(folder: Path) -> pd.DataFrame:
-    """The table of the folder; ends the program where it is absent."""
+    """Return the table of the folder. The program ends if the file is missing."""
     path = folder / FILE
     if not path.exists():
         raise SystemExit(
@@ -69,7 +69,7 @@ def read_sweep(folder: Path) -> pd.DataFrame:
 
 
 def losses_by_kind(frame: pd.DataFrame, noisy: bool) -> dict[str, str]:
-    """Columns of losses -> val, downstream, noisy or suite."""
+    """Return the kind of each column of losses: val, downstream, noisy or suite."""
     kinds = {}
     for column in frame.columns:
         if column.endswith("_val/CrossEntropyLoss"):
@@ -82,18 +82,18 @@ def losses_by_kind(frame: pd.DataFrame, noisy: bool) -> dict[str, str]:
 
 
 def relations(frame: pd.DataFrame, noisy: bool = False) -> list[Relation]:
-    """Every series of the table, those of one model first."""
+    """Return every series of the table. Series within one pretraining set come first."""
     kinds = losses_by_kind(frame, noisy)
     by_set = dict(iter(frame.groupby("data")))
-    found = []
+    result = []
     for name, rows in by_set.items():
-        found += _of_one_set(name, rows, kinds)
+        result += _of_one_set(name, rows, kinds)
     for first, a in by_set.items():
         for second, b in by_set.items():
             if first != second:
                 pairs = pair_runs(a, b, PAIRED_BY)
-                found += _of_two_sets((first, second), pairs.first, pairs.second, kinds)
-    return found
+                result += _of_two_sets((first, second), pairs.first, pairs.second, kinds)
+    return result
 
 
 def _of_one_set(name: str, frame: pd.DataFrame, kinds: dict[str, str]) -> Iterator[Relation]:
@@ -119,7 +119,7 @@ def _relation(kind: str, column: str, sets: tuple[str, ...], rows: RunPoints, y:
 
 
 def rows_of(frame: pd.DataFrame, x: pd.Series | None = None) -> RunPoints:
-    """The runs, with both counts of their parameters."""
+    """Return the runs, with both counts of their parameters."""
     return RunPoints(
         frame["iso_flop"].to_numpy(float),
         {"total": frame["params"].to_numpy(float), "non-embedding": frame["non_embedding"].to_numpy(float)},

@@ -1,4 +1,4 @@
-"""Our side: the product's own train step and scoring function on synthetic tokens."""
+"""The side of lossline in `models.py` and `costs.py`: its train step and scoring function, on synthetic tokens."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,13 +25,13 @@ EXECUTION = ExecutionConfig()
 
 
 def synthetic_tokens(vocab_size: int, batch_size: int, length: int) -> np.ndarray:
-    """int32 [B, T + 1]: inputs are all but the last column, targets all but the first."""
+    """Return int32 [B, T + 1]. Inputs are all but the last column, and targets all but the first."""
     return np.random.default_rng(0).integers(0, vocab_size, (batch_size, length + 1), dtype=np.int32)
 
 
 @dataclass
 class Training:
-    """A model at its start values, its compiled-on-first-use step, and one batch that every step trains on."""
+    """A model at its start values, its step, and the one batch of every step. The first use compiles the step."""
 
     model: Model
     mesh: Mesh
@@ -40,11 +40,11 @@ class Training:
     batch: Batch
 
     def first_loss(self) -> float:
-        """Nats a token at the start values; goes one step."""
+        """Train one step, and return the loss before it in nats/token."""
         return self._advance()
 
     def train(self) -> None:
-        """Forward, backward, clip, AdamW."""
+        """Train one step: forward, backward, clip, AdamW."""
         self._advance()
 
     def _advance(self) -> float:
@@ -53,13 +53,13 @@ class Training:
             return float(metrics.loss_nats_per_token)
 
     def compiled_step(self) -> Any:
-        """The step compiled ahead of time, for its memory and its compile time; the state is left alone."""
+        """Compile the step ahead of time, for its memory and its compile time. The state does not change."""
         with jax.set_mesh(self.mesh):
             return self.step.lower(self.state, self.batch).compile()
 
 
 def training(config: ModelConfig, vocab_size: int, batch_size: int, length: int) -> Training:
-    """As `train.loop` sets a run up. `devices.configure_devices` comes before."""
+    """Set a run up as `train.loop` does. Call `devices.configure_devices` first."""
     model, mesh = build_model(config, vocab_size, remat="cheap"), make_mesh(EXECUTION)
     schedule = make_schedule(ScheduleConfig(), OPTIM.learning_rate, num_steps=10_000)
     optimiser = make_optimiser(OPTIM, schedule, model.weight_decay_mask())
@@ -73,7 +73,7 @@ def training(config: ModelConfig, vocab_size: int, batch_size: int, length: int)
 
 @dataclass
 class Scoring:
-    """The forward pass as the evaluator runs it: batches of about 2048 tokens a device, all of them scored."""
+    """A forward pass of the evaluator, in batches of about 2048 tokens a device. Every token is scored."""
 
     rows: RowScorer
     params: Any
@@ -83,7 +83,7 @@ class Scoring:
 
 
 def scoring(run: Training, batch_size: int, length: int) -> Scoring:
-    """Scores the batch of `run` with its parameters of now."""
+    """Return the forward pass over the batch of `run`, with a copy of its current parameters."""
     ids = synthetic_tokens(run.model.vocab_size, batch_size, length)
     places = np.arange(batch_size * length, dtype=np.int32)
     block = PackedRows(

@@ -1,4 +1,4 @@
-"""The other side: torch models with our weights, trained by forward, backward, clip, fused AdamW."""
+"""The side of torch in `models.py`: models with our weights, trained by forward, backward, clip, fused AdamW."""
 
 import tempfile
 from collections.abc import Callable
@@ -16,20 +16,20 @@ from transformers import AutoModelForCausalLM
 from lossline_jax.config.model import LlamaConfig
 from lossline_jax.weights.huggingface.save import save_pretrained
 
-HF_SSD_CHUNK = 64  # of 32 to 256 the fastest for HF's Mamba-2 on CPU
+HF_SSD_CHUNK = 64  # positions; the fastest of 32 to 256 for HF's Mamba-2 on CPU
 
 
 @dataclass
 class Peer:
-    """A torch model and the batch it is trained on and scored with."""
+    """A torch model, with the one batch that it is trained on and scored with."""
 
-    logits: Callable[[torch.Tensor], torch.Tensor]  # the module, or what torch.compile makes of it
+    logits: Callable[[torch.Tensor], torch.Tensor]  # the module, or its compiled form
     module: nn.Module
     optimiser: torch.optim.Optimizer
     ids: torch.Tensor
 
     def first_loss(self) -> float:
-        """Nats a token at the start values; changes nothing."""
+        """Return the loss in nats/token at the start values. Nothing changes."""
         with torch.inference_mode():
             return float(self._loss())
 
@@ -49,22 +49,26 @@ class Peer:
 
 
 def peers(names: list[str], run: Training, batch_size: int, length: int, threads: int) -> dict[str, Peer]:
-    """The named peers with the weights of `run`, which must not have been trained yet.
+    """Return the named peers with the weights of `run`, which must not have been trained yet.
 
     Args:
-        names: `hf`: transformers, eager; for a Llama also `compact` (SDPA, eager) and `compiled` (torch.compile).
+        names: `hf` is transformers, eager. A Llama also has `compact` (SDPA, eager) and `compiled` (torch.compile).
+        run: our model at its start values.
+        batch_size: sequences.
+        length: tokens of a sequence.
+        threads: of torch.
     """
     torch.set_num_threads(threads)
-    theirs = _hugging_face(run, length)
+    hugging_face = _hugging_face(run, length)
     ids = torch.from_numpy(synthetic_tokens(run.model.vocab_size, batch_size, length).astype(np.int64))
     built = {}
     for name in names:
         if name == "hf":
-            built[name] = _peer(theirs, lambda tokens: theirs(tokens, use_cache=False).logits, ids)
+            built[name] = _peer(hugging_face, lambda tokens: hugging_face(tokens, use_cache=False).logits, ids)
         else:
             assert isinstance(run.model.config, LlamaConfig)
             compact = CompactLlama(run.model.config, run.model.vocab_size, length)
-            compact.load_hugging_face(theirs.state_dict())
+            compact.load_hugging_face(hugging_face.state_dict())
             built[name] = _peer(compact, torch.compile(compact) if name == "compiled" else compact, ids)
     return built
 

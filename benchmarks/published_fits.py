@@ -1,9 +1,13 @@
 """The published fitting procedures of arXiv 2411.12925, in numpy and scipy alone.
 
-Compute law: Kaplan form of the total parameters, mean log-Huber of delta 1e-3, L-BFGS from 16 starts.
-Loss to loss, y = K (x - E_x)^kappa + E_y: train-to-train takes both irreducible losses from those laws and draws a
-straight line through the logarithms; train-to-test takes E_x from the law and leaves E_y free (TRF); test-to-test
-tries a grid of 100 x 100 pairs, with a line through the logarithms for each, and keeps that of least squares of y.
+Compute law: Kaplan form of the total parameters, mean log-Huber with delta 1e-3, L-BFGS from 16 starts.
+
+Loss to loss: y = K (x - E_x)^kappa + E_y, by one of three procedures.
+
+- Train-to-train takes both irreducible losses from the compute laws, and fits a straight line to the logarithms.
+- Train-to-test takes E_x from the compute law and leaves E_y free (TRF).
+- Test-to-test tries a grid of 100 x 100 pairs (E_x, E_y). It fits a straight line to the logarithms for each pair, and
+  keeps the pair with the least squares of y.
 """
 
 from dataclasses import dataclass
@@ -14,15 +18,15 @@ from scipy.optimize import least_squares, minimize
 DELTA = 1e-3
 NUM_ITERATIONS = 200
 GRID = 100
-LEAST_DISTANCE = 1e-9  # of x from E_x, so that the curve has a value at every x
+LEAST_DISTANCE = 1e-9  # nats; the smallest x - E_x, so that the curve has a value at every x
 
 
 @dataclass(frozen=True)
 class ComputeLaw:
-    """L = E + ((A/N)^(alpha/beta) + B/D)^beta with N and D in units of their geometric means."""
+    """A fitted L = E + ((A/N)^(alpha/beta) + B/D)^beta, with N and D in units of their geometric means."""
 
     p: np.ndarray  # ln E, ln A, ln B, alpha, beta
-    ln_size: float
+    ln_size: float  # logarithm of the geometric mean of N
     ln_tokens: float
     objective: float  # mean log-Huber
 
@@ -35,12 +39,12 @@ class ComputeLaw:
 
 
 def fit_compute_law(size: np.ndarray, tokens: np.ndarray, loss: np.ndarray) -> ComputeLaw:
-    """The best of 16 descents of 200 iterations."""
+    """Fit a compute law, by the best of 16 descents of 200 iterations."""
     ln_n, ln_d = np.log(size), np.log(tokens)
     centre_n, centre_d = ln_n.mean(), ln_d.mean()
     x, z, y = ln_n - centre_n, ln_d - centre_d, np.log(loss)
 
-    def objective(p):  # in units of delta^2 / 2, so that the tolerances of the optimiser mean what they say
+    def objective(p):  # in units of delta^2 / 2, near 1, as the optimiser's tolerances assume
         f, slopes = _log_loss(p, x, z)
         r = (f - y) / DELTA
         huber = np.where(np.abs(r) <= 1, r * r, 2 * np.abs(r) - 1)
@@ -61,7 +65,10 @@ def fit_compute_law(size: np.ndarray, tokens: np.ndarray, loss: np.ndarray) -> C
 
 
 def _starts(smallest: float) -> list[tuple[float, ...]]:
-    """16: E, the reducible loss at the centre of the data and both exponents, each at two values."""
+    """Return 16 starts.
+
+    Two values each of E, of the reducible loss at the centre of the data and of both exponents are combined.
+    """
     starts = []
     for share in (0.4, 0.8):
         for reducible in (0.5, 1.5):
@@ -73,21 +80,21 @@ def _starts(smallest: float) -> list[tuple[float, ...]]:
 
 
 def _log_loss(p: np.ndarray, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """ln L (n,) and its slopes (5, n)."""
+    """Return ln L (n,) and its slopes (5, n)."""
     e, a, b, alpha, beta = p
     with np.errstate(all="ignore"):
         by_size, by_tokens = alpha / beta * (a - x), b - z
         both = np.logaddexp(by_size, by_tokens)
         f = np.logaddexp(e, beta * both)
-        of_e, of_both = np.exp(e - f), np.exp(beta * both - f)
+        share_e, share_both = np.exp(e - f), np.exp(beta * both - f)
         share_n, share_d = np.exp(by_size - both), np.exp(by_tokens - both)
         slopes = np.stack(
             [
-                of_e,
-                of_both * share_n * alpha,
-                of_both * share_d * beta,
-                of_both * share_n * (a - x),
-                of_both * (both - share_n * by_size),
+                share_e,
+                share_both * share_n * alpha,
+                share_both * share_d * beta,
+                share_both * share_n * (a - x),
+                share_both * (both - share_n * by_size),
             ]
         )
     return f, slopes
@@ -95,7 +102,7 @@ def _log_loss(p: np.ndarray, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, 
 
 @dataclass(frozen=True)
 class Line:
-    """y = K (x - E_x)^kappa + E_y."""
+    """A fitted y = K (x - E_x)^kappa + E_y."""
 
     e_x: float
     e_y: float
@@ -107,14 +114,14 @@ class Line:
 
 
 def fit_train_to_train(x: np.ndarray, y: np.ndarray, e_x: float, e_y: float) -> Line:
-    """Ordinary least squares of ln(y - E_y) on ln(x - E_x), without the points that lie below either."""
+    """Fit ln(y - E_y) on ln(x - E_x) by ordinary least squares. Points below E_x or E_y are left out."""
     above = (x > e_x) & (y > e_y)
     kappa, ln_k = np.polyfit(np.log(x[above] - e_x), np.log(y[above] - e_y), 1)
     return Line(e_x, e_y, float(ln_k), float(kappa))
 
 
 def fit_train_to_test(x: np.ndarray, y: np.ndarray, e_x: float) -> Line:
-    """Least squares of y by TRF with 0 <= E_y <= min y, the best of nine starts."""
+    """Fit y by least squares and TRF with 0 <= E_y <= min y, and keep the best of nine starts."""
     e_x = min(e_x, 0.9999 * float(x.min()))
     distance, smallest = x - e_x, float(y.min())
 
@@ -138,7 +145,10 @@ def fit_train_to_test(x: np.ndarray, y: np.ndarray, e_x: float) -> Line:
 
 
 def fit_test_to_test(x: np.ndarray, y: np.ndarray) -> Line:
-    """The pair of a 100 x 100 grid from 0 to below the smallest x and y that leaves the least squares of y."""
+    """Fit y by the pair (E_x, E_y) of a 100 x 100 grid with the least squares of y.
+
+    The grid goes from 0 to just below the smallest x and y.
+    """
     e_x, e_y = (np.linspace(0, 1, GRID, endpoint=False) * values.min() for values in (x, y))
     ln_x, ln_y = np.log(x - e_x[:, None]), np.log(y - e_y[:, None])
     mean_x, mean_y = ln_x.mean(1), ln_y.mean(1)

@@ -1,4 +1,4 @@
-"""Nominal 90% intervals of laws and forecasts where the noise, the runs or the form are not as assumed."""
+"""Measure nominal 90% intervals of laws and forecasts where noise, runs or form differ from the assumptions."""
 
 import argparse
 from collections.abc import Callable
@@ -21,30 +21,30 @@ FARSEER = {
     **{"a1": -0.12, "b1": 0.4, "alpha": 0.12, "a2": 85.0, "b2": -6.0},
     **{"beta": -0.1, "a3": -0.025, "b3": -0.1, "gamma": 0.165},
 }
-DATA_SETS, SWEEPS = 100, 40  # a row
+DATA_SETS, SWEEPS = 100, 40  # for each row of a table
 REACHES = (10.0, 100.0)  # times the largest budget
-SETS_OF_A_SWEEP = 4  # validation sets, a series each
+SETS_OF_A_SWEEP = 4  # validation sets, with one series each
 
 
 @dataclass(frozen=True)
 class Design:
-    """Runs of a table: one row each, or a row for each of their checkpoints."""
+    """The runs of a table, with one row for each run or for each checkpoint."""
 
-    size: np.ndarray  # (n,)
+    size: np.ndarray  # (n,) parameters
     tokens: np.ndarray
-    budget: np.ndarray  # of the whole run, FLOPs
+    budget: np.ndarray  # FLOPs of the whole run
     run: np.ndarray  # number of the run of each row
 
 
 def isoflop(num_budgets: int, num_sizes: int, low: float = 1e18, high: float = 1e21) -> Design:
-    """Sizes about the best one of each budget."""
+    """Return runs with sizes around the best one of each budget."""
     budget = np.repeat(np.geomspace(low, high, num_budgets), num_sizes)
     size = np.sqrt(budget / 120) * np.tile(np.geomspace(0.3, 3.0, num_sizes), num_budgets)
     return Design(size, budget / (6 * size), budget, np.arange(size.size))
 
 
 def checkpoints(num_runs: int = 12, num_checkpoints: int = 8) -> Design:
-    """Runs of four sizes and three multiples of tokens, with a row for each checkpoint."""
+    """Return runs of four sizes and three multiples of tokens, with a row for each checkpoint."""
     size, multiple, share = (
         values.ravel()
         for values in np.meshgrid(
@@ -59,30 +59,30 @@ def checkpoints(num_runs: int = 12, num_checkpoints: int = 8) -> Design:
 
 
 def gaussian(design: Design, generator: np.random.Generator) -> np.ndarray:
-    """Log noise of 0.4% for each row."""
+    """Draw log noise of 0.4% for each row."""
     return 0.004 * generator.normal(size=design.size.size)
 
 
 def larger_at_small_budgets(design: Design, generator: np.random.Generator) -> np.ndarray:
-    """Log noise of 1.2% at the smallest budget down to 0.15% at the largest."""
+    """Draw log noise that falls from 1.2% at the smallest budget to 0.15% at the largest."""
     share = np.log(design.budget / design.budget.min()) / np.log(design.budget.max() / design.budget.min())
     return 0.012 * (0.0015 / 0.012) ** share * generator.normal(size=share.size)
 
 
 def shared_within_a_budget(design: Design, generator: np.random.Generator) -> np.ndarray:
-    """Log noise of 0.4% that all runs of a budget have in common, and 0.2% for each."""
+    """Draw log noise of 0.4% that all runs of a budget share, and 0.2% for each run."""
     _, level = np.unique(design.budget, return_inverse=True)
     return 0.004 * generator.normal(size=level.max() + 1)[level] + 0.002 * generator.normal(size=level.size)
 
 
 def of_runs(design: Design, generator: np.random.Generator) -> np.ndarray:
-    """Log noise of 0.4% that all checkpoints of a run have in common, and 0.1% for each."""
+    """Draw log noise of 0.4% that all checkpoints of a run share, and 0.1% for each checkpoint."""
     by_run = 0.004 * generator.normal(size=design.run.max() + 1)[design.run]
     return by_run + 0.001 * generator.normal(size=design.run.size)
 
 
 Noise = Callable[[Design, np.random.Generator], np.ndarray]
-# design, noise, whether the table has a column run_id, --cluster
+# Name of a row: (design, noise, whether the table has a column run_id, value of --cluster).
 LAW_ROWS: dict[str, tuple[Design, Noise, bool, str | None]] = {
     **{f"gaussian, {n} runs": (isoflop(n // 6, 6), gaussian, False, None) for n in (30, 60, 96)},
     "larger at small budgets, 30 runs": (isoflop(5, 6), larger_at_small_budgets, False, None),
@@ -96,7 +96,7 @@ LAW_ROWS: dict[str, tuple[Design, Noise, bool, str | None]] = {
 
 
 def table(options: argparse.Namespace) -> str:
-    """The markdown table of `rough_statistics.py laws` or `forecasts`."""
+    """Return the markdown table of `rough_statistics.py laws` or `forecasts`."""
     return _laws(options) if options.command == "laws" else _forecasts(options)
 
 
@@ -115,12 +115,12 @@ def _laws(options: argparse.Namespace) -> str:
             frames.append(pd.DataFrame({"set": k, "N": design.size, "D": design.tokens, "loss": loss}))
             if has_runs:
                 frames[-1]["run_id"] = [f"set {k}, run {run}" for run in design.run]
-        found = fit_laws(pd.concat(frames), "chinchilla", {}, ["loss"], ["set"], cluster=cluster).fits
-        held = {p: [_holds(each.fit, p) for each in found] for p in PARAMETERS}
-        converged = np.mean([each.fit.status == "converged" for each in found])
+        fits = fit_laws(pd.concat(frames), "chinchilla", {}, ["loss"], ["set"], cluster=cluster).fits
+        held = {p: [_holds(fitted.fit, p) for fitted in fits] for p in PARAMETERS}
+        converged = np.mean([fitted.fit.status == "converged" for fitted in fits])
         cells = [f"{100 * np.mean(held[p]):.0f}" for p in PARAMETERS]
-        error = 100 * np.sqrt(0.9 * 0.1 / len(found))
-        lines.append(f"| {name} | {len(found)} | {' | '.join(cells)} | {converged:.0%} | {error:.0f} |")
+        error = 100 * np.sqrt(0.9 * 0.1 / len(fits))
+        lines.append(f"| {name} | {len(fits)} | {' | '.join(cells)} | {converged:.0%} | {error:.0f} |")
     return "\n".join(lines)
 
 
@@ -138,8 +138,11 @@ def farseer_loss(size: np.ndarray, tokens: np.ndarray, _limit: float) -> np.ndar
 
 
 def _bent(size: np.ndarray, tokens: np.ndarray, limit: float, factor: float) -> np.ndarray:
-    """Chinchilla whose reducible loss falls with `factor` times its exponents beyond a budget of `limit`."""
-    shrink = np.minimum(1.0, np.sqrt(limit / (6 * size * tokens)))  # of size and tokens back to the limit
+    """Return the losses of a Chinchilla law whose exponents change beyond a budget of `limit` FLOPs.
+
+    Beyond it the reducible loss falls with `factor` times the exponents.
+    """
+    shrink = np.minimum(1.0, np.sqrt(limit / (6 * size * tokens)))  # brings size and tokens back to the limit
     at_limit = TRUTH["A"] * (size * shrink) ** -TRUTH["alpha"], TRUTH["B"] * (tokens * shrink) ** -TRUTH["beta"]
     by_size, by_tokens = at_limit
     bent_by = (shrink ** (factor * TRUTH["alpha"]), shrink ** (factor * TRUTH["beta"]))
@@ -154,7 +157,7 @@ def flatter_loss(size: np.ndarray, tokens: np.ndarray, limit: float) -> np.ndarr
     return _bent(size, tokens, limit, 0.5)
 
 
-# truth, noise; the exponents bend beyond the table
+# Name of a row: (truth, noise). A truth that bends does so beyond the budgets of the table.
 FORECAST_ROWS = {
     "chinchilla": (chinchilla_loss, gaussian),
     "heteroscedastic": (chinchilla_loss, larger_at_small_budgets),
@@ -170,8 +173,8 @@ def _forecasts(options: argparse.Namespace) -> str:
     for name in _chosen(FORECAST_ROWS, options.rows):
         for num_budgets in (5, 8):
             num_sweeps = options.studies or SWEEPS
-            found = [_sweep(name, num_budgets, options.seed, k) for k in range(num_sweeps)]
-            held, width = np.mean([each[0] for each in found], axis=0), np.mean([each[1] for each in found], axis=0)
+            sweeps = [_sweep(name, num_budgets, options.seed, k) for k in range(num_sweeps)]
+            held, width = (np.mean(values, axis=0) for values in zip(*sweeps, strict=True))
             error = 100 * np.sqrt(0.9 * 0.1 / num_sweeps)
             cells = " | ".join(f"{100 * share:.0f}" for share in held) + " | " + " | ".join(f"{w:.1%}" for w in width)
             lines.append(f"| {name} | {num_budgets} | {num_sweeps} | {cells} | {error:.0f} |")
@@ -179,7 +182,7 @@ def _forecasts(options: argparse.Namespace) -> str:
 
 
 def _sweep(name: str, num_budgets: int, seed: int, k: int) -> tuple[list[float], list[float]]:
-    """(share of the sets that are held, mean width) at each reach."""
+    """Return the share of sets inside their interval and the mean relative width, both at each reach."""
     truth, noise = FORECAST_ROWS[name]
     generator = np.random.Generator(np.random.PCG64([seed, num_budgets, k]))
     design = isoflop(num_budgets, 6, 1e18, 1e20)
@@ -189,21 +192,21 @@ def _sweep(name: str, num_budgets: int, seed: int, k: int) -> tuple[list[float],
     for number, added in enumerate(shift):
         loss = (truth(design.size, design.tokens, limit) + added) * np.exp(noise(design, generator))
         series.append(LossSeries(f"set {number}", "size and tokens", f"set {number}", rows, loss))
-    found = forecast_series(series)
+    forecast = forecast_series(series)
     held, widths = [], []
     for reach in REACHES:
-        hits, wide = [], []
+        hits, relative_widths = [], []
         for number, added in enumerate(shift):
             budget = reach * design.budget.max()
             size = float(np.sqrt(budget / 120))
             tokens = budget / (6 * size)
-            target = rows_of_target(found, f"set {number}", at_params=(size,), at_tokens=tokens)
-            (prediction,) = found.predict(f"set {number}", target)
-            wanted = float(truth(np.array([size]), np.array([tokens]), limit)[0]) + added
-            hits.append(prediction.lower <= wanted <= prediction.upper)
-            wide.append((prediction.upper - prediction.lower) / wanted)
+            target = rows_of_target(forecast, f"set {number}", params=(size,), tokens=tokens)
+            (prediction,) = forecast.predict(f"set {number}", target)
+            true_loss = float(truth(np.array([size]), np.array([tokens]), limit)[0]) + added
+            hits.append(prediction.lower <= true_loss <= prediction.upper)
+            relative_widths.append((prediction.upper - prediction.lower) / true_loss)
         held.append(float(np.mean(hits)))
-        widths.append(float(np.mean(wide)))
+        widths.append(float(np.mean(relative_widths)))
     return held, widths
 
 

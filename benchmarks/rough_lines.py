@@ -1,7 +1,8 @@
-"""Verdicts of the line comparison on planted studies that are not as its tests assume.
+"""Measure verdicts of the line comparison on planted studies that break its assumptions.
 
-A study is a base and six settings in four factors, ten checkpoints a run. A row is drawn with no gap and with one of
-three noises between the base and other data, and counts what is said of the factor with the gap and of the others.
+A study is a base and six settings in four factors, with ten checkpoints a run. Each row is drawn twice: with no gap
+between the base and other data, and with a gap of three noises. The row counts the verdicts on the factor with the gap
+and on the other factors.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from lossline_jax.fit.compare.setting_line import SettingLine
 from lossline_jax.fit.curves.line import fit_line
 from lossline_jax.fit.resampling import bootstrap
 from lossline_jax.fit.tables.copies import find_copies
+from lossline_jax.fit.tables.settings import Setting
 
 BASE = {"data": "web", "size": "m", "context": "short", "optimiser": "adamw"}
 OTHERS = (
@@ -29,17 +31,17 @@ OTHERS = (
     ("optimiser", "sgd"),
 )
 CHECKPOINTS = 10
-SEEDS = POINTS = 0.01  # standard deviations of a run about its line, and of a checkpoint about its run
-NOISE = float(np.hypot(SEEDS, POINTS / np.sqrt(CHECKPOINTS)))  # of the mean of a run
+SEEDS = POINTS = 0.01  # standard deviation of a run about its line, and of a checkpoint about its run
+NOISE = float(np.hypot(SEEDS, POINTS / np.sqrt(CHECKPOINTS)))  # standard deviation of the mean of a run
 GAP = 3 * NOISE
-NOISE_IN_X = 0.02
-SLOPE = 1.5  # of the line over the losses that runs reach: noise in x comes to so much in y
+NOISE_IN_X = 0.02  # standard deviation of a checkpoint
+SLOPE = 1.5  # of the line over the losses that runs reach; noise in x is noise of SLOPE times as much in y
 STUDIES = 60
 
 
 @dataclass
-class Setting:
-    """Losses (runs, checkpoints) of one setting before they are compared; a condition changes them."""
+class PlantedSetting:
+    """The losses (runs, checkpoints) of one setting, which the condition of a row may change."""
 
     levels: dict[str, str]
     x: np.ndarray
@@ -50,22 +52,23 @@ def line(x: np.ndarray) -> np.ndarray:
     return 0.9 * (x - 1.5) ** 1.3 + 1.1
 
 
-Noise = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]  # (runs, checkpoints) about the line
-Change = Callable[[list[Setting], np.random.Generator], None]
+# (generator, (runs, checkpoints)) -> deviations from the line
+Noise = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+Change = Callable[[list[PlantedSetting], np.random.Generator], None]
 
 
 def usual(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Normal noise of seeds, plus normal noise of checkpoints."""
+    """Draw normal noise of seeds, plus normal noise of checkpoints."""
     return SEEDS * generator.normal(size=(shape[0], 1)) + POINTS * generator.normal(size=shape)
 
 
 def heavy_tails(generator, shape):
-    """Seeds of Student's t with three degrees of freedom and the usual variance."""
+    """Draw seeds from Student's t with three degrees of freedom and the usual variance."""
     return SEEDS * generator.standard_t(3, (shape[0], 1)) / np.sqrt(3) + POINTS * generator.normal(size=shape)
 
 
 def autocorrelated(generator, shape):
-    """Checkpoints that follow each other, AR(1) of .95."""
+    """Draw checkpoints that follow an AR(1) process of .95."""
     noise = generator.normal(size=shape)
     for k in range(1, shape[1]):
         noise[:, k] = 0.95 * noise[:, k - 1] + np.sqrt(1 - 0.95**2) * noise[:, k]
@@ -73,22 +76,27 @@ def autocorrelated(generator, shape):
 
 
 def shrinking(generator, shape):
-    """The noise of a run at its last checkpoint is a tenth of that at its first."""
+    """Draw noise that shrinks within a run, to a tenth at the last checkpoint."""
     scale = np.geomspace(1, 0.1, shape[1])
     return scale / np.sqrt(np.mean(scale**2)) * usual(generator, shape)
 
 
 def of_a_run(noise: Noise, points: float = 0.0) -> float:
-    """Standard deviation of a run's mean: the true noise of a condition; `points` more for each checkpoint."""
+    """Return the standard deviation of a run's mean, which is the true noise of a condition.
+
+    Args:
+        noise: of the condition.
+        points: standard deviation of more noise for each checkpoint.
+    """
     generator = np.random.Generator(np.random.PCG64(15))
     drawn = np.var(noise(generator, (20_000, CHECKPOINTS)).mean(1))
     return float(np.sqrt(drawn + points**2 / CHECKPOINTS))
 
 
 def diverged(name: str) -> Change:
-    """The first run leaves its line after half of its checkpoints and ends .3 above it."""
+    """Make the first run of a setting leave its line after half of its checkpoints, and end .3 above it."""
 
-    def change(study: list[Setting], generator: np.random.Generator) -> None:
+    def change(study: list[PlantedSetting], generator: np.random.Generator) -> None:
         half = CHECKPOINTS // 2
         _named(study, name).y[0, half:] += 0.3 * np.arange(1, half + 1) / half
 
@@ -96,55 +104,57 @@ def diverged(name: str) -> Change:
 
 
 def outlier(name: str) -> Change:
-    """The first run lies eight noises off its line, above or below."""
+    """Move the first run of a setting eight noises off its line, above or below."""
 
-    def change(study: list[Setting], generator: np.random.Generator) -> None:
+    def change(study: list[PlantedSetting], generator: np.random.Generator) -> None:
         _named(study, name).y[0] += 8 * NOISE * generator.choice([-1, 1])
 
     return change
 
 
-def copied(study: list[Setting], generator: np.random.Generator) -> None:
+def copied(study: list[PlantedSetting], generator: np.random.Generator) -> None:
+    """Repeat every run under a second name."""
     for setting in study:
         setting.x, setting.y = np.tile(setting.x, (2, 1)), np.tile(setting.y, (2, 1))
 
 
-def little_overlap(study: list[Setting], generator: np.random.Generator) -> None:
-    """Four checkpoints of the base reach what the other settings reach."""
+def little_overlap(study: list[PlantedSetting], generator: np.random.Generator) -> None:
+    """Move the base so that only four of its checkpoints reach the losses of the other settings."""
     base = study[0]
     low = np.sort(base.x.mean(0))[CHECKPOINTS - 4]
     base.y += line(base.x * low / base.x.min()) - line(base.x)
     base.x *= low / base.x.min()
 
 
-def noise_in_x(study: list[Setting], generator: np.random.Generator) -> None:
+def noise_in_x(study: list[PlantedSetting], generator: np.random.Generator) -> None:
+    """Add normal noise to x."""
     for setting in study:
         setting.x = setting.x + NOISE_IN_X * generator.normal(size=setting.x.shape)
 
 
-def crossing(study: list[Setting], generator: np.random.Generator) -> None:
-    """The ends of the line of other data lie ten noises off the base's, on either side, its mean nowhere."""
+def crossing(study: list[PlantedSetting], generator: np.random.Generator) -> None:
+    """Turn the line of other data, so that its ends lie ten noises below and above the base. The mean gap is zero."""
     code = _named(study, "code")
     code.y += np.linspace(-1, 1, CHECKPOINTS) * 10 * NOISE
 
 
-def _named(study: list[Setting], name: str) -> Setting:
-    return study[0] if name == "base" else next(each for each in study if name in each.levels.values())
+def _named(study: list[PlantedSetting], name: str) -> PlantedSetting:
+    return study[0] if name == "base" else next(setting for setting in study if name in setting.levels.values())
 
 
 @dataclass(frozen=True)
 class Row:
-    """A condition."""
+    """A row of the table: one condition that studies are drawn under."""
 
-    runs: tuple[int, int] = (5, 5)  # of the base, of every other setting
+    runs: tuple[int, int] = (5, 5)  # (runs of the base, runs of every other setting)
     noise: Noise = usual
     changes: tuple[Change, ...] = ()
-    levels: int = 1  # of the data, beside the base's
-    far: str = ""  # the setting whose first run is far from its line
+    levels: int = 1  # of the data, without that of the base
+    far: str = ""  # the setting whose first run is far from its line; empty: there is none
     settings: tuple[tuple[str, str], ...] = field(default=OTHERS)
     gap: float = GAP
 
-    def draw(self, generator: np.random.Generator, gap: float) -> list[Setting]:
+    def draw(self, generator: np.random.Generator, gap: float) -> list[PlantedSetting]:
         more = tuple(("data", f"code{k}") for k in range(2, self.levels + 1))
         study = [self._setting(generator, BASE, self.runs[0], 0.0)]
         for factor, level in (*self.settings, *more):
@@ -154,10 +164,10 @@ class Row:
             change(study, generator)
         return study
 
-    def _setting(self, generator, levels: dict[str, str], num_runs: int, gap: float) -> Setting:
+    def _setting(self, generator, levels: dict[str, str], num_runs: int, gap: float) -> PlantedSetting:
         reach = 2.5 + (0.0 if levels == BASE else generator.uniform(-0.1, 0.5))
         x = np.geomspace(5.0, reach, CHECKPOINTS) + generator.normal(0, 0.02, (num_runs, 1))
-        return Setting(levels, x, line(x) + gap + self.noise(generator, x.shape))
+        return PlantedSetting(levels, x, line(x) + gap + self.noise(generator, x.shape))
 
 
 ROWS = {
@@ -188,14 +198,14 @@ ROWS = {
 
 @dataclass(frozen=True)
 class Judged:
-    """A study as the comparison sees it; without factors where it refuses the study."""
+    """A study after the comparison. It has no factors where the comparison refuses the study."""
 
     factors: tuple[FactorComparison, ...]
-    named: frozenset[str]
-    gap: float
+    named: frozenset[str]  # runs named as far from their setting
+    gap: float  # the planted one
 
 
-def judged(study: list[Setting], gap: float) -> Judged:
+def judged(study: list[PlantedSetting], gap: float) -> Judged:
     if _has_copies(study):
         return Judged((), frozenset(), gap)
     cells = [_cell(setting, first=k == 0) for k, setting in enumerate(study)]
@@ -203,20 +213,20 @@ def judged(study: list[Setting], gap: float) -> Judged:
     return Judged(compare_setting_lines(cells, BASE), named, gap)
 
 
-def _name(setting: Setting, run: int) -> str:
+def _name(setting: PlantedSetting, run: int) -> str:
     return f"{'-'.join(setting.levels.values())}:{run}"
 
 
-def _cell(setting: Setting, first: bool) -> SettingLine:
-    """Only the line of the base is held against others, so only that one is resampled."""
+def _cell(setting: PlantedSetting, first: bool) -> SettingLine:
+    """Return the fitted line of a setting. Only that of the base (`first`) is resampled, as a reference line."""
     x, y = setting.x.ravel(), setting.y.ravel()
     runs = np.repeat([_name(setting, k) for k in range(setting.x.shape[0])], CHECKPOINTS)
     fit = fit_line(x, y, runs, num_starts=8, level=None)
     resamples = bootstrap(fit, {"x": x}, y, clusters=runs, num_resamples=100) if first else None
-    return SettingLine(setting.levels, x, y, runs, fit, resamples)
+    return SettingLine(Setting(setting.levels), x, y, runs, fit, resamples)
 
 
-def _has_copies(study: list[Setting]) -> bool:
+def _has_copies(study: list[PlantedSetting]) -> bool:
     rows = [
         (k, _name(setting, run), x, y)
         for k, setting in enumerate(study)
@@ -228,7 +238,7 @@ def _has_copies(study: list[Setting]) -> bool:
 
 
 def table(options: argparse.Namespace) -> str:
-    """A markdown table, each share with its standard error."""
+    """Return a markdown table, in which each share has its standard error."""
     names = list(ROWS) if options.rows is None else options.rows
     if unknown := [name for name in names if name not in ROWS]:
         raise SystemExit(f"--rows: no row {unknown[0]!r}; there are {', '.join(ROWS)}")
@@ -239,26 +249,26 @@ def table(options: argparse.Namespace) -> str:
     )  # fmt: skip
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name in names:
-        lines.append(f"| {' | '.join(_told(name, ROWS[name], number, options.seed))} |")
+        lines.append(f"| {' | '.join(_row_cells(name, ROWS[name], number, options.seed))} |")
         print(lines[-1], flush=True)
     return "\n".join(["", *lines])
 
 
-def _told(name: str, row: Row, number: int, seed: int) -> list[str]:
+def _row_cells(name: str, row: Row, number: int, seed: int) -> list[str]:
     generator = np.random.Generator(np.random.PCG64([seed, 15, list(ROWS).index(name)]))
-    found = [judged(row.draw(generator, gap), gap) for gap in (0.0, row.gap) for _ in range(number)]
-    null, planted = found[:number], found[number:]
-    code = [_of(each, "data") for each in planted]
-    equal = [
+    studies = [judged(row.draw(generator, gap), gap) for gap in (0.0, row.gap) for _ in range(number)]
+    null, planted = studies[:number], studies[number:]
+    data_verdicts = [_verdict_on(study, "data") for study in planted]
+    equal_verdicts = [
         factor.verdict
-        for each in found
-        for factor in each.factors
-        if factor.factor != "data" or (each.gap == 0 and row.gap > 0)
+        for study in studies
+        for factor in study.factors
+        if factor.factor != "data" or (study.gap == 0 and row.gap > 0)
     ]
     covered = [
-        level.interval[0] < each.gap < level.interval[1]
-        for each in found
-        for factor in each.factors
+        level.interval[0] < study.gap < level.interval[1]
+        for study in studies
+        for factor in study.factors
         for level in factor.levels
         if level.level == "code" and level.interval is not None
     ]
@@ -266,31 +276,35 @@ def _told(name: str, row: Row, number: int, seed: int) -> list[str]:
     if row.far:
         far = _name(row.draw(generator, 0.0)[0 if row.far == "base" else 1], 0)
     shares = [
-        _share([verdict == word for verdict in equal]) for word in ("does not move", "crosses", "cannot tell", "moves")
+        _share([verdict == word for verdict in equal_verdicts])
+        for word in ("does not move", "crosses", "cannot tell", "moves")
     ]
     gaps = " / ".join(
-        _share([verdict == word for verdict in code if verdict])
+        _share([verdict == word for verdict in data_verdicts if verdict])
         for word in ("moves", "cannot tell", "crosses", "does not move")
     )
     return [
         name,
         str(number),
-        f"{sum(not each.factors for each in found)} of {len(found)}",
+        f"{sum(not study.factors for study in studies)} of {len(studies)}",
         *shares,
-        _share([any(factor.verdict == "moves" for factor in each.factors) for each in null if each.factors]),
+        _share([any(factor.verdict == "moves" for factor in study.factors) for study in null if study.factors]),
         gaps,
         _share(covered),
-        _share([far in each.named for each in found]) if far else "-",
-        _share([bool(each.named - {far}) for each in found]),
+        _share([far in study.named for study in studies]) if far else "-",
+        _share([bool(study.named - {far}) for study in studies]),
     ]
 
 
-def _of(each: Judged, factor: str) -> str:
-    return next((item.verdict for item in each.factors if item.factor == factor), "")
+def _verdict_on(study: Judged, factor: str) -> str:
+    return next((item.verdict for item in study.factors if item.factor == factor), "")
 
 
 def _share(values: list[bool]) -> str:
-    """`91±3`; studies are taken for independent, factors of one study too."""
+    """Return the share of true values in %, as `91.0±3.0`, with its standard error.
+
+    Studies count as independent, and so do the factors of one study.
+    """
     if not values:
         return "-"
     share = float(np.mean(values))

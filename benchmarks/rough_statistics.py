@@ -1,8 +1,8 @@
-"""Statistics under rough conditions: how often verdicts and intervals are right where inputs are not as assumed.
+"""Measure how often verdicts and intervals are right where the inputs break the assumptions.
 
 python benchmarks/rough_statistics.py lines | laws | forecasts [--rows NAME ...] [--studies 60]
 
-Every row is planted anew from a seed, so that a table can be compared row by row with an earlier one.
+Every row is planted again from a seed, so that a table can be compared row by row with an earlier one.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import importlib
 
 from timing import use_cores
 
-COMMANDS = {  # name: module with `table(options) -> str`, what it shows
+COMMANDS = {  # name: (module with `table(options) -> str`, help of the command)
     "lines": ("rough_lines", "verdicts of the line comparison: diverged runs, copies, few runs, crossing lines"),
     "laws": ("rough_laws", "intervals of fitted laws: noise that differs, is shared, or belongs to runs"),
     "forecasts": ("rough_laws", "intervals of forecasts: laws that are not of the fitted form"),
@@ -22,9 +22,11 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (_, shows) in COMMANDS.items():
         command = commands.add_parser(name, help=shows, description=shows)
-        command.add_argument("--rows", nargs="+", help="names of rows, as the table has them; default: all")
-        command.add_argument("--studies", type=int, help="planted studies a row; default: those of the row")
-        command.add_argument("--seed", type=int, default=0, help="other studies of the same kind")
+        command.add_argument("--rows", nargs="+", help="names of rows of the table; default: all")
+        command.add_argument("--studies", type=int, help="planted studies for each row; default: the number of the row")
+        command.add_argument(
+            "--seed", type=int, default=0, help="seed; another one draws other studies of the same kind"
+        )
         command.add_argument("--threads", type=int, default=1, help="cores")
     options = parser.parse_args()
     use_cores(options.threads)

@@ -1,10 +1,10 @@
-"""What several processes cost: weak scaling over 1, 2 and 4 of them, and the shares of saving and of waiting for input.
+"""Measure weak scaling over 1, 2 and 4 processes, and the shares of time for saving and for waiting on input.
 
     python benchmarks/scaling.py [--processes 1 2 4] [--steps 100]
 
-Every process has one CPU device and the same number of sequences a step, so that n of them train n times the batch.
-They share the cores of this machine: where there are fewer cores than processes, tokens a CPU-second tell what the
-processes cost, and tokens a second what the cores give.
+Every process has one CPU device and the same number of sequences a step, so that n processes train n times the batch.
+All processes share the cores of this machine. Where there are fewer cores than processes, tokens a CPU-second show the
+cost of the processes. Tokens a second then show only what the cores give.
 """
 
 import argparse
@@ -29,12 +29,12 @@ from lossline_jax.storage.files import read_json
 from lossline_jax.storage.paths import StudyDir
 from lossline_jax.storage.run_records import read_result
 
-SEQUENCES = 8  # of each process
-CONTEXT = 256
+SEQUENCES = 8  # a step, for each process
+CONTEXT = 256  # tokens
 
 
 def study(count: int, steps: int) -> StudyConfig:
-    """One run, for `count` processes, with ten checkpoints."""
+    """Return a study of one run for `count` processes, with ten checkpoints."""
     run = RunConfig(
         model=LlamaConfig(d_model=128, num_layers=6, num_heads=4),
         data=DataConfig((("code", 1.0),), max_epochs=None),
@@ -51,12 +51,12 @@ def study(count: int, steps: int) -> StudyConfig:
         overlap=64,
     )
     corpora = (BuiltinCorpus("code", max_bytes=2_000_000),)
-    execution = ExecutionConfig(fsdp=True)  # as on accelerators: parameters and gradients travel
+    execution = ExecutionConfig(fsdp=True)  # as on accelerators, so that parameters and gradients travel
     return StudyConfig("scaling", corpora, (run,), suite, x="code", y="code_cloze", execution=execution)
 
 
 def train(folder: StudyDir, run: RunConfig, count: int) -> float:
-    """Train a run with `count` processes; returns the CPU-seconds of all, start and compilation included."""
+    """Train a run with `count` processes, and return their CPU-seconds, start and compilation included."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -74,7 +74,7 @@ def train(folder: StudyDir, run: RunConfig, count: int) -> float:
 
 
 def leaves(folder: StudyDir, run: RunConfig) -> int:
-    """Arrays in a checkpoint."""
+    """Return the number of arrays in a checkpoint."""
     newest = max(folder.run(run.run_id).checkpoints.iterdir())
     trees = [read_json(newest / item / "_METADATA")["tree_metadata"] for item in ("params", "opt")]
     return sum(entry["value_metadata"]["value_type"] == "jax.Array" for tree in trees for entry in tree.values())
@@ -88,18 +88,18 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as root:
         for count in arguments.processes:
-            what, folder = study(count, arguments.steps), StudyDir(epath.Path(root) / str(count))
-            prepare(what, folder)
-            run = what.base
+            config, folder = study(count, arguments.steps), StudyDir(epath.Path(root) / str(count))
+            prepare(config, folder)
+            run = config.base
             cpu_seconds = train(folder, run, count)
-            done = read_result(folder.run(run.run_id))
-            seconds = done.seconds
+            result = read_result(folder.run(run.run_id))
+            seconds = result.seconds
             stepping = seconds["train"] + seconds["input"]
             rows.append(
                 [
                     count,
-                    f"{done.tokens_per_second:,.0f}",
-                    f"{done.tokens / cpu_seconds:,.0f}",
+                    f"{result.tokens_per_second:,.0f}",
+                    f"{result.tokens / cpu_seconds:,.0f}",
                     leaves(folder, run),
                     f"{1000 * seconds['checkpoint'] / 10:.0f}",
                     f"{seconds['checkpoint'] / seconds['wall']:.1%}",

@@ -1,4 +1,4 @@
-"""The shapes that are compared: width, depth, vocabulary, context, and a batch for each architecture."""
+"""The shapes of the benchmarked models: width, depth, vocabulary, context, and a batch for each architecture."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from lossline_jax.config.model import LlamaConfig, Mamba2Config, MambaConfig, Mo
 
 @dataclass(frozen=True)
 class Shape:
-    """Mamba models have twice the layers: a block of theirs has no MLP."""
+    """A size of model. Mamba models get twice the layers, because their blocks have no MLP."""
 
     d_model: int
     num_layers: int
     num_heads: int
     vocab_size: int
-    length: int
-    batches: dict[str, int]  # by architecture; small where the peer takes minutes a step
+    length: int  # tokens of a sequence
+    batches: dict[str, int]  # sequences, by architecture; few where the peer takes minutes a step
 
     def config(self, architecture: str) -> ModelConfig:
         d, layers = self.d_model, self.num_layers

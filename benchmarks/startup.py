@@ -1,7 +1,8 @@
-"""From the start of a process to the first optimiser step of `lossline-jax train`, its programs compiled before.
+"""Measure the time from the start of a process to the first optimiser step of `lossline-jax train`.
 
-A small study is prepared once; each child process then does what `lossline-jax train` does, up to its first step.
-The last table is the import of the package alone, which must bring no jax.
+A small study is prepared once. Each child process then does what `lossline-jax train` does, up to its first step. The
+first child compiles the programs, and the others find them compiled. The last table has the time to import the package
+alone, which must not import jax.
 """
 
 import argparse
@@ -53,7 +54,7 @@ begin = time.perf_counter()
 import lossline_jax
 print(time.perf_counter() - begin, "jax" in sys.modules)
 """
-MOST_IMPORT_SECONDS = 0.15
+MOST_IMPORT_SECONDS = 0.15  # wall seconds, the goal
 
 
 def main() -> None:
@@ -77,13 +78,13 @@ def main() -> None:
 
 
 def _import_table(repeats: int) -> str:
-    """Return seconds of `import lossline_jax` by the wall clock: the least and the median."""
-    found = [
+    """Return a table of wall seconds of `import lossline_jax`: the least and the median."""
+    outputs = [
         subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True).stdout.split()
         for _ in range(repeats)
     ]
-    seconds = [float(words[0]) for words in found]
-    brings_jax = any(words[1] == "True" for words in found)
+    seconds = [float(words[0]) for words in outputs]
+    brings_jax = any(words[1] == "True" for words in outputs)
     row = ("import lossline_jax", f"{min(seconds):.3f}", f"{statistics.median(seconds):.3f}")
     return text_table(
         ("wall seconds", "least", "median", "at most", "brings jax"), [(*row, MOST_IMPORT_SECONDS, brings_jax)]
@@ -129,7 +130,11 @@ def _prepare(study: StudyConfig, root: Path) -> Path:
 
 
 def _measure(run: RunConfig, folder: Path, repeats: int) -> tuple[str, float, dict[str, float], float]:
-    """CPU-seconds: the first process in all, then medians of the parts and of the whole with programs compiled."""
+    """Return the architecture and CPU-seconds of a run's first step.
+
+    The seconds are the total of the first process, then the medians of the parts and of the total once programs are
+    compiled.
+    """
     cold, *warm = [_child(run, folder) for _ in range(repeats + 1)]
     parts = {part: statistics.median(spent[part] for spent in warm) for part in cold}
     return run.model.architecture, sum(cold.values()), parts, statistics.median(sum(s.values()) for s in warm)

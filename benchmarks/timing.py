@@ -1,4 +1,4 @@
-"""Costs measured by turns in one process, there and back (A B B A), in wall and CPU-seconds; ratios of pairs."""
+"""Measure costs by turns in one process, there and back (A B B A), in wall and CPU-seconds, with ratios of pairs."""
 
 import importlib
 import math
@@ -14,15 +14,15 @@ from types import ModuleType
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds a call."""
+    """The seconds of one call."""
 
     wall: float
-    cpu: float  # of all threads of the process
+    cpu: float  # CPU-seconds of all threads of the process
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Median and quartiles."""
+    """A median with its quartiles."""
 
     median: float
     low: float
@@ -35,7 +35,7 @@ class Spread:
 def use_cores(count: int) -> None:
     """Keep this process to its first `count` cores; call it before jax or torch starts a thread.
 
-    jax then makes as many CPU devices, by `devices.configure_devices`.
+    `devices.configure_devices` then makes as many CPU devices.
     """
     allowed = sorted(os.sched_getaffinity(0))
     if count > len(allowed):
@@ -44,7 +44,7 @@ def use_cores(count: int) -> None:
 
 
 def import_peer(name: str) -> ModuleType:
-    """A package that is compared with; ends the program where it is absent."""
+    """Import a package to compare with. The program ends if the package is missing."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as missing:
@@ -52,7 +52,7 @@ def import_peer(name: str) -> ModuleType:
 
 
 def quiet_transformers() -> ModuleType:
-    """transformers without its warnings and bars."""
+    """Import transformers without its warnings and progress bars."""
     transformers = import_peer("transformers")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -60,7 +60,7 @@ def quiet_transformers() -> ModuleType:
 
 
 def measure(call: Callable[[], None], repeats: int) -> Cost:
-    """Mean cost of `repeats` calls, each of which waits for its result."""
+    """Return the mean cost of `repeats` calls. Each call must wait for its result."""
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(repeats):
         call()
@@ -68,7 +68,7 @@ def measure(call: Callable[[], None], repeats: int) -> Cost:
 
 
 def child_cpu_seconds(command: Sequence[object], environment: Mapping[str, str] | None = None) -> float:
-    """CPU-seconds of a process and of those that it starts; the benchmark ends where it fails."""
+    """Return the CPU-seconds of a process and its children. The benchmark ends if the process fails."""
     before = os.times()
     done = subprocess.run([str(word) for word in command], capture_output=True, env=environment, check=False)
     if done.returncode:
@@ -78,12 +78,12 @@ def child_cpu_seconds(command: Sequence[object], environment: Mapping[str, str] 
 
 
 def interleave(calls: Mapping[str, Callable[[], None]], rounds: int, seconds: float) -> dict[str, list[Cost]]:
-    """Costs of each call, one a round: the mean of its two turns in `a b c c b a`.
+    """Return the costs of each call, one for each round: the mean of its two turns in `a b c c b a`.
 
     Args:
-        calls: warmed up here by one call each.
+        calls: by name. One call each warms them up.
         rounds: how often to go there and back.
-        seconds: a turn repeats its call until about this long has passed, but once at least.
+        seconds: a turn repeats its call for about this long, but makes at least one call.
     """
     repeats = {}
     for name, call in calls.items():
@@ -103,9 +103,9 @@ def median_cost(costs: Sequence[Cost]) -> Cost:
     return Cost(statistics.median(c.wall for c in costs), statistics.median(c.cpu for c in costs))
 
 
-def ratios(theirs: Sequence[Cost], ours: Sequence[Cost]) -> tuple[Spread, Spread]:
-    """How many times as fast we are, by wall and by CPU-seconds: over 1 is faster. Paired by round."""
-    pairs = list(zip(theirs, ours, strict=True))
+def ratios(peer: Sequence[Cost], ours: Sequence[Cost]) -> tuple[Spread, Spread]:
+    """Return how many times as fast ours is, by wall and by CPU-seconds. Costs are paired by round."""
+    pairs = list(zip(peer, ours, strict=True))
     return _spread([a.wall / b.wall for a, b in pairs]), _spread([a.cpu / b.cpu for a, b in pairs])
 
 

@@ -5,7 +5,7 @@ Question   Do data, tokenizer, architecture, size, context or optimiser move a m
 Command    lossline-jax plan experiments/llms_on_the_line.py     (downloads nothing, needs no accelerator)
            lossline-jax run  experiments/llms_on_the_line.py     (or each run as a job: launch/README.md)
 Cost       111 runs, 932G tokens, 1.27e+21 FLOPs of training: 4,479 v5e-hours, 1,922 v5p-hours or 892 H100-hours at 40%
-           of peak (we have measured 24% of Llama and 12% of Mamba-2 on an H200: BUILD_NOTES.md), and about a seventh
+           of peak (we have measured 24% of Llama and 12% of Mamba-2 on an H200: docs/measurements.md), about a seventh
            more to evaluate; 230 GB of text, streamed, and as much again of tokens
 Expect     At equal FineWeb-Edu loss, other data move the HellaSwag loss by -0.4 nats/token, the other tokenizer by
            +0.04, the rest by -0.02 or less, with 0.01 about a line; in bits/byte the tokenizer should matter less.

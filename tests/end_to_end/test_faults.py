@@ -89,7 +89,7 @@ def test_one_of_four_processes_killed_in_a_step(manifest, quiet, victim):
         assert gang.seconds_to_end(victim) < NOTICED_SECONDS
         codes = gang.wait()
         assert codes[victim] == -signal.SIGKILL
-        assert all(code in RESTART for k, code in enumerate(codes) if k != victim), gang.told()
+        assert all(code in RESTART for k, code in enumerate(codes) if k != victim), gang.output()
     assert saved(manifest) == [8]
     assert finish(manifest, 4, 1) == quiet
 
@@ -117,7 +117,7 @@ def test_an_unforeseen_error_in_one_process_takes_all_down(manifest, quiet):
         assert gang.seconds_to_end(2) < NOTICED_SECONDS
         codes = gang.wait()
     assert codes[2] == 1
-    assert all(code in RESTART for k, code in enumerate(codes) if k != 2), gang.told()
+    assert all(code in RESTART for k, code in enumerate(codes) if k != 2), gang.output()
     assert "[p2/4] lossline: ZeroDivisionError" in gang.last_line(2)
     assert finish(manifest) == quiet
 
@@ -130,7 +130,7 @@ def test_a_stuck_process_ends_itself(prepared, quiet, tmp_path):
     write_json(study_file, study)
     with Gang(manifest, 4, 1, faults={1: ("stuck-step", 12)}) as gang:
         codes = gang.wait()
-    assert all(code in RESTART for code in codes), gang.told()
+    assert all(code in RESTART for code in codes), gang.output()
     assert codes[1] == 42
     assert "[p1/4] lossline: stuck for 6" in gang.last_line(1)
     assert "(step 1" in gang.last_line(1)
@@ -142,7 +142,7 @@ def test_sigterm_to_one_process_saves_and_asks_to_be_started_again(manifest, qui
     with Gang(manifest, 4, 1) as gang:
         gang.until(lambda: last_logged(manifest) >= 10)
         gang.processes[told].send_signal(signal.SIGTERM)
-        assert gang.wait() == [42] * 4, gang.told()
+        assert gang.wait() == [42] * 4, gang.output()
     assert max(saved(manifest)) == last_logged(manifest) >= 11
     assert finish(manifest) == quiet
 
@@ -151,7 +151,7 @@ def test_sigterm_to_a_single_process(manifest, quiet_alone):
     with Gang(manifest, 1, 4) as gang:
         gang.until(lambda: last_logged(manifest) >= 10)
         gang.processes[0].send_signal(signal.SIGTERM)
-        assert gang.wait() == [42], gang.told()
+        assert gang.wait() == [42], gang.output()
     assert max(saved(manifest)) == last_logged(manifest) >= 11
     assert finish(manifest, 1, 4) == quiet_alone
 
@@ -161,8 +161,8 @@ def test_sigterm_before_training_loses_nothing(manifest):
     with Gang(manifest, 1, 4, faults={0: ("slow-start", 0)}) as gang:
         gang.until((gang.folder / "opening").exists)
         gang.processes[0].send_signal(signal.SIGTERM)
-        assert gang.wait() == [42], gang.told()
-        assert "Traceback" not in gang.told()
+        assert gang.wait() == [42], gang.output()
+        assert "Traceback" not in gang.output()
 
 
 @pytest.mark.parametrize("verb", ["run", "evaluate"])
@@ -175,21 +175,21 @@ def test_sigterm_while_a_checkpoint_is_scored_does_not_wait_for_the_devices(mani
     with Gang(manifest, 1, 4, faults={0: ("endless-score", 2)}, words=words) as gang:
         gang.until((gang.folder / "scoring").exists)
         gang.processes[0].send_signal(signal.SIGTERM)
-        assert gang.wait(60) == [42], gang.told()
-        assert "Traceback" not in gang.told()
+        assert gang.wait(60) == [42], gang.output()
+        assert "Traceback" not in gang.output()
     rows = manifest.parent / "losses" / "rows" / f"{run.name}.jsonl"
     assert {json.loads(row)["step"] for row in rows.read_text().splitlines()} == {8}
     assert saved(manifest) == ([8, 16] if verb == "run" else [8, 16, 24, 32, 40])
     left = [path.name for path in manifest.parent.rglob("*") if path.name.endswith((".part", "alive.json"))]
     assert left == []
     with Gang(manifest, 1, 4, words=words) as gang:
-        assert gang.wait() == [0], gang.told()
+        assert gang.wait() == [0], gang.output()
     assert outcome(manifest) == quiet_alone
 
 
 def test_a_clock_that_jumps(manifest, quiet_alone, capsys):
     with Gang(manifest, 1, 4, faults={0: ("clock", 5)}) as gang:
-        assert gang.wait() == [0], gang.told()
+        assert gang.wait() == [0], gang.output()
     assert outcome(manifest) == quiet_alone
     done = json.loads((run_folder(manifest) / "done.json").read_text())
     assert 0 < done["wall_seconds"] < 600
@@ -217,7 +217,7 @@ def test_a_second_job_on_a_live_run_is_refused(manifest, quiet):
         with Gang(copy_of_logs(manifest), 2, 2) as second:
             assert second.wait() == [RunLocked.exit_code] * 2
             assert all("another process is working on this run" in second.last_line(k) for k in (0, 1))
-        assert first.wait() == [0, 0], first.told()
+        assert first.wait() == [0, 0], first.output()
     assert outcome(manifest) == quiet
 
 
@@ -238,9 +238,9 @@ def test_a_full_disk_says_so_and_the_run_goes_on_when_there_is_room(manifest, qu
     try:
         with Gang(manifest, 1, 4) as gang:
             (code,) = gang.wait()
-        assert code in (1, 2), gang.told()
-        assert "Traceback" not in gang.told()
-        assert gang.last_line(0).startswith("lossline: "), gang.told()
+        assert code in (1, 2), gang.output()
+        assert "Traceback" not in gang.output()
+        assert gang.last_line(0).startswith("lossline: "), gang.output()
         assert "free space" in gang.last_line(0), gang.last_line(0)
         assert saved(manifest) == [8][: len(saved(manifest))]
         subprocess.run(["mount", "-o", "remount,size=64m", str(checkpoints)], check=True)

@@ -1,4 +1,4 @@
-"""Headless Chromium for tests that look at a page as a reader would."""
+"""A headless Chromium, for tests that look at a page as a reader would."""
 
 import shutil
 import time
@@ -9,20 +9,23 @@ import pytest
 
 @pytest.fixture(scope="module")
 def browser():
-    """Of the system: nothing is downloaded. Skips where there is none."""
+    """Start the Chromium of this machine. The test is skipped if there is none; nothing is downloaded."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         pytest.skip("no chromium here (apt-get install chromium)")
     with playwright.sync_playwright() as started:
-        made = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield made
-        made.close()
+        chromium = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Wait for what a page does by itself; its content policy forbids Playwright's own `wait_for_function`."""
+    """Wait until a condition on the page holds.
+
+    The content policy of the page forbids `wait_for_function` of Playwright.
+    """
     end = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < end, "it did not come to hold"
+        assert time.monotonic() < end, "the condition did not become true in time"
         time.sleep(0.05)

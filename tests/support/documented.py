@@ -1,4 +1,4 @@
-"""Commands and files that the pages, and the docstrings of scripts, tell a reader to type and to open."""
+"""Find the commands and files that pages, and docstrings of scripts, tell a reader to type and to open."""
 
 import ast
 import re
@@ -22,42 +22,45 @@ WITH_DOCSTRINGS = (
     *ROOT.glob("tests/robustness/*.py"),
 )
 PROGRAMS = ("lossline-jax", "python", "make", "pytest", "bash")
-BEFORE = r"(?:[A-Z_]+=\S* +|(?:/usr/bin/)?time (?:-v )?|\$ )*(?:\.venv/bin/)?"  # of a command, and no part of it
+BEFORE = (
+    r"(?:[A-Z_]+=\S* +|(?:/usr/bin/)?time (?:-v )?|\$ )*(?:\.venv/bin/)?"  # may precede a command, and is no part of it
+)
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Command:
-    """Words that a reader types, and where they are told."""
+    """A command that a reader types, with the page or script that names it."""
 
     where: str
     words: tuple[str, ...]
-    whole: bool  # a line of its own, to be typed as it is; else named in a sentence
+    whole: bool  # True: a line of code, to be typed as it is. False: named in a sentence, where it may be abridged
 
     def __str__(self) -> str:
         return f"{self.where}: {' '.join(self.words)}"
 
 
 def documented_commands() -> list[Command]:
-    found = {}
+    """Return every command once, with the first place that names it."""
+    commands = {}
     for where, text in _texts():
         for code, whole in code_of(text):
             for words in _commands(code):
-                found.setdefault((words, whole), Command(where, words, whole))
-    return list(found.values())
+                commands.setdefault((words, whole), Command(where, words, whole))
+    return list(commands.values())
 
 
 def documented_paths() -> list[tuple[Path, str]]:
-    """Every file that a page names in code, or links to, with the page."""
-    found = []
+    """Return every file that a page names in code or links to, with the page."""
+    paths = []
     for page in PAGES:
         text = page.read_text()
         spans = {span for code, _ in code_of(text) for span in code.split()}
         named = {span.strip("(),;") for span in spans if re.fullmatch(r"[\w./-]*\w\.(?:py|md|toml|yaml)[(),;]*", span)}
         linked = set(re.findall(r"\]\(([^)#:]+)\)", text))
-        found += [(page, name) for name in sorted(named | linked)]
-    return found
+        paths += [(page, name) for name in sorted(named | linked)]
+    return paths
 
 
 def _texts() -> Iterator[tuple[str, str]]:
@@ -68,14 +71,17 @@ def _texts() -> Iterator[tuple[str, str]]:
 
 
 def _docstring_as_page(path: Path) -> str:
-    """Lines that begin with a command, indented as code is, without remarks in parentheses behind it."""
+    """Return a docstring as a page: lines that begin with a command are indented as code.
+
+    A remark in parentheses at the end of such a line is left out.
+    """
     doc = ast.get_docstring(ast.parse(path.read_text())) or ""
     doc = re.sub(r"^ *(?:Command +)?(?=(?:lossline-jax|make|python \S+\.py) )", "    ", doc, flags=re.MULTILINE)
     return re.sub(r"^(    .*?) \(.*\)$", r"\1", doc, flags=re.MULTILINE)
 
 
 def code_of(text: str) -> Iterator[tuple[str, bool]]:
-    """Pieces of code of a page, and whether each is a line of its own."""
+    """Yield the pieces of code of a page, and whether each is a line of its own."""
     text = re.sub(r"\\\n\s*", "", text)
     for language, block in re.findall(FENCED, text):
         yield from ((line, True) for line in block.splitlines() if language in ("", "sh", "bash"))

@@ -1,13 +1,14 @@
-"""`lossline` with a fault: `python faulty.py FAULT AT VERB ...`. What breaks is real; only when it breaks is arranged.
+"""Run `lossline` with a fault: `python faulty.py FAULT AT VERB ...`. The fault is real, and only its time is arranged.
 
 none           nothing breaks
+slow-start     the process waits in the preflight check of its run; it makes the file `opening`
 kill-step      the kernel kills the process while step AT is on its way to the devices
-stop-save      the process waits, once AT is on disk but for its meta.json, to be killed; it makes the file `saving`
+stop-save      the process waits to be killed when AT is on disk without its meta.json; it makes the file `saving`
 kill-row       the kernel kills the process between the checkpoint AT and its rows
 error-step     an unforeseen error at step AT
-stuck-step     the process stays alive and does nothing from step AT on; its watchdog looks first, by 15 s
-endless-score  the program that scores the AT-th checkpoint (of this process) never ends; it makes the file `scoring`
-clock          the clock of the wall jumps back a day at step AT, and forth two days later
+stuck-step     the process lives and does nothing from step AT on; its watchdog looks 15 s before those of its peers
+endless-score  the program that scores the AT-th checkpoint of this process never ends; it makes the file `scoring`
+clock          the wall clock jumps back a day at step AT; the next time that it is read it jumps two days ahead
 """
 
 import itertools
@@ -34,19 +35,20 @@ def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def break_at_step(at: int, what) -> None:
+def break_at_step(at: int, fault) -> None:
+    """Call `fault` when step `at` has been dispatched."""
     dispatched = StepMonitor.step_dispatched
 
     def breaking(self, step, metrics):
         dispatched(self, step, metrics)
         if step == at:
-            what()
+            fault()
 
     StepMonitor.step_dispatched = breaking
 
 
 def raise_unforeseen():
-    raise ZeroDivisionError("of a kind that nobody thought of")
+    raise ZeroDivisionError("an error that no code expects")
 
 
 def jump(clock=time.time):
@@ -57,7 +59,7 @@ def jump(clock=time.time):
 def open_slowly():
     def slow(context, mesh):
         Path("opening").touch()
-        for _ in range(6000):  # a signal may come to another thread: this one must wake to hear of it
+        for _ in range(6000):  # a signal may reach another thread: this one must wake to handle it
             time.sleep(0.1)
 
     preflight.check_run = slow
@@ -82,7 +84,7 @@ def kill_before_row(at: int) -> None:
 
 @jax.jit
 def endless(square):
-    """A program without end, which the compiler cannot know. It is so large that the call returns before it runs."""
+    """Run without end, which the compiler cannot know. The program is so large that the call returns before it runs."""
     return jax.lax.while_loop(lambda x: x[0, 0] > -1, lambda x: jnp.tanh(x @ x), square)
 
 
@@ -93,7 +95,7 @@ def score_endlessly(at: int) -> None:
         scores = score_rows(*args)
         if next(calls) != at:
             return scores
-        threading.Timer(0.5, Path("scoring").touch).start()  # by then it is waited for
+        threading.Timer(0.5, Path("scoring").touch).start()  # the process waits for the scores by then
         return [*scores, endless(np.ones((64, 64), np.float32))]
 
     evaluator.score_rows = scoring
@@ -106,7 +108,9 @@ def main(fault: str, at: int, argv: list[str]) -> None:
         case "error-step":
             break_at_step(at, raise_unforeseen)
         case "stuck-step":
-            loop.Watchdog = lambda stall_seconds: Watchdog(stall_seconds - 15)  # so that no peer's looks first
+            loop.Watchdog = lambda stall_seconds: Watchdog(
+                stall_seconds - 15
+            )  # so that no watchdog of a peer looks first
             break_at_step(at, lambda: time.sleep(600))
         case "clock":
             break_at_step(at, jump)
@@ -121,7 +125,7 @@ def main(fault: str, at: int, argv: list[str]) -> None:
         case other:
             assert other == "none", other
     sys.argv[1:] = argv
-    cli.main()  # the command of this process, as when a shell starts it
+    cli.main()  # as the command of this process, as if a shell had started it
 
 
 if __name__ == "__main__":

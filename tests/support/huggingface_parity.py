@@ -1,6 +1,6 @@
-"""Our models beside those of transformers, weight for weight: errors of logits and of gradients.
+"""Measure the errors of logits and gradients of our models against transformers, with the same weights.
 
-The table of the errors:  .venv/bin/python tests/support/huggingface_parity.py
+.venv/bin/python tests/support/huggingface_parity.py prints the table of the errors.
 """
 
 import dataclasses
@@ -20,21 +20,21 @@ from lossline_jax.weights.huggingface.load import load_pretrained_params
 from lossline_jax.weights.huggingface.save import save_pretrained
 
 VOCAB, BATCH, LENGTH = 61, 2, 23
-QUICK = {"xla_backend_optimization_level": 0}  # halves the time of the compiler, which is most of the tests'
-# The study's form: one group, convolution of width 2, neither of the biases, inner width not twice the model's.
+QUICK = {"xla_backend_optimization_level": 0}  # halves the time to compile, which is most of the time of the tests
+# The form of the study: one group, convolution of width 2, no biases, and an inner width that is not twice the width.
 STUDY = Mamba2Config(16, 2, num_heads=4, d_state=8, d_inner=64, conv_width=2, chunk_size=7)
 
 
 @dataclasses.dataclass(frozen=True)
 class Parity:
-    """Largest absolute error of the logits; largest error of a gradient over the largest entry of its tensor."""
+    """The errors of one model."""
 
-    logits: float
-    gradients: float
+    logits: float  # largest absolute error
+    gradients: float  # largest error of a gradient, relative to the largest entry of its tensor
 
 
 def their_config(case):
-    """The config of one case of `CASES` that starts with transformers."""
+    """Return the config of a case of `THEIRS`, the cases that start with transformers."""
     transformers = pytest.importorskip("transformers", reason="parity is measured against transformers")
     llama = {
         "vocab_size": VOCAB,
@@ -76,7 +76,7 @@ CASES = (*THEIRS, "mamba2, as in the study")
 
 
 def write_case(case, folder):
-    """A folder with a random model of the case, norms and biases random too."""
+    """Write a random model of the case to `folder`. Its norms and biases are random too."""
     torch = pytest.importorskip("torch", reason="parity is measured against torch")
     if case not in THEIRS:
         model = build_model(STUDY, VOCAB)
@@ -88,14 +88,14 @@ def write_case(case, folder):
     with torch.no_grad():
         for name, tensor in model.named_parameters():
             if case not in THEIRS and name.endswith("dt_bias"):
-                continue  # that form has none: zeros
+                continue  # this form has no dt_bias: it stays zero
             tensor += 0.2 * torch.randn(tensor.shape)
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
 
 
 def load_theirs(folder):
-    """The model that transformers makes of a folder, in float32 without dropout."""
+    """Return the model of a folder as transformers loads it, in float32 without dropout."""
     transformers = pytest.importorskip("transformers", reason="parity is measured against transformers")
     torch = pytest.importorskip("torch", reason="parity is measured against torch")
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -119,15 +119,18 @@ def our_logits(folder, tokens_BT):
 
 
 def measure(folder, scratch, compiler_options=None):
-    """Errors of the model in `folder`, theirs against ours, on random tokens; `scratch` is a folder to be made."""
+    """Return the errors of our model of `folder` against that of transformers, on random tokens.
+
+    `scratch` is a folder that this function makes.
+    """
     import torch
 
     tokens_BT = random_tokens()
     inputs_BT, targets_BT = tokens_BT[:, :-1], tokens_BT[:, 1:]
-    theirs = load_theirs(folder)
-    their_logits_BTV = theirs(torch.tensor(inputs_BT).long()).logits
+    reference = load_theirs(folder)
+    reference_logits_BTV = reference(torch.tensor(inputs_BT).long()).logits
     torch.nn.functional.cross_entropy(
-        their_logits_BTV.flatten(0, 1), torch.tensor(targets_BT).long().flatten()
+        reference_logits_BTV.flatten(0, 1), torch.tensor(targets_BT).long().flatten()
     ).backward()
 
     hf = read_config(folder)
@@ -139,27 +142,27 @@ def measure(folder, scratch, compiler_options=None):
         return model.logits(params, inputs_BT), gradients
 
     logits_BTV, gradients = jax.jit(ours, compiler_options=compiler_options)(params)
-    expected = load_pretrained_params(_write_gradients(theirs, scratch), model)
+    expected = load_pretrained_params(_write_gradients(reference, scratch), model)
     return Parity(
-        logits=float(np.abs(logits_BTV - their_logits_BTV.detach().numpy()).max()),
+        logits=float(np.abs(logits_BTV - reference_logits_BTV.detach().numpy()).max()),
         gradients=max(map(_relative_error, jax.tree.leaves(gradients), jax.tree.leaves(expected))),
     )
 
 
-def _write_gradients(theirs, folder):
-    """Gradients as a folder of weights, so that the loader lays them out like our params."""
+def _write_gradients(reference, folder):
+    """Write gradients as a folder of weights, so that the loader gives them the layout of our params."""
     import torch
 
     with torch.no_grad():
-        for name, tensor in theirs.named_parameters():
-            zero = name.endswith("dt_bias") and not getattr(theirs.config, "use_dt_bias", True)
+        for name, tensor in reference.named_parameters():
+            zero = name.endswith("dt_bias") and not getattr(reference.config, "use_dt_bias", True)
             tensor.copy_(torch.zeros_like(tensor) if zero else tensor.grad)
-    theirs.save_pretrained(folder)
+    reference.save_pretrained(folder)
     return folder
 
 
-def _relative_error(ours, theirs):
-    return float(np.abs(np.asarray(ours) - np.asarray(theirs)).max() / np.abs(np.asarray(theirs)).max())
+def _relative_error(values, reference):
+    return float(np.abs(np.asarray(values) - np.asarray(reference)).max() / np.abs(np.asarray(reference)).max())
 
 
 def main():

@@ -1,4 +1,4 @@
-"""The config.json of public checkpoints, as published, and small folders written by ourselves."""
+"""The published config.json of public checkpoints, and small folders that `save_pretrained` writes."""
 
 import jax
 import jax.numpy as jnp
@@ -211,23 +211,25 @@ PYTHIA_160M = {
 
 
 def random_params(model):
-    """Params of any values, without the compiler."""
+    """Return random params, without compiling anything."""
     rng = np.random.default_rng(1)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
 
 
 def write_small(name, folder, **options):
-    """A folder of the small model of that name as we write it; its model and params."""
+    """Write the small model of that name to `folder`, and return the model and its params."""
     model = build_model(SMALL[name], VOCAB)
     params = random_params(model)
     save_pretrained(folder, model, params, **options)
     return model, params
 
 
-def assert_equal(ours, theirs):
-    """Two trees of float32 leaves, bit for bit."""
-    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
-    for (path, mine), expected in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
-        assert mine.dtype == jnp.float32
-        np.testing.assert_array_equal(mine, expected, err_msg=str(path))
+def assert_equal(tree, expected_tree):
+    """Check that two trees of float32 leaves are equal bit for bit."""
+    assert jax.tree.structure(tree) == jax.tree.structure(expected_tree)
+    for (path, leaf), expected in zip(
+        jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(expected_tree), strict=True
+    ):
+        assert leaf.dtype == jnp.float32
+        np.testing.assert_array_equal(leaf, expected, err_msg=str(path))

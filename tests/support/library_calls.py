@@ -1,4 +1,4 @@
-"""Calls what a notebook calls, one after the other, and prints what each has changed of the process around it.
+"""Make the calls of a notebook one after another, and print what each call has changed of its process.
 
 python tests/support/library_calls.py FOLDER      a JSON object: names of settings that differ, by the name of the call
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 import jax
 import matplotlib
 import numpy as np
-import orbax.checkpoint  # noqa: F401  (what a third party does when it is imported is its own affair)
+import orbax.checkpoint  # noqa: F401  (imported first, since changes at the import of a third party do not count)
 import pandas as pd
 import tensorboardX.record_writer  # noqa: F401
 from etils import epath
@@ -30,7 +30,7 @@ LOGGERS = (None, "absl", "asyncio", "jax", "matplotlib", "fontTools", "fsspec", 
 
 
 def process_state() -> dict:
-    """Whatever of a process a library has no business with."""
+    """Return the settings of the process that a library must not change."""
     state = {f"jax.{name}": value for name, value in jax.config.values.items()}
     state |= {f"environment {name}": value for name, value in os.environ.items()}
     state |= {f"signal {number}": signal.getsignal(number) for number in signal.valid_signals()}
@@ -59,7 +59,7 @@ def process_state() -> dict:
 
 
 def calls(folder: Path):
-    """(name, call) of what notebooks call: data, training, checkpoints, scores, tables, fits, pages."""
+    """Yield (name, call) for the calls of a notebook: data, training, checkpoints, scores, tables, fits, pages."""
     from lossline_jax import fit
     from lossline_jax.config.execution import ExecutionConfig
     from lossline_jax.config.validate import validate_study
@@ -101,7 +101,7 @@ def calls(folder: Path):
             Evaluator(model, make_mesh(execution), suite).score(params)
 
     def fail_to_save():
-        """The disk refuses, here by a limit to the size of files."""
+        """Save on a disk that refuses, which a limit to the size of files imitates."""
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         params = {"w": jax.random.normal(jax.random.key(0), (400, 400))}
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))

@@ -1,8 +1,10 @@
-"""Two processes that lose each other: `python lost_peer.py INDEX COORDINATOR WAY`. The one that stays prints JSON.
+"""Run one of two processes that lose each other: `python lost_peer.py INDEX COORDINATOR WAY`.
+
+The process that stays prints JSON.
 
 killed   process 1 dies, and process 0 waits for it in a program of both
-late     process 1 does not come to a barrier in time
-silent   process 1 dies, and process 0 waits at a barrier until its heartbeat is missed
+late     process 1 does not reach a barrier in time
+silent   process 1 dies, and process 0 waits at a barrier until the heartbeat of process 1 is missed
 """
 
 import json

@@ -1,4 +1,4 @@
-"""An object store for the tests: `gcp-storage-emulator` in a process of its own, and what points a client at it.
+"""Start an object store for tests: `gcp-storage-emulator` in another process, with the environment for its clients.
 
 python tests/support/object_store.py BUCKET      prints its port, and serves until it is killed
 """
@@ -13,7 +13,7 @@ BUCKET = "bucket"
 
 @contextlib.contextmanager
 def object_store():
-    """The environment of processes for which `gs://bucket` is an empty bucket of this machine."""
+    """Start the store, and yield an environment in which `gs://bucket` is an empty bucket of this machine."""
     process = subprocess.Popen(
         [sys.executable, __file__, BUCKET], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -40,7 +40,7 @@ def serve(bucket):
 
 
 def _tell_generations(server):
-    """A download says which generation it is of, as the real store does: TensorStore writes on condition of it."""
+    """Let a download name its generation, as the real store does. TensorStore writes on condition of it."""
     from gcp_storage_emulator.handlers import objects
 
     original = objects.download
@@ -48,8 +48,8 @@ def _tell_generations(server):
     def download(request, response, storage, *args, **kwargs):
         original(request, response, storage, *args, **kwargs)
         if response.status < 400:
-            place = request.params["bucket_name"], request.params["object_id"]
-            response["x-goog-generation"] = storage.get_file_obj(*place)["generation"]
+            bucket, name = request.params["bucket_name"], request.params["object_id"]
+            response["x-goog-generation"] = storage.get_file_obj(bucket, name)["generation"]
 
     objects.download = download
     for _, handlers in server.HANDLERS:

@@ -1,4 +1,4 @@
-"""Random inputs of the sequence ops, documents to pack in them, and values and gradients in one compile."""
+"""Make random inputs and documents for the sequence ops, and compare their values and gradients in one program."""
 
 import functools
 
@@ -11,7 +11,7 @@ few_examples = settings(max_examples=2, deadline=None, phases=[Phase.explicit, P
 
 
 def normals(seed, shapes, dtype="float32"):
-    rng = np.random.default_rng(seed)  # jax.random would compile once a shape
+    rng = np.random.default_rng(seed)  # jax.random would compile once for each shape
     return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
 
 
@@ -33,33 +33,36 @@ def selective_inputs(batch, length, channels, state, dtype="float32"):
 
 
 def random_segments(batch, length, seed):
-    """Never falling, other documents in every row, some of one position; numbers start and jump anywhere."""
+    """Return random document numbers, which never fall within a row.
+
+    Rows have different documents, and some documents have one position. Numbers start anywhere and may skip.
+    """
     steps = np.random.default_rng(seed).choice([0, 0, 0, 1, 5], (batch, length))
     return jnp.asarray(np.cumsum(steps, axis=1), jnp.int32)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def value_and_gradients(op, inputs, weights, segments_BT=None):
-    """`op(*inputs, segments_BT)` and the gradients of its product with `weights`, all leaves in one list."""
+    """Return `op(*inputs, segments_BT)` and the gradients of its product with `weights`, all in one list."""
     value, pull = jax.vjp(lambda *inputs: op(*inputs, segments_BT=segments_BT), *inputs)
     return [value, *pull(weights.astype(value.dtype))]
 
 
 def assert_same_values_and_gradients(fast, reference, inputs, segments_BT, tolerance):
-    """`reference` sees the inputs in float32, and None as documents of one number.
+    """Check `fast` against `reference`, which gets the inputs in float32 and documents of one number for None.
 
-    Errors are relative to the largest entry, and may grow as the square root of how many entries of the first
-    input a gradient sums up (all positions, for the decay rates).
+    Errors are relative to the largest entry. They may grow with the square root of the number of entries of the first
+    input that a gradient sums. For the decay rates these are all positions.
     """
     (weights,) = normals(0, [inputs[0].shape])
     weights = weights.astype(inputs[0].dtype).astype(jnp.float32)
     exact = [x.astype(jnp.float32) for x in inputs]
     same_document = jnp.zeros(inputs[0].shape[:2], jnp.int32)
-    ours = value_and_gradients(fast, inputs, weights, segments_BT)
-    theirs = value_and_gradients(reference, exact, weights, same_document if segments_BT is None else segments_BT)
-    assert ours[0].dtype == inputs[0].dtype
-    for mine, expected in zip(ours, theirs, strict=True):
-        assert mine.shape == expected.shape
-        error = jnp.max(jnp.abs(mine.astype(jnp.float32) - expected))
+    results = value_and_gradients(fast, inputs, weights, segments_BT)
+    references = value_and_gradients(reference, exact, weights, same_document if segments_BT is None else segments_BT)
+    assert results[0].dtype == inputs[0].dtype
+    for result, expected in zip(results, references, strict=True):
+        assert result.shape == expected.shape
+        error = jnp.max(jnp.abs(result.astype(jnp.float32) - expected))
         summed = max(1, inputs[0].size // expected.size)
         assert error <= tolerance * summed**0.5 * (1 + jnp.max(jnp.abs(expected)))

@@ -1,4 +1,4 @@
-"""The folders that tests read."""
+"""The folders of the repository that tests read."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A long table with known groups: what each line of the figures must be made of is known beforehand."""
+"""Make a long table with known groups, so that the runs of each line of the figures are known beforehand."""
 
 import itertools
 
@@ -15,13 +15,16 @@ BASE = {
     "context_length": 64,
     "optimiser": "adamw",
 }
-DATA_GAP, TOKENIZER_GAP = -0.3, 0.1  # bits/byte of tasks: of runs on code, and of the byte tokenizer
+DATA_GAP, TOKENIZER_GAP = -0.3, 0.1  # bits/byte of tasks, for runs on code and for the byte tokenizer
 PARAMS = {"small": 1e6, "large": 3e6, "small-mamba": 1.05e6}
 
 
 def settings() -> list[dict]:
-    """Two data, tokenizers and architectures crossed; a size, a context and an optimiser at the base; and one run that
-    matches nobody: another optimiser, on letters."""
+    """Return the settings of the table, each as its difference from the base.
+
+    Two data sets, tokenizers and architectures are crossed. A size, a context and an optimiser change alone. One run
+    matches no other: it has another optimiser and is trained on letters.
+    """
     crossed = [
         {"data": data, "tokenizer": tokenizer, "architecture": architecture, "size": size}
         for data, tokenizer, (architecture, size) in itertools.product(
@@ -37,8 +40,11 @@ def run_id(change: dict, seed: int = 0) -> str:
 
 
 def table(num_seeds: int = 2, num_steps: int = 8, noise: float = 0.002) -> pd.DataFrame:
-    """Rows of the columns that figures need. y = x - 0.5 + gaps between tasks and wiki, in bits/byte; a token is four
-    bytes of the bpe tokenizer and one of the other."""
+    """Return a losses table with the columns that figures need.
+
+    In bits/byte, the loss of a task is that of wiki - 0.5 + gaps. A token has four bytes with the bpe tokenizer and one
+    byte with the other.
+    """
     generator = np.random.Generator(np.random.PCG64(3))
     rows = []
     for change, seed in itertools.product(settings(), range(num_seeds)):
@@ -70,7 +76,7 @@ def table(num_seeds: int = 2, num_steps: int = 8, noise: float = 0.002) -> pd.Da
 
 
 def isoflop_table(exponent: float = 0.5, curvature: float = 0.02) -> pd.DataFrame:
-    """Last checkpoints of runs at three budgets, on a parabola whose least loss is at (budget / 6e6)^exponent."""
+    """Return runs at three budgets, whose last losses lie on a parabola with its minimum at (budget / 6e2)^exponent."""
     rows = []
     for budget, share in itertools.product((6e16, 6e17, 6e18), (0.2, 0.5, 1.0, 2.0, 5.0)):
         best = (budget / 6e2) ** exponent

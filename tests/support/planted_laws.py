@@ -1,4 +1,4 @@
-"""For every law: typical parameters and inputs, from which tests make data that a fit must give back."""
+"""Typical parameters and inputs of every law. Tests make data from them, which a fit must give back."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ from lossline_jax.fit.laws.bounded import broken_power_law
 from lossline_jax.fit.laws.mixtures import additive_mixture_law, data_mixing_law
 
 Range = tuple[float, float]
-POINTS = 64  # of every law: operations compiled for one serve the others
+POINTS = 64  # the same for every law, so that operations compiled for one law serve the others
 
 
 def grid(**ranges: tuple[float, float, int]) -> dict[str, np.ndarray]:
-    """Every combination of geometrically spaced values: name=(low, high, count)."""
+    """Return every combination of geometrically spaced values: name=(low, high, count)."""
     axes = [np.geomspace(*values) for values in ranges.values()]
     return {name: values.ravel() for name, values in zip(ranges, np.meshgrid(*axes), strict=True)}
 
@@ -25,32 +25,29 @@ def line(name: str, low: float, high: float, count: int = POINTS, even=np.geomsp
 
 
 def scattered(seed: int = 0, **ranges: Range) -> dict[str, np.ndarray]:
-    """Independent draws, uniform in the logarithm."""
+    """Return independent draws, uniform in the logarithm."""
     generator = np.random.Generator(np.random.PCG64(seed))
     return {name: np.exp(generator.uniform(*np.log(pair), POINTS)) for name, pair in ranges.items()}
 
 
 def proportions(*names: str) -> dict[str, np.ndarray]:
-    """Mixtures that add up to 1."""
+    """Return random mixtures that add up to 1."""
     draws = np.random.Generator(np.random.PCG64(1)).dirichlet(np.ones(len(names)), POINTS)
     return dict(zip(names, np.maximum(draws, 1e-3).T, strict=True))
 
 
 @dataclass(frozen=True)
 class Planted:
-    """`ranges`: of each parameter, both ends of one sign. `known`: the parameters that such data fix to 2%.
+    """A law's parameters and inputs, with what a fit of exact data must reach."""
 
-    `curve`: how close a fit comes to exact data, as a share of their spread.
-    """
-
-    ranges: Mapping[str, Range]
+    ranges: Mapping[str, Range]  # of each parameter; both ends have one sign
     inputs: Mapping[str, np.ndarray]
-    known: tuple[str, ...] | None = None  # None: all
-    fixed: Mapping[str, float] = field(default_factory=dict)  # held at these values, in the data too
-    curve: float = 1e-6
+    known: tuple[str, ...] | None = None  # parameters that such data fix to 2%; None: all
+    fixed: Mapping[str, float] = field(default_factory=dict)  # parameters held at these values, in the data too
+    curve: float = 1e-6  # largest error of the fitted curve, as a share of the spread of the data
 
     def parameters(self, shares) -> dict[str, float]:
-        """One share from 0 to 1 for each parameter -> values inside the ranges."""
+        """Return values inside the ranges, from one share between 0 and 1 for each parameter."""
         pairs = zip(self.ranges.items(), shares, strict=True)
         return {name: low + share * (high - low) for (name, (low, high)), share in pairs} | dict(self.fixed)
 

@@ -1,4 +1,4 @@
-"""Synthetic studies with a planted gap: what `test_fit_lines.py` and `benchmarks/line_comparison.py` draw from."""
+"""Draw synthetic studies with a planted gap, for tests of `fit/compare` and for `benchmarks/line_comparison.py`."""
 
 from collections.abc import Mapping
 
@@ -9,11 +9,11 @@ from lossline_jax.fit.curves.line import fit_line
 from lossline_jax.fit.resampling import bootstrap
 from lossline_jax.fit.tables.settings import Setting
 
-POINT_NOISE = 0.01  # of a checkpoint about the line of its run
-RUN_NOISE = 0.01  # of the line of a run about that of its setting
+POINT_NOISE = 0.01  # standard deviation of a checkpoint about the line of its run
+RUN_NOISE = 0.01  # standard deviation of the line of a run about the line of its setting
 NUM_CHECKPOINTS = 10
 BASE = {"data": "wiki", "size": "d64", "context_length": "128", "optimiser": "adamw"}
-FLOOR = float(np.hypot(RUN_NOISE, POINT_NOISE / np.sqrt(NUM_CHECKPOINTS)))  # what the noise floor should come out as
+FLOOR = float(np.hypot(RUN_NOISE, POINT_NOISE / np.sqrt(NUM_CHECKPOINTS)))  # the true noise floor
 
 
 def curve(x):
@@ -23,13 +23,13 @@ def curve(x):
 def cell(
     generator: np.random.Generator, levels: Mapping[str, str], num_runs: int, gap: float = 0.0, reach: float = 0.0
 ):
-    """A setting whose runs lie `gap` above the planted curve; `reach` shifts the losses that they get to."""
+    """Draw a setting whose runs lie `gap` above the planted curve. `reach` shifts their last losses."""
     x = np.concatenate(
         [np.geomspace(5.0, 2.5 + reach, NUM_CHECKPOINTS) + generator.normal(0, 0.02) for _ in range(num_runs)]
     )
     runs = np.repeat([f"{'-'.join(levels.values())}-{k}" for k in range(num_runs)], NUM_CHECKPOINTS)
-    of_runs = np.repeat(generator.normal(0, RUN_NOISE, num_runs), NUM_CHECKPOINTS)
-    y = curve(x) + gap + of_runs + generator.normal(0, POINT_NOISE, x.size)
+    run_noise = np.repeat(generator.normal(0, RUN_NOISE, num_runs), NUM_CHECKPOINTS)
+    y = curve(x) + gap + run_noise + generator.normal(0, POINT_NOISE, x.size)
     return fitted(levels, x, y, runs)
 
 
@@ -40,7 +40,10 @@ def fitted(levels, x, y, runs, num_params=(np.nan, np.nan)) -> SettingLine:
 
 
 def study(seed: int, gap: float = 0.0, base_runs: int = 5, num_runs: int = 3) -> list[SettingLine]:
-    """A base and six settings that differ from it in one factor; other data lies `gap` off, the rest is equal."""
+    """Draw a base and six settings that differ from it in one factor.
+
+    Other data lies `gap` above the base, and the other settings lie on its curve.
+    """
     generator = np.random.Generator(np.random.PCG64(seed))
     changes = [
         ({"data": "code"}, gap, 0.3),

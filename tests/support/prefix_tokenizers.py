@@ -1,4 +1,4 @@
-"""Small tokenizers that put a space before every text, in every way that is known, and some that do not."""
+"""Make small tokenizers that put a space before every text, in every known way, and a few that do not."""
 
 import io
 import json
@@ -23,7 +23,7 @@ BYTE_LEVEL = pre_tokenizers.ByteLevel
 
 
 def sentencepiece_model(**options) -> SentencePieceTokenizer:
-    """A model with a dummy prefix; Llama's settings unless others are given."""
+    """Train a sentencepiece model with a dummy prefix. `options` replace the settings of Llama."""
     model = io.BytesIO()
     settings = {
         "model_type": "bpe",
@@ -40,21 +40,21 @@ def sentencepiece_model(**options) -> SentencePieceTokenizer:
 
 
 def json_description(normalizer=None, pre_tokenizer=None, decoder=None, added=(), by_bytes=False) -> dict:
-    """The description of a BPE tokenizer of these parts, trained on `TEXTS`, with bytes to fall back to."""
-    made = tokenizers.Tokenizer(models.BPE(byte_fallback=not by_bytes, unk_token=None, fuse_unk=True))
+    """Return the description of a BPE tokenizer with these parts, trained on `TEXTS`, with byte fallback."""
+    tokenizer = tokenizers.Tokenizer(models.BPE(byte_fallback=not by_bytes, unk_token=None, fuse_unk=True))
     if normalizer is not None:
-        made.normalizer = normalizer
+        tokenizer.normalizer = normalizer
     if pre_tokenizer is not None:
-        made.pre_tokenizer = pre_tokenizer
+        tokenizer.pre_tokenizer = pre_tokenizer
     if decoder is not None:
-        made.decoder = decoder
+        tokenizer.decoder = decoder
     specials = ["<s>", "</s>"] + ([] if by_bytes else BYTES)
     alphabet = BYTE_LEVEL.alphabet() if by_bytes else []
-    made.train_from_iterator(
+    tokenizer.train_from_iterator(
         TEXTS,
         trainers.BpeTrainer(vocab_size=480, special_tokens=specials, initial_alphabet=alphabet, show_progress=False),
     )
-    description = json.loads(made.to_str())
+    description = json.loads(tokenizer.to_str())
     description["added_tokens"] = [token for token in description["added_tokens"] if token["content"] not in BYTES]
     for content in added:
         flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
@@ -71,7 +71,7 @@ def json_tokenizer(folder, description: dict, **ids) -> HuggingFaceTokenizerFile
 
 LLAMA_NORMALIZER = [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
 
-# description of each, by name
+# Name of a kind: its description.
 JSON_KINDS = {
     "llama": lambda: json_description(normalizers.Sequence(LLAMA_NORMALIZER)),
     "metaspace_always": lambda: json_description(pre_tokenizer=METASPACE(prepend_scheme="always")),
@@ -87,7 +87,7 @@ JSON_KINDS = {
         pre_tokenizer=BYTE_LEVEL(add_prefix_space=False), decoder=decoders.ByteLevel(), by_bytes=True
     ),
 }
-# these put their space before every piece of a text, in its middle too
+# These kinds put their space before every piece of a text, not only before the first.
 PIECEWISE_KINDS = {
     "t5": lambda: json_description(
         pre_tokenizer=pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), METASPACE(prepend_scheme="always")])
@@ -110,7 +110,7 @@ WITHOUT_PREFIX = {"metaspace_never", "byte_level", "sentencepiece_no_prefix"}
 
 
 def normalising_model() -> SentencePieceTokenizer:
-    """T5's settings: another form of the text, no extra white space, no bytes to fall back to."""
+    """Train a model with T5's settings: normalised text, no extra white space, no byte fallback."""
     return sentencepiece_model(
         model_type="unigram",
         vocab_size=200,

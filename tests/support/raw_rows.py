@@ -1,8 +1,8 @@
-"""Rows of public datasets as they are on Hugging Face: written by hand, and made again from the shared tasks."""
+"""Rows of public datasets in the form of Hugging Face, written by hand or made from the shared tasks."""
 
 import itertools
 
-# Two rows a dataset, with what is easily got wrong: spaces at ends, marks to remove, labels that are no index.
+# Two rows for each dataset, with common pitfalls: spaces at ends, marks to remove, labels that are no index.
 BY_HAND = {
     "hellaswag": [
         {
@@ -88,7 +88,7 @@ BY_HAND["arc_challenge"] = BY_HAND["arc_easy"]
 
 
 def raw_row(name: str, row: dict) -> dict | None:
-    """The public row that a row of the shared tasks was made from; None where it cannot be told."""
+    """Return the public row that a row of the shared tasks was made from. None: it is not known."""
     context, options = row["context"], [option.removeprefix(" ") for option in row.get("choices", ())]
     question = context.removeprefix("Question: ").removesuffix("\nAnswer:")
     labels = list("ABCDE")[: len(options)]
@@ -105,23 +105,25 @@ def raw_row(name: str, row: dict) -> dict | None:
             contexts = row["partial_contexts"]
             same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*contexts, strict=False))
             stem = "".join(letter for letter, _ in same)
-            option1, option2 = (each[len(stem) :] for each in contexts)
+            option1, option2 = (partial[len(stem) :] for partial in contexts)
             sentence = f"{stem}_{row['continuation']}"
             return {"sentence": sentence, "option1": option1, "option2": option2, "answer": str(row["gold"] + 1)}
         case "social_iqa":
-            story, _, asked = context.removeprefix("Q: ").removesuffix("\nA:").partition(" ")
+            story, _, question = context.removeprefix("Q: ").removesuffix("\nA:").partition(" ")
             answers = dict(zip(("answerA", "answerB", "answerC"), options, strict=True))
-            return {"context": story, "question": asked, **answers, "label": str(row["gold"] + 1)}
+            return {"context": story, "question": question, **answers, "label": str(row["gold"] + 1)}
         case "mmlu_cloze":
             return {"question": question, "subject": row["subject"], "choices": options, "answer": row["gold"]}
         case "boolq":
-            passage, _, asked = context.removesuffix("?\nAnswer:").rpartition("\nQuestion: ")
-            return {"passage": passage, "question": asked, "label": row["gold"]}
+            passage, _, question = context.removesuffix("?\nAnswer:").rpartition("\nQuestion: ")
+            return {"passage": passage, "question": question, "label": row["gold"]}
         case "sciq":
-            support, _, asked = context.removesuffix("\nAnswer:").rpartition("\nQuestion: ")
+            support, _, question = context.removesuffix("\nAnswer:").rpartition("\nQuestion: ")
             names = ("distractor1", "distractor2", "distractor3", "correct_answer")
             return (
-                {"support": support, "question": asked, **dict(zip(names, options, strict=True))} if support else None
+                {"support": support, "question": question, **dict(zip(names, options, strict=True))}
+                if support
+                else None
             )
         case "hellaswag":
             activity, _, story = context.partition(": ")

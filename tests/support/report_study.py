@@ -1,4 +1,4 @@
-"""A small study with a planted gap: its configuration, losses and training log."""
+"""Make a small study with a planted gap: its configuration, losses and training log."""
 
 import dataclasses
 import math
@@ -41,7 +41,7 @@ def study_config(label: str = "code", question: str = "Does the data move the li
 
 
 def losses_table(study: StudyConfig) -> pd.DataFrame:
-    """Rows of five runs whose lines are planted: y = 0.2 + 0.95 x, the data's run lower by PLANTED_GAP."""
+    """Return the rows of all runs on a planted line: y = 0.2 + 0.95 x, lower by PLANTED_GAP for other data."""
     generator = np.random.Generator(np.random.PCG64(7))
     rows = []
     for run in study.runs:
@@ -49,11 +49,11 @@ def losses_table(study: StudyConfig) -> pd.DataFrame:
         bytes_per_token = 1 if factors["tokenizer"] == "bytes" else 4
         nats_per_bit = math.log(2) * bytes_per_token
         for step in run.checkpoint_steps:
-            own = 1.6 + 0.5 * (step / run.num_steps) ** -0.3 + 0.02 * (factors["size"] != "d64-L4")
+            wiki_loss = 1.6 + 0.5 * (step / run.num_steps) ** -0.3 + 0.02 * (factors["size"] != "d64-L4")
             for name, shift in SETS.items():
                 task = name.endswith("_cloze")
                 moved = PLANTED_GAP * (task and factors["data"] != "wiki")
-                bits = (0.2 + 0.95 * own + moved if task else own + shift) + generator.normal(0, 0.002)
+                bits = (0.2 + 0.95 * wiki_loss + moved if task else wiki_loss + shift) + generator.normal(0, 0.002)
                 rows.append(
                     LossRow(
                         study=study.name, run_id=run.run_id, **factors, params_total=331_776,
@@ -94,7 +94,7 @@ def step_rows(study: StudyConfig) -> dict[str, list[dict]]:
 
 
 def result_of(run: RunConfig, wall_seconds: float, **devices) -> RunResult:
-    """Totals of a finished run that took `wall_seconds`; without `devices` as before these were kept."""
+    """Return the totals of a finished run that took `wall_seconds`. Older results have no `devices`."""
     return RunResult(
         run_fingerprint=fingerprint(run),
         step=run.num_steps,

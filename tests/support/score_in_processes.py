@@ -1,4 +1,4 @@
-"""One of several processes that score a suite together: `python score_in_processes.py RANK COUNT PORT FOLDER`."""
+"""Run one of several processes that score a suite together: `python score_in_processes.py RANK COUNT PORT FOLDER`."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ jax.config.update("jax_num_cpu_devices", 4 // count)
 if count > 1:
     jax.distributed.initialize(f"localhost:{port}", num_processes=count, process_id=rank)
 
-from etils import epath  # noqa: E402  (jax is told of its processes first)
+from etils import epath  # noqa: E402  (jax must know its processes first)
 
 from lossline_jax.config.evaluation import ClozeTask, SuiteConfig, ValidationSet  # noqa: E402
 from lossline_jax.config.model import LlamaConfig  # noqa: E402

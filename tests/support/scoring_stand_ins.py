@@ -1,4 +1,4 @@
-"""Small things to evaluate with: a tokenizer of bytes and pairs, a corpus in memory, a model with memory."""
+"""Small stand-ins for evaluation: a tokenizer of bytes and pairs, a corpus in memory, a model with memory."""
 
 import itertools
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ WORDS = (
 
 @dataclass(frozen=True)
 class PairTokenizer:
-    """Bytes, but some pairs of bytes are one token; BOS 256, EOS 257. Lossless."""
+    """A lossless tokenizer of bytes, in which `pairs` of bytes are one token. BOS is 256, and EOS is 257."""
 
     pairs: tuple[bytes, ...] = ()
     bos_id: int = BOS
@@ -62,7 +62,7 @@ class PairTokenizer:
 
 @dataclass(frozen=True)
 class MemoryCorpus:
-    """Held-out documents, as `data.corpora.PreparedCorpus` gives them."""
+    """A corpus of held-out documents, with the interface of `PreparedCorpus`."""
 
     texts: tuple[str, ...]
     fingerprint: str = "memory"
@@ -75,7 +75,7 @@ class MemoryCorpus:
 
 
 def sentences(seed: int, num_documents: int, words: int) -> MemoryCorpus:
-    """Documents of random words, of `words` to twice as many."""
+    """Return documents of random words, from `words` to twice as many."""
     rng = np.random.Generator(np.random.PCG64(seed))
     lengths = rng.integers(words, 2 * words, num_documents)
     texts = tuple(" ".join(rng.choice(WORDS.split(), length)) for length in lengths)
@@ -84,7 +84,7 @@ def sentences(seed: int, num_documents: int, words: int) -> MemoryCorpus:
 
 @dataclass(frozen=True)
 class MemoryModel:
-    """Next-token logits from the token and a decaying sum of all before it: causal, with long memory."""
+    """A causal model with long memory: its logits depend on the token and on a decaying sum of all earlier ones."""
 
     vocab_size: int
     width: int = 8
@@ -120,20 +120,23 @@ class MemoryModel:
 
 
 def parents_in_segments(segments_BT):
-    """The position before each in its segment, -1 at a beginning."""
+    """Return the position before each one in its segment. -1: the position begins a segment."""
     before_BT = jnp.pad(segments_BT, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
     return jnp.where(before_BT == segments_BT, jnp.arange(segments_BT.shape[1])[None] - 1, -1)
 
 
 def sharpened(params):
-    """Start values give every token about log V, whatever comes before; with matrices thrice as large it matters."""
+    """Return params with matrices three times as large, so that the context matters.
+
+    With start values every token has a loss of about log V, whatever its context.
+    """
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: 3 * leaf if leaf.ndim >= 3 or "embed" in jax.tree_util.keystr(path) else leaf, params
     )
 
 
 def one_text_a_row(sets):
-    """All texts of all requests in one block, each in a row of its own: what packing must not differ from."""
+    """Return all texts of all requests in one block, with one text in each row. Packing must give equal scores."""
     numbered = enumerate(itertools.chain.from_iterable(sets))
     texts = [(text, number) for number, request in numbered for text in request.texts]
     length = max(text.num_inputs for text, _ in texts)
@@ -151,7 +154,7 @@ def one_text_a_row(sets):
 
 
 def slow_logits(params, ids):
-    """Logits after each token given all before it, in numpy float64, for a `MemoryModel`."""
+    """Return the logits of a `MemoryModel` after each token, in numpy float64."""
     table, out = (np.asarray(params[name], np.float64) for name in ("table", "out"))
     state, logits = np.zeros(table.shape[1]), []
     for token in ids:
@@ -161,7 +164,7 @@ def slow_logits(params, ids):
 
 
 def slow_nats(params, ids):
-    """Nats of each token after the first."""
+    """Return the nats of each token after the first."""
     logits = slow_logits(params, ids[:-1])
     top = logits.max(axis=1)
     return top + np.log(np.exp(logits - top[:, None]).sum(axis=1)) - logits[np.arange(len(logits)), ids[1:]]

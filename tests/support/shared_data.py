@@ -1,4 +1,4 @@
-"""Where tests find real text, tokenizers and tasks: `$LOSSLINE_SHARED`, or `../shared`."""
+"""Find real text, tokenizers and tasks for tests, in `$LOSSLINE_SHARED` or `../shared`."""
 
 import os
 import pathlib
@@ -9,7 +9,7 @@ _BESIDE = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 
 def shared_path(relative: str) -> pathlib.Path:
-    """A file or folder under the shared data; the test is skipped where it is absent."""
+    """Return a file or folder of the shared data. The test is skipped if it is missing."""
     path = pathlib.Path(os.environ.get("LOSSLINE_SHARED", _BESIDE)) / relative
     if not path.exists():
         pytest.skip(f"{path} is absent; set LOSSLINE_SHARED to the folder of shared data")

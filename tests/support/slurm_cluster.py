@@ -1,4 +1,4 @@
-"""A SLURM cluster of two nodes on this machine: munged, slurmctld and two slurmd in a temporary folder."""
+"""Run a SLURM cluster of two nodes on this machine: munged, slurmctld and two slurmd in a temporary folder."""
 
 import contextlib
 import os
@@ -48,7 +48,7 @@ PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 
 
 def missing() -> str:
-    """Why no cluster can be had here; empty where one can."""
+    """Return why no cluster can run here. Empty: one can."""
     if os.geteuid() != 0:
         return "SLURM's daemons need root"
     absent = [name for name in DAEMONS if shutil.which(name, path=_path()) is None]
@@ -61,7 +61,7 @@ def _path() -> str:
 
 @dataclass
 class Cluster:
-    """The daemons of a cluster by name, and how to ask it."""
+    """A running cluster: its daemons by name, with the means to ask and to break it."""
 
     folder: Path
     daemons: dict[str, subprocess.Popen] = field(default_factory=dict)
@@ -71,47 +71,50 @@ class Cluster:
         return {**os.environ, "PATH": _path(), "SLURM_CONF": str(self.folder / "slurm.conf")}
 
     def ask(self, *words: str) -> str:
-        """Output of one of SLURM's commands."""
+        """Return the output of a command of SLURM."""
         done = subprocess.run(words, env=self.environment, capture_output=True, text=True, timeout=30)
         assert done.returncode == 0, (words, done.stderr)
         return done.stdout
 
     def start(self, name: str, *words: str) -> None:
-        """Start a daemon in the foreground of a process group of its own."""
+        """Start a daemon in the foreground of a new process group."""
         log = (self.folder / f"{name}.out").open("wb")
         self.daemons[name] = subprocess.Popen(
             words, env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
 
     def tasks(self, job: str) -> dict[str, dict[str, str]]:
-        """What `scontrol show job` says of each task of a job that is still known, by its name `12_3`."""
-        told = self.ask("scontrol", "show", "job", job, "--oneliner")
-        found = {}
-        for line in told.splitlines():
-            words = dict(word.split("=", 1) for word in line.split() if "=" in word)
-            found[f"{words.get('ArrayJobId', words['JobId'])}_{words.get('ArrayTaskId', '')}".rstrip("_")] = words
-        return found
+        """Return the fields of `scontrol show job` for each task of a job, by its name `12_3`.
 
-    def wait_for(self, what: str, condition, seconds: float = 120):
-        """Poll until `condition()` is true; returns it."""
+        Tasks that SLURM no longer knows are missing.
+        """
+        tasks = {}
+        for line in self.ask("scontrol", "show", "job", job, "--oneliner").splitlines():
+            fields = dict(word.split("=", 1) for word in line.split() if "=" in word)
+            name = f"{fields.get('ArrayJobId', fields['JobId'])}_{fields.get('ArrayTaskId', '')}".rstrip("_")
+            tasks[name] = fields
+        return tasks
+
+    def wait_for(self, event: str, condition, seconds: float = 120):
+        """Poll until `condition()` is true, and return its value."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if value := condition():
                 return value
             time.sleep(0.2)
-        raise AssertionError(f"{what}: not within {seconds} s\n{self.ask('squeue')}{self.ask('sinfo')}")
+        raise AssertionError(f"{event}: not within {seconds} s\n{self.ask('squeue')}{self.ask('sinfo')}")
 
     def wait_for_end(self, job: str, seconds: float = 120) -> dict[str, dict[str, str]]:
-        """The tasks of a job once none of them waits or runs."""
+        """Return the tasks of a job once none of them waits or runs."""
         waiting = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING")
         return self.wait_for(
             f"end of job {job}",
-            lambda: (found := self.tasks(job)) and all(t["JobState"] not in waiting for t in found.values()) and found,
+            lambda: (tasks := self.tasks(job)) and all(t["JobState"] not in waiting for t in tasks.values()) and tasks,
             seconds,
         )
 
     def kill_node(self, name: str) -> None:
-        """As if the machine had lost its power: slurmd and all that it has started, at once."""
+        """Kill slurmd and all its processes at once, as if the machine had lost its power."""
         tasks = _with_environment(f"SLURMD_NODENAME={name}")
         stewards = {parent for task in tasks if _command(parent := _parent(task)).startswith("slurmstepd")}
         slurmd = self.daemons.pop(name)
@@ -124,22 +127,22 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster() -> Iterator[Cluster]:
-    """Bring a cluster up; whatever happens, nothing of it is left afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="slurm_"))  # short: a socket's path has some 100 characters
-    made = Cluster(folder)
+    """Start a cluster. Nothing of it is left afterwards, whatever happens."""
+    folder = Path(tempfile.mkdtemp(prefix="slurm_"))  # short, since the path of a socket may have about 100 characters
+    slurm = Cluster(folder)
     try:
         (folder / "state").mkdir()
         host = socket.gethostname().split(".")[0]
         (folder / "slurm.conf").write_text(CONF.format(host=host, folder=folder, ports=_free_ports(3)))
-        _start_munge(made)
-        made.start("slurmctld", "slurmctld", "-D", "-f", str(folder / "slurm.conf"))
+        _start_munge(slurm)
+        slurm.start("slurmctld", "slurmctld", "-D", "-f", str(folder / "slurm.conf"))
         for name in NODES:
             (folder / f"spool_{name}").mkdir()
-            made.start_node(name)
-        made.wait_for("two idle nodes", lambda: _states(made) == {"n1": "idle", "n2": "idle"}, 30)
-        yield made
+            slurm.start_node(name)
+        slurm.wait_for("two idle nodes", lambda: _states(slurm) == {"n1": "idle", "n2": "idle"}, 30)
+        yield slurm
     finally:
-        _tear_down(made)
+        _tear_down(slurm)
 
 
 def _free_ports(count: int) -> list[int]:
@@ -150,38 +153,38 @@ def _free_ports(count: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-def _start_munge(made: Cluster) -> None:
-    key = made.folder / "munge.key"
+def _start_munge(slurm: Cluster) -> None:
+    key = slurm.folder / "munge.key"
     key.write_bytes(os.urandom(128))
     key.chmod(0o400)
-    made.folder.chmod(0o755)
-    socket_file = made.folder / "munge.socket"
-    made.start(
+    slurm.folder.chmod(0o755)
+    socket_file = slurm.folder / "munge.socket"
+    slurm.start(
         "munged", "munged", "--foreground", "--force", f"--key-file={key}", f"--socket={socket_file}",
-        f"--pid-file={made.folder}/munged.pid", f"--seed-file={made.folder}/munged.seed", "--num-threads=2",
+        f"--pid-file={slurm.folder}/munged.pid", f"--seed-file={slurm.folder}/munged.seed", "--num-threads=2",
     )  # fmt: skip
     end = time.monotonic() + 10
     while not socket_file.exists():
-        assert time.monotonic() < end, (made.folder / "munged.out").read_text()
+        assert time.monotonic() < end, (slurm.folder / "munged.out").read_text()
         time.sleep(0.05)
 
 
-def _states(made: Cluster) -> dict[str, str]:
+def _states(slurm: Cluster) -> dict[str, str]:
     done = subprocess.run(
-        ["sinfo", "-N", "-h", "-o", "%N %T"], env=made.environment, capture_output=True, text=True, timeout=30
+        ["sinfo", "-N", "-h", "-o", "%N %T"], env=slurm.environment, capture_output=True, text=True, timeout=30
     )
     return dict(line.split() for line in done.stdout.splitlines())
 
 
-def _tear_down(made: Cluster) -> None:
+def _tear_down(slurm: Cluster) -> None:
     for name in NODES:
-        if name in made.daemons:
-            made.kill_node(name)
-    for daemon in made.daemons.values():
+        if name in slurm.daemons:
+            slurm.kill_node(name)
+    for daemon in slurm.daemons.values():
         _kill([daemon.pid])
         daemon.wait()
-    _kill(_with_environment(f"SLURM_CONF={made.folder}/slurm.conf"))  # helpers of the daemons
-    shutil.rmtree(made.folder, ignore_errors=True)
+    _kill(_with_environment(f"SLURM_CONF={slurm.folder}/slurm.conf"))  # helpers of the daemons
+    shutil.rmtree(slurm.folder, ignore_errors=True)
 
 
 def _kill(pids: Iterable[int]) -> None:
@@ -191,7 +194,7 @@ def _kill(pids: Iterable[int]) -> None:
 
 
 def _with_environment(setting: str) -> list[int]:
-    """Processes that were started with this setting in their environment."""
+    """Return the processes that were started with this setting in their environment."""
     everyone = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
     return [pid for pid in everyone if setting in _read(pid, "environ").split("\0")]
 
@@ -206,7 +209,7 @@ def _command(pid: int) -> str:
 
 
 def _read(pid: int, name: str) -> str:
-    """A file of /proc; empty once the process is gone."""
+    """Return a file of /proc. Empty: the process is gone."""
     try:
         return Path(f"/proc/{pid}/{name}").read_bytes().decode(errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Does the whole road work? Three runs of a few dozen steps on real text, in well under a minute."""
+"""Does the whole pipeline work? Three runs of a few dozen steps on real text, in well under a minute."""
 
 import dataclasses
 
@@ -16,14 +16,14 @@ def study(
     other_rate: float = 3e-3,
     quiz: str = "",
 ) -> StudyConfig:
-    """A study for the tests.
+    """Return a study for the tests.
 
     Args:
         tokens: training tokens of each run.
-        max_bytes: of text in each corpus.
-        corpus: that the base run reads.
+        max_bytes: bytes of text in each corpus.
+        corpus: the corpus of the base run.
         other_rate: peak learning rate of the run on other data; 1e30 makes it diverge.
-        quiz: a file of multiple choice to score too.
+        quiz: a file of multiple choice to score too. Empty: none.
     """
     base = RunConfig(
         model=LlamaConfig(d_model=32, num_layers=2, num_heads=2, d_ff=64),

@@ -1,4 +1,4 @@
-"""A tiny model, data source and run for the tests of training; as a script, one training process.
+"""A tiny model, data source and run for tests of training. As a script, it is one training process.
 
 python tests/support/tiny_training.py FOLDER [KILL]     KILL: never | between | inside (a checkpoint)
 """
@@ -40,7 +40,7 @@ RUN = RunConfig(
 
 @dataclass(frozen=True)
 class Bigram:
-    """Predicts a token from the one before: the smallest thing with the interface of `model.Model`."""
+    """A model that predicts a token from the one before it, with the interface of `model.Model`."""
 
     width: int = 16
     vocab_size: int = VOCAB
@@ -71,11 +71,11 @@ class Bigram:
 
 @dataclass(frozen=True)
 class Source:
-    """Batch k is a pure function of (seed, k), with some positions weighted zero."""
+    """A source whose batch k is a pure function of (seed, k). Some positions have weight zero."""
 
     run: RunConfig = RUN
     seed: int = 0
-    nan_at: int | None = None  # batch whose weights are all zero: its loss is 0 / 0
+    nan_at: int | None = None  # batch whose weights are all zero, so that its loss is 0 / 0; None: no such batch
 
     @property
     def fingerprint(self):
@@ -90,9 +90,9 @@ class Source:
         tokens = rng.integers(0, VOCAB, (rows, length + 1), dtype=np.int32)
         tokens[:, 1:] = np.where(rng.random((rows, length)) < 0.7, (3 * tokens[:, :-1] + 1) % VOCAB, tokens[:, 1:])
         weights = (rng.random((rows, length)) < 0.8).astype(np.float32)
-        mine = slice(process_index * rows // process_count, (process_index + 1) * rows // process_count)
+        own_rows = slice(process_index * rows // process_count, (process_index + 1) * rows // process_count)
         weights = np.zeros_like(weights) if step == self.nan_at else weights
-        return Batch(tokens[mine, :-1], tokens[mine, 1:], weights[mine])
+        return Batch(tokens[own_rows, :-1], tokens[own_rows, 1:], weights[own_rows])
 
     def iterate(self, start_step, process_index=0, process_count=1):
         for step in range(start_step, self.run.num_steps):
@@ -100,7 +100,7 @@ class Source:
 
 
 class KillingSource(Source):
-    """Kills its process, as the kernel would, instead of giving batch 6: after the checkpoint of step 4."""
+    """A source that kills its process instead of giving batch 6, which is after the checkpoint of step 4."""
 
     def iterate(self, start_step, process_index=0, process_count=1):
         for step in range(start_step, self.run.num_steps):
@@ -110,7 +110,7 @@ class KillingSource(Source):
 
 
 def bigram_job(folder, execution: ExecutionConfig, source, run: RunConfig = RUN):
-    """`Bigram` to be trained in a folder."""
+    """Return the job to train `Bigram` in a folder."""
     from lossline_jax.train.job import TrainingJob
 
     return TrainingJob(
@@ -124,7 +124,7 @@ def bigram_job(folder, execution: ExecutionConfig, source, run: RunConfig = RUN)
 
 
 def train_bigram(folder, execution: ExecutionConfig, source=None, **options):
-    """Train `Bigram` in a folder, without a word."""
+    """Train `Bigram` in a folder, without output."""
     from lossline_jax.train.loop import train_run
 
     return train_run(bigram_job(folder, execution, source or Source()), show_progress=False, **options)
@@ -139,10 +139,10 @@ def main(folder: str, kill: str) -> None:
     execution = ExecutionConfig(cpu_devices=2, log_every=1)
     configure_devices(execution)
     if kill == "inside":
-        whole = checkpoint._digests
+        original = checkpoint._digests
 
-        def digests(path):  # orbax has written the arrays of step 8, meta.json is not there yet
-            return os.kill(os.getpid(), signal.SIGKILL) if path.name == "00000008" else whole(path)
+        def digests(path):  # orbax has written the arrays of step 8, and meta.json is still missing
+            return os.kill(os.getpid(), signal.SIGKILL) if path.name == "00000008" else original(path)
 
         checkpoint._digests = digests
     job = bigram_job(folder, execution, KillingSource() if kill == "between" else Source())
