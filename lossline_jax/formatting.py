@@ -107,8 +107,8 @@ def utf8(text: str, where: str) -> bytes:
     except UnicodeEncodeError as error:
         before = shortened(text[max(0, error.start - 40) : error.start])
         raise LosslineError(
-            f"{where}: cannot hold {text[error.start]!r} (after {before!r}), which stands for a byte that is not UTF-8; "
-            "fix the name or argument that contains it"
+            f"{where}: cannot hold {text[error.start]!r} (after {before!r}), which stands for a byte that is not "
+            "UTF-8; fix the name or argument that contains it"
         ) from error
 
 
