@@ -5,12 +5,12 @@
     study = ll.Study.from_file("experiments/quickstart.py", tokens=100_000)
     ll.show(study.plan())
 
-A name loads when it is first used: `import lossline_jax` alone brings no jax.
+Each name is loaded when it is first used. `import lossline_jax` alone does not import jax.
 """
 
 from etils import epy as _epy
 
-# setup.py reads this line
+# setup.py reads the next line.
 __version__ = "0.1.0"
 
 with _epy.lazy_api_imports(globals()):

@@ -1,4 +1,4 @@
-"""`python -m lossline_jax` is `lossline-jax`."""
+"""The entry point of `python -m lossline_jax`, which is the same as `lossline-jax`."""
 
 from lossline_jax.cli.main import main
 

@@ -1,4 +1,4 @@
-"""The exceptions that a user can act on, the words for a missing package, and "did you mean"."""
+"""The exceptions that a user can act on, and parts of their messages: install hints and "did you mean"."""
 
 import difflib
 import typing
@@ -6,31 +6,39 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 BUSY_EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: a temporary failure, try again later
-RESTART_EXIT_CODE = 42  # "checkpointed, restart me": xpk and the launchers of this house restart on it
+RESTART_EXIT_CODE = 42  # "checkpointed, restart me": xpk and the scripts in launch/ restart a run on this code
 
 
 class LosslineError(Exception):
-    """Something the user can mend. The message is one line: what is wrong, where, and the mend.
+    """An error that the user can fix. Its message is one line: where it is, what is wrong, and what to do.
 
-    The command line prints it without a stack trace and exits with `exit_code`.
+    The command line prints the message without a stack trace and exits with `exit_code`.
     """
 
     exit_code = 2
 
 
 class ArgumentError(LosslineError):
-    """A fault in an argument of a function, which is a flag where a command called it.
+    """An error in an argument of a function. On the command line the argument is a flag.
 
-    The message is a template: `{level}` is the argument of that name, and `values` fill in the other fields. `{at_x}`
-    is the argument `x` of a prediction, whose flag is --at-x because --x names a column.
+    The message is a template. `{level}` stands for the argument `level`, and `values` fill in the other fields.
+    `{at_x}` stands for the argument `x` of a prediction, whose flag is --at-x because --x names a column.
+
+    Args:
+        template: the message, with fields in braces.
+        **values: values of the fields that are not names of arguments.
     """
 
-    def __init__(self, template: str, **values: Any):
+    def __init__(self, template: str, **values: Any) -> None:
         super().__init__(template.format_map(_Filled(values, _argument)))
         self._template, self._values = template, values
 
     def said(self, spelling: Callable[[str], str]) -> str:
-        """Return the message with the name of each argument as `spelling` writes it."""
+        """Return the message for another way to write arguments.
+
+        Args:
+            spelling: turns the name of an argument into the text for the message, such as the name of a flag.
+        """
         return self._template.format_map(_Filled(self._values, spelling))
 
 
@@ -39,9 +47,9 @@ def _argument(name: str) -> str:
 
 
 class _Filled(dict):
-    """Values of a template, and the names of arguments in another spelling."""
+    """The values of a template's fields, where a field without a value is the name of an argument."""
 
-    def __init__(self, values: Mapping[str, Any], spelling: Callable[[str], str]):
+    def __init__(self, values: Mapping[str, Any], spelling: Callable[[str], str]) -> None:
         super().__init__(values)
         self._spelling = spelling
 
@@ -50,7 +58,11 @@ class _Filled(dict):
 
 
 def install_hint(extra: str) -> str:
-    """Return the command that installs an extra of setup.py. lossline is on no index, so a checkout is needed."""
+    """Return the command that installs an extra. lossline is on no package index, so the command needs a checkout.
+
+    Args:
+        extra: name of an extra in setup.py.
+    """
     return f"pip install -e '.[{extra}]' in your checkout of lossline"
 
 
@@ -59,40 +71,61 @@ _explainers: list[Explainer] = []
 
 
 def explain_with(explainer: Explainer) -> None:
-    """Let `explainer` say what an error of a library means for the user; it returns None where it cannot."""
+    """Register a function that turns errors of a library into errors with a message for the user.
+
+    Args:
+        explainer: returns the error for the user. None: it does not know the library's error.
+    """
     if explainer not in _explainers:
         _explainers.append(explainer)
 
 
 def explanation(error: Exception) -> LosslineError | None:
-    """Return what an error of a library means for the user. None: no explainer knows it."""
-    return next((meaning for explain in _explainers if (meaning := explain(error)) is not None), None)
+    """Return an error with a message for the user. None: no registered explainer knows `error`.
+
+    Args:
+        error: the error of a library.
+    """
+    return next((known for explain in _explainers if (known := explain(error)) is not None), None)
 
 
 class RunLocked(LosslineError):
-    """Another process is working on the run. It is no mistake: the same command may be given again later."""
+    """The error that another process is working on the run. The user can give the same command again later."""
 
     exit_code = BUSY_EXIT_CODE
 
 
 class Restart(LosslineError):
-    """Something outside the run broke off (a peer died, a machine is wanted back): the same command goes on."""
+    """The error that an event outside the run has stopped it. The same command continues the run.
+
+    Examples are a process that died and a machine that its owner takes back.
+    """
 
     exit_code = RESTART_EXIT_CODE
 
 
 class RunFailed(LosslineError):
-    """A run that cannot go on (non-finite loss, damaged checkpoint). Permanent: not to be retried."""
+    """The error that a run cannot continue (non-finite loss, damaged checkpoint). A new try would fail too."""
 
     exit_code = 1
 
 
 def suggestion(name: str, known: typing.Iterable[str]) -> str:
-    """`; did you mean 'x'?` or an empty string."""
+    """Return `; did you mean 'x'?` as the end of a message, or an empty string if no known name is similar.
+
+    Args:
+        name: name as the user wrote it.
+        known: valid names.
+    """
     match = likeliest_name(name, known)
     return f"; did you mean {match!r}?" if match else ""
 
 
 def likeliest_name(name: str, known: typing.Iterable[str]) -> str | None:
-    """Return the known name most like `name`. None: no name is like it."""
+    """Return the known name that is most similar to `name`. None: no name is similar.
+
+    Args:
+        name: name as the user wrote it.
+        known: valid names.
+    """
     return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)

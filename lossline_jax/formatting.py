@@ -1,4 +1,4 @@
-"""Text for the terminal and for files: tables, numbers, and names that may hold anything."""
+"""Text for the terminal and for files: tables, numbers, and names with arbitrary characters."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,18 @@ NONE = "-"
 
 
 def p_text(p: float | None) -> str:
-    """`0.012`, `<0.001`; a dash for none."""
+    """Return a p-value as text, such as `0.012` or `<0.001`.
+
+    Args:
+        p: the p-value. None: there is none, which is shown as a dash.
+    """
     if p is None:
         return NONE
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def human_count(value: float) -> str:
-    """`1234567` as `1.23M`, `6.6e20` as `6.60e+20`: three significant digits."""
+    """Return a number with three significant digits: `1234567` as `1.23M`, `6.6e20` as `6.60e+20`."""
     if abs(value) >= 1e15:
         return f"{value:.2e}"
     for limit, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -27,24 +31,27 @@ def human_count(value: float) -> str:
 
 
 def human_seconds(seconds: float) -> str:
-    """`3725` as `1h02m`."""
+    """Return a duration as text: `3725` as `1h02m`."""
     if seconds < 60:
         return f"{seconds:.0f}s"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, whole_seconds = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes}m{rest:02d}s"
+        return f"{minutes}m{whole_seconds:02d}s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m"
 
 
-LONGEST_CELL = 300  # characters; of a longer name both ends are shown
+LONGEST_CELL = 300  # characters; a longer text is cut in the middle
 
 
 def shown(text: str) -> str:
-    r"""A name as it may be shown: on one line, without what a terminal obeys or what no one sees.
+    r"""Return a name in a form that is safe to show: on one line, without control or invisible characters.
 
-    Control characters, line breaks, marks of writing direction, spaces of no width and the like stand as `\x1b`,
-    as Python writes them.
+    Control characters, line breaks, marks of writing direction, zero-width spaces and similar characters are written
+    as escapes, such as `\x1b`, as Python writes them.
+
+    Args:
+        text: the name.
     """
     if text.isprintable():
         return text
@@ -52,51 +59,68 @@ def shown(text: str) -> str:
 
 
 def shown_lines(text: str) -> str:
-    """The same for a text of several lines, whose line breaks are its own."""
+    """Return a text of several lines with each line as `shown` returns it."""
     return "\n".join(shown(line) for line in text.split("\n"))
 
 
 def shown_tree(value: Any) -> Any:
-    """Plain JSON values with every text in them, names of fields too, as `shown`."""
+    """Return plain JSON values with every text in them, including names of fields, as `shown` returns it."""
     if isinstance(value, str):
         return shown(value)
     if isinstance(value, Mapping):
-        return {shown_tree(name): shown_tree(each) for name, each in value.items()}
+        return {shown_tree(name): shown_tree(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [shown_tree(each) for each in value]
+        return [shown_tree(item) for item in value]
     return value
 
 
 def display_width(text: str) -> int:
-    """Columns of a terminal that a text takes: two for a wide character, none for an accent that joins another."""
+    """Return the number of terminal columns of a text. A wide character takes two, a combining accent none."""
     if text.isascii():
         return len(text)
     return sum(_columns(character) for character in text)
 
 
 def shortened(text: str, width: int = LONGEST_CELL) -> str:
-    """Both ends of a text that is longer than `width`."""
+    """Return a text in at most `width` characters. A longer text is cut in the middle, with `…` between both ends.
+
+    Args:
+        text: the text.
+        width: largest number of characters.
+    """
     return text if len(text) <= width else f"{text[: width // 2]}…{text[-(width // 2 - 1) :]}"
 
 
 def utf8(text: str, where: str) -> bytes:
-    """A text as bytes for a file.
+    """Return a text as the bytes of a file.
+
+    Args:
+        text: the text.
+        where: start of the error message.
 
     Raises:
-        LosslineError: half a character in it, as in an argument or the name of a file that is not UTF-8.
+        LosslineError: the text has a lone surrogate. Python puts one for a byte that is not UTF-8 in an argument or
+            in the name of a file.
     """
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
         before = shortened(text[max(0, error.start - 40) : error.start])
         raise LosslineError(
-            f"{where}: cannot hold {text[error.start]!r} (after {before!r}); it stands for a byte that is not UTF-8: "
-            "mend the name or argument that it is from"
+            f"{where}: cannot hold {text[error.start]!r} (after {before!r}), which stands for a byte that is not "
+            "UTF-8; fix the name or argument that contains it"
         ) from error
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Aligned columns under a rule: numbers to the right, words to the left, None as an empty cell."""
+    """Return a table with aligned columns and a rule below the header.
+
+    Numbers are aligned to the right and words to the left.
+
+    Args:
+        header: names of the columns.
+        rows: cells of each row. None: the cell is empty.
+    """
     cells = [["" if value is None else shortened(shown(str(value))) for value in row] for row in [header, *rows]]
     widths = [max(display_width(row[k]) for row in cells) for k in range(len(header))]
     numeric = [all(_is_number(row[k]) for row in cells[1:] if row[k]) and len(cells) > 1 for k in range(len(header))]
@@ -106,7 +130,10 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _joins(text: str, k: int) -> bool:
-    """True where character k is a joiner inside a word or an emoji. Beside ASCII it would only hide a difference."""
+    """Return True if character k is a joiner inside a word or an emoji.
+
+    Next to ASCII a joiner would only hide a difference between two names, so it does not count there.
+    """
     return text[k] in "\u200c\u200d" and not text[k - 1 : k].isascii() and not text[k + 1 : k + 2].isascii()
 
 
@@ -128,8 +155,8 @@ def _line(row: Sequence[str], widths: list[int], numeric: list[bool]) -> str:
     return "  ".join(parts).rstrip()
 
 
-def _padded(value: str, missing: int, right: bool) -> str:
-    return " " * missing + value if right else value + " " * missing
+def _padded(value: str, num_spaces: int, right: bool) -> str:
+    return " " * num_spaces + value if right else value + " " * num_spaces
 
 
 def _is_number(text: str) -> bool:
@@ -137,7 +164,13 @@ def _is_number(text: str) -> bool:
 
 
 def titled_list(title: str, lines: Sequence[str], most: int = 20) -> list[str]:
-    """Return one block of text with a title and its lines, cut after `most`; no block where there are no lines."""
+    """Return one block of text with a title and lines, in a list, or an empty list if there are no lines.
+
+    Args:
+        title: title, without its colon.
+        lines: lines below the title.
+        most: number of lines to show. The number of further lines is stated.
+    """
     if not lines:
         return []
     more = [f"  and {len(lines) - most} more"] if len(lines) > most else []

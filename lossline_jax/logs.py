@@ -1,7 +1,7 @@
-"""Lines of news on stderr, so that stdout carries results only.
+"""Progress messages and warnings on stderr. Only results are written to stdout.
 
-The first of several processes on one run speaks. The others speak only when something goes wrong, and each line
-then tells which process speaks. Characters that the encoding of a stream lacks are written in ASCII.
+If several processes work on one run, only process 0 writes progress messages. Every process writes warnings. Each line
+then begins with the index of its process. Characters that the encoding of a stream does not have are written in ASCII.
 """
 
 import codecs
@@ -14,10 +14,11 @@ import select
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TextIO
 
 from lossline_jax.formatting import shown_lines
 
-ERRORS = "lossline-plain"  # how a stream writes what its encoding lacks
+ERRORS = "lossline-plain"  # name of the codec error handler that replaces such characters
 PLAIN = {
     **dict.fromkeys("─−–", "-"),
     **dict.fromkeys("╭╮╰╯├┤", "+"),
@@ -26,32 +27,37 @@ PLAIN = {
 
 
 @dataclass
-class _Speaker:
-    """Which of how many processes this one is: set once, by what starts them, and told without asking jax."""
+class _Process:
+    """The index of this process and the number of processes. The launcher sets them, so that jax is not needed."""
 
     index: int = 0
     count: int = 1
 
 
-_speaker = _Speaker()
+_process = _Process()
 
 ExitHandler = Callable[[int | str | None, bool], None]
 _exit_handlers: list[ExitHandler] = []
 
 
 def set_process(index: int, count: int) -> None:
-    """From now on this process speaks as number `index`, from 0, of `count`."""
-    _speaker.index, _speaker.count = index, count
+    """Set the index of this process for all later messages.
+
+    Args:
+        index: index of this process, from 0.
+        count: number of processes that work on the run.
+    """
+    _process.index, _process.count = index, count
 
 
 def is_one_of_several() -> bool:
-    """Return whether this process works on a run together with others."""
-    return _speaker.count > 1
+    """Return True if this process works on a run together with other processes."""
+    return _process.count > 1
 
 
 def process_prefix() -> str:
-    """`[p1/4] ` in the second of four processes; nothing in a process that is alone."""
-    return f"[p{_speaker.index}/{_speaker.count}] " if _speaker.count > 1 else ""
+    """Return the start of each line: `[p1/4] ` in the second of four processes, and nothing in a single process."""
+    return f"[p{_process.index}/{_process.count}] " if _process.count > 1 else ""
 
 
 def result(text: str) -> None:
@@ -60,7 +66,7 @@ def result(text: str) -> None:
 
 
 class _StderrHandler(logging.Handler):
-    """A handler that writes to the stderr of the moment, each line with the process that speaks."""
+    """A handler that writes each line with its process to `sys.stderr`, even if that has been replaced."""
 
     def emit(self, record: logging.LogRecord) -> None:
         lines = "\n".join(process_prefix() + line for line in record.getMessage().split("\n"))
@@ -69,42 +75,42 @@ class _StderrHandler(logging.Handler):
 
 _logger = logging.getLogger("lossline")
 _logger.setLevel(logging.INFO)
-_logger.propagate = False  # a handler of the root would print each line again
+_logger.propagate = False  # otherwise a handler of the root logger would print each line a second time
 _logger.addHandler(_StderrHandler())
-_logger.addFilter(lambda record: record.levelno >= logging.WARNING or _speaker.index == 0)
+_logger.addFilter(lambda record: record.levelno >= logging.WARNING or _process.index == 0)
 
 
 def info(message: str) -> None:
-    """Log progress and news. Process 0 alone writes them; `logging.getLogger("lossline")` sets the level."""
+    """Log a progress message. Only process 0 writes it. The level is that of `logging.getLogger("lossline")`."""
     _logger.info(_writable(message))
 
 
 def warning(message: str) -> None:
-    """Log that something went wrong. The process that it happens to writes it."""
+    """Log that something went wrong. Every process writes its own warnings."""
     _logger.warning(_writable(message))
 
 
 def _writable(message: str) -> str:
-    """Return a message that any handler can write: no control characters, and half a character as its escape."""
+    """Return a message that any handler can write. Control characters and lone surrogates become escapes."""
     return shown_lines(message).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def take_any_text() -> None:
-    """Let stdout and stderr write whatever a command says, and a stream that is closed take it and drop it."""
+    """Make stdout and stderr accept every text. A stream that is closed accepts it and drops it."""
     codecs.register_error(ERRORS, _in_ascii)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (as long as the process)
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (open until the process ends)
         elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
             stream.reconfigure(errors=ERRORS)
 
 
-@functools.cache  # once a process: commands may follow one another
+@functools.cache  # one time in each process, even if it runs several commands
 def drop_late_complaints() -> None:
-    """Drop what a save that failed prints later, until the process ends: the error of the save says what is lost.
+    """Drop the messages that a failed save prints later, until the process ends.
 
-    Writes that were under way complain that their event loop is closed, or that nobody waits for them. The threads of
-    orbax log what they raised with its stack.
+    The error of the save already says what is lost. Writes that were still active report that their event loop is
+    closed, or that nothing waits for them. The threads of orbax log their errors with a stack trace.
     """
     logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
     logging.getLogger("absl").addFilter(lambda record: not record.exc_info)
@@ -114,7 +120,11 @@ def drop_late_complaints() -> None:
 def but_for_closed_loops(
     print_error: Callable[["sys.UnraisableHookArgs"], None],
 ) -> Callable[["sys.UnraisableHookArgs"], None]:
-    """Make a hook for `sys.unraisablehook` that drops complaints of a closed event loop and prints all others."""
+    """Return a hook for `sys.unraisablehook` that drops errors about a closed event loop and prints all others.
+
+    Args:
+        print_error: the hook that prints the other errors.
+    """
 
     def print_others(error: "sys.UnraisableHookArgs") -> None:
         if str(error.exc_value) != "Event loop is closed":
@@ -124,27 +134,33 @@ def but_for_closed_loops(
 
 
 def on_exit(handler: ExitHandler) -> None:
-    """Call `handler(exit_code, together)` when the command ends; a handler that is known already is called once.
+    """Register a function to call as `handler(exit_code, together)` when the command ends.
 
-    `together` says whether all processes of a run come to this end, so that they can wait for each other.
+    A handler that is registered twice is called once. `together` is True if all processes of a run reach this end, so
+    that they can wait for each other.
     """
     if handler not in _exit_handlers:
         _exit_handlers.append(handler)
 
 
 def call_exit_handlers(exit_code: int | str | None, together: bool) -> None:
-    """Call the handlers of `on_exit`, in their order."""
+    """Call the handlers of `on_exit` in the order of their registration.
+
+    Args:
+        exit_code: exit code of the command, as `SystemExit.code` gives it. None: success.
+        together: True if all processes of a run reach this end.
+    """
     for handler in _exit_handlers:
         handler(exit_code, together)
 
 
 def reader_has_left() -> bool:
-    """Return whether stdout or stderr is a pipe that no one reads any more, as with `| head`."""
+    """Return True if stdout or stderr is a pipe whose reader has ended, as with `| head`."""
     return any(_is_broken(stream) for stream in (sys.stdout, sys.stderr))
 
 
 def finish() -> None:
-    """Write out what is left. A stream that refuses drops it: the interpreter would print a stack about it."""
+    """Flush stdout and stderr. A stream that refuses loses its text, since Python would print a stack trace."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -155,13 +171,13 @@ def finish() -> None:
 def _in_ascii(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    lacking = error.object[error.start : error.end]
-    plain = (PLAIN.get(each) or each.encode("unicode_escape").decode("ascii") for each in lacking)
+    missing = error.object[error.start : error.end]
+    plain = (PLAIN.get(character) or character.encode("unicode_escape").decode("ascii") for character in missing)
     return "".join(plain), error.end
 
 
-def _is_broken(stream: io.TextIOBase) -> bool:
-    with contextlib.suppress(OSError, ValueError):  # of a stream without a descriptor
+def _is_broken(stream: TextIO) -> bool:
+    with contextlib.suppress(OSError, ValueError):  # the stream has no descriptor
         poll = select.poll()
         poll.register(stream.fileno(), 0)
         return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -1,4 +1,4 @@
-"""Units of loss and compute. The only natural logarithm of two in the house."""
+"""Units of loss. This is the only place in lossline with the natural logarithm of two."""
 
 import math
 
@@ -6,5 +6,10 @@ LOG_2 = math.log(2.0)
 
 
 def bits_per_byte(nats_sum: float, num_bytes: float) -> float:
-    """Bits per byte of a text whose tokens cost `nats_sum` nats and which is `num_bytes` of UTF-8."""
+    """Return the loss of a text in bits per byte.
+
+    Args:
+        nats_sum: sum of the losses of the text's tokens, in nats.
+        num_bytes: size of the text in bytes of UTF-8.
+    """
     return nats_sum / (LOG_2 * num_bytes)

@@ -1,0 +1,1 @@
+"""The command line `lossline-jax`. Read main.py first, then options.py, which has the flags of every verb."""

@@ -1,4 +1,4 @@
-"""The command line: find the verb, parse its words, call it.
+"""The entry point of the command line. It finds the verb, parses the words after the verb, and calls its function.
 
 lossline-jax VERB STUDY.py [flags]      a study, from its experiment file
 lossline-jax VERB STUDY_FOLDER [flags]  the same study, from the folder that an earlier command made
@@ -28,18 +28,18 @@ PIPE_EXIT_CODE = 141  # 128 + SIGPIPE
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb of the command line: its flags, the function that it calls, and its line on the page of help.
+    """A verb of the command line, with its flags, its function, and its line on the help page.
 
-    The function of a verb on a study takes the study, its folder and the options; one on anything else takes the first
-    word and the options; one with no source takes the options alone.
+    The arguments of the function depend on `source`. If it is STUDY, they are the study, its folder and the options.
+    If it is another word, they are the first word and the options. If it is None, there are only the options.
     """
 
     options: type
     run: Callable[..., None]
     help: str
-    source: str | None = "STUDY"  # what the first word names; None: every word is a flag's or the parser's
-    without_study: "Verb | None" = None  # the form of the verb that begins with a flag
-    of_model: "Verb | None" = None  # the form for the folder of an imported model
+    source: str | None = "STUDY"  # kind of thing that the first word names; None: the parser gets every word
+    without_study: "Verb | None" = None  # the form of the verb whose first word is a flag; None: there is none
+    of_model: "Verb | None" = None  # the form for the folder of an imported model; None: there is none
 
 
 STUDY_VERBS = {
@@ -170,7 +170,7 @@ VERBS: dict[str, Verb] = {**STUDY_VERBS, **WEIGHT_VERBS, **TABLE_VERBS, **OTHER_
 
 
 def usage() -> str:
-    """Return the page of help."""
+    """Return the help page."""
     return f"""lossline: a laboratory for loss-to-loss scaling laws
 
 usage: {COMMAND} VERB STUDY [flags]            STUDY: an experiment file, or a study's folder
@@ -195,24 +195,24 @@ def _lines(verbs: Mapping[str, Verb]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run one command; exits 0 when done, 1 on a failed run, 2 on a user's mistake.
+    """Run one command and exit.
 
-    It exits 42 when to be started again at once, and 75 when another process works on the run.
-
-    Where no one reads on (`| head`), it ends without a word, with the exit code that a shell gives for this.
+    The exit code is 0 for success, 1 for a failed run, and 2 for a user's mistake. It is 42 if the command should be
+    started again at once, and 75 if another process works on the run. If the reader of the output has ended
+    (`| head`), the command ends without a message and with the exit code of SIGPIPE.
 
     Args:
-        argv: the words after `lossline-jax`. None: those of this process, which is then the command's own. Told to
-            stop, it ends at once, without what Python does at its end.
+        argv: the words after `lossline-jax`. None: the arguments of this process, which then belongs to the command.
+            Such a process exits at once when it is told to stop, and skips the slow clean-up of Python.
     """
     is_own_process, argv = argv is None, sys.argv[1:] if argv is None else argv
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else the last line may be one of jax's about how it left
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # otherwise jax may print a line about its own exit at the end
     logs.take_any_text()
     logs.drop_late_complaints()
     try:
         dispatch(argv)
         sys.stdout.flush()
-    except SystemExit as leaving:  # of the parser, or of a run that was told to stop, as its other processes were
+    except SystemExit as leaving:  # from the parser, or from a run that was told to stop with all its processes
         _leave(leaving.code, together=True, at_once=is_own_process and leaving.code == RESTART_EXIT_CODE)
     except KeyboardInterrupt:
         code = _complain("interrupted; the same command goes on where this one stopped", INTERRUPTED_EXIT_CODE)
@@ -231,12 +231,13 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _known_error(error: Exception) -> tuple[str, int] | None:
-    """Return the line for an error that is not a bug of ours, and the exit code."""
+    """Return the message and the exit code of an error that is not a bug. None: the error is a bug."""
     known = error if isinstance(error, LosslineError) else failure(error) or explanation(error)
     if known is not None:
         return known.said(flag_of) if isinstance(known, ArgumentError) else str(known), known.exit_code
     if isinstance(error, OSError):
-        code = RESTART_EXIT_CODE if logs.is_one_of_several() else 1  # it may be of this machine alone
+        # Another machine may not have this error, so that several processes should start again.
+        code = RESTART_EXIT_CODE if logs.is_one_of_several() else 1
         return f"{error.filename or 'input or output'}: {error.strerror or error}", code
     return None
 
@@ -248,9 +249,9 @@ def _complain(message: str, exit_code: int) -> int:
 
 @contextlib.contextmanager
 def _leaving_when_told() -> Iterator[None]:
-    """Answer SIGTERM with the exit code of "start me again"; training saves first (`distributed.preemption`).
+    """Exit on SIGTERM with the code that asks for a restart. Training saves first (`distributed.preemption`).
 
-    Outside training nothing is lost by leaving at once. Of several processes jax takes the signal instead.
+    Outside training nothing is lost by exiting at once. If there are several processes, jax handles the signal.
     """
 
     def stop(*_: object) -> None:
@@ -267,15 +268,16 @@ def _leaving_when_told() -> Iterator[None]:
 
 
 def _leave(exit_code: int | str | None, together: bool = False, at_once: bool = False) -> None:
-    """End with this code. Every block has been left: all locks are free, and no file is there by half.
+    """End with this code. All locks are free and all files are complete, since every `with` block has ended.
 
     Args:
-        together: whether all processes of a run come to this end; see `logs.on_exit`.
-        at_once: leave without what Python does at its end, which takes seconds.
+        exit_code: exit code, as `SystemExit.code` gives it.
+        together: True if all processes of a run reach this end; see `logs.on_exit`.
+        at_once: skip the clean-up of Python, which takes seconds. It needs an exit code that is a number.
     """
     logs.finish()
     logs.call_exit_handlers(exit_code, together)
-    if at_once:
+    if at_once and isinstance(exit_code, int):
         os._exit(exit_code)
     if exit_code:
         sys.exit(exit_code)
@@ -283,6 +285,9 @@ def _leave(exit_code: int | str | None, together: bool = False, at_once: bool = 
 
 def dispatch(argv: list[str]) -> None:
     """Parse the words of one command and call its verb.
+
+    Args:
+        argv: the words after `lossline-jax`.
 
     Raises:
         LosslineError: the words are not a command, or the verb fails.
@@ -302,7 +307,7 @@ def dispatch(argv: list[str]) -> None:
 
 
 def _similar_verb(name: str) -> str:
-    """`; did you mean 'table fit'?`, or an empty string. Verbs are compared without their word `table`."""
+    """Return `; did you mean 'table fit'?` or an empty string. The word `table` of a verb is not compared."""
     is_for_table = name.startswith("table ")
     likeliest_last = sorted(["table", *VERBS], key=lambda verb: verb.startswith("table ") == is_for_table)
     verbs = {verb.removeprefix("table "): verb for verb in likeliest_last}
@@ -311,7 +316,7 @@ def _similar_verb(name: str) -> str:
 
 
 def _call(name: str, verb: Verb, words: list[str]) -> None:
-    """Call a verb with its options, which the words after it fill in."""
+    """Call a verb with the options that the words after it give."""
     begins_with_flag = not words or words[0].startswith("-")
     if verb.source == "STUDY":
         _call_with_study(name, verb, words, begins_with_flag)
@@ -327,7 +332,7 @@ def _call(name: str, verb: Verb, words: list[str]) -> None:
 
 
 def _call_with_study(name: str, verb: Verb, words: list[str], begins_with_flag: bool) -> None:
-    """Call a verb on the study that the first word names, or in the form that needs none."""
+    """Call a verb on the study that the first word names, or in the form that needs no study."""
     if words and words[0] in HELP:
         print(usage(), end="")
     elif words and begins_with_flag and verb.without_study is not None:
@@ -346,7 +351,7 @@ def _call_with_study(name: str, verb: Verb, words: list[str], begins_with_flag: 
 
 
 def _call_with(verb: Verb, *arguments: object) -> None:
-    """Call the function of a verb; one that uses the devices answers SIGTERM."""
+    """Call the function of a verb. A verb that uses the devices also handles SIGTERM."""
     with _leaving_when_told() if issubclass(verb.options, options.OnDevices) else contextlib.nullcontext():
         verb.run(*arguments)
 

@@ -1,4 +1,4 @@
-"""The flags of every verb, as dataclasses that the command line fills in."""
+"""The flags of every verb, as dataclasses that the command line fills in. The docstrings are the text of `--help`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -20,24 +20,26 @@ class Place:
 
 @dataclass(frozen=True)
 class PlanOptions(Place):
+    """Show the runs of a study and their costs before anything is computed."""
+
     manifest: bool = False
-    """Also write manifest.jsonl, a run a line, and study.json into the study's folder."""
+    """Also write manifest.jsonl, with one run per line, and study.json into the study's folder."""
     utilisation: float = ASSUMED_UTILISATION
-    """Share of a chip's peak FLOPs that training is assumed to reach, for the chip-hours."""
+    """Fraction of a chip's peak FLOPs that training is assumed to reach, for the chip-hours."""
     chip: str | None = None
     """Also plan the runs on chips of this kind: v4, v5e, v5p, v6e, a100, h100, h200; with --devices."""
     devices: int = 1
-    """How many of them a run gets; their mesh is that of --execution.model-parallel and --execution.data-parallel."""
+    """Number of chips per run. --execution.model-parallel and --execution.data-parallel give the mesh."""
 
 
 @dataclass(frozen=True)
 class CheckOptions(Place):
-    """Compile the study's programs for a TPU slice that is not there, and hold them to the rules of docs/scale.md."""
+    """Compile the study's programs for a TPU slice without that slice, and check them by the rules of docs/scale.md."""
 
     topology: str = "v5e:4x4"
     """The slice: v5e:4x4, v5p:2x2x2, v4:2x2x2, ..."""
     only: tuple[str, ...] = ()
-    """Run ids to compile for, as `lossline-jax plan` lists them. Default: all, those of equal shape once."""
+    """Run ids to compile for, as `lossline-jax plan` lists them. Default: all; runs of equal shape are compiled once."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,13 @@ class Profiled:
     """Flags of verbs that train."""
 
     profile: int | None = None
-    """Trace that many steps of the first run that is trained, into its folder: see docs/running.md."""
+    """Number of steps to trace in the first run that is trained. The trace goes into its folder: see
+    docs/running.md."""
 
 
 @dataclass(frozen=True)
 class SomeRuns(OnDevices, Place):
-    """Flags of verbs on all runs of a study or on some."""
+    """Flags of verbs that work on all or on some runs of a study."""
 
     only: tuple[str, ...] = ()
     """Run ids to work on, as `lossline-jax plan` lists them. Default: all."""
@@ -70,18 +73,20 @@ class TrainOptions(Profiled, SomeRuns):
 
 @dataclass(frozen=True)
 class RunOptions(Profiled, OnDevices, Place):
-    """Walk the whole road of a study."""
+    """Prepare, train, evaluate, fit and report a study."""
 
 
 @dataclass(frozen=True)
 class EvaluateOptions(SomeRuns):
+    """Score checkpoints on every evaluation set."""
+
     checkpoint: tuple[str, ...] = ()
-    """Folders of models from elsewhere, to score these (and runs of --only) alone: of Hugging Face safetensors, or
-    of `lossline-jax import-weights`, which can say what their rows state of data, steps and tokens."""
+    """Folders of models from elsewhere. Only these models (and runs of --only) are scored. A folder has Hugging Face
+    safetensors, or is made by `lossline-jax import-weights`, which can give the data, steps and tokens for the rows."""
     follow: bool = False
-    """Wait for checkpoints of runs that other processes train, and score them as they come, until all have ended."""
+    """Wait for checkpoints of runs that other processes train, and score each new one until all runs have ended."""
     poll_seconds: float = 30.0
-    """How long --follow waits between two looks."""
+    """Seconds that --follow waits between two searches for new checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -93,44 +98,48 @@ class ExportOptions(Place):
     run: str | None = None
     """Run id, as `lossline-jax plan` lists them; an imported model needs none."""
     step: int | None = None
-    """Which checkpoint. Default: the newest."""
+    """Step of the checkpoint. Default: the newest."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the weights in the file."""
+    """Type of the weights in the file."""
     tokenizer: bool = True
-    """Write tokenizer.json too."""
+    """Also write tokenizer.json."""
 
 
 @dataclass(frozen=True)
 class ReportOptions(Place):
+    """Write the report of a study, or serve it while the study runs."""
+
     out: str | None = None
     """Folder to write report.html and figures/ into. Default: the study's own report/."""
     watch: bool = False
-    """Serve the page to this machine alone, with the progress of every run, and renew it as rows come."""
+    """Serve the page, only to this machine, with the progress of every run. It is updated when rows are added."""
     port: int = 8000
-    """Of --watch; 0 for any that is free."""
+    """Port of --watch; 0 for any free port."""
 
 
 @dataclass(frozen=True)
 class ShowOptions(Place):
+    """Show the results of a study in the terminal."""
+
     run: str | None = None
     """A run id: show its configuration and progress instead of the results."""
 
 
 @dataclass(frozen=True)
 class TableOptions:
-    """Columns of a table, and which of its rows belong together."""
+    """Columns of a table, and the columns that group its rows."""
 
     y: tuple[str, ...]
     """Column (or, in a lossline table, evaluation set) to fit or predict; several for --law, predict and backtest."""
     x: str | None = None
     """Column or evaluation set on the horizontal axis."""
     by: tuple[str, ...] = ()
-    """Columns whose values divide the rows into groups, a fit each."""
+    """Columns whose values divide the rows into groups, with one fit per group."""
     across: str | None = None
-    """Column by whose values two models make a pair: x is the loss of the one, y that of the other."""
+    """Column whose values make pairs of models: x is the loss of one model of a pair, y the loss of the other."""
     unit: str | None = None
-    """Which loss column of a lossline table: nats_per_token, bits_per_byte, published_loss, ... Losses that are columns
-    take none. Default: nats_per_token."""
+    """Loss column of a lossline table: nats_per_token, bits_per_byte, published_loss, ... Leave it out if the losses
+    are columns of the table. Default: nats_per_token."""
     out: str | None = None
     """Write the result as JSON here."""
     merge_copies: bool = False
@@ -139,14 +148,18 @@ class TableOptions:
 
 @dataclass(frozen=True)
 class FitStudyOptions(Place):
+    """Fit the lines of a study, and compare them."""
+
     out: str | None = None
-    """Write the fits as JSON here too. They are kept in the study's folder wherever that may be written."""
+    """Also write the fits as JSON here. They are kept in the study's folder too, if it is writable."""
     merge_copies: bool = False
     """Count a run of one setting that stands under two names once. Default: it is refused."""
 
 
 @dataclass(frozen=True)
 class CompareStudyOptions(Place):
+    """Show which factor moves the line of a study."""
+
     out: str | None = None
     """Write lines and comparisons as JSON here."""
     merge_copies: bool = False
@@ -155,15 +168,15 @@ class CompareStudyOptions(Place):
 
 @dataclass(frozen=True)
 class FitOptions(TableOptions):
-    """Fit lines y = K (x - E_x)^kappa + E_y to any table of losses, or with --law that law."""
+    """Fit lines y = K (x - E_x)^kappa + E_y to any table of losses, or fit the law of --law."""
 
     law: str | None = None
-    """A law of `lossline-jax laws`, to be fitted instead of a line."""
+    """A law of `lossline-jax laws` to fit instead of a line."""
     input: tuple[str, ...] = ()
     """Columns of the inputs of --law: N=params D=tokens. Default: the columns of the same names."""
     objective: str | None = None
-    """What --law minimises: "log Huber", "Huber, delta 0.01", "log least squares" or "least squares". Default: what its
-    authors did."""
+    """Objective of --law: "log Huber", "Huber, delta 0.01", "log least squares" or "least squares". Default: the
+    objective of its authors."""
     cluster: str | None = None
     """Column that names the run a row belongs to: bands, gaps and intervals of parameters resample whole runs. Default:
     run_id."""
@@ -172,7 +185,7 @@ class FitOptions(TableOptions):
     e_x: str = "free"
     """E_x of a line: free, a number, or law: the E of the compute law of x (needs --params and --tokens)."""
     e_y: str = "free"
-    """E_y, likewise."""
+    """E_y of a line, with the same choices as E_x."""
     form: Literal["kaplan", "chinchilla"] = "kaplan"
     """Form of that compute law."""
     params: str | None = None
@@ -183,30 +196,31 @@ class FitOptions(TableOptions):
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """Columns of a table whose settings are compared."""
+    """Columns of a table for the comparison of settings."""
 
     x: str
     """Column or evaluation set on the horizontal axis."""
     y: str
     """Column or evaluation set on the vertical axis."""
     factors: tuple[str, ...] = ()
-    """Columns that tell settings apart; runs equal in all of them are repetitions. Default: those of data, tokenizer,
-    architecture, size, context_length, optimiser that the table has."""
+    """Columns that distinguish settings; runs equal in all of them are repetitions. Default: the columns data,
+    tokenizer, architecture, size, context_length, optimiser, as far as the table has them."""
     base: tuple[str, ...] = ()
-    """Levels that others are compared with: data=wiki size=d64 ... Default: of the setting with most neighbours."""
+    """Levels that all other levels are compared with: data=wiki size=d64 ... Default: the levels of the setting with
+    most neighbours."""
     run: str | None = None
-    """Column that names the run a row belongs to. Default: run_id where there is one."""
+    """Column that names the run a row belongs to. Default: run_id, if the table has it."""
     units: tuple[str, ...] = ()
-    """Loss columns of a lossline table. Default: nats_per_token and bits_per_byte, those of them that it has."""
+    """Loss columns of a lossline table. Default: nats_per_token and bits_per_byte, as far as the table has them."""
     margin: float = 3.0
-    """In noise floors: a gap that is surely smaller does not move the line."""
+    """Number of noise floors. A gap that is surely smaller does not move the line."""
     merge_copies: bool = False
     """Count a run of one setting that stands under two names once. Default: it is refused."""
 
 
 @dataclass(frozen=True)
 class CompareTableOptions(CompareOptions):
-    """Which factor moves the line of one loss over another? Of any table whose columns say what its runs were given."""
+    """Show which factor moves the line of one loss over another, for any table with the factors as columns."""
 
     out: str | None = None
     """Write lines and comparisons as JSON here."""
@@ -214,34 +228,34 @@ class CompareTableOptions(CompareOptions):
 
 @dataclass(frozen=True)
 class ReportTableOptions(CompareOptions):
-    """One HTML page of any table of losses: verdicts, figures, tables."""
+    """Write one HTML page of any table of losses, with verdicts, figures and tables."""
 
     out: str = "report"
     """Folder to write report.html and figures/ into."""
     title: str | None = None
-    """Default: the name of the table."""
+    """Title of the page. Default: the name of the table."""
 
 
 @dataclass(frozen=True)
 class ForecastOptions(TableOptions):
-    """Where a table has sizes, tokens and budgets."""
+    """Columns of a table with sizes, tokens and budgets."""
 
     params: tuple[str, ...] = ("params_total",)
-    """Columns of parameter counts, the usual one first; several (with and without embeddings) are tried against each
-    other on held-out budgets."""
+    """Columns of parameter counts, the usual one first. Several columns (with and without embeddings) are compared on
+    held-out budgets."""
     tokens: str = "tokens_seen"
     """Column of training tokens."""
     flops: str | None = None
     """Column of training FLOPs. Default: 6 times parameters times tokens."""
     cluster: str | None = None
-    """Column that names the run of a row, where runs have several rows: they are held out together. Default: run_id."""
+    """Column that names the run of a row. The rows of one run are held out together. Default: run_id."""
     level: float = 0.9
-    """Of the intervals."""
+    """Level of the intervals."""
 
 
 @dataclass(frozen=True)
 class BacktestOptions(ForecastOptions):
-    """Predict the largest budgets of a table from the smaller ones, and say how far off that is."""
+    """Predict the largest budgets of a table from the smaller ones, and show the errors."""
 
     up_to: float | None = None
     """Largest budget to fit, in FLOPs. Default: all but the largest."""
@@ -251,17 +265,17 @@ class BacktestOptions(ForecastOptions):
 class PredictOptions(ForecastOptions):
     """Predict losses of a run that nobody trained, with an interval from backtests within the table.
 
-    From size and tokens (--at-params, --at-tokens), from a budget (--at-flops), or with --x from another loss (--at-x).
+    Give its size and tokens (--at-params, --at-tokens), its budget (--at-flops), or with --x another loss (--at-x).
     """
 
     at_params: tuple[float, ...] = ()
-    """Parameters of the run: a value for each column of --params, or the first alone."""
+    """Parameters of the run: a value for each column of --params, or only for the first."""
     at_tokens: float | None = None
     """Training tokens of the run."""
     at_flops: float | None = None
-    """Training FLOPs of the run; alone, it is split into size and tokens as is best for the loss."""
+    """Training FLOPs of the run. Without --at-params and --at-tokens they are split in the best way for the loss."""
     at_x: float | None = None
-    """Its loss on --x."""
+    """Loss of the run on --x."""
     only: tuple[str, ...] = ()
     """Predict series with one of these words in their names. Default: all."""
 
@@ -271,12 +285,12 @@ class LawsOptions:
     """List the laws that can be fitted, or show one of them in full."""
 
     law: Positional[tuple[str, ...]] = ()
-    """One law, in quotes where its name has spaces. Default: the list of all."""
+    """One law, in quotes if its name has spaces. Default: list all laws."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ManifestOptions(Profiled, OnDevices):
-    """Do one run of a study: train it, evaluate it. Idempotent."""
+    """Train and evaluate one run of a study. A second call does nothing more."""
 
     manifest: str
     """The manifest.jsonl that `lossline-jax plan STUDY.py --manifest` wrote."""
@@ -286,15 +300,15 @@ class ManifestOptions(Profiled, OnDevices):
 
 @dataclass(frozen=True)
 class ResubmitOptions:
-    """Print the indices of the runs that are not done, as engines take them for an array of jobs: 0,3,5-7."""
+    """Print the indices of the runs that are not done, in the form for an array of jobs of a scheduler: 0,3,5-7."""
 
     failed: bool = False
-    """Also those that failed. Default: they are left out, since a failed run fails again."""
+    """Also print failed runs. Default: leave them out, since a failed run fails again."""
 
 
 @dataclass(frozen=True)
 class ImportOptions(ModelFacts):
-    """Read a Hugging Face folder (config.json, tokenizer.json, safetensors) into one for `lossline-jax evaluate`."""
+    """Convert a Hugging Face folder (config.json, tokenizer.json, safetensors) for `lossline-jax evaluate`."""
 
     out: str | None = None
     """Folder to make, or to add this step to. Default: imported/NAME."""
@@ -302,9 +316,9 @@ class ImportOptions(ModelFacts):
 
 @dataclass(frozen=True)
 class ImportLossesOptions:
-    """Bring a published table of losses into the columns of lossline's own."""
+    """Convert a published table of losses to the columns of a lossline table."""
 
     out: str
     """Table to write: .csv or .parquet."""
     schema: Literal["llms-on-the-line", "loss-to-loss"] | None = None
-    """Whose columns they are. Default: told by the columns themselves."""
+    """Format of the table's columns. Default: detected from the columns."""

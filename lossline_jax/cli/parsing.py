@@ -1,7 +1,11 @@
-"""Words of the command line as typed options: a study's from its signature, every other verb's from a dataclass."""
+"""Parsing of the words of the command line into typed options.
+
+The options of a verb are a dataclass. A verb on a study also has the knobs of the experiment, which are the arguments
+of its function.
+"""
 
 import dataclasses
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
@@ -15,21 +19,24 @@ from lossline_jax.storage.inputs import file_kind
 from lossline_jax.storage.object_store import reachable_path
 from lossline_jax.storage.paths import StudyDir
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 COMMAND = "lossline-jax"
 HELP = ("-h", "--help")
-FLAG_OF_ARGUMENT = {"inputs": "input", "outputs": "y"}  # those that go by another name
+FLAG_OF_ARGUMENT = {"inputs": "input", "outputs": "y"}  # arguments of functions whose flags have another name
 
-Options = TypeVar("Options")
+Options = TypeVar("Options", bound="DataclassInstance")
 
 
 def parse_study(verb: str, kind: type[Place], source: str, words: list[str]) -> tuple[StudyConfig, StudyDir, Place]:
     """Return a study, its folder and the options of a verb.
 
     Args:
-        verb: the verb as it is typed, for the usage line.
-        kind: the dataclass of its flags.
+        verb: the verb as the user types it, for the usage line.
+        kind: the dataclass of the verb's flags.
         source: an experiment file or a study's folder.
-        words: the flags: those of `kind`, the knobs of the experiment and `--execution.*`.
+        words: the flags of `kind`, the knobs of the experiment and `--execution.*`, with their values.
 
     Raises:
         LosslineError: there is no such study, or a flag is given twice.
@@ -41,7 +48,7 @@ def parse_study(verb: str, kind: type[Place], source: str, words: list[str]) -> 
         if "--root" in flags_of(words):
             raise LosslineError(f"--root: {source} is a study's folder already; leave the flag out")
         fields = [("options", Annotated[kind, tyro.conf.arg(name="")], kind())]
-        parsed = _parse(fields, study.execution, words, prog, study.question)
+        parsed = _parse(fields, study.execution, words, prog=prog, description=study.question)
         return dataclasses.replace(study, execution=parsed.execution), directory, parsed.options
     function = experiment.load_study_function(source)
     default = validate.validate_study(function(), source)
@@ -49,7 +56,7 @@ def parse_study(verb: str, kind: type[Place], source: str, words: list[str]) -> 
         ("options", Annotated[kind, tyro.conf.arg(name="")], kind()),
         ("study", Annotated[StudyConfig, tyro.conf.arg(name="", constructor=function)], dataclasses.MISSING),
     ]
-    parsed = _parse(fields, default.execution, words, prog, default.question)
+    parsed = _parse(fields, default.execution, words, prog=prog, description=default.question)
     study = validate.validate_study(dataclasses.replace(parsed.study, execution=parsed.execution), source)
     return study, StudyDir(reachable_path(parsed.options.root) / study.name), parsed.options
 
@@ -57,8 +64,13 @@ def parse_study(verb: str, kind: type[Place], source: str, words: list[str]) -> 
 def parse_options(kind: type[Options], words: list[str], prog: str) -> Options:
     """Return the options of a verb that takes no study.
 
+    Args:
+        kind: the dataclass of the verb's flags.
+        words: the flags and their values.
+        prog: start of the usage line.
+
     Raises:
-        LosslineError: a flag is given twice, or one that takes several values has none.
+        LosslineError: a flag is given twice, or a flag that takes several values has no value.
     """
     require_each_flag_once(words)
     options = tyro.cli(kind, args=words, prog=prog)
@@ -69,8 +81,8 @@ def parse_options(kind: type[Options], words: list[str], prog: str) -> Options:
     return options
 
 
-def _parse(fields: list, execution: ExecutionConfig, words: list[str], prog: str, description: str):
-    """Options of the verb, knobs of the experiment and `--execution.*`, in one typed parser."""
+def _parse(fields: list, execution: ExecutionConfig, words: list[str], *, prog: str, description: str) -> Any:
+    """Parse the options of the verb, the knobs of the experiment and `--execution.*` with one typed parser."""
     required = [(name, kind) for name, kind, default in fields if default is dataclasses.MISSING]
     given = [
         (name, kind, dataclasses.field(default=default))
@@ -83,22 +95,29 @@ def _parse(fields: list, execution: ExecutionConfig, words: list[str], prog: str
 
 
 def is_table(source: str) -> bool:
-    """Return whether a name has the ending of a table of losses."""
+    """Return True if a name has the ending of a table of losses."""
     return file_kind(source).form in ("csv", "tsv", "jsonl", "parquet")
 
 
 def flag_of(argument: str) -> str:
-    """Return the flag that fills an argument in."""
+    """Return the flag for an argument of a function."""
     return f"--{FLAG_OF_ARGUMENT.get(argument, argument).replace('_', '-')}"
 
 
 def flags_of(words: list[str]) -> list[str]:
-    """Return the flags among the words, as they are typed and without values."""
+    """Return the flags among the words, as the user typed them but without values."""
     return [word.split("=")[0] for word in words if word.startswith("--")]
 
 
 def require_each_flag_once(words: list[str]) -> None:
-    """Raise LosslineError for a flag that is given twice: the parser would silently take the last."""
+    """Refuse a flag that is given twice, since the parser would silently use the last one.
+
+    Args:
+        words: the flags and their values.
+
+    Raises:
+        LosslineError: a flag is given twice.
+    """
     seen = set()
     for flag in flags_of(words):
         name = flag.replace("_", "-").replace("--no-", "--").replace(".no-", ".")

@@ -1,6 +1,6 @@
-"""The verbs on a study, on the weights of its models and on the manifest of its runs: call the pipeline and print.
+"""The functions of the verbs on a study, on model weights and on a manifest. They call the pipeline and print.
 
-The modules of the pipeline load when a verb first uses them, so that `status` and `plan` need no jax.
+A module of the pipeline is loaded when a verb first uses it, so that `status` and `plan` do not import jax.
 """
 
 from pathlib import Path
@@ -44,7 +44,7 @@ with epy.lazy_imports():
 
 
 def plan_command(study: StudyConfig, folder: StudyDir, options: PlanOptions) -> None:
-    """Show what the runs take, before anything is spent."""
+    """Show the costs of the runs, before anything is computed."""
     show(plans.plan_study(study, options.utilisation))
     if options.chip is not None:
         on_mesh = plans.plan_mesh(study, options.chip, options.devices, options.utilisation)
@@ -55,7 +55,7 @@ def plan_command(study: StudyConfig, folder: StudyDir, options: PlanOptions) -> 
 
 
 def check_command(study: StudyConfig, _: StudyDir, options: CheckOptions) -> None:
-    """Compile the programs of the runs for a slice that is absent."""
+    """Compile the programs of the runs for a TPU slice, without that slice."""
     logs.result(study_verbs.check(study, options.topology, options.only))
 
 
@@ -71,7 +71,11 @@ def train_command(study: StudyConfig, folder: StudyDir, options: TrainOptions) -
 
 
 def evaluate_command(study: StudyConfig, folder: StudyDir, options: EvaluateOptions) -> None:
-    """Score the checkpoints that are there, or with `follow` those that come."""
+    """Score the existing checkpoints, or with `follow` also every new one.
+
+    Raises:
+        LosslineError: a flag has a wrong value, or `--checkpoint` and `--follow` are given together.
+    """
     check_ranges(options.processes, "--processes")
     if not options.follow:
         study_verbs.evaluate(study, folder, options.only, options.checkpoint, options.processes)
@@ -79,7 +83,7 @@ def evaluate_command(study: StudyConfig, folder: StudyDir, options: EvaluateOpti
     if options.checkpoint:
         raise LosslineError("--checkpoint: a model from elsewhere does not train; leave out --follow")
     if not SECONDS.holds(options.poll_seconds):
-        raise LosslineError(f"--poll-seconds: {options.poll_seconds:g} is no time to wait; give {SECONDS}")
+        raise LosslineError(f"--poll-seconds: {options.poll_seconds:g} is not a time to wait; give {SECONDS}")
     study_verbs.follow(study, folder, options.only, options.poll_seconds, options.processes)
 
 
@@ -96,7 +100,7 @@ def compare_command(study: StudyConfig, folder: StudyDir, options: CompareStudyO
 
 
 def report_command(study: StudyConfig, folder: StudyDir, options: ReportOptions) -> None:
-    """Write the page, or with `watch` serve it."""
+    """Write the report, or with `watch` serve it."""
     compilation_cache.enable_compilation_cache()
     if options.watch:
         report_verbs.watch(study, folder, options.port, options.out)
@@ -105,7 +109,7 @@ def report_command(study: StudyConfig, folder: StudyDir, options: ReportOptions)
 
 
 def run_command(study: StudyConfig, folder: StudyDir, options: RunOptions) -> None:
-    """Walk the whole road."""
+    """Prepare, train, evaluate, fit and report a study."""
     check_ranges(options.processes, "--processes")
     outcome = study_verbs.run(study, folder, options.processes, options.profile)
     if outcome.fits is not None:
@@ -115,7 +119,7 @@ def run_command(study: StudyConfig, folder: StudyDir, options: RunOptions) -> No
 
 
 def run_manifest_command(options: ManifestOptions) -> None:
-    """Train and score one run of a study: a task of an engine's array of jobs."""
+    """Train and score one run of a study, as one task in a scheduler's array of jobs."""
     check_ranges(options.processes, "--processes")
     index = study_files.index_from_environment() if options.index is None else options.index
     if index is None:
@@ -124,7 +128,7 @@ def run_manifest_command(options: ManifestOptions) -> None:
 
 
 def status_command(study: StudyConfig, folder: StudyDir, _: Place) -> None:
-    """Show how far every run is, from its folder alone."""
+    """Show the progress of every run. Only the run's folder is read."""
     show(statuses.read_status(study, folder))
 
 
@@ -150,12 +154,12 @@ def export_imported_command(source: str, options: ExportOptions) -> None:
 
 
 def import_weights_command(source: str, options: ImportOptions) -> None:
-    """Read a folder of safetensors into one that `evaluate` takes."""
+    """Convert a folder of safetensors into a folder for `evaluate`."""
     weights.import_model(source, options.out, options)
 
 
 def import_losses_command(source: str, options: ImportLossesOptions) -> None:
-    """Bring a published table into the columns of ours."""
+    """Convert a published table to the columns of a lossline table."""
     weights.import_losses(source, options.out, options.schema)
 
 

@@ -1,4 +1,4 @@
-"""The verbs on any table of losses, wherever it comes from: fit, compare, report, predict, backtest; and laws."""
+"""The functions of the verbs on any table of losses (fit, compare, report, predict, backtest) and of `laws`."""
 
 import dataclasses
 import math
@@ -26,14 +26,15 @@ from lossline_jax.summary import show
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lossline_jax.fit.study.irreducible import Mode
     from lossline_jax.fit.study.results import StudyFits
     from lossline_jax.fit.study.table_laws import LawFits
 
 
 def table_fit(table: str, options: FitOptions) -> None:
-    """Fit lines of one loss over another, or with `law` that law, in every group of a table."""
+    """Fit lines of one loss over another, or the law of `--law`, in every group of a table."""
     _enable_compilation_cache()
-    show(_fit_law(table, options) if options.law else _fit_lines(table, options))
+    show(_fit_law(table, options, options.law) if options.law else _fit_lines(table, options))
 
 
 def table_compare(table: str, options: CompareTableOptions) -> None:
@@ -50,7 +51,7 @@ def table_compare(table: str, options: CompareTableOptions) -> None:
 
 
 def table_report(table: str, options: ReportTableOptions) -> None:
-    """Write one HTML page of a table."""
+    """Write one HTML page about a table."""
     from lossline_jax.fit.study.fit_study import fit_study
     from lossline_jax.report.page import write_report
 
@@ -63,11 +64,11 @@ def table_report(table: str, options: ReportTableOptions) -> None:
 
 
 def laws_command(options: LawsOptions) -> None:
-    """Show one law, or the list of all."""
+    """Show one law, or list all laws."""
     from lossline_jax.fit.laws import LAWS, find_law
 
     if len(options.law) > 1:
-        raise LosslineError("lossline-jax laws [LAW]: name one law, in quotes where it has spaces")
+        raise LosslineError("lossline-jax laws [LAW]: name one law, in quotes if it has spaces")
     if options.law:
         show(find_law(options.law[0]))
     else:
@@ -106,7 +107,7 @@ def table_backtest(table: str, options: BacktestOptions) -> None:
 
 
 def _enable_compilation_cache() -> None:
-    """Keep compiled programs on the disk, before the first program of a fit is compiled."""
+    """Store compiled programs on the disk. This must happen before the first program of a fit is compiled."""
     from lossline_jax.pipeline.compilation_cache import enable_compilation_cache
 
     enable_compilation_cache()
@@ -115,13 +116,16 @@ def _enable_compilation_cache() -> None:
 def _compared(
     table: str, options: CompareOptions, fit_table: "Callable[..., StudyFits]"
 ) -> "tuple[pd.DataFrame, StudyFits]":
-    """Return the table with its runs in column run_id, and what `fit_lines` (`compare_lines` or `fit_study`) fits."""
+    """Return the table with its runs in the column run_id, and the fits.
+
+    `fit_table` is `compare_lines` or `fit_study`.
+    """
     from lossline_jax.fit.study.fit_study import Statistics
     from lossline_jax.fit.tables.rows import require_column, require_runs
 
     frame = _read_table(table, options.run)
     if not (options.margin > 0 and math.isfinite(options.margin)):
-        raise LosslineError(f"--margin: {options.margin:g} noise floors are no margin; give more than 0")
+        raise LosslineError(f"--margin: {options.margin:g} noise floors are not a margin; give more than 0")
     if options.run is not None:
         require_column(frame, options.run)
         require_runs(frame, options.run)
@@ -169,7 +173,7 @@ def _fit_lines(table: str, options: FitOptions) -> "StudyFits":
     return fits
 
 
-def _fit_law(table: str, options: FitOptions) -> "LawFits":
+def _fit_law(table: str, options: FitOptions, law: str) -> "LawFits":
     from lossline_jax.fit.study.table_laws import fit_laws
 
     reason = "belongs to lines; name the inputs of --law by --input NAME=COLUMN ..."
@@ -177,7 +181,7 @@ def _fit_law(table: str, options: FitOptions) -> "LawFits":
     out = output_json(options.out)
     fits = fit_laws(
         _read_table(table, options.cluster),
-        options.law,
+        law,
         _pairs(options.input, "--input", "NAME=COLUMN, such as N=params"),
         options.y,
         options.by,
@@ -192,7 +196,7 @@ def _fit_law(table: str, options: FitOptions) -> "LawFits":
 
 
 def _refuse(options: FitOptions, reason: str, *names: str) -> None:
-    """Raise for the first of the flags that was given another value than its default."""
+    """Refuse the first of these flags whose value is not its default."""
     defaults = {field.name: field.default for field in dataclasses.fields(FitOptions)}
     for name in names:
         if getattr(options, name) != defaults[name]:
@@ -200,7 +204,7 @@ def _refuse(options: FitOptions, reason: str, *names: str) -> None:
 
 
 def _columns(options: ForecastOptions) -> dict[str, Any]:
-    """Return the arguments of a forecast or backtest that its flags of the same names give."""
+    """Return the arguments of a forecast or backtest that have flags of the same names."""
     names = ("params", "tokens", "x", "by", "across", "flops", "unit", "cluster", "merge_copies")
     return {name: getattr(options, name) for name in names}
 
@@ -219,7 +223,7 @@ def _mode(word: str) -> float | str:
 
 
 def _pairs(words: Sequence[str], flag: str, form: str) -> dict[str, str]:
-    """`{"N": "params"}` of `("N=params",)`."""
+    """Return `{"N": "params"}` for `("N=params",)`."""
     values = {}
     for word in words:
         name, equals, value = word.partition("=")

@@ -1,4 +1,4 @@
-"""Corpora, tokenizers and mixtures as data, without jax or any reader."""
+"""The configs of corpora, tokenizers and mixtures. This module imports neither jax nor any file reader."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,33 +8,36 @@ BuiltinName = Literal["wiki", "wiki_fr", "speeches", "code", "techdoc"]
 
 @dataclass(frozen=True)
 class BuiltinCorpus:
-    """Text that comes inside pip packages and Python itself (extra `text`); nothing is downloaded."""
+    """A corpus from text inside pip packages (extra `text`) and Python itself. Nothing is downloaded."""
 
     name: BuiltinName
-    max_bytes: int | None = None  # stop after the document that reaches this many UTF-8 bytes
+    max_bytes: int | None = None  # stop after the document that reaches this many UTF-8 bytes; None: read everything
 
 
 @dataclass(frozen=True)
 class FilesCorpus:
-    """Documents from files: .txt (one document a file), JSON lines, either compressed, or .parquet."""
+    """A corpus from files: .txt (one document per file), JSON lines, or .parquet.
+
+    Text files and JSON lines may be compressed.
+    """
 
     name: str
     globs: tuple[str, ...]
-    text_field: str = "text"  # the field of a JSON line, the column of a Parquet file
-    max_bytes: int | None = None
+    text_field: str = "text"  # the field of a JSON line, or the column of a Parquet file
+    max_bytes: int | None = None  # UTF-8 bytes, as in `BuiltinCorpus`; None: read everything
     licence: str = "not stated"
 
 
 @dataclass(frozen=True)
 class HuggingFaceCorpus:
-    """A Hugging Face dataset, streamed (extra `hf`)."""
+    """A corpus from a Hugging Face dataset, which is streamed (extra `hf`)."""
 
     name: str
-    path: str  # "HuggingFaceFW/fineweb-edu"
-    config_name: str | None = None  # "sample-10BT"
+    path: str  # for example "HuggingFaceFW/fineweb-edu"
+    config_name: str | None = None  # for example "sample-10BT"; None: the dataset's default config
     split: str = "train"
     text_field: str = "text"
-    max_bytes: int | None = None
+    max_bytes: int | None = None  # UTF-8 bytes, as in `BuiltinCorpus`; None: read everything
     licence: str = "see the dataset card"
 
 
@@ -43,33 +46,33 @@ Corpus = BuiltinCorpus | FilesCorpus | HuggingFaceCorpus
 
 @dataclass(frozen=True)
 class TrainedTokenizer:
-    """A sentencepiece model trained on the training split of a corpus of the study. Lossless."""
+    """A sentencepiece model that is trained on the training split of one corpus of the study. It is lossless."""
 
     corpus: str
     vocab_size: int
     kind: Literal["bpe", "unigram"] = "bpe"
-    max_bytes: int = 20_000_000  # of text to train on
+    max_bytes: int = 20_000_000  # UTF-8 bytes of text that the tokenizer is trained on
 
 
 @dataclass(frozen=True)
 class SentencePieceFile:
-    """An existing sentencepiece `.model` file."""
+    """A tokenizer from an existing sentencepiece `.model` file."""
 
     path: str
 
 
 @dataclass(frozen=True)
 class ByteTokenizer:
-    """One token a byte of UTF-8: ids 0-255, then BOS and EOS."""
+    """A tokenizer with one token per byte of UTF-8: ids 0-255, then BOS (256) and EOS (257)."""
 
 
 @dataclass(frozen=True)
 class HuggingFaceTokenizer:
-    """A Hugging Face `tokenizer.json` file (extra `hf`)."""
+    """A tokenizer from a Hugging Face `tokenizer.json` file (extra `hf`)."""
 
     path: str
-    bos_id: int | None = None  # None: by its name (data/tokenizers/huggingface.py)
-    eos_id: int | None = None
+    bos_id: int | None = None  # None: the token is found by its name (data/tokenizers/huggingface.py)
+    eos_id: int | None = None  # None: as for `bos_id`
 
 
 TokenizerConfig = TrainedTokenizer | SentencePieceFile | ByteTokenizer | HuggingFaceTokenizer
@@ -77,9 +80,9 @@ TokenizerConfig = TrainedTokenizer | SentencePieceFile | ByteTokenizer | Hugging
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What a run reads: corpora by name and weight (weights need not sum to one)."""
+    """The training data of a run: corpora by name, each with a weight."""
 
-    mixture: tuple[tuple[str, float], ...]
-    unique_tokens: int | None = None  # cap on distinct training tokens of the whole mixture; then epochs repeat
-    max_epochs: float | None = None  # refuse a run that would repeat a corpus more often than this
-    separate_documents: bool = False  # no attention and no state across the documents of a training sequence
+    mixture: tuple[tuple[str, float], ...]  # (corpus, weight) pairs; the weights need not sum to one
+    unique_tokens: int | None = None  # cap on the distinct training tokens of the mixture, then repeat; None: no cap
+    max_epochs: float | None = None  # refuse a run that reads a corpus more often than this; None: no limit
+    separate_documents: bool = False  # True: no attention or state crosses documents of a training sequence

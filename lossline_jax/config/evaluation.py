@@ -1,24 +1,28 @@
-"""What a checkpoint is scored on, without jax."""
+"""The config of the evaluation sets that checkpoints are scored on. This module does not import jax."""
 
 from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """The held-out documents of one corpus of the study."""
+    """An evaluation set of the held-out documents of one corpus of the study."""
 
     corpus: str
-    max_documents: int | None = 200  # sampled by hash where there are more
-    max_document_bytes: int | None = None  # score no more than the start of each, cut between two characters
+    max_documents: int | None = 200  # a larger set is sampled by document hash; None: score all
+    max_document_bytes: int | None = None  # score only this much of each start, in whole characters; None: all of it
 
     @property
     def name(self) -> str:
+        """The name of the evaluation set, which is the name of its corpus."""
         return self.corpus
 
 
 @dataclass(frozen=True)
 class ClozeTask:
-    """Which text continues this one? The true continuation against those of other held-out documents."""
+    """A multiple-choice task that asks which text continues a given text.
+
+    The choices are the true continuation and continuations from other held-out documents.
+    """
 
     corpus: str
     num_items: int = 200
@@ -29,32 +33,40 @@ class ClozeTask:
 
     @property
     def name(self) -> str:
+        """The name of the evaluation set: the corpus and `_cloze`."""
         return f"{self.corpus}_cloze"
 
 
 @dataclass(frozen=True)
 class ChoiceTask:
-    """Items from a JSONL(.gz) or Parquet file; docs/tasks.md has the forms that a row may take."""
+    """A multiple-choice task from a JSONL(.gz) or Parquet file; docs/tasks.md lists the accepted forms of a row."""
 
     name: str
     path: str
-    max_items: int | None = None  # spread evenly over the file where there are more
-    spec: str | None = None  # how a row becomes an item: "hellaswag" or "my_tasks.toml:name"; None: our own form
+    max_items: int | None = None  # a larger file is sampled evenly from start to end; None: use all items
+    spec: str | None = None  # how a row becomes an item: "hellaswag" or "my_tasks.toml:name"; None: lossline's own form
 
 
 @dataclass(frozen=True)
 class SuiteConfig:
-    """Every set that each checkpoint of a study is scored on, at one context length for all models unless asked."""
+    """Every evaluation set that each checkpoint of a study is scored on.
+
+    All models are scored at one context length, unless `own_context` is set.
+    """
 
     validation: tuple[ValidationSet, ...] = ()
     cloze: tuple[ClozeTask, ...] = ()
     choice: tuple[ChoiceTask, ...] = ()
-    context_length: int = 256  # tokens a window; the same for every model of the study
-    overlap: int = 128  # tokens of a window that are context already scored in the window before
-    own_context: bool = False  # score each model at the context it was trained with instead, overlap in proportion
+    context_length: int = 256  # tokens per window; the same for every model of the study
+    overlap: int = 128  # tokens of a window that serve as context only: the previous window has scored them
+    own_context: bool = False  # True: score each model at its training context; `overlap` scales in proportion
 
     def for_context(self, trained_with: int) -> "SuiteConfig":
-        """What a model is scored on that was trained with so many tokens of context."""
+        """Return the suite for a model that was trained with `trained_with` tokens of context.
+
+        Args:
+            trained_with: context length of the model's training, in tokens.
+        """
         if not self.own_context:
             return self
         overlap = self.overlap * trained_with // self.context_length
@@ -62,4 +74,5 @@ class SuiteConfig:
 
     @property
     def set_names(self) -> tuple[str, ...]:
+        """The names of all evaluation sets, in the order of the fields above."""
         return tuple(item.name for item in (*self.validation, *self.cloze, *self.choice))

@@ -1,4 +1,4 @@
-"""Models by name: those of "LLMs on the Line" (arXiv 2502.12120), and the shapes of some public checkpoints."""
+"""Named models: the models of "LLMs on the Line" (arXiv 2502.12120) and the shapes of some public checkpoints."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -21,17 +21,21 @@ LLAMA3_VOCAB_SIZE, GPT2_VOCAB_SIZE = 128_256, 50_257
 
 @dataclass(frozen=True)
 class Preset:
-    """A model and the vocabulary size that its authors gave it (a run's own comes with its tokenizer)."""
+    """A model and the vocabulary size of its authors. The vocabulary of a run comes from the run's tokenizer."""
 
     config: ModelConfig
     vocab_size: int
 
 
 def preset(name: str, **changes: Any) -> ModelConfig:
-    """The config of a named model, with some of its fields changed.
+    """Return the config of a named model, with some of its fields changed.
+
+    Args:
+        name: a key of `PRESETS`.
+        **changes: new values of fields of the config, by field name.
 
     Raises:
-        LosslineError: no such name, or no such field.
+        LosslineError: there is no preset or no field of that name.
     """
     if name not in PRESETS:
         raise LosslineError(f"preset {name!r} is not one of {', '.join(PRESETS)}{suggestion(name, PRESETS)}")
@@ -44,7 +48,10 @@ def preset(name: str, **changes: Any) -> ModelConfig:
 
 
 def _study() -> Iterator[tuple[str, Preset]]:
-    """Every model of the study; it computed in bfloat16. Its Mamba is Mamba-2: heads, groups and a scalar decay."""
+    """Yield every model of the paper, in bfloat16 as in the paper.
+
+    The Mamba of the paper is Mamba-2, because it has heads, groups and a scalar decay.
+    """
     llama = LlamaConfig(compute_dtype="bfloat16")
     mamba2 = Mamba2Config(compute_dtype="bfloat16")
     with_llama3 = [(llama, (12, 8, 4)), (mamba2, (24, 16, 8))]
@@ -68,7 +75,7 @@ def _mamba2_of_state_spaces(d_model: int, num_layers: int) -> Mamba2Config:
     )
 
 
-def _smollm2(d_model: int, num_layers: int, num_heads: int, num_kv_heads: int, d_ff: int) -> LlamaConfig:
+def _smollm2(d_model: int, num_layers: int, *, num_heads: int, num_kv_heads: int, d_ff: int) -> LlamaConfig:
     return LlamaConfig(d_model, num_layers, num_heads, num_kv_heads, d_ff, tied_embeddings=True, rope_theta=100_000.0)
 
 
@@ -76,7 +83,8 @@ _LLAMA_32_1B = LlamaConfig(
     2048, 16, 32, 8, 8192, tied_embeddings=True, rope_theta=500_000.0, rope_scaling=Llama3RopeScaling(factor=32.0)
 )
 
-# Public shapes have float32 as their compute dtype, as all configs here: `preset(name, compute_dtype="bfloat16")`.
+# The public shapes compute in float32, the default of every config. Change it with
+# `preset(name, compute_dtype="bfloat16")`.
 PRESETS: dict[str, Preset] = {
     **dict(_study()),
     "gpt2": Preset(GPT2Config(), 50_257),
@@ -87,7 +95,7 @@ PRESETS: dict[str, Preset] = {
     "mamba-130m": Preset(MambaConfig(768, 24), 50_280),
     "mamba-370m": Preset(MambaConfig(1024, 48), 50_280),
     "mamba2-130m": Preset(_mamba2_of_state_spaces(768, 24), 50_288),
-    "smollm2-135m": Preset(_smollm2(576, 30, 9, 3, 1536), 49_152),
-    "smollm2-360m": Preset(_smollm2(960, 32, 15, 5, 2560), 49_152),
+    "smollm2-135m": Preset(_smollm2(576, 30, num_heads=9, num_kv_heads=3, d_ff=1536), 49_152),
+    "smollm2-360m": Preset(_smollm2(960, 32, num_heads=15, num_kv_heads=5, d_ff=2560), 49_152),
     "llama-3.2-1b": Preset(_LLAMA_32_1B, 128_256),
 }

@@ -1,4 +1,4 @@
-"""The range of every number of an experiment, in one table. No jax."""
+"""The allowed range of every number of an experiment, in one table. This module does not import jax."""
 
 import dataclasses
 import math
@@ -27,14 +27,14 @@ from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.config.training import OptimConfig, ScheduleConfig
 from lossline_jax.errors import LosslineError
 
-MOST = 2**31 - 1  # of what becomes an index or a shape
-MOST_TOKENS = 10**18
-MOST_SECONDS = 10**9  # some thirty years; the system's waits take no more
+MOST = 2**31 - 1  # the largest value of a number that becomes an index or a shape: the largest int32
+MOST_TOKENS = 10**18  # tokens or bytes; far above any experiment, and below the largest int64
+MOST_SECONDS = 10**9  # about thirty years; the operating system's waits accept no more
 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers from `low` to `high`, without an end that is open."""
+    """A range of numbers from `low` to `high`. An open end is not part of the range."""
 
     low: float
     high: float
@@ -42,6 +42,7 @@ class Range:
     high_open: bool = False
 
     def holds(self, value: float) -> bool:
+        """Return True if `value` is finite and in the range."""
         above = value > self.low if self.low_open else value >= self.low
         below = value < self.high if self.high_open else value <= self.high
         return above and below and math.isfinite(value)
@@ -55,11 +56,11 @@ class Range:
 
 
 COUNT = Range(1, MOST)
-SIZE = Range(1, 10**7)  # of a shape whose divisors are searched
-LENGTH = Range(1, 2**26)  # tokens of a window
-SEVERAL = Range(2, MOST)  # of one document or item there is no standard error
+SIZE = Range(1, 10**7)  # a dimension of a shape; small enough that its divisors can be searched one by one
+LENGTH = Range(1, 2**26)  # tokens per window
+SEVERAL = Range(2, MOST)  # documents or items; one alone has no standard error
 TOKENS = Range(1, MOST_TOKENS)
-SEED = Range(0, 2**32 - 1)  # jax takes seeds modulo 2^32: two that differ by it would be one
+SEED = Range(0, 2**32 - 1)  # jax takes seeds modulo 2^32, so larger seeds would repeat smaller ones
 POSITIVE = Range(0, math.inf, low_open=True)
 NOT_NEGATIVE = Range(0, math.inf)
 FRACTION = Range(0, 1)
@@ -131,8 +132,12 @@ RANGES: dict[type, dict[str, Range]] = {
 def check_ranges(config: Any, where: str = "") -> None:
     """Refuse a number outside its range anywhere in a tree of configs.
 
+    Args:
+        config: a dataclass of this package, which may contain more dataclasses.
+        where: start of the field's path in the error message.
+
     Raises:
-        LosslineError: names the field by its path, which begins with `where`, and the range.
+        LosslineError: a number is out of its range. The message names the field by its path, and the range.
     """
     for field in dataclasses.fields(config):
         value, path = getattr(config, field.name), f"{where}.{field.name}" if where else field.name
@@ -146,7 +151,7 @@ def check_ranges(config: Any, where: str = "") -> None:
 
 
 def _items(value: Any, path: str) -> list[tuple[str, Any]]:
-    """The value, or what a tuple holds, however deep."""
+    """Return (path, item) for each item of a tuple at any depth, or for the value itself if it is no tuple."""
     if not isinstance(value, tuple):
         return [(path, value)]
     return [pair for k, item in enumerate(value) for pair in _items(item, f"{path}[{k}]")]

@@ -1,4 +1,4 @@
-"""Frozen dataclasses to JSON and back, strictly, and the fingerprint of what they say."""
+"""Conversion of frozen dataclasses to JSON and strictly back, and the fingerprint of their content."""
 
 import dataclasses
 import hashlib
@@ -29,19 +29,24 @@ def fingerprint(value: Any, digits: int = 10) -> str:
     """Return the first hex digits of the SHA-256 of the canonical JSON of `value`.
 
     A field that is declared with `since` in its metadata is left out while it has its default value, at every depth.
-    Ids from before the field existed therefore stay valid. Its default and its meaning may never change.
+    Ids from before the field existed therefore stay valid. The default and the meaning of such a field may never
+    change.
 
         tied: bool = dataclasses.field(default=False, metadata={"since": 2})
 
+    Args:
+        value: a dataclass tree, as `to_json` takes it.
+        digits: number of hex digits to return.
+
     Raises:
-        TypeError: a field with `since` has no default to compare with.
+        TypeError: a field with `since` in its metadata has no default to compare with.
     """
     canonical = json.dumps(_identity(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(utf8(canonical, "a configuration")).hexdigest()[:digits]
 
 
 def _identity(value: Any) -> Any:
-    """Return the JSON of `to_json` without later fields at their defaults."""
+    """Return the JSON of `to_json` without the `since` fields that have their default value."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [f for f in dataclasses.fields(value) if "since" not in f.metadata or not _is_at_default(value, f)]
         return {"type": type(value).__name__} | {f.name: _identity(getattr(value, f.name)) for f in fields}
@@ -53,25 +58,28 @@ def _identity(value: Any) -> Any:
 
 
 def _is_at_default(value: Any, field: dataclasses.Field) -> bool:
-    if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+    if field.default is not dataclasses.MISSING:
+        default = field.default
+    elif field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
+    else:
         raise TypeError(f"{type(value).__name__}.{field.name} has `since` in its metadata and needs a default")
-    default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
     return to_json(getattr(value, field.name)) == to_json(default)
 
 
 def from_json(cls: type[T], value: Any, where: str = "config") -> T:
     """Return the value that `to_json` was given.
 
-    A field that is declared with `formerly` in its metadata is also read under that name. A field that is part of an
-    identity may not be renamed so.
+    A field that is declared with `formerly` in its metadata is also read under that earlier name. A field that is
+    part of an identity may not be renamed in this way.
 
     Args:
-        cls: the annotated type to build; unions of dataclasses are told apart by `type`.
+        cls: the annotated type to build. The `type` of the JSON selects one dataclass of a union.
         value: plain JSON values.
-        where: named in errors, with the path of the field appended.
+        where: start of the error message. The path of the field is appended.
 
     Raises:
-        LosslineError: an unknown or missing field, or a value of the wrong type.
+        LosslineError: a field is unknown or missing, or a value has the wrong type.
     """
     return _decode(cls, value, where)
 
@@ -86,7 +94,7 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
         return value
     if origin is tuple:
         return _decode_tuple(typing.get_args(hint), value, where)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _decode_dataclass(hint, value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -98,7 +106,7 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
 def _decode_union(choices: tuple, value: Any, where: str) -> Any:
     if value is None and type(None) in choices:
         return None
-    classes = {c.__name__: c for c in choices if dataclasses.is_dataclass(c)}
+    classes = {c.__name__: c for c in choices if isinstance(c, type) and dataclasses.is_dataclass(c)}
     if isinstance(value, dict) and classes:
         name = value.get("type")
         if not isinstance(name, str) or name not in classes:
@@ -126,15 +134,16 @@ def _decode_tuple(args: tuple, value: Any, where: str) -> tuple:
     return tuple(_decode(arg, item, f"{where}[{k}]") for k, (arg, item) in enumerate(zip(args, value, strict=True)))
 
 
-def _decode_dataclass(cls: Any, value: Any, where: str) -> Any:
+def _decode_dataclass(cls: type, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise LosslineError(f"{where}: expected the fields of {cls.__name__}, got {value!r}")
     if value.get("type", cls.__name__) != cls.__name__:
         raise LosslineError(f"{where}: type {value['type']!r} is not {cls.__name__!r}, which belongs here")
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    renamed = {f.metadata["formerly"]: f.name for f in fields.values() if "formerly" in f.metadata}
-    given = {renamed.get(name, name): item for name, item in value.items() if name != "type"}
+    new_names: dict[str, str] = {f.metadata["formerly"]: f.name for f in fields.values() if "formerly" in f.metadata}
+    named_values: dict[str, Any] = value
+    given = {new_names.get(name, name): item for name, item in named_values.items() if name != "type"}
     for name in given:
         if name not in fields:
             raise LosslineError(

@@ -1,4 +1,4 @@
-"""A study: runs over a grid of factors, what they are scored on, and who each run is."""
+"""The config of a study: its runs over a grid of factors, the identity of each run, and the evaluation sets."""
 
 import math
 import re
@@ -21,40 +21,45 @@ from lossline_jax.config.serialise import fingerprint
 from lossline_jax.config.training import OptimConfig, ScheduleConfig
 from lossline_jax.errors import LosslineError
 
-FIRST_LOG_CHECKPOINT = 1 / 30  # of the run's tokens
+FIRST_LOG_CHECKPOINT = 1 / 30  # fraction of the run's tokens after which `log` spacing puts the first checkpoint
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One training run. Everything here changes its losses, so everything here is its identity."""
+    """The config of one training run. Every field changes the losses, so every field is part of the run's identity."""
 
     model: ModelConfig
     data: DataConfig
     tokenizer: TokenizerConfig
-    context_length: int  # tokens a training sequence
-    batch_size: int  # sequences a step, over all devices
-    tokens: int  # trained on in all; rounded up to whole steps
+    context_length: int  # tokens per training sequence
+    batch_size: int  # sequences per step, over all devices
+    tokens: int  # training tokens in total; rounded up to whole steps
     optim: OptimConfig = OptimConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     seed: int = 0
     num_checkpoints: int = 10  # the last one is the last step
-    checkpoint_spacing: Literal["linear", "log"] = "linear"  # in tokens; log: from a thirtieth of them on
+    checkpoint_spacing: Literal["linear", "log"] = "linear"  # in tokens; log: starts at `FIRST_LOG_CHECKPOINT`
 
     @property
     def tokens_per_step(self) -> int:
+        """The number of training tokens per step, over all devices."""
         return self.batch_size * self.context_length
 
     def tokens_at(self, step: int) -> int:
-        """Tokens trained on after `step` steps."""
+        """Return the number of training tokens after `step` steps."""
         return step * self.tokens_per_step
 
     @property
     def num_steps(self) -> int:
+        """The number of training steps."""
         return math.ceil(self.tokens / self.tokens_per_step)
 
     @property
     def checkpoint_steps(self) -> tuple[int, ...]:
-        """Steps after which a checkpoint is kept: the steps nearest to the same token counts for every run."""
+        """The steps after which a checkpoint is kept.
+
+        Each is the step nearest to a token count that is the same for all runs with equal `tokens`.
+        """
         count = self.num_checkpoints
         if self.checkpoint_spacing == "linear" or count == 1:
             fractions = [(k + 1) / count for k in range(count)]
@@ -65,7 +70,7 @@ class RunConfig:
 
     @property
     def factors(self) -> dict[str, str | int]:
-        """The factors of the study, one column each: what a line may depend on."""
+        """The factors that a line may depend on, as one column each."""
         return {
             "data": data_label(self.data),
             "tokenizer": tokenizer_label(self.tokenizer),
@@ -78,7 +83,7 @@ class RunConfig:
 
     @property
     def run_id(self) -> str:
-        """Readable parts and a hash of everything that changes the result: safe as a folder name."""
+        """The name of the run: some readable factors and a hash of the whole config. It is safe as a folder name."""
         f = self.factors
         readable = f"{f['architecture']}-{f['size']}-{f['data']}-{f['tokenizer']}-c{self.context_length}"
         slug = re.sub(r"[^A-Za-z0-9.+-]+", "_", readable)[:80]
@@ -87,25 +92,32 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """All that `lossline-jax run` needs to know."""
+    """The complete description of a study, from which `lossline-jax run` works."""
 
     name: str
     corpora: tuple[Corpus, ...]
     runs: tuple[RunConfig, ...]
     suite: SuiteConfig
-    x: str  # eval set on the horizontal axis of the lines: the base corpus' validation set
-    y: str  # eval set on their vertical axis: a task or another validation set
+    x: str  # evaluation set on the horizontal axis of the lines, usually the base corpus' validation set
+    y: str  # evaluation set on the vertical axis of the lines: a task or another validation set
     execution: ExecutionConfig = ExecutionConfig()
-    question: str = ""  # what the study asks; printed by `plan` and heading the report
-    validation_fraction: float = 0.05  # of each corpus' documents, chosen by document hash
+    question: str = ""  # the question of the study; `plan` prints it and the report begins with it
+    validation_fraction: float = 0.05  # fraction of each corpus' documents that is held out, chosen by document hash
 
     @property
     def base(self) -> RunConfig:
-        """The run that every line is compared with: the first."""
+        """The first run, with which every line is compared."""
         return self.runs[0]
 
     def run_by_id(self, run_id: str) -> RunConfig:
-        """Raises LosslineError where the study has no such run."""
+        """Return the run with this id.
+
+        Args:
+            run_id: id of the run, as `RunConfig.run_id` gives it.
+
+        Raises:
+            LosslineError: the study has no run with this id.
+        """
         for run in self.runs:
             if run.run_id == run_id:
                 return run
@@ -113,12 +125,15 @@ class StudyConfig:
 
 
 def size_label(model: ModelConfig) -> str:
-    """`d1024-L12`."""
+    """Return the size of a model, for example `d1024-L12`."""
     return f"d{model.d_model}-L{model.num_layers}"
 
 
 def data_label(data: DataConfig) -> str:
-    """`wiki`, or `code70+wiki30` for a mixture; what else differs is appended."""
+    """Return the label of training data, for example `wiki`, or `code70+wiki30` for a mixture.
+
+    A cap on unique tokens and the separation of documents are appended.
+    """
     if len(data.mixture) == 1:
         label = data.mixture[0][0]
     else:
@@ -130,7 +145,7 @@ def data_label(data: DataConfig) -> str:
 
 
 def tokenizer_label(tokenizer: TokenizerConfig) -> str:
-    """`bpe512-wiki`, `bytes`, or the stem of a file."""
+    """Return the label of a tokenizer: `bpe512-wiki`, `bytes`, or the last two parts of a file's path."""
     match tokenizer:
         case TrainedTokenizer():
             return f"{tokenizer.kind}{tokenizer.vocab_size}-{tokenizer.corpus}"
@@ -141,5 +156,5 @@ def tokenizer_label(tokenizer: TokenizerConfig) -> str:
 
 
 def optimiser_label(optim: OptimConfig, schedule: ScheduleConfig) -> str:
-    """`adamw-cosine-lr0.003-wd0.033`."""
+    """Return the label of an optimiser and its schedule, for example `adamw-cosine-lr0.003-wd0.033`."""
     return f"{optim.name}-{schedule.name}-lr{optim.learning_rate:g}-wd{optim.weight_decay:g}"

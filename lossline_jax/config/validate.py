@@ -1,8 +1,12 @@
-"""Refuse impossible models and studies in one line, before anything is written. No jax."""
+"""Checks that refuse impossible models and studies with one line, before anything is written.
+
+This module does not import jax.
+"""
 
 import dataclasses
 import json
 import re
+from collections.abc import Collection
 from typing import Any
 
 from lossline_jax.config.model import (
@@ -20,7 +24,14 @@ from lossline_jax.errors import LosslineError, suggestion
 
 
 def check_config(config: ModelConfig) -> None:
-    """Raise LosslineError, naming the field, where no model can be built from `config`."""
+    """Refuse a config from which no model can be built.
+
+    Args:
+        config: config of a model.
+
+    Raises:
+        LosslineError: names the field that is wrong.
+    """
     _positive(config, "model")
     if isinstance(config, LlamaConfig):
         _check_llama(config)
@@ -39,8 +50,8 @@ def check_config(config: ModelConfig) -> None:
 def _positive(config: Any, where: str) -> None:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if number and not value > 0:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number and not value > 0:
             raise LosslineError(f"{where}.{field.name}: {value} must be greater than 0")
 
 
@@ -50,7 +61,7 @@ def _check_llama(config: LlamaConfig) -> None:
     if config.head_dim % 2:
         raise LosslineError(
             f"model.num_heads: {config.num_heads} heads of width {config.head_dim} have an odd width, "
-            "which rotary positions cannot pair; choose heads of an even width"
+            "but rotary positions need pairs of channels; choose heads of an even width"
         )
     scaling = config.rope_scaling
     if scaling is not None:
@@ -66,32 +77,38 @@ def _check_rotary_part(config: GPTNeoXConfig) -> None:
     if config.rotary_dim % 2 or not 0 < config.rotary_dim <= config.head_dim:
         raise LosslineError(
             f"model.rotary_fraction: {config.rotary_fraction} of a head of width {config.head_dim} is "
-            f"{config.rotary_dim} channels; rotary positions need an even number of them, at most all"
+            f"{config.rotary_dim} channels; rotary positions need an even number between 2 and the width of a head"
         )
 
 
-def _divides(field: str, value: int, what: str, whole: int) -> None:
-    if whole % value:
-        below = next(n for n in range(min(value, whole), 0, -1) if whole % n == 0)
-        above = next((n for n in range(value, min(2 * value, whole) + 1) if whole % n == 0), below)
-        near = min(below, above, key=lambda n: abs(n - value))
-        raise LosslineError(f"model.{field}: {value} does not divide {what} {whole}; {near} would")
+def _divides(field: str, value: int, dividend_name: str, dividend: int) -> None:
+    """Refuse a `value` that does not divide `dividend`, and name the nearest divisor."""
+    if dividend % value:
+        below = next(n for n in range(min(value, dividend), 0, -1) if dividend % n == 0)
+        above = next((n for n in range(value, min(2 * value, dividend) + 1) if dividend % n == 0), below)
+        nearest = min(below, above, key=lambda n: abs(n - value))
+        raise LosslineError(f"model.{field}: {value} does not divide {dividend_name} {dividend}; {nearest} would")
 
 
-LONGEST_NAME = 200  # a file system takes 255 bytes, and folders of corpora and tokenizers add to the name
+# Characters. A file system accepts names of 255 bytes, and the folders of corpora and tokenizers add to the name.
+LONGEST_NAME = 200
 FOLDER_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 def validate_study(study: StudyConfig, where: str) -> StudyConfig:
-    """Catch before any work what would fail after hours of it.
+    """Refuse a study before any work starts if it would fail later, perhaps after hours.
+
+    Args:
+        study: the study as its experiment file returned it.
+        where: start of the error message, usually the path of the experiment file.
 
     Returns:
-        The study with every value in the type of its field (an int given for a float is that float), so that
-        it is the same study, with the same run ids, when it is read back from study.json.
+        The study with every value in the type of its field. An int that was given for a float becomes a float.
+        The study is therefore the same, with the same run ids, when it is read back from study.json.
 
     Raises:
-        LosslineError: a value of the wrong type, a name that nothing defines, two equal runs, runs that no
-            factor tells apart, a model or size that cannot be.
+        LosslineError: a value has the wrong type, a name is not defined, two runs are equal, no factor
+            distinguishes two different runs, or a model or a size is impossible.
     """
     if not isinstance(study, StudyConfig):
         raise LosslineError(f"{where}: study() returned {type(study).__name__}, not StudyConfig")
@@ -111,18 +128,18 @@ def validate_study(study: StudyConfig, where: str) -> StudyConfig:
     _refuse_hidden_differences(study, where)
     _refuse_duplicates(list(study.suite.set_names), "evaluation set", where)
     for run in study.runs:
-        needed = [name for name, _ in run.data.mixture] + [getattr(run.tokenizer, "corpus", corpora[0])]
-        for name in needed:
-            _must_know(name, corpora, f"{where}: run {run.run_id}", "corpus")
+        read_corpora = [name for name, _ in run.data.mixture] + [getattr(run.tokenizer, "corpus", corpora[0])]
+        for name in read_corpora:
+            _refuse_unknown(name, corpora, f"{where}: run {run.run_id}", "corpus")
         try:
             check_config(run.model)
         except LosslineError as error:
             raise LosslineError(f"{where}: run {run.run_id}: {error}") from error
         _refuse_short_model(study, run, where)
     for item in (*study.suite.validation, *study.suite.cloze):
-        _must_know(item.corpus, corpora, f"{where}: evaluation set {item.name}", "corpus")
+        _refuse_unknown(item.corpus, corpora, f"{where}: evaluation set {item.name}", "corpus")
     for axis in ("x", "y"):
-        _must_know(getattr(study, axis), study.suite.set_names, f"{where}: {axis}", "evaluation set")
+        _refuse_unknown(getattr(study, axis), study.suite.set_names, f"{where}: {axis}", "evaluation set")
     if study.x == study.y:
         raise LosslineError(f"{where}: x and y are both {study.x!r}; a line needs two different losses")
     if study.suite.overlap >= study.suite.context_length:
@@ -142,21 +159,24 @@ def _check_folder_name(name: str, where: str) -> None:
 def _refuse_short_model(study: StudyConfig, run: RunConfig, where: str) -> None:
     longest = max_context_length(run.model)
     windows = study.suite.for_context(run.context_length).context_length
-    for what, length in (("context_length", run.context_length), ("suite.context_length", windows)):
+    for field, length in (("context_length", run.context_length), ("suite.context_length", windows)):
         if longest is not None and length > longest:
             raise LosslineError(
-                f"{where}: run {run.run_id}: {what} {length} is more than model.max_positions {longest}"
+                f"{where}: run {run.run_id}: {field} {length} is more than model.max_positions {longest}"
             )
 
 
-def _refuse_duplicates(names: list[str], what: str, where: str) -> None:
+def _refuse_duplicates(names: list[str], kind: str, where: str) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise LosslineError(f"{where}: {what} {name!r} is there {names.count(name)} times")
+            raise LosslineError(f"{where}: {kind} {name!r} is given {names.count(name)} times")
 
 
 def _refuse_hidden_differences(study: StudyConfig, where: str) -> None:
-    """Runs of equal factors are taken for repetitions of one another: they may differ in seed and length only."""
+    """Refuse runs with equal factors that differ in more than seed and length.
+
+    Runs with equal factors count as repetitions of one another.
+    """
     first_of: dict[str, RunConfig] = {}
     for run in study.runs:
         plain = dataclasses.replace(run, seed=0, tokens=1, num_checkpoints=1, checkpoint_spacing="linear")
@@ -165,13 +185,13 @@ def _refuse_hidden_differences(study: StudyConfig, where: str) -> None:
             value, other_value = getattr(plain, field.name), getattr(other, field.name)
             if value != other_value:
                 raise LosslineError(
-                    f"{where}: run {run.run_id} has the factors of another run but another {field.name} "
-                    f"({value} against {other_value}), which no factor shows; put the two into studies of their own"
+                    f"{where}: run {run.run_id} has the same factors as another run but a different {field.name} "
+                    f"({value} against {other_value}), which no factor shows; put the two runs into separate studies"
                 )
 
 
-def _must_know(name: str, known, where: str, what: str) -> None:
+def _refuse_unknown(name: str, known: Collection[str], where: str, kind: str) -> None:
     if name not in known:
         raise LosslineError(
-            f"{where}: unknown {what} {name!r}{suggestion(name, known)}; the study defines {sorted(known)}"
+            f"{where}: unknown {kind} {name!r}{suggestion(name, known)}; the study defines {sorted(known)}"
         )

@@ -1,4 +1,4 @@
-"""Training batches: batch k is a pure function of (stores, mixture, seed, k)."""
+"""Training batches. Batch k is a pure function of (stores, mixture, seed, k)."""
 
 import functools
 import math
@@ -14,26 +14,26 @@ from lossline_jax.config.serialise import fingerprint
 from lossline_jax.data.token_store import TokenStore
 from lossline_jax.errors import LosslineError, suggestion
 
-PREFETCH_BATCHES = 16
+PREFETCH_BATCHES = 16  # batches that are read ahead
 PREFETCH_THREADS = 2
-MAX_EPOCHS = 1 << 20  # of a corpus in one run; grain cannot slice a sequence without end
+MAX_EPOCHS = 1 << 20  # epochs of a corpus in one run; grain cannot slice an endless sequence
 
-Example = tuple[int, int]  # corpus, window
+Example = tuple[int, int]  # index of the corpus in the mixture, index of the window in the corpus
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Batch:
-    """Sequences to train on, as the training step takes them; row b of every field belongs to the same window.
+    """A batch of training sequences for one step. Row b of every field belongs to the same window.
 
     The arrays are numpy arrays until `distributed.batch_rows.place_batch` puts them on the devices.
 
     Attributes:
         tokens_BT: int32 inputs.
         targets_BT: int32, the next token of each input.
-        weights_BT: float32 weight of each target in the loss; 0: the target is not trained on.
-        segments_BT: int32 number of the document that each input belongs to, from 0 in each window. None: the model
-            sees across documents (`DataConfig.separate_documents`).
+        weights_BT: float32 weight of each target in the loss. 0: the target is not trained on.
+        segments_BT: int32 number of the document of each input, from 0 in each window. None: attention and state
+            cross documents (`DataConfig.separate_documents`).
     """
 
     tokens_BT: np.ndarray | jax.Array
@@ -43,15 +43,23 @@ class Batch:
 
 
 class BatchSource:
-    """Windows of `context_length + 1` tokens, a new order each epoch, corpora mixed by weight.
+    """The training batches of a run: windows in a new order each epoch, from corpora mixed by weight.
 
-    Windows of a corpus begin every `context_length` tokens of its stream, across documents. A cap on unique
-    tokens keeps a fixed subset of each corpus' windows, chosen by the seed. Arrays as long as a corpus are made when
-    batches are asked for, and go with the iterator: a study holds the source of every run.
+    A window has `context_length + 1` tokens. Windows of a corpus begin every `context_length` tokens of its stream,
+    across documents. A cap on unique tokens keeps a fixed subset of each corpus' windows, chosen by the seed. A study
+    holds the sources of all runs. Arrays as long as a corpus are therefore made with an iterator and freed with it.
+
+    Args:
+        stores: token stores by name of the corpus.
+        vocab_size: vocabulary of the run's tokenizer.
+        data: mixture of the run.
+        context_length: tokens per training sequence.
+        batch_size: sequences per step, over all processes.
+        seed: seed of the run.
 
     Raises:
-        LosslineError: an unknown corpus, bad weights, stores of different tokenizers, a corpus shorter than
-            one window, or a cap below one window a corpus.
+        LosslineError: a corpus is unknown, a weight is bad, the stores have different tokenizers, a corpus is shorter
+            than one window, or the cap is below one window per corpus.
     """
 
     def __init__(
@@ -63,7 +71,7 @@ class BatchSource:
         context_length: int,
         batch_size: int,
         seed: int,
-    ):
+    ) -> None:
         self._shares = _mixture_shares(data, stores)
         self._stores = [stores[name] for name in self._shares]
         _refuse_other_tokenizers(self._stores, vocab_size)
@@ -76,17 +84,27 @@ class BatchSource:
 
     @property
     def fingerprint(self) -> str:
-        """Of everything that decides what batch k holds; a checkpoint made under another one is refused."""
+        """The fingerprint of everything that decides the content of batch k.
+
+        A checkpoint that was made with another fingerprint is refused.
+        """
         stores = [store.fingerprint for store in self._stores]
         return fingerprint([stores, self._data, self._context_length, self._batch_size, self._seed])
 
     def epochs(self, num_steps: int) -> dict[str, float]:
-        """How often each corpus, or the capped part of it, is read in a run of `num_steps`."""
+        """Return how often a run of `num_steps` steps reads each corpus, or the capped part of it."""
         examples = num_steps * self._batch_size
         return {name: examples * share / self._used[name] for name, share in self._shares.items()}
 
     def check_epochs(self, num_steps: int) -> None:
-        """Raises LosslineError if `num_steps` repeat a corpus more often than `data.max_epochs` allows."""
+        """Refuse a run that repeats a corpus too often.
+
+        Args:
+            num_steps: steps of the run.
+
+        Raises:
+            LosslineError: the run reads a corpus more often than `data.max_epochs` allows.
+        """
         for name, epochs in self.epochs(num_steps).items():
             if self._data.max_epochs is not None and epochs > self._data.max_epochs:
                 raise LosslineError(
@@ -96,24 +114,33 @@ class BatchSource:
                 )
 
     def batch(self, step: int, process_index: int = 0, process_count: int = 1) -> Batch:
-        """The rows of batch `step` that belong to one of `process_count` processes.
+        """Return the rows of batch `step` for one of `process_count` processes.
 
         Args:
-            step: from 0.
-            process_index: of this process; process p has rows [p B / P, (p + 1) B / P).
-            process_count: must divide the batch size.
+            step: index of the batch, from 0.
+            process_index: index of this process. Process p of P has rows [p B / P, (p + 1) B / P).
+            process_count: number of processes.
 
         Raises:
-            LosslineError: the batch cannot be split so.
+            LosslineError: `process_count` does not divide the batch size.
         """
-        return self._batches(process_index, process_count)[step]
+        # grain types an item as optional, since a filter can drop items. No filter is used here.
+        return self._batches(process_index, process_count)[step]  # pyright: ignore[reportReturnType]
 
     def iterate(
         self, start_step: int = 0, process_index: int = 0, process_count: int = 1
     ) -> grain.DatasetIterator[Batch]:
-        """Return batches from `start_step` on without end, made ahead of need by threads; close it to end these.
+        """Return an endless iterator over the batches from `start_step` on. Threads read ahead until it is closed.
 
-        Threads, not grain's worker processes: those take seconds to start, each importing jax.
+        The worker processes of grain are not used, since each takes seconds to start and imports jax.
+
+        Args:
+            start_step: index of the first batch.
+            process_index: as for `batch`.
+            process_count: as for `batch`.
+
+        Raises:
+            LosslineError: as for `batch`.
         """
         batches = self._batches(process_index, process_count)[start_step:]
         options = grain.ReadOptions(num_threads=PREFETCH_THREADS, prefetch_buffer_size=PREFETCH_BATCHES)
@@ -131,20 +158,22 @@ class BatchSource:
         return blocks.map(functools.partial(self._gather, document_starts))
 
     def _examples(self) -> grain.MapDataset[Example]:
-        """Return all examples in their order: shuffled anew each epoch, corpora mixed by their shares."""
-        corpora = [self._corpus_examples(place, name) for place, name in enumerate(self._shares)]
+        """Return all examples in order. Each epoch is shuffled differently, and corpora are mixed by their shares."""
+        corpora = [self._corpus_examples(index, name) for index, name in enumerate(self._shares)]
         if len(corpora) == 1:
             return corpora[0]
         return grain.MapDataset.mix(corpora, weights=list(self._shares.values()))
 
-    def _corpus_examples(self, place: int, name: str) -> grain.MapDataset[Example]:
+    def _corpus_examples(self, corpus_index: int, name: str) -> grain.MapDataset[Example]:
         windows = np.arange(self._windows[name])
         if self._used[name] < self._windows[name]:
-            # by numpy: grain would shuffle the subset anew each epoch
-            subset = np.random.default_rng(self._shuffle_seed(name, "subset"))
-            windows = np.sort(subset.permutation(windows)[: self._used[name]])
-        order = grain.MapDataset.source(windows).shuffle(seed=self._shuffle_seed(name, "order"))
-        return order.repeat(MAX_EPOCHS).map(lambda window: (place, int(window)))
+            # numpy chooses the subset, since grain would choose a different one in each epoch.
+            rng = np.random.default_rng(self._shuffle_seed(name, "subset"))
+            windows = np.sort(rng.permutation(windows)[: self._used[name]])
+        # grain's type of a source does not include numpy arrays, but grain accepts them.
+        source = grain.MapDataset.source(windows)  # pyright: ignore[reportArgumentType]
+        order = source.shuffle(seed=self._shuffle_seed(name, "order"))
+        return order.repeat(MAX_EPOCHS).map(lambda window: (corpus_index, int(window)))
 
     def _shuffle_seed(self, name: str, purpose: str) -> int:
         return int(fingerprint([self._seed, name, purpose], digits=8), 16)
@@ -162,18 +191,18 @@ class BatchSource:
         return min(windows, self._windows[name])
 
     def _gather(self, document_starts: Sequence[np.ndarray] | None, examples: Sequence[Example]) -> Batch:
-        """Read the tokens of `examples`; `document_starts`, of each corpus, number the documents that they are of."""
+        """Read the tokens of `examples`. `document_starts` has the first position of each document, by corpus."""
         tokens = np.empty((len(examples), self._context_length + 1), np.int32)
         segments_BT = None if document_starts is None else np.empty((len(examples), self._context_length), np.int32)
         corpora_B, windows_B = np.array(examples).T
-        for place in np.unique(corpora_B):
-            mine_B = corpora_B == place
-            starts = windows_B[mine_B] * self._context_length
-            tokens[mine_B] = self._stores[place].tokens.gather(starts, self._context_length + 1)
-            if document_starts is not None:
+        for corpus in np.unique(corpora_B):
+            is_of_corpus_B = corpora_B == corpus
+            starts = windows_B[is_of_corpus_B] * self._context_length
+            tokens[is_of_corpus_B] = self._stores[corpus].tokens.gather(starts, self._context_length + 1)
+            if document_starts is not None and segments_BT is not None:
                 positions_BT = starts[:, None] + np.arange(self._context_length)
-                documents_BT = np.searchsorted(document_starts[place], positions_BT, side="right")
-                segments_BT[mine_B] = documents_BT - documents_BT[:, :1]
+                documents_BT = np.searchsorted(document_starts[corpus], positions_BT, side="right")
+                segments_BT[is_of_corpus_B] = documents_BT - documents_BT[:, :1]
         targets_BT = np.ascontiguousarray(tokens[:, 1:])
         return Batch(
             tokens_BT=np.ascontiguousarray(tokens[:, :-1]),
@@ -184,7 +213,7 @@ class BatchSource:
 
 
 def _mixture_shares(data: DataConfig, stores: Mapping[str, TokenStore]) -> dict[str, float]:
-    """Each corpus' share of the examples; they sum to one."""
+    """Return the share of each corpus in the examples. The shares sum to one."""
     if not data.mixture:
         raise LosslineError("data.mixture is empty; name at least one corpus")
     names = [name for name, _ in data.mixture]
@@ -194,7 +223,7 @@ def _mixture_shares(data: DataConfig, stores: Mapping[str, TokenStore]) -> dict[
                 f"data.mixture: corpus {name!r} is not one of {sorted(stores)}{suggestion(name, stores)}"
             )
         if names.count(name) > 1:
-            raise LosslineError(f"data.mixture: corpus {name!r} stands twice; add its weights")
+            raise LosslineError(f"data.mixture: corpus {name!r} is given twice; add its weights")
         if not (weight > 0 and math.isfinite(weight)):
             raise LosslineError(f"data.mixture: weight {weight} of corpus {name!r} must be positive")
     total = sum(weight for _, weight in data.mixture)
@@ -205,7 +234,7 @@ def _refuse_other_tokenizers(stores: list[TokenStore], vocab_size: int) -> None:
     for store in stores:
         if store.manifest["tokenizer_fingerprint"] != stores[0].manifest["tokenizer_fingerprint"]:
             raise LosslineError(
-                f"{store.folder}: made with another tokenizer than {stores[0].folder}; prepare them alike"
+                f"{store.folder}: made with another tokenizer than {stores[0].folder}; prepare both with the same one"
             )
         if store.manifest["vocab_size"] != vocab_size:
             raise LosslineError(

@@ -1,4 +1,4 @@
-"""Tokens of a corpus on disk: raw shards, where each document begins, and a manifest with their hashes."""
+"""The tokens of a corpus on disk: raw shards, the position of each document, and a manifest with their hashes."""
 
 import contextlib
 import hashlib
@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from etils import epath
@@ -26,15 +26,15 @@ from lossline_jax.storage.staged_folder import (
     staged_folder,
 )
 
-SHARD_TOKENS = 1 << 28  # 512 MiB of uint16
-BATCH_CHARACTERS = 1 << 22  # encoded at once
+SHARD_TOKENS = 1 << 28  # tokens per shard; 512 MiB of uint16
+BATCH_CHARACTERS = 1 << 22  # characters that are encoded in one call of the tokenizer
 OFFSETS_FILE, BYTES_FILE = "document_offsets.npy", "document_bytes.npy"
-VERIFIED_FILE = "verified.json"  # SHA-256, size and times of each file when it was last read and found sound
+VERIFIED_FILE = "verified.json"  # SHA-256, size and times of each file at the last successful check
 
 
 @dataclass(frozen=True)
 class TokenStore:
-    """The training documents of a corpus as one stream of ids, `[BOS tokens EOS]` a document."""
+    """The training documents of a corpus as one stream of ids, with `[BOS tokens EOS]` for each document."""
 
     folder: epath.Path
     manifest: dict[str, Any]
@@ -42,10 +42,13 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: epath.Path) -> "TokenStore":
-        """Open a store; local shards are memory-mapped, those of an object store are read by byte ranges.
+        """Open a store. Local shards are memory-mapped, and shards of an object store are read by byte ranges.
+
+        Args:
+            folder: folder of the store.
 
         Raises:
-            LosslineError: no complete manifest, or a file that is missing or has not the size it should.
+            LosslineError: there is no complete manifest, or a file is missing or has the wrong size.
         """
         manifest = read_folder_manifest(folder, "token store", {"shards": list, "sidecars": dict, "dtype": str})
         try:
@@ -67,53 +70,54 @@ class TokenStore:
 
     @property
     def num_tokens(self) -> int:
+        """The number of tokens, including BOS and EOS of each document."""
         return self.manifest["num_tokens"]
 
     @property
     def fingerprint(self) -> str:
-        """Of the tokens themselves and of the tokenizer that gives them meaning."""
+        """The fingerprint of the tokens and of the tokenizer that gives them meaning."""
         return fingerprint([self.manifest["tokenizer_fingerprint"], [s["sha256"] for s in self.manifest["shards"]]])
 
     @property
     def document_offsets(self) -> np.ndarray:
-        """int64 (documents + 1,): document k is `tokens[offsets[k]:offsets[k + 1]]`."""
+        """The int64 offsets of documents (documents + 1,). Document k is `tokens[offsets[k]:offsets[k + 1]]`."""
         return _read_array(self.folder / OFFSETS_FILE)
 
     @property
     def document_bytes(self) -> np.ndarray:
-        """int64 (documents,): UTF-8 bytes of each original text."""
+        """The size of each original text in bytes of UTF-8, as int64 of shape (documents,)."""
         return _read_array(self.folder / BYTES_FILE)
 
     def verify(self) -> None:
-        """Read every file, compare its SHA-256 with the manifest, and remember which state of the files was sound.
+        """Compare the SHA-256 of every file with the manifest, and record size and times of the checked files.
 
         Raises:
-            LosslineError: naming the damaged file.
+            LosslineError: names the damaged file.
         """
         self._verify({})
 
     def verify_changed(self) -> None:
-        """The same for those files only that were written, moved or copied since they were found sound.
+        """Verify only those files that were written, moved or copied since the last successful check.
 
-        A training that starts again does not read hundreds of gigabytes first. Raises as `verify`.
+        A training that starts again therefore need not read hundreds of gigabytes first. Raises as `verify`.
         """
         known: dict[str, Any] = {}
-        with contextlib.suppress(LosslineError, FileNotFoundError):  # damaged, it is made again
+        with contextlib.suppress(LosslineError, FileNotFoundError):  # a damaged record is made again
             known = read_json(self.folder / VERIFIED_FILE)
         self._verify(known)
 
     def _verify(self, known: Mapping[str, Any]) -> None:
         hashes = {shard["name"]: shard["sha256"] for shard in self.manifest["shards"]}
         hashes |= {name: sidecar["sha256"] for name, sidecar in self.manifest["sidecars"].items()}
-        sound = {}
+        states = {}
         for name, expected in hashes.items():
             path = path_inside(self.folder, name, self.folder / MANIFEST)
-            sound[name] = _state_of(path)
-            if known.get(name) != [expected, *sound[name]]:
+            states[name] = _state_of(path)
+            if known.get(name) != [expected, *states[name]]:
                 check_sha256(path, expected)
-        verified = {name: [hashes[name], *state] for name, state in sound.items()}
+        verified = {name: [hashes[name], *state] for name, state in states.items()}
         if verified != known:
-            with contextlib.suppress(LosslineError, OSError):  # a folder that may only be read is read again
+            with contextlib.suppress(LosslineError, OSError):  # a read-only folder is checked again the next time
                 write_json(self.folder / VERIFIED_FILE, verified)
 
 
@@ -123,10 +127,16 @@ def prepare_store(
     folder_of_stores: epath.Path,
     shard_tokens: int = SHARD_TOKENS,
 ) -> TokenStore:
-    """Encode the training split of `corpus`, or open what an earlier call made.
+    """Encode the training split of `corpus`, or open the store that an earlier call made.
+
+    Args:
+        corpus: the prepared corpus.
+        tokenizer: the tokenizer of the run.
+        folder_of_stores: folder in which the store gets a folder.
+        shard_tokens: largest number of tokens per shard.
 
     Raises:
-        LosslineError: an existing store is damaged, or the disk refuses.
+        LosslineError: an existing store is damaged, or the disk refuses a write.
     """
     identity = fingerprint([corpus.fingerprint, tokenizer.fingerprint])
     folder = folder_of_stores / f"{corpus.name}-{identity}"
@@ -145,7 +155,7 @@ def _write_store(corpus: PreparedCorpus, tokenizer: Tokenizer, part: epath.Path,
     for texts in _batches(corpus.train_texts()):
         encoded = tokenizer.encode_batch(texts)
         bos, eos = np.array([tokenizer.bos_id]), np.array([tokenizer.eos_id])
-        writer.append(np.concatenate([piece for ids in encoded for piece in (bos, ids, eos)]).astype(dtype))
+        writer.append(np.concatenate([part for ids in encoded for part in (bos, ids, eos)]).astype(dtype))
         token_counts += [len(ids) + 2 for ids in encoded]
         byte_counts += [len(text.encode("utf-8")) for text in texts]
     shards = writer.close()
@@ -171,38 +181,41 @@ def _write_store(corpus: PreparedCorpus, tokenizer: Tokenizer, part: epath.Path,
 
 
 class _ShardWriter:
-    """Appends tokens to numbered files of at most `shard_tokens` each."""
+    """A writer that appends tokens to numbered files of at most `shard_tokens` tokens each."""
 
-    def __init__(self, folder: epath.Path, dtype: np.dtype, shard_tokens: int):
+    def __init__(self, folder: epath.Path, dtype: np.dtype, shard_tokens: int) -> None:
         self._folder = folder
         self._dtype = dtype
         self._shard_tokens = shard_tokens
         self._shards: list[dict[str, Any]] = []
-        self._file = None
+        self._file: IO[bytes] | None = None  # None: the next token begins a new shard
 
     def append(self, tokens_N: np.ndarray) -> None:
         while len(tokens_N):
-            if self._file is None:
-                name = f"tokens-{len(self._shards):05d}.bin"
-                self._shards.append({"name": name, "tokens": 0})
-                self._file, self._hash = (self._folder / name).open("wb"), hashlib.sha256()
+            file = self._file or self._start_shard()
             shard = self._shards[-1]
             head = tokens_N[: self._shard_tokens - shard["tokens"]]
-            self._file.write(head.tobytes())
+            file.write(head.tobytes())
             self._hash.update(head.tobytes())
             shard["tokens"] += len(head)
             tokens_N = tokens_N[len(head) :]
             if shard["tokens"] == self._shard_tokens:
-                self._finish_shard()
+                self._finish_shard(file)
 
     def close(self) -> list[dict[str, Any]]:
-        """The manifest's entry of each shard."""
+        """Close the last shard and return the manifest's entry of each shard."""
         if self._file is not None:
-            self._finish_shard()
+            self._finish_shard(self._file)
         return self._shards
 
-    def _finish_shard(self) -> None:
-        self._file.close()
+    def _start_shard(self) -> IO[bytes]:
+        name = f"tokens-{len(self._shards):05d}.bin"
+        self._shards.append({"name": name, "tokens": 0})
+        self._file, self._hash = (self._folder / name).open("wb"), hashlib.sha256()
+        return self._file
+
+    def _finish_shard(self, file: IO[bytes]) -> None:
+        file.close()
         self._file = None
         shard = self._shards[-1]
         shard |= {"bytes": shard["tokens"] * self._dtype.itemsize, "sha256": self._hash.hexdigest()}
@@ -231,21 +244,23 @@ def _read_array(path: epath.Path) -> np.ndarray:
     try:
         return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise LosslineError(
-            f"{path}: not an array of numbers ({error}); delete {path.parent} and run `lossline-jax prepare`"
-        ) from error
+        raise LosslineError(f"{path}: not an array of numbers ({error}); {mend_of(path.parent)}") from error
 
 
 def _state_of(path: epath.Path) -> list[float]:
-    """Changes whenever a file is written, replaced or copied: its size and times, on a disk that of its inode too."""
+    """Return values that change whenever a file is written, replaced or copied.
+
+    The values are the size, the time of writing and, on a disk, the time at which the inode changed.
+    """
     stat = path.stat()
-    changed = [] if is_remote(path) else [os.stat(path).st_ctime_ns]
-    return [stat.length, stat.mtime, *changed]
+    inode_times = [] if is_remote(path) else [os.stat(path).st_ctime_ns]
+    return [stat.length, stat.mtime, *inode_times]
 
 
 def _refuse_wrong_size(path: epath.Path, size: int) -> None:
-    mend = f"delete {path.parent} and run `lossline-jax prepare`"
     if not path.exists():
-        raise LosslineError(f"{path}: this part of the token store is missing; {mend}")
+        raise LosslineError(f"{path}: this part of the token store is missing; {mend_of(path.parent)}")
     if path.stat().length != size:
-        raise LosslineError(f"{path}: has {path.stat().length} bytes instead of {size} (truncated?); {mend}")
+        raise LosslineError(
+            f"{path}: has {path.stat().length} bytes instead of {size} (truncated?); {mend_of(path.parent)}"
+        )

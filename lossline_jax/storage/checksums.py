@@ -1,7 +1,8 @@
-"""Checksums inside JSON files and lines: content that is not as it was written is found when it is read.
+"""Checksums inside JSON files and JSON lines. A reader notices with them that content has changed since it was written.
 
-A sealed object has the key `checksum` last: of its canonical form in a file, of the very bytes before it in a line.
-Content without the key, of an earlier version or of another program, is taken as it is.
+The last key of a sealed object is `checksum`. In a file, the checksum is of the canonical form of the object. In a
+line, the checksum is of the exact bytes before it. Content without the key comes from an earlier version or from
+another program, and is accepted as it is.
 """
 
 import hashlib
@@ -10,59 +11,77 @@ from collections.abc import Mapping
 from typing import Any
 
 KEY = "checksum"
-DIGITS = 16
+DIGITS = 16  # hex digits of SHA-256 that are kept
 
 
 class NotAsWritten(ValueError):
-    """The content is readable, and is not what was written."""
+    """Content that is readable but is not what was written."""
 
     def __init__(self) -> None:
         super().__init__("its content is not what was written: wrong checksum")
 
 
 def seal(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The content as JSON will hold it, with its checksum."""
+    """Return the content as JSON stores it, with its checksum.
+
+    Args:
+        content: fields that JSON can represent.
+    """
     plain = json.loads(json.dumps(content))
-    return {**plain, KEY: _of_content(plain)}
+    return {**plain, KEY: _content_digest(plain)}
 
 
 def unseal(content: Any) -> dict[str, Any]:
-    """The content without its checksum.
+    """Return the content without its checksum.
+
+    Args:
+        content: a value that was read from JSON.
 
     Raises:
-        ValueError: it is no object, or is not what was sealed (`NotAsWritten`).
+        ValueError: the content is not an object, or is not what was sealed (`NotAsWritten`).
     """
     if not isinstance(content, dict):
         raise ValueError(f"an object with fields was expected, not {type(content).__name__}")
     plain = {name: value for name, value in content.items() if name != KEY}
-    if KEY in content and content[KEY] != _of_content(plain):
+    if KEY in content and content[KEY] != _content_digest(plain):
         raise NotAsWritten
     return plain
 
 
 def seal_line(content: Mapping[str, Any]) -> str:
-    """The content as one line of JSON that ends in its checksum, without a newline."""
+    """Return the content as one line of JSON that ends in its checksum, without a newline.
+
+    Args:
+        content: fields that JSON can represent.
+    """
     line = json.dumps(content, ensure_ascii=False)
-    return f"{line[:-1]}{_tail(line)}"
+    return f"{line[:-1]}{_checksum_ending(line)}"
 
 
 def unseal_line(line: str) -> dict[str, Any]:
-    """The content of a line. Raises as `unseal` does, or where it is no JSON."""
+    """Return the content of a line, without its checksum.
+
+    Args:
+        line: one line of JSON, without a newline.
+
+    Raises:
+        ValueError: the line is not JSON, is not an object, or is not what was sealed (`NotAsWritten`).
+    """
     content = json.loads(line)
     if not isinstance(content, dict):
         raise ValueError(f"an object with fields was expected, not {type(content).__name__}")
     if content.pop(KEY, None) is not None:
-        head, mark, _ = line.rpartition(f', "{KEY}": ')
-        if line != f"{head}{_tail(f'{head}}}')}" or not mark:
+        head, separator, _ = line.rpartition(f', "{KEY}": ')
+        if line != f"{head}{_checksum_ending(f'{head}}}')}" or not separator:
             raise NotAsWritten
     return content
 
 
-def _of_content(plain: Mapping[str, Any]) -> str:
+def _content_digest(plain: Mapping[str, Any]) -> str:
     return _digest(json.dumps(plain, sort_keys=True, separators=(",", ":")))
 
 
-def _tail(line: str) -> str:
+def _checksum_ending(line: str) -> str:
     return f', "{KEY}": "{_digest(line)}"}}'
 
 

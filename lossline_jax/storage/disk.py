@@ -1,4 +1,4 @@
-"""Why a disk refused a write, and what to do about it. Only a full disk asks for free space."""
+"""Why did a disk refuse a write, and what can the user do? Only a full disk or quota asks for free space."""
 
 import errno
 import re
@@ -15,7 +15,13 @@ OTHER = "choose another folder"
 
 
 def error_number(error: BaseException) -> int | None:
-    """Return the errno behind an error. TensorStore and safetensors write theirs into a text. None: there is none."""
+    """Return the errno behind an error. None: the error has none.
+
+    TensorStore and safetensors only write the errno into the text of their errors.
+
+    Args:
+        error: the error; its causes are searched too.
+    """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     code = re.search(r"os_error_code='(\d+)'|\bos error (\d+)\b", str(error), re.IGNORECASE)
@@ -25,11 +31,21 @@ def error_number(error: BaseException) -> int | None:
 
 
 def reason(error: BaseException) -> str:
-    """Return the first line of an error without TensorStore's dump of its own settings."""
+    """Return the first line of an error without the settings that TensorStore appends.
+
+    Args:
+        error: the error of a disk or of a library that writes to it.
+    """
     text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
     return re.sub(r" \[[\w ]+='.*", "", text.splitlines()[0])
 
 
 def cannot_write(error: OSError) -> str:
-    """Return the cause of a refused write and its cure, to stand behind the name of the file."""
-    return f"cannot write ({reason(error)}); {CURES.get(error_number(error), OTHER)}"
+    """Return the cause of a refused write and its cure, as the end of a message that begins with the file's name.
+
+    Args:
+        error: the error of the write.
+    """
+    number = error_number(error)
+    cure = OTHER if number is None else CURES.get(number, OTHER)
+    return f"cannot write ({reason(error)}); {cure}"

@@ -1,20 +1,22 @@
-"""Every path of a study and of a run, names that may not leave their folder, and atomic writes.
+"""Atomic writes, JSON files with checksums, and names that may not leave their folder. The layout of a study is below.
 
-All paths are `etils.epath` paths, so a study lives as well on `gs://` as on a local disk.
+All paths are `etils.epath` paths, so a study can be on `gs://` as well as on a local disk. The paths themselves are
+built in paths.py.
 
     <study>/study.json                the resolved study
-    <study>/manifest.jsonl            a run a line, for an engine's array of jobs
+    <study>/manifest.jsonl            one run per line, for the array of jobs of a cluster's scheduler
     <study>/prepared/prepared.json    what was prepared, and for which study
     <study>/prepared/corpora/<id>/    train.jsonl, validation.jsonl, manifest.json
     <study>/prepared/tokenizers/<id>/ tokenizer.model, manifest.json
     <study>/prepared/stores/<id>/     token shards, manifest.json
     <study>/prepared/suites/<id>/     tokenised evaluation rows, manifest.json
     <study>/runs/<run_id>/            claim.json, steps.jsonl, tensorboard/, profile/, checkpoints/,
-                                      done.json or failed.json, lock, and alive.json while a process works on it
-    <study>/imported/<run_id>/        a model from elsewhere that is scored too: model.json, tokenizer.json, suite.json,
-                                      and checkpoints/ or elsewhere.json, which says where they are
-    <study>/losses/                   rows/<run_id>.jsonl with its lock, unscored/<run_id>.json (what could not be
-                                      scored, and why), losses.csv, losses.parquet
+                                      done.json or failed.json, lock, and alive.json while a process works on the run
+    <study>/imported/<run_id>/        a model that was trained elsewhere and is scored too: model.json,
+                                      tokenizer.json, suite.json, and either checkpoints/ or elsewhere.json, which
+                                      names the folder of the checkpoints
+    <study>/losses/                   rows/<run_id>.jsonl with its lock, unscored/<run_id>.json (which checkpoints
+                                      could not be scored, and why), losses.csv, losses.parquet
     <study>/fits/                     fits.json
     <study>/report/                   report.html, figures/*.png, *.pdf, *.svg
 """
@@ -40,31 +42,41 @@ MEND = "restore it from a copy, or delete it to have it made again"
 
 
 def is_remote(path: epath.Path) -> bool:
-    """Whether the path is in an object store (`gs://...`) and not on a disk of this machine."""
+    """Return True if the path is in an object store (`gs://...`) and not on a disk of this machine."""
     return "://" in str(path)
 
 
 def absolute(path: epath.Path) -> epath.Path:
-    """The path without reference to the working folder, for libraries that ask for it."""
+    """Return the path independent of the working folder, for libraries that require such paths."""
     return path if is_remote(path) else path.resolve()
 
 
 def path_inside(folder: epath.Path, name: Any, source: epath.Path) -> epath.Path:
-    """`folder / name` for a name that was read from a file: it may lie deeper, but not outside.
+    """Return `folder / name` for a name that was read from a file. The path may be deeper, but not outside `folder`.
 
-    A folder may come from someone else, and what it names is read, hashed or deleted.
+    The folder may come from another person, and the files that it names are read, hashed or deleted.
+
+    Args:
+        folder: folder that must contain the path.
+        name: name as it was read; any JSON value.
+        source: file that the name was read from, for the error message.
 
     Raises:
-        LosslineError: the name leads elsewhere; names `source`, the file that it was read from.
+        LosslineError: the name leads out of the folder, or is not a name.
     """
     parts = name.split("/") if isinstance(name, str) else [""]
     if any(part in ("", ".", "..") for part in parts) or any(mark in name for mark in ("\\", ":", "\0")):
-        raise LosslineError(f"{source}: {name!r} is no name of a file in {folder}; fetch the folder anew or delete it")
+        raise LosslineError(
+            f"{source}: {name!r} is not the name of a file in {folder}; fetch the folder again or delete it"
+        )
     return folder / name
 
 
 def may_write(path: epath.Path) -> bool:
-    """Return whether permissions let this user make or replace `path`. For an object store, only writing can tell."""
+    """Return True if permissions let this user make or replace `path`.
+
+    For an object store the answer is always True, since only a write can tell.
+    """
     if is_remote(path):
         return True
     folder = path if path.is_dir() else path.parent
@@ -74,10 +86,12 @@ def may_write(path: epath.Path) -> bool:
 
 
 def make_folder(path: epath.Path) -> epath.Path:
-    """Create `path` and its parents; an object store has no folders, only names with slashes.
+    """Create the folder `path` and its parents, and return `path`.
+
+    In an object store nothing is created, since it has no folders, only names with slashes.
 
     Raises:
-        LosslineError: the folder cannot be made or written.
+        LosslineError: the folder cannot be created.
     """
     if is_remote(path):
         return path
@@ -92,9 +106,16 @@ def make_folder(path: epath.Path) -> epath.Path:
 
 
 def write_atomic(path: epath.Path, content: str | bytes) -> None:
-    """Write a file whole or not at all: a reader never sees a part of it, a crash leaves the old one.
+    """Write a file completely or not at all. A reader never sees a part of it, and a crash leaves the old file.
 
-    One put in an object store, which is atomic there; on a disk a file aside that is renamed.
+    An object store gets one put, which is atomic there. On a disk a temporary file is written and renamed.
+
+    Args:
+        path: file to write or replace.
+        content: text, which is written as UTF-8, or bytes.
+
+    Raises:
+        LosslineError: the disk refuses the write.
     """
     data = utf8(content, str(path)) if isinstance(content, str) else content
     if is_remote(path):
@@ -116,24 +137,27 @@ def write_atomic(path: epath.Path, content: str | bytes) -> None:
 
 
 def write_json(path: epath.Path, content: Mapping[str, Any]) -> None:
-    """Write a file of the study as indented JSON, atomically, with its checksum (`seal`)."""
+    """Write a file of the study atomically, as indented JSON with its checksum (`seal`)."""
     export_json(path, seal(content))
 
 
 def export_json(path: epath.Path, content: Any) -> None:
-    """Write what a user asked for as indented JSON, atomically, and nothing beside it."""
+    """Write a file that the user asked for atomically, as indented JSON without a checksum."""
     write_atomic(path, json.dumps(content, indent=2, sort_keys=False, ensure_ascii=False) + "\n")
 
 
 def read_json(path: epath.Path, fields: Mapping[str, Any] | None = None, mend: str = MEND) -> dict[str, Any]:
-    """Read what `write_json` wrote. A file of an earlier version has no checksum and is taken as it is.
+    """Return the content of a file that `write_json` wrote.
+
+    A file of an earlier version has no checksum and is accepted as it is.
 
     Args:
-        fields: names that it must have, with the type of each, or several in a tuple.
-        mend: what to do with a damaged file.
+        path: file to read.
+        fields: required fields, each with its type or a tuple of types. None: no field is required.
+        mend: advice for the error message of a damaged file.
 
     Raises:
-        LosslineError: it is missing, is no JSON, is not what was written, or lacks a field.
+        LosslineError: the file is missing, is not JSON, is not what was written, or a field is missing.
     """
     try:
         content = unseal(json.loads(path.read_text("utf-8")))
@@ -143,15 +167,24 @@ def read_json(path: epath.Path, fields: Mapping[str, Any] | None = None, mend: s
         raise LosslineError(f"{path}: damaged ({error}); {mend}") from error
     except (ValueError, RecursionError) as error:
         raise LosslineError(f"{path}: not valid JSON ({error}); {mend}") from error
-    for name, kind in (fields or {}).items():
-        if not isinstance(content.get(name), kind):
+    for name, expected_type in (fields or {}).items():
+        if not isinstance(content.get(name), expected_type):
             problem = f"{name!r} is {content[name]!r:.40}" if name in content else f"it has no {name!r}"
             raise LosslineError(f"{path}: damaged ({problem}); {mend}")
     return content
 
 
 def read_record(cls: type[T], path: epath.Path, mend: str = MEND) -> T:
-    """Read a dataclass that was written with `to_json`. Raises as `read_json`, or by the field that does not fit."""
+    """Return the dataclass of a file that was written with `to_json` and `write_json`.
+
+    Args:
+        cls: the dataclass.
+        path: file to read.
+        mend: advice for the error message of a damaged file.
+
+    Raises:
+        LosslineError: as for `read_json`, or a field does not fit the dataclass.
+    """
     content = read_json(path, mend=mend)
     try:
         return from_json(cls, content, str(path))

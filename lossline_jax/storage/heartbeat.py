@@ -1,10 +1,13 @@
-"""The sign of life of a process that works on a run, for whoever cannot ask its kernel.
+"""The heartbeat file of the process that works on a run.
 
-    alive.json    {"host": ..., "pid": ..., "token": ..., "beat": ...}, written anew at every beat, removed at the end
+The file replaces the kernel's lock on object stores, which have no locks, and between machines that share a disk.
 
-Signs are compared with what was read before, never with a clock: a clock that jumps starts or stops nothing.
-Two processes that take a run in the same instant both write; the one whose sign was overwritten stops at its
-next beat. This refuses what an engine placed twice by mistake; it is no lock.
+    alive.json    {"host": ..., "pid": ..., "token": ..., "beat": ...}
+
+The file is written again at every beat and removed at the end. A heartbeat is compared with the heartbeat that was
+read before, never with a clock, so a clock that jumps starts or stops nothing. Two processes that take a run in the
+same instant both write. The process whose heartbeat was overwritten stops at its next beat. The heartbeat stops a run
+that a scheduler has started twice by mistake. It is not a true lock.
 """
 
 import contextlib
@@ -23,27 +26,28 @@ from lossline_jax.errors import LosslineError, RunLocked
 from lossline_jax.storage.files import is_remote, read_json, write_json
 
 BEAT_SECONDS = 15.0
-SILENT_BEATS = 2.5  # without a new sign, and the writer is taken for dead
-FIRST_BEAT_SECONDS = 1.0  # after the start: soon, to see a process that started in the same instant
+SILENT_BEATS = 2.5  # a writer that is silent for this many beats counts as dead
+FIRST_BEAT_SECONDS = 1.0  # after the start; short, to notice a process that started in the same instant
 
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """Which process works, and how often it has said so."""
+    """The content of a heartbeat file: the process that works on a run, and the count of its beats."""
 
     host: str = ""
     pid: int = 0
-    token: str = ""  # of this very hold on the run
+    token: str = ""  # random; tells apart two holds on the run by the same process
     beat: int = 0
-    age_seconds: float = field(default=0.0, compare=False)  # by the store's time of writing: to be shown
+    age_seconds: float = field(default=0.0, compare=False)  # by the store's time of writing; for display only
 
     @property
     def is_of_this_machine(self) -> bool:
+        """True if the process runs on this machine."""
         return self.host == socket.gethostname()
 
 
 def read_heartbeat(file: epath.Path) -> Heartbeat | None:
-    """The sign that lies there; None: no process has left one, or what lies there is no sign."""
+    """Return the heartbeat in a file. None: there is no file, or it is not a heartbeat."""
     try:
         content, written = read_json(file), _seconds_of_writing(file)
         host, pid, token, beat = (content[name] for name in ("host", "pid", "token", "beat"))
@@ -53,13 +57,15 @@ def read_heartbeat(file: epath.Path) -> Heartbeat | None:
 
 
 def wait_for_silence(file: epath.Path, wait: bool, beat_seconds: float) -> None:
-    """Watch the sign of another process for a little over two beats, and return if it does not change.
+    """Watch the heartbeat of another process for `SILENT_BEATS` beats, and return if it does not change.
 
     Args:
-        wait: until the other process has ended, instead of giving up.
+        file: `alive.json` of the run.
+        wait: True: wait until the other process has ended. False: raise if the other process is alive.
+        beat_seconds: seconds between two beats.
 
     Raises:
-        RunLocked: it has changed: the other process lives.
+        RunLocked: the heartbeat has changed, so the other process is alive.
     """
     known = read_heartbeat(file)
     if known is None:
@@ -85,18 +91,22 @@ def wait_for_silence(file: epath.Path, wait: bool, beat_seconds: float) -> None:
 def sending_heartbeats(
     file: epath.Path, beat_seconds: float, lost: Callable[[str], None] | None = None
 ) -> Iterator[None]:
-    """Write signs of life while the block runs, from a thread; remove the last one when it ends, however it ends.
+    """Write heartbeats from a thread while the block runs. The file is removed at the end, also after an error.
 
     Args:
-        file: `alive.json`.
-        lost: called in the thread when another process has taken over; by default this process ends at once, since
-            whatever it wrote from now on would be written over the other's.
+        file: `alive.json` of the run.
+        beat_seconds: seconds between two beats.
+        lost: called in the thread, with a message, when another process has taken over the run. None: this process
+            ends at once, since anything it writes from then on would overwrite files of the other process.
     """
     heartbeat = Heartbeat(socket.gethostname(), os.getpid(), uuid.uuid4().hex)
     stop = threading.Event()
     _write(file, heartbeat)
     thread = threading.Thread(
-        target=_beat, args=(file, heartbeat, beat_seconds, stop, lost or _end_process), daemon=True
+        target=_beat,
+        args=(file, heartbeat),
+        kwargs={"beat_seconds": beat_seconds, "stop": stop, "lost": lost or _end_process},
+        daemon=True,
     )
     thread.start()
     try:
@@ -110,12 +120,13 @@ def sending_heartbeats(
 
 
 def _beat(
-    file: epath.Path, heartbeat: Heartbeat, beat_seconds: float, stop: threading.Event, lost: Callable[[str], None]
+    file: epath.Path, heartbeat: Heartbeat, *, beat_seconds: float, stop: threading.Event, lost: Callable[[str], None]
 ) -> None:
     beat, pause = 0, min(FIRST_BEAT_SECONDS, beat_seconds)
     while not stop.wait(pause):
         beat, pause = beat + 1, beat_seconds
-        # A store or disk that fails for a while fails the work itself, where it is reported: the next beat may come.
+        # A store or disk that fails for a while also fails the work itself, and is reported there. The next beat may
+        # succeed.
         with contextlib.suppress(Exception):
             latest = read_heartbeat(file)
             if latest is not None and latest.token != heartbeat.token:
@@ -128,8 +139,8 @@ def _seconds_of_writing(file: epath.Path) -> float:
     return file.stat().mtime if is_remote(file) else os.path.getmtime(file)
 
 
-def _write(file: epath.Path, sign: Heartbeat) -> None:
-    content = asdict(sign)
+def _write(file: epath.Path, heartbeat: Heartbeat) -> None:
+    content = asdict(heartbeat)
     del content["age_seconds"]
     write_json(file, content)
 

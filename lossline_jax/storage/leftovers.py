@@ -1,7 +1,7 @@
-"""Leftovers of killed processes: files and folders `.NAME.XXXXXXXX.part`, made aside and never renamed.
+"""Removal of leftovers of killed processes: temporary files and folders `.NAME.XXXXXXXX.part` that were never renamed.
 
-Whoever writes aside holds the kernel's lock on it, which is dropped when the process dies. So a part without a lock
-is nobody's. One on a file system without such locks is left alone.
+A process that writes a part holds the kernel's lock on the part. The kernel drops the lock when the process dies, so a
+part without a lock can be removed. A part on a file system without such locks is left alone.
 """
 
 import contextlib
@@ -13,18 +13,22 @@ import time
 from collections.abc import Iterator
 
 PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
-YOUNG_SECONDS = 30.0  # a part may be a moment older than its lock
+YOUNG_SECONDS = 30.0  # a younger part is left alone, since a process creates a part just before it locks the part
 
 
 def hold(descriptor: int) -> None:
-    """Lock what is written aside until it is closed, or until this process dies."""
+    """Lock a part until its descriptor is closed, or until this process dies.
+
+    Args:
+        descriptor: an open file or folder.
+    """
     with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 @contextlib.contextmanager
 def held(folder: os.PathLike) -> Iterator[None]:
-    """Lock a folder that is written aside while the block runs."""
+    """Lock a folder that is a part while the block runs."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         hold(descriptor)
@@ -34,17 +38,21 @@ def held(folder: os.PathLike) -> Iterator[None]:
 
 
 def remove_leftovers(*folders: os.PathLike) -> list[str]:
-    """Remove the parts that lie in these folders and that no process writes any more; returns their paths."""
+    """Remove the parts in these folders that no process writes any more, and return their paths.
+
+    Args:
+        *folders: folders to look into, not deeper. A folder that does not exist is skipped.
+    """
     parts = [
         entry
         for folder in folders
-        if os.path.isdir(folder)  # an object store has no parts: a file is put there whole
+        if os.path.isdir(folder)  # an object store has no parts, since each file is put there in one piece
         for entry in os.scandir(folder)
         if PART.fullmatch(entry.name)
     ]
     removed = []
     for part in parts:
-        with contextlib.suppress(OSError):  # another process is faster, or the folder may only be read
+        with contextlib.suppress(OSError):  # another process was faster, or the folder is read-only
             if time.time() - part.stat().st_mtime > YOUNG_SECONDS and not _is_held(part):
                 shutil.rmtree(part) if part.is_dir() else os.unlink(part)
                 removed.append(part.path)
@@ -55,7 +63,7 @@ def _is_held(part: os.PathLike) -> bool:
     descriptor = os.open(part, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # a lock, or no way to know
+    except OSError:  # another process holds the lock, or the file system has no locks
         return True
     finally:
         os.close(descriptor)

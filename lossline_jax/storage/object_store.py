@@ -1,4 +1,4 @@
-"""Object stores (`gs://`): how their client is set up, and what its failures mean in one line."""
+"""Set-up of the client of object stores (`gs://`), and one-line messages for the client's failures."""
 
 import functools
 import logging
@@ -9,21 +9,25 @@ from etils import epath
 
 from lossline_jax.errors import LosslineError, Restart, install_hint
 
-PROBE_SECONDS = 15.0  # that a bucket has to answer in, before a command begins
+PROBE_SECONDS = 15.0  # time limit for a bucket to answer, before a command begins
 LOGIN = "log in with `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
 ACCESS = "give this account the role roles/storage.objectAdmin on the bucket"
-# Packages whose exceptions are those of the network or of the store. TensorStore raises ValueError: token_shards.py.
+# Packages whose exceptions come from the network or the store. TensorStore raises ValueError; see token_shards.py.
 CLIENTS = {"gcsfs", "fsspec", "aiohttp", "requests", "urllib3", "google"}
 
 
 def reachable_path(path: epath.PathLike) -> epath.Path:
-    """The path that a user named: `~` stands for a home, and a bucket has answered. No file is looked at.
+    """Return the path that a user named, with `~` replaced and after its bucket has answered. No file is read.
 
-    Every command calls this for what it is given, so that a wrong name fails at once and not after minutes of
-    retries: those are for a store that fails later.
+    Every command calls this function for each path it is given. A wrong name therefore fails at once, and not after
+    minutes of retries, which are meant for a store that fails later.
+
+    Args:
+        path: path or `gs://` address as the user wrote it.
 
     Raises:
-        LosslineError: `~name` of no user, gcsfs is not installed, no such bucket, or no right to list it.
+        LosslineError: `~name` names no user, gcsfs is not installed, there is no such bucket, or the account may not
+            list the bucket.
         Restart: the store does not answer.
     """
     text = expanded(path)
@@ -34,7 +38,10 @@ def reachable_path(path: epath.PathLike) -> epath.Path:
 
 
 def expanded(path: epath.PathLike) -> str:
-    """The path with `~` or `~name` in front replaced by that home: a shell leaves `--flag=~/x` as it is.
+    """Return the path with `~` or `~name` at its start replaced by the home. A shell leaves `--flag=~/x` as it is.
+
+    Args:
+        path: path as the user wrote it.
 
     Raises:
         LosslineError: there is no such user.
@@ -54,45 +61,52 @@ def _probe(bucket: str) -> None:
     try:
         import fsspec
 
-        # The very instance that epath works with. All but the listing of a bucket swallows some failures.
+        # These arguments give the same cached instance that epath uses. The probe lists the bucket, because every
+        # other call of the client hides some failures.
         store = fsspec.filesystem("gcs", finalize_on_close=True)
         store.ls(bucket, max_results=1, timeout=PROBE_SECONDS)
     except ImportError as error:
         raise LosslineError(f"{where}: needs gcsfs: {install_hint('gcs')}") from error
     except FileNotFoundError as error:
-        raise LosslineError(f"{where}: no such bucket; create it or mend the name") from error
-    except Exception as error:  # gcsfs passes on those of aiohttp, google-auth and requests, which share no base
-        lost = failure(error)
-        if lost is None:
+        raise LosslineError(f"{where}: no such bucket; create it or fix the name") from error
+    except Exception as error:  # gcsfs lets errors of aiohttp, google-auth and requests through; they share no base
+        store_failure = failure(error)
+        if store_failure is None:
             raise LosslineError(f"{where}: cannot be listed ({_first_line(error)}); {ACCESS}") from error
-        raise type(lost)(f"{where}: {lost}") from error
+        raise type(store_failure)(f"{where}: {store_failure}") from error
 
 
 def _set_up_client() -> None:
-    """Before the client is made: what other processes write must be seen, and nothing but the store be asked."""
-    # Else gcsfs asks another service for the kind of the bucket, again and again where it may not.
+    """Configure the client before it is created, so that it sees the files that other processes write."""
+    # Otherwise gcsfs asks a second service for the kind of the bucket, and repeats that where it has no access.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it prints what it raises, with a stack trace
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # gcsfs also prints each error that it raises, with a trace
     try:
         from fsspec.config import conf
     except ImportError:
-        return  # the probe says what to install
+        return  # the message of the probe says which package to install
     conf.setdefault("gs", {}).setdefault("use_listings_cache", False)
 
 
 def failure(error: BaseException) -> LosslineError | None:
-    """What the exception of an object store's client means; None: it is not one of those, or says so itself."""
+    """Return an exception of an object store's client as an error with a one-line message.
+
+    None: the exception does not come from such a client, or is a `LosslineError` already.
+
+    Args:
+        error: the exception; its causes are searched too.
+    """
     if isinstance(error, LosslineError):
         return None
-    for each in _causes(error):
-        if type(each).__module__.split(".")[0] not in CLIENTS:
+    for cause in _causes(error):
+        if type(cause).__module__.split(".")[0] not in CLIENTS:
             continue
-        if type(each).__name__ == "HttpError" and getattr(each, "code", None) in (401, "401"):
-            return LosslineError(f"the store wants to know who asks; {LOGIN}")
-        if type(each).__module__.startswith("google.auth"):
-            return LosslineError(f"no valid credentials ({_first_line(each)}); {LOGIN}")
-        reason = "in time" if isinstance(each, TimeoutError) else f"({_first_line(each)})"
-        return Restart(f"the store does not answer {reason}; see to the network and try again")
+        if type(cause).__name__ == "HttpError" and getattr(cause, "code", None) in (401, "401"):
+            return LosslineError(f"the store refuses access without credentials; {LOGIN}")
+        if type(cause).__module__.startswith("google.auth"):
+            return LosslineError(f"no valid credentials ({_first_line(cause)}); {LOGIN}")
+        reason = "in time" if isinstance(cause, TimeoutError) else f"({_first_line(cause)})"
+        return Restart(f"the store does not answer {reason}; check the network and try again")
     return None
 
 

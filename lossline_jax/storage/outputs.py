@@ -1,4 +1,4 @@
-"""Files and folders that a user names with `--out`: what is written must be what the name says."""
+"""Checks of the files and folders that a user names with `--out`. The name must fit the content that is written."""
 
 from etils import epath
 
@@ -12,10 +12,13 @@ REPORT_FILES = "report.html and figures/"
 
 
 def output_json(out: str | None) -> epath.Path | None:
-    """The file for a result as JSON; None where none is asked for.
+    """Return the file for a result as JSON. None: the user asks for no file.
+
+    Args:
+        out: value of `--out`. None: the flag is not given.
 
     Raises:
-        LosslineError: its ending says something else, or it cannot be made.
+        LosslineError: the ending of the name is that of another format, or the file cannot be written.
     """
     if out is None:
         return None
@@ -28,10 +31,13 @@ def output_json(out: str | None) -> epath.Path | None:
 
 
 def output_table(out: str) -> epath.Path:
-    """The file for a table.
+    """Return the file for a table.
+
+    Args:
+        out: value of `--out`.
 
     Raises:
-        LosslineError: its ending is not that of a table that can be written, or it cannot be made.
+        LosslineError: the ending is not .csv or .parquet, or the file cannot be written.
     """
     path = reachable_path(out)
     if file_kind(path) not in (FileKind("csv"), FileKind("parquet")):
@@ -40,31 +46,32 @@ def output_table(out: str) -> epath.Path:
 
 
 def output_folder(out: str, holds: str) -> epath.Path:
-    """The folder for a result of several files.
+    """Return the folder for a result of several files.
 
     Args:
-        holds: what will be in it, for the message.
+        out: value of `--out`.
+        holds: description of the content, for the message.
 
     Raises:
-        LosslineError: its ending is that of a file, it is one, or it cannot be made.
+        LosslineError: the name has the ending of a file, is a file, or the folder cannot be written.
     """
     if not out.strip():
         raise LosslineError(f"--out: is empty; name a folder for {holds}")
     path = reachable_path(out)
     if path.suffix.lower() in (*TABLES_AND_PAGES, ".json") and not path.is_dir():
         raise LosslineError(
-            f"--out: {out}: is named as a file, and a folder of {holds} is written; name it {path.stem}"
+            f"--out: {out}: is named as a file, but a folder of {holds} is written; name it {path.stem}"
         )
     if path.exists() and not path.is_dir():
-        raise LosslineError(f"--out: {out}: is a file, and a folder of {holds} is written; name another")
+        raise LosslineError(f"--out: {out}: is a file, but a folder of {holds} is written; name another")
     return _writable(path, out)
 
 
 def _writable(path: epath.Path, out: str) -> epath.Path:
-    """The path, unless it is known before any work that it cannot be made.
+    """Return the path after a check, before any work starts, that it can be written.
 
     Raises:
-        LosslineError: no right to write there, a disk that is read-only, or a file in the way.
+        LosslineError: permissions do not allow it, the disk is read-only, or a file takes the place of a folder.
     """
     try:
         allowed = may_write(path)

@@ -1,4 +1,7 @@
-"""Prepared folders that are whole or absent: made aside, then renamed; the manifest is written last."""
+"""Prepared folders that are complete or absent.
+
+A folder is written under a temporary name and then renamed. Its manifest is written last.
+"""
 
 import contextlib
 import hashlib
@@ -17,50 +20,63 @@ MANIFEST = "manifest.json"
 
 
 def is_complete(folder: epath.Path) -> bool:
-    """Whether `folder` has a manifest that calls it complete."""
+    """Return True if `folder` has a manifest that marks it as complete."""
     manifest = folder / MANIFEST
     return manifest.exists() and read_json(manifest, mend=mend_of(folder)).get("complete") is True
 
 
 def read_folder_manifest(folder: epath.Path, what: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest of a prepared folder.
+    """Return the manifest of a prepared folder.
 
     Args:
-        what: is prepared there, for messages.
-        fields: that the manifest must have, with the type of each.
+        folder: the prepared folder.
+        what: description of the content, for messages.
+        fields: required fields of the manifest, with the type of each.
 
     Raises:
-        LosslineError: it is absent or not complete, so the folder is half made; or it is damaged.
+        LosslineError: the manifest is missing, does not mark the folder as complete, or is damaged.
     """
     if not is_complete(folder):
-        raise LosslineError(f"{folder}: no complete {what} (half made?); run `lossline-jax prepare` to make it")
+        raise LosslineError(f"{folder}: no complete {what} (interrupted?); run `lossline-jax prepare` to make it")
     return read_json(folder / MANIFEST, fields, mend_of(folder))
 
 
 def mend_of(folder: epath.Path) -> str:
-    """Return the words that tell how to replace a damaged prepared folder."""
+    """Return the part of a message that says how to replace a damaged prepared folder."""
     return f"delete {folder} and run `lossline-jax prepare`"
 
 
 def check_sha256(path: epath.Path, expected: str) -> None:
-    """Raise LosslineError if a file of a prepared folder is not there, or is not what its manifest describes."""
+    """Check a file of a prepared folder against the digest in the folder's manifest.
+
+    Args:
+        path: file to check.
+        expected: SHA-256 as hex digits.
+
+    Raises:
+        LosslineError: the file is missing, or its content is not what the manifest describes.
+    """
     if not path.exists():
         raise LosslineError(f"{path}: missing; {mend_of(path.parent)}")
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        # epath types its files as `IO`, which does not promise `readinto`.
+        digest = hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
     if digest != expected:
         raise LosslineError(f"{path}: damaged (wrong SHA-256); {mend_of(path.parent)}")
 
 
 @contextlib.contextmanager
 def staged_folder(folder: epath.Path) -> Iterator[epath.Path]:
-    """A new folder to write into that takes the place of `folder` when the block ends well.
+    """Yield a temporary folder that replaces `folder` when the block ends without an error.
 
-    The block writes `manifest.json` last: an object store has no rename of folders, so there the block
-    writes in place and the manifest alone says that all is there.
+    The block must write `manifest.json` last. An object store cannot rename folders, so there the block writes in
+    place, and only the manifest says that the folder is complete.
+
+    Args:
+        folder: final path of the folder.
 
     Raises:
-        LosslineError: the disk refuses (full, read-only); nothing is left behind.
+        LosslineError: the disk refuses a write (full, read-only). Nothing is left behind.
     """
     if is_remote(folder):
         yield folder
@@ -81,6 +97,6 @@ def staged_folder(folder: epath.Path) -> Iterator[epath.Path]:
 def _move(part: epath.Path, folder: epath.Path) -> None:
     if folder.exists():
         if is_complete(folder):
-            return  # another process was faster: both made the same
+            return  # another process was faster and has made the same folder
         folder.rmtree()
     part.rename(folder)

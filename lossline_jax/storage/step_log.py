@@ -1,4 +1,4 @@
-"""steps.jsonl: one JSON object for each logged training step."""
+"""The log of training steps in steps.jsonl, with one JSON object for each logged step."""
 
 import contextlib
 from typing import Any
@@ -8,28 +8,28 @@ from lossline_jax.storage.checksums import seal_line, unseal_line
 from lossline_jax.storage.files import is_remote, make_folder, write_atomic
 from lossline_jax.storage.paths import RunDir
 
-LOGGED = {"step", "loss_nats_per_token", "tokens_per_second", "time"}  # that `lossline-jax status` shows of every row
+LOGGED = {"step", "loss_nats_per_token", "tokens_per_second", "time"}  # fields that `lossline-jax status` needs
 
 
 class StepLog:
-    """Appends rows; only process 0 makes one.
+    """A log that appends rows to steps.jsonl. Only process 0 creates one.
 
-    A local file gains each row at once, so that it can be followed. An object store cannot append: there the
-    rows wait for `flush`, which comes with every checkpoint; what a kill loses is trained again anyway.
+    A local file gets each row at once, so that a user can follow it. An object store cannot append. There the rows
+    wait for `flush`, which runs with every checkpoint. The steps of rows that a kill loses are trained again anyway.
 
-    `rows` are those that the file holds, or will after `flush`.
+    The attribute `rows` has the rows of the file, including rows that the next `flush` will write.
 
     Args:
-        run_dir: of the run.
-        after_step: the restored step; rows beyond it, which will be trained again, are dropped.
+        run_dir: paths of the run.
+        after_step: the restored step. Rows of later steps are dropped, since these steps are trained again.
     """
 
-    def __init__(self, run_dir: RunDir, after_step: int):
+    def __init__(self, run_dir: RunDir, after_step: int) -> None:
         self._file = run_dir.steps_file
         self._appends = not is_remote(self._file)
         make_folder(run_dir.root)
         logged_rows = read_step_log(run_dir)
-        self.last_step = logged_rows[-1]["step"] if logged_rows else 0  # that was ever logged
+        self.last_step = logged_rows[-1]["step"] if logged_rows else 0  # including dropped rows
         self.rows = [row for row in logged_rows if row["step"] <= after_step]
         self.flush()
 
@@ -41,15 +41,18 @@ class StepLog:
                 file.write(seal_line(row) + "\n")
 
     def flush(self) -> None:
-        """Write all rows as one whole file."""
+        """Replace the file with one that has all rows."""
         write_atomic(self._file, "".join(seal_line(row) + "\n" for row in self.rows))
 
 
 def read_step_log(run_dir: RunDir) -> list[dict[str, Any]]:
-    """The rows of a run, oldest first; a last line that a kill has cut short is left out.
+    """Return the rows of a run, oldest first. A last line that a kill has cut short is left out.
+
+    Args:
+        run_dir: paths of the run.
 
     Raises:
-        LosslineError: another line is no row, or is not as it was written.
+        LosslineError: another line is not a row, or is not what was written.
     """
     if not run_dir.steps_file.exists():
         return []

@@ -84,7 +84,7 @@ def test_prepare_names_what_is_wrong(capsys, folder, flags, message):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ("runs = (base, base)", "run '.*' is there 2 times"),
+        ("runs = (base, base)", "run '.*' is given 2 times"),
         ("runs = (dataclasses.replace(base),)", r"bad.py:\d+: NameError"),
         ("runs = (LlamaConfig(d_modle=3),)", r"bad.py:\d+: TypeError: .*d_modle"),
         ("import dataclasses; runs = (base, dataclasses.replace(base, batch_size=4))", "another batch_size"),

@@ -98,7 +98,7 @@ def test_status_of_an_untouched_study(capsys, tmp_path):
         (["fit"], "a table: lossline-jax table fit TABLE"),
         (["predict", "sweep.csv"], "unknown verb 'predict'; did you mean 'table predict'"),
         (["train", "sweep.csv"], "name an experiment file or a study's folder"),
-        (["laws", "shifted", "power"], "name one law, in quotes where it has spaces"),
+        (["laws", "shifted", "power"], "name one law, in quotes if it has spaces"),
         (["resubmit", "--failed"], "name the manifest first: lossline-jax resubmit MANIFEST"),
     ],
 )

@@ -124,7 +124,7 @@ def test_a_study_file_is_held_to_the_ranges_at_plan(tmp_path, capsys, path, valu
         (["plan", TINY, "--execution.log-every", "-1"], "execution.log_every: -1 is out of range"),
         (["prepare", TINY, "--execution.microbatch-size", "-1"], "execution.microbatch_size: -1 is out of range"),
         (["train", TINY, "--processes.heartbeat-seconds", "-1"], "--processes.heartbeat_seconds: -1 is out of range"),
-        (["evaluate", TINY, "--follow", "--poll-seconds", "inf"], "--poll-seconds: inf is no time to wait"),
+        (["evaluate", TINY, "--follow", "--poll-seconds", "inf"], "--poll-seconds: inf is not a time to wait"),
     ],
 )
 def test_flags_are_held_to_the_ranges(tmp_path, capsys, flags, message):

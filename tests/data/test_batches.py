@@ -190,7 +190,7 @@ def test_bad_mixtures_are_refused_in_one_line(stores):
         return str(caught.value)
 
     assert "did you mean 'large'?" in message((("lage", 1.0),))
-    assert "stands twice" in message((("large", 1.0), ("large", 2.0)))
+    assert "is given twice" in message((("large", 1.0), ("large", 2.0)))
     assert "must be positive" in message((("large", 0.0),))
     assert "must be positive" in message((("large", float("nan")),))
     assert "mixture is empty" in message(())

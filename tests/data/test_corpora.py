@@ -126,7 +126,7 @@ def test_every_file_format_gives_the_same_documents(tmp_path):
     [
         (b'{"text": "fine"', "not valid JSON"),
         (b'{"txt": "x"}', "no field 'text' (it has ['txt'])"),
-        (b"[1]", "is no JSON object"),
+        (b"[1]", "is not a JSON object"),
         (b'{"text": 3}', "is int, not a string"),
         (b'{"text": "a\\u0000b"}', "NUL (U+0000) at character 1"),
         (b'{"text": "a\xff"}', "invalid UTF-8 at byte 11 (ff)"),

@@ -24,7 +24,7 @@ class WideTokenizer(BytesPerIdTokenizer):
     """One id a character, up to U+10FFFF: more than 16 bits hold."""
 
     def __init__(self):
-        super().__init__([b""] * 0x110002, 0x110000, 0x110001, "wide")
+        super().__init__([b""] * 0x110002, bos_id=0x110000, eos_id=0x110001, fingerprint="wide")
 
     def encode(self, text):
         return np.array([ord(character) for character in text], np.int32)

@@ -61,7 +61,7 @@ class Bomb:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_name_that_leaves_its_folder_is_refused_and_its_file_is_named(name):
-    with pytest.raises(LosslineError, match=r"^/f/manifest\.json: .*is no name of a file in /f"):
+    with pytest.raises(LosslineError, match=r"^/f/manifest\.json: .*is not the name of a file in /f"):
         path_inside(epath.Path("/f"), name, epath.Path("/f/manifest.json"))
 
 
@@ -84,7 +84,7 @@ def test_a_token_store_reads_its_own_shards_only(secret, name):
     name = name.replace("SECRET", str(secret.parent / "secret"))
     shard = {"name": name, "bytes": 4, "tokens": 2}
     write_json(epath.Path(secret) / MANIFEST, {"shards": [shard], "sidecars": {}, "dtype": "<u2", "complete": True})
-    with pytest.raises(LosslineError, match=r"manifest\.json: .*secret' is no name of a file"):
+    with pytest.raises(LosslineError, match=r"manifest\.json: .*secret' is not the name of a file"):
         TokenStore.open(epath.Path(secret))
 
 
@@ -118,7 +118,7 @@ def test_prepared_json_names_folders_of_the_study_only(tmp_path):
 @pytest.mark.parametrize("name", ["../secret", "gs://b/x"])
 def test_the_index_of_a_hugging_face_folder_names_files_of_it_only(secret, name):
     (secret / INDEX).write_text(json.dumps({"weight_map": {"w": name}}))
-    with pytest.raises(LosslineError, match="is no name of a file"), open_tensors(str(secret), lambda name: name):
+    with pytest.raises(LosslineError, match="is not the name of a file"), open_tensors(str(secret), lambda name: name):
         pass
 
 

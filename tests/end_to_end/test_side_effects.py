@@ -105,7 +105,7 @@ def test_a_bucket_is_kept_as_the_address_that_it_is(no_cache, monkeypatch, tmp_p
 
 def test_a_bucket_that_is_not_there_names_the_variable(no_cache, monkeypatch):
     def refuse(path):
-        raise LosslineError(f"{path}: no such bucket; create it or mend the name")
+        raise LosslineError(f"{path}: no such bucket; create it or fix the name")
 
     monkeypatch.setenv(compilation_cache.VARIABLE, "gs://nowhere/programs")
     monkeypatch.setattr(compilation_cache, "reachable_path", refuse)

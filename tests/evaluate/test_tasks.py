@@ -73,7 +73,7 @@ def test_kept_items_are_spread_over_the_file(tmp_path):
     ("line", "said"),
     [
         ("{", "not valid JSON"),
-        ("[1]", "is no JSON object"),
+        ("[1]", "is not a JSON object"),
         (GOOD | {"choices": []}, "at least 2 strings"),
         (GOOD | {"choices": [" one"]}, "at least 2 strings"),
         (GOOD | {"choices": [" one", 2]}, "at least 2 strings"),

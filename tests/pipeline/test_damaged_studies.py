@@ -60,7 +60,7 @@ def test_text_of_an_earlier_version_is_counted(corpus):
     with pytest.raises(LosslineError, match=r"train\.jsonl: damaged \(\d+ documents of"):
         next(old.train_texts())
     path.write_text(whole[:-20])
-    with pytest.raises(LosslineError, match=r"train\.jsonl: damaged \(line \d+ is no document"):
+    with pytest.raises(LosslineError, match=r"train\.jsonl: damaged \(line \d+ is not a document"):
         next(old.train_texts())
 
 
@@ -113,7 +113,7 @@ def test_what_belongs_to_no_run_or_model_is_named(study, tmp_path, place):
         (b"", "names no run"),
         (b'{"index": 1, "run_id": "a"}\n', "this is not run 0 of a manifest"),
         (b'{"run_id": 3}\n', "this is not run 0 of a manifest"),
-        (b"[1]\n", "is no JSON object"),
+        (b"[1]\n", "is not a JSON object"),
     ],
 )
 def test_a_damaged_manifest_is_one_line(tmp_path, content, said):

@@ -129,23 +129,23 @@ def test_a_file_that_is_cut_off_is_told_by_every_reader(tmp_path, packed):
         ("a.jsonl", zstd.compress(LINES), "its content is zstd"),
         ("a.jsonl", lzma.compress(LINES), "its content is xz"),
         ("a.jsonl", bz2.compress(LINES), "its content is bzip2"),
-        ("a.jsonl.gz", LINES, "cannot be read as gzip: its content begins b'{\"text"),
+        ("a.jsonl.gz", LINES, "cannot be read as gzip: its content begins with b'{\"text"),
         ("a.jsonl.gz", zstd.compress(LINES), "cannot be read as gzip: its content is zstd"),
         ("a.jsonl", b"PAR1\x15\x04", "its content is parquet"),
         ("a.jsonl", b"PK\x03\x04", "its content is a zip archive"),
-        ("a.parquet", LINES, "cannot be read as parquet: its content begins"),
+        ("a.parquet", LINES, "cannot be read as parquet: its content begins with"),
         ("a.parquet", b"", "cannot be read as parquet: its content is empty"),
         ("a.jsonl", LINES.decode().encode("utf-16"), "is UTF-16 text; save the file as UTF-8"),
         ("a.jsonl", b'{"text": "plain"}'.decode().encode("utf-16-le"), "is UTF-16 text"),
         ("a.jsonl", b'{"text": "plain"}'.decode().encode("utf-16-be"), "is UTF-16 text"),
         ("a.jsonl", '{"text": "é"}'.encode("latin-1"), "a.jsonl:1: invalid UTF-8 at byte 10 (e9)"),
-        ("a.jsonl", b'{"text": "a", "text": "b"}', "a.jsonl:1: not valid JSON (the field 'text' stands twice"),
-        ("a.jsonl", b'{"x": {"y": 1, "y": 1}}', "the field 'y' stands twice"),
+        ("a.jsonl", b'{"text": "a", "text": "b"}', "a.jsonl:1: not valid JSON (the field 'text' is given twice"),
+        ("a.jsonl", b'{"x": {"y": 1, "y": 1}}', "the field 'y' is given twice"),
         ("a.jsonl", b"[" * 100_000, "a.jsonl:1: not valid JSON (too deeply nested)"),
         ("a.jsonl", b'{"text": ' + b"9" * 5000 + b"}", "a.jsonl:1: not valid JSON (Exceeds the limit"),
         ("a.jsonl", b'[{"text": "a"},\n{"text": "b"}]', "a.jsonl:1: not valid JSON"),
-        ("a.jsonl", b"3", "a.jsonl:1: '3' is no JSON object"),
-        ("a.json", b'[{"text": "a"}, {"text": "b"}]', "a.json:1: is no JSON object but an array of 2; write each"),
+        ("a.jsonl", b"3", "a.jsonl:1: '3' is not a JSON object"),
+        ("a.json", b'[{"text": "a"}, {"text": "b"}]', "a.json:1: is not a JSON object but an array of 2; write each"),
         ("a.json", b'[\n  {"text": "a"}\n]', "(Expecting value at the end of the line); write each object of"),
         ("a.jsonl", b'{"a":\n' + LINES, "a.jsonl:1: not valid JSON (Expecting value at the end of the line);"),
         ("a.jsonl", b"\n\n" + LINES[:12], "a.jsonl:3: not valid JSON (Unterminated string starting at character 10);"),
@@ -153,12 +153,12 @@ def test_a_file_that_is_cut_off_is_told_by_every_reader(tmp_path, packed):
         (
             "a.jsonl",
             b"<html>\n<body>404</body></html>",
-            "cannot be read as jsonl: its content begins b'<html>'; rename",
+            "cannot be read as jsonl: its content begins with b'<html>'; rename",
         ),
         (
             "a.jsonl.gz",
             gzip.compress(b"<!DOCTYPE html>\n", mtime=0),
-            "cannot be read as jsonl: its content begins b'<!DOCTYPE html>'",
+            "cannot be read as jsonl: its content begins with b'<!DOCTYPE html>'",
         ),
         ("a.parquet", PARQUET[:-1], "cannot be read: its end is missing; fetch or write it again"),
         ("a.parquet", PARQUET[: len(PARQUET) // 2], "cannot be read: its end is missing; fetch or write it again"),
@@ -187,10 +187,10 @@ def test_content_that_is_not_what_the_ending_says(tmp_path, name, content, words
         (MARK + b"\xe9", "t.csv:1: invalid UTF-8 at byte 0 (e9)"),
         (
             b"<html><body>404</body></html>\n",
-            "cannot be read as csv: its content begins b'<html>'; rename it or fetch it",
+            "cannot be read as csv: its content begins with b'<html>'; rename it or fetch it",
         ),
-        (MARK + b"\n <HTML lang='en'>\n", "its content begins b\"<HTML lang='en'>\""),
-        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "cannot be read as csv: its content begins"),
+        (MARK + b"\n <HTML lang='en'>\n", "its content begins with b\"<HTML lang='en'>\""),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "cannot be read as csv: its content begins with"),
     ],
 )
 def test_a_table_of_text_that_is_none_is_told_by_its_first_bytes_or_its_line(tmp_path, content, words):
@@ -234,7 +234,7 @@ def test_a_study_given_for_its_table_names_the_table(tmp_path):
 def test_a_folder_given_for_files_is_told(tmp_path):
     (tmp_path / "texts").mkdir()
     for pattern in (f"{tmp_path}/texts", f"{tmp_path}/texts/", f"{tmp_path}/*"):
-        with pytest.raises(LosslineError, match="matches a folder .* and no file; '.*/[*].txt'\\?"):
+        with pytest.raises(LosslineError, match="matches a folder .* and no file; did you mean '.*/[*].txt'\\?"):
             list(read_documents(FilesCorpus("c", (pattern,))))
     (tmp_path / "texts" / "a.txt").write_text("a")
     assert len(list(read_documents(FilesCorpus("c", (f"{tmp_path}/texts/*.txt",))))) == 1

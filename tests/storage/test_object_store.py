@@ -233,7 +233,7 @@ def one_line(process, code):
 
 def test_a_wrong_bucket_is_one_clear_line(store):
     err = one_line(lossline(store, "run", TINY, "--root", "gs://nowhere/studies"), 2)
-    assert err == "lossline: gs://nowhere: no such bucket; create it or mend the name\n"
+    assert err == "lossline: gs://nowhere: no such bucket; create it or fix the name\n"
 
 
 def test_a_store_that_does_not_answer_is_one_clear_line_and_to_be_tried_again():
@@ -291,4 +291,4 @@ def test_credentials_that_are_refused_are_one_clear_line():
         err = one_line(lossline(environment, "status", f"gs://{BUCKET}/studies/tiny"), 2)
     finally:
         server.shutdown()
-    assert "the store wants to know who asks; log in with `gcloud auth application-default login`" in err
+    assert "the store refuses access without credentials; log in with `gcloud auth application-default login`" in err

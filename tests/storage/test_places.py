@@ -145,4 +145,4 @@ def test_a_file_name_that_is_not_utf8_is_one_line(capsys, home, monkeypatch):
     code, _, err = run_cli(capsys, "plan", "bad.py", "--glob", os.fsdecode(b"\xff*.txt"), "--manifest")
     assert code == 2
     assert err.count("\n") == 1
-    assert "it stands for a byte that is not UTF-8" in err
+    assert "which stands for a byte that is not UTF-8" in err

@@ -177,7 +177,7 @@ def _with_truncated_weights(folder):
     ("damage", "words", "message"),
     [
         (_without_tokenizer, [], "tokenizer.json: no such file; put the model's tokenizer.json beside its weights"),
-        (_with_other_bos, [], "has no tokens [259, 257], which are to be its BOS and EOS"),
+        (_with_other_bos, [], "has no tokens [259, 257], which are given as its BOS and EOS"),
         (_with_truncated_weights, [], "model.safetensors: damaged or no safetensors file"),
         (None, ["--context-length", "-1"], "--context-length: -1 must be positive"),
     ],

@@ -1,4 +1,4 @@
-"""Corpora that come inside pip packages (extra `text`) and Python itself: read as files, never imported."""
+"""Corpora from text inside pip packages (extra `text`) and Python itself. Packages are read as files, not imported."""
 
 import gzip
 import hashlib
@@ -23,11 +23,11 @@ from lossline_jax.errors import LosslineError, install_hint
 
 @dataclass(frozen=True)
 class _Package:
-    """Where a corpus lies: files of an installed package, relative to its folder."""
+    """The files of an installed package that are a corpus."""
 
-    distribution: str
+    distribution: str  # name for pip
     module: str
-    glob: str
+    glob: str  # relative to the folder of the module
     licence: str
 
 
@@ -49,12 +49,15 @@ _PACKAGES: dict[str, _Package] = {
 }
 _NOT_CODE = {
     *("site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"),
-    *("encodings", "pydoc_data"),  # tables of characters and a manual: no code
+    *("encodings", "pydoc_data"),  # tables of characters and a manual, which are not code
 }
 
 
 def describe_builtin(name: BuiltinName) -> dict[str, Any]:
-    """Package and version that the text comes from.
+    """Return the package and the version that the text comes from.
+
+    Args:
+        name: name of the corpus.
 
     Raises:
         LosslineError: the package is not installed.
@@ -68,17 +71,20 @@ def describe_builtin(name: BuiltinName) -> dict[str, Any]:
 
 
 def builtin_licence(name: BuiltinName) -> str:
-    """The terms of the text."""
+    """Return the licence of the text."""
     return "PSF-2.0 (some modules: their own)" if name == "code" else _PACKAGES[name].licence
 
 
 def read_builtin(name: BuiltinName) -> Iterator[Document]:
-    """The documents of a builtin corpus in a fixed order.
+    """Yield the documents of a builtin corpus in a fixed order.
 
     An entry without usable text (Python that does not parse, an empty extract) yields an empty document.
 
+    Args:
+        name: name of the corpus.
+
     Raises:
-        LosslineError: the package is not installed, or its files are not where they were.
+        LosslineError: the package is not installed, or it does not have the expected files.
     """
     if name == "code":
         yield from _read_code(pathlib.Path(sysconfig.get_paths()["stdlib"]))
@@ -100,7 +106,7 @@ def read_builtin(name: BuiltinName) -> Iterator[Document]:
 
 
 def _package_folder(name: BuiltinName) -> pathlib.Path:
-    """Found without executing the package: a top-level spec is only located."""
+    """Return the folder of a package. The package is not executed, since a top-level spec is only located."""
     package = _PACKAGES[name]
     spec = importlib.util.find_spec(package.module)
     if spec is None or not spec.submodule_search_locations:
@@ -109,12 +115,12 @@ def _package_folder(name: BuiltinName) -> pathlib.Path:
 
 
 def _read_code(stdlib: pathlib.Path) -> Iterator[Document]:
-    """One document a module of the standard library, without docstrings and licence header."""
+    """Yield one document for each module of the standard library, without docstrings and licence header."""
     for path in sorted(stdlib.rglob("*.py")):
         if _NOT_CODE.intersection(path.relative_to(stdlib).parts):
             continue
         try:
-            with tokenize.open(path) as file:  # honours the encoding cookie
+            with tokenize.open(path) as file:  # follows the encoding that the module declares
                 source = strip_licence_header(strip_docstrings(file.read()))
         except (SyntaxError, UnicodeDecodeError, ValueError):
             source = ""
@@ -122,7 +128,7 @@ def _read_code(stdlib: pathlib.Path) -> Iterator[Document]:
 
 
 def _read_summaries(path: pathlib.Path) -> Iterator[Document]:
-    """One document an article: its title, then the introduction."""
+    """Yield one document for each article: its title, then its introduction."""
     for key, article in json.loads(path.read_text(encoding="utf-8")).items():
         extract = article["extract"].strip()
         text = f"{article['title']}\n{extract}\n" if extract else ""
@@ -130,11 +136,11 @@ def _read_summaries(path: pathlib.Path) -> Iterator[Document]:
 
 
 def _read_service_models(files: list[pathlib.Path]) -> Iterator[Document]:
-    """One document a service and one an operation; of several API versions the newest alone.
+    """Yield one document for each service and one for each operation, from the newest API version only.
 
-    Services come in the order of a hash of their names, so that `max_bytes` cuts across the alphabet.
+    Services are in the order of a hash of their names. A cut by `max_bytes` therefore does not depend on the alphabet.
     """
-    newest = {path.parent.parent.name: path for path in files}  # sorted, so the last version wins
+    newest = {path.parent.parent.name: path for path in files}  # files are sorted, so the last version stays
     for service in sorted(newest, key=lambda name: hashlib.sha256(name.encode("utf-8")).digest()):
         path = newest[service]
         model = json.loads(gzip.decompress(path.read_bytes()))
@@ -150,7 +156,7 @@ def _documentation(title: str, markup: str, source: str) -> Document:
 
 
 def _plain_text(markup: str) -> str:
-    """HTML without its tags: block elements begin lines, inline ones leave their content."""
+    """Return HTML without its tags. A block element begins a new line, and an inline element leaves its content."""
     text = re.sub(r"\s+", " ", markup)
     text = re.sub(r"</?(?:p|li|ul|ol|dl|dt|dd|br|note|important|div|h\d|pre|table|tr)\b[^>]*>", "\n", text)
     text = html.unescape(re.sub(r"</?[A-Za-z][^>]*>", "", text))

@@ -1,23 +1,24 @@
-"""Python sources without the prose that stands in them: docstrings and licence headers."""
+"""Removal of prose from Python sources: docstrings and licence headers."""
 
 import ast
 import re
 
 
 def strip_docstrings(source: str) -> str:
-    """Remove every docstring and leave the rest of the text as it is.
+    r"""Return `source` without docstrings and otherwise unchanged.
 
-    A docstring that is all of a body, or shares its lines with other code, becomes `pass`.
+    A docstring that is a whole body, or that shares its lines with other code, becomes `pass`.
 
     Args:
-        source: with newlines as `\\n` alone, which is how `tokenize.open` reads a file.
+        source: a module whose only line ends are `\n`, as `tokenize.open` reads a file.
 
     Raises:
-        SyntaxError, ValueError: `source` is not Python.
+        SyntaxError: `source` is not Python.
+        ValueError: `source` is not Python.
     """
-    lines = [line.encode("utf-8") for line in source.split("\n")]  # form feeds end no line for the parser
+    lines = [line.encode("utf-8") for line in source.split("\n")]  # a form feed does not end a line for the parser
     for body, node in sorted(_docstrings(ast.parse(source)), key=lambda pair: -pair[1].lineno):
-        first, last = node.lineno - 1, node.end_lineno - 1
+        first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
         before, after = lines[first][: node.col_offset], lines[last][node.end_col_offset :]
         if len(body) == 1 or before.strip() or after.strip():
             lines[first : last + 1] = [before + b"pass" + after]
@@ -27,15 +28,21 @@ def strip_docstrings(source: str) -> str:
 
 
 def strip_licence_header(source: str) -> str:
-    """Remove the comment lines at the head of a module where they speak of copyright or licence."""
-    header = re.match(r"(?:[ \t]*(?:#[^\n]*)?\n)*", source).group()
+    """Return `source` without the comment lines at its start, if these lines mention copyright or a licence.
+
+    Args:
+        source: a Python module.
+    """
+    comments = re.match(r"(?:[ \t]*(?:#[^\n]*)?\n)*", source)
+    header = comments.group() if comments else ""
     return source[len(header) :] if re.search(r"copyright|licen[cs]e", header, re.IGNORECASE) else source
 
 
 def _docstrings(tree: ast.Module) -> list[tuple[list[ast.stmt], ast.Expr]]:
     owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     return [
-        (node.body, node.body[0])
+        (node.body, docstring)
         for node in ast.walk(tree)
         if isinstance(node, owners) and ast.get_docstring(node, clean=False) is not None
+        if isinstance(docstring := node.body[0], ast.Expr)
     ]

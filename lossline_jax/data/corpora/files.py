@@ -1,4 +1,4 @@
-"""Documents from the user's own files: text, JSON lines and Parquet, as `inputs.py` reads them."""
+"""Documents from users' files: text, JSON lines and Parquet. The files are read with storage/inputs.py."""
 
 import glob
 import hashlib
@@ -21,10 +21,13 @@ FORMS = ("txt", "jsonl", "parquet")
 
 
 def find_files(corpus: FilesCorpus) -> list[epath.Path]:
-    """Every file that the globs match, once each, in order of its path.
+    """Return every file that the globs match, one time each, in the order of the paths.
+
+    Args:
+        corpus: config of the corpus.
 
     Raises:
-        LosslineError: a glob matches nothing, or a file has a format that cannot be read.
+        LosslineError: a glob matches no file, or a file has a format that cannot be read.
     """
     paths: set[str] = set()
     for pattern in corpus.globs:
@@ -35,14 +38,14 @@ def find_files(corpus: FilesCorpus) -> list[epath.Path]:
     for path in sorted(paths):
         if file_kind(path).form not in FORMS:
             raise LosslineError(
-                f"{path}: not a format that can be read; expected .txt, .jsonl, .ndjson or .json with an object a line "
-                f"(each also with {ENDINGS}), or .parquet"
+                f"{path}: not a format that can be read; expected .txt, .jsonl, .ndjson or .json with one object per "
+                f"line (each also with {ENDINGS}), or .parquet"
             )
     return [epath.Path(path) for path in sorted(paths)]
 
 
 def describe_files(corpus: FilesCorpus) -> dict[str, Any]:
-    """What the globs match now: enough to notice that the files have changed since."""
+    """Return a description of the files that the globs match now, with which a later change can be noticed."""
     listing = [(str(path), path.stat().length) for path in find_files(corpus)]
     return {
         "globs": list(corpus.globs),
@@ -53,10 +56,13 @@ def describe_files(corpus: FilesCorpus) -> dict[str, Any]:
 
 
 def read_files(corpus: FilesCorpus) -> Iterator[Document]:
-    """The documents of every file, in order.
+    """Yield the documents of every file in order.
+
+    Args:
+        corpus: config of the corpus.
 
     Raises:
-        LosslineError: naming file and line, for anything that is not a document.
+        LosslineError: as for `find_files`, or content is not a document. The message names the file and the line.
     """
     for path in find_files(corpus):
         match file_kind(path).form:
@@ -78,13 +84,13 @@ def _expand(pattern: str) -> list[str]:
 
 
 def _no_match(pattern: str) -> str:
-    """Describe what a glob without files matches instead, and the glob that may be meant."""
+    """Return the message for a glob without files. A glob that matches a folder gets a suggestion."""
     folders = [] if "://" in pattern else glob.glob(expanded(pattern), recursive=True)
     if folders:
-        many = f" and {len(folders) - 1} more" if len(folders) > 1 else ""
-        meant = f"{pattern.rstrip('/')}/*.txt"
-        return f"{pattern!r} matches a folder ({folders[0]}{many}) and no file; {meant!r}?"
-    return f"{pattern!r} matches no file (from {os.getcwd()}); mend the glob"
+        more = f" and {len(folders) - 1} more" if len(folders) > 1 else ""
+        suggested = f"{pattern.rstrip('/')}/*.txt"
+        return f"{pattern!r} matches a folder ({folders[0]}{more}) and no file; did you mean {suggested!r}?"
+    return f"{pattern!r} matches no file (from {os.getcwd()}); fix the glob"
 
 
 def _read_jsonl(path: epath.Path, field: str) -> Iterator[Document]:
@@ -92,7 +98,7 @@ def _read_jsonl(path: epath.Path, field: str) -> Iterator[Document]:
         fields = parse_object(line, where)
         if field not in fields:
             raise LosslineError(
-                f"{where}: no field {field!r} (it has {sorted(fields)}); mend the line or set text_field"
+                f"{where}: no field {field!r} (it has {sorted(fields)}); fix the line or set text_field"
             )
         yield checked_document(fields[field], where, field)
 

@@ -1,4 +1,4 @@
-"""A corpus on disk: documents without duplicates, split by their hash, and a manifest of them."""
+"""A prepared corpus on disk: documents without duplicates, split by their hash, and a manifest."""
 
 import hashlib
 import json
@@ -34,43 +34,56 @@ class PreparedCorpus:
 
     @classmethod
     def open(cls, folder: epath.Path) -> "PreparedCorpus":
-        """Raises LosslineError where the folder is absent or half made."""
+        """Open a prepared corpus.
+
+        Args:
+            folder: folder of the corpus.
+
+        Raises:
+            LosslineError: the folder is missing or incomplete.
+        """
         fields = {"name": str, "sha256": str, "validation_fraction": (int, float), "bytes": int}
         manifest = read_folder_manifest(folder, "corpus", {**fields, TRAIN: dict, VALIDATION: dict})
         return cls(folder, manifest)
 
     @property
     def name(self) -> str:
+        """The name of the corpus."""
         return self.manifest["name"]
 
     @property
     def fingerprint(self) -> str:
-        """Of the documents and how they are split: what a token store made from them depends on."""
+        """The fingerprint of the documents and of their split, which decide the content of a token store."""
         return fingerprint([self.name, self.manifest["sha256"], self.manifest["validation_fraction"]])
 
     def train_texts(self) -> Iterator[str]:
-        """The documents to train on, in order."""
+        """Return the documents to train on, in order. Raises as `verify`."""
         return self._texts(TRAIN)
 
     def validation_texts(self) -> Iterator[str]:
-        """The held-out documents, in order; there may be none in a corpus of few documents."""
+        """Return the held-out documents, in order. A small corpus may have none. Raises as `verify`."""
         return self._texts(VALIDATION)
 
     def verify(self, split: str) -> None:
-        """Compare the text of a split with the manifest: by its SHA-256, or as earlier versions left it, by its size.
+        """Compare the text of a split with the manifest.
+
+        The manifest has the SHA-256 of the split. A manifest of an earlier version only has the size.
+
+        Args:
+            split: `train` or `validation`.
 
         Raises:
-            LosslineError: naming the damaged file.
+            LosslineError: names the damaged file.
         """
-        path, written = self.folder / f"{split}.jsonl", self.manifest[split]
-        if "sha256" in written:
-            check_sha256(path, written["sha256"])
+        path, recorded = self.folder / f"{split}.jsonl", self.manifest[split]
+        if "sha256" in recorded:
+            check_sha256(path, recorded["sha256"])
             return
         sizes = [len(text.encode("utf-8", "surrogatepass")) for text in self._read(path)]
-        if [len(sizes), sum(sizes)] != [written.get("documents"), written.get("bytes")]:
+        if [len(sizes), sum(sizes)] != [recorded.get("documents"), recorded.get("bytes")]:
             raise LosslineError(
                 f"{path}: damaged ({len(sizes)} documents of {sum(sizes)} bytes, the manifest has "
-                f"{written.get('documents')} of {written.get('bytes')}); {mend_of(self.folder)}"
+                f"{recorded.get('documents')} of {recorded.get('bytes')}); {mend_of(self.folder)}"
             )
 
     def _texts(self, split: str) -> Iterator[str]:
@@ -84,26 +97,27 @@ class PreparedCorpus:
                     text = json.loads(line)["text"]
                 except (ValueError, KeyError, TypeError) as error:
                     raise LosslineError(
-                        f"{path}: damaged (line {number} is no document: {error}); {mend_of(self.folder)}"
+                        f"{path}: damaged (line {number} is not a document: {error}); {mend_of(self.folder)}"
                     ) from error
                 if not isinstance(text, str):
-                    raise LosslineError(f"{path}: damaged (line {number} is no document); {mend_of(self.folder)}")
+                    raise LosslineError(f"{path}: damaged (line {number} is not a document); {mend_of(self.folder)}")
                 yield text
 
 
 def prepare_corpus(corpus: Corpus, folder_of_corpora: epath.Path, validation_fraction: float) -> PreparedCorpus:
-    """Write the documents of `corpus` to disk, or open what an earlier call wrote.
+    """Write the documents of `corpus` to disk, or open the corpus that an earlier call wrote.
 
-    Made again when the configuration or, for a builtin corpus, the package version is another one.
+    The corpus is written again if its config has changed. A builtin corpus is also written again if the version of its
+    package has changed.
 
     Args:
-        corpus: what to read.
-        folder_of_corpora: the corpus gets a folder in it.
-        validation_fraction: share of documents held out; a document's own hash decides, not its place.
+        corpus: config of the corpus.
+        folder_of_corpora: folder in which the corpus gets a folder.
+        validation_fraction: fraction of documents that are held out. The hash of a document decides, not its position.
 
     Raises:
-        LosslineError: bad input (see `read_documents`), no text at all, no text left to train on, or
-            the user's files are not those that were prepared.
+        LosslineError: the input is bad (see `read_documents`), there is no text, no text is left to train on, or
+            the user's files have changed since they were prepared.
     """
     if not 0 <= validation_fraction < 1:
         raise LosslineError(f"validation_fraction {validation_fraction} must be at least 0 and less than 1")
@@ -121,12 +135,19 @@ def prepare_corpus(corpus: Corpus, folder_of_corpora: epath.Path, validation_fra
 
 
 def hash_fraction(digest: bytes) -> float:
-    """The first eight bytes of a digest as a number in [0, 1): the same for a document wherever it stands."""
+    """Return the first eight bytes of a digest as a number in [0, 1), which does not depend on a document's position.
+
+    Args:
+        digest: digest of the document.
+    """
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def _refuse_changed_files(corpus: Corpus, prepared: PreparedCorpus) -> None:
-    """Files that are gone are no matter: a prepared study may be copied to a machine without them."""
+    """Refuse files that have changed since they were prepared.
+
+    Missing files are accepted, since a prepared study may be copied to a machine without them.
+    """
     try:
         source = describe_source(corpus)
     except LosslineError:
@@ -143,7 +164,7 @@ def _write_documents(corpus: Corpus, part: epath.Path, validation_fraction: floa
     digests = {split: hashlib.sha256() for split in counts}
     total_bytes = duplicates = skipped = 0
     seen: set[bytes] = set()
-    whole = hashlib.sha256()
+    corpus_digest = hashlib.sha256()
     with (
         (part / f"{TRAIN}.jsonl").open("wb") as train,
         (part / f"{VALIDATION}.jsonl").open("wb") as validation,
@@ -159,7 +180,7 @@ def _write_documents(corpus: Corpus, part: epath.Path, validation_fraction: floa
                 duplicates += 1
                 continue
             seen.add(digest)
-            whole.update(digest)
+            corpus_digest.update(digest)
             split = VALIDATION if hash_fraction(digest) < validation_fraction else TRAIN
             line = (json.dumps({"text": document.text}, ensure_ascii=False) + "\n").encode("utf-8")
             files[split].write(line)
@@ -181,7 +202,7 @@ def _write_documents(corpus: Corpus, part: epath.Path, validation_fraction: floa
         "skipped": skipped,  # empty documents, and modules of `code` that do not parse
         "validation_fraction": validation_fraction,
         **{split: {**counts[split], "sha256": digests[split].hexdigest()} for split in counts},
-        "sha256": whole.hexdigest(),  # of the documents' SHA-256 digests, in order
+        "sha256": corpus_digest.hexdigest(),  # of the documents' SHA-256 digests, in order
         "complete": True,
     }
 

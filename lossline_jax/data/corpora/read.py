@@ -1,4 +1,4 @@
-"""Every kind of corpus as one stream of documents."""
+"""One reader for every kind of corpus, which returns a stream of documents."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,12 +11,15 @@ from lossline_jax.errors import LosslineError, install_hint
 
 
 def read_documents(corpus: Corpus) -> Iterator[Document]:
-    """The documents of `corpus` in a fixed order, each checked; empty ones are passed on as they are.
+    """Return the documents of `corpus` in a fixed order, each checked.
 
-    Duplicates and `max_bytes` are the business of `prepare_corpus`.
+    Empty documents and duplicates are included. `prepare_corpus` removes them and applies `max_bytes`.
+
+    Args:
+        corpus: config of the corpus.
 
     Raises:
-        LosslineError: text that is missing, unreadable or not UTF-8, naming file and line.
+        LosslineError: text is missing, unreadable or not UTF-8. The message names the file and the line.
     """
     match corpus:
         case BuiltinCorpus():
@@ -28,7 +31,14 @@ def read_documents(corpus: Corpus) -> Iterator[Document]:
 
 
 def describe_source(corpus: Corpus) -> dict[str, Any]:
-    """Where the text comes from and in which version, for the manifest."""
+    """Return the source of the text and its version, for the manifest.
+
+    Args:
+        corpus: config of the corpus.
+
+    Raises:
+        LosslineError: a package or a file is missing.
+    """
     match corpus:
         case BuiltinCorpus():
             return describe_builtin(corpus.name)
@@ -39,12 +49,12 @@ def describe_source(corpus: Corpus) -> dict[str, Any]:
 
 
 def licence(corpus: Corpus) -> str:
-    """The terms under which the text may be used, as far as they are known."""
+    """Return the licence of the text, as far as it is known."""
     return builtin_licence(corpus.name) if isinstance(corpus, BuiltinCorpus) else corpus.licence
 
 
 def _read_hugging_face(corpus: HuggingFaceCorpus) -> Iterator[Document]:
-    """Streamed: nothing but what is read is downloaded."""
+    """Yield the documents of a streamed dataset, so that no more than the documents that are read is downloaded."""
     name = f"corpus {corpus.name!r}"
     try:
         import datasets
@@ -58,7 +68,7 @@ def _read_hugging_face(corpus: HuggingFaceCorpus) -> Iterator[Document]:
                 raise LosslineError(f"{source}: no field {corpus.text_field!r} (it has {sorted(row)}); set text_field")
             yield checked_document(row[corpus.text_field], source, corpus.text_field)
     except (OSError, ValueError, RuntimeError) as error:
-        # the hub's own errors (not found, gated, offline) derive from these
+        # The errors of the Hugging Face hub (not found, gated, offline) are subclasses of these.
         reason = " ".join(str(error).split())[:300]
         raise LosslineError(
             f"{name}: cannot read dataset {corpus.path!r} ({reason}); check name, split and network"

@@ -1,4 +1,4 @@
-"""Tokenizers: what they promise, and how each kind is made ready."""
+"""The interface of a tokenizer, and the construction of each kind of tokenizer from its config."""
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,65 +31,85 @@ MODEL_FILE = "tokenizer.model"
 
 
 class Tokenizer(Protocol):
-    """What the rest of the house may use; see `BytesPerIdTokenizer` for the meaning of each."""
+    """The part of a tokenizer that other packages may use. `BytesPerIdTokenizer` explains each member."""
 
     vocab_size: int
     bos_id: int
     eos_id: int
-    lossless: bool
     fingerprint: str
 
     @property
-    def adds_prefix(self) -> bool: ...
+    def lossless(self) -> bool:
+        """True if texts do not change by encoding and decoding."""
+        ...
 
     @property
-    def fuses_unknown(self) -> bool: ...
+    def adds_prefix(self) -> bool:
+        """True if the tokenizer puts a prefix of its own before each text."""
+        ...
 
-    def encode(self, text: str) -> np.ndarray: ...
+    @property
+    def fuses_unknown(self) -> bool:
+        """True if a run of unknown letters becomes one token."""
+        ...
 
-    def encode_rest(self, text: str) -> np.ndarray: ...
+    def encode(self, text: str) -> np.ndarray:
+        """Return the ids of a text."""
+        ...
 
-    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]: ...
+    def encode_rest(self, text: str) -> np.ndarray:
+        """Return the ids of a text that continues another text."""
+        ...
 
-    def decode(self, ids: Iterable[int]) -> str: ...
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the ids of each text."""
+        ...
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of the ids."""
+        ...
 
 
 class BytesTokenizer(BytesPerIdTokenizer):
-    """One token a byte of UTF-8; BOS is 256, EOS is 257."""
+    """A tokenizer with one token per byte of UTF-8. BOS is 256 and EOS is 257."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         bytes_of_ids = [*(bytes([byte]) for byte in range(256)), b"", b""]
-        super().__init__(bytes_of_ids, 256, 257, "bytes")
+        super().__init__(bytes_of_ids, bos_id=256, eos_id=257, fingerprint="bytes")
 
     def encode(self, text: str) -> np.ndarray:
+        """Return the bytes of `text` as ids."""
         return np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int32)
 
 
 def prepare_tokenizer(
     config: TokenizerConfig, corpora: Mapping[str, PreparedCorpus], folder_of_tokenizers: epath.Path
 ) -> Tokenizer:
-    """The tokenizer of a run; one that has to be trained is trained once and kept.
+    """Return the tokenizer of a run. A trained tokenizer is trained by the first call and stored.
 
     Args:
-        config: which tokenizer.
-        corpora: the prepared corpora of the study by name.
-        folder_of_tokenizers: a trained tokenizer gets a folder in it.
+        config: config of the tokenizer.
+        corpora: prepared corpora of the study by name.
+        folder_of_tokenizers: folder in which a trained tokenizer gets a folder.
 
     Raises:
-        LosslineError: a missing file or extra, an unknown corpus, or a vocabulary that the text does not
-            support.
+        LosslineError: a file or an extra is missing, the corpus is unknown, or the text does not support a vocabulary
+            of this size.
     """
     if isinstance(config, TrainedTokenizer):
         return _prepare_trained(config, corpora, folder_of_tokenizers)
     return _ready_made(config)
 
 
-@functools.cache  # a plan asks once a run
+@functools.cache  # a plan calls this function for every run
 def planned_vocab_size(config: TokenizerConfig) -> int:
-    """The vocabulary that a run will have, before anything is prepared.
+    """Return the size of a run's vocabulary before anything is prepared.
+
+    Args:
+        config: config of the tokenizer.
 
     Raises:
-        LosslineError: a tokenizer file that is missing or cannot be read.
+        LosslineError: a tokenizer file is missing or cannot be read.
     """
     return config.vocab_size if isinstance(config, TrainedTokenizer) else _ready_made(config).vocab_size
 
@@ -107,7 +127,7 @@ def _ready_made(config: ByteTokenizer | SentencePieceFile | HuggingFaceTokenizer
 def _existing(path: str) -> epath.Path:
     file = epath.Path(expanded(path))
     if not file.exists():
-        raise LosslineError(f"tokenizer {path}: no such file; mend the path")
+        raise LosslineError(f"tokenizer {path}: no such file; fix the path")
     return file
 
 
@@ -133,9 +153,9 @@ def _prepare_trained(
 
 
 def _sample(corpus: PreparedCorpus, max_bytes: int) -> Iterator[str]:
-    """Training documents from all over the corpus, about `max_bytes` of them: a document's hash decides."""
+    """Yield training documents from the whole corpus, chosen by hash, with about `max_bytes` bytes in total."""
     share = max_bytes / corpus.manifest["train"]["bytes"]
     for text in corpus.train_texts():
-        # salted: the plain hash has already decided about the split
+        # The hash is salted, since the plain hash has already decided the split.
         if share >= 1 or hash_fraction(sha256(b"tokenizer" + text.encode("utf-8")).digest()) < share:
             yield text

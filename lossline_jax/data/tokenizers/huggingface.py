@@ -1,4 +1,4 @@
-"""Hugging Face `tokenizer.json` files (extra `hf`): GPT-2, GPT-NeoX, Llama 2 and 3 style."""
+"""Tokenizers from Hugging Face `tokenizer.json` files (extra `hf`), in the style of GPT-2, GPT-NeoX, Llama 2 and 3."""
 
 import contextlib
 import functools
@@ -18,62 +18,85 @@ from lossline_jax.errors import LosslineError, install_hint
 
 BOS_NAMES = ("<s>", "<|begin_of_text|>", "<|startoftext|>", "<bos>", "[CLS]")
 EOS_NAMES = ("</s>", "<|end_of_text|>", "<|endoftext|>", "<eos>", "[SEP]")
-MAX_UNUSED_IDS = 1 << 20  # ids without a token: each would get a row of the embedding
+MAX_UNUSED_IDS = 1 << 20  # limit of ids without a token, since each gets a row of the embedding
 
 
 class HuggingFaceTokenizerFile(BytesPerIdTokenizer):
-    """A `tokenizer.json`. BOS and EOS are those that are given, else the first of BOS_NAMES and EOS_NAMES among
-    its added tokens; where it has one of them only (`<|endoftext|>` of GPT-2) that one serves as both.
+    """A tokenizer that is read from a `tokenizer.json` file.
 
-    Text that looks like a special token is encoded as text.
+    Text that looks like a special token is encoded as text. If the file has only one of BOS and EOS (`<|endoftext|>`
+    of GPT-2), this token serves as both.
+
+    Args:
+        path: the file.
+        bos_id: id of BOS. None: the first of `BOS_NAMES` among the added tokens.
+        eos_id: id of EOS. None: the first of `EOS_NAMES` among the added tokens.
 
     Attributes:
-        content: of the file.
-        path: of the file, for messages.
+        content: content of the file.
+
+    Raises:
+        LosslineError: the extra or the file is missing, the file is not a tokenizer, or it has no BOS and EOS.
     """
 
-    def __init__(self, path: epath.Path, bos_id: int | None = None, eos_id: int | None = None):
-        """Raises LosslineError if the extra or the file is missing, it is no tokenizer, or has no such ids."""
+    def __init__(self, path: epath.Path, bos_id: int | None = None, eos_id: int | None = None) -> None:
         self.path = path
         self.content = content = tokenizer_content(path)
         self._tokenizer = _load(content, str(path))
         vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
         num_ids = _num_ids(vocabulary, str(path))
-        self._description = description = json.loads(self._tokenizer.to_str())  # in the library's newest form
+        # The library writes the description in its newest form, whatever the form of the file.
+        self._description = description = json.loads(self._tokenizer.to_str())
         if dropout := description["model"].get("dropout"):
             raise LosslineError(f"{path}: field model.dropout={dropout!r}: encodes at random; set it to null")
         self._added = self._tokenizer.get_added_tokens_decoder()
         bytes_of_ids = _bytes_of_ids(vocabulary, num_ids, self._added, is_byte_level(description))
-        stated = [index for index in (bos_id, eos_id) if index is not None]
-        if any(not 0 <= index < len(bytes_of_ids) for index in stated):
-            raise LosslineError(f"{path}: has no tokens {stated}, which are to be its BOS and EOS")
+        given_ids = [index for index in (bos_id, eos_id) if index is not None]
+        if any(not 0 <= index < len(bytes_of_ids) for index in given_ids):
+            raise LosslineError(f"{path}: has no tokens {given_ids}, which are given as its BOS and EOS")
         named_bos, named_eos = self._first_id(BOS_NAMES), self._first_id(EOS_NAMES)
         ids = special_ids(named_bos if bos_id is None else bos_id, named_eos if eos_id is None else eos_id)
         if ids is None:
             raise LosslineError(_no_specials(self._added, str(path)))
-        chosen = f" {bos_id} {eos_id}".encode() if stated else b""
-        super().__init__(bytes_of_ids, *ids, hashlib.sha256(content + chosen).hexdigest(), text_prefix(description))
+        id_suffix = f" {bos_id} {eos_id}".encode() if given_ids else b""
+        super().__init__(
+            bytes_of_ids,
+            bos_id=ids[0],
+            eos_id=ids[1],
+            fingerprint=hashlib.sha256(content + id_suffix).hexdigest(),
+            prefix=text_prefix(description),
+        )
 
     def encode(self, text: str) -> np.ndarray:
+        """Return the ids of `text` as int32, without special tokens."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the ids of each text. The library encodes the texts in parallel."""
         encodings = self._encodings(self._tokenizer, texts)
         return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
 
     def encode_rest(self, text: str) -> np.ndarray:
+        """Return the ids of a text that continues another text.
+
+        Args:
+            text: the continuation.
+
+        Raises:
+            LosslineError: the vocabulary has different tokens for the beginning and for the rest of a word.
+        """
         if field := word_marker(self._description):
             raise LosslineError(
-                f"{self.path}: field {field}: the tokens of a word tell its beginning from its rest, so {text!r:.60} "
-                "cannot be encoded as the rest of one; let the option begin with a word"
+                f"{self.path}: field {field}: the beginning and the rest of a word have different tokens, so "
+                f"{text!r:.60} cannot be encoded as the rest of a word; let the option begin with a word"
             )
         if self._rest is None:
             return self.encode(text)
-        rest, whole = (self._encodings(each, [text])[0] for each in (self._rest, self._tokenizer))
+        rest, whole = (self._encodings(tokenizer, [text])[0] for tokenizer in (self._rest, self._tokenizer))
         if rest.ids and text[: rest.offsets[0][0]].isspace():
-            return np.array(whole.ids, dtype=np.int32)  # white space that is dropped: a word begins behind it
-        # Only the first piece goes on with what stands before. The tokenizer may put its prefix before each of the
-        # others, as it does in the middle of a text.
+            return np.array(whole.ids, dtype=np.int32)  # a word begins after the white space, which is dropped
+        # Only the first piece continues the text before it. The tokenizer may put its prefix before each later
+        # piece, as it does in the middle of a text.
         head = [index for index, piece in zip(rest.ids, rest.word_ids, strict=True) if piece == 0]
         more_pieces = max(whole.word_ids, default=0) - max(rest.word_ids, default=0)
         tail = [index for index, piece in zip(whole.ids, whole.word_ids, strict=True) if piece > more_pieces]
@@ -81,14 +104,14 @@ class HuggingFaceTokenizerFile(BytesPerIdTokenizer):
 
     @functools.cached_property
     def _rest(self) -> Any | None:
-        """The tokenizer without what it does at the beginning of a text; None where it does nothing there."""
+        """The tokenizer without its rules for the beginning of a text. None: it has no such rules."""
         description = without_prefix(self._description)
         if all(description[name] == self._description.get(name) for name in ("normalizer", "pre_tokenizer")):
             return None
         return _load(json.dumps(description).encode("utf-8"), str(self.path))
 
     def _encodings(self, tokenizer: Any, texts: Sequence[str]) -> list[Any]:
-        with _refused(f"{self.path}: cannot encode a text"):  # of a model without a token for what it does not know
+        with _refused(f"{self.path}: cannot encode a text"):  # for example if the model has no token for unknown text
             return tokenizer.encode_batch(list(texts), add_special_tokens=False)
 
     def _first_id(self, names: Sequence[str]) -> int | None:
@@ -97,7 +120,14 @@ class HuggingFaceTokenizerFile(BytesPerIdTokenizer):
 
 
 def import_tokenizers(where: str) -> ModuleType:
-    """The package of the extra. Raises LosslineError, beginning with `where`, if it is missing."""
+    """Return the package `tokenizers` of the extra `hf`.
+
+    Args:
+        where: start of the error message.
+
+    Raises:
+        LosslineError: the package is missing.
+    """
     try:
         import tokenizers
     except ImportError as error:
@@ -106,7 +136,7 @@ def import_tokenizers(where: str) -> ModuleType:
 
 
 def byte_of_character() -> dict[str, int]:
-    """The bytes behind the visible characters of a byte-level vocabulary (GPT-2, `encoder.py`)."""
+    """Return the byte for each character of a byte-level vocabulary, as in `encoder.py` of GPT-2."""
     visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = [byte for byte in range(256) if byte not in visible]
     return {chr(byte): byte for byte in visible} | {chr(256 + k): byte for k, byte in enumerate(hidden)}
@@ -124,7 +154,10 @@ def _load(content: bytes, where: str) -> Any:
 
 @contextlib.contextmanager
 def _refused(message: str) -> Iterator[None]:
-    """Whatever the library raises as one line: plain Exceptions, and of its panics what is not even that."""
+    """Raise errors of the library as one line.
+
+    The library raises plain `Exception`, and a panic of its Rust code is only a `BaseException`.
+    """
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
@@ -136,7 +169,7 @@ def _refused(message: str) -> Iterator[None]:
 def _no_specials(added: Mapping[int, Any], where: str) -> str:
     tokens_text = ", ".join(f"{token.content!r} ({index})" for index, token in sorted(added.items())[:6])
     return (
-        f"{where}: none of its added tokens ({tokens_text or 'it has none'}) is called as one of {BOS_NAMES} or "
+        f"{where}: none of its added tokens ({tokens_text or 'it has none'}) has one of the names {BOS_NAMES} or "
         f"{EOS_NAMES}; say which begin and end a document, as HuggingFaceTokenizer(path, bos_id=ID, eos_id=ID), or as "
         "bos_token_id and eos_token_id in the config.json beside it"
     )
@@ -145,7 +178,7 @@ def _no_specials(added: Mapping[int, Any], where: str) -> str:
 def _num_ids(vocabulary: Mapping[str, int], where: str) -> int:
     num_ids = max(vocabulary.values(), default=-1) + 1
     if num_ids > len(vocabulary) + MAX_UNUSED_IDS:
-        raise LosslineError(f"{where}: field model.vocab: has an id {num_ids - 1} and {len(vocabulary)} tokens only")
+        raise LosslineError(f"{where}: field model.vocab: has an id {num_ids - 1} but only {len(vocabulary)} tokens")
     return num_ids
 
 
@@ -161,6 +194,6 @@ def _bytes_of_ids(
             bytes_of_ids[index] = bytes(bytes_of[character] for character in token)
         elif not byte_level and (byte := re.fullmatch(r"<0x([0-9A-Fa-f]{2})>", token)):
             bytes_of_ids[index] = bytes.fromhex(byte[1])
-        else:  # in a byte-level vocabulary the library, too, decodes such a token to its own text
+        else:  # in a byte-level vocabulary, the library also decodes such a token to its own text
             bytes_of_ids[index] = token.replace("\u2581", "\u2581" if byte_level else " ").encode("utf-8")
     return bytes_of_ids

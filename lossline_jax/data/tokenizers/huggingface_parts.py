@@ -1,17 +1,18 @@
-"""Rules of a `tokenizer.json` for the beginning of a text, read from its description alone.
+"""The rules of a `tokenizer.json` for the beginning of a text. They are read from the description of the tokenizer.
 
-Some tokenizers begin every text with a space of their own. A text that goes on where another one ends has no such
-space, so it is encoded by the same description without the parts that add it.
+Some tokenizers begin every text with a space of their own. A text that continues another text has no such space, so it
+is encoded by the same description without the parts that add the space.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_LISTS = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "decoder": "decoders"}  # of a Sequence
+# The field with the members of a `Sequence`, for each part of a tokenizer.
+_LISTS = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "decoder": "decoders"}
 
 
 def parts(description: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]]:
-    """The members of a part in order; a part that is no `Sequence` is its only member.
+    """Yield the members of a part in order. A part that is not a `Sequence` is its only member.
 
     Args:
         description: content of a `tokenizer.json`.
@@ -21,7 +22,11 @@ def parts(description: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]]
 
 
 def text_prefix(description: Mapping[str, Any]) -> str:
-    """The text that the tokenizer puts before every text; empty where it adds none."""
+    """Return the text that the tokenizer puts before every text, or an empty string.
+
+    Args:
+        description: content of a `tokenizer.json`.
+    """
     for part in parts(description, "normalizer"):
         if part.get("type") == "Prepend":
             return part["prepend"].replace("\u2581", " ")
@@ -29,35 +34,42 @@ def text_prefix(description: Mapping[str, Any]) -> str:
 
 
 def without_prefix(description: Mapping[str, Any]) -> dict[str, Any]:
-    """The description of a tokenizer that takes the beginning of a text for the middle of one."""
+    """Return a description without special rules for the beginning of a text.
+
+    Args:
+        description: content of a `tokenizer.json`.
+    """
     return {
         **description,
-        "normalizer": _changed(description.get("normalizer"), _LISTS["normalizer"]),
-        "pre_tokenizer": _changed(description.get("pre_tokenizer"), _LISTS["pre_tokenizer"]),
-        "post_processor": None,  # it may move the places of tokens in their text
+        "normalizer": _without_prefix(description.get("normalizer"), _LISTS["normalizer"]),
+        "pre_tokenizer": _without_prefix(description.get("pre_tokenizer"), _LISTS["pre_tokenizer"]),
+        "post_processor": None,  # a post-processor may change the offsets of tokens in their text
     }
 
 
 def word_marker(description: Mapping[str, Any]) -> str | None:
-    """The field of the model by which tokens at the beginning, inside or at the end of a word differ, if any.
+    """Return the field of the model that gives tokens inside a word another form than tokens at its beginning or end.
 
-    The rest of a word has no tokens of its own then.
+    Such a tokenizer cannot encode the rest of a word. None: the model has no such field.
+
+    Args:
+        description: content of a `tokenizer.json`.
     """
     names = ("continuing_subword_prefix", "end_of_word_suffix")
     return next((f"model.{name}" for name in names if description["model"].get(name)), None)
 
 
 def is_byte_level(description: Mapping[str, Any]) -> bool:
-    """Return whether the characters of the vocabulary stand for bytes."""
+    """Return True if the characters of the vocabulary stand for bytes."""
     return any(part.get("type") == "ByteLevel" for name in _LISTS for part in parts(description, name))
 
 
-def _members(part: Mapping[str, Any] | None, listed: str) -> Iterator[dict[str, Any]]:
+def _members(part: Mapping[str, Any] | None, list_field: str) -> Iterator[dict[str, Any]]:
     if part is None:
         return
     if part.get("type") == "Sequence":
-        for member in part[listed]:
-            yield from _members(member, listed)
+        for member in part[list_field]:
+            yield from _members(member, list_field)
     else:
         yield dict(part)
 
@@ -68,18 +80,20 @@ def _adds_space(part: Mapping[str, Any]) -> bool:
     return part.get("type") == "ByteLevel" and part["add_prefix_space"]
 
 
-def _changed(part: Mapping[str, Any] | None, listed: str) -> dict[str, Any] | None:
-    match part and part.get("type"):
+def _without_prefix(part: Mapping[str, Any] | None, list_field: str) -> dict[str, Any] | None:
+    if part is None:
+        return None
+    match part.get("type"):
         case None | "Prepend":
             return None
         case "Sequence":
-            members = [_changed(member, listed) for member in part[listed]]
-            return {**part, listed: [member for member in members if member is not None]}
-        case "Strip":  # white space at the beginning of the rest is white space inside the text
+            members = [_without_prefix(member, list_field) for member in part[list_field]]
+            return {**part, list_field: [member for member in members if member is not None]}
+        case "Strip":  # white space at the beginning of the continuation is inside the whole text
             return {**part, "strip_left": False}
         case "Metaspace":
-            kept = {name: value for name, value in part.items() if name != "add_prefix_space"}
-            return {**kept, "prepend_scheme": "never"}
-        case "ByteLevel" if listed == "pretokenizers":
+            other_fields = {name: value for name, value in part.items() if name != "add_prefix_space"}
+            return {**other_fields, "prepend_scheme": "never"}
+        case "ByteLevel" if list_field == "pretokenizers":
             return {**part, "add_prefix_space": False}
     return dict(part)

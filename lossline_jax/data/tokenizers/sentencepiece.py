@@ -1,4 +1,4 @@
-"""Sentencepiece models: trained here without loss, or read from a `.model` file."""
+"""Tokenizers from sentencepiece models, which are trained here without loss or read from a `.model` file."""
 
 import functools
 import hashlib
@@ -9,34 +9,38 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import sentencepiece
-from sentencepiece import sentencepiece_model_pb2
+
+# protobuf defines this class when the module is imported, so that type checkers do not see it.
+from sentencepiece.sentencepiece_model_pb2 import ModelProto  # pyright: ignore[reportAttributeAccessIssue]
 
 from lossline_jax.config.data import TrainedTokenizer
 from lossline_jax.data.tokenizers.base import BytesPerIdTokenizer, special_ids
 from lossline_jax.errors import LosslineError
 
-SPACE_MARK = "\u2581"  # sentencepiece writes a space so; in a text it stands for itself
-TRAIN_THREADS = 4  # fixed: the sums of unigram training depend on the number of threads
-SENTENCE_CHARACTERS = 4096  # a sentence of 2^16 characters makes the trainer abort
-GUARD = "\ue000lossline\ue000"  # letters for private use
-# the trainer skips sentences with a character that it uses itself: space mark, tab, unknown
+SPACE_MARK = "\u2581"  # sentencepiece writes a space as this character; in a text it stands for itself
+TRAIN_THREADS = 4  # fixed, since the sums of unigram training depend on the number of threads
+SENTENCE_CHARACTERS = 4096  # longest sentence for the trainer, which aborts at 2^16 characters
+GUARD = "\ue000lossline\ue000"  # begins and ends with a letter for private use
+# The trainer skips sentences with a character that it uses itself: space mark, tab, unknown.
 RESERVED = re.compile("[\u2581\t\u2585]")
 
 
 class SentencePieceTokenizer(BytesPerIdTokenizer):
-    """A sentencepiece model.
+    """A tokenizer that uses a sentencepiece model.
 
-    Where the model leaves the text as it is and falls back to bytes, encoding is made exact: the space that
-    a model may put before each text is put there by us, and U+2581, which sentencepiece
-    would turn into a space, is encoded as its three bytes. Token ids are those of the model all the same.
+    If the model does not change the text and falls back to bytes, this class makes the encoding exact. It adds the
+    space that a model may put before each text. It encodes U+2581, which sentencepiece would turn into a space, as its
+    three bytes. The token ids are the same as those of the model.
 
-    Attributes:
-        model: the content of the `.model` file.
-        where: it comes from, for messages.
+    Args:
+        model: content of the `.model` file.
+        where: source of the model, as the start of error messages.
+
+    Raises:
+        LosslineError: the model cannot be used.
     """
 
-    def __init__(self, model: bytes, where: str):
-        """Raises LosslineError, beginning with `where`, if `model` is no usable model."""
+    def __init__(self, model: bytes, where: str) -> None:
         proto = _parse(model, where)
         self.model = model
         self.where = where
@@ -57,39 +61,57 @@ class SentencePieceTokenizer(BytesPerIdTokenizer):
         ids = special_ids(*(i if i >= 0 else None for i in (self._model.bos_id(), self._model.eos_id())))
         if ids is None:
             raise LosslineError(f"{where}: the model has neither BOS nor EOS; train it with one of them")
-        bytes_of_ids = _bytes_of_ids(self._model, where)
-        super().__init__(bytes_of_ids, *ids, hashlib.sha256(model).hexdigest(), prefix)
+        super().__init__(
+            _bytes_of_ids(self._model, where),
+            bos_id=ids[0],
+            eos_id=ids[1],
+            fingerprint=hashlib.sha256(model).hexdigest(),
+            prefix=prefix,
+        )
 
     def encode(self, text: str) -> np.ndarray:
+        """Return the ids of `text` as int32, without special tokens."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the ids of each text. The library encodes the texts in parallel."""
         return self._encode([self._added + text if text else "" for text in texts])
 
     def encode_rest(self, text: str) -> np.ndarray:
+        """Return the ids of a text that continues another text.
+
+        Args:
+            text: the continuation.
+
+        Raises:
+            LosslineError: the model writes a space at the end of each word, and so cannot encode the rest of a word.
+        """
         if self._exact:
             return self._encode([text])[0]
         if self._proto.trainer_spec.treat_whitespace_as_suffix:
             raise LosslineError(
                 f"{self.where}: writes a space at the end of each word, so {text!r:.60} cannot be encoded as the rest "
-                "of one; let the option begin with a word"
+                "of a word; let the option begin with a word"
             )
         return np.array(self._behind_guard.encode(GUARD + text)[1:], dtype=np.int32)
 
     @functools.cached_property
     def _behind_guard(self) -> sentencepiece.SentencePieceProcessor:
-        """The model with a piece of ours that merges with nothing: what stands behind it stands inside a text."""
-        proto = sentencepiece_model_pb2.ModelProto.FromString(self._proto.SerializeToString())
+        """The model with the additional piece `GUARD`, which merges with no other piece.
+
+        Text after this piece is therefore encoded as text inside a longer text.
+        """
+        proto = ModelProto.FromString(self._proto.SerializeToString())
         proto.normalizer_spec.add_dummy_prefix = False
-        proto.pieces.add(piece=GUARD, score=0.0, type=sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED)
+        proto.pieces.add(piece=GUARD, score=0.0, type=ModelProto.SentencePiece.USER_DEFINED)
         return _processor(proto, self.where)
 
-    def _encode(self, wholes: Sequence[str]) -> list[np.ndarray]:
+    def _encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         parts, part_counts = [], []
-        for whole in wholes:
-            split = whole.split(SPACE_MARK) if self._exact else [whole]
-            parts += split
-            part_counts.append(len(split))
+        for text in texts:
+            parts_of_text = text.split(SPACE_MARK) if self._exact else [text]
+            parts += parts_of_text
+            part_counts.append(len(parts_of_text))
         encoded = iter(self._model.encode(parts, num_threads=min(len(parts), os.cpu_count() or 1)))
         return [self._joined([next(encoded) for _ in range(count)]) for count in part_counts]
 
@@ -101,9 +123,14 @@ class SentencePieceTokenizer(BytesPerIdTokenizer):
 
 
 def train_sentencepiece(texts: Iterable[str], config: TrainedTokenizer) -> bytes:
-    """A lossless model: identity normalisation, every space kept, bytes for what has no piece.
+    """Train a lossless model and return the content of its `.model` file.
 
-    The same texts give the same model, on any machine.
+    The model does not normalise text, keeps every space, and encodes text without a piece as bytes. The same texts
+    give the same model on every machine.
+
+    Args:
+        texts: documents to train on.
+        config: kind and size of the vocabulary.
 
     Raises:
         LosslineError: the text does not support a vocabulary of that size.
@@ -137,28 +164,28 @@ def _sentences(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _training_failure(message: str, config: TrainedTokenizer) -> str:
-    who = f"tokenizer {config.kind} on corpus {config.corpus!r}: vocab_size {config.vocab_size}"
-    if most := re.search(r"Vocabulary size too high .*<= (\d+)", message):
-        return f"{who} is more than its text supports; the largest possible is {most[1]}"
-    if least := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
-        return f"{who} is too small for its bytes and letters; the smallest possible is {least[1]}"
-    return f"{who}: sentencepiece cannot train ({' '.join(message.split())})"
+    where = f"tokenizer {config.kind} on corpus {config.corpus!r}: vocab_size {config.vocab_size}"
+    if largest := re.search(r"Vocabulary size too high .*<= (\d+)", message):
+        return f"{where} is more than its text supports; the largest possible is {largest[1]}"
+    if smallest := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
+        return f"{where} is too small for its bytes and letters; the smallest possible is {smallest[1]}"
+    return f"{where}: sentencepiece cannot train ({' '.join(message.split())})"
 
 
-def _parse(model: bytes, where: str) -> sentencepiece_model_pb2.ModelProto:
+def _parse(model: bytes, where: str) -> ModelProto:
     try:
-        proto = sentencepiece_model_pb2.ModelProto.FromString(model)
-    except Exception as error:  # protobuf's DecodeError, whose module depends on its implementation
+        proto = ModelProto.FromString(model)
+    except Exception as error:  # DecodeError of protobuf, whose module depends on the implementation
         raise LosslineError(f"{where}: not a sentencepiece model ({error})") from error
     if not proto.pieces:
         raise LosslineError(f"{where}: not a sentencepiece model (it has no pieces)")
     return proto
 
 
-def _processor(proto: sentencepiece_model_pb2.ModelProto, where: str) -> sentencepiece.SentencePieceProcessor:
+def _processor(proto: ModelProto, where: str) -> sentencepiece.SentencePieceProcessor:
     try:
         return sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
-    except (RuntimeError, UnicodeDecodeError) as error:  # the latter where the message quotes a damaged piece
+    except (RuntimeError, UnicodeDecodeError) as error:  # the second if the message quotes a damaged piece
         raise LosslineError(_damaged(where, error)) from error
 
 
@@ -170,7 +197,7 @@ def _bytes_of_ids(model: sentencepiece.SentencePieceProcessor, where: str) -> li
 
 
 def _damaged(where: str, error: Exception) -> str:
-    return f"{where}: a damaged sentencepiece model ({' '.join(str(error).split())}); fetch it anew"
+    return f"{where}: a damaged sentencepiece model ({' '.join(str(error).split())}); fetch it again"
 
 
 def _surface(model: sentencepiece.SentencePieceProcessor, index: int) -> bytes:
