@@ -1,20 +1,23 @@
-"""Find which factor moves the line. All of "LLMs on the Line" (arXiv 2502.12120), with the seeds that it lacks.
+"""Find which factor moves the line: all of "LLMs on the Line" (arXiv 2502.12120), and seeds, which the paper lacks.
 
 Question   Do data, tokenizer, architecture, size, context or optimiser move a model of up to 424M parameters off the
-           line of the base (Llama 1024x12 on FineWeb-Edu), by how much, and is that more than another seed does?
+           line of the base (Llama 1024x12 on FineWeb-Edu)? By how much, and is that more than another seed does?
 Command    lossline-jax plan experiments/llms_on_the_line.py     (downloads nothing, needs no accelerator)
            lossline-jax run  experiments/llms_on_the_line.py     (or each run as a job: launch/README.md)
 Cost       111 runs, 932G tokens, 1.27e+21 FLOPs of training: 4,479 v5e-hours, 1,922 v5p-hours or 892 H100-hours at 40%
-           of peak (we have measured 24% of Llama and 12% of Mamba-2 on an H200: docs/measurements.md), about a seventh
-           more to evaluate; 230 GB of text, streamed, and as much again of tokens
+           of peak (measured on an H200: 24% for Llama and 12% for Mamba-2, docs/measurements.md), about a seventh
+           more to evaluate; 230 GB of text, streamed, and as many bytes of tokens
 Expect     At equal FineWeb-Edu loss, other data move the HellaSwag loss by -0.4 nats/token, the other tokenizer by
-           +0.04, the rest by -0.02 or less, with 0.01 about a line; in bits/byte the tokenizer should matter less.
+           +0.04, the other factors by -0.02 or less. Points scatter by 0.01 about a line. In bits/byte the tokenizer
+           should matter less.
 
-The paper's 112 runs (58 Llama, 54 Mamba-2) are of the 24 models in TABLE; how they were crossed is not known. Here, for
-each of the two: every model on every corpus (36 runs), the optimiser grid (15 more), two more contexts: 53. With the
-base once more in its grid that is 54. What the paper's other 4 of Llama are we do not know; its configs have a
-GPT-2-style model, which is here on every corpus. The models that stand first (second, third) for each tokenizer and
-architecture at widths of 1024 or more have equal total parameters within 3%: that is how tokenizer and architecture are
+The paper has 112 runs (58 Llama, 54 Mamba-2) of the 24 models in TABLE. It does not say how the factors were crossed.
+Here, each of the two architectures has 53 runs: every model on every corpus (36), the optimiser grid (15 more), and two
+more contexts. The optimiser grid contains the base again, which makes 54. The paper's other 4 Llama runs are not known.
+Its configs have a GPT-2-style model, which is trained on every corpus here.
+
+TABLE lists the models of each architecture and tokenizer from large to small. At widths of 1024 or more, the first
+(second, third) models of all lists have equal total parameters within 3%. So tokenizers and architectures can be
 compared at equal size.
 """
 
@@ -37,7 +40,7 @@ from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.config.training import OptimConfig, ScheduleConfig
 
 BASE_BATCH = (32, 16_021)
-# (architecture, tokenizer): {width x layers: (sequences a step on each of the paper's 8 GPUs, steps)}
+# (architecture, tokenizer): {width x layers: (sequences per step on each of the paper's 8 GPUs, steps)}
 TABLE = {
     ("llama", "llama3"): {f"{d}x{n}": BASE_BATCH for d in (1024, 512, 256) for n in (12, 8, 4)},
     ("llama", "gpt2"): {"1024x25": (28, 18_310), "1024x20": BASE_BATCH, "1024x17": BASE_BATCH},
@@ -50,12 +53,12 @@ TABLE = {
     ("gpt2", "llama3"): {"1024x16": BASE_BATCH},
 }
 GPT2_STYLE = GPT2Config(1024, 16, 8, d_ff=2816, max_positions=2048, tied_embeddings=False, compute_dtype="bfloat16")
-VARIED = ((("llama", "llama3"), "1024x12"), (("mamba2", "llama3"), "1024x24"))  # in optimiser and context
+VARIED = ((("llama", "llama3"), "1024x12"), (("mamba2", "llama3"), "1024x24"))  # models with other optimisers, contexts
 OPTIMISERS = (("adamw", "adam_l2"), ("cosine", "wsd"), (3e-3, 3e-4), (0.033, 0.1))
 CONTEXT, WARMUP_STEPS, TOKENS_PER_CHECKPOINT = 2048, 5000, 100e6
 
-TEXT_BYTES = 76_000_000_000  # 6 for each of the 12.6G tokens of the longest run: no text is read twice
-HELD_OUT, DOCUMENTS, DOCUMENT_BYTES = 0.02, 5000, 8000  # the paper scores 5000 documents, their first 2048 tokens
+TEXT_BYTES = 76_000_000_000  # 6 bytes for each of the 12.6G tokens of the longest run, so that no text is read twice
+HELD_OUT, DOCUMENTS, DOCUMENT_BYTES = 0.02, 5000, 8000  # the paper scores the first 2048 tokens of 5000 documents
 PRETRAINING = (
     HuggingFaceCorpus("fineweb_edu", "HuggingFaceFW/fineweb-edu", "sample-100BT", max_bytes=TEXT_BYTES),
     HuggingFaceCorpus("c4", "allenai/c4", "en", max_bytes=TEXT_BYTES),
@@ -67,7 +70,7 @@ CORPORA = (
     HuggingFaceCorpus("slimpajama", "cerebras/SlimPajama-627B", max_bytes=TEXT_BYTES // 50),
 )
 TASKS = ("hellaswag", "arc_easy", "arc_challenge", "piqa", "copa", "winogrande", "openbookqa", "social_iqa")
-# Their answers are scored, not the letters of these, which models of this size cannot tell apart.
+# The answers are scored, not their letters A to E, because models of this size cannot use the letters.
 CLOZE_TASKS = ("commonsense_qa", "mmlu")
 
 
@@ -79,15 +82,16 @@ def study(
     task_files: str = "tasks/{task}.parquet",
     own_form: bool = False,
 ) -> StudyConfig:
-    """The study.
+    """Return the study.
 
     Args:
         seeds: runs of the base.
-        matched_batch: every run takes the base's 256 sequences a step, so that a change of model is that alone; False:
-            the paper's 96 to 256, whatever fitted a GPU, with more steps, of which the warm-up is a smaller part.
-        llama3_tokenizer: tokenizer.json of Llama 3 (gated); empty: a BPE of as many tokens, trained on FineWeb-Edu.
-        gpt2_tokenizer: tokenizer.json of GPT-2; empty: the same.
-        task_files: the tasks as they are published (docs/tasks.md); {task} becomes hellaswag, arc_easy, ..., mmlu.
+        matched_batch: every run takes the base's 256 sequences per step, so that runs differ in the model alone.
+            False: the paper's 96 to 256 sequences, as many as fitted a GPU. More steps are then needed, and the warm-up
+            is a smaller part of them.
+        llama3_tokenizer: tokenizer.json of Llama 3 (gated). Empty: a BPE of as many tokens is trained on FineWeb-Edu.
+        gpt2_tokenizer: tokenizer.json of GPT-2. Empty: a BPE of as many tokens is trained on FineWeb-Edu.
+        task_files: the tasks as they are published (docs/tasks.md). {task} becomes hellaswag, arc_easy, ..., mmlu.
         own_form: the task files are in lossline's own form instead.
     """
     tokenizers = {
@@ -99,20 +103,20 @@ def study(
         name="llms_on_the_line",
         question="Which factor moves a model off the loss-to-loss line, and is it more than another seed does?",
         corpora=CORPORA,
-        runs=tuple(dict.fromkeys(_runs(tokenizers, matched_batch, seeds))),  # the optimiser grid has the bases again
+        runs=tuple(dict.fromkeys(_runs(tokenizers, matched_batch, seeds))),  # the optimiser grid repeats the base
         suite=SuiteConfig(
             validation=tuple(ValidationSet(corpus.name, DOCUMENTS, DOCUMENT_BYTES) for corpus in CORPORA),
             choice=tuple(
                 ChoiceTask(task, task_files.format(task=task), spec=None if own_form else spec)
                 for task, spec in specs.items()
             ),
-            context_length=1024,  # no model reads further than it was trained to
+            context_length=1024,  # at most the context length of any training
             overlap=256,
         ),
         x="fineweb_edu",
         y="hellaswag",
         validation_fraction=HELD_OUT,
-        execution=ExecutionConfig(keep_checkpoints=2),  # up to 5 GB each; all are scored as they are made
+        execution=ExecutionConfig(keep_checkpoints=2),  # up to 5 GB each; each is scored when it is saved
     )
 
 

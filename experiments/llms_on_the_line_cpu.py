@@ -1,11 +1,11 @@
-"""Find which factor moves the line. The design of "LLMs on the Line" on a laptop's CPU, with seeds.
+"""Find which factor moves the line: the design of "LLMs on the Line" on a laptop's CPU, with seeds.
 
-Question   Do data, tokenizer, architecture, size, context or optimiser move a small model off the loss-to-loss line,
-           by how much, and is that more than what another seed does? (arXiv 2502.12120 answers by eye, from one seed.)
+Question   Do data, tokenizer, architecture, size, context or optimiser move a small model off the loss-to-loss line?
+           By how much, and is that more than another seed does? (arXiv 2502.12120 answers by eye, from one seed.)
 Command    lossline-jax run experiments/llms_on_the_line_cpu.py
 Cost       62 runs of 600k tokens; 94 minutes on two cores, 1.5 GB of memory; no accelerator, no download
-Expect     Data moves the line; architecture, size, context and optimiser move it little or not at all; the tokenizer
-           does in nats/token and less in bits/byte. results/llms_on_the_line_cpu/ has what came out.
+Expect     Data moves the line. Architecture, size, context and optimiser move it little or not at all. The tokenizer
+           moves it in nats/token, and less in bits/byte. results/llms_on_the_line_cpu/ has the results.
 """
 
 import dataclasses
@@ -24,12 +24,12 @@ GPT2 = GPT2Config(d_model=64, num_layers=4, num_heads=4, max_positions=128, tied
 
 
 def study(tokens: int = 600_000, seeds: int = 3, base_seeds: int = 5) -> StudyConfig:
-    """The study.
+    """Return the study.
 
     Args:
         tokens: training tokens of each run.
         seeds: runs of every setting.
-        base_seeds: runs of the base, whose line most others are compared with.
+        base_seeds: runs of the base. Most other settings are compared with the line of the base.
     """
     base = RunConfig(
         model=LLAMA,
@@ -40,7 +40,7 @@ def study(tokens: int = 600_000, seeds: int = 3, base_seeds: int = 5) -> StudyCo
         tokens=tokens,
         checkpoint_spacing="log",
     )
-    # Data, tokenizer and architecture are crossed: each is compared with the other two held at every level.
+    # Data, tokenizer and architecture are crossed, so that each is compared at every level of the other two.
     crossed = [
         {"data": DataConfig(mixture=((corpus, 1.0),)), "tokenizer": TrainedTokenizer("wiki", vocab), "model": model}
         for corpus, vocab, model in itertools.product(("wiki", "speeches", "code"), (512, 1024), (LLAMA, MAMBA2))
@@ -49,7 +49,7 @@ def study(tokens: int = 600_000, seeds: int = 3, base_seeds: int = 5) -> StudyCo
         {"model": GPT2},
         {"model": dataclasses.replace(LLAMA, d_model=32)},
         {"model": dataclasses.replace(LLAMA, d_model=96)},
-        {"context_length": 64, "batch_size": 32},  # as many tokens a step as the base
+        {"context_length": 64, "batch_size": 32},  # as many tokens per step as the base
         {"context_length": 256, "batch_size": 8},
         {"optim": OptimConfig(learning_rate=1e-3)},
         {"optim": OptimConfig(name="adam_l2")},

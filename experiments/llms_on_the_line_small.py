@@ -1,17 +1,16 @@
-"""Find which factor moves the line. The design of "LLMs on the Line" at sizes that one accelerator finishes in hours.
+"""Find which factor moves the line: the design of "LLMs on the Line" at sizes for some hours of one accelerator.
 
 Question   Do data, tokenizer, architecture, size, context or optimiser move a model of 10M parameters off the
-           loss-to-loss line, by how much, and is that more than another seed does? Every setting has seeds.
+           loss-to-loss line? By how much, and is that more than another seed does? Every setting has seeds.
 Command    lossline-jax run experiments/llms_on_the_line_small.py          (streams its text from Hugging Face)
            lossline-jax run experiments/llms_on_the_line_small.py --folder ~/text --data web c4 books --held-out wiki
 Cost       69 runs, 13.8G tokens, 8.61e+17 FLOPs: 3 v5e-hours, 1.3 v5p-hours or 0.6 H100-hours at 40% of peak. Models
-           this small do not come near that: 4.8 H100-hours at 5% (`--utilisation 0.05`), besides evaluation; 5 GB of
-           text
-Expect     Data moves the line; the tokenizer does in nats/token and less in bits/byte; architecture, size, context and
-           optimiser do so little that it takes the seeds to tell.
+           this small do not reach 40%: 4.8 H100-hours at 5% (`--utilisation 0.05`), without evaluation; 5 GB of text
+Expect     Data moves the line. The tokenizer moves it in nats/token, and less in bits/byte. Architecture, size, context
+           and optimiser move it so little that only the comparison with the seeds shows it.
 
-Against llms_on_the_line.py: the optimiser changes in one respect at a time instead of in a grid, sizes are of Llama on
-the base's data alone, and the task is made of held-out text (--task-files adds the paper's ten).
+Differences to llms_on_the_line.py: the optimiser changes in one respect at a time, not in a grid. Only Llama on the
+data of the base has several sizes. The task is made from held-out text (--task-files adds the paper's ten tasks).
 """
 
 import dataclasses
@@ -34,7 +33,7 @@ PUBLIC = {
 LLAMA = LlamaConfig(d_model=256, num_layers=8, num_heads=4, compute_dtype="bfloat16")
 MAMBA2 = Mamba2Config(d_model=256, num_layers=15, num_heads=8, compute_dtype="bfloat16")
 GPT2 = GPT2Config(256, 10, 4, d_ff=768, max_positions=1024, tied_embeddings=False, compute_dtype="bfloat16")
-VOCAB_SIZES = (8192, 4096)  # of the base's tokenizer and of the other
+VOCAB_SIZES = (8192, 4096)  # tokens of the base's tokenizer, and of the other tokenizer
 TASKS = ("hellaswag", "arc_easy", "arc_challenge", "piqa", "copa", "winogrande", "openbookqa", "social_iqa")
 TASKS += ("commonsense_qa", "mmlu")
 
@@ -48,16 +47,17 @@ def study(
     text_bytes: int = 1_500_000_000,
     seeds: int = 3,
 ) -> StudyConfig:
-    """The study.
+    """Return the study.
 
     Args:
-        folder: of local text, with a subfolder for each name in `data` and `held_out` that holds .jsonl(.gz, .zst) or
-            .parquet files; empty: the names are those of public datasets, which are streamed.
-        data: corpora to train on, the base's first.
-        held_out: corpora to be scored on only.
-        task_files: tasks in lossline's own form (docs/tasks.md), as tasks/{task}.jsonl.gz, scored besides.
+        folder: folder of local text, which has a subfolder of .jsonl(.gz, .zst) or .parquet files for each name in
+            `data` and `held_out`. Empty: the names are public datasets, which are streamed.
+        data: corpora to train on. The first is the corpus of the base.
+        held_out: corpora for scoring only.
+        task_files: more tasks to score, in lossline's own form (docs/tasks.md), such as tasks/{task}.jsonl.gz. Empty:
+            none.
         tokens: training tokens of each run.
-        text_bytes: of each corpus, at most; those that are only scored on need a twentieth.
+        text_bytes: bytes of each training corpus, at most. A corpus for scoring only has a twentieth.
         seeds: runs of every setting.
     """
     base = RunConfig(
@@ -69,7 +69,7 @@ def study(
         tokens=tokens,
         num_checkpoints=20,
     )
-    # Data, tokenizer and architecture are crossed: each is compared with the other two held at every level.
+    # Data, tokenizer and architecture are crossed, so that each is compared at every level of the other two.
     crossed = [
         {
             "data": DataConfig(mixture=((corpus, 1.0),)),
@@ -82,7 +82,7 @@ def study(
         {"model": GPT2},
         *({"model": dataclasses.replace(LLAMA, num_layers=num_layers)} for num_layers in (4, 16)),
         *({"model": dataclasses.replace(LLAMA, d_model=d_model)} for d_model in (128, 384)),
-        {"context_length": 256, "batch_size": 128},  # as many tokens a step as the base
+        {"context_length": 256, "batch_size": 128},  # as many tokens per step as the base
         {"context_length": 1024, "batch_size": 32},
         {"optim": OptimConfig(learning_rate=3e-4)},
         {"optim": OptimConfig(weight_decay=0.1)},
@@ -100,7 +100,7 @@ def study(
             validation=tuple(ValidationSet(name, max_documents=500, max_document_bytes=4000) for name in names),
             cloze=tuple(ClozeTask(name, num_items=1000) for name in names),
             choice=tuple(ChoiceTask(task, task_files.format(task=task)) for task in TASKS if task_files),
-            context_length=256,  # no model reads further than it was trained to
+            context_length=256,  # at most the context length of any training
             overlap=64,
         ),
         x=data[0],

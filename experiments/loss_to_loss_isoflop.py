@@ -1,21 +1,21 @@
-"""Does the loss of one training set predict that of another? The grid of "Loss-to-Loss Prediction" (arXiv 2411.12925).
+"""Does the loss on one set predict the loss on another? The grid of "Loss-to-Loss Prediction" (arXiv 2411.12925).
 
-Question   Models of equal size and tokens on six sets: is the loss on one set a shifted power law of that on another,
-           and does the line of the small budgets hold for the large ones? Where is the best size of each budget, on
-           each set?
+Question   Models of equal size and tokens are trained on six sets. Is the loss on one set a shifted power law of the
+           loss on another? Does the line of the small budgets hold for the large budgets? What is the best size for
+           each budget, on each set?
 Command    lossline-jax run experiments/loss_to_loss_isoflop.py --budgets 2e17 4.37e17 9.56e17     (the three smallest)
            lossline-jax table fit studies/loss_to_loss_isoflop/losses/losses.parquet --x fineweb --y fineweb_edu \\
                --across data --on params_total tokens_seen \\
                --e-x law --e-y law --params params_total --tokens tokens_seen
 Cost       570 runs, 3.42T tokens, 7.11e+21 FLOPs: 25,061 v5e-hours, 10,756 v5p-hours or 4,992 H100-hours at 40% of
            peak. The smallest budget alone: 7 H100-hours; the three smallest: 72. Up to 213 GB of text of each set
-Expect     kappa of .96 to 1.1 and R2 above .997 from fineweb to any other set; at equal compute the best size is the
-           same on all; a model of 20 times the largest budget is predicted to 1% (the authors' numbers).
+Expect     The authors report kappa of .96 to 1.1 and R2 above .997 from fineweb to any other set. At equal compute the
+           best size is the same on all sets. A model of 20 times the largest budget is predicted to 1%.
 
-The authors' 529 models are all in this grid of 570. Theirs have OLMo's layers, of width 64 x layers; ours have Llama's,
-of that width and the same parameters within half a percent, and a tokenizer of as many tokens. Last checkpoints alone
-are compared: their learning rate has decayed. With `--across data` every pair of sets is fitted; fineweb to fineweb_edu
-is that of each model's loss on its own set.
+This grid of 570 models contains all 529 models of the authors. The authors' models have OLMo's layers and a width of
+64 x layers. These models have Llama's layers, the same width, the same parameters within half a percent, and a
+tokenizer of as many tokens. Only last checkpoints are compared, because their learning rate has decayed. `--across
+data` fits every pair of sets. In the pair fineweb to fineweb_edu, each model is scored on its own set.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.models.accounting import count_parameters
 
 LAYERS = (*range(4, 23), 24, 26, 28, 30, 32)
-ISOFLOPS = {  # budget in FLOPs, C = 6 N D: the fewest and the most layers
+ISOFLOPS = {  # budget in FLOPs, C = 6 N D: (fewest layers, most layers)
     2e17: (4, 11),
     4.37e17: (4, 13),
     9.56e17: (6, 16),
@@ -63,14 +63,14 @@ def study(
     folder: str = "",
     tokenizer: str = "",
 ) -> StudyConfig:
-    """The study.
+    """Return the study.
 
     Args:
         budgets: training FLOPs, some of 2e17 4.37e17 9.56e17 2.09e18 4.57e18 1e19 2.2e19 4.84e19.
-        sets: to train on and to score, some of fineweb fineweb_edu proof_pile_2 slimpajama smollm starcoder.
-        folder: of local text, with a subfolder for each of `sets` that holds .jsonl or .parquet files; empty: public
-            datasets are streamed, in the order of their files.
-        tokenizer: a tokenizer.json; empty: a BPE of 64,000 tokens is trained on the first set.
+        sets: the sets to train on and to score, some of fineweb fineweb_edu proof_pile_2 slimpajama smollm starcoder.
+        folder: folder of local text, which has a subfolder of .jsonl or .parquet files for each of `sets`. Empty:
+            public datasets are streamed, in the order of their files.
+        tokenizer: a tokenizer.json. Empty: a BPE of 64,000 tokens is trained on the first set.
     """
     if unknown := set(budgets) - set(ISOFLOPS):
         raise LosslineError(f"--budgets: {unknown.pop():g} is not one of {' '.join(f'{c:g}' for c in ISOFLOPS)}")
@@ -79,7 +79,7 @@ def study(
     runs = tuple(
         RunConfig(
             model=_model(layers),
-            data=DataConfig(mixture=((name, 1.0),), max_epochs=2.0),  # SmolLM's is short of 35G tokens
+            data=DataConfig(mixture=((name, 1.0),), max_epochs=2.0),  # SmolLM's corpus has less than 35G tokens
             tokenizer=HuggingFaceTokenizer(tokenizer) if tokenizer else trained,
             context_length=CONTEXT,
             batch_size=SEQUENCES,
@@ -112,7 +112,10 @@ def _layers(budget: float) -> list[int]:
 
 
 def _model(layers: int) -> LlamaConfig:
-    """12 d^2 parameters a layer, as the authors': attention 4 d^2, and SwiGLU of 8/3 d for their MLP of 4 d."""
+    """Return a model with 12 d^2 parameters per layer, like the authors'.
+
+    Attention has 4 d^2. SwiGLU with width 8/3 d has 8 d^2, like the authors' MLP with width 4 d.
+    """
     width = 64 * layers
     d_ff = 64 * round(8 * layers / 3)
     return LlamaConfig(width, layers, layers, d_ff=d_ff, tied_embeddings=True, compute_dtype="bfloat16")

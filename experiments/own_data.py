@@ -1,10 +1,11 @@
-"""Start from here: your own text, and what moves the line of a small model trained on it.
+"""Start from this file: find what moves the line of a small model that is trained on your own text.
 
-Question   Does mixing in Wikipedia, or halving the width, move a model off the line that it draws on my text?
+Question   Does mixing in Wikipedia, or halving the width, move a model off the line of the base on my text?
 Command    lossline-jax run experiments/own_data.py --glob '~/text/**/*.jsonl.gz'
            (.txt or .jsonl, also packed as .gz or .zst, or .parquet; some megabytes, at least a few hundred documents)
 Cost       5 minutes on two cores
-Expect     that depends on your text; the report says what moved, by how much, and what a study of this size can see
+Expect     The result depends on your text. The report says what moved the line and by how much, and the smallest
+           change that a study of this size can find.
 """
 
 import dataclasses
@@ -16,13 +17,13 @@ from lossline_jax.config.study import RunConfig, StudyConfig
 
 
 def study(glob: str = "texts/*.txt", tokens: int = 600_000, vocab_size: int = 512, seeds: int = 2) -> StudyConfig:
-    """A study of your own text.
+    """Return the study.
 
     Args:
         glob: your files.
         tokens: training tokens of each run.
-        vocab_size: of the tokenizer, which is trained on your text.
-        seeds: runs of each intervention, half as many as of the base: what they differ by is the noise.
+        vocab_size: number of tokens of the tokenizer, which is trained on your text.
+        seeds: runs of each intervention. The base has twice as many, and the differences between them are the noise.
     """
     base = RunConfig(
         model=LlamaConfig(d_model=64, num_layers=4, num_heads=4),

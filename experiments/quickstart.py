@@ -1,8 +1,8 @@
-"""Does a loss-to-loss line notice what was changed? The study's Figure 1 in miniature, on a laptop's CPU.
+"""Does a loss-to-loss line show what was changed? Figure 1 of "LLMs on the Line" in miniature, on a laptop's CPU.
 
-Question   A base (Llama on English Wikipedia introductions) and each intervention of "LLMs on the Line" (arXiv
-           2502.12120): data, tokenizer, architecture, size, context, optimiser. Which of them leaves the base's line,
-           by more than another seed does?
+Question   A base (Llama on English Wikipedia introductions) is compared with each intervention of "LLMs on the Line"
+           (arXiv 2502.12120): data, tokenizer, architecture, size, context, optimiser. Which of them leaves the base's
+           line by more than another seed does?
 Command    make quickstart        (or: lossline-jax run experiments/quickstart.py)
 Cost       10 minutes on two cores, 1.5 GB of memory; no accelerator, no download
 Expect     Other data moves the line (by -0.09 and -0.17 nats/token, 4 and 8 times the noise), the tokenizer (+0.14,
@@ -23,12 +23,12 @@ CORPORA = ("wiki", "speeches", "code", "techdoc", "wiki_fr")
 def study(
     tokens: int = 240_000, vocab_size: int = 512, context_length: int = 128, base_seeds: int = 4, seeds: int = 2
 ) -> StudyConfig:
-    """The quickstart.
+    """Return the study.
 
     Args:
         tokens: training tokens of each run.
-        vocab_size: of the base tokenizer; the tokenizer intervention has twice as many.
-        context_length: training context in tokens; the context intervention has twice as many.
+        vocab_size: number of tokens of the base tokenizer. The tokenizer intervention has twice as many.
+        context_length: training context in tokens. The context intervention has twice as many.
         base_seeds: runs of the base.
         seeds: runs of each intervention.
     """

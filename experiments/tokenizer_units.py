@@ -1,15 +1,17 @@
-"""Does the tokenizer move the line, or only the unit? Where the two versions of "LLMs on the Line" disagree.
+"""Does the tokenizer move the line, or only the unit? The two versions of "LLMs on the Line" disagree.
 
-Question   The first version says that data and tokenizer determine the line, the published one that data does. Between
-           the two, nats/token may have become bits/byte. On the same data, how far does a tokenizer move the line in
-           each?
+Question   The paper's first version says that data and tokenizer determine the line. The published version says that
+           data determine it. Between the two, nats/token may have become bits/byte. On the same data, how far does a
+           tokenizer move the line in each unit?
 Command    lossline-jax run experiments/tokenizer_units.py
 Cost       18 runs, 10.8M tokens; about 15 minutes on two cores; no accelerator, no download
-Expect     In nats/token every tokenizer has a line of its own, the further off the longer or shorter its tokens are; in
-           bits/byte, which count the same text for all, the lines are nearer to each other, if not one.
+Expect     In nats/token every tokenizer has its own line. The more the length of its tokens differs from the base, the
+           further away is the line. In bits/byte, which count the same text for all tokenizers, the lines are nearer to
+           each other or equal.
 
-All models are alike but for the embedding; at equal tokens they have read unequal text, which moves a point along its
-line. Two tokenizers may have few nats/token in common; with a small --tokens, none: the report says so.
+All models are equal except for the embedding. At equal tokens they have read different amounts of text, which moves a
+point along its line. The losses of two tokenizers may overlap in a small range of nats/token only. With a small
+--tokens they may not overlap at all, and the report says so.
 """
 
 import dataclasses
@@ -21,17 +23,17 @@ from lossline_jax.config.study import RunConfig, StudyConfig
 
 SCORED = ("wiki", "speeches", "techdoc")
 TOKENIZERS = (
-    TrainedTokenizer("wiki", 512),  # the base's
+    TrainedTokenizer("wiki", 512),  # the tokenizer of the base
     TrainedTokenizer("wiki", 1024),
     TrainedTokenizer("wiki", 4096),
     TrainedTokenizer("wiki", 512, kind="unigram"),
-    TrainedTokenizer("techdoc", 512),  # as many tokens, of other text
+    TrainedTokenizer("techdoc", 512),  # as many tokens, trained on other text
     ByteTokenizer(),
 )
 
 
 def study(tokens: int = 600_000, seeds: int = 3) -> StudyConfig:
-    """The study.
+    """Return the study.
 
     Args:
         tokens: training tokens of each run.
@@ -41,7 +43,7 @@ def study(tokens: int = 600_000, seeds: int = 3) -> StudyConfig:
         model=LlamaConfig(d_model=64, num_layers=4, num_heads=4),
         data=DataConfig(mixture=(("wiki", 1.0),)),
         tokenizer=TOKENIZERS[0],
-        context_length=256,  # an item of the task in bytes, and to spare
+        context_length=256,  # more than the bytes of an item of the task, for the byte tokenizer
         batch_size=8,
         tokens=tokens,
         checkpoint_spacing="log",

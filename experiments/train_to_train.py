@@ -1,16 +1,16 @@
-"""Does the loss of one training set predict that of another? "Loss-to-Loss Prediction" (arXiv 2411.12925) on a laptop.
+"""Does the loss on one set predict the loss on another? "Loss-to-Loss Prediction" (arXiv 2411.12925) on a laptop.
 
-Question   Two models of equal size and tokens, trained on two sets: is the loss of the one, on its own set, a function
-           of the loss of the other on its own? And is the line of the small sizes right about the largest?
+Question   Two models of equal size and tokens are trained on two sets, and each is scored on its own set. Is the loss
+           of one model a function of the loss of the other? Does the line of the small sizes predict the largest size?
 Command    lossline-jax run experiments/train_to_train.py
            lossline-jax table fit studies/train_to_train/losses/losses.parquet --x wiki --y speeches \\
                --across data --on params_total tokens_seen seed --cluster run_id
 Cost       24 runs, 14.4M tokens; about 15 minutes on two cores; no accelerator, no download
-Expect     One line for all sizes from each set to each other; in the report, where x and y are of one model, a line a
-           set.
+Expect     From each set to each other set, one line holds for all sizes. In the report, x and y are losses of one
+           model, and each training set has its own line.
 
-`--across data` fits every pair of sets; in the one from wiki to speeches each model is scored on its own. Tokens are
-those of the checkpoint, and so the learning rate of two that make a pair is the same too.
+`--across data` fits every pair of sets. In the pair from wiki to speeches, each model is scored on its own training
+set. A pair has equal tokens at its checkpoints, and so it has equal learning rates too.
 """
 
 import itertools
@@ -21,15 +21,15 @@ from lossline_jax.config.model import LlamaConfig
 from lossline_jax.config.study import RunConfig, StudyConfig
 
 SETS = ("wiki", "speeches", "code")
-WIDTHS = (64, 32, 48, 96)  # the base's first
+WIDTHS = (64, 32, 48, 96)  # the first is the width of the base
 
 
 def study(tokens: int = 600_000, vocab_size: int = 512, seeds: int = 2) -> StudyConfig:
-    """The study.
+    """Return the study.
 
     Args:
         tokens: training tokens of each run.
-        vocab_size: of the tokenizer, which is trained on wiki and is that of all.
+        vocab_size: number of tokens of the tokenizer, which is trained on wiki and used by all runs.
         seeds: runs of every size on every set.
     """
     runs = tuple(

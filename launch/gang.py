@@ -1,4 +1,4 @@
-"""The processes of one run on this machine: they start, fail and stop together."""
+"""Run the processes of one run on this machine. They start, fail and stop together. Read `run_gang` first."""
 
 import contextlib
 import os
@@ -13,9 +13,10 @@ from typing import Literal
 
 from lossline_jax.errors import BUSY_EXIT_CODE, RESTART_EXIT_CODE
 
-POLL_SECONDS = 0.1
-SETTLE_SECONDS = 2.0  # after the first bad end: the others may be on their way out, with reasons of their own
+POLL_SECONDS = 0.1  # between two looks at the processes
+SETTLE_SECONDS = 2.0  # wait after the first bad end, because the other processes may be leaving with their own reasons
 
+# Exit codes of a process that should be started again.
 INTERRUPTED = (RESTART_EXIT_CODE, -signal.SIGTERM, 128 + signal.SIGTERM)
 
 Verdict = Literal["done", "restart", "crashed", "busy", "failed"]
@@ -23,23 +24,34 @@ Verdict = Literal["done", "restart", "crashed", "busy", "failed"]
 
 @dataclass(frozen=True)
 class Member:
-    """How one process is started."""
+    """The start of one process.
 
-    label: str  # heads each of its lines
+    Attributes:
+        label: beginning of each line that the process prints.
+        command: the words of its command.
+        environment: variables that are added to the environment of this process.
+    """
+
+    label: str
     command: Sequence[str]
-    environment: Mapping[str, str]  # beside that of this process
+    environment: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a gang ended."""
+    """The end of a gang.
 
-    codes: tuple[int | None, ...]  # of each process, as Popen has them; None: it was killed here
-    last_line: str  # of the first process that ended badly
+    Attributes:
+        codes: exit code of each process, as Popen reports it. None: the process was killed here.
+        last_line: the last line of the first process that ended badly.
+    """
+
+    codes: tuple[int | None, ...]
+    last_line: str
 
     @property
     def verdict(self) -> Verdict:
-        """The worst end counts: a reason that will not go away, then a busy run, a crash, a request to restart."""
+        """The worst end of a process: a lasting failure, then a busy run, a crash, a request to restart."""
         if all(code == 0 for code in self.codes):
             return "done"
         bad = [code for code in self.codes if code and code not in INTERRUPTED]
@@ -51,7 +63,7 @@ class Ending:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on now."""
+    """Return a port of this machine on which no process listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -60,13 +72,16 @@ def free_port() -> int:
 def run_gang(
     members: Sequence[Member], stop: threading.Event, grace_seconds: float, write: Callable[[str], None]
 ) -> Ending:
-    """Start the processes and wait for their end; nothing of them is left when this returns.
+    """Start the processes and wait for their end. No process is left when this function returns.
 
-    The first bad end takes the others down: after `RESTART_EXIT_CODE`, or once `stop` is set, they get SIGTERM and
-    `grace_seconds` to save; after any other code they are killed.
+    The first bad end stops the other processes. After `RESTART_EXIT_CODE`, or once `stop` is set, they get SIGTERM and
+    `grace_seconds` to save. After any other exit code they are killed.
 
     Args:
-        write: gets each line of the processes, labelled; called from several threads.
+        members: the processes to start.
+        stop: set it to stop the processes.
+        grace_seconds: time to save a checkpoint after SIGTERM, in seconds.
+        write: called with each line of the processes, after its label. Several threads call it.
     """
     processes = [_start(member) for member in members]
     last_lines = [""] * len(processes)
@@ -110,16 +125,20 @@ def _forward(
 
 
 def _wait(processes: Sequence[subprocess.Popen], stop: threading.Event, grace_seconds: float) -> tuple[int | None, ...]:
-    """Codes of the processes that ended by themselves or on SIGTERM; None of those that had to be killed."""
-    deadline, asked = float("inf"), False
+    """Wait until all processes have ended, or must be killed.
+
+    Returns:
+        The exit code of each process that ended by itself or on SIGTERM. None: the process must be killed.
+    """
+    deadline, is_stopping = float("inf"), False
     while None in (codes := [process.poll() for process in processes]):
         bad = [code for code in codes if code]
-        if not asked and (stop.is_set() or RESTART_EXIT_CODE in bad):
-            asked, deadline = True, time.monotonic() + grace_seconds
+        if not is_stopping and (stop.is_set() or RESTART_EXIT_CODE in bad):
+            is_stopping, deadline = True, time.monotonic() + grace_seconds
             for process in processes:
                 _signal_group(process, signal.SIGTERM)
         elif bad:
-            deadline = min(deadline, time.monotonic() + (grace_seconds if asked else SETTLE_SECONDS))
+            deadline = min(deadline, time.monotonic() + (grace_seconds if is_stopping else SETTLE_SECONDS))
         if time.monotonic() > deadline:
             break
         time.sleep(POLL_SECONDS)
@@ -127,5 +146,5 @@ def _wait(processes: Sequence[subprocess.Popen], stop: threading.Event, grace_se
 
 
 def _signal_group(process: subprocess.Popen, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):  # it has gone, with all that it had started
+    with contextlib.suppress(ProcessLookupError):  # the process and its children have ended
         os.killpg(process.pid, number)

@@ -1,8 +1,9 @@
-"""Do the runs of a manifest on this machine: gangs of processes, started again when they were interrupted.
+"""Train the runs of a manifest on this machine, in gangs of processes that are started again after an interruption.
 
     python launch/local.py studies/quickstart/manifest.jsonl --processes 2 --runs-at-once 4
 
-A run that fails stops no other. SIGTERM and SIGINT are passed on, checkpoints are waited for, and the exit code is 42.
+A run that fails does not stop another run. On SIGTERM or SIGINT, the launcher passes the signal on, waits until the
+checkpoints are saved, and exits with code 42.
 """
 
 import queue
@@ -28,22 +29,39 @@ from lossline_jax.storage.run_records import checkpointed_step
 
 @dataclass(frozen=True)
 class Options(Local, Selection):
+    """The flags of this launcher."""
+
     fit: bool = True
-    """Then also the losses table, the fits and the report."""
+    """Make the losses table, the fits and the report afterwards."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one run."""
+    """The result of one run.
 
-    word: str  # done, failed, gave up, stopped
+    Attributes:
+        word: done, failed, busy, gave up or stopped.
+        starts: number of times that its gang was started.
+        seconds: time from the first start to the end.
+        note: the reason, if the run is not done.
+    """
+
+    word: str
     starts: int
     seconds: float
     note: str = ""
 
 
-def gang_of(options: Options, chosen: Chosen, index: int, slot: int, port: int | str) -> list[Member]:
-    """The processes of run `index` in one of the `runs_at_once` places of this machine."""
+def gang_of(options: Options, chosen: Chosen, index: int, *, slot: int, port: int | str) -> list[Member]:
+    """Return the processes of one run.
+
+    Args:
+        options: the flags of the launcher.
+        chosen: the runs.
+        index: index of the run in the manifest.
+        slot: place of the run among the `runs_at_once` concurrent runs, which decides its GPUs.
+        port: port on which the processes meet.
+    """
     command = [*program(options.lossline), *chosen.words(index)]
     members = []
     for k in range(options.processes):
@@ -61,13 +79,18 @@ def supervise(
     make_gang: Callable[[], list[Member]],
     step: Callable[[], int],
     options: Options,
+    *,
     stop: threading.Event,
     write: Callable[[str], None],
 ) -> Result:
-    """Start a gang, again after each interruption, until it is done, has failed for good, or was stopped.
+    """Start a gang again after each interruption, until the run is done, has failed, or was stopped.
 
     Args:
-        step: of the newest checkpoint: a crash counts against the others only if there is none newer.
+        make_gang: returns the processes of the run.
+        step: returns the step of the newest checkpoint. A new checkpoint sets the count of crashes back to zero.
+        options: the flags of the launcher.
+        stop: set it to stop the gang.
+        write: called with each line of the processes.
     """
     began, starts, crashes, reached = time.monotonic(), 0, 0, step()
     while not stop.is_set():
@@ -76,7 +99,7 @@ def supervise(
         seconds = time.monotonic() - began
         if ending.verdict == "done":
             return Result("done", starts, seconds)
-        if ending.verdict in ("failed", "busy"):  # whoever holds a busy run brings it to its end
+        if ending.verdict in ("failed", "busy"):  # the process that holds a busy run brings it to its end
             return Result(ending.verdict, starts, seconds, ending.last_line)
         crashes, reached = (0 if step() > reached else crashes), step()
         crashes += ending.verdict == "crashed"
@@ -86,12 +109,14 @@ def supervise(
 
 
 def launch(options: Options, chosen: Chosen) -> int:
-    """All runs, then a table of what became of them, then the fits."""
+    """Train all runs, print a table of their results, and fit their losses."""
     if options.gpus % (options.runs_at_once * options.processes):
-        raise LosslineError(f"--gpus: {options.gpus} cannot be shared out among --runs-at-once times --processes")
+        raise LosslineError(
+            f"--gpus: {options.gpus} GPUs cannot be divided by --runs-at-once times --processes; give a multiple"
+        )
     if options.dry_run:
         for standing in chosen.runs.chosen:
-            for member in gang_of(options, chosen, standing.index, 0, "PORT"):
+            for member in gang_of(options, chosen, standing.index, slot=0, port="PORT"):
                 print(member.label, *(f"{k}={v}" for k, v in member.environment.items()), shlex.join(member.command))
         print(*(shlex.join(command) for command in _fit_commands(options, chosen)), sep="\n")
         return 0
@@ -119,11 +144,11 @@ def _run_all(options: Options, chosen: Chosen, stop: threading.Event) -> list[tu
         directory, slot = chosen.folder.run(standing.run_id), slots.get()
         try:
             return supervise(
-                lambda: gang_of(options, chosen, standing.index, slot, free_port()),
+                lambda: gang_of(options, chosen, standing.index, slot=slot, port=free_port()),
                 lambda: checkpointed_step(directory),
                 options,
-                stop,
-                lambda line: print(line, file=sys.stderr, flush=True),
+                stop=stop,
+                write=lambda line: print(line, file=sys.stderr, flush=True),
             )
         finally:
             slots.put(slot)

@@ -1,4 +1,4 @@
-"""Which runs of a manifest a launcher starts, and how its command begins and ends."""
+"""The parts that all launchers share: the choice of runs from a manifest, and the main function."""
 
 import shlex
 import sys
@@ -23,19 +23,19 @@ Options = TypeVar("Options", bound="Selection")
 
 @dataclass(frozen=True)
 class Selection:
-    """The flags that every launcher has."""
+    """The flags of every launcher."""
 
     manifest: tyro.conf.Positional[str]
     """The manifest.jsonl of `lossline-jax plan STUDY.py --manifest`, or its study's folder: on a disk or gs://."""
     dry_run: bool = False
     """Print what would be submitted, and submit nothing."""
     failed: bool = False
-    """Also the runs that failed."""
+    """Start the runs that failed too."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The runs of a manifest that are not done, and where they live."""
+    """The runs of a manifest to start, with their study and its folder."""
 
     study: StudyConfig
     folder: StudyDir
@@ -43,15 +43,23 @@ class Chosen:
 
     @property
     def manifest(self) -> str:
+        """The path of the manifest."""
         return f"{self.folder.root}/manifest.jsonl"
 
     def words(self, index: int | str) -> list[str]:
-        """Words of the `lossline-jax` command that does run `index`."""
+        """Return the arguments of `lossline-jax` that train and evaluate run `index`."""
         return ["run", "--manifest", self.manifest, "--index", str(index)]
 
 
 def choose(options: Selection) -> Chosen:
-    """The runs to start; what is left out is said on stderr."""
+    """Return the runs to start. Messages on stderr name the runs that are left out.
+
+    Args:
+        options: the flags of the launcher.
+
+    Raises:
+        LosslineError: there is no manifest, or the study is not prepared.
+    """
     study, folder, run_ids = study_files.read_manifest(options.manifest)
     folder = StudyDir(absolute(folder.root))
     if not folder.prepared_file.exists():
@@ -63,15 +71,19 @@ def choose(options: Selection) -> Chosen:
 
 
 def program(command: str) -> list[str]:
-    """The words of a command, with `~` as a shell takes it."""
+    """Split a command into words, and expand `~` as a shell does."""
     return [expanded(word) for word in shlex.split(command)]
 
 
 def must_be_given(options: Selection, *names: str) -> None:
-    """Refuse settings that only a site can know and that nobody gave.
+    """Check that the settings without a default were given, because only a site can know them.
+
+    Args:
+        options: the flags of the launcher.
+        *names: names of the settings.
 
     Raises:
-        LosslineError: naming the flags.
+        LosslineError: settings are missing. The message names their flags.
     """
     missing = [f"--{name.replace('_', '-')}" for name in names if not getattr(options, name)]
     if missing:
@@ -79,7 +91,13 @@ def must_be_given(options: Selection, *names: str) -> None:
 
 
 def main(kind: type[Options], launch: Callable[[Options, Chosen], int], description: str) -> None:
-    """Parse the flags, choose the runs, launch them, exit with what `launch` returns."""
+    """Parse the flags, choose the runs, launch them, and exit with the code that `launch` returns.
+
+    Args:
+        kind: the class of the launcher's flags.
+        launch: starts the runs and returns an exit code.
+        description: the launcher's docstring. --help shows its first line.
+    """
     logs.take_any_text()
     options = tyro.cli(kind, description=description.splitlines()[0])
     try:

@@ -1,4 +1,4 @@
-"""What a site sets once. Every launcher reads it here, and each of its lines is a flag of the launcher that uses it."""
+"""The settings that a site changes once. All launchers read them here, and each setting is a flag of its launcher."""
 
 import shlex
 import sys
@@ -7,58 +7,64 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Local:
+    """The settings of local.py."""
+
     processes: int = 1
-    """Processes of one run."""
+    """Number of processes of one run."""
     runs_at_once: int = 1
-    """Runs beside each other."""
+    """Number of runs at the same time."""
     gpus: int = 0
-    """GPUs of this machine, shared out evenly among runs at once and their processes; 0: each process sees all."""
+    """GPUs of this machine. Each process of each concurrent run gets an equal share. 0: each process sees all GPUs."""
     retries: int = 3
-    """Starts after a crash (a signal) without a new checkpoint, before a run is given up."""
+    """Starts after a crash (a signal) without a new checkpoint, before the launcher gives up the run."""
     preemptions: int = 100
-    """Starts of a run in all after exits with 42."""
+    """Starts of a run in total, after exits with code 42."""
     grace_seconds: float = 120.0
-    """Time to save a checkpoint after SIGTERM."""
+    """Time to save a checkpoint after SIGTERM, in seconds."""
     lossline: str = shlex.join([sys.executable, "-m", "lossline_jax"])
-    """The command."""
+    """The command that runs lossline."""
 
 
 @dataclass(frozen=True)
 class Slurm:
+    """The settings of slurm.py."""
+
     partition: str = ""
     account: str = ""
     time: str = "24:00:00"
-    """Limit of one start; SIGTERM comes `grace_seconds` before it, and the run goes on in the next one."""
+    """Time limit of one start. SIGTERM comes `grace_seconds` earlier, and the run continues in the next start."""
     nodes: int = 1
-    """Of one run."""
+    """Number of nodes of one run."""
     tasks_per_node: int = 1
-    """Processes of a run on each node: one a GPU."""
+    """Processes of a run on each node: one per GPU."""
     gpus_per_node: int = 0
     cpus_per_task: int = 8
     memory: str = ""
-    """Of a node, such as 200G. Empty: as the partition has it."""
+    """Memory of a node, such as 200G. Empty: the default of the partition."""
     options: tuple[str, ...] = ()
-    """Further options of sbatch, such as --qos=spot."""
+    """More options of sbatch, such as --qos=spot."""
     throttle: int = 16
-    """Runs at once."""
+    """Number of runs at the same time."""
     retries: int = 3
-    """Starts after a crash (a signal) before a run is given up."""
+    """Starts after a crash (a signal), before the launcher gives up the run."""
     preemptions: int = 100
-    """Starts of a run in all after exits with 42."""
+    """Starts of a run in total, after exits with code 42."""
     grace_seconds: int = 120
-    """Time to save a checkpoint. The cluster's KillWait must not be shorter."""
+    """Time to save a checkpoint, in seconds. The cluster's KillWait must not be shorter."""
     coordinator: str = ""
-    """Host where the processes of a run meet. Empty: the first that SLURM names."""
+    """Host where the processes of a run meet. Empty: the first host that SLURM names."""
     setup: str = ""
-    """Shell line before lossline, such as `module load cuda`."""
+    """Shell line to run before lossline, such as `module load cuda`."""
     logs: str = ""
-    """Folder for the logs. Default: logs/ in the study's folder, if that is on a disk."""
+    """Folder for the logs. Empty: logs/ in the study's folder, which must then be on a disk."""
     lossline: str = shlex.join([sys.executable, "-m", "lossline_jax"])
-    """The command, on a path that the nodes see too."""
+    """The command that runs lossline, on a path that the nodes see too."""
 
 
 @dataclass(frozen=True)
 class GoogleCloud:
+    """The settings of every launcher for Google Cloud."""
+
     project: str = ""
     """Must be given."""
     zone: str = ""
@@ -67,35 +73,40 @@ class GoogleCloud:
 
 @dataclass(frozen=True)
 class Xpk(GoogleCloud):
+    """The settings of xpk.py."""
+
     cluster: str = ""
     """Must be given."""
     device_type: str = "v5litepod-16"
-    """As xpk names them: v5litepod-16, v5p-32, h100-80gb-8, ..."""
+    """Device type in xpk's notation: v5litepod-16, v5p-32, h100-80gb-8, ..."""
     slices: int = 1
-    """TPU slices of one run."""
+    """Number of TPU slices of one run."""
     image: str = ""
-    """Must be given: what `docker build -f launch/Dockerfile` made and `docker push` put where the cluster reads."""
+    """Must be given: the image of `docker build -f launch/Dockerfile`, pushed to a registry that the cluster reads."""
     spot: bool = True
     priority: str = "medium"
     max_restarts: int = 100
     grace_seconds: int = 120
-    """Time to save a checkpoint when a pod is to leave; Google gives spot machines 30 seconds at most."""
+    """Time to save a checkpoint when a pod must leave, in seconds. Google gives spot machines at most 30 seconds."""
     xpk: str = "xpk"
-    """The command."""
+    """The command that runs xpk."""
 
 
 @dataclass(frozen=True)
 class TpuVm(GoogleCloud):
+    """The settings of tpu_vm.py."""
+
     accelerator_type: str = "v5litepod-16"
     runtime_version: str = "v2-alpha-tpuv5-lite"
     spot: bool = True
     valid_for: str = "6h"
-    """How long a request waits for machines."""
+    """Time that a request waits for machines."""
     retries: int = 20
-    """Slices to ask for in all, one after another, when one is taken away."""
+    """Slices to request in total, one after another, when a slice is taken away."""
     poll_seconds: float = 30.0
+    """Pause between two looks at the state of the request, in seconds."""
     package: str = ""
-    """Must be given: what pip installs on every worker, with the extras tpu and gcs. lossline is on no public index, so
-    give an address: 'lossline_jax[tpu,gcs] @ git+https://...'."""
+    """Must be given: the package that pip installs on every worker, with the extras tpu and gcs. lossline is on no
+    public index, so give an address: 'lossline_jax[tpu,gcs] @ git+https://...'."""
     gcloud: str = "gcloud"
-    """The command."""
+    """The command that runs gcloud."""

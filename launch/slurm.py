@@ -1,9 +1,9 @@
-"""Submit the runs of a manifest that are not done as one SLURM job array, and the fit job after it.
+"""Submit the unfinished runs of a manifest as one SLURM job array, and a job that fits their losses after it.
 
     python launch/slurm.py studies/quickstart/manifest.jsonl --partition gpu --gpus-per-node 1 --dry-run
 
-A run that leaves with 42, by its time limit or a preemption, puts itself back into the queue; so does SLURM when a node
-dies. The scripts go to sbatch by stdin: nothing is written but the logs.
+A run that leaves with code 42, at its time limit or at a preemption, puts itself back into the queue. SLURM does the
+same when a node dies. sbatch reads the scripts from stdin, so the launcher writes no files but the logs.
 """
 
 import shlex
@@ -17,7 +17,7 @@ from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
 from lossline_jax.storage.files import is_remote
 from lossline_jax.storage.object_store import expanded
 
-FIRST_PORT, PORTS = 61440, 4096  # where the processes of a run meet: by the number of its job
+FIRST_PORT, PORTS = 61440, 4096  # the processes of a run meet at port FIRST_PORT + (number of its job) % PORTS
 
 RUN_SCRIPT = """\
 #!/bin/bash
@@ -25,17 +25,17 @@ RUN_SCRIPT = """\
 {setup}
 set -u
 {meeting_place}
-# SIGTERM comes to this shell before the time limit: every process of the step is to save.
+# SLURM sends SIGTERM to this shell before the time limit. Pass it on, so that every process of the step saves.
 trap 'scancel --signal=TERM "$SLURM_JOB_ID"' TERM
 srun --kill-on-bad-exit=1 {command} &
 step=$!
 wait "$step"; code=$?
 while kill -0 "$step" 2>/dev/null; do wait "$step"; code=$?; done  # the trap ends a wait early
-limit=0  # how often this task may have been put back before
+limit=0  # number of times that this task may go back into the queue
 if [ "$code" -eq {restart} ]; then limit={preemptions}; elif [ "$code" -gt 128 ]; then limit={retries}; fi
 if [ "${{SLURM_RESTART_COUNT:-0}}" -lt "$limit" ]; then
   echo "exit code $code: back into the queue, for the time $((${{SLURM_RESTART_COUNT:-0}} + 1)) of at most $limit"
-  trap - TERM  # which is what it sends to this shell
+  trap - TERM  # scontrol sends TERM to this shell
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"
@@ -51,13 +51,15 @@ FIT_SCRIPT = """\
 
 @dataclass(frozen=True)
 class Options(Slurm, Selection):
+    """The flags of this launcher."""
+
     fit: bool = True
-    """Then also the losses table, the fits and the report, in a job of one task."""
+    """Make the losses table, the fits and the report afterwards, in a job of one task."""
 
 
 def run_script(options: Options, chosen: Chosen) -> str:
-    """The job array: a task a run."""
-    own = {
+    """Return the script of the job array, which has one task per run."""
+    directives = {
         "job-name": f"lossline-{chosen.study.name}",
         "array": f"{chosen.runs.indices}%{options.throttle}",
         "output": f"{_logs(options, chosen)}/%A_%a.log",
@@ -70,7 +72,7 @@ def run_script(options: Options, chosen: Chosen) -> str:
         "signal": f"B:TERM@{options.grace_seconds}",
     }
     return RUN_SCRIPT.format(
-        directives=_directives(options, own, "--requeue", "--open-mode=append"),
+        directives=_directives(options, directives, "--requeue", "--open-mode=append"),
         setup=options.setup,
         meeting_place=_meeting_place(options),
         command=_command(options, chosen),
@@ -81,8 +83,8 @@ def run_script(options: Options, chosen: Chosen) -> str:
 
 
 def fit_script(options: Options, chosen: Chosen) -> str:
-    """What follows once no task of the array is left, whatever became of them."""
-    own = {
+    """Return the script of the job that starts after all tasks of the array have ended, well or not."""
+    directives = {
         "job-name": f"lossline-{chosen.study.name}-fit",
         "output": f"{_logs(options, chosen)}/%j_fit.log",
         "ntasks": 1,
@@ -92,11 +94,11 @@ def fit_script(options: Options, chosen: Chosen) -> str:
     }
     folder = shlex.quote(str(chosen.folder.root))
     commands = "\n".join(f"{options.lossline} {verb} {folder}" for verb in ("evaluate", "fit", "report"))
-    return FIT_SCRIPT.format(directives=_directives(options, own), setup=options.setup, commands=commands)
+    return FIT_SCRIPT.format(directives=_directives(options, directives), setup=options.setup, commands=commands)
 
 
 def _command(options: Options, chosen: Chosen) -> str:
-    """What srun starts; which process of how many it is, a task knows from SLURM."""
+    """Return the command that srun starts. A task reads its number and the number of tasks from SLURM's variables."""
     words = [shlex.quote(word) for word in chosen.words("INDEX")]
     return " ".join([options.lossline, *words]).replace("INDEX", '"$SLURM_ARRAY_TASK_ID"')
 
@@ -108,9 +110,9 @@ def _meeting_place(options: Options) -> str:
     return f"export JAX_COORDINATOR_ADDRESS={shlex.quote(options.coordinator)}:{port}"
 
 
-def _directives(options: Options, own: dict[str, object], *flags: str) -> str:
-    where = {"partition": options.partition, "account": options.account}
-    named = [f"--{name}={value}" for name, value in (own | where).items() if value]
+def _directives(options: Options, directives: dict[str, object], *flags: str) -> str:
+    site = {"partition": options.partition, "account": options.account}
+    named = [f"--{name}={value}" for name, value in (directives | site).items() if value]
     return "\n".join(f"#SBATCH {option}" for option in (*named, *flags, *options.options))
 
 
@@ -121,15 +123,15 @@ def _logs(options: Options, chosen: Chosen) -> str:
 
 
 def submit(script: str, *flags: str) -> str:
-    """Hand a script to sbatch; returns the number of the job."""
-    done = subprocess.run(["sbatch", "--parsable", *flags], input=script, text=True, capture_output=True)
-    if done.returncode:
-        raise LosslineError(f"sbatch: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout.strip().split(";")[0]
+    """Submit a script with sbatch, and return the number of the job."""
+    process = subprocess.run(["sbatch", "--parsable", *flags], input=script, text=True, capture_output=True)
+    if process.returncode:
+        raise LosslineError(f"sbatch: {process.stderr.strip() or process.stdout.strip()}")
+    return process.stdout.strip().split(";")[0]
 
 
 def launch(options: Options, chosen: Chosen) -> int:
-    """The array, and the fit job behind it."""
+    """Submit the job array, and the fit job that depends on it."""
     scripts = [run_script(options, chosen)] if chosen.runs.indices else []
     scripts += [fit_script(options, chosen)] if options.fit else []
     job = "ARRAY"

@@ -1,10 +1,11 @@
-"""Do the runs of a manifest that are not done on one TPU slice, asked for as a queued resource.
+"""Train the unfinished runs of a manifest on one TPU slice, which is requested as a queued resource.
 
     python launch/tpu_vm.py gs://bucket/studies/quickstart/manifest.jsonl --project P --zone us-west4-a \\
         --package 'lossline_jax[tpu,gcs] @ git+https://...' --dry-run
 
-Every worker of the slice starts the same command for one run after the other. A slice that is taken away is asked for
-again; the runs go on from their checkpoints. It ends with the runs or with `retries`, and gives the slice back.
+Every worker of the slice starts the same command, for one run after another. If the slice is taken away, the launcher
+requests another one, and the runs continue from their checkpoints. The launcher ends after the last run, or after
+`retries` slices, and deletes the slice.
 """
 
 import re
@@ -20,15 +21,17 @@ from settings import TpuVm
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
 from lossline_jax.storage.files import is_remote
 
-MISTAKE = LosslineError.exit_code
+MISTAKE = LosslineError.exit_code  # exit code of a user's mistake, which another slice would not change
 NEEDED_EXTRAS = {"tpu", "gcs"}
-ENDED = ("FAILED", "SUSPENDED", "SUSPENDING")  # states of a queued resource that no machine follows
+ENDED = ("FAILED", "SUSPENDED", "SUSPENDING")  # states of a queued resource that will get no machine
 
 
 @dataclass(frozen=True)
 class Options(TpuVm, Selection):
+    """The flags of this launcher."""
+
     name: str = ""
-    """Of the slice. Default: lossline-STUDY."""
+    """Name of the slice. Empty: lossline-STUDY."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,11 @@ class Slice:
         return self._words("queued-resources", "describe", self.name, "--format=value(state.state)")
 
     def read_state(self) -> str:
-        """Such as WAITING_FOR_RESOURCES and ACTIVE."""
-        done = subprocess.run(self.state, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
-            raise LosslineError(f"{self.name}: gcloud does not tell its state; see above")
-        return done.stdout.strip()
+        """Return the state of the request, such as WAITING_FOR_RESOURCES or ACTIVE."""
+        process = subprocess.run(self.state, stdout=subprocess.PIPE, text=True)
+        if process.returncode:
+            raise LosslineError(f"{self.name}: gcloud does not show its state; see above")
+        return process.stdout.strip()
 
     @property
     def delete(self) -> list[str]:
@@ -72,22 +75,26 @@ class Slice:
 
 
 def _check_extras(package: str) -> None:
-    """Without libtpu and gcsfs nothing starts on a slice that is already paid for."""
+    """Check that the package has the extras with libtpu and gcsfs. Without them no run starts on the paid slice."""
     extras = re.search(r"\[([^\]]*)\]", package)
-    if lacking := NEEDED_EXTRAS - {word.strip() for word in (extras[1] if extras else "").split(",")}:
+    if missing := NEEDED_EXTRAS - {word.strip() for word in (extras[1] if extras else "").split(",")}:
         raise LosslineError(
-            f"--package: {package} asks for no {' and no '.join(sorted(lacking))}, without which no run starts there; "
+            f"--package: {package} asks for no {' and no '.join(sorted(missing))}, without which no run starts there; "
             f"write 'lossline_jax[tpu,gcs] @ ADDRESS'"
         )
 
 
 def install_command(options: Options) -> str:
-    """A virtual environment on each worker."""
+    """Return the shell command that installs lossline into a virtual environment on a worker."""
     return f"python3 -m venv ~/lossline && ~/lossline/bin/pip install --quiet {shlex.quote(options.package)}"
 
 
 def work_command(chosen: Chosen) -> str:
-    """One run after the other. One that fails or is busy stops no other; a mistake or a restart ends the shell."""
+    """Return the shell command that works on one run after another.
+
+    After a run that fails or is busy, the shell continues with the next run. A user's mistake, a request to restart or
+    a crash ends the shell.
+    """
     indices = " ".join(str(standing.index) for standing in chosen.runs.chosen)
     run = " ".join(shlex.quote(word) for word in chosen.words("INDEX")).replace("INDEX", "$index")
     ends = f"[ $code -eq {MISTAKE} ] || [ $code -eq {RESTART_EXIT_CODE} ] || [ $code -gt 128 ]"
@@ -97,7 +104,7 @@ def work_command(chosen: Chosen) -> str:
 
 
 def launch(options: Options, chosen: Chosen) -> int:
-    """Ask for a slice, work on it, give it back; again while runs are left and the slice was taken away."""
+    """Request a slice, work on it and delete it. Repeat this while the slice was taken away before the last run."""
     must_be_given(options, "project", "zone", "package")
     _check_extras(options.package)
     if not is_remote(chosen.folder.root):
@@ -111,32 +118,32 @@ def launch(options: Options, chosen: Chosen) -> int:
         print("\n".join(shlex.join(step) for step in steps))
         return 0
     for _ in range(options.retries):
-        if subprocess.run(tpu.create).returncode:  # then it is not ours to delete
+        if subprocess.run(tpu.create).returncode:  # the slice may belong to someone else, so do not delete it
             raise LosslineError(f"{tpu.name}: gcloud refused it; see above (another --name, if it exists already)")
         try:
-            ended = _with_slice(tpu, options, chosen)
+            all_ended = _work_on_slice(tpu, options, chosen)
         finally:
             subprocess.run(tpu.delete)
-        if ended:
+        if all_ended:
             return int(any(run.state != "done" for run in choose(options).runs.standings))
         chosen = choose(options)
-    raise LosslineError(f"{tpu.name}: taken away {options.retries} times; the same command goes on")
+    raise LosslineError(f"{tpu.name}: taken away {options.retries} times; run the same command again to continue")
 
 
-def _with_slice(tpu: Slice, options: Options, chosen: Chosen) -> bool:
-    """Whether every run came to its end, well or not, before the slice was taken away."""
+def _work_on_slice(tpu: Slice, options: Options, chosen: Chosen) -> bool:
+    """Work on the runs. Return whether every run ended, well or not, before the slice was taken away."""
     while (state := tpu.read_state()) != "ACTIVE":
         if state in ENDED:
             print(f"{tpu.name}: {state}", file=sys.stderr)
             return False
         time.sleep(options.poll_seconds)
     if subprocess.run(tpu.on_all_workers(install_command(options))).returncode:
-        if tpu.read_state() == "ACTIVE":  # it was not taken away: another one would not do better
+        if tpu.read_state() == "ACTIVE":  # the slice was not taken away, so another slice would fail too
             raise LosslineError(f"--package: {options.package} cannot be installed on {tpu.name}; see above")
         return False
     code = subprocess.run(tpu.on_all_workers(work_command(chosen))).returncode
     if code == MISTAKE:
-        raise LosslineError(f"{tpu.name}: a run cannot be started at all, on another slice neither; see above")
+        raise LosslineError(f"{tpu.name}: a run cannot be started, and could not be on another slice; see above")
     return code == 0
 
 

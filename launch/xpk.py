@@ -1,9 +1,9 @@
-"""Submit the runs of a manifest that are not done to a GKE cluster, by xpk: a workload (a JobSet) a run.
+"""Submit the unfinished runs of a manifest to a GKE cluster with xpk: one workload (a JobSet) per run.
 
     python launch/xpk.py gs://bucket/studies/quickstart/manifest.jsonl --project P --zone us-west4-a \\
         --cluster C --image IMAGE --dry-run
 
-The index of a run is in its command: JOB_COMPLETION_INDEX numbers the hosts of a workload, not the runs.
+The index of a run is in its command, because JOB_COMPLETION_INDEX numbers the hosts of a workload, not the runs.
 """
 
 import re
@@ -17,20 +17,28 @@ from settings import Xpk
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
 from lossline_jax.storage.files import is_remote
 
-LONGEST_NAME = 39
-GPUS = ("a100", "b200", "gb200", "h100", "h200", "l4")  # how xpk's names of GPU machines begin
+LONGEST_NAME = 39  # characters of a workload's name
+GPUS = ("a100", "b200", "gb200", "h100", "h200", "l4")  # the beginnings of xpk's names of GPU machines
 
 
 @dataclass(frozen=True)
 class Options(Xpk, Selection):
+    """The flags of this launcher."""
+
     attempt: int = 1
-    """Of the same runs: a name is free again only when its workload is deleted, or 12 hours after its end."""
+    """Number of the attempt. A name can be used again only after its workload is deleted, or 12 hours after its end."""
     manifest_folder: str = ""
-    """Folder for the JobSet of each workload as xpk writes it, besides submitting it. Default: none."""
+    """Folder to which xpk writes the JobSet of each workload, besides submitting it. Empty: none is written."""
 
 
 def workload_name(study: str, index: int, attempt: int) -> str:
-    """As Kubernetes takes it: [a-z]([-a-z0-9]*[a-z0-9])?, 39 characters at most, another for each run and attempt."""
+    """Return a name that Kubernetes accepts: [a-z]([-a-z0-9]*[a-z0-9])?, at most 39 characters.
+
+    Args:
+        study: name of the study.
+        index: index of the run.
+        attempt: number of the attempt. Each run and attempt has its own name.
+    """
     tail = f"-{index}" if attempt == 1 else f"-{index}-r{attempt}"
     head = re.sub(r"[^a-z0-9]+", "-", study.lower()).strip("-")
     head = head if head[:1].isalpha() else f"s-{head}"
@@ -38,7 +46,7 @@ def workload_name(study: str, index: int, attempt: int) -> str:
 
 
 def workload_command(options: Options, chosen: Chosen, index: int) -> list[str]:
-    """The words of `xpk workload create` for one run."""
+    """Return the words of `xpk workload create` for one run."""
     name = workload_name(chosen.study.name, index, options.attempt)
     size = {} if options.device_type.startswith(GPUS) else {"num-slices": options.slices}
     flags = {
@@ -53,7 +61,7 @@ def workload_command(options: Options, chosen: Chosen, index: int) -> list[str]:
         "max-restarts": options.max_restarts,
         "restart-on-exit-codes": RESTART_EXIT_CODE,
         "termination-grace-period-seconds": options.grace_seconds,
-        # exec: xpk sends SIGTERM to the shell that it wraps the command in
+        # exec, because xpk sends SIGTERM to the shell in which it runs the command
         "command": shlex.join(["exec", "lossline-jax", *chosen.words(index)]),
     }
     if options.manifest_folder:
@@ -63,7 +71,7 @@ def workload_command(options: Options, chosen: Chosen, index: int) -> list[str]:
 
 
 def launch(options: Options, chosen: Chosen) -> int:
-    """A workload a run; the first that xpk refuses ends it."""
+    """Create one workload per run, until xpk refuses one. Return its exit code."""
     must_be_given(options, "project", "zone", "cluster", "image")
     if not is_remote(chosen.folder.root):
         raise LosslineError(f"{chosen.folder.root}: pods do not see this disk; make the study with --root gs://...")

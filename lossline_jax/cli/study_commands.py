@@ -67,7 +67,7 @@ def prepare_command(study: StudyConfig, folder: StudyDir, _: Place) -> None:
 def train_command(study: StudyConfig, folder: StudyDir, options: TrainOptions) -> None:
     """Train the runs."""
     check_ranges(options.processes, "--processes")
-    study_verbs.train(study, folder, options.only, options.processes, options.profile)
+    study_verbs.train(study, folder, options.only, processes=options.processes, profile=options.profile)
 
 
 def evaluate_command(study: StudyConfig, folder: StudyDir, options: EvaluateOptions) -> None:
@@ -78,13 +78,13 @@ def evaluate_command(study: StudyConfig, folder: StudyDir, options: EvaluateOpti
     """
     check_ranges(options.processes, "--processes")
     if not options.follow:
-        study_verbs.evaluate(study, folder, options.only, options.checkpoint, options.processes)
+        study_verbs.evaluate(study, folder, options.only, models=options.checkpoint, processes=options.processes)
         return
     if options.checkpoint:
         raise LosslineError("--checkpoint: a model from elsewhere does not train; leave out --follow")
     if not SECONDS.holds(options.poll_seconds):
         raise LosslineError(f"--poll-seconds: {options.poll_seconds:g} is not a time to wait; give {SECONDS}")
-    study_verbs.follow(study, folder, options.only, options.poll_seconds, options.processes)
+    study_verbs.follow(study, folder, options.only, poll_seconds=options.poll_seconds, processes=options.processes)
 
 
 def fit_command(study: StudyConfig, folder: StudyDir, options: FitStudyOptions) -> None:
@@ -124,7 +124,9 @@ def run_manifest_command(options: ManifestOptions) -> None:
     index = study_files.index_from_environment() if options.index is None else options.index
     if index is None:
         raise LosslineError("--index: say which line of the manifest to run (no engine's variable is set)")
-    study_verbs.run_one(*study_files.read_manifest_run(options.manifest, index), options.processes, options.profile)
+    study_verbs.run_one(
+        *study_files.read_manifest_run(options.manifest, index), processes=options.processes, profile=options.profile
+    )
 
 
 def status_command(study: StudyConfig, folder: StudyDir, _: Place) -> None:
@@ -142,7 +144,9 @@ def export_weights_command(study: StudyConfig, folder: StudyDir, options: Export
     if options.run is None:
         raise LosslineError("--run: say which run; `lossline-jax plan` lists their ids")
     out = options.out or f"exported/{options.run}"
-    weights.export_run(study, folder, options.run, options.step, out, options.dtype, options.tokenizer)
+    weights.export_run(
+        study, folder, options.run, step=options.step, out=out, dtype=options.dtype, tokenizer=options.tokenizer
+    )
 
 
 def export_imported_command(source: str, options: ExportOptions) -> None:
@@ -150,7 +154,7 @@ def export_imported_command(source: str, options: ExportOptions) -> None:
     if options.run is not None:
         raise LosslineError(f"--run: {source} is an imported model and has no runs; leave the flag out")
     out = options.out or f"exported/{Path(source).resolve().name}"
-    weights.export_model(source, options.step, out, options.dtype, options.tokenizer)
+    weights.export_model(source, options.step, out, dtype=options.dtype, tokenizer=options.tokenizer)
 
 
 def import_weights_command(source: str, options: ImportOptions) -> None:

@@ -1,0 +1,1 @@
+"""Devices, meshes, shardings and processes. Read `mesh.py` and `sharding.py` first, then `processes.py`."""

@@ -1,4 +1,4 @@
-"""The rows of a global batch: which of them a process loads, and their place on the mesh."""
+"""Divide the rows of a global batch over processes, and place them on the mesh."""
 
 import functools
 from typing import Any, NamedTuple
@@ -8,78 +8,91 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from lossline_jax.distributed.layout import (
-    ROW_AXES,
-)
+from lossline_jax.distributed.layout import ROW_AXES
 from lossline_jax.errors import LosslineError
 
 
 def num_row_shards(mesh: Mesh) -> int:
-    """In how many parts the rows of a batch lie on the mesh."""
+    """Return the number of shards into which the mesh divides the rows of a batch."""
     return mesh.shape["slice"] * mesh.shape["data"]
 
 
 def row_sharding(mesh: Mesh, axis: int = 0) -> NamedSharding:
-    """The sharding of an array whose dimension `axis` holds the rows of a batch."""
+    """Return the sharding of an array whose dimension `axis` holds the rows of a batch."""
     return NamedSharding(mesh, P(*[None] * axis, ROW_AXES))
 
 
 class RowShare(NamedTuple):
-    """Which rows of a batch one process reads: block `index` of `count` equal ones, for these `parts` of the mesh."""
+    """The rows of a global batch that one process loads.
+
+    The batch is cut into `count` equal blocks, and the process loads block `index`.
+
+    Attributes:
+        index: number of the block, counted from 0.
+        count: number of blocks.
+        shards: numbers of the row shards (`num_row_shards`) that the block fills, in ascending order.
+    """
 
     index: int
     count: int
-    parts: tuple[int, ...]  # of the `num_row_shards`, ascending
+    shards: tuple[int, ...]
 
 
 def rows_of_process(devices: np.ndarray, process: int) -> RowShare:
-    """The rows of a process: where `model` reaches over several processes, these hold the same ones.
+    """Return the rows that a process loads. Processes that share the axis `model` load the same rows.
 
-    On a TPU the chips of a host are neighbours on the torus and not in a row of the mesh: its parts need not be
-    consecutive. Which row of a batch lies where is all the same to a sum over the batch.
+    On a TPU, the chips of a host are neighbours on the torus, but not always on the mesh. So the shards of a process
+    need not be consecutive. The loss is a sum over the batch, so it does not matter which row is in which shard.
 
     Args:
-        devices: of a mesh, (slice, data, model).
+        devices: the devices of a mesh, an array [slice, data, model].
         process: index of the process.
 
     Raises:
-        LosslineError: two processes share some parts and not all.
+        LosslineError: two processes have some row shards in common, but not all.
     """
-    holders = np.vectorize(lambda device: device.process_index, otypes=[int])(devices).reshape(-1, devices.shape[-1])
-    held = {
-        each: tuple(np.flatnonzero((holders == each).any(axis=-1)).tolist()) for each in np.unique(holders).tolist()
+    process_of_device = np.vectorize(lambda device: device.process_index, otypes=[int])(devices)
+    process_of_device = process_of_device.reshape(-1, devices.shape[-1])  # [row shard, model]
+    shards_of_process = {
+        index: tuple(np.flatnonzero((process_of_device == index).any(axis=-1)).tolist())
+        for index in np.unique(process_of_device).tolist()
     }
-    blocks = sorted(set(held.values()))
-    if len({len(block) for block in blocks}) > 1 or sum(len(block) for block in blocks) != len(holders):
+    blocks = sorted(set(shards_of_process.values()))
+    if len({len(block) for block in blocks}) > 1 or sum(len(block) for block in blocks) != len(process_of_device):
         raise LosslineError(
             f"execution: model_parallel={devices.shape[-1]} makes processes share some rows of a batch and not all; "
             "choose one that divides the devices of a process, or is a multiple of them"
         )
-    return RowShare(blocks.index(held[process]), len(blocks), held[process])
+    shards = shards_of_process[process]
+    return RowShare(blocks.index(shards), len(blocks), shards)
 
 
-@functools.cache  # asked at every step, of a mesh that may have thousands of devices
+@functools.cache  # called at every step, for a mesh that may have thousands of devices
 def local_rows(mesh: Mesh) -> RowShare:
-    """The rows of this process. Raises as `rows_of_process` does."""
+    """Return the rows that this process loads.
+
+    Raises:
+        LosslineError: as for `rows_of_process`.
+    """
     return rows_of_process(mesh.devices, jax.process_index())
 
 
 def place_batch(batch: Any, mesh: Mesh) -> Any:
-    """Numpy rows of this process to global arrays whose axis 0 lies over `ROW_AXES`.
+    """Convert this process' rows to global arrays on the mesh, whose axis 0 is sharded over `ROW_AXES`.
 
     Args:
-        batch: pytree of numpy arrays, axis 0 the rows that this process holds (`local_rows`).
-        mesh: of `make_mesh`.
+        batch: pytree of numpy arrays. Axis 0 has the rows of this process (`local_rows`).
+        mesh: the mesh, as `make_mesh` returns it.
     """
     sharding, share = row_sharding(mesh), local_rows(mesh)
 
     def place(rows: np.ndarray) -> jax.Array:
-        size = len(rows) // len(share.parts)  # of a part
+        shard_size = len(rows) // len(share.shards)
 
-        def part(index: tuple[slice, ...]) -> np.ndarray:
-            k = share.parts.index((index[0].start or 0) // size)
-            return rows[k * size : (k + 1) * size]
+        def shard(index: Any) -> np.ndarray:  # index: one slice per dimension of the global array
+            k = share.shards.index((index[0].start or 0) // shard_size)
+            return rows[k * shard_size : (k + 1) * shard_size]
 
-        return jax.make_array_from_callback((len(rows) * share.count, *rows.shape[1:]), sharding, part)
+        return jax.make_array_from_callback((len(rows) * share.count, *rows.shape[1:]), sharding, shard)
 
     return jax.tree.map(lambda rows: place(np.asarray(rows)), batch)

@@ -1,30 +1,41 @@
-"""Accelerators: what a chip can do, holds and costs, and how long a study would keep one busy."""
+"""Accelerators: the speed, memory and price of each chip, and the time that a number of FLOPs takes."""
 
 from dataclasses import dataclass
 
 from lossline_jax.errors import LosslineError, suggestion
 
-ASSUMED_UTILISATION = 0.4  # of the peak; large dense models reach it, models of some million parameters do not
+# Share of the peak FLOPs, used for estimates. Large dense models reach it; models of some million parameters do not.
+ASSUMED_UTILISATION = 0.4
 SECONDS_PER_HOUR = 3600
 GIB = 2**30
 
 
 @dataclass(frozen=True)
 class Chip:
-    """One accelerator."""
+    """One accelerator.
+
+    Attributes:
+        name: name of the chip.
+        short: name that flags take.
+        peak_flops_per_second: peak for dense bfloat16 matrix products.
+        hbm_bytes: memory that a program can use, in bytes, as XLA (TPU) or the driver (GPU) reports it.
+        dollars_per_hour: price on demand.
+        device_kinds: the names of the chip in jax (`jax.Device.device_kind`).
+    """
 
     name: str
-    short: str  # what a flag takes
-    peak_flops_per_second: float  # dense bfloat16 matrix products
-    hbm_bytes: int  # of memory that a program can have: what XLA (TPU) or the driver (GPU) says there is
+    short: str
+    peak_flops_per_second: float
+    hbm_bytes: int
     dollars_per_hour: float
-    device_kinds: tuple[str, ...]  # what jax calls it
+    device_kinds: tuple[str, ...]
 
 
-# Peaks: cloud.google.com/tpu/docs (a chip, from v4 on one jax device); NVIDIA's data sheets (SXM, without sparsity).
-# Prices: on demand, one chip, cloud.google.com/tpu/pricing and /compute/gpus-pricing as listed in 2025: TPUs in
-# us-central2 (v4), us-central1 (v5e), us-east5 (v5p, v6e); a3-highgpu-8g, a3-ultragpu-8g and a2-ultragpu-1g in
-# us-central1. They change, and spot or committed use costs a half or less: an estimate to compare plans with.
+# Peaks: cloud.google.com/tpu/docs, per chip (from v4 on, a chip is one jax device); NVIDIA's data sheets, SXM, without
+# sparsity. Prices: one chip on demand, as listed in 2025 at cloud.google.com/tpu/pricing and /compute/gpus-pricing.
+# TPUs in us-central2 (v4), us-central1 (v5e) and us-east5 (v5p, v6e); GPUs in us-central1 (a3-highgpu-8g,
+# a3-ultragpu-8g, a2-ultragpu-1g). Prices change, and spot or committed use costs half or less. They serve to compare
+# plans.
 CHIPS = (
     Chip("TPU v4", "v4", 275e12, int(30.75 * GIB), 3.22, ("TPU v4",)),
     Chip("TPU v5e", "v5e", 197e12, int(15.75 * GIB), 1.20, ("TPU v5 lite", "TPU v5e")),
@@ -37,10 +48,13 @@ CHIPS = (
 
 
 def chip_named(name: str) -> Chip:
-    """The chip that a flag names.
+    """Return the chip with a short name.
+
+    Args:
+        name: short name, in any case.
 
     Raises:
-        LosslineError: there is none of that name.
+        LosslineError: no chip has this name.
     """
     known = {chip.short: chip for chip in CHIPS}
     if name.lower() not in known:
@@ -50,19 +64,26 @@ def chip_named(name: str) -> Chip:
 
 
 def chip_of(device_kind: str) -> Chip | None:
-    """The chip that jax calls `device_kind` (`jax.Device.device_kind`); None for any other, a CPU among them."""
+    """Return the chip that jax calls `device_kind`. None: it is not in `CHIPS`, as a CPU is not."""
     return next((chip for chip in CHIPS if device_kind in chip.device_kinds), None)
 
 
-PLANNED_CHIPS = tuple(chip_named(name) for name in ("v5e", "v5p", "h100"))  # what a plan shows unasked
+PLANNED_CHIPS = tuple(chip_named(name) for name in ("v5e", "v5p", "h100"))  # the chips that a plan shows by default
 
 
 def chip_hours(flops: float, chip: Chip, utilisation: float = ASSUMED_UTILISATION) -> float:
-    """Hours of one chip for so many FLOPs at that share of its peak.
+    """Return the hours that one chip needs for a number of FLOPs.
+
+    Args:
+        flops: number of FLOPs.
+        chip: the chip.
+        utilisation: share of the chip's peak that is reached.
 
     Raises:
-        LosslineError: a share that is not above 0 and at most 1.
+        LosslineError: the share is not above 0 and at most 1.
     """
     if not 0 < utilisation <= 1:
-        raise LosslineError(f"--utilisation: {utilisation:g} is no share of a chip's peak; give above 0 and at most 1")
+        raise LosslineError(
+            f"--utilisation: {utilisation:g} is not a share of a chip's peak; give a number above 0 and at most 1"
+        )
     return flops / (chip.peak_flops_per_second * utilisation * SECONDS_PER_HOUR)

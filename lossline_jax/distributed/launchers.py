@@ -14,11 +14,19 @@ LOCAL = "127.0.0.1"
 SLURM_VARIABLES = ("SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_JOB_ID")
 TPU_VARIABLES = ("TPU_WORKER_ID", "TPU_WORKER_HOSTNAMES", "CLOUD_TPU_TASK_ID", "MEGASCALE_COORDINATOR_ADDRESS")
 TPU_DEVICES = ("/dev/accel0", "/dev/vfio/0")
-FIRST_PORT, PORTS = 61440, 4096  # where the first process of a SLURM step listens: by the number of its job
+FIRST_PORT, PORTS = 61440, 4096  # process 0 of a SLURM step listens on FIRST_PORT + (number of its job) % PORTS
 
 
 def initialize_arguments(config: ProcessesConfig, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return the keyword arguments for `jax.distributed.initialize`."""
+    """Return the keyword arguments for `jax.distributed.initialize`.
+
+    Args:
+        config: the flags of the command.
+        environment: the environment variables of the process.
+
+    Raises:
+        LosslineError: the flags contradict each other, or SLURM's variables are missing.
+    """
     explicit = _explicit(config, environment)
     if explicit is not None:
         return explicit
@@ -27,25 +35,28 @@ def initialize_arguments(config: ProcessesConfig, environment: Mapping[str, str]
             return _from_slurm(environment)
         case "none":
             return _alone()
-        case known:  # jax asks them itself
-            return {"cluster_detection_method": None if known == "tpu" else known}
+        case launcher:  # jax itself reads the settings of these launchers
+            return {"cluster_detection_method": None if launcher == "tpu" else launcher}
 
 
 def _explicit(config: ProcessesConfig, environment: Mapping[str, str]) -> dict[str, Any] | None:
-    """What the flags say, or the environment where they say nothing; None: neither says which process this is."""
+    """Return the arguments that the flags give, or else the environment. None: neither gives the process' index."""
     coordinator = config.coordinator or environment.get("JAX_COORDINATOR_ADDRESS")
     count = environment.get("JAX_NUM_PROCESSES") if config.count is None else config.count
     index = environment.get("JAX_PROCESS_ID") if config.index is None else config.index
     if count is None and index is None:
         if config.coordinator is not None:
             raise LosslineError("--processes.coordinator: give --processes.count and --processes.index with it")
-        return None  # an address in the environment alone says where the processes of a launcher meet
+        return None  # an address in the environment alone is where the processes of a launcher meet
     if str(count) == "1":
         return _alone()
+    not_numbers = f"--processes: count {count} and index {index} must be two numbers"
+    if count is None or index is None:
+        raise LosslineError(not_numbers)
     try:
         count, index = int(count), int(index)
-    except (TypeError, ValueError) as error:
-        raise LosslineError(f"--processes: count {count} and index {index} must be two numbers") from error
+    except ValueError as error:
+        raise LosslineError(not_numbers) from error
     if not 0 <= index < count:
         raise LosslineError(f"--processes.index: {index} is not one of {count} processes, 0..{count - 1}")
     if coordinator is None or not re.fullmatch(r".+:\d+", coordinator):
@@ -65,10 +76,14 @@ def _launcher(config: ProcessesConfig, environment: Mapping[str, str]) -> str:
 
 
 def _from_slurm(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Of a step's environment; a node's only task sees all its devices, one of several the one of its number."""
+    """Return the arguments for a SLURM step.
+
+    If a node has one task, the task uses all devices of the node. If it has several, each uses the device with the
+    number of the task on the node.
+    """
     missing = [name for name in SLURM_VARIABLES if name not in environment]
     if missing:
-        raise LosslineError(f"--processes.launcher slurm: no ${missing[0]} here; start the processes with `srun`")
+        raise LosslineError(f"--processes.launcher slurm: ${missing[0]} is not set; start the processes with `srun`")
     count, index = int(environment["SLURM_NTASKS"]), int(environment["SLURM_PROCID"])
     if count == 1:
         return _alone()
@@ -81,19 +96,21 @@ def _from_slurm(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _first_host(nodes: str) -> str:
-    """`a3` of `a[3-5,9],b` and of `a3,b`."""
-    prefix, numbers = re.match(r"([^,\[]+)(?:\[([^\]]*)\])?", nodes).groups()
-    return prefix + re.split("[,-]", numbers or "")[0]
+    """Return the first host of SLURM's node list: `a3` for `a[3-5,9],b` and for `a3,b`."""
+    prefix = re.split(r"[,\[]", nodes)[0]
+    numbers = re.match(r"[^,\[]+\[([^\]]*)\]", nodes)
+    return prefix + (re.split("[,-]", numbers.group(1))[0] if numbers else "")
 
 
 def _alone() -> dict[str, Any]:
     with socket.socket() as probe:
         probe.bind((LOCAL, 0))
         address = f"{LOCAL}:{probe.getsockname()[1]}"
-    return {**_deactivated(address, 1, 0), "coordinator_bind_address": address}  # for this machine alone
+    return {**_deactivated(address, 1, 0), "coordinator_bind_address": address}  # not reachable from other machines
 
 
 def _deactivated(address: str, count: int, index: int) -> dict[str, Any]:
+    """Return the arguments for known processes, with jax's own detection of clusters deactivated."""
     return {
         "coordinator_address": address,
         "num_processes": count,

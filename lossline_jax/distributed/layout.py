@@ -1,4 +1,4 @@
-"""How devices, rows and parameters are divided: the rules that planning and training share. No jax."""
+"""The rules by which devices, rows and parameters are divided. Planning and training share them. No jax here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.errors import LosslineError
 
 AXES = ("slice", "data", "model")
-ROW_AXES = ("slice", "data")  # the mesh axes that the rows of a batch lie over
+ROW_AXES = ("slice", "data")  # the mesh axes over which the rows of a batch are split
 
 MeshAxes = str | tuple[str, ...] | None
 
-# Activations: rows over `ROW_AXES`, wide inner dimensions over `model` (tensor parallelism).
+# Activations: rows are split over `ROW_AXES`, wide inner dimensions over `model` (tensor parallelism).
 ACTIVATION_RULES: Mapping[str, MeshAxes] = {
     "batch": ROW_AXES,
     "seq": None,
@@ -25,21 +25,26 @@ ACTIVATION_RULES: Mapping[str, MeshAxes] = {
     "state": None,
     "layers": None,
 }
-# Parameters and optimiser moments: the same, and with FSDP (ZeRO-3) the width lies over `data`.
+# Parameters and optimiser moments: the same; with FSDP (ZeRO-3), the width is split over `data`.
 PARAMETER_RULES: Mapping[str, MeshAxes] = {k: v for k, v in ACTIVATION_RULES.items() if k != "batch"}
 FSDP_RULES: Mapping[str, MeshAxes] = {**PARAMETER_RULES, "embed": "data"}
 
-_MENDS = {
+_FIXES = {  # what to do about a dimension that cannot be split, by mesh axis
     "data": "set execution.fsdp=False or another execution.data_parallel",
     "model": "choose an execution.model_parallel that divides it",
 }
 
 
 def mesh_shape(execution: ExecutionConfig, num_devices: int, kind: str) -> tuple[int, int, int]:
-    """Sizes of the mesh axes on so many devices of that kind.
+    """Return the sizes of the mesh axes (slice, data, model).
+
+    Args:
+        execution: gives the sizes. `data_parallel=None`: all devices that the two other axes leave.
+        num_devices: number of devices.
+        kind: their kind, for the message.
 
     Raises:
-        LosslineError: they do not fit.
+        LosslineError: the sizes do not fit the number of devices.
     """
     slices, model, chosen = execution.slices, execution.model_parallel, execution.data_parallel
     data = chosen if chosen is not None else num_devices // max(model * slices, 1)
@@ -53,10 +58,14 @@ def mesh_shape(execution: ExecutionConfig, num_devices: int, kind: str) -> tuple
 
 
 def rows_per_device(batch_size: int, row_shards: int) -> int:
-    """Sequences that a device gets each step, where the rows of a batch lie in so many parts.
+    """Return the number of sequences that a device gets each step.
+
+    Args:
+        batch_size: sequences of the global batch.
+        row_shards: number of shards into which the mesh divides the rows.
 
     Raises:
-        LosslineError: they cannot be divided evenly.
+        LosslineError: the sequences cannot be divided evenly.
     """
     if batch_size % row_shards:
         raise LosslineError(
@@ -67,10 +76,14 @@ def rows_per_device(batch_size: int, row_shards: int) -> int:
 
 
 def check_microbatch(microbatch_size: int, rows: int) -> None:
-    """Refuse a microbatch that does not divide the rows of a device.
+    """Check that a microbatch size divides the rows of a device.
+
+    Args:
+        microbatch_size: sequences of a microbatch.
+        rows: sequences that a device gets each step.
 
     Raises:
-        LosslineError: it does not.
+        LosslineError: it does not divide the rows.
     """
     if microbatch_size < 1 or rows % microbatch_size:
         raise LosslineError(
@@ -80,30 +93,47 @@ def check_microbatch(microbatch_size: int, rows: int) -> None:
 
 
 def check_split(size: int, axis: str, num_devices: int, where: str) -> None:
-    """Refuse a dimension of a parameter that the devices of mesh axis `axis` do not divide.
+    """Check that the devices of a mesh axis divide a dimension of a parameter.
+
+    Args:
+        size: size of the dimension.
+        axis: name of the mesh axis.
+        num_devices: devices along the mesh axis.
+        where: the parameter or the dimension, for the message.
 
     Raises:
-        LosslineError: they do not; `where` names the parameter or the dimension.
+        LosslineError: the devices do not divide the dimension.
     """
     if size % num_devices:
         raise LosslineError(
             f"{where}: a dimension of {size} cannot be split over the {num_devices} devices of mesh axis {axis!r}; "
-            f"{_MENDS[axis]}"
+            f"{_FIXES[axis]}"
         )
 
 
 @dataclass(frozen=True)
 class DeviceLayout:
-    """A run on so many devices."""
+    """The way in which a run is divided over devices.
+
+    Attributes:
+        slices: size of the mesh axis `slice`.
+        data: size of the mesh axis `data`. Its devices share the rows of a slice, and with FSDP the parameters.
+        model: size of the mesh axis `model`.
+        fsdp: whether parameters are sharded over `data`.
+        rows: sequences that a device gets each step.
+        microbatch: sequences that a device computes at once.
+        remat: the rematerialisation setting.
+    """
 
     slices: int
-    data: int  # devices along `data`, which share the rows of a slice (and with FSDP the parameters)
+    data: int
     model: int
     fsdp: bool
-    rows: int  # sequences a device gets each step
-    microbatch: int  # of these, at once
+    rows: int
+    microbatch: int
     remat: str
 
     @property
     def devices(self) -> int:
+        """The number of devices."""
         return self.slices * self.data * self.model

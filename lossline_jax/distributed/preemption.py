@@ -1,4 +1,4 @@
-"""SIGTERM as a request to save and leave, which an engine that takes machines away sends."""
+"""Treat SIGTERM as a request to save and leave. Engines send it before they take a machine away."""
 
 import contextlib
 import itertools
@@ -12,31 +12,32 @@ from jax.experimental import multihost_utils
 from lossline_jax.distributed.processes import is_distributed
 from lossline_jax.errors import RESTART_EXIT_CODE
 
-_asked = itertools.count(1)  # jax wants numbers that rise as long as the process lives, over all its runs
+_call_numbers = itertools.count(1)  # jax needs numbers that increase over the life of the process, over all its runs
 
 
 def stop_agreed() -> bool:
-    """Whether a process of several got SIGTERM: the same answer in all, who must ask equally often.
+    """Return whether one of several processes got SIGTERM. All processes get the same answer.
 
-    jax.distributed catches the signal, and lets the processes agree on the question from which on they say yes.
+    Every process must call this function equally often. jax.distributed catches the signal, and lets the processes
+    agree on the call from which on the answer is True.
     """
-    return multihost_utils.reached_preemption_sync_point(next(_asked))
+    return multihost_utils.reached_preemption_sync_point(next(_call_numbers))
 
 
 class StopRequest:
-    """Notes SIGTERM while its context is open, and puts the old handler back.
+    """A context manager that records SIGTERM while it is open. It restores the previous handler on exit.
 
-    One process (in its main thread) handles the signal itself; several agree (`stop_agreed`).
+    A single process handles the signal itself, in its main thread. Several processes agree with `stop_agreed`.
     """
 
     def __init__(self) -> None:
-        self._noted = self._may_raise = False
+        self._received = self._may_raise = False
         self._alone = not is_distributed()
         self._handles = self._alone and threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> "StopRequest":
         if self._handles:
-            self._previous = signal.signal(signal.SIGTERM, self._note)
+            self._previous = signal.signal(signal.SIGTERM, self._record)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -44,26 +45,26 @@ class StopRequest:
             signal.signal(signal.SIGTERM, self._previous)
 
     def requested(self) -> bool:
-        """Whether to stop now; the same answer in every process, if each asks after every step."""
-        return self._noted if self._alone else stop_agreed()
+        """Return whether to stop now. All processes get the same answer if each of them asks after every step."""
+        return self._received if self._alone else stop_agreed()
 
     @contextlib.contextmanager
     def leaving_at_once(self) -> Iterator[None]:
-        """Let SIGTERM break off the block, of a process that is alone: what is in it must be done again at resume.
+        """Let SIGTERM interrupt the block in a single process. The resumed run must repeat the work in the block.
 
         Raises:
-            SystemExit: code 42, inside the block; before it, if the signal has come already.
+            SystemExit: code 42 at SIGTERM inside the block, or before the block if the signal came earlier.
         """
         self._may_raise = True
         try:
-            if self._noted:
+            if self._received:
                 raise SystemExit(RESTART_EXIT_CODE)
             yield
         finally:
             self._may_raise = False
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._noted = True
+    def _record(self, number: int, frame: FrameType | None) -> None:
+        self._received = True
         if self._may_raise:
-            self._may_raise = False  # a second signal leaves the first one its way out
+            self._may_raise = False  # so that a second signal does not interrupt the exit
             raise SystemExit(RESTART_EXIT_CODE)

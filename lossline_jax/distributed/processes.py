@@ -1,7 +1,7 @@
-"""The processes that work on one run together: how they find each other, agree, and leave.
+"""Connect the processes that work on one run together, and let them agree on facts.
 
-Every process does the same things in the same order. What one of them alone can know (whether a file is there) is
-asked by the first and told to all (`from_main_process`), so that they never part ways.
+Every process executes the same code in the same order. A fact that may differ between processes, such as whether a
+file exists, is read by process 0 alone and sent to all (`from_main_process`). So all processes take the same branches.
 """
 
 import contextlib
@@ -19,28 +19,37 @@ from lossline_jax.distributed.launchers import initialize_arguments
 from lossline_jax.errors import LosslineError, Restart, RunFailed, RunLocked
 from lossline_jax.logs import set_process
 
-PAYLOAD_BYTES = 1024  # that `from_main_process` sends at least, and powers of two beyond: few programs to compile
-ERRORS = {kind.__name__: kind for kind in (LosslineError, RunLocked, RunFailed, Restart)}  # that it passes on
+# `from_main_process` sends at least this many bytes, or a larger power of two: each size needs a compiled program.
+PAYLOAD_BYTES = 1024
+ERRORS = {kind.__name__: kind for kind in (LosslineError, RunLocked, RunFailed, Restart)}  # sent to all processes
 
 
 def connect(config: ProcessesConfig) -> None:
-    """Initialise `jax.distributed`, for a single process too; call it before jax is used for the first time.
+    """Initialise `jax.distributed`, for a single process too. Call it before jax is first used.
 
-    Processes are those of the flags, or of $JAX_COORDINATOR_ADDRESS, $JAX_NUM_PROCESSES and $JAX_PROCESS_ID; else of
-    the SLURM step (`srun`), of the TPU slices that the machine belongs to, of Open MPI; else there is one. Kubernetes
-    is asked only if told to (`launcher="k8s"`), since the pods of an indexed job may be runs of their own. A second
-    call, and one in a process whose devices run already, changes nothing.
+    The processes are found in the first of these places that has them:
+
+    1. the flags, or $JAX_COORDINATOR_ADDRESS, $JAX_NUM_PROCESSES and $JAX_PROCESS_ID;
+    2. the SLURM step (`srun`);
+    3. the TPU slices that the machine belongs to;
+    4. Open MPI.
+
+    Otherwise there is one process. Kubernetes is used only with `launcher="k8s"`, because the pods of an indexed job
+    may train separate runs. A second call changes nothing. Nor does a call in a process that uses its devices already.
+
+    Args:
+        config: the flags.
 
     Raises:
-        LosslineError: flags that contradict each other, or a process that does not come.
+        LosslineError: the flags contradict each other, or a process does not connect in time.
     """
     if jax.distributed.is_initialized():
         return
     arguments = initialize_arguments(config, os.environ)
-    # For several processes jax catches SIGTERM and lets them agree; a single one does so itself (`preemption`).
+    # jax catches SIGTERM for several processes and lets them agree. A single process catches it itself (`preemption`).
     alone = arguments.get("num_processes") == 1
     jax.config.update("jax_enable_preemption_service", not alone)
-    if alone:  # else the CPU devices of one process would talk by sockets: half the speed
+    if alone:  # the default connects the CPU devices of the process by sockets, which halves the speed
         jax.config.update("jax_cpu_collectives_implementation", None)
     try:
         jax.distributed.initialize(
@@ -53,48 +62,51 @@ def connect(config: ProcessesConfig) -> None:
             return
         reason = str(error).strip().splitlines()[0]
         where = arguments.get("coordinator_address", "the first process")
-        raise Restart(f"the processes of this run did not meet at {where} ({reason}); are all up?") from error
+        raise Restart(f"the processes of this run did not meet at {where} ({reason}); are all running?") from error
     except ValueError as error:
         raise LosslineError(f"--processes: {str(error).splitlines()[0]}") from error
     set_process(jax.process_index(), jax.process_count())
-    # CPU processes must meet within 30 seconds of the first question; then it may take long
+    # CPU processes must all send their first message within 30 seconds. Later messages may take longer.
     from_main_process(lambda: None)
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that writes files and speaks."""
+    """Return whether this is process 0, which writes the files and prints the messages."""
     return jax.process_index() == 0
 
 
 def is_distributed() -> bool:
-    """Whether more than one process works on a run."""
+    """Return whether more than one process works on a run."""
     return jax.process_count() > 1
 
 
-def from_main_process(ask: Callable[[], Any]) -> Any:
-    """What `ask` returns in process 0, in every process: plain JSON values. Only process 0 asks.
+def from_main_process(function: Callable[[], Any]) -> Any:
+    """Call a function in process 0 alone, and return its result in every process.
+
+    Args:
+        function: returns plain JSON values.
 
     Raises:
-        LosslineError: in every process, if `ask` raises it in process 0.
+        LosslineError: in every process, if the function raises it in process 0.
     """
     if not is_distributed():
-        return ask()
-    answer = _broadcast(_answer(ask) if is_main_process() else None)
-    if "raised" in answer:
-        raise ERRORS[answer["raised"]](answer["message"])
-    return answer["value"]
+        return function()
+    outcome = _broadcast(_outcome(function) if is_main_process() else None)
+    if "raised" in outcome:
+        raise ERRORS[outcome["raised"]](outcome["message"])
+    return outcome["value"]
 
 
-def _answer(ask: Callable[[], Any]) -> dict[str, Any]:
+def _outcome(function: Callable[[], Any]) -> dict[str, Any]:
     try:
-        return {"value": ask()}
+        return {"value": function()}
     except LosslineError as error:
         return {"raised": type(error).__name__, "message": str(error)}
 
 
-def _broadcast(answer: Any) -> Any:
-    """What process 0 gives, everywhere."""
-    data = np.frombuffer(json.dumps(answer).encode("utf-8"), np.uint8)
+def _broadcast(value: Any) -> Any:
+    """Return the value of process 0 in every process."""
+    data = np.frombuffer(json.dumps(value).encode("utf-8"), np.uint8)
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
     padded = np.zeros(max(PAYLOAD_BYTES, 1 << (size - 1).bit_length()), np.uint8)
     if is_main_process():
@@ -103,10 +115,14 @@ def _broadcast(answer: Any) -> Any:
 
 
 def compile_together(program: Any, *args: Any) -> None:
-    """Compile a jitted program on all processes before any of them runs it. Its next call with these arguments runs.
+    """Compile a jitted program on all processes before any process runs it.
 
-    CPU processes wait 30 seconds at most for their peers when a program first runs. A busy machine may compile
-    longer on one of them than on another.
+    CPU processes wait at most 30 seconds for each other when a program first runs. On a busy machine, one process may
+    compile longer than another.
+
+    Args:
+        program: the jitted function. Its next call with the same arguments does not compile.
+        *args: its arguments.
     """
     program.lower(*args).compile()
     from_main_process(lambda: None)
@@ -114,10 +130,13 @@ def compile_together(program: Any, *args: Any) -> None:
 
 @contextlib.contextmanager
 def held_by_main_process(context: contextlib.AbstractContextManager) -> Iterator[None]:
-    """Process 0 holds `context` while all are in the block.
+    """Enter a context in process 0 alone, while all processes are in the block.
+
+    Args:
+        context: such as a lock.
 
     Raises:
-        LosslineError: in every process, if it cannot be entered.
+        LosslineError: in every process, if process 0 cannot enter the context.
     """
     with contextlib.ExitStack() as stack:
         from_main_process(lambda: stack.enter_context(context) and None)
@@ -125,5 +144,5 @@ def held_by_main_process(context: contextlib.AbstractContextManager) -> Iterator
 
 
 def is_connected() -> bool:
-    """As `is_distributed`, without starting the devices of a process that has not begun to work."""
+    """Return whether several processes are connected. Unlike `is_distributed`, never start this process' devices."""
     return jax.distributed.is_initialized() and is_distributed()

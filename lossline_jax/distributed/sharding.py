@@ -1,13 +1,15 @@
-"""The device mesh, and how logical axes of parameters and activations lie on it.
+"""Map the logical axes of parameters and activations to the axes of the device mesh.
 
-One mesh, axes ("slice", "data", "model"), Auto: the compiler places what is not said here. Everything is said by
-logical axis names (the keys of `ACTIVATION_RULES`), never by mesh axes, so a model file knows no mesh.
+There is one mesh with the axes ("slice", "data", "model"), of type Auto: the compiler places every array that has no
+sharding here. Model files name logical axes (the keys of `ACTIVATION_RULES`), never mesh axes, so they do not depend
+on the mesh.
 
-`slice` tells apart what only a slow network joins (TPU slices; `execution.slices`): rows lie over it, parameters are
-repeated in every slice, so that a step sends gradients over that network once and nothing else.
+The axis `slice` separates groups of devices that only a slow network connects (TPU slices; `execution.slices`). Rows
+are split over `slice`, and every slice has all parameters. So each step sends the gradients over the slow network
+once, and nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -19,29 +21,33 @@ from lossline_jax.distributed.mesh import on_cpu
 
 
 def uses_fsdp(mesh: Mesh, fsdp: bool | None) -> bool:
-    """What `ExecutionConfig.fsdp` means on this mesh.
+    """Return whether parameters are sharded over the axis `data`.
 
-    None: parameters are sharded over `data` on accelerators, and kept whole on CPU devices, which share one
-    memory, so sharding would cost collectives and save nothing.
+    Args:
+        mesh: the mesh.
+        fsdp: `ExecutionConfig.fsdp`. None: True on accelerators, False on CPU. CPU devices share one memory, so
+            sharding would cost collectives and save nothing.
     """
     return not on_cpu(mesh) if fsdp is None else fsdp
 
 
 def shardings(axes: Any, mesh: Mesh, shapes: Any = None, *, fsdp: bool | None = None) -> Any:
-    """Shardings of parameters (or of anything laid out like them).
+    """Return the shardings of parameters, or of arrays with the same axes as parameters.
 
     Args:
-        axes: tree whose leaves are tuples of logical axis names, one a dimension; None: not sharded.
-        mesh: of `make_mesh`.
-        shapes: optional tree of arrays or shapes like `axes`; given, divisibility is checked here.
+        axes: tree whose leaves are tuples with one logical axis name per dimension. None in a tuple: the dimension is
+            not sharded.
+        mesh: the mesh, as `make_mesh` returns it.
+        shapes: tree of arrays or shapes in the structure of `axes`. None: divisibility is not checked.
         fsdp: see `uses_fsdp`.
 
     Returns:
         The tree with a `NamedSharding` at each leaf.
 
     Raises:
-        LosslineError: a mesh axis does not divide a dimension that lies on it. Never replicated instead.
-        ValueError: an unknown axis name, or two dimensions of one array on the same mesh axis.
+        LosslineError: a mesh axis does not divide a dimension that is split over it. Such a dimension is never
+            replicated instead.
+        ValueError: an axis name is unknown, or two dimensions of one array are on the same mesh axis.
     """
     rules = FSDP_RULES if uses_fsdp(mesh, fsdp) else PARAMETER_RULES
 
@@ -57,7 +63,12 @@ def shardings(axes: Any, mesh: Mesh, shapes: Any = None, *, fsdp: bool | None = 
 
 
 def manual_partition_specs(axes: Any, fsdp: bool) -> Any:
-    """How parameters lie over `data` alone, as `jax.shard_map` over it wants to know; `axes` as of `shardings`."""
+    """Return the specs of parameters for a `jax.shard_map` that is manual over the axis `data`.
+
+    Args:
+        axes: as for `shardings`.
+        fsdp: whether parameters are sharded over `data`.
+    """
     rules = FSDP_RULES if fsdp else PARAMETER_RULES
 
     def leaf(names: tuple[str | None, ...]) -> P:
@@ -67,17 +78,21 @@ def manual_partition_specs(axes: Any, fsdp: bool) -> Any:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of a value that every device holds whole."""
+    """Return the sharding of a value that every device holds whole."""
     return NamedSharding(mesh, P())
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
-    """Lay an activation on the mesh of `jax.set_mesh` by logical axes; without a mesh, `x` itself.
+    """Shard an activation over the mesh of `jax.set_mesh`. Without a mesh, return `x` itself.
 
-    Inside `jax.shard_map`, mesh axes that are already mapped (manual) are left out: `x` is local there.
+    Inside `jax.shard_map`, the manual mesh axes are left out, because `x` is local to a device there.
+
+    Args:
+        x: the activation.
+        *axes: one logical axis name per dimension. None: the dimension is not sharded.
 
     Raises:
-        ValueError: unknown or doubly used axis, or not one name a dimension.
+        ValueError: a name is unknown, two dimensions are on the same mesh axis, or the number of names is wrong.
     """
     if len(axes) != x.ndim:
         raise ValueError(f"constrain: {len(axes)} axes {axes} for an array of shape {x.shape}")
@@ -85,19 +100,21 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return x
-    free = P(*(_without(axis, mesh.manual_axes) for axis in spec))
-    return x if len(mesh.manual_axes) == len(mesh.axis_names) else jax.lax.with_sharding_constraint(x, free)
+    if len(mesh.manual_axes) == len(mesh.axis_names):
+        return x
+    automatic = P(*(_without_manual(axis, mesh.manual_axes) for axis in spec))
+    return jax.lax.with_sharding_constraint(x, automatic)
 
 
-def _without(axes: MeshAxes, manual: frozenset[str]) -> MeshAxes:
-    """The mesh axes of one dimension that the compiler still places."""
+def _without_manual(axes: MeshAxes, manual: Collection[Any]) -> MeshAxes:
+    """Return the mesh axes of one dimension without those that `jax.shard_map` has mapped already."""
     if isinstance(axes, tuple):
         return tuple(axis for axis in axes if axis not in manual) or None
     return None if axes in manual else axes
 
 
 def _partition(names: tuple[str | None, ...], rules: Mapping[str, MeshAxes], where: str) -> P:
-    """Strict: flax's own rules replicate silently on a misspelt or doubly used axis."""
+    """Return the mesh axes of an array. Flax's own rules silently replicate a misspelt or doubly used axis."""
     unknown = [name for name in names if name is not None and name not in rules]
     if unknown:
         raise ValueError(f"{where}: unknown logical axis {unknown[0]!r} in {names}; known: {sorted(rules)}")
@@ -109,6 +126,6 @@ def _partition(names: tuple[str | None, ...], rules: Mapping[str, MeshAxes], whe
 
 
 def _check_divisible(shape: tuple[int, ...], spec: P, mesh: Mesh, where: str) -> None:
-    for size, axis in zip(shape, spec, strict=True):  # of a parameter, which lies over one mesh axis a dimension
+    for size, axis in zip(shape, spec, strict=True):  # a dimension of a parameter is on at most one mesh axis
         if axis is not None:
             check_split(size, axis, mesh.shape[axis], f"parameter {where}")

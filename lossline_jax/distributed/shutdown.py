@@ -1,4 +1,4 @@
-"""Explain an error of the devices or of a lost process, and leave together."""
+"""Explain errors of the devices and of lost processes, and end the processes of a run together."""
 
 import os
 import sys
@@ -10,22 +10,23 @@ from lossline_jax.distributed.processes import is_connected, is_main_process
 from lossline_jax.errors import LosslineError, Restart, explain_with
 from lossline_jax.logs import on_exit
 
-FIRST_LEAVES_SECONDS = 2.0  # after an error, or told to stop
-# Words of jax about a lost connection, which it does not use of a program that cannot be compiled or run. They are not
-# documented: tests/distributed/test_lost_peer.py provokes those that a CPU can. ABORTED and CANCELLED come from the
-# coordination service too, NCCL from GPUs.
+MAIN_PROCESS_DELAY_SECONDS = 2.0  # by which process 0 leaves later than its peers, after an error or a stop
+# Words in jax's messages about a lost connection. jax does not use them for a program that cannot be compiled or run.
+# They are not documented: tests/distributed/test_lost_peer.py provokes those that occur on CPU. ABORTED and CANCELLED
+# also come from the coordination service, and NCCL comes from GPUs.
 PEER_IS_GONE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "Gloo", "NCCL", "Connection", "heartbeat")
-DEVICE_ERRORS = (jax.errors.JaxRuntimeError, ValueError)  # numpy's view of an array turns UNKNOWN into a ValueError
+# ValueError: numpy turns jax's UNKNOWN error into one when it reads an array.
+DEVICE_ERRORS = (jax.errors.JaxRuntimeError, ValueError)
 
 
 def register() -> None:
-    """Let a command explain errors of the devices, and leave together with the other processes of its run."""
+    """Make commands explain errors of the devices, and end the processes of a run together."""
     explain_with(explain_device_error)
     on_exit(shut_down)
 
 
 def explain_device_error(error: Exception) -> LosslineError | None:
-    """Return what an error of the devices means for the user. None: nothing that could be told."""
+    """Return an error that explains an error of the devices to the user. None: there is no explanation."""
     if not isinstance(error, DEVICE_ERRORS) or not str(error).strip():
         return None
     reason = str(error).strip().splitlines()[0]
@@ -35,21 +36,23 @@ def explain_device_error(error: Exception) -> LosslineError | None:
             "or use more devices (`lossline-jax plan --chip` estimates what is needed)"
         )
     if is_connected() and any(sign in str(error) for sign in PEER_IS_GONE):
-        return Restart(f"lost the other processes ({reason}); the same command goes on from the newest checkpoint")
+        return Restart(f"lost the other processes ({reason}); the same command continues from the newest checkpoint")
     return None
 
 
 def shut_down(exit_code: int | str | None, together: bool) -> None:
-    """End this process' part in the work of several; with an error, the process itself.
+    """Disconnect this process from the other processes of its run. After an error or a stop, end the process too.
 
-    A process that works alone stays as it is, since it may be told to do more: orbax keeps a client of the service
-    that `start` began, and would find it gone.
+    A single process stays as it is, because it may have more work. Orbax keeps a client of the service that
+    `processes.connect` started, and would fail without the service.
+
+    After an error, the processes cannot wait for each other, because one of them may never come. After a stop, one of
+    them may be killed while the others wait, and they would then lose their exit code. So each process leaves at once.
+    Process 0 leaves a little later, because all others would fail without it.
 
     Args:
-        exit_code: of the process.
-        together: whether all come to this end, so that they can wait for each other. After an error of one that would
-            be in vain, and after a stop one may be killed meanwhile, which would take its exit code from the others:
-            then each leaves at once, but the first a little later, since it is the one that all others miss.
+        exit_code: exit code of the process. None or 0: success.
+        together: whether all processes come to this end, so that they can wait for each other.
     """
     if not is_connected():
         return
@@ -57,7 +60,7 @@ def shut_down(exit_code: int | str | None, together: bool) -> None:
         jax.distributed.shutdown()
     else:
         if is_main_process():
-            time.sleep(FIRST_LEAVES_SECONDS)
+            time.sleep(MAIN_PROCESS_DELAY_SECONDS)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(int(exit_code or 0))

@@ -8,7 +8,8 @@ from lossline_jax.losses.loss_row import LossRow
 
 
 class NamedSet(Protocol):
-    name: str
+    @property
+    def name(self) -> str: ...
 
 
 class SuiteVersion(Protocol):

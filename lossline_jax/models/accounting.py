@@ -1,8 +1,11 @@
-"""Parameters and FLOPs from a model's config alone, without jax.
+"""Count the parameters and FLOPs of a model from its config alone, without jax.
 
-FLOPs count a multiply-add as 2. Counted: every matrix product, the unembedding, the causal half of attention
-(position t reads t + 1 keys), the convolution, and the recurrence of the scan as it is defined, whatever the
-chunks it is computed in. Not counted: norms, activations, softmax, rotary positions, the embedding look-up.
+A multiply-add counts as 2 FLOPs.
+
+Counted: every matrix product, the unembedding, the convolution, and the causal half of attention (position t reads
+t + 1 keys). The recurrence of the scan is counted as it is defined, independent of the chunks of its computation.
+
+Not counted: norms, activations, softmax, rotary positions, the embedding look-up.
 """
 
 from dataclasses import dataclass
@@ -16,9 +19,12 @@ _EMBEDDINGS = ("embed", "unembed", "positions")
 
 @dataclass(frozen=True)
 class ParameterCounts:
-    """Trainable numbers.
+    """The numbers of trainable parameters.
 
-    `embedding` counts the embedding, the unembedding where it is untied, and learned positions.
+    Attributes:
+        total: all parameters.
+        embedding: parameters of the embedding, the unembedding if it is not tied, and learned positions.
+        non_embedding: all others.
     """
 
     total: int
@@ -27,7 +33,7 @@ class ParameterCounts:
 
 
 def count_parameters(config: ModelConfig, vocab_size: int) -> ParameterCounts:
-    """Count parameters by group: `total = embedding + non_embedding`."""
+    """Count the parameters of a model. `total = embedding + non_embedding`."""
     declaration = declare_model(config, vocab_size)
     blocks = sum(leaf.size for leaf in declaration.pop("blocks").values())
     embedding = sum(leaf.size for name, leaf in declaration.items() if name in _EMBEDDINGS)
@@ -36,7 +42,7 @@ def count_parameters(config: ModelConfig, vocab_size: int) -> ParameterCounts:
 
 
 def forward_flops_per_token(config: ModelConfig, vocab_size: int, context_length: int) -> float:
-    """Return the FLOPs of one forward pass over a sequence of `context_length`, divided by its tokens."""
+    """Return the FLOPs of one forward pass over a sequence of `context_length` tokens, divided by its tokens."""
     architecture = architecture_of(config)
     weights = sum(leaf.size for leaf in architecture.block_parameters(config).values() if leaf.num_contracted)
     block = 2 * weights + architecture.mixing_flops(config, context_length)

@@ -1,14 +1,14 @@
-"""Every parameter of a model, declared without jax."""
+"""Declare every parameter of a model, without jax."""
 
 from lossline_jax.config.model import ModelConfig
 from lossline_jax.models.architectures import architecture_of
 from lossline_jax.models.parameters import Declaration, Normal, ParameterSpec, stack_layers
 
-_UNSPLIT_AXES = (None, "layers", "head_dim", "state")
+_UNSPLIT_AXES = (None, "layers", "head_dim", "state")  # axes that no mesh splits
 
 
 def declare_model(config: ModelConfig, vocab_size: int) -> Declaration:
-    """Declare every parameter of a model; `blocks` holds the layers, stacked on axis 0."""
+    """Declare every parameter of a model. `blocks` has the layers, stacked on axis 0."""
     block = architecture_of(config).block_parameters(config)
     declaration = {**declare_outer(config, vocab_size), "blocks": stack_layers(block, config.num_layers)}
     if not config.tied_embeddings:
@@ -18,7 +18,7 @@ def declare_model(config: ModelConfig, vocab_size: int) -> Declaration:
 
 
 def declare_outer(config: ModelConfig, vocab_size: int) -> Declaration:
-    """Declare what stands outside the blocks, except the unembedding."""
+    """Declare the parameters outside the blocks, except the unembedding."""
     return architecture_of(config).outer_parameters(config, vocab_size)
 
 

@@ -1,4 +1,4 @@
-"""What all language models here share: embedding, a scan over equal blocks, final norm, unembedding."""
+"""The parts that all language models here share: embedding, a scan over equal blocks, final norm, unembedding."""
 
 from typing import Literal, assert_never
 
@@ -16,17 +16,17 @@ from lossline_jax.ops.attention import AttentionImpl
 from lossline_jax.ops.norms import layer_norm, rms_norm
 from lossline_jax.ops.prefix_tree import PrefixTree
 
-# What the backward pass makes anew: nothing; all but the products with weights, which is quick; or whole layers.
+# The values that the backward pass computes again: none; all but the products with weights (cheap); or whole layers.
 Remat = Literal["none", "cheap", "full"]
 
 
 def unembedding(params: Params) -> jax.Array:
-    """The output matrix [D, V]: its own, or the transposed embedding."""
+    """Return the output matrix [D, V]: the model's own, or the transposed embedding if it is tied."""
     return params["unembed"] if "unembed" in params else params["embed"].T
 
 
 class Decoder(nn.Module):
-    """Tokens [B, T] to hidden states [B, T, D] after the final norm, in the compute dtype."""
+    """A Linen module from tokens [B, T] to hidden states [B, T, D] after the final norm, in the compute dtype."""
 
     config: ModelConfig
     vocab_size: int
@@ -37,8 +37,9 @@ class Decoder(nn.Module):
     def __call__(
         self, tokens_BT: jax.Array, segments_BT: jax.Array | None = None, tree: PrefixTree | None = None
     ) -> jax.Array:
+        """Return the hidden states; arguments as for `Model.hidden_states`."""
         config = self.config
-        # Cast after the look-up: its gradient adds up over all places of a token, which bfloat16 cannot.
+        # Cast after the look-up: the gradient sums over all occurrences of a token, and bfloat16 is too coarse for it.
         p = declare(self, declare_outer(config, self.vocab_size), jnp.dtype(jnp.float32))
         x_BTD = p["embed"][tokens_BT]
         if isinstance(config, GPT2Config):
@@ -52,7 +53,7 @@ class Decoder(nn.Module):
             layer,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=(nn.broadcast, nn.broadcast),
+            in_axes=(nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]  (flax types only the int)
             length=config.num_layers,
         )
         x_BTD, _ = layers(self._block(), x_BTD, segments_BT, tree)
@@ -81,7 +82,11 @@ def _layer(
 
 
 def _positions(tokens_BT: jax.Array, segments_BT: jax.Array | None, tree: PrefixTree | None) -> jax.Array:
-    """0, 1, 2, ..., beginning anew with each segment or text of a tree; [1, T], or [B, T] with either."""
+    """Return 0, 1, 2, ..., starting again at 0 in each segment or text of a tree.
+
+    Returns:
+        [1, T], or [B, T] with segments or a tree.
+    """
     if tree is not None:
         return tree.depth_BT
     positions_1T = jnp.arange(tokens_BT.shape[1])[None]

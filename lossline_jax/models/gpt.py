@@ -1,7 +1,7 @@
-"""The GPT blocks: GPT-2 (Radford et al. 2019) and GPT-NeoX (Black et al. 2022). LayerNorm, GELU, bias everywhere.
+"""The block of GPT-2 (Radford et al. 2019) and GPT-NeoX (Black et al. 2022): LayerNorm, GELU, bias everywhere.
 
-GPT-2 adds learned positions to the embedding (decoder.py); GPT-NeoX rotates a part of every head and lets
-attention and MLP read the same input. GPT-2's GELU is the tanh approximation, GPT-NeoX's the exact one.
+GPT-2 adds learned positions to the embedding (decoder.py), and its GELU is the tanh approximation. GPT-NeoX rotates a
+part of every head, its attention and MLP read the same input, and its GELU is exact.
 """
 
 import flax.linen as nn
@@ -18,6 +18,8 @@ from lossline_jax.ops.rope import apply_rope, rope_tables
 
 
 class GPTBlock(nn.Module):
+    """A residual block of GPT-2 or GPT-NeoX."""
+
     config: GPT2Config | GPTNeoXConfig
     attention: AttentionImpl
 
@@ -25,6 +27,7 @@ class GPTBlock(nn.Module):
     def __call__(
         self, x_BTD: jax.Array, segments_BT: jax.Array | None = None, tree: PrefixTree | None = None
     ) -> jax.Array:
+        """Return the residual stream after the block, [B, T, D]; arguments as for `Model.hidden_states`."""
         config = self.config
         p = declare(self, block_parameters(config), x_BTD.dtype)
         normed_BTD = layer_norm(x_BTD, p["attention_norm"], p["attention_norm_bias"], config.norm_eps)
@@ -43,7 +46,7 @@ class GPTBlock(nn.Module):
         if isinstance(config, GPTNeoXConfig):
             tables = rope_tables(x_BTD.shape[1], config.rotary_dim, config.rope_theta, tree=tree)
             q_BTNH, k_BTNH = apply_rope(q_BTNH, *tables), apply_rope(k_BTNH, *tables)
-        out_BTNH = causal_attention(q_BTNH, k_BTNH, v_BTNH, self.attention, segments_BT, tree)
+        out_BTNH = causal_attention(q_BTNH, k_BTNH, v_BTNH, self.attention, segments_BT=segments_BT, tree=tree)
         return _biased(linear(out_BTNH, p["attention_out"], num_contracted=2), p["attention_out_bias"])
 
     def _mlp(self, p: dict[str, jax.Array], x_BTD: jax.Array) -> jax.Array:

@@ -1,9 +1,9 @@
-"""Declared parameters as arrays: their start values, and how a Linen module reads them."""
+"""Turn declared parameters into arrays: compute their initial values, and read them in a Linen module."""
 
 import math
-from collections.abc import Callable
-from typing import Any, Protocol, assert_never
+from typing import assert_never
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -24,9 +24,13 @@ _CUT = 3.0  # the normal distribution is truncated at 3 sigma, as in the study
 
 
 def initialise(key: jax.Array, declaration: Declaration) -> Params:
-    """Return float32 start values: a function of the key and the declaration alone, whatever the devices.
+    """Return float32 initial values. They depend on the key and the declaration alone, not on the devices.
 
-    All leaves are cut from one flat draw: a draw a leaf costs seconds of compilation.
+    All leaves are cut from one flat draw, because one draw per leaf costs seconds of compilation.
+
+    Args:
+        key: the random key.
+        declaration: the declared parameters.
     """
     leaves, structure = jax.tree.flatten(declaration)
     draws = jax.random.truncated_normal(key, -_CUT, _CUT, (sum(leaf.size for leaf in leaves),))
@@ -38,7 +42,7 @@ def initialise(key: jax.Array, declaration: Declaration) -> Params:
 
 
 def _start_values(start: Start, draw: jax.Array) -> jax.Array:
-    """Turn draws of a standard normal truncated at 3 sigma, in the leaf's shape, into start values."""
+    """Turn draws from a standard normal, truncated at 3 sigma, into initial values of the same shape."""
     match start:
         case Normal(sigma):
             return sigma * draw
@@ -58,7 +62,7 @@ def _start_values(start: Start, draw: jax.Array) -> jax.Array:
 
 
 def _uniform(draw: jax.Array, low: float, high: float) -> jax.Array:
-    """Map truncated normal draws to [low, high] by their distribution function."""
+    """Map truncated normal draws to [low, high] with their distribution function."""
     bound = math.erf(_CUT / math.sqrt(2))
     return low + (high - low) * 0.5 * (1 + jax.lax.erf(draw / math.sqrt(2)) / bound)
 
@@ -67,25 +71,29 @@ def _inverse_softplus(x: jax.Array) -> jax.Array:
     return x + jnp.log(-jnp.expm1(-x))
 
 
-class _HoldsParameters(Protocol):
-    def get_variable(self, collection: str, name: str) -> jax.Array: ...
-    def param(self, name: str, init_fn: Callable[..., jax.Array], *args: Any) -> jax.Array: ...
-    def is_initializing(self) -> bool: ...
+def declare(module: nn.Module, declaration: Declaration, dtype: jnp.dtype) -> dict[str, jax.Array]:
+    """Read the parameters of a Linen module, with matrices cast to the compute dtype.
 
+    Vectors and parameters without weight decay (rates of decay) stay float32. If devices hold shards (FSDP), the
+    parameters of a layer are gathered here.
 
-def declare(module: _HoldsParameters, declaration: Declaration, dtype: jnp.dtype) -> dict[str, jax.Array]:
-    """Read a Linen module's parameters, with matrices cast to the compute dtype.
+    The values come from `initialise`. Linen's own initialiser only declares the shape: during `apply`, it would refuse
+    a shard, whose shape is another.
 
-    Vectors and the leaves without weight decay (rates of decay) stay float32. Where devices hold shards (FSDP), a layer
-    is gathered here. The values come from `initialise`: Linen's own initialiser only states the shape, because it
-    refuses a shard of another shape.
+    Args:
+        module: the module.
+        declaration: its parameters.
+        dtype: the compute dtype.
+
+    Returns:
+        The parameters, by name.
     """
     values = {}
     for name, leaf in declaration.items():
-        stated = module.param(name, _zeros, leaf.shape) if module.is_initializing() else None
-        # The barrier cuts a layer's parameter out of the stack before it is used: fused into an elementwise loop,
-        # the cut is made again at every number (4% of a Mamba-2 step on CPU).
-        value = jax.lax.optimization_barrier(module.get_variable("params", name) if stated is None else stated)
+        initial = module.param(name, _zeros, leaf.shape) if module.is_initializing() else None
+        # The barrier takes a layer's parameter out of the stack before its use. Without it, XLA fuses the slice into
+        # elementwise loops and repeats it at every number (4% of a Mamba-2 step on CPU).
+        value = jax.lax.optimization_barrier(module.get_variable("params", name) if initial is None else initial)
         values[name] = gather_parameter(
             value.astype(dtype) if leaf.is_decayed and value.ndim > 1 else value, leaf.shape
         )

@@ -1,4 +1,4 @@
-"""The Llama block: pre-norm attention with rotary positions, then SwiGLU (Touvron et al. 2023), no bias."""
+"""The Llama block (Touvron et al. 2023): pre-norm attention with rotary positions, then SwiGLU, no bias."""
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,8 @@ from lossline_jax.ops.rope import apply_rope, rope_tables
 
 
 class LlamaBlock(nn.Module):
+    """A residual block of Llama."""
+
     config: LlamaConfig
     attention: AttentionImpl
 
@@ -21,6 +23,7 @@ class LlamaBlock(nn.Module):
     def __call__(
         self, x_BTD: jax.Array, segments_BT: jax.Array | None = None, tree: PrefixTree | None = None
     ) -> jax.Array:
+        """Return the residual stream after the block, [B, T, D]; arguments as for `Model.hidden_states`."""
         p = declare(self, block_parameters(self.config), x_BTD.dtype)
         eps = self.config.norm_eps
         x_BTD = x_BTD + self._attend(p, rms_norm(x_BTD, p["attention_norm"], eps), segments_BT, tree)
@@ -30,11 +33,12 @@ class LlamaBlock(nn.Module):
         self, p: dict[str, jax.Array], x_BTD: jax.Array, segments_BT: jax.Array | None, tree: PrefixTree | None
     ) -> jax.Array:
         config = self.config
-        tables = rope_tables(x_BTD.shape[1], config.head_dim, config.rope_theta, config.rope_scaling, tree)
+        tables = rope_tables(x_BTD.shape[1], config.head_dim, config.rope_theta, config.rope_scaling, tree=tree)
         q_BTNH = apply_rope(linear(x_BTD, p["q"]), *tables)
         kv_BT2KH = linear(x_BTD, p["kv"])
         k_BTKH = apply_rope(kv_BT2KH[:, :, 0], *tables)
-        out_BTNH = causal_attention(q_BTNH, k_BTKH, kv_BT2KH[:, :, 1], self.attention, segments_BT, tree)
+        v_BTKH = kv_BT2KH[:, :, 1]
+        out_BTNH = causal_attention(q_BTNH, k_BTKH, v_BTKH, self.attention, segments_BT=segments_BT, tree=tree)
         return linear(out_BTNH, p["attention_out"], num_contracted=2)
 
 

@@ -1,4 +1,4 @@
-"""The Mamba-1 block (Gu & Dao 2023), with the start values of the authors' code (state-spaces/mamba)."""
+"""The Mamba-1 block (Gu & Dao 2023), with the initial values of the authors' code (state-spaces/mamba)."""
 
 import flax.linen as nn
 import jax
@@ -15,16 +15,19 @@ from lossline_jax.ops.selective_scan import selective_scan
 
 
 class MambaBlock(nn.Module):
+    """A residual block of Mamba-1."""
+
     config: MambaConfig
 
     @nn.compact
     def __call__(
         self, x_BTD: jax.Array, segments_BT: jax.Array | None = None, tree: PrefixTree | None = None
     ) -> jax.Array:
+        """Return the residual stream after the block, [B, T, D]; arguments as for `Model.hidden_states`."""
         p = declare(self, block_parameters(self.config), x_BTD.dtype)
         u_BTD = rms_norm(x_BTD, p["norm"], self.config.norm_eps)
         xz_BT2E = linear(u_BTD, p["in_xz"])
-        x_BTE = causal_depthwise_conv(xz_BT2E[:, :, 0], p["conv"], p["conv_bias"], segments_BT, tree)
+        x_BTE = causal_depthwise_conv(xz_BT2E[:, :, 0], p["conv"], p["conv_bias"], segments_BT, tree=tree)
         y_BTE = self._scan(p, jax.nn.silu(x_BTE), segments_BT, tree)
         return x_BTD + linear(y_BTE * jax.nn.silu(xz_BT2E[:, :, 1]), p["out"])
 
@@ -37,5 +40,8 @@ class MambaBlock(nn.Module):
         dt_BTE = linear(dt_BTR, p["to_dt"]).astype(jnp.float32)
         dt_BTE = jax.nn.softplus(dt_BTE + p["dt_bias"][None, None, :])
         a_SE = -jnp.exp(p["a_log"])
-        y_BTE = selective_scan(x_BTE, dt_BTE, a_SE, b_BTS, c_BTS, self.config.chunk_size, segments_BT, tree)
+        chunk_size = self.config.chunk_size
+        y_BTE = selective_scan(
+            x_BTE, dt_BTE, a_SE, b_BTS, c_BTS, chunk_size=chunk_size, segments_BT=segments_BT, tree=tree
+        )
         return y_BTE + x_BTE * p["d_skip"].astype(x_BTE.dtype)[None, None, :]

@@ -1,4 +1,4 @@
-"""The one interface of all models: init(key) -> params, then pure functions of params and tokens."""
+"""The interface of all models: `init(key)` returns the parameters, and pure functions take parameters and tokens."""
 
 import functools
 from dataclasses import dataclass
@@ -22,37 +22,44 @@ from lossline_jax.ops.nll import TargetScores, logits, target_scores, token_nll
 from lossline_jax.ops.platform import platform
 from lossline_jax.ops.prefix_tree import PrefixTree
 
-# Logits held at once by `Model.nll`: 16 MB of float32, but never fewer positions a sequence than MIN_LOGITS_CHUNK.
+# Logits that `Model.nll` holds at once: 16 MB of float32. A chunk has at least MIN_LOGITS_CHUNK positions per sequence.
 _MAX_LOGITS = 2**22
-# The same for scoring, which keeps none of them: 512 MB, so that few large products fill an accelerator.
+# Logits that scoring holds at once on an accelerator: 512 MB. Scoring keeps no logits for a backward pass, so the
+# chunks can be large, and few large products keep an accelerator busy.
 _MAX_SCORED_LOGITS_ACCELERATOR = 2**27
 
-# NaN for a source that is not there.
+# An index beyond the end gives NaN.
 _gather = jax.vmap(functools.partial(jnp.take, axis=0, mode="fill"))
 
 
 @dataclass(frozen=True)
 class Model:
-    """A language model as pure functions. Hashable, so it may be a static argument of `jax.jit`.
+    """A language model as pure functions. It is hashable, so it may be a static argument of `jax.jit`.
 
-    Params are nested dicts of float32 arrays with the layers stacked on axis 0 of everything under `blocks`.
+    The parameters are nested dicts of float32 arrays. Everything under `blocks` has the layers stacked on axis 0.
+
+    Attributes:
+        config: the model's config.
+        vocab_size: number of tokens of the tokenizer.
+        remat: the values that the backward pass computes again; see `build_model`.
+        attention: the implementation of attention; see `build_model`.
     """
 
     config: ModelConfig
     vocab_size: int
-    remat: Remat = "none"  # what the backward pass makes anew
+    remat: Remat = "none"
     attention: AttentionImpl = "xla"
 
     def init(self, key: jax.Array) -> Params:
-        """Start values; the same for the same key on any mesh. Works under jit, vmap and eval_shape."""
+        """Return the initial parameters. A key gives the same values on any mesh. Works in jit, vmap and eval_shape."""
         return initialise(key, self._declaration())
 
     def axes(self) -> dict[str, Any]:
-        """The params tree with the logical axis names of each leaf, a tuple, in its place."""
+        """Return the tree of parameters with a tuple of logical axis names in the place of each leaf."""
         return jax.tree.map(lambda leaf: leaf.axes, self._declaration())
 
     def weight_decay_mask(self) -> dict[str, Any]:
-        """The params tree with True at the leaves that weight decay applies to."""
+        """Return the tree of parameters with True in the place of each leaf that weight decay applies to."""
         return jax.tree.map(lambda leaf: leaf.is_decayed, self._declaration())
 
     def hidden_states(
@@ -62,15 +69,20 @@ class Model:
         segments_BT: jax.Array | None = None,
         tree: PrefixTree | None = None,
     ) -> jax.Array:
-        """Hidden states after the final norm, [B, T, D] in the compute dtype. Position t sees tokens 0..t.
+        """Return the hidden states after the final norm, [B, T, D] in the compute dtype. Position t sees tokens 0..t.
 
-        With `segments_BT` (int32, never falling along T: the number of the document of each token) it sees
-        those of its own document only, and is what it would be with that document alone. With a `tree` it sees
-        what leads to it, and is what it would be in a row that holds this text alone.
+        Args:
+            params: the parameters.
+            tokens_BT: integers in [0, V).
+            segments_BT: int32 number of the document of each token, never decreasing along T. A position then sees
+                its own document only, and its state is the same as in a row with that document alone. None: each row
+                is one document.
+            tree: the positions that texts of a row share. A position then sees its own text only, and its state is the
+                same as in a row with that text alone. None: each row is one text.
 
         Raises:
-            LosslineError: more tokens than the model has positions, or an attention that cannot read trees.
-            ValueError: both segments and a tree.
+            LosslineError: there are more tokens than the model has positions, or the attention cannot read trees.
+            ValueError: both segments and a tree are given.
         """
         if segments_BT is not None and tree is not None:
             raise ValueError("segments_BT and tree: give one of them; a tree keeps texts apart too")
@@ -79,18 +91,25 @@ class Model:
             raise LosslineError(f"{tokens_BT.shape[1]} tokens do not fit model.max_positions={longest}")
         decoder = Decoder(self.config, self.vocab_size, self.attention, self.remat)
         inner = {name: value for name, value in params.items() if name != "unembed"}
-        return decoder.apply({"params": inner}, tokens_BT, segments_BT, tree)
+        hidden_BTD: Any = decoder.apply({"params": inner}, tokens_BT, segments_BT, tree)
+        return hidden_BTD
 
     def logits(self, params: Params, tokens_BT: jax.Array, segments_BT: jax.Array | None = None) -> jax.Array:
-        """[B, T, V] float32: for small inputs; training and evaluation use `nll`."""
+        """Return the logits, [B, T, V] float32. For small inputs; training and evaluation use `nll`."""
         return logits(self.hidden_states(params, tokens_BT, segments_BT), unembedding(params))
 
     def nll(
         self, params: Params, tokens_BT: jax.Array, targets_BT: jax.Array, segments_BT: jax.Array | None = None
     ) -> jax.Array:
-        """Negative log-likelihood of the targets, [B, T] float32, nats; segments as in `hidden`.
+        """Return the negative log-likelihood of the targets, [B, T] float32, in nats.
 
-        The logits are made by chunks of positions once they are more than `_MAX_LOGITS` numbers.
+        If there are more than `_MAX_LOGITS` logits, they are computed in chunks of positions.
+
+        Args:
+            params: the parameters.
+            tokens_BT: integers in [0, V).
+            targets_BT: the token to predict at each position, integers in [0, V).
+            segments_BT: as for `hidden_states`.
         """
         batch, length = tokens_BT.shape
         fitting = _MAX_LOGITS // (batch * self.vocab_size)
@@ -105,18 +124,21 @@ class Model:
         tokens_BT: jax.Array,
         sources_AS: jax.Array,
         targets_AS: jax.Array,
+        *,
         segments_BT: jax.Array | None = None,
         tree: PrefixTree | None = None,
     ) -> TargetScores:
-        """Scores of chosen predictions, with logits for those positions alone, by chunks as in `nll`.
+        """Score S chosen predictions per shard. Logits are computed for their positions alone, in chunks as in `nll`.
 
         Args:
-            tokens_BT: the rows of A shards, R each: row `a R + r` is the r-th of shard a. On a mesh, A is a multiple
-                of the devices along `data`, so that no hidden state leaves its device; inside `jax.shard_map`, these
-                are the shards of this device.
-            sources_AS: int32, which position predicts: its place in the R T positions of its shard.
-            targets_AS: int32, the token to be predicted there.
-            segments_BT, tree: as in `hidden`.
+            params: the parameters.
+            tokens_BT: the rows of A shards with R rows each: row `a R + r` is the r-th row of shard a. On a mesh, A is
+                a multiple of the devices along `data`, so that no hidden state leaves its device. Inside
+                `jax.shard_map`, these are the shards of this device.
+            sources_AS: int32, the position that predicts, as an index into the R T positions of its shard.
+            targets_AS: int32, the token to predict at that position.
+            segments_BT: as for `hidden_states`.
+            tree: as for `hidden_states`.
         """
         params = self._gather_embeddings(params)
         num_shards, num_slots = sources_AS.shape
@@ -127,19 +149,19 @@ class Model:
         hidden_ASD = constrain(_gather(hidden_APD, sources_AS), "batch", None, "embed")
         max_logits = _MAX_LOGITS if platform() == "cpu" else _MAX_SCORED_LOGITS_ACCELERATOR
         fitting = max(max_logits // (num_shards * self.vocab_size), MIN_LOGITS_CHUNK)
-        # As many chunks as that takes, and all of about one length, so that little is filled up.
+        # The fewest chunks, of nearly equal length, so that there is little padding.
         chunk_length = -(-num_slots // -(-num_slots // fitting))
         return target_scores(hidden_ASD, unembedding(params), targets_AS, chunk_length)
 
     def _gather_embeddings(self, params: Params) -> Params:
-        """What stands before and after the layers gathered once for all that reads it, where devices hold shards."""
+        """Gather the parameters outside the layers once, before all their uses, if devices hold shards of them."""
         dtype, declared = jnp.dtype(self.config.compute_dtype), self._declaration()
-        ends = {
+        gathered = {
             name: gather_parameter(leaf, declared[name].shape, sent_as=dtype if leaf.ndim > 1 else None)
             for name, leaf in params.items()
             if name != "blocks"
         }
-        return {**ends, "blocks": params["blocks"]}
+        return {**gathered, "blocks": params["blocks"]}
 
     def _declaration(self) -> Declaration:
         return declare_model(self.config, self.vocab_size)
@@ -148,17 +170,17 @@ class Model:
 def build_model(
     config: ModelConfig, vocab_size: int, *, remat: Remat = "none", attention: AttentionImpl = "xla"
 ) -> Model:
-    """A checked model.
+    """Check a config, and return its model.
 
     Args:
         config: one of the classes in `config.model`.
-        vocab_size: of the run's tokenizer.
-        remat: what the backward pass makes anew instead of keeping it: `none`; `cheap`, all but the products with
-            weights; `full`, each layer.
-        attention: implementation of attention; `cudnn` on NVIDIA GPUs with bfloat16, `splash` on TPUs.
+        vocab_size: number of tokens of the run's tokenizer.
+        remat: the values that the backward pass computes again instead of keeping them. `none`: no value. `cheap`: all
+            values but the products with weights. `full`: all values of each layer.
+        attention: implementation of attention: `xla` anywhere, `cudnn` on NVIDIA GPUs with bfloat16, `splash` on TPUs.
 
     Raises:
-        LosslineError: a field of the config is impossible; the message names it.
+        LosslineError: a field of the config is impossible. The message names the field.
     """
     check_config(config)
     if vocab_size <= 0:

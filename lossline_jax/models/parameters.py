@@ -1,20 +1,20 @@
-"""Parameters as an architecture declares them: shape, logical axes, start values, weight decay. No jax.
+"""Declarations of parameters: shape, logical axes, initial values and weight decay. No jax here.
 
-A model's parameters are a nested dict of `ParameterSpec`. The same tree drives the initialisation, Linen's
-declarations, the shardings, the weight decay mask, and the counts and estimates of a plan.
+An architecture declares its parameters as a nested dict of `ParameterSpec`. The initialisation, Linen's declarations,
+the shardings, the weight decay mask, and the counts and estimates of a plan all come from this tree.
 """
 
 import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-Params = dict[str, Any]  # nested, of arrays
-Declaration = dict[str, Any]  # nested, of Parameter
+Params = dict[str, Any]  # nested dict of arrays
+Declaration = dict[str, Any]  # nested dict of ParameterSpec
 
 
 @dataclass(frozen=True)
 class Normal:
-    """Normal values with mean 0 and deviation `sigma`, truncated at 3 sigma."""
+    """Normal values with mean 0 and standard deviation `sigma`, truncated at 3 sigma."""
 
     sigma: float
 
@@ -44,7 +44,7 @@ class LogUniform:
 
 @dataclass(frozen=True)
 class LogIndex:
-    """log(1), ..., log(S) along the axis before the last: the real S4D start (Gu et al. 2022, arXiv 2206.11893)."""
+    """log(1), ..., log(S) along the last but one axis: S4D's real initialisation (Gu et al. 2022, arXiv 2206.11893)."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +60,18 @@ Start = Normal | Uniform | Constant | LogUniform | LogIndex | StepBias
 
 @dataclass(frozen=True)
 class ParameterSpec:
-    """One leaf.
+    """A parameter: one leaf of a declaration.
 
     Attributes:
         shape: the sizes of its axes.
-        axes: the logical name of each axis, after which meshes split it; None: never split.
-        start: its values before training.
+        axes: the logical name of each axis, which decides how a mesh splits it. None: the axis is never split.
+        start: its initial values.
         is_decayed: whether weight decay applies to it.
-        num_contracted: how many leading axes a matrix product with every token sums over. 0: the leaf takes part in no
-            such product.
+        num_contracted: number of leading axes that the matrix product with every token sums over. 0: the parameter
+            takes part in no such product.
 
     Raises:
-        ValueError: as many axes as `shape` has are not named.
+        ValueError: the number of names is not the number of axes.
     """
 
     shape: tuple[int, ...]
@@ -80,17 +80,18 @@ class ParameterSpec:
     is_decayed: bool = True
     num_contracted: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.shape) != len(self.axes):
             raise ValueError(f"Parameter: shape {self.shape} and axes {self.axes} differ in length; name every axis")
 
     @property
     def size(self) -> int:
+        """The number of values."""
         return math.prod(self.shape)
 
     @property
     def output_size(self) -> int:
-        """Numbers that its product with one token gives; 0 where there is none."""
+        """The number of values of its product with one token. 0: it takes part in no such product."""
         return math.prod(self.shape[self.num_contracted :]) if self.num_contracted else 0
 
 

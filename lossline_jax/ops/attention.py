@@ -12,7 +12,10 @@ from lossline_jax.ops.prefix_tree import PrefixTree, visible
 
 
 def query_blocks(length: int) -> list[slice]:
-    """At most 8 blocks of at least 32 positions. Each against the keys up to its end is 9/16 of the square's work."""
+    """Return at most 8 blocks of at least 32 positions.
+
+    With 8 blocks, each against the keys up to its end, attention takes 9/16 of the work of all pairs.
+    """
     block = max(-(-length // MAX_QUERY_BLOCKS), MIN_QUERY_BLOCK)
     return [slice(start, min(start + block, length)) for start in range(0, length, block)]
 
@@ -25,29 +28,31 @@ def causal_attention(
     k_BTKH: jax.Array,
     v_BTKH: jax.Array,
     impl: AttentionImpl = "xla",
+    *,
     segments_BT: jax.Array | None = None,
     tree: PrefixTree | None = None,
 ) -> jax.Array:
-    """`softmax(q k^T / sqrt(H)) v` over the present and earlier positions.
+    """Return `softmax(q k^T / sqrt(H)) v` over the present and earlier positions.
 
     Args:
-        q_BTNH: queries; N is a multiple of K and query head n reads kv head n // (N / K).
+        q_BTNH: queries. N is a multiple of K, and query head n reads key/value head n // (N / K).
         k_BTKH: keys.
         v_BTKH: values.
-        impl: `xla` runs anywhere; `cudnn` is the fused kernel for NVIDIA GPUs and half precision, without segments;
-            `splash` the one for TPUs (`lossline_jax.ops.splash`).
-        segments_BT: a number for the document of every position, never falling along T; nothing is read across
-            documents. None: one document.
-        tree: texts that share a beginning; only `xla` reads it, and not together with segments.
+        impl: `xla` runs anywhere. `cudnn` is the fused kernel for NVIDIA GPUs and half precision, without segments.
+            `splash` is the kernel for TPUs (`lossline_jax.ops.splash`).
+        segments_BT: number of the document of every position, never decreasing along T. A position reads its own
+            document only. None: each row is one document.
+        tree: the positions that texts share. Only `xla` reads a tree, and not together with segments. None: each row
+            is one text.
 
     Returns:
         [B, T, N, H] in the dtype of `q_BTNH`; the softmax is computed in float32.
 
     Raises:
-        LosslineError: `impl` is unknown or cannot run here. Never falls back.
+        LosslineError: `impl` is unknown or cannot run here. There is no fallback.
     """
     if impl == "xla":
-        return _blocked_causal_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT, tree)
+        return _blocked_causal_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT, tree=tree)
     if tree is not None and impl in get_args(AttentionImpl):
         raise LosslineError(f"attention: impl {impl!r} cannot read texts that share a beginning (tree); use impl 'xla'")
     if impl == "cudnn":
@@ -60,7 +65,7 @@ def causal_attention(
 def reference_causal_attention(
     q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array | None = None
 ) -> jax.Array:
-    """The same by the formula: every score, then a mask."""
+    """Return the result of `causal_attention` from its formula, with all scores in memory, to test it."""
     group = q_BTNH.shape[2] // k_BTKH.shape[2]
     k_BTNH, v_BTNH = jnp.repeat(k_BTKH, group, axis=2), jnp.repeat(v_BTKH, group, axis=2)
     scores_BNTT = jnp.einsum("btnh,bsnh->bnts", q_BTNH, k_BTNH, preferred_element_type=jnp.float32)
@@ -73,10 +78,15 @@ def reference_causal_attention(
 
 
 def _blocked_causal_attention(
-    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array | None, tree: PrefixTree | None
+    q_BTNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKH: jax.Array,
+    segments_BT: jax.Array | None,
+    *,
+    tree: PrefixTree | None,
 ) -> jax.Array:
-    """Blocks of queries, each against the keys up to its end."""
-    # Heads before positions, once, so that no product needs a transpose of its own.
+    """Compute attention in blocks of queries, each against the keys up to its end."""
+    # Heads before positions, transposed once, so that no product needs its own transpose.
     q_BNTH = jnp.swapaxes(q_BTNH * q_BTNH.shape[3] ** -0.5, 1, 2)
     k_BKTH, v_BKTH = jnp.swapaxes(k_BTKH, 1, 2), jnp.swapaxes(v_BTKH, 1, 2)
     outputs = []
@@ -93,10 +103,13 @@ def _blocked_causal_attention(
 
 
 def _attend(q_BNTH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, visible_BTS: jax.Array) -> jax.Array:
-    """Scaled queries at T of the S positions of the keys; `visible_BTS` has one row or one a sequence."""
+    """Attend from scaled queries at T of the S positions of the keys.
+
+    `visible_BTS` has one mask for all sequences, or one per sequence.
+    """
     batch, num_heads, _, head_dim = q_BNTH.shape
     kv_heads = k_BKSH.shape[1]
-    # The queries of all heads that share a kv head are rows of one product (Q of them).
+    # The queries of all heads that share a key/value head are the Q rows of one product.
     q_BKQH = q_BNTH.reshape(batch, kv_heads, -1, head_dim)
     scores_BKQS = jnp.einsum("bkqh,bksh->bkqs", q_BKQH, k_BKSH, preferred_element_type=jnp.float32)
     visible_BKQS = jnp.tile(visible_BTS, (1, num_heads // kv_heads, 1))[:, None]
@@ -105,14 +118,16 @@ def _attend(q_BNTH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, visible_BTS
     return jnp.einsum("bkqs,bksh->bkqh", weights_BKQS, v_BKSH).reshape(q_BNTH.shape)
 
 
-def _cudnn_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT):
-    here, head_dim = platform(), q_BTNH.shape[-1]
+def _cudnn_attention(
+    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array | None
+) -> jax.Array:
+    device, head_dim = platform(), q_BTNH.shape[-1]
     if segments_BT is not None:
         raise LosslineError("attention: impl 'cudnn' cannot keep packed documents (segments) apart; use impl 'xla'")
-    if here != "gpu" or q_BTNH.dtype not in (jnp.bfloat16, jnp.float16):
+    if device != "gpu" or q_BTNH.dtype not in (jnp.bfloat16, jnp.float16):
         raise LosslineError(
             "attention: impl 'cudnn' needs an NVIDIA GPU and compute_dtype 'bfloat16', "
-            f"here {here!r} and {q_BTNH.dtype.name!r}; use impl 'xla'"
+            f"here {device!r} and {q_BTNH.dtype.name!r}; use impl 'xla'"
         )
     if head_dim % 8 or head_dim > 256:
         raise LosslineError(
@@ -122,12 +137,15 @@ def _cudnn_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT):
     return jax.nn.dot_product_attention(q_BTNH, k_BTKH, v_BTKH, is_causal=True, implementation="cudnn")
 
 
-def _splash_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT):
-    here = platform()
-    if here != "tpu":
-        mend = "'xla', or on NVIDIA GPUs 'cudnn'"
-        raise LosslineError(f"attention: impl 'splash' needs a TPU, here {here!r}; use impl {mend}")
-    # here, because importing the kernel costs every start 0.4 seconds
+def _splash_attention(
+    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array | None
+) -> jax.Array:
+    device = platform()
+    if device != "tpu":
+        raise LosslineError(
+            f"attention: impl 'splash' needs a TPU, here {device!r}; use impl 'xla', or on NVIDIA GPUs 'cudnn'"
+        )
+    # not at the top of the file, because importing the kernel takes 0.4 seconds
     from lossline_jax.ops.splash import splash_attention
 
     return splash_attention(q_BTNH, k_BTKH, v_BTKH, segments_BT)

@@ -13,11 +13,12 @@ def linear(x: jax.Array, weight: jax.Array, num_contracted: int = 1, dtype: jnp.
         x: [..., I...]; leading axes are kept.
         weight: [I..., O...].
         num_contracted: the number of axes I.
-        dtype: of the result and of its accumulation; None: that of the operands.
+        dtype: dtype of the result and of its accumulation. None: the dtype of the operands.
 
     Returns:
-        [..., O...]. Reshaped to matrices first: XLA's CPU products of higher rank are up to twice as slow.
+        [..., O...].
     """
+    # As matrices, because XLA's CPU products of higher rank are up to twice as slow.
     kept, contracted = x.shape[: x.ndim - num_contracted], x.shape[x.ndim - num_contracted :]
     matrix = weight.reshape(math.prod(contracted), -1)
     rows = x.reshape(-1, matrix.shape[0])

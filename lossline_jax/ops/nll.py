@@ -1,6 +1,7 @@
-"""Negative log-likelihood of the next token, without the logits of a whole batch in memory."""
+"""Compute the negative log-likelihood of the next token, without the logits of a whole batch in memory."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,23 +10,28 @@ from lossline_jax.ops.linear import linear
 
 
 class TargetScores(NamedTuple):
-    """What a model says of chosen next tokens."""
+    """The scores of chosen next tokens.
 
-    nats_AS: jax.Array  # negative log-likelihood, float32
-    greedy_AS: jax.Array  # bool: it is the likeliest token, the first of equal ones
+    Attributes:
+        nats_AS: negative log-likelihood of the token, float32.
+        greedy_AS: bool, whether the token is the likeliest; of equally likely tokens, the first is.
+    """
+
+    nats_AS: jax.Array
+    greedy_AS: jax.Array
 
 
 def token_nll(
     x_BTD: jax.Array, unembed_DV: jax.Array, targets_BT: jax.Array, chunk_length: int | None = None
 ) -> jax.Array:
-    """`logsumexp(x W) - (x W)[target]` at every position.
+    """Return `logsumexp(x W) - (x W)[target]` at every position.
 
     Args:
         x_BTD: hidden states after the final norm.
-        unembed_DV: output matrix, whole or sharded over the vocabulary.
+        unembed_DV: output matrix W, whole or sharded over the vocabulary.
         targets_BT: integers in [0, V).
-        chunk_length: positions whose logits exist at once, recomputed in the backward pass; T need not be a
-            multiple. None: all T, kept for the backward pass.
+        chunk_length: positions whose logits exist at once. The backward pass computes them again. T need not be a
+            multiple. None: the logits of all T exist at once, and are kept for the backward pass.
 
     Returns:
         [B, T] float32, nats.
@@ -34,7 +40,7 @@ def token_nll(
     if chunk_length is None or chunk_length >= length:
         return _nll(logits(x_BTD, unembed_DV), targets_BT)
 
-    def chunk_nll(x_BCD, targets_BC):
+    def chunk_nll(x_BCD: jax.Array, targets_BC: jax.Array) -> jax.Array:
         return _nll(logits(x_BCD, unembed_DV), targets_BC)
 
     return _by_chunks(jax.checkpoint(chunk_nll, prevent_cse=False), x_BTD, targets_BT, chunk_length)
@@ -43,9 +49,18 @@ def token_nll(
 def target_scores(
     x_ASD: jax.Array, unembed_DV: jax.Array, targets_AS: jax.Array, chunk_length: int | None = None
 ) -> TargetScores:
-    """`token_nll`, and whether the target is what greedy decoding says: the argmax, the first of equal logits."""
+    """Return the `token_nll` of the targets, and whether each target is the token of greedy decoding.
 
-    def chunk_scores(x_ACD, targets_AC):
+    Greedy decoding takes the argmax of the logits, and the first of equal logits.
+
+    Args:
+        x_ASD: hidden states after the final norm.
+        unembed_DV: output matrix, whole or sharded over the vocabulary.
+        targets_AS: integers in [0, V).
+        chunk_length: as for `token_nll`.
+    """
+
+    def chunk_scores(x_ACD: jax.Array, targets_AC: jax.Array) -> TargetScores:
         logits_ACV = logits(x_ACD, unembed_DV)
         return TargetScores(_nll(logits_ACV, targets_AC), _is_argmax(logits_ACV, targets_AC))
 
@@ -56,7 +71,7 @@ def target_scores(
 
 
 def logits(x_BTD: jax.Array, unembed_DV: jax.Array) -> jax.Array:
-    """[B, T, V] float32."""
+    """Return the logits, [B, T, V] float32."""
     return linear(x_BTD, unembed_DV.astype(x_BTD.dtype), dtype=jnp.float32)
 
 
@@ -66,25 +81,25 @@ def _nll(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
 
 
 def _is_argmax(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
-    # Comparisons that every part of a sharded vocabulary makes for itself; false where a logit is NaN.
+    # Every shard of the vocabulary can make these comparisons alone. The result is False if a logit is NaN.
     target_BT1 = _at_target(logits_BTV, targets_BT)[..., None]
     is_later_BTV = _vocabulary(logits_BTV, targets_BT) >= targets_BT[..., None]
     return jnp.all((logits_BTV < target_BT1) | ((logits_BTV == target_BT1) & is_later_BTV), axis=-1)
 
 
 def _at_target(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
-    # A comparison instead of a gather: it splits over a sharded vocabulary without collecting the logits.
+    # A comparison, not a gather: it works on a sharded vocabulary without collecting the logits.
     is_target = _vocabulary(logits_BTV, targets_BT) == targets_BT[..., None]
     return jnp.sum(jnp.where(is_target, logits_BTV, 0.0), axis=-1)
 
 
 def _vocabulary(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
-    """[1, 1, V] the tokens in order."""
+    """Return the tokens 0 to V - 1, [1, 1, V]."""
     return jax.lax.broadcasted_iota(targets_BT.dtype, (1, 1, logits_BTV.shape[-1]), 2)
 
 
-def _by_chunks(score, x_BTD: jax.Array, targets_BT: jax.Array, chunk_length: int):
-    """`score(x, targets)` of chunks of T, one after another; of a pytree of arrays [B, T]."""
+def _by_chunks(score: Callable[..., Any], x_BTD: jax.Array, targets_BT: jax.Array, chunk_length: int) -> Any:
+    """Call `score(x, targets)` for one chunk of T after another. It returns a pytree of arrays [B, C]."""
     batch, length = targets_BT.shape
     num_chunks = -(-length // chunk_length)
     padding = num_chunks * chunk_length - length
@@ -97,5 +112,5 @@ def _by_chunks(score, x_BTD: jax.Array, targets_BT: jax.Array, chunk_length: int
 
 
 def _split(x_BT: jax.Array, num_chunks: int) -> jax.Array:
-    """[B, J C, ...] -> [J, B, C, ...]"""
+    """Reshape [B, J C, ...] to [J, B, C, ...]."""
     return jnp.moveaxis(x_BT.reshape(x_BT.shape[0], num_chunks, -1, *x_BT.shape[2:]), 1, 0)

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 
 
 def rms_norm(x_BTD: jax.Array, scale_D: jax.Array, eps: float) -> jax.Array:
-    """`x / sqrt(mean(x^2) + eps) * scale` over the last axis, computed in float32.
+    """Return `x / sqrt(mean(x^2) + eps) * scale` over the last axis, computed in float32.
 
     Args:
-        x_BTD: any number of leading axes.
-        scale_D: as the last axis of `x_BTD`, or its last axes where each row has a scale of its own.
+        x_BTD: inputs with any number of leading axes.
+        scale_D: shaped like the last axis of `x_BTD`, or like its last axes if each row has its own scale.
         eps: added to the mean square.
 
     Returns:
@@ -21,11 +21,12 @@ def rms_norm(x_BTD: jax.Array, scale_D: jax.Array, eps: float) -> jax.Array:
 
 
 def layer_norm(x_BTD: jax.Array, scale_D: jax.Array, bias_D: jax.Array, eps: float) -> jax.Array:
-    """`(x - mean(x)) / sqrt(var(x) + eps) * scale + bias` over the last axis, computed in float32.
+    """Return `(x - mean(x)) / sqrt(var(x) + eps) * scale + bias` over the last axis, computed in float32.
 
     Args:
-        x_BTD: any number of leading axes.
-        scale_D, bias_D: as long as the last axis of `x_BTD`.
+        x_BTD: inputs with any number of leading axes.
+        scale_D: as long as the last axis of `x_BTD`.
+        bias_D: as long as the last axis of `x_BTD`.
         eps: added to the variance, which divides by D (not D - 1), as in PyTorch.
 
     Returns:

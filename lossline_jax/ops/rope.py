@@ -10,12 +10,27 @@ from lossline_jax.ops.prefix_tree import PrefixTree
 
 
 class Llama3Scaling(Protocol):
-    """What `llama3_scaled_frequencies` reads of a config."""
+    """The fields of a config that `llama3_scaled_frequencies` reads."""
 
-    factor: float  # by how much long waves are stretched
-    low_freq_factor: float  # waves of fewer turns than this in the original context are stretched in full
-    high_freq_factor: float  # waves of more turns than this are left alone
-    original_context_length: int  # positions of the pretraining
+    @property
+    def factor(self) -> float:
+        """The factor by which long waves are stretched."""
+        ...
+
+    @property
+    def low_freq_factor(self) -> float:
+        """Waves with fewer turns than this in the original context are stretched by the full factor."""
+        ...
+
+    @property
+    def high_freq_factor(self) -> float:
+        """Waves with more turns than this in the original context are not stretched."""
+        ...
+
+    @property
+    def original_context_length(self) -> int:
+        """The number of positions of the pretraining."""
+        ...
 
 
 def rope_tables(
@@ -23,16 +38,18 @@ def rope_tables(
     head_dim: int,
     theta: float,
     scaling: Llama3Scaling | None = None,
+    *,
     tree: PrefixTree | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Cosine and sine of `position * theta^(-2i / head_dim)`, float32 of shape [T, F], or [B, T, F] with a tree.
+    """Return cosine and sine of `position * theta^(-2i / head_dim)`, float32 [T, F], or [B, T, F] with a tree.
 
     Args:
         num_positions: T.
-        head_dim: channels that are rotated, even; F is half of it. Less than a head for partial rotary.
+        head_dim: number of channels that are rotated, even. F is half of it. For partial rotary, it is smaller than
+            the head.
         theta: the base of the wavelengths.
-        scaling: the frequencies go through `llama3_scaled_frequencies` where given.
-        tree: texts that share a beginning: each is rotated as if alone.
+        scaling: the settings of `llama3_scaled_frequencies`. None: the frequencies are not scaled.
+        tree: the positions that texts share. Each text is rotated as if it were alone. None: each row is one text.
     """
     frequencies_F = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
     if scaling is not None:
@@ -45,13 +62,13 @@ def rope_tables(
 
 
 def llama3_scaled_frequencies(frequencies_F: jax.Array, scaling: Llama3Scaling) -> jax.Array:
-    """The long-context frequencies of Llama 3.1 (Hugging Face's `_compute_llama3_parameters`).
+    """Return the long-context frequencies of Llama 3.1 (Hugging Face's `_compute_llama3_parameters`).
 
-    A wave that turns less than `low_freq_factor` times in the original context is slowed by `factor`, one that
-    turns more than `high_freq_factor` times stays; in between, linear in the number of turns.
+    A wave with less than `low_freq_factor` turns in the original context is slowed by `factor`. A wave with more than
+    `high_freq_factor` turns stays as it is. In between, the frequency is linear in the number of turns.
 
     Args:
-        frequencies_F: radians a position.
+        frequencies_F: radians per position.
         scaling: see `Llama3Scaling`.
     """
     turns_F = scaling.original_context_length * frequencies_F / (2 * math.pi)
@@ -61,19 +78,20 @@ def llama3_scaled_frequencies(frequencies_F: jax.Array, scaling: Llama3Scaling) 
 
 
 def apply_rope(x_BTNH: jax.Array, cosine_TF: jax.Array, sine_TF: jax.Array) -> jax.Array:
-    """Rotate the pairs (i, i + F) of the first 2F channels of every head by the angles of its position.
+    """Rotate the pairs (i, i + F) of the first 2F channels of every head by the angles of the position.
 
     Args:
-        x_BTNH: queries or keys; H at least 2F. Channels from 2F on pass unchanged (partial rotary).
-        cosine_TF, sine_TF: from `rope_tables`, with or without an axis of rows before them.
+        x_BTNH: queries or keys; H is at least 2F. Channels from 2F on stay unchanged (partial rotary).
+        cosine_TF: from `rope_tables`; may have an axis of rows in front.
+        sine_TF: from `rope_tables`; may have an axis of rows in front.
 
     Returns:
         The dtype and shape of `x_BTNH`; the rotation is computed in float32.
     """
     num_rotated = 2 * cosine_TF.shape[-1]
     first, second = jnp.split(x_BTNH[..., :num_rotated].astype(jnp.float32), 2, axis=-1)
-    heads_alike = (-1, x_BTNH.shape[1], 1, num_rotated // 2)
-    cosine, sine = cosine_TF.reshape(heads_alike), sine_TF.reshape(heads_alike)
+    same_for_all_heads = (-1, x_BTNH.shape[1], 1, num_rotated // 2)
+    cosine, sine = cosine_TF.reshape(same_for_all_heads), sine_TF.reshape(same_for_all_heads)
     rotated = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
     rotated = rotated.astype(x_BTNH.dtype)
     if num_rotated == x_BTNH.shape[-1]:

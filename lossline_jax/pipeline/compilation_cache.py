@@ -1,4 +1,4 @@
-"""Compiled programs, kept between processes in the user's own cache folder."""
+"""Keep compiled programs between processes, in the user's own cache folder."""
 
 import functools
 import os
@@ -10,25 +10,27 @@ from lossline_jax import logs
 from lossline_jax.errors import LosslineError
 from lossline_jax.storage.object_store import expanded, reachable_path
 
-VARIABLE = "LOSSLINE_CACHE"
+VARIABLE = "LOSSLINE_CACHE"  # environment variable with the cache folder; empty: no cache
 
 
 def enable_compilation_cache() -> None:
-    """Let JAX keep its compiled programs in $LOSSLINE_CACHE (by default the user's cache folder).
+    """Let jax keep its compiled programs in $LOSSLINE_CACHE, by default the user's cache folder.
 
-    It sets options of the user's jax, so only commands call it, and what prepares a process to train. The programs
-    are machine code that is run when it is found again. So they lie with the user, and not in the folder of a
-    study, which may come from someone else and holds data alone. Nothing is kept where LOSSLINE_CACHE is empty, and
-    JAX_COMPILATION_CACHE_DIR comes first.
+    The function sets global options of jax. So only commands call it, and the code that prepares a process to train.
+
+    Cached programs are machine code that a later process runs. So the cache belongs to the user. It is not in the
+    study's folder, which may come from someone else and holds data alone.
+
+    Nothing is kept if LOSSLINE_CACHE is empty. JAX_COMPILATION_CACHE_DIR has precedence over LOSSLINE_CACHE.
 
     Raises:
-        LosslineError: LOSSLINE_CACHE is an address other than gs://, or a bucket that cannot be had.
+        LosslineError: LOSSLINE_CACHE is an address other than gs://, or a bucket that cannot be reached.
     """
-    if jax.config.jax_compilation_cache_dir is not None:
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lossline"
     folder = expanded(os.environ.get(VARIABLE, str(default)))
-    folder = _connected(folder) if "://" in folder else _made(folder)
+    folder = _bucket(folder) if "://" in folder else _local_folder(folder)
     if not folder:
         return
     jax.config.update("jax_compilation_cache_dir", folder)
@@ -36,9 +38,9 @@ def enable_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def _connected(address: str) -> str:
+def _bucket(address: str) -> str:
     if not address.startswith("gs://"):
-        raise LosslineError(f"{VARIABLE}: {address} is neither a folder nor a gs:// address; name one of these")
+        raise LosslineError(f"{VARIABLE}: {address} is neither a folder nor a gs:// address; set it to one of these")
     try:
         return str(reachable_path(address))
     except LosslineError as error:
@@ -46,12 +48,12 @@ def _connected(address: str) -> str:
 
 
 @functools.cache  # so that a process warns once
-def _made(folder: str) -> str:
-    """The folder, for this user alone; empty, with a warning, where it cannot be made or written."""
+def _local_folder(folder: str) -> str:
+    """Make the folder. Return an empty string, with a warning, if it cannot be made or written."""
     if not folder:
         return ""
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)  # no one else puts programs there
+        os.makedirs(folder, mode=0o700, exist_ok=True)  # only the user may put programs there
         writable, reason = os.access(folder, os.W_OK | os.X_OK), "not writable"
     except OSError as error:
         writable, reason = False, error.strerror or str(error)

@@ -1,8 +1,8 @@
-"""Load an experiment file. It is Python, so it is executed: run only files you trust.
+"""Load an experiment file. The file is Python and is executed, so load only files that you trust.
 
-An experiment file defines `def study(...) -> StudyConfig`. The function's arguments are the knobs of the
-experiment: each has a type and a default, and each is a flag of the command line. Everything else is derived
-from them inside the function, so that no derived number can be overridden out of step with the others.
+An experiment file defines `def study(...) -> StudyConfig`. The arguments of the function are the knobs of the
+experiment. Each knob has a type and a default value, and becomes a flag of the command line. The function derives
+all other numbers from the knobs, so that no derived number can disagree with them.
 """
 
 import contextlib
@@ -24,16 +24,19 @@ StudyFunction = Callable[..., StudyConfig]
 
 
 def load_study_function(path: str) -> StudyFunction:
-    """The `study` function of an experiment file.
+    """Return the `study` function of an experiment file.
+
+    Args:
+        path: path of the file.
 
     Raises:
-        LosslineError: no such file, it cannot be executed, it has no `study`, or a knob has no type or default.
+        LosslineError: the file does not exist, cannot be executed or has no `study`, or a knob has no type or default.
     """
     path = expanded(path)
     if not Path(path).is_file():
-        raise LosslineError(f"{path}: no such experiment file; experiments/ has some to start from")
+        raise LosslineError(f"{path}: no such experiment file; experiments/ has examples to start from")
     module = _execute(Path(path))
-    function = getattr(module, "study", None)
+    function: StudyFunction | None = getattr(module, "study", None)
     if not callable(function):
         raise LosslineError(f"{path}: needs a function `def study() -> StudyConfig`")
     for name, parameter in inspect.signature(function).parameters.items():
@@ -49,9 +52,12 @@ def load_study_function(path: str) -> StudyFunction:
 
 
 def _execute(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
+    name = f"experiment_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise LosslineError(f"{path}: not a Python file; name an experiment file that ends in .py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses look up their module here
     with _errors_named_by_line(str(path)):
         spec.loader.exec_module(module)
     return module
@@ -59,18 +65,18 @@ def _execute(path: Path) -> ModuleType:
 
 @contextlib.contextmanager
 def _errors_named_by_line(path: str) -> Iterator[None]:
-    """Turn whatever the experiment's own code raises into one line that names its file and line."""
+    """Turn any error of the experiment's own code into a one-line message with the file and the line number."""
     try:
         yield
     except LosslineError:
         raise
-    except Exception as error:
+    except Exception as error:  # the code of the user may raise anything
         reason = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
         raise LosslineError(f"{path}{_line_in(error, path)}: {type(error).__name__}: {reason}") from error
 
 
 def _line_in(error: BaseException, filename: str) -> str:
-    """`:12`, the last line of `filename` that the error passed through."""
+    """Return the last line of `filename` that the error passed through, such as `:12`. Empty: there is none."""
     if isinstance(error, SyntaxError):
         return f":{error.lineno}"
     line = ""

@@ -1,4 +1,4 @@
-"""Go on with the other runs after one has failed, and raise what failed at the end."""
+"""Collect the errors of failed runs while work continues with the next run, and raise them at the end."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -8,7 +8,7 @@ from lossline_jax.errors import LosslineError, RunFailed, RunLocked
 
 
 def for_each_run(runs: Sequence[RunConfig], work: Callable[[RunConfig], None]) -> dict[str, LosslineError]:
-    """Do `work` for every run, and return the errors of the runs that failed or are busy, by run id."""
+    """Call `work` for every run, and return the errors of the runs that failed or are locked, by run id."""
     failures: dict[str, LosslineError] = {}
     for k, run in enumerate(runs):
         logs.info(f"[{k + 1}/{len(runs)}] {run.run_id}")
@@ -22,13 +22,20 @@ def for_each_run(runs: Sequence[RunConfig], work: Callable[[RunConfig], None]) -
 
 
 def raise_failures(failures: dict[str, LosslineError], problems: Mapping[str, str] | None = None) -> None:
-    """Raise what went wrong.
+    """Raise one error for all failures. Do nothing if there are none.
 
     Args:
-        failures: by run id.
-        problems: reasons by the name of an evaluation set that was left out; each gets a line of its own.
+        failures: errors of runs, by run id.
+        problems: reasons why evaluation sets were left out, by the name of the set. Each reason is logged on its own
+            line. None: no set was left out.
+
+    Raises:
+        RunLocked: other processes hold all the runs that failed.
+        RunFailed: runs failed.
+        LosslineError: an evaluation set was left out, or the one error of a single run.
     """
-    reasons = list((problems or {}).values())
+    problems = problems or {}
+    reasons = list(problems.values())
     if len(failures) + len(reasons) == 1:
         raise next(iter(failures.values()), None) or LosslineError(reasons[0])
     for reason in reasons:

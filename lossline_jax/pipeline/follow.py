@@ -1,4 +1,4 @@
-"""Scoring the checkpoints of runs while other processes train them."""
+"""Score the checkpoints of runs while other processes train them."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,21 +14,25 @@ from lossline_jax.storage.run_records import read_failure
 def follow_runs(
     runner: StudyRunner, runs: Sequence[RunConfig], poll_seconds: float, info: Callable[[str], None]
 ) -> dict[str, LosslineError]:
-    """Score what is saved, write the losses table if there is more in it, wait, look again; until all runs ended.
+    """Score saved checkpoints and write the losses table, again and again until all runs have ended.
 
-    Runs that are not begun yet are waited for, and so are those whose checkpoints another process scores. What goes
-    wrong with one run stops no other.
+    The function also waits for runs that have not begun, and for runs whose checkpoints another process scores. An
+    error of one run does not stop the work on the next run.
 
     Args:
-        poll_seconds: between two looks.
-        info: gets a line whenever the table has grown, and for each thing that goes wrong.
+        runner: the runner, which has opened the runs.
+        runs: the runs to follow.
+        poll_seconds: pause between two looks for new checkpoints, in seconds.
+        info: called with a line of text when the table has grown, and once for each new error.
 
     Returns:
-        What could not be trained or scored, by run id.
+        The errors of runs that could not be trained or scored, by run id.
     """
-    waiting, failures, written = list(runs), {}, -1
+    waiting = list(runs)
+    failures: dict[str, LosslineError] = {}
+    written = -1  # rows that were added before the table was last written; -1: not written yet
     while waiting:
-        # Asked before scoring: a run may save its last checkpoint and end in between.
+        # Before the scoring: a run that saves its last checkpoint and ends after this line is scored in the next round.
         ended = [run for run in waiting if runner.context(run).will_add_no_checkpoints()]
         busy, new_failures = _score_saved(runner, waiting)
         for run_id, failure in new_failures.items():
@@ -38,16 +42,20 @@ def follow_runs(
         waiting = [run for run in waiting if run not in ended or run.run_id in busy]
         num_added = runner.scorers.num_added
         if num_added > written or not waiting:
-            table = from_main_process(lambda: write_losses(runner.opened, runner.imported)) or "no checkpoint yet"
+            summary = from_main_process(lambda: write_losses(runner.opened, runner.imported)) or "no checkpoint yet"
             written = num_added
-            info(f"{table}; waiting for {len(waiting)} of {len(runs)} runs" if waiting else table)
+            info(f"{summary}; waiting for {len(waiting)} of {len(runs)} runs" if waiting else summary)
         if waiting:
             time.sleep(poll_seconds)
     return failures | _failed_trainings(runner, runs)
 
 
 def _score_saved(runner: StudyRunner, runs: Sequence[RunConfig]) -> tuple[set[str], dict[str, LosslineError]]:
-    """Score what is there of each run; returns the ids that another process is scoring, and what went wrong."""
+    """Score the saved checkpoints of each run.
+
+    Returns:
+        The ids of the runs that another process is scoring, and the errors by run id.
+    """
     busy: set[str] = set()
     failures: dict[str, LosslineError] = {}
     for run in runs:

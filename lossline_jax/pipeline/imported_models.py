@@ -1,4 +1,4 @@
-"""Models trained elsewhere, scored on the sets of a study beside its runs."""
+"""Add models that were trained elsewhere to a study, and score them on the study's evaluation sets."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from lossline_jax.weights.registry import ScoredModel, add_scored_model
 
 @dataclass(frozen=True)
 class ImportedContext:
-    """Everything that scoring a model from elsewhere takes; see `scorer.ScoringTarget`."""
+    """A model from elsewhere with everything that scoring needs; see `scorer.ScoringTarget`."""
 
     run: ImportedModel
     model: Model
@@ -34,41 +34,42 @@ class ImportedContext:
 
 
 class ImportedModels:
-    """Adds models from elsewhere to a study and scores them. Their suites are found once."""
+    """The models from elsewhere that a study scores. The suite of each model is opened once."""
 
-    def __init__(self, opened: OpenedStudy, scorers: Scorers):
+    def __init__(self, opened: OpenedStudy, scorers: Scorers) -> None:
         self._opened, self._scorers = opened, scorers
         self._suites: dict[str, PreparedSuite] = {}  # by run id
 
     def add(self, source: str) -> ScoredModel:
-        """Let the study score a model, once it is sure that it can be.
+        """Add a model to the study, after checking that the study can score it.
 
         Args:
-            source: folder of `import_model`, or of safetensors.
+            source: a folder that `import_model` wrote, or a folder of safetensors.
 
         Raises:
-            LosslineError: its tokenizer does not fit the suite, or it has not the positions for its windows.
+            LosslineError: the tokenizer is not the model's own, or the model has fewer positions than the suite needs.
         """
         study = self._opened.study
         imported, weights = exchange.resolve_model(self._opened.folder, source)
-        made_for, longest = imported.context_length, max_context_length(imported.model)
-        windows = study.suite.for_context(made_for).context_length
-        if windows > made_for:
+        trained_with, num_positions = imported.context_length, max_context_length(imported.model)
+        scored_with = study.suite.for_context(trained_with).context_length
+        if scored_with > trained_with:
             logs.info(
-                f"note: {imported.name} was trained with {made_for} tokens of context and is scored with {windows}"
+                f"note: {imported.name} was trained with {trained_with} tokens of context "
+                f"and is scored with {scored_with}"
             )
-        if longest is not None and windows > longest:
+        if num_positions is not None and scored_with > num_positions:
             raise LosslineError(
-                f"{weights.root}: the model has {longest} positions, and suite.context_length is {windows}"
+                f"{weights.root}: the model has {num_positions} positions, and suite.context_length is {scored_with}"
             )
         self.suite(imported, weights)
         return add_scored_model(self._opened.folder, imported, weights)
 
     def evaluate_each(self, entries: Sequence[ScoredModel]) -> dict[str, LosslineError]:
-        """Score the checkpoints that lack a row, of one model after the other.
+        """Score the checkpoints that have no row yet, model by model.
 
         Returns:
-            What went wrong, by run id. It stops no other model.
+            The errors, by run id. An error of one model does not stop the scoring of the next model.
         """
         failures: dict[str, LosslineError] = {}
         for entry in entries:
@@ -83,10 +84,10 @@ class ImportedModels:
         return failures
 
     def evaluate(self, entry: ScoredModel) -> None:
-        """Score the checkpoints of a model that lack a row.
+        """Score the checkpoints of one model that have no row yet.
 
         Raises:
-            RunFailed: a checkpoint that lacks a row is no longer there, is damaged, or has a loss that is not finite.
+            RunFailed: such a checkpoint was deleted, is damaged, or has a loss that is not finite.
         """
         context = self._context(entry)
         with self._scorers.locked(context) as scorer:
@@ -96,26 +97,31 @@ class ImportedModels:
             scorer.score_missing(entry.weights, context.run.steps, ended=True)
 
     def suite(self, imported: ImportedModel, directory: ModelDir) -> PreparedSuite:
-        """Return the suite in the tokens of a model; `directory` has its tokenizer.json."""
+        """Return the suite in the tokens of a model.
+
+        Args:
+            imported: the model.
+            directory: the folder that has the model's tokenizer.json.
+        """
         if imported.run_id not in self._suites:
             self._suites[imported.run_id] = self._find_suite(imported, directory)
         return self._suites[imported.run_id]
 
     @property
     def problems(self) -> dict[str, str]:
-        """The reasons why sets cannot be scored with some model, by name of the set."""
-        return {name: why for suite in self._suites.values() for name, why in suite.problems.items()}
+        """The reasons why sets cannot be scored with at least one model, by the name of the set."""
+        return {name: reason for suite in self._suites.values() for name, reason in suite.problems.items()}
 
     def _context(self, entry: ScoredModel) -> ImportedContext:
         opened, model = self._opened, entry.model
         built = build_model_for(opened.mesh, model.model, model.vocab_size, opened.study.execution)
         tokenizer_configs = {tokenizer.fingerprint: config for config, tokenizer in opened.prepared.tokenizers.items()}
-        if model.tokenizer_sha256 in tokenizer_configs:  # so that the column says what the study's own rows say
+        if model.tokenizer_sha256 in tokenizer_configs:  # the study has this tokenizer: use its label in the rows
             model = dataclasses.replace(model, tokenizer=tokenizer_label(tokenizer_configs[model.tokenizer_sha256]))
         return ImportedContext(model, built, self.suite(entry.model, entry.home))
 
     def _find_suite(self, imported: ImportedModel, directory: ModelDir) -> PreparedSuite:
-        """Open the suite that was made for the model when the study was last prepared, or make it now."""
+        """Open the suite that was made for the model after the study was last prepared, or make it now."""
         study, folder = self._opened.study, self._opened.folder
         home = folder.imported_model(imported.run_id)
         prepared = fingerprint(read_json(folder.prepared_file))
@@ -125,9 +131,9 @@ class ImportedModels:
         windows = study.suite.for_context(imported.context_length)
         stored = read_json(home.suite_file, {"suite": str}) if home.suite_file.exists() else {}
         if stored.get("prepared") == prepared:
-            place = path_inside(folder.suites, stored["suite"], home.suite_file)
-            if is_current(place, windows, tokenizer):
-                return load_suite(place)
+            suite_folder = path_inside(folder.suites, stored["suite"], home.suite_file)
+            if is_current(suite_folder, windows, tokenizer):
+                return load_suite(suite_folder)
         suite = prepare_suite(windows, tokenizer, corpora, folder.suites)
         write_json(home.suite_file, {"suite": suite.fingerprint, "prepared": prepared})
         return suite

@@ -1,4 +1,4 @@
-"""The losses table of a study, from the rows that each run and each imported model has now."""
+"""Write the losses table of a study from the current rows of each run and each imported model."""
 
 from lossline_jax.evaluate.suite import PreparedSuite
 from lossline_jax.losses.current_rows import current_rows
@@ -12,10 +12,14 @@ from lossline_jax.weights.registry import scored_models
 
 
 def write_losses(opened: OpenedStudy, imported: ImportedModels) -> str | None:
-    """Write the losses table from the rows of every run but the failed, and of every imported model.
+    """Write the losses table from the rows of every imported model and every run that has not failed.
+
+    Args:
+        opened: the opened study.
+        imported: its imported models.
 
     Returns:
-        One line on what the table holds. None: there is no row yet, and no table was written.
+        A one-line summary of the table. None: there are no rows yet, and no table was written.
     """
     study, folder = opened.study, opened.folder
     failed = failed_runs(study, folder)
@@ -32,12 +36,17 @@ def write_losses(opened: OpenedStudy, imported: ImportedModels) -> str | None:
     write_table(rows, folder.losses_csv, folder.losses_parquet)
     expected = checkpoints * len(study.suite.set_names)
     left_out = f"; without the failed {', '.join(failed)}" if failed else ""
-    others = strangers_note(study, folder)
-    return f"losses table: {len(rows)} of {expected} rows in {folder.losses_csv}{left_out}{others}"
+    note = strangers_note(study, folder)
+    return f"losses table: {len(rows)} of {expected} rows in {folder.losses_csv}{left_out}{note}"
 
 
 def sets_left_out(opened: OpenedStudy, imported: ImportedModels) -> dict[str, str]:
-    """Return the evaluation sets that some model could not be scored on, with the reason."""
+    """Return the reasons why evaluation sets were left out, by the name of the set.
+
+    Args:
+        opened: the opened study.
+        imported: its imported models.
+    """
     return opened.prepared.problems | imported.problems
 
 

@@ -1,4 +1,7 @@
-"""Everything that can be refused before a run costs time: impossible settings, and a folder that belongs to another."""
+"""Checks before a run costs time: impossible settings, and a folder that belongs to another configuration.
+
+Read `open_runs` first, then `check_claim`.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,10 +24,17 @@ from lossline_jax.train.step import microbatches_per_device
 
 
 def open_runs(opened: OpenedStudy, runs: Sequence[RunConfig]) -> dict[str, RunContext]:
-    """Build the context of every run, by run id, and check that each can be begun on these devices.
+    """Build the context of every run, and check that each run can begin on these devices.
+
+    Args:
+        opened: the opened study.
+        runs: the runs.
+
+    Returns:
+        The contexts, by run id.
 
     Raises:
-        LosslineError: a run cannot be trained as it is configured; names the run.
+        LosslineError: a run cannot be trained as it is configured. The message names the run.
     """
     contexts = {}
     for run in runs:
@@ -37,11 +47,15 @@ def open_runs(opened: OpenedStudy, runs: Sequence[RunConfig]) -> dict[str, RunCo
 
 
 def check_run(context: RunContext, mesh: Mesh) -> None:
-    """Check that a run can be begun on the mesh.
+    """Check that a run can begin on the mesh.
+
+    Args:
+        context: the run's context.
+        mesh: the mesh.
 
     Raises:
-        LosslineError: too many epochs, an impossible schedule, rows that the mesh does not divide, or an attention
-            that cannot run there.
+        LosslineError: there are too many epochs, the schedule is impossible, the mesh does not divide the rows of a
+            batch, or the attention cannot run on the devices.
     """
     run = context.run
     context.source.check_epochs(run.num_steps)
@@ -53,33 +67,42 @@ def check_run(context: RunContext, mesh: Mesh) -> None:
 
 
 def check_claim(context: RunContext) -> None:
-    """Claim the folder of a run for its configuration and its data. Raises as `claim`, in every process."""
+    """Claim the folder of a run for its configuration and its data, from process 0.
+
+    Raises:
+        LosslineError: as for `claim`, in every process.
+    """
     data_fingerprint = context.source.fingerprint
     from_main_process(lambda: claim(context.directory, context.run, data_fingerprint))
 
 
 def claim(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:
-    """Write claim.json, which tells what a run's folder belongs to, or refuse one that belongs to something else.
+    """Write claim.json, which records the configuration and the data that a run's folder belongs to.
+
+    Args:
+        directory: the folder of the run.
+        run: the run's configuration.
+        data_fingerprint: fingerprint of the run's corpora and tokenizer.
 
     Raises:
-        LosslineError: the folder was begun with another configuration, or with other data or another tokenizer.
+        LosslineError: the folder was begun with another configuration, other data or another tokenizer.
     """
     if not directory.claim_file.exists():
         _refuse_foreign_checkpoints(directory, run, data_fingerprint)
         write_json(directory.claim_file, {"run": to_json(run), "data_fingerprint": data_fingerprint})
         return
     stored_claim = read_json(directory.claim_file, {"run": dict, "data_fingerprint": str})
-    mend = "put it back, or move the folder away to train anew"
+    fix = "restore it, or move the folder away to train again"
     if not _is_claimed_by(run, stored_claim["run"]):
-        raise LosslineError(f"{directory.claim_file}: the configuration was changed under an existing run; {mend}")
+        raise LosslineError(f"{directory.claim_file}: the configuration was changed under an existing run; {fix}")
     if stored_claim["data_fingerprint"] != data_fingerprint:
         raise LosslineError(
-            f"{directory.claim_file}: the corpus, its split or the tokenizer was changed under an existing run; {mend}"
+            f"{directory.claim_file}: the corpus, its split or the tokenizer was changed under an existing run; {fix}"
         )
 
 
 def _trace_once(context: RunContext, mesh: Mesh) -> None:
-    """Trace the model, which raises where its attention cannot run."""
+    """Trace the model. Tracing raises LosslineError if the attention cannot run on the devices."""
     run, model = context.run, context.model
     tokens_BT = jax.ShapeDtypeStruct((run.batch_size, run.context_length), jnp.int32)
     segments_BT = tokens_BT if run.data.separate_documents else None
@@ -89,7 +112,7 @@ def _trace_once(context: RunContext, mesh: Mesh) -> None:
 
 
 def _is_claimed_by(run: RunConfig, claimed: dict[str, Any]) -> bool:
-    """Return whether the claimed configuration is that of the run. Fields it lacks have their defaults."""
+    """Return whether the claimed configuration equals the run's. Missing fields have their default values."""
     try:
         return from_json(RunConfig, claimed) == run
     except LosslineError:
@@ -97,12 +120,12 @@ def _is_claimed_by(run: RunConfig, claimed: dict[str, Any]) -> bool:
 
 
 def _refuse_foreign_checkpoints(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:
-    """Refuse a folder without a claim whose newest checkpoint belongs to something else."""
+    """Refuse a folder without a claim whose newest checkpoint has another configuration or other data."""
     if not checkpoint_steps(directory):
         return
     meta = newest_checkpoint(directory)
     if meta is None or (meta.run_fingerprint, meta.data_fingerprint) != (fingerprint(run), data_fingerprint):
         raise LosslineError(
             f"{directory.claim_file}: missing, and the checkpoints beside it are of another configuration, corpus or "
-            "tokenizer; put it back, or move the folder away to train anew"
+            "tokenizer; restore it, or move the folder away to train again"
         )

@@ -1,10 +1,13 @@
-"""What `prepare` makes and the later verbs open: corpora, tokenizers, token stores, evaluation sets."""
+"""The data of a study: corpora, tokenizers, token stores and evaluation sets.
+
+`prepare` makes the data, and the later verbs open it. Read `prepare_data` first, then `open_prepared_data`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from lossline_jax import logs
+from lossline_jax.config.data import TokenizerConfig
 from lossline_jax.config.evaluation import SuiteConfig
 from lossline_jax.config.serialise import fingerprint
 from lossline_jax.config.study import RunConfig, StudyConfig, tokenizer_label
@@ -23,35 +26,50 @@ from lossline_jax.storage.paths import StudyDir
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Tokenizers by their config, suites by it and their windows, stores by it and the corpus."""
+    """The opened data of all runs of a study.
 
-    tokenizers: dict[Any, Tokenizer]
-    stores: dict[tuple[Any, str], TokenStore]
-    suites: dict[tuple[Any, SuiteConfig], PreparedSuite]
+    Attributes:
+        tokenizers: by tokenizer config.
+        stores: token stores, by tokenizer config and name of the corpus.
+        suites: evaluation suites, by tokenizer config and by the suite's config for a context length.
+        windows: the suite's config, before it is adapted to the context length of a run.
+    """
+
+    tokenizers: dict[TokenizerConfig, Tokenizer]
+    stores: dict[tuple[TokenizerConfig, str], TokenStore]
+    suites: dict[tuple[TokenizerConfig, SuiteConfig], PreparedSuite]
     windows: SuiteConfig
 
     def tokenizer(self, run: RunConfig) -> Tokenizer:
+        """Return the tokenizer of a run."""
         return self.tokenizers[run.tokenizer]
 
     def suite(self, run: RunConfig) -> PreparedSuite:
+        """Return the suite that a run is scored on."""
         return self.suites[run.tokenizer, self.windows.for_context(run.context_length)]
 
     @property
     def problems(self) -> dict[str, str]:
-        """The evaluation sets that no model can be scored on, with the reason; with some tokenizer or with all."""
-        return {name: why for suite in self.suites.values() for name, why in suite.problems.items()}
+        """The reasons why evaluation sets cannot be scored with at least one tokenizer, by the name of the set."""
+        return {name: reason for suite in self.suites.values() for name, reason in suite.problems.items()}
 
     def run_stores(self, run: RunConfig) -> dict[str, TokenStore]:
-        """The stores of the run's mixture, by corpus."""
+        """Return the token stores of the run's mixture, by the name of the corpus."""
         return {name: self.stores[run.tokenizer, name] for name, _ in run.data.mixture}
 
 
 def prepare_data(study: StudyConfig, folder: StudyDir, info: Callable[[str], None]) -> PreparedData:
-    """Make what is missing and check what is there; `info` gets a line for each part."""
-    places = (folder.root, folder.prepared, folder.corpora, folder.tokenizers, folder.stores, folder.suites)
-    suites = folder.suites.iterdir() if folder.suites.exists() else ()
-    for part in remove_leftovers(*places, *suites):
-        info(f"{part}: removed, a killed process left it")
+    """Make the missing parts and check the existing ones.
+
+    Args:
+        study: the study.
+        folder: its folder.
+        info: called with a line of text for each part.
+    """
+    folders = (folder.root, folder.prepared, folder.corpora, folder.tokenizers, folder.stores, folder.suites)
+    suite_folders = folder.suites.iterdir() if folder.suites.exists() else ()
+    for part in remove_leftovers(*folders, *suite_folders):
+        info(f"{part}: removed, because a killed process had left it incomplete")
     corpora = {}
     for corpus in study.corpora:
         corpora[corpus.name] = prepare_corpus(corpus, folder.corpora, study.validation_fraction)
@@ -63,46 +81,60 @@ def prepare_data(study: StudyConfig, folder: StudyDir, info: Callable[[str], Non
     prepared = _assemble(study, folder, corpora, suite, info=info)
     for store in prepared.stores.values():
         store.verify()
-    folders = {name: corpus.folder.name for name, corpus in corpora.items()}
-    suites = {run.run_id: prepared.suite(run).fingerprint for run in study.runs}
-    marker = {"identity": _identity(study), "corpora": folders, "suites": suites, "complete": True}
+    folder_names = {name: corpus.folder.name for name, corpus in corpora.items()}
+    suite_of_run = {run.run_id: prepared.suite(run).fingerprint for run in study.runs}
+    marker = {"identity": _identity(study), "corpora": folder_names, "suites": suite_of_run, "complete": True}
     write_json(folder.prepared_file, marker)
     return prepared
 
 
 def open_prepared_data(study: StudyConfig, folder: StudyDir) -> PreparedData:
-    """What `prepare_data` made. Task files are not read again: a set never falls out between two verbs.
+    """Open the data that `prepare_data` made.
+
+    The task files are not read again, so all verbs see the same evaluation sets.
+
+    Args:
+        study: the study.
+        folder: its folder.
 
     Raises:
-        LosslineError: it has not been made for the study as it is now.
+        LosslineError: the data has not been made, or was made for an earlier version of the study.
     """
     corpora, stored = open_corpora(study, folder), read_json(folder.prepared_file, {"suites": dict})["suites"]
 
     def suite(run: RunConfig, windows: SuiteConfig, tokenizer: Tokenizer) -> PreparedSuite:
         if run.run_id not in stored:
             raise LosslineError(f"{folder.prepared_file}: run {run.run_id} is newer; run `lossline-jax prepare` again")
-        place = path_inside(folder.suites, stored[run.run_id], folder.prepared_file)
-        if not is_current(place, windows, tokenizer):
+        suite_folder = path_inside(folder.suites, stored[run.run_id], folder.prepared_file)
+        if not is_current(suite_folder, windows, tokenizer):
             raise LosslineError(
-                f"{place}: an earlier lossline made it, which put a space before options that begin inside a word; "
-                "run `lossline-jax prepare` again: the sets with such options are scored again, "
+                f"{suite_folder}: made by an earlier lossline, which put a space before options that begin inside a "
+                "word; run `lossline-jax prepare` again: the sets with such options are scored again, "
                 "the others keep their rows"
             )
-        return load_suite(place)
+        return load_suite(suite_folder)
 
     return _assemble(study, folder, corpora, suite, info=lambda line: None)
 
 
 def open_corpora(study: StudyConfig, folder: StudyDir) -> dict[str, PreparedCorpus]:
-    """The corpora alone, by name. Raises as `open_prepared_data` does."""
+    """Open the corpora alone, and return them by name.
+
+    Args:
+        study: the study.
+        folder: its folder.
+
+    Raises:
+        LosslineError: the data has not been made, or was made for an earlier version of the study.
+    """
     marker = read_json(folder.prepared_file, {"corpora": dict}) if folder.prepared_file.exists() else {}
     if marker.get("identity") != _identity(study):
         raise LosslineError(
             f"{folder.root}: not prepared for this study as it is now; run `lossline-jax prepare` first"
         )
     return {
-        name: PreparedCorpus.open(path_inside(folder.corpora, place, folder.prepared_file))
-        for name, place in marker["corpora"].items()
+        name: PreparedCorpus.open(path_inside(folder.corpora, subfolder, folder.prepared_file))
+        for name, subfolder in marker["corpora"].items()
     }
 
 
@@ -114,26 +146,29 @@ def _assemble(
     *,
     info: Callable[[str], None],
 ) -> PreparedData:
-    tokenizers, stores, suites = {}, {}, {}
+    """Make or open each tokenizer, suite and token store once. `suite` makes or opens the suite of a run."""
+    tokenizers: dict[TokenizerConfig, Tokenizer] = {}
+    stores: dict[tuple[TokenizerConfig, str], TokenStore] = {}
+    suites: dict[tuple[TokenizerConfig, SuiteConfig], PreparedSuite] = {}
     for run in study.runs:
-        key = run.tokenizer
-        if key not in tokenizers:
-            tokenizers[key] = prepare_tokenizer(key, corpora, folder.tokenizers)
-            info(_describe_tokenizer(tokenizer_label(key), tokenizers[key]))
+        config = run.tokenizer
+        if config not in tokenizers:
+            tokenizers[config] = prepare_tokenizer(config, corpora, folder.tokenizers)
+            info(_describe_tokenizer(tokenizer_label(config), tokenizers[config]))
         windows = study.suite.for_context(run.context_length)
-        if (key, windows) not in suites:
-            suites[key, windows] = suite(run, windows, tokenizers[key])
-            info(_describe_suite(tokenizer_label(key), suites[key, windows]))
+        if (config, windows) not in suites:
+            suites[config, windows] = suite(run, windows, tokenizers[config])
+            info(_describe_suite(tokenizer_label(config), suites[config, windows]))
         for name, _ in run.data.mixture:
-            if (key, name) not in stores:
-                stores[key, name] = prepare_store(corpora[name], tokenizers[key], folder.stores)
-                tokens = human_count(stores[key, name].num_tokens)
-                info(f"token store {name} in {tokenizer_label(key)}: {tokens} training tokens")
+            if (config, name) not in stores:
+                stores[config, name] = prepare_store(corpora[name], tokenizers[config], folder.stores)
+                tokens = human_count(stores[config, name].num_tokens)
+                info(f"token store {name} in {tokenizer_label(config)}: {tokens} training tokens")
     return PreparedData(tokenizers, stores, suites, study.suite)
 
 
 def _identity(study: StudyConfig) -> str:
-    """Changes with anything of the study that is read here."""
+    """Return a fingerprint of the parts of the study that this module reads."""
     runs = [[run.tokenizer, run.context_length, run.data.mixture] for run in study.runs]
     return fingerprint([study.corpora, study.validation_fraction, study.suite, runs])
 
@@ -151,8 +186,8 @@ def _describe_tokenizer(label: str, tokenizer: Tokenizer) -> str:
 
 
 def _describe_suite(label: str, suite: PreparedSuite) -> str:
-    cut = [f"{each.num_truncated} of {each.n} in {each.name}" for each in suite.sets if each.num_truncated]
-    truncated = f"; items that lose the start of their context: {', '.join(cut)}" if cut else ""
+    counts = [f"{item.num_truncated} of {item.n} in {item.name}" for item in suite.sets if item.num_truncated]
+    truncated = f"; items that lose the start of their context: {', '.join(counts)}" if counts else ""
     shapes = ", ".join(f"{len(block.ids_BT)} x {block.row_length}" for block in suite.blocks)
     return (
         f"evaluation sets in {label}: {len(suite.sets)}, {sum(suite.requests.tokens_Q):,} tokens to score in rows of "
@@ -161,7 +196,11 @@ def _describe_suite(label: str, suite: PreparedSuite) -> str:
 
 
 def prepare(study: StudyConfig, folder: StudyDir) -> None:
-    """Make corpora, tokenizers, token stores and evaluation sets.
+    """Make the corpora, tokenizers, token stores and evaluation sets.
+
+    Args:
+        study: the study.
+        folder: its folder.
 
     Raises:
         LosslineError: an input cannot be read, or a set cannot be scored.
@@ -170,6 +209,6 @@ def prepare(study: StudyConfig, folder: StudyDir) -> None:
 
 
 def make_study_data(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
-    """Do the same, and return why sets cannot be scored, by name."""
+    """Make the data, and return the reasons why evaluation sets cannot be scored, by the name of the set."""
     save_study(study, folder)
     return prepare_data(study, folder, logs.info).problems

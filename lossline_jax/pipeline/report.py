@@ -1,4 +1,4 @@
-"""Verbs on the losses of a study: fit, compare, and the report that shows them."""
+"""The verbs that read the losses table of a study: fit, compare, report and watch."""
 
 import dataclasses
 import tempfile
@@ -23,47 +23,55 @@ if TYPE_CHECKING:
 
 
 def compare(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, out: str | None = None) -> "Comparisons":
-    """Compare the lines of the losses table, and return the answer alone: which factor moves the line.
+    """Compare the lines of the losses table, and return which factor moves the line.
 
-    Nothing else is fitted, so the fits of the study's folder stay as they are; `out` names a file for the comparison.
+    Nothing else is fitted, so the fits in the study's folder stay as they are.
+
+    Args:
+        study: the study.
+        folder: its folder.
+        merge_copies: count a run that the table has under two names once. False: such a run is refused.
+        out: a JSON file for the comparison. None: nothing is written.
     """
     from lossline_jax.fit.study.fit_study import compare_lines
     from lossline_jax.fit.study.results import Comparisons
 
-    elsewhere, frame = output_json(out), losses(study, folder)
+    output_file, frame = output_json(out), losses(study, folder)
     compared = compare_lines(frame, study.x, study.y, study.base.factors, merge_copies=merge_copies)
     compared = _with_unfinished(_with_failed(compared, study, folder), study, folder, frame)
-    if elsewhere is not None:
-        write_json(elsewhere, compared.to_json())
+    if output_file is not None:
+        write_json(output_file, compared.to_json())
     return Comparisons(compared)
 
 
 def fit(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, out: str | None = None) -> "StudyFits":
-    """Fit the lines of the losses table, and keep the fits in the study's folder.
+    """Fit the lines of the losses table, and write the fits to the study's folder.
 
-    A folder that may not be written can be looked at all the same.
+    If the folder is read-only, the fits are returned and a message says that they were not written.
 
     Args:
-        merge_copies: count a run that stands under two names once, which is refused otherwise.
-        out: a JSON file to write the fits into too.
+        study: the study.
+        folder: its folder.
+        merge_copies: count a run that the table has under two names once. False: such a run is refused.
+        out: a second JSON file for the fits. None: there is no second file.
 
     Raises:
-        LosslineError: there is no losses table of the study as it is now.
+        LosslineError: there is no losses table, or it was made for an earlier version of the study.
     """
-    elsewhere, frame = output_json(out), losses(study, folder)
+    output_file, frame = output_json(out), losses(study, folder)
     fits = _with_unfinished(_fit_losses(study, folder, frame, merge_copies), study, folder, frame)
-    if elsewhere is not None:
-        write_json(elsewhere, fits.to_json())
+    if output_file is not None:
+        write_json(output_file, fits.to_json())
     if may_write(folder.fits_file):
         write_json(folder.fits_file, fits.to_json())
     else:
-        instead = f"are kept in {out} alone" if out else "are shown and not kept; --out FILE keeps them elsewhere"
-        logs.info(f"{folder.fits_file}: may not be written, so the fits {instead}")
+        result = f"are kept in {out} alone" if out else "are shown and not kept; --out FILE keeps them elsewhere"
+        logs.info(f"{folder.fits_file}: may not be written, so the fits {result}")
     return fits
 
 
 def _fit_losses(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame", merge_copies: bool = False) -> "StudyFits":
-    """The fits of a losses table, which say which runs are not in it because they failed."""
+    """Fit a losses table, and add a note for each failed run, which has no rows in the table."""
     from lossline_jax.fit.study.fit_study import fit_study
 
     fits = fit_study(frame, study.x, study.y, study.base.factors, merge_copies=merge_copies)
@@ -71,33 +79,43 @@ def _fit_losses(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame", mer
 
 
 def _with_failed(fits: "StudyFits", study: StudyConfig, folder: StudyDir) -> "StudyFits":
-    """The fits, saying also which runs failed."""
-    left_out = [f"run {run_id} failed and is left out: {why}" for run_id, why in failed_runs(study, folder).items()]
-    return dataclasses.replace(fits, failures=(*left_out, *fits.failures))
+    """Return the fits with a note for each run that failed."""
+    notes = [f"run {run_id} failed and is left out: {reason}" for run_id, reason in failed_runs(study, folder).items()]
+    return dataclasses.replace(fits, failures=(*notes, *fits.failures))
 
 
 def _with_unfinished(fits: "StudyFits", study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame") -> "StudyFits":
-    """The fits, saying also which runs have checkpoints that the table does not have."""
+    """Return the fits with a note for each run whose checkpoints are not all in the table."""
     scored = set(zip(frame["run_id"], frame["step"], strict=True))
     failed, notes = failed_runs(study, folder), []
     for run in study.runs:
         count = sum((run.run_id, step) in scored for step in run.checkpoint_steps)
         if run.run_id not in failed and count < len(run.checkpoint_steps):
-            share = f"{count} of {len(run.checkpoint_steps)} checkpoints are in the losses table"
-            notes.append(f"run {run.run_id} is not finished, {share}; `lossline-jax run` goes on with it")
+            scored_part = f"{count} of {len(run.checkpoint_steps)} checkpoints are in the losses table"
+            notes.append(f"run {run.run_id} is not finished, {scored_part}; `lossline-jax run` continues it")
     return dataclasses.replace(fits, failures=(*notes, *fits.failures))
 
 
 def report(study: StudyConfig, folder: StudyDir, out: str | None = None) -> epath.Path:
-    """One HTML page with the study's figures and tables, in its folder or in `out`."""
+    """Write one HTML page with the study's figures and tables, and return its path.
+
+    Args:
+        study: the study.
+        folder: its folder.
+        out: folder for the page. None: the study's own folder.
+
+    Raises:
+        LosslineError: there are no losses or fits, they were made for an earlier version of the study, or the page
+            cannot be written.
+    """
     from lossline_jax.fit.study.results import StudyFits
 
-    place = folder.report if out is None else output_folder(out, REPORT_FILES)
+    report_folder = folder.report if out is None else output_folder(out, REPORT_FILES)
     frame = losses(study, folder)
     if not folder.fits_file.exists():
-        if out is not None:  # of a study that may not be written, perhaps: no other command could make them
+        if out is not None:  # the study's folder may be read-only, and then `fit` cannot write fits there
             fits = _with_unfinished(_fit_losses(study, folder, frame), study, folder, frame)
-            return _write_report(study, folder, frame, fits, place)
+            return _write_report(study, folder, frame, fits, report_folder=report_folder)
         raise LosslineError(f"{folder.fits_file}: no fits yet; run `lossline-jax fit` first")
     fits = read_record(StudyFits, folder.fits_file)
     if foreign := fits.run_ids - _known_runs(study, folder):
@@ -110,37 +128,44 @@ def report(study: StudyConfig, folder: StudyDir, out: str | None = None) -> epat
             f"{folder.fits_file}: the fits are of {fits.y!r} against {fits.x!r} and the study compares {study.y!r} "
             f"against {study.x!r}; run `lossline-jax fit` again"
         )
-    return _write_report(study, folder, frame, fits, place)
+    return _write_report(study, folder, frame, fits, report_folder=report_folder)
 
 
 def watch(study: StudyConfig, folder: StudyDir, port: int, out: str | None = None) -> None:
-    """Serve the report of a study that is running, with the progress of its runs, until interrupted."""
+    """Serve the report of a running study with the progress of its runs, until interrupted.
+
+    Args:
+        study: the study.
+        folder: its folder.
+        port: TCP port of the server.
+        out: folder for the page. None: the study's own folder, or a temporary folder if that is read-only.
+    """
     from lossline_jax.status.live import losses_so_far
     from lossline_jax.status.server import LiveReport, serve
 
     def build() -> str:
         frame = losses_so_far(study, folder)
         if frame.empty:
-            raise LosslineError("no run has a row of the sets as they are now")
+            raise LosslineError("no run has a row of the current evaluation sets")
         fits = _fit_losses(study, folder, frame)
-        return _write_report(study, folder, frame, fits, place).read_text("utf-8")
+        return _write_report(study, folder, frame, fits, report_folder=report_folder).read_text("utf-8")
 
-    with tempfile.TemporaryDirectory() as aside:
-        report_folder = folder.report if may_write(folder.report) else epath.Path(aside)
-        place = report_folder if out is None else output_folder(out, REPORT_FILES)
+    with tempfile.TemporaryDirectory() as scratch:
+        default_folder = folder.report if may_write(folder.report) else epath.Path(scratch)
+        report_folder = default_folder if out is None else output_folder(out, REPORT_FILES)
         serve(LiveReport(study, folder, build), port, logs.info)
 
 
 def _write_report(
-    study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame", fits: "StudyFits", place: epath.Path
+    study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame", fits: "StudyFits", *, report_folder: epath.Path
 ) -> epath.Path:
-    """Write the page and its figures into `place`."""
+    """Write the page and its figures into `report_folder`."""
     from lossline_jax.pipeline.prepare import open_corpora
     from lossline_jax.report.page import write_report
     from lossline_jax.storage.step_log import read_step_log
 
-    if not may_write(place):
-        raise LosslineError(f"{place}: may not be written; name another folder for the page with --out")
+    if not may_write(report_folder):
+        raise LosslineError(f"{report_folder}: may not be written; name another folder for the page with --out")
     steps = {run.run_id: read_step_log(folder.run(run.run_id)) for run in study.runs}
     for run in study.runs:
         if note := log_note(run, folder.run(run.run_id), next(reversed(steps[run.run_id]), None)):
@@ -148,7 +173,7 @@ def _write_report(
     return write_report(
         frame,
         fits,
-        place,
+        report_folder,
         study.name,
         study=study,
         steps=steps,
@@ -157,7 +182,7 @@ def _write_report(
 
 
 def _known_runs(study: StudyConfig, folder: StudyDir) -> set[str]:
-    """The runs that may have rows: all but the failed, and the imported models."""
+    """Return the ids of the models that may have rows: the runs that have not failed, and the imported models."""
     runs = {run.run_id for run in study.runs} - failed_runs(study, folder).keys()
     return runs | {entry.model.run_id for entry in scored_models(folder)}
 
@@ -165,8 +190,12 @@ def _known_runs(study: StudyConfig, folder: StudyDir) -> set[str]:
 def losses(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
     """Return the losses table.
 
+    Args:
+        study: the study.
+        folder: its folder.
+
     Raises:
-        LosslineError: there is none, or it is not of the study as it is now.
+        LosslineError: there is no table, or it was made for an earlier version of the study.
     """
     if not folder.losses_parquet.exists():
         raise LosslineError(f"{folder.losses_parquet}: no losses table yet; run `lossline-jax evaluate` first")

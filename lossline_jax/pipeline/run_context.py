@@ -1,4 +1,7 @@
-"""A prepared study on the devices of this machine, and what each of its runs is trained and scored with."""
+"""A prepared study opened on the devices of this machine, and the context that each run is trained and scored in.
+
+Read `open_on_devices` first, then `build_context`.
+"""
 
 from dataclasses import dataclass
 
@@ -26,7 +29,7 @@ from lossline_jax.storage.run_records import checkpoint_steps
 
 @dataclass(frozen=True)
 class OpenedStudy:
-    """A prepared study, its folder, and the mesh that its runs are trained and scored on."""
+    """A prepared study, its folder, and the mesh on which its runs are trained and scored."""
 
     study: StudyConfig
     folder: StudyDir
@@ -36,32 +39,37 @@ class OpenedStudy:
 
 @dataclass(frozen=True)
 class RunContext:
-    """Everything that training and scoring one run take, made once a process."""
+    """A run with everything that training and scoring need. A process builds it once."""
 
     run: RunConfig
     directory: RunDir
     tokenizer: Tokenizer
     model: Model
-    execution: ExecutionConfig  # of the study, with what None means on these devices
+    execution: ExecutionConfig  # of the study; fields that were None have their value on these devices
     source: BatchSource
     suite: PreparedSuite
 
     def has_begun(self) -> bool:
-        """Return whether the run has a folder that a process has claimed, or checkpoints whose claim was lost."""
+        """Return whether a process has claimed the run's folder, or the folder has checkpoints without a claim."""
         return from_main_process(lambda: self.directory.claim_file.exists() or bool(checkpoint_steps(self.directory)))
 
     def will_add_no_checkpoints(self) -> bool:
-        """Return whether no process will add checkpoints to the run, as far as this machine can see."""
+        """Return whether the run is done, or has failed and no process that this machine can see works on it."""
 
-        def ask() -> bool:
+        def has_ended() -> bool:
             failed = self.directory.failed_file.exists() and not is_locked(self.directory.lock_file)
             return self.directory.done_file.exists() or failed
 
-        return from_main_process(ask)
+        return from_main_process(has_ended)
 
 
 def open_on_devices(study: StudyConfig, folder: StudyDir, processes: ProcessesConfig = ALONE) -> OpenedStudy:
-    """Open the prepared data, set up the devices of this process, and lay the mesh over those of all processes.
+    """Open the prepared data, set up this process' devices, and make the mesh over the devices of all processes.
+
+    Args:
+        study: the study.
+        folder: its folder, which `prepare` has filled.
+        processes: the processes that work together.
 
     Raises:
         LosslineError: nothing is prepared for this study, or the mesh does not fit the devices.
@@ -73,10 +81,14 @@ def open_on_devices(study: StudyConfig, folder: StudyDir, processes: ProcessesCo
 
 
 def start_devices(execution: ExecutionConfig, processes: ProcessesConfig) -> None:
-    """Set up this process' devices and meet the processes that work on the run with it. A second call changes nothing.
+    """Set up this process' devices, and connect to the other processes. A second call changes nothing.
+
+    Args:
+        execution: gives the number of devices.
+        processes: the processes that work together.
 
     Raises:
-        LosslineError: an impossible number of devices; otherwise as `processes.connect`.
+        LosslineError: the number of devices is impossible, or `processes.connect` fails.
     """
     shutdown.register()
     configure_devices(execution)
@@ -84,13 +96,17 @@ def start_devices(execution: ExecutionConfig, processes: ProcessesConfig) -> Non
 
 
 def build_context(opened: OpenedStudy, run: RunConfig) -> RunContext:
-    """Build what a run is trained and scored with.
+    """Build the context that a run is trained and scored in.
+
+    Args:
+        opened: the opened study.
+        run: one of its runs.
 
     Raises:
         LosslineError: the model, the data or the layout is impossible.
     """
     tokenizer = opened.prepared.tokenizer(run)
-    execution = _settled_execution(opened, run, tokenizer.vocab_size)
+    execution = _execution_on_devices(opened, run, tokenizer.vocab_size)
     return RunContext(
         run=run,
         directory=opened.folder.run(run.run_id),
@@ -110,16 +126,20 @@ def build_context(opened: OpenedStudy, run: RunConfig) -> RunContext:
 
 
 def build_model_for(mesh: Mesh, config: ModelConfig, vocab_size: int, execution: ExecutionConfig) -> Model:
-    """Build a model with the attention and rematerialisation of `execution`.
+    """Build a model with the attention and rematerialisation settings of a run.
 
-    `remat=None` means `cheap` on CPU and `none` elsewhere.
+    Args:
+        mesh: the mesh that the model runs on.
+        config: the model.
+        vocab_size: number of tokens of the tokenizer.
+        execution: the settings. `remat=None` means `cheap` on CPU and `none` elsewhere.
     """
     remat = execution.remat or ("cheap" if on_cpu(mesh) else "none")
     return build_model(config, vocab_size, remat=remat, attention=execution.attention)
 
 
-def _settled_execution(opened: OpenedStudy, run: RunConfig, vocab_size: int) -> ExecutionConfig:
-    """Return the study's execution with the layout that fits the devices, where their memory is known."""
+def _execution_on_devices(opened: OpenedStudy, run: RunConfig, vocab_size: int) -> ExecutionConfig:
+    """Return the study's execution with a layout that fits the devices' memory, if that memory is known."""
     execution, mesh = opened.study.execution, opened.mesh
     chip = chip_of(mesh.devices.flat[0].device_kind)
     return execution if chip is None else resolve_execution(run, vocab_size, execution, mesh.size, chip)

@@ -25,27 +25,29 @@ from lossline_jax.train.loop import OnCheckpoint, train_run
 
 @dataclass(frozen=True)
 class ProfileRequest:
-    """The run to trace, and how many of its steps."""
+    """The run to trace, and the number of its steps to trace."""
 
     run_id: str
     steps: int
 
 
 class StudyRunner:
-    """Trains and scores the runs of a prepared study.
+    """A runner that trains and scores the runs of a prepared study.
 
     Attributes:
         opened: the study, its folder, its prepared data and the mesh.
-        scorers: of its runs and imported models.
-        imported: the models from elsewhere that it scores too.
+        scorers: the scorers of the study's runs and imported models.
+        imported: the models from elsewhere that are scored too.
     """
 
-    def __init__(self, opened: OpenedStudy, contexts: Mapping[str, RunContext], profile: ProfileRequest | None = None):
+    def __init__(
+        self, opened: OpenedStudy, contexts: Mapping[str, RunContext], profile: ProfileRequest | None = None
+    ) -> None:
         self.opened, self.study = opened, opened.study
         self.scorers = Scorers(opened)
         self.imported = ImportedModels(opened, self.scorers)
         self._contexts, self._profile = contexts, profile
-        self._sound_stores: set[epath.Path] = set()  # folders whose tokens this process has checked
+        self._verified_stores: set[epath.Path] = set()  # folders whose tokens this process has checked
 
     @classmethod
     def open(
@@ -60,18 +62,18 @@ class StudyRunner:
         """Open the prepared data, and check that every run can be begun on the devices of all processes.
 
         Args:
-            study: prepared in `folder`.
-            folder: of the study.
-            runs: to work on.
-            processes: that work on them together.
-            profile: steps to trace, of the first of the runs that is not done.
+            study: the study, prepared in `folder`.
+            folder: the study's folder.
+            runs: the runs to work on.
+            processes: the processes that work on the runs together.
+            profile: number of steps to trace, in the first run that is not done. None: no trace.
 
         Raises:
             LosslineError: nothing is prepared for this study, the mesh does not fit the devices, or a run cannot
                 be trained as it is configured.
         """
         if profile is not None and profile < 1:
-            raise LosslineError(f"--profile: {profile} is no number of steps to trace; give 1 or more")
+            raise LosslineError(f"--profile: {profile} is not a valid number of steps; give 1 or more")
         opened = open_on_devices(study, folder, processes)
         if is_main_process():
             remove_leftovers(
@@ -82,21 +84,23 @@ class StudyRunner:
         return cls(opened, open_runs(opened, runs), request)
 
     def context(self, run: RunConfig) -> RunContext:
-        """Return what one of the opened runs is trained and scored with."""
+        """Return the context of one of the opened runs."""
         return self._contexts[run.run_id]
 
     def train(self, run: RunConfig) -> None:
-        """Train one run to its end."""
+        """Train one run to its last step."""
         context = self.context(run)
         with _locked_for_training(context):
             self._train(context)
 
     def evaluate(self, run: RunConfig) -> None:
-        """Score the checkpoints of one run that lack a row, if it has begun; another process may be training it.
+        """Score the checkpoints of one run that have no row yet. Another process may be training the run.
+
+        A run that has not begun is skipped.
 
         Raises:
-            RunLocked: another process is scoring it.
-            RunFailed: something of it cannot be scored.
+            RunLocked: another process is scoring the run.
+            RunFailed: a checkpoint cannot be scored.
         """
         context = self.context(run)
         if context.has_begun():
@@ -109,8 +113,12 @@ class StudyRunner:
         """Train one run, scoring each checkpoint while its parameters are in memory.
 
         Args:
-            run: one of those that were opened.
-            wait: for a process that works on it, and take up what that leaves.
+            run: one of the opened runs.
+            wait: if another process works on the run, wait for it and continue from its checkpoints. False: raise.
+
+        Raises:
+            RunLocked: another process works on the run, and `wait` is False.
+            RunFailed: training failed, or a checkpoint cannot be scored.
         """
         context = self.context(run)
         with _locked_for_training(context, wait), self.scorers.locked(context, wait=True) as scorer:
@@ -128,33 +136,43 @@ class StudyRunner:
             mesh=self.opened.mesh,
         )
         profile = self._profile
-        traced = profile is not None and profile.run_id == context.run.run_id
-        train_run(job, on_checkpoint, profile_steps=profile.steps if traced else 0)
+        profile_steps = profile.steps if profile is not None and profile.run_id == context.run.run_id else 0
+        train_run(job, on_checkpoint, profile_steps=profile_steps)
 
     def _check_tokens(self, context: RunContext) -> None:
-        """Raise LosslineError if tokens that the run still has to read are not those that were prepared."""
+        """Check the token stores that the run still has to read.
+
+        Raises:
+            LosslineError: the tokens have changed since `prepare` wrote them.
+        """
         if from_main_process(context.directory.done_file.exists):
             return
         for store in self.opened.prepared.run_stores(context.run).values():
-            if store.folder not in self._sound_stores:
+            if store.folder not in self._verified_stores:
                 from_main_process(store.verify_changed)
-                self._sound_stores.add(store.folder)
+                self._verified_stores.add(store.folder)
 
 
 @contextlib.contextmanager
 def _locked_for_training(context: RunContext, wait: bool = False) -> Iterator[None]:
-    """Hold the run, refuse one that is not this study's, and write down why it failed if it does."""
+    """Hold the lock of a run while it is trained. If training fails, write the reason to failed.json.
+
+    Raises:
+        RunLocked: another process holds the lock, and `wait` is False.
+        RunFailed: training failed, here or in the process that was waited for.
+        LosslineError: the folder belongs to another configuration.
+    """
     directory = context.directory
     with held_by_main_process(hold_run_lock(directory.lock_file, wait)):
         check_claim(context)
         reason = from_main_process(lambda: _failure_reason(directory)) if wait else None
-        if reason is not None:  # in the hands of the other
+        if reason is not None:  # it failed in the process that was waited for
             raise RunFailed(f"run {context.run.run_id}: {reason}")
         try:
             yield
         except RunFailed as failure:
-            ended = directory.failed_file.exists() or directory.done_file.exists()
-            if is_main_process() and not ended:
+            has_ended = directory.failed_file.exists() or directory.done_file.exists()
+            if is_main_process() and not has_ended:
                 write_failure(directory, str(failure))
             raise
         if is_main_process() and directory.done_file.exists():
@@ -167,7 +185,7 @@ def _failure_reason(directory: RunDir) -> str | None:
 
 
 def _request_profile(folder: StudyDir, runs: Sequence[RunConfig], steps: int) -> ProfileRequest | None:
-    """Return a request to trace the first of the runs that is not done; None: every run is."""
+    """Return a request to trace the first run that is not done. None: every run is done."""
     for run in runs:
         if not folder.run(run.run_id).done_file.exists():
             return ProfileRequest(run.run_id, steps)

@@ -1,6 +1,7 @@
-"""Scoring the checkpoints of models, trained here or elsewhere, and keeping the rows.
+"""Score the checkpoints of models, trained here or elsewhere, and append their rows to the rows file.
 
-`Scorers` holds a `CheckpointScorer` for each model of a study; these share the compiled `Evaluators`.
+`Scorers` holds one `CheckpointScorer` per model of a study. All scorers share the compiled `Evaluators`. Read
+`CheckpointScorer` first.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from lossline_jax.evaluate.evaluator import Evaluator
 from lossline_jax.evaluate.loss_rows import RunFacts, checkpoint_facts, loss_rows, non_finite_sets
 from lossline_jax.evaluate.suite import PreparedSuite
 from lossline_jax.losses.current_rows import missing_checkpoints
+from lossline_jax.losses.loss_row import LossRow
 from lossline_jax.losses.table import append_rows, read_loss_rows
 from lossline_jax.models.model import Model
 from lossline_jax.models.parameters import Params
@@ -26,34 +28,37 @@ from lossline_jax.storage.run_lock import hold_run_lock
 from lossline_jax.storage.run_records import UnscoredCheckpoints, checkpoint_steps, read_unscored, write_unscored
 from lossline_jax.train.checkpoint import load_checkpoint_params
 
-MAX_EVALUATORS = 2  # each holds the rows of a suite on the devices
+MAX_EVALUATORS = 2  # kept at once; few, because each holds the token rows of a suite in device memory
 
 
 class ScoringTarget(Protocol):
-    """A model whose checkpoints are scored: a `RunContext`, or an `ImportedContext`."""
+    """A model whose checkpoints are scored: a `RunContext` or an `ImportedContext`."""
 
     @property
     def run(self) -> RunFacts:
-        """What the rows say of the model."""
+        """The columns of the losses table that describe the model."""
+        ...
 
     @property
     def model(self) -> Model:
         """The model without its parameters."""
+        ...
 
     @property
     def suite(self) -> PreparedSuite:
-        """The sets that it is scored on, in its tokens."""
+        """The evaluation sets, in the tokens of the model."""
+        ...
 
 
 class Evaluators:
-    """Evaluators by model shape, suite and sets, so that runs of equal shape share one; the latest few are kept."""
+    """A cache of the latest evaluators. Runs that agree in model shape, suite and sets share one evaluator."""
 
-    def __init__(self, mesh: Mesh, fsdp: bool | None = None):
+    def __init__(self, mesh: Mesh, fsdp: bool | None = None) -> None:
         self._mesh, self._fsdp = mesh, fsdp
         self._latest: dict[tuple[Model, str, frozenset[str]], Evaluator] = {}
 
     def get(self, model: Model, suite: PreparedSuite, names: frozenset[str]) -> Evaluator:
-        """The evaluator of these sets of the suite."""
+        """Return the evaluator that scores the sets `names` of the suite."""
         key = (model, suite.fingerprint, names)
         evaluator = self._latest.pop(key, None) or Evaluator(model, self._mesh, suite, fsdp=self._fsdp, names=names)
         while len(self._latest) >= MAX_EVALUATORS:
@@ -62,36 +67,52 @@ class Evaluators:
         return evaluator
 
     def load(self, directory: RunDir, step: int, model: Model) -> Params:
-        """Return the parameters of a checkpoint, laid out as an evaluator wants them. Raises as
-        `load_checkpoint_params` does."""
+        """Return the parameters of a checkpoint, sharded as an evaluator expects.
+
+        Raises:
+            RunFailed: the checkpoint is missing or damaged.
+            LosslineError: its parameters are not those of `model`.
+        """
         return load_checkpoint_params(directory, step, model, self._mesh, fsdp=self._fsdp)
 
 
 class CheckpointScorer:
-    """Scores checkpoints of one model and adds the rows that its file lacks.
+    """A scorer that scores the checkpoints of one model, and appends the missing rows to the model's rows file.
 
-    What cannot be scored (a damaged checkpoint, a loss that is not finite) stops nothing else: it is remembered,
-    and `raise_failures` tells of it at the end. The caller holds the scoring lock of the run.
+    A checkpoint that is damaged, or has a loss that is not finite, does not stop the scoring of other checkpoints.
+    `raise_failures` reports such checkpoints at the end. The caller holds the scoring lock of the run.
+
+    Attributes:
+        num_added: number of rows that this scorer has added.
     """
 
-    def __init__(self, target: ScoringTarget, study_name: str, folder: StudyDir, evaluators: Evaluators):
+    def __init__(self, target: ScoringTarget, study_name: str, folder: StudyDir, evaluators: Evaluators) -> None:
         run, model = target.run, target.model
         self._run, self._model, self._suite = run, model, target.suite
         self._study_name, self._folder, self._evaluators = study_name, folder, evaluators
         self._failures: dict[int, str] = {}
-        self._rows, self._version = [], None
-        self.num_added = 0  # rows
+        self._rows: list[LossRow] = []
+        self._version: float | None = None  # modification time of the rows file; None: not read, or there is no file
+        self.num_added = 0
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the rows that are there, if another process may have added some."""
+        """Read the rows file again if another process has changed it."""
         path = self._folder.loss_rows(self._run.run_id)
         version = path.stat().mtime if path.exists() else None
         if version is None or version != self._version:
             self._rows, self._version = read_loss_rows(path), version
 
     def __call__(self, step: int, params: Params) -> dict[str, float]:
-        """Score the parameters after `step` updates on every set that has no row yet; those sets' nats a token."""
+        """Score the parameters on every set that has no row for this step.
+
+        Args:
+            step: number of updates that made the parameters.
+            params: the parameters.
+
+        Returns:
+            The loss in nats per token of each set that was scored, by the name of the set.
+        """
         missing = self.missing([step]).get(step, ())
         if not missing or step in self._failures:
             return {}
@@ -109,10 +130,12 @@ class CheckpointScorer:
         return {row.eval_set: row.nats_per_token for row in rows}
 
     def score_missing(self, directory: RunDir, steps: Sequence[int], ended: bool) -> None:
-        """Score those of the saved checkpoints among `steps` that lack a row.
+        """Score the saved checkpoints that have no row yet.
 
         Args:
-            ended: whether all of `steps` have been saved, so that one that is not there will not come.
+            directory: the folder of the run.
+            steps: the steps to score.
+            ended: whether the run has saved its last checkpoint. If True, a missing checkpoint is a failure.
         """
         missing = [step for step in self.missing(steps) if step not in self._failures]
         saved = _saved(directory)
@@ -127,23 +150,23 @@ class CheckpointScorer:
                 params = self._evaluators.load(directory, step, self._model)
             except (RunFailed, OSError) as failure:
                 if is_distributed() and isinstance(failure, OSError):
-                    raise  # it may be of this process alone, and the others go on to score together
+                    raise  # only this process may have the error, and its peers would wait for it in the scoring
                 if step in _saved(directory):
                     self._failures[step] = str(failure)
-                elif ended:  # else its run keeps few checkpoints, and has deleted it meanwhile
+                elif ended:  # a run that is still training deletes old checkpoints (execution.keep_checkpoints)
                     self._failures[step] = "its checkpoint is gone"
             else:
                 self(step, params)
             if is_distributed() and stop_agreed():
-                raise Restart("told to stop (SIGTERM); the same command goes on with the next checkpoint")
+                raise Restart("stopped by SIGTERM; run the same command to continue with the next checkpoint")
         if ended:
             self._failures |= dict.fromkeys(set(missing) - set(saved), "its checkpoint is gone")
 
     def raise_failures(self) -> None:
-        """Say what could not be scored, in a file that `lossline-jax status` reads and as an error.
+        """Write the failures to a file that `lossline-jax status` reads, and raise them as one error.
 
         Raises:
-            RunFailed: there was something.
+            RunFailed: at least one checkpoint could not be scored.
         """
         file = self._folder.unscored_file(self._run.run_id)
         if not self._failures:
@@ -159,30 +182,30 @@ class CheckpointScorer:
         raise RunFailed(message)
 
     def missing(self, steps: Sequence[int]) -> dict[int, tuple[str, ...]]:
-        """Return the sets that each of the checkpoints lacks a row for; those that lack none are left out."""
+        """Return the names of the sets that have no row, by step. A step with all its rows is left out."""
         sets_of_step = from_main_process(lambda: missing_checkpoints(self._rows, self._run.run_id, steps, self._suite))
         return {int(step): tuple(names) for step, names in sets_of_step.items()}
 
 
 class Scorers:
-    """The scorers of a study, one a model. They are kept, so that a second look reads only rows that came meanwhile."""
+    """The scorers of a study, one per model. They are kept, so that the rows file is only read again if it changed."""
 
-    def __init__(self, opened: OpenedStudy):
+    def __init__(self, opened: OpenedStudy) -> None:
         self._study_name, self._folder = opened.study.name, opened.folder
         self._evaluators = Evaluators(opened.mesh, opened.study.execution.fsdp)
         self._by_run_id: dict[str, CheckpointScorer] = {}
 
     @contextlib.contextmanager
     def locked(self, target: ScoringTarget, wait: bool = False) -> Iterator[CheckpointScorer]:
-        """Hold the rows of a model while they are added to, and tell at the end what could not be scored.
+        """Hold the scoring lock of a model and yield its scorer. Raise the failures at the end.
 
         Args:
             target: the model.
-            wait: for another process that adds rows of it.
+            wait: if another process scores the model, wait for it. False: raise.
 
         Raises:
-            RunLocked: another process is scoring it, and this one is not to wait.
-            RunFailed: at the end, if something of it could not be scored.
+            RunLocked: another process is scoring the model, and `wait` is False.
+            RunFailed: at the end, if a checkpoint could not be scored.
         """
         run_id = target.run.run_id
         with held_by_main_process(hold_run_lock(self._folder.scoring_lock(run_id), wait)):
@@ -195,10 +218,10 @@ class Scorers:
 
     @property
     def num_added(self) -> int:
-        """Rows that were scored in this process."""
+        """The number of rows that this process has added."""
         return sum(scorer.num_added for scorer in self._by_run_id.values())
 
 
 def _saved(directory: RunDir) -> list[int]:
-    """Return the steps of the checkpoints, the same in every process: a disk may not show a new file at once."""
+    """Return the steps of the saved checkpoints, as process 0 sees them: a shared disk may show new files late."""
     return from_main_process(lambda: checkpoint_steps(directory))

@@ -1,9 +1,9 @@
-"""One function a verb: the whole study reads top to bottom here.
+"""The verbs of a study, one function each. Read `run` first: it calls the verbs in their order.
 
     experiments/*.py -> Study -> prepare -> train -> evaluate -> fit -> report
 
-Each function reads only what stands left of it, writes only its own folder, skips what is already there and can
-be killed at any moment.
+Each verb reads only the results of the verbs to its left, and writes only its own folder. A verb skips work that
+is already done, and can be killed at any moment.
 """
 
 import inspect
@@ -38,10 +38,18 @@ from lossline_jax.weights.registry import scored_models
 
 
 def check(study: StudyConfig, topology: str, only: Sequence[str] = ()) -> str:
-    """Compile the programs of the runs for a TPU slice that is not there; returns what they take, as a table.
+    """Compile the programs of the runs for a TPU slice, on a machine that does not have the slice.
+
+    Args:
+        study: the study.
+        topology: name of the TPU slice, such as `v5e:4x4`.
+        only: ids of the runs to check. Empty: all runs.
+
+    Returns:
+        A table of the bytes that each program needs on one device.
 
     Raises:
-        LosslineError: one does not fit or breaks a rule of `plan.compiler.rules`.
+        LosslineError: a program does not fit the slice, or breaks a rule of `plan.compiler.rules`.
     """
     from lossline_jax.plan.compiler.check import compile_check
 
@@ -52,12 +60,21 @@ def train(
     study: StudyConfig,
     folder: StudyDir,
     only: Sequence[str] = (),
+    *,
     processes: ProcessesConfig = ALONE,
     profile: int | None = None,
 ) -> None:
-    """Train the runs, each from its newest checkpoint; `profile`: steps of the first one to trace."""
+    """Train the runs, each from its newest checkpoint.
+
+    Args:
+        study: the study.
+        folder: its folder, which `prepare` has filled.
+        only: ids of the runs to train. Empty: all runs.
+        processes: the processes that train together.
+        profile: number of steps to trace, in the first run that is not done. None: no trace.
+    """
     runs = _chosen(study, only)
-    runner = _open(study, folder, runs, processes, profile)
+    runner = _open(study, folder, runs, processes, profile=profile)
     raise_failures(for_each_run(runs, runner.train))
 
 
@@ -65,20 +82,24 @@ def evaluate(
     study: StudyConfig,
     folder: StudyDir,
     only: Sequence[str] = (),
+    *,
     models: Sequence[str] = (),
     processes: ProcessesConfig = ALONE,
 ) -> None:
-    """Score every checkpoint that lacks a row, then write the losses table.
+    """Score every checkpoint that has no row yet, then write the losses table.
 
     Args:
-        only: ids of the runs to score; none: all runs, and the models that were imported earlier.
-        models: folders of models from elsewhere, to score these alone.
+        study: the study.
+        folder: its folder, which `prepare` has filled.
+        only: ids of the runs to score. Empty: all runs, and the models that were imported earlier.
+        models: folders of models that were trained elsewhere. With `models` and no `only`, only these are added.
+        processes: the processes that score together.
     """
     runs = [] if models and not only else _chosen(study, only)
     runner = _open(study, folder, runs, processes)
     if models and is_distributed():
         raise LosslineError(
-            "--checkpoint: models from elsewhere are taken in by one process; several may score them later"
+            "--checkpoint: only a single process can add a model from elsewhere; several processes may score it later"
         )
     entries = [runner.imported.add(model) for model in models]
     failures = for_each_run(runs, runner.evaluate)
@@ -93,15 +114,28 @@ def evaluate(
         raise LosslineError(f"{folder.root}: no checkpoint has been scored; run `lossline-jax train` first")
     waiting = [run.run_id for run in runs if not runner.context(run).has_begun()]
     if waiting and only:
-        raise LosslineError(f"{waiting[0]}: not begun, so nothing of it was scored; run `lossline-jax train` first")
+        raise LosslineError(f"{waiting[0]}: not begun, so nothing was scored; run `lossline-jax train` first")
     if waiting:
-        logs.info(f"{len(waiting)} of {len(runs)} runs are not begun, so nothing of them was scored: {waiting[0]}, ...")
+        logs.info(f"{len(waiting)} of {len(runs)} runs are not begun and were not scored: {waiting[0]}, ...")
 
 
 def follow(
-    study: StudyConfig, folder: StudyDir, only: Sequence[str], poll_seconds: float, processes: ProcessesConfig = ALONE
+    study: StudyConfig,
+    folder: StudyDir,
+    only: Sequence[str],
+    *,
+    poll_seconds: float,
+    processes: ProcessesConfig = ALONE,
 ) -> None:
-    """Score the checkpoints of runs that other processes train, as they come, until every run has ended."""
+    """Score new checkpoints of runs that other processes train, until every run has ended.
+
+    Args:
+        study: the study.
+        folder: its folder, which `prepare` has filled.
+        only: ids of the runs to follow. Empty: all runs.
+        poll_seconds: pause between two looks for new checkpoints, in seconds.
+        processes: the processes that score together.
+    """
     runs = _chosen(study, only)
     runner = StudyRunner.open(study, folder, runs, processes)
     failures = follow_runs(runner, runs, poll_seconds, logs.info)
@@ -112,10 +146,19 @@ def run_one(
     study: StudyConfig,
     folder: StudyDir,
     run_id: str,
+    *,
     processes: ProcessesConfig = ALONE,
     profile: int | None = None,
 ) -> None:
-    """Train and evaluate one run of a prepared study: a task of an engine's array of jobs."""
+    """Train and evaluate one run of a prepared study, as one task of a job array does.
+
+    Args:
+        study: the study.
+        folder: its folder, which `prepare` has filled.
+        run_id: id of the run.
+        processes: the processes that work on the run together.
+        profile: number of steps to trace. None: no trace.
+    """
     run = study.run_by_id(run_id)
     runner = StudyRunner.open(study, folder, [run], processes, profile=profile)
     raise_failures(for_each_run([run], runner.train_and_evaluate), sets_left_out(runner.opened, runner.imported))
@@ -123,61 +166,82 @@ def run_one(
 
 @dataclass(frozen=True)
 class StudyOutcome:
-    """What came of a whole study: the results of the runs that worked, and what went wrong with the others."""
+    """The results of the runs that worked, and the errors of the runs that failed.
 
-    fits: StudyFits | None  # None: there are no results, or another process has them
-    report: epath.Path | None  # the page; None: likewise
-    failures: Mapping[str, LosslineError]  # by run id
-    problems: Mapping[str, str]  # reasons by the name of an evaluation set that was left out
+    Attributes:
+        fits: the fitted lines. None: there are no results, or process 0 has them and this is another process.
+        report: path of the HTML page. None: as for `fits`.
+        failures: errors, by run id.
+        problems: reasons why evaluation sets were left out, by the name of the set.
+    """
+
+    fits: StudyFits | None
+    report: epath.Path | None
+    failures: Mapping[str, LosslineError]
+    problems: Mapping[str, str]
 
     def raise_failures(self) -> None:
-        """Raise what went wrong, if anything did."""
+        """Raise an error if a run failed or an evaluation set was left out."""
         raise_failures(dict(self.failures), self.problems)
 
 
 def run(
     study: StudyConfig, folder: StudyDir, processes: ProcessesConfig = ALONE, profile: int | None = None
 ) -> StudyOutcome:
-    """Walk the whole road. A failed run, or a set that cannot be scored, is left out and named in the outcome."""
+    """Prepare, train, evaluate, fit and report.
+
+    A failed run, or an evaluation set that cannot be scored, is left out. The outcome names it.
+
+    Args:
+        study: the study.
+        folder: its folder.
+        processes: the processes that work together.
+        profile: number of steps to trace, in the first run that is not done. None: no trace.
+    """
     start_devices(study.execution, processes)
     problems = from_main_process(lambda: make_study_data(study, folder))
     if axes := {study.x, study.y} & problems.keys():
-        raise_failures({}, {name: problems[name] for name in axes})  # before hours of training for no line
+        raise_failures({}, {name: problems[name] for name in axes})  # without x or y no line can be fitted
     runner = StudyRunner.open(study, folder, study.runs, profile=profile)
     failures = for_each_run(study.runs, runner.train_and_evaluate)
-    failures |= _take_up(runner, failures) | runner.imported.evaluate_each(scored_models(folder))
-    failures = {run_id: failure for run_id, failure in failures.items() if failure is not None}
+    finished, new_failures = _retry_locked_runs(runner, failures)
+    failures = {run_id: failure for run_id, failure in failures.items() if run_id not in finished}
+    failures |= new_failures | runner.imported.evaluate_each(scored_models(folder))
     fits, page = _results(study, folder, runner, failures) if is_main_process() else (None, None)
     return StudyOutcome(fits, page, failures, sets_left_out(runner.opened, runner.imported))
 
 
-def _take_up(runner: StudyRunner, failures: Mapping[str, LosslineError]) -> dict[str, LosslineError | None]:
-    """Look again at the runs that were in the hands of another process, and wait for those that still are.
+def _retry_locked_runs(
+    runner: StudyRunner, failures: Mapping[str, LosslineError]
+) -> tuple[set[str], dict[str, LosslineError]]:
+    """Try again the runs that another process had locked, and wait for each lock.
+
+    Several processes that share a run do not wait. Process 0 would wait for the lock longer than its peers wait for
+    process 0.
 
     Returns:
-        What went wrong with each; None: it is done. Several processes on one run do not wait: the first would hold
-        up the others for longer than they wait for each other.
+        The ids of the runs that are now done, and the errors of the runs that failed, by run id.
     """
-    busy = [run for run in runner.study.runs if isinstance(failures.get(run.run_id), RunLocked)]
-    if is_distributed() or not busy:
-        return {}
-    for run in busy:
+    locked = [run for run in runner.study.runs if isinstance(failures.get(run.run_id), RunLocked)]
+    if is_distributed() or not locked:
+        return set(), {}
+    for run in locked:
         logs.info(f"another process works on {run.run_id}; waiting until it is done")
-    new_failures = for_each_run(busy, lambda run: runner.train_and_evaluate(run, wait=True))
-    return {run.run_id: new_failures.get(run.run_id) for run in busy}
+    new_failures = for_each_run(locked, lambda run: runner.train_and_evaluate(run, wait=True))
+    return {run.run_id for run in locked} - new_failures.keys(), new_failures
 
 
 def _results(
     study: StudyConfig, folder: StudyDir, runner: StudyRunner, failures: Mapping[str, LosslineError]
 ) -> tuple[StudyFits | None, epath.Path | None]:
-    """Make the last part of the road: losses table, fits, report."""
+    """Write the losses table, the fits and the report."""
     try:
         logs.info(write_losses(runner.opened, runner.imported) or f"{folder.root}: no checkpoint has been scored")
         return losses_verbs.fit(study, folder), losses_verbs.report(study, folder)
     except LosslineError as error:
         if not failures:
             raise
-        logs.info(str(error))  # a consequence: the failed runs are the news
+        logs.info(str(error))  # the failed runs caused this error, and the caller reports those
         return None, None
 
 
@@ -186,9 +250,10 @@ def _open(
     folder: StudyDir,
     runs: Sequence[RunConfig],
     processes: ProcessesConfig,
+    *,
     profile: int | None = None,
 ) -> StudyRunner:
-    """The runner of the study as the command line has it, which its folder says from now on."""
+    """Open a runner, and write the study of the command line to the folder's study.json."""
     runner = StudyRunner.open(study, folder, runs, processes, profile=profile)
     if is_main_process():
         save_study(study, folder)
@@ -200,38 +265,38 @@ def _chosen(study: StudyConfig, only: Sequence[str]) -> Sequence[RunConfig]:
 
 
 class Study:
-    """A study and its folder, with the verbs of the command line as methods; a method returns what its verb shows.
+    """A study and its folder. Its methods are the verbs of the command line, and return what the verbs print.
 
         study = Study.from_file("experiments/quickstart.py", tokens=100_000)
         study.plan().runs[0].flops
         study.run()
         study.fit().comparison("data").verdict
 
-    Each verb skips what is there already and can be killed at any moment.
+    Each verb skips work that is already done, and can be killed at any moment.
     """
 
-    def __init__(self, config: StudyConfig, root: str = "studies", *, folder: StudyDir | None = None):
-        """Take a study.
+    def __init__(self, config: StudyConfig, root: str = "studies", *, folder: StudyDir | None = None) -> None:
+        """Open a study in `root`/name, or in `folder`.
 
         Args:
             config: the study.
-            root: folder that holds the folder of the study: a local path or gs://.
-            folder: the folder of the study itself, where it is not `root`/name.
+            root: parent of the study's folder: a local path or gs://.
+            folder: the study's own folder. None: `root`/name.
         """
         self.config = config
         self.folder = folder or StudyDir(reachable_path(root) / config.name)
 
     @classmethod
     def from_file(cls, path: str, root: str = "studies", **knobs: Any) -> "Study":
-        """Take the study of an experiment file, which is executed: name only files that you trust.
+        """Return the study of an experiment file. The file is executed, so name only files that you trust.
 
         Args:
             path: the experiment file.
-            root: as for `Study`.
-            **knobs: arguments of the file's function `study`.
+            root: parent of the study's folder: a local path or gs://.
+            **knobs: arguments of the function `study` in the file.
 
         Raises:
-            LosslineError: there is no such file or knob, or the study is not valid.
+            LosslineError: the file or a knob does not exist, or the study is not valid.
         """
         function = experiment.load_study_function(path)
         known = inspect.signature(function).parameters
@@ -242,56 +307,80 @@ class Study:
 
     @classmethod
     def open(cls, folder: str) -> "Study":
-        """Take a study from its folder, by the `study.json` that an earlier verb wrote there.
+        """Return the study of a folder in which an earlier verb has written `study.json`.
+
+        Args:
+            folder: the study's own folder: a local path or gs://.
 
         Raises:
-            LosslineError: there is no study.json, or it is damaged.
+            LosslineError: study.json is missing or damaged.
         """
         config, directory = open_study(folder)
         return cls(config, folder=directory)
 
     def plan(self) -> StudyPlan:
-        """Return what the runs take, before anything is spent."""
+        """Return the FLOPs, tokens and parameters of the runs, before any of them is trained."""
         return plan_study(self.config)
 
     def prepare(self) -> None:
-        """Make corpora, tokenizers, token stores and evaluation sets."""
+        """Make the corpora, tokenizers, token stores and evaluation sets."""
         prepare(self.config, self.folder)
 
     def train(self, only: Sequence[str] = ()) -> None:
-        """Train the runs, or those with the ids `only`, each from its newest checkpoint."""
+        """Train the runs, each from its newest checkpoint.
+
+        Args:
+            only: ids of the runs to train. Empty: all runs.
+        """
         train(self.config, self.folder, only)
 
     def evaluate(self, only: Sequence[str] = ()) -> None:
-        """Score every checkpoint that has no row yet, then write the losses table."""
+        """Score every checkpoint that has no row yet, then write the losses table.
+
+        Args:
+            only: ids of the runs to score. Empty: all runs and all imported models.
+        """
         evaluate(self.config, self.folder, only)
 
     def run(self) -> StudyOutcome:
-        """Walk the whole road: prepare, train, evaluate, fit, report.
+        """Prepare, train, evaluate, fit and report.
 
         Raises:
-            LosslineError: a run failed, or an evaluation set cannot be scored; the results of the others are made.
+            LosslineError: a run failed, or an evaluation set cannot be scored. The results of the runs that worked
+                have been written.
         """
         outcome = run(self.config, self.folder)
         outcome.raise_failures()
         return outcome
 
     def losses(self) -> pd.DataFrame:
-        """Return the losses table: a row for each run, checkpoint and evaluation set."""
+        """Return the losses table, with one row per run, checkpoint and evaluation set."""
         return losses_verbs.losses(self.config, self.folder)
 
     def fit(self, merge_copies: bool = False) -> StudyFits:
-        """Fit the lines of the losses table, compare them, and keep the fits in the folder."""
+        """Fit and compare the lines of the losses table, and write the fits to the folder.
+
+        Args:
+            merge_copies: count a run that the table has under two names once. False: such a run is refused.
+        """
         return losses_verbs.fit(self.config, self.folder, merge_copies)
 
     def compare(self, merge_copies: bool = False) -> Comparisons:
-        """Return the answer of the fits alone: which factor moves the line."""
+        """Compare the lines of the losses table, and return which factor moves the line. Nothing is written.
+
+        Args:
+            merge_copies: as for `fit`.
+        """
         return losses_verbs.compare(self.config, self.folder, merge_copies)
 
     def report(self, out: str | None = None) -> epath.Path:
-        """Write one HTML page of figures and tables into the folder, or into `out`; return its path."""
+        """Write one HTML page with figures and tables, and return its path.
+
+        Args:
+            out: folder for the page. None: the study's own folder.
+        """
         return losses_verbs.report(self.config, self.folder, out)
 
     def status(self) -> StudyStatus:
-        """Return how far every run is, from the folder alone."""
+        """Return the progress of every run, read from the folder alone."""
         return read_status(self.config, self.folder)

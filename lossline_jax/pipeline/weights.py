@@ -1,4 +1,6 @@
-"""Verbs for weights and losses from elsewhere: import them, and export checkpoints."""
+"""The verbs that import weights and losses from elsewhere, and export checkpoints."""
+
+from typing import TYPE_CHECKING
 
 from lossline_jax import logs
 from lossline_jax.config.study import StudyConfig
@@ -9,16 +11,25 @@ from lossline_jax.storage.outputs import output_folder, output_table
 from lossline_jax.storage.paths import StudyDir
 from lossline_jax.weights.imported_model import ModelFacts, slug
 
+if TYPE_CHECKING:
+    from lossline_jax.weights.exchange import WeightDtype
+
 
 def import_model(source: str, out: str | None, facts: ModelFacts) -> None:
-    """A folder of safetensors to a folder that `evaluate` takes."""
+    """Convert a folder of safetensors to a folder that `evaluate` can score.
+
+    Args:
+        source: folder of safetensors.
+        out: folder to write. None: `imported/<name of the model>`.
+        facts: facts about the model that its files do not hold.
+    """
     from lossline_jax.weights import exchange
 
-    holds = "a model's checkpoints"
-    place = None if out is None else output_folder(out, holds)
+    content = "a model's checkpoints"
+    folder = None if out is None else output_folder(out, content)  # refuse a bad folder before reading the weights
     public = exchange.read_public_model(expanded(source), facts)
-    place = place or output_folder(f"imported/{slug(public.model.name)}", holds)
-    imported, directory = exchange.import_weights(public, place)
+    folder = folder or output_folder(f"imported/{slug(public.model.name)}", content)
+    imported, directory = exchange.import_weights(public, folder)
     counts = count_parameters(imported.model, imported.vocab_size)
     logs.info(
         f"{directory.root}: {imported.model.architecture} {imported.factors['size']}, {human_count(counts.total)} "
@@ -27,13 +38,19 @@ def import_model(source: str, out: str | None, facts: ModelFacts) -> None:
 
 
 def import_losses(source: str, out: str, schema: str | None) -> None:
-    """A published table of losses to one with the columns of ours."""
+    """Convert a published table of losses to a table with lossline's columns.
+
+    Args:
+        source: the published table.
+        out: file to write.
+        schema: name of the format of the published table. None: it is recognised from the columns.
+    """
     from lossline_jax.losses.published.read import read_published
     from lossline_jax.losses.table import write_frame
 
-    place = output_table(out)
+    file = output_table(out)
     frame = read_published(source, schema)
-    write_frame(frame, place)
+    write_frame(frame, file)
     runs, sets = frame["run_id"].nunique(), frame["eval_set"].nunique()
     logs.info(
         f"{out}: {len(frame)} rows, {runs} runs, {sets} evaluation sets; column loss_definition says what each loss is"
@@ -41,21 +58,38 @@ def import_losses(source: str, out: str, schema: str | None) -> None:
 
 
 def export_run(
-    study: StudyConfig, folder: StudyDir, run_id: str, step: int | None, out: str, dtype: str, tokenizer: bool
+    study: StudyConfig,
+    folder: StudyDir,
+    run_id: str,
+    *,
+    step: int | None,
+    out: str,
+    dtype: "WeightDtype",
+    tokenizer: bool,
 ) -> None:
-    """A checkpoint of a run to a folder that transformers loads."""
+    """Export a checkpoint of a run to a folder that Hugging Face transformers loads.
+
+    Args:
+        study: the study.
+        folder: its folder.
+        run_id: id of the run.
+        step: step of the checkpoint. None: the newest.
+        out: folder to write.
+        dtype: dtype of the exported weights.
+        tokenizer: whether to export the tokenizer too.
+    """
     from lossline_jax.pipeline.preflight import check_claim
     from lossline_jax.pipeline.run_context import build_context, open_on_devices
     from lossline_jax.weights import exchange
 
-    place = output_folder(out, "safetensors and their configuration")
+    export_folder = output_folder(out, "safetensors and their configuration")
     run = study.run_by_id(run_id)
     context = build_context(open_on_devices(study, folder), run)
     check_claim(context)
     step = exchange.export_weights(
         context.directory,
         step,
-        place,
+        export_folder,
         context.model,
         run.context_length,
         context.tokenizer,
@@ -65,10 +99,18 @@ def export_run(
     logs.info(f"{out}: step {step} of {run_id}")
 
 
-def export_model(source: str, step: int | None, out: str, dtype: str, tokenizer: bool) -> None:
-    """The same for an imported model."""
+def export_model(source: str, step: int | None, out: str, *, dtype: "WeightDtype", tokenizer: bool) -> None:
+    """Export a checkpoint of an imported model to a folder that Hugging Face transformers loads.
+
+    Args:
+        source: folder of the imported model.
+        step: step of the checkpoint. None: the newest.
+        out: folder to write.
+        dtype: dtype of the exported weights.
+        tokenizer: whether to export the tokenizer too.
+    """
     from lossline_jax.weights import exchange
 
-    place = output_folder(out, "safetensors and their configuration")
-    step = exchange.export_imported(source, step, place, dtype, tokenizer)
+    export_folder = output_folder(out, "safetensors and their configuration")
+    step = exchange.export_imported(source, step, export_folder, dtype, tokenizer)
     logs.info(f"{out}: step {step} of {source}")

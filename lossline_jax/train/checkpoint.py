@@ -1,11 +1,12 @@
-"""Checkpoints on disk. The only file that knows orbax.
+"""Checkpoints on disk. No other file uses orbax.
 
     checkpoints/<step>/params/     orbax: model parameters by name
-    checkpoints/<step>/opt/        orbax: optimiser moments; its counters are the step
+    checkpoints/<step>/opt/        orbax: optimiser moments; its counters equal the step and are not stored
     checkpoints/<step>/meta.json   position, fingerprints, and size and SHA-256 of every file above
 
-meta.json is written last and atomically: a folder without it is no checkpoint but what a killed process left.
-A checkpoint that does not match its meta.json is refused by name; nothing falls back to an older one.
+meta.json is written last and atomically. A folder without meta.json was left by a killed process and is no checkpoint.
+A checkpoint that does not match its meta.json is refused, with its name in the message. The code never falls back to
+an older checkpoint. Read `Checkpointer` first.
 """
 
 import contextlib
@@ -41,15 +42,22 @@ from lossline_jax.storage.run_records import (
 )
 from lossline_jax.train.state import TrainState, abstract_params
 
-HASH_BLOCK = 1 << 24  # bytes
-_NEWER = f"orbax-checkpoint {ocp.__version__} with jax {jax.__version__}, try newer ones"
+HASH_BLOCK = 1 << 24  # bytes read at once: 16 MiB
+_TRY_NEWER = f"orbax-checkpoint {ocp.__version__} with jax {jax.__version__}, try newer ones"
 
 
 def load_checkpoint_params(run_dir: RunDir, step: int, model: Model, mesh: Mesh, *, fsdp: bool | None = None) -> Params:
-    """The parameters after `step` updates, without the optimiser state, placed on any mesh.
+    """Load the parameters after `step` updates onto any mesh, without the optimiser state.
+
+    Args:
+        run_dir: folder of the run.
+        step: step of the checkpoint.
+        model: the model that the checkpoint must hold.
+        mesh: the mesh.
+        fsdp: as for `sharding.uses_fsdp`.
 
     Raises:
-        RunFailed: there is no such checkpoint, or it is damaged.
+        RunFailed: the checkpoint is missing or damaged.
         LosslineError: its parameters are not those of `model`.
     """
     with Checkpointer(run_dir) as checkpointer:
@@ -57,16 +65,19 @@ def load_checkpoint_params(run_dir: RunDir, step: int, model: Model, mesh: Mesh,
 
 
 class Checkpointer:
-    """Writes and reads the checkpoints of one run; a context manager. One writer at a time (rundir).
+    """A context manager that writes and reads the checkpoints of one run. The caller holds the run's lock to write.
 
     Args:
-        run_dir: of the run.
-        keep: how many of the newest to keep; None: all.
-        cadence: steps whose checkpoints are kept; any other, made on SIGTERM, goes once a newer one is whole.
-            None: every step is.
+        run_dir: folder of the run.
+        keep: number of the newest checkpoints to keep. None: all.
+        cadence: steps whose checkpoints are kept. A checkpoint of another step, which SIGTERM caused, is deleted once
+            a newer one is complete. None: the checkpoints of all steps are kept.
+
+    Raises:
+        LosslineError: `keep` is below 1.
     """
 
-    def __init__(self, run_dir: RunDir, keep: int | None = None, cadence: Collection[int] | None = None):
+    def __init__(self, run_dir: RunDir, keep: int | None = None, cadence: Collection[int] | None = None) -> None:
         if keep is not None and keep < 1:
             raise LosslineError(f"execution.keep_checkpoints: {keep} keeps nothing to resume from; give 1 or more")
         self._run_dir = run_dir
@@ -81,32 +92,50 @@ class Checkpointer:
         self.close()
 
     def close(self) -> None:
+        """Close orbax's checkpointer."""
         self._orbax.close()
 
     def steps(self) -> list[int]:
-        """Steps of the complete checkpoints, ascending."""
+        """Return the steps of the complete checkpoints, in ascending order."""
         return checkpoint_steps(self._run_dir)
 
     def latest(self) -> int | None:
-        """The newest complete checkpoint."""
+        """Return the step of the newest complete checkpoint. None: there is no checkpoint."""
         return max(self.steps(), default=None)
 
     def folder(self, step: int) -> epath.Path:
+        """Return the folder of a checkpoint, which need not exist."""
         return self._run_dir.checkpoint(step)
 
     def save(self, step: int, state: TrainState, meta: CheckpointMeta) -> None:
-        """Write a checkpoint and wait until it is whole; a step that has one already is left as it is.
+        """Write a checkpoint and wait until it is complete. A checkpoint of the step that exists is left as it is.
 
-        Every process calls this; process 0 writes what is not an array.
+        Every process calls this method. Process 0 writes meta.json.
+
+        Args:
+            step: number of updates done.
+            state: the state after them.
+            meta: the rest of what meta.json holds, besides the digests of the files.
+
+        Raises:
+            LosslineError: the checkpoint cannot be written.
         """
         if from_main_process(lambda: step in self.steps()):
             return
         self._save(step, {"params": state.params, "opt": _moments(state.opt_state)}, meta)
 
     def save_params(self, step: int, params: Params, meta: CheckpointMeta) -> None:
-        """A checkpoint of parameters alone: of weights from elsewhere, which have no optimiser state.
+        """Write a checkpoint without optimiser state, of weights from elsewhere.
 
-        One of the same step goes before it is written.
+        An existing checkpoint of the same step is deleted first.
+
+        Args:
+            step: number of updates that made the parameters.
+            params: the parameters.
+            meta: the rest of what meta.json holds, besides the digests of the files.
+
+        Raises:
+            LosslineError: the checkpoint cannot be written.
         """
         (self.folder(step) / META_FILE).unlink(missing_ok=True)
         self._save(step, {"params": params}, meta)
@@ -118,43 +147,56 @@ class Checkpointer:
         try:
             with _quiet():
                 self._orbax.save(absolute(folder), ocp.args.Composite(**saves), force=True)
-        except (ValueError, OSError) as error:  # TensorStore's are ValueErrors
+        except (ValueError, OSError) as error:  # TensorStore raises ValueError
             raise self._not_saved(step, error) from error
         if is_main_process():
             write_checkpoint(self._run_dir, CheckpointRecord(meta, _digests(folder)))
             self._delete_superseded()
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
-        """The state of a checkpoint, on the devices of `abstract`, whichever mesh wrote it.
+        """Load the state of a checkpoint onto the devices of `abstract`. Any mesh may have written the checkpoint.
+
+        Args:
+            step: step of the checkpoint.
+            abstract: the state as `abstract_state` returns it.
 
         Raises:
             RunFailed: the checkpoint is damaged.
-            LosslineError: it does not hold what `abstract` describes.
+            LosslineError: the checkpoint holds other arrays than `abstract` describes.
         """
         from_main_process(lambda: self._verify(step, ("params", "opt")))
         items = self._read(step, {"params": abstract.params, "opt": _moments(abstract.opt_state)})
 
-        def count() -> jax.Array:  # each its own: the state is donated, and no buffer can be twice
+        def count() -> jax.Array:  # one buffer per counter: the state is donated, and no buffer can be donated twice
             return jax.device_put(jnp.asarray(step, jnp.int32), abstract.step.sharding)
 
         opt_state = jax.tree.map(lambda _, leaf: count() if leaf is None else leaf, abstract.opt_state, items["opt"])
         return TrainState(count(), items["params"], opt_state)
 
     def restore_params(self, step: int, abstract: Params) -> Params:
-        """The parameters of a checkpoint alone. Raises as `restore` does."""
+        """Load the parameters of a checkpoint.
+
+        Args:
+            step: step of the checkpoint.
+            abstract: the parameters as `abstract_params` returns them.
+
+        Raises:
+            RunFailed: the checkpoint is damaged.
+            LosslineError: the checkpoint holds other arrays than `abstract` describes.
+        """
         from_main_process(lambda: self._verify(step, ("params",)))
         return self._read(step, {"params": abstract})["params"]
 
     def read_meta(self, step: int) -> CheckpointMeta:
-        """The meta of a checkpoint.
+        """Return the metadata of a checkpoint.
 
         Raises:
-            RunFailed: it is missing or damaged.
+            RunFailed: the checkpoint is missing or damaged.
         """
         return from_json(CheckpointMeta, from_main_process(lambda: to_json(self._record(step).meta)), META_FILE)
 
     def discard_incomplete(self) -> None:
-        """Delete what a killed process left half-written. Only for the writer of the run."""
+        """Delete incomplete checkpoints that a killed process left. The caller holds the run's lock."""
         if self._run_dir.checkpoints.exists():
             for folder in self._run_dir.checkpoints.iterdir():
                 if folder.is_dir() and not (folder / META_FILE).exists():
@@ -165,11 +207,11 @@ class Checkpointer:
         too_many = set(steps[: -self._keep]) if self._keep else set()
         for step in steps[:-1]:
             if step in too_many or (self._cadence is not None and step not in self._cadence):
-                (self.folder(step) / META_FILE).unlink()  # first: a kill in between leaves no half checkpoint
+                (self.folder(step) / META_FILE).unlink()  # first, so that a kill cannot leave half a checkpoint with it
                 self.folder(step).rmtree()
 
     def _record(self, step: int) -> CheckpointRecord:
-        """Read meta.json, or raise what is wrong with it."""
+        """Read meta.json of a checkpoint, and check that it belongs to this step and format."""
         if step not in self.steps():
             raise RunFailed(f"{self.folder(step)}: no complete checkpoint; this run has steps {self.steps()}")
         try:
@@ -195,27 +237,27 @@ class Checkpointer:
         restores = {name: ocp.args.StandardRestore(item) for name, item in abstract.items()}
         try:  # orbax takes absolute paths only
             return self._orbax.restore(absolute(self.folder(step)), ocp.args.Composite(**restores))
-        except (ValueError, KeyError, OSError) as error:  # TensorStore's are ValueErrors
+        except (ValueError, KeyError, OSError) as error:  # TensorStore raises ValueError
             raise self._not_read(step, abstract, error) from error
 
     def _not_read(self, step: int, abstract: dict[str, Any], error: Exception) -> LosslineError:
-        """Another model's checkpoint, a disk that refuses, or a fault that has nothing to do with either."""
-        is_of_disk = error_number(error) is not None
-        if not is_of_disk and any(
+        """Explain a failed read: the checkpoint is of another model, the disk refuses, or orbax has a fault."""
+        disk_refuses = error_number(error) is not None
+        if not disk_refuses and any(
             _stored_shapes(self.folder(step) / name) != _shapes(item) for name, item in abstract.items()
         ):
             return LosslineError(
                 f"{self.folder(step)}: holds other parameters than this model's ({reason(error)}); "
                 "use the model config that the run was trained with"
             )
-        cure = _cure(error, f"the model and the files are sound; {_NEWER}")
+        cure = _cure(error, f"the model and the files are sound; {_TRY_NEWER}")
         return LosslineError(f"{self.folder(step)}: cannot be read ({reason(error)}); {cure}")
 
     def _not_saved(self, step: int, error: Exception) -> LosslineError:
-        """A full disk, another refusal of the disk, or a fault that has nothing to do with the disk."""
+        """Explain a failed save: the disk is full, the disk refuses for another reason, or orbax has a fault."""
         older = max((s for s in self.steps() if s < step), default=0)
-        cure = _cure(error, f"not the disk's fault: {_NEWER}")
-        resume = f"the same command goes on from step {older}"
+        cure = _cure(error, f"the disk is not the cause: {_TRY_NEWER}")
+        resume = f"the same command continues from step {older}"
         return LosslineError(f"{self.folder(step)}: cannot be saved ({reason(error)}); {cure}; {resume}")
 
     def _damaged(self, step: int, what: str) -> RunFailed:
@@ -225,17 +267,17 @@ class Checkpointer:
 
 
 def _cure(error: Exception, otherwise: str) -> str:
-    """Tell what to do about an error of the disk; `otherwise` where it is none of the disk's."""
+    """Return what to do about an error of the disk. Return `otherwise` if the disk did not cause the error."""
     number = error_number(error)
-    return otherwise if number is None else CURES.get(number, "see to the cause")
+    return otherwise if number is None else CURES.get(number, "fix the cause")
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep orbax and asyncio from printing, with its stack, what they raise as well.
+    """Stop orbax and asyncio from printing the stacks of errors that they also raise.
 
-    What is lost is told by the error of the save. Writes that are still under way then complain later: a command
-    drops that too (`logs.drop_late_complaints`), a library call leaves its process as it was.
+    No information is lost, because the error of the save has it. Writes that are still running then print errors
+    later. A command drops those too (`logs.drop_late_complaints`); a library call does not change its process.
     """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels, print_error = [logger.level for logger in loggers], sys.unraisablehook
@@ -251,43 +293,51 @@ def _quiet() -> Iterator[None]:
 
 
 def _moments(opt_state: Any) -> Any:
-    """Without the counters, which all say what the step says: every leaf costs orbax the same, however small."""
+    """Return the optimiser state without its counters, which equal the step.
+
+    Every array costs orbax the same time, however small it is.
+    """
     return jax.tree.map(lambda leaf: leaf if leaf.ndim else None, opt_state)
 
 
 def check_same_run(meta: CheckpointMeta, expected: CheckpointMeta, folder: epath.Path) -> None:
-    """Refuse to continue a run with another config or other data than it was begun with.
+    """Refuse to continue a run with another config or other data than the run was begun with.
+
+    Args:
+        meta: metadata of the checkpoint.
+        expected: the metadata that this process would write at the same step.
+        folder: folder of the checkpoint, for the message.
 
     Raises:
-        LosslineError: naming what differs.
+        LosslineError: the two differ. The message names the difference.
     """
-    mend = "restore what it was begun with, or train into another folder"
-    for name, what in (("run_fingerprint", "config"), ("data_fingerprint", "training data")):
+    fix = "restore what the run was begun with, or train into another folder"
+    for name, label in (("run_fingerprint", "config"), ("data_fingerprint", "training data")):
         if getattr(meta, name) != getattr(expected, name):
             raise LosslineError(
-                f"{folder}: this run was begun with another {what} (fingerprint {getattr(meta, name)}, now "
-                f"{getattr(expected, name)}); {mend}"
+                f"{folder}: this run was begun with another {label} (fingerprint {getattr(meta, name)}, now "
+                f"{getattr(expected, name)}); {fix}"
             )
     if meta.next_global_example != expected.next_global_example:
         raise LosslineError(
             f"{folder}: stands at sequence {meta.next_global_example}, but step {meta.step} of this config "
-            f"is at {expected.next_global_example}; {mend}"
+            f"is at {expected.next_global_example}; {fix}"
         )
 
 
 def _stored_shapes(folder: epath.Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the arrays that orbax wrote into `folder`, by their path in the tree."""
+    """Return the shapes of the arrays that orbax wrote into `folder`, by their path in the tree."""
     return _shapes(ocp.PyTreeCheckpointHandler().metadata(absolute(folder)).tree)
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes of the leaves by their path; a tuple and a dict of the same keys are alike, as orbax stores them."""
+    """Return the shapes of the leaves, by path. A tuple and a dict of the same keys are alike, as in orbax."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def _digests(folder: epath.Path) -> dict[str, dict[str, Any]]:
-    """By path inside `folder`."""
+    """Return the digest of every file under `folder`, by its path inside `folder`."""
     digests: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.iterdir()):
         if path.is_dir():
@@ -298,7 +348,7 @@ def _digests(folder: epath.Path) -> dict[str, dict[str, Any]]:
 
 
 def _digest(path: epath.Path) -> dict[str, Any]:
-    """Size in bytes and SHA-256 of a file, read in blocks."""
+    """Return the size in bytes and the SHA-256 of a file."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
         while block := file.read(HASH_BLOCK):

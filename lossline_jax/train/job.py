@@ -1,7 +1,7 @@
-"""What a process is asked to train: a run with its model, its batches, its folder and its devices."""
+"""The training job of a process: a run with its model, its batches, its folder and its devices."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from jax.sharding import Mesh
 
@@ -10,43 +10,56 @@ from lossline_jax.config.study import RunConfig
 from lossline_jax.models.accounting import train_flops_per_token
 from lossline_jax.models.model import Model
 from lossline_jax.storage.paths import RunDir
-from lossline_jax.train.step import TrainingBatch
 
 
 class BatchIterator(Protocol):
-    """Yields batches that threads make ahead of need, until it is closed."""
+    """An iterator over batches. Threads read ahead until the iterator is closed."""
 
-    def __next__(self) -> TrainingBatch: ...
+    def __next__(self) -> Any:
+        """Return a pytree of numpy arrays with the fields of `step.TrainingBatch`."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End the threads."""
 
 
 class BatchStream(Protocol):
-    """Batches of which number k is a pure function of k, such as `data.batches.BatchSource`."""
+    """A sequence of batches in which batch k is a pure function of k, such as `data.batches.BatchSource`."""
 
     @property
     def fingerprint(self) -> str:
-        """Changes with anything that decides what batch k holds."""
+        """A fingerprint of everything that the content of batch k depends on."""
+        ...
 
     def check_epochs(self, num_steps: int) -> None:
         """Raise LosslineError if `num_steps` repeat the data more often than the run allows."""
 
     def iterate(self, start_step: int, process_index: int, process_count: int) -> BatchIterator:
         """Return the rows of one of `process_count` processes, from batch `start_step` on."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """A run and all that one process needs to train it."""
+    """A run and everything that one process needs to train it.
+
+    Attributes:
+        run: the run.
+        model: its model.
+        source: its batches.
+        run_dir: its folder, for steps.jsonl, checkpoints/, and done.json or failed.json.
+        execution: execution settings, which may differ between restarts of the run.
+        mesh: the mesh, as `mesh.make_mesh` returns it.
+    """
 
     run: RunConfig
     model: Model
     source: BatchStream
-    run_dir: RunDir  # gets steps.jsonl, checkpoints/, and done.json or failed.json
-    execution: ExecutionConfig  # how to run; may differ from restart to restart
-    mesh: Mesh  # of `mesh.make_mesh`
+    run_dir: RunDir
+    execution: ExecutionConfig
+    mesh: Mesh
 
     @property
     def flops_per_token(self) -> float:
-        """Training FLOPs of one token, forward and backward."""
+        """The training FLOPs of one token, forward and backward."""
         return train_flops_per_token(self.run.model, self.model.vocab_size, self.run.context_length)

@@ -1,4 +1,4 @@
-"""A training run, from its newest checkpoint to its end.
+"""Train a run from its newest checkpoint to its last step.
 
 Read `train_run` first, then `TrainingSession.train`, which is the loop over steps.
 """
@@ -39,27 +39,31 @@ def train_run(
     show_progress: bool = True,
     profile_steps: int = 0,
 ) -> RunResult:
-    """Train a run to its last step, continuing from its newest checkpoint bit for bit; once finished, return.
+    """Train a run to its last step. The run continues bit for bit from its newest checkpoint.
 
-    Every process of the mesh calls this. The caller holds `run_lock.hold_run_lock`.
+    A run that is already done is not trained again. Every process of the mesh calls this function. The caller holds
+    the run's lock (`run_lock.hold_run_lock`).
 
     Args:
-        job: the run, and what it is trained with.
-        on_checkpoint: called with (step, parameters) after each checkpoint of `run.checkpoint_steps`, and
-            again with the restored one when resuming, for a process killed between the two. The parameters
-            are donated to the next step: it must not keep them. SIGTERM breaks it off. What it returns,
-            losses in nats a token by evaluation set, is shown by the trackers.
-        show_progress: on stderr.
-        profile_steps: how many steps to trace, into `<run>/profile`.
+        job: the run, and everything it is trained with.
+        on_checkpoint: called with (step, parameters) after each checkpoint of `run.checkpoint_steps`. A resumed run
+            calls it again for the restored checkpoint, because the earlier process may have been killed before or
+            during the call. It must not keep the parameters, which are donated to the next step. SIGTERM interrupts
+            it. It returns losses in nats per token by evaluation set, which the trackers show. None: no call.
+        show_progress: whether to print progress to stderr.
+        profile_steps: number of steps to trace into `<run>/profile`.
+
+    Returns:
+        The totals of the run, which done.json holds too.
 
     Raises:
-        RunFailed: a loss or gradient is not finite (failed.json has the step), or the checkpoint is damaged.
-        LosslineError: the run's config or data have changed since it was begun, or do not fit the mesh.
-        SystemExit: code 42 after saving, on SIGTERM.
+        RunFailed: a loss or a gradient is not finite (failed.json has the step), or the checkpoint is damaged.
+        LosslineError: the run's config or data have changed since the run began, or do not fit the mesh.
+        SystemExit: code 42 on SIGTERM, after a checkpoint was saved.
     """
-    finished = _finished_result(job.run, job.run_dir)
-    if finished is not None:
-        return finished
+    result = _finished_result(job.run, job.run_dir)
+    if result is not None:
+        return result
     job.source.check_epochs(job.run.num_steps)
     clock = RunTimer()
     with (
@@ -72,14 +76,14 @@ def train_run(
             program = train_program(job.run, job.model, job.execution, job.mesh)
             start, state = _start_or_resume(job, program, checkpointer, clock)
         watchdog.progress("compiling the step")
-        with contextlib.closing(StepMonitor(job, clock, start, show_progress)) as watch:
+        with contextlib.closing(StepMonitor(job, clock, start, show_progress)) as monitor:
             session = TrainingSession(
                 job=job,
                 clock=clock,
                 checkpointer=checkpointer,
                 watchdog=watchdog,
                 stop=stop,
-                watch=watch,
+                monitor=monitor,
                 on_checkpoint=on_checkpoint,
             )
             session.train(program.step, start, state, profile_steps)
@@ -89,7 +93,7 @@ def train_run(
 def _start_or_resume(
     job: TrainingJob, program: TrainProgram, checkpointer: Checkpointer, clock: RunTimer
 ) -> tuple[int, TrainState]:
-    """Return the number of steps done and the state after them: the newest checkpoint, or step 0 and a fresh state."""
+    """Return the step and the state of the newest checkpoint. Without a checkpoint: step 0 and an initial state."""
     newest = from_main_process(checkpointer.latest)
     if newest is None:
         state = init_state(job.model, program.optimiser, job.run.seed, program.abstract)
@@ -107,20 +111,27 @@ def _start_or_resume(
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSession:
-    """The stay of one process in a run: what it trains, and what it reports to while it does."""
+    """One process' work on a run, from its start or resumption until the process leaves the run."""
 
     job: TrainingJob
     clock: RunTimer
     checkpointer: Checkpointer
     watchdog: Watchdog
     stop: StopRequest
-    watch: StepMonitor
+    monitor: StepMonitor
     on_checkpoint: OnCheckpoint | None
 
     def train(self, train_step: TrainStep, start: int, state: TrainState, profile_steps: int) -> None:
-        """Take steps `start + 1` to the last one; save and score those that are due."""
+        """Take the steps from `start + 1` to the last one. Save and score the checkpoints that are due.
+
+        Args:
+            train_step: the jitted step.
+            start: number of steps done before.
+            state: the state after them.
+            profile_steps: number of steps to trace.
+        """
         run, mesh = self.job.run, self.job.mesh
-        if start in run.checkpoint_steps:  # its process may have been killed before the scores
+        if start in run.checkpoint_steps:  # the earlier process may have been killed before it scored this checkpoint
             self._score(start, state)
         share = local_rows(mesh)
         batches = self.job.source.iterate(start, share.index, share.count)
@@ -129,10 +140,10 @@ class TrainingSession:
             range(start + 1, run.num_steps + 1),
             traced,
             wanted=profile_steps,
-            settle=self.watch.wait_for_step,
+            settle=self.monitor.wait_for_step,
             folder=self.job.run_dir.profile,
         )
-        with contextlib.closing(batches), contextlib.closing(steps):  # threads that read ahead; a trace under way
+        with contextlib.closing(batches), contextlib.closing(steps):  # ends the reading threads, and an open trace
             for step in steps:
                 with self.clock.spending("input"):
                     batch = place_batch(next(batches), mesh)
@@ -140,42 +151,42 @@ class TrainingSession:
                     with self.clock.spending("compile"):
                         compile_together(train_step, state, batch)
                 with jax.transfer_guard("disallow"):
-                    state, metrics = train_step(state, batch)  # returns at once: the devices work on it from here on
-                self.watch.step_dispatched(step, metrics)  # waits for the step before this one
+                    state, metrics = train_step(state, batch)  # returns at once, while the devices compute
+                self.monitor.step_dispatched(step, metrics)  # waits for the step before this one
                 self.watchdog.progress(f"step {step}")
 
                 due, stopping = step in run.checkpoint_steps, self.stop.requested()
                 if due or stopping:
                     self._save(step, state)
-                    stopping = stopping or self.stop.requested()  # a save takes its time
-                # Before the scores, which take longer than an engine waits: the run that resumes makes them. At the
-                # last step too: the caller may have other runs to go on with.
+                    stopping = stopping or self.stop.requested()  # SIGTERM may come during the save
+                # Leave before the scoring: it takes longer than an engine waits, and the resumed run scores this
+                # checkpoint. Leave after the last step too, because the caller may have more runs to train.
                 if stopping:
                     raise SystemExit(RESTART_EXIT_CODE)
                 if due:
                     self._score(step, state)
 
     def _save(self, step: int, state: TrainState) -> None:
-        """Write a checkpoint, once it is sure that its loss is finite: a diverged state is never saved."""
-        self.watch.wait_for_step()
-        self.watch.flush()
+        """Write a checkpoint after checking that the loss is finite: a diverged state is never saved."""
+        self.monitor.wait_for_step()
+        self.monitor.flush()
         self.watchdog.progress(f"saving step {step}")
         with self.clock.spending("checkpoint"):
             self.checkpointer.save(step, state, _checkpoint_meta(self.job, step, self.clock))
 
     def _score(self, step: int, state: TrainState) -> None:
-        """Hand a saved step to the caller. SIGTERM breaks this off, and the run that resumes does it again."""
+        """Call `on_checkpoint` for a saved step. SIGTERM interrupts the call, and the resumed run repeats it."""
         if self.on_checkpoint is None:
             return
         self.watchdog.progress(f"scoring step {step}")
         with self.stop.leaving_at_once(), self.clock.spending("evaluate"):
             losses = self.on_checkpoint(step, state.params)
         if losses:
-            self.watch.log_evaluation(step, losses)
+            self.monitor.log_evaluation(step, losses)
 
 
 def _checkpoint_meta(job: TrainingJob, step: int, clock: RunTimer) -> CheckpointMeta:
-    """Describe a checkpoint that this process makes at `step`."""
+    """Return the metadata of a checkpoint that this process saves at `step`."""
     hardware = hardware_of(job.mesh)
     return CheckpointMeta(
         step=step,
@@ -189,21 +200,21 @@ def _checkpoint_meta(job: TrainingJob, step: int, clock: RunTimer) -> Checkpoint
 
 
 def _finish(job: TrainingJob, clock: RunTimer) -> RunResult:
-    """Write done.json."""
+    """Write the totals of the run to done.json, and return them."""
     tokens, seconds = job.run.num_steps * job.run.tokens_per_step, clock.seconds()
-    stepping, hardware = max(seconds["train"] + seconds["input"], 1e-3), hardware_of(job.mesh)
+    step_seconds, hardware = max(seconds["train"] + seconds["input"], 1e-3), hardware_of(job.mesh)
     result = RunResult(
         run_fingerprint=fingerprint(job.run),
         step=job.run.num_steps,
         tokens=tokens,
-        tokens_per_second=round(tokens / stepping, 1),
+        tokens_per_second=round(tokens / step_seconds, 1),
         wall_seconds=seconds["wall"],
         compile_seconds=seconds["compile"],
         seconds=seconds,
         num_devices=hardware.num_devices,
         device_kind=hardware.device_kind,
         num_processes=hardware.num_processes,
-        mfu=hardware.mfu(job.flops_per_token * tokens, stepping),
+        mfu=hardware.mfu(job.flops_per_token * tokens, step_seconds),
     )
     if is_main_process():
         write_result(job.run_dir, result)
@@ -211,7 +222,7 @@ def _finish(job: TrainingJob, clock: RunTimer) -> RunResult:
 
 
 def _finished_result(run: RunConfig, run_dir: RunDir) -> RunResult | None:
-    """Return the totals of a run that is done already; None: it is not.
+    """Return the totals of a run that is done. None: the run is not done.
 
     Raises:
         LosslineError: another config was trained in this folder.

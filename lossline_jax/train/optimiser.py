@@ -1,6 +1,6 @@
 """Learning-rate schedules and optimisers, as optax transformations.
 
-Steps are counted from 1: update s of N uses `learning_rate(s)`. optax counts from 0, so its `count` is s - 1.
+Updates are numbered 1 to N. optax counts from 0, so its `count` at update s is s - 1.
 """
 
 from dataclasses import dataclass
@@ -14,18 +14,28 @@ from lossline_jax.errors import LosslineError
 
 @dataclass(frozen=True)
 class ScheduleSteps:
-    """A schedule in steps: `warmup` + `stable` + `decay` = the run's steps."""
+    """The phases of a schedule in steps. `warmup` + `stable` + `decay` = the run's steps.
 
-    warmup: int  # at least 1: the update that first reaches the peak
+    Attributes:
+        warmup: number of the update that first has the peak learning rate; at least 1.
+        stable: updates at the peak.
+        decay: updates that lower the learning rate.
+    """
+
+    warmup: int
     stable: int
     decay: int
 
 
 def schedule_steps(schedule: ScheduleConfig, num_steps: int) -> ScheduleSteps:
-    """The fractions of a schedule as whole steps.
+    """Convert the fractions of a schedule to whole steps.
+
+    Args:
+        schedule: the schedule.
+        num_steps: steps of the run.
 
     Raises:
-        LosslineError: a fraction outside [0, 1], or warm-up and decay that are longer than the run.
+        LosslineError: a fraction is outside [0, 1], or warm-up and decay together are longer than the run.
     """
     for field in ("warmup_fraction", "final_fraction", "decay_fraction"):
         value = getattr(schedule, field)
@@ -45,11 +55,19 @@ def schedule_steps(schedule: ScheduleConfig, num_steps: int) -> ScheduleSteps:
 
 
 def make_schedule(schedule: ScheduleConfig, peak: float, num_steps: int) -> optax.Schedule:
-    """Learning rate as a function of optax's count (update s has count s - 1).
+    """Return the learning rate as a function of optax's count (update s has count s - 1).
 
-    Linear warm-up from peak/W at update 1 to the peak at update W; then, down to final_fraction x peak at the
-    last update, cosine: half a period, or wsd: the peak held, then a straight line (Hu et al. 2024,
-    arXiv 2404.06395, with linear decay).
+    The warm-up is linear, from peak/W at update 1 to the peak at update W. The learning rate of the last update is
+    final_fraction x peak. Between these two, `cosine` follows half a period of a cosine. `wsd` holds the peak, then
+    falls on a straight line (Hu et al. 2024, arXiv 2404.06395, with linear decay).
+
+    Args:
+        schedule: the schedule.
+        peak: the highest learning rate.
+        num_steps: steps of the run.
+
+    Raises:
+        LosslineError: as for `schedule_steps`.
     """
     steps = schedule_steps(schedule, num_steps)
     final = peak * schedule.final_fraction
@@ -60,21 +78,23 @@ def make_schedule(schedule: ScheduleConfig, peak: float, num_steps: int) -> opta
         decay = optax.cosine_decay_schedule(peak, steps.decay, alpha=schedule.final_fraction)
     else:
         decay = optax.linear_schedule(peak, final, steps.decay)
-    # Each part begins at the update that has the peak, which the parts share.
+    # Each phase begins at an update that has the peak, so neighbouring phases agree there.
     starts = [steps.warmup - 1, steps.warmup - 1 + steps.stable]
     return optax.join_schedules([warmup, optax.constant_schedule(peak), decay], starts)
 
 
 def make_optimiser(optim: OptimConfig, learning_rate: optax.Schedule, decayed: Any) -> optax.GradientTransformation:
-    """AdamW (decoupled decay) or Adam with the L2 penalty in the gradient, after clipping by global norm.
+    """Build AdamW (decoupled weight decay), or Adam with the L2 penalty in the gradient.
+
+    Both clip the gradient by its global norm first.
 
     Args:
         optim: the optimiser and its constants.
         learning_rate: schedule over optax's count.
-        decayed: tree of bools like the parameters; False: weight decay leaves this one alone.
+        decayed: tree of bools in the structure of the parameters. False: weight decay does not apply to the leaf.
 
     Raises:
-        LosslineError: a constant out of range.
+        LosslineError: a constant is out of range.
 
     Sources: Kingma & Ba 2015 (arXiv 1412.6980); Loshchilov & Hutter 2019 (arXiv 1711.05101), section 2:
     `adamw` is their algorithm 2 with the decay scaled by the learning rate, as in PyTorch.

@@ -1,4 +1,7 @@
-"""The train state: one pytree, born sharded, and the description of it that a checkpoint is restored by."""
+"""The train state: one pytree, created with its shardings, and its abstract form that checkpoints are restored with.
+
+The abstract form has a `jax.ShapeDtypeStruct` with a sharding in the place of each array.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,49 +19,69 @@ from lossline_jax.models.parameters import Params
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """All that the next step needs besides its batch."""
+    """Everything that the next step needs besides its batch.
 
-    step: jax.Array  # int32 scalar: updates done so far
+    Attributes:
+        step: int32 scalar, the number of updates done so far.
+        params: the parameters of the model.
+        opt_state: the state of the optimiser.
+    """
+
+    step: Any  # a jax.Array, or a ShapeDtypeStruct in an abstract state, like the leaves of the trees below
     params: Params
     opt_state: Any
 
 
 def abstract_params(model: Model, mesh: Mesh, fsdp: bool | None = None) -> Params:
-    """The parameters as `ShapeDtypeStruct`s with their shardings: nothing is computed.
+    """Return the parameters as `ShapeDtypeStruct`s with their shardings. Nothing is computed.
+
+    Args:
+        model: the model.
+        mesh: the mesh.
+        fsdp: as for `sharding.uses_fsdp`.
 
     Raises:
         LosslineError: the mesh does not divide a dimension.
     """
     shapes = jax.eval_shape(model.init, jax.random.key(0))
-    placed = shardings(model.axes(), mesh, shapes, fsdp=fsdp)
-    return jax.tree.map(_described, shapes, placed)
+    return jax.tree.map(_abstract_array, shapes, shardings(model.axes(), mesh, shapes, fsdp=fsdp))
 
 
 def abstract_state(
     model: Model, optimiser: optax.GradientTransformation, mesh: Mesh, fsdp: bool | None = None
 ) -> TrainState:
-    """The whole state as `ShapeDtypeStruct`s with shardings; moments lie like their parameters."""
+    """Return the state as `ShapeDtypeStruct`s with shardings. A moment has the sharding of its parameter.
+
+    Args:
+        model: the model.
+        optimiser: the optimiser.
+        mesh: the mesh.
+        fsdp: as for `sharding.uses_fsdp`.
+
+    Raises:
+        LosslineError: the mesh does not divide a dimension.
+    """
     params = abstract_params(model, mesh, fsdp)
     opt_state = optax.tree.map_params(
         optimiser,
-        lambda moment, param: _described(moment, param.sharding),
+        lambda moment, param: _abstract_array(moment, param.sharding),
         jax.eval_shape(optimiser.init, params),
         params,
-        transform_non_params=lambda counter: _described(counter, replicated(mesh)),
+        transform_non_params=lambda counter: _abstract_array(counter, replicated(mesh)),
     )
     return TrainState(jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh)), params, opt_state)
 
 
 def init_state(model: Model, optimiser: optax.GradientTransformation, seed: int, abstract: TrainState) -> TrainState:
-    """A fresh state, born with the shardings of `abstract`: never whole on one device and then moved.
+    """Create the initial state with the shardings of `abstract`. The state is never whole on one device.
 
-    What `model.init` holds in between is the compiler's to place.
+    The compiler places the intermediate arrays of `model.init`.
 
     Args:
-        model: gives the parameters of a key.
-        optimiser: gives the moments.
-        seed: of the initialisation.
-        abstract: of `abstract_state`.
+        model: initialises the parameters from a key.
+        optimiser: initialises the moments.
+        seed: seed of the key.
+        abstract: the state as `abstract_state` returns it.
     """
 
     def init(key: jax.Array) -> TrainState:
@@ -69,9 +92,9 @@ def init_state(model: Model, optimiser: optax.GradientTransformation, seed: int,
 
 
 def state_shardings(abstract: TrainState) -> TrainState:
-    """The shardings of an abstract state."""
+    """Return the shardings of an abstract state, in the tree of the state."""
     return jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
 
-def _described(leaf: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+def _abstract_array(leaf: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

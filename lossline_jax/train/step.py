@@ -1,6 +1,6 @@
-"""One optimiser step, compiled once: a microbatched gradient of the mean over the tokens of the global batch.
+"""One optimiser step, compiled once: the microbatched gradient of the mean loss over the tokens of the global batch.
 
-Read `make_train_step` first, which is the step; `train_program` makes the step of a run.
+Read `make_train_step` first: it builds the step. `train_program` builds the step of a run.
 """
 
 from collections.abc import Callable
@@ -8,7 +8,6 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
@@ -24,43 +23,56 @@ from lossline_jax.models.parameters import Params
 from lossline_jax.train.optimiser import make_optimiser, make_schedule
 from lossline_jax.train.state import TrainState, abstract_state, state_shardings
 
-# On CPU, activations that outgrow the caches cost up to half of the step, and single sequences a sixth to a quarter
-# of it whatever their length. Of 2 and 4 sequences, 512 tokens were best at contexts 128 and 256 (widths 64 and 128).
+# Microbatches on CPU, measured at contexts 128 and 256 with models of widths 64 and 128: 512 tokens were best among
+# microbatches of 2 and 4 sequences. Activations that are larger than the caches cost up to half of the step. A
+# microbatch of one sequence costs a sixth to a quarter of the step at any length, so there are at least two.
 CPU_MICROBATCH_TOKENS = 512
-CPU_MIN_MICROBATCH = 2  # where it divides the rows
+CPU_MIN_MICROBATCH = 2  # sequences, if two divide the rows of a device
 
 
 class TrainingBatch(Protocol):
-    """A global batch that a step trains on: a pytree of arrays, such as `data.batches.Batch`."""
+    """A global batch that a step trains on: a pytree of arrays on the devices, such as `data.batches.Batch`."""
 
     @property
-    def tokens_BT(self) -> np.ndarray | jax.Array:
+    def tokens_BT(self) -> jax.Array:
         """int32 inputs."""
+        ...
 
     @property
-    def targets_BT(self) -> np.ndarray | jax.Array:
+    def targets_BT(self) -> jax.Array:
         """int32, the next token of each input."""
+        ...
 
     @property
-    def weights_BT(self) -> np.ndarray | jax.Array:
-        """float32 weight of each target in the loss; 0: the target is not trained on."""
+    def weights_BT(self) -> jax.Array:
+        """float32 weight of each target in the loss. 0: the target is not trained on."""
+        ...
 
     @property
-    def segments_BT(self) -> np.ndarray | jax.Array | None:
-        """int32 numbers of the documents that the model keeps apart; None: one document a row."""
+    def segments_BT(self) -> jax.Array | None:
+        """int32 numbers of the documents that the model keeps apart. None: each row is one document."""
+        ...
 
 
 Scalar = TypeVar("Scalar", jax.Array, float)
 
 
 class StepMetrics(NamedTuple, Generic[Scalar]):
-    """Scalars of one step before its update: float32 arrays on the devices, then floats on the host."""
+    """Scalars of one step, measured before its update: float32 arrays on the devices, or floats on the host.
 
-    loss_nats_per_token: Scalar  # nats_sum / weight_sum
+    Attributes:
+        loss_nats_per_token: nats_sum / weight_sum.
+        nats_sum: sum of nll x weight over the global batch, in nats.
+        weight_sum: sum of the weights over the global batch.
+        grad_norm: global norm of the gradient, before clipping.
+        learning_rate: the learning rate that the update uses.
+    """
+
+    loss_nats_per_token: Scalar
     nats_sum: Scalar
     weight_sum: Scalar
-    grad_norm: Scalar  # global, before clipping
-    learning_rate: Scalar  # that the update uses
+    grad_norm: Scalar
+    learning_rate: Scalar
 
 
 TrainStep = Callable[[TrainState, TrainingBatch], tuple[TrainState, StepMetrics[jax.Array]]]
@@ -77,13 +89,23 @@ def make_train_step(
     execution: ExecutionConfig,
     mesh: Mesh,
 ) -> TrainStep:
-    """The jitted step; call it under `jax.set_mesh(mesh)`. The state given to it is donated.
+    """Build the jitted step. Call the step under `jax.set_mesh(mesh)`; it donates the state it is given.
 
-    The loss is sum(nll x weight) / sum(weight) over the global batch in float32, however the rows lie on
-    devices and microbatches.
+    The loss is sum(nll x weight) / sum(weight) over the global batch, in float32. It does not depend on how the rows
+    are divided over devices and microbatches.
+
+    Args:
+        model: the model.
+        optimiser: makes the updates.
+        learning_rate: schedule over optax's count; used for the metrics only.
+        abstract: the state as `abstract_state` returns it.
+        batch_size: sequences of the global batch.
+        context_length: tokens of a sequence.
+        execution: gives the microbatch size and the sharding of parameters.
+        mesh: a real mesh, or an abstract one for compilation alone.
 
     Raises:
-        LosslineError: rows that the devices or the microbatches do not divide.
+        LosslineError: the devices or the microbatches do not divide the rows.
     """
     num_micro = microbatches_per_device(batch_size, context_length, execution, mesh)
     nats_and_gradient = _nats_and_gradient(model, mesh, num_micro, uses_fsdp(mesh, execution.fsdp))
@@ -100,13 +122,14 @@ def make_train_step(
             grad_norm=optax.tree.norm(grads),
             learning_rate=jnp.asarray(learning_rate(state.step), jnp.float32),
         )
-        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
+        params: Any = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, opt_state), metrics
 
-    placed = state_shardings(abstract)
+    shardings = state_shardings(abstract)
     return jax.jit(
         train_step,
-        in_shardings=(placed, row_sharding(mesh)),
-        out_shardings=(placed, replicated(mesh)),
+        in_shardings=(shardings, row_sharding(mesh)),
+        out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
     )
 
@@ -114,14 +137,14 @@ def make_train_step(
 def _nats_and_gradient(
     model: Model, mesh: Mesh, num_micro: int, fsdp: bool
 ) -> Callable[[Params, TrainingBatch], tuple[jax.Array, Params]]:
-    """Build the function that sums nats over the global batch, and differentiates the sum by the parameters."""
+    """Build the function that returns the sum of nats over the global batch, and its gradient."""
 
     def nats(params: Params, batch: TrainingBatch) -> jax.Array:
         nll_BT = model.nll(params, batch.tokens_BT, batch.targets_BT, batch.segments_BT)
         return jnp.sum(nll_BT * batch.weights_BT, dtype=jnp.float32)
 
     def over_microbatches(params: Params, batch: TrainingBatch) -> tuple[jax.Array, Params]:
-        """Go through the rows of one device, a microbatch at a time."""
+        """Sum over the rows of one device, one microbatch at a time."""
         if num_micro == 1:
             return jax.value_and_grad(nats)(params, batch)
 
@@ -135,20 +158,19 @@ def _nats_and_gradient(
     specs = manual_partition_specs(model.axes(), fsdp)
 
     def over_devices(params: Params, batch: TrainingBatch) -> tuple[jax.Array, Params]:
-        """Sum over the rows of this device, then over all devices: once a step, not once a microbatch."""
+        """Sum over the rows of this device, then over all devices: once per step, not once per microbatch."""
         nats_sum, grads = over_microbatches(params, batch)
-        if num_row_shards(mesh) == 1:  # XLA refuses a sum over one device beside axes that it places itself
+        if num_row_shards(mesh) == 1:  # XLA refuses a psum over one device if the compiler places another mesh axis
             return nats_sum, grads
-        # The model has summed the gradient of a parameter that is split over `data` over that axis
-        # (`fsdp.gather_parameter`).
-        split = jax.tree.map(lambda grad, spec: grad if "data" in spec else None, grads, specs)
-        whole = jax.tree.map(lambda grad, spec: None if "data" in spec else grad, grads, specs)
-        nats_sum, whole = jax.lax.psum((nats_sum, whole), ROW_AXES)
-        split = jax.lax.psum(split, "slice")
-        grads = jax.tree.map(lambda grad, other: other if grad is None else grad, split, whole, is_leaf=_is_none)
+        # `fsdp.gather_parameter` has already summed the gradient of each sharded parameter over the axis `data`.
+        sharded = jax.tree.map(lambda grad, spec: grad if "data" in spec else None, grads, specs)
+        unsharded = jax.tree.map(lambda grad, spec: None if "data" in spec else grad, grads, specs)
+        nats_sum, unsharded = jax.lax.psum((nats_sum, unsharded), ROW_AXES)
+        sharded = jax.lax.psum(sharded, "slice")
+        grads = jax.tree.map(lambda a, b: b if a is None else a, sharded, unsharded, is_leaf=_is_none)
         return nats_sum, grads
 
-    # Axis `model` stays with the compiler. Models make scan carries from zeros, hence no varying-axes check.
+    # The compiler places the axis `model`. Models make scan carries from zeros, which the varying-axes check refuses.
     return jax.shard_map(
         over_devices,
         mesh=mesh,
@@ -164,10 +186,17 @@ def _is_none(leaf: Any) -> bool:
 
 
 def microbatches_per_device(batch_size: int, context_length: int, execution: ExecutionConfig, mesh: Mesh) -> int:
-    """Return the number of microbatches in which each device goes through its rows of a batch.
+    """Return the number of microbatches into which each device divides its rows of a batch.
+
+    Args:
+        batch_size: sequences of the global batch.
+        context_length: tokens of a sequence.
+        execution: gives the microbatch size. `microbatch_size=None`: see `CPU_MICROBATCH_TOKENS` on CPU; elsewhere all
+            rows of a device are one microbatch.
+        mesh: the mesh.
 
     Raises:
-        LosslineError: rows that the devices or the microbatches do not divide.
+        LosslineError: the devices or the microbatches do not divide the rows.
     """
     local_rows = rows_per_device(batch_size, num_row_shards(mesh))
     return local_rows // _microbatch_size(local_rows, context_length, execution, mesh)
@@ -185,18 +214,24 @@ def _microbatch_size(local_rows: int, context_length: int, execution: ExecutionC
 
 
 class TrainProgram(NamedTuple):
-    """The jitted step of a run, and what its state is made of."""
+    """The jitted step of a run, its optimiser, and its abstract state (`state.abstract_state`)."""
 
     step: TrainStep
     optimiser: optax.GradientTransformation
-    abstract: TrainState  # as of `state.abstract_state`
+    abstract: TrainState
 
 
 def train_program(run: RunConfig, model: Model, execution: ExecutionConfig, mesh: Mesh) -> TrainProgram:
-    """Build the compiled training step of a run. The mesh may be real or an abstract one used only for compilation.
+    """Build the compiled training step of a run.
+
+    Args:
+        run: the run.
+        model: its model.
+        execution: gives the microbatch size and the sharding of parameters.
+        mesh: a real mesh, or an abstract one for compilation alone.
 
     Raises:
-        LosslineError: constants out of range, or rows or parameters that the mesh does not divide.
+        LosslineError: a constant is out of range, or the mesh does not divide the rows or the parameters.
     """
     schedule = make_schedule(run.schedule, run.optim.learning_rate, run.num_steps)
     optimiser = make_optimiser(run.optim, schedule, model.weight_decay_mask())

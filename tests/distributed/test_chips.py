@@ -69,4 +69,4 @@ def test_the_plan_refuses_a_share_above_one_in_one_line(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["plan", TINY, "--utilisation", "40"])
     assert stop.value.code == 2
-    assert capsys.readouterr().err.startswith("lossline: --utilisation: 40 is no share")
+    assert capsys.readouterr().err.startswith("lossline: --utilisation: 40 is not a share")

@@ -55,7 +55,7 @@ def no_cache(monkeypatch):
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in (*names, "jax_persistent_cache_min_entry_size_bytes")}
     jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache._made.cache_clear()
+    compilation_cache._local_folder.cache_clear()
     yield
     for name, value in before.items():
         jax.config.update(name, value)

@@ -298,7 +298,7 @@ def test_a_suite_of_before_is_refused_until_it_is_prepared_again(tmp_path, token
     with monkeypatch.context() as earlier:
         earlier.setattr(suites, "_options_identity", lambda suite, tokenizer: {})
         prepare_data(configured, folder, lambda line: None)
-    with pytest.raises(LosslineError, match="an earlier lossline made it, .*run `lossline-jax prepare` again"):
+    with pytest.raises(LosslineError, match="made by an earlier lossline, .*run `lossline-jax prepare` again"):
         open_prepared_data(configured, folder)
     prepare_data(configured, folder, lambda line: None)
     assert open_prepared_data(configured, folder).problems == {}

@@ -211,11 +211,13 @@ def test_gpus_are_shared_out_without_overlap(folder):
     import local
 
     options = local.Options("m", gpus=8, runs_at_once=2, processes=2)
-    members = local.gang_of(options, on_cloud(0), 0, 1, 1)
+    members = local.gang_of(options, on_cloud(0), 0, slot=1, port=1)
     assert [member.environment["CUDA_VISIBLE_DEVICES"] for member in members] == ["4,5", "6,7"]
     code, _, err = output_of("local.py", folder, "--gpus", "7", "--runs-at-once", "2")
     assert code == 2
-    assert err.splitlines()[-1].endswith("--gpus: 7 cannot be shared out among --runs-at-once times --processes")
+    assert err.splitlines()[-1].endswith(
+        "--gpus: 7 GPUs cannot be divided by --runs-at-once times --processes; give a multiple"
+    )
 
 
 def test_a_study_that_is_not_prepared_is_refused_by_each_launcher(folder):

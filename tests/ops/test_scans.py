@@ -100,12 +100,14 @@ def test_selective_scan_reference_equals_a_loop_in_numpy():
 def assert_equals_the_loop(reference, loop, inputs):
     segments = [3, 3, 4, 8, 8, 8, 9]
     np.testing.assert_allclose(reference(*inputs), loop([0] * 7), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(reference(*inputs, jnp.asarray([segments])), loop(segments), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        reference(*inputs, segments_BT=jnp.asarray([segments])), loop(segments), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_ssd_gradients_are_finite_where_masked_decays_overflow():
     inputs = ssd_inputs(1, 64, 1, 2, 4, 4, rate=100.0)
-    gradient = jax.jit(jax.grad(lambda inputs, segments: jnp.sum(ssd(*inputs, 64, segments))))
+    gradient = jax.jit(jax.grad(lambda inputs, segments: jnp.sum(ssd(*inputs, chunk_size=64, segments_BT=segments))))
     for segments_BT in (None, random_segments(1, 64, 0)):
         leaves = jax.tree.leaves(gradient(inputs, segments_BT))
         assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in leaves)

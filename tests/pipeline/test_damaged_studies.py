@@ -110,7 +110,7 @@ def test_what_belongs_to_no_run_or_model_is_named(study, tmp_path, place):
     ("content", "said"),
     [
         (b'{"run_id": "\xff"}\n', "invalid UTF-8"),
-        (b"", "names no run"),
+        (b"", "has no run"),
         (b'{"index": 1, "run_id": "a"}\n', "this is not run 0 of a manifest"),
         (b'{"run_id": 3}\n', "this is not run 0 of a manifest"),
         (b"[1]\n", "is not a JSON object"),

@@ -72,5 +72,5 @@ def test_a_trace_is_of_the_first_run_that_is_not_done(old_study, monkeypatch):
     for run in study.runs:
         runner.train(run)
     assert list(traced.values()) == [0, 3, 0]
-    with pytest.raises(LosslineError, match="--profile: 0 is no number of steps"):
+    with pytest.raises(LosslineError, match="--profile: 0 is not a valid number of steps"):
         StudyRunner.open(study, folder, study.runs, profile=0)

@@ -29,7 +29,7 @@ from tests.robustness.sound_study import OLD_STUDY, ONE_DEVICE, as_written_now, 
 
 FLIPS = 3  # bits of a file that are flipped, one a case
 LOGGED_LOSS = r'"loss_nats_per_token": [^,}]*'
-WORDS_OF_LOSS = ("left out", "lacks", "not begun", "is gone")
+WORDS_OF_LOSS = ("left out", "lacks", "missing", "not begun", "is gone")
 
 
 @dataclass(frozen=True)

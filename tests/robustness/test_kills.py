@@ -75,10 +75,10 @@ def test_a_run_in_other_hands_is_waited_for_and_taken_up(capsys):
 
     runner = SimpleNamespace(study=SimpleNamespace(runs=runs), train_and_evaluate=train_and_evaluate)
     failures = {"busy": RunLocked("lock"), "failed": RunLocked("lock")}
-    found = study_verbs._take_up(runner, failures)
+    finished, new_failures = study_verbs._retry_locked_runs(runner, failures)
     assert waited == [("busy", True), ("failed", True)]
-    assert found["busy"] is None
-    assert str(found["failed"]) == "the other process says why"
+    assert finished == {"busy"}
+    assert {run_id: str(error) for run_id, error in new_failures.items()} == {"failed": "the other process says why"}
     assert "another process works on busy; waiting until it is done" in capsys.readouterr().err
 
 

@@ -162,7 +162,7 @@ def test_parameters_of_another_model_are_refused(run_dir):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("RESOURCE_EXHAUSTED: Failed to open: Too many open files [os_error_code='24' path='x']", "see to the cause"),
+        ("RESOURCE_EXHAUSTED: Failed to open: Too many open files [os_error_code='24' path='x']", "fix the cause"),
         ("INVALID_ARGUMENT: no space [os_error_code='28']", "free space"),
         ("Received incompatible devices for jitted computation. Got argument x\nwith shape f32[]", "try newer ones"),
     ],
@@ -230,5 +230,5 @@ def test_another_failure_of_a_save_shows_its_own_cause(run_dir, monkeypatch):
         with pytest.raises(LosslineError, match=r"cannot be saved \(Received incompatible devices") as told:
             checkpointer.save(3, state, meta(3))
     assert "free space" not in str(told.value)
-    assert "goes on from step 1" in str(told.value)
+    assert "continues from step 1" in str(told.value)
     assert "\n" not in str(told.value)

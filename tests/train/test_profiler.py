@@ -87,4 +87,4 @@ def test_no_step_is_no_number_of_steps_to_trace(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["train", TINY, "--profile", "0"])
     assert stop.value.code == 2
-    assert capsys.readouterr().err == "lossline: --profile: 0 is no number of steps to trace; give 1 or more\n"
+    assert capsys.readouterr().err == "lossline: --profile: 0 is not a valid number of steps; give 1 or more\n"

@@ -1,7 +1,7 @@
-"""Facts about each architecture that need no jax: its parameters, and what its blocks compute and keep.
+"""Facts about each architecture that need no jax: its parameters, and the FLOPs and memory of its blocks.
 
-A new architecture has a config class in `config/model.py`, a file here with its entry in `ARCHITECTURES`, and a block
-with its entry in `models/decoder.py`.
+Read `architecture.py` first. A new architecture needs a config class in `config/model.py`, a file here with an entry
+in `ARCHITECTURES`, and a block with an entry in `models/decoder.py`.
 """
 
 from lossline_jax.config.model import GPT2Config, GPTNeoXConfig, LlamaConfig, Mamba2Config, MambaConfig, ModelConfig

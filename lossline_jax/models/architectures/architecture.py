@@ -1,4 +1,4 @@
-"""The facts that an architecture states, without jax."""
+"""The facts that every architecture declares, without jax."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from lossline_jax.models.parameters import Declaration
 
 @dataclass(frozen=True)
 class Architecture:
-    """Functions of a model config, all without jax. FLOPs count a multiply-add as 2.
+    """The facts about an architecture, as functions of a model config. A multiply-add counts as 2 FLOPs.
 
     Attributes:
         block_parameters: the parameters of one block.
-        outer_parameters: those outside the blocks but the unembedding, given the config and the vocabulary size.
-        mixing_flops: FLOPs a token with which one block mixes positions, given the config and the context length.
-        kept_bytes: bytes of one sequence that a block keeps for its backward pass, beside norms and the results of its
-            products with weights; given the config, the context length and the bytes of a number.
-        attended_pairs: pairs of positions of one sequence that all heads of a block score, given the config and length.
+        outer_parameters: the parameters outside the blocks except the unembedding, from config and vocabulary size.
+        mixing_flops: FLOPs per token with which one block mixes positions, from config and context length.
+        kept_bytes: bytes of one sequence that a block keeps for its backward pass, from config, context length and
+            bytes per number. Norms and the results of products with weights are not counted.
+        attended_pairs: pairs of positions of one sequence that all heads of a block score, from config and length.
     """
 
     block_parameters: Callable[[Any], Declaration]

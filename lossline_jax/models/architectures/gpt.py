@@ -1,4 +1,4 @@
-"""The parameters of GPT-2 and GPT-NeoX, with the start values of the authors' code. The block is in `models.gpt`."""
+"""The parameters of GPT-2 and GPT-NeoX, with the initial values of the authors' code. The block is in `models.gpt`."""
 
 from lossline_jax.config.model import GPT2Config, GPTNeoXConfig
 from lossline_jax.models.architectures.architecture import Architecture
@@ -8,7 +8,7 @@ from lossline_jax.models.parameters import Constant, Declaration, Normal, Parame
 
 
 def block_parameters(config: GPT2Config | GPTNeoXConfig) -> Declaration:
-    """Declare one block. `qkv` holds queries, keys, values."""
+    """Declare the parameters of one block. `qkv` has queries, keys and values, in this order."""
     d, f, n, h = config.d_model, config.mlp_width, config.num_heads, config.head_dim
     sigma = _sigma(config)
     if isinstance(config, GPT2Config):
@@ -43,7 +43,7 @@ def outer_parameters(config: GPT2Config | GPTNeoXConfig, vocab_size: int) -> Dec
 
 
 def _sigma(config: GPT2Config | GPTNeoXConfig) -> float:
-    """Return the deviation of embeddings and of all weights that do not write to the residual stream."""
+    """Return the standard deviation of embeddings, and of all weights that do not write to the residual stream."""
     return 0.02 if isinstance(config, GPT2Config) else (2 / (5 * config.d_model)) ** 0.5
 
 

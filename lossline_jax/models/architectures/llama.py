@@ -8,7 +8,7 @@ from lossline_jax.models.parameters import Constant, Declaration, Normal, Parame
 
 
 def block_parameters(config: LlamaConfig) -> Declaration:
-    """Declare one block. `kv` holds keys then values, `gate_up` the gate then the up projection."""
+    """Declare the parameters of one block. `kv` has keys, then values; `gate_up` the gate, then the up projection."""
     d, f = config.d_model, config.mlp_width
     n, k, h = config.num_heads, config.kv_heads, config.head_dim
     start = Normal(d**-0.5)

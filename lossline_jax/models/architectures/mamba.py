@@ -5,11 +5,14 @@ from lossline_jax.models.architectures.architecture import Architecture
 from lossline_jax.models.architectures.outer import embedding_and_norm
 from lossline_jax.models.parameters import Constant, Declaration, LogIndex, ParameterSpec, StepBias, Uniform
 
-_EMBEDDING_SIGMA = 0.02
+_EMBEDDING_SIGMA = 0.02  # of the authors' code (state-spaces/mamba)
 
 
 def block_parameters(config: MambaConfig) -> Declaration:
-    """Declare one block. `in_xz` holds the scan's path, then the gate's; `to_dt_bc` gives dt's low rank, B and C."""
+    """Declare the parameters of one block.
+
+    `in_xz` has the path of the scan, then the path of the gate. `to_dt_bc` gives the low-rank dt, then B, then C.
+    """
     d, e, r, s, w = config.d_model, config.inner, config.delta_rank, config.d_state, config.conv_width
     step_bias = StepBias(config.dt_min, config.dt_max)
     return {
@@ -28,9 +31,9 @@ def block_parameters(config: MambaConfig) -> Declaration:
 
 
 def mixing_flops(config: MambaConfig, context_length: int) -> float:
-    """Return the FLOPs a token of the convolution and the scan.
+    """Return the FLOPs per token of the convolution and the scan.
 
-    The scan: dt x, the skip, then for each state element dt a (1), decay (1), add b dt x (2), read with c (2). The
+    The scan has dt x, the skip, and for each state element: dt a (1), decay (1), add b dt x (2), read with c (2). The
     exponential is not counted.
     """
     scan = config.inner * (1 + 6 * config.d_state + 2)
@@ -38,13 +41,13 @@ def mixing_flops(config: MambaConfig, context_length: int) -> float:
 
 
 def kept_bytes(config: MambaConfig, length: int, bytes_per_number: int) -> float:
-    """Return the bytes of the state between chunks, and of the scan's inputs and gates."""
+    """Return the bytes of the states between chunks, and of the scan's inputs and gates."""
     states = length / config.chunk_size * config.inner * config.d_state * 4
     return states + length * config.inner * (4 * bytes_per_number + 3 * 4)
 
 
 def _fan_in(width: int) -> Uniform:
-    """Return PyTorch's default for linear layers and convolutions."""
+    """Return PyTorch's default initial values for linear layers and convolutions."""
     return Uniform(-(width**-0.5), width**-0.5)
 
 

@@ -6,11 +6,14 @@ from lossline_jax.models.architectures.outer import embedding_and_norm
 from lossline_jax.models.parameters import Constant, Declaration, LogUniform, Normal, ParameterSpec, StepBias
 from lossline_jax.ops.block_sizes import SSD_CHUNK_SIZE
 
-_MAX_DECAY_RATE = 16.0  # -a is uniform in [1, 16] at the start
+_MAX_DECAY_RATE = 16.0  # the initial -a is uniform in [1, 16]
 
 
 def block_parameters(config: Mamba2Config) -> Declaration:
-    """Declare one block. The projection to z, x, B, C, dt is kept in three parts: each splits over devices."""
+    """Declare the parameters of one block.
+
+    The projection to z, x, B, C, dt is kept in three parameters, so that each can be split over devices.
+    """
     d, e, n, w = config.d_model, config.inner, config.num_heads, config.conv_width
     g, s = config.num_groups, config.d_state
     decay_rate = LogUniform(1.0, _MAX_DECAY_RATE)
@@ -36,9 +39,9 @@ def block_parameters(config: Mamba2Config) -> Declaration:
 
 
 def mixing_flops(config: Mamba2Config, context_length: int) -> float:
-    """Return the FLOPs a token of the convolution and of the scan as it is defined, whatever its chunks.
+    """Return the FLOPs per token of the convolution and of the scan as it is defined, independent of its chunks.
 
-    The scan: dt x, the skip, then for each state element decay (1), add b dt x (2), read with c (2).
+    The scan has dt x, the skip, and for each state element: decay (1), add b dt x (2), read with c (2).
     """
     channels = config.inner + 2 * config.num_groups * config.d_state
     scan = config.inner * (1 + 5 * config.d_state + 2)

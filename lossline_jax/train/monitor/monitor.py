@@ -1,4 +1,4 @@
-"""What a run reports of its steps, one step late, so that the device never waits for the host."""
+"""Report the steps of a run, one step late, so that the devices never wait for the host."""
 
 import math
 import time
@@ -20,20 +20,25 @@ from lossline_jax.train.step import StepMetrics
 
 
 class StepMonitor:
-    """Checks every step's loss, logs some of them, and shows progress.
+    """A monitor that checks the loss of every step, logs some steps, and shows progress.
 
     Args:
-        job: what is trained. Its folder gets steps.jsonl, and failed.json on a non-finite loss; the first and the
-            last step always get a row.
-        clock: of the run.
-        start: steps done before.
-        show: progress on stderr.
+        job: the job. Its folder gets steps.jsonl, and failed.json on a loss that is not finite. The first and the
+            last step always get a row in steps.jsonl.
+        clock: the timer of the run.
+        start: number of steps done before.
+        show: whether to show progress on stderr.
+
+    Raises:
+        LosslineError: execution.log_every is below 1.
     """
 
-    def __init__(self, job: TrainingJob, clock: RunTimer, start: int, show: bool):
+    def __init__(self, job: TrainingJob, clock: RunTimer, start: int, show: bool) -> None:
         run, run_dir, execution = job.run, job.run_dir, job.execution
         if execution.log_every < 1:
-            raise LosslineError(f"execution.log_every: {execution.log_every} is no number of steps; give 1 or more")
+            raise LosslineError(
+                f"execution.log_every: {execution.log_every} is not a valid number of steps; give 1 or more"
+            )
         self._run, self._run_dir, self._log_every, self._clock = run, run_dir, execution.log_every, clock
         self._mesh, self._hardware = job.mesh, hardware_of(job.mesh)
         self._flops_per_step = job.flops_per_token * run.tokens_per_step
@@ -45,15 +50,20 @@ class StepMonitor:
         self._begin_row(start, clock.input)
 
     def step_dispatched(self, step: int, metrics: StepMetrics[jax.Array]) -> None:
-        """Step `step` is on its way to the devices: look at the one before."""
+        """Remember a step that was sent to the devices, and report the step before it.
+
+        Args:
+            step: number of the step.
+            metrics: its metrics, which the devices may still be computing.
+        """
         self.wait_for_step()
-        self._pending = (step, metrics, self._clock.input)  # before the batch of the next step is waited for
+        self._pending = (step, metrics, self._clock.input)  # without the wait for the batch of the next step
 
     def wait_for_step(self) -> None:
-        """Wait for the step on its way and look at it.
+        """Wait for the last step that was sent to the devices, and report it.
 
         Raises:
-            RunFailed: its loss or gradient is not finite.
+            RunFailed: the loss or the gradient of the step is not finite.
         """
         if self._pending is None:
             return
@@ -73,29 +83,30 @@ class StepMonitor:
                     tracker.log(row)
 
     def log_evaluation(self, step: int, losses: Mapping[str, float]) -> None:
-        """A checkpoint was scored: nats a token by evaluation set."""
+        """Log the losses of a scored checkpoint, in nats per token by evaluation set."""
         for tracker in self._trackers:
             tracker.log_evaluation(step, losses)
 
     def flush(self) -> None:
-        """Make the log whole on disk."""
+        """Write all logged rows to disk."""
         if self._log is not None:
             self._log.flush()
         for tracker in self._trackers:
             tracker.flush()
 
     def close(self) -> None:
+        """Close the progress bar and the trackers."""
         self._progress.close()
         for tracker in self._trackers:
             tracker.close()
 
     def _begin_row(self, after_step: int, waited: float) -> None:
-        self._row_step, self._row_stepping, self._row_waited = after_step, self._clock.stepping, waited
+        self._last_row_step, self._last_row_stepping, self._last_row_waited = after_step, self._clock.stepping, waited
 
     def _row(self, step: int, metrics: StepMetrics[float], waited: float) -> dict[str, Any]:
-        # Over the steps since the last row: a single step is read one step late.
-        steps = step - self._row_step
-        step_seconds = (self._clock.stepping - self._row_stepping) / steps
+        # Mean over the steps since the last row: a single step is reported one step late, so its own time is unknown.
+        steps = step - self._last_row_step
+        step_seconds = (self._clock.stepping - self._last_row_stepping) / steps
         return {
             "step": step,
             "tokens_seen": step * self._run.tokens_per_step,
@@ -103,7 +114,7 @@ class StepMonitor:
             "learning_rate": metrics.learning_rate,
             "grad_norm": metrics.grad_norm,
             "step_seconds": round(step_seconds, 6),
-            "input_wait_seconds": round((waited - self._row_waited) / steps, 6),  # a part of step_seconds
+            "input_wait_seconds": round((waited - self._last_row_waited) / steps, 6),  # included in step_seconds
             "tokens_per_second": round(self._run.tokens_per_step / max(step_seconds, 1e-9), 1),
             "mfu": self._hardware.mfu(self._flops_per_step, step_seconds),
             "time": round(time.time(), 3),
@@ -111,10 +122,10 @@ class StepMonitor:
 
     def _fail(self, step: int, metrics: StepMetrics[float]) -> None:
         self.flush()
-        finite = math.isfinite(metrics.loss_nats_per_token)
-        what = "gradient norm" if finite else "loss"
-        value = metrics.grad_norm if finite else metrics.loss_nats_per_token
-        reason = f"{what} is {value} at step {step} of {self._run.num_steps}"
+        loss_is_finite = math.isfinite(metrics.loss_nats_per_token)
+        quantity = "gradient norm" if loss_is_finite else "loss"
+        value = metrics.grad_norm if loss_is_finite else metrics.loss_nats_per_token
+        reason = f"{quantity} is {value} at step {step} of {self._run.num_steps}"
         if self._log is not None:
             write_failure(self._run_dir, reason, step=step, learning_rate=metrics.learning_rate)
         raise RunFailed(

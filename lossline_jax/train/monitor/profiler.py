@@ -1,4 +1,4 @@
-"""A trace of some steps, on request: what the devices and the host did, and when."""
+"""Trace some steps on request: the trace shows what the devices and the host did, and when."""
 
 import itertools
 import tempfile
@@ -12,19 +12,20 @@ from lossline_jax import logs
 from lossline_jax.distributed.processes import is_main_process
 from lossline_jax.storage.files import is_remote, make_folder
 
-WARM_UP = 3  # steps of a process that are left out: the first compiles, the next may still fill caches
+WARM_UP = 3  # steps of a process that are not traced: the first compiles, the next ones may still fill caches
 
 
 def traced_steps(start: int, num_steps: int, count: int, checkpoint_steps: Sequence[int]) -> range:
-    """Which steps to trace: the first `count` in a row past the warm-up without a checkpoint among them.
+    """Return the steps to trace: the first `count` consecutive steps after the warm-up that save no checkpoint.
 
-    Where checkpoints come too often for that, the first ones past the warm-up; fewer where the run ends, even none.
+    If checkpoints come too often for that, these are the first `count` steps after the warm-up. If the run ends
+    earlier, the range is shorter or empty.
 
     Args:
-        start: steps done before this process.
-        num_steps: of the run.
-        count: that are wanted.
-        checkpoint_steps: after which a checkpoint is saved, and perhaps scored.
+        start: number of steps done before this process.
+        num_steps: steps of the run.
+        count: number of steps to trace.
+        checkpoint_steps: steps after which a checkpoint is saved, and perhaps scored.
     """
     first = start + WARM_UP + 1
     for begin in range(first, num_steps - count + 2):
@@ -36,16 +37,17 @@ def traced_steps(start: int, num_steps: int, count: int, checkpoint_steps: Seque
 def profiled(
     steps: range, traced: range, *, wanted: int, settle: Callable[[], None], folder: epath.Path
 ) -> Generator[int, None, None]:
-    """Yield `steps`, with a trace of those in `traced`. Process 0 alone writes it, into `folder`.
+    """Yield `steps`, and trace the steps in `traced`. Only process 0 writes the trace.
 
     Args:
-        steps: of the loop.
-        traced: of `traced_steps`; empty for no trace.
-        wanted: how many were asked for, to say so where there are fewer.
+        steps: the steps of the loop.
+        traced: the steps to trace, from `traced_steps`. Empty: no trace.
+        wanted: number of steps that the user asked for. A message says so if `traced` has fewer.
         settle: waits until the devices have done all steps so far, so that the trace has whole steps.
+        folder: folder for the trace.
     """
     if wanted and len(traced) < wanted:
-        logs.info(f"--profile: {len(traced)} of {wanted} steps, the run has no more left after {WARM_UP} to warm up")
+        logs.info(f"--profile: {len(traced)} of {wanted} steps, the run has no more after {WARM_UP} warm-up steps")
     if not traced or not is_main_process():
         yield from steps
         return
@@ -72,7 +74,7 @@ def profiled(
 
 
 def _upload(local: Path, folder: epath.Path) -> None:
-    """An object store gets the files of a trace, which only a disk can be written with."""
+    """Copy the files of a trace to an object store. The profiler itself can only write to a disk."""
     for path in itertools.filterfalse(Path.is_dir, sorted(local.rglob("*"))):
         target = folder / path.relative_to(local).as_posix()
         make_folder(target.parent)

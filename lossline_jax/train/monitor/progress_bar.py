@@ -1,4 +1,4 @@
-"""How far a run is, on the terminal."""
+"""Show the progress of a run on the terminal."""
 
 import sys
 import time
@@ -10,22 +10,22 @@ from tqdm import tqdm
 from lossline_jax import logs
 from lossline_jax.formatting import human_count, human_seconds
 
-LINES = 10  # over a run, but
-SHORTEST_PAUSE = 5.0  # seconds: not more often than this
-LONGEST_PAUSE = 60.0  # seconds: nor less often than this
+LINES = 10  # lines per run, within the two limits below
+SHORTEST_PAUSE = 5.0  # seconds between two lines, at least
+LONGEST_PAUSE = 60.0  # seconds between two lines, at most
 
 
 class ProgressBar:
-    """A tqdm bar on a terminal; elsewhere a plain line each tenth of the run or minute: both on stderr.
+    """A tqdm bar on a terminal. Elsewhere, a plain line after each tenth of the run or each minute. Both on stderr.
 
     Args:
-        label: heads the line.
-        num_steps: of the run.
-        start: steps done before.
+        label: the beginning of the line.
+        num_steps: steps of the run.
+        start: number of steps done before.
         show: False: nothing is printed.
     """
 
-    def __init__(self, label: str, num_steps: int, start: int, show: bool):
+    def __init__(self, label: str, num_steps: int, start: int, show: bool) -> None:
         self._label, self._num_steps, self._show = label, num_steps, show
         self._last_line = time.perf_counter()
         bar = show and sys.stderr.isatty()
@@ -34,7 +34,7 @@ class ProgressBar:
         )
 
     def update(self, row: Mapping[str, Any]) -> None:
-        """A step is done: its row of the step log."""
+        """Show a step that is done, given its row of the step log."""
         step, loss = row["step"], row["loss_nats_per_token"]
         speed = f"{human_count(row['tokens_per_second'])} tok/s"
         if row["mfu"] is not None:
@@ -50,10 +50,11 @@ class ProgressBar:
             )
 
     def close(self) -> None:
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
 
     def _line_is_due(self, step: int) -> bool:
-        tenth = step * LINES // self._num_steps > (step - 1) * LINES // self._num_steps
+        completes_a_tenth = step * LINES // self._num_steps > (step - 1) * LINES // self._num_steps
         pause = time.perf_counter() - self._last_line
-        return step == self._num_steps or (tenth and pause >= SHORTEST_PAUSE) or pause >= LONGEST_PAUSE
+        return step == self._num_steps or (completes_a_tenth and pause >= SHORTEST_PAUSE) or pause >= LONGEST_PAUSE

@@ -1,4 +1,4 @@
-"""Where the time of a run goes, over all its restarts."""
+"""Measure the time that a run spends on each kind of work, over all its restarts."""
 
 import contextlib
 import time
@@ -8,22 +8,22 @@ PARTS = ("setup", "compile", "input", "checkpoint", "evaluate")
 
 
 class RunTimer:
-    """Seconds of a run by what they went on: the `PARTS`, and the rest, which is training."""
+    """A timer that counts the seconds of a run by kind of work: the `PARTS`, and training, which is the rest."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
         self._earlier_wall = 0.0
-        self._parts = dict.fromkeys(PARTS, 0.0)
+        self._parts: dict[str, float] = dict.fromkeys(PARTS, 0.0)
 
     def add_earlier(self, seconds: Mapping[str, float]) -> None:
-        """Add the `seconds()` that an interrupted part of the run had saved."""
+        """Add the `seconds()` that an earlier process of the run saved."""
         self._earlier_wall += seconds["wall"]
         for part in PARTS:
-            self._parts[part] += seconds.get(part, 0.0)  # a part that is newer than the run
+            self._parts[part] += seconds.get(part, 0.0)  # an older lossline did not count every part
 
     @contextlib.contextmanager
     def spending(self, part: str) -> Iterator[None]:
-        """Count what happens inside as `part`."""
+        """Count the time inside the block as `part`."""
         began = time.perf_counter()
         try:
             yield
@@ -37,12 +37,12 @@ class RunTimer:
 
     @property
     def input(self) -> float:
-        """Seconds of waiting for batches and of placing them; devices may have been at work meanwhile."""
+        """Seconds of waiting for batches and placing them. The devices may have been computing meanwhile."""
         return self._parts["input"]
 
     @property
     def stepping(self) -> float:
-        """Seconds in the loop of steps, with the wait for input: what speed is measured by."""
+        """Seconds of training and of waiting for input. The speed of a run is measured with these."""
         return self._training + self.input
 
     @property
@@ -50,6 +50,6 @@ class RunTimer:
         return self.wall - sum(self._parts.values())
 
     def seconds(self) -> dict[str, float]:
-        """By part, with `wall` and `train`: what a checkpoint and done.json hold."""
+        """Return the seconds by part, with `wall` and `train`, as a checkpoint and done.json hold them."""
         rounded = {part: round(value, 3) for part, value in self._parts.items()}
         return {"wall": round(self.wall, 3), "train": round(self._training, 3), **rounded}
