@@ -1,4 +1,6 @@
-"""Scaling laws fitted to tables of losses: laws, one solver, uncertainty, predictions. Needs jax, numpy, scipy, pandas.
+"""Fit scaling laws to tables of losses: the laws, one solver, uncertainty and predictions.
+
+The package needs jax, numpy, scipy and pandas. Read `law.py` first, then `solve.py` and `result.py`.
 
     from lossline_jax import fit
 
@@ -7,7 +9,7 @@
     fits = fit.compare_lines(losses, "val_loss", "task_loss", factors=["data"])            # which factor moves it?
     future = fit.forecast(losses, "val_loss", params="params", tokens="tokens").predict(flops=1e21)
 
-docs/fitting.md walks through all of it on a published table.
+docs/fitting.md shows every step on a published table.
 """
 
 from lossline_jax.fit.curves.combine import compose, find_crossings

@@ -1,4 +1,4 @@
-"""Check what a caller gives to a fit, before anything is computed. A mistake is one line that names the argument."""
+"""Check the arguments of a fit before anything is computed. The message of an error is one line with the argument."""
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
@@ -15,10 +15,13 @@ EXAMPLE = 'the law comes first, then its output: fit_law("chinchilla", loss, N=p
 
 
 def law_of(law: Any) -> Law:
-    """Return the law, or the declared one of that name.
+    """Return a law as it is, or the declared law of that name.
+
+    Args:
+        law: a law or the name of a law in `laws.LAWS`.
 
     Raises:
-        LosslineError: it is neither a law nor the name of one.
+        LosslineError: the value is neither a law nor the name of a law.
     """
     if isinstance(law, str):
         return find_law(law)
@@ -28,10 +31,14 @@ def law_of(law: Any) -> Law:
 
 
 def objective_of(objective: Any, law: Law) -> Objective:
-    """Return the objective, the one of that name, or for None the law's own.
+    """Return an objective as it is, or the objective of that name.
+
+    Args:
+        objective: an objective or the name of one in `OBJECTIVES`. None: the objective of the law.
+        law: the law that is fitted.
 
     Raises:
-        ArgumentError: it is neither an objective nor the name of one.
+        ArgumentError: the value is neither an objective nor the name of an objective.
     """
     if isinstance(objective, Objective):
         return objective
@@ -45,29 +52,34 @@ def objective_of(objective: Any, law: Law) -> Objective:
 
 def require_level(level: Any) -> None:
     """Raise ArgumentError unless a level is a share between 0 and 1."""
-    if not (isinstance(level, Real) and 0 < level < 1):
-        raise ArgumentError("{level}: {value} is no share between 0 and 1, such as 0.9", value=_as_given(level))
+    if not (_is_real(level) and 0 < level < 1):
+        raise ArgumentError("{level}: {value} is not a share between 0 and 1, such as 0.9", value=_as_given(level))
 
 
 def require_positive(name: str, value: Any) -> None:
     """Raise ArgumentError unless a value is a finite number above 0."""
-    if not (isinstance(value, Real) and np.isfinite(value) and value > 0):
+    if not (_is_real(value) and np.isfinite(value) and value > 0):
         raise ArgumentError(f"{{{name}}}" + ": {value} is not a positive number", value=_as_given(value))
 
 
+def _is_real(value: Any) -> bool:
+    """Tell whether a value is a real number. Type checkers know no comparisons of `Real`, so nothing is narrowed."""
+    return isinstance(value, Real)
+
+
 def _as_given(value: Any) -> str:
-    """Return a number without needless digits, and anything else as Python writes it."""
+    """Return a number without needless digits, and any other value as Python writes it."""
     return f"{value:g}" if isinstance(value, Real) else repr(value)
 
 
 def require_count(name: str, value: Any) -> None:
     """Raise ArgumentError unless a count is a whole number from 1."""
-    if not (isinstance(value, Integral) and value >= 1):
+    if not isinstance(value, Integral) or int(value) < 1:
         raise ArgumentError(f"{{{name}}}" + ": {value!r} is not a whole number from 1", value=value)
 
 
 def require_inputs(law: Law, inputs: Mapping[str, Any], options: Sequence[str]) -> None:
-    """Raise LosslineError where a keyword is neither an input of the law nor one of the call's options."""
+    """Raise LosslineError if a keyword is neither an input of the law nor one of the options of the call."""
     if unknown := [name for name in inputs if name not in law.inputs]:
         known = ", ".join(f"{name} ({meaning})" for name, meaning in law.inputs.items())
         hint = suggestion(unknown[0], [*options, *law.inputs])
@@ -75,10 +87,14 @@ def require_inputs(law: Law, inputs: Mapping[str, Any], options: Sequence[str]) 
 
 
 def run_labels(clusters: Any, num_points: int) -> np.ndarray | None:
-    """Return the run of each point as an array. None: the runs are not told.
+    """Return the run of each point as an array. None: the caller did not give the runs.
+
+    Args:
+        clusters: (n,) the label of the run of each point. None: the runs are not known.
+        num_points: the number of points n.
 
     Raises:
-        ArgumentError: there is not one label for each point, or a label is missing.
+        ArgumentError: the number of labels is not the number of points, or a label is missing.
     """
     if clusters is None:
         return None
@@ -89,7 +105,7 @@ def run_labels(clusters: Any, num_points: int) -> np.ndarray | None:
             points=num_points,
             shape=labels.shape,
         )
-    if missing := int(pd.isna(np.asarray(clusters, object)).sum()):  # text would turn a missing one into "nan"
+    if missing := int(pd.isna(np.asarray(clusters, object)).sum()):  # in an array of text, None would be "nan"
         raise ArgumentError(
             "{clusters}: {missing} of {points} points have no run; name their runs or leave these points out",
             missing=missing,
@@ -101,10 +117,21 @@ def run_labels(clusters: Any, num_points: int) -> np.ndarray | None:
 def clean_arrays(
     law: Law, inputs: Mapping[str, Any], y: Any, fixed: Mapping[str, float] | None = None
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return float64 inputs and output by name without the rows that cannot be used, and the mask of those kept.
+    """Return float64 inputs and output by name without the rows that cannot be used, and the mask of the kept rows.
+
+    Rows are dropped where a value is missing, where a normalised input is not positive, or where the law has no value.
+
+    Args:
+        law: the law that is fitted.
+        inputs: (n,) arrays by the names of the law's inputs.
+        y: (n,) the law's output.
+        fixed: parameters held at given values. None: no parameter is held.
+
+    Returns:
+        The kept rows of each array by name, and a mask (n,) that is True for the kept rows.
 
     Raises:
-        LosslineError: an input is missing, no number, of another length, or in another order than the output.
+        LosslineError: an input is missing, not a number, of another length, or in another order than the output.
     """
     if missing := [name for name in law.inputs if name not in inputs]:
         raise LosslineError(f"{law.name}: the fit needs {missing}")
@@ -118,13 +145,21 @@ def clean_arrays(
     for name in law.normalise:
         keep &= data[name] > 0
     if law.defined is not None and fixed:
-        held = {name: fixed.get(name, -np.inf) for name in law.names}
-        keep &= np.asarray(law.defined(held, data))
+        lowest = {name: fixed.get(name, -np.inf) for name in law.names}
+        keep &= np.asarray(law.defined(lowest, data))
     return {name: value[keep] for name, value in data.items()}, keep
 
 
 def inside_domain(law: Law, values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the mask of where every input is finite and one that the law can take, in their broadcast shape."""
+    """Return the mask of the points at which every input is finite and inside the range that the law allows.
+
+    Args:
+        law: the law that is evaluated.
+        values: arrays by input name that broadcast with each other.
+
+    Returns:
+        A mask in the broadcast shape of the inputs.
+    """
     masks = [np.isfinite(value) for value in values.values()]
     masks += [values[name] > 0 for name in law.normalise]
     masks += [in_range(span, values[name]) for name, span in law.ranges.items()]
@@ -136,7 +171,7 @@ def _fixed(law: Law, fixed: Any) -> Mapping[str, float]:
     if not isinstance(fixed, Mapping):
         raise ArgumentError("{fixed}: give parameters by name, such as {{'E': 1.7}}, not {value!r}", value=fixed)
     for name, value in fixed.items():
-        if not (isinstance(value, Real) and np.isfinite(value)):
+        if not (_is_real(value) and np.isfinite(value)):
             raise LosslineError(f"{law.name}: {name} is held at {value!r}; give a finite number")
     return fixed
 
@@ -149,7 +184,7 @@ def _numbers(law: Law, name: str, value: Any) -> np.ndarray:
 
 
 def _require_one_order(law: Law, data: Mapping[str, Any]) -> None:
-    """Raise LosslineError where two pandas columns have the same labels in another order: rows go by position."""
+    """Raise LosslineError if two pandas columns have the same labels in another order: rows are paired by position."""
     columns = {name: value for name, value in data.items() if isinstance(value, pd.Series)}
     for name, column in columns.items():
         first_name, first = next(iter(columns.items()))
@@ -157,6 +192,6 @@ def _require_one_order(law: Law, data: Mapping[str, Any]) -> None:
             continue
         if sorted(map(repr, column.index)) == sorted(map(repr, first.index)):
             raise LosslineError(
-                f"{law.name}: {name} has the index of {first_name} in another order; sort them alike, or give "
+                f"{law.name}: {name} has the index of {first_name} in another order; sort both alike, or give "
                 ".to_numpy() of both to pair them by position"
             )

@@ -1,6 +1,7 @@
-"""A law is declared here: named parameters with units and bounds, one function, its objective and its source.
+"""A law is a declaration: named parameters with units and bounds, one function, an objective and a source.
 
-The objective is a sum over points of r^2 / 2 or of Huber(r), never a mean.
+The objective is a sum over points of r^2 / 2 or of Huber(r), never a mean. The classes are in the order in which a
+declaration uses them: `Objective`, `Parameter`, `Law`.
 """
 
 import contextlib
@@ -17,30 +18,30 @@ from lossline_jax.errors import LosslineError
 
 @contextlib.contextmanager
 def float64() -> Iterator[None]:
-    """Arrays of 64 bits and numpy's broadcasting, whatever the process around has chosen."""
+    """Use 64-bit arrays and numpy's broadcasting inside the context, whatever the process has configured."""
     with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):
         yield
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Residuals are y - f, or ln(y - offset) - ln(f - offset) where `logarithmic`.
+    """An objective that a fit minimises: a sum over points of squares or of Huber's function.
 
-    The offset is the value of the parameter of that name (None: 0). Huber is r^2 / 2 up to `delta` and
-    delta (|r| - delta / 2) beyond; None: least squares.
+    Residuals are y - f, or ln(y - offset) - ln(f - offset) if `logarithmic`. Huber's function is r^2 / 2 up to `delta`
+    and delta (|r| - delta / 2) beyond.
     """
 
     name: str
     logarithmic: bool = False
-    delta: float | None = None
-    offset: str | None = None
+    delta: float | None = None  # in the unit of the residual. None: least squares
+    offset: str | None = None  # the parameter whose value is the offset. None: the offset is 0
 
 
 LEAST_SQUARES = Objective("least squares")
 LOG_LEAST_SQUARES = Objective("log least squares", logarithmic=True)
 LOG_LOG_LEAST_SQUARES = Objective("log-log least squares", logarithmic=True, offset="E_y")
-LOG_HUBER = Objective("log Huber", logarithmic=True, delta=1e-3)
-HUBER = Objective("Huber, delta 0.01", delta=0.01)
+LOG_HUBER = Objective("log Huber", logarithmic=True, delta=1e-3)  # Hoffmann et al. 2022, approach 3
+HUBER = Objective("Huber, delta 0.01", delta=0.01)  # Frantar et al. 2023 for ViT
 
 OBJECTIVES = {
     objective.name: objective
@@ -54,22 +55,23 @@ Values = Mapping[str, Any]
 class Parameter:
     """One named parameter of a law.
 
-    `lower`, `upper` and `start` are in normalised units where the parameter has a `scale` (inputs divided by
-    their geometric mean), else in the units of the data.
+    `lower`, `upper` and `start` are in the units of the data. If the parameter has a `scale`, they are in normalised
+    units instead: the inputs are then divided by their geometric mean.
     """
 
     name: str
     unit: str
     lower: float
     upper: float
-    start: tuple[float, float] | None = None  # range of the multi-start; None: the bounds
+    start: tuple[float, float] | None = None  # range of the starts of the search. None: the bounds
     linear: bool = False  # the law is affine in all its linear parameters together
-    log: bool = False  # searched as its logarithm; `lower` is then positive
-    # Upper bound from the data: the smallest value of this input; or, where it names the output, the largest
-    # (an irreducible loss may lie above the smallest loss of noisy data), starts staying below the smallest.
+    log: bool = False  # the search uses the logarithm of the parameter; `lower` must be positive
+    # The input or output that gives the upper bound. An input: its smallest value. The output: its largest value,
+    # because an irreducible loss may lie above the smallest loss of noisy data; starts stay below the smallest value.
+    # None: the bound is `upper`.
     below: str | None = None
-    # (parameters, scales of the inputs) -> the factor that the value takes on when inputs are divided by the
-    # scales; may use parameters without a scale of their own alone. None: normalisation leaves the value as it is.
+    # (parameters, scales of the inputs) -> the value on raw inputs / the value on inputs divided by the scales.
+    # The function may use only parameters that have no scale. None: normalisation does not change the value.
     scale: Callable[[Values, Values], Any] | None = None
 
 
@@ -77,33 +79,34 @@ class Parameter:
 class Law:
     """A curve that can be fitted.
 
-    `function(parameters, inputs)` is elementwise and broadcasts, in jax.numpy: the solver calls it with
-    parameters of shape (B,) and inputs of shape (n, B). Write powers with `power`. Calling the law itself
-    evaluates it in float64 on whatever broadcasts.
+    `function(parameters, inputs)` is written in jax.numpy, works elementwise and broadcasts. The solver calls it with
+    parameters of shape (B,) and inputs of shape (n, B). Write powers with `power`. Calling the law itself evaluates
+    the curve in float64 for all shapes that broadcast.
     """
 
     name: str
     formula: str
-    inputs: Mapping[str, str]  # name -> what it counts, with the unit
+    inputs: Mapping[str, str]  # name -> what the input counts, with the unit
     output: str
     parameters: tuple[Parameter, ...]
     function: Callable[[Values, Values], Any]
     source: str
-    note: str = ""  # what the literature leaves open, and traps
-    objective: Objective = LEAST_SQUARES  # what its authors minimise
-    normalise: tuple[str, ...] = ()  # positive inputs that are divided by their geometric mean for the fit
-    defined: Callable[[Values, Values], Any] | None = None  # mask of where it has a value; None: everywhere
+    note: str = ""  # open questions of the literature, and traps
+    objective: Objective = LEAST_SQUARES  # the objective of the law's authors
+    normalise: tuple[str, ...] = ()  # positive inputs that the fit divides by their geometric mean
+    defined: Callable[[Values, Values], Any] | None = None  # mask of the points with a value. None: all points
     falls: tuple[str, ...] = ()  # positive inputs in which the law can only fall, whatever its parameters
-    rises: tuple[str, ...] = ()  # positive inputs in which it can only rise
-    ranges: Mapping[str, str] = field(default_factory=dict)  # of inputs in the unit of the law: "[0, 1)", "(0, inf)"
+    rises: tuple[str, ...] = ()  # positive inputs in which the law can only rise
+    ranges: Mapping[str, str] = field(default_factory=dict)  # input -> its range in the law's unit, such as "[0, 1)"
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Names of the parameters, in the order of their declaration."""
         return tuple(p.name for p in self.parameters)
 
     @property
     def scaled(self) -> tuple[str, ...]:
-        """Parameters whose value depends on the normalisation: these cannot be held fixed."""
+        """Names of the parameters whose value depends on the normalisation. They cannot be held fixed."""
         return tuple(p.name for p in self.parameters if p.scale is not None)
 
     def named(self, values: Any = None, /, **inputs: Any) -> dict[str, np.ndarray]:
@@ -114,8 +117,8 @@ class Law:
             inputs: numbers or arrays, one for each input of the law.
 
         Raises:
-            LosslineError: an input is missing, unknown or no number, or the law has several inputs and `values` does
-                not name them.
+            LosslineError: an input is missing, unknown or not a number, or the law has several inputs and `values`
+                does not name them.
         """
         names = list(self.inputs)
         if unknown := [name for name in inputs if name not in self.inputs]:
@@ -131,13 +134,13 @@ class Law:
             inputs = {names[0]: inputs}
         if missing := [name for name in names if name not in inputs]:
             raise LosslineError(f"{self.name}: predict needs {missing}")
-        values = {name: self._numbers(name, inputs[name]) for name in names}
+        arrays = {name: self._numbers(name, inputs[name]) for name in names}
         try:
-            np.broadcast_shapes(*(value.shape for value in values.values()))
+            np.broadcast_shapes(*(array.shape for array in arrays.values()))
         except ValueError:
-            shapes = ", ".join(f"{name} {value.shape}" for name, value in values.items())
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
             raise LosslineError(f"{self.name}: inputs of these shapes do not go together: {shapes}") from None
-        return values
+        return arrays
 
     def _numbers(self, name: str, value: Any) -> np.ndarray:
         try:
@@ -146,24 +149,24 @@ class Law:
             raise LosslineError(f"{self.name}: {name} takes a number or an array of numbers, not {value!r}") from None
 
     def __call__(self, parameters: Values, inputs: Values) -> np.ndarray:
-        """The curve in float64, on the inputs as they are. NaN where it has no value."""
+        """Evaluate the curve in float64 on inputs that are not normalised. The result is NaN where it has no value."""
         with float64():
             parameters = {name: np.asarray(value, np.float64) for name, value in parameters.items()}
             inputs = {name: np.asarray(value, np.float64) for name, value in inputs.items()}
             return np.asarray(self.function(parameters, inputs), np.float64)
 
     def rescale(self, parameters: Mapping[str, float], scales: Mapping[str, float]) -> dict[str, float]:
-        """Parameters fitted on inputs divided by `scales` -> the same curve's on the inputs as they are."""
+        """Convert parameters fitted on inputs divided by `scales` to parameters of the same curve on the raw inputs."""
         return {p.name: parameters[p.name] * (p.scale(parameters, scales) if p.scale else 1.0) for p in self.parameters}
 
 
 def in_range(span: str, values: np.ndarray) -> np.ndarray:
-    """Mask of the values within a range such as "[0, 1)"."""
+    """Return the mask of the values within a range such as "[0, 1)"."""
     low, high = (float(end) for end in span[1:-1].split(","))
     above = values >= low if span[0] == "[" else values > low
     return above & (values <= high if span[-1] == "]" else values < high)
 
 
-def power(base, exponent):
-    """base ** exponent for a positive base, as exp(exponent ln base): three times as fast on CPU as jnp.power."""
+def power(base: Any, exponent: Any) -> jax.Array:
+    """Return base ** exponent for a positive base as exp(exponent ln base), on CPU three times as fast as jnp.power."""
     return jnp.exp(exponent * jnp.log(base))

@@ -1,4 +1,4 @@
-"""Bootstrap of a fit: whole runs are drawn again, because checkpoints of a run are not independent."""
+"""Bootstrap a fit: whole runs are drawn with replacement, because the checkpoints of one run are not independent."""
 
 import dataclasses
 import zlib
@@ -21,12 +21,12 @@ from lossline_jax.fit.solver.problem import Problem, build_problem
 BY_RUN = "bootstrap by run"
 BY_POINT = "bootstrap by point"
 BY_BLOCK = "moving-block bootstrap of residuals"
-FEW_CLUSTERS = 5
+FEW_CLUSTERS = 5  # runs; an interval from fewer runs is called rough. A choice.
 
 
 @dataclass(frozen=True)
 class Band:
-    """A curve with a pointwise interval on a grid of its input."""
+    """A fitted curve that has a pointwise interval on a grid of its input."""
 
     x: tuple[float, ...]
     estimate: tuple[float, ...]
@@ -36,17 +36,17 @@ class Band:
     method: str
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """The two ends alone: `low, high = resamples.band(x)`."""
+        """Iterate over the two ends of the interval: `low, high = resamples.band(x)`."""
         return iter((np.asarray(self.lower), np.asarray(self.upper)))
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Refitted parameters (R,) by name, one value a resample, and how the resamples were drawn."""
+    """The parameters that were refitted on R resamples, and the method that drew the resamples."""
 
     fit: FitResult
     law: Law
-    samples: dict[str, np.ndarray]
+    samples: dict[str, np.ndarray]  # (R,) by parameter name, one value for each resample
     method: str
     num_clusters: int
     seed: int
@@ -54,26 +54,36 @@ class Bootstrap:
 
     @property
     def num_resamples(self) -> int:
-        """Those that could be fitted."""
+        """The number R of resamples that could be fitted."""
         return next(iter(self.samples.values())).size
 
     def interval(self, name: str, level: float = INTERVAL_LEVEL) -> tuple[float, float]:
         """Return the interval of a parameter.
 
+        Args:
+            name: the name of the parameter.
+            level: the share of the resamples that the interval is meant to hold, between 0 and 1.
+
         Raises:
-            LosslineError: the parameter was not fitted, or its name is another.
+            LosslineError: no parameter of that name was fitted.
         """
         if name not in self.samples:
             known = ", ".join(self.samples)
-            raise LosslineError(f"{name!r} was not resampled{suggestion(name, self.samples)}; there are {known}")
+            raise LosslineError(
+                f"{name!r} was not resampled{suggestion(name, self.samples)}; the parameters are {known}"
+            )
         low, high = np.quantile(self.samples[name], self.quantiles(level))
         return float(low), float(high)
 
     def quantiles(self, level: float) -> tuple[float, float]:
-        """Of the resamples, for an interval of this level: expanded percentiles (Hesterberg 2015, section 4.1).
+        """Return the two quantiles of the resamples that bound an interval of this level.
 
-        Percentiles of few clusters are too narrow: drawing n of n loses a factor n / (n - 1) of the variance, and
-        treats as normal what is Student's t.
+        They are the expanded percentiles of Hesterberg 2015, section 4.1. Plain percentiles of few clusters are too
+        narrow for two reasons. Drawing n of n clusters loses a factor n / (n - 1) of the variance. And the percentiles
+        treat Student's t as a normal distribution.
+
+        Args:
+            level: the level of the interval, between 0 and 1.
         """
         tail = (1 + level) / 2
         if self.num_clusters < 2:
@@ -83,13 +93,21 @@ class Bootstrap:
         return float(1 - wider), float(wider)
 
     def curves(self, inputs: Any) -> np.ndarray:
-        """(R, n) refitted curves at numbers or arrays by name; NaN where a refitted law has no value."""
+        """Return the (R, n) refitted curves at n inputs. An entry is NaN where the refitted law has no value.
+
+        Args:
+            inputs: numbers or (n,) arrays by input name, or the values of the only input.
+        """
         values = {name: np.atleast_1d(value) for name, value in self.law.named(inputs).items()}
         columns = {name: sample[:, None] for name, sample in self.samples.items()}
         return self.law(columns, values)
 
     def band(self, x: Any, level: float = INTERVAL_LEVEL) -> Band:
-        """Pointwise band of the curve of a law with one input, whose values stand alone or under its name.
+        """Return the pointwise band of the curve of a law with one input.
+
+        Args:
+            x: the values of the input, alone or in a mapping under the name of the input.
+            level: the level of the interval at each x, between 0 and 1.
 
         Raises:
             LosslineError: the law has several inputs, or the fit has no value at some x.
@@ -100,17 +118,29 @@ class Bootstrap:
         inputs = {name: np.atleast_1d(self.law.named(x)[name])}
         estimate = self.fit.predict(law=self.law, **inputs)
         low, high = np.nanquantile(self.curves(inputs), self.quantiles(level), axis=0)
-        columns = (inputs[name], estimate, low, high)
-        return Band(*(tuple(column.tolist()) for column in columns), level=level, method=self.method)
+        return Band(
+            x=tuple(inputs[name].tolist()),
+            estimate=tuple(estimate.tolist()),
+            lower=tuple(low.tolist()),
+            upper=tuple(high.tolist()),
+            level=level,
+            method=self.method,
+        )
 
 
 def has_checkpoints(fit: FitResult) -> bool:
-    """True where the points of the fit were told their runs, and some run has several."""
+    """Tell whether the runs of the fitted points are known and some run has several points."""
     return fit.num_runs is not None and fit.num_runs < fit.num_points
 
 
 def with_run_intervals(fit: FitResult, resamples: Bootstrap, level: float) -> FitResult:
-    """The same fit with the intervals of `resamples`; without any where these are of one run."""
+    """Return the fit with the intervals of the resamples, or without intervals if all points come from one run.
+
+    Args:
+        fit: the fit whose intervals are replaced.
+        resamples: the bootstrap of this fit.
+        level: the level of the intervals, between 0 and 1.
+    """
     if resamples.num_clusters < 2:
         return dataclasses.replace(fit, intervals={}, conventions=fit.conventions | {INTERVALS: "none: one run only"})
     intervals = {name: resamples.interval(name, level) for name in fit.intervals}
@@ -129,14 +159,21 @@ def bootstrap(
     seed: int = 0,
     law: Law | None = None,
 ) -> Bootstrap:
-    """Refit on resamples, each descent beginning at the estimate.
+    """Refit a law on resamples. Each descent starts at the estimate of `fit`.
 
-    With clusters, whole clusters are drawn with replacement; without, single points. With one cluster there
-    is nothing to draw: blocks of neighbouring residuals are put back on the curve instead, which says how
-    well this one run fixes the curve and nothing about another run; `note` says so.
+    With clusters, whole clusters are drawn with replacement. Without clusters, single points are drawn. One cluster
+    alone cannot be drawn from: then blocks of neighbouring residuals are added to the curve. Such an interval tells how
+    well this one run determines the curve. It tells nothing about another run, and `note` says so.
 
     Args:
-        inputs, y, clusters, weights: what was fitted, (n,) each, in any order; blocks follow the first input.
+        fit: the fit to resample.
+        inputs: (n,) arrays by input name, as they were fitted, in any order. Blocks follow the first input.
+        y: (n,) outputs in the order of the inputs.
+        clusters: (n,) the label of the run of each point. None: single points are drawn.
+        weights: (n,) the weight of each point. None: all weights are 1.
+        num_resamples: the number of resamples.
+        seed: the seed of the generator.
+        law: the law of the fit, needed if it is not in `laws.LAWS`. None: the declared law of that name.
 
     Raises:
         LosslineError: the fit has no curve.
@@ -147,14 +184,16 @@ def bootstrap(
     require_count("num_resamples", num_resamples)
     data, keep = clean_arrays(law, inputs, y, fit.fixed)
     if fit.minimised is None:
-        raise LosslineError(f"{fit.law}: the fit was read from an older file, which lacks its objective; fit again")
+        raise LosslineError(f"{fit.law}: the fit was read from an older file without its objective; fit again")
     weights = None if weights is None else np.asarray(weights, float)[keep]
     y = data.pop(law.output)
-    problem = build_problem(law, data, y, fit.minimised, fit.fixed, weights)
+    problem = build_problem(law, data, y, fit.minimised, fixed=fit.fixed, weights=weights)
     generator = np.random.Generator(np.random.PCG64(seed))
     u = problem.search(fit.parameters)
     start = np.repeat(u[None], num_resamples, axis=0)
-    labels = np.arange(keep.size) if clusters is None else run_labels(clusters, keep.size)
+    labels = run_labels(clusters, keep.size)
+    if labels is None:
+        labels = np.arange(keep.size)
     codes = np.unique(labels[keep], return_inverse=True)[1]
     num_clusters = int(codes.max()) + 1
     if num_clusters > 1:
@@ -168,8 +207,8 @@ def bootstrap(
     usable = np.isfinite(minima.objective_B)
     natural = [problem.natural(row) for row in minima.u_BP[usable]]
     notes = [_note(method, num_clusters)]
-    if lost := int((~usable).sum()):
-        notes.append(f"{lost} of {num_resamples} resamples could not be fitted and are left out")
+    if num_failed := int((~usable).sum()):
+        notes.append(f"{num_failed} of {num_resamples} resamples could not be fitted and are left out")
     return Bootstrap(
         fit=fit,
         law=law,
@@ -182,17 +221,34 @@ def bootstrap(
 
 
 def derive_seed(seed: int, *names: str) -> int:
-    """Return a generator seed of its own for each sequence of names, the same whatever other names there are."""
+    """Return a generator seed for a sequence of names. It does not depend on which other names are in use.
+
+    Args:
+        seed: the seed of the study.
+        names: the names that identify one use of random numbers.
+    """
     return seed * 2**32 + zlib.crc32(" ".join(names).encode("utf-8"))
 
 
 def cluster_counts(generator: np.random.Generator, num_clusters: int, num_resamples: int) -> np.ndarray:
-    """(R, clusters) how often each cluster is drawn."""
+    """Draw clusters with replacement, and return (R, clusters) the number of times that each cluster is drawn.
+
+    Args:
+        generator: the generator of random numbers.
+        num_clusters: the number of clusters, which is also the number of draws.
+        num_resamples: the number R of resamples.
+    """
     return generator.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), num_resamples).astype(float)
 
 
 def block_indices(generator: np.random.Generator, num_points: int, num_resamples: int) -> np.ndarray:
-    """(R, n) indices of moving blocks of length n^(1/3), wrapping round."""
+    """Draw moving blocks of length n^(1/3), at least 2, and return (R, n) indices of points. Blocks wrap at the end.
+
+    Args:
+        generator: the generator of random numbers.
+        num_points: the number of points n.
+        num_resamples: the number R of resamples.
+    """
     length = max(2, round(num_points ** (1 / 3)))
     num_blocks = -(-num_points // length)
     first = generator.integers(0, num_points, (num_resamples, num_blocks))
@@ -200,12 +256,17 @@ def block_indices(generator: np.random.Generator, num_points: int, num_resamples
     return indices.reshape(num_resamples, -1)[:, :num_points]
 
 
-def _block_resamples(problem: Problem, u_P: np.ndarray, generator, num_resamples: int) -> np.ndarray:
-    """(R, n) outputs: the curve plus blocks of its residuals, widened for the parameters already fitted."""
+def _block_resamples(
+    problem: Problem, u_P: np.ndarray, generator: np.random.Generator, num_resamples: int
+) -> np.ndarray:
+    """Return (R, n) outputs: the curve plus blocks of its residuals.
+
+    The residuals are widened by sqrt(n / (n - P)), because the fit has already used P free parameters.
+    """
     order = np.argsort(problem.inputs[next(iter(problem.law.inputs))], kind="stable")
     residuals = problem.residuals(u_P[None])[0][order]
-    freedom = max(problem.num_points - problem.num_free, 1)
-    residuals = (residuals - residuals.mean()) * np.sqrt(problem.num_points / freedom)
+    degrees_of_freedom = max(problem.num_points - problem.num_free, 1)
+    residuals = (residuals - residuals.mean()) * np.sqrt(problem.num_points / degrees_of_freedom)
     drawn = np.empty((num_resamples, problem.num_points))
     drawn[:, order] = residuals[block_indices(generator, problem.num_points, num_resamples)]
     curve = problem.curve(u_P[None])

@@ -1,6 +1,7 @@
-"""Fit any declared law: many deterministic starts, a projected linear solve, bounded descent, an honest status.
+"""Fit any declared law: many deterministic starts, a projected linear solve, bounded descent, and a checked status.
 
-Only the skills of model families have a descent of their own (`skills.descent`).
+Only the skills of model families have another descent (`skills.descent`). Read `fit_law_many` first: it calls the
+private functions in their order in the file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,20 +28,22 @@ from lossline_jax.fit.solver.problem import Problem, build_problem
 from lossline_jax.fit.solver.profile_likelihood import profile_intervals
 from lossline_jax.fit.solver.search import SAME_OBJECTIVE, Found, rounding, search
 
-INTERVALS = "intervals"  # convention: how they were come by, where points belong to runs
-OPTIONS = ("objective", "fixed", "clusters", "num_starts", "level")  # of `fit_law`, beside the inputs of the law
-SINGULAR = 1e10  # condition number above which the Jacobian counts as singular
+INTERVALS = "intervals"  # key in `FitResult.conventions`: the method of the intervals of points that belong to runs
+OPTIONS = ("objective", "fixed", "clusters", "num_starts", "level")  # keywords of `fit_law` that are not law inputs
+SINGULAR = 1e10  # a condition number above it counts as singular. A choice: float64 has 16 digits
+BOUND_MARGIN = 1e-6  # share of a parameter's range: a parameter this near to a bound counts as on the bound. A choice.
 
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """One data set to fit: (n,) arrays, parameters held at given values, the run of each point."""
+    """A data set that can be fitted: (n,) arrays, parameters held at given values, and the run of each point."""
 
-    inputs: Mapping[str, Any]
-    y: Any
+    inputs: Mapping[str, Any]  # (n,) arrays by input name
+    y: Any  # (n,)
     fixed: Mapping[str, float] = field(default_factory=dict)
-    clusters: Sequence | None = None  # counted here; intervals that draw whole runs are those of `bootstrap`
-    weights: Any = None  # of each point in the sum of the loss, in rmse and in r_squared; None: 1
+    # (n,) run labels. The fit only counts them; `bootstrap` draws whole runs for its intervals. None: not known.
+    clusters: Sequence | None = None
+    weights: Any = None  # (n,) weight of each point in the objective, rmse and r_squared. None: all weights are 1
     conventions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -58,18 +61,19 @@ def fit_law(
 ) -> FitResult:
     """Fit a law to (n,) arrays: `fit_law("chinchilla", loss, N=params, D=tokens)`.
 
-    Rows with a missing value are dropped and counted. Starts are a Kronecker sequence over the nonlinear parameters
-    with the linear ones solved for (variable projection). Every start goes down by Levenberg-Marquardt in float64.
+    Rows with a missing value are dropped and counted. The starts are a Kronecker sequence over the nonlinear
+    parameters; the linear parameters are solved for (variable projection). Every start then descends by
+    Levenberg-Marquardt in float64.
 
     Args:
         law: a law, or the name of one in `laws.LAWS`.
         y: (n,) the law's output, such as a loss.
-        objective: an objective or the name of one (`OBJECTIVES`); None: the law's own.
-        fixed: parameters held at given values.
-        clusters: (n,) labels of the run that each point comes from. They are counted; the profile intervals take points
-            for independent and say so in `conventions`. Those of `bootstrap(clusters=...)` draw whole runs.
-        num_starts: starts of the search.
-        level: of the profile intervals; None: none, and only the Jacobian tells what is identified.
+        objective: an objective or the name of one (`OBJECTIVES`). None: the law's own.
+        fixed: parameters held at given values. None: all parameters are fitted.
+        clusters: (n,) label of the run of each point. The fit only counts them: its profile intervals treat points as
+            independent and say so in `conventions`. `bootstrap(clusters=...)` draws whole runs. None: not known.
+        num_starts: the number of starts of the search.
+        level: the level of the profile intervals. None: no intervals, and only the Jacobian tells what is identified.
         inputs: (n,) one array for each input of the law, by its name.
 
     Raises:
@@ -82,41 +86,58 @@ def fit_law(
 
 
 def fit_law_many(
-    law: Law,
+    law: Law | str,
     data: Sequence[DataSet],
     *,
-    objective: Objective | None = None,
+    objective: Objective | str | None = None,
     num_starts: int = 32,
     max_iterations: int = 200,
     level: float | None = None,
 ) -> list[FitResult]:
-    """Fit `law` to each of many data sets, all in one compiled call after the other; see `fit_law`."""
+    """Fit `law` to each of many data sets. The data sets share compiled programs; see `fit_law`.
+
+    Args:
+        law: a law, or the name of one in `laws.LAWS`.
+        data: the data sets.
+        objective: an objective or the name of one (`OBJECTIVES`). None: the law's own.
+        num_starts: the number of starts of the search, for each data set.
+        max_iterations: the largest number of steps of one descent.
+        level: the level of the profile intervals. None: no intervals.
+
+    Returns:
+        One result for each data set, in their order.
+    """
     law = law_of(law)
     objective = objective_of(objective, law)
     if level is not None:
         require_level(level)
     require_count("num_starts", num_starts)
-    prepared = [_prepare(law, points, objective, num_starts, level) for points in data]
+    prepared = [_prepare(law, points, objective, num_starts=num_starts, level=level) for points in data]
     problems = {k: problem for k, (problem, _) in enumerate(prepared) if isinstance(problem, Problem)}
     results = {k: problem for k, (problem, _) in enumerate(prepared) if not isinstance(problem, Problem)}
     if problems:
         minima = dict(zip(problems, search(list(problems.values()), num_starts, max_iterations), strict=True))
-        ends = {}
+        profiled = {}
         for k, minimum in minima.items():
             if np.isfinite(minimum.objective):
-                ends[k] = _profiled(problems[k], minimum, max_iterations, prepared[k][1]["interval_level"])
+                profiled[k] = _profiled(problems[k], minimum, max_iterations, prepared[k][1]["interval_level"])
             else:
                 results[k] = FitResult(status="failed", note="no start gave a finite objective", **prepared[k][1])
-        shapes = curves_and_jacobians([problems[k] for k in ends], [end.u_P for end in ends.values()])
-        for (k, end), (curve, jacobian) in zip(ends.items(), shapes, strict=True):
-            results[k] = _result(problems[k], end, minima[k].share_of_starts, curve, jacobian, prepared[k][1])
+        derivatives = curves_and_jacobians([problems[k] for k in profiled], [best.u_P for best in profiled.values()])
+        for (k, best), (curve_n, jacobian_nP) in zip(profiled.items(), derivatives, strict=True):
+            facts = prepared[k][1] | {"share_of_starts": minima[k].share_of_starts}
+            results[k] = _result(problems[k], best, (curve_n, jacobian_nP), facts)
     return [results[k] for k in range(len(data))]
 
 
 def _prepare(
-    law: Law, points: DataSet, objective: Objective, num_starts: int, level
-) -> tuple[Problem | FitResult, dict]:
-    """The problem, or the result of one that cannot be posed; and what the result has in any case."""
+    law: Law, points: DataSet, objective: Objective, *, num_starts: int, level: float | None
+) -> tuple[Problem | FitResult, dict[str, Any]]:
+    """Build the problem of one data set.
+
+    Returns:
+        The problem, or the result of a data set that cannot be fitted; and the fields that both kinds of results have.
+    """
     data, keep = clean_arrays(law, points.inputs, points.y, points.fixed)
     fixed = dict(points.fixed)
     runs = run_labels(points.clusters, keep.size)
@@ -140,7 +161,8 @@ def _prepare(
     if common["num_points"] < num_free:
         note = f"{common['num_points']} points for {num_free} free parameters"
         return FitResult(status="too few points", note=note, num_starts=0, **common), common
-    if objective.logarithmic and not np.all(data[law.output] > fixed.get(objective.offset, 0.0)):
+    offset = fixed.get(objective.offset, 0.0) if objective.offset else 0.0
+    if objective.logarithmic and not np.all(data[law.output] > offset):
         note = f"{law.output} must be above {objective.offset or 0} for {objective.name}"
         return FitResult(status="failed", note=note, num_starts=0, **common), common
     for name, span in law.ranges.items():
@@ -150,67 +172,73 @@ def _prepare(
             note = f"{note} ({law.inputs[name]}); leave these rows out, or convert the column"
             return FitResult(status="failed", note=note, num_starts=0, **common), common
     weights = None if points.weights is None else np.asarray(points.weights, float)[keep]
-    problem = build_problem(law, {name: data[name] for name in law.inputs}, data[law.output], objective, fixed, weights)
+    inputs = {name: data[name] for name in law.inputs}
+    problem = build_problem(law, inputs, data[law.output], objective, fixed=fixed, weights=weights)
     if np.any(problem.lower_P > problem.upper_P):
-        short = [n for n, bad in zip(law.names, problem.lower_P > problem.upper_P, strict=True) if bad]
-        note = f"no room for {', '.join(short)}: the data come down to its lower bound"
+        impossible = [name for name, bad in zip(law.names, problem.lower_P > problem.upper_P, strict=True) if bad]
+        note = f"no room for {', '.join(impossible)}: the data come down to its lower bound"
         return FitResult(status="failed", note=note, num_starts=0, **common), common
     common["num_starts"] = num_starts
     return problem, common
 
 
 @dataclass(frozen=True)
-class _End:
-    """The best place found, with its profile."""
+class _ProfiledMinimum:
+    """The best minimum of a problem, with its profile intervals."""
 
     u_P: np.ndarray
     objective: float
     converged: bool
     intervals: dict[str, tuple[float, float]]
-    reached: tuple[str, ...]
+    reached: tuple[str, ...]  # names of the parameters whose interval reaches a bound
 
 
-def _profiled(problem: Problem, minimum: Found, max_iterations: int, level: float | None) -> _End:
-    u, objective, converged = minimum.u_P, minimum.objective, minimum.converged
+def _profiled(problem: Problem, minimum: Found, max_iterations: int, level: float | None) -> _ProfiledMinimum:
+    u_P, objective, converged = minimum.u_P, minimum.objective, minimum.converged
+    intervals, reached = {}, ()
     if level is None or problem.num_points <= problem.num_free:
-        return _End(u, objective, converged, {}, ())
-    for _ in range(3):  # again where the profile met a lower minimum than every start
-        profile = profile_intervals(problem, u, objective, level)
+        return _ProfiledMinimum(u_P, objective, converged, intervals, reached)
+    for _ in range(3):  # a profile may meet a lower minimum than every start; then the profile is made again
+        profile = profile_intervals(problem, u_P, objective, level)
+        intervals, reached = profile.intervals, profile.reached
         if objective - profile.met_objective <= SAME_OBJECTIVE * objective + rounding(problem):
-            return _End(u, objective, converged, profile.intervals, profile.reached)
-        again = minimise(problem, profile.met_P[None], max_iterations=max_iterations)
-        u, objective, converged = again.u_BP[0], float(again.objective_B[0]), bool(again.converged_B[0])
-    return _End(u, objective, False, profile.intervals, profile.reached)
+            return _ProfiledMinimum(u_P, objective, converged, intervals, reached)
+        lower = minimise(problem, profile.met_P[None], max_iterations=max_iterations)
+        u_P, objective, converged = lower.u_BP[0], float(lower.objective_B[0]), bool(lower.converged_B[0])
+    return _ProfiledMinimum(u_P, objective, False, intervals, reached)
 
 
-def _result(problem: Problem, end: _End, share_of_starts: float, curve_n, jacobian_nP, common: dict) -> FitResult:
+def _result(
+    problem: Problem, best: _ProfiledMinimum, derivatives: tuple[np.ndarray, np.ndarray], facts: dict[str, Any]
+) -> FitResult:
+    """Build the result of a fit from its minimum, the curve and Jacobian at the minimum, and the other fields."""
+    curve_n, jacobian_nP = derivatives
     condition = _condition_number(jacobian_nP[:, problem.free_P])
-    status, note, bounds_hit, unsure = _judge(problem, end, condition)
-    residuals = problem.y_n - curve_n
-    weights = problem.weights_n / problem.weights_n.sum()
-    spread = float(weights @ (problem.y_n - weights @ problem.y_n) ** 2)
-    error = float(weights @ residuals**2)
+    status, note, bounds_hit, not_identified = _judge(problem, best, condition)
+    weights_n = problem.weights_n / problem.weights_n.sum()
+    variance = float(weights_n @ (problem.y_n - weights_n @ problem.y_n) ** 2)
+    squared_error = float(weights_n @ (problem.y_n - curve_n) ** 2)
     return FitResult(
         status=status,
         note=note,
-        parameters=problem.natural(end.u_P),
-        intervals=end.intervals,
-        not_identified=unsure,
+        parameters=problem.natural(best.u_P),
+        intervals=best.intervals,
+        not_identified=not_identified,
         bounds_hit=bounds_hit,
-        objective=end.objective,
-        rmse=float(np.sqrt(error)),
-        r_squared=1 - error / spread if spread > 0 else None,
-        share_of_starts=share_of_starts,
+        objective=best.objective,
+        rmse=float(np.sqrt(squared_error)),
+        r_squared=1 - squared_error / variance if variance > 0 else None,
         condition_number=condition,
         domain={
             name: (float(v.min() * problem.scales[name]), float(v.max() * problem.scales[name]))
             for name, v in problem.inputs.items()
         },
-        **common,
+        **facts,
     )
 
 
 def _condition_number(jacobian_nP: np.ndarray) -> float | None:
+    """Return the condition number of the Jacobian with columns of length 1. None: it is not finite."""
     lengths = np.linalg.norm(jacobian_nP, axis=0)
     if not np.all(np.isfinite(jacobian_nP)) or np.any(lengths == 0):
         return None
@@ -218,42 +246,47 @@ def _condition_number(jacobian_nP: np.ndarray) -> float | None:
     return condition if np.isfinite(condition) else None
 
 
-def _judge(problem: Problem, end: _End, condition: float | None):
-    """(status, note, parameters on a bound, parameters not identified)."""
-    width, intervals, reached = problem.upper_P - problem.lower_P, end.intervals, end.reached
-    near = problem.free_P & (np.minimum(end.u_P - problem.lower_P, problem.upper_P - end.u_P) <= 1e-6 * width)
-    hit = tuple(name for name, on in zip(problem.law.names, near, strict=True) if on)
-    exact = problem.num_points == problem.num_free
-    singular = condition is None or condition > SINGULAR
-    loose = [name for name in reached if name not in hit or _half_the_range(problem, name, intervals[name])]
+def _judge(
+    problem: Problem, best: _ProfiledMinimum, condition: float | None
+) -> tuple[Status, str, tuple[str, ...], tuple[str, ...]]:
+    """Return the status, the note, the parameters on a bound and the parameters that are not identified."""
+    range_P = problem.upper_P - problem.lower_P
+    distance_P = np.minimum(best.u_P - problem.lower_P, problem.upper_P - best.u_P)
+    on_bound_P = problem.free_P & (distance_P <= BOUND_MARGIN * range_P)
+    on_bound = tuple(name for name, is_on in zip(problem.law.names, on_bound_P, strict=True) if is_on)
+    reached = best.reached
+    wide = [n for n in reached if n not in on_bound or _is_over_half_the_range(problem, n, best.intervals[n])]
+    is_exact = problem.num_points == problem.num_free
+    is_singular = condition is None or condition > SINGULAR
     status: Status = "converged"
-    if hit:
+    if on_bound:
         status = "bound hit"
-    if exact or singular or loose:
+    if is_exact or is_singular or wide:
         status = "not identified"
-    if not end.converged:
+    if not best.converged:
         status = "iteration cap"
     smallest = float(problem.y_n.min())
-    high = [
+    too_high = [
         p.name
-        for p, u in zip(problem.law.parameters, end.u_P, strict=True)
+        for p, u in zip(problem.law.parameters, best.u_P, strict=True)
         if p.below == problem.law.output and u > smallest and p.name not in problem.fixed
     ]
     notes = {
-        f"{', '.join(high)} lies above the smallest {problem.law.output} of the data": high,
-        "the best start was still going down at the iteration cap": not end.converged,
-        f"{', '.join(hit)} ended on a bound": hit,
-        "as many points as free parameters: nothing is left to judge the fit by": exact,
+        f"{', '.join(too_high)} lies above the smallest {problem.law.output} of the data": too_high,
+        "the best start was still going down at the iteration cap": not best.converged,
+        f"{', '.join(on_bound)} ended on a bound": on_bound,
+        "as many points as free parameters: nothing is left to judge the fit by": is_exact,
         f"the interval of {', '.join(reached)} reaches a bound: compare curves, not parameters": reached,
-        "the Jacobian is numerically singular: compare curves, not parameters": singular and not reached,
+        "the Jacobian is numerically singular: compare curves, not parameters": is_singular and not reached,
+        wrong_way(problem.law, problem.inputs, problem.y_n): True,
     }
-    if against := wrong_way(problem.law, problem.inputs, problem.y_n):
-        notes[against] = True
-    unsure = tuple(n for n, free in zip(problem.law.names, problem.free_P, strict=True) if free) if exact else reached
-    return status, "; ".join(text for text, true in notes.items() if true), hit, unsure
+    note = "; ".join(text for text, applies in notes.items() if text and applies)
+    free = tuple(name for name, is_free in zip(problem.law.names, problem.free_P, strict=True) if is_free)
+    return status, note, on_bound, free if is_exact else reached
 
 
-def _half_the_range(problem: Problem, name: str, interval: tuple[float, float]) -> bool:
+def _is_over_half_the_range(problem: Problem, name: str, interval: tuple[float, float]) -> bool:
+    """Tell whether an interval is longer than half the range of its parameter, in search coordinates."""
     k = problem.law.names.index(name)
     low, high = np.log(interval) if problem.law.parameters[k].log else interval
     return bool(high - low > 0.5 * (problem.upper_P[k] - problem.lower_P[k]))

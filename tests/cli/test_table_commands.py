@@ -103,7 +103,7 @@ def test_laws_are_listed_and_told_in_full(capsys):
         (("fit", "--law", "chinchilla", "--y", "own", "--input", "N"), "not NAME=COLUMN"),
         (("fit", "--law", "chinchilla", "--y", "own", "--x", "task"), "--x belongs to lines"),
         (("fit", "--x", "own", "--y", "task", "--objective", "log Huber"), "--objective belongs to --law"),
-        (("backtest", "--y", "own", *COUNTS, "--level", "90"), "--level: 90 is no share between 0 and 1"),
+        (("backtest", "--y", "own", *COUNTS, "--level", "90"), "--level: 90 is not a share between 0 and 1"),
         (("fit", "--y", "own"), "needs --x and one --y"),
         (("fit", "--x", "own", "--y", "own", "--across", "data"), "--on"),
         (("fit", "--x", "own", "--y", "task", "--e-x", "lav"), "not a number, 'free' or 'law'"),

@@ -193,7 +193,7 @@ def test_what_makes_a_gap_doubtful_is_told(losses, capsys, change, verdict, note
     [
         (["--base", "data"], "--base: 'data' is not FACTOR=LEVEL"),
         (["--base", "data=kode"], "no run has data 'kode'; did you mean 'code'?"),
-        (["--base", "seed=1", "dat=wiki"], "'dat' is no factor of this table; did you mean 'data'?"),
+        (["--base", "seed=1", "dat=wiki"], "'dat' is not a factor of this table; did you mean 'data'?"),
         (["--factors", "dta"], "the table has no column 'dta'; did you mean 'data'?"),
         (["--run", "nam"], "the table has no column 'nam'; did you mean 'name'?"),
         (["--factors"], "--factors: has no value; give at least one, or leave the flag out"),

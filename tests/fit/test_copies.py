@@ -272,5 +272,5 @@ def test_a_run_of_a_law_short_of_a_checkpoint_is_a_copy():
     frame = sizes_table()
     frame = frame[~((frame["run_id"] == "r0-again") & (frame["tokens"] > 9e8))]
     frame = pd.concat([frame, frame[frame["run_id"] == "r1"].assign(run_id="longer", tokens=8e9)], ignore_index=True)
-    copies = find_copies(frame, "run_id", ("loss",), (), ("params", "tokens"))
+    copies = find_copies(frame, "run_id", ("loss",), (), sizes=("params", "tokens"))
     assert [(copy.kept, copy.copy) for copy in copies] == [(f"r{k}", f"r{k}-again") for k in range(1, 6)]

@@ -98,9 +98,8 @@ def test_coordinates_that_cross_no_bound_are_solved_for_exactly():
         low[0], high[0] = min(bound, 0.0), max(bound, 0.0)
         hessian, gradient = (root.T @ root)[:, :, None], -(root.T @ target)[:, None]
         with float64():
-            step = np.asarray(
-                bounded_step(np.zeros((3, 1)), gradient, hessian, low, high, np.ones((3, 1), bool), 1e-12)
-            )
+            bounds = {"lower": low, "upper": high, "free": np.ones((3, 1), bool)}
+            step = np.asarray(bounded_step(np.zeros((3, 1)), gradient, hessian, **bounds, damping=1e-12))
         if step[0, 0] == bound:
             rest = np.linalg.lstsq(root[:, 1:], target - bound * root[:, 0])[0]
             assert step[1:, 0] == pytest.approx(rest, rel=1e-6)
@@ -257,7 +256,7 @@ def test_result_survives_json():
         (lambda: fit_line(X, X, e_x=1.0, residual="log-log"), "both e_x and e_y"),
         (lambda: fit_line(X, X, e_x=float("nan")), "finite"),
         (lambda: fit_compute_law(X, N=X, D=X, form="kaplam"), "not one of"),
-        (lambda: build_problem(CHINCHILLA, {"N": X, "D": X}, X, LOG_HUBER, {"A": 1.0}), "cannot be held"),
+        (lambda: build_problem(CHINCHILLA, {"N": X, "D": X}, X, LOG_HUBER, fixed={"A": 1.0}), "cannot be held"),
         (lambda: fit_line(X, X**1.1, e_x=-1.0), "outside its bounds"),
         (lambda: fit_line(X, X**1.1, clusters=[1, 2]), "clusters: give an array with the run of each of the 40 points"),
         (lambda: fit_law(CHINCHILLA, X, N=X), r"needs \['D'\]"),

@@ -158,7 +158,7 @@ def test_texts_of_two_tokenizers_are_not_one_text():
         (lambda: fit_study(wide(), "val", "task", {"group": "z"}, factors=["group"]), "no run has group 'z'"),
         (
             lambda: fit_study(wide(), "val", "task", {"size": "a"}, factors=["group"]),
-            "'size' is no factor of this table",
+            "'size' is not a factor of this table",
         ),
         (lambda: fit_study(wide(), "val", "task", factors=["grup"]), "did you mean 'group'"),
         (lambda: fit_lines(wide(), "val", "val"), "two different losses"),

@@ -148,7 +148,7 @@ def test_one_level_in_three_spellings():
     ("columns", "message"),
     [
         (["x", "x"], "column 'x' twice"),
-        (["x", "_where"], "column '_where' has a name that is used inside"),
+        (["x", "_where"], "column '_where' has a name that lossline uses itself"),
     ],
 )
 def test_names_of_columns_that_cannot_be_told_apart(columns, message):
@@ -214,7 +214,7 @@ def test_a_loss_that_its_own_sums_deny_is_refused():
 
 def test_one_x_makes_no_line():
     frame = pd.DataFrame({"x": 3.0, "y": np.linspace(2, 3, 12)})
-    with pytest.raises(LosslineError, match="x is 3 in all 12 rows with both losses: one x makes no line"):
+    with pytest.raises(LosslineError, match="x is 3 in all 12 rows with both losses: a line needs two values of x"):
         fit_lines(frame, "x", "y")
 
 
@@ -261,7 +261,7 @@ def test_several_repetitions_in_another_unit_do_not_hide_each_other(factor):
 
 def test_of_two_repetitions_in_two_units_both_are_named():
     x = np.linspace(5, 3, 8)
-    with pytest.raises(LosslineError, match="^run a and run b: x of the one is 1.44 times that of the other"):
+    with pytest.raises(LosslineError, match="^run a and run b: x of one run is 1.44 times that of the other"):
         require_one_unit_of_repetitions({"x": np.append(x, x / np.log(2))}, ["run a"] * 8 + ["run b"] * 8)
 
 

@@ -1,4 +1,4 @@
-"""Combine two fitted curves: one law after another, and the points where two of them cross."""
+"""Combine two fitted curves: find the points where they cross, or chain one law after the other."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -18,9 +18,9 @@ Curve = Callable[[Mapping[str, Any]], Any]
 
 @dataclass(frozen=True)
 class Crossing:
-    """One point at which two curves have the same value."""
+    """A point that two curves have in common, where their order changes."""
 
-    x: float  # the input that was varied
+    x: float  # the value of the input that was varied
     y: float  # the value of both curves
     lower_after: Literal["first", "second"]  # the curve with the lower value at larger x
 
@@ -30,54 +30,58 @@ def find_crossings(
     second: Curve | FitResult,
     over: Mapping[str, tuple[float, float]],
     at: Mapping[str, float] | None = None,
+    *,
     num_grid: int = 400,
 ) -> tuple[Crossing, ...]:
-    """Every crossing that changes the sign of first - second, in increasing order of the input.
+    """Return all crossings that change the sign of first - second, in increasing order of the input.
 
-    Signs are compared on a grid even in the logarithm of the input, each change is refined to float64. Two
-    crossings between neighbouring grid points, and curves that touch without crossing, are not seen.
+    Signs are compared on a grid that is even in the logarithm of the input. Each change is refined to float64. Two
+    crossings between neighbouring grid points are not found, nor are curves that touch without crossing.
 
-    Where distillation stops paying (the distillation boundary of arXiv 2504.13219) is where the error with a
-    teacher overtakes the error without one:
+    An example is the distillation boundary of arXiv 2504.13219. Beyond this boundary, the error with a teacher is
+    larger than the error without one.
 
         boundary = find_crossings(distilled_fit, supervised_fit, over={"D_p": (1e3, 1e7)}, at={"N": 5e6, "D_f": 1e4})
 
-    `lower_after` "second" there means that beyond `x` pretraining samples the teacher no longer helps.
+    In this example, `lower_after` "second" means that the teacher no longer helps beyond `x` pretraining samples.
 
     Args:
-        first, second: fits of declared laws, or functions of a dict of inputs; for a law that is not in LAWS,
+        first: the fit of a declared law, or a function of a dict of inputs. For a law that is not in LAWS, give
             `lambda inputs: fit.predict(inputs, law=law)`.
+        second: the other curve, in the same form.
         over: the one input that varies, with its positive range.
-        at: values of the other inputs, the same for both curves.
+        at: the values of the other inputs, the same for both curves. None: there are no other inputs.
+        num_grid: the number of grid points.
 
     Raises:
         LosslineError: `over` is not one input with a positive increasing range.
     """
     if len(over) != 1:
-        raise LosslineError(f"find_crossings varies one input, not {sorted(over)}; give the others in `at`")
+        raise LosslineError(f"find_crossings varies one input, not {sorted(over)}; give the other inputs in `at`")
     ((name, (low, high)),) = over.items()
     if not 0 < low < high < np.inf:
         raise LosslineError(f"the range of {name} must be positive and increasing, not {low:g} to {high:g}")
 
-    def value(curve, log_x):
-        log_x = np.atleast_1d(log_x)
+    def value(curve: Curve | FitResult, log_x: np.ndarray) -> np.ndarray:
         inputs = {key: np.full(log_x.shape, v, float) for key, v in (at or {}).items()} | {name: np.exp(log_x)}
         values = curve.predict(inputs) if isinstance(curve, FitResult) else curve(inputs)
         return np.broadcast_to(np.asarray(values, float), log_x.shape)
 
-    def difference(log_x):
+    def difference(log_x: np.ndarray) -> np.ndarray:
         return value(first, log_x) - value(second, log_x)
 
     grid = np.linspace(np.log(low), np.log(high), num_grid)
     gaps = difference(grid)
-    seen = np.flatnonzero(np.isfinite(gaps) & (gaps != 0))  # a zero on the grid lies between its neighbours
+    signed = np.flatnonzero(np.isfinite(gaps) & (gaps != 0))  # a zero on the grid lies between its neighbours
     crossings = []
-    for left, right in itertools.pairwise(seen):
+    for left, right in itertools.pairwise(signed):
         if np.sign(gaps[left]) == np.sign(gaps[right]) or not np.all(np.isfinite(gaps[left : right + 1])):
             continue
-        root = optimize.brentq(lambda log_x: difference(log_x)[0], grid[left], grid[right], xtol=1e-14)
+        log_x = np.array(
+            [optimize.brentq(lambda x: difference(np.array([x]))[0], grid[left], grid[right], xtol=1e-14)], float
+        )
         lower = "first" if gaps[right] < 0 else "second"
-        crossings.append(Crossing(float(np.exp(root)), float(value(first, root)[0]), lower))
+        crossings.append(Crossing(float(np.exp(log_x[0])), float(value(first, log_x)[0]), lower))
     return tuple(crossings)
 
 
@@ -86,11 +90,14 @@ def compose(
 ) -> Callable[[Mapping[str, Any]], np.ndarray]:
     """Return a function of the first law's inputs that gives the second law's output.
 
-    As in OLMo's model ladders: L(N, D), then accuracy from loss. The second law must have one input, the first
-    law's output; both losses must be of the same text and unit.
+    OLMo's model ladders are such a chain: L(N, D), then accuracy from loss. The only input of the second law must be
+    the output of the first law. Both losses must be of the same text and in the same unit.
 
     Args:
-        first_law, second_law: needed for laws that are not in LAWS.
+        first: the fit that is evaluated first.
+        second: the fit that is evaluated on the output of the first.
+        first_law: needed for a law that is not in LAWS. None: the declared law of that name.
+        second_law: needed for a law that is not in LAWS. None: the declared law of that name.
 
     Raises:
         LosslineError: the second law has more than one input.

@@ -1,4 +1,4 @@
-"""Fit L(N, D) in the Kaplan or Chinchilla form, and split a budget C = 6 N D by it."""
+"""Fit L(N, D) in the Kaplan or Chinchilla form, and split a compute budget C = 6 N D between N and D."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,23 +14,27 @@ from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
 from lossline_jax.fit.solve import DataSet, fit_law_many
 
-FLOPS_PER_PARAMETER_AND_TOKEN = 6
+FLOPS_PER_PARAMETER_AND_TOKEN = 6  # of training: C = 6 N D (Kaplan et al. 2020, section 2.1)
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """Arrays or floats of the shape of the budget; N and D counted as in the fit."""
+    """A compute-optimal split of budgets: arrays or floats of the shape of the budget."""
 
-    N: Any
-    D: Any
-    L: Any  # the loss that the law gives there
+    N: Any  # parameters, counted as in the fit
+    D: Any  # training tokens, counted as in the fit
+    L: Any  # the loss that the law gives for N and D
 
 
 def chinchilla_allocation(parameters: Mapping[str, float], compute: Any) -> Allocation:
-    """Least loss of L = E + A/N^alpha + B/D^beta under 6 N D = C.
+    """Return the split with the least loss of L = E + A/N^alpha + B/D^beta under 6 N D = C.
 
     N = G (C/6)^(beta/(alpha+beta)), D = (C/6)^(alpha/(alpha+beta)) / G, G = (alpha A / (beta B))^(1/(alpha+beta));
     L - E = (A G^-alpha + B G^beta) (C/6)^(-alpha beta/(alpha+beta)). Hoffmann et al. 2022, eq. 4.
+
+    Args:
+        parameters: E, A, B, alpha and beta by name.
+        compute: C in FLOPs, a number or an array.
     """
     p = parameters
     budget = np.asarray(compute, float) / FLOPS_PER_PARAMETER_AND_TOKEN
@@ -43,10 +47,14 @@ def chinchilla_allocation(parameters: Mapping[str, float], compute: Any) -> Allo
 
 
 def kaplan_allocation(parameters: Mapping[str, float], compute: Any) -> Allocation:
-    """Least loss of L = E + ((A/N)^(alpha/beta) + B/D)^beta under 6 N D = C; without entropy, E is 0.
+    """Return the split with the least loss of L = E + ((A/N)^(alpha/beta) + B/D)^beta under 6 N D = C.
 
-    N = (G C/6)^(beta/(alpha+beta)), G = alpha A^(alpha/beta) / (beta B). arXiv 2411.12925. The names of the form
-    without entropy (N_c, D_c, alpha_N, alpha_D) are understood too.
+    N = (G C/6)^(beta/(alpha+beta)), G = alpha A^(alpha/beta) / (beta B). arXiv 2411.12925.
+
+    Args:
+        parameters: E, A, B, alpha and beta by name; or N_c, D_c, alpha_N and alpha_D of the form without entropy, in
+            which E is 0.
+        compute: C in FLOPs, a number or an array.
     """
     p = parameters
     if "N_c" in p:
@@ -60,7 +68,7 @@ def kaplan_allocation(parameters: Mapping[str, float], compute: Any) -> Allocati
 
 
 FORMS = {"kaplan": KAPLAN, "chinchilla": CHINCHILLA}
-MIN_LEVELS = 3  # distinct values of N and of D that an exponent and an offset need
+MIN_LEVELS = 3  # distinct values of N and of D: amount, exponent and offset are three unknowns
 
 
 def fit_compute_law(
@@ -76,13 +84,19 @@ def fit_compute_law(
 ) -> FitResult:
     """Fit L(N, D) by log-residual Huber (delta 1e-3, summed), as arXiv 2203.15556 and 2411.12925 do.
 
-    Where N or D takes fewer than three values, E cannot be told from the term that does not vary: the result
-    is `not identified` without parameters, and no E is made up. Where the loss rises with N and D (`direction.py`), as
+    If N or D takes fewer than three values, E cannot be separated from the term that does not vary. The result is then
+    `not identified` without parameters, and no E is invented. If the loss rises with N and D (`direction.py`), as
     accuracies do, the result is `failed`: the law can only fall.
 
     Args:
-        loss, N, D: (n,) losses, parameters and training tokens; `unit`, `params_counted` and `tokens_counted` say what
-            they count and travel with the result.
+        loss: (n,) losses.
+        N: (n,) parameters.
+        D: (n,) training tokens.
+        form: the form of the law.
+        clusters: (n,) the label of the run of each point, which is counted. None: not known.
+        params_counted: what N counts, for `FitResult.conventions`.
+        tokens_counted: what D counts, for `FitResult.conventions`.
+        unit: the unit of the losses, for `FitResult.conventions`.
 
     Raises:
         LosslineError: an unknown form, or arrays that do not fit together.
@@ -95,7 +109,7 @@ def fit_compute_law(
     data, keep = clean_arrays(law, inputs, loss)
     runs = run_labels(clusters, keep.size)
     levels = {name: np.unique(data[name]).size for name in law.inputs}
-    short = [name for name in law.inputs if levels[name] < MIN_LEVELS]
+    constant = [name for name in law.inputs if levels[name] < MIN_LEVELS]
     without_curve = {
         "law": law.name,
         "objective_name": LOG_HUBER.name,
@@ -109,9 +123,9 @@ def fit_compute_law(
     }
     if np.all(data[law.output] > 0) and (against := wrong_way(law, data, data[law.output])):
         return FitResult(status="failed", note=f"{against}; {ADVICE}", **without_curve)
-    if keep.sum() >= len(law.parameters) and short:
-        counted = " and ".join(f"{name} takes {levels[name]} value{'s' * (levels[name] > 1)}" for name in short)
-        note = f"{counted}: with fewer than {MIN_LEVELS}, E cannot be told from that term"
+    if keep.sum() >= len(law.parameters) and constant:
+        counts = " and ".join(f"{name} takes {levels[name]} value{'s' * (levels[name] > 1)}" for name in constant)
+        note = f"{counts}: with fewer than {MIN_LEVELS}, E cannot be told from that term"
         return FitResult(status="not identified", note=note, not_identified=law.names, **without_curve)
     points = DataSet(inputs, loss, clusters=clusters, conventions=conventions)
     return fit_law_many(law, [points], objective=LOG_HUBER, level=INTERVAL_LEVEL)[0]

@@ -1,4 +1,7 @@
-"""Loss-to-loss: y = K (x - E_x)^kappa + E_y, with each irreducible loss free, given, or from a compute law."""
+"""Fit the loss-to-loss line y = K (x - E_x)^kappa + E_y.
+
+Each irreducible loss (E_x and E_y) is free, given, or taken from a compute law.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,15 +23,15 @@ Irreducible = float | FitResult | Literal["free"]
 
 @dataclass(frozen=True)
 class TransferPrediction:
-    """Losses read off a fitted line; y is None where the line has no value."""
+    """Losses that a fitted line predicts, one for each x."""
 
     x: tuple[float, ...]
-    y: tuple[float | None, ...]
+    y: tuple[float | None, ...]  # None: the line has no value at this x
     below_domain: tuple[bool, ...]  # x is at or below E_x
     extrapolated: tuple[bool, ...]  # x is outside the range that was fitted
 
 
-def fit_line(
+def fit_line(  # noqa: PLR0913 - three inputs; all the rest are options by keyword
     x: Any,
     y: Any,
     clusters: Sequence | None = None,
@@ -42,32 +45,41 @@ def fit_line(
 ) -> FitResult:
     """Fit the line of losses y over losses x.
 
+    Rows at or below a given E_x are dropped and counted.
+
     Args:
-        x, y: (n,) losses of the same checkpoints (or of runs paired by N and D), same unit.
-        clusters: (n,) the run that each point comes from.
-        e_x, e_y: "free"; the irreducible loss itself; or the compute law of that loss, whose E is taken.
-        residual: "plain" sums squares of y - f; "log-log" is ordinary least squares of ln(y - E_y) on
-            ln(x - E_x) and needs both given (how arXiv 2411.12925 fits train-to-train). Rows at or below a
-            given E_x are dropped and counted.
-        level: of the profile intervals; None: none.
+        x: (n,) losses on the first set.
+        y: (n,) losses on the second set, of the same checkpoints or of runs paired by N and D, in the unit of x.
+        clusters: (n,) the label of the run of each point. None: not known.
+        e_x: "free" (fitted), the irreducible loss itself, or the compute law of that loss, which gives its E.
+        e_y: the same for the second set.
+        residual: "plain" sums squares of y - f. "log-log" is ordinary least squares of ln(y - E_y) on ln(x - E_x), as
+            arXiv 2411.12925 fits train-to-train lines; it needs both `e_x` and `e_y`.
+        num_starts: the number of starts of the search.
+        level: the level of the profile intervals. None: no intervals.
+        unit: the unit of the losses, for `FitResult.conventions`.
 
     Raises:
         LosslineError: log-log with a free irreducible loss, or arrays that do not fit together.
     """
     if residual not in get_args(Residual):
         raise ArgumentError("{residual}: {value!r} is not one of {known}", value=residual, known=get_args(Residual))
-    modes = {"E_x": e_x, "E_y": e_y}
-    fixed = {name: _value(name, mode) for name, mode in modes.items() if mode != "free"}
+    modes: dict[str, Irreducible] = {"E_x": e_x, "E_y": e_y}
+    fixed = {name: _irreducible_loss(name, mode) for name, mode in modes.items() if mode != "free"}
     if residual == "log-log" and len(fixed) < 2:
         raise LosslineError("a log-log fit needs both e_x and e_y given; leave residual='plain' to fit them")
-    conventions = {"x": unit, "y": unit} | {name: _said(mode) for name, mode in modes.items()}
+    conventions = {"x": unit, "y": unit} | {name: _origin(mode) for name, mode in modes.items()}
     points = DataSet({"x": x}, y, fixed, clusters, conventions=conventions)
     objective = LOG_LOG_LEAST_SQUARES if residual == "log-log" else LEAST_SQUARES
     return fit_law_many(SHIFTED_POWER, [points], objective=objective, num_starts=num_starts, level=level)[0]
 
 
 def predict_transfer(fit: FitResult, x: Any) -> TransferPrediction:
-    """Read the line at x (a number, an array, or either as {"x": ...}), flagging where x is at or below E_x.
+    """Evaluate a fitted line at x, and mark each x that is at or below E_x.
+
+    Args:
+        fit: the fitted line.
+        x: a number or an array, alone or as {"x": ...}.
 
     Raises:
         LosslineError: the fit has no curve, or x is not finite.
@@ -89,15 +101,21 @@ def predict_transfer(fit: FitResult, x: Any) -> TransferPrediction:
 
 
 def translate(law: FitResult, line: FitResult) -> FitResult:
-    """The compute law of a second data set, from that of the first and the train-to-train line between them.
+    """Return the compute law of a second data set, from the law of the first and the train-to-train line between both.
 
-    L_1 = K (L_0 - E_0)^kappa + E_1 of a Kaplan-form L_0 is of Kaplan form again: A' = A K^(1 / (kappa alpha)),
-    B' = B K^(1 / (kappa beta)), alpha' = kappa alpha, beta' = kappa beta, E' = E_1 (arXiv 2411.12925). The
-    compute-optimal N stays what it was.
+    If L_0 has Kaplan's form, then L_1 = K (L_0 - E_0)^kappa + E_1 has Kaplan's form too (arXiv 2411.12925):
+
+        A' = A K^(1 / (kappa alpha)), B' = B K^(1 / (kappa beta)), alpha' = kappa alpha, beta' = kappa beta, E' = E_1
+
+    The compute-optimal N does not change.
+
+    Args:
+        law: the compute law of the first data set, in Kaplan's form.
+        line: the line from losses of the first set to losses of the second, fitted with `e_x=law`.
 
     Raises:
-        LosslineError: `law` is not of Kaplan form, one of the two has no curve, or the line does not start at the
-            law's E.
+        LosslineError: `law` does not have Kaplan's form, one of the two fits has no curve, or the line does not start
+            at the law's E.
     """
     if law.law != KAPLAN.name:
         raise LosslineError(f"only a compute law of {KAPLAN.name} form translates into its own form, not {law.law!r}")
@@ -129,7 +147,7 @@ def translate(law: FitResult, line: FitResult) -> FitResult:
     )
 
 
-def _value(name: str, mode: float | FitResult) -> float:
+def _irreducible_loss(name: str, mode: Irreducible) -> float:
     if isinstance(mode, str):
         raise LosslineError(f"{name}: {mode!r} is not 'free', a number or a fitted compute law")
     if not isinstance(mode, FitResult):
@@ -139,7 +157,8 @@ def _value(name: str, mode: float | FitResult) -> float:
     return mode.parameters["E"]
 
 
-def _said(mode: Irreducible) -> str:
+def _origin(mode: Irreducible) -> str:
+    """Name the origin of an irreducible loss, for `FitResult.conventions`."""
     if isinstance(mode, FitResult):
         return f"from the {mode.law} law" + ("" if mode.status == "converged" else f", which is {mode.status!r}")
     return "free" if mode == "free" else "given"

@@ -1,7 +1,8 @@
-"""Every declared law, by name. Laws that depend on a list of domains or a number of breaks are built:
+"""All declared laws, by name. Read `size_and_tokens.py` first.
 
-`mixtures.data_mixing_law`, `mixtures.additive_mixture_law`, `bounded.broken_power_law`. The skill law, which
-has a matrix of parameters, is `fit/skills/fit.py`. `published.py` has the values that papers give.
+Functions build the laws that depend on a list of domains or a number of breaks: `mixtures.data_mixing_law`,
+`mixtures.additive_mixture_law` and `bounded.broken_power_law`. The skill law has a matrix of parameters and is in
+`fit/skills/fit.py`. `published_values.py` has the parameter values that papers give.
 """
 
 from lossline_jax import errors
@@ -46,7 +47,15 @@ LAWS: dict[str, Law] = {law.name: law for subject in SUBJECTS for law in subject
 
 
 def find_law(name: str, law: Law | None = None) -> Law:
-    """`law`, or the declared law called `name`."""
+    """Return `law` if it is given, or else the declared law called `name`.
+
+    Args:
+        name: the name of a declared law.
+        law: a law that is used instead. None: the declared law.
+
+    Raises:
+        LosslineError: no declared law has this name.
+    """
     if law is not None:
         return law
     if name not in LAWS:

@@ -1,18 +1,29 @@
-"""Laws of what a model is made of: routed experts, vocabulary, precision."""
+"""Laws of the parts of a model: routed experts, the vocabulary, and the precision of numbers."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 
-from lossline_jax.fit.law import LOG_HUBER, Law, Objective, Parameter, power
+from lossline_jax.fit.law import LOG_HUBER, Law, Objective, Parameter, Values, power
 from lossline_jax.fit.laws.parameters import amount, exponent, in_float64, irreducible
 from lossline_jax.fit.laws.size_and_tokens import SIZE_AND_TOKENS
 
 
-def saturated_experts(num_experts, start, most):
-    """E-hat: 1/E-hat = 1/(E - 1 + (1/E_start - 1/E_max)^-1) + 1/E_max; E_start at one expert, at most E_max."""
+def saturated_experts(num_experts: Any, start: Any, most: Any) -> Any:
+    """Return the saturated number of experts E^, which is E_start at one expert and at most E_max.
+
+    1/E^ = 1/(E - 1 + (1/E_start - 1/E_max)^-1) + 1/E_max. Clark et al. 2022 (arXiv 2202.01169).
+
+    Args:
+        num_experts: E, a number or an array.
+        start: E_start, in experts.
+        most: E_max, in experts.
+    """
     return 1 / (1 / (num_experts - 1 + 1 / (1 / start - 1 / most)) + 1 / most)
 
 
-def _routing(p, v):
+def _routing(p: Values, v: Values) -> jax.Array:
     size = jnp.log10(v["N"])
     experts = jnp.log10(saturated_experts(v["E"], p["E_start"], p["E_max"]))
     return p["a"] * size + p["b"] * experts + p["c"] * size * experts + p["d"]
@@ -26,7 +37,7 @@ ROUTING = Law(
     name="routing",
     formula="log10 L = a log10 N + b log10 E^ + c log10 N log10 E^ + d; "
     "1/E^ = 1/(E - 1 + 1/(1/E_start - 1/E_max)) + 1/E_max",
-    inputs={"N": "parameters of the dense model, those one token uses", "E": "experts"},
+    inputs={"N": "parameters of the dense model, which one token uses", "E": "experts"},
     output="log10 L",
     parameters=(
         *(_slope(name) for name in ("a", "b", "c", "d")),
@@ -65,7 +76,7 @@ VOCABULARY = Law(
         + p["B"] * power(v["H"], -p["beta"])
     ),
     source="Tao et al. 2024 (arXiv 2407.13623) and the authors' code",
-    note="L_u is the loss minus that of a unigram model, so it is mostly negative: no logarithm in the objective. "
+    note="L_u is the loss minus the loss of a unigram model. It is mostly negative, so the objective has no logarithm. "
     "The authors hold alpha1 = beta and minimise summed Huber with delta 1e-3. Their constants are for millions of "
     "parameters and billions of characters.",
     objective=Objective("Huber", delta=1e-3),
@@ -73,10 +84,11 @@ VOCABULARY = Law(
     falls=("N_nv", "N_v", "H"),
 )
 
+# (input in bits, parameter in bits, the numbers that are stored with this precision)
 PRECISIONS = (("P_w", "gamma_w", "weights"), ("P_a", "gamma_a", "activations"), ("P_kv", "gamma_kv", "key-value cache"))
 
 
-def _effective_size(p, v):
+def _effective_size(p: Values, v: Values) -> jax.Array:
     size = v["N"]
     for bits, gamma, _ in PRECISIONS:
         size = size * -jnp.expm1(-v[bits] / p[gamma])
@@ -84,12 +96,17 @@ def _effective_size(p, v):
 
 
 @in_float64
-def effective_size(parameters, inputs):
-    """N_eff = N prod_x (1 - exp(-P_x/gamma_x)) over weights, activations and key-value cache."""
+def effective_size(parameters: Values, inputs: Values) -> jax.Array:
+    """Return N_eff = N prod_x (1 - exp(-P_x/gamma_x)) over weights, activations and key-value cache.
+
+    Args:
+        parameters: gamma_w, gamma_a and gamma_kv by name, in bits.
+        inputs: N in parameters, and P_w, P_a and P_kv in bits, by name.
+    """
     return _effective_size(parameters, inputs)
 
 
-def _precision(p, v):
+def _precision(p: Values, v: Values) -> jax.Array:
     by_size = p["A"] * power(_effective_size(p, v), -p["alpha"])
     return p["E"] + by_size + p["B"] * power(v["D"], -p["beta"])
 
@@ -137,7 +154,8 @@ QUANTISATION = Law(
         p["C_T"] * power(v["D"], p["gamma_D"]) * power(v["N"], -p["gamma_N"]) * jnp.exp(-v["P_post"] / p["gamma_post"])
     ),
     source="Kumar et al. 2024 (arXiv 2411.04330), quoted by a secondary source",
-    note="The rise of the loss when a trained model is quantised; the objective is not in the sources read.",
+    note="The output is the rise of the loss when a trained model is quantised. The sources that were read do not give "
+    "the objective.",
     objective=LOG_HUBER,
     normalise=("N", "D"),
 )

@@ -1,8 +1,9 @@
-"""Data to quality after training or finetuning: translation, transfer, supervised finetuning, vision."""
+"""Laws from the amount of data to the quality after training or finetuning: translation, transfer, vision."""
 
+import jax
 import jax.numpy as jnp
 
-from lossline_jax.fit.law import LOG_HUBER, LOG_LEAST_SQUARES, Law, Objective, power
+from lossline_jax.fit.law import LOG_HUBER, LOG_LEAST_SQUARES, Law, Objective, Values, power
 from lossline_jax.fit.laws.parameters import amount, exponent, irreducible
 
 TRANSLATION = Law(
@@ -17,8 +18,8 @@ TRANSLATION = Law(
     ),
     function=lambda p, v: p["alpha"] * power(1 / v["D"] + p["C"], p["p"]),
     source="Bansal et al. 2022 (arXiv 2202.01994); M3 of Alabdulmohsin et al. 2022 (arXiv 2209.06640)",
-    note="How the authors fit is not known; log space here. The loss flattens at alpha C^p: data alone do not "
-    "help a model that is full. Published C's are for D in millions.",
+    note="The authors' method of fitting is not known; log space here. The loss flattens at alpha C^p: more data alone "
+    "do not help a model at its capacity. Published values of C are for D in millions.",
     objective=LOG_LEAST_SQUARES,
     normalise=("D",),
     falls=("D",),
@@ -36,8 +37,8 @@ TRANSLATION_SCORE = Law(
     ),
     function=lambda p, v: power(jnp.log(p["A"]) + p["alpha"] * jnp.log(v["D_p"]), p["beta"]),
     source="Isik et al. 2024 (arXiv 2402.04177)",
-    note="For BLEU and COMET. One fit a task, corpus and amount of finetuning data. Misaligned pretraining gives "
-    "scores that fall again, which the law cannot follow: look at the residuals. Huber's delta is unverified.",
+    note="For BLEU and COMET. Each task, corpus and amount of finetuning data has one fit. Misaligned pretraining "
+    "gives scores that fall again; the law cannot follow them, so look at the residuals. Huber's delta is unverified.",
     objective=Objective("log Huber, delta 0.1", logarithmic=True, delta=0.1),
     normalise=("D_p",),
     defined=lambda p, v: jnp.log(p["A"]) + p["alpha"] * jnp.log(v["D_p"]) > 0,
@@ -74,7 +75,8 @@ RECTIFIED = Law(
     ),
     function=lambda p, v: p["B"] / (p["D_t"] + power(v["D"], p["beta"])) + p["E"],
     source="Lin et al. 2024 (arXiv 2402.02314)",
-    note="D_t is what pretraining is worth. Fitted parameters and the objective are not in the sources read.",
+    note="D_t is the pre-learned data size: the worth of pretraining, in units of D^beta. The sources that were read "
+    "give neither fitted parameters nor the objective.",
     objective=LOG_LEAST_SQUARES,
     normalise=("D",),
     falls=("D",),
@@ -100,9 +102,9 @@ VISUAL_TRANSFER = Law(
         p["E"] + p["A"] * power(v["N"], -p["alpha"]) * power(v["D_p"], -p["beta"]) * power(v["D_f"], -p["gamma"])
     ),
     source="lossline, after the abstract of arXiv 2504.13219 (data-efficient visual transfer)",
-    note="That paper speaks of a joint power law of pretraining data, model size and finetuning data; its equations "
-    "could not be read. This product with an irreducible error is our own reading. Where distillation stops paying "
-    "is where two such curves cross: fit/curves/combine.py.",
+    note="The paper describes a joint power law of pretraining data, model size and finetuning data; its equations "
+    "could not be read. This product with an irreducible error is lossline's own form. Distillation stops paying "
+    "at the crossing of two such curves: `fit.find_crossings`.",
     objective=LOG_HUBER,
     normalise=("N", "D_p", "D_f"),
     falls=("N", "D_p", "D_f"),
@@ -111,9 +113,9 @@ VISUAL_TRANSFER = Law(
 _DISTILLATION_RATIO = "((L_T / L_supervised) / d1)^(1/f1)"
 
 
-def _distillation(p, v):
+def _distillation(p: Values, v: Values) -> jax.Array:
     ratio = v["L_T"] / (v["L_supervised"] * p["d1"])
-    # ln(1 + ratio^(1/f1)) without overflow at a small f1
+    # logaddexp computes ln(1 + ratio^(1/f1)) without overflow at a small f1.
     log_break = jnp.logaddexp(0.0, jnp.log(ratio) / p["f1"])
     capacity = p["A"] * power(v["N_S"], -p["alpha"]) + p["B"] * power(v["D_S"], -p["beta"])
     teacher = power(v["L_T"], -p["c0"]) * jnp.exp(-p["c1"] * p["f1"] * log_break)
@@ -143,7 +145,7 @@ DISTILLATION = Law(
     ),
     function=_distillation,
     source="Busbridge et al. 2025 (arXiv 2502.08606), quoted by a secondary source",
-    note="The supervised loss comes from a law of its own.",
+    note="The supervised loss comes from a separate law.",
     objective=LOG_HUBER,
     normalise=("N_S", "D_S"),
     falls=("N_S", "D_S"),

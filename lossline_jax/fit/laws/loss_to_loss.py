@@ -1,4 +1,4 @@
-"""Loss to loss: two losses of the same models (or of models paired by size and tokens)."""
+"""The shifted power law between two losses of the same models, or of models paired by size and tokens."""
 
 import numpy as np
 

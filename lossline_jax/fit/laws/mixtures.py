@@ -1,11 +1,12 @@
-"""Mixtures of training domains: AutoScale's domain curve, the data-mixing law, the additive mixture law."""
+"""Laws of mixtures of training domains: AutoScale's domain curve, the data-mixing law, the additive mixture law."""
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.law import LOG_HUBER, Law, Parameter, power
+from lossline_jax.fit.law import LOG_HUBER, Law, Parameter, Values, power
 from lossline_jax.fit.laws.parameters import amount, exponent, irreducible, signed_number
 from lossline_jax.fit.laws.size_and_tokens import SIZE_AND_TOKENS
 
@@ -21,8 +22,9 @@ DOMAIN_CURVE = Law(
     ),
     function=lambda p, v: power(v["x"] + p["a"], -p["b"]) + p["c"],
     source="Kang et al. 2024, AutoScale (arXiv 2407.20177), authors' notebooks",
-    note="y is validation perplexity over that of the base. The authors fit three quantities (0.2, 1, 3) exactly. Such "
-    "points often have a second exact solution with b below 0.1, a curve that falls for ever: b is bounded from it.",
+    note="y is the validation perplexity divided by the perplexity of the base. The authors fit three quantities "
+    "(0.2, 1, 3) exactly. Such points often have a second exact solution with b below 0.1, a curve that falls for "
+    "ever; the lower bound of b excludes it.",
 )
 
 
@@ -34,10 +36,16 @@ def _unique(domains: Sequence[str], least: int) -> tuple[str, ...]:
 
 
 def data_mixing_law(domains: Sequence[str]) -> Law:
-    """L = c + k exp(sum_j t_j r_j) for the proportions r_j of `domains`, the inputs by those names.
+    """Declare L = c + k exp(sum_j t_j r_j). The inputs are the proportions r_j of the domains, by domain name.
 
-    Proportions add up to 1, so adding s to every t_j and dividing k by e^s changes nothing: the last domain
-    has no t of its own (t = 0). A published (k, t_1..t_m) reads here as k exp(t_m) and t_j - t_m.
+    Proportions add up to 1, so adding s to every t_j and dividing k by e^s changes nothing. Therefore the last domain
+    has no parameter (its t is 0). A published (k, t_1..t_m) becomes k exp(t_m) and t_j - t_m here.
+
+    Args:
+        domains: two or more names of domains.
+
+    Raises:
+        LosslineError: there are fewer than two domains, or a name occurs twice.
     """
     *free, last = _unique(domains, 2)
     return Law(
@@ -52,17 +60,24 @@ def data_mixing_law(domains: Sequence[str]) -> Law:
         ),
         function=lambda p, v: p["c"] + p["k"] * jnp.exp(sum(p[f"t_{name}"] * v[name] for name in free)),
         source="Ye et al. 2024, Data Mixing Laws (arXiv 2403.16952)",
-        note=f"One law a validation set, at one model size and budget. t is relative to that of {last}.",
+        note=f"Each validation set has one law, at one model size and budget. t is relative to the t of {last}.",
         objective=LOG_HUBER,
     )
 
 
 def additive_mixture_law(domains: Sequence[str]) -> Law:
-    """L = E + 1 / (sum_i C_i h_i^gamma_i) + A/N^alpha + B/D^beta for proportions h_i of `domains`."""
+    """Declare L = E + 1 / (sum_i C_i h_i^gamma_i) + A/N^alpha + B/D^beta, where h_i is the proportion of domain i.
+
+    Args:
+        domains: one or more names of domains.
+
+    Raises:
+        LosslineError: there is no domain, or a name occurs twice.
+    """
     names = _unique(domains, 1)
 
-    def function(p, v):
-        # an absent domain adds nothing; inside, 1 keeps the slopes of its power finite
+    def function(p: Values, v: Values) -> jax.Array:
+        # A domain with proportion 0 adds nothing. The power gets 1 in place of 0, so that its slopes stay finite.
         powers = {n: power(jnp.where(v[n] > 0, v[n], 1.0), p[f"gamma_{n}"]) for n in names}
         mixture = sum(p[f"C_{n}"] * jnp.where(v[n] > 0, powers[n], 0.0) for n in names)
         by_size = p["A"] * power(v["N"], -p["alpha"])
@@ -84,7 +99,7 @@ def additive_mixture_law(domains: Sequence[str]) -> Law:
         ),
         function=function,
         source="arXiv 2507.09404, quoted by a secondary source",
-        note="E and the C_i trade off where all mixtures are alike.",
+        note="E and the C_i cannot be separated if all mixtures are alike.",
         objective=LOG_HUBER,
         normalise=("N", "D"),
         falls=("N", "D"),

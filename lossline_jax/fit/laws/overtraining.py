@@ -1,4 +1,6 @@
-"""Gadre et al. 2024: loss of models trained past the compute optimum, and downstream error from loss."""
+"""The laws of Gadre et al. 2024: the loss of models trained past the compute optimum, and the error from the loss."""
+
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -22,8 +24,8 @@ OVERTRAINING = Law(
         p["E"] + (p["a"] * power(v["M"], p["eta"]) + p["b"] * power(v["M"], -p["eta"])) * power(v["C"], -p["eta"])
     ),
     source=SOURCE,
-    note="Chinchilla's law with alpha = beta = 2 eta. The authors' code fits coefN N^b + coefMN (6^(1/2) M N)^b + E "
-    "with b = -2 eta, a = coefN 6^eta, b' = coefMN.",
+    note="This is Chinchilla's law with alpha = beta = 2 eta. The authors' code fits "
+    "coefN N^b + coefMN (6^(1/2) M N)^b + E with b = -2 eta, a = coefN 6^eta, b' = coefMN.",
     normalise=("C", "M"),
     falls=("C",),
 )
@@ -44,6 +46,11 @@ ERROR_FROM_LOSS = Law(
 )
 
 
-def compute_and_multiplier(num_params, num_tokens) -> dict:
-    """N and D -> the inputs of the law, {"C": 6 N D, "M": D / N}."""
+def compute_and_multiplier(num_params: Any, num_tokens: Any) -> dict[str, Any]:
+    """Return the inputs of the overtraining law, {"C": 6 N D, "M": D / N}.
+
+    Args:
+        num_params: N, a number or an array.
+        num_tokens: D, a number or an array.
+    """
     return {"C": 6 * num_params * num_tokens, "M": num_tokens / num_params}

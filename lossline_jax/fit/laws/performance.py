@@ -1,20 +1,31 @@
-"""The performance law: MMLU from layers, widths, tokens and size."""
+"""The performance law: the MMLU score from layers, widths, tokens and size."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lossline_jax.fit.law import Law, Parameter
+from lossline_jax.fit.law import Law, Parameter, Values
 from lossline_jax.fit.laws.parameters import exponent
 
 
-def log_stability(gamma, num_layers, hidden, ffn):
-    """ln u = -(gamma N_l (10/d + 20/h))^2: deep and narrow models lose to low precision."""
+def log_stability(gamma: Any, num_layers: Any, hidden: Any, ffn: Any) -> Any:
+    """Return ln u = -(gamma N_l (10/d + 20/h))^2: low precision costs deep and narrow models most.
+
+    Args:
+        gamma: the loss of precision; 1 means none.
+        num_layers: N_l, a number or an array.
+        hidden: h, the hidden width.
+        ffn: d, the feed-forward width.
+    """
     return -((gamma * num_layers * (10 / ffn + 20 / hidden)) ** 2)
 
 
-def _performance(p, v):
+def _performance(p: Values, v: Values) -> jax.Array:
     log_u = log_stability(p["gamma"], v["N_l"], v["h"], v["d"])
-    tokens = jnp.minimum(v["T"], v["S"])  # trillions against billions: saturation past 1000 tokens a parameter
+    # T in trillions is compared with S in billions: the score saturates at 1000 tokens per parameter.
+    tokens = jnp.minimum(v["T"], v["S"])
     terms = (("w1", v["N_l"]), ("w2", v["h"]), ("w3", v["d"]), ("w4", tokens))
     return p["b"] + sum(p[name] * (log_u + jnp.log(value)) for name, value in terms)
 
@@ -41,13 +52,17 @@ PERFORMANCE = Law(
     ),
     function=_performance,
     source="Wu & Tang 2024 (arXiv 2408.09895) and the authors' planner code",
-    note="gamma is 1 without loss of precision and is best held there. The 55 models that it was fitted on are not in "
-    "a table. Scores are clipped after the fact: `clip_mmlu`. Mixtures of experts use formulas not found.",
-    ranges={"T": "(0, 100)", "S": "(0, 10000)"},  # min(T, S) makes sense in these units alone
+    note="gamma is 1 without loss of precision; it is best to hold gamma at 1. No table gives the 55 models of the "
+    "authors' fit. `clip_mmlu` clips scores after prediction. The formulas for mixtures of experts were not found.",
+    ranges={"T": "(0, 100)", "S": "(0, 10000)"},  # trillions and billions: min(T, S) is right only in these units
 )
 
 
-def clip_mmlu(score) -> np.ndarray:
-    """Below 25 (chance) -> 25; above 90 -> 90 + 10 tanh(0.1 score - 9), which ends at 100."""
-    score = np.asarray(score, float)
-    return np.where(score > 90, 90 + 10 * np.tanh(0.1 * score - 9), np.maximum(score, 25.0))
+def clip_mmlu(score: Any) -> np.ndarray:
+    """Clip predicted scores: below 25 (chance) to 25, above 90 to 90 + 10 tanh(0.1 score - 9), which stays below 100.
+
+    Args:
+        score: points of MMLU, a number or an array.
+    """
+    points = np.asarray(score, float)
+    return np.where(points > 90, 90 + 10 * np.tanh(0.1 * points - 9), np.maximum(points, 25.0))

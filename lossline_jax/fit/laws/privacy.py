@@ -1,9 +1,11 @@
-"""Differentially private language models: size, examples and the noise-batch ratio."""
+"""The loss of differentially private language models from size, examples and the noise-batch ratio."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from lossline_jax.fit.law import LOG_HUBER, Law, power
+from lossline_jax.fit.law import LOG_HUBER, Law, Values, power
 from lossline_jax.fit.laws.parameters import amount, exponent, in_float64, irreducible, signed_number
 
 SOURCE = "McKenna et al. 2025 (arXiv 2501.18914), appendix E"
@@ -19,17 +21,17 @@ BASE = (
 )
 
 
-def _saturated_noise(sigma):
+def _saturated_noise(sigma: Any) -> jax.Array:
     return jax.nn.sigmoid((jnp.log(sigma) + 8) / 1.6)
 
 
 @in_float64
-def saturated_noise(sigma):
-    """sigmoid((ln sigma + 8) / 1.6): a noise-batch ratio on a scale of 0 to 1, half way at e^-8 (eq. 4)."""
+def saturated_noise(sigma: Any) -> jax.Array:
+    """Return sigmoid((ln sigma + 8) / 1.6): the noise-batch ratio on a scale from 0 to 1, 1/2 at e^-8 (eq. 4)."""
     return _saturated_noise(sigma)
 
 
-def _without_noise(p, v):
+def _without_noise(p: Values, v: Values) -> jax.Array:
     return p["E"] + p["A"] * power(v["M"], -p["alpha"]) + p["B"] * power(v["n"], -p["beta"])
 
 
@@ -47,8 +49,8 @@ PRIVATE = Law(
     ),
     function=lambda p, v: _without_noise(p, v) + p["C"] * power(v["sigma"], p["gamma"]),
     source=f"{SOURCE}, eq. 3",
-    note="The authors find that it fits poorly and interpolate instead; coefficients are not published. They keep "
-    "more than 1e5 steps, sigma above 5e-7 and losses up to 8.",
+    note="The authors find that this law fits poorly, and interpolate instead; they publish no coefficients. They keep "
+    "runs of more than 1e5 steps, sigma above 5e-7 and losses up to 8.",
     objective=LOG_HUBER,
     normalise=("M", "n", "sigma"),
     falls=("M", "n"),
@@ -71,7 +73,7 @@ PRIVATE_SATURATED = Law(
         _without_noise(p, v) + p["C"] * power(_saturated_noise(v["sigma"]), p["gamma"]) * power(v["M"], -p["gamma2"])
     ),
     source=f"{SOURCE}, eqs. 4, 5",
-    note="Which published exponent is which was inferred from a damaged text; coefficients are not published.",
+    note="The roles of the published exponents were inferred from a damaged text. The authors publish no coefficients.",
     objective=LOG_HUBER,
     normalise=("M", "n"),
     falls=("n",),

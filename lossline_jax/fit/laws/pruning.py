@@ -1,10 +1,12 @@
-"""Loss after pruning and post-training."""
+"""Laws of the loss after pruning and post-training."""
 
-from lossline_jax.fit.law import LOG_HUBER, LOG_LEAST_SQUARES, Law, power
+import jax
+
+from lossline_jax.fit.law import LOG_HUBER, LOG_LEAST_SQUARES, Law, Values, power
 from lossline_jax.fit.laws.parameters import amount, exponent, signed_number
 
 
-def _p2(p, v):
+def _p2(p: Values, v: Values) -> jax.Array:
     inner = p["N_C"] * power(v["N0"], -p["alpha"]) + p["D_C"] * power(v["D"], -p["beta"]) + p["E"]
     return v["L0"] + power(v["rho"], -p["gamma"]) * power(v["N0"], -p["delta"]) * inner
 
@@ -30,8 +32,8 @@ P2 = Law(
     ),
     function=_p2,
     source="P2 law (arXiv 2411.10272 v3), quoted by two secondary sources",
-    note="The loss rises with rho where gamma is negative. No fitted values and no data are public; the objective is "
-    "assumed to be Hoffmann's. A survey drops the factor N0^-delta.",
+    note="The loss rises with rho if gamma is negative. No fitted values and no data are public; the objective is "
+    "assumed to be the one of Hoffmann et al. A survey omits the factor N0^-delta.",
     objective=LOG_HUBER,
     normalise=("N0", "D"),
     falls=("D",),
@@ -46,8 +48,8 @@ COMPRESSION = Law(
     parameters=(amount("P0", "1"), signed_number("alpha", 10.0, (-3.0, 3.0))),
     function=lambda p, v: v["L0"] * p["P0"] * power(1 - v["r"], p["alpha"]),
     source="arXiv 2504.04342 v2, quoted by a secondary source",
-    note="alpha is about .22 (reasoning), .73 (language modelling), 2.42 (question answering). With those signs L "
-    "falls as r grows, so it is read as a score; a loss takes a negative alpha. The objective is not known.",
+    note="alpha is about .22 (reasoning), .73 (language modelling), 2.42 (question answering). With these signs L "
+    "falls as r grows, so L is taken as a score; a loss needs a negative alpha. The objective is not known.",
     objective=LOG_LEAST_SQUARES,
     ranges={"L0": "(0, inf)", "r": "[0, 1)"},
 )

@@ -1,24 +1,19 @@
-"""Parameter values that papers give, by law and label: to evaluate, simulate and compare with.
+"""Parameter values that papers give, by law and label. Use them to evaluate, to simulate and to compare.
 
-The law's `source` is the paper. Values belong to their authors' data and tokenizers, and hold in the units of
-`PUBLISHED_UNITS` alone: an input in another unit gives a wrong number. Those of "overtraining", "downstream error" and
-"translation data" are refits of the authors' tables, not printed by them.
+The paper is the law's `source`. The values belong to the data and tokenizers of their authors. They hold only in the
+units of `PUBLISHED_UNITS`: an input in another unit gives a wrong number. The values of "overtraining",
+"downstream error" and "translation data" are refits of the authors' tables; the authors do not print them.
 """
 
 from math import exp
 
-Values = dict[str, float]
 
-
-def _named(names: str, *values: float) -> Values:
+def _named(names: str, *values: float) -> dict[str, float]:
     return dict(zip(names.split(), values, strict=True))
 
 
-def _diloco(*values: float) -> Values:
-    return _named("A alpha", *values)
-
-
-PUBLISHED: dict[str, dict[str, Values]] = {
+# law name -> label of the data -> parameter values
+PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
     "kaplan size": {"Kaplan et al. 2020": _named("N_c alpha_N", 8.8e13, 0.076)},
     "kaplan tokens": {"Kaplan et al. 2020": _named("D_c alpha_D", 5.4e13, 0.095)},
     "kaplan minimal compute": {"Kaplan et al. 2020": _named("C_c_min alpha_C_min", 3.1e8, 0.050)},
@@ -26,7 +21,8 @@ PUBLISHED: dict[str, dict[str, Values]] = {
     "kaplan steps": {"table 3": _named("N_c S_c alpha_N alpha_S", 6.5e13, 2.1e3, 0.077, 0.76)},
     "critical batch": {"Kaplan et al. 2020": _named("B_star alpha_B", 2e8, 0.21)},
     "chinchilla": {
-        # their rounded values (406.4, 410.7, .34, .28) fit their own points four times worse than these of the source
+        # These unrounded values are in the paper's source. The printed ones (406.4, 410.7, .34, .28) fit the authors'
+        # own points four times worse.
         "Hoffmann et al. 2022": _named(
             "E A B alpha beta", exp(0.5267228), exp(6.0073404), exp(6.0179186), 0.33917084, 0.2849083
         ),
@@ -46,16 +42,16 @@ PUBLISHED: dict[str, dict[str, Values]] = {
     },
     "downstream error": {"RedPajama, 17 tasks": _named("eps k gamma", 0.856992, 2.20649, 0.714591)},
     "diloco size": {
-        "data-parallel": _diloco(18.129, -0.0953),
-        "M = 1": _diloco(18.363, -0.0961),
-        "M = 2": _diloco(18.768, -0.0969),
-        "M = 4": _diloco(19.762, -0.0992),
-        "M = 8": _diloco(21.051, -0.1018),
+        "data-parallel": _named("A alpha", 18.129, -0.0953),
+        "M = 1": _named("A alpha", 18.363, -0.0961),
+        "M = 2": _named("A alpha", 18.768, -0.0969),
+        "M = 4": _named("A alpha", 19.762, -0.0992),
+        "M = 8": _named("A alpha", 21.051, -0.1018),
     },
     "diloco": {
         "loss": _named("A alpha beta", 19.226, -0.0985, 0.0116),
         "inner learning rate": _named("A alpha beta", 22256, -0.8827, 0.2929),
-        # version 2 of the paper; version 1 prints the same as 0.00709, in sequences of 2048 tokens
+        # A is from version 2 of the paper. Version 1 prints the same A as 0.00709, in sequences of 2048 tokens.
         "global batch, tokens": _named("A alpha beta", 14.521, 0.4695, 0.3399),
     },
     "translation data": {

@@ -1,48 +1,74 @@
-"""Muennighoff et al. 2023: repeated tokens and excess parameters are worth less and less."""
+"""The laws of Muennighoff et al. 2023: each repetition of a token, and each excess parameter, is worth less."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 
-from lossline_jax.fit.law import LOG_HUBER, Law, power
+from lossline_jax.fit.law import LOG_HUBER, Law, Values, power
 from lossline_jax.fit.laws.parameters import amount, exponent, in_float64, irreducible
 from lossline_jax.fit.laws.size_and_tokens import SIZE_AND_TOKENS
 
 SOURCE = "Muennighoff et al. 2023 (arXiv 2305.16264)"
 
 
-def _effective(amount_seen, unique, decay):
+def _effective(amount_seen: Any, unique: Any, decay: Any) -> jax.Array:
     repeats = jnp.maximum(amount_seen / unique - 1, 0.0)
     return unique - unique * decay * jnp.expm1(-repeats / decay)
 
 
-def _optimal_params(p, num_tokens):
+def _optimal_params(p: Values, num_tokens: Any) -> jax.Array:
     balance = power(p["alpha"] * p["A"] / (p["beta"] * p["B"]), 1 / (p["alpha"] + p["beta"]))
     return power(num_tokens * balance, p["beta"] / p["alpha"]) * balance
 
 
-def _effective_params(p, num_params, unique_tokens):
+def _effective_params(p: Values, num_params: Any, unique_tokens: Any) -> jax.Array:
     unique = jnp.minimum(num_params, _optimal_params(p, unique_tokens))
     return _effective(num_params, unique, p["R_N_star"])
 
 
 @in_float64
-def effective_tokens(num_tokens, unique_tokens, R_D_star):
-    """D' = U_D + U_D R_D* (1 - exp(-R_D/R_D*)), R_D = max(D/U_D - 1, 0): what D tokens are worth unrepeated."""
+def effective_tokens(num_tokens: Any, unique_tokens: Any, R_D_star: Any) -> jax.Array:
+    """Return the number of unrepeated tokens that are worth as much as D tokens with repetitions.
+
+    D' = U_D + U_D R_D* (1 - exp(-R_D/R_D*)), R_D = max(D/U_D - 1, 0).
+
+    Args:
+        num_tokens: D, a number or an array.
+        unique_tokens: U_D, a number or an array.
+        R_D_star: R_D*, in repetitions.
+    """
     return _effective(num_tokens, unique_tokens, R_D_star)
 
 
 @in_float64
-def optimal_params(parameters, unique_tokens):
-    """N_opt(U_D) = (U_D G)^(beta/alpha) G, G = (alpha A / (beta B))^(1/(alpha+beta)): the size that U_D tokens fill."""
+def optimal_params(parameters: Values, unique_tokens: Any) -> jax.Array:
+    """Return the compute-optimal number of parameters for U_D unique tokens.
+
+    N_opt(U_D) = (U_D G)^(beta/alpha) G, G = (alpha A / (beta B))^(1/(alpha+beta)).
+
+    Args:
+        parameters: A, B, alpha and beta by name.
+        unique_tokens: U_D, a number or an array.
+    """
     return _optimal_params(parameters, unique_tokens)
 
 
 @in_float64
-def effective_params(parameters, num_params, unique_tokens):
-    """N' = U_N + U_N R_N* (1 - exp(-R_N/R_N*)), U_N = min(N, N_opt(U_D)) being what the unique tokens fill."""
+def effective_params(parameters: Values, num_params: Any, unique_tokens: Any) -> jax.Array:
+    """Return the number of parameters that are worth as much as N parameters with U_D unique tokens.
+
+    N' = U_N + U_N R_N* (1 - exp(-R_N/R_N*)), where U_N = min(N, N_opt(U_D)) is optimal for the unique tokens.
+
+    Args:
+        parameters: A, B, alpha, beta and R_N_star by name.
+        num_params: N, a number or an array.
+        unique_tokens: U_D, a number or an array.
+    """
     return _effective_params(parameters, num_params, unique_tokens)
 
 
-def _repetition(p, v):
+def _repetition(p: Values, v: Values) -> jax.Array:
     params = _effective_params(p, v["N"], v["U_D"])
     tokens = _effective(v["D"], v["U_D"], p["R_D_star"])
     return p["E"] + p["A"] * power(params, -p["alpha"]) + p["B"] * power(tokens, -p["beta"])
@@ -54,7 +80,7 @@ REPETITION = Law(
     "N' likewise of U_N = min(N, N_opt(U_D))",
     inputs=SIZE_AND_TOKENS | {"U_D": "unique training tokens; D / U_D is the number of epochs"},
     output="L",
-    # nothing is normalised: D and U_D must keep their ratio, and the base law can be held fixed as the authors do
+    # No input is normalised: D and U_D must keep their ratio, and the base law can be held fixed as by the authors.
     parameters=(
         irreducible("E", "L"),
         amount("A", "unit of L x N^alpha", linear=False, lower=1e-6, upper=1e12, start=(30.0, 1e4)),
@@ -67,7 +93,7 @@ REPETITION = Law(
     function=_repetition,
     source=SOURCE,
     note="The authors fit the base (law 'chinchilla, equal exponents') on other runs and hold it fixed. Their "
-    "constants under-predict the 182 public runs by 7%, and a plain Huber refit of R_D*, R_N* does not give theirs.",
+    "constants under-predict the 182 public runs by 7%, and a plain Huber refit of R_D* and R_N* gives other values.",
     objective=LOG_HUBER,
     falls=("N", "D"),
 )
@@ -112,8 +138,8 @@ UNIQUE_TOKENS_ADDITIVE = Law(
         + p["C"] * power(v["U_D"], -p["gamma"])
     ),
     source="SLDBench's data-constrained task",
-    note="More tokens never hurt in it, however often they are repeated. SLDBench's table has its columns of unique "
-    "and total tokens swapped.",
+    note="In this law more tokens never hurt, however often they are repeated. In SLDBench's table the columns of "
+    "unique and total tokens are swapped.",
     objective=LOG_HUBER,
     normalise=("N", "D", "U_D"),
     falls=("N", "D", "U_D"),

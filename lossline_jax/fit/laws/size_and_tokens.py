@@ -1,8 +1,9 @@
-"""Compute to loss: L(N, D)."""
+"""The two main laws of the loss L(N, D) from model size and training tokens: Chinchilla's form and Kaplan's form."""
 
-import numpy as np
+import jax
 
-from lossline_jax.fit.law import LOG_HUBER, Law, Parameter, power
+from lossline_jax.fit.law import LOG_HUBER, Law, Values, power
+from lossline_jax.fit.laws.parameters import amount, exponent, irreducible
 
 SIZE_AND_TOKENS = {"N": "parameters", "D": "training tokens"}
 
@@ -12,29 +13,11 @@ CHINCHILLA = Law(
     inputs=SIZE_AND_TOKENS,
     output="L",
     parameters=(
-        Parameter("E", "unit of L", 0.0, np.inf, linear=True, below="L"),
-        Parameter(
-            "A",
-            "unit of L x N^alpha",
-            1e-9,
-            1e6,
-            start=(1e-3, 10.0),
-            linear=True,
-            log=True,
-            scale=lambda p, s: s["N"] ** p["alpha"],
-        ),
-        Parameter(
-            "B",
-            "unit of L x D^beta",
-            1e-9,
-            1e6,
-            start=(1e-3, 10.0),
-            linear=True,
-            log=True,
-            scale=lambda p, s: s["D"] ** p["beta"],
-        ),
-        Parameter("alpha", "1", 0.01, 3.0, start=(0.1, 1.2), log=True),
-        Parameter("beta", "1", 0.01, 3.0, start=(0.1, 1.2), log=True),
+        irreducible("E", "L"),
+        amount("A", "unit of L x N^alpha", lambda p, s: s["N"] ** p["alpha"]),
+        amount("B", "unit of L x D^beta", lambda p, s: s["D"] ** p["beta"]),
+        exponent("alpha"),
+        exponent("beta"),
     ),
     function=lambda p, v: p["E"] + p["A"] * power(v["N"], -p["alpha"]) + p["B"] * power(v["D"], -p["beta"]),
     source="Hoffmann et al. 2022 (arXiv 2203.15556), approach 3; Besiroglu et al. 2024 (arXiv 2404.10102)",
@@ -45,7 +28,7 @@ CHINCHILLA = Law(
 )
 
 
-def _kaplan(p, v):
+def _kaplan(p: Values, v: Values) -> jax.Array:
     by_size = power(p["A"] / v["N"], p["alpha"] / p["beta"])
     return p["E"] + power(by_size + p["B"] / v["D"], p["beta"])
 
@@ -56,11 +39,11 @@ KAPLAN = Law(
     inputs=SIZE_AND_TOKENS,
     output="L",
     parameters=(
-        Parameter("E", "unit of L", 0.0, np.inf, linear=True, below="L"),
-        Parameter("A", "unit of N", 1e-12, 1e12, start=(1e-3, 10.0), log=True, scale=lambda p, s: s["N"]),
-        Parameter("B", "unit of D", 1e-12, 1e12, start=(1e-3, 10.0), log=True, scale=lambda p, s: s["D"]),
-        Parameter("alpha", "1", 0.01, 3.0, start=(0.1, 1.2), log=True),
-        Parameter("beta", "1", 0.01, 3.0, start=(0.1, 1.2), log=True),
+        irreducible("E", "L"),
+        amount("A", "unit of N", lambda p, s: s["N"], linear=False, lower=1e-12, upper=1e12),
+        amount("B", "unit of D", lambda p, s: s["D"], linear=False, lower=1e-12, upper=1e12),
+        exponent("alpha"),
+        exponent("beta"),
     ),
     function=_kaplan,
     source="Kaplan et al. 2020 (arXiv 2001.08361), eq. 1.5, with an entropy E; arXiv 2411.12925",

@@ -1,12 +1,15 @@
-"""Frantar et al. 2023: sparsely connected models; how many dense parameters a sparse one is worth."""
+"""The law of Frantar et al. 2023 for sparsely connected models, and the dense parameters that a sparse one is worth."""
 
+from typing import Any
+
+import jax
 import numpy as np
 
-from lossline_jax.fit.law import LOG_HUBER, Law, power
+from lossline_jax.fit.law import LOG_HUBER, Law, Values, power
 from lossline_jax.fit.laws.parameters import amount, exponent, irreducible
 
 
-def _capacity(p, sparsity):
+def _capacity(p: Values, sparsity: Any) -> jax.Array:
     return p["a_S"] * power(1 - sparsity, p["b_S"]) + p["c_S"]
 
 
@@ -30,9 +33,9 @@ SPARSITY = Law(
     ),
     function=lambda p, v: _capacity(p, v["S"]) * power(v["N"], -p["b_N"]) + power(p["a_D"] / v["D"], p["b_D"]) + p["c"],
     source="Frantar et al. 2023 (arXiv 2309.08520)",
-    note="The authors fit T5 as here, and ViT by Huber of L - f with delta 0.01 (objective.HUBER). Their T5 row is "
-    "not the optimum of their own table, which has a third less of the sum of Huber. One model's runs at the last "
-    "step alone do not tell (a_D/D)^b_D from c.",
+    note="The authors fit T5 as here, and ViT by Huber of L - f with delta 0.01 (`law.HUBER`). Their T5 row is not the "
+    "optimum of their own table: the optimum has a third less of the sum of Huber. The last steps of one model's runs "
+    "cannot separate (a_D/D)^b_D from c.",
     objective=LOG_HUBER,
     normalise=("N", "D"),
     falls=("N", "D"),
@@ -40,31 +43,40 @@ SPARSITY = Law(
 )
 
 
-def dense_multiplier(parameters, sparsity):
-    """How many dense parameters one non-zero parameter is worth at `sparsity`, at equal loss and data.
+def dense_multiplier(parameters: Values, sparsity: Any) -> Any:
+    """Return the number m of dense parameters that one non-zero parameter is worth, at equal loss and data.
 
     m(S) = [(a_S (1-S)^b_S + c_S) / (a_S + c_S)]^(-1/b_N), from L(S, N, D) = L(0, m N, D).
+
+    Args:
+        parameters: the parameters of the sparsity law by name.
+        sparsity: S, the share of zero weights, a number or an array.
     """
     p = parameters
     kept = 1 - np.asarray(sparsity, float)
     return ((p["a_S"] * kept ** p["b_S"] + p["c_S"]) / (p["a_S"] + p["c_S"])) ** (-1 / p["b_N"])
 
 
-def optimal_sparsity(parameters, num_nonzero, compute):
-    """The sparsity of least loss for N non-zero parameters and a training budget of C FLOPs.
+def optimal_sparsity(parameters: Values, num_nonzero: Any, compute: Any) -> np.ndarray:
+    """Return the sparsity of least loss for N non-zero parameters and a training budget of C FLOPs.
 
-    Cost model: sparse training costs as much as training the dense model that it is pruned from,
-    C = 6 D N / (1 - S) (no credit for zeros, no overhead), so D = C (1 - S) / (6 N). With x = 1 - S the loss is
-    a_S x^b_S N^-b_N + (6 a_D N / (C x))^b_D + const, and dL/dx = 0 gives
+    Sparse training is assumed to cost as much as training the dense model before pruning: C = 6 D N / (1 - S). Zeros
+    give no credit and there is no overhead. So D = C (1 - S) / (6 N). With x = 1 - S, the loss is
+    a_S x^b_S N^-b_N + (6 a_D N / (C x))^b_D + const. Setting dL/dx = 0 gives:
 
         S_opt = max{0, 1 - [b_D a_D^b_D N^b_N / (a_S b_S)]^(1/(b_S+b_D)) (C / 6N)^(-b_D/(b_S+b_D))}.
 
-    Derived here from the form: the constant in secondary copies of the paper is ambiguous. The paper's own
-    schedule prunes gradually, which costs a factor less.
+    This formula is derived here from the law, because secondary copies of the paper give an ambiguous constant. The
+    schedule of the paper prunes gradually, which costs less by a factor.
+
+    Args:
+        parameters: the parameters of the sparsity law by name.
+        num_nonzero: N, a number or an array.
+        compute: C in FLOPs, a number or an array.
     """
     p = parameters
-    num_nonzero, compute = np.asarray(num_nonzero, float), np.asarray(compute, float)
-    tokens_if_dense = compute / (6 * num_nonzero)
-    gain = p["a_S"] * p["b_S"] * num_nonzero ** -p["b_N"]
+    nonzero = np.asarray(num_nonzero, float)
+    tokens_if_dense = np.asarray(compute, float) / (6 * nonzero)
+    gain = p["a_S"] * p["b_S"] * nonzero ** -p["b_N"]
     cost = p["b_D"] * (p["a_D"] / tokens_if_dense) ** p["b_D"]
     return np.maximum(0.0, 1 - (cost / gain) ** (1 / (p["b_S"] + p["b_D"])))

@@ -1,8 +1,9 @@
-"""Farseer's loss surface, and StepLaw's learning rate and batch."""
+"""Farseer's law of the loss, and StepLaw's laws of the learning rate and the batch."""
 
+import jax
 import jax.numpy as jnp
 
-from lossline_jax.fit.law import LOG_HUBER, LOG_LEAST_SQUARES, Law, Parameter, power
+from lossline_jax.fit.law import LOG_HUBER, LOG_LEAST_SQUARES, Law, Parameter, Values, power
 from lossline_jax.fit.laws.parameters import amount, signed_number
 from lossline_jax.fit.laws.size_and_tokens import SIZE_AND_TOKENS
 
@@ -11,7 +12,7 @@ def _slope(name: str, exponent: str, start: tuple[float, float]) -> Parameter:
     return Parameter(name, f"1 / N^{exponent}", -50.0, 50.0, start, scale=lambda p, s: s["N"] ** -p[exponent])
 
 
-def _farseer(p, v):
+def _farseer(p: Values, v: Values) -> jax.Array:
     decay = jnp.exp(p["a1"] * power(v["N"], p["alpha"]) + p["b1"])
     by_tokens = jnp.exp(p["a2"] * power(v["N"], p["beta"]) + p["b2"] - decay * jnp.log(v["D"]))
     return jnp.exp(p["a3"] * power(v["N"], p["gamma"]) + p["b3"]) + by_tokens
@@ -22,7 +23,7 @@ FARSEER = Law(
     formula="L = exp(a3 N^gamma + b3) + exp(a2 N^beta + b2) D^(-exp(a1 N^alpha + b1))",
     inputs=SIZE_AND_TOKENS,
     output="L",
-    # D keeps its unit: dividing it by s would add a power of s that depends on N
+    # D is not normalised: dividing it by s would add a power of s that depends on N.
     parameters=(
         _slope("a1", "alpha", (-4.0, -0.05)),
         signed_number("b1", 20.0, (-1.0, 3.0)),
@@ -36,8 +37,8 @@ FARSEER = Law(
     ),
     function=_farseer,
     source="Farseer (arXiv 2506.10972), quoted by a secondary source",
-    note="Nine parameters that trade off: judge a fit by its curve. The published procedure fits the three functions "
-    "of N one after the other.",
+    note="The nine parameters can compensate each other: judge a fit by its curve. The published procedure fits the "
+    "three functions of N one after the other.",
     objective=LOG_HUBER,
     normalise=("N",),
 )

@@ -103,7 +103,8 @@ def series_of_table(frame: pd.DataFrame, columns: Columns, merge_copies: bool = 
         require_column(wide, name)
     _require_sizes(wide, columns)
     run = run_column(wide, columns.cluster)
-    wide, notes = one_run_each(wide, run, tuple(wanted), groups, merge_copies, (*columns.params, columns.tokens))
+    size_columns = (*columns.params, columns.tokens)
+    wide, notes = one_run_each(wide, run, tuple(wanted), groups, merge=merge_copies, sizes=size_columns)
     sizes = {name: positive(wide, name) for name in columns.params}
     tokens = positive(wide, columns.tokens)
     total = next(iter(sizes.values()))

@@ -1,0 +1,1 @@
+"""Minimise many small fits at once: problems, lanes, descent, starts and profiles. Read `problem.py` first."""

@@ -1,31 +1,33 @@
-"""Lanes: rows of search coordinates with their data, gathered into blocks of few shapes.
+"""Gather lanes into blocks of few shapes. A lane is one descent: a row of search coordinates with its data.
 
-The lane is the last axis, so that everything a compiled program does is elementwise work on vectors of lanes.
-Points are padded to few lengths with weight 0, and lanes dealt out in blocks of one width: few programs serve all
-data sets. Letters: B lanes, n points, P parameters.
+The lane is the last axis, so that a compiled program does only elementwise work on vectors of lanes. Points are padded
+with weight 0 to one of few lengths, and all blocks have the same number of lanes. So a few compiled programs serve all
+data sets. Letters of shapes: B lanes, n points, P parameters.
 """
 
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from lossline_jax.fit.solver.problem import Problem
 
-BLOCK = 64  # lanes of a compiled program
-BOUNDS = ("lower", "upper", "start_lower", "start_upper")  # of search coordinates
+BLOCK = 64  # lanes of a compiled program; a choice
+BOUNDS = ("lower", "upper", "start_lower", "start_upper")  # fields of `Problem` (with `_P`), in search coordinates
 
 
 @dataclass(frozen=True, eq=False)
 class FitTask:
-    """Lanes of one problem.
+    """The lanes of one problem: one descent from each start.
 
     Args:
-        start_BP: where each lane starts, in search coordinates.
-        free_BP: False holds a coordinate at its start (profiles); None: as the problem says.
-        weights_Bn: multiplicity of each point (bootstrap), times the weights of the problem; None: 1.
-        y_Bn: another y for each lane (residual bootstrap); None: the problem's.
+        problem: the problem that all lanes minimise.
+        start_BP: the start of each lane, in search coordinates.
+        free_BP: False holds a coordinate at its start, for profiles. None: `Problem.free_P` holds for all lanes.
+        weights_Bn: the multiplicity of each point, for the bootstrap, times the weights of the problem. None: 1.
+        y_Bn: another y for each lane, for the residual bootstrap. None: the y of the problem.
     """
 
     problem: Problem
@@ -36,7 +38,7 @@ class FitTask:
 
 
 def padded_length(num_points: int) -> int:
-    """The next of 16, 32, 64, 96, 128, 192, 256, ..."""
+    """Return the smallest of 16, 32, 64, 96, 128, 192, 256, ... that is not below the number of points."""
     length = 16
     while length < num_points:
         length = length * 3 // 2 if length >= 64 and length & (length - 1) == 0 else 1 << length.bit_length()
@@ -45,33 +47,41 @@ def padded_length(num_points: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class TaskPool:
-    """All lanes of the tasks whose points are padded to one length, numbered through."""
+    """The tasks whose points are padded to the same length. Their lanes have consecutive numbers from 0."""
 
-    length: int
-    numbers: tuple[int, ...]  # of the tasks among all
+    length: int  # the padded number of points
+    numbers: tuple[int, ...]  # position of each task among all tasks of the call
     tasks: tuple[FitTask, ...]
-    task_B: np.ndarray  # position in `tasks` of each lane
-    lane_B: np.ndarray  # row in its task of each lane
+    task_B: np.ndarray  # position of each lane's task in `tasks`
+    lane_B: np.ndarray  # row of each lane in its task
 
     def starts(self) -> np.ndarray:
-        """(P, B) starts, within the bounds."""
+        """Return the (P, B) starts, clipped to the bounds."""
         rows = [np.clip(t.start_BP, t.problem.lower_P, t.problem.upper_P) for t in self.tasks]
         return np.concatenate(rows).T.copy()
 
     def lanes_of_task(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Number of each task among all, and its lanes."""
+        """Yield the number of each task among all tasks of the call, and the lanes of the task."""
         ends = np.cumsum([task.start_BP.shape[0] for task in self.tasks])[:-1]
         return zip(self.numbers, np.split(np.arange(self.task_B.size), ends), strict=True)
 
-    def block(self, queue: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict]:
-        """The first lanes of the queue; the same with its first repeated to a full block; and their data."""
+    def block(self, queue: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        """Gather the data of the next block of lanes.
+
+        Args:
+            queue: numbers of the lanes that wait.
+
+        Returns:
+            The first `BLOCK` lanes of the queue; these lanes with the first repeated to a full block; and the data of
+            the full block.
+        """
         lanes = queue[:BLOCK]
         padded = np.concatenate([lanes, np.full(BLOCK - lanes.size, lanes[0])])
         return lanes, padded, self._gather(padded)
 
     @functools.cached_property
-    def _columns(self) -> dict:
-        """The data of each task, tasks last; points beyond a problem's own repeat its first with weight 0."""
+    def _columns(self) -> dict[str, Any]:
+        """The data of each task, with tasks on the last axis. Padding repeats the first point with weight 0."""
         problems = [task.problem for task in self.tasks]
         inputs = {name: self._stacked([p.inputs[name] for p in problems]) for name in problems[0].law.inputs}
         weights = self._stacked([p.weights_n for p in problems])
@@ -80,8 +90,8 @@ class TaskPool:
         columns |= {key: np.stack([getattr(p, f"{key}_P") for p in problems], axis=1) for key in BOUNDS}
         return columns | {"free": np.stack([p.free_P for p in problems], axis=1)}
 
-    def _gather(self, lanes: np.ndarray) -> dict:
-        """The data of some lanes, lanes last."""
+    def _gather(self, lanes: np.ndarray) -> dict[str, Any]:
+        """Return the data of some lanes, with lanes on the last axis."""
         task_B, lane_B = self.task_B[lanes], self.lane_B[lanes]
         data = {key: column[:, task_B] for key, column in self._columns.items() if key != "inputs"}
         data["inputs"] = {name: column[:, task_B] for name, column in self._columns["inputs"].items()}
@@ -99,7 +109,7 @@ class TaskPool:
         return data
 
     def _stacked(self, rows: Sequence[np.ndarray]) -> np.ndarray:
-        """(length, rows) of rows of any length up to that."""
+        """Return a (length, rows) table of rows that are at most `length` long. Padding repeats the first entry."""
         table = np.empty((self.length, len(rows)))
         for k, row in enumerate(rows):
             table[: row.size, k], table[row.size :, k] = row, row[0]
@@ -107,12 +117,13 @@ class TaskPool:
 
 
 def pools(tasks: Sequence[FitTask]) -> Iterator[TaskPool]:
-    """Tasks by the length that their points are padded to."""
+    """Yield pools of the tasks whose points are padded to the same length."""
     by_length: dict[int, list[int]] = {}
     for number, task in enumerate(tasks):
         by_length.setdefault(padded_length(task.problem.num_points), []).append(number)
     for length, numbers in by_length.items():
-        chosen = tuple(tasks[k] for k in numbers)
-        sizes = [task.start_BP.shape[0] for task in chosen]
-        task_B = np.repeat(np.arange(len(chosen)), sizes)
-        yield TaskPool(length, tuple(numbers), chosen, task_B, np.concatenate([np.arange(size) for size in sizes]))
+        pooled = tuple(tasks[k] for k in numbers)
+        sizes = [task.start_BP.shape[0] for task in pooled]
+        task_B = np.repeat(np.arange(len(pooled)), sizes)
+        lane_B = np.concatenate([np.arange(size) for size in sizes])
+        yield TaskPool(length, tuple(numbers), pooled, task_B, lane_B)

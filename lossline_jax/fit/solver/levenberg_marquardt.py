@@ -1,16 +1,18 @@
-"""Many small bounded nonlinear least-squares and Huber problems at once: Levenberg-Marquardt in float64.
+"""Solve many small bounded least-squares and Huber problems at once, by Levenberg-Marquardt in float64.
 
 Starts, bootstrap resamples, profile points and whole data sets are lanes of one compiled program.
-Letters: B lanes (the last axis), n points, P parameters.
+Letters of shapes: B lanes (the last axis), n points, P parameters.
 
-Huber: the curvature of a point is 1 within delta and, beyond it, its weight in iterated reweighting times a share
-that follows the damping: a Newton step where the model can be trusted, a reweighted (majorising) one where not.
-Reweighting alone needs hundreds of iterations where most residuals lie beyond delta.
+For Huber's function, the curvature of a point is 1 within delta. Beyond delta, it is the weight of the point in
+iterated reweighting times a share, and the share follows the damping. With little damping the model can be trusted, and
+the step is a Newton step. With much damping the step is a reweighted (majorising) one. Reweighting alone would need
+hundreds of iterations if most residuals lie beyond delta.
 """
 
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,38 +32,60 @@ from lossline_jax.fit.solver.quadratic_model import (
     with_slopes,
 )
 
-TOLERANCE = 1e-10  # relative gain in the objective: converged where twice in a row no larger
-EXACT = 1e-22  # of the squares of the data: an objective below is rounding error, and converged
-MAX_DAMPING = 1e12  # no downhill step is left within float64: converged
-MIN_SHARE = 0.01  # of the reweighted curvature beyond delta
-LIVE_SHARE = 0.75  # of a block: where fewer are still going down, others take the place of those that are done
-SMALL_STEPS = 2
+# All numbers below are choices.
+TOLERANCE = 1e-10  # relative gain in the objective; `SMALL_STEPS` steps with no larger gain: converged
+EXACT = 1e-22  # share of the sum of squares of the data; an objective below it is rounding error: converged
+MAX_DAMPING = 1e12  # with more damping, float64 has no downhill step left: converged
+MIN_SHARE = 0.01  # smallest share of the reweighted curvature beyond delta
+LIVE_SHARE = 0.75  # share of a block; if fewer lanes still descend, waiting lanes take the place of finished ones
+SMALL_STEPS = 2  # steps in a row
+INITIAL_DAMPING, MIN_DAMPING = 1e-2, 1e-12  # relative to the diagonal of the curvature
+DAMPING_AFTER_GAIN, DAMPING_AFTER_LOSS = 0.2, 5.0  # factors
 
 
 @dataclass(frozen=True)
 class Minima:
-    """Where each lane ended."""
+    """The points at which the lanes of one task ended."""
 
     u_BP: np.ndarray
-    objective_B: np.ndarray  # inf: never had a finite value
+    objective_B: np.ndarray  # inf: the objective of the lane was never finite
     converged_B: np.ndarray
 
 
-def minimise(problem: Problem, start_BP: np.ndarray, *, max_iterations: int = 200, **of_lanes) -> Minima:
-    """Minimise one problem from every start; `of_lanes` are the other fields of `FitTask`."""
-    return minimise_all([FitTask(problem, start_BP, **of_lanes)], max_iterations=max_iterations)[0]
+def minimise(
+    problem: Problem,
+    start_BP: np.ndarray,
+    *,
+    max_iterations: int = 200,
+    free_BP: np.ndarray | None = None,
+    weights_Bn: np.ndarray | None = None,
+    y_Bn: np.ndarray | None = None,
+) -> Minima:
+    """Minimise one problem from every start.
+
+    Args:
+        problem: the problem.
+        start_BP: the start of each lane, in search coordinates.
+        max_iterations: the largest number of steps of a lane.
+        free_BP: see `FitTask`. None: `Problem.free_P` holds for all lanes.
+        weights_Bn: see `FitTask`. None: 1.
+        y_Bn: see `FitTask`. None: the y of the problem.
+    """
+    task = FitTask(problem, start_BP, free_BP, weights_Bn, y_Bn)
+    return minimise_all([task], max_iterations=max_iterations)[0]
 
 
 def minimise_all(
     tasks: Sequence[FitTask], *, max_iterations: int = 200, tolerance: float = TOLERANCE, close: float | None = None
 ) -> list[Minima]:
-    """Minimise from every start, in the bounds, in `max_iterations` steps at most.
-
-    All tasks have one law and one objective.
+    """Minimise each task from every start, within the bounds. All tasks have one law and one objective.
 
     Args:
-        close: a lane whose objective comes this close (relative) to where another of its task has ended ends too:
-            it would only find the same again. None: every lane goes on to its own end.
+        tasks: the tasks.
+        max_iterations: the largest number of steps of a lane.
+        tolerance: the relative gain in the objective at which a lane counts as converged.
+        close: a relative distance in the objective. A lane ends if it comes this close to the end of another lane of
+            its task, because it would only find the same minimum again. None: every lane descends to its own end.
     """
     minima: dict[int, Minima] = {}
     for pool in pools(tasks):
@@ -69,97 +93,118 @@ def minimise_all(
     return [minima[number] for number in range(len(tasks))]
 
 
-def _minimise_pool(pool: TaskPool, max_iterations: int, tolerance: float, close) -> dict[int, Minima]:
+def _minimise_pool(pool: TaskPool, max_iterations: int, tolerance: float, close: float | None) -> dict[int, Minima]:
+    """Minimise all lanes of a pool, block after block. Return the minima by the number of the task."""
     law, criterion = pool.tasks[0].problem.law, pool.tasks[0].problem.objective
     u = pool.starts()
-    size = u.shape[1]
-    damping, small, used = np.full(size, 1e-2), np.zeros(size, int), np.zeros(size, int)
-    objective = np.full(size, np.inf)
-    queue = np.arange(size)
+    num_lanes = u.shape[1]
+    damping = np.full(num_lanes, INITIAL_DAMPING)
+    num_small, num_steps = np.zeros(num_lanes, int), np.zeros(num_lanes, int)
+    objective = np.full(num_lanes, np.inf)
+    queue = np.arange(num_lanes)
     while queue.size:
         lanes, padded, data = pool.block(queue)
         queue = queue[lanes.size :]
-        done = small[padded]
-        done[lanes.size :] = SMALL_STEPS
+        num_small_of_block = num_small[padded]
+        num_small_of_block[lanes.size :] = SMALL_STEPS  # padding counts as finished
         with float64():
             state = _descend(
                 law,
                 kind_of(criterion),
-                np.inf if criterion.delta is None else criterion.delta,
                 data,
-                (u[:, padded], damping[padded], done, used[padded]),
-                max_iterations,
-                tolerance,
-                int(LIVE_SHARE * BLOCK) if queue.size else 1,
+                (u[:, padded], damping[padded], num_small_of_block, num_steps[padded]),
+                delta=np.inf if criterion.delta is None else criterion.delta,
+                max_iterations=max_iterations,
+                tolerance=tolerance,
+                num_live=int(LIVE_SHARE * BLOCK) if queue.size else 1,
             )
-        u[:, lanes], objective[lanes], damping[lanes], small[lanes], used[lanes] = (
+        u[:, lanes], objective[lanes], damping[lanes], num_small[lanes], num_steps[lanes] = (
             np.asarray(part)[..., : lanes.size] for part in state
         )
-        queue = np.concatenate([queue, lanes[small[lanes] < SMALL_STEPS]])
-        queue = queue[used[queue] < max_iterations]
+        queue = np.concatenate([queue, lanes[num_small[lanes] < SMALL_STEPS]])
+        queue = queue[num_steps[queue] < max_iterations]
         if close is not None:
-            best = np.full(len(pool.tasks), np.inf)
-            ended = np.flatnonzero((small >= SMALL_STEPS) & np.isfinite(objective))
-            np.minimum.at(best, pool.task_B[ended], objective[ended])
-            best = best[pool.task_B[queue]]
+            best_of_task = np.full(len(pool.tasks), np.inf)
+            ended = np.flatnonzero((num_small >= SMALL_STEPS) & np.isfinite(objective))
+            np.minimum.at(best_of_task, pool.task_B[ended], objective[ended])
+            best = best_of_task[pool.task_B[queue]]
             queue = queue[~np.isfinite(best) | (objective[queue] > best * (1 + close))]
-    converged = (small >= SMALL_STEPS) & np.isfinite(objective)
+    converged = (num_small >= SMALL_STEPS) & np.isfinite(objective)
     return {number: Minima(u[:, lanes].T, objective[lanes], converged[lanes]) for number, lanes in pool.lanes_of_task()}
 
 
+_State = tuple[Any, Any, Any, Any]  # search coordinates (P, B), damping (B,), small steps in a row (B,), steps (B,)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _descend(law: Law, kind: Kind, delta, data: dict, state: tuple, max_iterations, tolerance, num_live):
-    """Steps of lanes that are neither done nor at the cap, until fewer than `num_live` are left."""
+def _descend(
+    law: Law,
+    kind: Kind,
+    data: dict[str, Any],
+    state: _State,
+    *,
+    delta: Any,
+    max_iterations: Any,
+    tolerance: Any,
+    num_live: Any,
+) -> tuple[jax.Array, ...]:
+    """Step all lanes that are neither converged nor at the cap, until fewer than `num_live` such lanes are left.
+
+    Returns:
+        Search coordinates (P, B), objective (B,), damping (B,), small steps in a row (B,) and steps (B,).
+    """
     lower, upper, free = data["lower"], data["upper"], data["free"]
-    u, damping, small, used = state
-    model = functools.partial(_model, law, kind, delta, data)
+    u, damping, num_small, num_steps = state
+    model = functools.partial(_model, law, kind, data, delta=delta)
     # The first pass of the loop only evaluates (no curvature, no step), so that the model is compiled once.
     objective = jnp.full_like(damping, jnp.inf)
     gradient, hessian = jnp.zeros_like(u), jnp.zeros((u.shape[0], *u.shape))
     squares = 1.0 if kind.form == "log" else data["y"] ** 2
     exact = EXACT * jnp.sum(data["weights"] * squares, axis=0)
 
-    def going(small, used):
-        return (small < SMALL_STEPS) & (used < max_iterations)
+    def is_live(num_small: jax.Array, num_steps: jax.Array) -> jax.Array:
+        return (num_small < SMALL_STEPS) & (num_steps < max_iterations)
 
-    def condition(carry):
-        return jnp.sum(going(carry[5], carry[6])) >= jnp.maximum(num_live, 1)
+    def enough_are_live(carry: tuple[jax.Array, ...]) -> jax.Array:
+        return jnp.sum(is_live(carry[5], carry[6])) >= jnp.maximum(num_live, 1)
 
-    def body(carry):
-        u, objective, gradient, hessian, damping, small, used = carry
-        tried = jnp.clip(u + bounded_step(u, gradient, hessian, lower, upper, free, damping), lower, upper)
-        lighter = jnp.maximum(damping * 0.2, 1e-12)
+    def step(carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        u, objective, gradient, hessian, damping, num_small, num_steps = carry
+        change = bounded_step(u, gradient, hessian, lower=lower, upper=upper, free=free, damping=damping)
+        tried = list(jnp.clip(u + change, lower, upper))
+        lighter = jnp.maximum(damping * DAMPING_AFTER_GAIN, MIN_DAMPING)
         first = ~jnp.isfinite(objective)
         share = jnp.where(first, 1.0, jnp.clip(lighter * 100, MIN_SHARE, 1.0))
-        tried = list(tried)
         if kind.squares:
-            tried = project_linear(law, kind, data, tried, ("lower", "upper"))
-        tried_objective, tried_gradient, tried_hessian = model(tried, share)
-        tried = jnp.stack(tried)
-        live = going(small, used)
+            tried = project_linear(law, kind, data, tried, bounds=("lower", "upper"))
+        tried_objective, tried_gradient, tried_hessian = model(tried, share=share)
+        live = is_live(num_small, num_steps)
         better = live & (tried_objective < objective)
         gain = objective - tried_objective
         slight = better & ~first & ((gain <= tolerance * objective) | (tried_objective <= exact))
-        small = jnp.where(slight, small + 1, jnp.where(better, 0, small))
-        small = jnp.where(live & ~better & (first | (damping > MAX_DAMPING)), SMALL_STEPS, small)
+        num_small = jnp.where(slight, num_small + 1, jnp.where(better, 0, num_small))
+        num_small = jnp.where(live & ~better & (first | (damping > MAX_DAMPING)), SMALL_STEPS, num_small)
+        heavier = jnp.where(live, damping * DAMPING_AFTER_LOSS, damping)
         return (
-            jnp.where(better, tried, u),
+            jnp.where(better, jnp.stack(tried), u),
             jnp.where(better, tried_objective, objective),
             jnp.where(better, tried_gradient, gradient),
             jnp.where(better, tried_hessian, hessian),
-            jnp.where(first, damping, jnp.where(better, lighter, jnp.where(live, damping * 5.0, damping))),
-            small,
-            used + (live & ~first),
+            jnp.where(first, damping, jnp.where(better, lighter, heavier)),
+            num_small,
+            num_steps + (live & ~first),
         )
 
-    carry = (u, objective, gradient, hessian, damping, small, used)
-    u, objective, _, _, damping, small, used = jax.lax.while_loop(condition, body, carry)
-    return u, objective, damping, small, used
+    carry = (u, objective, gradient, hessian, damping, num_small, num_steps)
+    u, objective, _, _, damping, num_small, num_steps = jax.lax.while_loop(enough_are_live, step, carry)
+    return u, objective, damping, num_small, num_steps
 
 
-def _model(law: Law, kind: Kind, delta, data: dict, u: list, share_B):
-    """Objective (B,), gradient (P, B) and curvature (P, P, B) of each lane."""
+def _model(
+    law: Law, kind: Kind, data: dict[str, Any], u: list[jax.Array], *, delta: Any, share: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the objective (B,), gradient (P, B) and curvature (P, P, B) of each lane."""
     residual, slopes = with_slopes(lambda *u: residuals(law, kind, data, search_values(law, u)), u)
-    objective, gradient, hessian = quadratic(residual, slopes, delta, share_B, data["weights"])
+    objective, gradient, hessian = quadratic(residual, slopes, delta=delta, share=share, weights=data["weights"])
     usable = jnp.isfinite(objective) & jnp.all(jnp.isfinite(gradient), 0) & jnp.all(jnp.isfinite(hessian), (0, 1))
     return jnp.where(usable, objective, jnp.inf), gradient, hessian

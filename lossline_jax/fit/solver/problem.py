@@ -1,4 +1,7 @@
-"""A law and its data as one optimisation problem in search coordinates."""
+"""A law and its data as one optimisation problem in search coordinates.
+
+A search coordinate is a parameter on normalised inputs, or its logarithm if the parameter is declared with `log`.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,45 +12,54 @@ import numpy as np
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.law import Law, Objective, Parameter
 
-POINT_MARGIN = 1e-4  # of the range of an input: how close a `below` bound comes to its smallest value
+# Share of the range of an input: the distance of a `below` bound from the smallest value of the input. A choice.
+POINT_MARGIN = 1e-4
+# Half widths of the bounds of unscaled parameters: in the logarithm, and as a multiple of the value. Choices that only
+# keep the values within float64.
+LOG_HALF_WIDTH, RELATIVE_HALF_WIDTH = 50.0, 1e6
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Shapes: n points, P parameters, B rows of search coordinates."""
+    """One law with one data set, ready for the solver.
+
+    Shapes: n points, P parameters, B rows of search coordinates.
+    """
 
     law: Law
     inputs: dict[str, np.ndarray]  # (n,) each, divided by `scales`
     y_n: np.ndarray
     objective: Objective
-    scales: dict[str, float]
-    lower_P: np.ndarray  # search coordinates: logarithms where the parameter says so
+    scales: dict[str, float]  # by input name; 1 for an input that is not normalised
+    lower_P: np.ndarray  # bounds of the search coordinates
     upper_P: np.ndarray
-    start_lower_P: np.ndarray
+    start_lower_P: np.ndarray  # range of the starts, in search coordinates
     start_upper_P: np.ndarray
-    free_P: np.ndarray  # False: held at its given value
+    free_P: np.ndarray  # False: the parameter is held at its given value
     fixed: dict[str, float]
-    weights_n: np.ndarray  # of the points, in the sum of the loss
+    weights_n: np.ndarray  # weights of the points in the objective
 
     @property
     def num_points(self) -> int:
+        """The number of points n."""
         return self.y_n.size
 
     @property
     def num_free(self) -> int:
+        """The number of parameters that are fitted."""
         return int(self.free_P.sum())
 
     def values(self, u_BP: np.ndarray) -> dict[str, np.ndarray]:
-        """Parameters by name, (B,) each, on normalised inputs."""
+        """Return the parameters on normalised inputs by name, (B,) each."""
         return {p.name: np.exp(u) if p.log else u for p, u in zip(self.law.parameters, u_BP.T, strict=True)}
 
     def curve(self, u_BP: np.ndarray) -> np.ndarray:
-        """(B, n) the law at the points."""
+        """Return the (B, n) values of the law at the points."""
         columns = {name: value[:, None] for name, value in self.values(u_BP).items()}
         return np.broadcast_to(self.law(columns, self.inputs), (u_BP.shape[0], self.num_points))
 
     def residuals(self, u_BP: np.ndarray) -> np.ndarray:
-        """(B, n) residuals of the loss."""
+        """Return the (B, n) residuals of the objective."""
         curve_Bn = self.curve(u_BP)
         if not self.objective.logarithmic:
             return self.y_n - curve_Bn
@@ -56,26 +68,30 @@ class Problem:
             return np.log(self.y_n - offset_B1) - np.log(curve_Bn - offset_B1)
 
     def natural(self, u_P: np.ndarray) -> dict[str, float]:
-        """Parameters by name on the inputs as they were given."""
+        """Return the parameters on the raw inputs by name."""
         normalised = {name: float(value[0]) for name, value in self.values(u_P[None]).items()}
         return {name: float(value) for name, value in self.law.rescale(normalised, self.scales).items()}
 
     def unscaled(self, u_P: np.ndarray) -> "Problem":
-        """The same on the inputs as they were given, the scaled parameters bounded only by float64."""
+        """Return the problem on the raw inputs. The bounds of its scaled parameters are so wide that none is reached.
+
+        Args:
+            u_P: search coordinates of this problem, which become the middle of the bounds of the scaled parameters.
+        """
         natural = self.natural(u_P)
         lower, upper = self.lower_P.copy(), self.upper_P.copy()
         for k, p in enumerate(self.law.parameters):
             if p.scale is None:
                 continue
             value = np.log(natural[p.name]) if p.log else natural[p.name]
-            room = 50.0 if p.log else 1e6 * max(abs(value), 1e-300)
-            lower[k], upper[k] = value - room, value + room
+            half_width = LOG_HALF_WIDTH if p.log else RELATIVE_HALF_WIDTH * max(abs(value), 1e-300)
+            lower[k], upper[k] = value - half_width, value + half_width
         inputs = {name: values * self.scales[name] for name, values in self.inputs.items()}
         ones = dict.fromkeys(self.scales, 1.0)
         return dataclasses.replace(self, inputs=inputs, scales=ones, lower_P=lower, upper_P=upper)
 
     def search(self, parameters: Mapping[str, float]) -> np.ndarray:
-        """The inverse of `natural`."""
+        """Return the (P,) search coordinates of parameters on the raw inputs: the inverse of `natural`."""
         normalised = self.law.rescale(parameters, {name: 1 / s for name, s in self.scales.items()})
         return np.array([np.log(normalised[p.name]) if p.log else normalised[p.name] for p in self.law.parameters])
 
@@ -85,13 +101,22 @@ def build_problem(
     inputs: Mapping[str, np.ndarray],
     y: np.ndarray,
     objective: Objective,
+    *,
     fixed: Mapping[str, float] | None = None,
     weights: np.ndarray | None = None,
 ) -> Problem:
-    """Normalise clean inputs and lay out the bounds.
+    """Build the problem of clean data: normalise the inputs and set the bounds.
+
+    Args:
+        law: the law that is fitted.
+        inputs: (n,) arrays by input name, without missing values.
+        y: (n,) outputs, without missing values.
+        objective: the objective that is minimised.
+        fixed: parameters held at given values. None: all parameters are fitted.
+        weights: (n,) the weights of the points. None: all weights are 1.
 
     Raises:
-        LosslineError: a fixed parameter that the law lacks, that cannot be held, or that is out of bounds.
+        LosslineError: a fixed parameter is unknown to the law, cannot be held, or is out of bounds.
     """
     fixed = dict(fixed or {})
     _require_holdable(law, fixed)
@@ -133,7 +158,7 @@ def _require_holdable(law: Law, fixed: Mapping[str, float]) -> None:
 
 
 def _bounds(p: Parameter, output: str, data: Mapping[str, np.ndarray], held_at: float | None) -> np.ndarray:
-    """(4,) lower and upper bound of a parameter, and of its starts, in search coordinates."""
+    """Return (4,) the lower and upper bound of a parameter, and of its starts, in search coordinates."""
     low, high = p.lower, p.upper
     first, last = p.start or (low, high)
     if p.below == output:

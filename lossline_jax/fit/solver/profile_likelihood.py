@@ -1,4 +1,7 @@
-"""Profile-likelihood intervals: how far a parameter can go while the others make up for it."""
+"""Profile-likelihood intervals: the values that a parameter can take while the other parameters compensate.
+
+A parameter is held at a value and all others are fitted again. The interval ends where the objective has risen too far.
+"""
 
 import dataclasses
 
@@ -8,116 +11,145 @@ import scipy.special
 from lossline_jax.fit.solver.levenberg_marquardt import Minima, minimise
 from lossline_jax.fit.solver.problem import Problem
 
+# Shares of the way from the minimum to a bound: the values of the first pass. A choice.
 FRACTIONS = np.array([1e-5, 1e-4, 1e-3, 0.005, 0.02, 0.05, 0.1, 0.18, 0.3, 0.45, 0.65, 0.85, 1.0])
-REFINEMENT = np.linspace(0.0, 1.0, 9)
+REFINEMENT = np.linspace(0.0, 1.0, 9)  # shares of the step in which the second pass expects the crossing. A choice.
+PROFILE_ITERATIONS = 80  # largest number of steps of one descent. A choice: it starts near its minimum.
 
 
 def allowed_increase(problem: Problem, u_P: np.ndarray, level: float) -> float:
-    """How much the objective may rise above its minimum inside the interval.
+    """Return the rise of the objective above its minimum that the interval allows.
 
-    Half the F(1, n - P) quantile times the dispersion sum psi^2 / (n - P) / mean psi' (the drop-in-dispersion
-    test, Schrader & Hettmansperger 1980). For least squares this is the usual s^2; for Huber, mean psi' is
-    the density of residuals about zero, counted within half a robust standard deviation. Points count as
-    independent: with few runs, trust the clustered bootstrap more.
+    The rise is half the F(1, n - P) quantile times the dispersion sum psi^2 / (n - P) / mean psi'. This is the
+    drop-in-dispersion test of Schrader & Hettmansperger 1980. For least squares the dispersion is the usual s^2. For
+    Huber's function, mean psi' is the density of residuals about zero, counted within half a robust standard deviation.
+    Points count as independent: with few runs, trust the clustered bootstrap more.
+
+    Args:
+        problem: the problem.
+        u_P: the minimum, in search coordinates.
+        level: the level of the interval, between 0 and 1.
     """
     residuals = problem.residuals(u_P[None])[0]
-    freedom = problem.num_points - problem.num_free
+    degrees_of_freedom = problem.num_points - problem.num_free
     psi, slope, delta = residuals, 1.0, problem.objective.delta
     if delta is not None:
         psi = np.clip(residuals, -delta, delta)
-        window = max(delta, 0.5 * 1.4826 * float(np.median(np.abs(residuals))))
+        robust_deviation = 1.4826 * float(np.median(np.abs(residuals)))  # 1.4826: exact for normal residuals
+        window = max(delta, 0.5 * robust_deviation)
         slope = delta * float(np.mean(np.abs(residuals) <= window)) / window
-    return 0.5 * float(scipy.special.fdtri(1, freedom, level) * np.sum(problem.weights_n * psi**2) / freedom / slope)
+    quantile = scipy.special.fdtri(1, degrees_of_freedom, level)
+    return 0.5 * float(quantile * np.sum(problem.weights_n * psi**2) / degrees_of_freedom / slope)
 
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """Intervals in natural units by name; the names whose interval reaches a bound of the search; and the
-    lowest objective met with its coordinates (P,), for the caller to notice a better minimum."""
+    """The intervals of a profile, and the best point that the profile met."""
 
-    intervals: dict[str, tuple[float, float]]
-    reached: tuple[str, ...]
-    met_objective: float
-    met_P: np.ndarray
+    intervals: dict[str, tuple[float, float]]  # by parameter name, in natural units
+    reached: tuple[str, ...]  # names of the parameters whose interval reaches a bound of the search
+    met_objective: float  # the lowest objective met; the caller compares it with the minimum that it gave
+    met_P: np.ndarray  # its search coordinates
 
 
 def profile_intervals(problem: Problem, u_P: np.ndarray, objective: float, level: float) -> Profile:
-    """Profile every free parameter both ways from the minimum.
+    """Profile every free parameter in both directions from the minimum.
 
-    A parameter that normalisation mixes with others (Chinchilla's A with alpha) is profiled on the inputs as
-    they are, where it means what its name says.
+    Normalisation mixes some parameters with others, such as Chinchilla's A with alpha. Such a parameter is profiled on
+    the raw inputs, because only there its value is the value of the law.
+
+    Args:
+        problem: the problem.
+        u_P: the minimum, in search coordinates.
+        objective: the objective at the minimum.
+        level: the level of the intervals, between 0 and 1.
     """
     scaled = problem.law.scaled
-    ends, reached, met = _profile_all(
-        problem,
-        u_P,
-        objective,
-        level,
-        [k for k, p in enumerate(problem.law.parameters) if p.name not in scaled],
-    )
-    if scaled:
-        raw = problem.unscaled(u_P)
-        indices = [problem.law.names.index(name) for name in scaled]
-        more, _, _ = _profile_all(raw, raw.search(problem.natural(u_P)), objective, level, indices)
-        ends |= more
-    return Profile({name: ends[name] for name in problem.law.names if name in ends}, reached, *met)
+    indices = [k for k, name in enumerate(problem.law.names) if name not in scaled]
+    profile = _profile_all(problem, u_P, objective, level=level, indices=indices)
+    if not scaled:
+        return profile
+    raw = problem.unscaled(u_P)
+    indices = [problem.law.names.index(name) for name in scaled]
+    profile_of_scaled = _profile_all(raw, raw.search(problem.natural(u_P)), objective, level=level, indices=indices)
+    intervals = profile.intervals | profile_of_scaled.intervals
+    in_order = {name: intervals[name] for name in problem.law.names if name in intervals}
+    return dataclasses.replace(profile, intervals=in_order)
 
 
-def _profile_all(problem: Problem, u_P: np.ndarray, objective: float, level: float, indices: list[int]):
-    """Natural intervals by name, names that reach a bound, the lowest objective met and where.
+def _profile_all(problem: Problem, u_P: np.ndarray, objective: float, *, level: float, indices: list[int]) -> Profile:
+    """Profile the parameters of some indices.
 
-    A first pass holds each parameter at fractions of its way to each bound. Valleys bend, so a descent from
-    the minimum may stop short: every place met within the allowed rise, on whichever parameter's account,
-    counts for all parameters, and a second pass looks for the crossing from the farthest such place.
+    A first pass holds each parameter at fractions of its way to each bound. Valleys bend, so a descent from the minimum
+    may stop short. Therefore every point met within the allowed rise counts for all parameters, not only for the
+    parameter that was held. A second pass looks for the crossing, starting from the farthest such point.
     """
     limit = allowed_increase(problem, u_P, level)
     sides = [(k, end) for k in indices if problem.free_P[k] for end in (problem.lower_P[k], problem.upper_P[k])]
     if not sides:
-        return {}, (), (objective, u_P)
-    distance = np.array([end - u_P[k] for k, end in sides])
-    first = _descend(problem, sides, np.repeat(u_P[None], len(sides), axis=0), u_P, distance, FRACTIONS)
+        return Profile({}, (), objective, u_P)
+    held_S = np.array([k for k, _ in sides])
+    distance_S = np.array([end - u_P[k] for k, end in sides])
+    at_minimum_SP = np.repeat(u_P[None], len(sides), axis=0)
+    offsets_SF = distance_S[:, None] * FRACTIONS
+    first = _minimise_others(problem, held_S, u_P[held_S, None] + offsets_SF, at_minimum_SP)
     met = np.concatenate([u_P[None], first.u_BP])
     rise = np.concatenate([[0.0], first.objective_B - objective])
     within = met[rise <= limit]
-    near, place = np.zeros(len(sides)), np.repeat(u_P[None], len(sides), axis=0)
-    for row, (k, _) in enumerate(sides):
-        if distance[row]:
-            shares = (within[:, k] - u_P[k]) / distance[row]
-            near[row], place[row] = shares.max(), within[shares.argmax()]
-    beyond = FRACTIONS[np.minimum(np.searchsorted(FRACTIONS, near * (1 + 1e-9)) + 1, FRACTIONS.size - 1)]
-    fine = near[:, None] + (beyond - near)[:, None] * REFINEMENT
-    grid = np.concatenate([fine, beyond[:, None] ** np.array([2 / 3, 1 / 3, 0.0])], axis=1)  # on to the bound
-    second = _descend(problem, sides, place, u_P, distance, grid)
-    rises = np.maximum(second.objective_B.reshape(grid.shape) - objective, 0.0)
+    farthest_S, farthest_SP = np.zeros(len(sides)), at_minimum_SP.copy()
+    for side, k in enumerate(held_S):
+        if distance_S[side]:
+            shares = (within[:, k] - u_P[k]) / distance_S[side]
+            farthest_S[side], farthest_SP[side] = shares.max(), within[shares.argmax()]
+    beyond_S = FRACTIONS[np.minimum(np.searchsorted(FRACTIONS, farthest_S * (1 + 1e-9)) + 1, FRACTIONS.size - 1)]
+    fine_SF = farthest_S[:, None] + (beyond_S - farthest_S)[:, None] * REFINEMENT
+    to_the_bound_SF = beyond_S[:, None] ** np.array([2 / 3, 1 / 3, 0.0])
+    grid_SF = np.concatenate([fine_SF, to_the_bound_SF], axis=1)
+    offsets_SF = distance_S[:, None] * grid_SF
+    second = _minimise_others(problem, held_S, u_P[held_S, None] + offsets_SF, farthest_SP)
+    rises_SF = np.maximum(second.objective_B.reshape(grid_SF.shape) - objective, 0.0)
     ends: dict[str, list[float]] = {}
     reached = []
-    for row, (k, _) in enumerate(sides):
-        share, crossed = _crossing(grid[row], np.sqrt(rises[row]), np.sqrt(limit))
+    for side, k in enumerate(held_S):
+        share, crossed = _crossing(grid_SF[side], np.sqrt(rises_SF[side]), np.sqrt(limit))
         parameter = problem.law.parameters[k]
         if not crossed:
             reached.append(parameter.name)
-        value = float(u_P[k] + share * distance[row])
+        value = float(u_P[k] + share * distance_S[side])
         ends.setdefault(parameter.name, []).append(float(np.exp(value)) if parameter.log else value)
     intervals = {name: (min(pair), max(pair)) for name, pair in ends.items()}
     lowest = min((first, second), key=lambda minima: minima.objective_B.min())
     best = int(lowest.objective_B.argmin())
-    return intervals, tuple(dict.fromkeys(reached)), (float(lowest.objective_B[best]), lowest.u_BP[best])
+    return Profile(intervals, tuple(dict.fromkeys(reached)), float(lowest.objective_B[best]), lowest.u_BP[best])
 
 
-def _descend(problem: Problem, sides, start_SP, u_P, distance_S, fractions) -> Minima:
-    """Minimise with one coordinate held at each of (S, F) fractions of its way; sides in blocks of F."""
-    offsets = distance_S[:, None] * fractions
-    start = np.repeat(start_SP, offsets.shape[1], axis=0)
+def _minimise_others(problem: Problem, held_S: np.ndarray, values_SF: np.ndarray, start_SP: np.ndarray) -> Minima:
+    """Minimise with one coordinate held, for S sides of F values each.
+
+    Args:
+        problem: the problem.
+        held_S: the index of the coordinate that is held.
+        values_SF: the values at which it is held; they are clipped to the bounds.
+        start_SP: the start of all other coordinates.
+
+    Returns:
+        The minima of S x F lanes, side after side.
+    """
+    num_values = values_SF.shape[1]
+    start = np.repeat(start_SP, num_values, axis=0)
     free = np.ones_like(start, bool)
-    held = np.repeat([k for k, _ in sides], offsets.shape[1])
-    rows = np.arange(start.shape[0])
-    start[rows, held] = np.clip(u_P[held] + offsets.ravel(), problem.lower_P[held], problem.upper_P[held])
-    free[rows, held] = False
-    return minimise(problem, start, free_BP=free, max_iterations=80)
+    held = np.repeat(held_S, num_values)
+    lanes = np.arange(start.shape[0])
+    start[lanes, held] = np.clip(values_SF.ravel(), problem.lower_P[held], problem.upper_P[held])
+    free[lanes, held] = False
+    return minimise(problem, start, free_BP=free, max_iterations=PROFILE_ITERATIONS)
 
 
 def _crossing(fractions: np.ndarray, roots: np.ndarray, limit: float) -> tuple[float, bool]:
-    """Where the root of the rise, nearly linear in the parameter, first passes `limit`; whether it does."""
+    """Return the fraction at which the root of the rise first passes `limit`, and whether it does.
+
+    The root of the rise is nearly linear in the parameter, so the crossing is interpolated linearly.
+    """
     above = roots > limit
     if not above.any():
         return float(fractions[-1]), False

@@ -1,12 +1,13 @@
-"""From many starts to one minimum: all of them coarsely, then the best ones to the last digit.
+"""Find the lowest minimum of a problem from many starts: all starts coarsely, then the best ones to the last digit.
 
-Starts are a space-filling sequence, with the linear parameters solved for given the others.
+The starts are a space-filling sequence. Their linear parameters are solved for, with the nonlinear ones given.
 """
 
 import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +19,21 @@ from lossline_jax.fit.solver.levenberg_marquardt import minimise_all
 from lossline_jax.fit.solver.problem import Problem
 from lossline_jax.fit.solver.quadratic_model import Kind, project_linear
 
+# All numbers below are choices.
+SAME_OBJECTIVE = 1e-3  # relative: starts this close to the best objective have reached the same minimum
+WIDER = 30.0  # factor of Huber's delta in the coarse search: a smoother objective with nearly the same minima
+COARSE = 1e-8  # relative gain in the objective at which a start ends in the coarse search
+CLOSE = 1e-4  # relative: the coarse search ends a start this close to the end of another (`minimise_all`)
+NUM_FINE = 3  # ends of the coarse search that the fine search continues
+
 
 def start_tasks(problems: Sequence[Problem], num_starts: int) -> list[FitTask]:
-    """A task for each problem, its starts projected (variable projection). All have one law and one objective."""
+    """Return a task for each problem, with projected starts (variable projection).
+
+    Args:
+        problems: problems of one law and one objective.
+        num_starts: the number of starts of each problem.
+    """
     tasks = [FitTask(problem, spread(problem, num_starts)) for problem in problems]
     if not any(p.linear for p in problems[0].law.parameters):
         return tasks
@@ -31,10 +44,15 @@ def start_tasks(problems: Sequence[Problem], num_starts: int) -> list[FitTask]:
 
 
 def spread(problem: Problem, num_starts: int) -> np.ndarray:
-    """(num_starts, P): the Kronecker sequence of the generalised golden ratio, the same every time."""
+    """Return (num_starts, P) starts: the Kronecker sequence of the generalised golden ratio, the same in every call.
+
+    Args:
+        problem: the problem, whose start ranges the sequence fills.
+        num_starts: the number of starts.
+    """
     num_parameters = problem.lower_P.size
     ratio = 2.0
-    for _ in range(60):  # the positive root of g^(P+1) = g + 1
+    for _ in range(60):  # fixed-point iteration for the positive root of g^(P+1) = g + 1; 60 steps reach float64
         ratio = (1 + ratio) ** (1 / (num_parameters + 1))
     strides = ratio ** -np.arange(1, num_parameters + 1)
     share = (0.5 + np.outer(np.arange(num_starts), strides)) % 1.0
@@ -43,7 +61,8 @@ def spread(problem: Problem, num_starts: int) -> np.ndarray:
 
 def _project_pool(pool: TaskPool) -> dict[int, np.ndarray]:
     law = pool.tasks[0].problem.law
-    kind = Kind("relative" if pool.tasks[0].problem.objective.logarithmic else "plain")  # affine in what is projected
+    # A logarithmic residual is not affine in the linear parameters, so relative residuals take its place here.
+    kind = Kind("relative" if pool.tasks[0].problem.objective.logarithmic else "plain")
     u = pool.starts()
     queue = np.arange(u.shape[1])
     while queue.size:
@@ -55,29 +74,28 @@ def _project_pool(pool: TaskPool) -> dict[int, np.ndarray]:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _project(law: Law, kind: Kind, data: dict, u_PB):
-    return jnp.stack(project_linear(law, kind, data, list(u_PB), ("start_lower", "start_upper")))
-
-
-SAME_OBJECTIVE = 1e-3  # relative: starts this close to the best have reached it
-WIDER = 30.0  # times delta of Huber while searching: smoother ground, nearly the same minima
-COARSE = 1e-8  # relative gain at which a start ends
-CLOSE = 1e-4
-NUM_FINE = 3  # ends that go on
+def _project(law: Law, kind: Kind, data: dict[str, Any], u_PB: jax.Array) -> jax.Array:
+    return jnp.stack(project_linear(law, kind, data, list(u_PB), bounds=("start_lower", "start_upper")))
 
 
 @dataclass(frozen=True)
 class Found:
-    """The minimum of one problem."""
+    """The lowest minimum that the search found for one problem."""
 
     u_P: np.ndarray
     objective: float  # inf: no start ever had a finite value
     converged: bool
-    share_of_starts: float  # that came within 0.1% of the best objective of the coarse search
+    share_of_starts: float  # share of the starts that came within 0.1% of the best objective of the coarse search
 
 
 def search(problems: Sequence[Problem], num_starts: int, max_iterations: int) -> list[Found]:
-    """The lowest minimum of each problem; all have one law and one objective."""
+    """Return the lowest minimum of each problem.
+
+    Args:
+        problems: problems of one law and one objective.
+        num_starts: the number of starts of each problem.
+        max_iterations: the largest number of steps of one descent.
+    """
     tasks = start_tasks(problems, num_starts)
     coarse = minimise_all(
         [dataclasses.replace(task, problem=_smoother(task.problem)) for task in tasks],
@@ -89,20 +107,25 @@ def search(problems: Sequence[Problem], num_starts: int, max_iterations: int) ->
     fine_tasks = [dataclasses.replace(task, start_BP=u_BP) for task, u_BP in zip(tasks, best, strict=True)]
     fine = minimise_all(fine_tasks, max_iterations=max_iterations)
     lowest_minima = []
-    for problem, rough, minima in zip(problems, coarse, fine, strict=True):
+    for problem, coarse_minima, minima in zip(problems, coarse, fine, strict=True):
         k = int(np.argmin(minima.objective_B))
-        within = rough.objective_B <= rough.objective_B.min() * (1 + SAME_OBJECTIVE) + rounding(problem)
-        share = float(np.mean(within & np.isfinite(rough.objective_B)))
+        objective_B = coarse_minima.objective_B
+        within_B = objective_B <= objective_B.min() * (1 + SAME_OBJECTIVE) + rounding(problem)
+        share = float(np.mean(within_B & np.isfinite(objective_B)))
         lowest_minima.append(Found(minima.u_BP[k], float(minima.objective_B[k]), bool(minima.converged_B[k]), share))
     return lowest_minima
 
 
 def rounding(problem: Problem) -> float:
-    """The objective of an exact fit is rounding error: below this share of the data's own, all are the same."""
+    """Return the objective up to which a fit counts as exact: 1e-20 of the objective of the data about 0.
+
+    The objective of an exact fit is rounding error, so all objectives below this value are equal.
+    """
     return 1e-20 * float(np.sum(0.5 * problem.y_n**2))
 
 
 def _smoother(problem: Problem) -> Problem:
+    """Return the problem with a wider delta, or as it is for least squares."""
     delta = problem.objective.delta
     if delta is None:
         return problem

@@ -99,7 +99,7 @@ def fit_laws(
     columns, runs = _columns_of_inputs(wide, law, inputs), run_column(wide, cluster)
     for name in (*columns.values(), *by, *([runs] if runs else [])):
         require_column(wide, name)
-    wide, merged = one_run_each(wide, runs, tuple(outputs), by, merge_copies, tuple(columns.values()))
+    wide, merged = one_run_each(wide, runs, tuple(outputs), by, merge=merge_copies, sizes=tuple(columns.values()))
     question = _Question(law, OBJECTIVES[objective] if objective else law.objective, columns, runs)
     posed, left_out = _pose(question, wide, outputs, by)
     results = fit_law_many(law, [group.points for group in posed], objective=question.objective, level=level)

@@ -122,7 +122,7 @@ def fit_lines(
         groups = across_groups(frame, x, y, by, across, unit, cluster)
     else:
         points = paired_points(open_rows(frame, cluster), x, y, by, unit=unit, cluster=cluster)
-        points, merged = one_run_each(points, RUN, (X, Y), by, merge_copies)
+        points, merged = one_run_each(points, RUN, (X, Y), by, merge=merge_copies)
         groups = _groups(points, by)
     for group in groups:
         _require_one_unit(group.points, x, y)

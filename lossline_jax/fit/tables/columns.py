@@ -1,4 +1,4 @@
-"""From any table of losses to paired points: wide tables by column, long tables by evaluation set."""
+"""Read paired points from any table of losses: by column from a wide table, by evaluation set from a long one."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,12 +15,14 @@ from lossline_jax.units import LOG_2
 UNITS = {"nats_per_token": "nats/token", "bits_per_byte": "bits/byte"}
 PER_BYTE = "bits_per_byte"  # the unit that compares different tokenizers
 LONG_KEYS = ("run_id", "step")
-SUM_TOLERANCE = 1e-3  # relative: the smallest step between units, ln 2, is far above it, and rounding far below
-RATIO_TOLERANCE = 0.1  # relative, of nats/token to bits/byte: rounding is far below, another unit far above
-MIN_EQUAL = 3  # rows of a run, that are equal in both units: fewer may be so by chance where losses are rounded
-X, Y, RUN = "_x", "_y", "_run"  # columns of paired points, beside the table's own and `_where`
-COUNT_EACH_TIME = "occur more than once and count each time"  # of points or rows, in notes
-KINDS = ("unit", "loss_definition")  # columns that say what the losses of a row are
+# Relative differences. Both are choices: errors of rounding are far below them, and another unit (a factor of ln 2 or
+# more) is far above.
+SUM_TOLERANCE = 1e-3  # a loss against the loss that the sums of its row give
+RATIO_TOLERANCE = 0.1  # nats/token over bits/byte against the ratio in other rows of the tokenizer
+MIN_EQUAL = 3  # rows of a run with equal losses in both units; fewer may be equal by chance if losses are rounded
+X, Y, RUN = "_x", "_y", "_run"  # columns of paired points, next to `_where` and the columns of the table
+COUNT_EACH_TIME = "occur more than once and count each time"  # the end of a note on points or rows
+KINDS = ("unit", "loss_definition")  # columns that define the losses of a row
 
 
 def paired_points(
@@ -32,11 +34,18 @@ def paired_points(
     unit: str = "nats_per_token",
     cluster: str | None = None,
 ) -> pd.DataFrame:
-    """One row a point: `_x`, `_y` (as they stand in the table), `_run`, `_where` (for messages) and `by`.
+    """Return one row for each point: `_x` and `_y` (as the table has them), `_run`, `_where` (for messages) and `by`.
 
-    The frame is one of `open_rows`. A table with columns x and y is wide. One with `eval_set`, `run_id` and `step` is
-    long: x and y name evaluation sets, paired within a checkpoint, and `unit` the column of the losses. `_run` is
-    column `cluster`, by default `run_id` where there is one, else missing.
+    A table with columns x and y is wide. A table with `eval_set`, `run_id` and `step` is long: there, x and y name
+    evaluation sets, which are paired within a checkpoint.
+
+    Args:
+        frame: a table from `open_rows`.
+        x: the column or the evaluation set of the losses on the x axis.
+        y: the column or the evaluation set of the losses on the y axis.
+        by: columns whose values divide the rows. Within each group, losses must have one unit and one definition.
+        unit: the column of a long table that holds the losses.
+        cluster: the column that names the run of a row, for `_run`. None: `run_id`, if the table has it.
 
     Raises:
         LosslineError: an unknown column or evaluation set, duplicated checkpoints, losses of two units or definitions
@@ -50,27 +59,32 @@ def paired_points(
     cluster = run_column(frame, cluster)
     for name in (*by, *([cluster] if cluster else ())):
         require_column(frame, name)
-    points = _wide(frame, x, y, by) if wide else _long(frame, x, y, unit, by)
+    points = _wide(frame, x, y, by) if wide else _long(frame, x, y, unit=unit, by=by)
     points[RUN] = points[cluster].astype(str) if cluster else None
     return points
 
 
 def group_label(values: Mapping[str, Any]) -> str:
-    """`data=code, size=large`; empty without values."""
+    """Return the label of a group, such as `data=code, size=large`; empty text without values."""
     return ", ".join(f"{name}={'(empty)' if is_empty(value) else value}" for name, value in values.items())
 
 
 def require_two_losses(x: str, losses: Sequence[str]) -> None:
-    """Raises ArgumentError where a loss is to be predicted from itself."""
+    """Raise ArgumentError if the loss x is also one of the losses that are predicted from x."""
     if x in losses:
         raise ArgumentError("{x} and {y} are both {name!r}: a line needs two different losses; name another", name=x)
 
 
 def loss_column(frame: pd.DataFrame, losses: Sequence[str], unit: str | None) -> str:
-    """Return the column of a long table that holds the losses: `unit`, or nats_per_token where that is None.
+    """Return the column of a long table that holds the losses.
+
+    Args:
+        frame: the table.
+        losses: names of columns or of evaluation sets.
+        unit: the column that the caller named. None: nats_per_token.
 
     Raises:
-        ArgumentError: a unit is named for losses that are columns themselves.
+        ArgumentError: the caller named a unit, but the losses are columns of their own.
     """
     if unit is not None and set(losses) <= set(frame.columns):
         raise ArgumentError(
@@ -81,7 +95,12 @@ def loss_column(frame: pd.DataFrame, losses: Sequence[str], unit: str | None) ->
 
 
 def require_loss_column(unit: str, argument: str = "unit") -> None:
-    """Raises ArgumentError for a column of a lossline table that holds something else than losses."""
+    """Raise ArgumentError if `unit` is a column of a lossline table that holds no losses.
+
+    Args:
+        unit: the column.
+        argument: the argument of the caller that gave the column, for the message.
+    """
     if unit in COLUMNS and unit not in LOSS_COLUMNS:
         raise ArgumentError(
             f"{{{argument}}}" + ": column {name!r} holds no losses; give nats_per_token or bits_per_byte", name=unit
@@ -89,25 +108,33 @@ def require_loss_column(unit: str, argument: str = "unit") -> None:
 
 
 def rows_of_set(frame: pd.DataFrame, name: str, loss: str, by: Sequence[str] = ()) -> pd.DataFrame:
-    """The rows of one evaluation set of a long table, one a checkpoint, their losses in column `loss` of one kind.
+    """Return the rows of one evaluation set of a long table, one for each checkpoint.
+
+    Args:
+        frame: the long table.
+        name: the evaluation set.
+        loss: the column of the losses, which must have one unit and one definition.
+        by: columns whose values divide the rows. Losses of different groups may differ in unit and definition.
 
     Raises:
-        LosslineError: a row without a set, an unknown set, a checkpoint that has it twice, or losses of two kinds.
+        LosslineError: a row has no set, the set is unknown, a checkpoint has the set twice, or the losses differ in
+            unit or definition.
     """
     require_loss_column(loss)
     for column in (*LONG_KEYS, loss):
         require_column(frame, column)
-    if (nameless := frame["eval_set"] == "").any():
-        raise LosslineError(f"{frame[WHERE][nameless].iloc[0]}: no eval_set; fill it in, or leave the row out")
-    rows = frame[frame["eval_set"] == name]
+    eval_sets = frame.loc[:, "eval_set"]
+    if (nameless := eval_sets == "").any():
+        raise LosslineError(f"{frame.loc[nameless, WHERE].iloc[0]}: no eval_set; fill it in, or leave the row out")
+    rows = frame.loc[eval_sets == name]
     if rows.empty:
-        known = list(dict.fromkeys(sorted(frame["eval_set"])))
+        known = list(dict.fromkeys(sorted(eval_sets)))
         hint = suggestion(name, known)
         raise LosslineError(f"no evaluation set {name!r} in the table{hint}; it has {', '.join(known)}")
     if (repeated := rows.duplicated(list(LONG_KEYS))).any():
         run, step = rows.loc[repeated, list(LONG_KEYS)].iloc[0]
         raise LosslineError(
-            f"run {run!r} step {step} has {name!r} more than once ({repeated.sum()} such); keep one row of each"
+            f"run {run!r} step {step} has {name!r} more than once ({repeated.sum()} such rows); keep one row of each"
         )
     rows = name_checkpoints(rows)
     require_one_kind(rows, (loss,), name, by)
@@ -118,31 +145,38 @@ def rows_of_set(frame: pd.DataFrame, name: str, loss: str, by: Sequence[str] = (
 
 
 def require_one_kind(rows: pd.DataFrame, losses: Sequence[str], what: str, by: Sequence[str] = ()) -> None:
-    """Raises LosslineError where rows with a loss differ in unit or definition within a group, by two of the rows."""
-    scored = rows[rows[list(losses)].notna().any(axis=1)]
+    """Raise LosslineError if rows with a loss differ in unit or definition within a group.
+
+    Args:
+        rows: rows with the column `_where`.
+        losses: the columns of the losses.
+        what: the name of the losses, for the message.
+        by: columns whose values divide the rows into groups.
+    """
+    scored = rows.loc[rows[list(losses)].notna().any(axis=1)]
     for column in KINDS:
         if column not in rows.columns or column in by:
             continue
-        stated = scored[scored[column].notna()]
+        stated = scored.loc[scored[column].notna()]
         for _, group in stated.groupby(list(by), dropna=False, sort=False) if by else [((), stated)]:
-            first = group.drop_duplicates(column)
-            if len(first) > 1:
-                (one, other), (here, there) = first[column].iloc[:2], first[WHERE].iloc[:2]
+            distinct = group.drop_duplicates(column)
+            if len(distinct) > 1:
+                (one, other), (where_one, where_other) = distinct[column].iloc[:2], distinct[WHERE].iloc[:2]
                 raise LosslineError(
-                    f"{what}: rows with {column} {one!r} and {other!r} ({here} and {there}) do not belong on one "
-                    "curve; keep one of them"
+                    f"{what}: rows with {column} {one!r} and {other!r} ({where_one} and {where_other}) do not belong "
+                    "on one curve; keep one of them"
                 )
 
 
 def _require_true_sums(rows: pd.DataFrame, loss: str, name: str) -> None:
-    """Raises LosslineError where a loss of a lossline table is not what its sums say: it is in another unit then."""
+    """Raise LosslineError if a loss contradicts the sums of its row: then the loss is in another unit."""
     per, scale = {"nats_per_token": ("num_tokens", 1.0), PER_BYTE: ("num_bytes", LOG_2)}.get(loss, ("", 1.0))
     if not {"nats_sum", per} <= set(rows.columns):
         return
-    total, count, value = (as_numbers(rows[column])[0] for column in ("nats_sum", per, loss))
+    total, count, value = (as_numbers(rows.loc[:, column])[0] for column in ("nats_sum", per, loss))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = value * count * scale / total
-    if (wrong := np.abs(ratio - 1) > SUM_TOLERANCE).any():  # NaN, where one of the three is missing, is not wrong
+    if (wrong := np.abs(ratio - 1) > SUM_TOLERANCE).any():  # NaN (one of the three is missing) does not count as wrong
         first = int(np.argmax(wrong))
         raise LosslineError(
             f"{rows[WHERE].iloc[first]}: {loss} of {name} is {value[first]:.6g}, {ratio[first]:.4g} times what "
@@ -151,20 +185,21 @@ def _require_true_sums(rows: pd.DataFrame, loss: str, name: str) -> None:
 
 
 def _require_two_units(rows: pd.DataFrame, loss: str, name: str) -> None:
-    """Raises LosslineError where one of the two units is not what its column says.
+    """Raise LosslineError if one of the two columns of losses is not in the unit of its name.
 
-    Both are equal in all three or more rows of a run: no text has exactly 1/ln 2 bytes a token. Or a row has another
-    ratio of the two than most rows of its tokenizer, which is that of the bytes and tokens of one text.
+    There are two signs. Both columns are equal in all rows of a run of three rows or more: no text has exactly 1/ln 2
+    bytes per token. Or the ratio of both in a row differs from most rows of its tokenizer: the ratio is a property of
+    the text, its bytes over its tokens.
     """
     if loss not in UNITS or not set(UNITS) <= set(rows.columns):
         return
-    per_token, per_byte = (as_numbers(rows[column])[0] for column in UNITS)
-    same = pd.Series(per_token == per_byte).groupby(rows["run_id"].to_numpy(), sort=False).agg(["all", "size"])
-    if (wrong := same["all"] & (same["size"] >= MIN_EQUAL)).any():
-        raise LosslineError(
-            f"run {wrong.idxmax()!r}: nats_per_token and bits_per_byte of {name} are equal in all its rows; one was "
-            "copied into the other: write the true values, or remove the column that is wrong"
-        )
+    per_token, per_byte = (as_numbers(rows.loc[:, column])[0] for column in UNITS)
+    for run, is_equal in pd.Series(per_token == per_byte).groupby(rows["run_id"].to_numpy(), sort=False):
+        if len(is_equal) >= MIN_EQUAL and np.all(is_equal):
+            raise LosslineError(
+                f"run {run!r}: nats_per_token and bits_per_byte of {name} are equal in all its rows; one was copied "
+                "into the other: write the true values, or remove the wrong column"
+            )
     if "tokenizer" not in rows.columns:
         return
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -181,17 +216,17 @@ def _require_two_units(rows: pd.DataFrame, loss: str, name: str) -> None:
 
 
 def _require_one_text(rows: pd.DataFrame, loss: str, name: str) -> None:
-    """Raises LosslineError where rows of one tokenizer were scored on different tokens, by two of them."""
+    """Raise LosslineError if rows of one tokenizer were scored on different tokens."""
     if not {"eval_fingerprint", "tokenizer"} <= set(rows.columns):
         return
-    scored = rows[rows[[loss, "eval_fingerprint", "tokenizer"]].notna().all(axis=1)]
-    for tokenizer, same in scored.groupby("tokenizer", sort=False):
-        first = same.drop_duplicates("eval_fingerprint")
-        if len(first) > 1:
-            here, there = first[WHERE].iloc[:2]
+    scored = rows.loc[rows[[loss, "eval_fingerprint", "tokenizer"]].notna().all(axis=1)]
+    for tokenizer, rows_of_tokenizer in scored.groupby("tokenizer", sort=False):
+        distinct = rows_of_tokenizer.drop_duplicates("eval_fingerprint")
+        if len(distinct) > 1:
+            where_one, where_other = distinct[WHERE].iloc[:2]
             raise LosslineError(
-                f"{name}: {here} and {there} were scored on different texts (eval_fingerprint) with tokenizer "
-                f"{tokenizer!r}; keep the rows of one of them, or score all anew"
+                f"{name}: {where_one} and {where_other} were scored on different texts (eval_fingerprint) with "
+                f"tokenizer {tokenizer!r}; keep the rows of one text, or score all runs again"
             )
 
 
@@ -200,7 +235,7 @@ def _wide(frame: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> pd.DataFram
     return frame.assign(**{X: frame[x], Y: frame[y]}).reset_index(drop=True)
 
 
-def _long(frame: pd.DataFrame, x: str, y: str, unit: str, by: Sequence[str]) -> pd.DataFrame:
+def _long(frame: pd.DataFrame, x: str, y: str, *, unit: str, by: Sequence[str]) -> pd.DataFrame:
     left, right = (rows_of_set(frame, name, unit, by).rename(columns={unit: axis}) for axis, name in ((X, x), (Y, y)))
     points = left.merge(right[[*LONG_KEYS, Y]], on=list(LONG_KEYS))
     if points.empty:
@@ -209,17 +244,22 @@ def _long(frame: pd.DataFrame, x: str, y: str, unit: str, by: Sequence[str]) -> 
 
 
 def name_checkpoints(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a long table with the column `_where` that messages name them by."""
+    """Return the rows of a long table with the column `_where`, the name of a row in messages."""
     return rows.assign(**{WHERE: [f"run {r}, step {s}" for r, s in zip(rows["run_id"], rows["step"], strict=True)]})
 
 
 def numeric_losses(points: pd.DataFrame, column: str, name: str) -> np.ndarray:
-    """Losses as float64, NaN where missing.
+    """Return losses as float64, NaN where missing.
+
+    Args:
+        points: rows with the column `_where`.
+        column: the column of the losses.
+        name: the name of the losses, for the message.
 
     Raises:
-        LosslineError: naming the row of the first loss that is text, infinite, zero or negative.
+        LosslineError: a loss is text, infinite, zero, negative or out of range. The message names the first such row.
     """
-    numbers, faulty = as_numbers(points[column])
+    numbers, faulty = as_numbers(points.loc[:, column])
     bad = faulty | np.isinf(numbers) | (numbers <= 0) | beyond_range(numbers)
     if bad.any():
         first = int(np.argmax(bad))
@@ -230,31 +270,54 @@ def numeric_losses(points: pd.DataFrame, column: str, name: str) -> np.ndarray:
 
 
 def require_several_values(x: np.ndarray, y: np.ndarray, name: str) -> None:
-    """Raises LosslineError where several points have one x: no line goes through them."""
-    seen = x[np.isfinite(x) & np.isfinite(y)]
-    if seen.size > 1 and np.ptp(seen) == 0:
-        raise LosslineError(f"{name} is {seen[0]:g} in all {seen.size} rows with both losses: one x makes no line")
+    """Raise LosslineError if all points have the same x: no line can be fitted to them.
+
+    Args:
+        x: (n,) losses, NaN where missing.
+        y: (n,) losses, NaN where missing.
+        name: the name of x, for the message.
+    """
+    finite = x[np.isfinite(x) & np.isfinite(y)]
+    if finite.size > 1 and np.ptp(finite) == 0:
+        raise LosslineError(
+            f"{name} is {finite[0]:g} in all {finite.size} rows with both losses: a line needs two values of x"
+        )
 
 
 def names_of_runs(rows: pd.DataFrame, run: str | None) -> list[str]:
-    """Name the run of each row for messages: by its run where the table has one, else by its row."""
+    """Return a name for the run of each row, for messages.
+
+    Args:
+        rows: rows with the column `_where`.
+        run: the column that names the run of a row. None: each row is named by `_where`.
+    """
     return [f"run {name}" for name in rows[run]] if run else list(rows[WHERE])
 
 
 def usable_losses(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The table with what is no loss (text, infinite, zero or negative) in those of `columns` that it has as NaN."""
-    losses = {name: as_numbers(frame[name])[0] for name in columns if name in frame}
+    """Return the table with NaN in place of values that are no losses: text, infinite, zero or negative.
+
+    Args:
+        frame: the table.
+        columns: columns of losses; those that the table does not have are skipped.
+    """
+    losses = {name: as_numbers(frame.loc[:, name])[0] for name in columns if name in frame}
     usable = {name: np.where((loss > 0) & np.isfinite(loss), loss, np.nan) for name, loss in losses.items()}
     return frame.assign(**usable)
 
 
 def run_column(frame: pd.DataFrame, cluster: str | None) -> str | None:
-    """The column that names the run of a row: `cluster`, by default `run_id` where the table has it; None: none."""
+    """Return the column that names the run of a row. None: there is no such column.
+
+    Args:
+        frame: the table.
+        cluster: the column that the caller named. None: `run_id`, if the table has it.
+    """
     return cluster or ("run_id" if "run_id" in frame.columns else None)
 
 
 def plain(value: Any) -> str | int | float:
-    """A table's cell as JSON has it; a missing one as text."""
+    """Return a cell of a table as a JSON value. An empty cell becomes the text "(empty)"."""
     if is_empty(value):
         return "(empty)"
     value = value.item() if isinstance(value, np.generic) else value

@@ -1,4 +1,4 @@
-"""Any frame as the statistics take it: plain cells, columns of one name each, rows that messages can name."""
+"""Convert any frame to the form that the fits read: plain cells, column names of one level, and named rows."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,28 +10,29 @@ import pandas as pd
 from lossline_jax.errors import ArgumentError, LosslineError, suggestion
 from lossline_jax.losses.cells import is_missing
 
-WHERE = "_where"  # column: what messages call a row
+WHERE = "_where"  # the column with the name of each row in messages
 RUN_ID = "run_id"
-_OWN_COLUMNS = re.compile("_(where|x|y|run|setting|loss|tokens|budget|final|size_.*)")
-_NUMBERED = re.compile("(line|row) of (.+)", re.DOTALL)  # name of the index that `table.read_losses` gives
-_EXACT = 2.0**53  # whole numbers above it are not told apart in float64
+_OWN_COLUMNS = re.compile("_(where|x|y|run|setting|loss|tokens|budget|final|size_.*)")  # names of lossline's columns
+_NUMBERED = re.compile("(line|row) of (.+)", re.DOTALL)  # name of the index that `read_losses` gives
+_EXACT = 2.0**53  # from here on, float64 cannot hold all whole numbers
 
 
 def open_rows(frame: Any, run: str | None = None) -> pd.DataFrame:
-    """The rows of a user's table with the column `_where` that messages name them by.
+    """Return the rows of a user's table with the column `_where`, the name of each row in messages.
 
     Args:
-        frame: a pandas frame, or any that turns into one.
-        run: column that names the run of a row; None: `run_id`, where there is one.
+        frame: a pandas frame, or a frame with the method `to_pandas`.
+        run: the column that names the run of a row. None: `run_id`, if the table has it.
 
     Raises:
-        LosslineError: no table, no rows, a column that stands twice or has a name of ours, or a row without its run.
+        LosslineError: the value is not a table, the table has no rows, a column occurs twice or has a name that
+            lossline uses, or a row has no run.
     """
     frame = as_pandas(frame)
     names = _row_names(frame)
     frame = plain_frame(frame)
-    if ours := [name for name in frame.columns if _OWN_COLUMNS.fullmatch(name)]:
-        raise LosslineError(f"column {ours[0]!r} has a name that is used inside; rename it")
+    if reserved := [name for name in frame.columns if _OWN_COLUMNS.fullmatch(name)]:
+        raise LosslineError(f"column {reserved[0]!r} has a name that lossline uses itself; rename it")
     if frame.empty:
         raise LosslineError("the table has no rows")
     frame = frame.assign(**{WHERE: names})
@@ -47,13 +48,16 @@ def open_rows(frame: Any, run: str | None = None) -> pd.DataFrame:
 
 
 def plain_frame(frame: Any) -> pd.DataFrame:
-    """A frame whose cells are numbers, text, dates or missing. Named index levels become columns.
+    """Return a frame whose cells are numbers, text, dates or missing. Named index levels become columns.
 
-    Cells that hold several values (lists, mappings) become text, as do columns of text and numbers. A word and a number
-    of the same digits then are one level.
+    Cells that hold several values (lists, mappings) become text. A column of text and numbers becomes text, so a word
+    and a number of the same digits become one level.
+
+    Args:
+        frame: a pandas frame, or a frame with the method `to_pandas`.
 
     Raises:
-        LosslineError: it is no table, or a column stands twice.
+        LosslineError: the value is not a table, or a column occurs twice.
     """
     frame = as_pandas(frame)
     if isinstance(frame.columns, pd.MultiIndex):
@@ -62,18 +66,18 @@ def plain_frame(frame: Any) -> pd.DataFrame:
     if frame.columns.has_duplicates:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise LosslineError(f"the table has column {twice!r} twice; rename or remove one")
-    index = [name for name in frame.index.names if name is not None and not _NUMBERED.fullmatch(str(name))]
-    lost = [name for name in index if str(name) not in frame.columns]
-    columns = {str(name): frame.index.get_level_values(name).to_numpy() for name in lost}
+    levels = [name for name in frame.index.names if name is not None and not _NUMBERED.fullmatch(str(name))]
+    only_in_index = [name for name in levels if str(name) not in frame.columns]
+    columns = {str(name): frame.index.get_level_values(name).to_numpy() for name in only_in_index}
     frame = frame.reset_index(drop=True).assign(**columns)
-    return pd.DataFrame({name: _plain_column(frame[name]) for name in frame.columns})
+    return pd.DataFrame({name: _plain_column(frame.loc[:, name]) for name in frame.columns})
 
 
 def as_pandas(frame: Any) -> pd.DataFrame:
-    """A pandas frame as it is; a polars one (or any that can) turned into one.
+    """Return a pandas frame as it is, and any other frame (such as a polars one) converted by its `to_pandas`.
 
     Raises:
-        LosslineError: it is no table.
+        LosslineError: the value is not a table.
     """
     if isinstance(frame, pd.DataFrame):
         return frame
@@ -83,7 +87,7 @@ def as_pandas(frame: Any) -> pd.DataFrame:
 
 
 def require_column(frame: pd.DataFrame, name: str) -> None:
-    """Raises LosslineError with a suggestion and the list where the table lacks the column."""
+    """Raise LosslineError with a suggestion and a list of columns if the table does not have the column."""
     if name not in frame.columns:
         known = [str(column) for column in frame.columns if not _OWN_COLUMNS.fullmatch(str(column))]
         listed = ", ".join(known[:30]) + (f" and {len(known) - 30} more" if len(known) > 30 else "")
@@ -91,14 +95,20 @@ def require_column(frame: pd.DataFrame, name: str) -> None:
 
 
 def as_names(names: str | Iterable[str] | None) -> tuple[str, ...]:
-    """Return names as a tuple: a single name stands for itself, and None for no names."""
+    """Return names as a tuple. Text is a single name. None: there are no names."""
     if names is None:
         return ()
     return (names,) if isinstance(names, str) else tuple(names)
 
 
 def require_default_column(frame: pd.DataFrame, name: str, argument: str) -> None:
-    """Raise ArgumentError where the table lacks the column that an argument names, perhaps by its default."""
+    """Raise ArgumentError if the table does not have the column of an argument, which may be the argument's default.
+
+    Args:
+        frame: the table.
+        name: the column.
+        argument: the argument of the caller, for the message.
+    """
     try:
         require_column(frame, name)
     except LosslineError as error:
@@ -106,14 +116,19 @@ def require_default_column(frame: pd.DataFrame, name: str, argument: str) -> Non
 
 
 def require_each_once(what: str, names: Sequence[str]) -> None:
-    """Raises LosslineError where a name stands twice: what is made for each would be made, and counted, twice."""
+    """Raise LosslineError if a name occurs twice: the result for this name would be made and counted twice.
+
+    Args:
+        what: the kind of the names, for the message.
+        names: the names.
+    """
     for name in names:
         if list(names).count(name) > 1:
             raise LosslineError(f"{what} {name!r} is named twice; name it once")
 
 
 def level_text(value: Any) -> str:
-    """A cell as the level of a factor: 1, 1.0 and "1" are one level; an empty cell is ""."""
+    """Return a cell as the level of a factor: 1, 1.0 and "1" are one level, and an empty cell is ""."""
     if is_empty(value):
         return ""
     value = value.item() if isinstance(value, np.generic) else value
@@ -123,7 +138,7 @@ def level_text(value: Any) -> str:
 
 
 def _row_names(frame: pd.DataFrame) -> list[str]:
-    """`line 7 of t.csv` where the table was read from a file, else `row 3`, counted from one."""
+    """Return `line 7 of t.csv` for each row of a table that was read from a file, else `row 3`, counted from one."""
     numbered = _NUMBERED.fullmatch(str(frame.index.name))
     if numbered is None:
         return [f"row {k + 1}" for k in range(len(frame))]
@@ -131,8 +146,8 @@ def _row_names(frame: pd.DataFrame) -> list[str]:
 
 
 def require_runs(frame: pd.DataFrame, name: str) -> None:
-    """Raises LosslineError where a row does not say its run in column `name`."""
-    missing = is_missing(frame[name])
+    """Raise LosslineError if a row has no run in column `name`."""
+    missing = is_missing(frame.loc[:, name])
     if missing.all():
         raise LosslineError(f"column {name} is empty in every row; fill in the run of each row, or remove the column")
     if missing.any():
@@ -143,13 +158,14 @@ def require_runs(frame: pd.DataFrame, name: str) -> None:
 
 
 def _plain_column(column: pd.Series) -> pd.Series:
+    """Return a column of numbers, dates, or objects that are text, hashable values or None."""
     if isinstance(column.dtype, np.dtype) and column.dtype.kind != "O":
         return column
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         return column
     if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
         if not column.isna().any():
-            return column.astype(column.dtype.numpy_dtype if hasattr(column.dtype, "numpy_dtype") else object)
+            return column.astype(getattr(column.dtype, "numpy_dtype", object))
         return pd.Series(column.to_numpy(np.float64, na_value=np.nan), name=column.name)
     cells = column.astype(object).where(column.notna(), None)
     texts = cells.map(lambda cell: isinstance(cell, str)).to_numpy(bool)
@@ -160,7 +176,7 @@ def _plain_column(column: pd.Series) -> pd.Series:
 
 
 def is_empty(value: Any) -> bool:
-    """Return whether a cell holds nothing: no value, NaN, or text of white space alone."""
+    """Tell whether a cell is empty: no value, NaN, or only white space."""
     if isinstance(value, str):
         return not value.strip()
     return bool(pd.api.types.is_scalar(value) and pd.isna(value))

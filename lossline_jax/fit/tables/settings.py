@@ -1,7 +1,7 @@
 """Group runs by their factor levels, and find settings that are equal in all factors but one.
 
-Comparisons of lines and panels of figures both ask `Settings`. Levels are read from the factor columns of the table
-and never from names.
+Comparisons of lines and panels of figures both use `Settings`. Levels are read from the factor columns of the table
+and never from the names of runs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,52 +18,54 @@ from lossline_jax.fit.tables.rows import WHERE, level_text, require_column, requ
 from lossline_jax.losses.cells import as_numbers
 from lossline_jax.losses.loss_row import FACTOR_COLUMNS
 
-SAME_SIZE_TOLERANCE = 0.1  # relative difference of parameter counts that still counts as the same size
-RESIZING = frozenset({"architecture", "tokenizer"})  # factors that change a model's parameters by themselves
+SAME_SIZE_TOLERANCE = 0.1  # largest difference of logarithms of parameter counts of the same size; a choice
+RESIZING = frozenset({"architecture", "tokenizer"})  # factors whose levels alone change the number of parameters
 SEED = "seed"
 FACTORS = tuple(name for name in FACTOR_COLUMNS if name != SEED)
 PARAMS = ("params_total", "params_non_embedding")
-NOT_STATED = ("unknown", "")  # a factor of an imported model that nobody stated, or an empty cell
-NO_FACTORS = ("study", "eval_set", "eval_kind", "eval_fingerprint", *KINDS, WHERE)  # words of a losses table, and ours
-SETTING = "_setting"  # column: which setting a row belongs to, -1 for none
+NOT_STATED = ("unknown", "")  # levels that mean: the table does not state the factor of an imported model
+NO_FACTORS = ("study", "eval_set", "eval_kind", "eval_fingerprint", *KINDS, WHERE)  # columns of words, but not factors
+SETTING = "_setting"  # the column with the number of the setting of each row; -1: none
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One level of every factor: the runs that have them all are repetitions of each other."""
+    """A setting that has one level of every factor. All runs with these levels are repetitions of each other."""
 
     levels: Mapping[str, str]  # by factor
-    num_params: tuple[float, float] = (np.nan, np.nan)  # total and without embeddings; NaN where the table lacks one
+    num_params: tuple[float, float] = (np.nan, np.nan)  # total, and without embeddings; NaN: not in the table
 
     def differing(self, base: "Setting") -> list[str]:
-        """Return the factors that set it apart from the base; the size is none of them where it counts as equal.
+        """Return the factors in which the setting differs from `base`.
 
-        Layers of different architectures and embeddings of different tokenizers do not compare. Where one of these is
-        the only other difference, sizes count as equal if total or non-embedding parameters are within 10%.
+        The layers of different architectures cannot be compared, nor the embeddings of different tokenizers. If one of
+        these is the only other difference, sizes are equal if the total or the non-embedding parameters are within 10%.
+        An equal size is not among the factors that are returned.
         """
         names = differences(self.levels, base.levels)
-        others = set(names) - {"size"}
-        if len(others) == 1 and others <= RESIZING and self.size_distance(base) <= SAME_SIZE_TOLERANCE:
-            return list(others)
+        other_than_size = set(names) - {"size"}
+        is_resizing = len(other_than_size) == 1 and other_than_size <= RESIZING
+        if is_resizing and self.size_distance(base) <= SAME_SIZE_TOLERANCE:
+            return list(other_than_size)
         return names
 
     def size_distance(self, other: "Setting") -> float:
-        """Return how far apart the parameter counts are, as a difference of logarithms; infinite where none is known.
+        """Return the distance of the parameter counts, as a difference of logarithms; infinite if none is known.
 
-        The nearer of the two counts decides.
+        It is the smaller one of the distances of total and of non-embedding parameters.
         """
         distances = [abs(np.log(a / b)) for a, b in zip(self.num_params, other.num_params, strict=True)]
         return min((distance for distance in distances if np.isfinite(distance)), default=np.inf)
 
 
 def differences(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:
-    """Return the factors in which two settings differ, labels of sizes included."""
+    """Return the factors in which the levels of two settings differ. Sizes differ if their labels differ."""
     return [name for name in a if a[name] != b[name]]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a table, by number, and which of them are equal in all factors but one."""
+    """The settings of a table. The number of a setting is its position."""
 
     settings: tuple[Setting, ...]
 
@@ -78,9 +80,15 @@ class Settings:
         return list(dict.fromkeys(setting.levels[factor] for setting in self))
 
     def pairs(self, factor: str, level: str, reference: str) -> list[tuple[int, int]]:
-        """Return pairs of settings, of the reference and of the level, that are equal in all other factors.
+        """Return pairs of settings that differ only in `factor`, as numbers (with the reference, with the level).
 
-        A setting is in one pair at most. Where sizes have other labels the nearest parameter counts make the pair.
+        A setting is in one pair at most. If sizes have different labels, the settings with the nearest parameter counts
+        become a pair.
+
+        Args:
+            factor: the factor.
+            level: its level in the second setting of each pair.
+            reference: its level in the first setting of each pair.
         """
         near = []
         for k, first in enumerate(self):
@@ -97,18 +105,22 @@ class Settings:
         return sorted(taken.items())
 
     def have_partners(self, factor: str) -> list[bool]:
-        """Tell for each setting whether one of another level of `factor` is equal in all other factors."""
+        """Tell for each setting whether some other setting differs from it in `factor` alone."""
         return [any(other.differing(setting) == [factor] for other in self) for setting in self]
 
 
 def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[str, ...]:
-    """Those that were named, or those of the house that the table has and states of any run.
+    """Return the factor columns of a table.
+
+    Args:
+        frame: the table.
+        factors: the columns that the caller named. None: those of `FACTORS` that the table has and states for any run.
 
     Raises:
-        LosslineError: one is not there, or there is none.
+        LosslineError: the table does not have a named column, a column is named twice, or there is no factor column.
     """
     present = [name for name in FACTORS if name in frame.columns]
-    stated = [name for name in present if not frame[name].map(level_text).isin(NOT_STATED).all()]
+    stated = [name for name in present if not np.all(frame.loc[:, name].map(level_text).isin(NOT_STATED))]
     names = tuple(stated) if factors is None else tuple(factors)
     for name in names:
         require_column(frame, name)
@@ -121,42 +133,60 @@ def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[
 
 
 def find_settings(frame: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataFrame, Settings, list[str]]:
-    """Return the table with column `_setting`, the settings that it numbers, and a note for rows of unknown levels."""
+    """Find the settings of a table.
+
+    Args:
+        frame: the table.
+        factors: the factor columns.
+
+    Returns:
+        The table with the column `_setting`, the settings, and a note for each group of rows with an unknown level.
+    """
     rows = frame[list(factors)].map(level_text)
-    numbers = rows.groupby(list(factors), sort=False).ngroup().to_numpy()
-    first = ~pd.Series(numbers).duplicated().to_numpy()
-    settings, failures, number_of = [], [], {}
-    for number, row, where in zip(numbers[first], rows[first].to_dict("records"), np.flatnonzero(first), strict=True):
-        if missing := [name for name, level in row.items() if level in NOT_STATED]:
-            rows_of_setting = frame[numbers == number]
-            who = (
-                f"runs {', '.join(map(str, rows_of_setting['run_id'].unique()))}"
-                if "run_id" in rows_of_setting
-                else f"{len(rows_of_setting)} rows"
+    groups = rows.groupby(list(factors), sort=False).ngroup().to_numpy()
+    is_first = ~pd.Series(groups).duplicated().to_numpy()
+    first_rows = zip(groups[is_first], rows.loc[is_first].to_dict("records"), np.flatnonzero(is_first), strict=True)
+    settings, notes, number_of_group = [], [], {}
+    for group, levels, position in first_rows:
+        if unknown := [name for name, level in levels.items() if level in NOT_STATED]:
+            rows_of_group = frame.loc[groups == group]
+            runs = (
+                f"runs {', '.join(map(str, rows_of_group['run_id'].unique()))}"
+                if "run_id" in rows_of_group
+                else f"{len(rows_of_group)} rows"
             )
-            failures.append(f"{who}: {' and '.join(missing)} not known: not compared")
+            notes.append(f"{runs}: {' and '.join(unknown)} not known: not compared")
             continue
-        number_of[number] = len(settings)
-        settings.append(Setting(row, parameter_counts(frame.iloc[where])))
-    numbered = frame.assign(**{SETTING: [number_of.get(number, -1) for number in numbers]})
-    return numbered, Settings(tuple(settings)), failures
+        number_of_group[group] = len(settings)
+        settings.append(Setting(levels, parameter_counts(frame.iloc[position])))
+    numbered = frame.assign(**{SETTING: [number_of_group.get(group, -1) for group in groups]})
+    return numbered, Settings(tuple(settings)), notes
 
 
 def require_one_setting_a_run(frame: pd.DataFrame, settings: Settings) -> None:
-    """Raise LosslineError where rows of one run are in several settings: the run of a row is named wrongly then."""
+    """Raise LosslineError if rows of one run are in several settings: then some row has the name of another run."""
     if "run_id" not in frame:
         return
-    several = frame[frame[SETTING] >= 0].groupby("run_id", sort=False)[SETTING].unique()
-    for run_id, numbers in several[several.map(len) > 1].items():
-        first, second = (settings.settings[number].levels for number in numbers[:2])
-        name = differences(first, second)[0]
-        raise LosslineError(f"run {run_id!r} has rows of {name} {first[name]} and of {second[name]}: name runs apart")
+    settings_of_run = frame.loc[frame[SETTING] >= 0].groupby("run_id", sort=False)[SETTING].unique()
+    for run_id, numbers in settings_of_run.items():
+        if len(numbers) > 1:
+            first, second = (settings.settings[number].levels for number in numbers[:2])
+            name = differences(first, second)[0]
+            raise LosslineError(
+                f"run {run_id!r} has rows of {name} {first[name]} and of {second[name]}: name runs apart"
+            )
 
 
 def unnamed_factors(frame: pd.DataFrame, factors: Sequence[str], axes: Sequence[str]) -> list[str]:
-    """Columns of words in which runs of one setting differ although no factor says so: they may be factors too.
+    """Return columns of words that may be factors, although no factor is named after them.
 
-    Each run has one word there, and not every run a word of its own, as a name would be.
+    Runs of one setting differ in such a column. Each run has only one word in it. And some runs share a word, so the
+    column does not hold names of runs.
+
+    Args:
+        frame: the table with the column `_setting`.
+        factors: the factor columns.
+        axes: the columns of the losses.
     """
     if "run_id" not in frame:
         return []
@@ -166,31 +196,38 @@ def unnamed_factors(frame: pd.DataFrame, factors: Sequence[str], axes: Sequence[
         if name not in (*factors, *axes, SEED, SETTING, "run_id", *NO_FACTORS) and not is_numeric_dtype(frame[name])
     ]
     runs = frame.groupby("run_id", sort=False)
-    candidates = [name for name in words if 1 < frame[name].nunique() < len(runs) and (runs[name].nunique() <= 1).all()]
+    is_shared = {name: 1 < frame.loc[:, name].nunique() < len(runs) for name in words}
+    candidates = [name for name in words if is_shared[name] and np.all(runs[name].nunique() <= 1)]
     first = runs[[SETTING, *candidates]].first() if candidates else frame
-    return [name for name in candidates if (first.groupby(SETTING)[name].nunique() > 1).any()]
+    return [name for name in candidates if np.any(first.groupby(SETTING)[name].nunique() > 1)]
 
 
 def find_base(settings: Settings, factors: Sequence[str], base: Mapping[str, Any] | None) -> Setting:
-    """Return the setting that others are compared with: of those with the given levels the one with most neighbours.
+    """Return the setting with which other settings are compared.
 
-    Neighbours differ in one factor.
+    It is the setting with the most neighbours among all settings with the levels of `base`. Neighbours differ in one
+    factor.
+
+    Args:
+        settings: the settings of the table.
+        factors: the factor columns.
+        base: levels by factor. A seed is ignored. None: no levels are given.
 
     Raises:
-        LosslineError: a factor or level that is not there, or no setting has them all.
+        LosslineError: a factor or level of `base` is not in the table, or no setting has all these levels.
     """
     given = {name: level_text(value) for name, value in (base or {}).items() if name != SEED}
     for name, level in given.items():
         if name not in factors:
             hint = suggestion(name, factors)
             raise ArgumentError(
-                "{base}: {name!r} is no factor of this table{hint}; it has {known}",
+                "{base}: {name!r} is not a factor of this table{hint}; it has {known}",
                 name=name,
                 hint=hint,
                 known=", ".join(factors),
             )
         known = settings.levels_of(name)
-        if level not in known:  # 7.0 is the level 7, as in the table
+        if level not in known:  # the text "7.0" means the level 7, as in a table of numbers
             level = given[name] = level_text(as_numbers(pd.Series([level], dtype=object))[0][0]) or level
         if level not in known:
             raise LosslineError(f"no run has {name} {level!r}{suggestion(level, known)}; the table has {known[:20]}")
@@ -201,7 +238,7 @@ def find_base(settings: Settings, factors: Sequence[str], base: Mapping[str, Any
 
 
 def parameter_counts(row: pd.Series) -> tuple[float, float]:
-    """Return the total and the non-embedding parameters of a row; NaN where one is missing or not positive."""
+    """Return the total and the non-embedding parameters of a row; NaN for a missing or non-positive count."""
     counts = as_numbers(pd.Series([row.get(name) for name in PARAMS], dtype=object))[0]
     total, non_embedding = np.where(np.isfinite(counts) & (counts > 0), counts, np.nan)
     return float(total), float(non_embedding)

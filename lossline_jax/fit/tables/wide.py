@@ -1,4 +1,4 @@
-"""One row a checkpoint, one column a loss: the form of table that laws and forecasts read."""
+"""Build the table that laws and forecasts read: one row for each checkpoint, one column for each loss."""
 
 from collections.abc import Sequence
 
@@ -19,18 +19,21 @@ def wide_table(
     by: Sequence[str] = (),
     run: str | None = None,
 ) -> pd.DataFrame:
-    """The table with a column for each of `losses`, and `_where` for messages.
+    """Return the table with a column for each of the losses, and `_where` for messages.
 
-    A table that has them as columns is taken as it is. In a long table (`eval_set`, `run_id`, `step`) they are
-    evaluation sets, and column `unit` has their values.
+    A table that has the losses as columns is wide already. In a long table (`eval_set`, `run_id`, `step`) the losses
+    are evaluation sets, and the column `unit` has their values.
 
     Args:
-        by: columns whose values divide the rows: losses of one unit and definition are asked for within each.
-        run: column that names the run of a row; None: `run_id`, where there is one.
+        frame: a table of any form.
+        losses: names of columns or of evaluation sets.
+        unit: the column of a long table that holds the losses.
+        by: columns whose values divide the rows. Within each group, losses must have one unit and one definition.
+        run: the column that names the run of a row. None: `run_id`, if the table has it.
 
     Raises:
-        LosslineError: what `open_rows` refuses, an unknown column or set, rows of a set that are defined differently or
-            in several units, or a checkpoint that has a set twice.
+        LosslineError: `open_rows` refuses the table, a column or set is unknown, the losses of a set differ in unit or
+            definition, or a checkpoint has a set twice.
     """
     frame = open_rows(frame, run)
     if set(losses) <= set(frame.columns) or "eval_set" not in frame.columns:
@@ -49,20 +52,26 @@ def wide_table(
 
 
 def _facts(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a checkpoint, with the columns that are the same for all its evaluation sets."""
+    """Return one row for each checkpoint, with the columns that are equal for all its evaluation sets."""
     checkpoints = rows.groupby(list(LONG_KEYS), sort=False, dropna=False)
-    same = checkpoints.nunique(dropna=False).max() <= 1
-    return checkpoints[list(same.index[same])].first().reset_index()
+    num_values = checkpoints.nunique(dropna=False).max()
+    equal_columns = [name for name, num in num_values.items() if num <= 1]
+    return checkpoints[equal_columns].first().reset_index()
 
 
 def positive(frame: pd.DataFrame, column: str) -> np.ndarray:
-    """A column of sizes or counts as float64, NaN where missing.
+    """Return a column of sizes or counts as float64, NaN where missing.
+
+    Args:
+        frame: the table with the column `_where`.
+        column: the column.
 
     Raises:
-        LosslineError: no such column, or naming the row of the first that is not a positive number.
+        LosslineError: the table does not have the column, or a value is not a positive number in range. The message
+            names the first such row.
     """
     require_column(frame, column)
-    numbers, faulty = as_numbers(frame[column])
+    numbers, faulty = as_numbers(frame.loc[:, column])
     bad = faulty | (numbers <= 0) | np.isinf(numbers) | beyond_range(numbers)
     if bad.any():
         first = int(np.argmax(bad))
