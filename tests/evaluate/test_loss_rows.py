@@ -51,7 +51,7 @@ SCORES = {
 
 
 def rows_of(step, scores=SCORES, suite=SUITE):
-    return loss_rows(checkpoint_facts("study", RUN, RUN.model, 258, step), suite, scores)
+    return loss_rows(checkpoint_facts("study", RUN, RUN.model, 258, step=step), suite, scores)
 
 
 def test_a_row_says_who_where_and_how_much(tmp_path):
