@@ -208,7 +208,7 @@ def _sides(architecture: str, shape: Shape, folder: Path, num_items: int) -> _Si
     )
     return _Sides(
         evaluator=Evaluator(model, mesh, suite),
-        inside=HarnessModel(model, params, tokenizer, mesh, CONTEXT_LENGTH),
+        inside=HarnessModel(model, params, tokenizer, mesh, context_length=CONTEXT_LENGTH),
         peer=HarnessPeer(str(folder / "model"), CONTEXT_LENGTH, items),
         params=params,
         sizes=sizes,

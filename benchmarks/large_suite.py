@@ -89,7 +89,7 @@ def score(folder: str, model_name: str, tokens_per_batch: int | None, attention:
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     placed = shardings(model.axes(), mesh, shapes)
     params = jax.jit(model.init, out_shardings=placed)(jax.random.key(0))
-    evaluator = Evaluator(model, mesh, suite, tokens_per_batch)
+    evaluator = Evaluator(model, mesh, suite, tokens_per_batch=tokens_per_batch)
     seconds = []
     for _ in range(3):
         start = time.perf_counter()

@@ -1,4 +1,7 @@
-"""Scoring a checkpoint: one compiled function for every set and task of a suite."""
+"""Score a checkpoint with one compiled function for all sets and tasks of a suite.
+
+Read `Evaluator` first, then `RowScorer` and `score_rows`. `packing.rows` explains the shape letters Q, G, A and S.
+"""
 
 import dataclasses
 import functools
@@ -24,20 +27,20 @@ from lossline_jax.ops.prefix_tree import build_prefix_tree
 if TYPE_CHECKING:
     from lossline_jax.models.model import Model
 
-# Tokens of a batch on each device: what stays in the caches of a core, what keeps an accelerator busy.
-TOKENS_PER_BATCH_CPU = 1024
-TOKENS_PER_BATCH_ACCELERATOR = 32768
+# Tokens of a batch on each device, padding included.
+TOKENS_PER_BATCH_CPU = 1024  # so few that a batch stays in the caches of a core
+TOKENS_PER_BATCH_ACCELERATOR = 32768  # so many that a batch keeps an accelerator busy
 
 
 class RequestScores(NamedTuple):
-    """What a model thinks of each request."""
+    """The scores that a model gives to each request."""
 
-    nats_Q: np.ndarray  # float64, the sum over its scored tokens; NaN of a request that no row counts towards
-    greedy_Q: np.ndarray  # bool, whether each of these tokens was the likeliest there
+    nats_Q: np.ndarray  # float64, the sum over the scored tokens; NaN for a request without a row
+    greedy_Q: np.ndarray  # bool, whether every scored token was the model's likeliest token
 
 
 class PlacedBlock(NamedTuple):
-    """The batches of one block of rows on the devices (`device_batches.DeviceBatches`)."""
+    """The batches of one block of rows, placed on the devices; `device_batches.DeviceBatches` explains the fields."""
 
     ids_GBT: jax.Array
     visible_until_GBT: jax.Array
@@ -46,24 +49,28 @@ class PlacedBlock(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("model", "has_branches", "fsdp"))
-def score_rows(
+def score_rows(  # noqa: PLR0917 (`compile_together` lowers a program with positional arguments)
     model: "Model", params: Any, blocks: tuple[PlacedBlock, ...], has_branches: tuple[bool, ...], fsdp: bool
 ) -> list[tuple[jax.Array, jax.Array]]:
-    """Nats (float32) and greediness (bool) of the scored tokens of each block, [G, A, S], batch after batch.
+    """Return nats (float32) and greediness (bool) of the scored tokens of each block, both [G, A, S].
 
-    One program for all blocks of a suite and for all models of one shape: parameters are an argument.
+    All blocks of a suite and all models of one shape share one program, because the parameters are an argument.
 
     Args:
-        has_branches: of each block, whether texts of a row share beginnings; if not, `visible_until_GBT` only tells
-            them apart.
-        fsdp: whether the parameters are split over `data`.
+        model: the model, whose attention is "xla".
+        params: the parameters, sharded over the mesh.
+        blocks: the batches of every block. The batches of a block are scored one after another.
+        has_branches: for each block, whether texts of a row share beginnings. If not, `visible_until_GBT` only
+            separates the texts of a row.
+        fsdp: whether the parameters are split over the mesh axis `data`.
     """
 
     def score_batch(params: Any, batch: PlacedBlock, has_branches: bool) -> tuple[jax.Array, jax.Array]:
         ids_BT, visible_until_BT, source_AS, target_AS = batch
-        # without branches the end of each text is a number that does not fall along the row, as segments want it
-        mask = {"tree": build_prefix_tree(visible_until_BT)} if has_branches else {"segments_BT": visible_until_BT}
-        scores = model.target_scores(params, ids_BT, source_AS, target_AS, **mask)
+        # Without branches, the position where a text ends never decreases along a row, so it serves as a segment id.
+        tree = build_prefix_tree(visible_until_BT) if has_branches else None
+        segments_BT = None if has_branches else visible_until_BT
+        scores = model.target_scores(params, ids_BT, source_AS, target_AS, segments_BT=segments_BT, tree=tree)
         return scores.nats_AS, scores.greedy_AS
 
     def score_all(params: Any, blocks: tuple[PlacedBlock, ...]) -> list[tuple[jax.Array, jax.Array]]:
@@ -77,11 +84,11 @@ def score_rows(
         specs = (manual_partition_specs(model.axes(), fsdp), rows)
         score_all = jax.shard_map(score_all, in_specs=specs, out_specs=rows, axis_names=set(ROW_AXES), check_vma=False)
     scores = score_all(params, blocks)
-    return jax.lax.with_sharding_constraint(scores, PartitionSpec())  # every process reads all of it
+    return jax.lax.with_sharding_constraint(scores, PartitionSpec())  # every process reads all scores
 
 
 class RowScorer:
-    """Scores blocks of rows that stay on the devices, with checkpoints of one model shape."""
+    """A scorer of blocks of rows, for checkpoints of one model shape. The rows stay on the devices."""
 
     def __init__(
         self,
@@ -89,21 +96,25 @@ class RowScorer:
         mesh: Mesh,
         blocks: Sequence[PackedRows],
         num_requests: int,
+        *,
         tokens_per_batch: int | None = None,
         fsdp: bool | None = None,
         reuse_shapes: bool = False,
         duplicate_of_Q: np.ndarray | None = None,
     ) -> None:
-        """
+        """Place the rows on the devices.
+
         Args:
-            model: its attention is run as "xla" whatever it says, for the other kernels lack the masks of packed rows.
-            mesh: of `mesh.make_mesh`.
-            num_requests: that the rows count towards.
-            tokens_per_batch: on each device, padding included: bounds the memory and leaves the scores alone.
-                None: chosen for the kind of device.
-            fsdp: whether parameters are sharded over `data` too (`sharding.uses_fsdp`).
-            reuse_shapes: as of `device_batches.batch_for_devices`; and each block has a program of its own.
-            duplicate_of_Q: whose scores each request has (`rows.Requests`); None: its own.
+            model: the model. Its attention is always run as "xla", because other kernels have no masks for packed rows.
+            mesh: a mesh of `mesh.make_mesh`.
+            blocks: the rows to score.
+            num_requests: the number of requests that the rows are a part of.
+            tokens_per_batch: tokens of a batch on each device, padding included. It bounds the memory and does not
+                change the scores. None: chosen for the kind of device.
+            fsdp: whether parameters are also sharded over the mesh axis `data`. None: see `sharding.uses_fsdp`.
+            reuse_shapes: round shapes up (`device_batches.batch_for_devices`), and compile a program for each block.
+                Blocks of a later scorer then find compiled programs.
+            duplicate_of_Q: the request whose scores each request has (`rows.Requests`). None: its own scores.
         """
         if tokens_per_batch is None:
             tokens_per_batch = TOKENS_PER_BATCH_CPU if on_cpu(mesh) else TOKENS_PER_BATCH_ACCELERATOR
@@ -117,7 +128,7 @@ class RowScorer:
             PlacedBlock(*(_place(getattr(layout, name), mesh) for name in PlacedBlock._fields)) for layout in layouts
         )
         self._has_branches = tuple(bool(block.has_branches) for block in blocks)
-        # One program for all, or one each, which blocks of the next call may meet again.
+        # The blocks of each program: one program for all blocks, or a program for each block, which can be reused.
         self._programs = [slice(k, k + 1) for k in range(len(blocks))] if reuse_shapes else [slice(None)]
         self._is_compiled = False
         self._slots = [layout.slot_S for layout in layouts]
@@ -126,29 +137,28 @@ class RowScorer:
         self._duplicate_of_Q = slice(None) if duplicate_of_Q is None else duplicate_of_Q
 
     def __call__(self, params: Any) -> RequestScores:
-        """Every request of the blocks. Nats are NaN or infinite where the parameters make them so.
+        """Score every request of the blocks. Nats are NaN or infinite if the parameters make them so.
 
         Args:
-            params: of this model, wherever they lie; they are laid out on the mesh as `sharding` has it.
+            params: parameters of the model, on any devices. They are moved to the shardings of this mesh.
         """
-        params = jax.device_put(params, self._param_shardings)  # nothing to do where they lie so already
+        params = jax.device_put(params, self._param_shardings)  # no copy if they have these shardings already
         with jax.set_mesh(self.mesh):
             arguments = [
                 (self.model, params, self._placed[part], self._has_branches[part], self._fsdp)
                 for part in self._programs
             ]
             if is_distributed() and not self._is_compiled:
-                for each in arguments:
-                    compile_together(score_rows, *each)
+                for program_arguments in arguments:
+                    compile_together(score_rows, *program_arguments)
                 self._is_compiled = True
-            calls = [score_rows(*each) for each in arguments]
-        results = [scores for call in calls for scores in call]
-        on_host = jax.device_get(results)
+            calls = [score_rows(*program_arguments) for program_arguments in arguments]
+        on_host = jax.device_get([scores for call in calls for scores in call])
         nats_S, greedy_S = (
             np.concatenate([scores[k].reshape(-1)[slots] for scores, slots in zip(on_host, self._slots, strict=True)])
             for k in range(2)
         )
-        # in the order of the blocks, not of the layout: the sums are the same however the rows were dealt out
+        # The tokens are in the order of the blocks, so the sums do not depend on how rows are spread over devices.
         nats_Q = np.bincount(self._request_S, weights=nats_S.astype(np.float64), minlength=self._num_requests)
         missed_Q = np.bincount(self._request_S[~greedy_S], minlength=self._num_requests)
         nats_Q[~self._has_rows_Q] = np.nan
@@ -157,24 +167,30 @@ class RowScorer:
 
 
 class Evaluator:
-    """Scores checkpoints of one model shape on one suite."""
+    """A scorer of one suite, for checkpoints of one model shape."""
 
     def __init__(
         self,
         model: "Model",
         mesh: Mesh,
         suite: PreparedSuite,
+        *,
         tokens_per_batch: int | None = None,
         fsdp: bool | None = None,
         names: frozenset[str] | None = None,
     ) -> None:
-        """Arguments as of `RowScorer`, but:
+        """Place the rows of the suite on the devices.
 
         Args:
-            names: of the sets to score, at least one; only rows with tokens of these are run. None: all.
+            model: the model, see `RowScorer`.
+            mesh: a mesh of `mesh.make_mesh`.
+            suite: the suite to score.
+            tokens_per_batch: tokens of a batch on each device, see `RowScorer`.
+            fsdp: whether parameters are also sharded over the mesh axis `data`, see `RowScorer`.
+            names: the sets to score, at least one. Only rows with tokens of these sets are run. None: all sets.
 
         Raises:
-            ValueError: a name that is of no set of the suite, or none at all.
+            ValueError: `names` is empty, or has a name that is not a set of the suite.
         """
         self.suite = suite
         requests, blocks = suite.requests, suite.blocks
@@ -183,31 +199,44 @@ class Evaluator:
             if not names or not names <= {*known}:
                 raise ValueError(f"names {sorted(names)}: the suite has {known}")
             blocks = select_requests(blocks, np.array([name in names for name in known])[requests.dataset_Q])
-        # the requests of a set stand together, in the order of the sets
-        ends = np.searchsorted(requests.dataset_Q, np.arange(len(known) + 1))
-        self._members = [
+        # The requests of a set are consecutive, in the order of the sets.
+        bounds = np.searchsorted(requests.dataset_Q, np.arange(len(known) + 1))
+        self._sets = [
             (each, slice(start, end), requests.take(slice(start, end)))
-            for each, start, end in zip(suite.sets, ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+            for each, start, end in zip(suite.sets, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
             if names is None or each.name in names
         ]
-        num_requests = len(requests.item_Q)
         self._score_rows = RowScorer(
-            model, mesh, blocks, num_requests, tokens_per_batch, fsdp, duplicate_of_Q=requests.duplicate_of_Q
+            model,
+            mesh,
+            blocks,
+            len(requests.item_Q),
+            tokens_per_batch=tokens_per_batch,
+            fsdp=fsdp,
+            duplicate_of_Q=requests.duplicate_of_Q,
         )
 
     def request_scores(self, params: Any) -> RequestScores:
-        """Every request of the suite, in the order of `suite.requests`; params as of `RowScorer`."""
+        """Score every request of the suite, in the order of `suite.requests`.
+
+        Args:
+            params: parameters of the model, on any devices.
+        """
         return self._score_rows(params)
 
     def score(self, params: Any) -> dict[str, SetScore]:
-        """Every set that was asked for, by name; params as of `RowScorer`."""
+        """Return the score of every set that was asked for, by name.
+
+        Args:
+            params: parameters of the model, on any devices.
+        """
         nats_Q, greedy_Q = self.request_scores(params)
         return {
             each.name: score_set(each.kind, requests, nats_Q[set_slice], greedy_Q[set_slice])
-            for each, set_slice, requests in self._members
+            for each, set_slice, requests in self._sets
         }
 
 
 def _place(array: np.ndarray, mesh: Mesh) -> jax.Array:
-    """Rows on axis 1; by callback, so that each process hands over its own part: all hold the whole suite."""
+    """Shard the rows (axis 1) over the mesh. Every process has the whole suite and hands over its own part."""
     return jax.make_array_from_callback(array.shape, row_sharding(mesh, axis=1), lambda index: array[index])

@@ -1,4 +1,4 @@
-"""Any task of lm-evaluation-harness on a model of ours (extra `harness`); docs/harness.md has the recipe."""
+"""Run any task of lm-evaluation-harness on a lossline model (extra `harness`). docs/harness.md has the recipe."""
 
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from lossline_jax.data.tokenizers.build import Tokenizer
     from lossline_jax.models.model import Model
 
+_Tokens = Sequence[int] | np.ndarray
+
 
 class HarnessModel(TemplateLM):
-    """The harness's model interface on the evaluator's engine: packed rows, few programs, one transfer a call.
+    """An implementation of the harness's model interface with packed rows, few programs and one transfer per call.
 
-    Tokens, truncation and windows are those of the harness's own `HFLM`, so the numbers are too.
+    Tokens, truncation and windows are the same as in the harness's own `HFLM`, so the numbers are the same too.
     """
 
     def __init__(
@@ -38,49 +40,69 @@ class HarnessModel(TemplateLM):
         params: Any,
         tokenizer: "Tokenizer",
         mesh: Mesh,
+        *,
         context_length: int,
         bos: bool = True,
         tokens_per_batch: int | None = None,
         fsdp: bool | None = None,
     ) -> None:
-        """
+        """Place the parameters on the devices.
+
         Args:
-            context_length: inputs of the longest text; longer ones lose their beginning, BOS and all.
-            bos: whether BOS precedes every text, as it does everywhere in lossline (`add_bos_token=True` of HFLM);
-                else only one without a context, as with HFLM for tokenizers that add none.
-            tokens_per_batch, fsdp: as of `evaluator.RowScorer`.
+            model: the model.
+            params: the parameters of the model.
+            tokenizer: the tokenizer that the model was trained with.
+            mesh: a mesh of `mesh.make_mesh`.
+            context_length: the largest number of input tokens of a text. A longer text loses its beginning and its BOS.
+            bos: whether BOS precedes every text, as everywhere in lossline (`add_bos_token=True` of HFLM). If not, BOS
+                precedes only a text without a context. HFLM does this for tokenizers that add no BOS.
+            tokens_per_batch: tokens of a batch on each device, see `evaluator.RowScorer`.
+            fsdp: whether parameters are also sharded over the mesh axis `data`, see `evaluator.RowScorer`.
         """
         super().__init__()
         self._model, self._mesh, self._tokenizer, self._bos = model, mesh, tokenizer, bos
-        self._batching = {"tokens_per_batch": tokens_per_batch, "fsdp": fsdp, "reuse_shapes": True}
+        self._tokens_per_batch, self._fsdp = tokens_per_batch, fsdp
         self.max_length = context_length
         self._params = jax.device_put(params, shardings(model.axes(), mesh, params, fsdp=fsdp))
 
     @property
     def eot_token_id(self) -> int:
+        """The token that ends a text."""
         return self._tokenizer.eos_id
 
     @property
     def prefix_token_id(self) -> int:
+        """The token before a text without a context."""
         return self._tokenizer.bos_id
 
     @property
     def tokenizer_name(self) -> str:
-        """Names the harness's cache of requests."""
+        """The name of the tokenizer in the harness's cache of requests."""
         return f"lossline-{self._tokenizer.fingerprint}"
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """The tokens of a text; `add_special_tokens` None: BOS as the model was made."""
+        """Return the tokens of a text.
+
+        Args:
+            string: the text.
+            add_special_tokens: whether BOS comes first. None: as `bos` of the constructor.
+        """
         prefix = [self.prefix_token_id] if (self._bos if add_special_tokens is None else add_special_tokens) else []
         return prefix + self._tokenizer.encode(string).tolist()
 
     def loglikelihood(self, requests: list["Instance"], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Log-probability of each continuation after its context, and whether greedy decoding would give it."""
-        pairs = [request.args for request in requests]
+        """Return the log-probability of each continuation, and whether greedy decoding gives the continuation.
+
+        Args:
+            requests: the requests, with arguments (context, continuation).
+            disable_tqdm: not used, because there is no progress bar.
+        """
+        pairs = [(context, continuation) for context, continuation in (request.arguments for request in requests)]
         tokens = [(pair, *ids) for pair, ids in zip(pairs, self._encode_pairs(pairs), strict=True)]
-        # requests that were made by hand may name no document
+        # The requests of one document share its tree. A hand-made request has no document, so its context stands in.
         items = [
-            (request.task_name, request.args[0] if request.doc_id is None else request.doc_id) for request in requests
+            (request.task_name, context if request.doc_id is None else request.doc_id)
+            for request, (context, _) in zip(requests, pairs, strict=True)
         ]
         answers = self._loglikelihood_tokens(tokens, items=items)
         for pair, answer in zip(pairs, answers, strict=True):
@@ -88,7 +110,14 @@ class HarnessModel(TemplateLM):
         return answers
 
     def loglikelihood_rolling(self, requests: list["Instance"], disable_tqdm: bool = False) -> list[float]:
-        """Log-probability of each whole text: every token once, the first after BOS, in windows as HFLM has them."""
+        """Return the log-probability of each whole text. Every token is scored once, the first token after BOS.
+
+        The windows are the same as in HFLM.
+
+        Args:
+            requests: the requests, with arguments (text,).
+            disable_tqdm: not used, because there is no progress bar.
+        """
         windows, owners = [], []
         for number, request in enumerate(requests):
             ids = self.tok_encode(*request.args, add_special_tokens=False)
@@ -103,6 +132,7 @@ class HarnessModel(TemplateLM):
         return sums.tolist()
 
     def generate_until(self, requests: list["Instance"], disable_tqdm: bool = False) -> list[str]:
+        """Refuse to generate text, which lossline cannot do."""
         raise NotImplementedError(
             "lossline scores text and does not generate it; export the model (`lossline-jax export-weights`) and run "
             "this task with `--model hf`"
@@ -110,35 +140,47 @@ class HarnessModel(TemplateLM):
 
     def _loglikelihood_tokens(
         self,
-        requests: Sequence[tuple[tuple[str, str] | None, Sequence[int], Sequence[int]]],
+        requests: Sequence[tuple[tuple[str, str] | None, _Tokens, _Tokens]],
         items: Iterable[Hashable] | None = None,
         **_: Any,
     ) -> list[tuple[float, bool]]:
-        """
+        """Return the log-probability and the greediness of each continuation.
+
         Args:
-            requests: (strings, context, continuation), the last two as tokens.
-            items: of each request; those of one item are laid out as branches of what their beginnings share.
+            requests: (strings, context, continuation); the context and the continuation are tokens.
+            items: the item of each request. Requests of one item become branches of their shared beginning.
+                None: every request is an item of its own.
         """
         if not requests:
             return []
         texts = [self._text(*request) for request in requests]
         numbers: dict[Hashable, int] = {}
         item_Q = np.array([numbers.setdefault(item, len(numbers)) for item in items or range(len(texts))])
-        order = np.argsort(item_Q, kind="stable")  # requests of an item stand together there
-        # Nothing is divided here, so bytes and characters are not counted.
-        laid_out = [Request((texts[k],), int(item_Q[k]), 0, gold=False, num_bytes=0, num_chars=0) for k in order]
-        columns, blocks = pack_sets([laid_out], self.max_length, reuse_shapes=True)
+        order = np.argsort(item_Q, kind="stable").tolist()  # `pack_sets` needs the requests of an item together
+        # These scores are not divided by a length, so bytes and characters are not counted.
+        ordered = [Request((texts[k],), int(item_Q[k]), 0, gold=False, num_bytes=0, num_chars=0) for k in order]
+        columns, blocks = pack_sets([ordered], self.max_length, reuse_shapes=True)
         score_rows = RowScorer(
-            self._model, self._mesh, blocks, len(texts), **self._batching, duplicate_of_Q=columns.duplicate_of_Q
+            self._model,
+            self._mesh,
+            blocks,
+            len(texts),
+            tokens_per_batch=self._tokens_per_batch,
+            fsdp=self._fsdp,
+            reuse_shapes=True,
+            duplicate_of_Q=columns.duplicate_of_Q,
         )
         scores = score_rows(self._params)
         answers = [(0.0, False)] * len(texts)
-        for place, nats, greedy in zip(order.tolist(), scores.nats_Q.tolist(), scores.greedy_Q.tolist(), strict=True):
-            answers[place] = (-nats, greedy)
+        for k, nats, greedy in zip(order, scores.nats_Q.tolist(), scores.greedy_Q.tolist(), strict=True):
+            answers[k] = (-nats, greedy)
         return answers
 
     def _encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """As `TemplateLM.loglikelihood`: the joined text, split after the tokens of the context alone."""
+        """Return (context, continuation) as tokens, as `TemplateLM.loglikelihood` does.
+
+        The tokens of the joined text are split after as many tokens as the context alone has.
+        """
         stems = [context.rstrip() for context, _ in pairs]
         distinct = sorted(set(stems))
         ids_of_stem = dict(zip(distinct, self._tokenizer.encode_batch(distinct), strict=True))
@@ -151,7 +193,7 @@ class HarnessModel(TemplateLM):
             encoded.append((np.concatenate([prefix, context_ids]), ids[len(context_ids) :]))
         return encoded
 
-    def _text(self, strings: tuple[str, str] | None, context: Sequence[int], continuation: Sequence[int]) -> Text:
+    def _text(self, strings: tuple[str, str] | None, context: _Tokens, continuation: _Tokens) -> Text:
         if not 0 < len(continuation) <= self.max_length:
             raise LosslineError(
                 f"harness request {strings!r:.200}: its continuation has {len(continuation)} tokens; it must have "

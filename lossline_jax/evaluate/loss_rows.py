@@ -1,4 +1,4 @@
-"""From scores to rows of the losses table, and which rows are still missing."""
+"""Turn the scores of a checkpoint into rows of the losses table."""
 
 import dataclasses
 import math
@@ -14,22 +14,34 @@ if TYPE_CHECKING:
 
 
 class RunFacts(Protocol):
-    """What the table says of a run; `study.RunConfig` and `imported_model.ImportedModel` are such."""
+    """A run as the losses table needs it: `study.RunConfig` or `imported_model.ImportedModel`."""
 
     @property
-    def run_id(self) -> str: ...
+    def run_id(self) -> str:
+        """The id of the run."""
+        ...
 
     @property
-    def context_length(self) -> int: ...
+    def context_length(self) -> int:
+        """The training context, in tokens."""
+        ...
 
     @property
-    def factors(self) -> Mapping[str, str | int]: ...
+    def factors(self) -> Mapping[str, str | int]:
+        """The values of the columns `loss_row.FACTOR_COLUMNS`."""
+        ...
 
-    def tokens_at(self, step: int) -> int | None: ...
+    def tokens_at(self, step: int) -> int | None:
+        """Return the tokens trained on after `step` steps. None: not known."""
+        ...
 
 
 def non_finite_sets(scores: Mapping[str, SetScore]) -> tuple[str, ...]:
-    """The sets on which some number is NaN or infinite."""
+    """Return the names of the sets with a number that is NaN or infinite.
+
+    Args:
+        scores: the scores by set name.
+    """
     return tuple(
         name
         for name, score in scores.items()
@@ -38,16 +50,31 @@ def non_finite_sets(scores: Mapping[str, SetScore]) -> tuple[str, ...]:
 
 
 def checkpoint_facts(
-    study_name: str, run: RunFacts, model_config: "ModelConfig", vocab_size: int, step: int
+    study_name: str, run: RunFacts, model_config: "ModelConfig", vocab_size: int, *, step: int
 ) -> CheckpointFacts:
-    """Return what the table says of the checkpoint after `step` updates of a run."""
+    """Return the columns of the losses table that describe a checkpoint.
+
+    Args:
+        study_name: the name of the study.
+        run: the run of the checkpoint.
+        model_config: the model of the run.
+        vocab_size: the rows of the model's embedding.
+        step: the number of updates before the checkpoint.
+    """
     tokens_seen = run.tokens_at(step)
     counts = count_parameters(model_config, vocab_size)
     flops_per_token = train_flops_per_token(model_config, vocab_size, run.context_length)
+    factors = run.factors
     return CheckpointFacts(
         study=study_name,
         run_id=run.run_id,
-        **run.factors,
+        data=str(factors["data"]),
+        tokenizer=str(factors["tokenizer"]),
+        architecture=str(factors["architecture"]),
+        size=str(factors["size"]),
+        context_length=int(factors["context_length"]),
+        optimiser=str(factors["optimiser"]),
+        seed=int(factors["seed"]),
         params_total=counts.total,
         params_embedding=counts.embedding,
         params_non_embedding=counts.non_embedding,
@@ -62,7 +89,9 @@ def loss_rows(checkpoint: CheckpointFacts, suite: "PreparedSuite", scores: Mappi
     """Return one row for each score of one checkpoint, in the order of the suite.
 
     Args:
-        scores: by set name; sets of the suite that are not in it get no row.
+        checkpoint: the columns that describe the checkpoint.
+        suite: the suite that was scored.
+        scores: the scores by set name. A set of the suite without a score gets no row.
     """
     return [
         LossRow(

@@ -1,4 +1,4 @@
-"""From nats of each request to the numbers of each set: sums first, one division at the end, in float64."""
+"""Turn the nats of each request into the numbers of each set. Sums come first, one float64 division at the end."""
 
 import numpy as np
 
@@ -8,12 +8,16 @@ from lossline_jax.units import LOG_2
 
 
 def ratio_of_sums(y_n: np.ndarray, x_n: np.ndarray) -> tuple[float, float]:
-    """R = sum(y) / sum(x) over n >= 2 clusters, and its standard error by the delta method.
+    """Return R = sum(y) / sum(x) over n >= 2 clusters, and its standard error by the delta method.
 
         se(R) = sqrt(n / (n - 1) * sum((y_i - R x_i)^2)) / sum(x)
 
-    (Cochran 1977, section 6.4, without the finite-population correction). Clusters, not tokens, are the
-    independent draws: tokens of one document depend on each other.
+    This is Cochran 1977, section 6.4, without the finite-population correction. The independent draws are clusters
+    and not tokens, because the tokens of one document depend on each other.
+
+    Args:
+        y_n: the numerator of each cluster.
+        x_n: the denominator of each cluster.
     """
     n = len(y_n)
     ratio = y_n.sum() / x_n.sum()
@@ -22,27 +26,27 @@ def ratio_of_sums(y_n: np.ndarray, x_n: np.ndarray) -> tuple[float, float]:
 
 
 def score_set(kind: str, requests: Requests, nats_Q: np.ndarray, greedy_Q: np.ndarray) -> SetScore:
-    """The score of one set.
+    """Return the score of one set.
 
-    An item of several options is answered right where the gold option is the cheapest, one of a single option (the
-    last word of LAMBADA) where each of its tokens is the likeliest; a task of such items alone has no other
-    options to compare with, and so no accuracy by length.
+    An item of several options is answered right if the gold option has the fewest nats. An item of one option (the
+    last word of LAMBADA) is answered right if each token of the option is the model's likeliest token.
+    A task of one-option items has no other options to compare with, so it has no accuracy per character or byte.
 
     Args:
         kind: "validation" or "task".
-        requests: those of this set, item by item and option by option as `pack_sets` has them; every item has exactly
-            one gold request, and there are at least two items.
-        nats_Q: float64, the nats of each.
-        greedy_Q: bool, whether each token of it was the likeliest.
+        requests: the requests of this set, item by item and option by option, in the order of `pack_sets`. Every item
+            has exactly one gold request, and there are at least two items.
+        nats_Q: float64, the nats of each request.
+        greedy_Q: bool, whether each token of the request was the model's likeliest token.
     """
     gold_Q = requests.gold_Q
     nats_n, bytes_n, tokens_n = (x[gold_Q] for x in (nats_Q, requests.bytes_Q, requests.tokens_Q))
     nats_per_token, token_error = ratio_of_sums(nats_n, tokens_n)
     nats_per_byte, byte_error = ratio_of_sums(nats_n, bytes_n)
-    by_document = all_options = right = per_char = per_byte = (None, None)
+    by_document = all_options = right = per_char = per_byte = (None, None)  # values and their standard errors
     if kind == "validation":
         by_document = ratio_of_sums(nats_n / tokens_n, np.ones(len(nats_n)))
-    elif len(gold_Q) == len(nats_n):
+    elif len(gold_Q) == len(nats_n):  # every item has one option
         right = _share(np.where(np.isnan(nats_Q), np.nan, greedy_Q))
     else:
         all_options = _all_options(requests, nats_Q)
@@ -72,14 +76,17 @@ def score_set(kind: str, requests: Requests, nats_Q: np.ndarray, greedy_Q: np.nd
 
 
 def _all_options(requests: Requests, nats_Q: np.ndarray) -> tuple[float, float]:
-    """The mean over all options of all items, each by its own length; items are the clusters."""
+    """Return the mean over all options of the option's nats per token. The clusters are the items."""
     start_n = _starts(requests.item_Q)
     options_n = np.diff(start_n, append=len(nats_Q))
     return ratio_of_sums(np.add.reduceat(nats_Q / requests.tokens_Q, start_n), options_n)
 
 
 def _is_cheapest(requests: Requests, cost_Q: np.ndarray) -> np.ndarray:
-    """Whether the gold option costs least, an item; the first of equal ones counts. NaN for all where a cost is NaN."""
+    """Return for each item 1.0 if the gold option has the lowest cost, else 0.0. Of equal options the first is lowest.
+
+    All results are NaN if any cost is NaN.
+    """
     if np.isnan(cost_Q).any():
         return np.full(int(requests.gold_Q.sum()), np.nan)
     start_n = _starts(requests.item_Q)
@@ -90,10 +97,10 @@ def _is_cheapest(requests: Requests, cost_Q: np.ndarray) -> np.ndarray:
 
 
 def _starts(item_Q: np.ndarray) -> np.ndarray:
-    """Where each item begins."""
+    """Return the index of the first request of each item."""
     return np.flatnonzero(np.diff(item_Q, prepend=item_Q[0] - 1))
 
 
 def _share(right_n: np.ndarray) -> tuple[float, float]:
-    """A share of the items and its standard error."""
+    """Return the share of right items and its standard error."""
     return ratio_of_sums(right_n, np.ones(len(right_n)))

@@ -1,4 +1,7 @@
-"""A suite as tokens: every validation set and task of a study, made once for a tokenizer and kept on disk."""
+"""Prepare a suite: tokenise every validation set and task of a study once for a tokenizer, and store the rows on disk.
+
+Read `PreparedSuite` and `prepare_suite` first.
+"""
 
 import dataclasses
 import hashlib
@@ -33,40 +36,40 @@ if TYPE_CHECKING:
     from lossline_jax.data.corpora.prepare import PreparedCorpus
     from lossline_jax.data.tokenizers.build import Tokenizer
 
-FORMAT = 3  # raised when the meaning of the stored rows changes
+FORMAT = 3  # version of the stored rows; raise it when their meaning changes
 
 
 @dataclass(frozen=True)
 class PreparedSet:
-    """What is known of one set before any model sees it."""
+    """A description of one set that is ready to be scored."""
 
     name: str
     kind: str  # "validation" or "task"
-    fingerprint: str  # of the tokens and of which of them are scored
+    fingerprint: str  # fingerprint of the tokens and of the choice of scored tokens
     n: int  # documents or items
-    num_truncated: int  # items of a task that lost the start of their context to the window
-    definition: str  # in words: what is averaged over what, in which context
+    num_truncated: int  # items of a task whose context lost its start, because the window is too short
+    definition: str  # the loss in words: the quantity, the average, and the context
 
 
 @dataclass(frozen=True)
 class PreparedSuite:
-    """All rows of a suite for one tokenizer: of every set that can be scored, and why the others cannot."""
+    """A suite in the tokens of one tokenizer: the rows of every set that can be scored, and the problems of the rest."""
 
     fingerprint: str
-    context_length: int
+    context_length: int  # inputs of the longest row, in tokens
     sets: tuple[PreparedSet, ...]
     requests: Requests
-    blocks: tuple[PackedRows, ...]  # at most six, of one compiled program
-    problems: dict[str, str] = field(default_factory=dict)  # of the sets left out, by name: one line each
+    blocks: tuple[PackedRows, ...]  # at most six, scored by one compiled program
+    problems: dict[str, str] = field(default_factory=dict)  # one line for each set that is left out, by name
 
     @property
     def definitions(self) -> dict[tuple[str, str], str]:
-        """The loss definition of each set, by its name and fingerprint."""
+        """The loss definition of each set, by the set's name and fingerprint."""
         return {(each.name, each.fingerprint): each.definition for each in self.sets}
 
     @property
     def fill(self) -> float:
-        """Share of the computed positions that hold a token and no padding."""
+        """The share of computed positions that hold a token and not padding."""
         return fill_share(self.blocks)
 
 
@@ -76,14 +79,22 @@ def prepare_suite(
     corpora: Mapping[str, "PreparedCorpus"],
     folder_of_suites: epath.Path,
 ) -> PreparedSuite:
-    """The suite in the tokens of one tokenizer: read where it is on disk already, else made and stored.
+    """Return the suite in the tokens of one tokenizer. It is made and stored unless it is on disk already.
 
-    Stored as `<fingerprint>/rows.npz` and, after it, `manifest.json`; the fingerprint covers the suite, the
-    tokenizer, the corpora, the task specs and the content of the task files. A set with an item, document, spec or
-    file that cannot be scored is left out whole, with its reason in `problems`: half a set would pass for all of it.
+    The suite is stored as `<fingerprint>/rows.npz` and after that `<fingerprint>/manifest.json`. The fingerprint covers
+    the suite, the tokenizer, the corpora, the task specs and the content of the task files.
+
+    A set is left out whole if an item, document, spec or file of it cannot be scored, because nobody would notice that
+    a part is missing. `problems` has the reason.
+
+    Args:
+        suite: the sets and tasks, and the context.
+        tokenizer: the tokenizer of the runs to score.
+        corpora: the prepared corpora of the study, by name.
+        folder_of_suites: the folder that holds a folder for each suite.
 
     Raises:
-        LosslineError: a bad setting of the suite, no set that can be scored, or a damaged stored suite.
+        LosslineError: a setting of the suite is invalid, no set can be scored, or the stored suite is damaged.
     """
     _check(suite, corpora)
     specs, unloaded = _load_specs(suite)
@@ -100,18 +111,21 @@ def prepare_suite(
     }
     folder = epath.Path(folder_of_suites) / fingerprint(identity)
     if not (folder / "manifest.json").exists():
-        for name in identity["corpora"]:  # a damaged corpus is no fault of a set, to be left out and kept so
+        for name in identity["corpora"]:  # here, because a damaged corpus must not end up in `problems`
             corpora[name].verify("validation")
-        sets, problems = _tokenise(suite, tokenizer, corpora, specs, unloaded)
+        sets, problems = _tokenise(suite, tokenizer, corpora, specs=specs, unloaded=unloaded)
         if not sets:
             first = next(iter(problems.values()))
             raise LosslineError(f"suite: none of its {len(problems)} sets can be scored; the first: {first}")
-        _store(folder, identity, suite, sets, problems)
+        _store(folder, sets, identity=identity, context_length=suite.context_length, problems=problems)
     return load_suite(folder)
 
 
 def _options_identity(suite: SuiteConfig, tokenizer: "Tokenizer") -> dict[str, int]:
-    """Return nothing for other tokenizers: their suites are what they were before there was this number."""
+    """Return the part of the identity that depends on `OPTIONS_APART`.
+
+    It is empty for a tokenizer that `OPTIONS_APART` does not concern, so suites stored before that number stay valid.
+    """
     return {"options_apart": OPTIONS_APART} if changes_apart(tokenizer) and (suite.cloze or suite.choice) else {}
 
 
@@ -139,7 +153,7 @@ def _check(suite: SuiteConfig, corpora: Mapping[str, Any]) -> None:
 
 
 def _check_sizes(suite: SuiteConfig) -> None:
-    """Of one document or item there is no standard error."""
+    """Refuse limits that are too small. A standard error needs at least two documents or items."""
     least = {"max_documents": 2, "max_document_bytes": 1, "max_items": 2}
     for kind in ("validation", "choice"):
         for each in getattr(suite, kind):
@@ -152,7 +166,7 @@ def _check_sizes(suite: SuiteConfig) -> None:
 
 
 def _load_specs(suite: SuiteConfig) -> tuple[dict[str, TaskSpec], dict[str, str]]:
-    """The specs of the tasks that have one, by task, and why each of the others cannot be loaded."""
+    """Return the specs by task name, and for each spec that cannot be loaded the problem by task name."""
     specs, problems = {}, {}
     for task in suite.choice:
         if task.spec is not None:
@@ -164,10 +178,11 @@ def _load_specs(suite: SuiteConfig) -> tuple[dict[str, TaskSpec], dict[str, str]
 
 
 def _sha256_of_file(path: str) -> str | None:
-    """Return the digest of a file. None: it cannot be read, so the suite is made again once it can."""
+    """Return the digest of a file. None: the file cannot be read, so the suite is made again when the file is there."""
     try:
         with epath.Path(expanded(path)).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            # etils declares the file as IO, which lacks `readinto`.
+            return hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
     except OSError:
         return None
 
@@ -176,10 +191,11 @@ def _tokenise(
     suite: SuiteConfig,
     tokenizer: "Tokenizer",
     corpora: Mapping[str, "PreparedCorpus"],
+    *,
     specs: Mapping[str, TaskSpec],
     unloaded: Mapping[str, str],
 ) -> tuple[list[TokenisedSet], dict[str, str]]:
-    """The sets that can be scored, in the order of the suite, and why each of the others cannot."""
+    """Return the sets that can be scored, in the order of the suite, and the problems of the other sets by name."""
 
     def validation(config: ValidationSet) -> TokenisedSet:
         return tokenise_documents(config, corpora[config.corpus].validation_texts(), tokenizer, suite)
@@ -211,9 +227,9 @@ def _tokenise(
 
 
 def _store(
-    folder: epath.Path, identity: dict, suite: SuiteConfig, sets: list[TokenisedSet], problems: dict[str, str]
+    folder: epath.Path, sets: list[TokenisedSet], *, identity: dict, context_length: int, problems: dict[str, str]
 ) -> None:
-    requests, blocks = pack_sets([each.requests for each in sets], suite.context_length)
+    requests, blocks = pack_sets([each.requests for each in sets], context_length)
     arrays = _named_arrays(requests, "requests.")
     for k, block in enumerate(blocks):
         arrays |= _named_arrays(block, f"block{k}.")
@@ -223,7 +239,7 @@ def _store(
     manifest = {
         "fingerprint": folder.name,
         "identity": to_json(identity),
-        "context_length": suite.context_length,
+        "context_length": context_length,
         "sets": [
             dataclasses.asdict(PreparedSet(s.name, s.kind, s.fingerprint, s.n, s.num_truncated, s.definition))
             for s in sets
@@ -238,33 +254,41 @@ def _store(
 
 
 def is_current(folder: epath.Path, suite: SuiteConfig, tokenizer: "Tokenizer") -> bool:
-    """Return whether a stored suite has the tokens that options would get now.
+    """Return whether the options of a stored suite have the same tokens as a suite that is made now.
+
+    Args:
+        folder: the folder of the stored suite.
+        suite: the configuration of the suite.
+        tokenizer: the tokenizer of the suite.
 
     Raises:
-        LosslineError: it is missing or damaged.
+        LosslineError: the stored suite is missing or damaged.
     """
-    wanted = _options_identity(suite, tokenizer)
-    stored = read_json(folder / "manifest.json").get("identity")
-    return isinstance(stored, dict) and wanted.items() <= stored.items()
+    present_identity = _options_identity(suite, tokenizer)
+    stored_identity = read_json(folder / "manifest.json").get("identity")
+    return isinstance(stored_identity, dict) and present_identity.items() <= stored_identity.items()
 
 
 def load_suite(folder: epath.Path) -> PreparedSuite:
-    """A stored suite.
+    """Read a stored suite.
+
+    Args:
+        folder: the folder of the stored suite.
 
     Raises:
-        LosslineError: it is missing or damaged.
+        LosslineError: the stored suite is missing or damaged.
     """
-    mend = "delete the folder and run `lossline-jax prepare` again"
-    manifest = read_json(folder / "manifest.json", {"row_lengths": list, "rows_sha256": str}, mend)
+    fix = "delete the folder and run `lossline-jax prepare` again"
+    manifest = read_json(folder / "manifest.json", {"row_lengths": list, "rows_sha256": str}, fix)
     try:
         data = (folder / "rows.npz").read_bytes()
         if hashlib.sha256(data).hexdigest() != manifest["rows_sha256"]:
-            raise LosslineError(f"{folder}/rows.npz: damaged (its SHA-256 is not the manifest's); {mend}")
+            raise LosslineError(f"{folder}/rows.npz: damaged (its SHA-256 is not the manifest's); {fix}")
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             requests = Requests(**_fields(arrays, "requests."))
             blocks = [PackedRows(**_fields(arrays, f"block{k}.")) for k in range(len(manifest["row_lengths"]))]
         if manifest["fingerprint"] != folder.name:
-            raise LosslineError(f"{folder}: holds the suite {manifest['fingerprint']!r}; {mend}")
+            raise LosslineError(f"{folder}: holds the suite {manifest['fingerprint']!r}; {fix}")
         return PreparedSuite(
             fingerprint=manifest["fingerprint"],
             context_length=manifest["context_length"],
@@ -274,20 +298,20 @@ def load_suite(folder: epath.Path) -> PreparedSuite:
             problems=manifest["problems"],
         )
     except (OSError, KeyError, TypeError, ValueError, AttributeError, BadZipFile) as error:
-        raise LosslineError(f"{folder}: this stored suite is incomplete ({error}); {mend}") from error
+        raise LosslineError(f"{folder}: this stored suite is incomplete ({error}); {fix}") from error
 
 
-# A field and its name in `rows.npz`, which stays as it was so that suites stored before stay valid.
+# The fields whose name in `rows.npz` is another one. The stored names never change, so that stored suites stay valid.
 _STORED_NAMES = {"duplicate_of_Q": "twin_Q", "visible_until_BT": "until_BT", "has_branches": "branching"}
 _FIELD_NAMES = {stored: field for field, stored in _STORED_NAMES.items()}
 
 
 def _named_arrays(record: Requests | PackedRows, prefix: str) -> dict[str, Any]:
-    """Return the fields of one dataclass by their stored names."""
+    """Return the fields of one dataclass, by their stored names."""
     return {f"{prefix}{_STORED_NAMES.get(name, name)}": value for name, value in vars(record).items()}
 
 
 def _fields(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
-    """Return the fields of one dataclass from its stored arrays; single values as Python's own."""
+    """Return the fields of one dataclass from its stored arrays. A single value becomes a Python number or bool."""
     field_arrays = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
     return {_FIELD_NAMES.get(name, name): array if array.ndim else array.item() for name, array in field_arrays.items()}

@@ -1,4 +1,4 @@
-"""One evaluation set as tokens: the documents of a validation split, or the items of a task."""
+"""Tokenise one evaluation set: the documents of a validation split, or the items of a task."""
 
 import hashlib
 import heapq
@@ -16,35 +16,38 @@ from lossline_jax.evaluate.tasks.multiple_choice import encode_item
 if TYPE_CHECKING:
     from lossline_jax.data.tokenizers.build import Tokenizer
 
-
-# Part of every fingerprint. Raise it when the numbers that are made of the same tokens change their meaning (what is
-# counted as right, averaged or divided by), so that rows scored before are scored again and not mixed with new ones.
+# The version of scoring, a part of every fingerprint. Raise it when the scores of the same tokens change their meaning:
+# the answers counted as right, the average or the divisor. Old rows are then scored again, and not mixed with new rows.
 SCORING = 1
 
-# Raised when options that are encoded apart from their context get other tokens, where the tokenizer begins every text
-# with a space or fuses unknown letters. Suites of such tokenizers are prepared again, and the sets in which tokens
-# changed are scored again. 2: without that space, and with the option's own token for its unknown letters.
+# The version of options that are encoded apart from their context. It concerns tokenizers that begin every text with a
+# space or fuse unknown letters. Raise it when such options get other tokens. Suites of these tokenizers are then
+# prepared again, and the sets with changed tokens are scored again.
+# 2: an option has no added space, and has its own token for its unknown letters.
 OPTIONS_APART = 2
 
 
 @dataclass(frozen=True)
 class TokenisedSet:
-    """One set before it is mixed with the others."""
+    """A set in tokens, before it is packed together with other sets."""
 
     name: str
     kind: str  # "validation" or "task"
-    definition: str  # in words: what is averaged over what, in which context
+    definition: str  # the loss in words: the quantity, the average, and the context
     requests: tuple[Request, ...]
-    num_truncated: int = 0  # items of a task that lost the start of their context to the window
+    num_truncated: int = 0  # items of a task whose context lost its start, because the window is too short
 
     @property
     def n(self) -> int:
-        """Documents, or items."""
+        """The number of documents or items."""
         return sum(request.gold for request in self.requests)
 
     @property
     def fingerprint(self) -> str:
-        """Of the tokens, of which are scored, and of `SCORING`; other sets and row lengths leave it alone."""
+        """A hash of the tokens, of the choice of scored tokens, and of `SCORING`.
+
+        It does not depend on other sets or on the row lengths.
+        """
         digest = hashlib.sha256(f"scoring {SCORING}:".encode())
         for request in self.requests:
             digest.update(f"{request.item},{request.option},{request.gold},".encode())
@@ -57,10 +60,16 @@ class TokenisedSet:
 def tokenise_documents(
     config: ValidationSet, texts: Iterable[str], tokenizer: "Tokenizer", suite: SuiteConfig
 ) -> TokenisedSet:
-    """A validation set: each document alone, after a BOS of its own, in sliding windows.
+    """Tokenise a validation set. Each document has its own BOS and is cut into sliding windows.
+
+    Args:
+        config: the set, with its limits.
+        texts: the held-out documents of the corpus.
+        tokenizer: the tokenizer.
+        suite: the suite, for the context length and the overlap of the windows.
 
     Raises:
-        LosslineError: fewer than 2 documents, one without tokens, or none as long as the context.
+        LosslineError: there are fewer than 2 documents, a document has no tokens, or no document fills the context.
     """
     documents = _sample(config, texts)
     if len(documents) < 2:
@@ -81,23 +90,28 @@ def tokenise_documents(
         )
     requests = []
     for item, (text, ids) in enumerate(zip(documents, encoded, strict=True)):
-        texts = document_texts(ids, tokenizer.bos_id, suite.context_length, suite.overlap)
-        # All of a document is scored, so the bytes are those of its text, lossless tokenizer or not.
-        size = {"num_bytes": len(text.encode("utf-8")), "num_chars": len(text)}
-        requests.append(Request(tuple(texts), item, option=0, gold=True, **size))
+        windows = document_texts(ids, tokenizer.bos_id, suite.context_length, suite.overlap)
+        # The whole document is scored, so its bytes are the bytes of its text, even if the tokenizer is lossy.
+        num_bytes = len(text.encode("utf-8"))
+        requests.append(Request(tuple(windows), item, option=0, gold=True, num_bytes=num_bytes, num_chars=len(text)))
     return TokenisedSet(config.name, "validation", _validation_definition(config, suite), tuple(requests))
 
 
 def tokenise_items(
-    name: str, items: Sequence[Item], tokenizer: "Tokenizer", suite: SuiteConfig, prompts: str | None = None
+    name: str, items: Sequence[Item], tokenizer: "Tokenizer", suite: SuiteConfig, *, prompts: str | None = None
 ) -> TokenisedSet:
-    """A task: every option of every item behind BOS and the end of its context.
+    """Tokenise a task. Every option of every item comes after BOS and the end of its context.
 
     Args:
-        prompts: where the wording of the items is from, in words.
+        name: the name of the task.
+        items: the items of the task.
+        tokenizer: the tokenizer.
+        suite: the suite, for the context length.
+        prompts: the source of the wording of the items, for the loss definition. None: not stated.
 
     Raises:
-        LosslineError: options that cannot be scored: the first named by file and line, the others counted.
+        LosslineError: some options cannot be scored. The message names the file and line of the first one, and the
+            number of the rest.
     """
     requests, problems, num_truncated, is_apart = [], [], 0, False
     for number, item in enumerate(items):
@@ -108,8 +122,8 @@ def tokenise_items(
             continue
         for k, option in enumerate(options):
             text = option_text(option.context_ids, option.option_ids, tokenizer.bos_id, suite.context_length)
-            size = {"num_bytes": option.num_bytes, "num_chars": item.num_chars[k]}
-            requests.append(Request((text,), number, option=k, gold=k == item.gold, **size))
+            num_bytes, num_chars, is_gold = option.num_bytes, item.num_chars[k], k == item.gold
+            requests.append(Request((text,), number, option=k, gold=is_gold, num_bytes=num_bytes, num_chars=num_chars))
         is_apart |= any(option.apart for option in options)
         num_truncated += any(
             len(option.context_ids) + len(option.option_ids) > suite.context_length for option in options
@@ -121,7 +135,11 @@ def tokenise_items(
 
 
 def changes_apart(tokenizer: "Tokenizer") -> bool:
-    """Return whether `OPTIONS_APART` concerns the tokenizer: it adds a prefix to texts or fuses unknown letters."""
+    """Return whether `OPTIONS_APART` concerns a tokenizer, which adds a prefix to texts or fuses unknown letters.
+
+    Args:
+        tokenizer: the tokenizer.
+    """
     return tokenizer.adds_prefix or tokenizer.fuses_unknown
 
 
@@ -132,7 +150,10 @@ def _validation_definition(config: ValidationSet, suite: SuiteConfig) -> str:
 
 
 def _task_definition(items: Sequence[Item], prompts: str | None, bare: bool) -> str:
-    """`bare`: whether options begin inside a word, without the space that the tokenizer puts before a text."""
+    """Return the loss definition of a task.
+
+    `bare` says that some options begin inside a word and lack the space that the tokenizer adds before a text.
+    """
     if all(len(item.options) == 1 for item in items):
         scored = "continuation after its context"
     elif all(len(set(item.options)) == 1 for item in items):
@@ -145,9 +166,9 @@ def _task_definition(items: Sequence[Item], prompts: str | None, bare: bool) -> 
 
 
 def _sample(config: ValidationSet, texts: Iterable[str]) -> list[str]:
-    """At most `max_documents` of the texts, by salted hash: the head of a sorted corpus is no sample.
+    """Return at most `max_documents` of the texts, chosen by salted hash, because a corpus may be sorted.
 
-    All of them stand in that order too, so that a limit which is not reached leaves the set as it is.
+    Without a limit the texts have the same order. So a limit above the number of documents does not change the set.
     """
 
     def rank(text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Columns of a table: which text is a number, which a word, and which says that a value is missing."""
+"""Read the cells of a table column. A cell is a number, a word, or a mark that the value is missing."""
 
 import decimal
 import math
@@ -8,40 +8,48 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-# Whole numbers with a leading zero are names, such as run 007.
+# A whole number with a leading zero is a name, such as run 007.
 _INTEGER = r"[+-]?(?:0|[1-9]\d*)"
 _NUMBER = r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|[+-]?[iI][nN][fF](?:[iI][nN][iI][tT][yY])?"
-# An empty cell is missing everywhere; these words are missing in a column of numbers, and words elsewhere.
+# An empty cell is missing in every column. These words mean a missing value in a column of numbers only.
 MISSING_WORDS = frozenset(
     {"NA", "N/A", "#NA", "#N/A", "#N/A N/A", "<NA>", "n/a", "NULL", "null", "None", "NaN", "nan", "-NaN", "-nan"}
-    | {"1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"}  # as Windows writes NaN
+    | {"1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"}  # the spellings of NaN on Windows
 )
 
-SMALLEST, LARGEST = 1e-30, 1e40  # the largest training runs have some 1e27 FLOPs
+# The range of positive losses and sizes, in the unit of their column. The largest training runs have some 1e27 FLOPs.
+SMALLEST, LARGEST = 1e-30, 1e40
 
 
 def typed(cells: pd.Series) -> pd.Series:
-    """Cells of text as numbers where all of them are numbers or missing, else as words with empty ones missing.
+    """Return a column of text as numbers if every cell is a number or missing, else as text with None for empty cells.
 
-    A column without one number is a column of words, whatever the words are.
+    A column without any number is a column of words, even if the words are `MISSING_WORDS`.
+
+    Args:
+        cells: the column, of strings.
     """
     filled = cells != ""
-    words = cells[filled]
+    words = cells.loc[filled]
     is_number = words.str.fullmatch(_NUMBER).astype(bool)
     if not is_number.any() or not (is_number | words.isin(MISSING_WORDS)).all():
         return cells.where(filled, None)
     if filled.all() and words.str.fullmatch(_INTEGER).astype(bool).all():
         try:
             return cells.astype("int64")
-        except (OverflowError, ValueError):  # too large to be held exactly: kept as it is written
+        except (OverflowError, ValueError):  # too large for int64, so the text is kept
             return cells
     return cells.where(is_number.reindex(cells.index, fill_value=False), "nan").astype("float64")
 
 
 def as_numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """(values, faulty): float64 with NaN where missing, and which cells hold something else than a real number.
+    """Return the numbers of a column, and a mask of the cells that are neither a real number nor missing.
 
-    Text counts as a number where it is written as one. Booleans, dates and complex numbers are none.
+    Args:
+        column: cells of any type. Text that spells a number is a number. Booleans, dates and complex numbers are not.
+
+    Returns:
+        (values, faulty): float64 with NaN where the value is missing or faulty, and bool, both of the column's length.
     """
     if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iuf":
         return column.to_numpy(np.float64), np.zeros(len(column), bool)
@@ -51,23 +59,31 @@ def as_numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 
 
 def beyond_range(numbers: np.ndarray) -> np.ndarray:
-    """Numbers so near to zero or so large that no loss or size is meant, and powers of them overflow."""
+    """Return which numbers are too near to zero or too large for a loss or a size. Powers of them overflow.
+
+    Args:
+        numbers: float64; zero, NaN and infinite ones are not marked.
+    """
     size = np.abs(numbers)
     return (size > 0) & ((size < SMALLEST) | (size > LARGEST)) & np.isfinite(size)
 
 
 def is_missing(column: pd.Series) -> np.ndarray:
-    """Cells that are empty, or words that say so in a column that names something, such as runs."""
+    """Return which cells of a column of names, such as run ids, are empty or hold one of `MISSING_WORDS`.
+
+    Args:
+        column: cells of any type.
+    """
     words = column.astype(object)
-    return (column.isna() | words.map(lambda cell: isinstance(cell, str) and _says_nothing(cell))).to_numpy(bool)
+    return (column.isna() | words.map(lambda cell: isinstance(cell, str) and _is_missing_word(cell))).to_numpy(bool)
 
 
-def _says_nothing(text: str) -> bool:
+def _is_missing_word(text: str) -> bool:
     return not text.strip() or text.strip() in MISSING_WORDS
 
 
 def _number(cell: Any) -> float | None:
-    """None: not a number."""
+    """Return the number in a cell, NaN if the value is missing. None: the cell is not a number."""
     if isinstance(cell, (bool, np.bool_)):
         return None
     if isinstance(cell, (int, float, np.integer, np.floating, decimal.Decimal)):

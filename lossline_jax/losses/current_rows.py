@@ -1,4 +1,4 @@
-"""Select the rows of the losses table that count now, and find the checkpoints that lack some."""
+"""Select the rows of the losses table that are current, and find the checkpoints that miss some."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,25 +8,40 @@ from lossline_jax.losses.loss_row import LossRow
 
 
 class NamedSet(Protocol):
+    """An evaluation set that has a name."""
+
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name of the set."""
+        ...
 
 
-class SuiteVersion(Protocol):
-    """The sets of a suite as they are now; `suite.PreparedSuite` and `row_count.SuiteSets` are such."""
+class SetDefinitions(Protocol):
+    """The loss definitions of a suite's present sets: `suite.PreparedSuite` or `row_count.SuiteSets`."""
 
     @property
     def definitions(self) -> Mapping[tuple[str, str], str]:
-        """The loss definition of each set, by its name and fingerprint."""
+        """The loss definition of each set, by the set's name and fingerprint."""
+        ...
+
+
+class SuiteVersion(SetDefinitions, Protocol):
+    """The present sets of a suite, such as a `suite.PreparedSuite`."""
 
     @property
-    def sets(self) -> Sequence[NamedSet]: ...
+    def sets(self) -> Sequence[NamedSet]:
+        """The sets of the suite."""
+        ...
 
 
-def current_rows(rows: Iterable[LossRow], suite: SuiteVersion) -> list[LossRow]:
-    """The rows that count now: of the suite's sets as they are, one a (run, checkpoint, set), in today's words.
+def current_rows(rows: Iterable[LossRow], suite: SetDefinitions) -> list[LossRow]:
+    """Return the current rows: one for each (run, checkpoint, set), for the present sets of the suite.
 
-    Every table, count and page takes its rows from here.
+    Each row gets the present wording of its loss definition. Every table, count and page takes its rows from here.
+
+    Args:
+        rows: rows of any run. Of several rows with one (run, checkpoint, set), the first is kept.
+        suite: the present sets; rows of other sets and of older versions of a set are left out.
     """
     rows_by_key: dict[tuple[str, int, str], LossRow] = {}
     for row in rows:
@@ -40,12 +55,14 @@ def current_rows(rows: Iterable[LossRow], suite: SuiteVersion) -> list[LossRow]:
 def missing_checkpoints(
     rows: Iterable[LossRow], run_id: str, steps: Iterable[int], suite: SuiteVersion
 ) -> dict[int, tuple[str, ...]]:
-    """The sets that each checkpoint of a run still lacks a row for; checkpoints that lack none are left out.
+    """Return the names of the sets that each checkpoint of a run has no row for. Complete checkpoints are left out.
 
     Args:
-        rows: those at hand, of any run.
-        steps: the checkpoints that ought to be scored.
+        rows: the rows that exist, of any run.
+        run_id: the run.
+        steps: the checkpoints that must be scored.
+        suite: the present sets, each of which needs a row.
     """
-    have = {(row.step, row.eval_set) for row in current_rows(rows, suite) if row.run_id == run_id}
-    lacking = {step: tuple(s.name for s in suite.sets if (step, s.name) not in have) for step in steps}
-    return {step: names for step, names in lacking.items() if names}
+    scored = {(row.step, row.eval_set) for row in current_rows(rows, suite) if row.run_id == run_id}
+    missing = {step: tuple(each.name for each in suite.sets if (step, each.name) not in scored) for step in steps}
+    return {step: names for step, names in missing.items() if names}

@@ -1,7 +1,8 @@
-"""Delimited text (.csv, .tsv) as a table: every cell stands under its own name, or the line is refused.
+"""Parse delimited text (.csv, .tsv) into a table. Every cell is under its own column name, or the line is refused.
 
-Rows may end in empty cells beyond the header, as some programs write them. Rows may also begin with a name that the
-header leaves out, as R's `write.table` writes them. Two readings of one file that both make sense are refused.
+Some programs write empty cells after the last column, and these are accepted. R's `write.table` begins every row with
+a row name that the header leaves out, and this is accepted too. A file that makes sense in two ways is refused.
+Read `parse_delimited` first.
 """
 
 import csv
@@ -15,58 +16,59 @@ import pandas as pd
 from lossline_jax.errors import LosslineError
 from lossline_jax.losses.cells import typed
 
-WORD_COLUMNS = ("run_id",)  # names, however they are spelt: 007 is not 7, and 1e5 is not 100000
+WORD_COLUMNS = ("run_id",)  # columns of names, which stay text: 007 is not 7, and 1e5 is not 100000
 TAB = "\t"
-_ROWS_OF_A_BLOCK = 20_000
+_ROWS_PER_BLOCK = 20_000  # rows held as Python lists before they become a frame; it bounds the memory
 
 
 @dataclass
 class _RowNames:
-    """Evidence for and against names of rows in front of the first column: every row is a cell too long then."""
+    """Evidence that decides if rows begin with row names. With row names, every row has one cell too many."""
 
     first_cells: list[str] = field(default_factory=list)
-    num_with_last: int = 0  # rows whose last cell, the one too many, is filled
-    first_with_last: int = 0  # line of the first of them
-    first_without: int = 0  # line of the first row that is not one cell too long
-    too_long: str = ""  # what to say of the first row that no names can explain
+    num_with_extra: int = 0  # rows whose one extra cell is not empty
+    first_with_extra: int = 0  # line number of the first such row
+    first_without: int = 0  # line number of the first row that does not have exactly one extra cell
+    too_long: str = ""  # error message for the first row that has several extra cells
 
-    def counted(self) -> bool:
-        """Return whether the first cells are 1, 2, 3, ..., as R names rows by default."""
+    def are_counted(self) -> bool:
+        """Return whether the first cells are 1, 2, 3, ..., the row names that R gives by default."""
         return self.first_cells == [str(k + 1) for k in range(len(self.first_cells))]
 
 
 def parse_delimited(text: str, separator: str, name: str, names: Sequence[str] = ()) -> pd.DataFrame:
-    """The table, its index the line of each row; blank rows are left out.
+    """Return the table, indexed by the line number of each row. Blank rows are left out.
 
     Args:
-        text: content of the file, its first row the names of columns.
-        separator: one character.
-        name: of the file, for messages and for the index.
-        names: columns that name something, beside `WORD_COLUMNS`; their cells stay words.
+        text: the content of the file. The first row has the column names.
+        separator: the character between two cells.
+        name: the file name, for messages and for the name of the index.
+        names: columns whose cells are names and stay text, in addition to `WORD_COLUMNS`.
 
     Raises:
-        LosslineError: broken quotes, a column that is named twice, or a row that does not fit the header, by its line.
+        LosslineError: the quotes are broken, a column name occurs twice, or a row does not fit the header.
+            The message gives the line number.
     """
     records = _records(text, separator, name)
     _, header = next(records, (0, []))
     if not header:
         raise LosslineError(f"{name}: cannot be read as {'tsv' if separator == TAB else 'csv'}: it is empty")
-    named = _without_empty_end(header)
-    _refuse_false_separator(named, separator, name)
+    named_columns = _without_empty_end(header)
+    _refuse_false_separator(named_columns, separator, name)
     blocks, lines, row_names = [], [], _RowNames()
     block: list[list[str]] = []
     for line, cells in records:
         if not any(cells):
             continue
-        if len(cells) < len(named):
+        if len(cells) < len(named_columns):
             raise LosslineError(
-                f"line {line} of {name}: {_count(cells)}, and the header names {len(named)} columns; write empty cells "
-                "where values are missing"
+                f"line {line} of {name}: {_count(cells)}, and the header names {len(named_columns)} columns; write "
+                "empty cells where values are missing"
             )
-        _note_length(row_names, line, cells, len(header), name)
+        _note_length(row_names, line, cells, width=len(header), name=name)
         block.append((cells + [""] * len(header))[: len(header) + 1])
         lines.append(line)
-        if len(block) == _ROWS_OF_A_BLOCK:
+        if len(block) == _ROWS_PER_BLOCK:
             blocks.append(pd.DataFrame(block, dtype="str"))
             block = []
     blocks.append(pd.DataFrame(block, columns=range(len(header) + 1), dtype="str"))
@@ -74,8 +76,8 @@ def parse_delimited(text: str, separator: str, name: str, names: Sequence[str] =
     cells = pd.concat(blocks, ignore_index=True).iloc[:, start : start + len(header)]
     columns = _column_names(header, name)
     table = {}
-    for title, written, (_, column) in zip(columns, header, cells.items(), strict=True):
-        if not written and (column == "").all():
+    for title, header_cell, (_, column) in zip(columns, header, cells.items(), strict=True):
+        if not header_cell and (column == "").all():
             continue
         is_name = title in (*WORD_COLUMNS, *names)
         table[title] = column.where(column != "", None) if is_name else typed(column)
@@ -85,7 +87,7 @@ def parse_delimited(text: str, separator: str, name: str, names: Sequence[str] =
 
 
 def _records(text: str, separator: str, name: str) -> Iterator[tuple[int, list[str]]]:
-    """Line and stripped cells of each record; a record of several lines has the number of its first."""
+    """Yield the line number and the stripped cells of each record. A record of several lines has its first number."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
     line = 1
     try:
@@ -97,52 +99,52 @@ def _records(text: str, separator: str, name: str) -> Iterator[tuple[int, list[s
         raise LosslineError(f"line {line} of {name}: cannot be read ({error}); check its quotes") from error
 
 
-def _note_length(names: _RowNames, line: int, cells: list[str], width: int, name: str) -> None:
-    """Take down what the length of a row says: it fits the header, is one cell too long, or fits nothing."""
-    names.first_cells.append(cells[0])
-    if len(cells) != width + 1 and not names.first_without:
-        names.first_without = line
-    extra = _without_empty_end(cells[width:])
-    if len(extra) == 1:
-        names.num_with_last += 1
-        names.first_with_last = names.first_with_last or line
-    if len(extra) > 1 and not names.too_long:
-        names.too_long = (
+def _note_length(evidence: _RowNames, line: int, cells: list[str], *, width: int, name: str) -> None:
+    """Record if a row fits the header, has one extra cell, or has several extra cells."""
+    evidence.first_cells.append(cells[0])
+    if len(cells) != width + 1 and not evidence.first_without:
+        evidence.first_without = line
+    extra_cells = _without_empty_end(cells[width:])
+    if len(extra_cells) == 1:
+        evidence.num_with_extra += 1
+        evidence.first_with_extra = evidence.first_with_extra or line
+    if len(extra_cells) > 1 and not evidence.too_long:
+        evidence.too_long = (
             f"line {line} of {name}: {_count(cells)}, and the header names {width}; quote cells that have a separator "
             "inside"
         )
 
 
-def _first_column(names: _RowNames, lines: list[int], name: str) -> int:
-    """1 where rows begin with names that the header leaves out, else 0.
+def _first_column(evidence: _RowNames, lines: list[int], name: str) -> int:
+    """Return 1 if rows begin with a row name that the header leaves out, else 0.
 
     Raises:
-        LosslineError: some rows do not fit the header, or rows fit it in two ways.
+        LosslineError: some rows do not fit the header, or the rows fit the header in two ways.
     """
-    if names.too_long:
-        raise LosslineError(names.too_long)
-    all_longer = bool(lines) and not names.first_without
-    if not names.num_with_last:
-        if all_longer and names.counted():
+    if evidence.too_long:
+        raise LosslineError(evidence.too_long)
+    all_longer = bool(lines) and not evidence.first_without
+    if not evidence.num_with_extra:
+        if all_longer and evidence.are_counted():
             raise LosslineError(
-                f"{name}: every row ends in an empty cell without a name and begins with its number: name the first "
-                "column in the header, or remove the separators at the ends"
+                f"{name}: every row begins with its number and ends in an empty cell without a column name; name the "
+                "first column in the header, or remove the separators at the ends of rows"
             )
         return 0
-    where = f"line {names.first_with_last} of {name}"
+    where = f"line {evidence.first_with_extra} of {name}"
     if not all_longer:
         raise LosslineError(
-            f"{where}: it has a cell more than the header names columns, and line {names.first_without} has not; "
+            f"{where}: it has one cell more than the header, and line {evidence.first_without} does not; "
             "quote cells that have a separator inside, or name every column"
         )
-    if names.num_with_last < len(lines) and not names.counted():
+    if evidence.num_with_extra < len(lines) and not evidence.are_counted():
         raise LosslineError(
-            f"{where}: it has a cell more than the header names columns, and in other rows that cell is empty; name "
-            "every column"
+            f"{where}: it has one cell more than the header, and in other rows that cell is empty; name every column"
         )
-    if len(set(names.first_cells)) < len(names.first_cells) or any(_is_decimal(cell) for cell in names.first_cells):
+    first_cells = evidence.first_cells
+    if len(set(first_cells)) < len(first_cells) or any(_is_decimal(cell) for cell in first_cells):
         raise LosslineError(
-            f"{where}: it has a cell more than the header names columns, and the first cells are no names of rows; "
+            f"{where}: it has one cell more than the header, and the first cells cannot be row names; "
             "name every column, and quote cells that have a separator inside"
         )
     return 1
@@ -153,14 +155,14 @@ def _is_decimal(cell: str) -> bool:
 
 
 def _column_names(header: list[str], name: str) -> list[str]:
-    """Names of columns; a nameless one is called `Unnamed: 2` by its place, as pandas calls it."""
+    """Return the column names. A column without one is called by its position, `Unnamed: 2`, as in pandas."""
     if twice := [title for k, title in enumerate(header) if title and title in header[:k]]:
-        raise LosslineError(f"{name}: column {twice[0]!r} stands twice in the header; rename or remove one")
+        raise LosslineError(f"{name}: column {twice[0]!r} occurs twice in the header; rename or remove one")
     return [title or _free_name(k, header) for k, title in enumerate(header)]
 
 
-def _free_name(place: int, header: list[str]) -> str:
-    names = (f"Unnamed: {k}" for k in itertools.count(place, len(header)))
+def _free_name(position: int, header: list[str]) -> str:
+    names = (f"Unnamed: {k}" for k in itertools.count(position, len(header)))
     return next(name for name in names if name not in header)
 
 

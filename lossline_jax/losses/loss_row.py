@@ -1,4 +1,4 @@
-"""The columns of the losses table: one row for each checkpoint and evaluation set."""
+"""The columns of the losses table, which has one row for each checkpoint and evaluation set."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ FACTOR_COLUMNS = ("data", "tokenizer", "architecture", "size", "context_length",
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """The columns that are equal in all rows of one checkpoint."""
+    """The columns that are the same in all rows of one checkpoint."""
 
     study: str
     run_id: str
-    # factors of the study
+    # The factors of the study (FACTOR_COLUMNS).
     data: str
     tokenizer: str
     architecture: str
@@ -20,14 +20,15 @@ class CheckpointFacts:
     context_length: int
     optimiser: str
     seed: int
-    # sizes and position
+    # The model's size in parameters, and the position of the checkpoint in the run.
     params_total: int
-    params_embedding: int  # input and output embedding matrices, learned positions
+    params_embedding: int  # the input and output embedding matrices, and learned positions
     params_non_embedding: int
     vocab_size: int
     step: int
-    tokens_seen: int | None  # None: not known, of an imported model
-    train_flops: float | None  # by accounting.train_flops_per_token x tokens_seen: attention and scan included
+    tokens_seen: int | None  # None: not known, for an imported model
+    # accounting.train_flops_per_token x tokens_seen, with attention and scan included. None: tokens_seen is not known
+    train_flops: float | None
 
 
 @dataclass(frozen=True)
@@ -36,40 +37,42 @@ class SetFacts:
 
     eval_set: str
     eval_kind: str  # "validation" or "task"
-    eval_fingerprint: str  # of the tokenised rows that were scored
-    loss_definition: str  # in words: what is averaged over what, in which context
+    eval_fingerprint: str  # fingerprint of the tokenised rows that were scored
+    loss_definition: str  # the loss in words: the quantity, the average, and the context
 
 
 @dataclass(frozen=True)
 class SetScore:
-    """The columns of one checkpoint on one set. Losses that do not apply are None.
+    """The columns with the scores of one checkpoint on one set. None: the loss does not apply to this kind of set.
 
-    For a task the losses are those of the correct options. Standard errors are clustered by document or item.
+    For a task, the losses are the losses of the correct options. Standard errors are clustered by document or item.
     """
 
-    nats_per_token: float  # validation: token-weighted; task: the correct option, per token
-    bits_per_byte: float  # over exactly the bytes of the scored text
-    nats_sum: float  # of all scored tokens; task: of the correct options
+    nats_per_token: float  # validation: token-weighted mean; task: nats of the correct options per token
+    bits_per_byte: float  # per UTF-8 byte of exactly the scored text
+    nats_sum: float  # sum over all scored tokens; task: over the tokens of the correct options
     nats_per_token_standard_error: float
     bits_per_byte_standard_error: float
-    nats_per_token_document_mean: float | None  # validation: mean over documents of each one's nats/token
+    nats_per_token_document_mean: float | None  # validation: mean over documents of the document's nats/token
     nats_per_token_document_mean_standard_error: float | None
-    nats_per_token_all_options: float | None  # task: mean over all options, right and wrong, of each one's nats/token
+    nats_per_token_all_options: float | None  # task: mean over all options, right and wrong, of the option's nats/token
     nats_per_token_all_options_standard_error: float | None
-    accuracy: float | None  # task: the option with the lowest nats sum is the correct one
+    accuracy: float | None  # task: share of items whose correct option has the lowest sum of nats
     accuracy_standard_error: float | None
-    accuracy_per_char: float | None  # the same by nats a character; the delimiter that joins an option is not counted
+    # The same with nats per character. The delimiter between a context and an option is not counted.
+    accuracy_per_char: float | None
     accuracy_per_char_standard_error: float | None
-    accuracy_per_byte: float | None  # the same by nats a byte of the scored text
+    accuracy_per_byte: float | None  # the same with nats per byte of the scored text
     accuracy_per_byte_standard_error: float | None
-    num_tokens: int  # scored; task: of the correct options
-    num_bytes: int  # of the scored text
+    num_tokens: int  # scored tokens; task: of the correct options
+    num_bytes: int  # bytes of the scored text; task: of the correct options
     n: int  # documents, or items of a task
 
 
+# A dataclass takes the fields of its last base first, so the bases are in reverse order of the columns.
 @dataclass(frozen=True)
-class LossRow(SetScore, SetFacts, CheckpointFacts):  # a dataclass takes the fields of its last base first
-    """One checkpoint on one evaluation set."""
+class LossRow(SetScore, SetFacts, CheckpointFacts):
+    """A row of the losses table: one checkpoint on one evaluation set."""
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(LossRow))

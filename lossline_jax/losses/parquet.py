@@ -1,4 +1,4 @@
-"""Parquet files that carry the SHA-256 of their own values, so that a table that was changed is not read."""
+"""Parquet files that hold the SHA-256 of their own values, so that a table that was changed is refused."""
 
 import hashlib
 import io
@@ -10,11 +10,15 @@ from lossline_jax.storage.checksums import NotAsWritten
 if TYPE_CHECKING:
     import pyarrow as pa
 
-KEY = b"lossline.sha256"
+KEY = b"lossline.sha256"  # the metadata key of the checksum
 
 
 def sealed_parquet(table: "pa.Table") -> bytes:
-    """The table as a Parquet file with the SHA-256 of its values in its metadata."""
+    """Return the content of a Parquet file that has the SHA-256 of the table's values in its metadata.
+
+    Args:
+        table: the table to write. Its own schema metadata is replaced.
+    """
     import pyarrow.parquet
 
     sink = io.BytesIO()
@@ -23,10 +27,13 @@ def sealed_parquet(table: "pa.Table") -> bytes:
 
 
 def check_parquet(content: bytes) -> None:
-    """Compare the values of a Parquet file with the SHA-256 in its metadata; one without is taken as it is.
+    """Check the values of a Parquet file against the SHA-256 in its metadata. A file without one passes.
+
+    Args:
+        content: the bytes of the file.
 
     Raises:
-        NotAsWritten: they are not those that were written.
+        NotAsWritten: the values do not match the SHA-256.
     """
     import pyarrow.parquet
 

@@ -1,4 +1,4 @@
-"""How many rows of the losses table a run has, lacks and has twice, from the study's folder alone. No jax."""
+"""Count the rows of the losses table that a run has, misses and has twice. Reads the study's folder, without jax."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,38 +13,52 @@ from lossline_jax.storage.run_records import read_unscored
 
 @dataclass(frozen=True)
 class RowCount:
-    """The rows of one run, against one for every (checkpoint, set) that it ought to have."""
+    """A count of the rows of one run. The run must have one row for every (checkpoint, set)."""
 
     expected: int
-    found: int  # distinct (checkpoint, set) of the sets as they are now
-    duplicates: int  # further rows of those
-    lacking: tuple[str, ...]  # sets that some checkpoint has no row of, though they can be scored
-    reason: str = ""  # why something could not be scored
+    found: int  # distinct (checkpoint, set) pairs with a row of the present version of the set
+    duplicates: int  # further rows of these pairs
+    lacking: tuple[str, ...]  # sets that can be scored, but have no row of some checkpoint
+    reason: str = ""  # the reason why something could not be scored
 
     @property
     def text(self) -> str:
+        """The count as found/expected."""
         return f"{self.found}/{self.expected}"
 
     def noted(self, note: str, done: bool) -> str:
-        """The note with what is wrong. Rows that lack are worth a word once the run is done."""
-        lacking = f"no row yet of {', '.join(self.lacking)}" if done and self.lacking and not self.reason else ""
+        """Return the note with the faults of these rows added.
+
+        Args:
+            note: the text to begin with.
+            done: whether the run is done. Only then missing rows are a fault.
+        """
+        missing = f"no row yet of {', '.join(self.lacking)}" if done and self.lacking and not self.reason else ""
         double = f"{self.duplicates} rows are double" if self.duplicates else ""
-        return "; ".join(part for part in (note, self.reason, lacking, double) if part)
+        return "; ".join(part for part in (note, self.reason, missing, double) if part)
 
 
 @dataclass(frozen=True)
 class SuiteSets:
-    """What a prepared suite says of its sets."""
+    """The sets of a prepared suite, read from its manifest."""
 
-    definitions: dict[tuple[str, str], str]  # the loss definition of each, by name and fingerprint
-    problems: dict[str, str]  # why the others cannot be scored, by name
+    definitions: dict[tuple[str, str], str]  # the loss definition of each set, by name and fingerprint
+    problems: dict[str, str]  # the reason why a set cannot be scored, by name
 
 
 NO_SETS = SuiteSets({}, {})
 
 
 def read_suite_sets(folder: StudyDir, suite: str | None) -> SuiteSets:
-    """The sets of a prepared suite by its fingerprint; none where nothing is prepared."""
+    """Return the sets of a prepared suite, or `NO_SETS` if the suite is not prepared.
+
+    Args:
+        folder: the folder of the study.
+        suite: the fingerprint of the suite. None: nothing is prepared.
+
+    Raises:
+        LosslineError: the manifest is damaged.
+    """
     manifest = path_inside(folder.suites, suite, folder.root) / "manifest.json" if suite is not None else None
     if manifest is None or not manifest.exists():
         return NO_SETS
@@ -52,20 +66,22 @@ def read_suite_sets(folder: StudyDir, suite: str | None) -> SuiteSets:
     try:
         definitions = {(each["name"], each["fingerprint"]): each["definition"] for each in content["sets"]}
     except (KeyError, TypeError) as error:
-        mend = f"delete {manifest.parent} and run `lossline-jax prepare`"
-        raise LosslineError(f"{manifest}: damaged ({error}); {mend}") from error
+        fix = f"delete {manifest.parent} and run `lossline-jax prepare`"
+        raise LosslineError(f"{manifest}: damaged ({error}); {fix}") from error
     return SuiteSets(definitions, content["problems"])
 
 
 def count_rows(
-    folder: StudyDir, run_id: str, steps: Sequence[int], set_names: Sequence[str], sets: SuiteSets
+    folder: StudyDir, run_id: str, steps: Sequence[int], *, set_names: Sequence[str], sets: SuiteSets
 ) -> RowCount:
     """Count the rows of a run.
 
     Args:
-        steps: the checkpoints that it ought to have.
-        set_names: all sets of the study's suite, those too that cannot be scored.
-        sets: those of its suite; rows of older versions of them do not count.
+        folder: the folder of the study.
+        run_id: the run.
+        steps: the checkpoints that the run must have.
+        set_names: all sets of the study's suite, including sets that cannot be scored.
+        sets: the present versions of the sets. Rows of older versions do not count.
     """
     rows = [
         row
@@ -73,7 +89,7 @@ def count_rows(
         if (row.eval_set, row.eval_fingerprint) in sets.definitions
     ]
     scored = {(row.step, row.eval_set) for row in current_rows(rows, sets)}
-    lacking = tuple(
+    missing_sets = tuple(
         name for name in set_names if name not in sets.problems and any((step, name) not in scored for step in steps)
     )
     unscored = read_unscored(folder.unscored_file(run_id))
@@ -81,6 +97,6 @@ def count_rows(
         expected=len(steps) * len(set_names),
         found=sum((step, name) in scored for step in steps for name in set_names),
         duplicates=len(rows) - len(scored),
-        lacking=lacking,
+        lacking=missing_sets,
         reason="" if unscored is None else unscored.reason,
     )

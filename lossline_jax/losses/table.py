@@ -1,4 +1,4 @@
-"""The losses table: one row for every (run, checkpoint, evaluation set), its schema, and its files."""
+"""Read and write the losses table and any other table of losses. `loss_row` has the schema of the losses table."""
 
 import csv
 import dataclasses
@@ -31,9 +31,13 @@ if TYPE_CHECKING:
 
 
 def append_rows(path: epath.Path, rows: Iterable[LossRow]) -> None:
-    """Add rows to a JSONL file by rewriting it atomically: a crash leaves the old file whole.
+    """Add rows to a JSONL file. The file is rewritten atomically, so a crash leaves the old file whole.
 
-    Each line ends in a checksum of its own (`seal`), so rows that come later leave those of before as they are.
+    Each line ends in its own checksum (`seal_line`), so later rows do not change the earlier lines.
+
+    Args:
+        path: the file, which may not exist yet.
+        rows: the rows to add at the end.
     """
     old = path.read_bytes() if path.exists() else b""
     new = "".join(seal_line(dataclasses.asdict(row)) + "\n" for row in rows)
@@ -41,15 +45,18 @@ def append_rows(path: epath.Path, rows: Iterable[LossRow]) -> None:
 
 
 def read_loss_rows(path: epath.Path) -> list[LossRow]:
-    """Rows of a JSONL file; an absent file has none.
+    """Return the rows of a JSONL file, or no rows if the file does not exist.
+
+    Args:
+        path: the file.
 
     Raises:
-        LosslineError: a line is not a row of this schema, or not as it was written.
+        LosslineError: a line is not a row of this schema, or its checksum is wrong.
     """
     if not path.exists():
         return []
     rows = []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):  # splitlines cuts inside some strings
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):  # a line ends at a line feed only
         if not line:
             continue
         try:
@@ -63,7 +70,13 @@ def read_loss_rows(path: epath.Path) -> list[LossRow]:
 
 
 def write_table(rows: list[LossRow], csv_path: epath.Path, parquet_path: epath.Path) -> None:
-    """Write the table as CSV and Parquet, each atomically."""
+    """Write the table as CSV and as Parquet, each file atomically.
+
+    Args:
+        rows: the rows of the table.
+        csv_path: the CSV file.
+        parquet_path: the Parquet file, which holds a checksum of its values.
+    """
     import pyarrow as pa
 
     text = io.StringIO()
@@ -78,8 +91,12 @@ def write_table(rows: list[LossRow], csv_path: epath.Path, parquet_path: epath.P
 def write_frame(frame: "pd.DataFrame", path: epath.Path) -> None:
     """Write any table as `.csv` or `.parquet`, atomically.
 
+    Args:
+        frame: the table; its index is not written.
+        path: the file.
+
     Raises:
-        LosslineError: another ending, or the file cannot be written.
+        LosslineError: the file has another ending, or cannot be written.
     """
     if path.suffix.lower() == ".csv":
         write_atomic(path, frame.to_csv(index=False))
@@ -92,16 +109,17 @@ def write_frame(frame: "pd.DataFrame", path: epath.Path) -> None:
 
 
 def read_losses(path: epath.PathLike, names: Sequence[str] = ()) -> "pd.DataFrame":
-    """Any table of losses with whatever columns it has, in a format that `inputs.py` reads.
-
-    The index numbers the lines of a text file, the rows of another, as messages name them.
+    """Read a table of losses with any columns.
 
     Args:
-        path: `.csv`, `.tsv`, `.jsonl` or `.parquet`.
-        names: columns of a text file that name something, so that 007 is not 7; `run_id` always is one.
+        path: a `.csv`, `.tsv`, `.jsonl` or `.parquet` file; a text file may be compressed (`inputs.ENDINGS`).
+        names: columns of a CSV or TSV file whose cells are names, so that 007 is not 7; `run_id` is always one.
+
+    Returns:
+        The table. Its index has the line numbers of a text file or the row numbers of a Parquet file, for messages.
 
     Raises:
-        LosslineError: missing, unreadable, empty, of another ending, or with a column that stands twice.
+        LosslineError: the file is missing, unreadable, empty or of another ending, or a column name occurs twice.
     """
     if not isinstance(path, str | os.PathLike):
         raise LosslineError(f"read_losses: a {type(path).__name__} is not a path; a table in memory needs no reading")
@@ -110,7 +128,7 @@ def read_losses(path: epath.PathLike, names: Sequence[str] = ()) -> "pd.DataFram
     form = file_kind(path).form
     if form not in readers:
         raise LosslineError(
-            f"{path}: not a table this can read{_table_inside(path)}; "
+            f"{path}: not a table that lossline can read{_table_inside(path)}; "
             f"use .csv, .tsv or .jsonl (each also with {ENDINGS}), or .parquet"
         )
     try:
@@ -122,16 +140,16 @@ def read_losses(path: epath.PathLike, names: Sequence[str] = ()) -> "pd.DataFram
         raise LosslineError(f"{path}: cannot be read as {form} ({reason}); fetch or write it again") from error
     if frame.columns.has_duplicates:
         twice = frame.columns[frame.columns.duplicated()][0]
-        raise LosslineError(f"{path}: column {twice!r} stands twice; rename or remove one")
+        raise LosslineError(f"{path}: column {twice!r} occurs twice; rename or remove one")
     if frame.empty:
         raise LosslineError(f"{path}: the table has no rows")
     return frame
 
 
 def _table_inside(folder: epath.Path) -> str:
-    """Point to the table of a study, where the study's folder was named instead."""
+    """Return a hint to the table of a study if the path is the study's folder."""
     table = folder / "losses" / "losses.parquet"
-    return f": it is a folder; {table}?" if table.exists() else ""
+    return f": it is a folder; did you mean {table}?" if table.exists() else ""
 
 
 def _read_csv(path: epath.Path, names: Sequence[str]) -> "pd.DataFrame":
@@ -142,7 +160,7 @@ def _read_csv(path: epath.Path, names: Sequence[str]) -> "pd.DataFrame":
 
 
 def _read_parquet(path: epath.Path, _names: Sequence[str]) -> "pd.DataFrame":
-    """The columns, those of a stored index too."""
+    """Return the columns of a Parquet file, including the columns of a stored index."""
     import pandas as pd
     from pyarrow import ArrowException
 
@@ -164,18 +182,18 @@ def _read_parquet(path: epath.Path, _names: Sequence[str]) -> "pd.DataFrame":
 
 
 def _read_jsonl(path: epath.Path, _names: Sequence[str]) -> "pd.DataFrame":
-    """Values as they stand: no string becomes a number or a date, and no digit is lost."""
+    """Return the values of JSON lines unchanged: no string becomes a number or a date, and no digit is lost."""
     import pandas as pd
 
-    lines, rows = [], []
+    line_numbers, rows = [], []
     for where, line in numbered_lines(path, "table"):
-        lines.append(int(where.rpartition(":")[2]))
+        line_numbers.append(int(where.rpartition(":")[2]))
         rows.append(_storable(_unsealed(parse_object(line, where), line, where), where))
-    return pd.DataFrame(rows, index=pd.Index(lines, dtype="int64", name=f"line of {path.name}"))
+    return pd.DataFrame(rows, index=pd.Index(line_numbers, dtype="int64", name=f"line of {path.name}"))
 
 
 def _unsealed(fields: dict[str, Any], line: str, where: str) -> dict[str, Any]:
-    """A row of a study without its checksum; any other line as it is."""
+    """Return a row of a study without its checksum, and any other line unchanged."""
     if fields.keys() != {*COLUMNS, KEY}:
         return fields
     try:
@@ -185,11 +203,12 @@ def _unsealed(fields: dict[str, Any], line: str, where: str) -> dict[str, Any]:
 
 
 def _storable(fields: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return the fields. Refuse an integer beyond int64 and text that is not valid Unicode."""
     for name, value in fields.items():
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise LosslineError(
-                f"{where}: {name!r} is an integer of {len(str(abs(value)))} digits, more than a table holds; write it "
-                "as a number with a point, or in quotes if it is a name"
+                f"{where}: {name!r} is an integer of {len(str(abs(value)))} digits, too large for a table; write it "
+                "as a number with a decimal point, or in quotes if it is a name"
             )
         utf8(f"{name} {value}", where)
     return fields

@@ -77,7 +77,11 @@ def resubmission(study: StudyConfig, folder: StudyDir, run_ids: Sequence[str], f
         run, directory = known[run_id], folder.run(run_id)
         status = run_status(run, directory, last_row(directory))
         count = count_rows(
-            folder, run_id, run.checkpoint_steps, study.suite.set_names, sets.get(suites.get(run_id), NO_SETS)
+            folder,
+            run_id,
+            run.checkpoint_steps,
+            set_names=study.suite.set_names,
+            sets=sets.get(suites.get(run_id), NO_SETS),
         )
         if status.state == "running":
             standings.append(Standing(index, run_id, "running"))

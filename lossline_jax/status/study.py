@@ -67,13 +67,13 @@ def read_status(study: StudyConfig, folder: StudyDir) -> StudyStatus:
         directory = folder.run(run.run_id)
         status, cost = run_status(run, directory, last_row(directory)), run_cost(directory)
         own_sets = sets.get(suites.get(run.run_id), NO_SETS)
-        count = count_rows(folder, run.run_id, run.checkpoint_steps, study.suite.set_names, own_sets)
+        count = count_rows(folder, run.run_id, run.checkpoint_steps, set_names=study.suite.set_names, sets=own_sets)
         runs.append(RunProgress(status, cost, count))
     for entry in scored_models(folder):
         run_id, steps = entry.model.run_id, entry.model.steps
         suite = read_json(entry.home.suite_file, {"suite": str})["suite"] if entry.home.suite_file.exists() else None
         sets[suite] = read_suite_sets(folder, suite)
-        count = count_rows(folder, run_id, steps, study.suite.set_names, sets[suite])
+        count = count_rows(folder, run_id, steps, set_names=study.suite.set_names, sets=sets[suite])
         imported.append(ImportedProgress(run_id, steps[-1], str(entry.weights.root), count))
     return StudyStatus(
         runs=tuple(runs),

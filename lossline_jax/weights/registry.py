@@ -1,4 +1,4 @@
-"""The models trained elsewhere that a study scores too."""
+"""Keep the list of imported models that a study scores in addition to its runs."""
 
 from dataclasses import dataclass
 
@@ -12,17 +12,22 @@ from lossline_jax.weights.imported_model import ImportedModel, open_imported
 
 @dataclass(frozen=True)
 class ScoredModel:
-    """A model that a study scores."""
+    """An imported model that a study scores."""
 
     model: ImportedModel
-    home: ModelDir  # in the study: model.json, tokenizer.json, the lock
-    weights: ModelDir  # with the checkpoints: the same folder, or one elsewhere
+    home: ModelDir  # the folder in the study with model.json, tokenizer.json and the lock
+    weights: ModelDir  # the folder with the checkpoints: `home`, or a folder outside the study
 
 
 def add_scored_model(study: StudyDir, imported: ImportedModel, weights: ModelDir) -> ScoredModel:
-    """Make a model one of those that the study scores, or renew what the study knows of it.
+    """Add a model to the models that the study scores, or update its entry.
 
-    The same weights under other facts are forgotten, with their rows: the facts were mended.
+    An entry with the same weights and other facts is deleted with its loss rows, because the facts were corrected.
+
+    Args:
+        study: the folder of the study.
+        imported: the model.
+        weights: the folder with the checkpoints of the model.
     """
     for entry in scored_models(study):
         if entry.model.run_id != imported.run_id and entry.model.shares_weights(imported):
@@ -37,17 +42,20 @@ def add_scored_model(study: StudyDir, imported: ImportedModel, weights: ModelDir
 
 
 def scored_models(study: StudyDir) -> list[ScoredModel]:
-    """The models that the study scores beside its runs. Folders elsewhere may be gone.
+    """Return the models that the study scores in addition to its runs. A folder outside the study may be missing.
+
+    Args:
+        study: the folder of the study.
 
     Raises:
-        LosslineError: a damaged entry.
+        LosslineError: an entry is damaged.
     """
     if not study.imported.exists():
         return []
     homes = [ModelDir(path) for path in sorted(study.imported.iterdir())]
     models = []
     for home in homes:
-        if home.model_file.exists():  # else what a killed import left
+        if home.model_file.exists():  # an import that was killed leaves a folder without it
             model, _ = open_imported(home.root)
             weights = home
             if home.elsewhere_file.exists():

@@ -169,7 +169,7 @@ def test_greedy_options_are_those_that_the_model_would_have_said(params):
 
 @pytest.mark.parametrize("tokens_per_batch", [1, 100, 500])
 def test_batch_size_does_not_matter(suite, params, scores, tokens_per_batch):
-    assert_same(Evaluator(MODEL, mesh(1), suite, tokens_per_batch).score(params), scores)
+    assert_same(Evaluator(MODEL, mesh(1), suite, tokens_per_batch=tokens_per_batch).score(params), scores)
 
 
 @pytest.mark.parametrize("num_devices", [2, 3, 8])
@@ -349,7 +349,9 @@ def test_the_first_of_equal_options_counts(params):
         ]
     ]
     requests, blocks = pack_sets(sets, context_length=24)
-    scores = RowScorer(MODEL, mesh(2), blocks, len(requests.item_Q), 50, duplicate_of_Q=requests.duplicate_of_Q)(params)
+    scores = RowScorer(
+        MODEL, mesh(2), blocks, len(requests.item_Q), tokens_per_batch=50, duplicate_of_Q=requests.duplicate_of_Q
+    )(params)
     slow = [slow_nats(params, request.texts[0].ids)[1:].sum() for request in sets[0]]
     np.testing.assert_allclose(scores.nats_Q, slow, rtol=2e-6)
     for item in range(40):

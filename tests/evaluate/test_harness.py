@@ -49,7 +49,9 @@ def both(stories, bos):
     folder, tokenizer, model, params = stories
     theirs = torch_model(folder, tokenizer, CONTEXT_LENGTH)
     theirs.add_bos_token = bos
-    return theirs, HarnessModel(model, params, tokenizer, make_mesh(ExecutionConfig()), CONTEXT_LENGTH, bos=bos)
+    return theirs, HarnessModel(
+        model, params, tokenizer, make_mesh(ExecutionConfig()), context_length=CONTEXT_LENGTH, bos=bos
+    )
 
 
 @pytest.mark.parametrize("bos", [True, False])

@@ -109,7 +109,7 @@ def test_items_of_one_option_and_of_several_do_not_mix(tmp_path):
         ((single, single, GOOD), "an item of several options after items of one option"),
     ):
         task = write(tmp_path / "mixed.jsonl", *rows)
-        with pytest.raises(LosslineError, match=f"mixed.jsonl:3: {said}.*a file and a ChoiceTask of its own"):
+        with pytest.raises(LosslineError, match=f"mixed.jsonl:3: {said}.*its own file and its own ChoiceTask"):
             read_items(ChoiceTask(task.name, task.path, max_items=2))  # though it may keep but one kind
 
 

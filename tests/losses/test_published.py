@@ -157,7 +157,7 @@ def test_without_the_flag_the_training_loss_tells_whose_a_row_is(tmp_path):
     with_flag = read_rows_of(tmp_path, LLAMA, MAMBA, PUBLIC)
     without = read_rows_of(tmp_path, LLAMA, MAMBA, PUBLIC, columns=["Hugging Face"])
     pd.testing.assert_frame_equal(with_flag, without)
-    with pytest.raises(LosslineError, match="neither a column 'Hugging Face' nor 'Train Loss'"):
+    with pytest.raises(LosslineError, match="it has neither a column 'Hugging Face' nor 'Train Loss'"):
         read_rows_of(tmp_path, LLAMA, PUBLIC, columns=["Hugging Face", "Train Loss"])
 
 

@@ -54,7 +54,7 @@ def test_csv_and_parquet_hold_the_same_table(tmp_path):
         ("a.csv", "", "cannot be read as csv"),
         ("a.csv", "x,y\n", "no rows"),
         ("a.parquet", "not parquet", "cannot be read as parquet"),
-        ("a.txt", "x", "not a table this can read"),
+        ("a.txt", "x", "not a table that lossline can read"),
         ("a.csv", None, "no such table"),
     ],
 )

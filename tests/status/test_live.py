@@ -120,7 +120,7 @@ def test_rows_that_count_are_the_same_for_page_count_and_table(folder):
     other_words = [dataclasses.replace(row, loss_definition="in older words") for row in rows_of(run)]
     append_rows(folder.loss_rows(run.run_id), [*other_words, *double, *old])
     sets, names = read_suite_sets(folder, "suite"), tuple(losses_table(STUDY)["eval_set"].unique())
-    count = count_rows(folder, run.run_id, run.checkpoint_steps, names, sets)
+    count = count_rows(folder, run.run_id, run.checkpoint_steps, set_names=names, sets=sets)
     page = losses_so_far(STUDY, folder)
     assert (count.found, count.duplicates) == (len(page), 3) == (len(rows_of(run)), 3)
     assert current_rows(read_loss_rows(folder.loss_rows(run.run_id)), sets) == rows_of(run)

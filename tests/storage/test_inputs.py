@@ -227,7 +227,7 @@ def test_half_a_character_in_a_table_is_named(tmp_path):
 def test_a_study_given_for_its_table_names_the_table(tmp_path):
     (tmp_path / "losses").mkdir()
     (tmp_path / "losses" / "losses.parquet").write_bytes(b"")
-    with pytest.raises(LosslineError, match=rf"it is a folder; {tmp_path}/losses/losses.parquet\?"):
+    with pytest.raises(LosslineError, match=rf"it is a folder; did you mean {tmp_path}/losses/losses.parquet\?"):
         read_losses(tmp_path)
 
 

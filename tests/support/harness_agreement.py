@@ -111,7 +111,7 @@ def compare(folder: pathlib.Path, context_length: int, max_items: int) -> list[A
     params, mesh = load_pretrained_params(folder, model), make_mesh(ExecutionConfig())
     rows = {name: public_rows(name, max_items) for name in YAML_FILES}
     reference = _inside_harness(torch_model(folder, tokenizer, context_length), rows)
-    inside = _inside_harness(HarnessModel(model, params, tokenizer, mesh, context_length), rows)
+    inside = _inside_harness(HarnessModel(model, params, tokenizer, mesh, context_length=context_length), rows)
     ours = _evaluator(model, params, tokenizer, mesh, context_length, rows)
     return [Agreement(name, reference[name], inside[name], ours[name]) for name in rows]
 

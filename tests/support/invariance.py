@@ -36,7 +36,7 @@ def nats_of(model, params, sets, devices=1, tokens_per_batch=2048, blocks=None):
     """Return the nats of every request, set after set."""
     mesh = build_mesh(jax.devices()[:devices], data=devices)
     blocks = pack_sets(sets, SUITE.context_length)[1] if blocks is None else blocks
-    return RowScorer(model, mesh, blocks, sum(map(len, sets)), tokens_per_batch)(params).nats_Q
+    return RowScorer(model, mesh, blocks, sum(map(len, sets)), tokens_per_batch=tokens_per_batch)(params).nats_Q
 
 
 def arrangements(model, params, sets):

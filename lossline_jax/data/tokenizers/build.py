@@ -57,6 +57,10 @@ class Tokenizer(Protocol):
         """Return the ids of a text."""
         ...
 
+    def surface(self, ids: Iterable[int]) -> bytes:
+        """Return the bytes that the ids stand for."""
+        ...
+
     def encode_rest(self, text: str) -> np.ndarray:
         """Return the ids of a text that continues another text."""
         ...

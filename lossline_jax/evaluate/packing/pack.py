@@ -1,12 +1,12 @@
-"""Texts laid end to end in rows, and the options of an item as branches of the context that they share.
+"""Pack texts end to end into rows. The options of an item become branches of the context that they share.
 
     option 0   BOS c1 c2 a1 a2        row   position  0   1  2  3  4  5  6
     option 1   BOS c1 c2 b1                 ids      BOS c1 c2 a1 a2 b1  d1 ...
                                             until     5   5  5  4  4  5   6
 
-A position sees those before it whose `until` is not before it: b1 sees BOS c1 c2 and itself, but neither a1 nor
-a2. The next text, d1 ..., sees nothing of this one. A path forks once, which a scan over the positions needs to
-know (`ops.prefix_tree`).
+Position i sees position k if k <= i <= until[k]. So b1 sees BOS c1 c2 and itself, but neither a1 nor a2.
+The next text, d1 ..., sees nothing of this item. A tree forks only once, at the end of the shared context;
+`ops.prefix_tree` explains such trees. Read `item_pieces`, then `pack` and `choose_row_lengths`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,42 +16,50 @@ import numpy as np
 
 from lossline_jax.evaluate.packing.windows import Text
 
-LONGEST_BRANCHING_ROW = 1024  # a layer compares all positions of such a row with each other, a Mamba-2 too
-WORTH_SHARING = 0.1  # share of an item's tokens that a shared context must save
-WORTH_COMPILING = 0.03  # share of the work that one more row length must save
-QUADRATIC_LENGTH = 700  # at this row length attention takes as long as all the rest of a small model on a CPU
-MAX_SAMPLE = 500  # row lengths are chosen on no more pieces than this
+# Positions of the longest row with branches. In such a row a layer compares all pairs of positions, even in Mamba-2.
+LONGEST_BRANCHING_ROW = 1024
+WORTH_SHARING = 0.1  # the smallest share of an item's tokens for which a shared context is worth a tree
+WORTH_COMPILING = 0.03  # the smallest share of the work for which one more row length is worth its compilation
+# Positions of the row length at which attention takes as long as the rest of a small model on a CPU.
+QUADRATIC_LENGTH = 700
+MAX_SAMPLE = 500  # the largest number of pieces from which row lengths are chosen
 
 
 class PackedText(NamedTuple):
-    """What lies in one row without a gap: a text, or the options of one item as a tree."""
+    """A piece of a row without a gap: one text, or the options of one item as a tree."""
 
     ids: np.ndarray  # int32, inputs
-    until: np.ndarray  # int32, the last position of the piece that sees this one
-    source: np.ndarray  # int32, a position a scored token: the one that predicts it
+    until: np.ndarray  # int32, the last position of the piece that sees this position
+    source: np.ndarray  # int32, for each scored token the position that predicts the token
     target: np.ndarray  # int32, the scored tokens
-    request: np.ndarray  # int32, whose tokens they are
+    request: np.ndarray  # int32, for each scored token the number of its request
 
     @property
     def branches(self) -> bool:
-        """Whether some position does not see all before it; a tree with one branch at most is a text."""
+        """True if some position does not see all positions before it. A tree with a single branch is a plain text."""
         return bool((np.diff(self.until) < 0).any())
 
 
 def text_piece(text: Text, request: int) -> PackedText:
-    """One text alone."""
+    """Return the piece of one text.
+
+    Args:
+        text: the text.
+        request: the number of its request.
+    """
     return _tree([text], [request], num_shared=text.num_inputs)
 
 
 def item_pieces(texts: Sequence[Text], requests: Sequence[int], longest: int) -> list[PackedText]:
-    """The options of one item: as trees of at most `longest` inputs where that saves tokens, else each alone.
+    """Return the pieces of one item: trees of its options if that saves enough tokens, else one piece per option.
 
-    A tree that would be longer is split, and the context repeated. Options of one token have equal inputs, so they
-    cost nothing beyond the context.
+    A tree that would be longer than `longest` is split, and its parts repeat the context. Options of one token have
+    equal inputs, so they cost nothing beyond the context.
 
     Args:
-        texts: one an option.
-        requests: the number of each.
+        texts: one text per option.
+        requests: the number of each option's request.
+        longest: the largest number of inputs of a tree.
     """
     num_shared = _common_length([text.ids[:-1] for text in texts])
     groups: list[list[int]] = []
@@ -78,15 +86,15 @@ def _common_length(sequences: Sequence[np.ndarray]) -> int:
 
 
 def _tree(texts: Sequence[Text], requests: Sequence[int], num_shared: int) -> PackedText:
-    """The first `num_shared` inputs of all once, then the rest of each."""
+    """Return the piece with the `num_shared` first inputs once, and after them the rest of each text."""
     ids, until = [texts[0].ids[:num_shared]], []
     sources, end = [], num_shared
     for text in texts:
         start, end = end, end + text.num_inputs - num_shared
         ids.append(text.ids[num_shared:-1])
         until.append(np.full(end - start, end - 1))
-        place = np.arange(text.first, text.num_inputs)
-        sources.append(np.where(place < num_shared, place, place + start - num_shared))
+        position = np.arange(text.first, text.num_inputs)
+        sources.append(np.where(position < num_shared, position, position + start - num_shared))
     return PackedText(
         ids=np.concatenate(ids).astype(np.int32),
         until=np.concatenate([np.full(num_shared, end - 1), *until]).astype(np.int32),
@@ -97,24 +105,25 @@ def _tree(texts: Sequence[Text], requests: Sequence[int], num_shared: int) -> Pa
 
 
 def pack(sizes: Iterable[int], lengths: Sequence[int]) -> list[tuple[int, list[int]]]:
-    """Best fit decreasing: the largest piece first, each where it leaves the least room.
+    """Pack pieces into rows by best fit decreasing: the largest piece first, each into the row with the least room.
 
     Args:
-        sizes: of the pieces, none above the last of the lengths.
-        lengths: of the rows, ascending; a piece that fits no row begins one of the shortest that holds it.
+        sizes: the number of positions of each piece, at most the last of `lengths`.
+        lengths: the allowed row lengths, ascending. A piece that fits no open row begins a row of the shortest length
+            that holds the piece.
 
     Returns:
-        Rows as (length, the pieces in it by their places in `sizes`).
+        The rows as (length, indices into `sizes`).
     """
-    sizes = np.asarray(sizes)
+    size_array = np.asarray(sizes)
     rows: list[tuple[int, list[int]]] = []
     rows_with_room: list[list[int]] = [[] for _ in range(lengths[-1] + 1)]
-    rooms = 0  # bit r: some row has room for exactly r more
-    for piece in np.argsort(-sizes, kind="stable").tolist():
-        size = int(sizes[piece])
+    rooms = 0  # bit r is set if some row has room for exactly r more positions
+    for piece in np.argsort(-size_array, kind="stable").tolist():
+        size = int(size_array[piece])
         fitting = rooms >> size
         if fitting:
-            room = size + (fitting & -fitting).bit_length() - 1
+            room = size + (fitting & -fitting).bit_length() - 1  # the lowest set bit is the least room that fits
             row = rows_with_room[room].pop()
             rooms ^= (not rows_with_room[room]) << room
         else:
@@ -127,13 +136,15 @@ def pack(sizes: Iterable[int], lengths: Sequence[int]) -> list[tuple[int, list[i
 
 
 def choose_row_lengths(sizes: np.ndarray, longest: int, max_lengths: int) -> tuple[int, ...]:
-    """A few row lengths, ascending, in which pieces of these sizes cost little.
+    """Return a few row lengths, ascending, for which pieces of these sizes cost little.
 
-    The best single length first; then, one at a time, that which saves most, while it saves `WORTH_COMPILING`. A row
-    of T positions costs T + T^2 / `QUADRATIC_LENGTH`.
+    The search begins with the best single length. Then it adds the length that saves most, one at a time, as long as
+    the saving is at least `WORTH_COMPILING`. A row of T positions costs T + T^2 / `QUADRATIC_LENGTH`.
 
     Args:
-        sizes: of the pieces, at most `longest`.
+        sizes: the number of positions of each piece, at most `longest`.
+        longest: the largest allowed row length.
+        max_lengths: the largest number of row lengths.
     """
     sizes = np.sort(sizes)
     sample = sizes[np.linspace(0, len(sizes) - 1, min(len(sizes), MAX_SAMPLE)).round().astype(int)]
@@ -144,8 +155,8 @@ def choose_row_lengths(sizes: np.ndarray, longest: int, max_lengths: int) -> tup
 
     best = min(((top,) for top in ends if top >= sizes[-1]), key=cost)
     while len(best) < max_lengths:
-        others = [tuple(sorted((*best, end))) for end in ends if sizes[0] <= end < best[-1] and end not in best]
-        candidate = min(others, key=cost, default=best)
+        candidates = [tuple(sorted((*best, end))) for end in ends if sizes[0] <= end < best[-1] and end not in best]
+        candidate = min(candidates, key=cost, default=best)
         if cost(candidate) >= (1 - WORTH_COMPILING) * cost(best):
             break
         best = candidate
@@ -153,10 +164,14 @@ def choose_row_lengths(sizes: np.ndarray, longest: int, max_lengths: int) -> tup
 
 
 def powers_of_two(longest: int) -> tuple[int, ...]:
-    """Row lengths that suit any pieces somewhat: 64, 128, ... and the longest."""
+    """Return row lengths that are tolerable for all pieces: 64, 128, ... and `longest`.
+
+    Args:
+        longest: the largest row length.
+    """
     return (*(1 << k for k in range(6, (longest - 1).bit_length())), longest)
 
 
 def _step(length: int) -> int:
-    """Eight lengths an octave, in multiples of 4 from 32 on."""
+    """Return the step between candidate row lengths near `length`: eight lengths per octave, multiples of 4 from 32."""
     return 1 << max(length.bit_length() - 4, 0)

@@ -1,7 +1,9 @@
-"""Texts of all sets together, packed in rows of few fixed lengths, and what each scored token counts towards.
+"""Pack the texts of all sets together into rows of few fixed lengths, and record the request of each scored token.
 
-Shape letters of this package beyond the house's: Q requests (a document, or one option of an item), G batches of a
-scan, A shards (devices along the mesh axis `data`), S scored tokens.
+Shape letters of this package, in addition to the usual ones:
+Q requests (a document, or one option of an item), G batches of a scan,
+A shards (devices along the mesh axis `data`), S scored tokens.
+Read `Request` and `PackedRows` first, then `pack_sets`.
 """
 
 import dataclasses
@@ -23,68 +25,75 @@ from lossline_jax.evaluate.packing.pack import (
 )
 from lossline_jax.evaluate.packing.windows import Text
 
-MAX_BRANCHING_LENGTHS, MAX_PLAIN_LENGTHS = 4, 2  # each takes its time to compile
+# The largest number of row lengths, with and without branches. Each row length takes time to compile.
+MAX_BRANCHING_LENGTHS, MAX_PLAIN_LENGTHS = 4, 2
 
 
 class Request(NamedTuple):
-    """The smallest thing that has a loss: a validation document, or one option of a task's item."""
+    """The smallest unit that has a loss: a validation document, or one option of a task's item."""
 
-    texts: tuple[Text, ...]
-    item: int  # document or item within its set
-    option: int  # 0 for a document
-    gold: bool  # the correct option; True for a document
+    texts: tuple[Text, ...]  # the windows of a document, or the one text of an option
+    item: int  # index of the document or item in its set
+    option: int  # index of the option; 0 for a document
+    gold: bool  # whether this is the correct option; True for a document
     num_bytes: int  # UTF-8 bytes of the scored text
-    num_chars: int  # characters, but the delimiter that joins an option to its context is not counted
+    num_chars: int  # characters of the scored text, without the delimiter between an option and its context
 
 
 @dataclass(frozen=True)
 class PackedRows:
-    """Rows of one fixed length T: inputs alone, the scored tokens stand apart."""
+    """A block of rows of one fixed length T. The rows hold inputs only, and the scored tokens are separate arrays."""
 
     ids_BT: np.ndarray  # int32, zeros after each row's end
-    # int32, the last position of the row that sees this one (`packing`); padding sees itself
-    visible_until_BT: np.ndarray
+    visible_until_BT: np.ndarray  # int32, the last position of the row that sees this one (`pack`); padding sees itself
     length_B: np.ndarray  # int32, inputs before the padding
     has_branches: bool  # whether texts of a row share beginnings; if not, `visible_until_BT` never falls along a row
-    source_S: np.ndarray  # int32, the position that predicts a scored token: row * T + place in the row
+    source_S: np.ndarray  # int32, the position that predicts a scored token: row * T + position in the row
     target_S: np.ndarray  # int32, the scored token
-    request_S: np.ndarray  # int32, what its nats count towards
+    request_S: np.ndarray  # int32, the request whose nats include this token
 
     @property
     def row_length(self) -> int:
+        """The length T of every row, in positions."""
         return self.ids_BT.shape[1]
 
 
 @dataclass(frozen=True)
 class Requests:
-    """The requests of all sets together, as columns."""
+    """The requests of all sets together, as columns. See `Request`."""
 
     dataset_Q: np.ndarray  # int32, index of the set in the suite
     item_Q: np.ndarray  # int32
     option_Q: np.ndarray  # int32
     gold_Q: np.ndarray  # bool
-    tokens_Q: np.ndarray  # int64, scored
-    bytes_Q: np.ndarray  # int64, of the scored text
-    chars_Q: np.ndarray  # int64, the delimiter that joins an option to its context is not counted
-    # int32, the first request of the item with the same tokens, which alone has rows; or itself
+    tokens_Q: np.ndarray  # int64, scored tokens
+    bytes_Q: np.ndarray  # int64, UTF-8 bytes of the scored text
+    chars_Q: np.ndarray  # int64, characters of the scored text, without the delimiter between an option and its context
+    # int32, the first request of the item with the same tokens, or the request itself. Only that first one has rows.
     duplicate_of_Q: np.ndarray
 
     def take(self, index: np.ndarray | slice) -> "Requests":
-        """The requests at `index` (positions, a mask or a slice); `duplicate_of_Q` goes on to count among those of
-        before."""
+        """Return a part of the requests. The values of `duplicate_of_Q` still are numbers of the complete requests.
+
+        Args:
+            index: positions, a mask or a slice.
+        """
         return Requests(**{f.name: getattr(self, f.name)[index] for f in dataclasses.fields(self)})
 
 
 def pack_sets(
     sets: Sequence[Sequence[Request]], context_length: int, reuse_shapes: bool = False
 ) -> tuple[Requests, tuple[PackedRows, ...]]:
-    """All requests as columns, and all their texts, of whichever set, in a few blocks of rows.
+    """Return all requests as columns, and the texts of all sets in a few blocks of rows.
 
-    Options of an item that are the same tokens are laid out once: in two places their nats would differ in the last
-    bits, and which of them is the cheapest would depend on the layout.
+    Options of one item with the same tokens are packed once. Packed twice, their nats would differ in the last bits,
+    and the cheapest option would depend on the packing. No row is longer than the context. No row with branches is
+    longer than `pack.LONGEST_BRANCHING_ROW`.
 
-    With `reuse_shapes` the row lengths are powers of two (or the context), so that other requests meet the same.
-    No row is longer than the context, nor is one that branches longer than `pack.LONGEST_BRANCHING_ROW`.
+    Args:
+        sets: the requests of each set. The requests of an item are consecutive.
+        context_length: the longest row, in positions.
+        reuse_shapes: use powers of two (or the context) as row lengths, so that other requests get the same lengths.
     """
     requests = [(dataset, request) for dataset, members in enumerate(sets) for request in members]
     columns = Requests(
@@ -115,11 +124,11 @@ def pack_sets(
 
 def _duplicates(requests: Sequence[tuple[int, Request]]) -> np.ndarray:
     first: dict[tuple, int] = {}
-    twins = []
+    duplicate_of = []
     for number, (dataset, request) in enumerate(requests):
         tokens = tuple((text.first, text.ids.astype("<i4").tobytes()) for text in request.texts)
-        twins.append(first.setdefault((dataset, request.item, tokens), number))
-    return np.array(twins, np.int32)
+        duplicate_of.append(first.setdefault((dataset, request.item, tokens), number))
+    return np.array(duplicate_of, np.int32)
 
 
 def _pieces(requests: Sequence[tuple[int, Request]], duplicate_of_Q: np.ndarray, longest: int) -> list[PackedText]:
@@ -139,7 +148,7 @@ def _pieces(requests: Sequence[tuple[int, Request]], duplicate_of_Q: np.ndarray,
 
 
 def _blocks(pieces: Sequence[PackedText], rows: Sequence[tuple[int, list[int]]]) -> list[PackedRows]:
-    """The packed pieces in one block a row length."""
+    """Return one block of packed pieces for each row length."""
     return [
         _block([[pieces[k] for k in members] for length, members in rows if length == row_length], row_length)
         for row_length in sorted({length for length, _ in rows})
@@ -172,10 +181,11 @@ def _block(rows: Sequence[Sequence[PackedText]], row_length: int) -> PackedRows:
 
 
 def select_requests(blocks: Sequence[PackedRows], wanted_Q: np.ndarray) -> tuple[PackedRows, ...]:
-    """The rows in which some token of a wanted request is scored, and of their scored tokens those alone.
+    """Return the rows that score a token of a wanted request. Only the tokens of wanted requests are still scored.
 
     Args:
-        wanted_Q: bool, of every request that the blocks may count towards.
+        blocks: the rows.
+        wanted_Q: bool, one value for every request of the blocks.
     """
     return tuple(
         _select_requests(block, wanted_Q[block.request_S]) for block in blocks if wanted_Q[block.request_S].any()
@@ -197,5 +207,9 @@ def _select_requests(block: PackedRows, wanted_S: np.ndarray) -> PackedRows:
 
 
 def fill_share(blocks: Sequence[PackedRows]) -> float:
-    """Share of the computed positions that hold a token of a text and no padding."""
+    """Return the share of computed positions that hold a token of a text and not padding.
+
+    Args:
+        blocks: the rows.
+    """
     return sum(int(b.length_B.sum()) for b in blocks) / sum(b.ids_BT.size for b in blocks)

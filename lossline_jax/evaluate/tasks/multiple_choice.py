@@ -1,4 +1,4 @@
-"""The items of a task: from files of rows, and as tokens."""
+"""Read the items of a task from a file of rows, and encode items as tokens."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,19 +21,23 @@ if TYPE_CHECKING:
 
 
 def read_items(task: ChoiceTask, spec: TaskSpec | None = None) -> list[Item]:
-    """Items of a file of JSON lines, compressed or not, or of a Parquet file.
+    """Return the items of a file of JSON lines, compressed or not, or of a Parquet file.
 
-    Without a spec a row holds `context`, `choices` (each with its own leading space) and `gold`; or, for partial
-    scoring (WinoGrande; Trinh & Le 2018), `partial_contexts` and the `continuation` that all of them share; or
-    `context` and the `continuation` that a space joins to it (LAMBADA). With `task.max_items` the items kept are
-    spread evenly over the file, which is often sorted by subject.
+    Without a spec, a row has one of three forms:
+
+    - `context`, `choices` (each with its own leading space) and `gold`;
+    - `partial_contexts`, `gold` and one `continuation` for all contexts: partial scoring (WinoGrande; Trinh & Le 2018);
+    - `context` and `continuation`, joined by a space (LAMBADA).
+
+    With `task.max_items`, the kept items are spread evenly over the file, because files are often sorted by subject.
 
     Args:
-        spec: that of `task.spec` where it has been loaded before.
+        task: the task, which has the path of the file.
+        spec: the loaded spec of the task. None: it is loaded from `task.spec`, if the task has one.
 
     Raises:
-        LosslineError: a file that cannot be read, rows that are no items or not of the same kind as those before
-            them: the first by file and line.
+        LosslineError: the file cannot be read, a row is not an item, or the file mixes kinds of items. The message
+            names the file and line of the first such row.
     """
     if spec is None and task.spec is not None:
         spec = load_spec(task.spec)
@@ -56,20 +60,23 @@ def read_items(task: ChoiceTask, spec: TaskSpec | None = None) -> list[Item]:
 
 
 def _check_kind(items: Sequence[Item]) -> None:
-    """One option is right where it is what the model would say, one of several where it is the cheapest."""
-    others = [item for item in items if (len(item.options) == 1) != (len(items[0].options) == 1)]
-    if others:
+    """Refuse a mix of items with one option and items with several options, because their accuracy differs.
+
+    A single option is right if greedy decoding gives it. One of several options is right if it has the fewest nats.
+    """
+    odd_items = [item for item in items if (len(item.options) == 1) != (len(items[0].options) == 1)]
+    if odd_items:
         one, several = "one option", "several options"
-        has, before = (one, several) if len(others[0].options) == 1 else (several, one)
+        kind, kind_before = (one, several) if len(odd_items[0].options) == 1 else (several, one)
         raise LosslineError(
-            f"{others[0].where}: an item of {has} after items of {before}, whose accuracy means something else; "
-            "give each kind a file and a ChoiceTask of its own"
+            f"{odd_items[0].where}: an item of {kind} after items of {kind_before}, whose accuracy means something "
+            "else; give each kind its own file and its own ChoiceTask"
         )
 
 
 def _rows(path: epath.Path) -> Iterator[tuple[str, str | dict[str, Any]]]:
-    """What names a row in errors, and the row: a dict, or a line that has yet to be parsed."""
-    what = "task file; mend `path` of its ChoiceTask"
+    """Yield each row, and before it the name of the row in messages. A row is a dict, or a line of JSON as text."""
+    what = "task file; fix `path` of its ChoiceTask"
     match file_kind(path).form:
         case "parquet":
             for number, row in enumerate(_parquet_rows(path, what), start=1):
@@ -102,7 +109,7 @@ def _own_form(fields: dict[str, Any], where: str) -> Item:
     else:
         raise LosslineError(
             f"{where}: has neither `choices` nor `continuation` (its fields: {', '.join(fields)}); "
-            "give the task a `spec` that makes items of such rows"
+            "give the task a `spec` that turns such rows into items"
         )
     gold = fields.get("gold")
     if not isinstance(gold, int) or isinstance(gold, bool) or not 0 <= gold < len(options):
@@ -125,25 +132,31 @@ def _strings(fields: dict, name: str, where: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class OptionTokens:
-    """A context and its continuation as tokens (int32), and the UTF-8 bytes of the scored continuation."""
+    """A context and its continuation as tokens."""
 
-    context_ids: np.ndarray
-    option_ids: np.ndarray
-    num_bytes: int
-    apart: bool  # whether no token of the joined text begins where the continuation does
+    context_ids: np.ndarray  # int32
+    option_ids: np.ndarray  # int32
+    num_bytes: int  # UTF-8 bytes of the scored continuation
+    apart: bool  # whether the two were encoded apart, because no token of the joined text begins at the continuation
 
 
 def encode_option(tokenizer: "Tokenizer", context: str, option: str) -> OptionTokens:
-    """Tokens of `option` as the continuation of `context`.
+    """Return the tokens of `option` as the continuation of `context`.
 
-    White space at the end of the context counts as the beginning of the option (as in lm-evaluation-harness):
-    tokenizers attach a space to the word after it. The tokens are those of the joined text, split after the
-    tokens of the context alone. Where the joined text has no token boundary there (an option that goes on
-    inside a word), the two are encoded apart, so that exactly the bytes of the option are scored: a space that the
-    tokenizer puts before every text is not put before the option.
+    White space at the end of the context counts as the beginning of the option, as in lm-evaluation-harness, because
+    tokenizers attach a space to the next word. The joined text is encoded, and its tokens are split after as many
+    tokens as the context alone has.
+
+    If the joined text has no token boundary there (the option continues a word), context and option are encoded apart.
+    Then exactly the bytes of the option are scored: the option gets no space that the tokenizer adds before a text.
+
+    Args:
+        tokenizer: the tokenizer.
+        context: the text before the option.
+        option: the text to score.
 
     Raises:
-        LosslineError: the option begins inside a word, and the tokenizer cannot say the rest of a word.
+        LosslineError: the option begins inside a word, and the tokenizer cannot encode the rest of a word.
     """
     stem = context.rstrip()
     option = context[len(stem) :] + option
@@ -155,23 +168,28 @@ def encode_option(tokenizer: "Tokenizer", context: str, option: str) -> OptionTo
 
 
 def _is_fused(tokenizer: "Tokenizer", context_ids: np.ndarray, joined_ids: np.ndarray, option: str) -> bool:
-    """Return whether one unknown token of the joined text stands for letters on both sides of the cut.
+    """Return whether one unknown token of the joined text covers letters on both sides of the cut.
 
-    Some tokenizers, as T5's, make one token of a row of letters that they do not know. The option then has a token
-    for its own unknown letters only where it is encoded apart.
+    Some tokenizers, such as T5's, encode consecutive unknown letters as one token. Then the option has its own token
+    for its unknown letters only if it is encoded apart.
     """
     unknown = context_ids[-1:]
     if not tokenizer.fuses_unknown or not len(unknown) or tokenizer.surface(unknown):  # an unknown token has no bytes
         return False
-    behind_cut = joined_ids[len(context_ids) :][:1]
-    return not np.array_equal(behind_cut, unknown) and np.array_equal(tokenizer.encode_rest(option)[:1], unknown)
+    first_after_cut = joined_ids[len(context_ids) :][:1]
+    return not np.array_equal(first_after_cut, unknown) and np.array_equal(tokenizer.encode_rest(option)[:1], unknown)
 
 
 def encode_item(tokenizer: "Tokenizer", item: Item, context_length: int) -> list[OptionTokens]:
-    """Tokens of every option of an item.
+    """Return the tokens of every option of an item.
+
+    Args:
+        tokenizer: the tokenizer.
+        item: the item.
+        context_length: the largest number of tokens of an option.
 
     Raises:
-        LosslineError: an option encodes to nothing, cannot be encoded, or is longer than the window.
+        LosslineError: an option encodes to nothing, cannot be encoded, or is longer than the context.
     """
     encoded = []
     for k, (context, option) in enumerate(zip(item.contexts, item.options, strict=True)):

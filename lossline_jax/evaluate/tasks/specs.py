@@ -1,7 +1,8 @@
-"""How a row of a dataset becomes an item, as declarative specs: prompt, options and scoring, in a TOML file.
+"""Turn a row of a dataset into an item by a declarative spec of prompt, options and scoring in a TOML file.
 
-The built-in ones stand in `task_specs.toml`; docs/tasks.md tells how to write another. Templates and expressions
-are Jinja in a sandbox, over the fields of the row: a spec is data, and a field that a row lacks is an error.
+`task_specs.toml` has the built-in specs, and docs/tasks.md explains how to write another spec. Templates and
+expressions are Jinja in a sandbox, because a spec is data and not code. They use the fields of the row, and a missing
+field is an error.
 """
 
 import functools
@@ -33,42 +34,54 @@ TEMPLATES = ("context", "continuation")
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """One task of a TOML file. Templates give text with `{{ }}`; expressions give a value and have no braces."""
+    """A spec of one task in a TOML file. A template gives text with `{{ }}`. An expression gives a value, without braces.
 
-    source: str  # where the wording is from, for the losses table
+    `FIELDS_OF_SCORING` has the fields that each kind of scoring needs. None: the spec does not have the field.
+    """
+
+    source: str  # the source of the wording, for the losses table
     scoring: Literal["choice", "partial", "continuation"]
     context: str | None = None  # template
-    options: str | None = None  # expression, a list of texts; in partial scoring the contexts to choose from
-    continuation: str | None = None  # template, of the text that is scored after every context
-    gold: str | None = None  # expression, the index of the correct option or its label
-    labels: str | None = None  # expression, the list that `gold` is looked up in
-    delimiter: str = " "  # between a context and what is scored after it
-    filter: str | None = None  # expression, whether the row is an item at all
+    options: str | None = None  # expression for a list of texts; in partial scoring the contexts to choose from
+    continuation: str | None = None  # template for the text that is scored after every context
+    gold: str | None = None  # expression for the index or the label of the correct option
+    labels: str | None = None  # expression for the list of labels that `gold` is searched in
+    delimiter: str = " "  # the text between a context and the scored text
+    filter: str | None = None  # expression that is true if the row is an item
 
 
 def load_spec(name: str) -> TaskSpec:
-    """A built-in spec by its name, or that of a user's file as `path.toml:name`.
+    """Return a task spec.
+
+    Args:
+        name: the name of a built-in spec, or `path.toml:name` for a spec in a user's file.
 
     Raises:
-        LosslineError: no such file or spec, or one that is not well formed, named by file, spec and field.
+        LosslineError: there is no such file or spec, or the spec is not well formed. The message names the file, the
+            spec and the field.
     """
     path, _, name = name.rpartition(":")
     file = reachable_path(path) if path else BUILT_IN
     specs = _read_toml(file)
     if name not in specs:
         problem = f"{file}: has no task spec {name!r}" if path else f"there is no built-in task spec {name!r}"
-        mend = "" if path else "; one of your own is named as my_tasks.toml:name"
-        raise LosslineError(f"{problem}{suggestion(name, specs) or f'; there are {sorted(specs)}'}{mend}")
+        hint = "" if path else "; name a spec of your own as my_tasks.toml:name"
+        raise LosslineError(f"{problem}{suggestion(name, specs) or f'; there are {sorted(specs)}'}{hint}")
     spec = from_json(TaskSpec, specs[name], f"{file}: {name}")
     _check(spec, f"{file}: {name}")
     return spec
 
 
 def spec_items(spec: TaskSpec, row: Mapping[str, Any], where: str) -> list[Item]:
-    """The item of a row of the dataset, or nothing where the spec's filter leaves the row out.
+    """Return a list with the item of a dataset row, or an empty list if the spec's filter leaves the row out.
+
+    Args:
+        spec: the spec of the task.
+        row: the fields of the row.
+        where: the name of the row in messages.
 
     Raises:
-        LosslineError: the row lacks a field, has null in it, or holds what cannot be scored.
+        LosslineError: a field of the row is missing or null, or the row cannot be scored.
     """
     values = {}
     row = _without_nulls(row)
@@ -78,19 +91,21 @@ def spec_items(spec: TaskSpec, row: Mapping[str, Any], where: str) -> list[Item]
         if getattr(spec, name) is not None:
             values[name] = _value(spec, name, row, where)
     if spec.scoring == "continuation":
-        return [delimited_item((values["context"],), (values["continuation"],), spec.delimiter, 0, where)]
+        contexts, texts = (values["context"],), (values["continuation"],)
+        return [delimited_item(contexts, texts, delimiter=spec.delimiter, gold=0, where=where)]
     options = values["options"]
     if not isinstance(options, (list, tuple)) or len(options) < 2 or not all(isinstance(o, str) for o in options):
         raise LosslineError(f"{where}: `options` gives {options!r:.80}; it must list at least 2 texts")
     gold = _index(values["gold"], values.get("labels"), len(options), where)
     if spec.scoring == "partial":
-        shared = (values["continuation"],) * len(options)
-        return [delimited_item(options, shared, spec.delimiter, gold, where)]
-    return [delimited_item((values["context"],) * len(options), options, spec.delimiter, gold, where)]
+        contexts, texts = options, (values["continuation"],) * len(options)
+    else:
+        contexts, texts = (values["context"],) * len(options), options
+    return [delimited_item(contexts, texts, delimiter=spec.delimiter, gold=gold, where=where)]
 
 
 def _without_nulls(value: Any, name: str = "") -> Any:
-    """Each null as an undefined field: as text it would be the word "None"."""
+    """Replace each null by an undefined field, because Jinja would print null as the word "None"."""
     if value is None:
         return jinja2.StrictUndefined(hint=f"'{name}' is null")
     if isinstance(value, Mapping):
@@ -116,24 +131,24 @@ def _value(spec: TaskSpec, name: str, row: Mapping[str, Any], where: str) -> Any
         if name in TEMPLATES:
             return _template(source).render(row)
         return _defined(_expression(source)(row))
-    except Exception as error:  # an expression may raise anything on a row that it was not written for
+    except Exception as error:  # noqa: BLE001 (an expression may raise anything on a row that does not fit it)
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise LosslineError(f"{where}: `{name}` of its task spec fails ({reason}); mend the row or the spec") from error
+        raise LosslineError(f"{where}: `{name}` of its task spec fails ({reason}); fix the row or the spec") from error
 
 
 def _defined(value: Any) -> Any:
-    """The value itself. Raises where it, or an element of it, is a field that the row lacks."""
+    """Return the value. Raise an error if the value or an element of it is a missing field."""
     for each in [value, *(value if isinstance(value, (list, tuple)) else [])]:
         if isinstance(each, jinja2.Undefined):
-            str(each)  # a strict Undefined says here which field it was
+            str(each)  # a strict Undefined raises here, with the name of the field
     return value
 
 
 def _read_toml(file: epath.Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(read_text(file, "file of task specs; mend `spec` of the ChoiceTask"))
+        return tomllib.loads(read_text(file, "file of task specs; fix `spec` of the ChoiceTask"))
     except tomllib.TOMLDecodeError as error:
-        raise LosslineError(f"{file}: not TOML ({error})") from error
+        raise LosslineError(f"{file}: not TOML ({error}); fix the file") from error
 
 
 def _check(spec: TaskSpec, where: str) -> None:
@@ -141,15 +156,15 @@ def _check(spec: TaskSpec, where: str) -> None:
     optional = {"source", "scoring", "delimiter", "filter", *({"labels"} if "gold" in needed else ())}
     given = {f.name for f in fields(spec) if getattr(spec, f.name) is not None}
     if needed - given:
-        raise LosslineError(f"{where}: scoring {spec.scoring!r} needs {sorted(needed - given)}")
-    if given - needed - optional:
-        raise LosslineError(f"{where}: scoring {spec.scoring!r} has no use for {sorted(given - needed - optional)}")
+        raise LosslineError(f"{where}: scoring {spec.scoring!r} needs {sorted(needed - given)}; add what is missing")
+    if unused := given - needed - optional:
+        raise LosslineError(f"{where}: scoring {spec.scoring!r} does not use {sorted(unused)}; remove these fields")
     for name in sorted(given & {*TEMPLATES, *EXPRESSIONS}):
         try:
             (_template if name in TEMPLATES else _expression)(getattr(spec, name))
         except jinja2.TemplateSyntaxError as error:
             source = getattr(spec, name)
-            raise LosslineError(f"{where}.{name}: not Jinja ({error.message}); it reads {source!r}") from error
+            raise LosslineError(f"{where}.{name}: not Jinja ({error.message}); fix {source!r}") from error
 
 
 @functools.cache
@@ -179,10 +194,14 @@ def _finalize(value: Any) -> Any:
 
 
 def _int(value: Any) -> int:
-    """Jinja's own gives 0 for what is no number: an unlabelled row would count the first option as correct."""
+    """Return a whole number, or raise an error.
+
+    Jinja's own filter gives 0 for a value that is not a number. A row without a label would then count the first option
+    as correct.
+    """
     number = int(value)
     if isinstance(value, bool) or (isinstance(value, float) and number != value):
-        raise ValueError(f"{value!r} is no integer")
+        raise ValueError(f"{value!r} is not an integer")
     return number
 
 

@@ -1,7 +1,8 @@
-"""The table of "LLMs on the Line" (arXiv 2502.12120): a row a checkpoint, two definitions in columns of one name.
+"""Reader of the table of "LLMs on the Line" (arXiv 2502.12120), which has one row for each checkpoint.
 
-What the columns are is read from the authors' `process_data.py` and `main.py`, which write them. Rows of the
-models that they trained and rows of public models were scored by different programs: see `_own` and `_public`.
+The meaning of a column is taken from the authors' `process_data.py` and `main.py`, which write the table.
+The authors scored their own models and public models with different programs, so one column has two definitions.
+See `_own_meaning` and `_public_meaning`.
 """
 
 import re
@@ -16,7 +17,7 @@ from lossline_jax.losses.published.rows import Meaning, PublishedSet, counts, nu
 
 NEEDS = ("Name", "Architecture", "Pretraining Data", "Tokenizer", "Steps", "Size", "Tokens")
 
-# What a run may differ in without our factors saying so; empty unless its configuration names it.
+# Settings of a run that the factors of lossline do not cover. A cell is empty if the run's configuration has no value.
 SETTINGS = (
     "Layer Norm",
     "Rope",
@@ -30,58 +31,74 @@ SETTINGS = (
     "Llama Linear",
 )
 
-_NO_SETS = {"Train Loss", "Test Loss"}  # the second is the run's own validation loss once more
-_SAME_SET = {  # as the authors write it -> as a set of that name is called here
+# Columns that are no evaluation set. "Test Loss" repeats the run's own validation loss.
+_NO_SETS = {"Train Loss", "Test Loss"}
+_SAME_SET = {  # the authors' name -> the name in lossline
     "the_pile_uc": "pile_uc",
     "fineweb_edu_100bt": "fineweb_edu",
     "slimpajama_shuffled": "slimpajama",
     "commonsenseqa": "commonsense_qa",
 }
-_OPTIMISERS = {"adam": "adam_l2"}  # theirs adds the penalty to the gradient
+_OPTIMISERS = {"adam": "adam_l2"}  # the authors' Adam adds the weight penalty to the gradient
 _MMLU = {"mmlu", "mmlu_stem", "mmlu_humanities", "mmlu_social_sciences", "mmlu_other"}
-_PUBLIC_WINDOW = {"slimpajama": 16}  # tokens; their batch size, by which they cut the sequence
+# Tokens of a window of a public model. It is the authors' batch size, because their program cuts the sequence by it.
+_PUBLIC_WINDOW = {"slimpajama": 16}
 _PUBLIC_WINDOW_ELSE = 50
 
 
 def read(frame: pd.DataFrame) -> pd.DataFrame:
-    """Their rows in our schema; `rows_of_ours` says what it returns.
+    """Return the rows of the published table in the schema of the losses table.
+
+    Args:
+        frame: the published table.
+
+    Returns:
+        The columns that `rows_of_ours` returns.
 
     Raises:
-        LosslineError: a row that belongs to nobody, a cell that is not a number, or two columns of one set.
+        LosslineError: a row has no name, a cell does not fit its column, or two columns are of one set.
     """
-    places = pd.Series(range(1, len(frame) + 1), index=frame.index)  # of all rows of theirs, without the header
+    row_numbers = pd.Series(range(1, len(frame) + 1), index=frame.index)  # of the published table, from 1, no header
     frame = frame.dropna(how="all").drop_duplicates()
-    if (nameless := frame["Name"].isna()).any():
+    nameless = frame.loc[:, "Name"].isna().to_numpy(bool)
+    if nameless.any():
         raise LosslineError(f"{row_name(frame, int(np.argmax(nameless)))}: no Name")
-    public = _is_public(frame)
-    facts, sets = _facts(frame, public, places[frame.index]), _sets(frame)
+    is_public = _is_public(frame)
+    facts, sets = _facts(frame, is_public, row_numbers.loc[frame.index]), _sets(frame)
     parts = [
-        rows_of_ours(frame[mask], facts[mask], sets, meaning)
-        for mask, meaning in ((~public, _own(frame[~public])), (public, _public))
+        rows_of_ours(frame.loc[mask], facts.loc[mask], sets, meaning)
+        for mask, meaning in ((~is_public, _own_meaning(frame.loc[~is_public])), (is_public, _public_meaning))
         if mask.any()
     ]
     return pd.concat(parts, ignore_index=True)
 
 
 def _is_public(frame: pd.DataFrame) -> pd.Series:
-    """Which rows are of models that others trained. The authors' script keeps no run of theirs without Train Loss."""
+    """Return which rows are of models that the authors did not train.
+
+    The column `Hugging Face` has the answer. Without it, a row without `Train Loss` is public: the authors' script
+    keeps no own run without one.
+    """
     if "Hugging Face" not in frame.columns:
         if "Train Loss" not in frame.columns:
-            raise LosslineError("neither a column 'Hugging Face' nor 'Train Loss': which losses are these?")
-        return frame["Train Loss"].isna()
-    flags = frame["Hugging Face"].astype("string").str.lower().map({"true": True, "false": False})
-    if (unknown := flags.isna()).any():
+            raise LosslineError(
+                "it has neither a column 'Hugging Face' nor 'Train Loss', so own and public models look the same; "
+                "use the authors' complete table"
+            )
+        return frame.loc[:, "Train Loss"].isna()
+    flags = frame.loc[:, "Hugging Face"].astype("string").str.lower().map({"true": True, "false": False})
+    if (unknown := flags.isna().to_numpy(bool)).any():
         row = int(np.argmax(unknown))
         value = frame["Hugging Face"].iloc[row]
         raise LosslineError(f"{row_name(frame, row)}: 'Hugging Face' is {value!r}, not True or False")
     return flags.astype(bool)
 
 
-def _facts(frame: pd.DataFrame, public: pd.Series, places: pd.Series) -> pd.DataFrame:
-    run_id, tokens = _identities(frame, public, places)
+def _facts(frame: pd.DataFrame, is_public: pd.Series, row_numbers: pd.Series) -> pd.DataFrame:
+    run_id, tokens = _identities(frame, is_public, row_numbers)
     return pd.DataFrame(
         {
-            "study": np.where(public, "llms-on-the-line-public", "llms-on-the-line"),
+            "study": np.where(is_public, "llms-on-the-line-public", "llms-on-the-line"),
             "run_id": run_id,
             "data": words(frame, "Pretraining Data"),
             "tokenizer": words(frame, "Tokenizer"),
@@ -98,22 +115,22 @@ def _facts(frame: pd.DataFrame, public: pd.Series, places: pd.Series) -> pd.Data
     )
 
 
-def _identities(frame: pd.DataFrame, public: pd.Series, places: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Run ids that are unique with the step, and tokens seen where they can be true.
+def _identities(frame: pd.DataFrame, is_public: pd.Series, row_numbers: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Return run ids that are unique together with the step, and the tokens seen, null where they are not credible.
 
-    A public model's step is parsed from its revision, and the tokens are filled in by name and step. Of revisions
-    without a step that parses, all got the tokens of the last.
+    The authors parse a public model's step from its revision, and fill in the tokens by name and step. All revisions
+    of one model whose step cannot be parsed have the tokens of the last revision.
     """
     names, tokens = words(frame, "Name").str.strip(), counts(frame, "Tokens")
     checkpoints = pd.DataFrame({"name": names, "step": numbers(frame, "Steps"), "tokens": tokens})
     repeated = checkpoints.duplicated(["name", "step"], keep=False)
     levels = checkpoints.groupby(["name", "step"], dropna=False)["tokens"].transform("nunique")
-    run_ids = names.where(~repeated, names + " (row " + places.astype("string") + ")")
-    return run_ids, tokens.mask(repeated & public & (levels == 1))
+    run_ids = names.where(~repeated, names + " (row " + row_numbers.astype("string") + ")")
+    return run_ids, tokens.mask(repeated & is_public & (levels == 1))
 
 
 def _label(frame: pd.DataFrame, pattern: str) -> pd.Series:
-    """The pattern filled in from whole-number columns; null where one of them is."""
+    """Return the pattern with whole numbers from the named columns. The label is null if one of them is null."""
     label = pd.Series("", index=frame.index, dtype="string")
     for text, column in re.findall(r"([^{]*)\{([^}]*)\}", pattern):
         label = label + text + counts(frame, column).astype("string")
@@ -121,7 +138,7 @@ def _label(frame: pd.DataFrame, pattern: str) -> pd.Series:
 
 
 def _optimisers(frame: pd.DataFrame) -> pd.Series:
-    """`adamw-cosine-lr0.003-wd0.033`; null where one of the four is."""
+    """Return the optimisers as `adamw-cosine-lr0.003-wd0.033`. The label is null if one of the four parts is null."""
     rate, decay = (
         numbers(frame, column).map(lambda v: f"{v:g}", na_action="ignore").astype("string")
         for column in ("Learning Rate", "Weight Decay")
@@ -131,7 +148,7 @@ def _optimisers(frame: pd.DataFrame) -> pd.Series:
 
 
 def _variants(frame: pd.DataFrame) -> pd.Series:
-    """The settings that a row states, `Rope=True; Bias=False`; null where it states none."""
+    """Return the `SETTINGS` of each row as `Rope=True; Bias=False`, or null if the row has none."""
     present = [name for name in SETTINGS if name in frame.columns]
     texts = [
         "; ".join(f"{name}={value}" for name, value in zip(present, row, strict=True) if pd.notna(value))
@@ -141,7 +158,7 @@ def _variants(frame: pd.DataFrame) -> pd.Series:
 
 
 def _sets(frame: pd.DataFrame) -> list[PublishedSet]:
-    """Every set that the columns name, validation sets first."""
+    """Return every set that the columns name, validation sets first."""
     validation, losses, accuracies = [], {}, {}
     for column in frame.columns:
         if column.endswith(" Validation Loss"):
@@ -168,8 +185,8 @@ def _set_name(column: str, ending: str) -> str:
     return _SAME_SET.get(plain, plain)
 
 
-def _own(frame: pd.DataFrame) -> Callable[[PublishedSet], Meaning]:
-    """What the losses are of the models that the authors trained."""
+def _own_meaning(frame: pd.DataFrame) -> Callable[[PublishedSet], Meaning]:
+    """Return the function that defines the losses of the models that the authors trained, for the rows of `frame`."""
     context = counts(frame, "Context Length").astype("string").fillna("its training context of unstated") + " tokens"
     context = context.mask(words(frame, "Architecture").str.lower() == "mamba", "16k tokens")
     documents = "mean over up to 5000 documents of each one's nats/token; each cut after " + context
@@ -186,8 +203,8 @@ def _own(frame: pd.DataFrame) -> Callable[[PublishedSet], Meaning]:
     return meaning
 
 
-def _public(each: PublishedSet) -> Meaning:
-    """What the losses are of public models."""
+def _public_meaning(each: PublishedSet) -> Meaning:
+    """Return the definition of a loss of public models."""
     if each.kind == "validation":
         window = _PUBLIC_WINDOW.get(each.name, _PUBLIC_WINDOW_ELSE)
         return Meaning(

@@ -1,4 +1,7 @@
-"""The sweep of "Loss-to-Loss Prediction" (arXiv 2411.12925): 529 models, their last checkpoint, a column a loss."""
+"""Reader of the sweep of "Loss-to-Loss Prediction" (arXiv 2411.12925).
+
+The table has one row for the last checkpoint of each of 529 models, and one column for each loss.
+"""
 
 import re
 
@@ -8,18 +11,29 @@ from lossline_jax.losses.published.rows import Meaning, PublishedSet, counts, nu
 
 NEEDS = ("id", "data", "n_layers", "d_model", "params", "tokens", "steps", "eval/c4_val/CrossEntropyLoss")
 
-# Of all its runs, by their configuration; the table does not say it.
+# The same for all runs. The source is the runs' configuration, because the table does not have these values.
 ARCHITECTURE = "olmo"
-CONTEXT_LENGTH = 512
-EMBEDDING_ROWS = 64_000  # of one tied matrix: params = 12 L d^2 + 4 L d + 64001 d in every row
+CONTEXT_LENGTH = 512  # tokens
+# Rows of the one tied embedding matrix: params = 12 L d^2 + 4 L d + 64001 d in every row of the table.
+EMBEDDING_ROWS = 64_000
 
 _VALIDATION = re.compile(r"eval/(?P<set>\w+)_val/CrossEntropyLoss")
 _TASK = re.compile(r"eval/downstream_ce_loss/(?P<set>\w+)_ce_loss")
-_SAME_TASK = {"openbook_qa": "openbookqa"}  # theirs -> ours
+_SAME_TASK = {"openbook_qa": "openbookqa"}  # the authors' name -> the name in lossline
 
 
 def read(frame: pd.DataFrame) -> pd.DataFrame:
-    """Their rows in our schema; `rows_of_ours` says what it returns and raises."""
+    """Return the rows of the published table in the schema of the losses table.
+
+    Args:
+        frame: the published table.
+
+    Returns:
+        The columns that `rows_of_ours` returns.
+
+    Raises:
+        LosslineError: a cell is not a number. The message names the row and the column.
+    """
     facts = pd.DataFrame(
         {
             "study": "loss-to-loss",

@@ -1,4 +1,4 @@
-"""The published tables that can be read, and which of them a file is."""
+"""Read a published table of losses, and detect which of the known tables a file holds."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from lossline_jax.losses.table import read_losses
 
 @dataclass(frozen=True)
 class PublishedSchema:
-    """A table's form."""
+    """A published table that lossline can read: the columns that identify the table, and its reader."""
 
-    needs: tuple[str, ...]  # columns by which it is known
+    needs: tuple[str, ...]  # a file with all of these columns is this table
     read: Callable[[pd.DataFrame], pd.DataFrame]
 
 
@@ -26,36 +26,36 @@ SCHEMAS = {
 
 
 def read_published(path: epath.PathLike, schema: str | None = None) -> pd.DataFrame:
-    """A published table of losses in the schema of ours, a row for each (checkpoint, set).
+    """Read a published table of losses into the schema of the losses table, one row for each (checkpoint, set).
 
-    A loss stands in the column of ours that means the same; where there is none it stands in `published_loss` alone,
-    which always has the number as published. `loss_definition` says what it is. docs/losses_table.md has the details.
+    `published_loss` always has the published number, and `loss_definition` says what the number means. If a column of
+    the losses table has the same meaning, this column has the number too. docs/losses_table.md has the details.
 
     Args:
-        path: of a format that `read_losses` takes.
-        schema: a key of `SCHEMAS`; None: by the columns.
+        path: a file that `read_losses` can read.
+        schema: a key of `SCHEMAS`. None: detected from the columns.
 
     Raises:
-        LosslineError: unreadable, of no known schema, or a cell that cannot be what its column says.
+        LosslineError: the file cannot be read, has no known schema, or has a cell that does not fit its column.
     """
     if schema is not None and schema not in SCHEMAS:
         raise LosslineError(f"no published schema {schema!r}; it is one of {', '.join(SCHEMAS)}")
     frame = read_losses(path)
     try:
-        rows = SCHEMAS[_detected(frame.columns, schema)].read(frame)
+        rows = SCHEMAS[_detected_schema(list(frame.columns), schema)].read(frame)
     except LosslineError as error:
         raise LosslineError(f"{path}: {error}") from error
     if rows.empty:
-        raise LosslineError(f"{path}: not one loss or accuracy in it")
+        raise LosslineError(f"{path}: has no loss and no accuracy")
     return rows
 
 
-def _detected(columns: Sequence[str], schema: str | None) -> str:
-    lacking = {name: [c for c in known.needs if c not in columns] for name, known in SCHEMAS.items()}
-    if schema is not None and lacking[schema]:
-        raise LosslineError(f"not a table of {schema}: it has no column {lacking[schema][0]!r}")
-    matching_schemas = [name for name, columns in lacking.items() if not columns]
+def _detected_schema(columns: Sequence[str], schema: str | None) -> str:
+    missing = {name: [c for c in known.needs if c not in columns] for name, known in SCHEMAS.items()}
+    if schema is not None and missing[schema]:
+        raise LosslineError(f"not a table of {schema}: it has no column {missing[schema][0]!r}")
+    matching_schemas = [name for name, columns in missing.items() if not columns]
     if schema is None and not matching_schemas:
-        wanted = "; ".join(f"{name} by the columns {', '.join(known.needs)}" for name, known in SCHEMAS.items())
-        raise LosslineError(f"not a published table that is known here. Known is {wanted}")
+        known_tables = "; ".join(f"{name} by the columns {', '.join(known.needs)}" for name, known in SCHEMAS.items())
+        raise LosslineError(f"not a published table that is known here; the known tables are {known_tables}")
     return schema or matching_schemas[0]

@@ -1,4 +1,4 @@
-"""What the readers share: columns of a wide published table become rows of ours."""
+"""Turn the columns of a wide published table into rows of the losses table. The readers of this package share it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -12,15 +12,15 @@ from lossline_jax.losses.cells import as_numbers
 from lossline_jax.losses.loss_row import COLUMNS, LossRow
 
 PUBLISHED_COLUMNS = (
-    "published_loss",  # the number as it was published, whatever it means
-    "published_column",  # where it stands in their table
-    "variant",  # what their table says of a model besides our factors
+    "published_loss",  # the published number, whatever its definition
+    "published_column",  # the column of the published table that has the number
+    "variant",  # settings of the model that the published table has and the factors of lossline do not cover
 )
 
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """Where a wide table has the numbers of one evaluation set: names of its columns."""
+    """An evaluation set of a wide table, and the columns that have its numbers. None: the table has no such column."""
 
     name: str
     kind: Literal["validation", "task"]
@@ -31,33 +31,33 @@ class PublishedSet:
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a published loss is: the words for it, and our column of that meaning, if there is one."""
+    """A definition of a published loss."""
 
-    words: str | pd.Series
-    column: str | None = None
+    words: str | pd.Series  # the definition; a Series if it depends on the row
+    column: str | None = None  # the column of the losses table with this meaning. None: there is no such column
 
 
 def rows_of_ours(
     frame: pd.DataFrame, facts: pd.DataFrame, sets: Sequence[PublishedSet], meaning: Callable[[PublishedSet], Meaning]
 ) -> pd.DataFrame:
-    """One row for each (row of `frame`, set) that has a number, in the order of `frame`, then of `sets`.
+    """Return one row for each (row of `frame`, set) that has a number, in the order of `frame`, then of `sets`.
 
     Args:
-        frame: the published table, a row a checkpoint.
-        facts: the columns of ours that do not depend on the set, by the index of `frame`.
-        sets: which columns hold what.
-        meaning: of the loss of a set.
+        frame: the published table, with one row for each checkpoint.
+        facts: the columns of the losses table that do not depend on the set, with the index of `frame`.
+        sets: the evaluation sets and their columns.
+        meaning: returns the definition of the loss of a set.
 
     Returns:
-        the columns of `LossRow`, then `PUBLISHED_COLUMNS`; null where the published table says nothing.
+        The columns of `LossRow`, then `PUBLISHED_COLUMNS`; null if the published table has no value.
 
     Raises:
-        LosslineError: a cell that is not a number, named by row and column.
+        LosslineError: a cell is not a number. The message names the row and the column.
     """
     blocks = [_rows_of_one_set(frame, facts, each, meaning(each)) for each in sets]
     rows = pd.concat(blocks).sort_index(kind="stable")
-    rows = rows[rows[["published_loss", "accuracy", "accuracy_per_char"]].notna().any(axis=1)]
-    return rows.reset_index(drop=True)
+    has_number = rows[["published_loss", "accuracy", "accuracy_per_char"]].notna().any(axis=1)
+    return rows.loc[has_number].reset_index(drop=True)
 
 
 def _rows_of_one_set(frame: pd.DataFrame, facts: pd.DataFrame, each: PublishedSet, meaning: Meaning) -> pd.DataFrame:
@@ -85,16 +85,20 @@ def _with_types(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def numbers(frame: pd.DataFrame, column: str | None) -> pd.Series:
-    """A column as float64, NaN where it is empty or infinite; all NaN where the table lacks it.
+    """Return a column as float64, with NaN for an empty or infinite cell, and all NaN for a missing column.
 
-    Infinite is what an evaluation that scored nothing divides to.
+    A published value is infinite if its evaluation scored nothing and divided by zero.
+
+    Args:
+        frame: the published table.
+        column: the name of the column. None: the table has no such column.
 
     Raises:
-        LosslineError: naming the row of the first cell that is not a number.
+        LosslineError: a cell is not a number. The message names the row of the first such cell.
     """
     if column is None or column not in frame.columns:
         return pd.Series(np.nan, index=frame.index)
-    values, faulty = as_numbers(frame[column])
+    values, faulty = as_numbers(frame.loc[:, column])
     if faulty.any():
         row = int(np.argmax(faulty))
         raise LosslineError(f"{row_name(frame, row)}: {column} is {frame[column].iloc[row]!r}, which is not a number")
@@ -102,17 +106,22 @@ def numbers(frame: pd.DataFrame, column: str | None) -> pd.Series:
 
 
 def row_name(frame: pd.DataFrame, position: int) -> str:
-    """`line 7` of the file that `table.read_losses` read, or `row 7` where it has no lines."""
+    """Return the name of a row in messages: `line 7` of a text file, or `row 7` of a file without lines.
+
+    Args:
+        frame: a table with the index of `table.read_losses`.
+        position: the position of the row in `frame`, from 0.
+    """
     return f"{str(frame.index.name).partition(' ')[0]} {frame.index[position]}"
 
 
 def counts(frame: pd.DataFrame, column: str) -> pd.Series:
-    """The same as whole numbers, rounded where the table has fractions."""
+    """Return a column as whole numbers, null where it has none. Fractions are rounded. See `numbers`."""
     return numbers(frame, column).round().astype("Int64")
 
 
 def words(frame: pd.DataFrame, column: str) -> pd.Series:
-    """A column as text, null where it is empty or the table lacks it."""
+    """Return a column as text, with null for an empty cell, and all null for a missing column."""
     if column not in frame.columns:
         return pd.Series(pd.NA, index=frame.index, dtype="string")
-    return frame[column].astype("string")
+    return frame.loc[:, column].astype("string")

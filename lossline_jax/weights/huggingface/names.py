@@ -1,7 +1,7 @@
-"""Names of tensors under a prefix: what torch.compile, DDP, FSDP, PEFT and trainers put before those of a model.
+"""Remove the prefixes that torch.compile, DDP, FSDP, PEFT and trainers put before a model's tensor names.
 
-A prefix is left out where it cannot be mistaken: the embedding stands under it, and under no other. Each tensor must
-then still fit by name and shape, and none may be left over, so that nothing else passes for the model.
+A prefix is removed only if it is unambiguous: the embedding has this prefix and no other. Every tensor must still fit
+by name and shape, and no tensor may remain, so that no other content is taken for the model.
 """
 
 import re
@@ -9,34 +9,51 @@ from collections.abc import Callable, Collection
 
 from lossline_jax.weights.huggingface.mapping import HFArchitecture
 
-# torch puts these before any module that it compiles or shards
+# torch puts these before the name of a module that it compiles or shards.
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 
 
 def tensor_prefix(architecture: HFArchitecture, names: Collection[str]) -> str:
-    """Return the prefix of the model's tensor names, as `module.`; empty where there is none or it is unclear."""
-    prefixes = {_before_embedding(architecture, _unwrapped(name)) for name in names} - {None}
+    """Return the prefix of the model's tensor names, such as `module.`, or "" if it is missing or ambiguous.
+
+    Args:
+        architecture: the architecture of the model.
+        names: the names of all tensors in the files.
+    """
+    candidates = (_before_embedding(architecture, _unwrapped(name)) for name in names)
+    prefixes = {prefix for prefix in candidates if prefix is not None}
     return prefixes.pop() if len(prefixes) == 1 else ""
 
 
 def canonical_names(architecture: HFArchitecture, names: Collection[str]) -> Callable[[str], str | None]:
-    """From a name in a file to that of `architecture.groups`, or None for a buffer.
+    """Return the function from a name in a file to its name in `architecture.groups`, or to None for a buffer.
 
     Args:
-        names: of all tensors in the files.
+        architecture: the architecture of the model.
+        names: the names of all tensors in the files.
     """
     prefix = tensor_prefix(architecture, names)
     return lambda name: architecture.canonical(_unwrapped(name).removeprefix(prefix))
 
 
 def left_out_prefixes(architecture: HFArchitecture, names: Collection[str]) -> str:
-    """List for a message the parts of the names that are left out; empty where there are none."""
+    """Return the removed prefixes as text for a message, or "" if there are none.
+
+    Args:
+        architecture: the architecture of the model.
+        names: the names of all tensors in the files.
+    """
     wrappers = {match[0] for name in names for match in _WRAPPERS.finditer(name)}
     return ", ".join(sorted(wrappers | {tensor_prefix(architecture, names)} - {""}))
 
 
 def closest(name: str, names: Collection[str]) -> str | None:
-    """The tensor of a file that shares the longest end with one that is missing; None where the file has none."""
+    """Return the tensor of a file whose name shares the longest end with a missing tensor. None: there is no tensor.
+
+    Args:
+        name: the name of the missing tensor.
+        names: the names to choose from.
+    """
     parts = name.split(".")
     for place in range(len(parts)):
         if alike := [each for each in names if f".{each}".endswith("." + ".".join(parts[place:]))]:
