@@ -197,7 +197,7 @@ def _sweep(name: str, num_budgets: int, seed: int, k: int) -> tuple[list[float],
             budget = reach * design.budget.max()
             size = float(np.sqrt(budget / 120))
             tokens = budget / (6 * size)
-            target = rows_of_target(found, f"set {number}", at_params=(size,), at_tokens=tokens)
+            target = rows_of_target(found, f"set {number}", params=(size,), tokens=tokens)
             (prediction,) = found.predict(f"set {number}", target)
             wanted = float(truth(np.array([size]), np.array([tokens]), limit)[0]) + added
             hits.append(prediction.lower <= wanted <= prediction.upper)
