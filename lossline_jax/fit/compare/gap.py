@@ -223,8 +223,8 @@ def _reference_draws(part: _Part, noise: Noise, generator: np.random.Generator) 
     if num_runs == 1:  # blocks tell how well this run is known; another run also differs by the noise floor
         return moved + _run_draws(noise, 1, generator)
     spread = moved.std() * np.sqrt(num_runs / (num_runs - 1))
-    wanted = max(spread, noise.floor / np.sqrt(num_runs))
-    return _smoothed(moved * (wanted / moved.std() if spread > 0 else 0.0), wanted, num_runs, generator)
+    target_spread = max(spread, noise.floor / np.sqrt(num_runs))
+    return _smoothed(moved * (target_spread / moved.std() if spread > 0 else 0.0), target_spread, num_runs, generator)
 
 
 def _run_draws(noise: Noise, num_runs: int, generator: np.random.Generator) -> np.ndarray:
