@@ -115,7 +115,7 @@ def _laws(options: argparse.Namespace) -> str:
             frames.append(pd.DataFrame({"set": k, "N": design.size, "D": design.tokens, "loss": loss}))
             if has_runs:
                 frames[-1]["run_id"] = [f"set {k}, run {run}" for run in design.run]
-        found = fit_laws(pd.concat(frames), "chinchilla", {}, ["loss"], ["set"], cluster=cluster).fits
+        found = fit_laws(pd.concat(frames), "chinchilla", {}, ["loss"], by=["set"], cluster=cluster).fits
         held = {p: [_holds(each.fit, p) for each in found] for p in PARAMETERS}
         converged = np.mean([each.fit.status == "converged" for each in found])
         cells = [f"{100 * np.mean(held[p]):.0f}" for p in PARAMETERS]

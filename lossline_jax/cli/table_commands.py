@@ -180,7 +180,7 @@ def _fit_law(table: str, options: FitOptions) -> "LawFits":
         options.law,
         _pairs(options.input, "--input", "NAME=COLUMN, such as N=params"),
         options.y,
-        options.by,
+        by=options.by,
         cluster=options.cluster,
         objective=options.objective,
         unit=options.unit,
