@@ -115,7 +115,7 @@ def _laws(options: argparse.Namespace) -> str:
             frames.append(pd.DataFrame({"set": k, "N": design.size, "D": design.tokens, "loss": loss}))
             if has_runs:
                 frames[-1]["run_id"] = [f"set {k}, run {run}" for run in design.run]
-        fits = fit_laws(pd.concat(frames), "chinchilla", {}, ["loss"], ["set"], cluster=cluster).fits
+        fits = fit_laws(pd.concat(frames), "chinchilla", {}, ["loss"], by=["set"], cluster=cluster).fits
         held = {p: [_holds(fitted.fit, p) for fitted in fits] for p in PARAMETERS}
         converged = np.mean([fitted.fit.status == "converged" for fitted in fits])
         cells = [f"{100 * np.mean(held[p]):.0f}" for p in PARAMETERS]

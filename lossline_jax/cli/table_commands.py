@@ -184,7 +184,7 @@ def _fit_law(table: str, options: FitOptions, law: str) -> "LawFits":
         law,
         _pairs(options.input, "--input", "NAME=COLUMN, such as N=params"),
         options.y,
-        options.by,
+        by=options.by,
         cluster=options.cluster,
         objective=options.objective,
         unit=options.unit,

@@ -1,6 +1,7 @@
-"""Plans, statuses, fits and predictions as text, for a terminal and a notebook.
+"""Show plans, statuses, fits and predictions as text, for a terminal and a notebook.
 
-`show` prints, and returns nothing, in both. `as_text` returns the text. The formatters of fits load with the first fit.
+`show` prints the text and returns nothing. `as_text` returns the text. The formatters of fits are imported when the
+first fit is shown, because they need jax. Read this file first; each of the other files formats one kind of value.
 """
 
 import functools
@@ -16,6 +17,9 @@ from lossline_jax.summary.status import status_text
 def show(value: object) -> None:
     """Print a plan, a status, fits, comparisons, predictions, a backtest, a fit, fits of a law, a law or the laws.
 
+    Args:
+        value: the value to print.
+
     Raises:
         TypeError: there is no text for a value of this type.
     """
@@ -24,12 +28,15 @@ def show(value: object) -> None:
 
 @functools.singledispatch
 def as_text(value: object) -> str:
-    """Return what `show` prints.
+    """Return the text that `show` prints.
+
+    Args:
+        value: the value to format.
 
     Raises:
         TypeError: there is no text for a value of this type.
     """
-    _register_fits()  # a type that is not known yet
+    _register_fits()  # the type may be one of `fit`, whose formatters are not registered yet
     formatter = as_text.dispatch(type(value))
     if formatter is as_text.dispatch(object):
         raise TypeError(
@@ -45,7 +52,7 @@ as_text.register(StudyStatus, status_text)
 
 
 def _register_fits() -> None:
-    """Register the formatters of what `fit` returns, which needs jax."""
+    """Register the formatters of the results of `fit`, which needs jax."""
     from lossline_jax.fit.compare.comparison import FactorComparison
     from lossline_jax.fit.law import Law
     from lossline_jax.fit.predict.backtest import Backtest

@@ -1,4 +1,4 @@
-"""Line comparisons as plain aligned text for the terminal: verdict first, then what it rests on."""
+"""Format line comparisons as aligned text: the verdicts first, then the numbers behind them."""
 
 from collections.abc import Sequence
 
@@ -12,20 +12,32 @@ LEVEL_HEADER = ("factor", "level", "gap", "90% interval", "gap/noise", "p", "det
 
 
 def comparisons_text(comparisons: Comparisons) -> str:
-    """Return every factor and level in every unit, and what is not in the table."""
+    """Return every factor and level in every unit, and the things that were not fitted or compared.
+
+    Args:
+        comparisons: the comparisons of some fits.
+    """
     fits = comparisons.fits.as_shown()
     nothing = "Nothing to compare: no factor has two levels"
     return "\n\n".join([*(verdict_blocks(fits) or [nothing]), *failure_blocks(fits)])
 
 
 def comparison_text(comparison: FactorComparison) -> str:
-    """Return the table of one factor, and below it what a reader must know before believing it."""
+    """Return the table of one factor. Below it are the warnings that a reader needs before believing the verdict.
+
+    Args:
+        comparison: the comparison of the factor.
+    """
     unit = UNITS.get(comparison.unit, "unit of the table")
     return _table_text(f"Does it move the line? {comparison.factor}, {unit}", [comparison])
 
 
 def verdict_blocks(fits: StudyFits) -> list[str]:
-    """A table a unit, and below it what a reader must know before believing it."""
+    """Return one table for each unit, with the warnings on its verdicts below it.
+
+    Args:
+        fits: the fits of a table.
+    """
     compared = [(unit, fits.comparisons_in(unit)) for unit in fits.units]
     return [
         _unit_text(fits, UNITS.get(unit, "unit of the table"), comparisons)
@@ -35,7 +47,11 @@ def verdict_blocks(fits: StudyFits) -> list[str]:
 
 
 def failure_blocks(fits: StudyFits) -> list[str]:
-    """What was not fitted or not compared, and why; nothing where there is nothing to say."""
+    """Return a block with everything that was not fitted or not compared, and why. Empty: there is nothing.
+
+    Args:
+        fits: the fits of a table.
+    """
     failures_text = "\n".join(f"  {failure}" for failure in fits.failures)
     return [f"Not fitted or not compared:\n{failures_text}"] if failures_text else []
 
@@ -45,7 +61,8 @@ def _unit_text(fits: StudyFits, unit: str, comparisons: Sequence[FactorCompariso
 
 
 def _table_text(head: str, comparisons: Sequence[FactorComparison]) -> str:
-    rows, notes = [], []
+    rows: list[tuple[object, ...]] = []
+    notes: list[str] = []
     for item in comparisons:
         rows.append((item.factor, f"from {item.reference}", *_factor_columns(item)))
         rows += [("", level.level, *_level_columns(level)) for level in item.levels]
@@ -55,15 +72,15 @@ def _table_text(head: str, comparisons: Sequence[FactorComparison]) -> str:
     return "\n".join([head, table, *notes, *_legend(comparisons)])
 
 
-def _factor_columns(item: FactorComparison) -> tuple:
-    """The row of a factor: its test and its noise in the columns of its levels."""
+def _factor_columns(item: FactorComparison) -> tuple[str, ...]:
+    """Return the row of a factor: its test and its noise, in the columns of its levels."""
     source = {"seeds": f"{item.noise_freedom} repetitions", "scatter": "scatter along the line", "none": ""}
     floor = NONE if item.noise is None else f"noise {item.noise:.4f}, {source[item.noise_source]}"
     margin = NONE if item.margin is None else f"±{item.margin:.4f}"
     return margin, floor, NONE, p_text(item.p_holm), NONE, NONE, NONE, item.verdict
 
 
-def _level_columns(level: LevelGap) -> tuple:
+def _level_columns(level: LevelGap) -> tuple[object, ...]:
     return (
         NONE if level.gap is None else f"{level.gap:+.4f}",
         NONE if level.interval is None else "[{:+.4f}, {:+.4f}]".format(*level.interval),
@@ -77,6 +94,7 @@ def _level_columns(level: LevelGap) -> tuple:
 
 
 def _legend(comparisons: Sequence[FactorComparison]) -> list[str]:
+    """Return the explanations of the columns that the table has."""
     notes = [
         "gap in the row of a factor: the margin within which a gap does not move the line",
         "runs: of the level vs of the reference",

@@ -1,4 +1,4 @@
-"""Fits as plain aligned text for the terminal."""
+"""Format all fits of a table as aligned text."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,11 @@ from lossline_jax.summary.comparisons import failure_blocks, verdict_blocks
 
 
 def fits_text(fits: StudyFits) -> str:
-    """Verdicts first, then lines, compute laws and failures, one block a unit."""
+    """Return the verdicts, then lines and compute laws with a block for each unit, then the failures.
+
+    Args:
+        fits: the fits of a table.
+    """
     fits = fits.as_shown()
     blocks = verdict_blocks(fits)
     for unit in fits.units:
@@ -24,12 +28,13 @@ def fits_text(fits: StudyFits) -> str:
             blocks.append(f"Compute laws L = E + ((A/N)^(alpha/beta) + B/D)^beta, {unit_label}")
             names = ("E", "A", "B", "alpha", "beta")
             header = ("runs of", "set", *names, "rmse", "R2", "points", "runs", "status", "note")
-            blocks.append(text_table(header, [(c.label, c.eval_set, *_columns(c.fit, names)) for c in computes]))
+            compute_rows = [(law.label, law.eval_set, *_columns(law.fit, names)) for law in computes]
+            blocks.append(text_table(header, compute_rows))
     blocks += failure_blocks(fits)
     return "\n\n".join(blocks)
 
 
-def _columns(fit: FitResult, names: Sequence[str]) -> tuple:
+def _columns(fit: FitResult, names: Sequence[str]) -> tuple[object, ...]:
     return (
         *(parameter_text(fit, name) for name in names),
         "-" if fit.rmse is None else f"{fit.rmse:.4f}",
@@ -42,7 +47,12 @@ def _columns(fit: FitResult, names: Sequence[str]) -> tuple:
 
 
 def parameter_text(fit: FitResult, name: str) -> str:
-    """Return a parameter with its interval; a dash where the fit has no such parameter."""
+    """Return a parameter with its interval, or a dash where the fit has no such parameter.
+
+    Args:
+        fit: the fit.
+        name: name of the parameter.
+    """
     if name not in fit.parameters:
         return "-"
     return f"{fit.parameters[name]:.4g} {_pair(fit.intervals.get(name))}".rstrip()

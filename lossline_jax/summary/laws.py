@@ -1,4 +1,4 @@
-"""Laws, and fits of laws, as plain aligned text."""
+"""Format laws and fits of laws as aligned text."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,11 @@ from lossline_jax.summary.fits import parameter_text
 
 
 def laws_text(laws: Mapping[str, Law]) -> str:
-    """Return the names and formulas of laws."""
+    """Return the names and formulas of laws.
+
+    Args:
+        laws: laws by name, such as `fit.LAWS`.
+    """
     for name, law in laws.items():
         if not isinstance(law, Law):
             raise TypeError(f"show: {name!r} of the dictionary is a {type(law).__name__} and not a law; show it alone")
@@ -20,7 +24,11 @@ def laws_text(laws: Mapping[str, Law]) -> str:
 
 
 def law_text(law: Law) -> str:
-    """What there is to know about a law before fitting it."""
+    """Return everything to know about a law before fitting it: formula, inputs, source, parameters, published values.
+
+    Args:
+        law: the law.
+    """
     rows = []
     for p in law.parameters:
         upper = f"from the {p.below} of the data" if p.below else f"{p.upper:g}"
@@ -31,7 +39,7 @@ def law_text(law: Law) -> str:
 
 
 def _published(law: Law) -> list[str]:
-    """A block of the values that papers give for the law, with the units that they hold in."""
+    """Return a block of the values that papers give for the law, with the units in which they hold."""
     if law.name not in PUBLISHED:
         return []
     labels = PUBLISHED[law.name]
@@ -40,7 +48,11 @@ def _published(law: Law) -> list[str]:
 
 
 def fit_text(fit: FitResult) -> str:
-    """Return the parameters of one fit with their intervals, then its status and what it rests on."""
+    """Return the parameters of one fit with their intervals, then its status and the numbers behind it.
+
+    Args:
+        fit: the fit.
+    """
     formula = f": {LAWS[fit.law].formula}" if fit.law in LAWS else ""
     rows = [(name, *_value_and_interval(fit, name), "held" * (name in fit.fixed)) for name in fit.parameters]
     interval = "interval" if fit.interval_level is None else f"{fit.interval_level:.0%} interval"
@@ -57,16 +69,20 @@ def _value_and_interval(fit: FitResult, name: str) -> tuple[str, str]:
 
 
 def law_fits_text(law_fits: LawFits) -> str:
-    """Parameters with their intervals, a row a group and output; then what failed."""
-    names = list(dict.fromkeys(name for each in law_fits.fits for name in each.fit.parameters))
+    """Return the parameters with their intervals, one row for each group and output, and then the failures.
+
+    Args:
+        law_fits: the law in all groups of a table.
+    """
+    names = list(dict.fromkeys(name for law_fit in law_fits.fits for name in law_fit.fit.parameters))
     header = ("group", "output", *names, "rmse", "R2", "points", "starts at best", "status", "note")
-    rows = []
-    for each in law_fits.fits:
-        fit = each.fit
+    rows: list[tuple[object, ...]] = []
+    for law_fit in law_fits.fits:
+        fit = law_fit.fit
         rows.append(
             (
-                each.label,
-                each.output,
+                law_fit.label,
+                law_fit.output,
                 *(parameter_text(fit, name) for name in names),
                 "-" if fit.rmse is None else f"{fit.rmse:.4g}",
                 "-" if fit.r_squared is None else f"{fit.r_squared:.4f}",
@@ -76,8 +92,8 @@ def law_fits_text(law_fits: LawFits) -> str:
                 fit.note,
             )
         )
-    counted = ", ".join(f"{name} = {column}" for name, column in law_fits.inputs.items())
-    rows_are = f"runs are those of column {shown(law_fits.runs)}" if law_fits.runs else "rows count as independent runs"
-    remark = f"{rows_are}; intervals: 90%, of the profile likelihood unless the note says otherwise"
-    blocks = [f"{law_fits.law}: {law_fits.formula}   ({shown(counted)}; {remark})", text_table(header, rows)]
+    inputs = ", ".join(f"{name} = {column}" for name, column in law_fits.inputs.items())
+    runs = f"runs are those of column {shown(law_fits.runs)}" if law_fits.runs else "rows count as independent runs"
+    remark = f"{runs}; intervals: 90%, of the profile likelihood unless the note says otherwise"
+    blocks = [f"{law_fits.law}: {law_fits.formula}   ({shown(inputs)}; {remark})", text_table(header, rows)]
     return "\n\n".join([*blocks, *titled_list("Not fitted", law_fits.failures)])

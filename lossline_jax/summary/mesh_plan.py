@@ -1,4 +1,4 @@
-"""The runs of a study on a mesh of named chips as text: memory of a device, time, cost. No jax."""
+"""Format the plan of a study on a mesh of named chips: memory of a device, time and cost. This file needs no jax."""
 
 from lossline_jax.formatting import text_table
 from lossline_jax.plan.choose_layout import FITTING_SHARE
@@ -24,7 +24,11 @@ HEADER = (
 
 
 def mesh_plan_text(plan: MeshPlan) -> str:
-    """Return one line a run, the sum, and what a run that does not fit needs."""
+    """Return one line for each run, the sum, and advice for each run that does not fit.
+
+    Args:
+        plan: the plan of the study on the mesh.
+    """
     chip = plan.chip
     chip_hours = plan.hours * plan.devices
     return "\n".join(
@@ -41,7 +45,7 @@ def mesh_plan_text(plan: MeshPlan) -> str:
     )
 
 
-def _cells(run: MeshRunPlan) -> list:
+def _cells(run: MeshRunPlan) -> list[object]:
     memory, layout = run.memory, run.layout
     parts = (memory.parameters, memory.optimiser, memory.gradients, memory.activations, memory.workspace)
     return [
@@ -59,7 +63,9 @@ def _cells(run: MeshRunPlan) -> list:
 
 
 def _remedy(run: MeshRunPlan) -> str:
+    """Return advice for a run that does not fit on the mesh."""
     if run.fewest_devices is None:
-        more = "try --execution.remat full or more --execution.model-parallel"
-        return f"run {run.index} fits on no number of them; {more}"
+        advice = "try --execution.remat full or more --execution.model-parallel"
+        return f"run {run.index} fits on no number of these devices; {advice}"
+    return f"run {run.index} fits on {run.fewest_devices} or more of these devices"
     return f"run {run.index} fits on {run.fewest_devices} of them at least"

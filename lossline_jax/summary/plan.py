@@ -1,4 +1,4 @@
-"""The plan of a study as text: runs, parameters, tokens, FLOPs and chip hours. No jax."""
+"""Format the plan of a study: runs, parameters, tokens, FLOPs and chip hours. This file needs no jax."""
 
 from lossline_jax.distributed.chips import PLANNED_CHIPS
 from lossline_jax.formatting import human_count, text_table
@@ -18,7 +18,11 @@ _HEADER = (
 
 
 def plan_text(plan: StudyPlan) -> str:
-    """Return the runs with what they cost, before anything is spent."""
+    """Return the runs with their costs, before anything is spent.
+
+    Args:
+        plan: the plan of the study.
+    """
     return "\n".join(
         [
             f"{plan.name}: {plan.question}",
@@ -34,11 +38,11 @@ def plan_text(plan: StudyPlan) -> str:
     )
 
 
-def _cells(run: RunPlan) -> list:
-    changed = ", ".join(f"{name}={level}" for name, level in run.differs.items())
+def _cells(run: RunPlan) -> list[object]:
+    differences = ", ".join(f"{name}={level}" for name, level in run.differs.items())
     return [
         run.index,
-        changed or ("base" if run.index == 0 else "another training setting"),
+        differences or ("base" if run.index == 0 else "another training setting"),
         human_count(run.parameters.total),
         human_count(run.parameters.non_embedding),
         run.steps,

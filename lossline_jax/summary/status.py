@@ -1,4 +1,4 @@
-"""The status of a study as a table for the terminal."""
+"""Format the status of a study as a table for the terminal."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,12 +9,16 @@ from lossline_jax.losses.row_count import RowCount
 from lossline_jax.status.runs import Cost, RunStatus
 from lossline_jax.status.study import StudyStatus
 
-NOT_WRITTEN = "not yet written"  # the report
+NOT_WRITTEN = "not yet written"  # in place of the path of the report
 
 
 def status_text(status: StudyStatus) -> str:
-    """Return the progress, rows and costs of every run, and the rows of models from elsewhere."""
-    rows = [_cells(each.status, each.cost, each.rows) for each in status.runs]
+    """Return the progress, rows and costs of every run, and the rows of imported models.
+
+    Args:
+        status: the status of the study.
+    """
+    rows = [_cells(run.status, run.cost, run.rows) for run in status.runs]
     for model in status.imported:
         note = model.rows.noted(model.weights, done=True)
         rows.append([model.run_id, "imported", model.last_step, None, model.rows.text, None, None, note])
@@ -23,7 +27,7 @@ def status_text(status: StudyStatus) -> str:
     return f"{table}\n{left_out}\n{_summary(status)}"
 
 
-def _cells(status: RunStatus, cost: Cost | None, count: RowCount) -> list:
+def _cells(status: RunStatus, cost: Cost | None, count: RowCount) -> list[object]:
     speed = f"{human_count(status.tokens_per_second)} tokens/s" if status.tokens_per_second else ""
     return [
         status.run_id,
@@ -38,31 +42,32 @@ def _cells(status: RunStatus, cost: Cost | None, count: RowCount) -> list:
 
 
 def _orphaned(status: RunStatus, count: RowCount) -> str:
-    """Note a run whose folder somebody deleted: its rows are left, and the fits still take them."""
+    """Return a note on a run whose folder was deleted while its rows remain. The fits still use these rows."""
     if status.state != "pending" or not count.found:
         return ""
     return f"its folder is gone, its rows still count; delete losses/rows/{status.run_id}.jsonl or train it again"
 
 
 def _summary(status: StudyStatus) -> str:
-    states = Counter(each.status.state for each in status.runs)
-    others = "".join(f", {states[state]} {state}" for state in ("running", "stopped", "failed") if states[state])
+    states = Counter(run.status.state for run in status.runs)
+    other_states = "".join(f", {states[state]} {state}" for state in ("running", "stopped", "failed") if states[state])
     scored, expected = sum(count.found for count in status.rows), sum(count.expected for count in status.rows)
-    double = sum(count.duplicates for count in status.rows)
-    left = status.seconds_left
-    to_go = "" if left is None else f"; about {human_seconds(left)} of training to go at this speed"
+    num_double = sum(count.duplicates for count in status.rows)
+    seconds = status.seconds_left
+    to_go = "" if seconds is None else f"; about {human_seconds(seconds)} of training to go at this speed"
     return (
-        f"{states['done']} of {len(status.runs)} runs done{others}{to_go}; {scored} of {expected} rows, "
-        f"{expected - scored} missing, {double} double{_spent(each.cost for each in status.runs)}; "
+        f"{states['done']} of {len(status.runs)} runs done{other_states}{to_go}; {scored} of {expected} rows, "
+        f"{expected - scored} missing, {num_double} double{_spent(run.cost for run in status.runs)}; "
         f"report: {status.report or NOT_WRITTEN}{status.strangers_note}"
     )
 
 
 def _spent(costs: Iterable[Cost | None]) -> str:
-    hours: Counter = Counter()
+    """Return the chip-hours that were spent, and their price, for each kind of chip."""
+    hours: dict[str, float] = {}
     for cost in costs:
         if cost is not None:
-            hours[cost.device_kind] += cost.chip_hours
+            hours[cost.device_kind] = hours.get(cost.device_kind, 0.0) + cost.chip_hours
     return "".join(
         f"; spent {total:.3g} chip-hours of {kind}{_price(kind, total)}" for kind, total in sorted(hours.items())
     )

@@ -80,7 +80,7 @@ def test_what_cannot_be_used_is_named_and_not_called_confounded(losses, capsys):
     main.main(["table", "compare", losses(frame), *AXES, "--run", "name"])
     text = capsys.readouterr().out
     assert "base: line 5 of losses.csv: task is diverged; losses are positive numbers" in text
-    assert "data=code: the setting of wiki to hold it against has no usable losses" in text
+    assert "data=code: the setting of wiki to compare it with has no usable losses" in text
     assert "confounded" not in text
 
 
@@ -90,7 +90,7 @@ def test_repetitions_on_one_line_are_no_noise(losses, capsys):
     repeated = [frame.assign(name=frame["name"] + str(k), task=frame["task"] + k * wiggle) for k in range(3)]
     main.main(["table", "compare", losses(pd.concat(repeated)), *AXES, "--run", "name"])
     text = capsys.readouterr().out
-    assert "the repetitions are identical: they tell of no noise" in text
+    assert "the repetitions are identical: they show no noise" in text
     assert "cannot tell" in text
 
 
@@ -172,7 +172,7 @@ def in_bits(frame: pd.DataFrame, rows: pd.Series) -> pd.DataFrame:
             "those of the reference throughout, as if in nats where that is in bits",
         ),
         (on_one_grid, "moves", ""),
-        (lambda t: bent(t, ~code(t)), "moves", "off its own line; the interval leaves that out"),
+        (lambda t: bent(t, ~code(t)), "moves", "off its own line; the interval does not include that"),
         (logged_again, "moves", "3 of 123 checkpoints (run and step) occur again with other losses"),
         (lambda t: pd.concat([t, t[:8]]), "moves", "8 of 128 checkpoints occur more than once and count each time"),
     ],

@@ -33,7 +33,7 @@ def groups(frame):
 
 @pytest.fixture(scope="module")
 def lines(frame):
-    return fit_panel_lines(frame, planted.X, planted.Y, UNITS, planted.BASE, num_resamples=20)
+    return fit_panel_lines(frame, planted.X, planted.Y, UNITS, base=planted.BASE, num_resamples=20)
 
 
 def found(groups, figure):
@@ -128,7 +128,7 @@ def test_bands_are_thin_and_hold_their_line(lines):
 
 def test_few_points_and_unstated_factors_make_no_lines(frame):
     short = frame[(frame["step"] == 1) & (frame["seed"] == 0)]  # at most four points a line
-    assert fit_panel_lines(short, planted.X, planted.Y, UNITS, planted.BASE) == ()
+    assert fit_panel_lines(short, planted.X, planted.Y, UNITS, base=planted.BASE) == ()
     unstated = frame.assign(data=frame["data"].where(frame["data"] != "code", "unknown"))
     groups = panel_line_specs(unstated, planted.X, planted.Y, planted.run_id({}))
     assert not found(groups, "matched data")
@@ -137,7 +137,7 @@ def test_few_points_and_unstated_factors_make_no_lines(frame):
 
 def test_a_table_without_factors_or_sets_has_no_figures():
     wide = planted.table().pivot_table(index="run_id", columns="eval_set", values="bits_per_byte").reset_index()
-    assert fit_panel_lines(wide, planted.X, planted.Y, ("",), {}) == ()
+    assert fit_panel_lines(wide, planted.X, planted.Y, ("",), base={}) == ()
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def long_table():
 
 
 def test_each_group_has_its_law():
-    found = fit_laws(table(), "chinchilla", INPUTS, ["loss"], ["data"])
+    found = fit_laws(table(), "chinchilla", INPUTS, ["loss"], by=["data"])
     assert [each.label for each in found.fits] == ["data=a", "data=b"]
     for k, each in enumerate(found.fits):
         assert each.fit.status == "converged"
@@ -77,8 +77,8 @@ def test_polars_and_parquet_give_what_pandas_gives(tmp_path):
 
 def test_a_long_table_is_read_by_evaluation_set_and_unit():
     inputs = {"N": "params_total", "D": "tokens_seen"}
-    nats = fit_laws(long_table(), "chinchilla", inputs, ["wiki"], ["data"], level=None)
-    bits = fit_laws(long_table(), "chinchilla", inputs, ["wiki"], ["data"], unit="bits_per_byte", level=None)
+    nats = fit_laws(long_table(), "chinchilla", inputs, ["wiki"], by=["data"], level=None)
+    bits = fit_laws(long_table(), "chinchilla", inputs, ["wiki"], by=["data"], unit="bits_per_byte", level=None)
     assert nats.fits[0].fit.parameters["E"] == pytest.approx(1.8, abs=0.02)
     assert bits.fits[0].fit.parameters["E"] == pytest.approx(0.54, abs=0.01)
 
@@ -96,7 +96,7 @@ def test_a_bad_loss_fails_its_group_and_no_other(change, said):
     frame = table().astype({"loss": object})
     for column, value in change.items():
         frame.loc[0, column] = value
-    found = fit_laws(frame, "chinchilla", INPUTS, ["loss"], ["data"], level=None)
+    found = fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"], level=None)
     assert len(found.failures) == 1
     assert found.failures[0].startswith("data=a, loss: ")
     assert said in found.failures[0]
@@ -107,7 +107,7 @@ def test_short_constant_repeated_and_missing_rows_are_said():
     frame = pd.concat([table(), table(["few"])[:3], table(["one size"]).assign(params=1e8)], ignore_index=True)
     frame = pd.concat([frame, frame[frame["data"] == "b"][:2]], ignore_index=True)
     frame.loc[4, "loss"] = np.nan
-    found = {each.label: each.fit for each in fit_laws(frame, "chinchilla", INPUTS, ["loss"], ["data"]).fits}
+    found = {each.label: each.fit for each in fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"]).fits}
     assert found["data=few"].status == "too few points"
     assert found["data=one size"].status != "converged"
     assert "N takes one value" in found["data=one size"].note

@@ -269,7 +269,7 @@ def test_missing_losses_are_counted():
     table = long([{"data": "code"}])
     table.loc[table.index[:6], "nats_per_token"] = np.nan
     failures = fit_study(table, "wiki", "cloze", BASE, units=["nats_per_token"]).failures
-    assert failures == ("3 of 20 checkpoints lack a loss: left out (nats/token)",)
+    assert failures == ("3 of 20 checkpoints have a missing loss: left out (nats/token)",)
 
 
 def test_a_setting_without_losses_in_a_unit_is_named_and_left_out():

@@ -1,11 +1,14 @@
-"""Runs that lie far from the line of the other runs of their own setting: one of them hides what a study could find.
+"""Find runs that lie far from the line of the other runs of their own setting.
 
-A run is held against the other runs of its setting by two distances from their common line: the mean over its points,
-and half the difference between its lower and its upper half. Each is divided by the noise of all other runs, in which
-those of its own setting weigh most, and is far where Student's t, corrected for twice the number of runs, is below 5%.
+One such run can hide what a study would otherwise find. Two distances of a run from the common line of its setting are
+compared with those of the other runs. One is the mean over its points.
+The other is half the difference between its lower and its upper half.
+
+Each distance is divided by the noise of all other runs, in which the runs of the same setting weigh most.
+A run is far where Student's t, corrected for twice the number of runs, is below 5%.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,25 +16,30 @@ from scipy.special import stdtr
 
 from lossline_jax.fit.compare.setting_line import SettingLine
 
-SIGNIFICANCE = 0.05  # over all runs and both distances
-REST = 5  # repetitions that the runs of all other settings count for, beside those of the own setting
-MOST_FREEDOM = 10  # of that noise: tails of seeds are heavier than normal, however many runs there are
-SHARE = 10  # a run in ten, or one, may be far
-MIN_HALVES = 4  # points of a run whose halves are compared
+# All of these are conventions of this package. `benchmarks/rough_lines.py` measures what they find and miss.
+SIGNIFICANCE = 0.05  # probability, over all runs and both distances
+REST = 5  # degrees of freedom that the runs of all other settings add at most to those of the run's own setting
+MOST_FREEDOM = 10  # degrees of freedom of the t test at most: tails of seeds are heavier than normal
+SHARE = 10  # one run in ten may be far, and always at least one
+MIN_HALVES = 4  # points that a run must have for its halves to be compared
 
 
 @dataclass(frozen=True)
 class FarRun:
-    """A run far from the line of its setting, or, with a partner, one of two of which either may be."""
+    """A run far from the line of its setting.
+
+    Where the setting has only two runs, either of them may be the one that is off: the other one is the `partner`.
+    """
 
     run: str
-    partner: str | None  # the only other run of the setting
+    partner: str | None  # the only other run of the setting; None: it has several
     distance: float  # in the unit of y
-    ratio: float  # of the distance to the noise of the other runs
-    turned: bool  # the distance is between its halves, not its mean
+    ratio: float  # distance / noise of the other runs
+    turned: bool  # True: the distance is between the halves of the run; False: the mean
 
     @property
     def run_ids(self) -> tuple[str, ...]:
+        """The run, and its partner if there is one."""
         return (self.run,) if self.partner is None else (self.run, self.partner)
 
     def __str__(self) -> str:
@@ -45,7 +53,7 @@ class FarRun:
 
 @dataclass(frozen=True, eq=False)
 class _Distances:
-    """Distances of the runs of one setting from their common line."""
+    """One distance of each run of a setting from their common line."""
 
     runs: tuple[str, ...]
     values_R: np.ndarray
@@ -67,10 +75,14 @@ class _Distances:
 
 
 def far_runs(cells: Sequence[SettingLine]) -> tuple[FarRun, ...]:
-    """The farthest first. A setting of one run has no other to be far from; of two, either may be the one that is off.
+    """Return the runs that are far from their setting's line, the farthest first.
 
-    The farthest run is set aside before the next is looked at, as two would hide each other, and all up to the last
-    that is far are named.
+    A setting of one run has no other run to compare it with. Of two runs, either may be the one that is off.
+    The farthest run is set aside before the next one is looked at, because two far runs would hide each other.
+    All runs up to the last far one are named.
+
+    Args:
+        cells: every setting with its points and fitted line.
     """
     kinds = [_means(cells), _halves(cells)]
     num_runs = sum(distances.values_R.size for distances in kinds[0])
@@ -78,7 +90,7 @@ def far_runs(cells: Sequence[SettingLine]) -> tuple[FarRun, ...]:
     num_far = 0
     for _ in range(max(1, num_runs // SHARE)):
         aside = {run for far in farthest_runs for run in far.run_ids}
-        candidates = [far for kind in kinds for far in _candidates([each.without(aside) for each in kind])]
+        candidates = [far for kind in kinds for far in _candidates([setting.without(aside) for setting in kind])]
         if not candidates:
             break
         p, far = min(candidates, key=lambda candidate: candidate[0])
@@ -89,15 +101,18 @@ def far_runs(cells: Sequence[SettingLine]) -> tuple[FarRun, ...]:
 
 
 def runs_left_out(far: Sequence[FarRun]) -> list[frozenset[str]]:
-    """The sets of runs without which a verdict must hold: all, with one and then the other of two."""
-    first = frozenset(each.run for each in far)
-    second = frozenset(each.partner or each.run for each in far)
+    """Return the sets of runs without which a verdict must hold.
+
+    Each set has all far runs. Of two runs that may both be off, one set has the first and one the second.
+    """
+    first = frozenset(run.run for run in far)
+    second = frozenset(run.partner or run.run for run in far)
     return [first] if first == second else [first, second]
 
 
 def _candidates(settings: Sequence[_Distances]) -> list[tuple[float, FarRun]]:
-    """Every run of a setting that has another, with p of a distance as large as its own."""
-    squares, freedom = sum(each.squares for each in settings), sum(each.freedom for each in settings)
+    """Return every run that has another run in its setting, with the p-value of its distance."""
+    squares, freedom = sum(setting.squares for setting in settings), sum(setting.freedom for setting in settings)
     candidates = []
     for setting in settings:
         rest, rest_freedom = squares - setting.squares, freedom - setting.freedom
@@ -112,8 +127,8 @@ def _candidates(settings: Sequence[_Distances]) -> list[tuple[float, FarRun]]:
             if noise > 0:
                 ratio = distance / noise
                 spread = np.sqrt(1 + 1 / others.values_R.size)
-                known = trusted**2 / (others.freedom + (weight**2 / rest_freedom if weight else 0.0))  # Satterthwaite
-                p = float(2 * stdtr(min(known, MOST_FREEDOM), -abs(ratio) / spread))  # Student's t, either tail
+                satterthwaite = trusted**2 / (others.freedom + (weight**2 / rest_freedom if weight else 0.0))
+                p = float(2 * stdtr(min(satterthwaite, MOST_FREEDOM), -abs(ratio) / spread))  # two-sided
                 partner = others.runs[0] if len(others.runs) == 1 else None
                 candidates.append((p, FarRun(run, partner, distance, ratio, setting.turned)))
     return candidates
@@ -128,12 +143,16 @@ def _halves(cells: Sequence[SettingLine]) -> list[_Distances]:
 
 
 def _half_difference(x: np.ndarray, y: np.ndarray) -> float:
+    """Return half the difference between the means of the points at low and at high x."""
     ordered = y[np.argsort(x, kind="stable")]
     middle = y.size // 2
-    return (ordered[:middle].mean() - ordered[-middle:].mean()) / 2
+    return float(ordered[:middle].mean() - ordered[-middle:].mean()) / 2
 
 
-def _distances(cell: SettingLine, measure, min_points: int, turned: bool) -> _Distances:
+def _distances(
+    cell: SettingLine, measure: Callable[[np.ndarray, np.ndarray], float], min_points: int, *, turned: bool
+) -> _Distances:
+    """Apply `measure` to x and the residuals of each run that has enough points."""
     values: Mapping[str, float] = {}
     if cell.fit.has_curve and cell.num_runs > 1:
         residuals = cell.y - cell.fit.predict(x=cell.x)

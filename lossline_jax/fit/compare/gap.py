@@ -1,4 +1,7 @@
-"""The mean signed gap between two lines over their common support, with an interval by bootstrap of whole runs."""
+"""Measure the mean signed gap between two lines over their common support, with a bootstrap interval.
+
+Read `measure_gap` first. Its interval draws whole runs again on both sides: the level and the reference line.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,20 +16,20 @@ from lossline_jax.fit.resampling import block_indices
 from lossline_jax.fit.result import INTERVAL_LEVEL
 from lossline_jax.fit.tables.other_unit import as_if_in_another_unit
 
-MIN_POINTS = 3  # on the common support of a pair
-NUM_DRAWS = 4000
-MIN_REFITS = 0.9  # of the reference line that must have a value on the support
-MISFIT_IN_NOISE = 3.0  # noise floors that a line may miss its own points by, before it is told
-OUTER_SHARE = 1 / 3  # of the points on the support, at each of its ends
+MIN_POINTS = 3  # points of a level on the common support of a pair; fewer give no gap. A convention
+NUM_DRAWS = 4000  # draws behind each interval, by convention
+MIN_REFITS = 0.9  # share of the refitted reference lines that must have a value on the support. A convention
+MISFIT_IN_NOISE = 3.0  # noise floors; a line that misses its own points by more gets a note. A convention
+OUTER_SHARE = 1 / 3  # share of the points on the support that each of its two ends has
 BY_RUN = "bootstrap by run"
 BY_BLOCK = "bootstrap of blocks along the line"
 
 
 @dataclass(frozen=True)
 class PairGap:
-    """The gap of one matched pair of settings: a level beside the reference level, all else equal."""
+    """The gap of one matched pair of settings: a level and the reference level, all other factors equal."""
 
-    matched_on: str  # what sets this pair apart from the others: `code, mamba2`
+    matched_on: str  # the levels that distinguish this pair from other pairs: `code, mamba2`
     gap: float
     interval: tuple[float, float] | None  # None: the reference line cannot be refitted to drawn runs
     num_points: int
@@ -35,7 +38,7 @@ class PairGap:
 
     @property
     def variance(self) -> float:
-        """Of the gap, in squares of the noise floor."""
+        """The variance of the gap, in units of the squared noise floor."""
         return 1 / self.num_runs + 1 / self.num_reference_runs
 
 
@@ -45,23 +48,23 @@ class OuterGap:
 
     support: tuple[float, float]
     gap: float
-    interval: tuple[float, float] | None
+    interval: tuple[float, float] | None  # None: as for `PairGap`
 
 
 @dataclass(frozen=True, eq=False)
 class LineGap:
-    """A level against its reference level, over all matched pairs that share support."""
+    """The gap between a level and its reference level, over all matched pairs that share support."""
 
-    value: float | None  # None: no pair does
-    interval: tuple[float, float] | None
-    variance: float  # of the value, in squares of the noise floor
-    method: str
+    value: float | None  # None: no pair shares support
+    interval: tuple[float, float] | None  # None: no value, or as for `PairGap`
+    variance: float  # of the value, in units of the squared noise floor
+    method: str  # what the bootstrap resampled
     note: str
-    support: tuple[float, float] | None
-    num_points_outside: int
-    cells: tuple[SettingLine, ...]  # of the level, those with a gap
-    pairs: tuple[PairGap, ...]
-    outer: tuple[OuterGap, ...] = ()  # lowest, then highest third; empty where a third has too few points
+    support: tuple[float, float] | None  # range of x that the pairs share; None: no pair shares support
+    num_points_outside: int  # points of the level outside the support
+    cells: tuple[SettingLine, ...]  # settings of the level that have a gap
+    pairs: tuple[PairGap, ...]  # one for each setting in `cells`
+    outer: tuple[OuterGap, ...] = ()  # lowest, then highest third; empty: a third has too few points
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,17 +73,21 @@ class _Part:
 
     pair: MatchedPair
     distances: np.ndarray  # (runs,) mean of y - reference line(x) of each run
-    of_points: np.ndarray  # (n,) those of each point of the level, NaN outside
-    inside: np.ndarray  # (n,) points of the level on the support
-    num_reference_runs: int  # that reach the support: the others say little of the line there
+    of_points: np.ndarray  # (n,) y - reference line(x) of each point of the level, NaN outside the support
+    inside: np.ndarray  # (n,) True: the point of the level is on the support
+    num_reference_runs: int  # reference runs that reach the support: other runs say little of the line there
 
 
 def measure_gap(pairs: Sequence[MatchedPair], noise: Noise, seed: int) -> LineGap:
-    """Mean over pairs, weighted by their variance, of the mean distance of the level's runs from the reference line.
+    """Measure the gap of a level from its reference level.
+
+    The distance of a run is its mean distance from the reference line. The gap of a pair is the mean over its runs.
+    The value is the mean over pairs, weighted by the inverse of their variance.
 
     Args:
-        pairs: those whose reference has no line are left out; one at least has.
-        noise: what a run's distance varies by.
+        pairs: matched pairs of the level. Pairs whose reference has no line are left out; at least one must have it.
+        noise: the variation of a run's distance between seeds.
+        seed: seed of the bootstrap.
     """
     fitted = [pair for pair in pairs if not pair.reference.why_no_line]
     parts = [part for pair in fitted if (part := _on_support(pair)) is not None]
@@ -98,19 +105,19 @@ def measure_gap(pairs: Sequence[MatchedPair], noise: Noise, seed: int) -> LineGa
             num_runs=part.distances.size,
             num_reference_runs=part.num_reference_runs,
         )
-        for name, part, draws in zip(_names([part.pair for part in parts]), parts, draws_GR, strict=True)
+        for name, part, draws in zip(_pair_names([part.pair for part in parts]), parts, draws_GR, strict=True)
     )
     weights = np.array([1 / pair.variance for pair in measured])
     weights /= weights.sum()
-    shared = np.concatenate([part.pair.other.x[part.inside] for part in parts])
+    shared_x = np.concatenate([part.pair.other.x[part.inside] for part in parts])
     return LineGap(
         value=float(np.dot(weights, [pair.gap for pair in measured])),
         interval=_interval(weights @ draws_GR, noise),
         variance=float(np.sum(weights**2 * [pair.variance for pair in measured])),
         method=BY_RUN if noise.repeated else BY_BLOCK,
         note=_note(pairs, fitted, parts, noise),
-        support=(float(shared.min()), float(shared.max())),
-        num_points_outside=sum(pair.other.x.size for pair in pairs) - shared.size,
+        support=(float(shared_x.min()), float(shared_x.max())),
+        num_points_outside=sum(pair.other.x.size for pair in pairs) - shared_x.size,
         cells=tuple(part.pair.other for part in parts),
         pairs=measured,
         outer=_outer_gaps(parts, noise, np.random.Generator(np.random.PCG64([seed, 1]))),
@@ -118,20 +125,20 @@ def measure_gap(pairs: Sequence[MatchedPair], noise: Noise, seed: int) -> LineGa
 
 
 def _on_support(pair: MatchedPair) -> _Part | None:
-    """None with fewer than three points on the support."""
+    """Return the pair on its common support. None: fewer than three points of the level are on the support."""
     reference, other = pair.reference, pair.other
     inside = (other.x >= reference.x.min()) & (other.x <= reference.x.max())
     if inside.sum() < MIN_POINTS:
         return None
     distances = np.full(other.x.size, np.nan)
     distances[inside] = other.y[inside] - reference.fit.predict(x=other.x[inside])
-    reached = (reference.x >= other.x.min()) & (reference.x <= other.x.max())
-    num_reference_runs = max(reference.run_means(reference.x, reached).size, 1)
+    on_level = (reference.x >= other.x.min()) & (reference.x <= other.x.max())
+    num_reference_runs = max(reference.run_means(reference.x, on_level).size, 1)
     return _Part(pair, other.run_means(distances, inside), distances, inside, num_reference_runs)
 
 
 def _outer_gaps(parts: Sequence[_Part], noise: Noise, generator: np.random.Generator) -> tuple[OuterGap, ...]:
-    """At the lower and at the upper end of the support, pairs weighted as for the whole."""
+    """Return the gaps at the lower and at the upper end of the support. The weights of pairs are as in the whole."""
     gaps = []
     for lowest in (True, False):
         thirds = [third for part in parts if (third := _third(part, lowest)) is not None]
@@ -147,7 +154,7 @@ def _outer_gaps(parts: Sequence[_Part], noise: Noise, generator: np.random.Gener
 
 
 def _third(part: _Part, lowest: bool) -> _Part | None:
-    """The part at one end of its support; None with fewer than three points there."""
+    """Return the part at one end of its support. None: fewer than three points are there."""
     x = part.pair.other.x
     if lowest:
         inside = part.inside & (x <= np.quantile(x[part.inside], OUTER_SHARE))
@@ -159,14 +166,20 @@ def _third(part: _Part, lowest: bool) -> _Part | None:
 
 
 def _draws(part: _Part, noise: Noise, generator: np.random.Generator) -> np.ndarray:
-    """(draws,) gaps with both sides drawn again: the reference line refitted to drawn runs, the level's runs by what
-    runs vary by. Where nothing is repeated, blocks of neighbouring points are drawn on both sides."""
+    """Return (draws,) gaps with both sides drawn again.
+
+    The reference line is refitted to drawn runs. The level's runs vary as repeated runs do.
+    Where no setting was repeated, blocks of neighbouring points are drawn on both sides.
+    """
     level, reference = _level_draws(part, noise, generator), _reference_draws(part, noise, generator)
     return part.distances.mean() + level - reference
 
 
 def _interval(draws: np.ndarray, noise: Noise) -> tuple[float, float] | None:
-    """Few runs say little of how runs vary, so percentiles are Student's (Hesterberg 2015, section 4.1)."""
+    """Return the percentile interval of the draws. None: some draws are not finite.
+
+    Few runs say little of how runs vary, so the percentiles are those of Student's t (Hesterberg 2015, section 4.1).
+    """
     if not np.all(np.isfinite(draws)):
         return None
     tail = (1 + INTERVAL_LEVEL) / 2
@@ -177,7 +190,7 @@ def _interval(draws: np.ndarray, noise: Noise) -> tuple[float, float] | None:
 
 
 def _level_draws(part: _Part, noise: Noise, generator: np.random.Generator) -> np.ndarray:
-    """(draws,) how far the level's mean distance could lie from the one seen."""
+    """Return (draws,) deviations that the level's mean distance could have from the measured one."""
     if noise.repeated:
         return _run_draws(noise, part.distances.size, generator)
     other = part.pair.other
@@ -189,56 +202,62 @@ def _level_draws(part: _Part, noise: Noise, generator: np.random.Generator) -> n
 
 
 def _reference_draws(part: _Part, noise: Noise, generator: np.random.Generator) -> np.ndarray:
-    """(draws,) how far the reference line could lie from the one fitted, on average over the level's points.
+    """Return (draws,) deviations that the reference line could have from the fitted line.
 
-    Refits to few drawn runs understate it: they are spread to at least what the noise floor says of so many runs.
-    NaN throughout where a tenth of the refits have no value there: those are the ones that lie far off.
+    Each is averaged over the level's points on the support.
+    Refits to few drawn runs understate the deviation. The draws are therefore widened where they spread less than the
+    noise floor predicts for this number of runs. All draws are NaN where over a tenth of the refits have no value on
+    the support: the refits without a value are those that deviate most.
     """
     reference: SettingLine = part.pair.reference
-    inputs = {"x": part.pair.other.x[part.inside]}
-    moved = (reference.resamples.curves(inputs) - reference.fit.predict(**inputs)).mean(axis=1)
+    if reference.resamples is None:
+        return np.full(NUM_DRAWS, np.nan)
+    x = part.pair.other.x[part.inside]
+    moved = (reference.resamples.curves({"x": x}) - reference.fit.predict(x=x)).mean(axis=1)
     if np.mean(np.isfinite(moved)) < MIN_REFITS:
         return np.full(NUM_DRAWS, np.nan)
     moved = generator.choice(moved[np.isfinite(moved)], NUM_DRAWS)
     if not noise.repeated:
         return moved
     num_runs = part.num_reference_runs
-    if num_runs == 1:  # blocks say how well this run is known; another run differs by the noise floor too
+    if num_runs == 1:  # blocks tell how well this run is known; another run also differs by the noise floor
         return moved + _run_draws(noise, 1, generator)
     spread = moved.std() * np.sqrt(num_runs / (num_runs - 1))
-    wanted = max(spread, noise.floor / np.sqrt(num_runs))
-    return _smoothed(moved * (wanted / moved.std() if spread > 0 else 0.0), wanted, num_runs, generator)
+    target_spread = max(spread, noise.floor / np.sqrt(num_runs))
+    return _smoothed(moved * (target_spread / moved.std() if spread > 0 else 0.0), target_spread, num_runs, generator)
 
 
 def _run_draws(noise: Noise, num_runs: int, generator: np.random.Generator) -> np.ndarray:
-    """(draws,) mean of so many deviations, drawn from those of all repeated runs."""
+    """Return (draws,) means of `num_runs` deviations, drawn from the deviations of all repeated runs."""
     drawn = generator.choice(noise.deviations, (NUM_DRAWS, num_runs))
     return _smoothed(drawn, noise.floor, noise.deviations.size, generator).mean(axis=1)
 
 
 def _smoothed(draws: np.ndarray, spread: float, num_values: int, generator: np.random.Generator) -> np.ndarray:
-    """The same with a kernel about each, variance kept: the few values drawn from are not all that could be.
+    """Return the draws with kernel noise added to each and the variance kept.
 
-    The width is that of a normal kernel, n^(-1/5) of the spread (Silverman 1986, section 3.4).
+    The draws come from a few values, which are not all the values that could be.
+    The kernel is normal. Its width is n^(-1/5) of the spread (Silverman 1986, section 3.4).
     """
     width = num_values**-0.2
     return np.sqrt(1 - width**2) * draws + width * spread * generator.standard_normal(draws.shape)
 
 
-def _names(pairs: Sequence[MatchedPair]) -> list[str]:
-    """Each pair by the factors in which the pairs differ from one another: `code, bpe1024`."""
+def _pair_names(pairs: Sequence[MatchedPair]) -> list[str]:
+    """Name each pair by the levels of the factors in which the pairs differ: `code, bpe1024`."""
     if len(pairs) < 2:
         return ["all"] * len(pairs)
     levels = [pair.reference.levels for pair in pairs]
-    varying = [name for name in levels[0] if len({each[name] for each in levels}) > 1]
-    return [", ".join(each[name] for name in varying) for each in levels]
+    varying = [name for name in levels[0] if len({levels_of_pair[name] for levels_of_pair in levels}) > 1]
+    return [", ".join(levels_of_pair[name] for name in varying) for levels_of_pair in levels]
 
 
 def _note(pairs: Sequence[MatchedPair], fitted: Sequence[MatchedPair], parts: Sequence[_Part], noise: Noise) -> str:
-    notes = []
+    """Return the warnings about the gap, separated by semicolons."""
+    notes: list[str] = []
     if len(fitted) < len(pairs):
-        why = next(pair.reference.why_no_line for pair in pairs if pair.reference.why_no_line)
-        notes.append(f"{len(pairs) - len(fitted)} of {len(pairs)} reference lines left out: {why}")
+        reason = next(pair.reference.why_no_line for pair in pairs if pair.reference.why_no_line)
+        notes.append(f"{len(pairs) - len(fitted)} of {len(pairs)} reference lines left out: {reason}")
     if not parts:
         first = fitted[0]
         x, base = first.other.x, first.reference.x
@@ -249,10 +268,12 @@ def _note(pairs: Sequence[MatchedPair], fitted: Sequence[MatchedPair], parts: Se
         notes.append(f"{len(fitted) - len(parts)} of {len(fitted)} matched settings have no common support")
     for pair in fitted:
         level, base = pair.other, pair.reference
-        notes += [falls_with_x("y of this level", level.x, level.y)]
+        notes.append(falls_with_x("y of this level", level.x, level.y))
         if base.misfit > MISFIT_IN_NOISE * noise.floor:
-            notes += [f"points of the reference lie {base.misfit:.3f} off its own line; the interval leaves that out"]
-        notes += [as_if_in_another_unit((level.x, level.y), (base.x, base.y))]
+            notes.append(
+                f"points of the reference lie {base.misfit:.3f} off its own line; the interval does not include that"
+            )
+        notes.append(as_if_in_another_unit((level.x, level.y), (base.x, base.y)))
     if noise.repeated and all(pair.other.num_runs == 1 for pair in pairs):
         notes.append("one run of this level: its noise is that of the repeated settings")
     return "; ".join(dict.fromkeys(note for note in notes if note))

@@ -1,4 +1,4 @@
-"""The noise floor: how far a repetition with another seed lies from the line of its own setting."""
+"""Estimate the noise floor: the distance of a repetition with another seed from the line of its own setting."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,40 +9,47 @@ import scipy.stats
 
 from lossline_jax.fit.compare.setting_line import SettingLine
 
-NUM_LINE_PARAMETERS = 4
-IDENTICAL = 1e-9  # of the loss: repetitions that differ by less are copies
-OTHER_NOISE = 0.1  # significance at which settings have a noise of their own
+NUM_LINE_PARAMETERS = 4  # of the shifted power law y = K (x - E_x)^kappa + E_y
+IDENTICAL = 1e-9  # relative to the mean loss: repetitions that differ by less are copies. A convention
+OTHER_NOISE = 0.1  # probability: significance at which settings have a noise of their own. A convention
 
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """In the unit of y."""
+    """The variation of runs about the line of their setting, in the unit of y."""
 
     floor: float  # standard deviation of a run's mean distance from the line of its setting
-    degrees_of_freedom: int  # repetitions behind it; 0: no setting was repeated
+    degrees_of_freedom: int  # repetitions behind the floor; 0: no setting was repeated
     source: Literal["seeds", "scatter"]
-    deviations: np.ndarray  # (runs,) those distances, each widened for the mean that was taken off
+    # (runs,) distances of the repeated runs, widened because the mean of their setting was subtracted
+    deviations: np.ndarray
 
     @property
     def repeated(self) -> bool:
+        """True where some setting was repeated with another seed."""
         return self.source == "seeds"
 
 
 def noise_floor(cells: Sequence[SettingLine]) -> Noise | None:
-    """From settings with several runs; where there is none, the scatter of checkpoints about their lines stands in.
+    """Estimate the noise from settings with several runs.
 
-    Scatter says how well a line is known along one run and nothing about where another run's would lie.
+    Without such a setting, the scatter of checkpoints about their lines is used in its place. Scatter tells how well
+    a line is known along one run. It tells nothing of where the line of another run would lie.
+
+    Args:
+        cells: every setting with its points and fitted line.
 
     Returns:
-        None where no setting has a line.
+        The noise. None: no setting has a line.
     """
-    deviations, squares, freedom = [], 0.0, 0
+    deviations: list[np.ndarray] = []
+    squares, freedom = 0.0, 0
     for cell in cells:
         if cell.fit.has_curve and cell.num_runs > 1:
             means = cell.run_means(cell.y - cell.fit.predict(x=cell.x), np.ones(cell.x.size, bool))
-            apart = means - means.mean()
-            deviations.append(apart * np.sqrt(means.size / (means.size - 1)))
-            squares += float(apart @ apart)
+            distances = means - means.mean()
+            deviations.append(distances * np.sqrt(means.size / (means.size - 1)))
+            squares += float(distances @ distances)
             freedom += means.size - 1
     if freedom:
         if squares <= (IDENTICAL * np.mean([cell.y.mean() for cell in cells])) ** 2:
@@ -51,23 +58,32 @@ def noise_floor(cells: Sequence[SettingLine]) -> Noise | None:
     return _scatter(cells)
 
 
-def pool_noise(factor_noise: Noise | None, everywhere: Noise | None) -> Noise | None:
-    """The noise of some settings: that of the whole table, which more repetitions know better, unless it is another.
+def pool_noise(factor_noise: Noise | None, table_noise: Noise | None) -> Noise | None:
+    """Return the noise to use for the settings of one factor.
 
-    Another: the variance of a factor's own settings differs from that of the rest (F test, two-sided, at 10%).
+    That is the noise of the whole table, which more repetitions estimate, unless the factor's settings have another
+    noise. They have another noise where their variance differs from that of all other settings (F test, two-sided, at
+    10%).
+
+    Args:
+        factor_noise: noise of the settings that the factor compares. None: none of them has a line.
+        table_noise: noise of all settings of the table. None: none of them has a line.
     """
-    if factor_noise is None or everywhere is None or not factor_noise.repeated:
-        return everywhere
-    freedom = everywhere.degrees_of_freedom - factor_noise.degrees_of_freedom
-    rest = everywhere.degrees_of_freedom * everywhere.floor**2 - factor_noise.degrees_of_freedom * factor_noise.floor**2
+    if factor_noise is None or table_noise is None or not factor_noise.repeated:
+        return table_noise
+    freedom = table_noise.degrees_of_freedom - factor_noise.degrees_of_freedom
+    rest = (
+        table_noise.degrees_of_freedom * table_noise.floor**2 - factor_noise.degrees_of_freedom * factor_noise.floor**2
+    )
     if freedom <= 0 or not rest > 0:
         return factor_noise
     ratio = factor_noise.floor**2 / (rest / freedom)
     below = scipy.stats.f.cdf(ratio, factor_noise.degrees_of_freedom, freedom)
-    return factor_noise if min(below, 1 - below) < OTHER_NOISE / 2 else everywhere
+    return factor_noise if min(below, 1 - below) < OTHER_NOISE / 2 else table_noise
 
 
 def _scatter(cells: Sequence[SettingLine]) -> Noise | None:
+    """Return the scatter of checkpoints about their lines. None: no setting has a line."""
     squares, freedom = 0.0, 0
     for cell in cells:
         if cell.fit.has_curve:

@@ -1,5 +1,7 @@
-"""Does one line serve all levels, or does each need its own? Whole runs are exchanged, because checkpoints of a run
-are not independent."""
+"""Does one line serve all levels, or does each need its own?
+
+Both tests of this file take whole runs as units, because checkpoints of a run are not independent.
+"""
 
 import math
 from collections.abc import Sequence
@@ -11,29 +13,32 @@ import scipy.stats
 from lossline_jax.fit.compare.setting_line import SettingLine
 from lossline_jax.fit.curves.line import fit_line
 
-MIN_POINTS = 3  # of a run, on the common support
-NUM_PERMUTATIONS = 1999
+MIN_POINTS = 3  # points of a run on the common support; a run with fewer is not exchanged. A convention
+NUM_PERMUTATIONS = 1999  # random arrangements, by convention: the smallest p is then 1 / 2000
 
 
 @dataclass(frozen=True)
 class PermutationTest:
-    """One line for all levels against one a level."""
+    """The result of comparing one line for all levels with one line for each level."""
 
     p: float | None  # None: nothing could be exchanged
-    num_arrangements: float  # ways to deal the runs out to the levels: p cannot be below one over it
+    num_arrangements: float  # ways to distribute the runs over the levels; p is at least one over this number
 
 
 def anova_p(means: Sequence[np.ndarray], num_runs: Sequence[np.ndarray], floor: float, freedom: int) -> float | None:
-    """p of equal levels, runs being the units: the nested models are one mean distance for all, and one a level.
+    """Return the p-value of "all levels are equal", by an F test with runs as units.
+
+    The nested models are one mean distance for all levels, and one mean distance for each level.
 
     Args:
-        means: a matched group each: (levels,) mean distance of each level's runs from the group's reference line,
-            the reference level's own (zero) first.
-        num_runs: (levels,) runs behind each.
-        floor, freedom: standard deviation of a run, and the degrees of freedom of that number.
+        means: one array for each matched group: (levels,) mean distance of each level's runs from the group's reference
+            line. The reference level comes first and has distance zero.
+        num_runs: one array for each matched group: (levels,) number of runs behind each mean.
+        floor: standard deviation of a run.
+        freedom: degrees of freedom of the floor.
 
     Returns:
-        Of the F distribution; None without repetitions or without two levels.
+        The p-value of the F distribution. None: nothing was repeated, or there are no two levels.
     """
     between, levels = 0.0, 0
     for group, count in zip(means, num_runs, strict=True):
@@ -46,60 +51,62 @@ def anova_p(means: Sequence[np.ndarray], num_runs: Sequence[np.ndarray], floor: 
 
 
 def permutation_test(groups: Sequence[Sequence[SettingLine]], seed: int) -> PermutationTest:
-    """Deal runs out to levels anew within matched groups.
+    """Test "one line serves all levels" by exchanging whole runs between levels, within matched groups.
 
-    The statistic is that of nested models: the residual sum of squares about one curve against that about a curve a
-    level, each a shifted power law common to all plus a parabola. The common curve does not know the levels, so under
-    "one line serves all" every arrangement of whole runs is as likely as the one seen.
+    The statistic compares nested models by their residual sums of squares: one curve for all levels, or one for each.
+    Each curve is one shifted power law, fitted to all levels together, plus a parabola. The fit of the power law does
+    not use the levels. Every arrangement of whole runs is therefore equally likely where one line serves all levels.
 
     Args:
-        groups: settings that differ in the factor alone, a group each.
+        groups: matched groups: settings that differ in the factor alone.
+        seed: seed of the random arrangements.
     """
     prepared = [moments for group in groups if (moments := _moments(group)) is not None]
     arrangements = math.prod(_arrangements(np.bincount(moments.levels)) for moments in prepared)
     if arrangements < 2:
         return PermutationTest(None, 1.0)
     generator = np.random.Generator(np.random.PCG64(seed))
-    seen, drawn = 0.0, np.zeros(NUM_PERMUTATIONS)
+    observed, drawn = 0.0, np.zeros(NUM_PERMUTATIONS)
     for moments in prepared:
-        seen += moments.statistic(moments.levels[None])[0]
+        observed += moments.statistic(moments.levels[None])[0]
         drawn += moments.statistic(generator.permuted(np.tile(moments.levels, (NUM_PERMUTATIONS, 1)), axis=1))
-    if not (np.isfinite(seen) and np.all(np.isfinite(drawn))):  # residuals that are exactly zero
+    if not (np.isfinite(observed) and np.all(np.isfinite(drawn))):  # all residuals are exactly zero
         return PermutationTest(None, float(min(arrangements, 10**300)))
-    reached = int(np.sum(drawn >= seen - 1e-9 * abs(seen)))
-    return PermutationTest((1 + reached) / (1 + NUM_PERMUTATIONS), float(min(arrangements, 10**300)))
+    num_as_large = int(np.sum(drawn >= observed - 1e-9 * abs(observed)))
+    return PermutationTest((1 + num_as_large) / (1 + NUM_PERMUTATIONS), float(min(arrangements, 10**300)))
 
 
 @dataclass(frozen=True, eq=False)
 class _Moments:
-    """Sufficient statistics of each run for a parabola through its residuals."""
+    """Sufficient statistics of the runs of a group, for fitting a parabola to their residuals."""
 
-    levels: np.ndarray  # (runs,)
+    levels: np.ndarray  # (runs,) index of each run's level
     gram_R33: np.ndarray
     moment_R3: np.ndarray
-    squares: float
+    squares: float  # sum over all points of the squared residual
     num_points: int
 
     def statistic(self, levels_PR: np.ndarray) -> np.ndarray:
-        """(P,) log likelihood ratio of a curve a level against one curve, for each arrangement."""
+        """Return (P,) log likelihood ratios of one curve for each level against one curve, for each arrangement."""
         explained = np.zeros(levels_PR.shape[0])
         for level in range(self.levels.max() + 1):
             mask_PR = (levels_PR == level).astype(float)
             explained += self._explained(mask_PR @ self.gram_R33.reshape(-1, 9), mask_PR @ self.moment_R3)
-        everything = np.ones((1, self.levels.size))
-        one = self._explained(everything @ self.gram_R33.reshape(-1, 9), everything @ self.moment_R3)[0]
+        all_runs = np.ones((1, self.levels.size))
+        by_one_curve = self._explained(all_runs @ self.gram_R33.reshape(-1, 9), all_runs @ self.moment_R3)[0]
         with np.errstate(divide="ignore", invalid="ignore"):
-            return self.num_points * np.log((self.squares - one) / (self.squares - explained))
+            return self.num_points * np.log((self.squares - by_one_curve) / (self.squares - explained))
 
     @staticmethod
     def _explained(gram_P9: np.ndarray, moment_P3: np.ndarray) -> np.ndarray:
+        """Return (P,) reductions of the sum of squares by the best parabola."""
         gram_P33 = gram_P9.reshape(-1, 3, 3)
         ridge = 1e-9 * np.trace(gram_P33, axis1=1, axis2=2)[:, None, None] * np.eye(3)
         return np.sum(moment_P3 * np.linalg.solve(gram_P33 + ridge, moment_P3[..., None])[..., 0], axis=1)
 
 
 def _moments(group: Sequence[SettingLine]) -> _Moments | None:
-    """Of the runs of a group on the support that all its settings share; None where there is no test in them."""
+    """Return the statistics of a group's runs on the support that all its settings share. None: there is no test."""
     low, high = max(cell.x.min() for cell in group), min(cell.x.max() for cell in group)
     runs = [
         (level, cell.x[in_support], cell.y[in_support])
@@ -127,6 +134,6 @@ def _moments(group: Sequence[SettingLine]) -> _Moments | None:
 
 
 def _arrangements(counts: np.ndarray) -> int:
-    """Ways to deal so many runs out to levels of these sizes."""
+    """Return the number of ways to distribute the runs over levels of these sizes."""
     total = math.factorial(int(counts.sum()))
     return total // math.prod(math.factorial(int(count)) for count in counts)

@@ -1,4 +1,4 @@
-"""The line of one setting in one unit, and the lines of settings that differ in one factor alone."""
+"""Hold the fitted line of one setting, and pair the lines of settings that differ in one factor alone."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from lossline_jax.fit.resampling import Bootstrap, bootstrap
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.tables.settings import Setting, Settings, differences
 
-NUM_FIFTHS = 5
-SURE_ERRORS = 4.0  # standard errors from which a fifth of the points lies off the line
+NUM_FIFTHS = 5  # parts of the points, by x, of which `misfit` takes the worst. A convention
+SURE_ERRORS = 4.0  # standard errors from which a fifth of the points surely lies off the line. A convention
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +21,8 @@ class SettingLine:
     """The checkpoints of one setting, in one unit, with the line fitted to them."""
 
     setting: Setting
-    x: np.ndarray  # (n,) finite losses
-    y: np.ndarray
+    x: np.ndarray  # (n,) finite losses on the horizontal axis
+    y: np.ndarray  # (n,) finite losses on the vertical axis
     runs: np.ndarray | None  # (n,) the run of each checkpoint; None: the table does not tell runs apart
     fit: FitResult
     resamples: Bootstrap | None  # None: the fit has no curve
@@ -34,46 +34,60 @@ class SettingLine:
 
     @property
     def run_ids(self) -> tuple[str, ...]:
+        """The distinct runs, in the order in which they occur. Empty: the table does not tell runs apart."""
         return () if self.runs is None else tuple(dict.fromkeys(self.runs.tolist()))
 
     @property
     def num_runs(self) -> int:
-        """At least one, also where runs are not told apart."""
+        """The number of runs; one where the table does not tell runs apart."""
         return max(len(self.run_ids), 1)
 
     @cached_property
     def why_no_line(self) -> str:
-        """The reason why other settings cannot be held against the line of this one; empty where they can."""
+        """The reason why this line cannot be a reference for other settings. Empty: it can."""
         if not self.fit.has_curve:
             return "it cannot be fitted"
         return falls_with_x("y", self.x, self.y)
 
     @cached_property
     def misfit(self) -> float:
-        """The largest mean distance of neighbouring points from the line, of fifths by x; 0 where it may be chance.
+        """The largest mean distance of neighbouring points from the line, in the unit of y.
 
-        Chance: less than four standard errors of the mean of a fifth, or a fifth of fewer than three points.
+        The points are split by x into fifths, and the fifth that lies farthest off counts. The value is 0 where the
+        distance may be chance: it is below four standard errors of the mean, or a fifth has fewer than three points.
         """
         if not self.fit.has_curve or self.x.size < 3 * NUM_FIFTHS:
             return 0.0
-        apart = (self.y - self.fit.predict(x=self.x))[np.argsort(self.x, kind="stable")]
-        fifths = np.array_split(apart, NUM_FIFTHS)
-        means = np.array([each.mean() for each in fifths])
-        errors = np.array([each.std(ddof=1) / np.sqrt(each.size) for each in fifths])
+        residuals = (self.y - self.fit.predict(x=self.x))[np.argsort(self.x, kind="stable")]
+        fifths = np.array_split(residuals, NUM_FIFTHS)
+        means = np.array([fifth.mean() for fifth in fifths])
+        errors = np.array([fifth.std(ddof=1) / np.sqrt(fifth.size) for fifth in fifths])
         return float(np.max(np.abs(means) * (np.abs(means) > SURE_ERRORS * errors)))
 
     def without(self, runs: Set[str]) -> "SettingLine":
-        """The setting without these runs, of which it has others, its line and resamples fitted again."""
+        """Return the setting without these runs, with its line and resamples fitted again.
+
+        Args:
+            runs: the runs to leave out. Some run of the setting must be left. A setting whose runs the table does not
+                tell apart stays as it is.
+        """
+        if self.runs is None:
+            return self
         keep = np.array([str(run) not in runs for run in self.runs])
-        x, y, left = self.x[keep], self.y[keep], self.runs[keep]
-        fit, resamples = fit_line(x, y, left, level=None), None
+        x, y, kept_runs = self.x[keep], self.y[keep], self.runs[keep]
+        fit, resamples = fit_line(x, y, kept_runs, level=None), None
         if fit.has_curve and self.resamples is not None:
             number, seed = self.resamples.num_resamples, self.resamples.seed
-            resamples = bootstrap(fit, {"x": x}, y, clusters=left, num_resamples=number, seed=seed)
-        return SettingLine(self.setting, x, y, left, fit, resamples)
+            resamples = bootstrap(fit, {"x": x}, y, clusters=kept_runs, num_resamples=number, seed=seed)
+        return SettingLine(self.setting, x, y, kept_runs, fit, resamples)
 
     def run_means(self, values: np.ndarray, inside: np.ndarray) -> np.ndarray:
-        """(runs,) mean of `values` (n,) over the points `inside` of each run that has any."""
+        """Return (runs,) means of `values` over some points, for each run that has any of these points.
+
+        Args:
+            values: (n,) one value for each point.
+            inside: (n,) mask of the points to use.
+        """
         if self.runs is None:
             return np.array([values[inside].mean()]) if inside.any() else np.empty(0)
         codes = np.unique(self.runs[inside], return_inverse=True)[1]
@@ -89,17 +103,33 @@ class MatchedPair:
 
 
 def settings_of(cells: Sequence[SettingLine]) -> Settings:
-    """Return the settings of some lines, numbered as the lines are."""
+    """Return the settings of some lines, numbered as the lines are.
+
+    Args:
+        cells: every setting with its points and fitted line.
+    """
     return Settings(tuple(cell.setting for cell in cells))
 
 
 def matched_pairs(cells: Sequence[SettingLine], factor: str, level: str, reference: str) -> list[MatchedPair]:
-    """Pair the lines of `level` with those of the reference level that are equal in all other factors."""
+    """Pair the lines of `level` with the lines of the reference level that are equal in all other factors.
+
+    Args:
+        cells: every setting with its points and fitted line.
+        factor: the factor in which the lines of a pair differ.
+        level: level of the factor that is compared.
+        reference: level of the factor that `level` is compared with.
+    """
     return [MatchedPair(cells[k], cells[n]) for k, n in settings_of(cells).pairs(factor, level, reference)]
 
 
 def unmatched(cells: Sequence[SettingLine], base: Mapping[str, str]) -> list[SettingLine]:
-    """Return the lines that no line of a reference level can be compared with."""
+    """Return the lines that cannot be compared with a line of any reference level.
+
+    Args:
+        cells: every setting with its points and fitted line.
+        base: the reference level of each factor.
+    """
     settings = settings_of(cells)
     matched = {
         number
@@ -113,18 +143,25 @@ def unmatched(cells: Sequence[SettingLine], base: Mapping[str, str]) -> list[Set
 
 
 def confounders(cells: Sequence[SettingLine], factor: str, level: str, reference: str) -> list[str]:
-    """The factors that change whenever `factor` goes from the reference to `level`; where none always does, the fewest
-    that do.
+    """Return the factors that are confounded with `factor`, for a pair of its levels.
 
-    Empty where one of the two levels has no setting at all.
+    These are the factors that change whenever `factor` goes from the reference to `level`. Where no factor always
+    changes, they are the smallest set of factors that change together. The list is empty where one of the two levels
+    has no setting at all.
+
+    Args:
+        cells: every setting with its points and fitted line.
+        factor: the factor whose levels are compared.
+        level: level of the factor that is compared.
+        reference: level of the factor that `level` is compared with.
     """
-    sets = [
-        frozenset(differences(a.levels, b.levels)) - {factor}
-        for a in cells
-        for b in cells
-        if a.levels[factor] == reference and b.levels[factor] == level
+    changes = [
+        frozenset(differences(first.levels, second.levels)) - {factor}
+        for first in cells
+        for second in cells
+        if first.levels[factor] == reference and second.levels[factor] == level
     ]
-    if not sets:
+    if not changes:
         return []
-    always = frozenset.intersection(*sets) or min(sets, key=lambda names: (len(names), sorted(names)))
+    always = frozenset.intersection(*changes) or min(changes, key=lambda names: (len(names), sorted(names)))
     return [name for name in cells[0].levels if name in always]

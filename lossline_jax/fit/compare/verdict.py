@@ -1,4 +1,7 @@
-"""From what was measured of a factor to a verdict, and to what must be known before it is believed."""
+"""Decide the verdict of a factor from its measurement, and note what a reader must know before believing it.
+
+The rules of the verdicts are in the docstring of `compare_lines.compare_setting_lines`.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence, Set
@@ -13,39 +16,45 @@ from lossline_jax.fit.compare.gap import LineGap, OuterGap, PairGap
 from lossline_jax.fit.compare.noise import Noise
 from lossline_jax.fit.compare.permutation import PermutationTest
 
-SIGNIFICANCE = 0.05
-POWER = 0.9  # of the smallest gap that a design is said to detect
+SIGNIFICANCE = 0.05  # probability, by convention, of all tests here
+POWER = 0.9  # probability of finding a gap of the size `smallest_detectable_gap`. A convention
 ONE_RUN = "one run a level: no interval"
-ROUGH_FREEDOM = 4  # so few repetitions, or fewer, make a rough noise floor
+ROUGH_FREEDOM = 4  # repetitions: with at most this many the noise floor is called rough. A convention
 
 
 @dataclass(frozen=True, eq=False)
 class FactorMeasurement:
-    """What was measured of a factor, before it is judged."""
+    """The measurement of one factor: the input of its verdict."""
 
     factor: str
     reference: str
-    noise: Noise | None
-    gaps: Mapping[str, LineGap | str]  # by level; or why there is none
-    p: float | None
+    noise: Noise | None  # None: no setting of the factor has a line
+    gaps: Mapping[str, LineGap | str]  # by level; a text: the reason why there is no gap
+    p: float | None  # of "no gaps at all", by the F test; None: nothing was repeated
     line: PermutationTest
-    runs_told_apart: bool
-    run_ids: frozenset[str]  # of the settings that are compared
+    runs_told_apart: bool  # False: the table does not name runs
+    run_ids: frozenset[str]  # runs of the settings that the factor compares
 
 
 def decide_verdict(
-    item: FactorMeasurement, p_holm: float | None, num_tested: int, margin_in_noise: float, unit: str
+    item: FactorMeasurement, p_holm: float | None, *, num_tested: int, margin_in_noise: float, unit: str
 ) -> FactorComparison:
-    """The verdict of a factor; `compare_lines.compare_setting_lines` says by which rules.
+    """Decide the verdict of a factor by the rules of `compare_lines.compare_setting_lines`.
 
     Args:
-        p_holm: the factor's p, corrected over all factors.
-        num_tested: how many factors have one.
+        item: the measurement of the factor.
+        p_holm: the factor's p-value, corrected over all factors. None: it was not tested.
+        num_tested: number of factors that were tested.
+        margin_in_noise: the margin, in noise floors.
+        unit: the unit of the losses, copied into the result.
     """
     noise = item.noise
     margin = None if noise is None else margin_in_noise * noise.floor
-    strict = SIGNIFICANCE / max(num_tested, 1)
-    levels = tuple(_judge_level(level, gap, item, p_holm, margin, strict) for level, gap in item.gaps.items())
+    strictest = SIGNIFICANCE / max(num_tested, 1)  # of the Holm correction: its smallest level
+    levels = tuple(
+        _judge_level(level, gap, item, p_holm=p_holm, margin=margin, strictest=strictest)
+        for level, gap in item.gaps.items()
+    )
     verdict = verdict_of(levels)
     return FactorComparison(
         factor=item.factor,
@@ -66,58 +75,80 @@ def decide_verdict(
 
 
 def verdict_of(levels: Sequence[LevelGap]) -> Verdict:
-    """Judge a factor by its levels: one level shows a move or a crossing, "does not move" takes all of them."""
+    """Judge a factor by its levels.
+
+    One level is enough for "moves" or "crosses". "does not move" takes all levels.
+
+    Args:
+        levels: the judged levels of the factor.
+    """
     verdicts = {level.verdict for level in levels}
-    shown: tuple[Verdict, ...] = ("moves", "crosses")
-    verdicts_shown = [verdict for verdict in shown if verdict in verdicts]
-    if verdicts_shown:
-        return verdicts_shown[0]
+    decisive: tuple[Verdict, ...] = ("moves", "crosses")
+    for verdict in decisive:
+        if verdict in verdicts:
+            return verdict
     return "does not move" if verdicts == {"does not move"} else "cannot tell"
 
 
 def cautious(
     comparison: FactorComparison, without: Sequence[FactorComparison], far: Sequence[FarRun], used: Set[str]
 ) -> FactorComparison:
-    """The comparison with runs named that lie far off: a verdict that does not hold without them is `cannot tell`.
+    """Name the runs that lie far off, and withdraw each verdict that does not hold without them.
+
+    A verdict that does not hold becomes `cannot tell`.
 
     Args:
-        comparison, without: of all runs, and of those that are left when the far ones go.
-        used: runs of the settings that the factor compares; the others count where they change a verdict.
+        comparison: the comparison with all runs.
+        without: the comparisons without the far runs, one for each set of runs that is left out.
+        far: the runs that are far from the line of their own setting.
+        used: runs of the settings that the factor compares. Other far runs are named only where they change a verdict.
     """
     levels = tuple(
-        _cautious_level(level, [other.levels[k] for other in without]) for k, level in enumerate(comparison.levels)
+        _cautious_level(level, [rest.levels[k] for rest in without]) for k, level in enumerate(comparison.levels)
     )
     changed = any(level.verdict != old.verdict for level, old in zip(levels, comparison.levels, strict=True))
-    named = [each for each in far if changed or used & set(each.run_ids)]
+    named = [run for run in far if changed or used & set(run.run_ids)]
     if not named:
         return comparison
     verdict = verdict_of(levels)
-    ends = list(dict.fromkeys(other.verdict for other in without))
+    verdicts_without = list(dict.fromkeys(rest.verdict for rest in without))
     it = "it" if len(named) == 1 else "them"
-    if ends == [comparison.verdict]:
+    if verdicts_without == [comparison.verdict]:
         outcome = f"with and without {it}: {comparison.verdict}"
     else:
-        outcome = f"with {it}: {comparison.verdict}, without {it}: {' or '.join(ends)}"
+        outcome = f"with {it}: {comparison.verdict}, without {it}: {' or '.join(verdicts_without)}"
     note = "; ".join([*map(str, named), outcome, *([comparison.note] if comparison.note else [])])
-    runs = tuple(dict.fromkeys(run for each in named for run in each.run_ids))
-    return dataclasses.replace(comparison, verdict=verdict, note=note, levels=levels, far_runs=runs)
+    run_ids = tuple(dict.fromkeys(run_id for run in named for run_id in run.run_ids))
+    return dataclasses.replace(comparison, verdict=verdict, note=note, levels=levels, far_runs=run_ids)
 
 
 def _cautious_level(level: LevelGap, without: Sequence[LevelGap]) -> LevelGap:
-    if all(other.verdict == level.verdict for other in without):
+    """Withdraw the verdict of a level if it changes without the far runs."""
+    changed = next((rest for rest in without if rest.verdict != level.verdict), None)
+    if changed is None:
         return level
-    other = next(other for other in without if other.verdict != level.verdict)
-    gap = "" if other.gap is None else f", gap {other.gap:+.4f}"
-    note = f"with all runs: {level.verdict}, without those far off: {other.verdict}{gap}"
+    gap = "" if changed.gap is None else f", gap {changed.gap:+.4f}"
+    note = f"with all runs: {level.verdict}, without those far off: {changed.verdict}{gap}"
     return dataclasses.replace(
         level, verdict="cannot tell", note="; ".join(part for part in (note, level.note) if part)
     )
 
 
-def _judge_level(level: str, gap: LineGap | str, item: FactorMeasurement, p_holm, margin, strict: float) -> LevelGap:
+def _judge_level(
+    level: str,
+    gap: LineGap | str,
+    item: FactorMeasurement,
+    *,
+    p_holm: float | None,
+    margin: float | None,
+    strictest: float,
+) -> LevelGap:
+    """Decide the verdict of one level."""
+    noise = item.noise
     if isinstance(gap, str):
         return LevelGap(level, "cannot tell", gap)
-    noise = item.noise
+    if noise is None or margin is None:
+        return LevelGap(level, "cannot tell", gap.note)
     level_gap = LevelGap(
         level=level,
         verdict="cannot tell",
@@ -127,7 +158,7 @@ def _judge_level(level: str, gap: LineGap | str, item: FactorMeasurement, p_holm
         method=gap.method,
         ratio=gap.value / noise.floor if gap.value is not None and noise.floor > 0 else None,
         p=_student_p(gap.value, gap.variance, noise),
-        smallest_detectable_gap=_smallest_detectable(gap.variance, noise, strict),
+        smallest_detectable_gap=_smallest_detectable(gap.variance, noise, strictest),
         support=gap.support,
         num_points=sum(pair.num_points for pair in gap.pairs),
         num_points_outside=gap.num_points_outside,
@@ -138,29 +169,29 @@ def _judge_level(level: str, gap: LineGap | str, item: FactorMeasurement, p_holm
     )
     if not gap.pairs:
         return level_gap
-    alone = "" if noise.repeated else ONE_RUN
-    parts = (alone, _disagreement(gap.pairs, margin), _crossing(gap.outer, margin), gap.note)
+    one_run = "" if noise.repeated else ONE_RUN
+    parts = (one_run, _disagreement(gap.pairs, margin), _crossing(gap.outer, margin), gap.note)
     note = "; ".join(part for part in parts if part)
-    judged = dataclasses.replace(level_gap, verdict=_verdict(level_gap, item, p_holm, margin), note=note)
+    verdict = _verdict(level_gap, item.line, p_holm, noise=noise, margin=margin)
+    judged = dataclasses.replace(level_gap, verdict=verdict, note=note)
     return judged if noise.repeated else _without_intervals(judged)
 
 
 def _without_intervals(level: LevelGap) -> LevelGap:
-    """One run a level says how well its own line is known, and nothing of where another run would lie."""
+    """Remove the intervals: one run tells how well its own line is known, and nothing of the line of another run."""
     pairs = tuple(dataclasses.replace(pair, interval=None) for pair in level.pairs)
-    outer = tuple(dataclasses.replace(end, interval=None) for end in level.outer)
+    outer = tuple(dataclasses.replace(outer_gap, interval=None) for outer_gap in level.outer)
     return dataclasses.replace(level, interval=None, method="", pairs=pairs, outer=outer)
 
 
-def _verdict(level: LevelGap, item: FactorMeasurement, p_holm: float | None, margin: float) -> Verdict:
-    noise = item.noise
-    apart = any(_pair_moves(pair, len(level.pairs), noise, margin) for pair in level.pairs)
+def _verdict(level: LevelGap, line: PermutationTest, p_holm: float | None, *, noise: Noise, margin: float) -> Verdict:
+    """Decide the verdict of a level that has a gap."""
+    pair_moves = any(_pair_moves(pair, len(level.pairs), noise, margin) for pair in level.pairs)
     if noise.repeated:
-        rejected = p_holm is not None and p_holm < SIGNIFICANCE and not _contradicted(item.line)
-        real = level.p is not None and level.p < SIGNIFICANCE and abs(level.gap) > noise.floor
-        moves = rejected and (real or apart)
+        rejected = p_holm is not None and p_holm < SIGNIFICANCE and not _contradicted(line)
+        moves = rejected and (_level_moves(level, noise) or pair_moves)
     else:
-        moves = apart or _beyond(level.interval, margin)
+        moves = pair_moves or _beyond(level.interval, margin)
     if moves:
         return "moves"
     if _crossing(level.outer, margin):
@@ -171,7 +202,14 @@ def _verdict(level: LevelGap, item: FactorMeasurement, p_holm: float | None, mar
     return "does not move" if within else "cannot tell"
 
 
+def _level_moves(level: LevelGap, noise: Noise) -> bool:
+    """Tell whether the mean gap of a level is significant and larger than the noise floor."""
+    significant = level.p is not None and level.p < SIGNIFICANCE
+    return significant and level.gap is not None and abs(level.gap) > noise.floor
+
+
 def _pair_moves(pair: PairGap, num_pairs: int, noise: Noise, margin: float) -> bool:
+    """Tell whether the gap of one pair shows a move by itself, Bonferroni-corrected over pairs."""
     if not noise.repeated:
         return _beyond(pair.interval, margin)
     p = _student_p(pair.gap, pair.variance, noise)
@@ -179,11 +217,12 @@ def _pair_moves(pair: PairGap, num_pairs: int, noise: Noise, margin: float) -> b
 
 
 def _beyond(interval: tuple[float, float] | None, margin: float) -> bool:
+    """Tell whether an interval lies wholly beyond the margin, on one side of zero."""
     return interval is not None and (interval[0] > margin or interval[1] < -margin)
 
 
 def _crossing(outer: Sequence[OuterGap], margin: float) -> str:
-    """Describe a crossing: both ends lie surely beyond the margin, on either side of zero. Empty: no crossing."""
+    """Describe a crossing: the gaps of both ends lie beyond the margin, on opposite sides of zero. Empty: none."""
     if len(outer) < 2 or not all(_beyond(end.interval, margin) for end in outer) or outer[0].gap * outer[1].gap > 0:
         return ""
     ends = (f"{end.gap:+.3f} at x {end.support[0]:.3f}-{end.support[1]:.3f}" for end in outer)
@@ -191,7 +230,7 @@ def _crossing(outer: Sequence[OuterGap], margin: float) -> str:
 
 
 def _disagreement(pairs: Sequence[PairGap], margin: float) -> str:
-    """How far the pairs differ, where that is more than the margin."""
+    """Describe how much the pairs differ, where they differ by more than the margin. Empty: they do not."""
     low, high = min(pairs, key=lambda pair: pair.gap), max(pairs, key=lambda pair: pair.gap)
     if len(pairs) < 2 or high.gap - low.gap < margin:
         return ""
@@ -199,35 +238,38 @@ def _disagreement(pairs: Sequence[PairGap], margin: float) -> str:
 
 
 def _student_p(gap: float | None, variance: float, noise: Noise) -> float | None:
-    """Of no gap, two-sided; None without repetitions."""
+    """Return the two-sided p-value of "no gap". None: there are no repetitions."""
     if not noise.repeated or gap is None or not noise.floor > 0:
         return None
     return float(2 * scipy.special.stdtr(noise.degrees_of_freedom, -abs(gap) / (noise.floor * np.sqrt(variance))))
 
 
-def _smallest_detectable(variance: float, noise: Noise, strict: float) -> float | None:
-    """The gap that would be called a move in 90% of studies of this design, the strictest correction assumed."""
+def _smallest_detectable(variance: float, noise: Noise, strictest: float) -> float | None:
+    """Return the gap that 90% of studies of this design would call a move.
+
+    The strictest level of the Holm correction is assumed. None: there are no repetitions.
+    """
     if not (noise.repeated and noise.floor > 0 and np.isfinite(variance)):
         return None
     error = noise.floor * np.sqrt(variance)
-    t_test, t_power = scipy.special.stdtrit(noise.degrees_of_freedom, [1 - strict / 2, POWER])
+    t_test, t_power = scipy.special.stdtrit(noise.degrees_of_freedom, [1 - strictest / 2, POWER])
     return float(max(t_test * error, noise.floor) + t_power * error)
 
 
 def _contradicted(line: PermutationTest) -> bool:
-    """The exchange of runs could have shown a difference and did not."""
+    """Tell whether the exchange of runs could have shown a difference and did not show it."""
     return line.p is not None and 1 / line.num_arrangements < SIGNIFICANCE / 5 and line.p > SIGNIFICANCE
 
 
 def _note(item: FactorMeasurement, p_holm: float | None, verdict: Verdict) -> str:
-    """What a reader must know before believing the verdict."""
+    """Return the warnings that a reader needs before believing the verdict, separated by semicolons."""
     notes = []
     if not item.runs_told_apart:
         notes.append("the table does not tell runs apart (name their column): each setting counts as one")
     if item.noise is not None and not item.noise.repeated:
-        notes.append("one run a level: noise is the scatter along the lines, and another seed could lie elsewhere")
+        notes.append("one run a level: the noise is the scatter along the lines; the line of another seed could differ")
     elif item.noise is not None and not item.noise.floor > 0:
-        notes.append("the repetitions are identical: they tell of no noise")
+        notes.append("the repetitions are identical: they show no noise")
     elif item.noise is not None and item.noise.degrees_of_freedom <= ROUGH_FREEDOM:
         notes.append(f"the noise floor is rough: {item.noise.degrees_of_freedom} repetitions")
     if p_holm is not None and p_holm < SIGNIFICANCE and _contradicted(item.line):

@@ -1,4 +1,4 @@
-"""How good are predictions of larger runs? The largest budgets of a table, predicted from the smaller ones."""
+"""Score predictions of larger runs: the largest budgets of a table are predicted from the smaller ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,32 +16,35 @@ from lossline_jax.fit.result import INTERVAL_LEVEL
 
 @dataclass(frozen=True)
 class SeriesScore:
-    """One series: its held-out rows against their predictions. Errors are |prediction / loss - 1|, means over rows."""
+    """The score of one series: its held-out rows compared with their predictions.
+
+    The error of a row is |prediction / loss - 1|. Errors are means over rows.
+    """
 
     series: str
     kind: str
     loss: str
-    num_fitted: int
-    num_predicted: int
+    num_fitted: int  # rows
+    num_predicted: int  # rows
     error: float
     coverage: float | None  # share of rows within the interval; None: too few budgets for intervals
-    width: float | None  # of the interval, relative to the loss
-    errors_of_predictors: dict[str, float]  # of each predictor alone
+    width: float | None  # of the interval, relative to the loss; None: as for `coverage`
+    errors_of_predictors: dict[str, float]  # error of each predictor alone, by its name
 
 
 @dataclass(frozen=True)
 class Backtest:
-    """Scores of all series, with what was fitted and predicted."""
+    """The scores of all series, with the budgets that were fitted and predicted."""
 
     up_to: float  # largest budget fitted, FLOPs
     predicted: tuple[float, float]  # range of budgets predicted
-    level: float
+    level: float  # of the intervals, such as 0.9
     scores: tuple[SeriesScore, ...]
-    weights: dict[str, dict[str, float]]  # by kind, by predictor
+    weights: dict[str, dict[str, float]]  # weight of each predictor, by kind of series and by name of the predictor
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return serialise.to_json(self)
 
 
@@ -52,18 +55,21 @@ def backtest_series(
     level: float = INTERVAL_LEVEL,
     notes: Sequence[str] = (),
 ) -> Backtest:
-    """Fit on runs of budgets up to `up_to`, predict the largest level of budget of the table.
+    """Fit on runs of budgets up to `up_to`, and predict the largest level of budget of the table.
 
     Args:
-        up_to: FLOPs; None: all but the largest level of budget.
+        series: the series to score.
+        up_to: largest training budget that is fitted, FLOPs. None: all levels of budget but the largest.
+        level: level of the intervals.
+        notes: lines to copy to the front of the result's notes.
 
     Raises:
-        LosslineError: nothing lies on one side of `up_to`, or the table has one budget only.
+        LosslineError: no run lies on one side of `up_to`, or the table has only one budget.
     """
     split, beyond = _split(series, up_to)
-    fitted = [each[each.rows.run_budget <= split * (1 + 1e-6)] for each in series]
-    held = [each[each.rows.budget > beyond] for each in series]
-    usable = [k for k in range(len(fitted)) if fitted[k].y.size and held[k].y.size]
+    fitted = [part[part.rows.run_budget <= split * (1 + 1e-6)] for part in series]  # the slack absorbs rounding
+    held_out = [part[part.rows.budget > beyond] for part in series]
+    usable = [k for k in range(len(fitted)) if fitted[k].y.size and held_out[k].y.size]
     if not usable:
         low, high = min(s.rows.budget.min() for s in series), max(s.rows.budget.max() for s in series)
         raise ArgumentError(
@@ -76,20 +82,20 @@ def backtest_series(
         f"{series[k].name}: left out: no run on one side of the split" for k in range(len(series)) if k not in usable
     ]
     forecast = forecast_series([fitted[k] for k in usable], level)
-    predicted = {each.name for each in forecast.series}
-    budgets = np.concatenate([held[k].rows.budget for k in usable])
+    predicted = {part.name for part in forecast.series}
+    budgets = np.concatenate([held_out[k].rows.budget for k in usable])
     return Backtest(
         up_to=split,
         predicted=(float(budgets.min()), float(budgets.max())),
         level=level,
-        scores=tuple(_score(forecast, held[k], fitted[k].y.size) for k in usable if series[k].name in predicted),
+        scores=tuple(_score(forecast, held_out[k], fitted[k].y.size) for k in usable if series[k].name in predicted),
         weights=forecast.weights,
         notes=(*notes, *left_out, *forecast.left_out),
     )
 
 
 def _split(series: Sequence[LossSeries], up_to: float | None) -> tuple[float, float]:
-    """The largest budget fitted, and the one beyond which rows are predicted, FLOPs."""
+    """Return the largest budget that is fitted and the budget above which rows are predicted, in FLOPs."""
     levels = budget_levels(list(series))
     if up_to is None:
         if len(levels) < 2:
@@ -98,29 +104,31 @@ def _split(series: Sequence[LossSeries], up_to: float | None) -> tuple[float, fl
     return up_to, max(levels[-2] if len(levels) > 1 else 0.0, up_to * (1 + 1e-6))
 
 
-def _score(forecast: Forecast, held: LossSeries, num_fitted: int) -> SeriesScore:
-    """The errors of the predictions of the rows that were held out of one series."""
-    rows, y = held.rows, held.y
-    predictions = forecast.predict(held.name, rows)
-    estimate = np.array([p.estimate for p in predictions])
-    covered = width = None
+def _score(forecast: Forecast, held_out: LossSeries, num_fitted: int) -> SeriesScore:
+    """Score the predictions of the rows that were held out of one series."""
+    rows, y = held_out.rows, held_out.y
+    predictions = forecast.predict(held_out.name, rows)
+    estimate = np.array([prediction.estimate for prediction in predictions])
+    coverage = width = None
     if predictions[0].lower is not None:
-        lower, upper = (np.array([getattr(p, end) for p in predictions]) for end in ("lower", "upper"))
-        covered, width = float(np.mean((lower <= y) & (y <= upper))), float(np.mean((upper - lower) / y))
-    names = [each.name for each in forecast.series]
-    alone = {name: predict(rows) for name, predict in forecast.predictors[names.index(held.name)].items()}
+        lower, upper = (
+            np.array([getattr(prediction, end) for prediction in predictions]) for end in ("lower", "upper")
+        )
+        coverage, width = float(np.mean((lower <= y) & (y <= upper))), float(np.mean((upper - lower) / y))
+    names = [part.name for part in forecast.series]
+    alone = {name: predict(rows) for name, predict in forecast.predictors[names.index(held_out.name)].items()}
     return SeriesScore(
-        series=held.name,
-        kind=held.kind,
-        loss=held.loss,
+        series=held_out.name,
+        kind=held_out.kind,
+        loss=held_out.loss,
         num_fitted=num_fitted,
         num_predicted=y.size,
         error=float(np.mean(np.abs(estimate / y - 1))),
-        coverage=covered,
+        coverage=coverage,
         width=width,
         errors_of_predictors={
             name: float(np.mean(np.abs(alone[name] / y - 1)))
-            for name in member_names(held)
+            for name in member_names(held_out)
             if name in alone and np.all(np.isfinite(alone[name]))
         },
     )

@@ -1,7 +1,8 @@
-"""A new data set with a handful of runs: what would the large model on it score?
+"""Predict the loss of a large model on a new data set from a handful of runs on it.
 
-A full sweep on another data set is at hand (known), and a few paired runs on the new one (few). The ways to get from
-there to a run of the new set as large as one that was trained on the known set, as arXiv 2411.12925 compares them.
+Two things are given: a full sweep on another data set (known), and a few paired runs on the new one (few).
+The question is the loss on the new set of a run as large as a given run of the known set. This file has the methods
+that arXiv 2411.12925 compares.
 """
 
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from lossline_jax.fit.laws.size_and_tokens import KAPLAN
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.solve import fit_law
 
+# Names of the methods, as they are shown.
 IDENTITY, SCALING_LAW, FLOPS_TO_LOSS = "identity", "scaling law", "FLOPs to loss"
 TEST_TO_TEST, TRAIN_TO_TEST = "test to test", "general train to test"
 
@@ -40,19 +42,20 @@ COMPUTE_LAW = Law(
 
 @dataclass(frozen=True, eq=False)
 class PairedRuns:
-    """Models of equal size and tokens on two data sets; (n,) arrays, losses in one unit."""
+    """Pairs of models of equal size and tokens on two data sets. Arrays are (n,); losses are in one unit."""
 
-    params: np.ndarray
-    tokens: np.ndarray
+    params: np.ndarray  # parameters
+    tokens: np.ndarray  # training tokens
     budget: np.ndarray  # training FLOPs
-    known_validation: np.ndarray  # of the model on the known set, on its own validation set
-    known_loss: np.ndarray  # of the model on the known set, on the set that is asked about
+    known_validation: np.ndarray  # loss of the model of the known set on the validation set of the known set
+    known_loss: np.ndarray  # loss of the model of the known set on the set that is asked about
+    loss: np.ndarray  # loss of the model of the new set on that set; NaN: to be predicted
     loss: np.ndarray  # of the model on the new set, on that set; NaN where it is to be predicted
 
 
 @dataclass(frozen=True)
 class FewRunPrediction:
-    """(n,) predicted losses by one method; None where it has no value, and why."""
+    """The losses that one method predicts for each target run. None: the method has no value; the note says why."""
 
     method: str
     loss: tuple[float | None, ...]
@@ -60,14 +63,19 @@ class FewRunPrediction:
 
 
 def predict_from_few_runs(few: PairedRuns, target: PairedRuns) -> list[FewRunPrediction]:
-    """The loss of each target run on the new data set, by each method.
+    """Predict the loss of each target run on the new data set, by each method.
 
-    Identity takes the loss of the known model. The scaling law (Kaplan form) and the law of FLOPs alone are fitted to
-    the few runs; the two lines to their pairs, with both irreducible losses free. A method that cannot be fitted, or
-    that can only fall where the losses rise, says so in its note; none takes the place of another.
+    Identity takes the loss of the known model. Two laws are fitted to the few runs: the scaling law (Kaplan form), and
+    a law of FLOPs alone. Two lines are fitted to the pairs, with both irreducible losses free.
+    A method that cannot be fitted has no value, and its note gives the reason. The same holds for a method that can
+    only fall where the losses rise. No method takes the place of another.
+
+    Args:
+        few: the few runs on the new data set, paired with runs on the known set.
+        target: the known runs whose partners on the new set are asked for. Its `loss` is not used.
 
     Raises:
-        LosslineError: no runs, or none to predict.
+        LosslineError: there are no runs, or none to predict.
     """
     if not few.loss.size or not target.known_loss.size:
         raise LosslineError("give some runs on the new data set, and a known run as large as the target")
@@ -89,14 +97,14 @@ def predict_from_few_runs(few: PairedRuns, target: PairedRuns) -> list[FewRunPre
 
 
 def _refused(method: str, target: PairedRuns, reason: str) -> FewRunPrediction | None:
-    """A method without a value because the loss moves against all that it allows; None where it does not."""
+    """Return a prediction without values that gives the reason. None: there is no reason to refuse."""
     return FewRunPrediction(method, (None,) * target.known_loss.size, reason) if reason else None
 
 
 def _by_law(method: str, fit: FitResult, inputs: dict[str, np.ndarray], law: Law) -> FewRunPrediction:
     if not fit.has_curve:
-        num = next(iter(inputs.values())).size
-        return FewRunPrediction(method, (None,) * num, f"{fit.status}: {fit.note}")
+        num_targets = next(iter(inputs.values())).size
+        return FewRunPrediction(method, (None,) * num_targets, f"{fit.status}: {fit.note}")
     return FewRunPrediction(method, tuple(fit.predict(law=law, **inputs).tolist()), fit.note)
 
 

@@ -1,9 +1,10 @@
-"""The predictors that a forecast combines, fitted to many series in a few compiled calls.
+"""Fit the predictors that a forecast combines, for many series in a few compiled calls.
 
-Of size and tokens: Chinchilla and Kaplan forms, each with every count of parameters that the table has.
-Of another loss: three restrictions of y = K (x - E_x)^kappa + E_y that differ in where the irreducible losses come
-from: none (a power law), both from compute laws, or E_x from its compute law and E_y free. A line with both free
-follows its data best and extrapolates worst: its valley is flat.
+Predictors from size and tokens are the Chinchilla and the Kaplan form, each with every parameter count of the table.
+
+Predictors from another loss are three restrictions of y = K (x - E_x)^kappa + E_y. They differ in the source of the
+irreducible losses: both zero (a power law), both from compute laws, or E_x from its compute law with E_y free.
+A line with both free follows its data best and extrapolates worst, because the valley of its objective is flat.
 """
 
 import dataclasses
@@ -20,10 +21,11 @@ from lossline_jax.fit.solve import DataSet, fit_law_many
 
 POWER, BOTH_LAWS, FREE_Y = "power law", "E of both laws", "E_x of its law, E_y free"
 LINE_MEMBERS = (POWER, BOTH_LAWS, FREE_Y)
-NUM_STARTS = 12
-BELOW = 0.9999  # of the smallest loss: the largest irreducible loss that a compute law may hand to a line
+NUM_STARTS = 12  # starts of each search; the default of `fit_law` is 32
+BELOW = 0.9999  # share of the smallest loss that the E of a compute law may reach when it is fixed in a line
 
-# An exponent far from 1 is what a flat valley looks like from few points; it does not carry on.
+# The bounds of kappa are narrower here. An exponent far from 1 is a sign of a flat valley and few points. It does not
+# hold for larger runs.
 STEADY_LINE = dataclasses.replace(
     SHIFTED_POWER,
     parameters=tuple(
@@ -36,53 +38,72 @@ Predictor = Callable[[RunPoints], np.ndarray]  # (n,) losses; NaN where the pred
 
 
 def member_names(series: LossSeries) -> tuple[str, ...]:
-    """Of the predictors that can predict such a series; the first is what is used where nothing can be compared."""
+    """Return the names of the predictors that can predict a series.
+
+    The first name is the predictor to use where predictors cannot be compared.
+
+    Args:
+        series: the series to predict.
+    """
     if series.is_line:
         return LINE_MEMBERS
     return tuple(f"{law.name}, {count}" for law in (CHINCHILLA, KAPLAN) for count in series.rows.sizes)
 
 
 def fit_predictors(series: Sequence[LossSeries]) -> list[dict[str, Predictor]]:
-    """For each series its predictors by name; one that could not be fitted (too few points) is not there."""
+    """Fit the predictors of each series.
+
+    Args:
+        series: the series to predict.
+
+    Returns:
+        The predictors by name, for each series. A predictor that could not be fitted (too few points) is left out.
+    """
     predictors: list[dict[str, Predictor]] = [{} for _ in series]
-    lines = [k for k, s in enumerate(series) if s.is_line]
-    for k, line_predictors in zip(lines, _fit_lines([series[k] for k in lines]), strict=True):
-        predictors[k] = line_predictors
-    others = [k for k, s in enumerate(series) if not s.is_line]
+    lines = [(k, s, s.rows.x) for k, s in enumerate(series) if s.rows.x is not None]
+    line_predictors = _fit_lines([s for _, s, _ in lines], [x for _, _, x in lines])
+    for (k, _, _), predictors_of_line in zip(lines, line_predictors, strict=True):
+        predictors[k] = predictors_of_line
+    by_size = [k for k, s in enumerate(series) if not s.is_line]
     for law in (CHINCHILLA, KAPLAN):
-        for count in dict.fromkeys(count for k in others for count in series[k].rows.sizes):
-            chosen = [k for k in others if count in series[k].rows.sizes]
+        for count in dict.fromkeys(count for k in by_size for count in series[k].rows.sizes):
+            chosen = [k for k in by_size if count in series[k].rows.sizes]
             data = [DataSet({"N": s.rows.sizes[count], "D": s.rows.tokens}, s.y) for s in (series[k] for k in chosen)]
             for k, fit in zip(chosen, fit_law_many(law, data, num_starts=NUM_STARTS), strict=True):
                 if fit.has_curve:
-                    predictors[k][f"{law.name}, {count}"] = _of_size(fit, count)
+                    predictors[k][f"{law.name}, {count}"] = _size_predictor(fit, count)
     return predictors
 
 
-def _fit_lines(series: Sequence[LossSeries]) -> list[dict[str, Predictor]]:
-    irreducible = _irreducible([(s.rows, s.rows.x) for s in series] + [(s.rows, s.y) for s in series])
+def _fit_lines(series: Sequence[LossSeries], x: Sequence[np.ndarray]) -> list[dict[str, Predictor]]:
+    """Fit the three lines of each series. `x` has the losses that each series is predicted from."""
+    runs = [s.rows for s in series]
+    irreducible = _irreducible([*zip(runs, x, strict=True), *zip(runs, (s.y for s in series), strict=True)])
     e_x, e_y = irreducible[: len(series)], irreducible[len(series) :]
-    heavier = [np.sqrt(s.rows.budget / s.rows.budget.max()) for s in series]  # nearer to what is predicted
+    # Runs of large budgets weigh more, because they are nearer to the runs that are predicted.
+    by_budget = [np.sqrt(s.rows.budget / s.rows.budget.max()) for s in series]
     settings = {
-        POWER: (LOG_LEAST_SQUARES, lambda k: {"E_x": 0.0, "E_y": 0.0}, lambda k: heavier[k]),
-        BOTH_LAWS: (LOG_LOG_LEAST_SQUARES, lambda k: {"E_x": e_x[k], "E_y": e_y[k]}, lambda k: heavier[k]),
-        FREE_Y: (LEAST_SQUARES, lambda k: {"E_x": e_x[k]}, lambda k: heavier[k] / series[k].y ** 2),
+        POWER: (LOG_LEAST_SQUARES, lambda k: {"E_x": 0.0, "E_y": 0.0}, lambda k: by_budget[k]),
+        BOTH_LAWS: (LOG_LOG_LEAST_SQUARES, lambda k: {"E_x": e_x[k], "E_y": e_y[k]}, lambda k: by_budget[k]),
+        FREE_Y: (LEAST_SQUARES, lambda k: {"E_x": e_x[k]}, lambda k: by_budget[k] / series[k].y ** 2),
     }
     predictors: list[dict[str, Predictor]] = [{} for _ in series]
-    for name, (loss, fixed, weights) in settings.items():
+    for name, (objective, fixed, weights) in settings.items():
         usable = [k for k in range(len(series)) if np.all(np.isfinite(list(fixed(k).values())))]
-        data = [DataSet({"x": series[k].rows.x}, series[k].y, fixed(k), weights=weights(k)) for k in usable]
-        fits = fit_law_many(STEADY_LINE, data, objective=loss, num_starts=NUM_STARTS)
+        data = [DataSet({"x": x[k]}, series[k].y, fixed(k), weights=weights(k)) for k in usable]
+        fits = fit_law_many(STEADY_LINE, data, objective=objective, num_starts=NUM_STARTS)
         for k, fit in zip(usable, fits, strict=True):
             if fit.has_curve:
-                predictors[k][name] = _of_loss(fit)
+                predictors[k][name] = _line_predictor(fit)
     return predictors
 
 
-def _irreducible(wanted: Sequence[tuple[RunPoints, np.ndarray]]) -> list[float]:
-    """E of the Chinchilla law of each loss; NaN where it has none. Equal data are fitted once."""
-    data, number_of, numbers = [], {}, []
-    for rows, loss in wanted:
+def _irreducible(losses_of_runs: Sequence[tuple[RunPoints, np.ndarray]]) -> list[float]:
+    """Return E of the Chinchilla law of each loss, NaN where the law cannot be fitted. Equal data are fitted once."""
+    data: list[DataSet] = []
+    number_of: dict[tuple[bytes, bytes, bytes], int] = {}
+    numbers: list[int] = []
+    for rows, loss in losses_of_runs:
         size = next(iter(rows.sizes.values()))
         key = (size.tobytes(), rows.tokens.tobytes(), loss.tobytes())
         if key not in number_of:
@@ -91,13 +112,13 @@ def _irreducible(wanted: Sequence[tuple[RunPoints, np.ndarray]]) -> list[float]:
         numbers.append(number_of[key])
     fits = fit_law_many(CHINCHILLA, data, num_starts=NUM_STARTS) if data else []
     e = [
-        min(f.parameters["E"], BELOW * float(np.min(p.y))) if f.has_curve else np.nan
-        for f, p in zip(fits, data, strict=True)
+        min(fit.parameters["E"], BELOW * float(np.min(points.y))) if fit.has_curve else np.nan
+        for fit, points in zip(fits, data, strict=True)
     ]
     return [e[number] for number in numbers]
 
 
-def _of_size(fit: FitResult, count: str) -> Predictor:
+def _size_predictor(fit: FitResult, count: str) -> Predictor:
     def predict(rows: RunPoints) -> np.ndarray:
         if count not in rows.sizes:
             return np.full(rows.tokens.shape, np.nan)
@@ -106,11 +127,12 @@ def _of_size(fit: FitResult, count: str) -> Predictor:
     return predict
 
 
-def _of_loss(fit: FitResult) -> Predictor:
+def _line_predictor(fit: FitResult) -> Predictor:
     def predict(rows: RunPoints) -> np.ndarray:
-        inside = fit.defined(x=rows.x)
-        y = np.full(rows.x.shape, np.nan)
-        y[inside] = fit.predict(x=rows.x[inside])
+        x = rows.other_loss()
+        inside = fit.defined(x=x)
+        y = np.full(x.shape, np.nan)
+        y[inside] = fit.predict(x=x[inside])
         return y
 
     return predict

@@ -1,16 +1,15 @@
-"""Forecasts and backtests from a table of losses.
+"""Forecast and backtest a table of losses.
 
-`forecast` reads the series of a table, fits their predictors, and answers for any run:
+`forecast` reads the series of a table, fits their predictors, and predicts any run:
 
     forecast(losses, "val_loss", params="params", tokens="tokens").predict(flops=1e21)
 
-`backtest` takes the same columns and predicts the largest budgets of the table from the smaller ones.
+`backtest` takes the same columns. It predicts the largest budgets of the table from the smaller ones.
 """
 
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import pandas as pd
@@ -24,15 +23,15 @@ from lossline_jax.fit.predict.target import rows_of_target
 from lossline_jax.fit.result import INTERVAL_LEVEL
 from lossline_jax.fit.tables.rows import as_names
 
-NUM_NAMES_SHOWN = 8  # of series, in an error
+NUM_NAMES_SHOWN = 8  # names of series in an error, by convention
 
 
 @dataclass(frozen=True, eq=False)
 class TableForecast:
-    """A forecast fitted to the series of a table; `predict` asks it for a run that nobody has trained."""
+    """A forecast that is fitted to the series of a table; `predict` predicts a run that nobody has trained."""
 
     forecast: Forecast
-    notes: tuple[str, ...]  # one line each on the rows and series that were left out
+    notes: tuple[str, ...]  # one line for each group of rows, or series, that was left out
 
     def predict(
         self,
@@ -46,20 +45,24 @@ class TableForecast:
         """Predict one run in every series.
 
         Args:
-            params: parameters of the run; several counts in the order of the column names `params` of the forecast.
-            tokens: training tokens of the run.
-            flops: training budget; without size and tokens it is split as the Chinchilla law of the series finds best.
-            x: the loss that a series starts from, where the forecast has one.
-            only: parts of names; only series with one of them in their name are predicted.
+            params: parameter counts of the run, in the order of the columns `params` of the forecast. Empty: not given.
+            tokens: training tokens of the run. None: not given.
+            flops: training budget, FLOPs. Without size and tokens it is split as the Chinchilla law of the series finds
+                best. None: not given.
+            x: the loss that a series starts from, where the forecast has one. None: not given.
+            only: parts of names: only series with one of them in their name are predicted. Empty: all series.
 
         Raises:
-            ArgumentError: what a series needs is missing, or of no use to it, or no series has such a name.
+            ArgumentError: an argument that a series needs is missing, an argument is of no use to it, or no series has
+                such a name.
         """
-        sizes = (params,) if isinstance(params, Real | str) else tuple(params)
+        if isinstance(params, str):
+            raise ArgumentError("{at_params}: {value!r} is not a positive number", value=params)
+        sizes = tuple(params) if isinstance(params, Iterable) else (params,)
         predictions: list[Prediction] = []
         for name in self._chosen(only):
-            rows = rows_of_target(self.forecast, name, sizes, tokens, flops, x)
-            predictions += [_with_size(each, rows) for each in self.forecast.predict(name, rows)]
+            rows = rows_of_target(self.forecast, name, params=sizes, tokens=tokens, flops=flops, x=x)
+            predictions += [_with_size(prediction, rows) for prediction in self.forecast.predict(name, rows)]
         return Predictions(self.forecast, tuple(predictions), self.notes)
 
     def _chosen(self, only: Sequence[str]) -> list[str]:
@@ -83,17 +86,17 @@ def forecast(
     merge_copies: bool = False,
     **columns: Any,
 ) -> TableForecast:
-    """Fit predictors to every series of a table, weigh them by backtests and calibrate their intervals.
+    """Fit predictors to every series of a table, weight them by backtests and calibrate their intervals.
 
     Args:
-        table: a wide table, or one of lossline's own.
-        losses: what is predicted: columns, or evaluation sets of a long table.
-        level: of the intervals.
-        merge_copies: count a run of one group that stands under two names once.
+        table: a wide table, or a long table that lossline wrote.
+        losses: the losses to predict: columns, or evaluation sets of a long table.
+        level: level of the intervals.
+        merge_copies: True: count a run of one group that has two names once.
         columns: the other fields of `Columns`: `params`, `tokens`, `x`, `by`, `across`, `flops`, `unit`, `cluster`.
 
     Raises:
-        LosslineError: a column that is missing, or no series that a predictor can be fitted to.
+        LosslineError: a column is missing, or there is no series that a predictor can be fitted to.
     """
     table_series = series_of_table(table, _columns(losses, columns), merge_copies)
     fitted = forecast_series(table_series.series, level)
@@ -112,25 +115,31 @@ def backtest(
     """Fit on the runs of a table with budgets up to `up_to`, and predict its largest budget.
 
     Args:
-        up_to: FLOPs; None: all but the largest level of budget.
-
-    The other arguments are those of `forecast`.
+        table: as for `forecast`.
+        losses: as for `forecast`.
+        up_to: largest training budget that is fitted, FLOPs. None: all levels of budget but the largest.
+        level: as for `forecast`.
+        merge_copies: as for `forecast`.
+        columns: as for `forecast`.
 
     Raises:
-        LosslineError: as `forecast`, or nothing is on one side of `up_to`.
+        LosslineError: as for `forecast`, or no run lies on one side of `up_to`.
     """
     table_series = series_of_table(table, _columns(losses, columns), merge_copies)
     return backtest_series(table_series.series, up_to, level=level, notes=table_series.notes)
 
 
 def _columns(losses: str | Iterable[str], columns: dict[str, Any]) -> Columns:
-    """Return the columns of a call. A single name may stand where a field takes several."""
-    known = [each.name for each in dataclasses.fields(Columns)][1:]
+    """Return the columns of a call. A single name is allowed for a field that takes several."""
+    known = [field.name for field in dataclasses.fields(Columns)][1:]
     for name in columns:
         if name not in known:
-            raise LosslineError(f"{name} is no argument of a forecast{suggestion(name, known)} ({', '.join(known)})")
-    several = {name: as_names(columns[name]) for name in ("params", "by") if name in columns}
-    return Columns(as_names(losses), **(columns | several))
+            raise LosslineError(
+                f"{name} is not an argument of a forecast{suggestion(name, known)} ({', '.join(known)})"
+            )
+    fields: dict[str, Any] = dict(columns)
+    fields.update({name: as_names(columns[name]) for name in ("params", "by") if name in columns})
+    return Columns(as_names(losses), **fields)
 
 
 def _shortened(names: Sequence[str]) -> str:
@@ -139,7 +148,7 @@ def _shortened(names: Sequence[str]) -> str:
 
 
 def _with_size(prediction: Prediction, rows: RunPoints) -> Prediction:
-    """Add the size and the tokens of the run to the note, where it is predicted from them."""
+    """Add the size and the tokens of the run to the note, unless it is predicted from another loss."""
     if rows.x is not None:
         return prediction
     size = f"N {float(next(iter(rows.sizes.values()))[0]):.4g}, D {float(rows.tokens[0]):.4g}"

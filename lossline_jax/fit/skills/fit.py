@@ -1,4 +1,4 @@
-"""Sloth's skill law: many benchmarks from size, tokens and family through a few latent skills.
+"""Fit Sloth's skill law: scores of many benchmarks from size, tokens and family, through a few latent skills.
 
     Y_ij = c_j + (1 - c_j) sigmoid(Lambda_j . theta_i + b_j),   theta_i = B^T x_i + alpha_family(i) in R^d
 
@@ -16,42 +16,56 @@ from scipy import special
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.skills.descent import SkillProblem
 
-# theta may be turned and stretched freely, and far out on a sigmoid nothing changes: a ridge picks one of the equal
-# solutions. From 1e-5 to 1e-2 it moves the held-out error of the authors' tables by less than 2%.
+# theta can be rotated and stretched freely, and far out on a sigmoid nothing changes. A ridge selects one of the equal
+# solutions. From 1e-5 to 1e-2 it changes the held-out error of the authors' tables by less than 2%.
 RIDGE = 1e-3
+MAX_ITERATIONS = 300  # steps of one descent, by convention
 
 
 def skill_features(tokens: Any, params: Any) -> np.ndarray:
-    """(n, 3): ln T, ln S, ln S ln T for tokens T in trillions and parameters S in billions."""
+    """Return the features (n, 3): ln T, ln S and ln S ln T.
+
+    Args:
+        tokens: (n,) training tokens T, in trillions.
+        params: (n,) parameters S, in billions.
+    """
     log_t, log_s = np.log(np.asarray(tokens, float)), np.log(np.asarray(params, float))
     return np.stack([log_t, log_s, log_t * log_s], axis=-1)
 
 
 def flops_feature(flops: Any) -> np.ndarray:
-    """(n, 1): ln F, for the baseline that knows training compute alone."""
+    """Return the feature (n, 1) of a baseline that knows training compute alone: ln F.
+
+    Args:
+        flops: (n,) training FLOPs F.
+    """
     return np.log(np.asarray(flops, float))[:, None]
 
 
 @dataclass(frozen=True, eq=False)
 class SkillFit:
-    """Fitted parameters. Rotations of the skills are not identified: use `predict`, or rotate first."""
+    """A fitted skill law. Rotations of the skills are not identified: use `predict`, or rotate the skills first."""
 
-    centre_k: np.ndarray  # features are (x - centre) / spread
+    centre_k: np.ndarray  # standardised features are (x - centre) / spread
     spread_k: np.ndarray
     slopes_kd: np.ndarray  # B
     loadings_Jd: np.ndarray  # Lambda
     biases_J: np.ndarray  # b
     lower_J: np.ndarray  # c, given
-    intercepts: dict[str, np.ndarray]  # alpha, (d,) by family; empty: shared by all
-    objective: float  # sum of smooth L1 over observed scores, ridge included
+    intercepts: dict[str, np.ndarray]  # alpha, (d,) by family; empty: one intercept is shared by all
+    objective: float  # sum of smooth L1 over observed scores, with the ridge
     converged: bool
-    share_of_starts: float  # that ended within 1% of the best objective
+    share_of_starts: float  # starts whose end is within 1% of the best objective
 
     def skills(self, features_nk: Any, families: Sequence[str]) -> np.ndarray:
-        """theta, (n, d).
+        """Return the skills theta (n, d).
+
+        Args:
+            features_nk: features, as given to `fit_skills`.
+            families: (n,) names of the families.
 
         Raises:
-            LosslineError: a family that was not in the fit.
+            LosslineError: the fit had no model of a family.
         """
         theta_nd = ((np.asarray(features_nk, float) - self.centre_k) / self.spread_k) @ self.slopes_kd
         if not self.intercepts:
@@ -61,7 +75,12 @@ class SkillFit:
         return theta_nd + np.stack([self.intercepts[name] for name in families])
 
     def predict(self, features_nk: Any, families: Sequence[str]) -> np.ndarray:
-        """Scores, (n, J)."""
+        """Return the predicted scores (n, J).
+
+        Args:
+            features_nk: features, as given to `fit_skills`.
+            families: (n,) names of the families.
+        """
         logits_nJ = self.skills(features_nk, families) @ self.loadings_Jd.T + self.biases_J
         return self.lower_J + (1 - self.lower_J) * special.expit(logits_nJ)
 
@@ -76,26 +95,26 @@ def fit_skills(
     family_intercepts: bool = True,
     ridge: float = RIDGE,
     num_starts: int = 2,
-    seed: int = 0,
-    max_iterations: int = 300,
 ) -> SkillFit:
     """Fit the law by the sum of smooth L1 from a few seeded starts, by Levenberg-Marquardt in float64.
 
     The authors use Adam for up to 1e5 epochs.
 
     Args:
-        features_nk: `skill_features` or others.
-        scores_nJ: from 0 to 1; NaN where a model was not scored.
-        families: (n,) names.
+        features_nk: features, such as `skill_features`.
+        scores_nJ: scores from 0 to 1. NaN: the model was not scored.
+        families: (n,) names of the families.
         lower_J: score of guessing on each benchmark.
-        family_intercepts: False: one shared by all, as the baseline has it.
-        ridge: times half the sum of squares of all parameters.
+        num_skills: number of latent skills.
+        family_intercepts: True: each family has its own intercept. False: all share one, as in the baseline.
+        ridge: factor on half the sum of squares of all parameters.
+        num_starts: starts of the search.
 
     Raises:
-        LosslineError: shapes that do not fit together, or features that are not finite.
+        LosslineError: shapes do not fit together, or a feature is not finite.
     """
     names = sorted(set(families)) if family_intercepts else []
-    features_nk, scores_nJ, lower_J = (np.asarray(each, float) for each in (features_nk, scores_nJ, lower_J))
+    features_nk, scores_nJ, lower_J = (np.asarray(values, float) for values in (features_nk, scores_nJ, lower_J))
     _require_shapes(features_nk, scores_nJ, len(families), lower_J.size)
     centre_k, spread_k = features_nk.mean(axis=0), features_nk.std(axis=0)
     spread_k = np.where(spread_k > 0, spread_k, 1.0)
@@ -108,8 +127,8 @@ def fit_skills(
         num_skills=num_skills,
         ridge=ridge,
     )
-    generator = np.random.Generator(np.random.PCG64(seed))
-    ends = [problem.descend(problem.start(generator), max_iterations) for _ in range(num_starts)]
+    generator = np.random.Generator(np.random.PCG64(0))
+    ends = [problem.descend(problem.start(generator), MAX_ITERATIONS) for _ in range(num_starts)]
     best = min(ends, key=lambda end: end.objective)
     slopes_kd, loadings_Jd, biases_J, alpha_Fd = problem.split(best.u)
     return SkillFit(
@@ -131,45 +150,50 @@ def _require_shapes(features_nk: np.ndarray, scores_nJ: np.ndarray, num_models: 
     if not (shapes_fit and np.isfinite(features_nk).all()):
         raise LosslineError(
             f"skills: features {features_nk.shape}, scores {scores_nJ.shape}, {num_models} families and "
-            f"{num_benchmarks} lower bounds do not fit together, or a feature is not finite"
+            f"{num_benchmarks} lower bounds do not fit together, or a feature is not finite; give one row for each "
+            "model and one column for each benchmark"
         )
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Predictions of models whose families were mostly unseen."""
+    """Predictions of models from families that were mostly unseen."""
 
     predicted_nJ: np.ndarray  # NaN for models that were not held out
     by_family: dict[str, float]  # mean absolute error over the family's held-out models and all benchmarks
-    by_benchmark_J: np.ndarray  # over held-out models
+    by_benchmark_J: np.ndarray  # mean absolute error over held-out models
 
     @property
     def mean_absolute_error(self) -> float:
-        """Over families, each with the same weight."""
+        """The mean over families, each with the same weight."""
         return float(np.mean(list(self.by_family.values())))
 
 
 def leave_family_out(
     features_nk: Any, scores_nJ: Any, families: Sequence[str], *, num_seen: int = 1, **options: Any
 ) -> HeldOut:
-    """Predict each family from all others and its first `num_seen` models, in the order of the rows.
+    """Predict each family from all other families and from its own first `num_seen` models, in the order of the rows.
 
-    Families of no more than `num_seen` models are never held out. Sort the rows by size or compute to ask for larger
-    models from smaller ones.
+    Families of no more than `num_seen` models are never held out. To predict larger models from smaller ones, sort the
+    rows by size or compute first.
 
     Args:
-        options: of `fit_skills`.
+        features_nk: as for `fit_skills`.
+        scores_nJ: as for `fit_skills`.
+        families: as for `fit_skills`.
+        num_seen: models of the predicted family that the fit sees.
+        options: the other arguments of `fit_skills`.
     """
-    features_nk, scores_nJ, families = np.asarray(features_nk, float), np.asarray(scores_nJ, float), np.array(families)
+    features_nk, scores_nJ, names_n = np.asarray(features_nk, float), np.asarray(scores_nJ, float), np.array(families)
     predicted_nJ = np.full(scores_nJ.shape, np.nan)
-    by_family = {}
-    for name in sorted(set(families.tolist())):
-        unseen = np.flatnonzero(families == name)[num_seen:]
+    by_family: dict[str, float] = {}
+    for name in sorted(set(names_n.tolist())):
+        unseen = np.flatnonzero(names_n == name)[num_seen:]
         if unseen.size == 0:
             continue
-        seen = np.setdiff1d(np.arange(families.size), unseen)
-        fit = fit_skills(features_nk[seen], scores_nJ[seen], families[seen].tolist(), **options)
-        predicted_nJ[unseen] = fit.predict(features_nk[unseen], families[unseen].tolist())
+        seen = np.setdiff1d(np.arange(names_n.size), unseen)
+        fit = fit_skills(features_nk[seen], scores_nJ[seen], names_n[seen].tolist(), **options)
+        predicted_nJ[unseen] = fit.predict(features_nk[unseen], names_n[unseen].tolist())
         by_family[name] = float(np.nanmean(np.abs(predicted_nJ[unseen] - scores_nJ[unseen])))
     if not by_family:
         raise LosslineError(f"no family has more than {num_seen} models: none can be held out")

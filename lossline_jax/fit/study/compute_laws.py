@@ -1,4 +1,4 @@
-"""Fit a compute law to every set of runs of a study that differ in size and seed alone."""
+"""Fit a compute law to every set of runs that differ in size and seed alone."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,6 +11,7 @@ from lossline_jax.fit.resampling import bootstrap, has_checkpoints, with_run_int
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
 from lossline_jax.fit.study.results import ComputeFit
 from lossline_jax.fit.tables.columns import UNITS, name_checkpoints, numeric_losses, plain
+from lossline_jax.fit.tables.groups import row_groups
 from lossline_jax.fit.tables.settings import FACTORS
 
 COMPUTE_CONVENTIONS = {
@@ -24,17 +25,26 @@ NEEDED = {*FACTORS, "params_total", "tokens_seen", "run_id", "eval_set"}
 def fit_compute_laws(
     frame: pd.DataFrame, eval_sets: Sequence[str], units: Sequence[str]
 ) -> tuple[tuple[ComputeFit, ...], list[str]]:
-    """Fit the law of each set of runs with two sizes or more, and note those whose losses cannot be used.
+    """Fit the compute law of each set of runs that has two sizes or more.
 
-    A table without lossline's factor columns, sizes, tokens or evaluation sets has none.
+    A table without lossline's factor columns, sizes, tokens or evaluation sets has no compute laws.
+
+    Args:
+        frame: a long table of losses.
+        eval_sets: the evaluation sets to fit, each on its own.
+        units: loss columns to fit, each on its own.
+
+    Returns:
+        The laws, and a note for each set of runs whose losses cannot be used.
     """
     if not set(frame.columns) >= NEEDED:
         return (), []
-    fits, notes = [], []
+    fits: list[ComputeFit] = []
+    notes: list[str] = []
     for group, rows in _runs_of_several_sizes(frame, eval_sets):
         label = ", ".join(str(value) for value in group.values())
         for eval_set in eval_sets:
-            chosen = name_checkpoints(rows[rows["eval_set"] == eval_set])
+            chosen = name_checkpoints(rows.loc[rows["eval_set"] == eval_set])
             for unit in units:
                 try:
                     losses = numeric_losses(chosen, unit, eval_set)
@@ -48,16 +58,18 @@ def fit_compute_laws(
 def _runs_of_several_sizes(
     frame: pd.DataFrame, eval_sets: Sequence[str]
 ) -> Iterator[tuple[dict[str, str | int | float], pd.DataFrame]]:
+    """Yield the levels and the rows of each set of runs that are equal in all factors but the size."""
     columns = [name for name in FACTORS if name != "size"]
-    known = frame[frame["eval_set"].isin(eval_sets) & frame["tokens_seen"].notna()]
-    for key, rows in known.groupby(columns, sort=True, dropna=False):
-        if rows["params_total"].nunique() > 1:
-            yield {name: plain(value) for name, value in zip(columns, key, strict=True)}, rows
+    known = frame.loc[frame["eval_set"].isin(eval_sets) & frame["tokens_seen"].notna()]
+    for levels, rows in row_groups(known, columns):
+        if rows.loc[:, "params_total"].nunique() > 1:
+            yield {name: plain(value) for name, value in levels.items()}, rows
 
 
 def _fit(rows: pd.DataFrame, losses: np.ndarray, unit: str) -> FitResult:
-    inputs, runs = {"N": rows["params_total"], "D": rows["tokens_seen"]}, rows["run_id"]
-    fit = fit_compute_law(losses, **inputs, clusters=runs, unit=UNITS.get(unit, unit))
+    inputs = {"N": rows["params_total"], "D": rows["tokens_seen"]}
+    runs = rows.loc[:, "run_id"]
+    fit = fit_compute_law(losses, N=inputs["N"], D=inputs["D"], clusters=runs, unit=UNITS.get(unit, unit))
     if fit.has_curve and has_checkpoints(fit):
         return with_run_intervals(fit, bootstrap(fit, inputs, losses, clusters=runs), INTERVAL_LEVEL)
     return fit

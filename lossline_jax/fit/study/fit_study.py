@@ -1,7 +1,9 @@
-"""Fit a table with factor columns: a line a setting, which factors move it, and compute laws, in every unit.
+"""Fit a table with factor columns in every unit: lines of settings, comparisons of lines, and compute laws.
 
-read_settings -> fit_setting_lines -> compare_setting_lines            `compare_lines` ends here
-              -> fit_compute_laws, fit_panel_lines, fit_isoflops      `fit_study` goes on
+Each arrow is a call. `compare_lines` ends after the first line, and `fit_study` goes on to the second:
+
+read_settings -> fit_setting_lines -> compare_setting_lines
+              -> fit_compute_laws, fit_panel_lines, fit_isoflops
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +20,7 @@ from lossline_jax.fit.study.compute_laws import COMPUTE_CONVENTIONS, fit_compute
 from lossline_jax.fit.study.isoflop import fit_isoflops
 from lossline_jax.fit.study.panel_lines import comparing_unit, fit_panel_lines
 from lossline_jax.fit.study.read_settings import StudyTable, read_settings
-from lossline_jax.fit.study.results import StudyFits
+from lossline_jax.fit.study.results import LineFit, StudyFits
 from lossline_jax.fit.study.setting_lines import BASE, SettingLines, fit_setting_lines
 from lossline_jax.fit.study.table_lines import line_conventions
 from lossline_jax.fit.tables.columns import PER_BYTE, UNITS, usable_losses
@@ -36,12 +38,12 @@ COMPARE_CONVENTIONS = {
 
 @dataclass(frozen=True)
 class Statistics:
-    """The margin and the resampling that lines of a study are compared with.
+    """The options of the comparison of lines: its margin, bootstraps and seed.
 
     Args:
-        margin_in_noise: a gap that is surely smaller than so many times the noise does not move the line.
+        margin_in_noise: the margin in noise floors: a gap that is surely smaller does not move the line.
         num_resamples: resamples of each bootstrap.
-        seed: of the bootstraps and permutations.
+        seed: seed of the bootstraps and permutations.
     """
 
     margin_in_noise: float = MARGIN_IN_NOISE
@@ -63,9 +65,19 @@ def compare_lines(
     statistics: Statistics = DEFAULT_STATISTICS,
     merge_copies: bool = False,
 ) -> StudyFits:
-    """Fit a line to every setting, and compare those that match; fit nothing else.
+    """Fit a line to every setting and compare the lines that match. Nothing else is fitted.
 
     The arguments and errors are those of `fit_study`.
+
+    Args:
+        frame: a table of losses.
+        x: evaluation set or column on the horizontal axis.
+        y: evaluation set or column on the vertical axis.
+        base: reference level of each factor.
+        factors: columns that distinguish settings.
+        units: loss columns of a long table.
+        statistics: the margin, the bootstraps and their seed.
+        merge_copies: True: count a run of one setting that has two names once.
     """
     table, notes = read_settings(frame, x, y, base, factors=factors, units=units, merge_copies=merge_copies)
     return _compared(table, notes, statistics)
@@ -82,43 +94,47 @@ def fit_study(
     statistics: Statistics = DEFAULT_STATISTICS,
     merge_copies: bool = False,
 ) -> StudyFits:
-    """Fit all that a report shows: lines of settings and their comparisons, compute laws, lines of figures, parabolas.
+    """Fit everything that a report shows.
 
-    A setting holds the runs that are equal in all factors; seeds are pooled. `failures` names the runs that no other
-    matches in all factors but one, as these are not compared.
+    These are the lines of settings and their comparisons, compute laws, the lines of figures, and parabolas of loss
+    against size at equal compute. A setting holds the runs that are equal in all factors; seeds are pooled.
+    A run is compared only with runs that are equal in all factors but one. `failures` of the result names the runs
+    that have no such partner.
 
     Args:
-        frame: rows of `table.LossRow`, or any table: a long one (run_id, step, eval_set and losses a unit), or a wide
-            one where x and y are columns and `run_id`, where it is there, names the run of a row.
-        x, y: evaluation sets (or columns) on the axes.
-        base: level of each factor of the base (the seed is ignored), that others are compared with; factors that are
-            left out, or all: those of the setting with most neighbours that differ in one factor.
-        factors: columns that tell settings apart; None: those of `table.FACTOR_COLUMNS` that the table has.
-        units: loss columns of a long table, a set of lines each; None: nats/token and bits/byte, each where it has
-            any.
+        frame: rows of `losses.LossRow`, or any table. A long table has `run_id`, `step`, `eval_set` and one column of
+            losses for each unit. A wide table has columns x and y, and `run_id` names the run of a row if it is there.
+        x: evaluation set or column on the horizontal axis.
+        y: evaluation set or column on the vertical axis.
+        base: the reference level of each factor, without the seed. Factors that are missing here take the levels of
+            the setting with most neighbours, which differ in one factor. None: all factors do.
+        factors: columns that distinguish settings. None: lossline's factor columns (`losses.loss_row.FACTOR_COLUMNS`,
+            without the seed) that the table has.
+        units: loss columns of a long table; each gets its own lines. None: nats/token and bits/byte, where the table
+            has them.
         statistics: the margin, the bootstraps and their seed.
-        merge_copies: count a run of one setting that stands under two names once.
+        merge_copies: True: count a run of one setting that has two names once.
 
     Raises:
-        LosslineError: a column, set or base that is not there, a bad loss in every line, or two names of one run.
+        LosslineError: a column, set or base is missing, every line has a bad loss, or one run has two names.
     """
     table, notes = read_settings(frame, x, y, base, factors=factors, units=units, merge_copies=merge_copies)
     compared = _compared(table, notes, statistics)
     frame = usable_losses(table.frame, table.units)
-    laws, unfitted = fit_compute_laws(frame, (x, y), table.units)
+    compute_fits, unfitted = fit_compute_laws(frame, (x, y), table.units)
     panel_lines = fit_panel_lines(
         frame,
         x,
         y,
         table.units,
-        table.base.levels,
+        base=table.base.levels,
         num_resamples=statistics.num_resamples,
         seed=statistics.seed,
     )
     isoflops, left_out = fit_isoflops(frame, x, comparing_unit(frame, table.units))
     return replace(
         compared,
-        compute_fits=laws,
+        compute_fits=compute_fits,
         panel_lines=panel_lines,
         isoflops=isoflops,
         failures=(*compared.failures, *left_out, *unfitted),
@@ -127,8 +143,10 @@ def fit_study(
 
 
 def _compared(table: StudyTable, notes: Sequence[str], statistics: Statistics) -> StudyFits:
-    """Fit and compare the lines of each unit; notes keep the order of the units."""
-    lines, comparisons, failures = [], [], list(notes)
+    """Fit and compare the lines of each unit. Notes keep the order of the units."""
+    lines: list[LineFit] = []
+    comparisons: list[FactorComparison] = []
+    failures = list(notes)
     for unit in table.units:
         setting_lines, missing = fit_setting_lines(table, unit, statistics.num_resamples, statistics.seed)
         verdicts, left_out = _compare_in_unit(table, setting_lines, statistics)
@@ -153,7 +171,7 @@ def _compared(table: StudyTable, notes: Sequence[str], statistics: Statistics) -
 def _compare_in_unit(
     table: StudyTable, setting_lines: SettingLines, statistics: Statistics
 ) -> tuple[list[FactorComparison], list[str]]:
-    """The comparisons of all factors, and a note for each line that is in none."""
+    """Return the comparisons of all factors, and a note for each line that is in none of them."""
     present = [cell.levels for cell in setting_lines.cells]
     comparisons = compare_setting_lines(
         setting_lines.cells,
@@ -168,19 +186,22 @@ def _compare_in_unit(
 
 
 def _why_unmatched(cell: SettingLine, base: Setting) -> str:
-    """Say why runs are in no comparison."""
+    """Return the reason why the runs of a setting are in no comparison."""
     names = cell.setting.differing(base)
-    who = f"runs {', '.join(cell.run_ids)}" if cell.run_ids else f"{cell.x.size} rows"
+    runs = f"runs {', '.join(cell.run_ids)}" if cell.run_ids else f"{cell.x.size} rows"
     if not names:
-        return f"{who}: no other setting differs from the base in one factor alone: nothing to compare with"
-    return f"{who}: differ from the base in {' and '.join(names)}, and no other run is equal in all of them but one"
+        return f"{runs}: no other setting differs from the base in one factor alone: nothing to compare with"
+    return f"{runs}: differ from the base in {' and '.join(names)}, and no other run is equal in all of them but one"
 
 
 def _with_unit_note(comparison: FactorComparison, units: tuple[str, ...]) -> FactorComparison:
-    """Withdraw verdicts on tokenizers in a table without bits/byte: tokens of two tokenizers are different units."""
+    """Withdraw verdicts on tokenizers in a table without bits/byte.
+
+    Tokens of two tokenizers are different units, so that losses per token do not compare.
+    """
     if comparison.factor != "tokenizer" or PER_BYTE in units:
         return comparison
-    reason = "the table has no bits/byte beside it, and a token of one tokenizer is not a token of another"
+    reason = "the table has no bits/byte, and losses per token of different tokenizers cannot be compared"
     levels = tuple(replace(level, verdict="cannot tell") for level in comparison.levels)
     note = "; ".join(part for part in (reason, comparison.note) if part)
     return replace(comparison, verdict="cannot tell", note=note, levels=levels)

@@ -1,13 +1,14 @@
-"""Where the irreducible losses of a line come from: named modes, the same for every group of a table."""
+"""Name the source of the irreducible losses of a line: one mode for E_x and one for E_y, for every group of a table."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.curves.compute_law import fit_compute_law
+from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.tables.wide import positive
 
 NamedMode = Literal["free", "law"]
@@ -16,14 +17,19 @@ Mode = float | NamedMode
 
 @dataclass(frozen=True)
 class IrreducibleModes:
-    """E_x and E_y each: "free", a number, or "law": the E of the compute law of that loss in the same rows.
+    """The source of E_x and of E_y: "free", a number, or "law".
+
+    "law" takes E of the compute law of that loss, fitted to the same rows.
 
     Args:
-        form: of the compute law.
-        params, tokens: columns of the table; needed for "law" alone.
+        e_x: the source of E_x.
+        e_y: the source of E_y.
+        form: form of the compute law.
+        params: column of parameters. None: not named; "law" needs it.
+        tokens: column of training tokens. None: not named; "law" needs it.
 
     Raises:
-        ArgumentError: a mode that is none, or "law" without the columns it needs.
+        ArgumentError: an unknown mode, or "law" without the columns that it needs.
     """
 
     e_x: Mode = "free"
@@ -41,18 +47,24 @@ class IrreducibleModes:
                     f"{{{name}}}: a compute law needs {{params}} and {{tokens}}, the columns of parameters and tokens"
                 )
 
-    def of_points(self, points: pd.DataFrame, x: np.ndarray, y: np.ndarray) -> dict:
-        """Arguments of `line.fit_line`. With both irreducible losses told the fit is log-log.
+    def of_points(self, points: pd.DataFrame, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        """Return the arguments of `line.fit_line` for one group. With both irreducible losses known the fit is log-log.
+
+        Args:
+            points: the rows of the group.
+            x: (n,) losses on the horizontal axis.
+            y: (n,) losses on the vertical axis.
 
         Raises:
-            LosslineError: the compute law has no curve.
+            LosslineError: a compute law has no curve.
         """
-        modes = {"e_x": self._of_loss("e_x", self.e_x, points, x), "e_y": self._of_loss("e_y", self.e_y, points, y)}
+        modes = {"e_x": self._source("e_x", self.e_x, points, x), "e_y": self._source("e_y", self.e_y, points, y)}
         both_known = all(mode != "free" for mode in modes.values())
         return modes | ({"residual": "log-log"} if both_known else {})
 
-    def _of_loss(self, name: str, mode: Mode, points: pd.DataFrame, loss: np.ndarray):
-        if mode != "law":
+    def _source(self, name: str, mode: Mode, points: pd.DataFrame, loss: np.ndarray) -> Mode | FitResult:
+        """Return the mode, or the fitted compute law in place of "law"."""
+        if mode != "law" or self.params is None or self.tokens is None:
             return mode
         fit = fit_compute_law(loss, N=positive(points, self.params), D=positive(points, self.tokens), form=self.form)
         if not fit.has_curve:

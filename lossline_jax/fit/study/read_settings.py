@@ -24,13 +24,13 @@ from lossline_jax.fit.tables.settings import (
 
 @dataclass(frozen=True, eq=False)
 class StudyTable:
-    """A table of losses whose factor columns say what each run was trained with."""
+    """A table of losses with factor columns, which tell how each run was trained."""
 
-    frame: pd.DataFrame  # with `_where` for messages, and `_setting`, the number of the row's setting; -1: none
-    x: str  # evaluation sets or columns on the axes
-    y: str
+    frame: pd.DataFrame  # with `_where` for messages, and `_setting`, the number of the row's setting (-1: none)
+    x: str  # evaluation set or column on the horizontal axis
+    y: str  # evaluation set or column on the vertical axis
     factors: tuple[str, ...]
-    units: tuple[str, ...]  # loss columns of a long table; of one whose axes are columns: ""
+    units: tuple[str, ...]  # loss columns of a long table; ("",): the axes are columns of a wide table
     settings: Settings
     base: Setting
 
@@ -45,12 +45,19 @@ def read_settings(
     units: Sequence[str] | None = None,
     merge_copies: bool = False,
 ) -> tuple[StudyTable, list[str]]:
-    """Return the table by settings, and notes on rows and runs that are not compared or look doubtful.
+    """Return the table by settings, and notes on rows and runs that are not compared or are suspicious.
 
-    `fit_study` describes the arguments.
+    Args:
+        frame: as for `fit_study`.
+        x: as for `fit_study`.
+        y: as for `fit_study`.
+        base: as for `fit_study`.
+        factors: as for `fit_study`.
+        units: as for `fit_study`.
+        merge_copies: as for `fit_study`.
 
     Raises:
-        LosslineError: a column, set or base that is not there, no setting at all, or two names of one run.
+        LosslineError: a column, set or base is missing, there is no setting at all, or one run has two names.
     """
     frame = open_rows(frame)
     factors = None if factors is None else as_names(factors)
@@ -59,7 +66,7 @@ def read_settings(
         raise ArgumentError("{base}: give levels by factor, such as {{'data': 'wiki'}}, not {value!r}", value=base)
     if units and {x, y} <= set(frame.columns):
         raise ArgumentError(
-            "{units}: {x} and {y} are columns of this table, in the unit that they have; leave {units} out"
+            "{units}: {x} and {y} are columns of this table, which already have a unit; leave {units} out"
         )
     factors = factor_columns(frame, factors)
     require_each_once("unit", units or ())
@@ -76,22 +83,24 @@ def read_settings(
 
 
 def _units(frame: pd.DataFrame, x: str, y: str, units: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the given units, or else the known units in which both axes have losses."""
     if {x, y} <= set(frame.columns):
         return ("",)
     for unit in units or ():
         require_loss_column(unit, "units")
     known = [unit for unit in UNITS if unit in frame.columns]
-    axes = [frame[frame["eval_set"] == name] for name in (x, y)] if "eval_set" in frame else [frame]
-    filled = tuple(unit for unit in known if all(rows[unit].notna().any() for rows in axes))
-    return tuple(units or filled or known or UNITS)  # a table without losses is told which column it lacks
+    axes = [frame.loc[frame["eval_set"] == name] for name in (x, y)] if "eval_set" in frame else [frame]
+    filled = tuple(unit for unit in known if all(rows.loc[:, unit].notna().any() for rows in axes))
+    return tuple(units or filled or known or UNITS)  # a table without losses then gets an error on the missing column
 
 
 def _without_copies(table: StudyTable, merge: bool) -> tuple[StudyTable, list[str]]:
-    """The table with each run once, and a note for each copy: those left out, and those between settings."""
+    """Return the table with each run once, and a note for each copy that is left out or lies between two settings."""
     if "run_id" not in table.frame:
         return table, []
     points = paired_points(table.frame, table.x, table.y, table.factors, unit=table.units[0])
-    repeated, between = copies_within_and_between(points[points[SETTING] >= 0], RUN, (X, Y), (SETTING,))
+    of_settings = points.loc[points[SETTING] >= 0]
+    repeated, between = copies_within_and_between(of_settings, RUN, (X, Y), (SETTING,))
     frame, notes = one_of_each(table.frame, "run_id", repeated, merge)
     notes += [f"{copy}, in two settings: is one of them named wrongly?" for copy in between]
     return replace(table, frame=frame), notes

@@ -1,4 +1,4 @@
-"""All fits of one table: lines, their comparisons with the base, compute laws, and what failed."""
+"""Hold all fits of one table: lines, their comparisons with the base, compute laws, and the failures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ class LineFit:
     """The line of one group of runs in one unit."""
 
     label: str  # "base", "data=code", "series=tokenizer", or "all"
-    factor: str  # what sets the group apart from the base; "" for the base itself
+    factor: str  # factors that distinguish the group from the base; "": the base itself
     level: str
     group: dict[str, str | int | float]  # values of the columns that define the group
     unit: str
     fit: FitResult
-    band: Band | None  # over the range of x fitted; None where there is no curve
-    run_ids: tuple[str, ...]  # empty where the table names no runs
-    uncertainty_note: str = ""  # what the band does not cover
+    band: Band | None  # over the range of x that was fitted; None: there is no curve
+    run_ids: tuple[str, ...]  # empty: the table names no runs
+    uncertainty_note: str = ""  # the part of the uncertainty that the band does not cover
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,21 @@ class ComputeFit:
 class PanelLine:
     """One line of a figure. Its points are the checkpoints of `run_ids` on both evaluation sets."""
 
-    figure: str  # `panels.MATCHED` and its siblings
+    figure: str  # name of the figure, such as `panels.MATCHED` with a factor
     panel: dict[str, str]  # the levels that all runs of the panel have
-    factor: str  # what the lines (of a pool: the colours) of the panel differ in
-    level: str  # of that factor; "" for one line that serves all levels
+    factor: str  # factor that distinguishes the lines of the panel (in a pool: the colours)
+    level: str  # level of that factor; "": one line serves all levels
     x: str
     y: str
     unit: str
     run_ids: tuple[str, ...]
     fit: FitResult
-    band: Band | None  # over the range of x fitted; None where there is no curve
+    band: Band | None  # over the range of x that was fitted; None: there is no curve
 
 
 @dataclass(frozen=True)
 class IsoFlop:
-    """The runs of one budget: loss = loss_min + curvature (ln N - ln params_min)^2."""
+    """The parabola through the runs of one budget: loss = loss_min + curvature (ln N - ln params_min)^2."""
 
     panel: dict[str, str]  # levels of data, tokenizer and architecture
     eval_set: str
@@ -65,25 +65,25 @@ class IsoFlop:
     run_ids: tuple[str, ...]
     params: tuple[float, float]  # range of N, total parameters
     coefficients: tuple[float, float, float]  # of the parabola in ln N, the highest power first
-    params_min: float | None  # where it is least; None: it opens downwards, or is least outside the range of N
-    loss_min: float | None
+    params_min: float | None  # N of least loss; None: the parabola opens downwards, or its minimum is outside the range
+    loss_min: float | None  # loss at `params_min`; None: as for `params_min`
 
 
 @dataclass(frozen=True)
 class StudyFits:
-    """What `lossline-jax fit` writes and `lossline-jax report` reads."""
+    """All fits of one table: the result that `lossline-jax fit` writes and `lossline-jax report` reads."""
 
     x: str
     y: str
     by: tuple[str, ...]
-    units: tuple[str, ...]  # keys of table_input.UNITS, or "" where the table has its own
-    base_label: str | None  # the label of the line that others are compared with
+    units: tuple[str, ...]  # keys of `fit.tables.columns.UNITS`; "": the table's own unit
+    base_label: str | None  # label of the line that all other lines are compared with; None: no lines are compared
     lines: tuple[LineFit, ...]
     comparisons: tuple[FactorComparison, ...] = ()
     compute_fits: tuple[ComputeFit, ...] = ()
-    panel_lines: tuple[PanelLine, ...] = field(default=(), metadata={"formerly": "figure_lines"})  # of other figures
+    panel_lines: tuple[PanelLine, ...] = field(default=(), metadata={"formerly": "figure_lines"})  # lines of figures
     isoflops: tuple[IsoFlop, ...] = ()
-    failures: tuple[str, ...] = ()  # one line each: what was not fitted or not compared, and why
+    failures: tuple[str, ...] = ()  # one line for each thing that was not fitted or not compared, with the reason
     conventions: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -92,9 +92,11 @@ class StudyFits:
         return {run_id for line in self.lines for run_id in line.run_ids}
 
     def lines_in(self, unit: str) -> tuple[LineFit, ...]:
+        """Return the lines in one unit."""
         return tuple(line for line in self.lines if line.unit == unit)
 
     def comparisons_in(self, unit: str) -> tuple[FactorComparison, ...]:
+        """Return the comparisons in one unit."""
         return tuple(comparison for comparison in self.comparisons if comparison.unit == unit)
 
     def comparison(self, factor: str, unit: str | None = None) -> FactorComparison:
@@ -107,26 +109,30 @@ class StudyFits:
         Raises:
             LosslineError: the factor is not compared.
         """
-        comparisons = [each for each in self.comparisons if each.factor == factor and unit in (None, each.unit)]
+        comparisons = [item for item in self.comparisons if item.factor == factor and unit in (None, item.unit)]
         if not comparisons:
-            known = [each.factor for each in self.comparisons]
+            known = [item.factor for item in self.comparisons]
             names = ", ".join(dict.fromkeys(known)) or "none"
             raise LosslineError(f"factor {factor!r} is not compared{suggestion(factor, known)}; compared are: {names}")
         return comparisons[0]
 
     def as_shown(self) -> "StudyFits":
-        """The same with every name as it may be shown (`formatting.shown`); itself where nothing needs that."""
+        """Return the fits with every name as it may be shown (`formatting.shown`); the same object if none changes."""
         plain = self.to_json()
         shown_json = shown_tree(plain)
         return self if shown_json == plain else StudyFits.from_json(shown_json)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values without NaN or infinity."""
+        """Return plain JSON values without NaN or infinity."""
         return serialise.to_json(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], where: str = "fits.json") -> "StudyFits":
-        """The inverse of `to_json`.
+        """Read what `to_json` wrote.
+
+        Args:
+            value: the JSON object.
+            where: name of its source, for errors.
 
         Raises:
             LosslineError: a field is missing, unknown or of the wrong type.
@@ -136,7 +142,7 @@ class StudyFits:
 
 @dataclass(frozen=True)
 class Comparisons:
-    """The answer of some fits alone: which factor moves the line."""
+    """The comparisons of some fits without the lines: which factor moves the line."""
 
     fits: StudyFits
 

@@ -22,7 +22,7 @@ from lossline_jax.fit.tables.other_unit import require_one_unit_of_repetitions
 from lossline_jax.fit.tables.settings import SETTING, Setting, differences
 from lossline_jax.losses.cells import as_numbers
 
-BASE = "base"
+BASE = "base"  # label of the line of the base
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,19 +31,31 @@ class SettingLines:
 
     unit: str
     lines: tuple[LineFit, ...]  # of settings with points, the base first
-    cells: tuple[SettingLine, ...]  # the same with their points, as far as they have usable losses
+    cells: tuple[SettingLine, ...]  # the same lines with their points, without settings that have no usable losses
 
 
 def fit_setting_lines(table: StudyTable, unit: str, num_resamples: int, seed: int) -> tuple[SettingLines, list[str]]:
-    """Fit the lines in one unit, and note the settings and checkpoints that they lack.
+    """Fit the lines in one unit.
+
+    Args:
+        table: the table by settings.
+        unit: loss column; "" for a wide table.
+        num_resamples: resamples of each bootstrap.
+        seed: seed of the bootstraps.
+
+    Returns:
+        The lines, and notes on the settings and checkpoints that have none.
 
     Raises:
-        LosslineError: no checkpoint has both losses, all have one x, or a run is in another unit than its repetitions.
+        LosslineError: no checkpoint has both losses, all points have one x, or a run is in another unit than its
+            repetitions.
     """
     points = paired_points(table.frame, table.x, table.y, (), unit=unit)
     _require_one_unit(points, table.x, table.y)
     groups, notes = _groups(points, table)
-    fitted, unfitted = fit_groups([group for group, _ in groups], table.x, table.y, unit, num_resamples, seed)
+    fitted, unfitted = fit_groups(
+        [group for group, _ in groups], table.x, table.y, unit, num_resamples=num_resamples, seed=seed
+    )
     setting_of = {id(group): setting for group, setting in groups}
     cells = [item.cell(setting_of[id(item.group)]) for item in fitted]
     notes += [
@@ -58,24 +70,27 @@ def fit_setting_lines(table: StudyTable, unit: str, num_resamples: int, seed: in
 
 def _require_one_unit(points: pd.DataFrame, x: str, y: str) -> None:
     """Raise LosslineError for a run in another unit than its repetitions, and where all points have one x."""
-    for setting, rows in points.groupby(SETTING):
-        if setting >= 0 and rows[RUN].notna().all():
-            losses = {name: as_numbers(rows[column])[0] for name, column in ((x, X), (y, Y))}
+    for _, rows in points.loc[points[SETTING] >= 0].groupby(SETTING):
+        if rows.loc[:, RUN].notna().all():
+            losses = {name: as_numbers(rows.loc[:, column])[0] for name, column in ((x, X), (y, Y))}
             require_one_unit_of_repetitions(losses, names_of_runs(rows, RUN))
-    require_several_values(*(as_numbers(points[column])[0] for column in (X, Y)), x)
+    x_loss, y_loss = (as_numbers(points.loc[:, column])[0] for column in (X, Y))
+    require_several_values(x_loss, y_loss, x)
 
 
 def _groups(points: pd.DataFrame, table: StudyTable) -> tuple[list[tuple[LinePoints, Setting]], list[str]]:
-    """The points of each setting, the base first, and a note for each setting without any."""
-    groups, notes, labels = [], [], set()
+    """Return the points of each setting, the base first, and a note for each setting without points."""
+    groups: list[tuple[LinePoints, Setting]] = []
+    notes: list[str] = []
+    labels: set[str] = set()
     for k, setting in sorted(enumerate(table.settings), key=lambda item: len(item[1].differing(table.base))):
         differing = setting.differing(table.base)
         label = ", ".join(f"{name}={setting.levels[name]}" for name in differing) or BASE
-        if label in labels:  # another whose size counts as equal too
+        if label in labels:  # two settings have the same label where their sizes count as equal: name the sizes too
             differing = differences(setting.levels, table.base.levels)
             label = ", ".join(f"{name}={setting.levels[name]}" for name in differing)
         labels.add(label)
-        rows = points[points[SETTING] == k]
+        rows = points.loc[points[SETTING] == k]
         if rows.empty:
             notes.append(f"{label}: no checkpoint has both {table.x!r} and {table.y!r}")
             continue
@@ -85,19 +100,23 @@ def _groups(points: pd.DataFrame, table: StudyTable) -> tuple[list[tuple[LinePoi
 
 
 def _notes_on_points(points: pd.DataFrame, fitted: Sequence[FittedGroup]) -> list[str]:
+    """Return notes on checkpoints that are repeated, contradict each other, or have no loss."""
     notes = []
     if repeated := sum(item.num_repeated for item in fitted):
         notes.append(f"{repeated} of {len(points)} checkpoints {COUNT_EACH_TIME}")
     if contradicting := _num_contradicting(points):
         notes.append(f"{contradicting} of {len(points)} checkpoints (run and step) occur again with other losses")
     if dropped := sum(item.line.fit.num_dropped for item in fitted):
-        notes.append(f"{dropped} of {len(points)} checkpoints lack a loss: left out")
+        notes.append(f"{dropped} of {len(points)} checkpoints have a missing loss: left out")
     return notes
 
 
 def _num_contradicting(points: pd.DataFrame) -> int:
-    """Points whose run has another one of the same step, with other losses: as a log has that was written on."""
+    """Count the points that share run and step with another point but have other losses.
+
+    A log that was continued after a restart has such points.
+    """
     if "step" not in points.columns:
         return 0
-    known = points[points[[RUN, "step", X, Y]].notna().all(axis=1)]
-    return int(known.duplicated([RUN, "step"]).sum() - known.duplicated([RUN, "step", X, Y]).sum())
+    known = points.loc[points[[RUN, "step", X, Y]].notna().all(axis=1)]
+    return int(known.duplicated(subset=[RUN, "step"]).sum() - known.duplicated(subset=[RUN, "step", X, Y]).sum())

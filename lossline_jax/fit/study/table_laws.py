@@ -1,4 +1,4 @@
-"""Fit one declared law to every group of a table."""
+"""Fit one declared law to every group of a table. Read `fit_laws` first."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -26,13 +26,15 @@ from lossline_jax.fit.tables.columns import (
     run_column,
 )
 from lossline_jax.fit.tables.copies import one_run_each
+from lossline_jax.fit.tables.groups import row_groups
 from lossline_jax.fit.tables.other_unit import require_one_unit
 from lossline_jax.fit.tables.rows import WHERE, as_pandas, require_column
 from lossline_jax.fit.tables.wide import wide_table
 from lossline_jax.losses.cells import LARGEST, SMALLEST, as_numbers, beyond_range
 
-NUM_RESAMPLES = 500
-OUTPUTS_THAT_ARE_LOSSES = ("L", "L_u")  # of another law what a logarithmic objective asks of it
+NUM_RESAMPLES = 500  # resamples of each bootstrap, by convention
+# Outputs of laws that are losses: positive numbers. A logarithmic objective asks the same of the output of any law.
+OUTPUTS_THAT_ARE_LOSSES = ("L", "L_u")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class LawFit:
 
 @dataclass(frozen=True)
 class LawFits:
-    """All groups, and a line each on those that have no curve."""
+    """The law in all groups of a table, and one line for each group without a curve."""
 
     law: str
     formula: str
@@ -56,75 +58,79 @@ class LawFits:
     failures: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return serialise.to_json(self)
 
 
-def fit_laws(
+def fit_laws(  # noqa: PLR0913 - four inputs; all the rest are options by keyword, as in the calls of the notebooks
     frame: pd.DataFrame,
     law: Law | str,
     inputs: Mapping[str, str],
     outputs: Sequence[str],
-    by: Sequence[str] = (),
     *,
+    by: Sequence[str] = (),
     cluster: str | None = None,
     objective: str | None = None,
     unit: str | None = None,
     level: float | None = INTERVAL_LEVEL,
     merge_copies: bool = False,
 ) -> LawFits:
-    """Fit `law` to each output in each group; a group that cannot be fitted is reported, not fatal.
+    """Fit `law` to each output in each group. A group that cannot be fitted is reported and stops nothing.
 
     Args:
-        inputs: column of each input of the law; an input left out is the column of its own name.
+        frame: a wide table, or a long table that lossline wrote.
+        law: a law, or the name of one in `laws.LAWS`.
+        inputs: column of each input of the law. An input that is missing here is read from the column of its own name.
         outputs: columns, or evaluation sets of a long table.
-        cluster: column naming the run of each row; None: `run_id`, where there is one. Where a run has several rows, or
-            a column is named, intervals are those of a bootstrap that draws whole runs, as profiles take rows for
-            independent.
-        objective: name of one of `law.OBJECTIVES`; None: the law's own.
-        unit: loss column of a long table; None: nats_per_token. Outputs that are columns take none.
-        level: of the intervals; None: none.
-        merge_copies: count a run of one group that stands under two names once.
+        by: columns whose values divide the rows into groups. Empty: the whole table is one group.
+        cluster: column of the run of each row. None: `run_id`, if the table has it. Where a run has several rows, or a
+            column is named, intervals come from a bootstrap that draws whole runs. Profile intervals would treat rows
+            as independent.
+        objective: name of one of `law.OBJECTIVES`. None: the law's own.
+        unit: loss column of a long table. None: nats_per_token. It must be None where outputs are columns.
+        level: level of the intervals. None: no intervals.
+        merge_copies: True: count a run of one group that has two names once.
 
     Raises:
-        LosslineError: an unknown law, input, objective or column, two names of one run, or not one group has a curve.
+        LosslineError: an unknown law, input, objective or column, one run has two names, or no group has a curve.
     """
     law = find_law(law) if isinstance(law, str) else law
     _require_known_names(law, inputs, outputs, objective)
     frame = as_pandas(frame)
-    if law.falls and "eval_set" in frame.columns and unit in frame.columns:
+    if law.falls and unit is not None and {"eval_set", unit} <= set(frame.columns):
         refuse_accuracy_unit(unit)
     unit = loss_column(frame, outputs, unit)
     wide = wide_table(frame, list(outputs), unit, by=by, run=cluster)
     columns, runs = _columns_of_inputs(wide, law, inputs), run_column(wide, cluster)
     for name in (*columns.values(), *by, *([runs] if runs else [])):
         require_column(wide, name)
-    wide, merged = one_run_each(wide, runs, tuple(outputs), by, merge=merge_copies, sizes=tuple(columns.values()))
-    question = _Question(law, OBJECTIVES[objective] if objective else law.objective, columns, runs)
-    posed, left_out = _pose(question, wide, outputs, by)
-    results = fit_law_many(law, [group.points for group in posed], objective=question.objective, level=level)
-    fits = []
-    for group, fit in zip(posed, results, strict=True):
+    input_columns = tuple(columns.values())
+    wide, merged = one_run_each(wide, runs, tuple(outputs), by, merge=merge_copies, sizes=input_columns)
+    request = _Request(law, OBJECTIVES[objective] if objective else law.objective, columns, runs)
+    groups, left_out = _read_groups(request, wide, outputs, by)
+    results = fit_law_many(law, [group.points for group in groups], objective=request.objective, level=level)
+    fits: list[LawFit] = []
+    for group, fit in zip(groups, results, strict=True):
         if level is not None and fit.has_curve and (cluster or has_checkpoints(fit)):
             fit = _resampled(fit, law, group.points, level)
         fits.append(LawFit(group.label, group.output, _with_notes(fit, law, group)))
     without_curve = [
-        f"{each.label}, {each.output}: {each.fit.status}: {each.fit.note}" for each in fits if not each.fit.has_curve
+        f"{item.label}, {item.output}: {item.fit.status}: {item.fit.note}" for item in fits if not item.fit.has_curve
     ]
     failures = (*merged, *left_out, *without_curve)
-    if not any(each.fit.has_curve for each in fits):
+    if not any(item.fit.has_curve for item in fits):
         raise LosslineError(failures[0])
     return LawFits(law.name, law.formula, columns, runs, tuple(fits), failures)
 
 
 @dataclass(frozen=True, eq=False)
-class _Question:
-    """What is fitted, and where a table keeps its inputs."""
+class _Request:
+    """A law to fit, and the columns of its inputs."""
 
     law: Law
     objective: Objective
     columns: dict[str, str]  # input of the law -> column
-    runs: str | None  # column that names the run of a row
+    runs: str | None  # column that names the run of a row; None: every row counts as a run
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +140,11 @@ class _Group:
     label: str
     output: str
     points: DataSet
-    num_repeated: int
+    num_repeated: int  # rows that occur more than once
 
 
 def _require_known_names(law: Law, inputs: Mapping[str, str], outputs: Sequence[str], objective: str | None) -> None:
+    """Raise ArgumentError where an output is missing, or an objective or an input is unknown."""
     if not outputs:
         raise ArgumentError("{outputs}: name at least one column to fit the law to")
     if objective is not None and objective not in OBJECTIVES:
@@ -145,14 +152,15 @@ def _require_known_names(law: Law, inputs: Mapping[str, str], outputs: Sequence[
         raise ArgumentError(
             "{objective}: {word!r} is not one of {known}{hint}", word=objective, known=", ".join(OBJECTIVES), hint=hint
         )
-    if foreign := [name for name in inputs if name not in law.inputs]:
+    if unknown := [name for name in inputs if name not in law.inputs]:
         known = ", ".join(law.inputs)
         raise ArgumentError(
-            "{inputs}: {law} has no input {name!r}; its inputs are {known}", law=law.name, name=foreign[0], known=known
+            "{inputs}: {law} has no input {name!r}; its inputs are {known}", law=law.name, name=unknown[0], known=known
         )
 
 
 def _columns_of_inputs(wide: pd.DataFrame, law: Law, inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the column of each input of the law, by the name of the input."""
     if unknown := [name for name in law.inputs if name not in inputs and name not in wide.columns]:
         raise ArgumentError(
             "say which column is {name} ({meaning}): {inputs} {name}=COLUMN",
@@ -162,16 +170,17 @@ def _columns_of_inputs(wide: pd.DataFrame, law: Law, inputs: Mapping[str, str]) 
     return {name: inputs.get(name, name) for name in law.inputs}
 
 
-def _pose(
-    question: _Question, wide: pd.DataFrame, outputs: Sequence[str], by: Sequence[str]
+def _read_groups(
+    request: _Request, wide: pd.DataFrame, outputs: Sequence[str], by: Sequence[str]
 ) -> tuple[list[_Group], list[str]]:
-    """The groups that can be fitted, and a note for each that cannot."""
-    law, columns, runs = question.law, question.columns, question.runs
-    are_losses = law.output in OUTPUTS_THAT_ARE_LOSSES or question.objective.logarithmic
+    """Return the groups that can be fitted, and a note for each that cannot."""
+    law, columns, runs = request.law, request.columns, request.runs
+    are_losses = law.output in OUTPUTS_THAT_ARE_LOSSES or request.objective.logarithmic
     conventions = {name: f"{law.inputs[name]}: column {column}" for name, column in columns.items()}
-    posed, notes = [], []
-    for key, rows in wide.groupby(list(by), sort=True, dropna=False) if by else [((), wide)]:
-        label = group_label(dict(zip(by, key, strict=True))) or "all"
+    groups: list[_Group] = []
+    notes: list[str] = []
+    for values, rows in row_groups(wide, by):
+        label = group_label(values) or "all"
         for output in outputs:
             try:
                 data = {name: _numbers(rows, column) for name, column in columns.items()}
@@ -180,29 +189,29 @@ def _pose(
                 notes.append(f"{label}, {output}: {error}")
                 continue
             require_one_unit(y, list(data.values()), names_of_runs(rows, runs), output)
-            if against := wrong_way(law, data, y, output):
-                notes.append(f"{label}, {against}; {ADVICE}")
+            if reason := wrong_way(law, data, y, output):
+                notes.append(f"{label}, {reason}; {ADVICE}")
                 continue
-            clusters = rows[runs].astype(str).to_numpy() if runs else None
+            clusters = rows.loc[:, runs].astype(str).to_numpy() if runs else None
             points = DataSet(data, y, clusters=clusters, conventions={**conventions, law.output: output})
             num_repeated = int(rows.duplicated([*columns.values(), output]).sum())
-            posed.append(_Group(label, output, points, num_repeated))
-    return posed, notes
+            groups.append(_Group(label, output, points, num_repeated))
+    return groups, notes
 
 
 def _with_notes(fit: FitResult, law: Law, group: _Group) -> FitResult:
-    """The fit with notes on repeated rows, on dropped rows and on inputs that do not vary."""
+    """Add notes on repeated rows, on dropped rows and on inputs that do not vary."""
     if group.num_repeated:
         fit = fit.with_note(f"{group.num_repeated} rows {COUNT_EACH_TIME}")
     if fit.num_dropped:
-        or_not = f", or {' or '.join(law.normalise)} not positive" if law.normalise else ""
-        fit = fit.with_note(f"{fit.num_dropped} rows dropped: a value is missing{or_not}")
+        not_positive = f", or {' or '.join(law.normalise)} not positive" if law.normalise else ""
+        fit = fit.with_note(f"{fit.num_dropped} rows dropped: a value is missing{not_positive}")
     constant = _constant_inputs(law, group.points)
     return fit.with_note(constant) if constant else fit
 
 
 def _resampled(fit: FitResult, law: Law, points: DataSet, level: float) -> FitResult:
-    """The same fit with intervals by bootstrap of its runs; a parameter whose interval is open is not identified."""
+    """Replace the intervals by those of a bootstrap of runs. A parameter with an open interval is not identified."""
     resamples = bootstrap(fit, points.inputs, points.y, clusters=points.clusters, num_resamples=NUM_RESAMPLES, law=law)
     fit = with_run_intervals(fit, resamples, level)
     if not fit.intervals:
@@ -221,13 +230,15 @@ def _resampled(fit: FitResult, law: Law, points: DataSet, level: float) -> FitRe
 
 
 def _constant_inputs(law: Law, points: DataSet) -> str:
+    """Return a note on the inputs that take only one value. Empty: all vary."""
     data = {name: np.asarray(points.inputs[name], float) for name in law.inputs}
     names = [name for name, values in data.items() if np.unique(values[np.isfinite(values)]).size == 1]
     return f"{', '.join(names)} takes one value: its terms cannot be told from a constant" if names else ""
 
 
 def _numbers(rows: pd.DataFrame, column: str) -> np.ndarray:
-    numbers, faulty = as_numbers(rows[column])
+    """Return a column as float64, NaN where missing. Raise LosslineError for another value that is not a number."""
+    numbers, faulty = as_numbers(rows.loc[:, column])
     bad = faulty | np.isinf(numbers) | beyond_range(numbers)
     if bad.any():
         first = int(np.argmax(bad))

@@ -1,7 +1,8 @@
-"""Fit a line to every group of any table of losses."""
+"""Fit a line to every group of any table of losses. Read `fit_lines` first."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,7 @@ from lossline_jax.fit.tables.columns import (
     run_column,
 )
 from lossline_jax.fit.tables.copies import one_run_each
+from lossline_jax.fit.tables.groups import row_groups
 from lossline_jax.fit.tables.other_unit import require_one_unit, require_one_unit_of_repetitions
 from lossline_jax.fit.tables.pairing import pair_runs
 from lossline_jax.fit.tables.rows import WHERE, as_names, as_pandas, open_rows, require_column, require_default_column
@@ -36,12 +38,12 @@ from lossline_jax.fit.tables.settings import Setting
 from lossline_jax.fit.tables.wide import wide_table
 from lossline_jax.losses.cells import as_numbers
 
-BAND_POINTS = 60
+BAND_POINTS = 60  # points of a band, by convention
 
 
 @dataclass(frozen=True)
 class Across:
-    """Pair the models of different levels of `column` that are equal in every column of `on`."""
+    """A pairing of models: of different levels of `column`, and equal in every column of `on`."""
 
     column: str
     on: tuple[str, ...]
@@ -49,39 +51,43 @@ class Across:
 
 @dataclass(frozen=True)
 class LinePoints:
-    """Points of one line, with what makes it one."""
+    """The points of one line, with the names and values of their group."""
 
-    label: str
-    factor: str
+    label: str  # "all": the whole table is one group
+    factor: str  # columns that distinguish the group; "": the whole table, or the base
     level: str
-    values: dict[str, str | int | float]
+    values: dict[str, str | int | float]  # values of the columns that define the group
     points: pd.DataFrame
 
 
 @dataclass(frozen=True, eq=False)
 class FittedGroup:
-    """A group with its line."""
+    """A group with its fitted line."""
 
     group: LinePoints
     line: LineFit
-    x: np.ndarray  # (n,) losses as fitted, NaN where one is missing
-    y: np.ndarray
-    runs: np.ndarray | None
-    resamples: Bootstrap | None  # None: no curve
+    x: np.ndarray  # (n,) losses on the horizontal axis, NaN where one is missing
+    y: np.ndarray  # (n,) losses on the vertical axis, NaN where one is missing
+    runs: np.ndarray | None  # (n,) the run of each point; None: the table does not tell runs apart
+    resamples: Bootstrap | None  # None: the fit has no curve
 
     @property
     def num_repeated(self) -> int:
-        """Points that a run has already; they count each time."""
+        """The number of points that repeat another point of the same run. They count each time."""
         return _num_repeated(self.x, self.y, self.runs)
 
     def cell(self, setting: Setting) -> SettingLine:
-        """Return the same as the line of a setting, which can be compared."""
+        """Return the group as the line of a setting, which can be compared with other lines.
+
+        Args:
+            setting: the setting of the group.
+        """
         keep = np.isfinite(self.x) & np.isfinite(self.y)
         runs = None if self.runs is None else self.runs[keep]
         return SettingLine(setting, self.x[keep], self.y[keep], runs, self.line.fit, self.resamples)
 
 
-def fit_lines(
+def fit_lines(  # noqa: PLR0913 - table, axes and groups; all the rest are options by keyword, as in the notebooks
     frame: pd.DataFrame,
     x: str,
     y: str,
@@ -95,20 +101,25 @@ def fit_lines(
     seed: int = 0,
     merge_copies: bool = False,
 ) -> StudyFits:
-    """Fit a shifted power law to each group of a table. A group that cannot be fitted is reported, not fatal.
+    """Fit a shifted power law to each group of a table. A group that cannot be fitted is reported and stops nothing.
 
     Args:
-        frame: a wide table (x and y are columns) or lossline's own long table (x and y are evaluation sets).
-        by: columns whose values make a group; none: one line for the whole table.
-        unit: loss column of a long table; None: nats_per_token. A wide table has the unit it has, and takes none.
-        cluster: column naming the run of each point; by default `run_id` where there is one.
-        across: pair models of different levels of a column: x is the loss of the one, y that of the other (and the
-            two may be the same loss); a line for each ordered pair of levels.
-        irreducible: where E_x and E_y come from; None: both free.
-        merge_copies: count a run of one group that stands under two names once.
+        frame: a wide table (x and y are columns), or a long table that lossline wrote (x and y are evaluation sets).
+        x: the losses on the horizontal axis.
+        y: the losses on the vertical axis.
+        by: columns whose values divide the rows into groups. Empty: the whole table has one line.
+        unit: loss column of a long table. None: nats_per_token. It must be None for a wide table, which has a unit.
+        cluster: column of the run of each point. None: `run_id`, if the table has it.
+        across: the pairing of models of different levels of a column. x is then the loss of the first model and y that
+            of the second, and both may be the same loss. Each ordered pair of levels has a line. None: x and y are
+            losses of the same model.
+        irreducible: the source of E_x and E_y. None: both are free.
+        num_resamples: resamples of each bootstrap.
+        seed: seed of the bootstraps.
+        merge_copies: True: count a run of one group that has two names once.
 
     Raises:
-        LosslineError: unknown columns or sets, two names of one run, or bad values in every group.
+        LosslineError: unknown columns or sets, one run has two names, or every group has bad values.
     """
     by = as_names(by)
     frame = as_pandas(frame)
@@ -119,16 +130,20 @@ def fit_lines(
     own_unit = "" if {x, y} <= set(frame.columns) else unit
     merged: list[str] = []
     if across is not None:
-        groups = across_groups(frame, x, y, by, across, unit, cluster)
+        groups = _across_groups(frame, x, y, by, across=across, unit=unit, cluster=cluster)
     else:
         points = paired_points(open_rows(frame, cluster), x, y, by, unit=unit, cluster=cluster)
         points, merged = one_run_each(points, RUN, (X, Y), by, merge=merge_copies)
         groups = _groups(points, by)
     for group in groups:
         _require_one_unit(group.points, x, y)
-    fitted, failures = fit_groups(groups, x, y, own_unit, num_resamples, seed, irreducible)
+    fitted, failures = fit_groups(
+        groups, x, y, own_unit, num_resamples=num_resamples, seed=seed, irreducible=irreducible
+    )
+    if not fitted and not failures and across is not None:
+        raise LosslineError(f"{across.column} has one level only: nothing to pair; name a column with several levels")
     if not fitted or (across is None and not any(item.line.fit.has_curve for item in fitted)):
-        raise LosslineError(failures[0] if failures else f"{across.column} has one level only: nothing to pair")
+        raise LosslineError(failures[0])
     return StudyFits(
         x=x,
         y=y,
@@ -141,45 +156,77 @@ def fit_lines(
     )
 
 
-def across_groups(
-    frame: pd.DataFrame, x: str, y: str, by: Sequence[str], across: Across, unit: str, cluster: str | None = None
+def _across_groups(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    by: Sequence[str],
+    *,
+    across: Across,
+    unit: str,
+    cluster: str | None = None,
 ) -> list[LinePoints]:
-    """One group for each ordered pair of levels, its points paired; the run of a point is that of the second model."""
+    """Return one group for each ordered pair of levels, with paired points. Their run is that of the second model."""
     wide = wide_table(frame, list(dict.fromkeys((x, y))), unit, by=by, run=cluster)
     runs = run_column(wide, cluster)
     for name in (*by, across.column, *across.on, *([runs] if runs else [])):
         require_column(wide, name)
-    groups = []
-    for key, rows in wide.groupby(list(by), sort=True, dropna=False) if by else [((), wide)]:
-        values = {name: plain(value) for name, value in zip(by, key, strict=True)}
-        levels = list(rows.groupby(across.column, sort=True))
-        for first, x_rows in levels:
-            for second, y_rows in levels:
-                if first == second:
-                    continue
-                pairs = pair_runs(x_rows, y_rows, across.on)
-                run = pairs.second[runs].astype(str) if runs else None
-                points = pairs.second.assign(**{X: pairs.first[x], Y: pairs.second[y], RUN: run})
-                points[WHERE] = [f"{a} with {b}" for a, b in zip(pairs.first[WHERE], pairs.second[WHERE], strict=True)]
-                group_values = values | {across.column: f"{first} -> {second}"}
-                groups.append(
-                    LinePoints(group_label(group_values), across.column, f"{first} -> {second}", group_values, points)
-                )
-    return groups
+    return [
+        _across_group(values, across, level_pair, axes=(x, y), runs=runs)
+        for values, rows in row_groups(wide, by)
+        for level_pair in _level_pairs(rows, across.column)
+    ]
+
+
+_LevelRows = tuple[Any, pd.DataFrame]  # a level of a column, and its rows
+
+
+def _level_pairs(rows: pd.DataFrame, column: str) -> Iterator[tuple[_LevelRows, _LevelRows]]:
+    """Yield each ordered pair of two different levels of a column."""
+    levels = list(rows.groupby(column, sort=True))
+    for first in levels:
+        for second in levels:
+            if first[0] != second[0]:
+                yield first, second
+
+
+def _across_group(
+    values: dict[str, Any],
+    across: Across,
+    levels: tuple[_LevelRows, _LevelRows],
+    *,
+    axes: tuple[str, str],
+    runs: str | None,
+) -> LinePoints:
+    """Pair the models of two levels. `runs` is the column of runs, if there is one."""
+    (first, x_rows), (second, y_rows) = levels
+    x, y = axes
+    pairs = pair_runs(x_rows, y_rows, across.on)
+    run = pairs.second.loc[:, runs].astype(str) if runs else None
+    points = pairs.second.assign(**{X: pairs.first[x], Y: pairs.second[y], RUN: run})
+    points[WHERE] = [f"{a} with {b}" for a, b in zip(pairs.first[WHERE], pairs.second[WHERE], strict=True)]
+    level = f"{first} -> {second}"
+    group_values = {name: plain(value) for name, value in values.items()} | {across.column: level}
+    return LinePoints(group_label(group_values), across.column, level, group_values, points)
 
 
 def _require_one_unit(points: pd.DataFrame, x: str, y: str) -> None:
-    """Raises LosslineError for a run of the group whose losses are in another unit than those of the other runs."""
-    x_loss, y_loss = (as_numbers(points[column])[0] for column in (X, Y))
-    told_apart = points[RUN].notna().all()
-    runs = names_of_runs(points, RUN if told_apart else None)
-    if told_apart:
+    """Raise LosslineError for a run of the group whose losses are in another unit than those of all other runs."""
+    x_loss, y_loss = (as_numbers(points.loc[:, column])[0] for column in (X, Y))
+    runs_are_named = bool(points.loc[:, RUN].notna().all())
+    runs = names_of_runs(points, RUN if runs_are_named else None)
+    if runs_are_named:
         require_one_unit_of_repetitions({x: x_loss, y: y_loss}, runs)
     require_one_unit(y_loss, [x_loss], runs, y)
 
 
 def line_conventions(x: str, y: str) -> dict[str, str]:
-    """What every line of a table has in common, for the report."""
+    """Return the conventions that every line of a table shares, for the report.
+
+    Args:
+        x: the losses on the horizontal axis.
+        y: the losses on the vertical axis.
+    """
     return {
         "line": "y = K (x - E_x)^kappa + E_y, least squares on y",
         "x": x,
@@ -191,11 +238,12 @@ def line_conventions(x: str, y: str) -> dict[str, str]:
 
 
 def _groups(points: pd.DataFrame, by: tuple[str, ...]) -> list[LinePoints]:
+    """Return the points of each group."""
     if not by:
         return [LinePoints("all", "", "", {}, points)]
     groups = []
-    for key, rows in points.groupby(list(by), sort=True, dropna=False):
-        values = {name: plain(value) for name, value in zip(by, key, strict=True)}
+    for keys, rows in row_groups(points, by):
+        values = {name: plain(value) for name, value in keys.items()}
         level = ", ".join(str(value) for value in values.values())
         groups.append(LinePoints(group_label(values), "+".join(by), level, values, rows))
     return groups
@@ -206,28 +254,53 @@ def fit_groups(
     x: str,
     y: str,
     unit: str,
+    *,
     num_resamples: int,
     seed: int,
     irreducible: IrreducibleModes | None = None,
 ) -> tuple[list[FittedGroup], list[str]]:
-    """Lines of all groups that have usable losses, and a line for each failure, in the order of `groups`."""
-    fitted, failures = [], []
+    """Fit the lines of all groups that have usable losses.
+
+    Args:
+        groups: the points of each group.
+        x: name of the losses on the horizontal axis, for messages.
+        y: name of the losses on the vertical axis, for messages.
+        unit: unit of the losses; "": the table's own.
+        num_resamples: resamples of each bootstrap.
+        seed: seed of the bootstraps.
+        irreducible: the source of E_x and E_y. None: both are free.
+
+    Returns:
+        The lines, and a line of text for each failure, in the order of `groups`.
+    """
+    fitted: list[FittedGroup] = []
+    failures: list[str] = []
     for group in groups:
         try:
-            columns = numeric_losses(group.points, X, x), numeric_losses(group.points, Y, y)
-            require_several_values(*columns, x)
-            modes = irreducible.of_points(group.points, *columns) if irreducible else {}
+            x_loss, y_loss = numeric_losses(group.points, X, x), numeric_losses(group.points, Y, y)
+            require_several_values(x_loss, y_loss, x)
+            modes = irreducible.of_points(group.points, x_loss, y_loss) if irreducible else {}
         except LosslineError as error:
             failures.append(f"{group.label}: {error}")
             continue
-        fitted.append(_fit_group(group, *columns, unit, num_resamples, seed, modes))
+        fitted.append(_fit_group(group, x_loss, y_loss, unit, num_resamples=num_resamples, seed=seed, modes=modes))
         fit = fitted[-1].line.fit
         if not fit.has_curve:
             failures.append(f"{group.label}: {fit.status}: {fit.note}")
     return fitted, failures
 
 
-def _fit_group(group: LinePoints, x, y, unit: str, num_resamples: int, seed: int, modes: dict) -> FittedGroup:
+def _fit_group(
+    group: LinePoints,
+    x: np.ndarray,
+    y: np.ndarray,
+    unit: str,
+    *,
+    num_resamples: int,
+    seed: int,
+    modes: dict[str, Any],
+) -> FittedGroup:
+    """Fit the line of one group, with its band and the notes on its points."""
     runs = _clusters(group.points)
     fit = fit_line(x, y, runs, unit=UNITS.get(unit, "the table's own"), **modes)
     fit = _with_table_notes(fit, x, y, runs)
@@ -253,9 +326,11 @@ def _with_table_notes(fit: FitResult, x: np.ndarray, y: np.ndarray, clusters: np
 
 
 def _num_repeated(x: np.ndarray, y: np.ndarray, runs: np.ndarray | None) -> int:
-    seen = pd.DataFrame({"x": x, "y": y, "run": runs}).dropna(subset=["x", "y"])
-    return int(seen.duplicated().sum())
+    points = pd.DataFrame({"x": x, "y": y, "run": runs}).dropna(subset=["x", "y"])
+    return int(points.duplicated().sum())
 
 
 def _clusters(points: pd.DataFrame) -> np.ndarray | None:
-    return None if points[RUN].isna().all() else points[RUN].to_numpy()
+    """Return the run of each point. None: the table does not tell runs apart."""
+    runs = points.loc[:, RUN]
+    return None if runs.isna().all() else runs.to_numpy()
