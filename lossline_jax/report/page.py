@@ -1,8 +1,7 @@
-"""The report: one HTML file that needs nothing else, and its figures as files."""
+"""The report: one HTML file that needs no other file, and its figures as files. Read `write_report` first."""
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -17,7 +16,7 @@ from lossline_jax.fit.tables.rows import plain_frame
 from lossline_jax.formatting import shown, shown_tree
 from lossline_jax.report.content.finding import finding
 from lossline_jax.report.content.points import as_long, units_of
-from lossline_jax.report.content.run_names import describe_runs
+from lossline_jax.report.content.run_names import Run, describe_runs
 from lossline_jax.report.content.sections import configurations, factors_json, facts, filters, versions
 from lossline_jax.report.figures.gallery import GallerySection, gallery
 from lossline_jax.report.figures.main_figure import key_of, line_plot, main_lines
@@ -48,11 +47,12 @@ def write_report(
 
     Args:
         frame: the losses table that `fits` was made on, long or wide.
-        report_folder: the folder to write into; it is made where it is missing.
+        fits: the fits of the table.
+        report_folder: the folder to write into. It is created if it is missing.
         title: name of the study or of the table.
         study: the study of the table. None: a table without a study.
-        steps: rows of steps.jsonl by run id; runs without rows may be missing. None: no run has any.
-        corpora: manifest of each corpus by name. None: of no corpus.
+        steps: rows of steps.jsonl by run id; runs without rows may be missing. None: no run has rows.
+        corpora: manifest of each corpus by name. None: no manifest is known.
 
     Returns:
         The path of the page.
@@ -61,50 +61,60 @@ def write_report(
         LosslineError: a file cannot be written.
     """
     folder = make_folder(report_folder / "figures")
-    own_steps = {shown(run_id): rows for run_id, rows in (steps or {}).items()}
-    content = _content(_shown_frame(plain_frame(frame)), fits.as_shown(), study, own_steps, folder)
+    shown_steps = {shown(run_id): rows for run_id, rows in (steps or {}).items()}
+    content = _content(
+        _printable_frame(plain_frame(frame)), fits.as_shown(), study=study, steps=shown_steps, figures_folder=folder
+    )
     content |= {"title": shown(title), "corpora": corpora_table(shown_tree(corpora or {}))}
     path = report_folder / "report.html"
     write_atomic(path, template().render(content, downloads=downloads(frame, fits)))
     return path
 
 
-def _shown_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with its names, those of columns too, as they may be shown."""
+def _printable_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with printable texts and column names."""
     texts = frame.select_dtypes(include=["object", "string", "category"])
     shown_columns = {
-        name: column.map(shown_tree) for name, column in texts.items() if not all(map(_is_shown, column.unique()))
+        str(name): column.map(shown_tree)
+        for name, column in texts.items()
+        if not all(map(_is_printable, column.unique()))
     }
     return frame.assign(**shown_columns).rename(columns=shown_tree)
 
 
-def _is_shown(value: Any) -> bool:
+def _is_printable(value: Any) -> bool:
     return not isinstance(value, str) or value.isprintable()
 
 
 def _content(
-    frame: pd.DataFrame, fits: StudyFits, study: StudyConfig | None, steps, figures_folder: epath.Path
+    frame: pd.DataFrame,
+    fits: StudyFits,
+    *,
+    study: StudyConfig | None,
+    steps: Mapping[str, Sequence[Mapping]],
+    figures_folder: epath.Path,
 ) -> dict[str, Any]:
-    """What the template shows. The figures are written on the way."""
+    """Write the figures into `figures_folder` and return the values of the template."""
     long = as_long(frame, fits)
     runs = describe_runs(long, fits, study.runs if study else ())
     names = {(run.factor, run.level): run.name for run in runs.values()}
     judged = group_by_factor(fits.comparisons, names)
-    plots = _plots(long, fits, runs, judged, steps)
+    units = units_of(fits)
+    training = training_plot(long, steps, runs, x=fits.x, unit=units[-1], key=key_of(runs, ()))
     return {
         "question": shown(study.question if study else "") or f"What moves the line of {fits.y} against {fits.x}?",
         "finding": finding(judged, fits.x, fits.y, _missing_base(fits)),
         "facts": facts(long, runs, _counted_in(fits)),
         "verdicts": verdicts_table(judged, {(run.factor, run.level): run.style for run in runs.values()}),
-        "line": drawn(plots.line, figures_folder),
-        "rooms": [_room(room, figures_folder) for room in gallery(fits, long)],
-        "training": drawn(plots.training, figures_folder) if plots.training else None,
+        "line": write_plot(_main_plot(long, fits, runs, judged), figures_folder),
+        "sections": [_section(section, figures_folder) for section in gallery(fits, long)],
+        "training": write_plot(training, figures_folder) if training else None,
         "lines": lines_table(fits, names),
         "compute": compute_table(fits),
         "failures": fits.failures,
         "conventions": conventions(fits),
         "runs": runs_table(long, runs, steps),
-        "losses": losses_table(long, runs, units_of(fits)),
+        "losses": losses_table(long, runs, units),
         "configs": configurations(runs),
         "versions": versions(),
         "x": fits.x,
@@ -119,33 +129,35 @@ def _content(
     }
 
 
-@dataclass(frozen=True)
-class _Plots:
-    line: Plot
-    training: Plot | None
-
-
-def _plots(long: pd.DataFrame, fits: StudyFits, runs, judged: Sequence[FactorVerdict], steps) -> _Plots:
-    units = units_of(fits)
-    lines = [(unit, main_lines(fits, long, runs, unit)) for unit in units]
-    levels = {(line.factor, line.name) for _, each in lines for line in each}
+def _main_plot(long: pd.DataFrame, fits: StudyFits, runs: Mapping[str, Run], judged: Sequence[FactorVerdict]) -> Plot:
+    """Return Figure 1. Its key has only levels that have a line."""
+    lines = [(unit, main_lines(fits, long, runs, unit)) for unit in units_of(fits)]
+    levels = {(line.factor, line.name) for _, lines_in_unit in lines for line in lines_in_unit}
     on_a_line = {run_id: run for run_id, run in runs.items() if (run.factor, run.name) in levels}
-    return _Plots(
-        line=line_plot(lines, key_of(on_a_line, judged), fits.x, fits.y, _counted_in(fits)),
-        training=training_plot(long, steps, runs, fits.x, units[-1], key_of(runs, ())),
-    )
+    return line_plot(lines, key_of(on_a_line, judged), x=fits.x, y=fits.y, counted_in=_counted_in(fits))
 
 
-def _room(room: GallerySection, figures_folder: epath.Path) -> dict[str, Any]:
+def _section(section: GallerySection, figures_folder: epath.Path) -> dict[str, Any]:
     exhibits = [
-        {"plots": [drawn(plot, figures_folder) for plot in exhibit.plots], "units": exhibit.units}
-        for exhibit in room.exhibits
+        {"plots": [write_plot(plot, figures_folder) for plot in exhibit.plots], "units": exhibit.units}
+        for exhibit in section.exhibits
     ]
-    return {"id": room.id, "title": room.title, "text": room.text, "exhibits": exhibits, "is_row": room.is_row}
+    return {
+        "id": section.id,
+        "title": section.title,
+        "text": section.text,
+        "exhibits": exhibits,
+        "is_row": section.is_row,
+    }
 
 
-def drawn(plot: Plot, figures_folder: epath.Path) -> dict[str, Any]:
-    """Write the files of `plot` and give the template what it shows of it."""
+def write_plot(plot: Plot, figures_folder: epath.Path) -> dict[str, Any]:
+    """Write the files of a plot and return its values for the template.
+
+    Args:
+        plot: the plot to draw.
+        figures_folder: the folder of the figure files.
+    """
     write_figure(whole_figure(plot), figures_folder, plot.name)
     drawings, table = panel_svgs(plot)
     return {
@@ -179,7 +191,7 @@ def _losses_note(fits: StudyFits) -> str:
 
 
 def _missing_base(fits: StudyFits) -> str:
-    """Why nothing is compared; empty where something is."""
+    """Return the reason why nothing is compared, or an empty text where something is compared."""
     if fits.comparisons:
         return ""
     if fits.base_label is None:
@@ -190,7 +202,7 @@ def _missing_base(fits: StudyFits) -> str:
 
 @functools.cache
 def template() -> jinja2.Template:
-    """The page's template: everything put into it is escaped unless it is Markup."""
+    """Return the template of the page. It escapes every value that is not Markup."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     return environment.from_string(_package_text("page.html.jinja"))
 

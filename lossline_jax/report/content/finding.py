@@ -1,4 +1,4 @@
-"""Which factor moved the line, as a paragraph."""
+"""The finding of a study as one paragraph: the factors that move the line, and those that do not."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from lossline_jax.report.content.wording import listed, number, signed_text
 from lossline_jax.report.figures.style import factor_name
 from lossline_jax.report.tables.verdicts import FactorVerdict, farthest, listed_factors, opposite_pairs
 
-MOST_NAMED = 3  # runs far from their line
-VERBS = {
+MOST_NAMED = 3  # runs far from their line that the paragraph names
+VERBS = {  # by verdict; "it" is the line
     "moves": "moves it",
     "crosses": "crosses it",
     "does not move": "does not move it",
@@ -18,10 +18,13 @@ VERBS = {
 
 
 def finding(judged: Sequence[FactorVerdict], x: str, y: str, nothing_because: str) -> str:
-    """What moved the line and by how much, what did not, what cannot be told, and why.
+    """Return the paragraph: factors that move the line and by how much, factors that do not, open questions and why.
 
     Args:
-        nothing_because: why nothing is compared; empty where something is.
+        judged: the factors with their comparisons, as `group_by_factor` gives them.
+        x: the evaluation set of the horizontal axis.
+        y: the evaluation set of the vertical axis.
+        nothing_because: the reason why nothing is compared; empty where something is.
     """
     if nothing_because:
         return f"This study cannot tell which factor moves the line of {y} against {x}: {nothing_because}."
@@ -46,7 +49,10 @@ def _moved(judged: Sequence[FactorVerdict]) -> str:
 
 
 def _by(gap: LevelGap, unit: str) -> str:
-    """`by −0.3 nats/token (14 times the noise)`; from where to where, where the mean hides gaps of both signs."""
+    """Return `by −0.3 nats/token (14 times the noise)`.
+
+    Where the mean hides gaps of both signs, return the lowest and the highest gap instead: `from ... to ...`.
+    """
     if ends := opposite_pairs(gap):
         low, high = (f"{with_unit(signed_text(pair.gap), unit)} ({pair.matched_on})" for pair in ends)
         return f"from {low} to {high}"
@@ -55,7 +61,7 @@ def _by(gap: LevelGap, unit: str) -> str:
 
 
 def _crossed(judged: Sequence[FactorVerdict]) -> str:
-    """Levels whose mean gap hides that their line differs at both ends."""
+    """Name the levels whose mean gap hides that their line differs from the reference at both ends."""
     level_texts = []
     for item in judged:
         for level in item.levels:
@@ -70,10 +76,10 @@ def _same(judged: Sequence[FactorVerdict]) -> str:
     items = [item for item in judged if item.main.verdict == "does not move"]
     if not items:
         return ""
-    margins: dict[str, list[float]] = {}
+    margins: dict[str, float] = {}  # the largest margin of each unit
     for item in items:
-        margins.setdefault(item.unit, []).append(item.main.margin)
-    within = [with_unit(f"±{number(max(unit_margins))}", unit) for unit, unit_margins in margins.items()]
+        margins[item.unit] = max(margins.get(item.unit, 0.0), item.main.margin or 0.0)
+    within = [with_unit(f"±{number(margin)}", unit) for unit, margin in margins.items()]
     verb = "does" if len(items) == 1 else "do"
     return f"{_capital(listed_factors(items))} {verb} not: gaps stay within {' and '.join(within)}."
 
@@ -106,7 +112,7 @@ def _units(judged: Sequence[FactorVerdict]) -> str:
 
 
 def _far(judged: Sequence[FactorVerdict]) -> str:
-    """Runs that may be bad ones, which the rows of the table say more of."""
+    """Name the runs far from their own line, which may be bad runs. The notes of the table say more about them."""
     runs = list(dict.fromkeys(run for item in judged for run in item.main.far_runs))
     if not runs:
         return ""

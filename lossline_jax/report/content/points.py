@@ -1,4 +1,4 @@
-"""The losses of a table as points (x, y), one a checkpoint."""
+"""The losses of a table as points (x, y): one point is one checkpoint."""
 
 from dataclasses import dataclass
 
@@ -8,48 +8,62 @@ from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.tables.columns import UNITS, usable_losses
 from lossline_jax.fit.tables.rows import level_text, plain_frame
 
-NO_LINE = "no line"  # rows that nothing was fitted to
-OWN_LOSS = "_loss"  # column of losses of a table that names no unit
+NO_LINE = "no line"  # label of rows that no line was fitted to
+OWN_LOSS = "_loss"  # the loss column of a table that names no unit
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit of loss: its key in `StudyFits.units`, its column, and how it is written."""
+    """A unit of loss."""
 
-    key: str
-    column: str
-    label: str
+    key: str  # in `StudyFits.units`; "" for a table that names no unit
+    column: str  # of the losses in this unit
+    label: str  # as readers see it: `nats/token`
 
     def axis(self, name: str) -> str:
-        """The label of an axis of losses on `name`."""
+        """Return the label of an axis that shows losses on the evaluation set `name`."""
         return f"{name} loss ({self.label})" if self.key else name
 
-    def short_axis(self, name: str, room: int = 31) -> str:
-        """The same with the unit left out where the table has its own, or where more than `room` letters stand."""
+    def short_axis(self, name: str, max_length: int = 31) -> str:
+        """Return an axis label of at most `max_length` characters where possible.
+
+        The unit is left out where the label would be longer, or where the table names no unit.
+        """
         known = [f"{name} loss ({self.label})"] if self.key in UNITS else []
-        return next((label for label in (*known, f"{name} loss") if len(label) <= room), name)
+        return next((label for label in (*known, f"{name} loss") if len(label) <= max_length), name)
 
 
 def unit_label(key: str) -> str:
-    """A unit's key as it is written."""
+    """Return the label of the unit with this key, as readers see it."""
     return UNITS.get(key, "unit of the table")
 
 
 def with_unit(number: str, key: str) -> str:
-    """`−0.399 nats/token`; the number alone where the table has a unit of its own."""
+    """Return `−0.399 nats/token`, or the number alone where the table names no unit."""
     return f"{number} {unit_label(key)}" if key else number
 
 
 def units_of(fits: StudyFits) -> tuple[Unit, ...]:
-    """The units that lines were fitted in."""
+    """Return the units in which lines were fitted."""
     return tuple(Unit(key, key or OWN_LOSS, unit_label(key)) for key in fits.units)
 
 
+def run_ids_of(points: pd.DataFrame) -> tuple[str, ...]:
+    """Return the runs of some points, each once, in the order of the points."""
+    return tuple(dict.fromkeys(points["run_id"]))
+
+
 def pair(long: pd.DataFrame, x: str, y: str, unit: Unit) -> pd.DataFrame:
-    """The checkpoints scored on both `x` and `y`.
+    """Return the checkpoints that are scored on both evaluation sets.
+
+    Args:
+        long: the losses table as `as_long` gives it.
+        x: the evaluation set of the horizontal axis.
+        y: the evaluation set of the vertical axis.
+        unit: the unit of both losses.
 
     Returns:
-        Columns run_id, step, tokens_seen, x, y (losses in `unit`), by run and step.
+        Columns run_id, step, tokens_seen, x, y (losses in `unit`), sorted by run and step.
     """
     keys = ["run_id", "step"]
     left = long.loc[long["eval_set"] == x, [*keys, "tokens_seen", unit.column]]
@@ -60,17 +74,21 @@ def pair(long: pd.DataFrame, x: str, y: str, unit: Unit) -> pd.DataFrame:
 
 
 def final_rows(long: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each run's last checkpoint."""
+    """Return the rows of each run's last checkpoint."""
     last = long.groupby("run_id")["step"].transform("max")
-    return long[long["step"] == last]
+    return long.loc[long["step"] == last]
 
 
 def as_long(frame: pd.DataFrame, fits: StudyFits) -> pd.DataFrame:
-    """The table that `fits` was made on, in the columns that the report reads.
+    """Return the table that `fits` was made on, with the columns that the report reads.
 
-    Lossline's own table has them. In a wide one x and y are columns and a row is a checkpoint: it becomes two
-    rows with the losses in `OWN_LOSS`. Where a table names no runs, each line counts as one; where it has no
-    steps, rows are counted instead.
+    Lossline's own table has these columns. In a wide table x and y are columns and a row is a checkpoint. Such a row
+    becomes two rows, with the losses in `OWN_LOSS`. In a table without runs each line counts as one run. In a table
+    without steps the row number is the step.
+
+    Args:
+        frame: the losses table, long or wide.
+        fits: the fits of that table.
     """
     wide = {fits.x, fits.y} <= set(frame.columns)
     long = plain_frame(frame)
@@ -81,8 +99,8 @@ def as_long(frame: pd.DataFrame, fits: StudyFits) -> pd.DataFrame:
     if wide:
         if "step" not in long:
             long = long.assign(step=range(len(long)))
-        others = [column for column in long.columns if column not in (fits.x, fits.y, "eval_set", OWN_LOSS)]
-        long = long.melt(others, [fits.x, fits.y], var_name="eval_set", value_name=OWN_LOSS)
+        kept = [column for column in long.columns if column not in (fits.x, fits.y, "eval_set", OWN_LOSS)]
+        long = long.melt(kept, [fits.x, fits.y], var_name="eval_set", value_name=OWN_LOSS)
     for column in ("tokens_seen", "eval_kind"):
         if column not in long:
             long[column] = None
@@ -91,7 +109,7 @@ def as_long(frame: pd.DataFrame, fits: StudyFits) -> pd.DataFrame:
 
 
 def _line_labels(frame: pd.DataFrame, fits: StudyFits) -> list[str]:
-    """The label of the line that each row belongs to."""
+    """Return the label of the line that each row belongs to."""
     labels = {tuple(map(level_text, line.group.values())): line.label for line in fits.lines}
     rows = frame[list(fits.by)].itertuples(index=False, name=None)
     return [labels.get(tuple(map(level_text, row)), NO_LINE) for row in rows]

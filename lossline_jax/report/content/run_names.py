@@ -1,4 +1,4 @@
-"""Who each run is: which factor sets it apart from the base, and how it is drawn."""
+"""Names and styles of the runs: the factor in which each run differs from the base, and the run's style."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,22 +13,23 @@ from lossline_jax.losses.loss_row import FACTOR_COLUMNS
 from lossline_jax.report.figures.style import FACTOR_COLOURS, FACTOR_ORDER, Style, factor_name, factor_rank
 
 BASE, SEED, SEVERAL = "base", "seed", "other"
-MOST_NAMED = 2  # a run that differs in more factors goes by its id
+MOST_NAMED = 2  # a run that differs in more factors is named by its id
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the table."""
+    """A run of the table with its name and its style."""
 
     run_id: str
-    factor: str  # "base", "seed" (a repeat of the base), the factor of its line, or "other" for several
+    factor: str  # "base", "seed" (a repeat of the base), the factor of its line, or "other" for several factors
     level: str  # of that factor, as in the fits
-    name: str  # the level as it is shown
+    name: str  # the level as readers see it
     style: Style
-    config: Mapping | None  # its part of study.json
+    config: Mapping | None  # the run's part of study.json; None: the study did not train the run
 
     @property
     def is_base(self) -> bool:
+        """The run has the base's level of every factor, and the first seed."""
         return self.factor == BASE
 
     @property
@@ -38,44 +39,47 @@ class Run:
 
 
 def describe_runs(long: pd.DataFrame, fits: StudyFits, study_runs: Sequence[RunConfig]) -> dict[str, Run]:
-    """Describe every run of the table: the base first, then by factor in the order of the house.
+    """Describe every run of the table: the base first, then by factor in the order of `FACTOR_ORDER`.
 
-    The fits say which line a run is on. A run on none of them (it differs from the base in several factors)
-    is named by those that differ, or by its id.
+    The fits know the line of each run. A run on no line differs from the base in several factors. Such a run is named
+    by these factors, or by its id where they are more than `MOST_NAMED`.
 
     Args:
-        long: the losses table with its names as they may be shown.
-        fits: fits of that table, likewise.
-        study_runs: the runs of the study; none for a table without a study.
+        long: the losses table as `as_long` gives it, with printable names.
+        fits: fits of that table, with printable names.
+        study_runs: the runs of the study; empty for a table without a study.
     """
-    table = long.drop_duplicates("run_id").set_index("run_id")
+    table = long.drop_duplicates("run_id")
+    has_seeds = "seed" in table.columns
     configs = {shown(run.run_id): shown_tree(to_json(run)) for run in study_runs}
     line_of = {run_id: line for line in fits.lines for run_id in line.run_ids or (line.label,)}
     base_line = next((line for line in fits.lines if line.label == fits.base_label), None)
     first_seed = None
-    places = {}
-    for run_id, row in table.iterrows():
-        factor, level = _place(row, line_of.get(run_id), base_line)
-        if factor == BASE and "seed" in table.columns:
+    places: dict[str, tuple[str, str]] = {}  # factor and level by run id
+    for row in table.to_dict("records"):
+        run_id = row["run_id"]
+        factor, level = _factor_and_level(row, line_of.get(run_id), base_line)
+        if factor == BASE and has_seeds:
             first_seed = row["seed"] if first_seed is None else first_seed
             factor, level = (BASE, BASE) if row["seed"] == first_seed else (SEED, str(row["seed"]))
         places[run_id] = factor, level
     styles = _styles(list(dict.fromkeys(places.values())))
-    order = sorted(places, key=lambda run_id: factor_rank(places[run_id][0]))  # stable: as in the table within
-    return {
-        run_id: Run(
-            run_id,
-            *places[run_id],
-            _shown(*places[run_id], base_line),
-            styles[places[run_id]],
-            configs.get(run_id),
-        )
-        for run_id in order
-    }
+    runs = {}
+    for run_id in sorted(places, key=lambda run_id: factor_rank(places[run_id][0])):  # a stable sort: table order
+        factor, level = places[run_id]
+        name = _level_name(factor, level, base_line)
+        runs[run_id] = Run(run_id, factor, level, name, styles[factor, level], configs.get(run_id))
+    return runs
 
 
-def _place(row: pd.Series, line: LineFit | None, base_line: LineFit | None) -> tuple[str, str]:
-    """Factor and level of a run."""
+def _factor_and_level(row: Mapping, line: LineFit | None, base_line: LineFit | None) -> tuple[str, str]:
+    """Return factor and level of the run in a row of the losses table.
+
+    Args:
+        row: a row of the run.
+        line: the line that the run is on. None: the run is on no line.
+        base_line: the line of the base. None: the table has no base.
+    """
     if line is not None and line.factor and base_line and "+" in line.factor:
         return SEVERAL, line.level
     if line is not None:
@@ -83,32 +87,38 @@ def _place(row: pd.Series, line: LineFit | None, base_line: LineFit | None) -> t
     group = base_line.group if base_line else {}
     differing = [name for name in FACTOR_COLUMNS if name in group and str(row[name]) != str(group[name])]
     if len(differing) > MOST_NAMED:
-        return SEVERAL, str(row.name)
+        return SEVERAL, str(row["run_id"])
     return SEVERAL, ", ".join(f"{factor_name(name)} {row[name]}" for name in differing) or "no line"
 
 
 def _styles(levels: list[tuple[str, str]]) -> dict[tuple[str, str], Style]:
-    """A style a level: colour by factor; by level where the factor is not one of the house."""
-    styles, seen = {}, {}
-    named = {level for _, level in levels}
-    strangers = [name for name in FACTOR_ORDER if name not in named | {BASE}] or [SEVERAL]
+    """Return a style for each (factor, level).
+
+    A factor of `FACTOR_COLOURS` has its own colour in a table with a base. Several other factors get one free colour
+    each. A single other factor gets a free colour for each level; a level named like a factor gets that colour.
+    """
+    styles: dict[tuple[str, str], Style] = {}
+    last_index: dict[str, int] = {}  # of the levels of each factor until now
+    level_names = {level for _, level in levels}
+    free_colours = [name for name in FACTOR_ORDER if name not in level_names | {BASE}] or [SEVERAL]
     factors = list(dict.fromkeys(factor for factor, _ in levels))
-    colours = [name for name in strangers if name not in factors] or strangers
-    foreign = [factor for factor in factors if factor not in FACTOR_COLOURS]
+    unused_colours = [name for name in free_colours if name not in factors] or free_colours
+    unknown_factors = [factor for factor in factors if factor not in FACTOR_COLOURS]
     for factor, level in levels:
-        k = seen[factor] = seen.get(factor, -1) + (level not in FACTOR_COLOURS or factor in FACTOR_COLOURS)
+        k = last_index.get(factor, -1) + (level not in FACTOR_COLOURS or factor in FACTOR_COLOURS)
+        last_index[factor] = k
         if factor in FACTOR_COLOURS and (BASE, BASE) in levels:
             styles[factor, level] = Style(factor, k)
-        elif len(foreign) > 1:  # a colour a factor, as for those of the house
-            styles[factor, level] = Style(colours[foreign.index(factor) % len(colours)], k)
+        elif len(unknown_factors) > 1:
+            styles[factor, level] = Style(unused_colours[unknown_factors.index(factor) % len(unused_colours)], k)
         elif level in FACTOR_COLOURS:
             styles[factor, level] = Style(level)
         else:
-            styles[factor, level] = Style(strangers[k % len(strangers)], k // len(strangers))
+            styles[factor, level] = Style(free_colours[k % len(free_colours)], k // len(free_colours))
     return styles
 
 
-def _shown(factor: str, level: str, base_line: LineFit | None) -> str:
-    """The level as a reader sees it; of an optimiser only the parts that differ from the base: `lr0.001`."""
+def _level_name(factor: str, level: str, base_line: LineFit | None) -> str:
+    """Return the level as readers see it. An optimiser shows only the parts that differ from the base: `lr0.001`."""
     base = str(base_line.group.get("optimiser", "")) if base_line and factor == "optimiser" else ""
     return " ".join(part for part in level.split("-") if part not in base.split("-")) if base else level

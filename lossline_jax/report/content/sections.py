@@ -1,4 +1,4 @@
-"""Parts of the page that are neither figures nor tables."""
+"""Parts of the page that are neither figures nor tables: configurations, facts, versions and filters."""
 
 import json
 from collections.abc import Mapping
@@ -15,11 +15,17 @@ from lossline_jax.report.content.run_names import Run
 from lossline_jax.report.figures.plot import swatch
 from lossline_jax.report.figures.style import factor_name
 
+# Packages whose versions the page names.
 PACKAGES = ("lossline_jax", "jax", "flax", "numpy", "scipy", "pandas", "matplotlib")
 
 
 def flat_config(config: Mapping, prefix: str = "") -> dict[str, str]:
-    """A nested configuration as `model.d_model -> 64`; the class of a part stands under its own path."""
+    """Flatten a nested configuration: `model.d_model` -> `64`. The class of a part is an item of its own.
+
+    Args:
+        config: a part of study.json.
+        prefix: text before every name.
+    """
     items = {}
     for name, value in config.items():
         path = f"{prefix}{name}"
@@ -31,7 +37,7 @@ def flat_config(config: Mapping, prefix: str = "") -> dict[str, str]:
 
 
 def configurations(runs: Mapping[str, Run]) -> list[dict[str, Any]]:
-    """Each run's configuration, with the values that differ from the base run marked."""
+    """Return the configuration of each run. Values that differ from the base run are marked."""
     configs = {run_id: flat_config(run.config) for run_id, run in runs.items() if run.config is not None}
     base = next((configs[run_id] for run_id, run in runs.items() if run.is_base and run_id in configs), {})
     return [
@@ -49,7 +55,13 @@ def configurations(runs: Mapping[str, Run]) -> list[dict[str, Any]]:
 
 
 def facts(frame: pd.DataFrame, runs: Mapping[str, Run], counted_in: str) -> list[dict[str, str]]:
-    """The size of the study in a few numbers; `counted_in` as in `line_plot`."""
+    """Return the size of the study in a few numbers.
+
+    Args:
+        frame: the losses table as `as_long` gives it.
+        runs: the runs by id.
+        counted_in: "run", or "line" where the table does not tell runs apart.
+    """
     last = final_rows(frame).drop_duplicates("run_id")
     values_by_name = {
         f"{counted_in}s": f"{len(runs):,}",
@@ -57,17 +69,18 @@ def facts(frame: pd.DataFrame, runs: Mapping[str, Run], counted_in: str) -> list
         "evaluation sets": f"{frame['eval_set'].nunique():,}",
     }
     trained_here = [run_id for run_id, run in runs.items() if run.config is not None]
-    if trained_here:  # else a table that somebody brought: what it says of its runs
-        last = last[last["run_id"].isin(trained_here)]
-    if last["tokens_seen"].notna().any():
-        values_by_name["training tokens"] = human_count(float(last["tokens_seen"].sum()))
+    if trained_here:  # imported models do not count; a table from elsewhere has no such runs, and all of its runs count
+        last = last.loc[last["run_id"].isin(trained_here)]
+    tokens = last["tokens_seen"].dropna()
+    if len(tokens):
+        values_by_name["training tokens"] = human_count(float(tokens.to_numpy(float).sum()))
     if "train_flops" in last:
         values_by_name["training FLOPs"] = f"{last['train_flops'].sum():.2g}"
     return [{"name": name, "value": value} for name, value in values_by_name.items()]
 
 
 def versions() -> str:
-    """The installed versions, read without importing anything."""
+    """Return the installed versions of `PACKAGES`, read without importing them."""
     package_texts = []
     for name in PACKAGES:
         try:
@@ -78,28 +91,38 @@ def versions() -> str:
 
 
 def filters(frame: pd.DataFrame, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
-    """What a reader can look at alone: the levels of each factor that has two, the base's first, as they are drawn.
+    """Return the levels that a reader can filter by, for each factor with two levels or more; the base's level first.
 
-    A level that no run has as its only difference from the base is drawn in no style of its own.
+    A level has a swatch where some run differs from the base in this level alone.
+
+    Args:
+        frame: the losses table as `as_long` gives it.
+        runs: the runs by id.
     """
     table = frame.drop_duplicates("run_id").set_index("run_id").loc[list(runs)]
-    shown = {(run.factor, run.level): (run.name, swatch(run.style)) for run in runs.values()}
+    styled = {(run.factor, run.level): (run.name, swatch(run.style)) for run in runs.values()}
     base = next((run for run in runs.values() if run.is_base), None)
     factor_filters = []
     for factor in FACTOR_COLUMNS:
         levels = list(dict.fromkeys(table[factor].astype(str))) if factor in table else []
         if len(levels) > 1:
-            known = {level: shown[factor, level] for level in levels if (factor, level) in shown}
+            known = {level: styled[factor, level] for level in levels if (factor, level) in styled}
             if base is not None:
                 level = str(table.at[base.run_id, factor])
                 known[level] = level, swatch(base.style)
-            items = [dict(zip(("value", "name", "swatch"), (v, *known.get(v, (v, ""))), strict=True)) for v in levels]
+            items = []
+            for level in levels:
+                name, drawing = known.get(level, (level, ""))
+                items.append({"value": level, "name": name, "swatch": drawing})
             factor_filters.append({"factor": factor, "name": factor_name(factor), "levels": items})
     return factor_filters
 
 
 def factors_json(frame: pd.DataFrame, runs: Mapping[str, Run]) -> Markup:
-    """The level of every factor by run, for the page's script; no text of it can end the script element."""
+    """Return the level of every factor by run, as JSON for the page's script.
+
+    `<` is escaped, so no name can end the script element.
+    """
     table = frame.drop_duplicates("run_id").set_index("run_id")
     names = [name for name in FACTOR_COLUMNS if name in table]
     levels = {str(run_id): {name: str(table.at[run_id, name]) for name in names} for run_id in runs}

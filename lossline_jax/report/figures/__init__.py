@@ -1,0 +1,1 @@
+"""The figures of the report, drawn with matplotlib. Read `plot.py` first: it defines what a figure consists of."""

@@ -1,7 +1,6 @@
-"""What the figures share: points with their hover titles, axes, limits."""
+"""Drawing helpers that several figures share: points with hover titles, curves with bands, and axis labels."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -11,24 +10,32 @@ from matplotlib.ticker import MaxNLocator
 from lossline_jax.formatting import human_count
 from lossline_jax.report.content.points import Unit
 from lossline_jax.report.figures.plot import Drawn, Marks
-from lossline_jax.report.figures.style import PAPER, Style
+from lossline_jax.report.figures.style import PAPER, MarkStyle
 
-TICK_STEPS = (1, 2, 2.5, 5, 10)
+TICK_STEPS = (1, 2, 2.5, 5, 10)  # allowed distances between ticks, times a power of ten
 
-
-class DrawnLine(Protocol):
-    """Points (columns x, y) with a name and a style."""
-
-    name: str
-    style: Style
-    points: pd.DataFrame
-    is_base: bool
+Values = Sequence[float] | np.ndarray | pd.Series  # (n,)
 
 
 def scatter(
-    axes: Axes, gid: str, points: pd.DataFrame, style: Style, titles: Sequence[str], size: float = 4.6
+    axes: Axes,
+    gid: str,
+    points: pd.DataFrame,
+    style: MarkStyle,
+    *,
+    titles: Sequence[str],
+    size: float = 4.6,
 ) -> Drawn:
-    """Draw `points` (columns run_id, x, y) with a thin paper-coloured rim."""
+    """Draw points with a thin rim in the paper's colour.
+
+    Args:
+        axes: the axes to draw into.
+        gid: id of the artist in the SVG.
+        points: columns run_id, x and y; also step and tokens_seen where they are known.
+        style: colour and marker of the points.
+        titles: the hover title of each point.
+        size: diameter of a marker, points.
+    """
     filled = style.filling == style.colour
     axes.plot(
         points["x"],
@@ -51,89 +58,56 @@ def scatter(
 def curve(
     axes: Axes,
     gid: str,
-    x: Sequence[float],
-    y: Sequence[float],
-    style: Style,
-    run_ids: Sequence[str],
+    x: Values,
+    y: Values,
     *,
-    band: tuple[Sequence[float], Sequence[float]] | None = None,
+    style: MarkStyle,
+    run_ids: Sequence[str],
+    band: tuple[Values, Values] | None = None,
     width: float = 1.0,
 ) -> Drawn:
-    """Draw a line through (x, y) that belongs to `run_ids`, with its band (low, high) below it."""
-    low, high = band or (np.nan, np.nan)
+    """Draw a line through the points (x, y), with its band below it.
+
+    Args:
+        axes: the axes to draw into.
+        gid: id of the line in the SVG. The band has the id `{gid}-band`.
+        x: horizontal coordinates, (n,).
+        y: vertical coordinates, (n,).
+        style: colour and dashes of the line.
+        run_ids: the runs that the line belongs to.
+        band: the lower and the upper end at each x. None: no band.
+        width: width of the line, points.
+    """
+    low, high = (np.nan, np.nan) if band is None else band
     table = pd.DataFrame({"x": x, "y": y, "low": low, "high": high})
     table = table.assign(kind="line", runs=" ".join(map(str, run_ids)), step=np.nan, tokens_seen=np.nan)
     drawn = {gid: Marks(tuple(run_ids), (), table)}
     if band is not None:
-        axes.fill_between(x, low, high, color=style.colour, alpha=0.15, linewidth=0, gid=f"{gid}-band")
+        axes.fill_between(x, *band, color=style.colour, alpha=0.15, linewidth=0, gid=f"{gid}-band")
         drawn[f"{gid}-band"] = Marks(tuple(run_ids))
     axes.plot(x, y, color=style.colour, linestyle=style.dashes, linewidth=width, gid=gid)
     return drawn
 
 
 def hover(points: pd.DataFrame, unit: Unit, x: str, y: str) -> list[str]:
-    """What a reader learns who points at a point."""
+    """Return the hover title of each point: run, step, tokens, and the losses on the sets `x` and `y` in `unit`."""
+    columns = (points[name] for name in ("run_id", "step", "tokens_seen", "x", "y"))
     return [
-        f"{row.run_id}\n{position(row.step, row.tokens_seen)}{x} {row.x:.4f} · {y} {row.y:.4f} {unit.label}"
-        for row in points.itertuples()
+        f"{run_id}\n{position(step, tokens)}{x} {x_loss:.4f} · {y} {y_loss:.4f} {unit.label}"
+        for run_id, step, tokens, x_loss, y_loss in zip(*columns, strict=True)
     ]
 
 
 def position(step: float, tokens_seen: float) -> str:
-    """`step 120 · 1.2M tokens`, or what of it the table knows."""
+    """Return `step 120 · 1.2M tokens` and a line break. A number that the table does not have is left out."""
     parts = [] if pd.isna(step) else [f"step {int(step):,}"]
     parts += [] if pd.isna(tokens_seen) else [f"{human_count(tokens_seen)} tokens"]
     return " · ".join(parts) + "\n" if parts else ""
 
 
 def label_axes(axes: Axes, x_label: str, y_label: str) -> None:
-    """Labels, and few enough ticks that their labels never touch."""
+    """Set the axis labels, and few enough ticks that the tick labels never touch."""
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
-
-
-def freeze(axes: Axes) -> None:
-    """Fix the limits at what is drawn so far, with a margin."""
-    axes.margins(0.05)
-    axes.autoscale_view()
-    axes.set_xlim(axes.get_xlim())
-    axes.set_ylim(axes.get_ylim())
-
-
-def split_by_support(lines: Sequence[DrawnLine]) -> tuple[list[DrawnLine], list[DrawnLine]]:
-    """Lines that share a frame with the base line, and those so far away that they would flatten it.
-
-    Far away: no point within one base-line length of the base line's range of x. That happens to a byte
-    tokenizer in nats/token, where the unit itself differs. Without a base line all share the frame.
-    """
-    base = next((line for line in lines if line.is_base), None)
-    if base is None:
-        return list(lines), []
-    low, high = base.points["x"].min(), base.points["x"].max()
-    reach = max(high - low, 0.1 * high)
-    near = [bool(line.points["x"].between(low - reach, high + reach).any()) for line in lines]
-    return [line for line, is_near in zip(lines, near, strict=True) if is_near], [
-        line for line, is_near in zip(lines, near, strict=True) if not is_near
-    ]
-
-
-def note_outside(axes: Axes, outside: Sequence[DrawnLine]) -> Drawn:
-    """Say in the free corner above the line what was left out of the frame."""
-    drawn = {}
-    for k, line in enumerate(outside):
-        x, y = line.points["x"], line.points["y"]
-        axes.annotate(
-            f"{line.name} lies outside the frame:\nx {x.min():.2f} to {x.max():.2f}, y {y.min():.2f} to {y.max():.2f}",
-            xy=(0.02, 0.98),
-            xycoords="axes fraction",
-            xytext=(0, -25 * k),
-            textcoords="offset points",
-            color=line.style.colour,
-            fontsize=7.5,
-            va="top",
-            gid=f"outside-{k}",
-        )
-        drawn[f"outside-{k}"] = Marks(tuple(line.points["run_id"].unique()))
-    return drawn

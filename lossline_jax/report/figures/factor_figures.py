@@ -1,4 +1,8 @@
-"""The figures of "LLMs on the Line" (arXiv 2502.12120) after its first: matched grids, pools, own validation, pairs."""
+"""The figures of "LLMs on the Line" (arXiv 2502.12120) after its Figure 1.
+
+They are matched grids, pools, own validation and pairs of sets. Read `lines_to_draw` first, then one of the `*_plots`
+functions, then `_plot`, which they share.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +15,9 @@ from lossline_jax.fit.study.panels import CELL, runs_of
 from lossline_jax.fit.study.results import PanelLine, StudyFits
 from lossline_jax.report.content.points import Unit, units_of
 from lossline_jax.report.content.wording import file_stem, listed
+from lossline_jax.report.figures.compute_axes import PANEL_SIZE, columns_for
 from lossline_jax.report.figures.factor_panels import (
+    Limits,
     LinePanel,
     PointsOf,
     as_panel,
@@ -24,23 +30,26 @@ from lossline_jax.report.figures.palette import COMMON, LevelStyle, keyed, level
 from lossline_jax.report.figures.plot import KeyEntry, Plot
 from lossline_jax.report.figures.style import factor_name
 
-PANEL_SIZE = (3.4, 2.85)  # inches, three in a row
-LABEL_ROOM = (38, 31)  # characters along the axes of such a panel
+MAX_LABEL_LENGTHS = (38, 31)  # characters that fit along the x and the y axis of such a panel
 MOST_PANELS = 18  # of one figure
 
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """The figure lines of a table with what draws them."""
+    """The fitted lines of all figures of a table, with their units, styles and points."""
 
     fitted: tuple[PanelLine, ...]
-    units: Mapping[str, Unit]
-    styles: Mapping[tuple[str, str], LevelStyle]
+    units: Mapping[str, Unit]  # by key
+    styles: Mapping[tuple[str, str], LevelStyle]  # by (factor, level)
     points_of: PointsOf
-    runs: pd.DataFrame  # as `runs_of` gives them, by run id
+    runs: pd.DataFrame  # as `runs_of` gives them, indexed by run id; empty where no lines were fitted
 
     def of(self, figure: str) -> dict[str, list[PanelLine]]:
-        """The lines of a figure by unit."""
+        """Return the lines of a figure by unit.
+
+        Args:
+            figure: the figure's name in `fit.study.panels`.
+        """
         lines_of_unit: dict[str, list[PanelLine]] = {}
         for line in self.fitted:
             if line.figure == figure:
@@ -49,7 +58,12 @@ class Lines:
 
 
 def lines_to_draw(fits: StudyFits, long: pd.DataFrame) -> Lines:
-    """The lines of the fits with the points of the table that they were fitted to."""
+    """Return the fitted lines of all figures with the points that they were fitted to.
+
+    Args:
+        fits: the fits of the table.
+        long: the losses table as `as_long` gives it.
+    """
     base = next((line.group for line in fits.lines if line.label == fits.base_label), {})
     units = {unit.key: unit for unit in units_of(fits)}
     styles = level_styles(long, base) if fits.panel_lines else {}
@@ -58,16 +72,23 @@ def lines_to_draw(fits: StudyFits, long: pd.DataFrame) -> Lines:
 
 
 def matched_plots(lines: Lines, factor: str) -> list[Plot]:
-    """Levels of one factor with all else equal, a panel a combination of the others; the unit that compares last."""
-    others = listed([factor_name(name) for name in CELL if name != factor])
+    """Return the figures that compare the levels of one factor with all else equal, one figure for each unit.
+
+    A panel shows one combination of the other factors of `CELL`.
+
+    Args:
+        lines: the lines of all figures.
+        factor: the factor, one of `CELL`.
+    """
+    other_factors = listed([factor_name(name) for name in CELL if name != factor])
     return [
         _plot(
             lines,
             fitted,
             name=f"matched_{file_stem(factor)}_{file_stem(unit)}",
             title=f"{factor_name(factor).capitalize()}, all else equal",
-            description=f"A panel for every {others} with several levels of {factor_name(factor)}. Only runs are "
-            "shown whose like, equal in everything else but the seed, was trained at another level.",
+            description=f"A panel for every {other_factors} with several levels of {factor_name(factor)}. Only runs "
+            "are shown whose like, equal in everything else but the seed, was trained at another level.",
             shared=next(name for name in CELL if name != factor),
         )
         for unit, fitted in lines.of(f"{kind.MATCHED} {factor}").items()
@@ -75,8 +96,15 @@ def matched_plots(lines: Lines, factor: str) -> list[Plot]:
 
 
 def pool_plots(lines: Lines, factor: str) -> list[Plot]:
-    """One line for all levels of a factor, a panel for every data, tokenizer and architecture."""
-    levels = lines.runs[factor] if len(lines.runs) else None
+    """Return the figure with one line for all levels of a factor.
+
+    A panel shows one combination of data, tokenizer and architecture.
+
+    Args:
+        lines: the lines of all figures.
+        factor: the factor, one of `POOLED`.
+    """
+    levels = dict(zip(lines.runs.index, lines.runs[factor], strict=True)) if len(lines.runs) else {}
     return [
         _plot(
             lines,
@@ -93,7 +121,14 @@ def pool_plots(lines: Lines, factor: str) -> list[Plot]:
 
 
 def own_plots(lines: Lines, figure: str) -> list[Plot]:
-    """Own validation loss against other validation sets, or against tasks, a panel for each cell of the design."""
+    """Return the figure of own validation loss against other validation sets, or against tasks.
+
+    A panel shows one combination of data, tokenizer and architecture.
+
+    Args:
+        lines: the lines of all figures.
+        figure: `OWN_VALIDATION` or `OWN_TASK`.
+    """
     to_tasks = figure == kind.OWN_TASK
     return [
         _plot(
@@ -111,16 +146,23 @@ def own_plots(lines: Lines, figure: str) -> list[Plot]:
 
 
 def pair_plots(lines: Lines, figure: str) -> list[Plot]:
-    """Train-to-train or test-to-test: a panel for each other set, a line for each data."""
-    what = "validation set" if figure == kind.TRAIN_TO_TRAIN else "task"
+    """Return the figure of one validation set against another, or of one task against another.
+
+    A panel shows one set on the vertical axis, with a line for each pretraining data.
+
+    Args:
+        lines: the lines of all figures.
+        figure: `TRAIN_TO_TRAIN` or `TEST_TO_TEST`.
+    """
+    set_kind = "validation set" if figure == kind.TRAIN_TO_TRAIN else "task"
     return [
         _plot(
             lines,
             fitted,
             name=figure.replace("-", "_"),
             title=figure.capitalize(),
-            description=f"Loss on each other {what} against that on {fitted[0].x}, a line for each pretraining data. "
-            "All runs are equal in all but data, seed, and what every data was trained with.",
+            description=f"Loss on each other {set_kind} against that on {fitted[0].x}, a line for each pretraining "
+            "data. All runs are equal in all but data, seed, and what every data was trained with.",
             shared=None,
         )
         for fitted in lines.of(figure).values()
@@ -138,7 +180,18 @@ def _plot(
     labels: tuple[str, str] = ("{x}", "{y}"),
     panel_of: Callable[[list[PanelLine]], LinePanel] | None = None,
 ) -> Plot:
-    """The panels of one figure in one unit; those with equal `shared` have equal limits."""
+    """Return one figure in one unit. Panels with an equal level of the factor `shared` have equal limits.
+
+    Args:
+        lines: the lines of all figures.
+        fitted: the lines of this figure.
+        name: stem of the file names.
+        title: the title of the figure.
+        description: the first sentences of the caption.
+        shared: a factor. None: every panel has limits of its own.
+        labels: the axis labels, with `{x}` and `{y}` for the evaluation sets.
+        panel_of: the function that makes a panel of its lines. None: one line for each level.
+    """
     by_panel: dict[tuple, list[PanelLine]] = {}
     for line in fitted:
         by_panel.setdefault(tuple(line.panel.values()), []).append(line)
@@ -151,10 +204,16 @@ def _plot(
         name=name,
         title=title,
         caption=" ".join(
-            [description, _said_of_curves(fitted), f"{left_out} panels are left out." if left_out else ""]
+            [description, _curves_sentence(fitted), f"{left_out} panels are left out." if left_out else ""]
         ).strip(),
         panels=tuple(
-            as_panel(panel, heading, unit, _labels(panel, unit, labels), _limits(panel, panels, shared))
+            as_panel(
+                panel,
+                heading,
+                unit=unit,
+                labels=_labels(panel, unit, labels),
+                limits=_limits(panel, panels, shared),
+            )
             for panel, heading in zip(panels, headings(panels), strict=True)
         ),
         key=tuple(_key(lines, panels)),
@@ -168,7 +227,7 @@ def _place(lines: Lines, factor: str, level: str) -> int:
     return list(lines.styles).index((factor, level))
 
 
-def _said_of_curves(fitted: Sequence[PanelLine]) -> str:
+def _curves_sentence(fitted: Sequence[PanelLine]) -> str:
     bands = [line.band for line in fitted if line.band is not None]
     if not bands:
         return "No line could be fitted."
@@ -176,33 +235,28 @@ def _said_of_curves(fitted: Sequence[PanelLine]) -> str:
 
 
 def _labels(panel: LinePanel, unit: Unit, labels: tuple[str, str]) -> tuple[str, str]:
-    """Of both axes, as much as there is room for."""
-    names = [label.format(x=panel.x, y=panel.y) for label in labels]
-    return tuple(unit.short_axis(name, room) for name, room in zip(names, LABEL_ROOM, strict=True))
+    """Return the labels of the x and the y axis, shortened to the length of the axis."""
+    (x, y), (x_length, y_length) = (label.format(x=panel.x, y=panel.y) for label in labels), MAX_LABEL_LENGTHS
+    return unit.short_axis(x, x_length), unit.short_axis(y, y_length)
 
 
 def _columns(panels: Sequence[LinePanel], shared: str | None) -> int:
-    """As many as panels share limits, so that those stand in a row; else those that fill the rows best."""
+    """Return the number of panels in a row. Two or three panels that share limits stand in one row."""
     if shared and 2 <= (longest := Counter(panel.values[shared] for panel in panels).most_common(1)[0][1]) <= 3:
         return longest
-    return 2 if len(panels) in (1, 2, 4) else 3
+    return columns_for(len(panels))
 
 
-def _limits(panel: LinePanel, panels: Sequence[LinePanel], shared: str | None):
+def _limits(panel: LinePanel, panels: Sequence[LinePanel], shared: str | None) -> tuple[Limits, Limits]:
     alike = [other for other in panels if shared and other.values[shared] == panel.values[shared]] or [panel]
     return limits_of(alike, "x"), limits_of(alike, "y")
 
 
 def _key(lines: Lines, panels: Sequence[LinePanel]) -> list[KeyEntry]:
-    """A level an entry with its number of runs, and the common curve where there is one."""
+    """Return an entry for each level, and one for the common curve where there is one."""
     factor = panels[0].lines[0][0].factor
-    runs: dict[str, set[str]] = {}
-    for panel in panels:
-        for cloud in panel.clouds:
-            runs.setdefault(cloud.level, set()).update(cloud.points["run_id"])
+    levels = list(dict.fromkeys(cloud.level for panel in panels for cloud in panel.clouds))
     prefix = "set" if factor == kind.EVAL_SET else factor_name(factor)
-    entries = [
-        KeyEntry(lines.styles[factor, level], prefix, level) for level in keyed(list(runs), lines.styles, factor)
-    ]
+    entries = [KeyEntry(lines.styles[factor, level], prefix, level) for level in keyed(levels, lines.styles, factor)]
     common = any(style is COMMON for panel in panels for _, style in panel.lines)
     return entries + ([KeyEntry(COMMON, "base", "one line for all")] if common else [])

@@ -1,21 +1,23 @@
-"""Panels of loss against loss: a line a level with its band, or one line for all levels."""
+"""Panels of loss against loss: one line with its band for each level, or one line for all levels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from lossline_jax.fit.study.results import PanelLine
-from lossline_jax.report.content.points import Unit, pair
+from lossline_jax.report.content.points import Unit, pair, run_ids_of
 from lossline_jax.report.content.wording import counted
 from lossline_jax.report.figures.axes import curve, hover, label_axes, scatter
 from lossline_jax.report.figures.palette import COMMON, LevelStyle
 from lossline_jax.report.figures.plot import Drawn, Panel
 from lossline_jax.report.figures.style import MUTED
 
-MARGIN = 0.05  # of the range of the points, around them
-Limits = tuple[float, float]
+MARGIN = 0.05  # space around the points, as a share of their range
+Limits = tuple[float, float]  # the lower and the upper end of an axis
+Styles = Mapping[tuple[str, str], LevelStyle]  # by (factor, level), as `palette.level_styles` gives them
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,56 +31,71 @@ class Cloud:
 
 @dataclass(frozen=True, eq=False)
 class LinePanel:
-    """What one panel shows."""
+    """The points and lines of one panel."""
 
-    values: dict[str, str]  # the levels that all of its runs have
-    x: str
-    y: str  # "" where the lines have losses of their own
+    values: dict[str, str]  # the factor levels that all runs of the panel have
+    x: str  # the evaluation set of the horizontal axis
+    y: str  # the evaluation set of the vertical axis; "" where each line has its own
     clouds: tuple[Cloud, ...]
     lines: tuple[tuple[PanelLine, LevelStyle], ...]
 
     @property
     def points(self) -> pd.DataFrame:
+        """The points of all levels."""
         return pd.concat([cloud.points for cloud in self.clouds])
 
     @property
     def count(self) -> str:
-        """`120 points, 8 runs`: a checkpoint that several lines share counts once."""
+        """`120 checkpoints, 8 runs`. A checkpoint that several lines share counts once."""
         points = self.points
         checkpoints = len(points.drop_duplicates(["run_id", "step"]))
-        return f"{counted(checkpoints, 'checkpoint')}, {counted(points['run_id'].nunique(), 'run')}"
+        return f"{counted(checkpoints, 'checkpoint')}, {counted(len(run_ids_of(points)), 'run')}"
 
 
 @dataclass
 class PointsOf:
-    """Points of figure lines, each pair of evaluation sets paired once."""
+    """A function from a figure line to its points. Each pair of evaluation sets is joined once."""
 
     long: pd.DataFrame
     units: Mapping[str, Unit]
-    _pairs: dict[tuple[str, str, str], pd.DataFrame] = field(default_factory=dict)
+    _pairs: dict[tuple[str, str, str], pd.DataFrame] = field(default_factory=dict)  # by x, y and unit
 
     def __call__(self, line: PanelLine) -> pd.DataFrame:
+        """Return the points of `line`: columns run_id, step, tokens_seen, x, y."""
         key = line.x, line.y, line.unit
         if key not in self._pairs:
             self._pairs[key] = pair(self.long, line.x, line.y, self.units[line.unit])
         points = self._pairs[key]
-        return points[points["run_id"].astype(str).isin(line.run_ids)]
+        return points.loc[points["run_id"].astype(str).isin(line.run_ids)]
 
 
-def by_level(lines: Sequence[PanelLine], styles: Mapping, points_of: PointsOf) -> LinePanel:
-    """A panel with a line a level."""
+def by_level(lines: Sequence[PanelLine], styles: Styles, points_of: PointsOf) -> LinePanel:
+    """Return a panel with one line for each level.
+
+    Args:
+        lines: the lines of the panel.
+        styles: the style of each level.
+        points_of: the function that gives the points of a line.
+    """
     drawn = [(line, styles[line.factor, line.level]) for line in lines]
     clouds = tuple(Cloud(line.level, style, points_of(line)) for line, style in drawn)
     same_y = len({line.y for line in lines}) == 1
     return LinePanel(lines[0].panel, lines[0].x, lines[0].y if same_y else "", clouds, tuple(drawn))
 
 
-def pooled_panel(line: PanelLine, styles: Mapping, points_of: PointsOf, levels: Mapping[str, str]) -> LinePanel:
-    """A panel with one line for all levels; `levels` has the level of each run."""
+def pooled_panel(line: PanelLine, styles: Styles, points_of: PointsOf, levels: Mapping[str, str]) -> LinePanel:
+    """Return a panel with one line for all levels.
+
+    Args:
+        line: the line of the panel.
+        styles: the style of each level.
+        points_of: the function that gives the points of a line.
+        levels: the level of each run, by run id.
+    """
     points = points_of(line)
-    point_levels = points["run_id"].map(levels)
+    point_levels = pd.Series([levels.get(run_id) for run_id in points["run_id"]], index=points.index, dtype=object)
     clouds = tuple(
-        Cloud(level, style, points[point_levels == level])
+        Cloud(level, style, points.loc[point_levels == level])
         for (factor, level), style in styles.items()
         if factor == line.factor and (point_levels == level).any()
     )
@@ -86,29 +103,48 @@ def pooled_panel(line: PanelLine, styles: Mapping, points_of: PointsOf, levels: 
 
 
 def limits_of(panels: Sequence[LinePanel], axis: str) -> Limits:
-    """Limits that hold all points of some panels."""
-    values = pd.concat([panel.points[axis] for panel in panels])
+    """Return limits that contain all points of the panels.
+
+    Args:
+        panels: the panels that share the limits.
+        axis: "x" or "y".
+    """
+    values = np.concatenate([panel.points[axis].to_numpy(float) for panel in panels])
     low, high = float(values.min()), float(values.max())
     margin = MARGIN * (high - low) or MARGIN * abs(high) or 1.0
     return low - margin, high + margin
 
 
 def as_panel(
-    panel: LinePanel, heading: str, unit: Unit, labels: tuple[str, str], limits: tuple[Limits, Limits]
+    panel: LinePanel, heading: str, *, unit: Unit, labels: tuple[str, str], limits: tuple[Limits, Limits]
 ) -> Panel:
-    """The panel as a plot takes it. `labels` and `limits` are those of x and y."""
+    """Return the panel in the form that a plot draws.
+
+    Args:
+        panel: the points and lines.
+        heading: the text above the panel.
+        unit: the unit of both losses.
+        labels: the labels of the x and the y axis.
+        limits: the limits of the x and the y axis.
+    """
 
     def draw(axes: Axes) -> Drawn:
         drawn = {}
         for k, cloud in enumerate(panel.clouds):
-            name = cloud.level if not panel.y else panel.y
-            hover_texts = hover(cloud.points, unit, panel.x, name)
-            drawn |= scatter(axes, f"points-{k}", cloud.points, cloud.style, hover_texts, size=3.4)
+            y = panel.y or cloud.level
+            hover_titles = hover(cloud.points, unit, panel.x, y)
+            drawn |= scatter(axes, f"points-{k}", cloud.points, cloud.style, titles=hover_titles, size=3.4)
         for k, (line, style) in enumerate(panel.lines):
-            if line.band is not None:
-                ends = line.band.lower, line.band.upper
+            if (band := line.band) is not None:
                 drawn |= curve(
-                    axes, f"curve-{k}", line.band.x, line.band.estimate, style, line.run_ids, band=ends, width=1.3
+                    axes,
+                    f"curve-{k}",
+                    band.x,
+                    band.estimate,
+                    style=style,
+                    run_ids=line.run_ids,
+                    band=(band.lower, band.upper),
+                    width=1.3,
                 )
         axes.set_xlim(limits[0])
         axes.set_ylim(limits[1])
@@ -121,7 +157,7 @@ def as_panel(
 
 
 def headings(panels: Sequence[LinePanel]) -> list[str]:
-    """What tells each panel from the others; of a single one all that is stated of it."""
+    """Return the heading of each panel: the levels in which the panels differ. A single panel gets all its levels."""
     names = list(panels[0].values)
     if len(panels) > 1:
         names = [name for name in names if len({panel.values[name] for panel in panels}) > 1]

@@ -1,7 +1,7 @@
-"""The figures of the page after the first, in the order that they are read in."""
+"""The sections of the page with the figures after Figure 1, in reading order."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -25,32 +25,39 @@ from lossline_jax.report.figures.plot import Plot
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One figure, in one unit or in several that the reader switches between: the first is shown first."""
+    """One figure in one or several units. The reader switches between the units; the page opens with the first."""
 
     plots: tuple[Plot, ...]
-    units: tuple[str, ...]  # as they are written, one a plot; empty for a single plot
+    units: tuple[str, ...]  # the label of each plot's unit; empty for a figure without a switch
 
 
 @dataclass(frozen=True)
 class GallerySection:
-    """A section of the page."""
+    """A section of the page with its figures."""
 
-    id: str
+    id: str  # of the HTML element
     title: str
     text: str
     exhibits: tuple[Exhibit, ...]
 
     @property
     def is_row(self) -> bool:
-        """Whether its figures stand side by side: all have one panel."""
+        """The figures of the section are shown side by side, because each has one panel."""
         return all(len(plot.panels) == 1 for exhibit in self.exhibits for plot in exhibit.plots)
 
 
 def gallery(fits: StudyFits, long: pd.DataFrame) -> list[GallerySection]:
-    """Matched grids, pools, own validation, pairs of sets, compute; rooms that the table cannot fill are left out."""
+    """Return the sections: matched grids, pools, own validation, pairs of sets, compute.
+
+    A section for which the table has no figure is left out.
+
+    Args:
+        fits: the fits of the table.
+        long: the losses table as `as_long` gives it.
+    """
     lines = lines_to_draw(fits, long)
     unit = comparing_unit(long, fits.units)
-    rooms = [
+    sections = [
         GallerySection(
             "matched",
             "One factor at a time",
@@ -83,16 +90,16 @@ def gallery(fits: StudyFits, long: pd.DataFrame) -> list[GallerySection]:
             _single([*isoflop_plots(fits, long), *compute_plots(fits, long, unit)]),
         ),
     ]
-    filled = ((room, tuple(exhibit for exhibit in room.exhibits if exhibit.plots)) for room in rooms)
-    return [GallerySection(room.id, room.title, room.text, exhibits) for room, exhibits in filled if exhibits]
+    filled = ((section, tuple(exhibit for exhibit in section.exhibits if exhibit.plots)) for section in sections)
+    return [replace(section, exhibits=exhibits) for section, exhibits in filled if exhibits]
 
 
-def _single(plots: Sequence[Plot]) -> tuple[Exhibit, ...]:
+def _single(plots: Iterable[Plot]) -> tuple[Exhibit, ...]:
     return tuple(Exhibit((plot,), ()) for plot in plots)
 
 
 def _switched(plots: Sequence[Plot], lines: Lines, first: str, factor: str) -> Exhibit:
-    """Plots of one figure in several units, the one that compares before the others."""
+    """Return one figure with its plots in several units, the unit `first` before the other units."""
     units = list(lines.of(f"{kind.MATCHED} {factor}"))
     ordered = sorted(zip(plots, units, strict=True), key=lambda item: item[1] != first)
     return Exhibit(tuple(plot for plot, _ in ordered), tuple(unit_label(unit) for _, unit in ordered))

@@ -19,11 +19,18 @@ from lossline_jax.report.figures.style import INK, PAPER
 
 GRID = 60  # points of a curve
 OPTIMUM = LevelStyle("base", marker="D", is_filled=False)
-MIN_FOR_SLOPE = 3  # budgets with a minimum
+MIN_FOR_SLOPE = 3  # budgets with a minimum that a slope needs
 
 
 def isoflop_plots(fits: StudyFits, long: pd.DataFrame) -> list[Plot]:
-    """A panel a group of runs, a parabola a budget; none where no group has sizes at equal budgets."""
+    """Return the figure with a panel for each group of runs and a parabola for each budget.
+
+    The list is empty where no group has several sizes at equal budgets.
+
+    Args:
+        fits: the fits of the table.
+        long: the losses table as `as_long` gives it.
+    """
     groups: dict[tuple, list[IsoFlop]] = {}
     for item in fits.isoflops:
         groups.setdefault(tuple(item.panel.values()), []).append(item)
@@ -48,7 +55,7 @@ def isoflop_plots(fits: StudyFits, long: pd.DataFrame) -> list[Plot]:
     )
     key = [KeyEntry(style, "FLOPs", f"{budget:.2g}") for budget, style in thinned(list(styles.items()))]
     key.append(KeyEntry(OPTIMUM, "base", "least loss"))
-    return [compute_plot("isoflop", "Loss against size at equal compute", caption, panels, key)]
+    return [compute_plot("isoflop", "Loss against size at equal compute", caption, panels=panels, key=key)]
 
 
 def _drawer(
@@ -57,20 +64,19 @@ def _drawer(
     def draw(axes: Axes) -> Drawn:
         drawn = {}
         for k, item in enumerate(items):
-            budget_points = points[points["run_id"].astype(str).isin(item.run_ids)]
+            budget_points = points.loc[points["run_id"].astype(str).isin(item.run_ids)]
             budget_points = budget_points.assign(x=budget_points["params_total"])
             style = _style(styles, item.budget)
             grid = np.geomspace(*item.params, GRID)
             y = np.polyval(item.coefficients, np.log(grid))
-            drawn |= curve(axes, f"curve-{k}", grid, y, style, item.run_ids, width=1.2)
-            drawn |= scatter(
-                axes, f"points-{k}", budget_points, style, titles(budget_points, item.eval_set, unit), size=3.4
-            )
+            drawn |= curve(axes, f"curve-{k}", grid, y, style=style, run_ids=item.run_ids, width=1.2)
+            hover_titles = titles(budget_points, item.eval_set, unit)
+            drawn |= scatter(axes, f"points-{k}", budget_points, style, titles=hover_titles, size=3.4)
         optima = [item for item in items if item.params_min is not None]
         drawn |= _draw_optima(axes, optima)
         log_axes(axes, "parameters", items[0].eval_set, unit)
         runs = {run for item in items for run in item.run_ids}
-        note(axes, f"{counted(len(runs), 'run')}{_said_slope(optima)}")
+        note(axes, f"{counted(len(runs), 'run')}{_slope_text(optima)}")
         return drawn
 
     return draw
@@ -79,9 +85,11 @@ def _drawer(
 def _draw_optima(axes: Axes, optima: Sequence[IsoFlop]) -> Drawn:
     if not optima:
         return {}
+    best_sizes = [item.params_min for item in optima if item.params_min is not None]
+    lowest_losses = [item.loss_min for item in optima if item.loss_min is not None]
     axes.plot(
-        [item.params_min for item in optima],
-        [item.loss_min for item in optima],
+        best_sizes,
+        lowest_losses,
         linestyle="none",
         marker=OPTIMUM.marker,
         markersize=4.6,
@@ -92,15 +100,17 @@ def _draw_optima(axes: Axes, optima: Sequence[IsoFlop]) -> Drawn:
     )
     table = pd.DataFrame(
         {
-            **{"x": [item.params_min for item in optima], "y": [item.loss_min for item in optima]},
-            **{"runs": [" ".join(item.run_ids) for item in optima], "kind": "optimum"},
+            "x": best_sizes,
+            "y": lowest_losses,
+            "runs": [" ".join(item.run_ids) for item in optima],
+            "kind": "optimum",
         }
     )
     return {"optima": Marks(tuple(run for item in optima for run in item.run_ids), (), table)}
 
 
-def _said_slope(optima: Sequence[IsoFlop]) -> str:
-    """`, a = 0.52`: how the best size grows with compute."""
+def _slope_text(optima: Sequence[IsoFlop]) -> str:
+    """Return `, a = 0.52`, where a is the exponent of the best size as a power of compute."""
     if len(optima) < MIN_FOR_SLOPE:
         return ""
     log_c, log_n = (np.log([getattr(item, name) for item in optima]) for name in ("budget", "params_min"))
@@ -108,11 +118,12 @@ def _said_slope(optima: Sequence[IsoFlop]) -> str:
 
 
 def _styles(items: Sequence[IsoFlop]) -> dict[float, LevelStyle]:
-    """A style for each budget of the figure; those of different groups within 5% are one."""
+    """Return a style for each budget of the figure. Budgets of different groups within 5% count as one."""
     budgets = sorted({item.budget for item in items})
     distinct = [budgets[0], *(b for a, b in itertools.pairwise(budgets) if b > (1 + SAME_BUDGET) * a)]
     return {budget: sequence_style(k, len(distinct)) for k, budget in enumerate(distinct)}
 
 
 def _style(styles: Mapping[float, LevelStyle], budget: float) -> LevelStyle:
+    """Return the style of the budget nearest to `budget`."""
     return styles[min(styles, key=lambda known: abs(np.log(known / budget)))]

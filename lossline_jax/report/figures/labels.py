@@ -1,21 +1,28 @@
-"""Names written beside their lines, where they hide nothing."""
+"""Write the name of each line beside the line, where the name covers as little as possible."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from lossline_jax.report.figures.plot import Drawn, Marks
+from lossline_jax.report.figures.svg import POINTS_PER_INCH
 
-GLYPH_WIDTH = 0.66  # of the font size, on average and bold; DejaVu Sans is wide, so other fonts fit too
-# Where a name may begin, seen from a point of its line, in font sizes: nearest first.
+GLYPH_WIDTH = 0.66  # mean width of a bold letter, in font sizes; DejaVu Sans is wide, so narrower fonts fit too
+# Candidate starts of a name, relative to a point of its line, in font sizes: the nearest first.
 OFFSETS = tuple((dx, dy) for dy in (0.0, 1.0, -1.0, 1.8, -1.8, 3.0, -3.0, 5.0, -5.0) for dx in (0.9, -0.9))
+
+
+Box = tuple[float, float, float, float]  # left, low, right, high; in points from the lower left corner of the axes
+ToPoints = Callable[[ArrayLike, ArrayLike], np.ndarray]  # data coordinates x and y, (n,) each, to points, (n, 2)
 
 
 @dataclass(frozen=True)
 class LineName:
-    """A name and the points (data coordinates) of the line it belongs to, with their runs."""
+    """A name, the points of the line that it belongs to (data coordinates), and the runs of the line."""
 
     text: str
     colour: str
@@ -25,29 +32,34 @@ class LineName:
 
 
 def place_names(axes: Axes, names: Sequence[LineName], size: float = 8.0) -> Drawn:
-    """Write each name near a point of its line, at the candidate that covers least and is nearest to it.
+    """Write each name near a point of its line, at the candidate that covers least and is nearest to the line.
 
-    The limits of `axes` must be final. Boxes are estimated in points from the figure's size, so nothing has
-    to be drawn to measure.
+    The limits of `axes` must be final. Boxes are estimated in points from the figure's size, so no trial drawing is
+    needed to measure a name.
+
+    Args:
+        axes: the axes to write into. All lines are drawn already.
+        names: the names. An earlier name gets its box first.
+        size: font size, points.
     """
-    width, height = _size_in_points(axes)
-    to_points = _scaler(axes, width, height)
+    width, height = area = _size_in_points(axes)
+    to_points = _scaler(axes, area)
     lines = [to_points(name.x, name.y) for name in names]
-    taken = [*lines, *(to_points(*line.get_data()) for line in axes.get_lines())]
-    boxes: list[tuple[float, float, float, float]] = []
+    taken = np.concatenate([*lines, *(to_points(line.get_xdata(), line.get_ydata()) for line in axes.get_lines())])
+    boxes: list[Box] = []
     drawn = {}
     for k, name in enumerate(names):
-        others = lines[:k] + lines[k + 1 :]
+        other_lines = lines[:k] + lines[k + 1 :]
         length = GLYPH_WIDTH * size * len(name.text)
         candidates = [
-            _box(x + dx * size, y + dy * size, length, size, dx < 0) for x, y in lines[k] for dx, dy in OFFSETS
+            _box(x + dx * size, y + dy * size, length=length if dx >= 0 else -length, size=size)
+            for x, y in lines[k]
+            for dx, dy in OFFSETS
         ]
-        best = min(
-            candidates,
-            key=lambda box, line_points=lines[k], others=others: (
-                _cost(box, np.concatenate(taken), boxes, width, height) + _strangeness(box, line_points, others, size)
-            ),
-        )
+        costs = [
+            _cost(box, taken, boxes, area) + _distance_cost(box, lines[k], other_lines, size) for box in candidates
+        ]
+        best = candidates[costs.index(min(costs))]
         boxes.append(best)
         axes.text(
             best[0] / width,
@@ -65,37 +77,48 @@ def place_names(axes: Axes, names: Sequence[LineName], size: float = 8.0) -> Dra
 
 
 def _size_in_points(axes: Axes) -> tuple[float, float]:
-    width, height = axes.figure.get_size_inches() * 72
+    """Return the width and height of the axes, points."""
+    figure = axes.figure
+    if not isinstance(figure, Figure):
+        raise TypeError("place_names: the axes belong to a subfigure, which has no size in inches; use a whole figure")
+    width, height = figure.get_size_inches() * POINTS_PER_INCH
     box = axes.get_position()
     return box.width * width, box.height * height
 
 
-def _scaler(axes: Axes, width: float, height: float):
+def _scaler(axes: Axes, area: tuple[float, float]) -> ToPoints:
+    """Return the map from data coordinates to points. The vertical axis is linear."""
+    width, height = area
     (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()
-    x_of = np.log if axes.get_xscale() == "log" else np.asarray
+    scale = np.log if axes.get_xscale() == "log" else np.asarray
 
-    def to_points(x, y):
-        x, low, high = x_of(np.asarray(x, float)), x_of(x0), x_of(x1)
-        return np.column_stack([(x - low) / (high - low) * width, (np.asarray(y, float) - y0) / (y1 - y0) * height])
+    def to_points(x: ArrayLike, y: ArrayLike) -> np.ndarray:
+        scaled, low, high = scale(np.asarray(x, float)), scale(x0), scale(x1)
+        return np.column_stack(
+            [(scaled - low) / (high - low) * width, (np.asarray(y, float) - y0) / (y1 - y0) * height]
+        )
 
     return to_points
 
 
-def _box(x: float, y: float, length: float, size: float, to_the_left: bool):
-    left = x - length if to_the_left else x
-    return left, y - 0.6 * size, left + length, y + 0.6 * size
+def _box(x: float, y: float, *, length: float, size: float) -> Box:
+    """Return the box of a name that starts at (x, y). A negative length: the name ends there."""
+    left = min(x, x + length)
+    return left, y - 0.6 * size, left + abs(length), y + 0.6 * size
 
 
-def _cost(box, taken: np.ndarray, boxes, width: float, height: float) -> float:
+def _cost(box: Box, taken: np.ndarray, boxes: Sequence[Box], area: tuple[float, float]) -> float:
+    """Return the cost of a box outside the axes (per point), over drawn points (each), and over other names (each)."""
     left, low, right, high = box
+    width, height = area
     outside = max(0, -left) + max(0, right - width) + max(0, -low) + max(0, high - height)
     covered = ((taken > [left - 4, low - 3]) & (taken < [right + 4, high + 3])).all(axis=1).sum()
     crossed = sum(left < b[2] and b[0] < right and low < b[3] and b[1] < high for b in boxes)
     return 50.0 * outside + 1.0 * covered + 100.0 * crossed
 
 
-def _strangeness(box, line_points: np.ndarray, others: Sequence[np.ndarray], size: float) -> float:
-    """How far a name is from its own line, in font sizes, and whether another line is nearer."""
+def _distance_cost(box: Box, line_points: np.ndarray, other_lines: Sequence[np.ndarray], size: float) -> float:
+    """Return the cost of the distance between a name and its line, higher where another line is about as near."""
     left, low, right, high = box
 
     def distance(points: np.ndarray) -> float:
@@ -103,4 +126,4 @@ def _strangeness(box, line_points: np.ndarray, others: Sequence[np.ndarray], siz
         return float(np.hypot(*(points - nearest).T).min())
 
     away = distance(line_points)
-    return 0.2 * away / size + 3.0 * any(distance(points) < 1.3 * away for points in others)
+    return 0.2 * away / size + 3.0 * any(distance(points) < 1.3 * away for points in other_lines)

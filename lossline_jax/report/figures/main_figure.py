@@ -1,53 +1,65 @@
-"""The study's Figure 1: one loss against another, a line for each level."""
+"""Figure 1 of a study: one loss against another, with a line for each level."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from lossline_jax.fit.study.results import StudyFits
-from lossline_jax.report.content.points import Unit, pair
-from lossline_jax.report.content.run_names import BASE, SEVERAL, Run
+from lossline_jax.fit.study.results import LineFit, StudyFits
+from lossline_jax.report.content.points import Unit, pair, run_ids_of
+from lossline_jax.report.content.run_names import BASE, SEED, SEVERAL, Run
 from lossline_jax.report.content.wording import counted
-from lossline_jax.report.figures.axes import curve, freeze, hover, label_axes, note_outside, scatter, split_by_support
+from lossline_jax.report.figures.axes import curve, hover, label_axes, scatter
 from lossline_jax.report.figures.labels import LineName, place_names
-from lossline_jax.report.figures.plot import Drawn, KeyEntry, Panel, Plot
+from lossline_jax.report.figures.plot import Drawn, KeyEntry, Marks, Panel, Plot
 from lossline_jax.report.figures.style import Style, factor_name
 from lossline_jax.report.tables.verdicts import FactorVerdict
+
+WIDE = (5.2, 3.9)  # width and height of a panel in inches; two panels in a row
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A fitted curve with its band, all (n,)."""
+    """A fitted curve with its band. All arrays have shape (n,)."""
 
     x: np.ndarray
     y: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    meaning: str  # of the band
+    meaning: str  # what the band is: its level and method
 
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One level of a factor in one unit."""
+    """One level of a factor in one unit: its points and its fitted curve."""
 
     factor: str
     name: str
     style: Style
-    points: pd.DataFrame  # run_id, step, tokens_seen, x, y
-    curve: Curve | None
-    named_in_panel: bool  # its name is written beside it: its style alone does not tell it from its siblings
+    points: pd.DataFrame  # columns run_id, step, tokens_seen, x, y
+    curve: Curve | None  # None: no curve could be fitted
+    named_in_panel: bool  # the name is written beside the line, because other levels of the factor look similar
 
     @property
     def is_base(self) -> bool:
+        """The line is that of the base runs."""
         return self.factor == BASE
 
 
 def main_lines(fits: StudyFits, long: pd.DataFrame, runs: Mapping[str, Run], unit: Unit) -> list[Line]:
-    """A line a level, the base first. Levels without a single point on both axes are left out, and so are settings
-    that differ from the base in several factors."""
+    """Return one line for each level, the base first.
+
+    A level without a single point on both axes is left out. A setting that differs from the base in several factors is
+    left out too, where the table has a base.
+
+    Args:
+        fits: the fits of the table.
+        long: the losses table as `as_long` gives it.
+        runs: the runs by id, as `describe_runs` gives them.
+        unit: the unit of both losses.
+    """
     curves = {(line.factor or BASE, line.level or BASE): _curve(line) for line in fits.lines_in(unit.key)}
     points = pair(long, fits.x, fits.y, unit)
     levels: dict[tuple[str, str], list[Run]] = {}
@@ -55,35 +67,36 @@ def main_lines(fits: StudyFits, long: pd.DataFrame, runs: Mapping[str, Run], uni
         if run.factor == SEVERAL and fits.base_label is not None:
             continue
         levels.setdefault((run.factor, run.level), []).append(run)
-    siblings = [factor for factor, _ in levels]
+    factors = [factor for factor, _ in levels]
     lines = []
     for (factor, level), members in levels.items():
-        level_points = points[points["run_id"].isin([run.run_id for run in members])]
+        level_points = points.loc[points["run_id"].isin([run.run_id for run in members])]
         if len(level_points):
-            named = siblings.count(factor) > 1 and factor not in (BASE, "seed")
+            named = factors.count(factor) > 1 and factor not in (BASE, SEED)
             lines.append(
                 Line(factor, members[0].name, members[0].style, level_points, curves.get((factor, level)), named)
             )
     return lines
 
 
-def _curve(line) -> Curve | None:
+def _curve(line: LineFit) -> Curve | None:
     band = line.band
     if band is None:
         return None
     meaning = f"{band.level:.0%}, {band.method}"
-    return Curve(*(np.asarray(v) for v in (band.x, band.estimate, band.lower, band.upper)), meaning)
-
-
-WIDE = (5.2, 3.9)  # inches of a panel, two in a row
+    return Curve(*(np.asarray(values) for values in (band.x, band.estimate, band.lower, band.upper)), meaning=meaning)
 
 
 def line_plot(
-    panels: Sequence[tuple[Unit, Sequence[Line]]], key: Sequence[KeyEntry], x: str, y: str, counted_in: str
+    panels: Sequence[tuple[Unit, Sequence[Line]]], key: Sequence[KeyEntry], *, x: str, y: str, counted_in: str
 ) -> Plot:
-    """Loss on `y` against loss on `x`: a panel a unit, a line a level.
+    """Plot the loss on `y` against the loss on `x`, with a panel for each unit and a line for each level.
 
     Args:
+        panels: each unit with its lines, as `main_lines` gives them.
+        key: the entries of the key.
+        x: the evaluation set of the horizontal axis.
+        y: the evaluation set of the vertical axis.
         counted_in: "run", or "line" where the table does not tell runs apart.
     """
     lines = panels[0][1]
@@ -91,7 +104,7 @@ def line_plot(
     bands = [line.curve.meaning for line in lines if line.is_base and line.curve is not None]
     caption = (
         f"Each point is a checkpoint: its loss on {y} against its loss on {x}; n = {len(points)} checkpoints "
-        f"of {counted(points['run_id'].nunique(), counted_in)}. Curves are the fitted lines. "
+        f"of {counted(len(run_ids_of(points)), counted_in)}. Curves are the fitted lines. "
         + (f"The band about the base line is its interval ({bands[0]}). " if bands else "")
         + "A run on the base line trades one loss for the other as the base does, however far it got."
     )
@@ -114,39 +127,92 @@ def line_plot(
     )
 
 
-def _line_drawer(unit: Unit, lines: Sequence[Line], x: str, y: str):
-    framed, outside = split_by_support(lines)
+def _line_drawer(unit: Unit, lines: Sequence[Line], x: str, y: str) -> Callable[[Axes], Drawn]:
+    framed, outside = _split_by_support(lines)
 
     def draw(axes: Axes) -> Drawn:
         drawn = {}
-        for line in sorted(framed, key=lambda line: line.is_base):  # the base line lies on top
+        for line in sorted(framed, key=lambda line: line.is_base):  # the base line is drawn last, on top
             k = framed.index(line)
             if line.curve is not None:
-                drawn |= _draw_curve(axes, f"curve-{k}", line)
-            drawn |= scatter(axes, f"points-{k}", line.points, line.style, hover(line.points, unit, x, y))
+                drawn |= _draw_curve(axes, f"curve-{k}", line, line.curve)
+            drawn |= scatter(axes, f"points-{k}", line.points, line.style, titles=hover(line.points, unit, x, y))
         label_axes(axes, unit.axis(x), unit.axis(y))
-        freeze(axes)
-        drawn |= note_outside(axes, outside)
+        _fix_limits(axes)
+        drawn |= _note_outside(axes, outside)
         return drawn | place_names(axes, [_name_of(line) for line in framed if line.named_in_panel])
 
     return draw
 
 
+def _split_by_support(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
+    """Split lines into those that share a frame with the base line and those that are too far away.
+
+    A line is too far away when no point of it is within one base-line length of the base line's range of x. It would
+    flatten the base line. A byte tokenizer in nats/token is such a line, because its unit itself differs. Without a
+    base line all lines share the frame.
+    """
+    base = next((line for line in lines if line.is_base), None)
+    if base is None:
+        return list(lines), []
+    low, high = base.points["x"].min(), base.points["x"].max()
+    reach = max(high - low, 0.1 * high)
+    near = [bool(line.points["x"].between(low - reach, high + reach).any()) for line in lines]
+    return [line for line, is_near in zip(lines, near, strict=True) if is_near], [
+        line for line, is_near in zip(lines, near, strict=True) if not is_near
+    ]
+
+
+def _fix_limits(axes: Axes) -> None:
+    """Fix the limits at the data drawn until now, with a margin."""
+    axes.margins(0.05)
+    axes.autoscale_view()
+    axes.set_xlim(axes.get_xlim())
+    axes.set_ylim(axes.get_ylim())
+
+
+def _note_outside(axes: Axes, outside: Sequence[Line]) -> Drawn:
+    """Name the lines outside the frame, in the upper left corner, which the lines leave free."""
+    drawn = {}
+    for k, line in enumerate(outside):
+        x, y = line.points["x"], line.points["y"]
+        axes.annotate(
+            f"{line.name} lies outside the frame:\nx {x.min():.2f} to {x.max():.2f}, y {y.min():.2f} to {y.max():.2f}",
+            xy=(0.02, 0.98),
+            xycoords="axes fraction",
+            xytext=(0, -25 * k),
+            textcoords="offset points",
+            color=line.style.colour,
+            fontsize=7.5,
+            va="top",
+            gid=f"outside-{k}",
+        )
+        drawn[f"outside-{k}"] = Marks(run_ids_of(line.points))
+    return drawn
+
+
 def _name_of(line: Line) -> LineName:
     x, y = line.points[["x", "y"]].to_numpy().T
-    return LineName(line.name, line.style.colour, x, y, tuple(line.points["run_id"].unique()))
+    return LineName(line.name, line.style.colour, x, y, run_ids_of(line.points))
 
 
-def _draw_curve(axes: Axes, gid: str, line: Line) -> Drawn:
-    fitted, run_ids = line.curve, line.points["run_id"].unique()
-    band = (fitted.low, fitted.high) if line.is_base else None
-    return curve(axes, gid, fitted.x, fitted.y, line.style, run_ids, band=band, width=1.8 if line.is_base else 1.0)
+def _draw_curve(axes: Axes, gid: str, line: Line, fitted: Curve) -> Drawn:
+    return curve(
+        axes,
+        gid,
+        fitted.x,
+        fitted.y,
+        style=line.style,
+        run_ids=run_ids_of(line.points),
+        band=(fitted.low, fitted.high) if line.is_base else None,
+        width=1.8 if line.is_base else 1.0,
+    )
 
 
 def key_of(runs: Mapping[str, Run], judged: Sequence[FactorVerdict]) -> list[KeyEntry]:
-    """One entry a level, in the order of the runs, with the gap where one was measured."""
-    gaps = {(item.factor, level.level): item.remark(level) for item in judged for level in item.levels}
-    entries = {}
+    """Return one key entry for each level, in the order of the runs, with the level's gap where one was measured."""
+    gaps = {(verdict.factor, level.level): verdict.remark(level) for verdict in judged for level in verdict.levels}
+    entries: dict[tuple[str, str], KeyEntry] = {}
     for run in runs.values():
         level = run.factor, run.level
         entries.setdefault(level, KeyEntry(run.style, factor_name(run.factor), run.name, gaps.get(level, "")))

@@ -1,9 +1,10 @@
-"""A plot: panels that are drawn apart in the page and together in a file."""
+"""A plot: panels that the page shows as separate drawings and the files show on one sheet."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -13,58 +14,55 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.transforms import Affine2D
 
 from lossline_jax.formatting import shortened
-from lossline_jax.report.figures.style import RC, Style
+from lossline_jax.report.figures.style import RC, MarkStyle
 from lossline_jax.report.figures.svg import inline_svg, new_figure
 
-LEFT, RIGHT, BOTTOM, TOP = (
-    0.62,
-    0.14,
-    0.5,
-    0.32,
-)  # margins of a panel in inches: room for labels at 8.5 points
-LONGEST_IN_KEY = 40  # characters of a level
-KEY_WIDTH = 3.2  # inches that a column of the key takes
+LEFT, RIGHT, BOTTOM, TOP = 0.62, 0.14, 0.5, 0.32  # margins of a panel in inches: space for labels of 8.5 points
+LONGEST_IN_KEY = 40  # characters of a level's name
+KEY_WIDTH = 3.2  # inches for one column of the key
+KEY_LINE, KEY_MARGIN = 0.19, 0.2  # inches: height of one line of the key, and of the space around the key
 
-
-# of the numbers behind a figure; kind: point, line or optimum
+# Columns of the table of the numbers behind a figure. `kind` is point, line or optimum.
 TABLE_COLUMNS = ("panel", "x_axis", "y_axis", "kind", "runs", "step", "tokens_seen", "x", "y", "low", "high")
 
 
 @dataclass(frozen=True, eq=False)
 class Marks:
-    """What one artist shows, so that the page can tell of it, hide it and give its numbers away.
+    """The runs, hover titles and numbers of one matplotlib artist.
 
-    Points have a run and a hover title each; a curve or a name has the runs it was drawn from and no titles.
+    The page uses them to describe the artist, to hide it and to offer its numbers. Each point has one run and one hover
+    title. A curve or a name has the runs it was drawn from and no titles.
     """
 
     run_ids: tuple[str, ...]
     titles: tuple[str, ...] = ()
-    table: pd.DataFrame = field(default_factory=pd.DataFrame)  # x, y and what else is known of what was drawn
+    table: pd.DataFrame = field(default_factory=pd.DataFrame)  # columns x, y and the known ones of `TABLE_COLUMNS`
 
 
-Drawn = Mapping[str, Marks]  # by gid of the artist
+Drawn = dict[str, Marks]  # by the gid of the artist
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One set of axes. `draw` returns what it drew of runs."""
+    """One set of axes. `draw` draws into them and returns the marks of the runs."""
 
     heading: str
-    label: str  # what it shows, for those who do not see it
+    label: str  # description of the drawing for screen readers
     draw: Callable[[Axes], Drawn]
 
 
 @dataclass(frozen=True)
 class KeyEntry:
-    """One line of the key: how it is drawn, whose it is, and what is said of it."""
+    """One line of the key: a style, the factor and level that it stands for, and a remark."""
 
-    style: Style
+    style: MarkStyle
     factor: str
     level: str
     remark: str = ""
 
     @property
     def text(self) -> str:
+        """The entry as text: `data: code   −0.399 nats/token`."""
         level = shortened(self.level, LONGEST_IN_KEY)
         name = level if self.factor == "base" else f"{self.factor}: {level}"
         return f"{name}   {self.remark}".rstrip()
@@ -72,20 +70,20 @@ class KeyEntry:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure of the report: `name` is the stem of its files; sizes are inches a panel."""
+    """A figure of the report."""
 
-    name: str
+    name: str  # stem of the file names
     title: str
     caption: str
     panels: tuple[Panel, ...]
     key: tuple[KeyEntry, ...]
-    columns: int
-    width: float
-    height: float
+    columns: int  # panels in a row
+    width: float  # of one panel, inches
+    height: float  # of one panel, inches
 
 
-def handle(style: Style) -> Line2D:
-    """A line as a key shows it."""
+def handle(style: MarkStyle) -> Line2D:
+    """Return the sample line that a key shows for `style`."""
     return Line2D(
         [],
         [],
@@ -100,11 +98,11 @@ def handle(style: Style) -> Line2D:
 
 
 def whole_figure(plot: Plot) -> Figure:
-    """All panels on one sheet with the key below: for PNG and PDF."""
+    """Draw all panels on one sheet with the key below, for the PNG, PDF and SVG files."""
     columns = min(plot.columns, len(plot.panels))
     rows = -(-len(plot.panels) // columns)
     key_columns = max(1, min(len(plot.key), int(plot.width * columns / KEY_WIDTH)))
-    foot = 0.19 * -(-len(plot.key) // key_columns) + 0.2
+    foot = KEY_LINE * -(-len(plot.key) // key_columns) + KEY_MARGIN
     with matplotlib.rc_context(RC):
         figure = new_figure(plot.width * columns, plot.height * rows + foot)
         for k, panel in enumerate(plot.panels):
@@ -121,7 +119,10 @@ def whole_figure(plot: Plot) -> Figure:
 
 
 def panel_svgs(plot: Plot) -> tuple[list[str], pd.DataFrame]:
-    """Each panel as an inline `<svg>`, so that a narrow page can stack them, and a table of all that they show."""
+    """Draw each panel as an inline `<svg>`, and return the drawings with a table of all their numbers.
+
+    A narrow page can stack separate drawings. The table has the columns `TABLE_COLUMNS`.
+    """
     drawings, tables = [], []
     for k, panel in enumerate(plot.panels):
         with matplotlib.rc_context(RC):
@@ -129,13 +130,13 @@ def panel_svgs(plot: Plot) -> tuple[list[str], pd.DataFrame]:
             axes = _panel_axes(figure, plot, panel, (0.0, 0.0))
             drawn = panel.draw(axes)
         drawings.append(inline_svg(figure, f"{plot.name}-{k}", drawn, panel.label))
-        named = {"panel": panel.heading, "x_axis": axes.get_xlabel(), "y_axis": axes.get_ylabel()}
-        tables += [marks.table.assign(**named) for marks in drawn.values() if len(marks.table)]
+        labels = {"panel": panel.heading, "x_axis": axes.get_xlabel(), "y_axis": axes.get_ylabel()}
+        tables += [marks.table.assign(**labels) for marks in drawn.values() if len(marks.table)]
     return drawings, pd.concat(tables, ignore_index=True).reindex(columns=TABLE_COLUMNS)
 
 
 def _panel_axes(figure: Figure, plot: Plot, panel: Panel, corner: tuple[float, float]) -> Axes:
-    """Axes with fixed margins, so panels line up and nothing has to be drawn twice to be placed."""
+    """Add axes with fixed margins. Panels then line up, and placing them needs no trial drawing."""
     width, height = figure.get_size_inches()
     x, y = corner
     box = (x + LEFT, y + BOTTOM, plot.width - LEFT - RIGHT, plot.height - BOTTOM - TOP)
@@ -144,11 +145,11 @@ def _panel_axes(figure: Figure, plot: Plot, panel: Panel, corner: tuple[float, f
     return axes
 
 
-def swatch(style: Style) -> Markup:
-    """The line of `style` as a small `<svg>` for tables and keys. It has no ids, so it may repeat."""
+def swatch(style: MarkStyle) -> Markup:
+    """Return the line and marker of `style` as a small `<svg>` for tables and keys. It has no ids, so it may repeat."""
     marker = MarkerStyle(style.marker)
-    place = Affine2D().scale(6.5, -6.5).translate(18, 6)
-    outlines = marker.get_path().transformed(marker.get_transform() + place).to_polygons()
+    place = Affine2D().scale(6.5, -6.5).translate(18, 6)  # in the 36 x 12 view box below; SVG's y axis points down
+    outlines = map(np.asarray, marker.get_path().transformed(marker.get_transform() + place).to_polygons())
     shape = "".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in outline) + "Z" for outline in outlines)
     dashes = "" if style.dashes == "solid" else ",".join(f"{1.5 * length:g}" for length in style.dashes[1])
     colour = f"var(--c-{style.colour_name})"

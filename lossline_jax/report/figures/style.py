@@ -1,10 +1,18 @@
-"""The house style: one colour and one marker a factor, told apart by colour-blind eyes and in print.
+"""The style of all figures: each factor has one colour and one marker.
 
-Figures are drawn in the light colours. The page swaps each of them for a CSS variable (`svg.py`), so the same
-drawing serves light and dark; `css_variables` writes both sets.
+The colours can be told apart by colour-blind readers and in print. Figures are drawn in the light colours. The page
+replaces each light colour by a CSS variable (`svg.py`), so the same drawing serves the light and the dark theme.
+`css_variables` writes the variables of both themes.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
+# A line style of matplotlib: "solid", or (offset, lengths of dashes and gaps in line widths).
+Dashes = Literal["solid"] | tuple[float, tuple[float, ...]]
 
 INK, MUTED, GRID, PAPER = "#1c2024", "#646c76", "#e3e6ea", "#ffffff"
 FURNITURE = {  # name: light, dark
@@ -13,7 +21,8 @@ FURNITURE = {  # name: light, dark
     "grid": (GRID, "#31363d"),
     "paper": (PAPER, "#15181c"),
 }
-# After Okabe & Ito (2008), the light ones deepened for white paper, the dark ones lifted for black.
+# Name: light, dark. The palette follows Okabe & Ito (2008). The light colours are deeper than theirs, for white paper.
+# The dark-theme colours are brighter than theirs, for black.
 FACTOR_COLOURS = {
     "base": (INK, "#e8eaed"),
     "data": ("#d55e00", "#ff8a3c"),
@@ -25,7 +34,7 @@ FACTOR_COLOURS = {
     "seed": ("#7d858f", "#a7afb8"),
     "other": ("#6a5acd", "#a79bf2"),
 }
-# Of an order, such as budgets or sizes: viridis, the smallest first.
+# Colours of levels that have an order, such as budgets or sizes: viridis, the smallest level first.
 SEQUENCE_COLOURS = {
     "sequence-0": ("#440154", "#32648e"),
     "sequence-1": ("#482979", "#287c8e"),
@@ -49,11 +58,12 @@ FACTOR_MARKERS = {
 }
 FACTOR_ORDER = tuple(FACTOR_COLOURS)
 FACTOR_NAMES = {"context_length": "context", "other": "several factors"}
-# Levels of one factor share its colour and marker: line and filling tell them apart.
-LEVEL_DASHES = ("solid", (0, (5, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)))
+# Levels of one factor share its colour and marker. Dashes and marker filling tell them apart.
+LEVEL_DASHES: tuple[Dashes, ...] = ("solid", (0, (5, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)))
 
-RC = {
-    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same figure on every machine
+# Sizes and widths are in points.
+RC: "dict[RcKeyType, Any]" = {
+    "font.family": ["DejaVu Sans"],  # part of matplotlib, so the figure is the same on every machine
     "font.size": 8.5,
     "text.color": INK,
     "axes.edgecolor": MUTED,
@@ -84,60 +94,94 @@ RC = {
     "legend.fontsize": 8,
     "lines.solid_capstyle": "round",
     "lines.dash_capstyle": "butt",
-    "pdf.fonttype": 42,
-    "text.parse_math": False,  # a name with dollar signs is no formula
-    "svg.fonttype": "none",  # text stays text: selectable, and set in the fonts of the page
+    "pdf.fonttype": 42,  # TrueType
+    "text.parse_math": False,  # a name with dollar signs is not a formula
+    "svg.fonttype": "none",  # text stays text: a reader can select it, and the page sets its font
     "svg.hashsalt": "lossline",
     "savefig.dpi": 170,
 }
 
 
-@dataclass(frozen=True)
-class Style:
-    """How one line is drawn: colour and marker say the factor, dashes and filling the level."""
-
-    factor: str
-    level_index: int = 0
+class MarkStyle(Protocol):
+    """The colour, marker and dashes of a line, as `Style` and `palette.LevelStyle` give them."""
 
     @property
     def colour_name(self) -> str:
+        """The colour's name in `FACTOR_COLOURS` or `SEQUENCE_COLOURS`."""
+        ...
+
+    @property
+    def colour(self) -> str:
+        """The light colour, as `#rrggbb`."""
+        ...
+
+    @property
+    def marker(self) -> str:
+        """The marker in matplotlib's notation."""
+        ...
+
+    @property
+    def dashes(self) -> Dashes:
+        """The line style."""
+        ...
+
+    @property
+    def filling(self) -> str:
+        """The colour inside the marker. It is the paper's colour for a hollow marker."""
+        ...
+
+
+@dataclass(frozen=True)
+class Style:
+    """A style for one level of a factor: colour and marker show the factor, dashes and filling the level."""
+
+    factor: str
+    level_index: int = 0  # number of the level among the levels of its factor
+
+    @property
+    def colour_name(self) -> str:
+        """The factor, or `other` for a factor without a colour."""
         return self.factor if self.factor in FACTOR_COLOURS else "other"
 
     @property
     def colour(self) -> str:
+        """The light colour, as `#rrggbb`."""
         return FACTOR_COLOURS[self.colour_name][0]
 
     @property
     def marker(self) -> str:
+        """The marker in matplotlib's notation."""
         return FACTOR_MARKERS[self.colour_name]
 
     @property
-    def dashes(self):
+    def dashes(self) -> Dashes:
+        """The line style. It repeats after four levels."""
         return LEVEL_DASHES[self.level_index % len(LEVEL_DASHES)]
 
     @property
     def filling(self) -> str:
+        """The colour inside the marker: every second level has a hollow marker."""
         return self.colour if self.level_index % 2 == 0 else PAPER
 
 
 def factor_name(factor: str) -> str:
-    """The factor as a reader calls it."""
+    """Return the name of a factor for readers, such as `context` for `context_length`."""
     return FACTOR_NAMES.get(factor, factor.replace("_", " "))
 
 
 def factor_rank(factor: str) -> int:
-    """The place of a factor in keys and tables: that of the house, strangers last."""
+    """Return the position of a factor in keys and tables. A factor without a colour comes last."""
     return FACTOR_ORDER.index(factor) if factor in FACTOR_ORDER else len(FACTOR_ORDER)
 
 
 def light_colours() -> dict[str, str]:
-    """Light colour -> CSS variable. Base and ink share a colour, and the variable too."""
+    """Return the CSS variable of each light colour. `base` and `ink` share a colour, and so the variable `--ink`."""
     table = {light: f"var(--c-{name})" for name, (light, _) in (FACTOR_COLOURS | SEQUENCE_COLOURS).items()}
     return table | {light: f"var(--{name})" for name, (light, _) in FURNITURE.items()}
 
 
 def css_variables(dark: bool) -> str:
-    """The colours as CSS declarations."""
+    """Return the colours as CSS declarations, for the dark theme or for the light one."""
     k = 1 if dark else 0
     names = [(f"--{name}", pair[k]) for name, pair in FURNITURE.items()]
     names += [(f"--c-{name}", pair[k]) for name, pair in (FACTOR_COLOURS | SEQUENCE_COLOURS).items()]

@@ -1,4 +1,4 @@
-"""Figures to files, and to SVG inside the page: themed by CSS, with a title on every point."""
+"""Write figures to files, and as SVG into the page. In the page CSS sets the colours and every point has a title."""
 
 import contextlib
 import io
@@ -21,87 +21,114 @@ from lossline_jax.report.figures.style import RC, light_colours
 from lossline_jax.storage.files import write_atomic
 
 LONG_DECIMAL = re.compile(r"-?\d+\.\d{3,}")
-COORDINATES = ("d", "x", "y", "transform")
+COORDINATES = ("d", "x", "y", "transform")  # attributes that hold coordinates
 
 
 def shorten_svg(root: ElementTree.Element) -> None:
-    """Shorten an SVG of matplotlib's in place: hundredths of a point, style said once a group, no white space."""
+    """Shorten an SVG of matplotlib in place.
+
+    Coordinates are rounded to hundredths of a point, a style common to a group is written once, and white space between
+    elements is removed.
+    """
     for element in root.iter():
         for name in COORDINATES:
-            if name in element.attrib:
-                element.set(name, _short(element.get(name), is_path=name == "d"))
+            if (value := element.get(name)) is not None:
+                element.set(name, _round_coordinates(value, is_path=name == "d"))
         if element.tag != "text":
             element.text = (element.text or "").strip() or None
         element.tail = None
-        _say_once(element)
+        _move_common_style(element)
 
 
-def _short(coordinates: str, is_path: bool) -> str:
+def _round_coordinates(coordinates: str, is_path: bool) -> str:
     rounded = LONG_DECIMAL.sub(lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), coordinates)
     return re.sub(r"\s*([A-Za-z])\s*", r"\1", rounded).strip() if is_path else rounded
 
 
-def _say_once(group: ElementTree.Element) -> None:
-    """Move the style that all points of a group have to the group; their common shape takes it from there."""
+def _move_common_style(group: ElementTree.Element) -> None:
+    """Move the style that all points of a group share to the group. Their common shape inherits it from the group."""
     points = group.findall("use")
-    styles = {point.get("style") for point in points}
-    if len(points) > 1 and len(points) == len(group) and len(styles) == 1:
-        group.set("style", styles.pop())
+    if len(points) < 2 or len(points) != len(group):
+        return
+    style = points[0].get("style")
+    if style is not None and all(point.get("style") == style for point in points):
+        group.set("style", style)
         for point in points:
             del point.attrib["style"]
 
 
 FORMATS = ("png", "pdf", "svg")
-# What matplotlib would write about the day and its version is left out: equal input, equal bytes.
+# matplotlib's date and version are left out, so that equal input gives equal bytes.
 METADATA = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "svg": {"Date": None, "Creator": None},
 }
 HASH_COLOUR = re.compile(r"#[0-9a-f]{6}\b")
-LONGEST_NAME = 100  # characters in a drawing
-LARGEST = 1.3  # times its size in print that a drawing grows to: letters of all drawings stay alike
+LONGEST_NAME = 100  # characters of one line of text in a drawing
+LARGEST = 1.3  # largest scale in the page, relative to print, so that all drawings have letters of similar size
+POINTS_PER_INCH = 72
 REFERENCE = re.compile(r"(?:(?<=url\()|^)#([\w.-]+)(?=\)|$)")  # `#id` alone, or in url()
 
 
 class ArtistMarks(Protocol):
-    """What an artist shows (`plot.Marks`)."""
+    """The runs and hover titles of an artist, as `plot.Marks` has them."""
 
-    run_ids: tuple[str, ...]
-    titles: tuple[str, ...]
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """The run of each point, or the runs of a curve."""
+        ...
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """The hover title of each point; empty for a curve."""
+        ...
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of `width` x `height` inches that no global state knows of."""
+    """Return a figure of `width` x `height` inches that is not registered in pyplot's global state."""
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
 
 
 def render(figure: Figure, file_format: str) -> bytes:
-    """The bytes of `figure` as "png", "pdf" or "svg"."""
+    """Return the bytes of `figure`.
+
+    Args:
+        figure: the figure to render.
+        file_format: "png", "pdf" or "svg".
+    """
     buffer = io.BytesIO()
     with matplotlib.rc_context(RC), _fitting_texts(figure, file_format == "svg"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the reader's font has it, or a box
+        # SVG text uses the reader's font. PNG and PDF texts are escaped by `_fitting_texts`.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format=file_format, metadata=METADATA[file_format])
     return buffer.getvalue()
 
 
 @contextlib.contextmanager
 def _fitting_texts(figure: Figure, has_fonts: bool) -> Iterator[None]:
-    """Long names shortened, and characters that the font lacks as Python writes them: boxes would all look alike."""
-    texts = {text: text.get_text() for text in figure.findobj(Text)}
+    """Shorten long names while the context is open, and escape characters that the font does not have.
+
+    Missing characters would all be drawn as the same box. They are written as Python escapes instead.
+
+    Args:
+        figure: the figure whose texts are replaced. They are restored on exit.
+        has_fonts: the reader's program chooses the font, so nothing is escaped.
+    """
+    texts = {text: text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)}
     try:
-        for text, whole in texts.items():
-            lines = [shortened(line, LONGEST_NAME) for line in whole.split("\n")]
-            text.set_text("\n".join(lines if has_fonts else map(_with_glyphs, lines)))
+        for text, original in texts.items():
+            lines = [shortened(line, LONGEST_NAME) for line in original.split("\n")]
+            text.set_text("\n".join(lines if has_fonts else map(_escape_missing_glyphs, lines)))
         yield
     finally:
-        for text, whole in texts.items():
-            text.set_text(whole)
+        for text, original in texts.items():
+            text.set_text(original)
 
 
-def _with_glyphs(line: str) -> str:
+def _escape_missing_glyphs(line: str) -> str:
     if line.isascii():
         return line
     font = get_font(findfont(RC["font.family"][0]))
@@ -115,37 +142,41 @@ def write_figure(figure: Figure, folder: epath.Path, name: str) -> None:
 
 
 def inline_svg(figure: Figure, prefix: str, drawn: Mapping[str, ArtistMarks], label: str) -> str:
-    """`figure` as an `<svg>` element for the page.
+    """Return `figure` as an `<svg>` element for the page.
 
     Args:
-        figure: artists that show runs have a gid.
-        prefix: unique in the page; put before every id, since all drawings share one document.
-        drawn: what the artist of each gid shows; points in the order drawn.
-        label: what the drawing shows, for those who do not see it.
+        figure: the figure to write. Artists that show runs have a gid.
+        prefix: text before every id. It must be unique in the page, because all drawings share one document.
+        drawn: the marks of the artist of each gid, points in the order in which they are drawn.
+        label: description of the drawing for screen readers.
     """
     root = ElementTree.fromstring(render(figure, "svg"))
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
         element.attrib = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
-    for name in ("metadata", "defs/style"):  # the style: that of `.plot` in page.css
+    for name in ("metadata", "defs/style"):  # page.css has the style, under `.plot`
         for parent in root.findall(f"{name}/.."):
-            parent.remove(parent.find(name.rpartition("/")[2]))
+            for child in parent.findall(name.rpartition("/")[2])[:1]:
+                parent.remove(child)
     elements = {element.get("id"): element for element in root.iter()}
     for gid, marks in drawn.items():
-        _tell_runs(elements[gid], marks)
+        _add_runs(elements[gid], marks)
     names = _new_ids(root, prefix, drawn)
     for element in root.iter():
         _localise(element, names)
     shorten_svg(root)
-    for name in ("width", "height"):  # the page decides; the viewBox keeps the shape
+    for name in ("width", "height"):  # the page sets the size; the viewBox keeps the shape
         root.attrib.pop(name, None)
-    style = f"max-width: {LARGEST * 72 * figure.get_size_inches()[0]:.0f}pt"
+    style = f"max-width: {LARGEST * POINTS_PER_INCH * figure.get_size_inches()[0]:.0f}pt"
     root.attrib |= {"role": "img", "aria-label": label, "class": "plot", "style": style}
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def _tell_runs(group: ElementTree.Element, marks: ArtistMarks) -> None:
-    """Write run ids (`data-run` of a point, `data-runs` of a curve, as JSON) and hover titles into what was drawn."""
+def _add_runs(group: ElementTree.Element, marks: ArtistMarks) -> None:
+    """Write run ids and hover titles into the SVG group of an artist.
+
+    A point gets `data-run` and a title. A curve gets `data-runs`, a JSON list.
+    """
     if not marks.titles:
         group.set("data-runs", json.dumps([*dict.fromkeys(map(str, marks.run_ids))]))
         return
@@ -156,19 +187,19 @@ def _tell_runs(group: ElementTree.Element, marks: ArtistMarks) -> None:
         point.set("data-run", str(run_id))
         ElementTree.SubElement(point, "title").text = title
     for shape in group.findall("defs/path"):
-        shape.attrib.pop("style", None)  # it hides that of its points, and each may want its own
+        shape.attrib.pop("style", None)  # it would override the styles of the points, which may differ
 
 
 def _new_ids(root: ElementTree.Element, prefix: str, gids: Iterable[str]) -> dict[str, str]:
-    """New ids by old ones: for what shows runs and for what is referred to; other ids are dropped."""
+    """Return the new id of each old id that is referred to or belongs to an artist with runs. Other ids are dropped."""
     values = (value for element in root.iter() for value in element.attrib.values())
     referred = [name for value in values for name in REFERENCE.findall(value)]
     kept = {name: f"{prefix}-{k:x}" for k, name in enumerate(dict.fromkeys(referred))}
-    return kept | {gid: f"{prefix}-{gid}" for gid in gids}  # readable, for tests and for whoever looks into the page
+    return kept | {gid: f"{prefix}-{gid}" for gid in gids}  # the gid stays readable, for tests and for debugging
 
 
 def _localise(element: ElementTree.Element, names: Mapping[str, str]) -> None:
-    """Give ids and references their new names; replace colours by variables; drop fonts."""
+    """Rename ids and references, replace colours by CSS variables, and remove fonts."""
     colours = light_colours()
     for name, value in list(element.attrib.items()):
         if name == "id":

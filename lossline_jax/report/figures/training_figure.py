@@ -1,8 +1,9 @@
-"""The figure with a line a run: training."""
+"""The figure of training and validation loss, with a curve for each run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
@@ -12,10 +13,10 @@ from lossline_jax.report.content.points import Unit
 from lossline_jax.report.content.run_names import Run
 from lossline_jax.report.figures.axes import curve, label_axes, scatter
 from lossline_jax.report.figures.plot import Drawn, KeyEntry, Panel, Plot
-from lossline_jax.report.figures.style import Style
 
-MEDIUM = (5.2, 3.5)  # two in a row
-WINDOW_SHARE = 0.02  # of a run's logged rows, in the running mean of its training loss
+MEDIUM = (5.2, 3.5)  # width and height of a panel in inches; two panels in a row
+WINDOW_SHARE = 0.02  # of a run's logged rows: the window of the running mean of its training loss
+MIN_WINDOW = 5  # logged rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,27 +26,36 @@ class Track:
     run: Run
     points: pd.DataFrame
 
-    @property
-    def style(self) -> Style:
-        return self.run.style
-
 
 def training_plot(
     long: pd.DataFrame,
     steps: Mapping[str, Sequence[Mapping]],
     runs: Mapping[str, Run],
+    *,
     x: str,
     unit: Unit,
     key: Sequence[KeyEntry],
 ) -> Plot | None:
-    """Smoothed training loss, and validation loss on `x`, against training tokens."""
+    """Plot the smoothed training loss, and the validation loss on `x`, against training tokens.
+
+    Args:
+        long: the losses table as `as_long` gives it.
+        steps: rows of steps.jsonl by run id.
+        runs: the runs by id. Runs without rows in `steps` are left out.
+        x: the validation set.
+        unit: the unit of the validation loss.
+        key: the entries of the key.
+
+    Returns:
+        The plot. None: no run has rows in `steps`.
+    """
     curves = {run_id: smooth(steps[run_id]) for run_id in runs if steps.get(run_id)}
     if not curves:
         return None
-    scored = long[long["eval_set"] == x].rename(columns={unit.column: "y"})
-    scored = scored.assign(x=scored["tokens_seen"]).sort_values("step")
-    # Those trained here: an imported model may have seen millions of times the tokens, or an unknown number.
-    tracks = [Track(runs[run_id], scored[scored["run_id"] == run_id]) for run_id in curves]
+    scored = long.loc[long["eval_set"] == x]
+    scored = scored.assign(x=scored["tokens_seen"], y=scored[unit.column]).sort_values("step")
+    # Only runs trained here: an imported model may have seen millions of times the tokens, or an unknown number.
+    tracks = [Track(runs[run_id], scored.loc[scored["run_id"] == run_id]) for run_id in curves]
     caption = (
         f"Left: loss on the run’s own training text, a running mean over {WINDOW_SHARE:.0%} of the run; runs "
         "with other data or another tokenizer compare in shape only. Right: loss on held-out "
@@ -71,49 +81,56 @@ def training_plot(
 
 
 def smooth(rows: Sequence[Mapping]) -> pd.DataFrame:
-    """Running mean of the logged losses: columns `tokens_seen`, `loss`.
+    """Return the running mean of the logged losses: columns `tokens_seen`, `loss`.
 
-    The window is `WINDOW_SHARE` of the rows, at least 5, centred; at the ends it is cut, not padded.
+    The window is centred and has `WINDOW_SHARE` of the rows, at least `MIN_WINDOW`. At both ends it is cut, not padded.
+
+    Args:
+        rows: rows of steps.jsonl. The last row of a repeated step counts.
     """
     table = pd.DataFrame(rows).drop_duplicates("step", keep="last").sort_values("step")
-    window = max(5, round(WINDOW_SHARE * len(table)))
+    window = max(MIN_WINDOW, round(WINDOW_SHARE * len(table)))
     loss = table["loss_nats_per_token"].rolling(window, center=True, min_periods=1).mean()
     return pd.DataFrame({"tokens_seen": table["tokens_seen"], "loss": loss})
 
 
-def _training_drawer(curves: Mapping[str, pd.DataFrame], runs: Mapping[str, Run]):
+def _training_drawer(curves: Mapping[str, pd.DataFrame], runs: Mapping[str, Run]) -> Callable[[Axes], Drawn]:
     def draw(axes: Axes) -> Drawn:
         drawn = {}
-        for k, (run_id, path) in enumerate(curves.items()):
-            drawn |= curve(axes, f"path-{k}", path["tokens_seen"], path["loss"], runs[run_id].style, [run_id])
-        _token_axis(axes, max(path["tokens_seen"].max() for path in curves.values()))
+        for k, (run_id, smoothed) in enumerate(curves.items()):
+            tokens, losses = smoothed["tokens_seen"].to_numpy(), smoothed["loss"].to_numpy()
+            drawn |= curve(axes, f"path-{k}", tokens, losses, style=runs[run_id].style, run_ids=[run_id])
+        _token_axis(axes, [smoothed["tokens_seen"].to_numpy(float) for smoothed in curves.values()])
         label_axes(axes, "training tokens", "nats/token")
         return drawn
 
     return draw
 
 
-def _validation_drawer(tracks: Sequence[Track], x: str, unit: Unit):
+def _validation_drawer(tracks: Sequence[Track], x: str, unit: Unit) -> Callable[[Axes], Drawn]:
     def draw(axes: Axes) -> Drawn:
         drawn = {}
         for k, track in enumerate(tracks):
-            drawn |= _join(axes, f"path-{k}", track)
-            hover_texts = [
-                f"{row.run_id}\nstep {row.step:,} · {human_count(row.x)} tokens\n{x} {row.y:.4f} {unit.label}"
-                for row in track.points.itertuples()
-            ]
-            drawn |= scatter(axes, f"run-{k}", track.points, track.style, hover_texts, size=3.8)
-        _token_axis(axes, max(track.points["x"].max() for track in tracks))
+            points, run = track.points, track.run
+            x_values, y_values = points["x"].to_numpy(), points["y"].to_numpy()
+            drawn |= curve(axes, f"path-{k}", x_values, y_values, style=run.style, run_ids=[run.run_id])
+            titles = _hover_titles(points, x, unit)
+            drawn |= scatter(axes, f"run-{k}", points, run.style, titles=titles, size=3.8)
+        _token_axis(axes, [track.points["x"].to_numpy(float) for track in tracks])
         label_axes(axes, "training tokens", unit.label)
         return drawn
 
     return draw
 
 
-def _join(axes: Axes, gid: str, track: Track) -> Drawn:
-    return curve(axes, gid, track.points["x"], track.points["y"], track.style, [track.run.run_id])
+def _hover_titles(points: pd.DataFrame, x: str, unit: Unit) -> list[str]:
+    columns = (points[name] for name in ("run_id", "step", "x", "y"))
+    return [
+        f"{run_id}\nstep {step:,} · {human_count(tokens)} tokens\n{x} {loss:.4f} {unit.label}"
+        for run_id, step, tokens, loss in zip(*columns, strict=True)
+    ]
 
 
-def _token_axis(axes: Axes, largest: float) -> None:
-    axes.set_xlim(0, 1.03 * largest)
+def _token_axis(axes: Axes, tokens_of_curves: Sequence[np.ndarray]) -> None:
+    axes.set_xlim(0, 1.03 * np.concatenate(tokens_of_curves).max())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_count(value) if value else "0"))

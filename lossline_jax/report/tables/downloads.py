@@ -1,4 +1,4 @@
-"""The numbers behind the page, kept in the page itself: gzipped, in data: links."""
+"""Downloads: the numbers behind the page, stored in the page itself as gzipped `data:` links."""
 
 import base64
 import dataclasses
@@ -14,38 +14,51 @@ from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.report.content.wording import MINUS, NONE
 from lossline_jax.report.tables.table import Cell, Column, Table
 
-# How a formula may begin; a sign before a number is one only where a call or a reference follows.
+# The start of a text that spreadsheets read as a formula. A sign before a number starts a formula only where a call or
+# a reference follows.
 FORMULA = re.compile(r"[=@\t\r]|[+-](?!\d|\.\d|\Z)|[+-].*[|!=]")
 
 
 @dataclass(frozen=True)
 class Download:
-    """A file that the page gives away; with scripts off it comes gzipped, as its name then says."""
+    """A file in the page. The page's script unpacks it; without scripts it is downloaded gzipped, as `name` ends."""
 
-    name: str
+    name: str  # ends in .gz
     uri: str
     note: str = ""
 
 
 def download(name: str, content: str, note: str = "") -> Download:
+    """Return a text as a download.
+
+    Args:
+        name: the file name without .gz.
+        content: the text of the file.
+        note: a description beside the link.
+    """
     coded = base64.b64encode(gzip.compress(content.encode(), mtime=0)).decode("ascii")
     return Download(f"{name}.gz", f"data:application/gzip;base64,{coded}", note)
 
 
-def csv_text(frame: pd.DataFrame, **options: Any) -> str:
-    """A table as CSV in which no text is a formula to a spreadsheet: one that would be has an apostrophe in front."""
+def csv_text(frame: pd.DataFrame, float_format: str | None = None) -> str:
+    """Return a table as CSV in which spreadsheets find no formula: such a text gets an apostrophe in front.
+
+    Args:
+        frame: the table.
+        float_format: a format such as `%.7g`. None: every digit.
+    """
     texts = frame.select_dtypes(include=["object", "string", "category"])
-    inert = {name: column.astype(object).map(_inert) for name, column in texts.items()}
-    return frame.assign(**inert).rename(columns=_inert).to_csv(index=False, **options)
+    escaped = {str(name): column.astype(object).map(_escape_formula) for name, column in texts.items()}
+    return frame.assign(**escaped).rename(columns=_escape_formula).to_csv(index=False, float_format=float_format)
 
 
-def _inert(value: Any) -> Any:
+def _escape_formula(value: Any) -> Any:
     is_formula = isinstance(value, str) and re.match(FORMULA, value)
     return f"'{value}" if is_formula else value
 
 
 def downloads(frame: pd.DataFrame, fits: StudyFits) -> list[Download]:
-    """The losses and the fits behind the page."""
+    """Return the downloads at the end of the page: the losses, the gaps where there are any, and the fits."""
     all_downloads = [
         download("losses.csv", csv_text(frame), f"{len(frame):,} rows, the whole losses table"),
         download("fits.json", json.dumps(fits.to_json(), indent=1), "every fit and comparison"),
@@ -57,8 +70,14 @@ def downloads(frame: pd.DataFrame, fits: StudyFits) -> list[Download]:
 
 
 def table_download(name: str, table: Table) -> Download:
-    """A table of the page as CSV: exact numbers where the table has them, else what a cell shows, its smaller line in a
-    column of its own; columns without content are left out.
+    """Return a table of the page as a CSV download.
+
+    A cell with exact numbers gives these. Another cell gives its text, and its smaller line in a second column. Columns
+    without content are left out.
+
+    Args:
+        name: the file name without .csv.
+        table: the table.
     """
     rows = []
     for k, row in enumerate(table.rows):
@@ -78,12 +97,12 @@ def _cells(column: Column, cell: Cell) -> dict[str, str | float]:
 
 
 def _plain(text: str) -> str:
-    """As a spreadsheet reads it."""
+    """Return the text with an ASCII minus sign, and empty for a dash, so that spreadsheets read the number."""
     return "" if text == NONE else text.replace(MINUS, "-")
 
 
 def gaps_frame(fits: StudyFits) -> pd.DataFrame:
-    """Every comparison: a row a level and unit, then one for each of its matched pairs."""
+    """Return every comparison as rows: one for each level and unit, followed by one for each of its matched pairs."""
     rows = []
     for comparison in fits.comparisons:
         factor = dataclasses.asdict(comparison)
@@ -92,15 +111,16 @@ def gaps_frame(fits: StudyFits) -> pd.DataFrame:
         for level in factor.pop("levels"):
             pairs = level.pop("pairs")
             outer = level.pop("outer")
-            level |= {f"gap_at_{end}_x": each["gap"] for end, each in zip(("low", "high"), outer, strict=False)}
-            rows.append(factor | {"matched_on": "all pairs"} | _ends(level))
+            # `outer` is empty or has two gaps.
+            level |= {f"gap_at_{end}_x": gap["gap"] for end, gap in zip(("low", "high"), outer, strict=False)}
+            rows.append(factor | {"matched_on": "all pairs"} | _split_intervals(level))
             if len(pairs) > 1:
-                rows += [factor | {"level": level["level"]} | _ends(pair) for pair in pairs]
+                rows += [factor | {"level": level["level"]} | _split_intervals(pair) for pair in pairs]
     return pd.DataFrame(rows)
 
 
-def _ends(values: dict) -> dict:
-    """Intervals as two columns."""
+def _split_intervals(values: dict) -> dict:
+    """Replace each interval by two values, its ends."""
     columns = dict(values)
     columns["interval_low"], columns["interval_high"] = columns.pop("interval") or (None, None)
     if "support" in columns:

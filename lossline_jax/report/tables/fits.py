@@ -1,4 +1,4 @@
-"""The fits as a table, and the conventions they were made with as sentences."""
+"""The fits as tables, and the conventions of the fits as sentences."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,21 +12,22 @@ from lossline_jax.report.tables.table import Cell, Column, Table
 
 
 def lines_table(fits: StudyFits, names: Mapping[tuple[str, str], str]) -> Table:
-    """A row a line and unit.
+    """Return the table of fitted lines: a row for each line and unit.
 
     Args:
-        names: (factor, level) -> the level as it is shown.
+        fits: the fits of the table.
+        names: the level as readers see it, by (factor, level).
     """
     rows = []
     for line in fits.lines:
-        shown = names.get((line.factor, line.level), line.level)
-        name = f"{factor_name(line.factor)}: {shown}" if line.factor else line.label
+        level_name = names.get((line.factor, line.level), line.level)
+        name = f"{factor_name(line.factor)}: {level_name}" if line.factor else line.label
         rows.append((Cell(name, unit_label(line.unit), title=line.label), line.fit, ""))
     return _table("Fitted lines", "line", rows)
 
 
 def compute_table(fits: StudyFits) -> Table:
-    """A row a compute law."""
+    """Return the table of compute laws: a row for each law."""
     rows = [
         (Cell(item.eval_set, unit_label(item.unit)), item.fit, f"runs of {item.label}") for item in fits.compute_fits
     ]
@@ -34,7 +35,13 @@ def compute_table(fits: StudyFits) -> Table:
 
 
 def _table(title: str, head: str, fits: Sequence[tuple[Cell, FitResult, str]]) -> Table:
-    """Every parameter by name with its interval, and what says whether to believe it."""
+    """Return a table with every parameter and its interval, and with the quality of each fit.
+
+    Args:
+        title: the title of the table.
+        head: the head of the first column.
+        fits: the first cell, the fit and the note of each row.
+    """
     names = list(dict.fromkeys(name for _, fit, _ in fits for name in find_law(fit.law).names))
     columns = [
         Column(head),
@@ -82,18 +89,18 @@ def _parameter_cell(fit: FitResult, name: str) -> Cell:
 
 
 def conventions(fits: StudyFits) -> list[str]:
-    """What a reader must know to make the same fit again, a sentence a convention."""
+    """Return the facts that a reader needs to repeat the fits, one text for each convention."""
     sentences = []
     results = [line.fit for line in fits.lines] + [item.fit for item in fits.compute_fits]
     for law in dict.fromkeys(fit.law for fit in results):
         first = next(fit for fit in results if fit.law == law)
-        declared = find_law(law)
+        definition = find_law(law)
         delta = f" (delta {first.delta:g})" if first.delta is not None else ""
         sentences.append(
-            f"{law[0].upper()}{law[1:]}: {declared.formula}, by {first.objective_name}{delta} summed over points, "
+            f"{law[0].upper()}{law[1:]}: {definition.formula}, by {first.objective_name}{delta} summed over points, "
             f"in float64, from many starts. Parameter intervals at {first.interval_level:.0%}: bootstrap of whole runs "
             f"where a run has several points, none of one run alone, else profile likelihood. "
-            f"Source: {declared.source}."
+            f"Source: {definition.source}."
         )
     sentences += [
         f"{name[0].upper()}{name[1:]}: {text}." for name, text in fits.conventions.items() if name not in "xy"

@@ -1,8 +1,9 @@
-"""The tables of a report: rows of cells, which the template lays out."""
+"""The tables of the report: rows of cells, for the template. Read `Column`, `Cell` and `Table` first."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -19,44 +20,48 @@ NO_DRAWING = Markup()
 
 @dataclass(frozen=True)
 class Column:
-    """A column's head. Numbers are set to the right, prose may wrap."""
+    """The head of a column."""
 
     name: str
-    unit: str = ""
-    numeric: bool = False
-    prose: bool = False
+    unit: str = ""  # a smaller line below the name
+    numeric: bool = False  # right-aligned
+    prose: bool = False  # the text may wrap
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Text with a smaller line below it; `drawing` stands before the text, `title` shows on hovering.
-
-    `exact` has the numbers that the text rounds, for the table's CSV: by what they are, or one by "".
-    """
+    """A text with a smaller line below it, a drawing before it, and a title that shows on hovering."""
 
     text: str = ""
-    sub: str = ""
+    sub: str = ""  # the smaller line
     title: str = ""
     tone: str = ""  # CSS classes: strong, quiet, whole (never wraps)
     drawing: Markup = NO_DRAWING
-    exact: Mapping[str, float] = field(default_factory=dict)
+    exact: Mapping[str, float] = field(default_factory=dict)  # unrounded numbers for the CSV, by name; "": the column's
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the page; `title` is read aloud, not shown. A note is a line below its row."""
+    """A table of the page. A note is a line below its row."""
 
-    title: str
+    title: str  # for screen readers; the page does not show it
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]] = ()
-    notes: Sequence[str] = ()  # none, or one a row, empty where there is nothing to say
-    run_ids: Sequence[str] = ()  # none, or the run of each row
+    notes: Sequence[str] = ()  # empty, or one text for each row; the text may be empty
+    run_ids: Sequence[str] = ()  # empty, or the run of each row
 
 
 def runs_table(frame: pd.DataFrame, runs: Mapping[str, Run], steps: Mapping[str, Sequence[Mapping]]) -> Table:
-    """Who each run is and what it cost; a column that the losses table cannot fill is left out."""
+    """Return the table of runs with their sizes and costs. A column without any number is left out.
+
+    Args:
+        frame: the losses table as `as_long` gives it.
+        runs: the runs by id.
+        steps: rows of steps.jsonl by run id; runs without rows may be missing.
+    """
     last = final_rows(frame).drop_duplicates("run_id").set_index("run_id")
-    known = [column for column in _RUN_NUMBERS if column in last and last[column].notna().any()]
+    known = [column for column in _RUN_NUMBERS if column in last and len(last[column].dropna())]
+    numbers = {column: last[column].dropna().to_dict() for column in known}  # by run id
     timed = any(steps.get(run_id) for run_id in runs)
     columns = [
         Column("run", "what differs from the base"),
@@ -69,19 +74,25 @@ def runs_table(frame: pd.DataFrame, runs: Mapping[str, Run], steps: Mapping[str,
     for run_id, run in runs.items():
         row = [_run_cell(run, seeds), Cell(run_id, tone="quiet whole")]
         for column in known:
-            value = last[column].get(run_id)
-            row.append(_exact_cell(value, _RUN_NUMBERS[column][1]) if pd.notna(value) else Cell(NONE))
+            value = numbers[column].get(run_id)
+            row.append(Cell(NONE) if value is None else _exact_cell(value, _RUN_NUMBERS[column][1]))
         if timed:
             row.append(Cell(training_time(steps.get(run_id, ()))))
         rows.append(row)
     return Table("Runs", columns, rows, run_ids=list(runs))
 
 
+def _is_missing(value: Any) -> bool:
+    """Return whether a value of the losses table is missing: None, NaN or pandas' NA."""
+    return value is None or bool(pd.isna(value))
+
+
 def _exact_cell(value: float, write: Callable[[float], str]) -> Cell:
     return Cell(write(value), title=f"{value:,}", exact={"": value})
 
 
-_RUN_NUMBERS = {
+# Columns of the runs table by column of the losses table, with the function that writes a number.
+_RUN_NUMBERS: dict[str, tuple[Column, Callable[[float], str]]] = {
     "params_total": (Column("parameters", numeric=True), human_count),
     "params_non_embedding": (Column("non-embedding", "parameters", numeric=True), human_count),
     "vocab_size": (Column("vocabulary", numeric=True), lambda value: f"{value:,.0f}"),
@@ -92,7 +103,13 @@ _RUN_NUMBERS = {
 
 
 def _run_cell(run: Run, seeds: Mapping[str, str], title: str = "") -> Cell:
-    """What sets a run apart; its seed too where the study has several."""
+    """Return the cell with the level in which the run differs from the base, and its seed where the study has several.
+
+    Args:
+        run: the run.
+        seeds: the seeds, as `_seeds` gives them.
+        title: the text that shows on hovering.
+    """
     parts = [] if run.is_base or run.factor == SEED else [factor_name(run.factor)]
     parts += [f"seed {seeds[run.run_id]}"] if run.run_id in seeds else []
     name = BASE if run.factor == SEED else run.name
@@ -100,32 +117,44 @@ def _run_cell(run: Run, seeds: Mapping[str, str], title: str = "") -> Cell:
 
 
 def _seeds(last: pd.DataFrame) -> dict[str, str]:
-    """The seed of each run, where there is more than one."""
-    if "seed" not in last or last["seed"].nunique() < 2:
+    """Return the seed of each run as text, or nothing where all runs have the same seed."""
+    if "seed" not in last or len(set(last["seed"].dropna())) < 2:
         return {}
-    return {run_id: f"{seed:g}" if isinstance(seed, float) else str(seed) for run_id, seed in last["seed"].items()}
+    seeds = {str(run_id): seed for run_id, seed in last["seed"].items()}
+    return {run_id: f"{seed:g}" if isinstance(seed, float) else str(seed) for run_id, seed in seeds.items()}
 
 
 def training_time(rows: Sequence[Mapping]) -> str:
-    """Seconds spent in training steps: each logged row stands for the steps since the row before it."""
+    """Return the time spent in training steps. A logged row stands for all steps since the row before it.
+
+    Args:
+        rows: rows of steps.jsonl; `step_seconds` is the seconds of one step.
+    """
     if not rows:
         return NONE
     table = pd.DataFrame(rows).drop_duplicates("step", keep="last").sort_values("step")
     steps = table["step"].diff().fillna(table["step"])
-    return human_seconds(float((steps * table["step_seconds"]).sum()))
+    return human_seconds(float((steps * table["step_seconds"]).to_numpy(float).sum()))
 
 
 def losses_table(frame: pd.DataFrame, runs: Mapping[str, Run], units: Sequence[Unit]) -> Table:
-    """Losses of each run's last checkpoint: a column an evaluation set, the second unit below the first."""
+    """Return the losses of each run's last checkpoint, with a column for each evaluation set.
+
+    Args:
+        frame: the losses table as `as_long` gives it.
+        runs: the runs by id.
+        units: the units of the losses. The first unit is the text of a cell, the second is below it.
+    """
     last = final_rows(frame)
-    kinds = last.drop_duplicates("eval_set").set_index("eval_set")["eval_kind"]
-    columns = [Column("run"), *(Column(name, kinds[name] or "", numeric=True) for name in kinds.index)]
+    first_rows = last.drop_duplicates("eval_set")
+    kinds = {str(name): kind for name, kind in zip(first_rows["eval_set"], first_rows["eval_kind"], strict=True)}
+    columns = [Column("run"), *(Column(name, str(kind or ""), numeric=True) for name, kind in kinds.items())]
     cells = {(row["run_id"], row["eval_set"]): _loss_cell(row, units) for row in last.to_dict("records")}
     seeds = _seeds(last.drop_duplicates("run_id").set_index("run_id"))
     rows = [
         [
             _run_cell(run, seeds, title=run_id),
-            *(cells.get((run_id, name), Cell(NONE)) for name in kinds.index),
+            *(cells.get((run_id, name), Cell(NONE)) for name in kinds),
         ]
         for run_id, run in runs.items()
     ]
@@ -134,17 +163,21 @@ def losses_table(frame: pd.DataFrame, runs: Mapping[str, Run], units: Sequence[U
 
 def _loss_cell(row: Mapping, units: Sequence[Unit]) -> Cell:
     first, *rest = (number(row[unit.column]) for unit in units)
-    accuracy = row.get("accuracy")
-    if accuracy is not None and pd.notna(accuracy):
-        rest.append(f"{100 * accuracy:.1f}%")
-    details = [f"{name} {row[name]:g}" for name in ("nats_per_token_standard_error", "n") if pd.notna(row.get(name))]
-    details = [text.replace("nats_per_token_standard_error", "standard error (nats/token)") for text in details]
-    exact = {name: row[name] for name in (*(unit.column for unit in units), "accuracy") if pd.notna(row.get(name))}
+    known = {name: value for name, value in row.items() if not _is_missing(value)}
+    if "accuracy" in known:
+        rest.append(f"{100 * known['accuracy']:.1f}%")
+    detail_names = {"nats_per_token_standard_error": "standard error (nats/token)", "n": "n"}
+    details = [f"{text} {known[name]:g}" for name, text in detail_names.items() if name in known]
+    exact = {name: known[name] for name in (*(unit.column for unit in units), "accuracy") if name in known}
     return Cell(first, " · ".join(rest), title=", ".join(details), exact=exact)
 
 
 def corpora_table(manifests: Mapping[str, Mapping]) -> Table:
-    """What each corpus was made of, as its manifest says."""
+    """Return the table of corpora with the size, hash and licence that each manifest states.
+
+    Args:
+        manifests: the manifest of each corpus by name.
+    """
     columns = [
         Column("corpus"),
         Column("documents", numeric=True),

@@ -1,4 +1,7 @@
-"""Which factor moved the line, as a table: a row a factor, below it a row a level, in both units."""
+"""The verdicts as a table: a row for each factor, and below it a row for each of its levels, in every unit.
+
+Read `FactorVerdict` first: it holds the comparisons of one factor in all units.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,40 +25,46 @@ IN_WORDS = {
     "does not move": "does not move it",
     "cannot tell": "cannot tell",
 }
-SHOWN = ("moves", "crosses")  # verdicts that say that the line differs
+DIFFERENT = ("moves", "crosses")  # verdicts which mean that the lines differ
 
 
 @dataclass(frozen=True)
 class JudgedLevel:
-    """One level of a factor: its gap to the reference line in each unit, by the unit's name."""
+    """One level of a factor, with its gap to the reference line in each unit."""
 
-    level: str
-    name: str  # as it is shown
-    by_unit: Mapping[str, LevelGap]
+    level: str  # as in the fits
+    name: str  # as readers see it
+    by_unit: Mapping[str, LevelGap]  # by key of the unit
 
 
 @dataclass(frozen=True)
 class FactorVerdict:
-    """One factor in every unit."""
+    """One factor with its comparisons in every unit."""
 
     factor: str
-    by_unit: Mapping[str, FactorComparison]
+    by_unit: Mapping[str, FactorComparison]  # by key of the unit
     levels: tuple[JudgedLevel, ...]
 
     @property
     def unit(self) -> str:
-        """The unit that is spoken of: bits/byte where the token itself differs, else the first."""
+        """The unit that texts use: bits/byte for the tokenizer, whose tokens themselves differ; else the first."""
         return PER_BYTE if self.factor == "tokenizer" and PER_BYTE in self.by_unit else next(iter(self.by_unit))
 
     @property
     def main(self) -> FactorComparison:
+        """The comparison in the unit that texts use."""
         return self.by_unit[self.unit]
 
     def gap(self, level: JudgedLevel) -> LevelGap:
+        """Return the gap of a level in the unit that texts use."""
         return level.by_unit[self.unit]
 
     def remark(self, level: JudgedLevel) -> str:
-        """The mean gap for a key: `−0.399 nats/token`."""
+        """Return the mean gap of a level for a key: `−0.399 nats/token`.
+
+        A level with gaps of both signs, or whose line crosses the reference, gets two gaps: `−0.2 to 0.3 nats/token`.
+        A level without a gap gets an empty text.
+        """
         gap = self.gap(level)
         if ends := opposite_pairs(gap):
             return with_unit(" to ".join(signed_text(pair.gap) for pair in ends), self.unit)
@@ -65,9 +74,13 @@ class FactorVerdict:
 
 
 def opposite_pairs(gap: LevelGap) -> tuple[PairGap, PairGap] | None:
-    """The lowest and the highest pair of a level that moves, where they lie surely on either side of zero.
+    """Return the lowest and the highest gap among the matched pairs of a level that moves the line.
 
-    With one run a level there is no interval, and the note of the row says so: gaps are taken as they are.
+    Only pairs whose interval excludes zero count. With one run for each level there is no interval, and the note of the
+    row says so. The gap itself counts then.
+
+    Returns:
+        The two pairs. None: the level does not move the line, or no two gaps have opposite signs.
     """
     sure = [pair for pair in gap.pairs if pair.interval is None or pair.interval[0] * pair.interval[1] > 0]
     if gap.verdict != "moves" or not sure:
@@ -77,17 +90,18 @@ def opposite_pairs(gap: LevelGap) -> tuple[PairGap, PairGap] | None:
 
 
 def farthest(gap: LevelGap) -> float:
-    """The largest gap of any pair, whatever its sign."""
+    """Return the largest absolute gap of any matched pair."""
     return max((abs(pair.gap) for pair in gap.pairs), default=0.0)
 
 
 def group_by_factor(
     comparisons: Sequence[FactorComparison], names: Mapping[tuple[str, str], str]
 ) -> list[FactorVerdict]:
-    """The comparisons with the units of one factor together, in the order of the house.
+    """Group the comparisons by factor, in the order of `style.FACTOR_ORDER`.
 
     Args:
-        names: (factor, level) -> the level as it is shown.
+        comparisons: one comparison for each factor and unit.
+        names: the level as readers see it, by (factor, level).
     """
     factors: dict[str, dict[str, FactorComparison]] = {}
     for comparison in comparisons:
@@ -108,7 +122,12 @@ def group_by_factor(
 
 
 def verdicts_table(judged: Sequence[FactorVerdict], styles: Mapping[tuple[str, str], Style]) -> Table:
-    """A row a factor with its test, and below it a row a level with its gap in each unit."""
+    """Return the table: a row for each factor with its test, and below it a row for each level with its gaps.
+
+    Args:
+        judged: the factors, as `group_by_factor` gives them.
+        styles: the style of each level, by (factor, level).
+    """
     units = list(dict.fromkeys(unit for item in judged for unit in item.by_unit))
     columns = [
         Column("factor", "level"),
@@ -125,7 +144,7 @@ def verdicts_table(judged: Sequence[FactorVerdict], styles: Mapping[tuple[str, s
         rows.append(_factor_row(item, units))
         for level in item.levels:
             style = styles.get((item.factor, level.level), Style(item.factor))
-            rows.append(_level_row(item, level, units, style, reach))
+            rows.append(_level_row(item, level, units, style=style, reach=reach))
     return Table("Gaps between lines, and verdicts", columns, rows)
 
 
@@ -147,13 +166,15 @@ def _factor_row(item: FactorVerdict, units: Sequence[str]) -> list[Cell]:
     ]
 
 
-def _level_row(item: FactorVerdict, level: JudgedLevel, units: Sequence[str], style: Style, reach: float) -> list[Cell]:
+def _level_row(
+    item: FactorVerdict, level: JudgedLevel, units: Sequence[str], *, style: Style, reach: float
+) -> list[Cell]:
     gap = item.gap(level)
     return [
         Cell(level.name, drawing=swatch(style)),
         verdict_cell({unit: g.verdict for unit, g in level.by_unit.items()}, gap.note),
         *(_gap_cell(level.by_unit.get(unit)) for unit in units),
-        Cell(drawing=forest(gap, item.main, reach, style)),
+        Cell(drawing=gap_drawing(gap, item.main, reach, style)),
         Cell(p_text(gap.p)),
         Cell(number(gap.smallest_detectable_gap), title="the smallest gap found in 90% of studies of this design"),
         Cell(f"{gap.num_runs} vs {gap.num_reference_runs}", f"{gap.num_points} points", title=_pairs_title(gap)),
@@ -184,36 +205,50 @@ def _pairs_title(gap: LevelGap) -> str:
 
 
 def verdict_cell(verdicts: Mapping[str, str], note: str) -> Cell:
-    """The verdict; all where the units disagree; below it what to know before believing that of the main unit."""
+    """Return the cell of a verdict. Where the units disagree it has the verdict of each unit.
+
+    Args:
+        verdicts: the verdict in each unit.
+        note: reservations about the verdict in the unit that texts use.
+    """
     if len(set(verdicts.values())) == 1:
         text = IN_WORDS[next(iter(verdicts.values()))]
     else:
         text = "; ".join(f"{IN_WORDS[verdict]} in {unit_label(unit)}" for unit, verdict in verdicts.items())
-    return Cell(text, note, tone="strong" if set(verdicts.values()) <= set(SHOWN) else "")
+    return Cell(text, note, tone="strong" if set(verdicts.values()) <= set(DIFFERENT) else "")
 
 
 def _reach(item: FactorVerdict, level: JudgedLevel) -> float:
-    """How far from zero the drawing of a gap goes, in noise."""
+    """Return the largest absolute value that the drawing of a level shows, in multiples of the noise."""
     noise, gap = item.main.noise, item.gap(level)
     ends = [item.main.margin or 0.0, gap.gap or 0.0, *(gap.interval or ()), *(pair.gap for pair in gap.pairs)]
     return max(abs(end) for end in ends) / noise if noise else 1.0
 
 
-def forest(gap: LevelGap, comparison: FactorComparison, reach: float, style: Style) -> Markup:
-    """The gap with its interval about zero, in multiples of the noise; small, that of each matched pair; the margin as
-    a grey band.
+def gap_drawing(gap: LevelGap, comparison: FactorComparison, reach: float, style: Style) -> Markup:
+    """Draw the gap of a level with its interval, relative to zero and in multiples of the noise, as an `<svg>`.
 
-    The scale is asinh: linear near zero, logarithmic far out, so that large gaps do not hide small ones.
+    Small circles are the gaps of the matched pairs. A grey band is the margin. The scale is asinh: linear near zero and
+    logarithmic far from it, so that large gaps do not hide small ones.
+
+    Args:
+        gap: the gap of the level.
+        comparison: the comparison with its noise and margin.
+        reach: the largest value of all drawings, in multiples of the noise.
+        style: the style of the level.
+
+    Returns:
+        The drawing; empty where the gap, the noise or the margin is not known.
     """
-    noise = comparison.noise
-    if gap.gap is None or not noise:
+    noise, margin = comparison.noise, comparison.margin
+    if gap.gap is None or not noise or margin is None:
         return Markup()
-    half, middle = 64.0, 70.0
+    half_width, middle = 64.0, 70.0  # in the 140 x 20 view box below
 
     def at(value: float) -> float:
-        return middle + half * math.asinh(value / noise) / math.asinh(reach)
+        return middle + half_width * math.asinh(value / noise) / math.asinh(reach)
 
-    left, right = at(-comparison.margin), at(comparison.margin)
+    left, right = at(-margin), at(margin)
     colour = f"var(--c-{style.colour_name})"
     pairs = "".join(
         f'<circle cx="{at(pair.gap):.1f}" cy="10" r="2" style="fill:{colour};fill-opacity:.45"/>'
@@ -234,5 +269,5 @@ def forest(gap: LevelGap, comparison: FactorComparison, reach: float, style: Sty
 
 
 def listed_factors(items: Sequence[FactorVerdict]) -> str:
-    """`data, size and optimiser`."""
+    """Return the names of the factors: `data, size and optimiser`."""
     return listed([factor_name(item.factor) for item in items])
