@@ -13,7 +13,7 @@ import pytest
 from tests.support.paths import ROOT
 
 PACKAGE = ROOT / "lossline_jax"
-# Packages and modules by layer, from the lowest. Each imports packages of lower layers only. CONTRIBUTING.md explains them.
+# Packages and modules by layer, from the lowest. Each imports packages of lower layers only (see CONTRIBUTING.md).
 LAYERS = (
     {"errors", "units"},
     {"formatting"},

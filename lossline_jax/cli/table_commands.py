@@ -26,7 +26,6 @@ from lossline_jax.summary import show
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lossline_jax.fit.study.irreducible import Mode
     from lossline_jax.fit.study.results import StudyFits
     from lossline_jax.fit.study.table_laws import LawFits
 

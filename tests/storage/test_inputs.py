@@ -190,7 +190,10 @@ def test_content_that_is_not_what_the_ending_says(tmp_path, name, content, words
             "cannot be read as csv: its content begins with b'<html>'; rename it or fetch it",
         ),
         (MARK + b"\n <HTML lang='en'>\n", "its content begins with b\"<HTML lang='en'>\""),
-        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "cannot be read as csv: its content begins with"),
+        (
+            b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
+            "cannot be read as csv: its content begins with",
+        ),
     ],
 )
 def test_a_table_of_text_that_is_none_is_told_by_its_first_bytes_or_its_line(tmp_path, content, words):

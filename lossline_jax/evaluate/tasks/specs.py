@@ -131,7 +131,7 @@ def _value(spec: TaskSpec, name: str, row: Mapping[str, Any], where: str) -> Any
         if name in TEMPLATES:
             return _template(source).render(row)
         return _defined(_expression(source)(row))
-    except Exception as error:  # noqa: BLE001 (an expression may raise anything on a row that does not fit it)
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise LosslineError(f"{where}: `{name}` of its task spec fails ({reason}); fix the row or the spec") from error
 

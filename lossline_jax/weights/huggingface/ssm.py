@@ -33,7 +33,7 @@ def read_shared(fields: Fields) -> dict[str, Any]:
 
 
 def expansion(config: MambaConfig | Mamba2Config) -> int:
-    """transformers' `expand`.
+    """Transformers' `expand`.
 
     Raises:
         LosslineError: the inner width is no multiple of the model's, which transformers cannot say.
