@@ -1,4 +1,4 @@
-"""What a study's folder says of runs that another process is training: how far they are, and their rows so far."""
+"""Progress and losses of runs that another process is training, read from the study's folder."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -18,11 +18,11 @@ from lossline_jax.weights.registry import scored_models
 if TYPE_CHECKING:
     import pandas as pd
 
-Size = tuple[int, int]  # of a file: bytes, and the second it was last written; changes whenever a log grows
+FileState = tuple[int, int]  # size in bytes and modification time in seconds; it changes whenever a log grows
 
 
-def size_of(path: epath.Path) -> Size:
-    """(0, 0) for a file that is not there."""
+def file_state(path: epath.Path) -> FileState:
+    """Return the size and the modification time of a file; (0, 0) for a missing file."""
     if not path.exists():
         return 0, 0
     stat = path.stat()
@@ -30,7 +30,14 @@ def size_of(path: epath.Path) -> Size:
 
 
 def losses_so_far(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
-    """The losses table as `lossline-jax evaluate` would write it now, from the rows of each run; may be empty.
+    """Return the losses table that `lossline-jax evaluate` would write now, from the rows of each run.
+
+    Args:
+        study: the study.
+        folder: the study's folder.
+
+    Returns:
+        The table; empty before the first row.
 
     Raises:
         LosslineError: the study is not prepared, or a file is damaged.
@@ -46,9 +53,10 @@ def losses_so_far(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
 
 
 def _suites(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
-    """The suite that each run, and each imported model, is scored on.
+    """Return the suite that each run and each imported model is scored on, by run id.
 
-    Failed runs are left out, and so are runs that are newer than `prepare`: they cannot have been scored.
+    Failed runs are left out. Runs added to the study after `prepare` are left out too, because they cannot have been
+    scored.
     """
     suites = read_json(folder.prepared_file, {"suites": dict})["suites"]
     failed = failed_runs(study, folder)
@@ -60,30 +68,33 @@ def _suites(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
     }
 
 
-def rows_mark(study: StudyConfig, folder: StudyDir) -> dict[str, Size]:
-    """Changes whenever rows of a run, or of an imported model, have come."""
+def rows_mark(study: StudyConfig, folder: StudyDir) -> dict[str, FileState]:
+    """Return a value that changes whenever a run or an imported model has new loss rows."""
     run_ids = [run.run_id for run in study.runs] + [entry.model.run_id for entry in scored_models(folder)]
-    sizes = {run_id: size_of(folder.loss_rows(run_id)) for run_id in run_ids}
-    return {run_id: size for run_id, size in sizes.items() if size != (0, 0)}
+    states = {run_id: file_state(folder.loss_rows(run_id)) for run_id in run_ids}
+    return {run_id: state for run_id, state in states.items() if state != (0, 0)}
 
 
 @dataclass
 class LiveProgress:
-    """How far each run is. Logs that have not grown are not read again: a study has many, and few grow."""
+    """The progress of each run. A log is read again only if it has grown: most logs of a study do not grow."""
 
     study: StudyConfig
     folder: StudyDir
-    _logs: dict[str, tuple[Size, dict | None]] = field(default_factory=dict)  # size and last row, by run id
+    _logs: dict[str, tuple[FileState, dict | None]] = field(default_factory=dict)  # by run id, with the last row
 
     def read(self) -> dict[str, Any]:
-        """The runs in the order of the study, and the seconds of training left at this speed (None: not known)."""
+        """Return the status of the runs in the order of the study, and the seconds of training left.
+
+        `seconds_left` assumes the present speed. None: no run is running.
+        """
         statuses = [self._status(run) for run in self.study.runs]
         runs = [dataclasses.asdict(status) for status in statuses]
         return {"study": self.study.name, "runs": runs, "seconds_left": study_seconds_left(self.study, statuses)}
 
     def _status(self, run: RunConfig) -> RunStatus:
         directory = self.folder.run(run.run_id)
-        size = size_of(directory.steps_file)
-        if run.run_id not in self._logs or self._logs[run.run_id][0] != size:
-            self._logs[run.run_id] = size, last_row(directory)
+        state = file_state(directory.steps_file)
+        if run.run_id not in self._logs or self._logs[run.run_id][0] != state:
+            self._logs[run.run_id] = state, last_row(directory)
         return run_status(run, directory, self._logs[run.run_id][1])

@@ -1,4 +1,4 @@
-"""Which runs of a manifest are to be started (again), as engines take the indices of an array. No jax."""
+"""Choose the runs of a manifest that must be started or started again, as indices of an array job. No jax."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,35 +15,35 @@ from lossline_jax.storage.paths import StudyDir
 
 @dataclass(frozen=True)
 class Standing:
-    """One line of a manifest: whether its run still needs a machine."""
+    """One line of a manifest with the state of its run."""
 
-    index: int
+    index: int  # line of the manifest, from 0
     run_id: str
-    state: Literal["done", "running", "failed", "open"]  # open: not begun, stopped, or some row of it lacks
-    reason: str = ""  # of a failed one
+    state: Literal["done", "running", "failed", "open"]  # open: not started, stopped, or some loss row is missing
+    reason: str = ""  # why the run failed
 
 
 @dataclass(frozen=True)
 class Resubmission:
-    """The runs of a manifest, and which of them to start."""
+    """The runs of a manifest, and the choice of the runs to start."""
 
     standings: tuple[Standing, ...]
-    failed_too: bool
+    failed_too: bool  # failed runs are started again
 
     @property
     def chosen(self) -> tuple[Standing, ...]:
-        """The runs to start: those that are open, and the failed ones if they are to be tried again."""
+        """The runs to start: the open runs, and with `failed_too` the failed runs."""
         states = ("open", "failed") if self.failed_too else ("open",)
         return tuple(standing for standing in self.standings if standing.state in states)
 
     @property
     def indices(self) -> str:
-        """Of the runs to start, `0,3,5-7`; empty where there is none."""
+        """The indices of the runs to start, such as `0,3,5-7`; empty if there is no run to start."""
         return index_ranges([standing.index for standing in self.chosen])
 
     @property
     def notes(self) -> list[str]:
-        """What is left out and why, a line each."""
+        """Lines for the console: the number of runs to start, then each run that is left out and why."""
         count = Counter(standing.state for standing in self.standings)
         total = len(self.standings)
         if count["done"] == total:
@@ -60,29 +60,32 @@ class Resubmission:
 
 
 def resubmission(study: StudyConfig, folder: StudyDir, run_ids: Sequence[str], failed_too: bool) -> Resubmission:
-    """Look at the runs of a manifest, in its order. A run is done when its training is and no row of it lacks.
+    """Read the state of each run of a manifest, in the manifest's order.
+
+    A run is done when its training is done and no loss row is missing.
+
+    Args:
+        study: the study of the manifest.
+        folder: the study's folder.
+        run_ids: the lines of the manifest.
+        failed_too: failed runs are started again.
 
     Raises:
         LosslineError: the manifest names a run that the study does not have.
     """
     suites, sets = suite_sets(folder)
     known = {run.run_id: run for run in study.runs}
-    if foreign := set(run_ids) - known.keys():
+    if unknown := set(run_ids) - known.keys():
         raise LosslineError(
-            f"{folder.root}: the manifest has runs that the study does not have ({min(foreign)}); "
+            f"{folder.root}: the manifest has runs that the study does not have ({min(unknown)}); "
             "write it again: lossline-jax plan STUDY.py --manifest"
         )
     standings = []
     for index, run_id in enumerate(run_ids):
         run, directory = known[run_id], folder.run(run_id)
         status = run_status(run, directory, last_row(directory))
-        count = count_rows(
-            folder,
-            run_id,
-            run.checkpoint_steps,
-            set_names=study.suite.set_names,
-            sets=sets.get(suites.get(run_id), NO_SETS),
-        )
+        run_sets = sets[suites[run_id]] if run_id in suites else NO_SETS
+        count = count_rows(folder, run_id, run.checkpoint_steps, set_names=study.suite.set_names, sets=run_sets)
         if status.state == "running":
             standings.append(Standing(index, run_id, "running"))
         elif status.state == "failed" or (status.state == "done" and count.reason):
@@ -94,7 +97,7 @@ def resubmission(study: StudyConfig, folder: StudyDir, run_ids: Sequence[str], f
 
 
 def index_ranges(indices: Sequence[int]) -> str:
-    """Ascending indices as `0,3,5-7`, the form of SLURM's --array."""
+    """Return ascending indices in the form of SLURM's `--array`: `0,3,5-7`."""
     if not indices:
         return ""
     breaks = [k + 1 for k, (left, right) in enumerate(pairwise(indices)) if right != left + 1]

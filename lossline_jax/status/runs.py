@@ -1,4 +1,4 @@
-"""How far each run is, how long it has to go and what it has cost: from the study's folder alone. No jax."""
+"""State, progress, time left and cost of each run, read from the study's folder alone. No jax."""
 
 import time
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Literal
 from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.distributed.chips import SECONDS_PER_HOUR
 from lossline_jax.formatting import human_seconds
-from lossline_jax.losses.row_count import read_suite_sets
+from lossline_jax.losses.row_count import SuiteSets, read_suite_sets
 from lossline_jax.storage.files import read_json
 from lossline_jax.storage.paths import RunDir, StudyDir
 from lossline_jax.storage.run_lock import lock_holder
@@ -21,28 +21,34 @@ State = Literal["running", "failed", "done", "stopped", "pending"]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run has used of its devices, up to its end or its newest checkpoint, over all its restarts."""
+    """The device time of a run over all its restarts, up to its end or its newest checkpoint."""
 
     chip_hours: float  # wall time x devices
-    device_kind: str  # jax's name of them
+    device_kind: str  # jax's name of the devices
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run as its folder shows it."""
+    """The status of one run, as the run's folder shows it."""
 
     run_id: str
     state: State
-    note: str  # why it failed, how long it took, since when it stands still
-    step: int  # the last that was logged
+    note: str  # failed: why; done: the wall time; stopped: the time since the last step; running: where
+    step: int  # the last logged step
     num_steps: int
-    loss_nats_per_token: float | None
-    tokens_per_second: float | None  # None: it is not running, or has not logged a step
-    seconds_left: float | None  # of training, at that speed
+    loss_nats_per_token: float | None  # of that step; None: no step is logged
+    tokens_per_second: float | None  # None: the run is not running, or has not logged a step
+    seconds_left: float | None  # of training, at that speed; None: the speed is not known
 
 
 def run_status(run: RunConfig, directory: RunDir, last: dict | None) -> RunStatus:
-    """The status of a run whose last logged row is `last` (`last_row`)."""
+    """Return the status of a run.
+
+    Args:
+        run: the run.
+        directory: the run's folder.
+        last: the last row of the step log, as `last_row` reads it. None: no step is logged.
+    """
     state, note = _run_state(run, directory, last)
     step = run.num_steps if state == "done" else last["step"] if last else 0
     speed = last["tokens_per_second"] if last and state == "running" else None
@@ -59,23 +65,30 @@ def run_status(run: RunConfig, directory: RunDir, last: dict | None) -> RunStatu
 
 
 def last_row(directory: RunDir) -> dict | None:
-    """The last row of the run's step log; None before the first."""
+    """Return the last row of the run's step log. None: no step is logged."""
     logged = read_step_rows(directory)
     return logged[-1] if logged else None
 
 
 def log_note(run: RunConfig, directory: RunDir, last: dict | None) -> str:
-    """Words on the log of a run that is done, where it lacks steps, to stand at the end of a note; else nothing."""
+    """Return the end of a note about a finished run whose step log has missing rows; else an empty text.
+
+    Args:
+        run: the run.
+        directory: the run's folder.
+        last: the last row of the step log. None: no step is logged.
+    """
     logged = last["step"] if last else 0
     if logged == run.num_steps or not directory.done_file.exists():
         return ""
-    return f"; {directory.steps_file.name} lacks its rows after step {logged}, restore it from a copy"
+    return f"; {directory.steps_file.name} has no rows after step {logged}, restore it from a copy"
 
 
 def _run_state(run: RunConfig, directory: RunDir, last: dict | None) -> tuple[State, str]:
-    if (writer := lock_holder(directory.lock_file)) is not None:
-        if writer.host and not writer.is_of_this_machine:
-            return "running", f"on {writer.host}, last sign {human_seconds(writer.age_seconds)} ago"
+    """Return the state of a run and its note. A held lock means that the run is running."""
+    if (holder := lock_holder(directory.lock_file)) is not None:
+        if holder.host and not holder.is_of_this_machine:
+            return "running", f"on {holder.host}, last heartbeat {human_seconds(holder.age_seconds)} ago"
         return "running", "" if last else "starting"
     if (failure := read_failure(directory)) is not None:
         return "failed", failure.reason
@@ -83,12 +96,20 @@ def _run_state(run: RunConfig, directory: RunDir, last: dict | None) -> tuple[St
         return "done", human_seconds(result.wall_seconds) + log_note(run, directory, last)
     if last is None:
         return "pending", ""
-    age = max(0.0, time.time() - last["time"])  # the clock of this machine, or of that one, may have been set
+    age = max(0.0, time.time() - last["time"])  # negative where the clock of one of the two machines was changed
     return "stopped", f"last step {human_seconds(age)} ago; the same command resumes it"
 
 
 def study_seconds_left(study: StudyConfig, statuses: Sequence[RunStatus]) -> float | None:
-    """Seconds of training left of all runs that may still end, at the speed of those that run; None: none runs."""
+    """Return the seconds of training left in all runs that are neither done nor failed.
+
+    Args:
+        study: the study.
+        statuses: the status of each run, in the order of the study.
+
+    Returns:
+        Seconds at the summed speed of the running runs. None: no run is running.
+    """
     speed = sum(status.tokens_per_second or 0.0 for status in statuses)
     left = sum(
         run.tokens_per_step * (run.num_steps - status.step)
@@ -99,16 +120,13 @@ def study_seconds_left(study: StudyConfig, statuses: Sequence[RunStatus]) -> flo
 
 
 def failed_runs(study: StudyConfig, folder: StudyDir) -> dict[str, str]:
-    """Return why each failed run failed, by run id. These have no rows in the losses table and no part in the fits."""
+    """Return why each failed run failed, by run id. Failed runs have no rows in the losses table and are not fitted."""
     failures = {run.run_id: read_failure(folder.run(run.run_id)) for run in study.runs}
     return {run_id: failure.reason for run_id, failure in failures.items() if failure is not None}
 
 
 def run_cost(directory: RunDir) -> Cost | None:
-    """Return what a run has cost so far.
-
-    None: it has no checkpoint yet, or its devices were not written down.
-    """
+    """Return the cost of a run until now. None: it has no checkpoint yet, or its devices were not recorded."""
     record = read_result(directory) or newest_checkpoint(directory)
     if record is None or record.wall_seconds is None or record.num_devices is None or record.device_kind is None:
         return None
@@ -116,19 +134,32 @@ def run_cost(directory: RunDir) -> Cost | None:
 
 
 def strangers_note(study: StudyConfig, folder: StudyDir) -> str:
-    """Words on runs, models and rows in the folder that the study does not know, to end a line with; else nothing."""
+    """Return the end of a line that names files of runs and models that the study does not know.
+
+    The text is empty if there are no such files.
+
+    Args:
+        study: the study.
+        folder: the study's folder.
+    """
     known = {run.run_id for run in study.runs} | {entry.model.run_id for entry in scored_models(folder)}
     places = (folder.run("").root, "*"), (folder.imported, "*"), (folder.loss_rows("").parent, "*.jsonl")
     paths = [path for place, pattern in places for path in sorted(place.glob(pattern))]
-    others = [path for path in paths if path.name.removesuffix(".jsonl") not in known and path.name[0] != "."]
-    if not others:
+    unknown = [path for path in paths if path.name.removesuffix(".jsonl") not in known and path.name[0] != "."]
+    if not unknown:
         return ""
-    more = f" and {len(others) - 1} more" if others[1:] else ""
-    return f"; left out, of no run or model of this study: {others[0]}{more}"
+    more = f" and {len(unknown) - 1} more" if unknown[1:] else ""
+    return f"; left out, of no run or model of this study: {unknown[0]}{more}"
 
 
-def suite_sets(folder: StudyDir) -> tuple[dict[str, str], dict]:
-    """The suite that each run is scored on, by run id, and the sets of each suite; empty before `prepare`."""
+def suite_sets(folder: StudyDir) -> tuple[dict[str, str], dict[str, SuiteSets]]:
+    """Return the suite that each run is scored on, by run id, and the sets of each suite.
+
+    Both are empty before `prepare`.
+
+    Args:
+        folder: the study's folder.
+    """
     prepared = folder.prepared_file.exists()
     suites = read_json(folder.prepared_file, {"suites": dict})["suites"] if prepared else {}
     return suites, {suite: read_suite_sets(folder, suite) for suite in set(suites.values())}

@@ -1,4 +1,4 @@
-"""`lossline-jax report --watch`: the report of a study that is still running, served to this machine alone."""
+"""Serve the report of a study that is still running, to this machine alone (`lossline-jax report --watch`)."""
 
 import contextlib
 import html
@@ -14,12 +14,12 @@ from typing import Any
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError
 from lossline_jax.report.figures.style import css_variables
-from lossline_jax.status.live import LiveProgress, rows_mark
+from lossline_jax.status.live import FileState, LiveProgress, rows_mark
 from lossline_jax.storage.paths import StudyDir
 
 HOST = "127.0.0.1"
-SECONDS_BETWEEN_LOOKS = 5.0
-REST = 4  # times as long as a rebuild took, before the next: the study needs the processor too
+SECONDS_BETWEEN_LOOKS = 5.0  # at least, between two checks for new rows
+REST = 4  # pause after a rebuild, as a multiple of the rebuild's duration: the study needs the processor too
 NO_ROWS, BUILDING = "no checkpoint has been scored yet", "the losses so far are being fitted and drawn"
 HEADERS = {
     "Cache-Control": "no-store",
@@ -30,21 +30,23 @@ HEADERS = {
 
 
 class LiveReport:
-    """The page as it was last built, and how far the runs are.
+    """The latest build of the report, and the progress of the runs.
 
     Args:
-        build: makes the report from the rows that there are, and returns its HTML.
+        study: the study.
+        folder: the study's folder.
+        build: a function that makes the report from the present loss rows and returns its HTML.
     """
 
-    def __init__(self, study: StudyConfig, folder: StudyDir, build: Callable[[], str]):
+    def __init__(self, study: StudyConfig, folder: StudyDir, build: Callable[[], str]) -> None:
         self.study, self.folder, self._build = study, folder, build
         self._progress = LiveProgress(study, folder)
         self._report, self._note = "", NO_ROWS
-        self._version = 0  # of the report: counts how often it was built
-        self._seen: dict[str, Any] = {}
+        self._version = 0  # number of builds of the report
+        self._seen: dict[str, FileState] = {}  # `rows_mark` at the last build
 
     def rebuild_if_grown(self) -> bool:
-        """Build the report anew where rows have come since; says whether it tried."""
+        """Build the report again if there are new rows. Return whether a build was tried."""
         try:
             mark = rows_mark(self.study, self.folder)
             if mark == self._seen:
@@ -53,12 +55,12 @@ class LiveReport:
             self._note = self._note if self._report else BUILDING
             self._report, self._note = self._build(), ""
             self._version += 1
-        except LosslineError as error:  # too little to draw a line: the next rows may mend it
+        except LosslineError as error:  # too few rows for a line: the next rows may be enough
             self._note = str(error)
         return True
 
     def page(self) -> str:
-        """The report with the live part at its head; before there is one, the live part alone."""
+        """Return the report with the live part at its top, or the live part alone before the first report."""
         live = _text("live.html")
         if self._report:
             return self._report.replace("<main>", f"{live}<main>", 1)
@@ -66,36 +68,49 @@ class LiveReport:
         return Template(_text("alone.html")).substitute(colours, study=html.escape(self.study.name), live=live)
 
     def progress(self) -> dict[str, Any]:
-        """What the live part shows, and the version of the report, by which it knows that there is a newer one."""
+        """Return the data of the live part. A new `version` tells the live part to load the newer report."""
         return self._progress.read() | {"version": self._version, "note": self._note}
 
 
 def start_server(watch: LiveReport, port: int) -> ThreadingHTTPServer:
-    """Answer requests in threads until `shutdown()` is called; `server_port` is the port, which 0 leaves open.
+    """Start a server that answers requests in threads until its `shutdown()` is called.
+
+    Args:
+        watch: the report to serve.
+        port: the port. 0: any free port; the server's `server_port` is the chosen one.
 
     Raises:
-        LosslineError: the port cannot be had.
+        LosslineError: the server cannot listen on the port.
     """
     try:
         server = ThreadingHTTPServer((HOST, port), _handler(watch))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise LosslineError(
-            f"--port {port}: cannot be listened on ({reason}); give another, or 0 for any that is free"
+            f"--port {port}: the server cannot listen on it ({reason}); give another port, or 0 for any free port"
         ) from error
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
 
 
 def serve(watch: LiveReport, port: int, info: Callable[[str], None]) -> None:
-    """Serve, and rebuild as rows come, until interrupted."""
+    """Serve the report until Ctrl-C, and rebuild it when there are new rows.
+
+    Args:
+        watch: the report to serve.
+        port: the port. 0: any free port.
+        info: the function that writes a line to the console.
+
+    Raises:
+        LosslineError: the server cannot listen on the port.
+    """
     server = start_server(watch, port)
     info(f"http://{HOST}:{server.server_port}/   Ctrl-C ends it; the study goes on")
     try:
         while True:
-            began = time.monotonic()
+            start = time.monotonic()
             watch.rebuild_if_grown()
-            time.sleep(max(SECONDS_BETWEEN_LOOKS, REST * (time.monotonic() - began)))
+            time.sleep(max(SECONDS_BETWEEN_LOOKS, REST * (time.monotonic() - start)))
     except KeyboardInterrupt:
         info("stopped watching")
     finally:
@@ -111,9 +126,10 @@ def _handler(watch: LiveReport) -> type[BaseHTTPRequestHandler]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            port = self.server.server_port
+            port = self.connection.getsockname()[1]
             if self.headers.get("Host") not in (f"{HOST}:{port}", f"localhost:{port}"):
-                self.send_error(403, "Only by its own name")  # a page elsewhere whose name was made to lead here
+                # Another site may let its name resolve to this address (DNS rebinding), to read the page.
+                self.send_error(403, "Only by its own name")
             elif self.path not in answers:
                 self.send_error(404)
             else:
@@ -127,12 +143,12 @@ def _handler(watch: LiveReport) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             for name, value in (HEADERS | {"Content-Type": media_type, "Content-Length": str(len(content))}).items():
                 self.send_header(name, value)
-            with contextlib.suppress(ConnectionError):  # the reader has left
+            with contextlib.suppress(ConnectionError):  # the reader has closed the page
                 self.end_headers()
                 self.wfile.write(content)
 
         def log_message(self, *_: Any) -> None:
-            """Nothing a request: the terminal is for the reader."""
+            """Write no line for a request: the terminal belongs to the reader."""
 
     return Handler
 

@@ -1,4 +1,4 @@
-"""The status of a study: how far every run is, which rows it has and what it has cost. No jax."""
+"""The status of a study: the progress, the loss rows and the cost of every run. No jax."""
 
 from dataclasses import dataclass
 
@@ -21,16 +21,16 @@ from lossline_jax.weights.registry import scored_models
 
 @dataclass(frozen=True)
 class RunProgress:
-    """One run: its state, its cost and its rows in the losses table."""
+    """One run with its state, its cost and the number of its rows in the losses table."""
 
     status: RunStatus
-    cost: Cost | None  # None: not known before the first checkpoint
+    cost: Cost | None  # None: the run has no checkpoint yet, or its devices were not recorded
     rows: RowCount
 
 
 @dataclass(frozen=True)
 class ImportedProgress:
-    """One model from elsewhere: the newest step that is known, and its rows in the losses table."""
+    """One imported model with its newest known step and the number of its rows in the losses table."""
 
     run_id: str
     last_step: int
@@ -40,23 +40,27 @@ class ImportedProgress:
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """How far a study is, as its folder alone shows it."""
+    """The status of a study, as the study's folder shows it."""
 
     runs: tuple[RunProgress, ...]
     imported: tuple[ImportedProgress, ...]
     seconds_left: float | None  # of training, at the present speed; None: no run is running
     problems: tuple[str, ...]  # why evaluation sets are left out
     report: str | None  # path of the page; None: not yet written
-    strangers_note: str  # words on what lies in the folder and is not of the study
+    strangers_note: str  # names files that belong to no run or model of the study; "" if there are none
 
     @property
     def rows(self) -> tuple[RowCount, ...]:
-        """The rows of every run and of every model from elsewhere."""
-        return tuple(each.rows for each in (*self.runs, *self.imported))
+        """The row counts of every run and of every imported model."""
+        return tuple(progress.rows for progress in (*self.runs, *self.imported))
 
 
 def read_status(study: StudyConfig, folder: StudyDir) -> StudyStatus:
     """Read the status of a study from its folder.
+
+    Args:
+        study: the study.
+        folder: the study's folder.
 
     Raises:
         LosslineError: a file of the folder is damaged.
@@ -66,20 +70,21 @@ def read_status(study: StudyConfig, folder: StudyDir) -> StudyStatus:
     for run in study.runs:
         directory = folder.run(run.run_id)
         status, cost = run_status(run, directory, last_row(directory)), run_cost(directory)
-        own_sets = sets.get(suites.get(run.run_id), NO_SETS)
-        count = count_rows(folder, run.run_id, run.checkpoint_steps, set_names=study.suite.set_names, sets=own_sets)
+        run_sets = sets[suites[run.run_id]] if run.run_id in suites else NO_SETS
+        count = count_rows(folder, run.run_id, run.checkpoint_steps, set_names=study.suite.set_names, sets=run_sets)
         runs.append(RunProgress(status, cost, count))
+    all_sets = list(sets.values())
     for entry in scored_models(folder):
         run_id, steps = entry.model.run_id, entry.model.steps
         suite = read_json(entry.home.suite_file, {"suite": str})["suite"] if entry.home.suite_file.exists() else None
-        sets[suite] = read_suite_sets(folder, suite)
-        count = count_rows(folder, run_id, steps, set_names=study.suite.set_names, sets=sets[suite])
+        all_sets.append(read_suite_sets(folder, suite))
+        count = count_rows(folder, run_id, steps, set_names=study.suite.set_names, sets=all_sets[-1])
         imported.append(ImportedProgress(run_id, steps[-1], str(entry.weights.root), count))
     return StudyStatus(
         runs=tuple(runs),
         imported=tuple(imported),
-        seconds_left=study_seconds_left(study, [each.status for each in runs]),
-        problems=tuple(sorted({reason for each in sets.values() for reason in each.problems.values()})),
+        seconds_left=study_seconds_left(study, [progress.status for progress in runs]),
+        problems=tuple(sorted({reason for suite in all_sets for reason in suite.problems.values()})),
         report=str(folder.report_file) if folder.report_file.exists() else None,
         strangers_note=strangers_note(study, folder),
     )

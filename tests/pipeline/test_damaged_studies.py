@@ -138,7 +138,7 @@ def test_a_log_that_lost_its_end_is_named(study, tmp_path):
     directory = folder.run(run.run_id)
     assert log_note(run, directory, last_row(directory)) == ""
     directory.steps_file.write_text(directory.steps_file.read_text().split("\n")[0] + "\n")
-    assert "lacks its rows after step 1" in run_status(run, directory, last_row(directory)).note
+    assert "has no rows after step 1" in run_status(run, directory, last_row(directory)).note
     directory.done_file.unlink()
     assert log_note(run, directory, last_row(directory)) == ""  # it may still be written
 

@@ -312,3 +312,9 @@ def test_a_run_of_unknown_data_and_tokens_has_its_place_in_the_page(study, frame
     fits = fit_study(table, X, Y, statistics=Statistics(num_resamples=5))
     text = write_report(table, fits, epath.Path(tmp_path), "small", study=study).read_text()
     assert "runs public-1: data and optimiser not known: not compared" in text
+
+
+def test_a_run_that_is_not_yet_scored_on_x_does_not_stop_the_report(study, frame, fits, tmp_path):
+    is_unscored = (frame["run_id"] == study.base.run_id) & (frame["eval_set"] == X)
+    path = write_report(frame[~is_unscored], fits, epath.Path(tmp_path), "small", study=study, steps=step_rows(study))
+    assert "training loss against tokens" in path.read_text()

@@ -136,7 +136,7 @@ def test_progress_tells_state_speed_and_time_left(folder):
         told = progress.read()
         by_run = {run["run_id"]: run for run in told["runs"]}
         assert [run["state"] for run in told["runs"][:3]] == ["done", "running", "stopped"]
-        assert by_run[done.run_id]["note"] == "1m01s; steps.jsonl lacks its rows after step 190, restore it from a copy"
+        assert by_run[done.run_id]["note"] == "1m01s; steps.jsonl has no rows after step 190, restore it from a copy"
         left = (running.num_steps - 50) * 64 * 16 / 16384
         assert by_run[running.run_id]["seconds_left"] == pytest.approx(left)
         assert told["seconds_left"] == pytest.approx(left * (len(STUDY.runs) - 1))
@@ -193,12 +193,14 @@ def test_both_names_of_this_machine_are_answered(server):
 
 @pytest.mark.parametrize("port", [-1, 70_000])
 def test_a_port_that_cannot_be_is_one_line(watch, port):
-    with pytest.raises(LosslineError, match=rf"^--port {port}: cannot be listened on .*; give another"):
+    with pytest.raises(LosslineError, match=rf"^--port {port}: the server cannot listen on it .*; give another port"):
         serve(watch, port, print)
 
 
 def test_a_taken_port_is_one_line(watch, server):
-    with pytest.raises(LosslineError, match=rf"^--port {server}: cannot be listened on \(Address already in use\)"):
+    with pytest.raises(
+        LosslineError, match=rf"^--port {server}: the server cannot listen on it \(Address already in use\)"
+    ):
         serve(watch, server, print)
 
 

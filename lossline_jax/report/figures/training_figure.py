@@ -132,5 +132,5 @@ def _hover_titles(points: pd.DataFrame, x: str, unit: Unit) -> list[str]:
 
 
 def _token_axis(axes: Axes, tokens_of_curves: Sequence[np.ndarray]) -> None:
-    axes.set_xlim(0, 1.03 * np.concatenate(tokens_of_curves).max())
+    axes.set_xlim(0, 1.03 * np.concatenate(tokens_of_curves).max(initial=1.0))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_count(value) if value else "0"))
