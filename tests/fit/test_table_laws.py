@@ -248,7 +248,10 @@ def test_series_of_a_long_table():
             lambda: series_of_table(table().assign(params=0.0), Columns(*LOSS_OF_SIZE)),
             "row 1: params is 0",
         ),
-        (lambda: series_of_table(table(), Columns(*LOSS_OF_SIZE, across="data")), "say with x"),
+        (
+            lambda: series_of_table(table(), Columns(*LOSS_OF_SIZE, across="data")),
+            "name with x the loss of the first model",
+        ),
         (
             lambda: series_of_table(table(["a"]), Columns(*LOSS_OF_SIZE, x="loss", across="data")),
             "no series",
