@@ -39,7 +39,7 @@ class CheckOptions(Place):
     topology: str = "v5e:4x4"
     """The slice: v5e:4x4, v5p:2x2x2, v4:2x2x2, ..."""
     only: tuple[str, ...] = ()
-    """Run ids to compile for, as `lossline-jax plan` lists them. Default: all; runs of equal shape are compiled once."""
+    """Run ids to compile for, as `lossline-jax plan` lists them. Default: all. Runs of equal shape compile once."""
 
 
 @dataclass(frozen=True)

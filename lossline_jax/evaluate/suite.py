@@ -53,7 +53,7 @@ class PreparedSet:
 
 @dataclass(frozen=True)
 class PreparedSuite:
-    """A suite in the tokens of one tokenizer: the rows of every set that can be scored, and the problems of the rest."""
+    """A suite in the tokens of one tokenizer: the rows of each set that can be scored, and the problems of the rest."""
 
     fingerprint: str
     context_length: int  # inputs of the longest row, in tokens

@@ -153,7 +153,7 @@ def bootstrap(
     inputs: Mapping[str, Any],
     y: Any,
     *,
-    clusters: Sequence | None = None,
+    clusters: Sequence | np.ndarray | None = None,
     weights: Any = None,
     num_resamples: int = 200,
     seed: int = 0,

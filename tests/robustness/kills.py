@@ -94,7 +94,7 @@ def fork(words: list[str], folder: Path, kill: Kill | None = None) -> int:
         code = 0
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - as the interpreter does at the end of a process
         traceback.print_exc()
     finally:
         sys.stdout.flush()

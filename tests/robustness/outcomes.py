@@ -64,7 +64,7 @@ def call(words: Sequence[str]) -> Answer:
             main(list(words))
         except SystemExit as leaving:
             code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-        except Exception:
+        except Exception:  # noqa: BLE001 - a stack trace is an outcome to count
             code = 1
             traceback.print_exc(file=sys.stderr)
     return Answer(code, out.getvalue(), err.getvalue())

@@ -37,7 +37,7 @@ def main(index: int, coordinator: str, way: str) -> None:
         os._exit(9)
     try:
         wait_for_peer(way)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whichever class the libraries raise is to be explained
         explained = explain_device_error(error)
         print(json.dumps({"error": str(error), "kind": type(explained).__name__, "message": str(explained)}))
     sys.stdout.flush()

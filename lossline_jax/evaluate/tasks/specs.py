@@ -34,7 +34,7 @@ TEMPLATES = ("context", "continuation")
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """A spec of one task in a TOML file. A template gives text with `{{ }}`. An expression gives a value, without braces.
+    """A spec of one task in a TOML file. A template gives text with `{{ }}`. An expression, without braces, is a value.
 
     `FIELDS_OF_SCORING` has the fields that each kind of scoring needs. None: the spec does not have the field.
     """

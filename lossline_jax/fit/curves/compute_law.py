@@ -77,7 +77,7 @@ def fit_compute_law(
     N: Any,
     D: Any,
     form: Literal["kaplan", "chinchilla"] = "kaplan",
-    clusters: Sequence | None = None,
+    clusters: Sequence | np.ndarray | None = None,
     params_counted: str = "total parameters, embeddings included",
     tokens_counted: str = "tokens seen",
     unit: str = "nats/token",

@@ -34,7 +34,7 @@ class TransferPrediction:
 def fit_line(  # noqa: PLR0913 - three inputs; all the rest are options by keyword
     x: Any,
     y: Any,
-    clusters: Sequence | None = None,
+    clusters: Sequence | np.ndarray | None = None,
     *,
     e_x: Irreducible = "free",
     e_y: Irreducible = "free",
