@@ -40,12 +40,13 @@ class Tensors:
         for file_name, file in opened.items():
             for original in file.keys():  # noqa: SIM118 (safe_open is no mapping)
                 name = canonical(original)
+                if name is None:
+                    continue
                 if name in self._places:
                     raise LosslineError(
                         f"{file_name}: tensor {original} is there twice, as {self._places[name][2]} too"
                     )
-                if name is not None:
-                    self._places[name] = (file_name, file, original)
+                self._places[name] = (file_name, file, original)
 
     def names(self) -> set[str]:
         """Return the canonical names of all tensors."""
