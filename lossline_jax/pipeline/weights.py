@@ -91,10 +91,10 @@ def export_run(
         step,
         export_folder,
         context.model,
-        run.context_length,
-        context.tokenizer,
-        dtype,
-        tokenizer,
+        context_length=run.context_length,
+        tokenizer=context.tokenizer,
+        dtype=dtype,
+        with_tokenizer=tokenizer,
     )
     logs.info(f"{out}: step {step} of {run_id}")
 
@@ -112,5 +112,5 @@ def export_model(source: str, step: int | None, out: str, *, dtype: "WeightDtype
     from lossline_jax.weights import exchange
 
     export_folder = output_folder(out, "safetensors and their configuration")
-    step = exchange.export_imported(source, step, export_folder, dtype, tokenizer)
+    step = exchange.export_imported(source, step, export_folder, dtype=dtype, tokenizer=tokenizer)
     logs.info(f"{out}: step {step} of {source}")

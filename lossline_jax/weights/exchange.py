@@ -1,6 +1,6 @@
-"""Weights in and out: folders of Hugging Face safetensors to lossline's checkpoints and back.
+"""Import folders of Hugging Face safetensors as lossline checkpoints, and export checkpoints as such folders.
 
-Conversion happens on one CPU device, whatever the machine has: nothing is computed.
+Weights are converted on one CPU device even on a machine with accelerators, because nothing is computed.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ WeightDtype = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class PublicModel:
-    """A folder of safetensors and what is known of it, before any weight is read."""
+    """A folder of safetensors with the facts about its model, before its weights are read."""
 
     folder: Path
     model: ImportedModel  # without checkpoints
@@ -52,14 +52,14 @@ class PublicModel:
 
 
 def read_public_model(source: epath.PathLike, facts: ModelFacts) -> PublicModel:
-    """What a folder and `facts` say together.
+    """Read the description of a model from a folder, and combine it with the given facts.
 
     Args:
-        source: config.json, tokenizer.json, model.safetensors or shards and their index, on a local disk.
-        facts: about the training.
+        source: a folder on a local disk with config.json, tokenizer.json, and model.safetensors or shards and an index.
+        facts: facts about the training that the folder does not have.
 
     Raises:
-        LosslineError: what is read is incomplete, damaged or not supported, or a fact is missing or impossible.
+        LosslineError: the folder is incomplete, damaged or not supported, or a fact is missing or impossible.
     """
     folder = local_folder(source)
     hf = read_config(folder)
@@ -98,14 +98,17 @@ def read_public_model(source: epath.PathLike, facts: ModelFacts) -> PublicModel:
 
 
 def import_weights(public: PublicModel, out: epath.PathLike) -> tuple[ImportedModel, ModelDir]:
-    """Make a folder that `lossline-jax evaluate --checkpoint` takes, or add a step to one.
+    """Write an imported model for `lossline-jax evaluate --checkpoint`, or add a step to an imported model.
 
     Args:
-        public: of `read_public_model`.
-        out: made if it is not there.
+        public: the result of `read_public_model`.
+        out: the folder of the imported model. A missing folder is made.
+
+    Returns:
+        The imported model with all its checkpoints, and its folder.
 
     Raises:
-        LosslineError: the weights are incomplete or damaged, or `out` holds something else, another model, or
+        LosslineError: the weights are incomplete or damaged, or `out` has a study, a run, another model, or
             other weights of this step.
     """
     directory, weights = ModelDir(epath.Path(out)), public.checkpoint
@@ -129,20 +132,27 @@ def import_weights(public: PublicModel, out: epath.PathLike) -> tuple[ImportedMo
         with checkpoint.Checkpointer(directory) as checkpointer:
             checkpointer.discard_incomplete()
             checkpointer.save_params(weights.step, params, meta)
-        steps = tuple(sorted({*described.checkpoints, weights}, key=lambda each: each.step))
+        steps = tuple(sorted({*described.checkpoints, weights}, key=lambda checkpoint: checkpoint.step))
         imported = dataclasses.replace(described, checkpoints=steps)
         write_json(directory.model_file, to_json(imported))
     return imported, directory
 
 
 def resolve_model(study: StudyDir, source: str) -> tuple[ImportedModel, ModelDir]:
-    """A model for a study, from the folder of `import_weights`, or straight from one of safetensors.
+    """Return a model that a study can score, from a folder of `import_weights` or a folder of safetensors.
 
-    The latter is imported into the study, unless the study has those weights already, perhaps with facts that
-    the folder does not tell.
+    A folder of safetensors is imported into the study. If the study has these weights already, its own entry is
+    returned, because that entry may have facts that the folder does not have.
+
+    Args:
+        study: the folder of the study.
+        source: the folder of the model.
+
+    Returns:
+        The model, and the folder with its checkpoints.
 
     Raises:
-        LosslineError: it is neither, or as `read_public_model` and `import_weights` raise.
+        LosslineError: the folder is neither of the two, or `read_public_model` or `import_weights` fails.
     """
     source = expanded(source)
     if ModelDir(epath.Path(source)).model_file.exists():
@@ -150,22 +160,42 @@ def resolve_model(study: StudyDir, source: str) -> tuple[ImportedModel, ModelDir
     if not (Path(source) / "config.json").exists():
         raise LosslineError(f"{source}: neither config.json nor model.json there; give the folder of a model")
     public = read_public_model(source, ModelFacts())
-    asked = dataclasses.replace(public.model, checkpoints=(public.checkpoint,))
+    requested = dataclasses.replace(public.model, checkpoints=(public.checkpoint,))
     for entry in scored_models(study):
-        if entry.model.shares_weights(asked):
+        if entry.model.shares_weights(requested):
             return entry.model, entry.weights
     return import_weights(public, study.imported_model(public.model.run_id).root)
 
 
 def export_imported(
-    source: epath.PathLike, step: int | None, out: epath.PathLike, dtype: WeightDtype, tokenizer: bool
+    source: epath.PathLike, step: int | None, out: epath.PathLike, *, dtype: WeightDtype, tokenizer: bool
 ) -> int:
-    """`export_weights` for a folder of `import_weights`."""
+    """Export a checkpoint of an imported model as a folder that transformers loads, and return its step.
+
+    Args:
+        source: the folder of `import_weights`.
+        step: step of the checkpoint. None: the newest.
+        out: the folder to write. It must be missing or empty.
+        dtype: dtype of the weights in the file.
+        tokenizer: write tokenizer.json too.
+
+    Raises:
+        LosslineError: the folder is damaged, or `export_weights` fails.
+    """
     imported, directory = open_imported(source)
     tokenizer_file = HuggingFaceTokenizerFile(directory.tokenizer_file, imported.bos_id, imported.eos_id)
     check_tokenizer(imported, directory, tokenizer_file.fingerprint)
     model = build_model(imported.model, imported.vocab_size)
-    return export_weights(directory, step, out, model, imported.context_length, tokenizer_file, dtype, tokenizer)
+    return export_weights(
+        directory,
+        step,
+        out,
+        model,
+        context_length=imported.context_length,
+        tokenizer=tokenizer_file,
+        dtype=dtype,
+        with_tokenizer=tokenizer,
+    )
 
 
 def export_weights(
@@ -173,25 +203,26 @@ def export_weights(
     step: int | None,
     out: epath.PathLike,
     model: Model,
+    *,
     context_length: int,
     tokenizer: Tokenizer,
     dtype: WeightDtype = "float32",
     with_tokenizer: bool = True,
 ) -> int:
-    """Write a checkpoint as a folder that transformers loads; returns its step.
+    """Export a checkpoint as a folder that transformers loads, and return its step.
 
     Args:
-        directory: of the run or imported model.
-        step: None: the newest.
-        out: must not be there yet, or be empty.
-        model: whose parameters the checkpoint holds.
-        context_length: of the training.
-        tokenizer: of the model.
-        dtype: of the weights in the file.
+        directory: the folder of the run or of the imported model.
+        step: step of the checkpoint. None: the newest.
+        out: the folder to write. It must be missing or empty.
+        model: the model of the checkpoint.
+        context_length: training context in tokens.
+        tokenizer: the tokenizer of the model.
+        dtype: dtype of the weights in the file.
         with_tokenizer: write tokenizer.json too.
 
     Raises:
-        LosslineError: no such step, or a model or tokenizer that transformers cannot express.
+        LosslineError: there is no such step, or transformers cannot express the model or the tokenizer.
     """
     local_folder(out)
     steps = run_records.checkpoint_steps(directory)
@@ -222,7 +253,10 @@ def _tokenizer_json(tokenizer: Tokenizer) -> bytes:
 
 
 def _present(directory: ModelDir, public: PublicModel) -> ImportedModel | None:
-    """What the folder holds already, if it is of the same model and not of other weights of this step."""
+    """Return the model in the folder, or raise if it is another model or has other weights of this step.
+
+    None: the folder has no model.
+    """
     if not directory.model_file.exists():
         return None
     present, _ = open_imported(directory.root)

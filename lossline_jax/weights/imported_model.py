@@ -1,4 +1,7 @@
-"""Models that were trained elsewhere: what their folder says of them, and which of them a study scores too."""
+"""Describe models that were trained by other programs: their model.json, their facts and their checkpoints.
+
+The module `registry` has the list of imported models that a study scores.
+"""
 
 import re
 from dataclasses import dataclass
@@ -15,31 +18,32 @@ from lossline_jax.storage.object_store import reachable_path
 from lossline_jax.storage.paths import ModelDir
 
 UNKNOWN = "unknown"
-_NO_IDENTITY = ("checkpoints", "tokenizer")  # more of them may come; a label, which a study may have its own for
+# Fields that are not part of the id: checkpoints may be added later, and a study may have its own tokenizer label.
+_NO_IDENTITY = ("checkpoints", "tokenizer")
 
 
 @dataclass(frozen=True)
 class ImportedCheckpoint:
-    """The weights of one step."""
+    """A record of the weights of one step."""
 
     step: int
     tokens_seen: int | None  # None: not known
-    weights_sha256: str  # of the files that they were read from
+    weights_sha256: str  # hash of the safetensors files of the import
 
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """What model.json says. The factors are the columns of its rows in a losses table."""
+    """A model as its model.json describes it."""
 
     name: str
     model: ModelConfig
-    vocab_size: int  # rows of the embedding: at least the tokens of the tokenizer
-    context_length: int  # that it was trained with
+    vocab_size: int  # rows of the embedding: the number of tokens in the tokenizer, or more
+    context_length: int  # training context in tokens
     tokenizer_sha256: str
-    tokenizer: str
-    origin_sha256: str  # of the weights that were imported first: tells models of one name and shape apart
-    bos_id: int | None = None  # None: by its name in tokenizer.json
-    eos_id: int | None = None
+    tokenizer: str  # label of the tokenizer in a losses table
+    origin_sha256: str  # hash of the weights imported first; it separates models with the same name and shape
+    bos_id: int | None = None  # None: found by its name in tokenizer.json
+    eos_id: int | None = None  # None: found by its name in tokenizer.json
     data: str = UNKNOWN
     optimiser: str = UNKNOWN
     seed: int = 0
@@ -47,13 +51,13 @@ class ImportedModel:
 
     @property
     def run_id(self) -> str:
-        """The name and a hash of what the model is; further checkpoints do not change it."""
+        """The name and a hash of the model's description. More checkpoints do not change it."""
         identity = {name: value for name, value in to_json(self).items() if name not in _NO_IDENTITY}
         return f"{slug(self.name)}-{fingerprint(identity)}"
 
     @property
     def factors(self) -> dict[str, str | int]:
-        """The factor columns of its rows."""
+        """The factor columns of the model's rows in a losses table."""
         return {
             "data": self.data,
             "tokenizer": self.tokenizer,
@@ -66,24 +70,27 @@ class ImportedModel:
 
     @property
     def steps(self) -> tuple[int, ...]:
+        """The steps of all checkpoints."""
         return tuple(checkpoint.step for checkpoint in self.checkpoints)
 
     def checkpoint(self, step: int) -> ImportedCheckpoint | None:
-        return next((each for each in self.checkpoints if each.step == step), None)
+        """Return the checkpoint of a step. None: there is no checkpoint of this step."""
+        return next((checkpoint for checkpoint in self.checkpoints if checkpoint.step == step), None)
 
     def tokens_at(self, step: int) -> int | None:
-        """Tokens trained on after `step` steps; None: not known."""
+        """Return the number of training tokens up to a step. None: not known."""
         checkpoint = self.checkpoint(step)
         return None if checkpoint is None else checkpoint.tokens_seen
 
     def shares_weights(self, other: "ImportedModel") -> bool:
+        """Return whether the two models have a checkpoint with the same weights."""
         hashes = {checkpoint.weights_sha256 for checkpoint in other.checkpoints}
         return any(checkpoint.weights_sha256 in hashes for checkpoint in self.checkpoints)
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a folder of weights does not say of itself: columns of its rows in a losses table."""
+    """A set of facts that a folder of weights does not have. They are columns of its rows in a losses table."""
 
     name: str | None = None
     """What to call the model. Default: the folder's name."""
@@ -106,15 +113,25 @@ class ModelFacts:
 
 
 def slug(name: str) -> str:
-    """The name as it may stand in a file name."""
+    """Return the name with only those characters that are safe in a file name.
+
+    Args:
+        name: the name of a model.
+    """
     return re.sub(r"[^A-Za-z0-9.+-]+", "_", name)[:80].strip("_.") or "model"
 
 
 def open_imported(folder: epath.PathLike) -> tuple[ImportedModel, ModelDir]:
-    """A model from the folder that `lossline-jax import-weights` made.
+    """Open a folder of `lossline-jax import-weights`.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        The model, and the paths of the folder.
 
     Raises:
-        LosslineError: it is no such folder, or damaged.
+        LosslineError: the folder is not of an imported model, or it is damaged.
     """
     directory = ModelDir(reachable_path(folder))
     if not directory.model_file.exists():
@@ -126,10 +143,22 @@ def open_imported(folder: epath.PathLike) -> tuple[ImportedModel, ModelDir]:
 
 
 def imported_tokenizer(imported: ImportedModel, directory: ModelDir) -> HuggingFaceTokenizer:
+    """Return the tokenizer config of an imported model.
+
+    Args:
+        imported: the model.
+        directory: the folder with its tokenizer.json.
+    """
     return HuggingFaceTokenizer(str(directory.tokenizer_file), imported.bos_id, imported.eos_id)
 
 
 def check_tokenizer(imported: ImportedModel, directory: ModelDir, fingerprint: str) -> None:
-    """Raise LosslineError if the tokenizer that was read in `directory` is not that of the model."""
+    """Raise LosslineError if the tokenizer in a folder is not the tokenizer of the model.
+
+    Args:
+        imported: the model.
+        directory: the folder with the tokenizer.json.
+        fingerprint: the SHA-256 of the tokenizer.json in the folder.
+    """
     if fingerprint != imported.tokenizer_sha256:
         raise LosslineError(f"{directory.tokenizer_file}: damaged (wrong SHA-256); import the model again")

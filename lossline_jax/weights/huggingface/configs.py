@@ -1,4 +1,7 @@
-"""config.json of a Hugging Face folder to our model config and back, without jax."""
+"""Convert the config.json of a Hugging Face folder to a lossline model config and back.
+
+This module does not import jax.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,30 +19,30 @@ from lossline_jax.weights.huggingface.mamba import MAMBA
 from lossline_jax.weights.huggingface.mamba2 import MAMBA2
 from lossline_jax.weights.huggingface.mapping import HFArchitecture
 
-ARCHITECTURES: dict[str, HFArchitecture] = {
+ARCHITECTURES: dict[str, HFArchitecture[Any]] = {
     architecture.model_type: architecture for architecture in (LLAMA, MAMBA, MAMBA2, GPT2, GPT_NEOX)
 }
 
 
 @dataclass(frozen=True)
 class HFModel:
-    """What a config.json says."""
+    """A model as its config.json describes it."""
 
-    config: ModelConfig  # computes in float32; every width is written out
-    vocab_size: int  # rows of the embedding, at least the tokens of the tokenizer
-    context_length: int | None  # that it was made for; None where the architecture has no such number
-    bos_id: int | None
-    eos_id: int | None  # the first, where there are several
+    config: ModelConfig  # with compute dtype float32 and an explicit value for every width
+    vocab_size: int  # rows of the embedding: the number of tokens in the tokenizer, or more
+    context_length: int | None  # training context in tokens. None: the architecture or the file has no such number
+    bos_id: int | None  # None: the file names no such token
+    eos_id: int | None  # the first id of a list. None: the file names no such token
 
 
 def read_config(folder: epath.PathLike) -> HFModel:
-    """Read and check `config.json`, with the names of transformers 4 or 5.
+    """Read and check `config.json`, with the field names of transformers 4 or 5.
 
     Args:
-        folder: of a causal language model of `ARCHITECTURES`.
+        folder: the folder of a causal language model whose `model_type` is in `ARCHITECTURES`.
 
     Raises:
-        LosslineError: no such file, another architecture, or a field whose value is unknown or not supported.
+        LosslineError: the file is missing, its architecture is not supported, or a field is unknown or not supported.
     """
     path = epath.Path(folder) / "config.json"
     values = read_object(path)
@@ -58,7 +61,15 @@ def read_config(folder: epath.PathLike) -> HFModel:
 
 
 def check_vocabulary(hf: HFModel, tokenizer_vocab_size: int, where: str) -> None:
-    """Raise LosslineError where the tokenizer has more tokens than the model; fewer are padding."""
+    """Raise LosslineError if the tokenizer has more tokens than the model's embedding has rows.
+
+    An embedding with more rows than tokens is valid, because the remaining rows are padding.
+
+    Args:
+        hf: the model.
+        tokenizer_vocab_size: the number of tokens in the tokenizer.
+        where: the tokenizer file, for the message.
+    """
     if hf.vocab_size < tokenizer_vocab_size:
         raise LosslineError(
             f"{where}: config.json has vocab_size={hf.vocab_size}, but the tokenizer has {tokenizer_vocab_size} "
@@ -66,18 +77,22 @@ def check_vocabulary(hf: HFModel, tokenizer_vocab_size: int, where: str) -> None
         )
 
 
-def hf_architecture_of(config: ModelConfig) -> HFArchitecture:
-    """How Hugging Face writes models of this config."""
-    return next(each for each in ARCHITECTURES.values() if isinstance(config, each.config_class))
+def hf_architecture_of(config: ModelConfig) -> HFArchitecture[Any]:
+    """Return the Hugging Face architecture for a lossline model config."""
+    return next(known for known in ARCHITECTURES.values() if isinstance(config, known.config_class))
 
 
 def config_json(config: ModelConfig, vocab_size: int) -> dict[str, Any]:
-    """The fields of a config.json that say what the model computes; the inverse of `read_config`.
+    """Return the fields of a config.json that define the computation of a model. It is the inverse of `read_config`.
 
-    Written with the names of transformers 4, which 5 reads too.
+    The fields have the names of transformers 4, which transformers 5 reads too.
+
+    Args:
+        config: the model.
+        vocab_size: rows of the embedding.
 
     Raises:
-        LosslineError: transformers has no such model.
+        LosslineError: transformers cannot express the model.
     """
     architecture = hf_architecture_of(config)
     return {
@@ -88,7 +103,7 @@ def config_json(config: ModelConfig, vocab_size: int) -> dict[str, Any]:
     }
 
 
-def _architecture(values: dict[str, Any], where: str) -> HFArchitecture:
+def _architecture(values: dict[str, Any], where: str) -> HFArchitecture[Any]:
     known = ", ".join(f"{each.model_type} ({each.class_name})" for each in ARCHITECTURES.values())
     model_type, classes = values.get("model_type"), values.get("architectures")
     if model_type is None:

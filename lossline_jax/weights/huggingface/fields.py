@@ -1,7 +1,7 @@
-"""Reading a config.json so that no field of it is overlooked.
+"""Read a config.json so that no field is overlooked.
 
-A field is asked for by name, listed as harmless, or refused by name with its value: one that is ignored
-although it changes the mathematics would give wrong losses without a word. `null` counts as absent.
+Every field is read by name, listed as harmless, or refused in an error with its name and value. An ignored field
+that changes the mathematics would give wrong losses without a warning. A field with the value `null` counts as absent.
 """
 
 import json
@@ -14,10 +14,11 @@ from etils import epath
 from lossline_jax.errors import LosslineError, suggestion
 
 _REQUIRED = object()
-_LARGEST = 2**53  # of any width, count or length: what is above has no place in an array
+_LARGEST = 2**53  # the limit of every width, count and length; no array can be larger
 _LARGEST_FLOAT = sys.float_info.max
 
-# What transformers 4 and 5 write into every config.json and what no causal language model's logits depend on.
+# The fields that transformers 4 and 5 write into every config.json.
+# The logits of a causal language model depend on none of these fields.
 _HARMLESS_NAMES = """
 architectures model_type transformers_version torch_dtype dtype _name_or_path name_or_path _commit_hash
 _from_model_config gradient_checkpointing neftune_noise_alpha use_cache output_attentions output_hidden_states
@@ -33,7 +34,7 @@ no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids num_return_seque
 forced_eos_token_id remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens
 """
 _HARMLESS = frozenset(_HARMLESS_NAMES.split())
-# Fields of any architecture that change what is computed; only these values do not.
+# Fields of any architecture that change the computation, with the only values that do not change it.
 _SUPPORTED_EVERYWHERE = {
     "is_encoder_decoder": (False,),
     "add_cross_attention": (False,),
@@ -47,37 +48,52 @@ _SUPPORTED_EVERYWHERE = {
 
 
 def read_object(path: epath.Path) -> dict[str, Any]:
-    """A JSON object, with the non-finite numbers that transformers 5 writes as `{"__float__": "Infinity"}`.
+    """Read a JSON object, and decode the non-finite numbers of transformers 5, such as `{"__float__": "Infinity"}`.
+
+    Args:
+        path: the JSON file.
 
     Raises:
-        LosslineError: the file is not there, or it is something else.
+        LosslineError: the file is missing, damaged, or not a JSON object.
     """
     try:
         value = _plain(json.loads(path.read_text("utf-8-sig")))
     except FileNotFoundError as error:
         raise LosslineError(f"{path}: no such file; give the folder of a Hugging Face model") from error
-    except (OSError, ValueError, TypeError, RecursionError) as error:  # TypeError: of what `__float__` cannot be
-        raise LosslineError(f"{path}: damaged or no JSON ({error}); fetch it anew") from error
+    except (OSError, ValueError, TypeError, RecursionError) as error:  # TypeError: `__float__` has a list
+        raise LosslineError(f"{path}: damaged or no JSON ({error}); download it again") from error
     if not isinstance(value, dict):
-        raise LosslineError(f"{path}: expected a JSON object, got {_shown(value)}; fetch it anew")
+        raise LosslineError(f"{path}: expected a JSON object, got {_shown(value)}; download it again")
     return value
 
 
 class Fields:
-    """The fields of one JSON object, each to be asked for before `finish`.
+    """A reader of one JSON object, which refuses in `finish` every field that was not read.
 
-    Every method raises LosslineError naming file, field and value where it does not fit.
+    Every method raises LosslineError with the file, the field and the value if the value is not valid.
     """
 
-    def __init__(self, values: Mapping[str, Any], where: str, prefix: str = ""):
-        """`where` is the file, and `prefix` the path to an object within it (`rope_parameters.`)."""
+    def __init__(self, values: Mapping[str, Any], where: str, prefix: str = "") -> None:
+        """Create a reader in which no field has been read.
+
+        Args:
+            values: the JSON object. A value of None counts as absent.
+            where: the file, for messages.
+            prefix: the path to an object within the file, such as `rope_parameters.`.
+        """
         self._values = {name: value for name, value in values.items() if value is not None}
         self._where = where
         self._prefix = prefix
-        self._asked: set[str] = set()
+        self._read: set[str] = set()
 
     def integer(self, name: str, default: Any = _REQUIRED, automatic: str | None = None) -> Any:
-        """A whole number above 0, or the default where it is absent or says `automatic`."""
+        """Return a whole number above 0.
+
+        Args:
+            name: the field.
+            default: the value if the field is absent or has the value `automatic`. Without a default it is required.
+            automatic: the text that stands for the default. None: no text does.
+        """
         value = self._take(name, default)
         if value is default or (automatic is not None and value == automatic):
             return default
@@ -86,7 +102,12 @@ class Fields:
         return value
 
     def number(self, name: str, default: Any = _REQUIRED) -> Any:
-        """A finite number above 0, or the default where it is absent."""
+        """Return a finite number above 0, as a float.
+
+        Args:
+            name: the field.
+            default: the value if the field is absent. Without a default the field is required.
+        """
         value = self._take(name, default)
         if value is default:
             return default
@@ -95,13 +116,14 @@ class Fields:
         return float(value)
 
     def flag(self, name: str, default: bool) -> bool:
+        """Return true or false, or the default if the field is absent."""
         value = self._take(name, default)
         if not isinstance(value, bool):
             raise self.error(name, value, "expected true or false")
         return value
 
     def one_of(self, name: str, *supported: Any) -> Any:
-        """The value, which must be one of `supported`; the first of them where it is absent."""
+        """Return the value, which must be one of `supported`. An absent field has the first of them."""
         value = self._take(name, supported[0])
         if value not in supported or isinstance(value, bool) != isinstance(supported[0], bool):
             named = [item for k, item in enumerate(supported) if item is not None and item not in supported[:k]]
@@ -110,13 +132,13 @@ class Fields:
         return value
 
     def repeats(self, name: str, value: Any, of: str) -> None:
-        """A field that says again what another one (`of`) says: absent or equal to `value`."""
+        """Check a field that repeats the field `of`: it must be absent or equal to `value`."""
         given = self._take(name, value)
         if given != value:
             raise self.error(name, given, f"contradicts {of}, which makes it {_shown(value)}; not supported")
 
     def part(self, name: str) -> "Fields | None":
-        """The fields of the object under `name`, or None where it is absent."""
+        """Return the reader of the object in the field `name`. None: the field is absent."""
         value = self._take(name, None)
         if value is None:
             return None
@@ -125,39 +147,39 @@ class Fields:
         return Fields(value, self._where, f"{self._prefix}{name}.")
 
     def harmless(self, *names: str) -> None:
-        """Fields that say nothing about the function that the weights stand for."""
-        self._asked.update(names)
+        """Accept any value of these fields, which do not change the function that the model computes."""
+        self._read.update(names)
 
     def token_id(self, name: str) -> int | None:
-        """The id of a special token, the first one where there are several; None where there is none."""
+        """Return the id of a special token, or the first id of a list. None: the model has no such token."""
         value = self._take(name, None)
-        ids = value if isinstance(value, list) else [value]
         if value is None:
             return None
+        ids = value if isinstance(value, list) else [value]
         if not ids or any(not isinstance(each, int) or isinstance(each, bool) or each < 0 for each in ids):
             raise self.error(name, value, "expected the id of a token, or a list of ids; delete it if there is none")
         return ids[0]
 
     def error(self, name: str, value: Any, what: str) -> LosslineError:
-        """An error about one field, to be raised."""
+        """Return the error about one field, for the caller to raise."""
         return LosslineError(f"{self._where}: field {self._prefix}{name}={_shown(value)}: {what}")
 
     def finish(self) -> None:
-        """Refuse, by name, the first field that nobody has asked for."""
+        """Raise LosslineError with the name of the first field that was neither read nor listed as harmless."""
         if not self._prefix:
-            self._asked |= _HARMLESS
+            self._read |= _HARMLESS
             for name, supported in _SUPPORTED_EVERYWHERE.items():
                 self.one_of(name, *supported)
-        for name in sorted(self._values.keys() - self._asked):
+        for name in sorted(self._values.keys() - self._read):
             raise self.error(
                 name,
                 self._values[name],
-                f"unknown{suggestion(name, self._asked)}; delete it from the file if it does not change what the "
+                f"unknown{suggestion(name, self._read)}; delete it from the file if it does not change what the "
                 "model computes",
             )
 
     def _take(self, name: str, default: Any) -> Any:
-        self._asked.add(name)
+        self._read.add(name)
         value = self._values.get(name, default)
         if value is _REQUIRED:
             raise LosslineError(f"{self._where}: field {self._prefix}{name} is missing")

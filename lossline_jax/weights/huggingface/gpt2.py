@@ -1,4 +1,7 @@
-"""`GPT2LMHeadModel`. Its `Conv1D` layers are [in, out] already; older files leave out the `transformer.` prefix."""
+"""Convert `GPT2LMHeadModel`.
+
+Its `Conv1D` layers are [in, out], as in lossline. Older files omit the prefix `transformer.` of tensor names.
+"""
 
 from typing import Any
 
@@ -12,7 +15,7 @@ _LAYER = "transformer.h.{layer}."
 def _read(fields: Fields) -> GPT2Config:
     width, num_positions = fields.integer("n_embd"), fields.integer("n_positions", 1024)
     fields.repeats("n_ctx", num_positions, "n_positions")
-    # three names of the tanh approximation
+    # All three names stand for the tanh approximation.
     fields.one_of("activation_function", "gelu_new", "gelu_pytorch_tanh", "gelu_fast")
     fields.one_of("scale_attn_weights", True)
     fields.one_of("scale_attn_by_inverse_layer_idx", False)

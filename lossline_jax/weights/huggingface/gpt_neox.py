@@ -1,4 +1,7 @@
-"""`GPTNeoXForCausalLM`: Pythia and GPT-NeoX. Their query_key_value is [head, (q, k, v), channel] along its outputs."""
+"""Convert `GPTNeoXForCausalLM`: Pythia and GPT-NeoX.
+
+The outputs of the tensor `query_key_value` are in the order [head, (q, k, v), channel].
+"""
 
 from typing import Any
 
@@ -10,7 +13,7 @@ from lossline_jax.weights.huggingface.mapping import Arrays, HFArchitecture, Ten
 from lossline_jax.weights.huggingface.rotary import read_rotary
 
 _LAYER = "gpt_neox.layers.{layer}."
-# transformers 4 has it as `embed_out`, 5 as `lm_head`; 5 writes and reads the old name.
+# The module is `embed_out` in transformers 4 and `lm_head` in 5, but 5 reads and writes the old name in files.
 _HEAD = "embed_out.weight"
 
 

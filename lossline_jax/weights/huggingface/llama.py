@@ -1,4 +1,4 @@
-"""`LlamaForCausalLM`: Llama 1 to 3, SmolLM, TinyLlama and what else is built like them."""
+"""Convert `LlamaForCausalLM`: Llama 1 to 3, SmolLM, TinyLlama and other models with the same layers."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Weights of a Hugging Face folder into our parameters."""
+"""Load the weights of a Hugging Face folder into lossline params."""
 
 import functools
 from typing import Any
@@ -18,26 +18,28 @@ from lossline_jax.weights.huggingface.mapping import HFArchitecture, TensorGroup
 from lossline_jax.weights.huggingface.names import canonical_names, closest, left_out_prefixes
 from lossline_jax.weights.huggingface.shapes import Shapes, flat_params, leaf_shapes, their_shapes
 
-# Fields that weights do not depend on: of the computation in chunks, and of start values.
+# Fields that may differ, because weights do not depend on them: the chunk size and the range of initial step sizes.
 _FREE = ("chunk_size", "time_step_min", "time_step_max")
 
 
 def load_pretrained_params(folder: epath.PathLike, model: Model, shardings: Any = None) -> Params:
-    """Read the weights of `model` from safetensors files, every one of them checked by name and shape.
+    """Read the weights of `model` from safetensors files, and check every tensor by name and shape.
 
-    At most one group of leaves is held beside the result: the leaves that one tensor is cut into.
+    Besides the result, memory holds at most one group of leaves: the leaves that one tensor is cut into.
 
     Args:
-        folder: with config.json and model.safetensors, or shards and their index, in float32, bfloat16 or float16.
-        model: built of what `read_config(folder)` says; the compute dtype and chunk sizes are free.
-        shardings: tree of shardings like the params; each leaf is placed by it as soon as it is read.
+        folder: a folder with config.json and model.safetensors, or shards and their index. The weights are float32,
+            bfloat16 or float16.
+        model: the model of `read_config(folder)`. Its compute dtype and chunk sizes may differ.
+        shardings: a tree of shardings with the structure of the params. Each leaf is placed as soon as it is read.
+            None: all leaves are on the default device.
 
     Returns:
         The params of `model`, float32.
 
     Raises:
-        LosslineError: config.json says another model, a tensor is missing, unknown or of another shape, or a file
-            is damaged; the message names the tensor and the file.
+        LosslineError: config.json describes another model, or a tensor is missing, unknown or of another shape, or
+            a file is damaged. The message names the tensor and the file.
     """
     _check_config(folder, model)
     architecture = hf_architecture_of(model.config)
@@ -46,13 +48,13 @@ def load_pretrained_params(folder: epath.PathLike, model: Model, shardings: Any 
     with open_tensors(folder, functools.partial(canonical_names, architecture)) as tensors:
         if prefix := left_out_prefixes(architecture, tensors.originals):
             logs.info(f"note: {folder}: names of tensors are read without {prefix}")
-        if model.config.num_layers > len(tensors.originals):  # before anything is made for each of them
+        if model.config.num_layers > len(tensors.originals):  # checked before memory is used for each layer
             raise LosslineError(
                 f"{folder}/config.json: says {model.config.num_layers} layers, and the folder has "
                 f"{len(tensors.originals)} tensors"
             )
         leaves, theirs = _shapes(model, str(folder))
-        _check_tensors(tensors, architecture, model.config, theirs, str(folder))
+        _check_tensors(tensors, architecture, model.config, expected=theirs, folder=str(folder))
         for group in architecture.groups(model.config):
             for path, leaf in _assemble(group, leaves, tensors, model.config.num_layers).items():
                 params[path] = jax.device_put(leaf, None if placements is None else placements[path])
@@ -83,6 +85,7 @@ def _check_tensors(
     tensors: Tensors,
     architecture: HFArchitecture,
     config: ModelConfig,
+    *,
     expected: dict[str, tuple[int, ...]],
     folder: str,
 ) -> None:
@@ -123,7 +126,7 @@ def _and_more(names: list[str]) -> str:
 def _assemble(
     group: TensorGroup, leaves: dict[str, tuple[int, ...]], tensors: Tensors, num_layers: int
 ) -> dict[str, np.ndarray]:
-    """The leaves of one group, in memory of their own."""
+    """Return the leaves of one group as new arrays."""
     assembled = {path: np.empty(leaves[path], np.float32) for path in group.ours}
     for layer in range(num_layers if group.per_layer else 1):
         names = [name.format(layer=layer) for name in group.theirs]
@@ -137,7 +140,7 @@ def _assemble(
 
 
 def _check_tied_head(tensors: Tensors, architecture: HFArchitecture, config: ModelConfig) -> None:
-    """Some files repeat the tied embedding as the head; anything else under that name would be lost."""
+    """Check that a head tensor equals the tied embedding. Other weights under that name would be lost."""
     if not config.tied_embeddings or architecture.head not in tensors.names():
         return
     if not np.array_equal(tensors.read(architecture.head), tensors.read(architecture.embedding)):

@@ -1,4 +1,4 @@
-"""`MambaForCausalLM`: Mamba-1 in transformers' names (`state-spaces/mamba-130m-hf` and its like)."""
+"""Convert `MambaForCausalLM`: Mamba-1 with the names of transformers, such as `state-spaces/mamba-130m-hf`."""
 
 import math
 from typing import Any

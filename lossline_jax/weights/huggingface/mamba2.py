@@ -1,8 +1,9 @@
-"""`Mamba2ForCausalLM`, the study's form of it included.
+"""Convert `Mamba2ForCausalLM`, including the form of Mamba-2 without a step bias that the study uses.
 
-Their in_proj and conv1d hold z, x, B, C, dt and x, B, C one after another; ours are cut where devices cut.
-Their models always have a step bias. Ours without one are written with zeros there and marked with a field of
-our own, `use_dt_bias`, so that they come back as they were.
+The tensor in_proj of transformers holds z, x, B, C and dt one after another, and conv1d holds x, B and C.
+Lossline cuts these tensors into leaves where devices cut them. Models of transformers always have a step bias.
+A lossline model without a step bias is written with zeros and the field `use_dt_bias`, which is lossline's own.
+With this field the model is read back unchanged.
 """
 
 from typing import Any
@@ -27,7 +28,7 @@ def _read(fields: Fields) -> Mamba2Config:
     fields.repeats("head_dim", inner // num_heads, "expand * hidden_size / num_heads")
     fields.one_of("norm_before_gate", False)
     fields.one_of("time_step_limit", [0.0, _INFINITY])
-    fields.harmless("time_step_rank", "chunk_size")  # the result depends on neither
+    fields.harmless("time_step_rank", "chunk_size")  # the logits depend on neither
     return Mamba2Config(
         **shared,
         d_inner=inner,

@@ -1,80 +1,96 @@
-"""How tensors of a checkpoint and leaves of our parameters hold the same numbers, stated once for both ways.
+"""Map the tensors of a Hugging Face checkpoint to the leaves of lossline's params, in both directions.
 
-PyTorch's linear layers are [out, in], ours [in, out]; ours keep heads, groups and halves as axes of their own
-and stack the layers on axis 0 (the layer axis is not seen here: a group speaks of one layer).
+The fields and arguments `theirs` name tensors of the Hugging Face checkpoint, and `ours` name leaves of lossline.
+A linear layer is [out, in] in PyTorch and [in, out] in lossline. A leaf of lossline has separate axes for heads, groups
+and halves. It also stacks the layers on axis 0, but the functions of a group see one layer without that axis.
 """
 
 import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from lossline_jax.config.model import ModelConfig
 from lossline_jax.weights.huggingface.fields import Fields
 
 Arrays = tuple[np.ndarray, ...]
 Shape = tuple[int, ...]
+ConfigT = TypeVar("ConfigT")
 
 
 @dataclass(frozen=True)
 class TensorGroup:
-    """Tensors of theirs and leaves of ours that are made of each other."""
+    """A set of Hugging Face tensors and a set of lossline leaves that hold the same numbers."""
 
-    theirs: tuple[str, ...]  # names; `{layer}` in them: one a layer
-    ours: tuple[str, ...]  # paths in the params tree, `blocks/...` for what is stacked
-    to_ours: Callable[..., Arrays]  # arrays of theirs, in order, to arrays of ours
-    to_theirs: Callable[..., Arrays]
+    theirs: tuple[str, ...]  # names of tensors; `{layer}` in a name: each layer has its own tensor
+    ours: tuple[str, ...]  # paths in the params tree; `blocks/...`: a leaf with a layer axis
+    to_ours: Callable[..., Arrays]  # from the arrays of `theirs`, in order, to the arrays of `ours`
+    to_theirs: Callable[..., Arrays]  # the inverse of `to_ours`
 
     @property
     def per_layer(self) -> bool:
+        """True if each layer has its own tensors, False if the model has them once."""
         return "{layer}" in self.theirs[0]
 
 
 @dataclass(frozen=True)
-class HFArchitecture:
-    """Everything that lossline knows about one `model_type`."""
+class HFArchitecture(Generic[ConfigT]):
+    """A Hugging Face `model_type`: its config.json, its tensors, and their form in lossline."""
 
-    model_type: str
-    class_name: str  # in `architectures`
-    config_class: type
-    read: Callable[[Fields], ModelConfig]
-    write: Callable[[ModelConfig], dict[str, Any]]  # fields of their config.json that say what ours says
-    groups: Callable[[ModelConfig], tuple[TensorGroup, ...]]
-    embedding: str  # their name of the tensor that a tied `head` repeats
-    head: str
-    context_field: str | None = None  # their name of the context length
-    renames: tuple[tuple[str, str], ...] = ()  # patterns of names in older files, and what they are now
-    buffers: tuple[str, ...] = ()  # patterns of names that hold no weights
+    model_type: str  # the field `model_type` of config.json
+    class_name: str  # the class of transformers, in the field `architectures` of config.json
+    config_class: type[ConfigT]  # the model config of lossline
+    read: Callable[[Fields], ConfigT]  # from config.json to a `config_class`
+    write: Callable[[ConfigT], dict[str, Any]]  # from a `config_class` to the fields of config.json
+    groups: Callable[[ConfigT], tuple[TensorGroup, ...]]  # from a `config_class` to all tensors of the model
+    embedding: str  # name of the embedding tensor, which a tied `head` repeats
+    head: str  # name of the output tensor
+    context_field: str | None = None  # the field of config.json with the context length. None: it has none
+    renames: tuple[tuple[str, str], ...] = ()  # patterns for names in older files, with their replacements
+    buffers: tuple[str, ...] = ()  # patterns for names of tensors that are not weights
 
     def canonical(self, name: str) -> str | None:
-        """The name that `groups` uses for a tensor of a file, or None for a buffer."""
+        """Return the name that `groups` uses for a tensor of a file. None: the tensor is a buffer."""
         for pattern, replacement in self.renames:
             name = re.sub(pattern, replacement, name)
         return None if any(re.search(pattern, name) for pattern in self.buffers) else name
 
 
 def same(theirs: str, ours: str) -> TensorGroup:
-    """A tensor that is kept as it is."""
+    """Return the group of a tensor that is the same in both checkpoints."""
     return TensorGroup((theirs,), (ours,), lambda tensor: (tensor,), lambda leaf: (leaf,))
 
 
 def reshaped(theirs: str, ours: str, shape: Shape, their_shape: Shape) -> TensorGroup:
-    """The same numbers in the same order."""
+    """Return the group of a tensor that has another shape but the same order of numbers.
+
+    Args:
+        theirs: name of the tensor.
+        ours: path of the leaf.
+        shape: shape of the leaf.
+        their_shape: shape of the tensor.
+    """
     return TensorGroup(
         (theirs,), (ours,), lambda tensor: (tensor.reshape(shape),), lambda leaf: (leaf.reshape(their_shape),)
     )
 
 
 def transposed(theirs: str, ours: str) -> TensorGroup:
-    """A matrix whose two axes are exchanged."""
+    """Return the group of a matrix that is transposed."""
     return TensorGroup((theirs,), (ours,), lambda tensor: (tensor.T,), lambda leaf: (leaf.T,))
 
 
 def linear_group(theirs: str, ours: str, inputs: Shape, outputs: Shape) -> TensorGroup:
-    """A linear layer, [out, in] there and [*inputs, *outputs] here."""
+    """Return the group of a linear layer: tensor [out, in], leaf [*inputs, *outputs].
+
+    Args:
+        theirs: name of the tensor.
+        ours: path of the leaf.
+        inputs: input axes of the leaf; their product is `in`.
+        outputs: output axes of the leaf; their product is `out`.
+    """
     their_shape = (math.prod(inputs), math.prod(outputs))
     return TensorGroup(
         (theirs,),
@@ -85,7 +101,14 @@ def linear_group(theirs: str, ours: str, inputs: Shape, outputs: Shape) -> Tenso
 
 
 def linears(theirs: tuple[str, ...], ours: str, width: int, outputs: Shape) -> TensorGroup:
-    """Linear layers of one input, here side by side: [width, number of layers, *outputs]."""
+    """Return the group of several linear layers with the same input, which lossline keeps in one leaf.
+
+    Args:
+        theirs: names of the tensors, each [out, width].
+        ours: path of the leaf, [width, number of tensors, *outputs].
+        width: width of the input.
+        outputs: output axes of the leaf; their product is `out`.
+    """
 
     def to_ours(*tensors: np.ndarray) -> Arrays:
         return (np.stack([tensor.T.reshape(width, *outputs) for tensor in tensors], axis=1),)
@@ -97,5 +120,5 @@ def linears(theirs: tuple[str, ...], ours: str, width: int, outputs: Shape) -> T
 
 
 def depthwise_conv(theirs: str, ours: str) -> TensorGroup:
-    """A filter a channel, [channels, 1, width] there and [width, channels] here."""
+    """Return the group of a depthwise convolution: tensor [channels, 1, width], leaf [width, channels]."""
     return TensorGroup((theirs,), (ours,), lambda tensor: (tensor[:, 0].T,), lambda leaf: (leaf.T[:, None],))

@@ -1,4 +1,4 @@
-"""The rotary positions of a config.json: the names of transformers 4 and those of transformers 5."""
+"""Read the rotary positions of a config.json, with the field names of transformers 4 or of transformers 5."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 from lossline_jax.config.model import Llama3RopeScaling
 from lossline_jax.weights.huggingface.fields import Fields
 
-_DEFAULT_THETA = 10_000.0  # transformers' own
+_DEFAULT_THETA = 10_000.0  # the base of the wavelengths, with no unit; the default of transformers
 
 
 @dataclass(frozen=True)
 class Rotary:
-    """What both spellings say."""
+    """The rotary positions of a model."""
 
-    theta: float
-    fraction: float  # of the channels of a head
-    scaling: Llama3RopeScaling | None
+    theta: float  # base of the wavelengths, with no unit
+    fraction: float  # share of the channels of a head that are rotated
+    scaling: Llama3RopeScaling | None  # None: the wavelengths are not scaled
 
 
 def read_rotary(
@@ -26,16 +26,17 @@ def read_rotary(
     fraction_name: str = "partial_rotary_factor",
     default_fraction: float = 1.0,
 ) -> Rotary:
-    """Rotary positions out of `rope_parameters` (transformers 5), or `rope_scaling` and `theta_name` (4).
+    """Read rotary positions from `rope_parameters` (transformers 5), or `rope_scaling` and `theta_name` (4).
 
     Args:
-        fields: of the config.json.
-        kinds: the supported values of `rope_type`, `default` first.
-        theta_name, fraction_name: what the architecture called the two in transformers 4.
-        default_fraction: where neither spelling gives it.
+        fields: the fields of the config.json.
+        kinds: the supported values of `rope_type`, with `default` first.
+        theta_name: the field with the base in transformers 4.
+        fraction_name: the field with the rotated share of a head in transformers 4.
+        default_fraction: the rotated share if the file does not give it.
 
     Raises:
-        LosslineError: another kind of rotary positions, or the two spellings contradict each other.
+        LosslineError: the kind of rotary positions is not supported, or two fields contradict each other.
     """
     theta, fraction = fields.number(theta_name, None), fields.number(fraction_name, None)
     context_length = fields.integer("max_position_embeddings", None)
@@ -45,8 +46,8 @@ def read_rotary(
         if part is None:
             continue
         read = Rotary(
-            _inner(part, "rope_theta", theta, theta_name, _DEFAULT_THETA),
-            _inner(part, "partial_rotary_factor", fraction, fraction_name, default_fraction),
+            _inner(part, "rope_theta", theta, outer_name=theta_name, default=_DEFAULT_THETA),
+            _inner(part, "partial_rotary_factor", fraction, outer_name=fraction_name, default=default_fraction),
             _read_scaling(part, kinds, context_length),
         )
         part.finish()
@@ -58,8 +59,8 @@ def read_rotary(
     return Rotary(_DEFAULT_THETA if theta is None else theta, default_fraction if fraction is None else fraction, None)
 
 
-def _inner(part: Fields, name: str, outer: float | None, outer_name: str, default: float) -> float:
-    """A number that may stand inside the object, outside, or in both places if it is the same."""
+def _inner(part: Fields, name: str, outer: float | None, *, outer_name: str, default: float) -> float:
+    """Return a number that may be inside the object, outside it, or in both places if the two are equal."""
     if outer is None:
         return part.number(name, default)
     part.repeats(name, outer, outer_name)
@@ -81,7 +82,11 @@ def _read_scaling(part: Fields, kinds: tuple[str, ...], context_length: int | No
 
 
 def scaling_json(scaling: Llama3RopeScaling | None) -> dict[str, Any] | None:
-    """The value of `rope_scaling`, which transformers 4 and 5 both read."""
+    """Return the value of the field `rope_scaling`, which transformers 4 and 5 both read.
+
+    Args:
+        scaling: the scaling. None: the wavelengths are not scaled.
+    """
     if scaling is None:
         return None
     return {

@@ -1,4 +1,4 @@
-"""Our parameters into a Hugging Face folder that transformers loads."""
+"""Save lossline params as a Hugging Face folder that transformers loads."""
 
 import contextlib
 import json
@@ -23,10 +23,10 @@ from lossline_jax.weights.huggingface.mapping import TensorGroup
 from lossline_jax.weights.huggingface.shapes import flat_params, leaf_shapes, their_shapes
 from lossline_jax.weights.huggingface.tokenizer_files import tokenizer_config_json
 
-_METADATA = {"format": "pt"}  # transformers asks for it
+_METADATA = {"format": "pt"}  # transformers requires this entry
 
 
-def save_pretrained(
+def save_pretrained(  # noqa: PLR0913 (each parameter is one part of the folder, and six have defaults)
     folder: epath.PathLike,
     model: Model,
     params: Params,
@@ -40,21 +40,22 @@ def save_pretrained(
 ) -> None:
     """Write config.json, the weights as safetensors (shards and an index if they are large), and the tokenizer.
 
-    The folder appears whole or not at all. At most one shard is held beside the params.
+    The folder appears complete or not at all. Besides the params, memory holds at most one shard.
 
     Args:
-        folder: to be made; it may be there if it is empty.
-        model: whose params they are.
-        params: float32, on any devices of this process.
-        dtype: of the weights in the file.
-        context_length: of the training, written where the architecture has a field for it.
-        tokenizer_json: content of the tokenizer.json.
-        bos_id, eos_id: special tokens of the tokenizer.
-        max_shard_bytes: a file holds no more, unless a single tensor does.
+        folder: the folder to write. It must be missing or empty.
+        model: the model of the params.
+        params: float32 params on any devices of this process.
+        dtype: dtype of the weights in the file.
+        context_length: training context in tokens, written if the architecture has a field for it. None: not written.
+        tokenizer_json: content of the tokenizer.json. None: no tokenizer is written.
+        bos_id: the token that begins a text. None: the tokenizer has no such token.
+        eos_id: the token that ends a text. None: the tokenizer has no such token.
+        max_shard_bytes: largest size of a file in bytes, unless a single tensor is larger. 5 GB by default.
 
     Raises:
-        LosslineError: the folder has something in it or cannot be written, the params are not those of the model,
-            or transformers has no such model.
+        LosslineError: the folder is not empty or cannot be written, the params do not match the model, or
+            transformers cannot express the model.
     """
     root = local_folder(folder)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -64,11 +65,11 @@ def save_pretrained(
     context_field = hf_architecture_of(model.config).context_field
     if context_length is not None and context_field is not None:
         config.setdefault(context_field, context_length)
-    # Named even where there is none: transformers would take ids of its own from the class.
+    # Written even if a token is None, because transformers would otherwise use the default ids of its class.
     tokens = {"bos_token_id": bos_id, "eos_token_id": eos_id, "pad_token_id": None}
     with _appearing(root) as part:
         _write_json(part / "config.json", {**config, **tokens, "torch_dtype": dtype})
-        _write_weights(part, model, params, np.dtype(jnp.dtype(dtype)), max_shard_bytes)
+        _write_weights(part, model, params, dtype=np.dtype(jnp.dtype(dtype)), max_shard_bytes=max_shard_bytes)
         if tokenizer_json is not None:
             (part / "tokenizer.json").write_bytes(tokenizer_json)
             _write_json(part / "tokenizer_config.json", tokenizer_config_json(tokenizer_json, bos_id, eos_id))
@@ -76,7 +77,7 @@ def save_pretrained(
 
 @contextlib.contextmanager
 def _appearing(root: Path) -> Iterator[Path]:
-    """A folder beside `root` that takes its name at the end, and vanishes on an error."""
+    """Yield a temporary folder beside `root`. It is renamed to `root` at the end, or deleted after an error."""
     part = root.parent / f".{root.name}.{uuid.uuid4().hex[:8]}.part"
     try:
         part.mkdir(parents=True)
@@ -95,7 +96,7 @@ def _check_params(model: Model, params: Params) -> None:
             raise LosslineError(f"params: leaf {path} has shape {given.get(path)}, expected {expected.get(path)}")
 
 
-def _write_weights(part: Path, model: Model, params: Params, dtype: np.dtype, max_shard_bytes: int) -> None:
+def _write_weights(part: Path, model: Model, params: Params, *, dtype: np.dtype, max_shard_bytes: int) -> None:
     sizes = {name: int(np.prod(shape)) * dtype.itemsize for name, shape in their_shapes(model).items()}
     shards = _plan(sizes, max_shard_bytes)
     file_names = [SINGLE]
@@ -117,12 +118,12 @@ def _write_file(path: Path, tensors: dict[str, np.ndarray]) -> None:
         raise LosslineError(f"{path}: needs safetensors: {install_hint('hf')}") from error
     try:
         save_file(tensors, path, metadata=_METADATA)
-    except SafetensorError as error:  # its name for a full disk, too
+    except SafetensorError as error:  # safetensors raises it for a full disk too
         raise OSError(str(error)) from error
 
 
 def _plan(sizes: Mapping[str, int], max_shard_bytes: int) -> list[list[str]]:
-    """Names in order, cut into shards of at most so many bytes."""
+    """Cut the names, in their order, into shards of at most `max_shard_bytes`."""
     shards: list[list[str]] = [[]]
     used = 0
     for name, size in sizes.items():
@@ -135,9 +136,9 @@ def _plan(sizes: Mapping[str, int], max_shard_bytes: int) -> list[list[str]]:
 
 
 class _Tensors:
-    """Their tensors out of our params, made one by one."""
+    """A maker of Hugging Face tensors from lossline params, one tensor at a time."""
 
-    def __init__(self, model: Model, params: Params, dtype: np.dtype):
+    def __init__(self, model: Model, params: Params, dtype: np.dtype) -> None:
         self._leaves = flat_params(params)
         self._dtype = dtype
         self._makers: dict[str, tuple[TensorGroup, int | None, int]] = {}

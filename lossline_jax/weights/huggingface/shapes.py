@@ -1,4 +1,4 @@
-"""The shapes that a model has here and there, both from its own declaration."""
+"""Return the shapes of a model's lossline leaves and Hugging Face tensors, both from the model's own declaration."""
 
 from typing import Any
 
@@ -12,24 +12,24 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def flat_params(tree: Any) -> dict[str, Any]:
-    """A params tree as `{"blocks/q": leaf}`."""
+    """Return a params tree as a flat mapping from path to leaf, such as `{"blocks/q": leaf}`."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def leaf_shapes(model: Model) -> Shapes:
-    """Shapes of our leaves by path."""
+    """Return the shapes of the model's leaves by path."""
     return {path: leaf.shape for path, leaf in flat_params(jax.eval_shape(model.init, jax.random.key(0))).items()}
 
 
 def their_shapes(model: Model) -> Shapes:
-    """Shapes of the tensors of a file by name, in the order in which they are written: layer after layer."""
+    """Return the shapes of the Hugging Face tensors by name, in the order in which a file has them: layer by layer."""
     leaves = leaf_shapes(model)
     once: Shapes = {}
     by_layer: list[Shapes] = [{} for _ in range(model.config.num_layers)]
     for group in hf_architecture_of(model.config).groups(model.config):
         shapes = [leaves[path][1:] if group.per_layer else leaves[path] for path in group.ours]
-        # Zeros without memory, sent through the very transform that writes the tensors.
+        # The transform that writes the tensors gives their shapes. A broadcast zero takes no memory.
         tensors = group.to_theirs(*(np.broadcast_to(np.float32(0), shape) for shape in shapes))
         for name, tensor in zip(group.theirs, tensors, strict=True):
             if not group.per_layer:

@@ -1,4 +1,4 @@
-"""What the config.json files of Mamba-1 and Mamba-2 have in common."""
+"""Read and write the fields that the config.json files of Mamba-1 and Mamba-2 share."""
 
 from typing import Any
 
@@ -8,10 +8,16 @@ from lossline_jax.weights.huggingface.fields import Fields
 
 
 def read_shared(fields: Fields) -> dict[str, Any]:
-    """Arguments that both of our configs take; refuses what neither of our models can do.
+    """Return the arguments that `MambaConfig` and `Mamba2Config` share.
 
-    `d_model`, `n_layer`, `ssm_cfg` and the like are left over in some published files from the authors' own
-    format; transformers does not read them.
+    Some published files still have `d_model`, `n_layer`, `ssm_cfg` and similar fields of the authors' own format.
+    Transformers does not read these fields.
+
+    Args:
+        fields: the fields of the config.json.
+
+    Raises:
+        LosslineError: a field has a value that neither model supports.
     """
     width, num_layers = fields.integer("hidden_size"), fields.integer("num_hidden_layers")
     fields.repeats("d_model", width, "hidden_size")
@@ -21,7 +27,7 @@ def read_shared(fields: Fields) -> dict[str, Any]:
     fields.one_of("rms_norm", True)
     fields.one_of("ssm_cfg", {})
     fields.harmless("residual_in_fp32", "fused_add_norm", "pad_vocab_size_multiple", "rescale_prenorm_residual")
-    fields.harmless("time_step_floor", "time_step_init_scheme", "time_step_scale")  # of the start values
+    fields.harmless("time_step_floor", "time_step_init_scheme", "time_step_scale")  # only for initial values
     return {
         "d_model": width,
         "num_layers": num_layers,
@@ -33,10 +39,13 @@ def read_shared(fields: Fields) -> dict[str, Any]:
 
 
 def expansion(config: MambaConfig | Mamba2Config) -> int:
-    """Transformers' `expand`.
+    """Return the field `expand` of transformers: the inner width divided by the model width.
+
+    Args:
+        config: the model.
 
     Raises:
-        LosslineError: the inner width is no multiple of the model's, which transformers cannot say.
+        LosslineError: the inner width is not a multiple of the model width, which transformers cannot express.
     """
     if config.inner % config.d_model:
         raise LosslineError(

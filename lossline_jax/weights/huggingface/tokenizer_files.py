@@ -1,4 +1,4 @@
-"""The tokenizer_config.json that goes with a tokenizer.json, so that AutoTokenizer takes it as it is."""
+"""Make the tokenizer_config.json with which AutoTokenizer loads a tokenizer.json unchanged."""
 
 import json
 from typing import Any
@@ -7,24 +7,25 @@ from lossline_jax.errors import LosslineError
 
 
 def tokenizer_config_json(tokenizer_json: bytes, bos_id: int | None, eos_id: int | None) -> dict[str, Any]:
-    """Fields of a tokenizer_config.json.
+    """Return the fields of a tokenizer_config.json.
 
-    Without it transformers picks a class by the model's type, and some of those classes rebuild the tokenizer
-    in their own way.
+    Without this file transformers chooses a tokenizer class by the model type.
+    Some of those classes rebuild the tokenizer differently.
 
     Args:
         tokenizer_json: content of the tokenizer.json.
-        bos_id, eos_id: special tokens, named in it by their text.
+        bos_id: the token that begins a text; the result has its text. None: there is no such token.
+        eos_id: the token that ends a text; the result has its text. None: there is no such token.
 
     Raises:
-        LosslineError: it is no tokenizer.json, or has no such token.
+        LosslineError: the content is not a tokenizer.json, or has no token with such an id.
     """
     try:
         description = json.loads(tokenizer_json)
         vocabulary = description["model"]["vocab"]
         added = {token["id"]: token["content"] for token in description.get("added_tokens", [])}
     except (ValueError, KeyError, TypeError) as error:
-        raise LosslineError("tokenizer.json: it has no model with a vocabulary; fetch it anew") from error
+        raise LosslineError("tokenizer.json: it has no model with a vocabulary; download it again") from error
     config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     for field, index in (("bos_token", bos_id), ("eos_token", eos_id)):
         if index is not None:
@@ -33,7 +34,7 @@ def tokenizer_config_json(tokenizer_json: bytes, bos_id: int | None, eos_id: int
 
 
 def _text(vocabulary: Any, index: int, field: str) -> str:
-    """Vocabularies are a mapping to ids, or a list of [text, score] (Unigram)."""
+    """Return the text of a token. A vocabulary is a mapping from text to id, or a list of [text, score] (Unigram)."""
     if isinstance(vocabulary, dict):
         texts = [text for text, at in vocabulary.items() if at == index]
     else:
