@@ -1,11 +1,14 @@
 # Two commands: `make quickstart` and `make test`. Each sets up .venv first.
+# `make test-all` adds the slow tests to `make test`. `make check` reads the code and runs nothing of it.
 # `make lowest` tests the lowest versions that setup.py allows, in an environment of its own.
 # `make parity` adds what some tests and benchmarks compare with: torch, transformers, lm-eval, a small public model.
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/installed
+# A worker for each core. A file's tests run in one worker, because they share what they compile.
+PYTEST := $(VENV)/bin/python -m pytest -n auto --dist loadfile
 
-.PHONY: quickstart test check parity lowest clean
+.PHONY: quickstart test test-all check parity lowest clean
 
 $(STAMP): setup.py
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
@@ -17,11 +20,16 @@ quickstart: $(STAMP)
 	$(VENV)/bin/lossline-jax run experiments/quickstart.py
 
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest -n auto --dist loadfile  # a file's tests share what they compile
+	$(PYTEST) -m 'not slow'
+
+test-all: test
+	$(PYTEST) -m slow
 
 check: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/python .ci/check_docstrings.py
+	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 
 parity: $(STAMP)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[parity]'

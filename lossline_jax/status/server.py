@@ -77,7 +77,7 @@ def start_server(watch: LiveReport, port: int) -> ThreadingHTTPServer:
 
     Args:
         watch: the report to serve.
-        port: the port. 0: any free port; the server's `server_port` is the chosen one.
+        port: the port. 0: any free port; the server's `server_address` has the chosen one.
 
     Raises:
         LosslineError: the server cannot listen on the port.
@@ -105,7 +105,7 @@ def serve(watch: LiveReport, port: int, info: Callable[[str], None]) -> None:
         LosslineError: the server cannot listen on the port.
     """
     server = start_server(watch, port)
-    info(f"http://{HOST}:{server.server_port}/   Ctrl-C ends it; the study goes on")
+    info(f"http://{HOST}:{server.server_address[1]}/   Ctrl-C ends it; the study goes on")
     try:
         while True:
             start = time.monotonic()

@@ -139,7 +139,9 @@ def test_files_that_cannot_be_used_are_refused_in_one_line(tmp_path, plain):
     said = refusal(tmp_path, plain | {"added_tokens": renamed})
     assert "none of its added tokens ('[0]' (" in said
     assert "HuggingFaceTokenizer(path, bos_id=ID, eos_id=ID), or as bos_token_id and eos_token_id in the" in said
-    assert "(it has none) is called" in refusal(tmp_path, changed(vocab=vocabulary) | {"added_tokens": []})
+    assert "none of its added tokens (it has none)" in refusal(
+        tmp_path, changed(vocab=vocabulary) | {"added_tokens": []}
+    )
     assert "field model.dropout=0.1: encodes at random" in refusal(tmp_path, changed(dropout=0.1))
     far = changed(vocab=plain["model"]["vocab"] | {"far": 2**31})
     assert f"field model.vocab: has an id {2**31} and" in refusal(tmp_path, far)

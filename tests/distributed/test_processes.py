@@ -71,7 +71,7 @@ def test_a_tpu_is_asked_by_jax_and_kubernetes_only_if_told_to():
         ({"coordinator": "h:1", "count": 2, "index": 2}, r"2 is not one of 2 processes, 0\.\.1"),
         ({"count": 2, "index": 0}, "HOST:PORT"),
         ({"coordinator": "h", "count": 2, "index": 0}, "HOST:PORT of process 0, not 'h'"),
-        ({"launcher": "slurm"}, "no \\$SLURM_STEP_NODELIST here"),
+        ({"launcher": "slurm"}, "\\$SLURM_STEP_NODELIST is not set"),
     ],
 )
 def test_flags_that_say_too_little_are_refused(flags, message):

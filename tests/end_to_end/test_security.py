@@ -90,7 +90,7 @@ def test_a_token_store_reads_its_own_shards_only(secret, name):
 
 def test_a_token_store_hashes_its_own_sidecars_only(secret):
     manifest = {"shards": [], "sidecars": {"../secret": {"sha256": ""}}}
-    with pytest.raises(LosslineError, match=r"'\.\./secret' is no name"):
+    with pytest.raises(LosslineError, match=r"'\.\./secret' is not the name"):
         TokenStore(epath.Path(secret), manifest, None).verify()
 
 
@@ -101,7 +101,7 @@ def test_a_checkpoint_hashes_its_own_files_only(tmp_path):
         meta = {"step": 3, "next_global_example": 0, "data_fingerprint": "", "run_fingerprint": ""}
         (tmp_path / "secret").write_text("x")
         write_json(folder / "meta.json", {"meta": meta | {"seconds": {}, "format": 1}, "files": {"../../secret": {}}})
-        with pytest.raises(LosslineError, match=r"meta\.json: '\.\./\.\./secret' is no name"):
+        with pytest.raises(LosslineError, match=r"meta\.json: '\.\./\.\./secret' is not the name"):
             checkpointer._verify(3, ("params", ".."))
 
 
@@ -109,9 +109,9 @@ def test_prepared_json_names_folders_of_the_study_only(tmp_path):
     study, folder = study_config(), StudyDir(epath.Path(tmp_path))
     marker = {"identity": _identity(study), "corpora": {"wiki": "../../secret"}, "suites": {}, "complete": True}
     write_json(folder.prepared_file, marker)
-    with pytest.raises(LosslineError, match=r"prepared\.json: '\.\./\.\./secret' is no name"):
+    with pytest.raises(LosslineError, match=r"prepared\.json: '\.\./\.\./secret' is not the name"):
         open_corpora(study, folder)
-    with pytest.raises(LosslineError, match=r"'\.\./x' is no name"):
+    with pytest.raises(LosslineError, match=r"'\.\./x' is not the name"):
         read_suite_sets(folder, "../x")
 
 

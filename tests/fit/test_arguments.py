@@ -44,7 +44,7 @@ def test_no_input_of_a_law_has_the_name_of_an_option():
         (lambda: fit_law("chinchilla", LOSS, n=SIZE, D=TOKENS), "has no input 'n'; its inputs are N "),
         (lambda: fit_law("chinchilla", LOSS, **COUNTS, objective="huber"), "objective: 'huber' is not an Objective"),
         (lambda: fit_law("chinchilla", LOSS, **COUNTS, level=90), "level: 90 is not a share between 0 and 1"),
-        (lambda: fit_law("chinchilla", LOSS, **COUNTS, level="90%"), "level: '90%' is no share"),
+        (lambda: fit_law("chinchilla", LOSS, **COUNTS, level="90%"), "level: '90%' is not a share"),
         (lambda: fit_law("chinchilla", LOSS, **COUNTS, num_starts=0), "num_starts: 0 is not a whole number from 1"),
         (lambda: fit_law("chinchilla", LOSS, **COUNTS, fixed={"E": "one"}), "E is held at 'one'; give a finite number"),
         (lambda: fit_law("chinchilla", LOSS, **COUNTS, fixed=["E"]), "fixed: give parameters by name"),

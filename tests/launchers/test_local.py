@@ -435,7 +435,9 @@ def test_a_package_that_cannot_be_installed_asks_for_no_other_slice(tmp_path):
 
 def test_a_start_that_cannot_work_gives_the_slice_back_and_asks_for_no_other(tmp_path):
     gcloud, asked = stand_in_gcloud(tmp_path, (2,))
-    with pytest.raises(LosslineError, match="lossline-small: a run cannot be started at all"):
+    with pytest.raises(
+        LosslineError, match="lossline-small: a run cannot be started, and could not be on another slice"
+    ):
         tpu_vm.launch(tpu_vm.Options("m", gcloud=gcloud, poll_seconds=0, **PLACE), on_cloud(1, 4))
     assert [line.split()[3] for line in asked.read_text().splitlines()] == [
         "create",

@@ -216,7 +216,9 @@ def test_target_scores_keep_segments_apart():
     tokens_BT = random_tokens(2)
     segments_BT = jnp.asarray([[0] * 11 + [1] * 29, [3] * 40], jnp.int32)
     sources_AS = jnp.arange(2 * LENGTH, dtype=jnp.int32)[None]
-    scores = jax.jit(model.target_scores)(params, tokens_BT, sources_AS, tokens_BT.reshape(1, -1), segments_BT)
+    scores = jax.jit(model.target_scores)(
+        params, tokens_BT, sources_AS, tokens_BT.reshape(1, -1), segments_BT=segments_BT
+    )
     expected = jax.jit(model.nll)(params, tokens_BT, tokens_BT, segments_BT)
     np.testing.assert_allclose(scores.nats_AS, expected.reshape(1, -1), rtol=1e-5, atol=1e-5)
 

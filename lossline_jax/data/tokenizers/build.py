@@ -101,8 +101,8 @@ def prepare_tokenizer(
             of this size.
     """
     if isinstance(config, TrainedTokenizer):
-        return _prepare_trained(config, corpora, folder_of_tokenizers)
-    return _ready_made(config)
+        return _prepare_trained(config, corpora, folder_of_tokenizers)  # pyright: ignore[reportReturnType]  # a cached_property is read as a property
+    return _ready_made(config)  # pyright: ignore[reportReturnType]  # a cached_property is read as a property
 
 
 @functools.cache  # a plan calls this function for every run
