@@ -1,4 +1,4 @@
-"""What `import lossline_jax as ll` gives, what it must not load, and that a verb in a notebook returns an object."""
+"""`import lossline_jax as ll` has the public names and loads no heavy library. A verb in a notebook returns an object."""
 
 import ast
 import importlib

@@ -1,4 +1,4 @@
-"""What a user gets wrong, at the command line: one clear line, a non-zero exit, and nothing half-written."""
+"""A user's mistake at the command line gives one clear line, a non-zero exit and no half-written file."""
 
 import re
 from pathlib import Path

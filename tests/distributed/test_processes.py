@@ -104,7 +104,7 @@ def alike(mine, theirs, rel):
 
 @pytest.mark.slow
 def test_losses_do_not_depend_on_the_number_of_processes(prepared, straight, tmp_path):
-    """Of two and four processes bit for bit; one process adds up in memory, and not in the order of the network."""
+    """Two and four processes agree bit for bit. One process adds up in another order, in memory."""
     two, four = (finish(copy_of(prepared, tmp_path / str(n)), n, 8 // n) for n in (2, 4))
     assert two == four
     alike(two, straight, rel=1e-6)

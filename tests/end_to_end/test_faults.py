@@ -26,7 +26,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def quiet(prepared, tmp_path_factory):
-    """What an undisturbed run of four processes comes to."""
+    """Return the result of an undisturbed run of four processes."""
     return finish(copy_of(prepared, tmp_path_factory.mktemp("quiet")), 4, 1)
 
 

@@ -1,4 +1,4 @@
-"""What comes from others is data: no names that leave their folder, no code, no markup, no pickle."""
+"""Files from other people are data only: no name leaves its folder, and no code, markup or pickle is run."""
 
 import ast
 import base64
@@ -73,7 +73,7 @@ def test_a_name_may_lie_deeper(name):
 
 @pytest.fixture
 def secret(tmp_path):
-    """What a hostile manifest would have read: it exists, so that only the name can be the reason."""
+    """Make the file that a hostile manifest names. It exists, so that only the name can be refused."""
     (tmp_path / "secret").write_bytes(b"\0\0\0\0")
     (tmp_path / "folder").mkdir()
     return tmp_path / "folder"

@@ -14,7 +14,7 @@ SCRIPT = SUPPORT / "score_in_processes.py"
 
 
 def score(count, folder):
-    """What each of `count` processes with 4 devices together says."""
+    """Return the output of each of `count` processes, which have 4 devices together."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]

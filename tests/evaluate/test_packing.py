@@ -1,4 +1,4 @@
-"""What a position of a packed row sees is its own text and nothing else, and rows are few and full."""
+"""A position of a packed row sees its own text and nothing else. Rows are few and full."""
 
 import itertools
 

@@ -225,7 +225,7 @@ def test_holm_is_that_of_its_paper():
 
 @pytest.mark.slow
 def test_the_smallest_detectable_gap_is_detected_at_the_stated_rate():
-    """Of gaps as large as the design says it detects, some 90% are found; 31 of 40 is the binomial 1% bound."""
+    """Some 90% of gaps with the smallest detectable size are found. 31 of 40 is the binomial 1% bound."""
     design = {"base_runs": 6, "num_runs": 6}
     told = [compared(study(seed, **design))["data"].levels[0].smallest_detectable_gap for seed in range(10)]
     found = [compared(study(100 + seed, np.mean(told), **design))["data"].verdict for seed in range(40)]

@@ -88,7 +88,7 @@ def worker(folder, text) -> list[str]:
 
 
 def table(out) -> dict[int, list[str]]:
-    """What the supervisor says of each run: word, starts, and the rest, by index."""
+    """Return the supervisor's row of each run by index: state, number of starts, and the rest."""
     rows = [re.split(r"  +", line.strip()) for line in out.splitlines() if re.match(r" *\d", line)]
     return {int(row[0]): row[2:] for row in rows}
 
@@ -305,7 +305,7 @@ def test_xpk_gets_a_workload_a_run(capsys):
 @pytest.mark.skipif(XPK is None, reason="xpk is not installed: pip install xpk, or set XPK")
 @pytest.mark.parametrize(("device", "hosts"), [("v5litepod-16", 4), ("v5p-32", 4), ("h100-80gb-8", 1)])
 def test_xpk_itself_takes_the_command_and_its_jobset_restarts_on_42(tmp_path, device, hosts):
-    """By xpk's own dry run; then the shell that it wraps lossline in gets SIGTERM, with a stand-in for lossline."""
+    """xpk's own dry run makes the shell script. A stand-in for lossline runs in it, and the shell gets SIGTERM."""
     yaml = pytest.importorskip("yaml")
     options = xpk.Options("m", xpk=f"{XPK}", device_type=device, manifest_folder=str(tmp_path), **CLUSTER)
     command = [*xpk.workload_command(options, on_cloud(3), 3), "--dry-run", "--skip-validation"]

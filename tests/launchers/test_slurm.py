@@ -174,7 +174,7 @@ def test_a_node_dies_and_its_task_ends_on_the_other(cluster, long_study):
 
 
 def test_a_run_over_two_processes_under_srun(cluster, study):
-    """Which process of how many it is, each knows from SLURM; these nodes' names lead nowhere, so the host is given."""
+    """SLURM tells each process its index and their number. The names of these nodes do not resolve, so the host is given."""
     first_run_alone(study)
     (array,) = submit(cluster, study, "--no-fit", "--tasks-per-node", "2", "--coordinator", "127.0.0.1")
     (task,) = cluster.wait_for_end(array, 240).values()

@@ -55,7 +55,7 @@ def mesh(data, model):
 
 
 def test_on_a_mesh_every_device_runs_its_rows_and_heads():
-    """As training does it: by the compiler (FSDP), and mapped over `data` by hand (whole parameters)."""
+    """The two ways of training agree: by the compiler (FSDP), and mapped over `data` by hand (whole parameters)."""
     qkv = qkv_inputs(4, 64, 2, 2, 4)
     (weights,) = normals(1, [qkv[0].shape])
     segments_BT = random_segments(4, 64, 0)

@@ -1,4 +1,4 @@
-"""What a run is trained and scored with is made once, and what cannot be begun is refused before."""
+"""The model, data and layout of a run are made once. A run that cannot start is refused before any training."""
 
 import dataclasses
 import shutil

@@ -62,7 +62,7 @@ def test_it_renders_without_errors_and_asks_for_nothing(open_page, address):
 
 
 def point_near(page, point, dx: float = 0.0):
-    """Where `point` is in the window, `dx` pixels beside it."""
+    """Return the window position `dx` pixels to the right of `point`."""
     point.scroll_into_view_if_needed()
     box = point.bounding_box()
     return box["x"] + box["width"] / 2 + dx, box["y"] + box["height"] / 2

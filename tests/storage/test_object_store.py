@@ -56,7 +56,7 @@ def finish(process, code=0):
 
 
 def stored(environment):
-    """What lies in the store, by a client that the package has no hand in."""
+    """Return the objects in the store, read by a client that is independent of the package."""
     import requests
 
     url = f"{environment['STORAGE_EMULATOR_HOST']}/storage/v1/b/{BUCKET}/o"

@@ -55,7 +55,7 @@ def event_files(folder):
 
 
 def read_events(folder):
-    """Of all event files in a folder, by the published layout of TFRecord."""
+    """Read all event files of a folder by the published layout of TFRecord."""
     events = []
     for path in event_files(folder):
         content = path.read_bytes()
@@ -85,7 +85,7 @@ def test_every_step_is_in_the_event_files_once_after_an_interruption(tmp_path):
     scored = []
 
     def score(step, params):
-        """As a scorer does: what has its rows is not scored again."""
+        """Score like a scorer: a checkpoint that has its rows is not scored again."""
         if step in scored:
             return {}
         scored.append(step)
