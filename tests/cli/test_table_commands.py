@@ -65,6 +65,7 @@ def test_a_run_nobody_trained_is_predicted_from_a_budget(capsys, losses, tmp_pat
     assert found["estimate"] == pytest.approx(wanted, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_loss_is_predicted_from_another_loss(capsys, losses):
     words = ("--x", "own", "--y", "task", *COUNTS, "--at-x", "2.5", "--only", "web")
     code, out, _ = run(capsys, "table", "predict", losses, *words)

@@ -124,7 +124,6 @@ def test_a_mesh_of_another_shape_trains_the_same(straight, tmp_path, flags):
     alike(finish(prepared_study(tmp_path, *flags), 2, 4), straight, rel=2e-5)
 
 
-@pytest.mark.slow
 def test_tensor_parallelism_may_reach_over_processes(straight, tmp_path):
     """Two processes of one device each share every row."""
     alike(finish(prepared_study(tmp_path, "--execution.model-parallel", "2"), 2, 1), straight, rel=2e-5)

@@ -82,6 +82,7 @@ def test_evaluating_an_old_study_adds_no_row_and_no_checkpoint(old_study):
     assert {path: after[path] for path in kept} == {path: before[path] for path in kept}
 
 
+@pytest.mark.slow
 def test_rows_of_an_old_study_that_are_lost_are_scored_again_from_its_checkpoints(old_study):
     losses = pandas.read_csv(old_study / "losses" / "losses.csv")
     for path in (old_study / "losses" / "rows").glob("*.jsonl"):

@@ -213,6 +213,7 @@ def test_a_folder_for_compiled_programs_that_cannot_be_made_stops_nothing(tmp_pa
 # --- markup
 
 
+@pytest.mark.slow
 def test_what_a_study_says_is_text_in_the_page_and_not_markup(tmp_path):
     """Its name, question, labels and run ids, the set names, and what its corpora say of themselves."""
     hostile = (

@@ -42,6 +42,7 @@ def test_no_library_call_changes_the_process(tmp_path):
     assert {name: settings for name, settings in changed.items() if settings} == {}
 
 
+@pytest.mark.slow
 def test_commands_may_follow_one_another_in_one_process(tmp_path):
     """Each command starts devices or finds them started, as in a notebook."""
     found = python("-c", TWICE, SUPPORT / "tiny_study.py", tmp_path)

@@ -80,6 +80,7 @@ def test_status_and_show_read_the_finished_study_from_its_folder(finished, capsy
     assert "bits/byte at the last step" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_second_command_finds_all_done(finished):
     folder, _ = finished
     before = (folder / "losses" / "losses.csv").read_bytes()
@@ -109,6 +110,7 @@ def test_a_study_killed_in_the_middle_ends_with_the_same_numbers(finished, tmp_p
     assert straight.equals(resumed)
 
 
+@pytest.mark.slow
 def test_the_runs_of_a_manifest_make_the_same_table(finished, tmp_path):
     root = ["--root", str(tmp_path)]
     for verb in (["prepare", TINY], ["plan", TINY, "--manifest"]):
@@ -136,6 +138,7 @@ def test_a_changed_config_under_an_existing_run_is_refused(finished):
     assert "changed under an existing run" in err
 
 
+@pytest.mark.slow
 def test_a_diverged_run_is_named_and_left_out_and_stops_no_other(finished, tmp_path):
     shutil.copytree(finished[0], tmp_path / "tiny")
     process = lossline("run", TINY, "--root", str(tmp_path), "--other-rate", "1e30")
@@ -152,6 +155,7 @@ def test_a_diverged_run_is_named_and_left_out_and_stops_no_other(finished, tmp_p
     assert "failed" in status.communicate(timeout=60)[0]
 
 
+@pytest.mark.slow
 def test_an_exported_run_that_is_imported_again_has_the_same_losses(finished, tmp_path):
     pytest.importorskip("safetensors", reason="pip install -e '.[hf]'")
     folder = tmp_path / "tiny"
@@ -179,6 +183,7 @@ def test_an_exported_run_that_is_imported_again_has_the_same_losses(finished, tm
     main(["status", str(folder)])
 
 
+@pytest.mark.slow
 def test_checkpoints_are_scored_while_another_process_trains(finished, tmp_path):
     root = ["--root", str(tmp_path)]
     process = lossline("prepare", TINY, *root)
@@ -192,6 +197,7 @@ def test_checkpoints_are_scored_while_another_process_trains(finished, tmp_path)
     assert table_of(tmp_path / "tiny").equals(table_of(finished[0]))
 
 
+@pytest.mark.slow
 def test_a_task_that_cannot_be_scored_is_named_by_line_and_stops_no_other(finished, tmp_path, capsys):
     shutil.copytree(finished[0], tmp_path / "tiny")
     item = {"context": "All of the", "choices": [" words", " sea"], "gold": 1}

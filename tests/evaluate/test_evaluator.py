@@ -177,6 +177,7 @@ def test_number_of_devices_does_not_matter(suite, params, scores, num_devices):
     assert_same(Evaluator(MODEL, mesh(num_devices), suite, tokens_per_batch=300).score(params), scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "architecture",
     [
@@ -203,6 +204,7 @@ def test_real_models_score_packed_rows_on_many_devices_as_single_texts_on_one(ar
     np.testing.assert_array_equal(packed.greedy_Q, single.greedy_Q)
 
 
+@pytest.mark.slow
 def test_parameters_split_over_devices_score_as_whole_ones():
     suite = SuiteConfig(context_length=64, overlap=32)
     items = cloze_items(ClozeTask("b", num_items=6, context_bytes=30, continuation_bytes=10), CORPORA["b"].texts)

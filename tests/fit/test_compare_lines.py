@@ -194,6 +194,7 @@ def test_runs_are_exchanged_whole():
     assert 0.05 < test.p < 0.15  # two of the 20 are as extreme
 
 
+@pytest.mark.slow
 def test_permutation_p_is_uniform_where_one_line_serves_all():
     ps = [
         permutation_test([[cell(generator(s), BASE, 5), cell(generator(1000 + s), BASE | {"size": "d32"}, 5)]], s).p

@@ -132,6 +132,7 @@ def sizes_table() -> pd.DataFrame:
     return with_copies(frame)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -205,6 +206,7 @@ def alike(frame):
     return find_copies(frame, "run_id", ("val", "task"), ("data",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_points", [3, 8, 20])
 @pytest.mark.parametrize(("offset", "jitter"), [(0.0, 5e-4), (1e-3, 1e-3), (5e-3, 2e-3), (0.01, 0.0), (0.0, 5e-3)])
 @pytest.mark.parametrize("decimals", [1, 2])

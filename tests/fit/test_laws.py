@@ -91,6 +91,7 @@ def test_curves_are_elementwise_and_defined_on_typical_inputs(case):
         assert np.all(law.defined(parameters, inputs))
 
 
+@pytest.mark.slow
 @every_law
 def test_derivatives_agree_with_differences(case):
     law, parameters, inputs = middle(case)

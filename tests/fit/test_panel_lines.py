@@ -173,6 +173,7 @@ def test_isoflops_need_sizes_at_several_budgets():
     assert [item.params_min for item in upside_down] == [None] * 3
 
 
+@pytest.mark.slow
 def test_fits_carry_figures_through_json_and_are_the_same_again(frame):
     first, again = (
         fit_study(frame, planted.X, planted.Y, planted.BASE, statistics=Statistics(num_resamples=5)) for _ in range(2)

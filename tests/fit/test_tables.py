@@ -213,6 +213,7 @@ def study():
     return fit_study(long(interventions, seeds=2), "wiki", "cloze", BASE, statistics=Statistics(num_resamples=80))
 
 
+@pytest.mark.slow
 def test_study_draws_a_line_a_setting(study):
     labels = [line.label for line in study.lines_in("nats_per_token")]
     assert labels == [

@@ -98,6 +98,7 @@ def logs(study) -> str:
     return "".join(path.read_text() for path in sorted((study / "logs").iterdir()))
 
 
+@pytest.mark.slow
 def test_an_array_of_runs_and_the_fit_job_after_it(cluster, study):
     array, fit = submit(cluster, study, "--throttle", "2")
     at_once = []
@@ -174,7 +175,7 @@ def test_a_node_dies_and_its_task_ends_on_the_other(cluster, long_study):
 
 
 def test_a_run_over_two_processes_under_srun(cluster, study):
-    """SLURM tells each process its index and their number. The names of these nodes do not resolve, so the host is given."""
+    """SLURM tells each process its index. The names of these nodes do not resolve, so the host is given."""
     first_run_alone(study)
     (array,) = submit(cluster, study, "--no-fit", "--tasks-per-node", "2", "--coordinator", "127.0.0.1")
     (task,) = cluster.wait_for_end(array, 240).values()

@@ -44,7 +44,10 @@ BLOCKS = {
     "gpt2": functools.partial(GPTBlock, attention="xla"),
     "gpt_neox": functools.partial(GPTBlock, attention="xla"),
 }
-every_architecture = pytest.mark.parametrize("name", list(CONFIGS))
+FAST = {"llama", "mamba2"}  # one attention model and one state-space model; `make test-all` adds the rest
+every_architecture = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in CONFIGS]
+)
 
 
 @functools.cache
@@ -100,6 +103,7 @@ def test_scan_over_layers_equals_a_loop(name):
     np.testing.assert_allclose(jax.jit(model.hidden_states)(params, tokens()), unrolled, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @every_architecture
 @pytest.mark.parametrize("remat", ["cheap", "full"])
 def test_rematerialisation_changes_neither_loss_nor_gradients(name, remat):
@@ -140,6 +144,7 @@ def test_bfloat16_stays_near_float32_with_float32_params_and_nll(name):
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_frequent_token_adds_up_in_float32():
     """8000 places of one token: a bfloat16 sum stops growing long before."""
     config = dataclasses.replace(CONFIGS["llama"], num_layers=1, compute_dtype="bfloat16")
@@ -225,6 +230,7 @@ def test_positions_that_a_model_has_not_are_refused():
         model.hidden_states(params, tokens(length=21))
 
 
+@pytest.mark.slow
 @every_architecture
 def test_vmap_over_models_equals_one_after_another(name):
     model, _ = model_and_params(name)
@@ -236,6 +242,7 @@ def test_vmap_over_models_equals_one_after_another(name):
         np.testing.assert_allclose(together[k], alone, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @every_architecture
 def test_born_and_run_on_a_mesh_as_on_one_device(name):
     model, params = model_and_params(name)

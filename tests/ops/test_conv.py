@@ -19,6 +19,7 @@ def by_shifts(x_BTE, kernel_WE, bias_E, segments_BT):
     return y_BTE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("length", "width", "dtype"), [(9, 4, "float32"), (3, 4, "float32"), (12, 2, "bfloat16")])
 @pytest.mark.parametrize("seed", [None, 0])
 def test_equals_every_tap_written_out(length, width, dtype, seed):

@@ -23,6 +23,7 @@ def inputs(batch=2, length=23, width=8, vocab=40, seed=0):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_length", [None, 1, 8, 23, 100])
 def test_equals_optax_in_values_and_gradients(chunk_length):
     x_BTD, unembed_DV, targets_BT = inputs()
@@ -68,6 +69,7 @@ def test_chunks_bound_the_memory_of_forward_and_backward():
     assert temporaries(32) < 0.5 * logits_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_length", [None, 8])
 def test_a_vocabulary_over_devices_gives_the_same_without_gathering_logits(chunk_length):
     x_BTD, unembed_DV, targets_BT = inputs(batch=4)

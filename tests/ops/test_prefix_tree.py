@@ -163,6 +163,7 @@ def random_tokens(num_rows, seed=0):
     return np.random.default_rng(seed).integers(0, VOCAB, (num_rows, LENGTH), np.int32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(CONFIGS))
 def test_hidden_states_of_each_text_are_those_of_the_text_alone(name):
     model, params = model_and_params(name)
@@ -178,6 +179,7 @@ def test_hidden_states_of_each_text_are_those_of_the_text_alone(name):
         np.testing.assert_allclose(packed[row, text], alone[i, : len(text)], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama", "mamba2"])
 def test_target_scores_are_those_of_the_logits_and_no_device_asks_another(name):
     model, params = model_and_params(name)

@@ -36,6 +36,7 @@ def positions_of(document):
     return slice(DOCUMENTS[document], DOCUMENTS[document + 1])
 
 
+@pytest.mark.slow
 @each_op
 def test_a_changed_document_changes_no_bit_of_the_others(op, inputs, along_time):
     (weights,) = normals(1, [inputs[0].shape])
@@ -53,6 +54,7 @@ def test_a_changed_document_changes_no_bit_of_the_others(op, inputs, along_time)
             np.testing.assert_array_equal(before[i][1], after[i][1])
 
 
+@pytest.mark.slow
 @each_op
 def test_each_document_is_as_if_alone(op, inputs, along_time):
     (weights,) = normals(1, [inputs[0].shape])

@@ -48,6 +48,7 @@ def plots(rooms):
     return plots_of(rooms)
 
 
+@pytest.mark.slow
 def test_rooms_come_in_reading_order(rooms):
     assert [room.id for room in rooms] == ["matched", "pools", "own", "pairs"]
     assert [exhibit.units for exhibit in rooms[0].exhibits] == [("bits/byte", "nats/token")] * 3

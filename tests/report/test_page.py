@@ -222,6 +222,7 @@ def test_figures_are_written_in_three_formats(html, folder):
         assert path.read_bytes().startswith(starts["." + name.rpartition(".")[2]])
 
 
+@pytest.mark.slow
 def test_equal_input_gives_equal_bytes(study, frame, fits, folder, html, tmp_path):
     again = epath.Path(tmp_path)
     path = write_report(frame, fits, again, "small", study=study, steps=step_rows(study), corpora=CORPORA)
@@ -305,6 +306,7 @@ def test_words():
     assert listed(["a", "b", "c"]) == "a, b and c"
 
 
+@pytest.mark.slow
 def test_a_run_of_unknown_data_and_tokens_has_its_place_in_the_page(study, frame, tmp_path):
     last = frame[(frame["run_id"] == study.base.run_id) & (frame["step"] == frame["step"].max())]
     stranger = last.assign(run_id="public-1", data="unknown", optimiser=None, tokens_seen=None, train_flops=None)

@@ -54,6 +54,7 @@ def shown(page) -> int:
     return page.locator("svg.plot [data-run]:not(.filtered)").count()
 
 
+@pytest.mark.slow
 def test_it_renders_without_errors_and_asks_for_nothing(open_page, address):
     page = open_page()
     assert page.said == []
@@ -225,6 +226,7 @@ def test_nothing_runs_out_of_a_narrow_window(open_page, width):
     assert page.locator("#filter").bounding_box()["height"] <= 0.75 * 900
 
 
+@pytest.mark.slow
 def test_without_scripts_all_is_still_there(open_page):
     page = open_page(java_script_enabled=False)
     assert page.locator("svg.plot title").count() > 50

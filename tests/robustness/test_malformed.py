@@ -21,6 +21,7 @@ SAMPLE = {  # how many inputs, and the share of their cases that is noticed at l
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_malformed_input_is_one_line_or_does_no_harm(kind, quick_compilation):
     count, least = SAMPLE[kind]

@@ -73,6 +73,7 @@ def run_steps(model, execution, run=RUN, num_steps=3, separate=False):
     return np.array(rows), state, step
 
 
+@pytest.mark.slow
 def test_first_step_equals_the_plain_gradient_of_the_token_mean():
     model = Bigram()
     batch = step_batch(0)
@@ -105,9 +106,9 @@ def _quick_compile():
     [
         ("bigram", [EIGHT, FOUR_BY_TWO, FOUR_BY_TWO_FSDP]),
         ("llama", [EIGHT, FOUR_BY_TWO_FSDP]),
-        ("mamba2", [FOUR_BY_TWO]),
-        ("mamba", [EIGHT]),
-        ("gpt2", [FOUR_BY_TWO_FSDP]),
+        pytest.param("mamba2", [FOUR_BY_TWO], marks=pytest.mark.slow),
+        pytest.param("mamba", [EIGHT], marks=pytest.mark.slow),
+        pytest.param("gpt2", [FOUR_BY_TWO_FSDP], marks=pytest.mark.slow),
     ],
 )
 def test_one_device_eight_devices_and_a_model_axis_agree(name, executions):
@@ -276,6 +277,7 @@ def test_sigterm_saves_and_exits_42_and_the_run_goes_on(tmp_path):
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["in the step", "in the save"])
 @pytest.mark.parametrize("due", [4, 12])
 def test_sigterm_at_a_due_step_leaves_before_scoring_and_the_step_is_scored_later(tmp_path, monkeypatch, when, due):
