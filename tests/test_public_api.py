@@ -1,4 +1,4 @@
-"""`import lossline_jax as ll` has the public names and loads no heavy library. In a notebook a verb returns an object."""
+"""`import lossline_jax as ll` has the public names and loads no heavy library. Verbs in a notebook return objects."""
 
 import ast
 import importlib

@@ -12,7 +12,7 @@ from tests.support import planted_laws
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 NUM_DRAWN = 1  # set of parameters an example: all its starts in one block, so one compiled program
-FAST = {"shifted power", "chinchilla", "kaplan"}  # the laws of the study; `make test-all` adds the rest
+FAST = {"shifted power law", "chinchilla", "kaplan"}  # the laws of the study; `make test-all` adds the rest
 every_law = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in planted_laws.CASES]
 )
