@@ -42,7 +42,7 @@ class DataSet:
     y: Any  # (n,)
     fixed: Mapping[str, float] = field(default_factory=dict)
     # (n,) run labels. The fit only counts them; `bootstrap` draws whole runs for its intervals. None: not known.
-    clusters: Sequence | None = None
+    clusters: Sequence | np.ndarray | None = None
     weights: Any = None  # (n,) weight of each point in the objective, rmse and r_squared. None: all weights are 1
     conventions: Mapping[str, str] = field(default_factory=dict)
 
@@ -54,7 +54,7 @@ def fit_law(
     *,
     objective: Objective | str | None = None,
     fixed: Mapping[str, float] | None = None,
-    clusters: Sequence | None = None,
+    clusters: Sequence | np.ndarray | None = None,
     num_starts: int = 32,
     level: float | None = INTERVAL_LEVEL,
     **inputs: Any,

@@ -284,5 +284,5 @@ def _weights_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _cpu() -> jax.Device:
+def _cpu() -> jax.Device:  # pyright: ignore[reportInvalidTypeForm]  # jax makes the name when it is imported
     return jax.local_devices(backend="cpu")[0]

@@ -38,7 +38,7 @@ class Tokenizer(Protocol):
     eos_id: int
     fingerprint: str
 
-    @property
+    @functools.cached_property
     def lossless(self) -> bool:
         """True if texts do not change by encoding and decoding."""
         ...
@@ -48,7 +48,7 @@ class Tokenizer(Protocol):
         """True if the tokenizer puts a prefix of its own before each text."""
         ...
 
-    @property
+    @functools.cached_property
     def fuses_unknown(self) -> bool:
         """True if a run of unknown letters becomes one token."""
         ...
@@ -101,8 +101,8 @@ def prepare_tokenizer(
             of this size.
     """
     if isinstance(config, TrainedTokenizer):
-        return _prepare_trained(config, corpora, folder_of_tokenizers)  # pyright: ignore[reportReturnType]  # a cached_property is read as a property
-    return _ready_made(config)  # pyright: ignore[reportReturnType]  # a cached_property is read as a property
+        return _prepare_trained(config, corpora, folder_of_tokenizers)
+    return _ready_made(config)
 
 
 @functools.cache  # a plan calls this function for every run

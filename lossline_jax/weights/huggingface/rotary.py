@@ -72,12 +72,15 @@ def _read_scaling(part: Fields, kinds: tuple[str, ...], context_length: int | No
     kind = part.one_of("rope_type", old_name, *kinds)
     if kind == "default":
         return None
-    trained_on = {} if context_length is None else {"default": context_length}
+    original = "original_max_position_embeddings"
+    original_context_length = (
+        part.integer(original) if context_length is None else part.integer(original, context_length)
+    )
     return Llama3RopeScaling(
         factor=part.number("factor"),
         low_freq_factor=part.number("low_freq_factor"),
         high_freq_factor=part.number("high_freq_factor"),
-        original_context_length=part.integer("original_max_position_embeddings", **trained_on),
+        original_context_length=original_context_length,
     )
 
 
