@@ -19,7 +19,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.models.declaration import split_dimensions
 from lossline_jax.plan.estimates import memory
 
-FITTING_SHARE = 0.92  # share of a chip's memory that an estimate may fill, from 0 to 1
+FITTING_SHARE = 0.92  # share of a chip's memory that an estimate may fill, from 0 to 1; see docs/scale.md
 
 
 def choose_layout(

@@ -90,7 +90,7 @@ def test_plan_and_train_split_the_same_parameters(config, vocab_size):
         if data * parallel > 8:
             continue
         execution = ExecutionConfig(data_parallel=data, model_parallel=parallel, fsdp=fsdp)
-        planned = answer(choose_layout, run, vocab_size, execution, 8, None)
+        planned = answer(choose_layout, run, vocab_size, execution, devices=8, chip=None)
         mesh = make_mesh(execution)
         split = answer(shardings, model.axes(), mesh, shapes, fsdp=fsdp)
         assert (planned is None) == (split is None), execution

@@ -31,6 +31,7 @@ _SHORT_NAMES = {  # names of the collectives in the table's notes
     "all-to-all": "exchange",
     "collective-permute": "permute",
 }
+# 1 GB is 1e9 bytes. `of least`: bytes sent, as a multiple of the least that FSDP must send.
 HEADER = ("program", "remat", "rows", "args GB", "temp GB", "HBM GB", "of chip", "sent GB", "of least", "logits")
 
 

@@ -10,7 +10,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+# Opcodes of the collectives, in the order of the report.
 KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
+# Bits of an element in memory. For other types, the digits in the name give the bits (`s32`: 32).
 _BITS = {"pred": 8, "bf16": 16, "f16": 16, "f32": 32, "f64": 64, "c64": 64}
 _HEAD = re.compile(r"^(ENTRY )?%(\S+) \(.*\{$")
 _OPCODES = "|".join((*KINDS, *(f"{kind}-start" for kind in KINDS), r"[a-z][a-z0-9-]*"))

@@ -8,7 +8,7 @@ from lossline_jax.models.model import Model
 from lossline_jax.plan.compiler.hlo import Array, Program, count_by_kind
 from lossline_jax.plan.compiler.programs import Compiled
 
-MAX_SENT_SHARE = 1.2  # bytes that a device may send, as a multiple of the least that FSDP must send
+MAX_SENT_SHARE = 1.2  # bytes that a device may send, as a multiple of the least that FSDP must send; see docs/scale.md
 
 
 def broken_rules(compiled: Compiled, model: Model, chip: Chip, model_parallel: int) -> tuple[str, ...]:
