@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.errors import LosslineError
@@ -131,7 +132,7 @@ class DeviceLayout:
     fsdp: bool
     rows: int
     microbatch: int
-    remat: str
+    remat: Literal["none", "cheap", "full"]
 
     @property
     def devices(self) -> int:

@@ -142,4 +142,4 @@ def _execution_on_devices(opened: OpenedStudy, run: RunConfig, vocab_size: int) 
     """Return the study's execution with a layout that fits the devices' memory, if that memory is known."""
     execution, mesh = opened.study.execution, opened.mesh
     chip = chip_of(mesh.devices.flat[0].device_kind)
-    return execution if chip is None else resolve_execution(run, vocab_size, execution, mesh.size, chip)
+    return execution if chip is None else resolve_execution(run, vocab_size, execution, devices=mesh.size, chip=chip)

@@ -1,4 +1,4 @@
-"""The plan of a study in numbers: what each run takes, before anything is spent. No jax.
+"""Plan a study: what each run costs, before anything is spent. No jax here.
 
 `plan_study` counts parameters, tokens and FLOPs. `plan_mesh` estimates memory, time and cost on named chips.
 """
@@ -14,111 +14,164 @@ from lossline_jax.models.accounting import ParameterCounts, count_parameters, tr
 from lossline_jax.plan import choose_layout, estimates
 from lossline_jax.plan.estimates import MemoryEstimate
 
-_STATE_BYTES_PER_PARAMETER = 16  # float32 parameter, its gradient and two moments
+_STATE_BYTES_PER_PARAMETER = 16  # bytes: four float32 numbers, the parameter, its gradient and two moments
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What one run takes."""
+    """The costs of one run.
 
-    index: int  # its line of a manifest, from 0
+    Attributes:
+        index: number of the run's line in a manifest, from 0.
+        run_id: id of the run.
+        differs: the factors in which the run differs from the base, with the levels of the run.
+        parameters: numbers of parameters.
+        steps: number of training steps.
+        tokens: number of training tokens.
+        flops: number of training FLOPs.
+        num_checkpoints: number of checkpoints.
+    """
+
+    index: int
     run_id: str
-    differs: dict[str, str]  # the factors in which the run differs from the base, with its levels
+    differs: dict[str, str | int]
     parameters: ParameterCounts
     steps: int
-    tokens: int  # of training
-    flops: float  # of training
+    tokens: int
+    flops: float
     num_checkpoints: int
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of parameters, gradients and two moments in float32."""
+        """The bytes of parameters, gradients and two moments in float32."""
         return self.parameters.total * _STATE_BYTES_PER_PARAMETER
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What a study takes."""
+    """The costs of a study.
+
+    Attributes:
+        name: name of the study.
+        question: the question of the study.
+        runs: the plan of each run.
+        num_sets: number of evaluation sets.
+        utilisation: share of a chip's peak FLOPs that training is assumed to reach, from 0 to 1.
+    """
 
     name: str
     question: str
     runs: tuple[RunPlan, ...]
-    num_sets: int  # evaluation sets
-    utilisation: float  # share of a chip's peak FLOPs that training is assumed to reach
+    num_sets: int
+    utilisation: float
 
     @property
     def tokens(self) -> int:
-        """Training tokens of all runs."""
+        """The training tokens of all runs."""
         return sum(run.tokens for run in self.runs)
 
     @property
     def flops(self) -> float:
-        """Training FLOPs of all runs."""
+        """The training FLOPs of all runs."""
         return sum(run.flops for run in self.runs)
 
     @property
     def num_checkpoints(self) -> int:
-        """Checkpoints of all runs."""
+        """The number of checkpoints of all runs."""
         return sum(run.num_checkpoints for run in self.runs)
 
     @property
     def num_rows(self) -> int:
-        """Rows of the losses table: a checkpoint on an evaluation set each."""
+        """The number of rows of the losses table: one for each checkpoint on each evaluation set."""
         return self.num_checkpoints * self.num_sets
 
     def chip_hours(self, chip: Chip) -> float:
-        """Return the hours of one chip that training all runs takes at the assumed utilisation."""
+        """Return the hours of one chip that training all runs takes at the assumed utilisation.
+
+        Args:
+            chip: kind of the chip.
+        """
         return chip_hours(self.flops, chip, self.utilisation)
 
     def chip_hours_of_largest_run(self, chip: Chip) -> float:
-        """Return the hours of one chip that the most expensive run takes."""
+        """Return the hours of one chip that the most expensive run takes.
+
+        Args:
+            chip: kind of the chip.
+        """
         return chip_hours(max(run.flops for run in self.runs), chip, self.utilisation)
 
 
 @dataclass(frozen=True)
 class MeshRunPlan:
-    """What one run takes on a mesh of named chips."""
+    """The costs of one run on a mesh of named chips.
 
-    index: int  # its line of a manifest, from 0
+    Attributes:
+        index: number of the run's line in a manifest, from 0.
+        run_id: id of the run.
+        context_length: tokens per training sequence.
+        layout: the way in which the run is divided over the devices.
+        memory: bytes of one device.
+        fits: whether the estimate fits the memory of a device.
+        seconds_a_step: seconds of one training step.
+        is_bound_by_computing: whether computing takes the time of a step. If not, sending takes it.
+        hours: hours of training.
+        dollars: price of training.
+        fewest_devices: smallest number of devices that holds a run which does not fit this mesh. None: the run fits
+            this mesh, or no number of devices holds it.
+    """
+
+    index: int
     run_id: str
     context_length: int
     layout: DeviceLayout
-    memory: MemoryEstimate  # bytes of one device
+    memory: MemoryEstimate
     fits: bool
     seconds_a_step: float
-    is_bound_by_computing: bool  # else by sending
+    is_bound_by_computing: bool
     hours: float
     dollars: float
-    fewest_devices: int | None  # that hold a run which does not fit; None: it fits, or no number holds it
+    fewest_devices: int | None
 
 
 @dataclass(frozen=True)
 class MeshPlan:
-    """What the runs of a study take on a mesh of named chips, one run after another."""
+    """The costs of a study on a mesh of named chips, where one run trains after another.
+
+    Attributes:
+        runs: the plan of each run.
+        chip: kind of the chips.
+        devices: number of chips.
+        utilisation: share of a chip's peak FLOPs that training is assumed to reach, from 0 to 1.
+    """
 
     runs: tuple[MeshRunPlan, ...]
     chip: Chip
     devices: int
-    utilisation: float  # share of a chip's peak FLOPs that training is assumed to reach
+    utilisation: float
 
     @property
     def hours(self) -> float:
-        """Hours of training, one run after another."""
+        """The hours of training, where one run trains after another."""
         return sum(run.hours for run in self.runs)
 
     @property
     def fillable_bytes(self) -> float:
-        """Bytes of a device's memory that an estimate may fill."""
+        """The bytes of a device's memory that an estimate may fill."""
         return self.chip.hbm_bytes * choose_layout.FITTING_SHARE
 
 
 def plan_study(study: StudyConfig, utilisation: float = ASSUMED_UTILISATION) -> StudyPlan:
-    """Return what the runs take, before anything is spent.
+    """Return the costs of the runs, before anything is spent.
+
+    Args:
+        study: the study.
+        utilisation: share of a chip's peak FLOPs that training is assumed to reach, from 0 to 1.
 
     Raises:
-        LosslineError: a tokenizer file is missing, or `utilisation` is no share of a chip's peak.
+        LosslineError: a tokenizer file is missing, or `utilisation` is not a share of a chip's peak.
     """
-    chip_hours(0, chip_named("v5e"), utilisation)  # raises for a utilisation that is no share
+    chip_hours(0, chip_named("v5e"), utilisation)  # raises an error if the utilisation is not a share
     runs = tuple(_plan_run(index, run, study) for index, run in enumerate(study.runs))
     return StudyPlan(study.name, study.question, runs, len(study.suite.set_names), utilisation)
 
@@ -139,24 +192,33 @@ def _plan_run(index: int, run: RunConfig, study: StudyConfig) -> RunPlan:
 
 
 def plan_mesh(study: StudyConfig, chip_name: str, devices: int, utilisation: float = ASSUMED_UTILISATION) -> MeshPlan:
-    """Return what the runs take on `devices` chips of a kind: memory of a device, time, cost.
+    """Return the costs of the runs on a number of chips: the memory of a device, the time and the price.
+
+    Args:
+        study: the study. Its execution gives the mesh.
+        chip_name: name of the chip.
+        devices: number of chips.
+        utilisation: share of a chip's peak FLOPs that training is assumed to reach, from 0 to 1.
 
     Raises:
-        LosslineError: an unknown chip, a mesh that does not fit the devices, or rows that it does not divide.
+        LosslineError: the chip is unknown, the mesh does not fit the devices, or the mesh does not divide the rows.
     """
     chip = chip_named(chip_name)
     if devices < 1:
         raise LosslineError(f"--devices: {devices} is not a number of chips; give 1 or more")
-    runs = tuple(_plan_on_mesh(index, study, chip, devices, utilisation) for index in range(len(study.runs)))
+    runs = tuple(
+        _plan_on_mesh(index, study, chip=chip, devices=devices, utilisation=utilisation)
+        for index in range(len(study.runs))
+    )
     return MeshPlan(runs, chip, devices, utilisation)
 
 
-def _plan_on_mesh(index: int, study: StudyConfig, chip: Chip, devices: int, utilisation: float) -> MeshRunPlan:
+def _plan_on_mesh(index: int, study: StudyConfig, *, chip: Chip, devices: int, utilisation: float) -> MeshRunPlan:
     run = study.runs[index]
     vocab_size = planned_vocab_size(run.tokenizer)
-    layout = choose_layout.choose_layout(run, vocab_size, study.execution, devices, chip)
+    layout = choose_layout.choose_layout(run, vocab_size, study.execution, devices=devices, chip=chip)
     memory = estimates.memory(run, vocab_size, layout)
-    computing, sending = estimates.step_seconds(run, vocab_size, layout, chip, utilisation)
+    computing, sending = estimates.step_seconds(run, vocab_size, layout, chip=chip, utilisation=utilisation)
     seconds = max(computing, sending or 0.0)
     hours = seconds * run.num_steps / SECONDS_PER_HOUR
     fits = memory.total <= chip.hbm_bytes * choose_layout.FITTING_SHARE

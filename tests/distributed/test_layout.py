@@ -64,7 +64,7 @@ def test_plan_and_train_accept_the_same_meshes_and_batches():
         for micro, batch_size in itertools.product((None, -1, 0, 1, 2, 3), (4, 6)):
             execution = dataclasses.replace(meshed, microbatch_size=micro)
             sized = dataclasses.replace(RUN, model=even, batch_size=batch_size)
-            planned = answer(choose_layout, sized, vocab_size, execution, count, None)
+            planned = answer(choose_layout, sized, vocab_size, execution, devices=count, chip=None)
             times = mesh and answer(microbatches_per_device, batch_size, 16, execution, mesh)
             if times is None:
                 refused += 1
@@ -90,7 +90,7 @@ def test_plan_and_train_split_the_same_parameters(config, vocab_size):
         if data * parallel > 8:
             continue
         execution = ExecutionConfig(data_parallel=data, model_parallel=parallel, fsdp=fsdp)
-        planned = answer(choose_layout, run, vocab_size, execution, 8, None)
+        planned = answer(choose_layout, run, vocab_size, execution, devices=8, chip=None)
         mesh = make_mesh(execution)
         split = answer(shardings, model.axes(), mesh, shapes, fsdp=fsdp)
         assert (planned is None) == (split is None), execution
@@ -117,6 +117,6 @@ def test_the_dimensions_that_a_plan_knows_are_those_of_the_parameters(config):
 
 def test_no_parallelism_of_zero_is_planned_as_that_of_all_devices():
     with pytest.raises(LosslineError, match="data_parallel=0 by model_parallel=1 does not fit the 8"):
-        choose_layout(RUN, 512, ExecutionConfig(data_parallel=0), 8, None)
+        choose_layout(RUN, 512, ExecutionConfig(data_parallel=0), devices=8, chip=None)
     with pytest.raises(LosslineError, match="data_parallel=0 by model_parallel=1 does not fit the 8"):
         make_mesh(ExecutionConfig(data_parallel=0))

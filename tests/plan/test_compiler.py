@@ -175,7 +175,7 @@ def run_of(name, batch_size=256, context_length=2048):
 def test_every_model_of_the_study_fits_sixteen_v5e_by_the_estimate(name):
     run, chip = run_of(name), chip_named("v5e")
     vocab_size = PRESETS[name].vocab_size
-    chosen = choose_layout(run, vocab_size, ExecutionConfig(), 16, chip)
+    chosen = choose_layout(run, vocab_size, ExecutionConfig(), devices=16, chip=chip)
     assert memory(run, vocab_size, chosen).total < chip.hbm_bytes
     assert chosen.microbatch == chosen.rows == 16  # in one: each microbatch would send the parameters again
 
@@ -197,12 +197,14 @@ def test_the_programs_of_a_preset_keep_the_rules(topology, name):
     suite = SuiteConfig((ValidationSet("web"),), choice=(ChoiceTask("task", "x"),), context_length=1024, overlap=256)
     study = StudyConfig("s", (), (run,), suite, x="web", y="task")
     devices, chip = topology_devices(topology)
-    mesh, model, execution = mesh_and_model(run, vocab_size, ExecutionConfig(), devices, chip)
+    mesh, model, execution = mesh_and_model(run, vocab_size, ExecutionConfig(), devices=devices, chip=chip)
     training = compile_training(run, model, execution, mesh)
     assert broken_rules(training, model, chip, 1) == ()
-    assert broken_rules(compile_evaluation(study, run, model, None, mesh), model, chip, 1) == ()
+    evaluation = compile_evaluation(study, run, model, fsdp=None, mesh=mesh)
+    assert broken_rules(evaluation, model, chip, 1) == ()
 
-    estimate = memory(run, vocab_size, choose_layout(run, vocab_size, ExecutionConfig(), len(devices), chip))
+    layout = choose_layout(run, vocab_size, ExecutionConfig(), devices=len(devices), chip=chip)
+    estimate = memory(run, vocab_size, layout)
     batch_bytes = run.tokens_per_step * 12 / len(devices)
     state_bytes = training.argument_bytes - batch_bytes
     # arrays end on a tile, so small ones take more room than their numbers

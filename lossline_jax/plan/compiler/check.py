@@ -1,7 +1,13 @@
-"""Every program that a study would run on a TPU slice, compiled once a shape, as a table."""
+"""Compile the programs that a study would run on a TPU slice, and report them as a table.
+
+Each shape of program is compiled once. `programs.py` compiles, `hlo.py` reads the result and `rules.py` judges it.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 
+from jax.sharding import Mesh
+
+from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.data.tokenizers.build import planned_vocab_size
 from lossline_jax.distributed.chips import Chip
@@ -18,33 +24,40 @@ from lossline_jax.plan.compiler.programs import (
 )
 from lossline_jax.plan.compiler.rules import broken_rules, largest_logits
 
-SHORT = {
+_SHORT_NAMES = {  # names of the collectives in the table's notes
     "all-gather": "gather",
     "reduce-scatter": "scatter",
     "all-reduce": "reduce",
     "all-to-all": "exchange",
     "collective-permute": "permute",
 }
+# 1 GB is 1e9 bytes. `of least`: bytes sent, as a multiple of the least that FSDP must send.
 HEADER = ("program", "remat", "rows", "args GB", "temp GB", "HBM GB", "of chip", "sent GB", "of least", "logits")
 
 
 def compile_check(study: StudyConfig, topology: str, runs: Sequence[RunConfig], info: Callable[[str], None]) -> str:
-    """Compile the programs of the runs; returns the table.
+    """Compile the programs of the runs and return a table of them.
+
+    Args:
+        study: the study. It gives the execution and the evaluation sets.
+        topology: name of the TPU slice, such as `v5e:4x4`.
+        runs: the runs to check.
+        info: prints a line of progress.
 
     Raises:
-        LosslineError: a program does not fit or breaks a rule (the table is told to `info` first), libtpu is missing,
-            or the mesh does not fit the slice.
+        LosslineError: a program does not fit or breaks a rule (the table is printed by `info` first), libtpu is
+            missing, or the mesh does not fit the slice.
     """
     devices, chip = topology_devices(topology)
     rows, notes, problems = [], [], []
     shapes = by_shape(runs)
-    for number, (run, same) in enumerate(shapes):
+    for number, (run, num_runs) in enumerate(shapes):
         vocab_size = planned_vocab_size(run.tokenizer)
-        mesh, model, execution = mesh_and_model(run, vocab_size, study.execution, devices, chip)
+        mesh, model, execution = mesh_and_model(run, vocab_size, study.execution, devices=devices, chip=chip)
         label = f"{run.model.architecture} {run.factors['size']} c{run.context_length} b{run.batch_size}"
-        info(f"[{number + 1}/{len(shapes)}] {label}: {same} run(s), of which {run.run_id}")
-        for compiled in _programs(study, run, model, execution, mesh):
-            rows.append(_row(f"{compiled.kind} {label}", compiled, model, execution, chip))
+        info(f"[{number + 1}/{len(shapes)}] {label}: {num_runs} run(s), such as {run.run_id}")
+        for compiled in _programs(study, run, model=model, execution=execution, mesh=mesh):
+            rows.append(_row(f"{compiled.kind} {label}", compiled, model=model, execution=execution, chip=chip))
             row_text = ", ".join(f"{name} {cell}" for name, cell in zip(HEADER[1:], rows[-1][1:], strict=True) if cell)
             info(f"      {compiled.kind}: compiled in {compiled.compile_seconds:.0f} s; {row_text}")
             notes.append(f"{compiled.kind} {label}: {_collectives(compiled)}")
@@ -61,12 +74,19 @@ def compile_check(study: StudyConfig, topology: str, runs: Sequence[RunConfig], 
     )
     if problems:
         info(text)
-        raise LosslineError(f"{topology}: {len(problems)} broken: " + "; ".join(problems))
+        raise LosslineError(f"{topology}: {len(problems)} broken rule(s): " + "; ".join(problems))
     return text
 
 
 def by_shape(runs: Sequence[RunConfig]) -> list[tuple[RunConfig, int]]:
-    """The first run of each shape that a program depends on, and how many have it."""
+    """Group runs whose programs have the same shape.
+
+    Args:
+        runs: the runs.
+
+    Returns:
+        For each shape, its first run and the number of runs that have it.
+    """
     runs_of_shape: dict[tuple, list[RunConfig]] = {}
     for run in runs:
         shape = (
@@ -78,15 +98,17 @@ def by_shape(runs: Sequence[RunConfig]) -> list[tuple[RunConfig, int]]:
             run.optim.name,
         )
         runs_of_shape.setdefault(shape, []).append(run)
-    return [(same[0], len(same)) for same in runs_of_shape.values()]
+    return [(group[0], len(group)) for group in runs_of_shape.values()]
 
 
-def _programs(study, run, model, execution, mesh) -> Iterator[Compiled]:
+def _programs(
+    study: StudyConfig, run: RunConfig, *, model: Model, execution: ExecutionConfig, mesh: Mesh
+) -> Iterator[Compiled]:
     yield compile_training(run, model, execution, mesh)
-    yield compile_evaluation(study, run, model, execution.fsdp, mesh)
+    yield compile_evaluation(study, run, model, fsdp=execution.fsdp, mesh=mesh)
 
 
-def _row(label: str, compiled: Compiled, model: Model, execution, chip: Chip) -> list[object]:
+def _row(label: str, compiled: Compiled, *, model: Model, execution: ExecutionConfig, chip: Chip) -> list[object]:
     is_training = compiled.kind == "train"
     start = [label, execution.remat if is_training else "-", execution.microbatch_size if is_training else "-"]
     if compiled.program is None:
@@ -110,5 +132,5 @@ def _collectives(compiled: Compiled) -> str:
         return compiled.too_much
     counts = count_by_kind(compiled.program)
     memory = f"outputs {compiled.output_bytes / 1e9:.2f} GB, of which {compiled.aliased_bytes / 1e9:.2f} in place"
-    kinds = ", ".join(f"{count} {SHORT[kind]} {human_count(sent)}B" for kind, (count, sent) in counts.items())
+    kinds = ", ".join(f"{count} {_SHORT_NAMES[kind]} {human_count(sent)}B" for kind, (count, sent) in counts.items())
     return f"{kinds or 'no collectives'}; {memory}"

@@ -1,7 +1,7 @@
-"""What XLA's optimised HLO text says of a program: its collectives with what they send, and its buffers.
+"""Read the optimised HLO text of a program: its collectives, the bytes that they send, and its buffers.
 
-Text, because it is the only form of a compiled program that jax hands out. Only computations that the entry reaches
-count, each as often as the loops around it run.
+This file reads text because jax gives a compiled program in no other form. Only the computations that the entry
+computation reaches are counted. Each one counts as often as the loops around it run.
 """
 
 import math
@@ -10,7 +10,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+# Opcodes of the collectives, in the order of the report.
 KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
+# Bits of an element in memory. For other types, the digits in the name give the bits (`s32`: 32).
 _BITS = {"pred": 8, "bf16": 16, "f16": 16, "f32": 32, "f64": 64, "c64": 64}
 _HEAD = re.compile(r"^(ENTRY )?%(\S+) \(.*\{$")
 _OPCODES = "|".join((*KINDS, *(f"{kind}-start" for kind in KINDS), r"[a-z][a-z0-9-]*"))
@@ -22,32 +24,43 @@ _BRANCHES = re.compile(r"\b(?:branch_computations|called_computations)=\{([^}]*)
 
 @dataclass(frozen=True)
 class Array:
-    """Element type and shape."""
+    """An array of a program: its element type, by the name that HLO gives it, and its shape."""
 
     dtype: str
     shape: tuple[int, ...]
 
     @property
     def num_bytes(self) -> int:
+        """The size of the array in bytes."""
         bits = _BITS.get(self.dtype) or int(re.sub(r"\D", "", self.dtype) or 8)
         return math.prod(self.shape) * bits // 8
 
 
 @dataclass(frozen=True)
 class Collective:
-    """One collective of a program, as often as it runs."""
+    """A collective instruction of a program.
+
+    Attributes:
+        kind: one of `KINDS`.
+        results: the arrays that the collective returns.
+        group_size: number of devices that take part in the collective together.
+        runs: how often the collective runs.
+    """
 
     kind: str
     results: tuple[Array, ...]
-    group_size: int  # devices that take part in one of it
+    group_size: int
     runs: int
 
     @property
     def sent_bytes(self) -> float:
-        """Bytes that a device sends in all runs, by the algorithms that send least.
+        """The bytes that a device sends in all runs, with the algorithms that send least.
 
-        With g devices in a group: of a gathered or exchanged array (g - 1) / g; of a scattered sum g - 1 times the
-        shard that is kept; of a sum twice (g - 1) / g (Patarasuk & Yuan 2009); all of what is passed on.
+        With g devices in a group, a device sends these shares of the results:
+            all-gather, all-to-all: (g - 1) / g.
+            reduce-scatter: g - 1, because the result is only the shard that the device keeps.
+            all-reduce: 2 (g - 1) / g (Patarasuk & Yuan 2009).
+            collective-permute: 1.
         """
         size, g = sum(array.num_bytes for array in self.results), self.group_size
         shares = {"reduce-scatter": g - 1, "all-reduce": 2 * (g - 1) / g, "collective-permute": 1}
@@ -56,11 +69,17 @@ class Collective:
 
 @dataclass(frozen=True)
 class Program:
-    """What the text of one program says."""
+    """The facts that are read from the text of one program.
+
+    Attributes:
+        collectives: the collectives that run.
+        buffers: the results of instructions outside fusions. Arrays of equal type and shape appear once.
+        uncounted_loops: number of loops whose length the text does not give. Each is assumed to run once.
+    """
 
     collectives: tuple[Collective, ...]
-    buffers: tuple[Array, ...]  # results of instructions outside fusions, each shape once
-    uncounted_loops: int  # whose length the text does not tell; they are taken to run once
+    buffers: tuple[Array, ...]
+    uncounted_loops: int
 
 
 @dataclass(frozen=True)
@@ -73,7 +92,14 @@ class _Instruction:
 
 
 def read_program(text: str) -> Program:
-    """The program of `compiled.as_text()`."""
+    """Read the text of a compiled program.
+
+    Args:
+        text: result of `compiled.as_text()`.
+
+    Raises:
+        ValueError: the text has no entry computation.
+    """
     computations, entry = _computations(text)
     runs, in_fusion, uncounted = _runs(computations, entry)
     collectives, buffers, chains = [], {}, set()
@@ -84,7 +110,8 @@ def read_program(text: str) -> Program:
             kind = instruction.opcode.removesuffix("-start")
             if kind not in KINDS:
                 continue
-            # libtpu spreads one asynchronous collective over several fusions, each with the whole of it
+            # libtpu divides one asynchronous collective over several fusions. Each of them shows the whole collective,
+            # and they share a chain id.
             if chain := re.search(r'chain_id="(\d+)"', instruction.rest):
                 if chain[1] in chains:
                     continue
@@ -96,8 +123,16 @@ def read_program(text: str) -> Program:
 
 
 def count_by_kind(program: Program) -> Mapping[str, tuple[int, float]]:
-    """How many of each kind run, and how many bytes a device sends in them; kinds that there are."""
-    counts, sent = Counter(), Counter()
+    """Return, for each kind of collective, how often it runs and how many bytes a device sends in these runs.
+
+    Args:
+        program: the program.
+
+    Returns:
+        The two numbers for each kind in the program, in the order of `KINDS`. Other kinds are left out.
+    """
+    counts: Counter[str] = Counter()
+    sent: defaultdict[str, float] = defaultdict(float)
     for collective in program.collectives:
         counts[collective.kind] += collective.runs
         sent[collective.kind] += collective.sent_bytes
@@ -115,15 +150,15 @@ def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str]:
             root, name, result, opcode, rest = match.groups()
             current.append(_Instruction(name, result, opcode, rest, bool(root)))
     if not entry:
-        raise ValueError("no entry computation: this is no text of a compiled program")
+        raise ValueError("no entry computation: this is not the text of a compiled program")
     return computations, entry
 
 
 def _runs(computations: Mapping[str, list[_Instruction]], entry: str) -> tuple[dict[str, int], frozenset[str], int]:
-    """How often each reached computation runs, those inside fusions, and loops of unknown length."""
+    """Return the runs of each reached computation, the computations inside fusions, and the number of unknown loops."""
     runs, in_fusion, uncounted = defaultdict(int), set(), 0
     pending = [(entry, 1, False)]
-    while pending:  # the graph has no cycle
+    while pending:  # this ends, because the graph of calls has no cycle
         name, times, fused = pending.pop()
         runs[name] += times
         if fused:
@@ -134,7 +169,8 @@ def _runs(computations: Mapping[str, list[_Instruction]], entry: str) -> tuple[d
                 length = _trip_count(instruction, computations)
                 uncounted += length is None
             for role, callee in _callees(instruction.rest):
-                if callee in computations and role != "to_apply":  # of a reduction: scalars
+                # `to_apply` is the scalar function of a reduction, which has no collectives or buffers.
+                if callee in computations and role != "to_apply":
                     factor = (length or 1) if role == "body" else 1
                     pending.append((callee, times * factor, fused or instruction.opcode == "fusion"))
     return dict(runs), frozenset(in_fusion), uncounted
@@ -149,19 +185,25 @@ def _callees(rest: str) -> Iterator[tuple[str, str]]:
 
 
 def _trip_count(loop: _Instruction, computations: Mapping[str, list[_Instruction]]) -> int | None:
-    """What XLA knows of it, or the bound that its condition compares the counter with (jax counts up from 0)."""
+    """Return how often a loop runs. None: the text does not give it.
+
+    XLA may state the number. If not, it is the bound in the loop's condition, because jax counts up from 0.
+    """
     if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.rest):
         return int(known[1])
     condition = computations[dict(_callees(loop.rest))["condition"]]
     constants = {
-        each.name: int(value[0])
-        for each in condition
-        if each.opcode == "constant" and (value := re.match(r"-?\d+(?=\))", each.rest))
+        instruction.name: int(value[0])
+        for instruction in condition
+        if instruction.opcode == "constant" and (value := re.match(r"-?\d+(?=\))", instruction.rest))
     }
-    compared = [each for each in condition if each.is_root and each.opcode == "compare" and "direction=LT" in each.rest]
-    bounds = [
-        constants[name] for each in compared for name in re.findall(r"%([^\s,)]+)", each.rest) if name in constants
+    operands = [
+        name
+        for instruction in condition
+        if instruction.is_root and instruction.opcode == "compare" and "direction=LT" in instruction.rest
+        for name in re.findall(r"%([^\s,)]+)", instruction.rest)
     ]
+    bounds = [constants[name] for name in operands if name in constants]
     return bounds[0] if len(bounds) == 1 else None
 
 
@@ -171,13 +213,19 @@ def _arrays(result: str) -> Iterator[Array]:
 
 
 def _results(result: str, kind: str) -> tuple[Array, ...]:
-    """Of the start of an asynchronous collective: it holds operands, then results, then counters."""
+    """Return the results of an asynchronous collective from the tuple that its start instruction returns.
+
+    The tuple has the operands, then the results, then `u32` counters. The tuple of an all-reduce has no operands.
+    """
     arrays = [array for array in _arrays(result) if array.shape or array.dtype != "u32"]
     return tuple(arrays) if kind == "all-reduce" else tuple(arrays[len(arrays) // 2 :])
 
 
 def _group_size(rest: str) -> int:
-    """Devices of a group, as `{{0,1},{2,3}}`, `[2,2]<=[4]` or `mesh['a'=2,'b'=2] {'a'}`; 1 where none are named."""
+    """Return the number of devices in a group, or 1 if the text names no group.
+
+    HLO writes groups as `{{0,1},{2,3}}`, `[2,2]<=[4]` or `mesh['a'=2,'b'=2] {'a'}`.
+    """
     if listed := re.search(r"replica_groups=\{\{([0-9,]+)\}", rest):
         return len(listed[1].split(","))
     if iota := re.search(r"replica_groups=\[\d+,(\d+)\]", rest):

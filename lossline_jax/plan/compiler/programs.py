@@ -1,7 +1,7 @@
-"""The real training and evaluation programs of a run, compiled for a TPU slice that is not there.
+"""Compile the training and evaluation programs of a run for a TPU slice that is not attached.
 
-libtpu compiles on a machine without a TPU; nothing runs, and no data are needed: the training step takes its shapes
-from the run, the evaluation step from the suite's context length.
+The programs are the real ones. libtpu compiles them on a machine without a TPU, and nothing runs. No data are needed:
+the training step takes its shapes from the run, and the evaluation step from the suite's context length.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -28,87 +29,140 @@ from lossline_jax.errors import LosslineError, install_hint
 from lossline_jax.evaluate.evaluator import TOKENS_PER_BATCH_ACCELERATOR, PlacedBlock, score_rows
 from lossline_jax.evaluate.packing.pack import LONGEST_BRANCHING_ROW
 from lossline_jax.models.model import Model, build_model
-from lossline_jax.plan.choose_layout import resolve_execution
+from lossline_jax.plan.choose_layout import choose_layout
 from lossline_jax.plan.compiler.hlo import Program, read_program
 from lossline_jax.train.state import abstract_params
 from lossline_jax.train.step import train_program
 
-EVALUATION_BATCHES = 2  # the program is a loop over batches: more change nothing but its length
-BRANCHING_SLOT_SHARE = 4  # of so many positions of a row that branches, one is scored: options are short
+# Batches in the evaluation program. The program is a loop over batches, so more batches change only its length.
+EVALUATION_BATCHES = 2
+# Positions of a branching row for each position that is scored. Few are scored, because answer options are short.
+BRANCHING_SLOT_SHARE = 4
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """What the compiler says of one program; bytes are of one device."""
+    """The compiler's report on one program. All bytes are of one device.
 
-    kind: str  # train or evaluate
+    Attributes:
+        kind: `train` or `evaluate`.
+        argument_bytes: bytes of the arguments.
+        output_bytes: bytes of the outputs.
+        aliased_bytes: bytes of outputs that reuse the memory of arguments.
+        temporary_bytes: bytes of temporary buffers.
+        code_bytes: bytes of the program's code.
+        program: the program's collectives and buffers. None: the program did not fit, so the compiler made none.
+        compile_seconds: seconds that the compiler took.
+        minimum_bytes: smallest number of bytes that a device must send; see the function `minimum_bytes`.
+        rows_held: positions of a whole (micro)batch on one device. A program must not hold the logits of so many.
+        too_much: the compiler's message if the program did not fit. Empty: the program fits.
+    """
+
+    kind: str
     argument_bytes: int
     output_bytes: int
-    aliased_bytes: int  # of outputs that lie where arguments lay
+    aliased_bytes: int
     temporary_bytes: int
     code_bytes: int
-    program: Program | None  # None: it did not fit, and there is no program
+    program: Program | None
     compile_seconds: float
-    minimum_bytes: float  # that a device must send: `minimum_bytes`
-    rows_held: int  # positions whose logits would be those of a whole (micro)batch on one device
-    too_much: str = ""  # the compiler's words, where it ran out of memory
+    minimum_bytes: float
+    rows_held: int
+    too_much: str = ""
 
     @property
     def hbm_bytes(self) -> int:
+        """The memory that the program needs. Aliased bytes count once."""
         return self.argument_bytes + self.output_bytes - self.aliased_bytes + self.temporary_bytes + self.code_bytes
 
 
 def topology_devices(name: str) -> tuple[Sequence[Any], Chip]:
-    """The devices of a slice such as `v5e:4x4`, and their chip.
+    """Return the devices of a TPU slice, and their chip.
+
+    Args:
+        name: name of the slice, such as `v5e:4x4`.
 
     Raises:
         LosslineError: libtpu is not installed, or does not know the slice.
     """
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no metadata server to ask
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # this machine has no metadata server to ask
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nothing is shared: no chip is opened
+    # Several processes may load libtpu here: none of them opens a chip, so they share nothing.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     try:
-        import libtpu  # noqa: F401
+        import libtpu  # noqa: F401  # pyright: ignore[reportMissingImports] (optional: the extra `check` installs it)
     except ImportError as error:
-        raise LosslineError(f"check: needs TPU's compiler; {install_hint('check')}") from error
+        raise LosslineError(f"check: needs the TPU compiler; {install_hint('check')}") from error
     from jax.experimental import topologies
 
-    # one device a chip, as jax has it on a v4
+    # Each v4 chip has two cores. Megacore makes one jax device of them, as on a real v4.
     options = {"chip_config_name": "megacore"} if name.startswith("v4:") else {}
     try:
         devices = topologies.get_topology_desc(name, platform="tpu", **options).devices
     except (RuntimeError, ValueError, LookupError, NotImplementedError) as error:
         reason = str(error).splitlines()[0][:200]
-        raise LosslineError(f"--topology: {name!r} is no slice that libtpu knows, as v5e:4x4 is ({reason})") from error
+        raise LosslineError(
+            f"--topology: {name!r} is not a slice that libtpu knows, such as v5e:4x4 ({reason})"
+        ) from error
     chip = chip_of(devices[0].device_kind)
     if chip is None:
-        raise LosslineError(f"--topology: the memory of a {devices[0].device_kind} is not known here")
+        raise LosslineError(f"--topology: lossline does not know the memory of a {devices[0].device_kind}")
     return devices, chip
 
 
 def mesh_and_model(
-    run: RunConfig, vocab_size: int, execution: ExecutionConfig, devices: Sequence[Any], chip: Chip
+    run: RunConfig, vocab_size: int, execution: ExecutionConfig, *, devices: Sequence[Any], chip: Chip
 ) -> tuple[Mesh, Model, ExecutionConfig]:
-    """As a run would have them on these devices."""
-    execution = resolve_execution(run, vocab_size, execution, len(devices), chip)
-    model = build_model(run.model, vocab_size, remat=execution.remat, attention=execution.attention)
+    """Build the mesh and the model that a run would have on these devices.
+
+    Args:
+        run: the run.
+        vocab_size: number of tokens of the run's tokenizer.
+        execution: the settings of the study.
+        devices: the devices of the slice.
+        chip: kind of the devices.
+
+    Returns:
+        The mesh, the model, and the execution with the remat and the microbatch size that fit the chip.
+    """
+    layout = choose_layout(run, vocab_size, execution, devices=len(devices), chip=chip)
+    execution = dataclasses.replace(execution, remat=layout.remat, microbatch_size=layout.microbatch)
+    model = build_model(run.model, vocab_size, remat=layout.remat, attention=execution.attention)
     return make_mesh(execution, devices), model, execution
 
 
 def compile_training(run: RunConfig, model: Model, execution: ExecutionConfig, mesh: Mesh) -> Compiled:
-    """The step of `step.train_program`."""
+    """Compile the training step of `train.step.train_program`.
+
+    Args:
+        run: the run.
+        model: its model.
+        execution: its execution.
+        mesh: the mesh of the slice.
+    """
     step, _, abstract = train_program(run, model, execution, mesh)
-    shape, rows = (run.batch_size, run.context_length), row_sharding(mesh)
-    whole, weights = (jax.ShapeDtypeStruct(shape, dtype, sharding=rows) for dtype in (jnp.int32, jnp.float32))
-    batch = Batch(whole, whole, weights, whole if run.data.separate_documents else None)
-    held = execution.microbatch_size or run.batch_size // num_row_shards(mesh)
+    shape, sharding = (run.batch_size, run.context_length), row_sharding(mesh)
+    ids, weights = np.empty(shape, np.int32), np.empty(shape, np.float32)
+    arrays = Batch(ids, ids, weights, ids if run.data.separate_documents else None)
+    batch = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding), arrays)
+    rows = execution.microbatch_size or run.batch_size // num_row_shards(mesh)
     minimum = minimum_bytes(model, mesh, execution.fsdp, training=True)
     with jax.set_mesh(mesh):
-        return _compile("train", step.lower(abstract, batch), minimum, held * run.context_length)
+        return _compile("train", step.lower(abstract, batch), minimum, rows * run.context_length)
 
 
-def compile_evaluation(study: StudyConfig, run: RunConfig, model: Model, fsdp: bool | None, mesh: Mesh) -> Compiled:
-    """`evaluator.score_rows` on full batches of the longest rows that the suite can have of either form."""
+def compile_evaluation(study: StudyConfig, run: RunConfig, model: Model, *, fsdp: bool | None, mesh: Mesh) -> Compiled:
+    """Compile `evaluate.evaluator.score_rows` for full batches of the longest rows that the suite can have.
+
+    Rows without branches are always compiled. Rows with branches are compiled if the suite has choice or cloze tasks.
+
+    Args:
+        study: gives the evaluation sets.
+        run: the run.
+        model: its model.
+        fsdp: as `ExecutionConfig.fsdp`.
+        mesh: the mesh of the slice.
+    """
     model = dataclasses.replace(model, attention="xla")
     context = study.suite.for_context(run.context_length).context_length
     blocks, has_branches = [_block(context, context, mesh)], [False]
@@ -121,14 +175,20 @@ def compile_evaluation(study: StudyConfig, run: RunConfig, model: Model, fsdp: b
     minimum = EVALUATION_BATCHES * len(blocks) * minimum_bytes(model, mesh, fsdp, training=False)
     with jax.set_mesh(mesh):
         lowered = score_rows.lower(model, params, tuple(blocks), tuple(has_branches), split)
-        held = blocks[0].ids_GBT.shape[1] // num_row_shards(mesh) * context
-        return _compile("evaluate", lowered, minimum, held)
+        rows_held = blocks[0].ids_GBT.shape[1] // num_row_shards(mesh) * context
+        return _compile("evaluate", lowered, minimum, rows_held)
 
 
 def minimum_bytes(model: Model, mesh: Mesh, fsdp: bool | None, training: bool) -> float:
-    """What a device must send for the parameters: of a training step, or forwards once.
+    """Return the smallest number of bytes that a device can send for the parameters.
 
-    As `estimates.fsdp_bytes` has it, of each parameter in the dtype it is computed with.
+    The count is that of `estimates.fsdp_bytes`, but with each parameter in the dtype in which it is computed.
+
+    Args:
+        model: the model.
+        mesh: the mesh of the slice.
+        fsdp: as `ExecutionConfig.fsdp`.
+        training: True: for a training step. False: for one forward pass.
     """
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0)))
     share = (mesh.shape["data"] - 1) / mesh.shape["data"] / mesh.shape["model"]
@@ -151,7 +211,8 @@ def _block(length: int, slots_a_row: int, mesh: Mesh) -> PlacedBlock:
         jax.ShapeDtypeStruct((EVALUATION_BATCHES, shards * size, inner), jnp.int32, sharding=sharding)
         for size, inner in ((rows_per_shard, length), (1, rows_per_shard * slots_a_row))
     )
-    return PlacedBlock(rows, rows, slots, slots)
+    # `_make` instead of the constructor: the fields are shapes here, and arrays elsewhere.
+    return PlacedBlock._make([rows, rows, slots, slots])
 
 
 def _compile(kind: str, lowered: Any, minimum: float, rows_held: int) -> Compiled:
@@ -162,8 +223,8 @@ def _compile(kind: str, lowered: Any, minimum: float, rows_held: int) -> Compile
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         match = re.search(r"Used [^.]*\.\S+ of \S+ hbm", str(error))
-        words = match[0] if match else str(error).splitlines()[0][:200]
-        return Compiled(kind, 0, 0, 0, 0, 0, None, time.monotonic() - start, minimum, rows_held, words)
+        message = match[0] if match else str(error).splitlines()[0][:200]
+        return Compiled(kind, 0, 0, 0, 0, 0, None, time.monotonic() - start, minimum, rows_held, message)
     memory = compiled.memory_analysis()
     return Compiled(
         kind=kind,

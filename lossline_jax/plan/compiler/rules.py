@@ -1,4 +1,4 @@
-"""What a compiled program must keep to, and where one does not."""
+"""Check a compiled program against rules on its memory and on the bytes that it sends."""
 
 import math
 from collections.abc import Iterator
@@ -8,26 +8,41 @@ from lossline_jax.models.model import Model
 from lossline_jax.plan.compiler.hlo import Array, Program, count_by_kind
 from lossline_jax.plan.compiler.programs import Compiled
 
-MAX_SENT_SHARE = 1.2  # of the least that FSDP must send
+MAX_SENT_SHARE = 1.2  # bytes that a device may send, as a multiple of the least that FSDP must send; see docs/scale.md
 
 
 def broken_rules(compiled: Compiled, model: Model, chip: Chip, model_parallel: int) -> tuple[str, ...]:
-    """One line for each rule that the program breaks.
+    """Return one line for each rule that the program breaks.
 
-    With tensor parallelism activations travel too, so what is sent is then not held against the minimum of FSDP.
+    With tensor parallelism, the devices also send activations. The bytes sent are then not compared with the minimum
+    of FSDP.
+
+    Args:
+        compiled: the compiled program.
+        model: the model of the program.
+        chip: kind of the devices.
+        model_parallel: size of the mesh axis `model`.
     """
     if compiled.program is None:
         return (f"does not fit a {chip.name}: {compiled.too_much}",)
-    return tuple(_broken(compiled, compiled.program, model, chip, model_parallel))
+    return tuple(_broken(compiled, compiled.program, model, chip=chip, model_parallel=model_parallel))
 
 
 def largest_logits(program: Program, model: Model, model_parallel: int) -> Array | None:
-    """The largest float32 array in memory with an axis of the vocabulary that is no parameter or gradient of one."""
+    """Return the largest float32 array of logits in memory. None: the program has no such array.
+
+    An array has logits if it has a vocabulary axis and is larger than a parameter or the gradient of a parameter.
+
+    Args:
+        program: the program.
+        model: the model of the program.
+        model_parallel: size of the mesh axis `model`.
+    """
     arrays = [array for array in program.buffers if array.dtype == "f32" and _positions(array, model, model_parallel)]
     return max(arrays, key=lambda array: array.num_bytes, default=None)
 
 
-def _broken(compiled: Compiled, program: Program, model: Model, chip: Chip, model_parallel: int) -> Iterator[str]:
+def _broken(compiled: Compiled, program: Program, model: Model, *, chip: Chip, model_parallel: int) -> Iterator[str]:
     if compiled.hbm_bytes > chip.hbm_bytes:
         yield f"does not fit: {compiled.hbm_bytes / 1e9:.1f} of {chip.hbm_bytes / 1e9:.1f} GB of a {chip.name}"
     logits = largest_logits(program, model, model_parallel)
@@ -47,11 +62,11 @@ def _broken(compiled: Compiled, program: Program, model: Model, chip: Chip, mode
             f"FSDP must ({MAX_SENT_SHARE} allowed)"
         )
     if program.uncounted_loops:
-        yield f"{program.uncounted_loops} loops are of a length that the program does not tell"
+        yield f"{program.uncounted_loops} loop(s) have a length that the program does not give"
 
 
 def _positions(array: Array, model: Model, model_parallel: int) -> int:
-    """Positions that an array with a vocabulary axis has logits for; 0 for others, and for parameters."""
+    """Return the number of positions whose logits the array has. 0: the array has no logits, or is a parameter."""
     vocab_size, width = model.vocab_size // model_parallel, model.config.d_model
     if vocab_size not in array.shape:
         return 0
