@@ -144,7 +144,7 @@ def test_files_that_cannot_be_used_are_refused_in_one_line(tmp_path, plain):
     )
     assert "field model.dropout=0.1: encodes at random" in refusal(tmp_path, changed(dropout=0.1))
     far = changed(vocab=plain["model"]["vocab"] | {"far": 2**31})
-    assert f"field model.vocab: has an id {2**31} and" in refusal(tmp_path, far)
+    assert f"field model.vocab: has an id {2**31} but only" in refusal(tmp_path, far)
     assert "has no tokens [9999], which are given" in refusal(tmp_path, plain, bos_id=9999)
     assert "has no tokens [-1], which are given" in refusal(tmp_path, plain, eos_id=-1)
     ignorant = {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "?"}
