@@ -126,7 +126,7 @@ def test_a_loss_given_to_the_fit_alone_is_resampled_by_and_kept_in_json():
     same = [bootstrap(each, {"N": size}, loss, num_resamples=10).samples["alpha_N"] for each in (fit, again)]
     np.testing.assert_array_equal(*same)
     older = dataclasses.replace(fit, minimised=None)
-    with pytest.raises(LosslineError, match="lacks its objective; fit again"):
+    with pytest.raises(LosslineError, match="without its objective; fit again"):
         bootstrap(older, {"N": size}, loss)
 
 
