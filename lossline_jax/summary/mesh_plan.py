@@ -68,4 +68,3 @@ def _remedy(run: MeshRunPlan) -> str:
         advice = "try --execution.remat full or more --execution.model-parallel"
         return f"run {run.index} fits on no number of these devices; {advice}"
     return f"run {run.index} fits on {run.fewest_devices} or more of these devices"
-    return f"run {run.index} fits on {run.fewest_devices} of them at least"

@@ -50,7 +50,6 @@ class PairedRuns:
     known_validation: np.ndarray  # loss of the model of the known set on the validation set of the known set
     known_loss: np.ndarray  # loss of the model of the known set on the set that is asked about
     loss: np.ndarray  # loss of the model of the new set on that set; NaN: to be predicted
-    loss: np.ndarray  # of the model on the new set, on that set; NaN where it is to be predicted
 
 
 @dataclass(frozen=True)
