@@ -26,7 +26,6 @@ from lossline_jax.summary import show
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lossline_jax.fit.study.irreducible import Mode
     from lossline_jax.fit.study.results import StudyFits
     from lossline_jax.fit.study.table_laws import LawFits
 
@@ -164,7 +163,7 @@ def _fit_lines(table: str, options: FitOptions) -> "StudyFits":
         unit=options.unit,
         across=None if options.across is None else Across(options.across, options.on),
         irreducible=IrreducibleModes(
-            _mode(options.e_x, "--e-x"), _mode(options.e_y, "--e-y"), options.form, options.params, options.tokens
+            _mode(options.e_x), _mode(options.e_y), options.form, options.params, options.tokens
         ),
         merge_copies=options.merge_copies,
     )
@@ -215,14 +214,12 @@ def _read_table(table: str, run: str | None) -> "pd.DataFrame":
     return read_losses(table, [run] if run else [])
 
 
-def _mode(word: str, flag: str) -> "Mode":
-    """Return an irreducible loss of a flag: a number, "free" or "law"."""
-    if word == "free" or word == "law":
-        return word
+def _mode(word: str) -> Any:
+    """Return the number that a flag gives, or its word. `IrreducibleModes` checks the word."""
     try:
         return float(word)
     except ValueError:
-        raise LosslineError(f"{flag}: {word!r} is not a number, 'free' or 'law'") from None
+        return word
 
 
 def _pairs(words: Sequence[str], flag: str, form: str) -> dict[str, str]:

@@ -88,7 +88,8 @@ def configure_devices(execution: ExecutionConfig) -> None:
         os.environ["XLA_FLAGS"] = f"{flags} --{GPU_DETERMINISM}=true".strip()
     chosen = execution.cpu_devices
     set_by_flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    set_by_environment = jax.config.values["jax_num_cpu_devices"] > 0 or set_by_flag
+    num_devices = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]  # jax adds its options at run time
+    set_by_environment = num_devices > 0 or set_by_flag
     if chosen is None and set_by_environment:
         return
     if chosen is not None and chosen < 1:

@@ -50,13 +50,10 @@ def _explicit(config: ProcessesConfig, environment: Mapping[str, str]) -> dict[s
         return None  # an address in the environment alone is where the processes of a launcher meet
     if str(count) == "1":
         return _alone()
-    not_numbers = f"--processes: count {count} and index {index} must be two numbers"
-    if count is None or index is None:
-        raise LosslineError(not_numbers)
     try:
-        count, index = int(count), int(index)
+        count, index = int(str(count)), int(str(index))
     except ValueError as error:
-        raise LosslineError(not_numbers) from error
+        raise LosslineError(f"--processes: count {count} and index {index} must be two numbers") from error
     if not 0 <= index < count:
         raise LosslineError(f"--processes.index: {index} is not one of {count} processes, 0..{count - 1}")
     if coordinator is None or not re.fullmatch(r".+:\d+", coordinator):

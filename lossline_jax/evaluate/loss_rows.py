@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lossline_jax.losses.loss_row import CheckpointFacts, LossRow, SetScore
 from lossline_jax.models.accounting import count_parameters, train_flops_per_token
@@ -27,7 +27,7 @@ class RunFacts(Protocol):
         ...
 
     @property
-    def factors(self) -> Mapping[str, str | int]:
+    def factors(self) -> Mapping[str, Any]:
         """The values of the columns `loss_row.FACTOR_COLUMNS`."""
         ...
 
@@ -64,17 +64,10 @@ def checkpoint_facts(
     tokens_seen = run.tokens_at(step)
     counts = count_parameters(model_config, vocab_size)
     flops_per_token = train_flops_per_token(model_config, vocab_size, run.context_length)
-    factors = run.factors
     return CheckpointFacts(
         study=study_name,
         run_id=run.run_id,
-        data=str(factors["data"]),
-        tokenizer=str(factors["tokenizer"]),
-        architecture=str(factors["architecture"]),
-        size=str(factors["size"]),
-        context_length=int(factors["context_length"]),
-        optimiser=str(factors["optimiser"]),
-        seed=int(factors["seed"]),
+        **run.factors,
         params_total=counts.total,
         params_embedding=counts.embedding,
         params_non_embedding=counts.non_embedding,

@@ -26,7 +26,7 @@ def enable_compilation_cache() -> None:
     Raises:
         LosslineError: LOSSLINE_CACHE is an address other than gs://, or a bucket that cannot be reached.
     """
-    if jax.config.values["jax_compilation_cache_dir"] is not None:
+    if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore[reportAttributeAccessIssue]  # jax adds its options at run time
         return
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lossline"
     folder = expanded(os.environ.get(VARIABLE, str(default)))

@@ -9,7 +9,7 @@ from typing import Literal
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError
 from lossline_jax.losses.row_count import NO_SETS, count_rows
-from lossline_jax.status.runs import last_row, run_status, suite_sets
+from lossline_jax.status.runs import last_row, run_status, sets_of_runs
 from lossline_jax.storage.paths import StudyDir
 
 
@@ -73,7 +73,7 @@ def resubmission(study: StudyConfig, folder: StudyDir, run_ids: Sequence[str], f
     Raises:
         LosslineError: the manifest names a run that the study does not have.
     """
-    suites, sets = suite_sets(folder)
+    sets = sets_of_runs(folder)
     known = {run.run_id: run for run in study.runs}
     if unknown := set(run_ids) - known.keys():
         raise LosslineError(
@@ -84,7 +84,7 @@ def resubmission(study: StudyConfig, folder: StudyDir, run_ids: Sequence[str], f
     for index, run_id in enumerate(run_ids):
         run, directory = known[run_id], folder.run(run_id)
         status = run_status(run, directory, last_row(directory))
-        run_sets = sets[suites[run_id]] if run_id in suites else NO_SETS
+        run_sets = sets.get(run_id, NO_SETS)
         count = count_rows(folder, run_id, run.checkpoint_steps, set_names=study.suite.set_names, sets=run_sets)
         if status.state == "running":
             standings.append(Standing(index, run_id, "running"))

@@ -152,14 +152,13 @@ def strangers_note(study: StudyConfig, folder: StudyDir) -> str:
     return f"; left out, of no run or model of this study: {unknown[0]}{more}"
 
 
-def suite_sets(folder: StudyDir) -> tuple[dict[str, str], dict[str, SuiteSets]]:
-    """Return the suite that each run is scored on, by run id, and the sets of each suite.
-
-    Both are empty before `prepare`.
+def sets_of_runs(folder: StudyDir) -> dict[str, SuiteSets]:
+    """Return the evaluation sets that each run is scored on, by run id. It is empty before `prepare`.
 
     Args:
         folder: the study's folder.
     """
     prepared = folder.prepared_file.exists()
     suites = read_json(folder.prepared_file, {"suites": dict})["suites"] if prepared else {}
-    return suites, {suite: read_suite_sets(folder, suite) for suite in set(suites.values())}
+    sets = {suite: read_suite_sets(folder, suite) for suite in set(suites.values())}
+    return {run_id: sets[suite] for run_id, suite in suites.items()}

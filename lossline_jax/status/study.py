@@ -10,9 +10,9 @@ from lossline_jax.status.runs import (
     last_row,
     run_cost,
     run_status,
+    sets_of_runs,
     strangers_note,
     study_seconds_left,
-    suite_sets,
 )
 from lossline_jax.storage.files import read_json
 from lossline_jax.storage.paths import StudyDir
@@ -65,12 +65,12 @@ def read_status(study: StudyConfig, folder: StudyDir) -> StudyStatus:
     Raises:
         LosslineError: a file of the folder is damaged.
     """
-    suites, sets = suite_sets(folder)
+    sets = sets_of_runs(folder)
     runs, imported = [], []
     for run in study.runs:
         directory = folder.run(run.run_id)
         status, cost = run_status(run, directory, last_row(directory)), run_cost(directory)
-        run_sets = sets[suites[run.run_id]] if run.run_id in suites else NO_SETS
+        run_sets = sets.get(run.run_id, NO_SETS)
         count = count_rows(folder, run.run_id, run.checkpoint_steps, set_names=study.suite.set_names, sets=run_sets)
         runs.append(RunProgress(status, cost, count))
     all_sets = list(sets.values())

@@ -56,9 +56,9 @@ class TableForecast:
             ArgumentError: an argument that a series needs is missing, an argument is of no use to it, or no series has
                 such a name.
         """
-        if isinstance(params, str):
-            raise ArgumentError("{at_params}: {value!r} is not a positive number", value=params)
-        sizes = tuple(params) if isinstance(params, Iterable) else (params,)
+        sizes: tuple[Any, ...] = (
+            tuple(params) if isinstance(params, Iterable) and not isinstance(params, str) else (params,)
+        )
         predictions: list[Prediction] = []
         for name in self._chosen(only):
             rows = rows_of_target(self.forecast, name, params=sizes, tokens=tokens, flops=flops, x=x)

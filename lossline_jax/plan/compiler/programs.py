@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -29,7 +28,7 @@ from lossline_jax.errors import LosslineError, install_hint
 from lossline_jax.evaluate.evaluator import TOKENS_PER_BATCH_ACCELERATOR, PlacedBlock, score_rows
 from lossline_jax.evaluate.packing.pack import LONGEST_BRANCHING_ROW
 from lossline_jax.models.model import Model, build_model
-from lossline_jax.plan.choose_layout import choose_layout
+from lossline_jax.plan.choose_layout import resolve_execution
 from lossline_jax.plan.compiler.hlo import Program, read_program
 from lossline_jax.train.state import abstract_params
 from lossline_jax.train.step import train_program
@@ -125,9 +124,9 @@ def mesh_and_model(
     Returns:
         The mesh, the model, and the execution with the remat and the microbatch size that fit the chip.
     """
-    layout = choose_layout(run, vocab_size, execution, devices=len(devices), chip=chip)
-    execution = dataclasses.replace(execution, remat=layout.remat, microbatch_size=layout.microbatch)
-    model = build_model(run.model, vocab_size, remat=layout.remat, attention=execution.attention)
+    execution = resolve_execution(run, vocab_size, execution, devices=len(devices), chip=chip)
+    remat: Any = execution.remat  # not None: `resolve_execution` has set it
+    model = build_model(run.model, vocab_size, remat=remat, attention=execution.attention)
     return make_mesh(execution, devices), model, execution
 
 
@@ -142,9 +141,9 @@ def compile_training(run: RunConfig, model: Model, execution: ExecutionConfig, m
     """
     step, _, abstract = train_program(run, model, execution, mesh)
     shape, sharding = (run.batch_size, run.context_length), row_sharding(mesh)
-    ids, weights = np.empty(shape, np.int32), np.empty(shape, np.float32)
-    arrays = Batch(ids, ids, weights, ids if run.data.separate_documents else None)
-    batch = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding), arrays)
+    ids: Any = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding)  # shapes stand in for the arrays
+    weights: Any = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
+    batch = Batch(ids, ids, weights, ids if run.data.separate_documents else None)
     rows = execution.microbatch_size or run.batch_size // num_row_shards(mesh)
     minimum = minimum_bytes(model, mesh, execution.fsdp, training=True)
     with jax.set_mesh(mesh):
@@ -207,12 +206,12 @@ def _block(length: int, slots_a_row: int, mesh: Mesh) -> PlacedBlock:
     shards = num_row_shards(mesh)
     rows_per_shard = max(TOKENS_PER_BATCH_ACCELERATOR // length, 1)
     sharding = row_sharding(mesh, axis=1)
-    rows, slots = (
+    shapes: list[Any] = [  # they stand in for the arrays
         jax.ShapeDtypeStruct((EVALUATION_BATCHES, shards * size, inner), jnp.int32, sharding=sharding)
         for size, inner in ((rows_per_shard, length), (1, rows_per_shard * slots_a_row))
-    )
-    # `_make` instead of the constructor: the fields are shapes here, and arrays elsewhere.
-    return PlacedBlock._make([rows, rows, slots, slots])
+    ]
+    rows, slots = shapes
+    return PlacedBlock(rows, rows, slots, slots)
 
 
 def _compile(kind: str, lowered: Any, minimum: float, rows_held: int) -> Compiled:
