@@ -14,13 +14,13 @@ from lossline_jax.evaluate.packing.rows import Request, pack_sets
 from lossline_jax.evaluate.packing.windows import Text
 
 try:
-    from lm_eval.api.model import TemplateLM
-    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+    from lm_eval.api.model import TemplateLM  # pyright: ignore[reportMissingImports]
+    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # pyright: ignore[reportMissingImports]
 except ImportError as missing:
     raise LosslineError(f"lossline_jax.evaluate.harness: needs lm-eval: {install_hint('harness')}") from missing
 
 if TYPE_CHECKING:
-    from lm_eval.api.instance import Instance
+    from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
 
     from lossline_jax.data.tokenizers.build import Tokenizer
     from lossline_jax.models.model import Model

@@ -57,7 +57,7 @@ def _read_hugging_face(corpus: HuggingFaceCorpus) -> Iterator[Document]:
     """Yield the documents of a streamed dataset, so that no more than the documents that are read is downloaded."""
     name = f"corpus {corpus.name!r}"
     try:
-        import datasets
+        import datasets  # pyright: ignore[reportMissingImports]  # an extra
     except ImportError as error:
         raise LosslineError(f"{name}: needs datasets: {install_hint('hf')}") from error
     try:
