@@ -1,4 +1,4 @@
-"""Mistakes in the calls of a fit are one line that names the argument, and never a number."""
+"""A mistake in the call of a fit gives one line that names the argument. It never gives a number."""
 
 import numpy as np
 import pandas as pd
@@ -72,8 +72,8 @@ def test_mistakes_get_one_line(call, message):
 
 
 def test_numbers_and_arrays_broadcast():
-    both = FIT.predict(N=[1e6, 2e6], D=1e9)
-    assert both.tolist() == [float(FIT.predict(N=size, D=1e9)) for size in (1e6, 2e6)]
+    losses = FIT.predict(N=[1e6, 2e6], D=1e9)
+    assert losses.tolist() == [float(FIT.predict(N=size, D=1e9)) for size in (1e6, 2e6)]
     assert FIT.extrapolates(N=[1e5, 2e6], D=1e9).tolist() == [True, False]
     assert FIT.predict(N=np.array([[1e6], [2e6]]), D=[1e8, 1e9, 2e9]).shape == (2, 3)
 
@@ -84,9 +84,10 @@ def test_columns_in_another_order_are_refused_and_other_tables_pair_by_position(
         fit_law("chinchilla", FRAME.loss, N=FRAME.N, D=shuffled)
     with pytest.raises(LosslineError, match="y has the index of x in another order"):
         fit_line(FRAME.loss, FRAME.loss.sort_values())
-    elsewhere = FRAME.set_index(FRAME.index + 100)
+    other_index = FRAME.set_index(FRAME.index + 100)
     fits = [
-        fit_law("chinchilla", each.loss, N=FRAME.N, D=FRAME.D, num_starts=4, level=None) for each in (FRAME, elsewhere)
+        fit_law("chinchilla", frame.loss, N=FRAME.N, D=FRAME.D, num_starts=4, level=None)
+        for frame in (FRAME, other_index)
     ]
     assert fits[0].parameters == fits[1].parameters
 
@@ -95,7 +96,7 @@ def test_an_objective_may_be_named_and_the_loss_comes_first():
     named = fit_law("chinchilla", LOSS, **COUNTS, objective="log Huber", num_starts=4, level=None)
     given = fit_law("chinchilla", LOSS, **COUNTS, objective=OBJECTIVES["log Huber"], num_starts=4, level=None)
     assert named.parameters == given.parameters
-    with pytest.raises(TypeError):  # sizes, tokens and losses in the order of before would give another law in silence
+    with pytest.raises(TypeError):  # the older argument order would silently fit another law
         fit_compute_law(SIZE, TOKENS, LOSS)
 
 

@@ -15,12 +15,12 @@ AXES = ("--x", "val", "--y", "task")
 
 
 def table(settings, num_runs=4) -> pd.DataFrame:
-    """A wide table: rows of a planted gap for each setting (levels, gap)."""
+    """Return a wide table with rows of a planted gap for each setting (levels, gap)."""
     generator = np.random.Generator(np.random.PCG64(0))
     blocks = []
     for levels, gap in settings:
-        made = cell(generator, levels, num_runs, gap)
-        blocks.append(pd.DataFrame({**levels, "name": made.runs, "val": made.x, "task": made.y}))
+        setting = cell(generator, levels, num_runs, gap)
+        blocks.append(pd.DataFrame({**levels, "name": setting.runs, "val": setting.x, "task": setting.y}))
     return pd.concat(blocks, ignore_index=True)
 
 
@@ -66,8 +66,8 @@ def test_the_published_points_give_the_published_gaps(capsys):
 
 
 def test_confounded_factors_are_named(losses, capsys):
-    both = BASE | {"data": "code", "optimiser": "adam"}
-    main.main(["table", "compare", losses(table([(BASE, 0.0), (both, 0.3)])), *AXES, "--run", "name"])
+    changed_levels = BASE | {"data": "code", "optimiser": "adam"}
+    main.main(["table", "compare", losses(table([(BASE, 0.0), (changed_levels, 0.3)])), *AXES, "--run", "name"])
     text = capsys.readouterr().out
     assert "data=code: confounded with optimiser: no two settings differ in data alone (wiki and code)" in text
     rows = [line for line in text.splitlines() if line.startswith(("data", "optimiser", "  "))]
@@ -76,7 +76,7 @@ def test_confounded_factors_are_named(losses, capsys):
 
 def test_what_cannot_be_used_is_named_and_not_called_confounded(losses, capsys):
     frame = table(SETTINGS).astype({"task": object})
-    frame.loc[3, "task"] = "diverged"  # of the base: nothing is left to hold the others against
+    frame.loc[3, "task"] = "diverged"  # a run of the base, so that no reference is left
     main.main(["table", "compare", losses(frame), *AXES, "--run", "name"])
     text = capsys.readouterr().out
     assert "base: line 5 of losses.csv: task is diverged; losses are positive numbers" in text
@@ -129,22 +129,22 @@ def code(frame: pd.DataFrame) -> pd.Series:
 
 
 def falling(frame: pd.DataFrame, rows: pd.Series) -> pd.DataFrame:
-    """The losses of `rows` on the task as an accuracy has them: smaller where x is larger."""
+    """Return the table with task losses of `rows` that fall as x rises, like those of an accuracy."""
     return frame.assign(task=frame["task"].where(~rows, 1 / (1 + frame["task"])))
 
 
 def bent(frame: pd.DataFrame, rows: pd.Series) -> pd.DataFrame:
-    """The losses of `rows` on the task fall again above the middle of x: no line can follow them."""
+    """Return the table with task losses of `rows` that fall again above the middle of x. No line can follow them."""
     return frame.assign(task=frame["task"].where(~rows | (frame["val"] < 3.5), frame["task"] - (frame["val"] - 3.5)))
 
 
 def on_one_grid(frame: pd.DataFrame) -> pd.DataFrame:
-    """Every run at the same x, as tables have that were read off at chosen losses."""
+    """Return the table with every run at the same x, like a table that was read at chosen losses."""
     return frame.assign(val=np.tile(np.geomspace(5.0, 2.5, 10), len(frame) // 10))
 
 
 def logged_again(frame: pd.DataFrame) -> pd.DataFrame:
-    """A run that was started anew and wrote three of its steps once more, with other losses."""
+    """Return the table with three steps of a run twice, as after a restart. The second losses are different."""
     stepped = frame.assign(step=np.tile(np.arange(10), len(frame) // 10))
     again = stepped[5:8].assign(task=stepped["task"][5:8] + 0.01)
     return pd.concat([stepped, again])

@@ -12,28 +12,28 @@ from lossline_jax.fit.compare.far_runs import far_runs, runs_left_out
 from lossline_jax.fit.compare.noise import noise_floor, pool_noise
 from lossline_jax.fit.compare.permutation import anova_p, permutation_test
 from lossline_jax.fit.compare.setting_line import confounders, matched_pairs, unmatched
-from tests.support.planted_lines import BASE, FLOOR, POINT_NOISE, RUN_NOISE, cell, curve, fitted, study
+from tests.support.planted_lines import BASE, FLOOR, POINT_NOISE, RUN_NOISE, cell, curve, fit_setting, study
 
 
 def generator(seed=0):
     return np.random.Generator(np.random.PCG64(seed))
 
 
-def compared(cells, base=BASE, **kwargs):
+def compare(cells, base=BASE, **kwargs):
     return {item.factor: item for item in compare_setting_lines(cells, base, **kwargs)}
 
 
 @pytest.fixture(scope="module")
 def many_studies():
-    """Verdicts by planted gap: of the factor with the gap, and of the three that are equal."""
-    found = {}
+    """Count the verdicts by planted gap: on the factor with the gap, and on the three equal factors."""
+    verdicts_by_gap = {}
     for gap in (0.0, 3.0):
         verdicts = {"planted": Counter(), "equal": Counter()}
         for seed in range(40):
-            for factor, item in compared(study(seed, gap * FLOOR, base_runs=6, num_runs=6)).items():
+            for factor, item in compare(study(seed, gap * FLOOR, base_runs=6, num_runs=6)).items():
                 verdicts["planted" if factor == "data" else "equal"][item.verdict] += 1
-        found[gap] = verdicts
-    return found
+        verdicts_by_gap[gap] = verdicts
+    return verdicts_by_gap
 
 
 @pytest.mark.slow
@@ -50,7 +50,7 @@ def test_gaps_of_three_times_the_noise_are_found_in_90_of_100_studies(many_studi
 
 
 def test_gap_is_signed_and_in_the_unit_of_y():
-    item = compared(study(1, gap=-0.2))["data"]
+    item = compare(study(1, gap=-0.2))["data"]
     (level,) = item.levels
     assert (item.factor, item.reference, item.verdict, level.level) == ("data", "wiki", "moves", "code")
     assert level.gap == pytest.approx(-0.2, abs=4 * FLOOR)
@@ -69,7 +69,7 @@ def test_only_settings_that_are_equal_in_all_else_are_compared():
     cells = [cell(r, levels, 3, gaps[levels["size"]] * (levels["data"] == "code")) for levels in settings]
     pairs = matched_pairs(cells, "data", "code", "wiki")
     assert [(p.reference.levels["size"], p.other.levels["size"]) for p in pairs] == [("s", "s"), ("l", "l")]
-    data = compared(cells, {"data": "wiki", "size": "s"})["data"]
+    data = compare(cells, {"data": "wiki", "size": "s"})["data"]
     by_level = {level.level: level for level in data.levels}
     by_pair = {pair.matched_on: pair.gap for pair in by_level["code"].pairs}
     assert by_pair == pytest.approx({"s": 0.3, "l": -0.1}, abs=4 * FLOOR)
@@ -86,7 +86,7 @@ def test_opposite_gaps_that_cancel_are_not_called_equal():
         cell(r, {"data": data, "size": size}, 4, gap)
         for data, size, gap in (("a", "s", 0), ("b", "s", 0.2), ("a", "l", 0), ("b", "l", -0.2))
     ]
-    data = compared(cells, {"data": "a", "size": "s"})["data"]
+    data = compare(cells, {"data": "a", "size": "s"})["data"]
     assert abs(data.levels[0].gap) < 3 * FLOOR
     assert data.verdict == "moves"
 
@@ -96,8 +96,8 @@ def test_a_size_label_of_another_architecture_is_matched_by_parameters():
     sizes = {("llama", "L12"): 416e6, ("llama", "L8"): 365e6, ("mamba", "L24"): 420e6, ("mamba", "L16"): 367e6}
     cells = []
     for (architecture, size), params in sizes.items():
-        made = cell(r, {"architecture": architecture, "size": size}, 2)
-        cells.append(fitted(made.levels, made.x, made.y, made.runs, (params, params / 3)))
+        setting = cell(r, {"architecture": architecture, "size": size}, 2)
+        cells.append(fit_setting(setting.levels, setting.x, setting.y, setting.runs, (params, params / 3)))
     pairs = matched_pairs(cells, "architecture", "mamba", "llama")
     assert [(p.reference.levels["size"], p.other.levels["size"]) for p in pairs] == [("L12", "L24"), ("L8", "L16")]
     assert matched_pairs(cells, "size", "L24", "L12") == []
@@ -109,20 +109,20 @@ def test_a_factor_that_always_changes_with_another_is_named():
     settings.append({"data": "code", "tokenizer": "b", "size": "l"})
     cells = [cell(r, levels, 2) for levels in settings]
     assert confounders(cells, "data", "code", "wiki") == ["tokenizer"]
-    found = compared(cells, settings[0])
-    for factor, other in (("data", "tokenizer"), ("tokenizer", "data")):
-        assert found[factor].levels[0].note.startswith(f"confounded with {other}")
-        assert found[factor].verdict == "cannot tell"
+    comparisons = compare(cells, settings[0])
+    for factor, confounder in (("data", "tokenizer"), ("tokenizer", "data")):
+        assert comparisons[factor].levels[0].note.startswith(f"confounded with {confounder}")
+        assert comparisons[factor].verdict == "cannot tell"
 
 
 def test_only_the_common_support_is_compared():
     r = generator()
     base = cell(r, BASE, 3)
-    other = cell(r, BASE | {"data": "code"}, 3)
-    x = np.concatenate([other.x, [9.0, 9.5, 10.0]])
-    y = np.concatenate([other.y, [100.0] * 3])
-    far = fitted(other.levels, x, y, np.concatenate([other.runs, other.runs[:3]]))
-    (level,) = compared([base, far])["data"].levels
+    code = cell(r, BASE | {"data": "code"}, 3)
+    x = np.concatenate([code.x, [9.0, 9.5, 10.0]])
+    y = np.concatenate([code.y, [100.0] * 3])
+    far = fit_setting(code.levels, x, y, np.concatenate([code.runs, code.runs[:3]]))
+    (level,) = compare([base, far])["data"].levels
     assert level.num_points_outside >= 3
     assert abs(level.gap) < 5 * FLOOR
     assert level.support[1] <= base.x.max()
@@ -130,21 +130,21 @@ def test_only_the_common_support_is_compared():
 
 def test_reference_runs_that_stop_short_of_the_support_do_not_count():
     r = generator()
-    base, other = cell(r, BASE, 5), cell(r, BASE | {"data": "code"}, 3)
+    base, code = cell(r, BASE, 5), cell(r, BASE | {"data": "code"}, 3)
     low = np.median(base.x)
     stopped = ~np.isin(base.runs, base.run_ids[:1]) & (base.x < low)  # four of five end halfway
-    reference = fitted(BASE, base.x[~stopped], base.y[~stopped], base.runs[~stopped])
-    kept = other.x < low - 0.1
-    late = fitted(other.levels, other.x[kept], other.y[kept], other.runs[kept])
-    (pair,) = compared([reference, late])["data"].levels[0].pairs
+    reference = fit_setting(BASE, base.x[~stopped], base.y[~stopped], base.runs[~stopped])
+    kept = code.x < low - 0.1
+    late = fit_setting(code.levels, code.x[kept], code.y[kept], code.runs[kept])
+    (pair,) = compare([reference, late])["data"].levels[0].pairs
     assert (pair.num_runs, pair.num_reference_runs) == (3, 1)
 
 
 def test_no_common_support_is_said_in_words():
     r = generator()
-    base, other = cell(r, BASE, 3), cell(r, BASE | {"data": "code"}, 3)
-    far = fitted(other.levels, other.x + 10, other.y, other.runs)
-    item = compared([base, far])["data"]
+    base, code = cell(r, BASE, 3), cell(r, BASE | {"data": "code"}, 3)
+    far = fit_setting(code.levels, code.x + 10, code.y, code.runs)
+    item = compare([base, far])["data"]
     (level,) = item.levels
     assert level.note.startswith("no common support: x 12.")
     assert (item.verdict, level.gap, level.interval, level.p) == ("cannot tell", None, None, None)
@@ -153,18 +153,18 @@ def test_no_common_support_is_said_in_words():
 def test_one_run_a_level_has_no_p_and_says_so():
     r = generator()
     cells = [cell(r, BASE, 1), cell(r, BASE | {"data": "code"}, 1, gap=0.5), cell(r, BASE | {"size": "d32"}, 1)]
-    found = compared(cells)
-    for item in found.values():
+    comparisons = compare(cells)
+    for item in comparisons.values():
         assert (item.noise_source, item.p, item.p_holm, item.p_line) == ("scatter", None, None, None)
         assert "one run a level" in item.note
         assert item.levels[0].smallest_detectable_gap is None
-    assert found["data"].verdict == "moves"
+    assert comparisons["data"].verdict == "moves"
 
 
 def test_one_run_of_a_level_takes_its_noise_from_the_repeated_settings():
     r = generator()
     cells = [cell(r, BASE, 6), cell(r, BASE | {"data": "code"}, 1, gap=0.5)]
-    item = compared(cells)["data"]
+    item = compare(cells)["data"]
     assert (item.noise_source, item.noise_freedom, item.verdict) == ("seeds", 5, "moves")
     assert "one run of this level" in item.levels[0].note
 
@@ -179,14 +179,14 @@ def test_settings_with_a_noise_of_their_own_keep_it():
     quiet = [cell(r, BASE | {"size": f"d{k}"}, 6) for k in range(4)]
     loud_x = np.tile(np.linspace(2.5, 5, 10), 6)
     loud_y = curve(loud_x) + np.repeat(r.normal(0, 20 * FLOOR, 6), 10)
-    loud = fitted(BASE | {"data": "code"}, loud_x, loud_y, np.repeat([f"r{k}" for k in range(6)], 10))
+    loud = fit_setting(BASE | {"data": "code"}, loud_x, loud_y, np.repeat([f"r{k}" for k in range(6)], 10))
     everywhere, own = noise_floor([*quiet, loud]), noise_floor(quiet)
     assert pool_noise(own, everywhere) is own
     assert pool_noise(noise_floor(quiet[:2]), own) is own
 
 
 def test_runs_are_exchanged_whole():
-    """Three runs against three can be dealt in 20 ways: no p below 1/20, however far apart they are."""
+    """Six runs can be divided into three and three in 20 ways, so that no p is below 1/20."""
     r = generator()
     apart = [cell(r, BASE, 3), cell(r, BASE | {"data": "code"}, 3, gap=5.0)]
     test = permutation_test([apart], seed=0)
@@ -206,8 +206,8 @@ def test_permutation_p_is_uniform_where_one_line_serves_all():
 def test_shape_is_tested_too():
     r = generator()
     base = cell(r, BASE, 5)
-    other = cell(r, BASE | {"data": "code"}, 5)
-    tilted = fitted(other.levels, other.x, other.y + 0.15 * (other.x - np.mean(other.x)), other.runs)
+    code = cell(r, BASE | {"data": "code"}, 5)
+    tilted = fit_setting(code.levels, code.x, code.y + 0.15 * (code.x - np.mean(code.x)), code.runs)
     assert permutation_test([[base, tilted]], 0).p < 0.05
 
 
@@ -216,8 +216,8 @@ def test_f_test_is_that_of_scipy_for_one_group():
     samples = [r.normal(0, 1, n) for n in (4, 5, 3)]
     expected = scipy.stats.f_oneway(*samples).pvalue
     within = sum(np.sum((s - s.mean()) ** 2) for s in samples)
-    found = anova_p([np.array([s.mean() for s in samples])], [np.array([4, 5, 3])], np.sqrt(within / 9), 9)
-    assert found == pytest.approx(expected)
+    p = anova_p([np.array([s.mean() for s in samples])], [np.array([4, 5, 3])], np.sqrt(within / 9), 9)
+    assert p == pytest.approx(expected)
 
 
 def test_holm_is_that_of_its_paper():
@@ -226,23 +226,23 @@ def test_holm_is_that_of_its_paper():
 
 @pytest.mark.slow
 def test_the_smallest_detectable_gap_is_detected_at_the_stated_rate():
-    """Some 90% of gaps with the smallest detectable size are found. 31 of 40 is the binomial 1% bound."""
+    """About 90% of the gaps of this size are detected. 31 of 40 is the binomial 1% bound."""
     design = {"base_runs": 6, "num_runs": 6}
-    told = [compared(study(seed, **design))["data"].levels[0].smallest_detectable_gap for seed in range(10)]
-    found = [compared(study(100 + seed, np.mean(told), **design))["data"].verdict for seed in range(40)]
-    assert found.count("moves") >= 31
+    detectable_gaps = [compare(study(seed, **design))["data"].levels[0].smallest_detectable_gap for seed in range(10)]
+    verdicts = [compare(study(100 + seed, np.mean(detectable_gaps), **design))["data"].verdict for seed in range(40)]
+    assert verdicts.count("moves") >= 31
 
 
 def test_same_seed_same_comparison():
-    assert compared(study(2), seed=5) == compared(study(2), seed=5)
+    assert compare(study(2), seed=5) == compare(study(2), seed=5)
 
 
-def changed(cells, index: int, change):
-    """The study with the points of one setting changed: `change` takes x, y and the mask of the first run."""
-    made = cells[index]
-    first = made.runs == made.run_ids[0]
-    y = change(made.x, made.y.copy(), first)
-    return [*cells[:index], fitted(made.levels, made.x, y, made.runs), *cells[index + 1 :]]
+def change_setting(cells, index: int, change):
+    """Return the study with other y in one setting. `change` takes x, y and the mask of the first run."""
+    setting = cells[index]
+    first = setting.runs == setting.run_ids[0]
+    y = change(setting.x, setting.y.copy(), first)
+    return [*cells[:index], fit_setting(setting.levels, setting.x, y, setting.runs), *cells[index + 1 :]]
 
 
 def off(x, y, first):
@@ -259,25 +259,25 @@ def diverging(x, y, first):
 @pytest.mark.parametrize("change", [off, diverging])
 def test_a_run_far_from_its_line_is_named_and_its_gap_is_not_called_equal(index, change):
     cells = study(7, gap=3 * FLOOR, base_runs=5, num_runs=5)
-    assert compared(cells)["data"].verdict == "moves"
-    cells = changed(cells, index, change)
+    assert compare(cells)["data"].verdict == "moves"
+    cells = change_setting(cells, index, change)
     run = cells[index].run_ids[0]
-    found = compared(cells)
-    assert found["data"].verdict in ("cannot tell", "moves")
-    assert found["data"].far_runs == (run,)
-    assert f"run {run} " in found["data"].note
-    assert "times the noise of the others" in found["data"].note
-    if found["data"].verdict == "cannot tell":
-        assert "without those far off: moves, gap +0.0" in found["data"].levels[0].note
+    comparisons = compare(cells)
+    assert comparisons["data"].verdict in ("cannot tell", "moves")
+    assert comparisons["data"].far_runs == (run,)
+    assert f"run {run} " in comparisons["data"].note
+    assert "times the noise of the others" in comparisons["data"].note
+    if comparisons["data"].verdict == "cannot tell":
+        assert "without those far off: moves, gap +0.0" in comparisons["data"].levels[0].note
     for factor in ("size", "context_length", "optimiser"):
-        item = found[factor]
+        item = comparisons[factor]
         if index == 0 or item.verdict == "cannot tell":
             assert item.far_runs == (run,)
 
 
 def test_a_verdict_that_holds_without_the_far_run_stays_and_says_so():
-    cells = changed(study(7, gap=40 * FLOOR, base_runs=5, num_runs=5), 0, off)
-    item = compared(cells)["data"]
+    cells = change_setting(study(7, gap=40 * FLOOR, base_runs=5, num_runs=5), 0, off)
+    item = compare(cells)["data"]
     assert item.verdict == "moves"
     assert "with and without it: moves" in item.note
 
@@ -288,57 +288,60 @@ def test_clean_studies_name_no_run():
 
 @pytest.fixture(scope="module")
 def named_runs():
-    """The runs named in 100 clean studies, and in the same with a run of eight noises; of lines that are known."""
+    """Return the runs named as far in 100 clean studies, and in these studies with one run eight noises off.
+
+    All studies keep the fitted lines of the first one.
+    """
     planned, clean, outlying = study(0, base_runs=5, num_runs=5), [], []
     for seed in range(100):
         r = generator([15, seed])
-        cells = [_drawn(r, each) for each in planned]
+        cells = [_draw_again(r, setting) for setting in planned]
         clean.append(far_runs(cells))
         off_by = 8 * FLOOR * r.choice([-1, 1])
-        outlying.append(far_runs([cells[0], _moved(cells[1], off_by), *cells[2:]]))
+        outlying.append(far_runs([cells[0], _move_first_run(cells[1], off_by), *cells[2:]]))
     return planned[1].run_ids[0], clean, outlying
 
 
-def _drawn(r, planned):
+def _draw_again(r, planned):
     runs = planned.runs == np.array(planned.run_ids)[:, None]
     y = curve(planned.x) + r.normal(0, RUN_NOISE, len(runs)) @ runs + r.normal(0, POINT_NOISE, planned.x.size)
     return dataclasses.replace(planned, y=y)
 
 
-def _moved(planned, by: float):
+def _move_first_run(planned, by: float):
     return dataclasses.replace(planned, y=planned.y + by * (planned.runs == planned.run_ids[0]))
 
 
 def test_a_clean_study_names_a_run_in_at_most_one_of_twenty(named_runs):
     _, clean, _ = named_runs
-    assert sum(bool(found) for found in clean) <= 0.05 * len(clean)
+    assert sum(bool(named) for named in clean) <= 0.05 * len(clean)
 
 
 def test_a_run_eight_noises_off_is_named_in_nine_of_ten_studies(named_runs):
     run, _, outlying = named_runs
-    assert sum(run in {each.run for each in found} for found in outlying) >= 0.9 * len(outlying)
-    assert sum(bool({each.run for each in found} - {run}) for found in outlying) <= 0.05 * len(outlying)
+    assert sum(run in {far.run for far in named} for named in outlying) >= 0.9 * len(outlying)
+    assert sum(bool({far.run for far in named} - {run}) for named in outlying) <= 0.05 * len(outlying)
 
 
 def test_of_two_runs_either_may_be_the_far_one():
     cells = [cell(generator(3), BASE, 2), *study(3, base_runs=5, num_runs=5)[1:]]
-    cells = changed(cells, 0, lambda x, y, first: y + 40 * FLOOR * first)
+    cells = change_setting(cells, 0, lambda x, y, first: y + 40 * FLOOR * first)
     (far,) = far_runs(cells)
     assert set(far.run_ids) == set(cells[0].run_ids)
     assert "either may be off" in str(far)
     assert runs_left_out([far]) == [frozenset({far.run}), frozenset({far.partner})]
-    assert set(compared(cells)["data"].far_runs) == set(cells[0].run_ids)
+    assert set(compare(cells)["data"].far_runs) == set(cells[0].run_ids)
 
 
 def test_one_run_of_a_setting_is_never_called_far():
-    cells = changed([cell(generator(4), BASE, 5), cell(generator(5), BASE | {"data": "code"}, 1)], 1, off)
+    cells = change_setting([cell(generator(4), BASE, 5), cell(generator(5), BASE | {"data": "code"}, 1)], 1, off)
     assert far_runs(cells) == ()
 
 
 def test_two_far_runs_do_not_hide_each_other():
     cells = study(8, base_runs=5, num_runs=5)
-    cells = changed(changed(cells, 0, lambda x, y, first: y + 30 * FLOOR * first), 1, diverging)
-    assert {each.run for each in far_runs(cells)} == {cells[0].run_ids[0], cells[1].run_ids[0]}
+    cells = change_setting(change_setting(cells, 0, lambda x, y, first: y + 30 * FLOOR * first), 1, diverging)
+    assert {far.run for far in far_runs(cells)} == {cells[0].run_ids[0], cells[1].run_ids[0]}
 
 
 @pytest.mark.parametrize(("num_runs", "ends"), [(5, 10), (5, -10), (1, 20)])
@@ -348,17 +351,17 @@ def test_lines_that_cross_are_called_so(num_runs, ends):
     def tilt(x, y, first):
         return y + ends * FLOOR * np.interp(x, [x.min(), np.median(x), x.max()], [-1, 0, 1])
 
-    item = compared(changed(cells, 1, tilt))["data"]
+    item = compare(change_setting(cells, 1, tilt))["data"]
     (level,) = item.levels
     assert (item.verdict, level.verdict) == ("crosses", "crosses")
     low, high = level.outer
     assert np.sign(high.gap) == np.sign(ends) == -np.sign(low.gap)
     assert "the lines cross: " in level.note
-    assert all(other.verdict != "crosses" for other in compared(cells).values())
+    assert all(comparison.verdict != "crosses" for comparison in compare(cells).values())
 
 
 def test_one_run_a_level_gives_no_interval():
-    (level,) = compared(study(1, gap=0.5, base_runs=1, num_runs=1))["data"].levels
+    (level,) = compare(study(1, gap=0.5, base_runs=1, num_runs=1))["data"].levels
     assert level.note.startswith("one run a level: no interval")
     assert level.interval is None
     assert all(part.interval is None for part in (*level.pairs, *level.outer))

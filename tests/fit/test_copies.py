@@ -1,4 +1,4 @@
-"""Runs whose points are all equal under two names are one run: refused by name, or counted once."""
+"""Two runs with equal points are one run under two names. It is refused by name, or counted once."""
 
 import numpy as np
 import pandas as pd
@@ -20,13 +20,13 @@ def table(num_runs=3) -> pd.DataFrame:
     generator = np.random.Generator(np.random.PCG64(4))
     blocks = []
     for levels in (BASE, BASE | {"data": "code"}):
-        made = cell(generator, levels, num_runs)
-        blocks.append(pd.DataFrame({**levels, "run_id": made.runs, "val": made.x, "task": made.y}))
+        setting = cell(generator, levels, num_runs)
+        blocks.append(pd.DataFrame({**levels, "run_id": setting.runs, "val": setting.x, "task": setting.y}))
     return pd.concat(blocks, ignore_index=True)
 
 
 def with_copies(frame: pd.DataFrame) -> pd.DataFrame:
-    """Every run under another name too, its rows in another order."""
+    """Return the table with every run a second time: under another name, and with its rows in another order."""
     copies = frame.assign(run_id=frame["run_id"] + "-again").sample(frac=1, random_state=0)
     return pd.concat([frame, copies], ignore_index=True)
 
@@ -54,15 +54,15 @@ def test_merged_copies_count_once_and_are_told():
 def test_every_verb_on_lines_refuses_and_merges(tmp_path, capsys):
     with_copies(table()).to_csv(tmp_path / "t.csv", index=False)
     losses = [str(tmp_path / "t.csv"), *AXES]
-    for words in (["table", "compare", *losses], ["table", "fit", *losses, "--by", "data"]):
+    for command in (["table", "compare", *losses], ["table", "fit", *losses, "--by", "data"]):
         with pytest.raises(SystemExit) as stopped:
-            main.main(words)
+            main.main(command)
         assert stopped.value.code == 2
         error = capsys.readouterr().err
         assert "have 10 points that are all equal" in error
         assert "or set --merge-copies to keep the first of each" in error
         assert error.count("\n") == 1
-        main.main([*words, "--merge-copies"])
+        main.main([*command, "--merge-copies"])
         assert "is kept" in capsys.readouterr().out
 
 
@@ -88,8 +88,8 @@ def test_copies_printed_with_fewer_digits_are_found_and_other_runs_are_not(decim
     generator = np.random.Generator(np.random.PCG64(seed))
     points = generator.uniform(1, 9, (10, 2))
     again = np.round(points, max(3, decimals - fewer))[generator.permutation(10)]
-    other = points + generator.normal(0, 0.05, points.shape)
-    frame = pd.DataFrame(np.concatenate([np.round(points, decimals), again, other]), columns=["val", "task"])
+    other_points = points + generator.normal(0, 0.05, points.shape)
+    frame = pd.DataFrame(np.concatenate([np.round(points, decimals), again, other_points]), columns=["val", "task"])
     frame["run_id"] = np.repeat(["a", "again", "other"], 10)
     assert pairs(frame) == [("a", "again")]
 
@@ -99,8 +99,8 @@ def test_copies_printed_with_fewer_digits_are_found_and_other_runs_are_not(decim
     [
         ([4.1, 4.0, 3.9], [4.1, 4.0, 3.9], True),
         ([4.1, 4.0], [4.1, 4.0], False),  # two points may be equal by chance
-        ([4.1, 4.0, 3.9], [4.12, 4.04, 3.93], False),  # so may points that are rounded to one digit
-        ([4.1, 4.0, 3.9], [4.1, 4.0, 3.9, 3.8], False),  # one went on: not all of its points are equal
+        ([4.1, 4.0, 3.9], [4.12, 4.04, 3.93], False),  # points that are rounded to one digit may be equal by chance too
+        ([4.1, 4.0, 3.9], [4.1, 4.0, 3.9, 3.8], False),  # the second run continued, so not all of its points are equal
         ([4.1, 4.0, float("nan"), 3.9], [4.1, 4.0, 3.9], True),
         ([4.1234567, 4.0, 3.9], [np.float32(4.1234567), 4.0, 3.9], True),
     ],
@@ -119,7 +119,7 @@ def test_the_same_run_under_two_seeds_is_a_copy_and_two_seeds_of_it_are_not():
 
 
 def sizes_table() -> pd.DataFrame:
-    """Six runs of a Chinchilla law with three checkpoints each, and each run under another name too."""
+    """Return six runs of a Chinchilla law with three checkpoints each, and a copy of each run under another name."""
     generator = np.random.Generator(np.random.PCG64(5))
     rows = [
         {"run_id": f"r{k}", "params": params, "tokens": share * tokens, "budget": 6 * params * tokens}
@@ -134,24 +134,24 @@ def sizes_table() -> pd.DataFrame:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words",
+    "command",
     [
         ["fit", "--law", "chinchilla", "--input", "N=params", "D=tokens"],
         ["predict", "--params", "params", "--tokens", "tokens", "--at-flops", "1e20"],
         ["backtest", "--params", "params", "--tokens", "tokens"],
     ],
-    ids=lambda words: words[0],
+    ids=lambda command: command[0],
 )
-def test_every_verb_on_laws_refuses_and_merges(words, tmp_path, capsys):
+def test_every_verb_on_laws_refuses_and_merges(command, tmp_path, capsys):
     table = tmp_path / "t.csv"
     sizes_table().to_csv(table, index=False)
     with pytest.raises(SystemExit) as stopped:
-        main.main(["table", words[0], str(table), *words[1:], "--y", "loss"])
+        main.main(["table", command[0], str(table), *command[1:], "--y", "loss"])
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert "runs 'r0' and 'r0-again' have 3 points that are all equal (and 5 more)" in error
     assert error.count("\n") == 1
-    main.main(["table", words[0], str(table), *words[1:], "--y", "loss", "--merge-copies"])
+    main.main(["table", command[0], str(table), *command[1:], "--y", "loss", "--merge-copies"])
     merged = capsys.readouterr().out
     assert merged.count("is kept") == 6
     assert "occur more than once" not in merged
@@ -162,20 +162,20 @@ SIZES = ("--y", "task", "--params", "params", "--tokens", "tokens")
 
 @pytest.mark.parametrize("missing", ["params", "tokens"])
 @pytest.mark.parametrize(
-    "words",
+    "command",
     [
         ("predict", *SIZES, "--at-params", "1e9", "--at-tokens", "2e10"),
         ("backtest", *SIZES),
         ("fit", "--law", "kaplan", "--y", "task", "--input", "N=params", "D=tokens"),
     ],
-    ids=lambda words: words[0],
+    ids=lambda command: command[0],
 )
-def test_a_column_of_sizes_that_is_not_there_is_named(tmp_path, capsys, words, missing):
-    """Copies are looked for in these columns, before the sizes are read."""
+def test_a_column_of_sizes_that_is_not_there_is_named(tmp_path, capsys, command, missing):
+    """The search for copies reads these columns before the law does."""
     frame = table().assign(params=1e6, tokens=1e9).drop(columns=missing)
     frame.to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(SystemExit) as leaving:
-        main.main(["table", words[0], str(tmp_path / "t.csv"), *words[1:]])
+        main.main(["table", command[0], str(tmp_path / "t.csv"), *command[1:]])
     assert leaving.value.code == 2
     assert f"the table has no column '{missing}'" in capsys.readouterr().err
 
@@ -184,7 +184,7 @@ SLACK, CHECKPOINTS = 0.01, 8
 
 
 def seeds(generator, num_runs, jitter, num_points=CHECKPOINTS, offset=SLACK, num_settings=2) -> pd.DataFrame:
-    """Settings of honest runs: each run off its setting's line by a constant, and each checkpoint by itself."""
+    """Return runs without copies. Each has a constant offset from the line of its setting, and noise at checkpoints."""
     blocks = []
     for setting in range(num_settings):
         for run in range(num_runs):
@@ -196,13 +196,13 @@ def seeds(generator, num_runs, jitter, num_points=CHECKPOINTS, offset=SLACK, num
     return pd.concat(blocks, ignore_index=True)
 
 
-def copied(frame, change) -> pd.DataFrame:
-    """The table with the first run under another name too, changed."""
+def with_copy(frame, change) -> pd.DataFrame:
+    """Return the table with a changed copy of the first run under another name."""
     first = frame[frame["run_id"] == "0-0"]
     return pd.concat([frame, change(first).assign(run_id="again")], ignore_index=True)
 
 
-def alike(frame):
+def seed_copies(frame):
     return find_copies(frame, "run_id", ("val", "task"), ("data",))
 
 
@@ -214,7 +214,7 @@ def test_honest_seeds_printed_with_two_decimals_are_never_refused(num_points, of
     generator = np.random.Generator(np.random.PCG64(6))
     for _ in range(20):
         frame = seeds(generator, 4, jitter, num_points, offset).round(decimals)
-        assert not any(copy.is_certain for copy in alike(frame))
+        assert not any(copy.is_certain for copy in seed_copies(frame))
 
 
 @pytest.mark.parametrize(("jitter", "least"), [(5e-3, 0), (8e-3, 18), (1e-2, 20)])
@@ -222,18 +222,18 @@ def test_a_copy_printed_with_two_decimals_is_refused_where_seeds_differ_more_and
     generator = np.random.Generator(np.random.PCG64(7))
     refused = 0
     for _ in range(20):
-        frame = copied(seeds(generator, 4, jitter), lambda first: first.round(2))
-        ((kept, name, certain),) = [(copy.kept, copy.copy, copy.is_certain) for copy in alike(frame)]
+        frame = with_copy(seeds(generator, 4, jitter), lambda first: first.round(2))
+        ((kept, name, certain),) = [(copy.kept, copy.copy, copy.is_certain) for copy in seed_copies(frame)]
         assert (kept, name) == ("0-0", "again")
         refused += certain
     assert refused >= least
 
 
 def test_what_may_be_a_copy_is_told_and_kept():
-    frame = copied(seeds(np.random.Generator(np.random.PCG64(8)), 3, 1e-4), lambda first: first.round(2))
+    frame = with_copy(seeds(np.random.Generator(np.random.PCG64(8)), 3, 1e-4), lambda first: first.round(2))
     fits = fit_study(frame, "val", "task", statistics=Statistics(num_resamples=5))
-    said = "runs '0-0' and 'again' have 8 points that are all equal, as far as they are printed: is it one run"
-    assert sum(said in failure for failure in fits.failures) == 1
+    message = "runs '0-0' and 'again' have 8 points that are all equal, as far as they are printed: is it one run"
+    assert sum(message in failure for failure in fits.failures) == 1
     assert "again" in fits.run_ids
 
 
@@ -242,8 +242,8 @@ def test_what_may_be_a_copy_is_told_and_kept():
 def test_a_run_short_of_any_checkpoints_is_a_copy_and_the_longer_one_is_kept(seed, num_kept, decimals):
     generator = np.random.Generator(np.random.PCG64(seed))
     frame = seeds(generator, 3, 3e-3)
-    part = copied(frame, lambda first: first.sample(num_kept, random_state=seed % 1000).round(decimals))
-    (copy,) = alike(part.iloc[::-1])
+    part = with_copy(frame, lambda first: first.sample(num_kept, random_state=seed % 1000).round(decimals))
+    (copy,) = seed_copies(part.iloc[::-1])
     assert (copy.kept, copy.copy, copy.num_points, copy.num_kept) == ("0-0", "again", num_kept, CHECKPOINTS)
     assert copy.is_certain
     text = str(copy)
@@ -252,7 +252,7 @@ def test_a_run_short_of_any_checkpoints_is_a_copy_and_the_longer_one_is_kept(see
 
 def test_a_part_is_found_in_a_long_table_and_merged():
     frame = seeds(np.random.Generator(np.random.PCG64(9)), 3, 3e-3)
-    frame = copied(frame, lambda first: first.iloc[:-1]).assign(step=lambda rows: rows.groupby("run_id").cumcount())
+    frame = with_copy(frame, lambda first: first.iloc[:-1]).assign(step=lambda rows: rows.groupby("run_id").cumcount())
     long = frame.melt(["run_id", "data", "step"], ["val", "task"], "eval_set", "nats_per_token")
     with pytest.raises(LosslineError, match="the 7 points of run 'again' are all among the 8 of '0-0'"):
         fit_study(long, "val", "task", statistics=Statistics(num_resamples=5))
@@ -262,12 +262,12 @@ def test_a_part_is_found_in_a_long_table_and_merged():
 
 
 def test_honest_seeds_of_many_checkpoints_are_no_part_of_each_other():
-    """The curve of a long run has points near any; runs of three checkpoints lie on it."""
+    """A long run has points near every other point of its line, so short runs of this line lie close to it."""
     generator = np.random.Generator(np.random.PCG64(10))
     long = seeds(generator, 1, 1e-3, num_points=2000, offset=0, num_settings=1)
     short = seeds(generator, 40, 1e-3, num_points=3, offset=0, num_settings=1)
     short["run_id"] = "short " + short["run_id"]
-    assert not any(copy.is_certain for copy in alike(pd.concat([long, short]).round(3)))
+    assert not any(copy.is_certain for copy in seed_copies(pd.concat([long, short]).round(3)))
 
 
 def test_a_run_of_a_law_short_of_a_checkpoint_is_a_copy():

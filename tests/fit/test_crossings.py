@@ -1,4 +1,4 @@
-"""Crossings of two curves are found where they are, all of them, and only them."""
+"""The search for crossings of two curves finds all crossings, at the right places, and nothing else."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_the_distillation_boundary_of_two_fits():
     law = LAWS["visual transfer"]
     samples, finetuned = (v.ravel() for v in np.meshgrid(np.geomspace(1e3, 1e6, 16), np.geomspace(1e3, 1e5, 4)))
     data = {"N": np.resize([5e6, 1e7, 2e7], samples.size), "D_p": samples, "D_f": finetuned}
-    # the teacher helps most with few samples: a smaller scale but a slower fall
+    # the teacher helps most with few samples, so its curve has a smaller scale and falls more slowly
     with_teacher = {"E": 0.05, "A": 40.0, "alpha": 0.2, "beta": 0.1, "gamma": 0.2}
     without = {"E": 0.05, "A": 130.0, "alpha": 0.2, "beta": 0.2, "gamma": 0.2}
     fits = [fit_law(law, law(planted, data), level=None, **data) for planted in (with_teacher, without)]

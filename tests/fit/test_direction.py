@@ -1,4 +1,4 @@
-"""Losses that rise are refused wherever a law can only fall; those that fall, bend or are noisy are not."""
+"""Losses that rise are refused wherever a law can only fall. Losses that fall, bend or are noisy are accepted."""
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ INPUTS = {"N": "params", "D": "tokens"}
 
 
 def sweep(num_budgets=5, num_sizes=5):
-    """A grid of sizes about the optimum of each budget: a loss, an accuracy of it, and a line's x."""
+    """Return sizes around the optimum of each budget, with a loss and an accuracy that depends on the loss."""
     budget = np.repeat(np.geomspace(1e18, 1e20, num_budgets), num_sizes)
     size = np.sqrt(budget / 120) * np.tile(np.geomspace(0.4, 2.5, num_sizes), num_budgets)
     tokens = budget / (6 * size)
@@ -78,9 +78,9 @@ def test_an_accuracy_is_refused_in_one_line_that_names_it(refused):
 
 def test_the_loss_beside_it_is_predicted_and_the_accuracy_named():
     table = sweep()
-    found = forecast_series(series_of_table(table, Columns(("loss", "quiz"), ("params",), "tokens")).series)
-    assert [series.name for series in found.series] == ["loss"]
-    assert found.left_out[0].startswith("quiz: left out: quiz rises with the training budget")
+    forecast = forecast_series(series_of_table(table, Columns(("loss", "quiz"), ("params",), "tokens")).series)
+    assert [series.name for series in forecast.series] == ["loss"]
+    assert forecast.left_out[0].startswith("quiz: left out: quiz rises with the training budget")
     error = series_of_table(table.assign(error=1 - table["quiz"]), columns("error")).series
     assert forecast_series(error).series
 
@@ -103,10 +103,10 @@ def test_few_runs_leave_out_what_can_only_fall():
         6 * (table["params"] * table["tokens"]).to_numpy(),
         *(table[name].to_numpy() for name in ("loss", "quiz", "quiz")),
     )
-    found = {prediction.method: prediction for prediction in predict_from_few_runs(few, few)}
+    predictions = {prediction.method: prediction for prediction in predict_from_few_runs(few, few)}
     for method in (SCALING_LAW, FLOPS_TO_LOSS, TRAIN_TO_TEST):
-        assert set(found[method].loss) == {None}
-        assert "1 - accuracy" in found[method].note
+        assert set(predictions[method].loss) == {None}
+        assert "1 - accuracy" in predictions[method].note
 
 
 def test_isoflops_of_accuracies_are_left_out_and_named():
@@ -123,7 +123,7 @@ def test_isoflops_of_accuracies_are_left_out_and_named():
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(0, 10**6), st.floats(0.0, 1.0), st.integers(2, 6))
 def test_a_loss_that_falls_on_the_whole_is_never_refused(seed, turn, num_sizes):
-    """It falls, then rises after a share `turn` (at least .5) of the budgets, under noise as large as its fall."""
+    """The loss falls up to a share `turn` (at least .5) of the budgets, then rises. Noise is as large as the fall."""
     generator = np.random.Generator(np.random.PCG64(seed))
     budget = np.repeat(np.geomspace(1e18, 1e20, 6), num_sizes)
     share = np.log(budget / 1e18) / np.log(100)
@@ -135,8 +135,8 @@ def test_a_loss_that_falls_on_the_whole_is_never_refused(seed, turn, num_sizes):
 def test_a_loss_without_a_trend_is_hardly_ever_refused():
     generator = np.random.Generator(np.random.PCG64(1))
     budget = np.repeat(np.geomspace(1e18, 1e20, 5), 2)
-    found = [rise(budget, 3 + generator.normal(0, 0.1, 10)) for _ in range(1000)]
-    assert sum(tau is not None for tau in found) <= 15
+    taus = [rise(budget, 3 + generator.normal(0, 0.1, 10)) for _ in range(1000)]
+    assert sum(tau is not None for tau in taus) <= 15
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -155,6 +155,6 @@ def test_a_law_moves_one_way_only_as_it_declares(name):
         parameters = planted.parameters(np.random.Generator(np.random.PCG64(seed)).uniform(size=len(planted.ranges)))
         before = law(parameters, planted.inputs)
         for names, sign in ((law.falls, -1), (law.rises, 1)):
-            for each in names:
-                moved = law(parameters, {**planted.inputs, each: 1.1 * np.asarray(planted.inputs[each])})
-                assert np.all(sign * (moved - before) >= -1e-12 * np.abs(before)), each
+            for input_name in names:
+                moved = law(parameters, {**planted.inputs, input_name: 1.1 * np.asarray(planted.inputs[input_name])})
+                assert np.all(sign * (moved - before) >= -1e-12 * np.abs(before)), input_name

@@ -41,7 +41,7 @@ def test_kaplan_form_fits_of_the_sweep(sweep, published, name):
     assert fit.status == "converged"
     assert fit.parameters["E"] == pytest.approx(golden["E"], rel=1e-3)
     assert fit.parameters["alpha"] == pytest.approx(golden["alpha"], rel=1e-2)
-    # the published objective is the mean of the same Huber
+    # the published objective is the mean of the same Huber loss
     assert fit.objective / fit.num_points <= golden["loss"] * 1.001
     assert fit.r_squared == pytest.approx(golden["r_squared"], abs=2e-4)
     assert fit.share_of_starts > 0.9
@@ -49,7 +49,7 @@ def test_kaplan_form_fits_of_the_sweep(sweep, published, name):
 
 @pytest.mark.parametrize("law", [KAPLAN, CHINCHILLA], ids=lambda law: law.name)
 def test_every_published_fit_of_the_sweep_is_reached(sweep, law):
-    """138 (set, loss) fits a form; the published objective is the mean of the same Huber."""
+    """Each form has 138 published fits of (set, loss). The published objective is the mean of the same Huber loss."""
     published = pd.read_csv(shared_path("reference/loss_to_loss/brandfonbrener_published_fits.csv"))
     published = published[published["kaplan"] == (law is KAPLAN)]
     data = []
@@ -58,14 +58,14 @@ def test_every_published_fit_of_the_sweep_is_reached(sweep, law):
         data.append(DataSet({"N": rows["params"], "D": rows["tokens"]}, rows[golden["loss_name"]]))
     assert len(data) == 138
     few, many = (fit_law_many(law, data, num_starts=num) for num in (12, 48))
-    found = np.array([fit.objective / fit.num_points for fit in few])
+    objectives = np.array([fit.objective / fit.num_points for fit in few])
     best = np.minimum(published["loss"].to_numpy(), [fit.objective / fit.num_points for fit in many])
-    assert np.all(found <= best * 1.001)
+    assert np.all(objectives <= best * 1.001)
     assert {fit.status for fit in few} <= {"converged", "bound hit"}
     assert all(np.isfinite(list(fit.parameters.values())).all() for fit in few)
 
 
-TRANSLATION_R2 = {  # published, of the translated law on the whole target sweep; two decimals more are ours to give
+TRANSLATION_R2 = {  # published R² of the translated law on the whole target sweep
     "fineweb-100b": 0.990,
     "fineweb-edu-100b": 0.990,
     "proof-pile-2": 0.988,
@@ -95,10 +95,10 @@ def test_laws_translated_by_a_few_target_runs(sweep, published, target):
 
 def test_translation_keeps_the_compute_optimal_size(sweep):
     sides = [sweep[sweep["data"] == name] for name in ("fineweb-100b", "starcoder")]
-    law, other = (fit_compute_law(rows["val_loss"], N=rows["params"], D=rows["tokens"]) for rows in sides)
+    law, target_law = (fit_compute_law(rows["val_loss"], N=rows["params"], D=rows["tokens"]) for rows in sides)
     pairs = pair_runs(*sides, ["params", "iso_flop", "n_layers"])
     line = fit_line(
-        pairs.first["val_loss"], pairs.second["val_loss"], e_x=law, e_y=other, residual="log-log", level=None
+        pairs.first["val_loss"], pairs.second["val_loss"], e_x=law, e_y=target_law, residual="log-log", level=None
     )
     translated = translate(law, line)
     size, tokens = np.array([1e8, 1e9]), np.array([1e10, 1e11])
@@ -146,7 +146,7 @@ def test_free_fits_of_figure_1(figure_1, series, r_squared):
     rows = figure_1[figure_1["series"] == series]
     fit = fit_line(rows[X], rows[Y])
     assert fit.r_squared == pytest.approx(r_squared, abs=1e-4)
-    # anywhere in 1.0-2.3 serves equally well as E_x, so it must not be reported as if known
+    # every E_x in 1.0-2.3 fits equally well, so the result must not state one of them as known
     assert fit.status == "not identified"
     assert "E_x" in fit.not_identified
     assert fit.intervals["E_x"][0] <= 1.0
@@ -162,7 +162,7 @@ def test_flat_e_x_of_figure_1(figure_1, e_x, kappa):
 
 
 def test_gaps_of_figure_1(figure_1):
-    """Spec section 4: data and, in nats/token, the tokenizer leave the line; the rest stays within three noises."""
+    """Data and tokenizer move the line in nats/token (study.md, section 4). Other factors stay below three noises."""
     (series,) = fit_study(figure_1, X, Y, {"series": "base"}, factors=["series"]).comparisons
     golden = {
         "pretraining_data": -0.399,
@@ -177,7 +177,7 @@ def test_gaps_of_figure_1(figure_1):
     verdicts = {level.level: level.verdict for level in series.levels}
     stay = dict.fromkeys(("size", "optimizer", "architecture", "context_length"), "does not move")
     assert verdicts == {"pretraining_data": "moves", "tokenizer": "moves"} | stay
-    assert "one run a level" in series.note  # what noise there is says nothing of another seed
+    assert "one run a level" in series.note  # the noise within a run does not show the noise of another seed
     assert series.p is None
 
 
@@ -192,7 +192,7 @@ def test_chinchilla_on_the_240_points():
     assert fit.parameters["E"] == pytest.approx(1.8172, abs=1e-4)
     assert fit.parameters["alpha"] == pytest.approx(0.3473, abs=1e-4)
     assert fit.parameters["beta"] == pytest.approx(0.3672, abs=1e-4)
-    # profile intervals beside the published bootstrap's (95%): the same order of width, holding its estimate
+    # profile intervals have a width like that of the published bootstrap (95%), and hold its estimate
     for name, published in (
         ("E", 1.8172),
         ("A", 482.01),

@@ -1,4 +1,4 @@
-"""Inputs of a fitted curve by name or alone: both give the same numbers, and any other form gets one line."""
+"""An input of a fitted curve may be given by name or alone. Any other form gets an error of one line."""
 
 import numpy as np
 import pandas as pd

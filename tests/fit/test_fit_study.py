@@ -1,4 +1,4 @@
-"""A study is fitted in steps, and a verb runs those alone whose results it shows."""
+"""A study is fitted in steps. A verb runs only the steps whose results it shows."""
 
 import shutil
 
@@ -35,11 +35,11 @@ def table():
 @pytest.mark.usefixtures("only_comparing")
 def test_comparing_a_table_fits_no_line_of_a_figure_and_no_compute_law(table, tmp_path, capsys):
     table.to_csv(tmp_path / "t.csv", index=False)
-    words = [str(tmp_path / "t.csv"), "--x", planted.X, "--y", planted.Y]
-    main(["table", "compare", *words])
+    arguments = [str(tmp_path / "t.csv"), "--x", planted.X, "--y", planted.Y]
+    main(["table", "compare", *arguments])
     assert "Does it move the line?" in capsys.readouterr().out
     with pytest.raises(AssertionError):
-        main(["table", "report", *words, "--out", str(tmp_path / "page")])
+        main(["table", "report", *arguments, "--out", str(tmp_path / "page")])
 
 
 @pytest.mark.usefixtures("only_comparing")

@@ -27,7 +27,7 @@ def test_an_input_outside_its_range_is_named(law, name, value):
     planted = planted_laws.CASES[law][1]
     parameters = planted.parameters([0.5] * len(planted.ranges))
     y = LAWS[law](parameters, planted.inputs)
-    inputs = {each: np.array(values, float) for each, values in planted.inputs.items()}
+    inputs = {input_name: np.array(values, float) for input_name, values in planted.inputs.items()}
     inputs[name][3] = value
     fit = fit_law(law, y, level=None, **inputs)
     assert fit.status == "failed"

@@ -1,4 +1,4 @@
-"""Declared laws are complete and say what they compute; a new one is little work."""
+"""Declared laws are complete and compute what they declare. A new law takes few lines."""
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ MIDDLE = 0.5
 
 
 def middle(case):
-    """The law, parameters in the middle of their typical ranges, and inputs."""
+    """Return the law, parameters in the middle of their typical ranges, and inputs."""
     law, planted = case
     parameters = planted.parameters([MIDDLE] * len(planted.ranges))
     return law, parameters, {name: np.asarray(planted.inputs[name], float) for name in law.inputs}
@@ -44,7 +44,7 @@ def test_declarations_are_complete(case):
         assert p.below in (None, law.output, *law.inputs)
         first, last = p.start or (p.lower, p.upper)
         assert p.lower <= first < last <= p.upper
-        # where nothing else closes the range, the data's own smallest value does
+        # a range without an upper end must be limited by the smallest value of the data
         assert np.isfinite(last) or p.below
 
 

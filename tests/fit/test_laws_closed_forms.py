@@ -47,8 +47,8 @@ def test_optimal_allocation_is_the_minimum_under_6nd(allocate, law, parameters):
     assert losses == pytest.approx(LAWS[law](parameters, {"N": sizes, "D": tokens}), rel=1e-12)
     for budget, size in zip(compute, sizes, strict=True):
         loss = lambda log_n, c=budget: float(LAWS[law](parameters, {"N": np.exp(log_n), "D": c / 6 / np.exp(log_n)}))
-        found = optimize.minimize_scalar(loss, bounds=(np.log(1e5), np.log(1e14)), options={"xatol": 1e-9})
-        assert np.exp(found.x) == pytest.approx(size, rel=1e-4)
+        minimum = optimize.minimize_scalar(loss, bounds=(np.log(1e5), np.log(1e14)), options={"xatol": 1e-9})
+        assert np.exp(minimum.x) == pytest.approx(size, rel=1e-4)
 
 
 def test_kaplan_identities():
@@ -57,7 +57,7 @@ def test_kaplan_identities():
     assert exponents["L"] == pytest.approx(0.054, abs=0.0025)
     assert exponents["L"] == pytest.approx(0.076 * 0.76 * 0.21 / (0.076 * 0.76 + 0.076 * 0.21 + 0.76 * 0.21))
     assert exponents["N"] + exponents["D"] == pytest.approx(1.0)
-    assert exponents["N"] == pytest.approx(0.73, abs=0.05)  # the fitted one
+    assert exponents["N"] == pytest.approx(0.73, abs=0.05)  # the fitted exponent
     steps, batch, critical = 1e5, 5e5, 2e6
     assert kaplan.minimal_steps(steps, batch, critical) == pytest.approx(2e4)
     assert kaplan.minimal_compute(10.0, batch, critical) == pytest.approx(8.0)
@@ -65,7 +65,7 @@ def test_kaplan_identities():
     for ratio in (0.01, 1.0, 30.0):
         in_steps = 1 / kaplan.minimal_steps(1.0, ratio, 1.0) - 1
         assert in_steps * (1 / kaplan.minimal_compute(1.0, ratio, 1.0) - 1) == pytest.approx(1.0)
-    # a loss of 1 has B_star, and 2^alpha_B less loss twice the batch
+    # a loss of 1 has the batch B_star; a loss smaller by the factor 2^alpha_B has twice this batch
     published = PUBLISHED["critical batch"]["Kaplan et al. 2020"]
     assert kaplan.CRITICAL_BATCH(published, {"L": np.array([1.0, 2**-0.21])}) == pytest.approx([2e8, 4e8])
     assert kaplan.tokens_against_overfitting(1e9) == pytest.approx(5e3 * 10**6.66)
@@ -86,25 +86,28 @@ def test_overtraining_is_chinchilla_with_equal_exponents():
     sizes, tokens = np.array([1e7, 1e8, 1e9]), np.array([1e11, 1e10, 2e10])
     eta = p["eta"]
     same = {"E": p["E"], "A": p["a"] * 6**-eta, "B": p["b"] * 6**-eta, "alpha": 2 * eta, "beta": 2 * eta}
-    ours = LAWS["overtraining"](p, compute_and_multiplier(sizes, tokens))
-    assert ours == pytest.approx(LAWS["chinchilla"](same, {"N": sizes, "D": tokens}), rel=1e-12)
+    losses = LAWS["overtraining"](p, compute_and_multiplier(sizes, tokens))
+    assert losses == pytest.approx(LAWS["chinchilla"](same, {"N": sizes, "D": tokens}), rel=1e-12)
 
 
 def test_repetition_in_its_limits():
     p = MUENNIGHOFF
-    small, tokens = 1e8, 1e11  # far below the size that the tokens fill: one epoch is the base law
+    # one epoch follows the base law if the size is far below the optimum for the tokens
+    small, tokens = 1e8, 1e11
     assert small < repetition.optimal_params(p, tokens)
     base = LAWS["chinchilla"]({name: p[name] for name in LAWS["chinchilla"].names}, {"N": small, "D": tokens})
     assert LAWS["repetition"](p, {"N": small, "D": tokens, "U_D": tokens}) == pytest.approx(base, rel=1e-14)
-    # tokens repeated for ever are worth 1 + R* of the unique ones; two epochs almost two
+    # tokens repeated for ever count as 1 + R* times the unique tokens, and two epochs as almost 2 times
     assert repetition.effective_tokens(1e20, 1e9, 15.0) == pytest.approx(16e9)
     assert repetition.effective_tokens(2e9, 1e9, 15.0) == pytest.approx(1e9 * (1 + 15 * (1 - np.exp(-1 / 15))))
-    filled = float(repetition.optimal_params(p, tokens))
-    assert repetition.effective_params(p, 0.3 * filled, tokens) == pytest.approx(0.3 * filled)
-    assert repetition.effective_params(p, 1e6 * filled, tokens) == pytest.approx(filled * (1 + p["R_N_star"]))
-    # the size that D tokens fill is the compute-optimal one
-    best_size = chinchilla_allocation(p, 6 * filled * tokens).N
-    assert best_size == pytest.approx(filled)
+    optimal_size = float(repetition.optimal_params(p, tokens))
+    assert repetition.effective_params(p, 0.3 * optimal_size, tokens) == pytest.approx(0.3 * optimal_size)
+    assert repetition.effective_params(p, 1e6 * optimal_size, tokens) == pytest.approx(
+        optimal_size * (1 + p["R_N_star"])
+    )
+    # `optimal_params` is the compute-optimal size for D tokens
+    best_size = chinchilla_allocation(p, 6 * optimal_size * tokens).N
+    assert best_size == pytest.approx(optimal_size)
 
 
 @pytest.mark.parametrize("label", PUBLISHED["sparsity"])
@@ -141,15 +144,15 @@ def test_m4_satisfies_its_own_equation_and_follows_m2_far_from_chance():
 
 
 def test_broken_power_law_changes_its_slope_at_the_break():
-    one, none = broken_power_law(1), broken_power_law(0)
+    one_break, no_break = broken_power_law(1), broken_power_law(0)
     p = {"a": 0.0, "b": 2.0, "c0": 0.2, "c1": 0.5, "d1": 1e4, "f1": 0.05}
-    slope = lambda at: np.log(one(p, {"x": at * 1.001}) / one(p, {"x": at})) / np.log(1.001)
+    slope = lambda at: np.log(one_break(p, {"x": at * 1.001}) / one_break(p, {"x": at})) / np.log(1.001)
     assert slope(1e2) == pytest.approx(-0.2, abs=1e-6)
     assert slope(1e6) == pytest.approx(-0.7, abs=1e-6)
-    assert one(p, {"x": 1e4}) == pytest.approx(2.0 * 1e4**-0.2 * 2 ** (-0.5 * 0.05))
+    assert one_break(p, {"x": 1e4}) == pytest.approx(2.0 * 1e4**-0.2 * 2 ** (-0.5 * 0.05))
     flat = p | {"c1": 0.0}
-    assert one(flat, {"x": 5e5}) == pytest.approx(none({"a": 0.0, "b": 2.0, "c0": 0.2}, {"x": 5e5}))
-    assert np.isfinite(one(p | {"f1": 0.01}, {"x": np.array([1e-30, 1e30])})).all()
+    assert one_break(flat, {"x": 5e5}) == pytest.approx(no_break({"a": 0.0, "b": 2.0, "c0": 0.2}, {"x": 5e5}))
+    assert np.isfinite(one_break(p | {"f1": 0.01}, {"x": np.array([1e-30, 1e30])})).all()
     with pytest.raises(LosslineError, match="0 or more"):
         broken_power_law(-1)
 
@@ -173,10 +176,10 @@ def test_small_helpers_in_their_limits():
 def test_data_mixing_law_reads_published_parameters_with_a_t_for_every_domain():
     law = data_mixing_law(("web", "code", "books"))
     published = {"c": 1.5, "k": 0.7, "t": np.array([-1.0, 0.4, 0.9])}
-    here = {"c": 1.5, "k": 0.7 * np.exp(0.9), "t_web": -1.9, "t_code": -0.5}
+    converted = {"c": 1.5, "k": 0.7 * np.exp(0.9), "t_web": -1.9, "t_code": -0.5}
     mixture = np.array([0.5, 0.2, 0.3])
-    wanted = published["c"] + published["k"] * np.exp(published["t"] @ mixture)
-    assert law(here, {"web": 0.5, "code": 0.2}) == pytest.approx(wanted)
+    expected = published["c"] + published["k"] * np.exp(published["t"] @ mixture)
+    assert law(converted, {"web": 0.5, "code": 0.2}) == pytest.approx(expected)
     for build, domains in ((data_mixing_law, ("web",)), (additive_mixture_law, ("web", "web"))):
         with pytest.raises(LosslineError, match="different domains"):
             build(domains)
@@ -184,17 +187,17 @@ def test_data_mixing_law_reads_published_parameters_with_a_t_for_every_domain():
 
 def test_optimal_quantities_against_a_general_minimiser():
     a, b = np.array([2.7, 6.6, 2.5, 3.3]), np.array([1.2, 1.4, 1.8, 1.9])
-    ours = optimal_quantities(a, b, 4.0)
-    assert ours.sum() == pytest.approx(4.0)
-    assert ours.min() == pytest.approx(0.2)  # one domain is at its least, so the bound is in play
-    found = optimize.minimize(
+    quantities = optimal_quantities(a, b, 4.0)
+    assert quantities.sum() == pytest.approx(4.0)
+    assert quantities.min() == pytest.approx(0.2)  # one domain is at its lower bound
+    minimum = optimize.minimize(
         lambda x: np.sum((x + a) ** -b),
         np.ones(4),
         bounds=[(0.2, None)] * 4,
         constraints={"type": "eq", "fun": lambda x: x.sum() - 4.0},
         options={"ftol": 1e-14},
     )
-    assert ours == pytest.approx(found.x, abs=1e-4)
+    assert quantities == pytest.approx(minimum.x, abs=1e-4)
     assert optimal_quantities(a, b, 0.8).tolist() == [0.2] * 4
     with pytest.raises(LosslineError, match=r"total of 0\.8"):
         optimal_quantities(a, b, 0.7)

@@ -1,4 +1,4 @@
-"""Every law gives back the curves that made its data, and the parameters that the data fix."""
+"""A fit of every law recovers the curve that made its data, and the parameters that the data identify."""
 
 import numpy as np
 import pytest
@@ -11,23 +11,23 @@ from lossline_jax.fit.solver.batching import BLOCK
 from tests.support import planted_laws
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-NUM_DRAWN = 1  # set of parameters an example: all its starts in one block, so one compiled program
+NUM_DRAWN = 1  # parameter sets in an example; all starts fit in one block, so that one program is compiled
 FAST = {"shifted power law", "chinchilla", "kaplan"}  # the laws of the study; `make test-all` adds the rest
 every_law = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in planted_laws.CASES]
 )
 
 
-def check_recovery(name, wanted):
+def check_recovery(name, parameter_sets):
     law, planted = planted_laws.CASES[name]
     inputs = {key: planted.inputs[key] for key in law.inputs}
-    data = [DataSet(inputs, law(p, inputs), fixed={key: p[key] for key in planted.fixed}) for p in wanted]
+    data = [DataSet(inputs, law(p, inputs), fixed={key: p[key] for key in planted.fixed}) for p in parameter_sets]
     known = planted.known if planted.known is not None else law.names
     fits = fit_law_many(law, data, num_starts=BLOCK // len(data))
-    for parameters, points, fit in zip(wanted, data, fits, strict=True):
+    for parameters, points, fit in zip(parameter_sets, data, fits, strict=True):
         assert fit.predict(law=law, **inputs) == pytest.approx(points.y, abs=planted.curve * np.ptp(points.y))
-        found = {key: fit.parameters[key] for key in known}
-        assert found == pytest.approx({key: parameters[key] for key in known}, rel=0.02)
+        fitted = {key: fit.parameters[key] for key in known}
+        assert fitted == pytest.approx({key: parameters[key] for key in known}, rel=0.02)
 
 
 @every_law

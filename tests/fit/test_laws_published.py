@@ -37,7 +37,7 @@ def test_muennighoff_law_under_predicts_the_public_runs_as_known():
     inputs = {"N": runs["params"], "D": runs["total_tokens"], "U_D": runs["unique_tokens"]}
     law, parameters = LAWS["repetition"], PUBLISHED["repetition"]["Muennighoff et al. 2023"]
     residuals = np.log(runs["c4_val_loss"]) - np.log(law(parameters, inputs))
-    # 7.3% on a selection of 182 that is not in this table; on all of its rows more
+    # 7.3% holds for 182 selected runs; the table does not mark them, and all of its rows give more
     assert len(residuals) == 229
     assert np.mean(residuals) == pytest.approx(0.117, abs=5e-4)
 
@@ -45,9 +45,9 @@ def test_muennighoff_law_under_predicts_the_public_runs_as_known():
 def test_frantar_dense_equivalent_multipliers():
     # arXiv 2309.08520 quotes 2.16 at 75% for T5; the others follow from its coefficients
     golden = {"T5, C4": (1.587, 2.160, 2.635), "ViT, JFT-4B": (1.596, 2.172, 2.633)}
-    for label, wanted in golden.items():
+    for label, expected in golden.items():
         multipliers = dense_multiplier(PUBLISHED["sparsity"][label], [0.5, 0.75, 0.875])
-        assert multipliers == pytest.approx(wanted, abs=5.1e-4)
+        assert multipliers == pytest.approx(expected, abs=5.1e-4)
 
 
 def test_performance_law_examples():
@@ -75,7 +75,7 @@ def test_routing_constants_on_the_released_curves(router, label, count, rmse):
     logs = np.log10(rows["loss_validation"].to_numpy())
     residuals = LAWS["routing"](PUBLISHED["routing"][label], inputs) - logs
     assert np.sqrt(np.mean(residuals**2)) == pytest.approx(rmse, abs=1e-6)
-    # a fit of all six can only be closer
+    # a fit of all six parameters cannot be worse
     fit = fit_law(LAWS["routing"], logs, level=None, **inputs)
     assert fit.rmse <= rmse
 
@@ -113,7 +113,7 @@ def test_diloco_joint_law():
 
 @pytest.fixture(scope="module")
 def domain_fits():
-    """(7, 3) a, b, c of every domain, and the authors' reference values."""
+    """Return a, b and c of every domain, of shape (7, 3), and the reference values of the authors."""
     golden = document("autoscale/autoscale_reference.json")
     runs = table("autoscale/ddo_gpt2large_1.2B_ppl.csv")
     base = runs.loc[runs["run"] == "base", "ppl_avg"].item()
@@ -133,18 +133,18 @@ def test_autoscale_domain_curves(domain_fits):
 def test_autoscale_optimum_is_no_worse_than_the_published(domain_fits):
     fitted, golden = domain_fits
     a, b, _ = fitted.T
-    published = np.array(golden["optimal_tokens_B_at_1.2B"]) * len(a) / 1.2  # the base has 1.2 / 7 each
-    ours = optimal_quantities(a, b, total=published.sum())
+    published = np.array(golden["optimal_tokens_B_at_1.2B"]) * len(a) / 1.2  # the base has 1.2 / 7 for each domain
+    optimum = optimal_quantities(a, b, total=published.sum())
     value = lambda x: np.sum((x + a) ** -b)
-    assert value(ours) <= value(published)
+    assert value(optimum) <= value(published)
 
 
 def test_autoscale_predictions(domain_fits):
     golden = domain_fits[1]
     first, second = golden["optimal_tokens_B_at_0.3B"], golden["optimal_tokens_B_at_1.2B"]
     for steps, label in enumerate(("~5.0", "~21.4", "~93.2", "~412.4"), start=1):
-        wanted = np.array(golden["autoscale_pred_B"][label])
-        assert predict_quantities(first, second, steps) == pytest.approx(wanted, rel=1e-7)
+        expected = np.array(golden["autoscale_pred_B"][label])
+        assert predict_quantities(first, second, steps) == pytest.approx(expected, rel=1e-7)
     between = interpolate_quantities(first, second)
     assert between == pytest.approx(np.array(golden["pred_0.6B"]), abs=5.1e-9)
     assert between.sum() == pytest.approx(0.596115, abs=5e-7)
@@ -154,7 +154,7 @@ GADRE_SMALL = ("d=96_l=8_h=4", "d=512_l=8_h=4", "d=576_l=24_h=8", "d=1024_l=24_h
 
 
 def gadre(dataset):
-    """The runs of one training set, the five that the law is fitted on, and the fit."""
+    """Return the runs of one training set, the five runs that the law is fitted on, and the fit."""
     runs = table("overtraining/gadre_models_c4_rpj.csv")
     runs = runs[runs["dataset"] == dataset]
     at_20 = runs["model"].isin(GADRE_SMALL) & (runs["M"] == 20)
@@ -206,12 +206,12 @@ def test_translation_curves(model):
     assert fit.status == "converged"
     log_law = lambda d, log_alpha, log_c, p: log_alpha + p * np.log(1 / d + np.exp(log_c))
     free, _ = optimize.curve_fit(log_law, millions, np.log(loss), p0=(-0.3, -3.0, 0.25), xtol=1e-12, ftol=1e-12)
-    found = tuple(fit.parameters[name] for name in ("alpha", "C", "p"))
-    assert found == pytest.approx((np.exp(free[0]), np.exp(free[1]), free[2]), rel=1e-4)
-    # the values given were fitted on one held-out point more, at 512M pairs, than the table has
-    given = PUBLISHED["translation data"][model]
-    assert found == pytest.approx((given["alpha"], given["C"], given["p"]), rel=0.1)
-    assert fit.parameters["alpha"] == pytest.approx(given["alpha"], rel=0.003)
-    assert fit.parameters["p"] == pytest.approx(given["p"], rel=0.012)
+    fitted = tuple(fit.parameters[name] for name in ("alpha", "C", "p"))
+    assert fitted == pytest.approx((np.exp(free[0]), np.exp(free[1]), free[2]), rel=1e-4)
+    # the published fit has one more point than the table, a held-out point at 512M pairs
+    published = PUBLISHED["translation data"][model]
+    assert fitted == pytest.approx((published["alpha"], published["C"], published["p"]), rel=0.1)
+    assert fit.parameters["alpha"] == pytest.approx(published["alpha"], rel=0.003)
+    assert fit.parameters["p"] == pytest.approx(published["p"], rel=0.012)
     rmse = np.sqrt(np.mean((np.log(loss) - np.log(fit.predict(D=millions))) ** 2))
     assert 0.010 <= rmse <= 0.018

@@ -1,4 +1,4 @@
-"""Who belongs together: equal size and tokens, or the best of equal compute."""
+"""Runs of two tables are paired by equal size and tokens, or by the best loss of equal compute."""
 
 import numpy as np
 import pandas as pd

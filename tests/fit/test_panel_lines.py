@@ -1,4 +1,4 @@
-"""Lines of the figures: groups are found from the factor columns, and what was planted comes out of their fits."""
+"""The groups of figures follow from the factor columns, and fits of their lines recover the planted gaps."""
 
 import itertools
 import json
@@ -36,7 +36,7 @@ def lines(frame):
     return fit_panel_lines(frame, planted.X, planted.Y, UNITS, base=planted.BASE, num_resamples=20)
 
 
-def found(groups, figure):
+def runs_by_panel(groups, figure):
     return {(*group.panel.values(), group.level): set(group.run_ids) for group in groups if group.figure == figure}
 
 
@@ -46,39 +46,44 @@ def crossed(data, tokenizer, architecture):
 
 
 def test_matched_panels_are_the_crossed_cells_and_no_others(groups):
-    """Sizes of two architectures count as equal within 10%; runs with another size, context or optimiser, and the one
-    that differs in three factors, match nobody and are in no panel."""
+    """Sizes of two architectures count as equal within 10%.
+
+    Runs with another size, context or optimiser match no other run and are in no panel. Neither is the run that differs
+    in three factors.
+    """
     names = {"data": ("wiki", "code"), "tokenizer": ("bpe", "bytes"), "architecture": ("llama", "mamba")}
     for factor in names:
-        others = [name for name in names if name != factor]
+        other_factors = [name for name in names if name != factor]
         expected = {
-            (*panel, level): ids(crossed(**dict(zip(others, panel, strict=True)), **{factor: level}))
-            for panel in itertools.product(*(names[name] for name in others))
+            (*panel, level): ids(crossed(**dict(zip(other_factors, panel, strict=True)), **{factor: level}))
+            for panel in itertools.product(*(names[name] for name in other_factors))
             for level in names[factor]
         }
-        assert found(groups, f"matched {factor}") == expected
+        assert runs_by_panel(groups, f"matched {factor}") == expected
 
 
 def test_pools_hold_runs_that_differ_in_one_factor_alone(groups):
     cell = ("wiki", "bpe", "llama", "")
-    assert found(groups, "pool size") == {cell: ids({}, {"size": "large"})}
-    assert found(groups, "pool context_length") == {cell: ids({}, {"context_length": 128})}
-    assert found(groups, "pool optimiser") == {cell: ids({}, {"optimiser": "sgd"})}
+    assert runs_by_panel(groups, "pool size") == {cell: ids({}, {"size": "large"})}
+    assert runs_by_panel(groups, "pool context_length") == {cell: ids({}, {"context_length": 128})}
+    assert runs_by_panel(groups, "pool optimiser") == {cell: ids({}, {"optimiser": "sgd"})}
 
 
 def test_own_validation_holds_all_runs_of_a_cell(groups):
     of_base = {
-        key: runs for key, runs in found(groups, kind.OWN_VALIDATION).items() if key[:3] == ("wiki", "bpe", "llama")
+        key: runs
+        for key, runs in runs_by_panel(groups, kind.OWN_VALIDATION).items()
+        if key[:3] == ("wiki", "bpe", "llama")
     }
-    everyone = ids({}, {"size": "large"}, {"context_length": 128}, {"optimiser": "sgd"})
-    assert of_base == {("wiki", "bpe", "llama", name): everyone for name in ("code", "letters")}
+    all_runs = ids({}, {"size": "large"}, {"context_length": 128}, {"optimiser": "sgd"})
+    assert of_base == {("wiki", "bpe", "llama", name): all_runs for name in ("code", "letters")}
     xs = {group.panel["data"]: group.x for group in groups if group.figure == kind.OWN_TASK}
     assert xs == {"wiki": "wiki", "code": "code", "letters": "letters"}
 
 
 def test_pairs_of_sets_hold_runs_that_differ_from_the_base_in_data(groups):
     levels = {"wiki": ids({}), "code": ids({"data": "code"})}
-    train, test = found(groups, kind.TRAIN_TO_TRAIN), found(groups, kind.TEST_TO_TEST)
+    train, test = runs_by_panel(groups, kind.TRAIN_TO_TRAIN), runs_by_panel(groups, kind.TEST_TO_TEST)
     assert train == {(name, level): runs for name in ("code", "letters") for level, runs in levels.items()}
     assert test == {("riddle", level): runs for level, runs in levels.items()}
 
@@ -86,8 +91,8 @@ def test_pairs_of_sets_hold_runs_that_differ_from_the_base_in_data(groups):
 def test_renamed_runs_and_sets_make_the_same_groups(frame, groups):
     names = {name: f"r{k}" for k, name in enumerate(frame["run_id"].unique())}
     renamed = frame.assign(run_id=frame["run_id"].map(names))
-    other = panel_line_specs(renamed, planted.X, planted.Y, renamed["run_id"].iloc[0])
-    assert [(g.figure, g.panel, g.level, len(g.run_ids)) for g in other] == [
+    renamed_groups = panel_line_specs(renamed, planted.X, planted.Y, renamed["run_id"].iloc[0])
+    assert [(g.figure, g.panel, g.level, len(g.run_ids)) for g in renamed_groups] == [
         (g.figure, g.panel, g.level, len(g.run_ids)) for g in groups
     ]
 
@@ -108,7 +113,7 @@ def test_planted_gaps_are_those_between_fitted_lines(lines):
 
 def test_one_line_serves_a_pool_that_nothing_moves(lines):
     (size,) = [line for line in lines if line.figure == "pool size"]
-    assert size.fit.rmse < 0.004  # as the noise that was planted
+    assert size.fit.rmse < 0.004  # close to the planted noise
     assert (size.level, size.fit.num_points, size.fit.num_runs) == ("", 32, 4)
 
 
@@ -131,8 +136,8 @@ def test_few_points_and_unstated_factors_make_no_lines(frame):
     assert fit_panel_lines(short, planted.X, planted.Y, UNITS, base=planted.BASE) == ()
     unstated = frame.assign(data=frame["data"].where(frame["data"] != "code", "unknown"))
     groups = panel_line_specs(unstated, planted.X, planted.Y, planted.run_id({}))
-    assert not found(groups, "matched data")
-    assert len(found(groups, "matched tokenizer")) == 4
+    assert not runs_by_panel(groups, "matched data")
+    assert len(runs_by_panel(groups, "matched tokenizer")) == 4
 
 
 def test_a_table_without_factors_or_sets_has_no_figures():

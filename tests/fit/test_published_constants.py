@@ -1,4 +1,4 @@
-"""Every published constant gives, in the units that are stated for it, a number that does not come from itself.
+"""Every published constant, in its stated units, gives a number that is known from another source.
 
 The number is printed in the paper, follows from another of its tables, or was measured by its authors. A constant in
 another unit misses by far more than the tolerance.
@@ -29,7 +29,7 @@ def loss_by_replicas(replicas):
     return {"N": DILOCO_SIZE, "M": replicas}
 
 
-# law, label, inputs in the stated units, the independent number, largest relative difference, where the number is from
+# law, label, inputs in the stated units, independent number, largest relative difference, source of the number
 FORWARD = [
     (
         "kaplan size",
@@ -102,12 +102,12 @@ UNCHECKED = {
 
 
 @pytest.mark.parametrize(
-    ("law", "label", "inputs", "wanted", "tolerance"),
+    ("law", "label", "inputs", "expected", "tolerance"),
     [case[:5] for case in FORWARD],
     ids=[f"{case[0]}, {case[1]}: {case[5]}" for case in FORWARD],
 )
-def test_a_constant_gives_an_independent_number(law, label, inputs, wanted, tolerance):
-    assert LAWS[law](PUBLISHED[law][label], inputs) == pytest.approx(wanted, rel=tolerance)
+def test_a_constant_gives_an_independent_number(law, label, inputs, expected, tolerance):
+    assert LAWS[law](PUBLISHED[law][label], inputs) == pytest.approx(expected, rel=tolerance)
 
 
 def test_every_constant_is_checked_or_named_with_the_reason():
@@ -137,7 +137,7 @@ def mean_huber(residuals, delta):
 
 
 def sparse_runs():
-    """Inputs and losses of the T5 and the ViT runs of Frantar et al., in the units of the published constants."""
+    """Return inputs and losses of the T5 and the ViT runs of Frantar et al., in the units of the constants."""
     t5 = pd.read_csv(shared_path("reference/sparsity/frantar_t5.csv"))
     vit = pd.DataFrame(json.loads(shared_path("reference/sparsity/frantar_vit.json").read_text()))
     t5_inputs = {"S": t5["sparsity"], "N": T5_BLOCKS * t5["scale"] * (1 - t5["sparsity"]), "D": 65_536 * t5["steps"]}
@@ -150,7 +150,7 @@ def sparse_runs():
 def test_the_sparsity_law_minimises_what_its_authors_minimise():
     law = LAWS["sparsity"]
     (t5, t5_loss), (vit, vit_loss) = sparse_runs()
-    # T5: the published row has a mean of 7.60e-6, which is not the optimum; 60 starts of scipy reached 4.880e-6
+    # T5: the published row has a mean of 7.60e-6 and is not the optimum; 60 starts of scipy reached 4.880e-6
     published = np.log(t5_loss) - np.log(law(PUBLISHED["sparsity"]["T5, C4"], t5))
     assert mean_huber(published, 1e-3) == pytest.approx(7.60e-6, rel=0.01)
     fit = fit_law(law, t5_loss, level=None, **t5)

@@ -1,4 +1,4 @@
-"""Bootstraps resample what is independent, and say so when nothing is."""
+"""Bootstraps resample independent units, and their note says so where nothing is independent."""
 
 import dataclasses
 import json
@@ -32,9 +32,9 @@ def study(seed, run_noise, point_noise=0.003):
 def test_same_seed_same_resamples():
     y = study(0, 0.01)
     fit = fit_line(X, y, RUNS)
-    first, again, other = (bootstrap(fit, {"x": X}, y, clusters=RUNS, seed=seed) for seed in (3, 3, 4))
+    first, again, different = (bootstrap(fit, {"x": X}, y, clusters=RUNS, seed=seed) for seed in (3, 3, 4))
     assert np.array_equal(first.samples["K"], again.samples["K"])
-    assert not np.array_equal(first.samples["K"], other.samples["K"])
+    assert not np.array_equal(first.samples["K"], different.samples["K"])
     assert first.samples["K"].shape == (200,)
     assert (first.method, first.num_clusters, first.note) == (BY_RUN, 6, "")
 
@@ -56,7 +56,7 @@ def test_band_covers_the_curve_about_as_often_as_it_says():
         fit = fit_line(X, y, RUNS, num_starts=8, level=None)
         band = bootstrap(fit, {"x": X}, y, clusters=RUNS, num_resamples=100, seed=seed).band([3.5])
         hits.append(band.lower[0] <= curve(3.5) <= band.upper[0])
-    # six runs are few: percentile intervals fall somewhat short of the nominal 90%
+    # with six runs, percentile intervals hold the truth somewhat less often than the nominal 90%
     assert 0.6 <= np.mean(hits) <= 1.0
 
 
@@ -81,7 +81,7 @@ def test_blocks_are_runs_of_neighbours():
     indices = block_indices(np.random.Generator(np.random.PCG64(0)), 27, 50)
     assert indices.shape == (50, 27)
     steps = np.diff(indices, axis=1) % 27
-    assert np.mean(steps == 1) > 0.6  # blocks of three: two steps in three
+    assert np.mean(steps == 1) > 0.6  # in blocks of three, two of three steps go to the next point
 
 
 def test_cluster_counts_draw_as_many_as_there_are():
@@ -123,8 +123,8 @@ def test_a_loss_given_to_the_fit_alone_is_resampled_by_and_kept_in_json():
     again = FitResult.from_json(json.loads(json.dumps(fit.to_json())))
     assert again == fit
     assert again.minimised == own
-    same = [bootstrap(each, {"N": size}, loss, num_resamples=10).samples["alpha_N"] for each in (fit, again)]
-    np.testing.assert_array_equal(*same)
+    resamples = [bootstrap(result, {"N": size}, loss, num_resamples=10).samples["alpha_N"] for result in (fit, again)]
+    np.testing.assert_array_equal(*resamples)
     older = dataclasses.replace(fit, minimised=None)
     with pytest.raises(LosslineError, match="without its objective; fit again"):
         bootstrap(older, {"N": size}, loss)

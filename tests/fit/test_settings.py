@@ -1,4 +1,4 @@
-"""Settings that are equal in all factors but one, for comparisons of lines and for panels of figures alike."""
+"""Comparisons of lines and panels of figures use the same settings, which are equal in all factors but one."""
 
 import numpy as np
 import pandas as pd
@@ -16,22 +16,22 @@ def setting(params=(np.nan, np.nan), **changes):
 
 
 @pytest.mark.parametrize(
-    ("other", "names"),
+    ("changed_setting", "names"),
     [
         (setting(data="code"), ["data"]),
         (setting(size="L24"), ["size"]),
         (setting((420e6, 140e6), architecture="mamba", size="L24"), ["architecture"]),
         (setting((420e6, np.nan), architecture="mamba", size="L24"), ["architecture"]),  # one count is enough
-        (setting((900e6, 140e6), architecture="mamba", size="L24"), ["architecture"]),  # the nearer one decides
+        (setting((900e6, 140e6), architecture="mamba", size="L24"), ["architecture"]),  # the nearer count decides
         (setting((900e6, 800e6), architecture="mamba", size="L24"), ["architecture", "size"]),
-        (setting(architecture="mamba", size="L24"), ["architecture", "size"]),  # nobody knows
-        (setting((420e6, 140e6), data="code", size="L24"), ["data", "size"]),  # data changes no parameters
+        (setting(architecture="mamba", size="L24"), ["architecture", "size"]),  # no count is known
+        (setting((420e6, 140e6), data="code", size="L24"), ["data", "size"]),  # data does not change the size
         (setting((420e6, 140e6), tokenizer="bytes", architecture="mamba", size="L24"),
          ["tokenizer", "architecture", "size"]),
     ],
 )  # fmt: skip
-def test_the_factors_that_differ(other, names):
-    assert other.differing(setting((416e6, 138e6))) == names
+def test_the_factors_that_differ(changed_setting, names):
+    assert changed_setting.differing(setting((416e6, 138e6))) == names
 
 
 def test_a_setting_is_in_one_pair_and_the_nearest_sizes_make_it():

@@ -1,4 +1,4 @@
-"""The skill law gives back planted scores, and beats compute alone on families it has hardly seen."""
+"""The skill law recovers planted scores, and is better than compute alone on families with few seen models."""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ LEADERBOARDS = {
 
 @pytest.fixture(scope="module")
 def planted():
-    """Four families of five models each, two skills, four benchmarks."""
+    """Return four families of five models each, with two skills and four benchmarks."""
     generator = np.random.Generator(np.random.PCG64(3))
     sizes, tokens = np.tile(np.geomspace(0.3, 70, 5), 4), generator.uniform(0.3, 5, 20)
     families = np.repeat(["a", "b", "c", "d"], 5).tolist()

@@ -36,11 +36,11 @@ def planted_grid(noise=0.0, seed=0):
 @given(scale=st.floats(0.3, 2.0), kappa=st.floats(0.7, 2.0), e_x=st.floats(0.5, 2.2), e_y=st.floats(0.2, 2.0))
 def test_planted_line_is_recovered(scale, kappa, e_x, e_y):
     fit = fit_line(X, planted_line(scale, kappa, e_x, e_y))
-    if fit.status == "not identified":  # near kappa = 1, E_x and E_y trade exactly; the curve is still right
+    if fit.status == "not identified":  # near kappa = 1, only the curve is identified, not E_x and E_y
         assert abs(kappa - 1) < 0.02
     else:
-        wanted = {"K": scale, "kappa": kappa, "E_x": e_x, "E_y": e_y}
-        assert fit.parameters == pytest.approx(wanted, rel=1e-3, abs=1e-3)
+        expected = {"K": scale, "kappa": kappa, "E_x": e_x, "E_y": e_y}
+        assert fit.parameters == pytest.approx(expected, rel=1e-3, abs=1e-3)
     assert fit.predict(x=X) == pytest.approx(planted_line(scale, kappa, e_x, e_y), abs=1e-6)
 
 
@@ -84,12 +84,12 @@ def test_plain_huber_is_the_minimum_of_its_own_objective():
 
     start = np.log([fit.parameters[name] for name in names])
     assert objective(start) == pytest.approx(fit.objective, rel=1e-6)
-    there = scipy.optimize.minimize(objective, start, method="Nelder-Mead", options={"maxiter": 4000, "fatol": 1e-12})
-    assert fit.objective <= there.fun * (1 + 1e-4)
+    minimum = scipy.optimize.minimize(objective, start, method="Nelder-Mead", options={"maxiter": 4000, "fatol": 1e-12})
+    assert fit.objective <= minimum.fun * (1 + 1e-4)
 
 
 def test_coordinates_that_cross_no_bound_are_solved_for_exactly():
-    """The first ends on its bound; given that, the other two minimise the quadratic: by numpy."""
+    """The first coordinate ends on its bound. The other two then minimise the quadratic, as numpy computes it."""
     generator = np.random.Generator(np.random.PCG64(0))
     for _ in range(20):
         root, target = generator.normal(size=(6, 3)), generator.normal(size=6)
@@ -101,8 +101,8 @@ def test_coordinates_that_cross_no_bound_are_solved_for_exactly():
             bounds = {"lower": low, "upper": high, "free": np.ones((3, 1), bool)}
             step = np.asarray(bounded_step(np.zeros((3, 1)), gradient, hessian, **bounds, damping=1e-12))
         if step[0, 0] == bound:
-            rest = np.linalg.lstsq(root[:, 1:], target - bound * root[:, 0])[0]
-            assert step[1:, 0] == pytest.approx(rest, rel=1e-6)
+            free_step = np.linalg.lstsq(root[:, 1:], target - bound * root[:, 0])[0]
+            assert step[1:, 0] == pytest.approx(free_step, rel=1e-6)
 
 
 def test_only_a_scaled_parameter_is_left_free():
@@ -115,11 +115,11 @@ def test_only_a_scaled_parameter_is_left_free():
 
 def test_the_unit_of_the_weights_does_not_change_an_interval():
     y = planted_line(noise=0.01)
-    one, many = (
+    small_weights, large_weights = (
         fit_law_many(SHIFTED_POWER, [DataSet({"x": X}, y, {"E_x": 1.5}, weights=np.full(X.size, w))], level=0.9)[0]
         for w in (1.0, 100.0)
     )
-    assert many.intervals["kappa"] == pytest.approx(one.intervals["kappa"], rel=1e-3)
+    assert large_weights.intervals["kappa"] == pytest.approx(small_weights.intervals["kappa"], rel=1e-3)
 
 
 def test_objective_is_the_sum_and_scales_with_the_points():
@@ -155,8 +155,8 @@ def test_profile_interval_is_the_classical_one_for_a_linear_parameter():
     error = np.sqrt(np.diag(np.linalg.inv(design.T @ design)) * rss[0] / (X.size - 2))
     t_quantile = 2.024394  # of Student's t with 38 degrees of freedom at 97.5%
     for k, name in enumerate(("K", "E_y")):
-        wanted = (solution[k] - t_quantile * error[k], solution[k] + t_quantile * error[k])
-        assert fit.intervals[name] == pytest.approx(wanted, rel=1e-3)
+        expected = (solution[k] - t_quantile * error[k], solution[k] + t_quantile * error[k])
+        assert fit.intervals[name] == pytest.approx(expected, rel=1e-3)
 
 
 def test_intervals_cover_about_as_often_as_they_say():
@@ -165,7 +165,7 @@ def test_intervals_cover_about_as_often_as_they_say():
         fit = fit_line(X, planted_line(noise=0.005, seed=seed), e_x=1.5, num_starts=8)
         low, high = fit.intervals["kappa"]
         hits.append(low <= 1.3 <= high)
-    assert 0.78 <= np.mean(hits) <= 0.99  # nominal 90% of 40: three standard errors
+    assert 0.78 <= np.mean(hits) <= 0.99  # nominal 90% of 40 intervals, within about three standard errors
 
 
 def test_intervals_can_be_left_out():
@@ -211,7 +211,7 @@ def test_losses_down_to_zero_leave_no_room_for_an_irreducible_loss():
 
 
 def test_iteration_cap_is_said():
-    # four points, so that no profile comes to the rescue
+    # with four points, no profile can improve the fit
     points = DataSet({"x": X[::12]}, planted_line()[::12])
     (fit,) = fit_law_many(SHIFTED_POWER, [points], num_starts=1, max_iterations=1, level=0.9)
     assert fit.status == "iteration cap"

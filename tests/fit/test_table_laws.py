@@ -1,4 +1,4 @@
-"""Any law on any table: groups that fail are named, the rest is fitted, tables of every kind are read."""
+"""Laws are fitted to tables of every kind. Groups that fail are named, and the other groups are fitted."""
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ def table(groups=("a", "b")):
 
 
 def long_table():
-    """The same in lossline's own columns: a row a checkpoint and evaluation set."""
+    """Return the table in lossline's own columns, with a row for each checkpoint and evaluation set."""
     wide = table()
     rows = []
     for name, factor in (("wiki", 1.0), ("code", 1.1)):
@@ -54,25 +54,25 @@ def long_table():
 
 
 def test_each_group_has_its_law():
-    found = fit_laws(table(), "chinchilla", INPUTS, ["loss"], by=["data"])
-    assert [each.label for each in found.fits] == ["data=a", "data=b"]
-    for k, each in enumerate(found.fits):
-        assert each.fit.status == "converged"
-        assert each.fit.parameters["E"] == pytest.approx(1.8 + 0.1 * k, abs=0.02)
-        assert each.fit.conventions == {
+    law_fits = fit_laws(table(), "chinchilla", INPUTS, ["loss"], by=["data"])
+    assert [group.label for group in law_fits.fits] == ["data=a", "data=b"]
+    for k, group in enumerate(law_fits.fits):
+        assert group.fit.status == "converged"
+        assert group.fit.parameters["E"] == pytest.approx(1.8 + 0.1 * k, abs=0.02)
+        assert group.fit.conventions == {
             "N": "parameters: column params",
             "D": "training tokens: column tokens",
             "L": "loss",
         }
-    assert found.failures == ()
+    assert law_fits.failures == ()
 
 
 def test_polars_and_parquet_give_what_pandas_gives(tmp_path):
     polars = pytest.importorskip("polars")
-    wanted = fit_laws(table(), "chinchilla", INPUTS, ["loss"], level=None)
-    assert fit_laws(polars.from_pandas(table()), "chinchilla", INPUTS, ["loss"], level=None) == wanted
+    expected = fit_laws(table(), "chinchilla", INPUTS, ["loss"], level=None)
+    assert fit_laws(polars.from_pandas(table()), "chinchilla", INPUTS, ["loss"], level=None) == expected
     table().to_parquet(tmp_path / "t.parquet")
-    assert fit_laws(pd.read_parquet(tmp_path / "t.parquet"), "chinchilla", INPUTS, ["loss"], level=None) == wanted
+    assert fit_laws(pd.read_parquet(tmp_path / "t.parquet"), "chinchilla", INPUTS, ["loss"], level=None) == expected
 
 
 def test_a_long_table_is_read_by_evaluation_set_and_unit():
@@ -84,7 +84,7 @@ def test_a_long_table_is_read_by_evaluation_set_and_unit():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"loss": -1.0}, "row 1: loss is -1.0; losses are positive numbers"),
         ({"loss": 0.0}, "row 1: loss is 0.0; losses are positive numbers"),
@@ -92,28 +92,28 @@ def test_a_long_table_is_read_by_evaluation_set_and_unit():
         ({"loss": np.inf}, "row 1: loss is inf; losses are positive numbers"),
     ],
 )
-def test_a_bad_loss_fails_its_group_and_no_other(change, said):
+def test_a_bad_loss_fails_its_group_and_no_other(change, message):
     frame = table().astype({"loss": object})
     for column, value in change.items():
         frame.loc[0, column] = value
-    found = fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"], level=None)
-    assert len(found.failures) == 1
-    assert found.failures[0].startswith("data=a, loss: ")
-    assert said in found.failures[0]
-    assert found.fits[-1].fit.status == "converged"
+    law_fits = fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"], level=None)
+    assert len(law_fits.failures) == 1
+    assert law_fits.failures[0].startswith("data=a, loss: ")
+    assert message in law_fits.failures[0]
+    assert law_fits.fits[-1].fit.status == "converged"
 
 
 def test_short_constant_repeated_and_missing_rows_are_said():
     frame = pd.concat([table(), table(["few"])[:3], table(["one size"]).assign(params=1e8)], ignore_index=True)
     frame = pd.concat([frame, frame[frame["data"] == "b"][:2]], ignore_index=True)
     frame.loc[4, "loss"] = np.nan
-    found = {each.label: each.fit for each in fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"]).fits}
-    assert found["data=few"].status == "too few points"
-    assert found["data=one size"].status != "converged"
-    assert "N takes one value" in found["data=one size"].note
-    assert "2 rows occur more than once" in found["data=b"].note
-    assert found["data=a"].num_dropped == 1
-    assert "1 rows dropped" in found["data=a"].note
+    fits = {group.label: group.fit for group in fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"]).fits}
+    assert fits["data=few"].status == "too few points"
+    assert fits["data=one size"].status != "converged"
+    assert "N takes one value" in fits["data=one size"].note
+    assert "2 rows occur more than once" in fits["data=b"].note
+    assert fits["data=a"].num_dropped == 1
+    assert "1 rows dropped" in fits["data=a"].note
 
 
 def test_intervals_by_run_are_wider_where_runs_differ():
@@ -128,9 +128,9 @@ def test_intervals_by_run_are_wider_where_runs_differ():
     assert by_run.parameters == by_point.parameters
     assert np.ptp(by_run.intervals["beta"]) != np.ptp(by_point.intervals["beta"])
     assert "bootstrap of 5 runs" in by_run.note
-    one = fit_laws(frame.assign(run="only"), "chinchilla", INPUTS, ["loss"], cluster="run").fits[0].fit
-    assert one.intervals == {}
-    assert "one run only" in one.note
+    single_run = fit_laws(frame.assign(run="only"), "chinchilla", INPUTS, ["loss"], cluster="run").fits[0].fit
+    assert single_run.intervals == {}
+    assert "one run only" in single_run.note
 
 
 def test_runs_are_found_by_themselves_and_their_checkpoints_are_no_independent_rows():
@@ -144,7 +144,7 @@ def test_runs_are_found_by_themselves_and_their_checkpoints_are_no_independent_r
     assert (default.runs, named.runs) == ("run_id", "run")
     assert default.fits[0].fit.conventions["intervals"] == "90%, bootstrap of 5 whole runs"
     assert "runs are those of column run_id" in law_fits_text(default)
-    # one row a run: the rows are the runs, and profiles hold
+    # with one row for each run, rows are independent, so profile intervals are right
     single = fit_laws(table(["a"]).assign(run_id=range(25)), "chinchilla", INPUTS, ["loss"])
     plain = fit_laws(table(["a"]), "chinchilla", INPUTS, ["loss"])
     assert single.fits[0].fit.intervals == plain.fits[0].fit.intervals
@@ -162,13 +162,13 @@ def test_intervals_of_a_line_resample_the_runs_that_the_table_names():
     (default,) = fit_lines(frame.rename(columns={"model": "run_id"}), "x", "y").lines
     assert default.fit.intervals == by_run.fit.intervals != alone.fit.intervals
     assert by_run.fit.conventions["intervals"] == "90%, bootstrap of 6 whole runs"
-    (one,) = fit_lines(frame[frame["model"] == 0], "x", "y", cluster="model").lines
-    assert one.fit.intervals == {}
-    assert one.fit.conventions["intervals"] == "none: one run only"
+    (single_run,) = fit_lines(frame[frame["model"] == 0], "x", "y", cluster="model").lines
+    assert single_run.fit.intervals == {}
+    assert single_run.fit.conventions["intervals"] == "none: one run only"
     twice = pd.concat([frame.assign(data=name) for name in "ab"], ignore_index=True)
     twice["y"] += 0.01 * (twice["data"] == "b")
-    for found in fit_lines(twice, "x", "y", cluster="model", across=Across("data", ("model", "x"))).lines:
-        assert found.run_ids == tuple("012345")
+    for line in fit_lines(twice, "x", "y", cluster="model", across=Across("data", ("model", "x"))).lines:
+        assert line.run_ids == tuple("012345")
 
 
 def test_profile_intervals_that_take_checkpoints_for_independent_say_so():
@@ -197,21 +197,21 @@ def test_series_of_a_table_know_their_group_and_what_was_left_out():
     frame = table()
     frame.loc[3, "loss"] = np.nan
     frame.loc[30, "loss"] = -2.0
-    found = series_of_table(frame, Columns(*LOSS_OF_SIZE, by=("data",)))
-    assert [s.name for s in found.series] == ["data=a: loss"]
-    assert found.series[0].y.size == 24
-    assert found.series[0].rows.budget == pytest.approx(
-        6 * found.series[0].rows.sizes["params"] * found.series[0].rows.tokens
+    table_series = series_of_table(frame, Columns(*LOSS_OF_SIZE, by=("data",)))
+    assert [s.name for s in table_series.series] == ["data=a: loss"]
+    assert table_series.series[0].y.size == 24
+    assert table_series.series[0].rows.budget == pytest.approx(
+        6 * table_series.series[0].rows.sizes["params"] * table_series.series[0].rows.tokens
     )
-    assert any("1 rows without a loss" in note for note in found.notes)
-    assert any(note.startswith("data=b: loss: left out: row 31: loss is -2") for note in found.notes)
+    assert any("1 rows without a loss" in note for note in table_series.notes)
+    assert any(note.startswith("data=b: loss: left out: row 31: loss is -2") for note in table_series.notes)
 
 
 def test_a_checkpoint_keeps_its_size_whatever_set_is_named_first():
     frame = long_table()
     frame = frame[~((frame["eval_set"] == "wiki") & frame["run_id"].isin([f"run{k}" for k in range(10)]))]
     columns = [Columns(losses, ("params_total",), by=("data",)) for losses in (("wiki", "code"), ("code", "wiki"))]
-    sizes = [{s.name: s.y.size for s in series_of_table(frame, each).series} for each in columns]
+    sizes = [{s.name: s.y.size for s in series_of_table(frame, choice).series} for choice in columns]
     assert sizes[0] == sizes[1]
     assert sizes[0]["data=a: code"] == 25
     tagged = frame.assign(tag=frame["data"].str.upper())
@@ -219,16 +219,16 @@ def test_a_checkpoint_keeps_its_size_whatever_set_is_named_first():
 
 
 def test_series_across_a_column_are_paired_both_ways():
-    found = series_of_table(table(), Columns(*LOSS_OF_SIZE, x="loss", across="data"))
-    assert [s.name for s in found.series] == ["data a -> b: loss -> loss", "data b -> a: loss -> loss"]
-    assert found.series[0].rows.x == pytest.approx(found.series[1].y)
+    table_series = series_of_table(table(), Columns(*LOSS_OF_SIZE, x="loss", across="data"))
+    assert [s.name for s in table_series.series] == ["data a -> b: loss -> loss", "data b -> a: loss -> loss"]
+    assert table_series.series[0].rows.x == pytest.approx(table_series.series[1].y)
 
 
 def test_series_of_a_long_table():
     columns = Columns(("wiki", "code"), ("params_total", "params_non_embedding"), by=("data",))
-    found = series_of_table(long_table(), columns)
-    assert [s.name for s in found.series] == ["data=a: wiki", "data=a: code", "data=b: wiki", "data=b: code"]
-    assert list(found.series[0].rows.sizes) == ["params_total", "params_non_embedding"]
+    table_series = series_of_table(long_table(), columns)
+    assert [s.name for s in table_series.series] == ["data=a: wiki", "data=a: code", "data=b: wiki", "data=b: code"]
+    assert list(table_series.series[0].rows.sizes) == ["params_total", "params_non_embedding"]
 
 
 @pytest.mark.parametrize(

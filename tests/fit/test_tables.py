@@ -1,4 +1,4 @@
-"""Any table goes in; lines, comparisons, compute laws and named failures come out, and survive JSON."""
+"""A table of any kind gives lines, comparisons, compute laws and named failures, which survive JSON."""
 
 import json
 
@@ -34,7 +34,7 @@ def wide(num_points=12):
 
 
 def long(interventions, steps=10, seeds=1):
-    """A losses table: checkpoints of the base (each seed) and of one run for each intervention."""
+    """Return a losses table: checkpoints of the base (each seed) and of one run for each intervention."""
     rows = []
     runs = [BASE | {"seed": seed} for seed in range(seeds)]
     runs += [BASE | {"seed": 0} | change for change in interventions]
@@ -131,13 +131,13 @@ def test_missing_and_repeated_rows_are_counted_in_the_note():
 
 
 def with_cells(frame, column, source, run="run1", below_step=99):
-    """The table with the cells of another column pasted into `column`, in rows of one run."""
+    """Return the table with cells of the column `source` in `column`, in rows of one run."""
     chosen = (frame["run_id"] == run) & (frame["step"] < below_step)
     return frame.assign(**{column: frame[column].where(~chosen, frame[source])})
 
 
 def scored_on(frame, run):
-    """The table with fingerprints of texts: those of the tokenizer, and another for one run."""
+    """Return the table with a fingerprint of texts for each tokenizer, and another one for `run`."""
     return frame.assign(eval_fingerprint=(frame["eval_set"] + frame["tokenizer"]).where(frame["run_id"] != run, "else"))
 
 
@@ -229,24 +229,26 @@ def test_study_draws_a_line_a_setting(study):
 
 
 def test_study_finds_the_planted_move_in_nats(study):
-    found = {c.factor: c for c in study.comparisons_in("nats_per_token")}
-    assert found["data"].levels[0].gap == pytest.approx(0.4, abs=0.02)
-    assert [pair.matched_on for pair in found["optimiser"].levels[0].pairs] == ["all"]  # with code, not with the base
-    assert all(abs(found[name].levels[0].gap) < 0.02 for name in ("tokenizer", "architecture", "optimiser"))
-    assert {c.noise_source for c in found.values()} == {"seeds"}
-    assert "the noise floor is rough: 1 repetitions" in found["data"].note
+    comparisons = {c.factor: c for c in study.comparisons_in("nats_per_token")}
+    assert comparisons["data"].levels[0].gap == pytest.approx(0.4, abs=0.02)
+    # the pair of optimisers is among the runs on code, not with the base
+    assert [pair.matched_on for pair in comparisons["optimiser"].levels[0].pairs] == ["all"]
+    assert all(abs(comparisons[name].levels[0].gap) < 0.02 for name in ("tokenizer", "architecture", "optimiser"))
+    assert {c.noise_source for c in comparisons.values()} == {"seeds"}
+    assert "the noise floor is rough: 1 repetitions" in comparisons["data"].note
 
 
 def test_study_says_where_a_unit_leaves_no_common_support(study):
     in_bits = {c.factor: c for c in study.comparisons_in("bits_per_byte")}
-    assert "no common support" in in_bits["tokenizer"].levels[0].note  # four times the bits a byte by construction
+    # a byte tokenizer gives four times as many bits/byte here
+    assert "no common support" in in_bits["tokenizer"].levels[0].note
 
 
 def test_runs_that_nothing_matches_are_named():
     table = long([{"data": "code", "size": "d16-L2"}, {"size": "d32-L2"}])
     failures = fit_study(table, "wiki", "cloze", BASE, units=["nats_per_token"]).failures
-    (said,) = failures
-    assert said.startswith("runs run1: differ from the base in data and size, and no other run is equal")
+    (message,) = failures
+    assert message.startswith("runs run1: differ from the base in data and size, and no other run is equal")
 
 
 def test_missing_bits_per_byte_is_said_where_tokenizers_differ():

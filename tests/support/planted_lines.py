@@ -30,10 +30,10 @@ def cell(
     runs = np.repeat([f"{'-'.join(levels.values())}-{k}" for k in range(num_runs)], NUM_CHECKPOINTS)
     run_noise = np.repeat(generator.normal(0, RUN_NOISE, num_runs), NUM_CHECKPOINTS)
     y = curve(x) + gap + run_noise + generator.normal(0, POINT_NOISE, x.size)
-    return fitted(levels, x, y, runs)
+    return fit_setting(levels, x, y, runs)
 
 
-def fitted(levels, x, y, runs, num_params=(np.nan, np.nan)) -> SettingLine:
+def fit_setting(levels, x, y, runs, num_params=(np.nan, np.nan)) -> SettingLine:
     fit = fit_line(x, y, runs, num_starts=8, level=None)
     resamples = bootstrap(fit, {"x": x}, y, clusters=runs, num_resamples=100) if fit.has_curve else None
     return SettingLine(Setting(levels, num_params), x, y, runs, fit, resamples)
@@ -54,4 +54,6 @@ def study(seed: int, gap: float = 0.0, base_runs: int = 5, num_runs: int = 3) ->
         ({"optimiser": "wsd"}, 0.0, 0.0),
     ]
     cells = [cell(generator, BASE, base_runs)]
-    return cells + [cell(generator, BASE | change, num_runs, moved, reach) for change, moved, reach in changes]
+    return cells + [
+        cell(generator, BASE | change, num_runs, setting_gap, reach) for change, setting_gap, reach in changes
+    ]
