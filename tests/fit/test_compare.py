@@ -1,4 +1,4 @@
-"""`lossline-jax compare` and `lossline-jax report` on any table of losses, from the command line."""
+"""The commands `lossline-jax table compare` and `table report` accept any table of losses."""
 
 import json
 
@@ -86,7 +86,7 @@ def test_what_cannot_be_used_is_named_and_not_called_confounded(losses, capsys):
 
 def test_repetitions_on_one_line_are_no_noise(losses, capsys):
     frame = table([(BASE, 0.0), (BASE | {"data": "code"}, 0.5)], num_runs=1)
-    wiggle = np.resize([0.002, -0.002], len(frame))  # points differ, means do not
+    wiggle = np.resize([0.002, -0.002], len(frame))  # the points differ, and their means do not
     repeated = [frame.assign(name=frame["name"] + str(k), task=frame["task"] + k * wiggle) for k in range(3)]
     main.main(["table", "compare", losses(pd.concat(repeated)), *AXES, "--run", "name"])
     text = capsys.readouterr().out

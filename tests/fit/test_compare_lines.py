@@ -132,7 +132,7 @@ def test_reference_runs_that_stop_short_of_the_support_do_not_count():
     r = generator()
     base, code = cell(r, BASE, 5), cell(r, BASE | {"data": "code"}, 3)
     low = np.median(base.x)
-    stopped = ~np.isin(base.runs, base.run_ids[:1]) & (base.x < low)  # four of five end halfway
+    stopped = ~np.isin(base.runs, base.run_ids[:1]) & (base.x < low)  # four of the five runs end halfway
     reference = fit_setting(BASE, base.x[~stopped], base.y[~stopped], base.runs[~stopped])
     kept = code.x < low - 0.1
     late = fit_setting(code.levels, code.x[kept], code.y[kept], code.runs[kept])
@@ -191,7 +191,7 @@ def test_runs_are_exchanged_whole():
     apart = [cell(r, BASE, 3), cell(r, BASE | {"data": "code"}, 3, gap=5.0)]
     test = permutation_test([apart], seed=0)
     assert test.num_arrangements == 20
-    assert 0.05 < test.p < 0.15  # two of the 20 are as extreme
+    assert 0.05 < test.p < 0.15  # two of the 20 arrangements are as extreme
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Fits of published tables against published numbers (study.md sections 1, 4, 5; laws.md section 2)."""
+"""Fits of published tables give the published numbers (study.md sections 1, 4, 5; laws.md section 2)."""
 
 import numpy as np
 import pandas as pd

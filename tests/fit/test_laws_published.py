@@ -1,4 +1,4 @@
-"""Published numbers of the laws, from the papers' own tables."""
+"""The laws give the published numbers on the tables of the papers."""
 
 import json
 

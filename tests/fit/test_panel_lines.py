@@ -48,8 +48,8 @@ def crossed(data, tokenizer, architecture):
 def test_matched_panels_are_the_crossed_cells_and_no_others(groups):
     """Sizes of two architectures count as equal within 10%.
 
-    Runs with another size, context or optimiser match no other run and are in no panel. Neither is the run that differs
-    in three factors.
+    Runs with another size, context or optimiser match no other run and are in no panel. The same holds for the run that
+    differs in three factors.
     """
     names = {"data": ("wiki", "code"), "tokenizer": ("bpe", "bytes"), "architecture": ("llama", "mamba")}
     for factor in names:

@@ -1,4 +1,4 @@
-"""Published tables in our schema: every number where it means the same, and words for what it is."""
+"""Published tables are converted to our schema. A number keeps its meaning, and its definition is stated in words."""
 
 import numpy as np
 import pandas as pd
@@ -75,7 +75,7 @@ def the_row(frame, **where):
 
 
 def test_one_number_has_one_meaning(tmp_path):
-    """Rows of the authors' own models and of public ones share columns and nothing else."""
+    """The authors' own models and the public models share columns, but their losses are not comparable."""
     frame = read_rows_of(tmp_path, LLAMA, MAMBA, PUBLIC)
     assert list(frame.columns) == [*COLUMNS, *PUBLISHED_COLUMNS]
     filled = {
@@ -89,7 +89,7 @@ def test_one_number_has_one_meaning(tmp_path):
         ("llms-on-the-line-public", "task"): set(),
     }
     assert sorted(frame["published_loss"]) == sorted([4.5, 4.75, 4.125, 3.5] * 2 + [5.5, 5.75, 3.25])
-    for words, where in {
+    for definition, where in {
         "each cut after 2048 tokens": {"architecture": "llama", "eval_set": "c4"},
         "each cut after 16k tokens": {"architecture": "mamba", "eval_set": "c4"},
         "windows of 50 tokens": {"architecture": "gpt", "eval_set": "c4"},
@@ -98,7 +98,7 @@ def test_one_number_has_one_meaning(tmp_path):
         "divided by its tokens less one": {"architecture": "gpt", "eval_set": "hellaswag"},
         "subjects weighted": {"architecture": "mamba", "eval_set": "mmlu"},
     }.items():
-        assert words in the_row(frame, **where)["loss_definition"]
+        assert definition in the_row(frame, **where)["loss_definition"]
 
 
 def test_a_row_of_the_study_says_what_its_table_says(tmp_path):
@@ -133,7 +133,7 @@ def test_what_the_authors_settings_do_to_the_factors(tmp_path):
 
 
 def test_checkpoints_without_a_step_are_kept_apart(tmp_path):
-    """Their revisions did not parse, and all were given the tokens of the last."""
+    """The authors could not parse these revisions, and gave all of them the tokens of the last checkpoint."""
     nameless_step = PUBLIC | {"Steps": None, "C4 Validation Loss": 5.25}
     frame = read_rows_of(tmp_path, PUBLIC, nameless_step, nameless_step | {"C4 Validation Loss": 5.0}, LLAMA, LLAMA)
     public = frame[(frame["study"] == "llms-on-the-line-public") & (frame["eval_set"] == "c4")]
@@ -195,9 +195,9 @@ def sweep_path():
 def test_every_loss_of_the_sweep_is_there_once(sweep_path):
     published, rows = pd.read_csv(sweep_path), read_published(sweep_path)
     columns = [c for c in published if c.endswith("_val/CrossEntropyLoss") or c.startswith("eval/downstream_ce_loss/")]
-    again = rows.pivot(index="run_id", columns="published_column", values="published_loss")
+    converted = rows.pivot(index="run_id", columns="published_column", values="published_loss")
     expected = published.set_index("id")[columns]
-    np.testing.assert_array_equal(again.loc[expected.index, columns].to_numpy(float), expected.to_numpy(float))
+    np.testing.assert_array_equal(converted.loc[expected.index, columns].to_numpy(float), expected.to_numpy(float))
     own_loss = rows[rows["nats_per_token"].notna()]
     assert set(own_loss["eval_kind"]) == {"validation"}
     assert (own_loss["nats_per_token"] == own_loss["published_loss"]).all()
@@ -216,11 +216,13 @@ def test_every_loss_of_the_sweep_is_there_once(sweep_path):
 )
 def test_the_sweep_gives_the_lines_of_its_own_columns(sweep_path, tmp_path, y, column, unit):
     read_published(sweep_path).to_csv(tmp_path / "losses.csv", index=False)
-    ours = fit_lines(read_losses(tmp_path / "losses.csv"), "fineweb_edu_100b", y, "data", unit=unit, num_resamples=2)
+    converted = fit_lines(
+        read_losses(tmp_path / "losses.csv"), "fineweb_edu_100b", y, "data", unit=unit, num_resamples=2
+    )
     x_column = "eval/fineweb_edu_100b_val/CrossEntropyLoss"
-    theirs = fit_lines(read_losses(sweep_path), x_column, column, "data", num_resamples=2)
-    assert len(ours.lines) == 6
-    for line, same in zip(ours.lines, theirs.lines, strict=True):
-        assert line.label == same.label
-        assert line.fit.num_points == same.fit.num_points > 80
-        assert line.fit.parameters == pytest.approx(same.fit.parameters, rel=1e-6)
+    original = fit_lines(read_losses(sweep_path), x_column, column, "data", num_resamples=2)
+    assert len(converted.lines) == 6
+    for line, original_line in zip(converted.lines, original.lines, strict=True):
+        assert line.label == original_line.label
+        assert line.fit.num_points == original_line.fit.num_points > 80
+        assert line.fit.parameters == pytest.approx(original_line.fit.parameters, rel=1e-6)

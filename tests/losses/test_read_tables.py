@@ -1,4 +1,4 @@
-"""Tables of a user: every cell under its own name, every row with its run, and one line for what cannot be used."""
+"""Tables of a user keep every cell in its column and every row with its run. One line names what is unusable."""
 
 import datetime
 import json
@@ -32,7 +32,7 @@ def parse(text: str, **arguments) -> pd.DataFrame:
     return parse_delimited(text, ",", "t.csv", **arguments)
 
 
-def joined(rows) -> str:
+def join_rows(rows) -> str:
     return "".join(",".join(row) + "\n" for row in rows)
 
 
@@ -42,16 +42,16 @@ def test_rows_that_end_in_commas_keep_their_columns(commas, blank_before):
     rows = []
     for k, (row, count) in enumerate(zip(ROWS, commas, strict=True)):
         rows += [["", "", ""]] * (k in blank_before) + [row + [""] * count]
-    frame = parse(joined(rows))
+    frame = parse(join_rows(rows))
     assert frame.columns.tolist() == ROWS[0]
     assert frame.to_numpy().tolist() == [[float(cell) for cell in row] for row in ROWS[1:]]
 
 
 @pytest.mark.parametrize("names", [["1", "2", "3"], ["m1", "m2", "m3"], ["7", "3", "12"]])
 def test_tables_of_r_keep_their_columns(names):
-    """`write.table(sep = ",")`: names of rows that the header leaves out."""
+    """R's `write.table(sep = ",")` writes names of rows, and its header leaves this column out."""
     rows = [ROWS[0]] + [[f'"{name}"', *row] for name, row in zip(names, ROWS[1:], strict=True)]
-    assert parse(joined(rows)).to_numpy().tolist() == [[float(cell) for cell in row] for row in ROWS[1:]]
+    assert parse(join_rows(rows)).to_numpy().tolist() == [[float(cell) for cell in row] for row in ROWS[1:]]
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_one_x_makes_no_line():
         fit_lines(frame, "x", "y")
 
 
-def planted(seed: int, noise: float = 0.01):
+def plant_losses(seed: int, noise: float = 0.01):
     generator = np.random.Generator(np.random.PCG64(seed))
     size, tokens = (np.exp(generator.uniform(np.log(1e7), np.log(1e9), 30)) for _ in range(2))
     loss = (1.7 + 400 * size**-0.34 + 2000 * (20 * tokens) ** -0.36) * np.exp(generator.normal(0, noise, 30))
@@ -227,7 +227,7 @@ def planted(seed: int, noise: float = 0.01):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_run_in_bits_is_named_and_an_odd_run_is_not(seed):
-    size, tokens, loss, runs = planted(seed)
+    size, tokens, loss, runs = plant_losses(seed)
     require_one_unit(loss, [size, tokens], runs, "loss")
     inner = int(np.argsort(size)[15])
     for factor, unit in ((1 / np.log(2), "bits"), (np.log(2), "nats")):
@@ -280,15 +280,15 @@ def test_the_command_line_reads_what_ends_in_commas(tmp_path, capsys):
     rows = [f"{a!r},{b!r},{a + 4!r}," for a, b in zip(x.tolist(), y.tolist(), strict=True)]
     (tmp_path / "t.csv").write_text("\n".join(["wiki_loss,code_loss,c4_loss", *rows]))
     out = tmp_path / "fits.json"
-    words = ["table", "fit", str(tmp_path / "t.csv"), "--x", "wiki_loss", "--y", "code_loss", "--out", str(out)]
-    main.main(words)
+    arguments = ["table", "fit", str(tmp_path / "t.csv"), "--x", "wiki_loss", "--y", "code_loss", "--out", str(out)]
+    main.main(arguments)
     capsys.readouterr()
     assert json.loads(out.read_text())["lines"][0]["fit"]["parameters"]["E_y"] == pytest.approx(1.1, abs=0.01)
 
 
 @pytest.mark.parametrize("factor", [1e-300, 1e-200, 1e200])
 def test_sizes_and_losses_that_nobody_means_are_named(factor):
-    size, tokens, loss, _ = planted(0)
+    size, tokens, loss, _ = plant_losses(0)
     frame = pd.DataFrame({"params": size, "tokens": tokens, "y": loss})
     tiny = frame.assign(params=size * factor)
     with pytest.raises(LosslineError, match="row 1: params is .* positive number, from 1e-30 to 1e.40"):
@@ -303,11 +303,11 @@ DESCRIBED = (ROOT / "docs/losses_table.md").read_text()
 
 
 def test_the_page_lists_every_word_that_is_missing_in_a_column_of_numbers():
-    (listed,) = re.findall(r"spelt exactly so: (.*?)\.\n", DESCRIBED, flags=re.DOTALL)
-    words = re.findall(r"`([^`]+)`", listed)
+    (sentence,) = re.findall(r"spelt exactly so: (.*?)\.\n", DESCRIBED, flags=re.DOTALL)
+    words = re.findall(r"`([^`]+)`", sentence)
     assert set(words) == MISSING_WORDS
     assert len(words) == len(MISSING_WORDS)
-    column = parse(joined([["loss", "other"], ["5.0", "1"], *([word, "1"] for word in [*words, ""])]))["loss"]
+    column = parse(join_rows([["loss", "other"], ["5.0", "1"], *([word, "1"] for word in [*words, ""])]))["loss"]
     assert column.isna().to_list() == [False] + [True] * (len(words) + 1)
 
 
@@ -321,5 +321,5 @@ def test_the_page_lists_every_word_that_is_missing_in_a_column_of_numbers():
     ],
 )
 def test_spellings_of_a_number_are_one_level_among_numbers_and_several_among_words(written, levels):
-    frame = open_rows(parse(joined([["data", "loss"], *([word, "4.0"] for word in written)])))
+    frame = open_rows(parse(join_rows([["data", "loss"], *([word, "4.0"] for word in written)])))
     assert [level_text(cell) for cell in frame["data"]] == levels

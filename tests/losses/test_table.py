@@ -1,4 +1,4 @@
-"""The losses table: rows, files, and what is refused."""
+"""The losses table keeps its rows in files, and damaged files are refused."""
 
 import dataclasses
 import re
@@ -67,8 +67,8 @@ def test_a_bad_table_is_one_clear_line(tmp_path, name, content, message):
     assert "\n" not in str(error.value)
 
 
-def described(heading):
-    """(column, may be empty) of the first table under a heading of the documentation."""
+def read_description(heading):
+    """Return (column, may be empty) for each row of the first table under a heading of the documentation."""
     text = (ROOT / "docs" / "losses_table.md").read_text().split(heading)[1]
     table = re.search(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)[0]
     rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()[2:]]
@@ -77,5 +77,5 @@ def described(heading):
 
 def test_every_column_is_described():
     optional = {field.name: type(None) in get_args(field.type) for field in dataclasses.fields(LossRow)}
-    assert described("# The losses table\n") == list(optional.items())
-    assert [name for name, _ in described("## Published tables\n")] == list(PUBLISHED_COLUMNS)
+    assert read_description("# The losses table\n") == list(optional.items())
+    assert [name for name, _ in read_description("## Published tables\n")] == list(PUBLISHED_COLUMNS)

@@ -1,4 +1,4 @@
-"""The figures of the papers as drawn: what each panel shows, whom it belongs to, and that equal input is equal."""
+"""The figures of the papers show the right runs in each panel, and equal input gives equal drawings."""
 
 import re
 
@@ -117,20 +117,20 @@ def test_styles_of_many_levels_stay_apart():
 
 
 def test_figures_of_a_table_that_cannot_fill_them_are_left_out(frame):
-    one = frame[(frame["data"] == "wiki") & (frame["size"] == "small") & frame["eval_set"].isin(["wiki", "quiz"])]
-    one = one[one["tokenizer"] == "bpe"]
-    fits = fit_study(one, planted.X, planted.Y, planted.BASE, statistics=Statistics(num_resamples=5))
-    assert set(plots_of(gallery(fits, as_long(one, fits)))) == {
+    subset = frame[(frame["data"] == "wiki") & (frame["size"] == "small") & frame["eval_set"].isin(["wiki", "quiz"])]
+    subset = subset[subset["tokenizer"] == "bpe"]
+    fits = fit_study(subset, planted.X, planted.Y, planted.BASE, statistics=Statistics(num_resamples=5))
+    assert set(plots_of(gallery(fits, as_long(subset, fits)))) == {
         "pool_context_length", "pool_optimiser", "own_validation_to_tasks"
     }  # fmt: skip
 
 
 def test_equal_input_gives_equal_drawings(plots, fits, frame):
-    again = plots_of(gallery(fits, as_long(frame, fits)))
-    assert list(again) == list(plots)
+    second_plots = plots_of(gallery(fits, as_long(frame, fits)))
+    assert list(second_plots) == list(plots)
     for name in ("matched_tokenizer_bits_per_byte", "pool_size"):
-        assert panel_svgs(again[name])[0] == panel_svgs(plots[name])[0]
-        assert render(whole_figure(again[name]), "pdf") == render(whole_figure(plots[name]), "pdf")
+        assert panel_svgs(second_plots[name])[0] == panel_svgs(plots[name])[0]
+        assert render(whole_figure(second_plots[name]), "pdf") == render(whole_figure(plots[name]), "pdf")
 
 
 def test_isoflop_figure_marks_the_least_loss():

@@ -1,4 +1,4 @@
-"""The report: complete, self-contained, true to the table, safe, and the same every time."""
+"""The report is complete, needs no other file, agrees with the table, is safe, and is the same every time."""
 
 import base64
 import dataclasses
@@ -32,7 +32,7 @@ from tests.support.report_study import CORPORA, PLANTED_GAP, SETS, X, Y, losses_
 
 
 class Page(HTMLParser):
-    """Texts, attributes and tables of a page."""
+    """A parser that keeps the texts, attributes and tables of a page."""
 
     VOID = ("meta", "link", "br", "input")
 
@@ -135,7 +135,7 @@ def test_ids_are_unique_and_references_resolve(page, html):
 
 def test_no_drawing_keeps_a_colour_of_its_own(html):
     for drawing in re.findall(r"<svg.*?</svg>", html, re.S):
-        assert not re.search(r"#[0-9a-f]{6}\b", drawing)  # so that light and dark both reach it
+        assert not re.search(r"#[0-9a-f]{6}\b", drawing)  # so that the light and the dark theme both apply to it
 
 
 def test_losses_in_the_table_are_those_of_the_frame(page, frame, study):
@@ -197,17 +197,19 @@ def test_corpora_are_those_of_the_manifests(page):
 
 def test_points_tell_who_they_are(html, study, frame):
     row = frame[(frame["run_id"] == study.base.run_id) & (frame["eval_set"] == X)].iloc[3]
-    told = [t for t in re.findall(r"<title>(.*?)</title>", html, re.S) if t.startswith(study.base.run_id)]
-    here = [t for t in told if f"step {row['step']:,} " in t and f"wiki {row['nats_per_token']:.4f}" in t]
-    assert here
+    titles = [title for title in re.findall(r"<title>(.*?)</title>", html, re.S) if title.startswith(study.base.run_id)]
+    matches = [
+        title for title in titles if f"step {row['step']:,} " in title and f"wiki {row['nats_per_token']:.4f}" in title
+    ]
+    assert matches
 
 
 def test_downloads_hold_the_whole_table(page, frame):
     link = next(a for tag, a in page.tags if a.get("download") == "losses.csv.gz")
     media, _, content = link["href"].partition(",")
     assert media == "data:application/gzip;base64"
-    again = pd.read_csv(io.BytesIO(base64.b64decode(content)), compression="gzip")
-    pd.testing.assert_frame_equal(again, frame, check_dtype=False)
+    downloaded = pd.read_csv(io.BytesIO(base64.b64decode(content)), compression="gzip")
+    pd.testing.assert_frame_equal(downloaded, frame, check_dtype=False)
 
 
 def test_figures_are_written_in_three_formats(html, folder):
@@ -224,11 +226,11 @@ def test_figures_are_written_in_three_formats(html, folder):
 
 @pytest.mark.slow
 def test_equal_input_gives_equal_bytes(study, frame, fits, folder, html, tmp_path):
-    again = epath.Path(tmp_path)
-    path = write_report(frame, fits, again, "small", study=study, steps=step_rows(study), corpora=CORPORA)
+    second_folder = epath.Path(tmp_path)
+    path = write_report(frame, fits, second_folder, "small", study=study, steps=step_rows(study), corpora=CORPORA)
     assert path.read_text() == html
     for first in (folder / "figures").iterdir():
-        assert (again / "figures" / first.name).read_bytes() == first.read_bytes(), first.name
+        assert (second_folder / "figures" / first.name).read_bytes() == first.read_bytes(), first.name
 
 
 def test_hostile_labels_stay_text(tmp_path):
@@ -241,7 +243,7 @@ def test_hostile_labels_stay_text(tmp_path):
     path = write_report(table, result, epath.Path(tmp_path), evil, study=hostile)
     text = path.read_text()
     assert "&lt;script&gt;" in text
-    assert [tag for tag, _ in Page(text).tags].count("script") == 2  # the page's own: data, and what uses it
+    assert [tag for tag, _ in Page(text).tags].count("script") == 2  # the page has two scripts: data and code
 
 
 def test_a_wide_table_without_runs_or_units(tmp_path):
@@ -263,10 +265,10 @@ def test_a_wide_table_without_runs_or_units(tmp_path):
 
 
 def test_failed_and_unidentified_fits_are_said(fits):
-    line, other = fits.lines[:2]
+    line, second_line = fits.lines[:2]
     failed = dataclasses.replace(line.fit, status="failed", note="no start ended", parameters={}, intervals={})
-    vague = dataclasses.replace(other.fit, status="not identified", not_identified=("E_x",), bounds_hit=())
-    lines = (dataclasses.replace(line, fit=failed, band=None), dataclasses.replace(other, fit=vague))
+    unidentified = dataclasses.replace(second_line.fit, status="not identified", not_identified=("E_x",), bounds_hit=())
+    lines = (dataclasses.replace(line, fit=failed, band=None), dataclasses.replace(second_line, fit=unidentified))
     table = lines_table(dataclasses.replace(fits, lines=lines), {})
     assert table.rows[0][1].text == "failed"
     assert {cell.text for cell in table.rows[0][2:6]} == {"–"}
@@ -296,7 +298,7 @@ def test_names_beside_lines_do_not_overlap():
     for k, box in enumerate(boxes):
         assert frame.x0 <= box.x0 <= box.x1 <= frame.x1
         assert frame.y0 <= box.y0 <= box.y1 <= frame.y1
-        assert not any(box.overlaps(other) for other in boxes[:k])
+        assert not any(box.overlaps(previous) for previous in boxes[:k])
 
 
 def test_words():
@@ -309,8 +311,8 @@ def test_words():
 @pytest.mark.slow
 def test_a_run_of_unknown_data_and_tokens_has_its_place_in_the_page(study, frame, tmp_path):
     last = frame[(frame["run_id"] == study.base.run_id) & (frame["step"] == frame["step"].max())]
-    stranger = last.assign(run_id="public-1", data="unknown", optimiser=None, tokens_seen=None, train_flops=None)
-    table = pd.concat([frame, stranger], ignore_index=True)
+    public_run = last.assign(run_id="public-1", data="unknown", optimiser=None, tokens_seen=None, train_flops=None)
+    table = pd.concat([frame, public_run], ignore_index=True)
     fits = fit_study(table, X, Y, statistics=Statistics(num_resamples=5))
     text = write_report(table, fits, epath.Path(tmp_path), "small", study=study).read_text()
     assert "runs public-1: data and optimiser not known: not compared" in text

@@ -1,4 +1,4 @@
-"""The page in a browser: it asks for nothing, tells of points, filters, changes colours and gives its numbers away."""
+"""The page in a browser requests nothing, shows points, filters runs, changes colours and offers its numbers."""
 
 import io
 
@@ -37,10 +37,10 @@ def open_page(browser, address):  # noqa: F811
     def open_(width=1280, fragment="", **kwargs):
         context = browser.new_context(viewport={"width": width, "height": 900}, **kwargs)
         page = context.new_page()
-        page.said, page.asked = [], []
-        page.on("console", lambda message: page.said.append(message.text))
-        page.on("pageerror", lambda error: page.said.append(str(error)))
-        page.on("request", lambda request: page.asked.append(request.url))
+        page.messages, page.requested_urls = [], []
+        page.on("console", lambda message: page.messages.append(message.text))
+        page.on("pageerror", lambda error: page.messages.append(str(error)))
+        page.on("request", lambda request: page.requested_urls.append(request.url))
         page.goto(address + fragment)
         opened.append(context)
         return page
@@ -50,15 +50,15 @@ def open_page(browser, address):  # noqa: F811
         context.close()
 
 
-def shown(page) -> int:
+def count_shown(page) -> int:
     return page.locator("svg.plot [data-run]:not(.filtered)").count()
 
 
 @pytest.mark.slow
 def test_it_renders_without_errors_and_asks_for_nothing(open_page, address):
     page = open_page()
-    assert page.said == []
-    assert {url for url in page.asked if not url.startswith("data:")} == {address}
+    assert page.messages == []
+    assert {url for url in page.requested_urls if not url.startswith("data:")} == {address}
     assert page.locator("#verdicts").bounding_box()["y"] < page.locator("#line").bounding_box()["y"]
 
 
@@ -94,19 +94,19 @@ def test_arrow_keys_walk_along_the_points_and_to_other_runs(open_page):
     page = open_page()
     page.locator(DRAWING).focus()
 
-    def told(key: str) -> tuple[str, int]:
+    def press(key: str) -> tuple[str, int]:
         page.keyboard.press(key)
         run, position, _ = page.locator("#tip").inner_text().split("\n")
         return run, int(position.split()[1].replace(",", ""))
 
     steps = STUDY.base.checkpoint_steps
-    first = told("ArrowRight")
-    assert [told("ArrowRight"), told("ArrowLeft")] == [(first[0], steps[1]), first]
-    assert told("ArrowDown")[0] != first[0]
+    first = press("ArrowRight")
+    assert [press("ArrowRight"), press("ArrowLeft")] == [(first[0], steps[1]), first]
+    assert press("ArrowDown")[0] != first[0]
     page.keyboard.press("Escape")
     assert not page.locator("#tip").is_visible()
     stops = page.evaluate("document.querySelectorAll('svg [tabindex], svg a').length")
-    assert stops == 0  # a drawing is one stop, its points are none
+    assert stops == 0  # the tab key stops once at a drawing, and not at its points
 
 
 def test_a_tap_shows_a_point_and_a_tap_elsewhere_hides_it(open_page):
@@ -119,27 +119,27 @@ def test_a_tap_shows_a_point_and_a_tap_elsewhere_hides_it(open_page):
 
 def test_filter_shows_the_pressed_levels_alone_and_restores_the_rest(open_page):
     page = open_page()
-    everything = shown(page)
+    num_points = count_shown(page)
     page.locator("#filter summary").click()
     page.locator("#filter button[data-factor=data][data-level=code]").click()
-    own = [
+    selectors = [
         f"svg.plot [data-run='{CODE}']",
         f"#runs-table tr[data-run='{CODE}']",
         f"#losses-table tr[data-run='{CODE}']",
     ]
-    for each in own:
-        assert page.locator(f"{each}:not(.filtered)").count() == page.locator(each).count() > 0
-    assert 0 < shown(page) == page.locator(own[0]).count() < everything
+    for selector in selectors:
+        assert page.locator(f"{selector}:not(.filtered)").count() == page.locator(selector).count() > 0
+    assert 0 < count_shown(page) == page.locator(selectors[0]).count() < num_points
     visible = [page.locator(f"#{name}-table tbody tr[data-run] >> visible=true").count() for name in ("runs", "losses")]
     assert visible == [1, 1]
     runs_of = page.locator("svg.plot [data-runs] >> visible=true").evaluate_all("all => all.map(g => g.dataset.runs)")
     assert runs_of
     assert all(CODE in runs for runs in runs_of)
     assert page.locator("#shown").inner_text() == f"showing 1 of {len(STUDY.runs)} runs"
-    page.locator("#filter button[data-factor=seed][data-level='1']").click()  # of which none has read code
+    page.locator("#filter button[data-factor=seed][data-level='1']").click()  # no run of this seed is trained on code
     assert page.locator("#shown").inner_text() == f"showing 0 of {len(STUDY.runs)} runs"
     page.locator("#show-all").click()
-    assert shown(page) == everything
+    assert count_shown(page) == num_points
     assert page.locator("#shown").inner_text() == "showing {0} of {0} runs".format(len(STUDY.runs))
     assert "#" not in page.url
 
@@ -147,12 +147,12 @@ def test_filter_shows_the_pressed_levels_alone_and_restores_the_rest(open_page):
 def test_points_that_are_filtered_out_do_not_answer(open_page):
     page = open_page(fragment="#only?data=wiki")
     page.locator(DRAWING).focus()
-    seen = set()
+    runs = set()
     for _ in range(len(STUDY.runs)):
         page.keyboard.press("ArrowDown")
-        seen.add(page.locator("#tip b").inner_text())
-    assert CODE not in seen
-    assert len(seen) > 2
+        runs.add(page.locator("#tip b").inner_text())
+    assert CODE not in runs
+    assert len(runs) > 2
 
 
 def test_a_filtered_view_can_be_shared_and_outlives_a_link_to_a_section(open_page):
@@ -166,15 +166,15 @@ def test_a_filtered_view_can_be_shared_and_outlives_a_link_to_a_section(open_pag
     top = "document.getElementById('runs').getBoundingClientRect().top"
     until(lambda: abs(page.evaluate(top)) < 100)
     assert page.url == address
-    again = open_page(fragment="#" + address.partition("#")[2])
-    assert shown(again) == shown(page)
-    assert again.locator("#filter [aria-pressed=true]").count() == 2
-    other = open_page(fragment="#only?seed=99&planet=mars")
-    assert other.said == []
+    second_page = open_page(fragment="#" + address.partition("#")[2])
+    assert count_shown(second_page) == count_shown(page)
+    assert second_page.locator("#filter [aria-pressed=true]").count() == 2
+    page_without_matches = open_page(fragment="#only?seed=99&planet=mars")
+    assert page_without_matches.messages == []
 
 
-@pytest.mark.parametrize(("system", "other"), [("light", "dark"), ("dark", "light")])
-def test_colours_follow_the_system_until_the_reader_chooses(open_page, system, other):
+@pytest.mark.parametrize(("system", "chosen"), [("light", "dark"), ("dark", "light")])
+def test_colours_follow_the_system_until_the_reader_chooses(open_page, system, chosen):
     page = open_page(color_scheme=system)
 
     def paper() -> float:
@@ -182,10 +182,10 @@ def test_colours_follow_the_system_until_the_reader_chooses(open_page, system, o
         return sum(map(int, colour.removeprefix("rgb(").rstrip(")").split(",")))
 
     assert (paper() > 600) == (system == "light")
-    page.locator("#theme").select_option(other)
-    assert (paper() > 600) == (other == "light")
+    page.locator("#theme").select_option(chosen)
+    assert (paper() > 600) == (chosen == "light")
     page.reload()
-    assert (paper() > 600) == (other == "light")
+    assert (paper() > 600) == (chosen == "light")
     page.locator("#theme").select_option("auto")
     assert (paper() > 600) == (system == "light")
 

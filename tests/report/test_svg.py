@@ -1,4 +1,4 @@
-"""Drawings inside the page: smaller than matplotlib's, and the same picture."""
+"""Drawings in the page are smaller than those of matplotlib and show the same picture."""
 
 from xml.etree import ElementTree
 

@@ -20,8 +20,8 @@ def grid(**ranges: tuple[float, float, int]) -> dict[str, np.ndarray]:
     return {name: values.ravel() for name, values in zip(ranges, np.meshgrid(*axes), strict=True)}
 
 
-def line(name: str, low: float, high: float, count: int = POINTS, even=np.geomspace) -> dict[str, np.ndarray]:
-    return {name: even(low, high, count)}
+def line(name: str, low: float, high: float, count: int = POINTS, spacing=np.geomspace) -> dict[str, np.ndarray]:
+    return {name: spacing(low, high, count)}
 
 
 def scattered(seed: int = 0, **ranges: Range) -> dict[str, np.ndarray]:
@@ -92,7 +92,7 @@ PLANTED: dict[str, Planted] = {
         grid(C=(1e16, 1e20, 8), M=(5, 640, 8)),
     ),
     "downstream error": Planted(
-        {"eps": (0.8, 0.95), "k": (1.5, 3.0), "gamma": (0.6, 0.9)}, line("L", 2.0, 5.5, even=np.linspace)
+        {"eps": (0.8, 0.95), "k": (1.5, 3.0), "gamma": (0.6, 0.9)}, line("L", 2.0, 5.5, spacing=np.linspace)
     ),
     "diloco size": Planted({"A": (15, 22), "alpha": (-0.11, -0.09)}, line("N", 3e7, 2e9)),
     "diloco": Planted({"A": (15, 22), "alpha": (-0.11, -0.09), "beta": (0.01, 0.3)}, N_AND_M),
@@ -219,7 +219,7 @@ PLANTED: dict[str, Planted] = {
         line("x", 1e2, 1e8),
     ),
     "accuracy from loss": Planted(
-        {"b": (0.2, 0.3), "a": (0.4, 0.7), "k": (3.0, 8.0), "L_0": (0.7, 1.1)}, line("L", 0.3, 2.0, even=np.linspace)
+        {"b": (0.2, 0.3), "a": (0.4, 0.7), "k": (3.0, 8.0), "L_0": (0.7, 1.1)}, line("L", 0.3, 2.0, spacing=np.linspace)
     ),
     "routing": Planted(
         {

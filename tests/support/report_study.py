@@ -52,8 +52,8 @@ def losses_table(study: StudyConfig) -> pd.DataFrame:
             wiki_loss = 1.6 + 0.5 * (step / run.num_steps) ** -0.3 + 0.02 * (factors["size"] != "d64-L4")
             for name, shift in SETS.items():
                 task = name.endswith("_cloze")
-                moved = PLANTED_GAP * (task and factors["data"] != "wiki")
-                bits = (0.2 + 0.95 * wiki_loss + moved if task else wiki_loss + shift) + generator.normal(0, 0.002)
+                data_gap = PLANTED_GAP * (task and factors["data"] != "wiki")
+                bits = (0.2 + 0.95 * wiki_loss + data_gap if task else wiki_loss + shift) + generator.normal(0, 0.002)
                 rows.append(
                     LossRow(
                         study=study.name, run_id=run.run_id, **factors, params_total=331_776,
