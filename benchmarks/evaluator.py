@@ -61,10 +61,10 @@ TEXTS = {  # validation sets: their files under DATA/corpora
     "math": "math/stackexchange_math.jsonl.gz",
 }
 TRAINED_ON = "c4/c4_train.jsonl.gz"
-# Tokens. Every item fits, so that nothing is cut: the harness would cut BOS off, lossline would not.
+# Tokens. Every item fits, because the harness would cut off BOS of a longer one, and lossline would not.
 CONTEXT_LENGTH = 1024
 MAX_GAP = 2e-4  # nats, between two log-probabilities of one option
-# Row of the table: whether the harness is spared its index of tasks and its bootstrap.
+# Row of the table: whether the harness runs without its index of tasks and its bootstrap.
 SPARED = {"lm_eval run": False, "simple_evaluate, spared its index of tasks and its bootstrap": True}
 
 
@@ -148,10 +148,10 @@ def _compare(architecture: str, name: str, options: argparse.Namespace) -> list[
     if recompiled:
         sys.exit("benchmarks: something was compiled again")
     rows = []
-    for who, cost in costs.items():
+    for scorer, cost in costs.items():
         wall, cpu = ratios(cost, costs["lossline"])
         rate = f"{len(nats_Q) / median_cost(cost).cpu:,.0f}"
-        rows.append((architecture, name, rate, who, *(("", "") if who == "lossline" else (str(wall), str(cpu)))))
+        rows.append((architecture, name, rate, scorer, *(("", "") if scorer == "lossline" else (str(wall), str(cpu)))))
         print("  ".join(rows[-1]), file=sys.stderr, flush=True)
     return rows
 
@@ -226,17 +226,17 @@ def checkpoints_table(options: argparse.Namespace) -> str:
         study = _study(options.models[0], shape, root, options)
         folder = _prepare(study, root)
         _child("train", folder)
-        ours = _child("evaluate", folder)
+        our_seconds = _child("evaluate", folder)
         scored = len(list((folder / "losses" / "losses.csv").open())) - 1
         harness = {label: _harness_processes(study, folder, root, options, spared) for label, spared in SPARED.items()}
     expected = options.checkpoints * len(study.suite.set_names)
     if scored != expected:
         sys.exit(f"benchmarks: {scored} rows in the losses table, not {expected}")
-    rows = [("one process: lossline-jax evaluate", f"{ours:.1f}", "measured", "")]
+    rows = [("one process: lossline-jax evaluate", f"{our_seconds:.1f}", "measured", "")]
     for label, costs in harness.items():
-        whole = float(np.mean(costs)) * options.checkpoints
-        how = f"{len(costs)} processes of {', '.join(f'{cost:.1f}' for cost in costs)} measured, scaled"
-        rows.append((f"a process a checkpoint: {label}", f"{whole:.0f}", how, f"{whole / ours:.1f}"))
+        total = float(np.mean(costs)) * options.checkpoints
+        method = f"{len(costs)} processes of {', '.join(f'{cost:.1f}' for cost in costs)} measured, scaled"
+        rows.append((f"a process a checkpoint: {label}", f"{total:.0f}", method, f"{total / our_seconds:.1f}"))
     size = f"{options.checkpoints} checkpoints x {len(study.suite.set_names)} sets"
     title = f"{options.models[0]} {options.shapes[0]}, {size}"
     return text_table((title, "CPU-s", "how", "ours x"), rows)
@@ -268,7 +268,7 @@ def _study(architecture: str, shape: Shape, root: Path, options: argparse.Namesp
             validation=tuple(ValidationSet(name, max_documents=None) for name in TEXTS),
             choice=tasks(options.items),
             context_length=512,  # the options of MMLU have up to 336 tokens in the vocabulary of S
-            overlap=0,  # the harness has none
+            overlap=0,  # the harness has no overlap
         ),
         x="c4",
         y="hellaswag",
@@ -318,8 +318,8 @@ def _harness_processes(
     for step in chosen_steps:
         out = root / f"step{step}"
         if not out.exists():
-            words = ("export-weights", folder, "--run", run.run_id, "--step", step, "--out", out)
-            child_cpu_seconds([sys.executable, "-m", "lossline_jax", *words])
+            arguments = ("export-weights", folder, "--run", run.run_id, "--step", step, "--out", out)
+            child_cpu_seconds([sys.executable, "-m", "lossline_jax", *arguments])
         names, window = study.suite.set_names, study.suite.context_length
         costs.append(run_process(out, yaml_folder, names, window, batch_size=16, spared=spared))
         print(f"harness, step {step}: {costs[-1]:.1f} CPU-s", file=sys.stderr, flush=True)

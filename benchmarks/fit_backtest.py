@@ -23,40 +23,40 @@ class Outcome:
 
     kind: str
     published: float  # error of the published procedure, relative to the loss
-    ours: float
+    forecast: float  # error of the forecast of lossline_jax, relative to the loss
     covered: float  # runs inside our 90% intervals; NaN: there are no intervals
     width: float  # full width of our intervals, relative to the loss
 
 
 def backtest_tables(options: argparse.Namespace) -> str:
     """Return two tables: the errors of each group, and the weights that the forecast chose."""
-    every = relations(read_sweep(options.data), options.noisy)
-    train = [r.series[r.series.rows.budget <= options.train_up_to * (1 + SAME_BUDGET)] for r in every]
-    held_out = [r.series[np.abs(r.series.rows.budget / options.predict - 1) <= SAME_BUDGET] for r in every]
+    all_relations = relations(read_sweep(options.data), options.noisy)
+    train = [r.series[r.series.rows.budget <= options.train_up_to * (1 + SAME_BUDGET)] for r in all_relations]
+    held_out = [r.series[np.abs(r.series.rows.budget / options.predict - 1) <= SAME_BUDGET] for r in all_relations]
     if not any(s.y.size for s in held_out):
-        budgets = sorted({float(c) for r in every for c in r.series.rows.budget})
+        budgets = sorted({float(c) for r in all_relations for c in r.series.rows.budget})
         sys.exit(f"benchmarks: no run at {options.predict:g} FLOPs; there are {', '.join(f'{c:g}' for c in budgets)}")
     start = time.process_time()
-    published = Published(every, train)
-    predictions = [published.predict(r, s, h.rows) for r, s, h in zip(every, train, held_out, strict=True)]
+    published = Published(all_relations, train)
+    predictions = [published.predict(r, s, h.rows) for r, s, h in zip(all_relations, train, held_out, strict=True)]
     middle = time.process_time()
-    ours = forecast_series(train)
-    outcomes = [_outcome(ours, s, p) for s, p in zip(held_out, predictions, strict=True) if s.y.size]
+    forecast = forecast_series(train)
+    outcomes = [_outcome(forecast, s, p) for s, p in zip(held_out, predictions, strict=True) if s.y.size]
     end = time.process_time()
     print(
-        f"{len(every)} series: {middle - start:.1f} CPU-s for the published fits, {end - middle:.1f} for the forecast "
-        f"with all its backtests, compilation included",
+        f"{len(all_relations)} series: {middle - start:.1f} CPU-s for the published fits, "
+        f"{end - middle:.1f} for the forecast with all its backtests, compilation included",
         file=sys.stderr,
     )
-    return "\n\n".join((_errors(outcomes), _weights(ours)))
+    return "\n\n".join((_errors(outcomes), _weights(forecast)))
 
 
 class Published:
     """A set of published fits: each procedure on the training rows of its series."""
 
-    def __init__(self, every: Sequence[Relation], train: Sequence[LossSeries]):
+    def __init__(self, all_relations: Sequence[Relation], train: Sequence[LossSeries]):
         self.laws: dict[str, ComputeLaw] = {}
-        for relation, series in zip(every, train, strict=True):
+        for relation, series in zip(all_relations, train, strict=True):
             if relation.letter == "b":
                 self.laws[relation.sets[0]] = _law(series)
 
@@ -81,8 +81,8 @@ def _law(series: LossSeries) -> ComputeLaw:
     return fit_compute_law(series.rows.sizes["total"], series.rows.tokens, series.y)
 
 
-def _outcome(ours: Forecast, held_out: LossSeries, published: np.ndarray) -> Outcome:
-    predictions = ours.predict(held_out.name, held_out.rows)
+def _outcome(forecast: Forecast, held_out: LossSeries, published: np.ndarray) -> Outcome:
+    predictions = forecast.predict(held_out.name, held_out.rows)
     low, high = (
         np.array([np.nan if value is None else value for value in ends])
         for ends in ([p.lower for p in predictions], [p.upper for p in predictions])
@@ -99,12 +99,12 @@ def _errors(outcomes: Sequence[Outcome]) -> str:
     for kind, title in GROUPS.items():
         group = [outcome for outcome in outcomes if outcome.kind == kind]
         if group:
-            published, ours, covered, width = (
+            published, forecast, covered, width = (
                 np.array([getattr(outcome, name) for outcome in group])
-                for name in ("published", "ours", "covered", "width")
+                for name in ("published", "forecast", "covered", "width")
             )
-            ratio = published.mean() / ours.mean()
-            errors = (published.mean(), ours.mean(), ratio, np.median(published), np.median(ours))
+            ratio = published.mean() / forecast.mean()
+            errors = (published.mean(), forecast.mean(), ratio, np.median(published), np.median(forecast))
             cells = [f"{value:.2f}" for value in errors]
             cells += ["-" if np.isnan(value) else f"{value:.1f}" for value in (covered.mean(), width.mean())]
             rows.append((title, len(group), *cells))
@@ -122,10 +122,10 @@ def _errors(outcomes: Sequence[Outcome]) -> str:
     return text_table(header, rows)
 
 
-def _weights(ours: Forecast) -> str:
+def _weights(forecast: Forecast) -> str:
     rows = [
-        (GROUPS[kind], ", ".join(f"{name} {value:.2f}" for name, value in ours.weights[kind].items()))
+        (GROUPS[kind], ", ".join(f"{name} {value:.2f}" for name, value in forecast.weights[kind].items()))
         for kind in GROUPS
-        if kind in ours.weights
+        if kind in forecast.weights
     ]
     return text_table(("group", "weights of the forecast"), rows)

@@ -33,7 +33,7 @@ class Planted:
     at: dict[str, np.ndarray]  # (m,) inputs where the curve is checked
     at_names: tuple[str, ...]
     noise: float  # standard deviation of a point; of log y where the objective is logarithmic
-    noise_of_run: float  # the same of a run
+    noise_of_run: float  # standard deviation of a run; of log y where the objective is logarithmic
 
     def draw(self, generator: np.random.Generator, by_run: bool) -> np.ndarray:
         """Return y (n,). Points are independent unless `by_run`."""

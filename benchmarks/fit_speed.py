@@ -99,8 +99,8 @@ def _lines(options: argparse.Namespace) -> list[tuple]:
 
     Each line is a validation, downstream or suite loss over the validation loss of the model's own pretraining set.
     """
-    every = relations(read_sweep(options.data), noisy=True)
-    data = [DataSet({"x": r.series.rows.x}, r.series.y) for r in every if r.letter == "d"]
+    all_relations = relations(read_sweep(options.data), noisy=True)
+    data = [DataSet({"x": r.series.rows.x}, r.series.y) for r in all_relations if r.letter == "d"]
     title = f"loss over {OWN_VAL}, 4 free parameters, {NUM_STARTS} starts"
     return _compare(title, SHIFTED_POWER, data, _scipy(), LINES_OF_PEER * options.peer_problems, options.rounds)
 
@@ -121,13 +121,13 @@ def _compare(
     problems = [build_problem(law, data[k].inputs, data[k].y, law.objective) for k in chosen]
     objectives: dict[str, np.ndarray] = {}
 
-    def ours() -> None:
+    def run_lossline() -> None:
         objectives[OURS] = _objectives(law, data, NUM_STARTS)
 
-    def peer(name: str) -> None:
+    def run_peer(name: str) -> None:
         objectives[name] = np.array([peers[name](problem) for problem in problems])
 
-    costs = interleave({OURS: ours} | {name: partial(peer, name) for name in peers}, rounds, seconds=0.0)
+    costs = interleave({OURS: run_lossline} | {name: partial(run_peer, name) for name in peers}, rounds, seconds=0.0)
     best = np.minimum(_objectives(law, data, MANY_STARTS), objectives[OURS])
     for name in peers:
         best[chosen] = np.minimum(best[chosen], objectives[name])
@@ -153,14 +153,14 @@ def _refits(inputs: dict[str, np.ndarray], loss: np.ndarray, options: argparse.N
     objectives: dict[str, np.ndarray] = {}
     samples: dict[str, np.ndarray] = {}
 
-    def ours() -> None:
+    def run_lossline() -> None:
         samples.update(bootstrap(fit, inputs, loss, num_resamples=options.resamples, seed=0).samples)
 
-    def peer(name: str, analytic: bool) -> None:
+    def run_peer(name: str, analytic: bool) -> None:
         objectives[name] = np.array([scipy_best(problem, start_P[None], analytic, counts[k]) for k in range(few)])
 
-    calls = {name: partial(peer, name, analytic) for name, analytic in TRF.items()}
-    costs = interleave({OURS: ours} | calls, options.rounds, seconds=0.0)
+    calls = {name: partial(run_peer, name, analytic) for name, analytic in TRF.items()}
+    costs = interleave({OURS: run_lossline} | calls, options.rounds, seconds=0.0)
     ends = np.stack(
         [problem.search(dict(zip(samples, row, strict=True))) for row in zip(*samples.values(), strict=True)]
     )
@@ -214,13 +214,13 @@ def _compilation() -> str:
 
 def _child(law: Law, folder: str) -> list[float]:
     environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", CHILD, law.name],
         capture_output=True,
         text=True,
         check=False,
         env=environment | {"LOSSLINE_CACHE": folder},
     )
-    if done.returncode:
-        sys.exit(f"benchmarks: the child process failed\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    if process.returncode:
+        sys.exit(f"benchmarks: the child process failed\n{process.stderr}")
+    return json.loads(process.stdout.splitlines()[-1])

@@ -12,7 +12,7 @@ from timing import child_cpu_seconds
 from lossline_jax.evaluate.tasks.item import Item
 
 BATCH_SIZES = (8, 16, 32)  # sequences; the benchmark compares with the fastest
-# A process of the harness without its index of 14000 task files and its bootstrap, the least that it can do.
+# A process of the harness without its index of 14000 task files and its bootstrap: its least possible work.
 SPARED = """
 import sys
 import lm_eval
@@ -148,8 +148,8 @@ def run_process(
             "device": "cpu",
             "output_path": folder / "harness_results",
         }
-        words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-        command = [sys.executable, "-m", "lm_eval", "run", *words]
+        command_flags = [argument for name, value in flags.items() for argument in (f"--{name}", str(value))]
+        command = [sys.executable, "-m", "lm_eval", "run", *command_flags]
     offline = {"HF_HOME": str(yaml_folder / "cache"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     threads = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
     return child_cpu_seconds(command, {**os.environ, **offline, **threads})

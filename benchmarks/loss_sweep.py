@@ -75,7 +75,7 @@ def losses_by_kind(frame: pd.DataFrame, noisy: bool) -> dict[str, str]:
         if column.endswith("_val/CrossEntropyLoss"):
             kinds[column] = "val"
         elif column.startswith(DOWNSTREAM):
-            hard = any(word in column for word in NOISY)
+            hard = any(part in column for part in NOISY)
             if noisy or not hard:
                 kinds[column] = "noisy" if hard else "downstream"
     return kinds | dict.fromkeys(SUITES, "suite")

@@ -65,12 +65,12 @@ def _compare(architecture: str, name: str, options: argparse.Namespace) -> list[
     batch = options.batch or shape.batches[architecture]
     run = training(shape.config(architecture), shape.vocab_size, batch, shape.length)
     names = [peer for peer in options.peers if peer in PEERS[architecture]]
-    others = peers(names, run, batch, shape.length, options.threads)
+    peer_models = peers(names, run, batch, shape.length, options.threads)
     scored = scoring(run, batch, shape.length)
-    _check_losses({"ours": run, **others}, f"{architecture} {name}")
+    _check_losses({"ours": run, **peer_models}, f"{architecture} {name}")
     calls = {
-        "train": {"ours": run.train, **{peer: other.train for peer, other in others.items()}},
-        "forward": {"ours": scored.score, **{peer: other.score for peer, other in others.items()}},
+        "train": {"ours": run.train, **{peer: model.train for peer, model in peer_models.items()}},
+        "forward": {"ours": scored.score, **{peer: model.score for peer, model in peer_models.items()}},
     }
     rows = []
     for kind in options.passes:

@@ -56,7 +56,7 @@ def peers(names: list[str], run: Training, batch_size: int, length: int, threads
         run: our model at its start values.
         batch_size: sequences.
         length: tokens of a sequence.
-        threads: of torch.
+        threads: number of threads of torch.
     """
     torch.set_num_threads(threads)
     hugging_face = _hugging_face(run, length)

@@ -57,7 +57,7 @@ Noise = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 Change = Callable[[list[PlantedSetting], np.random.Generator], None]
 
 
-def usual(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def usual_noise(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Draw normal noise of seeds, plus normal noise of checkpoints."""
     return SEEDS * generator.normal(size=(shape[0], 1)) + POINTS * generator.normal(size=shape)
 
@@ -67,7 +67,7 @@ def heavy_tails(generator, shape):
     return SEEDS * generator.standard_t(3, (shape[0], 1)) / np.sqrt(3) + POINTS * generator.normal(size=shape)
 
 
-def autocorrelated(generator, shape):
+def autocorrelated_noise(generator, shape):
     """Draw checkpoints that follow an AR(1) process of .95."""
     noise = generator.normal(size=shape)
     for k in range(1, shape[1]):
@@ -75,17 +75,17 @@ def autocorrelated(generator, shape):
     return SEEDS * generator.normal(size=(shape[0], 1)) + POINTS * noise
 
 
-def shrinking(generator, shape):
+def shrinking_noise(generator, shape):
     """Draw noise that shrinks within a run, to a tenth at the last checkpoint."""
     scale = np.geomspace(1, 0.1, shape[1])
-    return scale / np.sqrt(np.mean(scale**2)) * usual(generator, shape)
+    return scale / np.sqrt(np.mean(scale**2)) * usual_noise(generator, shape)
 
 
 def of_a_run(noise: Noise, points: float = 0.0) -> float:
     """Return the standard deviation of a run's mean, which is the true noise of a condition.
 
     Args:
-        noise: of the condition.
+        noise: the function that draws the noise of the condition.
         points: standard deviation of more noise for each checkpoint.
     """
     generator = np.random.Generator(np.random.PCG64(15))
@@ -93,7 +93,7 @@ def of_a_run(noise: Noise, points: float = 0.0) -> float:
     return float(np.sqrt(drawn + points**2 / CHECKPOINTS))
 
 
-def diverged(name: str) -> Change:
+def divergence(name: str) -> Change:
     """Make the first run of a setting leave its line after half of its checkpoints, and end .3 above it."""
 
     def change(study: list[PlantedSetting], generator: np.random.Generator) -> None:
@@ -112,7 +112,7 @@ def outlier(name: str) -> Change:
     return change
 
 
-def copied(study: list[PlantedSetting], generator: np.random.Generator) -> None:
+def copy_runs(study: list[PlantedSetting], generator: np.random.Generator) -> None:
     """Repeat every run under a second name."""
     for setting in study:
         setting.x, setting.y = np.tile(setting.x, (2, 1)), np.tile(setting.y, (2, 1))
@@ -132,7 +132,7 @@ def noise_in_x(study: list[PlantedSetting], generator: np.random.Generator) -> N
         setting.x = setting.x + NOISE_IN_X * generator.normal(size=setting.x.shape)
 
 
-def crossing(study: list[PlantedSetting], generator: np.random.Generator) -> None:
+def cross_lines(study: list[PlantedSetting], generator: np.random.Generator) -> None:
     """Turn the line of other data, so that its ends lie ten noises below and above the base. The mean gap is zero."""
     code = _named(study, "code")
     code.y += np.linspace(-1, 1, CHECKPOINTS) * 10 * NOISE
@@ -147,7 +147,7 @@ class Row:
     """A row of the table: one condition that studies are drawn under."""
 
     runs: tuple[int, int] = (5, 5)  # (runs of the base, runs of every other setting)
-    noise: Noise = usual
+    noise: Noise = usual_noise
     changes: tuple[Change, ...] = ()
     levels: int = 1  # of the data, without that of the base
     far: str = ""  # the setting whose first run is far from its line; empty: there is none
@@ -158,8 +158,8 @@ class Row:
         more = tuple(("data", f"code{k}") for k in range(2, self.levels + 1))
         study = [self._setting(generator, BASE, self.runs[0], 0.0)]
         for factor, level in (*self.settings, *more):
-            moved = gap if level == "code" else 0.0
-            study.append(self._setting(generator, BASE | {factor: level}, self.runs[1], moved))
+            setting_gap = gap if level == "code" else 0.0
+            study.append(self._setting(generator, BASE | {factor: level}, self.runs[1], setting_gap))
         for change in self.changes:
             change(study, generator)
         return study
@@ -173,23 +173,23 @@ class Row:
 ROWS = {
     "as the claim was made": Row(),
     "seeds t(3)": Row(noise=heavy_tails),
-    "checkpoints AR(1) .95": Row(noise=autocorrelated, gap=3 * of_a_run(autocorrelated)),
-    "noise shrinks tenfold": Row(noise=shrinking, gap=3 * of_a_run(shrinking)),
+    "checkpoints AR(1) .95": Row(noise=autocorrelated_noise, gap=3 * of_a_run(autocorrelated_noise)),
+    "noise shrinks tenfold": Row(noise=shrinking_noise, gap=3 * of_a_run(shrinking_noise)),
     "overlap of four points": Row(changes=(little_overlap,)),
     "six levels": Row(levels=6),
-    "noise in x": Row(changes=(noise_in_x,), gap=3 * of_a_run(usual, NOISE_IN_X * SLOPE)),
-    "diverged run, base": Row(changes=(diverged("base"),), far="base"),
-    "diverged run, level": Row(changes=(diverged("code"),), far="code"),
+    "noise in x": Row(changes=(noise_in_x,), gap=3 * of_a_run(usual_noise, NOISE_IN_X * SLOPE)),
+    "diverged run, base": Row(changes=(divergence("base"),), far="base"),
+    "diverged run, level": Row(changes=(divergence("code"),), far="code"),
     "outlier, base": Row(changes=(outlier("base"),), far="base"),
     "outlier, level": Row(changes=(outlier("code"),), far="code"),
     "outliers, base and level": Row(changes=(outlier("base"), outlier("code")), far="base"),
-    "copies, 3 x 2": Row(runs=(3, 3), changes=(copied,)),
+    "copies, 3 x 2": Row(runs=(3, 3), changes=(copy_runs,)),
     "3 against 3": Row(runs=(3, 3)),
     "5 against 1": Row(runs=(5, 1)),
     "1 against 5": Row(runs=(1, 5)),
     "2 against 2": Row(runs=(2, 2)),
     "1 against 1": Row(runs=(1, 1)),
-    "crossing lines": Row(changes=(crossing,), gap=0.0),
+    "crossing lines": Row(changes=(cross_lines,), gap=0.0),
     "one run ends .1 higher": Row(settings=OTHERS[:1], far="base", gap=0.031, changes=(
         lambda study, generator: study[0].y.__setitem__(0, study[0].y[0] + np.linspace(0, 0.1, CHECKPOINTS)),
     )),
@@ -201,11 +201,11 @@ class Judged:
     """A study after the comparison. It has no factors where the comparison refuses the study."""
 
     factors: tuple[FactorComparison, ...]
-    named: frozenset[str]  # runs named as far from their setting
-    gap: float  # the planted one
+    named: frozenset[str]  # runs named as far from the line of their setting
+    gap: float  # the planted gap
 
 
-def judged(study: list[PlantedSetting], gap: float) -> Judged:
+def judge(study: list[PlantedSetting], gap: float) -> Judged:
     if _has_copies(study):
         return Judged((), frozenset(), gap)
     cells = [_cell(setting, first=k == 0) for k, setting in enumerate(study)]
@@ -256,7 +256,7 @@ def table(options: argparse.Namespace) -> str:
 
 def _row_cells(name: str, row: Row, number: int, seed: int) -> list[str]:
     generator = np.random.Generator(np.random.PCG64([seed, 15, list(ROWS).index(name)]))
-    studies = [judged(row.draw(generator, gap), gap) for gap in (0.0, row.gap) for _ in range(number)]
+    studies = [judge(row.draw(generator, gap), gap) for gap in (0.0, row.gap) for _ in range(number)]
     null, planted = studies[:number], studies[number:]
     data_verdicts = [_verdict_on(study, "data") for study in planted]
     equal_verdicts = [
@@ -276,12 +276,12 @@ def _row_cells(name: str, row: Row, number: int, seed: int) -> list[str]:
     if row.far:
         far = _name(row.draw(generator, 0.0)[0 if row.far == "base" else 1], 0)
     shares = [
-        _share([verdict == word for verdict in equal_verdicts])
-        for word in ("does not move", "crosses", "cannot tell", "moves")
+        _share([verdict == counted_verdict for verdict in equal_verdicts])
+        for counted_verdict in ("does not move", "crosses", "cannot tell", "moves")
     ]
     gaps = " / ".join(
-        _share([verdict == word for verdict in data_verdicts if verdict])
-        for word in ("moves", "cannot tell", "crosses", "does not move")
+        _share([verdict == counted_verdict for verdict in data_verdicts if verdict])
+        for counted_verdict in ("moves", "cannot tell", "crosses", "does not move")
     )
     return [
         name,

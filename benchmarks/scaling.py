@@ -51,7 +51,7 @@ def study(count: int, steps: int) -> StudyConfig:
         overlap=64,
     )
     corpora = (BuiltinCorpus("code", max_bytes=2_000_000),)
-    execution = ExecutionConfig(fsdp=True)  # as on accelerators, so that parameters and gradients travel
+    execution = ExecutionConfig(fsdp=True)  # as on accelerators, so that processes exchange parameters and gradients
     return StudyConfig("scaling", corpora, (run,), suite, x="code", y="code_cloze", execution=execution)
 
 

@@ -83,8 +83,8 @@ def _import_table(repeats: int) -> str:
         subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True).stdout.split()
         for _ in range(repeats)
     ]
-    seconds = [float(words[0]) for words in outputs]
-    brings_jax = any(words[1] == "True" for words in outputs)
+    seconds = [float(output[0]) for output in outputs]
+    brings_jax = any(output[1] == "True" for output in outputs)
     row = ("import lossline_jax", f"{min(seconds):.3f}", f"{statistics.median(seconds):.3f}")
     return text_table(
         ("wall seconds", "least", "median", "at most", "brings jax"), [(*row, MOST_IMPORT_SECONDS, brings_jax)]
@@ -142,10 +142,10 @@ def _measure(run: RunConfig, folder: Path, repeats: int) -> tuple[str, float, di
 
 def _child(run: RunConfig, folder: Path) -> dict[str, float]:
     command = [sys.executable, "-c", CHILD, str(folder), run.run_id]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"benchmarks: the child process failed\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        sys.exit(f"benchmarks: the child process failed\n{process.stderr}")
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":

@@ -70,9 +70,9 @@ def measure(call: Callable[[], None], repeats: int) -> Cost:
 def child_cpu_seconds(command: Sequence[object], environment: Mapping[str, str] | None = None) -> float:
     """Return the CPU-seconds of a process and its children. The benchmark ends if the process fails."""
     before = os.times()
-    done = subprocess.run([str(word) for word in command], capture_output=True, env=environment, check=False)
-    if done.returncode:
-        sys.exit(f"benchmarks: {' '.join(map(str, command[:4]))} ... failed\n{done.stderr.decode()[-3000:]}")
+    process = subprocess.run([str(argument) for argument in command], capture_output=True, env=environment, check=False)
+    if process.returncode:
+        sys.exit(f"benchmarks: {' '.join(map(str, command[:4]))} ... failed\n{process.stderr.decode()[-3000:]}")
     after = os.times()
     return after.children_user + after.children_system - before.children_user - before.children_system
 
@@ -81,8 +81,8 @@ def interleave(calls: Mapping[str, Callable[[], None]], rounds: int, seconds: fl
     """Return the costs of each call, one for each round: the mean of its two turns in `a b c c b a`.
 
     Args:
-        calls: by name. One call each warms them up.
-        rounds: how often to go there and back.
+        calls: functions to measure, by name. Each is called once before, as a warm-up.
+        rounds: number of rounds; a round measures the calls in order and then in reverse order.
         seconds: a turn repeats its call for about this long, but makes at least one call.
     """
     repeats = {}
@@ -91,10 +91,10 @@ def interleave(calls: Mapping[str, Callable[[], None]], rounds: int, seconds: fl
         repeats[name] = max(1, math.ceil(seconds / measure(call, 1).wall))
     costs = {name: [] for name in calls}
     for _ in range(rounds):
-        there = {name: measure(call, repeats[name]) for name, call in calls.items()}
-        back = {name: measure(calls[name], repeats[name]) for name in reversed(calls)}
+        first_turns = {name: measure(call, repeats[name]) for name, call in calls.items()}
+        second_turns = {name: measure(calls[name], repeats[name]) for name in reversed(calls)}
         for name in calls:
-            a, b = there[name], back[name]
+            a, b = first_turns[name], second_turns[name]
             costs[name].append(Cost((a.wall + b.wall) / 2, (a.cpu + b.cpu) / 2))
     return costs
 
@@ -103,9 +103,9 @@ def median_cost(costs: Sequence[Cost]) -> Cost:
     return Cost(statistics.median(c.wall for c in costs), statistics.median(c.cpu for c in costs))
 
 
-def ratios(peer: Sequence[Cost], ours: Sequence[Cost]) -> tuple[Spread, Spread]:
-    """Return how many times as fast ours is, by wall and by CPU-seconds. Costs are paired by round."""
-    pairs = list(zip(peer, ours, strict=True))
+def ratios(peer: Sequence[Cost], lossline: Sequence[Cost]) -> tuple[Spread, Spread]:
+    """Return how many times as fast as the peer lossline is, in wall and CPU-seconds. Costs are paired by round."""
+    pairs = list(zip(peer, lossline, strict=True))
     return _spread([a.wall / b.wall for a, b in pairs]), _spread([a.cpu / b.cpu for a, b in pairs])
 
 
