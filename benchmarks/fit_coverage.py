@@ -108,7 +108,7 @@ def _data(planted: Planted, options: argparse.Namespace, by_run: bool) -> list[D
 def _profiles(planted: Planted, options, columns, by_run: bool) -> tuple[str | None, ...]:
     data = _data(planted, options, by_run)
     fits = fit_law_many(planted.law, data, objective=planted.objective, num_starts=NUM_STARTS, level=LEVEL)
-    return "profile", *_shares([_held(fit.intervals, planted.parameters) for fit in fits], columns)
+    return "profile", *_shares([_hold_truth(fit.intervals, planted.parameters) for fit in fits], columns)
 
 
 def _bootstraps(planted: Planted, options, columns, by_run: bool) -> tuple[str | None, ...]:
@@ -126,11 +126,11 @@ def _bootstraps(planted: Planted, options, columns, by_run: bool) -> tuple[str |
         ends = np.nanquantile(samples.curves(planted.at), tails, axis=0)
         intervals = dict(zip(planted.at_names, ends.T, strict=True))
         intervals |= {name: samples.interval(name, LEVEL) for name in planted.law.names}
-        held_sets.append(_held(intervals, truth))
+        held_sets.append(_hold_truth(intervals, truth))
     return "bootstrap by run" if by_run else "bootstrap by point", *_shares(held_sets, columns)
 
 
-def _held(intervals: Mapping, truth: Mapping[str, float]) -> dict[str, bool]:
+def _hold_truth(intervals: Mapping, truth: Mapping[str, float]) -> dict[str, bool]:
     return {name: bool(low <= truth[name] <= high) for name, (low, high) in intervals.items()}
 
 

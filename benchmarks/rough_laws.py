@@ -105,7 +105,7 @@ def _laws(options: argparse.Namespace) -> str:
         "| noise and design | n | E | alpha | beta | converged | standard error |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name in _chosen(LAW_ROWS, options.rows):
+    for name in _choose_rows(LAW_ROWS, options.rows):
         design, noise, has_runs, cluster = LAW_ROWS[name]
         num_sets = options.studies or DATA_SETS
         frames = []
@@ -137,7 +137,7 @@ def farseer_loss(size: np.ndarray, tokens: np.ndarray, _limit: float) -> np.ndar
     return LAWS["farseer"](FARSEER, {"N": size, "D": tokens})
 
 
-def _bent(size: np.ndarray, tokens: np.ndarray, limit: float, factor: float) -> np.ndarray:
+def _bent_loss(size: np.ndarray, tokens: np.ndarray, limit: float, factor: float) -> np.ndarray:
     """Return the losses of a Chinchilla law whose exponents change beyond a budget of `limit` FLOPs.
 
     Beyond it the reducible loss falls with `factor` times the exponents.
@@ -150,11 +150,11 @@ def _bent(size: np.ndarray, tokens: np.ndarray, limit: float, factor: float) -> 
 
 
 def steeper_loss(size: np.ndarray, tokens: np.ndarray, limit: float) -> np.ndarray:
-    return _bent(size, tokens, limit, 1.5)
+    return _bent_loss(size, tokens, limit, 1.5)
 
 
 def flatter_loss(size: np.ndarray, tokens: np.ndarray, limit: float) -> np.ndarray:
-    return _bent(size, tokens, limit, 0.5)
+    return _bent_loss(size, tokens, limit, 0.5)
 
 
 # Name of a row: (truth, noise). A truth that bends does so beyond the budgets of the table.
@@ -170,7 +170,7 @@ FORECAST_ROWS = {
 def _forecasts(options: argparse.Namespace) -> str:
     header = "| truth | budgets | n | 10x | 100x | width 10x | width 100x | standard error |"
     lines = [header, "|---|---|---|---|---|---|---|---|"]
-    for name in _chosen(FORECAST_ROWS, options.rows):
+    for name in _choose_rows(FORECAST_ROWS, options.rows):
         for num_budgets in (5, 8):
             num_sweeps = options.studies or SWEEPS
             sweeps = [_sweep(name, num_budgets, options.seed, k) for k in range(num_sweeps)]
@@ -210,7 +210,7 @@ def _sweep(name: str, num_budgets: int, seed: int, k: int) -> tuple[list[float],
     return held, widths
 
 
-def _chosen(rows: dict, names: list[str] | None) -> list[str]:
+def _choose_rows(rows: dict, names: list[str] | None) -> list[str]:
     for name in names or []:
         if name not in rows:
             raise LosslineError(f"--rows: {name!r} is not one of {', '.join(rows)}")

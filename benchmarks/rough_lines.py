@@ -98,7 +98,7 @@ def divergence(name: str) -> Change:
 
     def change(study: list[PlantedSetting], generator: np.random.Generator) -> None:
         half = CHECKPOINTS // 2
-        _named(study, name).y[0, half:] += 0.3 * np.arange(1, half + 1) / half
+        _setting_named(study, name).y[0, half:] += 0.3 * np.arange(1, half + 1) / half
 
     return change
 
@@ -107,7 +107,7 @@ def outlier(name: str) -> Change:
     """Move the first run of a setting eight noises off its line, above or below."""
 
     def change(study: list[PlantedSetting], generator: np.random.Generator) -> None:
-        _named(study, name).y[0] += 8 * NOISE * generator.choice([-1, 1])
+        _setting_named(study, name).y[0] += 8 * NOISE * generator.choice([-1, 1])
 
     return change
 
@@ -134,11 +134,11 @@ def noise_in_x(study: list[PlantedSetting], generator: np.random.Generator) -> N
 
 def cross_lines(study: list[PlantedSetting], generator: np.random.Generator) -> None:
     """Turn the line of other data, so that its ends lie ten noises below and above the base. The mean gap is zero."""
-    code = _named(study, "code")
+    code = _setting_named(study, "code")
     code.y += np.linspace(-1, 1, CHECKPOINTS) * 10 * NOISE
 
 
-def _named(study: list[PlantedSetting], name: str) -> PlantedSetting:
+def _setting_named(study: list[PlantedSetting], name: str) -> PlantedSetting:
     return study[0] if name == "base" else next(setting for setting in study if name in setting.levels.values())
 
 

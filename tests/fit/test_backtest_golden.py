@@ -62,7 +62,7 @@ def test_train_to_test_is_no_worse_than_the_published_procedure(sweep):
     assert mean(scores_on_other_sets, "coverage") >= 0.85
 
 
-def test_downstream_losses(sweep):
+def test_downstream_losses_are_predicted_within_the_limits(sweep):
     tasks = tuple(f"eval/downstream_ce_loss/{name}_ce_loss" for name in TASKS)
     scores = score_backtest(sweep, tasks, x="val_loss", by=("data",))
     assert len(scores) == 36

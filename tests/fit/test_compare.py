@@ -128,12 +128,12 @@ def code(frame: pd.DataFrame) -> pd.Series:
     return frame["data"] == "code"
 
 
-def falling(frame: pd.DataFrame, rows: pd.Series) -> pd.DataFrame:
+def with_falling_task(frame: pd.DataFrame, rows: pd.Series) -> pd.DataFrame:
     """Return the table with task losses of `rows` that fall as x rises, like those of an accuracy."""
     return frame.assign(task=frame["task"].where(~rows, 1 / (1 + frame["task"])))
 
 
-def bent(frame: pd.DataFrame, rows: pd.Series) -> pd.DataFrame:
+def with_bent_task(frame: pd.DataFrame, rows: pd.Series) -> pd.DataFrame:
     """Return the table with task losses of `rows` that fall again above the middle of x. No line can follow them."""
     return frame.assign(task=frame["task"].where(~rows | (frame["val"] < 3.5), frame["task"] - (frame["val"] - 3.5)))
 
@@ -158,9 +158,9 @@ def in_bits(frame: pd.DataFrame, rows: pd.Series) -> pd.DataFrame:
     ("change", "verdict", "note"),
     [
         (lambda t: t, "moves", ""),
-        (lambda t: falling(t, t["val"] > 0), "cannot tell", "data=code: no line of wiki: y falls as x rises"),
-        (lambda t: falling(t, code(t)), "moves", "data=code: y of this level falls as x rises"),
-        (lambda t: falling(t, ~code(t)), "cannot tell", "data=code: no line of wiki: y falls as x rises"),
+        (lambda t: with_falling_task(t, t["val"] > 0), "cannot tell", "data=code: no line of wiki: y falls as x rises"),
+        (lambda t: with_falling_task(t, code(t)), "moves", "data=code: y of this level falls as x rises"),
+        (lambda t: with_falling_task(t, ~code(t)), "cannot tell", "data=code: no line of wiki: y falls as x rises"),
         (
             lambda t: in_bits(t, code(t)),
             "moves",
@@ -172,12 +172,12 @@ def in_bits(frame: pd.DataFrame, rows: pd.Series) -> pd.DataFrame:
             "those of the reference throughout, as if in nats where that is in bits",
         ),
         (on_one_grid, "moves", ""),
-        (lambda t: bent(t, ~code(t)), "moves", "off its own line; the interval does not include that"),
+        (lambda t: with_bent_task(t, ~code(t)), "moves", "off its own line; the interval does not include that"),
         (logged_again, "moves", "3 of 123 checkpoints (run and step) occur again with other losses"),
         (lambda t: pd.concat([t, t[:8]]), "moves", "8 of 128 checkpoints occur more than once and count each time"),
     ],
 )
-def test_what_makes_a_gap_doubtful_is_told(losses, capsys, change, verdict, note):
+def test_a_note_names_what_makes_a_gap_doubtful(losses, capsys, change, verdict, note):
     main.main(
         ["table", "compare", losses(change(table(SETTINGS))), *AXES, "--run", "name", "--factors", "data", "size"]
     )

@@ -44,7 +44,7 @@ def test_a_run_under_two_names_is_refused_by_both_names():
     assert "or set merge_copies to keep the first of each" in str(refused.value)
 
 
-def test_merged_copies_count_once_and_are_told():
+def test_merged_copies_count_once_and_are_named():
     merged = fit_study(with_copies(table()), "val", "task", merge_copies=True)
     assert merged.comparisons == fit_study(table(), "val", "task").comparisons
     assert sum("is kept" in failure for failure in merged.failures) == 6
@@ -74,7 +74,7 @@ def test_runs_of_one_group_of_a_fit_may_not_be_copies_and_of_two_groups_may():
     fit_lines(apart, "val", "task", by=("data", "name"), num_resamples=5)
 
 
-def test_equal_runs_of_two_settings_are_told_and_not_refused():
+def test_equal_runs_of_two_settings_are_named_and_not_refused():
     frame = table()
     first = frame[frame["data"] == "wiki"].assign(data="web", run_id=lambda rows: rows["run_id"] + "-web")
     failures = fit_study(pd.concat([frame, first], ignore_index=True), "val", "task").failures
@@ -105,7 +105,7 @@ def test_copies_printed_with_fewer_digits_are_found_and_other_runs_are_not(decim
         ([4.1234567, 4.0, 3.9], [np.float32(4.1234567), 4.0, 3.9], True),
     ],
 )
-def test_what_counts_as_equal(first, second, equal):
+def test_copies_have_three_or_more_points_that_are_all_equal(first, second, equal):
     rows = [("a", value, value + 1) for value in first] + [("b", value, value + 1) for value in second]
     assert bool(pairs(pd.DataFrame(rows, columns=["run_id", "val", "task"]))) == equal
 
@@ -218,7 +218,7 @@ def test_honest_seeds_printed_with_two_decimals_are_never_refused(num_points, of
 
 
 @pytest.mark.parametrize(("jitter", "least"), [(5e-3, 0), (8e-3, 18), (1e-2, 20)])
-def test_a_copy_printed_with_two_decimals_is_refused_where_seeds_differ_more_and_always_told(jitter, least):
+def test_a_copy_printed_with_two_decimals_is_always_named_and_refused_where_seeds_differ_more(jitter, least):
     generator = np.random.Generator(np.random.PCG64(7))
     refused = 0
     for _ in range(20):
@@ -229,7 +229,7 @@ def test_a_copy_printed_with_two_decimals_is_refused_where_seeds_differ_more_and
     assert refused >= least
 
 
-def test_what_may_be_a_copy_is_told_and_kept():
+def test_a_possible_copy_is_named_and_kept():
     frame = with_copy(seeds(np.random.Generator(np.random.PCG64(8)), 3, 1e-4), lambda first: first.round(2))
     fits = fit_study(frame, "val", "task", statistics=Statistics(num_resamples=5))
     message = "runs '0-0' and 'again' have 8 points that are all equal, as far as they are printed: is it one run"

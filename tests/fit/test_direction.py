@@ -85,7 +85,7 @@ def test_the_loss_beside_it_is_predicted_and_the_accuracy_named():
     assert forecast_series(error).series
 
 
-def test_compute_laws_and_solve_say_it():
+def test_notes_of_fits_name_the_wrong_direction():
     table = sweep()
     fit = fit_compute_law(table["quiz"], N=table["params"], D=table["tokens"], form="chinchilla")
     assert (fit.status, fit.has_curve) == ("failed", False)

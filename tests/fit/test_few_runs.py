@@ -53,7 +53,7 @@ def test_no_runs_is_one_line():
         predict_from_few_runs(no_runs, no_runs)
 
 
-def test_order_of_the_published_methods_on_the_sweep():
+def test_methods_have_the_published_order_on_the_sweep():
     """The published errors at 1e21 FLOPs are 1.2% (test to test), 1.6% (train to test), 1.7, 2.1 and 9.2% (identity).
 
     The test predicts the largest budget of the sweep instead.
@@ -68,7 +68,7 @@ def test_order_of_the_published_methods_on_the_sweep():
             ratio = pairs.first["tokens"] / pairs.first["params"]
             largest = pairs.first["iso_flop"] > 4.8e19
             few = (ratio > 16) & (ratio < 23) & (pairs.first["n_layers"] != 20) & ~largest
-            runs, target = paired(pairs, few), paired(pairs, largest & (ratio > 5) & (ratio < 60))
+            runs, target = select_runs(pairs, few), select_runs(pairs, largest & (ratio > 5) & (ratio < 60))
             for prediction in predict_from_few_runs(runs, target):
                 predicted = np.array([np.nan if loss is None else loss for loss in prediction.loss])
                 errors.setdefault(prediction.method, []).append(np.mean(np.abs(predicted / target.loss - 1)))
@@ -79,7 +79,7 @@ def test_order_of_the_published_methods_on_the_sweep():
     assert mean[IDENTITY] > 0.1
 
 
-def paired(pairs, rows):
+def select_runs(pairs, rows):
     columns = ("params", "tokens", "iso_flop", "val_loss", HELLASWAG)
     known = [pairs.first[rows][name].to_numpy(float) for name in columns]
     return PairedRuns(*known, pairs.second[rows][HELLASWAG].to_numpy(float))

@@ -40,7 +40,7 @@ def runs_by_panel(groups, figure):
     return {(*group.panel.values(), group.level): set(group.run_ids) for group in groups if group.figure == figure}
 
 
-def crossed(data, tokenizer, architecture):
+def crossed_levels(data, tokenizer, architecture):
     size = "small" if architecture == "llama" else "small-mamba"
     return {"data": data, "tokenizer": tokenizer, "architecture": architecture, "size": size}
 
@@ -55,7 +55,7 @@ def test_matched_panels_are_the_crossed_cells_and_no_others(groups):
     for factor in names:
         other_factors = [name for name in names if name != factor]
         expected = {
-            (*panel, level): ids(crossed(**dict(zip(other_factors, panel, strict=True)), **{factor: level}))
+            (*panel, level): ids(crossed_levels(**dict(zip(other_factors, panel, strict=True)), **{factor: level}))
             for panel in itertools.product(*(names[name] for name in other_factors))
             for level in names[factor]
         }

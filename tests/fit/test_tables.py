@@ -136,13 +136,13 @@ def with_cells(frame, column, source, run="run1", below_step=99):
     return frame.assign(**{column: frame[column].where(~chosen, frame[source])})
 
 
-def scored_on(frame, run):
+def with_fingerprints(frame, run):
     """Return the table with a fingerprint of texts for each tokenizer, and another one for `run`."""
     return frame.assign(eval_fingerprint=(frame["eval_set"] + frame["tokenizer"]).where(frame["run_id"] != run, "else"))
 
 
 def test_texts_of_two_tokenizers_are_not_one_text():
-    scored = scored_on(long([{"tokenizer": "bytes"}], seeds=2), "none")
+    scored = with_fingerprints(long([{"tokenizer": "bytes"}], seeds=2), "none")
     assert scored["eval_fingerprint"].nunique() == 4
     assert fit_study(scored, "wiki", "cloze", statistics=Statistics(num_resamples=20)).comparisons
 
@@ -185,7 +185,7 @@ def test_texts_of_two_tokenizers_are_not_one_text():
             "run run1, step 0: nats_per_token of wiki is 1 times bits_per_byte, and .* of tokenizer 'bpe1024'; one of",
         ),
         (
-            lambda: fit_study(scored_on(long([{"data": "code"}]), "run1"), "wiki", "cloze"),
+            lambda: fit_study(with_fingerprints(long([{"data": "code"}]), "run1"), "wiki", "cloze"),
             "wiki: run run0, step 0 and run run1, step 0 were scored on different texts .* with tokenizer 'bpe1024'",
         ),
         (lambda: fit_study(long([]), "wiki", "cloze", units=["nats_per_token"] * 2), "unit 'nats_per_token' is named"),

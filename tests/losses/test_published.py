@@ -126,7 +126,7 @@ def test_a_row_of_the_study_says_what_its_table_says(tmp_path):
     }
 
 
-def test_what_the_authors_settings_do_to_the_factors(tmp_path):
+def test_settings_of_the_authors_are_part_of_the_factors(tmp_path):
     row = the_row(read_rows_of(tmp_path, MAMBA, PUBLIC), study="llms-on-the-line", eval_set="c4")
     assert row["optimiser"] == "adam_l2-cosine-lr0.003-wd0.033"
     assert row["variant"] == "Layer Norm=rms_norm; Bias=True"

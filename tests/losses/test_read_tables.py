@@ -265,7 +265,7 @@ def test_of_two_repetitions_in_two_units_both_are_named():
         require_one_unit_of_repetitions({"x": np.append(x, x / np.log(2))}, ["run a"] * 8 + ["run b"] * 8)
 
 
-def test_the_first_cause_is_told():
+def test_the_message_names_the_first_cause():
     frame = pd.DataFrame({"params": [1e8, 2e8], "tokens": [1e9, 2e9], "y": ["bad", 3.0], "z": [3.0, "worse"]})
     with pytest.raises(LosslineError, match=r"^y: left out: row 1: y is bad.*\(and 1 more series left out\)"):
         series_of_table(frame, Columns(("y", "z"), ("params",), "tokens"))

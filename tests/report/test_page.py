@@ -195,7 +195,7 @@ def test_corpora_are_those_of_the_manifests(page):
     ]  # fmt: skip
 
 
-def test_points_tell_who_they_are(html, study, frame):
+def test_titles_of_points_name_their_run_step_and_loss(html, study, frame):
     row = frame[(frame["run_id"] == study.base.run_id) & (frame["eval_set"] == X)].iloc[3]
     titles = [title for title in re.findall(r"<title>(.*?)</title>", html, re.S) if title.startswith(study.base.run_id)]
     matches = [
@@ -234,13 +234,13 @@ def test_equal_input_gives_equal_bytes(study, frame, fits, folder, html, tmp_pat
 
 
 def test_hostile_labels_stay_text(tmp_path):
-    evil = "<script>alert('&')</script>"
-    hostile = study_config(label=evil, question=evil)
+    script = "<script>alert('&')</script>"
+    hostile = study_config(label=script, question=script)
     table = losses_table(hostile)
     result = fit_study(
         table, X, Y, {"data": "wiki"}, factors=["data"], units=["bits_per_byte"], statistics=Statistics(num_resamples=5)
     )
-    path = write_report(table, result, epath.Path(tmp_path), evil, study=hostile)
+    path = write_report(table, result, epath.Path(tmp_path), script, study=hostile)
     text = path.read_text()
     assert "&lt;script&gt;" in text
     assert [tag for tag, _ in Page(text).tags].count("script") == 2  # the page has two scripts: data and code
@@ -264,7 +264,7 @@ def test_a_wide_table_without_runs_or_units(tmp_path):
         assert ("cannot tell which factor" in text) == (base is None)
 
 
-def test_failed_and_unidentified_fits_are_said(fits):
+def test_failed_and_unidentified_fits_are_named(fits):
     line, second_line = fits.lines[:2]
     failed = dataclasses.replace(line.fit, status="failed", note="no start ended", parameters={}, intervals={})
     unidentified = dataclasses.replace(second_line.fit, status="not identified", not_identified=("E_x",), bounds_hit=())
@@ -301,7 +301,7 @@ def test_names_beside_lines_do_not_overlap():
         assert not any(box.overlaps(previous) for previous in boxes[:k])
 
 
-def test_words():
+def test_signed_numbers_and_lists_have_their_text():
     assert signed_text(-0.3994) == "−0.399"
     assert signed_text(-0.0001) == "0.000"
     assert signed_text(None) == signed_text(math.nan) == "–"

@@ -24,7 +24,7 @@ def line(name: str, low: float, high: float, count: int = POINTS, spacing=np.geo
     return {name: spacing(low, high, count)}
 
 
-def scattered(seed: int = 0, **ranges: Range) -> dict[str, np.ndarray]:
+def draw_log_uniform(seed: int = 0, **ranges: Range) -> dict[str, np.ndarray]:
     """Return independent draws, uniform in the logarithm."""
     generator = np.random.Generator(np.random.PCG64(seed))
     return {name: np.exp(generator.uniform(*np.log(pair), POINTS)) for name, pair in ranges.items()}
@@ -151,7 +151,7 @@ PLANTED: dict[str, Planted] = {
             "beta": (0.5, 0.6),
             "gamma": (0.7, 0.9),
         },
-        scattered(L_T=(1.8, 3.2), L_supervised=(1.9, 3.4), N_S=(1e8, 1e10), D_S=(1e9, 1e12)),
+        draw_log_uniform(L_T=(1.8, 3.2), L_supervised=(1.9, 3.4), N_S=(1e8, 1e10), D_S=(1e9, 1e12)),
         known=("c0", "d1"),
     ),
     "sparsity": Planted(
@@ -184,7 +184,7 @@ PLANTED: dict[str, Planted] = {
     ),
     "performance": Planted(
         {"w1": (10, 16), "w2": (0.1, 2.0), "w3": (-0.9, -0.1), "w4": (4, 7), "b": (5, 12), "gamma": (1.1, 2.0)},
-        scattered(N_l=(12, 96), h=(768, 9000), d=(2000, 3e4), T=(0.3, 15), S=(0.5, 70)),
+        draw_log_uniform(N_l=(12, 96), h=(768, 9000), d=(2000, 3e4), T=(0.3, 15), S=(0.5, 70)),
     ),
     "domain curve": Planted({"a": (1.0, 6.0), "b": (0.8, 2.0), "c": (0.7, 0.95)}, line("x", 0.1, 10.0)),
     "private": Planted(
@@ -255,7 +255,7 @@ PLANTED: dict[str, Planted] = {
             "gamma_a": (1.8, 2.5),
             "gamma_kv": (0.8, 1.2),
         },
-        scattered(N=(3e7, 3e8), D=(1e9, 3e10), P_w=(2, 16), P_a=(2, 16), P_kv=(2, 16)),
+        draw_log_uniform(N=(3e7, 3e8), D=(1e9, 3e10), P_w=(2, 16), P_a=(2, 16), P_kv=(2, 16)),
     ),
     "post-training quantisation": Planted(
         {"C_T": (0.03, 0.09), "gamma_D": (0.45, 0.55), "gamma_N": (0.3, 0.4), "gamma_post": (0.5, 0.8)},
@@ -302,7 +302,7 @@ BUILT: dict[str, tuple[Law, Planted]] = {
                 "alpha": (0.28, 0.4),
                 "beta": (0.28, 0.4),
             },
-            MIXTURES | scattered(N=(1e7, 1e9), D=(2e8, 5e10)),
+            MIXTURES | draw_log_uniform(N=(1e7, 1e9), D=(2e8, 5e10)),
         ),
     ),
     "no break": (
