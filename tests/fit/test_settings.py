@@ -16,7 +16,7 @@ def setting(params=(np.nan, np.nan), **changes):
 
 
 @pytest.mark.parametrize(
-    ("changed_setting", "names"),
+    ("other", "names"),
     [
         (setting(data="code"), ["data"]),
         (setting(size="L24"), ["size"]),
@@ -30,8 +30,8 @@ def setting(params=(np.nan, np.nan), **changes):
          ["tokenizer", "architecture", "size"]),
     ],
 )  # fmt: skip
-def test_the_factors_that_differ(changed_setting, names):
-    assert changed_setting.differing(setting((416e6, 138e6))) == names
+def test_the_factors_that_differ(other, names):
+    assert other.differing(setting((416e6, 138e6))) == names
 
 
 def test_a_setting_is_in_one_pair_and_the_nearest_sizes_make_it():
