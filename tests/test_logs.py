@@ -21,13 +21,13 @@ def _alone_again():
     logs.set_process(0, 1)
 
 
-def test_a_process_that_is_alone_speaks_plainly(capsys):
+def test_a_process_that_is_alone_prints_without_a_prefix(capsys):
     logs.info("one\ntwo")
     logs.warning("three")
     assert capsys.readouterr() == ("", "one\ntwo\nthree\n")
 
 
-def test_of_several_the_first_speaks_and_the_others_only_of_trouble(capsys):
+def test_with_several_processes_the_first_prints_and_the_others_only_warn(capsys):
     logs.set_process(0, 4)
     logs.info("news")
     logs.set_process(1, 4)
@@ -36,7 +36,7 @@ def test_of_several_the_first_speaks_and_the_others_only_of_trouble(capsys):
     assert capsys.readouterr() == ("", "[p0/4] news\n[p1/4] trouble\n[p1/4] more of it\n")
 
 
-SAID = "── −1 ± 2 → ∞ é 日 😀 \ud800"
+MESSAGE = "── −1 ± 2 → ∞ é 日 😀 \ud800"
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
@@ -54,7 +54,7 @@ def test_a_stream_gets_what_its_encoding_can_carry(monkeypatch, stream, encoding
     raw = io.BytesIO()
     monkeypatch.setattr(sys, stream, io.TextIOWrapper(raw, encoding=encoding, newline="\n"))
     logs.take_any_text()
-    (logs.result if stream == "stdout" else logs.warning)(SAID)
+    (logs.result if stream == "stdout" else logs.warning)(MESSAGE)
     logs.finish()
     assert raw.getvalue().decode(encoding) == written + "\n"
 
@@ -64,7 +64,7 @@ def test_another_handler_can_write_what_is_logged(tmp_path):
     logger = logging.getLogger("lossline")
     logger.addHandler(handler)
     try:
-        logs.warning(f"{SAID}\x1b[2J\nsecond line")
+        logs.warning(f"{MESSAGE}\x1b[2J\nsecond line")
     finally:
         logger.removeHandler(handler)
         handler.close()
@@ -89,26 +89,26 @@ def shell(command, **variables):
     return subprocess.run(["bash", "-c", line], env=environment, capture_output=True, timeout=100)
 
 
-def test_ends_of_streams_are_no_stack():
+def test_closed_and_full_streams_give_no_stack_trace():
     """A pipe that is closed before the first word, a full disk, no stdout, no stderr."""
-    done = shell(
+    process = shell(
         "set -o pipefail; lossline-jax --help | true; echo $?; lossline-jax --help >/dev/full; echo $?; "
         "lossline-jax --help >&-; echo $?; lossline-jax nonsense 2>&-; echo $?",
     )
-    assert done.stdout.split() == [b"141", b"1", b"0", b"2"]
-    assert done.stderr == b"lossline: input or output: No space left on device\n"
+    assert process.stdout.split() == [b"141", b"1", b"0", b"2"]
+    assert process.stderr == b"lossline: input or output: No space left on device\n"
 
 
-def test_a_broken_pipe_of_another_is_told(capsys, monkeypatch):
+def test_a_broken_pipe_of_the_network_is_reported(capsys, monkeypatch):
     """With stdout and stderr sound, the pipe is one of the network, and its loss must not pass for success."""
 
-    def dispatch(words):
+    def dispatch(argv):
         raise BrokenPipeError(32, "Broken pipe")
 
     monkeypatch.setattr(main, "dispatch", dispatch)
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as stopped:
         main.main(["laws"])
-    assert left.value.code == 1
+    assert stopped.value.code == 1
     assert capsys.readouterr().err == "lossline: input or output: Broken pipe\n"
 
 
@@ -132,12 +132,12 @@ except OSError:
     logging.getLogger("absl").exception("a thread raised an exception")
 logging.getLogger("absl").error("another line")
 """
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "something else" in found.stderr
-    assert "Event loop" not in found.stderr
-    assert "never retrieved" not in found.stderr
-    assert "no space" not in found.stderr
-    assert "another line" in found.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "something else" in process.stderr
+    assert "Event loop" not in process.stderr
+    assert "never retrieved" not in process.stderr
+    assert "no space" not in process.stderr
+    assert "another line" in process.stderr
 
 
 @pytest.mark.parametrize(("raised", "code"), [(SystemExit(42), 42), (KeyboardInterrupt(), 130)])

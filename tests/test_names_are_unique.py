@@ -27,4 +27,4 @@ def test_public_names_are_unique():
     for name, place in public_definitions():
         if not place.startswith(SHARED.get(name, "nowhere/")):
             places[name].append(place)
-    assert not {name: found for name, found in places.items() if len(found) > 1}
+    assert not {name: files for name, files in places.items() if len(files) > 1}

@@ -37,8 +37,8 @@ def modules_without_jax():
 
 def loaded_after(code):
     code = f"import sys; {code}; print(' '.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    return set(done.stdout.split())
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(process.stdout.split())
 
 
 def test_the_package_alone_loads_no_heavy_package():
@@ -64,7 +64,7 @@ def test_every_public_name_is_there():
         assert name in dir(ll)
 
 
-def test_a_plan_is_numbers(capsys):
+def test_a_plan_has_numbers(capsys):
     study = ll.Study.from_file(TINY)
     plan = study.plan()
     assert [run.run_id for run in plan.runs] == [run.run_id for run in study.config.runs]

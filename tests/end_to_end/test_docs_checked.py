@@ -18,7 +18,7 @@ QUOTED = [
 STANDS_FOR_SOMETHING = r"\b[A-Z]+\b|'[^']*'|\b\d+\b|\.\d+|[();]|\bb'<html>'|: "
 
 
-def sayings() -> str:
+def source_texts() -> str:
     """All text in the package's source; a value that is filled in ends a piece."""
     nodes = (node for path in ROOT.glob("lossline_jax/**/*.py") for node in ast.walk(ast.parse(path.read_text())))
     texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
@@ -26,7 +26,7 @@ def sayings() -> str:
     return "\n".join(" ".join(text.split()) for text in flags)
 
 
-SAYINGS = sayings()
+SOURCE_TEXTS = source_texts()
 
 
 def test_the_page_quotes():
@@ -36,10 +36,10 @@ def test_the_page_quotes():
 @pytest.mark.parametrize("quoted", QUOTED)
 def test_a_quoted_line_is_one_of_the_package(quoted):
     pieces = [piece.strip(" ,.") for piece in re.split(STANDS_FOR_SOMETHING, quoted)]
-    assert [piece for piece in pieces if len(piece.split()) >= 3 and not said(piece)] == []
+    assert [piece for piece in pieces if len(piece.split()) >= 3 and not occurs_in_source(piece)] == []
 
 
-def said(piece: str) -> bool:
+def occurs_in_source(piece: str) -> bool:
     """Find the piece in one saying, or in two where a word within it is filled in."""
     cuts = [(piece[: gap.start()].strip(" ,"), piece[gap.end() :]) for gap in re.finditer(" ", piece)]
-    return piece in SAYINGS or any(first in SAYINGS and second in SAYINGS for first, second in cuts)
+    return piece in SOURCE_TEXTS or any(first in SOURCE_TEXTS and second in SOURCE_TEXTS for first, second in cuts)

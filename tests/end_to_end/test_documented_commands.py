@@ -22,7 +22,9 @@ from lossline_jax.errors import LosslineError
 from tests.support.documented import PAGES, ROOT, code_of, documented_commands, documented_paths
 
 COMMANDS = documented_commands()
-OURS = [command for command in COMMANDS if command.words[0] == "lossline-jax" and "VERB" not in command.words]
+LOSSLINE_COMMANDS = [
+    command for command in COMMANDS if command.words[0] == "lossline-jax" and "VERB" not in command.words
+]
 STUDY = str(ROOT / "experiments/quickstart.py")  # for STUDY.py, and for a folder that a command would make
 NUMBERS = {"I": "0", "N": "2", "K": "1"}
 FLAGS_OF_OTHERS = {"--no-deps", "--logdir", "--env", "--num-jobs", "--build-arg"}
@@ -35,7 +37,7 @@ class Parsed(Exception):
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_done(monkeypatch):
+def parse_only(monkeypatch):
     monkeypatch.setattr(parsing, "tyro", SimpleNamespace(cli=_understand, conf=tyro.conf))
     monkeypatch.setattr(parsing.validate, "validate_study", lambda study, _: study)  # test_experiments.py checks them
 
@@ -47,14 +49,14 @@ def _understand(*arguments, **named):
 
 def complaint(words: list[str]) -> str:
     """The objection of the command line to these words; empty if there is none."""
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+    output = io.StringIO()
+    with contextlib.redirect_stderr(output), contextlib.redirect_stdout(io.StringIO()):
         try:
             main.dispatch(words)
         except Parsed:
             return ""
         except SystemExit as stop:
-            return said.getvalue() if stop.code else ""
+            return output.getvalue() if stop.code else ""
         except LosslineError as error:
             return str(error)
     return ""
@@ -68,13 +70,13 @@ def verb_of(words: tuple[str, ...]) -> str:
 def typed(words: tuple[str, ...]) -> list[str]:
     """The words after `lossline-jax`, with an experiment in the place of studies that are not there."""
     name = verb_of(words).split()
-    rest = [NUMBERS.get(word, word) for word in words[1 + len(name) :]]
+    arguments = [NUMBERS.get(word, word) for word in words[1 + len(name) :]]
     on_study = main.VERBS[" ".join(name)].source == "STUDY"
-    if on_study and rest and not rest[0].startswith("-") and not (ROOT / rest[0]).is_file():
-        rest[0] = STUDY
-    elif rest and rest[0].startswith("experiments/"):
-        rest[0] = str(ROOT / rest[0])
-    return [*name, *rest]
+    if on_study and arguments and not arguments[0].startswith("-") and not (ROOT / arguments[0]).is_file():
+        arguments[0] = STUDY
+    elif arguments and arguments[0].startswith("experiments/"):
+        arguments[0] = str(ROOT / arguments[0])
+    return [*name, *arguments]
 
 
 def flags_in(words) -> set[str]:
@@ -85,15 +87,15 @@ def flags_in(words) -> set[str]:
 @cache
 def flags_of_parser(*arguments) -> frozenset[str]:
     """Every flag in the help of a parser of tyro."""
-    said = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
         patch.setenv("COLUMNS", "300")
         if arguments[0] is main:
             patch.setattr(parsing, "tyro", tyro)
             main.dispatch([*arguments[1:], "--help"])
         else:
             tyro.cli(arguments[0], args=["--help"])
-    lines = re.findall(r"^[│|\s]*((?:-\w, )?--[a-z].*)$", said.getvalue(), flags=re.MULTILINE)
+    lines = re.findall(r"^[│|\s]*((?:-\w, )?--[a-z].*)$", output.getvalue(), flags=re.MULTILINE)
     return frozenset(flag for line in lines for flag in re.findall(r"--[a-z][\w.-]*", line))
 
 
@@ -130,10 +132,10 @@ def constants(path: Path) -> set[str]:
 def test_commands_of_every_kind_are_found():
     assert {command.words[0] for command in COMMANDS} == {"lossline-jax", "python", "make", "pytest", "bash"}
     assert len(COMMANDS) > 120
-    assert {verb_of(command.words) for command in OURS} >= main.VERBS.keys() - {"show"}
+    assert {verb_of(command.words) for command in LOSSLINE_COMMANDS} >= main.VERBS.keys() - {"show"}
 
 
-@pytest.mark.parametrize("command", OURS, ids=str)
+@pytest.mark.parametrize("command", LOSSLINE_COMMANDS, ids=str)
 def test_a_command_of_lossline_is_understood(command):
     verb = verb_of(command.words)
     if verb == "--help":

@@ -74,16 +74,16 @@ def row_of(run, size):
     return (run.model.architecture, planned_vocab_size(run.tokenizer), shape, parameters(run).total, *size)
 
 
-def same_size(run, other):
-    mine, theirs = parameters(run), parameters(other)
-    ratios = (mine.total / theirs.total, mine.non_embedding / theirs.non_embedding)
+def same_size(run, other_run):
+    run_counts, other_counts = parameters(run), parameters(other_run)
+    ratios = (run_counts.total / other_counts.total, run_counts.non_embedding / other_counts.non_embedding)
     return any(abs(ratio - 1) <= SAME_SIZE_TOLERANCE for ratio in ratios)
 
 
-def differing(run, other):
+def differing(run, other_run):
     """Factors in which two runs differ; the size counts as equal where layers or embeddings do not compare."""
-    names = {name for name in FACTORS if run.factors[name] != other.factors[name]}
-    if names & {"architecture", "tokenizer"} and same_size(run, other):
+    names = {name for name in FACTORS if run.factors[name] != other_run.factors[name]}
+    if names & {"architecture", "tokenizer"} and same_size(run, other_run):
         names.discard("size")
     return names
 
@@ -114,10 +114,10 @@ def test_every_level_of_a_factor_has_a_run_that_differs_from_the_base_in_it_alon
             } - {study.base.factors["size"]}
         for level in levels:
             assert any(
-                differing(run, other) == {name}
+                differing(run, other_run) == {name}
                 for run in study.runs
                 if run.factors[name] == level
-                for other in study.runs
+                for other_run in study.runs
             ), f"{name}={level} is confounded with another factor"
 
 
@@ -159,14 +159,14 @@ def test_the_stated_cost_is_what_the_plan_computes(path):
     if stated["runs"]:
         assert int(stated["runs"][1]) == runs
     if stated["tokens"]:
-        each = f"{runs} runs of " in cost
-        assert stated["tokens"][1] == human_count(load(path.stem).base.tokens if each else tokens)
+        is_per_run = f"{runs} runs of " in cost
+        assert stated["tokens"][1] == human_count(load(path.stem).base.tokens if is_per_run else tokens)
     if stated["flops"]:
         assert stated["flops"][1] == human_count(flops)
     for chip in PLANNED_CHIPS:
-        found = hours[next(name for name in hours if name in chip.name)]
-        if found:
-            text = found[1].replace(",", "")
+        stated_hours = hours[next(name for name in hours if name in chip.name)]
+        if stated_hours:
+            text = stated_hours[1].replace(",", "")
             assert float(text) == pytest.approx(chip_hours(flops, chip), rel=0.02)
 
 
@@ -174,9 +174,9 @@ def test_the_plan_of_the_paper_has_every_row_of_its_table_on_every_corpus():
     rows = {tuple(line.split()) for line in MODELS_OF_THE_PAPER.split("\n") if line}
     for corpus in ("fineweb_edu", "c4", "pile"):
         runs = [run for run in load("llms_on_the_line", matched_batch=False).runs if run.factors["data"] == corpus]
-        ours = {tuple(map(str, row_of(run, (run.batch_size, run.num_steps)))) for run in runs}
-        assert rows <= ours
-        assert {row[0] for row in ours - rows} == {"gpt2"}
+        planned_rows = {tuple(map(str, row_of(run, (run.batch_size, run.num_steps)))) for run in runs}
+        assert rows <= planned_rows
+        assert {row[0] for row in planned_rows - rows} == {"gpt2"}
 
 
 def test_matched_batches_change_nothing_but_batches_and_keep_the_base():
@@ -244,7 +244,7 @@ def test_planning_the_largest_needs_no_jax():
     assert "H100" in out
 
 
-def test_minutes_of_an_experiment_are_the_same_wherever_they_are_told():
+def test_minutes_of_an_experiment_are_the_same_wherever_they_are_stated():
     root = FOLDER.parent
     minutes = {
         name: re.search(r"(\d+) minutes on two cores", (FOLDER / f"{name}.py").read_text())[1]

@@ -137,11 +137,11 @@ def test_a_stuck_process_ends_itself(prepared, quiet, tmp_path):
     assert finish(manifest) == quiet
 
 
-@pytest.mark.parametrize("told", [0, 3])
-def test_sigterm_to_one_process_saves_and_asks_to_be_started_again(manifest, quiet, told):
+@pytest.mark.parametrize("receiver", [0, 3])
+def test_sigterm_to_one_process_saves_and_asks_to_be_started_again(manifest, quiet, receiver):
     with Gang(manifest, 4, 1) as gang:
         gang.until(lambda: last_logged(manifest) >= 10)
-        gang.processes[told].send_signal(signal.SIGTERM)
+        gang.processes[receiver].send_signal(signal.SIGTERM)
         assert gang.wait() == [42] * 4, gang.output()
     assert max(saved(manifest)) == last_logged(manifest) >= 11
     assert finish(manifest) == quiet
@@ -191,9 +191,9 @@ def test_a_clock_that_jumps(manifest, quiet_alone, capsys):
     with Gang(manifest, 1, 4, faults={0: ("clock", 5)}) as gang:
         assert gang.wait() == [0], gang.output()
     assert outcome(manifest) == quiet_alone
-    done = json.loads((run_folder(manifest) / "done.json").read_text())
-    assert 0 < done["wall_seconds"] < 600
-    assert all(0 <= seconds < 600 for seconds in done["seconds"].values())
+    record = json.loads((run_folder(manifest) / "done.json").read_text())
+    assert 0 < record["wall_seconds"] < 600
+    assert all(0 <= seconds < 600 for seconds in record["seconds"].values())
     assert "-" not in status(manifest, capsys).split("done", 1)[1].splitlines()[0].split("rows")[0].replace("--", "")
 
 
@@ -223,10 +223,10 @@ def test_a_second_job_on_a_live_run_is_refused(manifest, quiet):
 
 def copy_of_logs(manifest):
     """The same study by another path, so that the logs of two gangs are not the same files."""
-    other = manifest.parents[1] / "other"
-    other.mkdir()
-    (other / "tiny").symlink_to(manifest.parent)
-    return other / "tiny" / "manifest.jsonl"
+    other_root = manifest.parents[1] / "other"
+    other_root.mkdir()
+    (other_root / "tiny").symlink_to(manifest.parent)
+    return other_root / "tiny" / "manifest.jsonl"
 
 
 def test_a_full_disk_says_so_and_the_run_goes_on_when_there_is_room(manifest, quiet_alone):

@@ -43,9 +43,9 @@ def test_the_table_gives_the_same_numbers_again(tmp_path, monkeypatch):
     for old, new in zip(stored.cells, again.cells, strict=True):
         if old.cell_type != "code":
             continue
-        expected, found = outputs(old), outputs(new)
-        assert NUMBER.sub("#", re.sub(r"[ ─]+", " ", found)) == NUMBER.sub("#", re.sub(r"[ ─]+", " ", expected))
-        numbers = [[float(number) for number in NUMBER.findall(text)] for text in (found, expected)]
+        expected, actual = outputs(old), outputs(new)
+        assert NUMBER.sub("#", re.sub(r"[ ─]+", " ", actual)) == NUMBER.sub("#", re.sub(r"[ ─]+", " ", expected))
+        numbers = [[float(number) for number in NUMBER.findall(text)] for text in (actual, expected)]
         assert numbers[0] == pytest.approx(numbers[1], rel=0.05, abs=0.02)
     assert any("'data': 'moves'" in outputs(cell) for cell in again.cells)
 

@@ -23,12 +23,12 @@ TEXTS = sorted(
 @pytest.fixture(scope="module")
 def metadata():
     """The arguments of `setup`, without setuptools."""
-    told = {}
-    stand_in = types.SimpleNamespace(setup=told.update, find_packages=lambda **_: [])
+    arguments = {}
+    stand_in = types.SimpleNamespace(setup=arguments.update, find_packages=lambda **_: [])
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "setuptools", stand_in)
         runpy.run_path(str(ROOT / "setup.py"))
-    return told
+    return arguments
 
 
 def name_of(requirement):
@@ -36,7 +36,10 @@ def name_of(requirement):
 
 
 def requirements(metadata):
-    return [*metadata["install_requires"], *(each for extra in metadata["extras_require"].values() for each in extra)]
+    return [
+        *metadata["install_requires"],
+        *(requirement for extra in metadata["extras_require"].values() for requirement in extra),
+    ]
 
 
 def test_every_extra_in_a_hint_exists(metadata):
@@ -54,20 +57,20 @@ def test_every_extra_in_a_hint_exists(metadata):
 def test_every_package_in_a_hint_is_one_that_we_depend_on(metadata):
     """The distribution of this package is on no index: whoever registers its name there would be installed."""
     known = {name_of(requirement) for requirement in requirements(metadata)} | TOOLS
-    asked = {
+    hints = {
         (path.name, word.lower())
         for path in TEXTS
         for words in re.findall(r"pip install((?: +--?[\w-]+)*(?: +[A-Za-z][\w.-]*)+)", path.read_text())
         for word in re.sub(r" --?[\w-]+", " ", words).split()[:1]
     }
-    assert {("trackers.py", "wandb"), ("running.md", "xprof")} <= asked
-    assert {each for each in asked if each[1] not in known} == set()
+    assert {("trackers.py", "wandb"), ("running.md", "xprof")} <= hints
+    assert {hint for hint in hints if hint[1] not in known} == set()
 
 
 def test_the_distribution_is_never_installed_by_its_name():
     for path in TEXTS:
-        for found in re.finditer(r"lossline[_-]jax\[[\w,]+\](.{3})", path.read_text()):
-            assert found[1].startswith(" @"), f"{path}: {found[0]}"
+        for mention in re.finditer(r"lossline[_-]jax\[[\w,]+\](.{3})", path.read_text()):
+            assert mention[1].startswith(" @"), f"{path}: {mention[0]}"
 
 
 def test_the_version_is_that_of_the_package(metadata):
@@ -83,8 +86,8 @@ def test_every_file_of_the_package_that_is_no_python_is_packed(metadata):
         for pattern in patterns
         for path in ROOT.joinpath(*name.split(".")).glob(pattern)
     }
-    others = {path for path in package.rglob("*.*") if path.is_file() and path.suffix not in (".py", ".pyc")}
-    assert packed == others
+    other_files = {path for path in package.rglob("*.*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert packed == other_files
 
 
 def test_every_folder_of_python_is_a_package():

@@ -33,7 +33,7 @@ UNITS = ("nats_per_token", "bits_per_byte")
 
 
 @pytest.fixture(scope="module")
-def told():
+def readme_rows():
     """Level -> cells of its row of the README: gap and interval in both units, in noises, detects, verdict."""
     lines = (RESULTS / "llms_on_the_line_cpu/README.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
@@ -41,7 +41,7 @@ def told():
 
 
 @pytest.fixture(scope="module")
-def found():
+def computed_levels():
     """Level -> its gap in each unit."""
     frame = pd.read_parquet(RESULTS / "llms_on_the_line_cpu/losses.parquet")
     base = frame.drop_duplicates("run_id").iloc[0]
@@ -56,11 +56,11 @@ def found():
 
 
 @pytest.fixture(scope="module")
-def shown():
+def page_rows():
     """Level, as the page writes it -> its verdict there, and gap and interval in both units."""
     page = (RESULTS / "llms_on_the_line_cpu/report.html").read_text()
     rows = re.findall(r'<span>([^<]*)</span></th><td class="prose"><span[^>]*>([^<]*)</span>(.*)', page)
-    cells = [re.findall(r"<span>([^<]*)</span><small>(\[[^<]*\])</small>", rest)[:2] for _, _, rest in rows]
+    cells = [re.findall(r"<span>([^<]*)</span><small>(\[[^<]*\])</small>", cells_html)[:2] for _, _, cells_html in rows]
     return {
         level: (verdict, [" ".join(cell) for cell in two]) for (level, verdict, _), two in zip(rows, cells, strict=True)
     }
@@ -75,25 +75,29 @@ def numbers(cell: str) -> list[float]:
     return [number(text) for text in re.split(r"[ ,\[\]]+", cell) if text]
 
 
-def test_every_level_is_told(told, found):
-    assert set(told) == set(found) == set(LEVELS.values())
+def test_every_level_has_a_row_in_the_readme(readme_rows, computed_levels):
+    assert set(readme_rows) == set(computed_levels) == set(LEVELS.values())
 
 
-def test_verdicts_and_gaps_are_those_of_the_losses(told, found):
-    for level, (nats, bits, in_noises, detects, verdict) in told.items():
+def test_verdicts_and_gaps_are_those_of_the_losses(readme_rows, computed_levels):
+    for level, (nats, bits, in_noises, detects, verdict) in readme_rows.items():
         for unit, cell in zip(UNITS, (nats, bits), strict=True):
-            gap = found[level][unit]
+            gap = computed_levels[level][unit]
             assert gap.verdict == verdict, (level, unit)
             assert gap.gap == pytest.approx(number(cell.split()[0]), abs=6e-4)
             low, high = cell[cell.index("[") + 1 : cell.index("]")].split(", ")
             assert gap.interval == pytest.approx((number(low), number(high)), abs=2e-3)
-        assert found[level]["bits_per_byte"].ratio == pytest.approx(number(in_noises), abs=0.06 + abs(gap.ratio) * 0.02)
-        assert found[level]["bits_per_byte"].smallest_detectable_gap == pytest.approx(number(detects), abs=6e-4)
+        assert computed_levels[level]["bits_per_byte"].ratio == pytest.approx(
+            number(in_noises), abs=0.06 + abs(gap.ratio) * 0.02
+        )
+        assert computed_levels[level]["bits_per_byte"].smallest_detectable_gap == pytest.approx(
+            number(detects), abs=6e-4
+        )
 
 
-def test_the_page_says_what_the_readme_tells(told, shown):
-    assert set(shown) == {SHORT.get(level, level) for level in told}
-    for level, (nats, bits, *_, verdict) in told.items():
-        on_page, gaps = shown[SHORT.get(level, level)]
+def test_the_page_says_what_the_readme_says(readme_rows, page_rows):
+    assert set(page_rows) == {SHORT.get(level, level) for level in readme_rows}
+    for level, (nats, bits, *_, verdict) in readme_rows.items():
+        on_page, gaps = page_rows[SHORT.get(level, level)]
         assert on_page == WORDS[verdict], level
         assert [numbers(gap) for gap in gaps] == [numbers(nats), numbers(bits)], level

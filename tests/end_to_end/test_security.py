@@ -151,8 +151,8 @@ def test_no_module_reads_pickles():
                 call = ast.unparse(node.func)
                 assert call not in {"pd.read_pickle", "torch.load", "yaml.load", "yaml.unsafe_load"}, path
                 if call == "np.load":
-                    told = {each.arg: ast.unparse(each.value) for each in node.keywords}
-                    assert told.get("allow_pickle") == "False", f"{path}:{node.lineno}"
+                    arguments = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                    assert arguments.get("allow_pickle") == "False", f"{path}:{node.lineno}"
 
 
 def test_a_pickle_in_a_token_store_is_not_loaded(tmp_path):
@@ -187,7 +187,7 @@ def test_a_table_that_is_a_pickle_is_not_loaded(tmp_path):
 
 
 def test_compiled_programs_lie_with_the_user_and_for_no_one_else(tmp_path, monkeypatch):
-    was = jax.config.jax_compilation_cache_dir
+    previous_folder = jax.config.jax_compilation_cache_dir
     monkeypatch.setenv(compilation_cache.VARIABLE, str(tmp_path / "cache"))
     jax.config.update("jax_compilation_cache_dir", None)
     try:
@@ -195,11 +195,11 @@ def test_compiled_programs_lie_with_the_user_and_for_no_one_else(tmp_path, monke
         assert jax.config.jax_compilation_cache_dir == str(tmp_path / "cache")
         assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
     finally:
-        jax.config.update("jax_compilation_cache_dir", was)
+        jax.config.update("jax_compilation_cache_dir", previous_folder)
 
 
 def test_a_folder_for_compiled_programs_that_cannot_be_made_stops_nothing(tmp_path, monkeypatch):
-    was = jax.config.jax_compilation_cache_dir
+    previous_folder = jax.config.jax_compilation_cache_dir
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(compilation_cache.VARIABLE, str(tmp_path / "file" / "cache"))
     jax.config.update("jax_compilation_cache_dir", None)
@@ -207,7 +207,7 @@ def test_a_folder_for_compiled_programs_that_cannot_be_made_stops_nothing(tmp_pa
         compilation_cache.enable_compilation_cache()
         assert jax.config.jax_compilation_cache_dir is None
     finally:
-        jax.config.update("jax_compilation_cache_dir", was)
+        jax.config.update("jax_compilation_cache_dir", previous_folder)
 
 
 # --- markup

@@ -26,18 +26,18 @@ main(["status", root + "/tiny"])
 """
 
 
-def python(*words, **environment):
+def python(*arguments, **environment):
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
     paths = {"PYTHONPATH": f"{ROOT}{os.pathsep}{TESTS}", "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
-    command = [sys.executable, *map(str, words)]
+    command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, env=kept | paths | environment, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.slow  # it compiles some forty programs, since it may keep none
 def test_no_library_call_changes_the_process(tmp_path):
-    found = python(SUPPORT / "library_calls.py", tmp_path)
-    assert found.returncode == 0, found.stderr
-    changed = json.loads(found.stdout.splitlines()[-1])
+    process = python(SUPPORT / "library_calls.py", tmp_path)
+    assert process.returncode == 0, process.stderr
+    changed = json.loads(process.stdout.splitlines()[-1])
     assert len(changed) > 15
     assert {name: settings for name, settings in changed.items() if settings} == {}
 
@@ -45,9 +45,9 @@ def test_no_library_call_changes_the_process(tmp_path):
 @pytest.mark.slow
 def test_commands_may_follow_one_another_in_one_process(tmp_path):
     """Each command starts devices or finds them started, as in a notebook."""
-    found = python("-c", TWICE, SUPPORT / "tiny_study.py", tmp_path)
-    assert found.returncode == 0, found.stderr
-    assert "2 of 3 runs done" in found.stdout
+    process = python("-c", TWICE, SUPPORT / "tiny_study.py", tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "2 of 3 runs done" in process.stdout
 
 
 @pytest.fixture

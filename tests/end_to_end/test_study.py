@@ -118,8 +118,8 @@ def test_the_runs_of_a_manifest_make_the_same_table(finished, tmp_path):
         assert process.wait(timeout=120) == 0, process.stderr.read()
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": str(LAUNCH.parent)}
     command = [sys.executable, str(LAUNCH / "local.py"), str(tmp_path / "tiny"), "--runs-at-once", "2"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
     assert (tmp_path / "tiny" / "report" / "report.html").exists()
     assert table_of(tmp_path / "tiny").equals(table_of(finished[0]))
 
@@ -231,7 +231,7 @@ def test_a_task_that_cannot_be_scored_is_named_by_line_and_stops_no_other(finish
     assert "60 of 60 rows, 0 missing, 0 double" in capsys.readouterr().out
 
 
-def test_following_tells_what_went_wrong_and_ends(finished, tmp_path):
+def test_following_reports_what_went_wrong_and_ends(finished, tmp_path):
     """One run has failed, one has lost a checkpoint that was never scored, one is whole."""
     shutil.copytree(finished[0], tmp_path / "tiny")
     failed, _, robbed = sorted((tmp_path / "tiny" / "runs").iterdir())

@@ -80,7 +80,7 @@ def study(request, tmp_path):
         yield folder
 
 
-def test_what_only_looks_looks(study, capsys):
+def test_verbs_that_only_read_work(study, capsys):
     assert not may_write(epath.Path(study / "report"))
     for verb, expected in (("status", "3 of 3 runs done"), ("plan", "3 runs"), ("show", "bits/byte")):
         main([verb, str(study)])

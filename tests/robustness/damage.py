@@ -38,7 +38,7 @@ class Use:
 
     file: str  # glob in the study's folder; the first match is damaged
     words: tuple[str, ...]  # of the command; FOLDER and RUN stand for the study's folder and its first run
-    gone: tuple[str, ...] = ()  # globs of what is deleted first, so that the command has something to do
+    deleted: tuple[str, ...] = ()  # globs of what is deleted first, so that the command has something to do
 
     @property
     def name(self) -> str:
@@ -83,7 +83,7 @@ USES = (
     Use("losses/unscored/*.json", ("status", "FOLDER")),
     *(Use("losses/rows/*.jsonl", words) for words in (("status", "FOLDER"), ("show", "FOLDER"), EVALUATE)),
     *(Use("imported/inside-*/model.json", words) for words in (("status", "FOLDER"), ("report", "FOLDER"), EXPORT)),
-    *(Use("imported/inside-*/model.json", EVALUATE, gone) for gone in ((), SCORE_AGAIN)),
+    *(Use("imported/inside-*/model.json", EVALUATE, deleted) for deleted in ((), SCORE_AGAIN)),
     *(Use(f"imported/inside-*/{name}.json", EVALUATE, SCORE_AGAIN) for name in ("tokenizer", "suite")),
     Use("imported/inside-*/tokenizer.json", EXPORT),
     Use("imported/inside-*/checkpoints/*/meta.json", EVALUATE, SCORE_AGAIN),
@@ -109,8 +109,8 @@ def change_digit(path: Path, generator: random.Random) -> None:
     content = path.read_bytes()
     places = [place for place, byte in enumerate(content) if chr(byte).isdigit()]
     place = generator.choice(places or range(len(content)))
-    other = generator.choice([digit for digit in b"0123456789" if digit != content[place]])
-    path.write_bytes(content[:place] + bytes([other]) + content[place + 1 :])
+    new_digit = generator.choice([digit for digit in b"0123456789" if digit != content[place]])
+    path.write_bytes(content[:place] + bytes([new_digit]) + content[place + 1 :])
 
 
 def cut_in_half(path: Path, generator: random.Random) -> None:
@@ -176,19 +176,19 @@ class Laboratory:
         damage(target, generator)
         spoilt = _content(target)
         answer, (before, results) = self._call(use), self._before[use]
-        found = self._results(answer)
-        told = _new_lines(before.out, answer.out) or [
+        new_results = self._results(answer)
+        messages = _new_lines(before.out, answer.out) or [
             line for line in _new_lines(before.err, answer.err) if any(word in line for word in WORDS_OF_LOSS)
         ]
-        word = outcome(answer, found == results, healed=_content(target) != spoilt, told=bool(told))
-        said = " / ".join(told) if word == "told" else answer.last_line
-        return Case(use.name, damage_name, word, said.replace(str(self._copy), "STUDY"))
+        word = outcome(answer, new_results == results, healed=_content(target) != spoilt, reported=bool(messages))
+        detail = " / ".join(messages) if word == "told" else answer.last_line
+        return Case(use.name, damage_name, word, detail.replace(str(self._copy), "STUDY"))
 
     def _fresh(self, use: Use) -> Path | None:
         """A new copy for a use; the file to damage, if there is one."""
         shutil.rmtree(self._copy, ignore_errors=True)
         shutil.copytree(self._sound, self._copy)
-        for pattern in use.gone:
+        for pattern in use.deleted:
             for path in self._copy.glob(pattern):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         return next((path for path in sorted(self._copy.glob(use.file)) if path.is_file()), None)
@@ -214,11 +214,11 @@ def _content(path: Path) -> bytes | None:
 
 def _new_lines(before: str, after: str) -> list[str]:
     """The lines that say something else than before, numbers apart."""
-    known = {_words(line) for line in before.splitlines()}
-    return [line.strip() for line in after.splitlines() if _words(line) not in known]
+    known = {_without_numbers(line) for line in before.splitlines()}
+    return [line.strip() for line in after.splitlines() if _without_numbers(line) not in known]
 
 
-def _words(text: str) -> str:
+def _without_numbers(text: str) -> str:
     """A text without its numbers and spaces."""
     return re.sub(r"[\d.eE+\-−─\s]+", " ", text)
 
@@ -238,14 +238,14 @@ def all_cases() -> list[tuple[Use, str, Damage]]:
 def main() -> None:
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else 0
     with tempfile.TemporaryDirectory() as folder:
-        found = list(cases(Path(folder), seed))
-    print(cases_table(found))
+        tried_cases = list(cases(Path(folder), seed))
+    print(cases_table(tried_cases))
     by_file: dict[str, list[Case]] = {}
-    for case in found:
+    for case in tried_cases:
         by_file.setdefault(case.use.split(" by ")[0], []).append(case)
     print(counts_table(by_file))
-    print(counts(found))
-    sys.exit(bool(faults(found)))
+    print(counts(tried_cases))
+    sys.exit(bool(faults(tried_cases)))
 
 
 if __name__ == "__main__":

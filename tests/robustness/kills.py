@@ -79,7 +79,7 @@ def _first_run() -> str:
     return json.loads((OLD_STUDY / "prepared" / "prepared.json").read_text())["suites"].popitem()[0]
 
 
-def fork(words: list[str], folder: Path, kill: Kill | None = None) -> int:
+def fork(arguments: list[str], folder: Path, kill: Kill | None = None) -> int:
     """Start a command; what it says lies in `folder`. Returns the process id."""
     pid = os.fork()
     if pid:
@@ -88,9 +88,9 @@ def fork(words: list[str], folder: Path, kill: Kill | None = None) -> int:
     try:
         for number, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(folder.with_suffix(f".{name}"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)
-        seen = _watch_events(folder, kill)
-        lossline(words)
-        folder.with_suffix(".json").write_text(json.dumps(seen))
+        event_counts = _watch_events(folder, kill)
+        lossline(arguments)
+        folder.with_suffix(".json").write_text(json.dumps(event_counts))
         code = 0
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
@@ -104,19 +104,19 @@ def fork(words: list[str], folder: Path, kill: Kill | None = None) -> int:
 
 def _watch_events(folder: Path, kill: Kill | None) -> Counter:
     """Count what is written below `folder`, and end the process before the event of `kill`."""
-    seen, root = Counter(), str(folder)
+    event_counts, root = Counter(), str(folder)
 
     def hook(event: str, args: tuple) -> None:
         kind = KINDS.get(event)
         if event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR):
             kind = "write"
         if kind and str(args[0]).startswith(root + "/"):
-            seen[kind] += 1
-            if kill and kill.kind == kind and seen[kind] == kill.at:
+            event_counts[kind] += 1
+            if kill and kill.kind == kind and event_counts[kind] == kill.at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
-    return seen
+    return event_counts
 
 
 def wait(pid: int, folder: Path, kill: Kill | None = None) -> Answer:
@@ -132,32 +132,32 @@ def wait(pid: int, folder: Path, kill: Kill | None = None) -> Answer:
     return Answer(code, *(folder.with_suffix(f".{name}").read_text(errors="replace") for name in ("out", "err")))
 
 
-def run(words: list[str], folder: Path, kill: Kill | None = None) -> Answer:
+def run(arguments: list[str], folder: Path, kill: Kill | None = None) -> Answer:
     """A whole command."""
-    return wait(fork(words, folder, kill), folder, kill)
+    return wait(fork(arguments, folder, kill), folder, kill)
 
 
 def numbers(folder: Path) -> dict[str, object]:
     """Read a study's folder byte for byte, but for times of day, locks and leftovers of killed processes."""
-    found: dict[str, object] = {}
+    contents: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if not path.is_file() or any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         if path.name == "steps.jsonl":
             rows = [json.loads(line) for line in path.read_text().splitlines()]
-            found[name] = [(row["step"], row["loss_nats_per_token"], row["grad_norm"]) for row in rows]
+            contents[name] = [(row["step"], row["loss_nats_per_token"], row["grad_norm"]) for row in rows]
         elif path.name == "done.json":
-            done = json.loads(path.read_text())
-            found[name] = done["run_fingerprint"], done["step"], done["tokens"]
+            record = json.loads(path.read_text())
+            contents[name] = record["run_fingerprint"], record["step"], record["tokens"]
         elif path.name == VERIFIED_FILE:
             states = json.loads(path.read_text())
-            found[name] = {file: state[:2] for file, state in states.items() if file != "checksum"}  # SHA-256, size
+            contents[name] = {file: state[:2] for file, state in states.items() if file != "checksum"}  # SHA-256, size
         elif "/checkpoints/" in name:
-            found[name.split("/checkpoints/")[0] + "/checkpoints/" + path.relative_to(folder).parts[-2]] = True
+            contents[name.split("/checkpoints/")[0] + "/checkpoints/" + path.relative_to(folder).parts[-2]] = True
         elif "tensorboard" not in name and path.name not in ("alive.json", "lock") and path.suffix != ".lock":
-            found[name] = path.read_bytes()
-    return {name: value for name, value in found.items() if not name.endswith(("/d", "/ocdbt.process_0"))}
+            contents[name] = path.read_bytes()
+    return {name: value for name, value in contents.items() if not name.endswith(("/d", "/ocdbt.process_0"))}
 
 
 class Bench:
@@ -186,8 +186,8 @@ class Bench:
         verb.begin(folder)
         killed = run(verb.words(folder), folder, kill)
         again = run(verb.words(folder), folder)
-        found = numbers(folder)
-        differing = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
+        actual = numbers(folder)
+        differing = sorted(k for k in expected.keys() | actual.keys() if expected.get(k) != actual.get(k))
         word = outcome(again, equal=not differing)
         if killed.code not in (-signal.SIGKILL, 0):
             word, differing = "MUTE", [f"exit code {killed.code} instead of the kill"]

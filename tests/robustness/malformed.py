@@ -44,15 +44,15 @@ def cases(kind: str, count: int, seed: int) -> list[Case]:
 
 def main(count: int = 40, seed: int = 0, chosen: str = "") -> int:
     jax.config.update("jax_disable_most_optimizations", True)  # many small programs, each run a few times
-    found: dict[str, list[Case]] = {}
+    cases_by_kind: dict[str, list[Case]] = {}
     for kind in KINDS if not chosen else [chosen]:
         began = time.monotonic()
-        found[kind] = cases(kind, count, seed)
-        print(f"{kind}: {counts(found[kind])}; {time.monotonic() - began:.0f} s", flush=True)
-    everything = [case for of_kind in found.values() for case in of_kind]
+        cases_by_kind[kind] = cases(kind, count, seed)
+        print(f"{kind}: {counts(cases_by_kind[kind])}; {time.monotonic() - began:.0f} s", flush=True)
+    everything = [case for kind_cases in cases_by_kind.values() for case in kind_cases]
     if bad := faults(everything):
         print(cases_table(bad))
-    print(counts_table(found))
+    print(counts_table(cases_by_kind))
     print(counts(everything))
     return len(bad)
 

@@ -26,7 +26,7 @@ VALUES = (
 OBJECTS = (object(), b"bytes", {1, 2}, np.float64(0.5), np.int64(3), np.nan, lambda: 1, 1j, range(3), Path("x"))
 FLAGS = ("--tokens", "--max-bytes", "--corpus", "--other-rate", "--quiz", "--execution.log-every", "--execution.slices")
 FLAGS += ("--execution.data-parallel", "--execution.microbatch-size", "--execution.stall-seconds", "--utilisation")
-WORDS = (
+FLAG_VALUES = (
     "-1",
     "0",
     "1e30",
@@ -78,7 +78,7 @@ def study_files(count: int, seed: int, folder: Path) -> Iterator[Case]:
         path, value = rng.choice(paths), rng.choice(VALUES)
         (folder / "study.json").write_text(json.dumps(put(content, path, value)))
         answer = call(["plan", str(folder)])
-        word = _word(answer, "study.json")
+        word = _outcome_word(answer, "study.json")
         yield Case("study.json by plan", f"{'.'.join(map(str, path))}: {value!r}", word, answer.last_line)
 
 
@@ -91,21 +91,21 @@ def fields(count: int, seed: int, folder: Path) -> Iterator[Case]:
         )
         field, value = rng.choice(dataclasses.fields(owner)).name, rng.choice((*VALUES, *OBJECTS))
         changed = _with(study, owner, dataclasses.replace(owner, **{field: value}))
-        word, said, _ = attempt(partial(_check_and_write, changed), named="bad.py")
-        yield Case(f"field of {type(owner).__name__}", f"{field}: {value!r}", word, said)
+        word, detail, _ = attempt(partial(_check_and_write, changed), named="bad.py")
+        yield Case(f"field of {type(owner).__name__}", f"{field}: {value!r}", word, detail)
 
 
 def flags(count: int, seed: int, folder: Path) -> Iterator[Case]:
     """Words of the command line. Planning leaves no file."""
     rng = random.Random(f"{seed} flags")
     for _ in range(count):
-        flag, value = rng.choice(FLAGS), rng.choice(WORDS)
+        flag, value = rng.choice(FLAGS), rng.choice(FLAG_VALUES)
         answer = call(["plan", TINY, f"{flag}={value}", "--root", str(folder)])
-        word = _word(answer) if not list(folder.iterdir()) else "SILENT"
+        word = _outcome_word(answer) if not list(folder.iterdir()) else "SILENT"
         yield Case("flag of plan", f"{flag}={value}", word, answer.last_line)
 
 
-def _word(answer: Answer, named: str = "") -> str:
+def _outcome_word(answer: Answer, named: str = "") -> str:
     word = outcome(answer, equal=True)
     if word == "noticed" and (named not in answer.last_line or not answer.last_line.isprintable()):
         return "MUTE"

@@ -75,12 +75,12 @@ def damaged_files(count: int, seed: int, folder: Path) -> Iterator[Case]:
             before[reader, ending] = READERS[reader](path)
         how = chance.choice(DAMAGE)
         path.write_bytes(how(whole[ending], chance))
-        word, said, content = attempt(partial(READERS[reader], path), named=path.name)
+        word, detail, content = attempt(partial(READERS[reader], path), named=path.name)
         if word == "accepted" and content == before[reader, ending]:
             word = "without effect"
         elif word == "accepted" and ending.removeprefix(".jsonl") in PACKED:
             word = "SILENT"
-        yield Case(f"{reader} of {ending}", how.__name__, word, said)
+        yield Case(f"{reader} of {ending}", how.__name__, word, detail)
 
 
 def bytes_of_no_format(count: int, seed: int, folder: Path) -> Iterator[Case]:
@@ -92,7 +92,7 @@ def bytes_of_no_format(count: int, seed: int, folder: Path) -> Iterator[Case]:
         path = folder / f"a{ending}"
         content = b"".join(chance.choice([*TOKENS, chance.randbytes(9)]) for _ in range(chance.randrange(6)))
         path.write_bytes(content)
-        word, said, _ = attempt(partial(READERS[reader], path), named=path.name)
+        word, detail, _ = attempt(partial(READERS[reader], path), named=path.name)
         if word == "accepted" and ending in (".parquet", ".gz", ".zip"):
             word = "SILENT"
-        yield Case(f"{reader} of {ending}", f"{len(content)} bytes", word, said)
+        yield Case(f"{reader} of {ending}", f"{len(content)} bytes", word, detail)

@@ -84,16 +84,16 @@ def spoilt_value(value, rng):
 def spoilt_json(content, rng):
     if rng.random() < 0.3:
         return spoilt_bytes(content, rng)
-    value, done = spoilt_value(json.loads(content), rng)
-    return json.dumps(value).encode("utf-8"), done
+    value, change = spoilt_value(json.loads(content), rng)
+    return json.dumps(value).encode("utf-8"), change
 
 
 def spoilt_lines(content, rng):
     if rng.random() < 0.3:
         return spoilt_bytes(content, rng)
     rows = [json.loads(line) for line in content.decode("utf-8").splitlines()]
-    value, done = spoilt_value(rows, rng)
-    return "".join(json.dumps(row) + "\n" for row in value).encode("utf-8"), done
+    value, change = spoilt_value(rows, rng)
+    return "".join(json.dumps(row) + "\n" for row in value).encode("utf-8"), change
 
 
 def spoilt_tensors(content, rng):
@@ -101,9 +101,9 @@ def spoilt_tensors(content, rng):
     if rng.random() < 0.3:
         return spoilt_bytes(content, rng)
     (length,) = struct.unpack("<Q", content[:8])
-    header, done = spoilt_json(content[8 : 8 + length], rng)
+    header, change = spoilt_json(content[8 : 8 + length], rng)
     stated = len(header) if rng.random() < 0.8 else rng.choice([0, len(header) + 1, 2**40, 2**63])
-    return struct.pack("<Q", stated) + header + content[8 + length :], done
+    return struct.pack("<Q", stated) + header + content[8 + length :], change
 
 
 def spoil(name: str, path: Path, spoilt: Spoil, read: Callable[[], object]) -> Iterator[Case]:
@@ -111,9 +111,9 @@ def spoil(name: str, path: Path, spoilt: Spoil, read: Callable[[], object]) -> I
     good = path.read_bytes()
     read()  # it can be read as it is
     for number in itertools.count():
-        content, done = spoilt(good, random.Random(f"{name} {number}"))
+        content, change = spoilt(good, random.Random(f"{name} {number}"))
         path.write_bytes(content)
-        yield Case(name, done, *attempt(read)[:2])
+        yield Case(name, change, *attempt(read)[:2])
 
 
 def deal(count: int, kinds: list[Iterator[Case]]) -> Iterator[Case]:

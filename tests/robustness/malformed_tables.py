@@ -182,13 +182,13 @@ MAKERS: tuple[Callable[..., Malformed], ...] = (
 )
 
 
-def run_verb(words: tuple[str, ...], table: Path, out: Path):
+def run_verb(arguments: tuple[str, ...], table: Path, out: Path):
     """The answer of a verb, and what it wrote."""
-    if words[0] == "import-losses":
-        words = (words[0], str(table), "--out", str(out.with_suffix(".csv")))
+    if arguments[0] == "import-losses":
+        arguments = (arguments[0], str(table), "--out", str(out.with_suffix(".csv")))
     else:
-        words = ("table", words[0], str(table), *words[1:], "--out", str(out))
-    answer = call(words)
+        arguments = ("table", arguments[0], str(table), *arguments[1:], "--out", str(out))
+    answer = call(arguments)
     return answer, sorted(path for path in out.parent.rglob("*") if path.is_file())
 
 
@@ -200,12 +200,12 @@ def numbers_in(path: Path):
 def try_case(malformed: Malformed, verbs, folder: Path, sound: dict) -> list[Case]:
     table = folder / malformed.name
     table.write_text(malformed.content, encoding="utf-8", newline="")
-    found = []
-    for verb, words in verbs.items():
+    cases = []
+    for verb, arguments in verbs.items():
         out = folder / "out" / "result.json"
         shutil.rmtree(out.parent, ignore_errors=True)
         out.parent.mkdir()
-        answer, written = run_verb(words, table, out)
+        answer, written = run_verb(arguments, table, out)
         equal = not malformed.is_equal or verb == "report" or numbers_in(out) == sound.get(verb)
         word = outcome(answer, equal)
         if word == "without effect" and not malformed.is_equal:
@@ -214,8 +214,8 @@ def try_case(malformed: Malformed, verbs, folder: Path, sound: dict) -> list[Cas
             word = "MUTE"
         if malformed.is_equal and answer.code and verb != "import-losses":
             word = "MUTE"
-        found.append(Case(f"{verb} of {malformed.name}", malformed.change, word, answer.last_line))
-    return found
+        cases.append(Case(f"{verb} of {malformed.name}", malformed.change, word, answer.last_line))
+    return cases
 
 
 def tables(count: int, seed: int, folder: Path, verbs_each: int = 3) -> Iterator[Case]:

@@ -56,12 +56,12 @@ class Case:
     detail: str = ""  # the line that was said, or what differs
 
 
-def call(words: Sequence[str]) -> Answer:
+def call(arguments: Sequence[str]) -> Answer:
     """Run `lossline-jax WORDS` in this process. Whatever it raises becomes part of the answer."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            main(list(words))
+            main(list(arguments))
         except SystemExit as leaving:
             code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
         except Exception:  # noqa: BLE001 - a stack trace is an outcome to count
@@ -70,7 +70,7 @@ def call(words: Sequence[str]) -> Answer:
     return Answer(code, out.getvalue(), err.getvalue())
 
 
-def outcome(answer: Answer, equal: bool, healed: bool = False, told: bool = False) -> str:
+def outcome(answer: Answer, equal: bool, healed: bool = False, reported: bool = False) -> str:
     """Name what a command did.
 
     Args:
@@ -84,7 +84,7 @@ def outcome(answer: Answer, equal: bool, healed: bool = False, told: bool = Fals
         return "noticed" if is_one_line(answer) else "MUTE"
     if equal:
         return "healed" if healed else "without effect"
-    return "told" if told else "SILENT"
+    return "told" if reported else "SILENT"
 
 
 def attempt(read: Callable[[], object], named: str = "") -> tuple[str, str, object]:
@@ -121,15 +121,18 @@ def cases_table(cases: Sequence[Case]) -> str:
 
 def counts_table(cases_of: Mapping[str, Sequence[Case]]) -> str:
     """Count the outcomes, a row a kind of case."""
-    found = {kind: Counter(case.outcome for case in cases) for kind, cases in cases_of.items()}
-    rows = [[kind, str(of.total()), *(str(of[word] or "") for word in WORDS)] for kind, of in found.items()]
+    counters = {kind: Counter(case.outcome for case in cases) for kind, cases in cases_of.items()}
+    rows = [
+        [kind, str(counter.total()), *(str(counter[word] or "") for word in WORDS)]
+        for kind, counter in counters.items()
+    ]
     return text_table(["kind", "cases", *WORDS], rows)
 
 
 def counts(cases: Iterable[Case]) -> str:
     """`267 cases: 185 noticed, 16 healed, 66 without effect`."""
-    found = Counter(case.outcome for case in cases)
-    return f"{found.total()} cases: " + ", ".join(f"{found[word]} {word}" for word in WORDS if found[word])
+    counter = Counter(case.outcome for case in cases)
+    return f"{counter.total()} cases: " + ", ".join(f"{counter[word]} {word}" for word in WORDS if counter[word])
 
 
 def faults(cases: Iterable[Case]) -> list[Case]:

@@ -68,8 +68,8 @@ def import_models(folder: Path, elsewhere: Path) -> None:
     _must(["fit", str(folder)])
 
 
-def _must(words: list[str]) -> None:
-    answer = call(words)
+def _must(arguments: list[str]) -> None:
+    answer = call(arguments)
     assert answer.code == 0, answer.err
 
 

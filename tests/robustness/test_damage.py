@@ -17,9 +17,9 @@ def shown(case):
 
 def test_a_sample_of_damage_is_noticed_or_without_effect(tmp_path):
     quick = [case for case in all_cases() if case[0].words[0] in ("status", "show", "plan", "resubmit", "compare")]
-    found = list(cases(tmp_path, 15, random.Random(15).sample(quick, SAMPLE)))
-    assert [shown(case) for case in faults(found)] == []
-    assert len([case for case in found if case.outcome == "noticed"]) > SAMPLE / 2
+    sample_cases = list(cases(tmp_path, 15, random.Random(15).sample(quick, SAMPLE)))
+    assert [shown(case) for case in faults(sample_cases)] == []
+    assert len([case for case in sample_cases if case.outcome == "noticed"]) > SAMPLE / 2
 
 
 @pytest.mark.slow  # some 400 cases, each a command
@@ -28,13 +28,13 @@ def test_all_damage_is_noticed_healed_or_without_effect(tmp_path):
     assert [shown(case) for case in faults(cases(tmp_path, 15))] == []
 
 
-def test_the_words_for_outcomes():
-    done, refused = Answer(0, "1.5", ""), Answer(2, "", "[1/2] run\nlossline: a.json: damaged; delete it\n")
+def test_outcomes_are_named():
+    success, refusal = Answer(0, "1.5", ""), Answer(2, "", "[1/2] run\nlossline: a.json: damaged; delete it\n")
     trace = Answer(1, "", "Traceback (most recent call last):\n  ...\nKeyError: 'suites'\n")
-    assert outcome(done, equal=True) == "without effect"
-    assert outcome(done, equal=True, healed=True) == "healed"
-    assert outcome(done, equal=False) == "SILENT"
-    assert outcome(done, equal=False, told=True) == "told"
-    assert outcome(refused, equal=False) == "noticed"
+    assert outcome(success, equal=True) == "without effect"
+    assert outcome(success, equal=True, healed=True) == "healed"
+    assert outcome(success, equal=False) == "SILENT"
+    assert outcome(success, equal=False, reported=True) == "told"
+    assert outcome(refusal, equal=False) == "noticed"
     assert outcome(trace, equal=False) == "TRACE"
     assert outcome(Answer(1, "", "killed\n"), equal=True) == "MUTE"

@@ -28,9 +28,9 @@ def environment():
 
 def kills(count, seed):
     command = [sys.executable, str(TESTS / "robustness" / "kills.py"), str(count), str(seed)]
-    found = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=1800)
-    assert found.returncode == 0, found.stdout + found.stderr
-    return found.stdout
+    process = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=1800)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
 
 
 def test_a_killed_command_given_again_ends_as_an_undisturbed_one():
@@ -56,10 +56,10 @@ def test_two_runs_at_once_from_nothing_both_end_well(tmp_path):
     ]
     command += ["--max-bytes", "60000", "--tokens", "4096"]
     options = {"env": environment(), "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    both = [subprocess.Popen(command, **options) for _ in range(2)]
-    told = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
-    assert all("report: " in out and "not finished" not in out for out, _ in told)
+    processes = [subprocess.Popen(command, **options) for _ in range(2)]
+    outputs = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert all("report: " in out and "not finished" not in out for out, _ in outputs)
     status = subprocess.run([*command[:3], "status", str(tmp_path / "tiny")], **options)
     assert "3 of 3 runs done; 45 of 45 rows, 0 missing, 0 double" in status.stdout
 

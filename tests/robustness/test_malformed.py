@@ -25,6 +25,6 @@ SAMPLE = {  # how many inputs, and the share of their cases that is noticed at l
 @pytest.mark.parametrize("kind", KINDS)
 def test_malformed_input_is_one_line_or_does_no_harm(kind, quick_compilation):
     count, least = SAMPLE[kind]
-    found = cases(kind, count, SEED)
-    assert not faults(found), cases_table(faults(found))
-    assert len([case for case in found if case.outcome == "noticed"]) > least * len(found)
+    kind_cases = cases(kind, count, SEED)
+    assert not faults(kind_cases), cases_table(faults(kind_cases))
+    assert len([case for case in kind_cases if case.outcome == "noticed"]) > least * len(kind_cases)

@@ -82,7 +82,7 @@ def line_of(text: str, run) -> str:
     return next(line for line in text.splitlines() if line.startswith(run.run_id + " "))
 
 
-def test_status_tells_state_time_left_reason_and_cost_of_each_run(folder):
+def test_status_shows_state_time_left_reason_and_cost_of_each_run(folder):
     with hold_run_lock(folder.run(RUNNING.run_id).lock_file):
         text = status_text(read_status(STUDY, folder))
     left = (RUNNING.num_steps - 50) * RUNNING.tokens_per_step / 16384
@@ -200,15 +200,15 @@ def test_resubmit_and_status_need_no_jax(folder):
 @given(st.sets(st.integers(0, 60)))
 def test_compact_indices_name_each_run_once(indices):
     text = index_ranges(sorted(indices))
-    found = []
+    parsed_indices = []
     for part in text.split(",") if text else []:
         first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
-    assert found == sorted(indices)
+        parsed_indices += range(int(first), int(last or first) + 1)
+    assert parsed_indices == sorted(indices)
     assert len(text.split(",")) <= max(1, len(indices))
 
 
-def test_rows_of_a_run_whose_folder_was_deleted_are_told(folder):
+def test_rows_of_a_run_whose_folder_was_deleted_are_reported(folder):
     run_id = DONE.run_id
     assert "its rows still count" not in status_text(read_status(STUDY, folder))
     folder.run(run_id).root.rmtree()

@@ -87,11 +87,11 @@ def test_whoever_waits_goes_on_when_the_other_ends(file):
 
 
 def test_a_process_whose_run_was_taken_over_stops_and_leaves_the_sign_of_the_other(file):
-    said = []
-    with sending_heartbeats(file, BEAT, lost=said.append):
+    messages = []
+    with sending_heartbeats(file, BEAT, lost=messages.append):
         write_json(file, OTHER)
-        until(lambda: said)
-    assert said[0].endswith("process 4711 on tpu-7 has taken over this run; this one stops")
+        until(lambda: messages)
+    assert messages[0].endswith("process 4711 on tpu-7 has taken over this run; this one stops")
     assert read_heartbeat(file) == Heartbeat(**OTHER)
 
 
@@ -127,12 +127,12 @@ def test_on_a_shared_disk_the_writer_on_another_machine_is_seen(tmp_path):
     with hold_run_lock(run.lock_file):
         assert lock_holder(run.lock_file) == read_heartbeat(sign)
         assert lock_holder(run.lock_file).is_of_this_machine
-        mine = read_heartbeat(sign)
+        own_sign = read_heartbeat(sign)
     assert not is_locked(run.lock_file)
     write_json(sign, OTHER)
     assert lock_holder(run.lock_file).host == "tpu-7"
     os.utime(sign, (0, 0))
     assert not is_locked(run.lock_file)  # silent for decades
-    killed = dataclasses.asdict(mine)
+    killed = dataclasses.asdict(own_sign)
     write_json(sign, {name: killed[name] for name in OTHER})
     assert not is_locked(run.lock_file)  # of this machine, and the kernel holds no lock for it

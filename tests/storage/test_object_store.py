@@ -163,7 +163,7 @@ with hold_run_lock(reachable_path(epath.Path(sys.argv[1]))):
 
 
 @pytest.mark.slow
-def test_a_second_process_on_a_live_run_is_refused_and_told_where_the_first_is(store, in_store):
+def test_a_second_process_on_a_live_run_is_refused_with_the_place_of_the_first(store, in_store):
     run_id = next(name.split("/")[3] for name in stored(store) if name.startswith(f"{in_store}/runs/"))
     study = f"gs://{BUCKET}/{in_store}"
     holder = lossline(store, f"{study}/runs/{run_id}/lock", code=HOLD)
@@ -207,15 +207,15 @@ def test_corpora_are_read_from_globs_in_the_store(store, tmp_path):
     (tmp_path / "text").mkdir()
     for corpus in ("wiki", "wiki_fr"):
         for part in range(3):
-            words = [["".join(draw.choices("abcdeinorst", k=5)) for _ in range(80)] for _ in range(120)]
-            data = "\n".join(json.dumps({"text": " ".join(each)}) for each in words).encode()
+            documents = [["".join(draw.choices("abcdeinorst", k=5)) for _ in range(80)] for _ in range(120)]
+            data = "\n".join(json.dumps({"text": " ".join(words)}) for words in documents).encode()
             put(store, f"text/{corpus}-{part}.jsonl", data)
             (tmp_path / "text" / f"{corpus}-{part}.jsonl").write_bytes(data)
     local = study_file(tmp_path / "local.py", tmp_path / "text")
     remote = study_file(tmp_path / "remote.py", f"gs://{BUCKET}/text")
     _, expected = finish(lossline({}, "prepare", local, "--root", str(tmp_path / "out")))
-    _, found = finish(lossline(store, "prepare", remote, "--root", f"gs://{BUCKET}/globbed"))
-    assert found == expected
+    _, actual = finish(lossline(store, "prepare", remote, "--root", f"gs://{BUCKET}/globbed"))
+    assert actual == expected
     assert "sha256" in expected
 
     wrong = study_file(tmp_path / "wrong.py", f"gs://{BUCKET}/texts")
