@@ -1,4 +1,4 @@
-"""Names of others in the terminal: nothing that it obeys, nothing that no one sees, columns that stay aligned."""
+"""Names from files are printed without control characters and hidden characters, in aligned columns."""
 
 import unicodedata
 

@@ -36,7 +36,7 @@ FORBIDDEN = {  # package -> packages of lower layers that it must not import
     "losses": {"ops", "distributed"},
     "data": {"ops", "distributed"},
 }
-# third-party package -> the only files that import it
+# third-party package -> the only files that may import it
 HOMES = {
     "flax": ("models/",),
     "orbax": ("train/checkpoint.py",),
@@ -49,7 +49,7 @@ HOMES = {
 
 
 def modules():
-    paths = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]  # which names the API
+    paths = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]  # it names the API
     return [(path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text())) for path in paths]
 
 

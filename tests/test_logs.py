@@ -1,4 +1,4 @@
-"""Lines of news: by which process, to streams of any encoding, and to a pipe that no one reads."""
+"""Messages name their process, and go to streams of any encoding and to closed pipes."""
 
 import io
 import logging
@@ -83,14 +83,14 @@ def test_a_closed_stream_takes_everything(monkeypatch):
 
 
 def shell(command, **variables):
-    """A line of bash in which `lossline-jax` is this package."""
+    """Run a line of bash in which `lossline-jax` is this package."""
     environment = os.environ | variables | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
     line = f'lossline-jax() {{ {sys.executable} -m lossline_jax "$@"; }}; {command}'
     return subprocess.run(["bash", "-c", line], env=environment, capture_output=True, timeout=100)
 
 
 def test_closed_and_full_streams_give_no_stack_trace():
-    """A pipe that is closed before the first word, a full disk, no stdout, no stderr."""
+    """The cases are a pipe that is closed at once, a full disk, no stdout and no stderr."""
     process = shell(
         "set -o pipefail; lossline-jax --help | true; echo $?; lossline-jax --help >/dev/full; echo $?; "
         "lossline-jax --help >&-; echo $?; lossline-jax nonsense 2>&-; echo $?",
@@ -100,7 +100,7 @@ def test_closed_and_full_streams_give_no_stack_trace():
 
 
 def test_a_broken_pipe_of_the_network_is_reported(capsys, monkeypatch):
-    """With stdout and stderr sound, the pipe is one of the network, and its loss must not pass for success."""
+    """Stdout and stderr work, so the broken pipe is one of the network, and the command must fail."""
 
     def dispatch(argv):
         raise BrokenPipeError(32, "Broken pipe")
@@ -142,7 +142,7 @@ logging.getLogger("absl").error("another line")
 
 @pytest.mark.parametrize(("raised", "code"), [(SystemExit(42), 42), (KeyboardInterrupt(), 130)])
 def test_only_a_process_of_the_command_itself_ends_without_what_python_does_at_its_end(monkeypatch, raised, code):
-    """Who calls `main` with words of its own gets the exception, as before."""
+    """A caller that gives `main` its arguments gets the exception."""
 
     def dispatch(argv):
         raise raised
@@ -154,7 +154,7 @@ def test_only_a_process_of_the_command_itself_ends_without_what_python_does_at_i
         main.main(["run", "config/study.py"])
     assert ended == []
     monkeypatch.setattr(sys, "argv", ["lossline-jax", "run", "config/study.py"])
-    with pytest.raises(SystemExit):  # of what stands behind `_exit`, which does not return otherwise
+    with pytest.raises(SystemExit):  # the stand-in for `_exit` returns, so the code after it runs
         main.main()
     assert ended == [code]
 
@@ -193,7 +193,7 @@ def test_an_error_that_an_explainer_knows_is_one_line(capsys, monkeypatch):
 
 
 def test_whoever_starts_the_devices_registers_what_they_say(monkeypatch):
-    """A command that trains must explain their errors, and leave with the other processes of its run."""
+    """A command that trains must explain errors of devices, and end together with the other processes of its run."""
     monkeypatch.setattr(logs, "_exit_handlers", [])
     monkeypatch.setattr(errors, "_explainers", [])
     monkeypatch.setattr(run_context, "configure_devices", lambda execution: None)

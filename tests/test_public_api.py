@@ -23,7 +23,7 @@ OF_FIT = """
     forecast backtest predict_from_few_runs fit_skills optimal_quantities
     LAWS Law Parameter Objective FitResult StudyFits
 """
-# Modules that load without jax, and without what only training and fits need.
+# Packages that load without jax, and without the libraries that only training and fits need.
 WITHOUT_JAX = ("", "config", "storage", "losses", "status", "summary", "plan", "cli")
 
 
@@ -116,7 +116,7 @@ def test_a_value_without_a_text_is_refused():
 
 
 def bound_names(package):
-    """Names that a package's `__init__.py` binds to something else than its own modules."""
+    """Yield the names that a package's `__init__.py` binds, except its own modules."""
     dotted = ".".join(package.relative_to(ROOT).parts)
     for node in ast.walk(ast.parse((package / "__init__.py").read_text())):
         match node:

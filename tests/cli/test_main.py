@@ -1,4 +1,4 @@
-"""The front door: what a user types, and what a user's mistake gets back."""
+"""The verbs of the command, and the messages that answer a user's mistakes."""
 
 import json
 
@@ -12,7 +12,7 @@ QUICKSTART = str(ROOT / "experiments" / "quickstart.py")
 
 
 def run_cli(capsys, *argv):
-    """Exit code, stdout and stderr of one command."""
+    """Return the exit code, stdout and stderr of one command."""
     code = 0
     try:
         main(list(argv))

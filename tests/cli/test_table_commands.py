@@ -1,4 +1,4 @@
-"""fit --law, predict, backtest and laws from the command line, and one line for each mistake."""
+"""The verbs on a table work from the command line, and each mistake gives one line."""
 
 import json
 
@@ -13,7 +13,7 @@ from tests.support.paths import TESTS
 
 @pytest.fixture(scope="module")
 def losses(tmp_path_factory):
-    """Two data sets, four budgets: a planted Chinchilla law, and a second loss on a planted line."""
+    """Write a table of two data sets and four budgets, with a planted Chinchilla law and a planted line."""
     generator = np.random.Generator(np.random.PCG64(0))
     frames = []
     for k, name in enumerate(("web", "code")):

@@ -1,4 +1,4 @@
-"""Every line that docs/checked.md quotes is one that the package can say."""
+"""Every line that docs/checked.md quotes is one that the package can print."""
 
 import ast
 import re
@@ -19,7 +19,7 @@ STANDS_FOR_SOMETHING = r"\b[A-Z]+\b|'[^']*'|\b\d+\b|\.\d+|[();]|\bb'<html>'|: "
 
 
 def source_texts() -> str:
-    """All text in the package's source; a value that is filled in ends a piece."""
+    """Return all strings of the package's source, one a line."""
     nodes = (node for path in ROOT.glob("lossline_jax/**/*.py") for node in ast.walk(ast.parse(path.read_text())))
     texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     flags = (re.sub(r"{(\w+)}", lambda name: main.flag_of(name[1]), text) for text in texts)
@@ -40,6 +40,6 @@ def test_a_quoted_line_is_one_of_the_package(quoted):
 
 
 def occurs_in_source(piece: str) -> bool:
-    """Find the piece in one saying, or in two where a word within it is filled in."""
+    """Return whether the source has the piece as one string, or as two strings around a value."""
     cuts = [(piece[: gap.start()].strip(" ,"), piece[gap.end() :]) for gap in re.finditer(" ", piece)]
     return piece in SOURCE_TEXTS or any(first in SOURCE_TEXTS and second in SOURCE_TEXTS for first, second in cuts)

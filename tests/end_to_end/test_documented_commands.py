@@ -1,7 +1,7 @@
-"""Everything that pages and docstrings tell a reader to type exists: verbs, flags, scripts, targets, files.
+"""Everything that pages and docstrings ask a reader to type exists: verbs, flags, scripts, targets, files.
 
-A `lossline-jax` command on a line of its own is parsed as `lossline-jax` parses it, and nothing is computed. One that
-is named in a sentence may be abridged: its verb, flags and files are looked up.
+A `lossline-jax` command on a line of its own is parsed as `lossline-jax` parses it, and nothing is computed. A command
+within a sentence may be incomplete, so only its verb, flags and files are looked up.
 """
 
 import ast
@@ -25,15 +25,16 @@ COMMANDS = documented_commands()
 LOSSLINE_COMMANDS = [
     command for command in COMMANDS if command.words[0] == "lossline-jax" and "VERB" not in command.words
 ]
-STUDY = str(ROOT / "experiments/quickstart.py")  # for STUDY.py, and for a folder that a command would make
+# It takes the place of STUDY.py, and of a folder that a command would make.
+STUDY = str(ROOT / "experiments/quickstart.py")
 NUMBERS = {"I": "0", "N": "2", "K": "1"}
 FLAGS_OF_OTHERS = {"--no-deps", "--logdir", "--env", "--num-jobs", "--build-arg"}
-NEVER = {"--runs.3.optim.learning-rate"}  # BUILD_NOTES.md: what there is not, and why
-FILES_OF_OTHERS = {"STUDY.py", "process_data.py"}  # the reader's; of brendel-group/llm-line
+NEVER = {"--runs.3.optim.learning-rate"}  # BUILD_NOTES.md names it as a flag that does not exist
+FILES_OF_OTHERS = {"STUDY.py", "process_data.py"}  # a file of the reader; a file of brendel-group/llm-line
 
 
 class Parsed(Exception):
-    """The words were understood; what they ask for is not done."""
+    """The command line was parsed. The exception stops it before any work."""
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +49,7 @@ def _understand(*arguments, **named):
 
 
 def complaint(words: list[str]) -> str:
-    """The objection of the command line to these words; empty if there is none."""
+    """Return the error message of the command line for these words, or an empty text."""
     output = io.StringIO()
     with contextlib.redirect_stderr(output), contextlib.redirect_stdout(io.StringIO()):
         try:
@@ -63,12 +64,12 @@ def complaint(words: list[str]) -> str:
 
 
 def verb_of(words: tuple[str, ...]) -> str:
-    """The name of the verb, which is two words for one on a table."""
+    """Return the name of the verb. A verb on a table has two words."""
     return " ".join(words[1:3]) if words[1] == "table" else words[1]
 
 
 def typed(words: tuple[str, ...]) -> list[str]:
-    """The words after `lossline-jax`, with an experiment in the place of studies that are not there."""
+    """Return the words after `lossline-jax`, with an experiment in the place of studies that do not exist."""
     name = verb_of(words).split()
     arguments = [NUMBERS.get(word, word) for word in words[1 + len(name) :]]
     on_study = main.VERBS[" ".join(name)].source == "STUDY"
@@ -80,13 +81,13 @@ def typed(words: tuple[str, ...]) -> list[str]:
 
 
 def flags_in(words) -> set[str]:
-    """Flags as they are typed, without values and the brackets of a usage line."""
+    """Return the flags as they are typed, without values and the brackets of a usage line."""
     return {word.strip("[]();,.:").split("=")[0] for word in words if re.match(r"\W?--[a-z]", word)}
 
 
 @cache
 def flags_of_parser(*arguments) -> frozenset[str]:
-    """Every flag in the help of a parser of tyro."""
+    """Return every flag in the help of a parser of tyro."""
     output = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
         patch.setenv("COLUMNS", "300")
@@ -101,7 +102,7 @@ def flags_of_parser(*arguments) -> frozenset[str]:
 
 @cache
 def flags_of_verb(verb: str) -> frozenset[str]:
-    """A verb's flags on a study or a table, and as an engine calls it."""
+    """Return a verb's flags on a study or a table, and with a manifest."""
     calls = [[STUDY] if main.VERBS[verb].source == "STUDY" else []]
     calls += [["--manifest", "m.jsonl"]] if main.VERBS[verb].without_study else []
     return frozenset().union(*(flags_of_parser(main, *verb.split(), *words) for words in calls))
@@ -109,7 +110,7 @@ def flags_of_verb(verb: str) -> frozenset[str]:
 
 @cache
 def knobs(path: Path) -> frozenset[str]:
-    """The flags that an experiment adds: the arguments of its `study`."""
+    """Return the flags that an experiment adds, which are the arguments of its `study`."""
     nodes = ast.walk(ast.parse(path.read_text()))
     (study,) = (node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == "study")
     return frozenset("--" + argument.arg.replace("_", "-") for argument in study.args.args)
@@ -117,7 +118,7 @@ def knobs(path: Path) -> frozenset[str]:
 
 @cache
 def flags_of_script(path: Path) -> frozenset[str]:
-    """Every flag that a script declares; it is read and not run."""
+    """Return every flag that a script declares. The script is read and not run."""
     if path.parent.name == "launch":
         sys.path[:0] = [] if str(path.parent) in sys.path else [str(path.parent)]
         return flags_of_parser(importlib.import_module(path.stem).Options)
@@ -148,7 +149,7 @@ def test_a_command_of_lossline_is_understood(command):
 
 
 def script_of(words: tuple[str, ...]) -> Path:
-    """The file that `python FILE` or `python -m MODULE` runs."""
+    """Return the file that `python FILE` or `python -m MODULE` runs."""
     return ROOT / (f"{words[2].replace('.', '/')}.py" if words[1] == "-m" else words[1])
 
 

@@ -1,4 +1,4 @@
-"""The experiments that come with the house: each loads, is a matched design, and costs what it says."""
+"""Each experiment of the repository loads, is a matched design, and has the cost that its docstring states."""
 
 import re
 import subprocess
@@ -17,10 +17,10 @@ from tests.support.paths import ROOT
 
 FOLDER = ROOT / "experiments"
 FILES = sorted(FOLDER.glob("*.py"))
-# what nobody should start without having read what it costs
+# experiments that are expensive, so their docstrings must state every cost
 COSTLY = ("llms_on_the_line", "llms_on_the_line_small", "loss_to_loss_isoflop")
 
-# of arXiv 2502.12120: architecture, vocabulary, width x layers, total parameters, sequences a step, steps
+# from arXiv 2502.12120: architecture, vocabulary, width x layers, total parameters, sequences a step, steps
 MODELS_OF_THE_PAPER = """
 llama 128256 1024x12 416834560 256 16021
 llama 128256 1024x8 365446144 256 16021
@@ -59,7 +59,7 @@ def parameters(run):
 
 
 def planned(study):
-    """Runs, tokens and FLOPs."""
+    """Return the numbers of runs, tokens and FLOPs."""
     tokens = [run.num_steps * run.tokens_per_step for run in study.runs]
     flops = sum(
         count * train_flops_per_token(run.model, planned_vocab_size(run.tokenizer), run.context_length)
@@ -69,7 +69,7 @@ def planned(study):
 
 
 def row_of(run, size):
-    """A run as a row of MODELS_OF_THE_PAPER; `size` are the columns after the parameters."""
+    """Return a run as a row of MODELS_OF_THE_PAPER. `size` has the columns after the parameters."""
     shape = f"{run.model.d_model}x{run.model.num_layers}"
     return (run.model.architecture, planned_vocab_size(run.tokenizer), shape, parameters(run).total, *size)
 
@@ -81,7 +81,10 @@ def same_size(run, other_run):
 
 
 def differing(run, other_run):
-    """Factors in which two runs differ; the size counts as equal where layers or embeddings do not compare."""
+    """Return the factors in which two runs differ.
+
+    Sizes of different architectures or tokenizers count as equal within the tolerance.
+    """
     names = {name for name in FACTORS if run.factors[name] != other_run.factors[name]}
     if names & {"architecture", "tokenizer"} and same_size(run, other_run):
         names.discard("size")
@@ -105,7 +108,7 @@ def test_every_level_of_a_factor_has_a_run_that_differs_from_the_base_in_it_alon
     study = load(path.stem)
     for name in FACTORS:
         levels = {run.factors[name] for run in study.runs} - {study.base.factors[name]}
-        if name == "size":  # of another architecture or tokenizer: they are no levels of their own
+        if name == "size":  # sizes of other architectures or tokenizers are no levels of their own
             levels = {
                 run.factors["size"]
                 for run in study.runs

@@ -1,4 +1,4 @@
-"""The notebooks of examples/ run as they stand, and say what they say on the page."""
+"""The notebooks of examples/ run unchanged, and give the outputs that they store."""
 
 import re
 import shutil

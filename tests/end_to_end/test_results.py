@@ -1,4 +1,4 @@
-"""Committed results: every verdict that their README tells comes out of their losses again."""
+"""The committed losses give again every verdict in the README of the results."""
 
 import re
 
@@ -9,7 +9,7 @@ from lossline_jax.fit.study.fit_study import fit_study
 from tests.support.paths import ROOT
 
 RESULTS = ROOT / "results"
-LEVELS = {  # rows of the README's table -> levels of the losses table
+LEVELS = {  # row of the README's table -> level of the losses table
     "speeches": "speeches",
     "Python code": "code",
     "1024 pieces": "bpe1024-wiki",
@@ -23,7 +23,7 @@ LEVELS = {  # rows of the README's table -> levels of the losses table
     "Adam with L2": "adam_l2-cosine-lr0.003-wd0.033",
     "WSD": "adamw-wsd-lr0.003-wd0.033",
 }
-SHORT = {  # levels of the losses table -> as the page writes them, without what all levels share
+SHORT = {  # level of the losses table -> its name on the page, without the part that all levels share
     "adamw-cosine-lr0.001-wd0.033": "lr0.001",
     "adam_l2-cosine-lr0.003-wd0.033": "adam_l2",
     "adamw-wsd-lr0.003-wd0.033": "wsd",
@@ -34,7 +34,7 @@ UNITS = ("nats_per_token", "bits_per_byte")
 
 @pytest.fixture(scope="module")
 def readme_rows():
-    """Level -> cells of its row of the README: gap and interval in both units, in noises, detects, verdict."""
+    """Return each level's cells in the README: gap and interval in both units, in noises, detects, verdict."""
     lines = (RESULTS / "llms_on_the_line_cpu/README.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     return {LEVELS[row[1]]: row[2:] for row in rows if row[1] in LEVELS}
@@ -42,7 +42,7 @@ def readme_rows():
 
 @pytest.fixture(scope="module")
 def computed_levels():
-    """Level -> its gap in each unit."""
+    """Return each level's comparison in each unit."""
     frame = pd.read_parquet(RESULTS / "llms_on_the_line_cpu/losses.parquet")
     base = frame.drop_duplicates("run_id").iloc[0]
     names = ("data", "tokenizer", "architecture", "size", "context_length", "optimiser")
@@ -57,7 +57,7 @@ def computed_levels():
 
 @pytest.fixture(scope="module")
 def page_rows():
-    """Level, as the page writes it -> its verdict there, and gap and interval in both units."""
+    """Return each level's verdict, gap and interval in both units. Keys are the names on the page."""
     page = (RESULTS / "llms_on_the_line_cpu/report.html").read_text()
     rows = re.findall(r'<span>([^<]*)</span></th><td class="prose"><span[^>]*>([^<]*)</span>(.*)', page)
     cells = [re.findall(r"<span>([^<]*)</span><small>(\[[^<]*\])</small>", cells_html)[:2] for _, _, cells_html in rows]
@@ -71,7 +71,7 @@ def number(text: str) -> float:
 
 
 def numbers(cell: str) -> list[float]:
-    """Gap and interval of `-.299 [-.322, -.273]`."""
+    """Return the gap and the interval of a cell such as `-.299 [-.322, -.273]`."""
     return [number(text) for text in re.split(r"[ ,\[\]]+", cell) if text]
 
 

@@ -1,4 +1,4 @@
-"""Files from other people are data only: no name leaves its folder, and no code, markup or pickle is run."""
+"""Files from other people are data only. No name leads out of its folder, and no code, markup or pickle is run."""
 
 import ast
 import base64
@@ -47,7 +47,7 @@ SETS = (ValidationSet("wiki"), ValidationSet("code"))
 
 
 class Bomb:
-    """Unpickled, it leaves a file behind."""
+    """An object that makes a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -73,7 +73,7 @@ def test_a_name_may_lie_deeper(name):
 
 @pytest.fixture
 def secret(tmp_path):
-    """Make the file that a hostile manifest names. It exists, so that only the name can be refused."""
+    """Make the file that a hostile manifest names. It exists, so a refusal can only be about its name."""
     (tmp_path / "secret").write_bytes(b"\0\0\0\0")
     (tmp_path / "folder").mkdir()
     return tmp_path / "folder"
@@ -141,7 +141,7 @@ def test_a_manifest_names_runs_of_its_own_study_only(tmp_path):
 
 
 def test_no_module_reads_pickles():
-    """numpy is told so at every place; the other readers that would unpickle are not used at all."""
+    """Every call of `np.load` forbids pickles. Other readers that unpickle are not used."""
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import | ast.ImportFrom):
@@ -215,7 +215,7 @@ def test_a_folder_for_compiled_programs_that_cannot_be_made_stops_nothing(tmp_pa
 
 @pytest.mark.slow
 def test_what_a_study_says_is_text_in_the_page_and_not_markup(tmp_path):
-    """Its name, question, labels and run ids, the set names, and what its corpora say of themselves."""
+    """The hostile texts are names, questions, labels, run ids, and the descriptions of corpora."""
     hostile = (
         "=cmd()<script>alert(1)</script><img src=x onerror=alert(2)>\"'&</title>\x1b[31m\u202e\n$x^2$ 日本😀"
         + "w" * 300

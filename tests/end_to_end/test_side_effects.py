@@ -1,4 +1,4 @@
-"""A library call leaves the process around it as it was; commands may be given one after the other."""
+"""A library call changes no setting of its process. Commands may follow one another in one process."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def python(*arguments, **environment):
     return subprocess.run(command, env=kept | paths | environment, capture_output=True, text=True, timeout=300)
 
 
-@pytest.mark.slow  # it compiles some forty programs, since it may keep none
+@pytest.mark.slow  # it compiles about forty programs, because it may not cache them
 def test_no_library_call_changes_the_process(tmp_path):
     process = python(SUPPORT / "library_calls.py", tmp_path)
     assert process.returncode == 0, process.stderr
@@ -44,7 +44,7 @@ def test_no_library_call_changes_the_process(tmp_path):
 
 @pytest.mark.slow
 def test_commands_may_follow_one_another_in_one_process(tmp_path):
-    """Each command starts devices or finds them started, as in a notebook."""
+    """A command starts the devices, or they are already started, as in a notebook."""
     process = python("-c", TWICE, SUPPORT / "tiny_study.py", tmp_path)
     assert process.returncode == 0, process.stderr
     assert "2 of 3 runs done" in process.stdout
@@ -52,7 +52,7 @@ def test_commands_may_follow_one_another_in_one_process(tmp_path):
 
 @pytest.fixture
 def no_cache(monkeypatch):
-    """A process that keeps no programs yet."""
+    """Turn off the cache of compiled programs."""
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in (*names, "jax_persistent_cache_min_entry_size_bytes")}
     jax.config.update("jax_compilation_cache_dir", None)

@@ -1,4 +1,4 @@
-"""A study whose files were changed or lost: refused by name, or made again from what is sound."""
+"""Changed or lost files of a study are refused by name, or made again from sound files."""
 
 import shutil
 
@@ -140,7 +140,7 @@ def test_a_log_that_lost_its_end_is_named(study, tmp_path):
     directory.steps_file.write_text(directory.steps_file.read_text().split("\n")[0] + "\n")
     assert "has no rows after step 1" in run_status(run, directory, last_row(directory)).note
     directory.done_file.unlink()
-    assert log_note(run, directory, last_row(directory)) == ""  # it may still be written
+    assert log_note(run, directory, last_row(directory)) == ""  # the log of an unfinished run may still grow
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "null", "3", '"text"', '{"checksum": 3}'])

@@ -1,9 +1,9 @@
-"""Commands that are killed at a write, a rename, a new folder or a moment, and then given again.
+"""Kill commands at a write, a rename, a new folder or a moment, and then run them again.
 
-python tests/robustness/kills.py [CASES] [SEED]      the table of all cases, seeded; fails if one ends otherwise
+python tests/robustness/kills.py [CASES] [SEED]      the table of all cases, seeded; fails if a case is a fault
 
-Every command runs in a fork of this process, which has imported all it needs: that is most of what a start takes. A
-kill is the kernel's, so nothing is tidied up.
+Every command runs in a fork of this process, which has imported all modules: the imports take most of a start. SIGKILL
+ends the process at once, so it removes no files.
 """
 
 import json
@@ -37,12 +37,12 @@ SECONDS = 240
 
 @dataclass(frozen=True)
 class Verb:
-    """A command, and the study that it finds."""
+    """A command, and the study on which it runs."""
 
     name: str
 
     def words(self, folder: Path) -> list[str]:
-        """The command on a study of `begin`."""
+        """Return the arguments of the command on a study of `begin`."""
         flags = ["--execution.cpu-devices", "2"]
         if self.name == "prepare":
             return ["prepare", str(TINY), "--root", str(folder), *SMALL]
@@ -50,7 +50,7 @@ class Verb:
         return [self.name, str(folder / "study"), *only, *(flags if only else [])]
 
     def begin(self, folder: Path) -> None:
-        """Make the folder that undisturbed commands before this one leave."""
+        """Make the folder as the commands before this one leave it."""
         if self.name == "prepare":
             folder.mkdir()
             return
@@ -66,7 +66,7 @@ class Verb:
 
 @dataclass(frozen=True)
 class Kill:
-    """Before the `at`-th event of a kind, or `at` seconds after the start."""
+    """A kill before the `at`-th event of a kind, or `at` seconds after the start."""
 
     kind: str  # write, rename, new folder, seconds
     at: float
@@ -80,7 +80,7 @@ def _first_run() -> str:
 
 
 def fork(arguments: list[str], folder: Path, kill: Kill | None = None) -> int:
-    """Start a command; what it says lies in `folder`. Returns the process id."""
+    """Start a command whose output goes to files beside `folder`. Return the process id."""
     pid = os.fork()
     if pid:
         return pid
@@ -103,7 +103,7 @@ def fork(arguments: list[str], folder: Path, kill: Kill | None = None) -> int:
 
 
 def _watch_events(folder: Path, kill: Kill | None) -> Counter:
-    """Count what is written below `folder`, and end the process before the event of `kill`."""
+    """Count the writes below `folder`, and kill the process before the event of `kill`."""
     event_counts, root = Counter(), str(folder)
 
     def hook(event: str, args: tuple) -> None:
@@ -133,12 +133,12 @@ def wait(pid: int, folder: Path, kill: Kill | None = None) -> Answer:
 
 
 def run(arguments: list[str], folder: Path, kill: Kill | None = None) -> Answer:
-    """A whole command."""
+    """Start a command, wait for it, and return its answer."""
     return wait(fork(arguments, folder, kill), folder, kill)
 
 
 def numbers(folder: Path) -> dict[str, object]:
-    """Read a study's folder byte for byte, but for times of day, locks and leftovers of killed processes."""
+    """Return the contents of a study's folder without times of day, locks and leftovers of killed processes."""
     contents: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -161,7 +161,7 @@ def numbers(folder: Path) -> dict[str, object]:
 
 
 class Bench:
-    """Undisturbed commands, each run once, and the cases that are compared with them."""
+    """Run each undisturbed command once, and compare the cases with it."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -180,7 +180,7 @@ class Bench:
         return self._quiet[verb]
 
     def case(self, verb: Verb, kill: Kill) -> Case:
-        """Kill a command, give it again, and compare."""
+        """Kill a command, run it again, and compare with the undisturbed command."""
         expected = self.quiet(verb)[0]
         folder = Path(tempfile.mkdtemp(dir=self.folder, prefix="case-")) / "root"
         verb.begin(folder)
@@ -188,15 +188,15 @@ class Bench:
         again = run(verb.words(folder), folder)
         actual = numbers(folder)
         differing = sorted(k for k in expected.keys() | actual.keys() if expected.get(k) != actual.get(k))
-        word = outcome(again, equal=not differing)
+        outcome_name = outcome(again, equal=not differing)
         if killed.code not in (-signal.SIGKILL, 0):
-            word, differing = "MUTE", [f"exit code {killed.code} instead of the kill"]
+            outcome_name, differing = "MUTE", [f"exit code {killed.code} instead of the kill"]
         damage = f"killed {kill.at:.2f} s after its start" if kill.kind == "seconds" else f"{kill.kind} {kill.at}"
         shutil.rmtree(folder.parent)
-        return Case(verb.name, damage, word, ", ".join(differing) or again.last_line)
+        return Case(verb.name, damage, outcome_name, ", ".join(differing) or again.last_line)
 
     def kills(self, count: int, seed: int) -> list[tuple[Verb, Kill]]:
-        """Seeded cases, dealt to verbs and kinds in turn."""
+        """Return seeded cases that take the verbs and kinds in turn."""
         rng, chosen = random.Random(seed), []
         for number in range(count):
             verb = VERBS[number % len(VERBS)]

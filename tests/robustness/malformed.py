@@ -1,9 +1,9 @@
-"""Malformed input of every kind, made from a seed, and what came of it.
+"""Make malformed input of every kind from a seed, and name the outcome of each.
 
     python tests/robustness/malformed.py [CASES] [SEED] [KIND]
 
-makes that many inputs of each kind, and reads each as a user's command would. It prints the counts of each kind in the
-words of `outcomes.py`, and every case that is a fault. A table goes through three verbs, each a case.
+makes that many inputs of each kind, and reads each as a user's command would. It prints the counts of the outcomes that
+`outcomes.py` names, and every case that is a fault. A table goes through three verbs, and each of them is a case.
 """
 
 import sys
@@ -37,7 +37,7 @@ KINDS: dict[str, Kind] = {
 
 
 def cases(kind: str, count: int, seed: int) -> list[Case]:
-    """All cases of a kind."""
+    """Return all cases of a kind."""
     with tempfile.TemporaryDirectory() as folder:
         return list(KINDS[kind](count, seed, Path(folder)))
 

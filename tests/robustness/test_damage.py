@@ -1,4 +1,4 @@
-"""No damage to a file of a study gives another number without a word, nor a stack trace."""
+"""Damage to a file of a study never gives a stack trace, nor another number without a message."""
 
 import os
 import random
@@ -8,7 +8,7 @@ import pytest
 from tests.robustness.damage import all_cases, cases
 from tests.robustness.outcomes import Answer, faults, outcome
 
-SAMPLE = 40  # cases of those that need no device
+SAMPLE = 40  # cases of verbs that need no device
 
 
 def shown(case):
@@ -22,7 +22,7 @@ def test_a_sample_of_damage_is_noticed_or_without_effect(tmp_path):
     assert len([case for case in sample_cases if case.outcome == "noticed"]) > SAMPLE / 2
 
 
-@pytest.mark.slow  # some 400 cases, each a command
+@pytest.mark.slow  # about 400 cases, and each is a command
 @pytest.mark.skipif("ROBUSTNESS_ALL" not in os.environ, reason="longer than all else together; set ROBUSTNESS_ALL=1")
 def test_all_damage_is_noticed_healed_or_without_effect(tmp_path):
     assert [shown(case) for case in faults(cases(tmp_path, 15))] == []

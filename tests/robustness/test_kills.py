@@ -1,4 +1,4 @@
-"""Killed and given again, a command ends as if nobody had touched it; two at once end well."""
+"""A command that is killed and run again ends as an undisturbed one. Two commands at once both succeed."""
 
 import os
 import subprocess

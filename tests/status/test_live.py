@@ -1,4 +1,4 @@
-"""`lossline-jax report --watch`: served to this machine alone, with progress, renewed as rows come."""
+"""`lossline-jax report --watch` serves progress and a page to this machine alone, and rebuilds it for new rows."""
 
 import dataclasses
 import http.client
@@ -35,7 +35,7 @@ TALL = "".join(f"<h2>Part {k}</h2><p style='height: 900px'>text</p>" for k in ra
 
 @pytest.fixture
 def folder(tmp_path):
-    """A study whose runs have logged some steps and been scored nowhere yet."""
+    """Make a study whose runs have logged some steps and have no scores yet."""
     folder = StudyDir(epath.Path(tmp_path) / STUDY.name)
     study_files_verbs.save_study(STUDY, folder)
     write_json(folder.prepared_file, {"suites": {run.run_id: "suite" for run in STUDY.runs}})
@@ -51,7 +51,7 @@ def folder(tmp_path):
 
 
 def log(folder: StudyDir, run, count: int) -> None:
-    """The first `count` rows of the run's log: a row every ten steps, 16384 tokens a second."""
+    """Write the first `count` rows of the run's log: a row every ten steps, 16384 tokens a second."""
     rows = [row | {"tokens_per_second": 16384.0, "time": 0.0} for row in step_rows(STUDY)[run.run_id][:count]]
     write_atomic(folder.run(run.run_id).steps_file, "".join(json.dumps(row) + "\n" for row in rows))
 
@@ -97,7 +97,7 @@ def test_losses_so_far_are_those_of_the_table(folder):
     failed_run, *other_runs = STUDY.runs
     score(folder, STUDY.runs)
     write_json(folder.run(failed_run.run_id).failed_file, {"reason": "loss is not finite"})
-    append_rows(folder.loss_rows(other_runs[0].run_id), rows_of(other_runs[0])[:3])  # double
+    append_rows(folder.loss_rows(other_runs[0].run_id), rows_of(other_runs[0])[:3])  # three rows twice
     outdated = [dataclasses.replace(row, eval_fingerprint="older") for row in rows_of(other_runs[1])]
     append_rows(folder.loss_rows(other_runs[1].run_id), outdated)
     whole = losses_table(STUDY)
@@ -114,7 +114,7 @@ def test_a_run_newer_than_prepare_has_no_rows_and_does_not_end_the_page(folder):
 
 
 def test_rows_that_count_are_the_same_for_page_count_and_table(folder):
-    """Sets that changed, double rows and older words count alike in every place."""
+    """The page, the count and the table treat changed sets, double rows and older definitions alike."""
     run = STUDY.runs[0]
     double, old = rows_of(run)[:3], [dataclasses.replace(row, eval_fingerprint="older") for row in rows_of(run)[5:7]]
     other_words = [dataclasses.replace(row, loss_definition="in older words") for row in rows_of(run)]
@@ -214,7 +214,7 @@ def test_a_damaged_file_is_reported_and_the_server_lives(server, folder):
     assert get(server, "/")[0] == 200
 
 
-# the command, which heeds interrupts: a shell lets its jobs in the background ignore them, and so their children
+# A shell lets background jobs and their children ignore interrupts. This command handles them in any case.
 HEEDING = """
 import signal
 from lossline_jax.cli.main import main

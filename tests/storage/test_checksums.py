@@ -1,4 +1,4 @@
-"""Content that is not as it was written is refused by file and line; that of earlier versions is read as before."""
+"""Changed content is refused with its file and line. Content of earlier versions is still read."""
 
 import json
 
@@ -31,7 +31,7 @@ OBJECTS = st.dictionaries(st.text().filter(lambda name: name != "checksum"), VAL
 def test_sealed_content_comes_back(content):
     assert unseal(json.loads(json.dumps(seal(content)))) == content
     assert unseal_line(seal_line(content)) == content
-    assert unseal(content) == unseal_line(json.dumps(content)) == content  # of an earlier version
+    assert unseal(content) == unseal_line(json.dumps(content)) == content  # earlier versions wrote no checksum
 
 
 @given(OBJECTS, st.data())
@@ -44,7 +44,7 @@ def test_no_character_of_a_line_can_change(content, data):
         read = unseal_line(spoilt)
     except ValueError:
         return
-    assert {name: read[name] for name in content if name in read} == content  # a letter of the word "checksum"
+    assert {name: read[name] for name in content if name in read} == content  # the change is in the word "checksum"
     assert len(read) == len(content) + 1
 
 

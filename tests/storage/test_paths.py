@@ -1,4 +1,4 @@
-"""Atomic writes and the guard against two writers."""
+"""Writes are atomic, and a lock keeps a second writer out."""
 
 import subprocess
 import sys

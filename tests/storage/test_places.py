@@ -1,4 +1,4 @@
-"""Paths that a user names: `~` means the same in every flag, glob and variable, and names say what is written."""
+"""`~` means the same in every flag, glob and variable. The ending of an output must fit its content."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ from tests.support.report_study import study_config
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home folder that holds a table and an experiment, and an empty folder to work in."""
+    """Make a home folder with a table and an experiment, and work in an empty folder."""
     folder, here = tmp_path / "home", tmp_path / "here"
     folder.mkdir(), here.mkdir()
     monkeypatch.setenv("HOME", str(folder))
