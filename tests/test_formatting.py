@@ -30,13 +30,13 @@ CONTROLS = {
         ("$x^2$ <b>", "$x^2$ <b>"),
     ],
 )
-def test_names_are_shown_on_one_line_without_what_a_terminal_obeys(name, expected):
+def test_names_are_shown_on_one_line_without_control_characters(name, expected):
     assert shown(name) == expected
     assert shown_lines(f"{name}\nsecond").split("\n")[-1] == "second"
 
 
 @given(st.text())
-def test_nothing_that_is_obeyed_or_hidden_is_left(name):
+def test_no_control_or_hidden_character_is_left(name):
     visible = shown(name)
     assert not CONTROLS & set(visible)
     assert not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in visible)

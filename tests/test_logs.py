@@ -141,7 +141,7 @@ logging.getLogger("absl").error("another line")
 
 
 @pytest.mark.parametrize(("raised", "code"), [(SystemExit(42), 42), (KeyboardInterrupt(), 130)])
-def test_only_a_process_of_the_command_itself_ends_without_what_python_does_at_its_end(monkeypatch, raised, code):
+def test_only_a_process_of_the_command_skips_the_end_of_the_interpreter(monkeypatch, raised, code):
     """A caller that gives `main` its arguments gets the exception."""
 
     def dispatch(argv):
@@ -192,7 +192,7 @@ def test_an_error_that_an_explainer_knows_is_one_line(capsys, monkeypatch):
     assert capsys.readouterr().err == "lossline: too large; take less\n"
 
 
-def test_whoever_starts_the_devices_registers_what_they_say(monkeypatch):
+def test_starting_the_devices_registers_their_handlers(monkeypatch):
     """A command that trains must explain errors of devices, and end together with the other processes of its run."""
     monkeypatch.setattr(logs, "_exit_handlers", [])
     monkeypatch.setattr(errors, "_explainers", [])

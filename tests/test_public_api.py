@@ -46,7 +46,7 @@ def test_the_package_alone_loads_no_heavy_package():
     assert not loaded & {"jax", "flax", "orbax", "grain", "pandas", "numpy", "matplotlib", "scipy", "tyro"}
 
 
-def test_configs_files_statuses_plans_and_the_front_door_need_no_jax():
+def test_configs_files_statuses_plans_and_the_command_need_no_jax():
     names = modules_without_jax()
     assert len(names) > 30
     assert not loaded_after("; ".join(f"import {name}" for name in names)) & {"jax", "flax", "orbax", "grain", "scipy"}

@@ -56,7 +56,7 @@ def test_plan_shows_every_run_of_the_quickstart_and_follows_its_knobs(capsys):
     assert "41k" in fewer
 
 
-def test_plan_writes_a_manifest_line_a_run(capsys, tmp_path):
+def test_plan_writes_a_manifest_line_for_each_run(capsys, tmp_path):
     code, _, _ = run_cli(capsys, "plan", TINY, "--manifest", "--root", str(tmp_path))
     assert code == 0
     lines = [json.loads(line) for line in (tmp_path / "tiny" / "manifest.jsonl").read_text().splitlines()]

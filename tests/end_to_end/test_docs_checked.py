@@ -29,7 +29,7 @@ def source_texts() -> str:
 SOURCE_TEXTS = source_texts()
 
 
-def test_the_page_quotes():
+def test_the_page_has_quotations():
     assert len(QUOTED) > 35
 
 

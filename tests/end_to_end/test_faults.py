@@ -168,7 +168,7 @@ def test_sigterm_before_training_loses_nothing(manifest):
 
 @pytest.mark.parametrize("verb", ["run", "evaluate"])
 def test_sigterm_while_a_checkpoint_is_scored_does_not_wait_for_the_devices(manifest, quiet_alone, trained, verb):
-    """The program that scores the second checkpoint never ends, so whoever waits for it never leaves."""
+    """The program that scores the second checkpoint never ends, so a process that waits for it never ends."""
     run, words = run_folder(manifest), ()
     if verb == "evaluate":
         shutil.copytree(trained, run)
@@ -181,8 +181,8 @@ def test_sigterm_while_a_checkpoint_is_scored_does_not_wait_for_the_devices(mani
     rows = manifest.parent / "losses" / "rows" / f"{run.name}.jsonl"
     assert {json.loads(row)["step"] for row in rows.read_text().splitlines()} == {8}
     assert saved(manifest) == ([8, 16] if verb == "run" else [8, 16, 24, 32, 40])
-    left = [path.name for path in manifest.parent.rglob("*") if path.name.endswith((".part", "alive.json"))]
-    assert left == []
+    leftovers = [path.name for path in manifest.parent.rglob("*") if path.name.endswith((".part", "alive.json"))]
+    assert leftovers == []
     with Gang(manifest, 1, 4, words=words) as gang:
         assert gang.wait() == [0], gang.output()
     assert outcome(manifest) == quiet_alone

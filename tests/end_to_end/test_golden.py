@@ -90,5 +90,5 @@ def test_rows_of_an_old_study_that_are_lost_are_scored_again_from_its_checkpoint
     checkpoints = sorted((old_study / "runs").glob("*/checkpoints/*"))
     evaluate(old_study)
     assert sorted((old_study / "runs").glob("*/checkpoints/*")) == checkpoints
-    again = pandas.read_csv(old_study / "losses" / "losses.csv")
-    pandas.testing.assert_frame_equal(again, losses, rtol=1e-5)
+    new_losses = pandas.read_csv(old_study / "losses" / "losses.csv")
+    pandas.testing.assert_frame_equal(new_losses, losses, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""The package's metadata, and every `pip install` that the package and its pages ask for."""
+"""The metadata is complete, and every `pip install` in the package and its pages names a known package."""
 
 import re
 import runpy
@@ -78,7 +78,7 @@ def test_the_version_is_that_of_the_package(metadata):
 
 
 def test_every_file_of_the_package_that_is_no_python_is_packed(metadata):
-    """A wheel without the template of the page, or the specs of the tasks, imports and then fails."""
+    """A wheel without the page's template or the specs of tasks can be imported, but fails later."""
     package = ROOT / "lossline_jax"
     packed = {
         path
@@ -91,6 +91,6 @@ def test_every_file_of_the_package_that_is_no_python_is_packed(metadata):
 
 
 def test_every_folder_of_python_is_a_package():
-    """`find_packages` passes over a folder without `__init__.py`, and the wheel lacks it."""
+    """`find_packages` skips a folder without `__init__.py`, and the wheel lacks it."""
     folders = {path.parent for path in (ROOT / "lossline_jax").rglob("*.py")}
     assert {folder for folder in folders if not (folder / "__init__.py").is_file()} == set()

@@ -186,7 +186,7 @@ def test_a_table_that_is_a_pickle_is_not_loaded(tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
-def test_compiled_programs_lie_with_the_user_and_for_no_one_else(tmp_path, monkeypatch):
+def test_compiled_programs_are_kept_in_a_folder_of_the_user_alone(tmp_path, monkeypatch):
     previous_folder = jax.config.jax_compilation_cache_dir
     monkeypatch.setenv(compilation_cache.VARIABLE, str(tmp_path / "cache"))
     jax.config.update("jax_compilation_cache_dir", None)

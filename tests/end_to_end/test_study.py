@@ -103,9 +103,9 @@ def test_a_study_killed_in_the_middle_ends_with_the_same_numbers(finished, tmp_p
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    again = lossline("run", TINY, "--root", str(tmp_path))
-    _, err = again.communicate(timeout=300)
-    assert again.returncode == 0, err
+    second_process = lossline("run", TINY, "--root", str(tmp_path))
+    _, err = second_process.communicate(timeout=300)
+    assert second_process.returncode == 0, err
     straight, resumed = table_of(finished[0]), table_of(tmp_path / "tiny")
     assert straight.equals(resumed)
 

@@ -138,7 +138,7 @@ def test_the_watched_page_is_built_aside(study, monkeypatch):
 @pytest.mark.parametrize(
     ("verb", "flags"), [("prepare", []), ("evaluate", ["--execution.data-parallel", "1"])], ids=["prepare", "evaluate"]
 )
-def test_what_must_write_is_refused_in_one_line(study, verb, flags, capsys):
+def test_verbs_that_write_are_refused_in_one_line(study, verb, flags, capsys):
     with pytest.raises(SystemExit) as leaving:
         main([verb, str(study), *flags])
     assert leaving.value.code == 2

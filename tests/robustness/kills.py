@@ -168,7 +168,7 @@ class Bench:
         self._quiet: dict[Verb, tuple[dict, Counter, float]] = {}
 
     def quiet(self, verb: Verb) -> tuple[dict, Counter, float]:
-        """Return the numbers of an undisturbed command, the events that it writes, and its seconds."""
+        """Return the numbers of an undisturbed command, the counts of its events, and its seconds."""
         if verb not in self._quiet:
             folder = self.folder / f"quiet-{verb.name}"
             verb.begin(folder)
@@ -185,15 +185,15 @@ class Bench:
         folder = Path(tempfile.mkdtemp(dir=self.folder, prefix="case-")) / "root"
         verb.begin(folder)
         killed = run(verb.words(folder), folder, kill)
-        again = run(verb.words(folder), folder)
+        second_answer = run(verb.words(folder), folder)
         actual = numbers(folder)
         differing = sorted(k for k in expected.keys() | actual.keys() if expected.get(k) != actual.get(k))
-        outcome_name = outcome(again, equal=not differing)
+        outcome_name = outcome(second_answer, equal=not differing)
         if killed.code not in (-signal.SIGKILL, 0):
             outcome_name, differing = "MUTE", [f"exit code {killed.code} instead of the kill"]
         damage = f"killed {kill.at:.2f} s after its start" if kill.kind == "seconds" else f"{kill.kind} {kill.at}"
         shutil.rmtree(folder.parent)
-        return Case(verb.name, damage, outcome_name, ", ".join(differing) or again.last_line)
+        return Case(verb.name, damage, outcome_name, ", ".join(differing) or second_answer.last_line)
 
     def kills(self, count: int, seed: int) -> list[tuple[Verb, Kill]]:
         """Return seeded cases that take the verbs and kinds in turn."""

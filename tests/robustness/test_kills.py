@@ -64,7 +64,7 @@ def test_two_runs_at_once_from_nothing_both_end_well(tmp_path):
     assert "3 of 3 runs done; 45 of 45 rows, 0 missing, 0 double" in status.stdout
 
 
-def test_a_run_in_other_hands_is_waited_for_and_taken_up(capsys):
+def test_a_run_of_another_process_is_awaited_and_continued(capsys):
     runs = [SimpleNamespace(run_id=name) for name in ("done", "busy", "failed")]
     waited = []
 
@@ -82,7 +82,7 @@ def test_a_run_in_other_hands_is_waited_for_and_taken_up(capsys):
     assert "another process works on busy; waiting until it is done" in capsys.readouterr().err
 
 
-def test_runs_that_stay_in_other_hands_are_named_with_what_to_do():
+def test_runs_that_another_process_keeps_are_named_with_what_to_do():
     with pytest.raises(RunLocked, match="another process works on a, b; run again when it is done"):
         failures_verbs.raise_failures({"a": RunLocked("lock"), "b": RunLocked("lock")})
     with pytest.raises(RunFailed, match="2 runs failed or are busy"):

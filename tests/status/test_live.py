@@ -161,7 +161,7 @@ def test_before_the_first_rows_progress_stands_alone(watch, server):
     assert snapshot["runs"][0]["loss_nats_per_token"] == pytest.approx(3 + 4 * 2.718281828 ** (-50 / 40))
 
 
-def test_it_is_built_when_rows_come_and_not_again_until_more_do(watch, server, folder):
+def test_the_page_is_built_when_rows_come_and_again_only_for_more_rows(watch, server, folder):
     score(folder, STUDY.runs[:1])
     assert watch.rebuild_if_grown()
     assert json.loads(get(server, "/progress.json")[1])["note"] == "too few points"
@@ -186,7 +186,7 @@ def test_it_is_built_when_rows_come_and_not_again_until_more_do(watch, server, f
         ("/", None, "POST", 501),
     ],
 )
-def test_it_gives_nothing_else(server, path, host, method, status):
+def test_the_server_refuses_other_paths_hosts_and_methods(server, path, host, method, status):
     assert get(server, path, host, method)[0] == status
 
 

@@ -35,14 +35,14 @@ def until(condition):
         time.sleep(BEAT / 10)
 
 
-def test_a_process_beats_while_it_works_and_leaves_nothing_behind(file):
+def test_a_process_sends_heartbeats_while_it_works_and_leaves_no_file(file):
     with sending_heartbeats(file, BEAT):
         assert read_heartbeat(file).pid == os.getpid()
         until(lambda: read_heartbeat(file).beat >= 2)
     assert not file.exists()
 
 
-def test_the_sign_goes_with_a_failure_too(file):
+def test_the_heartbeat_is_removed_after_a_failure_too(file):
     with pytest.raises(ZeroDivisionError), sending_heartbeats(file, BEAT):
         _ = 1 / 0
     assert not file.exists()
@@ -76,7 +76,7 @@ def test_a_clock_that_jumps_changes_nothing(file, seconds, monkeypatch):
     wait_for_silence(file, wait=False, beat_seconds=BEAT)
 
 
-def test_whoever_waits_goes_on_when_the_other_ends(file):
+def test_a_waiting_process_continues_when_the_other_ends(file):
     with sending_heartbeats(file, BEAT):
         waiting = threading.Thread(target=wait_for_silence, args=(file, True, BEAT))
         waiting.start()
@@ -115,7 +115,7 @@ def test_a_taken_over_process_ends_with_a_clear_last_line(file):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"host": 1}', "null"])
-def test_what_is_no_sign_counts_as_none(file, content):
+def test_a_file_that_is_no_heartbeat_counts_as_none(file, content):
     file.parent.mkdir()
     file.write_text(content)
     assert read_heartbeat(file) is None

@@ -94,7 +94,7 @@ def test_a_study_in_the_store_has_the_losses_of_the_one_on_disk_byte_for_byte(st
 
 
 @pytest.mark.slow
-def test_nothing_of_the_way_it_was_made_stays_in_the_store(store, in_store):
+def test_no_temporary_object_stays_in_the_store(store, in_store):
     names = stored(store)
     assert len(names) > 100
     assert not [name for name in names if name.endswith((".part", "alive.json", "lock")) or "compiled" in name]
