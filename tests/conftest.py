@@ -1,4 +1,4 @@
-"""Eight fake CPU devices for every test, set before jax starts."""
+"""Give every test eight CPU devices, before jax starts."""
 
 import os
 
@@ -11,12 +11,12 @@ from lossline_jax.pipeline.compilation_cache import enable_compilation_cache
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-enable_compilation_cache()  # as the commands do: a program is compiled once and not in every run of the tests
+enable_compilation_cache()  # a program is compiled once, and not in every run of the tests
 
 
 @pytest.fixture(scope="module")
 def quick_compilation():
-    """For tests that compile many small programs and run each once: half the time to compile, the same results."""
+    """Halve the time to compile, for tests that compile many small programs. The results are the same."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

@@ -1,4 +1,4 @@
-"""Names of others in the terminal: nothing that it obeys, nothing that no one sees, columns that stay aligned."""
+"""Names from files are printed without control characters and hidden characters, in aligned columns."""
 
 import unicodedata
 
@@ -17,7 +17,7 @@ CONTROLS = {
 
 
 @pytest.mark.parametrize(
-    ("name", "seen"),
+    ("name", "expected"),
     [
         ("plain, with a blank", "plain, with a blank"),
         ("\x1b[31mred\x1b[0m", r"\x1b[31mred\x1b[0m"),
@@ -30,18 +30,18 @@ CONTROLS = {
         ("$x^2$ <b>", "$x^2$ <b>"),
     ],
 )
-def test_names_are_shown_on_one_line_without_what_a_terminal_obeys(name, seen):
-    assert shown(name) == seen
+def test_names_are_shown_on_one_line_without_control_characters(name, expected):
+    assert shown(name) == expected
     assert shown_lines(f"{name}\nsecond").split("\n")[-1] == "second"
 
 
 @given(st.text())
-def test_nothing_that_is_obeyed_or_hidden_is_left(name):
-    seen = shown(name)
-    assert not CONTROLS & set(seen)
-    assert not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in seen)
-    assert shown(seen) == seen
-    assert shown_tree({name: [name, 1, None]}) == {seen: [seen, 1, None]}
+def test_no_control_or_hidden_character_is_left(name):
+    visible = shown(name)
+    assert not CONTROLS & set(visible)
+    assert not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in visible)
+    assert shown(visible) == visible
+    assert shown_tree({name: [name, 1, None]}) == {visible: [visible, 1, None]}
 
 
 @given(st.lists(st.lists(st.text(max_size=20), min_size=2, max_size=2), max_size=4))
@@ -76,8 +76,8 @@ def test_hostile_names_of_a_table_reach_the_terminal_as_text(capsys, tmp_path):
         ["status", str(tmp_path / hostile)],
         [hostile],
     )
-    for words in commands:
-        code, out, err = run_cli(capsys, *words)
+    for arguments in commands:
+        code, out, err = run_cli(capsys, *arguments)
         assert code == 2
         assert out == ""
         assert err.count("\n") == 1

@@ -36,7 +36,7 @@ FORBIDDEN = {  # package -> packages of lower layers that it must not import
     "losses": {"ops", "distributed"},
     "data": {"ops", "distributed"},
 }
-# third-party package -> the only files that import it
+# third-party package -> the only files that may import it
 HOMES = {
     "flax": ("models/",),
     "orbax": ("train/checkpoint.py",),
@@ -49,7 +49,7 @@ HOMES = {
 
 
 def modules():
-    paths = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]  # which names the API
+    paths = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]  # it names the API
     return [(path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text())) for path in paths]
 
 
@@ -81,15 +81,15 @@ def test_the_file_map_shows_the_layers():
 
 @pytest.mark.parametrize(("name", "tree"), modules(), ids=lambda value: value if isinstance(value, str) else "")
 def test_imports_go_downwards(name, tree):
-    here = package_of(name)
+    package = package_of(name)
     for target in imports(tree):
         if not target.startswith("lossline_jax."):
             continue
-        there = target.split(".")[1]
-        if there in (here, "__version__"):
+        target_package = target.split(".")[1]
+        if target_package in (package, "__version__"):
             continue
-        assert LAYER_OF[there] < LAYER_OF[here], f"{name} imports {target}, which is not below it"
-        assert there not in FORBIDDEN.get(here, set()), f"{name} must not import {target}"
+        assert LAYER_OF[target_package] < LAYER_OF[package], f"{name} imports {target}, which is not below it"
+        assert target_package not in FORBIDDEN.get(package, set()), f"{name} must not import {target}"
 
 
 @pytest.mark.parametrize(("name", "tree"), modules(), ids=lambda value: value if isinstance(value, str) else "")
@@ -145,7 +145,7 @@ def counts(package):
     return {
         "packages and loose modules": len(packages),
         "loose modules": len([name for name in packages if (package / f"{name}.py").exists()]),
-        "imports between them, pair by pair": len({(package_of(name), there) for name, there in imported_pairs}),
+        "imports between them, pair by pair": len({(package_of(name), imported) for name, imported in imported_pairs}),
         "longest file": f"{longest}, {lengths[longest]} lines",
         "functions over 60 lines": sum(
             node.end_lineno - node.lineno + 1 > 60 for node in functions if isinstance(node, ast.FunctionDef)

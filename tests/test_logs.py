@@ -1,4 +1,4 @@
-"""Lines of news: by which process, to streams of any encoding, and to a pipe that no one reads."""
+"""Messages name their process, and go to streams of any encoding and to closed pipes."""
 
 import io
 import logging
@@ -21,13 +21,13 @@ def _alone_again():
     logs.set_process(0, 1)
 
 
-def test_a_process_that_is_alone_speaks_plainly(capsys):
+def test_a_process_that_is_alone_prints_without_a_prefix(capsys):
     logs.info("one\ntwo")
     logs.warning("three")
     assert capsys.readouterr() == ("", "one\ntwo\nthree\n")
 
 
-def test_of_several_the_first_speaks_and_the_others_only_of_trouble(capsys):
+def test_with_several_processes_the_first_prints_and_the_others_only_warn(capsys):
     logs.set_process(0, 4)
     logs.info("news")
     logs.set_process(1, 4)
@@ -36,7 +36,7 @@ def test_of_several_the_first_speaks_and_the_others_only_of_trouble(capsys):
     assert capsys.readouterr() == ("", "[p0/4] news\n[p1/4] trouble\n[p1/4] more of it\n")
 
 
-SAID = "── −1 ± 2 → ∞ é 日 😀 \ud800"
+MESSAGE = "── −1 ± 2 → ∞ é 日 😀 \ud800"
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
@@ -54,7 +54,7 @@ def test_a_stream_gets_what_its_encoding_can_carry(monkeypatch, stream, encoding
     raw = io.BytesIO()
     monkeypatch.setattr(sys, stream, io.TextIOWrapper(raw, encoding=encoding, newline="\n"))
     logs.take_any_text()
-    (logs.result if stream == "stdout" else logs.warning)(SAID)
+    (logs.result if stream == "stdout" else logs.warning)(MESSAGE)
     logs.finish()
     assert raw.getvalue().decode(encoding) == written + "\n"
 
@@ -64,7 +64,7 @@ def test_another_handler_can_write_what_is_logged(tmp_path):
     logger = logging.getLogger("lossline")
     logger.addHandler(handler)
     try:
-        logs.warning(f"{SAID}\x1b[2J\nsecond line")
+        logs.warning(f"{MESSAGE}\x1b[2J\nsecond line")
     finally:
         logger.removeHandler(handler)
         handler.close()
@@ -83,32 +83,32 @@ def test_a_closed_stream_takes_everything(monkeypatch):
 
 
 def shell(command, **variables):
-    """A line of bash in which `lossline-jax` is this package."""
+    """Run a line of bash in which `lossline-jax` is this package."""
     environment = os.environ | variables | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
     line = f'lossline-jax() {{ {sys.executable} -m lossline_jax "$@"; }}; {command}'
     return subprocess.run(["bash", "-c", line], env=environment, capture_output=True, timeout=100)
 
 
-def test_ends_of_streams_are_no_stack():
-    """A pipe that is closed before the first word, a full disk, no stdout, no stderr."""
-    done = shell(
+def test_closed_and_full_streams_give_no_stack_trace():
+    """The cases are a pipe that is closed at once, a full disk, no stdout and no stderr."""
+    process = shell(
         "set -o pipefail; lossline-jax --help | true; echo $?; lossline-jax --help >/dev/full; echo $?; "
         "lossline-jax --help >&-; echo $?; lossline-jax nonsense 2>&-; echo $?",
     )
-    assert done.stdout.split() == [b"141", b"1", b"0", b"2"]
-    assert done.stderr == b"lossline: input or output: No space left on device\n"
+    assert process.stdout.split() == [b"141", b"1", b"0", b"2"]
+    assert process.stderr == b"lossline: input or output: No space left on device\n"
 
 
-def test_a_broken_pipe_of_another_is_told(capsys, monkeypatch):
-    """With stdout and stderr sound, the pipe is one of the network, and its loss must not pass for success."""
+def test_a_broken_pipe_of_the_network_is_reported(capsys, monkeypatch):
+    """Stdout and stderr work, so the broken pipe is one of the network, and the command must fail."""
 
-    def dispatch(words):
+    def dispatch(argv):
         raise BrokenPipeError(32, "Broken pipe")
 
     monkeypatch.setattr(main, "dispatch", dispatch)
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as stopped:
         main.main(["laws"])
-    assert left.value.code == 1
+    assert stopped.value.code == 1
     assert capsys.readouterr().err == "lossline: input or output: Broken pipe\n"
 
 
@@ -132,17 +132,17 @@ except OSError:
     logging.getLogger("absl").exception("a thread raised an exception")
 logging.getLogger("absl").error("another line")
 """
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "something else" in found.stderr
-    assert "Event loop" not in found.stderr
-    assert "never retrieved" not in found.stderr
-    assert "no space" not in found.stderr
-    assert "another line" in found.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "something else" in process.stderr
+    assert "Event loop" not in process.stderr
+    assert "never retrieved" not in process.stderr
+    assert "no space" not in process.stderr
+    assert "another line" in process.stderr
 
 
 @pytest.mark.parametrize(("raised", "code"), [(SystemExit(42), 42), (KeyboardInterrupt(), 130)])
-def test_only_a_process_of_the_command_itself_ends_without_what_python_does_at_its_end(monkeypatch, raised, code):
-    """Who calls `main` with words of its own gets the exception, as before."""
+def test_only_a_process_of_the_command_skips_the_end_of_the_interpreter(monkeypatch, raised, code):
+    """A caller that gives `main` its arguments gets the exception."""
 
     def dispatch(argv):
         raise raised
@@ -154,7 +154,7 @@ def test_only_a_process_of_the_command_itself_ends_without_what_python_does_at_i
         main.main(["run", "config/study.py"])
     assert ended == []
     monkeypatch.setattr(sys, "argv", ["lossline-jax", "run", "config/study.py"])
-    with pytest.raises(SystemExit):  # of what stands behind `_exit`, which does not return otherwise
+    with pytest.raises(SystemExit):  # the stand-in for `_exit` returns, so the code after it runs
         main.main()
     assert ended == [code]
 
@@ -192,8 +192,8 @@ def test_an_error_that_an_explainer_knows_is_one_line(capsys, monkeypatch):
     assert capsys.readouterr().err == "lossline: too large; take less\n"
 
 
-def test_whoever_starts_the_devices_registers_what_they_say(monkeypatch):
-    """A command that trains must explain their errors, and leave with the other processes of its run."""
+def test_starting_the_devices_registers_their_handlers(monkeypatch):
+    """A command that trains must explain errors of devices, and end together with the other processes of its run."""
     monkeypatch.setattr(logs, "_exit_handlers", [])
     monkeypatch.setattr(errors, "_explainers", [])
     monkeypatch.setattr(run_context, "configure_devices", lambda execution: None)

@@ -1,4 +1,4 @@
-"""Public classes and functions of the package have names of their own: a search for a name finds one thing."""
+"""Public classes and functions of the package have unique names, so a search for a name finds one definition."""
 
 import ast
 from collections import defaultdict
@@ -6,7 +6,7 @@ from collections import defaultdict
 from tests.support.paths import ROOT
 
 PACKAGE = ROOT / "lossline_jax"
-# An architecture each declares its parameters and costs; a published schema each reads its tables.
+# Each architecture declares its parameters and costs, and each published schema reads its tables.
 SHARED = {
     "block_parameters": "models/",
     "kept_bytes": "models/",
@@ -27,4 +27,4 @@ def test_public_names_are_unique():
     for name, place in public_definitions():
         if not place.startswith(SHARED.get(name, "nowhere/")):
             places[name].append(place)
-    assert not {name: found for name, found in places.items() if len(found) > 1}
+    assert not {name: files for name, files in places.items() if len(files) > 1}

@@ -23,7 +23,7 @@ OF_FIT = """
     forecast backtest predict_from_few_runs fit_skills optimal_quantities
     LAWS Law Parameter Objective FitResult StudyFits
 """
-# Modules that load without jax, and without what only training and fits need.
+# Packages that load without jax, and without the libraries that only training and fits need.
 WITHOUT_JAX = ("", "config", "storage", "losses", "status", "summary", "plan", "cli")
 
 
@@ -37,8 +37,8 @@ def modules_without_jax():
 
 def loaded_after(code):
     code = f"import sys; {code}; print(' '.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    return set(done.stdout.split())
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(process.stdout.split())
 
 
 def test_the_package_alone_loads_no_heavy_package():
@@ -46,7 +46,7 @@ def test_the_package_alone_loads_no_heavy_package():
     assert not loaded & {"jax", "flax", "orbax", "grain", "pandas", "numpy", "matplotlib", "scipy", "tyro"}
 
 
-def test_configs_files_statuses_plans_and_the_front_door_need_no_jax():
+def test_configs_files_statuses_plans_and_the_command_need_no_jax():
     names = modules_without_jax()
     assert len(names) > 30
     assert not loaded_after("; ".join(f"import {name}" for name in names)) & {"jax", "flax", "orbax", "grain", "scipy"}
@@ -64,7 +64,7 @@ def test_every_public_name_is_there():
         assert name in dir(ll)
 
 
-def test_a_plan_is_numbers(capsys):
+def test_a_plan_has_numbers(capsys):
     study = ll.Study.from_file(TINY)
     plan = study.plan()
     assert [run.run_id for run in plan.runs] == [run.run_id for run in study.config.runs]
@@ -116,7 +116,7 @@ def test_a_value_without_a_text_is_refused():
 
 
 def bound_names(package):
-    """Names that a package's `__init__.py` binds to something else than its own modules."""
+    """Yield the names that a package's `__init__.py` binds, except its own modules."""
     dotted = ".".join(package.relative_to(ROOT).parts)
     for node in ast.walk(ast.parse((package / "__init__.py").read_text())):
         match node:

@@ -1,4 +1,4 @@
-"""Units against hand-computed values."""
+"""Units agree with values computed by hand."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A user's mistake at the command line gives one clear line, a non-zero exit and no half-written file."""
+"""A user's mistake at the command line gives one clear line, a non-zero exit code and no partial file."""
 
 import re
 from pathlib import Path
@@ -41,7 +41,7 @@ def write_experiment(folder, extra="runs = (base,)"):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Documents that are good, and some that are not."""
+    """Make a folder with good documents and some bad ones."""
     (tmp_path / "good").mkdir()
     words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
     for k in range(40):

@@ -1,4 +1,4 @@
-"""The front door: what a user types, and what a user's mistake gets back."""
+"""The verbs of the command, and the messages that answer a user's mistakes."""
 
 import json
 
@@ -12,7 +12,7 @@ QUICKSTART = str(ROOT / "experiments" / "quickstart.py")
 
 
 def run_cli(capsys, *argv):
-    """Exit code, stdout and stderr of one command."""
+    """Return the exit code, stdout and stderr of one command."""
     code = 0
     try:
         main(list(argv))
@@ -56,7 +56,7 @@ def test_plan_shows_every_run_of_the_quickstart_and_follows_its_knobs(capsys):
     assert "41k" in fewer
 
 
-def test_plan_writes_a_manifest_line_a_run(capsys, tmp_path):
+def test_plan_writes_a_manifest_line_for_each_run(capsys, tmp_path):
     code, _, _ = run_cli(capsys, "plan", TINY, "--manifest", "--root", str(tmp_path))
     assert code == 0
     lines = [json.loads(line) for line in (tmp_path / "tiny" / "manifest.jsonl").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""fit --law, predict, backtest and laws from the command line, and one line for each mistake."""
+"""The verbs on a table work from the command line, and each mistake gives one line."""
 
 import json
 
@@ -13,7 +13,7 @@ from tests.support.paths import TESTS
 
 @pytest.fixture(scope="module")
 def losses(tmp_path_factory):
-    """Two data sets, four budgets: a planted Chinchilla law, and a second loss on a planted line."""
+    """Write a table of two data sets and four budgets, with a planted Chinchilla law and a planted line."""
     generator = np.random.Generator(np.random.PCG64(0))
     frames = []
     for k, name in enumerate(("web", "code")):
@@ -28,10 +28,10 @@ def losses(tmp_path_factory):
     return str(path)
 
 
-def run(capsys, *words):
+def run(capsys, *argv):
     code = 0
     try:
-        main(list(words))
+        main(list(argv))
     except SystemExit as stop:
         code = stop.code or 0
     captured = capsys.readouterr()
@@ -43,8 +43,8 @@ COUNTS = ("--params", "params", "--tokens", "tokens", "--by", "data")
 
 def test_a_law_is_fitted_and_written(capsys, losses, tmp_path):
     out_file = tmp_path / "law.json"
-    words = ("--law", "chinchilla", "--input", "N=params", "D=tokens", "--y", "own", "--by", "data")
-    code, out, _ = run(capsys, "table", "fit", losses, *words, "--out", str(out_file))
+    flags = ("--law", "chinchilla", "--input", "N=params", "D=tokens", "--y", "own", "--by", "data")
+    code, out, _ = run(capsys, "table", "fit", losses, *flags, "--out", str(out_file))
     assert code == 0
     assert out.count("converged") == 2
     written = json.loads(out_file.read_text())
@@ -54,21 +54,21 @@ def test_a_law_is_fitted_and_written(capsys, losses, tmp_path):
 
 def test_a_run_nobody_trained_is_predicted_from_a_budget(capsys, losses, tmp_path):
     out_file = tmp_path / "predictions.json"
-    words = ("--y", "own", *COUNTS, "--at-flops", "1e20", "--only", "web", "--out", str(out_file))
-    code, out, _ = run(capsys, "table", "predict", losses, *words)
+    flags = ("--y", "own", *COUNTS, "--at-flops", "1e20", "--only", "web", "--out", str(out_file))
+    code, out, _ = run(capsys, "table", "predict", losses, *flags)
     assert code == 0
     assert "10x" in out
-    (found,) = json.loads(out_file.read_text())["predictions"]
+    (prediction,) = json.loads(out_file.read_text())["predictions"]
     size = np.sqrt(1e20 / 120)
-    wanted = 1.7 + 400 * size**-0.34 + 2000 * (1e20 / 6 / size) ** -0.36  # near the best split
-    assert found["lower"] < found["estimate"] < found["upper"]
-    assert found["estimate"] == pytest.approx(wanted, rel=0.01)
+    expected = 1.7 + 400 * size**-0.34 + 2000 * (1e20 / 6 / size) ** -0.36  # near the best split
+    assert prediction["lower"] < prediction["estimate"] < prediction["upper"]
+    assert prediction["estimate"] == pytest.approx(expected, rel=0.01)
 
 
 @pytest.mark.slow
 def test_a_loss_is_predicted_from_another_loss(capsys, losses):
-    words = ("--x", "own", "--y", "task", *COUNTS, "--at-x", "2.5", "--only", "web")
-    code, out, _ = run(capsys, "table", "predict", losses, *words)
+    flags = ("--x", "own", "--y", "task", *COUNTS, "--at-x", "2.5", "--only", "web")
+    code, out, _ = run(capsys, "table", "predict", losses, *flags)
     assert code == 0
     assert f"{0.8 * 2.5**1.1:.2f}" in out
 
@@ -81,23 +81,23 @@ def test_backtest_says_how_far_off(capsys, losses):
 
 
 def test_lines_across_two_data_sets(capsys, losses):
-    words = ("--x", "own", "--y", "own", "--across", "data", "--on", "params", "tokens")
-    code, out, _ = run(capsys, "table", "fit", losses, *words, "--e-x", "law", "--e-y", "law", *COUNTS[:4])
+    flags = ("--x", "own", "--y", "own", "--across", "data", "--on", "params", "tokens")
+    code, out, _ = run(capsys, "table", "fit", losses, *flags, "--e-x", "law", "--e-y", "law", *COUNTS[:4])
     assert code == 0
     assert "data=code -> web" in out
     assert "data=web -> code" in out
 
 
-def test_laws_are_listed_and_told_in_full(capsys):
-    _, every, _ = run(capsys, "laws")
-    _, one, _ = run(capsys, "laws", "repetition")
-    assert "chinchilla" in every
-    assert "source:" in one
-    assert "note:" in one
+def test_laws_are_listed_and_described_in_full(capsys):
+    _, listing, _ = run(capsys, "laws")
+    _, description, _ = run(capsys, "laws", "repetition")
+    assert "chinchilla" in listing
+    assert "source:" in description
+    assert "note:" in description
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("fit", "--law", "chinchila", "--y", "own"), "did you mean 'chinchilla'"),
         (("fit", "--law", "chinchilla", "--y", "own"), "--input N=COLUMN"),
@@ -147,18 +147,18 @@ def test_laws_are_listed_and_told_in_full(capsys):
         ),
     ],
 )
-def test_mistakes_get_one_line_and_exit_2(capsys, losses, tmp_path, words, said):
+def test_mistakes_get_one_line_and_exit_2(capsys, losses, tmp_path, words, message):
     out_file = tmp_path / "never.json"
     code, out, err = run(capsys, "table", words[0], losses, *words[1:], "--out", str(out_file))
     assert code == 2
     assert out == ""
-    assert said in err
+    assert message in err
     assert err.count("\n") == 1
     assert not out_file.exists()
 
 
 @pytest.mark.parametrize("verb", ["fit", "compare", "report", "predict", "backtest"])
-def test_an_empty_name_of_a_table_is_told(capsys, verb):
+def test_an_empty_name_of_a_table_is_refused(capsys, verb):
     code, _, err = run(capsys, "table", verb, "", "--x", "own", "--y", "task")
     assert code == 2
     assert err == "lossline: TABLE: is empty; name a table, such as losses.csv\n"
@@ -169,13 +169,13 @@ def test_a_column_that_holds_no_losses_is_no_unit(capsys, unit):
     table = str(TESTS / "golden/old_study/losses/losses.csv")
     first, second = pd.read_csv(table)["eval_set"].unique()[:2]
     axes = (table, "--x", first, "--y", second)
-    words = {
+    commands = {
         ("table", "fit", *axes, "--unit"): "unit",
         ("table", "compare", *axes, "--units"): "units",
         ("table", "predict", *axes, "--at-x", "2", "--unit"): "unit",
         ("table", "fit", table, "--law", "chinchilla", "--y", first, "--unit"): "unit",
     }
-    for command, flag in words.items():
+    for command, flag in commands.items():
         code, _, err = run(capsys, *command, unit)
         assert code == 2
         assert err == f"lossline: --{flag}: column '{unit}' holds no losses; give nats_per_token or bits_per_byte\n"
@@ -184,12 +184,12 @@ def test_a_column_that_holds_no_losses_is_no_unit(capsys, unit):
 def test_a_unit_for_losses_that_are_columns_is_refused(capsys, losses):
     axes = (losses, "--x", "own", "--y", "task")
     laws = (losses, "--y", "own", "--params", "params", "--tokens", "tokens")
-    words = {
+    commands = {
         ("table", "fit", *axes): "own and task",
         ("table", "predict", *laws, "--at-flops", "1e20"): "own",
         ("table", "backtest", *laws): "own",
     }
-    for command, named in words.items():
+    for command, named in commands.items():
         code, _, err = run(capsys, *command, "--unit", "bits_per_byte")
         assert code == 2
         assert err == (
@@ -198,7 +198,7 @@ def test_a_unit_for_losses_that_are_columns_is_refused(capsys, losses):
 
 
 @pytest.mark.parametrize("argument", ["params", "tokens", "flops"])
-def test_a_column_that_is_not_there_is_told_with_its_flag_also_where_its_name_is_the_default(capsys, losses, argument):
+def test_a_missing_column_is_refused_with_its_flag_also_where_its_name_is_the_default(capsys, losses, argument):
     given = {"params": "params", "tokens": "tokens"}
     missing = {"params": "params_total", "tokens": "tokens_seen", "flops": "budgets"}[argument]
     given.pop(argument, None)
@@ -212,7 +212,7 @@ def test_a_column_that_is_not_there_is_told_with_its_flag_also_where_its_name_is
 @pytest.mark.parametrize(
     ("verb", "out"), [("report", "page"), ("fit", "fits.json"), ("compare", "fits.json"), ("fit", "deep/er/fits.json")]
 )
-def test_an_out_that_may_not_be_written_is_told_by_its_flag_before_any_work(capsys, losses, tmp_path, verb, out):
+def test_an_out_that_may_not_be_written_is_refused_with_its_flag_before_any_work(capsys, losses, tmp_path, verb, out):
     place = tmp_path / "file" / out
     (tmp_path / "file").write_text("in the way")
     code, _, err = run(capsys, "table", verb, losses, "--x", "own", "--y", "task", "--out", str(place))

@@ -1,4 +1,4 @@
-"""Every line that docs/checked.md quotes is one that the package can say."""
+"""Every line that docs/checked.md quotes is one that the package can print."""
 
 import ast
 import re
@@ -18,28 +18,28 @@ QUOTED = [
 STANDS_FOR_SOMETHING = r"\b[A-Z]+\b|'[^']*'|\b\d+\b|\.\d+|[();]|\bb'<html>'|: "
 
 
-def sayings() -> str:
-    """All text in the package's source; a value that is filled in ends a piece."""
+def source_texts() -> str:
+    """Return all strings of the package's source, one a line."""
     nodes = (node for path in ROOT.glob("lossline_jax/**/*.py") for node in ast.walk(ast.parse(path.read_text())))
     texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     flags = (re.sub(r"{(\w+)}", lambda name: main.flag_of(name[1]), text) for text in texts)
     return "\n".join(" ".join(text.split()) for text in flags)
 
 
-SAYINGS = sayings()
+SOURCE_TEXTS = source_texts()
 
 
-def test_the_page_quotes():
+def test_the_page_has_quotations():
     assert len(QUOTED) > 35
 
 
 @pytest.mark.parametrize("quoted", QUOTED)
 def test_a_quoted_line_is_one_of_the_package(quoted):
     pieces = [piece.strip(" ,.") for piece in re.split(STANDS_FOR_SOMETHING, quoted)]
-    assert [piece for piece in pieces if len(piece.split()) >= 3 and not said(piece)] == []
+    assert [piece for piece in pieces if len(piece.split()) >= 3 and not occurs_in_source(piece)] == []
 
 
-def said(piece: str) -> bool:
-    """Find the piece in one saying, or in two where a word within it is filled in."""
+def occurs_in_source(piece: str) -> bool:
+    """Return whether the source has the piece as one string, or as two strings around a value."""
     cuts = [(piece[: gap.start()].strip(" ,"), piece[gap.end() :]) for gap in re.finditer(" ", piece)]
-    return piece in SAYINGS or any(first in SAYINGS and second in SAYINGS for first, second in cuts)
+    return piece in SOURCE_TEXTS or any(first in SOURCE_TEXTS and second in SOURCE_TEXTS for first, second in cuts)

@@ -1,4 +1,4 @@
-"""Every command and every block of code of docs/fitting.md runs on the published table, and says what the page says."""
+"""Every command and code block of docs/fitting.md runs on the published table, and gives the numbers of the page."""
 
 import re
 import shlex

@@ -1,7 +1,7 @@
-"""Everything that pages and docstrings tell a reader to type exists: verbs, flags, scripts, targets, files.
+"""Everything that pages and docstrings ask a reader to type exists: verbs, flags, scripts, targets, files.
 
-A `lossline-jax` command on a line of its own is parsed as `lossline-jax` parses it, and nothing is computed. One that
-is named in a sentence may be abridged: its verb, flags and files are looked up.
+A `lossline-jax` command on a line of its own is parsed as `lossline-jax` parses it, and nothing is computed. A command
+within a sentence may be incomplete, so only its verb, flags and files are looked up.
 """
 
 import ast
@@ -22,20 +22,23 @@ from lossline_jax.errors import LosslineError
 from tests.support.documented import PAGES, ROOT, code_of, documented_commands, documented_paths
 
 COMMANDS = documented_commands()
-OURS = [command for command in COMMANDS if command.words[0] == "lossline-jax" and "VERB" not in command.words]
-STUDY = str(ROOT / "experiments/quickstart.py")  # for STUDY.py, and for a folder that a command would make
+LOSSLINE_COMMANDS = [
+    command for command in COMMANDS if command.words[0] == "lossline-jax" and "VERB" not in command.words
+]
+# It takes the place of STUDY.py, and of a folder that a command would make.
+STUDY = str(ROOT / "experiments/quickstart.py")
 NUMBERS = {"I": "0", "N": "2", "K": "1"}
 FLAGS_OF_OTHERS = {"--no-deps", "--logdir", "--env", "--num-jobs", "--build-arg"}
-NEVER = {"--runs.3.optim.learning-rate"}  # BUILD_NOTES.md: what there is not, and why
-FILES_OF_OTHERS = {"STUDY.py", "process_data.py"}  # the reader's; of brendel-group/llm-line
+NEVER = {"--runs.3.optim.learning-rate"}  # BUILD_NOTES.md names it as a flag that does not exist
+FILES_OF_OTHERS = {"STUDY.py", "process_data.py"}  # a file of the reader; a file of brendel-group/llm-line
 
 
 class Parsed(Exception):
-    """The words were understood; what they ask for is not done."""
+    """The command line was parsed. The exception stops it before any work."""
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_done(monkeypatch):
+def parse_only(monkeypatch):
     monkeypatch.setattr(parsing, "tyro", SimpleNamespace(cli=_understand, conf=tyro.conf))
     monkeypatch.setattr(parsing.validate, "validate_study", lambda study, _: study)  # test_experiments.py checks them
 
@@ -46,60 +49,60 @@ def _understand(*arguments, **named):
 
 
 def complaint(words: list[str]) -> str:
-    """The objection of the command line to these words; empty if there is none."""
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+    """Return the error message of the command line for these words, or an empty text."""
+    output = io.StringIO()
+    with contextlib.redirect_stderr(output), contextlib.redirect_stdout(io.StringIO()):
         try:
             main.dispatch(words)
         except Parsed:
             return ""
         except SystemExit as stop:
-            return said.getvalue() if stop.code else ""
+            return output.getvalue() if stop.code else ""
         except LosslineError as error:
             return str(error)
     return ""
 
 
 def verb_of(words: tuple[str, ...]) -> str:
-    """The name of the verb, which is two words for one on a table."""
+    """Return the name of the verb. A verb on a table has two words."""
     return " ".join(words[1:3]) if words[1] == "table" else words[1]
 
 
 def typed(words: tuple[str, ...]) -> list[str]:
-    """The words after `lossline-jax`, with an experiment in the place of studies that are not there."""
+    """Return the words after `lossline-jax`, with an experiment in the place of studies that do not exist."""
     name = verb_of(words).split()
-    rest = [NUMBERS.get(word, word) for word in words[1 + len(name) :]]
+    arguments = [NUMBERS.get(word, word) for word in words[1 + len(name) :]]
     on_study = main.VERBS[" ".join(name)].source == "STUDY"
-    if on_study and rest and not rest[0].startswith("-") and not (ROOT / rest[0]).is_file():
-        rest[0] = STUDY
-    elif rest and rest[0].startswith("experiments/"):
-        rest[0] = str(ROOT / rest[0])
-    return [*name, *rest]
+    if on_study and arguments and not arguments[0].startswith("-") and not (ROOT / arguments[0]).is_file():
+        arguments[0] = STUDY
+    elif arguments and arguments[0].startswith("experiments/"):
+        arguments[0] = str(ROOT / arguments[0])
+    return [*name, *arguments]
 
 
 def flags_in(words) -> set[str]:
-    """Flags as they are typed, without values and the brackets of a usage line."""
+    """Return the flags as they are typed, without values and the brackets of a usage line."""
     return {word.strip("[]();,.:").split("=")[0] for word in words if re.match(r"\W?--[a-z]", word)}
 
 
 @cache
 def flags_of_parser(*arguments) -> frozenset[str]:
-    """Every flag in the help of a parser of tyro."""
-    said = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+    """Return every flag in the help of a parser of tyro."""
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
         patch.setenv("COLUMNS", "300")
         if arguments[0] is main:
             patch.setattr(parsing, "tyro", tyro)
             main.dispatch([*arguments[1:], "--help"])
         else:
             tyro.cli(arguments[0], args=["--help"])
-    lines = re.findall(r"^[│|\s]*((?:-\w, )?--[a-z].*)$", said.getvalue(), flags=re.MULTILINE)
+    lines = re.findall(r"^[│|\s]*((?:-\w, )?--[a-z].*)$", output.getvalue(), flags=re.MULTILINE)
     return frozenset(flag for line in lines for flag in re.findall(r"--[a-z][\w.-]*", line))
 
 
 @cache
 def flags_of_verb(verb: str) -> frozenset[str]:
-    """A verb's flags on a study or a table, and as an engine calls it."""
+    """Return a verb's flags on a study or a table, and with a manifest."""
     calls = [[STUDY] if main.VERBS[verb].source == "STUDY" else []]
     calls += [["--manifest", "m.jsonl"]] if main.VERBS[verb].without_study else []
     return frozenset().union(*(flags_of_parser(main, *verb.split(), *words) for words in calls))
@@ -107,7 +110,7 @@ def flags_of_verb(verb: str) -> frozenset[str]:
 
 @cache
 def knobs(path: Path) -> frozenset[str]:
-    """The flags that an experiment adds: the arguments of its `study`."""
+    """Return the flags that an experiment adds, which are the arguments of its `study`."""
     nodes = ast.walk(ast.parse(path.read_text()))
     (study,) = (node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == "study")
     return frozenset("--" + argument.arg.replace("_", "-") for argument in study.args.args)
@@ -115,7 +118,7 @@ def knobs(path: Path) -> frozenset[str]:
 
 @cache
 def flags_of_script(path: Path) -> frozenset[str]:
-    """Every flag that a script declares; it is read and not run."""
+    """Return every flag that a script declares. The script is read and not run."""
     if path.parent.name == "launch":
         sys.path[:0] = [] if str(path.parent) in sys.path else [str(path.parent)]
         return flags_of_parser(importlib.import_module(path.stem).Options)
@@ -130,10 +133,10 @@ def constants(path: Path) -> set[str]:
 def test_commands_of_every_kind_are_found():
     assert {command.words[0] for command in COMMANDS} == {"lossline-jax", "python", "make", "pytest", "bash"}
     assert len(COMMANDS) > 120
-    assert {verb_of(command.words) for command in OURS} >= main.VERBS.keys() - {"show"}
+    assert {verb_of(command.words) for command in LOSSLINE_COMMANDS} >= main.VERBS.keys() - {"show"}
 
 
-@pytest.mark.parametrize("command", OURS, ids=str)
+@pytest.mark.parametrize("command", LOSSLINE_COMMANDS, ids=str)
 def test_a_command_of_lossline_is_understood(command):
     verb = verb_of(command.words)
     if verb == "--help":
@@ -146,7 +149,7 @@ def test_a_command_of_lossline_is_understood(command):
 
 
 def script_of(words: tuple[str, ...]) -> Path:
-    """The file that `python FILE` or `python -m MODULE` runs."""
+    """Return the file that `python FILE` or `python -m MODULE` runs."""
     return ROOT / (f"{words[2].replace('.', '/')}.py" if words[1] == "-m" else words[1])
 
 

@@ -1,4 +1,4 @@
-"""The experiments that come with the house: each loads, is a matched design, and costs what it says."""
+"""Each experiment of the repository loads, is a matched design, and has the cost that its docstring states."""
 
 import re
 import subprocess
@@ -17,10 +17,10 @@ from tests.support.paths import ROOT
 
 FOLDER = ROOT / "experiments"
 FILES = sorted(FOLDER.glob("*.py"))
-# what nobody should start without having read what it costs
+# experiments that are expensive, so their docstrings must state every cost
 COSTLY = ("llms_on_the_line", "llms_on_the_line_small", "loss_to_loss_isoflop")
 
-# of arXiv 2502.12120: architecture, vocabulary, width x layers, total parameters, sequences a step, steps
+# from arXiv 2502.12120: architecture, vocabulary, width x layers, total parameters, sequences a step, steps
 MODELS_OF_THE_PAPER = """
 llama 128256 1024x12 416834560 256 16021
 llama 128256 1024x8 365446144 256 16021
@@ -59,7 +59,7 @@ def parameters(run):
 
 
 def planned(study):
-    """Runs, tokens and FLOPs."""
+    """Return the numbers of runs, tokens and FLOPs."""
     tokens = [run.num_steps * run.tokens_per_step for run in study.runs]
     flops = sum(
         count * train_flops_per_token(run.model, planned_vocab_size(run.tokenizer), run.context_length)
@@ -69,21 +69,24 @@ def planned(study):
 
 
 def row_of(run, size):
-    """A run as a row of MODELS_OF_THE_PAPER; `size` are the columns after the parameters."""
+    """Return a run as a row of MODELS_OF_THE_PAPER. `size` has the columns after the parameters."""
     shape = f"{run.model.d_model}x{run.model.num_layers}"
     return (run.model.architecture, planned_vocab_size(run.tokenizer), shape, parameters(run).total, *size)
 
 
-def same_size(run, other):
-    mine, theirs = parameters(run), parameters(other)
-    ratios = (mine.total / theirs.total, mine.non_embedding / theirs.non_embedding)
+def same_size(run, other_run):
+    run_counts, other_counts = parameters(run), parameters(other_run)
+    ratios = (run_counts.total / other_counts.total, run_counts.non_embedding / other_counts.non_embedding)
     return any(abs(ratio - 1) <= SAME_SIZE_TOLERANCE for ratio in ratios)
 
 
-def differing(run, other):
-    """Factors in which two runs differ; the size counts as equal where layers or embeddings do not compare."""
-    names = {name for name in FACTORS if run.factors[name] != other.factors[name]}
-    if names & {"architecture", "tokenizer"} and same_size(run, other):
+def differing(run, other_run):
+    """Return the factors in which two runs differ.
+
+    Sizes of different architectures or tokenizers count as equal within the tolerance.
+    """
+    names = {name for name in FACTORS if run.factors[name] != other_run.factors[name]}
+    if names & {"architecture", "tokenizer"} and same_size(run, other_run):
         names.discard("size")
     return names
 
@@ -105,7 +108,7 @@ def test_every_level_of_a_factor_has_a_run_that_differs_from_the_base_in_it_alon
     study = load(path.stem)
     for name in FACTORS:
         levels = {run.factors[name] for run in study.runs} - {study.base.factors[name]}
-        if name == "size":  # of another architecture or tokenizer: they are no levels of their own
+        if name == "size":  # sizes of other architectures or tokenizers are no levels of their own
             levels = {
                 run.factors["size"]
                 for run in study.runs
@@ -114,10 +117,10 @@ def test_every_level_of_a_factor_has_a_run_that_differs_from_the_base_in_it_alon
             } - {study.base.factors["size"]}
         for level in levels:
             assert any(
-                differing(run, other) == {name}
+                differing(run, other_run) == {name}
                 for run in study.runs
                 if run.factors[name] == level
-                for other in study.runs
+                for other_run in study.runs
             ), f"{name}={level} is confounded with another factor"
 
 
@@ -159,14 +162,14 @@ def test_the_stated_cost_is_what_the_plan_computes(path):
     if stated["runs"]:
         assert int(stated["runs"][1]) == runs
     if stated["tokens"]:
-        each = f"{runs} runs of " in cost
-        assert stated["tokens"][1] == human_count(load(path.stem).base.tokens if each else tokens)
+        is_per_run = f"{runs} runs of " in cost
+        assert stated["tokens"][1] == human_count(load(path.stem).base.tokens if is_per_run else tokens)
     if stated["flops"]:
         assert stated["flops"][1] == human_count(flops)
     for chip in PLANNED_CHIPS:
-        found = hours[next(name for name in hours if name in chip.name)]
-        if found:
-            text = found[1].replace(",", "")
+        stated_hours = hours[next(name for name in hours if name in chip.name)]
+        if stated_hours:
+            text = stated_hours[1].replace(",", "")
             assert float(text) == pytest.approx(chip_hours(flops, chip), rel=0.02)
 
 
@@ -174,9 +177,9 @@ def test_the_plan_of_the_paper_has_every_row_of_its_table_on_every_corpus():
     rows = {tuple(line.split()) for line in MODELS_OF_THE_PAPER.split("\n") if line}
     for corpus in ("fineweb_edu", "c4", "pile"):
         runs = [run for run in load("llms_on_the_line", matched_batch=False).runs if run.factors["data"] == corpus]
-        ours = {tuple(map(str, row_of(run, (run.batch_size, run.num_steps)))) for run in runs}
-        assert rows <= ours
-        assert {row[0] for row in ours - rows} == {"gpt2"}
+        planned_rows = {tuple(map(str, row_of(run, (run.batch_size, run.num_steps)))) for run in runs}
+        assert rows <= planned_rows
+        assert {row[0] for row in planned_rows - rows} == {"gpt2"}
 
 
 def test_matched_batches_change_nothing_but_batches_and_keep_the_base():
@@ -244,7 +247,7 @@ def test_planning_the_largest_needs_no_jax():
     assert "H100" in out
 
 
-def test_minutes_of_an_experiment_are_the_same_wherever_they_are_told():
+def test_minutes_of_an_experiment_are_the_same_wherever_they_are_stated():
     root = FOLDER.parent
     minutes = {
         name: re.search(r"(\d+) minutes on two cores", (FOLDER / f"{name}.py").read_text())[1]

@@ -1,4 +1,4 @@
-"""Machines die, disks fill, clocks jump: each ends in a clear line or a clean resume, with the losses of a quiet run"""
+"""Dead machines, full disks and clock jumps give a clear line or a clean resume, with the losses of a quiet run."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from lossline_jax.storage.files import read_json, write_json
 from tests.support.gangs import Gang, copy_of, finish, last_logged, outcome, prepared_study, run_folder
 
 pytestmark = pytest.mark.slow
-RESTART = (42, -signal.SIGABRT)  # ours; and that of jax, whose heartbeat found a peer dead
+RESTART = (42, -signal.SIGABRT)  # the code of the package, and that of jax when a peer misses its heartbeats
 NOTICED_SECONDS = 15
 
 
@@ -26,13 +26,13 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def quiet(prepared, tmp_path_factory):
-    """Return the result of an undisturbed run of four processes."""
+    """Return the outcome of an undisturbed run of four processes."""
     return finish(copy_of(prepared, tmp_path_factory.mktemp("quiet")), 4, 1)
 
 
 @pytest.fixture(scope="module")
 def alone(prepared, tmp_path_factory):
-    """The manifest of what one undisturbed process has done, whose devices add up in another order."""
+    """Run one undisturbed process, whose devices sum in another order, and return its manifest."""
     manifest = copy_of(prepared, tmp_path_factory.mktemp("alone"))
     finish(manifest, 1, 4)
     return manifest
@@ -40,13 +40,13 @@ def alone(prepared, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def quiet_alone(alone):
-    """Its rows, and the losses of its steps."""
+    """Return the rows of the single process, and the losses of its steps."""
     return outcome(alone)
 
 
 @pytest.fixture(scope="module")
 def trained(alone):
-    """The folder of the run that it has trained."""
+    """Return the folder of the run that the single process has trained."""
     return run_folder(alone)
 
 
@@ -109,7 +109,8 @@ def test_a_job_killed_between_checkpoint_and_row(manifest, quiet_alone, capsys):
     assert saved(manifest) == [8, 16, 24]
     assert len(outcome(manifest)[0].splitlines()) == 6
     assert finish(manifest, 1, 4) == quiet_alone
-    assert "15 of 45 rows, 30 missing, 0 double" in status(manifest, capsys)  # 30 of the two runs not begun
+    # the 30 missing rows are of the two runs that have not begun
+    assert "15 of 45 rows, 30 missing, 0 double" in status(manifest, capsys)
 
 
 def test_an_unforeseen_error_in_one_process_takes_all_down(manifest, quiet):
@@ -126,7 +127,7 @@ def test_a_stuck_process_ends_itself(prepared, quiet, tmp_path):
     manifest = copy_of(prepared, tmp_path)
     study_file = epath.Path(manifest.parent / "study.json")
     study = read_json(study_file)
-    study["execution"]["stall_seconds"] = 75.0  # the stuck process looks after 60
+    study["execution"]["stall_seconds"] = 75.0  # faulty.py lets the stuck process check 15 seconds earlier
     write_json(study_file, study)
     with Gang(manifest, 4, 1, faults={1: ("stuck-step", 12)}) as gang:
         codes = gang.wait()
@@ -137,11 +138,11 @@ def test_a_stuck_process_ends_itself(prepared, quiet, tmp_path):
     assert finish(manifest) == quiet
 
 
-@pytest.mark.parametrize("told", [0, 3])
-def test_sigterm_to_one_process_saves_and_asks_to_be_started_again(manifest, quiet, told):
+@pytest.mark.parametrize("receiver", [0, 3])
+def test_sigterm_to_one_process_saves_and_asks_to_be_started_again(manifest, quiet, receiver):
     with Gang(manifest, 4, 1) as gang:
         gang.until(lambda: last_logged(manifest) >= 10)
-        gang.processes[told].send_signal(signal.SIGTERM)
+        gang.processes[receiver].send_signal(signal.SIGTERM)
         assert gang.wait() == [42] * 4, gang.output()
     assert max(saved(manifest)) == last_logged(manifest) >= 11
     assert finish(manifest) == quiet
@@ -157,7 +158,7 @@ def test_sigterm_to_a_single_process(manifest, quiet_alone):
 
 
 def test_sigterm_before_training_loses_nothing(manifest):
-    """While the data are opened: there is nothing to save yet."""
+    """The signal comes while the data are opened, when there is nothing to save yet."""
     with Gang(manifest, 1, 4, faults={0: ("slow-start", 0)}) as gang:
         gang.until((gang.folder / "opening").exists)
         gang.processes[0].send_signal(signal.SIGTERM)
@@ -167,7 +168,7 @@ def test_sigterm_before_training_loses_nothing(manifest):
 
 @pytest.mark.parametrize("verb", ["run", "evaluate"])
 def test_sigterm_while_a_checkpoint_is_scored_does_not_wait_for_the_devices(manifest, quiet_alone, trained, verb):
-    """The program that scores the second checkpoint never ends, so whoever waits for it never leaves."""
+    """The program that scores the second checkpoint never ends, so a process that waits for it never ends."""
     run, words = run_folder(manifest), ()
     if verb == "evaluate":
         shutil.copytree(trained, run)
@@ -180,8 +181,8 @@ def test_sigterm_while_a_checkpoint_is_scored_does_not_wait_for_the_devices(mani
     rows = manifest.parent / "losses" / "rows" / f"{run.name}.jsonl"
     assert {json.loads(row)["step"] for row in rows.read_text().splitlines()} == {8}
     assert saved(manifest) == ([8, 16] if verb == "run" else [8, 16, 24, 32, 40])
-    left = [path.name for path in manifest.parent.rglob("*") if path.name.endswith((".part", "alive.json"))]
-    assert left == []
+    leftovers = [path.name for path in manifest.parent.rglob("*") if path.name.endswith((".part", "alive.json"))]
+    assert leftovers == []
     with Gang(manifest, 1, 4, words=words) as gang:
         assert gang.wait() == [0], gang.output()
     assert outcome(manifest) == quiet_alone
@@ -191,9 +192,9 @@ def test_a_clock_that_jumps(manifest, quiet_alone, capsys):
     with Gang(manifest, 1, 4, faults={0: ("clock", 5)}) as gang:
         assert gang.wait() == [0], gang.output()
     assert outcome(manifest) == quiet_alone
-    done = json.loads((run_folder(manifest) / "done.json").read_text())
-    assert 0 < done["wall_seconds"] < 600
-    assert all(0 <= seconds < 600 for seconds in done["seconds"].values())
+    record = json.loads((run_folder(manifest) / "done.json").read_text())
+    assert 0 < record["wall_seconds"] < 600
+    assert all(0 <= seconds < 600 for seconds in record["seconds"].values())
     assert "-" not in status(manifest, capsys).split("done", 1)[1].splitlines()[0].split("rows")[0].replace("--", "")
 
 
@@ -222,11 +223,11 @@ def test_a_second_job_on_a_live_run_is_refused(manifest, quiet):
 
 
 def copy_of_logs(manifest):
-    """The same study by another path, so that the logs of two gangs are not the same files."""
-    other = manifest.parents[1] / "other"
-    other.mkdir()
-    (other / "tiny").symlink_to(manifest.parent)
-    return other / "tiny" / "manifest.jsonl"
+    """Return the manifest by another path, so that the logs of two gangs are different files."""
+    other_root = manifest.parents[1] / "other"
+    other_root.mkdir()
+    (other_root / "tiny").symlink_to(manifest.parent)
+    return other_root / "tiny" / "manifest.jsonl"
 
 
 def test_a_full_disk_says_so_and_the_run_goes_on_when_there_is_room(manifest, quiet_alone):

@@ -1,4 +1,4 @@
-"""Identity: run ids are those of commit 3fa8c55, and a study folder made by it opens and trains nothing."""
+"""Run ids are those of commit 3fa8c55. A study folder of that commit opens, and nothing is trained again."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ DIGESTS = {
 
 @pytest.fixture
 def old_study(tmp_path):
-    """A copy of the old study's folder that a test may write to."""
+    """Make a copy of the old study's folder that a test may write to."""
     return Path(shutil.copytree(GOLDEN / "old_study", tmp_path / "old_study"))
 
 
@@ -45,7 +45,7 @@ def evaluate(folder):
 
 
 def contents(folder):
-    """Every file under a folder with its bytes."""
+    """Return every file under a folder with its bytes."""
     return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
@@ -90,5 +90,5 @@ def test_rows_of_an_old_study_that_are_lost_are_scored_again_from_its_checkpoint
     checkpoints = sorted((old_study / "runs").glob("*/checkpoints/*"))
     evaluate(old_study)
     assert sorted((old_study / "runs").glob("*/checkpoints/*")) == checkpoints
-    again = pandas.read_csv(old_study / "losses" / "losses.csv")
-    pandas.testing.assert_frame_equal(again, losses, rtol=1e-5)
+    new_losses = pandas.read_csv(old_study / "losses" / "losses.csv")
+    pandas.testing.assert_frame_equal(new_losses, losses, rtol=1e-5)

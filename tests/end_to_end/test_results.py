@@ -1,4 +1,4 @@
-"""Committed results: every verdict that their README tells comes out of their losses again."""
+"""The committed losses give again every verdict in the README of the results."""
 
 import re
 
@@ -9,7 +9,7 @@ from lossline_jax.fit.study.fit_study import fit_study
 from tests.support.paths import ROOT
 
 RESULTS = ROOT / "results"
-LEVELS = {  # rows of the README's table -> levels of the losses table
+LEVELS = {  # row of the README's table -> level of the losses table
     "speeches": "speeches",
     "Python code": "code",
     "1024 pieces": "bpe1024-wiki",
@@ -23,7 +23,7 @@ LEVELS = {  # rows of the README's table -> levels of the losses table
     "Adam with L2": "adam_l2-cosine-lr0.003-wd0.033",
     "WSD": "adamw-wsd-lr0.003-wd0.033",
 }
-SHORT = {  # levels of the losses table -> as the page writes them, without what all levels share
+SHORT = {  # level of the losses table -> its name on the page, without the part that all levels share
     "adamw-cosine-lr0.001-wd0.033": "lr0.001",
     "adam_l2-cosine-lr0.003-wd0.033": "adam_l2",
     "adamw-wsd-lr0.003-wd0.033": "wsd",
@@ -33,16 +33,16 @@ UNITS = ("nats_per_token", "bits_per_byte")
 
 
 @pytest.fixture(scope="module")
-def told():
-    """Level -> cells of its row of the README: gap and interval in both units, in noises, detects, verdict."""
+def readme_rows():
+    """Return each level's cells in the README: gap and interval in both units, in noises, detects, verdict."""
     lines = (RESULTS / "llms_on_the_line_cpu/README.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     return {LEVELS[row[1]]: row[2:] for row in rows if row[1] in LEVELS}
 
 
 @pytest.fixture(scope="module")
-def found():
-    """Level -> its gap in each unit."""
+def computed_levels():
+    """Return each level's comparison in each unit."""
     frame = pd.read_parquet(RESULTS / "llms_on_the_line_cpu/losses.parquet")
     base = frame.drop_duplicates("run_id").iloc[0]
     names = ("data", "tokenizer", "architecture", "size", "context_length", "optimiser")
@@ -56,11 +56,11 @@ def found():
 
 
 @pytest.fixture(scope="module")
-def shown():
-    """Level, as the page writes it -> its verdict there, and gap and interval in both units."""
+def page_rows():
+    """Return each level's verdict, gap and interval in both units. Keys are the names on the page."""
     page = (RESULTS / "llms_on_the_line_cpu/report.html").read_text()
     rows = re.findall(r'<span>([^<]*)</span></th><td class="prose"><span[^>]*>([^<]*)</span>(.*)', page)
-    cells = [re.findall(r"<span>([^<]*)</span><small>(\[[^<]*\])</small>", rest)[:2] for _, _, rest in rows]
+    cells = [re.findall(r"<span>([^<]*)</span><small>(\[[^<]*\])</small>", cells_html)[:2] for _, _, cells_html in rows]
     return {
         level: (verdict, [" ".join(cell) for cell in two]) for (level, verdict, _), two in zip(rows, cells, strict=True)
     }
@@ -71,29 +71,33 @@ def number(text: str) -> float:
 
 
 def numbers(cell: str) -> list[float]:
-    """Gap and interval of `-.299 [-.322, -.273]`."""
+    """Return the gap and the interval of a cell such as `-.299 [-.322, -.273]`."""
     return [number(text) for text in re.split(r"[ ,\[\]]+", cell) if text]
 
 
-def test_every_level_is_told(told, found):
-    assert set(told) == set(found) == set(LEVELS.values())
+def test_every_level_has_a_row_in_the_readme(readme_rows, computed_levels):
+    assert set(readme_rows) == set(computed_levels) == set(LEVELS.values())
 
 
-def test_verdicts_and_gaps_are_those_of_the_losses(told, found):
-    for level, (nats, bits, in_noises, detects, verdict) in told.items():
+def test_verdicts_and_gaps_are_those_of_the_losses(readme_rows, computed_levels):
+    for level, (nats, bits, in_noises, detects, verdict) in readme_rows.items():
         for unit, cell in zip(UNITS, (nats, bits), strict=True):
-            gap = found[level][unit]
+            gap = computed_levels[level][unit]
             assert gap.verdict == verdict, (level, unit)
             assert gap.gap == pytest.approx(number(cell.split()[0]), abs=6e-4)
             low, high = cell[cell.index("[") + 1 : cell.index("]")].split(", ")
             assert gap.interval == pytest.approx((number(low), number(high)), abs=2e-3)
-        assert found[level]["bits_per_byte"].ratio == pytest.approx(number(in_noises), abs=0.06 + abs(gap.ratio) * 0.02)
-        assert found[level]["bits_per_byte"].smallest_detectable_gap == pytest.approx(number(detects), abs=6e-4)
+        assert computed_levels[level]["bits_per_byte"].ratio == pytest.approx(
+            number(in_noises), abs=0.06 + abs(gap.ratio) * 0.02
+        )
+        assert computed_levels[level]["bits_per_byte"].smallest_detectable_gap == pytest.approx(
+            number(detects), abs=6e-4
+        )
 
 
-def test_the_page_says_what_the_readme_tells(told, shown):
-    assert set(shown) == {SHORT.get(level, level) for level in told}
-    for level, (nats, bits, *_, verdict) in told.items():
-        on_page, gaps = shown[SHORT.get(level, level)]
+def test_the_page_says_what_the_readme_says(readme_rows, page_rows):
+    assert set(page_rows) == {SHORT.get(level, level) for level in readme_rows}
+    for level, (nats, bits, *_, verdict) in readme_rows.items():
+        on_page, gaps = page_rows[SHORT.get(level, level)]
         assert on_page == WORDS[verdict], level
         assert [numbers(gap) for gap in gaps] == [numbers(nats), numbers(bits)], level

@@ -1,4 +1,4 @@
-"""Files from other people are data only: no name leaves its folder, and no code, markup or pickle is run."""
+"""Files from other people are data only. No name leads out of its folder, and no code, markup or pickle is run."""
 
 import ast
 import base64
@@ -47,7 +47,7 @@ SETS = (ValidationSet("wiki"), ValidationSet("code"))
 
 
 class Bomb:
-    """Unpickled, it leaves a file behind."""
+    """An object that makes a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -73,7 +73,7 @@ def test_a_name_may_lie_deeper(name):
 
 @pytest.fixture
 def secret(tmp_path):
-    """Make the file that a hostile manifest names. It exists, so that only the name can be refused."""
+    """Make the file that a hostile manifest names. It exists, so a refusal can only be about its name."""
     (tmp_path / "secret").write_bytes(b"\0\0\0\0")
     (tmp_path / "folder").mkdir()
     return tmp_path / "folder"
@@ -141,7 +141,7 @@ def test_a_manifest_names_runs_of_its_own_study_only(tmp_path):
 
 
 def test_no_module_reads_pickles():
-    """numpy is told so at every place; the other readers that would unpickle are not used at all."""
+    """Every call of `np.load` forbids pickles. Other readers that unpickle are not used."""
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import | ast.ImportFrom):
@@ -151,8 +151,8 @@ def test_no_module_reads_pickles():
                 call = ast.unparse(node.func)
                 assert call not in {"pd.read_pickle", "torch.load", "yaml.load", "yaml.unsafe_load"}, path
                 if call == "np.load":
-                    told = {each.arg: ast.unparse(each.value) for each in node.keywords}
-                    assert told.get("allow_pickle") == "False", f"{path}:{node.lineno}"
+                    arguments = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                    assert arguments.get("allow_pickle") == "False", f"{path}:{node.lineno}"
 
 
 def test_a_pickle_in_a_token_store_is_not_loaded(tmp_path):
@@ -186,8 +186,8 @@ def test_a_table_that_is_a_pickle_is_not_loaded(tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
-def test_compiled_programs_lie_with_the_user_and_for_no_one_else(tmp_path, monkeypatch):
-    was = jax.config.jax_compilation_cache_dir
+def test_compiled_programs_are_kept_in_a_folder_of_the_user_alone(tmp_path, monkeypatch):
+    previous_folder = jax.config.jax_compilation_cache_dir
     monkeypatch.setenv(compilation_cache.VARIABLE, str(tmp_path / "cache"))
     jax.config.update("jax_compilation_cache_dir", None)
     try:
@@ -195,11 +195,11 @@ def test_compiled_programs_lie_with_the_user_and_for_no_one_else(tmp_path, monke
         assert jax.config.jax_compilation_cache_dir == str(tmp_path / "cache")
         assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
     finally:
-        jax.config.update("jax_compilation_cache_dir", was)
+        jax.config.update("jax_compilation_cache_dir", previous_folder)
 
 
 def test_a_folder_for_compiled_programs_that_cannot_be_made_stops_nothing(tmp_path, monkeypatch):
-    was = jax.config.jax_compilation_cache_dir
+    previous_folder = jax.config.jax_compilation_cache_dir
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(compilation_cache.VARIABLE, str(tmp_path / "file" / "cache"))
     jax.config.update("jax_compilation_cache_dir", None)
@@ -207,7 +207,7 @@ def test_a_folder_for_compiled_programs_that_cannot_be_made_stops_nothing(tmp_pa
         compilation_cache.enable_compilation_cache()
         assert jax.config.jax_compilation_cache_dir is None
     finally:
-        jax.config.update("jax_compilation_cache_dir", was)
+        jax.config.update("jax_compilation_cache_dir", previous_folder)
 
 
 # --- markup
@@ -215,7 +215,7 @@ def test_a_folder_for_compiled_programs_that_cannot_be_made_stops_nothing(tmp_pa
 
 @pytest.mark.slow
 def test_what_a_study_says_is_text_in_the_page_and_not_markup(tmp_path):
-    """Its name, question, labels and run ids, the set names, and what its corpora say of themselves."""
+    """The hostile texts are names, questions, labels, run ids, and the descriptions of corpora."""
     hostile = (
         "=cmd()<script>alert(1)</script><img src=x onerror=alert(2)>\"'&</title>\x1b[31m\u202e\n$x^2$ 日本😀"
         + "w" * 300

@@ -1,4 +1,4 @@
-"""A library call leaves the process around it as it was; commands may be given one after the other."""
+"""A library call changes no setting of its process. Commands may follow one another in one process."""
 
 import json
 import os
@@ -26,33 +26,33 @@ main(["status", root + "/tiny"])
 """
 
 
-def python(*words, **environment):
+def python(*arguments, **environment):
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
     paths = {"PYTHONPATH": f"{ROOT}{os.pathsep}{TESTS}", "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
-    command = [sys.executable, *map(str, words)]
+    command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, env=kept | paths | environment, capture_output=True, text=True, timeout=300)
 
 
-@pytest.mark.slow  # it compiles some forty programs, since it may keep none
+@pytest.mark.slow  # it compiles about forty programs, because it may not cache them
 def test_no_library_call_changes_the_process(tmp_path):
-    found = python(SUPPORT / "library_calls.py", tmp_path)
-    assert found.returncode == 0, found.stderr
-    changed = json.loads(found.stdout.splitlines()[-1])
+    process = python(SUPPORT / "library_calls.py", tmp_path)
+    assert process.returncode == 0, process.stderr
+    changed = json.loads(process.stdout.splitlines()[-1])
     assert len(changed) > 15
     assert {name: settings for name, settings in changed.items() if settings} == {}
 
 
 @pytest.mark.slow
 def test_commands_may_follow_one_another_in_one_process(tmp_path):
-    """Each command starts devices or finds them started, as in a notebook."""
-    found = python("-c", TWICE, SUPPORT / "tiny_study.py", tmp_path)
-    assert found.returncode == 0, found.stderr
-    assert "2 of 3 runs done" in found.stdout
+    """A command starts the devices, or they are already started, as in a notebook."""
+    process = python("-c", TWICE, SUPPORT / "tiny_study.py", tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "2 of 3 runs done" in process.stdout
 
 
 @pytest.fixture
 def no_cache(monkeypatch):
-    """A process that keeps no programs yet."""
+    """Turn off the cache of compiled programs."""
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in (*names, "jax_persistent_cache_min_entry_size_bytes")}
     jax.config.update("jax_compilation_cache_dir", None)

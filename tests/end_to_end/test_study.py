@@ -1,4 +1,4 @@
-"""The whole road on real text in under a minute, killed and resumed, whole and as runs of a manifest."""
+"""A whole study on real text: undisturbed, killed and resumed, and as the runs of a manifest."""
 
 import json
 import os
@@ -24,7 +24,7 @@ KEY = ["run_id", "step", "eval_set"]
 
 
 def lossline(*argv, **options):
-    """A command in a process of its own, as a user runs it."""
+    """Start a command in a process of its own, as a user does."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
     command = [sys.executable, "-m", "lossline_jax", *argv]
     return subprocess.Popen(
@@ -34,7 +34,7 @@ def lossline(*argv, **options):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The folder of a finished tiny study, and what the command printed."""
+    """Return the folder of a finished tiny study, and the output of the command."""
     root = tmp_path_factory.mktemp("studies")
     process = lossline("run", TINY, "--root", root.name, cwd=root.parent)
     out, err = process.communicate(timeout=300)
@@ -103,9 +103,9 @@ def test_a_study_killed_in_the_middle_ends_with_the_same_numbers(finished, tmp_p
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    again = lossline("run", TINY, "--root", str(tmp_path))
-    _, err = again.communicate(timeout=300)
-    assert again.returncode == 0, err
+    second_process = lossline("run", TINY, "--root", str(tmp_path))
+    _, err = second_process.communicate(timeout=300)
+    assert second_process.returncode == 0, err
     straight, resumed = table_of(finished[0]), table_of(tmp_path / "tiny")
     assert straight.equals(resumed)
 
@@ -118,8 +118,8 @@ def test_the_runs_of_a_manifest_make_the_same_table(finished, tmp_path):
         assert process.wait(timeout=120) == 0, process.stderr.read()
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": str(LAUNCH.parent)}
     command = [sys.executable, str(LAUNCH / "local.py"), str(tmp_path / "tiny"), "--runs-at-once", "2"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
     assert (tmp_path / "tiny" / "report" / "report.html").exists()
     assert table_of(tmp_path / "tiny").equals(table_of(finished[0]))
 
@@ -175,7 +175,7 @@ def test_an_exported_run_that_is_imported_again_has_the_same_losses(finished, tm
     assert public["tokens_seen"].isna().all()
     assert public["tokenizer"].str.startswith("hf-").all()
 
-    main(["evaluate", str(folder)])  # a model once given is scored with the runs from then on
+    main(["evaluate", str(folder)])  # from now on every `evaluate` scores the imported model too
     assert len(table_of(folder)) == len(frame)
     main(["fit", str(folder)])
     main(["report", str(folder)])
@@ -221,7 +221,7 @@ def test_a_task_that_cannot_be_scored_is_named_by_line_and_stops_no_other(finish
         process = lossline(verb, *flags)
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
-    quiz.unlink()  # a later verb needs it no more
+    quiz.unlink()  # later verbs do not need the file
     process = lossline("evaluate", *flags)
     assert process.wait(timeout=300) == 0, process.stderr.read()
     frame = table_of(tmp_path / "tiny")
@@ -231,8 +231,8 @@ def test_a_task_that_cannot_be_scored_is_named_by_line_and_stops_no_other(finish
     assert "60 of 60 rows, 0 missing, 0 double" in capsys.readouterr().out
 
 
-def test_following_tells_what_went_wrong_and_ends(finished, tmp_path):
-    """One run has failed, one has lost a checkpoint that was never scored, one is whole."""
+def test_following_reports_what_went_wrong_and_ends(finished, tmp_path):
+    """One run has failed, one has lost a checkpoint before it was scored, and one is complete."""
     shutil.copytree(finished[0], tmp_path / "tiny")
     failed, _, robbed = sorted((tmp_path / "tiny" / "runs").iterdir())
     (failed / "done.json").unlink()

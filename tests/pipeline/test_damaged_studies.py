@@ -1,4 +1,4 @@
-"""A study whose files were changed or lost: refused by name, or made again from what is sound."""
+"""Changed or lost files of a study are refused by name, or made again from sound files."""
 
 import shutil
 
@@ -95,7 +95,7 @@ def test_fits_that_are_not_there_are_named_where_results_are_shown(study, tmp_pa
 
 
 @pytest.mark.parametrize("place", ["runs/a", "imported/a", "losses/rows/a.jsonl"])
-def test_what_belongs_to_no_run_or_model_is_named(study, tmp_path, place):
+def test_files_that_belong_to_no_run_or_model_are_named(study, tmp_path, place):
     shutil.copytree(OLD_STUDY, tmp_path / "study")
     folder = open_study(str(tmp_path / "study"))[1]
     assert strangers_note(study, folder) == ""
@@ -107,7 +107,7 @@ def test_what_belongs_to_no_run_or_model_is_named(study, tmp_path, place):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b'{"run_id": "\xff"}\n', "invalid UTF-8"),
         (b"", "has no run"),
@@ -116,9 +116,9 @@ def test_what_belongs_to_no_run_or_model_is_named(study, tmp_path, place):
         (b"[1]\n", "is not a JSON object"),
     ],
 )
-def test_a_damaged_manifest_is_one_line(tmp_path, content, said):
+def test_a_damaged_manifest_is_one_line(tmp_path, content, message):
     (tmp_path / "manifest.jsonl").write_bytes(content)
-    with pytest.raises(LosslineError, match=rf"manifest\.jsonl.*{said}") as caught:
+    with pytest.raises(LosslineError, match=rf"manifest\.jsonl.*{message}") as caught:
         read_manifest(str(tmp_path))
     assert "\n" not in str(caught.value)
 
@@ -140,7 +140,7 @@ def test_a_log_that_lost_its_end_is_named(study, tmp_path):
     directory.steps_file.write_text(directory.steps_file.read_text().split("\n")[0] + "\n")
     assert "has no rows after step 1" in run_status(run, directory, last_row(directory)).note
     directory.done_file.unlink()
-    assert log_note(run, directory, last_row(directory)) == ""  # it may still be written
+    assert log_note(run, directory, last_row(directory)) == ""  # the log of an unfinished run may still grow
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "null", "3", '"text"', '{"checksum": 3}'])

@@ -1,4 +1,4 @@
-"""Experiment files that cannot be loaded."""
+"""Experiment files that cannot be loaded are refused."""
 
 import pytest
 

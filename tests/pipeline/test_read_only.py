@@ -1,4 +1,4 @@
-"""A study that may not be written: verbs that only look, look; what would write says so, and where it can."""
+"""Verbs that only read work on a read-only study. Verbs that write refuse it, and name another place."""
 
 import contextlib
 import ctypes
@@ -24,7 +24,7 @@ CAPABILITIES_VERSION, DAC_OVERRIDE, DAC_READ_SEARCH = 0x20080522, 1, 2
 
 @contextlib.contextmanager
 def mounted_read_only(study):
-    """The kernel refuses every write below, to root as well."""
+    """Mount the study so that the kernel refuses every write, also by root."""
     if os.geteuid() or subprocess.run(["mount", "--bind", study, study], capture_output=True).returncode:
         pytest.skip("a folder cannot be mounted here")
     try:
@@ -36,7 +36,7 @@ def mounted_read_only(study):
 
 @contextlib.contextmanager
 def without_permission(study):
-    """Folders and files without the bits to write, of a user who is not above them."""
+    """Remove the write permissions of all folders and files, and obey permissions even as root."""
     paths = [study, *study.rglob("*")]
     for path in paths:
         path.chmod(path.stat().st_mode & ~0o222)
@@ -50,7 +50,7 @@ def without_permission(study):
 
 @contextlib.contextmanager
 def obeying_permissions():
-    """Without root's right to write everywhere, in this thread."""
+    """Take from this thread the right of root to ignore permissions."""
     if os.geteuid():
         yield
         return
@@ -71,7 +71,7 @@ def obeying_permissions():
 
 @pytest.fixture(params=[mounted_read_only, without_permission])
 def study(request, tmp_path):
-    """A study that is whole, with the locks of those who made it, and may not be written."""
+    """Make a complete study with the locks of its makers, in a folder that may not be written."""
     folder = Path(shutil.copytree(OLD_STUDY, tmp_path / "old_study"))
     main(["plan", str(folder), "--manifest"])
     for run in (folder / "runs").iterdir():
@@ -80,7 +80,7 @@ def study(request, tmp_path):
         yield folder
 
 
-def test_what_only_looks_looks(study, capsys):
+def test_verbs_that_only_read_work(study, capsys):
     assert not may_write(epath.Path(study / "report"))
     for verb, expected in (("status", "3 of 3 runs done"), ("plan", "3 runs"), ("show", "bits/byte")):
         main([verb, str(study)])
@@ -138,7 +138,7 @@ def test_the_watched_page_is_built_aside(study, monkeypatch):
 @pytest.mark.parametrize(
     ("verb", "flags"), [("prepare", []), ("evaluate", ["--execution.data-parallel", "1"])], ids=["prepare", "evaluate"]
 )
-def test_what_must_write_is_refused_in_one_line(study, verb, flags, capsys):
+def test_verbs_that_write_are_refused_in_one_line(study, verb, flags, capsys):
     with pytest.raises(SystemExit) as leaving:
         main([verb, str(study), *flags])
     assert leaving.value.code == 2

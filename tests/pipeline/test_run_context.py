@@ -16,7 +16,7 @@ from tests.support.paths import TESTS
 
 @pytest.fixture
 def old_study(tmp_path):
-    """A copy of the old study, whose three runs are trained, to be worked on by one device."""
+    """Make a copy of the old study, whose three runs are trained, for one device."""
     root = shutil.copytree(TESTS / "golden" / "old_study", tmp_path / "old_study")
     study, folder = open_study(str(root))
     return dataclasses.replace(study, execution=dataclasses.replace(study.execution, data_parallel=1)), folder
@@ -29,7 +29,7 @@ def test_the_context_of_a_run_is_built_once(old_study, monkeypatch):
     monkeypatch.setattr(run_context, "build_model", lambda *args, **kw: built.append(args) or build_model(*args, **kw))
     runner = StudyRunner.open(study, folder, study.runs)
     for run in study.runs:
-        runner.train(run)  # is done, and stays as it is
+        runner.train(run)  # the run is done, so nothing is trained
         runner.evaluate(run)
         context = runner.context(run)
         assert (context.run, context.directory) == (run, folder.run(run.run_id))
@@ -39,7 +39,7 @@ def test_the_context_of_a_run_is_built_once(old_study, monkeypatch):
         assert context.has_begun()
         assert context.will_add_no_checkpoints()
     assert len(built) == len(study.runs)
-    assert runner.scorers.num_added == 0  # every row was there
+    assert runner.scorers.num_added == 0  # every row existed already
     assert write_losses(runner.opened, runner.imported).startswith("losses table: ")
     assert sets_left_out(runner.opened, runner.imported) == {}
 

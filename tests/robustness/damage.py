@@ -1,13 +1,13 @@
-"""Damage each file of a study in every way, run the verbs that read it, and say what came of it.
+"""Damage each file of a study in every way, run the verbs that read it, and name the outcome of each.
 
     python tests/robustness/damage.py [SEED]
 
-prints a row for every case: which file was read by which verb, the damage, and the outcome in the words of
-`outcomes.py`; then the counts of each file. A case is SILENT if the verb ends with exit code 0 and another number in
-what it prints or writes. The study is tests/golden/old_study, written again as this version writes it
-(`as_written_now`), and two models from elsewhere that it scores too: one whose weights lie in the study, and one whose
-weights lie beside it. A file that may not be read cannot be tried by root, who may read everything: those cases are
-left out then.
+prints a row for every case: the file, the verb that reads it, the damage, and the outcome as `outcomes.py` names it.
+The counts of each file follow. A case is SILENT if the verb ends with exit code 0 and prints or writes another number.
+
+The study is tests/golden/old_study, rewritten in the format of this version (`as_written_now`). It also scores two
+imported models: the weights of one lie in the study, those of the other beside it. Root may read every file, so the
+cases of unreadable files are left out for root.
 """
 
 import os
@@ -27,9 +27,9 @@ if __name__ == "__main__":
 from tests.robustness.outcomes import Answer, Case, call, cases_table, counts, counts_table, faults, outcome
 from tests.robustness.sound_study import OLD_STUDY, ONE_DEVICE, as_written_now, import_models, sha256
 
-FLIPS = 3  # bits of a file that are flipped, one a case
+FLIPS = 3  # cases in which one bit of a file is flipped
 LOGGED_LOSS = r'"loss_nats_per_token": [^,}]*'
-WORDS_OF_LOSS = ("left out", "lacks", "missing", "not begun", "is gone")
+LOSS_PHRASES = ("left out", "lacks", "missing", "not begun", "is gone")
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Use:
     """A file of a study and a command that reads it."""
 
     file: str  # glob in the study's folder; the first match is damaged
-    words: tuple[str, ...]  # of the command; FOLDER and RUN stand for the study's folder and its first run
-    gone: tuple[str, ...] = ()  # globs of what is deleted first, so that the command has something to do
+    words: tuple[str, ...]  # the command line; FOLDER and RUN stand for the study's folder and its first run
+    deleted: tuple[str, ...] = ()  # globs of files that are deleted first, so that the command has work to do
 
     @property
     def name(self) -> str:
@@ -83,7 +83,7 @@ USES = (
     Use("losses/unscored/*.json", ("status", "FOLDER")),
     *(Use("losses/rows/*.jsonl", words) for words in (("status", "FOLDER"), ("show", "FOLDER"), EVALUATE)),
     *(Use("imported/inside-*/model.json", words) for words in (("status", "FOLDER"), ("report", "FOLDER"), EXPORT)),
-    *(Use("imported/inside-*/model.json", EVALUATE, gone) for gone in ((), SCORE_AGAIN)),
+    *(Use("imported/inside-*/model.json", EVALUATE, deleted) for deleted in ((), SCORE_AGAIN)),
     *(Use(f"imported/inside-*/{name}.json", EVALUATE, SCORE_AGAIN) for name in ("tokenizer", "suite")),
     Use("imported/inside-*/tokenizer.json", EXPORT),
     Use("imported/inside-*/checkpoints/*/meta.json", EVALUATE, SCORE_AGAIN),
@@ -105,12 +105,12 @@ def flip_bit(path: Path, generator: random.Random) -> None:
 
 
 def change_digit(path: Path, generator: random.Random) -> None:
-    """Change one digit of a text into another, as a hand or a bad disk may; a binary file gets another byte."""
+    """Change one digit of a text into another one. A file without digits gets another byte."""
     content = path.read_bytes()
     places = [place for place, byte in enumerate(content) if chr(byte).isdigit()]
     place = generator.choice(places or range(len(content)))
-    other = generator.choice([digit for digit in b"0123456789" if digit != content[place]])
-    path.write_bytes(content[:place] + bytes([other]) + content[place + 1 :])
+    new_digit = generator.choice([digit for digit in b"0123456789" if digit != content[place]])
+    path.write_bytes(content[:place] + bytes([new_digit]) + content[place + 1 :])
 
 
 def cut_in_half(path: Path, generator: random.Random) -> None:
@@ -151,7 +151,7 @@ DAMAGES: tuple[tuple[str, Damage], ...] = (
 
 
 class Laboratory:
-    """A sound study, copies of it that are damaged, and what each use gives without damage."""
+    """Hold a sound study, damaged copies of it, and the results of each use without damage."""
 
     def __init__(self, folder: Path, seed: int):
         self._sound, self._copy, self._seed = folder / "sound", folder / "study", seed
@@ -163,7 +163,7 @@ class Laboratory:
         self._before: dict[Use, tuple[Answer, str]] = {}
 
     def try_case(self, use: Use, damage_name: str, damage: Damage) -> Case:
-        """Damage a copy, run the command, and compare with what an undamaged copy gives."""
+        """Damage a copy, run the command, and compare with the results of an undamaged copy."""
         if use not in self._before:
             self._fresh(use)
             answer = self._call(use)
@@ -176,19 +176,21 @@ class Laboratory:
         damage(target, generator)
         spoilt = _content(target)
         answer, (before, results) = self._call(use), self._before[use]
-        found = self._results(answer)
-        told = _new_lines(before.out, answer.out) or [
-            line for line in _new_lines(before.err, answer.err) if any(word in line for word in WORDS_OF_LOSS)
+        new_results = self._results(answer)
+        messages = _new_lines(before.out, answer.out) or [
+            line for line in _new_lines(before.err, answer.err) if any(phrase in line for phrase in LOSS_PHRASES)
         ]
-        word = outcome(answer, found == results, healed=_content(target) != spoilt, told=bool(told))
-        said = " / ".join(told) if word == "told" else answer.last_line
-        return Case(use.name, damage_name, word, said.replace(str(self._copy), "STUDY"))
+        outcome_name = outcome(
+            answer, new_results == results, healed=_content(target) != spoilt, reported=bool(messages)
+        )
+        detail = " / ".join(messages) if outcome_name == "told" else answer.last_line
+        return Case(use.name, damage_name, outcome_name, detail.replace(str(self._copy), "STUDY"))
 
     def _fresh(self, use: Use) -> Path | None:
-        """A new copy for a use; the file to damage, if there is one."""
+        """Make a new copy for a use, and return the file to damage, or None."""
         shutil.rmtree(self._copy, ignore_errors=True)
         shutil.copytree(self._sound, self._copy)
-        for pattern in use.gone:
+        for pattern in use.deleted:
             for path in self._copy.glob(pattern):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         return next((path for path in sorted(self._copy.glob(use.file)) if path.is_file()), None)
@@ -198,7 +200,7 @@ class Laboratory:
         return call([re.sub("FOLDER|RUN|INSIDE", lambda name: names[name[0]], word) for word in use.words])
 
     def _results(self, answer: Answer) -> str:
-        """Every number that a command gave: on stdout, in tables, fits, logs and the report."""
+        """Return every number that a command gave: on stdout, in tables, fits, logs and the report."""
         parts = [answer.out.replace(str(self._copy), "STUDY")]
         for pattern in ("losses/losses.csv", "fits/fits.json", "report/report.html"):
             parts += [path.read_text(errors="replace") for path in sorted(self._copy.glob(pattern)) if path.is_file()]
@@ -213,13 +215,13 @@ def _content(path: Path) -> bytes | None:
 
 
 def _new_lines(before: str, after: str) -> list[str]:
-    """The lines that say something else than before, numbers apart."""
-    known = {_words(line) for line in before.splitlines()}
-    return [line.strip() for line in after.splitlines() if _words(line) not in known]
+    """Return the lines that are new. Lines that differ only in numbers count as the same."""
+    known = {_without_numbers(line) for line in before.splitlines()}
+    return [line.strip() for line in after.splitlines() if _without_numbers(line) not in known]
 
 
-def _words(text: str) -> str:
-    """A text without its numbers and spaces."""
+def _without_numbers(text: str) -> str:
+    """Return a text without its numbers and spaces."""
     return re.sub(r"[\d.eE+\-−─\s]+", " ", text)
 
 
@@ -231,21 +233,21 @@ def cases(folder: Path, seed: int, chosen: Sequence[tuple[Use, str, Damage]] | N
 
 
 def all_cases() -> list[tuple[Use, str, Damage]]:
-    """Every use of a file with every damage."""
+    """Return every use of a file with every damage."""
     return [(use, name, damage) for use in USES for name, damage in DAMAGES]
 
 
 def main() -> None:
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else 0
     with tempfile.TemporaryDirectory() as folder:
-        found = list(cases(Path(folder), seed))
-    print(cases_table(found))
+        tried_cases = list(cases(Path(folder), seed))
+    print(cases_table(tried_cases))
     by_file: dict[str, list[Case]] = {}
-    for case in found:
+    for case in tried_cases:
         by_file.setdefault(case.use.split(" by ")[0], []).append(case)
     print(counts_table(by_file))
-    print(counts(found))
-    sys.exit(bool(faults(found)))
+    print(counts(tried_cases))
+    sys.exit(bool(faults(tried_cases)))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Commands that are killed at a write, a rename, a new folder or a moment, and then given again.
+"""Kill commands at a write, a rename, a new folder or a moment, and then run them again.
 
-python tests/robustness/kills.py [CASES] [SEED]      the table of all cases, seeded; fails if one ends otherwise
+python tests/robustness/kills.py [CASES] [SEED]      the table of all cases, seeded; fails if a case is a fault
 
-Every command runs in a fork of this process, which has imported all it needs: that is most of what a start takes. A
-kill is the kernel's, so nothing is tidied up.
+Every command runs in a fork of this process, which has imported all modules: the imports take most of a start. SIGKILL
+ends the process at once, so it removes no files.
 """
 
 import json
@@ -37,12 +37,12 @@ SECONDS = 240
 
 @dataclass(frozen=True)
 class Verb:
-    """A command, and the study that it finds."""
+    """A command, and the study on which it runs."""
 
     name: str
 
     def words(self, folder: Path) -> list[str]:
-        """The command on a study of `begin`."""
+        """Return the arguments of the command on a study of `begin`."""
         flags = ["--execution.cpu-devices", "2"]
         if self.name == "prepare":
             return ["prepare", str(TINY), "--root", str(folder), *SMALL]
@@ -50,7 +50,7 @@ class Verb:
         return [self.name, str(folder / "study"), *only, *(flags if only else [])]
 
     def begin(self, folder: Path) -> None:
-        """Make the folder that undisturbed commands before this one leave."""
+        """Make the folder as the commands before this one leave it."""
         if self.name == "prepare":
             folder.mkdir()
             return
@@ -66,7 +66,7 @@ class Verb:
 
 @dataclass(frozen=True)
 class Kill:
-    """Before the `at`-th event of a kind, or `at` seconds after the start."""
+    """A kill before the `at`-th event of a kind, or `at` seconds after the start."""
 
     kind: str  # write, rename, new folder, seconds
     at: float
@@ -79,8 +79,8 @@ def _first_run() -> str:
     return json.loads((OLD_STUDY / "prepared" / "prepared.json").read_text())["suites"].popitem()[0]
 
 
-def fork(words: list[str], folder: Path, kill: Kill | None = None) -> int:
-    """Start a command; what it says lies in `folder`. Returns the process id."""
+def fork(arguments: list[str], folder: Path, kill: Kill | None = None) -> int:
+    """Start a command whose output goes to files beside `folder`. Return the process id."""
     pid = os.fork()
     if pid:
         return pid
@@ -88,9 +88,9 @@ def fork(words: list[str], folder: Path, kill: Kill | None = None) -> int:
     try:
         for number, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(folder.with_suffix(f".{name}"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)
-        seen = _watch_events(folder, kill)
-        lossline(words)
-        folder.with_suffix(".json").write_text(json.dumps(seen))
+        event_counts = _watch_events(folder, kill)
+        lossline(arguments)
+        folder.with_suffix(".json").write_text(json.dumps(event_counts))
         code = 0
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
@@ -103,20 +103,20 @@ def fork(words: list[str], folder: Path, kill: Kill | None = None) -> int:
 
 
 def _watch_events(folder: Path, kill: Kill | None) -> Counter:
-    """Count what is written below `folder`, and end the process before the event of `kill`."""
-    seen, root = Counter(), str(folder)
+    """Count the writes below `folder`, and kill the process before the event of `kill`."""
+    event_counts, root = Counter(), str(folder)
 
     def hook(event: str, args: tuple) -> None:
         kind = KINDS.get(event)
         if event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR):
             kind = "write"
         if kind and str(args[0]).startswith(root + "/"):
-            seen[kind] += 1
-            if kill and kill.kind == kind and seen[kind] == kill.at:
+            event_counts[kind] += 1
+            if kill and kill.kind == kind and event_counts[kind] == kill.at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
-    return seen
+    return event_counts
 
 
 def wait(pid: int, folder: Path, kill: Kill | None = None) -> Answer:
@@ -132,43 +132,43 @@ def wait(pid: int, folder: Path, kill: Kill | None = None) -> Answer:
     return Answer(code, *(folder.with_suffix(f".{name}").read_text(errors="replace") for name in ("out", "err")))
 
 
-def run(words: list[str], folder: Path, kill: Kill | None = None) -> Answer:
-    """A whole command."""
-    return wait(fork(words, folder, kill), folder, kill)
+def run(arguments: list[str], folder: Path, kill: Kill | None = None) -> Answer:
+    """Start a command, wait for it, and return its answer."""
+    return wait(fork(arguments, folder, kill), folder, kill)
 
 
 def numbers(folder: Path) -> dict[str, object]:
-    """Read a study's folder byte for byte, but for times of day, locks and leftovers of killed processes."""
-    found: dict[str, object] = {}
+    """Return the contents of a study's folder without times of day, locks and leftovers of killed processes."""
+    contents: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if not path.is_file() or any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         if path.name == "steps.jsonl":
             rows = [json.loads(line) for line in path.read_text().splitlines()]
-            found[name] = [(row["step"], row["loss_nats_per_token"], row["grad_norm"]) for row in rows]
+            contents[name] = [(row["step"], row["loss_nats_per_token"], row["grad_norm"]) for row in rows]
         elif path.name == "done.json":
-            done = json.loads(path.read_text())
-            found[name] = done["run_fingerprint"], done["step"], done["tokens"]
+            record = json.loads(path.read_text())
+            contents[name] = record["run_fingerprint"], record["step"], record["tokens"]
         elif path.name == VERIFIED_FILE:
             states = json.loads(path.read_text())
-            found[name] = {file: state[:2] for file, state in states.items() if file != "checksum"}  # SHA-256, size
+            contents[name] = {file: state[:2] for file, state in states.items() if file != "checksum"}  # SHA-256, size
         elif "/checkpoints/" in name:
-            found[name.split("/checkpoints/")[0] + "/checkpoints/" + path.relative_to(folder).parts[-2]] = True
+            contents[name.split("/checkpoints/")[0] + "/checkpoints/" + path.relative_to(folder).parts[-2]] = True
         elif "tensorboard" not in name and path.name not in ("alive.json", "lock") and path.suffix != ".lock":
-            found[name] = path.read_bytes()
-    return {name: value for name, value in found.items() if not name.endswith(("/d", "/ocdbt.process_0"))}
+            contents[name] = path.read_bytes()
+    return {name: value for name, value in contents.items() if not name.endswith(("/d", "/ocdbt.process_0"))}
 
 
 class Bench:
-    """Undisturbed commands, each run once, and the cases that are compared with them."""
+    """Run each undisturbed command once, and compare the cases with it."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self._quiet: dict[Verb, tuple[dict, Counter, float]] = {}
 
     def quiet(self, verb: Verb) -> tuple[dict, Counter, float]:
-        """Return the numbers of an undisturbed command, the events that it writes, and its seconds."""
+        """Return the numbers of an undisturbed command, the counts of its events, and its seconds."""
         if verb not in self._quiet:
             folder = self.folder / f"quiet-{verb.name}"
             verb.begin(folder)
@@ -180,23 +180,23 @@ class Bench:
         return self._quiet[verb]
 
     def case(self, verb: Verb, kill: Kill) -> Case:
-        """Kill a command, give it again, and compare."""
+        """Kill a command, run it again, and compare with the undisturbed command."""
         expected = self.quiet(verb)[0]
         folder = Path(tempfile.mkdtemp(dir=self.folder, prefix="case-")) / "root"
         verb.begin(folder)
         killed = run(verb.words(folder), folder, kill)
-        again = run(verb.words(folder), folder)
-        found = numbers(folder)
-        differing = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
-        word = outcome(again, equal=not differing)
+        second_answer = run(verb.words(folder), folder)
+        actual = numbers(folder)
+        differing = sorted(k for k in expected.keys() | actual.keys() if expected.get(k) != actual.get(k))
+        outcome_name = outcome(second_answer, equal=not differing)
         if killed.code not in (-signal.SIGKILL, 0):
-            word, differing = "MUTE", [f"exit code {killed.code} instead of the kill"]
+            outcome_name, differing = "MUTE", [f"exit code {killed.code} instead of the kill"]
         damage = f"killed {kill.at:.2f} s after its start" if kill.kind == "seconds" else f"{kill.kind} {kill.at}"
         shutil.rmtree(folder.parent)
-        return Case(verb.name, damage, word, ", ".join(differing) or again.last_line)
+        return Case(verb.name, damage, outcome_name, ", ".join(differing) or second_answer.last_line)
 
     def kills(self, count: int, seed: int) -> list[tuple[Verb, Kill]]:
-        """Seeded cases, dealt to verbs and kinds in turn."""
+        """Return seeded cases that take the verbs and kinds in turn."""
         rng, chosen = random.Random(seed), []
         for number in range(count):
             verb = VERBS[number % len(VERBS)]

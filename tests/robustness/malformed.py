@@ -1,9 +1,9 @@
-"""Malformed input of every kind, made from a seed, and what came of it.
+"""Make malformed input of every kind from a seed, and name the outcome of each.
 
     python tests/robustness/malformed.py [CASES] [SEED] [KIND]
 
-makes that many inputs of each kind, and reads each as a user's command would. It prints the counts of each kind in the
-words of `outcomes.py`, and every case that is a fault. A table goes through three verbs, each a case.
+makes that many inputs of each kind, and reads each as a user's command would. It prints the counts of the outcomes that
+`outcomes.py` names, and every case that is a fault. A table goes through three verbs, and each of them is a case.
 """
 
 import sys
@@ -37,22 +37,22 @@ KINDS: dict[str, Kind] = {
 
 
 def cases(kind: str, count: int, seed: int) -> list[Case]:
-    """All cases of a kind."""
+    """Return all cases of a kind."""
     with tempfile.TemporaryDirectory() as folder:
         return list(KINDS[kind](count, seed, Path(folder)))
 
 
 def main(count: int = 40, seed: int = 0, chosen: str = "") -> int:
     jax.config.update("jax_disable_most_optimizations", True)  # many small programs, each run a few times
-    found: dict[str, list[Case]] = {}
+    cases_by_kind: dict[str, list[Case]] = {}
     for kind in KINDS if not chosen else [chosen]:
         began = time.monotonic()
-        found[kind] = cases(kind, count, seed)
-        print(f"{kind}: {counts(found[kind])}; {time.monotonic() - began:.0f} s", flush=True)
-    everything = [case for of_kind in found.values() for case in of_kind]
+        cases_by_kind[kind] = cases(kind, count, seed)
+        print(f"{kind}: {counts(cases_by_kind[kind])}; {time.monotonic() - began:.0f} s", flush=True)
+    everything = [case for kind_cases in cases_by_kind.values() for case in kind_cases]
     if bad := faults(everything):
         print(cases_table(bad))
-    print(counts_table(found))
+    print(counts_table(cases_by_kind))
     print(counts(everything))
     return len(bad)
 

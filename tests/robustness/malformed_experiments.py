@@ -1,4 +1,4 @@
-"""Fields, flags and study.json with values from a seed: each is refused in one line, or is a study that can be."""
+"""Make fields, flags and study.json with values from a seed. Each is refused in one line, or is a valid study."""
 
 import copy
 import dataclasses
@@ -26,7 +26,7 @@ VALUES = (
 OBJECTS = (object(), b"bytes", {1, 2}, np.float64(0.5), np.int64(3), np.nan, lambda: 1, 1j, range(3), Path("x"))
 FLAGS = ("--tokens", "--max-bytes", "--corpus", "--other-rate", "--quiz", "--execution.log-every", "--execution.slices")
 FLAGS += ("--execution.data-parallel", "--execution.microbatch-size", "--execution.stall-seconds", "--utilisation")
-WORDS = (
+FLAG_VALUES = (
     "-1",
     "0",
     "1e30",
@@ -51,7 +51,7 @@ def sound_study() -> StudyConfig:
 
 
 def leaves(value, path=()):
-    """The path of every value inside a JSON value, however deep; containers too."""
+    """Yield the path of every value inside a JSON value, at any depth. Containers count too."""
     if path:
         yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -69,7 +69,7 @@ def put(content, path, value):
 
 
 def study_files(count: int, seed: int, folder: Path) -> Iterator[Case]:
-    """study.json with another value in any place."""
+    """Replace one value of study.json by another."""
     rng, content = random.Random(f"{seed} study.json"), to_json(sound_study())
     paths = list(leaves(content))
     (folder / "study.json").write_text(json.dumps(content))
@@ -78,12 +78,12 @@ def study_files(count: int, seed: int, folder: Path) -> Iterator[Case]:
         path, value = rng.choice(paths), rng.choice(VALUES)
         (folder / "study.json").write_text(json.dumps(put(content, path, value)))
         answer = call(["plan", str(folder)])
-        word = _word(answer, "study.json")
-        yield Case("study.json by plan", f"{'.'.join(map(str, path))}: {value!r}", word, answer.last_line)
+        outcome_name = _name_outcome(answer, "study.json")
+        yield Case("study.json by plan", f"{'.'.join(map(str, path))}: {value!r}", outcome_name, answer.last_line)
 
 
 def fields(count: int, seed: int, folder: Path) -> Iterator[Case]:
-    """A study() function may return any object at all in any field. An accepted study can be written down."""
+    """Replace a field of a study by any object. A study that is accepted must survive JSON."""
     rng, study = random.Random(f"{seed} fields"), sound_study()
     for _ in range(count):
         owner = rng.choice(
@@ -91,25 +91,25 @@ def fields(count: int, seed: int, folder: Path) -> Iterator[Case]:
         )
         field, value = rng.choice(dataclasses.fields(owner)).name, rng.choice((*VALUES, *OBJECTS))
         changed = _with(study, owner, dataclasses.replace(owner, **{field: value}))
-        word, said, _ = attempt(partial(_check_and_write, changed), named="bad.py")
-        yield Case(f"field of {type(owner).__name__}", f"{field}: {value!r}", word, said)
+        outcome_name, detail, _ = attempt(partial(_check_and_write, changed), named="bad.py")
+        yield Case(f"field of {type(owner).__name__}", f"{field}: {value!r}", outcome_name, detail)
 
 
 def flags(count: int, seed: int, folder: Path) -> Iterator[Case]:
-    """Words of the command line. Planning leaves no file."""
+    """Try flags with any value. The verb `plan` leaves no file."""
     rng = random.Random(f"{seed} flags")
     for _ in range(count):
-        flag, value = rng.choice(FLAGS), rng.choice(WORDS)
+        flag, value = rng.choice(FLAGS), rng.choice(FLAG_VALUES)
         answer = call(["plan", TINY, f"{flag}={value}", "--root", str(folder)])
-        word = _word(answer) if not list(folder.iterdir()) else "SILENT"
-        yield Case("flag of plan", f"{flag}={value}", word, answer.last_line)
+        outcome_name = _name_outcome(answer) if not list(folder.iterdir()) else "SILENT"
+        yield Case("flag of plan", f"{flag}={value}", outcome_name, answer.last_line)
 
 
-def _word(answer: Answer, named: str = "") -> str:
-    word = outcome(answer, equal=True)
-    if word == "noticed" and (named not in answer.last_line or not answer.last_line.isprintable()):
+def _name_outcome(answer: Answer, named: str = "") -> str:
+    outcome_name = outcome(answer, equal=True)
+    if outcome_name == "noticed" and (named not in answer.last_line or not answer.last_line.isprintable()):
         return "MUTE"
-    return "accepted" if word == "without effect" else word
+    return "accepted" if outcome_name == "without effect" else outcome_name
 
 
 def _check_and_write(study: StudyConfig) -> None:
@@ -118,7 +118,7 @@ def _check_and_write(study: StudyConfig) -> None:
 
 
 def _with(study, owner, bad):
-    """The study with `bad` in the place of `owner`."""
+    """Return the study with `bad` in the place of `owner`."""
     if owner is study:
         return bad
     if owner is study.suite:

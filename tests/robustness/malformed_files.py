@@ -1,4 +1,4 @@
-"""Files of corpora, tasks and tables, damaged from a seed: each is read, or refused in one line that names it."""
+"""Damage files of corpora, tasks and tables from a seed. Each is read, or refused in one line that names it."""
 
 import bz2
 import gzip
@@ -57,9 +57,9 @@ DAMAGE = (cut, flip, insert, drop)
 
 
 def damaged_files(count: int, seed: int, folder: Path) -> Iterator[Case]:
-    """Files that are cut, flipped, lengthened or shortened.
+    """Cut, flip, lengthen or shorten files.
 
-    What is packed has a checksum: it is read as it was, or not at all.
+    A compressed file has a checksum, so it gives the same content as before or is refused.
     """
     chance = random.Random(f"{seed} damaged")
     pd.DataFrame(ROWS).to_parquet(folder / "whole.parquet")
@@ -75,16 +75,16 @@ def damaged_files(count: int, seed: int, folder: Path) -> Iterator[Case]:
             before[reader, ending] = READERS[reader](path)
         how = chance.choice(DAMAGE)
         path.write_bytes(how(whole[ending], chance))
-        word, said, content = attempt(partial(READERS[reader], path), named=path.name)
-        if word == "accepted" and content == before[reader, ending]:
-            word = "without effect"
-        elif word == "accepted" and ending.removeprefix(".jsonl") in PACKED:
-            word = "SILENT"
-        yield Case(f"{reader} of {ending}", how.__name__, word, said)
+        outcome_name, detail, content = attempt(partial(READERS[reader], path), named=path.name)
+        if outcome_name == "accepted" and content == before[reader, ending]:
+            outcome_name = "without effect"
+        elif outcome_name == "accepted" and ending.removeprefix(".jsonl") in PACKED:
+            outcome_name = "SILENT"
+        yield Case(f"{reader} of {ending}", how.__name__, outcome_name, detail)
 
 
 def bytes_of_no_format(count: int, seed: int, folder: Path) -> Iterator[Case]:
-    """Bytes at random under every ending. What is no packed file can at best be text."""
+    """Write random bytes under every ending. No such file is valid Parquet or a valid archive."""
     chance = random.Random(f"{seed} bytes")
     kinds = [(reader, ending) for reader in READERS for ending in ENDINGS]
     for number in range(count):
@@ -92,7 +92,7 @@ def bytes_of_no_format(count: int, seed: int, folder: Path) -> Iterator[Case]:
         path = folder / f"a{ending}"
         content = b"".join(chance.choice([*TOKENS, chance.randbytes(9)]) for _ in range(chance.randrange(6)))
         path.write_bytes(content)
-        word, said, _ = attempt(partial(READERS[reader], path), named=path.name)
-        if word == "accepted" and ending in (".parquet", ".gz", ".zip"):
-            word = "SILENT"
-        yield Case(f"{reader} of {ending}", f"{len(content)} bytes", word, said)
+        outcome_name, detail, _ = attempt(partial(READERS[reader], path), named=path.name)
+        if outcome_name == "accepted" and ending in (".parquet", ".gz", ".zip"):
+            outcome_name = "SILENT"
+        yield Case(f"{reader} of {ending}", f"{len(content)} bytes", outcome_name, detail)

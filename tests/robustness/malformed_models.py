@@ -1,4 +1,4 @@
-"""Files of models, tokenizers and tasks spoilt at random from a seed: each is read, or refused in one line."""
+"""Damage files of models, tokenizers and tasks from a seed. Each is read, or refused in one line."""
 
 import copy
 import itertools
@@ -35,14 +35,14 @@ ROWS = [
 
 
 def spoilt_bytes(content, rng):
-    """Flipped, lost, repeated or zero bytes, or the end cut off; and what was done."""
+    """Flip, delete, repeat or zero bytes, or cut the end off. Return the bytes and a name of the change."""
     data, place = bytearray(content), rng.randrange(len(content))
     length = rng.choice([1, 5, 60])
     how = rng.choice(["flip", "flip", "cut", "lose", "repeat", "zero"])
     match how:
         case "flip":
             for _ in range(rng.choice([1, 1, 2, 9])):
-                # half of them where the structure stands: at the beginning and the end
+                # the beginning and the end hold the structure of a file, so flips there are more frequent
                 near = rng.choice([rng.randrange(len(data)), rng.randrange(min(300, len(data))), len(data) - 1])
                 data[near] ^= 1 << rng.randrange(8)
         case "cut":
@@ -57,7 +57,7 @@ def spoilt_bytes(content, rng):
 
 
 def spoilt_value(value, rng):
-    """A JSON value with one of its members, at any depth, replaced, deleted or doubled; and what was done."""
+    """Replace, delete or add one member of a JSON value, at any depth. Return the value and a name of the change."""
     changed = copy.deepcopy(value)
     holder, key, path = changed, None, []
     while True:
@@ -84,50 +84,50 @@ def spoilt_value(value, rng):
 def spoilt_json(content, rng):
     if rng.random() < 0.3:
         return spoilt_bytes(content, rng)
-    value, done = spoilt_value(json.loads(content), rng)
-    return json.dumps(value).encode("utf-8"), done
+    value, change = spoilt_value(json.loads(content), rng)
+    return json.dumps(value).encode("utf-8"), change
 
 
 def spoilt_lines(content, rng):
     if rng.random() < 0.3:
         return spoilt_bytes(content, rng)
     rows = [json.loads(line) for line in content.decode("utf-8").splitlines()]
-    value, done = spoilt_value(rows, rng)
-    return "".join(json.dumps(row) + "\n" for row in value).encode("utf-8"), done
+    value, change = spoilt_value(rows, rng)
+    return "".join(json.dumps(row) + "\n" for row in value).encode("utf-8"), change
 
 
 def spoilt_tensors(content, rng):
-    """Its header is JSON behind the header's length."""
+    """Damage the header of a safetensors file, which is JSON after the length of the header."""
     if rng.random() < 0.3:
         return spoilt_bytes(content, rng)
     (length,) = struct.unpack("<Q", content[:8])
-    header, done = spoilt_json(content[8 : 8 + length], rng)
+    header, change = spoilt_json(content[8 : 8 + length], rng)
     stated = len(header) if rng.random() < 0.8 else rng.choice([0, len(header) + 1, 2**40, 2**63])
-    return struct.pack("<Q", stated) + header + content[8 + length :], done
+    return struct.pack("<Q", stated) + header + content[8 + length :], change
 
 
 def spoil(name: str, path: Path, spoilt: Spoil, read: Callable[[], object]) -> Iterator[Case]:
-    """Spoilt versions of a file without end, each read."""
+    """Yield the cases of endless damaged versions of a file."""
     good = path.read_bytes()
-    read()  # it can be read as it is
+    read()  # the undamaged file must be readable
     for number in itertools.count():
-        content, done = spoilt(good, random.Random(f"{name} {number}"))
+        content, change = spoilt(good, random.Random(f"{name} {number}"))
         path.write_bytes(content)
-        yield Case(name, done, *attempt(read)[:2])
+        yield Case(name, change, *attempt(read)[:2])
 
 
 def deal(count: int, kinds: list[Iterator[Case]]) -> Iterator[Case]:
-    """`count` cases, from each kind in turn."""
+    """Yield `count` cases, from each kind in turn."""
     yield from itertools.islice(itertools.chain.from_iterable(zip(*kinds, strict=True)), count)
 
 
 def configs(count: int, seed: int, folder: Path) -> Iterator[Case]:
-    """config.json of every architecture."""
+    """Damage config.json of every architecture."""
     yield from _of_folders(count, seed, folder, "config.json", spoilt_json)
 
 
 def tensors(count: int, seed: int, folder: Path) -> Iterator[Case]:
-    """model.safetensors of every architecture."""
+    """Damage model.safetensors of every architecture."""
     yield from _of_folders(count, seed, folder, "model.safetensors", spoilt_tensors)
 
 
@@ -144,7 +144,7 @@ def _of_folders(count: int, seed: int, folder: Path, file: str, spoilt: Spoil) -
 
 
 def json_tokenizers(count: int, seed: int, folder: Path) -> Iterator[Case]:
-    """tokenizer.json of every kind."""
+    """Damage tokenizer.json of every kind."""
     kinds = []
     for name, make in JSON_KINDS.items():
         path = folder / name / "tokenizer.json"
@@ -156,7 +156,7 @@ def json_tokenizers(count: int, seed: int, folder: Path) -> Iterator[Case]:
 
 
 def sentencepiece_models(count: int, seed: int, folder: Path) -> Iterator[Case]:
-    """tokenizer.model of every kind."""
+    """Damage tokenizer.model of every kind."""
     kinds = []
     for name, make in (SENTENCEPIECE_KINDS | {"normalising": normalising_model}).items():
         path = folder / name / "tokenizer.model"
@@ -176,7 +176,7 @@ def _use_tokenizer(config: HuggingFaceTokenizer | SentencePieceFile, folder: Pat
 
 
 def task_files(count: int, seed: int, folder: Path) -> Iterator[Case]:
-    """Files of tasks, of every kind of row."""
+    """Damage files of tasks with every kind of row."""
 
     def read(path: Path) -> None:
         items = read_items(ChoiceTask("task", str(path)))

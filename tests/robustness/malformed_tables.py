@@ -1,8 +1,8 @@
-"""Malformed tables, made from a seed, through every verb that takes a table.
+"""Make malformed tables from a seed, and give them to every verb that takes a table.
 
-A case is a sound table with one thing done to it. No verb may end in a stack trace, say more than one line about a
-refusal, or leave an output of a refused command behind. Where the change leaves every number what it was, the numbers
-that come out must be those of the sound table.
+A case is a sound table with one change. No verb may end in a stack trace, refuse a table in more than one line, or
+leave an output of a refused command behind. Where the change keeps every number, the results must be those of the sound
+table.
 """
 
 import json
@@ -44,7 +44,7 @@ ODD_VALUES = [
 
 @dataclass(frozen=True)
 class Malformed:
-    """A file, what was done to it, and whether its numbers are still those of the sound table."""
+    """A file, the change in it, and whether its numbers are still those of the sound table."""
 
     name: str
     content: str
@@ -53,7 +53,7 @@ class Malformed:
 
 
 def sound_table() -> pd.DataFrame:
-    """Two data sets, six budgets, a planted law and a planted line; each run has one row."""
+    """Return two data sets with four budgets each, a planted law and a planted line. Each run has one row."""
     generator = np.random.Generator(np.random.PCG64(3))
     budget = np.tile(np.repeat(np.geomspace(1e17, 1e19, 4), 3), 2)
     size = np.sqrt(budget / 120) * np.tile([0.5, 1.0, 2.0], 8)
@@ -107,7 +107,7 @@ def odd_value(generator, frame) -> Malformed:
 
 
 def other_rows(generator, frame) -> Malformed:
-    """Few rows, rows that stand twice, or a column of which every row says the same."""
+    """Make a table with few rows, with repeated rows, or with a constant column."""
     kind = int(generator.integers(4))
     if kind == 3:
         column = COLUMNS[generator.integers(len(COLUMNS))]
@@ -117,7 +117,7 @@ def other_rows(generator, frame) -> Malformed:
 
 
 def damaged_text(generator, frame) -> Malformed:
-    """Characters changed or the end cut off, in CSV or JSON lines."""
+    """Change a character or cut the end off, in CSV or JSON lines."""
     is_csv = generator.random() < 0.5
     text = text_of(cells_of(frame)) if is_csv else "".join(json.dumps(r) + "\n" for r in frame.to_dict("records"))
     place = int(generator.integers(len(text)))
@@ -127,7 +127,7 @@ def damaged_text(generator, frame) -> Malformed:
 
 
 def other_layout(generator, frame) -> Malformed:
-    """The same numbers under the same names: commas at the ends, blank rows, names of rows, spaces, quotes."""
+    """Change the layout and no number: commas at line ends, blank rows, row names, spaces, quotes."""
     rows = cells_of(frame)
     match int(generator.integers(7)):
         case 0:
@@ -157,7 +157,7 @@ def other_layout(generator, frame) -> Malformed:
 
 
 def false_header(generator, frame) -> Malformed:
-    """A column too few, too many, or twice."""
+    """Make a header with a column too few, too many, or twice."""
     rows = cells_of(frame)
     place = int(generator.integers(len(COLUMNS)))
     match int(generator.integers(3)):
@@ -182,44 +182,44 @@ MAKERS: tuple[Callable[..., Malformed], ...] = (
 )
 
 
-def run_verb(words: tuple[str, ...], table: Path, out: Path):
-    """The answer of a verb, and what it wrote."""
-    if words[0] == "import-losses":
-        words = (words[0], str(table), "--out", str(out.with_suffix(".csv")))
+def run_verb(arguments: tuple[str, ...], table: Path, out: Path):
+    """Return the answer of a verb, and the files that it wrote."""
+    if arguments[0] == "import-losses":
+        arguments = (arguments[0], str(table), "--out", str(out.with_suffix(".csv")))
     else:
-        words = ("table", words[0], str(table), *words[1:], "--out", str(out))
-    answer = call(words)
+        arguments = ("table", arguments[0], str(table), *arguments[1:], "--out", str(out))
+    answer = call(arguments)
     return answer, sorted(path for path in out.parent.rglob("*") if path.is_file())
 
 
 def numbers_in(path: Path):
-    """Read what a verb wrote, without the names that messages give to rows."""
+    """Read the JSON that a verb wrote. None: it wrote no file."""
     return json.loads(path.read_text()) if path.exists() and path.is_file() else None
 
 
 def try_case(malformed: Malformed, verbs, folder: Path, sound: dict) -> list[Case]:
     table = folder / malformed.name
     table.write_text(malformed.content, encoding="utf-8", newline="")
-    found = []
-    for verb, words in verbs.items():
+    cases = []
+    for verb, arguments in verbs.items():
         out = folder / "out" / "result.json"
         shutil.rmtree(out.parent, ignore_errors=True)
         out.parent.mkdir()
-        answer, written = run_verb(words, table, out)
+        answer, written = run_verb(arguments, table, out)
         equal = not malformed.is_equal or verb == "report" or numbers_in(out) == sound.get(verb)
-        word = outcome(answer, equal)
-        if word == "without effect" and not malformed.is_equal:
-            word = "accepted"
+        outcome_name = outcome(answer, equal)
+        if outcome_name == "without effect" and not malformed.is_equal:
+            outcome_name = "accepted"
         if answer.code and (written or answer.err.strip().count("\n") or answer.code != 2):
-            word = "MUTE"
+            outcome_name = "MUTE"
         if malformed.is_equal and answer.code and verb != "import-losses":
-            word = "MUTE"
-        found.append(Case(f"{verb} of {malformed.name}", malformed.change, word, answer.last_line))
-    return found
+            outcome_name = "MUTE"
+        cases.append(Case(f"{verb} of {malformed.name}", malformed.change, outcome_name, answer.last_line))
+    return cases
 
 
 def tables(count: int, seed: int, folder: Path, verbs_each: int = 3) -> Iterator[Case]:
-    """Malformed tables, each through some verbs; one in twenty through the slow ones too."""
+    """Give each malformed table to some verbs. One table in twenty goes to the slow verbs too."""
     sound, frame = {}, sound_table()
     (folder / "sound").mkdir()
     (folder / "sound" / "t.csv").write_text(text_of(cells_of(frame)))

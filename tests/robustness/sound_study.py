@@ -1,4 +1,4 @@
-"""The study that is damaged: the old study of tests/golden, written again, and two models from elsewhere."""
+"""Make the study to damage: the old study of tests/golden in the present format, with two imported models."""
 
 import contextlib
 import hashlib
@@ -27,7 +27,7 @@ ONE_DEVICE = ("--execution.data-parallel", "1", "--execution.no-tensorboard")
 
 
 def as_written_now(folder: Path) -> None:
-    """Write every file of an old study's folder again, so that it has the checksums of this version."""
+    """Write every file of an old study's folder again, which adds the checksums of this version."""
     study, directory = open_study(str(folder))
     for path in map(epath.Path, folder.rglob("*.json")):
         if not path.name.startswith("."):
@@ -53,7 +53,7 @@ def as_written_now(folder: Path) -> None:
 
 
 def import_models(folder: Path, elsewhere: Path) -> None:
-    """Let a study score two models from elsewhere as well: `inside`, with its weights in the study, and `beside`."""
+    """Let a study score two imported models. The weights of `inside` lie in the study, those of `beside` beside it."""
     tokenizer = prepare_tokenizer(ByteTokenizer(), {}, epath.Path("unused"))
     model = build_model(LlamaConfig(16, 1, num_heads=2, d_ff=32), tokenizer.vocab_size)
     for key, name in enumerate(("inside", "beside")):
@@ -68,8 +68,8 @@ def import_models(folder: Path, elsewhere: Path) -> None:
     _must(["fit", str(folder)])
 
 
-def _must(words: list[str]) -> None:
-    answer = call(words)
+def _must(arguments: list[str]) -> None:
+    answer = call(arguments)
     assert answer.code == 0, answer.err
 
 

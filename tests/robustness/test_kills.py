@@ -1,4 +1,4 @@
-"""Killed and given again, a command ends as if nobody had touched it; two at once end well."""
+"""A command that is killed and run again ends as an undisturbed one. Two commands at once both succeed."""
 
 import os
 import subprocess
@@ -28,9 +28,9 @@ def environment():
 
 def kills(count, seed):
     command = [sys.executable, str(TESTS / "robustness" / "kills.py"), str(count), str(seed)]
-    found = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=1800)
-    assert found.returncode == 0, found.stdout + found.stderr
-    return found.stdout
+    process = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=1800)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
 
 
 def test_a_killed_command_given_again_ends_as_an_undisturbed_one():
@@ -56,15 +56,15 @@ def test_two_runs_at_once_from_nothing_both_end_well(tmp_path):
     ]
     command += ["--max-bytes", "60000", "--tokens", "4096"]
     options = {"env": environment(), "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    both = [subprocess.Popen(command, **options) for _ in range(2)]
-    told = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
-    assert all("report: " in out and "not finished" not in out for out, _ in told)
+    processes = [subprocess.Popen(command, **options) for _ in range(2)]
+    outputs = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert all("report: " in out and "not finished" not in out for out, _ in outputs)
     status = subprocess.run([*command[:3], "status", str(tmp_path / "tiny")], **options)
     assert "3 of 3 runs done; 45 of 45 rows, 0 missing, 0 double" in status.stdout
 
 
-def test_a_run_in_other_hands_is_waited_for_and_taken_up(capsys):
+def test_a_run_of_another_process_is_awaited_and_continued(capsys):
     runs = [SimpleNamespace(run_id=name) for name in ("done", "busy", "failed")]
     waited = []
 
@@ -82,7 +82,7 @@ def test_a_run_in_other_hands_is_waited_for_and_taken_up(capsys):
     assert "another process works on busy; waiting until it is done" in capsys.readouterr().err
 
 
-def test_runs_that_stay_in_other_hands_are_named_with_what_to_do():
+def test_runs_that_another_process_keeps_are_named_with_what_to_do():
     with pytest.raises(RunLocked, match="another process works on a, b; run again when it is done"):
         failures_verbs.raise_failures({"a": RunLocked("lock"), "b": RunLocked("lock")})
     with pytest.raises(RunFailed, match="2 runs failed or are busy"):

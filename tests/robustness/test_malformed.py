@@ -1,4 +1,4 @@
-"""A sample of malformed input of every kind; `malformed.py` makes any number."""
+"""A sample of malformed input of every kind is refused or harmless; `malformed.py` makes larger samples."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tests.robustness.malformed import KINDS, cases
 from tests.robustness.outcomes import cases_table, faults
 
 SEED = 15
-SAMPLE = {  # how many inputs, and the share of their cases that is noticed at least
+SAMPLE = {  # number of inputs, and the smallest share of cases that must be noticed
     "tables": (40, 0.2),
     "corpora, tasks and tables, damaged": (225, 0.2),
     "corpora, tasks and tables of no format": (162, 0.2),
@@ -25,6 +25,6 @@ SAMPLE = {  # how many inputs, and the share of their cases that is noticed at l
 @pytest.mark.parametrize("kind", KINDS)
 def test_malformed_input_is_one_line_or_does_no_harm(kind, quick_compilation):
     count, least = SAMPLE[kind]
-    found = cases(kind, count, SEED)
-    assert not faults(found), cases_table(faults(found))
-    assert len([case for case in found if case.outcome == "noticed"]) > least * len(found)
+    kind_cases = cases(kind, count, SEED)
+    assert not faults(kind_cases), cases_table(faults(kind_cases))
+    assert len([case for case in kind_cases if case.outcome == "noticed"]) > least * len(kind_cases)

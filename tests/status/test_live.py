@@ -1,4 +1,4 @@
-"""`lossline-jax report --watch`: served to this machine alone, with progress, renewed as rows come."""
+"""`lossline-jax report --watch` serves progress and a page to this machine alone, and rebuilds it for new rows."""
 
 import dataclasses
 import http.client
@@ -35,7 +35,7 @@ TALL = "".join(f"<h2>Part {k}</h2><p style='height: 900px'>text</p>" for k in ra
 
 @pytest.fixture
 def folder(tmp_path):
-    """A study whose runs have logged some steps and been scored nowhere yet."""
+    """Make a study whose runs have logged some steps and have no scores yet."""
     folder = StudyDir(epath.Path(tmp_path) / STUDY.name)
     study_files_verbs.save_study(STUDY, folder)
     write_json(folder.prepared_file, {"suites": {run.run_id: "suite" for run in STUDY.runs}})
@@ -51,7 +51,7 @@ def folder(tmp_path):
 
 
 def log(folder: StudyDir, run, count: int) -> None:
-    """The first `count` rows of the run's log: a row every ten steps, 16384 tokens a second."""
+    """Write the first `count` rows of the run's log: a row every ten steps, 16384 tokens a second."""
     rows = [row | {"tokens_per_second": 16384.0, "time": 0.0} for row in step_rows(STUDY)[run.run_id][:count]]
     write_atomic(folder.run(run.run_id).steps_file, "".join(json.dumps(row) + "\n" for row in rows))
 
@@ -80,10 +80,10 @@ def watch(folder):
 
 @pytest.fixture
 def server(watch):
-    made = start_server(watch, 0)
-    yield made.server_port
-    made.shutdown()
-    made.server_close()
+    http_server = start_server(watch, 0)
+    yield http_server.server_port
+    http_server.shutdown()
+    http_server.server_close()
 
 
 def get(port: int, path: str, host: str | None = None, method: str = "GET"):
@@ -94,27 +94,27 @@ def get(port: int, path: str, host: str | None = None, method: str = "GET"):
 
 
 def test_losses_so_far_are_those_of_the_table(folder):
-    failed, *others = STUDY.runs
+    failed_run, *other_runs = STUDY.runs
     score(folder, STUDY.runs)
-    write_json(folder.run(failed.run_id).failed_file, {"reason": "loss is not finite"})
-    append_rows(folder.loss_rows(others[0].run_id), rows_of(others[0])[:3])  # double
-    outdated = [dataclasses.replace(row, eval_fingerprint="older") for row in rows_of(others[1])]
-    append_rows(folder.loss_rows(others[1].run_id), outdated)
+    write_json(folder.run(failed_run.run_id).failed_file, {"reason": "loss is not finite"})
+    append_rows(folder.loss_rows(other_runs[0].run_id), rows_of(other_runs[0])[:3])  # three rows twice
+    outdated = [dataclasses.replace(row, eval_fingerprint="older") for row in rows_of(other_runs[1])]
+    append_rows(folder.loss_rows(other_runs[1].run_id), outdated)
     whole = losses_table(STUDY)
-    expected = whole[whole["run_id"] != failed.run_id].reset_index(drop=True)
+    expected = whole[whole["run_id"] != failed_run.run_id].reset_index(drop=True)
     pd.testing.assert_frame_equal(losses_so_far(STUDY, folder), expected, check_dtype=False)
 
 
 def test_a_run_newer_than_prepare_has_no_rows_and_does_not_end_the_page(folder):
-    newer, *prepared = STUDY.runs
-    score(folder, prepared)
-    write_json(folder.prepared_file, {"suites": {run.run_id: "suite" for run in prepared}})
-    assert set(losses_so_far(STUDY, folder)["run_id"]) == {run.run_id for run in prepared}
-    assert newer.run_id in {run["run_id"] for run in LiveProgress(STUDY, folder).read()["runs"]}
+    newer_run, *prepared_runs = STUDY.runs
+    score(folder, prepared_runs)
+    write_json(folder.prepared_file, {"suites": {run.run_id: "suite" for run in prepared_runs}})
+    assert set(losses_so_far(STUDY, folder)["run_id"]) == {run.run_id for run in prepared_runs}
+    assert newer_run.run_id in {run["run_id"] for run in LiveProgress(STUDY, folder).read()["runs"]}
 
 
 def test_rows_that_count_are_the_same_for_page_count_and_table(folder):
-    """Sets that changed, double rows and older words count alike in every place."""
+    """The page, the count and the table treat changed sets, double rows and older definitions alike."""
     run = STUDY.runs[0]
     double, old = rows_of(run)[:3], [dataclasses.replace(row, eval_fingerprint="older") for row in rows_of(run)[5:7]]
     other_words = [dataclasses.replace(row, loss_definition="in older words") for row in rows_of(run)]
@@ -127,20 +127,23 @@ def test_rows_that_count_are_the_same_for_page_count_and_table(folder):
     assert page["loss_definition"].tolist() == [row.loss_definition for row in rows_of(run)]
 
 
-def test_progress_tells_state_speed_and_time_left(folder):
-    done, running, *_ = STUDY.runs
-    log(folder, done, 10**6)
-    write_result(folder.run(done.run_id), result_of(done, 61.0))
+def test_progress_shows_state_speed_and_time_left(folder):
+    finished_run, active_run, *_ = STUDY.runs
+    log(folder, finished_run, 10**6)
+    write_result(folder.run(finished_run.run_id), result_of(finished_run, 61.0))
     progress = LiveProgress(STUDY, folder)
-    with hold_run_lock(folder.run(running.run_id).lock_file):
-        told = progress.read()
-        by_run = {run["run_id"]: run for run in told["runs"]}
-        assert [run["state"] for run in told["runs"][:3]] == ["done", "running", "stopped"]
-        assert by_run[done.run_id]["note"] == "1m01s; steps.jsonl has no rows after step 190, restore it from a copy"
-        left = (running.num_steps - 50) * 64 * 16 / 16384
-        assert by_run[running.run_id]["seconds_left"] == pytest.approx(left)
-        assert told["seconds_left"] == pytest.approx(left * (len(STUDY.runs) - 1))
-        log(folder, running, 6)
+    with hold_run_lock(folder.run(active_run.run_id).lock_file):
+        snapshot = progress.read()
+        by_run = {run["run_id"]: run for run in snapshot["runs"]}
+        assert [run["state"] for run in snapshot["runs"][:3]] == ["done", "running", "stopped"]
+        assert (
+            by_run[finished_run.run_id]["note"]
+            == "1m01s; steps.jsonl has no rows after step 190, restore it from a copy"
+        )
+        seconds_left = (active_run.num_steps - 50) * 64 * 16 / 16384
+        assert by_run[active_run.run_id]["seconds_left"] == pytest.approx(seconds_left)
+        assert snapshot["seconds_left"] == pytest.approx(seconds_left * (len(STUDY.runs) - 1))
+        log(folder, active_run, 6)
         assert progress.read()["runs"][1]["step"] == 60
     assert progress.read()["seconds_left"] is None
 
@@ -151,14 +154,14 @@ def test_before_the_first_rows_progress_stands_alone(watch, server):
     assert status == 200
     assert 'id="live"' in page
     assert "<main>" not in page
-    told = json.loads(get(server, "/progress.json")[1])
-    assert (told["version"], told["note"]) == (0, "no checkpoint has been scored yet")
-    assert [(run["run_id"], run["step"]) for run in told["runs"]] == [(run.run_id, 50) for run in STUDY.runs]
-    assert told["runs"][0]["num_steps"] == STUDY.base.num_steps
-    assert told["runs"][0]["loss_nats_per_token"] == pytest.approx(3 + 4 * 2.718281828 ** (-50 / 40))
+    snapshot = json.loads(get(server, "/progress.json")[1])
+    assert (snapshot["version"], snapshot["note"]) == (0, "no checkpoint has been scored yet")
+    assert [(run["run_id"], run["step"]) for run in snapshot["runs"]] == [(run.run_id, 50) for run in STUDY.runs]
+    assert snapshot["runs"][0]["num_steps"] == STUDY.base.num_steps
+    assert snapshot["runs"][0]["loss_nats_per_token"] == pytest.approx(3 + 4 * 2.718281828 ** (-50 / 40))
 
 
-def test_it_is_built_when_rows_come_and_not_again_until_more_do(watch, server, folder):
+def test_the_page_is_built_when_rows_come_and_again_only_for_more_rows(watch, server, folder):
     score(folder, STUDY.runs[:1])
     assert watch.rebuild_if_grown()
     assert json.loads(get(server, "/progress.json")[1])["note"] == "too few points"
@@ -183,7 +186,7 @@ def test_it_is_built_when_rows_come_and_not_again_until_more_do(watch, server, f
         ("/", None, "POST", 501),
     ],
 )
-def test_it_gives_nothing_else(server, path, host, method, status):
+def test_the_server_refuses_other_paths_hosts_and_methods(server, path, host, method, status):
     assert get(server, path, host, method)[0] == status
 
 
@@ -204,14 +207,14 @@ def test_a_taken_port_is_one_line(watch, server):
         serve(watch, server, print)
 
 
-def test_a_damaged_file_is_said_and_the_server_lives(server, folder):
+def test_a_damaged_file_is_reported_and_the_server_lives(server, folder):
     write_atomic(folder.run(STUDY.base.run_id).failed_file, "{")
-    status, said = get(server, "/progress.json")
-    assert (status, "failed.json: not valid JSON" in said) == (500, True)
+    status, body = get(server, "/progress.json")
+    assert (status, "failed.json: not valid JSON" in body) == (500, True)
     assert get(server, "/")[0] == 200
 
 
-# the command, which heeds interrupts: a shell lets its jobs in the background ignore them, and so their children
+# A shell lets background jobs and their children ignore interrupts. This command handles them in any case.
 HEEDING = """
 import signal
 from lossline_jax.cli.main import main
@@ -228,21 +231,21 @@ def test_the_verb_serves_until_interrupted_and_leaves_the_study_as_it_was(folder
             line = process.stderr.readline()
             assert line.startswith(f"http://{HOST}:"), line
             port = int(re.search(r":(\d+)/ ", line)[1])
-            told = json.loads(get(port, "/progress.json")[1])
+            snapshot = json.loads(get(port, "/progress.json")[1])
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=60) == 0
             assert process.stderr.read() == "stopped watching\n"
         finally:
             process.kill()
-    assert len(told["runs"]) == len(STUDY.runs)
+    assert len(snapshot["runs"]) == len(STUDY.runs)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_progress_shows_and_the_page_renews_itself(browser, watch, server, folder):  # noqa: F811
     page = browser.new_page(viewport={"width": 1000, "height": 700})
-    said = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
+    console_messages = []
+    page.on("console", lambda message: console_messages.append(message.text))
+    page.on("pageerror", lambda error: console_messages.append(str(error)))
     page.goto(f"http://{HOST}:{server}/")
     page.locator("#live-now tr").first.wait_for()
     assert page.locator("#live-now tr").count() == len(STUDY.runs)
@@ -265,5 +268,5 @@ def test_progress_shows_and_the_page_renews_itself(browser, watch, server, folde
     until(lambda: page.locator("main h1").inner_text() != rows)
     page.locator("#live-runs tr").first.wait_for()
     assert page.evaluate(top) == pytest.approx(before, abs=2)
-    assert said == []
+    assert console_messages == []
     page.close()

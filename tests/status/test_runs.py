@@ -1,4 +1,4 @@
-"""`lossline-jax status` and `lossline-jax resubmit`: what the run folders alone say, in every state a run can be in."""
+"""`lossline-jax status` and `lossline-jax resubmit` read every state of a run from the run folders alone."""
 
 import dataclasses
 import json
@@ -45,7 +45,7 @@ NOW = 1_800_000_000.0
 
 @pytest.fixture
 def folder(tmp_path):
-    """Six runs: done, running (where a test holds its lock), failed, stopped, pending, and done but for a row."""
+    """Make six runs: done, running (where a test holds its lock), failed, stopped, pending, and done except a row."""
     folder = StudyDir(epath.Path(tmp_path) / STUDY.name)
     study_files_verbs.write_manifest(STUDY, folder)
     write_json(folder.prepared_file, {"suites": {run.run_id: "suite" for run in STUDY.runs}})
@@ -67,7 +67,7 @@ def log(folder: StudyDir, run, step: int) -> None:
 
 
 def rows_of(run) -> list[LossRow]:
-    """A row for every (checkpoint, set)."""
+    """Return a row for every (checkpoint, set)."""
     frame = losses_table(STUDY)
     like = frame[frame["run_id"] == run.run_id].iloc[:1].astype(object)
     first = LossRow(**like.where(like.notna(), None).to_dict("records")[0])
@@ -82,7 +82,7 @@ def line_of(text: str, run) -> str:
     return next(line for line in text.splitlines() if line.startswith(run.run_id + " "))
 
 
-def test_status_tells_state_time_left_reason_and_cost_of_each_run(folder):
+def test_status_shows_state_time_left_reason_and_cost_of_each_run(folder):
     with hold_run_lock(folder.run(RUNNING.run_id).lock_file):
         text = status_text(read_status(STUDY, folder))
     left = (RUNNING.num_steps - 50) * RUNNING.tokens_per_step / 16384
@@ -112,7 +112,7 @@ def test_the_cost_of_an_unfinished_run_is_that_of_its_newest_whole_checkpoint(fo
     for step, wall in ((10, 360.0), (20, 720.0)):
         meta = CheckpointMeta(step, 16 * step, "data", "run", {"wall": wall}, num_devices=4, device_kind="H100")
         write_checkpoint(directory, CheckpointRecord(meta, files={}))
-    (directory.checkpoints / "00000030").mkdir()  # what a kill left
+    (directory.checkpoints / "00000030").mkdir()  # the folder that a killed save leaves
     assert run_cost(directory) == Cost(pytest.approx(0.8), "H100")
     (directory.checkpoints / "00000020" / "meta.json").write_text('{"meta')
     assert run_cost(directory) is None
@@ -124,7 +124,7 @@ def test_a_run_whose_devices_nobody_wrote_down_has_no_cost(folder):
 
 
 def test_failed_runs_have_no_part_in_fits_and_are_named_there(folder):
-    """The same runs, of which one failed after it was scored."""
+    """One of the runs failed after it was scored."""
     failures = failed_runs(STUDY, folder)
     assert failures == {FAILED.run_id: "loss is nan at step 31"}
     frame = losses_table(STUDY)
@@ -200,15 +200,15 @@ def test_resubmit_and_status_need_no_jax(folder):
 @given(st.sets(st.integers(0, 60)))
 def test_compact_indices_name_each_run_once(indices):
     text = index_ranges(sorted(indices))
-    found = []
+    parsed_indices = []
     for part in text.split(",") if text else []:
         first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
-    assert found == sorted(indices)
+        parsed_indices += range(int(first), int(last or first) + 1)
+    assert parsed_indices == sorted(indices)
     assert len(text.split(",")) <= max(1, len(indices))
 
 
-def test_rows_of_a_run_whose_folder_was_deleted_are_told(folder):
+def test_rows_of_a_run_whose_folder_was_deleted_are_reported(folder):
     run_id = DONE.run_id
     assert "its rows still count" not in status_text(read_status(STUDY, folder))
     folder.run(run_id).root.rmtree()

@@ -1,4 +1,4 @@
-"""Content that is not as it was written is refused by file and line; that of earlier versions is read as before."""
+"""Changed content is refused with its file and line. Content of earlier versions is still read."""
 
 import json
 
@@ -31,34 +31,34 @@ OBJECTS = st.dictionaries(st.text().filter(lambda name: name != "checksum"), VAL
 def test_sealed_content_comes_back(content):
     assert unseal(json.loads(json.dumps(seal(content)))) == content
     assert unseal_line(seal_line(content)) == content
-    assert unseal(content) == unseal_line(json.dumps(content)) == content  # of an earlier version
+    assert unseal(content) == unseal_line(json.dumps(content)) == content  # earlier versions wrote no checksum
 
 
 @given(OBJECTS, st.data())
 def test_no_character_of_a_line_can_change(content, data):
     line = seal_line(content)
     place = data.draw(st.integers(0, len(line) - 1))
-    other = chr(ord(line[place]) ^ 1 << data.draw(st.integers(0, 6)))
-    spoilt = line[:place] + other + line[place + 1 :]
+    new_character = chr(ord(line[place]) ^ 1 << data.draw(st.integers(0, 6)))
+    spoilt = line[:place] + new_character + line[place + 1 :]
     try:
         read = unseal_line(spoilt)
     except ValueError:
         return
-    assert {name: read[name] for name in content if name in read} == content  # a letter of the word "checksum"
+    assert {name: read[name] for name in content if name in read} == content  # the change is in the word "checksum"
     assert len(read) == len(content) + 1
 
 
 @given(OBJECTS, VALUES)
-def test_no_value_of_a_file_can_change(content, other):
+def test_no_value_of_a_file_can_change(content, new_value):
     sealed = seal(content)
     name = next(iter(content))
-    if json.dumps(other) != json.dumps(content[name]):
+    if json.dumps(new_value) != json.dumps(content[name]):
         with pytest.raises(NotAsWritten):
-            unseal({**sealed, name: other})
+            unseal({**sealed, name: new_value})
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
@@ -67,9 +67,9 @@ def test_no_value_of_a_file_can_change(content, other):
         ("{}", "damaged .it has no 'suites'"),
     ],
 )
-def test_what_is_no_file_of_ours_is_one_line(tmp_path, text, said):
+def test_a_file_that_is_not_of_the_package_is_refused_in_one_line(tmp_path, text, message):
     (tmp_path / "prepared.json").write_text(text)
-    with pytest.raises(LosslineError, match=rf"prepared\.json: {said}.*; restore it") as caught:
+    with pytest.raises(LosslineError, match=rf"prepared\.json: {message}.*; restore it") as caught:
         read_json(epath.Path(tmp_path) / "prepared.json", {"suites": dict})
     assert "\n" not in str(caught.value)
 
@@ -86,7 +86,7 @@ def test_a_row_with_another_digit_is_refused_by_line(tmp_path):
     path = epath.Path(tmp_path) / "rows.jsonl"
     append_rows(path, [row(step=1), row(step=2)])
     sound = path.read_text()
-    assert [each.step for each in read_loss_rows(path)] == [1, 2]
+    assert [loss_row.step for loss_row in read_loss_rows(path)] == [1, 2]
     path.write_text(sound.replace('"step": 2', '"step": 3'))
     for read in (read_loss_rows, read_losses):
         with pytest.raises(LosslineError, match=r"rows\.jsonl.*2.*checksum"):
@@ -122,7 +122,7 @@ def test_a_log_leaves_out_what_a_kill_cut_short_and_refuses_other_damage(tmp_pat
         log.append({"step": step, "loss_nats_per_token": 3.5, "tokens_per_second": 1.0, "time": 0.0})
     sound = run.steps_file.read_text()
     run.steps_file.write_text(sound[:-30])
-    assert [each["step"] for each in read_log(run)] == [1, 2]
+    assert [log_row["step"] for log_row in read_log(run)] == [1, 2]
     run.steps_file.write_text(sound.replace("3.5", "3.6", 1))
     with pytest.raises(LosslineError, match=r"steps\.jsonl:1: damaged"):
         read_log(run)

@@ -1,4 +1,4 @@
-"""Only a full disk asks for free space; every other refused write shows its own cause."""
+"""Only the message of a full disk asks for free space. Every other failed write shows its own cause."""
 
 import errno
 import os
@@ -46,7 +46,7 @@ def test_every_error_number_has_its_own_words_and_only_a_full_disk_asks_for_spac
         assert ("free space" in cannot_write(error)) == (number in FULL)
 
 
-def test_an_error_without_a_number_is_not_the_disks():
+def test_an_error_without_a_number_is_no_error_of_the_disk():
     error = ValueError("Received incompatible devices for jitted computation.")
     assert error_number(error) is None
     error.__cause__ = OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))

@@ -1,4 +1,4 @@
-"""Signs of life: who works on a run where no kernel holds a lock."""
+"""Heartbeats show which process works on a run where no kernel holds a lock."""
 
 import dataclasses
 import os
@@ -35,14 +35,14 @@ def until(condition):
         time.sleep(BEAT / 10)
 
 
-def test_a_process_beats_while_it_works_and_leaves_nothing_behind(file):
+def test_a_process_sends_heartbeats_while_it_works_and_leaves_no_file(file):
     with sending_heartbeats(file, BEAT):
         assert read_heartbeat(file).pid == os.getpid()
         until(lambda: read_heartbeat(file).beat >= 2)
     assert not file.exists()
 
 
-def test_the_sign_goes_with_a_failure_too(file):
+def test_the_heartbeat_is_removed_after_a_failure_too(file):
     with pytest.raises(ZeroDivisionError), sending_heartbeats(file, BEAT):
         _ = 1 / 0
     assert not file.exists()
@@ -76,7 +76,7 @@ def test_a_clock_that_jumps_changes_nothing(file, seconds, monkeypatch):
     wait_for_silence(file, wait=False, beat_seconds=BEAT)
 
 
-def test_whoever_waits_goes_on_when_the_other_ends(file):
+def test_a_waiting_process_continues_when_the_other_ends(file):
     with sending_heartbeats(file, BEAT):
         waiting = threading.Thread(target=wait_for_silence, args=(file, True, BEAT))
         waiting.start()
@@ -87,11 +87,11 @@ def test_whoever_waits_goes_on_when_the_other_ends(file):
 
 
 def test_a_process_whose_run_was_taken_over_stops_and_leaves_the_sign_of_the_other(file):
-    said = []
-    with sending_heartbeats(file, BEAT, lost=said.append):
+    messages = []
+    with sending_heartbeats(file, BEAT, lost=messages.append):
         write_json(file, OTHER)
-        until(lambda: said)
-    assert said[0].endswith("process 4711 on tpu-7 has taken over this run; this one stops")
+        until(lambda: messages)
+    assert messages[0].endswith("process 4711 on tpu-7 has taken over this run; this one stops")
     assert read_heartbeat(file) == Heartbeat(**OTHER)
 
 
@@ -115,7 +115,7 @@ def test_a_taken_over_process_ends_with_a_clear_last_line(file):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"host": 1}', "null"])
-def test_what_is_no_sign_counts_as_none(file, content):
+def test_a_file_that_is_no_heartbeat_counts_as_none(file, content):
     file.parent.mkdir()
     file.write_text(content)
     assert read_heartbeat(file) is None
@@ -127,12 +127,12 @@ def test_on_a_shared_disk_the_writer_on_another_machine_is_seen(tmp_path):
     with hold_run_lock(run.lock_file):
         assert lock_holder(run.lock_file) == read_heartbeat(sign)
         assert lock_holder(run.lock_file).is_of_this_machine
-        mine = read_heartbeat(sign)
+        own_sign = read_heartbeat(sign)
     assert not is_locked(run.lock_file)
     write_json(sign, OTHER)
     assert lock_holder(run.lock_file).host == "tpu-7"
     os.utime(sign, (0, 0))
-    assert not is_locked(run.lock_file)  # silent for decades
-    killed = dataclasses.asdict(mine)
+    assert not is_locked(run.lock_file)  # its last heartbeat is decades old
+    killed = dataclasses.asdict(own_sign)
     write_json(sign, {name: killed[name] for name in OTHER})
-    assert not is_locked(run.lock_file)  # of this machine, and the kernel holds no lock for it
+    assert not is_locked(run.lock_file)  # the process was on this machine, and the kernel holds no lock for it

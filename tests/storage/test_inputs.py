@@ -1,4 +1,4 @@
-"""One reader decides what a file is: every ending, compression and mark, for corpora, tasks and tables alike."""
+"""Corpora, tasks and tables share one reader for every ending, compression and byte-order mark."""
 
 import bz2
 import gzip
@@ -60,18 +60,18 @@ MARK = b"\xef\xbb\xbf"
 @pytest.mark.parametrize("mark", [b"", MARK], ids=["plain", "mark"])
 @pytest.mark.parametrize("packed", PACKED)
 @pytest.mark.parametrize("ending", [".jsonl", ".JSONL", ".ndjson", ".json", ".NDJson"])
-def test_json_lines_are_the_same_in_every_dress(tmp_path, ending, packed, mark):
+def test_json_lines_are_the_same_under_every_ending_and_compression(tmp_path, ending, packed, mark):
     path = tmp_path / f"a{ending}{packed}"
     path.write_bytes(PACKED[packed](mark + LINES))
     documents = list(read_documents(FilesCorpus("c", (str(path),))))
     assert [(d.text, d.source) for d in documents] == [(t, f"{path}:{k}") for k, t in enumerate(TEXTS, start=1)]
     assert [(i.contexts[0], i.gold) for i in read_items(ChoiceTask("t", str(path)))] == [(text, 1) for text in TEXTS]
-    assert read_losses(path)["loss"].tolist() == [row["loss"] for row in ROWS]  # to the last digit
+    assert read_losses(path)["loss"].tolist() == [row["loss"] for row in ROWS]  # every digit is kept
 
 
 @pytest.mark.parametrize("mark", [b"", MARK], ids=["plain", "mark"])
 @pytest.mark.parametrize("packed", PACKED)
-def test_text_and_columns_are_the_same_in_every_dress(tmp_path, packed, mark):
+def test_text_and_columns_are_the_same_under_every_ending_and_compression(tmp_path, packed, mark):
     text = tmp_path / f"a.TXT{packed}"
     text.write_bytes(PACKED[packed](mark + TEXTS[1].encode()))
     assert [d.text for d in read_documents(FilesCorpus("c", (str(text),)))] == [TEXTS[1]]
@@ -93,7 +93,7 @@ def test_parquet_in_capitals_is_parquet(tmp_path):
 
 
 def refusals(path):
-    """Yield what each of the three readers says of a file."""
+    """Yield the message with which each of the three readers refuses a file."""
     readers = (
         lambda: list(read_documents(FilesCorpus("c", (str(path),)))),
         lambda: read_items(ChoiceTask("t", str(path))),
@@ -107,7 +107,7 @@ def refusals(path):
 
 
 @pytest.mark.parametrize("packed", [packed for packed in PACKED if packed])
-def test_a_file_that_is_cut_off_is_told_by_every_reader(tmp_path, packed):
+def test_a_file_that_is_cut_off_is_refused_by_every_reader(tmp_path, packed):
     path = tmp_path / f"a.jsonl{packed}"
     whole = PACKED[packed](LINES * 50)
     for size in (0, 1, len(whole) // 2, len(whole) - 1):
@@ -118,12 +118,12 @@ def test_a_file_that_is_cut_off_is_told_by_every_reader(tmp_path, packed):
     assert all("cannot be read" in message for message in refusals(path))
     path.write_bytes(whole + bytes([whole[0] ^ 1]) + whole[1:])  # the second of two streams is damaged
     assert all("cannot be read" in message for message in refusals(path))
-    path.write_bytes(whole + bytes(8) + whole)  # padded, as the formats allow
+    path.write_bytes(whole + bytes(8) + whole)  # the formats allow zero bytes between streams
     assert len(read_losses(path)) == 300
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words"),
+    ("name", "content", "expected"),
     [
         ("a.jsonl", gzip.compress(LINES, mtime=0), "cannot be read as jsonl: its content is gzip"),
         ("a.jsonl", zstd.compress(LINES), "its content is zstd"),
@@ -166,7 +166,7 @@ def test_a_file_that_is_cut_off_is_told_by_every_reader(tmp_path, packed):
         ("a.jsonl", None, "it is a folder"),
     ],
 )
-def test_content_that_is_not_what_the_ending_says(tmp_path, name, content, words):
+def test_content_that_does_not_fit_the_ending_is_refused(tmp_path, name, content, expected):
     path = tmp_path / name
     if content is None:
         path.mkdir()
@@ -175,11 +175,11 @@ def test_content_that_is_not_what_the_ending_says(tmp_path, name, content, words
     messages = list(refusals(path))
     for message in messages if content is not None else messages[1:]:
         assert message.startswith(str(path))
-        assert words in message
+        assert expected in message
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "expected"),
     [
         ("wiki,code\n3.1,2.2\n3.0,é\n".encode("latin-1"), "t.csv:3: invalid UTF-8 at byte 4 (e9); convert"),
         ("wiki,code\r\n3.1,é\r\n".encode("latin-1"), "t.csv:2: invalid UTF-8 at byte 4 (e9)"),
@@ -196,13 +196,13 @@ def test_content_that_is_not_what_the_ending_says(tmp_path, name, content, words
         ),
     ],
 )
-def test_a_table_of_text_that_is_none_is_told_by_its_first_bytes_or_its_line(tmp_path, content, words):
+def test_a_text_that_is_no_table_is_refused_with_its_first_bytes_or_its_line(tmp_path, content, expected):
     for packed in (".csv", ".csv.gz"):
         path = tmp_path / f"t{packed}"
         path.write_bytes(gzip.compress(content) if packed.endswith("gz") else content)
         with pytest.raises(LosslineError) as caught:
             read_losses(path)
-        assert words.replace("t.csv:", f"t{packed}:") in str(caught.value)
+        assert expected.replace("t.csv:", f"t{packed}:") in str(caught.value)
 
 
 def test_a_page_is_text_of_a_corpus_and_a_table_may_begin_with_a_bracket(tmp_path):
@@ -234,7 +234,7 @@ def test_a_study_given_for_its_table_names_the_table(tmp_path):
         read_losses(tmp_path)
 
 
-def test_a_folder_given_for_files_is_told(tmp_path):
+def test_a_folder_given_for_files_is_refused(tmp_path):
     (tmp_path / "texts").mkdir()
     for pattern in (f"{tmp_path}/texts", f"{tmp_path}/texts/", f"{tmp_path}/*"):
         with pytest.raises(LosslineError, match="matches a folder .* and no file; did you mean '.*/[*].txt'\\?"):
@@ -243,7 +243,7 @@ def test_a_folder_given_for_files_is_told(tmp_path):
     assert len(list(read_documents(FilesCorpus("c", (f"{tmp_path}/texts/*.txt",))))) == 1
 
 
-def test_kinds_are_told_by_the_ending_alone():
+def test_the_ending_alone_decides_the_kind():
     assert file_kind("a/b.jsonl/c.Json.GZ") == FileKind("jsonl", "gzip")
     assert file_kind("a.parquet.gz") == FileKind("", "gzip")
     assert file_kind("a.gz") == FileKind("", "gzip")

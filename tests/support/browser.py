@@ -1,4 +1,4 @@
-"""A headless Chromium, for tests that look at a page as a reader would."""
+"""Start a headless Chromium, for tests of pages as a reader sees them."""
 
 import shutil
 import time

@@ -1,4 +1,4 @@
-"""Find the commands and files that pages, and docstrings of scripts, tell a reader to type and to open."""
+"""Find the commands and files that pages and docstrings of scripts ask a reader to type and to open."""
 
 import ast
 import re
@@ -22,9 +22,8 @@ WITH_DOCSTRINGS = (
     *ROOT.glob("tests/robustness/*.py"),
 )
 PROGRAMS = ("lossline-jax", "python", "make", "pytest", "bash")
-BEFORE = (
-    r"(?:[A-Z_]+=\S* +|(?:/usr/bin/)?time (?:-v )?|\$ )*(?:\.venv/bin/)?"  # may precede a command, and is no part of it
-)
+# text that may precede a command and is no part of it
+BEFORE = r"(?:[A-Z_]+=\S* +|(?:/usr/bin/)?time (?:-v )?|\$ )*(?:\.venv/bin/)?"
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 
@@ -35,7 +34,7 @@ class Command:
 
     where: str
     words: tuple[str, ...]
-    whole: bool  # True: a line of code, to be typed as it is. False: named in a sentence, where it may be abridged
+    whole: bool  # True: a line of code, to be typed as it is. False: within a sentence, where it may be incomplete
 
     def __str__(self) -> str:
         return f"{self.where}: {' '.join(self.words)}"

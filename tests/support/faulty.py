@@ -59,7 +59,7 @@ def jump(clock=time.time):
 def open_slowly():
     def slow(context, mesh):
         Path("opening").touch()
-        for _ in range(6000):  # a signal may reach another thread: this one must wake to handle it
+        for _ in range(6000):  # a signal may reach another thread, and this one must wake to handle it
             time.sleep(0.1)
 
     preflight.check_run = slow
@@ -125,7 +125,7 @@ def main(fault: str, at: int, argv: list[str]) -> None:
         case other:
             assert other == "none", other
     sys.argv[1:] = argv
-    cli.main()  # as the command of this process, as if a shell had started it
+    cli.main()  # without arguments, as if a shell had started the command
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Rows of public datasets in the form of Hugging Face, written by hand or made from the shared tasks."""
+"""Give rows of public datasets in the format of Hugging Face, written by hand or made from the shared tasks."""
 
 import itertools
 
-# Two rows for each dataset, with common pitfalls: spaces at ends, marks to remove, labels that are no index.
+# Two rows for each dataset, with common pitfalls: spaces at ends, marks to remove, labels that are not an index.
 BY_HAND = {
     "hellaswag": [
         {

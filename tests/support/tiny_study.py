@@ -1,4 +1,4 @@
-"""Does the whole pipeline work? Three runs of a few dozen steps on real text, in well under a minute."""
+"""Define a study to test the whole pipeline: three runs of a few dozen steps on real text, in under a minute."""
 
 import dataclasses
 
