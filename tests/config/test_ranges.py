@@ -25,18 +25,18 @@ FIELDS = [(kind, name) for kind, ranges in RANGES.items() for name in ranges]
 
 def parts(hint):
     """The types that an annotation is made of."""
-    found = typing.get_args(hint)
-    return {part for each in found for part in parts(each)} if found else {hint}
+    arguments = typing.get_args(hint)
+    return {part for argument in arguments for part in parts(argument)} if arguments else {hint}
 
 
 def reachable(kind):
     """Every config class that a value of `kind` may hold."""
-    found = {kind}
+    kinds = {kind}
     for hint in typing.get_type_hints(kind).values():
         for part in parts(hint):
             if dataclasses.is_dataclass(part):
-                found |= reachable(part)
-    return found
+                kinds |= reachable(part)
+    return kinds
 
 
 def test_every_number_of_every_config_has_a_range():

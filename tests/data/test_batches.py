@@ -151,8 +151,8 @@ def test_unique_tokens_are_a_fixed_subset(stores):
     epochs = [windows_of(rows.batch(2 * e)) + windows_of(rows.batch(2 * e + 1)) for e in range(5)]
     assert all(len(set(epoch)) == 20 and set(epoch) == set(epochs[0]) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 5
-    other = source(stores, batch_size=10, unique_tokens=cap, seed=1)
-    assert set(windows_of(other.batch(0))) - set(epochs[0])
+    other_seed = source(stores, batch_size=10, unique_tokens=cap, seed=1)
+    assert set(windows_of(other_seed.batch(0))) - set(epochs[0])
     assert rows.epochs(4) == {"large": 2.0}
     mixed = source(stores, (("large", 3.0), ("small", 1.0)), unique_tokens=40 * 16)
     assert mixed.epochs(5) == {"large": 1.0, "small": 1.0}
@@ -205,5 +205,5 @@ def test_bad_mixtures_are_refused_in_one_line(stores):
 def test_no_window_is_left_out_of_a_mixture(stores):
     rows = source(stores, (("large", 1.0), ("small", 1.0)), batch_size=16)
     steps = range(2 * num_windows(stores["large"]) // 16 + 1)
-    seen = set(itertools.chain.from_iterable(windows_of(rows.batch(step)) for step in steps))
-    assert len(seen) == num_windows(stores["large"]) + num_windows(stores["small"])
+    windows = set(itertools.chain.from_iterable(windows_of(rows.batch(step)) for step in steps))
+    assert len(windows) == num_windows(stores["large"]) + num_windows(stores["small"])

@@ -86,8 +86,8 @@ def test_runs_have_the_same_ids(pair, name):
     """Mistral gives one score to runs of all lengths, of which that of 15 is missing."""
     tokenizer, _, read = pair(name)
     texts = [f"x{unit * times}y" for unit in (" ", "\n", "=", "ab", "aab", "\n ", "-=") for times in range(70)]
-    for ours, theirs in zip(tokenizer.encode_batch(texts), read.encode_batch(texts), strict=True):
-        assert ours.tolist() == theirs.tolist()
+    for ids, read_ids in zip(tokenizer.encode_batch(texts), read.encode_batch(texts), strict=True):
+        assert ids.tolist() == read_ids.tolist()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -104,12 +104,12 @@ def test_what_is_read_back_is_the_same_tokenizer(pair, name):
 def test_transformers_gives_the_same_ids(pair, name):
     transformers = pytest.importorskip("transformers")
     tokenizer, path, _ = pair(name)
-    theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(path))
-    assert len(theirs) == tokenizer.vocab_size
+    reference = transformers.PreTrainedTokenizerFast(tokenizer_file=str(path))
+    assert len(reference) == tokenizer.vocab_size
     for text in ["", " ", ALICE[3], "a\u2581b <0x41>\0", *RUNS, *PROBES]:
         ids = tokenizer.encode(text).tolist()
-        assert theirs.encode(text, split_special_tokens=True) == ids
-        assert theirs.decode(ids, clean_up_tokenization_spaces=False) == text
+        assert reference.encode(text, split_special_tokens=True) == ids
+        assert reference.decode(ids, clean_up_tokenization_spaces=False) == text
 
 
 def refusal(tokenizer):

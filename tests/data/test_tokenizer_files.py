@@ -136,9 +136,9 @@ def test_files_that_cannot_be_used_are_refused_in_one_line(tmp_path, plain):
 
     renamed = [token | {"content": f"[{k}]"} for k, token in enumerate(plain["added_tokens"])]
     vocabulary = {f"[{text}]" if text in ("<s>", "</s>") else text: k for text, k in plain["model"]["vocab"].items()}
-    said = refusal(tmp_path, plain | {"added_tokens": renamed})
-    assert "none of its added tokens ('[0]' (" in said
-    assert "HuggingFaceTokenizer(path, bos_id=ID, eos_id=ID), or as bos_token_id and eos_token_id in the" in said
+    message = refusal(tmp_path, plain | {"added_tokens": renamed})
+    assert "none of its added tokens ('[0]' (" in message
+    assert "HuggingFaceTokenizer(path, bos_id=ID, eos_id=ID), or as bos_token_id and eos_token_id in the" in message
     assert "none of its added tokens (it has none)" in refusal(
         tmp_path, changed(vocab=vocabulary) | {"added_tokens": []}
     )

@@ -85,7 +85,7 @@ def test_plan_and_train_split_the_same_parameters(config, vocab_size):
     """Both ask whether the devices of an axis divide what lies on it, with FSDP and without."""
     model, run = build_model(config, vocab_size), dataclasses.replace(RUN, model=config, batch_size=12)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
-    found = set()
+    refusals = set()
     for data, parallel, fsdp in itertools.product((1, 2, 3, 4), (1, 2, 3), (None, True, False)):
         if data * parallel > 8:
             continue
@@ -94,8 +94,8 @@ def test_plan_and_train_split_the_same_parameters(config, vocab_size):
         mesh = make_mesh(execution)
         split = answer(shardings, model.axes(), mesh, shapes, fsdp=fsdp)
         assert (planned is None) == (split is None), execution
-        found.add(planned is None)
-    assert found == {True, False}
+        refusals.add(planned is None)
+    assert refusals == {True, False}
 
 
 @pytest.mark.parametrize("config", MODELS, ids=lambda config: config.architecture)

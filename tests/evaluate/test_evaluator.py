@@ -80,13 +80,13 @@ def scores(suite, params):
     return Evaluator(MODEL, mesh(1), suite).score(params)
 
 
-def assert_same(left, right, rtol=1e-6):
-    assert left.keys() == right.keys()
-    for name, score in left.items():
+def assert_same(scores, expected_scores, rtol=1e-6):
+    assert scores.keys() == expected_scores.keys()
+    for name, score in scores.items():
         for field, value in dataclasses.asdict(score).items():
-            other = getattr(right[name], field)
-            assert (value is None) == (other is None)
-            assert value is None or math.isclose(value, other, rel_tol=rtol), (name, field, value, other)
+            expected = getattr(expected_scores[name], field)
+            assert (value is None) == (expected is None)
+            assert value is None or math.isclose(value, expected, rel_tol=rtol), (name, field, value, expected)
 
 
 def test_validation_score_is_the_slow_one(scores, params):
@@ -118,7 +118,7 @@ def slow_option(params, context, option):
 
 def test_task_score_is_the_slow_one(scores, params):
     nats = [[slow_option(params, item["context"], option) for option in item["choices"]] for item in ITEMS]
-    gold_nats = sum(each[item["gold"]] for each, item in zip(nats, ITEMS, strict=True))
+    gold_nats = sum(item_nats[item["gold"]] for item_nats, item in zip(nats, ITEMS, strict=True))
     gold = [item["choices"][item["gold"]] for item in ITEMS]
     score = scores["task"]
     assert score.n == 3
@@ -130,30 +130,32 @@ def test_task_score_is_the_slow_one(scores, params):
 
     def right(size):
         costs = [
-            np.array(each) / [size(option) for option in item["choices"]]
-            for each, item in zip(nats, ITEMS, strict=True)
+            np.array(item_nats) / [size(option) for option in item["choices"]]
+            for item_nats, item in zip(nats, ITEMS, strict=True)
         ]
         return np.mean([np.argmin(cost) == item["gold"] for cost, item in zip(costs, ITEMS, strict=True)])
 
     assert score.accuracy == right(lambda option: 1)
     assert score.accuracy_per_byte == right(len)
     assert score.accuracy_per_char == right(lambda option: len(option.lstrip()))
-    each_option = [
+    nats_of_options = [
         cost / len(TOKENIZER.encode(option))
         for costs, item in zip(nats, ITEMS, strict=True)
         for cost, option in zip(costs, item["choices"], strict=True)
     ]
-    assert score.nats_per_token_all_options == pytest.approx(np.mean(each_option), rel=2e-6)
+    assert score.nats_per_token_all_options == pytest.approx(np.mean(nats_of_options), rel=2e-6)
     assert score.nats_per_token_document_mean is None
 
 
 def test_greedy_options_are_those_that_the_model_would_have_said(params):
-    said = [BOS, *TOKENIZER.encode("all of the")]
-    start = len(said)
-    while len(said) < start + 5:
-        said.append(int(slow_logits(params, said)[-1].argmax()))
-    wrong = [[*said[: start + k], (said[start + k] + 1) % 256, *said[start + k + 1 :]] for k in range(5)]
-    options = [said, *wrong, said[: start + 1]]
+    greedy_ids = [BOS, *TOKENIZER.encode("all of the")]
+    start = len(greedy_ids)
+    while len(greedy_ids) < start + 5:
+        greedy_ids.append(int(slow_logits(params, greedy_ids)[-1].argmax()))
+    wrong = [
+        [*greedy_ids[: start + k], (greedy_ids[start + k] + 1) % 256, *greedy_ids[start + k + 1 :]] for k in range(5)
+    ]
+    options = [greedy_ids, *wrong, greedy_ids[: start + 1]]
     sets = [[Request((Text(np.array(ids), start - 1),), 0, k, k == 0, 1, 1) for k, ids in enumerate(options)]]
     requests, blocks = pack_sets(sets, context_length=64)
     scores = RowScorer(MODEL, mesh(1), blocks, len(options))(params)
@@ -224,9 +226,9 @@ def test_parameters_split_over_devices_score_as_whole_ones():
 def test_order_of_sets_does_not_matter(config, params, scores, tmp_path):
     turned = dataclasses.replace(config, validation=config.validation[::-1])
     suite = prepare_suite(turned, TOKENIZER, CORPORA, epath.Path(tmp_path))
-    found = Evaluator(MODEL, mesh(2), suite).score(params)
-    assert list(found) == ["b", "a", "b_cloze", "task", "last_word"]
-    assert_same({name: found[name] for name in scores}, scores)
+    reversed_scores = Evaluator(MODEL, mesh(2), suite).score(params)
+    assert list(reversed_scores) == ["b", "a", "b_cloze", "task", "last_word"]
+    assert_same({name: reversed_scores[name] for name in scores}, scores)
 
 
 def test_a_set_alone_scores_the_same_so_padding_and_company_do_not_matter(config, params, scores, tmp_path):

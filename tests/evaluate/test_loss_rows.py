@@ -113,7 +113,8 @@ def test_rows_are_counted_against_what_ought_to_be_there(tmp_path):
     folder, steps, names = StudyDir(epath.Path(tmp_path)), (10, 20), ("wiki", "quiz", "unusable")
     manifest = {
         "sets": [
-            {"name": each.name, "fingerprint": each.fingerprint, "definition": each.definition} for each in SUITE.sets
+            {"name": prepared_set.name, "fingerprint": prepared_set.fingerprint, "definition": prepared_set.definition}
+            for prepared_set in SUITE.sets
         ]
     }
     write_json(folder.suites / "f" / "manifest.json", {**manifest, "problems": {"unusable": "quiz.jsonl:3: no"}})

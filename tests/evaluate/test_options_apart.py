@@ -194,7 +194,7 @@ def test_one_token_for_unknown_letters_on_both_sides_is_no_boundary(
 
 def test_suites_of_tokenizers_that_fuse_unknown_letters_are_prepared_again(fusing_models, tokenizer_called):
     suite = SuiteConfig(choice=(ChoiceTask("any", "any.jsonl"),))
-    assert {name for name, each in fusing_models.items() if each.fuses_unknown} == set(FUSING)
+    assert {name for name, tokenizer in fusing_models.items() if tokenizer.fuses_unknown} == set(FUSING)
     assert not tokenizer_called("sentencepiece_no_prefix").fuses_unknown
     assert suites._options_identity(suite, fusing_models["fusing_no_prefix"])
 
@@ -241,7 +241,7 @@ def suite_of(folder, tokenizer):
     config = SuiteConfig(choice=tasks, context_length=32, overlap=0)
     suite = prepare_suite(config, tokenizer, {}, epath.Path(folder) / "suites")
     assert not suite.problems
-    return config, {each.name: each for each in suite.sets}, suite.fingerprint
+    return config, {prepared_set.name: prepared_set for prepared_set in suite.sets}, suite.fingerprint
 
 
 class EarlierLossline(SentencePieceTokenizer):

@@ -53,16 +53,16 @@ def sets_of_requests(draw, context_length):
     return [validation, task]
 
 
-def what_is_scored(blocks):
+def scored_tokens(blocks):
     """Every scored token as (request, what its prediction sees, the token), by the definition of `until`."""
-    found = []
+    scored = []
     for block in blocks:
         for source, target, request in zip(block.source_S, block.target_S, block.request_S, strict=True):
             row, place = divmod(int(source), block.row_length)
-            seen = [k for k in range(place + 1) if block.visible_until_BT[row, k] >= place]
-            assert seen[-1] == place < block.length_B[row]
-            found.append((int(request), tuple(block.ids_BT[row, seen].tolist()), int(target)))
-    return sorted(found)
+            visible_places = [k for k in range(place + 1) if block.visible_until_BT[row, k] >= place]
+            assert visible_places[-1] == place < block.length_B[row]
+            scored.append((int(request), tuple(block.ids_BT[row, visible_places].tolist()), int(target)))
+    return sorted(scored)
 
 
 def first_of_equal_options(sets):
@@ -72,11 +72,11 @@ def first_of_equal_options(sets):
     def key(dataset, request):
         return dataset, request.item, [(text.ids.tolist(), text.first) for text in request.texts]
 
-    keys = [key(*each) for each in requests]
-    return [keys.index(each) for each in keys]
+    keys = [key(*entry) for entry in requests]
+    return [keys.index(entry) for entry in keys]
 
 
-def what_should_be_scored(sets, numbers):
+def expected_tokens(sets, numbers):
     requests = list(itertools.chain.from_iterable(sets))
     return sorted(
         (number, tuple(text.ids[: place + 1].tolist()), int(text.ids[place + 1]))
@@ -91,7 +91,7 @@ def test_every_token_is_predicted_from_its_own_text_alone(sets):
     requests, blocks = pack_sets(sets, context_length=16)
     twins = first_of_equal_options(sets)
     assert requests.duplicate_of_Q.tolist() == twins
-    assert what_is_scored(blocks) == what_should_be_scored(sets, sorted({*twins}))
+    assert scored_tokens(blocks) == expected_tokens(sets, sorted({*twins}))
     tokens_Q = np.bincount(np.concatenate([block.request_S for block in blocks]), minlength=len(twins))
     np.testing.assert_array_equal(requests.tokens_Q, tokens_Q[twins])
     assert sum(block.has_branches for block in blocks) <= MAX_BRANCHING_LENGTHS
@@ -100,15 +100,17 @@ def test_every_token_is_predicted_from_its_own_text_alone(sets):
         assert block.length_B.max() <= block.row_length <= 16
         if not block.has_branches:  # what is read as the numbers of segments
             assert (np.diff(block.visible_until_BT, axis=1) >= 0).all()
-    assert what_is_scored(one_text_a_row(sets)) == what_should_be_scored(sets, range(len(twins)))
+    assert scored_tokens(one_text_a_row(sets)) == expected_tokens(sets, range(len(twins)))
 
 
 @given(sets_of_requests(context_length=16), st.randoms())
 def test_rows_of_some_requests_score_these_alone(sets, random):
     requests, blocks = pack_sets(sets, context_length=16)
-    wanted_Q = np.array([random.random() < 0.3 for _ in requests.item_Q])
-    kept = select_requests(blocks, wanted_Q)
-    assert what_is_scored(kept) == [each for each in what_is_scored(blocks) if wanted_Q[each[0]]]
+    selected_Q = np.array([random.random() < 0.3 for _ in requests.item_Q])
+    kept = select_requests(blocks, selected_Q)
+    assert scored_tokens(kept) == [
+        scored_token for scored_token in scored_tokens(blocks) if selected_Q[scored_token[0]]
+    ]
     for block in kept:  # every row that is left is there for something
         assert {*(block.source_S // block.row_length).tolist()} == {*range(len(block.ids_BT))}
 
@@ -117,10 +119,10 @@ def test_rows_of_some_requests_score_these_alone(sets, random):
 def test_a_path_forks_once_as_a_scan_over_the_positions_needs(sets):
     for block in pack_sets(sets, context_length=16)[1]:
         for until_T in block.visible_until_BT:
-            sees = [[k for k in range(i) if until_T[k] >= i] for i in range(len(until_T))]
-            parent = [seen[-1] if seen else None for seen in sees]
+            visible_places = [[k for k in range(i) if until_T[k] >= i] for i in range(len(until_T))]
+            parent = [places[-1] if places else None for places in visible_places]
             forks = {p for p in parent if p is not None and parent.count(p) > 1}
-            assert all(len(forks.intersection(seen)) <= 1 for seen in sees)
+            assert all(len(forks.intersection(places)) <= 1 for places in visible_places)
 
 
 def options_of(context, *options, context_length=64):

@@ -25,9 +25,9 @@ BOS = 0
     ],
 )
 def test_golden_windows(num_tokens, context_length, overlap, golden):
-    found = windows(num_tokens, context_length, overlap)
-    scored = [list(range(w.start + w.first + 1, w.stop + 1)) for w in found]
-    assert [((w.start, w.stop), s) for w, s in zip(found, scored, strict=True)] == golden
+    actual = windows(num_tokens, context_length, overlap)
+    scored = [list(range(w.start + w.first + 1, w.stop + 1)) for w in actual]
+    assert [((w.start, w.stop), s) for w, s in zip(actual, scored, strict=True)] == golden
 
 
 @given(st.integers(1, 200), st.integers(1, 40), st.data())

@@ -73,11 +73,11 @@ def first_run_alone(study) -> None:
 def submit(cluster, study, *flags) -> list[str]:
     """Numbers of the jobs that launch/slurm.py has submitted."""
     command = [sys.executable, str(ROOT / "launch" / "slurm.py"), str(study), "--cpus-per-task", "1", *flags]
-    done = subprocess.run(
+    process = subprocess.run(
         command, env={**cluster.environment, **ENVIRONMENT}, capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == 0, done.stderr
-    return re.findall(r"^job (\d+):", done.stdout, flags=re.MULTILINE)
+    assert process.returncode == 0, process.stderr
+    return re.findall(r"^job (\d+):", process.stdout, flags=re.MULTILINE)
 
 
 def run_folder(study):

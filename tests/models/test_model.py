@@ -64,9 +64,11 @@ def gradients(model, params, tokens_BT):
     return jax.jit(jax.grad(lambda params: model.nll(params, tokens_BT, tokens_BT).mean()))(params)
 
 
-def assert_trees_close(ours, theirs, tolerance):
-    for (path, mine), expected in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
-        np.testing.assert_allclose(mine, expected, rtol=tolerance, atol=tolerance, err_msg=str(path))
+def assert_trees_close(tree, expected_tree, tolerance):
+    for (path, leaf), expected in zip(
+        jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(expected_tree), strict=True
+    ):
+        np.testing.assert_allclose(leaf, expected, rtol=tolerance, atol=tolerance, err_msg=str(path))
 
 
 @every_architecture
@@ -158,9 +160,9 @@ def test_the_gradient_of_a_frequent_token_adds_up_in_float32():
         nll = lambda params: model.nll(params, tokens_BT, jnp.full_like(tokens_BT, 5)).sum()
         return jax.jit(jax.grad(nll))(params)
 
-    ours, exact = gradient(half), gradient(whole)
+    rounded, exact = gradient(half), gradient(whole)
     for name in ("embed", "unembed"):
-        error = np.abs(ours[name] - exact[name]).max() / np.abs(exact[name]).max()
+        error = np.abs(rounded[name] - exact[name]).max() / np.abs(exact[name]).max()
         assert error < 0.02, name
 
 
@@ -288,8 +290,8 @@ def test_start_values_of_the_state_space_models():
 def test_init_is_a_function_of_the_key():
     model, params = model_and_params("llama")
     assert_trees_close(jax.jit(model.init)(jax.random.key(0)), params, 0)
-    other = jax.jit(model.init)(jax.random.key(1))
-    assert not np.allclose(other["embed"], params["embed"])
+    other_params = jax.jit(model.init)(jax.random.key(1))
+    assert not np.allclose(other_params["embed"], params["embed"])
 
 
 def test_tied_embeddings_have_no_unembedding():

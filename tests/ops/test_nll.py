@@ -31,20 +31,20 @@ def test_equals_optax_in_values_and_gradients(chunk_length):
     def plain(x, w):
         return optax.softmax_cross_entropy_with_integer_labels(x @ w, targets_BT)
 
-    def ours(x, w):
+    def chunked(x, w):
         return token_nll(x, w, targets_BT, chunk_length)
 
     def run(nll):
         def loss(*args):
             return jnp.sum(nll(*args) * jnp.arange(23.0)[None, :])
 
-        def both(*args):
+        def values_and_gradients(*args):
             return (nll(*args), jax.grad(loss, argnums=(0, 1))(*args))
 
-        return jax.tree.leaves(jax.jit(both)(x_BTD, unembed_DV))
+        return jax.tree.leaves(jax.jit(values_and_gradients)(x_BTD, unembed_DV))
 
-    for mine, theirs in zip(run(ours), run(plain), strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+    for actual, expected in zip(run(chunked), run(plain), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_bfloat16_states_give_float32_nll():
@@ -81,8 +81,8 @@ def test_a_vocabulary_over_devices_gives_the_same_without_gathering_logits(chunk
     ]
     for score in (token_nll, target_scores):
         step = jax.jit(functools.partial(score, chunk_length=chunk_length))
-        for found, expected in zip(step(*placed), score(x_BTD, unembed_DV, targets_BT), strict=True):
-            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+        for actual, expected in zip(step(*placed), score(x_BTD, unembed_DV, targets_BT), strict=True):
+            np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
         assert "all-gather" not in step.lower(*placed).compile().as_text()
 
 

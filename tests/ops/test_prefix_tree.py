@@ -147,10 +147,10 @@ def test_small_decays_survive_large_ones_before_them():
     dt = dt.at[:, : length // 2].add(20.0)  # sums of log decays reach thousands
     inputs = [x, dt, a, b, c]
     tree = build_prefix_tree(jnp.full((1, length), length - 1, jnp.int32))
-    ours = jax.jit(functools.partial(ssd, chunk_size=32, tree=tree))(*inputs)
+    actual = jax.jit(functools.partial(ssd, chunk_size=32, tree=tree))(*inputs)
     expected = jax.jit(ssd_reference)(*inputs)
     assert float(jnp.min(jnp.sum(dt * a[None, None], axis=1))) < -2000
-    np.testing.assert_allclose(ours, expected, rtol=2e-6, atol=2e-6 * float(jnp.max(jnp.abs(expected[:, 256:]))))
+    np.testing.assert_allclose(actual, expected, rtol=2e-6, atol=2e-6 * float(jnp.max(jnp.abs(expected[:, 256:]))))
 
 
 @functools.cache
@@ -202,7 +202,9 @@ def test_target_scores_are_those_of_the_logits_and_no_device_asks_another(name):
         on_mesh = jax.device_put(params, shardings(model.axes(), mesh, params, fsdp=False))
         program = jax.jit(score).lower(on_mesh, *rows).compile()
         scores = program(on_mesh, *rows)
-    assert not any(word in program.as_text() for word in ("all-gather", "all-reduce", "all-to-all", "permute("))
+    assert not any(
+        operation in program.as_text() for operation in ("all-gather", "all-reduce", "all-to-all", "permute(")
+    )
     np.testing.assert_allclose(scores.nats_AS, nats(logits_ASV, targets_AS), rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(scores.greedy_AS, targets_AS == logits_ASV.argmax(-1))
     assert scores.nats_AS.dtype == jnp.float32

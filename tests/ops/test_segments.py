@@ -49,8 +49,8 @@ def test_a_changed_document_changes_no_bit_of_the_others(op, inputs, along_time)
         after = value_and_gradients(op, changed, weights.at[0, here].add(1), SEGMENTS_BT)
         assert not np.array_equal(before[0][0, here], after[0][0, here])
         for i in (0, *(1 + i for i in along_time)):
-            others = [np.delete(np.asarray(leaves[i][0]), here, axis=0) for leaves in (before, after)]
-            np.testing.assert_array_equal(*others)
+            other_documents = [np.delete(np.asarray(leaves[i][0]), here, axis=0) for leaves in (before, after)]
+            np.testing.assert_array_equal(*other_documents)
             np.testing.assert_array_equal(before[i][1], after[i][1])
 
 

@@ -64,10 +64,10 @@ def test_on_a_mesh_every_device_runs_its_rows_and_heads():
     mapped = jax.shard_map(run, in_specs=P("data"), out_specs=P("data"), axis_names={"data"}, check_vma=False)
     with jax.set_mesh(mesh(2, 2)):
         for step in (run, jax.jit(mapped)):
-            ours = step(qkv, weights, segments_BT)
-            assert ours[0].sharding.spec == P("data", None, "model")
-            for mine, theirs in zip(ours, expected, strict=True):
-                np.testing.assert_allclose(mine, theirs, atol=1e-5)
+            outputs = step(qkv, weights, segments_BT)
+            assert outputs[0].sharding.spec == P("data", None, "model")
+            for output, expected_output in zip(outputs, expected, strict=True):
+                np.testing.assert_allclose(output, expected_output, atol=1e-5)
 
 
 @pytest.mark.parametrize(

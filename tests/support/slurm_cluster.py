@@ -70,17 +70,17 @@ class Cluster:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PATH": _path(), "SLURM_CONF": str(self.folder / "slurm.conf")}
 
-    def ask(self, *words: str) -> str:
+    def ask(self, *command: str) -> str:
         """Return the output of a command of SLURM."""
-        done = subprocess.run(words, env=self.environment, capture_output=True, text=True, timeout=30)
-        assert done.returncode == 0, (words, done.stderr)
-        return done.stdout
+        process = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=30)
+        assert process.returncode == 0, (command, process.stderr)
+        return process.stdout
 
-    def start(self, name: str, *words: str) -> None:
+    def start(self, name: str, *command: str) -> None:
         """Start a daemon in the foreground of a new process group."""
         log = (self.folder / f"{name}.out").open("wb")
         self.daemons[name] = subprocess.Popen(
-            words, env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            command, env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
 
     def tasks(self, job: str) -> dict[str, dict[str, str]]:
@@ -170,10 +170,10 @@ def _start_munge(slurm: Cluster) -> None:
 
 
 def _states(slurm: Cluster) -> dict[str, str]:
-    done = subprocess.run(
+    process = subprocess.run(
         ["sinfo", "-N", "-h", "-o", "%N %T"], env=slurm.environment, capture_output=True, text=True, timeout=30
     )
-    return dict(line.split() for line in done.stdout.splitlines())
+    return dict(line.split() for line in process.stdout.splitlines())
 
 
 def _tear_down(slurm: Cluster) -> None:

@@ -136,9 +136,9 @@ def test_what_a_killed_process_left_is_no_checkpoint(run_dir):
 def test_keep_and_cadence(run_dir, tmp_path):
     save(run_dir, 1, 2, 3, 4, keep=2)
     assert checkpoint_steps(run_dir) == [3, 4]
-    other = RunDir(epath.Path(tmp_path) / "other")
-    save(other, 2, 3, 4, 5, cadence=(2, 4))
-    assert checkpoint_steps(other) == [2, 4, 5]
+    other_dir = RunDir(epath.Path(tmp_path) / "other")
+    save(other_dir, 2, 3, 4, 5, cadence=(2, 4))
+    assert checkpoint_steps(other_dir) == [2, 4, 5]
     with pytest.raises(LosslineError, match="keep_checkpoints"):
         Checkpointer(run_dir, keep=0)
 
@@ -160,23 +160,23 @@ def test_parameters_of_another_model_are_refused(run_dir):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("cause", "advice"),
     [
         ("RESOURCE_EXHAUSTED: Failed to open: Too many open files [os_error_code='24' path='x']", "fix the cause"),
         ("INVALID_ARGUMENT: no space [os_error_code='28']", "free space"),
         ("Received incompatible devices for jitted computation. Got argument x\nwith shape f32[]", "try newer ones"),
     ],
 )
-def test_a_failure_to_read_a_sound_checkpoint_of_this_model_shows_its_own_cause(run_dir, monkeypatch, words, told):
+def test_a_failure_to_read_a_sound_checkpoint_of_this_model_shows_its_own_cause(run_dir, monkeypatch, cause, advice):
     def fail(*_, **__):
-        raise ValueError(words)
+        raise ValueError(cause)
 
     abstract, _ = save(run_dir, 3)
     with Checkpointer(run_dir) as checkpointer:
         monkeypatch.setattr(checkpointer._orbax, "restore", fail)
-        for read, wanted in ((checkpointer.restore, abstract), (checkpointer.restore_params, abstract.params)):
-            with pytest.raises(LosslineError, match=f"00000003: cannot be read .*{told}") as caught:
-                read(3, wanted)
+        for read, target in ((checkpointer.restore, abstract), (checkpointer.restore_params, abstract.params)):
+            with pytest.raises(LosslineError, match=f"00000003: cannot be read .*{advice}") as caught:
+                read(3, target)
             assert "model config" not in str(caught.value)
             assert "\n" not in str(caught.value)
 
@@ -212,9 +212,9 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_asks_for_space(small_disk):
-    with pytest.raises(LosslineError, match="cannot be saved .*No space left on device.*; free space on") as told:
+    with pytest.raises(LosslineError, match="cannot be saved .*No space left on device.*; free space on") as caught:
         save(RunDir(small_disk), 3)
-    assert "tensorstore_spec" not in str(told.value)
+    assert "tensorstore_spec" not in str(caught.value)
 
 
 def test_another_failure_of_a_save_shows_its_own_cause(run_dir, monkeypatch):
@@ -227,8 +227,8 @@ def test_another_failure_of_a_save_shows_its_own_cause(run_dir, monkeypatch):
     _, state = fresh(TWO)
     with Checkpointer(run_dir) as checkpointer:
         monkeypatch.setattr(checkpointer._orbax, "save", fail)
-        with pytest.raises(LosslineError, match=r"cannot be saved \(Received incompatible devices") as told:
+        with pytest.raises(LosslineError, match=r"cannot be saved \(Received incompatible devices") as caught:
             checkpointer.save(3, state, meta(3))
-    assert "free space" not in str(told.value)
-    assert "continues from step 1" in str(told.value)
-    assert "\n" not in str(told.value)
+    assert "free space" not in str(caught.value)
+    assert "continues from step 1" in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -19,8 +19,8 @@ def closed_form(schedule, peak, num_steps, step):
     if step <= warmup:
         return peak * step / warmup
     if schedule.name == "cosine":
-        done = (step - warmup) / (num_steps - warmup)
-        return final + (peak - final) * 0.5 * (1 + np.cos(np.pi * done))
+        progress = (step - warmup) / (num_steps - warmup)
+        return final + (peak - final) * 0.5 * (1 + np.cos(np.pi * progress))
     decay = round(schedule.decay_fraction * num_steps)
     if step <= num_steps - decay:
         return peak
@@ -92,13 +92,13 @@ def test_three_optimiser_steps_equal_numpy(name, clip_norm):
     decayed = {"w": True, "a_log": False}
     schedule = make_schedule(ScheduleConfig(warmup_fraction=0.5), 1e-2, 4)
     optimiser = make_optimiser(optim, schedule, decayed)
-    ours = {k: jnp.asarray(p, jnp.float32) for k, p in params.items()}
-    state = optimiser.init(ours)
+    updated = {k: jnp.asarray(p, jnp.float32) for k, p in params.items()}
+    state = optimiser.init(updated)
     for grads in gradients:
         grads = {k: jnp.asarray(g, jnp.float32) for k, g in grads.items()}
-        updates, state = optimiser.update(grads, state, ours)
-        ours = optax.apply_updates(ours, updates)
+        updates, state = optimiser.update(grads, state, updated)
+        updated = optax.apply_updates(updated, updates)
     rates = [closed_form(ScheduleConfig(warmup_fraction=0.5), 1e-2, 4, step) for step in (1, 2, 3)]
     expected = numpy_steps(optim, params, gradients, decayed, rates)
     for key in params:
-        np.testing.assert_allclose(ours[key], expected[key], rtol=2e-5, atol=1e-6)
+        np.testing.assert_allclose(updated[key], expected[key], rtol=2e-5, atol=1e-6)

@@ -40,8 +40,8 @@ def test_the_steps_that_are_traced(start, count, expected):
 def test_a_trace_has_the_steps_that_were_said_and_the_run_its_result(tmp_path, capsys):
     train(tmp_path / "plain", 0)
     train(tmp_path / "traced", 3)
-    said = capsys.readouterr().err
-    assert f"profile: steps 5 to 7 in {tmp_path}/traced/profile" in said
+    messages = capsys.readouterr().err
+    assert f"profile: steps 5 to 7 in {tmp_path}/traced/profile" in messages
     assert not (tmp_path / "plain" / "profile").exists()
     (trace,) = (tmp_path / "traced" / "profile").rglob("*.trace.json.gz")
     assert list(trace.parent.glob("*.xplane.pb"))

@@ -48,8 +48,8 @@ def test_a_run_killed_twice_resumes_bit_for_bit(tmp_path):
         with (killed / "steps.jsonl").open("a") as file:
             file.write('{"step": 7, "loss')  # a row that the kill cut short
     for folder in (straight, killed):
-        done = train(folder)
-        assert done.returncode == 0, done.stderr
+        process = train(folder)
+        assert process.returncode == 0, process.stderr
     losses, parameters = outcome(killed)
     assert [step for step, *_ in losses] == list(range(1, 13))
     assert (losses, parameters) == outcome(straight)

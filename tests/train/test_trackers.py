@@ -92,10 +92,12 @@ def test_every_step_is_in_the_event_files_once_after_an_interruption(tmp_path):
         return {"wiki": next(losses)}
 
     train_interrupted(tmp_path, on_checkpoint=score)
-    found = scalars(tmp_path)
-    assert len(found) == len({(step, tag) for step, tag, _ in found})
-    assert {each for each in found if not each[1].startswith("eval/")} == set().union(*map(shown, logged(tmp_path)))
-    assert [each for each in found if each[1].startswith("eval/")] == [
+    event_scalars = scalars(tmp_path)
+    assert len(event_scalars) == len({(step, tag) for step, tag, _ in event_scalars})
+    assert {scalar for scalar in event_scalars if not scalar[1].startswith("eval/")} == set().union(
+        *map(shown, logged(tmp_path))
+    )
+    assert [scalar for scalar in event_scalars if scalar[1].startswith("eval/")] == [
         (4, "eval/wiki", 3.5),
         (8, "eval/wiki", 2.5),
         (12, "eval/wiki", 1.5),
@@ -135,9 +137,9 @@ def test_an_object_store_gets_whole_files_at_each_checkpoint(tmp_path, monkeypat
         train(tmp_path, nan_at=5)  # step 6; before it, step 4 is saved
     assert max(step for step, *_ in scalars(tmp_path)) >= 4
     train(tmp_path)
-    found = scalars(tmp_path)
-    assert set(found) == set().union(*map(shown, logged(tmp_path)))
-    assert len(found) == len(set(found))
+    event_scalars = scalars(tmp_path)
+    assert set(event_scalars) == set().union(*map(shown, logged(tmp_path)))
+    assert len(event_scalars) == len(set(event_scalars))
 
 
 def refuse_appending(real):
@@ -160,15 +162,15 @@ def test_tensorboard_itself_reads_the_file_and_starts_over_with_the_next(tmp_pat
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     with pytest.raises(RunFailed):
         train(tmp_path, nan_at=6)
-    looking_on = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
-    looking_on.Reload()
-    assert [each.step for each in looking_on.Scalars("train/loss_nats_per_token")] == list(range(1, 7))
+    early_reader = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    early_reader.Reload()
+    assert [event.step for event in early_reader.Scalars("train/loss_nats_per_token")] == list(range(1, 7))
     train(tmp_path)
-    new = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
-    for reader in (looking_on, new):
+    late_reader = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    for reader in (early_reader, late_reader):
         reader.Reload()
-        told = reader.Scalars("train/loss_nats_per_token")
-        assert [(each.step, each.value) for each in told] == [
+        events = reader.Scalars("train/loss_nats_per_token")
+        assert [(event.step, event.value) for event in events] == [
             (row["step"], np.float32(row["loss_nats_per_token"])) for row in logged(tmp_path)
         ]
 
@@ -206,16 +208,16 @@ def test_a_resumed_run_goes_on_in_its_own_run_of_wandb(tmp_path, monkeypatch):
     wandb = FakeWandB()
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     train_interrupted(tmp_path, wandb_project="lines", on_checkpoint=lambda step, _: {"wiki": 3.0} if step == 8 else {})
-    assert [(each["project"], each["id"], each["resume"]) for each in wandb.inits] == [
+    assert [(entry["project"], entry["id"], entry["resume"]) for entry in wandb.inits] == [
         ("lines", RUN.run_id, "allow")
     ] * 2
     assert wandb.inits[0]["config"]["batch_size"] == RUN.batch_size
     assert wandb.open == 0
-    rows = [each for each in wandb.history if "eval/wiki" not in each]
-    assert [(each["step"], each["train/loss_nats_per_token"]) for each in rows] == [
+    rows = [entry for entry in wandb.history if "eval/wiki" not in entry]
+    assert [(entry["step"], entry["train/loss_nats_per_token"]) for entry in rows] == [
         (row["step"], row["loss_nats_per_token"]) for row in logged(tmp_path)
     ]
-    assert [each for each in wandb.history if "eval/wiki" in each] == [{"step": 8, "eval/wiki": 3.0}]
+    assert [entry for entry in wandb.history if "eval/wiki" in entry] == [{"step": 8, "eval/wiki": 3.0}]
 
 
 def test_wandb_that_is_missing_or_refuses_is_told_in_one_line(tmp_path, monkeypatch):

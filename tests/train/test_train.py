@@ -159,14 +159,14 @@ def logged(folder):
 
 
 def test_a_run_leaves_rows_checkpoints_and_totals(tmp_path):
-    seen = {}
+    norms = {}
 
     def evaluate(step, params):
-        seen[step] = float(optax.tree.norm(params))
+        norms[step] = float(optax.tree.norm(params))
 
     result = train(tmp_path, on_checkpoint=evaluate)
-    assert sorted(seen) == checkpoint_steps(RunDir(epath.Path(tmp_path))) == [4, 8, 12]
-    assert len(set(seen.values())) == 3  # the parameters of each step, not of one
+    assert sorted(norms) == checkpoint_steps(RunDir(epath.Path(tmp_path))) == [4, 8, 12]
+    assert len(set(norms.values())) == 3  # the parameters of each step, not of one
     rows = logged(tmp_path)
     assert [row["step"] for row in rows] == [1, 5, 10, 12]
     assert [row["tokens_seen"] for row in rows] == [128, 640, 1280, 1536]
@@ -229,10 +229,10 @@ def test_a_run_begun_before_a_part_of_its_time_was_told_apart_goes_on(tmp_path):
 
 def test_a_run_that_ended_before_its_hardware_was_kept_is_still_finished(tmp_path):
     train(tmp_path)
-    done = json.loads((tmp_path / "done.json").read_text())
+    content = json.loads((tmp_path / "done.json").read_text())
     for key in ("num_devices", "device_kind", "num_processes", "mfu", "checksum"):
-        del done[key]
-    (tmp_path / "done.json").write_text(json.dumps(done))
+        del content[key]
+    (tmp_path / "done.json").write_text(json.dumps(content))
     assert train(tmp_path).num_devices is None
 
 
@@ -282,10 +282,10 @@ def test_sigterm_saves_and_exits_42_and_the_run_goes_on(tmp_path):
 @pytest.mark.parametrize("due", [4, 12])
 def test_sigterm_at_a_due_step_leaves_before_scoring_and_the_step_is_scored_later(tmp_path, monkeypatch, when, due):
     """The run that resumes offers the very same parameters."""
-    seen, batch, save = {"quiet": {}, "stopped": {}}, Source.batch, Checkpointer.save
+    scored_params, batch, save = {"quiet": {}, "stopped": {}}, Source.batch, Checkpointer.save
 
-    def noting(name):
-        return lambda step, params: seen[name].setdefault(step, jax.tree.map(np.asarray, params)) and None
+    def recorder(name):
+        return lambda step, params: scored_params[name].setdefault(step, jax.tree.map(np.asarray, params)) and None
 
     def interrupted_batch(self, step, *where):
         if step == due - 1:
@@ -297,30 +297,30 @@ def test_sigterm_at_a_due_step_leaves_before_scoring_and_the_step_is_scored_late
         if step == due:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    train(tmp_path / "quiet", on_checkpoint=noting("quiet"))
+    train(tmp_path / "quiet", on_checkpoint=recorder("quiet"))
     with monkeypatch.context() as patch:
         patch.setattr(Source, "batch", interrupted_batch if when == "in the step" else batch)
         patch.setattr(Checkpointer, "save", interrupted_save if when == "in the save" else save)
         with pytest.raises(SystemExit) as exit_info:
-            train(tmp_path / "stopped", on_checkpoint=noting("stopped"))
+            train(tmp_path / "stopped", on_checkpoint=recorder("stopped"))
     assert exit_info.value.code == 42
-    assert sorted(seen["stopped"]) == [step for step in (4, 8, 12) if step < due]
+    assert sorted(scored_params["stopped"]) == [step for step in (4, 8, 12) if step < due]
     assert due in checkpoint_steps(RunDir(epath.Path(tmp_path / "stopped")))
-    train(tmp_path / "stopped", on_checkpoint=noting("stopped"))
-    assert sorted(seen["stopped"]) == [4, 8, 12]
-    for step, params in seen["quiet"].items():
-        jax.tree.map(np.testing.assert_array_equal, seen["stopped"][step], params)
+    train(tmp_path / "stopped", on_checkpoint=recorder("stopped"))
+    assert sorted(scored_params["stopped"]) == [4, 8, 12]
+    for step, params in scored_params["quiet"].items():
+        jax.tree.map(np.testing.assert_array_equal, scored_params["stopped"][step], params)
 
 
 @pytest.mark.parametrize("due", [4, 12])
 def test_sigterm_breaks_off_the_scoring_of_a_saved_step_and_the_step_is_scored_later(tmp_path, due):
-    seen = []
+    scored_steps = []
 
     def interrupted(step, params):
         if step == due:
             os.kill(os.getpid(), signal.SIGTERM)
             pytest.fail("the scoring went on")
-        seen.append(step)
+        scored_steps.append(step)
 
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as exit_info:
@@ -328,8 +328,8 @@ def test_sigterm_breaks_off_the_scoring_of_a_saved_step_and_the_step_is_scored_l
     assert exit_info.value.code == 42
     assert signal.getsignal(signal.SIGTERM) is handler
     assert due in checkpoint_steps(RunDir(epath.Path(tmp_path)))
-    train(tmp_path, on_checkpoint=lambda step, params: seen.append(step))
-    assert seen == [4, 8, 12]
+    train(tmp_path, on_checkpoint=lambda step, params: scored_steps.append(step))
+    assert scored_steps == [4, 8, 12]
 
 
 def test_sigterm_before_a_block_that_may_be_broken_off_keeps_out_of_it():

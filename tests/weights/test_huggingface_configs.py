@@ -66,9 +66,9 @@ PUBLIC = {  # config.json, what it says, the parameters that its authors count
 @pytest.mark.parametrize("name", list(PUBLIC))
 def test_public_configs_are_read(name, tmp_path):
     values, expected, num_parameters = PUBLIC[name]
-    found = read(tmp_path, values)
-    assert found == expected
-    assert count_parameters(found.config, found.vocab_size).total == num_parameters
+    hf_model = read(tmp_path, values)
+    assert hf_model == expected
+    assert count_parameters(hf_model.config, hf_model.vocab_size).total == num_parameters
 
 
 @pytest.mark.parametrize("name", list(SMALL))

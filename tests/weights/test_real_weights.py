@@ -84,11 +84,11 @@ def test_stories260k_has_its_loss_on_tinystories():
 def test_transformers_finds_the_same_loss_on_tinystories():
     torch = pytest.importorskip("torch", reason="transformers needs it")
     transformers = pytest.importorskip("transformers", reason="the model to compare with")
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(shared_path(STORIES)).eval()
+    reference = transformers.AutoModelForCausalLM.from_pretrained(shared_path(STORIES)).eval()
     windows = tinystories_windows()[:ROWS]
     tokens = torch.tensor(windows).long()
     with torch.no_grad():
-        logits = theirs(tokens[:, :-1]).logits
+        logits = reference(tokens[:, :-1]).logits
         expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).item()
     assert mean_nll(shared_path(STORIES), windows) == pytest.approx(expected, abs=1e-5)
 
@@ -99,12 +99,12 @@ def test_buffers_of_old_transformers_are_passed_over():
     model = build_model(hf.config, hf.vocab_size)
     params = load_pretrained_params(folder, model)
     tokens_BT = np.array([[1, 500, 31999, 7, 7, 2]], np.int32)
-    ours_BTV = jax.jit(model.logits)(params, tokens_BT)
+    logits_BTV = jax.jit(model.logits)(params, tokens_BT)
     torch = pytest.importorskip("torch", reason="transformers needs it")
     transformers = pytest.importorskip("transformers", reason="the model to compare with")
     with torch.no_grad():
-        theirs = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()(torch.tensor(tokens_BT).long())
-    np.testing.assert_allclose(ours_BTV, theirs.logits.numpy(), atol=1e-4)
+        reference = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()(torch.tensor(tokens_BT).long())
+    np.testing.assert_allclose(logits_BTV, reference.logits.numpy(), atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_smollm2_is_transformers_smollm2(smollm2):
     _, model, params, tokenizer = load(smollm2)
     tokens_BT = tokenizer.encode("The capital of France is Paris, and the capital of Germany is Berlin.")[None]
     with torch.no_grad():
-        theirs = transformers.AutoModelForCausalLM.from_pretrained(smollm2).eval()(torch.tensor(tokens_BT).long())
-    ours_BTV = jax.jit(model.logits)(params, tokens_BT)
-    np.testing.assert_allclose(ours_BTV, theirs.logits.numpy(), atol=2e-3)
-    assert tokenizer.encode(" Berlin")[0] == ours_BTV[0, -3].argmax()
+        reference = transformers.AutoModelForCausalLM.from_pretrained(smollm2).eval()(torch.tensor(tokens_BT).long())
+    logits_BTV = jax.jit(model.logits)(params, tokens_BT)
+    np.testing.assert_allclose(logits_BTV, reference.logits.numpy(), atol=2e-3)
+    assert tokenizer.encode(" Berlin")[0] == logits_BTV[0, -3].argmax()
