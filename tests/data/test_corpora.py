@@ -1,4 +1,4 @@
-"""Documents from packages and files, what is refused, and corpora prepared on disk."""
+"""Corpora are read from packages and files and prepared on disk. Damaged or unusable input is refused."""
 
 import ast
 import gzip
@@ -234,7 +234,7 @@ def test_changed_files_are_noticed(tmp_path):
     path.write_text('{"text": "another"}\n')
     with pytest.raises(LosslineError, match="not those that were prepared"):
         prepare_corpus(corpus, out, 0.2)
-    path.unlink()  # a prepared study on a machine without the raw files
+    path.unlink()  # as on a machine that has the prepared study without the raw files
     assert prepare_corpus(corpus, out, 0.2).manifest == prepared.manifest
 
 

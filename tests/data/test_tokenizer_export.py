@@ -1,4 +1,4 @@
-"""The tokenizer.json of each tokenizer: the same ids for any text, in our reader and in transformers."""
+"""The tokenizer.json of each tokenizer gives the same ids for any text, in our reader and in transformers."""
 
 import sys
 
@@ -22,7 +22,7 @@ pytest.importorskip("tokenizers")
 
 NAMES = ["bytes", "bpe", "prefixed", "runs", "mistral"]
 ALICE = [f"Alice met {n} caterpillars,\n  and\u2581 each was\t{n * 7} inches tall. Çà! 数学\n\n" * 3 for n in range(60)]
-# pieces that overlap themselves, in several ways each
+# The pieces of these texts can overlap themselves in several ways.
 RUNS = [letters * 40 for letters in ("ab", "aab", "abaab", "=", "-=", "\n  ", " ", "ababc")]
 TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"])),
@@ -49,7 +49,10 @@ def alice_model():
 
 @pytest.fixture(scope="module")
 def pair(alice_model, tmp_path_factory):
-    """A name to the tokenizer, its file, and what reads it; mistral's file takes a while and is made once."""
+    """Return a function from a name to the tokenizer, its file and the tokenizer read from the file.
+
+    Each file is written once, because Mistral's takes a while.
+    """
     made = {}
     models = {
         "bpe": lambda: alice_model,
@@ -83,7 +86,7 @@ def test_any_text_has_the_same_ids(pair, name, text):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_runs_have_the_same_ids(pair, name):
-    """Mistral gives one score to runs of all lengths, of which that of 15 is missing."""
+    """Mistral's vocabulary has runs of all lengths but 15, and gives them equal scores."""
     tokenizer, _, read = pair(name)
     texts = [f"x{unit * times}y" for unit in (" ", "\n", "=", "ab", "aab", "\n ", "-=") for times in range(70)]
     for ids, read_ids in zip(tokenizer.encode_batch(texts), read.encode_batch(texts), strict=True):

@@ -1,4 +1,4 @@
-"""Whatever `tokenizers` reads we read with its ids, or refuse in one line that names the file and the field."""
+"""We read each file of `tokenizers` with the same ids, or refuse it in one line with the file and the field."""
 
 import json
 
@@ -163,7 +163,7 @@ def test_a_folder_or_nothing_in_place_of_a_file_is_named(tmp_path):
 
 
 def test_a_prefix_is_known_by_the_parts_and_not_by_a_text(tmp_path):
-    """No token of these begins with a space and a letter, which is what a text would show."""
+    """No token here begins with a space and a letter, so the ids of a text do not show the prefix."""
     description = json_description(pre_tokenizer=BYTE_LEVEL(add_prefix_space=True), by_bytes=True)
     description["model"] |= {"merges": []}
     tokenizer = json_tokenizer(tmp_path, description)

@@ -1,4 +1,4 @@
-"""Several real processes on one run: the same losses however many they are, and on whichever mesh they resume."""
+"""Several real processes train one run with the same losses, for any process count and after a resume on any mesh."""
 
 import json
 
@@ -90,13 +90,13 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def straight(prepared, tmp_path_factory):
-    """One process with eight devices, never disturbed."""
+    """Return the outcome of one process with eight devices that is never interrupted."""
     manifest = copy_of(prepared, tmp_path_factory.mktemp("straight"))
     return finish(manifest, 1, 8)
 
 
 def assert_same_losses(outcome, expected, rel):
-    """The same rows and steps, and losses that differ by rounding only."""
+    """Check that two outcomes have the same rows and steps, and losses that differ by rounding only."""
     rows, expected_rows = ([json.loads(line) for line in result[0].splitlines()] for result in (outcome, expected))
     assert [(row["step"], row["eval_set"]) for row in rows] == [(row["step"], row["eval_set"]) for row in expected_rows]
     for column in ("nats_per_token", "bits_per_byte"):
@@ -108,7 +108,7 @@ def assert_same_losses(outcome, expected, rel):
 
 @pytest.mark.slow
 def test_losses_do_not_depend_on_the_number_of_processes(prepared, straight, tmp_path):
-    """Two and four processes agree bit for bit. One process adds up in another order, in memory."""
+    """Two and four processes agree bit for bit. One process sums in another order, because it sums in memory."""
     two, four = (finish(copy_of(prepared, tmp_path / str(n)), n, 8 // n) for n in (2, 4))
     assert two == four
     assert_same_losses(two, straight, rel=1e-6)
@@ -129,13 +129,13 @@ def test_a_mesh_of_another_shape_trains_the_same(straight, tmp_path, flags):
 
 
 def test_tensor_parallelism_may_reach_over_processes(straight, tmp_path):
-    """Two processes of one device each share every row."""
+    """Two processes with one device each share every row."""
     assert_same_losses(finish(prepared_study(tmp_path, "--execution.model-parallel", "2"), 2, 1), straight, rel=2e-5)
 
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_fewer_and_with_more_devices(prepared, straight, tmp_path):
-    """Killed with two processes of four devices, gone on with one of two, then with four of two."""
+    """The run is killed on 2 processes x 4 devices, resumes on 1 x 2, is killed again, and resumes on 4 x 2."""
     manifest = copy_of(prepared, tmp_path)
     for count, devices, until in ((2, 4, 9), (1, 2, 17)):
         with Gang(manifest, count, devices, faults={0: ("kill-step", until + 2)}) as gang:

@@ -1,4 +1,4 @@
-"""Scores against a slow computation in numpy, and all that they must not depend on."""
+"""Scores equal a slow computation in numpy, and do not depend on batches, devices, or order."""
 
 import dataclasses
 import json
@@ -197,10 +197,10 @@ def test_real_models_score_packed_rows_on_many_devices_as_single_texts_on_one(ar
     assert {block.has_branches for block in blocks} == {True, False}
     model = build_model(architecture, TOKENIZER.vocab_size)
     params = sharpened(model.init(jax.random.key(0)))
-    assert requests.duplicate_of_Q.tolist() == list(range(len(requests.item_Q)))  # no equal options: rows of their own
+    assert requests.duplicate_of_Q.tolist() == list(range(len(requests.item_Q)))  # no two options are equal
     packed = RowScorer(model, mesh(4), blocks, len(requests.item_Q), tokens_per_batch=150)(params)
     single = RowScorer(model, mesh(1), one_text_a_row(sets), len(requests.item_Q))(params)
-    np.testing.assert_allclose(packed.nats_Q, single.nats_Q, rtol=2e-5)  # rounding, which sets average out
+    np.testing.assert_allclose(packed.nats_Q, single.nats_Q, rtol=2e-5)  # rounding errors, which average out over a set
     sums = [np.bincount(requests.dataset_Q, weights=scores.nats_Q) for scores in (packed, single)]
     np.testing.assert_allclose(*sums, rtol=1e-6)
     np.testing.assert_array_equal(packed.greedy_Q, single.greedy_Q)
@@ -310,7 +310,8 @@ def test_standard_error_is_the_spread_over_draws_of_documents():
 def test_standard_error_by_hand():
     ratio, error = ratio_of_sums(np.array([2.0, 6.0]), np.array([1.0, 3.0]))
     assert (ratio, error) == (2.0, 0.0)
-    ratio, error = ratio_of_sums(np.array([1.0, 3.0]), np.array([1.0, 1.0]))  # equal sizes: that of a mean
+    # With equal sizes it is the standard error of a mean.
+    ratio, error = ratio_of_sums(np.array([1.0, 3.0]), np.array([1.0, 1.0]))
     assert (ratio, error) == (2.0, pytest.approx(np.std([1, 3], ddof=1) / math.sqrt(2)))
 
 
@@ -334,14 +335,15 @@ def test_task_numbers_by_hand():
     assert (score.accuracy_per_byte_standard_error, score.accuracy_per_char_standard_error) == (0.0, 0.0)
     mean = (0.5 + 2.0 + 3.0 + 4.0 + 1.5) / 5
     assert score.nats_per_token_all_options == pytest.approx(mean)
-    residuals = np.array([2.5 - 2 * mean, 8.5 - 3 * mean])  # of an item's sum from its number of options
+    # The residual of an item is its sum less its number of options times the mean.
+    residuals = np.array([2.5 - 2 * mean, 8.5 - 3 * mean])
     spread = math.sqrt(2 * np.square(residuals).sum()) / 5
     assert score.nats_per_token_all_options_standard_error == pytest.approx(spread)
     assert (score.num_tokens, score.num_bytes, score.n) == (6, 16, 2)
 
 
 def test_the_first_of_equal_options_counts(params):
-    """Items as commonsense_qa has them: the same option twice, in any place, and one of its two is the gold one."""
+    """Like in commonsense_qa, an item has the same option twice, and one of the two is the gold option."""
     items = [
         [[3, 4, 5], [3, 4, 5]] if item % 2 else [[6, item], [3, 4, 5], [7, 8, 9, 10], [3, 4, 5]] for item in range(40)
     ]
@@ -360,7 +362,7 @@ def test_the_first_of_equal_options_counts(params):
     np.testing.assert_allclose(scores.nats_Q, slow, rtol=2e-6)
     for item in range(40):
         nats = scores.nats_Q[requests.item_Q == item]
-        assert nats[-1] == nats[-3 if len(nats) == 4 else -2]  # to the last bit
+        assert nats[-1] == nats[-3 if len(nats) == 4 else -2]  # equal bit for bit
     assert score_set("task", requests, *scores).accuracy == 0.0
 
 
@@ -401,7 +403,7 @@ def test_the_first_of_equally_cheap_options_is_the_answer():
     )
     nats_Q, greedy_Q = rng.integers(1, 9, num_requests).astype(float), np.zeros(num_requests, bool)  # many are equal
     score = score_set("task", requests, nats_Q, greedy_Q)
-    cheapest = nats_Q.reshape(-1, 4).argmin(axis=1)  # numpy too takes the first of equal ones
+    cheapest = nats_Q.reshape(-1, 4).argmin(axis=1)  # numpy also takes the first of equal numbers
     assert score.accuracy == np.mean(cheapest == 1)
     assert score.nats_per_token_all_options == pytest.approx(np.mean(nats_Q / requests.tokens_Q), rel=1e-12)
 

@@ -1,4 +1,4 @@
-"""Our model inside lm-evaluation-harness against its own torch model: every request, window and item."""
+"""Our model inside lm-evaluation-harness agrees with its torch model on every request, window and item."""
 
 import shutil
 
@@ -24,7 +24,7 @@ STORY = "Once upon a time, there was a little girl named Lily. She loved to play
 
 
 def requests(kind, *arguments):
-    """Instances of one document, whose options they are."""
+    """Return the instances of one document, one for each option."""
     from lm_eval.api.instance import Instance
 
     return [
@@ -43,7 +43,7 @@ def stories():
 
 
 def make_both_models(stories, bos):
-    """HFLM and ours, with a BOS before every text or only where there is no context."""
+    """Return HFLM and our model. With `bos` a BOS precedes every text, without it only a text without context."""
     for name in ("torch", "transformers", "accelerate"):
         pytest.importorskip(name, reason="the harness's own model needs it")
     from lossline_jax.evaluate.harness import HarnessModel
@@ -64,14 +64,14 @@ def test_every_kind_of_request_has_the_log_probability_of_the_torch_model(storie
         "loglikelihood",
         ("Once upon a", " time"),
         ("Once upon a", " time, there was a boy"),
-        ("Once upon a ", "dog"),  # the space goes to the continuation
+        ("Once upon a ", "dog"),  # the space becomes part of the continuation
         ("Once upon", " a dog"),
         ("", "Once upon a time"),
         ("Lily and", " Tom"),
-        (STORY * 4, " She was happy."),  # loses its beginning
+        (STORY * 4, " She was happy."),  # too long, so its beginning is cut off
         ("One day", STORY + "The park was big."),
     )
-    # One by one: HFLM 0.4.13 mistakes requests for each other that are one text cut at two places.
+    # Each request is sent alone, because HFLM 0.4.13 confuses requests that split the same text at two places.
     expected = [reference.loglikelihood([instance], disable_tqdm=True)[0] for instance in instances]
     answers = model.loglikelihood(instances)
     np.testing.assert_allclose([nats for nats, _ in answers], [nats for nats, _ in expected], atol=2e-4)
@@ -80,7 +80,7 @@ def test_every_kind_of_request_has_the_log_probability_of_the_torch_model(storie
 
 
 def test_rolling_windows_are_those_of_the_torch_model(stories):
-    # With BOS its tokenizer puts one into the text too, and HFLM scores that after the other: only the rest compares.
+    # With BOS, HFLM adds a BOS to the text and scores it after the first one. So only texts without BOS are compared.
     reference, model = make_both_models(stories, bos=False)
     instances = requests("loglikelihood_rolling", (STORY,), (STORY * 7,), ("",), ("Tom",))
     expected, nats = (
@@ -135,4 +135,4 @@ def test_smollm2_answers_the_harness_item_by_item(tmp_path):
     shared_path("data/tasks")
     write_smollm2(tmp_path / "model")
     check_agreement(tmp_path / "model", max_items=3)
-    shutil.rmtree(tmp_path / "model")  # half a gigabyte
+    shutil.rmtree(tmp_path / "model")  # it has half a gigabyte

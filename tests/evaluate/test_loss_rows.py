@@ -1,4 +1,4 @@
-"""Rows of the table from scores, and what is still missing from it."""
+"""Scores become rows of the losses table, and the missing rows are found."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Task specs: the built-in ones say what lm-evaluation-harness says, and a bad one is named."""
+"""The built-in task specs give the prompts of lm-evaluation-harness. A bad spec or row is refused by name."""
 
 import gzip
 import json
@@ -44,7 +44,7 @@ def test_prompts_are_those_of_the_harness_character_by_character(name):
         (item,) = spec_items(spec, row, "here")
         assert list(zip(item.contexts, item.options, strict=True)) == pairs
         assert item.gold == gold
-        if spec.scoring == "choice":  # what the harness divides by in acc_norm
+        if spec.scoring == "choice":  # the harness divides by these numbers in acc_norm
             (doc,) = (d for d in task.eval_docs if task.fewshot_context(d, 0) == pairs[0][0])
             assert list(item.num_chars) == [len(choice) for choice in task.doc_to_choice(doc)]
 
@@ -74,8 +74,8 @@ def test_mmlu_has_the_harness_line_about_every_subject():
         ("mmlu_cloze", "mmlu.validation", 0),
         ("boolq", "boolq.validation", 0),
         ("lambada_openai", "lambada_openai.test", 0),
-        ("hellaswag", "hellaswag.validation", 14),  # with brackets, which the harness removes
-        ("sciq", "sciq.validation", 113),  # without support: no empty line instead of it, as the harness has
+        ("hellaswag", "hellaswag.validation", 14),  # they have brackets, which the harness removes
+        ("sciq", "sciq.validation", 113),  # they have no support text, for which the harness writes an empty line
     ],
 )
 def test_specs_give_the_shared_tasks_again(name, file, num_different):
@@ -92,7 +92,7 @@ def test_specs_give_the_shared_tasks_again(name, file, num_different):
 
 
 def as_published(name, row):
-    """The same row in the JSONL files of its authors."""
+    """Return the same row as it is in the JSONL files of its authors."""
     if name == "hellaswag":
         return row | {"label": int(row["label"])}
     if name == "boolq":
@@ -161,7 +161,8 @@ def test_an_expression_without_a_value_is_no_text():
 
 
 def test_a_field_that_a_row_lacks_is_named():
-    instead = {("boolq", "label"): "answer", ("openbookqa", "question_stem"): "question"}  # as the authors call it
+    # The message has the name from the files of the authors.
+    instead = {("boolq", "label"): "answer", ("openbookqa", "question_stem"): "question"}
     for name, rows in BY_HAND.items():
         for lacking in rows[0]:
             row = {field: value for field, value in rows[0].items() if field != lacking}

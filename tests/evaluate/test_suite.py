@@ -1,4 +1,4 @@
-"""A suite on disk: made once, read back whole, refused when damaged, and what each set must hold."""
+"""A suite is made once and then read from disk. A damaged suite is refused, and a bad set is left out."""
 
 import dataclasses
 import json
@@ -127,7 +127,7 @@ def test_a_damaged_suite_is_refused(tmp_path):
     rows.unlink()
     with pytest.raises(LosslineError, match="incomplete"):
         prepare(tmp_path)
-    (folder / "manifest.json").unlink()  # the mark of a complete suite: without it, it is made again
+    (folder / "manifest.json").unlink()  # only a complete suite has this file; without it the suite is made again
     prepare(tmp_path)
     assert rows.read_bytes() == whole
 

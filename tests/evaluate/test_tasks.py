@@ -1,4 +1,4 @@
-"""Items from files and from held-out text, and their tokens."""
+"""Items are read from files and made from held-out text, and each option has exactly its tokens."""
 
 import collections
 import gzip
@@ -110,7 +110,7 @@ def test_items_of_one_option_and_of_several_do_not_mix(tmp_path):
     ):
         task = write(tmp_path / "mixed.jsonl", *rows)
         with pytest.raises(LosslineError, match=f"mixed.jsonl:3: {reason}.*its own file and its own ChoiceTask"):
-            read_items(ChoiceTask(task.name, task.path, max_items=2))  # though it may keep but one kind
+            read_items(ChoiceTask(task.name, task.path, max_items=2))  # even if only items of one kind are kept
 
 
 def test_the_items_that_are_kept_must_be_two(tmp_path):
@@ -173,10 +173,10 @@ def test_tokens_of_an_option_are_exactly_its_bytes(context, option):
 def test_tokens_of_an_option_are_those_of_the_joined_text_where_it_has_a_boundary():
     space = 258 + PAIRS.pairs.index(b" t")
     assert encode_option(PAIRS, "in", " the").option_ids.tolist() == [space, 259]
-    # A space at the end of the context goes to the option, where the tokenizer wants it.
+    # A space at the end of the context becomes part of the option, because the tokenizer joins it to the word.
     assert encode_option(PAIRS, "in ", "the").option_ids.tolist() == [space, 259]
     assert encode_option(PAIRS, "in ", "the").num_bytes == 4
-    # "xy" is one token of the joined text; apart, only the option's byte is scored.
+    # "xy" is one token of the joined text. Encoded alone, only the byte of the option is scored.
     assert encode_option(PAIRS, "ax", "y").option_ids.tolist() == [ord("y")]
 
 
@@ -223,7 +223,7 @@ def test_of_a_cloze_option_too_the_delimiter_alone_is_not_counted():
         return [(item.num_chars, tuple(map(len, item.options))) for item in cloze_items(CLOZE, texts)]
 
     assert all(counts == tuple(n - 1 for n in lengths) for counts, lengths in num_chars("  "))
-    assert all(counts == lengths for counts, lengths in num_chars("\n"))  # begins with no space
+    assert all(counts == lengths for counts, lengths in num_chars("\n"))  # such an option does not begin with a space
 
 
 def test_the_gold_option_stands_anywhere():
