@@ -1,4 +1,4 @@
-"""The launchers without an engine: what they would submit, and the supervisor of gangs with workers made of shell."""
+"""Dry runs of launchers print what they would submit. The supervisor of gangs runs with shell scripts as workers."""
 
 import dataclasses
 import os
@@ -42,7 +42,7 @@ XPK = os.environ.get("XPK") or shutil.which("xpk")
 
 @pytest.fixture
 def folder(tmp_path):
-    """A prepared study of seven runs, of which the third has failed."""
+    """Return a prepared study of seven runs, of which the third has failed."""
     folder = StudyDir(epath.Path(tmp_path) / STUDY.name)
     study_files_verbs.write_manifest(STUDY, folder)
     write_json(folder.prepared_file, {"suites": {}})
@@ -51,13 +51,13 @@ def folder(tmp_path):
 
 
 def on_cloud(*indices: int) -> Chosen:
-    """Runs of the same study, which lives in a bucket."""
+    """Return runs of the same study, in a bucket."""
     standings = tuple(Standing(k, STUDY.runs[k].run_id, "open") for k in indices)
     return Chosen(STUDY, StudyDir(epath.Path("gs://bucket/studies/small")), Resubmission(standings, False))
 
 
 def launch(script, folder, *flags, **environment):
-    """A launcher in a process of its own, as a user runs it."""
+    """Start a launcher in its own process, as a user starts it."""
     command = [sys.executable, str(LAUNCH / script), str(folder.root), *flags]
     everything = {**os.environ, "PYTHONPATH": str(LAUNCH.parent), **environment}
     return subprocess.Popen(command, env=everything, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -68,12 +68,12 @@ def output_of(script, folder, *flags, **environment):
     try:
         out, err = process.communicate(timeout=60)
     finally:
-        process.terminate()  # which takes its gangs along
+        process.terminate()  # it also ends its gangs
     return process.returncode, out, err
 
 
 def read_until(marker, stream) -> str:
-    """The first line with `word`."""
+    """Return the first line that contains `marker`."""
     for line in stream:
         if marker in line:
             return line
@@ -81,14 +81,14 @@ def read_until(marker, stream) -> str:
 
 
 def worker(folder, text) -> list[str]:
-    """The flag that puts a shell script in the place of lossline; it gets `run --manifest M --index K ...`."""
+    """Return the flags that replace lossline by a shell script. It gets `run --manifest M --index K ...`."""
     path = Path(folder.root) / "worker.sh"
     path.write_text(f"index=$5; process=${{8#*=}}; mark={shlex.quote(str(folder.root))}/mark_$index; {text}")
     return ["--lossline", f"bash {path}", "--no-fit"]
 
 
 def table(out) -> dict[int, list[str]]:
-    """Return the supervisor's row of each run by index: state, number of starts, and the rest."""
+    """Return the supervisor's row of each run by index: state, number of starts, and the other columns."""
     rows = [re.split(r"  +", line.strip()) for line in out.splitlines() if re.match(r" *\d", line)]
     return {int(row[0]): row[2:] for row in rows}
 
@@ -97,7 +97,7 @@ def table(out) -> dict[int, list[str]]:
 
 
 def test_each_run_gets_what_it_asks_for_and_a_failure_stops_no_other(folder):
-    """0 asks for another start twice, 1 crashes once, 3 fails, 4 to 6 are done at once; 2 had failed before."""
+    """Run 0 asks twice for another start, 1 crashes once, 2 failed earlier, 3 fails, and 4 to 6 end at once."""
     script = """
     echo "begin $index"; touch $mark; echo x >> $mark; starts=$(wc -l < $mark)
     case $index in
@@ -146,7 +146,7 @@ def alive(pids) -> list[int]:
 
 
 def test_one_dead_process_takes_its_gang_down_and_the_gang_starts_again_on_another_port(folder):
-    """The first gang of run 0: process 1 is killed, process 0 and its child would sleep on."""
+    """Process 1 of the first gang of run 0 is killed. Process 0 and its child would still sleep for minutes."""
     script = """
     [ $index -eq 0 ] || exit 0
     echo "$6 $8"; echo $6 >> $mark.ports
@@ -268,7 +268,7 @@ CLUSTER = {"project": "p", "zone": "us-west4-a", "cluster": "tpus", "image": "re
 
 
 def test_what_only_a_site_knows_has_no_default(capsys):
-    """Also in a dry run: a placeholder would be printed as if it were real."""
+    """A dry run refuses too, because it would print a placeholder as if it were a real value."""
     with pytest.raises(LosslineError, match="^--project, --zone, --cluster, --image: not given"):
         xpk.launch(xpk.Options("m", dry_run=True), on_cloud(0))
     with pytest.raises(LosslineError, match="^--project, --zone, --package: not given"):
@@ -305,7 +305,7 @@ def test_xpk_gets_a_workload_a_run(capsys):
 @pytest.mark.skipif(XPK is None, reason="xpk is not installed: pip install xpk, or set XPK")
 @pytest.mark.parametrize(("device", "hosts"), [("v5litepod-16", 4), ("v5p-32", 4), ("h100-80gb-8", 1)])
 def test_xpk_itself_takes_the_command_and_its_jobset_restarts_on_42(tmp_path, device, hosts):
-    """xpk's own dry run makes the shell script. A stand-in for lossline runs in it, and the shell gets SIGTERM."""
+    """The dry run of xpk writes the shell script. It runs a stand-in for lossline, and its shell gets SIGTERM."""
     yaml = pytest.importorskip("yaml")
     options = xpk.Options("m", xpk=f"{XPK}", device_type=device, manifest_folder=str(tmp_path), **CLUSTER)
     command = [*xpk.workload_command(options, on_cloud(3), 3), "--dry-run", "--skip-validation"]
@@ -381,7 +381,7 @@ def test_the_commands_for_a_slice(capsys):
 
 
 def stand_in_gcloud(tmp_path, codes, install=0) -> tuple[str, Path]:
-    """A gcloud that writes down what it is asked; each try of the work ends with the next of `codes`."""
+    """Return a stand-in for gcloud and its log of calls. A call that works on runs exits with the next of `codes`."""
     call_log, left = tmp_path / "asked", tmp_path / "codes"
     left.write_text("".join(f"{code}\n" for code in codes))
     script = tmp_path / "gcloud"
@@ -453,7 +453,7 @@ def test_a_start_that_cannot_work_gives_the_slice_back_and_asks_for_no_other(tmp
     [("0 1 0", 0, "1 4 6"), ("0 42 0", 42, "1 4"), ("137", 137, "1"), ("2 0 0", 2, "1"), ("75 0 75", 0, "1 4 6")],
 )
 def test_what_the_workers_do_goes_on_after_a_failure_and_leaves_after_a_notice(tmp_path, codes, code, indices):
-    """The shell line itself, with a lossline that ends as it is told."""
+    """The shell line itself runs, with a stand-in for lossline that exits with the given codes."""
     home = tmp_path / "lossline" / "bin"
     home.mkdir(parents=True)
     (home / "lossline-jax").write_text(
@@ -470,7 +470,7 @@ def test_what_the_workers_do_goes_on_after_a_failure_and_leaves_after_a_notice(t
 
 
 def test_the_flags_are_those_of_gcloud(capsys):
-    """An unknown flag is refused before gcloud asks who one is."""
+    """gcloud refuses an unknown flag before it asks for a login."""
     if shutil.which("gcloud") is None:
         pytest.skip("gcloud is not installed")
     tpu_vm.launch(tpu_vm.Options("m", dry_run=True, **PLACE), on_cloud(1))

@@ -1,4 +1,4 @@
-"""Chunked NLL against optax's, in values and gradients, and its memory."""
+"""Chunked NLL equals the NLL of optax in values and gradients, and needs less memory."""
 
 import functools
 
@@ -89,7 +89,7 @@ def test_a_vocabulary_over_devices_gives_the_same_without_gathering_logits(chunk
 def test_greedy_is_what_argmax_says():
     _, unembed_DV, targets_BT = inputs(vocab=3, length=200)
     x_BTD = jnp.round(inputs(length=200)[0])
-    unembed_DV = jnp.round(unembed_DV)  # whole numbers: many logits are equal
+    unembed_DV = jnp.round(unembed_DV)  # whole numbers, so that many logits are equal
     likeliest_BT = np.einsum("btd,dv->btv", x_BTD, unembed_DV).argmax(-1)
     scores = jax.jit(target_scores)(x_BTD, unembed_DV, targets_BT)
     np.testing.assert_array_equal(scores.greedy_AS, targets_BT == likeliest_BT)

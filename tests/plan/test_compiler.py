@@ -1,8 +1,8 @@
-"""Programs as the compiler made them: the reader of HLO, the rules, and every preset on TPU slices that are not there.
+"""Compiled programs are read and keep the rules, for presets on TPU slices that this machine does not have.
 
 The slow tests compile with libtpu (`pip install -e '.[check]'`) and are skipped without it. A program takes one
-core a minute, so the presets that differ in layers alone are stood for by the deepest; `lossline-jax check` does them
-all.
+minute of one core. Of the presets that differ in the number of layers alone, only the deepest is compiled here.
+`lossline-jax check` compiles all.
 """
 
 import importlib.util
@@ -124,7 +124,7 @@ def compiled_here(step, *arguments, rows_held, minimum=1e12):
 
 
 def test_a_program_that_holds_and_gathers_logits_and_sends_too_much_is_told_on():
-    """A loss that keeps its logits, written without care, over a vocabulary that is split."""
+    """The program is a careless loss that keeps its logits, over a vocabulary that is sharded."""
     mesh = build_mesh(jax.devices(), data=8)
     split = lambda *spec: jax.NamedSharding(mesh, P(*spec))
 
@@ -177,10 +177,10 @@ def test_every_model_of_the_study_fits_sixteen_v5e_by_the_estimate(name):
     vocab_size = PRESETS[name].vocab_size
     chosen = choose_layout(run, vocab_size, ExecutionConfig(), devices=16, chip=chip)
     assert memory(run, vocab_size, chosen).total < chip.hbm_bytes
-    assert chosen.microbatch == chosen.rows == 16  # in one: each microbatch would send the parameters again
+    assert chosen.microbatch == chosen.rows == 16  # one microbatch, because each would send the parameters again
 
 
-# the deepest of each width, architecture and vocabulary; and on the other slices the largest
+# The deepest preset of each width, architecture and vocabulary. The other slices have the largest preset.
 SLICES = [
     *[("v5e:4x4", f"study-llama-{shape}") for shape in ("1024x12", "512x12", "256x12", "256x4", "1024x25")],
     *[("v5e:4x4", f"study-mamba2-{shape}") for shape in ("1024x24", "512x24", "256x24", "1360x24")],
@@ -207,7 +207,7 @@ def test_the_programs_of_a_preset_keep_the_rules(topology, name):
     estimate = memory(run, vocab_size, layout)
     batch_bytes = run.tokens_per_step * 12 / len(devices)
     state_bytes = training.argument_bytes - batch_bytes
-    # arrays end on a tile, so small ones take more room than their numbers
+    # arrays are padded to whole tiles, so a small array takes more memory than its numbers
     assert state_bytes == pytest.approx(estimate.parameters + estimate.optimiser, rel=0.02)
     assert 0.9 < estimate.total / training.hbm_bytes < 1.25
     assert count_parameters(run.model, vocab_size).total == sum(

@@ -21,7 +21,7 @@ from lossline_jax.weights.huggingface.save import save_pretrained
 
 VOCAB, BATCH, LENGTH = 61, 2, 23
 QUICK = {"xla_backend_optimization_level": 0}  # halves the time to compile, which is most of the time of the tests
-# The form of the study: one group, convolution of width 2, no biases, and an inner width that is not twice the width.
+# The model of the study has one group, convolution width 2, no biases, and an inner width other than 2 * d_model.
 STUDY = Mamba2Config(16, 2, num_heads=4, d_state=8, d_inner=64, conv_width=2, chunk_size=7)
 
 
@@ -34,7 +34,7 @@ class Parity:
 
 
 def their_config(case):
-    """Return the config of a case of `THEIRS`, the cases that start with transformers."""
+    """Return the config of a case of `TRANSFORMERS_CASES`, which transformers writes."""
     transformers = pytest.importorskip("transformers", reason="parity is measured against transformers")
     llama = {
         "vocab_size": VOCAB,

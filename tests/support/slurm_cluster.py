@@ -61,7 +61,7 @@ def _path() -> str:
 
 @dataclass
 class Cluster:
-    """A running cluster: its daemons by name, with the means to ask and to break it."""
+    """A running cluster: its daemons by name, with methods to ask SLURM and to stop nodes."""
 
     folder: Path
     daemons: dict[str, subprocess.Popen] = field(default_factory=dict)
@@ -127,7 +127,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster() -> Iterator[Cluster]:
-    """Start a cluster. Nothing of it is left afterwards, whatever happens."""
+    """Start a cluster. Afterwards no process or file of it is left, even after an error."""
     folder = Path(tempfile.mkdtemp(prefix="slurm_"))  # short, since the path of a socket may have about 100 characters
     slurm = Cluster(folder)
     try:
@@ -183,7 +183,7 @@ def _tear_down(slurm: Cluster) -> None:
     for daemon in slurm.daemons.values():
         _kill([daemon.pid])
         daemon.wait()
-    _kill(_with_environment(f"SLURM_CONF={slurm.folder}/slurm.conf"))  # helpers of the daemons
+    _kill(_with_environment(f"SLURM_CONF={slurm.folder}/slurm.conf"))  # child processes of the daemons
     shutil.rmtree(slurm.folder, ignore_errors=True)
 
 
@@ -209,7 +209,7 @@ def _command(pid: int) -> str:
 
 
 def _read(pid: int, name: str) -> str:
-    """Return a file of /proc. Empty: the process is gone."""
+    """Return a file of /proc. Empty: the process has ended."""
     try:
         return Path(f"/proc/{pid}/{name}").read_bytes().decode(errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Checkpoints come back bit for bit on any mesh, and a damaged or foreign one is refused by name."""
+"""Checkpoints are restored bit for bit on any mesh. A damaged checkpoint or one of another run is refused by name."""
 
 import dataclasses
 import os
@@ -29,19 +29,19 @@ EIGHT = ExecutionConfig(data_parallel=4, model_parallel=2, fsdp=True)
 
 @pytest.fixture
 def run_dir(tmp_path, monkeypatch):
-    """Relative, as on a user's command line."""
+    """Return a relative folder, as on a user's command line."""
     monkeypatch.chdir(tmp_path)
     return RunDir(epath.Path("run"))
 
 
 def fresh(execution, model=None):
-    """An abstract state on a mesh, and a state whose moments are not zero."""
+    """Return an abstract state on a mesh, and a state whose moments are not zero."""
     model = model or Bigram()
     optimiser = make_optimiser(OptimConfig(), optax.constant_schedule(0.1), model.weight_decay_mask())
     abstract = abstract_state(model, optimiser, make_mesh(execution), execution.fsdp)
     state = init_state(model, optimiser, 0, abstract)
     _, opt_state = jax.jit(optimiser.update)(state.params, state.opt_state, state.params)
-    opt_state = jax.tree.map(lambda leaf: leaf if leaf.ndim else leaf + 2, opt_state)  # its counters too
+    opt_state = jax.tree.map(lambda leaf: leaf if leaf.ndim else leaf + 2, opt_state)  # the counters too
     return abstract, TrainState(state.step + 3, state.params, opt_state)
 
 
@@ -66,7 +66,7 @@ def test_a_state_comes_back_bit_for_bit_on_another_mesh(run_dir, capfd):
         assert checkpointer.read_meta(3) == meta(3)
     jax.tree.map(np.testing.assert_array_equal, restored, state)
     assert jax.tree.map(lambda leaf: leaf.sharding, restored) == state_shardings(abstract)
-    assert capfd.readouterr() == ("", "")  # orbax keeps its notes to itself
+    assert capfd.readouterr() == ("", "")  # orbax prints nothing
 
 
 def test_parameters_load_without_the_optimiser(run_dir):
@@ -104,7 +104,7 @@ def test_damage_is_named_and_nothing_falls_back(run_dir, damage):
             with pytest.raises(RunFailed, match=r"00000003: damaged .*delete this folder to resume from step 2"):
                 read()
         checkpointer.restore(2, abstract)
-        checkpointer.folder(3).rmtree()  # the mend it names
+        checkpointer.folder(3).rmtree()  # the repair that the message gives
         assert checkpointer.latest() == 2
 
 
@@ -201,7 +201,7 @@ def test_changed_config_and_changed_data_under_a_run_are_refused(run_dir):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of one page."""
+    """Mount a disk that holds one page of memory."""
     folder = tmp_path / "small"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(folder)]

@@ -1,4 +1,4 @@
-"""Schedules against their closed forms, optimiser steps against numpy."""
+"""Schedules equal their closed forms, and optimiser steps equal numpy."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +13,7 @@ from lossline_jax.train.optimiser import make_optimiser, make_schedule, schedule
 
 
 def closed_form(schedule, peak, num_steps, step):
-    """Learning rate of update `step` (from 1), from the definition."""
+    """Return the learning rate of update `step` (from 1) by the definition."""
     warmup = max(1, round(schedule.warmup_fraction * num_steps))
     final = schedule.final_fraction * peak
     if step <= warmup:
@@ -65,7 +65,7 @@ def test_impossible_schedules_are_refused():
 
 
 def numpy_steps(optim, params, gradients, decayed, learning_rates):
-    """Adam by hand: Kingma & Ba algorithm 1, with either kind of decay, after clipping by global norm."""
+    """Run Adam (Kingma & Ba, algorithm 1) in numpy, with either kind of decay, after clipping by global norm."""
     mean = {name: np.zeros_like(p) for name, p in params.items()}
     square = {name: np.zeros_like(p) for name, p in params.items()}
     for t, (grads, rate) in enumerate(zip(gradients, learning_rates, strict=True), start=1):

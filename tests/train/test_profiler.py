@@ -1,4 +1,4 @@
-"""A trace on request: which steps, and that it is there and can be read."""
+"""A trace has the requested steps and can be read."""
 
 import gzip
 import json
@@ -25,8 +25,8 @@ def train(folder, profile_steps, source=None):
 @pytest.mark.parametrize(
     ("start", "count", "expected"),
     [
-        (0, 3, range(5, 8)),  # not 4: a checkpoint
-        (0, 5, range(4, 9)),  # checkpoints come too often
+        (0, 3, range(5, 8)),  # not from step 4, which saves a checkpoint
+        (0, 5, range(4, 9)),  # checkpoints are too frequent
         (4, 2, range(9, 11)),
         (4, 40, range(8, 13)),  # the run ends
         (10, 5, range(14, 14)),

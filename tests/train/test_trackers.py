@@ -1,4 +1,4 @@
-"""TensorBoard and W&B show every logged step once, with the values of steps.jsonl, whatever was killed between."""
+"""TensorBoard and W&B show every logged step once, with the values of steps.jsonl, also after interruptions."""
 
 import dataclasses
 import json
@@ -25,7 +25,10 @@ def train(folder, *, nan_at=None, on_checkpoint=None, **execution):
 
 
 def train_interrupted(folder, nan_at=6, **options):
-    """Diverges at step `nan_at + 1`, which leaves the checkpoint of step 4 and rows beyond it; then goes on."""
+    """Train a run that diverges at step `nan_at + 1`, and resume it.
+
+    The failure leaves the checkpoint of step 4 and rows after it.
+    """
     with pytest.raises(RunFailed):
         train(folder, nan_at=nan_at, **options)
     train(folder, **options)
@@ -36,7 +39,7 @@ def logged(folder):
 
 
 def crc32c(content):
-    """Castagnoli's polynomial, bit by bit."""
+    """Return the checksum with Castagnoli's polynomial, computed bit by bit."""
     crc = 0xFFFFFFFF
     for byte in content:
         crc ^= byte
@@ -70,7 +73,7 @@ def read_events(folder):
 
 
 def scalars(folder):
-    """[(step, tag, value)] as they lie in the files."""
+    """Return [(step, tag, value)] in the order of the files."""
     return [
         (event.step, value.tag, value.simple_value) for event in read_events(folder) for value in event.summary.value
     ]
@@ -85,7 +88,7 @@ def test_every_step_is_in_the_event_files_once_after_an_interruption(tmp_path):
     scored = []
 
     def score(step, params):
-        """Score like a scorer: a checkpoint that has its rows is not scored again."""
+        """Return losses like a scorer, which does not score a checkpoint a second time."""
         if step in scored:
             return {}
         scored.append(step)
@@ -106,7 +109,7 @@ def test_every_step_is_in_the_event_files_once_after_an_interruption(tmp_path):
     assert emptied.stat().st_size == 0 < whole.stat().st_size
     first, second, *_ = read_events(tmp_path)
     assert first.file_version == "brain.Event:2"
-    assert (second.session_log.status, second.step) == (SessionLog.START, 0)  # readers drop what they had
+    assert (second.session_log.status, second.step) == (SessionLog.START, 0)  # readers then drop earlier events
     assert [event.wall_time for event in read_events(tmp_path)][2] == pytest.approx(logged(tmp_path)[0]["time"])
 
 
@@ -134,7 +137,7 @@ def test_an_object_store_gets_whole_files_at_each_checkpoint(tmp_path, monkeypat
     monkeypatch.setattr(trackers, "is_remote", lambda path: True)
     monkeypatch.setattr(epath.Path(tmp_path).__class__, "open", refuse_appending(epath.Path(tmp_path).__class__.open))
     with pytest.raises(RunFailed):
-        train(tmp_path, nan_at=5)  # step 6; before it, step 4 is saved
+        train(tmp_path, nan_at=5)  # fails at step 6, after step 4 was saved
     assert max(step for step, *_ in scalars(tmp_path)) >= 4
     train(tmp_path)
     event_scalars = scalars(tmp_path)
@@ -176,7 +179,7 @@ def test_tensorboard_itself_reads_the_file_and_starts_over_with_the_next(tmp_pat
 
 
 class FakeWandB(types.ModuleType):
-    """Remembers what each run was told, as the server does."""
+    """A stand-in for wandb that stores what each run logs, as the server does."""
 
     class Error(Exception):
         pass
@@ -235,5 +238,5 @@ def test_wandb_itself_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     train_interrupted(tmp_path, wandb_project="lines")
     files = sorted((tmp_path / "wandb").glob(f"offline-run-*-{RUN.run_id}/run-{RUN.run_id}.wandb"))
-    assert len(files) == 2  # `wandb sync` puts both into the run of that id
+    assert len(files) == 2  # `wandb sync` adds both to the run with that id
     assert all(file.stat().st_size > 0 for file in files)

@@ -1,4 +1,4 @@
-"""Weights in and out by the command line: what is written, what is read again, and what is refused."""
+"""The command line imports and exports weights without a change, and refuses unusable input."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ GPT2 = GPT2Config(d_model=16, num_layers=2, num_heads=2, max_positions=24)
 
 
 def public_model(folder, config=GPT2, key=0, vocab_size=260):
-    """A folder as one would fetch it; its vocabulary is padded beyond the tokenizer's 258."""
+    """Write a folder like a downloaded model. Its vocabulary is padded beyond the 258 tokens of the tokenizer."""
     model = build_model(config, vocab_size)
     params = model.init(jax.random.key(key))
     ids = {"bos_id": BYTES.bos_id, "eos_id": BYTES.eos_id}
@@ -79,7 +79,7 @@ def test_steps_of_one_model_share_a_folder(tmp_path, capsys):
     for step in (2, 1):
         public_model(tmp_path / f"step{step}", key=step)
         flags = ["--name", "pythia", "--step", str(step), "--tokens-seen", str(100 * step)]
-        for _ in range(2):  # the second time there is nothing to do
+        for _ in range(2):  # the second import changes nothing
             main(["import-weights", f"{tmp_path}/step{step}", "--out", f"{tmp_path}/ours", *flags])
     imported, _ = open_imported(tmp_path / "ours")
     assert imported.steps == (1, 2)
@@ -110,7 +110,7 @@ def test_an_import_that_was_killed_before_its_last_line_takes_the_weights_of_the
     flags = ["--out", f"{tmp_path}/ours", "--name", "same"]
     public_model(tmp_path / "first", key=0)
     main(["import-weights", f"{tmp_path}/first", *flags])
-    (tmp_path / "ours" / "model.json").unlink()  # the checkpoint is whole
+    (tmp_path / "ours" / "model.json").unlink()  # the checkpoint is complete
     model, params = public_model(tmp_path / "second", key=1)
     main(["import-weights", f"{tmp_path}/second", *flags])
     stored = load_checkpoint(open_imported(tmp_path / "ours")[1], 0, model, make_mesh(ExecutionConfig()))
@@ -126,14 +126,14 @@ def test_a_study_remembers_the_models_that_it_scores(tmp_path):
         add_scored_model(study, *open_imported(tmp_path / "ours"))
     (entry,) = scored_models(study)
     assert (entry.model, entry.weights.root) == (open_imported(tmp_path / "ours")[0], epath.Path(tmp_path / "ours"))
-    (tmp_path / "ours").rename(tmp_path / "gone")  # what the study knows stays in the study
+    (tmp_path / "ours").rename(tmp_path / "gone")  # the study keeps its own copy of these facts
     assert scored_models(study) == [entry]
 
     study.loss_rows(entry.model.run_id).parent.mkdir(parents=True)
     study.loss_rows(entry.model.run_id).write_text("")
     main(["import-weights", f"{tmp_path}/public", "--out", f"{tmp_path}/mended", "--data", "pile"])
     add_scored_model(study, *open_imported(tmp_path / "mended"))
-    assert [entry.model.data for entry in scored_models(study)] == ["pile"]  # the same weights, known better
+    assert [entry.model.data for entry in scored_models(study)] == ["pile"]  # the same weights with more facts
     assert not study.loss_rows(entry.model.run_id).exists()
 
 

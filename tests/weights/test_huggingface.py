@@ -1,4 +1,4 @@
-"""Weights in and out: parity with transformers, round trips, shards, the export."""
+"""Our models equal those of transformers, and weights survive a round trip, shards and the export."""
 
 import dataclasses
 import json
@@ -58,7 +58,7 @@ def test_a_model_written_here_loads_there(case, tmp_path):
     assert (tmp_path / "ours" / "model.safetensors.index.json").exists()
     assert_equal(load_pretrained_params(tmp_path / "ours", model), params)
     logits, expected = (their_logits(tmp_path / name, random_tokens()) for name in ("ours", "theirs"))
-    np.testing.assert_allclose(logits, expected, atol=1e-5)  # the chunks of a scan may be others
+    np.testing.assert_allclose(logits, expected, atol=1e-5)  # the chunks of a scan may differ
 
 
 def test_shards_written_there_load_here(tmp_path):
@@ -150,7 +150,7 @@ def test_an_export_is_whole_or_absent(tmp_path):
         save_pretrained(tmp_path / "new", model, {**params, "blocks": {}})
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))  # stands in for a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))  # a limit on file size in place of a full disk
     try:
         with pytest.raises(LosslineError, match="new: cannot write .*File too large.*; .*`ulimit -f`"):
             save_pretrained(tmp_path / "new", model, params)

@@ -1,4 +1,4 @@
-"""config.json to model configs and back: public ones load, and what we cannot compute is refused by name."""
+"""config.json becomes a model config and back. A field that we cannot compute is refused by name."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ def read(folder, values):
     return read_config(folder)
 
 
-PUBLIC = {  # config.json, what it says, the parameters that its authors count
+PUBLIC = {  # config.json, the model that it describes, the number of parameters that its authors state
     "Llama-3.2-1B": (
         LLAMA_3_2_1B,
         HFModel(

@@ -1,4 +1,4 @@
-"""Files from elsewhere: old names and buffers are understood, and every damage is named by tensor and file."""
+"""Files from other programs load with old names and buffers. Each damage is named by tensor and file."""
 
 import dataclasses
 import json
@@ -69,7 +69,7 @@ def test_names_under_a_prefix_are_read_without_it_and_that_is_said(name, tmp_pat
         if "." in tensor_name and not tensor_name.startswith(("lm_head", "embed_out"))
         else tensor_name: tensor
         for tensor_name, tensor in written.items()
-    }  # as AutoModel saves the model without its head
+    }  # AutoModel saves the model like this, without its head
     save_file(base, tmp_path / "out" / "model.safetensors")
     assert_equal(load_pretrained_params(tmp_path / "out", model), params)
     assert capsys.readouterr().err == ""
@@ -90,7 +90,7 @@ def test_wrappers_inside_names_are_left_out_too(tmp_path, capsys):
 
 
 def under(prefix, *other_prefixes):
-    """All tensors under a prefix, and copies of them under the others."""
+    """Return a change that puts all tensors under a prefix, and copies of them under the other prefixes."""
 
     def change(tensors):
         for name in list(tensors):
@@ -103,7 +103,7 @@ def under(prefix, *other_prefixes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        # two models in a file: which of them is meant is not for us to say
+        # The file has two models, and it is not known which is meant.
         (
             under("student.", "teacher."),
             "is missing, expected of shape [37, 16] (and 20 more); most like it is student.",
