@@ -62,7 +62,7 @@ def test_a_process_alone_listens_to_its_own_machine_only(environment, flags):
     assert jax_arguments["coordinator_bind_address"].startswith("127.0.0.1:")
 
 
-def test_a_tpu_is_asked_by_jax_and_kubernetes_only_if_told_to():
+def test_jax_detects_tpus_itself_and_kubernetes_only_with_a_flag():
     assert arguments({"TPU_WORKER_ID": "0"}) == {"cluster_detection_method": None}
     assert arguments(launcher="k8s") == {"cluster_detection_method": "k8s"}
 

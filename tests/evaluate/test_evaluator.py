@@ -147,7 +147,7 @@ def test_task_score_is_the_slow_one(scores, params):
     assert score.nats_per_token_document_mean is None
 
 
-def test_greedy_options_are_those_that_the_model_would_have_said(params):
+def test_greedy_options_are_those_that_the_model_would_generate(params):
     greedy_ids = [BOS, *TOKENIZER.encode("all of the")]
     start = len(greedy_ids)
     while len(greedy_ids) < start + 5:

@@ -103,7 +103,7 @@ def test_a_row_that_is_there_twice_counts_once_and_in_the_words_of_now():
 
 @pytest.mark.parametrize("field", ["nats_per_token", "accuracy", "nats_per_token_all_options"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_number_that_is_not_finite_is_told_by_its_set(field, value):
+def test_a_number_that_is_not_finite_is_reported_with_its_set(field, value):
     bad = SCORES | {"quiz": dataclasses.replace(SCORES["quiz"], **{field: np.float64(value)})}
     assert non_finite_sets(SCORES) == ()
     assert non_finite_sets(bad) == ("quiz",)

@@ -217,7 +217,7 @@ MARKING_MODELS = {
 
 
 @pytest.mark.parametrize("field", MARKING_MODELS)
-def test_a_tokenizer_without_tokens_for_the_rest_of_a_word_says_so(tmp_path, field):
+def test_a_tokenizer_without_tokens_for_the_rest_of_a_word_is_refused(tmp_path, field):
     tokens = {"<s>": 8, "</s>": 9}
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False) | {"special": True}
     description = {"added_tokens": [{"id": index, "content": content, **flags} for content, index in tokens.items()]}

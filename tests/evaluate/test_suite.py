@@ -202,7 +202,7 @@ def test_a_bad_set_is_left_out_whole_and_the_others_are_as_they_would_be_without
     np.testing.assert_array_equal(prepared.requests.dataset_Q, alone.requests.dataset_Q)
 
 
-def test_a_mended_set_is_taken_up(tmp_path):
+def test_a_repaired_set_is_added_to_the_suite(tmp_path):
     item = {"context": "Q:", "choices": [" yes", " no"], "gold": 1}
     good = task_file(tmp_path / "task.jsonl", item, item)
     suite = SuiteConfig(choice=(good, ChoiceTask("late", str(tmp_path / "late.jsonl"))))
@@ -213,7 +213,7 @@ def test_a_mended_set_is_taken_up(tmp_path):
     assert [(prepared_set.name, prepared_set.n) for prepared_set in mended.sets] == [("task", 2), ("late", 3)]
 
 
-def test_a_mended_spec_is_taken_up(tmp_path):
+def test_a_set_with_a_repaired_spec_is_added_to_the_suite(tmp_path):
     specs, item = tmp_path / "mine.toml", {"context": "Q:", "choices": [" yes", " no"], "gold": 1}
     good = task_file(tmp_path / "task.jsonl", item, item)
     suite = SuiteConfig(choice=(good, ChoiceTask("own", good.path, spec=f"{specs}:mine")))

@@ -92,7 +92,7 @@ def test_collectives_count_as_often_as_their_loop_runs_and_once_however_many_pie
     assert Array("f32", (9,)) not in program.buffers
 
 
-def test_a_known_trip_count_is_taken_and_an_unknown_one_told():
+def test_a_known_trip_count_is_used_and_an_unknown_one_is_reported():
     known = LOOP.replace("body=%body", 'body=%body, backend_config={"known_trip_count":{"n":"5"}}')
     assert count_by_kind(read_program(known))["reduce-scatter"][0] == 5
     unknown = read_program(LOOP.replace("direction=LT", "direction=NE"))
@@ -123,7 +123,7 @@ def compiled_here(step, *arguments, rows_held, minimum=1e12):
     return Compiled("train", 0, 0, 0, 0, 0, read_program(compiled.as_text()), 0.0, minimum, rows_held)
 
 
-def test_a_program_that_holds_and_gathers_logits_and_sends_too_much_is_told_on():
+def test_a_program_that_holds_and_gathers_logits_and_sends_too_much_breaks_the_rules():
     """The program is a careless loss that keeps its logits, over a vocabulary that is sharded."""
     mesh = build_mesh(jax.devices(), data=8)
     split = lambda *spec: jax.NamedSharding(mesh, P(*spec))
@@ -142,7 +142,7 @@ def test_a_program_that_holds_and_gathers_logits_and_sends_too_much_is_told_on()
     assert "times the least that FSDP must" in broken
 
 
-def test_all_to_all_and_too_little_memory_are_told_on():
+def test_all_to_all_and_too_little_memory_break_the_rules():
     program = read_program(LOOP.replace("all-reduce(%y)", "all-to-all(%y)"))
     compiled = Compiled("train", 20 * 10**9, 0, 0, 0, 0, program, 0.0, 1e12, 10**9)
     broken = broken_rules(compiled, MODEL, chip_named("v5e"), model_parallel=1)

@@ -37,7 +37,7 @@ def test_the_steps_that_are_traced(start, count, expected):
     assert traced_steps(start, 12, count, (4, 8, 12)) == expected
 
 
-def test_a_trace_has_the_steps_that_were_said_and_the_run_its_result(tmp_path, capsys):
+def test_a_trace_has_the_printed_steps_and_does_not_change_the_losses(tmp_path, capsys):
     train(tmp_path / "plain", 0)
     train(tmp_path / "traced", 3)
     messages = capsys.readouterr().err
@@ -55,7 +55,7 @@ def test_a_trace_has_the_steps_that_were_said_and_the_run_its_result(tmp_path, c
     assert losses[0] == losses[1]
 
 
-def test_fewer_steps_than_wanted_are_told(tmp_path, capsys):
+def test_fewer_steps_than_requested_are_reported(tmp_path, capsys):
     train(tmp_path, 40)
     assert "--profile: 9 of 40 steps" in capsys.readouterr().err
 

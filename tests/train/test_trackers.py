@@ -223,7 +223,7 @@ def test_a_resumed_run_goes_on_in_its_own_run_of_wandb(tmp_path, monkeypatch):
     assert [entry for entry in wandb.history if "eval/wiki" in entry] == [{"step": 8, "eval/wiki": 3.0}]
 
 
-def test_wandb_that_is_missing_or_refuses_is_told_in_one_line(tmp_path, monkeypatch):
+def test_wandb_that_is_missing_or_refuses_is_reported_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(LosslineError, match=r"execution\.wandb_project: cannot import wandb; `pip install wandb`"):
         train(tmp_path, wandb_project="lines")

@@ -189,7 +189,7 @@ def test_a_run_leaves_rows_checkpoints_and_totals(tmp_path):
     assert json.loads((tmp_path / "done.json").read_text())["tokens"] == 1536
 
 
-def test_the_wait_for_input_is_told_apart_and_counts_against_the_speed(tmp_path):
+def test_the_wait_for_input_is_measured_apart_and_lowers_the_speed(tmp_path):
     class Slow(Source):
         def batch(self, step, *where):
             time.sleep(0.05)
@@ -215,7 +215,7 @@ def test_mfu_is_the_flops_of_the_model_over_the_peak_of_all_devices(tmp_path, mo
     assert result.mfu == pytest.approx(3 * forward * result.tokens_per_second / 2e9, rel=1e-3)
 
 
-def test_a_run_begun_before_a_part_of_its_time_was_told_apart_goes_on(tmp_path):
+def test_a_run_of_a_version_that_measured_fewer_parts_of_the_time_resumes(tmp_path):
     with pytest.raises(RunFailed):
         train(tmp_path, source=Source(nan_at=5))
     meta = next((tmp_path / "checkpoints").glob("*4/meta.json"))

@@ -52,7 +52,7 @@ PREFIXES = ["_orig_mod.", "module.", "base_model.model.", "module._orig_mod.", "
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox", "mamba", "mamba2"])
-def test_names_under_a_prefix_are_read_without_it_and_that_is_said(name, tmp_path, capsys):
+def test_names_under_a_prefix_are_read_without_it_and_a_message_reports_it(name, tmp_path, capsys):
     model, params = write_small(name, tmp_path / "out")
     written = load_file(tmp_path / "out" / "model.safetensors")
     for prefix in PREFIXES:
