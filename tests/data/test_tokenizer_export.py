@@ -32,11 +32,11 @@ TEXTS = st.one_of(
 )
 
 
-def trained(texts, vocab_size, kind="bpe"):
+def train_model(texts, vocab_size, kind="bpe"):
     return train_sentencepiece(texts, TrainedTokenizer("alice", vocab_size, kind))
 
 
-def prefixed(model):
+def add_prefix(model):
     proto = ModelProto.FromString(model)
     proto.normalizer_spec.add_dummy_prefix = True
     return proto.SerializeToString()
@@ -44,7 +44,7 @@ def prefixed(model):
 
 @pytest.fixture(scope="module")
 def alice_model():
-    return trained(ALICE, 400)
+    return train_model(ALICE, 400)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +56,8 @@ def pair(alice_model, tmp_path_factory):
     made = {}
     models = {
         "bpe": lambda: alice_model,
-        "prefixed": lambda: prefixed(alice_model),
-        "runs": lambda: trained(RUNS, 320),
+        "prefixed": lambda: add_prefix(alice_model),
+        "runs": lambda: train_model(RUNS, 320),
         "mistral": lambda: shared_path("data/tokenizers/mistral/tokenizer.model.v1").read_bytes(),
     }
 
@@ -152,7 +152,7 @@ def test_what_the_format_cannot_express_is_named(alice_model, reason, change):
 
 
 def test_unigram_is_refused_because_its_ties_differ():
-    assert "use a bpe tokenizer" in refusal(SentencePieceTokenizer(trained(ALICE, 320, "unigram"), "u.model"))
+    assert "use a bpe tokenizer" in refusal(SentencePieceTokenizer(train_model(ALICE, 320, "unigram"), "u.model"))
 
 
 def test_other_ids_are_never_handed_out(alice_model, monkeypatch):

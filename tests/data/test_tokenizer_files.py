@@ -131,7 +131,7 @@ def refusal(folder, description, **ids):
 
 
 def test_files_that_cannot_be_used_are_refused_in_one_line(tmp_path, plain):
-    def changed(**fields):
+    def change_model(**fields):
         return plain | {"model": plain["model"] | fields}
 
     renamed = [token | {"content": f"[{k}]"} for k, token in enumerate(plain["added_tokens"])]
@@ -140,10 +140,10 @@ def test_files_that_cannot_be_used_are_refused_in_one_line(tmp_path, plain):
     assert "none of its added tokens ('[0]' (" in message
     assert "HuggingFaceTokenizer(path, bos_id=ID, eos_id=ID), or as bos_token_id and eos_token_id in the" in message
     assert "none of its added tokens (it has none)" in refusal(
-        tmp_path, changed(vocab=vocabulary) | {"added_tokens": []}
+        tmp_path, change_model(vocab=vocabulary) | {"added_tokens": []}
     )
-    assert "field model.dropout=0.1: encodes at random" in refusal(tmp_path, changed(dropout=0.1))
-    far = changed(vocab=plain["model"]["vocab"] | {"far": 2**31})
+    assert "field model.dropout=0.1: encodes at random" in refusal(tmp_path, change_model(dropout=0.1))
+    far = change_model(vocab=plain["model"]["vocab"] | {"far": 2**31})
     assert f"field model.vocab: has an id {2**31} but only" in refusal(tmp_path, far)
     assert "has no tokens [9999], which are given" in refusal(tmp_path, plain, bos_id=9999)
     assert "has no tokens [-1], which are given" in refusal(tmp_path, plain, eos_id=-1)

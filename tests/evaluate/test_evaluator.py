@@ -27,7 +27,7 @@ from tests.support.scoring_stand_ins import (
     PairTokenizer,
     one_text_a_row,
     sentences,
-    sharpened,
+    sharpen,
     slow_logits,
     slow_nats,
 )
@@ -128,16 +128,16 @@ def test_task_score_is_the_slow_one(scores, params):
     assert score.nats_per_token == pytest.approx(gold_nats / score.num_tokens, rel=2e-6)
     assert score.bits_per_byte == pytest.approx(gold_nats / score.num_bytes / math.log(2), rel=2e-6)
 
-    def right(size):
+    def compute_accuracy(size):
         costs = [
             np.array(item_nats) / [size(option) for option in item["choices"]]
             for item_nats, item in zip(nats, ITEMS, strict=True)
         ]
         return np.mean([np.argmin(cost) == item["gold"] for cost, item in zip(costs, ITEMS, strict=True)])
 
-    assert score.accuracy == right(lambda option: 1)
-    assert score.accuracy_per_byte == right(len)
-    assert score.accuracy_per_char == right(lambda option: len(option.lstrip()))
+    assert score.accuracy == compute_accuracy(lambda option: 1)
+    assert score.accuracy_per_byte == compute_accuracy(len)
+    assert score.accuracy_per_char == compute_accuracy(lambda option: len(option.lstrip()))
     nats_of_options = [
         cost / len(TOKENIZER.encode(option))
         for costs, item in zip(nats, ITEMS, strict=True)
@@ -196,7 +196,7 @@ def test_real_models_score_packed_rows_on_many_devices_as_single_texts_on_one(ar
     requests, blocks = pack_sets(sets, context_length=64)
     assert {block.has_branches for block in blocks} == {True, False}
     model = build_model(architecture, TOKENIZER.vocab_size)
-    params = sharpened(model.init(jax.random.key(0)))
+    params = sharpen(model.init(jax.random.key(0)))
     assert requests.duplicate_of_Q.tolist() == list(range(len(requests.item_Q)))  # no two options are equal
     packed = RowScorer(model, mesh(4), blocks, len(requests.item_Q), tokens_per_batch=150)(params)
     single = RowScorer(model, mesh(1), one_text_a_row(sets), len(requests.item_Q))(params)
@@ -214,7 +214,7 @@ def test_parameters_split_over_devices_score_as_whole_ones():
     sets = [validation.requests, tokenise_items("cloze", items, TOKENIZER, suite).requests]
     requests, blocks = pack_sets(sets, context_length=64)
     model = build_model(LlamaConfig(d_model=16, num_layers=2, num_heads=2, d_ff=32), TOKENIZER.vocab_size)
-    params = sharpened(model.init(jax.random.key(0)))
+    params = sharpen(model.init(jax.random.key(0)))
     split, whole = (
         RowScorer(model, mesh(4), blocks, len(requests.item_Q), tokens_per_batch=150, fsdp=fsdp)(params)
         for fsdp in (True, False)

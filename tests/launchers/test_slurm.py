@@ -103,14 +103,14 @@ def test_an_array_of_runs_and_the_fit_job_after_it(cluster, study):
     array, fit = submit(cluster, study, "--throttle", "2")
     at_once = []
 
-    def ended():
+    def fit_job_has_ended():
         tasks, after = cluster.tasks(array), cluster.tasks(fit)[fit]
         at_once.append(sum(task["JobState"] == "RUNNING" for task in tasks.values()))
         if after["JobState"] == "PENDING":
             assert after["Dependency"].startswith("afterany")
         return after["JobState"] not in ("PENDING", "RUNNING", "COMPLETING")
 
-    cluster.wait_for("the fit job", ended, 240)
+    cluster.wait_for("the fit job", fit_job_has_ended, 240)
     tasks = cluster.tasks(array)
     assert sorted(tasks) == [f"{array}_{k}" for k in range(3)], logs(study)
     assert {task["JobState"] for task in tasks.values()} == {"COMPLETED"}, logs(study)

@@ -28,10 +28,10 @@ def inputs(batch=2, length=23, width=8, vocab=40, seed=0):
 def test_equals_optax_in_values_and_gradients(chunk_length):
     x_BTD, unembed_DV, targets_BT = inputs()
 
-    def plain(x, w):
+    def compute_with_optax(x, w):
         return optax.softmax_cross_entropy_with_integer_labels(x @ w, targets_BT)
 
-    def chunked(x, w):
+    def compute_by_chunks(x, w):
         return token_nll(x, w, targets_BT, chunk_length)
 
     def run(nll):
@@ -43,7 +43,7 @@ def test_equals_optax_in_values_and_gradients(chunk_length):
 
         return jax.tree.leaves(jax.jit(values_and_gradients)(x_BTD, unembed_DV))
 
-    for actual, expected in zip(run(chunked), run(plain), strict=True):
+    for actual, expected in zip(run(compute_by_chunks), run(compute_with_optax), strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 

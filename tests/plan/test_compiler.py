@@ -106,19 +106,19 @@ def test_a_sum_scattered_in_two_hops_is_the_sum_scattered_in_one(devices, axis):
     x = jnp.asarray(np.random.default_rng(0).integers(-9, 9, (devices, 16, 24)), jnp.float32)
     spec = P(*[None] * axis, "data")
 
-    def scattered(in_two):
+    def scatter(in_two):
         local = lambda x: reduce_scatter(x[0], axis, in_two)
         run = jax.shard_map(local, mesh=mesh, in_specs=P("data"), out_specs=spec, axis_names={"data"}, check_vma=False)
         return jax.jit(run)(x)
 
-    np.testing.assert_array_equal(scattered(True), x.sum(axis=0))
-    np.testing.assert_array_equal(scattered(False), x.sum(axis=0))
+    np.testing.assert_array_equal(scatter(True), x.sum(axis=0))
+    np.testing.assert_array_equal(scatter(False), x.sum(axis=0))
 
 
 MODEL = build_model(LlamaConfig(d_model=16, num_layers=2, num_heads=2, d_ff=32), 512)
 
 
-def compiled_here(step, *arguments, rows_held, minimum=1e12):
+def compile_here(step, *arguments, rows_held, minimum=1e12):
     compiled = jax.jit(step).lower(*arguments).compile()
     return Compiled("train", 0, 0, 0, 0, 0, read_program(compiled.as_text()), 0.0, minimum, rows_held)
 
@@ -135,7 +135,7 @@ def test_a_program_that_holds_and_gathers_logits_and_sends_too_much_breaks_the_r
 
     x_BTD = jax.ShapeDtypeStruct((8, 32, 16), jnp.float32, sharding=split())
     unembed_DV = jax.ShapeDtypeStruct((16, 512), jnp.float32, sharding=split(None, "data"))
-    compiled = compiled_here(bad, x_BTD, unembed_DV, rows_held=8 * 32, minimum=1000.0)
+    compiled = compile_here(bad, x_BTD, unembed_DV, rows_held=8 * 32, minimum=1000.0)
     broken = " | ".join(broken_rules(compiled, MODEL, chip_named("v5e"), model_parallel=1))
     assert "float32 logits of a whole batch" in broken
     assert "logits are gathered" in broken

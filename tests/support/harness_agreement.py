@@ -182,12 +182,12 @@ def _evaluator(model, params, tokenizer, mesh, context_length, rows) -> dict[str
 
 
 def _answers(requests, nats_Q: np.ndarray, score: SetScore) -> Answers:
-    def right(cost_Q: np.ndarray) -> np.ndarray:
+    def find_right_items(cost_Q: np.ndarray) -> np.ndarray:
         items = [np.flatnonzero(requests.item_Q == item) for item in np.unique(requests.item_Q)]
         return np.array([requests.gold_Q[options[np.argmin(cost_Q[options])]] for options in items])
 
-    by_length = right(nats_Q / requests.chars_Q)
-    return Answers(-nats_Q, right(nats_Q), by_length, score.accuracy, score.accuracy_per_char)
+    by_length = find_right_items(nats_Q / requests.chars_Q)
+    return Answers(-nats_Q, find_right_items(nats_Q), by_length, score.accuracy, score.accuracy_per_char)
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ def train_interrupted(folder, nan_at=6, **options):
     train(folder, **options)
 
 
-def logged(folder):
+def read_logged_rows(folder):
     return [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
 
 
@@ -48,7 +48,7 @@ def crc32c(content):
     return crc ^ 0xFFFFFFFF
 
 
-def masked(content):
+def mask_checksum(content):
     crc = crc32c(content)
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 
@@ -64,9 +64,9 @@ def read_events(folder):
         content = path.read_bytes()
         while content:
             head, (length,) = content[:8], struct.unpack("<Q", content[:8])
-            assert content[8:12] == masked(head)
+            assert content[8:12] == mask_checksum(head)
             body, content = content[12 : 12 + length], content[12 + length :]
-            assert content[:4] == masked(body)
+            assert content[:4] == mask_checksum(body)
             content = content[4:]
             events.append(Event.FromString(body))
     return events
@@ -79,7 +79,7 @@ def scalars(folder):
     ]
 
 
-def shown(row):
+def expected_scalars(row):
     return {(row["step"], tag, np.float32(row[key])) for key, tag in trackers.TAGS.items() if row[key] is not None}
 
 
@@ -98,7 +98,7 @@ def test_every_step_is_in_the_event_files_once_after_an_interruption(tmp_path):
     event_scalars = scalars(tmp_path)
     assert len(event_scalars) == len({(step, tag) for step, tag, _ in event_scalars})
     assert {scalar for scalar in event_scalars if not scalar[1].startswith("eval/")} == set().union(
-        *map(shown, logged(tmp_path))
+        *map(expected_scalars, read_logged_rows(tmp_path))
     )
     assert [scalar for scalar in event_scalars if scalar[1].startswith("eval/")] == [
         (4, "eval/wiki", 3.5),
@@ -110,7 +110,9 @@ def test_every_step_is_in_the_event_files_once_after_an_interruption(tmp_path):
     first, second, *_ = read_events(tmp_path)
     assert first.file_version == "brain.Event:2"
     assert (second.session_log.status, second.step) == (SessionLog.START, 0)  # readers then drop earlier events
-    assert [event.wall_time for event in read_events(tmp_path)][2] == pytest.approx(logged(tmp_path)[0]["time"])
+    assert [event.wall_time for event in read_events(tmp_path)][2] == pytest.approx(
+        read_logged_rows(tmp_path)[0]["time"]
+    )
 
 
 def test_an_event_file_that_a_kill_cut_short_does_no_harm(tmp_path):
@@ -141,7 +143,7 @@ def test_an_object_store_gets_whole_files_at_each_checkpoint(tmp_path, monkeypat
     assert max(step for step, *_ in scalars(tmp_path)) >= 4
     train(tmp_path)
     event_scalars = scalars(tmp_path)
-    assert set(event_scalars) == set().union(*map(shown, logged(tmp_path)))
+    assert set(event_scalars) == set().union(*map(expected_scalars, read_logged_rows(tmp_path)))
     assert len(event_scalars) == len(set(event_scalars))
 
 
@@ -174,7 +176,7 @@ def test_tensorboard_itself_reads_the_file_and_starts_over_with_the_next(tmp_pat
         reader.Reload()
         events = reader.Scalars("train/loss_nats_per_token")
         assert [(event.step, event.value) for event in events] == [
-            (row["step"], np.float32(row["loss_nats_per_token"])) for row in logged(tmp_path)
+            (row["step"], np.float32(row["loss_nats_per_token"])) for row in read_logged_rows(tmp_path)
         ]
 
 
@@ -218,7 +220,7 @@ def test_a_resumed_run_goes_on_in_its_own_run_of_wandb(tmp_path, monkeypatch):
     assert wandb.open == 0
     rows = [entry for entry in wandb.history if "eval/wiki" not in entry]
     assert [(entry["step"], entry["train/loss_nats_per_token"]) for entry in rows] == [
-        (row["step"], row["loss_nats_per_token"]) for row in logged(tmp_path)
+        (row["step"], row["loss_nats_per_token"]) for row in read_logged_rows(tmp_path)
     ]
     assert [entry for entry in wandb.history if "eval/wiki" in entry] == [{"step": 8, "eval/wiki": 3.0}]
 

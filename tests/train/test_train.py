@@ -154,7 +154,7 @@ def train(folder, *, execution=None, **options):
     return train_bigram(folder, execution or ExecutionConfig(data_parallel=2, log_every=5), **options)
 
 
-def logged(folder):
+def read_logged_rows(folder):
     return [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
 
 
@@ -167,7 +167,7 @@ def test_a_run_leaves_rows_checkpoints_and_totals(tmp_path):
     result = train(tmp_path, on_checkpoint=evaluate)
     assert sorted(norms) == checkpoint_steps(RunDir(epath.Path(tmp_path))) == [4, 8, 12]
     assert len(set(norms.values())) == 3  # each step has its own parameters
-    rows = logged(tmp_path)
+    rows = read_logged_rows(tmp_path)
     assert [row["step"] for row in rows] == [1, 5, 10, 12]
     assert [row["tokens_seen"] for row in rows] == [128, 640, 1280, 1536]
     assert set(rows[0]) == {
@@ -196,7 +196,7 @@ def test_the_wait_for_input_is_measured_apart_and_lowers_the_speed(tmp_path):
             return super().batch(step, *where)
 
     result = train(tmp_path, source=Slow())
-    waits = [row["input_wait_seconds"] for row in logged(tmp_path)]
+    waits = [row["input_wait_seconds"] for row in read_logged_rows(tmp_path)]
     assert all(0.05 <= wait < 0.5 for wait in waits)
     assert result.seconds["input"] >= 12 * 0.05
     assert result.tokens_per_second <= 1536 / (12 * 0.05)
@@ -209,7 +209,7 @@ def test_mfu_is_the_flops_of_the_model_over_the_peak_of_all_devices(tmp_path, mo
     # Llama of width 16 over 8 positions, by hand: q, k, v, o; three MLP matrices; scores and values; unembedding
     width, d_ff, keys = 16, RUN.model.mlp_width, 4.5
     forward = 2 * (4 * width**2 + 3 * width * d_ff) + 4 * width * keys + 2 * width * VOCAB
-    for row in logged(tmp_path):
+    for row in read_logged_rows(tmp_path):
         flops_per_second = 3 * forward * 128 / row["step_seconds"]
         assert row["mfu"] == pytest.approx(flops_per_second / 2e9, rel=1e-3)
     assert result.mfu == pytest.approx(3 * forward * result.tokens_per_second / 2e9, rel=1e-3)
@@ -252,7 +252,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(tmp_path):
     assert not (tmp_path / "done.json").exists()
     train(tmp_path)  # without the error it resumes from step 4
     assert not (tmp_path / "failed.json").exists()
-    assert [row["step"] for row in logged(tmp_path)] == [1, 5, 10, 12]
+    assert [row["step"] for row in read_logged_rows(tmp_path)] == [1, 5, 10, 12]
 
 
 def test_sigterm_saves_and_exits_42_and_the_run_goes_on(tmp_path):
@@ -273,7 +273,7 @@ def test_sigterm_saves_and_exits_42_and_the_run_goes_on(tmp_path):
     assert checkpoint_steps(RunDir(epath.Path(stopped))) == [4, 6]
     train(stopped)
     assert checkpoint_steps(RunDir(epath.Path(stopped))) == [4, 8, 12]  # step 6 was saved only for the restart
-    losses = [[row["loss_nats_per_token"] for row in logged(folder)] for folder in (straight, stopped)]
+    losses = [[row["loss_nats_per_token"] for row in read_logged_rows(folder)] for folder in (straight, stopped)]
     assert losses[0] == losses[1]
 
 
@@ -316,7 +316,7 @@ def test_sigterm_at_a_due_step_leaves_before_scoring_and_the_step_is_scored_late
 def test_sigterm_breaks_off_the_scoring_of_a_saved_step_and_the_step_is_scored_later(tmp_path, due):
     scored_steps = []
 
-    def interrupted(step, params):
+    def interrupt_scoring(step, params):
         if step == due:
             os.kill(os.getpid(), signal.SIGTERM)
             pytest.fail("the scoring went on")
@@ -324,7 +324,7 @@ def test_sigterm_breaks_off_the_scoring_of_a_saved_step_and_the_step_is_scored_l
 
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as exit_info:
-        train(tmp_path, on_checkpoint=interrupted)
+        train(tmp_path, on_checkpoint=interrupt_scoring)
     assert exit_info.value.code == 42
     assert signal.getsignal(signal.SIGTERM) is handler
     assert due in checkpoint_steps(RunDir(epath.Path(tmp_path)))
