@@ -118,9 +118,9 @@ def require_each_flag_once(words: list[str]) -> None:
     Raises:
         LosslineError: a flag is given twice.
     """
-    seen = set()
+    given_names = set()
     for flag in flags_of(words):
         name = flag.replace("_", "-").replace("--no-", "--").replace(".no-", ".")
-        if name in seen:
+        if name in given_names:
             raise LosslineError(f"{flag}: give it once, with all its values after it")
-        seen.add(name)
+        given_names.add(name)

@@ -194,7 +194,7 @@ class Evaluator:
         """
         self.suite = suite
         requests, blocks = suite.requests, suite.blocks
-        known = [each.name for each in suite.sets]
+        known = [prepared_set.name for prepared_set in suite.sets]
         if names is not None:
             if not names or not names <= {*known}:
                 raise ValueError(f"names {sorted(names)}: the suite has {known}")
@@ -202,9 +202,9 @@ class Evaluator:
         # The requests of a set are consecutive, in the order of the sets.
         bounds = np.searchsorted(requests.dataset_Q, np.arange(len(known) + 1))
         self._sets = [
-            (each, slice(start, end), requests.take(slice(start, end)))
-            for each, start, end in zip(suite.sets, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
-            if names is None or each.name in names
+            (prepared_set, slice(start, end), requests.take(slice(start, end)))
+            for prepared_set, start, end in zip(suite.sets, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+            if names is None or prepared_set.name in names
         ]
         self._score_rows = RowScorer(
             model,
@@ -232,8 +232,8 @@ class Evaluator:
         """
         nats_Q, greedy_Q = self.request_scores(params)
         return {
-            each.name: score_set(each.kind, requests, nats_Q[set_slice], greedy_Q[set_slice])
-            for each, set_slice, requests in self._sets
+            prepared_set.name: score_set(prepared_set.kind, requests, nats_Q[set_slice], greedy_Q[set_slice])
+            for prepared_set, set_slice, requests in self._sets
         }
 
 

@@ -89,12 +89,12 @@ def loss_rows(checkpoint: CheckpointFacts, suite: "PreparedSuite", scores: Mappi
     return [
         LossRow(
             **dataclasses.asdict(checkpoint),
-            eval_set=each.name,
-            eval_kind=each.kind,
-            eval_fingerprint=each.fingerprint,
-            loss_definition=each.definition,
-            **dataclasses.asdict(scores[each.name]),
+            eval_set=prepared_set.name,
+            eval_kind=prepared_set.kind,
+            eval_fingerprint=prepared_set.fingerprint,
+            loss_definition=prepared_set.definition,
+            **dataclasses.asdict(scores[prepared_set.name]),
         )
-        for each in suite.sets
-        if each.name in scores
+        for prepared_set in suite.sets
+        if prepared_set.name in scores
     ]

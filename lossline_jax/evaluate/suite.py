@@ -65,7 +65,7 @@ class PreparedSuite:
     @property
     def definitions(self) -> dict[tuple[str, str], str]:
         """The loss definition of each set, by the set's name and fingerprint."""
-        return {(each.name, each.fingerprint): each.definition for each in self.sets}
+        return {(prepared_set.name, prepared_set.fingerprint): prepared_set.definition for prepared_set in self.sets}
 
     @property
     def fill(self) -> float:
@@ -156,12 +156,12 @@ def _check_sizes(suite: SuiteConfig) -> None:
     """Refuse limits that are too small. A standard error needs at least two documents or items."""
     least = {"max_documents": 2, "max_document_bytes": 1, "max_items": 2}
     for kind in ("validation", "choice"):
-        for each in getattr(suite, kind):
-            for name in [name for name in least if hasattr(each, name)]:
-                value = getattr(each, name)
+        for config in getattr(suite, kind):
+            for name in [name for name in least if hasattr(config, name)]:
+                value = getattr(config, name)
                 if value is not None and value < least[name]:
                     raise LosslineError(
-                        f"suite.{kind}: {name}={value} of {each.name!r} is too few; it must be at least {least[name]}"
+                        f"suite.{kind}: {name}={value} of {config.name!r} is too few; it must be at least {least[name]}"
                     )
 
 
@@ -214,9 +214,9 @@ def _tokenise(
     sets: list[TokenisedSet] = []
     problems: dict[str, str] = {}
     makers: list[tuple[Callable[[Any], TokenisedSet], Any]] = [
-        *((validation, each) for each in suite.validation),
-        *((cloze, each) for each in suite.cloze),
-        *((choice, each) for each in suite.choice),
+        *((validation, set_config) for set_config in suite.validation),
+        *((cloze, set_config) for set_config in suite.cloze),
+        *((choice, set_config) for set_config in suite.choice),
     ]
     for make, config in makers:
         try:
@@ -229,7 +229,7 @@ def _tokenise(
 def _store(
     folder: epath.Path, sets: list[TokenisedSet], *, identity: dict, context_length: int, problems: dict[str, str]
 ) -> None:
-    requests, blocks = pack_sets([each.requests for each in sets], context_length)
+    requests, blocks = pack_sets([tokenised.requests for tokenised in sets], context_length)
     arrays = _named_arrays(requests, "requests.")
     for k, block in enumerate(blocks):
         arrays |= _named_arrays(block, f"block{k}.")
@@ -292,7 +292,7 @@ def load_suite(folder: epath.Path) -> PreparedSuite:
         return PreparedSuite(
             fingerprint=manifest["fingerprint"],
             context_length=manifest["context_length"],
-            sets=tuple(PreparedSet(**each) for each in manifest["sets"]),
+            sets=tuple(PreparedSet(**entry) for entry in manifest["sets"]),
             requests=requests,
             blocks=tuple(blocks),
             problems=manifest["problems"],

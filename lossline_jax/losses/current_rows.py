@@ -64,5 +64,8 @@ def missing_checkpoints(
         suite: the present sets, each of which needs a row.
     """
     scored = {(row.step, row.eval_set) for row in current_rows(rows, suite) if row.run_id == run_id}
-    missing = {step: tuple(each.name for each in suite.sets if (step, each.name) not in scored) for step in steps}
+    missing = {
+        step: tuple(suite_set.name for suite_set in suite.sets if (step, suite_set.name) not in scored)
+        for step in steps
+    }
     return {step: names for step, names in missing.items() if names}

@@ -64,7 +64,7 @@ def read_suite_sets(folder: StudyDir, suite: str | None) -> SuiteSets:
         return NO_SETS
     content = read_json(manifest, {"sets": list, "problems": dict})
     try:
-        definitions = {(each["name"], each["fingerprint"]): each["definition"] for each in content["sets"]}
+        definitions = {(entry["name"], entry["fingerprint"]): entry["definition"] for entry in content["sets"]}
     except (KeyError, TypeError) as error:
         fix = f"delete {manifest.parent} and run `lossline-jax prepare`"
         raise LosslineError(f"{manifest}: damaged ({error}); {fix}") from error

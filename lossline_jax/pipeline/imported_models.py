@@ -92,8 +92,8 @@ class ImportedModels:
         context = self._context(entry)
         with self._scorers.locked(context) as scorer:
             saved = from_main_process(lambda: checkpoint_steps(entry.weights))
-            if gone := scorer.missing(context.run.steps).keys() - set(saved):
-                raise RunFailed(f"{entry.weights.root}: its checkpoints {sorted(gone)} are gone; import them again")
+            if deleted := scorer.missing(context.run.steps).keys() - set(saved):
+                raise RunFailed(f"{entry.weights.root}: its checkpoints {sorted(deleted)} are gone; import them again")
             scorer.score_missing(entry.weights, context.run.steps, ended=True)
 
     def suite(self, imported: ImportedModel, directory: ModelDir) -> PreparedSuite:

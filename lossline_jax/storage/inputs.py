@@ -108,7 +108,7 @@ _COMPRESSIONS = {
     "bzip2": _Compression(".bz2", rb"BZh[1-9](1AY&SY|\x17rE8P)", _unpacking(bz2.BZ2Decompressor)),
 }
 # A text may begin with "PAR1", but not with the byte that follows in Parquet.
-_MAGIC = {name: each.magic for name, each in _COMPRESSIONS.items()} | {
+_MAGIC = {name: compression.magic for name, compression in _COMPRESSIONS.items()} | {
     "parquet": rb"PAR1[\x00-\x08\x0e-\x1f]",
     "a zip archive": rb"PK\x03\x04",
 }
@@ -122,7 +122,7 @@ def file_kind(path: epath.PathLike) -> FileKind:
         path: file name or path; the file need not exist.
     """
     name = str(path).lower()
-    compression = next((key for key, each in _COMPRESSIONS.items() if name.endswith(each.ending)), "")
+    compression = next((key for key, candidate in _COMPRESSIONS.items() if name.endswith(candidate.ending)), "")
     stem = name.removesuffix(_COMPRESSIONS[compression].ending) if compression else name
     form = next((form for ending, form in FORMS.items() if stem.endswith(ending)), "")
     return FileKind("" if compression and form == "parquet" else form, compression)
@@ -306,5 +306,5 @@ def _refuse_false_ending(path: epath.Path, kind: FileKind, head: bytes) -> None:
     expected = kind.compression or ("parquet" if kind.form == "parquet" else "")
     if expected != content:
         actual = f"is {content}" if content else f"begins with {head!r}" if head else "is empty"
-        wanted = expected or kind.form or "text"
-        raise LosslineError(f"{path}: cannot be read as {wanted}: its content {actual}; rename it or fetch it again")
+        kind_name = expected or kind.form or "text"
+        raise LosslineError(f"{path}: cannot be read as {kind_name}: its content {actual}; rename it or fetch it again")

@@ -1,4 +1,4 @@
-"""Configs: JSON round trip, strictness, identity."""
+"""Configs keep every value in JSON, refuse wrong fields, and have an id that depends on their values."""
 
 import dataclasses
 import itertools

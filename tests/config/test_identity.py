@@ -55,7 +55,7 @@ def test_a_later_field_is_left_out_at_every_depth():
 def test_a_later_field_is_written_and_read_back():
     written = to_json(with_later_field(RUN.model))
     assert written["later"] == 0
-    read = from_json(type(with_later_field(RUN.model)), to_json(RUN.model))  # from before the field existed
+    read = from_json(type(with_later_field(RUN.model)), to_json(RUN.model))  # written before the field existed
     assert read.later == 0
     assert fingerprint(read) == fingerprint(RUN.model)
 

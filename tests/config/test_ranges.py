@@ -1,4 +1,4 @@
-"""Every number of an experiment has a range, and one outside it is refused by the name of its field."""
+"""Every number of an experiment has a range. A number outside its range is refused, with the name of its field."""
 
 import dataclasses
 import json
@@ -24,19 +24,19 @@ FIELDS = [(kind, name) for kind, ranges in RANGES.items() for name in ranges]
 
 
 def parts(hint):
-    """The types that an annotation is made of."""
-    found = typing.get_args(hint)
-    return {part for each in found for part in parts(each)} if found else {hint}
+    """Return the types that an annotation is made of."""
+    arguments = typing.get_args(hint)
+    return {part for argument in arguments for part in parts(argument)} if arguments else {hint}
 
 
 def reachable(kind):
-    """Every config class that a value of `kind` may hold."""
-    found = {kind}
+    """Return every config class that a value of `kind` may hold."""
+    kinds = {kind}
     for hint in typing.get_type_hints(kind).values():
         for part in parts(hint):
             if dataclasses.is_dataclass(part):
-                found |= reachable(part)
-    return found
+                kinds |= reachable(part)
+    return kinds
 
 
 def test_every_number_of_every_config_has_a_range():
@@ -49,13 +49,13 @@ def test_every_number_of_every_config_has_a_range():
 
 
 def values_outside(allowed: Range):
-    """Numbers that a range does not hold: next to its ends, far away, and none at all."""
+    """Return numbers that a range does not hold: next to its ends, far away, infinite, and nan."""
     near = [allowed.low - 1, allowed.high + 1, *([allowed.low] if allowed.low_open else [])]
     return [*(value for value in near if not allowed.holds(value)), -(10**30), math.inf, -math.inf, math.nan]
 
 
 def with_number(kind, name, value):
-    """A config of that class with its least other fields, and `value` in the field."""
+    """Return a config of that class that has `value` in the field and None in all other fields."""
     config = object.__new__(kind)
     for field in dataclasses.fields(kind):
         object.__setattr__(config, field.name, None)

@@ -1,4 +1,4 @@
-"""The order of training windows: pure, complete, in proportion, the same for any number of processes."""
+"""Training windows have a fixed order, which is complete, keeps the mixture, and is the same for any process count."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ FIELDS = ("tokens_BT", "targets_BT", "weights_BT")
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
-    """Two corpora of distinct windows: every document has its own number in it."""
+    """Return two corpora without equal windows, because each document contains its own number."""
     folder = tmp_path_factory.mktemp("stores")
     made = {}
     for name, documents in (("small", 30), ("large", 200)):
@@ -41,7 +41,7 @@ def source(stores, mixture=(("large", 1.0),), context_length=16, batch_size=8, s
 
 
 def windows_of(batch):
-    """Rows as tuples of context_length + 1 ids."""
+    """Return the rows as tuples of context_length + 1 ids."""
     return [(*row, last) for row, last in zip(batch.tokens_BT.tolist(), batch.targets_BT[:, -1].tolist(), strict=True)]
 
 
@@ -66,7 +66,7 @@ def test_rows_are_windows_of_the_stream(stores):
 def test_documents_of_a_window_are_numbered_where_they_are_to_be_kept_apart(stores):
     batch = source(stores, (("large", 0.5), ("small", 0.5)), context_length=100, separate_documents=True).batch(0)
     is_bos_BT = batch.tokens_BT == TOKENIZER.bos_id
-    is_bos_BT[:, 0] = False  # the first document of a window is number 0, begun or not
+    is_bos_BT[:, 0] = False  # the first document of a window is number 0, even if it began in an earlier window
     np.testing.assert_array_equal(batch.segments_BT, np.cumsum(is_bos_BT, axis=1))
     assert batch.segments_BT.max() > 0
     assert batch.segments_BT.dtype == np.int32
@@ -74,13 +74,13 @@ def test_documents_of_a_window_are_numbered_where_they_are_to_be_kept_apart(stor
 
 
 def test_a_batch_is_a_pytree_of_its_arrays(stores):
-    """It goes to the devices and into the jitted step as it is."""
+    """A batch can be placed on devices and passed to the jitted step without any conversion."""
     batch = source(stores, separate_documents=True).batch(0)
     placed = jax.device_put(batch)
     assert isinstance(placed, Batch)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(placed))
     assert same(placed, batch)
-    assert len(jax.tree.leaves(source(stores).batch(0))) == 3  # no segments, no leaf
+    assert len(jax.tree.leaves(source(stores).batch(0))) == 3  # without segments there is no fourth leaf
 
 
 def test_a_source_holds_no_array_of_its_corpora_between_reads(stores):
@@ -139,7 +139,7 @@ def test_mixture_keeps_its_weights(stores):
 
 
 def test_order_never_changes(stores):
-    """Golden: a changed order, of ours or of a new grain, would silently change every resumed run."""
+    """The ids are fixed here, because another order (from us or from a new grain) would change every resumed run."""
     rows = source(stores, (("large", 3.0), ("small", 1.0)), batch_size=4)
     ids = [rows.batch(step).tokens_BT[:, 5].tolist() for step in (0, 7, 1000)]
     assert ids == [[49, 48, 101, 257], [101, 48, 55, 48], [51, 114, 101, 97]]
@@ -151,8 +151,8 @@ def test_unique_tokens_are_a_fixed_subset(stores):
     epochs = [windows_of(rows.batch(2 * e)) + windows_of(rows.batch(2 * e + 1)) for e in range(5)]
     assert all(len(set(epoch)) == 20 and set(epoch) == set(epochs[0]) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 5
-    other = source(stores, batch_size=10, unique_tokens=cap, seed=1)
-    assert set(windows_of(other.batch(0))) - set(epochs[0])
+    other_seed = source(stores, batch_size=10, unique_tokens=cap, seed=1)
+    assert set(windows_of(other_seed.batch(0))) - set(epochs[0])
     assert rows.epochs(4) == {"large": 2.0}
     mixed = source(stores, (("large", 3.0), ("small", 1.0)), unique_tokens=40 * 16)
     assert mixed.epochs(5) == {"large": 1.0, "small": 1.0}
@@ -205,5 +205,5 @@ def test_bad_mixtures_are_refused_in_one_line(stores):
 def test_no_window_is_left_out_of_a_mixture(stores):
     rows = source(stores, (("large", 1.0), ("small", 1.0)), batch_size=16)
     steps = range(2 * num_windows(stores["large"]) // 16 + 1)
-    seen = set(itertools.chain.from_iterable(windows_of(rows.batch(step)) for step in steps))
-    assert len(seen) == num_windows(stores["large"]) + num_windows(stores["small"])
+    windows = set(itertools.chain.from_iterable(windows_of(rows.batch(step)) for step in steps))
+    assert len(windows) == num_windows(stores["large"]) + num_windows(stores["small"])

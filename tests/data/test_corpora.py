@@ -1,4 +1,4 @@
-"""Documents from packages and files, what is refused, and corpora prepared on disk."""
+"""Corpora are read from packages and files and prepared on disk. Damaged or unusable input is refused."""
 
 import ast
 import gzip
@@ -85,11 +85,11 @@ async def three(x):
 
 def test_docstrings_go_and_the_rest_stays():
     stripped = strip_docstrings(SOURCE)
-    wanted = ast.parse(SOURCE)
-    del wanted.body[0]
-    for node in wanted.body[1:]:
+    expected = ast.parse(SOURCE)
+    del expected.body[0]
+    for node in expected.body[1:]:
         node.body[0] = ast.Pass()
-    assert ast.dump(ast.parse(stripped)) == ast.dump(wanted)
+    assert ast.dump(ast.parse(stripped)) == ast.dump(expected)
     assert "import os  # é\n" in stripped
     assert "# a comment that stays" in stripped
     assert "y = x  # stays" in stripped
@@ -122,7 +122,7 @@ def test_every_file_format_gives_the_same_documents(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "reason"),
     [
         (b'{"text": "fine"', "not valid JSON"),
         (b'{"txt": "x"}', "no field 'text' (it has ['txt'])"),
@@ -133,12 +133,12 @@ def test_every_file_format_gives_the_same_documents(tmp_path):
         (b'{"text": "\\ud800"}', "lone surrogate"),
     ],
 )
-def test_a_bad_line_is_named(tmp_path, line, words):
+def test_a_bad_line_is_named(tmp_path, line, reason):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"text": "ok"}\n\n' + line + b"\n")
     message = refusal(FilesCorpus("c", (str(path),)))
     assert message.startswith(f"{path}:3: ")
-    assert words in message
+    assert reason in message
 
 
 def test_bad_files_are_named(tmp_path):
@@ -234,7 +234,7 @@ def test_changed_files_are_noticed(tmp_path):
     path.write_text('{"text": "another"}\n')
     with pytest.raises(LosslineError, match="not those that were prepared"):
         prepare_corpus(corpus, out, 0.2)
-    path.unlink()  # a prepared study on a machine without the raw files
+    path.unlink()  # as on a machine that has the prepared study without the raw files
     assert prepare_corpus(corpus, out, 0.2).manifest == prepared.manifest
 
 

@@ -1,4 +1,4 @@
-"""Token stores: what is in them, in any number of shards, and what is refused."""
+"""A token store holds the same stream in any number of shards. Damaged stores are refused."""
 
 import json
 import os
@@ -21,7 +21,7 @@ TOKENIZER = prepare_tokenizer(ByteTokenizer(), {}, epath.Path("unused"))
 
 
 class WideTokenizer(BytesPerIdTokenizer):
-    """One id a character, up to U+10FFFF: more than 16 bits hold."""
+    """A tokenizer with one id for each character up to U+10FFFF, so that an id needs more than 16 bits."""
 
     def __init__(self):
         super().__init__([b""] * 0x110002, bos_id=0x110000, eos_id=0x110001, fingerprint="wide")
@@ -143,7 +143,7 @@ def test_tokens_that_changed_since_they_were_sound_are_refused_and_others_not_re
     shard = store.folder / "tokens-00001.bin"
     times, whole = os.stat(shard), shard.read_bytes()
     shard.write_bytes(whole[:-1] + b"\xff")
-    os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a copy that keeps the times
+    os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a copy program that keeps the times does
     with pytest.raises(LosslineError, match=r"tokens-00001\.bin: damaged \(wrong SHA-256\)"):
         store.verify_changed()
     shard.write_bytes(whole)
@@ -160,6 +160,6 @@ def test_tokens_that_changed_since_they_were_sound_are_refused_and_others_not_re
 def test_a_manifest_that_contradicts_itself_is_refused(corpus, tmp_path, field, value):
     store = prepare_store(corpus, TOKENIZER, epath.Path(tmp_path / "stores"))
     manifest = {**store.manifest, field: value}
-    (store.folder / "manifest.json").write_text(json.dumps(manifest))  # of an earlier version, without a checksum
+    (store.folder / "manifest.json").write_text(json.dumps(manifest))  # an earlier version wrote no checksum
     with pytest.raises(LosslineError, match=r"manifest\.json: damaged"):
         TokenStore.open(store.folder)

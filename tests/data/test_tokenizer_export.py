@@ -1,4 +1,4 @@
-"""The tokenizer.json of each tokenizer: the same ids for any text, in our reader and in transformers."""
+"""The tokenizer.json of each tokenizer gives the same ids for any text, in our reader and in transformers."""
 
 import sys
 
@@ -22,7 +22,7 @@ pytest.importorskip("tokenizers")
 
 NAMES = ["bytes", "bpe", "prefixed", "runs", "mistral"]
 ALICE = [f"Alice met {n} caterpillars,\n  and\u2581 each was\t{n * 7} inches tall. Çà! 数学\n\n" * 3 for n in range(60)]
-# pieces that overlap themselves, in several ways each
+# The pieces of these texts can overlap themselves in several ways.
 RUNS = [letters * 40 for letters in ("ab", "aab", "abaab", "=", "-=", "\n  ", " ", "ababc")]
 TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"])),
@@ -32,11 +32,11 @@ TEXTS = st.one_of(
 )
 
 
-def trained(texts, vocab_size, kind="bpe"):
+def train_model(texts, vocab_size, kind="bpe"):
     return train_sentencepiece(texts, TrainedTokenizer("alice", vocab_size, kind))
 
 
-def prefixed(model):
+def add_prefix(model):
     proto = ModelProto.FromString(model)
     proto.normalizer_spec.add_dummy_prefix = True
     return proto.SerializeToString()
@@ -44,17 +44,20 @@ def prefixed(model):
 
 @pytest.fixture(scope="module")
 def alice_model():
-    return trained(ALICE, 400)
+    return train_model(ALICE, 400)
 
 
 @pytest.fixture(scope="module")
 def pair(alice_model, tmp_path_factory):
-    """A name to the tokenizer, its file, and what reads it; mistral's file takes a while and is made once."""
+    """Return a function from a name to the tokenizer, its file and the tokenizer read from the file.
+
+    Each file is written once, because Mistral's takes a while.
+    """
     made = {}
     models = {
         "bpe": lambda: alice_model,
-        "prefixed": lambda: prefixed(alice_model),
-        "runs": lambda: trained(RUNS, 320),
+        "prefixed": lambda: add_prefix(alice_model),
+        "runs": lambda: train_model(RUNS, 320),
         "mistral": lambda: shared_path("data/tokenizers/mistral/tokenizer.model.v1").read_bytes(),
     }
 
@@ -83,11 +86,11 @@ def test_any_text_has_the_same_ids(pair, name, text):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_runs_have_the_same_ids(pair, name):
-    """Mistral gives one score to runs of all lengths, of which that of 15 is missing."""
+    """Mistral's vocabulary has runs of all lengths but 15, and gives them equal scores."""
     tokenizer, _, read = pair(name)
     texts = [f"x{unit * times}y" for unit in (" ", "\n", "=", "ab", "aab", "\n ", "-=") for times in range(70)]
-    for ours, theirs in zip(tokenizer.encode_batch(texts), read.encode_batch(texts), strict=True):
-        assert ours.tolist() == theirs.tolist()
+    for ids, read_ids in zip(tokenizer.encode_batch(texts), read.encode_batch(texts), strict=True):
+        assert ids.tolist() == read_ids.tolist()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -104,12 +107,12 @@ def test_what_is_read_back_is_the_same_tokenizer(pair, name):
 def test_transformers_gives_the_same_ids(pair, name):
     transformers = pytest.importorskip("transformers")
     tokenizer, path, _ = pair(name)
-    theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(path))
-    assert len(theirs) == tokenizer.vocab_size
+    reference = transformers.PreTrainedTokenizerFast(tokenizer_file=str(path))
+    assert len(reference) == tokenizer.vocab_size
     for text in ["", " ", ALICE[3], "a\u2581b <0x41>\0", *RUNS, *PROBES]:
         ids = tokenizer.encode(text).tolist()
-        assert theirs.encode(text, split_special_tokens=True) == ids
-        assert theirs.decode(ids, clean_up_tokenization_spaces=False) == text
+        assert reference.encode(text, split_special_tokens=True) == ids
+        assert reference.decode(ids, clean_up_tokenization_spaces=False) == text
 
 
 def refusal(tokenizer):
@@ -149,7 +152,7 @@ def test_what_the_format_cannot_express_is_named(alice_model, reason, change):
 
 
 def test_unigram_is_refused_because_its_ties_differ():
-    assert "use a bpe tokenizer" in refusal(SentencePieceTokenizer(trained(ALICE, 320, "unigram"), "u.model"))
+    assert "use a bpe tokenizer" in refusal(SentencePieceTokenizer(train_model(ALICE, 320, "unigram"), "u.model"))
 
 
 def test_other_ids_are_never_handed_out(alice_model, monkeypatch):

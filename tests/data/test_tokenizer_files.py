@@ -1,4 +1,4 @@
-"""Whatever `tokenizers` reads we read with its ids, or refuse in one line that names the file and the field."""
+"""We read each file of `tokenizers` with the same ids, or refuse it in one line with the file and the field."""
 
 import json
 
@@ -131,19 +131,19 @@ def refusal(folder, description, **ids):
 
 
 def test_files_that_cannot_be_used_are_refused_in_one_line(tmp_path, plain):
-    def changed(**fields):
+    def change_model(**fields):
         return plain | {"model": plain["model"] | fields}
 
     renamed = [token | {"content": f"[{k}]"} for k, token in enumerate(plain["added_tokens"])]
     vocabulary = {f"[{text}]" if text in ("<s>", "</s>") else text: k for text, k in plain["model"]["vocab"].items()}
-    said = refusal(tmp_path, plain | {"added_tokens": renamed})
-    assert "none of its added tokens ('[0]' (" in said
-    assert "HuggingFaceTokenizer(path, bos_id=ID, eos_id=ID), or as bos_token_id and eos_token_id in the" in said
+    message = refusal(tmp_path, plain | {"added_tokens": renamed})
+    assert "none of its added tokens ('[0]' (" in message
+    assert "HuggingFaceTokenizer(path, bos_id=ID, eos_id=ID), or as bos_token_id and eos_token_id in the" in message
     assert "none of its added tokens (it has none)" in refusal(
-        tmp_path, changed(vocab=vocabulary) | {"added_tokens": []}
+        tmp_path, change_model(vocab=vocabulary) | {"added_tokens": []}
     )
-    assert "field model.dropout=0.1: encodes at random" in refusal(tmp_path, changed(dropout=0.1))
-    far = changed(vocab=plain["model"]["vocab"] | {"far": 2**31})
+    assert "field model.dropout=0.1: encodes at random" in refusal(tmp_path, change_model(dropout=0.1))
+    far = change_model(vocab=plain["model"]["vocab"] | {"far": 2**31})
     assert f"field model.vocab: has an id {2**31} but only" in refusal(tmp_path, far)
     assert "has no tokens [9999], which are given" in refusal(tmp_path, plain, bos_id=9999)
     assert "has no tokens [-1], which are given" in refusal(tmp_path, plain, eos_id=-1)
@@ -163,7 +163,7 @@ def test_a_folder_or_nothing_in_place_of_a_file_is_named(tmp_path):
 
 
 def test_a_prefix_is_known_by_the_parts_and_not_by_a_text(tmp_path):
-    """No token of these begins with a space and a letter, which is what a text would show."""
+    """No token here begins with a space and a letter, so the ids of a text do not show the prefix."""
     description = json_description(pre_tokenizer=BYTE_LEVEL(add_prefix_space=True), by_bytes=True)
     description["model"] |= {"merges": []}
     tokenizer = json_tokenizer(tmp_path, description)

@@ -1,4 +1,4 @@
-"""Round trips, exact bytes, and tokenizers that cannot be made."""
+"""Tokenizers give back every text, count exact bytes, and are refused if they cannot be made."""
 
 import json
 

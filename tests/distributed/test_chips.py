@@ -1,4 +1,4 @@
-"""Hours of a chip are FLOPs over what it is assumed to do, and the plan says so."""
+"""Chip hours are FLOPs divided by the assumed FLOPs an hour, and the plan states the assumption."""
 
 import re
 
@@ -24,13 +24,13 @@ def test_chip_hours_by_hand():
 def test_a_chip_is_found_by_its_short_name_and_by_what_jax_calls_it():
     assert chip_named("V5P") is chip_of("TPU v5p") is chip_of("TPU v5")
     assert chip_of("TPU v5 lite") is chip_named("v5e") is not chip_named("v5p")
-    assert chip_of("cpu") is chip_of("NVIDIA H100 PCIe") is None  # another chip than the SXM one: better no share
+    assert chip_of("cpu") is chip_of("NVIDIA H100 PCIe") is None  # not the SXM chip, so no utilisation is given
     kinds = [kind for chip in CHIPS for kind in chip.device_kinds]
     assert len(kinds) == len(set(kinds))
     for chip in CHIPS:
         assert chip_named(chip.short) is chip
         assert 15e9 < chip.hbm_bytes < 2e11
-        # dearer or cheaper than this a petaFLOP/s-hour of the last generations never was
+        # the dollars for one hour of 1 petaFLOP/s were in this range for all recent generations
         assert 2 < chip.dollars_per_hour / chip.peak_flops_per_second * 1e15 < 20
 
 
@@ -47,7 +47,7 @@ def test_a_share_that_is_none_is_refused(utilisation):
 
 def test_the_plan_ends_in_chip_hours_that_are_its_flops_over_the_chip(capsys):
     def plan(*flags):
-        """Training FLOPs, hours of an H100 and the last line."""
+        """Return the training FLOPs, the hours of an H100 and the last line of the output."""
         main(["plan", TINY, "--tokens", "1_000_000_000_000", *flags])
         out = capsys.readouterr().out
         hours = re.search(r"\nH100 SXM +989 +([\d.,]+) ", out)[1]

@@ -1,4 +1,4 @@
-"""Planning and training divide devices, rows and parameters by the same rules: they agree on every small mesh."""
+"""Planning and training divide devices, rows and parameters by the same rules, so they agree on every small mesh."""
 
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ from lossline_jax.train import step
 from lossline_jax.train.step import microbatches_per_device
 from tests.support.report_study import study_config
 
-MODELS = (  # 3 heads, 6 of 2 keys, 5 groups of channels: none is divided by all of 2, 3 and 4
+MODELS = (  # The numbers of heads, keys and channels are such that none can be divided by all of 2, 3 and 4.
     LlamaConfig(d_model=12, num_layers=1, num_heads=6, num_kv_heads=2, d_ff=24),
     GPT2Config(d_model=12, num_layers=1, num_heads=3, d_ff=20, max_positions=16),
     GPTNeoXConfig(d_model=24, num_layers=1, num_heads=3, d_ff=32),
@@ -44,7 +44,7 @@ def as_on_chips(monkeypatch):
 
 
 def answer(ask, *args, **options):
-    """Return what `ask` returns; None where it refuses."""
+    """Return the result of `ask`, or None if it refuses its arguments."""
     try:
         return ask(*args, **options)
     except LosslineError:
@@ -52,7 +52,7 @@ def answer(ask, *args, **options):
 
 
 def test_plan_and_train_accept_the_same_meshes_and_batches():
-    """Every combination of small numbers, zero and less among them."""
+    """The test takes every combination of small numbers, with zero and negative numbers."""
     even, vocab_size = dataclasses.replace(MODELS[0], num_heads=12, num_kv_heads=12, d_model=24), 12
     mesh_of = functools.cache(lambda execution, count: answer(make_mesh, execution, jax.devices()[:count]))
     accepted = refused = 0
@@ -82,10 +82,10 @@ def test_plan_and_train_accept_the_same_meshes_and_batches():
 @pytest.mark.parametrize("config", MODELS, ids=lambda config: config.architecture)
 @pytest.mark.parametrize("vocab_size", VOCABS)
 def test_plan_and_train_split_the_same_parameters(config, vocab_size):
-    """Both ask whether the devices of an axis divide what lies on it, with FSDP and without."""
+    """Both require that the devices of an axis divide the dimensions on it, with FSDP and without."""
     model, run = build_model(config, vocab_size), dataclasses.replace(RUN, model=config, batch_size=12)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
-    found = set()
+    refusals = set()
     for data, parallel, fsdp in itertools.product((1, 2, 3, 4), (1, 2, 3), (None, True, False)):
         if data * parallel > 8:
             continue
@@ -94,13 +94,13 @@ def test_plan_and_train_split_the_same_parameters(config, vocab_size):
         mesh = make_mesh(execution)
         split = answer(shardings, model.axes(), mesh, shapes, fsdp=fsdp)
         assert (planned is None) == (split is None), execution
-        found.add(planned is None)
-    assert found == {True, False}
+        refusals.add(planned is None)
+    assert refusals == {True, False}
 
 
 @pytest.mark.parametrize("config", MODELS, ids=lambda config: config.architecture)
 def test_the_dimensions_that_a_plan_knows_are_those_of_the_parameters(config):
-    """Every axis of the parameters that some mesh splits has the size that the plan has of it."""
+    """The plan has the right size of every parameter axis that a mesh can split."""
     model = build_model(config, 12)
     sizes: dict[str, set[int]] = {}
     for names, shape in zip(

@@ -1,4 +1,4 @@
-"""The words of jax by which a lost peer is told from a bug: undocumented, so each is provoked here."""
+"""jax reports a lost peer in words that it does not document. Each way to lose a peer is provoked here."""
 
 import json
 import subprocess

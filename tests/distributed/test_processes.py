@@ -1,4 +1,4 @@
-"""Several real processes on one run: the same losses however many they are, and on whichever mesh they resume."""
+"""Several real processes train one run with the same losses, for any process count and after a resume on any mesh."""
 
 import json
 
@@ -27,16 +27,20 @@ def test_flags_come_before_the_environment_and_that_before_the_launcher():
     flags = {"coordinator": "a:1", "count": 3, "index": 2}
     jax = {"JAX_COORDINATOR_ADDRESS": "b:2", "JAX_NUM_PROCESSES": "5", "JAX_PROCESS_ID": "4"}
     for environment, given, expected in ((jax | SLURM, flags, ("a:1", 3, 2)), (jax | SLURM, {}, ("b:2", 5, 4))):
-        found = arguments(environment, **given)
-        assert (found["coordinator_address"], found["num_processes"], found["process_id"]) == expected
-        assert found["cluster_detection_method"] == "deactivate"
+        jax_arguments = arguments(environment, **given)
+        assert (
+            jax_arguments["coordinator_address"],
+            jax_arguments["num_processes"],
+            jax_arguments["process_id"],
+        ) == expected
+        assert jax_arguments["cluster_detection_method"] == "deactivate"
 
 
 def test_a_slurm_step_meets_on_its_first_node_and_a_lone_task_sees_all_devices():
-    found = arguments(SLURM)
-    assert found["coordinator_address"] == "gpu03:61441"
-    assert (found["num_processes"], found["process_id"]) == (4, 2)
-    assert "local_device_ids" not in found
+    jax_arguments = arguments(SLURM)
+    assert jax_arguments["coordinator_address"] == "gpu03:61441"
+    assert (jax_arguments["num_processes"], jax_arguments["process_id"]) == (4, 2)
+    assert "local_device_ids" not in jax_arguments
     dense = SLURM | {"SLURM_STEP_TASKS_PER_NODE": "8", "SLURM_NTASKS": "8", "SLURM_LOCALID": "5"}
     assert arguments(dense)["local_device_ids"] == [5]
     assert arguments(SLURM | {"JAX_COORDINATOR_ADDRESS": "h:9"})["coordinator_address"] == "h:9"
@@ -53,12 +57,12 @@ def test_a_slurm_step_meets_on_its_first_node_and_a_lone_task_sees_all_devices()
     ],
 )
 def test_a_process_alone_listens_to_its_own_machine_only(environment, flags):
-    found = arguments(environment, **flags)
-    assert (found["num_processes"], found["process_id"]) == (1, 0)
-    assert found["coordinator_bind_address"].startswith("127.0.0.1:")
+    jax_arguments = arguments(environment, **flags)
+    assert (jax_arguments["num_processes"], jax_arguments["process_id"]) == (1, 0)
+    assert jax_arguments["coordinator_bind_address"].startswith("127.0.0.1:")
 
 
-def test_a_tpu_is_asked_by_jax_and_kubernetes_only_if_told_to():
+def test_jax_detects_tpus_itself_and_kubernetes_only_with_a_flag():
     assert arguments({"TPU_WORKER_ID": "0"}) == {"cluster_detection_method": None}
     assert arguments(launcher="k8s") == {"cluster_detection_method": "k8s"}
 
@@ -86,28 +90,28 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def straight(prepared, tmp_path_factory):
-    """One process with eight devices, never disturbed."""
+    """Return the outcome of one process with eight devices that is never interrupted."""
     manifest = copy_of(prepared, tmp_path_factory.mktemp("straight"))
     return finish(manifest, 1, 8)
 
 
-def alike(mine, theirs, rel):
-    """The same rows and steps, and losses that differ by rounding only."""
-    rows, other_rows = ([json.loads(line) for line in of[0].splitlines()] for of in (mine, theirs))
-    assert [(row["step"], row["eval_set"]) for row in rows] == [(row["step"], row["eval_set"]) for row in other_rows]
+def assert_same_losses(outcome, expected, rel):
+    """Check that two outcomes have the same rows and steps, and losses that differ by rounding only."""
+    rows, expected_rows = ([json.loads(line) for line in result[0].splitlines()] for result in (outcome, expected))
+    assert [(row["step"], row["eval_set"]) for row in rows] == [(row["step"], row["eval_set"]) for row in expected_rows]
     for column in ("nats_per_token", "bits_per_byte"):
-        assert [row[column] for row in rows] == pytest.approx([row[column] for row in other_rows], rel=rel)
-    assert [step for step, *_ in mine[1]] == [step for step, *_ in theirs[1]]
-    for step, other in zip(mine[1], theirs[1], strict=True):
-        assert step[1:] == pytest.approx(other[1:], rel=rel)
+        assert [row[column] for row in rows] == pytest.approx([row[column] for row in expected_rows], rel=rel)
+    assert [step for step, *_ in outcome[1]] == [step for step, *_ in expected[1]]
+    for step, expected_step in zip(outcome[1], expected[1], strict=True):
+        assert step[1:] == pytest.approx(expected_step[1:], rel=rel)
 
 
 @pytest.mark.slow
 def test_losses_do_not_depend_on_the_number_of_processes(prepared, straight, tmp_path):
-    """Two and four processes agree bit for bit. One process adds up in another order, in memory."""
+    """Two and four processes agree bit for bit. One process sums in another order, because it sums in memory."""
     two, four = (finish(copy_of(prepared, tmp_path / str(n)), n, 8 // n) for n in (2, 4))
     assert two == four
-    alike(two, straight, rel=1e-6)
+    assert_same_losses(two, straight, rel=1e-6)
 
 
 @pytest.mark.slow
@@ -121,21 +125,21 @@ def test_losses_do_not_depend_on_the_number_of_processes(prepared, straight, tmp
     ids=["fsdp", "tensor", "slices"],
 )
 def test_a_mesh_of_another_shape_trains_the_same(straight, tmp_path, flags):
-    alike(finish(prepared_study(tmp_path, *flags), 2, 4), straight, rel=2e-5)
+    assert_same_losses(finish(prepared_study(tmp_path, *flags), 2, 4), straight, rel=2e-5)
 
 
 def test_tensor_parallelism_may_reach_over_processes(straight, tmp_path):
-    """Two processes of one device each share every row."""
-    alike(finish(prepared_study(tmp_path, "--execution.model-parallel", "2"), 2, 1), straight, rel=2e-5)
+    """Two processes with one device each share every row."""
+    assert_same_losses(finish(prepared_study(tmp_path, "--execution.model-parallel", "2"), 2, 1), straight, rel=2e-5)
 
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_fewer_and_with_more_devices(prepared, straight, tmp_path):
-    """Killed with two processes of four devices, gone on with one of two, then with four of two."""
+    """The run is killed on 2 processes x 4 devices, resumes on 1 x 2, is killed again, and resumes on 4 x 2."""
     manifest = copy_of(prepared, tmp_path)
     for count, devices, until in ((2, 4, 9), (1, 2, 17)):
         with Gang(manifest, count, devices, faults={0: ("kill-step", until + 2)}) as gang:
             gang.processes[0].wait(240)
     assert sorted(int(p.name) for p in (run_folder(manifest) / "checkpoints").iterdir()) == [8, 16]
     assert last_logged(manifest) <= 20
-    alike(finish(manifest, 4, 2), straight, rel=2e-5)
+    assert_same_losses(finish(manifest, 4, 2), straight, rel=2e-5)

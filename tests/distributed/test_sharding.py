@@ -1,4 +1,4 @@
-"""Logical axes lie on the mesh as said, or it is an error; never silently elsewhere."""
+"""Logical axes are sharded over the mesh by the rules, or an error is raised."""
 
 import os
 import subprocess
@@ -101,7 +101,7 @@ def test_place_batch_gives_each_device_its_own_rows_in_order():
 
 
 def grid(rows):
-    """Stand-ins for devices: the process of each, by (part, place along `model`)."""
+    """Return stand-ins for devices with their process index, by (part, place along `model`)."""
     return np.array([[[types.SimpleNamespace(process_index=p) for p in part] for part in rows]])
 
 
@@ -109,7 +109,7 @@ def grid(rows):
     ("processes", "expected"),
     [
         ([[0], [0], [1], [1]], {0: (0, 2, (0, 1)), 1: (1, 2, (2, 3))}),
-        # a host of a v5e:4x4 holds a block of 2 x 2 chips, which the ring through the torus meets twice
+        # A host of a v5e:4x4 has a block of 2 x 2 chips. The ring through the torus visits it twice.
         ([[0], [0], [1], [1], [1], [1], [0], [0]], {0: (0, 2, (0, 1, 6, 7)), 1: (1, 2, (2, 3, 4, 5))}),
         ([[0, 1], [0, 1], [2, 3], [2, 3]], {0: (0, 2, (0, 1)), 1: (0, 2, (0, 1)), 3: (1, 2, (2, 3))}),
     ],

@@ -1,4 +1,4 @@
-"""Scores against a slow computation in numpy, and all that they must not depend on."""
+"""Scores equal a slow computation in numpy, and do not depend on batches, devices, or order."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ from tests.support.scoring_stand_ins import (
     PairTokenizer,
     one_text_a_row,
     sentences,
-    sharpened,
+    sharpen,
     slow_logits,
     slow_nats,
 )
@@ -80,13 +80,13 @@ def scores(suite, params):
     return Evaluator(MODEL, mesh(1), suite).score(params)
 
 
-def assert_same(left, right, rtol=1e-6):
-    assert left.keys() == right.keys()
-    for name, score in left.items():
+def assert_same(scores, expected_scores, rtol=1e-6):
+    assert scores.keys() == expected_scores.keys()
+    for name, score in scores.items():
         for field, value in dataclasses.asdict(score).items():
-            other = getattr(right[name], field)
-            assert (value is None) == (other is None)
-            assert value is None or math.isclose(value, other, rel_tol=rtol), (name, field, value, other)
+            expected = getattr(expected_scores[name], field)
+            assert (value is None) == (expected is None)
+            assert value is None or math.isclose(value, expected, rel_tol=rtol), (name, field, value, expected)
 
 
 def test_validation_score_is_the_slow_one(scores, params):
@@ -118,7 +118,7 @@ def slow_option(params, context, option):
 
 def test_task_score_is_the_slow_one(scores, params):
     nats = [[slow_option(params, item["context"], option) for option in item["choices"]] for item in ITEMS]
-    gold_nats = sum(each[item["gold"]] for each, item in zip(nats, ITEMS, strict=True))
+    gold_nats = sum(item_nats[item["gold"]] for item_nats, item in zip(nats, ITEMS, strict=True))
     gold = [item["choices"][item["gold"]] for item in ITEMS]
     score = scores["task"]
     assert score.n == 3
@@ -128,32 +128,34 @@ def test_task_score_is_the_slow_one(scores, params):
     assert score.nats_per_token == pytest.approx(gold_nats / score.num_tokens, rel=2e-6)
     assert score.bits_per_byte == pytest.approx(gold_nats / score.num_bytes / math.log(2), rel=2e-6)
 
-    def right(size):
+    def compute_accuracy(size):
         costs = [
-            np.array(each) / [size(option) for option in item["choices"]]
-            for each, item in zip(nats, ITEMS, strict=True)
+            np.array(item_nats) / [size(option) for option in item["choices"]]
+            for item_nats, item in zip(nats, ITEMS, strict=True)
         ]
         return np.mean([np.argmin(cost) == item["gold"] for cost, item in zip(costs, ITEMS, strict=True)])
 
-    assert score.accuracy == right(lambda option: 1)
-    assert score.accuracy_per_byte == right(len)
-    assert score.accuracy_per_char == right(lambda option: len(option.lstrip()))
-    each_option = [
+    assert score.accuracy == compute_accuracy(lambda option: 1)
+    assert score.accuracy_per_byte == compute_accuracy(len)
+    assert score.accuracy_per_char == compute_accuracy(lambda option: len(option.lstrip()))
+    nats_of_options = [
         cost / len(TOKENIZER.encode(option))
         for costs, item in zip(nats, ITEMS, strict=True)
         for cost, option in zip(costs, item["choices"], strict=True)
     ]
-    assert score.nats_per_token_all_options == pytest.approx(np.mean(each_option), rel=2e-6)
+    assert score.nats_per_token_all_options == pytest.approx(np.mean(nats_of_options), rel=2e-6)
     assert score.nats_per_token_document_mean is None
 
 
-def test_greedy_options_are_those_that_the_model_would_have_said(params):
-    said = [BOS, *TOKENIZER.encode("all of the")]
-    start = len(said)
-    while len(said) < start + 5:
-        said.append(int(slow_logits(params, said)[-1].argmax()))
-    wrong = [[*said[: start + k], (said[start + k] + 1) % 256, *said[start + k + 1 :]] for k in range(5)]
-    options = [said, *wrong, said[: start + 1]]
+def test_greedy_options_are_those_that_the_model_would_generate(params):
+    greedy_ids = [BOS, *TOKENIZER.encode("all of the")]
+    start = len(greedy_ids)
+    while len(greedy_ids) < start + 5:
+        greedy_ids.append(int(slow_logits(params, greedy_ids)[-1].argmax()))
+    wrong = [
+        [*greedy_ids[: start + k], (greedy_ids[start + k] + 1) % 256, *greedy_ids[start + k + 1 :]] for k in range(5)
+    ]
+    options = [greedy_ids, *wrong, greedy_ids[: start + 1]]
     sets = [[Request((Text(np.array(ids), start - 1),), 0, k, k == 0, 1, 1) for k, ids in enumerate(options)]]
     requests, blocks = pack_sets(sets, context_length=64)
     scores = RowScorer(MODEL, mesh(1), blocks, len(options))(params)
@@ -194,11 +196,11 @@ def test_real_models_score_packed_rows_on_many_devices_as_single_texts_on_one(ar
     requests, blocks = pack_sets(sets, context_length=64)
     assert {block.has_branches for block in blocks} == {True, False}
     model = build_model(architecture, TOKENIZER.vocab_size)
-    params = sharpened(model.init(jax.random.key(0)))
-    assert requests.duplicate_of_Q.tolist() == list(range(len(requests.item_Q)))  # no equal options: rows of their own
+    params = sharpen(model.init(jax.random.key(0)))
+    assert requests.duplicate_of_Q.tolist() == list(range(len(requests.item_Q)))  # no two options are equal
     packed = RowScorer(model, mesh(4), blocks, len(requests.item_Q), tokens_per_batch=150)(params)
     single = RowScorer(model, mesh(1), one_text_a_row(sets), len(requests.item_Q))(params)
-    np.testing.assert_allclose(packed.nats_Q, single.nats_Q, rtol=2e-5)  # rounding, which sets average out
+    np.testing.assert_allclose(packed.nats_Q, single.nats_Q, rtol=2e-5)  # rounding errors, which average out over a set
     sums = [np.bincount(requests.dataset_Q, weights=scores.nats_Q) for scores in (packed, single)]
     np.testing.assert_allclose(*sums, rtol=1e-6)
     np.testing.assert_array_equal(packed.greedy_Q, single.greedy_Q)
@@ -212,7 +214,7 @@ def test_parameters_split_over_devices_score_as_whole_ones():
     sets = [validation.requests, tokenise_items("cloze", items, TOKENIZER, suite).requests]
     requests, blocks = pack_sets(sets, context_length=64)
     model = build_model(LlamaConfig(d_model=16, num_layers=2, num_heads=2, d_ff=32), TOKENIZER.vocab_size)
-    params = sharpened(model.init(jax.random.key(0)))
+    params = sharpen(model.init(jax.random.key(0)))
     split, whole = (
         RowScorer(model, mesh(4), blocks, len(requests.item_Q), tokens_per_batch=150, fsdp=fsdp)(params)
         for fsdp in (True, False)
@@ -224,9 +226,9 @@ def test_parameters_split_over_devices_score_as_whole_ones():
 def test_order_of_sets_does_not_matter(config, params, scores, tmp_path):
     turned = dataclasses.replace(config, validation=config.validation[::-1])
     suite = prepare_suite(turned, TOKENIZER, CORPORA, epath.Path(tmp_path))
-    found = Evaluator(MODEL, mesh(2), suite).score(params)
-    assert list(found) == ["b", "a", "b_cloze", "task", "last_word"]
-    assert_same({name: found[name] for name in scores}, scores)
+    reversed_scores = Evaluator(MODEL, mesh(2), suite).score(params)
+    assert list(reversed_scores) == ["b", "a", "b_cloze", "task", "last_word"]
+    assert_same({name: reversed_scores[name] for name in scores}, scores)
 
 
 def test_a_set_alone_scores_the_same_so_padding_and_company_do_not_matter(config, params, scores, tmp_path):
@@ -308,7 +310,8 @@ def test_standard_error_is_the_spread_over_draws_of_documents():
 def test_standard_error_by_hand():
     ratio, error = ratio_of_sums(np.array([2.0, 6.0]), np.array([1.0, 3.0]))
     assert (ratio, error) == (2.0, 0.0)
-    ratio, error = ratio_of_sums(np.array([1.0, 3.0]), np.array([1.0, 1.0]))  # equal sizes: that of a mean
+    # With equal sizes it is the standard error of a mean.
+    ratio, error = ratio_of_sums(np.array([1.0, 3.0]), np.array([1.0, 1.0]))
     assert (ratio, error) == (2.0, pytest.approx(np.std([1, 3], ddof=1) / math.sqrt(2)))
 
 
@@ -332,14 +335,15 @@ def test_task_numbers_by_hand():
     assert (score.accuracy_per_byte_standard_error, score.accuracy_per_char_standard_error) == (0.0, 0.0)
     mean = (0.5 + 2.0 + 3.0 + 4.0 + 1.5) / 5
     assert score.nats_per_token_all_options == pytest.approx(mean)
-    residuals = np.array([2.5 - 2 * mean, 8.5 - 3 * mean])  # of an item's sum from its number of options
+    # The residual of an item is its sum less its number of options times the mean.
+    residuals = np.array([2.5 - 2 * mean, 8.5 - 3 * mean])
     spread = math.sqrt(2 * np.square(residuals).sum()) / 5
     assert score.nats_per_token_all_options_standard_error == pytest.approx(spread)
     assert (score.num_tokens, score.num_bytes, score.n) == (6, 16, 2)
 
 
 def test_the_first_of_equal_options_counts(params):
-    """Items as commonsense_qa has them: the same option twice, in any place, and one of its two is the gold one."""
+    """Like in commonsense_qa, an item has the same option twice, and one of the two is the gold option."""
     items = [
         [[3, 4, 5], [3, 4, 5]] if item % 2 else [[6, item], [3, 4, 5], [7, 8, 9, 10], [3, 4, 5]] for item in range(40)
     ]
@@ -358,7 +362,7 @@ def test_the_first_of_equal_options_counts(params):
     np.testing.assert_allclose(scores.nats_Q, slow, rtol=2e-6)
     for item in range(40):
         nats = scores.nats_Q[requests.item_Q == item]
-        assert nats[-1] == nats[-3 if len(nats) == 4 else -2]  # to the last bit
+        assert nats[-1] == nats[-3 if len(nats) == 4 else -2]  # equal bit for bit
     assert score_set("task", requests, *scores).accuracy == 0.0
 
 
@@ -399,7 +403,7 @@ def test_the_first_of_equally_cheap_options_is_the_answer():
     )
     nats_Q, greedy_Q = rng.integers(1, 9, num_requests).astype(float), np.zeros(num_requests, bool)  # many are equal
     score = score_set("task", requests, nats_Q, greedy_Q)
-    cheapest = nats_Q.reshape(-1, 4).argmin(axis=1)  # numpy too takes the first of equal ones
+    cheapest = nats_Q.reshape(-1, 4).argmin(axis=1)  # numpy also takes the first of equal numbers
     assert score.accuracy == np.mean(cheapest == 1)
     assert score.nats_per_token_all_options == pytest.approx(np.mean(nats_Q / requests.tokens_Q), rel=1e-12)
 

@@ -1,4 +1,4 @@
-"""The evaluator over several processes of one mesh, on this machine."""
+"""The evaluator gives the same scores on several processes of this machine as on one process."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Rows of the table from scores, and what is still missing from it."""
+"""Scores become rows of the losses table, and the missing rows are found."""
 
 import dataclasses
 import math
@@ -103,7 +103,7 @@ def test_a_row_that_is_there_twice_counts_once_and_in_the_words_of_now():
 
 @pytest.mark.parametrize("field", ["nats_per_token", "accuracy", "nats_per_token_all_options"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_number_that_is_not_finite_is_told_by_its_set(field, value):
+def test_a_number_that_is_not_finite_is_reported_with_its_set(field, value):
     bad = SCORES | {"quiz": dataclasses.replace(SCORES["quiz"], **{field: np.float64(value)})}
     assert non_finite_sets(SCORES) == ()
     assert non_finite_sets(bad) == ("quiz",)
@@ -113,7 +113,8 @@ def test_rows_are_counted_against_what_ought_to_be_there(tmp_path):
     folder, steps, names = StudyDir(epath.Path(tmp_path)), (10, 20), ("wiki", "quiz", "unusable")
     manifest = {
         "sets": [
-            {"name": each.name, "fingerprint": each.fingerprint, "definition": each.definition} for each in SUITE.sets
+            {"name": prepared_set.name, "fingerprint": prepared_set.fingerprint, "definition": prepared_set.definition}
+            for prepared_set in SUITE.sets
         ]
     }
     write_json(folder.suites / "f" / "manifest.json", {**manifest, "problems": {"unusable": "quiz.jsonl:3: no"}})

@@ -1,4 +1,4 @@
-"""Options that begin inside a word: scored as they stand, whatever the tokenizer puts before a text."""
+"""Options that begin inside a word are scored without the prefix that a tokenizer puts before a text."""
 
 import json
 
@@ -34,7 +34,7 @@ from tests.support.prefix_tokenizers import (
 )
 from tests.support.shared_data import shared_path
 
-# combining characters, both kinds of spaces, newlines, sentencepiece's mark, a letter that no vocabulary has
+# Among them are combining characters, two kinds of spaces, sentencepiece's mark and a letter of no vocabulary.
 LETTERS = "Frances theofwvi.,19  \n\n\té\u0301\u0308à\u2581数😀\ufeff"
 PIECES = st.text(st.sampled_from(LETTERS), max_size=12) | st.sampled_from(["Fra", "The capital of Fra", "nce", " nce"])
 PLAIN = st.text(st.sampled_from("the capitlofFrnsVu19, \n"), max_size=12) | st.sampled_from(["Fra", "nce", " nce"])
@@ -79,20 +79,20 @@ def tokenizer_called(tmp_path_factory):
 
 
 def expected_surface(name, text):
-    """The bytes of a text; files with sentencepiece's mark for a space cannot tell the two apart."""
+    """Return the bytes of a text, where a file with sentencepiece's mark for a space reads the mark as a space."""
     marked = name in JSON_KINDS and not name.startswith("byte_level")
     return (text.replace("\u2581", " ") if marked else text).encode()
 
 
 def check_split(tokenizer, context, option):
-    """The tokens of context and option stand for the bytes of the two together, in place."""
+    """Check that the tokens of context and option give the bytes of the joined text, and return them."""
     tokens = encode_option(tokenizer, context, option)
     stem = context.rstrip()
     joined = tokenizer.encode(context + option)
     assert tokenizer.surface([*tokens.context_ids, *tokens.option_ids]) == tokenizer.surface(joined)
     assert tokens.context_ids.tolist() == tokenizer.encode(stem).tolist()
-    # as lm-evaluation-harness: the joined text less the tokens of its context, where those are its beginning; an
-    # unknown token at the cut may stand for letters on both sides
+    # As in lm-evaluation-harness, the option is the joined text without the tokens of its context, if these are its
+    # beginning. An unknown token at the cut may stand for letters on both sides.
     at_cut = tokens.context_ids[-1:]
     unknown = tokenizer.fuses_unknown and len(at_cut) and not tokenizer.surface(at_cut)
     scored = (context + option)[len(stem) :]
@@ -177,13 +177,13 @@ def fusing_models():
 def test_one_token_for_unknown_letters_on_both_sides_is_no_boundary(
     fusing_models, tokenizer_called, name, context, option
 ):
-    """sentencepiece itself says where each token of the joined text ends."""
+    """The expected boundaries come from sentencepiece, which gives the text of each token."""
     tokenizer = fusing_models[name] if name in FUSING else tokenizer_called(name)
     stem = context.rstrip()
     tokens = encode_option(tokenizer, context, option)
     processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model)
     pieces = processor.encode(context + option, out_type=str)
-    mark = len("".join(pieces)) - len(context + option)  # of the beginning of a text
+    mark = len("".join(pieces)) - len(context + option)  # 1 if sentencepiece's mark begins the text, else 0
     ends = np.cumsum([len(piece) for piece in pieces]) - mark
     expected = tokenizer.encode(context + option)[ends > len(stem)]
     if len(stem) not in ends:
@@ -194,7 +194,7 @@ def test_one_token_for_unknown_letters_on_both_sides_is_no_boundary(
 
 def test_suites_of_tokenizers_that_fuse_unknown_letters_are_prepared_again(fusing_models, tokenizer_called):
     suite = SuiteConfig(choice=(ChoiceTask("any", "any.jsonl"),))
-    assert {name for name, each in fusing_models.items() if each.fuses_unknown} == set(FUSING)
+    assert {name for name, tokenizer in fusing_models.items() if tokenizer.fuses_unknown} == set(FUSING)
     assert not tokenizer_called("sentencepiece_no_prefix").fuses_unknown
     assert suites._options_identity(suite, fusing_models["fusing_no_prefix"])
 
@@ -217,7 +217,7 @@ MARKING_MODELS = {
 
 
 @pytest.mark.parametrize("field", MARKING_MODELS)
-def test_a_tokenizer_without_tokens_for_the_rest_of_a_word_says_so(tmp_path, field):
+def test_a_tokenizer_without_tokens_for_the_rest_of_a_word_is_refused(tmp_path, field):
     tokens = {"<s>": 8, "</s>": 9}
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False) | {"special": True}
     description = {"added_tokens": [{"id": index, "content": content, **flags} for content, index in tokens.items()]}
@@ -241,11 +241,11 @@ def suite_of(folder, tokenizer):
     config = SuiteConfig(choice=tasks, context_length=32, overlap=0)
     suite = prepare_suite(config, tokenizer, {}, epath.Path(folder) / "suites")
     assert not suite.problems
-    return config, {each.name: each for each in suite.sets}, suite.fingerprint
+    return config, {prepared_set.name: prepared_set for prepared_set in suite.sets}, suite.fingerprint
 
 
 class EarlierLossline(SentencePieceTokenizer):
-    """Encodes every text apart with the space that begins a text, and knows of no prefix."""
+    """A tokenizer of an earlier version, which adds the prefix space to every text that it encodes alone."""
 
     adds_prefix = False
 
@@ -258,7 +258,7 @@ def test_rows_of_before_are_scored_again_and_only_those_that_changed(tmp_path, t
     before = EarlierLossline(now.model, now.where)
     config, old_sets, old = suite_of(tmp_path, before)
     _, sets, new = suite_of(tmp_path, now)
-    assert new != old  # or the stored suite would be read
+    assert new != old  # otherwise the stored suite would be read
     assert sets["inside"].fingerprint != old_sets["inside"].fingerprint
     assert sets["between"].fingerprint == old_sets["between"].fingerprint
     assert sets["inside"].definition == (

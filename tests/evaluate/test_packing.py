@@ -1,4 +1,4 @@
-"""A position of a packed row sees its own text and nothing else. Rows are few and full."""
+"""A position of a packed row sees its own text and nothing else. Few rows are needed, and they are nearly full."""
 
 import itertools
 
@@ -36,7 +36,7 @@ def ids(tokens):
 
 @st.composite
 def sets_of_requests(draw, context_length):
-    """Documents in windows, and items whose options share all, some or nothing of their context."""
+    """Draw documents in windows, and items whose options share all, a part or nothing of their context."""
     documents = draw(st.lists(st.integers(1, 3 * context_length), max_size=3))
     overlap = draw(st.integers(0, context_length - 1))
     validation = [
@@ -53,30 +53,30 @@ def sets_of_requests(draw, context_length):
     return [validation, task]
 
 
-def what_is_scored(blocks):
-    """Every scored token as (request, what its prediction sees, the token), by the definition of `until`."""
-    found = []
+def scored_tokens(blocks):
+    """Return each scored token as (request, the visible tokens, the token), by the definition of `until`."""
+    scored = []
     for block in blocks:
         for source, target, request in zip(block.source_S, block.target_S, block.request_S, strict=True):
             row, place = divmod(int(source), block.row_length)
-            seen = [k for k in range(place + 1) if block.visible_until_BT[row, k] >= place]
-            assert seen[-1] == place < block.length_B[row]
-            found.append((int(request), tuple(block.ids_BT[row, seen].tolist()), int(target)))
-    return sorted(found)
+            visible_places = [k for k in range(place + 1) if block.visible_until_BT[row, k] >= place]
+            assert visible_places[-1] == place < block.length_B[row]
+            scored.append((int(request), tuple(block.ids_BT[row, visible_places].tolist()), int(target)))
+    return sorted(scored)
 
 
 def first_of_equal_options(sets):
-    """For each request the first of its item with the same tokens."""
+    """Return for each request the first request of its item with the same tokens."""
     requests = [(dataset, request) for dataset, members in enumerate(sets) for request in members]
 
     def key(dataset, request):
         return dataset, request.item, [(text.ids.tolist(), text.first) for text in request.texts]
 
-    keys = [key(*each) for each in requests]
-    return [keys.index(each) for each in keys]
+    keys = [key(*entry) for entry in requests]
+    return [keys.index(entry) for entry in keys]
 
 
-def what_should_be_scored(sets, numbers):
+def expected_tokens(sets, numbers):
     requests = list(itertools.chain.from_iterable(sets))
     return sorted(
         (number, tuple(text.ids[: place + 1].tolist()), int(text.ids[place + 1]))
@@ -91,25 +91,27 @@ def test_every_token_is_predicted_from_its_own_text_alone(sets):
     requests, blocks = pack_sets(sets, context_length=16)
     twins = first_of_equal_options(sets)
     assert requests.duplicate_of_Q.tolist() == twins
-    assert what_is_scored(blocks) == what_should_be_scored(sets, sorted({*twins}))
+    assert scored_tokens(blocks) == expected_tokens(sets, sorted({*twins}))
     tokens_Q = np.bincount(np.concatenate([block.request_S for block in blocks]), minlength=len(twins))
     np.testing.assert_array_equal(requests.tokens_Q, tokens_Q[twins])
     assert sum(block.has_branches for block in blocks) <= MAX_BRANCHING_LENGTHS
     assert sum(not block.has_branches for block in blocks) <= MAX_PLAIN_LENGTHS
     for block in blocks:
         assert block.length_B.max() <= block.row_length <= 16
-        if not block.has_branches:  # what is read as the numbers of segments
+        if not block.has_branches:  # these numbers are read as segment numbers
             assert (np.diff(block.visible_until_BT, axis=1) >= 0).all()
-    assert what_is_scored(one_text_a_row(sets)) == what_should_be_scored(sets, range(len(twins)))
+    assert scored_tokens(one_text_a_row(sets)) == expected_tokens(sets, range(len(twins)))
 
 
 @given(sets_of_requests(context_length=16), st.randoms())
 def test_rows_of_some_requests_score_these_alone(sets, random):
     requests, blocks = pack_sets(sets, context_length=16)
-    wanted_Q = np.array([random.random() < 0.3 for _ in requests.item_Q])
-    kept = select_requests(blocks, wanted_Q)
-    assert what_is_scored(kept) == [each for each in what_is_scored(blocks) if wanted_Q[each[0]]]
-    for block in kept:  # every row that is left is there for something
+    selected_Q = np.array([random.random() < 0.3 for _ in requests.item_Q])
+    kept = select_requests(blocks, selected_Q)
+    assert scored_tokens(kept) == [
+        scored_token for scored_token in scored_tokens(blocks) if selected_Q[scored_token[0]]
+    ]
+    for block in kept:  # every remaining row has a scored token
         assert {*(block.source_S // block.row_length).tolist()} == {*range(len(block.ids_BT))}
 
 
@@ -117,10 +119,10 @@ def test_rows_of_some_requests_score_these_alone(sets, random):
 def test_a_path_forks_once_as_a_scan_over_the_positions_needs(sets):
     for block in pack_sets(sets, context_length=16)[1]:
         for until_T in block.visible_until_BT:
-            sees = [[k for k in range(i) if until_T[k] >= i] for i in range(len(until_T))]
-            parent = [seen[-1] if seen else None for seen in sees]
+            visible_places = [[k for k in range(i) if until_T[k] >= i] for i in range(len(until_T))]
+            parent = [places[-1] if places else None for places in visible_places]
             forks = {p for p in parent if p is not None and parent.count(p) > 1}
-            assert all(len(forks.intersection(seen)) <= 1 for seen in sees)
+            assert all(len(forks.intersection(places)) <= 1 for places in visible_places)
 
 
 def options_of(context, *options, context_length=64):
@@ -152,7 +154,7 @@ def test_equal_options_are_laid_out_once_and_equal_items_each():
 
 def test_options_of_one_token_cost_no_more_than_one_of_them():
     assert pieces_of(options_of([1] * 20, [3], [4], [5], [6])) == [(21, False)]
-    assert pieces_of(options_of([1] * 20, [3], [4]), longest=10) == [(21, False)]  # it does not branch
+    assert pieces_of(options_of([1] * 20, [3], [4]), longest=10) == [(21, False)]  # this piece does not branch
 
 
 def test_a_tree_is_split_where_it_is_too_long_and_left_where_it_saves_little():
@@ -160,8 +162,8 @@ def test_a_tree_is_split_where_it_is_too_long_and_left_where_it_saves_little():
     assert pieces_of(options_of([8] * 9, *options)) == [(42, True)]
     assert pieces_of(options_of([8] * 9, *options), longest=41) == [(34, True), (18, False)]
     assert pieces_of(options_of([8] * 9, *options), longest=25) == [(18, False)] * 4
-    assert pieces_of(options_of([], *options)) == [(9, False)] * 4  # nothing shared but BOS: 33 against 36
-    assert pieces_of(options_of([8], *options)) == [(34, True)]  # 34 against 40
+    assert pieces_of(options_of([], *options)) == [(9, False)] * 4  # only BOS is shared: 33 positions against 36
+    assert pieces_of(options_of([8], *options)) == [(34, True)]  # 34 positions against 40
 
 
 @given(st.lists(st.integers(1, 64), min_size=1, max_size=80), st.integers(1, 64))
@@ -170,7 +172,7 @@ def test_rows_are_never_overfull_and_half_full_at_least(sizes, short):
     assert sorted(k for _, members in rows for k in members) == list(range(len(sizes)))
     filled = [(length, sum(sizes[k] for k in members)) for length, members in rows]
     assert all(used <= length for length, used in filled)
-    for length in {short, 64}:  # no two rows of a length could be one
+    for length in {short, 64}:  # no two rows of a length fit into one row
         used = sorted(used for row_length, used in filled if row_length == length)
         assert len(used) < 2 or used[0] + used[1] > length
 
@@ -182,10 +184,10 @@ def test_a_piece_goes_where_it_leaves_the_least_room():
 
 def test_row_lengths_by_hand():
     assert choose_row_lengths(np.array([64] * 99 + [32]), longest=64, max_lengths=2) == (64,)
-    assert choose_row_lengths(np.array([20] * 100), longest=512, max_lengths=4) == (20,)  # attention is least so
+    assert choose_row_lengths(np.array([20] * 100), longest=512, max_lengths=4) == (20,)  # attention costs least
     assert choose_row_lengths(np.array([500] * 9 + [60] * 99), longest=512, max_lengths=1) == (512,)
     assert choose_row_lengths(np.array([500] * 9 + [60] * 99), longest=512, max_lengths=2) == (60, 512)
-    assert choose_row_lengths(np.array([33] * 50), longest=512, max_lengths=4) == (36,)  # eight lengths an octave
+    assert choose_row_lengths(np.array([33] * 50), longest=512, max_lengths=4) == (36,)  # 8 lengths an octave
     assert choose_row_lengths(np.array([7]), longest=10, max_lengths=2) == (7,)
     assert choose_row_lengths(np.array([10]), longest=10, max_lengths=2) == (10,)
 
@@ -207,7 +209,7 @@ def test_each_row_length_saves_what_it_must(sizes):
 
 
 def test_real_proportions_fill_the_rows_and_halve_the_tokens():
-    """Items as tasks have them: a context of about 40 tokens, four options of about 10."""
+    """The items are like those of real tasks: a context of about 40 tokens and four options of about 10."""
     rng = np.random.Generator(np.random.PCG64(0))
     task = [
         Request((option_text(context, rng.integers(0, 8, rng.integers(4, 16)), BOS, 1024),), item, k, k == 0, 1, 1)
@@ -215,7 +217,7 @@ def test_real_proportions_fill_the_rows_and_halve_the_tokens():
         for context in [rng.integers(0, 8, rng.integers(20, 60))]
         for k in range(4)
     ]
-    task.append(Request((Text(np.zeros(801, np.int32), 0),), 300, 0, True, 1, 1))  # one that no branching row holds
+    task.append(Request((Text(np.zeros(801, np.int32), 0),), 300, 0, True, 1, 1))  # too long for a branching row
     _, blocks = pack_sets([task], context_length=1024)
     assert fill_share(blocks) > 0.93
     assert sum(block.ids_BT.size for block in blocks) < 0.55 * sum(r.texts[0].num_inputs for r in task)
@@ -254,13 +256,14 @@ def test_the_scored_tokens_of_batches_are_about_as_many():
     texts = [Text(np.zeros(65, np.int32), first) for first in [0] * 40 + [62] * 120]
     _, (block,) = pack_sets([[Request((text,), k, 0, True, 1, 1) for k, text in enumerate(texts)]], 64)
     layout = batch_for_devices(block, num_shards=2, tokens_per_shard=64 * 20)
-    assert layout.source_GAS.shape == (4, 2, 5 * 64 + 15 * 2)  # 8 times 5 whole rows and 15 of two tokens
+    # Each of the 4 * 2 parts has 5 whole rows and 15 rows of two tokens.
+    assert layout.source_GAS.shape == (4, 2, 5 * 64 + 15 * 2)
 
 
 def test_the_rows_with_most_scored_tokens_are_dealt_out_first():
     texts = [Text(np.zeros(65, np.int32), 64 - scored) for scored in (5, 2, 8, 5)]
     _, (block,) = pack_sets([[Request((text,), k, 0, True, 1, 1) for k, text in enumerate(texts)]], 64)
-    # 8 + 2 and 5 + 5
+    # The shards have 8 + 2 and 5 + 5 scored tokens.
     assert batch_for_devices(block, num_shards=2, tokens_per_shard=128).source_GAS.shape == (1, 2, 10)
 
 
@@ -271,4 +274,5 @@ def test_few_shapes_are_shared_by_blocks_of_other_sizes():
         return batch_for_devices(block, 1, 32 * 4, reuse_shapes=True).source_GAS.shape
 
     assert len({shape(n) for n in range(36, 41)}) == 1
-    assert len({shape(n) for n in range(16, 257)}) <= 17 * 2  # four an octave of batches, at most two of slots
+    # There are four numbers of batches for each factor of two, and at most two numbers of slots for each.
+    assert len({shape(n) for n in range(16, 257)}) <= 17 * 2

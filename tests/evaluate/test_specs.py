@@ -1,4 +1,4 @@
-"""Task specs: the built-in ones say what lm-evaluation-harness says, and a bad one is named."""
+"""The built-in task specs give the prompts of lm-evaluation-harness. A bad spec or row is refused by name."""
 
 import gzip
 import json
@@ -38,13 +38,13 @@ def test_prompts_are_those_of_the_harness_character_by_character(name):
 
     spec = load_spec(name)
     task = harness_task(HARNESS_FILES[name], BY_HAND[name])
-    theirs = harness_requests(task)
-    assert len(theirs) == len(BY_HAND[name])
-    for row, (pairs, gold) in zip(BY_HAND[name], theirs, strict=True):
+    reference_requests = harness_requests(task)
+    assert len(reference_requests) == len(BY_HAND[name])
+    for row, (pairs, gold) in zip(BY_HAND[name], reference_requests, strict=True):
         (item,) = spec_items(spec, row, "here")
         assert list(zip(item.contexts, item.options, strict=True)) == pairs
         assert item.gold == gold
-        if spec.scoring == "choice":  # what the harness divides by in acc_norm
+        if spec.scoring == "choice":  # the harness divides by these numbers in acc_norm
             (doc,) = (d for d in task.eval_docs if task.fewshot_context(d, 0) == pairs[0][0])
             assert list(item.num_chars) == [len(choice) for choice in task.doc_to_choice(doc)]
 
@@ -74,8 +74,8 @@ def test_mmlu_has_the_harness_line_about_every_subject():
         ("mmlu_cloze", "mmlu.validation", 0),
         ("boolq", "boolq.validation", 0),
         ("lambada_openai", "lambada_openai.test", 0),
-        ("hellaswag", "hellaswag.validation", 14),  # with brackets, which the harness removes
-        ("sciq", "sciq.validation", 113),  # without support: no empty line instead of it, as the harness has
+        ("hellaswag", "hellaswag.validation", 14),  # they have brackets, which the harness removes
+        ("sciq", "sciq.validation", 113),  # they have no support text, for which the harness writes an empty line
     ],
 )
 def test_specs_give_the_shared_tasks_again(name, file, num_different):
@@ -92,7 +92,7 @@ def test_specs_give_the_shared_tasks_again(name, file, num_different):
 
 
 def as_published(name, row):
-    """The same row in the JSONL files of its authors."""
+    """Return the same row as it is in the JSONL files of its authors."""
     if name == "hellaswag":
         return row | {"label": int(row["label"])}
     if name == "boolq":
@@ -113,7 +113,7 @@ def test_the_files_of_the_authors_give_the_same_items(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "said"),
+    ("name", "change", "message"),
     [
         ("hellaswag", {"label": ""}, "`gold` of its task spec fails (invalid literal for int() with base 10: '')"),
         ("hellaswag", {"label": "4"}, "`gold` gives 4; it must be an index 0 .. 3"),
@@ -137,11 +137,11 @@ def test_the_files_of_the_authors_give_the_same_items(name):
         ("copa", {"question": "why"}, "`context` of its task spec fails"),
     ],
 )
-def test_a_row_that_cannot_be_scored_is_named(name, change, said):
+def test_a_row_that_cannot_be_scored_is_named(name, change, message):
     with pytest.raises(LosslineError) as error:
         spec_items(load_spec(name), BY_HAND[name][0] | change, "rows.jsonl:7")
     assert str(error.value).startswith("rows.jsonl:7: ")
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -161,7 +161,8 @@ def test_an_expression_without_a_value_is_no_text():
 
 
 def test_a_field_that_a_row_lacks_is_named():
-    instead = {("boolq", "label"): "answer", ("openbookqa", "question_stem"): "question"}  # as the authors call it
+    # The message has the name from the files of the authors.
+    instead = {("boolq", "label"): "answer", ("openbookqa", "question_stem"): "question"}
     for name, rows in BY_HAND.items():
         for lacking in rows[0]:
             row = {field: value for field, value in rows[0].items() if field != lacking}
@@ -190,7 +191,7 @@ def test_a_spec_of_ones_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"scoring": "chance"}, "mine.toml: mine.scoring: 'chance' is not one of"),
         ({"gold": None}, "mine.toml: mine: scoring 'choice' needs ['gold']"),
@@ -201,25 +202,25 @@ def test_a_spec_of_ones_own(tmp_path):
         ({"source": 3}, "mine.toml: mine.source: expected str, got 3"),
     ],
 )
-def test_a_bad_spec_is_named_by_file_and_field(tmp_path, change, said):
+def test_a_bad_spec_is_named_by_file_and_field(tmp_path, change, message):
     fields = {name: value for name, value in (CHOICE | change).items() if value is not None}
     with pytest.raises(LosslineError) as error:
         load_spec(spec_file(tmp_path, **fields))
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_bad_file_of_specs_is_one_clear_line(tmp_path):
     (tmp_path / "broken.toml").write_text("[mine\n")
     (tmp_path / "empty.toml").write_text("")
-    for name, said in (
+    for name, message in (
         ("broken.toml:mine", "broken.toml: not TOML"),
         ("empty.toml:mine", "empty.toml: has no task spec 'mine'"),
         ("absent.toml:mine", "absent.toml: no such file of task specs"),
     ):
         with pytest.raises(LosslineError) as error:
             load_spec(f"{tmp_path}/{name}")
-        assert said in str(error.value)
+        assert message in str(error.value)
         assert "\n" not in str(error.value)
     with pytest.raises(LosslineError, match="no built-in task spec 'arc'; there are .*my_tasks.toml:name"):
         load_spec("arc")
@@ -238,11 +239,11 @@ PAGE = (ROOT / "docs/tasks.md").read_text(encoding="utf-8")
 def test_the_page_tells_how_to_add_a_spec(tmp_path):
     example = PAGE.partition("```toml\n")[2].partition("```")[0]
     (tmp_path / "my_tasks.toml").write_text(example)
-    ours, built_in = load_spec(f"{tmp_path}/my_tasks.toml:copa_one_space"), load_spec("copa")
+    spec, built_in = load_spec(f"{tmp_path}/my_tasks.toml:copa_one_space"), load_spec("copa")
     for row in BY_HAND["copa"]:
-        (item,), (theirs,) = spec_items(ours, row, "here"), spec_items(built_in, row, "here")
-        assert [" " + option for option in item.options] == list(theirs.options)
-        assert (item.contexts, item.gold) == (theirs.contexts, theirs.gold)
+        (item,), (expected,) = spec_items(spec, row, "here"), spec_items(built_in, row, "here")
+        assert [" " + option for option in item.options] == list(expected.options)
+        assert (item.contexts, item.gold) == (expected.contexts, expected.gold)
 
 
 def test_the_table_of_the_page_lists_every_built_in_spec():

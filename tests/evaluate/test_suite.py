@@ -1,4 +1,4 @@
-"""A suite on disk: made once, read back whole, refused when damaged, and what each set must hold."""
+"""A suite is made once and then read from disk. A damaged suite is refused, and a bad set is left out."""
 
 import dataclasses
 import json
@@ -59,8 +59,8 @@ def test_every_token_of_a_document_is_among_the_rows(tmp_path):
         for q, target in zip(block.request_S, block.target_S, strict=True):
             if q in scored:
                 scored[q].append(int(target))
-    found = [sorted(ids) for ids in scored.values()]
-    assert sorted(found) == sorted(sorted(text.encode()) for text in CORPORA["b"].texts)
+    token_ids = [sorted(ids) for ids in scored.values()]
+    assert sorted(token_ids) == sorted(sorted(text.encode()) for text in CORPORA["b"].texts)
 
 
 def test_bytes_are_those_of_the_text_for_a_lossy_tokenizer_too(tmp_path):
@@ -104,11 +104,11 @@ def test_fingerprints_change_with_what_is_scored_and_with_nothing_else(tmp_path)
     alone = prepare(tmp_path, dataclasses.replace(SUITE, validation=SUITE.validation[1:], cloze=()))
     assert alone.fingerprint != base.fingerprint
     assert alone.sets[0].fingerprint == base.sets[1].fingerprint  # the same set in another suite
-    for other in (
+    for changed in (
         prepare(tmp_path, dataclasses.replace(SUITE, overlap=17)),
         prepare(tmp_path, tokenizer=PairTokenizer((b"th",))),
     ):
-        assert all(a.fingerprint != b.fingerprint for a, b in zip(other.sets[:2], base.sets[:2], strict=True))
+        assert all(a.fingerprint != b.fingerprint for a, b in zip(changed.sets[:2], base.sets[:2], strict=True))
     item = {"context": "Q:", "choices": [" yes", " no"], "gold": 1}
     task = task_file(tmp_path / "task.jsonl", item, item)
     before = prepare(tmp_path, SuiteConfig(choice=(task,)))
@@ -127,7 +127,7 @@ def test_a_damaged_suite_is_refused(tmp_path):
     rows.unlink()
     with pytest.raises(LosslineError, match="incomplete"):
         prepare(tmp_path)
-    (folder / "manifest.json").unlink()  # the mark of a complete suite: without it, it is made again
+    (folder / "manifest.json").unlink()  # only a complete suite has this file; without it the suite is made again
     prepare(tmp_path)
     assert rows.read_bytes() == whole
 
@@ -141,7 +141,7 @@ def test_long_contexts_are_cut_and_counted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"validation": (), "cloze": ()}, "has no sets"),
         ({"validation": (ValidationSet("a"), ValidationSet("a"))}, "two sets are called 'a'"),
@@ -155,10 +155,10 @@ def test_long_contexts_are_cut_and_counted(tmp_path):
         ({"context_length": 4000, "cloze": ()}, "none of its 2 sets can be scored; the first: validation set 'a'"),
     ],
 )
-def test_bad_settings_are_one_clear_line_and_leave_nothing(tmp_path, change, said):
+def test_bad_settings_are_one_clear_line_and_leave_nothing(tmp_path, change, message):
     with pytest.raises(LosslineError) as error:
         prepare(tmp_path, dataclasses.replace(SUITE, **change))
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
 
@@ -184,8 +184,8 @@ def test_a_bad_set_is_left_out_whole_and_the_others_are_as_they_would_be_without
         choice=bad,
     )
     corpora = CORPORA | {"short": MemoryCorpus(("too short", "this too")), "empty": MemoryCorpus(())}
-    found = prepare(tmp_path / "suites", suite, corpora=corpora)
-    assert {name: problem.split("; ")[0] for name, problem in found.problems.items()} == {
+    prepared = prepare(tmp_path / "suites", suite, corpora=corpora)
+    assert {name: problem.split("; ")[0] for name, problem in prepared.problems.items()} == {
         "short": "validation set 'short': its longest document has 9 tokens, less than suite.context_length=64",
         "empty": "validation set 'empty': 0 held-out documents, at least 2 are needed",
         "short_cloze": "task 'short_cloze': 0 held-out documents of 'short' are long enough, 4 are needed",
@@ -196,13 +196,13 @@ def test_a_bad_set_is_left_out_whole_and_the_others_are_as_they_would_be_without
         "unknown": "there is no built-in task spec 'hellaswagg'",
         "specless": f"{tmp_path}/absent.toml: no such file of task specs",
     }
-    assert found.problems["gold"].endswith("(1 more like it)")
+    assert prepared.problems["gold"].endswith("(1 more like it)")
     alone = prepare(tmp_path / "suites")
-    assert found.sets == alone.sets
-    np.testing.assert_array_equal(found.requests.dataset_Q, alone.requests.dataset_Q)
+    assert prepared.sets == alone.sets
+    np.testing.assert_array_equal(prepared.requests.dataset_Q, alone.requests.dataset_Q)
 
 
-def test_a_mended_set_is_taken_up(tmp_path):
+def test_a_repaired_set_is_added_to_the_suite(tmp_path):
     item = {"context": "Q:", "choices": [" yes", " no"], "gold": 1}
     good = task_file(tmp_path / "task.jsonl", item, item)
     suite = SuiteConfig(choice=(good, ChoiceTask("late", str(tmp_path / "late.jsonl"))))
@@ -210,18 +210,22 @@ def test_a_mended_set_is_taken_up(tmp_path):
     task_file(tmp_path / "late.jsonl", item, item, item)
     mended = prepare(tmp_path / "suites", suite)
     assert not mended.problems
-    assert [(each.name, each.n) for each in mended.sets] == [("task", 2), ("late", 3)]
+    assert [(prepared_set.name, prepared_set.n) for prepared_set in mended.sets] == [("task", 2), ("late", 3)]
 
 
-def test_a_mended_spec_is_taken_up(tmp_path):
+def test_a_set_with_a_repaired_spec_is_added_to_the_suite(tmp_path):
     specs, item = tmp_path / "mine.toml", {"context": "Q:", "choices": [" yes", " no"], "gold": 1}
     good = task_file(tmp_path / "task.jsonl", item, item)
     suite = SuiteConfig(choice=(good, ChoiceTask("own", good.path, spec=f"{specs}:mine")))
     text = 'source = "us"\nscoring = "choice"\ncontext = "{{ context }}"\noptions = "choices"\ngold = "gold"\n'
-    for content, said in ((None, "no such file"), ("[mine\n", "not TOML"), ("[their]\n" + text, "no task spec 'mine'")):
+    for content, message in (
+        (None, "no such file"),
+        ("[mine\n", "not TOML"),
+        ("[their]\n" + text, "no task spec 'mine'"),
+    ):
         if content is not None:
             specs.write_text(content)
-        assert said in prepare(tmp_path / "suites", suite).problems["own"]
+        assert message in prepare(tmp_path / "suites", suite).problems["own"]
     specs.write_text("[mine]\n" + text)
     assert not prepare(tmp_path / "suites", suite).problems
 
@@ -231,17 +235,19 @@ def test_the_version_of_the_scoring_is_in_every_fingerprint(tmp_path, monkeypatc
     for module in (suites, tokenised_set):
         monkeypatch.setattr(module, "SCORING", tokenised_set.SCORING + 1)
     after = prepare(tmp_path)
-    assert not {each.fingerprint for each in before.sets} & {each.fingerprint for each in after.sets}
+    assert not {prepared_set.fingerprint for prepared_set in before.sets} & {
+        prepared_set.fingerprint for prepared_set in after.sets
+    }
 
 
 def test_a_limit_that_is_not_reached_leaves_the_set_as_it_is(tmp_path):
-    found = [
+    prepared_suites = [
         prepare(
             tmp_path, SuiteConfig(validation=(ValidationSet("b", max_documents=limit),), context_length=64, overlap=9)
         )
         for limit in (None, 10, 500)
     ]
-    assert len({suite.sets[0].fingerprint for suite in found}) == 1
+    assert len({suite.sets[0].fingerprint for suite in prepared_suites}) == 1
 
 
 def test_the_spec_of_a_task_is_part_of_the_suite(tmp_path):
@@ -268,7 +274,9 @@ def test_definitions_say_what_is_averaged(tmp_path):
             dataclasses.replace(task_file(tmp_path / "p.jsonl", partial, partial), name="partial"),
         ),
     )
-    assert {each.name: each.definition for each in prepare(tmp_path / "suites", suite).sets} == {
+    assert {
+        prepared_set.name: prepared_set.definition for prepared_set in prepare(tmp_path / "suites", suite).sets
+    } == {
         "a": "token-weighted; windows of 64 tokens, 16 of them context; BOS first",
         "b": "token-weighted; windows of 64 tokens, 16 of them context; the first 100 bytes of a document; BOS first",
         "a_cloze": "correct option after its context; BOS first",

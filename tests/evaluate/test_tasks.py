@@ -1,4 +1,4 @@
-"""Items from files and from held-out text, and their tokens."""
+"""Items are read from files and made from held-out text, and each option has exactly its tokens."""
 
 import collections
 import gzip
@@ -70,7 +70,7 @@ def test_kept_items_are_spread_over_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "reason"),
     [
         ("{", "not valid JSON"),
         ("[1]", "is not a JSON object"),
@@ -90,12 +90,12 @@ def test_kept_items_are_spread_over_the_file(tmp_path):
         ({"question": "?", "answer": "!"}, "neither `choices` nor `continuation` (its fields: question, answer)"),
     ],
 )
-def test_a_bad_item_is_named_by_file_and_line(tmp_path, line, said):
+def test_a_bad_item_is_named_by_file_and_line(tmp_path, line, reason):
     with pytest.raises(LosslineError) as error:
         read_items(write(tmp_path / "bad.jsonl", GOOD, line))
     message = str(error.value)
     assert message.startswith(f"{tmp_path / 'bad.jsonl'}:2: ")
-    assert said in message
+    assert reason in message
     assert "\n" not in message
     assert "more like it" not in message
     with pytest.raises(LosslineError, match=r"bad.jsonl:1: .*\(2 more like it\)"):
@@ -104,13 +104,13 @@ def test_a_bad_item_is_named_by_file_and_line(tmp_path, line, said):
 
 def test_items_of_one_option_and_of_several_do_not_mix(tmp_path):
     single = {"context": "to be or not to", "continuation": "be"}
-    for rows, said in (
+    for rows, reason in (
         ((GOOD, GOOD, single, GOOD, single), "an item of one option after items of several options"),
         ((single, single, GOOD), "an item of several options after items of one option"),
     ):
         task = write(tmp_path / "mixed.jsonl", *rows)
-        with pytest.raises(LosslineError, match=f"mixed.jsonl:3: {said}.*its own file and its own ChoiceTask"):
-            read_items(ChoiceTask(task.name, task.path, max_items=2))  # though it may keep but one kind
+        with pytest.raises(LosslineError, match=f"mixed.jsonl:3: {reason}.*its own file and its own ChoiceTask"):
+            read_items(ChoiceTask(task.name, task.path, max_items=2))  # even if only items of one kind are kept
 
 
 def test_the_items_that_are_kept_must_be_two(tmp_path):
@@ -138,7 +138,7 @@ def test_a_bad_file_is_one_clear_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "items", "options"),
+    ("name", "num_items", "num_options"),
     [
         ("arc_easy", 570, 4),
         ("copa", 100, 2),
@@ -149,12 +149,12 @@ def test_a_bad_file_is_one_clear_line(tmp_path):
         ("lambada_openai", 5153, 1),
     ],
 )
-def test_real_tasks_load_whole(name, items, options):
+def test_real_tasks_load_whole(name, num_items, num_options):
     split = "test" if name == "lambada_openai" else "validation"
     path = shared_path(f"data/tasks/{name}.{split}.jsonl.gz")
-    found = read_items(ChoiceTask(name, str(path)))
-    assert len(found) == items
-    assert collections.Counter(len(item.options) for item in found).most_common(1)[0][0] == options
+    loaded_items = read_items(ChoiceTask(name, str(path)))
+    assert len(loaded_items) == num_items
+    assert collections.Counter(len(item.options) for item in loaded_items).most_common(1)[0][0] == num_options
 
 
 PAIRS = PairTokenizer((b"th", b"he", b" t", b"t ", b"ns", b"xy"))
@@ -173,10 +173,10 @@ def test_tokens_of_an_option_are_exactly_its_bytes(context, option):
 def test_tokens_of_an_option_are_those_of_the_joined_text_where_it_has_a_boundary():
     space = 258 + PAIRS.pairs.index(b" t")
     assert encode_option(PAIRS, "in", " the").option_ids.tolist() == [space, 259]
-    # A space at the end of the context goes to the option, where the tokenizer wants it.
+    # A space at the end of the context becomes part of the option, because the tokenizer joins it to the word.
     assert encode_option(PAIRS, "in ", "the").option_ids.tolist() == [space, 259]
     assert encode_option(PAIRS, "in ", "the").num_bytes == 4
-    # "xy" is one token of the joined text; apart, only the option's byte is scored.
+    # "xy" is one token of the joined text. Encoded alone, only the byte of the option is scored.
     assert encode_option(PAIRS, "ax", "y").option_ids.tolist() == [ord("y")]
 
 
@@ -194,27 +194,27 @@ def test_cloze_items_continue_their_text():
     corpus = sentences(0, num_documents=12, words=100)
     items = cloze_items(CLOZE, corpus.validation_texts())
     assert len(items) == 40
-    homes = collections.Counter()
+    items_of_source = collections.Counter()
     for item in items:
         truth = item.contexts[0] + item.options[item.gold]
-        home = [k for k, text in enumerate(corpus.texts) if truth in text]
-        assert len(home) == 1
-        homes[home[0]] += 1
+        sources = [k for k, text in enumerate(corpus.texts) if truth in text]
+        assert len(sources) == 1
+        items_of_source[sources[0]] += 1
         assert len(set(item.options)) == 4
         for k, option in enumerate(item.options):
             assert option.startswith(" ")
             assert item.num_chars[k] == len(option) - 1
             assert 30 <= len(option) < 30 + 32
-            assert k == item.gold or option not in corpus.texts[home[0]]
+            assert k == item.gold or option not in corpus.texts[sources[0]]
         assert 60 <= len(item.contexts[0]) + 1 < 60 + 32
-    assert set(homes.values()) <= {3, 4}  # 40 items of 12 documents, spread evenly
+    assert set(items_of_source.values()) <= {3, 4}  # 40 items of 12 documents, spread evenly
 
 
 def test_cloze_is_a_function_of_text_and_seed():
     corpus = sentences(0, num_documents=12, words=100)
     assert cloze_items(CLOZE, corpus.texts) == cloze_items(CLOZE, list(corpus.texts))
-    other = ClozeTask("words", num_items=40, context_bytes=60, continuation_bytes=30, seed=1)
-    assert cloze_items(other, corpus.texts) != cloze_items(CLOZE, corpus.texts)
+    other_seed = ClozeTask("words", num_items=40, context_bytes=60, continuation_bytes=30, seed=1)
+    assert cloze_items(other_seed, corpus.texts) != cloze_items(CLOZE, corpus.texts)
 
 
 def test_of_a_cloze_option_too_the_delimiter_alone_is_not_counted():
@@ -222,8 +222,8 @@ def test_of_a_cloze_option_too_the_delimiter_alone_is_not_counted():
         texts = [text.replace(" ", space) for text in sentences(0, num_documents=12, words=100).texts]
         return [(item.num_chars, tuple(map(len, item.options))) for item in cloze_items(CLOZE, texts)]
 
-    assert all(found == tuple(n - 1 for n in lengths) for found, lengths in num_chars("  "))
-    assert all(found == lengths for found, lengths in num_chars("\n"))  # begins with no space
+    assert all(counts == tuple(n - 1 for n in lengths) for counts, lengths in num_chars("  "))
+    assert all(counts == lengths for counts, lengths in num_chars("\n"))  # such an option does not begin with a space
 
 
 def test_the_gold_option_stands_anywhere():
@@ -238,8 +238,8 @@ def test_passages_are_cut_between_characters(text):
     task = ClozeTask("any", context_bytes=40, continuation_bytes=20)
     rest = text
     for context, continuation in split_passages(task, text):
-        _, found, rest = rest.partition(context + continuation)
-        assert found
+        _, passage, rest = rest.partition(context + continuation)
+        assert passage
         assert 20 <= len(continuation.encode("utf-8")) < 20 + 32 + 4
 
 

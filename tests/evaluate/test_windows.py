@@ -1,4 +1,4 @@
-"""Every token is scored once, in the windows written down here by hand."""
+"""Every token is scored once. The expected windows are written here by hand."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ BOS = 0
 @pytest.mark.parametrize(
     ("num_tokens", "context_length", "overlap", "golden"),
     [
-        # (inputs of the window, positions that it scores), position 0 being BOS
+        # Each window is (its inputs, the positions that it scores). Position 0 is BOS.
         (1, 4, 0, [((0, 1), [1])]),
         (4, 4, 0, [((0, 4), [1, 2, 3, 4])]),
         (5, 4, 0, [((0, 4), [1, 2, 3, 4]), ((4, 5), [5])]),
@@ -25,9 +25,9 @@ BOS = 0
     ],
 )
 def test_golden_windows(num_tokens, context_length, overlap, golden):
-    found = windows(num_tokens, context_length, overlap)
-    scored = [list(range(w.start + w.first + 1, w.stop + 1)) for w in found]
-    assert [((w.start, w.stop), s) for w, s in zip(found, scored, strict=True)] == golden
+    actual = windows(num_tokens, context_length, overlap)
+    scored = [list(range(w.start + w.first + 1, w.stop + 1)) for w in actual]
+    assert [((w.start, w.stop), s) for w, s in zip(actual, scored, strict=True)] == golden
 
 
 @given(st.integers(1, 200), st.integers(1, 40), st.data())

@@ -1,4 +1,4 @@
-"""The launchers without an engine: what they would submit, and the supervisor of gangs with workers made of shell."""
+"""Dry runs of launchers print what they would submit. The supervisor of gangs runs with shell scripts as workers."""
 
 import dataclasses
 import os
@@ -42,7 +42,7 @@ XPK = os.environ.get("XPK") or shutil.which("xpk")
 
 @pytest.fixture
 def folder(tmp_path):
-    """A prepared study of seven runs, of which the third has failed."""
+    """Return a prepared study of seven runs, of which the third has failed."""
     folder = StudyDir(epath.Path(tmp_path) / STUDY.name)
     study_files_verbs.write_manifest(STUDY, folder)
     write_json(folder.prepared_file, {"suites": {}})
@@ -51,13 +51,13 @@ def folder(tmp_path):
 
 
 def on_cloud(*indices: int) -> Chosen:
-    """Runs of the same study, which lives in a bucket."""
+    """Return runs of the same study, in a bucket."""
     standings = tuple(Standing(k, STUDY.runs[k].run_id, "open") for k in indices)
     return Chosen(STUDY, StudyDir(epath.Path("gs://bucket/studies/small")), Resubmission(standings, False))
 
 
 def launch(script, folder, *flags, **environment):
-    """A launcher in a process of its own, as a user runs it."""
+    """Start a launcher in its own process, as a user starts it."""
     command = [sys.executable, str(LAUNCH / script), str(folder.root), *flags]
     everything = {**os.environ, "PYTHONPATH": str(LAUNCH.parent), **environment}
     return subprocess.Popen(command, env=everything, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -68,27 +68,27 @@ def output_of(script, folder, *flags, **environment):
     try:
         out, err = process.communicate(timeout=60)
     finally:
-        process.terminate()  # which takes its gangs along
+        process.terminate()  # it also ends its gangs
     return process.returncode, out, err
 
 
-def read_until(word, stream) -> str:
-    """The first line with `word`."""
+def read_until(marker, stream) -> str:
+    """Return the first line that contains `marker`."""
     for line in stream:
-        if word in line:
+        if marker in line:
             return line
-    raise AssertionError(f"no line with {word!r}")
+    raise AssertionError(f"no line with {marker!r}")
 
 
 def worker(folder, text) -> list[str]:
-    """The flag that puts a shell script in the place of lossline; it gets `run --manifest M --index K ...`."""
+    """Return the flags that replace lossline by a shell script. It gets `run --manifest M --index K ...`."""
     path = Path(folder.root) / "worker.sh"
     path.write_text(f"index=$5; process=${{8#*=}}; mark={shlex.quote(str(folder.root))}/mark_$index; {text}")
     return ["--lossline", f"bash {path}", "--no-fit"]
 
 
 def table(out) -> dict[int, list[str]]:
-    """Return the supervisor's row of each run by index: state, number of starts, and the rest."""
+    """Return the supervisor's row of each run by index: state, number of starts, and the other columns."""
     rows = [re.split(r"  +", line.strip()) for line in out.splitlines() if re.match(r" *\d", line)]
     return {int(row[0]): row[2:] for row in rows}
 
@@ -97,7 +97,7 @@ def table(out) -> dict[int, list[str]]:
 
 
 def test_each_run_gets_what_it_asks_for_and_a_failure_stops_no_other(folder):
-    """0 asks for another start twice, 1 crashes once, 3 fails, 4 to 6 are done at once; 2 had failed before."""
+    """Run 0 asks twice for another start, 1 crashes once, 2 failed earlier, 3 fails, and 4 to 6 end at once."""
     script = """
     echo "begin $index"; touch $mark; echo x >> $mark; starts=$(wc -l < $mark)
     case $index in
@@ -106,11 +106,11 @@ def test_each_run_gets_what_it_asks_for_and_a_failure_stops_no_other(folder):
       3) echo "lossline: no such corpus" >&2; exit 2;;
     esac"""
     code, out, err = output_of("local.py", folder, *worker(folder, script), "--runs-at-once", "3")
-    told = table(out)
-    assert {k: row[:2] for k, row in told.items()} == {
+    rows = table(out)
+    assert {k: row[:2] for k, row in rows.items()} == {
         0: ["done", "3"], 1: ["done", "2"], 3: ["failed", "1"], 4: ["done", "1"], 5: ["done", "1"], 6: ["done", "1"],
     }  # fmt: skip
-    assert told[3][-1] == "lossline: no such corpus"
+    assert rows[3][-1] == "lossline: no such corpus"
     assert code == 1
     assert err.count("[0] begin 0") == 3
     assert "[3] lossline: no such corpus" in err
@@ -146,7 +146,7 @@ def alive(pids) -> list[int]:
 
 
 def test_one_dead_process_takes_its_gang_down_and_the_gang_starts_again_on_another_port(folder):
-    """The first gang of run 0: process 1 is killed, process 0 and its child would sleep on."""
+    """Process 1 of the first gang of run 0 is killed. Process 0 and its child would still sleep for minutes."""
     script = """
     [ $index -eq 0 ] || exit 0
     echo "$6 $8"; echo $6 >> $mark.ports
@@ -268,7 +268,7 @@ CLUSTER = {"project": "p", "zone": "us-west4-a", "cluster": "tpus", "image": "re
 
 
 def test_what_only_a_site_knows_has_no_default(capsys):
-    """Also in a dry run: a placeholder would be printed as if it were real."""
+    """A dry run refuses too, because it would print a placeholder as if it were a real value."""
     with pytest.raises(LosslineError, match="^--project, --zone, --cluster, --image: not given"):
         xpk.launch(xpk.Options("m", dry_run=True), on_cloud(0))
     with pytest.raises(LosslineError, match="^--project, --zone, --package: not given"):
@@ -285,7 +285,7 @@ def test_workload_names_are_as_kubernetes_takes_them(study, index, attempt):
 
 @given(st.text(min_size=1), st.sets(st.tuples(st.integers(0, 9999), st.integers(1, 99)), min_size=2, max_size=2))
 def test_another_run_or_attempt_has_another_name(study, two):
-    assert len({xpk.workload_name(study, *each) for each in two}) == 2
+    assert len({xpk.workload_name(study, *index_and_attempt) for index_and_attempt in two}) == 2
 
 
 def test_xpk_gets_a_workload_a_run(capsys):
@@ -305,14 +305,14 @@ def test_xpk_gets_a_workload_a_run(capsys):
 @pytest.mark.skipif(XPK is None, reason="xpk is not installed: pip install xpk, or set XPK")
 @pytest.mark.parametrize(("device", "hosts"), [("v5litepod-16", 4), ("v5p-32", 4), ("h100-80gb-8", 1)])
 def test_xpk_itself_takes_the_command_and_its_jobset_restarts_on_42(tmp_path, device, hosts):
-    """xpk's own dry run makes the shell script. A stand-in for lossline runs in it, and the shell gets SIGTERM."""
+    """The dry run of xpk writes the shell script. It runs a stand-in for lossline, and its shell gets SIGTERM."""
     yaml = pytest.importorskip("yaml")
     options = xpk.Options("m", xpk=f"{XPK}", device_type=device, manifest_folder=str(tmp_path), **CLUSTER)
     command = [*xpk.workload_command(options, on_cloud(3), 3), "--dry-run", "--skip-validation"]
-    done = subprocess.run(
+    process = subprocess.run(
         command, env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, text=True, timeout=120
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert process.returncode == 0, process.stdout + process.stderr
     jobset = yaml.safe_load((tmp_path / "small-3.yaml").read_text())
     assert (jobset["kind"], jobset["metadata"]["name"]) == ("JobSet", "small-3")
     assert jobset["spec"]["failurePolicy"]["maxRestarts"] == 100
@@ -381,12 +381,12 @@ def test_the_commands_for_a_slice(capsys):
 
 
 def stand_in_gcloud(tmp_path, codes, install=0) -> tuple[str, Path]:
-    """A gcloud that writes down what it is asked; each try of the work ends with the next of `codes`."""
-    asked, left = tmp_path / "asked", tmp_path / "codes"
+    """Return a stand-in for gcloud and its log of calls. A call that works on runs exits with the next of `codes`."""
+    call_log, left = tmp_path / "asked", tmp_path / "codes"
     left.write_text("".join(f"{code}\n" for code in codes))
     script = tmp_path / "gcloud"
     script.write_text(f"""#!/bin/bash
-echo "$@" >> {asked}
+echo "$@" >> {call_log}
 case "$*" in
   *describe*) echo ACTIVE;;
   *"pip install"*) exit {install};;
@@ -394,18 +394,18 @@ case "$*" in
 esac
 """)
     script.chmod(0o755)
-    return str(script), asked
+    return str(script), call_log
 
 
 @pytest.mark.parametrize(("codes", "creations"), [((0,), 1), ((255, 42, 0), 3)])
 def test_a_slice_that_is_taken_away_is_asked_for_again_and_given_back_at_the_end(
     tmp_path, monkeypatch, codes, creations
 ):
-    gcloud, asked = stand_in_gcloud(tmp_path, codes)
+    gcloud, call_log = stand_in_gcloud(tmp_path, codes)
     left = iter([on_cloud(1)] * (creations - 1) + [on_cloud()])
     monkeypatch.setattr(tpu_vm, "choose", lambda options: next(left))
     assert tpu_vm.launch(tpu_vm.Options("m", gcloud=gcloud, poll_seconds=0, **PLACE), on_cloud(1, 4)) == 0
-    verbs = [line.split()[2:4] for line in asked.read_text().splitlines()]
+    verbs = [line.split()[2:4] for line in call_log.read_text().splitlines()]
     assert verbs == creations * [
         ["queued-resources", "create"], ["queued-resources", "describe"], ["tpu-vm", "ssh"], ["tpu-vm", "ssh"],
         ["queued-resources", "delete"],
@@ -413,33 +413,33 @@ def test_a_slice_that_is_taken_away_is_asked_for_again_and_given_back_at_the_end
 
 
 def test_a_slice_that_is_refused_is_not_deleted_and_one_that_leaves_runs_undone_is_no_success(tmp_path, monkeypatch):
-    gcloud, asked = stand_in_gcloud(tmp_path, (0,))
+    gcloud, call_log = stand_in_gcloud(tmp_path, (0,))
     monkeypatch.setattr(tpu_vm, "choose", lambda options: on_cloud(1))
     assert tpu_vm.launch(tpu_vm.Options("m", gcloud=gcloud, poll_seconds=0, **PLACE), on_cloud(1)) == 1
-    asked.unlink()
+    call_log.unlink()
     refusing = tmp_path / "refusing"
-    refusing.write_text(f'#!/bin/bash\necho "$@" >> {asked}\nexit 1\n')
+    refusing.write_text(f'#!/bin/bash\necho "$@" >> {call_log}\nexit 1\n')
     refusing.chmod(0o755)
     with pytest.raises(LosslineError, match="refused"):
         tpu_vm.launch(tpu_vm.Options("m", gcloud=str(refusing), poll_seconds=0, **PLACE), on_cloud(1))
-    assert "delete" not in asked.read_text()
+    assert "delete" not in call_log.read_text()
 
 
 def test_a_package_that_cannot_be_installed_asks_for_no_other_slice(tmp_path):
-    gcloud, asked = stand_in_gcloud(tmp_path, (0,), install=1)
+    gcloud, call_log = stand_in_gcloud(tmp_path, (0,), install=1)
     with pytest.raises(tpu_vm.LosslineError, match=r"--package: .* cannot be installed on lossline-small"):
         tpu_vm.launch(tpu_vm.Options("m", gcloud=gcloud, poll_seconds=0, **PLACE), on_cloud(1, 4))
-    verbs = [line.split()[3] for line in asked.read_text().splitlines()]
+    verbs = [line.split()[3] for line in call_log.read_text().splitlines()]
     assert verbs == ["create", "describe", "ssh", "describe", "delete"]
 
 
 def test_a_start_that_cannot_work_gives_the_slice_back_and_asks_for_no_other(tmp_path):
-    gcloud, asked = stand_in_gcloud(tmp_path, (2,))
+    gcloud, call_log = stand_in_gcloud(tmp_path, (2,))
     with pytest.raises(
         LosslineError, match="lossline-small: a run cannot be started, and could not be on another slice"
     ):
         tpu_vm.launch(tpu_vm.Options("m", gcloud=gcloud, poll_seconds=0, **PLACE), on_cloud(1, 4))
-    assert [line.split()[3] for line in asked.read_text().splitlines()] == [
+    assert [line.split()[3] for line in call_log.read_text().splitlines()] == [
         "create",
         "describe",
         "ssh",
@@ -449,11 +449,11 @@ def test_a_start_that_cannot_work_gives_the_slice_back_and_asks_for_no_other(tmp
 
 
 @pytest.mark.parametrize(
-    ("codes", "code", "done"),
+    ("codes", "code", "indices"),
     [("0 1 0", 0, "1 4 6"), ("0 42 0", 42, "1 4"), ("137", 137, "1"), ("2 0 0", 2, "1"), ("75 0 75", 0, "1 4 6")],
 )
-def test_what_the_workers_do_goes_on_after_a_failure_and_leaves_after_a_notice(tmp_path, codes, code, done):
-    """The shell line itself, with a lossline that ends as it is told."""
+def test_what_the_workers_do_goes_on_after_a_failure_and_leaves_after_a_notice(tmp_path, codes, code, indices):
+    """The shell line itself runs, with a stand-in for lossline that exits with the given codes."""
     home = tmp_path / "lossline" / "bin"
     home.mkdir(parents=True)
     (home / "lossline-jax").write_text(
@@ -462,22 +462,22 @@ def test_what_the_workers_do_goes_on_after_a_failure_and_leaves_after_a_notice(t
     )
     (home / "lossline-jax").chmod(0o755)
     (tmp_path / "codes").write_text(codes + "\n")
-    ended = subprocess.run(
+    process = subprocess.run(
         ["bash", "-c", tpu_vm.work_command(on_cloud(1, 4, 6))], env={**os.environ, "HOME": str(tmp_path)}
     )
-    assert ended.returncode == code
-    assert (tmp_path / "done").read_text().split() == done.split()
+    assert process.returncode == code
+    assert (tmp_path / "done").read_text().split() == indices.split()
 
 
 def test_the_flags_are_those_of_gcloud(capsys):
-    """An unknown flag is refused before gcloud asks who one is."""
+    """gcloud refuses an unknown flag before it asks for a login."""
     if shutil.which("gcloud") is None:
         pytest.skip("gcloud is not installed")
     tpu_vm.launch(tpu_vm.Options("m", dry_run=True, **PLACE), on_cloud(1))
-    asks_nothing = {**os.environ, "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"}
+    environment = {**os.environ, "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"}
     for line in capsys.readouterr().out.splitlines():
-        done = subprocess.run(shlex.split(line), env=asks_nothing, capture_output=True, text=True, timeout=60)
-        assert not re.search(r"unrecognized arguments|Invalid choice|must be specified", done.stderr), done.stderr
+        process = subprocess.run(shlex.split(line), env=environment, capture_output=True, text=True, timeout=60)
+        assert not re.search(r"unrecognized arguments|Invalid choice|must be specified", process.stderr), process.stderr
 
 
 # files
@@ -502,7 +502,7 @@ def test_every_setting_is_a_flag_of_its_launcher():
     for script, settings in (("local", Local), ("slurm", Slurm), ("xpk", Xpk), ("tpu_vm", TpuVm)):
         command = [sys.executable, str(LAUNCH / f"{script}.py"), "--help"]
         environment = {**os.environ, "PYTHONPATH": str(LAUNCH.parent)}
-        told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        help_text = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
         for field in dataclasses.fields(settings):
-            assert f"--{field.name.replace('_', '-')}" in told
-        assert "--dry-run" in told
+            assert f"--{field.name.replace('_', '-')}" in help_text
+        assert "--dry-run" in help_text

@@ -1,4 +1,4 @@
-"""launch/slurm.py on a real SLURM: two nodes on this machine, arrays, preemption, a node that dies."""
+"""launch/slurm.py works on a real SLURM with two nodes on this machine, also after a preemption or a lost node."""
 
 import json
 import os
@@ -30,7 +30,7 @@ ENVIRONMENT = {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEV
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Torn down whatever happens, a test process that is told to end included."""
+    """Start a cluster. It is stopped in every case, also if the test process gets SIGTERM."""
     previous = signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated"))
     try:
         with slurm_cluster.cluster() as made:
@@ -48,7 +48,7 @@ def prepare(root, *flags) -> Path:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A tiny study that is prepared and has a manifest."""
+    """Return a tiny study that is prepared and has a manifest."""
     return prepare(tmp_path_factory.mktemp("studies"))
 
 
@@ -59,7 +59,7 @@ def study(prepared, tmp_path):
 
 @pytest.fixture
 def long_study(study):
-    """The same with one run of 3000 steps, some twenty seconds."""
+    """Return the tiny study with one run of 3000 steps, which takes about twenty seconds."""
     prepare(study.parent, "--tokens", str(3000 * 8 * 32))
     first_run_alone(study)
     return study
@@ -71,17 +71,17 @@ def first_run_alone(study) -> None:
 
 
 def submit(cluster, study, *flags) -> list[str]:
-    """Numbers of the jobs that launch/slurm.py has submitted."""
+    """Submit a study with launch/slurm.py, and return the numbers of its jobs."""
     command = [sys.executable, str(ROOT / "launch" / "slurm.py"), str(study), "--cpus-per-task", "1", *flags]
-    done = subprocess.run(
+    process = subprocess.run(
         command, env={**cluster.environment, **ENVIRONMENT}, capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == 0, done.stderr
-    return re.findall(r"^job (\d+):", done.stdout, flags=re.MULTILINE)
+    assert process.returncode == 0, process.stderr
+    return re.findall(r"^job (\d+):", process.stdout, flags=re.MULTILINE)
 
 
 def run_folder(study):
-    """The folder of the first run of the manifest."""
+    """Return the folder of the first run of the manifest."""
     _, folder, run_ids = read_manifest(str(study))
     return folder.run(run_ids[0])
 
@@ -103,14 +103,14 @@ def test_an_array_of_runs_and_the_fit_job_after_it(cluster, study):
     array, fit = submit(cluster, study, "--throttle", "2")
     at_once = []
 
-    def ended():
+    def fit_job_has_ended():
         tasks, after = cluster.tasks(array), cluster.tasks(fit)[fit]
         at_once.append(sum(task["JobState"] == "RUNNING" for task in tasks.values()))
         if after["JobState"] == "PENDING":
             assert after["Dependency"].startswith("afterany")
         return after["JobState"] not in ("PENDING", "RUNNING", "COMPLETING")
 
-    cluster.wait_for("the fit job", ended, 240)
+    cluster.wait_for("the fit job", fit_job_has_ended, 240)
     tasks = cluster.tasks(array)
     assert sorted(tasks) == [f"{array}_{k}" for k in range(3)], logs(study)
     assert {task["JobState"] for task in tasks.values()} == {"COMPLETED"}, logs(study)
@@ -121,14 +121,14 @@ def test_an_array_of_runs_and_the_fit_job_after_it(cluster, study):
     assert len(table) == 3 * 5 * 3
     assert not table.duplicated(["run_id", "step", "eval_set"]).any()
     assert (study / "report" / "report.html").exists()
-    assert submit(cluster, study, "--no-fit") == []  # all is done
+    assert submit(cluster, study, "--no-fit") == []  # all runs are done
 
 
 def assert_each_step_once(directory, resumed: list[tuple[int, float]]) -> None:
-    """Rows of all steps, each from the process that came to it first.
+    """Check that each step has one row, from the first process that reached it.
 
     Args:
-        resumed: where the run went on: a step, and a time after the process before had ended.
+        resumed: for each resume the step, and a time after the end of the earlier process.
     """
     rows = steps_of(directory)
     assert [row["step"] for row in rows] == [1, *range(10, 3001, 10)]
@@ -138,7 +138,7 @@ def assert_each_step_once(directory, resumed: list[tuple[int, float]]) -> None:
 
 
 def test_a_notice_saves_a_checkpoint_and_the_run_goes_on_where_it_was(cluster, long_study):
-    """First the notice before the time limit, which the shell of the job gets alone; then a preemption by SLURM."""
+    """The run gets the notice before the time limit, which only the shell of the job gets, and then a preemption."""
     directory = run_folder(long_study)
     (array,) = submit(cluster, long_study, "--no-fit", "--throttle", "1")
     task, resumed = f"{array}_0", []
@@ -148,7 +148,7 @@ def test_a_notice_saves_a_checkpoint_and_the_run_goes_on_where_it_was(cluster, l
         cluster.ask(*notice, task)
         cluster.wait_for("its leaving", lambda: cluster.tasks(task)[task]["JobState"] == "PENDING", 60)
         resumed.append((checkpointed_step(directory), time.time()))
-        assert resumed[-1][0] > least  # at the step of the notice, not at that of an earlier checkpoint
+        assert resumed[-1][0] > least  # the step of the notice, not the step of an earlier checkpoint
     ended = cluster.wait_for_end(array)[task]
     assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "2"), logs(long_study)
     assert "exit code 42: back into the queue, for the time 1 of at most 100" in logs(long_study)
@@ -175,7 +175,7 @@ def test_a_node_dies_and_its_task_ends_on_the_other(cluster, long_study):
 
 
 def test_a_run_over_two_processes_under_srun(cluster, study):
-    """SLURM tells each process its index. The names of these nodes do not resolve, so the host is given."""
+    """SLURM gives each process its index. The names of these nodes do not resolve, so the host is a flag."""
     first_run_alone(study)
     (array,) = submit(cluster, study, "--no-fit", "--tasks-per-node", "2", "--coordinator", "127.0.0.1")
     (task,) = cluster.wait_for_end(array, 240).values()

@@ -1,4 +1,4 @@
-"""Parameter counts against the study's table and counted leaves; FLOPs against the compiler's count."""
+"""Parameter counts equal the study's table and the sizes of the leaves. FLOPs equal the compiler's count."""
 
 import math
 import subprocess
@@ -110,9 +110,9 @@ def test_options_are_counted(config):
 
 
 def compiler_flops(config, vocab_size, batch, length, training=False):
-    """The compiler's count of a forward pass, or of one with its gradient, with the layers unrolled.
+    """Return the compiler's count of FLOPs of a forward pass, or of one with its gradient.
 
-    A scanned body is counted once, whatever its length.
+    The layers are unrolled, because the compiler counts the body of a scan once, for any length.
     """
     layer = {
         LlamaConfig: lambda: LlamaBlock(config, "xla"),
@@ -135,11 +135,11 @@ def compiler_flops(config, vocab_size, batch, length, training=False):
 
 @pytest.mark.parametrize("config", [LlamaConfig(128, 2, 4, num_kv_heads=2), GPTNeoXConfig(128, 2, 4)], ids=str)
 def test_transformer_flops_are_the_compilers(config, monkeypatch):
-    """All terms but GELU's own; eight blocks of queries compute 9/16 of the square where the convention counts half."""
+    """All terms but GELU count. Eight blocks of queries compute 9/16 of the square, and the convention counts half."""
     monkeypatch.setattr(jax.nn, "gelu", lambda x, approximate: x)
     length = 512
     attention_share = config.num_layers * 4 * 128 * (length + 1) / 2 / forward_flops_per_token(config, 300, length)
-    assert attention_share > 0.15  # else the test would not see it
+    assert attention_share > 0.15  # otherwise the test would not notice an error in this term
     expected = 2 * length * forward_flops_per_token(config, 300, length) * (1 + attention_share / 8)
     assert compiler_flops(config, 300, 2, length) == pytest.approx(expected, rel=0.03)
 
@@ -155,7 +155,7 @@ def test_training_flops_are_the_compilers(config, monkeypatch):
 
 @pytest.mark.parametrize("config", [Mamba2Config(64, 2, d_state=64), MambaConfig(64, 2, d_state=64)], ids=str)
 def test_state_space_flops_are_the_compilers(config, monkeypatch):
-    """All terms, with the recurrence at a single position in place of the chunked scan."""
+    """All terms count. The recurrence at a single position replaces the chunked scan."""
     monkeypatch.setattr(mamba2, "ssd", lambda *arrays, **_: ssd_reference(*arrays))
     monkeypatch.setattr(mamba, "selective_scan", lambda *arrays, **_: selective_scan_reference(*arrays))
     expected = 4 * forward_flops_per_token(config, 300, 1)

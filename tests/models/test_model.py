@@ -1,4 +1,4 @@
-"""Every architecture: causality, scan over layers, remat, dtypes, init, meshes, packed documents, refusals."""
+"""Every architecture passes the same tests: causality, scan, remat, dtypes, init, meshes and packed documents."""
 
 import dataclasses
 import functools
@@ -64,9 +64,11 @@ def gradients(model, params, tokens_BT):
     return jax.jit(jax.grad(lambda params: model.nll(params, tokens_BT, tokens_BT).mean()))(params)
 
 
-def assert_trees_close(ours, theirs, tolerance):
-    for (path, mine), expected in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
-        np.testing.assert_allclose(mine, expected, rtol=tolerance, atol=tolerance, err_msg=str(path))
+def assert_trees_close(tree, expected_tree, tolerance):
+    for (path, leaf), expected in zip(
+        jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(expected_tree), strict=True
+    ):
+        np.testing.assert_allclose(leaf, expected, rtol=tolerance, atol=tolerance, err_msg=str(path))
 
 
 @every_architecture
@@ -77,7 +79,7 @@ def test_gradient_with_respect_to_later_inputs_is_exactly_zero(name):
     positions_BT = jnp.arange(length)[None, :]
 
     def hidden(embed):
-        # The sine: channels after a LayerNorm add up to zero whatever they are.
+        # The sine is needed because the channels after a LayerNorm always sum to zero.
         return jnp.sin(model.hidden_states({**params, "embed": embed}, positions_BT)[0]).sum(axis=-1)
 
     jacobian_TTD = np.asarray(jax.jit(jax.jacrev(hidden))(params["embed"]))[:, :length]
@@ -146,21 +148,21 @@ def test_bfloat16_stays_near_float32_with_float32_params_and_nll(name):
 
 @pytest.mark.slow
 def test_the_gradient_of_a_frequent_token_adds_up_in_float32():
-    """8000 places of one token: a bfloat16 sum stops growing long before."""
+    """One token stands at about 8000 positions. A sum in bfloat16 stops to grow after far fewer terms."""
     config = dataclasses.replace(CONFIGS["llama"], num_layers=1, compute_dtype="bfloat16")
     tokens_BT = jnp.full((8, 1000), 7).at[:, ::100].set(3)
     whole, half = build_model(dataclasses.replace(config, compute_dtype="float32"), VOCAB), build_model(config, VOCAB)
     params = whole.init(jax.random.key(0))
-    # Next to the embedding alone, where no attention stands between.
+    # Blocks of zeros do nothing, so no attention is between the embedding and the loss.
     params = {**params, "blocks": jax.tree.map(jnp.zeros_like, params["blocks"])}
 
     def gradient(model):
         nll = lambda params: model.nll(params, tokens_BT, jnp.full_like(tokens_BT, 5)).sum()
         return jax.jit(jax.grad(nll))(params)
 
-    ours, exact = gradient(half), gradient(whole)
+    rounded, exact = gradient(half), gradient(whole)
     for name in ("embed", "unembed"):
-        error = np.abs(ours[name] - exact[name]).max() / np.abs(exact[name]).max()
+        error = np.abs(rounded[name] - exact[name]).max() / np.abs(exact[name]).max()
         assert error < 0.02, name
 
 
@@ -264,7 +266,7 @@ def test_start_values_follow_the_study():
         "gate_up": 128**-0.5,
         "down": 512**-0.5,
     }
-    shrunk = 0.98658  # the standard deviation of a standard normal cut at 3
+    shrunk = 0.98658  # the standard deviation of a standard normal that is truncated at 3
     for name, sigma in sigmas.items():
         values = np.asarray(params["blocks"][name])
         assert np.abs(values).max() <= 3 * sigma * (1 + 1e-6)
@@ -288,8 +290,8 @@ def test_start_values_of_the_state_space_models():
 def test_init_is_a_function_of_the_key():
     model, params = model_and_params("llama")
     assert_trees_close(jax.jit(model.init)(jax.random.key(0)), params, 0)
-    other = jax.jit(model.init)(jax.random.key(1))
-    assert not np.allclose(other["embed"], params["embed"])
+    other_params = jax.jit(model.init)(jax.random.key(1))
+    assert not np.allclose(other_params["embed"], params["embed"])
 
 
 def test_tied_embeddings_have_no_unembedding():

@@ -27,7 +27,7 @@ CONFIGS = {
 
 
 def batches():
-    """Random windows of a page of real text, byte by byte."""
+    """Yield batches of random windows of a source file, byte by byte."""
     text = np.frombuffer(inspect.getsource(argparse).encode(), np.uint8).astype(np.int32)
     rng = np.random.default_rng(0)
     for _ in range(STEPS):
@@ -38,7 +38,7 @@ def batches():
 
 def losses_of_a_run(config):
     model = build_model(config, 256)
-    schedule = make_schedule(ScheduleConfig(), 1e-3, STEPS)  # calm: at 3e-3 two float32 runs differ by as much
+    schedule = make_schedule(ScheduleConfig(), 1e-3, STEPS)  # at 3e-3 two float32 runs differ as much
     optimiser = make_optimiser(OptimConfig(), schedule, model.weight_decay_mask())
     execution = ExecutionConfig(data_parallel=2)
     mesh = make_mesh(execution)
@@ -56,9 +56,9 @@ def losses_of_a_run(config):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(CONFIGS))
 def test_bfloat16_stays_within_half_a_percent_of_float32(name):
-    """Means over 100 steps at a time, of the same 1000 batches from the same start."""
+    """Means over 100 steps are compared. Both runs have the same 1000 batches and the same start."""
     whole = losses_of_a_run(CONFIGS[name])
     half = losses_of_a_run(dataclasses.replace(CONFIGS[name], compute_dtype="bfloat16"))
-    assert whole[-1] < 0.7 * whole[0]  # it has learnt something
+    assert whole[-1] < 0.7 * whole[0]  # the model has learnt something
     np.testing.assert_allclose(half, whole, rtol=5e-3)
     assert not np.array_equal(half, whole)

@@ -1,4 +1,4 @@
-"""Blocked causal attention against the plain formula, with packed documents and without, and refusals."""
+"""Blocked causal attention equals the plain formula, with packed documents and without."""
 
 import jax
 import jax.numpy as jnp

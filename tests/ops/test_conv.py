@@ -1,4 +1,4 @@
-"""The short causal convolution against numpy, document by document, in values and gradients."""
+"""The short causal convolution equals numpy, document by document, in values and gradients."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +9,7 @@ from tests.support.ops_checks import assert_same_values_and_gradients, normals, 
 
 
 def by_shifts(x_BTE, kernel_WE, bias_E, segments_BT):
-    """Every tap written out: position t reads t - shift where both are of one document."""
+    """Compute the convolution tap by tap: position t reads t - shift if both are in one document."""
     positions_T = jnp.arange(x_BTE.shape[1])
     y_BTE = jnp.zeros_like(x_BTE) + bias_E[None, None, :]
     for shift in range(kernel_WE.shape[0]):

@@ -1,4 +1,4 @@
-"""Chunked NLL against optax's, in values and gradients, and its memory."""
+"""Chunked NLL equals the NLL of optax in values and gradients, and needs less memory."""
 
 import functools
 
@@ -28,23 +28,23 @@ def inputs(batch=2, length=23, width=8, vocab=40, seed=0):
 def test_equals_optax_in_values_and_gradients(chunk_length):
     x_BTD, unembed_DV, targets_BT = inputs()
 
-    def plain(x, w):
+    def compute_with_optax(x, w):
         return optax.softmax_cross_entropy_with_integer_labels(x @ w, targets_BT)
 
-    def ours(x, w):
+    def compute_by_chunks(x, w):
         return token_nll(x, w, targets_BT, chunk_length)
 
     def run(nll):
         def loss(*args):
             return jnp.sum(nll(*args) * jnp.arange(23.0)[None, :])
 
-        def both(*args):
+        def values_and_gradients(*args):
             return (nll(*args), jax.grad(loss, argnums=(0, 1))(*args))
 
-        return jax.tree.leaves(jax.jit(both)(x_BTD, unembed_DV))
+        return jax.tree.leaves(jax.jit(values_and_gradients)(x_BTD, unembed_DV))
 
-    for mine, theirs in zip(run(ours), run(plain), strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+    for actual, expected in zip(run(compute_by_chunks), run(compute_with_optax), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_bfloat16_states_give_float32_nll():
@@ -81,15 +81,15 @@ def test_a_vocabulary_over_devices_gives_the_same_without_gathering_logits(chunk
     ]
     for score in (token_nll, target_scores):
         step = jax.jit(functools.partial(score, chunk_length=chunk_length))
-        for found, expected in zip(step(*placed), score(x_BTD, unembed_DV, targets_BT), strict=True):
-            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+        for actual, expected in zip(step(*placed), score(x_BTD, unembed_DV, targets_BT), strict=True):
+            np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
         assert "all-gather" not in step.lower(*placed).compile().as_text()
 
 
 def test_greedy_is_what_argmax_says():
     _, unembed_DV, targets_BT = inputs(vocab=3, length=200)
     x_BTD = jnp.round(inputs(length=200)[0])
-    unembed_DV = jnp.round(unembed_DV)  # whole numbers: many logits are equal
+    unembed_DV = jnp.round(unembed_DV)  # whole numbers, so that many logits are equal
     likeliest_BT = np.einsum("btd,dv->btv", x_BTD, unembed_DV).argmax(-1)
     scores = jax.jit(target_scores)(x_BTD, unembed_DV, targets_BT)
     np.testing.assert_array_equal(scores.greedy_AS, targets_BT == likeliest_BT)

@@ -1,4 +1,4 @@
-"""RMSNorm, LayerNorm and rotary positions against numpy written from the formulas."""
+"""RMSNorm, LayerNorm and rotary positions equal numpy code that follows the formulas."""
 
 import math
 from types import SimpleNamespace

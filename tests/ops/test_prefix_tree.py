@@ -1,4 +1,4 @@
-"""Texts that share a beginning in one row: every op and architecture gives what each text would get alone."""
+"""Texts that share a beginning in one row get the same values as alone, from every op and architecture."""
 
 import functools
 
@@ -34,15 +34,15 @@ CONFIGS = {
     "mamba2": Mamba2Config(32, 2, num_heads=4, num_groups=2, d_state=8, d_inner=48, conv_width=4, chunk_size=5),
 }
 
-# A tree is a pair: how many positions come first, and the trees that go on from there. Together: queries of two
-# blocks, branches of length 1 and others shorter than a convolution, texts without branches, padding.
+# A tree is a pair: the number of its first positions, and the trees that continue from there. Together the trees have
+# queries of two blocks, branches shorter than a convolution, texts without branches, and padding.
 SHALLOW = (
     [(13, [(1, []), (1, []), (9, []), (1, [])]), (7, []), (1, [(2, []), (3, [])]), (1, []), (1, [])],
     [(2, [(6, []), (4, [])]), (21, []), (3, [(3, []), (1, [])])],
 )
 DEEP = [(4, [(2, [(3, []), (1, [(2, []), (2, [])]), (5, [])]), (7, []), (1, [(6, []), (2, [])])]), (5, [])]
 
-CASES = {  # the op, its inputs, which of them have positions, and how many forks a text may have behind it
+CASES = {  # the op, its inputs, the inputs with positions, and the largest number of forks before a position
     "attention": (causal_attention, qkv_inputs(1, LENGTH, 1, 2, 4), (0, 1, 2), 4),
     "conv": (causal_depthwise_conv, normals(0, [(1, LENGTH, 3), (4, 3), (3,)]), (0,), 4),
     "selective_scan": (
@@ -60,7 +60,7 @@ def size(tree):
 
 
 def until_and_texts(trees):
-    """`until` of a row of trees, and the positions of every text in it."""
+    """Return `until` of a row of trees, and the positions of each text in it."""
     until, texts = np.empty(sum(map(size, trees)), np.int32), []
 
     def lay(tree, start, before):
@@ -81,7 +81,7 @@ def until_and_texts(trees):
 
 
 def random_row(seed, forks):
-    """Trees of LENGTH positions in all, with at most `forks` on the way to any position."""
+    """Return trees with LENGTH positions in total, and at most `forks` forks on the path to any position."""
     rng = np.random.default_rng(seed)
 
     def grow(room, forks):
@@ -100,7 +100,7 @@ def random_row(seed, forks):
 
 def rows_of(trees_by_row):
     untils, texts = zip(*map(until_and_texts, trees_by_row), strict=True)
-    # as numpy: jax would compile a look-up of every text's length
+    # numpy, because jax would compile a look-up for the length of each text
     return jax.device_get(jax.jit(build_prefix_tree)(np.stack(untils))), texts
 
 
@@ -125,7 +125,7 @@ def test_each_text_of_a_random_row_is_as_if_alone(case, seed):
     op, inputs, along_time, forks = case
     tree, (texts,) = rows_of([random_row(seed, forks)])
     packed = np.asarray(apply(op, inputs, tree))
-    # row i holds text i alone, and whatever after it
+    # Row i has text i alone at its beginning. The values after it do not matter.
     index = np.stack([np.pad(text, (0, LENGTH - len(text))) for text in texts])
     index = np.pad(index, ((0, LENGTH - len(texts)), (0, 0)))
     alone = np.asarray(apply(op, [x[0][index] if i in along_time else x for i, x in enumerate(inputs)]))
@@ -147,10 +147,10 @@ def test_small_decays_survive_large_ones_before_them():
     dt = dt.at[:, : length // 2].add(20.0)  # sums of log decays reach thousands
     inputs = [x, dt, a, b, c]
     tree = build_prefix_tree(jnp.full((1, length), length - 1, jnp.int32))
-    ours = jax.jit(functools.partial(ssd, chunk_size=32, tree=tree))(*inputs)
+    actual = jax.jit(functools.partial(ssd, chunk_size=32, tree=tree))(*inputs)
     expected = jax.jit(ssd_reference)(*inputs)
     assert float(jnp.min(jnp.sum(dt * a[None, None], axis=1))) < -2000
-    np.testing.assert_allclose(ours, expected, rtol=2e-6, atol=2e-6 * float(jnp.max(jnp.abs(expected[:, 256:]))))
+    np.testing.assert_allclose(actual, expected, rtol=2e-6, atol=2e-6 * float(jnp.max(jnp.abs(expected[:, 256:]))))
 
 
 @functools.cache
@@ -202,7 +202,9 @@ def test_target_scores_are_those_of_the_logits_and_no_device_asks_another(name):
         on_mesh = jax.device_put(params, shardings(model.axes(), mesh, params, fsdp=False))
         program = jax.jit(score).lower(on_mesh, *rows).compile()
         scores = program(on_mesh, *rows)
-    assert not any(word in program.as_text() for word in ("all-gather", "all-reduce", "all-to-all", "permute("))
+    assert not any(
+        operation in program.as_text() for operation in ("all-gather", "all-reduce", "all-to-all", "permute(")
+    )
     np.testing.assert_allclose(scores.nats_AS, nats(logits_ASV, targets_AS), rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(scores.greedy_AS, targets_AS == logits_ASV.argmax(-1))
     assert scores.nats_AS.dtype == jnp.float32
@@ -228,7 +230,7 @@ def test_target_scores_keep_segments_apart():
 @pytest.mark.parametrize("chunk_length", [None, 1, 4, 40])
 def test_target_scores_by_chunks_know_ties(chunk_length):
     x_ASD, unembed_DV = normals(0, [(2, 11, 4), (4, 7)])
-    unembed_DV = jnp.concatenate([unembed_DV, unembed_DV], axis=1)  # every token has a twin of equal logit, 7 later
+    unembed_DV = jnp.concatenate([unembed_DV, unembed_DV], axis=1)  # tokens k and k + 7 have equal logits
     logits_ASV = np.asarray(jnp.einsum("asd,dv->asv", x_ASD, unembed_DV, precision="highest"))
     best_AS, worst_AS = logits_ASV[..., :7].argmax(-1), logits_ASV[..., :7].argmin(-1)
     targets_AS = np.choose(np.arange(11) % 3, [best_AS, best_AS + 7, worst_AS]).astype(np.int32)

@@ -1,4 +1,4 @@
-"""The chunked scans against the recurrences, in values and gradients, with packed documents and without."""
+"""The chunked scans equal the recurrences in values and gradients, with packed documents and without."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Packed documents do not touch each other: none feels its neighbours, and each is as if alone."""
+"""Packed documents do not influence each other: each has the same values and gradients as alone."""
 
 import functools
 
@@ -12,14 +12,14 @@ from lossline_jax.ops.selective_scan import selective_scan
 from lossline_jax.ops.ssd import ssd
 from tests.support.ops_checks import normals, qkv_inputs, selective_inputs, ssd_inputs, value_and_gradients
 
-# With chunks of 4 and, at length 40, query blocks of 32: documents that end inside a chunk and with one, that span
-# several, of a single position, and several in one chunk; the rows are cut elsewhere.
+# Chunks have 4 positions, and query blocks 32 of the 40. Documents end inside a chunk or at its end, span several
+# chunks, have one position, or share a chunk. The second row is one document.
 LENGTHS = ([5, 1, 2, 8, 2, 1, 14, 7], [40])
 LENGTH = 40
 SEGMENTS_BT = jnp.stack([jnp.repeat(3 * jnp.arange(len(row)), jnp.asarray(row)) for row in LENGTHS]).astype(jnp.int32)
 DOCUMENTS = np.cumsum([0, *LENGTHS[0]])
 
-CASES = {  # the op, its inputs, and which of them have positions
+CASES = {  # the op, its inputs, and the inputs with positions
     "attention": (causal_attention, qkv_inputs(2, LENGTH, 1, 2, 4), (0, 1, 2)),
     "conv": (causal_depthwise_conv, normals(0, [(2, LENGTH, 3), (4, 3), (3,)]), (0,)),
     "selective_scan": (
@@ -49,8 +49,8 @@ def test_a_changed_document_changes_no_bit_of_the_others(op, inputs, along_time)
         after = value_and_gradients(op, changed, weights.at[0, here].add(1), SEGMENTS_BT)
         assert not np.array_equal(before[0][0, here], after[0][0, here])
         for i in (0, *(1 + i for i in along_time)):
-            others = [np.delete(np.asarray(leaves[i][0]), here, axis=0) for leaves in (before, after)]
-            np.testing.assert_array_equal(*others)
+            other_documents = [np.delete(np.asarray(leaves[i][0]), here, axis=0) for leaves in (before, after)]
+            np.testing.assert_array_equal(*other_documents)
             np.testing.assert_array_equal(before[i][1], after[i][1])
 
 

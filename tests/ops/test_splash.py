@@ -1,4 +1,4 @@
-"""The TPU's attention kernel, interpreted on CPU, against the plain formula; on a mesh too."""
+"""The attention kernel of TPUs, interpreted on a CPU, equals the plain formula, also on a mesh."""
 
 import functools
 
@@ -26,7 +26,7 @@ interpreted = functools.partial(splash_attention, interpret=True)
 @pytest.mark.parametrize(
     ("length", "kv_heads", "group", "dtype", "seed"),
     [
-        (300, 1, 2, "float32", 0),  # three blocks, the last one filled up
+        (300, 1, 2, "float32", 0),  # three blocks, of which the last is padded
         (128, 2, 1, "float32", None),
         (65, 1, 3, "bfloat16", 1),
     ],
@@ -55,7 +55,7 @@ def mesh(data, model):
 
 
 def test_on_a_mesh_every_device_runs_its_rows_and_heads():
-    """The two ways of training agree: by the compiler (FSDP), and mapped over `data` by hand (whole parameters)."""
+    """Both ways of training agree: sharded by the compiler (FSDP), and mapped over `data` with whole parameters."""
     qkv = qkv_inputs(4, 64, 2, 2, 4)
     (weights,) = normals(1, [qkv[0].shape])
     segments_BT = random_segments(4, 64, 0)
@@ -64,10 +64,10 @@ def test_on_a_mesh_every_device_runs_its_rows_and_heads():
     mapped = jax.shard_map(run, in_specs=P("data"), out_specs=P("data"), axis_names={"data"}, check_vma=False)
     with jax.set_mesh(mesh(2, 2)):
         for step in (run, jax.jit(mapped)):
-            ours = step(qkv, weights, segments_BT)
-            assert ours[0].sharding.spec == P("data", None, "model")
-            for mine, theirs in zip(ours, expected, strict=True):
-                np.testing.assert_allclose(mine, theirs, atol=1e-5)
+            outputs = step(qkv, weights, segments_BT)
+            assert outputs[0].sharding.spec == P("data", None, "model")
+            for output, expected_output in zip(outputs, expected, strict=True):
+                np.testing.assert_allclose(output, expected_output, atol=1e-5)
 
 
 @pytest.mark.parametrize(

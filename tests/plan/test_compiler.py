@@ -1,8 +1,8 @@
-"""Programs as the compiler made them: the reader of HLO, the rules, and every preset on TPU slices that are not there.
+"""Compiled programs are read and keep the rules, for presets on TPU slices that this machine does not have.
 
 The slow tests compile with libtpu (`pip install -e '.[check]'`) and are skipped without it. A program takes one
-core a minute, so the presets that differ in layers alone are stood for by the deepest; `lossline-jax check` does them
-all.
+minute of one core. Of the presets that differ in the number of layers alone, only the deepest is compiled here.
+`lossline-jax check` compiles all.
 """
 
 import importlib.util
@@ -92,7 +92,7 @@ def test_collectives_count_as_often_as_their_loop_runs_and_once_however_many_pie
     assert Array("f32", (9,)) not in program.buffers
 
 
-def test_a_known_trip_count_is_taken_and_an_unknown_one_told():
+def test_a_known_trip_count_is_used_and_an_unknown_one_is_reported():
     known = LOOP.replace("body=%body", 'body=%body, backend_config={"known_trip_count":{"n":"5"}}')
     assert count_by_kind(read_program(known))["reduce-scatter"][0] == 5
     unknown = read_program(LOOP.replace("direction=LT", "direction=NE"))
@@ -106,25 +106,25 @@ def test_a_sum_scattered_in_two_hops_is_the_sum_scattered_in_one(devices, axis):
     x = jnp.asarray(np.random.default_rng(0).integers(-9, 9, (devices, 16, 24)), jnp.float32)
     spec = P(*[None] * axis, "data")
 
-    def scattered(in_two):
+    def scatter(in_two):
         local = lambda x: reduce_scatter(x[0], axis, in_two)
         run = jax.shard_map(local, mesh=mesh, in_specs=P("data"), out_specs=spec, axis_names={"data"}, check_vma=False)
         return jax.jit(run)(x)
 
-    np.testing.assert_array_equal(scattered(True), x.sum(axis=0))
-    np.testing.assert_array_equal(scattered(False), x.sum(axis=0))
+    np.testing.assert_array_equal(scatter(True), x.sum(axis=0))
+    np.testing.assert_array_equal(scatter(False), x.sum(axis=0))
 
 
 MODEL = build_model(LlamaConfig(d_model=16, num_layers=2, num_heads=2, d_ff=32), 512)
 
 
-def compiled_here(step, *arguments, rows_held, minimum=1e12):
+def compile_here(step, *arguments, rows_held, minimum=1e12):
     compiled = jax.jit(step).lower(*arguments).compile()
     return Compiled("train", 0, 0, 0, 0, 0, read_program(compiled.as_text()), 0.0, minimum, rows_held)
 
 
-def test_a_program_that_holds_and_gathers_logits_and_sends_too_much_is_told_on():
-    """A loss that keeps its logits, written without care, over a vocabulary that is split."""
+def test_a_program_that_holds_and_gathers_logits_and_sends_too_much_breaks_the_rules():
+    """The program is a careless loss that keeps its logits, over a vocabulary that is sharded."""
     mesh = build_mesh(jax.devices(), data=8)
     split = lambda *spec: jax.NamedSharding(mesh, P(*spec))
 
@@ -135,14 +135,14 @@ def test_a_program_that_holds_and_gathers_logits_and_sends_too_much_is_told_on()
 
     x_BTD = jax.ShapeDtypeStruct((8, 32, 16), jnp.float32, sharding=split())
     unembed_DV = jax.ShapeDtypeStruct((16, 512), jnp.float32, sharding=split(None, "data"))
-    compiled = compiled_here(bad, x_BTD, unembed_DV, rows_held=8 * 32, minimum=1000.0)
+    compiled = compile_here(bad, x_BTD, unembed_DV, rows_held=8 * 32, minimum=1000.0)
     broken = " | ".join(broken_rules(compiled, MODEL, chip_named("v5e"), model_parallel=1))
     assert "float32 logits of a whole batch" in broken
     assert "logits are gathered" in broken
     assert "times the least that FSDP must" in broken
 
 
-def test_all_to_all_and_too_little_memory_are_told_on():
+def test_all_to_all_and_too_little_memory_break_the_rules():
     program = read_program(LOOP.replace("all-reduce(%y)", "all-to-all(%y)"))
     compiled = Compiled("train", 20 * 10**9, 0, 0, 0, 0, program, 0.0, 1e12, 10**9)
     broken = broken_rules(compiled, MODEL, chip_named("v5e"), model_parallel=1)
@@ -177,10 +177,10 @@ def test_every_model_of_the_study_fits_sixteen_v5e_by_the_estimate(name):
     vocab_size = PRESETS[name].vocab_size
     chosen = choose_layout(run, vocab_size, ExecutionConfig(), devices=16, chip=chip)
     assert memory(run, vocab_size, chosen).total < chip.hbm_bytes
-    assert chosen.microbatch == chosen.rows == 16  # in one: each microbatch would send the parameters again
+    assert chosen.microbatch == chosen.rows == 16  # one microbatch, because each would send the parameters again
 
 
-# the deepest of each width, architecture and vocabulary; and on the other slices the largest
+# The deepest preset of each width, architecture and vocabulary. The other slices have the largest preset.
 SLICES = [
     *[("v5e:4x4", f"study-llama-{shape}") for shape in ("1024x12", "512x12", "256x12", "256x4", "1024x25")],
     *[("v5e:4x4", f"study-mamba2-{shape}") for shape in ("1024x24", "512x24", "256x24", "1360x24")],
@@ -207,7 +207,7 @@ def test_the_programs_of_a_preset_keep_the_rules(topology, name):
     estimate = memory(run, vocab_size, layout)
     batch_bytes = run.tokens_per_step * 12 / len(devices)
     state_bytes = training.argument_bytes - batch_bytes
-    # arrays end on a tile, so small ones take more room than their numbers
+    # arrays are padded to whole tiles, so a small array takes more memory than its numbers
     assert state_bytes == pytest.approx(estimate.parameters + estimate.optimiser, rel=0.02)
     assert 0.9 < estimate.total / training.hbm_bytes < 1.25
     assert count_parameters(run.model, vocab_size).total == sum(

@@ -37,7 +37,7 @@ def copy_of(study: Path, folder: Path) -> Path:
 
 
 def free_coordinator() -> str:
-    """Return an address of this machine where nobody listens."""
+    """Return an address of this machine on which no process listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{probe.getsockname()[1]}"

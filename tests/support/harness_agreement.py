@@ -61,22 +61,22 @@ class Agreement:
     name: str
     reference: Answers  # the model of the harness
     inside: Answers  # our model inside the harness
-    ours: Answers  # our evaluator and task spec
+    evaluator: Answers  # our evaluator and task spec
 
     @property
     def largest_gap(self) -> float:
         expected_Q = self.reference.log_probabilities_Q
-        return float(np.max([np.abs(way.log_probabilities_Q - expected_Q) for way in (self.inside, self.ours)]))
+        return float(np.max([np.abs(way.log_probabilities_Q - expected_Q) for way in (self.inside, self.evaluator)]))
 
     @property
     def num_unequal(self) -> int:
         """Return the number of items that one way gets right and the other wrong, over both ways and metrics."""
         expected = self.reference
-        unequal = round(abs(self.ours.accuracy - expected.accuracy) * len(expected.right_n))
+        unequal = round(abs(self.evaluator.accuracy - expected.accuracy) * len(expected.right_n))
         if expected.accuracy_by_length is not None:
-            difference = abs(self.ours.accuracy_by_length - expected.accuracy_by_length)
+            difference = abs(self.evaluator.accuracy_by_length - expected.accuracy_by_length)
             unequal += round(difference * len(expected.right_n))
-        for way in (self.inside, self.ours):
+        for way in (self.inside, self.evaluator):
             unequal += int(np.sum(way.right_n != expected.right_n))
             if expected.right_by_length_n is not None:
                 unequal += int(np.sum(way.right_by_length_n != expected.right_by_length_n))
@@ -112,8 +112,8 @@ def compare(folder: pathlib.Path, context_length: int, max_items: int) -> list[A
     rows = {name: public_rows(name, max_items) for name in YAML_FILES}
     reference = _inside_harness(torch_model(folder, tokenizer, context_length), rows)
     inside = _inside_harness(HarnessModel(model, params, tokenizer, mesh, context_length=context_length), rows)
-    ours = _evaluator(model, params, tokenizer, mesh, context_length, rows)
-    return [Agreement(name, reference[name], inside[name], ours[name]) for name in rows]
+    evaluator = _evaluator(model, params, tokenizer, mesh, context_length, rows)
+    return [Agreement(name, reference[name], inside[name], evaluator[name]) for name in rows]
 
 
 def torch_model(folder: pathlib.Path, tokenizer: HuggingFaceTokenizerFile, context_length: int, batch_size: int = 16):
@@ -182,12 +182,12 @@ def _evaluator(model, params, tokenizer, mesh, context_length, rows) -> dict[str
 
 
 def _answers(requests, nats_Q: np.ndarray, score: SetScore) -> Answers:
-    def right(cost_Q: np.ndarray) -> np.ndarray:
+    def find_right_items(cost_Q: np.ndarray) -> np.ndarray:
         items = [np.flatnonzero(requests.item_Q == item) for item in np.unique(requests.item_Q)]
         return np.array([requests.gold_Q[options[np.argmin(cost_Q[options])]] for options in items])
 
-    by_length = right(nats_Q / requests.chars_Q)
-    return Answers(-nats_Q, right(nats_Q), by_length, score.accuracy, score.accuracy_per_char)
+    by_length = find_right_items(nats_Q / requests.chars_Q)
+    return Answers(-nats_Q, find_right_items(nats_Q), by_length, score.accuracy, score.accuracy_per_char)
 
 
 def main() -> None:

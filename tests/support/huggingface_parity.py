@@ -21,7 +21,7 @@ from lossline_jax.weights.huggingface.save import save_pretrained
 
 VOCAB, BATCH, LENGTH = 61, 2, 23
 QUICK = {"xla_backend_optimization_level": 0}  # halves the time to compile, which is most of the time of the tests
-# The form of the study: one group, convolution of width 2, no biases, and an inner width that is not twice the width.
+# The model of the study has one group, convolution width 2, no biases, and an inner width other than 2 * d_model.
 STUDY = Mamba2Config(16, 2, num_heads=4, d_state=8, d_inner=64, conv_width=2, chunk_size=7)
 
 
@@ -34,7 +34,7 @@ class Parity:
 
 
 def their_config(case):
-    """Return the config of a case of `THEIRS`, the cases that start with transformers."""
+    """Return the config of a case of `TRANSFORMERS_CASES`, which transformers writes."""
     transformers = pytest.importorskip("transformers", reason="parity is measured against transformers")
     llama = {
         "vocab_size": VOCAB,
@@ -71,30 +71,38 @@ def their_config(case):
     return makers[case]()
 
 
-THEIRS = ("llama", "llama, llama3 scaling", "mamba", "mamba2, 2 groups", "gpt2", "gpt_neox", "gpt_neox, sequential")
-CASES = (*THEIRS, "mamba2, as in the study")
+TRANSFORMERS_CASES = (
+    "llama",
+    "llama, llama3 scaling",
+    "mamba",
+    "mamba2, 2 groups",
+    "gpt2",
+    "gpt_neox",
+    "gpt_neox, sequential",
+)
+CASES = (*TRANSFORMERS_CASES, "mamba2, as in the study")
 
 
 def write_case(case, folder):
     """Write a random model of the case to `folder`. Its norms and biases are random too."""
     torch = pytest.importorskip("torch", reason="parity is measured against torch")
-    if case not in THEIRS:
+    if case not in TRANSFORMERS_CASES:
         model = build_model(STUDY, VOCAB)
         save_pretrained(folder, model, model.init(jax.random.key(0)))
     transformers = pytest.importorskip("transformers", reason="parity is measured against transformers")
     torch.manual_seed(0)
     from_config = transformers.AutoModelForCausalLM.from_config
-    model = from_config(their_config(case)) if case in THEIRS else load_theirs(folder)
+    model = from_config(their_config(case)) if case in TRANSFORMERS_CASES else load_in_transformers(folder)
     with torch.no_grad():
         for name, tensor in model.named_parameters():
-            if case not in THEIRS and name.endswith("dt_bias"):
+            if case not in TRANSFORMERS_CASES and name.endswith("dt_bias"):
                 continue  # this form has no dt_bias: it stays zero
             tensor += 0.2 * torch.randn(tensor.shape)
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
 
 
-def load_theirs(folder):
+def load_in_transformers(folder):
     """Return the model of a folder as transformers loads it, in float32 without dropout."""
     transformers = pytest.importorskip("transformers", reason="parity is measured against transformers")
     torch = pytest.importorskip("torch", reason="parity is measured against torch")
@@ -109,7 +117,7 @@ def their_logits(folder, tokens_BT):
     import torch
 
     with torch.no_grad():
-        return load_theirs(folder)(torch.tensor(tokens_BT).long()).logits.numpy()
+        return load_in_transformers(folder)(torch.tensor(tokens_BT).long()).logits.numpy()
 
 
 def our_logits(folder, tokens_BT):
@@ -127,7 +135,7 @@ def measure(folder, scratch, compiler_options=None):
 
     tokens_BT = random_tokens()
     inputs_BT, targets_BT = tokens_BT[:, :-1], tokens_BT[:, 1:]
-    reference = load_theirs(folder)
+    reference = load_in_transformers(folder)
     reference_logits_BTV = reference(torch.tensor(inputs_BT).long()).logits
     torch.nn.functional.cross_entropy(
         reference_logits_BTV.flatten(0, 1), torch.tensor(targets_BT).long().flatten()
@@ -137,11 +145,11 @@ def measure(folder, scratch, compiler_options=None):
     model = build_model(hf.config, hf.vocab_size)
     params = load_pretrained_params(folder, model)
 
-    def ours(params):
+    def logits_and_gradients(params):
         gradients = jax.grad(lambda params: model.nll(params, inputs_BT, targets_BT).mean())(params)
         return model.logits(params, inputs_BT), gradients
 
-    logits_BTV, gradients = jax.jit(ours, compiler_options=compiler_options)(params)
+    logits_BTV, gradients = jax.jit(logits_and_gradients, compiler_options=compiler_options)(params)
     expected = load_pretrained_params(_write_gradients(reference, scratch), model)
     return Parity(
         logits=float(np.abs(logits_BTV - reference_logits_BTV.detach().numpy()).max()),

@@ -18,7 +18,7 @@ from lossline_jax.evaluate.tasks.cloze import cloze_items
 from lossline_jax.evaluate.tokenised_set import tokenise_documents, tokenise_items
 from lossline_jax.formatting import text_table
 from lossline_jax.models.model import build_model
-from tests.support.scoring_stand_ins import MemoryModel, PairTokenizer, one_text_a_row, sentences, sharpened
+from tests.support.scoring_stand_ins import MemoryModel, PairTokenizer, one_text_a_row, sentences, sharpen
 
 SUITE = SuiteConfig(context_length=128, overlap=64)
 TOKENIZER = PairTokenizer((b"th", b"he", b" t", b"in"))
@@ -66,7 +66,7 @@ def main():
     }
     sets, rows = suite_sets(), []
     for name, model in models.items():
-        params = sharpened(model.init(jax.random.key(0)))
+        params = sharpen(model.init(jax.random.key(0)))
         first = nats_of(model, params, sets)
         for arrangement, nats_Q in arrangements(model, params, sets):
             by_set = nats_per_token(nats_Q, sets) / nats_per_token(first, sets) - 1

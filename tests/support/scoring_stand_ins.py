@@ -125,7 +125,7 @@ def parents_in_segments(segments_BT):
     return jnp.where(before_BT == segments_BT, jnp.arange(segments_BT.shape[1])[None] - 1, -1)
 
 
-def sharpened(params):
+def sharpen(params):
     """Return params with matrices three times as large, so that the context matters.
 
     With start values every token has a loss of about log V, whatever its context.

@@ -61,7 +61,7 @@ def _path() -> str:
 
 @dataclass
 class Cluster:
-    """A running cluster: its daemons by name, with the means to ask and to break it."""
+    """A running cluster: its daemons by name, with methods to ask SLURM and to stop nodes."""
 
     folder: Path
     daemons: dict[str, subprocess.Popen] = field(default_factory=dict)
@@ -70,17 +70,17 @@ class Cluster:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PATH": _path(), "SLURM_CONF": str(self.folder / "slurm.conf")}
 
-    def ask(self, *words: str) -> str:
+    def ask(self, *command: str) -> str:
         """Return the output of a command of SLURM."""
-        done = subprocess.run(words, env=self.environment, capture_output=True, text=True, timeout=30)
-        assert done.returncode == 0, (words, done.stderr)
-        return done.stdout
+        process = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=30)
+        assert process.returncode == 0, (command, process.stderr)
+        return process.stdout
 
-    def start(self, name: str, *words: str) -> None:
+    def start(self, name: str, *command: str) -> None:
         """Start a daemon in the foreground of a new process group."""
         log = (self.folder / f"{name}.out").open("wb")
         self.daemons[name] = subprocess.Popen(
-            words, env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            command, env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
 
     def tasks(self, job: str) -> dict[str, dict[str, str]]:
@@ -127,7 +127,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster() -> Iterator[Cluster]:
-    """Start a cluster. Nothing of it is left afterwards, whatever happens."""
+    """Start a cluster. Afterwards no process or file of it is left, even after an error."""
     folder = Path(tempfile.mkdtemp(prefix="slurm_"))  # short, since the path of a socket may have about 100 characters
     slurm = Cluster(folder)
     try:
@@ -170,10 +170,10 @@ def _start_munge(slurm: Cluster) -> None:
 
 
 def _states(slurm: Cluster) -> dict[str, str]:
-    done = subprocess.run(
+    process = subprocess.run(
         ["sinfo", "-N", "-h", "-o", "%N %T"], env=slurm.environment, capture_output=True, text=True, timeout=30
     )
-    return dict(line.split() for line in done.stdout.splitlines())
+    return dict(line.split() for line in process.stdout.splitlines())
 
 
 def _tear_down(slurm: Cluster) -> None:
@@ -183,7 +183,7 @@ def _tear_down(slurm: Cluster) -> None:
     for daemon in slurm.daemons.values():
         _kill([daemon.pid])
         daemon.wait()
-    _kill(_with_environment(f"SLURM_CONF={slurm.folder}/slurm.conf"))  # helpers of the daemons
+    _kill(_with_environment(f"SLURM_CONF={slurm.folder}/slurm.conf"))  # child processes of the daemons
     shutil.rmtree(slurm.folder, ignore_errors=True)
 
 
@@ -209,7 +209,7 @@ def _command(pid: int) -> str:
 
 
 def _read(pid: int, name: str) -> str:
-    """Return a file of /proc. Empty: the process is gone."""
+    """Return a file of /proc. Empty: the process has ended."""
     try:
         return Path(f"/proc/{pid}/{name}").read_bytes().decode(errors="replace")
     except OSError:

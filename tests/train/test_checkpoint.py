@@ -1,4 +1,4 @@
-"""Checkpoints come back bit for bit on any mesh, and a damaged or foreign one is refused by name."""
+"""Checkpoints are restored bit for bit on any mesh. A damaged checkpoint or one of another run is refused by name."""
 
 import dataclasses
 import os
@@ -29,19 +29,19 @@ EIGHT = ExecutionConfig(data_parallel=4, model_parallel=2, fsdp=True)
 
 @pytest.fixture
 def run_dir(tmp_path, monkeypatch):
-    """Relative, as on a user's command line."""
+    """Return a relative folder, as on a user's command line."""
     monkeypatch.chdir(tmp_path)
     return RunDir(epath.Path("run"))
 
 
 def fresh(execution, model=None):
-    """An abstract state on a mesh, and a state whose moments are not zero."""
+    """Return an abstract state on a mesh, and a state whose moments are not zero."""
     model = model or Bigram()
     optimiser = make_optimiser(OptimConfig(), optax.constant_schedule(0.1), model.weight_decay_mask())
     abstract = abstract_state(model, optimiser, make_mesh(execution), execution.fsdp)
     state = init_state(model, optimiser, 0, abstract)
     _, opt_state = jax.jit(optimiser.update)(state.params, state.opt_state, state.params)
-    opt_state = jax.tree.map(lambda leaf: leaf if leaf.ndim else leaf + 2, opt_state)  # its counters too
+    opt_state = jax.tree.map(lambda leaf: leaf if leaf.ndim else leaf + 2, opt_state)  # the counters too
     return abstract, TrainState(state.step + 3, state.params, opt_state)
 
 
@@ -66,7 +66,7 @@ def test_a_state_comes_back_bit_for_bit_on_another_mesh(run_dir, capfd):
         assert checkpointer.read_meta(3) == meta(3)
     jax.tree.map(np.testing.assert_array_equal, restored, state)
     assert jax.tree.map(lambda leaf: leaf.sharding, restored) == state_shardings(abstract)
-    assert capfd.readouterr() == ("", "")  # orbax keeps its notes to itself
+    assert capfd.readouterr() == ("", "")  # orbax prints nothing
 
 
 def test_parameters_load_without_the_optimiser(run_dir):
@@ -104,7 +104,7 @@ def test_damage_is_named_and_nothing_falls_back(run_dir, damage):
             with pytest.raises(RunFailed, match=r"00000003: damaged .*delete this folder to resume from step 2"):
                 read()
         checkpointer.restore(2, abstract)
-        checkpointer.folder(3).rmtree()  # the mend it names
+        checkpointer.folder(3).rmtree()  # the repair that the message gives
         assert checkpointer.latest() == 2
 
 
@@ -136,9 +136,9 @@ def test_what_a_killed_process_left_is_no_checkpoint(run_dir):
 def test_keep_and_cadence(run_dir, tmp_path):
     save(run_dir, 1, 2, 3, 4, keep=2)
     assert checkpoint_steps(run_dir) == [3, 4]
-    other = RunDir(epath.Path(tmp_path) / "other")
-    save(other, 2, 3, 4, 5, cadence=(2, 4))
-    assert checkpoint_steps(other) == [2, 4, 5]
+    other_dir = RunDir(epath.Path(tmp_path) / "other")
+    save(other_dir, 2, 3, 4, 5, cadence=(2, 4))
+    assert checkpoint_steps(other_dir) == [2, 4, 5]
     with pytest.raises(LosslineError, match="keep_checkpoints"):
         Checkpointer(run_dir, keep=0)
 
@@ -160,23 +160,23 @@ def test_parameters_of_another_model_are_refused(run_dir):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("cause", "advice"),
     [
         ("RESOURCE_EXHAUSTED: Failed to open: Too many open files [os_error_code='24' path='x']", "fix the cause"),
         ("INVALID_ARGUMENT: no space [os_error_code='28']", "free space"),
         ("Received incompatible devices for jitted computation. Got argument x\nwith shape f32[]", "try newer ones"),
     ],
 )
-def test_a_failure_to_read_a_sound_checkpoint_of_this_model_shows_its_own_cause(run_dir, monkeypatch, words, told):
+def test_a_failure_to_read_a_sound_checkpoint_of_this_model_shows_its_own_cause(run_dir, monkeypatch, cause, advice):
     def fail(*_, **__):
-        raise ValueError(words)
+        raise ValueError(cause)
 
     abstract, _ = save(run_dir, 3)
     with Checkpointer(run_dir) as checkpointer:
         monkeypatch.setattr(checkpointer._orbax, "restore", fail)
-        for read, wanted in ((checkpointer.restore, abstract), (checkpointer.restore_params, abstract.params)):
-            with pytest.raises(LosslineError, match=f"00000003: cannot be read .*{told}") as caught:
-                read(3, wanted)
+        for read, target in ((checkpointer.restore, abstract), (checkpointer.restore_params, abstract.params)):
+            with pytest.raises(LosslineError, match=f"00000003: cannot be read .*{advice}") as caught:
+                read(3, target)
             assert "model config" not in str(caught.value)
             assert "\n" not in str(caught.value)
 
@@ -201,7 +201,7 @@ def test_changed_config_and_changed_data_under_a_run_are_refused(run_dir):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of one page."""
+    """Mount a disk that holds one page of memory."""
     folder = tmp_path / "small"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(folder)]
@@ -212,9 +212,9 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_asks_for_space(small_disk):
-    with pytest.raises(LosslineError, match="cannot be saved .*No space left on device.*; free space on") as told:
+    with pytest.raises(LosslineError, match="cannot be saved .*No space left on device.*; free space on") as caught:
         save(RunDir(small_disk), 3)
-    assert "tensorstore_spec" not in str(told.value)
+    assert "tensorstore_spec" not in str(caught.value)
 
 
 def test_another_failure_of_a_save_shows_its_own_cause(run_dir, monkeypatch):
@@ -227,8 +227,8 @@ def test_another_failure_of_a_save_shows_its_own_cause(run_dir, monkeypatch):
     _, state = fresh(TWO)
     with Checkpointer(run_dir) as checkpointer:
         monkeypatch.setattr(checkpointer._orbax, "save", fail)
-        with pytest.raises(LosslineError, match=r"cannot be saved \(Received incompatible devices") as told:
+        with pytest.raises(LosslineError, match=r"cannot be saved \(Received incompatible devices") as caught:
             checkpointer.save(3, state, meta(3))
-    assert "free space" not in str(told.value)
-    assert "continues from step 1" in str(told.value)
-    assert "\n" not in str(told.value)
+    assert "free space" not in str(caught.value)
+    assert "continues from step 1" in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Schedules against their closed forms, optimiser steps against numpy."""
+"""Schedules equal their closed forms, and optimiser steps equal numpy."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,14 +13,14 @@ from lossline_jax.train.optimiser import make_optimiser, make_schedule, schedule
 
 
 def closed_form(schedule, peak, num_steps, step):
-    """Learning rate of update `step` (from 1), from the definition."""
+    """Return the learning rate of update `step` (from 1) by the definition."""
     warmup = max(1, round(schedule.warmup_fraction * num_steps))
     final = schedule.final_fraction * peak
     if step <= warmup:
         return peak * step / warmup
     if schedule.name == "cosine":
-        done = (step - warmup) / (num_steps - warmup)
-        return final + (peak - final) * 0.5 * (1 + np.cos(np.pi * done))
+        progress = (step - warmup) / (num_steps - warmup)
+        return final + (peak - final) * 0.5 * (1 + np.cos(np.pi * progress))
     decay = round(schedule.decay_fraction * num_steps)
     if step <= num_steps - decay:
         return peak
@@ -65,7 +65,7 @@ def test_impossible_schedules_are_refused():
 
 
 def numpy_steps(optim, params, gradients, decayed, learning_rates):
-    """Adam by hand: Kingma & Ba algorithm 1, with either kind of decay, after clipping by global norm."""
+    """Run Adam (Kingma & Ba, algorithm 1) in numpy, with either kind of decay, after clipping by global norm."""
     mean = {name: np.zeros_like(p) for name, p in params.items()}
     square = {name: np.zeros_like(p) for name, p in params.items()}
     for t, (grads, rate) in enumerate(zip(gradients, learning_rates, strict=True), start=1):
@@ -92,13 +92,13 @@ def test_three_optimiser_steps_equal_numpy(name, clip_norm):
     decayed = {"w": True, "a_log": False}
     schedule = make_schedule(ScheduleConfig(warmup_fraction=0.5), 1e-2, 4)
     optimiser = make_optimiser(optim, schedule, decayed)
-    ours = {k: jnp.asarray(p, jnp.float32) for k, p in params.items()}
-    state = optimiser.init(ours)
+    updated = {k: jnp.asarray(p, jnp.float32) for k, p in params.items()}
+    state = optimiser.init(updated)
     for grads in gradients:
         grads = {k: jnp.asarray(g, jnp.float32) for k, g in grads.items()}
-        updates, state = optimiser.update(grads, state, ours)
-        ours = optax.apply_updates(ours, updates)
+        updates, state = optimiser.update(grads, state, updated)
+        updated = optax.apply_updates(updated, updates)
     rates = [closed_form(ScheduleConfig(warmup_fraction=0.5), 1e-2, 4, step) for step in (1, 2, 3)]
     expected = numpy_steps(optim, params, gradients, decayed, rates)
     for key in params:
-        np.testing.assert_allclose(ours[key], expected[key], rtol=2e-5, atol=1e-6)
+        np.testing.assert_allclose(updated[key], expected[key], rtol=2e-5, atol=1e-6)

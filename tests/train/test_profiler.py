@@ -1,4 +1,4 @@
-"""A trace on request: which steps, and that it is there and can be read."""
+"""A trace has the requested steps and can be read."""
 
 import gzip
 import json
@@ -25,8 +25,8 @@ def train(folder, profile_steps, source=None):
 @pytest.mark.parametrize(
     ("start", "count", "expected"),
     [
-        (0, 3, range(5, 8)),  # not 4: a checkpoint
-        (0, 5, range(4, 9)),  # checkpoints come too often
+        (0, 3, range(5, 8)),  # not from step 4, which saves a checkpoint
+        (0, 5, range(4, 9)),  # checkpoints are too frequent
         (4, 2, range(9, 11)),
         (4, 40, range(8, 13)),  # the run ends
         (10, 5, range(14, 14)),
@@ -37,11 +37,11 @@ def test_the_steps_that_are_traced(start, count, expected):
     assert traced_steps(start, 12, count, (4, 8, 12)) == expected
 
 
-def test_a_trace_has_the_steps_that_were_said_and_the_run_its_result(tmp_path, capsys):
+def test_a_trace_has_the_printed_steps_and_does_not_change_the_losses(tmp_path, capsys):
     train(tmp_path / "plain", 0)
     train(tmp_path / "traced", 3)
-    said = capsys.readouterr().err
-    assert f"profile: steps 5 to 7 in {tmp_path}/traced/profile" in said
+    messages = capsys.readouterr().err
+    assert f"profile: steps 5 to 7 in {tmp_path}/traced/profile" in messages
     assert not (tmp_path / "plain" / "profile").exists()
     (trace,) = (tmp_path / "traced" / "profile").rglob("*.trace.json.gz")
     assert list(trace.parent.glob("*.xplane.pb"))
@@ -55,7 +55,7 @@ def test_a_trace_has_the_steps_that_were_said_and_the_run_its_result(tmp_path, c
     assert losses[0] == losses[1]
 
 
-def test_fewer_steps_than_wanted_are_told(tmp_path, capsys):
+def test_fewer_steps_than_requested_are_reported(tmp_path, capsys):
     train(tmp_path, 40)
     assert "--profile: 9 of 40 steps" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""kill -9 and start again equals never having been killed, bit for bit."""
+"""A run that is killed by SIGKILL and started again equals an uninterrupted run bit for bit."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def train(folder, kill="never"):
 
 
 def outcome(folder):
-    """Logged losses, and final parameters as bytes."""
+    """Return the logged losses, and the final parameters as bytes."""
     rows = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
     mesh = make_mesh(ExecutionConfig(data_parallel=1))
     params = load_checkpoint_params(RunDir(epath.Path(folder)), RUN.num_steps, build_model(RUN.model, VOCAB), mesh)
@@ -40,16 +40,16 @@ def outcome(folder):
 
 @pytest.mark.slow  # four processes that each compile
 def test_a_run_killed_twice_resumes_bit_for_bit(tmp_path):
-    """Killed after step 6, then while the checkpoint of step 8 is half-written: both resume from step 4."""
+    """The run is killed after step 6, and then while it writes the checkpoint of step 8. It resumes from step 4."""
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     for kill in ("between", "inside"):
         assert train(killed, kill).returncode == -signal.SIGKILL
         assert checkpoint_steps(RunDir(epath.Path(killed))) == [4]
         with (killed / "steps.jsonl").open("a") as file:
-            file.write('{"step": 7, "loss')  # a row that the kill cut short
+            file.write('{"step": 7, "loss')  # a row that was only partly written
     for folder in (straight, killed):
-        done = train(folder)
-        assert done.returncode == 0, done.stderr
+        process = train(folder)
+        assert process.returncode == 0, process.stderr
     losses, parameters = outcome(killed)
     assert [step for step, *_ in losses] == list(range(1, 13))
     assert (losses, parameters) == outcome(straight)

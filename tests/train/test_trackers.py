@@ -1,4 +1,4 @@
-"""TensorBoard and W&B show every logged step once, with the values of steps.jsonl, whatever was killed between."""
+"""TensorBoard and W&B show every logged step once, with the values of steps.jsonl, also after interruptions."""
 
 import dataclasses
 import json
@@ -25,18 +25,21 @@ def train(folder, *, nan_at=None, on_checkpoint=None, **execution):
 
 
 def train_interrupted(folder, nan_at=6, **options):
-    """Diverges at step `nan_at + 1`, which leaves the checkpoint of step 4 and rows beyond it; then goes on."""
+    """Train a run that diverges at step `nan_at + 1`, and resume it.
+
+    The failure leaves the checkpoint of step 4 and rows after it.
+    """
     with pytest.raises(RunFailed):
         train(folder, nan_at=nan_at, **options)
     train(folder, **options)
 
 
-def logged(folder):
+def read_logged_rows(folder):
     return [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
 
 
 def crc32c(content):
-    """Castagnoli's polynomial, bit by bit."""
+    """Return the checksum with Castagnoli's polynomial, computed bit by bit."""
     crc = 0xFFFFFFFF
     for byte in content:
         crc ^= byte
@@ -45,7 +48,7 @@ def crc32c(content):
     return crc ^ 0xFFFFFFFF
 
 
-def masked(content):
+def mask_checksum(content):
     crc = crc32c(content)
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 
@@ -61,22 +64,22 @@ def read_events(folder):
         content = path.read_bytes()
         while content:
             head, (length,) = content[:8], struct.unpack("<Q", content[:8])
-            assert content[8:12] == masked(head)
+            assert content[8:12] == mask_checksum(head)
             body, content = content[12 : 12 + length], content[12 + length :]
-            assert content[:4] == masked(body)
+            assert content[:4] == mask_checksum(body)
             content = content[4:]
             events.append(Event.FromString(body))
     return events
 
 
 def scalars(folder):
-    """[(step, tag, value)] as they lie in the files."""
+    """Return [(step, tag, value)] in the order of the files."""
     return [
         (event.step, value.tag, value.simple_value) for event in read_events(folder) for value in event.summary.value
     ]
 
 
-def shown(row):
+def expected_scalars(row):
     return {(row["step"], tag, np.float32(row[key])) for key, tag in trackers.TAGS.items() if row[key] is not None}
 
 
@@ -85,17 +88,19 @@ def test_every_step_is_in_the_event_files_once_after_an_interruption(tmp_path):
     scored = []
 
     def score(step, params):
-        """Score like a scorer: a checkpoint that has its rows is not scored again."""
+        """Return losses like a scorer, which does not score a checkpoint a second time."""
         if step in scored:
             return {}
         scored.append(step)
         return {"wiki": next(losses)}
 
     train_interrupted(tmp_path, on_checkpoint=score)
-    found = scalars(tmp_path)
-    assert len(found) == len({(step, tag) for step, tag, _ in found})
-    assert {each for each in found if not each[1].startswith("eval/")} == set().union(*map(shown, logged(tmp_path)))
-    assert [each for each in found if each[1].startswith("eval/")] == [
+    event_scalars = scalars(tmp_path)
+    assert len(event_scalars) == len({(step, tag) for step, tag, _ in event_scalars})
+    assert {scalar for scalar in event_scalars if not scalar[1].startswith("eval/")} == set().union(
+        *map(expected_scalars, read_logged_rows(tmp_path))
+    )
+    assert [scalar for scalar in event_scalars if scalar[1].startswith("eval/")] == [
         (4, "eval/wiki", 3.5),
         (8, "eval/wiki", 2.5),
         (12, "eval/wiki", 1.5),
@@ -104,8 +109,10 @@ def test_every_step_is_in_the_event_files_once_after_an_interruption(tmp_path):
     assert emptied.stat().st_size == 0 < whole.stat().st_size
     first, second, *_ = read_events(tmp_path)
     assert first.file_version == "brain.Event:2"
-    assert (second.session_log.status, second.step) == (SessionLog.START, 0)  # readers drop what they had
-    assert [event.wall_time for event in read_events(tmp_path)][2] == pytest.approx(logged(tmp_path)[0]["time"])
+    assert (second.session_log.status, second.step) == (SessionLog.START, 0)  # readers then drop earlier events
+    assert [event.wall_time for event in read_events(tmp_path)][2] == pytest.approx(
+        read_logged_rows(tmp_path)[0]["time"]
+    )
 
 
 def test_an_event_file_that_a_kill_cut_short_does_no_harm(tmp_path):
@@ -132,12 +139,12 @@ def test_an_object_store_gets_whole_files_at_each_checkpoint(tmp_path, monkeypat
     monkeypatch.setattr(trackers, "is_remote", lambda path: True)
     monkeypatch.setattr(epath.Path(tmp_path).__class__, "open", refuse_appending(epath.Path(tmp_path).__class__.open))
     with pytest.raises(RunFailed):
-        train(tmp_path, nan_at=5)  # step 6; before it, step 4 is saved
+        train(tmp_path, nan_at=5)  # fails at step 6, after step 4 was saved
     assert max(step for step, *_ in scalars(tmp_path)) >= 4
     train(tmp_path)
-    found = scalars(tmp_path)
-    assert set(found) == set().union(*map(shown, logged(tmp_path)))
-    assert len(found) == len(set(found))
+    event_scalars = scalars(tmp_path)
+    assert set(event_scalars) == set().union(*map(expected_scalars, read_logged_rows(tmp_path)))
+    assert len(event_scalars) == len(set(event_scalars))
 
 
 def refuse_appending(real):
@@ -160,21 +167,21 @@ def test_tensorboard_itself_reads_the_file_and_starts_over_with_the_next(tmp_pat
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     with pytest.raises(RunFailed):
         train(tmp_path, nan_at=6)
-    looking_on = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
-    looking_on.Reload()
-    assert [each.step for each in looking_on.Scalars("train/loss_nats_per_token")] == list(range(1, 7))
+    early_reader = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    early_reader.Reload()
+    assert [event.step for event in early_reader.Scalars("train/loss_nats_per_token")] == list(range(1, 7))
     train(tmp_path)
-    new = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
-    for reader in (looking_on, new):
+    late_reader = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    for reader in (early_reader, late_reader):
         reader.Reload()
-        told = reader.Scalars("train/loss_nats_per_token")
-        assert [(each.step, each.value) for each in told] == [
-            (row["step"], np.float32(row["loss_nats_per_token"])) for row in logged(tmp_path)
+        events = reader.Scalars("train/loss_nats_per_token")
+        assert [(event.step, event.value) for event in events] == [
+            (row["step"], np.float32(row["loss_nats_per_token"])) for row in read_logged_rows(tmp_path)
         ]
 
 
 class FakeWandB(types.ModuleType):
-    """Remembers what each run was told, as the server does."""
+    """A stand-in for wandb that stores what each run logs, as the server does."""
 
     class Error(Exception):
         pass
@@ -206,19 +213,19 @@ def test_a_resumed_run_goes_on_in_its_own_run_of_wandb(tmp_path, monkeypatch):
     wandb = FakeWandB()
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     train_interrupted(tmp_path, wandb_project="lines", on_checkpoint=lambda step, _: {"wiki": 3.0} if step == 8 else {})
-    assert [(each["project"], each["id"], each["resume"]) for each in wandb.inits] == [
+    assert [(entry["project"], entry["id"], entry["resume"]) for entry in wandb.inits] == [
         ("lines", RUN.run_id, "allow")
     ] * 2
     assert wandb.inits[0]["config"]["batch_size"] == RUN.batch_size
     assert wandb.open == 0
-    rows = [each for each in wandb.history if "eval/wiki" not in each]
-    assert [(each["step"], each["train/loss_nats_per_token"]) for each in rows] == [
-        (row["step"], row["loss_nats_per_token"]) for row in logged(tmp_path)
+    rows = [entry for entry in wandb.history if "eval/wiki" not in entry]
+    assert [(entry["step"], entry["train/loss_nats_per_token"]) for entry in rows] == [
+        (row["step"], row["loss_nats_per_token"]) for row in read_logged_rows(tmp_path)
     ]
-    assert [each for each in wandb.history if "eval/wiki" in each] == [{"step": 8, "eval/wiki": 3.0}]
+    assert [entry for entry in wandb.history if "eval/wiki" in entry] == [{"step": 8, "eval/wiki": 3.0}]
 
 
-def test_wandb_that_is_missing_or_refuses_is_told_in_one_line(tmp_path, monkeypatch):
+def test_wandb_that_is_missing_or_refuses_is_reported_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(LosslineError, match=r"execution\.wandb_project: cannot import wandb; `pip install wandb`"):
         train(tmp_path, wandb_project="lines")
@@ -233,5 +240,5 @@ def test_wandb_itself_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     train_interrupted(tmp_path, wandb_project="lines")
     files = sorted((tmp_path / "wandb").glob(f"offline-run-*-{RUN.run_id}/run-{RUN.run_id}.wandb"))
-    assert len(files) == 2  # `wandb sync` puts both into the run of that id
+    assert len(files) == 2  # `wandb sync` adds both to the run with that id
     assert all(file.stat().st_size > 0 for file in files)

@@ -1,4 +1,4 @@
-"""The step against plain gradients on every mesh, and the run around it."""
+"""The training step equals plain gradients on every mesh, and a run logs, saves, stops and resumes."""
 
 import dataclasses
 import json
@@ -63,7 +63,7 @@ def step_batch(index, separate=False):
 
 
 def run_steps(model, execution, run=RUN, num_steps=3, separate=False):
-    """Losses and gradient norms of the first steps, the final state, and the jitted step."""
+    """Return losses and gradient norms of the first steps, the final state, and the jitted step."""
     mesh, step, state = build_step(model, execution, run)
     rows = []
     with jax.set_mesh(mesh):
@@ -95,7 +95,7 @@ FOUR_BY_TWO_FSDP = ExecutionConfig(data_parallel=4, model_parallel=2, fsdp=True)
 
 @pytest.fixture(autouse=True, scope="module")
 def _quick_compile():
-    """The same programs, less optimised: compiling takes most of these tests."""
+    """Compile with fewer optimisations, because compilation takes most of the time of these tests."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
@@ -112,8 +112,8 @@ def _quick_compile():
     ],
 )
 def test_one_device_eight_devices_and_a_model_axis_agree(name, executions):
-    """Losses and gradient norms of three steps, so parameters and moments agree as well."""
-    calm = dataclasses.replace(RUN, optim=OptimConfig(learning_rate=1e-3))  # Adam magnifies rounding by its rate
+    """Losses and gradient norms of three steps are compared, so parameters and moments agree too."""
+    calm = dataclasses.replace(RUN, optim=OptimConfig(learning_rate=1e-3))  # Adam scales rounding errors by its rate
     separate = name in ("mamba2", "gpt2")  # packed documents are kept apart
     expected, _, _ = run_steps(MODELS[name], ONE, calm, separate=separate)
     for execution in executions:
@@ -154,20 +154,20 @@ def train(folder, *, execution=None, **options):
     return train_bigram(folder, execution or ExecutionConfig(data_parallel=2, log_every=5), **options)
 
 
-def logged(folder):
+def read_logged_rows(folder):
     return [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
 
 
 def test_a_run_leaves_rows_checkpoints_and_totals(tmp_path):
-    seen = {}
+    norms = {}
 
     def evaluate(step, params):
-        seen[step] = float(optax.tree.norm(params))
+        norms[step] = float(optax.tree.norm(params))
 
     result = train(tmp_path, on_checkpoint=evaluate)
-    assert sorted(seen) == checkpoint_steps(RunDir(epath.Path(tmp_path))) == [4, 8, 12]
-    assert len(set(seen.values())) == 3  # the parameters of each step, not of one
-    rows = logged(tmp_path)
+    assert sorted(norms) == checkpoint_steps(RunDir(epath.Path(tmp_path))) == [4, 8, 12]
+    assert len(set(norms.values())) == 3  # each step has its own parameters
+    rows = read_logged_rows(tmp_path)
     assert [row["step"] for row in rows] == [1, 5, 10, 12]
     assert [row["tokens_seen"] for row in rows] == [128, 640, 1280, 1536]
     assert set(rows[0]) == {
@@ -175,9 +175,9 @@ def test_a_run_leaves_rows_checkpoints_and_totals(tmp_path):
         *("step_seconds", "input_wait_seconds", "tokens_per_second", "mfu", "memory_bytes", "time", "checksum"),
     }
     for row in rows:
-        assert row["mfu"] is None  # nobody says what a CPU can do
+        assert row["mfu"] is None  # the peak of a CPU is unknown
         assert 0 < row["input_wait_seconds"] < row["step_seconds"]
-        assert 5e7 < row["memory_bytes"] < 1e11  # of a process that has jax in it
+        assert 5e7 < row["memory_bytes"] < 1e11  # of a process that has imported jax
     expected, _, _ = run_steps(Bigram(), ExecutionConfig(data_parallel=2), num_steps=12)
     losses = [row["loss_nats_per_token"] for row in rows]
     np.testing.assert_array_equal(losses, expected[[0, 4, 9, 11], 0])
@@ -189,14 +189,14 @@ def test_a_run_leaves_rows_checkpoints_and_totals(tmp_path):
     assert json.loads((tmp_path / "done.json").read_text())["tokens"] == 1536
 
 
-def test_the_wait_for_input_is_told_apart_and_counts_against_the_speed(tmp_path):
+def test_the_wait_for_input_is_measured_apart_and_lowers_the_speed(tmp_path):
     class Slow(Source):
         def batch(self, step, *where):
             time.sleep(0.05)
             return super().batch(step, *where)
 
     result = train(tmp_path, source=Slow())
-    waits = [row["input_wait_seconds"] for row in logged(tmp_path)]
+    waits = [row["input_wait_seconds"] for row in read_logged_rows(tmp_path)]
     assert all(0.05 <= wait < 0.5 for wait in waits)
     assert result.seconds["input"] >= 12 * 0.05
     assert result.tokens_per_second <= 1536 / (12 * 0.05)
@@ -209,18 +209,18 @@ def test_mfu_is_the_flops_of_the_model_over_the_peak_of_all_devices(tmp_path, mo
     # Llama of width 16 over 8 positions, by hand: q, k, v, o; three MLP matrices; scores and values; unembedding
     width, d_ff, keys = 16, RUN.model.mlp_width, 4.5
     forward = 2 * (4 * width**2 + 3 * width * d_ff) + 4 * width * keys + 2 * width * VOCAB
-    for row in logged(tmp_path):
+    for row in read_logged_rows(tmp_path):
         flops_per_second = 3 * forward * 128 / row["step_seconds"]
         assert row["mfu"] == pytest.approx(flops_per_second / 2e9, rel=1e-3)
     assert result.mfu == pytest.approx(3 * forward * result.tokens_per_second / 2e9, rel=1e-3)
 
 
-def test_a_run_begun_before_a_part_of_its_time_was_told_apart_goes_on(tmp_path):
+def test_a_run_of_a_version_that_measured_fewer_parts_of_the_time_resumes(tmp_path):
     with pytest.raises(RunFailed):
         train(tmp_path, source=Source(nan_at=5))
     meta = next((tmp_path / "checkpoints").glob("*4/meta.json"))
     content = json.loads(meta.read_text())
-    del content["meta"]["seconds"]["input"], content["checksum"]  # as that version wrote it
+    del content["meta"]["seconds"]["input"], content["checksum"]  # the earlier version did not write these
     content["meta"]["seconds"]["wall"] += 100
     meta.write_text(json.dumps(content))
     seconds = train(tmp_path).seconds
@@ -229,10 +229,10 @@ def test_a_run_begun_before_a_part_of_its_time_was_told_apart_goes_on(tmp_path):
 
 def test_a_run_that_ended_before_its_hardware_was_kept_is_still_finished(tmp_path):
     train(tmp_path)
-    done = json.loads((tmp_path / "done.json").read_text())
+    content = json.loads((tmp_path / "done.json").read_text())
     for key in ("num_devices", "device_kind", "num_processes", "mfu", "checksum"):
-        del done[key]
-    (tmp_path / "done.json").write_text(json.dumps(done))
+        del content[key]
+    (tmp_path / "done.json").write_text(json.dumps(content))
     assert train(tmp_path).num_devices is None
 
 
@@ -242,7 +242,7 @@ def test_a_finished_run_returns_at_once(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(tmp_path):
-    """Batch 7 is step 8, a checkpoint step that log_every=5 does not log."""
+    """Batch 7 is step 8, which saves a checkpoint and is not logged with log_every=5."""
     with pytest.raises(RunFailed, match=r"loss is nan at step 8 of 12 .*lower optim\.learning_rate"):
         train(tmp_path, source=Source(nan_at=7))
     assert checkpoint_steps(RunDir(epath.Path(tmp_path))) == [4]
@@ -250,9 +250,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(tmp_path):
     assert failure["step"] == 8
     assert "nan" in failure["reason"]
     assert not (tmp_path / "done.json").exists()
-    train(tmp_path)  # mended: goes on from step 4
+    train(tmp_path)  # without the error it resumes from step 4
     assert not (tmp_path / "failed.json").exists()
-    assert [row["step"] for row in logged(tmp_path)] == [1, 5, 10, 12]
+    assert [row["step"] for row in read_logged_rows(tmp_path)] == [1, 5, 10, 12]
 
 
 def test_sigterm_saves_and_exits_42_and_the_run_goes_on(tmp_path):
@@ -272,8 +272,8 @@ def test_sigterm_saves_and_exits_42_and_the_run_goes_on(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is handler
     assert checkpoint_steps(RunDir(epath.Path(stopped))) == [4, 6]
     train(stopped)
-    assert checkpoint_steps(RunDir(epath.Path(stopped))) == [4, 8, 12]  # 6 was for the restart alone
-    losses = [[row["loss_nats_per_token"] for row in logged(folder)] for folder in (straight, stopped)]
+    assert checkpoint_steps(RunDir(epath.Path(stopped))) == [4, 8, 12]  # step 6 was saved only for the restart
+    losses = [[row["loss_nats_per_token"] for row in read_logged_rows(folder)] for folder in (straight, stopped)]
     assert losses[0] == losses[1]
 
 
@@ -281,11 +281,11 @@ def test_sigterm_saves_and_exits_42_and_the_run_goes_on(tmp_path):
 @pytest.mark.parametrize("when", ["in the step", "in the save"])
 @pytest.mark.parametrize("due", [4, 12])
 def test_sigterm_at_a_due_step_leaves_before_scoring_and_the_step_is_scored_later(tmp_path, monkeypatch, when, due):
-    """The run that resumes offers the very same parameters."""
-    seen, batch, save = {"quiet": {}, "stopped": {}}, Source.batch, Checkpointer.save
+    """The resumed run scores exactly the same parameters as an uninterrupted run."""
+    scored_params, batch, save = {"quiet": {}, "stopped": {}}, Source.batch, Checkpointer.save
 
-    def noting(name):
-        return lambda step, params: seen[name].setdefault(step, jax.tree.map(np.asarray, params)) and None
+    def recorder(name):
+        return lambda step, params: scored_params[name].setdefault(step, jax.tree.map(np.asarray, params)) and None
 
     def interrupted_batch(self, step, *where):
         if step == due - 1:
@@ -297,44 +297,44 @@ def test_sigterm_at_a_due_step_leaves_before_scoring_and_the_step_is_scored_late
         if step == due:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    train(tmp_path / "quiet", on_checkpoint=noting("quiet"))
+    train(tmp_path / "quiet", on_checkpoint=recorder("quiet"))
     with monkeypatch.context() as patch:
         patch.setattr(Source, "batch", interrupted_batch if when == "in the step" else batch)
         patch.setattr(Checkpointer, "save", interrupted_save if when == "in the save" else save)
         with pytest.raises(SystemExit) as exit_info:
-            train(tmp_path / "stopped", on_checkpoint=noting("stopped"))
+            train(tmp_path / "stopped", on_checkpoint=recorder("stopped"))
     assert exit_info.value.code == 42
-    assert sorted(seen["stopped"]) == [step for step in (4, 8, 12) if step < due]
+    assert sorted(scored_params["stopped"]) == [step for step in (4, 8, 12) if step < due]
     assert due in checkpoint_steps(RunDir(epath.Path(tmp_path / "stopped")))
-    train(tmp_path / "stopped", on_checkpoint=noting("stopped"))
-    assert sorted(seen["stopped"]) == [4, 8, 12]
-    for step, params in seen["quiet"].items():
-        jax.tree.map(np.testing.assert_array_equal, seen["stopped"][step], params)
+    train(tmp_path / "stopped", on_checkpoint=recorder("stopped"))
+    assert sorted(scored_params["stopped"]) == [4, 8, 12]
+    for step, params in scored_params["quiet"].items():
+        jax.tree.map(np.testing.assert_array_equal, scored_params["stopped"][step], params)
 
 
 @pytest.mark.parametrize("due", [4, 12])
 def test_sigterm_breaks_off_the_scoring_of_a_saved_step_and_the_step_is_scored_later(tmp_path, due):
-    seen = []
+    scored_steps = []
 
-    def interrupted(step, params):
+    def interrupt_scoring(step, params):
         if step == due:
             os.kill(os.getpid(), signal.SIGTERM)
             pytest.fail("the scoring went on")
-        seen.append(step)
+        scored_steps.append(step)
 
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as exit_info:
-        train(tmp_path, on_checkpoint=interrupted)
+        train(tmp_path, on_checkpoint=interrupt_scoring)
     assert exit_info.value.code == 42
     assert signal.getsignal(signal.SIGTERM) is handler
     assert due in checkpoint_steps(RunDir(epath.Path(tmp_path)))
-    train(tmp_path, on_checkpoint=lambda step, params: seen.append(step))
-    assert seen == [4, 8, 12]
+    train(tmp_path, on_checkpoint=lambda step, params: scored_steps.append(step))
+    assert scored_steps == [4, 8, 12]
 
 
 def test_sigterm_before_a_block_that_may_be_broken_off_keeps_out_of_it():
     with StopRequest() as stop:
-        os.kill(os.getpid(), signal.SIGTERM)  # noted only: outside such a block a write may be under way
+        os.kill(os.getpid(), signal.SIGTERM)  # only noted, because a write may be in progress outside such a block
         with pytest.raises(SystemExit, match="42"), stop.leaving_at_once():
             pytest.fail("entered")
         os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Weights in and out by the command line: what is written, what is read again, and what is refused."""
+"""The command line imports and exports weights without a change, and refuses unusable input."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ GPT2 = GPT2Config(d_model=16, num_layers=2, num_heads=2, max_positions=24)
 
 
 def public_model(folder, config=GPT2, key=0, vocab_size=260):
-    """A folder as one would fetch it; its vocabulary is padded beyond the tokenizer's 258."""
+    """Write a folder like a downloaded model. Its vocabulary is padded beyond the 258 tokens of the tokenizer."""
     model = build_model(config, vocab_size)
     params = model.init(jax.random.key(key))
     ids = {"bos_id": BYTES.bos_id, "eos_id": BYTES.eos_id}
@@ -78,9 +78,9 @@ def test_a_tokenizer_that_changed_since_the_import_is_not_exported(tmp_path, cap
 def test_steps_of_one_model_share_a_folder(tmp_path, capsys):
     for step in (2, 1):
         public_model(tmp_path / f"step{step}", key=step)
-        words = ["--name", "pythia", "--step", str(step), "--tokens-seen", str(100 * step)]
-        for _ in range(2):  # the second time there is nothing to do
-            main(["import-weights", f"{tmp_path}/step{step}", "--out", f"{tmp_path}/ours", *words])
+        flags = ["--name", "pythia", "--step", str(step), "--tokens-seen", str(100 * step)]
+        for _ in range(2):  # the second import changes nothing
+            main(["import-weights", f"{tmp_path}/step{step}", "--out", f"{tmp_path}/ours", *flags])
     imported, _ = open_imported(tmp_path / "ours")
     assert imported.steps == (1, 2)
     assert [imported.tokens_at(step) for step in (1, 2, 3)] == [100, 200, None]
@@ -89,30 +89,30 @@ def test_steps_of_one_model_share_a_folder(tmp_path, capsys):
         ("step1", "--name", "pythia", "--step", "2"): "holds other weights or another --tokens-seen of step 2",
         ("step1", "--name", "other", "--step", "3"): "holds a model with name='pythia', and this one has 'other'",
     }
-    for (source, *words), message in refused.items():
+    for (source, *flags), message in refused.items():
         with pytest.raises(SystemExit) as stop:
-            main(["import-weights", f"{tmp_path}/{source}", "--out", f"{tmp_path}/ours", *words])
+            main(["import-weights", f"{tmp_path}/{source}", "--out", f"{tmp_path}/ours", *flags])
         assert stop.value.code == 2
         assert message in capsys.readouterr().err
 
 
 def test_an_import_that_was_killed_is_done_anew(tmp_path):
     public_model(tmp_path / "public")
-    words = ["import-weights", f"{tmp_path}/public", "--out", f"{tmp_path}/ours"]
-    main(words)
+    command = ["import-weights", f"{tmp_path}/public", "--out", f"{tmp_path}/ours"]
+    main(command)
     (tmp_path / "ours" / "model.json").unlink()
     (tmp_path / "ours" / "checkpoints" / "00000000" / "meta.json").unlink()
-    main(words)
+    main(command)
     assert open_imported(tmp_path / "ours")[0].steps == (0,)
 
 
 def test_an_import_that_was_killed_before_its_last_line_takes_the_weights_of_the_next(tmp_path):
-    words = ["--out", f"{tmp_path}/ours", "--name", "same"]
+    flags = ["--out", f"{tmp_path}/ours", "--name", "same"]
     public_model(tmp_path / "first", key=0)
-    main(["import-weights", f"{tmp_path}/first", *words])
-    (tmp_path / "ours" / "model.json").unlink()  # the checkpoint is whole
+    main(["import-weights", f"{tmp_path}/first", *flags])
+    (tmp_path / "ours" / "model.json").unlink()  # the checkpoint is complete
     model, params = public_model(tmp_path / "second", key=1)
-    main(["import-weights", f"{tmp_path}/second", *words])
+    main(["import-weights", f"{tmp_path}/second", *flags])
     stored = load_checkpoint(open_imported(tmp_path / "ours")[1], 0, model, make_mesh(ExecutionConfig()))
     jax.tree.map(np.testing.assert_array_equal, stored, params)
 
@@ -126,14 +126,14 @@ def test_a_study_remembers_the_models_that_it_scores(tmp_path):
         add_scored_model(study, *open_imported(tmp_path / "ours"))
     (entry,) = scored_models(study)
     assert (entry.model, entry.weights.root) == (open_imported(tmp_path / "ours")[0], epath.Path(tmp_path / "ours"))
-    (tmp_path / "ours").rename(tmp_path / "gone")  # what the study knows stays in the study
+    (tmp_path / "ours").rename(tmp_path / "gone")  # the study keeps its own copy of these facts
     assert scored_models(study) == [entry]
 
     study.loss_rows(entry.model.run_id).parent.mkdir(parents=True)
     study.loss_rows(entry.model.run_id).write_text("")
     main(["import-weights", f"{tmp_path}/public", "--out", f"{tmp_path}/mended", "--data", "pile"])
     add_scored_model(study, *open_imported(tmp_path / "mended"))
-    assert [entry.model.data for entry in scored_models(study)] == ["pile"]  # the same weights, known better
+    assert [entry.model.data for entry in scored_models(study)] == ["pile"]  # the same weights with more facts
     assert not study.loss_rows(entry.model.run_id).exists()
 
 
@@ -198,11 +198,11 @@ def test_what_cannot_be_imported_is_refused_and_leaves_no_model(tmp_path, capsys
 def test_a_model_without_a_stated_context_asks_for_it(tmp_path, capsys):
     config = Mamba2Config(d_model=16, num_layers=1, num_heads=2, d_state=4, d_inner=32)
     public_model(tmp_path / "public", config)
-    words = ["import-weights", f"{tmp_path}/public", "--out", f"{tmp_path}/ours"]
+    command = ["import-weights", f"{tmp_path}/public", "--out", f"{tmp_path}/ours"]
     with pytest.raises(SystemExit):
-        main(words)
+        main(command)
     assert "--context-length TOKENS" in capsys.readouterr().err
-    main([*words, "--context-length", "64"])
+    main([*command, "--context-length", "64"])
     assert open_imported(tmp_path / "ours")[0].context_length == 64
 
 

@@ -1,4 +1,4 @@
-"""Weights in and out: parity with transformers, round trips, shards, the export."""
+"""Our models equal those of transformers, and weights survive a round trip, shards and the export."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ from tests.support.huggingface_parity import (
     CASES,
     QUICK,
     VOCAB,
-    load_theirs,
+    load_in_transformers,
     measure,
     our_logits,
     random_tokens,
@@ -57,13 +57,13 @@ def test_a_model_written_here_loads_there(case, tmp_path):
     save_pretrained(tmp_path / "ours", model, params, context_length=40, max_shard_bytes=20_000)
     assert (tmp_path / "ours" / "model.safetensors.index.json").exists()
     assert_equal(load_pretrained_params(tmp_path / "ours", model), params)
-    ours, theirs = (their_logits(tmp_path / name, random_tokens()) for name in ("ours", "theirs"))
-    np.testing.assert_allclose(ours, theirs, atol=1e-5)  # the chunks of a scan may be others
+    logits, expected = (their_logits(tmp_path / name, random_tokens()) for name in ("ours", "theirs"))
+    np.testing.assert_allclose(logits, expected, atol=1e-5)  # the chunks of a scan may differ
 
 
 def test_shards_written_there_load_here(tmp_path):
     write_case("gpt2", tmp_path / "whole")
-    load_theirs(tmp_path / "whole").save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    load_in_transformers(tmp_path / "whole").save_pretrained(tmp_path / "shards", max_shard_size="20KB")
     assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 2
     np.testing.assert_array_equal(
         our_logits(tmp_path / "shards", random_tokens()), our_logits(tmp_path / "whole", random_tokens())
@@ -83,7 +83,7 @@ def test_a_head_of_its_own_and_a_tied_one_load_there(name, tmp_path):
     model = build_model(config, VOCAB)
     params = random_params(model)
     save_pretrained(tmp_path / "out", model, params)
-    head_VD = load_theirs(tmp_path / "out").get_output_embeddings().weight.detach().numpy()
+    head_VD = load_in_transformers(tmp_path / "out").get_output_embeddings().weight.detach().numpy()
     np.testing.assert_array_equal(head_VD, params["embed"] if config.tied_embeddings else params["unembed"].T)
 
 
@@ -109,12 +109,14 @@ def test_there_and_back_is_exact_for_any_widths(heads, kv_heads, half_width, d_f
     mamba2 = Mamba2Config(d, 1, heads * kv_heads, kv_heads, state, 2 * d, conv_bias=conv_bias)
     for config in (llama, mamba2):
         model = build_model(config, 5)
-        shapes, theirs = leaf_shapes(model), their_shapes(model)
+        shapes, tensor_shapes = leaf_shapes(model), their_shapes(model)
         for group in hf_architecture_of(config).groups(config):
             drop = 1 if group.per_layer else 0
             leaves = [np.random.default_rng(0).normal(size=shapes[path][drop:]) for path in group.ours]
             tensors = group.to_theirs(*leaves)
-            assert [tensor.shape for tensor in tensors] == [theirs[name.format(layer=0)] for name in group.theirs]
+            assert [tensor.shape for tensor in tensors] == [
+                tensor_shapes[name.format(layer=0)] for name in group.theirs
+            ]
             for leaf, again in zip(leaves, group.to_ours(*tensors), strict=True):
                 np.testing.assert_array_equal(again, leaf)
 
@@ -129,10 +131,10 @@ def test_half_precision_files_become_float32(tmp_path):
 def test_leaves_are_born_on_the_mesh(tmp_path):
     model, params = write_small("llama", tmp_path / "out")
     mesh = make_mesh(ExecutionConfig(data_parallel=2, model_parallel=1))
-    wanted = shardings(model.axes(), mesh, jax.eval_shape(model.init, jax.random.key(0)), fsdp=True)
-    placed = load_pretrained_params(tmp_path / "out", model, wanted)
+    placements = shardings(model.axes(), mesh, jax.eval_shape(model.init, jax.random.key(0)), fsdp=True)
+    placed = load_pretrained_params(tmp_path / "out", model, placements)
     assert_equal(placed, params)
-    assert all(jax.tree.leaves(jax.tree.map(lambda leaf, sharding: leaf.sharding == sharding, placed, wanted)))
+    assert all(jax.tree.leaves(jax.tree.map(lambda leaf, sharding: leaf.sharding == sharding, placed, placements)))
     save_pretrained(tmp_path / "again", model, placed)
     assert_equal(load_pretrained_params(tmp_path / "again", model), params)
 
@@ -148,7 +150,7 @@ def test_an_export_is_whole_or_absent(tmp_path):
         save_pretrained(tmp_path / "new", model, {**params, "blocks": {}})
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))  # stands in for a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))  # a limit on file size in place of a full disk
     try:
         with pytest.raises(LosslineError, match="new: cannot write .*File too large.*; .*`ulimit -f`"):
             save_pretrained(tmp_path / "new", model, params)
@@ -160,8 +162,8 @@ def test_an_export_is_whole_or_absent(tmp_path):
 def test_the_tokenizer_goes_along(tmp_path):
     transformers = pytest.importorskip("transformers", reason="AutoTokenizer is transformers'")
     tokenizers = pytest.importorskip("tokenizers", reason="makes the tokenizer.json")
-    words = {"<s>": 0, "</s>": 1, "a": 2, "b": 3}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="a"))
+    vocabulary = {"<s>": 0, "</s>": 1, "a": 2, "b": 3}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="a"))
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     tokenizer.add_special_tokens(["<s>", "</s>"])
     content = tokenizer.to_str().encode()
@@ -169,9 +171,9 @@ def test_the_tokenizer_goes_along(tmp_path):
     assert (tmp_path / "out" / "tokenizer.json").read_bytes() == content
     hf = read_config(tmp_path / "out")
     assert (hf.bos_id, hf.eos_id) == (0, 1)
-    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
-    assert (theirs.bos_token, theirs.eos_token) == ("<s>", "</s>")
-    assert theirs("b a b", add_special_tokens=False)["input_ids"] == [3, 2, 3]
+    reference = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert (reference.bos_token, reference.eos_token) == ("<s>", "</s>")
+    assert reference("b a b", add_special_tokens=False)["input_ids"] == [3, 2, 3]
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(LosslineError, match="tokenizer.json: has no token 9, the eos_token"):
         write_small("llama", tmp_path / "out", tokenizer_json=content, bos_id=0, eos_id=9)

@@ -1,4 +1,4 @@
-"""config.json to model configs and back: public ones load, and what we cannot compute is refused by name."""
+"""config.json becomes a model config and back. A field that we cannot compute is refused by name."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ def read(folder, values):
     return read_config(folder)
 
 
-PUBLIC = {  # config.json, what it says, the parameters that its authors count
+PUBLIC = {  # config.json, the model that it describes, the number of parameters that its authors state
     "Llama-3.2-1B": (
         LLAMA_3_2_1B,
         HFModel(
@@ -66,9 +66,9 @@ PUBLIC = {  # config.json, what it says, the parameters that its authors count
 @pytest.mark.parametrize("name", list(PUBLIC))
 def test_public_configs_are_read(name, tmp_path):
     values, expected, num_parameters = PUBLIC[name]
-    found = read(tmp_path, values)
-    assert found == expected
-    assert count_parameters(found.config, found.vocab_size).total == num_parameters
+    hf_model = read(tmp_path, values)
+    assert hf_model == expected
+    assert count_parameters(hf_model.config, hf_model.vocab_size).total == num_parameters
 
 
 @pytest.mark.parametrize("name", list(SMALL))

@@ -1,4 +1,4 @@
-"""Files from elsewhere: old names and buffers are understood, and every damage is named by tensor and file."""
+"""Files from other programs load with old names and buffers. Each damage is named by tensor and file."""
 
 import dataclasses
 import json
@@ -52,19 +52,24 @@ PREFIXES = ["_orig_mod.", "module.", "base_model.model.", "module._orig_mod.", "
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox", "mamba", "mamba2"])
-def test_names_under_a_prefix_are_read_without_it_and_that_is_said(name, tmp_path, capsys):
+def test_names_under_a_prefix_are_read_without_it_and_a_message_reports_it(name, tmp_path, capsys):
     model, params = write_small(name, tmp_path / "out")
     written = load_file(tmp_path / "out" / "model.safetensors")
     for prefix in PREFIXES:
-        save_file({prefix + each: tensor for each, tensor in written.items()}, tmp_path / "out" / "model.safetensors")
+        save_file(
+            {prefix + tensor_name: tensor for tensor_name, tensor in written.items()},
+            tmp_path / "out" / "model.safetensors",
+        )
         assert_equal(load_pretrained_params(tmp_path / "out", model), params)
-        told = capsys.readouterr().err
-        assert "names of tensors are read without " in told
-        assert all(f"{part}." in told for part in prefix.split(".")[:-1])
+        messages = capsys.readouterr().err
+        assert "names of tensors are read without " in messages
+        assert all(f"{part}." in messages for part in prefix.split(".")[:-1])
     base = {
-        each.split(".", 1)[1] if "." in each and not each.startswith(("lm_head", "embed_out")) else each: tensor
-        for each, tensor in written.items()
-    }  # as AutoModel saves the model without its head
+        tensor_name.split(".", 1)[1]
+        if "." in tensor_name and not tensor_name.startswith(("lm_head", "embed_out"))
+        else tensor_name: tensor
+        for tensor_name, tensor in written.items()
+    }  # AutoModel saves the model like this, without its head
     save_file(base, tmp_path / "out" / "model.safetensors")
     assert_equal(load_pretrained_params(tmp_path / "out", model), params)
     assert capsys.readouterr().err == ""
@@ -84,13 +89,13 @@ def test_wrappers_inside_names_are_left_out_too(tmp_path, capsys):
     assert "read without _fsdp_wrapped_module., _orig_mod." in capsys.readouterr().err
 
 
-def under(prefix, *others):
-    """All tensors under a prefix, and copies of them under the others."""
+def under(prefix, *other_prefixes):
+    """Return a change that puts all tensors under a prefix, and copies of them under the other prefixes."""
 
     def change(tensors):
         for name in list(tensors):
             tensor = tensors.pop(name)
-            tensors.update({f"{each}{name}": tensor for each in (prefix, *others)})
+            tensors.update({f"{new_prefix}{name}": tensor for new_prefix in (prefix, *other_prefixes)})
 
     return change
 
@@ -98,7 +103,7 @@ def under(prefix, *others):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        # two models in a file: which of them is meant is not for us to say
+        # The file has two models, and it is not known which is meant.
         (
             under("student.", "teacher."),
             "is missing, expected of shape [37, 16] (and 20 more); most like it is student.",
@@ -169,9 +174,9 @@ def test_a_step_bias_that_the_config_denies_is_refused(tmp_path):
 
 def test_another_model_than_the_files_is_refused(tmp_path):
     write_small("llama", tmp_path / "out")
-    other = build_model(LlamaConfig(16, 2, num_heads=4, num_kv_heads=2, d_ff=24, rope_theta=5.0), 37)
+    other_model = build_model(LlamaConfig(16, 2, num_heads=4, num_kv_heads=2, d_ff=24, rope_theta=5.0), 37)
     with pytest.raises(LosslineError, match="config.json: field rope_scaling=.* the model to be filled has"):
-        load_pretrained_params(tmp_path / "out", other)
+        load_pretrained_params(tmp_path / "out", other_model)
     with pytest.raises(LosslineError, match="config.json: field vocab_size=37, but the model .* vocab_size=38"):
         load_pretrained_params(tmp_path / "out", build_model(SMALL["llama"], 38))
 

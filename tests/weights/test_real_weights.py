@@ -1,4 +1,4 @@
-"""Trained weights: stories260K, a tiny Llama of old transformers, and SmolLM2-135M-Instruct out of a pip package."""
+"""Trained weights give their known outputs: stories260K, a tiny Llama of old transformers, and SmolLM2-135M."""
 
 import functools
 import gzip
@@ -25,7 +25,7 @@ WINDOW, NUM_WINDOWS, ROWS = 512, 100, 20
 
 @functools.cache
 def load(folder):
-    """Config, model, params and tokenizer of a folder."""
+    """Return config, model, params and tokenizer of a folder."""
     hf = read_config(folder)
     model = build_model(hf.config, hf.vocab_size)
     tokenizer = HuggingFaceTokenizerFile(epath.Path(folder) / "tokenizer.json")
@@ -49,15 +49,15 @@ def test_stories260k_gives_its_reference_outputs():
 
     greedy = expected["greedy_from_bos"]
     assert greedy[0] == hf.bos_id
-    # Each next token is the likeliest after the true ones before it, so one pass tells as much as 120.
+    # Each token is the likeliest one after the true tokens before it, so one pass replaces 120.
     logits_BTV = jax.jit(model.logits)(params, np.array(greedy, np.int32)[None])
     assert logits_BTV[0, :-1].argmax(axis=-1).tolist() == greedy[1:]
 
 
 def tinystories_windows():
-    """The first 100 windows of 512 tokens, [100, 513]: stories one after the other, each with BOS before it.
+    """Return the first 100 windows of 512 tokens, [100, 513], of all stories in a row, each after a BOS.
 
-    The file marks no stories: they are cut where a blank line is followed by "Once", as nearly all begin.
+    The file has no marks between stories. A story begins at "Once" after a blank line, as nearly all stories do.
     """
     hf, _, _, tokenizer = load(shared_path(STORIES))
     text = text_of("data/corpora/tinystories/tinystories_v1_valid_part.txt.gz")[: 4 * WINDOW * NUM_WINDOWS]
@@ -74,8 +74,8 @@ def mean_nll(folder, windows):
 
 
 def test_stories260k_has_its_loss_on_tinystories():
-    # 1.2966 stands in the data's manifest and 1.2968 was published, neither with its windows. The figure depends on
-    # them: 1.27 for stories by themselves, 1.37 for all windows up to the place where the file's quotes are garbled.
+    # The manifest of the data has 1.2966, and 1.2968 was published. Neither states the windows that it used. The loss
+    # depends on them: it is 1.27 for separate stories, and 1.37 for all windows before the broken quotes of the file.
     loss = mean_nll(shared_path(STORIES), tinystories_windows())
     assert loss == pytest.approx(1.2986, abs=2e-4)
     assert loss == pytest.approx(1.2966, abs=5e-3)
@@ -84,11 +84,11 @@ def test_stories260k_has_its_loss_on_tinystories():
 def test_transformers_finds_the_same_loss_on_tinystories():
     torch = pytest.importorskip("torch", reason="transformers needs it")
     transformers = pytest.importorskip("transformers", reason="the model to compare with")
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(shared_path(STORIES)).eval()
+    reference = transformers.AutoModelForCausalLM.from_pretrained(shared_path(STORIES)).eval()
     windows = tinystories_windows()[:ROWS]
     tokens = torch.tensor(windows).long()
     with torch.no_grad():
-        logits = theirs(tokens[:, :-1]).logits
+        logits = reference(tokens[:, :-1]).logits
         expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).item()
     assert mean_nll(shared_path(STORIES), windows) == pytest.approx(expected, abs=1e-5)
 
@@ -99,12 +99,12 @@ def test_buffers_of_old_transformers_are_passed_over():
     model = build_model(hf.config, hf.vocab_size)
     params = load_pretrained_params(folder, model)
     tokens_BT = np.array([[1, 500, 31999, 7, 7, 2]], np.int32)
-    ours_BTV = jax.jit(model.logits)(params, tokens_BT)
+    logits_BTV = jax.jit(model.logits)(params, tokens_BT)
     torch = pytest.importorskip("torch", reason="transformers needs it")
     transformers = pytest.importorskip("transformers", reason="the model to compare with")
     with torch.no_grad():
-        theirs = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()(torch.tensor(tokens_BT).long())
-    np.testing.assert_allclose(ours_BTV, theirs.logits.numpy(), atol=1e-4)
+        reference = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()(torch.tensor(tokens_BT).long())
+    np.testing.assert_allclose(logits_BTV, reference.logits.numpy(), atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -113,14 +113,14 @@ def smollm2(tmp_path_factory):
     folder = tmp_path_factory.mktemp("smollm2") / "model"
     write_smollm2(folder)
     yield folder
-    load.cache_clear()  # half a gigabyte
+    load.cache_clear()  # it has half a gigabyte
     shutil.rmtree(folder)
 
 
 def length_normalised_accuracy(folder, items):
-    """Share of items whose gold choice has the least NLL a byte after the context."""
+    """Return the share of items whose gold choice has the least NLL per byte after the context."""
     _, model, params, tokenizer = load(folder)
-    by_width = defaultdict(list)  # rows of about equal length go together
+    by_width = defaultdict(list)  # rows of about equal length share a batch
     for k, item in enumerate(items):
         start = len(tokenizer.encode(item["context"]))
         for c, choice in enumerate(item["choices"]):
@@ -161,7 +161,7 @@ def test_smollm2_is_transformers_smollm2(smollm2):
     _, model, params, tokenizer = load(smollm2)
     tokens_BT = tokenizer.encode("The capital of France is Paris, and the capital of Germany is Berlin.")[None]
     with torch.no_grad():
-        theirs = transformers.AutoModelForCausalLM.from_pretrained(smollm2).eval()(torch.tensor(tokens_BT).long())
-    ours_BTV = jax.jit(model.logits)(params, tokens_BT)
-    np.testing.assert_allclose(ours_BTV, theirs.logits.numpy(), atol=2e-3)
-    assert tokenizer.encode(" Berlin")[0] == ours_BTV[0, -3].argmax()
+        reference = transformers.AutoModelForCausalLM.from_pretrained(smollm2).eval()(torch.tensor(tokens_BT).long())
+    logits_BTV = jax.jit(model.logits)(params, tokens_BT)
+    np.testing.assert_allclose(logits_BTV, reference.logits.numpy(), atol=2e-3)
+    assert tokenizer.encode(" Berlin")[0] == logits_BTV[0, -3].argmax()

@@ -163,7 +163,7 @@ def _write_documents(corpus: Corpus, part: epath.Path, validation_fraction: floa
     counts: dict[str, dict[str, Any]] = {split: {"documents": 0, "bytes": 0} for split in (TRAIN, VALIDATION)}
     digests = {split: hashlib.sha256() for split in counts}
     total_bytes = duplicates = skipped = 0
-    seen: set[bytes] = set()
+    document_digests: set[bytes] = set()
     corpus_digest = hashlib.sha256()
     with (
         (part / f"{TRAIN}.jsonl").open("wb") as train,
@@ -176,10 +176,10 @@ def _write_documents(corpus: Corpus, part: epath.Path, validation_fraction: floa
             if not document.text.strip():
                 skipped += 1
                 continue
-            if digest in seen:
+            if digest in document_digests:
                 duplicates += 1
                 continue
-            seen.add(digest)
+            document_digests.add(digest)
             corpus_digest.update(digest)
             split = VALIDATION if hash_fraction(digest) < validation_fraction else TRAIN
             line = (json.dumps({"text": document.text}, ensure_ascii=False) + "\n").encode("utf-8")
@@ -196,7 +196,7 @@ def _write_documents(corpus: Corpus, part: epath.Path, validation_fraction: floa
         "config": to_json(corpus),
         "source": describe_source(corpus),
         "licence": licence(corpus),
-        "documents": len(seen),
+        "documents": len(document_digests),
         "bytes": total_bytes,
         "duplicates_dropped": duplicates,
         "skipped": skipped,  # empty documents, and modules of `code` that do not parse

@@ -109,9 +109,9 @@ def _without_nulls(value: Any, name: str = "") -> Any:
     if value is None:
         return jinja2.StrictUndefined(hint=f"'{name}' is null")
     if isinstance(value, Mapping):
-        return {key: _without_nulls(each, key) for key, each in value.items()}
+        return {key: _without_nulls(element, key) for key, element in value.items()}
     if isinstance(value, list):
-        return [_without_nulls(each, f"{name}[{k}]") for k, each in enumerate(value)]
+        return [_without_nulls(element, f"{name}[{k}]") for k, element in enumerate(value)]
     return value
 
 
@@ -138,9 +138,9 @@ def _value(spec: TaskSpec, name: str, row: Mapping[str, Any], where: str) -> Any
 
 def _defined(value: Any) -> Any:
     """Return the value. Raise an error if the value or an element of it is a missing field."""
-    for each in [value, *(value if isinstance(value, (list, tuple)) else [])]:
-        if isinstance(each, jinja2.Undefined):
-            str(each)  # a strict Undefined raises here, with the name of the field
+    for element in [value, *(value if isinstance(value, (list, tuple)) else [])]:
+        if isinstance(element, jinja2.Undefined):
+            str(element)  # a strict Undefined raises here, with the name of the field
     return value
 
 

@@ -112,11 +112,11 @@ def cautious(
         return comparison
     verdict = verdict_of(levels)
     verdicts_without = list(dict.fromkeys(rest.verdict for rest in without))
-    it = "it" if len(named) == 1 else "them"
+    pronoun = "it" if len(named) == 1 else "them"
     if verdicts_without == [comparison.verdict]:
-        outcome = f"with and without {it}: {comparison.verdict}"
+        outcome = f"with and without {pronoun}: {comparison.verdict}"
     else:
-        outcome = f"with {it}: {comparison.verdict}, without {it}: {' or '.join(verdicts_without)}"
+        outcome = f"with {pronoun}: {comparison.verdict}, without {pronoun}: {' or '.join(verdicts_without)}"
     note = "; ".join([*map(str, named), outcome, *([comparison.note] if comparison.note else [])])
     run_ids = tuple(dict.fromkeys(run_id for run in named for run_id in run.run_ids))
     return dataclasses.replace(comparison, verdict=verdict, note=note, levels=levels, far_runs=run_ids)

@@ -191,8 +191,8 @@ def leave_family_out(
         unseen = np.flatnonzero(names_n == name)[num_seen:]
         if unseen.size == 0:
             continue
-        seen = np.setdiff1d(np.arange(names_n.size), unseen)
-        fit = fit_skills(features_nk[seen], scores_nJ[seen], names_n[seen].tolist(), **options)
+        fit_rows = np.setdiff1d(np.arange(names_n.size), unseen)
+        fit = fit_skills(features_nk[fit_rows], scores_nJ[fit_rows], names_n[fit_rows].tolist(), **options)
         predicted_nJ[unseen] = fit.predict(features_nk[unseen], names_n[unseen].tolist())
         by_family[name] = float(np.nanmean(np.abs(predicted_nJ[unseen] - scores_nJ[unseen])))
     if not by_family:

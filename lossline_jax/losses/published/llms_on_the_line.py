@@ -167,7 +167,11 @@ def _sets(frame: pd.DataFrame) -> list[PublishedSet]:
             losses[column] = _set_name(column, " Loss")
         elif column.endswith(" Accuracy"):
             accuracies[column] = _set_name(column, " Accuracy")
-    for names in (Counter(each.name for each in validation), Counter(losses.values()), Counter(accuracies.values())):
+    for names in (
+        Counter(published_set.name for published_set in validation),
+        Counter(losses.values()),
+        Counter(accuracies.values()),
+    ):
         if twice := [name for name, times in names.items() if times > 1]:
             raise LosslineError(f"two columns have the same number of set {twice[0]!r}; remove one")
     loss_of, accuracy_of = (
@@ -191,10 +195,10 @@ def _own_meaning(frame: pd.DataFrame) -> Callable[[PublishedSet], Meaning]:
     context = context.mask(words(frame, "Architecture").str.lower() == "mamba", "16k tokens")
     documents = "mean over up to 5000 documents of each one's nats/token; each cut after " + context
 
-    def meaning(each: PublishedSet) -> Meaning:
-        if each.kind == "validation":
+    def meaning(published_set: PublishedSet) -> Meaning:
+        if published_set.kind == "validation":
             return Meaning(documents, "nats_per_token_document_mean")
-        subjects = "; subjects weighted by their test items" if each.name in _MMLU else ""
+        subjects = "; subjects weighted by their test items" if published_set.name in _MMLU else ""
         return Meaning(
             f"mean over all options, right and wrong, nats/token; one eighth of the items; 0-shot{subjects}",
             "nats_per_token_all_options",
@@ -203,15 +207,15 @@ def _own_meaning(frame: pd.DataFrame) -> Callable[[PublishedSet], Meaning]:
     return meaning
 
 
-def _public_meaning(each: PublishedSet) -> Meaning:
+def _public_meaning(published_set: PublishedSet) -> Meaning:
     """Return the definition of a loss of public models."""
-    if each.kind == "validation":
-        window = _PUBLIC_WINDOW.get(each.name, _PUBLIC_WINDOW_ELSE)
+    if published_set.kind == "validation":
+        window = _PUBLIC_WINDOW.get(published_set.name, _PUBLIC_WINDOW_ELSE)
         return Meaning(
             f"token-weighted; windows of {window} tokens without context, the first token of each not scored; up to "
             "5000 documents, each cut after the model's own context or 2048 tokens",
             "nats_per_token",
         )
-    if each.name in _MMLU:
+    if published_set.name in _MMLU:
         return Meaning("mean over items of the correct option's nats, not divided by its tokens; 0-shot")
     return Meaning("mean over items of the correct option's nats divided by its tokens less one (at least 1); 0-shot")

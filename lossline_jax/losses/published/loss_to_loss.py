@@ -75,9 +75,9 @@ def _tasks(frame: pd.DataFrame) -> list[PublishedSet]:
     return sets
 
 
-def _meaning(each: PublishedSet) -> Meaning:
-    if each.kind == "validation":
+def _meaning(published_set: PublishedSet) -> Meaning:
+    if published_set.kind == "validation":
         # All sequences are of one length, so their mean over sequences is the mean over tokens.
         return Meaning(f"token-weighted; sequences of {CONTEXT_LENGTH} tokens", "nats_per_token")
-    shots = "; 5-shot, the options as letters" if each.name.endswith("_mc_5shot") else ""
+    shots = "; 5-shot, the options as letters" if published_set.name.endswith("_mc_5shot") else ""
     return Meaning(f"correct option after its context, nats/token; how items are weighted is not stated{shots}")

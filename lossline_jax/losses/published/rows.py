@@ -54,26 +54,28 @@ def rows_of_ours(
     Raises:
         LosslineError: a cell is not a number. The message names the row and the column.
     """
-    blocks = [_rows_of_one_set(frame, facts, each, meaning(each)) for each in sets]
+    blocks = [_rows_of_one_set(frame, facts, published_set, meaning(published_set)) for published_set in sets]
     rows = pd.concat(blocks).sort_index(kind="stable")
     has_number = rows[["published_loss", "accuracy", "accuracy_per_char"]].notna().any(axis=1)
     return rows.loc[has_number].reset_index(drop=True)
 
 
-def _rows_of_one_set(frame: pd.DataFrame, facts: pd.DataFrame, each: PublishedSet, meaning: Meaning) -> pd.DataFrame:
-    loss = numbers(frame, each.loss)
+def _rows_of_one_set(
+    frame: pd.DataFrame, facts: pd.DataFrame, published_set: PublishedSet, meaning: Meaning
+) -> pd.DataFrame:
+    loss = numbers(frame, published_set.loss)
     columns = {
-        "eval_set": each.name,
-        "eval_kind": each.kind,
+        "eval_set": published_set.name,
+        "eval_kind": published_set.kind,
         "published_loss": loss,
-        "accuracy": numbers(frame, each.accuracy),
-        "accuracy_per_char": numbers(frame, each.accuracy_per_char),
+        "accuracy": numbers(frame, published_set.accuracy),
+        "accuracy_per_char": numbers(frame, published_set.accuracy_per_char),
     }
     if meaning.column is not None:
         columns[meaning.column] = loss
     rows = facts.assign(**columns)
     rows["loss_definition"] = pd.Series(meaning.words, index=frame.index, dtype="string").where(loss.notna())
-    rows["published_column"] = pd.Series(each.loss, index=frame.index, dtype="string").where(loss.notna())
+    rows["published_column"] = pd.Series(published_set.loss, index=frame.index, dtype="string").where(loss.notna())
     return _with_types(rows)
 
 

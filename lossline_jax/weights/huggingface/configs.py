@@ -104,7 +104,7 @@ def config_json(config: ModelConfig, vocab_size: int) -> dict[str, Any]:
 
 
 def _architecture(values: dict[str, Any], where: str) -> HFArchitecture[Any]:
-    known = ", ".join(f"{each.model_type} ({each.class_name})" for each in ARCHITECTURES.values())
+    known = ", ".join(f"{supported.model_type} ({supported.class_name})" for supported in ARCHITECTURES.values())
     model_type, classes = values.get("model_type"), values.get("architectures")
     if model_type is None:
         raise LosslineError(f"{where}: field model_type is missing; supported: {known}")

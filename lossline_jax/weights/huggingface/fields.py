@@ -156,7 +156,7 @@ class Fields:
         if value is None:
             return None
         ids = value if isinstance(value, list) else [value]
-        if not ids or any(not isinstance(each, int) or isinstance(each, bool) or each < 0 for each in ids):
+        if not ids or any(not isinstance(index, int) or isinstance(index, bool) or index < 0 for index in ids):
             raise self.error(name, value, "expected the id of a token, or a list of ids; delete it if there is none")
         return ids[0]
 

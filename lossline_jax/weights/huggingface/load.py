@@ -53,8 +53,8 @@ def load_pretrained_params(folder: epath.PathLike, model: Model, shardings: Any 
                 f"{folder}/config.json: says {model.config.num_layers} layers, and the folder has "
                 f"{len(tensors.originals)} tensors"
             )
-        leaves, theirs = _shapes(model, str(folder))
-        _check_tensors(tensors, architecture, model.config, expected=theirs, folder=str(folder))
+        leaves, tensor_shapes = _shapes(model, str(folder))
+        _check_tensors(tensors, architecture, model.config, expected=tensor_shapes, folder=str(folder))
         for group in architecture.groups(model.config):
             for path, leaf in _assemble(group, leaves, tensors, model.config.num_layers).items():
                 params[path] = jax.device_put(leaf, None if placements is None else placements[path])

@@ -94,8 +94,8 @@ def _in_projection(config: Mamba2Config) -> TensorGroup:
     def to_theirs(zx: np.ndarray, bc: np.ndarray, dt: np.ndarray) -> Arrays:
         return (np.concatenate([zx.reshape(d, -1), bc.reshape(d, -1), dt], axis=1).T,)
 
-    ours = ("blocks/in_zx", "blocks/in_bc", "blocks/in_dt")
-    return TensorGroup((f"{_MIXER}in_proj.weight",), ours, to_ours, to_theirs)
+    paths = ("blocks/in_zx", "blocks/in_bc", "blocks/in_dt")
+    return TensorGroup((f"{_MIXER}in_proj.weight",), paths, to_ours, to_theirs)
 
 
 def _convolution(config: Mamba2Config) -> TensorGroup:

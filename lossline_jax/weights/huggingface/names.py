@@ -56,7 +56,7 @@ def closest(name: str, names: Collection[str]) -> str | None:
     """
     parts = name.split(".")
     for place in range(len(parts)):
-        if alike := [each for each in names if f".{each}".endswith("." + ".".join(parts[place:]))]:
+        if alike := [candidate for candidate in names if f".{candidate}".endswith("." + ".".join(parts[place:]))]:
             return min(alike)
     return min(names, default=None)
 
