@@ -9,7 +9,6 @@ and a U-shaped loss.
 import re
 
 import numpy as np
-import scipy.stats
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.law import Law, Values
@@ -26,6 +25,8 @@ def rise(amount: np.ndarray, y: np.ndarray) -> float | None:
     amount, y = amount[finite], y[finite]
     if y.size < 3 or np.ptp(y) == 0 or np.ptp(amount) == 0:
         return None
+    import scipy.stats  # takes a second, and every process that trains imports this module
+
     tau, probability = np.asarray(scipy.stats.kendalltau(amount, y, alternative="greater"), float)
     chance = CHANCE_OF_SHARES if np.all((y >= 0) & (y <= 1)) else CHANCE
     return float(tau) if tau >= STEADY and probability < chance else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from lossline_jax.fit.compare.setting_line import SettingLine
 
@@ -78,7 +78,7 @@ def pool_noise(factor_noise: Noise | None, table_noise: Noise | None) -> Noise |
     if freedom <= 0 or not rest > 0:
         return factor_noise
     ratio = factor_noise.floor**2 / (rest / freedom)
-    below = scipy.stats.f.cdf(ratio, factor_noise.degrees_of_freedom, freedom)
+    below = scipy.special.fdtr(factor_noise.degrees_of_freedom, freedom, ratio)  # of the F distribution
     return factor_noise if min(below, 1 - below) < OTHER_NOISE / 2 else table_noise
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from lossline_jax.fit.compare.setting_line import SettingLine
 from lossline_jax.fit.curves.line import fit_line
@@ -47,7 +47,7 @@ def anova_p(means: Sequence[np.ndarray], num_runs: Sequence[np.ndarray], floor: 
         levels += group.size - 1
     if not (freedom and levels and floor > 0):
         return None
-    return float(scipy.stats.f.sf(between / levels / floor**2, levels, freedom))
+    return float(scipy.special.fdtrc(levels, freedom, between / levels / floor**2))
 
 
 def permutation_test(groups: Sequence[Sequence[SettingLine]], seed: int) -> PermutationTest:
