@@ -3,6 +3,7 @@
 import argparse
 import ast
 import collections
+import functools
 import re
 import subprocess
 import sys
@@ -48,6 +49,7 @@ HOMES = {
 }
 
 
+@functools.cache
 def modules():
     paths = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]  # it names the API
     return [(path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text())) for path in paths]

@@ -1,6 +1,7 @@
 """Every line that docs/checked.md quotes is one that the package can print."""
 
 import ast
+import functools
 import re
 
 import pytest
@@ -18,15 +19,13 @@ QUOTED = [
 STANDS_FOR_SOMETHING = r"\b[A-Z]+\b|'[^']*'|\b\d+\b|\.\d+|[();]|\bb'<html>'|: "
 
 
+@functools.cache
 def source_texts() -> str:
     """Return all strings of the package's source, one a line."""
     nodes = (node for path in ROOT.glob("lossline_jax/**/*.py") for node in ast.walk(ast.parse(path.read_text())))
     texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     flags = (re.sub(r"{(\w+)}", lambda name: main.flag_of(name[1]), text) for text in texts)
     return "\n".join(" ".join(text.split()) for text in flags)
-
-
-SOURCE_TEXTS = source_texts()
 
 
 def test_the_page_has_quotations():
@@ -42,4 +41,5 @@ def test_a_quoted_line_is_one_of_the_package(quoted):
 def occurs_in_source(piece: str) -> bool:
     """Return whether the source has the piece as one string, or as two strings around a value."""
     cuts = [(piece[: gap.start()].strip(" ,"), piece[gap.end() :]) for gap in re.finditer(" ", piece)]
-    return piece in SOURCE_TEXTS or any(first in SOURCE_TEXTS and second in SOURCE_TEXTS for first, second in cuts)
+    texts = source_texts()
+    return piece in texts or any(first in texts and second in texts for first, second in cuts)

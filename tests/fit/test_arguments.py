@@ -1,5 +1,7 @@
 """A mistake in the call of a fit gives one line that names the argument. It never gives a number."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,8 +25,12 @@ SIZE = np.repeat([1e6, 3e6, 1e7, 3e7], 4)
 TOKENS = np.tile([1e8, 3e8, 1e9, 3e9], 4)
 LOSS = 1.7 + 400 / SIZE**0.34 + 400 / TOKENS**0.28
 FRAME = pd.DataFrame({"N": SIZE, "D": TOKENS, "loss": LOSS})
-FIT = fit_law("chinchilla", LOSS, N=SIZE, D=TOKENS, num_starts=8, level=None)
 COUNTS = {"N": SIZE, "D": TOKENS}
+
+
+@functools.cache
+def planted_fit():
+    return fit_law("chinchilla", LOSS, **COUNTS, num_starts=8, level=None)
 
 
 def test_no_input_of_a_law_has_the_name_of_an_option():
@@ -56,12 +62,12 @@ def test_no_input_of_a_law_has_the_name_of_an_option():
         ),
         (lambda: fit_law("chinchilla", LOSS, N=["a"] * 16, D=TOKENS), "N: these are not all numbers"),
         (lambda: fit_line(LOSS, LOSS, e_x=0.0, e_y=0.0, residual="log"), "residual: 'log' is not one of"),
-        (lambda: bootstrap(FIT, COUNTS, LOSS, num_resamples=0), "num_resamples: 0 is not a whole number"),
-        (lambda: bootstrap(FIT, COUNTS, LOSS, num_resamples=3).interval("EE"), "'EE' was not resampled"),
-        (lambda: FIT.predict(N=1e6, D=1e9, tokens=1e9), "has no input 'tokens'; its inputs are N, D"),
-        (lambda: FIT.predict({"N": 1e6}, D=1e9), "by name or in one value, not both"),
-        (lambda: FIT.predict(N=-1e6, D=1e9), "no value at {'N': -1000000.0"),
-        (lambda: FIT.predict(N=[1e6, 0], D=1e9), "no value at {'N': 0.0"),
+        (lambda: bootstrap(planted_fit(), COUNTS, LOSS, num_resamples=0), "num_resamples: 0 is not a whole number"),
+        (lambda: bootstrap(planted_fit(), COUNTS, LOSS, num_resamples=3).interval("EE"), "'EE' was not resampled"),
+        (lambda: planted_fit().predict(N=1e6, D=1e9, tokens=1e9), "has no input 'tokens'; its inputs are N, D"),
+        (lambda: planted_fit().predict({"N": 1e6}, D=1e9), "by name or in one value, not both"),
+        (lambda: planted_fit().predict(N=-1e6, D=1e9), "no value at {'N': -1000000.0"),
+        (lambda: planted_fit().predict(N=[1e6, 0], D=1e9), "no value at {'N': 0.0"),
     ],
 )
 def test_mistakes_get_one_line(call, message):
@@ -72,10 +78,10 @@ def test_mistakes_get_one_line(call, message):
 
 
 def test_numbers_and_arrays_broadcast():
-    losses = FIT.predict(N=[1e6, 2e6], D=1e9)
-    assert losses.tolist() == [float(FIT.predict(N=size, D=1e9)) for size in (1e6, 2e6)]
-    assert FIT.extrapolates(N=[1e5, 2e6], D=1e9).tolist() == [True, False]
-    assert FIT.predict(N=np.array([[1e6], [2e6]]), D=[1e8, 1e9, 2e9]).shape == (2, 3)
+    losses = planted_fit().predict(N=[1e6, 2e6], D=1e9)
+    assert losses.tolist() == [float(planted_fit().predict(N=size, D=1e9)) for size in (1e6, 2e6)]
+    assert planted_fit().extrapolates(N=[1e5, 2e6], D=1e9).tolist() == [True, False]
+    assert planted_fit().predict(N=np.array([[1e6], [2e6]]), D=[1e8, 1e9, 2e9]).shape == (2, 3)
 
 
 def test_columns_in_another_order_are_refused_and_other_tables_pair_by_position():
@@ -125,7 +131,7 @@ def test_a_forecast_of_a_table_is_shown_and_asked_for_a_run():
     fitted = forecast(SWEEP, "loss", params="N", tokens="D")
     assert "size and tokens" in as_text(fitted)
     (prediction,) = fitted.predict(params=1e7, tokens=1e9).predictions
-    assert prediction.estimate == pytest.approx(float(FIT.predict(N=1e7, D=1e9)), rel=1e-3)
+    assert prediction.estimate == pytest.approx(float(planted_fit().predict(N=1e7, D=1e9)), rel=1e-3)
     assert "N 1e+07, D 1e+09" in as_text(fitted.predict(params=1e7, tokens=1e9))
 
 
@@ -136,11 +142,11 @@ def test_a_dictionary_of_anything_else_than_laws_is_not_shown():
 
 def test_many_data_sets_take_a_law_by_its_name():
     (fit,) = fit_law_many("chinchilla", [DataSet(COUNTS, LOSS)], num_starts=8)
-    assert fit.parameters == FIT.parameters
+    assert fit.parameters == planted_fit().parameters
 
 
 def test_a_curve_leaves_out_what_only_the_other_curve_takes():
     slow = fit_law("kaplan size", 6.0 * (1e6 / SIZE) ** 0.1, N=SIZE, num_starts=8, level=None)
-    (crossing,) = find_crossings(slow, FIT, over={"N": (1e6, 3e7)}, at={"D": 1e9})
+    (crossing,) = find_crossings(slow, planted_fit(), over={"N": (1e6, 3e7)}, at={"D": 1e9})
     assert crossing.lower_after == "second"
-    assert float(slow.predict(N=crossing.x)) == pytest.approx(float(FIT.predict(N=crossing.x, D=1e9)))
+    assert float(slow.predict(N=crossing.x)) == pytest.approx(float(planted_fit().predict(N=crossing.x, D=1e9)))

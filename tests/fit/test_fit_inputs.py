@@ -1,5 +1,7 @@
 """An input of a fitted curve may be given by name or alone. Any other form gets an error of one line."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,9 +14,19 @@ from lossline_jax.fit.laws import LAWS
 from lossline_jax.fit.resampling import bootstrap
 
 X = np.linspace(2.5, 5.0, 20)
-LINE = fit_line(X, 0.9 * (X - 1.5) ** 1.3 + 1.1, e_x=1.5, e_y=1.1, level=None)
-RESAMPLES = bootstrap(LINE, {"x": X}, 0.9 * (X - 1.5) ** 1.3 + 1.1, num_resamples=10)
+Y = 0.9 * (X - 1.5) ** 1.3 + 1.1
 SEVERAL = next(law for law in LAWS.values() if len(law.inputs) > 1)
+
+
+@functools.cache
+def line():
+    return fit_line(X, Y, e_x=1.5, e_y=1.1, level=None)
+
+
+@functools.cache
+def resamples():
+    return bootstrap(line(), {"x": X}, Y, num_resamples=10)
+
 
 forms = st.sampled_from([float, np.float32, lambda v: [v], lambda v: (v, v), np.array, lambda v: pd.Series([v, v])])
 
@@ -23,22 +35,22 @@ forms = st.sampled_from([float, np.float32, lambda v: [v], lambda v: (v, v), np.
 @settings(max_examples=40, deadline=None)
 def test_a_value_alone_is_that_of_its_name(value, form):
     x = form(value)
-    assert np.array_equal(LINE.predict(x), LINE.predict(x=x))
-    assert np.array_equal(LINE.predict(x), LINE.predict(pd.DataFrame({"x": np.atleast_1d(x)})).reshape(np.shape(x)))
-    assert np.array_equal(LINE.defined(x), LINE.defined(x=x))
-    assert np.array_equal(LINE.extrapolates(x), LINE.extrapolates(x=x))
-    assert np.array_equal(RESAMPLES.curves(x), RESAMPLES.curves({"x": x}))
-    assert RESAMPLES.band(x) == RESAMPLES.band({"x": x})
-    assert predict_transfer(LINE, x) == predict_transfer(LINE, {"x": x})
+    assert np.array_equal(line().predict(x), line().predict(x=x))
+    assert np.array_equal(line().predict(x), line().predict(pd.DataFrame({"x": np.atleast_1d(x)})).reshape(np.shape(x)))
+    assert np.array_equal(line().defined(x), line().defined(x=x))
+    assert np.array_equal(line().extrapolates(x), line().extrapolates(x=x))
+    assert np.array_equal(resamples().curves(x), resamples().curves({"x": x}))
+    assert resamples().band(x) == resamples().band({"x": x})
+    assert predict_transfer(line(), x) == predict_transfer(line(), {"x": x})
 
 
 def test_a_number_gives_a_number_and_a_band_its_two_ends():
-    assert LINE.predict(3.0).shape == ()
-    assert float(LINE.predict(3.0)) == pytest.approx(0.9 * 1.5**1.3 + 1.1, rel=1e-6)
-    low, high = RESAMPLES.band([3.0, 4.0])
+    assert line().predict(3.0).shape == ()
+    assert float(line().predict(3.0)) == pytest.approx(0.9 * 1.5**1.3 + 1.1, rel=1e-6)
+    low, high = resamples().band([3.0, 4.0])
     assert low.shape == high.shape == (2,)
-    assert np.all(low <= LINE.predict([3.0, 4.0]) + 1e-9)
-    assert np.all(high >= LINE.predict([3.0, 4.0]) - 1e-9)
+    assert np.all(low <= line().predict([3.0, 4.0]) + 1e-9)
+    assert np.all(high >= line().predict([3.0, 4.0]) - 1e-9)
 
 
 wrong = st.one_of(st.text(min_size=1).filter(lambda text: not _is_number(text)), st.just({}), st.just({"y": 1.0}),
@@ -57,11 +69,11 @@ def _is_number(text: str) -> bool:
 @settings(max_examples=40, deadline=None)
 def test_any_other_form_gets_one_line(inputs):
     for call in (
-        LINE.predict,
-        LINE.extrapolates,
-        RESAMPLES.curves,
-        RESAMPLES.band,
-        lambda x: predict_transfer(LINE, x),
+        line().predict,
+        line().extrapolates,
+        resamples().curves,
+        resamples().band,
+        lambda x: predict_transfer(line(), x),
     ):
         with pytest.raises(LosslineError) as refused:
             call(inputs)

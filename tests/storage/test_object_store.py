@@ -13,7 +13,7 @@ import pytest
 
 from lossline_jax.errors import RunLocked
 from tests.support.object_store import BUCKET, object_store
-from tests.support.paths import SUPPORT, TESTS
+from tests.support.paths import ROOT, SUPPORT, TESTS
 
 pytest.importorskip("gcsfs", reason="the client of object stores is not installed: pip install -e '.[gcs]'")
 pytest.importorskip("gcp_storage_emulator", reason="no object store to test with: pip install gcp-storage-emulator")
@@ -36,7 +36,7 @@ def store():
 def lossline(environment, *argv, code=None):
     """Start a command in a process of its own."""
     environment = {**os.environ, **environment, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
-    environment["PYTHONPATH"] = str(STORE_ROOT)
+    environment["PYTHONPATH"] = str(ROOT)
     command = [sys.executable, *(["-c", code] if code else ["-m", "lossline_jax"]), *argv]
     return subprocess.Popen(
         command,
