@@ -5,6 +5,8 @@ declaration uses them: `Objective`, `Parameter`, `Law`.
 """
 
 import contextlib
+import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lossline_jax.errors import LosslineError
+
+SMALLEST_CURVE = 64  # points; a shorter curve is padded to this, so that all short curves share a program
 
 
 @contextlib.contextmanager
@@ -150,14 +154,27 @@ class Law:
 
     def __call__(self, parameters: Values, inputs: Values) -> np.ndarray:
         """Evaluate the curve in float64 on inputs that are not normalised. The result is NaN where it has no value."""
+        sides = [{name: np.asarray(value, np.float64) for name, value in side.items()} for side in (parameters, inputs)]
+        shape = np.broadcast_shapes(*(array.shape for side in sides for array in side.values()))
+        size = math.prod(shape)
+        # One program serves all shapes up to a power of two. Without it, each operation is compiled for each shape.
+        padded = 1 << max(size - 1, SMALLEST_CURVE - 1).bit_length()
+
+        def pad(array: np.ndarray) -> np.ndarray:
+            return np.resize(np.broadcast_to(array, shape), padded) if array.ndim else array
+
         with float64():
-            parameters = {name: np.asarray(value, np.float64) for name, value in parameters.items()}
-            inputs = {name: np.asarray(value, np.float64) for name, value in inputs.items()}
-            return np.asarray(self.function(parameters, inputs), np.float64)
+            curve = _curve(self, padded, *({name: pad(array) for name, array in side.items()} for side in sides))
+        return np.asarray(curve)[:size].reshape(shape)
 
     def rescale(self, parameters: Mapping[str, float], scales: Mapping[str, float]) -> dict[str, float]:
         """Convert parameters fitted on inputs divided by `scales` to parameters of the same curve on the raw inputs."""
         return {p.name: parameters[p.name] * (p.scale(parameters, scales) if p.scale else 1.0) for p in self.parameters}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _curve(law: Law, size: int, parameters: Values, inputs: Values) -> jax.Array:
+    return jnp.broadcast_to(jnp.asarray(law.function(parameters, inputs), jnp.float64), (size,))
 
 
 def in_range(span: str, values: np.ndarray) -> np.ndarray:
