@@ -39,8 +39,9 @@ def verdict_blocks(fits: StudyFits) -> list[str]:
         fits: the fits of a table.
     """
     compared = [(unit, fits.comparisons_in(unit)) for unit in fits.units]
+    head = f"Does it move the line? Gap of {fits.y} at equal {fits.x}"
     return [
-        _unit_text(fits, UNITS.get(unit, "unit of the table"), comparisons)
+        _table_text(f"{head}, {UNITS.get(unit, 'unit of the table')}", comparisons)
         for unit, comparisons in compared
         if comparisons
     ]
@@ -54,10 +55,6 @@ def failure_blocks(fits: StudyFits) -> list[str]:
     """
     failures_text = "\n".join(f"  {failure}" for failure in fits.failures)
     return [f"Not fitted or not compared:\n{failures_text}"] if failures_text else []
-
-
-def _unit_text(fits: StudyFits, unit: str, comparisons: Sequence[FactorComparison]) -> str:
-    return _table_text(f"Does it move the line? Gap of {fits.y} at equal {fits.x}, {unit}", comparisons)
 
 
 def _table_text(head: str, comparisons: Sequence[FactorComparison]) -> str:

@@ -55,8 +55,5 @@ def parameter_text(fit: FitResult, name: str) -> str:
     """
     if name not in fit.parameters:
         return "-"
-    return f"{fit.parameters[name]:.4g} {_pair(fit.intervals.get(name))}".rstrip()
-
-
-def _pair(pair: tuple[float, float] | None) -> str:
-    return "" if pair is None else "[{:.3g}, {:.3g}]".format(*pair)
+    interval = fit.intervals.get(name)
+    return f"{fit.parameters[name]:.4g}" + ("" if interval is None else " [{:.3g}, {:.3g}]".format(*interval))
