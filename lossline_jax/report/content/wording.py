@@ -55,6 +55,11 @@ def listed(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+def capitalised(text: str) -> str:
+    """Return a text with a capital first letter. `str.capitalize` would make the other letters small."""
+    return text[:1].upper() + text[1:]
+
+
 def counted(count: int, noun: str) -> str:
     """Return `1 run` or `3 runs`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
