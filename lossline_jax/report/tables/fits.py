@@ -37,10 +37,7 @@ def compute_table(fits: StudyFits) -> Table:
 def _table(title: str, head: str, fits: Sequence[tuple[Cell, FitResult, str]]) -> Table:
     """Return a table with every parameter and its interval, and with the quality of each fit.
 
-    Args:
-        title: the title of the table.
-        head: the head of the first column.
-        fits: the first cell, the fit and the note of each row.
+    `fits` has the first cell, the fit and the note of each row, and `head` stands above the first cells.
     """
     names = list(dict.fromkeys(name for _, fit, _ in fits for name in find_law(fit.law).names))
     columns = [

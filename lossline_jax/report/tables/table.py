@@ -93,13 +93,7 @@ _RUN_NUMBERS: dict[str, tuple[Column, Callable[[float], str]]] = {
 
 
 def _run_cell(run: Run, seeds: Mapping[str, str], title: str = "") -> Cell:
-    """Return the cell with the level in which the run differs from the base, and its seed where the study has several.
-
-    Args:
-        run: the run.
-        seeds: the seeds, as `_seeds` gives them.
-        title: the text that shows on hovering.
-    """
+    """Return the cell with the level in which a run differs from the base, and its seed where the study has several."""
     parts = [] if run.is_base or run.factor == SEED else [factor_name(run.factor)]
     parts += [f"seed {seeds[run.run_id]}"] if run.run_id in seeds else []
     name = BASE if run.factor == SEED else run.name
