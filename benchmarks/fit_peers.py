@@ -133,7 +133,7 @@ def _ln_kaplan(p, ln_n, ln_d):
     return jnp.logaddexp(e, beta * jnp.logaddexp(alpha / beta * (a - ln_n), b - ln_d))
 
 
-def _descent(curve: Callable, delta: float = 1e-3) -> Callable:
+def _descent(curve: Callable) -> Callable:
     """Return a compiled function (starts (B, P), ln N, ln D, ln L) -> ends (B, P)."""
 
     @jax.jit
@@ -141,7 +141,7 @@ def _descent(curve: Callable, delta: float = 1e-3) -> Callable:
         solver = optax.lbfgs()
 
         def objective(p):
-            return jnp.mean(optax.losses.huber_loss(curve(p, ln_n, ln_d), ln_y, delta=delta))
+            return jnp.mean(optax.losses.huber_loss(curve(p, ln_n, ln_d), ln_y, delta=1e-3))
 
         value_and_grad = optax.value_and_grad_from_state(objective)
 

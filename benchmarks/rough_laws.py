@@ -36,26 +36,26 @@ class Design:
     run: np.ndarray  # number of the run of each row
 
 
-def isoflop(num_budgets: int, num_sizes: int, low: float = 1e18, high: float = 1e21) -> Design:
-    """Return runs with sizes around the best one of each budget."""
-    budget = np.repeat(np.geomspace(low, high, num_budgets), num_sizes)
-    size = np.sqrt(budget / 120) * np.tile(np.geomspace(0.3, 3.0, num_sizes), num_budgets)
+def isoflop(num_budgets: int, high: float = 1e21) -> Design:
+    """Return runs of six sizes around the best one of each budget."""
+    budget = np.repeat(np.geomspace(1e18, high, num_budgets), 6)
+    size = np.sqrt(budget / 120) * np.tile(np.geomspace(0.3, 3.0, 6), num_budgets)
     return Design(size, budget / (6 * size), budget, np.arange(size.size))
 
 
-def checkpoints(num_runs: int = 12, num_checkpoints: int = 8) -> Design:
-    """Return runs of four sizes and three multiples of tokens, with a row for each checkpoint."""
+def checkpoints() -> Design:
+    """Return twelve runs of four sizes and three multiples of tokens, with a row for each of eight checkpoints."""
     size, multiple, share = (
         values.ravel()
         for values in np.meshgrid(
-            np.geomspace(5e7, 2e9, num_runs // 3),
+            np.geomspace(5e7, 2e9, 4),
             [10.0, 20.0, 60.0],
-            np.geomspace(0.1, 1, num_checkpoints),
+            np.geomspace(0.1, 1, 8),
             indexing="ij",
         )
     )
     tokens = size * multiple
-    return Design(size, tokens * share, 6 * size * tokens, np.repeat(np.arange(num_runs), num_checkpoints))
+    return Design(size, tokens * share, 6 * size * tokens, np.repeat(np.arange(12), 8))
 
 
 def gaussian(design: Design, generator: np.random.Generator) -> np.ndarray:
@@ -84,11 +84,9 @@ def of_runs(design: Design, generator: np.random.Generator) -> np.ndarray:
 Noise = Callable[[Design, np.random.Generator], np.ndarray]
 # Name of a row: (design, noise, whether the table has a column run_id, value of --cluster).
 LAW_ROWS: dict[str, tuple[Design, Noise, bool, str | None]] = {
-    **{f"gaussian, {n} runs": (isoflop(n // 6, 6), gaussian, False, None) for n in (30, 60, 96)},
-    "larger at small budgets, 30 runs": (isoflop(5, 6), larger_at_small_budgets, False, None),
-    **{
-        f"shared in a budget, {n} runs": (isoflop(n // 6, 6), shared_within_a_budget, False, None) for n in (30, 60, 96)
-    },
+    **{f"gaussian, {n} runs": (isoflop(n // 6), gaussian, False, None) for n in (30, 60, 96)},
+    "larger at small budgets, 30 runs": (isoflop(5), larger_at_small_budgets, False, None),
+    **{f"shared in a budget, {n} runs": (isoflop(n // 6), shared_within_a_budget, False, None) for n in (30, 60, 96)},
     "12 runs x 8, no run_id": (checkpoints(), of_runs, False, None),
     "12 runs x 8, run_id": (checkpoints(), of_runs, True, None),
     "12 runs x 8, --cluster run_id": (checkpoints(), of_runs, True, "run_id"),
@@ -185,7 +183,7 @@ def _sweep(name: str, num_budgets: int, seed: int, k: int) -> tuple[list[float],
     """Return the share of sets inside their interval and the mean relative width, both at each reach."""
     truth, noise = FORECAST_ROWS[name]
     generator = np.random.Generator(np.random.PCG64([seed, num_budgets, k]))
-    design = isoflop(num_budgets, 6, 1e18, 1e20)
+    design = isoflop(num_budgets, 1e20)
     limit = float(design.budget.max())
     rows = RunPoints(design.budget, {"total": design.size}, design.tokens)
     series, shift = [], 0.2 * np.arange(SETS_OF_A_SWEEP)

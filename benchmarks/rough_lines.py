@@ -258,7 +258,7 @@ def _row_cells(name: str, row: Row, number: int, seed: int) -> list[str]:
     generator = np.random.Generator(np.random.PCG64([seed, 15, list(ROWS).index(name)]))
     studies = [judge(row.draw(generator, gap), gap) for gap in (0.0, row.gap) for _ in range(number)]
     null, planted = studies[:number], studies[number:]
-    data_verdicts = [_verdict_on(study, "data") for study in planted]
+    data_verdicts = [next((item.verdict for item in study.factors if item.factor == "data"), "") for study in planted]
     equal_verdicts = [
         factor.verdict
         for study in studies
@@ -294,10 +294,6 @@ def _row_cells(name: str, row: Row, number: int, seed: int) -> list[str]:
         _share([far in study.named for study in studies]) if far else "-",
         _share([bool(study.named - {far}) for study in studies]),
     ]
-
-
-def _verdict_on(study: Judged, factor: str) -> str:
-    return next((item.verdict for item in study.factors if item.factor == factor), "")
 
 
 def _share(values: list[bool]) -> str:

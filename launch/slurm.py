@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from selection import Chosen, Selection, main
 from settings import Slurm
 
+from lossline_jax.distributed.launchers import FIRST_PORT, PORTS
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
 from lossline_jax.storage.files import is_remote
 from lossline_jax.storage.object_store import expanded
-
-FIRST_PORT, PORTS = 61440, 4096  # the processes of a run meet at port FIRST_PORT + (number of its job) % PORTS
 
 RUN_SCRIPT = """\
 #!/bin/bash

@@ -30,7 +30,7 @@ class ArgumentError(LosslineError):
     """
 
     def __init__(self, template: str, **values: Any) -> None:
-        super().__init__(template.format_map(_Filled(values, _argument)))
+        super().__init__(template.format_map(_Filled(values, lambda name: name.removeprefix("at_"))))
         self._template, self._values = template, values
 
     def said(self, spelling: Callable[[str], str]) -> str:
@@ -40,10 +40,6 @@ class ArgumentError(LosslineError):
             spelling: turns the name of an argument into the text for the message, such as the name of a flag.
         """
         return self._template.format_map(_Filled(self._values, spelling))
-
-
-def _argument(name: str) -> str:
-    return name.removeprefix("at_")
 
 
 class _Filled(dict):

@@ -42,6 +42,7 @@ def human_seconds(seconds: float) -> str:
 
 
 LONGEST_CELL = 300  # characters; a longer text is cut in the middle
+MOST_LINES = 20  # of a list below a table
 
 
 def shown(text: str) -> str:
@@ -163,15 +164,14 @@ def _is_number(text: str) -> bool:
     return text == "-" or (text.lstrip("+-−.")[:1].isdigit() and " " not in text)
 
 
-def titled_list(title: str, lines: Sequence[str], most: int = 20) -> list[str]:
+def titled_list(title: str, lines: Sequence[str]) -> list[str]:
     """Return one block of text with a title and lines, in a list, or an empty list if there are no lines.
 
     Args:
         title: title, without its colon.
-        lines: lines below the title.
-        most: number of lines to show. The number of further lines is stated.
+        lines: lines below the title. `MOST_LINES` are shown, and the number of further lines is stated.
     """
     if not lines:
         return []
-    more = [f"  and {len(lines) - most} more"] if len(lines) > most else []
-    return ["\n".join([f"{title}:", *(f"  {shown(line)}" for line in lines[:most]), *more])]
+    more = [f"  and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
+    return ["\n".join([f"{title}:", *(f"  {shown(line)}" for line in lines[:MOST_LINES]), *more])]

@@ -63,18 +63,6 @@ def _study() -> Iterator[tuple[str, Preset]]:
         yield f"study-{base.architecture}-{d_model}x{num_layers}", Preset(config, vocab_size)
 
 
-def _mamba2_of_state_spaces(d_model: int, num_layers: int) -> Mamba2Config:
-    return Mamba2Config(
-        d_model,
-        num_layers,
-        num_heads=d_model // 32,
-        conv_width=4,
-        conv_bias=True,
-        dt_bias=True,
-        tied_embeddings=True,
-    )
-
-
 def _smollm2(d_model: int, num_layers: int, *, num_heads: int, num_kv_heads: int, d_ff: int) -> LlamaConfig:
     return LlamaConfig(d_model, num_layers, num_heads, num_kv_heads, d_ff, tied_embeddings=True, rope_theta=100_000.0)
 
@@ -82,6 +70,7 @@ def _smollm2(d_model: int, num_layers: int, *, num_heads: int, num_kv_heads: int
 _LLAMA_32_1B = LlamaConfig(
     2048, 16, 32, 8, 8192, tied_embeddings=True, rope_theta=500_000.0, rope_scaling=Llama3RopeScaling(factor=32.0)
 )
+_MAMBA2_130M = Mamba2Config(768, 24, num_heads=24, conv_width=4, conv_bias=True, dt_bias=True, tied_embeddings=True)
 
 # The public shapes compute in float32, the default of every config. Change it with
 # `preset(name, compute_dtype="bfloat16")`.
@@ -94,7 +83,7 @@ PRESETS: dict[str, Preset] = {
     "pythia-410m": Preset(GPTNeoXConfig(1024, 24, 16), 50_304),
     "mamba-130m": Preset(MambaConfig(768, 24), 50_280),
     "mamba-370m": Preset(MambaConfig(1024, 48), 50_280),
-    "mamba2-130m": Preset(_mamba2_of_state_spaces(768, 24), 50_288),
+    "mamba2-130m": Preset(_MAMBA2_130M, 50_288),
     "smollm2-135m": Preset(_smollm2(576, 30, num_heads=9, num_kv_heads=3, d_ff=1536), 49_152),
     "smollm2-360m": Preset(_smollm2(960, 32, num_heads=15, num_kv_heads=5, d_ff=2560), 49_152),
     "llama-3.2-1b": Preset(_LLAMA_32_1B, 128_256),

@@ -29,7 +29,7 @@ from lossline_jax.evaluate.tokenised_set import (
     tokenise_documents,
     tokenise_items,
 )
-from lossline_jax.storage.files import read_json, write_atomic, write_json
+from lossline_jax.storage.files import file_sha256, read_json, write_atomic, write_json
 from lossline_jax.storage.object_store import expanded
 
 if TYPE_CHECKING:
@@ -180,9 +180,7 @@ def _load_specs(suite: SuiteConfig) -> tuple[dict[str, TaskSpec], dict[str, str]
 def _sha256_of_file(path: str) -> str | None:
     """Return the digest of a file. None: the file cannot be read, so the suite is made again when the file is there."""
     try:
-        with epath.Path(expanded(path)).open("rb") as file:
-            # etils declares the file as IO, which lacks `readinto`.
-            return hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
+        return file_sha256(epath.Path(expanded(path)))
     except OSError:
         return None
 

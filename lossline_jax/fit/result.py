@@ -99,9 +99,9 @@ class FitResult:
         defined = self.defined(arrays, law=law)
         if not np.all(defined):
             at = {name: float(np.broadcast_to(v, defined.shape)[~defined][0]) for name, v in arrays.items()}
+            fitted = ", ".join(f"{name} {value:.4g}" for name, value in self.parameters.items())
             raise LosslineError(
-                f"{self.law}: no value at {at} ({law.formula} with {_short(self.parameters)}); "
-                "predict inside the domain"
+                f"{self.law}: no value at {at} ({law.formula} with {fitted}); predict inside the domain"
             )
         return law(self.parameters, arrays)
 
@@ -146,7 +146,3 @@ class FitResult:
             LosslineError: `to_json` did not write this value.
         """
         return serialise.from_json(cls, value, where)
-
-
-def _short(parameters: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in parameters.items())

@@ -77,13 +77,9 @@ def _printable_frame(frame: pd.DataFrame) -> pd.DataFrame:
     shown_columns = {
         str(name): column.map(shown_tree)
         for name, column in texts.items()
-        if not all(map(_is_printable, column.unique()))
+        if any(isinstance(value, str) and not value.isprintable() for value in column.unique())
     }
     return frame.assign(**shown_columns).rename(columns=shown_tree)
-
-
-def _is_printable(value: Any) -> bool:
-    return not isinstance(value, str) or value.isprintable()
 
 
 def _content(

@@ -22,6 +22,7 @@ built in paths.py.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import uuid
@@ -49,6 +50,13 @@ def is_remote(path: epath.Path) -> bool:
 def absolute(path: epath.Path) -> epath.Path:
     """Return the path independent of the working folder, for libraries that require such paths."""
     return path if is_remote(path) else path.resolve()
+
+
+def file_sha256(path: epath.Path) -> str:
+    """Return the SHA-256 of a file as hex digits."""
+    with path.open("rb") as file:
+        # epath types its files as `IO`, which does not promise `readinto`.
+        return hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
 
 
 def path_inside(folder: epath.Path, name: Any, source: epath.Path) -> epath.Path:

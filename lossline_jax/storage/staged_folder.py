@@ -4,7 +4,6 @@ A folder is written under a temporary name and then renamed. Its manifest is wri
 """
 
 import contextlib
-import hashlib
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,7 +12,7 @@ from etils import epath
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.storage.disk import cannot_write
-from lossline_jax.storage.files import is_remote, make_folder, read_json
+from lossline_jax.storage.files import file_sha256, is_remote, make_folder, read_json
 from lossline_jax.storage.leftovers import held
 
 MANIFEST = "manifest.json"
@@ -58,10 +57,7 @@ def check_sha256(path: epath.Path, expected: str) -> None:
     """
     if not path.exists():
         raise LosslineError(f"{path}: missing; {mend_of(path.parent)}")
-    with path.open("rb") as file:
-        # epath types its files as `IO`, which does not promise `readinto`.
-        digest = hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
-    if digest != expected:
+    if file_sha256(path) != expected:
         raise LosslineError(f"{path}: damaged (wrong SHA-256); {mend_of(path.parent)}")
 
 

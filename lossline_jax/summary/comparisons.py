@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap
 from lossline_jax.fit.compare.verdict import SIGNIFICANCE
 from lossline_jax.fit.study.results import Comparisons, StudyFits
-from lossline_jax.fit.tables.columns import UNITS
+from lossline_jax.fit.tables.columns import unit_label
 from lossline_jax.formatting import NONE, p_text, text_table
 
 LEVEL_HEADER = ("factor", "level", "gap", "90% interval", "gap/noise", "p", "detects", "runs", "points", "verdict")
@@ -28,8 +28,7 @@ def comparison_text(comparison: FactorComparison) -> str:
     Args:
         comparison: the comparison of the factor.
     """
-    unit = UNITS.get(comparison.unit, "unit of the table")
-    return _table_text(f"Does it move the line? {comparison.factor}, {unit}", [comparison])
+    return _table_text(f"Does it move the line? {comparison.factor}, {unit_label(comparison.unit)}", [comparison])
 
 
 def verdict_blocks(fits: StudyFits) -> list[str]:
@@ -39,11 +38,8 @@ def verdict_blocks(fits: StudyFits) -> list[str]:
         fits: the fits of a table.
     """
     compared = [(unit, fits.comparisons_in(unit)) for unit in fits.units]
-    return [
-        _unit_text(fits, UNITS.get(unit, "unit of the table"), comparisons)
-        for unit, comparisons in compared
-        if comparisons
-    ]
+    head = f"Does it move the line? Gap of {fits.y} at equal {fits.x}"
+    return [_table_text(f"{head}, {unit_label(unit)}", comparisons) for unit, comparisons in compared if comparisons]
 
 
 def failure_blocks(fits: StudyFits) -> list[str]:
@@ -54,10 +50,6 @@ def failure_blocks(fits: StudyFits) -> list[str]:
     """
     failures_text = "\n".join(f"  {failure}" for failure in fits.failures)
     return [f"Not fitted or not compared:\n{failures_text}"] if failures_text else []
-
-
-def _unit_text(fits: StudyFits, unit: str, comparisons: Sequence[FactorComparison]) -> str:
-    return _table_text(f"Does it move the line? Gap of {fits.y} at equal {fits.x}, {unit}", comparisons)
 
 
 def _table_text(head: str, comparisons: Sequence[FactorComparison]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.study.results import StudyFits
-from lossline_jax.fit.tables.columns import UNITS
+from lossline_jax.fit.tables.columns import unit_label
 from lossline_jax.formatting import text_table
 from lossline_jax.summary.comparisons import failure_blocks, verdict_blocks
 
@@ -18,14 +18,13 @@ def fits_text(fits: StudyFits) -> str:
     fits = fits.as_shown()
     blocks = verdict_blocks(fits)
     for unit in fits.units:
-        unit_label = UNITS.get(unit, "unit of the table")
         if lines := fits.lines_in(unit):
-            blocks.append(f"Lines {fits.y} = K ({fits.x} - E_x)^kappa + E_y, {unit_label}")
+            blocks.append(f"Lines {fits.y} = K ({fits.x} - E_x)^kappa + E_y, {unit_label(unit)}")
             header = ("line", "K", "kappa", "E_x", "E_y", "rmse", "R2", "points", "runs", "status", "note")
             rows = [(line.label, *_columns(line.fit, ("K", "kappa", "E_x", "E_y"))) for line in lines]
             blocks.append(text_table(header, rows))
         if computes := [fit for fit in fits.compute_fits if fit.unit == unit]:
-            blocks.append(f"Compute laws L = E + ((A/N)^(alpha/beta) + B/D)^beta, {unit_label}")
+            blocks.append(f"Compute laws L = E + ((A/N)^(alpha/beta) + B/D)^beta, {unit_label(unit)}")
             names = ("E", "A", "B", "alpha", "beta")
             header = ("runs of", "set", *names, "rmse", "R2", "points", "runs", "status", "note")
             compute_rows = [(law.label, law.eval_set, *_columns(law.fit, names)) for law in computes]
@@ -55,8 +54,5 @@ def parameter_text(fit: FitResult, name: str) -> str:
     """
     if name not in fit.parameters:
         return "-"
-    return f"{fit.parameters[name]:.4g} {_pair(fit.intervals.get(name))}".rstrip()
-
-
-def _pair(pair: tuple[float, float] | None) -> str:
-    return "" if pair is None else "[{:.3g}, {:.3g}]".format(*pair)
+    interval = fit.intervals.get(name)
+    return f"{fit.parameters[name]:.4g}" + ("" if interval is None else " [{:.3g}, {:.3g}]".format(*interval))

@@ -167,7 +167,7 @@ def _nats_and_gradient(
         unsharded = jax.tree.map(lambda grad, spec: None if "data" in spec else grad, grads, specs)
         nats_sum, unsharded = jax.lax.psum((nats_sum, unsharded), ROW_AXES)
         sharded = jax.lax.psum(sharded, "slice")
-        grads = jax.tree.map(lambda a, b: b if a is None else a, sharded, unsharded, is_leaf=_is_none)
+        grads = jax.tree.map(lambda a, b: b if a is None else a, sharded, unsharded, is_leaf=lambda leaf: leaf is None)
         return nats_sum, grads
 
     # The compiler places the axis `model`. Models make scan carries from zeros, which the varying-axes check refuses.
@@ -179,10 +179,6 @@ def _nats_and_gradient(
         axis_names=set(ROW_AXES),
         check_vma=False,
     )
-
-
-def _is_none(leaf: Any) -> bool:
-    return leaf is None
 
 
 def microbatches_per_device(batch_size: int, context_length: int, execution: ExecutionConfig, mesh: Mesh) -> int:

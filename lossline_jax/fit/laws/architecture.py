@@ -29,10 +29,6 @@ def _routing(p: Values, v: Values) -> jax.Array:
     return p["a"] * size + p["b"] * experts + p["c"] * size * experts + p["d"]
 
 
-def _slope(name: str) -> Parameter:
-    return Parameter(name, "1", -10.0, 10.0, start=(-1.0, 1.0), linear=True)
-
-
 ROUTING = Law(
     name="routing",
     formula="log10 L = a log10 N + b log10 E^ + c log10 N log10 E^ + d; "
@@ -40,7 +36,7 @@ ROUTING = Law(
     inputs={"N": "parameters of the dense model, which one token uses", "E": "experts"},
     output="log10 L",
     parameters=(
-        *(_slope(name) for name in ("a", "b", "c", "d")),
+        *(Parameter(name, "1", -10.0, 10.0, start=(-1.0, 1.0), linear=True) for name in ("a", "b", "c", "d")),
         exponent("E_start", 1.0, 100.0, (1.05, 10.0), unit="experts"),
         exponent("E_max", 2.0, 1e6, (50.0, 5e3), unit="experts"),
     ),

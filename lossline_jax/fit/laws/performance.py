@@ -30,10 +30,6 @@ def _performance(p: Values, v: Values) -> jax.Array:
     return p["b"] + sum(p[name] * (log_u + jnp.log(value)) for name, value in terms)
 
 
-def _weight(name: str) -> Parameter:
-    return Parameter(name, "points of MMLU", -1e3, 1e3, start=(-20.0, 20.0), linear=True)
-
-
 PERFORMANCE = Law(
     name="performance",
     formula="MMLU = w1 ln(u N_l) + w2 ln(u h) + w3 ln(u d) + w4 ln(u T') + b; u = exp(-(gamma N_l (10/d + 20/h))^2), "
@@ -47,7 +43,10 @@ PERFORMANCE = Law(
     },
     output="MMLU",
     parameters=(
-        *(_weight(name) for name in ("w1", "w2", "w3", "w4", "b")),
+        *(
+            Parameter(name, "points of MMLU", -1e3, 1e3, start=(-20.0, 20.0), linear=True)
+            for name in ("w1", "w2", "w3", "w4", "b")
+        ),
         exponent("gamma", 1.0, 10.0, (1.0, 3.0)),
     ),
     function=_performance,

@@ -23,7 +23,7 @@ from lossline_jax.fit.study.read_settings import StudyTable, read_settings
 from lossline_jax.fit.study.results import LineFit, StudyFits
 from lossline_jax.fit.study.setting_lines import BASE, SettingLines, fit_setting_lines
 from lossline_jax.fit.study.table_lines import line_conventions
-from lossline_jax.fit.tables.columns import PER_BYTE, UNITS, usable_losses
+from lossline_jax.fit.tables.columns import PER_BYTE, unit_label, usable_losses
 from lossline_jax.fit.tables.settings import Setting
 
 COMPARE_CONVENTIONS = {
@@ -152,7 +152,7 @@ def _compared(table: StudyTable, notes: Sequence[str], statistics: Statistics) -
         verdicts, left_out = _compare_in_unit(table, setting_lines, statistics)
         lines += setting_lines.lines
         comparisons += verdicts
-        failures += [f"{note} ({UNITS.get(unit, 'unit of the table')})" for note in (*missing, *left_out)]
+        failures += [f"{note} ({unit_label(unit)})" for note in (*missing, *left_out)]
     if not lines:
         raise LosslineError(failures[0])
     return StudyFits(

@@ -25,6 +25,11 @@ COUNT_EACH_TIME = "occur more than once and count each time"  # the end of a not
 KINDS = ("unit", "loss_definition")  # columns that define the losses of a row
 
 
+def unit_label(key: str) -> str:
+    """Return the label of the unit with this key, as readers see it."""
+    return UNITS.get(key, "unit of the table")
+
+
 def paired_points(
     frame: pd.DataFrame,
     x: str,

@@ -96,6 +96,7 @@ def _is_public(frame: pd.DataFrame) -> pd.Series:
 
 def _facts(frame: pd.DataFrame, is_public: pd.Series, row_numbers: pd.Series) -> pd.DataFrame:
     run_id, tokens = _identities(frame, is_public, row_numbers)
+    width, depth = (counts(frame, column).astype("string") for column in ("Dimensions", "# Layers"))
     return pd.DataFrame(
         {
             "study": np.where(is_public, "llms-on-the-line-public", "llms-on-the-line"),
@@ -103,7 +104,7 @@ def _facts(frame: pd.DataFrame, is_public: pd.Series, row_numbers: pd.Series) ->
             "data": words(frame, "Pretraining Data"),
             "tokenizer": words(frame, "Tokenizer"),
             "architecture": words(frame, "Architecture").str.lower(),
-            "size": _label(frame, "d{Dimensions}-L{# Layers}"),
+            "size": "d" + width + "-L" + depth,
             "context_length": counts(frame, "Context Length"),
             "optimiser": _optimisers(frame),
             "params_total": counts(frame, "Size"),
@@ -127,14 +128,6 @@ def _identities(frame: pd.DataFrame, is_public: pd.Series, row_numbers: pd.Serie
     levels = checkpoints.groupby(["name", "step"], dropna=False)["tokens"].transform("nunique")
     run_ids = names.where(~repeated, names + " (row " + row_numbers.astype("string") + ")")
     return run_ids, tokens.mask(repeated & is_public & (levels == 1))
-
-
-def _label(frame: pd.DataFrame, pattern: str) -> pd.Series:
-    """Return the pattern with whole numbers from the named columns. The label is null if one of them is null."""
-    label = pd.Series("", index=frame.index, dtype="string")
-    for text, column in re.findall(r"([^{]*)\{([^}]*)\}", pattern):
-        label = label + text + counts(frame, column).astype("string")
-    return label
 
 
 def _optimisers(frame: pd.DataFrame) -> pd.Series:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from lossline_jax.fit.compare.comparison import LevelGap
-from lossline_jax.report.content.points import unit_label, with_unit
-from lossline_jax.report.content.wording import listed, number, signed_text
+from lossline_jax.fit.tables.columns import unit_label
+from lossline_jax.report.content.points import with_unit
+from lossline_jax.report.content.wording import capitalised, listed, number, signed_text
 from lossline_jax.report.figures.style import factor_name
 from lossline_jax.report.tables.verdicts import FactorVerdict, farthest, listed_factors, opposite_pairs
 
@@ -45,7 +46,8 @@ def _moved(judged: Sequence[FactorVerdict]) -> str:
             if gap.verdict == "moves":
                 ranked_texts.append((-farthest(gap), f"{level.name} {_by(gap, item.unit)}"))
     verb = "moves" if len(movers) == 1 else "move"
-    return f"{_capital(listed_factors(movers))} {verb} the line: {listed([text for _, text in sorted(ranked_texts)])}."
+    texts = [text for _, text in sorted(ranked_texts)]
+    return f"{capitalised(listed_factors(movers))} {verb} the line: {listed(texts)}."
 
 
 def _by(gap: LevelGap, unit: str) -> str:
@@ -81,7 +83,7 @@ def _same(judged: Sequence[FactorVerdict]) -> str:
         margins[item.unit] = max(margins.get(item.unit, 0.0), item.main.margin or 0.0)
     within = [with_unit(f"±{number(margin)}", unit) for unit, margin in margins.items()]
     verb = "does" if len(items) == 1 else "do"
-    return f"{_capital(listed_factors(items))} {verb} not: gaps stay within {' and '.join(within)}."
+    return f"{capitalised(listed_factors(items))} {verb} not: gaps stay within {' and '.join(within)}."
 
 
 def _open(judged: Sequence[FactorVerdict]) -> str:
@@ -120,7 +122,3 @@ def _far(judged: Sequence[FactorVerdict]) -> str:
     return (
         f"Far from the line of their own setting: {listed(shown)}. Verdicts are those that hold with and without them."
     )
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

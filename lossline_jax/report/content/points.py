@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lossline_jax.fit.study.results import StudyFits
-from lossline_jax.fit.tables.columns import UNITS, usable_losses
+from lossline_jax.fit.tables.columns import UNITS, unit_label, usable_losses
 from lossline_jax.fit.tables.rows import level_text, plain_frame
 
 NO_LINE = "no line"  # label of rows that no line was fitted to
@@ -31,11 +31,6 @@ class Unit:
         """
         known = [f"{name} loss ({self.label})"] if self.key in UNITS else []
         return next((label for label in (*known, f"{name} loss") if len(label) <= max_length), name)
-
-
-def unit_label(key: str) -> str:
-    """Return the label of the unit with this key, as readers see it."""
-    return UNITS.get(key, "unit of the table")
 
 
 def with_unit(number: str, key: str) -> str:

@@ -75,10 +75,7 @@ def describe_runs(long: pd.DataFrame, fits: StudyFits, study_runs: Sequence[RunC
 def _factor_and_level(row: Mapping, line: LineFit | None, base_line: LineFit | None) -> tuple[str, str]:
     """Return factor and level of the run in a row of the losses table.
 
-    Args:
-        row: a row of the run.
-        line: the line that the run is on. None: the run is on no line.
-        base_line: the line of the base. None: the table has no base.
+    `line` is None for a run that is on no line, and `base_line` is None for a table without a base.
     """
     if line is not None and line.factor and base_line and "+" in line.factor:
         return SEVERAL, line.level

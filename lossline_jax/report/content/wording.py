@@ -25,11 +25,11 @@ def signed_text(value: float | None, decimals: int = 3) -> str:
     return text[1:] if float(text) == 0 else text.replace("-", MINUS)
 
 
-def significant(value: float | None, digits: int = 4) -> str:
+def significant(value: float | None) -> str:
     """Return a parameter of a law, whatever its size: `0.4107` or `6.787e+07`. None or not finite: a dash."""
     if value is None or not math.isfinite(value):
         return NONE
-    return f"{value:.{digits}g}".replace("-", MINUS)
+    return f"{value:.4g}".replace("-", MINUS)
 
 
 def interval(low: float | None, high: float | None, decimals: int = 3) -> str:
@@ -53,6 +53,11 @@ def listed(words: Sequence[str]) -> str:
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def capitalised(text: str) -> str:
+    """Return a text with a capital first letter. `str.capitalize` would make the other letters small."""
+    return text[:1].upper() + text[1:]
 
 
 def counted(count: int, noun: str) -> str:

@@ -197,7 +197,8 @@ def _plot(
         by_panel.setdefault(tuple(line.panel.values()), []).append(line)
     make = panel_of or (lambda of_panel: by_level(of_panel, lines.styles, lines.points_of))
     panels = [make(of_panel) for of_panel in by_panel.values()][:MOST_PANELS]
-    panels.sort(key=lambda panel: [_place(lines, name, level) for name, level in panel.values.items()])
+    order = list(lines.styles)
+    panels.sort(key=lambda panel: [order.index(level) for level in panel.values.items()])
     unit = lines.units[fitted[0].unit]
     left_out = len(by_panel) - len(panels)
     return Plot(
@@ -221,10 +222,6 @@ def _plot(
         width=PANEL_SIZE[0],
         height=PANEL_SIZE[1],
     )
-
-
-def _place(lines: Lines, factor: str, level: str) -> int:
-    return list(lines.styles).index((factor, level))
 
 
 def _curves_sentence(fitted: Sequence[PanelLine]) -> str:

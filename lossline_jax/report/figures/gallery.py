@@ -9,7 +9,7 @@ from lossline_jax.fit.study import panels as kind
 from lossline_jax.fit.study.panel_lines import comparing_unit
 from lossline_jax.fit.study.panels import CELL, POOLED
 from lossline_jax.fit.study.results import StudyFits
-from lossline_jax.report.content.points import unit_label
+from lossline_jax.fit.tables.columns import unit_label
 from lossline_jax.report.figures.compute_figures import compute_plots
 from lossline_jax.report.figures.factor_figures import (
     Lines,

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from lossline_jax.report.figures.plot import Drawn, Marks
 from lossline_jax.report.figures.svg import POINTS_PER_INCH
 
+FONT_SIZE = 8.0  # points
 GLYPH_WIDTH = 0.66  # mean width of a bold letter, in font sizes; DejaVu Sans is wide, so narrower fonts fit too
 # Candidate starts of a name, relative to a point of its line, in font sizes: the nearest first.
 OFFSETS = tuple((dx, dy) for dy in (0.0, 1.0, -1.0, 1.8, -1.8, 3.0, -3.0, 5.0, -5.0) for dx in (0.9, -0.9))
@@ -31,7 +32,7 @@ class LineName:
     run_ids: tuple[str, ...] = ()
 
 
-def place_names(axes: Axes, names: Sequence[LineName], size: float = 8.0) -> Drawn:
+def place_names(axes: Axes, names: Sequence[LineName]) -> Drawn:
     """Write each name near a point of its line, at the candidate that covers least and is nearest to the line.
 
     The limits of `axes` must be final. Boxes are estimated in points from the figure's size, so no trial drawing is
@@ -40,7 +41,6 @@ def place_names(axes: Axes, names: Sequence[LineName], size: float = 8.0) -> Dra
     Args:
         axes: the axes to write into. All lines are drawn already.
         names: the names. An earlier name gets its box first.
-        size: font size, points.
     """
     width, height = area = _size_in_points(axes)
     to_points = _scaler(axes, area)
@@ -50,15 +50,13 @@ def place_names(axes: Axes, names: Sequence[LineName], size: float = 8.0) -> Dra
     drawn = {}
     for k, name in enumerate(names):
         other_lines = lines[:k] + lines[k + 1 :]
-        length = GLYPH_WIDTH * size * len(name.text)
+        length = GLYPH_WIDTH * FONT_SIZE * len(name.text)
         candidates = [
-            _box(x + dx * size, y + dy * size, length=length if dx >= 0 else -length, size=size)
+            _box(x + dx * FONT_SIZE, y + dy * FONT_SIZE, length=length if dx >= 0 else -length)
             for x, y in lines[k]
             for dx, dy in OFFSETS
         ]
-        costs = [
-            _cost(box, taken, boxes, area) + _distance_cost(box, lines[k], other_lines, size) for box in candidates
-        ]
+        costs = [_cost(box, taken, boxes, area) + _distance_cost(box, lines[k], other_lines) for box in candidates]
         best = candidates[costs.index(min(costs))]
         boxes.append(best)
         axes.text(
@@ -66,7 +64,7 @@ def place_names(axes: Axes, names: Sequence[LineName], size: float = 8.0) -> Dra
             (best[1] + best[3]) / 2 / height,
             name.text,
             color=name.colour,
-            fontsize=size,
+            fontsize=FONT_SIZE,
             fontweight="bold",
             va="center",
             transform=axes.transAxes,
@@ -101,10 +99,10 @@ def _scaler(axes: Axes, area: tuple[float, float]) -> ToPoints:
     return to_points
 
 
-def _box(x: float, y: float, *, length: float, size: float) -> Box:
+def _box(x: float, y: float, *, length: float) -> Box:
     """Return the box of a name that starts at (x, y). A negative length: the name ends there."""
     left = min(x, x + length)
-    return left, y - 0.6 * size, left + abs(length), y + 0.6 * size
+    return left, y - 0.6 * FONT_SIZE, left + abs(length), y + 0.6 * FONT_SIZE
 
 
 def _cost(box: Box, taken: np.ndarray, boxes: Sequence[Box], area: tuple[float, float]) -> float:
@@ -117,7 +115,7 @@ def _cost(box: Box, taken: np.ndarray, boxes: Sequence[Box], area: tuple[float, 
     return 50.0 * outside + 1.0 * covered + 100.0 * crossed
 
 
-def _distance_cost(box: Box, line_points: np.ndarray, other_lines: Sequence[np.ndarray], size: float) -> float:
+def _distance_cost(box: Box, line_points: np.ndarray, other_lines: Sequence[np.ndarray]) -> float:
     """Return the cost of the distance between a name and its line, higher where another line is about as near."""
     left, low, right, high = box
 
@@ -126,4 +124,4 @@ def _distance_cost(box: Box, line_points: np.ndarray, other_lines: Sequence[np.n
         return float(np.hypot(*(points - nearest).T).min())
 
     away = distance(line_points)
-    return 0.2 * away / size + 3.0 * any(distance(points) < 1.3 * away for points in other_lines)
+    return 0.2 * away / FONT_SIZE + 3.0 * any(distance(points) < 1.3 * away for points in other_lines)

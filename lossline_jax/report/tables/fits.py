@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.study.results import StudyFits
-from lossline_jax.report.content.points import unit_label
-from lossline_jax.report.content.wording import NONE, counted, number, plain_interval, significant
+from lossline_jax.fit.tables.columns import unit_label
+from lossline_jax.report.content.wording import NONE, capitalised, counted, number, plain_interval, significant
 from lossline_jax.report.figures.style import factor_name
 from lossline_jax.report.tables.table import Cell, Column, Table
 
@@ -37,10 +37,7 @@ def compute_table(fits: StudyFits) -> Table:
 def _table(title: str, head: str, fits: Sequence[tuple[Cell, FitResult, str]]) -> Table:
     """Return a table with every parameter and its interval, and with the quality of each fit.
 
-    Args:
-        title: the title of the table.
-        head: the head of the first column.
-        fits: the first cell, the fit and the note of each row.
+    `fits` has the first cell, the fit and the note of each row, and `head` stands above the first cells.
     """
     names = list(dict.fromkeys(name for _, fit, _ in fits for name in find_law(fit.law).names))
     columns = [
@@ -62,12 +59,8 @@ def _table(title: str, head: str, fits: Sequence[tuple[Cell, FitResult, str]]) -
         ]
         for first, fit, _ in fits
     ]
-    notes = [". ".join(_sentence(part) for part in (about, fit.note) if part) for _, fit, about in fits]
+    notes = [". ".join(capitalised(part) for part in (about, fit.note) if part) for _, fit, about in fits]
     return Table(title, columns, rows, notes)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _points(fit: FitResult) -> str:
@@ -97,7 +90,7 @@ def conventions(fits: StudyFits) -> list[str]:
         definition = find_law(law)
         delta = f" (delta {first.delta:g})" if first.delta is not None else ""
         sentences.append(
-            f"{law[0].upper()}{law[1:]}: {definition.formula}, by {first.objective_name}{delta} summed over points, "
+            f"{capitalised(law)}: {definition.formula}, by {first.objective_name}{delta} summed over points, "
             f"in float64, from many starts. Parameter intervals at {first.interval_level:.0%}: bootstrap of whole runs "
             f"where a run has several points, none of one run alone, else profile likelihood. "
             f"Source: {definition.source}."

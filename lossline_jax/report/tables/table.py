@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -74,21 +73,12 @@ def runs_table(frame: pd.DataFrame, runs: Mapping[str, Run], steps: Mapping[str,
     for run_id, run in runs.items():
         row = [_run_cell(run, seeds), Cell(run_id, tone="quiet whole")]
         for column in known:
-            value = numbers[column].get(run_id)
-            row.append(Cell(NONE) if value is None else _exact_cell(value, _RUN_NUMBERS[column][1]))
+            value, write = numbers[column].get(run_id), _RUN_NUMBERS[column][1]
+            row.append(Cell(NONE) if value is None else Cell(write(value), title=f"{value:,}", exact={"": value}))
         if timed:
             row.append(Cell(training_time(steps.get(run_id, ()))))
         rows.append(row)
     return Table("Runs", columns, rows, run_ids=list(runs))
-
-
-def _is_missing(value: Any) -> bool:
-    """Return whether a value of the losses table is missing: None, NaN or pandas' NA."""
-    return value is None or bool(pd.isna(value))
-
-
-def _exact_cell(value: float, write: Callable[[float], str]) -> Cell:
-    return Cell(write(value), title=f"{value:,}", exact={"": value})
 
 
 # Columns of the runs table by column of the losses table, with the function that writes a number.
@@ -103,13 +93,7 @@ _RUN_NUMBERS: dict[str, tuple[Column, Callable[[float], str]]] = {
 
 
 def _run_cell(run: Run, seeds: Mapping[str, str], title: str = "") -> Cell:
-    """Return the cell with the level in which the run differs from the base, and its seed where the study has several.
-
-    Args:
-        run: the run.
-        seeds: the seeds, as `_seeds` gives them.
-        title: the text that shows on hovering.
-    """
+    """Return the cell with the level in which a run differs from the base, and its seed where the study has several."""
     parts = [] if run.is_base or run.factor == SEED else [factor_name(run.factor)]
     parts += [f"seed {seeds[run.run_id]}"] if run.run_id in seeds else []
     name = BASE if run.factor == SEED else run.name
@@ -163,7 +147,7 @@ def losses_table(frame: pd.DataFrame, runs: Mapping[str, Run], units: Sequence[U
 
 def _loss_cell(row: Mapping, units: Sequence[Unit]) -> Cell:
     first, *rest = (number(row[unit.column]) for unit in units)
-    known = {name: value for name, value in row.items() if not _is_missing(value)}
+    known = {name: value for name, value in row.items() if not pd.isna(value)}
     if "accuracy" in known:
         rest.append(f"{100 * known['accuracy']:.1f}%")
     detail_names = {"nats_per_token_standard_error": "standard error (nats/token)", "n": "n"}

@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap
 from lossline_jax.fit.compare.gap import PairGap
-from lossline_jax.fit.tables.columns import PER_BYTE
+from lossline_jax.fit.tables.columns import PER_BYTE, unit_label
 from lossline_jax.formatting import p_text
-from lossline_jax.report.content.points import unit_label, with_unit
+from lossline_jax.report.content.points import with_unit
 from lossline_jax.report.content.wording import NONE, interval, listed, number, signed_text
 from lossline_jax.report.figures.plot import swatch
 from lossline_jax.report.figures.style import Style, factor_name, factor_rank

@@ -13,10 +13,7 @@ from lossline_jax.weights.huggingface.mapping import (
     same,
     transposed,
 )
-from lossline_jax.weights.huggingface.ssm import expansion, read_shared
-
-_LAYER = "backbone.layers.{layer}."
-_MIXER = f"{_LAYER}mixer."
+from lossline_jax.weights.huggingface.ssm import LAYER, MIXER, RENAMES, expansion, read_shared
 
 
 def _read(fields: Fields) -> MambaConfig:
@@ -59,16 +56,16 @@ def _groups(config: MambaConfig) -> tuple[TensorGroup, ...]:
     head = () if config.tied_embeddings else (transposed("lm_head.weight", "unembed"),)
     return (
         same("backbone.embeddings.weight", "embed"),
-        same(f"{_LAYER}norm.weight", "blocks/norm"),
-        linear_group(f"{_MIXER}in_proj.weight", "blocks/in_xz", (d,), (2, e)),
-        depthwise_conv(f"{_MIXER}conv1d.weight", "blocks/conv"),
-        same(f"{_MIXER}conv1d.bias", "blocks/conv_bias"),
-        linear_group(f"{_MIXER}x_proj.weight", "blocks/to_dt_bc", (e,), (r + 2 * s,)),
-        linear_group(f"{_MIXER}dt_proj.weight", "blocks/to_dt", (r,), (e,)),
-        same(f"{_MIXER}dt_proj.bias", "blocks/dt_bias"),
-        transposed(f"{_MIXER}A_log", "blocks/a_log"),
-        same(f"{_MIXER}D", "blocks/d_skip"),
-        linear_group(f"{_MIXER}out_proj.weight", "blocks/out", (e,), (d,)),
+        same(f"{LAYER}norm.weight", "blocks/norm"),
+        linear_group(f"{MIXER}in_proj.weight", "blocks/in_xz", (d,), (2, e)),
+        depthwise_conv(f"{MIXER}conv1d.weight", "blocks/conv"),
+        same(f"{MIXER}conv1d.bias", "blocks/conv_bias"),
+        linear_group(f"{MIXER}x_proj.weight", "blocks/to_dt_bc", (e,), (r + 2 * s,)),
+        linear_group(f"{MIXER}dt_proj.weight", "blocks/to_dt", (r,), (e,)),
+        same(f"{MIXER}dt_proj.bias", "blocks/dt_bias"),
+        transposed(f"{MIXER}A_log", "blocks/a_log"),
+        same(f"{MIXER}D", "blocks/d_skip"),
+        linear_group(f"{MIXER}out_proj.weight", "blocks/out", (e,), (d,)),
         same("backbone.norm_f.weight", "final_norm"),
         *head,
     )
@@ -83,8 +80,5 @@ MAMBA = HFArchitecture(
     groups=_groups,
     embedding="backbone.embeddings.weight",
     head="lm_head.weight",
-    renames=(
-        (r"^(?=(embeddings?|layers|norm_f)\.)", "backbone."),
-        (r"^backbone\.embedding\.", "backbone.embeddings."),
-    ),
+    renames=RENAMES,
 )

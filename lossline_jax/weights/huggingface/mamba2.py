@@ -13,10 +13,8 @@ import numpy as np
 from lossline_jax.config.model import Mamba2Config
 from lossline_jax.weights.huggingface.fields import Fields
 from lossline_jax.weights.huggingface.mapping import Arrays, HFArchitecture, TensorGroup, linear_group, same, transposed
-from lossline_jax.weights.huggingface.ssm import expansion, read_shared
+from lossline_jax.weights.huggingface.ssm import LAYER, MIXER, RENAMES, expansion, read_shared
 
-_LAYER = "backbone.layers.{layer}."
-_MIXER = f"{_LAYER}mixer."
 _INFINITY = float("inf")
 
 
@@ -66,18 +64,18 @@ def _write(config: Mamba2Config) -> dict[str, Any]:
 def _groups(config: Mamba2Config) -> tuple[TensorGroup, ...]:
     head = () if config.tied_embeddings else (transposed("lm_head.weight", "unembed"),)
     conv_bias = (_conv_bias(config),) if config.conv_bias else ()
-    dt_bias = same(f"{_MIXER}dt_bias", "blocks/dt_bias") if config.dt_bias else _no_dt_bias(config.num_heads)
+    dt_bias = same(f"{MIXER}dt_bias", "blocks/dt_bias") if config.dt_bias else _no_dt_bias(config.num_heads)
     return (
         same("backbone.embeddings.weight", "embed"),
-        same(f"{_LAYER}norm.weight", "blocks/norm"),
+        same(f"{LAYER}norm.weight", "blocks/norm"),
         _in_projection(config),
         _convolution(config),
         *conv_bias,
         dt_bias,
-        same(f"{_MIXER}A_log", "blocks/a_log"),
-        same(f"{_MIXER}D", "blocks/d_skip"),
-        same(f"{_MIXER}norm.weight", "blocks/gated_norm"),
-        linear_group(f"{_MIXER}out_proj.weight", "blocks/out", (config.inner,), (config.d_model,)),
+        same(f"{MIXER}A_log", "blocks/a_log"),
+        same(f"{MIXER}D", "blocks/d_skip"),
+        same(f"{MIXER}norm.weight", "blocks/gated_norm"),
+        linear_group(f"{MIXER}out_proj.weight", "blocks/out", (config.inner,), (config.d_model,)),
         same("backbone.norm_f.weight", "final_norm"),
         *head,
     )
@@ -95,7 +93,7 @@ def _in_projection(config: Mamba2Config) -> TensorGroup:
         return (np.concatenate([zx.reshape(d, -1), bc.reshape(d, -1), dt], axis=1).T,)
 
     paths = ("blocks/in_zx", "blocks/in_bc", "blocks/in_dt")
-    return TensorGroup((f"{_MIXER}in_proj.weight",), paths, to_ours, to_theirs)
+    return TensorGroup((f"{MIXER}in_proj.weight",), paths, to_ours, to_theirs)
 
 
 def _convolution(config: Mamba2Config) -> TensorGroup:
@@ -108,7 +106,7 @@ def _convolution(config: Mamba2Config) -> TensorGroup:
     def to_theirs(x: np.ndarray, bc: np.ndarray) -> Arrays:
         return (np.concatenate([x, bc.reshape(w, -1)], axis=1).T[:, None],)
 
-    return TensorGroup((f"{_MIXER}conv1d.weight",), ("blocks/conv_x", "blocks/conv_bc"), to_ours, to_theirs)
+    return TensorGroup((f"{MIXER}conv1d.weight",), ("blocks/conv_x", "blocks/conv_bc"), to_ours, to_theirs)
 
 
 def _conv_bias(config: Mamba2Config) -> TensorGroup:
@@ -120,7 +118,7 @@ def _conv_bias(config: Mamba2Config) -> TensorGroup:
     def to_theirs(x: np.ndarray, bc: np.ndarray) -> Arrays:
         return (np.concatenate([x, bc.reshape(-1)]),)
 
-    return TensorGroup((f"{_MIXER}conv1d.bias",), ("blocks/conv_x_bias", "blocks/conv_bc_bias"), to_ours, to_theirs)
+    return TensorGroup((f"{MIXER}conv1d.bias",), ("blocks/conv_x_bias", "blocks/conv_bc_bias"), to_ours, to_theirs)
 
 
 def _no_dt_bias(num_heads: int) -> TensorGroup:
@@ -129,7 +127,7 @@ def _no_dt_bias(num_heads: int) -> TensorGroup:
             raise ValueError("is not zero, although config.json says use_dt_bias=false")
         return ()
 
-    return TensorGroup((f"{_MIXER}dt_bias",), (), to_ours, lambda: (np.zeros(num_heads, np.float32),))
+    return TensorGroup((f"{MIXER}dt_bias",), (), to_ours, lambda: (np.zeros(num_heads, np.float32),))
 
 
 MAMBA2 = HFArchitecture(
@@ -141,8 +139,5 @@ MAMBA2 = HFArchitecture(
     groups=_groups,
     embedding="backbone.embeddings.weight",
     head="lm_head.weight",
-    renames=(
-        (r"^(?=(embeddings?|layers|norm_f)\.)", "backbone."),
-        (r"^backbone\.embedding\.", "backbone.embeddings."),
-    ),
+    renames=RENAMES,
 )

@@ -1,10 +1,17 @@
-"""Read and write the fields that the config.json files of Mamba-1 and Mamba-2 share."""
+"""The names of tensors and the fields of config.json that Mamba-1 and Mamba-2 share."""
 
 from typing import Any
 
 from lossline_jax.config.model import Mamba2Config, MambaConfig
 from lossline_jax.errors import LosslineError
 from lossline_jax.weights.huggingface.fields import Fields
+
+LAYER = "backbone.layers.{layer}."
+MIXER = f"{LAYER}mixer."
+RENAMES = (  # of older files, which leave out the prefix or write `embedding`
+    (r"^(?=(embeddings?|layers|norm_f)\.)", "backbone."),
+    (r"^backbone\.embedding\.", "backbone.embeddings."),
+)
 
 
 def read_shared(fields: Fields) -> dict[str, Any]:
