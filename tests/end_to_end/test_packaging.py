@@ -94,3 +94,16 @@ def test_every_folder_of_python_is_a_package():
     """`find_packages` skips a folder without `__init__.py`, and the wheel lacks it."""
     folders = {path.parent for path in (ROOT / "lossline_jax").rglob("*.py")}
     assert {folder for folder in folders if not (folder / "__init__.py").is_file()} == set()
+
+
+def test_every_test_that_needs_a_reference_library_runs_with_them():
+    """`make test-parity` alone installs torch and its like. A test of any other file would be skipped everywhere."""
+    parity_tests = re.search(r"^PARITY_TESTS := ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)[
+        1
+    ]
+    listed = {f"tests/{word}" for word in re.findall(r"[\w/]+\.py", parity_tests)}
+    asks = re.compile(r"importorskip\(\"(torch|transformers|lm_eval|gguf)\"|support\.(huggingface_parity|gguf_to)")
+    asking = {
+        path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/*/test_*.py") if asks.search(path.read_text())
+    }
+    assert asking == listed
