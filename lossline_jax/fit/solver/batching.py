@@ -38,8 +38,8 @@ class FitTask:
 
 
 def padded_length(num_points: int) -> int:
-    """Return the smallest of 16, 32, 64, 96, 128, 192, 256, ... that is not below the number of points."""
-    length = 16
+    """Return the smallest of 32, 64, 96, 128, 192, 256, ... that is not below the number of points."""
+    length = 32
     while length < num_points:
         length = length * 3 // 2 if length >= 64 and length & (length - 1) == 0 else 1 << length.bit_length()
     return length
