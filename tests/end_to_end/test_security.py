@@ -11,7 +11,6 @@ import pickle
 import re
 import zipfile
 
-import jax
 import numpy as np
 import pytest
 from etils import epath
@@ -26,7 +25,7 @@ from lossline_jax.evaluate.suite import load_suite
 from lossline_jax.fit.study.fit_study import fit_study
 from lossline_jax.losses.row_count import read_suite_sets
 from lossline_jax.losses.table import read_losses
-from lossline_jax.pipeline import compilation_cache, study_files
+from lossline_jax.pipeline import study_files
 from lossline_jax.pipeline.prepare import _identity, open_corpora
 from lossline_jax.report.page import write_report
 from lossline_jax.status.server import LiveReport, start_server
@@ -184,30 +183,6 @@ def test_a_table_that_is_a_pickle_is_not_loaded(tmp_path):
         with pytest.raises(LosslineError):
             read_losses(str(path))
     assert not (tmp_path / "exploded").exists()
-
-
-def test_compiled_programs_are_kept_in_a_folder_of_the_user_alone(tmp_path, monkeypatch):
-    previous_folder = jax.config.jax_compilation_cache_dir
-    monkeypatch.setenv(compilation_cache.VARIABLE, str(tmp_path / "cache"))
-    jax.config.update("jax_compilation_cache_dir", None)
-    try:
-        compilation_cache.enable_compilation_cache()
-        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "cache")
-        assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
-    finally:
-        jax.config.update("jax_compilation_cache_dir", previous_folder)
-
-
-def test_a_folder_for_compiled_programs_that_cannot_be_made_stops_nothing(tmp_path, monkeypatch):
-    previous_folder = jax.config.jax_compilation_cache_dir
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv(compilation_cache.VARIABLE, str(tmp_path / "file" / "cache"))
-    jax.config.update("jax_compilation_cache_dir", None)
-    try:
-        compilation_cache.enable_compilation_cache()
-        assert jax.config.jax_compilation_cache_dir is None
-    finally:
-        jax.config.update("jax_compilation_cache_dir", previous_folder)
 
 
 # --- markup

@@ -98,7 +98,6 @@ def logs(study) -> str:
     return "".join(path.read_text() for path in sorted((study / "logs").iterdir()))
 
 
-@pytest.mark.slow
 def test_an_array_of_runs_and_the_fit_job_after_it(cluster, study):
     array, fit = submit(cluster, study, "--throttle", "2")
     at_once = []

@@ -44,13 +44,6 @@ def test_an_unwritable_folder_is_one_clear_line(tmp_path):
         write_atomic(epath.Path(blocker) / "study" / "x.txt", "x")
 
 
-def test_damaged_json_is_named(tmp_path):
-    path = epath.Path(tmp_path) / "x.json"
-    path.write_text("{")
-    with pytest.raises(LosslineError, match=r"x\.json: not valid JSON"):
-        read_json(path)
-
-
 def test_a_second_process_on_a_live_run_is_refused_and_a_dead_one_leaves_no_trace(tmp_path):
     run = StudyDir(epath.Path(tmp_path)).run("r")
     code = textwrap.dedent(

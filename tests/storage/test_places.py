@@ -16,7 +16,6 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.tasks.multiple_choice import read_items
 from lossline_jax.evaluate.tasks.specs import load_spec
 from lossline_jax.losses.table import read_losses
-from lossline_jax.pipeline import compilation_cache
 from lossline_jax.storage.object_store import expanded
 from tests.cli.test_bad_input import write_experiment
 from tests.cli.test_main import run_cli
@@ -83,14 +82,6 @@ def test_addresses_and_other_places_of_a_tilde_stay(home):
     assert expanded("a/~/x") == "a/~/x"
     assert expanded("./~x") == "./~x"
     assert expanded("~") == str(home)
-
-
-def test_the_cache_of_programs_is_found_in_a_home(home, monkeypatch):
-    settings = []
-    monkeypatch.setenv(compilation_cache.VARIABLE, "~/c")
-    monkeypatch.setattr(compilation_cache.jax.config, "update", lambda name, value: settings.append(value))
-    compilation_cache.enable_compilation_cache()
-    assert str(home / "c") in settings or compilation_cache.jax.config.jax_compilation_cache_dir is not None
 
 
 @pytest.mark.parametrize(
