@@ -33,7 +33,7 @@ class ArgumentError(LosslineError):
         super().__init__(template.format_map(_Filled(values, lambda name: name.removeprefix("at_"))))
         self._template, self._values = template, values
 
-    def said(self, spelling: Callable[[str], str]) -> str:
+    def message_with(self, spelling: Callable[[str], str]) -> str:
         """Return the message for another way to write arguments.
 
         Args:

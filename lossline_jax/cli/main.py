@@ -234,7 +234,7 @@ def _known_error(error: Exception) -> tuple[str, int] | None:
     """Return the message and the exit code of an error that is not a bug. None: the error is a bug."""
     known = error if isinstance(error, LosslineError) else failure(error) or explanation(error)
     if known is not None:
-        return known.said(flag_of) if isinstance(known, ArgumentError) else str(known), known.exit_code
+        return known.message_with(flag_of) if isinstance(known, ArgumentError) else str(known), known.exit_code
     if isinstance(error, OSError):
         # Another machine may not have this error, so that several processes should start again.
         code = RESTART_EXIT_CODE if logs.is_one_of_several() else 1

@@ -16,24 +16,24 @@ class RowCount:
     """A count of the rows of one run. The run must have one row for every (checkpoint, set)."""
 
     expected: int
-    found: int  # distinct (checkpoint, set) pairs with a row of the present version of the set
+    scored: int  # distinct (checkpoint, set) pairs with a row of the present version of the set
     duplicates: int  # further rows of these pairs
     lacking: tuple[str, ...]  # sets that can be scored, but have no row of some checkpoint
     reason: str = ""  # the reason why something could not be scored
 
     @property
     def text(self) -> str:
-        """The count as found/expected."""
-        return f"{self.found}/{self.expected}"
+        """The count as scored/expected."""
+        return f"{self.scored}/{self.expected}"
 
-    def noted(self, note: str, done: bool) -> str:
+    def note_with_faults(self, note: str, *, run_is_done: bool) -> str:
         """Return the note with the faults of these rows added.
 
         Args:
             note: the text to begin with.
-            done: whether the run is done. Only then missing rows are a fault.
+            run_is_done: whether the run is done. Only then missing rows are a fault.
         """
-        missing = f"no row yet of {', '.join(self.lacking)}" if done and self.lacking and not self.reason else ""
+        missing = f"no row yet of {', '.join(self.lacking)}" if run_is_done and self.lacking and not self.reason else ""
         double = f"{self.duplicates} rows are double" if self.duplicates else ""
         return "; ".join(part for part in (note, self.reason, missing, double) if part)
 
@@ -95,7 +95,7 @@ def count_rows(
     unscored = read_unscored(folder.unscored_file(run_id))
     return RowCount(
         expected=len(steps) * len(set_names),
-        found=sum((step, name) in scored for step in steps for name in set_names),
+        scored=sum((step, name) in scored for step in steps for name in set_names),
         duplicates=len(rows) - len(scored),
         lacking=missing_sets,
         reason="" if unscored is None else unscored.reason,

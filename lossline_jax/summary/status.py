@@ -20,7 +20,7 @@ def status_text(status: StudyStatus) -> str:
     """
     rows = [_cells(run.status, run.cost, run.rows) for run in status.runs]
     for model in status.imported:
-        note = model.rows.noted(model.weights, done=True)
+        note = model.rows.note_with_faults(model.weights, run_is_done=True)
         rows.append([model.run_id, "imported", model.last_step, None, model.rows.text, None, None, note])
     table = text_table(["run", "state", "step", "loss", "rows", "to go", "chip-h", "note"], rows)
     left_out = "".join(f"\nleft out: {reason}" for reason in status.problems)
@@ -37,13 +37,13 @@ def _cells(status: RunStatus, cost: Cost | None, count: RowCount) -> list[object
         count.text,
         None if status.seconds_left is None else human_seconds(status.seconds_left),
         None if cost is None else f"{cost.chip_hours:.3g}",
-        count.noted(status.note or speed or _orphaned(status, count), done=status.state == "done"),
+        count.note_with_faults(status.note or speed or _orphaned(status, count), run_is_done=status.state == "done"),
     ]
 
 
 def _orphaned(status: RunStatus, count: RowCount) -> str:
     """Return a note on a run whose folder was deleted while its rows remain. The fits still use these rows."""
-    if status.state != "pending" or not count.found:
+    if status.state != "pending" or not count.scored:
         return ""
     return f"its folder is gone, its rows still count; delete losses/rows/{status.run_id}.jsonl or train it again"
 
@@ -51,7 +51,7 @@ def _orphaned(status: RunStatus, count: RowCount) -> str:
 def _summary(status: StudyStatus) -> str:
     states = Counter(run.status.state for run in status.runs)
     other_states = "".join(f", {states[state]} {state}" for state in ("running", "stopped", "failed") if states[state])
-    scored, expected = sum(count.found for count in status.rows), sum(count.expected for count in status.rows)
+    scored, expected = sum(count.scored for count in status.rows), sum(count.expected for count in status.rows)
     num_double = sum(count.duplicates for count in status.rows)
     seconds = status.seconds_left
     to_go = "" if seconds is None else f"; about {human_seconds(seconds)} of training to go at this speed"

@@ -139,7 +139,7 @@ class TrainingSession:
         steps = profiled(
             range(start + 1, run.num_steps + 1),
             traced,
-            wanted=profile_steps,
+            requested=profile_steps,
             settle=self.monitor.wait_for_step,
             folder=self.job.run_dir.profile,
         )

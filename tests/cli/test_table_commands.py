@@ -226,7 +226,7 @@ def test_an_out_that_may_not_be_written_is_refused_with_its_flag_before_any_work
 def test_arguments_are_called_flags_by_a_command_alone_and_values_stay_as_they_are():
     fault = ArgumentError("{at_x}: {name!r} is {value:.1f}; give {outputs}", name="{at_x} `at_x`", value=0.25)
     assert str(fault) == "x: '{at_x} `at_x`' is 0.2; give outputs"
-    assert fault.said(flag_of) == "--at-x: '{at_x} `at_x`' is 0.2; give --y"
+    assert fault.message_with(flag_of) == "--at-x: '{at_x} `at_x`' is 0.2; give --y"
 
 
 def test_no_table_is_one_line(capsys):

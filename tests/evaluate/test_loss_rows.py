@@ -123,8 +123,8 @@ def test_rows_are_counted_against_what_ought_to_be_there(tmp_path):
     append_rows(folder.loss_rows(RUN.run_id), rows_of(10) + rows_of(20, {"wiki": SCORE}) + rows_of(10)[:1] + old)
     count = count_rows(folder, RUN.run_id, steps, set_names=names, sets=sets)
     assert (count.text, count.duplicates, count.lacking) == ("3/6", 1, ("quiz",))
-    assert count.noted("7s", done=True) == "7s; no row yet of quiz; 1 rows are double"
+    assert count.note_with_faults("7s", run_is_done=True) == "7s; no row yet of quiz; 1 rows are double"
     write_json(folder.unscored_file(RUN.run_id), {"reason": "step 20 is damaged"})
-    reason = count_rows(folder, RUN.run_id, steps, set_names=names, sets=sets).noted("7s", done=True)
+    reason = count_rows(folder, RUN.run_id, steps, set_names=names, sets=sets).note_with_faults("7s", run_is_done=True)
     assert reason == "7s; step 20 is damaged; 1 rows are double"
-    assert count_rows(folder, RUN.run_id, steps, set_names=names, sets=read_suite_sets(folder, None)).found == 0
+    assert count_rows(folder, RUN.run_id, steps, set_names=names, sets=read_suite_sets(folder, None)).scored == 0

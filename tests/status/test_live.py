@@ -122,7 +122,7 @@ def test_rows_that_count_are_the_same_for_page_count_and_table(folder):
     sets, names = read_suite_sets(folder, "suite"), tuple(losses_table(STUDY)["eval_set"].unique())
     count = count_rows(folder, run.run_id, run.checkpoint_steps, set_names=names, sets=sets)
     page = losses_so_far(STUDY, folder)
-    assert (count.found, count.duplicates) == (len(page), 3) == (len(rows_of(run)), 3)
+    assert (count.scored, count.duplicates) == (len(page), 3) == (len(rows_of(run)), 3)
     assert current_rows(read_loss_rows(folder.loss_rows(run.run_id)), sets) == rows_of(run)
     assert page["loss_definition"].tolist() == [row.loss_definition for row in rows_of(run)]
 

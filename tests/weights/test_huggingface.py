@@ -21,7 +21,7 @@ from lossline_jax.models.model import build_model
 from lossline_jax.weights.huggingface.configs import hf_architecture_of, read_config
 from lossline_jax.weights.huggingface.load import load_pretrained_params
 from lossline_jax.weights.huggingface.save import save_pretrained
-from lossline_jax.weights.huggingface.shapes import leaf_shapes, their_shapes
+from lossline_jax.weights.huggingface.shapes import all_tensor_shapes, leaf_shapes
 from tests.support.huggingface_parity import (
     CASES,
     QUICK,
@@ -90,7 +90,7 @@ def test_a_head_of_its_own_and_a_tied_one_load_there(name, tmp_path):
 @every_small
 def test_every_leaf_has_its_place(name):
     model = build_model(SMALL[name], VOCAB)
-    places = [path for group in hf_architecture_of(model.config).groups(model.config) for path in group.ours]
+    places = [path for group in hf_architecture_of(model.config).groups(model.config) for path in group.leaf_paths]
     assert sorted(places) == sorted(leaf_shapes(model))
 
 
@@ -109,15 +109,15 @@ def test_there_and_back_is_exact_for_any_widths(heads, kv_heads, half_width, d_f
     mamba2 = Mamba2Config(d, 1, heads * kv_heads, kv_heads, state, 2 * d, conv_bias=conv_bias)
     for config in (llama, mamba2):
         model = build_model(config, 5)
-        shapes, tensor_shapes = leaf_shapes(model), their_shapes(model)
+        shapes, tensor_shapes = leaf_shapes(model), all_tensor_shapes(model)
         for group in hf_architecture_of(config).groups(config):
             drop = 1 if group.per_layer else 0
-            leaves = [np.random.default_rng(0).normal(size=shapes[path][drop:]) for path in group.ours]
-            tensors = group.to_theirs(*leaves)
+            leaves = [np.random.default_rng(0).normal(size=shapes[path][drop:]) for path in group.leaf_paths]
+            tensors = group.to_tensors(*leaves)
             assert [tensor.shape for tensor in tensors] == [
-                tensor_shapes[name.format(layer=0)] for name in group.theirs
+                tensor_shapes[name.format(layer=0)] for name in group.tensor_names
             ]
-            for leaf, again in zip(leaves, group.to_ours(*tensors), strict=True):
+            for leaf, again in zip(leaves, group.to_leaves(*tensors), strict=True):
                 np.testing.assert_array_equal(again, leaf)
 
 

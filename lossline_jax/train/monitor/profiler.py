@@ -35,19 +35,19 @@ def traced_steps(start: int, num_steps: int, count: int, checkpoint_steps: Seque
 
 
 def profiled(
-    steps: range, traced: range, *, wanted: int, settle: Callable[[], None], folder: epath.Path
+    steps: range, traced: range, *, requested: int, settle: Callable[[], None], folder: epath.Path
 ) -> Generator[int, None, None]:
     """Yield `steps`, and trace the steps in `traced`. Only process 0 writes the trace.
 
     Args:
         steps: the steps of the loop.
         traced: the steps to trace, from `traced_steps`. Empty: no trace.
-        wanted: number of steps that the user asked for. A message says so if `traced` has fewer.
+        requested: number of steps that the user asked for. A message says so if `traced` has fewer.
         settle: waits until the devices have done all steps so far, so that the trace has whole steps.
         folder: folder for the trace.
     """
-    if wanted and len(traced) < wanted:
-        logs.info(f"--profile: {len(traced)} of {wanted} steps, the run has no more after {WARM_UP} warm-up steps")
+    if requested and len(traced) < requested:
+        logs.info(f"--profile: {len(traced)} of {requested} steps, the run has no more after {WARM_UP} warm-up steps")
     if not traced or not is_main_process():
         yield from steps
         return

@@ -78,21 +78,21 @@ def _groups(config: GPTNeoXConfig) -> tuple[TensorGroup, ...]:
 
 
 def _query_key_value(name: str, n: int, h: int) -> tuple[TensorGroup, TensorGroup]:
-    def weight_to_ours(tensor: np.ndarray) -> Arrays:
+    def weight_to_leaves(tensor: np.ndarray) -> Arrays:
         return (tensor.reshape(n, 3, h, -1).transpose(3, 1, 0, 2),)
 
-    def weight_to_theirs(leaf: np.ndarray) -> Arrays:
+    def weight_to_tensors(leaf: np.ndarray) -> Arrays:
         return (leaf.transpose(2, 1, 3, 0).reshape(3 * n * h, -1),)
 
-    def bias_to_ours(tensor: np.ndarray) -> Arrays:
+    def bias_to_leaves(tensor: np.ndarray) -> Arrays:
         return (tensor.reshape(n, 3, h).transpose(1, 0, 2),)
 
-    def bias_to_theirs(leaf: np.ndarray) -> Arrays:
+    def bias_to_tensors(leaf: np.ndarray) -> Arrays:
         return (leaf.transpose(1, 0, 2).reshape(-1),)
 
     return (
-        TensorGroup((f"{name}weight",), ("blocks/qkv",), weight_to_ours, weight_to_theirs),
-        TensorGroup((f"{name}bias",), ("blocks/qkv_bias",), bias_to_ours, bias_to_theirs),
+        TensorGroup((f"{name}weight",), ("blocks/qkv",), weight_to_leaves, weight_to_tensors),
+        TensorGroup((f"{name}bias",), ("blocks/qkv_bias",), bias_to_leaves, bias_to_tensors),
     )
 
 

@@ -16,7 +16,7 @@ from lossline_jax.weights.huggingface.configs import config_json, hf_architectur
 from lossline_jax.weights.huggingface.files import Tensors, open_tensors
 from lossline_jax.weights.huggingface.mapping import HFArchitecture, TensorGroup
 from lossline_jax.weights.huggingface.names import canonical_names, closest, left_out_prefixes
-from lossline_jax.weights.huggingface.shapes import Shapes, flat_params, leaf_shapes, their_shapes
+from lossline_jax.weights.huggingface.shapes import Shapes, all_tensor_shapes, flat_params, leaf_shapes
 
 # Fields that may differ, because weights do not depend on them: the chunk size and the range of initial step sizes.
 _FREE = ("chunk_size", "time_step_min", "time_step_max")
@@ -76,7 +76,7 @@ def _check_config(folder: epath.PathLike, model: Model) -> None:
 
 def _shapes(model: Model, folder: str) -> tuple[Shapes, Shapes]:
     try:
-        return leaf_shapes(model), their_shapes(model)
+        return leaf_shapes(model), all_tensor_shapes(model)
     except (ValueError, OverflowError) as error:
         raise LosslineError(f"{folder}/config.json: its sizes make arrays that no memory holds ({error})") from error
 
@@ -127,11 +127,11 @@ def _assemble(
     group: TensorGroup, leaves: dict[str, tuple[int, ...]], tensors: Tensors, num_layers: int
 ) -> dict[str, np.ndarray]:
     """Return the leaves of one group as new arrays."""
-    assembled = {path: np.empty(leaves[path], np.float32) for path in group.ours}
+    assembled = {path: np.empty(leaves[path], np.float32) for path in group.leaf_paths}
     for layer in range(num_layers if group.per_layer else 1):
-        names = [name.format(layer=layer) for name in group.theirs]
+        names = [name.format(layer=layer) for name in group.tensor_names]
         try:
-            parts = group.to_ours(*(tensors.read(name) for name in names))
+            parts = group.to_leaves(*(tensors.read(name) for name in names))
         except ValueError as error:
             raise LosslineError(f"{tensors.where(names[0])} {error}") from error
         for leaf, part in zip(assembled.values(), parts, strict=True):

@@ -85,49 +85,49 @@ def _in_projection(config: Mamba2Config) -> TensorGroup:
     d, e, g, s = config.d_model, config.inner, config.num_groups, config.d_state
     cuts = [2 * e, 2 * e + 2 * g * s]
 
-    def to_ours(tensor: np.ndarray) -> Arrays:
+    def to_leaves(tensor: np.ndarray) -> Arrays:
         zx, bc, dt = np.split(tensor.T, cuts, axis=1)
         return zx.reshape(d, 2, e), bc.reshape(d, 2, g, s), dt
 
-    def to_theirs(zx: np.ndarray, bc: np.ndarray, dt: np.ndarray) -> Arrays:
+    def to_tensors(zx: np.ndarray, bc: np.ndarray, dt: np.ndarray) -> Arrays:
         return (np.concatenate([zx.reshape(d, -1), bc.reshape(d, -1), dt], axis=1).T,)
 
     paths = ("blocks/in_zx", "blocks/in_bc", "blocks/in_dt")
-    return TensorGroup((f"{MIXER}in_proj.weight",), paths, to_ours, to_theirs)
+    return TensorGroup((f"{MIXER}in_proj.weight",), paths, to_leaves, to_tensors)
 
 
 def _convolution(config: Mamba2Config) -> TensorGroup:
     w, e, g, s = config.conv_width, config.inner, config.num_groups, config.d_state
 
-    def to_ours(tensor: np.ndarray) -> Arrays:
+    def to_leaves(tensor: np.ndarray) -> Arrays:
         x, bc = np.split(tensor[:, 0].T, [e], axis=1)
         return x, bc.reshape(w, 2, g, s)
 
-    def to_theirs(x: np.ndarray, bc: np.ndarray) -> Arrays:
+    def to_tensors(x: np.ndarray, bc: np.ndarray) -> Arrays:
         return (np.concatenate([x, bc.reshape(w, -1)], axis=1).T[:, None],)
 
-    return TensorGroup((f"{MIXER}conv1d.weight",), ("blocks/conv_x", "blocks/conv_bc"), to_ours, to_theirs)
+    return TensorGroup((f"{MIXER}conv1d.weight",), ("blocks/conv_x", "blocks/conv_bc"), to_leaves, to_tensors)
 
 
 def _conv_bias(config: Mamba2Config) -> TensorGroup:
     e, g, s = config.inner, config.num_groups, config.d_state
 
-    def to_ours(tensor: np.ndarray) -> Arrays:
+    def to_leaves(tensor: np.ndarray) -> Arrays:
         return tensor[:e], tensor[e:].reshape(2, g, s)
 
-    def to_theirs(x: np.ndarray, bc: np.ndarray) -> Arrays:
+    def to_tensors(x: np.ndarray, bc: np.ndarray) -> Arrays:
         return (np.concatenate([x, bc.reshape(-1)]),)
 
-    return TensorGroup((f"{MIXER}conv1d.bias",), ("blocks/conv_x_bias", "blocks/conv_bc_bias"), to_ours, to_theirs)
+    return TensorGroup((f"{MIXER}conv1d.bias",), ("blocks/conv_x_bias", "blocks/conv_bc_bias"), to_leaves, to_tensors)
 
 
 def _no_dt_bias(num_heads: int) -> TensorGroup:
-    def to_ours(tensor: np.ndarray) -> Arrays:
+    def to_leaves(tensor: np.ndarray) -> Arrays:
         if np.any(tensor):
             raise ValueError("is not zero, although config.json says use_dt_bias=false")
         return ()
 
-    return TensorGroup((f"{MIXER}dt_bias",), (), to_ours, lambda: (np.zeros(num_heads, np.float32),))
+    return TensorGroup((f"{MIXER}dt_bias",), (), to_leaves, lambda: (np.zeros(num_heads, np.float32),))
 
 
 MAMBA2 = HFArchitecture(

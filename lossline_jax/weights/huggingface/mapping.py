@@ -1,6 +1,6 @@
 """Map the tensors of a Hugging Face checkpoint to the leaves of lossline's params, in both directions.
 
-The fields and arguments `theirs` name tensors of the Hugging Face checkpoint, and `ours` name leaves of lossline.
+A tensor belongs to the Hugging Face checkpoint, and a leaf belongs to lossline.
 A linear layer is [out, in] in PyTorch and [in, out] in lossline. A leaf of lossline has separate axes for heads, groups
 and halves. It also stacks the layers on axis 0, but the functions of a group see one layer without that axis.
 """
@@ -24,15 +24,15 @@ ConfigT = TypeVar("ConfigT")
 class TensorGroup:
     """A set of Hugging Face tensors and a set of lossline leaves that hold the same numbers."""
 
-    theirs: tuple[str, ...]  # names of tensors; `{layer}` in a name: each layer has its own tensor
-    ours: tuple[str, ...]  # paths in the params tree; `blocks/...`: a leaf with a layer axis
-    to_ours: Callable[..., Arrays]  # from the arrays of `theirs`, in order, to the arrays of `ours`
-    to_theirs: Callable[..., Arrays]  # the inverse of `to_ours`
+    tensor_names: tuple[str, ...]  # names of tensors; `{layer}` in a name: each layer has its own tensor
+    leaf_paths: tuple[str, ...]  # paths in the params tree; `blocks/...`: a leaf with a layer axis
+    to_leaves: Callable[..., Arrays]  # from the arrays of `tensor_names`, in order, to the arrays of `leaf_paths`
+    to_tensors: Callable[..., Arrays]  # the inverse of `to_leaves`
 
     @property
     def per_layer(self) -> bool:
         """True if each layer has its own tensors, False if the model has them once."""
-        return "{layer}" in self.theirs[0]
+        return "{layer}" in self.tensor_names[0]
 
 
 @dataclass(frozen=True)
@@ -58,67 +58,70 @@ class HFArchitecture(Generic[ConfigT]):
         return None if any(re.search(pattern, name) for pattern in self.buffers) else name
 
 
-def same(theirs: str, ours: str) -> TensorGroup:
+def same(tensor_name: str, leaf_path: str) -> TensorGroup:
     """Return the group of a tensor that is the same in both checkpoints."""
-    return TensorGroup((theirs,), (ours,), lambda tensor: (tensor,), lambda leaf: (leaf,))
+    return TensorGroup((tensor_name,), (leaf_path,), lambda tensor: (tensor,), lambda leaf: (leaf,))
 
 
-def reshaped(theirs: str, ours: str, shape: Shape, their_shape: Shape) -> TensorGroup:
+def reshaped(tensor_name: str, leaf_path: str, leaf_shape: Shape, tensor_shape: Shape) -> TensorGroup:
     """Return the group of a tensor that has another shape but the same order of numbers.
 
     Args:
-        theirs: name of the tensor.
-        ours: path of the leaf.
-        shape: shape of the leaf.
-        their_shape: shape of the tensor.
+        tensor_name: name of the tensor.
+        leaf_path: path of the leaf.
+        leaf_shape: shape of the leaf.
+        tensor_shape: shape of the tensor.
     """
     return TensorGroup(
-        (theirs,), (ours,), lambda tensor: (tensor.reshape(shape),), lambda leaf: (leaf.reshape(their_shape),)
+        (tensor_name,),
+        (leaf_path,),
+        lambda tensor: (tensor.reshape(leaf_shape),),
+        lambda leaf: (leaf.reshape(tensor_shape),),
     )
 
 
-def transposed(theirs: str, ours: str) -> TensorGroup:
+def transposed(tensor_name: str, leaf_path: str) -> TensorGroup:
     """Return the group of a matrix that is transposed."""
-    return TensorGroup((theirs,), (ours,), lambda tensor: (tensor.T,), lambda leaf: (leaf.T,))
+    return TensorGroup((tensor_name,), (leaf_path,), lambda tensor: (tensor.T,), lambda leaf: (leaf.T,))
 
 
-def linear_group(theirs: str, ours: str, inputs: Shape, outputs: Shape) -> TensorGroup:
+def linear_group(tensor_name: str, leaf_path: str, inputs: Shape, outputs: Shape) -> TensorGroup:
     """Return the group of a linear layer: tensor [out, in], leaf [*inputs, *outputs].
 
     Args:
-        theirs: name of the tensor.
-        ours: path of the leaf.
+        tensor_name: name of the tensor.
+        leaf_path: path of the leaf.
         inputs: input axes of the leaf; their product is `in`.
         outputs: output axes of the leaf; their product is `out`.
     """
-    their_shape = (math.prod(inputs), math.prod(outputs))
+    tensor_shape = (math.prod(inputs), math.prod(outputs))
     return TensorGroup(
-        (theirs,),
-        (ours,),
+        (tensor_name,),
+        (leaf_path,),
         lambda tensor: (tensor.T.reshape(*inputs, *outputs),),
-        lambda leaf: (leaf.reshape(their_shape).T,),
+        lambda leaf: (leaf.reshape(tensor_shape).T,),
     )
 
 
-def linears(theirs: tuple[str, ...], ours: str, width: int, outputs: Shape) -> TensorGroup:
+def linears(tensor_names: tuple[str, ...], leaf_path: str, width: int, outputs: Shape) -> TensorGroup:
     """Return the group of several linear layers with the same input, which lossline keeps in one leaf.
 
     Args:
-        theirs: names of the tensors, each [out, width].
-        ours: path of the leaf, [width, number of tensors, *outputs].
+        tensor_names: names of the tensors, each [out, width].
+        leaf_path: path of the leaf, [width, number of tensors, *outputs].
         width: width of the input.
         outputs: output axes of the leaf; their product is `out`.
     """
 
-    def to_ours(*tensors: np.ndarray) -> Arrays:
+    def to_leaves(*tensors: np.ndarray) -> Arrays:
         return (np.stack([tensor.T.reshape(width, *outputs) for tensor in tensors], axis=1),)
 
-    def to_theirs(leaf: np.ndarray) -> Arrays:
-        return tuple(leaf[:, k].reshape(width, math.prod(outputs)).T for k in range(len(theirs)))
+    def to_tensors(leaf: np.ndarray) -> Arrays:
+        return tuple(leaf[:, k].reshape(width, math.prod(outputs)).T for k in range(len(tensor_names)))
 
-    return TensorGroup(theirs, (ours,), to_ours, to_theirs)
+    return TensorGroup(tensor_names, (leaf_path,), to_leaves, to_tensors)
 
 
-def depthwise_conv(theirs: str, ours: str) -> TensorGroup:
+def depthwise_conv(tensor_name: str, leaf_path: str) -> TensorGroup:
     """Return the group of a depthwise convolution: tensor [channels, 1, width], leaf [width, channels]."""
-    return TensorGroup((theirs,), (ours,), lambda tensor: (tensor[:, 0].T,), lambda leaf: (leaf.T[:, None],))
+    return TensorGroup((tensor_name,), (leaf_path,), lambda tensor: (tensor[:, 0].T,), lambda leaf: (leaf.T[:, None],))

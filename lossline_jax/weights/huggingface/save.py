@@ -20,7 +20,7 @@ from lossline_jax.storage.disk import cannot_write
 from lossline_jax.weights.huggingface.configs import config_json, hf_architecture_of
 from lossline_jax.weights.huggingface.files import INDEX, SINGLE, local_folder
 from lossline_jax.weights.huggingface.mapping import TensorGroup
-from lossline_jax.weights.huggingface.shapes import flat_params, leaf_shapes, their_shapes
+from lossline_jax.weights.huggingface.shapes import all_tensor_shapes, flat_params, leaf_shapes
 from lossline_jax.weights.huggingface.tokenizer_files import tokenizer_config_json
 
 _METADATA = {"format": "pt"}  # transformers requires this entry
@@ -97,7 +97,7 @@ def _check_params(model: Model, params: Params) -> None:
 
 
 def _write_weights(part: Path, model: Model, params: Params, *, dtype: np.dtype, max_shard_bytes: int) -> None:
-    sizes = {name: int(np.prod(shape)) * dtype.itemsize for name, shape in their_shapes(model).items()}
+    sizes = {name: int(np.prod(shape)) * dtype.itemsize for name, shape in all_tensor_shapes(model).items()}
     shards = _plan(sizes, max_shard_bytes)
     file_names = [SINGLE]
     if len(shards) > 1:
@@ -144,14 +144,14 @@ class _Tensors:
         self._makers: dict[str, tuple[TensorGroup, int | None, int]] = {}
         for group in hf_architecture_of(model.config).groups(model.config):
             for layer in range(model.config.num_layers) if group.per_layer else [None]:
-                for index, name in enumerate(group.theirs):
+                for index, name in enumerate(group.tensor_names):
                     self._makers[name.format(layer=layer)] = (group, layer, index)
 
     def make(self, name: str) -> np.ndarray:
         group, layer, index = self._makers[name]
-        leaves = [self._leaves[path] for path in group.ours]
+        leaves = [self._leaves[path] for path in group.leaf_paths]
         arrays = [np.asarray(leaf if layer is None else leaf[layer]) for leaf in leaves]
-        return np.ascontiguousarray(group.to_theirs(*arrays)[index].astype(self._dtype))
+        return np.ascontiguousarray(group.to_tensors(*arrays)[index].astype(self._dtype))
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -22,16 +22,16 @@ def leaf_shapes(model: Model) -> Shapes:
     return {path: leaf.shape for path, leaf in flat_params(jax.eval_shape(model.init, jax.random.key(0))).items()}
 
 
-def their_shapes(model: Model) -> Shapes:
+def all_tensor_shapes(model: Model) -> Shapes:
     """Return the shapes of the Hugging Face tensors by name, in the order in which a file has them: layer by layer."""
     leaves = leaf_shapes(model)
     once: Shapes = {}
     by_layer: list[Shapes] = [{} for _ in range(model.config.num_layers)]
     for group in hf_architecture_of(model.config).groups(model.config):
-        shapes = [leaves[path][1:] if group.per_layer else leaves[path] for path in group.ours]
+        shapes = [leaves[path][1:] if group.per_layer else leaves[path] for path in group.leaf_paths]
         # The transform that writes the tensors gives their shapes. A broadcast zero takes no memory.
-        tensors = group.to_theirs(*(np.broadcast_to(np.float32(0), shape) for shape in shapes))
-        for name, tensor in zip(group.theirs, tensors, strict=True):
+        tensors = group.to_tensors(*(np.broadcast_to(np.float32(0), shape) for shape in shapes))
+        for name, tensor in zip(group.tensor_names, tensors, strict=True):
             if not group.per_layer:
                 once[name] = tensor.shape
                 continue
