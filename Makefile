@@ -6,8 +6,9 @@
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/installed
-# A worker for each core. A file's tests run in one worker, because they share what they compile.
-PYTEST := $(VENV)/bin/python -m pytest -n auto --dist loadfile
+# A worker for each core. A file's tests run in one worker, because they share what they compile. Files stay in order,
+# because the files with the longest tests stand early in the alphabet.
+PYTEST := $(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart test test-all check parity test-parity lowest clean
 

@@ -60,7 +60,7 @@ setup(
         "dev": [
             *TEXT,
             "pytest>=8",
-            "pytest-xdist>=3.6",
+            "pytest-xdist>=3.8",
             "hypothesis>=6.100",
             "ruff>=0.9",
             "pyright[nodejs]>=1.1.400",  # with the node that it runs on
