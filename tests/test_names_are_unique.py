@@ -27,4 +27,5 @@ def test_public_names_are_unique():
     for name, place in public_definitions():
         if not place.startswith(SHARED.get(name, "nowhere/")):
             places[name].append(place)
-    assert not {name: files for name, files in places.items() if len(files) > 1}
+    repeated = {name: files for name, files in places.items() if len(files) > 1}
+    assert not repeated, f"rename one of each, or declare the name in SHARED: {repeated}"

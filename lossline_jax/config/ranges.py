@@ -145,7 +145,11 @@ def check_ranges(config: Any, where: str = "") -> None:
             if dataclasses.is_dataclass(item):
                 check_ranges(item, item_path)
             elif isinstance(item, (int, float)) and not isinstance(item, bool):
-                allowed = RANGES[type(config)][field.name]
+                allowed = RANGES[type(config)].get(field.name)
+                if allowed is None:
+                    raise TypeError(
+                        f"{type(config).__name__}.{field.name}: add its range to RANGES of config/ranges.py"
+                    )
                 if not allowed.holds(item):
                     raise LosslineError(f"{item_path}: {item} is out of range; give {allowed}")
 

@@ -97,7 +97,9 @@ class Law:
     source: str
     note: str = ""  # open questions of the literature, and traps
     objective: Objective = LEAST_SQUARES  # the objective of the law's authors
-    normalise: tuple[str, ...] = ()  # positive inputs that the fit divides by their geometric mean
+    # Positive inputs that the fit divides by their geometric mean. Each parameter whose value depends on the unit of
+    # such an input needs a `scale`. A fit refuses a law whose scales do not give the same curve on the raw inputs.
+    normalise: tuple[str, ...] = ()
     defined: Callable[[Values, Values], Any] | None = None  # mask of the points with a value. None: all points
     falls: tuple[str, ...] = ()  # positive inputs in which the law can only fall, whatever its parameters
     rises: tuple[str, ...] = ()  # positive inputs in which the law can only rise

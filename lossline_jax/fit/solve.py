@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lossline_jax.errors import LosslineError
 from lossline_jax.fit.arguments import (
     clean_arrays,
     law_of,
@@ -125,9 +126,22 @@ def fit_law_many(
                 results[k] = FitResult(status="failed", note="no start gave a finite objective", **prepared[k][1])
         derivatives = curves_and_jacobians([problems[k] for k in profiled], [best.u_P for best in profiled.values()])
         for (k, best), (curve_n, jacobian_nP) in zip(profiled.items(), derivatives, strict=True):
+            if k == next(iter(profiled)):
+                _require_inverse_scales(problems[k], best.u_P, curve_n)
             facts = prepared[k][1] | {"share_of_starts": minima[k].share_of_starts}
             results[k] = _result(problems[k], best, (curve_n, jacobian_nP), facts)
     return [results[k] for k in range(len(data))]
+
+
+def _require_inverse_scales(problem: Problem, u_P: np.ndarray, curve_n: np.ndarray) -> None:
+    """Refuse a law whose parameters, after the inputs are no longer normalised, do not give the fitted curve."""
+    law = problem.law
+    raw_curve_n = law(problem.natural(u_P), problem.raw_inputs())
+    if not np.allclose(raw_curve_n, curve_n, rtol=1e-6, atol=1e-9 * np.ptp(curve_n), equal_nan=True):
+        raise LosslineError(
+            f"{law.name}: the parameters on {', '.join(law.normalise)} do not give the curve that was fitted on "
+            "divided values; give each parameter that depends on their unit its `scale`, or leave `normalise` out"
+        )
 
 
 def _prepare(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import typing
 
 import pytest
 from etils import epath
@@ -10,7 +11,7 @@ from lossline_jax.config.data import ByteTokenizer, DataConfig, FilesCorpus, Tra
 from lossline_jax.config.evaluation import SuiteConfig, ValidationSet
 from lossline_jax.config.model import LlamaConfig
 from lossline_jax.config.serialise import fingerprint, from_json, to_json
-from lossline_jax.config.study import RunConfig
+from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.data.batches import BatchSource
 from lossline_jax.data.corpora.prepare import prepare_corpus
 from lossline_jax.data.token_store import prepare_store
@@ -20,6 +21,7 @@ from lossline_jax.evaluate.suite import prepare_suite
 from lossline_jax.pipeline.preflight import claim
 from lossline_jax.storage.files import read_json, write_json
 from lossline_jax.storage.paths import StudyDir
+from tests.support.paths import TESTS
 
 RUN = RunConfig(
     model=LlamaConfig(d_model=64, num_layers=2, num_heads=4),
@@ -37,6 +39,37 @@ def with_later_field(config, value=0):
     cls = type(config)
     extended = dataclasses.make_dataclass(cls.__name__, [("later", int, later)], bases=(cls,), frozen=True)
     return extended(**{f.name: getattr(config, f.name) for f in dataclasses.fields(cls)}, later=value)
+
+
+def config_classes(cls=StudyConfig):
+    """Return the dataclasses that a study is made of, by name."""
+    classes = {cls.__name__: cls}
+    for annotation in typing.get_type_hints(cls).values():
+        for part in _parts(annotation):
+            if dataclasses.is_dataclass(part) and part.__name__ not in classes:
+                classes |= config_classes(part)
+    return classes
+
+
+def _parts(annotation):
+    """Yield an annotation and everything inside its brackets."""
+    yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _parts(argument)
+
+
+def test_a_new_field_of_a_config_is_declared_with_since():
+    """A field without `since` is part of every id, so a new one would give every existing run another id."""
+    first_fields = json.loads((TESTS / "golden/config_fields.json").read_text())
+    classes = config_classes()
+    del classes["StudyConfig"], classes["ExecutionConfig"]  # they are part of no id
+    assert len(classes) > 20
+    for name in first_fields.keys() & classes.keys():
+        for field in dataclasses.fields(classes[name]):
+            message = f'{name}.{field.name}: declare it with field(default=..., metadata={{"since": 2}})'
+            assert "since" in field.metadata or field.name in first_fields[name], message
+    new_classes = sorted(classes.keys() - first_fields.keys())
+    assert not new_classes, f"add the fields of {new_classes} to tests/golden/config_fields.json"
 
 
 def test_a_later_field_counts_only_where_it_differs_from_its_default():

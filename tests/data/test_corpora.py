@@ -5,6 +5,7 @@ import gzip
 import json
 import sys
 import types
+from typing import get_args
 
 import hypothesis.strategies as st
 import pyarrow
@@ -13,7 +14,7 @@ import pytest
 from etils import epath
 from hypothesis import given, settings
 
-from lossline_jax.config.data import BuiltinCorpus, FilesCorpus, HuggingFaceCorpus
+from lossline_jax.config.data import BuiltinCorpus, BuiltinName, FilesCorpus, HuggingFaceCorpus
 from lossline_jax.data.corpora.docstrings import strip_docstrings, strip_licence_header
 from lossline_jax.data.corpora.prepare import PreparedCorpus, prepare_corpus
 from lossline_jax.data.corpora.read import read_documents
@@ -37,7 +38,7 @@ def refusal(corpus):
     return message
 
 
-@pytest.mark.parametrize("name", ["speeches", "wiki", "wiki_fr", "techdoc", "code"])
+@pytest.mark.parametrize("name", get_args(BuiltinName))
 def test_builtin_corpora_are_read_without_importing_their_packages(tmp_path, name):
     before = set(sys.modules)
     corpus = BuiltinCorpus(name, max_bytes=200_000)

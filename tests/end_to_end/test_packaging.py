@@ -98,12 +98,11 @@ def test_every_folder_of_python_is_a_package():
 
 def test_every_test_that_needs_a_reference_library_runs_with_them():
     """`make test-parity` alone installs torch and its like. A test of any other file would be skipped everywhere."""
-    parity_tests = re.search(r"^PARITY_TESTS := ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)[
-        1
-    ]
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    (parity_tests,) = re.findall(r"^PARITY_TESTS := (.*)", makefile, flags=re.MULTILINE)
     listed = {f"tests/{word}" for word in re.findall(r"[\w/]+\.py", parity_tests)}
     asks = re.compile(r"importorskip\(\"(torch|transformers|lm_eval|gguf)\"|support\.(huggingface_parity|gguf_to)")
     asking = {
         path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/*/test_*.py") if asks.search(path.read_text())
     }
-    assert asking == listed
+    assert asking == listed, f"change PARITY_TESTS in the Makefile: {sorted(asking ^ listed)}"

@@ -249,4 +249,5 @@ def test_the_page_tells_how_to_add_a_spec(tmp_path):
 def test_the_table_of_the_page_lists_every_built_in_spec():
     for name, fields in tomllib.loads(BUILT_IN.read_text()).items():
         load_spec(name)
-        assert f"| `{name}` | {fields['source']} |" in PAGE
+        row = f"| `{name}` | {fields['source']} |"
+        assert row in PAGE, f"docs/tasks.md: add a row that begins with {row}"

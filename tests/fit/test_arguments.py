@@ -1,5 +1,6 @@
 """A mistake in the call of a fit gives one line that names the argument. It never gives a number."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -31,6 +32,16 @@ COUNTS = {"N": SIZE, "D": TOKENS}
 @functools.cache
 def planted_fit():
     return fit_law("chinchilla", LOSS, **COUNTS, num_starts=8, level=None)
+
+
+def test_a_law_whose_scales_do_not_undo_the_normalisation_is_refused():
+    """The parameters would belong to divided inputs, and every prediction would be wrong."""
+    law = dataclasses.replace(LAWS["chinchilla"], name="popcorn")
+    assert fit_law(law, LOSS, **COUNTS, num_starts=8).parameters == planted_fit().parameters
+    without_scale = tuple(dataclasses.replace(p, scale=None) for p in law.parameters)
+    for parameters in (without_scale, (*law.parameters[:1], *without_scale[1:2], *law.parameters[2:])):
+        with pytest.raises(LosslineError, match="popcorn: the parameters on N, D do not give the curve"):
+            fit_law(dataclasses.replace(law, parameters=parameters), LOSS, **COUNTS, num_starts=8)
 
 
 def test_no_input_of_a_law_has_the_name_of_an_option():

