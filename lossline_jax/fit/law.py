@@ -156,17 +156,24 @@ class Law:
 
     def __call__(self, parameters: Values, inputs: Values) -> np.ndarray:
         """Evaluate the curve in float64 on inputs that are not normalised. The result is NaN where it has no value."""
-        sides = [{name: np.asarray(value, np.float64) for name, value in side.items()} for side in (parameters, inputs)]
-        shape = np.broadcast_shapes(*(array.shape for side in sides for array in side.values()))
+        parameters = {name: np.asarray(value, np.float64) for name, value in parameters.items()}
+        inputs = {name: np.asarray(value, np.float64) for name, value in inputs.items()}
+        shape = np.broadcast_shapes(*(array.shape for array in (*parameters.values(), *inputs.values())))
         size = math.prod(shape)
         # One program serves all shapes up to a power of two. Without it, each operation is compiled for each shape.
         padded = 1 << max(size - 1, SMALLEST_CURVE - 1).bit_length()
 
         def pad(array: np.ndarray) -> np.ndarray:
-            return np.resize(np.broadcast_to(array, shape), padded) if array.ndim else array
+            return np.resize(np.broadcast_to(array, shape), padded)
 
         with float64():
-            curve = _curve(self, padded, *({name: pad(array) for name, array in side.items()} for side in sides))
+            curve = _curve(
+                self,
+                padded,
+                {name: pad(array) if array.ndim else array for name, array in parameters.items()},
+                # A number alone is padded too, so that it runs in the program of a list and gives the same bits.
+                {name: pad(array) for name, array in inputs.items()},
+            )
         return np.asarray(curve)[:size].reshape(shape)
 
     def rescale(self, parameters: Mapping[str, float], scales: Mapping[str, float]) -> dict[str, float]:
