@@ -125,9 +125,10 @@ def fit_law_many(
             else:
                 results[k] = FitResult(status="failed", note="no start gave a finite objective", **prepared[k][1])
         derivatives = curves_and_jacobians([problems[k] for k in profiled], [best.u_P for best in profiled.values()])
+        if profiled and (law.normalise or law.scaled):  # one data set shows whether the scales of the law are right
+            k, best = next(iter(profiled.items()))
+            _require_inverse_scales(problems[k], best.u_P, derivatives[0][0])
         for (k, best), (curve_n, jacobian_nP) in zip(profiled.items(), derivatives, strict=True):
-            if k == next(iter(profiled)):
-                _require_inverse_scales(problems[k], best.u_P, curve_n)
             facts = prepared[k][1] | {"share_of_starts": minima[k].share_of_starts}
             results[k] = _result(problems[k], best, (curve_n, jacobian_nP), facts)
     return [results[k] for k in range(len(data))]

@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-import typing
 
 import pytest
 from etils import epath
 
 from lossline_jax.config.data import ByteTokenizer, DataConfig, FilesCorpus, TrainedTokenizer
 from lossline_jax.config.evaluation import SuiteConfig, ValidationSet
+from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.model import LlamaConfig
 from lossline_jax.config.serialise import fingerprint, from_json, to_json
 from lossline_jax.config.study import RunConfig, StudyConfig
@@ -21,6 +21,7 @@ from lossline_jax.evaluate.suite import prepare_suite
 from lossline_jax.pipeline.preflight import claim
 from lossline_jax.storage.files import read_json, write_json
 from lossline_jax.storage.paths import StudyDir
+from tests.support.config_classes import reachable
 from tests.support.paths import TESTS
 
 RUN = RunConfig(
@@ -41,28 +42,11 @@ def with_later_field(config, value=0):
     return extended(**{f.name: getattr(config, f.name) for f in dataclasses.fields(cls)}, later=value)
 
 
-def config_classes(cls=StudyConfig):
-    """Return the dataclasses that a study is made of, by name."""
-    classes = {cls.__name__: cls}
-    for annotation in typing.get_type_hints(cls).values():
-        for part in _parts(annotation):
-            if dataclasses.is_dataclass(part) and part.__name__ not in classes:
-                classes |= config_classes(part)
-    return classes
-
-
-def _parts(annotation):
-    """Yield an annotation and everything inside its brackets."""
-    yield annotation
-    for argument in typing.get_args(annotation):
-        yield from _parts(argument)
-
-
 def test_a_new_field_of_a_config_is_declared_with_since():
     """A field without `since` is part of every id, so a new one would give every existing run another id."""
     first_fields = json.loads((TESTS / "golden/config_fields.json").read_text())
-    classes = config_classes()
-    del classes["StudyConfig"], classes["ExecutionConfig"]  # they are part of no id
+    part_of_no_id = {StudyConfig, ExecutionConfig}
+    classes = {kind.__name__: kind for kind in reachable(StudyConfig) - part_of_no_id}
     assert len(classes) > 20
     for name in first_fields.keys() & classes.keys():
         for field in dataclasses.fields(classes[name]):

@@ -17,26 +17,11 @@ from lossline_jax.config.serialise import to_json
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError
 from lossline_jax.pipeline import experiment
+from tests.support.config_classes import parts, reachable
 from tests.support.paths import SUPPORT
 
 TINY = str(SUPPORT / "tiny_study.py")
 FIELDS = [(kind, name) for kind, ranges in RANGES.items() for name in ranges]
-
-
-def parts(hint):
-    """Return the types that an annotation is made of."""
-    arguments = typing.get_args(hint)
-    return {part for argument in arguments for part in parts(argument)} if arguments else {hint}
-
-
-def reachable(kind):
-    """Return every config class that a value of `kind` may hold."""
-    kinds = {kind}
-    for hint in typing.get_type_hints(kind).values():
-        for part in parts(hint):
-            if dataclasses.is_dataclass(part):
-                kinds |= reachable(part)
-    return kinds
 
 
 def test_every_number_of_every_config_has_a_range():

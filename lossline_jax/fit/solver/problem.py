@@ -56,7 +56,7 @@ class Problem:
     def curve(self, u_BP: np.ndarray) -> np.ndarray:
         """Return the (B, n) values of the law at the points."""
         columns = {name: value[:, None] for name, value in self.values(u_BP).items()}
-        return np.broadcast_to(self.law(columns, self.inputs), (u_BP.shape[0], self.num_points))
+        return self.law(columns, self.inputs)
 
     def residuals(self, u_BP: np.ndarray) -> np.ndarray:
         """Return the (B, n) residuals of the objective."""
