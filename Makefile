@@ -56,7 +56,7 @@ $(LOWEST)/installed: setup.py
 	@touch $@
 
 lowest: $(LOWEST)/installed
-	LOSSLINE_CACHE=$(LOWEST)/programs $(LOWEST)/bin/python -m pytest -m 'not slow' $(TESTS)
+	LOSSLINE_CACHE=$(CURDIR)/$(LOWEST)/programs $(LOWEST)/bin/python -m pytest -m 'not slow' $(TESTS)
 
 clean:
 	rm -rf $(VENV) $(LOWEST) build *.egg-info

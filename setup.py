@@ -34,7 +34,7 @@ setup(
         "protobuf>=5.28.3",  # sentencepiece reads model files with it
         "numpy>=2",
         "scipy>=1.14",
-        "etils[epath]>=1.7",  # 1.6: orbax makes no folder
+        "etils[epath,epy]>=1.9",  # 1.8: no lazy_api_imports
         "tensorstore>=0.1.74",  # 0.1.72: no list within a transaction, which orbax asks for
         "pandas>=3.1",  # older ones read 14% of CSV numbers off by their last bit
         "pyarrow>=16",
