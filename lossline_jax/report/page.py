@@ -21,6 +21,7 @@ from lossline_jax.report.content.sections import configurations, factors_json, f
 from lossline_jax.report.figures.gallery import GallerySection, gallery
 from lossline_jax.report.figures.main_figure import key_of, line_plot, main_lines
 from lossline_jax.report.figures.plot import KeyEntry, Plot, panel_svgs, swatch, whole_figure
+from lossline_jax.report.figures.residual_figure import residual_plot
 from lossline_jax.report.figures.style import css_variables
 from lossline_jax.report.figures.svg import write_figure
 from lossline_jax.report.figures.training_figure import training_plot
@@ -96,12 +97,14 @@ def _content(
     names = {(run.factor, run.level): run.name for run in runs.values()}
     judged = group_by_factor(fits.comparisons, names)
     units = units_of(fits)
+    residual = residual_plot(fits, long, runs, judged, unit=units[-1])
     training = training_plot(long, steps, runs, x=fits.x, unit=units[-1], key=key_of(runs, ()))
     return {
         "question": shown(study.question if study else "") or f"What moves the line of {fits.y} against {fits.x}?",
         "finding": finding(judged, fits.x, fits.y, _missing_base(fits)),
         "facts": facts(long, runs, _counted_in(fits)),
         "verdicts": verdicts_table(judged, {(run.factor, run.level): run.style for run in runs.values()}),
+        "residual": write_plot(residual, figures_folder) if residual else None,
         "line": write_plot(_main_plot(long, fits, runs, judged), figures_folder),
         "sections": [_section(section, figures_folder) for section in gallery(fits, long)],
         "training": write_plot(training, figures_folder) if training else None,

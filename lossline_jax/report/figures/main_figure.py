@@ -128,7 +128,7 @@ def line_plot(
 
 
 def _line_drawer(unit: Unit, lines: Sequence[Line], x: str, y: str) -> Callable[[Axes], Drawn]:
-    framed, outside = _split_by_support(lines)
+    framed, outside = near_the_base(lines)
 
     def draw(axes: Axes) -> Drawn:
         drawn = {}
@@ -145,7 +145,7 @@ def _line_drawer(unit: Unit, lines: Sequence[Line], x: str, y: str) -> Callable[
     return draw
 
 
-def _split_by_support(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
+def near_the_base(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
     """Split lines into those that share a frame with the base line and those that are too far away.
 
     A line is too far away when no point of it is within one base-line length of the base line's range of x. It would
