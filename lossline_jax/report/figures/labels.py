@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from lossline_jax.report.figures.plot import Drawn, Marks
@@ -45,7 +46,7 @@ def place_names(axes: Axes, names: Sequence[LineName]) -> Drawn:
     width, height = area = _size_in_points(axes)
     to_points = _scaler(axes, area)
     lines = [to_points(name.x, name.y) for name in names]
-    taken = np.concatenate([*lines, *(to_points(line.get_xdata(), line.get_ydata()) for line in axes.get_lines())])
+    taken = np.concatenate([*lines, *(_drawn_points(line, to_points) for line in axes.get_lines())])
     boxes: list[Box] = []
     drawn = {}
     for k, name in enumerate(names):
@@ -72,6 +73,16 @@ def place_names(axes: Axes, names: Sequence[LineName]) -> Drawn:
         )
         drawn[f"name-{k}"] = Marks(name.run_ids)
     return drawn
+
+
+def _drawn_points(line: Line2D, to_points: ToPoints) -> np.ndarray:
+    """Return the points that a line covers, (n, 2): its own points, and points between them where they are joined."""
+    corners = to_points(line.get_xdata(), line.get_ydata())
+    if line.get_linestyle() == "None" or len(corners) < 2:
+        return corners
+    distance = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(corners, axis=0).T))])
+    along = np.arange(0.0, distance[-1], FONT_SIZE / 2)
+    return np.column_stack([np.interp(along, distance, corners[:, axis]) for axis in (0, 1)])
 
 
 def _size_in_points(axes: Axes) -> tuple[float, float]:

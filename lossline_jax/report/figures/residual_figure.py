@@ -77,7 +77,9 @@ def residual_plot(
     ]
     if not any(not item.line.is_base for item in residuals):
         return None
-    noise = max((n for item in judged if unit.key in item.by_unit and (n := item.by_unit[unit.key].noise)), default=None)
+    noise = max(
+        (n for item in judged if unit.key in item.by_unit and (n := item.by_unit[unit.key].noise)), default=None
+    )
     noise_text = f"The grey band is the largest noise of a factor, ±{number(noise)} {unit.label}. " if noise else ""
     return Plot(
         name="residual",

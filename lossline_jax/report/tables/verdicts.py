@@ -44,11 +44,7 @@ class FactorVerdict:
     factor: str
     by_unit: Mapping[str, FactorComparison]  # by key of the unit
     levels: tuple[JudgedLevel, ...]
-
-    @property
-    def unit(self) -> str:
-        """The unit that texts use: bits/byte for the tokenizer, whose tokens themselves differ; else the first."""
-        return PER_BYTE if self.factor == "tokenizer" and PER_BYTE in self.by_unit else next(iter(self.by_unit))
+    unit: str  # the unit that texts use
 
     @property
     def main(self) -> FactorComparison:
@@ -99,6 +95,9 @@ def group_by_factor(
 ) -> list[FactorVerdict]:
     """Group the comparisons by factor, in the order of `style.FACTOR_ORDER`.
 
+    Texts about all factors use one unit. It is bits/byte where tokenizers are compared, because their tokens differ.
+    Otherwise it is the first unit.
+
     Args:
         comparisons: one comparison for each factor and unit.
         names: the level as readers see it, by (factor, level).
@@ -106,6 +105,7 @@ def group_by_factor(
     factors: dict[str, dict[str, FactorComparison]] = {}
     for comparison in comparisons:
         factors.setdefault(comparison.factor, {})[comparison.unit] = comparison
+    of_texts = PER_BYTE if PER_BYTE in factors.get("tokenizer", {}) else None
     judged = []
     for factor, by_unit in factors.items():
         levels: dict[str, dict[str, LevelGap]] = {}
@@ -117,7 +117,8 @@ def group_by_factor(
             JudgedLevel(level, names.get((factor, level), level), {unit: gaps.get(unit, missing) for unit in by_unit})
             for level, gaps in levels.items()
         )
-        judged.append(FactorVerdict(factor, by_unit, judged_levels))
+        unit = of_texts if of_texts in by_unit else next(iter(by_unit))
+        judged.append(FactorVerdict(factor, by_unit, judged_levels, unit))
     return sorted(judged, key=lambda item: factor_rank(item.factor))
 
 
