@@ -19,9 +19,12 @@ from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.study.table_lines import fit_lines
 from lossline_jax.fit.tables.columns import UNITS
 from lossline_jax.report.content.finding import finding
-from lossline_jax.report.content.run_names import _styles
+from lossline_jax.report.content.points import Unit, as_long
+from lossline_jax.report.content.run_names import _styles, describe_runs
 from lossline_jax.report.content.wording import listed, signed_text
 from lossline_jax.report.figures.labels import LineName, place_names
+from lossline_jax.report.figures.plot import panel_svgs
+from lossline_jax.report.figures.residual_figure import residual_plot
 from lossline_jax.report.figures.svg import new_figure
 from lossline_jax.report.figures.training_figure import smooth
 from lossline_jax.report.page import write_report
@@ -165,7 +168,8 @@ def test_gaps_in_the_table_are_those_of_the_fits(page, fits):
 
 def test_the_finding_names_the_planted_factor(fits):
     text = finding(group_by_factor(fits.comparisons, {}), X, Y, "")
-    assert text.startswith("Data moves the line: code by −0.83")  # nats/token: 4 ln 2 times the planted bits/byte
+    assert text.startswith("Data moves the line: code by −0.30")  # bits/byte, because tokenizers are compared
+    assert "nats/token" not in text.partition("In nats/token")[0]
     (data,) = [c for c in fits.comparisons_in("bits_per_byte") if c.factor == "data"]
     assert data.levels[0].gap == pytest.approx(PLANTED_GAP, abs=0.01)
 
@@ -215,7 +219,8 @@ def test_downloads_hold_the_whole_table(page, frame):
 def test_figures_are_written_in_three_formats(html, folder):
     starts = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
     stems = {
-        "line", "training", "pool_size", "own_validation_to_validation", "own_validation_to_tasks", "train_to_train",
+        "residual", "line", "training", "pool_size",
+        "own_validation_to_validation", "own_validation_to_tasks", "train_to_train",
         *(f"matched_{factor}_{unit}" for factor in ("data", "tokenizer") for unit in UNITS),
     }  # fmt: skip
     files = {path.name: path for path in (folder / "figures").iterdir()}
@@ -231,6 +236,20 @@ def test_equal_input_gives_equal_bytes(study, frame, fits, folder, html, tmp_pat
     assert path.read_text() == html
     for first in (folder / "figures").iterdir():
         assert (second_folder / "figures" / first.name).read_bytes() == first.read_bytes(), first.name
+
+
+def test_the_residual_figure_shows_the_planted_gap(study, frame, fits):
+    """The base runs lie on zero, and the runs on code lie at the planted gap."""
+    long = as_long(frame, fits)
+    runs = describe_runs(long, fits, study.runs)
+    judged = group_by_factor(fits.comparisons, {(run.factor, run.level): run.name for run in runs.values()})
+    plot = residual_plot(fits, long, runs, judged, unit=Unit("bits_per_byte", "bits_per_byte", "bits/byte"))
+    _, table = panel_svgs(plot)
+    residuals = table.loc[table["kind"] == "point"].groupby("runs")["y"].mean()
+    (code,) = [run for run in runs.values() if run.factor == "data"]
+    assert residuals[study.base.run_id] == pytest.approx(0.0, abs=0.01)
+    assert residuals[code.run_id] == pytest.approx(PLANTED_GAP, abs=0.01)
+    assert [entry.level for entry in plot.key if entry.factor == "data"] == ["code"]
 
 
 def test_hostile_labels_stay_text(tmp_path):
