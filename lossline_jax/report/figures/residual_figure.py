@@ -60,9 +60,10 @@ def residual_plot(
     Returns:
         The plot. None: the table has no base line in this unit, or nothing was compared with it.
     """
-    base_fit = next((line.fit for line in fits.lines_in(unit.key) if line.label == fits.base_label), None)
-    if base_fit is None or not judged:
+    base_lines = [line for line in fits.lines_in(unit.key) if line.label == fits.base_label and line.band is not None]
+    if not base_lines or not judged:
         return None
+    base_fit = base_lines[0].fit
     lines, _ = near_the_base(main_lines(fits, long, runs, unit))
     moving = {
         (item.factor, level.name)
