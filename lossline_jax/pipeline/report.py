@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from etils import epath
 
 from lossline_jax import logs
-from lossline_jax.config.study import StudyConfig
+from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.errors import LosslineError
 from lossline_jax.losses.table import read_losses
 from lossline_jax.status.runs import failed_runs, log_note
@@ -86,14 +86,19 @@ def _with_failed(fits: "StudyFits", study: StudyConfig, folder: StudyDir) -> "St
 
 def _with_unfinished(fits: "StudyFits", study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame") -> "StudyFits":
     """Return the fits with a note for each run whose checkpoints are not all in the table."""
-    scored = set(zip(frame["run_id"], frame["step"], strict=True))
-    failed, notes = failed_runs(study, folder), []
-    for run in study.runs:
-        count = sum((run.run_id, step) in scored for step in run.checkpoint_steps)
-        if run.run_id not in failed and count < len(run.checkpoint_steps):
-            scored_part = f"{count} of {len(run.checkpoint_steps)} checkpoints are in the losses table"
-            notes.append(f"run {run.run_id} is not finished, {scored_part}; `lossline-jax run` continues it")
+    notes = [
+        f"run {run.run_id} is not finished, {count} of {len(run.checkpoint_steps)} checkpoints are in the losses "
+        "table; `lossline-jax run` continues it"
+        for run, count in _unfinished(study, folder, frame)
+    ]
     return dataclasses.replace(fits, failures=(*notes, *fits.failures))
+
+
+def _unfinished(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame") -> list[tuple[RunConfig, int]]:
+    """Return each run that has not failed and lacks losses, with the number of its checkpoints in the table."""
+    scored, failed = set(zip(frame["run_id"], frame["step"], strict=True)), failed_runs(study, folder)
+    counts = [(run, sum((run.run_id, step) in scored for step in run.checkpoint_steps)) for run in study.runs]
+    return [(run, count) for run, count in counts if run.run_id not in failed and count < len(run.checkpoint_steps)]
 
 
 def report(study: StudyConfig, folder: StudyDir, out: str | None = None) -> epath.Path:
@@ -178,7 +183,14 @@ def _write_report(
         study=study,
         steps=steps,
         corpora={name: corpus.manifest for name, corpus in open_corpora(study, folder).items()},
+        progress=_progress(study, folder, frame),
     )
+
+
+def _progress(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame") -> str:
+    """Return `3 of 7 runs are complete`, or an empty text where no more losses are to come."""
+    ended = len(study.runs) - len(_unfinished(study, folder, frame))
+    return "" if ended == len(study.runs) else f"{ended} of {len(study.runs)} runs are complete"
 
 
 def _known_runs(study: StudyConfig, folder: StudyDir) -> set[str]:

@@ -17,9 +17,11 @@ from lossline_jax.formatting import shown, shown_tree
 from lossline_jax.report.content.finding import finding
 from lossline_jax.report.content.points import as_long, units_of
 from lossline_jax.report.content.run_names import Run, describe_runs
-from lossline_jax.report.content.sections import configurations, factors_json, facts, filters, versions
+from lossline_jax.report.content.sections import configurations, factors_json, facts, filters, json_in_page, versions
+from lossline_jax.report.figures.emphasis import emphasised, key_of, unit_of_texts
+from lossline_jax.report.figures.forest_figure import forest_plot
 from lossline_jax.report.figures.gallery import GallerySection, gallery
-from lossline_jax.report.figures.main_figure import key_of, line_plot, main_lines
+from lossline_jax.report.figures.main_figure import line_plot, main_lines
 from lossline_jax.report.figures.plot import KeyEntry, Plot, panel_svgs, swatch, whole_figure
 from lossline_jax.report.figures.residual_figure import residual_plot
 from lossline_jax.report.figures.style import css_variables
@@ -28,7 +30,7 @@ from lossline_jax.report.figures.training_figure import training_plot
 from lossline_jax.report.tables.downloads import csv_text, download, downloads, table_download
 from lossline_jax.report.tables.fits import compute_table, conventions, lines_table
 from lossline_jax.report.tables.table import corpora_table, losses_table, runs_table
-from lossline_jax.report.tables.verdicts import FactorVerdict, group_by_factor, verdicts_table
+from lossline_jax.report.tables.verdicts import FactorVerdict, group_by_factor, noise_sentence, verdicts_table
 from lossline_jax.storage.files import make_folder, write_atomic
 
 
@@ -41,6 +43,7 @@ def write_report(
     study: StudyConfig | None = None,
     steps: Mapping[str, Sequence[Mapping]] | None = None,
     corpora: Mapping[str, Mapping] | None = None,
+    progress: str = "",
 ) -> epath.Path:
     """Write `report.html` and `figures/*.png, *.pdf, *.svg` into `report_folder`.
 
@@ -54,6 +57,7 @@ def write_report(
         study: the study of the table. None: a table without a study.
         steps: rows of steps.jsonl by run id; runs without rows may be missing. None: no run has rows.
         corpora: manifest of each corpus by name. None: no manifest is known.
+        progress: the part of an unfinished study that the table has: `3 of 7 runs are complete`. Empty: all of it.
 
     Returns:
         The path of the page.
@@ -64,7 +68,12 @@ def write_report(
     folder = make_folder(report_folder / "figures")
     shown_steps = {shown(run_id): rows for run_id, rows in (steps or {}).items()}
     content = _content(
-        _printable_frame(plain_frame(frame)), fits.as_shown(), study=study, steps=shown_steps, figures_folder=folder
+        _printable_frame(plain_frame(frame)),
+        fits.as_shown(),
+        study=study,
+        steps=shown_steps,
+        figures_folder=folder,
+        progress=progress,
     )
     content |= {"title": shown(title), "corpora": corpora_table(shown_tree(corpora or {}))}
     path = report_folder / "report.html"
@@ -90,6 +99,7 @@ def _content(
     study: StudyConfig | None,
     steps: Mapping[str, Sequence[Mapping]],
     figures_folder: epath.Path,
+    progress: str,
 ) -> dict[str, Any]:
     """Write the figures into `figures_folder` and return the values of the template."""
     long = as_long(frame, fits)
@@ -97,16 +107,19 @@ def _content(
     names = {(run.factor, run.level): run.name for run in runs.values()}
     judged = group_by_factor(fits.comparisons, names)
     units = units_of(fits)
-    residual = residual_plot(fits, long, runs, judged, unit=units[-1])
+    residual = residual_plot(fits, long, runs, judged, unit=unit_of_texts(judged, units))
+    forest = forest_plot(judged, runs, units)
     training = training_plot(long, steps, runs, x=fits.x, unit=units[-1], key=key_of(runs, ()))
     return {
         "question": shown(study.question if study else "") or f"What moves the line of {fits.y} against {fits.x}?",
-        "finding": finding(judged, fits.x, fits.y, _missing_base(fits)),
+        "finding": finding(judged, fits.x, fits.y, _missing_base(fits), progress=progress),
         "facts": facts(long, runs, _counted_in(fits)),
-        "verdicts": verdicts_table(judged, {(run.factor, run.level): run.style for run in runs.values()}),
+        "verdicts": verdicts_table(judged, emphasised(runs, judged)),
+        "noise": noise_sentence(judged),
+        "forest": write_plot(forest, figures_folder) if forest else None,
         "residual": write_plot(residual, figures_folder) if residual else None,
         "line": write_plot(_main_plot(long, fits, runs, judged), figures_folder),
-        "sections": [_section(section, figures_folder) for section in gallery(fits, long)],
+        "sections": [_section(section, figures_folder) for section in gallery(fits, long, runs)],
         "training": write_plot(training, figures_folder) if training else None,
         "lines": lines_table(fits, names),
         "compute": compute_table(fits),
@@ -124,13 +137,14 @@ def _content(
         "js": Markup(_package_text("page.js")),
         "filters": filters(long, runs),
         "factors": factors_json(long, runs),
+        "names": json_in_page({run_id: run.title for run_id, run in runs.items()}),
         "csv": table_download,
     }
 
 
 def _main_plot(long: pd.DataFrame, fits: StudyFits, runs: Mapping[str, Run], judged: Sequence[FactorVerdict]) -> Plot:
     """Return Figure 1. Its key has only levels that have a line."""
-    lines = [(unit, main_lines(fits, long, runs, unit)) for unit in units_of(fits)]
+    lines = [(unit, main_lines(fits, long, runs, judged, unit=unit)) for unit in units_of(fits)]
     levels = {(line.factor, line.name) for _, lines_in_unit in lines for line in lines_in_unit}
     on_a_line = {run_id: run for run_id, run in runs.items() if (run.factor, run.name) in levels}
     return line_plot(lines, key_of(on_a_line, judged), x=fits.x, y=fits.y, counted_in=_counted_in(fits))

@@ -8,6 +8,7 @@ import pytest
 from lossline_jax.fit.study.fit_study import Statistics, fit_study
 from lossline_jax.losses.published.read import read_published
 from lossline_jax.report.content.points import as_long
+from lossline_jax.report.content.run_names import describe_runs
 from lossline_jax.report.figures.gallery import gallery
 from lossline_jax.report.figures.palette import COLOUR_NAMES, level_style, level_styles, sequence_style, thinned
 from lossline_jax.report.figures.plot import panel_svgs, whole_figure
@@ -38,9 +39,14 @@ def fits(frame):
     return fit_study(frame, planted.X, planted.Y, planted.BASE, statistics=Statistics(num_resamples=10))
 
 
+def gallery_of(fits, frame):
+    long = as_long(frame, fits)
+    return gallery(fits, long, describe_runs(long, fits, ()))
+
+
 @pytest.fixture(scope="module")
 def rooms(fits, frame):
-    return gallery(fits, as_long(frame, fits))
+    return gallery_of(fits, frame)
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +98,14 @@ def test_panels_with_equal_tokenizer_have_equal_limits(plots):
     assert limits[0] == limits[1] != limits[2] == limits[3]
 
 
-def test_a_level_has_one_style_and_its_validation_set_the_same_colour(frame, plots):
-    styles = level_styles(frame, planted.BASE)
+def test_a_level_has_one_style_and_its_validation_set_the_same_colour(frame, fits, plots):
+    long = as_long(frame, fits)
+    runs = describe_runs(long, fits, ())
+    styles = level_styles(long, planted.BASE, runs)
+    own = {(run.factor, run.level): run.style for run in runs.values() if run.factor in planted.BASE}
+    assert own
+    assert own.items() <= styles.items()  # a level has the style of its runs, also in Figure 1
+    assert len({style.colour_name for (factor, _), style in styles.items() if factor == "data"}) == 3
     assert styles["data", "wiki"].colour_name == styles["size", "small"].colour_name == "base"
     for level in ("wiki", "code", "letters"):
         assert styles["data", level] == styles["eval_set", level]
@@ -120,13 +132,13 @@ def test_figures_of_a_table_that_cannot_fill_them_are_left_out(frame):
     subset = frame[(frame["data"] == "wiki") & (frame["size"] == "small") & frame["eval_set"].isin(["wiki", "quiz"])]
     subset = subset[subset["tokenizer"] == "bpe"]
     fits = fit_study(subset, planted.X, planted.Y, planted.BASE, statistics=Statistics(num_resamples=5))
-    assert set(plots_of(gallery(fits, as_long(subset, fits)))) == {
+    assert set(plots_of(gallery_of(fits, subset))) == {
         "pool_context_length", "pool_optimiser", "own_validation_to_tasks"
     }  # fmt: skip
 
 
 def test_equal_input_gives_equal_drawings(plots, fits, frame):
-    second_plots = plots_of(gallery(fits, as_long(frame, fits)))
+    second_plots = plots_of(gallery_of(fits, frame))
     assert list(second_plots) == list(plots)
     for name in ("matched_tokenizer_bits_per_byte", "pool_size"):
         assert panel_svgs(second_plots[name])[0] == panel_svgs(plots[name])[0]
@@ -136,7 +148,7 @@ def test_equal_input_gives_equal_drawings(plots, fits, frame):
 def test_isoflop_figure_marks_the_least_loss():
     table = planted.isoflop_table()
     fits = fit_study(table, planted.X, planted.Y, factors=["data"], statistics=Statistics(num_resamples=5))
-    plot = plots_of(gallery(fits, as_long(table, fits)))["isoflop"]
+    plot = plots_of(gallery_of(fits, table))["isoflop"]
     axes, drawn = draw(plot.panels[0])
     (optima,) = [line for line in axes.get_lines() if line.get_gid() == "optima"]
     np.testing.assert_allclose(optima.get_xdata(), [1e7, 10**7.5, 1e8], rtol=1e-6)
@@ -162,7 +174,7 @@ def test_figures_of_the_published_sweep(sweep):
         units=["published_loss"],
         statistics=Statistics(num_resamples=5),
     )
-    plots = plots_of(gallery(fits, as_long(sweep, fits)))
+    plots = plots_of(gallery_of(fits, sweep))
     assert {"matched_data_published_loss", "pool_size", "isoflop", "compute_law_hellaswag"} <= set(plots)
     budgets = [item for item in fits.isoflops if item.panel["data"] == "fineweb-edu-100b"]
     assert len(budgets) == 8

@@ -74,7 +74,8 @@ def test_pointing_near_a_point_tells_run_step_tokens_and_losses(open_page, frame
     tip = page.locator("#tip")
     assert not tip.is_visible()
     page.mouse.move(*point_near(page, page.locator("#line-0-points-1 [data-run]").last, dx=6))
-    run, position, losses = tip.inner_text().split("\n")
+    name, position, losses, run = tip.inner_text().split("\n")
+    assert name == "data: code"
     rows = frame[(frame["run_id"] == run) & (frame["step"] == frame["step"].max())].set_index("eval_set")
     assert run == CODE
     assert position == f"step {rows['step'].iloc[0]:,} · {human_count(rows['tokens_seen'].iloc[0])} tokens"
@@ -96,7 +97,7 @@ def test_arrow_keys_walk_along_the_points_and_to_other_runs(open_page):
 
     def press(key: str) -> tuple[str, int]:
         page.keyboard.press(key)
-        run, position, _ = page.locator("#tip").inner_text().split("\n")
+        _, position, _, run = page.locator("#tip").inner_text().split("\n")
         return run, int(position.split()[1].replace(",", ""))
 
     steps = STUDY.base.checkpoint_steps
@@ -120,6 +121,7 @@ def test_a_tap_shows_a_point_and_a_tap_elsewhere_hides_it(open_page):
 def test_filter_shows_the_pressed_levels_alone_and_restores_the_rest(open_page):
     page = open_page()
     num_points = count_shown(page)
+    page.locator("nav a[href='#runs']").click()  # opens the folded section
     page.locator("#filter summary").click()
     page.locator("#filter button[data-factor=data][data-level=code]").click()
     selectors = [
@@ -144,13 +146,22 @@ def test_filter_shows_the_pressed_levels_alone_and_restores_the_rest(open_page):
     assert "#" not in page.url
 
 
+def test_sections_after_the_third_are_folded_until_a_link_leads_there(open_page):
+    page = open_page()
+    assert page.locator("#line svg.plot").first.is_visible()
+    assert not page.locator("#fits table").first.is_visible()
+    page.locator("nav a[href='#fits']").click()
+    assert page.locator("#fits table").first.is_visible()
+    until(lambda: 0 <= page.evaluate("document.querySelector('#fits h2').getBoundingClientRect().top") < 120)
+
+
 def test_points_that_are_filtered_out_do_not_answer(open_page):
     page = open_page(fragment="#only?data=wiki")
     page.locator(DRAWING).focus()
     runs = set()
     for _ in range(len(STUDY.runs)):
         page.keyboard.press("ArrowDown")
-        runs.add(page.locator("#tip b").inner_text())
+        runs.add(page.locator("#tip span").last.inner_text())
     assert CODE not in runs
     assert len(runs) > 2
 
@@ -209,6 +220,7 @@ def test_numbers_come_out_as_they_went_in(open_page, frame):
         assert points[axis].to_dict() == pytest.approx(expected.to_dict(), rel=1e-6)
     assert (figure["kind"] == "line").any()
     last = frame[frame["step"] == frame.groupby("run_id")["step"].transform("max")].set_index(["run_id", "eval_set"])
+    page.locator("nav a[href='#runs']").click()
     table = csv_of(page, page.locator("#runs a[download='losses-table.csv.gz']")).set_index("run_id")
     for (run_id, name), row in last.iterrows():
         for column in ("nats_per_token", "bits_per_byte"):
@@ -222,6 +234,10 @@ def test_nothing_runs_out_of_a_narrow_window(open_page, width):
     page = open_page(width=width)
     page.locator("#filter summary").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.evaluate("document.querySelectorAll('details.fold').forEach((fold) => { fold.open = true; })")
+    wide = "[...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth > box.clientWidth).length"
+    if width < 500:  # a table is a list of cards here
+        assert page.evaluate(wide) == 0
     assert page.locator("#filter button[data-factor=data]").first.is_visible()
     assert page.locator("#filter").bounding_box()["height"] <= 0.75 * 900
 

@@ -14,12 +14,15 @@
   let current = null;
 
   function collectPoints() {
+    const names = JSON.parse(document.getElementById("names").textContent); // run -> its level as readers know it
     for (const element of document.querySelectorAll("svg.plot use[data-run]")) {
       const title = element.querySelector("title");
       const drawing = element.closest("svg");
       const { run } = element.dataset;
       const [x, y] = ["x", "y"].map((name) => Number(element.getAttribute(name)));
-      const point = { element, drawing, run, x, y, text: title.textContent };
+      const [head, ...rest] = title.textContent.split("\n");
+      const lines = head === run && names[run] ? [names[run], ...rest, run] : [head, ...rest];
+      const point = { element, drawing, run, x, y, lines };
       title.remove(); // else the browser shows its own beside ours
       for (const [map, key] of [[pointsOf, drawing], [kin, run]])
         if (map.has(key)) map.get(key).push(point); else map.set(key, [point]);
@@ -50,7 +53,7 @@
     ring.setAttribute("cx", point.x);
     ring.setAttribute("cy", point.y);
     point.drawing.append(ring);
-    tip.replaceChildren(...point.text.split("\n").map((text, k) => {
+    tip.replaceChildren(...point.lines.map((text, k) => {
       const line = document.createElement(k ? "span" : "b");
       line.textContent = text;
       return line;
@@ -185,6 +188,30 @@
     });
   }
 
+  // --- Folded sections open when a link leads to them, and when the page is printed.
+
+  function startFolds() {
+    const folds = [...document.querySelectorAll("details.fold")];
+    function reveal() {
+      const id = location.hash.slice(1).split("?")[0];
+      const fold = id ? document.getElementById(id)?.querySelector("details.fold") : null;
+      if (!fold || fold.open) return;
+      fold.open = true;
+      fold.closest("section").scrollIntoView();
+    }
+    let closed = [];
+    addEventListener("hashchange", reveal);
+    addEventListener("beforeprint", () => {
+      closed = folds.filter((fold) => !fold.open);
+      for (const fold of closed) fold.open = true;
+    });
+    addEventListener("afterprint", () => { for (const fold of closed) fold.open = false; });
+    document.addEventListener("click", (event) => { // a link to the section that the address names already
+      if (event.target.closest("nav a")?.hash === location.hash) reveal();
+    });
+    reveal();
+  }
+
   // --- Downloads are kept gzipped in the page, and come out as they were.
 
   async function unpack(event) {
@@ -201,6 +228,7 @@
   }
 
   startTheme();
+  startFolds();
   startPointing();
   if (bar) startFilter();
   document.addEventListener("click", unpack);

@@ -18,7 +18,7 @@ VERBS = {  # by verdict; "it" is the line
 }
 
 
-def finding(judged: Sequence[FactorVerdict], x: str, y: str, nothing_because: str) -> str:
+def finding(judged: Sequence[FactorVerdict], x: str, y: str, nothing_because: str = "", *, progress: str = "") -> str:
     """Return the paragraph: factors that move the line and by how much, factors that do not, open questions and why.
 
     Args:
@@ -26,7 +26,13 @@ def finding(judged: Sequence[FactorVerdict], x: str, y: str, nothing_because: st
         x: the evaluation set of the horizontal axis.
         y: the evaluation set of the vertical axis.
         nothing_because: the reason why nothing is compared; empty where something is.
+        progress: the part of an unfinished study that the table has: `3 of 7 runs are complete`. Empty: all of it.
     """
+    text = _finding(judged, x, y, nothing_because)
+    return f"So far ({progress}): {text}" if progress else text
+
+
+def _finding(judged: Sequence[FactorVerdict], x: str, y: str, nothing_because: str) -> str:
     if nothing_because:
         return f"This study cannot tell which factor moves the line of {y} against {x}: {nothing_because}."
     if not judged:

@@ -119,11 +119,13 @@ def filters(frame: pd.DataFrame, runs: Mapping[str, Run]) -> list[dict[str, Any]
 
 
 def factors_json(frame: pd.DataFrame, runs: Mapping[str, Run]) -> Markup:
-    """Return the level of every factor by run, as JSON for the page's script.
-
-    `<` is escaped, so no name can end the script element.
-    """
+    """Return the level of every factor by run, as JSON for the page's script."""
     table = frame.drop_duplicates("run_id").set_index("run_id")
     names = [name for name in FACTOR_COLUMNS if name in table]
     levels = {str(run_id): {name: str(table.at[run_id, name]) for name in names} for run_id in runs}
-    return Markup(json.dumps(levels).replace("<", "\\u003c"))
+    return json_in_page(levels)
+
+
+def json_in_page(value: Mapping[str, Any]) -> Markup:
+    """Return a value as JSON for the page's script. `<` is escaped, so no name can end the script element."""
+    return Markup(json.dumps(value).replace("<", "\\u003c"))

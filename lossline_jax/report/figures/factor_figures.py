@@ -14,6 +14,7 @@ from lossline_jax.fit.study import panels as kind
 from lossline_jax.fit.study.panels import CELL, runs_of
 from lossline_jax.fit.study.results import PanelLine, StudyFits
 from lossline_jax.report.content.points import Unit, units_of
+from lossline_jax.report.content.run_names import Run
 from lossline_jax.report.content.wording import file_stem, listed
 from lossline_jax.report.figures.compute_axes import PANEL_SIZE, columns_for
 from lossline_jax.report.figures.factor_panels import (
@@ -26,9 +27,9 @@ from lossline_jax.report.figures.factor_panels import (
     limits_of,
     pooled_panel,
 )
-from lossline_jax.report.figures.palette import COMMON, LevelStyle, keyed, level_styles
+from lossline_jax.report.figures.palette import COMMON, keyed, level_styles
 from lossline_jax.report.figures.plot import KeyEntry, Plot
-from lossline_jax.report.figures.style import factor_name
+from lossline_jax.report.figures.style import MarkStyle, factor_name
 
 MAX_LABEL_LENGTHS = (38, 31)  # characters that fit along the x and the y axis of such a panel
 MOST_PANELS = 18  # of one figure
@@ -40,7 +41,7 @@ class Lines:
 
     fitted: tuple[PanelLine, ...]
     units: Mapping[str, Unit]  # by key
-    styles: Mapping[tuple[str, str], LevelStyle]  # by (factor, level)
+    styles: Mapping[tuple[str, str], MarkStyle]  # by (factor, level)
     points_of: PointsOf
     runs: pd.DataFrame  # as `runs_of` gives them, indexed by run id; empty where no lines were fitted
 
@@ -57,16 +58,17 @@ class Lines:
         return lines_of_unit
 
 
-def lines_to_draw(fits: StudyFits, long: pd.DataFrame) -> Lines:
+def lines_to_draw(fits: StudyFits, long: pd.DataFrame, described: Mapping[str, Run]) -> Lines:
     """Return the fitted lines of all figures with the points that they were fitted to.
 
     Args:
         fits: the fits of the table.
         long: the losses table as `as_long` gives it.
+        described: the runs by id, as `describe_runs` gives them.
     """
     base = next((line.group for line in fits.lines if line.label == fits.base_label), {})
     units = {unit.key: unit for unit in units_of(fits)}
-    styles = level_styles(long, base) if fits.panel_lines else {}
+    styles = level_styles(long, base, described) if fits.panel_lines else {}
     runs = runs_of(long).set_index("run_id") if fits.panel_lines else pd.DataFrame()
     return Lines(fits.panel_lines, units, styles, PointsOf(long, units), runs)
 

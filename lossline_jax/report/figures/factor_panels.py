@@ -11,13 +11,13 @@ from lossline_jax.fit.study.results import PanelLine
 from lossline_jax.report.content.points import Unit, pair, run_ids_of
 from lossline_jax.report.content.wording import counted
 from lossline_jax.report.figures.axes import curve, hover, label_axes, scatter
-from lossline_jax.report.figures.palette import COMMON, LevelStyle
+from lossline_jax.report.figures.palette import COMMON
 from lossline_jax.report.figures.plot import Drawn, Panel
-from lossline_jax.report.figures.style import MUTED
+from lossline_jax.report.figures.style import MUTED, MarkStyle
 
 MARGIN = 0.05  # space around the points, as a share of their range
 Limits = tuple[float, float]  # the lower and the upper end of an axis
-Styles = Mapping[tuple[str, str], LevelStyle]  # by (factor, level), as `palette.level_styles` gives them
+Styles = Mapping[tuple[str, str], MarkStyle]  # by (factor, level), as `palette.level_styles` gives them
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Cloud:
     """The points of one level: columns run_id, step, tokens_seen, x, y."""
 
     level: str
-    style: LevelStyle
+    style: MarkStyle
     points: pd.DataFrame
 
 
@@ -37,7 +37,7 @@ class LinePanel:
     x: str  # the evaluation set of the horizontal axis
     y: str  # the evaluation set of the vertical axis; "" where each line has its own
     clouds: tuple[Cloud, ...]
-    lines: tuple[tuple[PanelLine, LevelStyle], ...]
+    lines: tuple[tuple[PanelLine, MarkStyle], ...]
 
     @property
     def points(self) -> pd.DataFrame:

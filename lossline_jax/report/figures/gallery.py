@@ -1,6 +1,6 @@
 """The sections of the page with the figures after Figure 1, in reading order."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -10,6 +10,7 @@ from lossline_jax.fit.study.panel_lines import comparing_unit
 from lossline_jax.fit.study.panels import CELL, POOLED
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.tables.columns import unit_label
+from lossline_jax.report.content.run_names import Run
 from lossline_jax.report.figures.compute_figures import compute_plots
 from lossline_jax.report.figures.factor_figures import (
     Lines,
@@ -46,7 +47,7 @@ class GallerySection:
         return all(len(plot.panels) == 1 for exhibit in self.exhibits for plot in exhibit.plots)
 
 
-def gallery(fits: StudyFits, long: pd.DataFrame) -> list[GallerySection]:
+def gallery(fits: StudyFits, long: pd.DataFrame, runs: Mapping[str, Run]) -> list[GallerySection]:
     """Return the sections: matched grids, pools, own validation, pairs of sets, compute.
 
     A section for which the table has no figure is left out.
@@ -54,8 +55,9 @@ def gallery(fits: StudyFits, long: pd.DataFrame) -> list[GallerySection]:
     Args:
         fits: the fits of the table.
         long: the losses table as `as_long` gives it.
+        runs: the runs by id, as `describe_runs` gives them.
     """
-    lines = lines_to_draw(fits, long)
+    lines = lines_to_draw(fits, long, runs)
     unit = comparing_unit(long, fits.units)
     sections = [
         GallerySection(

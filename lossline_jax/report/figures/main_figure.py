@@ -12,9 +12,10 @@ from lossline_jax.report.content.points import Unit, pair, run_ids_of
 from lossline_jax.report.content.run_names import BASE, SEED, SEVERAL, Run
 from lossline_jax.report.content.wording import counted
 from lossline_jax.report.figures.axes import curve, hover, label_axes, scatter
+from lossline_jax.report.figures.emphasis import GREY, emphasised
 from lossline_jax.report.figures.labels import LineName, place_names
 from lossline_jax.report.figures.plot import Drawn, KeyEntry, Marks, Panel, Plot
-from lossline_jax.report.figures.style import Style, factor_name
+from lossline_jax.report.figures.style import Style
 from lossline_jax.report.tables.verdicts import FactorVerdict
 
 WIDE = (5.2, 3.9)  # width and height of a panel in inches; two panels in a row
@@ -47,8 +48,15 @@ class Line:
         """The line is that of the base runs."""
         return self.factor == BASE
 
+    @property
+    def is_grey(self) -> bool:
+        """The level does not move the line, or is another seed of the base."""
+        return self.style == GREY
 
-def main_lines(fits: StudyFits, long: pd.DataFrame, runs: Mapping[str, Run], unit: Unit) -> list[Line]:
+
+def main_lines(
+    fits: StudyFits, long: pd.DataFrame, runs: Mapping[str, Run], judged: Sequence[FactorVerdict], *, unit: Unit
+) -> list[Line]:
     """Return one line for each level, the base first.
 
     A level without a single point on both axes is left out. A setting that differs from the base in several factors is
@@ -58,8 +66,10 @@ def main_lines(fits: StudyFits, long: pd.DataFrame, runs: Mapping[str, Run], uni
         fits: the fits of the table.
         long: the losses table as `as_long` gives it.
         runs: the runs by id, as `describe_runs` gives them.
+        judged: the factors, as `group_by_factor` gives them. A level that does not move the line is grey.
         unit: the unit of both losses.
     """
+    styles = emphasised(runs, judged)
     curves = {(line.factor or BASE, line.level or BASE): _curve(line) for line in fits.lines_in(unit.key)}
     points = pair(long, fits.x, fits.y, unit)
     levels: dict[tuple[str, str], list[Run]] = {}
@@ -72,10 +82,9 @@ def main_lines(fits: StudyFits, long: pd.DataFrame, runs: Mapping[str, Run], uni
     for (factor, level), members in levels.items():
         level_points = points.loc[points["run_id"].isin([run.run_id for run in members])]
         if len(level_points):
-            named = factors.count(factor) > 1 and factor not in (BASE, SEED)
-            lines.append(
-                Line(factor, members[0].name, members[0].style, level_points, curves.get((factor, level)), named)
-            )
+            style = styles[factor, level]
+            named = factors.count(factor) > 1 and factor not in (BASE, SEED) and style != GREY
+            lines.append(Line(factor, members[0].name, style, level_points, curves.get((factor, level)), named))
     return lines
 
 
@@ -105,6 +114,7 @@ def line_plot(
     caption = (
         f"Each point is a checkpoint: its loss on {y} against its loss on {x}; n = {len(points)} checkpoints "
         f"of {counted(len(run_ids_of(points)), counted_in)}. Curves are the fitted lines. "
+        "Levels without a move are grey. "
         + (f"The band about the base line is its interval ({bands[0]}). " if bands else "")
         + "A run on the base line trades one loss for the other as the base does, however far it got."
     )
@@ -132,11 +142,13 @@ def _line_drawer(unit: Unit, lines: Sequence[Line], x: str, y: str) -> Callable[
 
     def draw(axes: Axes) -> Drawn:
         drawn = {}
-        for line in sorted(framed, key=lambda line: line.is_base):  # the base line is drawn last, on top
+        for line in sorted(framed, key=lambda line: (line.is_base, not line.is_grey)):  # grey below, the base on top
             k = framed.index(line)
             if line.curve is not None:
                 drawn |= _draw_curve(axes, f"curve-{k}", line, line.curve)
-            drawn |= scatter(axes, f"points-{k}", line.points, line.style, titles=hover(line.points, unit, x, y))
+            titles = hover(line.points, unit, x, y)
+            size = 3.0 if line.is_grey else 4.6
+            drawn |= scatter(axes, f"points-{k}", line.points, line.style, titles=titles, size=size)
         label_axes(axes, unit.axis(x), unit.axis(y))
         _fix_limits(axes)
         drawn |= _note_outside(axes, outside)
@@ -205,15 +217,5 @@ def _draw_curve(axes: Axes, gid: str, line: Line, fitted: Curve) -> Drawn:
         style=line.style,
         run_ids=run_ids_of(line.points),
         band=(fitted.low, fitted.high) if line.is_base else None,
-        width=1.8 if line.is_base else 1.0,
+        width=1.8 if line.is_base else 0.6 if line.is_grey else 1.0,
     )
-
-
-def key_of(runs: Mapping[str, Run], judged: Sequence[FactorVerdict]) -> list[KeyEntry]:
-    """Return one key entry for each level, in the order of the runs, with the level's gap where one was measured."""
-    gaps = {(verdict.factor, level.level): verdict.remark(level) for verdict in judged for level in verdict.levels}
-    entries: dict[tuple[str, str], KeyEntry] = {}
-    for run in runs.values():
-        level = run.factor, run.level
-        entries.setdefault(level, KeyEntry(run.style, factor_name(run.factor), run.name, gaps.get(level, "")))
-    return list(entries.values())

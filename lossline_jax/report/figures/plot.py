@@ -22,7 +22,7 @@ LONGEST_IN_KEY = 40  # characters of a level's name
 KEY_WIDTH = 3.2  # inches for one column of the key
 KEY_LINE, KEY_MARGIN = 0.19, 0.2  # inches: height of one line of the key, and of the space around the key
 
-# Columns of the table of the numbers behind a figure. `kind` is point, line or optimum.
+# Columns of the table of the numbers behind a figure. `kind` is point, line, optimum or gap of a level.
 TABLE_COLUMNS = ("panel", "x_axis", "y_axis", "kind", "runs", "step", "tokens_seen", "x", "y", "low", "high")
 
 
@@ -80,6 +80,7 @@ class Plot:
     columns: int  # panels in a row
     width: float  # of one panel, inches
     height: float  # of one panel, inches
+    left: float = LEFT  # margin of a panel for the names of its rows, inches
 
 
 def handle(style: MarkStyle) -> Line2D:
@@ -102,19 +103,20 @@ def whole_figure(plot: Plot) -> Figure:
     columns = min(plot.columns, len(plot.panels))
     rows = -(-len(plot.panels) // columns)
     key_columns = max(1, min(len(plot.key), int(plot.width * columns / KEY_WIDTH)))
-    foot = KEY_LINE * -(-len(plot.key) // key_columns) + KEY_MARGIN
+    foot = KEY_LINE * -(-len(plot.key) // key_columns) + KEY_MARGIN if plot.key else 0.0
     with matplotlib.rc_context(RC):
         figure = new_figure(plot.width * columns, plot.height * rows + foot)
         for k, panel in enumerate(plot.panels):
             corner = (k % columns * plot.width, foot + (rows - 1 - k // columns) * plot.height)
             panel.draw(_panel_axes(figure, plot, panel, corner))
-        figure.legend(
-            [handle(entry.style) for entry in plot.key],
-            [entry.text for entry in plot.key],
-            loc="lower left",
-            ncols=key_columns,
-            handlelength=3.2,
-        )
+        if plot.key:
+            figure.legend(
+                [handle(entry.style) for entry in plot.key],
+                [entry.text for entry in plot.key],
+                loc="lower left",
+                ncols=key_columns,
+                handlelength=3.2,
+            )
     return figure
 
 
@@ -139,7 +141,7 @@ def _panel_axes(figure: Figure, plot: Plot, panel: Panel, corner: tuple[float, f
     """Add axes with fixed margins. Panels then line up, and placing them needs no trial drawing."""
     width, height = figure.get_size_inches()
     x, y = corner
-    box = (x + LEFT, y + BOTTOM, plot.width - LEFT - RIGHT, plot.height - BOTTOM - TOP)
+    box = (x + plot.left, y + BOTTOM, plot.width - plot.left - RIGHT, plot.height - BOTTOM - TOP)
     axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
     axes.set_title(panel.heading, fontweight="bold")
     return axes

@@ -15,14 +15,14 @@ from lossline_jax.report.content.points import Unit, run_ids_of
 from lossline_jax.report.content.run_names import BASE, Run
 from lossline_jax.report.content.wording import number, signed_text
 from lossline_jax.report.figures.axes import label_axes, position, scatter
+from lossline_jax.report.figures.emphasis import GREY
 from lossline_jax.report.figures.labels import LineName, place_names
 from lossline_jax.report.figures.main_figure import Line, main_lines, near_the_base
 from lossline_jax.report.figures.plot import Drawn, KeyEntry, Marks, Panel, Plot
 from lossline_jax.report.figures.style import INK, MUTED, Style, factor_name
-from lossline_jax.report.tables.verdicts import DIFFERENT, FactorVerdict
+from lossline_jax.report.tables.verdicts import FactorVerdict
 
 SIZE = (5.6, 3.5)  # width and height in inches
-GREY = Style("seed")  # of the levels that do not move the line
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,11 @@ class Residuals:
 
     line: Line
     points: pd.DataFrame
-    moves: bool
+
+    @property
+    def moves(self) -> bool:
+        """The level moves or crosses the line."""
+        return not self.line.is_base and not self.line.is_grey
 
     @property
     def name(self) -> str:
@@ -53,8 +57,7 @@ def residual_plot(
         fits: the fits of the table.
         long: the losses table as `as_long` gives it.
         runs: the runs by id, as `describe_runs` gives them.
-        judged: the factors with their comparisons. A level is coloured where its verdict in this unit is that it moves
-            or crosses the line.
+        judged: the factors with their comparisons. A level that moves or crosses the line is coloured.
         unit: the unit of both losses.
 
     Returns:
@@ -64,18 +67,8 @@ def residual_plot(
     if not base_lines or not judged:
         return None
     base_fit = base_lines[0].fit
-    lines, _ = near_the_base(main_lines(fits, long, runs, unit))
-    moving = {
-        (item.factor, level.name)
-        for item in judged
-        for level in item.levels
-        if unit.key in level.by_unit and level.by_unit[unit.key].verdict in DIFFERENT
-    }
-    residuals = [
-        Residuals(line, points, (line.factor, line.name) in moving)
-        for line in lines
-        if len(points := _above(base_fit, line.points))
-    ]
+    lines, _ = near_the_base(main_lines(fits, long, runs, judged, unit=unit))
+    residuals = [Residuals(line, points) for line in lines if len(points := _above(base_fit, line.points))]
     if not any(not item.line.is_base for item in residuals):
         return None
     noise = max(

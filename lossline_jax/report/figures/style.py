@@ -45,6 +45,21 @@ SEQUENCE_COLOURS = {
     "sequence-6": ("#3dbc74", "#c0df25"),
     "sequence-7": ("#7ad151", "#fde725"),
 }
+
+
+def _mixed(colour: str, other: str, share: float) -> str:
+    """Return `#rrggbb` with a share of another colour."""
+    parts = [(int(colour[k : k + 2], 16), int(other[k : k + 2], 16)) for k in (1, 3, 5)]
+    return "#" + "".join(f"{round(own + share * (mixed - own)):02x}" for own, mixed in parts)
+
+
+# The second and the third level of a factor: shades of its colour, away from the paper and towards it.
+SHADES = {
+    f"{name}-{number}": (_mixed(light, away[0], share), _mixed(dark, away[1], share))
+    for name, (light, dark) in FACTOR_COLOURS.items()
+    for number, away, share in ((2, ("#000000", "#ffffff"), 0.45), (3, ("#ffffff", "#000000"), 0.4))
+}
+COLOURS = FACTOR_COLOURS | SHADES | SEQUENCE_COLOURS  # every colour of a level by name: light, dark
 FACTOR_MARKERS = {
     "base": "o",
     "data": "s",
@@ -58,7 +73,7 @@ FACTOR_MARKERS = {
 }
 FACTOR_ORDER = tuple(FACTOR_COLOURS)
 FACTOR_NAMES = {"context_length": "context", "other": "several factors"}
-# Levels of one factor share its colour and marker. Dashes and marker filling tell them apart.
+# Levels of one factor share its marker. Shades of its colour, dashes and marker filling tell them apart.
 LEVEL_DASHES: tuple[Dashes, ...] = ("solid", (0, (5, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)))
 
 # Sizes and widths are in points.
@@ -107,7 +122,7 @@ class MarkStyle(Protocol):
 
     @property
     def colour_name(self) -> str:
-        """The colour's name in `FACTOR_COLOURS` or `SEQUENCE_COLOURS`."""
+        """The colour's name in `COLOURS`."""
         ...
 
     @property
@@ -133,25 +148,31 @@ class MarkStyle(Protocol):
 
 @dataclass(frozen=True)
 class Style:
-    """A style for one level of a factor: colour and marker show the factor, dashes and filling the level."""
+    """A style for one level of a factor: hue and marker show the factor; shade, dashes and filling the level."""
 
     factor: str
     level_index: int = 0  # number of the level among the levels of its factor
 
     @property
-    def colour_name(self) -> str:
+    def hue(self) -> str:
         """The factor, or `other` for a factor without a colour."""
         return self.factor if self.factor in FACTOR_COLOURS else "other"
 
     @property
+    def colour_name(self) -> str:
+        """The shade of the factor's hue. It repeats after three levels."""
+        shade = self.level_index % 3
+        return f"{self.hue}-{shade + 1}" if shade else self.hue
+
+    @property
     def colour(self) -> str:
         """The light colour, as `#rrggbb`."""
-        return FACTOR_COLOURS[self.colour_name][0]
+        return COLOURS[self.colour_name][0]
 
     @property
     def marker(self) -> str:
         """The marker in matplotlib's notation."""
-        return FACTOR_MARKERS[self.colour_name]
+        return FACTOR_MARKERS[self.hue]
 
     @property
     def dashes(self) -> Dashes:
@@ -176,7 +197,7 @@ def factor_rank(factor: str) -> int:
 
 def light_colours() -> dict[str, str]:
     """Return the CSS variable of each light colour. `base` and `ink` share a colour, and so the variable `--ink`."""
-    table = {light: f"var(--c-{name})" for name, (light, _) in (FACTOR_COLOURS | SEQUENCE_COLOURS).items()}
+    table = {light: f"var(--c-{name})" for name, (light, _) in COLOURS.items()}
     return table | {light: f"var(--{name})" for name, (light, _) in FURNITURE.items()}
 
 
@@ -184,5 +205,5 @@ def css_variables(dark: bool) -> str:
     """Return the colours as CSS declarations, for the dark theme or for the light one."""
     k = 1 if dark else 0
     names = [(f"--{name}", pair[k]) for name, pair in FURNITURE.items()]
-    names += [(f"--c-{name}", pair[k]) for name, pair in (FACTOR_COLOURS | SEQUENCE_COLOURS).items()]
+    names += [(f"--c-{name}", pair[k]) for name, pair in COLOURS.items()]
     return " ".join(f"{name}: {colour};" for name, colour in names)

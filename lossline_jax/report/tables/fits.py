@@ -42,25 +42,27 @@ def _table(title: str, head: str, fits: Sequence[tuple[Cell, FitResult, str]]) -
     names = list(dict.fromkeys(name for _, fit, _ in fits for name in find_law(fit.law).names))
     columns = [
         Column(head),
-        Column("status"),
+        Column("status", "starts that agree"),
         *(Column(name, "interval", numeric=True) for name in names),
         Column("R²", "RMSE", numeric=True),
         Column("points", "runs", numeric=True),
-        Column("starts", "at the best", numeric=True),
     ]
     rows = [
         [
             first,
-            Cell(fit.status, tone="whole" if fit.status == "converged" else "whole strong"),
+            Cell(fit.status, _agreeing_starts(fit), tone="whole" if fit.status == "converged" else "whole strong"),
             *(_parameter_cell(fit, name) for name in names),
             Cell(number(fit.r_squared, 4), number(fit.rmse, 4)),
             Cell(_points(fit), "" if fit.num_runs is None else counted(fit.num_runs, "run")),
-            Cell(str(fit.num_starts), "" if fit.share_of_starts is None else f"{fit.share_of_starts:.0%}"),
         ]
         for first, fit, _ in fits
     ]
     notes = [". ".join(capitalised(part) for part in (about, fit.note) if part) for _, fit, about in fits]
     return Table(title, columns, rows, notes)
+
+
+def _agreeing_starts(fit: FitResult) -> str:
+    return "" if fit.share_of_starts is None else f"{fit.share_of_starts:.0%} of {fit.num_starts}"
 
 
 def _points(fit: FitResult) -> str:

@@ -1,5 +1,6 @@
 """The tables of the report: rows of cells, for the template. Read `Column`, `Cell` and `Table` first."""
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,15 +64,15 @@ def runs_table(frame: pd.DataFrame, runs: Mapping[str, Run], steps: Mapping[str,
     numbers = {column: last[column].dropna().to_dict() for column in known}  # by run id
     timed = any(steps.get(run_id) for run_id in runs)
     columns = [
-        Column("run", "what differs from the base"),
-        Column("run id"),
+        Column("run", "what differs from the base, and its id"),
         *(_RUN_NUMBERS[column][0] for column in known),
     ]
     columns += [Column("training time", numeric=True)] if timed else []
     seeds = _seeds(last)
     rows = []
     for run_id, run in runs.items():
-        row = [_run_cell(run, seeds), Cell(run_id, tone="quiet whole")]
+        cell = _run_cell(run, seeds)
+        row = [dataclasses.replace(cell, sub=", ".join(part for part in (cell.sub, run_id) if part))]
         for column in known:
             value, write = numbers[column].get(run_id), _RUN_NUMBERS[column][1]
             row.append(Cell(NONE) if value is None else Cell(write(value), title=f"{value:,}", exact={"": value}))

@@ -3,11 +3,8 @@
 Read `FactorVerdict` first: it holds the comparisons of one factor in all units.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-from markupsafe import Markup
 
 from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap
 from lossline_jax.fit.compare.gap import PairGap
@@ -134,19 +131,29 @@ def verdicts_table(judged: Sequence[FactorVerdict], styles: Mapping[tuple[str, s
         Column("factor", "level"),
         Column("verdict", prose=True),
         *(Column("gap", unit_label(unit), numeric=True) for unit in units),
-        Column("gap in noise", "band: margin, small: pairs"),
         Column("p", numeric=True),
         Column("detects", "gaps from", numeric=True),
         Column("runs", "vs reference", numeric=True),
     ]
-    reach = max((_reach(item, level) for item in judged for level in item.levels), default=1.0)
     rows = []
     for item in judged:
         rows.append(_factor_row(item, units))
         for level in item.levels:
-            style = styles.get((item.factor, level.level), Style(item.factor))
-            rows.append(_level_row(item, level, units, style=style, reach=reach))
+            rows.append(_level_row(item, level, units, styles.get((item.factor, level.level), Style(item.factor))))
     return Table("Gaps between lines, and verdicts", columns, rows)
+
+
+def noise_sentence(judged: Sequence[FactorVerdict]) -> str:
+    """Return the origin of the noise and the meaning of the margin, for the text above the table."""
+    known = [item.main for item in judged if item.main.noise is not None]
+    repetitions = sorted({main.noise_freedom for main in known if main.noise_source != "scatter"})
+    scatter = any(main.noise_source == "scatter" for main in known)
+    sources = ["the scatter of checkpoints along a line"] if scatter else []
+    if repetitions:
+        counts = " to ".join(str(count) for count in dict.fromkeys((repetitions[0], repetitions[-1])))
+        sources.append(f"{counts} repetitions of equal runs")
+    source = f" It is estimated from {listed(sources)}." if sources else ""
+    return f"Noise is what another seed does.{source} The margin is three times the noise."
 
 
 def _factor_row(item: FactorVerdict, units: Sequence[str]) -> list[Cell]:
@@ -156,7 +163,6 @@ def _factor_row(item: FactorVerdict, units: Sequence[str]) -> list[Cell]:
         Cell(factor_name(item.factor), f"from {main.reference}", tone="strong"),
         verdict_cell({unit: c.verdict for unit, c in item.by_unit.items()}, main.note),
         *(_noise_cell(item.by_unit.get(unit)) for unit in units),
-        Cell(),
         Cell(
             p_text(main.p_holm),
             line,
@@ -167,15 +173,12 @@ def _factor_row(item: FactorVerdict, units: Sequence[str]) -> list[Cell]:
     ]
 
 
-def _level_row(
-    item: FactorVerdict, level: JudgedLevel, units: Sequence[str], *, style: Style, reach: float
-) -> list[Cell]:
+def _level_row(item: FactorVerdict, level: JudgedLevel, units: Sequence[str], style: Style) -> list[Cell]:
     gap = item.gap(level)
     return [
         Cell(level.name, drawing=swatch(style)),
         verdict_cell({unit: g.verdict for unit, g in level.by_unit.items()}, gap.note),
         *(_gap_cell(level.by_unit.get(unit)) for unit in units),
-        Cell(drawing=gap_drawing(gap, item.main, reach, style)),
         Cell(p_text(gap.p)),
         Cell(number(gap.smallest_detectable_gap), title="the smallest gap found in 90% of studies of this design"),
         Cell(f"{gap.num_runs} vs {gap.num_reference_runs}", f"{gap.num_points} points", title=_pairs_title(gap)),
@@ -185,8 +188,7 @@ def _level_row(
 def _noise_cell(comparison: FactorComparison | None) -> Cell:
     if comparison is None or comparison.noise is None:
         return Cell(NONE)
-    source = "scatter" if comparison.noise_source == "scatter" else f"{comparison.noise_freedom} repetitions"
-    return Cell(f"noise {number(comparison.noise)}", f"{source}, margin {number(comparison.margin)}", tone="quiet")
+    return Cell(f"noise {number(comparison.noise)}", f"margin {number(comparison.margin)}", tone="quiet")
 
 
 def _gap_cell(gap: LevelGap | None) -> Cell:
@@ -217,56 +219,6 @@ def verdict_cell(verdicts: Mapping[str, str], note: str) -> Cell:
     else:
         text = "; ".join(f"{IN_WORDS[verdict]} in {unit_label(unit)}" for unit, verdict in verdicts.items())
     return Cell(text, note, tone="strong" if set(verdicts.values()) <= set(DIFFERENT) else "")
-
-
-def _reach(item: FactorVerdict, level: JudgedLevel) -> float:
-    """Return the largest absolute value that the drawing of a level shows, in multiples of the noise."""
-    noise, gap = item.main.noise, item.gap(level)
-    ends = [item.main.margin or 0.0, gap.gap or 0.0, *(gap.interval or ()), *(pair.gap for pair in gap.pairs)]
-    return max(abs(end) for end in ends) / noise if noise else 1.0
-
-
-def gap_drawing(gap: LevelGap, comparison: FactorComparison, reach: float, style: Style) -> Markup:
-    """Draw the gap of a level with its interval, relative to zero and in multiples of the noise, as an `<svg>`.
-
-    Small circles are the gaps of the matched pairs. A grey band is the margin. The scale is asinh: linear near zero and
-    logarithmic far from it, so that large gaps do not hide small ones.
-
-    Args:
-        gap: the gap of the level.
-        comparison: the comparison with its noise and margin.
-        reach: the largest value of all drawings, in multiples of the noise.
-        style: the style of the level.
-
-    Returns:
-        The drawing; empty where the gap, the noise or the margin is not known.
-    """
-    noise, margin = comparison.noise, comparison.margin
-    if gap.gap is None or not noise or margin is None:
-        return Markup()
-    half_width, middle = 64.0, 70.0  # in the 140 x 20 view box below
-
-    def at(value: float) -> float:
-        return middle + half_width * math.asinh(value / noise) / math.asinh(reach)
-
-    left, right = at(-margin), at(margin)
-    colour = f"var(--c-{style.colour_name})"
-    pairs = "".join(
-        f'<circle cx="{at(pair.gap):.1f}" cy="10" r="2" style="fill:{colour};fill-opacity:.45"/>'
-        for pair in (gap.pairs if len(gap.pairs) > 1 else ())
-    )
-    bar = ""
-    if gap.interval is not None:
-        low, high = (at(end) for end in gap.interval)
-        bar = f'<path d="M{low:.1f} 10H{high:.1f}" style="stroke:{colour};stroke-width:2.5"/>'
-    label = f"{gap.gap / noise:+.1f} times the noise"
-    return Markup(
-        f'<svg class="forest" viewBox="0 0 140 20" role="img" aria-label="{label}"><title>{label}</title>'
-        f'<rect x="{left:.1f}" y="2" width="{right - left:.1f}" height="16" style="fill:var(--grid)"/>'
-        f'<path d="M{middle} 0V20" style="stroke:var(--muted)"/>'
-        f"{pairs}{bar}"
-        f'<circle cx="{at(gap.gap):.1f}" cy="10" r="4" style="fill:{colour}"/></svg>'
-    )
 
 
 def listed_factors(items: Sequence[FactorVerdict]) -> str:
