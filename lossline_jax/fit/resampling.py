@@ -21,6 +21,7 @@ from lossline_jax.fit.solver.problem import Problem, build_problem
 BY_RUN = "bootstrap by run"
 BY_POINT = "bootstrap by point"
 BY_BLOCK = "moving-block bootstrap of residuals"
+SLOPE_STEP = 0.005  # of the fitted range: half the distance over which a slope is taken
 FEW_CLUSTERS = 5  # runs; an interval from fewer runs is called rough. A choice.
 
 
@@ -38,6 +39,20 @@ class Band:
     def __iter__(self) -> Iterator[np.ndarray]:
         """Iterate over the two ends of the interval: `low, high = resamples.band(x)`."""
         return iter((np.asarray(self.lower), np.asarray(self.upper)))
+
+
+@dataclass(frozen=True)
+class MiddleOfLine:
+    """The height and the slope of a line in the middle of its range.
+
+    Points determine both even where they do not determine single parameters, such as E_x on a short range.
+    """
+
+    x: float
+    height: float  # y at x
+    height_interval: tuple[float, float]
+    slope: float  # dy / dx at x
+    slope_interval: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -125,6 +140,31 @@ class Bootstrap:
             upper=tuple(high.tolist()),
             level=level,
             method=self.method,
+        )
+
+    def middle(self, level: float = INTERVAL_LEVEL) -> MiddleOfLine:
+        """Return the height and the slope in the middle of the fitted range, for a law of one input.
+
+        Args:
+            level: the level of the intervals, between 0 and 1.
+        """
+        (name,) = self.law.inputs
+        low, high = self.fit.domain[name]
+        x, step = (low + high) / 2, SLOPE_STEP * (high - low)
+        inputs = {name: np.array([x - step, x, x + step])}
+        estimate = self.fit.predict(law=self.law, **inputs)
+        curves = self.curves(inputs)
+
+        def ends(values: np.ndarray) -> tuple[float, float]:
+            lower, upper = np.nanquantile(values, self.quantiles(level))
+            return float(lower), float(upper)
+
+        return MiddleOfLine(
+            x=x,
+            height=float(estimate[1]),
+            height_interval=ends(curves[:, 1]),
+            slope=float((estimate[2] - estimate[0]) / (2 * step)),
+            slope_interval=ends((curves[:, 2] - curves[:, 0]) / (2 * step)),
         )
 
 

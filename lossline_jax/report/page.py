@@ -28,7 +28,7 @@ from lossline_jax.report.figures.style import css_variables
 from lossline_jax.report.figures.svg import write_figure
 from lossline_jax.report.figures.training_figure import training_plot
 from lossline_jax.report.tables.downloads import csv_text, download, downloads, table_download
-from lossline_jax.report.tables.fits import compute_table, conventions, lines_table
+from lossline_jax.report.tables.fits import compute_table, conventions, laws_without_curve, lines_table
 from lossline_jax.report.tables.table import corpora_table, losses_table, runs_table
 from lossline_jax.report.tables.verdicts import FactorVerdict, group_by_factor, noise_sentence, verdicts_table
 from lossline_jax.storage.files import make_folder, write_atomic
@@ -123,7 +123,7 @@ def _content(
         "training": write_plot(training, figures_folder) if training else None,
         "lines": lines_table(fits, names),
         "compute": compute_table(fits),
-        "failures": fits.failures,
+        "failures": [*fits.failures, *laws_without_curve(fits)],
         "conventions": conventions(fits),
         "runs": runs_table(long, runs, steps),
         "losses": losses_table(long, runs, units),

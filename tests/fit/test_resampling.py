@@ -60,6 +60,18 @@ def test_band_covers_the_curve_about_as_often_as_it_says():
     assert 0.6 <= np.mean(hits) <= 1.0
 
 
+def test_the_middle_of_a_line_has_its_height_and_its_slope():
+    y = study(3, run_noise=0.005)
+    fit = fit_line(X, y, RUNS)
+    middle = bootstrap(fit, {"x": X}, y, clusters=RUNS).middle()
+    k, e_x, kappa = (fit.parameters[name] for name in ("K", "E_x", "kappa"))
+    assert middle.x == pytest.approx(3.75)
+    assert middle.height == pytest.approx(curve(3.75), abs=0.02)
+    assert middle.slope == pytest.approx(kappa * k * (3.75 - e_x) ** (kappa - 1), rel=1e-4)  # the derivative
+    for value, (low, high) in ((middle.height, middle.height_interval), (middle.slope, middle.slope_interval)):
+        assert low < value < high
+
+
 def test_one_run_says_that_it_is_one():
     y = study(2, 0.0)[:10]
     fit = fit_line(X[:10], y)

@@ -295,9 +295,16 @@ def test_failed_and_unidentified_fits_are_named(fits):
     lines = (dataclasses.replace(line, fit=failed, band=None), dataclasses.replace(second_line, fit=unidentified))
     table = lines_table(dataclasses.replace(fits, lines=lines), {})
     assert table.rows[0][1].text == "failed"
-    assert {cell.text for cell in table.rows[0][2:6]} == {"–"}
+    assert {cell.text for cell in table.rows[0][4:8]} == {"–"}
     assert table.notes[0] == "No start ended"
-    assert table.rows[1][[column.name for column in table.columns].index("E_x")].sub == "not identified"
+    cells = dict(zip([column.name for column in table.columns], table.rows[1], strict=True))
+    assert (cells["status"].text, cells["E_x"].tone) == ("curve only", "quiet")
+    assert cells["E_x"].title.startswith("not identified")
+    middle = second_line.middle
+    assert middle is not None
+    assert float(cells["height"].text) == pytest.approx(second_line.fit.predict(middle.x).item(), rel=1e-3)
+    low, high = middle.slope_interval
+    assert low <= middle.slope <= high
 
 
 def test_training_time_counts_every_step_once():

@@ -7,7 +7,7 @@ from typing import Any
 from lossline_jax.config import serialise
 from lossline_jax.errors import LosslineError, suggestion
 from lossline_jax.fit.compare.comparison import FactorComparison
-from lossline_jax.fit.resampling import Band
+from lossline_jax.fit.resampling import Band, MiddleOfLine
 from lossline_jax.fit.result import FitResult
 from lossline_jax.formatting import shown_tree
 
@@ -25,6 +25,7 @@ class LineFit:
     band: Band | None  # over the range of x that was fitted; None: there is no curve
     run_ids: tuple[str, ...]  # empty: the table names no runs
     uncertainty_note: str = ""  # the part of the uncertainty that the band does not cover
+    middle: MiddleOfLine | None = None  # None: there is no curve, or its range is one point, or an older file
 
 
 @dataclass(frozen=True)

@@ -304,15 +304,17 @@ def _fit_group(
     runs = _clusters(group.points)
     fit = fit_line(x, y, runs, unit=UNITS.get(unit, "the table's own"), **modes)
     fit = _with_table_notes(fit, x, y, runs)
-    band, note, resamples = None, "", None
+    band, note, resamples, middle = None, "", None, None
     if fit.has_curve:
         resamples = bootstrap(
             fit, {"x": x}, y, clusters=runs, num_resamples=num_resamples, seed=derive_seed(seed, group.label)
         )
-        band, note = resamples.band(np.linspace(*fit.domain["x"], BAND_POINTS)), resamples.note
+        low, high = fit.domain["x"]
+        band, note = resamples.band(np.linspace(low, high, BAND_POINTS)), resamples.note
+        middle = resamples.middle() if low < high else None
         fit = with_run_intervals(fit, resamples, INTERVAL_LEVEL) if has_checkpoints(fit) else fit
     run_ids = () if runs is None else tuple(sorted(set(runs.tolist())))
-    line = LineFit(group.label, group.factor, group.level, group.values, unit, fit, band, run_ids, note)
+    line = LineFit(group.label, group.factor, group.level, group.values, unit, fit, band, run_ids, note, middle)
     return FittedGroup(group, line, x, y, runs, resamples)
 
 

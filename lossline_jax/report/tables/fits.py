@@ -3,12 +3,23 @@
 from collections.abc import Mapping, Sequence
 
 from lossline_jax.fit.laws import find_law
+from lossline_jax.fit.resampling import MiddleOfLine
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.tables.columns import unit_label
-from lossline_jax.report.content.wording import NONE, capitalised, counted, number, plain_interval, significant
+from lossline_jax.report.content.wording import (
+    NONE,
+    capitalised,
+    counted,
+    listed,
+    number,
+    plain_interval,
+    significant,
+)
 from lossline_jax.report.figures.style import factor_name
 from lossline_jax.report.tables.table import Cell, Column, Table
+
+CURVE_ONLY = "curve only"  # the status of a fit whose curve may be used and whose parameters may not
 
 
 def lines_table(fits: StudyFits, names: Mapping[tuple[str, str], str]) -> Table:
@@ -18,31 +29,68 @@ def lines_table(fits: StudyFits, names: Mapping[tuple[str, str], str]) -> Table:
         fits: the fits of the table.
         names: the level as readers see it, by (factor, level).
     """
-    rows = []
+    rows, middles = [], []
     for line in fits.lines:
         level_name = names.get((line.factor, line.level), line.level)
         name = f"{factor_name(line.factor)}: {level_name}" if line.factor else line.label
         rows.append((Cell(name, unit_label(line.unit), title=line.label), line.fit, ""))
-    return _table("Fitted lines", "line", rows)
+        middles.append(_middle_cells(line.middle))
+    columns = [Column(name, "at mid-range", numeric=True) for name in ("height", "slope")]
+    return _table("Fitted lines", "line", rows, more=(columns, middles))
+
+
+def _middle_cells(middle: MiddleOfLine | None) -> list[Cell]:
+    """Return the height and the slope of a line in the middle of its range, each with its interval."""
+    if middle is None:
+        return [Cell(NONE), Cell(NONE)]
+    title = f"at x = {middle.x:.4g}"
+    return [
+        Cell(significant(middle.height), plain_interval(*middle.height_interval), title=title),
+        Cell(significant(middle.slope), plain_interval(*middle.slope_interval), title=title),
+    ]
 
 
 def compute_table(fits: StudyFits) -> Table:
-    """Return the table of compute laws: a row for each law."""
+    """Return the table of compute laws: a row for each law that has a curve."""
     rows = [
-        (Cell(item.eval_set, unit_label(item.unit)), item.fit, f"runs of {item.label}") for item in fits.compute_fits
+        (Cell(item.eval_set, unit_label(item.unit)), item.fit, f"runs of {item.label}")
+        for item in fits.compute_fits
+        if item.fit.has_curve
     ]
     return _table("Compute laws", "loss on", rows)
 
 
-def _table(title: str, head: str, fits: Sequence[tuple[Cell, FitResult, str]]) -> Table:
+def laws_without_curve(fits: StudyFits) -> list[str]:
+    """Return one line for each group of runs and unit whose compute laws could not be fitted, with the reason."""
+    sets_of: dict[tuple[str, str, str], list[str]] = {}
+    for item in fits.compute_fits:
+        if not item.fit.has_curve:
+            reason = item.fit.note or item.fit.status
+            sets_of.setdefault((item.label, unit_label(item.unit), reason), []).append(item.eval_set)
+    return [
+        f"no compute law for runs of {label} on {listed(sets)} in {unit}: {reason}"
+        for (label, unit, reason), sets in sets_of.items()
+    ]
+
+
+def _table(
+    title: str,
+    head: str,
+    fits: Sequence[tuple[Cell, FitResult, str]],
+    *,
+    more: tuple[Sequence[Column], Sequence[Sequence[Cell]]] | None = None,
+) -> Table:
     """Return a table with every parameter and its interval, and with the quality of each fit.
 
-    `fits` has the first cell, the fit and the note of each row, and `head` stands above the first cells.
+    `fits` has the first cell, the fit and the note of each row, and `head` stands above the first cells. `more` has
+    columns that stand after the status, with their cells in each row.
     """
+    more_columns, more_cells = more or ([], [[] for _ in fits])
     names = list(dict.fromkeys(name for _, fit, _ in fits for name in find_law(fit.law).names))
     columns = [
         Column(head),
         Column("status", "starts that agree"),
+        *more_columns,
         *(Column(name, "interval", numeric=True) for name in names),
         Column("R²", "RMSE", numeric=True),
         Column("points", "runs", numeric=True),
@@ -50,15 +98,22 @@ def _table(title: str, head: str, fits: Sequence[tuple[Cell, FitResult, str]]) -
     rows = [
         [
             first,
-            Cell(fit.status, _agreeing_starts(fit), tone="whole" if fit.status == "converged" else "whole strong"),
+            _status_cell(fit),
+            *more_cells[k],
             *(_parameter_cell(fit, name) for name in names),
             Cell(number(fit.r_squared, 4), number(fit.rmse, 4)),
             Cell(_points(fit), "" if fit.num_runs is None else counted(fit.num_runs, "run")),
         ]
-        for first, fit, _ in fits
+        for k, (first, fit, _) in enumerate(fits)
     ]
     notes = [". ".join(capitalised(part) for part in (about, fit.note) if part) for _, fit, about in fits]
     return Table(title, columns, rows, notes)
+
+
+def _status_cell(fit: FitResult) -> Cell:
+    usable = fit.status in ("converged", "not identified")
+    text = CURVE_ONLY if fit.status == "not identified" else fit.status
+    return Cell(text, _agreeing_starts(fit), tone="whole" if usable else "whole strong")
 
 
 def _agreeing_starts(fit: FitResult) -> str:
@@ -79,7 +134,7 @@ def _parameter_cell(fit: FitResult, name: str) -> Cell:
         return Cell(value, "on its bound", tone="quiet")
     ends = plain_interval(*fit.intervals[name]) if name in fit.intervals else ""
     if name in fit.not_identified:
-        return Cell(value, "not identified", title=ends, tone="quiet")
+        return Cell(value, title=f"not identified: {ends}" if ends else "not identified", tone="quiet")
     return Cell(value, ends)
 
 
@@ -101,8 +156,9 @@ def conventions(fits: StudyFits) -> list[str]:
         f"{name[0].upper()}{name[1:]}: {text}." for name, text in fits.conventions.items() if name not in "xy"
     ]
     sentences += [
-        "“Not identified” means that the curve may be used on the range it was fitted on, but the parameter "
-        "may not be read as a number. Curves are compared, parameters never.",
+        "“Curve only” means that the points determine the line on their range, but not every parameter. A grey "
+        "parameter may not be read as a number; a short range does not fix E_x and E_y. Curves are compared, "
+        "parameters never.",
         "A factor moves the line when no gap is rejected at 5% (runs are the units, Holm-corrected over factors) and a "
         "level’s gap is larger than the noise, or differs between settings by more than the margin of three times the "
         "noise. Else it crosses the line when the gaps over the lowest and over the highest third of the common range "
