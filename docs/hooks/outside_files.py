@@ -99,6 +99,8 @@ def _page(path: str, files: Files, config: MkDocsConfig) -> str:
 def _notebook(path: str, files: Files, config: MkDocsConfig) -> str:
     """Return a notebook as Markdown, and add the figures of its output to the site."""
     markdown, resources = nbconvert.MarkdownExporter().from_filename(str(ROOT / path))
+    markdown = re.sub(r"<style scoped>.*?</style>", "", markdown, flags=re.DOTALL)
+    markdown = markdown.replace('<table border="1" class="dataframe">', "<table>")  # the theme styles a plain table
     for name, content in resources["outputs"].items():
         figure = f"{Path(path).stem}_{name}"
         markdown = markdown.replace(f"({name})", f"({figure})")

@@ -121,7 +121,8 @@ def _boxes(show_help: Callable[[], object]) -> dict[str, list[tuple[str, str]]]:
 def _escaped(text: str) -> str:
     """Return text for a cell of a table, where stars and bars have no meaning outside code."""
     code_and_text = re.split(r"(`[^`]*`)", text)
-    return "".join(piece if piece.startswith("`") else re.sub(r"([|*<_\[])", r"\\\1", piece) for piece in code_and_text)
+    escaped = (piece if piece.startswith("`") else re.sub(r"([|*<_\[])", r"\\\1", piece) for piece in code_and_text)
+    return re.sub(r"\bdocs/(\w+)\.md", r"[docs/\1.md](../\1.md)", "".join(escaped))
 
 
 def python(module: str, alias: str, title: str) -> str:

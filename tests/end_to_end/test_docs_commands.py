@@ -9,6 +9,7 @@ import itertools
 import re
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -64,14 +65,27 @@ def folder(tmp_path_factory):
     for study in ("studies/quickstart", "studies/own_data", "ROOT/NAME", "STUDY"):
         shutil.copytree(TESTS / "golden/old_study", folder / study)
     (folder / "texts").mkdir()
-    shutil.copy(TESTS / "golden/old_study/prepared/corpora/docs-c8bed8556d/train.jsonl", folder / "texts/speeches.jsonl")
+    shutil.copy(
+        TESTS / "golden/old_study/prepared/corpora/docs-c8bed8556d/train.jsonl", folder / "texts/speeches.jsonl"
+    )
     shutil.copy(ROOT / "results/llms_on_the_line_cpu/losses.parquet", folder)
-    losses = pd.read_csv(ROOT / "examples/losses.csv")
-    few = losses[losses.architecture.eq("llama") & losses.tokenizer.eq("bpe512-wiki") & losses.context_length.eq(128)]
-    few = few.assign(wiki_loss=few.wiki, loss=few.wiki, code_loss=few.techdoc_cloze, task_loss=few.techdoc_cloze)
     for name in ("t.csv", "table.csv", "losses.csv"):
-        few.to_csv(folder / name, index=False)
+        planted_table().to_csv(folder / name, index=False)
     return folder
+
+
+def planted_table() -> pd.DataFrame:
+    """Return losses by a Chinchilla law, with the columns that pages name: two sets of data, four sizes, two seeds."""
+    noise = np.random.default_rng(0)
+    rows = []
+    for data, size, seed in itertools.product(("wiki", "code"), (1e6, 3e6, 1e7, 3e7), (0, 1)):
+        shift = noise.normal(0, 0.003)
+        for tokens in (2e7, 5e7, 1e8, 2e8, 5e8):
+            loss = 1.7 + 0.1 * (data == "code") + 400 / size**0.34 + 410 / tokens**0.28
+            row = {"run_id": f"{data}-{size:g}-{seed}", "data": data, "size": f"{size:g}", "seed": seed}
+            row |= {"params": size, "tokens": tokens, "loss": loss, "wiki": loss, "wiki_loss": loss}
+            rows.append(row | dict.fromkeys(("code_loss", "task_loss", "techdoc_cloze"), 0.9 * loss + 0.4 + shift))
+    return pd.DataFrame(rows)
 
 
 @pytest.mark.parametrize(
