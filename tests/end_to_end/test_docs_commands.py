@@ -14,6 +14,8 @@ import pandas as pd
 import pytest
 
 from lossline_jax.cli.main import VERBS, main
+from lossline_jax.config.data import FilesCorpus
+from lossline_jax.data.corpora.read import read_documents
 from tests.support.documented import CLUSTER_MARK, FENCED, PAGES, documented_commands
 from tests.support.paths import ROOT, TESTS
 from tests.support.shared_data import shared_path
@@ -79,12 +81,12 @@ def planted_table() -> pd.DataFrame:
     noise = np.random.default_rng(0)
     rows = []
     for data, size, seed in itertools.product(("wiki", "code"), (1e6, 3e6, 1e7, 3e7), (0, 1)):
-        shift = noise.normal(0, 0.003)
         for tokens in (2e7, 5e7, 1e8, 2e8, 5e8):
-            loss = 1.7 + 0.1 * (data == "code") + 400 / size**0.34 + 410 / tokens**0.28
+            loss = 1.7 + 0.1 * (data == "code") + 400 / size**0.34 + 410 / tokens**0.28 + noise.normal(0, 0.003)
             row = {"run_id": f"{data}-{size:g}-{seed}", "data": data, "size": f"{size:g}", "seed": seed}
             row |= {"params": size, "tokens": tokens, "loss": loss, "wiki": loss, "wiki_loss": loss}
-            rows.append(row | dict.fromkeys(("code_loss", "task_loss", "techdoc_cloze"), 0.9 * loss + 0.4 + shift))
+            other = 0.9 * loss + 0.4 + noise.normal(0, 0.003)
+            rows.append(row | dict.fromkeys(("code_loss", "task_loss", "techdoc_cloze"), other))
     return pd.DataFrame(rows)
 
 
@@ -151,6 +153,15 @@ def test_python_on_a_page_compiles_and_names_what_exists(block):
             for part in name.split(".")[1:]:
                 assert hasattr(thing, part), name
                 thing = getattr(thing, part)
+
+
+def test_the_code_of_the_tutorial_makes_a_corpus(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block, *_) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tutorial.md").read_text(), flags=re.DOTALL)
+    exec(block, {})
+    documents = list(read_documents(FilesCorpus("mine", globs=("texts/*.jsonl",))))
+    assert len(documents) > 10_000
+    assert all(len(document.text) > 200 for document in documents)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
