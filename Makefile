@@ -2,6 +2,7 @@
 # `make test-all` adds the slow tests to `make test`. `make check` reads the code and runs nothing of it.
 # `make lowest` tests the lowest versions that setup.py allows, in an environment of its own.
 # `make parity` adds what some tests and benchmarks compare with: torch, transformers, lm-eval, a small public model.
+# `make docs` builds the documentation site into site/, and fails at a link that leads nowhere.
 # `make test-parity` runs the tests that compare with them; the other tests start more slowly beside torch.
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ STAMP := $(VENV)/installed
 # because the files with the longest tests stand early in the alphabet.
 PYTEST := $(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test test-all check parity test-parity lowest clean
+.PHONY: quickstart test test-all check docs parity test-parity lowest clean
 
 $(STAMP): setup.py
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
@@ -32,6 +33,10 @@ check: $(STAMP)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python .ci/check_docstrings.py
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+
+docs: $(STAMP)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
 parity: $(STAMP)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[parity]'
@@ -59,4 +64,4 @@ lowest: $(LOWEST)/installed
 	LOSSLINE_CACHE=$(CURDIR)/$(LOWEST)/programs $(LOWEST)/bin/python -m pytest -m 'not slow' $(TESTS)
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build *.egg-info
+	rm -rf $(VENV) $(LOWEST) build site *.egg-info

@@ -57,6 +57,7 @@ setup(
         "harness": ["lm-eval>=0.4.13"],  # its tasks on our models; its own torch model is not needed
         # the references that models and scores are tested against
         "parity": ["torch==2.13.0", "transformers>=5.20", "gguf", "lm-eval[hf]==0.4.13"],
+        "docs": ["mkdocs-material>=9.8.2", "mkdocstrings[python]>=1.0.8", "nbconvert>=7.17.2"],  # `make docs`
         "dev": [
             *TEXT,
             "pytest>=8",

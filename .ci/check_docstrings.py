@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FORBIDDEN = frozenset({"Of", "As", "By", "In", "What", "Which", "Whether", "Where", "How"})
-PROJECT = ("lossline_jax", "tests", "benchmarks", "launch", "experiments", "examples", ".ci", "setup.py")
+PROJECT = ("lossline_jax", "tests", "benchmarks", "launch", "experiments", "examples", "docs", ".ci", "setup.py")
 WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 

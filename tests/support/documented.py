@@ -25,6 +25,9 @@ PROGRAMS = ("lossline-jax", "python", "make", "pytest", "bash")
 # text that may precede a command and is no part of it
 BEFORE = r"(?:[A-Z_]+=\S* +|(?:/usr/bin/)?time (?:-v )?|\$ )*(?:\.venv/bin/)?"
 
+# It stands on a line of its own, above the commands that no test can run. grep finds all of them.
+CLUSTER_MARK = "*Needs a cluster:*"
+
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 
 
@@ -35,6 +38,7 @@ class Command:
     where: str
     words: tuple[str, ...]
     whole: bool  # True: a line of code, to be typed as it is. False: within a sentence, where it may be incomplete
+    needs_cluster: bool = False  # the mark stands above its block
 
     def __str__(self) -> str:
         return f"{self.where}: {' '.join(self.words)}"
@@ -44,9 +48,11 @@ def documented_commands() -> list[Command]:
     """Return every command once, with the first place that names it."""
     commands = {}
     for where, text in _texts():
+        marked = _marked_lines(text)
         for code, whole in code_of(text):
             for words in _commands(code):
-                commands.setdefault((words, whole), Command(where, words, whole))
+                command = Command(where, words, whole, whole and code in marked)
+                commands.setdefault((words, whole, command.needs_cluster), command)
     return list(commands.values())
 
 
@@ -88,6 +94,13 @@ def code_of(text: str) -> Iterator[tuple[str, bool]]:
     yield from ((line.strip(), True) for line in re.findall(r"^ {4}.*$", prose, flags=re.MULTILINE))
     prose = re.sub(r"^ {4}.*$", "", prose, flags=re.MULTILINE)
     yield from ((" ".join(span.split()), False) for span in re.findall(r"`([^`]+)`", prose))
+
+
+def _marked_lines(text: str) -> set[str]:
+    """Return the lines of code of the blocks that stand below the mark."""
+    blocks = text.split(f"\n{CLUSTER_MARK}\n\n")[1:]
+    below = (re.match(r"(?s:```.*?\n```$)|(?: {4}.*\n|\n)+", block, flags=re.MULTILINE) for block in blocks)
+    return {line for block in below if block for line, _ in code_of(block[0])}
 
 
 def _commands(code: str) -> Iterator[tuple[str, ...]]:
