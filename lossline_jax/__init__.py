@@ -34,6 +34,7 @@ with _epy.lazy_api_imports(globals()):
     from lossline_jax.errors import LosslineError
     from lossline_jax.losses.table import read_losses
     from lossline_jax.pipeline.study import Study
+    from lossline_jax.report.figures.draw import draw
     from lossline_jax.summary import show
     from lossline_jax.weights.exchange import export_weights, import_weights
 
@@ -62,6 +63,7 @@ __all__ = [
     "SuiteConfig",
     "TrainedTokenizer",
     "ValidationSet",
+    "draw",
     "export_weights",
     "fit",
     "import_weights",

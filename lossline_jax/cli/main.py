@@ -85,6 +85,11 @@ STUDY_VERBS = {
         study_commands.report_command,
         "one HTML page with figures and tables; with --watch served while the study runs",
     ),
+    "figure": Verb(
+        options.FigureOptions,
+        study_commands.figure_command,
+        "figures of the report for a paper: --only residual --width 3.3in --font 8",
+    ),
     "status": Verb(
         options.Place,
         study_commands.status_command,
@@ -129,6 +134,12 @@ TABLE_VERBS = {
         options.ReportTableOptions,
         table_commands.table_report,
         "--x X --y Y [--factors COLUMN ...]: the same as one HTML page",
+        source="TABLE",
+    ),
+    "table figure": Verb(
+        options.FigureTableOptions,
+        table_commands.table_figure,
+        "--x X --y Y [--only residual] [--width 3.3in]: figures of the report for a paper",
         source="TABLE",
     ),
     "table predict": Verb(

@@ -118,6 +118,27 @@ class ReportOptions(Place):
 
 
 @dataclass(frozen=True)
+class PaperOptions:
+    """The size of figures for a paper."""
+
+    only: tuple[str, ...] = ()
+    """Names of figures, such as residual, forest or line. Default: all figures of the report."""
+    width: str | None = None
+    """Width of a figure: 3.3in, 8.4cm, 84mm or 240pt. Default: as on the page."""
+    font: float | None = None
+    """Size of the letters in points. Default: 8.5."""
+    panel: int = 0
+    """Number of the only panel to draw, from 1. Default: all panels."""
+    out: str = "figures"
+    """Folder to write NAME.png, NAME.pdf and NAME.svg into."""
+
+
+@dataclass(frozen=True)
+class FigureOptions(PaperOptions, Place):
+    """Write figures of the report of a study in the size that a paper needs."""
+
+
+@dataclass(frozen=True)
 class ShowOptions(Place):
     """Show the results of a study in the terminal."""
 
@@ -237,6 +258,11 @@ class ReportTableOptions(CompareOptions):
 
 
 @dataclass(frozen=True)
+class FigureTableOptions(PaperOptions, CompareOptions):
+    """Write figures of any table of losses in the size that a paper needs."""
+
+
+@dataclass(frozen=True)
 class ForecastOptions(TableOptions):
     """Columns of a table with sizes, tokens and budgets."""
 
@@ -251,6 +277,8 @@ class ForecastOptions(TableOptions):
     """Column that names the run of a row. The rows of one run are held out together. Default: run_id."""
     level: float = 0.9
     """Level of the intervals."""
+    figure: str | None = None
+    """Also draw the result into this file: .png, .pdf or .svg."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from lossline_jax.cli.options import (
     CompareStudyOptions,
     EvaluateOptions,
     ExportOptions,
+    FigureOptions,
     FitStudyOptions,
     ImportLossesOptions,
     ImportOptions,
@@ -25,6 +26,7 @@ from lossline_jax.cli.options import (
     ShowOptions,
     TrainOptions,
 )
+from lossline_jax.cli.paper import Paper, write_figures
 from lossline_jax.config.ranges import SECONDS, check_ranges
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError
@@ -106,6 +108,12 @@ def report_command(study: StudyConfig, folder: StudyDir, options: ReportOptions)
         report_verbs.watch(study, folder, options.port, options.out)
     else:
         logs.result(f"report: {report_verbs.report(study, folder, options.out)}")
+
+
+def figure_command(study: StudyConfig, folder: StudyDir, options: FigureOptions) -> None:
+    """Write figures of the report in the size that a paper needs."""
+    paper = Paper.of(options)
+    write_figures(report_verbs.figures(study, folder), options, paper)
 
 
 def run_command(study: StudyConfig, folder: StudyDir, options: RunOptions) -> None:

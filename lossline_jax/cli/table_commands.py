@@ -11,12 +11,14 @@ from lossline_jax.cli.options import (
     BacktestOptions,
     CompareOptions,
     CompareTableOptions,
+    FigureTableOptions,
     FitOptions,
     ForecastOptions,
     LawsOptions,
     PredictOptions,
     ReportTableOptions,
 )
+from lossline_jax.cli.paper import Paper, figure_file, save_axes, write_figures
 from lossline_jax.errors import LosslineError
 from lossline_jax.losses.table import read_losses
 from lossline_jax.storage.files import export_json
@@ -62,6 +64,17 @@ def table_report(table: str, options: ReportTableOptions) -> None:
     logs.result(f"report: {path}")
 
 
+def table_figure(table: str, options: FigureTableOptions) -> None:
+    """Write figures of a table in the size that a paper needs."""
+    from lossline_jax.fit.study.fit_study import fit_study
+    from lossline_jax.report.page import figures_of
+
+    _enable_compilation_cache()
+    paper = Paper.of(options)
+    frame, fits = _compared(table, options, fit_study)
+    write_figures(figures_of(frame, fits, None, None), options, paper)
+
+
 def laws_command(options: LawsOptions) -> None:
     """Show one law, or list all laws."""
     from lossline_jax.fit.laws import LAWS, find_law
@@ -78,9 +91,10 @@ def table_predict(table: str, options: PredictOptions) -> None:
     """Predict losses of a run that nobody trained."""
     from lossline_jax.fit.predict.table_forecast import forecast
     from lossline_jax.fit.predict.target import check_target
+    from lossline_jax.report.figures.draw import draw
 
     _enable_compilation_cache()
-    out = output_json(options.out)
+    out, figure = output_json(options.out), figure_file(options.figure)
     frame = _read_table(table, options.cluster)
     check_target(options.at_params, options.at_tokens, options.at_flops, options.at_x)
     fitted = forecast(frame, options.y, level=options.level, **_columns(options))
@@ -90,19 +104,25 @@ def table_predict(table: str, options: PredictOptions) -> None:
     if out is not None:
         export_json(out, predicted.to_json())
     show(predicted)
+    if figure is not None:
+        has_curve = options.at_flops is not None and any(not item.is_line for item in fitted.forecast.series)
+        save_axes(draw(predicted, draw(fitted) if has_curve else None), figure)
 
 
 def table_backtest(table: str, options: BacktestOptions) -> None:
     """Predict the largest budgets of a table from the smaller ones."""
     from lossline_jax.fit.predict.table_forecast import backtest
+    from lossline_jax.report.figures.draw import draw
 
     _enable_compilation_cache()
-    out = output_json(options.out)
+    out, figure = output_json(options.out), figure_file(options.figure)
     frame = _read_table(table, options.cluster)
     result = backtest(frame, options.y, up_to=options.up_to, level=options.level, **_columns(options))
     if out is not None:
         export_json(out, result.to_json())
     show(result)
+    if figure is not None:
+        save_axes(draw(result), figure)
 
 
 def _enable_compilation_cache() -> None:

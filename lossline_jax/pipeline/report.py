@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lossline_jax.fit.study.results import Comparisons, StudyFits
+    from lossline_jax.report.figures.figures import Figures
 
 
 def compare(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, out: str | None = None) -> "Comparisons":
@@ -113,14 +114,29 @@ def report(study: StudyConfig, folder: StudyDir, out: str | None = None) -> epat
         LosslineError: there are no losses or fits, they were made for an earlier version of the study, or the page
             cannot be written.
     """
-    from lossline_jax.fit.study.results import StudyFits
-
     report_folder = folder.report if out is None else output_folder(out, REPORT_FILES)
     frame = losses(study, folder)
+    if not folder.fits_file.exists() and out is not None:
+        # The study's folder may be read-only, and then `fit` cannot write fits there.
+        fits = _with_unfinished(_fit_losses(study, folder, frame), study, folder, frame)
+    else:
+        fits = stored_fits(study, folder)
+    return _write_report(study, folder, frame, fits, report_folder=report_folder)
+
+
+def stored_fits(study: StudyConfig, folder: StudyDir) -> "StudyFits":
+    """Return the fits that `fit` wrote to the study's folder.
+
+    Args:
+        study: the study.
+        folder: its folder.
+
+    Raises:
+        LosslineError: there are no fits, or they were made for an earlier version of the study.
+    """
+    from lossline_jax.fit.study.results import StudyFits
+
     if not folder.fits_file.exists():
-        if out is not None:  # the study's folder may be read-only, and then `fit` cannot write fits there
-            fits = _with_unfinished(_fit_losses(study, folder, frame), study, folder, frame)
-            return _write_report(study, folder, frame, fits, report_folder=report_folder)
         raise LosslineError(f"{folder.fits_file}: no fits yet; run `lossline-jax fit` first")
     fits = read_record(StudyFits, folder.fits_file)
     if foreign := fits.run_ids - _known_runs(study, folder):
@@ -133,7 +149,16 @@ def report(study: StudyConfig, folder: StudyDir, out: str | None = None) -> epat
             f"{folder.fits_file}: the fits are of {fits.y!r} against {fits.x!r} and the study compares {study.y!r} "
             f"against {study.x!r}; run `lossline-jax fit` again"
         )
-    return _write_report(study, folder, frame, fits, report_folder=report_folder)
+    return fits
+
+
+def figures(study: StudyConfig, folder: StudyDir) -> "Figures":
+    """Return the figures of the study's page. The arguments are those of `report`."""
+    from lossline_jax.report.page import figures_of
+    from lossline_jax.storage.step_log import read_step_log
+
+    steps = {run.run_id: read_step_log(folder.run(run.run_id)) for run in study.runs}
+    return figures_of(losses(study, folder), stored_fits(study, folder), study, steps)
 
 
 def watch(study: StudyConfig, folder: StudyDir, port: int, out: str | None = None) -> None:

@@ -9,7 +9,7 @@ is already done, and can be killed at any moment.
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from etils import epath
@@ -35,6 +35,9 @@ from lossline_jax.status.study import StudyStatus, read_status
 from lossline_jax.storage.object_store import reachable_path
 from lossline_jax.storage.paths import StudyDir
 from lossline_jax.weights.registry import scored_models
+
+if TYPE_CHECKING:
+    from lossline_jax.report.figures.paper import Axes
 
 
 def check(study: StudyConfig, topology: str, only: Sequence[str] = ()) -> str:
@@ -380,6 +383,22 @@ class Study:
             out: folder for the page. None: the study's own folder.
         """
         return losses_verbs.report(self.config, self.folder, out)
+
+    def figure(self, name: str = "residual", ax: "Axes | None" = None, panel: int = 1) -> "Axes":
+        """Draw one panel of a figure of the report, and return its axes.
+
+        Args:
+            name: name of the figure: residual, forest, line, training, or another stem of the files in report/figures.
+            ax: matplotlib axes to draw into. None: new axes.
+            panel: number of the panel, from 1.
+
+        Raises:
+            LosslineError: there is no such figure or panel, or there are no fits yet.
+        """
+        from lossline_jax.report.figures.paper import draw_panel
+
+        (plot,) = losses_verbs.figures(self.config, self.folder).named([name])
+        return draw_panel(plot, ax, panel)
 
     def status(self) -> StudyStatus:
         """Return the progress of every run, read from the folder alone."""

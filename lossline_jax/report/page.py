@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -18,15 +19,12 @@ from lossline_jax.report.content.finding import finding
 from lossline_jax.report.content.points import as_long, units_of
 from lossline_jax.report.content.run_names import Run, describe_runs
 from lossline_jax.report.content.sections import configurations, factors_json, facts, filters, json_in_page, versions
-from lossline_jax.report.figures.emphasis import emphasised, key_of, unit_of_texts
-from lossline_jax.report.figures.forest_figure import forest_plot
-from lossline_jax.report.figures.gallery import GallerySection, gallery
-from lossline_jax.report.figures.main_figure import line_plot, main_lines
+from lossline_jax.report.figures.emphasis import emphasised
+from lossline_jax.report.figures.figures import Figures, all_figures, counted_in
+from lossline_jax.report.figures.gallery import GallerySection
 from lossline_jax.report.figures.plot import KeyEntry, Plot, panel_svgs, swatch, whole_figure
-from lossline_jax.report.figures.residual_figure import residual_plot
 from lossline_jax.report.figures.style import css_variables
 from lossline_jax.report.figures.svg import write_figure
-from lossline_jax.report.figures.training_figure import training_plot
 from lossline_jax.report.tables.downloads import csv_text, download, downloads, table_download
 from lossline_jax.report.tables.fits import compute_table, conventions, laws_without_curve, lines_table
 from lossline_jax.report.tables.table import corpora_table, losses_table, runs_table
@@ -67,7 +65,7 @@ def write_report(
     """
     folder = make_folder(report_folder / "figures")
     shown_steps = {shown(run_id): rows for run_id, rows in (steps or {}).items()}
-    content = _content(
+    content = _values(
         _printable_frame(plain_frame(frame)),
         fits.as_shown(),
         study=study,
@@ -92,7 +90,34 @@ def _printable_frame(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**shown_columns).rename(columns=shown_tree)
 
 
-def _content(
+def figures_of(
+    frame: pd.DataFrame, fits: StudyFits, study: StudyConfig | None, steps: Mapping[str, Sequence[Mapping]] | None
+) -> Figures:
+    """Return the figures of a table, as the page shows them. The arguments are those of `write_report`."""
+    shown_steps = {shown(run_id): rows for run_id, rows in (steps or {}).items()}
+    return _content_of(_printable_frame(plain_frame(frame)), fits.as_shown(), study, shown_steps).figures
+
+
+@dataclass(frozen=True, eq=False)
+class _Content:
+    """The parts of the page that its tables and figures share."""
+
+    long: pd.DataFrame
+    runs: dict[str, Run]
+    judged: list[FactorVerdict]
+    figures: Figures
+
+
+def _content_of(
+    frame: pd.DataFrame, fits: StudyFits, study: StudyConfig | None, steps: Mapping[str, Sequence[Mapping]]
+) -> _Content:
+    long = as_long(frame, fits)
+    runs = describe_runs(long, fits, study.runs if study else ())
+    judged = group_by_factor(fits.comparisons, {(run.factor, run.level): run.name for run in runs.values()})
+    return _Content(long, runs, judged, all_figures(fits, long, runs, judged, steps=steps))
+
+
+def _values(
     frame: pd.DataFrame,
     fits: StudyFits,
     *,
@@ -102,31 +127,30 @@ def _content(
     progress: str,
 ) -> dict[str, Any]:
     """Write the figures into `figures_folder` and return the values of the template."""
-    long = as_long(frame, fits)
-    runs = describe_runs(long, fits, study.runs if study else ())
+    content = _content_of(frame, fits, study, steps)
+    long, runs, judged, figures = content.long, content.runs, content.judged, content.figures
     names = {(run.factor, run.level): run.name for run in runs.values()}
-    judged = group_by_factor(fits.comparisons, names)
-    units = units_of(fits)
-    residual = residual_plot(fits, long, runs, judged, unit=unit_of_texts(judged, units))
-    forest = forest_plot(judged, runs, units)
-    training = training_plot(long, steps, runs, x=fits.x, unit=units[-1], key=key_of(runs, ()))
+
+    def written(plot: Plot | None) -> dict[str, Any] | None:
+        return write_plot(plot, figures_folder) if plot else None
+
     return {
         "question": shown(study.question if study else "") or f"What moves the line of {fits.y} against {fits.x}?",
         "finding": finding(judged, fits.x, fits.y, _missing_base(fits), progress=progress),
-        "facts": facts(long, runs, _counted_in(fits)),
+        "facts": facts(long, runs, counted_in(fits)),
         "verdicts": verdicts_table(judged, emphasised(runs, judged)),
         "noise": noise_sentence(judged),
-        "forest": write_plot(forest, figures_folder) if forest else None,
-        "residual": write_plot(residual, figures_folder) if residual else None,
-        "line": write_plot(_main_plot(long, fits, runs, judged), figures_folder),
-        "sections": [_section(section, figures_folder) for section in gallery(fits, long, runs)],
-        "training": write_plot(training, figures_folder) if training else None,
+        "forest": written(figures.forest),
+        "residual": written(figures.residual),
+        "line": written(figures.line),
+        "sections": [_section(section, figures_folder) for section in figures.sections],
+        "training": written(figures.training),
         "lines": lines_table(fits, names),
         "compute": compute_table(fits),
         "failures": [*fits.failures, *laws_without_curve(fits)],
         "conventions": conventions(fits),
         "runs": runs_table(long, runs, steps),
-        "losses": losses_table(long, runs, units),
+        "losses": losses_table(long, runs, units_of(fits)),
         "configs": configurations(runs),
         "versions": versions(),
         "x": fits.x,
@@ -140,14 +164,6 @@ def _content(
         "names": json_in_page({run_id: run.title for run_id, run in runs.items()}),
         "csv": table_download,
     }
-
-
-def _main_plot(long: pd.DataFrame, fits: StudyFits, runs: Mapping[str, Run], judged: Sequence[FactorVerdict]) -> Plot:
-    """Return Figure 1. Its key has only levels that have a line."""
-    lines = [(unit, main_lines(fits, long, runs, judged, unit=unit)) for unit in units_of(fits)]
-    levels = {(line.factor, line.name) for _, lines_in_unit in lines for line in lines_in_unit}
-    on_a_line = {run_id: run for run_id, run in runs.items() if (run.factor, run.name) in levels}
-    return line_plot(lines, key_of(on_a_line, judged), x=fits.x, y=fits.y, counted_in=_counted_in(fits))
 
 
 def _section(section: GallerySection, figures_folder: epath.Path) -> dict[str, Any]:
@@ -191,10 +207,6 @@ def _key_item(entry: KeyEntry) -> dict[str, Any]:
         "name": entry.level,
         "remark": entry.remark,
     }
-
-
-def _counted_in(fits: StudyFits) -> str:
-    return "run" if any(line.run_ids for line in fits.lines) else "line"
 
 
 def _losses_note(fits: StudyFits) -> str:

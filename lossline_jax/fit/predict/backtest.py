@@ -30,6 +30,10 @@ class SeriesScore:
     coverage: float | None  # share of rows within the interval; None: too few budgets for intervals
     width: float | None  # of the interval, relative to the loss; None: as for `coverage`
     errors_of_predictors: dict[str, float]  # error of each predictor alone, by its name
+    actual: tuple[float, ...] = ()  # the held-out losses
+    predicted: tuple[float, ...] = ()  # their predictions
+    lower: tuple[float, ...] = ()  # ends of the intervals; empty: too few budgets for intervals
+    upper: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ def _score(forecast: Forecast, held_out: LossSeries, num_fitted: int) -> SeriesS
     predictions = forecast.predict(held_out.name, rows)
     estimate = np.array([prediction.estimate for prediction in predictions])
     coverage = width = None
+    lower = upper = np.empty(0)
     if predictions[0].lower is not None:
         lower, upper = (
             np.array([getattr(prediction, end) for prediction in predictions]) for end in ("lower", "upper")
@@ -131,4 +136,8 @@ def _score(forecast: Forecast, held_out: LossSeries, num_fitted: int) -> SeriesS
             for name in member_names(held_out)
             if name in alone and np.all(np.isfinite(alone[name]))
         },
+        actual=tuple(y.tolist()),
+        predicted=tuple(estimate.tolist()),
+        lower=tuple(lower.tolist()),
+        upper=tuple(upper.tolist()),
     )

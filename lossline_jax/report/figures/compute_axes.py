@@ -62,19 +62,21 @@ def titles(points: pd.DataFrame, eval_set: str, unit: Unit) -> list[str]:
 
 
 def log_axes(axes: Axes, x_label: str, eval_set: str, unit: Unit) -> None:
-    """Set up a logarithmic horizontal axis and a linear vertical axis of losses.
+    """Set up a logarithmic horizontal axis and a linear vertical axis of losses."""
+    log_scale(axes)
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(unit.short_axis(eval_set))
 
-    The horizontal axis has few labels, whatever its range.
-    """
+
+def log_scale(axes: Axes) -> None:
+    """Make the horizontal axis logarithmic, with few labels, whatever its range."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     subs = (1.0,) if high / low > 100 else (1.0, 3.0) if high / low > 8 else (1.0, 1.5, 2.0, 3.0, 5.0)
     axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(unit.short_axis(eval_set))
 
 
 def note(axes: Axes, text: str) -> None:

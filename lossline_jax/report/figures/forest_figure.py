@@ -112,6 +112,7 @@ def _drawer(rows: Sequence[Row], unit: Unit) -> Callable[[Axes], Drawn]:
         axes.set_ylim(rows[-1].y - 0.7, 0.7)
         suffix = f" ({unit.label})" if unit.key else ""
         label_axes(axes, f"gap to the reference line{suffix}", "")
+        axes.xaxis.label.set(x=1.0, horizontalalignment="right")  # it may be longer than a narrow axis
         axes.set_yticks([row.y for row in rows], [_name(row) for row in rows])
         axes.grid(visible=False, axis="y")
         for label, row in zip(axes.get_yticklabels(), rows, strict=True):

@@ -85,9 +85,9 @@ def residual_plot(
         ),
         panels=(
             Panel(
-                "",
+                f"{fits.y} loss above the base line",
                 f"{fits.y} loss above the base line against {fits.x} loss in {unit.label}",
-                _drawer(residuals, unit, (fits.x, fits.y), noise),
+                _drawer(residuals, unit, fits.x, noise=noise),
             ),
         ),
         key=_key(residuals),
@@ -104,10 +104,7 @@ def _above(base_fit: FitResult, points: pd.DataFrame) -> pd.DataFrame:
     return inside.assign(y=inside["y"] - base_fit.predict(inside["x"].to_numpy())) if len(inside) else inside
 
 
-def _drawer(
-    residuals: Sequence[Residuals], unit: Unit, names: tuple[str, str], noise: float | None
-) -> Callable[[Axes], Drawn]:
-    x_name, y_name = names
+def _drawer(residuals: Sequence[Residuals], unit: Unit, x: str, *, noise: float | None) -> Callable[[Axes], Drawn]:
 
     def draw(axes: Axes) -> Drawn:
         drawn = {}
@@ -116,7 +113,7 @@ def _drawer(
         axes.axhline(0.0, color=INK, linewidth=1.0)
         for k, item in enumerate(sorted(residuals, key=lambda item: item.moves)):  # the moving levels are on top
             drawn |= _draw_level(axes, k, item)
-        label_axes(axes, unit.axis(x_name) + ", training goes right", f"{y_name} above the base line ({unit.label})")
+        label_axes(axes, unit.axis(x) + ", training goes right", unit.label)
         axes.margins(0.05)
         axes.autoscale_view()
         low, high = sorted(axes.get_xlim())
