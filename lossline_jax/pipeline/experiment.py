@@ -34,7 +34,7 @@ def load_study_function(path: str) -> StudyFunction:
     """
     path = expanded(path)
     if not Path(path).is_file():
-        raise LosslineError(f"{path}: no such experiment file; experiments/ has examples to start from")
+        raise LosslineError(f"{path}: no such experiment file; `lossline-jax new NAME` writes one")
     module = _execute(Path(path))
     function: StudyFunction | None = getattr(module, "study", None)
     if not callable(function):
