@@ -1,5 +1,6 @@
 # Two commands: `make quickstart` and `make test`. Each sets up .venv first.
 # `make test-all` adds the slow tests to `make test`. `make check` reads the code and runs nothing of it.
+# `make release` builds both distributions of the last commit and checks them; it uploads nothing.
 # `make lowest` tests the lowest versions that setup.py allows, in an environment of its own.
 # `make parity` adds what some tests and benchmarks compare with: torch, transformers, lm-eval, a small public model.
 # `make test-parity` runs the tests that compare with them; the other tests start more slowly beside torch.
@@ -10,7 +11,7 @@ STAMP := $(VENV)/installed
 # because the files with the longest tests stand early in the alphabet.
 PYTEST := $(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test test-all check parity test-parity lowest clean
+.PHONY: quickstart test test-all check parity test-parity lowest release clean
 
 $(STAMP): setup.py
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
@@ -58,5 +59,8 @@ $(LOWEST)/installed: setup.py
 lowest: $(LOWEST)/installed
 	LOSSLINE_CACHE=$(CURDIR)/$(LOWEST)/programs $(LOWEST)/bin/python -m pytest -m 'not slow' $(TESTS)
 
+release:
+	$(PYTHON) .ci/release.py
+
 clean:
-	rm -rf $(VENV) $(LOWEST) build *.egg-info
+	rm -rf $(VENV) $(LOWEST) build dist *.egg-info
