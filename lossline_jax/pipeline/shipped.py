@@ -22,7 +22,7 @@ def experiments_folder() -> Path:
 
 def experiment_names() -> list[str]:
     """Return the names of the experiments that come with lossline, in alphabetical order."""
-    return sorted(path.stem for path in experiments_folder().glob("*.py"))
+    return sorted(path.stem for path in experiments_folder().glob("[!_]*.py"))
 
 
 def experiment_path(source: str) -> str:
