@@ -117,15 +117,15 @@ def test_the_experiments_ship_inside_the_package(metadata):
     """The folder experiments/ is the only copy, and `lossline_jax.experiments` its name in a wheel."""
     assert metadata["package_dir"] == {"lossline_jax.experiments": "experiments"}
     assert "lossline_jax.experiments" in metadata["packages"]
+    assert (ROOT / "experiments/__init__.py").is_file()  # an editable installation finds no package without it
     assert not (ROOT / "lossline_jax/experiments").exists()
 
 
 def test_the_citation_has_the_version():
     (version,) = re.findall(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), flags=re.MULTILINE)
     assert version == __version__
-    assert re.search(
-        rf"^## {re.escape(version)} - \d{{4}}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
-    )
+    releases = re.findall(r"^## (\S+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert version == releases[0]
 
 
 def test_every_file_of_the_package_that_is_no_python_is_packed(metadata):
