@@ -63,7 +63,7 @@ def one_line(box: str, words: Sequence[str], prog: str) -> str:
     if found := re.search(r"^invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*)\)", text, re.MULTILINE):
         choices = re.findall(r"'([^']*)'", found[3])
         return f"{found[2]}: {found[1]!r} is not one of {', '.join(choices)}{suggestion(found[1], choices)}"
-    if found := re.search(r"^Missing value for argument '(.*)'", text, flags=re.MULTILINE):
+    if found := re.search(rf"^Missing value for argument [('\"]*({FLAG})", text, flags=re.MULTILINE):
         return f"{found[1]}: has no value; write one after it, or leave the flag out"
     if missing := _missing(lines):
         return f"{', '.join(missing)}: missing; `{prog} --help` says what to give"
