@@ -46,9 +46,10 @@ test-parity: parity
 
 # The tests that touch our dependencies most, on the lowest versions that setup.py allows. TESTS=tests runs all fast ones.
 LOWEST := .venv-lowest
-TESTS ?= $(addprefix tests/, cli/test_main.py data/test_batches.py data/test_token_store.py data/test_tokenizer_export.py \
-	data/test_tokenizers.py losses/test_read_tables.py losses/test_table.py report/test_page.py storage/test_disk.py \
-	storage/test_inputs.py train/test_checkpoint.py train/test_resume.py train/test_trackers.py weights/test_huggingface.py)
+TESTS ?= $(addprefix tests/, cli/test_complaints.py cli/test_main.py data/test_batches.py data/test_token_store.py \
+	data/test_tokenizer_export.py data/test_tokenizers.py losses/test_read_tables.py losses/test_table.py report/test_page.py storage/test_disk.py \
+	storage/test_heartbeat.py storage/test_inputs.py storage/test_paths.py train/test_checkpoint.py train/test_resume.py \
+	train/test_trackers.py weights/test_huggingface.py)
 
 $(LOWEST)/installed: setup.py
 	$(PYTHON) -m venv --clear $(LOWEST)

@@ -44,6 +44,12 @@ def test_a_wrong_name_lists_the_names(capsys, name, message):
     assert all(known in err for known in shipped.experiment_names())
 
 
+def test_a_file_that_is_only_in_a_checkout_is_found_by_its_name(capsys):
+    code, _, err = run_cli(capsys, "run", "experiments/quickstart.py")
+    assert code == 2
+    assert err.endswith("and lossline has one that goes by its name: quickstart\n")
+
+
 def test_a_new_experiment_plans_and_is_never_overwritten(capsys, tmp_path):
     code, out, _ = run_cli(capsys, "new", "my_study")
     assert code == 0
