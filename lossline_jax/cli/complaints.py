@@ -36,8 +36,11 @@ def parse(parser: Callable[[], Parsed], words: Sequence[str], prog: str) -> Pars
         with contextlib.redirect_stderr(output), _wide_terminal():
             parsed = parser()
     except SystemExit as leaving:
-        if leaving.code == BAD_FLAGS:
+        if leaving.code == BAD_FLAGS and output.getvalue():
             raise LosslineError(one_line(output.getvalue(), words, prog)) from leaving
+        raise
+    except Exception:
+        sys.stderr.write(output.getvalue())
         raise
     sys.stderr.write(output.getvalue())  # what the user's own `study` has printed
     return parsed

@@ -72,7 +72,10 @@ def test_what_an_experiment_prints_is_shown(capsys, tmp_path):
     path.write_text(f"import sys\nexec(open({TINY!r}).read())\nquiet = study\n" + LOUD)
     code, _, err = run_cli(capsys, "plan", str(path), "--root", str(tmp_path))
     assert code == 0
-    assert "a word from the author" in err
+    assert err == "a word from the author\n" * 2  # for the defaults, and for the flags
+    code, _, err = run_cli(capsys, "plan", str(path), "--tokens", "-1")
+    assert code == 2
+    assert "tokens: -1" in err.splitlines()[-1]
 
 
 LOUD = """
