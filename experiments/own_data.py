@@ -25,6 +25,7 @@ def study(glob: str = "texts/*.txt", tokens: int = 600_000, vocab_size: int = 51
         vocab_size: number of tokens of the tokenizer, which is trained on your text.
         seeds: runs of each intervention. The base has twice as many, and the differences between them are the noise.
     """
+    # The base is the run that every other run is compared with. Its fields are the factors that a study can vary.
     base = RunConfig(
         model=LlamaConfig(d_model=64, num_layers=4, num_heads=4),
         data=DataConfig(mixture=(("mine", 1.0),)),
@@ -32,12 +33,14 @@ def study(glob: str = "texts/*.txt", tokens: int = 600_000, vocab_size: int = 51
         context_length=128,
         batch_size=16,
         tokens=tokens,
-        checkpoint_spacing="log",
+        checkpoint_spacing="log",  # more checkpoints early, where the losses change fastest
     )
+    # Each intervention changes one factor of the base. Add yours: "tokenizer", "optim", "context_length", ...
     interventions = (
         {"data": DataConfig(mixture=(("mine", 0.5), ("wiki", 0.5)))},
         {"model": LlamaConfig(d_model=32, num_layers=4, num_heads=4)},
     )
+    # Runs that differ in their seed alone measure the noise, so the base gets twice as many.
     settings = [(seed, {}) for seed in range(2 * seeds)]
     settings += [(seed, change) for seed in range(seeds) for change in interventions]
     return StudyConfig(
@@ -46,11 +49,13 @@ def study(glob: str = "texts/*.txt", tokens: int = 600_000, vocab_size: int = 51
         corpora=(FilesCorpus("mine", globs=(glob,)), BuiltinCorpus("wiki"), BuiltinCorpus("techdoc")),
         runs=tuple(dataclasses.replace(base, seed=seed, **change) for seed, change in settings),
         suite=SuiteConfig(
+            # Held-out text of each corpus, and items made from it: the losses that a line can have on its axes.
             validation=tuple(ValidationSet(name, 60, max_document_bytes=800) for name in ("mine", "wiki", "techdoc")),
             cloze=(ClozeTask("techdoc", num_items=100, context_bytes=100, continuation_bytes=50),),
             context_length=128,
             overlap=32,
         ),
+        # The line of the report: the loss on the cloze items of techdoc, over the loss on your own text.
         x="mine",
         y="techdoc_cloze",
     )

@@ -11,7 +11,7 @@ Each name is loaded when it is first used. `import lossline_jax` alone does not 
 from etils import epy as _epy
 
 # setup.py reads the next line.
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 with _epy.lazy_api_imports(globals()):
     from lossline_jax import fit

@@ -177,7 +177,7 @@ def _in_ascii(error: UnicodeError) -> tuple[str, int]:
 
 
 def _is_broken(stream: TextIO) -> bool:
-    with contextlib.suppress(OSError, ValueError):  # the stream has no descriptor
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # the stream has no descriptor; Windows has no poll
         poll = select.poll()
         poll.register(stream.fileno(), 0)
         return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -43,6 +43,7 @@ HOMES = {
     "orbax": ("train/checkpoint.py",),
     "grain": ("data/batches.py",),
     "tyro": ("cli/",),
+    "filelock": ("storage/run_lock.py", "storage/leftovers.py"),
     "matplotlib": ("report/figures/",),
     "tensorboardX": ("train/monitor/trackers.py",),
     "wandb": ("train/monitor/trackers.py",),

@@ -1,6 +1,7 @@
 """The entry point of the command line. It finds the verb, parses the words after the verb, and calls its function.
 
 lossline-jax VERB STUDY.py [flags]      a study, from its experiment file
+lossline-jax VERB quickstart [flags]    a study that comes with lossline, by its name
 lossline-jax VERB STUDY_FOLDER [flags]  the same study, from the folder that an earlier command made
 lossline-jax table VERB TABLE [flags]   any table of losses
 """
@@ -9,6 +10,7 @@ import contextlib
 import os
 import signal
 import sys
+import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -16,9 +18,10 @@ from dataclasses import dataclass
 
 from lossline_jax import __version__, logs
 from lossline_jax.cli import options, study_commands, table_commands
-from lossline_jax.cli.parsing import COMMAND, HELP, flag_of, is_table, parse_options, parse_study
+from lossline_jax.cli.parsing import COMMAND, HELP, flag_of, is_table, parse_options, parse_study, show_help
 from lossline_jax.errors import RESTART_EXIT_CODE, ArgumentError, LosslineError, explanation, likeliest_name
 from lossline_jax.formatting import shown
+from lossline_jax.pipeline import shipped
 from lossline_jax.storage.object_store import failure, reachable_path
 from lossline_jax.storage.paths import ModelDir
 
@@ -62,7 +65,7 @@ STUDY_VERBS = {
         "compile its programs for a TPU slice (--topology v5e:4x4) without one: do they fit, what do they send",
     ),
     "prepare": Verb(
-        options.Place, study_commands.prepare_command, "corpora, tokenizers, token stores and evaluation sets"
+        options.PrepareOptions, study_commands.prepare_command, "corpora, tokenizers, token stores and evaluation sets"
     ),
     "train": Verb(options.TrainOptions, study_commands.train_command, "train the runs"),
     "evaluate": Verb(
@@ -99,6 +102,14 @@ STUDY_VERBS = {
         options.ShowOptions,
         study_commands.show_command,
         "results in the terminal; with --run ID that run's configuration",
+    ),
+}
+NEW_VERBS = {
+    "new": Verb(
+        options.NewOptions,
+        study_commands.new_command,
+        "NAME: write NAME.py, a commented experiment to start from",
+        source="NAME",
     ),
 }
 WEIGHT_VERBS = {
@@ -177,17 +188,21 @@ ENGINE_VERBS = {
         source="MANIFEST",
     ),
 }
-VERBS: dict[str, Verb] = {**STUDY_VERBS, **WEIGHT_VERBS, **TABLE_VERBS, **OTHER_VERBS, **ENGINE_VERBS}
+VERBS: dict[str, Verb] = {**NEW_VERBS, **STUDY_VERBS, **WEIGHT_VERBS, **TABLE_VERBS, **OTHER_VERBS, **ENGINE_VERBS}
 
 
 def usage() -> str:
     """Return the help page."""
+    names = ", ".join(shipped.experiment_names())
+    shipped_names = textwrap.fill(f"a study of your own, or by its name one of these: {names}", width=100)
     return f"""lossline: a laboratory for loss-to-loss scaling laws
 
-usage: {COMMAND} VERB STUDY [flags]            STUDY: an experiment file, or a study's folder
+usage: {COMMAND} VERB STUDY [flags]            STUDY: an experiment file, an experiment's name, or a study's folder
        {COMMAND} table VERB TABLE [flags]      TABLE: .csv, .tsv or .jsonl (also with .gz, .zst, .xz, .bz2), or .parquet
        {COMMAND} VERB STUDY --help             the flags of a verb, with the knobs of the experiment
 
+{shipped_names}
+{_lines(NEW_VERBS)}
 the road, left to right; each verb skips what is done and can be killed at any moment
 {_lines(STUDY_VERBS)}
 weights in and out: folders of safetensors with config.json and tokenizer.json, as transformers reads and writes them
@@ -345,13 +360,13 @@ def _call(name: str, verb: Verb, words: list[str]) -> None:
 def _call_with_study(name: str, verb: Verb, words: list[str], begins_with_flag: bool) -> None:
     """Call a verb on the study that the first word names, or in the form that needs no study."""
     if words and words[0] in HELP:
-        print(usage(), end="")
+        show_help(name, verb.options, verb.help)
     elif words and begins_with_flag and verb.without_study is not None:
         _call(name, verb.without_study, words)
     elif begins_with_flag:
         table = f"; a table: {COMMAND} table {name} TABLE" if f"table {name}" in VERBS else ""
         raise LosslineError(
-            f"name a study first: {COMMAND} {name} experiments/quickstart.py (or a study's folder){table}"
+            f"name a study first: {COMMAND} {name} quickstart (or an experiment file, or a study's folder){table}"
         )
     elif is_table(words[0]) and f"table {name}" in VERBS:
         raise LosslineError(f"{words[0]}: a table and not a study; give: {COMMAND} table {name} {words[0]}")
@@ -368,4 +383,4 @@ def _call_with(verb: Verb, *arguments: object) -> None:
 
 
 def _noun(source: str) -> str:
-    return {"TABLE": "a table", "DIR": "a folder"}.get(source, f"the {source.lower()}")
+    return {"TABLE": "a table", "DIR": "a folder", "NAME": "a new study"}.get(source, f"the {source.lower()}")

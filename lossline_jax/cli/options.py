@@ -18,8 +18,17 @@ class Place:
     """Folder that holds the study's folder: a local path or gs://."""
 
 
+class UsesDevices:
+    """A mark of verbs to which `--execution.*` matters, now or through study.json. The other verbs do not have it."""
+
+
 @dataclass(frozen=True)
-class PlanOptions(Place):
+class PrepareOptions(UsesDevices, Place):
+    """Make corpora, tokenizers, token stores and evaluation sets."""
+
+
+@dataclass(frozen=True)
+class PlanOptions(UsesDevices, Place):
     """Show the runs of a study and their costs before anything is computed."""
 
     manifest: bool = False
@@ -33,7 +42,7 @@ class PlanOptions(Place):
 
 
 @dataclass(frozen=True)
-class CheckOptions(Place):
+class CheckOptions(UsesDevices, Place):
     """Compile the study's programs for a TPU slice without that slice, and check them by the rules of docs/scale.md."""
 
     topology: str = "v5e:4x4"
@@ -43,7 +52,7 @@ class CheckOptions(Place):
 
 
 @dataclass(frozen=True)
-class OnDevices:
+class OnDevices(UsesDevices):
     """Flags of verbs that use the devices."""
 
     processes: ProcessesConfig = ProcessesConfig()
@@ -306,6 +315,11 @@ class PredictOptions(ForecastOptions):
     """Loss of the run on --x."""
     only: tuple[str, ...] = ()
     """Predict series with one of these words in their names. Default: all."""
+
+
+@dataclass(frozen=True)
+class NewOptions:
+    """Write a commented experiment, NAME.py, into this folder."""
 
 
 @dataclass(frozen=True)

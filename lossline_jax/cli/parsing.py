@@ -4,17 +4,20 @@ The options of a verb are a dataclass. A verb on a study also has the knobs of t
 of its function.
 """
 
+import contextlib
 import dataclasses
+import re
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
-from lossline_jax.cli.options import Place
+from lossline_jax.cli import complaints
+from lossline_jax.cli.options import Place, UsesDevices
 from lossline_jax.config import validate
 from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError
-from lossline_jax.pipeline import experiment, study_files
+from lossline_jax.pipeline import experiment, shipped, study_files
 from lossline_jax.storage.inputs import file_kind
 from lossline_jax.storage.object_store import reachable_path
 from lossline_jax.storage.paths import StudyDir
@@ -35,29 +38,31 @@ def parse_study(verb: str, kind: type[Place], source: str, words: list[str]) -> 
     Args:
         verb: the verb as the user types it, for the usage line.
         kind: the dataclass of the verb's flags.
-        source: an experiment file or a study's folder.
+        source: an experiment file, the name of an experiment of lossline, or a study's folder.
         words: the flags of `kind`, the knobs of the experiment and `--execution.*`, with their values.
 
     Raises:
-        LosslineError: there is no such study, or a flag is given twice.
+        LosslineError: there is no such study, or the flags are wrong.
     """
     require_each_flag_once(words)
+    _refuse_execution(verb, kind, words)
     prog = f"{COMMAND} {verb} {source}"
-    if not source.endswith(".py"):
+    path = source if _is_study_folder(source) else shipped.experiment_path(source)
+    if not path.endswith(".py"):
         study, directory = study_files.open_study(source)
         if "--root" in flags_of(words):
             raise LosslineError(f"--root: {source} is a study's folder already; leave the flag out")
         fields = [("options", Annotated[kind, tyro.conf.arg(name="")], kind())]
-        parsed = _parse(fields, study.execution, words, prog=prog, description=study.question)
-        return dataclasses.replace(study, execution=parsed.execution), directory, parsed.options
-    function = experiment.load_study_function(source)
+        parsed, execution = _parse(fields, kind, study.execution, words, prog=prog, description=study.question)
+        return dataclasses.replace(study, execution=execution), directory, parsed.options
+    function = experiment.load_study_function(path)
     default = validate.validate_study(function(), source)
     fields = [
         ("options", Annotated[kind, tyro.conf.arg(name="")], kind()),
         ("study", Annotated[StudyConfig, tyro.conf.arg(name="", constructor=function)], dataclasses.MISSING),
     ]
-    parsed = _parse(fields, default.execution, words, prog=prog, description=default.question)
-    study = validate.validate_study(dataclasses.replace(parsed.study, execution=parsed.execution), source)
+    parsed, execution = _parse(fields, kind, default.execution, words, prog=prog, description=default.question)
+    study = validate.validate_study(dataclasses.replace(parsed.study, execution=execution), source)
     return study, StudyDir(reachable_path(parsed.options.root) / study.name), parsed.options
 
 
@@ -70,10 +75,10 @@ def parse_options(kind: type[Options], words: list[str], prog: str) -> Options:
         prog: start of the usage line.
 
     Raises:
-        LosslineError: a flag is given twice, or a flag that takes several values has no value.
+        LosslineError: the flags are wrong, or a flag that takes several values has no value.
     """
     require_each_flag_once(words)
-    options = tyro.cli(kind, args=words, prog=prog)
+    options = complaints.parse(lambda: tyro.cli(kind, args=words, prog=prog), words, prog)
     given = {flag.replace("_", "-") for flag in flags_of(words)}
     for field in dataclasses.fields(options):
         if getattr(options, field.name) == () and (flag := flag_of(field.name)) in given:
@@ -81,17 +86,48 @@ def parse_options(kind: type[Options], words: list[str], prog: str) -> Options:
     return options
 
 
-def _parse(fields: list, execution: ExecutionConfig, words: list[str], *, prog: str, description: str) -> Any:
-    """Parse the options of the verb, the knobs of the experiment and `--execution.*` with one typed parser."""
+def show_help(verb: str, kind: type[Place], summary: str) -> None:
+    """Print the flags of a verb on a study, for a user who has named no study yet."""
+    knobs = f"The experiment adds flags of its own: `{COMMAND} {verb} quickstart --help` lists those of the quickstart."
+    fields = [("options", Annotated[kind, tyro.conf.arg(name="")], kind())]
+    with contextlib.suppress(SystemExit):  # the parser exits after a help page
+        _parse(
+            fields,
+            kind,
+            ExecutionConfig(),
+            ["--help"],
+            prog=f"{COMMAND} {verb} STUDY",
+            description=f"{verb}: {summary}\n\n{knobs}",
+        )
+
+
+def _parse(
+    fields: list, kind: type[Place], execution: ExecutionConfig, words: list[str], *, prog: str, description: str
+) -> tuple[Any, ExecutionConfig]:
+    """Parse the options of the verb and the knobs of the experiment, with `--execution.*` if the verb uses devices."""
+    if issubclass(kind, UsesDevices):
+        fields = [*fields, ("execution", ExecutionConfig, execution)]
     required = [(name, kind) for name, kind, default in fields if default is dataclasses.MISSING]
     given = [
         (name, kind, dataclasses.field(default=default))
         for name, kind, default in fields
         if default is not dataclasses.MISSING
     ]
-    execution_field = ("execution", ExecutionConfig, dataclasses.field(default=execution))
-    arguments = dataclasses.make_dataclass("Arguments", [*required, *given, execution_field], frozen=True)
-    return tyro.cli(arguments, args=words, prog=prog, description=description)
+    arguments = dataclasses.make_dataclass("Arguments", [*required, *given], frozen=True)
+    parsed = complaints.parse(lambda: tyro.cli(arguments, args=words, prog=prog, description=description), words, prog)
+    return parsed, getattr(parsed, "execution", execution)
+
+
+def _is_study_folder(source: str) -> bool:
+    """Return True if a name without a path is a study's folder here. It may be the name of an experiment too."""
+    return StudyDir(reachable_path(source)).study_file.exists() if re.fullmatch(shipped.NAME, source) else False
+
+
+def _refuse_execution(verb: str, kind: type[Place], words: list[str]) -> None:
+    """Refuse `--execution.*` for a verb to which it means nothing."""
+    flag = next((flag for flag in flags_of(words) if flag.startswith("--execution.")), None)
+    if flag is not None and not issubclass(kind, UsesDevices):
+        raise LosslineError(f"{flag}: means nothing to `{verb}`, which trains and scores nothing; leave it out")
 
 
 def is_table(source: str) -> bool:

@@ -18,8 +18,10 @@ from lossline_jax.cli.options import (
     ImportLossesOptions,
     ImportOptions,
     ManifestOptions,
+    NewOptions,
     Place,
     PlanOptions,
+    PrepareOptions,
     ReportOptions,
     ResubmitOptions,
     RunOptions,
@@ -30,7 +32,7 @@ from lossline_jax.cli.paper import Paper, write_figures
 from lossline_jax.config.ranges import SECONDS, check_ranges
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError
-from lossline_jax.pipeline import study_files
+from lossline_jax.pipeline import shipped, study_files
 from lossline_jax.storage.paths import StudyDir
 from lossline_jax.summary import show
 
@@ -43,6 +45,12 @@ with epy.lazy_imports():
     from lossline_jax.status import resubmit as resubmissions
     from lossline_jax.status import study as statuses
     from lossline_jax.summary import results
+
+
+def new_command(name: str, _: NewOptions) -> None:
+    """Write a commented experiment, and say what to type next."""
+    path = shipped.write_experiment(name)
+    logs.result(f"{path}: written; its comments say what to change. Next: lossline-jax plan {path}")
 
 
 def plan_command(study: StudyConfig, folder: StudyDir, options: PlanOptions) -> None:
@@ -61,7 +69,7 @@ def check_command(study: StudyConfig, _: StudyDir, options: CheckOptions) -> Non
     logs.result(study_verbs.check(study, options.topology, options.only))
 
 
-def prepare_command(study: StudyConfig, folder: StudyDir, _: Place) -> None:
+def prepare_command(study: StudyConfig, folder: StudyDir, _: PrepareOptions) -> None:
     """Make corpora, tokenizers, token stores and evaluation sets."""
     preparation.prepare(study, folder)
 

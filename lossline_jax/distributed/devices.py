@@ -1,7 +1,6 @@
 """The devices of this machine: their number, kind and speed, and the memory that they use."""
 
 import os
-import resource
 import sys
 from dataclasses import dataclass
 
@@ -53,13 +52,17 @@ def peak_memory_bytes(mesh: Mesh) -> int | None:
     """Return the peak memory so far of this process' devices, in bytes: the maximum over the devices.
 
     On CPU, the devices share the memory of the process. The peak is then that of the resident set of the process,
-    with programs and libraries. None: the device does not report its memory.
+    with programs and libraries. None: the device does not report its memory, or this is a CPU under Windows.
     """
     device_stats = [device.memory_stats() for device in mesh.local_devices]
     peaks = [stats["peak_bytes_in_use"] for stats in device_stats if stats and "peak_bytes_in_use" in stats]
     if peaks:
         return max(peaks)
     if mesh.devices.flat[0].platform != "cpu":
+        return None
+    try:
+        import resource
+    except ImportError:  # Windows
         return None
     bytes_per_unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes on macOS and KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * bytes_per_unit

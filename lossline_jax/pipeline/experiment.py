@@ -18,6 +18,7 @@ from typing import Any
 
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError
+from lossline_jax.pipeline.shipped import experiment_names
 from lossline_jax.storage.object_store import expanded
 
 StudyFunction = Callable[..., StudyConfig]
@@ -34,7 +35,9 @@ def load_study_function(path: str) -> StudyFunction:
     """
     path = expanded(path)
     if not Path(path).is_file():
-        raise LosslineError(f"{path}: no such experiment file; experiments/ has examples to start from")
+        name = Path(path).stem
+        shipped_too = f", and lossline has one that goes by its name: {name}" if name in experiment_names() else ""
+        raise LosslineError(f"{path}: no such experiment file; `lossline-jax new NAME` writes one{shipped_too}")
     module = _execute(Path(path))
     function: StudyFunction | None = getattr(module, "study", None)
     if not callable(function):

@@ -3,10 +3,12 @@
 Read `open_on_devices` first, then `build_context`.
 """
 
+import sys
 from dataclasses import dataclass
 
 from jax.sharding import Mesh
 
+from lossline_jax import logs
 from lossline_jax.config.execution import ALONE, ExecutionConfig, ProcessesConfig
 from lossline_jax.config.model import ModelConfig
 from lossline_jax.config.study import RunConfig, StudyConfig
@@ -90,6 +92,8 @@ def start_devices(execution: ExecutionConfig, processes: ProcessesConfig) -> Non
     Raises:
         LosslineError: the number of devices is impossible, or `processes.connect` fails.
     """
+    if sys.platform == "win32":
+        logs.warning("lossline: training and scoring have not been tried on Windows; if they fail, use WSL")
     shutdown.register()
     configure_devices(execution)
     connect(processes)

@@ -21,7 +21,7 @@ from lossline_jax.config.validate import validate_study
 from lossline_jax.distributed.processes import from_main_process, is_distributed, is_main_process
 from lossline_jax.errors import LosslineError, RunLocked, suggestion
 from lossline_jax.fit.study.results import Comparisons, StudyFits
-from lossline_jax.pipeline import experiment
+from lossline_jax.pipeline import experiment, shipped
 from lossline_jax.pipeline import report as losses_verbs
 from lossline_jax.pipeline.failures import for_each_run, raise_failures
 from lossline_jax.pipeline.follow import follow_runs
@@ -294,14 +294,14 @@ class Study:
         """Return the study of an experiment file. The file is executed, so name only files that you trust.
 
         Args:
-            path: the experiment file.
+            path: the experiment file, or the name of an experiment that comes with lossline, such as `quickstart`.
             root: parent of the study's folder: a local path or gs://.
             **knobs: arguments of the function `study` in the file.
 
         Raises:
             LosslineError: the file or a knob does not exist, or the study is not valid.
         """
-        function = experiment.load_study_function(path)
+        function = experiment.load_study_function(shipped.experiment_path(path))
         known = inspect.signature(function).parameters
         for name in knobs:
             if name not in known:

@@ -137,7 +137,10 @@ def write_atomic(path: epath.Path, content: str | bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            part.replace(path)
+            if os.name != "nt":
+                part.replace(path)  # while the part is held
+        if os.name == "nt":
+            part.replace(path)  # Windows renames no open file
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

@@ -1,16 +1,17 @@
 """Removal of leftovers of killed processes: temporary files and folders `.NAME.XXXXXXXX.part` that were never renamed.
 
 A process that writes a part holds the kernel's lock on the part. The kernel drops the lock when the process dies, so a
-part without a lock can be removed. A part on a file system without such locks is left alone.
+part without a lock can be removed. A part on a file system without such locks is left alone, and on Windows a folder.
 """
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
 import time
 from collections.abc import Iterator
+
+from filelock import lock_descriptor
 
 PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 YOUNG_SECONDS = 30.0  # a younger part is left alone, since a process creates a part just before it locks the part
@@ -23,13 +24,17 @@ def hold(descriptor: int) -> None:
         descriptor: an open file or folder.
     """
     with contextlib.suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock_descriptor(descriptor)
 
 
 @contextlib.contextmanager
 def held(folder: os.PathLike) -> Iterator[None]:
     """Lock a folder that is a part while the block runs."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folder
+        yield
+        return
     try:
         hold(descriptor)
         yield
@@ -62,9 +67,8 @@ def remove_leftovers(*folders: os.PathLike) -> list[str]:
 def _is_held(part: os.PathLike) -> bool:
     descriptor = os.open(part, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # another process holds the lock, or the file system has no locks
+        return not lock_descriptor(descriptor, blocking=False)
+    except OSError:  # the file system has no locks
         return True
     finally:
         os.close(descriptor)
-    return False

@@ -94,7 +94,7 @@ def test_status_of_an_untouched_study(capsys, tmp_path):
         (["table", "fit", "--x", "a"], "name a table first: lossline-jax table fit TABLE"),
         (["fit", "sweep.csv"], "sweep.csv: a table and not a study; give: lossline-jax table fit sweep.csv"),
         (["report", "SWEEP.CSV.GZ"], "a table and not a study; give: lossline-jax table report SWEEP.CSV.GZ"),
-        (["compare", "--x", "a"], "name a study first: lossline-jax compare experiments/quickstart.py"),
+        (["compare", "--x", "a"], "name a study first: lossline-jax compare quickstart"),
         (["fit"], "a table: lossline-jax table fit TABLE"),
         (["predict", "sweep.csv"], "unknown verb 'predict'; did you mean 'table predict'"),
         (["train", "sweep.csv"], "name an experiment file or a study's folder"),

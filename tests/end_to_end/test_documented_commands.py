@@ -68,15 +68,20 @@ def verb_of(words: tuple[str, ...]) -> str:
     return " ".join(words[1:3]) if words[1] == "table" else words[1]
 
 
+def experiment_of(word: str) -> Path | None:
+    """Return the experiment that a word names. `my_study.py` is what `lossline-jax new` copies from own_data.py."""
+    if re.fullmatch(r"my_\w+\.py", word):
+        return ROOT / "experiments" / "own_data.py"
+    names = (word, f"experiments/{word}.py") if word.startswith("experiments/") else (f"experiments/{word}.py",)
+    return next((ROOT / name for name in names if (ROOT / name).is_file()), None)
+
+
 def typed(words: tuple[str, ...]) -> list[str]:
     """Return the words after `lossline-jax`, with an experiment in the place of studies that do not exist."""
     name = verb_of(words).split()
     arguments = [NUMBERS.get(word, word) for word in words[1 + len(name) :]]
-    on_study = main.VERBS[" ".join(name)].source == "STUDY"
-    if on_study and arguments and not arguments[0].startswith("-") and not (ROOT / arguments[0]).is_file():
-        arguments[0] = STUDY
-    elif arguments and arguments[0].startswith("experiments/"):
-        arguments[0] = str(ROOT / arguments[0])
+    if main.VERBS[" ".join(name)].source == "STUDY" and arguments and not arguments[0].startswith("-"):
+        arguments[0] = str(experiment_of(arguments[0]) or STUDY)
     return [*name, *arguments]
 
 
@@ -144,7 +149,7 @@ def test_a_command_of_lossline_is_understood(command):
     assert verb in main.VERBS
     if command.whole and not {"...", "|"} & set(command.words):
         assert complaint(typed(command.words)) == ""
-    sources = [ROOT / word for word in command.words if word.startswith("experiments/")]
+    sources = filter(None, map(experiment_of, command.words[1:]))
     assert flags_in(command.words) - {"--help"} <= flags_of_verb(verb).union(*map(knobs, sources))
 
 
@@ -180,7 +185,7 @@ def test_flags_named_alone_are_flags_of_something(page):
     ]
     launchers = [ROOT / "launch" / f"{name}.py" for name in ("local", "slurm", "tpu_vm", "xpk")]
     known = verbs.union(FLAGS_OF_OTHERS, *map(flags_of_script, [*scripts, *launchers]))
-    known = known.union(*map(knobs, ROOT.glob("experiments/*.py")))
+    known = known.union(*map(knobs, ROOT.glob("experiments/[!_]*.py")))
     named = flags_in(word for code, _ in code_of(page.read_text()) for word in code.split())
     assert {flag for flag in named - NEVER if not flag.endswith(".*")} <= known
 

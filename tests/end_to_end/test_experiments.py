@@ -16,7 +16,7 @@ from lossline_jax.pipeline.experiment import load_study_function
 from tests.support.paths import ROOT
 
 FOLDER = ROOT / "experiments"
-FILES = sorted(FOLDER.glob("*.py"))
+FILES = sorted(FOLDER.glob("[!_]*.py"))
 # experiments that are expensive, so their docstrings must state every cost
 COSTLY = ("llms_on_the_line", "llms_on_the_line_small", "loss_to_loss_isoflop")
 

@@ -27,7 +27,7 @@ def metadata():
     stand_in = types.SimpleNamespace(setup=arguments.update, find_packages=lambda **_: [])
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "setuptools", stand_in)
-        runpy.run_path(str(ROOT / "setup.py"))
+        arguments["globals"] = runpy.run_path(str(ROOT / "setup.py"))
     return arguments
 
 
@@ -75,6 +75,57 @@ def test_the_distribution_is_never_installed_by_its_name():
 
 def test_the_version_is_that_of_the_package(metadata):
     assert metadata["version"] == __version__
+
+
+@pytest.fixture(scope="module")
+def readme(metadata):
+    """Return the function of setup.py that makes the long description."""
+    return metadata["globals"]["long_description"]
+
+
+def test_the_long_description_has_no_relative_link(metadata, readme):
+    """A package index shows the README without the files that it links to."""
+    text = (ROOT / "README.md").read_text()
+    relative = re.compile(r"\]\((?!\w+:|#)[^)]*\)")
+    assert len(relative.findall(text)) > 10
+    without = readme(text, "")
+    assert not relative.search(without)
+    assert "![" not in without
+    assert "https://arxiv.org/abs/2502.12120" in without
+    assert metadata["long_description"] == readme(text, metadata["globals"]["PROJECT_URL"])
+    complete = readme(text, "https://example.org/lossline")
+    assert not relative.search(complete)
+    assert "(https://example.org/lossline/blob/main/docs/study.md)" in complete
+    assert re.search(r"!\[[^]]*\]\(https://example.org/lossline/raw/main/\w+/\S+\.(png|svg)\)", complete)
+
+
+def test_addresses_appear_only_once_there_is_one(metadata):
+    known = metadata["globals"]["PROJECT_URL"]
+    assert bool(known) == ("url" in metadata) == ("project_urls" in metadata)
+    assert metadata["author"]
+
+
+def test_every_classified_python_is_tested_by_the_continuous_integration(metadata):
+    named = {line.rpartition(" ")[2] for line in metadata["classifiers"] if "Python :: 3." in line}
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text()
+    assert named
+    assert named <= set(re.findall(r"\"(3\.\d+)\"", workflow))
+    assert min(named) == metadata["python_requires"].removeprefix(">=")
+
+
+def test_the_experiments_ship_inside_the_package(metadata):
+    """The folder experiments/ is the only copy, and `lossline_jax.experiments` its name in a wheel."""
+    assert metadata["package_dir"] == {"lossline_jax.experiments": "experiments"}
+    assert "lossline_jax.experiments" in metadata["packages"]
+    assert (ROOT / "experiments/__init__.py").is_file()  # an editable installation finds no package without it
+    assert not (ROOT / "lossline_jax/experiments").exists()
+
+
+def test_the_citation_has_the_version():
+    (version,) = re.findall(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), flags=re.MULTILINE)
+    assert version == __version__
+    releases = re.findall(r"^## (\S+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert version == releases[0]
 
 
 def test_every_file_of_the_package_that_is_no_python_is_packed(metadata):

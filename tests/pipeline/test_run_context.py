@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from lossline_jax.config.execution import ALONE, ExecutionConfig
 from lossline_jax.errors import LosslineError
 from lossline_jax.pipeline import run_context
 from lossline_jax.pipeline.losses_table import sets_left_out, write_losses
@@ -74,3 +75,11 @@ def test_a_trace_is_of_the_first_run_that_is_not_done(old_study, monkeypatch):
     assert list(traced.values()) == [0, 3, 0]
     with pytest.raises(LosslineError, match="--profile: 0 is not a valid number of steps"):
         StudyRunner.open(study, folder, study.runs, profile=0)
+
+
+def test_windows_is_told_that_training_is_untried(capsys, monkeypatch):
+    monkeypatch.setattr(run_context.sys, "platform", "win32")
+    run_context.start_devices(ExecutionConfig(), ALONE)
+    assert capsys.readouterr().err == (
+        "lossline: training and scoring have not been tried on Windows; if they fail, use WSL\n"
+    )

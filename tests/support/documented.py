@@ -14,7 +14,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/*.md", "experiments/*.md", "results/**/*.md", "benchmarks/*.md", "launch/*.md")
     for path in ROOT.glob(pattern)
 )
-SCRIPTS = sorted(path for folder in ("benchmarks", "experiments", "launch") for path in ROOT.glob(f"{folder}/*.py"))
+SCRIPTS = sorted(path for folder in ("benchmarks", "experiments", "launch") for path in ROOT.glob(f"{folder}/[!_]*.py"))
 WITH_DOCSTRINGS = (
     *SCRIPTS,
     ROOT / "lossline_jax/cli/main.py",
