@@ -28,6 +28,7 @@ from lossline_jax.cli.options import (
 from lossline_jax.config.ranges import SECONDS, check_ranges
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError
+from lossline_jax.formatting import fold
 from lossline_jax.pipeline import study_files
 from lossline_jax.storage.paths import StudyDir
 from lossline_jax.summary import show
@@ -113,8 +114,8 @@ def run_command(study: StudyConfig, folder: StudyDir, options: RunOptions) -> No
     check_ranges(options.processes, "--processes")
     outcome = study_verbs.run(study, folder, options.processes, options.profile)
     if outcome.fits is not None:
-        show(outcome.fits)
-        logs.result(f"\nreport: {outcome.report}")
+        logs.result(fold(outcome.finding))
+        logs.result(f"\nreport: {outcome.report}\ntables: lossline-jax show {folder.root}")
     outcome.raise_failures()
 
 
@@ -143,9 +144,10 @@ def export_weights_command(study: StudyConfig, folder: StudyDir, options: Export
     """Write a checkpoint of a run as a folder that transformers loads."""
     if options.run is None:
         raise LosslineError("--run: say which run; `lossline-jax plan` lists their ids")
-    out = options.out or f"exported/{options.run}"
+    run_id = study.find_run(options.run).run_id
+    out = options.out or f"exported/{run_id}"
     weights.export_run(
-        study, folder, options.run, step=options.step, out=out, dtype=options.dtype, tokenizer=options.tokenizer
+        study, folder, run_id, step=options.step, out=out, dtype=options.dtype, tokenizer=options.tokenizer
     )
 
 

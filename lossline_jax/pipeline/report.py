@@ -181,6 +181,19 @@ def _write_report(
     )
 
 
+def finding_text(study: StudyConfig, folder: StudyDir, fits: "StudyFits") -> str:
+    """Return the finding of a study in some sentences, as its page has it.
+
+    Args:
+        study: the study.
+        folder: its folder.
+        fits: the fits of its losses table.
+    """
+    from lossline_jax.report.content.finding import study_finding
+
+    return study_finding(losses(study, folder), fits, study)
+
+
 def _known_runs(study: StudyConfig, folder: StudyDir) -> set[str]:
     """Return the ids of the models that may have rows: the runs that have not failed, and the imported models."""
     runs = {run.run_id for run in study.runs} - failed_runs(study, folder).keys()

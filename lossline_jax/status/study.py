@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.losses.row_count import NO_SETS, RowCount, count_rows, read_suite_sets
+from lossline_jax.status.leftovers import other_runs_note
 from lossline_jax.status.runs import (
     Cost,
     RunStatus,
@@ -11,7 +12,6 @@ from lossline_jax.status.runs import (
     run_cost,
     run_status,
     sets_of_runs,
-    strangers_note,
     study_seconds_left,
 )
 from lossline_jax.storage.files import read_json
@@ -47,7 +47,7 @@ class StudyStatus:
     seconds_left: float | None  # of training, at the present speed; None: no run is running
     problems: tuple[str, ...]  # why evaluation sets are left out
     report: str | None  # path of the page; None: not yet written
-    strangers_note: str  # names files that belong to no run or model of the study; "" if there are none
+    other_runs_note: str  # a line about runs in the folder that are not part of the study; "" if there are none
 
     @property
     def rows(self) -> tuple[RowCount, ...]:
@@ -86,5 +86,5 @@ def read_status(study: StudyConfig, folder: StudyDir) -> StudyStatus:
         seconds_left=study_seconds_left(study, [progress.status for progress in runs]),
         problems=tuple(sorted({reason for suite in all_sets for reason in suite.problems.values()})),
         report=str(folder.report_file) if folder.report_file.exists() else None,
-        strangers_note=strangers_note(study, folder),
+        other_runs_note=other_runs_note(study, folder),
     )

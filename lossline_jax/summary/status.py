@@ -18,11 +18,14 @@ def status_text(status: StudyStatus) -> str:
     Args:
         status: the status of the study.
     """
-    rows = [_cells(run.status, run.cost, run.rows) for run in status.runs]
+    rows = [[index, *_cells(run.status, run.cost, run.rows)] for index, run in enumerate(status.runs)]
     for model in status.imported:
         note = model.rows.note_with_faults(model.weights, run_is_done=True)
-        rows.append([model.run_id, "imported", model.last_step, None, model.rows.text, None, None, note])
-    table = text_table(["run", "state", "step", "loss", "rows", "to go", "chip-h", "note"], rows)
+        rows.append([None, model.run_id, "imported", model.last_step, None, model.rows.text, None, None, note])
+    header = ["#", "run", "state", "step", "loss", "rows", "to go", "chip-h", "note"]
+    filled = [k for k in range(len(header)) if k < 3 or any(row[k] not in (None, "") for row in rows)]
+    cells = [[row[k] for k in filled] for row in rows]
+    table = text_table([header[k] for k in filled], cells, whole=("run", "state", "to go"))
     left_out = "".join(f"\nleft out: {reason}" for reason in status.problems)
     return f"{table}\n{left_out}\n{_summary(status)}"
 
@@ -45,7 +48,7 @@ def _orphaned(status: RunStatus, count: RowCount) -> str:
     """Return a note on a run whose folder was deleted while its rows remain. The fits still use these rows."""
     if status.state != "pending" or not count.scored:
         return ""
-    return f"its folder is gone, its rows still count; delete losses/rows/{status.run_id}.jsonl or train it again"
+    return "its folder is gone, its rows still count: `prune --removed-runs`, or train it again"
 
 
 def _summary(status: StudyStatus) -> str:
@@ -53,24 +56,24 @@ def _summary(status: StudyStatus) -> str:
     other_states = "".join(f", {states[state]} {state}" for state in ("running", "stopped", "failed") if states[state])
     scored, expected = sum(count.scored for count in status.rows), sum(count.expected for count in status.rows)
     num_double = sum(count.duplicates for count in status.rows)
-    seconds = status.seconds_left
-    to_go = "" if seconds is None else f"; about {human_seconds(seconds)} of training to go at this speed"
-    return (
-        f"{states['done']} of {len(status.runs)} runs done{other_states}{to_go}; {scored} of {expected} rows, "
-        f"{expected - scored} missing, {num_double} double{_spent(run.cost for run in status.runs)}; "
-        f"report: {status.report or NOT_WRITTEN}{status.strangers_note}"
-    )
+    lines = [
+        f"{states['done']} of {len(status.runs)} runs done{other_states}; {scored} of {expected} rows, "
+        f"{expected - scored} missing, {num_double} double"
+    ]
+    if status.seconds_left is not None:
+        lines.append(f"about {human_seconds(status.seconds_left)} of training to go at this speed")
+    lines += _spent(run.cost for run in status.runs)
+    lines.append(f"report: {status.report or NOT_WRITTEN}")
+    return "\n".join([*lines, *([status.other_runs_note] if status.other_runs_note else [])])
 
 
-def _spent(costs: Iterable[Cost | None]) -> str:
-    """Return the chip-hours that were spent, and their price, for each kind of chip."""
+def _spent(costs: Iterable[Cost | None]) -> list[str]:
+    """Return the chip-hours that were spent, and their price, with a line for each kind of chip."""
     hours: dict[str, float] = {}
     for cost in costs:
         if cost is not None:
             hours[cost.device_kind] = hours.get(cost.device_kind, 0.0) + cost.chip_hours
-    return "".join(
-        f"; spent {total:.3g} chip-hours of {kind}{_price(kind, total)}" for kind, total in sorted(hours.items())
-    )
+    return [f"spent {total:.3g} chip-hours of {kind}{_price(kind, total)}" for kind, total in sorted(hours.items())]
 
 
 def _price(device_kind: str, hours: float) -> str:
