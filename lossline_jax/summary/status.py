@@ -9,6 +9,7 @@ from lossline_jax.losses.row_count import RowCount
 from lossline_jax.status.runs import Cost, RunStatus
 from lossline_jax.status.study import StudyStatus
 
+SHORT_NOTE = 9  # characters of a note that stands in the table; a longer one stands below it
 NOT_WRITTEN = "not yet written"  # in place of the path of the report
 
 
@@ -18,14 +19,16 @@ def status_text(status: StudyStatus) -> str:
     Args:
         status: the status of the study.
     """
-    rows = [[index, *_cells(run.status, run.cost, run.rows)] for index, run in enumerate(status.runs)]
+    rows: list[list[object]] = [[index, *_cells(run.status, run.cost, run.rows)] for index, run in enumerate(status.runs)]
     for model in status.imported:
         note = model.rows.note_with_faults(model.weights, run_is_done=True)
         rows.append([None, model.run_id, "imported", model.last_step, None, model.rows.text, None, None, note])
+    notes = [f"  {row[0] if row[0] is not None else row[1]}: {row[-1]}" for row in rows if len(str(row[-1])) > SHORT_NOTE]
+    rows = [[*row[:-1], row[-1] if len(str(row[-1])) <= SHORT_NOTE else None] for row in rows]
     header = ["#", "run", "state", "step", "loss", "rows", "to go", "chip-h", "note"]
     filled = [k for k in range(len(header)) if k < 3 or any(row[k] not in (None, "") for row in rows)]
     cells = [[row[k] for k in filled] for row in rows]
-    table = text_table([header[k] for k in filled], cells, whole=("run", "state", "to go"))
+    table = "\n".join([text_table([header[k] for k in filled], cells, whole=("state", "to go")), *notes])
     left_out = "".join(f"\nleft out: {reason}" for reason in status.problems)
     return f"{table}\n{left_out}\n{_summary(status)}"
 

@@ -79,11 +79,11 @@ def rows_of(run) -> list[LossRow]:
 
 
 def line_of(text: str, run) -> str:
-    """Return the row of a run, with the lines of its cells joined."""
-    lines = text.splitlines()
-    start = next(k for k, line in enumerate(lines) if f" {run.run_id} " in line and line[0].isdigit())
-    end = next(k for k in range(start + 1, len(lines)) if lines[k][:1] != " ")
-    return " ".join(" ".join(lines[start:end]).split())
+    """Return the row of a run, and its note below the table."""
+    index, lines = STUDY.runs.index(run), text.splitlines()
+    (row,) = [line for line in lines if line.startswith(f"{index}  ")]
+    assert row.split()[1] in run.run_id  # a long id has two lines
+    return " ".join([row, *(line for line in lines if line.startswith(f"  {index}: "))])
 
 
 def test_status_shows_state_time_left_reason_and_cost_of_each_run(folder):
