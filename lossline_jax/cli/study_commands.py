@@ -3,6 +3,7 @@
 A module of the pipeline is loaded when a verb first uses it, so that `status` and `plan` do not import jax.
 """
 
+import json
 from pathlib import Path
 
 from etils import epy
@@ -19,10 +20,13 @@ from lossline_jax.cli.options import (
     ManifestOptions,
     Place,
     PlanOptions,
+    PruneOptions,
     ReportOptions,
     ResubmitOptions,
     RunOptions,
     ShowOptions,
+    StatusOfRootOptions,
+    StatusOptions,
     TrainOptions,
 )
 from lossline_jax.config.ranges import SECONDS, check_ranges
@@ -32,6 +36,8 @@ from lossline_jax.formatting import fold
 from lossline_jax.pipeline import study_files
 from lossline_jax.storage.paths import StudyDir
 from lossline_jax.summary import show
+from lossline_jax.summary.leftovers import removal_text
+from lossline_jax.summary.status import root_status_text
 
 with epy.lazy_imports():
     from lossline_jax.pipeline import compilation_cache, weights
@@ -39,6 +45,7 @@ with epy.lazy_imports():
     from lossline_jax.pipeline import report as report_verbs
     from lossline_jax.pipeline import study as study_verbs
     from lossline_jax.plan import plan as plans
+    from lossline_jax.status import leftovers
     from lossline_jax.status import resubmit as resubmissions
     from lossline_jax.status import study as statuses
     from lossline_jax.summary import results
@@ -130,9 +137,41 @@ def run_manifest_command(options: ManifestOptions) -> None:
     )
 
 
-def status_command(study: StudyConfig, folder: StudyDir, _: Place) -> None:
+def status_command(study: StudyConfig, folder: StudyDir, options: StatusOptions) -> None:
     """Show the progress of every run. Only the run's folder is read."""
-    show(statuses.read_status(study, folder))
+    status = statuses.read_status(study, folder)
+    if options.json:
+        logs.result(json.dumps(statuses.status_json(study, folder, status), indent=2))
+    else:
+        show(status)
+
+
+def status_of_root_command(root: str, options: StatusOfRootOptions) -> None:
+    """Show the progress of each study in a folder."""
+    studies = [study_files.open_study(folder) for folder in study_files.studies_below(root)]
+    read = [(study, folder, statuses.read_status(study, folder)) for study, folder in studies]
+    if options.json:
+        logs.result(json.dumps([statuses.status_json(*entry) for entry in read], indent=2))
+    else:
+        logs.result(root_status_text([(study.name, status) for study, _, status in read]))
+
+
+def runs_command(study: StudyConfig, folder: StudyDir, _: Place) -> None:
+    """Show what the folder of a study holds."""
+    show(leftovers.read_leftovers(study, folder, study.execution.keep_moments))
+
+
+def prune_command(study: StudyConfig, folder: StudyDir, options: PruneOptions) -> None:
+    """List what a study no longer needs, or remove it."""
+    keep = study.execution.keep_moments
+    found = leftovers.read_leftovers(study, folder, keep)
+    chosen = [*(found.others if options.other_runs else ()), *(found.lost if options.removed_runs else ())]
+    logs.result(removal_text(found, chosen))
+    if not options.yes:
+        logs.result("nothing was removed; --yes removes it")
+        return
+    for line in leftovers.remove(study, folder, chosen, keep):
+        logs.info(f"left alone: {line}")
 
 
 def show_command(study: StudyConfig, folder: StudyDir, options: ShowOptions) -> None:

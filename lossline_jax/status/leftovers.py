@@ -99,19 +99,17 @@ def read_leftovers(study: StudyConfig, folder: StudyDir, keep_moments: int | Non
         directory = folder.run(run_id)
         return StoredRun(
             run_id=run_id,
-            num_bytes=tree_bytes(directory.root),
-            has_folder=directory.root.exists(),
+            num_bytes=sum(map(tree_bytes, _homes(folder, run_id))),
+            has_folder=any(home.exists() for home in _homes(folder, run_id)),
             has_rows=run_id in scored,
             is_held=is_locked(directory.lock_file) or is_locked(folder.scoring_lock(run_id)),
             old_moments={} if keep is None else old_moments(directory, keep),
         )
 
-    imported = _names(folder.imported)
-    others = [run_id for run_id in other_runs(study, folder) if run_id not in imported]
     return Leftovers(
         folder=str(folder.root),
         runs=tuple(stored(run.run_id, keep_moments) for run in study.runs),
-        others=tuple(stored(run_id, None) for run_id in others),
+        others=tuple(stored(run_id, None) for run_id in other_runs(study, folder)),
         parts=tuple(parts_without_writer(*_places(study, folder))),
     )
 
@@ -165,15 +163,15 @@ def _remove_run(folder: StudyDir, run_id: str) -> None:
 
     The folder is renamed while its lock is held, and deleted afterwards: nobody ever finds half a run.
     """
-    directory = folder.run(run_id)
     with hold_run_lock(folder.scoring_lock(run_id)):
-        with _lock_of(directory):
-            doomed = directory.root
-            if doomed.exists() and not is_remote(doomed):
-                doomed = doomed.parent / f".{run_id}.{uuid.uuid4().hex[:8]}.part"
-                directory.root.rename(doomed)
-        if doomed.exists():
-            doomed.rmtree()
+        for home in _homes(folder, run_id):
+            doomed = home
+            with _lock_of(RunDir(home)):
+                if home.exists() and not is_remote(home):
+                    doomed = home.parent / f".{run_id}.{uuid.uuid4().hex[:8]}.part"
+                    home.rename(doomed)
+            if doomed.exists():
+                doomed.rmtree()
         folder.loss_rows(run_id).unlink(missing_ok=True)
         folder.unscored_file(run_id).unlink(missing_ok=True)
     folder.scoring_lock(run_id).unlink(missing_ok=True)
@@ -189,6 +187,11 @@ def _lock_of(directory: RunDir) -> Iterator[None]:
         raise LosslineError(f"{directory.root}: not a folder of a run; remove it by hand")
     with hold_run_lock(directory.lock_file):
         yield
+
+
+def _homes(folder: StudyDir, run_id: str) -> tuple[epath.Path, epath.Path]:
+    """Return the folders that a run or an imported model may have."""
+    return folder.run(run_id).root, folder.imported_model(run_id).root
 
 
 def _names(folder: epath.Path) -> set[str]:
@@ -207,6 +210,6 @@ def _places(study: StudyConfig, folder: StudyDir) -> list[epath.Path]:
     runs = folder.run("").root
     return [
         *(folder.root, folder.prepared, folder.corpora, folder.tokenizers, folder.stores, folder.suites, runs),
-        *(folder.losses, folder.losses / "rows", folder.losses / "unscored", folder.fits_file.parent),
+        *(folder.imported, folder.losses, folder.losses / "rows", folder.losses / "unscored", folder.fits_file.parent),
         *(folder.report, folder.report / "figures", *(folder.run(run.run_id).root for run in study.runs)),
     ]

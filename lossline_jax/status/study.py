@@ -1,6 +1,7 @@
 """The status of a study: the progress, the loss rows and the cost of every run. No jax."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.losses.row_count import NO_SETS, RowCount, count_rows, read_suite_sets
@@ -16,6 +17,7 @@ from lossline_jax.status.runs import (
 )
 from lossline_jax.storage.files import read_json
 from lossline_jax.storage.paths import StudyDir
+from lossline_jax.storage.run_lock import lock_holder
 from lossline_jax.weights.registry import scored_models
 
 
@@ -88,3 +90,32 @@ def read_status(study: StudyConfig, folder: StudyDir) -> StudyStatus:
         report=str(folder.report_file) if folder.report_file.exists() else None,
         other_runs_note=other_runs_note(study, folder),
     )
+
+
+def status_json(study: StudyConfig, folder: StudyDir, status: StudyStatus) -> dict[str, Any]:
+    """Return a status as plain JSON values for other programs.
+
+    Args:
+        study: the study.
+        folder: its folder.
+        status: its status.
+    """
+    return {
+        "study": study.name,
+        "folder": str(folder.root),
+        "report": status.report,
+        "seconds_left": status.seconds_left,
+        "runs": [_run_json(index, run, folder) for index, run in enumerate(status.runs)],
+    }
+
+
+def _run_json(index: int, run: RunProgress, folder: StudyDir) -> dict[str, Any]:
+    holder = lock_holder(folder.run(run.status.run_id).lock_file)
+    return {
+        "index": index,
+        **asdict(run.status),
+        "rows": {"scored": run.rows.scored, "expected": run.rows.expected},
+        "heartbeat_seconds": None if holder is None else holder.age_seconds,
+        "chip_hours": None if run.cost is None else run.cost.chip_hours,
+        "device_kind": None if run.cost is None else run.cost.device_kind,
+    }

@@ -9,7 +9,9 @@ import functools
 from lossline_jax import logs
 from lossline_jax.formatting import fold
 from lossline_jax.plan.plan import MeshPlan, StudyPlan
+from lossline_jax.status.leftovers import Leftovers
 from lossline_jax.status.study import StudyStatus
+from lossline_jax.summary.leftovers import leftovers_text
 from lossline_jax.summary.mesh_plan import mesh_plan_text
 from lossline_jax.summary.plan import plan_text
 from lossline_jax.summary.status import status_text
@@ -54,6 +56,7 @@ def _text_of(value: object) -> str:
 _text_of.register(StudyPlan, plan_text)
 _text_of.register(MeshPlan, mesh_plan_text)
 _text_of.register(StudyStatus, status_text)
+_text_of.register(Leftovers, leftovers_text)
 
 
 def _register_fits() -> None:

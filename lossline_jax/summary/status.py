@@ -1,7 +1,7 @@
 """Format the status of a study as a table for the terminal."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lossline_jax.distributed.chips import chip_of
 from lossline_jax.formatting import human_count, human_seconds, text_table
@@ -19,11 +19,15 @@ def status_text(status: StudyStatus) -> str:
     Args:
         status: the status of the study.
     """
-    rows: list[list[object]] = [[index, *_cells(run.status, run.cost, run.rows)] for index, run in enumerate(status.runs)]
+    rows: list[list[object]] = [
+        [index, *_cells(run.status, run.cost, run.rows)] for index, run in enumerate(status.runs)
+    ]
     for model in status.imported:
         note = model.rows.note_with_faults(model.weights, run_is_done=True)
         rows.append([None, model.run_id, "imported", model.last_step, None, model.rows.text, None, None, note])
-    notes = [f"  {row[0] if row[0] is not None else row[1]}: {row[-1]}" for row in rows if len(str(row[-1])) > SHORT_NOTE]
+    notes = [
+        f"  {row[0] if row[0] is not None else row[1]}: {row[-1]}" for row in rows if len(str(row[-1])) > SHORT_NOTE
+    ]
     rows = [[*row[:-1], row[-1] if len(str(row[-1])) <= SHORT_NOTE else None] for row in rows]
     header = ["#", "run", "state", "step", "loss", "rows", "to go", "chip-h", "note"]
     filled = [k for k in range(len(header)) if k < 3 or any(row[k] not in (None, "") for row in rows)]
@@ -31,6 +35,23 @@ def status_text(status: StudyStatus) -> str:
     table = "\n".join([text_table([header[k] for k in filled], cells, whole=("state", "to go")), *notes])
     left_out = "".join(f"\nleft out: {reason}" for reason in status.problems)
     return f"{table}\n{left_out}\n{_summary(status)}"
+
+
+def root_status_text(studies: Sequence[tuple[str, StudyStatus]]) -> str:
+    """Return one line for each study.
+
+    Args:
+        studies: name and status of each study.
+    """
+    rows = []
+    for name, status in studies:
+        states = Counter(run.status.state for run in status.runs)
+        counts = [states[state] or None for state in ("done", "running", "stopped", "failed", "pending")]
+        left = None if status.seconds_left is None else human_seconds(status.seconds_left)
+        rows.append([name, len(status.runs), *counts, left, status.report or NOT_WRITTEN])
+    header = ["study", "runs", "done", "running", "stopped", "failed", "pending", "to go", "report"]
+    filled = [k for k in range(len(header)) if any(row[k] is not None for row in rows)]
+    return text_table([header[k] for k in filled], [[row[k] for k in filled] for row in rows])
 
 
 def _cells(status: RunStatus, cost: Cost | None, count: RowCount) -> list[object]:
