@@ -30,6 +30,8 @@ class PlanOptions(Place):
     """Also plan the runs on chips of this kind: v4, v5e, v5p, v6e, a100, h100, h200; with --devices."""
     devices: int = 1
     """Number of chips per run. --execution.model-parallel and --execution.data-parallel give the mesh."""
+    price: float | None = None
+    """Dollars that an hour of one chip of --chip costs you. Default: its price on demand in 2025."""
 
 
 @dataclass(frozen=True)

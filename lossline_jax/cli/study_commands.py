@@ -37,6 +37,7 @@ from lossline_jax.pipeline import study_files
 from lossline_jax.storage.paths import StudyDir
 from lossline_jax.summary import show
 from lossline_jax.summary.leftovers import removal_text
+from lossline_jax.summary.plan import measured_text
 from lossline_jax.summary.status import root_status_text
 
 with epy.lazy_imports():
@@ -44,6 +45,7 @@ with epy.lazy_imports():
     from lossline_jax.pipeline import prepare as preparation
     from lossline_jax.pipeline import report as report_verbs
     from lossline_jax.pipeline import study as study_verbs
+    from lossline_jax.plan import measured
     from lossline_jax.plan import plan as plans
     from lossline_jax.status import leftovers
     from lossline_jax.status import resubmit as resubmissions
@@ -53,9 +55,14 @@ with epy.lazy_imports():
 
 def plan_command(study: StudyConfig, folder: StudyDir, options: PlanOptions) -> None:
     """Show the costs of the runs, before anything is computed."""
-    show(plans.plan_study(study, options.utilisation))
+    if options.price is not None and options.chip is None:
+        raise LosslineError("--price: the price of which chip? add --chip, such as --chip v5e")
+    plan = plans.plan_study(study, options.utilisation)
+    show(plan)
+    for speed in measured.measured_speeds(plan, folder):
+        logs.result(fold(measured_text(speed)))
     if options.chip is not None:
-        on_mesh = plans.plan_mesh(study, options.chip, options.devices, options.utilisation)
+        on_mesh = plans.plan_mesh(study, options.chip, options.devices, options.utilisation, price=options.price)
         logs.result("")
         show(on_mesh)
     if options.manifest:
