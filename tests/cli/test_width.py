@@ -19,6 +19,7 @@ def study(tmp_path_factory):
 
 def commands(study: str) -> list[list[str]]:
     x, y = "wiki", "techdoc_cloze"
+    counts = ("--params", "params", "--tokens", "tokens")
     return [
         *(["plan", study], ["plan", QUICKSTART, "--chip", "v5e"], ["status", study], ["runs", study]),
         *(["show", study], ["compare", study], ["fit", study], ["laws"], ["laws", "chinchilla"]),
@@ -40,7 +41,7 @@ def commands(study: str) -> list[list[str]]:
             "--at-tokens",
             "1e8",
         ],
-        ["table", "backtest", TABLE, "--y", y, "--params", "params", "--tokens", "tokens"],
+        ["table", "backtest", TABLE, "--y", y, *counts],
     ]
 
 
