@@ -65,6 +65,9 @@ class StudyPlan:
     num_sets: int
     utilisation: float
 
+    def __repr__(self) -> str:
+        return f"<StudyPlan {self.name}: {len(self.runs)} runs, {self.tokens} tokens; show() prints it>"
+
     @property
     def tokens(self) -> int:
         """The training tokens of all runs."""

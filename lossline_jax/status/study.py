@@ -51,6 +51,10 @@ class StudyStatus:
     report: str | None  # path of the page; None: not yet written
     other_runs_note: str  # a line about runs in the folder that are not part of the study; "" if there are none
 
+    def __repr__(self) -> str:
+        done = sum(run.status.state == "done" for run in self.runs)
+        return f"<StudyStatus: {done} of {len(self.runs)} runs done; show() prints it>"
+
     @property
     def rows(self) -> tuple[RowCount, ...]:
         """The row counts of every run and of every imported model."""
