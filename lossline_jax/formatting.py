@@ -1,7 +1,9 @@
 """Text for the terminal and for files: tables, numbers, and names with arbitrary characters."""
 
+import re
+import textwrap
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from lossline_jax.errors import LosslineError
@@ -43,6 +45,12 @@ def human_seconds(seconds: float) -> str:
 
 LONGEST_CELL = 300  # characters; a longer text is cut in the middle
 MOST_LINES = 20  # of a list below a table
+LONGEST_PART = 40  # characters of a name without a place to break it; no number or interval is longer
+TABLE_WIDTH = 100  # terminal columns; a wider table is wrapped
+# A cell is broken between words, and where that is not enough inside names. Intervals and numbers stay whole.
+_WORD = re.compile(r"(?:\[[^\]]*\]|[^ ])+")
+_NAME_PART = re.compile(r"[^-_/+=,;:.]*[-_/+=,;:.]*")
+_NUMBER = re.compile(r"[\[(<±≤≥~$+\-−.]*\d")
 
 
 def shown(text: str) -> str:
@@ -113,20 +121,148 @@ def utf8(text: str, where: str) -> bytes:
         ) from error
 
 
-def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def text_table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    width: int | None = TABLE_WIDTH,
+    whole: Collection[str] = (),
+) -> str:
     """Return a table with aligned columns and a rule below the header.
 
-    Numbers are aligned to the right and words to the left.
+    Numbers are aligned to the right and words to the left. A table that is too wide has cells of several lines, and if
+    that is not enough its columns are divided into several tables below each other. The first column is then repeated.
 
     Args:
         header: names of the columns.
         rows: cells of each row. None: the cell is empty.
+        width: largest number of terminal columns. None: any number, with one line for each row.
+        whole: names of columns whose cells stay on one line.
     """
     cells = [["" if value is None else shortened(shown(str(value))) for value in row] for row in [header, *rows]]
-    widths = [max(display_width(row[k]) for row in cells) for k in range(len(header))]
-    numeric = [all(_is_number(row[k]) for row in cells[1:] if row[k]) and len(cells) > 1 for k in range(len(header))]
-    lines = [_line(cells[0], widths, numeric), "  ".join("─" * width for width in widths)]
-    lines += [_line(row, widths, numeric) for row in cells[1:]]
+    columns = [[row[k] for row in cells] for k in range(len(header))]
+    numeric = [all(_is_number(cell) for cell in column[1:] if cell) and len(column) > 1 for column in columns]
+    if width is None:
+        return _aligned(columns, numeric, [max(map(display_width, column)) for column in columns])
+    smallest = [
+        max(map(display_width, column)) if column[0] in whole else _longest_piece(column, in_names=True)
+        for column in columns
+    ]
+    blocks: list[list[int]] = [[]]
+    for k in range(len(columns)):
+        if blocks[-1][1:] and _with_gaps([smallest[i] for i in [*blocks[-1], k]]) > width:
+            blocks.append([0])
+        blocks[-1].append(k)
+    tables = []
+    for block in blocks:
+        chosen = [columns[k] for k in block]
+        widths = _column_widths(chosen, [smallest[k] for k in block], width)
+        tables.append(_aligned(chosen, [numeric[k] for k in block], widths))
+    return "\n\n".join(tables)
+
+
+def fold(text: str, width: int = TABLE_WIDTH) -> str:
+    """Return a text whose long lines are broken at spaces. A longer word, such as a path, stays whole.
+
+    Args:
+        text: the text, with lines of any length.
+        width: largest number of characters of a line that has spaces.
+    """
+    lines = []
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        lines += [line] if display_width(line) <= width else _fold_line(line, width, indent)
+    return "\n".join(lines)
+
+
+def _fold_line(line: str, width: int, indent: str) -> list[str]:
+    start = line[: len(line) - len(line.lstrip())]
+    return textwrap.wrap(
+        line.strip(),
+        width,
+        initial_indent=start,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _with_gaps(widths: Sequence[int]) -> int:
+    """Return the width of a table with columns of these widths."""
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _column_widths(columns: Sequence[Sequence[str]], smallest: Sequence[int], width: int) -> list[int]:
+    """Return the width of each column. The widest columns are narrowed first, at spaces if that is enough.
+
+    The first column names the row, and stays as it is while it is short.
+    """
+    widths = [max(map(display_width, column)) for column in columns]
+    words = [max(_longest_piece(column, in_names=False), low) for column, low in zip(columns, smallest, strict=True)]
+    for limits in (words, smallest):
+        while _with_gaps(widths) > width:
+            wide = [k for k in range(len(widths)) if widths[k] > limits[k]]
+            wide = [k for k in wide if k or widths[k] > LONGEST_PART] or wide
+            if not wide:
+                break
+            widths[max(wide, key=lambda k: widths[k])] -= 1
+    return widths
+
+
+def _longest_piece(column: Sequence[str], in_names: bool) -> int:
+    """Return the width of the longest part of a column that must stay on one line, with the indent of its cell."""
+    return max((_indent(cell) + _longest(cell, in_names) for cell in column), default=0)
+
+
+def _longest(cell: str, in_names: bool) -> int:
+    words = _WORD.findall(cell)
+    if not in_names:
+        return max(map(display_width, words), default=0)
+    parts = [part for word in words for part in _name_parts(word)]
+    return max((min(display_width(part), LONGEST_PART) for part in parts), default=0)
+
+
+def _name_parts(word: str) -> list[str]:
+    """Divide a word where a name may be broken. A number is one part."""
+    is_number = _NUMBER.match(word) and len(word) <= LONGEST_PART
+    return [word] if is_number else [part for part in _NAME_PART.findall(word) if part]
+
+
+def _indent(cell: str) -> int:
+    return len(cell) - len(cell.lstrip(" "))
+
+
+def _broken(cell: str, width: int) -> list[str]:
+    """Return the lines of a cell in a column of this width."""
+    if display_width(cell) <= width:
+        return [cell]
+    lines, start = [], " " * _indent(cell)
+    line = start
+    for word in _WORD.findall(cell):
+        spaced = f"{line} {word}" if line.strip() else line + word
+        if display_width(spaced) <= width:
+            line = spaced
+            continue
+        for part in [word] if display_width(start + word) <= width else _name_parts(word):
+            if line.strip() and (part == word or display_width(line + part) > width):
+                lines.append(line)
+                line = start
+            while display_width(line + part) > width and len(part) > 1:  # a name with no place to break it
+                room = max((k for k in range(1, len(part)) if display_width(line + part[:k]) <= width), default=1)
+                lines.append(line + part[:room])
+                line, part = start, part[room:]
+            line += part
+    return [*lines, line]
+
+
+def _aligned(columns: Sequence[Sequence[str]], numeric: Sequence[bool], widths: Sequence[int]) -> str:
+    """Return the lines of a table, with a rule below its header."""
+    lines: list[str] = []
+    for number, row in enumerate(zip(*columns, strict=True)):
+        parts = [_broken(cell, width) for cell, width in zip(row, widths, strict=True)]
+        for k in range(max(map(len, parts))):
+            lines.append(_line([part[k] if k < len(part) else "" for part in parts], widths, numeric))
+        if number == 0:
+            lines.append("  ".join("─" * width for width in widths))
     return "\n".join(lines)
 
 
@@ -148,7 +284,7 @@ def _columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
 
 
-def _line(row: Sequence[str], widths: list[int], numeric: list[bool]) -> str:
+def _line(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
     parts = (
         _padded(value, width - display_width(value), right)
         for value, width, right in zip(row, widths, numeric, strict=True)

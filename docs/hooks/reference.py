@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 EXPERIMENT = str(ROOT / "experiments/quickstart.py")
 OWN_FLAGS = "options"  # title that the parser gives to the flags of a verb itself
 GROUPS = {  # in the order of the page
+    "A new experiment": main.NEW_VERBS,
     "The road of a study": main.STUDY_VERBS,
     "Weights in and out": main.WEIGHT_VERBS,
     "Any table of losses": main.TABLE_VERBS,

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from lossline_jax import __version__, logs
 from lossline_jax.cli import options, study_commands, table_commands
-from lossline_jax.cli.parsing import COMMAND, HELP, flag_of, is_table, parse_options, parse_study, show_help
+from lossline_jax.cli.parsing import COMMAND, HELP, flag_of, is_root, is_table, parse_options, parse_study, show_help
 from lossline_jax.errors import RESTART_EXIT_CODE, ArgumentError, LosslineError, explanation, likeliest_name
 from lossline_jax.formatting import shown
 from lossline_jax.pipeline import shipped
@@ -43,6 +43,7 @@ class Verb:
     source: str | None = "STUDY"  # kind of thing that the first word names; None: the parser gets every word
     without_study: "Verb | None" = None  # the form of the verb whose first word is a flag; None: there is none
     of_model: "Verb | None" = None  # the form for the folder of an imported model; None: there is none
+    of_root: "Verb | None" = None  # the form for a folder of studies; None: there is none
 
 
 STUDY_VERBS = {
@@ -94,9 +95,22 @@ STUDY_VERBS = {
         "figures of the report for a paper: --only residual --width 3.3in --font 8",
     ),
     "status": Verb(
-        options.Place,
+        options.StatusOptions,
         study_commands.status_command,
-        "progress, time left, failures and costs of every run, from the run folders",
+        "progress, time left, failures and costs of every run, from the run folders; or of the studies below a folder",
+        of_root=Verb(
+            options.StatusOfRootOptions, study_commands.status_of_root_command, "all studies of a folder", source="ROOT"
+        ),
+    ),
+    "runs": Verb(
+        options.Place,
+        study_commands.runs_command,
+        "what the folder holds: sizes of runs, and other runs that are not part of the study",
+    ),
+    "prune": Verb(
+        options.PruneOptions,
+        study_commands.prune_command,
+        "list what can be removed, or with --yes remove it: old moments, other runs, files of killed processes",
     ),
     "show": Verb(
         options.ShowOptions,
@@ -372,6 +386,8 @@ def _call_with_study(name: str, verb: Verb, words: list[str], begins_with_flag: 
         raise LosslineError(f"{words[0]}: a table and not a study; give: {COMMAND} table {name} {words[0]}")
     elif verb.of_model is not None and ModelDir(reachable_path(words[0])).model_file.exists():
         _call(name, verb.of_model, words)
+    elif verb.of_root is not None and is_root(words[0]):
+        _call(name, verb.of_root, words)
     else:
         _call_with(verb, *parse_study(name, verb.options, words[0], words[1:]))
 

@@ -39,6 +39,8 @@ class PlanOptions(UsesDevices, Place):
     """Also plan the runs on chips of this kind: v4, v5e, v5p, v6e, a100, h100, h200; with --devices."""
     devices: int = 1
     """Number of chips per run. --execution.model-parallel and --execution.data-parallel give the mesh."""
+    price: float | None = None
+    """Dollars that an hour of one chip of --chip costs you. Default: its price on demand in 2025."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class CheckOptions(UsesDevices, Place):
     topology: str = "v5e:4x4"
     """The slice: v5e:4x4, v5p:2x2x2, v4:2x2x2, ..."""
     only: tuple[str, ...] = ()
-    """Run ids to compile for, as `lossline-jax plan` lists them. Default: all. Runs of equal shape compile once."""
+    """Runs to compile for, as for --only of `train`. Default: all. Runs of equal shape compile once."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class SomeRuns(OnDevices, Place):
     """Flags of verbs that work on all or on some runs of a study."""
 
     only: tuple[str, ...] = ()
-    """Run ids to work on, as `lossline-jax plan` lists them. Default: all."""
+    """Runs to work on: ids, starts of ids, or numbers, as `lossline-jax plan` lists them. Default: all."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class ExportOptions(Place):
     out: str | None = None
     """Folder to make. Default: exported/RUN."""
     run: str | None = None
-    """Run id, as `lossline-jax plan` lists them; an imported model needs none."""
+    """A run, as for --only of `train`; an imported model needs none."""
     step: int | None = None
     """Step of the checkpoint. Default: the newest."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -148,11 +150,42 @@ class FigureOptions(PaperOptions, Place):
 
 
 @dataclass(frozen=True)
+class StatusOptions(Place):
+    """Show the progress of a study, or of all studies below a folder."""
+
+    json: bool = False
+    """Print JSON for other programs: state, step, loss and age of the heartbeat of every run."""
+
+
+@dataclass(frozen=True)
+class StatusOfRootOptions:
+    """Show one line for each study below a folder."""
+
+    json: bool = False
+    """Print JSON for other programs."""
+
+
+@dataclass(frozen=True)
+class PruneOptions(Place):
+    """Remove what a study no longer needs: old moments of its checkpoints, and files that a killed process left.
+
+    Without --yes, the command only lists what it would remove. It never removes what a running process holds.
+    """
+
+    yes: bool = False
+    """Remove. Default: only list."""
+    other_runs: bool = False
+    """Also remove the runs in the folder that are not part of the study, with their losses."""
+    removed_runs: bool = False
+    """Also remove the losses of runs whose folder was deleted by hand. The fits then no longer count these runs."""
+
+
+@dataclass(frozen=True)
 class ShowOptions(Place):
     """Show the results of a study in the terminal."""
 
     run: str | None = None
-    """A run id: show its configuration and progress instead of the results."""
+    """A run, by its id, its number in the plan, or the start of its id: show its configuration and progress instead."""
 
 
 @dataclass(frozen=True)

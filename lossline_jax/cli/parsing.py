@@ -6,6 +6,7 @@ of its function.
 
 import contextlib
 import dataclasses
+import inspect
 import re
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -29,6 +30,9 @@ COMMAND = "lossline-jax"
 HELP = ("-h", "--help")
 FLAG_OF_ARGUMENT = {"inputs": "input", "outputs": "y"}  # arguments of functions whose flags have another name
 
+_Name = Annotated[
+    str | None, tyro.conf.arg(help="Another name for the study, and so another folder. Default: the experiment's.")
+]
 Options = TypeVar("Options", bound="DataclassInstance")
 
 
@@ -61,7 +65,11 @@ def parse_study(verb: str, kind: type[Place], source: str, words: list[str]) -> 
         ("options", Annotated[kind, tyro.conf.arg(name="")], kind()),
         ("study", Annotated[StudyConfig, tyro.conf.arg(name="", constructor=function)], dataclasses.MISSING),
     ]
+    has_name = "name" in inspect.signature(function).parameters  # then --name is a knob of the experiment
+    fields += [] if has_name else [("name", _Name, None)]
     parsed, execution = _parse(fields, kind, default.execution, words, prog=prog, description=default.question)
+    if not has_name and parsed.name is not None:
+        parsed = dataclasses.replace(parsed, study=dataclasses.replace(parsed.study, name=parsed.name))
     study = validate.validate_study(dataclasses.replace(parsed.study, execution=execution), source)
     return study, StudyDir(reachable_path(parsed.options.root) / study.name), parsed.options
 
@@ -133,6 +141,12 @@ def _refuse_execution(verb: str, kind: type[Place], words: list[str]) -> None:
 def is_table(source: str) -> bool:
     """Return True if a name has the ending of a table of losses."""
     return file_kind(source).form in ("csv", "tsv", "jsonl", "parquet")
+
+
+def is_root(source: str) -> bool:
+    """Return True if a name is a folder that is no study and has studies in it."""
+    folder = StudyDir(reachable_path(source))
+    return not source.endswith(".py") and not folder.study_file.exists() and bool(study_files.studies_below(source))
 
 
 def flag_of(argument: str) -> str:

@@ -3,6 +3,7 @@
 A module of the pipeline is loaded when a verb first uses it, so that `status` and `plan` do not import jax.
 """
 
+import json
 from pathlib import Path
 
 from etils import epy
@@ -22,26 +23,35 @@ from lossline_jax.cli.options import (
     Place,
     PlanOptions,
     PrepareOptions,
+    PruneOptions,
     ReportOptions,
     ResubmitOptions,
     RunOptions,
     ShowOptions,
+    StatusOfRootOptions,
+    StatusOptions,
     TrainOptions,
 )
 from lossline_jax.cli.paper import Paper, write_figures
 from lossline_jax.config.ranges import SECONDS, check_ranges
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError
+from lossline_jax.formatting import fold
 from lossline_jax.pipeline import shipped, study_files
 from lossline_jax.storage.paths import StudyDir
 from lossline_jax.summary import show
+from lossline_jax.summary.leftovers import removal_text
+from lossline_jax.summary.plan import measured_text
+from lossline_jax.summary.status import root_status_text
 
 with epy.lazy_imports():
     from lossline_jax.pipeline import compilation_cache, weights
     from lossline_jax.pipeline import prepare as preparation
     from lossline_jax.pipeline import report as report_verbs
     from lossline_jax.pipeline import study as study_verbs
+    from lossline_jax.plan import measured
     from lossline_jax.plan import plan as plans
+    from lossline_jax.status import leftovers
     from lossline_jax.status import resubmit as resubmissions
     from lossline_jax.status import study as statuses
     from lossline_jax.summary import results
@@ -55,9 +65,14 @@ def new_command(name: str, _: NewOptions) -> None:
 
 def plan_command(study: StudyConfig, folder: StudyDir, options: PlanOptions) -> None:
     """Show the costs of the runs, before anything is computed."""
-    show(plans.plan_study(study, options.utilisation))
+    if options.price is not None and options.chip is None:
+        raise LosslineError("--price: the price of which chip? add --chip, such as --chip v5e")
+    plan = plans.plan_study(study, options.utilisation)
+    show(plan)
+    for speed in measured.measured_speeds(plan, folder):
+        logs.result(fold(measured_text(speed)))
     if options.chip is not None:
-        on_mesh = plans.plan_mesh(study, options.chip, options.devices, options.utilisation)
+        on_mesh = plans.plan_mesh(study, options.chip, options.devices, options.utilisation, price=options.price)
         logs.result("")
         show(on_mesh)
     if options.manifest:
@@ -129,8 +144,8 @@ def run_command(study: StudyConfig, folder: StudyDir, options: RunOptions) -> No
     check_ranges(options.processes, "--processes")
     outcome = study_verbs.run(study, folder, options.processes, options.profile)
     if outcome.fits is not None:
-        show(outcome.fits)
-        logs.result(f"\nreport: {outcome.report}")
+        logs.result(fold(outcome.finding))
+        logs.result(f"\nreport: {outcome.report}\ntables: lossline-jax show {folder.root}")
     outcome.raise_failures()
 
 
@@ -145,9 +160,41 @@ def run_manifest_command(options: ManifestOptions) -> None:
     )
 
 
-def status_command(study: StudyConfig, folder: StudyDir, _: Place) -> None:
+def status_command(study: StudyConfig, folder: StudyDir, options: StatusOptions) -> None:
     """Show the progress of every run. Only the run's folder is read."""
-    show(statuses.read_status(study, folder))
+    status = statuses.read_status(study, folder)
+    if options.json:
+        logs.result(json.dumps(statuses.status_json(study, folder, status), indent=2))
+    else:
+        show(status)
+
+
+def status_of_root_command(root: str, options: StatusOfRootOptions) -> None:
+    """Show the progress of each study in a folder."""
+    studies = [study_files.open_study(folder) for folder in study_files.studies_below(root)]
+    read = [(study, folder, statuses.read_status(study, folder)) for study, folder in studies]
+    if options.json:
+        logs.result(json.dumps([statuses.status_json(*entry) for entry in read], indent=2))
+    else:
+        logs.result(root_status_text([(study.name, status) for study, _, status in read]))
+
+
+def runs_command(study: StudyConfig, folder: StudyDir, _: Place) -> None:
+    """Show what the folder of a study holds."""
+    show(leftovers.read_leftovers(study, folder, study.execution.keep_moments))
+
+
+def prune_command(study: StudyConfig, folder: StudyDir, options: PruneOptions) -> None:
+    """List what a study no longer needs, or remove it."""
+    keep = study.execution.keep_moments
+    found = leftovers.read_leftovers(study, folder, keep)
+    chosen = [*(found.others if options.other_runs else ()), *(found.lost if options.removed_runs else ())]
+    logs.result(removal_text(found, chosen))
+    if not options.yes:
+        logs.result("nothing was removed; --yes removes it")
+        return
+    for line in leftovers.remove(study, folder, chosen, keep):
+        logs.info(f"left alone: {line}")
 
 
 def show_command(study: StudyConfig, folder: StudyDir, options: ShowOptions) -> None:
@@ -159,9 +206,10 @@ def export_weights_command(study: StudyConfig, folder: StudyDir, options: Export
     """Write a checkpoint of a run as a folder that transformers loads."""
     if options.run is None:
         raise LosslineError("--run: say which run; `lossline-jax plan` lists their ids")
-    out = options.out or f"exported/{options.run}"
+    run_id = study.find_run(options.run).run_id
+    out = options.out or f"exported/{run_id}"
     weights.export_run(
-        study, folder, options.run, step=options.step, out=out, dtype=options.dtype, tokenizer=options.tokenizer
+        study, folder, run_id, step=options.step, out=out, dtype=options.dtype, tokenizer=options.tokenizer
     )
 
 

@@ -29,6 +29,9 @@ class ExecutionConfig:
     tensorboard: bool = True  # write event files beside steps.jsonl, in <run>/tensorboard
     wandb_project: str | None = None  # also show runs in this project of Weights & Biases; None: do not
     keep_checkpoints: int | None = None  # number of checkpoints to keep; None: all
+    # Number of the newest checkpoints that keep the optimiser's moments, from which a run can continue. The moments
+    # take twice the space of the parameters. None: all.
+    keep_moments: int | None = 2
     stall_seconds: float = 1800.0  # a process without progress for this long assumes that it is stuck, and exits
 
 

@@ -91,7 +91,7 @@ RANGES: dict[type, dict[str, Range]] = {
     ScheduleConfig: dict.fromkeys(("warmup_fraction", "final_fraction", "decay_fraction"), FRACTION),
     ExecutionConfig: {
         **dict.fromkeys(("data_parallel", "model_parallel", "slices", "microbatch_size"), COUNT),
-        **dict.fromkeys(("log_every", "keep_checkpoints"), COUNT),
+        **dict.fromkeys(("log_every", "keep_checkpoints", "keep_moments"), COUNT),
         "cpu_devices": Range(1, 4096),
         "stall_seconds": SECONDS,
     },

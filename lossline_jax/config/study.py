@@ -123,6 +123,28 @@ class StudyConfig:
                 return run
         raise LosslineError(f"run {run_id!r} is not in study {self.name!r}; `lossline-jax plan` lists its runs")
 
+    def find_run(self, name: str) -> RunConfig:
+        """Return the run that a user names.
+
+        Args:
+            name: id of the run, its number in the plan (from 0), or the start of its id or of the hash at its end.
+
+        Raises:
+            LosslineError: no run has this name, or several runs do.
+        """
+        if name.isdecimal() and str(int(name)) == name and int(name) < len(self.runs):
+            return self.runs[int(name)]
+        ids = [run.run_id for run in self.runs]
+        if name in ids or not name:
+            return self.run_by_id(name)
+        matches = [run_id for run_id in ids if run_id.startswith(name) or run_id.rsplit("-", 1)[1].startswith(name)]
+        if len(matches) > 1:
+            raise LosslineError(
+                f"run {name!r}: {len(matches)} runs have this name ({matches[0]}, {matches[1]}, ...); "
+                "give more of it, or its number in `lossline-jax plan`"
+            )
+        return self.run_by_id(matches[0] if matches else name)
+
 
 def size_label(model: ModelConfig) -> str:
     """Return the size of a model, for example `d1024-L12`."""

@@ -36,6 +36,10 @@ class Band:
     level: float
     method: str
 
+    def __repr__(self) -> str:
+        reach = f"from {min(self.x):.4g} to {max(self.x):.4g}" if self.x else "empty"
+        return f"<Band at {len(self.x)} points, {reach}: {self.level:.0%}, {self.method}>"
+
     def __iter__(self) -> Iterator[np.ndarray]:
         """Iterate over the two ends of the interval: `low, high = resamples.band(x)`."""
         return iter((np.asarray(self.lower), np.asarray(self.upper)))
@@ -66,6 +70,9 @@ class Bootstrap:
     num_clusters: int
     seed: int
     note: str
+
+    def __repr__(self) -> str:
+        return f"<Bootstrap of {self.fit!r}: {self.num_resamples} resamples, {self.method}>"
 
     @property
     def num_resamples(self) -> int:

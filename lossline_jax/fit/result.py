@@ -68,6 +68,10 @@ class FitResult:
             pairs = {key: (float(low), float(high)) for key, (low, high) in getattr(self, name).items()}
             object.__setattr__(self, name, pairs)
 
+    def __repr__(self) -> str:
+        parameters = ", ".join(f"{name}={value:.4g}" for name, value in self.parameters.items())
+        return f"<FitResult {self.law}: {parameters or 'no curve'}; {self.status}, {self.num_points} points>"
+
     @property
     def has_curve(self) -> bool:
         """True if the fit has parameters, so that its curve can be evaluated."""

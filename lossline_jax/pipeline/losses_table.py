@@ -6,7 +6,8 @@ from lossline_jax.losses.loss_row import LossRow
 from lossline_jax.losses.table import read_loss_rows, write_table
 from lossline_jax.pipeline.imported_models import ImportedModels
 from lossline_jax.pipeline.run_context import OpenedStudy
-from lossline_jax.status.runs import failed_runs, strangers_note
+from lossline_jax.status.leftovers import other_runs_note
+from lossline_jax.status.runs import failed_runs
 from lossline_jax.storage.paths import StudyDir
 from lossline_jax.weights.registry import scored_models
 
@@ -36,7 +37,7 @@ def write_losses(opened: OpenedStudy, imported: ImportedModels) -> str | None:
     write_table(rows, folder.losses_csv, folder.losses_parquet)
     expected = checkpoints * len(study.suite.set_names)
     left_out = f"; without the failed {', '.join(failed)}" if failed else ""
-    note = strangers_note(study, folder)
+    note = f"\n{others}" if (others := other_runs_note(study, folder)) else ""
     return f"losses table: {len(rows)} of {expected} rows in {folder.losses_csv}{left_out}{note}"
 
 

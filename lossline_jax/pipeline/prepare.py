@@ -19,6 +19,7 @@ from lossline_jax.evaluate.suite import PreparedSuite, is_current, load_suite, p
 from lossline_jax.formatting import human_count
 from lossline_jax.pipeline.failures import raise_failures
 from lossline_jax.pipeline.study_files import save_study
+from lossline_jax.plan.storage_and_epochs import FEW_EPOCHS
 from lossline_jax.storage.files import path_inside, read_json, write_json
 from lossline_jax.storage.leftovers import remove_leftovers
 from lossline_jax.storage.paths import StudyDir
@@ -81,11 +82,31 @@ def prepare_data(study: StudyConfig, folder: StudyDir, info: Callable[[str], Non
     prepared = _assemble(study, folder, corpora, suite, info=info)
     for store in prepared.stores.values():
         store.verify()
+    for line in _epochs_warnings(study, prepared):
+        info(line)
     folder_names = {name: corpus.folder.name for name, corpus in corpora.items()}
     suite_of_run = {run.run_id: prepared.suite(run).fingerprint for run in study.runs}
     marker = {"identity": _identity(study), "corpora": folder_names, "suites": suite_of_run, "complete": True}
     write_json(folder.prepared_file, marker)
     return prepared
+
+
+def _epochs_warnings(study: StudyConfig, prepared: PreparedData) -> list[str]:
+    """Return a line for each training set that some runs read more than `FEW_EPOCHS` times."""
+    runs: dict[tuple[str, float], list[int]] = {}
+    for index, run in enumerate(study.runs):
+        total = sum(weight for _, weight in run.data.mixture)
+        for name, weight in run.data.mixture:
+            cap = run.data.unique_tokens
+            available = prepared.run_stores(run)[name].num_tokens
+            unique = available if cap is None else min(available, cap * weight / total)
+            runs.setdefault((name, round(run.tokens * weight / total / unique, 1)), []).append(index)
+    many = {key: indices for key, indices in runs.items() if key[1] > FEW_EPOCHS}
+    return [
+        f"warning: {len(indices)} runs ({indices[0]}, ...) read corpus {name!r} {epochs:g} times, and repeated text "
+        "teaches less; give them more text or fewer tokens"
+        for (name, epochs), indices in many.items()
+    ]
 
 
 def open_prepared_data(study: StudyConfig, folder: StudyDir) -> PreparedData:

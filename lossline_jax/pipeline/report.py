@@ -218,6 +218,20 @@ def _progress(study: StudyConfig, folder: StudyDir, frame: "pd.DataFrame") -> st
     return "" if ended == len(study.runs) else f"{ended} of {len(study.runs)} runs are complete"
 
 
+def finding_text(study: StudyConfig, folder: StudyDir, fits: "StudyFits") -> str:
+    """Return the finding of a study in some sentences, as its page has it.
+
+    Args:
+        study: the study.
+        folder: its folder.
+        fits: the fits of its losses table.
+    """
+    from lossline_jax.report.content.finding import study_finding
+
+    frame = losses(study, folder)
+    return study_finding(frame, fits, study, _progress(study, folder, frame))
+
+
 def _known_runs(study: StudyConfig, folder: StudyDir) -> set[str]:
     """Return the ids of the models that may have rows: the runs that have not failed, and the imported models."""
     runs = {run.run_id for run in study.runs} - failed_runs(study, folder).keys()

@@ -173,12 +173,14 @@ class StudyOutcome:
 
     Attributes:
         fits: the fitted lines. None: there are no results, or process 0 has them and this is another process.
+        finding: the answer of the study in some sentences, as the page has it. Empty: `fits` is None.
         report: path of the HTML page. None: as for `fits`.
         failures: errors, by run id.
         problems: reasons why evaluation sets were left out, by the name of the set.
     """
 
     fits: StudyFits | None
+    finding: str
     report: epath.Path | None
     failures: Mapping[str, LosslineError]
     problems: Mapping[str, str]
@@ -210,8 +212,8 @@ def run(
     finished, new_failures = _retry_locked_runs(runner, failures)
     failures = {run_id: failure for run_id, failure in failures.items() if run_id not in finished}
     failures |= new_failures | runner.imported.evaluate_each(scored_models(folder))
-    fits, page = _results(study, folder, runner, failures) if is_main_process() else (None, None)
-    return StudyOutcome(fits, page, failures, sets_left_out(runner.opened, runner.imported))
+    results = _results(study, folder, runner, failures) if is_main_process() else (None, "", None)
+    return StudyOutcome(*results, failures, sets_left_out(runner.opened, runner.imported))
 
 
 def _retry_locked_runs(
@@ -236,16 +238,18 @@ def _retry_locked_runs(
 
 def _results(
     study: StudyConfig, folder: StudyDir, runner: StudyRunner, failures: Mapping[str, LosslineError]
-) -> tuple[StudyFits | None, epath.Path | None]:
-    """Write the losses table, the fits and the report."""
+) -> tuple[StudyFits | None, str, epath.Path | None]:
+    """Write the losses table, the fits and the report. Return the fits, the finding and the path of the page."""
     try:
         logs.info(write_losses(runner.opened, runner.imported) or f"{folder.root}: no checkpoint has been scored")
-        return losses_verbs.fit(study, folder), losses_verbs.report(study, folder)
+        fits = losses_verbs.fit(study, folder)
+        page = losses_verbs.report(study, folder)
+        return fits, losses_verbs.finding_text(study, folder, fits), page
     except LosslineError as error:
         if not failures:
             raise
         logs.info(str(error))  # the failed runs caused this error, and the caller reports those
-        return None, None
+        return None, "", None
 
 
 def _open(
@@ -264,7 +268,7 @@ def _open(
 
 
 def _chosen(study: StudyConfig, only: Sequence[str]) -> Sequence[RunConfig]:
-    return [study.run_by_id(run_id) for run_id in only] or study.runs
+    return [study.find_run(name) for name in only] or study.runs
 
 
 class Study:

@@ -57,6 +57,18 @@ def open_study(folder: str) -> tuple[StudyConfig, StudyDir]:
     return validate_study(study, str(directory.study_file)), directory
 
 
+def studies_below(root: str) -> list[str]:
+    """Return the folders of the studies in a folder, in alphabetical order.
+
+    Args:
+        root: a local path or gs://.
+    """
+    folder = reachable_path(root)
+    if not folder.is_dir():
+        return []
+    return [str(path) for path in sorted(folder.iterdir()) if path.name[0] != "." and (path / "study.json").exists()]
+
+
 def index_from_environment() -> int | None:
     """Return the task index that SLURM, Kubernetes or SkyPilot has put into the environment. None: there is none.
 

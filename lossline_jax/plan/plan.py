@@ -3,6 +3,8 @@
 `plan_study` counts parameters, tokens and FLOPs. `plan_mesh` estimates memory, time and cost on named chips.
 """
 
+import dataclasses
+import math
 from dataclasses import dataclass
 
 from lossline_jax.config.study import RunConfig, StudyConfig
@@ -13,8 +15,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.models.accounting import ParameterCounts, count_parameters, train_flops_per_token
 from lossline_jax.plan import choose_layout, estimates
 from lossline_jax.plan.estimates import MemoryEstimate
-
-_STATE_BYTES_PER_PARAMETER = 16  # bytes: four float32 numbers, the parameter, its gradient and two moments
+from lossline_jax.plan.storage_and_epochs import checkpoint_bytes, fewest_epochs
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class RunPlan:
         tokens: number of training tokens.
         flops: number of training FLOPs.
         num_checkpoints: number of checkpoints.
+        checkpoint_bytes: bytes of the checkpoints that stay on the disk.
+        fewest_epochs: the run reads a corpus at least so often. None: nothing is known before `prepare`.
     """
 
     index: int
@@ -40,11 +43,8 @@ class RunPlan:
     tokens: int
     flops: float
     num_checkpoints: int
-
-    @property
-    def state_bytes(self) -> int:
-        """The bytes of parameters, gradients and two moments in float32."""
-        return self.parameters.total * _STATE_BYTES_PER_PARAMETER
+    checkpoint_bytes: int
+    fewest_epochs: float | None
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,9 @@ class StudyPlan:
     num_sets: int
     utilisation: float
 
+    def __repr__(self) -> str:
+        return f"<StudyPlan {self.name}: {len(self.runs)} runs, {self.tokens} tokens; show() prints it>"
+
     @property
     def tokens(self) -> int:
         """The training tokens of all runs."""
@@ -79,6 +82,11 @@ class StudyPlan:
     def num_checkpoints(self) -> int:
         """The number of checkpoints of all runs."""
         return sum(run.num_checkpoints for run in self.runs)
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """The bytes of the checkpoints of all runs that stay on the disk."""
+        return sum(run.checkpoint_bytes for run in self.runs)
 
     @property
     def num_rows(self) -> int:
@@ -146,7 +154,7 @@ class MeshPlan:
     """
 
     runs: tuple[MeshRunPlan, ...]
-    chip: Chip
+    chip: Chip  # with the price that the plan uses
     devices: int
     utilisation: float
 
@@ -178,20 +186,30 @@ def plan_study(study: StudyConfig, utilisation: float = ASSUMED_UTILISATION) -> 
 
 def _plan_run(index: int, run: RunConfig, study: StudyConfig) -> RunPlan:
     vocab_size = planned_vocab_size(run.tokenizer)
+    parameters = count_parameters(run.model, vocab_size)
     tokens = run.num_steps * run.tokens_per_step
     return RunPlan(
         index=index,
         run_id=run.run_id,
         differs={name: level for name, level in run.factors.items() if level != study.base.factors[name]},
-        parameters=count_parameters(run.model, vocab_size),
+        parameters=parameters,
         steps=run.num_steps,
         tokens=tokens,
         flops=tokens * train_flops_per_token(run.model, vocab_size, run.context_length),
         num_checkpoints=len(run.checkpoint_steps),
+        checkpoint_bytes=checkpoint_bytes(run, parameters.total, study.execution),
+        fewest_epochs=fewest_epochs(run, study),
     )
 
 
-def plan_mesh(study: StudyConfig, chip_name: str, devices: int, utilisation: float = ASSUMED_UTILISATION) -> MeshPlan:
+def plan_mesh(
+    study: StudyConfig,
+    chip_name: str,
+    devices: int,
+    utilisation: float = ASSUMED_UTILISATION,
+    *,
+    price: float | None = None,
+) -> MeshPlan:
     """Return the costs of the runs on a number of chips: the memory of a device, the time and the price.
 
     Args:
@@ -199,11 +217,16 @@ def plan_mesh(study: StudyConfig, chip_name: str, devices: int, utilisation: flo
         chip_name: name of the chip.
         devices: number of chips.
         utilisation: share of a chip's peak FLOPs that training is assumed to reach, from 0 to 1.
+        price: dollars for an hour of one chip. None: the price on demand of `distributed.chips.CHIPS`.
 
     Raises:
-        LosslineError: the chip is unknown, the mesh does not fit the devices, or the mesh does not divide the rows.
+        LosslineError: the chip is unknown, the price is no price, or the mesh does not fit the devices or the rows.
     """
     chip = chip_named(chip_name)
+    if price is not None:
+        if not 0 <= price < math.inf:
+            raise LosslineError(f"--price: {price:g} is not a price; give dollars for an hour of one chip, such as 1.2")
+        chip = dataclasses.replace(chip, dollars_per_hour=price)
     if devices < 1:
         raise LosslineError(f"--devices: {devices} is not a number of chips; give 1 or more")
     runs = tuple(

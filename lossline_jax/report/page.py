@@ -15,7 +15,7 @@ from lossline_jax.config.study import StudyConfig
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.tables.rows import plain_frame
 from lossline_jax.formatting import shown, shown_tree
-from lossline_jax.report.content.finding import finding
+from lossline_jax.report.content.finding import finding, missing_base
 from lossline_jax.report.content.points import as_long, units_of
 from lossline_jax.report.content.run_names import Run, describe_runs
 from lossline_jax.report.content.sections import configurations, factors_json, facts, filters, json_in_page, versions
@@ -136,7 +136,7 @@ def _values(
 
     return {
         "question": shown(study.question if study else "") or f"What moves the line of {fits.y} against {fits.x}?",
-        "finding": finding(judged, fits.x, fits.y, _missing_base(fits), progress=progress),
+        "finding": finding(judged, fits.x, fits.y, missing_base(fits), progress=progress),
         "facts": facts(long, runs, counted_in(fits)),
         "verdicts": verdicts_table(judged, emphasised(runs, judged)),
         "noise": noise_sentence(judged),
@@ -213,16 +213,6 @@ def _losses_note(fits: StudyFits) -> str:
     labels = [unit.label for unit in units_of(fits)]
     below = "" if len(labels) == 1 else f", below it {labels[1]} and a task’s accuracy"
     return f"Each cell is the loss in {labels[0]}{below}."
-
-
-def _missing_base(fits: StudyFits) -> str:
-    """Return the reason why nothing is compared, or an empty text where something is compared."""
-    if fits.comparisons:
-        return ""
-    if fits.base_label is None:
-        return "no base was named for the other lines to be compared with"
-    reasons = [failure for failure in fits.failures if failure.startswith((fits.base_label, "nothing"))]
-    return "; ".join(reasons) or "no run differs from the base in one factor"
 
 
 @functools.cache

@@ -14,7 +14,6 @@ from lossline_jax.storage.paths import RunDir, StudyDir
 from lossline_jax.storage.run_lock import lock_holder
 from lossline_jax.storage.run_records import newest_checkpoint, read_failure, read_result
 from lossline_jax.storage.step_log import read_step_log as read_step_rows
-from lossline_jax.weights.registry import scored_models
 
 State = Literal["running", "failed", "done", "stopped", "pending"]
 
@@ -131,25 +130,6 @@ def run_cost(directory: RunDir) -> Cost | None:
     if record is None or record.wall_seconds is None or record.num_devices is None or record.device_kind is None:
         return None
     return Cost(record.wall_seconds * record.num_devices / SECONDS_PER_HOUR, record.device_kind)
-
-
-def strangers_note(study: StudyConfig, folder: StudyDir) -> str:
-    """Return the end of a line that names files of runs and models that the study does not know.
-
-    The text is empty if there are no such files.
-
-    Args:
-        study: the study.
-        folder: the study's folder.
-    """
-    known = {run.run_id for run in study.runs} | {entry.model.run_id for entry in scored_models(folder)}
-    places = (folder.run("").root, "*"), (folder.imported, "*"), (folder.loss_rows("").parent, "*.jsonl")
-    paths = [path for place, pattern in places for path in sorted(place.glob(pattern))]
-    unknown = [path for path in paths if path.name.removesuffix(".jsonl") not in known and path.name[0] != "."]
-    if not unknown:
-        return ""
-    more = f" and {len(unknown) - 1} more" if unknown[1:] else ""
-    return f"; left out, of no run or model of this study: {unknown[0]}{more}"
 
 
 def sets_of_runs(folder: StudyDir) -> dict[str, SuiteSets]:

@@ -1,9 +1,11 @@
 """The status of a study: the progress, the loss rows and the cost of every run. No jax."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.losses.row_count import NO_SETS, RowCount, count_rows, read_suite_sets
+from lossline_jax.status.leftovers import other_runs_note
 from lossline_jax.status.runs import (
     Cost,
     RunStatus,
@@ -11,11 +13,11 @@ from lossline_jax.status.runs import (
     run_cost,
     run_status,
     sets_of_runs,
-    strangers_note,
     study_seconds_left,
 )
 from lossline_jax.storage.files import read_json
 from lossline_jax.storage.paths import StudyDir
+from lossline_jax.storage.run_lock import lock_holder
 from lossline_jax.weights.registry import scored_models
 
 
@@ -47,7 +49,11 @@ class StudyStatus:
     seconds_left: float | None  # of training, at the present speed; None: no run is running
     problems: tuple[str, ...]  # why evaluation sets are left out
     report: str | None  # path of the page; None: not yet written
-    strangers_note: str  # names files that belong to no run or model of the study; "" if there are none
+    other_runs_note: str  # a line about runs in the folder that are not part of the study; "" if there are none
+
+    def __repr__(self) -> str:
+        done = sum(run.status.state == "done" for run in self.runs)
+        return f"<StudyStatus: {done} of {len(self.runs)} runs done; show() prints it>"
 
     @property
     def rows(self) -> tuple[RowCount, ...]:
@@ -86,5 +92,34 @@ def read_status(study: StudyConfig, folder: StudyDir) -> StudyStatus:
         seconds_left=study_seconds_left(study, [progress.status for progress in runs]),
         problems=tuple(sorted({reason for suite in all_sets for reason in suite.problems.values()})),
         report=str(folder.report_file) if folder.report_file.exists() else None,
-        strangers_note=strangers_note(study, folder),
+        other_runs_note=other_runs_note(study, folder),
     )
+
+
+def status_json(study: StudyConfig, folder: StudyDir, status: StudyStatus) -> dict[str, Any]:
+    """Return a status as plain JSON values for other programs.
+
+    Args:
+        study: the study.
+        folder: its folder.
+        status: its status.
+    """
+    return {
+        "study": study.name,
+        "folder": str(folder.root),
+        "report": status.report,
+        "seconds_left": status.seconds_left,
+        "runs": [_run_json(index, run, folder) for index, run in enumerate(status.runs)],
+    }
+
+
+def _run_json(index: int, run: RunProgress, folder: StudyDir) -> dict[str, Any]:
+    holder = lock_holder(folder.run(run.status.run_id).lock_file)
+    return {
+        "index": index,
+        **asdict(run.status),
+        "rows": {"scored": run.rows.scored, "expected": run.rows.expected},
+        "heartbeat_seconds": None if holder is None else holder.age_seconds,
+        "chip_hours": None if run.cost is None else run.cost.chip_hours,
+        "device_kind": None if run.cost is None else run.cost.device_kind,
+    }

@@ -48,6 +48,20 @@ def remove_leftovers(*folders: os.PathLike) -> list[str]:
     Args:
         *folders: folders to look into, not deeper. A folder that does not exist is skipped.
     """
+    removed = []
+    for part in parts_without_writer(*folders):
+        with contextlib.suppress(OSError):  # another process was faster, or the folder is read-only
+            shutil.rmtree(part) if os.path.isdir(part) else os.unlink(part)
+            removed.append(part)
+    return removed
+
+
+def parts_without_writer(*folders: os.PathLike) -> list[str]:
+    """Return the paths of the parts in these folders that no process writes any more.
+
+    Args:
+        *folders: as for `remove_leftovers`.
+    """
     parts = [
         entry
         for folder in folders
@@ -55,13 +69,12 @@ def remove_leftovers(*folders: os.PathLike) -> list[str]:
         for entry in os.scandir(folder)
         if PART.fullmatch(entry.name)
     ]
-    removed = []
+    found = []
     for part in parts:
-        with contextlib.suppress(OSError):  # another process was faster, or the folder is read-only
+        with contextlib.suppress(OSError):  # another process has just removed it
             if time.time() - part.stat().st_mtime > YOUNG_SECONDS and not _is_held(part):
-                shutil.rmtree(part) if part.is_dir() else os.unlink(part)
-                removed.append(part.path)
-    return removed
+                found.append(part.path)
+    return found
 
 
 def _is_held(part: os.PathLike) -> bool:

@@ -7,8 +7,11 @@ first fit is shown, because they need jax. Read this file first; each of the oth
 import functools
 
 from lossline_jax import logs
+from lossline_jax.formatting import fold
 from lossline_jax.plan.plan import MeshPlan, StudyPlan
+from lossline_jax.status.leftovers import Leftovers
 from lossline_jax.status.study import StudyStatus
+from lossline_jax.summary.leftovers import leftovers_text
 from lossline_jax.summary.mesh_plan import mesh_plan_text
 from lossline_jax.summary.plan import plan_text
 from lossline_jax.summary.status import status_text
@@ -26,9 +29,8 @@ def show(value: object) -> None:
     logs.result(as_text(value))
 
 
-@functools.singledispatch
 def as_text(value: object) -> str:
-    """Return the text that `show` prints.
+    """Return the text that `show` prints, in lines of at most `formatting.TABLE_WIDTH` columns.
 
     Args:
         value: the value to format.
@@ -36,9 +38,14 @@ def as_text(value: object) -> str:
     Raises:
         TypeError: there is no text for a value of this type.
     """
+    return fold(_text_of(value))
+
+
+@functools.singledispatch
+def _text_of(value: object) -> str:
     _register_fits()  # the type may be one of `fit`, whose formatters are not registered yet
-    formatter = as_text.dispatch(type(value))
-    if formatter is as_text.dispatch(object):
+    formatter = _text_of.dispatch(type(value))
+    if formatter is _text_of.dispatch(object):
         raise TypeError(
             f"show: there is no text for a {type(value).__name__}; show a plan, a status, fits, comparisons, "
             "predictions, a backtest or a law"
@@ -46,9 +53,10 @@ def as_text(value: object) -> str:
     return formatter(value)
 
 
-as_text.register(StudyPlan, plan_text)
-as_text.register(MeshPlan, mesh_plan_text)
-as_text.register(StudyStatus, status_text)
+_text_of.register(StudyPlan, plan_text)
+_text_of.register(MeshPlan, mesh_plan_text)
+_text_of.register(StudyStatus, status_text)
+_text_of.register(Leftovers, leftovers_text)
 
 
 def _register_fits() -> None:
@@ -63,13 +71,13 @@ def _register_fits() -> None:
     from lossline_jax.fit.study.table_laws import LawFits
     from lossline_jax.summary import comparisons, fits, forecasts, laws
 
-    as_text.register(StudyFits, fits.fits_text)
-    as_text.register(Comparisons, comparisons.comparisons_text)
-    as_text.register(FactorComparison, comparisons.comparison_text)
-    as_text.register(Predictions, forecasts.predictions_text)
-    as_text.register(TableForecast, forecasts.forecast_text)
-    as_text.register(Backtest, forecasts.backtest_text)
-    as_text.register(LawFits, laws.law_fits_text)
-    as_text.register(FitResult, laws.fit_text)
-    as_text.register(Law, laws.law_text)
-    as_text.register(dict, laws.laws_text)
+    _text_of.register(StudyFits, fits.fits_text)
+    _text_of.register(Comparisons, comparisons.comparisons_text)
+    _text_of.register(FactorComparison, comparisons.comparison_text)
+    _text_of.register(Predictions, forecasts.predictions_text)
+    _text_of.register(TableForecast, forecasts.forecast_text)
+    _text_of.register(Backtest, forecasts.backtest_text)
+    _text_of.register(LawFits, laws.law_fits_text)
+    _text_of.register(FitResult, laws.fit_text)
+    _text_of.register(Law, laws.law_text)
+    _text_of.register(dict, laws.laws_text)

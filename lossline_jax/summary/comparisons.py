@@ -8,7 +8,7 @@ from lossline_jax.fit.study.results import Comparisons, StudyFits
 from lossline_jax.fit.tables.columns import unit_label
 from lossline_jax.formatting import NONE, p_text, text_table
 
-LEVEL_HEADER = ("factor", "level", "gap", "90% interval", "gap/noise", "p", "detects", "runs", "points", "verdict")
+LEVEL_HEADER = ("factor and level", "gap", "90% interval", "noises", "p", "detects", "runs", "points", "verdict")
 
 
 def comparisons_text(comparisons: Comparisons) -> str:
@@ -56,20 +56,21 @@ def _table_text(head: str, comparisons: Sequence[FactorComparison]) -> str:
     rows: list[tuple[object, ...]] = []
     notes: list[str] = []
     for item in comparisons:
-        rows.append((item.factor, f"from {item.reference}", *_factor_columns(item)))
-        rows += [("", level.level, *_level_columns(level)) for level in item.levels]
+        name = f"{item.factor} from {item.reference}"
+        rows.append((name, None, None, None, p_text(item.p_holm), None, None, None, item.verdict))
+        rows += [(f"  {level.level}", *_level_columns(level)) for level in item.levels]
+        notes += [f"  {item.factor}: {_noise_text(item)}"] if item.noise is not None else []
         notes += [f"  {item.factor}: {item.note}"] if item.note else []
         notes += [f"  {item.factor}={level.level}: {level.note}" for level in item.levels if level.note]
-    table = text_table(LEVEL_HEADER, rows)
+    table = text_table(LEVEL_HEADER, rows, whole=("verdict",))
     return "\n".join([head, table, *notes, *_legend(comparisons)])
 
 
-def _factor_columns(item: FactorComparison) -> tuple[str, ...]:
-    """Return the row of a factor: its test and its noise, in the columns of its levels."""
+def _noise_text(item: FactorComparison) -> str:
+    """Return the noise of a factor, its source, and the margin within which a gap does not move the line."""
     source = {"seeds": f"{item.noise_freedom} repetitions", "scatter": "scatter along the line", "none": ""}
-    floor = NONE if item.noise is None else f"noise {item.noise:.4f}, {source[item.noise_source]}"
-    margin = NONE if item.margin is None else f"±{item.margin:.4f}"
-    return margin, floor, NONE, p_text(item.p_holm), NONE, NONE, NONE, item.verdict
+    margin = "" if item.margin is None else f"; a gap within ±{item.margin:.4f} does not move the line"
+    return f"noise {item.noise:.4f}, {source[item.noise_source]}{margin}"
 
 
 def _level_columns(level: LevelGap) -> tuple[object, ...]:
@@ -87,10 +88,7 @@ def _level_columns(level: LevelGap) -> tuple[object, ...]:
 
 def _legend(comparisons: Sequence[FactorComparison]) -> list[str]:
     """Return the explanations of the columns that the table has."""
-    notes = [
-        "gap in the row of a factor: the margin within which a gap does not move the line",
-        "runs: of the level vs of the reference",
-    ]
+    notes = ["noises: gap over noise; runs: of the level vs of the reference"]
     if any(item.p is not None for item in comparisons):
         notes.append("p of a factor: no gap at any level, runs as units, Holm-corrected; of a level: Student's t")
     lines = [f"{item.factor} {p_text(item.p_line)}" for item in comparisons if item.p_line is not None]

@@ -1,6 +1,6 @@
 """Format all fits of a table as aligned text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.study.results import StudyFits
@@ -20,15 +20,17 @@ def fits_text(fits: StudyFits) -> str:
     for unit in fits.units:
         if lines := fits.lines_in(unit):
             blocks.append(f"Lines {fits.y} = K ({fits.x} - E_x)^kappa + E_y, {unit_label(unit)}")
-            header = ("line", "K", "kappa", "E_x", "E_y", "rmse", "R2", "points", "runs", "status", "note")
+            header = ("line", "K", "kappa", "E_x", "E_y", "rmse", "R2", "points", "runs", "status")
             rows = [(line.label, *_columns(line.fit, ("K", "kappa", "E_x", "E_y"))) for line in lines]
-            blocks.append(text_table(header, rows))
+            notes = fit_notes((line.label, line.fit.note) for line in lines)
+            blocks.append("\n".join([text_table(header, rows), *notes]))
         if computes := [fit for fit in fits.compute_fits if fit.unit == unit]:
             blocks.append(f"Compute laws L = E + ((A/N)^(alpha/beta) + B/D)^beta, {unit_label(unit)}")
             names = ("E", "A", "B", "alpha", "beta")
-            header = ("runs of", "set", *names, "rmse", "R2", "points", "runs", "status", "note")
+            header = ("runs of", "set", *names, "rmse", "R2", "points", "runs", "status")
             compute_rows = [(law.label, law.eval_set, *_columns(law.fit, names)) for law in computes]
-            blocks.append(text_table(header, compute_rows))
+            notes = fit_notes((f"{law.label} on {law.eval_set}", law.fit.note) for law in computes)
+            blocks.append("\n".join([text_table(header, compute_rows), *notes]))
     blocks += failure_blocks(fits)
     return "\n\n".join(blocks)
 
@@ -41,8 +43,20 @@ def _columns(fit: FitResult, names: Sequence[str]) -> tuple[object, ...]:
         fit.num_points,
         "-" if fit.num_runs is None else fit.num_runs,
         fit.status,
-        fit.note,
     )
+
+
+def fit_notes(named_notes: Iterable[tuple[str, str]]) -> list[str]:
+    """Return one line for each different note, with the names of the fits that have it.
+
+    Args:
+        named_notes: name and note of each fit. An empty note has no line.
+    """
+    names: dict[str, list[str]] = {}
+    for name, note in named_notes:
+        if note:
+            names.setdefault(note, []).append(name)
+    return [f"  {', '.join(of_note)}: {note}" for note, of_note in names.items()]
 
 
 def parameter_text(fit: FitResult, name: str) -> str:

@@ -8,7 +8,7 @@ from lossline_jax.fit.laws.published_values import PUBLISHED, PUBLISHED_UNITS
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.study.table_laws import LawFits
 from lossline_jax.formatting import shown, text_table, titled_list
-from lossline_jax.summary.fits import parameter_text
+from lossline_jax.summary.fits import fit_notes, parameter_text
 
 
 def laws_text(laws: Mapping[str, Law]) -> str:
@@ -75,7 +75,7 @@ def law_fits_text(law_fits: LawFits) -> str:
         law_fits: the law in all groups of a table.
     """
     names = list(dict.fromkeys(name for law_fit in law_fits.fits for name in law_fit.fit.parameters))
-    header = ("group", "output", *names, "rmse", "R2", "points", "starts at best", "status", "note")
+    header = ("group", "output", *names, "rmse", "R2", "points", "starts at best", "status")
     rows: list[tuple[object, ...]] = []
     for law_fit in law_fits.fits:
         fit = law_fit.fit
@@ -89,11 +89,12 @@ def law_fits_text(law_fits: LawFits) -> str:
                 fit.num_points,
                 "-" if fit.share_of_starts is None else f"{fit.share_of_starts:.0%}",
                 fit.status,
-                fit.note,
             )
         )
     inputs = ", ".join(f"{name} = {column}" for name, column in law_fits.inputs.items())
     runs = f"runs are those of column {shown(law_fits.runs)}" if law_fits.runs else "rows count as independent runs"
     remark = f"{runs}; intervals: 90%, of the profile likelihood unless the note says otherwise"
-    blocks = [f"{law_fits.law}: {law_fits.formula}   ({shown(inputs)}; {remark})", text_table(header, rows)]
+    notes = fit_notes((" ".join((fit.label, fit.output)).strip(), fit.fit.note) for fit in law_fits.fits)
+    table = "\n".join([text_table(header, rows), *map(shown, notes)])
+    blocks = [f"{law_fits.law}: {law_fits.formula}   ({shown(inputs)}; {remark})", table]
     return "\n\n".join([*blocks, *titled_list("Not fitted", law_fits.failures)])

@@ -4,7 +4,7 @@ import json
 
 from lossline_jax.config.serialise import to_json
 from lossline_jax.config.study import RunConfig, StudyConfig
-from lossline_jax.formatting import text_table
+from lossline_jax.formatting import fold, text_table
 from lossline_jax.losses.table import read_loss_rows
 from lossline_jax.status.runs import last_row, run_status
 from lossline_jax.storage.files import read_record
@@ -23,7 +23,7 @@ def show_text(study: StudyConfig, folder: StudyDir, run_id: str | None) -> str:
         run_id: the run to show. None: the whole study.
     """
     if run_id is not None:
-        return _show_run(study.run_by_id(run_id), folder)
+        return _show_run(study.find_run(run_id), folder)
     parts = [_final_losses(study, folder)]
     if not folder.fits_file.exists():
         parts.append("no fits yet: `lossline-jax fit` makes them")
@@ -36,7 +36,7 @@ def show_text(study: StudyConfig, folder: StudyDir, run_id: str | None) -> str:
         message = "The fits are of other runs; run `lossline-jax run` to make new ones"
         parts.append(message if stale else fits_text(fits))
     report = folder.report_file if folder.report_file.exists() else NOT_WRITTEN
-    return "\n\n".join([*parts, f"report: {report}"])
+    return fold("\n\n".join([*parts, f"report: {report}"]))
 
 
 def _show_run(run: RunConfig, folder: StudyDir) -> str:

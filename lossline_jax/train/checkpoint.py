@@ -1,7 +1,8 @@
 """Checkpoints on disk. No other file uses orbax.
 
     checkpoints/<step>/params/     orbax: model parameters by name
-    checkpoints/<step>/opt/        orbax: optimiser moments; its counters equal the step and are not stored
+    checkpoints/<step>/opt/        orbax: optimiser moments; its counters equal the step and are not stored. Only the
+                                   newest checkpoints keep them (storage/moments.py)
     checkpoints/<step>/meta.json   position, fingerprints, and size and SHA-256 of every file above
 
 meta.json is written last and atomically. A folder without meta.json was left by a killed process and is no checkpoint.
@@ -30,6 +31,13 @@ from lossline_jax.models.model import Model
 from lossline_jax.models.parameters import Params
 from lossline_jax.storage.disk import CURES, error_number, reason
 from lossline_jax.storage.files import absolute, make_folder, path_inside
+from lossline_jax.storage.moments import (
+    has_moments,
+    old_moments,
+    remove_moments,
+    remove_unlisted_moments,
+    steps_with_moments,
+)
 from lossline_jax.storage.paths import RunDir
 from lossline_jax.storage.run_records import (
     FORMAT,
@@ -72,16 +80,26 @@ class Checkpointer:
         keep: number of the newest checkpoints to keep. None: all.
         cadence: steps whose checkpoints are kept. A checkpoint of another step, which SIGTERM caused, is deleted once
             a newer one is complete. None: the checkpoints of all steps are kept.
+        keep_moments: number of the newest checkpoints that keep their moments. None: all.
 
     Raises:
-        LosslineError: `keep` is below 1.
+        LosslineError: `keep` or `keep_moments` is below 1.
     """
 
-    def __init__(self, run_dir: RunDir, keep: int | None = None, cadence: Collection[int] | None = None) -> None:
-        if keep is not None and keep < 1:
-            raise LosslineError(f"execution.keep_checkpoints: {keep} keeps nothing to resume from; give 1 or more")
+    def __init__(
+        self,
+        run_dir: RunDir,
+        keep: int | None = None,
+        cadence: Collection[int] | None = None,
+        *,
+        keep_moments: int | None = None,
+    ) -> None:
+        for field, number in (("keep_checkpoints", keep), ("keep_moments", keep_moments)):
+            if number is not None and number < 1:
+                raise LosslineError(f"execution.{field}: {number} keeps nothing to resume from; give 1 or more")
         self._run_dir = run_dir
         self._keep = keep
+        self._keep_moments = keep_moments
         self._cadence = cadence
         self._orbax = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
 
@@ -103,12 +121,20 @@ class Checkpointer:
         """Return the step of the newest complete checkpoint. None: there is no checkpoint."""
         return max(self.steps(), default=None)
 
+    def latest_with_moments(self) -> int | None:
+        """Return the newest step that the run can continue from. None: no complete checkpoint has moments.
+
+        Raises:
+            RunFailed: a checkpoint that is at least as new is damaged.
+        """
+        return next((step for step in reversed(self.steps()) if has_moments(self._record(step))), None)
+
     def folder(self, step: int) -> epath.Path:
         """Return the folder of a checkpoint, which need not exist."""
         return self._run_dir.checkpoint(step)
 
     def save(self, step: int, state: TrainState, meta: CheckpointMeta) -> None:
-        """Write a checkpoint and wait until it is complete. A checkpoint of the step that exists is left as it is.
+        """Write a checkpoint and wait until it is complete. A checkpoint of the step with moments is left as it is.
 
         Every process calls this method. Process 0 writes meta.json.
 
@@ -120,7 +146,7 @@ class Checkpointer:
         Raises:
             LosslineError: the checkpoint cannot be written.
         """
-        if from_main_process(lambda: step in self.steps()):
+        if from_main_process(lambda: self._is_saved(step)):
             return
         self._save(step, {"params": state.params, "opt": _moments(state.opt_state)}, meta)
 
@@ -137,8 +163,20 @@ class Checkpointer:
         Raises:
             LosslineError: the checkpoint cannot be written.
         """
-        (self.folder(step) / META_FILE).unlink(missing_ok=True)
+        self._unmark(step)
         self._save(step, {"params": params}, meta)
+
+    def _is_saved(self, step: int) -> bool:
+        """Return True if the step has a checkpoint with moments. A checkpoint without them is no longer complete."""
+        if step in self.steps():
+            if has_moments(self._record(step)):
+                return True
+            self._unmark(step)
+        return False
+
+    def _unmark(self, step: int) -> None:
+        """Delete meta.json before the rest, so that a kill cannot leave half a checkpoint with it."""
+        (self.folder(step) / META_FILE).unlink(missing_ok=True)
 
     def _save(self, step: int, items: dict[str, Any], meta: CheckpointMeta) -> None:
         make_folder(self._run_dir.checkpoints)
@@ -196,19 +234,23 @@ class Checkpointer:
         return from_json(CheckpointMeta, from_main_process(lambda: to_json(self._record(step).meta)), META_FILE)
 
     def discard_incomplete(self) -> None:
-        """Delete incomplete checkpoints that a killed process left. The caller holds the run's lock."""
+        """Delete incomplete checkpoints and moments that a killed process left. The caller holds the run's lock."""
         if self._run_dir.checkpoints.exists():
             for folder in self._run_dir.checkpoints.iterdir():
                 if folder.is_dir() and not (folder / META_FILE).exists():
                     folder.rmtree()
+        remove_unlisted_moments(self._run_dir)
 
     def _delete_superseded(self) -> None:
         steps = self.steps()
         too_many = set(steps[: -self._keep]) if self._keep else set()
         for step in steps[:-1]:
             if step in too_many or (self._cadence is not None and step not in self._cadence):
-                (self.folder(step) / META_FILE).unlink()  # first, so that a kill cannot leave half a checkpoint with it
+                self._unmark(step)
                 self.folder(step).rmtree()
+        if self._keep_moments is not None:
+            for step in old_moments(self._run_dir, self._keep_moments):
+                remove_moments(self._run_dir, step)
 
     def _record(self, step: int) -> CheckpointRecord:
         """Read meta.json of a checkpoint, and check that it belongs to this step and format."""
@@ -255,13 +297,13 @@ class Checkpointer:
 
     def _not_saved(self, step: int, error: Exception) -> LosslineError:
         """Explain a failed save: the disk is full, the disk refuses for another reason, or orbax has a fault."""
-        older = max((s for s in self.steps() if s < step), default=0)
+        older = max((s for s in steps_with_moments(self._run_dir) if s < step), default=0)
         cure = _cure(error, f"the disk is not the cause: {_TRY_NEWER}")
         resume = f"the same command continues from step {older}"
         return LosslineError(f"{self.folder(step)}: cannot be saved ({reason(error)}); {cure}; {resume}")
 
     def _damaged(self, step: int, what: str) -> RunFailed:
-        older = [s for s in self.steps() if s < step]
+        older = [s for s in steps_with_moments(self._run_dir) if s < step]
         rest = f"resume from step {older[-1]}" if older else "start the run again"
         return RunFailed(f"{self.folder(step)}: damaged checkpoint, {what}; delete this folder to {rest}")
 
@@ -298,31 +340,6 @@ def _moments(opt_state: Any) -> Any:
     Every array costs orbax the same time, however small it is.
     """
     return jax.tree.map(lambda leaf: leaf if leaf.ndim else None, opt_state)
-
-
-def check_same_run(meta: CheckpointMeta, expected: CheckpointMeta, folder: epath.Path) -> None:
-    """Refuse to continue a run with another config or other data than the run was begun with.
-
-    Args:
-        meta: metadata of the checkpoint.
-        expected: the metadata that this process would write at the same step.
-        folder: folder of the checkpoint, for the message.
-
-    Raises:
-        LosslineError: the two differ. The message names the difference.
-    """
-    fix = "restore what the run was begun with, or train into another folder"
-    for name, label in (("run_fingerprint", "config"), ("data_fingerprint", "training data")):
-        if getattr(meta, name) != getattr(expected, name):
-            raise LosslineError(
-                f"{folder}: this run was begun with another {label} (fingerprint {getattr(meta, name)}, now "
-                f"{getattr(expected, name)}); {fix}"
-            )
-    if meta.next_global_example != expected.next_global_example:
-        raise LosslineError(
-            f"{folder}: stands at sequence {meta.next_global_example}, but step {meta.step} of this config "
-            f"is at {expected.next_global_example}; {fix}"
-        )
 
 
 def _stored_shapes(folder: epath.Path) -> dict[str, tuple[int, ...]]:

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import jax
+from etils import epath
 
+from lossline_jax import logs
 from lossline_jax.config.serialise import fingerprint, from_json, to_json
 from lossline_jax.config.study import RunConfig
 from lossline_jax.distributed.batch_rows import local_rows, place_batch
@@ -21,7 +23,7 @@ from lossline_jax.models.parameters import Params
 from lossline_jax.storage.files import make_folder
 from lossline_jax.storage.paths import RunDir
 from lossline_jax.storage.run_records import CheckpointMeta, RunResult, read_result, write_result
-from lossline_jax.train.checkpoint import Checkpointer, check_same_run
+from lossline_jax.train.checkpoint import Checkpointer
 from lossline_jax.train.job import TrainingJob
 from lossline_jax.train.monitor.monitor import StepMonitor
 from lossline_jax.train.monitor.profiler import profiled, traced_steps
@@ -68,7 +70,12 @@ def train_run(
     clock = RunTimer()
     with (
         jax.set_mesh(job.mesh),
-        Checkpointer(job.run_dir, job.execution.keep_checkpoints, cadence=job.run.checkpoint_steps) as checkpointer,
+        Checkpointer(
+            job.run_dir,
+            job.execution.keep_checkpoints,
+            cadence=job.run.checkpoint_steps,
+            keep_moments=job.execution.keep_moments,
+        ) as checkpointer,
         Watchdog(job.execution.stall_seconds) as watchdog,
         StopRequest() as stop,
     ):
@@ -93,13 +100,15 @@ def train_run(
 def _start_or_resume(
     job: TrainingJob, program: TrainProgram, checkpointer: Checkpointer, clock: RunTimer
 ) -> tuple[int, TrainState]:
-    """Return the step and the state of the newest checkpoint. Without a checkpoint: step 0 and an initial state."""
-    newest = from_main_process(checkpointer.latest)
+    """Return the step and the state of the newest checkpoint with moments. Without one: step 0, an initial state."""
+    newest = from_main_process(checkpointer.latest_with_moments)
+    if is_main_process() and (last := checkpointer.latest() or 0) > (newest or 0):
+        logs.info(f"{checkpointer.folder(last)}: has no optimiser moments; training continues from step {newest or 0}")
     if newest is None:
         state = init_state(job.model, program.optimiser, job.run.seed, program.abstract)
     else:
         meta = checkpointer.read_meta(newest)
-        check_same_run(meta, _checkpoint_meta(job, newest, clock), checkpointer.folder(newest))
+        _check_same_run(meta, _checkpoint_meta(job, newest, clock), checkpointer.folder(newest))
         state = checkpointer.restore(newest, program.abstract)
         clock.add_earlier(meta.seconds)
     if is_main_process():
@@ -183,6 +192,31 @@ class TrainingSession:
             losses = self.on_checkpoint(step, state.params)
         if losses:
             self.monitor.log_evaluation(step, losses)
+
+
+def _check_same_run(meta: CheckpointMeta, expected: CheckpointMeta, folder: epath.Path) -> None:
+    """Refuse to continue a run with another config or other data than the run was begun with.
+
+    Args:
+        meta: metadata of the checkpoint.
+        expected: the metadata that this process would write at the same step.
+        folder: folder of the checkpoint, for the message.
+
+    Raises:
+        LosslineError: the two differ. The message names the difference.
+    """
+    fix = "restore what the run was begun with, or train into another folder"
+    for name, label in (("run_fingerprint", "config"), ("data_fingerprint", "training data")):
+        if getattr(meta, name) != getattr(expected, name):
+            raise LosslineError(
+                f"{folder}: this run was begun with another {label} (fingerprint {getattr(meta, name)}, now "
+                f"{getattr(expected, name)}); {fix}"
+            )
+    if meta.next_global_example != expected.next_global_example:
+        raise LosslineError(
+            f"{folder}: stands at sequence {meta.next_global_example}, but step {meta.step} of this config "
+            f"is at {expected.next_global_example}; {fix}"
+        )
 
 
 def _checkpoint_meta(job: TrainingJob, step: int, clock: RunTimer) -> CheckpointMeta:

@@ -84,8 +84,8 @@ def test_lines_across_two_data_sets(capsys, losses):
     flags = ("--x", "own", "--y", "own", "--across", "data", "--on", "params", "tokens")
     code, out, _ = run(capsys, "table", "fit", losses, *flags, "--e-x", "law", "--e-y", "law", *COUNTS[:4])
     assert code == 0
-    assert "data=code -> web" in out
-    assert "data=web -> code" in out
+    assert "data=code ->" in out
+    assert "data=web ->" in out
 
 
 def test_laws_are_listed_and_described_in_full(capsys):

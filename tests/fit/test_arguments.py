@@ -161,3 +161,24 @@ def test_a_curve_leaves_out_what_only_the_other_curve_takes():
     (crossing,) = find_crossings(slow, planted_fit(), over={"N": (1e6, 3e7)}, at={"D": 1e9})
     assert crossing.lower_after == "second"
     assert float(slow.predict(N=crossing.x)) == pytest.approx(float(planted_fit().predict(N=crossing.x, D=1e9)))
+
+
+def test_results_print_as_one_short_line_and_take_numbers():
+    x = np.linspace(2.5, 4.0, 40)
+    noise = 0.002 * np.random.default_rng(0).standard_normal(x.size)
+    y = 1.2 * (x - 1.0) ** 0.9 + 0.5 + noise
+    fitted = fit_law("shifted power law", y, x=x)
+    resamples = bootstrap(fitted, {"x": x}, y, num_resamples=50)
+    band = resamples.band(3.0)
+    for value in (fitted, resamples, band):
+        assert len(repr(value)) < 250
+        assert "\n" not in repr(value)
+    assert f"kappa={fitted.parameters['kappa']:.4g}" in repr(fitted)
+    assert fitted.predict(3.0) == pytest.approx(1.2 * 2**0.9 + 0.5, abs=3e-3)
+    assert resamples.band({"x": 3.0}) == band
+    low, high = band
+    assert low[0] <= fitted.predict(3.0) <= high[0]
+    for call in (lambda: fitted.predict({"z": 3.0}), lambda: resamples.band({"z": 3.0})):
+        with pytest.raises(LosslineError, match=r"needs \['x'\]") as caught:
+            call()
+        assert "\n" not in str(caught.value)

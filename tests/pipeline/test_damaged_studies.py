@@ -12,7 +12,8 @@ from lossline_jax.data.corpora.prepare import PreparedCorpus, prepare_corpus
 from lossline_jax.errors import LosslineError
 from lossline_jax.pipeline.preflight import claim
 from lossline_jax.pipeline.study_files import open_study, read_manifest
-from lossline_jax.status.runs import last_row, log_note, run_status, strangers_note
+from lossline_jax.status.leftovers import other_runs_note
+from lossline_jax.status.runs import last_row, log_note, run_status
 from lossline_jax.storage.files import read_json, write_json
 from lossline_jax.storage.paths import RunDir
 from lossline_jax.summary.results import show_text
@@ -98,12 +99,13 @@ def test_fits_that_are_not_there_are_named_where_results_are_shown(study, tmp_pa
 def test_files_that_belong_to_no_run_or_model_are_named(study, tmp_path, place):
     shutil.copytree(OLD_STUDY, tmp_path / "study")
     folder = open_study(str(tmp_path / "study"))[1]
-    assert strangers_note(study, folder) == ""
+    assert other_runs_note(study, folder) == ""
     (tmp_path / "study" / place).mkdir(parents=True)
-    note = f"; left out, of no run or model of this study: {tmp_path / 'study' / place}"
-    assert strangers_note(study, folder) == note
+    where = tmp_path / "study"
+    rest = f"not part of this study: lossline-jax runs {where}"
+    assert other_runs_note(study, folder) == f"1 other run in {where} is {rest}"
     (tmp_path / "study" / "runs" / "z").mkdir()
-    assert strangers_note(study, folder).endswith(" and 1 more")
+    assert other_runs_note(study, folder) == f"2 other runs in {where} are {rest}"
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,11 @@ def rows_of(run) -> list[LossRow]:
 
 
 def line_of(text: str, run) -> str:
-    return next(line for line in text.splitlines() if line.startswith(run.run_id + " "))
+    """Return the row of a run, and its note below the table."""
+    index, lines = STUDY.runs.index(run), text.splitlines()
+    (row,) = [line for line in lines if line.startswith(f"{index}  ")]
+    assert row.split()[1] in run.run_id  # a long id has two lines
+    return " ".join([row, *(line for line in lines if line.startswith(f"  {index}: "))])
 
 
 def test_status_shows_state_time_left_reason_and_cost_of_each_run(folder):
@@ -93,9 +97,10 @@ def test_status_shows_state_time_left_reason_and_cost_of_each_run(folder):
     assert "loss is nan at step 31" in line_of(text, FAILED)
     assert re.search(r" stopped .*the same command resumes it", line_of(text, STOPPED))
     assert re.search(rf" pending +0/{PENDING.num_steps} ", line_of(text, PENDING))
-    summary = text.splitlines()[-1]
-    assert summary.startswith("2 of 6 runs done, 1 running, 1 stopped, 1 failed; about ")
-    assert "spent 16 chip-hours of TPU v5 lite, $19.20 on demand; report" in summary
+    summary = text.split("\n\n")[-1].splitlines()
+    assert summary[0].startswith("2 of 6 runs done, 1 running, 1 stopped, 1 failed; ")
+    assert summary[1].startswith("about ")
+    assert summary[2:] == ["spent 16 chip-hours of TPU v5 lite, $19.20 on demand", "report: not yet written"]
 
 
 @pytest.mark.parametrize("seconds", [-86_400, 0, 3600])
@@ -133,7 +138,7 @@ def test_failed_runs_have_no_part_in_fits_and_are_named_there(folder):
         report_verbs.fit(STUDY, folder)
     write_frame(frame[frame["run_id"] != FAILED.run_id], folder.losses_parquet)
     text = as_text(report_verbs.fit(STUDY, folder))
-    assert f"run {FAILED.run_id} failed and is left out: loss is nan at step 31" in text
+    assert f"run {FAILED.run_id} failed and is left out: loss is nan at step 31" in " ".join(text.split())
     fits = json.loads(folder.fits_file.read_text())
     assert not [line for line in fits["lines"] if FAILED.run_id in line["run_ids"]]
 
@@ -212,6 +217,6 @@ def test_rows_of_a_run_whose_folder_was_deleted_are_reported(folder):
     run_id = DONE.run_id
     assert "its rows still count" not in status_text(read_status(STUDY, folder))
     folder.run(run_id).root.rmtree()
-    (line,) = [line for line in status_text(read_status(STUDY, folder)).splitlines() if line.startswith(run_id)]
+    line = line_of(status_text(read_status(STUDY, folder)), DONE)
     assert " pending " in line
-    assert f"its rows still count; delete losses/rows/{run_id}.jsonl or train it again" in line
+    assert "its folder is gone, its rows still count: `prune --removed-runs`, or train it again" in line

@@ -1,6 +1,8 @@
 """A tiny model, data source and run for tests of training. As a script, it is one training process.
 
-python tests/support/tiny_training.py FOLDER [KILL]     KILL: never | between | inside (a checkpoint)
+python tests/support/tiny_training.py FOLDER [KILL]     KILL: never | between | inside | moments
+
+The process is killed between two checkpoints, inside one, or while it removes the moments of an older one.
 """
 
 import os
@@ -133,6 +135,7 @@ def train_bigram(folder, execution: ExecutionConfig, source=None, **options):
 def main(folder: str, kill: str) -> None:
     """Train the tiny Llama of RUN on two devices."""
     from lossline_jax.models.model import build_model
+    from lossline_jax.storage import moments
     from lossline_jax.train import checkpoint
     from lossline_jax.train.loop import train_run
 
@@ -145,6 +148,14 @@ def main(folder: str, kill: str) -> None:
             return os.kill(os.getpid(), signal.SIGKILL) if path.name == "00000008" else original(path)
 
         checkpoint._digests = digests
+    if kill == "moments":
+        execution, write = replace(execution, keep_moments=1), moments.write_checkpoint
+
+        def write_and_die(*arguments):  # meta.json of step 4 no longer lists the moments, which are still there
+            write(*arguments)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        moments.write_checkpoint = write_and_die
     job = bigram_job(folder, execution, KillingSource() if kill == "between" else Source())
     train_run(replace(job, model=build_model(RUN.model, VOCAB)))
 

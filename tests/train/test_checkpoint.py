@@ -15,13 +15,15 @@ from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.training import OptimConfig
 from lossline_jax.distributed.mesh import make_mesh
 from lossline_jax.errors import LosslineError, RunFailed
+from lossline_jax.storage import moments
+from lossline_jax.storage.moments import remove_moments
 from lossline_jax.storage.paths import RunDir
-from lossline_jax.storage.run_records import CheckpointMeta, checkpoint_steps
+from lossline_jax.storage.run_records import CheckpointMeta, checkpoint_steps, write_checkpoint
 from lossline_jax.train.checkpoint import Checkpointer, load_checkpoint_params
 from lossline_jax.train.loop import train_run
 from lossline_jax.train.optimiser import make_optimiser
 from lossline_jax.train.state import TrainState, abstract_state, init_state, state_shardings
-from tests.support.tiny_training import RUN, Bigram, Source, bigram_job
+from tests.support.tiny_training import RUN, Bigram, Source, bigram_job, train_bigram
 
 TWO = ExecutionConfig(data_parallel=2)
 EIGHT = ExecutionConfig(data_parallel=4, model_parallel=2, fsdp=True)
@@ -141,6 +143,75 @@ def test_keep_and_cadence(run_dir, tmp_path):
     assert checkpoint_steps(other_dir) == [2, 4, 5]
     with pytest.raises(LosslineError, match="keep_checkpoints"):
         Checkpointer(run_dir, keep=0)
+
+
+def moments_on_disk(run_dir):
+    return sorted(int(path.parent.name) for path in run_dir.checkpoints.glob("*/opt"))
+
+
+def test_the_newest_checkpoints_keep_their_moments_and_all_their_parameters(run_dir):
+    abstract, state = save(run_dir, 1, 2, 3, 4, keep_moments=2)
+    assert moments_on_disk(run_dir) == [3, 4]
+    with Checkpointer(run_dir) as checkpointer:
+        assert checkpointer.steps() == [1, 2, 3, 4]
+        for step in checkpointer.steps():
+            params = checkpointer.restore_params(step, abstract.params)
+            jax.tree.map(np.testing.assert_array_equal, params, state.params)
+        jax.tree.map(np.testing.assert_array_equal, checkpointer.restore(3, abstract).opt_state, state.opt_state)
+    with pytest.raises(LosslineError, match="keep_moments"):
+        Checkpointer(run_dir, keep_moments=0)
+
+
+def test_a_run_continues_from_the_newest_checkpoint_with_moments(run_dir):
+    """The user deletes the newest checkpoint with moments, as a message about damage asks. The next one has none."""
+    abstract, state = save(run_dir, 1, 2, 3, 4)
+    remove_moments(run_dir, 3)
+    with Checkpointer(run_dir, keep_moments=2) as checkpointer:
+        assert checkpointer.latest_with_moments() == 4
+        truncate(checkpointer.folder(4) / "meta.json")
+        truncate(checkpointer.folder(4) / "meta.json")
+        with pytest.raises(RunFailed, match=r"00000004: damaged .*delete this folder to resume from step 2"):
+            checkpointer.latest_with_moments()
+        checkpointer.folder(4).rmtree()
+        assert checkpointer.latest_with_moments() == 2
+        checkpointer.save(3, state, meta(3))  # the continued run trains step 3 again, and makes it whole
+        assert checkpointer.latest_with_moments() == 3
+        jax.tree.map(np.testing.assert_array_equal, checkpointer.restore(3, abstract), state)
+    assert moments_on_disk(run_dir) == [2, 3]
+
+
+def test_a_kill_while_moments_are_removed_harms_no_checkpoint(run_dir, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def write_and_die(*arguments):
+        write_checkpoint(*arguments)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(moments, "write_checkpoint", write_and_die)
+        with pytest.raises(Killed):
+            save(run_dir, 1, 2, keep_moments=1)
+    assert moments_on_disk(run_dir) == [1, 2]  # the folder is still there, and meta.json no longer lists it
+    with Checkpointer(run_dir) as checkpointer:
+        assert checkpointer.latest_with_moments() == 2
+        checkpointer.restore_params(1, fresh(TWO)[0].params)
+        checkpointer.discard_incomplete()
+    assert moments_on_disk(run_dir) == [2]
+
+
+def test_training_goes_on_bit_for_bit_where_newer_checkpoints_have_no_moments(tmp_path, capsys):
+    straight, resumed = RunDir(epath.Path(tmp_path) / "straight"), RunDir(epath.Path(tmp_path) / "resumed")
+    for run_dir in (straight, resumed):
+        train_bigram(run_dir.root, ExecutionConfig(data_parallel=2))
+    assert moments_on_disk(straight) == [8, 12]  # two of the three checkpoints, by default
+    resumed.done_file.unlink()
+    remove_moments(resumed, 12)
+    train_bigram(resumed.root, ExecutionConfig(data_parallel=2))
+    assert "00000012: has no optimiser moments; training continues from step 8" in capsys.readouterr().err
+    abstract, _ = fresh(TWO)
+    with Checkpointer(straight) as first, Checkpointer(resumed) as second:
+        jax.tree.map(np.testing.assert_array_equal, first.restore(12, abstract), second.restore(12, abstract))
 
 
 def test_parameters_of_another_model_are_refused(run_dir):

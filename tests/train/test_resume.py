@@ -14,6 +14,7 @@ from etils import epath
 from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.distributed.mesh import make_mesh
 from lossline_jax.models.model import build_model
+from lossline_jax.storage.moments import steps_with_moments
 from lossline_jax.storage.paths import RunDir
 from lossline_jax.storage.run_records import checkpoint_steps
 from lossline_jax.train.checkpoint import load_checkpoint_params
@@ -25,7 +26,7 @@ SCRIPT = SUPPORT / "tiny_training.py"
 
 def train(folder, kill="never"):
     command = [sys.executable, str(SCRIPT), str(folder), kill]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(SCRIPT.parents[1])}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(SCRIPT.parents[2])}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -38,15 +39,21 @@ def outcome(folder):
     return losses, [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params)]
 
 
-@pytest.mark.slow  # four processes that each compile
-def test_a_run_killed_twice_resumes_bit_for_bit(tmp_path):
-    """The run is killed after step 6, and then while it writes the checkpoint of step 8. It resumes from step 4."""
+@pytest.mark.slow  # five processes that each compile
+def test_a_run_killed_three_times_resumes_bit_for_bit(tmp_path):
+    """The run is killed after step 6, while it writes the checkpoint of step 8, and while it removes older moments.
+
+    It resumes twice from step 4, and then from step 8.
+    """
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     for kill in ("between", "inside"):
         assert train(killed, kill).returncode == -signal.SIGKILL
         assert checkpoint_steps(RunDir(epath.Path(killed))) == [4]
         with (killed / "steps.jsonl").open("a") as file:
             file.write('{"step": 7, "loss')  # a row that was only partly written
+    assert train(killed, "moments").returncode == -signal.SIGKILL
+    assert steps_with_moments(RunDir(epath.Path(killed))) == [8]
+    assert checkpoint_steps(RunDir(epath.Path(killed))) == [4, 8]
     for folder in (straight, killed):
         process = train(folder)
         assert process.returncode == 0, process.stderr

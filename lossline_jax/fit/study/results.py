@@ -87,6 +87,11 @@ class StudyFits:
     failures: tuple[str, ...] = ()  # one line for each thing that was not fitted or not compared, with the reason
     conventions: dict[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        compared = dict.fromkeys(item.factor for item in self.comparisons)
+        factors = f", compared: {', '.join(compared)}" if compared else ""
+        return f"<StudyFits of {self.y} against {self.x}: {len(self.lines)} lines{factors}; show() prints it>"
+
     @property
     def run_ids(self) -> set[str]:
         """Every run that a line was fitted to."""

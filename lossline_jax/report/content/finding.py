@@ -2,12 +2,24 @@
 
 from collections.abc import Sequence
 
+import pandas as pd
+
+from lossline_jax.config.study import StudyConfig
 from lossline_jax.fit.compare.comparison import LevelGap
+from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.tables.columns import unit_label
-from lossline_jax.report.content.points import with_unit
+from lossline_jax.fit.tables.rows import plain_frame
+from lossline_jax.report.content.points import as_long, with_unit
+from lossline_jax.report.content.run_names import describe_runs
 from lossline_jax.report.content.wording import capitalised, listed, number, signed_text
 from lossline_jax.report.figures.style import factor_name
-from lossline_jax.report.tables.verdicts import FactorVerdict, farthest, listed_factors, opposite_pairs
+from lossline_jax.report.tables.verdicts import (
+    FactorVerdict,
+    farthest,
+    group_by_factor,
+    listed_factors,
+    opposite_pairs,
+)
 
 MOST_NAMED = 3  # runs far from their line that the paragraph names
 VERBS = {  # by verdict; "it" is the line
@@ -128,3 +140,32 @@ def _far(judged: Sequence[FactorVerdict]) -> str:
     return (
         f"Far from the line of their own setting: {listed(shown)}. Verdicts are those that hold with and without them."
     )
+
+
+def study_finding(frame: pd.DataFrame, fits: StudyFits, study: StudyConfig, progress: str = "") -> str:
+    """Return the finding of a study as its page has it.
+
+    Args:
+        frame: the losses table.
+        fits: the fits of the table.
+        study: the study.
+        progress: as for `finding`.
+    """
+    fits = fits.as_shown()
+    runs = describe_runs(as_long(plain_frame(frame), fits), fits, study.runs)
+    judged = group_by_factor(fits.comparisons, {(run.factor, run.level): run.name for run in runs.values()})
+    return finding(judged, fits.x, fits.y, missing_base(fits), progress=progress)
+
+
+def missing_base(fits: StudyFits) -> str:
+    """Return the reason why nothing is compared, or an empty text where something is compared.
+
+    Args:
+        fits: the fits of a table.
+    """
+    if fits.comparisons:
+        return ""
+    if fits.base_label is None:
+        return "no base was named for the other lines to be compared with"
+    reasons = [failure for failure in fits.failures if failure.startswith((fits.base_label, "nothing"))]
+    return "; ".join(reasons) or "no run differs from the base in one factor"
