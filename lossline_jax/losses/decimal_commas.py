@@ -32,7 +32,7 @@ def with_decimal_points(cells: pd.DataFrame, lines: Sequence[int], name: str) ->
     Raises:
         LosslineError: the file has decimal commas and decimal points, or a number such as 125,000 has two readings.
     """
-    columns = [column for column in cells if _is_of_numbers(cells[column])]
+    columns = [column for column in cells if _is_of_numbers(cells.loc[:, column])]
     numbers = [
         (cell, line) for column in columns for cell, line in zip(cells[column], lines, strict=True) if cell.strip()
     ]
