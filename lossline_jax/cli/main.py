@@ -162,7 +162,7 @@ ENGINE_VERBS = {
     "resubmit": Verb(
         options.ResubmitOptions,
         study_commands.resubmit_command,
-        "M: the indices of the runs that are not done, for an engine's array of jobs: 0,3,5-7",
+        "STUDY or M: the indices of the runs that are not done, for an engine's array of jobs: 0,3,5-7",
         source="MANIFEST",
     ),
 }
@@ -357,4 +357,6 @@ def _call_with(verb: Verb, *arguments: object) -> None:
 
 
 def _noun(source: str) -> str:
-    return {"TABLE": "a table", "DIR": "a folder"}.get(source, f"the {source.lower()}")
+    return {"TABLE": "a table", "DIR": "a folder", "MANIFEST": "a study or a manifest"}.get(
+        source, f"the {source.lower()}"
+    )

@@ -295,7 +295,7 @@ class ManifestOptions(Profiled, OnDevices):
 
 
 @dataclass(frozen=True)
-class ResubmitOptions:
+class ResubmitOptions(Place):
     """Print the indices of the runs that are not done, in the form for an array of jobs of a scheduler: 0,3,5-7."""
 
     failed: bool = False
