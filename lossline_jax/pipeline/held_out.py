@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from lossline_jax.config.data import Corpus, FilesCorpus
 from lossline_jax.config.study import StudyConfig
+from lossline_jax.data.corpora.files import find_files
 from lossline_jax.data.corpora.prepare import VALIDATION, PreparedCorpus
 from lossline_jax.errors import LosslineError
 from lossline_jax.storage.inputs import file_kind
@@ -41,13 +42,21 @@ def require_held_out(study: StudyConfig, corpora: Mapping[str, PreparedCorpus]) 
 def _cure(corpus: Corpus) -> str:
     """Return what gives the corpus more held-out documents. Text files may be divided."""
     more = "give it more documents, or raise validation_fraction of the study"
-    if not isinstance(corpus, FilesCorpus):
+    if not isinstance(corpus, FilesCorpus) or not _has_text_files(corpus):
         return more
-    if corpus.split == "file" and any(file_kind(pattern).form in ("txt", "") for pattern in corpus.globs):
+    if corpus.split == "file":
         return (
             "each .txt file is one document: divide the files by FilesCorpus(split='blank lines') or split=2000 "
             f"(bytes), by the flag --split where the experiment has one, or {more}"
         )
     if corpus.split == "blank lines":
         return f"the files have few blank lines: divide them by bytes, such as FilesCorpus(split=2000), or {more}"
-    return more
+    pieces = f"pieces of {corpus.split} bytes"
+    return f"the .txt files are divided into {pieces}: give split (--split) a smaller number, or {more}"
+
+
+def _has_text_files(corpus: FilesCorpus) -> bool:
+    try:
+        return any(file_kind(path).form == "txt" for path in find_files(corpus))
+    except LosslineError:  # a prepared study may be on a machine without the raw files
+        return False

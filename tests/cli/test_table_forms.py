@@ -143,10 +143,12 @@ IN_CELLS = (
         (("predict", "wide.csv", "--y", "eval/code", "--at-flops", "1e18"), NO_PARAMS),
         (("backtest", "wide.csv", *AXES), NO_PARAMS),
         (("fit", "twice.csv", *AXES), TWICE),
+        (("fit", "chart.csv", *AXES), "column 'sun - loss__MIN': an export of one chart of Weights & Biases"),
     ],
 )
 def test_a_refusal_names_the_flag_that_mends_it(here, capsys, wide, words, message):
     wide.rename(columns={"run": "Name"}).assign(State="finished").to_csv("twice.csv", index=False)
+    (here / "chart.csv").write_text("Step,sun - loss,sun - loss__MIN,sun - loss__MAX\n1,2,2,2\n")
     code, out, err = run(capsys, *words)
     assert code == 2
     assert out == ""

@@ -64,6 +64,14 @@ def test_divided_text_files_are_enough(books, split):
     assert lines[-1].startswith("token store wiki")
 
 
+def test_large_pieces_are_told_to_be_smaller_and_lines_of_json_are_not(books):
+    assert "pieces of 100000 bytes: give split (--split) a smaller number" in prepared_lines(books, 100_000)[-1]
+    for book in books.glob("*.TXT"):
+        book.unlink()
+    (books / "one.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
+    assert "are needed; give it more documents, or raise" in prepared_lines(books, "file")[-1]
+
+
 def test_a_cloze_task_needs_as_many_documents_as_it_has_choices(books):
     *_, message = prepared_lines(books, "blank lines", cloze=(ClozeTask("wiki", num_items=8, num_choices=90),))
     assert "wiki_cloze" in message

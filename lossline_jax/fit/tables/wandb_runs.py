@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from lossline_jax.errors import ArgumentError
+from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.tables.rows import RUN_ID
 
 NAME, ID, STATE = "Name", "ID", "State"
@@ -17,8 +17,14 @@ def wandb_run_column(frame: pd.DataFrame) -> str | None:
         frame: the table.
 
     Raises:
+        LosslineError: the table is the export of one chart, where each run is a column.
         ArgumentError: two runs of the page of runs have one name, and the export has no column of ids.
     """
+    if charts := [name for name in map(str, frame.columns) if " - " in name and name.endswith(("__MIN", "__MAX"))]:
+        raise LosslineError(
+            f"column {charts[0]!r}: an export of one chart of Weights & Biases, where each run is a column; export the "
+            "table of runs, or the histories with one row for each run and step"
+        )
     if RUN_ID in frame.columns or NAME not in frame.columns or not MARKS & set(frame.columns):
         return None
     if STATE not in frame.columns:  # a history, with several rows for each run
