@@ -1,14 +1,16 @@
 """Start from this file: find what moves the line of a small model that is trained on your own text.
 
 Question   Does mixing in Wikipedia, or halving the width, move a model off the line of the base on my text?
-Command    lossline-jax run experiments/own_data.py --glob '~/text/**/*.jsonl.gz'
-           (.txt or .jsonl, also packed as .gz or .zst, or .parquet; some megabytes, at least a few hundred documents)
+Command    lossline-jax run experiments/own_data.py --glob texts
+           (a folder or a pattern such as '~/text/**/*.jsonl.gz'; .txt, .jsonl, .ndjson or .json, also packed as .gz,
+           .zst, .xz or .bz2, or .parquet; half a megabyte at least, some megabytes are better)
 Cost       5 minutes on two cores
 Expect     The result depends on your text. The report says what moved the line and by how much, and the smallest
            change that a study of this size can find.
 """
 
 import dataclasses
+from typing import Literal
 
 from lossline_jax.config.data import BuiltinCorpus, DataConfig, FilesCorpus, TrainedTokenizer
 from lossline_jax.config.evaluation import ClozeTask, SuiteConfig, ValidationSet
@@ -16,11 +18,19 @@ from lossline_jax.config.model import LlamaConfig
 from lossline_jax.config.study import RunConfig, StudyConfig
 
 
-def study(glob: str = "texts/*.txt", tokens: int = 600_000, vocab_size: int = 512, seeds: int = 2) -> StudyConfig:
+def study(
+    glob: str = "texts/*.txt",
+    split: Literal["file", "blank lines"] | int = 2000,
+    tokens: int = 600_000,
+    vocab_size: int = 512,
+    seeds: int = 2,
+) -> StudyConfig:
     """Return the study.
 
     Args:
-        glob: your files.
+        glob: your files, or their folder.
+        split: the documents of a .txt file: pieces of at most this many bytes, "blank lines" (its paragraphs) or "file"
+            (the whole file, for a folder of hundreds of short texts).
         tokens: training tokens of each run.
         vocab_size: number of tokens of the tokenizer, which is trained on your text.
         seeds: runs of each intervention. The base has twice as many, and the differences between them are the noise.
@@ -46,7 +56,7 @@ def study(glob: str = "texts/*.txt", tokens: int = 600_000, vocab_size: int = 51
     return StudyConfig(
         name="own_data",
         question="What moves the line of a small model trained on my text?",
-        corpora=(FilesCorpus("mine", globs=(glob,)), BuiltinCorpus("wiki"), BuiltinCorpus("techdoc")),
+        corpora=(FilesCorpus("mine", globs=(glob,), split=split), BuiltinCorpus("wiki"), BuiltinCorpus("techdoc")),
         runs=tuple(dataclasses.replace(base, seed=seed, **change) for seed, change in settings),
         suite=SuiteConfig(
             # Held-out text of each corpus, and items made from it: the losses that a line can have on its axes.

@@ -2,8 +2,8 @@
 
     python launch/local.py studies/quickstart/manifest.jsonl --processes 2 --runs-at-once 4
 
-A run that fails does not stop another run. On SIGTERM or SIGINT, the launcher passes the signal on, waits until the
-checkpoints are saved, and exits with code 42.
+Each run has a log file with the lines of all its starts. A run that fails does not stop another run. On SIGTERM or
+SIGINT, the launcher passes the signal on, waits until the checkpoints are saved, and exits with code 42.
 """
 
 import queue
@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
 from gang import Member, free_port, run_gang
 from selection import Chosen, Selection, main, program
@@ -24,6 +26,8 @@ from settings import Local
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
 from lossline_jax.formatting import human_seconds, text_table
 from lossline_jax.status.resubmit import Standing
+from lossline_jax.storage.files import is_remote
+from lossline_jax.storage.object_store import expanded
 from lossline_jax.storage.run_records import checkpointed_step
 
 
@@ -115,15 +119,17 @@ def launch(options: Options, chosen: Chosen) -> int:
             f"--gpus: {options.gpus} GPUs cannot be divided by --runs-at-once times --processes; give a multiple"
         )
     if options.dry_run:
-        for standing in chosen.runs.chosen:
-            for member in gang_of(options, chosen, standing.index, slot=0, port="PORT"):
+        for k, standing in enumerate(chosen.runs.chosen):
+            for member in gang_of(options, chosen, standing.index, slot=k % options.runs_at_once, port="PORT"):
                 print(member.label, *(f"{k}={v}" for k, v in member.environment.items()), shlex.join(member.command))
         print(*(shlex.join(command) for command in _fit_commands(options, chosen)), sep="\n")
         return 0
+    log_folder = _log_folder(options, chosen)
+    print(f"logs of the runs: {log_folder}/INDEX_RUN.log", file=sys.stderr, flush=True)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    results = _run_all(options, chosen, stop)
+    results = _run_all(options, chosen, stop, log_folder)
     rows = [
         [standing.index, standing.run_id, result.word, result.starts, human_seconds(result.seconds), result.note]
         for standing, result in results
@@ -135,7 +141,38 @@ def launch(options: Options, chosen: Chosen) -> int:
     return int(any(codes) or any(result.word != "done" for _, result in results))
 
 
-def _run_all(options: Options, chosen: Chosen, stop: threading.Event) -> list[tuple[Standing, Result]]:
+def _log_folder(options: Options, chosen: Chosen) -> Path:
+    """Make the folder for the log files of the runs, and return it."""
+    is_in_bucket = is_remote(chosen.folder.root)
+    default = Path("logs", chosen.study.name) if is_in_bucket else Path(str(chosen.folder.root), "logs")
+    folder = Path(expanded(options.logs)) if options.logs else default
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LosslineError(f"--logs: {folder}: cannot be made ({error.strerror}); name another folder") from error
+    return folder.absolute()
+
+
+def writer_of(log_file: IO[str]) -> Callable[[str], None]:
+    """Return a function that writes a line to stderr and to the log file of a run. Several threads may call it.
+
+    Args:
+        log_file: the open log file.
+    """
+    lock = threading.Lock()
+
+    def write(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+        with lock:
+            log_file.write(f"{line}\n")
+            log_file.flush()
+
+    return write
+
+
+def _run_all(
+    options: Options, chosen: Chosen, stop: threading.Event, log_folder: Path
+) -> list[tuple[Standing, Result]]:
     slots: queue.Queue[int] = queue.Queue()
     for slot in range(options.runs_at_once):
         slots.put(slot)
@@ -143,13 +180,14 @@ def _run_all(options: Options, chosen: Chosen, stop: threading.Event) -> list[tu
     def work(standing: Standing) -> Result:
         directory, slot = chosen.folder.run(standing.run_id), slots.get()
         try:
-            return supervise(
-                lambda: gang_of(options, chosen, standing.index, slot=slot, port=free_port()),
-                lambda: checkpointed_step(directory),
-                options,
-                stop=stop,
-                write=lambda line: print(line, file=sys.stderr, flush=True),
-            )
+            with (log_folder / f"{standing.index}_{standing.run_id}.log").open("a", errors="replace") as log_file:
+                return supervise(
+                    lambda: gang_of(options, chosen, standing.index, slot=slot, port=free_port()),
+                    lambda: checkpointed_step(directory),
+                    options,
+                    stop=stop,
+                    write=writer_of(log_file),
+                )
         finally:
             slots.put(slot)
 

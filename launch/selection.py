@@ -1,24 +1,32 @@
 """The parts that all launchers share: the choice of runs from a manifest, and the main function."""
 
+import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import tyro
+from etils import epath
 
 from lossline_jax import logs
 from lossline_jax.config.study import StudyConfig
+from lossline_jax.config.validate import validate_study
 from lossline_jax.errors import LosslineError
 from lossline_jax.formatting import shown
 from lossline_jax.pipeline import study_files
-from lossline_jax.status.resubmit import Resubmission, resubmission
-from lossline_jax.storage.files import absolute
+from lossline_jax.pipeline.experiment import load_study_function
+from lossline_jax.status.resubmit import Resubmission, Standing, resubmission
+from lossline_jax.storage.files import absolute, is_remote
 from lossline_jax.storage.object_store import expanded
 from lossline_jax.storage.paths import StudyDir
 
 Options = TypeVar("Options", bound="Selection")
+
+# Names that stand for a reader's own names in documentation, such as my-project, YOUR_BUCKET, PROJECT and P.
+OWN = "account|bucket|cluster|image|org|project|registry|repo|zone"
+PLACEHOLDER = re.compile(f"(?i:(?:my|your)[-_](?:{OWN}))|[BCPZ]|ADDRESS|BUCKET|CLUSTER|HOST|IMAGE|PROJECT|REPO|ZONE")
 
 
 @dataclass(frozen=True)
@@ -26,9 +34,12 @@ class Selection:
     """The flags of every launcher."""
 
     manifest: tyro.conf.Positional[str]
-    """The manifest.jsonl of `lossline-jax plan STUDY.py --manifest`, or its study's folder: on a disk or gs://."""
+    """The manifest.jsonl of `lossline-jax plan STUDY.py --manifest`, or its study's folder: on a disk or gs://. With
+    --dry-run also an experiment file, of which nothing need be prepared."""
     dry_run: bool = False
-    """Print what would be submitted, and submit nothing."""
+    """Print what would be submitted, and submit nothing. Neither prepared data nor a bucket is needed."""
+    root: str = "studies"
+    """Folder of the study's folder, for the dry run of an experiment file: a local path or gs://."""
     failed: bool = False
     """Start the runs that failed too."""
 
@@ -58,16 +69,95 @@ def choose(options: Selection) -> Chosen:
         options: the flags of the launcher.
 
     Raises:
-        LosslineError: there is no manifest, or the study is not prepared.
+        LosslineError: there is no manifest, or the study is not prepared. A dry run only warns that it is not.
     """
+    if options.manifest.endswith(".py"):
+        return _of_experiment(options)
+    _refuse_placeholders("MANIFEST", options.manifest.partition("://")[2].split("/")[0])
     study, folder, run_ids = study_files.read_manifest(options.manifest)
     folder = StudyDir(absolute(folder.root))
-    if not folder.prepared_file.exists():
+    if folder.prepared_file.exists():
+        runs = resubmission(study, folder, run_ids, options.failed)
+    elif options.dry_run:
+        logs.warning(f"dry run: {folder.root} is not prepared; a start needs `lossline-jax prepare` first")
+        runs = _all_open(run_ids, options)
+    else:
         raise LosslineError(f"{folder.root}: not prepared; run `lossline-jax prepare` first")
-    runs = resubmission(study, folder, run_ids, options.failed)
     for note in runs.notes:
         logs.info(note)
     return Chosen(study, folder, runs)
+
+
+def _of_experiment(options: Selection) -> Chosen:
+    """Return all runs of an experiment file, for a dry run. Neither the file system nor a bucket is asked for them."""
+    source = options.manifest
+    if not options.dry_run:
+        make = f"lossline-jax plan {source} --root {options.root} --manifest"
+        raise LosslineError(f"{source}: an experiment file is for --dry-run; a start needs its manifest: {make}")
+    _refuse_placeholders("--root", options.root.partition("://")[2].split("/")[0])
+    study = validate_study(load_study_function(source)(), source)
+    folder = StudyDir(absolute(epath.Path(expanded(options.root))) / study.name)
+    logs.warning(
+        f"dry run of {source} with its default knobs: all {len(study.runs)} runs; a start needs `lossline-jax prepare` "
+        f"and `lossline-jax plan --manifest`, both with --root {options.root}"
+    )
+    return Chosen(study, folder, _all_open([run.run_id for run in study.runs], options))
+
+
+def _all_open(run_ids: Sequence[str], options: Selection) -> Resubmission:
+    return Resubmission(tuple(Standing(k, run_id, "open") for k, run_id in enumerate(run_ids)), options.failed)
+
+
+def require_bucket(options: Selection, chosen: Chosen, who: str) -> None:
+    """Check that the study is in a bucket. A dry run only warns.
+
+    Args:
+        options: the flags of the launcher.
+        chosen: the runs.
+        who: the machines that cannot see the disk of this one.
+
+    Raises:
+        LosslineError: the study is on a disk.
+    """
+    if is_remote(chosen.folder.root):
+        return
+    reason = f"{chosen.folder.root}: {who} do not see this disk; make the study with --root gs://..."
+    if not options.dry_run:
+        raise LosslineError(reason)
+    logs.warning(f"dry run: {reason}")
+
+
+def require_extras(package: str, needed: Sequence[str]) -> None:
+    """Check that a package has the extras without which no run starts on the paid machines.
+
+    Args:
+        package: the requirement that pip installs there.
+        needed: the extras.
+
+    Raises:
+        LosslineError: an extra is missing.
+    """
+    extras = re.search(r"\[([^\]]*)\]", package)
+    given = {word.strip() for word in (extras[1] if extras else "").split(",")}
+    if missing := sorted(set(needed) - given):
+        address = re.sub(r"^[^@/]*@\s*", "", package) if "://" in package else "ADDRESS"
+        raise LosslineError(
+            f"--package: {package} asks for no {' and no '.join(missing)}, without which no run starts there; "
+            f"write 'lossline_jax[{','.join(needed)}] @ {address}'"
+        )
+
+
+def _refuse_placeholders(flag: str, *values: str) -> None:
+    """Refuse a value with a part that documentation uses in place of a user's own name."""
+    for value in values:
+        parts = [part for part in re.split(r"[/:@\s]+", value) if part]
+        found = [p for p in parts if "..." in p or "<" in p or _is_placeholder(p)]
+        if found:
+            raise LosslineError(f"{flag}: {found[0]!r} is a placeholder of the documentation; give your own")
+
+
+def _is_placeholder(part: str) -> bool:
+    return PLACEHOLDER.fullmatch(part) is not None
 
 
 def program(command: str) -> list[str]:
@@ -76,18 +166,22 @@ def program(command: str) -> list[str]:
 
 
 def must_be_given(options: Selection, *names: str) -> None:
-    """Check that the settings without a default were given, because only a site can know them.
+    """Check that the settings without a default were given, and not with the placeholders of the documentation.
+
+    Only a site can know them, so a dry run refuses them too.
 
     Args:
         options: the flags of the launcher.
         *names: names of the settings.
 
     Raises:
-        LosslineError: settings are missing. The message names their flags.
+        LosslineError: settings are missing or are placeholders. The message names their flags.
     """
     missing = [f"--{name.replace('_', '-')}" for name in names if not getattr(options, name)]
     if missing:
         raise LosslineError(f"{', '.join(missing)}: not given, and there is no default; --help says what each takes")
+    for name in names:
+        _refuse_placeholders(f"--{name.replace('_', '-')}", getattr(options, name))
 
 
 def main(kind: type[Options], launch: Callable[[Options, Chosen], int], description: str) -> None:

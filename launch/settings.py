@@ -21,6 +21,9 @@ class Local:
     """Starts of a run in total, after exits with code 42."""
     grace_seconds: float = 120.0
     """Time to save a checkpoint after SIGTERM, in seconds."""
+    logs: str = ""
+    """Folder for one log file per run, with the lines of all its starts. Empty: logs/ in the study's folder, or
+    logs/STUDY in the working folder for a study in a bucket."""
     lossline: str = shlex.join([sys.executable, "-m", "lossline_jax"])
     """The command that runs lossline."""
 
@@ -51,6 +54,14 @@ class Slurm:
     """Starts of a run in total, after exits with code 42."""
     grace_seconds: int = 120
     """Time to save a checkpoint, in seconds. The cluster's KillWait must not be shorter."""
+    fit_partition: str = ""
+    """Partition of the fit job, which needs no GPU. Empty: the partition of the runs, with their `options`."""
+    fit_cpus: int = 0
+    """CPUs of the fit job. 0: `cpus_per_task`."""
+    fit_memory: str = ""
+    """Memory of the fit job, such as 16G. Empty: `memory`, or with --fit-partition the default of that partition."""
+    fit_options: tuple[str, ...] = ()
+    """More options of sbatch for the fit job. With --fit-partition they replace `options`."""
     coordinator: str = ""
     """Host where the processes of a run meet. Empty: the first host that SLURM names."""
     setup: str = ""
@@ -59,6 +70,19 @@ class Slurm:
     """Folder for the logs. Empty: logs/ in the study's folder, which must then be on a disk."""
     lossline: str = shlex.join([sys.executable, "-m", "lossline_jax"])
     """The command that runs lossline, on a path that the nodes see too."""
+
+
+@dataclass(frozen=True)
+class SkyPilot:
+    """The settings of skypilot.py. The machines are in skypilot.yaml."""
+
+    package: str = ""
+    """Must be given: the package that pip installs on every worker, with the extra of the client of its bucket:
+    'lossline_jax[cuda,gcs] @ git+https://...'. lossline is on no public index."""
+    pool: str = "lossline"
+    """Name of the pool, as given to `sky jobs pool apply -p`."""
+    sky: str = "sky"
+    """The command that runs SkyPilot."""
 
 
 @dataclass(frozen=True)

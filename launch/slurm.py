@@ -69,9 +69,10 @@ def run_script(options: Options, chosen: Chosen) -> str:
         "mem": options.memory,
         "time": options.time,
         "signal": f"B:TERM@{options.grace_seconds}",
+        "partition": options.partition,
     }
     return RUN_SCRIPT.format(
-        directives=_directives(options, directives, "--requeue", "--open-mode=append"),
+        directives=_directives(options, directives, "--requeue", "--open-mode=append", *options.options),
         setup=options.setup,
         meeting_place=_meeting_place(options),
         command=_command(options, chosen),
@@ -87,13 +88,15 @@ def fit_script(options: Options, chosen: Chosen) -> str:
         "job-name": f"lossline-{chosen.study.name}-fit",
         "output": f"{_logs(options, chosen)}/%j_fit.log",
         "ntasks": 1,
-        "cpus-per-task": options.cpus_per_task,
-        "mem": options.memory,
+        "cpus-per-task": options.fit_cpus or options.cpus_per_task,
+        "mem": options.fit_memory or (options.memory if not options.fit_partition else ""),
         "time": options.time,
+        "partition": options.fit_partition or options.partition,
     }
+    more = options.fit_options if options.fit_partition else (*options.options, *options.fit_options)
     folder = shlex.quote(str(chosen.folder.root))
     commands = "\n".join(f"{options.lossline} {verb} {folder}" for verb in ("evaluate", "fit", "report"))
-    return FIT_SCRIPT.format(directives=_directives(options, directives), setup=options.setup, commands=commands)
+    return FIT_SCRIPT.format(directives=_directives(options, directives, *more), setup=options.setup, commands=commands)
 
 
 def _command(options: Options, chosen: Chosen) -> str:
@@ -110,9 +113,8 @@ def _meeting_place(options: Options) -> str:
 
 
 def _directives(options: Options, directives: dict[str, object], *flags: str) -> str:
-    site = {"partition": options.partition, "account": options.account}
-    named = [f"--{name}={value}" for name, value in (directives | site).items() if value]
-    return "\n".join(f"#SBATCH {option}" for option in (*named, *flags, *options.options))
+    named = [f"--{name}={value}" for name, value in (directives | {"account": options.account}).items() if value]
+    return "\n".join(f"#SBATCH {option}" for option in (*named, *flags))
 
 
 def _logs(options: Options, chosen: Chosen) -> str:

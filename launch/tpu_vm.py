@@ -8,21 +8,19 @@ requests another one, and the runs continue from their checkpoints. The launcher
 `retries` slices, and deletes the slice.
 """
 
-import re
 import shlex
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 
-from selection import Chosen, Selection, choose, main, must_be_given, program
+from selection import Chosen, Selection, choose, main, must_be_given, program, require_bucket, require_extras
 from settings import TpuVm
 
 from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
-from lossline_jax.storage.files import is_remote
 
 MISTAKE = LosslineError.exit_code  # exit code of a user's mistake, which another slice would not change
-NEEDED_EXTRAS = {"tpu", "gcs"}
+NEEDED_EXTRAS = ("tpu", "gcs")
 ENDED = ("FAILED", "SUSPENDED", "SUSPENDING")  # states of a queued resource that will get no machine
 
 
@@ -74,16 +72,6 @@ class Slice:
         return self._words("tpu-vm", "ssh", self.name, "--worker=all", f"--command={command}")
 
 
-def _check_extras(package: str) -> None:
-    """Check that the package has the extras with libtpu and gcsfs. Without them no run starts on the paid slice."""
-    extras = re.search(r"\[([^\]]*)\]", package)
-    if missing := NEEDED_EXTRAS - {word.strip() for word in (extras[1] if extras else "").split(",")}:
-        raise LosslineError(
-            f"--package: {package} asks for no {' and no '.join(sorted(missing))}, without which no run starts there; "
-            f"write 'lossline_jax[tpu,gcs] @ ADDRESS'"
-        )
-
-
 def install_command(options: Options) -> str:
     """Return the shell command that installs lossline into a virtual environment on a worker."""
     return f"python3 -m venv ~/lossline && ~/lossline/bin/pip install --quiet {shlex.quote(options.package)}"
@@ -106,9 +94,8 @@ def work_command(chosen: Chosen) -> str:
 def launch(options: Options, chosen: Chosen) -> int:
     """Request a slice, work on it and delete it. Repeat this while the slice was taken away before the last run."""
     must_be_given(options, "project", "zone", "package")
-    _check_extras(options.package)
-    if not is_remote(chosen.folder.root):
-        raise LosslineError(f"{chosen.folder.root}: workers do not see this disk; make the study with --root gs://...")
+    require_extras(options.package, NEEDED_EXTRAS)
+    require_bucket(options, chosen, "workers")
     if not chosen.runs.chosen:
         return 0
     tpu = Slice(options, options.name or f"lossline-{chosen.study.name.replace('_', '-').lower()}")

@@ -11,11 +11,10 @@ import shlex
 import subprocess
 from dataclasses import dataclass
 
-from selection import Chosen, Selection, main, must_be_given, program
+from selection import Chosen, Selection, main, must_be_given, program, require_bucket
 from settings import Xpk
 
-from lossline_jax.errors import RESTART_EXIT_CODE, LosslineError
-from lossline_jax.storage.files import is_remote
+from lossline_jax.errors import RESTART_EXIT_CODE
 
 LONGEST_NAME = 39  # characters of a workload's name
 GPUS = ("a100", "b200", "gb200", "h100", "h200", "l4")  # the beginnings of xpk's names of GPU machines
@@ -73,8 +72,7 @@ def workload_command(options: Options, chosen: Chosen, index: int) -> list[str]:
 def launch(options: Options, chosen: Chosen) -> int:
     """Create one workload per run, until xpk refuses one. Return its exit code."""
     must_be_given(options, "project", "zone", "cluster", "image")
-    if not is_remote(chosen.folder.root):
-        raise LosslineError(f"{chosen.folder.root}: pods do not see this disk; make the study with --root gs://...")
+    require_bucket(options, chosen, "pods")
     for standing in chosen.runs.chosen:
         command = workload_command(options, chosen, standing.index)
         if options.dry_run:

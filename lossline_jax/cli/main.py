@@ -198,7 +198,7 @@ ENGINE_VERBS = {
     "resubmit": Verb(
         options.ResubmitOptions,
         study_commands.resubmit_command,
-        "M: the indices of the runs that are not done, for an engine's array of jobs: 0,3,5-7",
+        "STUDY or M: the indices of the runs that are not done, for an engine's array of jobs: 0,3,5-7",
         source="MANIFEST",
     ),
 }
@@ -399,4 +399,5 @@ def _call_with(verb: Verb, *arguments: object) -> None:
 
 
 def _noun(source: str) -> str:
-    return {"TABLE": "a table", "DIR": "a folder", "NAME": "a new study"}.get(source, f"the {source.lower()}")
+    nouns = {"TABLE": "a table", "DIR": "a folder", "NAME": "a new study", "MANIFEST": "a study or a manifest"}
+    return nouns.get(source, f"the {source.lower()}")

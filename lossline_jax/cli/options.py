@@ -5,6 +5,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from lossline_jax.cli.read_tables import TableForm
 from lossline_jax.config.execution import ProcessesConfig
 from lossline_jax.distributed.chips import ASSUMED_UTILISATION
 from lossline_jax.weights.imported_model import ModelFacts
@@ -188,12 +189,13 @@ class ShowOptions(Place):
     """A run, by its id, its number in the plan, or the start of its id: show its configuration and progress instead."""
 
 
-@dataclass(frozen=True)
-class TableOptions:
+@dataclass(frozen=True, kw_only=True)
+class TableOptions(TableForm):
     """Columns of a table, and the columns that group its rows."""
 
     y: tuple[str, ...]
-    """Column (or, in a lossline table, evaluation set) to fit or predict; several for --law, predict and backtest."""
+    """Columns (or, in a lossline table, evaluation sets) to fit or predict. A pattern in quotes stands for all that it
+    matches: 'eval/*'."""
     x: str | None = None
     """Column or evaluation set on the horizontal axis."""
     by: tuple[str, ...] = ()
@@ -229,7 +231,7 @@ class CompareStudyOptions(Place):
     """Count a run of one setting that stands under two names once. Default: it is refused."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FitOptions(TableOptions):
     """Fit lines y = K (x - E_x)^kappa + E_y to any table of losses, or fit the law of --law."""
 
@@ -240,9 +242,6 @@ class FitOptions(TableOptions):
     objective: str | None = None
     """Objective of --law: "log Huber", "Huber, delta 0.01", "log least squares" or "least squares". Default: the
     objective of its authors."""
-    cluster: str | None = None
-    """Column that names the run a row belongs to: bands, gaps and intervals of parameters resample whole runs. Default:
-    run_id."""
     on: tuple[str, ...] = ()
     """Columns in which two models of --across must be equal."""
     e_x: str = "free"
@@ -257,8 +256,8 @@ class FitOptions(TableOptions):
     """Column of training tokens."""
 
 
-@dataclass(frozen=True)
-class CompareOptions:
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(TableForm):
     """Columns of a table for the comparison of settings."""
 
     x: str
@@ -271,17 +270,16 @@ class CompareOptions:
     base: tuple[str, ...] = ()
     """Levels that all other levels are compared with: data=wiki size=d64 ... Default: the levels of the setting with
     most neighbours."""
-    run: str | None = None
-    """Column that names the run a row belongs to. Default: run_id, if the table has it."""
-    units: tuple[str, ...] = ()
-    """Loss columns of a lossline table. Default: nats_per_token and bits_per_byte, as far as the table has them."""
+    unit: tuple[str, ...] = ()
+    """Loss columns of a lossline table, one or several. Default: nats_per_token and bits_per_byte, as far as the table
+    has them."""
     margin: float = 3.0
     """Number of noise floors. A gap that is surely smaller does not move the line."""
     merge_copies: bool = False
     """Count a run of one setting that stands under two names once. Default: it is refused."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CompareTableOptions(CompareOptions):
     """Show which factor moves the line of one loss over another, for any table with the factors as columns."""
 
@@ -289,7 +287,7 @@ class CompareTableOptions(CompareOptions):
     """Write lines and comparisons as JSON here."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReportTableOptions(CompareOptions):
     """Write one HTML page of any table of losses, with verdicts, figures and tables."""
 
@@ -299,12 +297,12 @@ class ReportTableOptions(CompareOptions):
     """Title of the page. Default: the name of the table."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FigureTableOptions(PaperOptions, CompareOptions):
     """Write figures of any table of losses in the size that a paper needs."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ForecastOptions(TableOptions):
     """Columns of a table with sizes, tokens and budgets."""
 
@@ -315,15 +313,13 @@ class ForecastOptions(TableOptions):
     """Column of training tokens."""
     flops: str | None = None
     """Column of training FLOPs. Default: 6 times parameters times tokens."""
-    cluster: str | None = None
-    """Column that names the run of a row. The rows of one run are held out together. Default: run_id."""
     level: float = 0.9
     """Level of the intervals."""
     figure: str | None = None
     """Also draw the result into this file: .png, .pdf or .svg."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BacktestOptions(ForecastOptions):
     """Predict the largest budgets of a table from the smaller ones, and show the errors."""
 
@@ -331,7 +327,7 @@ class BacktestOptions(ForecastOptions):
     """Largest budget to fit, in FLOPs. Default: all but the largest."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PredictOptions(ForecastOptions):
     """Predict losses of a run that nobody trained, with an interval from backtests within the table.
 
@@ -374,7 +370,7 @@ class ManifestOptions(Profiled, OnDevices):
 
 
 @dataclass(frozen=True)
-class ResubmitOptions:
+class ResubmitOptions(Place):
     """Print the indices of the runs that are not done, in the form for an array of jobs of a scheduler: 0,3,5-7."""
 
     failed: bool = False

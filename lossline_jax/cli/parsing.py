@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 COMMAND = "lossline-jax"
 HELP = ("-h", "--help")
-FLAG_OF_ARGUMENT = {"inputs": "input", "outputs": "y"}  # arguments of functions whose flags have another name
+# Arguments of functions whose flags have another name.
+FLAG_OF_ARGUMENT = {"inputs": "input", "outputs": "y", "losses": "y", "units": "unit", "cluster": "run"}
 
 _Name = Annotated[
     str | None, tyro.conf.arg(help="Another name for the study, and so another folder. Default: the experiment's.")

@@ -38,6 +38,7 @@ from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError
 from lossline_jax.formatting import fold
 from lossline_jax.pipeline import shipped, study_files
+from lossline_jax.pipeline.experiment import load_study_function
 from lossline_jax.storage.paths import StudyDir
 from lossline_jax.summary import show
 from lossline_jax.summary.leftovers import removal_text
@@ -232,7 +233,9 @@ def import_losses_command(source: str, options: ImportLossesOptions) -> None:
 
 
 def resubmit_command(source: str, options: ResubmitOptions) -> None:
-    """Print the indices of the runs that are not done."""
+    """Print the indices of the runs that are not done. The source is a manifest, a study's folder or its experiment."""
+    if source.endswith(".py"):
+        source = f"{options.root}/{load_study_function(source)().name}"
     resubmission = resubmissions.resubmission(*study_files.read_manifest(source), options.failed)
     for note in resubmission.notes:
         logs.info(note)

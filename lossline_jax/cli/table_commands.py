@@ -17,10 +17,11 @@ from lossline_jax.cli.options import (
     LawsOptions,
     PredictOptions,
     ReportTableOptions,
+    TableOptions,
 )
 from lossline_jax.cli.paper import Paper, figure_file, save_axes, write_figures
+from lossline_jax.cli.read_tables import OpenTable, open_table
 from lossline_jax.errors import LosslineError
-from lossline_jax.losses.table import read_losses
 from lossline_jax.storage.files import export_json
 from lossline_jax.storage.outputs import REPORT_FILES, output_folder, output_json
 from lossline_jax.summary import show
@@ -35,7 +36,13 @@ if TYPE_CHECKING:
 def table_fit(table: str, options: FitOptions) -> None:
     """Fit lines of one loss over another, or the law of `--law`, in every group of a table."""
     _enable_compilation_cache()
-    show(_fit_law(table, options, options.law) if options.law else _fit_lines(table, options))
+    if options.law:
+        show(_fit_law(table, options, options.law))
+        return
+    for k, fits in enumerate(_fit_lines(table, options)):
+        if k:
+            logs.result("")
+        show(fits)
 
 
 def table_compare(table: str, options: CompareTableOptions) -> None:
@@ -95,9 +102,9 @@ def table_predict(table: str, options: PredictOptions) -> None:
 
     _enable_compilation_cache()
     out, figure = output_json(options.out), figure_file(options.figure)
-    frame = _read_table(table, options.cluster)
+    opened = open_table(table, options)
     check_target(options.at_params, options.at_tokens, options.at_flops, options.at_x)
-    fitted = forecast(frame, options.y, level=options.level, **_columns(options))
+    fitted = forecast(opened.frame, _losses(opened, options), level=options.level, **_columns(opened, options))
     predicted = fitted.predict(
         params=options.at_params, tokens=options.at_tokens, flops=options.at_flops, x=options.at_x, only=options.only
     )
@@ -116,8 +123,9 @@ def table_backtest(table: str, options: BacktestOptions) -> None:
 
     _enable_compilation_cache()
     out, figure = output_json(options.out), figure_file(options.figure)
-    frame = _read_table(table, options.cluster)
-    result = backtest(frame, options.y, up_to=options.up_to, level=options.level, **_columns(options))
+    opened = open_table(table, options)
+    losses, columns = _losses(opened, options), _columns(opened, options)
+    result = backtest(opened.frame, losses, up_to=options.up_to, level=options.level, **columns)
     if out is not None:
         export_json(out, result.to_json())
     show(result)
@@ -142,53 +150,69 @@ def _compared(
     from lossline_jax.fit.study.fit_study import Statistics
     from lossline_jax.fit.tables.rows import require_column, require_runs
 
-    frame = _read_table(table, options.run)
+    opened = open_table(table, options)
+    frame, run = opened.frame, opened.run
     if not (options.margin > 0 and math.isfinite(options.margin)):
         raise LosslineError(f"--margin: {options.margin:g} noise floors are not a margin; give more than 0")
-    if options.run is not None:
-        require_column(frame, options.run)
-        require_runs(frame, options.run)
-        frame = frame.assign(run_id=frame[options.run])
+    if run is not None:
+        require_column(frame, run, "run")
+        require_runs(frame, run)
+        frame = frame.assign(run_id=frame[run])
     fits = fit_table(
         frame,
         options.x,
         options.y,
         _pairs(options.base, "--base", "FACTOR=LEVEL, such as data=wiki"),
         factors=options.factors or None,
-        units=options.units or None,
+        units=options.unit or None,
         statistics=Statistics(margin_in_noise=options.margin),
         merge_copies=options.merge_copies,
     )
     return frame, fits
 
 
-def _fit_lines(table: str, options: FitOptions) -> "StudyFits":
+def _fit_lines(table: str, options: FitOptions) -> "list[StudyFits]":
+    """Return the lines of each loss of --y. A loss whose lines cannot be fitted is named, and stops no other."""
     from lossline_jax.fit.study.irreducible import IrreducibleModes
     from lossline_jax.fit.study.table_lines import Across, fit_lines
 
     _refuse(options, "belongs to --law; give --law too", "objective", "input")
     if options.across is None:
         _refuse(options, "belongs to --across; give --across too", "on")
-    if options.x is None or len(options.y) != 1:
-        raise LosslineError("a line needs --x and one --y; to fit a law of sizes or tokens name it with --law")
+    if options.x is None:
+        raise LosslineError("a line needs --x and --y; to fit a law of sizes or tokens name it with --law")
     if options.across is not None and not options.on:
         raise LosslineError("--on: say which columns make two models of --across a pair, such as --on params tokens")
     out = output_json(options.out)
-    fits = fit_lines(
-        _read_table(table, options.cluster),
-        options.x,
-        options.y[0],
-        options.by,
-        cluster=options.cluster,
-        unit=options.unit,
-        across=None if options.across is None else Across(options.across, options.on),
-        irreducible=IrreducibleModes(
-            _mode(options.e_x), _mode(options.e_y), options.form, options.params, options.tokens
-        ),
-        merge_copies=options.merge_copies,
-    )
+    opened = open_table(table, options)
+    across = None if options.across is None else Across(options.across, options.on)
+    irreducible = IrreducibleModes(_mode(options.e_x), _mode(options.e_y), options.form, options.params, options.tokens)
+    losses = _losses(opened, options)
+    fits, failures = [], []
+    for y in losses:
+        try:
+            lines = fit_lines(
+                opened.frame,
+                options.x,
+                y,
+                options.by,
+                cluster=opened.run,
+                unit=options.unit,
+                across=across,
+                irreducible=irreducible,
+                merge_copies=options.merge_copies,
+            )
+            fits.append(lines)
+        except LosslineError as error:
+            if len(losses) == 1:
+                raise
+            failures.append(error)
+    if not fits:
+        raise failures[0]
+    for error in failures:
+        logs.warning(f"left out: {error}")
     if out is not None:
-        export_json(out, fits.to_json())
+        export_json(out, fits[0].to_json() if len(losses) == 1 else [lines.to_json() for lines in fits])
     return fits
 
 
@@ -198,13 +222,14 @@ def _fit_law(table: str, options: FitOptions, law: str) -> "LawFits":
     reason = "belongs to lines; name the inputs of --law by --input NAME=COLUMN ..."
     _refuse(options, reason, "x", "across", "on", "e_x", "e_y", "form", "params", "tokens")
     out = output_json(options.out)
+    opened = open_table(table, options)
     fits = fit_laws(
-        _read_table(table, options.cluster),
+        opened.frame,
         law,
         _pairs(options.input, "--input", "NAME=COLUMN, such as N=params"),
-        options.y,
+        _losses(opened, options),
         by=options.by,
-        cluster=options.cluster,
+        cluster=opened.run,
         objective=options.objective,
         unit=options.unit,
         merge_copies=options.merge_copies,
@@ -222,16 +247,17 @@ def _refuse(options: FitOptions, reason: str, *names: str) -> None:
             raise LosslineError(f"--{name.replace('_', '-')} {reason}")
 
 
-def _columns(options: ForecastOptions) -> dict[str, Any]:
+def _losses(opened: OpenTable, options: TableOptions) -> tuple[str, ...]:
+    """Return the losses of --y, with all losses that a pattern matches."""
+    from lossline_jax.fit.tables.loss_names import named_losses
+
+    return named_losses(opened.frame, options.y, leave_out=() if options.x is None else (options.x,))
+
+
+def _columns(opened: OpenTable, options: ForecastOptions) -> dict[str, Any]:
     """Return the arguments of a forecast or backtest that have flags of the same names."""
-    names = ("params", "tokens", "x", "by", "across", "flops", "unit", "cluster", "merge_copies")
-    return {name: getattr(options, name) for name in names}
-
-
-def _read_table(table: str, run: str | None) -> "pd.DataFrame":
-    if not table.strip():
-        raise LosslineError("TABLE: is empty; name a table, such as losses.csv")
-    return read_losses(table, [run] if run else [])
+    names = ("params", "tokens", "x", "by", "across", "flops", "unit", "merge_copies")
+    return {"cluster": opened.run} | {name: getattr(options, name) for name in names}
 
 
 def _mode(word: str) -> Any:

@@ -1,6 +1,6 @@
 """The configs of corpora, tokenizers and mixtures. This module imports neither jax nor any file reader."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 BuiltinName = Literal["wiki", "wiki_fr", "speeches", "code", "techdoc"]
@@ -16,16 +16,18 @@ class BuiltinCorpus:
 
 @dataclass(frozen=True)
 class FilesCorpus:
-    """A corpus from files: .txt (one document per file), JSON lines, or .parquet.
+    """A corpus from files: .txt, JSON lines (one document per line), or .parquet (one document per row).
 
     Text files and JSON lines may be compressed.
     """
 
     name: str
-    globs: tuple[str, ...]
+    globs: tuple[str, ...]  # paths with `*`; a folder stands for every file of these kinds below it
     text_field: str = "text"  # the field of a JSON line, or the column of a Parquet file
     max_bytes: int | None = None  # UTF-8 bytes, as in `BuiltinCorpus`; None: read everything
     licence: str = "not stated"
+    # the documents of a .txt file: the whole file, its paragraphs, or pieces of at most this many UTF-8 bytes
+    split: Literal["file", "blank lines"] | int = field(default="file", metadata={"since": 2})
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ SIZE = Range(1, 10**7)  # a dimension of a shape; small enough that its divisors
 LENGTH = Range(1, 2**26)  # tokens per window
 SEVERAL = Range(2, MOST)  # documents or items; one alone has no standard error
 TOKENS = Range(1, MOST_TOKENS)
+PIECE = Range(16, MOST)  # bytes of a piece of text; a piece holds at least one character
 SEED = Range(0, 2**32 - 1)  # jax takes seeds modulo 2^32, so larger seeds would repeat smaller ones
 POSITIVE = Range(0, math.inf, low_open=True)
 NOT_NEGATIVE = Range(0, math.inf)
@@ -112,7 +113,7 @@ RANGES: dict[type, dict[str, Range]] = {
     },
     ChoiceTask: {"max_items": SEVERAL},
     BuiltinCorpus: {"max_bytes": TOKENS},
-    FilesCorpus: {"max_bytes": TOKENS},
+    FilesCorpus: {"max_bytes": TOKENS, "split": PIECE},
     HuggingFaceCorpus: {"max_bytes": TOKENS},
     TrainedTokenizer: {"vocab_size": SIZE, "max_bytes": TOKENS},
     HuggingFaceTokenizer: dict.fromkeys(("bos_id", "eos_id"), Range(0, MOST)),

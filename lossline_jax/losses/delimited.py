@@ -1,5 +1,7 @@
 """Parse delimited text (.csv, .tsv) into a table. Every cell is under its own column name, or the line is refused.
 
+The separator is that of the ending, or else the one that divides the header: a spreadsheet may write `;` into a .csv.
+
 Some programs write empty cells after the last column, and these are accepted. R's `write.table` begins every row with
 a row name that the header leaves out, and this is accepted too. A file that makes sense in two ways is refused.
 Read `parse_delimited` first.
@@ -15,6 +17,7 @@ import pandas as pd
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.losses.cells import typed
+from lossline_jax.losses.decimal_commas import with_decimal_points
 
 WORD_COLUMNS = ("run_id",)  # columns of names, which stay text: 007 is not 7, and 1e5 is not 100000
 TAB = "\t"
@@ -41,20 +44,21 @@ def parse_delimited(text: str, separator: str, name: str, names: Sequence[str] =
 
     Args:
         text: the content of the file. The first row has the column names.
-        separator: the character between two cells.
+        separator: the character between two cells. Where it does not divide the header and `;`, a tab or a comma does,
+            that other character is taken.
         name: the file name, for messages and for the name of the index.
         names: columns whose cells are names and stay text, in addition to `WORD_COLUMNS`.
 
     Raises:
-        LosslineError: the quotes are broken, a column name occurs twice, or a row does not fit the header.
-            The message gives the line number.
+        LosslineError: the quotes are broken, a column name occurs twice, a row does not fit the header, or a number
+            with a comma has two readings. The message gives the line number.
     """
+    separator = _separator(text, separator, name)
     records = _records(text, separator, name)
     _, header = next(records, (0, []))
     if not header:
         raise LosslineError(f"{name}: cannot be read as {'tsv' if separator == TAB else 'csv'}: it is empty")
     named_columns = _without_empty_end(header)
-    _refuse_false_separator(named_columns, separator, name)
     blocks, lines, row_names = [], [], _RowNames()
     block: list[list[str]] = []
     for line, cells in records:
@@ -75,6 +79,10 @@ def parse_delimited(text: str, separator: str, name: str, names: Sequence[str] =
     start = _first_column(row_names, lines, name)
     cells = pd.concat(blocks, ignore_index=True).iloc[:, start : start + len(header)]
     columns = _column_names(header, name)
+    if separator != ",":
+        is_number_column = [title not in (*WORD_COLUMNS, *names) for title in columns]
+        numbers = with_decimal_points(cells.loc[:, is_number_column], lines, name)
+        cells = pd.DataFrame({column: numbers.get(column, cells[column]) for column in cells})
     table = {}
     for title, header_cell, (_, column) in zip(columns, header, cells.items(), strict=True):
         if not header_cell and (column == "").all():
@@ -166,12 +174,34 @@ def _free_name(position: int, header: list[str]) -> str:
     return next(name for name in names if name not in header)
 
 
-def _refuse_false_separator(header: list[str], separator: str, name: str) -> None:
-    other = next((mark for mark in ",;\t" if mark != separator and any(mark in title for title in header)), None)
-    if len(header) == 1 and other:
+def _separator(text: str, expected: str, name: str) -> str:
+    """Return the separator that divides the header: the expected one, or else `;`, a tab or a comma.
+
+    Raises:
+        LosslineError: two separators divide the header, and the rows do not tell which is meant.
+    """
+    others = [mark for mark in (";", TAB, ",") if mark != expected]
+    width = len(_first_records(text, expected, name)[0])
+    found = [mark for mark in others if len(_first_records(text, mark, name)[0]) > 1]
+    if width > 1:  # another separator may be meant only if it divides the rows as it divides the header
+        found = [mark for mark in found if len({len(cells) for cells in _first_records(text, mark, name)}) == 1]
+        found = [mark for mark in found if len(_first_records(text, mark, name)[0]) >= width]
+        found = [expected, *found] if found else []
+    if len(found) > 1:
         raise LosslineError(
-            f"{name}: its columns are separated by {other!r}; write .csv with ',' between them, or .tsv with tabs"
+            f"{name}: its columns may be separated by {found[0]!r} or {found[1]!r}; "
+            "quote the names that have one inside"
         )
+    return found[0] if found else expected
+
+
+def _first_records(text: str, separator: str, name: str) -> list[list[str]]:
+    """Return the cells of the header and of the first row. A separator that breaks quotes divides nothing."""
+    try:
+        records = [cells for _, cells in itertools.islice(_records(text, separator, name), 2)]
+    except LosslineError:
+        records = []
+    return records or [[]]
 
 
 def _without_empty_end(cells: list[str]) -> list[str]:

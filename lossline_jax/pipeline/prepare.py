@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lossline_jax import logs
-from lossline_jax.config.data import TokenizerConfig
+from lossline_jax.config.data import FilesCorpus, TokenizerConfig
 from lossline_jax.config.evaluation import SuiteConfig
 from lossline_jax.config.serialise import fingerprint
 from lossline_jax.config.study import RunConfig, StudyConfig, tokenizer_label
+from lossline_jax.data.corpora.files import files_left_out
 from lossline_jax.data.corpora.prepare import PreparedCorpus, prepare_corpus
 from lossline_jax.data.token_store import TokenStore, prepare_store
 from lossline_jax.data.tokenizers.build import Tokenizer, prepare_tokenizer
@@ -18,6 +19,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.suite import PreparedSuite, is_current, load_suite, prepare_suite
 from lossline_jax.formatting import human_count
 from lossline_jax.pipeline.failures import raise_failures
+from lossline_jax.pipeline.held_out import require_held_out
 from lossline_jax.pipeline.study_files import save_study
 from lossline_jax.plan.storage_and_epochs import FEW_EPOCHS
 from lossline_jax.storage.files import path_inside, read_json, write_json
@@ -75,6 +77,9 @@ def prepare_data(study: StudyConfig, folder: StudyDir, info: Callable[[str], Non
     for corpus in study.corpora:
         corpora[corpus.name] = prepare_corpus(corpus, folder.corpora, study.validation_fraction)
         info(_describe_corpus(corpora[corpus.name]))
+        if left_out := files_left_out(corpus) if isinstance(corpus, FilesCorpus) else []:
+            info(f"corpus {corpus.name}: {len(left_out)} files of other kinds are not read, such as {left_out[0]}")
+    require_held_out(study, corpora)
 
     def suite(run: RunConfig, windows: SuiteConfig, tokenizer: Tokenizer) -> PreparedSuite:
         return prepare_suite(windows, tokenizer, corpora, folder.suites)
@@ -198,7 +203,9 @@ def _describe_corpus(corpus: PreparedCorpus) -> str:
     manifest = corpus.manifest
     documents = f"{manifest['train']['documents']:,} + {manifest['validation']['documents']:,} held out"
     size = human_count(manifest["bytes"])
-    return f"corpus {corpus.name}: {documents} documents, {size}B, sha256 {manifest['sha256'][:12]}"
+    num_files = manifest["source"].get("files")  # other kinds of corpora have no count of files
+    files = f" in {num_files} file{'s' * (num_files != 1)}" if isinstance(num_files, int) else ""
+    return f"corpus {corpus.name}: {documents} documents{files}, {size}B, sha256 {manifest['sha256'][:12]}"
 
 
 def _describe_tokenizer(label: str, tokenizer: Tokenizer) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lossline_jax.pipeline.study import Study
 from tests.cli.test_main import run_cli
 
 EXPERIMENT = """
@@ -102,7 +103,6 @@ def test_plan_names_what_is_wrong_in_the_experiment(capsys, folder, extra, messa
 def test_a_run_has_the_same_id_from_the_file_and_from_its_folder(capsys, folder):
     """`weight_decay=0` is an int in the experiment and a float in study.json."""
     experiment = write_experiment(folder)
-    _, from_file, _ = run_cli(capsys, "plan", experiment, "--manifest", "--root", str(folder))
-    _, from_folder, _ = run_cli(capsys, "plan", str(Path(folder) / "bad"))
-    run_id = next(word for word in from_file.split() if word.startswith("llama-"))
-    assert run_id in from_folder
+    run_cli(capsys, "plan", experiment, "--manifest", "--root", str(folder))
+    from_file = [run.run_id for run in Study.from_file(experiment).config.runs]
+    assert [run.run_id for run in Study.open(str(Path(folder) / "bad")).config.runs] == from_file

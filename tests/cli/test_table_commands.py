@@ -105,7 +105,7 @@ def test_laws_are_listed_and_described_in_full(capsys):
         (("fit", "--law", "chinchilla", "--y", "own", "--x", "task"), "--x belongs to lines"),
         (("fit", "--x", "own", "--y", "task", "--objective", "log Huber"), "--objective belongs to --law"),
         (("backtest", "--y", "own", *COUNTS, "--level", "90"), "--level: 90 is not a share between 0 and 1"),
-        (("fit", "--y", "own"), "needs --x and one --y"),
+        (("fit", "--y", "own"), "needs --x and --y"),
         (("fit", "--x", "own", "--y", "own", "--across", "data"), "--on"),
         (("fit", "--x", "own", "--y", "task", "--e-x", "lav"), "not a number, 'free' or 'law'"),
         (
@@ -171,7 +171,7 @@ def test_a_column_that_holds_no_losses_is_no_unit(capsys, unit):
     axes = (table, "--x", first, "--y", second)
     commands = {
         ("table", "fit", *axes, "--unit"): "unit",
-        ("table", "compare", *axes, "--units"): "units",
+        ("table", "compare", *axes, "--unit"): "unit",
         ("table", "predict", *axes, "--at-x", "2", "--unit"): "unit",
         ("table", "fit", table, "--law", "chinchilla", "--y", first, "--unit"): "unit",
     }

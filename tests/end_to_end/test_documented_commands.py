@@ -183,7 +183,7 @@ def test_flags_named_alone_are_flags_of_something(page):
     scripts = [
         path for path in (*ROOT.glob("benchmarks/*.py"), *ROOT.glob("tests/**/*.py")) if "argparse" in path.read_text()
     ]
-    launchers = [ROOT / "launch" / f"{name}.py" for name in ("local", "slurm", "tpu_vm", "xpk")]
+    launchers = [ROOT / "launch" / f"{name}.py" for name in ("local", "skypilot", "slurm", "tpu_vm", "xpk")]
     known = verbs.union(FLAGS_OF_OTHERS, *map(flags_of_script, [*scripts, *launchers]))
     known = known.union(*map(knobs, ROOT.glob("experiments/[!_]*.py")))
     named = flags_in(word for code, _ in code_of(page.read_text()) for word in code.split())

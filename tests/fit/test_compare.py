@@ -208,7 +208,7 @@ def test_a_note_names_what_makes_a_gap_doubtful(losses, capsys, change, verdict,
         (["--margin", "0"], "--margin: 0 noise floors are not a margin"),
         (["--margin", "inf"], "--margin: inf noise floors are not a margin"),
         (["--base", "data=wiki", "data=code"], "--base: data is given twice, as wiki and as code; keep one"),
-        (["--units", "bits_per_byte"], "leave --units out"),
+        (["--unit", "bits_per_byte"], "leave --unit out"),
         (["--run", "context_length"], "run '128' has rows of data wiki and of code: name runs apart"),
     ],
 )

@@ -22,6 +22,7 @@ LAUNCH = ROOT / "launch"
 sys.path.insert(0, str(LAUNCH))
 
 import gang  # noqa: E402
+import skypilot  # noqa: E402
 import slurm  # noqa: E402
 import tpu_vm  # noqa: E402
 import xpk  # noqa: E402
@@ -208,6 +209,7 @@ def test_gpus_are_shared_out_without_overlap(folder):
     _, out, _ = output_of("local.py", folder, *flags)
     assert "[0 p0] CUDA_VISIBLE_DEVICES=0,1 " in out
     assert "[0 p1] CUDA_VISIBLE_DEVICES=2,3 " in out
+    assert "[1 p0] CUDA_VISIBLE_DEVICES=4,5 " in out
     import local
 
     options = local.Options("m", gpus=8, runs_at_once=2, processes=2)
@@ -220,9 +222,78 @@ def test_gpus_are_shared_out_without_overlap(folder):
     )
 
 
+def test_each_run_has_a_log_file_with_all_its_starts(folder, tmp_path):
+    script = """echo "line of $index"; echo x >> $mark; [ $index -ne 0 ] || [ $(wc -l < $mark) -gt 1 ] || exit 42"""
+    code, out, err = output_of("local.py", folder, *worker(folder, script), "--runs-at-once", "2")
+    assert code == 0
+    logs = {path.name: path.read_text() for path in (Path(folder.root) / "logs").iterdir()}
+    ids = {index: STUDY.runs[index].run_id for index in table(out)}
+    assert logs == {f"{k}_{run_id}.log": f"[{k}] line of {k}\n" * (1 + (k == 0)) for k, run_id in ids.items()}
+    assert f"logs of the runs: {folder.root}/logs/INDEX_RUN.log" in err
+    output_of("local.py", folder, *worker(folder, script), "--logs", str(tmp_path / "own"))
+    assert (tmp_path / "own" / f"1_{ids[1]}.log").read_text() == "[1] line of 1\n"
+    (tmp_path / "file").write_text("")
+    code, _, err = output_of("local.py", folder, *worker(folder, script), "--logs", str(tmp_path / "file"))
+    assert code == 2
+    assert f"--logs: {tmp_path}/file: cannot be made" in err.splitlines()[-1]
+
+
+SITES = {
+    "local.py": (),
+    "slurm.py": ("--logs", "/logs"),
+    "xpk.py": ("--project", "proj", "--zone", "z1", "--cluster", "tpus", "--image", "r/lossline"),
+    "tpu_vm.py": ("--project", "proj", "--zone", "z1", "--package", "lossline_jax[tpu,gcs] @ git+https://h/l"),
+    "skypilot.py": ("--package", "lossline_jax[cuda,gcs] @ git+https://h/l"),
+}
+
+
+@pytest.mark.parametrize("script", SITES)
+def test_a_dry_run_needs_neither_prepared_data_nor_a_bucket(folder, script):
+    folder.prepared_file.unlink()
+    before = sorted(Path(folder.root).rglob("*"))
+    code, out, err = output_of(script, folder, "--dry-run", *SITES[script])
+    assert code == 0, err
+    assert f"dry run: {folder.root} is not prepared; a start needs `lossline-jax prepare` first" in err
+    assert ("do not see this disk" in err) == (script not in ("local.py", "slurm.py"))
+    assert f"{folder.root}/manifest.jsonl" in out
+    assert "7 of 7 runs to start" in err
+    assert sorted(Path(folder.root).rglob("*")) == before
+
+
+@pytest.mark.parametrize("script", SITES)
+def test_a_dry_run_of_an_experiment_asks_no_bucket(folder, script):
+    experiment = StudyDir(epath.Path(ROOT / "experiments" / "quickstart.py"))
+    flags = ("--root", "gs://nobody-owns-this/studies", *SITES[script])
+    code, out, err = output_of(script, experiment, "--dry-run", *flags)
+    assert code == 0, err
+    assert "gs://nobody-owns-this/studies/quickstart/manifest.jsonl" in out
+    assert "all 18 runs; a start needs `lossline-jax prepare`" in err
+    code, out, err = output_of(script, experiment, *flags)
+    assert (code, out) == (2, "")
+    assert "--root gs://nobody-owns-this/studies --manifest" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("script", "flag", "value"),
+    [
+        ("xpk.py", "--project", "my-project"), ("xpk.py", "--cluster", "my-cluster"), ("xpk.py", "--zone", "ZONE"),
+        ("xpk.py", "--image", "us-docker.pkg.dev/PROJECT/lossline/lossline"), ("xpk.py", "--project", "P"),
+        ("tpu_vm.py", "--project", "your_project"), ("tpu_vm.py", "--package", "lossline_jax[tpu,gcs] @ git+https://..."),
+        ("skypilot.py", "--package", "lossline_jax[cuda,gcs] @ ADDRESS"), ("slurm.py", "--root", "gs://my-bucket/studies"),
+    ],
+)  # fmt: skip
+def test_placeholders_of_the_documentation_are_refused_by_name(script, flag, value):
+    sites = dict(zip(SITES[script][::2], SITES[script][1::2], strict=True)) | {flag: value}
+    experiment = StudyDir(epath.Path(ROOT / "experiments" / "quickstart.py"))
+    words = [word for pair in sites.items() for word in pair]
+    code, out, err = output_of(script, experiment, "--dry-run", *words)
+    assert (code, out) == (2, "")
+    assert re.search(rf"{flag}: '\S*' is a placeholder of the documentation; give your own", err.splitlines()[-1])
+
+
 def test_a_study_that_is_not_prepared_is_refused_by_each_launcher(folder):
     folder.prepared_file.unlink()
-    for script in ("local.py", "slurm.py", "xpk.py", "tpu_vm.py"):
+    for script in SITES:
         code, out, err = output_of(script, folder)
         assert (code, out) == (2, "")
         assert "run `lossline-jax prepare` first" in err.splitlines()[-1]
@@ -251,6 +322,22 @@ def test_the_slurm_dry_run_prints_both_scripts_and_submits_nothing(folder):
     assert sorted(path.name for path in Path(folder.root).iterdir()) == [
         "manifest.jsonl", "prepared", "runs", "study.json",
     ]  # fmt: skip
+
+
+def test_the_fit_job_has_a_partition_of_its_own():
+    options = slurm.Options("m", partition="gpu", gpus_per_node=8, memory="200G", options=("--qos=spot",), logs="/logs")
+
+    def directives(options):
+        script = slurm.fit_script(options, on_cloud(0))
+        return dict(re.findall(r"^#SBATCH --([a-z-]+)=?(.*)$", script, flags=re.MULTILINE))
+
+    same = {"job-name": "lossline-small-fit", "output": "/logs/%j_fit.log", "ntasks": "1", "time": "24:00:00"}
+    on_gpus = {"cpus-per-task": "8", "mem": "200G", "partition": "gpu", "qos": "spot"}
+    assert directives(options) == {**same, **on_gpus}
+    apart = dataclasses.replace(options, fit_partition="cpu", fit_cpus=4, fit_options=("--qos=long",))
+    assert directives(apart) == {**same, "cpus-per-task": "4", "partition": "cpu", "qos": "long"}
+    assert directives(dataclasses.replace(apart, fit_memory="16G"))["mem"] == "16G"
+    assert "#SBATCH --partition=gpu\n" in slurm.run_script(apart, on_cloud(0))
 
 
 def test_slurm_needs_a_folder_for_logs_where_the_study_is_in_a_bucket():
@@ -356,9 +443,12 @@ PLACE = {"project": "p", "zone": "us-west4-a", "package": "lossline_jax[tpu,gcs]
 @pytest.mark.parametrize(
     ("package", "lacking"),
     [("git+https://host/lossline", "no gcs and no tpu"), ("lossline_jax[tpu] @ git+https://host/lossline", "no gcs,")],
-)
+)  # the message has the whole requirement, with the address that was given
 def test_a_package_without_the_extras_is_refused_before_a_slice_is_asked_for(package, lacking):
-    with pytest.raises(LosslineError, match=rf"^--package: .*{lacking}"):
+    with pytest.raises(
+        LosslineError,
+        match=rf"^--package: .*{lacking}.*; write 'lossline_jax\[tpu,gcs\] @ git\+https://host/lossline'$",
+    ):
         tpu_vm.launch(tpu_vm.Options("m", dry_run=True, **{**PLACE, "package": package}), on_cloud(0))
 
 
@@ -483,23 +573,55 @@ def test_the_flags_are_those_of_gcloud(capsys):
 # files
 
 
-def test_the_skypilot_file_runs_one_line_of_the_manifest_a_job():
+@pytest.mark.parametrize(("indices", "rank", "expected"), [("0 3 5", "1", "3"), ("7", "0", "7"), ("0 3", "2", None)])
+def test_a_job_of_skypilot_runs_its_line_of_the_manifest(tmp_path, indices, rank, expected):
+    """The shell lines themselves run, with a stand-in for lossline."""
     yaml = pytest.importorskip("yaml")
     task = yaml.safe_load((LAUNCH / "skypilot.yaml").read_text())
     assert task["name"] == "lossline"
-    assert "--index" not in task["run"]  # lossline reads SKYPILOT_JOB_RANK
-    assert 'lossline-jax run --manifest "$MANIFEST"' in task["run"]
+    program = tmp_path / "lossline" / "bin" / "lossline-jax"
+    program.parent.mkdir(parents=True)
+    program.write_text('#!/bin/bash\necho "$@"\n')
+    program.chmod(0o755)
+    given = {"HOME": str(tmp_path), "MANIFEST": "gs://b/m.jsonl", "INDICES": indices, "SKYPILOT_JOB_RANK": rank}
+    done = subprocess.run(["bash"], input=task["run"], env=given, capture_output=True, text=True)
+    if expected is None:
+        assert done.returncode
+        assert "there are more jobs than INDICES" in done.stderr
+    else:
+        assert done.stdout == f"run --manifest gs://b/m.jsonl --index {expected}\n"
     for part in ("setup", "run"):
-        subprocess.run(["bash", "-n"], input=task[part], text=True, check=True)
         refused = subprocess.run(["bash"], input=task[part], env=task["envs"], capture_output=True, text=True)
         assert "launch/skypilot.yaml: fill in" in refused.stderr
         assert refused.returncode
 
 
-def test_every_setting_is_a_flag_of_its_launcher():
-    from settings import Local, Slurm, TpuVm, Xpk
+def test_skypilot_gets_a_job_for_each_run_that_is_not_done(capsys):
+    package = "lossline_jax[cuda,gcs] @ git+https://host/lossline"
+    assert skypilot.launch(skypilot.Options("m", dry_run=True, package=package), on_cloud(0, 3, 5)) == 0
+    command, end = capsys.readouterr().out.splitlines()
+    assert shlex.split(command) == [
+        "sky", "jobs", "launch", "-p", "lossline", "--num-jobs", "3", str(LAUNCH / "skypilot.yaml"),
+        "--env", "MANIFEST=gs://bucket/studies/small/manifest.jsonl", "--env", f"PACKAGE={package}",
+        "--env", "INDICES=0 3 5", "--yes",
+    ]  # fmt: skip
+    assert end.startswith("# when all have ended: lossline-jax evaluate gs://bucket/studies/small")
+    assert skypilot.launch(skypilot.Options("m", dry_run=True, package=package), on_cloud()) == 0
+    assert "sky jobs" not in capsys.readouterr().out
+    with pytest.raises(LosslineError, match="^--package: .* asks for no gcs"):
+        skypilot.launch(skypilot.Options("m", package="lossline_jax @ git+https://host/l"), on_cloud(0))
 
-    for script, settings in (("local", Local), ("slurm", Slurm), ("xpk", Xpk), ("tpu_vm", TpuVm)):
+
+def test_every_setting_is_a_flag_of_its_launcher():
+    from settings import Local, SkyPilot, Slurm, TpuVm, Xpk
+
+    for script, settings in (
+        ("local", Local),
+        ("slurm", Slurm),
+        ("xpk", Xpk),
+        ("tpu_vm", TpuVm),
+        ("skypilot", SkyPilot),
+    ):
         command = [sys.executable, str(LAUNCH / f"{script}.py"), "--help"]
         environment = {**os.environ, "PYTHONPATH": str(LAUNCH.parent)}
         help_text = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout

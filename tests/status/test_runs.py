@@ -170,6 +170,16 @@ def test_resubmit_lists_what_is_not_done_and_says_what_it_leaves_out(folder, cap
     assert resubmit(capsys, str(folder.root), "--failed").out == "1-5\n"
 
 
+def test_resubmit_takes_the_experiment_file_too(folder, tmp_path, capsys):
+    experiment = tmp_path / "experiment.py"
+    experiment.write_text(
+        "from tests.support.report_study import study_config\n\ndef study():\n    return study_config()\n"
+    )
+    by_folder = resubmit(capsys, str(folder.root))
+    assert by_folder.out == "1,3-5\n"
+    assert resubmit(capsys, str(experiment), "--root", str(folder.root.parent)) == by_folder
+
+
 def test_a_run_that_cannot_be_scored_is_a_failed_one(folder, capsys):
     write_json(folder.unscored_file(UNSCORED.run_id), {"reason": "step 7: loss of wiki is nan"})
     out, err = resubmit(capsys, str(folder.root))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from lossline_jax.config.data import FilesCorpus
 from lossline_jax.config.evaluation import ChoiceTask
+from lossline_jax.data.corpora.files import files_left_out
 from lossline_jax.data.corpora.read import read_documents
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.tasks.multiple_choice import read_items
@@ -234,13 +235,28 @@ def test_a_study_given_for_its_table_names_the_table(tmp_path):
         read_losses(tmp_path)
 
 
-def test_a_folder_given_for_files_is_refused(tmp_path):
-    (tmp_path / "texts").mkdir()
-    for pattern in (f"{tmp_path}/texts", f"{tmp_path}/texts/", f"{tmp_path}/*"):
-        with pytest.raises(LosslineError, match="matches a folder .* and no file; did you mean '.*/[*].txt'\\?"):
-            list(read_documents(FilesCorpus("c", (pattern,))))
-    (tmp_path / "texts" / "a.txt").write_text("a")
-    assert len(list(read_documents(FilesCorpus("c", (f"{tmp_path}/texts/*.txt",))))) == 1
+def test_a_folder_stands_for_the_files_below_it_that_can_be_read(tmp_path):
+    def texts(pattern):
+        return [document.text for document in read_documents(FilesCorpus("c", (pattern,)))]
+
+    folder = tmp_path / "texts"
+    (folder / "inner" / "deep").mkdir(parents=True)
+    with pytest.raises(LosslineError, match="the folder '.*/texts' has no files; expected .txt, .jsonl"):
+        texts(str(folder))
+    with pytest.raises(LosslineError, match="matches a folder .* and no file; did you mean '.*/[*].txt'\\?"):
+        texts(f"{tmp_path}/*")
+    (folder / "notes.md").write_text("m")
+    with pytest.raises(LosslineError, match="has 1 files of other kinds, such as .*notes.md; expected .txt"):
+        texts(str(folder))
+    (folder / ".hidden.txt").write_text("h")
+    (folder / "b.TXT").write_text("b")
+    (folder / "inner" / "deep" / "c.JSON.GZ").write_bytes(gzip.compress(b'{"text": "c"}\n'))
+    (folder / "inner" / "a.ndjson").write_text('{"text": "a"}\n')
+    for pattern in (str(folder), f"{folder}/"):
+        assert texts(pattern) == ["b", "a", "c"]
+        assert files_left_out(FilesCorpus("c", (pattern,))) == [f"{folder}/notes.md"]
+    assert texts(f"{folder}/*.TXT") == ["b"]
+    assert files_left_out(FilesCorpus("c", (f"{folder}/*",))) == []
 
 
 def test_the_ending_alone_decides_the_kind():

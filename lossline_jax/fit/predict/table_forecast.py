@@ -98,7 +98,7 @@ def forecast(
     Raises:
         LosslineError: a column is missing, or there is no series that a predictor can be fitted to.
     """
-    table_series = series_of_table(table, _columns(losses, columns), merge_copies)
+    table_series = series_of_table(table, _columns(losses, columns), merge_copies, budgets_optional=True)
     fitted = forecast_series(table_series.series, level)
     return TableForecast(fitted, (*table_series.notes, *fitted.left_out))
 

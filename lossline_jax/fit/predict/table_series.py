@@ -30,11 +30,11 @@ from lossline_jax.fit.tables.rows import (
     as_pandas,
     level_text,
     require_column,
-    require_default_column,
     require_each_once,
 )
 from lossline_jax.fit.tables.wide import positive, wide_table
 
+UNKNOWN = "unknown"  # the name of the count of parameters in a table that has none
 LEFT_OUT = ": left out: "  # in notes, between the name of a series and the reason
 # The kinds of series: y is predicted from one of these.
 SIZE, LOSS, PAIRED = "size and tokens", "another loss of the same model", "the loss of a paired model"
@@ -78,7 +78,9 @@ class TableSeries:
     notes: tuple[str, ...]
 
 
-def series_of_table(frame: pd.DataFrame, columns: Columns, merge_copies: bool = False) -> TableSeries:
+def series_of_table(
+    frame: pd.DataFrame, columns: Columns, merge_copies: bool = False, *, budgets_optional: bool = False
+) -> TableSeries:
     """Read one series for each loss and group, or for each loss and ordered pair of groups.
 
     A group with a bad loss is left out, and a note names it. Rows with a missing value are dropped and counted.
@@ -87,10 +89,11 @@ def series_of_table(frame: pd.DataFrame, columns: Columns, merge_copies: bool = 
         frame: a wide table, or a long table that lossline wrote.
         columns: the columns to read.
         merge_copies: True: count a run of one group that has two names once.
+        budgets_optional: True: a loss that is predicted from another loss of the same model needs no sizes, tokens or
+            FLOPs. Where the table has none, all rows count as one budget, and predictions have no interval.
 
     Raises:
         LosslineError: a column or set is missing, sizes are not positive, one run has two names, or there is no series.
-            series at all.
     """
     if columns.across and columns.x is None:
         raise ArgumentError("{across} pairs the losses of two models; name with {x} the loss of the first model")
@@ -105,13 +108,15 @@ def series_of_table(frame: pd.DataFrame, columns: Columns, merge_copies: bool = 
     needed_losses = list(dict.fromkeys((*columns.losses, *((columns.x,) if columns.x else ()))))
     unit = loss_column(frame, needed_losses, columns.unit)
     columns = dataclasses.replace(columns, unit=unit)
-    wide = wide_table(frame, needed_losses, unit, by=columns.by, run=columns.cluster)
+    arguments = {name: "losses" if name in columns.losses else "x" for name in needed_losses}
+    wide = wide_table(frame, needed_losses, unit, by=columns.by, run=columns.cluster, arguments=arguments)
     groups = (*columns.by, *([columns.across] if columns.across else []))
     for name in groups:
-        require_column(wide, name)
+        require_column(wide, name, "by" if name in columns.by else "across")
+    columns = _without_defaults(wide, columns) if budgets_optional else columns
     _require_sizes(wide, columns)
     run = run_column(wide, columns.cluster)
-    count_columns = (*columns.params, columns.tokens)
+    count_columns = tuple(name for name in (*columns.params, columns.tokens) if name)
     wide, notes = one_run_each(wide, run, tuple(needed_losses), groups, merge=merge_copies, sizes=count_columns)
     wide = _with_sizes(wide, columns, run)
     empty = [loss for loss in needed_losses if not wide[loss].notna().to_numpy().any()]
@@ -121,9 +126,7 @@ def series_of_table(frame: pd.DataFrame, columns: Columns, merge_copies: bool = 
         raise LosslineError(f"{columns.x}: no row has a value{where}")
     notes += [f"{loss}{LEFT_OUT}no row has a value{where}" for loss in empty]
     columns = dataclasses.replace(columns, losses=tuple(loss for loss in columns.losses if loss not in empty))
-    duplicated = int(
-        wide.duplicated([*columns.by, *dict.fromkeys(columns.params), columns.tokens, *needed_losses]).sum()
-    )
+    duplicated = int(wide.duplicated([*columns.by, *dict.fromkeys(count_columns), *needed_losses]).sum())
     if duplicated:
         notes.append(f"{duplicated} rows {COUNT_EACH_TIME}")
     series = [part for group in _groups(wide, columns, notes) for part in _series_of_group(group, columns, notes)]
@@ -132,17 +135,32 @@ def series_of_table(frame: pd.DataFrame, columns: Columns, merge_copies: bool = 
     return TableSeries(tuple(series), tuple(notes))
 
 
+def _without_defaults(wide: pd.DataFrame, columns: Columns) -> Columns:
+    """Return the columns without sizes and tokens where a line needs none, the table has none and nobody named one."""
+    defaults = Columns(columns.losses)
+    is_line = columns.x is not None and columns.across is None
+    named = (columns.params, columns.tokens, columns.flops) != (defaults.params, defaults.tokens, defaults.flops)
+    present = {*defaults.params, defaults.tokens} & set(wide.columns)
+    return dataclasses.replace(columns, params=(), tokens="") if is_line and not named and not present else columns
+
+
 def _require_sizes(wide: pd.DataFrame, columns: Columns) -> None:
     """Raise ArgumentError, which names the argument, where a column of sizes, tokens or budgets is missing."""
     for name in columns.params:
-        require_default_column(wide, name, "params")
-    require_default_column(wide, columns.tokens, "tokens")
+        require_column(wide, name, "params")
+    if columns.tokens:
+        require_column(wide, columns.tokens, "tokens")
     if columns.flops:
-        require_default_column(wide, columns.flops, "flops")
+        require_column(wide, columns.flops, "flops")
 
 
 def _with_sizes(wide: pd.DataFrame, columns: Columns, run: str | None) -> pd.DataFrame:
-    """Add the columns `_size_NAME`, `_tokens`, `_budget` and `_final` (the largest budget of the row's run)."""
+    """Add the columns `_size_NAME`, `_tokens`, `_budget` and `_final` (the largest budget of the row's run).
+
+    Without columns of sizes, neither sizes nor tokens are known, and every row has the same budget.
+    """
+    if not columns.params:
+        return wide.assign(_tokens=np.nan, _budget=1.0, _final=1.0)
     sizes = {name: positive(wide, name) for name in columns.params}
     tokens = positive(wide, columns.tokens)
     if columns.flops:
@@ -222,24 +240,26 @@ def _series_of_group(group: _Group, columns: Columns, notes: list[str]) -> Itera
             continue
         sizes = {count: group.y_rows[f"_size_{count}"].to_numpy(float) for count in columns.params}
         sizes = {count: size for count, size in sizes.items() if not np.all(np.isnan(size))}
-        if not sizes:
+        if not sizes and columns.params:
             notes.append(f"{name}{LEFT_OUT}no row has a count of parameters")
             continue
         budget, tokens, final_budget = (
             group.y_rows[column].to_numpy(float) for column in ("_budget", "_tokens", "_final")
         )
-        rows = RunPoints(budget, sizes, tokens, x, final_budget)
-        keep = np.isfinite(y) & np.isfinite(rows.budget) & np.isfinite(rows.tokens)
-        keep &= np.all([np.isfinite(size) for size in sizes.values()], axis=0)
+        rows = RunPoints(budget, sizes or {UNKNOWN: np.full(y.shape, np.nan)}, tokens, x, final_budget)
+        keep = np.isfinite(y) & np.isfinite(rows.budget)
+        if sizes:
+            keep &= np.all([np.isfinite(numbers) for numbers in (*sizes.values(), rows.tokens)], axis=0)
         keep &= np.isfinite(x) if x is not None else True
         if not keep.any():
-            notes.append(f"{name}{LEFT_OUT}no row has loss, size and tokens")
+            notes.append(f"{name}{LEFT_OUT}no row has {'loss, size and tokens' if sizes else 'both losses'}")
             continue
         if dropped := int((~keep).sum()):
-            notes.append(f"{name}: {dropped} rows without a loss, size or tokens dropped")
+            notes.append(f"{name}: {dropped} rows without a loss{', size or tokens' if sizes else ''} dropped")
         run = run_column(group.y_rows, columns.cluster)
         runs = np.array(names_of_runs(group.y_rows, run))[keep].tolist()
-        require_one_unit(y[keep], [*rows[keep].sizes.values(), rows[keep].tokens], runs, loss)
+        if sizes:
+            require_one_unit(y[keep], [*rows[keep].sizes.values(), rows[keep].tokens], runs, loss)
         if x is not None:
             require_one_unit(y[keep], [x[keep]], runs, f"{loss} against {columns.x}")
         yield LossSeries(name, group.kind, loss, rows[keep], y[keep])

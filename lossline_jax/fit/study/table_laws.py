@@ -100,9 +100,11 @@ def fit_laws(  # noqa: PLR0913 - four inputs; all the rest are options by keywor
     if law.falls and unit is not None and {"eval_set", unit} <= set(frame.columns):
         refuse_accuracy_unit(unit)
     unit = loss_column(frame, outputs, unit)
-    wide = wide_table(frame, list(outputs), unit, by=by, run=cluster)
+    wide = wide_table(frame, list(outputs), unit, by=by, run=cluster, arguments=dict.fromkeys(outputs, "outputs"))
     columns, runs = _columns_of_inputs(wide, law, inputs), run_column(wide, cluster)
-    for name in (*columns.values(), *by, *([runs] if runs else [])):
+    for name in columns.values():
+        require_column(wide, name, "inputs")
+    for name in (*by, *([runs] if runs else [])):
         require_column(wide, name)
     input_columns = tuple(columns.values())
     wide, merged = one_run_each(wide, runs, tuple(outputs), by, merge=merge_copies, sizes=input_columns)

@@ -33,7 +33,7 @@ from lossline_jax.fit.tables.copies import one_run_each
 from lossline_jax.fit.tables.groups import row_groups
 from lossline_jax.fit.tables.other_unit import require_one_unit, require_one_unit_of_repetitions
 from lossline_jax.fit.tables.pairing import pair_runs
-from lossline_jax.fit.tables.rows import WHERE, as_names, as_pandas, open_rows, require_column, require_default_column
+from lossline_jax.fit.tables.rows import WHERE, as_names, as_pandas, open_rows, require_column
 from lossline_jax.fit.tables.settings import Setting
 from lossline_jax.fit.tables.wide import wide_table
 from lossline_jax.losses.cells import as_numbers
@@ -125,7 +125,7 @@ def fit_lines(  # noqa: PLR0913 - table, axes and groups; all the rest are optio
     frame = as_pandas(frame)
     for argument in ("params", "tokens"):
         if (column := getattr(irreducible, argument, None)) is not None:
-            require_default_column(frame, column, argument)
+            require_column(frame, column, argument)
     unit = loss_column(frame, (x, y), unit)
     own_unit = "" if {x, y} <= set(frame.columns) else unit
     merged: list[str] = []
@@ -167,9 +167,12 @@ def _across_groups(
     cluster: str | None = None,
 ) -> list[LinePoints]:
     """Return one group for each ordered pair of levels, with paired points. Their run is that of the second model."""
-    wide = wide_table(frame, list(dict.fromkeys((x, y))), unit, by=by, run=cluster)
+    wide = wide_table(frame, list(dict.fromkeys((x, y))), unit, by=by, run=cluster, arguments={y: "y", x: "x"})
     runs = run_column(wide, cluster)
-    for name in (*by, across.column, *across.on, *([runs] if runs else [])):
+    require_column(wide, across.column, "across")
+    for name in across.on:
+        require_column(wide, name, "on")
+    for name in (*by, *([runs] if runs else [])):
         require_column(wide, name)
     return [
         _across_group(values, across, level_pair, axes=(x, y), runs=runs)

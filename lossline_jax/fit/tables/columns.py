@@ -59,11 +59,13 @@ def paired_points(
     require_two_losses(x, (y,))
     wide = x in frame.columns and y in frame.columns
     if not wide and "eval_set" not in frame.columns:
-        for name in (x, y):
-            require_column(frame, name)
+        require_column(frame, x, "x")
+        require_column(frame, y, "y")
     cluster = run_column(frame, cluster)
-    for name in (*by, *([cluster] if cluster else ())):
-        require_column(frame, name)
+    for name in by:
+        require_column(frame, name, "by")
+    if cluster:
+        require_column(frame, cluster, "cluster")
     points = _wide(frame, x, y, by) if wide else _long(frame, x, y, unit=unit, by=by)
     points[RUN] = points[cluster].astype(str) if cluster else None
     return points
@@ -126,8 +128,9 @@ def rows_of_set(frame: pd.DataFrame, name: str, loss: str, by: Sequence[str] = (
             unit or definition.
     """
     require_loss_column(loss)
-    for column in (*LONG_KEYS, loss):
+    for column in LONG_KEYS:
         require_column(frame, column)
+    require_column(frame, loss, "unit")
     eval_sets = frame.loc[:, "eval_set"]
     if (nameless := eval_sets == "").any():
         raise LosslineError(f"{frame.loc[nameless, WHERE].iloc[0]}: no eval_set; fill it in, or leave the row out")

@@ -29,7 +29,7 @@ def open_rows(frame: Any, run: str | None = None) -> pd.DataFrame:
             lossline uses, or a row has no run.
     """
     frame = as_pandas(frame)
-    names = _row_names(frame)
+    names = row_names(frame)
     frame = plain_frame(frame)
     if reserved := [name for name in frame.columns if _OWN_COLUMNS.fullmatch(name)]:
         raise LosslineError(f"column {reserved[0]!r} has a name that lossline uses itself; rename it")
@@ -37,7 +37,7 @@ def open_rows(frame: Any, run: str | None = None) -> pd.DataFrame:
         raise LosslineError("the table has no rows")
     frame = frame.assign(**{WHERE: names})
     if run is not None:
-        require_column(frame, run)
+        require_column(frame, run, "cluster")
     keys = {run or RUN_ID} | ({RUN_ID} if "eval_set" in frame.columns else set())
     for name in keys & set(frame.columns):
         require_runs(frame, name)
@@ -66,7 +66,8 @@ def plain_frame(frame: Any) -> pd.DataFrame:
     if frame.columns.has_duplicates:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise LosslineError(f"the table has column {twice!r} twice; rename or remove one")
-    levels = [name for name in frame.index.names if name is not None and not _NUMBERED.fullmatch(str(name))]
+    names = [name for name in frame.index.names if name is not None and name != WHERE]
+    levels = [name for name in names if not _NUMBERED.fullmatch(str(name))]
     only_in_index = [name for name in levels if str(name) not in frame.columns]
     columns = {str(name): frame.index.get_level_values(name).to_numpy() for name in only_in_index}
     frame = frame.reset_index(drop=True).assign(**columns)
@@ -86,12 +87,43 @@ def as_pandas(frame: Any) -> pd.DataFrame:
     return frame.to_pandas()
 
 
-def require_column(frame: pd.DataFrame, name: str) -> None:
-    """Raise LosslineError with a suggestion and a list of columns if the table does not have the column."""
-    if name not in frame.columns:
-        known = [str(column) for column in frame.columns if not _OWN_COLUMNS.fullmatch(str(column))]
-        listed = ", ".join(known[:30]) + (f" and {len(known) - 30} more" if len(known) > 30 else "")
-        raise LosslineError(f"the table has no column {name!r}{suggestion(name, known)}; it has {listed}")
+def require_column(frame: pd.DataFrame, name: str, argument: str | None = None) -> None:
+    """Raise LosslineError with a suggestion and a list of columns if the table does not have the column.
+
+    Args:
+        frame: the table.
+        name: the column.
+        argument: the argument of the caller that gave the column or has it as default, for the message. None: the
+            message names no argument.
+    """
+    if name in frame.columns:
+        return
+    known = [str(column) for column in frame.columns if not _OWN_COLUMNS.fullmatch(str(column))]
+    holding = next((column for column in known if column != WHERE and _has_cell(frame.loc[:, column], name)), None)
+    listed = ", ".join(known[:30]) + (f" and {len(known) - 30} more" if len(known) > 30 else "")
+    hint = suggestion(name, known)
+    if holding is not None and argument in ("x", "y", "losses", "outputs"):
+        raise ArgumentError(
+            f"{{{argument}}}: the table has no column {{name!r}}, and column {{holding!r}} has it in its cells: "
+            "name the two columns with {metric_column} and {value_column}; the table has {listed}",
+            name=name,
+            holding=holding,
+            listed=listed,
+        )
+    if argument is None:
+        raise LosslineError(f"the table has no column {name!r}{hint}; it has {listed}")
+    raise ArgumentError(
+        f"{{{argument}}}: the table has no column {{name!r}}{{hint}}; name it with {{{argument}}}; it has {{listed}}",
+        name=name,
+        hint=hint,
+        listed=listed,
+    )
+
+
+def _has_cell(column: pd.Series, value: str) -> bool:
+    """Tell whether a cell of a column of text is this value."""
+    is_text = column.dtype.kind not in "iufcbM"
+    return bool(is_text and column.map(lambda cell: isinstance(cell, str) and cell == value).to_numpy(bool).any())
 
 
 def as_names(names: str | Iterable[str] | None) -> tuple[str, ...]:
@@ -99,20 +131,6 @@ def as_names(names: str | Iterable[str] | None) -> tuple[str, ...]:
     if names is None:
         return ()
     return (names,) if isinstance(names, str) else tuple(names)
-
-
-def require_default_column(frame: pd.DataFrame, name: str, argument: str) -> None:
-    """Raise ArgumentError if the table does not have the column of an argument, which may be the argument's default.
-
-    Args:
-        frame: the table.
-        name: the column.
-        argument: the argument of the caller, for the message.
-    """
-    try:
-        require_column(frame, name)
-    except LosslineError as error:
-        raise ArgumentError(f"{{{argument}}}" + ": {why}", why=error) from None
 
 
 def require_each_once(what: str, names: Sequence[str]) -> None:
@@ -137,8 +155,14 @@ def level_text(value: Any) -> str:
     return str(value)
 
 
-def _row_names(frame: pd.DataFrame) -> list[str]:
-    """Return `line 7 of t.csv` for each row of a table that was read from a file, else `row 3`, counted from one."""
+def row_names(frame: pd.DataFrame) -> list[str]:
+    """Return the name of each row for messages.
+
+    The name is `line 7 of t.csv` in a table that was read from a file, the index if that is called `_where`, and else
+    `row 3`, counted from one.
+    """
+    if frame.index.name == WHERE:
+        return [str(name) for name in frame.index]
     numbered = _NUMBERED.fullmatch(str(frame.index.name))
     if numbered is None:
         return [f"row {k + 1}" for k in range(len(frame))]
@@ -151,7 +175,7 @@ def require_runs(frame: pd.DataFrame, name: str) -> None:
     if missing.all():
         raise LosslineError(f"column {name} is empty in every row; fill in the run of each row, or remove the column")
     if missing.any():
-        names = frame[WHERE] if WHERE in frame.columns else _row_names(frame)
+        names = frame[WHERE] if WHERE in frame.columns else row_names(frame)
         where = list(names)[int(np.argmax(missing))]
         others = f", as in {missing.sum() - 1} other rows" if missing.sum() > 1 else ""
         raise LosslineError(f"{where}: {name} does not say a run{others}; fill it in, or leave such rows out")

@@ -123,7 +123,7 @@ def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[
     stated = [name for name in present if not np.all(frame.loc[:, name].map(level_text).isin(NOT_STATED))]
     names = tuple(stated) if factors is None else tuple(factors)
     for name in names:
-        require_column(frame, name)
+        require_column(frame, name, "factors")
     require_each_once("factor", names)
     if not names:
         raise ArgumentError(

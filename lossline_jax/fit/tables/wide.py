@@ -1,6 +1,6 @@
 """Build the table that laws and forecasts read: one row for each checkpoint, one column for each loss."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ def wide_table(
     *,
     by: Sequence[str] = (),
     run: str | None = None,
+    arguments: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Return the table with a column for each of the losses, and `_where` for messages.
 
@@ -30,6 +31,7 @@ def wide_table(
         unit: the column of a long table that holds the losses.
         by: columns whose values divide the rows. Within each group, losses must have one unit and one definition.
         run: the column that names the run of a row. None: `run_id`, if the table has it.
+        arguments: the argument of the caller that gave each loss, for messages. None: messages name no argument.
 
     Raises:
         LosslineError: `open_rows` refuses the table, a column or set is unknown, the losses of a set differ in unit or
@@ -37,12 +39,14 @@ def wide_table(
     """
     frame = open_rows(frame, run)
     if set(losses) <= set(frame.columns) or "eval_set" not in frame.columns:
-        for name in (*losses, *by):
-            require_column(frame, name)
+        for name in losses:
+            require_column(frame, name, (arguments or {}).get(name))
+        for name in by:
+            require_column(frame, name, "by")
         require_one_kind(frame, losses, "the table", by)
         return frame
     for name in by:
-        require_column(frame, name)
+        require_column(frame, name, "by")
     sets = {name: rows_of_set(frame, name, unit, by) for name in losses}
     wide = _facts(pd.concat(sets.values()))
     for name, rows in sets.items():
