@@ -91,12 +91,13 @@ def test_the_long_description_has_no_relative_link(metadata, readme):
     without = readme(text, "")
     assert not relative.search(without)
     assert "![" not in without
+    assert "<img" not in without
     assert "https://arxiv.org/abs/2502.12120" in without
     assert metadata["long_description"] == readme(text, metadata["globals"]["PROJECT_URL"])
     complete = readme(text, "https://example.org/lossline")
     assert not relative.search(complete)
     assert "(https://example.org/lossline/blob/main/docs/study.md)" in complete
-    assert re.search(r"!\[[^]]*\]\(https://example.org/lossline/raw/main/\w+/\S+\.(png|svg)\)", complete)
+    assert re.search(r'<img src="https://example.org/lossline/raw/main/\w+/\S+\.(png|svg)"', complete)
 
 
 def test_addresses_appear_only_once_there_is_one(metadata):

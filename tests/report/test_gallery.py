@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lossline_jax.fit.study.fit_study import Statistics, fit_study
@@ -185,3 +186,19 @@ def test_figures_of_the_published_sweep(sweep):
     text = "".join(panel_svgs(plots["compute_law_fineweb_edu_100b"])[0])
     assert len(re.findall("<title>", text)) == sweep["run_id"].nunique()
     assert not re.search(r"#[0-9a-f]{6}\b", text)
+
+
+def test_a_wide_table_with_crossed_factors_has_its_matched_grids():
+    generator = np.random.Generator(np.random.PCG64(1))
+    x = np.tile(np.linspace(4.5, 2.5, 8), 8)
+    runs = np.repeat(np.arange(8), 8)
+    data, size = np.array(["web", "code"])[runs // 4], np.array(["small", "large"])[runs // 2 % 2]
+    y = 0.3 + 0.95 * x - 0.4 * (data == "code") + generator.normal(0, 0.004, 64)
+    table = pd.DataFrame({"run_id": runs.astype(str), "data": data, "size": size, "val": x, "test": y})
+    fits = fit_study(table, "val", "test", {"data": "web"}, statistics=Statistics(num_resamples=5))
+    plots = plots_of(gallery_of(fits, table))
+    assert set(plots) == {"matched_data", "pool_size"}
+    assert [entry.level for entry in plots["matched_data"].key] == ["web", "code"]
+    _, drawn = draw(plots["matched_data"].panels[0])
+    heights = [np.interp(3.5, drawn[gid].table["x"], drawn[gid].table["y"]) for gid in ("curve-0", "curve-1")]
+    assert heights[1] - heights[0] == pytest.approx(-0.4, abs=0.01)

@@ -11,7 +11,7 @@ from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.resampling import Band, bootstrap
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.solve import DataSet, fit_law_many
-from lossline_jax.fit.study.panels import PanelLineSpec, panel_line_specs
+from lossline_jax.fit.study.panels import MATCHED, POOL, PanelLineSpec, panel_line_specs
 from lossline_jax.fit.study.results import PanelLine
 from lossline_jax.fit.tables.columns import PER_BYTE, RUN, X, Y, numeric_losses, paired_points
 from lossline_jax.fit.tables.rows import level_text
@@ -34,7 +34,7 @@ def fit_panel_lines(
     num_resamples: int = 200,
     seed: int = 0,
 ) -> tuple[PanelLine, ...]:
-    """Fit every line that a long table with factor columns has for the figures. Another table has no such lines.
+    """Fit every line that a table with runs and factor columns has for the figures. Another table has no such lines.
 
     Lines with fewer than five points are left out. So is a line with a value that is not a loss: the fits of the
     table's own lines report it.
@@ -48,12 +48,16 @@ def fit_panel_lines(
         num_resamples: resamples of each bootstrap.
         seed: seed of the bootstraps.
     """
-    if not {"run_id", "step", "eval_set"} <= set(frame.columns) or {x, y} <= set(frame.columns):
+    is_wide = {x, y} <= set(frame.columns)
+    if is_wide:
+        frame = _as_long(frame, x, y)
+    if not {"run_id", "step", "eval_set"} <= set(frame.columns):
         return ()
     common_unit = comparing_unit(frame, units)
     lines = [
         (group, unit)
         for group in panel_line_specs(frame, x, y, _base_run(frame, base))
+        if not is_wide or group.figure.startswith((MATCHED, POOL))  # columns are not known as sets of some kind
         for unit in (units if group.figure.startswith(IN_BOTH_UNITS) else (common_unit,))
     ]
     losses = _Losses(frame)
@@ -67,6 +71,13 @@ def fit_panel_lines(
         for g, unit in lines
         if (key := (g.x, g.y, unit, g.run_ids)) in fitted
     )
+
+
+def _as_long(frame: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
+    """Return a table that has x and y as columns with a row for each loss. The loss column is called "", as the unit."""
+    steps = {} if "step" in frame else {"step": range(len(frame))}
+    kept = [name for name in (*frame.columns, *steps) if name not in (x, y, "eval_set", "")]
+    return frame.assign(**steps).melt(kept, [x, y], var_name="eval_set", value_name="loss").rename(columns={"loss": ""})
 
 
 def comparing_unit(frame: pd.DataFrame, units: Sequence[str]) -> str:

@@ -87,7 +87,7 @@ def matched_plots(lines: Lines, factor: str) -> list[Plot]:
         _plot(
             lines,
             fitted,
-            name=f"matched_{file_stem(factor)}_{file_stem(unit)}",
+            name="_".join(part for part in ("matched", file_stem(factor), file_stem(unit)) if part),
             title=f"{factor_name(factor).capitalize()}, all else equal",
             description=f"A panel for every {other_factors} with several levels of {factor_name(factor)}. Only runs "
             "are shown whose like, equal in everything else but the seed, was trained at another level.",
