@@ -37,7 +37,9 @@ ON_PUBLISHED_TABLES = {
     "losses.parquet": "end_to_end/test_results.py",
 }
 FAST = ("laws", "plan", "status", "show", "resubmit")
-NEEDS_A_CLUSTER = re.compile(r"launch/(?:slurm|tpu_vm|xpk)\.py(?!.*--dry-run)|gs://|gcloud |docker |\bsky |\$M\b")
+NEEDS_A_CLUSTER = re.compile(
+    r"^(?!.*--dry-run).*(?:launch/(?:skypilot|slurm|tpu_vm|xpk)\.py|gs://|\$M\b)|gcloud |docker |\bsky |\$M\b"
+)
 OF_OTHER_PEOPLE = {"lm_eval"}  # modules that a page imports, and that are in no environment of the fast tests
 
 

@@ -74,7 +74,7 @@ def fit_panel_lines(
 
 
 def _as_long(frame: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    """Return a table that has x and y as columns with a row for each loss. The loss column is called "", as the unit."""
+    """Return a table that has x and y as columns with a row for each loss, which the column "" holds."""
     steps = {} if "step" in frame else {"step": range(len(frame))}
     kept = [name for name in (*frame.columns, *steps) if name not in (x, y, "eval_set", "")]
     return frame.assign(**steps).melt(kept, [x, y], var_name="eval_set", value_name="loss").rename(columns={"loss": ""})
