@@ -15,19 +15,19 @@ from unittest import mock
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from lossline_jax.cli import main
+from lossline_jax.cli import main, verbs
 from lossline_jax.cli.parsing import COMMAND, parse_options
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = str(ROOT / "experiments/quickstart.py")
 OWN_FLAGS = "options"  # title that the parser gives to the flags of a verb itself
 GROUPS = {  # in the order of the page
-    "A new experiment": main.NEW_VERBS,
-    "The road of a study": main.STUDY_VERBS,
-    "Weights in and out": main.WEIGHT_VERBS,
-    "Any table of losses": main.TABLE_VERBS,
-    "Laws and published tables": main.OTHER_VERBS,
-    "Schedulers": main.ENGINE_VERBS,
+    "A new experiment": verbs.NEW_VERBS,
+    "The road of a study": verbs.STUDY_VERBS,
+    "Weights in and out": verbs.WEIGHT_VERBS,
+    "Any table of losses": verbs.TABLE_VERBS,
+    "Laws and published tables": verbs.OTHER_VERBS,
+    "Schedulers": verbs.ENGINE_VERBS,
 }
 
 
@@ -45,16 +45,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def command_line() -> str:
     """Return the page of the command line: for each verb its help, and a table of its flags."""
-    if missing := main.VERBS.keys() - {name for verbs in GROUPS.values() for name in verbs}:
+    if missing := verbs.VERBS.keys() - {name for group in GROUPS.values() for name in group}:
         raise ValueError(f"docs/hooks/reference.py: GROUPS has no place for {sorted(missing)}")
     shared: dict[str, list[tuple[str, str]]] = {}
     lines = [
         "# Command line",
         f"Each command is `{COMMAND} VERB ...`. `{COMMAND} VERB ... --help` prints the same flags in a terminal.",
     ]
-    for title, verbs in GROUPS.items():
+    for title, group in GROUPS.items():
         lines.append(f"## {title}")
-        for name, verb in verbs.items():
+        for name, verb in group.items():
             lines += _verb(f"{COMMAND} {name}", verb, shared)
             if verb.without_study is not None:
                 lines += _verb(f"{COMMAND} {name} --manifest", verb.without_study, shared)
@@ -70,7 +70,7 @@ def command_line() -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _verb(command: str, verb: main.Verb, shared: dict[str, list[tuple[str, str]]]) -> Iterator[str]:
+def _verb(command: str, verb: verbs.Verb, shared: dict[str, list[tuple[str, str]]]) -> Iterator[str]:
     """Yield the paragraphs of a verb. Flags under another title are added to `shared`."""
     words = "" if verb.source is None else f" {verb.source}"
     boxes = _boxes(lambda: parse_options(verb.options, ["--help"], f"{command}{words}"))

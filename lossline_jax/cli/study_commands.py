@@ -16,7 +16,6 @@ from lossline_jax.cli.options import (
     ExportOptions,
     FigureOptions,
     FitStudyOptions,
-    ImportLossesOptions,
     ImportOptions,
     ManifestOptions,
     NewOptions,
@@ -33,6 +32,7 @@ from lossline_jax.cli.options import (
     TrainOptions,
 )
 from lossline_jax.cli.paper import Paper, write_figures
+from lossline_jax.cli.table_options import ImportLossesOptions
 from lossline_jax.config.ranges import SECONDS, check_ranges
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lossline_jax import logs
-from lossline_jax.cli.options import (
+from lossline_jax.cli.paper import Paper, figure_file, save_axes, write_figures
+from lossline_jax.cli.read_tables import OpenTable, open_table
+from lossline_jax.cli.table_options import (
     BacktestOptions,
     CompareOptions,
     CompareTableOptions,
@@ -19,8 +21,6 @@ from lossline_jax.cli.options import (
     ReportTableOptions,
     TableOptions,
 )
-from lossline_jax.cli.paper import Paper, figure_file, save_axes, write_figures
-from lossline_jax.cli.read_tables import OpenTable, open_table
 from lossline_jax.errors import LosslineError
 from lossline_jax.storage.files import export_json
 from lossline_jax.storage.outputs import REPORT_FILES, output_folder, output_json

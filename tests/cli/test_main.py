@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from lossline_jax.cli.main import TABLE_VERBS, VERBS, main
+from lossline_jax.cli.main import main
+from lossline_jax.cli.verbs import TABLE_VERBS, VERBS
 from tests.support.paths import ROOT, SUPPORT
 
 TINY = str(SUPPORT / "tiny_study.py")

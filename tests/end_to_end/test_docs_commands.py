@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lossline_jax.cli.main import VERBS, main
+from lossline_jax.cli.main import main
+from lossline_jax.cli.verbs import VERBS
 from lossline_jax.config.data import FilesCorpus
 from lossline_jax.data.corpora.read import read_documents
 from tests.support.documented import CLUSTER_MARK, FENCED, PAGES, documented_commands

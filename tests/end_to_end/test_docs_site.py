@@ -11,7 +11,7 @@ import pytest
 
 import lossline_jax
 from lossline_jax import fit
-from lossline_jax.cli import main, options
+from lossline_jax.cli import options, verbs
 from tests.support.paths import ROOT
 
 pytest.importorskip("mkdocs")
@@ -40,7 +40,7 @@ def site(tmp_path_factory):
 @pytest.mark.slow
 def test_every_verb_has_a_heading_and_every_flag_a_row(site):
     page = html.unescape((site / "reference/command_line.html").read_text())
-    for name in main.VERBS:
+    for name in verbs.VERBS:
         assert f'<h3 id="{name.replace(" ", "-")}' in page
     flags = {
         f"--{field.replace('_', '-')}"

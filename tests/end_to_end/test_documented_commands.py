@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 import tyro
 
-from lossline_jax.cli import main, parsing
+from lossline_jax.cli import main, parsing, verbs
 from lossline_jax.errors import LosslineError
 from tests.support.documented import PAGES, ROOT, code_of, documented_commands, documented_paths
 
@@ -80,7 +80,7 @@ def typed(words: tuple[str, ...]) -> list[str]:
     """Return the words after `lossline-jax`, with an experiment in the place of studies that do not exist."""
     name = verb_of(words).split()
     arguments = [NUMBERS.get(word, word) for word in words[1 + len(name) :]]
-    if main.VERBS[" ".join(name)].source == "STUDY" and arguments and not arguments[0].startswith("-"):
+    if verbs.VERBS[" ".join(name)].source == "STUDY" and arguments and not arguments[0].startswith("-"):
         arguments[0] = str(experiment_of(arguments[0]) or STUDY)
     return [*name, *arguments]
 
@@ -108,8 +108,8 @@ def flags_of_parser(*arguments) -> frozenset[str]:
 @cache
 def flags_of_verb(verb: str) -> frozenset[str]:
     """Return a verb's flags on a study or a table, and with a manifest."""
-    calls = [[STUDY] if main.VERBS[verb].source == "STUDY" else []]
-    calls += [["--manifest", "m.jsonl"]] if main.VERBS[verb].without_study else []
+    calls = [[STUDY] if verbs.VERBS[verb].source == "STUDY" else []]
+    calls += [["--manifest", "m.jsonl"]] if verbs.VERBS[verb].without_study else []
     return frozenset().union(*(flags_of_parser(main, *verb.split(), *words) for words in calls))
 
 
@@ -138,7 +138,7 @@ def constants(path: Path) -> set[str]:
 def test_commands_of_every_kind_are_found():
     assert {command.words[0] for command in COMMANDS} == {"lossline-jax", "python", "make", "pytest", "bash"}
     assert len(COMMANDS) > 120
-    assert {verb_of(command.words) for command in LOSSLINE_COMMANDS} >= main.VERBS.keys() - {"show"}
+    assert {verb_of(command.words) for command in LOSSLINE_COMMANDS} >= verbs.VERBS.keys() - {"show"}
 
 
 @pytest.mark.parametrize("command", LOSSLINE_COMMANDS, ids=str)
@@ -146,7 +146,7 @@ def test_a_command_of_lossline_is_understood(command):
     verb = verb_of(command.words)
     if verb == "--help":
         return
-    assert verb in main.VERBS
+    assert verb in verbs.VERBS
     if command.whole and not {"...", "|"} & set(command.words):
         assert complaint(typed(command.words)) == ""
     sources = filter(None, map(experiment_of, command.words[1:]))
@@ -179,12 +179,12 @@ def test_targets_and_files_are_there(command):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_flags_named_alone_are_flags_of_something(page):
-    verbs = frozenset().union(*map(flags_of_verb, main.VERBS))
+    flags = frozenset().union(*map(flags_of_verb, verbs.VERBS))
     scripts = [
         path for path in (*ROOT.glob("benchmarks/*.py"), *ROOT.glob("tests/**/*.py")) if "argparse" in path.read_text()
     ]
     launchers = [ROOT / "launch" / f"{name}.py" for name in ("local", "skypilot", "slurm", "tpu_vm", "xpk")]
-    known = verbs.union(FLAGS_OF_OTHERS, *map(flags_of_script, [*scripts, *launchers]))
+    known = flags.union(FLAGS_OF_OTHERS, *map(flags_of_script, [*scripts, *launchers]))
     known = known.union(*map(knobs, ROOT.glob("experiments/[!_]*.py")))
     named = flags_in(word for code, _ in code_of(page.read_text()) for word in code.split())
     assert {flag for flag in named - NEVER if not flag.endswith(".*")} <= known
