@@ -66,6 +66,7 @@ def table_report(table: str, options: ReportTableOptions) -> None:
     _enable_compilation_cache()
     folder = output_folder(options.out, REPORT_FILES)
     frame, fits = _compared(table, options, fit_study)
+    logs.info(f"{folder}: drawing the figures")
     title = options.title or Path(table).stem
     path = write_report(frame, fits, folder, title)
     logs.result(f"report: {path}")

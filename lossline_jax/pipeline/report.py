@@ -60,6 +60,7 @@ def fit(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, out: s
         LosslineError: there is no losses table, or it was made for an earlier version of the study.
     """
     output_file, frame = output_json(out), losses(study, folder)
+    logs.info(f"{folder.root}: fitting the losses of {frame['run_id'].nunique()} runs")
     fits = _with_unfinished(_fit_losses(study, folder, frame, merge_copies), study, folder, frame)
     if output_file is not None:
         write_json(output_file, fits.to_json())
@@ -121,6 +122,7 @@ def report(study: StudyConfig, folder: StudyDir, out: str | None = None) -> epat
         fits = _with_unfinished(_fit_losses(study, folder, frame), study, folder, frame)
     else:
         fits = stored_fits(study, folder)
+    logs.info(f"{report_folder}: drawing the figures")
     return _write_report(study, folder, frame, fits, report_folder=report_folder)
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.tables.columns import UNITS, unit_label, usable_losses
 from lossline_jax.fit.tables.rows import level_text, plain_frame
+from lossline_jax.formatting import shortened
 
 NO_LINE = "no line"  # label of rows that no line was fitted to
 OWN_LOSS = "_loss"  # the loss column of a table that names no unit
@@ -25,12 +26,13 @@ class Unit:
         return f"{name} loss ({self.label})" if self.key else name
 
     def short_axis(self, name: str, max_length: int = 31) -> str:
-        """Return an axis label of at most `max_length` characters where possible.
-
-        The unit is left out where the label would be longer, or where the table names no unit.
-        """
-        known = [f"{name} loss ({self.label})"] if self.key in UNITS else []
-        return next((label for label in (*known, f"{name} loss") if len(label) <= max_length), name)
+        """Return an axis label of at most `max_length` characters. The name is shortened, and the unit never."""
+        if self.key not in UNITS:
+            labels, ending = [f"{name} loss"], ""
+        else:
+            labels, ending = [f"{name} loss ({self.label})", f"{name} ({self.label})"], f" ({self.label})"
+        fitting = next((label for label in labels if len(label) <= max_length), None)
+        return fitting or shortened(name, max_length - len(ending)) + ending
 
 
 def with_unit(number: str, key: str) -> str:

@@ -161,7 +161,7 @@ def _factor_row(item: FactorVerdict, units: Sequence[str]) -> list[Cell]:
     line = "" if main.p_line is None else f"one line: {p_text(main.p_line)}"
     return [
         Cell(factor_name(item.factor), f"from {main.reference}", tone="strong"),
-        verdict_cell({unit: c.verdict for unit, c in item.by_unit.items()}, main.note),
+        verdict_cell({unit: c.verdict for unit, c in item.by_unit.items()}, main.note, _bound(item)),
         *(_noise_cell(item.by_unit.get(unit)) for unit in units),
         Cell(
             p_text(main.p_holm),
@@ -177,7 +177,7 @@ def _level_row(item: FactorVerdict, level: JudgedLevel, units: Sequence[str], st
     gap = item.gap(level)
     return [
         Cell(level.name, drawing=swatch(style)),
-        verdict_cell({unit: g.verdict for unit, g in level.by_unit.items()}, gap.note),
+        verdict_cell({unit: g.verdict for unit, g in level.by_unit.items()}, gap.note, _bound(item)),
         *(_gap_cell(level.by_unit.get(unit)) for unit in units),
         Cell(p_text(gap.p)),
         Cell(number(gap.smallest_detectable_gap), title="the smallest gap found in 90% of studies of this design"),
@@ -207,15 +207,23 @@ def _pairs_title(gap: LevelGap) -> str:
     return "\n".join(f"{pair.matched_on}: {signed_text(pair.gap)} {_ends(pair.interval)}" for pair in gap.pairs)
 
 
-def verdict_cell(verdicts: Mapping[str, str], note: str) -> Cell:
+def _bound(item: FactorVerdict) -> str:
+    """Return ` by more than 0.014 bits/byte`: the margin, since "does not move" is meant relative to the noise."""
+    margin = item.main.margin
+    return "" if margin is None else f" by more than {with_unit(number(margin), item.unit)}"
+
+
+def verdict_cell(verdicts: Mapping[str, str], note: str, bound: str = "") -> Cell:
     """Return the cell of a verdict. Where the units disagree it has the verdict of each unit.
 
     Args:
         verdicts: the verdict in each unit.
         note: reservations about the verdict in the unit that texts use.
+        bound: the end of "does not move it", where the units agree.
     """
     if len(set(verdicts.values())) == 1:
-        text = IN_WORDS[next(iter(verdicts.values()))]
+        verdict = next(iter(verdicts.values()))
+        text = IN_WORDS[verdict] + (bound if verdict == "does not move" else "")
     else:
         text = "; ".join(f"{IN_WORDS[verdict]} in {unit_label(unit)}" for unit, verdict in verdicts.items())
     return Cell(text, note, tone="strong" if set(verdicts.values()) <= set(DIFFERENT) else "")
