@@ -30,6 +30,8 @@ from lossline_jax.storage.files import is_remote
 from lossline_jax.storage.object_store import expanded
 from lossline_jax.storage.run_records import checkpointed_step
 
+WRITING = threading.Lock()  # runs write whole lines to stderr, one after the other
+
 
 @dataclass(frozen=True)
 class Options(Local, Selection):
@@ -159,13 +161,12 @@ def writer_of(log_file: IO[str]) -> Callable[[str], None]:
     Args:
         log_file: the open log file.
     """
-    lock = threading.Lock()
 
     def write(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-        with lock:
-            log_file.write(f"{line}\n")
-            log_file.flush()
+        with WRITING:
+            for file in (sys.stderr, log_file):
+                file.write(f"{line}\n")
+                file.flush()
 
     return write
 

@@ -164,7 +164,7 @@ class StatusOfRootOptions:
 
 
 @dataclass(frozen=True)
-class PruneOptions(Place):
+class PruneOptions(UsesDevices, Place):
     """Remove what a study no longer needs: old moments of its checkpoints, and files that a killed process left.
 
     Without --yes, the command only lists what it would remove. It never removes what a running process holds.

@@ -100,7 +100,7 @@ def test_status_of_an_untouched_study(capsys, tmp_path):
         (["predict", "sweep.csv"], "unknown verb 'predict'; did you mean 'table predict'"),
         (["train", "sweep.csv"], "name an experiment file or a study's folder"),
         (["laws", "shifted", "power"], "name one law, in quotes if it has spaces"),
-        (["resubmit", "--failed"], "name the manifest first: lossline-jax resubmit MANIFEST"),
+        (["resubmit", "--failed"], "name a study or a manifest first: lossline-jax resubmit MANIFEST"),
     ],
 )
 def test_a_mistake_gets_one_line_and_a_non_zero_exit(capsys, tmp_path, argv, message):

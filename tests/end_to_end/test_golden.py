@@ -49,7 +49,7 @@ def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("[!_]*.py")), ids=lambda path: path.stem)
 def test_run_ids_of_every_experiment_are_those_of_before(path):
     study = validate_study(load_study_function(str(path))(), str(path))
     assert [run.run_id for run in study.runs] == RUN_IDS[path.stem]

@@ -59,7 +59,7 @@ def computed_levels():
 def page_rows():
     """Return each level's verdict, gap and interval in both units. Keys are the names on the page."""
     page = (RESULTS / "llms_on_the_line_cpu/report.html").read_text()
-    rows = re.findall(r'<span>([^<]*)</span></th><td class="prose"><span[^>]*>([^<]*)</span>(.*)', page)
+    rows = re.findall(r'<span>([^<]*)</span></th><td class="prose"[^>]*><span[^>]*>([^<]*)</span>(.*)', page)
     cells = [re.findall(r"<span>([^<]*)</span><small>(\[[^<]*\])</small>", cells_html)[:2] for _, _, cells_html in rows]
     return {
         level: (verdict, [" ".join(cell) for cell in two]) for (level, verdict, _), two in zip(rows, cells, strict=True)
@@ -99,5 +99,5 @@ def test_the_page_says_what_the_readme_says(readme_rows, page_rows):
     assert set(page_rows) == {SHORT.get(level, level) for level in readme_rows}
     for level, (nats, bits, *_, verdict) in readme_rows.items():
         on_page, gaps = page_rows[SHORT.get(level, level)]
-        assert on_page == WORDS[verdict], level
+        assert re.sub(r" by more than .*", "", on_page) == WORDS[verdict], level
         assert [numbers(gap) for gap in gaps] == [numbers(nats), numbers(bits)], level
