@@ -77,8 +77,16 @@ def folder(tmp_path_factory):
     shutil.copy(
         TESTS / "golden/old_study/prepared/corpora/docs-c8bed8556d/train.jsonl", folder / "texts/speeches.jsonl"
     )
+    table = planted_table()
     for name in ("t.csv", "table.csv", "losses.csv"):
-        planted_table().to_csv(folder / name, index=False)
+        table.to_csv(folder / name, index=False)
+    losses = ["wiki_loss", "code_loss"]
+    checkpoints = table.assign(run=table["run_id"], step=table.groupby("run_id").cumcount())
+    checkpoints.melt(["run", "step", "data", "size"], losses, var_name="metric").to_csv(
+        folder / "long.csv", index=False
+    )
+    exported = {"run_id": "Name"} | {name: f"eval/{name}" for name in losses}
+    table[[*exported, "data", "size"]].rename(columns=exported).to_csv(folder / "wandb.csv", index=False)
     return folder
 
 
@@ -92,7 +100,7 @@ def planted_table() -> pd.DataFrame:
             row = {"run_id": f"{data}-{size:g}-{seed}", "data": data, "size": f"{size:g}", "seed": seed}
             row |= {"params": size, "tokens": tokens, "loss": loss, "wiki": loss, "wiki_loss": loss}
             other = 0.9 * loss + 0.4 + noise.normal(0, 0.003)
-            rows.append(row | dict.fromkeys(("code_loss", "task_loss", "techdoc_cloze"), other))
+            rows.append(row | dict.fromkeys(("code_loss", "task_loss", "techdoc_cloze", "eval/code"), other))
     return pd.DataFrame(rows)
 
 

@@ -194,7 +194,7 @@ def test_a_wide_table_with_crossed_factors_has_its_matched_grids():
     runs = np.repeat(np.arange(8), 8)
     data, size = np.array(["web", "code"])[runs // 4], np.array(["small", "large"])[runs // 2 % 2]
     y = 0.3 + 0.95 * x - 0.4 * (data == "code") + generator.normal(0, 0.004, 64)
-    table = pd.DataFrame({"run_id": runs.astype(str), "data": data, "size": size, "val": x, "test": y})
+    table = pd.DataFrame({"run_id": runs.astype(str), "data": data, "size": size, "val": x, "test": y, "loss": x})
     fits = fit_study(table, "val", "test", {"data": "web"}, statistics=Statistics(num_resamples=5))
     plots = plots_of(gallery_of(fits, table))
     assert set(plots) == {"matched_data", "pool_size"}

@@ -17,6 +17,7 @@ from lossline_jax.fit.tables.columns import PER_BYTE, RUN, X, Y, numeric_losses,
 from lossline_jax.fit.tables.rows import level_text
 
 MIN_POINTS = 5  # points of a line: one more than its four parameters
+OWN_LOSS = "_loss"  # a column of this name in a table is not read
 BAND_POINTS = 30  # points of a band, by convention
 DIGITS = 6  # significant digits of the numbers of a band, which is drawn and not computed with
 NUM_STARTS = 16  # starts of each search; the default of `fit_law` is 32
@@ -76,8 +77,9 @@ def fit_panel_lines(
 def _as_long(frame: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     """Return a table that has x and y as columns with a row for each loss, which the column "" holds."""
     steps = {} if "step" in frame else {"step": range(len(frame))}
-    kept = [name for name in (*frame.columns, *steps) if name not in (x, y, "eval_set", "")]
-    return frame.assign(**steps).melt(kept, [x, y], var_name="eval_set", value_name="loss").rename(columns={"loss": ""})
+    kept = [name for name in (*frame.columns, *steps) if name not in (x, y, "eval_set", "", OWN_LOSS)]
+    long = frame.assign(**steps).melt(kept, [x, y], var_name="eval_set", value_name=OWN_LOSS)
+    return long.rename(columns={OWN_LOSS: ""})
 
 
 def comparing_unit(frame: pd.DataFrame, units: Sequence[str]) -> str:
