@@ -11,6 +11,8 @@ import tyro
 from etils import epath
 
 from lossline_jax import logs
+from lossline_jax.cli import complaints
+from lossline_jax.cli.main import PIPE_EXIT_CODE
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.config.validate import validate_study
 from lossline_jax.errors import LosslineError
@@ -27,6 +29,10 @@ Options = TypeVar("Options", bound="Selection")
 # Names that stand for a reader's own names in documentation, such as my-project, YOUR_BUCKET, PROJECT and P.
 OWN = "account|bucket|cluster|image|org|project|registry|repo|zone"
 PLACEHOLDER = re.compile(f"(?i:(?:my|your)[-_](?:{OWN}))|[BCPZ]|ADDRESS|BUCKET|CLUSTER|HOST|IMAGE|PROJECT|REPO|ZONE")
+
+AT_LEAST_ONE = {
+    "cpus_per_task", "nodes", "preemptions", "processes", "runs_at_once", "slices", "tasks_per_node", "throttle"
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -193,9 +199,38 @@ def main(kind: type[Options], launch: Callable[[Options, Chosen], int], descript
         description: the launcher's docstring. --help shows its first line.
     """
     logs.take_any_text()
-    options = tyro.cli(kind, description=description.splitlines()[0])
+    prog, words = f"python {sys.argv[0]}", sys.argv[1:]
     try:
-        sys.exit(launch(options, choose(options)))
+        options = complaints.parse(
+            lambda: tyro.cli(kind, args=words, prog=prog, description=description.splitlines()[0]), words, prog
+        )
+        check_settings(options)
+        code = launch(options, choose(options))
+        sys.stdout.flush()
     except LosslineError as error:
         logs.warning(f"{sys.argv[0]}: {shown(str(error))}")
-        sys.exit(error.exit_code)
+        code = error.exit_code
+    except BrokenPipeError:
+        if not logs.reader_has_left():
+            raise
+        code = PIPE_EXIT_CODE
+    logs.finish()
+    sys.exit(code)
+
+
+def check_settings(options: object) -> None:
+    """Refuse a setting that no engine could use.
+
+    Args:
+        options: the flags of a launcher.
+
+    Raises:
+        LosslineError: a count is too small, or the time limit of SLURM is not one.
+    """
+    for name, value in vars(options).items():
+        flag = f"--{name.replace('_', '-')}"
+        least = 1 if name in AT_LEAST_ONE else 0
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not value >= least:
+            raise LosslineError(f"{flag}: {value:g} is too small; give {least} or more")
+        if name == "time" and not re.fullmatch(r"(\d+-)?\d+(:\d{1,2}){0,2}", str(value)):
+            raise LosslineError(f"{flag}: {value!r} is no time limit of SLURM; write 24:00:00, 90 (minutes) or 2-00")

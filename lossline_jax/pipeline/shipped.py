@@ -42,6 +42,8 @@ def experiment_path(source: str) -> str:
     if Path(source).exists():
         return source
     guess = suggestion(source, names) or "; name a file, a study's folder, or one of these"
+    if Path(f"{source}.py").is_file():
+        guess = f"; did you mean {source}.py?"
     raise LosslineError(f"{source}: no such experiment{guess} (lossline has {', '.join(names)})")
 
 

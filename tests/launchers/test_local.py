@@ -628,3 +628,26 @@ def test_every_setting_is_a_flag_of_its_launcher():
         for field in dataclasses.fields(settings):
             assert f"--{field.name.replace('_', '-')}" in help_text
         assert "--dry-run" in help_text
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--runs-at-once", "0"], "--runs-at-once: 0 is too small; give 1 or more"),
+        (["--gpus", "-1"], "--gpus: -1 is too small; give 0 or more"),
+        (["--retries", "many"], "--retries"),
+        (["--runs-at-one", "1"], "--runs-at-once"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_gets_one_line(folder, flags, message):
+    code, _, err = output_of("local.py", folder, "--dry-run", *flags)
+    assert code == 2
+    assert message in err
+    assert err.strip().count("\n") == 0
+
+
+def test_a_reader_that_leaves_early_gets_no_stack_trace(folder):
+    script = f"{sys.executable} {ROOT}/launch/local.py {folder.root} --dry-run | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert done.returncode in (0, 141)  # 0: all was written before the reader left

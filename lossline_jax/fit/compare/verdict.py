@@ -265,7 +265,7 @@ def _note(item: FactorMeasurement, p_holm: float | None, verdict: Verdict) -> st
     """Return the warnings that a reader needs before believing the verdict, separated by semicolons."""
     notes = []
     if not item.runs_told_apart:
-        notes.append("the table does not tell runs apart (name their column): each setting counts as one")
+        notes.append("the table does not tell runs apart (name their column: --run COLUMN): each setting counts as one")
     if item.noise is not None and not item.noise.repeated:
         notes.append("one run a level: the noise is the scatter along the lines; the line of another seed could differ")
     elif item.noise is not None and not item.noise.floor > 0:
