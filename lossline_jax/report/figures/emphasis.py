@@ -10,6 +10,8 @@ from lossline_jax.report.tables.verdicts import DIFFERENT, FactorVerdict
 
 GREY = Style("seed")  # of a level for which the study finds no move
 GREY_TEXT = "other seeds, and levels without a move"
+OPEN = Style("seed", 1)  # of a level for which the study cannot tell: dark grey, hollow and dashed
+OPEN_TEXT = "levels for which the study cannot tell"
 Level = tuple[str, str]  # a factor, and its level as in the fits
 
 
@@ -24,27 +26,24 @@ def unit_of_texts(judged: Sequence[FactorVerdict], units: Sequence[Unit]) -> Uni
     return next(unit for unit in units if unit.key == key)
 
 
-def moving_levels(judged: Sequence[FactorVerdict]) -> set[Level]:
-    """Return the levels that move or cross the line, by their verdict in the unit that texts use."""
-    return {
-        (item.factor, level.level) for item in judged for level in item.levels if item.gap(level).verdict in DIFFERENT
-    }
+def _style(run: Run, verdicts: Mapping[Level, str]) -> Style:
+    verdict = verdicts.get((run.factor, run.level))
+    if run.is_base or verdict in DIFFERENT:
+        return run.style
+    return OPEN if verdict == "cannot tell" else GREY
 
 
 def emphasised(runs: Mapping[str, Run], judged: Sequence[FactorVerdict]) -> dict[Level, Style]:
     """Return the style of every level for figures that show the finding: grey for a level that does not move the line.
 
-    Without a comparison every level keeps its colour.
+    A level for which the study cannot tell is dashed grey. Without a comparison every level keeps its colour.
 
     Args:
         runs: the runs by id, as `describe_runs` gives them.
         judged: the factors, as `group_by_factor` gives them.
     """
-    moving = moving_levels(judged)
-    return {
-        (run.factor, run.level): run.style if run.is_base or not judged or (run.factor, run.level) in moving else GREY
-        for run in runs.values()
-    }
+    verdicts = {(item.factor, level.level): item.gap(level).verdict for item in judged for level in item.levels}
+    return {(run.factor, run.level): _style(run, verdicts) if judged else run.style for run in runs.values()}
 
 
 def key_of(runs: Mapping[str, Run], judged: Sequence[FactorVerdict]) -> list[KeyEntry]:
@@ -59,7 +58,7 @@ def key_of(runs: Mapping[str, Run], judged: Sequence[FactorVerdict]) -> list[Key
     entries: dict[Level, KeyEntry] = {}
     for run in runs.values():
         level = run.factor, run.level
-        if styles[level] != GREY or not judged:
+        if styles[level] not in (GREY, OPEN) or not judged:
             entries.setdefault(level, KeyEntry(run.style, factor_name(run.factor), run.name, gaps.get(level, "")))
-    grey = [KeyEntry(GREY, BASE, GREY_TEXT)] if judged and GREY in styles.values() else []
-    return [*entries.values(), *grey]
+    greys = ((OPEN, OPEN_TEXT), (GREY, GREY_TEXT)) if judged else ()
+    return [*entries.values(), *(KeyEntry(style, BASE, text) for style, text in greys if style in styles.values())]

@@ -14,7 +14,7 @@ from lossline_jax.report.content.points import Unit
 from lossline_jax.report.content.run_names import Run
 from lossline_jax.report.content.wording import interval, signed_text
 from lossline_jax.report.figures.axes import label_axes
-from lossline_jax.report.figures.emphasis import GREY, Level, emphasised
+from lossline_jax.report.figures.emphasis import GREY, OPEN, Level, emphasised
 from lossline_jax.report.figures.plot import Drawn, Marks, Panel, Plot
 from lossline_jax.report.figures.style import INK, MUTED, PAPER, MarkStyle, factor_name
 from lossline_jax.report.tables.verdicts import FactorVerdict
@@ -116,8 +116,8 @@ def _drawer(rows: Sequence[Row], unit: Unit) -> Callable[[Axes], Drawn]:
         axes.set_yticks([row.y for row in rows], [_name(row) for row in rows])
         axes.grid(visible=False, axis="y")
         for label, row in zip(axes.get_yticklabels(), rows, strict=True):
-            label.set_color(INK if row.style == GREY else row.style.colour)
-            label.set_fontweight("normal" if row.style == GREY else "bold")
+            label.set_color(INK if row.style in (GREY, OPEN) else row.style.colour)
+            label.set_fontweight("normal" if row.style in (GREY, OPEN) else "bold")
         return drawn
 
     return draw

@@ -12,7 +12,7 @@ from lossline_jax.report.content.points import Unit, pair, run_ids_of
 from lossline_jax.report.content.run_names import BASE, SEED, SEVERAL, Run
 from lossline_jax.report.content.wording import counted
 from lossline_jax.report.figures.axes import curve, hover, label_axes, scatter
-from lossline_jax.report.figures.emphasis import GREY, emphasised
+from lossline_jax.report.figures.emphasis import GREY, OPEN, emphasised
 from lossline_jax.report.figures.labels import LineName, place_names
 from lossline_jax.report.figures.plot import Drawn, KeyEntry, Marks, Panel, Plot
 from lossline_jax.report.figures.style import Style
@@ -50,8 +50,8 @@ class Line:
 
     @property
     def is_grey(self) -> bool:
-        """The level does not move the line, or is another seed of the base."""
-        return self.style == GREY
+        """The level is not seen to move the line, or is another seed of the base."""
+        return self.style in (GREY, OPEN)
 
 
 def main_lines(

@@ -15,7 +15,7 @@ from lossline_jax.report.content.points import Unit, run_ids_of
 from lossline_jax.report.content.run_names import BASE, Run
 from lossline_jax.report.content.wording import number, signed_text
 from lossline_jax.report.figures.axes import label_axes, position, scatter
-from lossline_jax.report.figures.emphasis import GREY
+from lossline_jax.report.figures.emphasis import GREY, OPEN, OPEN_TEXT
 from lossline_jax.report.figures.labels import LineName, place_names
 from lossline_jax.report.figures.main_figure import Line, main_lines, near_the_base
 from lossline_jax.report.figures.plot import Drawn, KeyEntry, Marks, Panel, Plot
@@ -44,8 +44,13 @@ class Residuals:
 
     @property
     def style(self) -> Style:
-        """The style of the level, or grey where it does not move the line."""
-        return self.line.style if self.moves else GREY
+        """The style of the level; grey for the base."""
+        return GREY if self.line.is_base else self.line.style
+
+    @property
+    def is_open(self) -> bool:
+        """The study cannot tell whether the level moves the line."""
+        return self.line.style == OPEN
 
 
 def residual_plot(
@@ -81,11 +86,11 @@ def residual_plot(
         caption=(
             f"Each point is a checkpoint, and each path is a run: its {fits.y} loss minus the loss of the base line at "
             f"the same {fits.x} loss, over the range of the base runs. Training goes to the right. {noise_text}"
-            "Levels for which the study does not find a move are grey."
+            "Levels for which the study does not find a move are grey, and dashed where it cannot tell."
         ),
         panels=(
             Panel(
-                f"{fits.y} loss above the base line",
+                unit.axis(fits.y).removesuffix(f" ({unit.label})") + " above the base line",
                 f"{fits.y} loss above the base line against {fits.x} loss in {unit.label}",
                 _drawer(residuals, unit, fits.x, noise=noise),
             ),
@@ -119,8 +124,8 @@ def _drawer(residuals: Sequence[Residuals], unit: Unit, x: str, *, noise: float 
         low, high = sorted(axes.get_xlim())
         axes.set_xlim(high, low)
         axes.set_ylim(axes.get_ylim())
-        moving = [item for item in residuals if item.moves]
-        return drawn | place_names(axes, [_name_of(item) for item in moving])
+        named = [item for item in residuals if item.moves or item.is_open]
+        return drawn | place_names(axes, [_name_of(item) for item in named])
 
     return draw
 
@@ -129,7 +134,9 @@ def _draw_level(axes: Axes, k: int, item: Residuals) -> Drawn:
     drawn = {}
     for number_of_run, (run_id, path) in enumerate(item.points.groupby("run_id", sort=False)):
         gid = f"path-{k}-{number_of_run}"
-        axes.plot(path["x"], path["y"], color=item.style.colour, linewidth=1.2 if item.moves else 0.6, gid=gid)
+        width = 1.2 if item.moves or item.is_open else 0.6
+        dashes = item.style.dashes if item.is_open else "solid"
+        axes.plot(path["x"], path["y"], color=item.style.colour, linewidth=width, linestyle=dashes, gid=gid)
         drawn[gid] = Marks((str(run_id),))
     titles = [
         f"{run_id}\n{item.name}\n{position(step, tokens)}{signed_text(y)} from the base line at {x:.4f}"
@@ -146,4 +153,6 @@ def _name_of(item: Residuals) -> LineName:
 def _key(residuals: Sequence[Residuals]) -> tuple[KeyEntry, ...]:
     """Return the entries of the levels that move the line, and one entry for all others."""
     moving = [KeyEntry(item.style, factor_name(item.line.factor), item.line.name) for item in residuals if item.moves]
-    return (*moving, KeyEntry(GREY, BASE, "base, and levels without a move"))
+    is_open = any(item.is_open for item in residuals)
+    undecided = [KeyEntry(OPEN, BASE, OPEN_TEXT)] if is_open else []
+    return (*moving, *undecided, KeyEntry(GREY, BASE, "base, and levels without a move"))
