@@ -205,7 +205,9 @@ def _describe_corpus(corpus: PreparedCorpus) -> str:
     size = human_count(manifest["bytes"])
     num_files = manifest["source"].get("files")  # other kinds of corpora have no count of files
     files = f" in {num_files} file{'s' * (num_files != 1)}" if isinstance(num_files, int) else ""
-    return f"corpus {corpus.name}: {documents} documents{files}, {size}B, sha256 {manifest['sha256'][:12]}"
+    repeats = manifest.get("duplicates_dropped", 0)
+    dropped = f"; {repeats:,} repeated documents are left out" if repeats else ""
+    return f"corpus {corpus.name}: {documents} documents{files}, {size}B, sha256 {manifest['sha256'][:12]}{dropped}"
 
 
 def _describe_tokenizer(label: str, tokenizer: Tokenizer) -> str:
