@@ -31,6 +31,7 @@ def hook(name):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """Build the site, and return its folder."""
+    pytest.importorskip("mkdocs", reason="needs the extra [docs]: make docs")
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     done = subprocess.run(command, cwd=ROOT, env={"PATH": "", "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
