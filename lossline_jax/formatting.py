@@ -83,6 +83,11 @@ def shown_tree(value: Any) -> Any:
     return value
 
 
+def counted(count: int, noun: str) -> str:
+    """Return `1 run` or `3 runs`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def display_width(text: str) -> int:
     """Return the number of terminal columns of a text. A wide character takes two, a combining accent none."""
     if text.isascii():

@@ -7,16 +7,12 @@ from etils import epath
 
 from lossline_jax import logs
 from lossline_jax.cli.options import PaperOptions
-from lossline_jax.errors import LosslineError
 from lossline_jax.storage.files import make_folder, write_atomic
-from lossline_jax.storage.object_store import reachable_path
 from lossline_jax.storage.outputs import output_folder
 
 if TYPE_CHECKING:
     from lossline_jax.report.figures.draw import Axes
     from lossline_jax.report.figures.figures import Figures
-
-FIGURE_ENDINGS = (".png", ".pdf", ".svg")
 
 
 @dataclass(frozen=True)
@@ -67,25 +63,6 @@ def write_figures(figures: "Figures", options: PaperOptions, paper: Paper) -> No
     for name, figure in drawn.items():
         write_figure(figure, folder, name)
         logs.result(f"figure: {folder / name}.png .pdf .svg")
-
-
-def figure_file(name: str | None) -> epath.Path | None:
-    """Return the path of `--figure`; None where the flag is not given.
-
-    Args:
-        name: value of the flag.
-
-    Raises:
-        LosslineError: the ending is not that of a figure, or the folder does not exist.
-    """
-    if name is None:
-        return None
-    path = reachable_path(name)
-    if path.suffix.lower() not in FIGURE_ENDINGS:
-        raise LosslineError(f"--figure: {name}: name a file that ends in {', '.join(FIGURE_ENDINGS)}")
-    if not path.parent.exists():
-        raise LosslineError(f"--figure: {name}: the folder {path.parent} does not exist")
-    return path
 
 
 def save_axes(axes: "Axes", path: epath.Path) -> None:

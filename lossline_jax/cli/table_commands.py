@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lossline_jax import logs
-from lossline_jax.cli.paper import Paper, figure_file, save_axes, write_figures
+from lossline_jax.cli.paper import Paper, save_axes, write_figures
 from lossline_jax.cli.read_tables import OpenTable, open_table
 from lossline_jax.cli.table_options import (
     BacktestOptions,
@@ -23,7 +23,7 @@ from lossline_jax.cli.table_options import (
 )
 from lossline_jax.errors import LosslineError
 from lossline_jax.storage.files import export_json
-from lossline_jax.storage.outputs import REPORT_FILES, output_folder, output_json
+from lossline_jax.storage.outputs import REPORT_FILES, output_figure, output_folder, output_json
 from lossline_jax.summary import show
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def table_predict(table: str, options: PredictOptions) -> None:
     from lossline_jax.report.figures.draw import draw
 
     _enable_compilation_cache()
-    out, figure = output_json(options.out), figure_file(options.figure)
+    out, figure = output_json(options.out), output_figure(options.figure)
     opened = open_table(table, options)
     check_target(options.at_params, options.at_tokens, options.at_flops, options.at_x)
     fitted = forecast(opened.frame, _losses(opened, options), level=options.level, **_columns(opened, options))
@@ -123,7 +123,7 @@ def table_backtest(table: str, options: BacktestOptions) -> None:
     from lossline_jax.report.figures.draw import draw
 
     _enable_compilation_cache()
-    out, figure = output_json(options.out), figure_file(options.figure)
+    out, figure = output_json(options.out), output_figure(options.figure)
     opened = open_table(table, options)
     losses, columns = _losses(opened, options), _columns(opened, options)
     result = backtest(opened.frame, losses, up_to=options.up_to, level=options.level, **columns)

@@ -180,12 +180,12 @@ def _separator(text: str, expected: str, name: str) -> str:
     Raises:
         LosslineError: two separators divide the header, and the rows do not tell which is meant.
     """
-    others = [mark for mark in (";", TAB, ",") if mark != expected]
-    width = len(_first_records(text, expected, name)[0])
-    found = [mark for mark in others if len(_first_records(text, mark, name)[0]) > 1]
+    records = {mark: _first_records(text, mark, name) for mark in dict.fromkeys((expected, ";", TAB, ","))}
+    width = len(records.pop(expected)[0])
+    found = [mark for mark, rows in records.items() if len(rows[0]) > 1]
     if width > 1:  # another separator may be meant only if it divides the rows as it divides the header
-        found = [mark for mark in found if len({len(cells) for cells in _first_records(text, mark, name)}) == 1]
-        found = [mark for mark in found if len(_first_records(text, mark, name)[0]) >= width]
+        found = [mark for mark in found if len({len(cells) for cells in records[mark]}) == 1]
+        found = [mark for mark in found if len(records[mark][0]) >= width]
         found = [expected, *found] if found else []
     if len(found) > 1:
         raise LosslineError(

@@ -17,11 +17,11 @@ from lossline_jax.data.token_store import TokenStore, prepare_store
 from lossline_jax.data.tokenizers.build import Tokenizer, prepare_tokenizer
 from lossline_jax.errors import LosslineError
 from lossline_jax.evaluate.suite import PreparedSuite, is_current, load_suite, prepare_suite
-from lossline_jax.formatting import human_count
+from lossline_jax.formatting import counted, human_count
 from lossline_jax.pipeline.failures import raise_failures
 from lossline_jax.pipeline.held_out import require_held_out
 from lossline_jax.pipeline.study_files import save_study
-from lossline_jax.plan.storage_and_epochs import FEW_EPOCHS
+from lossline_jax.plan.storage_and_epochs import FEW_EPOCHS, epochs_of
 from lossline_jax.storage.files import path_inside, read_json, write_json
 from lossline_jax.storage.leftovers import remove_leftovers
 from lossline_jax.storage.paths import StudyDir
@@ -100,12 +100,9 @@ def _epochs_warnings(study: StudyConfig, prepared: PreparedData) -> list[str]:
     """Return a line for each training set that some runs read more than `FEW_EPOCHS` times."""
     runs: dict[tuple[str, float], list[int]] = {}
     for index, run in enumerate(study.runs):
-        total = sum(weight for _, weight in run.data.mixture)
-        for name, weight in run.data.mixture:
-            cap = run.data.unique_tokens
-            available = prepared.run_stores(run)[name].num_tokens
-            unique = available if cap is None else min(available, cap * weight / total)
-            runs.setdefault((name, round(run.tokens * weight / total / unique, 1)), []).append(index)
+        available = {name: store.num_tokens for name, store in prepared.run_stores(run).items()}
+        for name, epochs in epochs_of(run, available).items():
+            runs.setdefault((name, round(epochs, 1)), []).append(index)
     many = {key: indices for key, indices in runs.items() if key[1] > FEW_EPOCHS}
     return [
         f"warning: {len(indices)} runs ({indices[0]}, ...) read corpus {name!r} {epochs:g} times, and repeated text "
@@ -204,7 +201,7 @@ def _describe_corpus(corpus: PreparedCorpus) -> str:
     documents = f"{manifest['train']['documents']:,} + {manifest['validation']['documents']:,} held out"
     size = human_count(manifest["bytes"])
     num_files = manifest["source"].get("files")  # other kinds of corpora have no count of files
-    files = f" in {num_files} file{'s' * (num_files != 1)}" if isinstance(num_files, int) else ""
+    files = f" in {counted(num_files, 'file')}" if isinstance(num_files, int) else ""
     repeats = manifest.get("duplicates_dropped", 0)
     dropped = f"; {repeats:,} repeated documents are left out" if repeats else ""
     return f"corpus {corpus.name}: {documents} documents{files}, {size}B, sha256 {manifest['sha256'][:12]}{dropped}"

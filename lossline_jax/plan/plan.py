@@ -5,6 +5,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lossline_jax.config.study import RunConfig, StudyConfig
@@ -15,7 +16,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.models.accounting import ParameterCounts, count_parameters, train_flops_per_token
 from lossline_jax.plan import choose_layout, estimates
 from lossline_jax.plan.estimates import MemoryEstimate
-from lossline_jax.plan.storage_and_epochs import checkpoint_bytes, fewest_epochs
+from lossline_jax.plan.storage_and_epochs import checkpoint_bytes, epochs_of, most_tokens
 
 
 @dataclass(frozen=True)
@@ -180,11 +181,12 @@ def plan_study(study: StudyConfig, utilisation: float = ASSUMED_UTILISATION) -> 
         LosslineError: a tokenizer file is missing, or `utilisation` is not a share of a chip's peak.
     """
     chip_hours(0, chip_named("v5e"), utilisation)  # raises an error if the utilisation is not a share
-    runs = tuple(_plan_run(index, run, study) for index, run in enumerate(study.runs))
+    available = most_tokens(study)
+    runs = tuple(_plan_run(index, run, study, available) for index, run in enumerate(study.runs))
     return StudyPlan(study.name, study.question, runs, len(study.suite.set_names), utilisation)
 
 
-def _plan_run(index: int, run: RunConfig, study: StudyConfig) -> RunPlan:
+def _plan_run(index: int, run: RunConfig, study: StudyConfig, available: Mapping[str, float]) -> RunPlan:
     vocab_size = planned_vocab_size(run.tokenizer)
     parameters = count_parameters(run.model, vocab_size)
     tokens = run.num_steps * run.tokens_per_step
@@ -198,7 +200,7 @@ def _plan_run(index: int, run: RunConfig, study: StudyConfig) -> RunPlan:
         flops=tokens * train_flops_per_token(run.model, vocab_size, run.context_length),
         num_checkpoints=len(run.checkpoint_steps),
         checkpoint_bytes=checkpoint_bytes(run, parameters.total, study.execution),
-        fewest_epochs=fewest_epochs(run, study),
+        fewest_epochs=max(epochs_of(run, available).values(), default=None),
     )
 
 

@@ -1,5 +1,8 @@
 """Two costs of a run that are easily overlooked: the disk that its checkpoints take, and the epochs of its text."""
 
+import math
+from collections.abc import Mapping
+
 from lossline_jax.config.data import Corpus, FilesCorpus
 from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.study import RunConfig, StudyConfig
@@ -27,26 +30,37 @@ def checkpoint_bytes(run: RunConfig, num_parameters: int, execution: ExecutionCo
     return num_parameters * (_PARAMETER_BYTES * kept + _MOMENTS_BYTES * with_moments)
 
 
-def fewest_epochs(run: RunConfig, study: StudyConfig) -> float | None:
-    """Return how often a run reads a corpus at least, before anything is prepared. None: nothing is known.
+def most_tokens(study: StudyConfig) -> dict[str, float]:
+    """Return the largest number of tokens that each training corpus can have, before anything is prepared.
 
-    A corpus has at most one token for each byte. The true number of epochs is often several times larger; `prepare`
-    counts it.
+    A corpus has at most one token for each byte. The true number is often several times smaller; `prepare` counts it.
+
+    Args:
+        study: the study.
+
+    Returns:
+        Tokens by name of the corpus. A corpus of unknown size is missing.
+    """
+    trained_on = {name for run in study.runs for name, _ in run.data.mixture}
+    sizes = {corpus.name: _most_bytes(corpus) for corpus in study.corpora if corpus.name in trained_on}
+    return {name: size for name, size in sizes.items() if size}
+
+
+def epochs_of(run: RunConfig, available: Mapping[str, float]) -> dict[str, float]:
+    """Return how often a run reads each corpus of its mixture. A corpus of unknown size without a cap is left out.
 
     Args:
         run: the run.
-        study: its study.
+        available: tokens of each corpus, by name. A corpus of unknown size is missing.
     """
-    corpora = {corpus.name: corpus for corpus in study.corpora}
     total = sum(weight for _, weight in run.data.mixture)
-    cap = run.data.unique_tokens
-    epochs = []
+    cap = math.inf if run.data.unique_tokens is None else run.data.unique_tokens
+    epochs = {}
     for name, weight in run.data.mixture:
-        sizes = [_most_bytes(corpora[name]) if name in corpora else None, None if cap is None else cap * weight / total]
-        known_sizes = [size for size in sizes if size]
-        if known_sizes:
-            epochs.append(run.tokens * weight / total / min(known_sizes))
-    return max(epochs, default=None)
+        unique = min(available.get(name, math.inf), cap * weight / total)
+        if math.isfinite(unique):
+            epochs[name] = run.tokens * weight / total / unique
+    return epochs
 
 
 def _most_bytes(corpus: Corpus) -> float | None:

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -13,11 +12,9 @@ from markupsafe import Markup
 
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.fit.study.results import StudyFits
-from lossline_jax.fit.tables.rows import plain_frame
 from lossline_jax.formatting import shown, shown_tree
 from lossline_jax.report.content.finding import finding, missing_base
-from lossline_jax.report.content.points import as_long, units_of
-from lossline_jax.report.content.run_names import Run, describe_runs
+from lossline_jax.report.content.points import units_of
 from lossline_jax.report.content.sections import configurations, factors_json, facts, filters, json_in_page, versions
 from lossline_jax.report.figures.emphasis import emphasised
 from lossline_jax.report.figures.figures import Figures, all_figures, counted_in
@@ -27,8 +24,9 @@ from lossline_jax.report.figures.style import css_variables
 from lossline_jax.report.figures.svg import write_figure
 from lossline_jax.report.tables.downloads import csv_text, download, downloads, table_download
 from lossline_jax.report.tables.fits import compute_table, conventions, laws_without_curve, lines_table
+from lossline_jax.report.tables.judged import JudgedTable, judged_table
 from lossline_jax.report.tables.table import corpora_table, losses_table, runs_table
-from lossline_jax.report.tables.verdicts import FactorVerdict, group_by_factor, noise_sentence, verdicts_table
+from lossline_jax.report.tables.verdicts import noise_sentence, verdicts_table
 from lossline_jax.storage.files import make_folder, write_atomic
 
 
@@ -64,62 +62,31 @@ def write_report(
         LosslineError: a file cannot be written.
     """
     folder = make_folder(report_folder / "figures")
-    shown_steps = {shown(run_id): rows for run_id, rows in (steps or {}).items()}
-    content = _values(
-        _printable_frame(plain_frame(frame)),
-        fits.as_shown(),
-        study=study,
-        steps=shown_steps,
-        figures_folder=folder,
-        progress=progress,
-    )
+    table = judged_table(frame, fits, study)
+    content = _values(table, study=study, steps=_shown_steps(steps), figures_folder=folder, progress=progress)
     content |= {"title": shown(title), "corpora": corpora_table(shown_tree(corpora or {}))}
     path = report_folder / "report.html"
     write_atomic(path, template().render(content, downloads=downloads(frame, fits)))
     return path
 
 
-def _printable_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with printable texts and column names."""
-    texts = frame.select_dtypes(include=["object", "string", "category"])
-    shown_columns = {
-        str(name): column.map(shown_tree)
-        for name, column in texts.items()
-        if any(isinstance(value, str) and not value.isprintable() for value in column.unique())
-    }
-    return frame.assign(**shown_columns).rename(columns=shown_tree)
-
-
 def figures_of(
     frame: pd.DataFrame, fits: StudyFits, study: StudyConfig | None, steps: Mapping[str, Sequence[Mapping]] | None
 ) -> Figures:
     """Return the figures of a table, as the page shows them. The arguments are those of `write_report`."""
-    shown_steps = {shown(run_id): rows for run_id, rows in (steps or {}).items()}
-    return _content_of(_printable_frame(plain_frame(frame)), fits.as_shown(), study, shown_steps).figures
+    return _figures(judged_table(frame, fits, study), _shown_steps(steps))
 
 
-@dataclass(frozen=True, eq=False)
-class _Content:
-    """The parts of the page that its tables and figures share."""
-
-    long: pd.DataFrame
-    runs: dict[str, Run]
-    judged: list[FactorVerdict]
-    figures: Figures
+def _figures(table: JudgedTable, steps: Mapping[str, Sequence[Mapping]]) -> Figures:
+    return all_figures(table.fits, table.long, table.runs, table.factors, steps=steps)
 
 
-def _content_of(
-    frame: pd.DataFrame, fits: StudyFits, study: StudyConfig | None, steps: Mapping[str, Sequence[Mapping]]
-) -> _Content:
-    long = as_long(frame, fits)
-    runs = describe_runs(long, fits, study.runs if study else ())
-    judged = group_by_factor(fits.comparisons, {(run.factor, run.level): run.name for run in runs.values()})
-    return _Content(long, runs, judged, all_figures(fits, long, runs, judged, steps=steps))
+def _shown_steps(steps: Mapping[str, Sequence[Mapping]] | None) -> dict[str, Sequence[Mapping]]:
+    return {shown(run_id): rows for run_id, rows in (steps or {}).items()}
 
 
 def _values(
-    frame: pd.DataFrame,
-    fits: StudyFits,
+    table: JudgedTable,
     *,
     study: StudyConfig | None,
     steps: Mapping[str, Sequence[Mapping]],
@@ -127,8 +94,8 @@ def _values(
     progress: str,
 ) -> dict[str, Any]:
     """Write the figures into `figures_folder` and return the values of the template."""
-    content = _content_of(frame, fits, study, steps)
-    long, runs, judged, figures = content.long, content.runs, content.judged, content.figures
+    fits, long, runs, judged = table.fits, table.long, table.runs, table.factors
+    figures = _figures(table, steps)
     names = {(run.factor, run.level): run.name for run in runs.values()}
 
     def written(plot: Plot | None) -> dict[str, Any] | None:

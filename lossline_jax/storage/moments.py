@@ -16,12 +16,12 @@ MOMENTS = "opt"  # folder of the moments in the folder of a checkpoint
 
 def has_moments(record: CheckpointRecord) -> bool:
     """Return True if a checkpoint has moments, so that its run can continue from it."""
-    return any(name.split("/")[0] == MOMENTS for name in record.files)
+    return any(map(_is_of_moments, record.files))
 
 
 def moments_bytes(record: CheckpointRecord) -> int:
     """Return the bytes of the moments of a checkpoint."""
-    return sum(digest["bytes"] for name, digest in record.files.items() if name.split("/")[0] == MOMENTS)
+    return sum(digest["bytes"] for name, digest in record.files.items() if _is_of_moments(name))
 
 
 def steps_with_moments(run_dir: RunDir) -> list[int]:
@@ -52,7 +52,7 @@ def remove_moments(run_dir: RunDir, step: int) -> None:
         step: step of the checkpoint.
     """
     record = read_checkpoint(run_dir, step)
-    files = {name: digest for name, digest in record.files.items() if name.split("/")[0] != MOMENTS}
+    files = {name: digest for name, digest in record.files.items() if not _is_of_moments(name)}
     write_checkpoint(run_dir, CheckpointRecord(record.meta, files))
     _moments_folder(run_dir, step).rmtree()
 
@@ -63,6 +63,10 @@ def remove_unlisted_moments(run_dir: RunDir) -> None:
         folder = _moments_folder(run_dir, step)
         if not has_moments(record) and folder.exists():
             folder.rmtree()
+
+
+def _is_of_moments(file: str) -> bool:
+    return file.split("/")[0] == MOMENTS
 
 
 def _records(run_dir: RunDir) -> dict[int, CheckpointRecord]:

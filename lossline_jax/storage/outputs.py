@@ -7,7 +7,8 @@ from lossline_jax.storage.files import may_write
 from lossline_jax.storage.inputs import FileKind, file_kind
 from lossline_jax.storage.object_store import reachable_path
 
-TABLES_AND_PAGES = (".html", ".htm", ".jsonl", ".csv", ".tsv", ".parquet", ".safetensors", ".pdf", ".png", ".svg")
+FIGURES = (".png", ".pdf", ".svg")
+TABLES_AND_PAGES = (".html", ".htm", ".jsonl", ".csv", ".tsv", ".parquet", ".safetensors", *FIGURES)
 REPORT_FILES = "report.html and figures/"
 
 
@@ -45,6 +46,25 @@ def output_table(out: str) -> epath.Path:
     return _writable(path, out)
 
 
+def output_figure(name: str | None) -> epath.Path | None:
+    """Return the file for a figure. None: the user asks for no figure.
+
+    Args:
+        name: value of `--figure`. None: the flag is not given.
+
+    Raises:
+        LosslineError: the ending is not that of a figure, the folder does not exist, or the file cannot be written.
+    """
+    if name is None:
+        return None
+    path = reachable_path(name)
+    if path.suffix.lower() not in FIGURES:
+        raise LosslineError(f"--figure: {name}: name a file that ends in {', '.join(FIGURES)}")
+    if not path.parent.exists():
+        raise LosslineError(f"--figure: {name}: the folder {path.parent} does not exist")
+    return _writable(path, name, "--figure")
+
+
 def output_folder(out: str, holds: str) -> epath.Path:
     """Return the folder for a result of several files.
 
@@ -67,7 +87,7 @@ def output_folder(out: str, holds: str) -> epath.Path:
     return _writable(path, out)
 
 
-def _writable(path: epath.Path, out: str) -> epath.Path:
+def _writable(path: epath.Path, out: str, flag: str = "--out") -> epath.Path:
     """Return the path after a check, before any work starts, that it can be written.
 
     Raises:
@@ -76,7 +96,7 @@ def _writable(path: epath.Path, out: str) -> epath.Path:
     try:
         allowed = may_write(path)
     except OSError as error:
-        raise LosslineError(f"--out: {out}: cannot be made ({error.strerror or error}); name another") from error
+        raise LosslineError(f"{flag}: {out}: cannot be made ({error.strerror or error}); name another") from error
     if not allowed:
-        raise LosslineError(f"--out: {out}: may not be written; fix the permissions there or name another")
+        raise LosslineError(f"{flag}: {out}: may not be written; fix the permissions there or name another")
     return path

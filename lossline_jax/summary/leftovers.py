@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lossline_jax.formatting import human_count, text_table, titled_list
+from lossline_jax.formatting import counted, human_count, text_table, titled_list
 from lossline_jax.status.leftovers import Leftovers, StoredRun
 
 _HEADER = ("#", "run", "size", "old moments", "note")
@@ -60,7 +60,7 @@ def removal_text(leftovers: Leftovers, chosen: Sequence[StoredRun]) -> str:
 
 
 def _runs(runs: Sequence[StoredRun]) -> str:
-    return "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    return counted(len(runs), "run")
 
 
 def _bytes(runs: Sequence[StoredRun]) -> int:

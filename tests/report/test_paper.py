@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 import lossline_jax as ll
 from lossline_jax.cli.main import main
-from lossline_jax.errors import LosslineError
+from lossline_jax.cli.parsing import flag_of
+from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.curves.line import fit_line
 from lossline_jax.fit.resampling import bootstrap
 from lossline_jax.fit.study.fit_study import Statistics, fit_study
@@ -41,8 +42,10 @@ def test_widths_are_read_in_the_units_of_papers():
         [3.3, 3.3, 1, 1, 1]
     )
     for text in ("3foo", "", "-3in", "0.1in", "100in"):
-        with pytest.raises(LosslineError, match="--width"):
+        with pytest.raises(ArgumentError) as refused:
             inches(text)
+        assert refused.value.message_with(flag_of).startswith("--width: ")
+        assert str(refused.value).startswith("width: ")  # in Python it is an argument
 
 
 @pytest.mark.parametrize("name", ["residual", "forest", "line"])

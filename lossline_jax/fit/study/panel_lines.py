@@ -15,9 +15,9 @@ from lossline_jax.fit.study.panels import MATCHED, POOL, PanelLineSpec, panel_li
 from lossline_jax.fit.study.results import PanelLine
 from lossline_jax.fit.tables.columns import PER_BYTE, RUN, X, Y, numeric_losses, paired_points
 from lossline_jax.fit.tables.rows import level_text
+from lossline_jax.fit.tables.wide import losses_as_rows
 
 MIN_POINTS = 5  # points of a line: one more than its four parameters
-OWN_LOSS = "_loss"  # a column of this name in a table is not read
 BAND_POINTS = 30  # points of a band, by convention
 DIGITS = 6  # significant digits of the numbers of a band, which is drawn and not computed with
 NUM_STARTS = 16  # starts of each search; the default of `fit_law` is 32
@@ -51,7 +51,7 @@ def fit_panel_lines(
     """
     is_wide = {x, y} <= set(frame.columns)
     if is_wide:
-        frame = _as_long(frame, x, y)
+        frame = losses_as_rows(frame, x, y, "")  # the unit of a wide table has the key ""
     if not {"run_id", "step", "eval_set"} <= set(frame.columns):
         return ()
     common_unit = comparing_unit(frame, units)
@@ -72,14 +72,6 @@ def fit_panel_lines(
         for g, unit in lines
         if (key := (g.x, g.y, unit, g.run_ids)) in fitted
     )
-
-
-def _as_long(frame: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    """Return a table that has x and y as columns with a row for each loss, which the column "" holds."""
-    steps = {} if "step" in frame else {"step": range(len(frame))}
-    kept = [name for name in (*frame.columns, *steps) if name not in (x, y, "eval_set", "", OWN_LOSS)]
-    long = frame.assign(**steps).melt(kept, [x, y], var_name="eval_set", value_name=OWN_LOSS)
-    return long.rename(columns={OWN_LOSS: ""})
 
 
 def comparing_unit(frame: pd.DataFrame, units: Sequence[str]) -> str:

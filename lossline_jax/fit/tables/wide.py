@@ -55,6 +55,24 @@ def wide_table(
     return name_checkpoints(wide.reset_index(drop=True))
 
 
+def losses_as_rows(frame: pd.DataFrame, x: str, y: str, loss_column: str) -> pd.DataFrame:
+    """Return a table that has two losses as columns with a row for each loss, in the form of a long table.
+
+    The name of the loss is in `eval_set`. A table without `step` gets the number of the row.
+
+    Args:
+        frame: a table with the columns x and y.
+        x: a loss.
+        y: another loss.
+        loss_column: the column of the result for the values. A column of this name in the table is left out.
+    """
+    frame = frame.drop(columns=[name for name in ("eval_set", loss_column) if name in frame])
+    if "step" not in frame:
+        frame = frame.assign(step=range(len(frame)))
+    facts = [name for name in frame.columns if name not in (x, y)]
+    return frame.melt(facts, [x, y], var_name="eval_set", value_name=loss_column)
+
+
 def _facts(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each checkpoint, with the columns that are equal for all its evaluation sets."""
     checkpoints = rows.groupby(list(LONG_KEYS), sort=False, dropna=False)

@@ -8,15 +8,13 @@ from lossline_jax.config.study import StudyConfig
 from lossline_jax.fit.compare.comparison import LevelGap
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.tables.columns import unit_label
-from lossline_jax.fit.tables.rows import plain_frame
-from lossline_jax.report.content.points import as_long, with_unit
-from lossline_jax.report.content.run_names import describe_runs
+from lossline_jax.report.content.points import with_unit
 from lossline_jax.report.content.wording import capitalised, listed, number, signed_text
 from lossline_jax.report.figures.style import factor_name
+from lossline_jax.report.tables.judged import judged_table
 from lossline_jax.report.tables.verdicts import (
     FactorVerdict,
     farthest,
-    group_by_factor,
     listed_factors,
     opposite_pairs,
 )
@@ -151,10 +149,9 @@ def study_finding(frame: pd.DataFrame, fits: StudyFits, study: StudyConfig, prog
         study: the study.
         progress: as for `finding`.
     """
-    fits = fits.as_shown()
-    runs = describe_runs(as_long(plain_frame(frame), fits), fits, study.runs)
-    judged = group_by_factor(fits.comparisons, {(run.factor, run.level): run.name for run in runs.values()})
-    return finding(judged, fits.x, fits.y, missing_base(fits), progress=progress)
+    table = judged_table(frame, fits, study)
+    x, y = table.fits.x, table.fits.y
+    return finding(table.factors, x, y, missing_base(table.fits), progress=progress)
 
 
 def missing_base(fits: StudyFits) -> str:

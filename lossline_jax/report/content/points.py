@@ -7,6 +7,7 @@ import pandas as pd
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.tables.columns import UNITS, unit_label, usable_losses
 from lossline_jax.fit.tables.rows import level_text, plain_frame
+from lossline_jax.fit.tables.wide import losses_as_rows
 from lossline_jax.formatting import shortened
 
 NO_LINE = "no line"  # label of rows that no line was fitted to
@@ -94,10 +95,7 @@ def as_long(frame: pd.DataFrame, fits: StudyFits) -> pd.DataFrame:
     if "run_id" not in long:
         long = long.assign(run_id=_line_labels(long, fits))
     if wide:
-        if "step" not in long:
-            long = long.assign(step=range(len(long)))
-        kept = [column for column in long.columns if column not in (fits.x, fits.y, "eval_set", OWN_LOSS)]
-        long = long.melt(kept, [fits.x, fits.y], var_name="eval_set", value_name=OWN_LOSS)
+        long = losses_as_rows(long, fits.x, fits.y, OWN_LOSS)
     for column in ("tokens_seen", "eval_kind"):
         if column not in long:
             long[column] = None

@@ -60,11 +60,6 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def counted(count: int, noun: str) -> str:
-    """Return `1 run` or `3 runs`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def plain_interval(low: float | None, high: float | None) -> str:
     """Return the interval of a parameter as `[0.41, 1.203]`. An open end is ∞ or −∞; None: a dash."""
     infinities = {math.inf: "∞", -math.inf: f"{MINUS}∞"}

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.study.results import ComputeFit, StudyFits
 from lossline_jax.fit.tables.columns import plain
-from lossline_jax.formatting import human_count
+from lossline_jax.formatting import counted, human_count
 from lossline_jax.report.content.points import Unit, run_ids_of, units_of
-from lossline_jax.report.content.wording import counted, file_stem, number
+from lossline_jax.report.content.wording import file_stem, number
 from lossline_jax.report.figures.axes import curve, scatter
 from lossline_jax.report.figures.compute_axes import compute_plot, heading, log_axes, losses_on, note, titles
 from lossline_jax.report.figures.palette import LevelStyle, sequence_style, thinned

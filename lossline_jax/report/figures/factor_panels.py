@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from lossline_jax.fit.study.results import PanelLine
+from lossline_jax.formatting import counted
 from lossline_jax.report.content.points import Unit, pair, run_ids_of
-from lossline_jax.report.content.wording import counted
 from lossline_jax.report.figures.axes import curve, hover, label_axes, scatter
 from lossline_jax.report.figures.palette import COMMON
 from lossline_jax.report.figures.plot import Drawn, Panel

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lossline_jax.errors import LosslineError, suggestion
+from lossline_jax.errors import ArgumentError, suggestion
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.report.content.points import units_of
 from lossline_jax.report.content.run_names import Run
@@ -43,13 +43,16 @@ class Figures:
             names: stems of file names, such as `residual`.
 
         Raises:
-            LosslineError: the table has no figure of a name.
+            ArgumentError: the table has no figure of a name.
         """
         known = self.by_name
         for name in names:
             if name not in known:
-                raise LosslineError(
-                    f"--only: there is no figure {name!r}{suggestion(name, known)}; the figures are {', '.join(known)}"
+                raise ArgumentError(
+                    "{only}: there is no figure {name!r}{hint}; the figures are {known}",
+                    name=name,
+                    hint=suggestion(name, known),
+                    known=", ".join(known),
                 )
         return [known[name] for name in names or known]
 

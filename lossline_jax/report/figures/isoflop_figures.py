@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 
 from lossline_jax.fit.study.isoflop import SAME_BUDGET
 from lossline_jax.fit.study.results import IsoFlop, StudyFits
+from lossline_jax.formatting import counted
 from lossline_jax.report.content.points import Unit, final_rows, units_of
-from lossline_jax.report.content.wording import counted
 from lossline_jax.report.figures.axes import curve, scatter
 from lossline_jax.report.figures.compute_axes import compute_plot, heading, log_axes, losses_on, note, titles
 from lossline_jax.report.figures.palette import LevelStyle, sequence_style, thinned

@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from lossline_jax.fit.study.results import LineFit, StudyFits
+from lossline_jax.formatting import counted
 from lossline_jax.report.content.points import Unit, pair, run_ids_of
 from lossline_jax.report.content.run_names import BASE, SEED, SEVERAL, Run
-from lossline_jax.report.content.wording import counted
 from lossline_jax.report.figures.axes import curve, hover, label_axes, scatter
 from lossline_jax.report.figures.emphasis import GREY, OPEN, emphasised
 from lossline_jax.report.figures.labels import LineName, place_names

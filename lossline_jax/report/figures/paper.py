@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Annotation, Text
 
-from lossline_jax.errors import LosslineError
+from lossline_jax.errors import ArgumentError
 from lossline_jax.report.figures.plot import Plot, whole_figure
 from lossline_jax.report.figures.style import RC
 
@@ -30,12 +30,14 @@ def inches(text: str) -> float:
         text: the width.
 
     Raises:
-        LosslineError: the text is not a width above zero.
+        ArgumentError: the text is not a width above zero.
     """
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(in|cm|mm|pt)?\s*", text)
     value = float(match[1]) * INCHES[match[2] or "in"] if match else 0.0
     if not 0.5 <= value <= 50:
-        raise LosslineError(f"--width: {text!r} is not a width between 0.5in and 50in; write 3.3in, 8.4cm or 240pt")
+        raise ArgumentError(
+            "{width}: {text!r} is not a width between 0.5in and 50in; write 3.3in, 8.4cm or 240pt", text=text
+        )
     return value
 
 
@@ -46,10 +48,10 @@ def check_letters(font: float) -> None:
         font: the size in points.
 
     Raises:
-        LosslineError: the size is out of range.
+        ArgumentError: the size is out of range.
     """
     if not 4 <= font <= 24:
-        raise LosslineError(f"--font: {font:g} is not a size of letters in points; give 4 to 24")
+        raise ArgumentError("{font}: {size:g} is not a size of letters in points; give 4 to 24", size=font)
 
 
 def paper_figure(plot: Plot, *, width: float | None = None, font: float | None = None, panel: int = 0) -> Figure:
@@ -62,7 +64,7 @@ def paper_figure(plot: Plot, *, width: float | None = None, font: float | None =
         panel: number of the only panel to draw, from 1; 0 for all panels.
 
     Raises:
-        LosslineError: the size of the letters is out of range, or there is no panel of that number.
+        ArgumentError: the size of the letters is out of range, or there is no panel of that number.
     """
     if font is not None:
         check_letters(font)
@@ -90,7 +92,7 @@ def draw_panel(plot: Plot, axes: Axes | None = None, panel: int = 1) -> Axes:
         panel: number of the panel, from 1.
 
     Raises:
-        LosslineError: there is no panel of that number.
+        ArgumentError: there is no panel of that number.
     """
     plot = _one_panel(plot, panel)
     with matplotlib.rc_context(RC):
@@ -106,7 +108,12 @@ def _one_panel(plot: Plot, panel: int) -> Plot:
     if panel == 0:
         return plot
     if not 1 <= panel <= len(plot.panels):
-        raise LosslineError(f"--panel: the figure {plot.name!r} has the panels 1 to {len(plot.panels)}, not {panel}")
+        raise ArgumentError(
+            "{panel}: the figure {name!r} has the panels 1 to {last}, not {number}",
+            name=plot.name,
+            last=len(plot.panels),
+            number=panel,
+        )
     return dataclasses.replace(plot, panels=(plot.panels[panel - 1],), columns=1)
 
 

@@ -7,10 +7,10 @@ from lossline_jax.fit.resampling import MiddleOfLine
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.tables.columns import unit_label
+from lossline_jax.formatting import counted
 from lossline_jax.report.content.wording import (
     NONE,
     capitalised,
-    counted,
     listed,
     number,
     plain_interval,
