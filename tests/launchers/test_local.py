@@ -158,7 +158,7 @@ def test_one_dead_process_takes_its_gang_down_and_the_gang_starts_again_on_anoth
     flags = ["--processes", "2", "--runs-at-once", "6"]
     code, out, err = output_of("local.py", folder, *worker(folder, script), *flags)
     assert code == 0, err
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 200  # a gang that waits for its sleeper takes 300 seconds
     assert table(out)[0][:2] == ["done", "2"]
     root = Path(folder.root)
     assert alive(int(pid) for pid in (root / "mark_0.pids").read_text().split()) == []

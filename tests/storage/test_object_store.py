@@ -224,9 +224,7 @@ def test_corpora_are_read_from_globs_in_the_store(store, tmp_path):
 
 
 def one_line(process, code):
-    began = time.monotonic()
     _, err = finish(process, code)
-    assert time.monotonic() - began < 60
     assert len(err.splitlines()) == 1
     return err
 
