@@ -11,7 +11,9 @@ import numpy as np
 from lossline_jax.fit.compare.comparison import FactorComparison
 from lossline_jax.fit.compare.far_runs import far_runs, runs_left_out
 from lossline_jax.fit.compare.gap import LineGap, measure_gap
+from lossline_jax.fit.compare.holm import holm
 from lossline_jax.fit.compare.noise import Noise, noise_floor, pool_noise
+from lossline_jax.fit.compare.over_levels import cautious_over_levels, with_trends_and_interactions
 from lossline_jax.fit.compare.permutation import anova_p, permutation_test
 from lossline_jax.fit.compare.setting_line import MatchedPair, SettingLine, confounders, matched_pairs, settings_of
 from lossline_jax.fit.compare.verdict import FactorMeasurement, cautious, decide_verdict
@@ -76,9 +78,10 @@ def compare_setting_lines(
     if not far:
         return tuple(comparison for _, comparison in comparisons)
     without_far = [_compared(_without(cells, runs), base, **options) for runs in runs_left_out(far)]
+    without = [[rest[k][1] for rest in without_far] for k in range(len(comparisons))]
     return tuple(
-        cautious(comparison, [rest[k][1] for rest in without_far], far, item.run_ids)
-        for k, (item, comparison) in enumerate(comparisons)
+        cautious_over_levels(cautious(comparison, rest, far, item.run_ids), rest)
+        for (item, comparison), rest in zip(comparisons, without, strict=True)
     )
 
 
@@ -111,30 +114,16 @@ def _compared(
             )
     corrected = holm([item.p for item in measured])
     tested = sum(p is not None for p in corrected)
-    return [
+    decided = [
         (item, decide_verdict(item, p_holm, num_tested=tested, margin_in_noise=margin_in_noise, unit=unit))
         for item, p_holm in zip(measured, corrected, strict=True)
     ]
+    return with_trends_and_interactions(cells, decided)
 
 
 def _without(cells: Sequence[SettingLine], runs: Set[str]) -> list[SettingLine]:
     """Return the settings without these runs. A setting that loses a run has its line fitted again."""
     return [cell.without(runs) if runs & {str(run) for run in cell.run_ids} else cell for cell in cells]
-
-
-def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Return p-values corrected for their number (Holm 1979).
-
-    Args:
-        ps: p-values. None: not tested; it stays None and is not counted.
-    """
-    tested = sorted((p, k) for k, p in enumerate(ps) if p is not None)
-    corrected: list[float | None] = [None] * len(ps)
-    largest = 0.0
-    for rank, (p, k) in enumerate(tested):
-        largest = max(largest, min(1.0, (len(tested) - rank) * p))
-        corrected[k] = largest
-    return corrected
 
 
 def _measure(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap
 from lossline_jax.fit.compare.gap import PairGap
+from lossline_jax.fit.compare.level_trend import LevelTrend
+from lossline_jax.fit.compare.over_levels import notes_on_level
 from lossline_jax.fit.tables.columns import PER_BYTE, unit_label
 from lossline_jax.formatting import p_text
 from lossline_jax.report.content.points import with_unit
@@ -22,6 +24,7 @@ IN_WORDS = {
     "does not move": "does not move it",
     "cannot tell": "cannot tell",
 }
+TREND_IN_WORDS = {"rises": "the gap rises", "falls": "the gap falls", "flat": "no trend", "cannot tell": "cannot tell"}
 DIFFERENT = ("moves", "crosses")  # verdicts which mean that the lines differ
 
 
@@ -140,6 +143,8 @@ def verdicts_table(judged: Sequence[FactorVerdict], styles: Mapping[tuple[str, s
         rows.append(_factor_row(item, units))
         for level in item.levels:
             rows.append(_level_row(item, level, units, styles.get((item.factor, level.level), Style(item.factor))))
+        if item.main.trend is not None:
+            rows.append(_trend_row(item, item.main.trend, units))
     return Table("Gaps between lines, and verdicts", columns, rows)
 
 
@@ -177,11 +182,33 @@ def _level_row(item: FactorVerdict, level: JudgedLevel, units: Sequence[str], st
     gap = item.gap(level)
     return [
         Cell(level.name, drawing=swatch(style)),
-        verdict_cell({unit: g.verdict for unit, g in level.by_unit.items()}, gap.note, _bound(item)),
+        verdict_cell({unit: g.verdict for unit, g in level.by_unit.items()}, _level_note(item, gap), _bound(item)),
         *(_gap_cell(level.by_unit.get(unit)) for unit in units),
         Cell(p_text(gap.p)),
         Cell(number(gap.smallest_detectable_gap), title="the smallest gap found in 90% of studies of this design"),
         Cell(f"{gap.num_runs} vs {gap.num_reference_runs}", f"{gap.num_points} points", title=_pairs_title(gap)),
+    ]
+
+
+def _level_note(item: FactorVerdict, gap: LevelGap) -> str:
+    """Return the note of a level, with the interactions of the level before it."""
+    return "; ".join(notes_on_level(item.main, gap))
+
+
+def _trend_row(item: FactorVerdict, trend: LevelTrend, units: Sequence[str]) -> list[Cell]:
+    """Return the row of a trend over the levels: its slope in each unit, and its test."""
+    trends = {unit: c.trend for unit, c in item.by_unit.items() if c.trend is not None}
+    words = {TREND_IN_WORDS[other.verdict] for other in trends.values()}
+    return [
+        Cell("trend", f"per {trend.per}", title="slope of the gap over the levels, with runs as units"),
+        Cell(" or ".join(sorted(words)), trend.note, tone="strong" if trend.verdict in ("rises", "falls") else ""),
+        *(
+            Cell(signed_text(own.slope, 4), interval(*own.interval, 4)) if (own := trends.get(unit)) else Cell(NONE)
+            for unit in units
+        ),
+        Cell(p_text(trend.p_holm), title="of no slope, Holm-corrected over trends"),
+        Cell(),
+        Cell(),
     ]
 
 
