@@ -201,6 +201,7 @@ def _fit_lines(table: str, options: FitOptions) -> "list[StudyFits]":
                 unit=options.unit,
                 across=across,
                 irreducible=irreducible,
+                noise_x=options.noise_x,
                 merge_copies=options.merge_copies,
             )
             fits.append(lines)
@@ -221,7 +222,7 @@ def _fit_law(table: str, options: FitOptions, law: str) -> "LawFits":
     from lossline_jax.fit.study.table_laws import fit_laws
 
     reason = "belongs to lines; name the inputs of --law by --input NAME=COLUMN ..."
-    _refuse(options, reason, "x", "across", "on", "e_x", "e_y", "form", "params", "tokens")
+    _refuse(options, reason, "x", "across", "on", "e_x", "e_y", "noise_x", "form", "params", "tokens")
     out = output_json(options.out)
     opened = open_table(table, options)
     fits = fit_laws(

@@ -48,6 +48,9 @@ class FitOptions(TableOptions):
     """E_x of a line: free, a number, or law: the E of the compute law of x (needs --params and --tokens)."""
     e_y: str = "free"
     """E_y of a line, with the same choices as E_x."""
+    noise_x: float | None = None
+    """Standard deviation of the noise of a checkpoint in x. The line is then not too flat because of this noise.
+    Default: x is taken as exact."""
     form: Literal["kaplan", "chinchilla"] = "kaplan"
     """Form of that compute law."""
     params: str | None = None

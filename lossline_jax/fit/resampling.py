@@ -11,6 +11,7 @@ import scipy.special
 
 from lossline_jax.errors import LosslineError, suggestion
 from lossline_jax.fit.arguments import clean_arrays, require_count, run_labels
+from lossline_jax.fit.curves.noise_in_x import corrected_samples
 from lossline_jax.fit.law import Law
 from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
@@ -21,6 +22,7 @@ from lossline_jax.fit.solver.problem import Problem, build_problem
 BY_RUN = "bootstrap by run"
 BY_POINT = "bootstrap by point"
 BY_BLOCK = "moving-block bootstrap of residuals"
+BY_POINT_BLOCK = "moving-block bootstrap of points"
 SLOPE_STEP = 0.005  # of the fitted range: half the distance over which a slope is taken
 FEW_CLUSTERS = 5  # runs; an interval from fewer runs is called rough. A choice.
 
@@ -190,7 +192,8 @@ def with_run_intervals(fit: FitResult, resamples: Bootstrap, level: float) -> Fi
     """
     if resamples.num_clusters < 2:
         return dataclasses.replace(fit, intervals={}, conventions=fit.conventions | {INTERVALS: "none: one run only"})
-    intervals = {name: resamples.interval(name, level) for name in fit.intervals}
+    names = fit.intervals if fit.noise_x is None else fit.parameters
+    intervals = {name: resamples.interval(name, level) for name in names}
     convention = f"{level:.0%}, bootstrap of {resamples.num_clusters} whole runs"
     return dataclasses.replace(fit, intervals=intervals, conventions=fit.conventions | {INTERVALS: convention})
 
@@ -243,6 +246,10 @@ def bootstrap(
         labels = np.arange(keep.size)
     codes = np.unique(labels[keep], return_inverse=True)[1]
     num_clusters = int(codes.max()) + 1
+    if fit.noise_x is not None:
+        return _of_corrected(
+            fit, law, data["x"], y, generator=generator, codes=codes, num_resamples=num_resamples, seed=seed
+        )
     if num_clusters > 1:
         counts = cluster_counts(generator, num_clusters, num_resamples)
         minima = minimise(problem, start, weights_Bn=counts[:, codes], max_iterations=100)
@@ -260,6 +267,45 @@ def bootstrap(
         fit=fit,
         law=law,
         samples={name: np.array([row[name] for row in natural]) for name in law.names},
+        method=method,
+        num_clusters=num_clusters,
+        seed=seed,
+        note="; ".join(note for note in notes if note),
+    )
+
+
+def _of_corrected(
+    fit: FitResult,
+    law: Law,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    generator: np.random.Generator,
+    codes: np.ndarray,
+    num_resamples: int,
+    seed: int,
+) -> Bootstrap:
+    """Refit a line that is corrected for noise in x. One run is resampled in blocks of neighbouring points.
+
+    Blocks of residuals would not do: the residuals of such a line have the noise of x in them.
+    """
+    num_clusters, method = int(codes.max()) + 1, BY_RUN
+    if num_clusters > 1:
+        counts = cluster_counts(generator, num_clusters, num_resamples)[:, codes]
+        method = BY_POINT if num_clusters == codes.size else BY_RUN
+    else:
+        drawn = np.argsort(x, kind="stable")[block_indices(generator, x.size, num_resamples)]
+        counts = np.array([np.bincount(row, minlength=x.size) for row in drawn], float)
+        method = BY_POINT_BLOCK
+    samples = corrected_samples(fit.parameters, x, y, counts, noise_x=fit.noise_x or 0.0)
+    usable = np.all(np.isfinite(list(samples.values())), axis=0)
+    notes = [_note(method, num_clusters)]
+    if num_failed := int((~usable).sum()):
+        notes.append(f"{num_failed} of {num_resamples} resamples could not be fitted and are left out")
+    return Bootstrap(
+        fit=fit,
+        law=law,
+        samples={name: values[usable] for name, values in samples.items()},
         method=method,
         num_clusters=num_clusters,
         seed=seed,
@@ -324,7 +370,7 @@ def _block_resamples(
 
 
 def _note(method: str, num_clusters: int) -> str:
-    if method == BY_BLOCK:
+    if method in (BY_BLOCK, BY_POINT_BLOCK):
         return "one run only: the interval says nothing about how another run would differ"
     if method == BY_RUN and num_clusters < FEW_CLUSTERS:
         return f"{num_clusters} runs only: the interval is rough"

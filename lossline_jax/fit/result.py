@@ -62,6 +62,7 @@ class FitResult:
     domain: dict[str, tuple[float, float]] = field(default_factory=dict)  # fitted range of each input
     conventions: dict[str, str] = field(default_factory=dict)  # units, and what inputs such as N and D count
     minimised: Objective | None = None  # called `objective_name`. None: read from a file that has only the name
+    noise_x: float | None = None  # noise in x that a line is corrected for. None: x is taken as exact
 
     def __post_init__(self) -> None:
         for name in ("intervals", "domain"):  # JSON has no tuples and gives lists

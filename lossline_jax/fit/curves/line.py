@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from lossline_jax.errors import ArgumentError, LosslineError
+from lossline_jax.fit.curves.noise_in_x import corrected_fit, require_noise
 from lossline_jax.fit.law import LEAST_SQUARES, LOG_LOG_LEAST_SQUARES
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import KAPLAN
@@ -39,6 +40,7 @@ def fit_line(  # noqa: PLR0913 - three inputs; all the rest are options by keywo
     e_x: Irreducible = "free",
     e_y: Irreducible = "free",
     residual: Residual = "plain",
+    noise_x: float | None = None,
     num_starts: int = 32,
     level: float | None = INTERVAL_LEVEL,
     unit: str = "nats/token",
@@ -55,12 +57,15 @@ def fit_line(  # noqa: PLR0913 - three inputs; all the rest are options by keywo
         e_y: the same for the second set.
         residual: "plain" sums squares of y - f. "log-log" is ordinary least squares of ln(y - E_y) on ln(x - E_x), as
             arXiv 2411.12925 fits train-to-train lines; it needs both `e_x` and `e_y`.
+        noise_x: standard deviation of the noise of a point in x, for a line that the noise does not make too flat
+            (`noise_in_x`). The result then has no intervals; `bootstrap` gives them. None: x is taken as exact.
         num_starts: the number of starts of the search.
         level: the level of the profile intervals. None: no intervals.
         unit: the unit of the losses, for `FitResult.conventions`.
 
     Raises:
-        LosslineError: log-log with a free irreducible loss, or arrays that do not fit together.
+        LosslineError: log-log with a free irreducible loss, noise in x with a given one, or arrays that do not fit
+            together.
     """
     if residual not in get_args(Residual):
         raise ArgumentError("{residual}: {value!r} is not one of {known}", value=residual, known=get_args(Residual))
@@ -68,10 +73,18 @@ def fit_line(  # noqa: PLR0913 - three inputs; all the rest are options by keywo
     fixed = {name: _irreducible_loss(name, mode) for name, mode in modes.items() if mode != "free"}
     if residual == "log-log" and len(fixed) < 2:
         raise LosslineError("a log-log fit needs both e_x and e_y given; leave residual='plain' to fit them")
+    if noise_x is not None:
+        require_noise(noise_x)
+        if fixed:
+            raise ArgumentError(
+                "{noise_x}: a line with a given E_x or E_y is not corrected for it; leave one of them out"
+            )
+        level = None
     conventions = {"x": unit, "y": unit} | {name: _origin(mode) for name, mode in modes.items()}
     points = DataSet({"x": x}, y, fixed, clusters, conventions=conventions)
     objective = LOG_LOG_LEAST_SQUARES if residual == "log-log" else LEAST_SQUARES
-    return fit_law_many(SHIFTED_POWER, [points], objective=objective, num_starts=num_starts, level=level)[0]
+    fit = fit_law_many(SHIFTED_POWER, [points], objective=objective, num_starts=num_starts, level=level)[0]
+    return fit if noise_x is None else corrected_fit(fit, np.asarray(x, float), np.asarray(y, float), noise_x)
 
 
 def predict_transfer(fit: FitResult, x: Any) -> TransferPrediction:

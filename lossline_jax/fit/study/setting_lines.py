@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lossline_jax.fit.compare.setting_line import SettingLine
+from lossline_jax.fit.study.noise_notes import with_noise_note
 from lossline_jax.fit.study.read_settings import StudyTable
 from lossline_jax.fit.study.results import LineFit
 from lossline_jax.fit.study.table_lines import FittedGroup, LinePoints, fit_groups
@@ -64,7 +65,7 @@ def fit_setting_lines(table: StudyTable, unit: str, num_resamples: int, seed: in
         if not cell.x.size
     ]
     notes += _notes_on_points(points, fitted) + unfitted
-    lines = tuple(item.line for item in fitted)
+    lines = tuple(with_noise_note(item) for item in fitted)
     return SettingLines(unit, lines, tuple(cell for cell in cells if cell.x.size)), notes
 
 

@@ -97,6 +97,7 @@ def fit_lines(  # noqa: PLR0913 - table, axes and groups; all the rest are optio
     cluster: str | None = None,
     across: Across | None = None,
     irreducible: IrreducibleModes | None = None,
+    noise_x: float | None = None,
     num_resamples: int = 200,
     seed: int = 0,
     merge_copies: bool = False,
@@ -114,6 +115,7 @@ def fit_lines(  # noqa: PLR0913 - table, axes and groups; all the rest are optio
             of the second, and both may be the same loss. Each ordered pair of levels has a line. None: x and y are
             losses of the same model.
         irreducible: the source of E_x and E_y. None: both are free.
+        noise_x: as for `fit_line`.
         num_resamples: resamples of each bootstrap.
         seed: seed of the bootstraps.
         merge_copies: True: count a run of one group that has two names once.
@@ -138,7 +140,14 @@ def fit_lines(  # noqa: PLR0913 - table, axes and groups; all the rest are optio
     for group in groups:
         _require_one_unit(group.points, x, y)
     fitted, failures = fit_groups(
-        groups, x, y, own_unit, num_resamples=num_resamples, seed=seed, irreducible=irreducible
+        groups,
+        x,
+        y,
+        own_unit,
+        num_resamples=num_resamples,
+        seed=seed,
+        irreducible=irreducible,
+        noise_x=noise_x,
     )
     if not fitted and not failures and across is not None:
         raise LosslineError(f"{across.column} has one level only: nothing to pair; name a column with several levels")
@@ -261,6 +270,7 @@ def fit_groups(
     num_resamples: int,
     seed: int,
     irreducible: IrreducibleModes | None = None,
+    noise_x: float | None = None,
 ) -> tuple[list[FittedGroup], list[str]]:
     """Fit the lines of all groups that have usable losses.
 
@@ -272,6 +282,7 @@ def fit_groups(
         num_resamples: resamples of each bootstrap.
         seed: seed of the bootstraps.
         irreducible: the source of E_x and E_y. None: both are free.
+        noise_x: as for `fit_line`.
 
     Returns:
         The lines, and a line of text for each failure, in the order of `groups`.
@@ -282,7 +293,8 @@ def fit_groups(
         try:
             x_loss, y_loss = numeric_losses(group.points, X, x), numeric_losses(group.points, Y, y)
             require_several_values(x_loss, y_loss, x)
-            modes = irreducible.of_points(group.points, x_loss, y_loss) if irreducible else {}
+            modes: dict[str, Any] = irreducible.of_points(group.points, x_loss, y_loss) if irreducible else {}
+            modes |= {} if noise_x is None else {"noise_x": noise_x}
         except LosslineError as error:
             failures.append(f"{group.label}: {error}")
             continue
