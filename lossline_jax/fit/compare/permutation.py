@@ -11,7 +11,8 @@ import numpy as np
 import scipy.special
 
 from lossline_jax.fit.compare.setting_line import SettingLine
-from lossline_jax.fit.curves.line import fit_line
+from lossline_jax.fit.curves.line import LineData, fit_each_line
+from lossline_jax.fit.result import FitResult
 
 MIN_POINTS = 3  # points of a run on the common support; a run with fewer is not exchanged. A convention
 NUM_PERMUTATIONS = 1999  # random arrangements, by convention: the smallest p is then 1 / 2000
@@ -61,7 +62,9 @@ def permutation_test(groups: Sequence[Sequence[SettingLine]], seed: int) -> Perm
         groups: matched groups: settings that differ in the factor alone.
         seed: seed of the random arrangements.
     """
-    prepared = [moments for group in groups if (moments := _moments(group)) is not None]
+    exchanged = [runs for group in groups if (runs := _exchanged_runs(group)) is not None]
+    fits = fit_each_line([LineData(runs.x, runs.y) for runs in exchanged], num_starts=16, level=None)
+    prepared = [_moments(runs, fit) for runs, fit in zip(exchanged, fits, strict=True) if fit.has_curve]
     arrangements = math.prod(_arrangements(np.bincount(moments.levels)) for moments in prepared)
     if arrangements < 2:
         return PermutationTest(None, 1.0)
@@ -105,8 +108,26 @@ class _Moments:
         return np.sum(moment_P3 * np.linalg.solve(gram_P33 + ridge, moment_P3[..., None])[..., 0], axis=1)
 
 
-def _moments(group: Sequence[SettingLine]) -> _Moments | None:
-    """Return the statistics of a group's runs on the support that all its settings share. None: there is no test."""
+@dataclass(frozen=True, eq=False)
+class _ExchangedRuns:
+    """The runs of a group on the support that all its settings share."""
+
+    levels: np.ndarray  # (runs,) index of each run's level
+    points: list[tuple[np.ndarray, np.ndarray]]  # x and y of each run
+    low: float  # end of the support
+    high: float  # end of the support
+
+    @property
+    def x(self) -> np.ndarray:
+        return np.concatenate([x for x, _ in self.points])
+
+    @property
+    def y(self) -> np.ndarray:
+        return np.concatenate([y for _, y in self.points])
+
+
+def _exchanged_runs(group: Sequence[SettingLine]) -> _ExchangedRuns | None:
+    """Return the runs of a group that have points on the support of all its settings. None: there is no test."""
     low, high = max(cell.x.min() for cell in group), min(cell.x.max() for cell in group)
     runs = [
         (level, cell.x[in_support], cell.y[in_support])
@@ -118,19 +139,20 @@ def _moments(group: Sequence[SettingLine]) -> _Moments | None:
     if np.unique(levels).size < 2 or np.bincount(levels).max() < 2:
         return None
     levels = np.unique(levels, return_inverse=True)[1]
-    x, y = (np.concatenate([run[k] for run in runs]) for k in (1, 2))
-    common = fit_line(x, y, num_starts=16, level=None)
-    if not common.has_curve:
-        return None
-    middle, half = (high + low) / 2, (high - low) / 2
+    return _ExchangedRuns(levels, [(x, y) for _, x, y in runs], low, high)
+
+
+def _moments(runs: _ExchangedRuns, common: FitResult) -> _Moments:
+    """Return the statistics of the runs about the curve that is fitted to all of them."""
+    middle, half = (runs.high + runs.low) / 2, (runs.high - runs.low) / 2
     gram, moment, squares = [], [], 0.0
-    for _, x_run, y_run in runs:
+    for x_run, y_run in runs.points:
         residuals = y_run - common.predict(x=x_run)
         basis = np.vander((x_run - middle) / half, 3, increasing=True)
         gram.append(basis.T @ basis)
         moment.append(basis.T @ residuals)
         squares += float(residuals @ residuals)
-    return _Moments(levels, np.array(gram), np.array(moment), squares, x.size)
+    return _Moments(runs.levels, np.array(gram), np.array(moment), squares, runs.x.size)
 
 
 def _arrangements(counts: np.ndarray) -> int:
