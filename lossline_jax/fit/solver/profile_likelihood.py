@@ -4,6 +4,7 @@ A parameter is held at a value and all others are fitted again. The interval end
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import scipy.special
@@ -52,7 +53,13 @@ class Profile:
     met_P: np.ndarray  # its search coordinates
 
 
-def profile_intervals(problem: Problem, u_P: np.ndarray, objective: float, level: float) -> Profile:
+# (problem, minimum, level) -> the allowed rise of the objective, one for all parameters or one for each
+Limits = Callable[[Problem, np.ndarray, float], float | np.ndarray]
+
+
+def profile_intervals(
+    problem: Problem, u_P: np.ndarray, objective: float, level: float, *, limits: Limits = allowed_increase
+) -> Profile:
     """Profile every free parameter in both directions from the minimum.
 
     Normalisation mixes some parameters with others, such as Chinchilla's A with alpha. Such a parameter is profiled on
@@ -63,28 +70,32 @@ def profile_intervals(problem: Problem, u_P: np.ndarray, objective: float, level
         u_P: the minimum, in search coordinates.
         objective: the objective at the minimum.
         level: the level of the intervals, between 0 and 1.
+        limits: gives the rise of the objective that the intervals allow.
     """
     scaled = problem.law.scaled
     indices = [k for k, name in enumerate(problem.law.names) if name not in scaled]
-    profile = _profile_all(problem, u_P, objective, level=level, indices=indices)
+    profile = _profile_all(problem, u_P, objective, limits=limits(problem, u_P, level), indices=indices)
     if not scaled:
         return profile
     raw = problem.unscaled(u_P)
     indices = [problem.law.names.index(name) for name in scaled]
-    profile_of_scaled = _profile_all(raw, raw.search(problem.natural(u_P)), objective, level=level, indices=indices)
+    raw_P = raw.search(problem.natural(u_P))
+    profile_of_scaled = _profile_all(raw, raw_P, objective, limits=limits(raw, raw_P, level), indices=indices)
     intervals = profile.intervals | profile_of_scaled.intervals
     in_order = {name: intervals[name] for name in problem.law.names if name in intervals}
     return dataclasses.replace(profile, intervals=in_order)
 
 
-def _profile_all(problem: Problem, u_P: np.ndarray, objective: float, *, level: float, indices: list[int]) -> Profile:
+def _profile_all(
+    problem: Problem, u_P: np.ndarray, objective: float, *, limits: float | np.ndarray, indices: list[int]
+) -> Profile:
     """Profile the parameters of some indices.
 
     A first pass holds each parameter at fractions of its way to each bound. Valleys bend, so a descent from the minimum
     may stop short. Therefore every point met within the allowed rise counts for all parameters, not only for the
     parameter that was held. A second pass looks for the crossing, starting from the farthest such point.
     """
-    limit = allowed_increase(problem, u_P, level)
+    limit_P = np.broadcast_to(limits, u_P.shape)
     sides = [(k, end) for k in indices if problem.free_P[k] for end in (problem.lower_P[k], problem.upper_P[k])]
     if not sides:
         return Profile({}, (), objective, u_P)
@@ -95,10 +106,10 @@ def _profile_all(problem: Problem, u_P: np.ndarray, objective: float, *, level: 
     first = _minimise_others(problem, held_S, u_P[held_S, None] + offsets_SF, at_minimum_SP)
     met = np.concatenate([u_P[None], first.u_BP])
     rise = np.concatenate([[0.0], first.objective_B - objective])
-    within = met[rise <= limit]
     farthest_S, farthest_SP = np.zeros(len(sides)), at_minimum_SP.copy()
     for side, k in enumerate(held_S):
         if distance_S[side]:
+            within = met[rise <= limit_P[k]]
             shares = (within[:, k] - u_P[k]) / distance_S[side]
             farthest_S[side], farthest_SP[side] = shares.max(), within[shares.argmax()]
     beyond_S = FRACTIONS[np.minimum(np.searchsorted(FRACTIONS, farthest_S * (1 + 1e-9)) + 1, FRACTIONS.size - 1)]
@@ -111,7 +122,7 @@ def _profile_all(problem: Problem, u_P: np.ndarray, objective: float, *, level: 
     ends: dict[str, list[float]] = {}
     reached = []
     for side, k in enumerate(held_S):
-        share, crossed = _crossing(grid_SF[side], np.sqrt(rises_SF[side]), np.sqrt(limit))
+        share, crossed = _crossing(grid_SF[side], np.sqrt(rises_SF[side]), float(np.sqrt(limit_P[k])))
         parameter = problem.law.parameters[k]
         if not crossed:
             reached.append(parameter.name)
