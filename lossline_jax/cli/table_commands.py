@@ -177,7 +177,7 @@ def _fit_lines(table: str, options: FitOptions) -> "list[StudyFits]":
     from lossline_jax.fit.study.irreducible import IrreducibleModes
     from lossline_jax.fit.study.table_lines import Across, fit_lines
 
-    _refuse(options, "belongs to --law; give --law too", "objective", "input")
+    _refuse(options, "belongs to --law; give --law too", "objective", "input", "budget")
     if options.across is None:
         _refuse(options, "belongs to --across; give --across too", "on")
     if options.x is None:
@@ -231,6 +231,7 @@ def _fit_law(table: str, options: FitOptions, law: str) -> "LawFits":
         _losses(opened, options),
         by=options.by,
         cluster=opened.run,
+        budget=options.budget,
         objective=options.objective,
         unit=options.unit,
         merge_copies=options.merge_copies,

@@ -39,6 +39,8 @@ class FitOptions(TableOptions):
     """A law of `lossline-jax laws` to fit instead of a line."""
     input: tuple[str, ...] = ()
     """Columns of the inputs of --law: N=params D=tokens. Default: the columns of the same names."""
+    budget: str | None = None
+    """Column of the compute budget of each row, for the intervals of --law. Default: rows of equal N times D."""
     objective: str | None = None
     """Objective of --law: "log Huber", "Huber, delta 0.01", "log least squares" or "least squares". Default: the
     objective of its authors."""

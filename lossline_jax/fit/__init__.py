@@ -12,6 +12,7 @@ The package needs jax, numpy, scipy and pandas. Read `law.py` first, then `solve
 docs/fitting.md shows every step on a published table.
 """
 
+from lossline_jax.fit.budgets import budgets_of
 from lossline_jax.fit.curves.combine import compose, find_crossings
 from lossline_jax.fit.curves.compute_law import Allocation, chinchilla_allocation, fit_compute_law, kaplan_allocation
 from lossline_jax.fit.curves.data_mixture import (
@@ -21,6 +22,7 @@ from lossline_jax.fit.curves.data_mixture import (
     predict_quantities,
 )
 from lossline_jax.fit.curves.line import fit_line, predict_transfer, translate
+from lossline_jax.fit.group_intervals import intervals_by_budget
 from lossline_jax.fit.law import (
     LEAST_SQUARES,
     LOG_HUBER,
@@ -77,6 +79,7 @@ __all__ = [
     "backtest_series",
     "best_by_compute",
     "bootstrap",
+    "budgets_of",
     "chinchilla_allocation",
     "compare_lines",
     "compose",
@@ -93,6 +96,7 @@ __all__ = [
     "forecast",
     "forecast_series",
     "interpolate_quantities",
+    "intervals_by_budget",
     "kaplan_allocation",
     "leave_family_out",
     "mixture_weights",

@@ -4,7 +4,7 @@ A parameter is held at a value and all others are fitted again. The interval end
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import scipy.special
@@ -55,8 +55,16 @@ class Profile:
     met_P: np.ndarray  # its search coordinates
 
 
+# (problem, minimum, level) -> the allowed rise of the objective, one for all parameters or one for each
+Limits = Callable[[Problem, np.ndarray, float], float | np.ndarray]
+
+
 def profile_intervals(
-    problems: Sequence[Problem], minima: Sequence[tuple[np.ndarray, float]], level: float
+    problems: Sequence[Problem],
+    minima: Sequence[tuple[np.ndarray, float]],
+    level: float,
+    *,
+    limits: Limits = allowed_increase,
 ) -> list[Profile]:
     """Profile every free parameter of each problem in both directions from its minimum.
 
@@ -67,11 +75,12 @@ def profile_intervals(
         problems: problems of one law and one objective.
         minima: the minimum of each problem: its search coordinates, and the objective there.
         level: the level of the intervals, between 0 and 1.
+        limits: gives the rise of the objective that the intervals allow.
     """
     law = problems[0].law
     scaled = law.scaled
     indices = [k for k, name in enumerate(law.names) if name not in scaled]
-    profiles = _profile_all(problems, minima, level, indices)
+    profiles = _profile_all(problems, minima, indices, level=level, limits=limits)
     if not scaled:
         return profiles
     raw = [problem.unscaled(u_P) for problem, (u_P, _) in zip(problems, minima, strict=True)]
@@ -79,7 +88,8 @@ def profile_intervals(
         (of_raw.search(problem.natural(u_P)), objective)
         for of_raw, problem, (u_P, objective) in zip(raw, problems, minima, strict=True)
     ]
-    profiles_of_scaled = _profile_all(raw, raw_minima, level, [law.names.index(name) for name in scaled])
+    indices = [law.names.index(name) for name in scaled]
+    profiles_of_scaled = _profile_all(raw, raw_minima, indices, level=level, limits=limits)
     return [
         dataclasses.replace(profile, intervals=_in_order(law.names, profile.intervals | of_scaled.intervals))
         for profile, of_scaled in zip(profiles, profiles_of_scaled, strict=True)
@@ -98,14 +108,16 @@ class _Sides:
     u_P: np.ndarray  # the minimum
     objective: float  # of the minimum
     constant: float  # objective on all points minus that of `problem`, which may be condensed
-    limit: float  # the rise of the objective that the interval allows
+    limit_P: np.ndarray  # the rise of the objective that the interval of each parameter allows
     held_S: np.ndarray  # index of the parameter
     distance_S: np.ndarray  # from the minimum to the bound
 
     @classmethod
-    def of(cls, problem: Problem, minimum: tuple[np.ndarray, float], level: float, indices: list[int]) -> "_Sides":
+    def of(
+        cls, problem: Problem, minimum: tuple[np.ndarray, float], indices: list[int], *, level: float, limits: Limits
+    ) -> "_Sides":
         u_P, objective = minimum
-        limit = allowed_increase(problem, u_P, level)
+        limit_P = np.broadcast_to(limits(problem, u_P, level), u_P.shape)
         constant = 0.0
         if can_be_condensed(problem) and is_faithful(problem, small := condensed(problem), u_P):
             problem = small
@@ -113,7 +125,7 @@ class _Sides:
         sides = [(k, end) for k in indices if problem.free_P[k] for end in (problem.lower_P[k], problem.upper_P[k])]
         held_S = np.array([k for k, _ in sides], int)
         distance_S = np.array([end - u_P[k] for k, end in sides])
-        return cls(problem, u_P, objective - constant, constant, limit, held_S, distance_S)
+        return cls(problem, u_P, objective - constant, constant, limit_P, held_S, distance_S)
 
     def others(self, shares_SF: np.ndarray, start_SP: np.ndarray) -> FitTask:
         """Return the task that minimises with one coordinate held, for S sides of F values each, side after side.
@@ -141,10 +153,10 @@ class _Sides:
         at_minimum_SP = np.repeat(self.u_P[None], self.held_S.size, axis=0)
         met = np.concatenate([self.u_P[None], first.u_BP])
         rise = np.concatenate([[0.0], first.objective_B - self.objective])
-        within = met[rise <= self.limit]
         farthest_S, farthest_SP = np.zeros(self.held_S.size), at_minimum_SP
         for side, k in enumerate(self.held_S):
             if self.distance_S[side]:
+                within = met[rise <= self.limit_P[k]]
                 shares = (within[:, k] - self.u_P[k]) / self.distance_S[side]
                 farthest_S[side], farthest_SP[side] = shares.max(), within[shares.argmax()]
         beyond_S = FRACTIONS[np.minimum(np.searchsorted(FRACTIONS, farthest_S * (1 + 1e-9)) + 1, FRACTIONS.size - 1)]
@@ -159,7 +171,7 @@ class _Sides:
         ends: dict[str, list[float]] = {}
         reached = []
         for side, k in enumerate(self.held_S):
-            share, crossed = _crossing(grid_SF[side], np.sqrt(rises_SF[side]), np.sqrt(self.limit))
+            share, crossed = _crossing(grid_SF[side], np.sqrt(rises_SF[side]), float(np.sqrt(self.limit_P[k])))
             parameter = self.problem.law.parameters[k]
             if not crossed:
                 reached.append(parameter.name)
@@ -173,7 +185,12 @@ class _Sides:
 
 
 def _profile_all(
-    problems: Sequence[Problem], minima: Sequence[tuple[np.ndarray, float]], level: float, indices: list[int]
+    problems: Sequence[Problem],
+    minima: Sequence[tuple[np.ndarray, float]],
+    indices: list[int],
+    *,
+    level: float,
+    limits: Limits,
 ) -> list[Profile]:
     """Profile the parameters of some indices, in all problems at once.
 
@@ -181,7 +198,10 @@ def _profile_all(
     may stop short. Therefore every point met within the allowed rise counts for all parameters, not only for the
     parameter that was held. A second pass looks for the crossing, starting from the farthest such point.
     """
-    sides = [_Sides.of(*of_problem, level, indices) for of_problem in zip(problems, minima, strict=True)]
+    sides = [
+        _Sides.of(problem, minimum, indices, level=level, limits=limits)
+        for problem, minimum in zip(problems, minima, strict=True)
+    ]
     held = [k for k, of_problem in enumerate(sides) if of_problem.held_S.size]
     profiles = [Profile({}, (), of_problem.objective + of_problem.constant, of_problem.u_P) for of_problem in sides]
     first = minimise_all([sides[k].first() for k in held], max_iterations=PROFILE_ITERATIONS)
