@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence, Set
 import numpy as np
 
 from lossline_jax.fit.compare.comparison import FactorComparison
+from lossline_jax.fit.compare.course import LineCourse, measure_course
 from lossline_jax.fit.compare.far_runs import far_runs, runs_left_out
 from lossline_jax.fit.compare.gap import LineGap, measure_gap
 from lossline_jax.fit.compare.noise import Noise, noise_floor, pool_noise
@@ -106,6 +107,7 @@ def _compared(
                     levels=levels,
                     absent=absent,
                     table_noise=table_noise,
+                    margin_in_noise=margin_in_noise,
                     seed=_seed_of(seed, factor),
                 )
             )
@@ -145,6 +147,7 @@ def _measure(
     levels: Sequence[str],
     absent: Sequence[Mapping[str, str]],
     table_noise: Noise | None,
+    margin_in_noise: float,
     seed: int,
 ) -> FactorMeasurement:
     """Measure the gap of each level from the reference level, the noise and the p-values of one factor."""
@@ -161,14 +164,20 @@ def _measure(
     # Without repetitions the noise stays the scatter of the compared lines: other lines may fit worse.
     if table_noise is not None and table_noise.repeated:
         noise = pool_noise(noise, table_noise)
+    noise_cells = cells if noise is table_noise else compared
     gaps: dict[str, LineGap | str] = {}
+    courses: dict[str, LineCourse] = {}
     for level, pairs_of_level in pairs.items():
         if not pairs_of_level:
             gaps[level] = _why_unmatched(cells, absent, factor=factor, level=level, reference=reference)
         elif noise is None or all(pair.reference.why_no_line for pair in pairs_of_level):
             gaps[level] = f"no line of {reference}: {pairs_of_level[0].reference.why_no_line}"
         else:
-            gaps[level] = measure_gap(pairs_of_level, noise, _seed_of(seed, level))
+            gap = gaps[level] = measure_gap(pairs_of_level, noise, _seed_of(seed, level))
+            with_gap = [pair for pair in pairs_of_level if any(pair.other is cell for cell in gap.cells)]
+            margin = margin_in_noise * noise.floor
+            course = measure_course(with_gap, noise_cells, noise.floor, margin, seed=_seed_of(seed, level))
+            courses |= {} if course is None else {level: course}
     groups = _groups(
         [pair for level, pairs_of_level in pairs.items() if isinstance(gaps[level], LineGap) for pair in pairs_of_level]
     )
@@ -180,7 +189,7 @@ def _measure(
     runs_told_apart = all(cell.runs is not None for cell in cells)
     run_ids = frozenset(str(run) for cell in compared for run in cell.run_ids)
     return FactorMeasurement(
-        factor, reference, noise, gaps, p, permutation_test(groups, seed=seed), runs_told_apart, run_ids
+        factor, reference, noise, gaps, courses, p, permutation_test(groups, seed=seed), runs_told_apart, run_ids
     )
 
 

@@ -155,9 +155,10 @@ def _distances(
     """Apply `measure` to x and the residuals of each run that has enough points."""
     values: Mapping[str, float] = {}
     if cell.fit.has_curve and cell.num_runs > 1:
-        residuals = cell.y - cell.fit.predict(x=cell.x)
         masks = {run: cell.runs == run for run in cell.run_ids}
         values = {
-            str(run): measure(cell.x[mask], residuals[mask]) for run, mask in masks.items() if mask.sum() >= min_points
+            str(run): measure(cell.x[mask], cell.residuals[mask])
+            for run, mask in masks.items()
+            if mask.sum() >= min_points
         }
     return _Distances(tuple(values), np.array(list(values.values())), turned)

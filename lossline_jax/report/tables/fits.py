@@ -165,5 +165,9 @@ def conventions(fits: StudyFits) -> list[str]:
         "lie surely beyond the margin, on either side of zero. It does not move the line when the 90% interval of "
         "every gap lies within the margin. Otherwise the study cannot tell, nor where a verdict does not hold without "
         "runs that lie far from the line of their own setting.",
+        "The course of a gap goes from the highest common x to the lowest one, the far end. A parabola through the gap "
+        "of each run gives its two ends. The gap fades or grows when its size surely changes, crosses when its ends "
+        "surely have opposite signs, and stays when the 90% interval of its change lies within the margin. No word "
+        "means that the course is unclear.",
     ]
     return sentences
