@@ -266,7 +266,7 @@ def table(options: argparse.Namespace) -> str:
     number = options.studies or STUDIES
     head = (
         "condition", "n", "refused", "equal %", "crosses %", "cannot %", "moves %", "any %",
-        "gap: found / cannot / crosses / equal %", "covers %", "run named %", "other run named %",
+        "gap: found / cannot / crosses / equal %", "covers %", "noise / true", "run named %", "other run named %",
     )  # fmt: skip
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name in names:
@@ -312,9 +312,19 @@ def _row_cells(name: str, row: Row, number: int, seed: int) -> list[str]:
         share_text([any(factor.verdict == "moves" for factor in study.factors) for study in null if study.factors]),
         gaps,
         share_text(covered),
+        _noise_text(studies, row.gap / 3 if row.gap else NOISE),
         share_text([far in study.named for study in studies]) if far else "-",
         share_text([bool(study.named - {far}) for study in studies]),
     ]
+
+
+def _noise_text(studies: list[Judged], true_noise: float) -> str:
+    """Return the noise of the factor with the gap over the true noise, as `1.02 (.85-1.20)`: median, quartiles."""
+    noises = [item.noise for study in studies for item in study.factors if item.factor == "data" and item.noise]
+    if not noises:
+        return "-"
+    low, middle, high = np.quantile(np.array(noises) / true_noise, [0.25, 0.5, 0.75])
+    return f"{middle:.2f} ({low:.2f}-{high:.2f})"
 
 
 def share_text(values: list[bool]) -> str:

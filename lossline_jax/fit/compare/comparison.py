@@ -61,4 +61,4 @@ class FactorComparison:
     )  # of "one line serves all levels", shape included: permutation of runs; None: nothing to permute
     num_arrangements: float  # ways to distribute the runs over the levels; `p_line` is at least one over this number
     levels: tuple[LevelGap, ...]
-    far_runs: tuple[str, ...] = ()  # runs far from the line of their own setting; the verdict holds without them too
+    far_runs: tuple[str, ...] = ()  # runs far from the line of their own setting, which the verdict does not rest on

@@ -3,7 +3,7 @@
 The rules of the verdicts are in the docstring of `compare_lines.compare_setting_lines`.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,10 +11,10 @@ import scipy.special
 
 from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap, Verdict
 from lossline_jax.fit.compare.course import LineCourse
-from lossline_jax.fit.compare.far_runs import FarRun
 from lossline_jax.fit.compare.gap import LineGap, OuterGap, PairGap
 from lossline_jax.fit.compare.noise import Noise
-from lossline_jax.fit.compare.permutation import PermutationTest
+from lossline_jax.fit.compare.permutation import NOTHING_EXCHANGED, PermutationTest
+from lossline_jax.fit.compare.setting_line import MatchedPair
 
 SIGNIFICANCE = 0.05  # probability, by convention, of all tests here
 POWER = 0.9  # probability of finding a gap of the size `smallest_detectable_gap`. A convention
@@ -32,9 +32,10 @@ class FactorMeasurement:
     gaps: Mapping[str, LineGap | str]  # by level; a text: the reason why there is no gap
     courses: Mapping[str, LineCourse]  # by level; without the levels that have no course
     p: float | None  # of "no gaps at all", by the F test; None: nothing was repeated
-    line: PermutationTest
+    pairs: tuple[MatchedPair, ...]  # the compared pairs of all levels
     runs_told_apart: bool  # False: the table does not name runs
     run_ids: frozenset[str]  # runs of the settings that the factor compares
+    line: PermutationTest = NOTHING_EXCHANGED
 
 
 def decide_verdict(
@@ -89,48 +90,6 @@ def verdict_of(levels: Sequence[LevelGap]) -> Verdict:
         if verdict in verdicts:
             return verdict
     return "does not move" if verdicts == {"does not move"} else "cannot tell"
-
-
-def cautious(
-    comparison: FactorComparison, without: Sequence[FactorComparison], far: Sequence[FarRun], used: Set[str]
-) -> FactorComparison:
-    """Name the runs that lie far off, and withdraw each verdict that does not hold without them.
-
-    A verdict that does not hold becomes `cannot tell`.
-
-    Args:
-        comparison: the comparison with all runs.
-        without: the comparisons without the far runs, one for each set of runs that is left out.
-        far: the runs that are far from the line of their own setting.
-        used: runs of the settings that the factor compares. Other far runs are named only where they change a verdict.
-    """
-    levels = tuple(
-        _cautious_level(level, [rest.levels[k] for rest in without]) for k, level in enumerate(comparison.levels)
-    )
-    changed = any(level.verdict != old.verdict for level, old in zip(levels, comparison.levels, strict=True))
-    named = [run for run in far if changed or used & set(run.run_ids)]
-    if not named:
-        return comparison
-    verdict = verdict_of(levels)
-    verdicts_without = list(dict.fromkeys(rest.verdict for rest in without))
-    pronoun = "it" if len(named) == 1 else "them"
-    if verdicts_without == [comparison.verdict]:
-        outcome = f"with and without {pronoun}: {comparison.verdict}"
-    else:
-        outcome = f"with {pronoun}: {comparison.verdict}, without {pronoun}: {' or '.join(verdicts_without)}"
-    note = "; ".join([*map(str, named), outcome, *([comparison.note] if comparison.note else [])])
-    run_ids = tuple(dict.fromkeys(run_id for run in named for run_id in run.run_ids))
-    return replace(comparison, verdict=verdict, note=note, levels=levels, far_runs=run_ids)
-
-
-def _cautious_level(level: LevelGap, without: Sequence[LevelGap]) -> LevelGap:
-    """Withdraw the verdict of a level if it changes without the far runs."""
-    changed = next((rest for rest in without if rest.verdict != level.verdict), None)
-    if changed is None:
-        return level
-    gap = "" if changed.gap is None else f", gap {changed.gap:+.4f}"
-    note = f"with all runs: {level.verdict}, without those far off: {changed.verdict}{gap}"
-    return replace(level, verdict="cannot tell", note="; ".join(part for part in (note, level.note) if part))
 
 
 def _judge_level(

@@ -145,9 +145,7 @@ def _far(judged: Sequence[FactorVerdict]) -> str:
     if not runs:
         return ""
     shown = [*runs[:MOST_NAMED], f"{len(runs) - MOST_NAMED} more"] if len(runs) > MOST_NAMED else runs
-    return (
-        f"Far from the line of their own setting: {listed(shown)}. Verdicts are those that hold with and without them."
-    )
+    return f"Far from the line of their own setting: {listed(shown)}. No verdict rests on them."
 
 
 def study_finding(frame: pd.DataFrame, fits: StudyFits, study: StudyConfig, progress: str = "") -> str:
