@@ -30,7 +30,7 @@ WITHOUT_JAX = ("", "config", "storage", "losses", "status", "summary", "plan", "
 def modules_without_jax():
     paths = [path for package in WITHOUT_JAX if package for path in sorted((PACKAGE / package).rglob("*.py"))]
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
-    needs_fits = ("summary.comparisons", "summary.fits", "summary.forecasts", "summary.laws")
+    needs_fits = ("summary.comparisons", "summary.fits", "summary.forecasts", "summary.laws", "summary.speedups")
     needs_compiler = "plan.compiler"
     return ["lossline_jax"] + [name for name in names if not name.endswith(needs_fits) and needs_compiler not in name]
 

@@ -44,6 +44,9 @@ from lossline_jax.fit.resampling import Bootstrap, bootstrap
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.skills.fit import SkillFit, fit_skills, flops_feature, leave_family_out, skill_features
 from lossline_jax.fit.solve import DataSet, fit_law, fit_law_many
+from lossline_jax.fit.speedup.compare_compute import CurveOptions, compare_compute
+from lossline_jax.fit.speedup.read_compute import ComputeColumns
+from lossline_jax.fit.speedup.speedups import ComputeComparison
 from lossline_jax.fit.study.fit_study import Statistics, compare_lines, fit_study
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.study.table_laws import fit_laws
@@ -60,6 +63,9 @@ __all__ = [
     "Backtest",
     "Bootstrap",
     "Columns",
+    "ComputeColumns",
+    "ComputeComparison",
+    "CurveOptions",
     "DataSet",
     "FitResult",
     "Forecast",
@@ -81,6 +87,7 @@ __all__ = [
     "bootstrap",
     "budgets_of",
     "chinchilla_allocation",
+    "compare_compute",
     "compare_lines",
     "compose",
     "find_crossings",
