@@ -108,6 +108,7 @@ def _values(
         "verdicts": verdicts_table(judged, emphasised(runs, judged)),
         "noise": noise_sentence(judged),
         "forest": written(figures.forest),
+        "trends": written(figures.trends),
         "residual": written(figures.residual),
         "line": written(figures.line),
         "sections": [_section(section, figures_folder) for section in figures.sections],

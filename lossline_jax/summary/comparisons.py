@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap
 from lossline_jax.fit.compare.course import GapCourse
+from lossline_jax.fit.compare.level_trend import LevelTrend
+from lossline_jax.fit.compare.over_levels import notes_on_level
 from lossline_jax.fit.compare.verdict import SIGNIFICANCE
 from lossline_jax.fit.study.results import Comparisons, StudyFits
 from lossline_jax.fit.tables.columns import unit_label
@@ -65,9 +67,12 @@ def _table_text(head: str, comparisons: Sequence[FactorComparison]) -> str:
         name = f"{item.factor} from {item.reference}"
         rows.append((name, None, None, None, p_text(item.p_holm), None, None, item.verdict))
         rows += [(f"  {level.level}", *_level_columns(level)) for level in item.levels]
+        rows += [_trend_row(item.trend)] if item.trend is not None else []
         notes += [f"  {item.factor}: {_noise_text(item)}"] if item.noise is not None else []
         notes += [f"  {item.factor}: {item.note}"] if item.note else []
-        notes += [f"  {item.factor}={level.level}: {level.note}" for level in item.levels if level.note]
+        notes += [f"  {item.factor}: trend: {item.trend.note}"] if item.trend and item.trend.note else []
+        for level in item.levels:
+            notes += [f"  {item.factor}={level.level}: {note}" for note in notes_on_level(item, level)]
     table = text_table(LEVEL_HEADER, rows, whole=("verdict",))
     return "\n".join([head, table, *notes, *_legend(comparisons), *_courses(comparisons)])
 
@@ -126,11 +131,20 @@ def _level_columns(level: LevelGap) -> tuple[object, ...]:
     )
 
 
+def _trend_row(trend: LevelTrend) -> tuple[object, ...]:
+    """Return the row of a trend: the slope of the gap over the levels, with its interval and p."""
+    interval = "[{:+.4f}, {:+.4f}]".format(*trend.interval)
+    p = p_text(trend.p_holm)
+    return (f"  per {trend.per}", f"{trend.slope:+.4f}", interval, None, p, None, None, trend.verdict)
+
+
 def _legend(comparisons: Sequence[FactorComparison]) -> list[str]:
     """Return the explanations of the columns that the table has."""
     notes = ["noises: gap over noise; runs: of the level / of the reference"]
     if any(item.p is not None for item in comparisons):
         notes.append("p of a factor: no gap at any level, runs as units, Holm-corrected; of a level: Student's t")
+    if any(item.trend is not None for item in comparisons):
+        notes.append("per ...: slope of the gap over levels that are numbers; p: no slope, Holm-corrected over trends")
     lines = [f"{item.factor} {p_text(item.p_line)}" for item in comparisons if item.p_line is not None]
     if lines:
         notes.append(f"one line serves all levels, by exchanging whole runs, p: {', '.join(lines)}")

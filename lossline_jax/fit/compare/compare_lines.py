@@ -13,7 +13,9 @@ from lossline_jax.fit.compare.comparison import FactorComparison
 from lossline_jax.fit.compare.course import LineCourse, measure_course
 from lossline_jax.fit.compare.far_runs import far_runs, runs_in_doubt, runs_set_aside
 from lossline_jax.fit.compare.gap import LineGap, measure_gap
+from lossline_jax.fit.compare.holm import holm
 from lossline_jax.fit.compare.noise import Noise, noise_floor, pool_noise
+from lossline_jax.fit.compare.over_levels import cautious_over_levels, with_trends_and_interactions
 from lossline_jax.fit.compare.permutation import RunMoments, anova_p, moments_of, permutation_test
 from lossline_jax.fit.compare.set_aside import without_far_runs
 from lossline_jax.fit.compare.setting_line import MatchedPair, SettingLine, confounders, matched_pairs, settings_of
@@ -83,12 +85,13 @@ def compare_setting_lines(
         return tuple(comparison for _, comparison in comparisons)
     with_all = _compared(cells, base, moments, **options)
     in_doubt = [_compared(_without(kept, runs), base, moments, **options) for runs in runs_in_doubt(far)]
-    return tuple(
-        without_far_runs(
-            comparison, with_all[k][1], [rest[k][1] for rest in in_doubt], far, used=with_all[k][0].run_ids
-        )
-        for k, (_, comparison) in enumerate(comparisons)
-    )
+    results = []
+    for k, (_, comparison) in enumerate(comparisons):
+        without_one = [rest[k][1] for rest in in_doubt]
+        used = with_all[k][0].run_ids
+        result = without_far_runs(comparison, with_all[k][1], without_one, far, used=used)
+        results.append(cautious_over_levels(result, without_one))
+    return tuple(results)
 
 
 def _compared(
@@ -126,10 +129,11 @@ def _compared(
     measured = _with_permutation_tests(measured, moments, seed)
     corrected = holm([item.p for item in measured])
     tested = sum(p is not None for p in corrected)
-    return [
+    decided = [
         (item, decide_verdict(item, p_holm, num_tested=tested, margin_in_noise=margin_in_noise, unit=unit))
         for item, p_holm in zip(measured, corrected, strict=True)
     ]
+    return with_trends_and_interactions(cells, decided)
 
 
 def _with_permutation_tests(
@@ -156,21 +160,6 @@ def _with_permutation_tests(
 def _without(cells: Sequence[SettingLine], runs: Set[str]) -> list[SettingLine]:
     """Return the settings without these runs. A setting that loses a run has its line fitted again."""
     return [cell.without(runs) if runs & {str(run) for run in cell.run_ids} else cell for cell in cells]
-
-
-def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Return p-values corrected for their number (Holm 1979).
-
-    Args:
-        ps: p-values. None: not tested; it stays None and is not counted.
-    """
-    tested = sorted((p, k) for k, p in enumerate(ps) if p is not None)
-    corrected: list[float | None] = [None] * len(ps)
-    largest = 0.0
-    for rank, (p, k) in enumerate(tested):
-        largest = max(largest, min(1.0, (len(tested) - rank) * p))
-        corrected[k] = largest
-    return corrected
 
 
 def _measure(

@@ -5,6 +5,8 @@ from typing import Literal
 
 from lossline_jax.fit.compare.course import GapCourse
 from lossline_jax.fit.compare.gap import OuterGap, PairGap
+from lossline_jax.fit.compare.interaction import Interaction
+from lossline_jax.fit.compare.level_trend import LevelTrend
 
 Verdict = Literal["moves", "crosses", "does not move", "cannot tell"]
 
@@ -62,3 +64,13 @@ class FactorComparison:
     num_arrangements: float  # ways to distribute the runs over the levels; `p_line` is at least one over this number
     levels: tuple[LevelGap, ...]
     far_runs: tuple[str, ...] = ()  # runs far from the line of their own setting, which the verdict does not rest on
+    trend: LevelTrend | None = None  # of the gap over levels that are numbers; None: they are not
+    interactions: tuple[Interaction, ...] = ()  # of each level with each other factor that it is crossed with
+
+    def interactions_of(self, level: str) -> tuple[Interaction, ...]:
+        """Return the interactions of a level that were found.
+
+        Args:
+            level: the level of the factor.
+        """
+        return tuple(item for item in self.interactions if item.level == level and item.found)

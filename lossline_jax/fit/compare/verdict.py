@@ -132,7 +132,7 @@ def _judge_level(
         return level_gap
     one_run = "" if noise.repeated else ONE_RUN
     courses = "" if course is None or course.agrees else _courses_of_pairs(level_gap.pairs)
-    parts = (one_run, _disagreement(gap.pairs, margin), courses, _crossing(gap.outer, margin), gap.note)
+    parts = (one_run, disagreement(gap.pairs, margin), courses, _crossing(gap.outer, margin), gap.note)
     note = "; ".join(part for part in parts if part)
     verdict = _verdict(level_gap, item.line, p_holm, noise=noise, margin=margin)
     judged = replace(level_gap, verdict=verdict, note=note)
@@ -191,8 +191,13 @@ def _crossing(outer: Sequence[OuterGap], margin: float) -> str:
     return f"the lines cross: {' and '.join(ends)}"
 
 
-def _disagreement(pairs: Sequence[PairGap], margin: float) -> str:
-    """Describe how much the pairs differ, where they differ by more than the margin. Empty: they do not."""
+def disagreement(pairs: Sequence[PairGap], margin: float) -> str:
+    """Describe how much the pairs differ, where they differ by more than the margin. Empty: they do not.
+
+    Args:
+        pairs: the gap of each matched pair of a level.
+        margin: the margin of the factor.
+    """
     low, high = min(pairs, key=lambda pair: pair.gap), max(pairs, key=lambda pair: pair.gap)
     if len(pairs) < 2 or high.gap - low.gap < margin:
         return ""

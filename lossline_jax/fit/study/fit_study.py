@@ -204,4 +204,4 @@ def _with_unit_note(comparison: FactorComparison, units: tuple[str, ...]) -> Fac
     reason = "the table has no bits/byte, and losses per token of different tokenizers cannot be compared"
     levels = tuple(replace(level, verdict="cannot tell") for level in comparison.levels)
     note = "; ".join(part for part in (reason, comparison.note) if part)
-    return replace(comparison, verdict="cannot tell", note=note, levels=levels)
+    return replace(comparison, verdict="cannot tell", note=note, levels=levels, trend=None, interactions=())

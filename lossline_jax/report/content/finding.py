@@ -8,6 +8,7 @@ from lossline_jax.config.study import StudyConfig
 from lossline_jax.fit.compare.comparison import LevelGap
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.tables.columns import unit_label
+from lossline_jax.formatting import p_text
 from lossline_jax.report.content.points import with_unit
 from lossline_jax.report.content.wording import capitalised, listed, number, signed_text
 from lossline_jax.report.figures.style import factor_name
@@ -47,7 +48,15 @@ def _finding(judged: Sequence[FactorVerdict], x: str, y: str, nothing_because: s
         return f"This study cannot tell which factor moves the line of {y} against {x}: {nothing_because}."
     if not judged:
         return f"This table draws one line of {y} against {x} and has no other level to compare with it."
-    parts = (_moved(judged), _crossed(judged), _same(judged), _open(judged), _units(judged), _far(judged))
+    parts = (
+        _moved(judged),
+        _crossed(judged),
+        _same(judged),
+        _trends(judged),
+        _open(judged),
+        _units(judged),
+        _far(judged),
+    )
     return " ".join(part for part in parts if part)
 
 
@@ -60,17 +69,23 @@ def _moved(judged: Sequence[FactorVerdict]) -> str:
         for level in item.levels:
             gap = item.gap(level)
             if gap.verdict == "moves":
-                ranked_texts.append((-farthest(gap), f"{level.name} {_by(gap, item.unit)}"))
+                ranked_texts.append((-farthest(gap), f"{level.name} {_by(item, gap)}"))
     verb = "moves" if len(movers) == 1 else "move"
     texts = [text for _, text in sorted(ranked_texts)]
     return f"{capitalised(listed_factors(movers))} {verb} the line: {listed(texts)}."
 
 
-def _by(gap: LevelGap, unit: str) -> str:
+def _by(item: FactorVerdict, gap: LevelGap) -> str:
     """Return `by −0.3 nats/token (14 times the noise), which grows to −0.4`.
 
-    Where the mean hides gaps of both signs, return the lowest and the highest gap instead: `from ... to ...`.
+    Where the mean hides gaps of both signs, return the lowest and the highest gap instead: `from ... to ...`. Where
+    the gap depends on another factor, return the gap at each of its levels.
     """
+    unit = item.unit
+    if interactions := item.main.interactions_of(gap.level):
+        strongest = min(interactions, key=lambda interaction: interaction.p)
+        gaps = listed([f"{with_unit(signed_text(own.gap), unit)} with {own.level}" for own in strongest.gaps])
+        return f"by {gaps} (interaction with {factor_name(strongest.other_factor)}, p {p_text(strongest.p)})"
     if ends := opposite_pairs(gap):
         low, high = (f"{with_unit(signed_text(pair.gap), unit)} ({pair.matched_on})" for pair in ends)
         return f"from {low} to {high}"
@@ -110,6 +125,20 @@ def _same(judged: Sequence[FactorVerdict]) -> str:
     within = [with_unit(f"±{number(margin)}", unit) for unit, margin in margins.items()]
     verb = "does" if len(items) == 1 else "do"
     return f"{capitalised(listed_factors(items))} {verb} not: gaps stay within {' and '.join(within)}."
+
+
+def _trends(judged: Sequence[FactorVerdict]) -> str:
+    """Name the factors whose gap rises or falls with the level."""
+    texts = []
+    for item in judged:
+        trend = item.main.trend
+        if trend is not None and trend.verdict in ("rises", "falls"):
+            ends = f"{signed_text(trend.slope, 4)} [{', '.join(signed_text(end, 4) for end in trend.interval)}]"
+            texts.append(
+                f"The gap {trend.verdict} with {factor_name(item.factor)}: "
+                f"{with_unit(ends, item.unit)} per {trend.per}."
+            )
+    return " ".join(texts)
 
 
 def _open(judged: Sequence[FactorVerdict]) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap
 from lossline_jax.fit.compare.gap import PairGap
+from lossline_jax.fit.compare.level_trend import LevelTrend
+from lossline_jax.fit.compare.over_levels import notes_on_level
 from lossline_jax.fit.tables.columns import PER_BYTE, unit_label
 from lossline_jax.formatting import p_text
 from lossline_jax.report.content.points import with_unit
@@ -28,6 +30,7 @@ COURSES = {
     "crosses": "crosses: the gap surely has opposite signs at the start and at the far end",
     "stays": "stays: the gap surely changes by less than the margin",
 }
+TREND_IN_WORDS = {"rises": "the gap rises", "falls": "the gap falls", "flat": "no trend", "cannot tell": "cannot tell"}
 DIFFERENT = ("moves", "crosses")  # verdicts which mean that the lines differ
 
 
@@ -147,6 +150,8 @@ def verdicts_table(judged: Sequence[FactorVerdict], styles: Mapping[tuple[str, s
         rows.append(_factor_row(item, units))
         for level in item.levels:
             rows.append(_level_row(item, level, units, styles.get((item.factor, level.level), Style(item.factor))))
+        if item.main.trend is not None:
+            rows.append(_trend_row(item, item.main.trend, units))
     return Table("Gaps between lines, and verdicts", columns, rows)
 
 
@@ -185,12 +190,40 @@ def _level_row(item: FactorVerdict, level: JudgedLevel, units: Sequence[str], st
     gap = item.gap(level)
     return [
         Cell(level.name, drawing=swatch(style)),
-        verdict_cell({unit: g.verdict for unit, g in level.by_unit.items()}, gap.note, _bound(item), _course_word(gap)),
+        verdict_cell(
+            {unit: g.verdict for unit, g in level.by_unit.items()},
+            _level_note(item, gap),
+            _bound(item),
+            _course_word(gap),
+        ),
         *(_gap_cell(level.by_unit.get(unit)) for unit in units),
         _far_cell(gap, item.unit),
         Cell(p_text(gap.p)),
         Cell(number(gap.smallest_detectable_gap), title="the smallest gap found in 90% of studies of this design"),
         Cell(f"{gap.num_runs} vs {gap.num_reference_runs}", f"{gap.num_points} points", title=_pairs_title(gap)),
+    ]
+
+
+def _level_note(item: FactorVerdict, gap: LevelGap) -> str:
+    """Return the note of a level, with the interactions of the level before it."""
+    return "; ".join(notes_on_level(item.main, gap))
+
+
+def _trend_row(item: FactorVerdict, trend: LevelTrend, units: Sequence[str]) -> list[Cell]:
+    """Return the row of a trend over the levels: its slope in each unit, and its test."""
+    trends = {unit: c.trend for unit, c in item.by_unit.items() if c.trend is not None}
+    words = {TREND_IN_WORDS[other.verdict] for other in trends.values()}
+    return [
+        Cell("trend", f"per {trend.per}", title="slope of the gap over the levels, with runs as units"),
+        Cell(" or ".join(sorted(words)), trend.note, tone="strong" if trend.verdict in ("rises", "falls") else ""),
+        *(
+            Cell(signed_text(own.slope, 4), interval(*own.interval, 4)) if (own := trends.get(unit)) else Cell(NONE)
+            for unit in units
+        ),
+        Cell(),
+        Cell(p_text(trend.p_holm), title="of no slope, Holm-corrected over trends"),
+        Cell(),
+        Cell(),
     ]
 
 
