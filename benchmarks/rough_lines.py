@@ -6,7 +6,7 @@ and on the other factors.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,8 +16,11 @@ from lossline_jax.fit.compare.compare_lines import compare_setting_lines
 from lossline_jax.fit.compare.comparison import FactorComparison
 from lossline_jax.fit.compare.far_runs import far_runs
 from lossline_jax.fit.compare.setting_line import SettingLine
-from lossline_jax.fit.curves.line import fit_line
+from lossline_jax.fit.law import LEAST_SQUARES
+from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.resampling import bootstrap
+from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.solve import DataSet, fit_law_many
 from lossline_jax.fit.tables.copies import find_copies
 from lossline_jax.fit.tables.settings import Setting
 
@@ -205,28 +208,46 @@ class Judged:
     gap: float  # the planted gap
 
 
-def judge(study: list[PlantedSetting], gap: float) -> Judged:
-    if _has_copies(study):
-        return Judged((), frozenset(), gap)
-    cells = [_cell(setting, first=k == 0) for k, setting in enumerate(study)]
-    named = frozenset(run for far in far_runs(cells) for run in far.run_ids)
-    return Judged(compare_setting_lines(cells, BASE), named, gap)
+def judge(studies: Sequence[list[PlantedSetting]], gap: float) -> list[Judged]:
+    """Fit and compare the lines of studies with one planted gap. The lines of all studies are fitted together."""
+    lines = [[_points(setting) for setting in study] for study in studies]
+    data = [DataSet({"x": x}, y, clusters=runs) for study in lines for x, y, runs in study]
+    fits = iter(fit_law_many(SHIFTED_POWER, data, objective=LEAST_SQUARES, num_starts=8))
+    judged = []
+    for study, points in zip(studies, lines, strict=True):
+        cells = [
+            _cell(setting, *arrays, next(fits), first=k == 0)
+            for k, (setting, arrays) in enumerate(zip(study, points, strict=True))
+        ]
+        if _has_copies(study):
+            judged.append(Judged((), frozenset(), gap))
+            continue
+        named = frozenset(run for far in far_runs(cells) for run in far.run_ids)
+        judged.append(Judged(compare_setting_lines(cells, BASE), named, gap))
+    return judged
 
 
 def _name(setting: PlantedSetting, run: int) -> str:
     return f"{'-'.join(setting.levels.values())}:{run}"
 
 
-def _cell(setting: PlantedSetting, first: bool) -> SettingLine:
-    """Return the fitted line of a setting. Only that of the base (`first`) is resampled, as a reference line."""
-    x, y = setting.x.ravel(), setting.y.ravel()
-    runs = np.repeat([_name(setting, k) for k in range(setting.x.shape[0])], CHECKPOINTS)
-    fit = fit_line(x, y, runs, num_starts=8, level=None)
+def _points(setting: PlantedSetting) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return x, y and the run of each point."""
+    runs = np.repeat([_name(setting, k) for k in range(setting.x.shape[0])], setting.x.shape[1])
+    return setting.x.ravel(), setting.y.ravel(), runs
+
+
+def _cell(
+    setting: PlantedSetting, x: np.ndarray, y: np.ndarray, runs: np.ndarray, fit: FitResult, *, first: bool
+) -> SettingLine:
+    """Return the line of a setting. Only that of the base (`first`) is resampled, as a reference line."""
     resamples = bootstrap(fit, {"x": x}, y, clusters=runs, num_resamples=100) if first else None
     return SettingLine(Setting(setting.levels), x, y, runs, fit, resamples)
 
 
 def _has_copies(study: list[PlantedSetting]) -> bool:
+    if all(np.unique(setting.y, axis=0).shape == setting.y.shape for setting in study):
+        return False
     rows = [
         (k, _name(setting, run), x, y)
         for k, setting in enumerate(study)
@@ -245,7 +266,7 @@ def table(options: argparse.Namespace) -> str:
     number = options.studies or STUDIES
     head = (
         "condition", "n", "refused", "equal %", "crosses %", "cannot %", "moves %", "any %",
-        "gap: found / cannot / crosses / equal %", "covers %", "run named %", "other run named %",
+        "gap: found / cannot / crosses / equal %", "covers %", "noise / true", "run named %", "other run named %",
     )  # fmt: skip
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name in names:
@@ -256,8 +277,8 @@ def table(options: argparse.Namespace) -> str:
 
 def _row_cells(name: str, row: Row, number: int, seed: int) -> list[str]:
     generator = np.random.Generator(np.random.PCG64([seed, 15, list(ROWS).index(name)]))
-    studies = [judge(row.draw(generator, gap), gap) for gap in (0.0, row.gap) for _ in range(number)]
-    null, planted = studies[:number], studies[number:]
+    null, planted = (judge([row.draw(generator, gap) for _ in range(number)], gap) for gap in (0.0, row.gap))
+    studies = [*null, *planted]
     data_verdicts = [next((item.verdict for item in study.factors if item.factor == "data"), "") for study in planted]
     equal_verdicts = [
         factor.verdict
@@ -276,11 +297,11 @@ def _row_cells(name: str, row: Row, number: int, seed: int) -> list[str]:
     if row.far:
         far = _name(row.draw(generator, 0.0)[0 if row.far == "base" else 1], 0)
     shares = [
-        _share([verdict == counted_verdict for verdict in equal_verdicts])
+        share_text([verdict == counted_verdict for verdict in equal_verdicts])
         for counted_verdict in ("does not move", "crosses", "cannot tell", "moves")
     ]
     gaps = " / ".join(
-        _share([verdict == counted_verdict for verdict in data_verdicts if verdict])
+        share_text([verdict == counted_verdict for verdict in data_verdicts if verdict])
         for counted_verdict in ("moves", "cannot tell", "crosses", "does not move")
     )
     return [
@@ -288,15 +309,25 @@ def _row_cells(name: str, row: Row, number: int, seed: int) -> list[str]:
         str(number),
         f"{sum(not study.factors for study in studies)} of {len(studies)}",
         *shares,
-        _share([any(factor.verdict == "moves" for factor in study.factors) for study in null if study.factors]),
+        share_text([any(factor.verdict == "moves" for factor in study.factors) for study in null if study.factors]),
         gaps,
-        _share(covered),
-        _share([far in study.named for study in studies]) if far else "-",
-        _share([bool(study.named - {far}) for study in studies]),
+        share_text(covered),
+        _noise_text(studies, row.gap / 3 if row.gap else NOISE),
+        share_text([far in study.named for study in studies]) if far else "-",
+        share_text([bool(study.named - {far}) for study in studies]),
     ]
 
 
-def _share(values: list[bool]) -> str:
+def _noise_text(studies: list[Judged], true_noise: float) -> str:
+    """Return the noise of the factor with the gap over the true noise, as `1.02 (.85-1.20)`: median, quartiles."""
+    noises = [item.noise for study in studies for item in study.factors if item.factor == "data" and item.noise]
+    if not noises:
+        return "-"
+    low, middle, high = np.quantile(np.array(noises) / true_noise, [0.25, 0.5, 0.75])
+    return f"{middle:.2f} ({low:.2f}-{high:.2f})"
+
+
+def share_text(values: list[bool]) -> str:
     """Return the share of true values in %, as `91.0±3.0`, with its standard error.
 
     Studies count as independent, and so do the factors of one study.

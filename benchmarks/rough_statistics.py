@@ -1,6 +1,6 @@
 """Measure how often verdicts and intervals are right where the inputs break the assumptions.
 
-python benchmarks/rough_statistics.py lines | levels | noise | laws | forecasts [--rows NAME ...] [--studies 60]
+python benchmarks/rough_statistics.py lines | courses | levels | noise | laws | forecasts [--rows NAME ...]
 
 Every row is planted again from a seed, so that a table can be compared row by row with an earlier one.
 """
@@ -12,6 +12,7 @@ from timing import use_cores
 
 COMMANDS = {  # name: (module with `table(options) -> str`, help of the command)
     "lines": ("rough_lines", "verdicts of the line comparison: diverged runs, copies, few runs, crossing lines"),
+    "courses": ("gap_course", "the course of a gap along x: fades, grows, crosses, stays"),
     "levels": ("rough_levels", "trends over numeric levels, and interactions of two factors"),
     "noise": ("rough_noise", "lines and gaps where x has noise, with and without its correction"),
     "laws": ("rough_laws", "intervals of fitted laws: noise that differs, is shared, or belongs to runs"),

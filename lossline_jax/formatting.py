@@ -247,10 +247,12 @@ def _broken(cell: str, width: int) -> list[str]:
         if display_width(spaced) <= width:
             line = spaced
             continue
+        gap = " " if line.strip() else ""  # before the first part of the word alone
         for part in [word] if display_width(start + word) <= width else _name_parts(word):
-            if line.strip() and (part == word or display_width(line + part) > width):
+            if line.strip() and (part == word or display_width(line + gap + part) > width):
                 lines.append(line)
-                line = start
+                line, gap = start, ""
+            line, gap = line + gap, ""
             while display_width(line + part) > width and len(part) > 1:  # a name with no place to break it
                 room = max((k for k in range(1, len(part)) if display_width(line + part[:k]) <= width), default=1)
                 lines.append(line + part[:room])

@@ -76,6 +76,11 @@ def test_a_table_fits_the_terminal_and_no_character_or_number_is_cut(rows):
             assert any(cell in line for line in lines)
 
 
+def test_a_name_that_is_broken_keeps_the_space_before_it():
+    table = text_table(("factor", "value"), [("optimiser from adamw-cosine-lr0.003-wd0.033", 1)], width=30)
+    assert table.splitlines()[2].startswith("optimiser from adamw-")
+
+
 def test_numbers_stay_whole_where_a_table_is_divided():
     row = [f"{k}.{k:06d}e+{k:02d}" for k in range(10, 30)]
     lines = text_table([f"column {k}" for k in range(20)], [row]).split("\n")

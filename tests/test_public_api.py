@@ -20,7 +20,7 @@ PACKAGES = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
 OF_FIT = """
     fit_law fit_law_many fit_line fit_compute_law bootstrap translate compose find_crossings
     chinchilla_allocation kaplan_allocation fit_laws fit_lines compare_lines fit_study pair_runs
-    forecast backtest predict_from_few_runs fit_skills optimal_quantities
+    forecast backtest predict_from_few_runs fit_skills optimal_quantities budgets_of intervals_by_budget
     LAWS Law Parameter Objective FitResult StudyFits
 """
 # Packages that load without jax, and without the libraries that only training and fits need.
@@ -30,7 +30,7 @@ WITHOUT_JAX = ("", "config", "storage", "losses", "status", "summary", "plan", "
 def modules_without_jax():
     paths = [path for package in WITHOUT_JAX if package for path in sorted((PACKAGE / package).rglob("*.py"))]
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
-    needs_fits = ("summary.comparisons", "summary.fits", "summary.forecasts", "summary.laws")
+    needs_fits = ("summary.comparisons", "summary.fits", "summary.forecasts", "summary.laws", "summary.speedups")
     needs_compiler = "plan.compiler"
     return ["lossline_jax"] + [name for name in names if not name.endswith(needs_fits) and needs_compiler not in name]
 

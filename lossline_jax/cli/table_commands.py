@@ -19,6 +19,7 @@ from lossline_jax.cli.table_options import (
     LawsOptions,
     PredictOptions,
     ReportTableOptions,
+    SpeedupOptions,
     TableOptions,
 )
 from lossline_jax.errors import LosslineError
@@ -56,6 +57,36 @@ def table_compare(table: str, options: CompareTableOptions) -> None:
     if out is not None:
         export_json(out, fits.to_json())
     show(Comparisons(fits))
+
+
+def table_speedup(table: str, options: SpeedupOptions) -> None:
+    """Show how much less compute each level of a factor needs for the same loss."""
+    from lossline_jax.fit.speedup.compare_compute import CurveOptions, compare_compute
+    from lossline_jax.fit.speedup.read_compute import ComputeColumns
+    from lossline_jax.fit.tables.loss_names import named_losses
+
+    out = output_json(options.out)
+    opened = open_table(table, options)
+    result = compare_compute(
+        _with_run_ids(opened),
+        named_losses(opened.frame, options.y),
+        _pairs(options.base, "--base", "FACTOR=LEVEL, such as data=wiki"),
+        factors=options.factors or None,
+        unit=options.unit,
+        columns=ComputeColumns(options.compute, options.params, options.tokens),
+        curves=CurveOptions(
+            curve="power law" if options.curve == "power-law" else options.curve,
+            fix=_given_values(options.fix),
+            share=options.share or None,
+            last=options.last,
+            frontier=options.frontier,
+            margin=options.margin,
+        ),
+        merge_copies=options.merge_copies,
+    )
+    if out is not None:
+        export_json(out, result.to_json())
+    show(result)
 
 
 def table_report(table: str, options: ReportTableOptions) -> None:
@@ -149,16 +180,11 @@ def _compared(
     `fit_table` is `compare_lines` or `fit_study`.
     """
     from lossline_jax.fit.study.fit_study import Statistics
-    from lossline_jax.fit.tables.rows import require_column, require_runs
 
     opened = open_table(table, options)
-    frame, run = opened.frame, opened.run
     if not (options.margin > 0 and math.isfinite(options.margin)):
         raise LosslineError(f"--margin: {options.margin:g} noise floors are not a margin; give more than 0")
-    if run is not None:
-        require_column(frame, run, "run")
-        require_runs(frame, run)
-        frame = frame.assign(run_id=frame[run])
+    frame = _with_run_ids(opened)
     fits = fit_table(
         frame,
         options.x,
@@ -172,12 +198,35 @@ def _compared(
     return frame, fits
 
 
+def _with_run_ids(opened: OpenTable) -> "pd.DataFrame":
+    """Return the table with its runs in the column run_id, if a column of runs is known."""
+    from lossline_jax.fit.tables.rows import require_column, require_runs
+
+    frame, run = opened.frame, opened.run
+    if run is None:
+        return frame
+    require_column(frame, run, "run")
+    require_runs(frame, run)
+    return frame.assign(run_id=frame[run])
+
+
+def _given_values(words: Sequence[str]) -> dict[str, float]:
+    """Return `{"E": 1.6}` for `("E=1.6",)`."""
+    values = {}
+    for name, text in _pairs(words, "--fix", "NAME=VALUE, such as E=1.6").items():
+        try:
+            values[name] = float(text)
+        except ValueError:
+            raise LosslineError(f"--fix: {text!r} is not a number; give {name}=VALUE, such as {name}=1.6") from None
+    return values
+
+
 def _fit_lines(table: str, options: FitOptions) -> "list[StudyFits]":
     """Return the lines of each loss of --y. A loss whose lines cannot be fitted is named, and stops no other."""
     from lossline_jax.fit.study.irreducible import IrreducibleModes
     from lossline_jax.fit.study.table_lines import Across, fit_lines
 
-    _refuse(options, "belongs to --law; give --law too", "objective", "input")
+    _refuse(options, "belongs to --law; give --law too", "objective", "input", "budget")
     if options.across is None:
         _refuse(options, "belongs to --across; give --across too", "on")
     if options.x is None:
@@ -232,6 +281,7 @@ def _fit_law(table: str, options: FitOptions, law: str) -> "LawFits":
         _losses(opened, options),
         by=options.by,
         cluster=opened.run,
+        budget=options.budget,
         objective=options.objective,
         unit=options.unit,
         merge_copies=options.merge_copies,

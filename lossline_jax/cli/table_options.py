@@ -39,6 +39,8 @@ class FitOptions(TableOptions):
     """A law of `lossline-jax laws` to fit instead of a line."""
     input: tuple[str, ...] = ()
     """Columns of the inputs of --law: N=params D=tokens. Default: the columns of the same names."""
+    budget: str | None = None
+    """Column of the compute budget of each row, for the intervals of --law. Default: rows of equal N times D."""
     objective: str | None = None
     """Objective of --law: "log Huber", "Huber, delta 0.01", "log least squares" or "least squares". Default: the
     objective of its authors."""
@@ -88,6 +90,47 @@ class CompareTableOptions(CompareOptions):
 
     out: str | None = None
     """Write lines and comparisons as JSON here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedupOptions(TableForm):
+    """Show how much less compute a level of a factor needs for the same loss, with intervals and tests."""
+
+    y: tuple[str, ...]
+    """Columns (or, in a lossline table, evaluation sets) of losses. A pattern in quotes stands for all that it
+    matches: 'eval/*'."""
+    factors: tuple[str, ...] = ()
+    """Columns that distinguish settings; runs equal in all of them are repetitions. Default: the columns data,
+    tokenizer, architecture, size, context_length, optimiser, as far as the table has them."""
+    base: tuple[str, ...] = ()
+    """Levels that all other levels are compared with: data=wiki size=d64 ... Default: the levels of the setting with
+    most neighbours."""
+    unit: str | None = None
+    """Loss column of a lossline table. Default: bits_per_byte, or else nats_per_token."""
+    compute: str | None = None
+    """Column of training FLOPs. Default: train_flops, or else 6 times params_total times tokens_seen."""
+    params: str | None = None
+    """Column of parameter counts, with --tokens: the compute is 6 times parameters times tokens."""
+    tokens: str | None = None
+    """Column of training tokens, with --params."""
+    curve: Literal["auto", "measured", "power-law"] = "auto"
+    """measured: the curve of each run through its checkpoints. power-law: L = E + A / C^alpha with an A for each level.
+    auto: measured if half of the runs have four checkpoints or more and neither --fix nor --share is given."""
+    fix: tuple[str, ...] = ()
+    """Given parameters of the power law: E=1.6 alpha=0.5."""
+    share: tuple[Literal["E", "alpha"], ...] = ()
+    """Parameters of the power law that have one value for all levels: E alpha. Others are each level's own. Default:
+    both, unless the exponents of the levels differ (5%)."""
+    last: bool = False
+    """Use only the last checkpoint of each run, where a decaying learning rate has ended."""
+    frontier: bool = False
+    """Use only the point of least loss at each budget of a setting, as in a sweep of sizes at equal budgets."""
+    margin: float = 1.1
+    """A ratio. A speedup that surely lies within 1/1.1 and 1.1 is no difference."""
+    merge_copies: bool = False
+    """Count a run of one setting that stands under two names once. Default: it is refused."""
+    out: str | None = None
+    """Write the speedups as JSON here."""
 
 
 @dataclass(frozen=True, kw_only=True)

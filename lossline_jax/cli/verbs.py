@@ -133,6 +133,12 @@ TABLE_VERBS = {
         "--x X --y Y [--factors COLUMN ...]: which factor moves the line, and is it more than noise",
         source="TABLE",
     ),
+    "table speedup": Verb(
+        table_options.SpeedupOptions,
+        table_commands.table_speedup,
+        "--y Y [--factors COLUMN ...]: which level needs less compute for the same loss, and how much less",
+        source="TABLE",
+    ),
     "table report": Verb(
         table_options.ReportTableOptions,
         table_commands.table_report,

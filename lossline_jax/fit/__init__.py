@@ -12,6 +12,7 @@ The package needs jax, numpy, scipy and pandas. Read `law.py` first, then `solve
 docs/fitting.md shows every step on a published table.
 """
 
+from lossline_jax.fit.budgets import budgets_of
 from lossline_jax.fit.curves.combine import compose, find_crossings
 from lossline_jax.fit.curves.compute_law import Allocation, chinchilla_allocation, fit_compute_law, kaplan_allocation
 from lossline_jax.fit.curves.data_mixture import (
@@ -21,6 +22,7 @@ from lossline_jax.fit.curves.data_mixture import (
     predict_quantities,
 )
 from lossline_jax.fit.curves.line import fit_line, predict_transfer, translate
+from lossline_jax.fit.group_intervals import intervals_by_budget
 from lossline_jax.fit.law import (
     LEAST_SQUARES,
     LOG_HUBER,
@@ -42,6 +44,9 @@ from lossline_jax.fit.resampling import Bootstrap, bootstrap
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.skills.fit import SkillFit, fit_skills, flops_feature, leave_family_out, skill_features
 from lossline_jax.fit.solve import DataSet, fit_law, fit_law_many
+from lossline_jax.fit.speedup.compare_compute import CurveOptions, compare_compute
+from lossline_jax.fit.speedup.read_compute import ComputeColumns
+from lossline_jax.fit.speedup.speedups import ComputeComparison
 from lossline_jax.fit.study.fit_study import Statistics, compare_lines, fit_study
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.study.table_laws import fit_laws
@@ -58,6 +63,9 @@ __all__ = [
     "Backtest",
     "Bootstrap",
     "Columns",
+    "ComputeColumns",
+    "ComputeComparison",
+    "CurveOptions",
     "DataSet",
     "FitResult",
     "Forecast",
@@ -77,7 +85,9 @@ __all__ = [
     "backtest_series",
     "best_by_compute",
     "bootstrap",
+    "budgets_of",
     "chinchilla_allocation",
+    "compare_compute",
     "compare_lines",
     "compose",
     "find_crossings",
@@ -93,6 +103,7 @@ __all__ = [
     "forecast",
     "forecast_series",
     "interpolate_quantities",
+    "intervals_by_budget",
     "kaplan_allocation",
     "leave_family_out",
     "mixture_weights",

@@ -15,6 +15,7 @@ from lossline_jax.fit.law import Law, Values
 
 STEADY = 0.5  # Kendall's tau (from -1 to 1); from this value on, the trend counts for the whole range. A choice.
 CHANCE, CHANCE_OF_SHARES = 0.01, 0.05  # largest probability of such a tau without a trend: of losses, of shares
+FEW = 500  # points; with at most so many, tau is counted over all pairs before scipy is imported. A choice.
 ACCURACY = re.compile(r"(^|[^a-z])(acc|accuracy)([^a-z]|$)", re.IGNORECASE)
 ADVICE = "use a loss, or an error such as 1 - accuracy"
 
@@ -25,11 +26,20 @@ def rise(amount: np.ndarray, y: np.ndarray) -> float | None:
     amount, y = amount[finite], y[finite]
     if y.size < 3 or np.ptp(y) == 0 or np.ptp(amount) == 0:
         return None
+    if y.size <= FEW and _tau(amount, y) < STEADY - 1e-9:
+        return None
     import scipy.stats  # takes a second, and every process that trains imports this module
 
     tau, probability = np.asarray(scipy.stats.kendalltau(amount, y, alternative="greater"), float)
     chance = CHANCE_OF_SHARES if np.all((y >= 0) & (y <= 1)) else CHANCE
     return float(tau) if tau >= STEADY and probability < chance else None
+
+
+def _tau(amount: np.ndarray, y: np.ndarray) -> float:
+    """Return Kendall's tau-b (Kendall 1945) over all pairs of points."""
+    first, second = np.triu_indices(y.size, 1)
+    signs, y_signs = np.sign(amount[first] - amount[second]), np.sign(y[first] - y[second])
+    return float(np.sum(signs * y_signs) / np.sqrt(np.count_nonzero(signs) * np.count_nonzero(y_signs)))
 
 
 def rises_with_budget(name: str, budget: np.ndarray, y: np.ndarray) -> str:

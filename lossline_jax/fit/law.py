@@ -18,6 +18,7 @@ import numpy as np
 from lossline_jax.errors import LosslineError
 
 SMALLEST_CURVE = 64  # points; a shorter curve is padded to this, so that all short curves share a program
+BITS_OF_FOURS = 12  # curves up to two to the power of this are padded to a power of 4. A choice: it costs little time
 
 
 @contextlib.contextmanager
@@ -160,11 +161,11 @@ class Law:
         inputs = {name: np.asarray(value, np.float64) for name, value in inputs.items()}
         shape = np.broadcast_shapes(*(array.shape for array in (*parameters.values(), *inputs.values())))
         size = math.prod(shape)
-        # One program serves all shapes up to a power of two. Without it, each operation is compiled for each shape.
-        padded = 1 << max(size - 1, SMALLEST_CURVE - 1).bit_length()
+        padded = padded_curve(size)
 
         def pad(array: np.ndarray) -> np.ndarray:
-            return np.resize(np.broadcast_to(array, shape), padded)
+            values = np.broadcast_to(array, shape).ravel()
+            return np.concatenate([values, np.full(padded - size, values[0] if size else 1.0)])
 
         with float64():
             curve = _curve(
@@ -179,6 +180,15 @@ class Law:
     def rescale(self, parameters: Mapping[str, float], scales: Mapping[str, float]) -> dict[str, float]:
         """Convert parameters fitted on inputs divided by `scales` to parameters of the same curve on the raw inputs."""
         return {p.name: parameters[p.name] * (p.scale(parameters, scales) if p.scale else 1.0) for p in self.parameters}
+
+
+def padded_curve(num_points: int) -> int:
+    """Return the number of points to which a curve is padded, so that one program serves curves of many lengths.
+
+    It is a power of 4 up to 4096 points, and a power of two beyond.
+    """
+    bits = max(num_points - 1, SMALLEST_CURVE - 1).bit_length()
+    return 1 << (bits + bits % 2 if bits <= BITS_OF_FOURS else bits)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

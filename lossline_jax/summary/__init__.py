@@ -67,13 +67,15 @@ def _register_fits() -> None:
     from lossline_jax.fit.predict.forecast import Predictions
     from lossline_jax.fit.predict.table_forecast import TableForecast
     from lossline_jax.fit.result import FitResult
+    from lossline_jax.fit.speedup.speedups import ComputeComparison
     from lossline_jax.fit.study.results import Comparisons, StudyFits
     from lossline_jax.fit.study.table_laws import LawFits
-    from lossline_jax.summary import comparisons, fits, forecasts, laws
+    from lossline_jax.summary import comparisons, fits, forecasts, laws, speedups
 
     _text_of.register(StudyFits, fits.fits_text)
     _text_of.register(Comparisons, comparisons.comparisons_text)
     _text_of.register(FactorComparison, comparisons.comparison_text)
+    _text_of.register(ComputeComparison, speedups.speedups_text)
     _text_of.register(Predictions, forecasts.predictions_text)
     _text_of.register(TableForecast, forecasts.forecast_text)
     _text_of.register(Backtest, forecasts.backtest_text)

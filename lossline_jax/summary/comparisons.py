@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap
+from lossline_jax.fit.compare.course import GapCourse
 from lossline_jax.fit.compare.level_trend import LevelTrend
 from lossline_jax.fit.compare.over_levels import notes_on_level
 from lossline_jax.fit.compare.verdict import SIGNIFICANCE
@@ -10,7 +11,12 @@ from lossline_jax.fit.study.results import Comparisons, StudyFits
 from lossline_jax.fit.tables.columns import unit_label
 from lossline_jax.formatting import NONE, p_text, text_table
 
-LEVEL_HEADER = ("factor and level", "gap", "90% interval", "noises", "p", "detects", "runs", "points", "verdict")
+LEVEL_HEADER = ("factor and level", "gap", "90% interval", "noises", "p", "detects", "runs", "verdict")
+COURSE_HEADER = ("factor and level", "start", "far end", "90% interval", "change", "90% interval", "p", "course")
+COURSE_LEGEND = (
+    "fades, grows: the gap surely shrinks or grows toward the far end; crosses: its ends surely have opposite signs",
+    "stays: it surely changes by less than the margin; -: unclear. p: of no change, Student's t",
+)
 
 
 def comparisons_text(comparisons: Comparisons) -> str:
@@ -59,7 +65,7 @@ def _table_text(head: str, comparisons: Sequence[FactorComparison]) -> str:
     notes: list[str] = []
     for item in comparisons:
         name = f"{item.factor} from {item.reference}"
-        rows.append((name, None, None, None, p_text(item.p_holm), None, None, None, item.verdict))
+        rows.append((name, None, None, None, p_text(item.p_holm), None, None, item.verdict))
         rows += [(f"  {level.level}", *_level_columns(level)) for level in item.levels]
         rows += [_trend_row(item.trend)] if item.trend is not None else []
         notes += [f"  {item.factor}: {_noise_text(item)}"] if item.noise is not None else []
@@ -68,7 +74,42 @@ def _table_text(head: str, comparisons: Sequence[FactorComparison]) -> str:
         for level in item.levels:
             notes += [f"  {item.factor}={level.level}: {note}" for note in notes_on_level(item, level)]
     table = text_table(LEVEL_HEADER, rows, whole=("verdict",))
-    return "\n".join([head, table, *notes, *_legend(comparisons)])
+    return "\n".join([head, table, *notes, *_legend(comparisons), *_courses(comparisons)])
+
+
+def _courses(comparisons: Sequence[FactorComparison]) -> list[str]:
+    """Return a table of the course of each gap, with the meaning of its words. Empty: no gap has a course."""
+    rows = [
+        _course_columns(item, level.level, level.course)
+        for item in comparisons
+        for level in item.levels
+        if level.course is not None
+    ]
+    if not rows:
+        return []
+    return [
+        "",
+        "Course of each gap, from the highest common x (start) to the lowest (far end)",
+        text_table(COURSE_HEADER, rows, whole=("course",)),
+        *COURSE_LEGEND,
+    ]
+
+
+def _course_columns(item: FactorComparison, level: str, course: GapCourse) -> tuple[object, ...]:
+    return (
+        f"{item.factor}={level}",
+        f"{course.start:+.4f}",
+        f"{course.far:+.4f}",
+        _interval_text(course.far_interval),
+        f"{course.change:+.4f}",
+        _interval_text(course.change_interval),
+        p_text(course.p),
+        course.word or NONE,
+    )
+
+
+def _interval_text(interval: tuple[float, float] | None) -> str:
+    return NONE if interval is None else "[{:+.4f}, {:+.4f}]".format(*interval)
 
 
 def _noise_text(item: FactorComparison) -> str:
@@ -81,13 +122,12 @@ def _noise_text(item: FactorComparison) -> str:
 def _level_columns(level: LevelGap) -> tuple[object, ...]:
     return (
         NONE if level.gap is None else f"{level.gap:+.4f}",
-        NONE if level.interval is None else "[{:+.4f}, {:+.4f}]".format(*level.interval),
+        _interval_text(level.interval),
         NONE if level.ratio is None else f"{level.ratio:+.1f}",
         p_text(level.p),
         NONE if level.smallest_detectable_gap is None else f"{level.smallest_detectable_gap:.4f}",
-        f"{level.num_runs} vs {level.num_reference_runs}",
-        level.num_points,
-        level.verdict,
+        f"{level.num_runs}/{level.num_reference_runs}",
+        level.verdict_and_course,
     )
 
 
@@ -95,12 +135,12 @@ def _trend_row(trend: LevelTrend) -> tuple[object, ...]:
     """Return the row of a trend: the slope of the gap over the levels, with its interval and p."""
     interval = "[{:+.4f}, {:+.4f}]".format(*trend.interval)
     p = p_text(trend.p_holm)
-    return (f"  per {trend.per}", f"{trend.slope:+.4f}", interval, None, p, None, None, None, trend.verdict)
+    return (f"  per {trend.per}", f"{trend.slope:+.4f}", interval, None, p, None, None, trend.verdict)
 
 
 def _legend(comparisons: Sequence[FactorComparison]) -> list[str]:
     """Return the explanations of the columns that the table has."""
-    notes = ["noises: gap over noise; runs: of the level vs of the reference"]
+    notes = ["noises: gap over noise; runs: of the level / of the reference"]
     if any(item.p is not None for item in comparisons):
         notes.append("p of a factor: no gap at any level, runs as units, Holm-corrected; of a level: Student's t")
     if any(item.trend is not None for item in comparisons):

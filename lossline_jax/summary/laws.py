@@ -6,6 +6,7 @@ from lossline_jax.fit.law import Law
 from lossline_jax.fit.laws import LAWS
 from lossline_jax.fit.laws.published_values import PUBLISHED, PUBLISHED_UNITS
 from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.solve import INTERVALS
 from lossline_jax.fit.study.table_laws import LawFits
 from lossline_jax.formatting import shown, text_table, titled_list
 from lossline_jax.summary.fits import fit_notes, parameter_text
@@ -93,8 +94,14 @@ def law_fits_text(law_fits: LawFits) -> str:
         )
     inputs = ", ".join(f"{name} = {column}" for name, column in law_fits.inputs.items())
     runs = f"runs are those of column {shown(law_fits.runs)}" if law_fits.runs else "rows count as independent runs"
-    remark = f"{runs}; intervals: 90%, of the profile likelihood unless the note says otherwise"
-    notes = fit_notes((" ".join((fit.label, fit.output)).strip(), fit.fit.note) for fit in law_fits.fits)
-    table = "\n".join([text_table(header, rows), *map(shown, notes)])
+    named = [(" ".join((item.label, item.output)).strip(), item.fit) for item in law_fits.fits if item.fit.intervals]
+    kinds = [(name, fit.conventions.get(INTERVALS, "profile likelihood")) for name, fit in named]
+    if len({kind for _, kind in kinds}) == 1:
+        remark, kinds = f"{runs}; intervals: {kinds[0][1]}", []
+    else:
+        remark = f"{runs}; intervals: see below" if kinds else f"{runs}; no intervals"
+    notes = fit_notes((" ".join((item.label, item.output)).strip(), item.fit.note) for item in law_fits.fits)
+    kind_lines = fit_notes((name, f"intervals: {kind}") for name, kind in kinds)
+    table = "\n".join([text_table(header, rows), *map(shown, [*kind_lines, *notes])])
     blocks = [f"{law_fits.law}: {law_fits.formula}   ({shown(inputs)}; {remark})", table]
     return "\n\n".join([*blocks, *titled_list("Not fitted", law_fits.failures)])

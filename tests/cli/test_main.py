@@ -34,7 +34,8 @@ def test_help_names_every_verb(capsys):
 def test_verbs_on_a_table_stand_together(capsys):
     code, out, _ = run_cli(capsys, "table", "--help")
     assert code == 0
-    verbs = {"table fit", "table compare", "table report", "table figure", "table predict", "table backtest"}
+    verbs = {"table fit", "table compare", "table speedup", "table report", "table figure"}
+    verbs |= {"table predict", "table backtest"}
     assert TABLE_VERBS.keys() == verbs
     for verb in verbs:
         assert f"\n  {verb} " in out

@@ -8,9 +8,9 @@ import pytest
 import scipy.stats
 
 from lossline_jax.fit.compare.compare_lines import compare_setting_lines, holm
-from lossline_jax.fit.compare.far_runs import far_runs, runs_left_out
+from lossline_jax.fit.compare.far_runs import far_runs, runs_in_doubt, runs_set_aside
 from lossline_jax.fit.compare.noise import noise_floor, pool_noise
-from lossline_jax.fit.compare.permutation import anova_p, permutation_test
+from lossline_jax.fit.compare.permutation import anova_p, moments_of, permutation_test
 from lossline_jax.fit.compare.setting_line import confounders, matched_pairs, unmatched
 from tests.support.planted_lines import BASE, FLOOR, POINT_NOISE, RUN_NOISE, cell, curve, fit_setting, study
 
@@ -121,7 +121,7 @@ def test_only_the_common_support_is_compared():
     code = cell(r, BASE | {"data": "code"}, 3)
     x = np.concatenate([code.x, [9.0, 9.5, 10.0]])
     y = np.concatenate([code.y, [100.0] * 3])
-    far = fit_setting(code.levels, x, y, np.concatenate([code.runs, code.runs[:3]]))
+    far = fit_setting(code.levels, x, y, np.concatenate([code.runs, code.run_ids]))
     (level,) = compare([base, far])["data"].levels
     assert level.num_points_outside >= 3
     assert abs(level.gap) < 5 * FLOOR
@@ -189,17 +189,15 @@ def test_runs_are_exchanged_whole():
     """Six runs can be divided into three and three in 20 ways, so that no p is below 1/20."""
     r = generator()
     apart = [cell(r, BASE, 3), cell(r, BASE | {"data": "code"}, 3, gap=5.0)]
-    test = permutation_test([apart], seed=0)
+    test = permutation_test(moments_of([apart]), seed=0)
     assert test.num_arrangements == 20
     assert 0.05 < test.p < 0.15  # two of the 20 arrangements are as extreme
 
 
 @pytest.mark.slow
 def test_permutation_p_is_uniform_where_one_line_serves_all():
-    ps = [
-        permutation_test([[cell(generator(s), BASE, 5), cell(generator(1000 + s), BASE | {"size": "d32"}, 5)]], s).p
-        for s in range(80)
-    ]
+    groups = [[cell(generator(s), BASE, 5), cell(generator(1000 + s), BASE | {"size": "d32"}, 5)] for s in range(80)]
+    ps = [permutation_test([moments], s).p for s, moments in enumerate(moments_of(groups))]
     assert scipy.stats.kstest(ps, "uniform").pvalue > 0.01
 
 
@@ -208,7 +206,7 @@ def test_shape_is_tested_too():
     base = cell(r, BASE, 5)
     code = cell(r, BASE | {"data": "code"}, 5)
     tilted = fit_setting(code.levels, code.x, code.y + 0.15 * (code.x - np.mean(code.x)), code.runs)
-    assert permutation_test([[base, tilted]], 0).p < 0.05
+    assert permutation_test(moments_of([[base, tilted]]), 0).p < 0.05
 
 
 def test_f_test_is_that_of_scipy_for_one_group():
@@ -257,29 +255,61 @@ def diverging(x, y, first):
 
 @pytest.mark.parametrize("index", [0, 1], ids=["base", "level"])
 @pytest.mark.parametrize("change", [off, diverging])
-def test_a_run_far_from_its_line_is_named_and_its_gap_is_not_called_equal(index, change):
-    cells = study(7, gap=3 * FLOOR, base_runs=5, num_runs=5)
-    assert compare(cells)["data"].verdict == "moves"
-    cells = change_setting(cells, index, change)
+def test_a_run_far_from_its_line_is_set_aside(index, change):
+    """The comparison is that of the study without the run, whose line was fitted without it."""
+    clean = study(7, gap=3 * FLOOR, base_runs=5, num_runs=5)
+    cells = change_setting(clean, index, change)
     run = cells[index].run_ids[0]
-    comparisons = compare(cells)
-    assert comparisons["data"].verdict in ("cannot tell", "moves")
-    assert comparisons["data"].far_runs == (run,)
-    assert f"run {run} " in comparisons["data"].note
-    assert "times the noise of the others" in comparisons["data"].note
-    if comparisons["data"].verdict == "cannot tell":
-        assert "without those far off: moves, gap +0.0" in comparisons["data"].levels[0].note
-    for factor in ("size", "context_length", "optimiser"):
-        item = comparisons[factor]
-        if index == 0 or item.verdict == "cannot tell":
-            assert item.far_runs == (run,)
+    changed = compare(cells)
+    without = compare([*clean[:index], without_first_run(clean[index]), *clean[index + 1 :]])
+    for factor, item in changed.items():
+        assert item.verdict == without[factor].verdict
+        assert item.noise == pytest.approx(without[factor].noise, rel=1e-6)
+        for level, expected in zip(item.levels, without[factor].levels, strict=True):
+            assert level.gap == pytest.approx(expected.gap, abs=1e-6)
+            assert level.interval == pytest.approx(expected.interval, abs=0.1 * FLOOR)
+            assert (level.num_runs, level.num_reference_runs) == (expected.num_runs, expected.num_reference_runs)
+    data = changed["data"]
+    assert (data.verdict, data.far_runs) == ("moves", (run,))
+    assert f"run {run} " in data.note
+    assert "times the noise of the others" in data.note
+    assert "set aside; with it" in data.note
+    assert sum(not item.far_runs for item in changed.values()) == (0 if index == 0 else 3)
 
 
-def test_a_verdict_that_holds_without_the_far_run_stays_and_says_so():
+def without_first_run(setting):
+    kept = setting.runs != setting.run_ids[0]
+    return fit_setting(setting.levels, setting.x[kept], setting.y[kept], setting.runs[kept])
+
+
+def test_a_bad_run_does_not_make_a_verdict():
+    """The bad run moves the mean of its setting by ten noises, and the comparison does not move."""
+    cells = study(3, base_runs=6, num_runs=6)
+    before = compare(cells)["data"]
+    after = compare(change_setting(cells, 1, lambda x, y, first: y + 60 * FLOOR * first))["data"]
+    assert before.verdict == after.verdict == "does not move"
+    assert after.levels[0].gap == pytest.approx(before.levels[0].gap, abs=FLOOR)
+    assert after.margin == pytest.approx(before.margin, rel=0.3)
+
+
+def test_a_verdict_that_holds_with_the_far_run_says_so():
     cells = change_setting(study(7, gap=40 * FLOOR, base_runs=5, num_runs=5), 0, off)
     item = compare(cells)["data"]
     assert item.verdict == "moves"
-    assert "with and without it: moves" in item.note
+    assert "set aside; with it too: moves" in item.note
+
+
+def test_lines_that_a_far_run_does_not_touch_are_fitted_once(monkeypatch):
+    """Lines of groups that no far run belongs to are not fitted again for the comparison with all runs."""
+    counts = []
+
+    def counted(groups):
+        counts.append(len(groups))
+        return moments_of(groups)
+
+    monkeypatch.setattr("lossline_jax.fit.compare.compare_lines.moments_of", counted)
+    compare(change_setting(study(7, base_runs=5, num_runs=5), 1, off))
+    assert counts == [4, 1]  # four factors; then the data factor alone, with its far run
 
 
 def test_clean_studies_name_no_run():
@@ -329,8 +359,11 @@ def test_of_two_runs_either_may_be_the_far_one():
     (far,) = far_runs(cells)
     assert set(far.run_ids) == set(cells[0].run_ids)
     assert "either may be off" in str(far)
-    assert runs_left_out([far]) == [frozenset({far.run}), frozenset({far.partner})]
-    assert set(compare(cells)["data"].far_runs) == set(cells[0].run_ids)
+    assert runs_set_aside([far]) == frozenset()
+    assert runs_in_doubt([far]) == [frozenset({far.run}), frozenset({far.partner})]
+    data = compare(cells)["data"]
+    assert set(data.far_runs) == set(cells[0].run_ids)
+    assert "either may be off; with both: " in data.note
 
 
 def test_one_run_of_a_setting_is_never_called_far():

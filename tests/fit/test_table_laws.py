@@ -63,6 +63,7 @@ def test_each_group_has_its_law():
             "N": "parameters: column params",
             "D": "training tokens: column tokens",
             "L": "loss",
+            "intervals": "90%, profile likelihood of independent rows",
         }
     assert law_fits.failures == ()
 

@@ -176,7 +176,7 @@ def test_a_notice_is_passed_on_and_checkpoints_are_waited_for(folder, number):
     for _ in range(2):
         read_until("ready", process.stderr)
     process.send_signal(number)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=120)
     assert process.returncode == 42
     assert sorted(path.name for path in Path(folder.root).glob("mark_*")) == ["mark_0", "mark_1"]
     assert {row[0] for row in table(out).values()} == {"stopped"}
@@ -187,7 +187,7 @@ def test_who_does_not_leave_in_time_is_killed(folder):
     process = launch("local.py", folder, *worker(folder, script), "--grace-seconds", "1")
     read_until("ready", process.stderr)
     process.terminate()
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert process.returncode == 42
     assert alive([int((Path(folder.root) / "mark_0").read_text())]) == []
 
@@ -428,7 +428,7 @@ def assert_sigterm_reaches_lossline(shell, tmp_path):
             == "ready run --manifest gs://bucket/studies/small/manifest.jsonl --index 3\n"
         )
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
         assert process.returncode == 42
     finally:
         if process.poll() is None:

@@ -109,7 +109,7 @@ def test_a_taken_over_process_ends_with_a_clear_last_line(file):
     process = subprocess.Popen(command, cwd=ROOT, **options)
     assert process.stdout.readline() == "held\n"
     write_json(file, OTHER)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=50)
     assert process.returncode == RunLocked.exit_code
     assert err.splitlines() == [f"lossline: {file}: process 4711 on tpu-7 has taken over this run; this one stops"]
 

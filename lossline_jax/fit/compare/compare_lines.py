@@ -5,18 +5,21 @@ Read `compare_setting_lines` first: its docstring has the rules of the verdicts.
 """
 
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 
 import numpy as np
 
 from lossline_jax.fit.compare.comparison import FactorComparison
-from lossline_jax.fit.compare.far_runs import far_runs, runs_left_out
+from lossline_jax.fit.compare.course import LineCourse, measure_course
+from lossline_jax.fit.compare.far_runs import far_runs, runs_in_doubt, runs_set_aside
 from lossline_jax.fit.compare.gap import LineGap, measure_gap
 from lossline_jax.fit.compare.holm import holm
 from lossline_jax.fit.compare.noise import Noise, noise_floor, pool_noise
 from lossline_jax.fit.compare.over_levels import cautious_over_levels, with_trends_and_interactions
-from lossline_jax.fit.compare.permutation import anova_p, permutation_test
+from lossline_jax.fit.compare.permutation import RunMoments, anova_p, moments_of, permutation_test
+from lossline_jax.fit.compare.set_aside import without_far_runs
 from lossline_jax.fit.compare.setting_line import MatchedPair, SettingLine, confounders, matched_pairs, settings_of
-from lossline_jax.fit.compare.verdict import FactorMeasurement, cautious, decide_verdict
+from lossline_jax.fit.compare.verdict import FactorMeasurement, decide_verdict
 from lossline_jax.fit.resampling import derive_seed
 from lossline_jax.fit.tables.settings import differences
 
@@ -57,8 +60,9 @@ def compare_setting_lines(
 
     A factor moves or crosses if one of its levels does. A factor does not move if none of its levels does.
 
-    Runs far from the line of their own setting (`far_runs`) are named in the note.
-    A verdict that does not hold without these runs becomes `cannot tell`.
+    Runs far from the line of their own setting (`far_runs`) are set aside: everything is measured without them. They
+    are named in the note, with the verdict that holds with them. Where a setting has two runs that lie far apart,
+    either may be the bad one. Both then count, and a verdict that does not hold without each becomes `cannot tell`.
 
     Args:
         cells: every setting with its points and fitted line.
@@ -73,30 +77,39 @@ def compare_setting_lines(
         One comparison for each factor, in the order of `base`.
     """
     options = {"absent": absent, "unit": unit, "seed": seed, "margin_in_noise": margin_in_noise}
-    comparisons = _compared(cells, base, **options)
+    moments: dict[tuple[int, ...], RunMoments | None] = {}  # statistics of groups without a changed setting
     far = far_runs(cells)
+    kept = _without(cells, runs_set_aside(far))
+    comparisons = _compared(kept, base, moments, **options)
     if not far:
         return tuple(comparison for _, comparison in comparisons)
-    without_far = [_compared(_without(cells, runs), base, **options) for runs in runs_left_out(far)]
-    without = [[rest[k][1] for rest in without_far] for k in range(len(comparisons))]
-    return tuple(
-        cautious_over_levels(cautious(comparison, rest, far, item.run_ids), rest)
-        for (item, comparison), rest in zip(comparisons, without, strict=True)
-    )
+    with_all = _compared(cells, base, moments, **options)
+    in_doubt = [_compared(_without(kept, runs), base, moments, **options) for runs in runs_in_doubt(far)]
+    results = []
+    for k, (_, comparison) in enumerate(comparisons):
+        without_one = [rest[k][1] for rest in in_doubt]
+        used = with_all[k][0].run_ids
+        result = without_far_runs(comparison, with_all[k][1], without_one, far, used=used)
+        results.append(cautious_over_levels(result, without_one))
+    return tuple(results)
 
 
 def _compared(
     cells: Sequence[SettingLine],
     base: Mapping[str, str],
+    moments: dict[tuple[int, ...], RunMoments | None],
     *,
     absent: Sequence[Mapping[str, str]],
     unit: str,
     seed: int,
     margin_in_noise: float,
 ) -> list[tuple[FactorMeasurement, FactorComparison]]:
-    """Measure each factor that has two levels and decide its verdict; return both."""
+    """Measure each factor that has two levels and decide its verdict; return both.
+
+    `moments` holds the statistics of groups by the ids of their settings, and gets those that are new.
+    """
     table_noise, settings = noise_floor(cells), settings_of(cells)
-    measured = []
+    measured: list[FactorMeasurement] = []
     for factor in base:
         levels = [level for level in settings.levels_of(factor) if level != base[factor]]
         known = {*settings.levels_of(factor), *(setting[factor] for setting in absent)}
@@ -109,9 +122,11 @@ def _compared(
                     levels=levels,
                     absent=absent,
                     table_noise=table_noise,
+                    margin_in_noise=margin_in_noise,
                     seed=_seed_of(seed, factor),
                 )
             )
+    measured = _with_permutation_tests(measured, moments, seed)
     corrected = holm([item.p for item in measured])
     tested = sum(p is not None for p in corrected)
     decided = [
@@ -119,6 +134,27 @@ def _compared(
         for item, p_holm in zip(measured, corrected, strict=True)
     ]
     return with_trends_and_interactions(cells, decided)
+
+
+def _with_permutation_tests(
+    measured: Sequence[FactorMeasurement], moments: dict[tuple[int, ...], RunMoments | None], seed: int
+) -> list[FactorMeasurement]:
+    """Add the test of "one line serves all levels" to each factor. Their lines are fitted together."""
+    groups_of_factors = [_groups(item.pairs) for item in measured]
+    new = {
+        tuple(map(id, group)): group
+        for groups in groups_of_factors
+        for group in groups
+        if tuple(map(id, group)) not in moments
+    }
+    moments |= dict(zip(new, moments_of(list(new.values())), strict=True))
+    return [
+        replace(
+            item,
+            line=permutation_test([moments[tuple(map(id, group))] for group in groups], _seed_of(seed, item.factor)),
+        )
+        for item, groups in zip(measured, groups_of_factors, strict=True)
+    ]
 
 
 def _without(cells: Sequence[SettingLine], runs: Set[str]) -> list[SettingLine]:
@@ -134,6 +170,7 @@ def _measure(
     levels: Sequence[str],
     absent: Sequence[Mapping[str, str]],
     table_noise: Noise | None,
+    margin_in_noise: float,
     seed: int,
 ) -> FactorMeasurement:
     """Measure the gap of each level from the reference level, the noise and the p-values of one factor."""
@@ -150,27 +187,31 @@ def _measure(
     # Without repetitions the noise stays the scatter of the compared lines: other lines may fit worse.
     if table_noise is not None and table_noise.repeated:
         noise = pool_noise(noise, table_noise)
+    noise_cells = cells if noise is table_noise else compared
     gaps: dict[str, LineGap | str] = {}
+    courses: dict[str, LineCourse] = {}
     for level, pairs_of_level in pairs.items():
         if not pairs_of_level:
             gaps[level] = _why_unmatched(cells, absent, factor=factor, level=level, reference=reference)
         elif noise is None or all(pair.reference.why_no_line for pair in pairs_of_level):
             gaps[level] = f"no line of {reference}: {pairs_of_level[0].reference.why_no_line}"
         else:
-            gaps[level] = measure_gap(pairs_of_level, noise, _seed_of(seed, level))
-    groups = _groups(
-        [pair for level, pairs_of_level in pairs.items() if isinstance(gaps[level], LineGap) for pair in pairs_of_level]
+            gap = gaps[level] = measure_gap(pairs_of_level, noise, _seed_of(seed, level))
+            with_gap = [pair for pair in pairs_of_level if any(pair.other is cell for cell in gap.cells)]
+            margin = margin_in_noise * noise.floor
+            course = measure_course(with_gap, noise_cells, noise.floor, margin, seed=_seed_of(seed, level))
+            courses |= {} if course is None else {level: course}
+    compared_pairs = tuple(
+        pair for level, pairs_of_level in pairs.items() if isinstance(gaps[level], LineGap) for pair in pairs_of_level
     )
     p = None
     if noise is not None and noise.repeated:
-        distances = _distances(groups, gaps)
+        distances = _distances(_groups(compared_pairs), gaps)
         means, counts = [mean for mean, _ in distances], [count for _, count in distances]
         p = anova_p(means, counts, floor=noise.floor, freedom=noise.degrees_of_freedom)
     runs_told_apart = all(cell.runs is not None for cell in cells)
     run_ids = frozenset(str(run) for cell in compared for run in cell.run_ids)
-    return FactorMeasurement(
-        factor, reference, noise, gaps, p, permutation_test(groups, seed=seed), runs_told_apart, run_ids
-    )
+    return FactorMeasurement(factor, reference, noise, gaps, courses, p, compared_pairs, runs_told_apart, run_ids)
 
 
 def _seed_of(seed: int, name: str) -> int:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from lossline_jax.fit.compare.course import GapCourse
 from lossline_jax.fit.compare.gap import OuterGap, PairGap
 from lossline_jax.fit.compare.interaction import Interaction
 from lossline_jax.fit.compare.level_trend import LevelTrend
@@ -33,6 +34,13 @@ class LevelGap:
     num_reference_runs: int = 0
     pairs: tuple[PairGap, ...] = ()  # the gap of each matched pair
     outer: tuple[OuterGap, ...] = ()  # the gap over the lowest and over the highest third of the support
+    course: GapCourse | None = None  # from the start of training to its end; None: no run spans the common support
+
+    @property
+    def verdict_and_course(self) -> str:
+        """The verdict, and the word of the course if there is one: `moves, fades`."""
+        word = "" if self.course is None else self.course.word
+        return f"{self.verdict}, {word}" if word and word != self.verdict else self.verdict
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class FactorComparison:
     )  # of "one line serves all levels", shape included: permutation of runs; None: nothing to permute
     num_arrangements: float  # ways to distribute the runs over the levels; `p_line` is at least one over this number
     levels: tuple[LevelGap, ...]
-    far_runs: tuple[str, ...] = ()  # runs far from the line of their own setting; the verdict holds without them too
+    far_runs: tuple[str, ...] = ()  # runs far from the line of their own setting, which the verdict does not rest on
     trend: LevelTrend | None = None  # of the gap over levels that are numbers; None: they are not
     interactions: tuple[Interaction, ...] = ()  # of each level with each other factor that it is crossed with
 

@@ -1,7 +1,7 @@
 """Find runs that lie far from the line of the other runs of their own setting.
 
-One such run can hide what a study would otherwise find. Two distances of a run from the common line of its setting are
-compared with those of the other runs. One is the mean over its points.
+One such run can hide what a study would otherwise find, so it is set aside. Two distances of a run from the common
+line of its setting are compared with those of the other runs. One is the mean over its points.
 The other is half the difference between its lower and its upper half.
 
 Each distance is divided by the noise of all other runs, in which the runs of the same setting weigh most.
@@ -100,14 +100,21 @@ def far_runs(cells: Sequence[SettingLine]) -> tuple[FarRun, ...]:
     return tuple(farthest_runs[:num_far])
 
 
-def runs_left_out(far: Sequence[FarRun]) -> list[frozenset[str]]:
-    """Return the sets of runs without which a verdict must hold.
+def runs_set_aside(far: Sequence[FarRun]) -> frozenset[str]:
+    """Return the runs that are surely the bad ones: those that have several other runs in their setting."""
+    return frozenset(run.run for run in far if run.partner is None)
 
-    Each set has all far runs. Of two runs that may both be off, one set has the first and one the second.
+
+def runs_in_doubt(far: Sequence[FarRun]) -> list[frozenset[str]]:
+    """Return the two sets of runs without each of which a verdict must hold.
+
+    Of two runs of one setting either may be off. One set has the first of them and the other set the second.
+
+    Returns:
+        Two sets, or none where no setting has such runs.
     """
-    first = frozenset(run.run for run in far)
-    second = frozenset(run.partner or run.run for run in far)
-    return [first] if first == second else [first, second]
+    pairs = [(run.run, run.partner) for run in far if run.partner is not None]
+    return [frozenset(runs) for runs in zip(*pairs, strict=True)]
 
 
 def _candidates(settings: Sequence[_Distances]) -> list[tuple[float, FarRun]]:
@@ -155,9 +162,10 @@ def _distances(
     """Apply `measure` to x and the residuals of each run that has enough points."""
     values: Mapping[str, float] = {}
     if cell.fit.has_curve and cell.num_runs > 1:
-        residuals = cell.y - cell.fit.predict(x=cell.x)
         masks = {run: cell.runs == run for run in cell.run_ids}
         values = {
-            str(run): measure(cell.x[mask], residuals[mask]) for run, mask in masks.items() if mask.sum() >= min_points
+            str(run): measure(cell.x[mask], cell.residuals[mask])
+            for run, mask in masks.items()
+            if mask.sum() >= min_points
         }
     return _Distances(tuple(values), np.array(list(values.values())), turned)

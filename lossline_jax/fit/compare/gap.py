@@ -7,18 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.special
 
+from lossline_jax.fit.compare.course import GapCourse
+from lossline_jax.fit.compare.draws import NUM_DRAWS, draws_interval, reference_draws, run_draws
 from lossline_jax.fit.compare.noise import Noise
 from lossline_jax.fit.compare.setting_line import MatchedPair, SettingLine
 from lossline_jax.fit.direction import falls_with_x
 from lossline_jax.fit.resampling import block_indices
-from lossline_jax.fit.result import INTERVAL_LEVEL
 from lossline_jax.fit.tables.other_unit import as_if_in_another_unit
 
 MIN_POINTS = 3  # points of a level on the common support of a pair; fewer give no gap. A convention
-NUM_DRAWS = 4000  # draws behind each interval, by convention
-MIN_REFITS = 0.9  # share of the refitted reference lines that must have a value on the support. A convention
 MISFIT_IN_NOISE = 3.0  # noise floors; a line that misses its own points by more gets a note. A convention
 OUTER_SHARE = 1 / 3  # share of the points on the support that each of its two ends has
 BY_RUN = "bootstrap by run"
@@ -35,6 +33,7 @@ class PairGap:
     num_points: int
     num_runs: int
     num_reference_runs: int
+    course: GapCourse | None = None  # None: no run spans the common support
 
     @property
     def variance(self) -> float:
@@ -100,7 +99,7 @@ def measure_gap(pairs: Sequence[MatchedPair], noise: Noise, seed: int) -> LineGa
         PairGap(
             matched_on=name,
             gap=float(part.distances.mean()),
-            interval=_interval(draws, noise),
+            interval=draws_interval(draws, noise.degrees_of_freedom),
             num_points=int(part.inside.sum()),
             num_runs=part.distances.size,
             num_reference_runs=part.num_reference_runs,
@@ -112,7 +111,7 @@ def measure_gap(pairs: Sequence[MatchedPair], noise: Noise, seed: int) -> LineGa
     shared_x = np.concatenate([part.pair.other.x[part.inside] for part in parts])
     return LineGap(
         value=float(np.dot(weights, [pair.gap for pair in measured])),
-        interval=_interval(weights @ draws_GR, noise),
+        interval=draws_interval(weights @ draws_GR, noise.degrees_of_freedom),
         variance=float(np.sum(weights**2 * [pair.variance for pair in measured])),
         method=BY_RUN if noise.repeated else BY_BLOCK,
         note=_note(pairs, fitted, parts, noise),
@@ -149,7 +148,7 @@ def _outer_gaps(parts: Sequence[_Part], noise: Noise, generator: np.random.Gener
         x = np.concatenate([third.pair.other.x[third.inside] for third in thirds])
         gap = float(np.dot(weights, [third.distances.mean() for third in thirds]))
         draws = weights @ np.array([_draws(third, noise, generator) for third in thirds])
-        gaps.append(OuterGap((float(x.min()), float(x.max())), gap, _interval(draws, noise)))
+        gaps.append(OuterGap((float(x.min()), float(x.max())), gap, draws_interval(draws, noise.degrees_of_freedom)))
     return tuple(gaps)
 
 
@@ -171,76 +170,30 @@ def _draws(part: _Part, noise: Noise, generator: np.random.Generator) -> np.ndar
     The reference line is refitted to drawn runs. The level's runs vary as repeated runs do.
     Where no setting was repeated, blocks of neighbouring points are drawn on both sides.
     """
-    level, reference = _level_draws(part, noise, generator), _reference_draws(part, noise, generator)
+    level = _level_draws(part, noise, generator)
+    reference = reference_draws(_refit_deviations(part), noise, part.num_reference_runs, generator)
     return part.distances.mean() + level - reference
 
 
-def _interval(draws: np.ndarray, noise: Noise) -> tuple[float, float] | None:
-    """Return the percentile interval of the draws. None: some draws are not finite.
-
-    Few runs say little of how runs vary, so the percentiles are those of Student's t (Hesterberg 2015, section 4.1).
-    """
-    if not np.all(np.isfinite(draws)):
+def _refit_deviations(part: _Part) -> np.ndarray | None:
+    """Return the mean deviation of each refitted reference line, over the level's points on the support."""
+    reference = part.pair.reference
+    if reference.resamples is None:
         return None
-    tail = (1 + INTERVAL_LEVEL) / 2
-    if noise.repeated:
-        tail = float(scipy.special.ndtr(scipy.special.stdtrit(noise.degrees_of_freedom, tail)))
-    low, high = np.quantile(draws, [1 - tail, tail])
-    return float(low), float(high)
+    x = part.pair.other.x[part.inside]
+    return (reference.resamples.curves({"x": x}) - reference.fit.predict(x=x)).mean(axis=1)
 
 
 def _level_draws(part: _Part, noise: Noise, generator: np.random.Generator) -> np.ndarray:
     """Return (draws,) deviations that the level's mean distance could have from the measured one."""
     if noise.repeated:
-        return _run_draws(noise, part.distances.size, generator)
+        return run_draws(noise, part.distances.size, generator)
     other = part.pair.other
     x, y = other.x[part.inside], other.y[part.inside]
     order = np.argsort(x, kind="stable")
     distances = (y - part.pair.reference.fit.predict(x=x))[order]
     drawn = distances[block_indices(generator, x.size, NUM_DRAWS)].mean(axis=1)
     return drawn - distances.mean()
-
-
-def _reference_draws(part: _Part, noise: Noise, generator: np.random.Generator) -> np.ndarray:
-    """Return (draws,) deviations that the reference line could have from the fitted line.
-
-    Each is averaged over the level's points on the support.
-    Refits to few drawn runs understate the deviation. The draws are therefore widened where they spread less than the
-    noise floor predicts for this number of runs. All draws are NaN where over a tenth of the refits have no value on
-    the support: the refits without a value are those that deviate most.
-    """
-    reference: SettingLine = part.pair.reference
-    if reference.resamples is None:
-        return np.full(NUM_DRAWS, np.nan)
-    x = part.pair.other.x[part.inside]
-    moved = (reference.resamples.curves({"x": x}) - reference.fit.predict(x=x)).mean(axis=1)
-    if np.mean(np.isfinite(moved)) < MIN_REFITS:
-        return np.full(NUM_DRAWS, np.nan)
-    moved = generator.choice(moved[np.isfinite(moved)], NUM_DRAWS)
-    if not noise.repeated:
-        return moved
-    num_runs = part.num_reference_runs
-    if num_runs == 1:  # blocks tell how well this run is known; another run also differs by the noise floor
-        return moved + _run_draws(noise, 1, generator)
-    spread = moved.std() * np.sqrt(num_runs / (num_runs - 1))
-    target_spread = max(spread, noise.floor / np.sqrt(num_runs))
-    return _smoothed(moved * (target_spread / moved.std() if spread > 0 else 0.0), target_spread, num_runs, generator)
-
-
-def _run_draws(noise: Noise, num_runs: int, generator: np.random.Generator) -> np.ndarray:
-    """Return (draws,) means of `num_runs` deviations, drawn from the deviations of all repeated runs."""
-    drawn = generator.choice(noise.deviations, (NUM_DRAWS, num_runs))
-    return _smoothed(drawn, noise.floor, noise.deviations.size, generator).mean(axis=1)
-
-
-def _smoothed(draws: np.ndarray, spread: float, num_values: int, generator: np.random.Generator) -> np.ndarray:
-    """Return the draws with kernel noise added to each and the variance kept.
-
-    The draws come from a few values, which are not all the values that could be.
-    The kernel is normal. Its width is n^(-1/5) of the spread (Silverman 1986, section 3.4).
-    """
-    width = num_values**-0.2
-    return np.sqrt(1 - width**2) * draws + width * spread * generator.standard_normal(draws.shape)
 
 
 def _pair_names(pairs: Sequence[MatchedPair]) -> list[str]:

@@ -1,7 +1,7 @@
 """Estimate the noise floor: the distance of a repetition with another seed from the line of its own setting."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -42,20 +42,38 @@ def noise_floor(cells: Sequence[SettingLine]) -> Noise | None:
     Returns:
         The noise. None: no setting has a line.
     """
+    noise = noise_between_runs(
+        [
+            cell.run_means(cell.residuals, np.ones(cell.x.size, bool))
+            for cell in cells
+            if cell.fit.has_curve and cell.num_runs > 1
+        ]
+    )
+    if noise is not None:
+        smallest = IDENTICAL * np.mean([cell.y.mean() for cell in cells])
+        identical = noise.floor * np.sqrt(noise.degrees_of_freedom) <= smallest
+        return replace(noise, floor=0.0) if identical else noise
+    return _scatter(cells)
+
+
+def noise_between_runs(values: Sequence[np.ndarray]) -> Noise | None:
+    """Return the noise of any quantity that each run has one value of.
+
+    Args:
+        values: (runs,) the values of one setting, for each setting. The mean of each setting is subtracted.
+
+    Returns:
+        The noise. None: no setting has two runs.
+    """
     deviations: list[np.ndarray] = []
     squares, freedom = 0.0, 0
-    for cell in cells:
-        if cell.fit.has_curve and cell.num_runs > 1:
-            means = cell.run_means(cell.y - cell.fit.predict(x=cell.x), np.ones(cell.x.size, bool))
-            distances = means - means.mean()
-            deviations.append(distances * np.sqrt(means.size / (means.size - 1)))
+    for of_runs in values:
+        if of_runs.size > 1:
+            distances = of_runs - of_runs.mean()
+            deviations.append(distances * np.sqrt(of_runs.size / (of_runs.size - 1)))
             squares += float(distances @ distances)
-            freedom += means.size - 1
-    if freedom:
-        if squares <= (IDENTICAL * np.mean([cell.y.mean() for cell in cells])) ** 2:
-            squares = 0.0
-        return Noise(float(np.sqrt(squares / freedom)), freedom, "seeds", np.concatenate(deviations))
-    return _scatter(cells)
+            freedom += of_runs.size - 1
+    return Noise(float(np.sqrt(squares / freedom)), freedom, "seeds", np.concatenate(deviations)) if freedom else None
 
 
 def pool_noise(factor_noise: Noise | None, table_noise: Noise | None) -> Noise | None:
@@ -87,6 +105,6 @@ def _scatter(cells: Sequence[SettingLine]) -> Noise | None:
     squares, freedom = 0.0, 0
     for cell in cells:
         if cell.fit.has_curve:
-            squares += float(np.sum((cell.y - cell.fit.predict(x=cell.x)) ** 2))
+            squares += float(cell.residuals @ cell.residuals)
             freedom += max(cell.x.size - NUM_LINE_PARAMETERS, 1)
     return Noise(float(np.sqrt(squares / freedom)), 0, "scatter", np.empty(0)) if freedom else None

@@ -11,7 +11,8 @@ import numpy as np
 import scipy.special
 
 from lossline_jax.fit.compare.setting_line import SettingLine
-from lossline_jax.fit.curves.line import fit_line
+from lossline_jax.fit.curves.line import LineData, fit_each_line
+from lossline_jax.fit.result import FitResult
 
 MIN_POINTS = 3  # points of a run on the common support; a run with fewer is not exchanged. A convention
 NUM_PERMUTATIONS = 1999  # random arrangements, by convention: the smallest p is then 1 / 2000
@@ -23,6 +24,9 @@ class PermutationTest:
 
     p: float | None  # None: nothing could be exchanged
     num_arrangements: float  # ways to distribute the runs over the levels; p is at least one over this number
+
+
+NOTHING_EXCHANGED = PermutationTest(None, 1.0)
 
 
 def anova_p(means: Sequence[np.ndarray], num_runs: Sequence[np.ndarray], floor: float, freedom: int) -> float | None:
@@ -50,7 +54,7 @@ def anova_p(means: Sequence[np.ndarray], num_runs: Sequence[np.ndarray], floor: 
     return float(scipy.special.fdtrc(levels, freedom, between / levels / floor**2))
 
 
-def permutation_test(groups: Sequence[Sequence[SettingLine]], seed: int) -> PermutationTest:
+def permutation_test(moments: Sequence["RunMoments | None"], seed: int) -> PermutationTest:
     """Test "one line serves all levels" by exchanging whole runs between levels, within matched groups.
 
     The statistic compares nested models by their residual sums of squares: one curve for all levels, or one for each.
@@ -58,18 +62,18 @@ def permutation_test(groups: Sequence[Sequence[SettingLine]], seed: int) -> Perm
     not use the levels. Every arrangement of whole runs is therefore equally likely where one line serves all levels.
 
     Args:
-        groups: matched groups: settings that differ in the factor alone.
+        moments: the statistics of each matched group, as `moments_of` gives them.
         seed: seed of the random arrangements.
     """
-    prepared = [moments for group in groups if (moments := _moments(group)) is not None]
-    arrangements = math.prod(_arrangements(np.bincount(moments.levels)) for moments in prepared)
+    prepared = [item for item in moments if item is not None]
+    arrangements = math.prod(_arrangements(np.bincount(item.levels)) for item in prepared)
     if arrangements < 2:
-        return PermutationTest(None, 1.0)
+        return NOTHING_EXCHANGED
     generator = np.random.Generator(np.random.PCG64(seed))
     observed, drawn = 0.0, np.zeros(NUM_PERMUTATIONS)
-    for moments in prepared:
-        observed += moments.statistic(moments.levels[None])[0]
-        drawn += moments.statistic(generator.permuted(np.tile(moments.levels, (NUM_PERMUTATIONS, 1)), axis=1))
+    for item in prepared:
+        observed += item.statistic(item.levels[None])[0]
+        drawn += item.statistic(generator.permuted(np.tile(item.levels, (NUM_PERMUTATIONS, 1)), axis=1))
     if not (np.isfinite(observed) and np.all(np.isfinite(drawn))):  # all residuals are exactly zero
         return PermutationTest(None, float(min(arrangements, 10**300)))
     num_as_large = int(np.sum(drawn >= observed - 1e-9 * abs(observed)))
@@ -77,7 +81,7 @@ def permutation_test(groups: Sequence[Sequence[SettingLine]], seed: int) -> Perm
 
 
 @dataclass(frozen=True, eq=False)
-class _Moments:
+class RunMoments:
     """Sufficient statistics of the runs of a group, for fitting a parabola to their residuals."""
 
     levels: np.ndarray  # (runs,) index of each run's level
@@ -105,8 +109,36 @@ class _Moments:
         return np.sum(moment_P3 * np.linalg.solve(gram_P33 + ridge, moment_P3[..., None])[..., 0], axis=1)
 
 
-def _moments(group: Sequence[SettingLine]) -> _Moments | None:
-    """Return the statistics of a group's runs on the support that all its settings share. None: there is no test."""
+def moments_of(groups: Sequence[Sequence[SettingLine]]) -> list[RunMoments | None]:
+    """Return the statistics of each matched group: settings that differ in one factor alone.
+
+    Only runs on the support that all settings of a group share count. The lines of all groups are fitted together.
+
+    Args:
+        groups: the matched groups.
+
+    Returns:
+        One entry for each group. None: nothing can be exchanged.
+    """
+    runs_of_groups = [_exchangeable(group) for group in groups]
+    known = [k for k, runs in enumerate(runs_of_groups) if runs]
+    points = [
+        LineData(np.concatenate([x for _, x, _ in runs]), np.concatenate([y for _, _, y in runs]))
+        for runs in runs_of_groups
+        if runs
+    ]
+    fits = fit_each_line(points, num_starts=16, level=None)
+    moments: list[RunMoments | None] = [None] * len(groups)
+    for k, common in zip(known, fits, strict=True):
+        moments[k] = _moments(runs_of_groups[k], common) if common.has_curve else None
+    return moments
+
+
+_Run = tuple[int, np.ndarray, np.ndarray]  # index of the level, x and y
+
+
+def _exchangeable(group: Sequence[SettingLine]) -> list[_Run]:
+    """Return the runs on the support that all settings of the group share. Empty: nothing can be exchanged."""
     low, high = max(cell.x.min() for cell in group), min(cell.x.max() for cell in group)
     runs = [
         (level, cell.x[in_support], cell.y[in_support])
@@ -115,22 +147,23 @@ def _moments(group: Sequence[SettingLine]) -> _Moments | None:
         if np.sum(in_support := (cell.runs == run) & (cell.x >= low) & (cell.x <= high)) >= MIN_POINTS
     ]
     levels = np.array([level for level, _, _ in runs], int)
-    if np.unique(levels).size < 2 or np.bincount(levels).max() < 2:
-        return None
-    levels = np.unique(levels, return_inverse=True)[1]
-    x, y = (np.concatenate([run[k] for run in runs]) for k in (1, 2))
-    common = fit_line(x, y, num_starts=16, level=None)
-    if not common.has_curve:
-        return None
+    return runs if np.unique(levels).size > 1 and np.bincount(levels).max() > 1 else []
+
+
+def _moments(runs: Sequence[_Run], common: FitResult) -> RunMoments:
+    """Return the statistics of the runs about their common line."""
+    levels = np.unique([level for level, _, _ in runs], return_inverse=True)[1]
+    low, high = min(x.min() for _, x, _ in runs), max(x.max() for _, x, _ in runs)
     middle, half = (high + low) / 2, (high - low) / 2
-    gram, moment, squares = [], [], 0.0
+    gram, moment, squares, num_points = [], [], 0.0, 0
     for _, x_run, y_run in runs:
         residuals = y_run - common.predict(x=x_run)
         basis = np.vander((x_run - middle) / half, 3, increasing=True)
         gram.append(basis.T @ basis)
         moment.append(basis.T @ residuals)
         squares += float(residuals @ residuals)
-    return _Moments(levels, np.array(gram), np.array(moment), squares, x.size)
+        num_points += x_run.size
+    return RunMoments(levels, np.array(gram), np.array(moment), squares, num_points)
 
 
 def _arrangements(counts: np.ndarray) -> int:

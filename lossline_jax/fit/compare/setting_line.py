@@ -50,6 +50,11 @@ class SettingLine:
         return falls_with_x("y", self.x, self.y)
 
     @cached_property
+    def residuals(self) -> np.ndarray:
+        """The (n,) distances y - line(x) of the points. The fit must have a curve."""
+        return self.y - self.fit.predict(x=self.x)
+
+    @cached_property
     def misfit(self) -> float:
         """The largest mean distance of neighbouring points from the line, in the unit of y.
 
@@ -58,7 +63,7 @@ class SettingLine:
         """
         if not self.fit.has_curve or self.x.size < 3 * NUM_FIFTHS:
             return 0.0
-        residuals = (self.y - self.fit.predict(x=self.x))[np.argsort(self.x, kind="stable")]
+        residuals = self.residuals[np.argsort(self.x, kind="stable")]
         fifths = np.array_split(residuals, NUM_FIFTHS)
         means = np.array([fifth.mean() for fifth in fifths])
         errors = np.array([fifth.std(ddof=1) / np.sqrt(fifth.size) for fifth in fifths])

@@ -3,18 +3,18 @@
 The rules of the verdicts are in the docstring of `compare_lines.compare_setting_lines`.
 """
 
-import dataclasses
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.special
 
 from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap, Verdict
-from lossline_jax.fit.compare.far_runs import FarRun
+from lossline_jax.fit.compare.course import LineCourse
 from lossline_jax.fit.compare.gap import LineGap, OuterGap, PairGap
 from lossline_jax.fit.compare.noise import Noise
-from lossline_jax.fit.compare.permutation import PermutationTest
+from lossline_jax.fit.compare.permutation import NOTHING_EXCHANGED, PermutationTest
+from lossline_jax.fit.compare.setting_line import MatchedPair
 
 SIGNIFICANCE = 0.05  # probability, by convention, of all tests here
 POWER = 0.9  # probability of finding a gap of the size `smallest_detectable_gap`. A convention
@@ -30,10 +30,12 @@ class FactorMeasurement:
     reference: str
     noise: Noise | None  # None: no setting of the factor has a line
     gaps: Mapping[str, LineGap | str]  # by level; a text: the reason why there is no gap
+    courses: Mapping[str, LineCourse]  # by level; without the levels that have no course
     p: float | None  # of "no gaps at all", by the F test; None: nothing was repeated
-    line: PermutationTest
+    pairs: tuple[MatchedPair, ...]  # the compared pairs of all levels
     runs_told_apart: bool  # False: the table does not name runs
     run_ids: frozenset[str]  # runs of the settings that the factor compares
+    line: PermutationTest = NOTHING_EXCHANGED
 
 
 def decide_verdict(
@@ -90,50 +92,6 @@ def verdict_of(levels: Sequence[LevelGap]) -> Verdict:
     return "does not move" if verdicts == {"does not move"} else "cannot tell"
 
 
-def cautious(
-    comparison: FactorComparison, without: Sequence[FactorComparison], far: Sequence[FarRun], used: Set[str]
-) -> FactorComparison:
-    """Name the runs that lie far off, and withdraw each verdict that does not hold without them.
-
-    A verdict that does not hold becomes `cannot tell`.
-
-    Args:
-        comparison: the comparison with all runs.
-        without: the comparisons without the far runs, one for each set of runs that is left out.
-        far: the runs that are far from the line of their own setting.
-        used: runs of the settings that the factor compares. Other far runs are named only where they change a verdict.
-    """
-    levels = tuple(
-        _cautious_level(level, [rest.levels[k] for rest in without]) for k, level in enumerate(comparison.levels)
-    )
-    changed = any(level.verdict != old.verdict for level, old in zip(levels, comparison.levels, strict=True))
-    named = [run for run in far if changed or used & set(run.run_ids)]
-    if not named:
-        return comparison
-    verdict = verdict_of(levels)
-    verdicts_without = list(dict.fromkeys(rest.verdict for rest in without))
-    pronoun = "it" if len(named) == 1 else "them"
-    if verdicts_without == [comparison.verdict]:
-        outcome = f"with and without {pronoun}: {comparison.verdict}"
-    else:
-        outcome = f"with {pronoun}: {comparison.verdict}, without {pronoun}: {' or '.join(verdicts_without)}"
-    note = "; ".join([*map(str, named), outcome, *([comparison.note] if comparison.note else [])])
-    run_ids = tuple(dict.fromkeys(run_id for run in named for run_id in run.run_ids))
-    return dataclasses.replace(comparison, verdict=verdict, note=note, levels=levels, far_runs=run_ids)
-
-
-def _cautious_level(level: LevelGap, without: Sequence[LevelGap]) -> LevelGap:
-    """Withdraw the verdict of a level if it changes without the far runs."""
-    changed = next((rest for rest in without if rest.verdict != level.verdict), None)
-    if changed is None:
-        return level
-    gap = "" if changed.gap is None else f", gap {changed.gap:+.4f}"
-    note = f"with all runs: {level.verdict}, without those far off: {changed.verdict}{gap}"
-    return dataclasses.replace(
-        level, verdict="cannot tell", note="; ".join(part for part in (note, level.note) if part)
-    )
-
-
 def _judge_level(
     level: str,
     gap: LineGap | str,
@@ -167,21 +125,25 @@ def _judge_level(
         pairs=gap.pairs,
         outer=gap.outer,
     )
+    if (course := item.courses.get(level)) is not None:
+        pairs = tuple(replace(pair, course=part) for pair, part in zip(gap.pairs, course.pairs, strict=True))
+        level_gap = replace(level_gap, pairs=pairs, course=course.whole)
     if not gap.pairs:
         return level_gap
     one_run = "" if noise.repeated else ONE_RUN
-    parts = (one_run, disagreement(gap.pairs, margin), _crossing(gap.outer, margin), gap.note)
+    courses = "" if course is None or course.agrees else _courses_of_pairs(level_gap.pairs)
+    parts = (one_run, disagreement(gap.pairs, margin), courses, _crossing(gap.outer, margin), gap.note)
     note = "; ".join(part for part in parts if part)
     verdict = _verdict(level_gap, item.line, p_holm, noise=noise, margin=margin)
-    judged = dataclasses.replace(level_gap, verdict=verdict, note=note)
+    judged = replace(level_gap, verdict=verdict, note=note)
     return judged if noise.repeated else _without_intervals(judged)
 
 
 def _without_intervals(level: LevelGap) -> LevelGap:
     """Remove the intervals: one run tells how well its own line is known, and nothing of the line of another run."""
-    pairs = tuple(dataclasses.replace(pair, interval=None) for pair in level.pairs)
-    outer = tuple(dataclasses.replace(outer_gap, interval=None) for outer_gap in level.outer)
-    return dataclasses.replace(level, interval=None, method="", pairs=pairs, outer=outer)
+    pairs = tuple(replace(pair, interval=None) for pair in level.pairs)
+    outer = tuple(replace(outer_gap, interval=None) for outer_gap in level.outer)
+    return replace(level, interval=None, method="", pairs=pairs, outer=outer)
 
 
 def _verdict(level: LevelGap, line: PermutationTest, p_holm: float | None, *, noise: Noise, margin: float) -> Verdict:
@@ -240,6 +202,13 @@ def disagreement(pairs: Sequence[PairGap], margin: float) -> str:
     if len(pairs) < 2 or high.gap - low.gap < margin:
         return ""
     return f"from {low.gap:+.3f} ({low.matched_on}) to {high.gap:+.3f} ({high.matched_on})"
+
+
+def _courses_of_pairs(pairs: Sequence[PairGap]) -> str:
+    """Describe how the courses of pairs differ."""
+    known = [(pair.course.change, pair.matched_on) for pair in pairs if pair.course is not None]
+    (low, low_name), (high, high_name) = min(known), max(known)
+    return f"the course differs between pairs: change from {low:+.3f} ({low_name}) to {high:+.3f} ({high_name})"
 
 
 def _student_p(gap: float | None, variance: float, noise: Noise) -> float | None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy import optimize
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.law import Law
@@ -70,6 +69,8 @@ def find_crossings(
     def difference(log_x: np.ndarray) -> np.ndarray:
         return value(first, log_x) - value(second, log_x)
 
+    import scipy.optimize  # takes half a second, and most commands do not need it
+
     grid = np.linspace(np.log(low), np.log(high), num_grid)
     gaps = difference(grid)
     signed = np.flatnonzero(np.isfinite(gaps) & (gaps != 0))  # a zero on the grid lies between its neighbours
@@ -78,7 +79,7 @@ def find_crossings(
         if np.sign(gaps[left]) == np.sign(gaps[right]) or not np.all(np.isfinite(gaps[left : right + 1])):
             continue
         log_x = np.array(
-            [optimize.brentq(lambda x: difference(np.array([x]))[0], grid[left], grid[right], xtol=1e-14)], float
+            [scipy.optimize.brentq(lambda x: difference(np.array([x]))[0], grid[left], grid[right], xtol=1e-14)], float
         )
         lower = "first" if gaps[right] < 0 else "second"
         crossings.append(Crossing(float(np.exp(log_x[0])), float(value(first, log_x)[0]), lower))

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import optimize
 
 from lossline_jax.errors import LosslineError
 
@@ -42,7 +41,9 @@ def optimal_quantities(a: Sequence[float], b: Sequence[float], total: float, lea
 
     # At the highest slope every domain has its least quantity. At the lowest, one domain alone has the whole total.
     lowest, highest = log_slope_at(total).min(), log_slope_at(least).max()
-    return quantities(optimize.brentq(lambda s: quantities(s).sum() - total, lowest, highest, xtol=1e-14))
+    import scipy.optimize  # takes half a second, and most commands do not need it
+
+    return quantities(scipy.optimize.brentq(lambda s: quantities(s).sum() - total, lowest, highest, xtol=1e-14))
 
 
 def predict_quantities(first: Any, second: Any, steps: int = 1) -> np.ndarray:

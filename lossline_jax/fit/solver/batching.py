@@ -2,11 +2,12 @@
 
 The lane is the last axis, so that a compiled program does only elementwise work on vectors of lanes. Points are padded
 with weight 0 to one of few lengths, and all blocks have the same number of lanes. So a few compiled programs serve all
-data sets. Letters of shapes: B lanes, n points, P parameters.
+data sets. Blocks of very long lanes have fewer lanes, so that they fit into the cache of a processor.
+Letters of shapes: B lanes, n points, P parameters.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ import numpy as np
 from lossline_jax.fit.solver.problem import Problem
 
 BLOCK = 64  # lanes of a compiled program; a choice
+MOST_CELLS = 2**17  # lanes x points of a block, at most; a choice. Points beyond 2048 leave room for fewer lanes
+FEWEST_LANES = 4  # lanes of the block of the longest data sets; a choice
 BOUNDS = ("lower", "upper", "start_lower", "start_upper")  # fields of `Problem` (with `_P`), in search coordinates
 
 
@@ -45,6 +48,12 @@ def padded_length(num_points: int) -> int:
     return length
 
 
+def block_lanes(length: int) -> int:
+    """Return the number of lanes of a block whose points are padded to `length`."""
+    fitting = MOST_CELLS // length // FEWEST_LANES * FEWEST_LANES
+    return min(BLOCK, max(FEWEST_LANES, fitting))
+
+
 @dataclass(frozen=True, eq=False)
 class TaskPool:
     """The tasks whose points are padded to the same length. Their lanes have consecutive numbers from 0."""
@@ -54,6 +63,11 @@ class TaskPool:
     tasks: tuple[FitTask, ...]
     task_B: np.ndarray  # position of each lane's task in `tasks`
     lane_B: np.ndarray  # row of each lane in its task
+
+    @property
+    def block_lanes(self) -> int:
+        """The number of lanes of a block."""
+        return block_lanes(self.length)
 
     def starts(self) -> np.ndarray:
         """Return the (P, B) starts, clipped to the bounds."""
@@ -72,11 +86,11 @@ class TaskPool:
             queue: numbers of the lanes that wait.
 
         Returns:
-            The first `BLOCK` lanes of the queue; these lanes with the first repeated to a full block; and the data of
-            the full block.
+            The first lanes of the queue, as many as a block has; these lanes with the first repeated to a full block;
+            and the data of the full block.
         """
-        lanes = queue[:BLOCK]
-        padded = np.concatenate([lanes, np.full(BLOCK - lanes.size, lanes[0])])
+        lanes = queue[: self.block_lanes]
+        padded = np.concatenate([lanes, np.full(self.block_lanes - lanes.size, lanes[0])])
         return lanes, padded, self._gather(padded)
 
     @functools.cached_property
@@ -116,11 +130,16 @@ class TaskPool:
         return table
 
 
-def pools(tasks: Sequence[FitTask]) -> Iterator[TaskPool]:
-    """Yield pools of the tasks whose points are padded to the same length."""
+def pools(tasks: Sequence[FitTask], length_of: Callable[[int], int] = padded_length) -> Iterator[TaskPool]:
+    """Yield pools of the tasks whose points are padded to the same length.
+
+    Args:
+        tasks: the tasks.
+        length_of: a function from a number of points to the padded number.
+    """
     by_length: dict[int, list[int]] = {}
     for number, task in enumerate(tasks):
-        by_length.setdefault(padded_length(task.problem.num_points), []).append(number)
+        by_length.setdefault(length_of(task.problem.num_points), []).append(number)
     for length, numbers in by_length.items():
         pooled = tuple(tasks[k] for k in numbers)
         sizes = [task.start_BP.shape[0] for task in pooled]

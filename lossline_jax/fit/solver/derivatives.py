@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lossline_jax.fit.law import Law, float64
+from lossline_jax.fit.law import Law, float64, padded_curve
 from lossline_jax.fit.solver.batching import FitTask, pools
 from lossline_jax.fit.solver.problem import Problem
 from lossline_jax.fit.solver.quadratic_model import Kind, kind_of, residuals, search_values, with_slopes
@@ -24,7 +24,8 @@ def curves_and_jacobians(problems: Sequence[Problem], u: Sequence[np.ndarray]) -
         u: (P,) search coordinates for each problem.
     """
     results: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for pool in pools([FitTask(problem, u_P[None]) for problem, u_P in zip(problems, u, strict=True)]):
+    tasks = [FitTask(problem, u_P[None]) for problem, u_P in zip(problems, u, strict=True)]
+    for pool in pools(tasks, padded_curve):  # nothing is summed over points, so few lengths serve as well
         law, objective = pool.tasks[0].problem.law, pool.tasks[0].problem.objective
         u_PB, queue = pool.starts(), np.arange(len(pool.tasks))
         while queue.size:

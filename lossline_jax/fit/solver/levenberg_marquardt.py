@@ -12,14 +12,14 @@ hundreds of iterations if most residuals lie beyond delta.
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lossline_jax.fit.law import Law, float64
-from lossline_jax.fit.solver.batching import BLOCK, FitTask, TaskPool, pools
+from lossline_jax.fit.solver.batching import FitTask, TaskPool, pools
 from lossline_jax.fit.solver.problem import Problem
 from lossline_jax.fit.solver.quadratic_model import (
     Kind,
@@ -96,44 +96,64 @@ def minimise_all(
 def _minimise_pool(pool: TaskPool, max_iterations: int, tolerance: float, close: float | None) -> dict[int, Minima]:
     """Minimise all lanes of a pool, block after block. Return the minima by the number of the task."""
     law, criterion = pool.tasks[0].problem.law, pool.tasks[0].problem.objective
-    u = pool.starts()
-    num_lanes = u.shape[1]
-    damping = np.full(num_lanes, INITIAL_DAMPING)
-    num_small, num_steps = np.zeros(num_lanes, int), np.zeros(num_lanes, int)
-    objective = np.full(num_lanes, np.inf)
-    queue = np.arange(num_lanes)
+    state = _first_state(pool.starts())
+    queue = np.arange(pool.task_B.size)
     while queue.size:
         lanes, padded, data = pool.block(queue)
         queue = queue[lanes.size :]
-        num_small_of_block = num_small[padded]
-        num_small_of_block[lanes.size :] = SMALL_STEPS  # padding counts as finished
+        of_block = _State(*(part[..., padded] for part in state))
+        of_block.num_small[lanes.size :] = SMALL_STEPS  # padding counts as finished
         with float64():
-            state = _descend(
+            stepped = _descend(
                 law,
                 kind_of(criterion),
                 data,
-                (u[:, padded], damping[padded], num_small_of_block, num_steps[padded]),
+                of_block,
                 delta=np.inf if criterion.delta is None else criterion.delta,
                 max_iterations=max_iterations,
                 tolerance=tolerance,
-                num_live=int(LIVE_SHARE * BLOCK) if queue.size else 1,
+                num_live=int(LIVE_SHARE * pool.block_lanes) if queue.size else 1,
             )
-        u[:, lanes], objective[lanes], damping[lanes], num_small[lanes], num_steps[lanes] = (
-            np.asarray(part)[..., : lanes.size] for part in state
-        )
-        queue = np.concatenate([queue, lanes[num_small[lanes] < SMALL_STEPS]])
-        queue = queue[num_steps[queue] < max_iterations]
+        for part, new in zip(state, stepped, strict=True):
+            part[..., lanes] = np.asarray(new)[..., : lanes.size]
+        queue = np.concatenate([queue, lanes[state.num_small[lanes] < SMALL_STEPS]])
+        queue = queue[state.num_steps[queue] < max_iterations]
         if close is not None:
             best_of_task = np.full(len(pool.tasks), np.inf)
-            ended = np.flatnonzero((num_small >= SMALL_STEPS) & np.isfinite(objective))
-            np.minimum.at(best_of_task, pool.task_B[ended], objective[ended])
+            ended = np.flatnonzero((state.num_small >= SMALL_STEPS) & np.isfinite(state.objective))
+            np.minimum.at(best_of_task, pool.task_B[ended], state.objective[ended])
             best = best_of_task[pool.task_B[queue]]
-            queue = queue[~np.isfinite(best) | (objective[queue] > best * (1 + close))]
-    converged = (num_small >= SMALL_STEPS) & np.isfinite(objective)
-    return {number: Minima(u[:, lanes].T, objective[lanes], converged[lanes]) for number, lanes in pool.lanes_of_task()}
+            queue = queue[~np.isfinite(best) | (state.objective[queue] > best * (1 + close))]
+    converged = (state.num_small >= SMALL_STEPS) & np.isfinite(state.objective)
+    return {
+        number: Minima(state.u[:, lanes].T, state.objective[lanes], converged[lanes])
+        for number, lanes in pool.lanes_of_task()
+    }
 
 
-_State = tuple[Any, Any, Any, Any]  # search coordinates (P, B), damping (B,), small steps in a row (B,), steps (B,)
+class _State(NamedTuple):
+    """All that a lane knows after a step. A lane that waits goes on from it as if it had never waited."""
+
+    u: Any  # (P, B) search coordinates
+    objective: Any  # (B,); inf before the first evaluation
+    gradient: Any  # (P, B)
+    hessian: Any  # (P, P, B)
+    damping: Any  # (B,)
+    num_small: Any  # (B,) small steps in a row
+    num_steps: Any  # (B,)
+
+
+def _first_state(u_PB: np.ndarray) -> _State:
+    num_parameters, num_lanes = u_PB.shape
+    return _State(
+        u_PB,
+        np.full(num_lanes, np.inf),
+        np.zeros_like(u_PB),
+        np.zeros((num_parameters, *u_PB.shape)),
+        np.full(num_lanes, INITIAL_DAMPING),
+        np.zeros(num_lanes, int),
+        np.zeros(num_lanes, int),
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -147,28 +167,23 @@ def _descend(
     max_iterations: Any,
     tolerance: Any,
     num_live: Any,
-) -> tuple[jax.Array, ...]:
+) -> _State:
     """Step all lanes that are neither converged nor at the cap, until fewer than `num_live` such lanes are left.
 
-    Returns:
-        Search coordinates (P, B), objective (B,), damping (B,), small steps in a row (B,) and steps (B,).
+    The first step of a lane only evaluates: its gradient and curvature are 0, so that the model is compiled once.
     """
     lower, upper, free = data["lower"], data["upper"], data["free"]
-    u, damping, num_small, num_steps = state
     model = functools.partial(_model, law, kind, data, delta=delta)
-    # The first pass of the loop only evaluates (no curvature, no step), so that the model is compiled once.
-    objective = jnp.full_like(damping, jnp.inf)
-    gradient, hessian = jnp.zeros_like(u), jnp.zeros((u.shape[0], *u.shape))
     squares = 1.0 if kind.form == "log" else data["y"] ** 2
     exact = EXACT * jnp.sum(data["weights"] * squares, axis=0)
 
     def is_live(num_small: jax.Array, num_steps: jax.Array) -> jax.Array:
         return (num_small < SMALL_STEPS) & (num_steps < max_iterations)
 
-    def enough_are_live(carry: tuple[jax.Array, ...]) -> jax.Array:
-        return jnp.sum(is_live(carry[5], carry[6])) >= jnp.maximum(num_live, 1)
+    def enough_are_live(carry: _State) -> jax.Array:
+        return jnp.sum(is_live(carry.num_small, carry.num_steps)) >= jnp.maximum(num_live, 1)
 
-    def step(carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def step(carry: _State) -> _State:
         u, objective, gradient, hessian, damping, num_small, num_steps = carry
         change = bounded_step(u, gradient, hessian, lower=lower, upper=upper, free=free, damping=damping)
         tried = list(jnp.clip(u + change, lower, upper))
@@ -185,7 +200,7 @@ def _descend(
         num_small = jnp.where(slight, num_small + 1, jnp.where(better, 0, num_small))
         num_small = jnp.where(live & ~better & (first | (damping > MAX_DAMPING)), SMALL_STEPS, num_small)
         heavier = jnp.where(live, damping * DAMPING_AFTER_LOSS, damping)
-        return (
+        return _State(
             jnp.where(better, jnp.stack(tried), u),
             jnp.where(better, tried_objective, objective),
             jnp.where(better, tried_gradient, gradient),
@@ -195,9 +210,7 @@ def _descend(
             num_steps + (live & ~first),
         )
 
-    carry = (u, objective, gradient, hessian, damping, num_small, num_steps)
-    u, objective, _, _, damping, num_small, num_steps = jax.lax.while_loop(enough_are_live, step, carry)
-    return u, objective, damping, num_small, num_steps
+    return jax.lax.while_loop(enough_are_live, step, state)
 
 
 def _model(

@@ -3,11 +3,10 @@
 The starts are a space-filling sequence. Their linear parameters are solved for, with the nonlinear ones given.
 """
 
-import dataclasses
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,8 @@ import numpy as np
 
 from lossline_jax.fit.law import Law, float64
 from lossline_jax.fit.solver.batching import FitTask, TaskPool, pools
-from lossline_jax.fit.solver.levenberg_marquardt import minimise_all
+from lossline_jax.fit.solver.condensed import can_be_condensed, condensed, is_faithful, part
+from lossline_jax.fit.solver.levenberg_marquardt import Minima, minimise_all
 from lossline_jax.fit.solver.problem import Problem
 from lossline_jax.fit.solver.quadratic_model import Kind, project_linear
 
@@ -88,32 +88,99 @@ class Found:
     share_of_starts: float  # share of the starts that came within 0.1% of the best objective of the coarse search
 
 
-def search(problems: Sequence[Problem], num_starts: int, max_iterations: int) -> list[Found]:
+def search(
+    problems: Sequence[Problem], num_starts: int, max_iterations: int, *, all_to_the_end: bool = False
+) -> list[Found]:
     """Return the lowest minimum of each problem.
 
     Args:
         problems: problems of one law and one objective.
         num_starts: the number of starts of each problem.
         max_iterations: the largest number of steps of one descent.
+        all_to_the_end: True: every start descends to its own end, so that the problems do not influence each other.
+            False: a start may end early (`minimise_all`).
     """
-    tasks = start_tasks(problems, num_starts)
-    coarse = minimise_all(
-        [dataclasses.replace(task, problem=_smoother(task.problem)) for task in tasks],
-        max_iterations=max_iterations,
+    options = _Options(num_starts, max_iterations, None if all_to_the_end else CLOSE)
+    parts = [part(problem) for problem in problems]
+    small = {k: condensed(problem) for k, problem in enumerate(problems) if can_be_condensed(problem)}
+    coarse = [small.get(k, of_part) for k, of_part in enumerate(parts)]
+    fine = [small.get(k, problem) for k, problem in enumerate(problems)]
+    found = _on_all_points(problems, small, _two_searches(coarse, fine, options), options)
+    if sharp := [k for k, problem in small.items() if not is_faithful(problems[k], problem, found[k].u_P)]:
+        again = _two_searches([parts[k] for k in sharp], [problems[k] for k in sharp], options)
+        for k, minimum in zip(sharp, again, strict=True):
+            found[k] = min(found[k], minimum, key=lambda either: either.objective)
+    return found
+
+
+class _Options(NamedTuple):
+    num_starts: int
+    max_iterations: int
+    close: float | None  # as for `minimise_all`
+
+
+def _two_searches(coarse: Sequence[Problem], fine: Sequence[Problem], options: _Options) -> list[Found]:
+    """Search all starts on the coarse problems, and go on with the best ends on the fine ones.
+
+    Args:
+        coarse: the problems with all of their points, with a part of them, or condensed.
+        fine: the same problems with all of their points, or condensed.
+        options: the options of the search.
+    """
+    tasks = start_tasks(coarse, options.num_starts)
+    minima_of_coarse = minimise_all(
+        [replace(task, problem=_smoother(task.problem)) for task in tasks],
+        max_iterations=options.max_iterations,
         tolerance=COARSE,
-        close=CLOSE,
+        close=options.close,
     )
-    best = [minima.u_BP[np.argsort(minima.objective_B, kind="stable")[:NUM_FINE]] for minima in coarse]
-    fine_tasks = [dataclasses.replace(task, start_BP=u_BP) for task, u_BP in zip(tasks, best, strict=True)]
-    fine = minimise_all(fine_tasks, max_iterations=max_iterations)
-    lowest_minima = []
-    for problem, coarse_minima, minima in zip(problems, coarse, fine, strict=True):
-        k = int(np.argmin(minima.objective_B))
-        objective_B = coarse_minima.objective_B
-        within_B = objective_B <= objective_B.min() * (1 + SAME_OBJECTIVE) + rounding(problem)
-        share = float(np.mean(within_B & np.isfinite(objective_B)))
-        lowest_minima.append(Found(minima.u_BP[k], float(minima.objective_B[k]), bool(minima.converged_B[k]), share))
-    return lowest_minima
+    fine_tasks = [
+        FitTask(problem, _best_ends(minima, distinct=problem is not of_coarse))
+        for problem, of_coarse, minima in zip(fine, coarse, minima_of_coarse, strict=True)
+    ]
+    minima_of_fine = minimise_all(fine_tasks, max_iterations=options.max_iterations)
+    return [
+        replace(_lowest(of_fine), share_of_starts=_share_of_starts(problem, of_coarse.objective_B))
+        for problem, of_coarse, of_fine in zip(coarse, minima_of_coarse, minima_of_fine, strict=True)
+    ]
+
+
+def _best_ends(minima: Minima, distinct: bool) -> np.ndarray:
+    """Return (NUM_FINE, P) ends of the coarse search, the lowest first.
+
+    Args:
+        minima: the ends of all starts.
+        distinct: True: ends of other minima come before ends of the same minimum. A part of the points may take the
+            second lowest minimum for the lowest.
+    """
+    order = np.argsort(minima.objective_B, kind="stable")
+    if distinct:
+        objective = minima.objective_B[order]
+        with np.errstate(invalid="ignore"):  # inf - inf
+            repeats = np.append(False, np.diff(objective) <= CLOSE * objective[:-1])
+        order = np.concatenate([order[~repeats], order[repeats]])
+    return minima.u_BP[order[:NUM_FINE]]
+
+
+def _lowest(minima: Minima) -> Found:
+    k = int(np.argmin(minima.objective_B))
+    return Found(minima.u_BP[k], float(minima.objective_B[k]), bool(minima.converged_B[k]), 0.0)
+
+
+def _share_of_starts(problem: Problem, objective_B: np.ndarray) -> float:
+    within_B = objective_B <= objective_B.min() * (1 + SAME_OBJECTIVE) + rounding(problem)
+    return float(np.mean(within_B & np.isfinite(objective_B)))
+
+
+def _on_all_points(
+    problems: Sequence[Problem], small: Mapping[int, Problem], found: Sequence[Found], options: _Options
+) -> list[Found]:
+    """Descend once more, on all points, where the search was on condensed ones. `small` has these by their position."""
+    results = list(found)
+    tasks = [FitTask(problems[k], found[k].u_P[None]) for k in small]
+    for k, minima in zip(small, minimise_all(tasks, max_iterations=options.max_iterations), strict=True):
+        results[k] = replace(_lowest(minima), share_of_starts=found[k].share_of_starts)
+    return results
 
 
 def rounding(problem: Problem) -> float:
@@ -129,4 +196,4 @@ def _smoother(problem: Problem) -> Problem:
     delta = problem.objective.delta
     if delta is None:
         return problem
-    return dataclasses.replace(problem, objective=dataclasses.replace(problem.objective, delta=WIDER * delta))
+    return replace(problem, objective=replace(problem.objective, delta=WIDER * delta))

@@ -12,6 +12,7 @@ from lossline_jax import errors
 from lossline_jax.config import serialise
 from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.direction import ADVICE, refuse_accuracy_unit, wrong_way
+from lossline_jax.fit.group_intervals import groups_of_rows, with_group_intervals
 from lossline_jax.fit.law import OBJECTIVES, Law, Objective
 from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.resampling import bootstrap, has_checkpoints, with_run_intervals
@@ -70,6 +71,7 @@ def fit_laws(  # noqa: PLR0913 - four inputs; all the rest are options by keywor
     *,
     by: Sequence[str] = (),
     cluster: str | None = None,
+    budget: str | None = None,
     objective: str | None = None,
     unit: str | None = None,
     level: float | None = INTERVAL_LEVEL,
@@ -86,6 +88,9 @@ def fit_laws(  # noqa: PLR0913 - four inputs; all the rest are options by keywor
         cluster: column of the run of each row. None: `run_id`, if the table has it. Where a run has several rows, or a
             column is named, intervals come from a bootstrap that draws whole runs. Profile intervals would treat rows
             as independent.
+        budget: column of the compute budget of each row. None: rows of equal N D, if the law has both inputs and the
+            design shows budgets (`budgets.budgets_of`). Intervals allow for an error that the rows of a budget share,
+            and for noise that changes with the budget.
         objective: name of one of `law.OBJECTIVES`. None: the law's own.
         unit: loss column of a long table. None: nats_per_token. It must be None where outputs are columns.
         level: level of the intervals. None: no intervals.
@@ -106,15 +111,32 @@ def fit_laws(  # noqa: PLR0913 - four inputs; all the rest are options by keywor
         require_column(wide, name, "inputs")
     for name in (*by, *([runs] if runs else [])):
         require_column(wide, name)
+    if budget is not None:
+        require_column(wide, budget, "budget")
+        if missing := int(np.sum(pd.isna(wide[budget].to_numpy()))):
+            raise ArgumentError(
+                "{budget}: column {column} has no value in {missing} of {rows} rows; fill it, or leave these rows out",
+                column=budget,
+                missing=missing,
+                rows=len(wide),
+            )
     input_columns = tuple(columns.values())
     wide, merged = one_run_each(wide, runs, tuple(outputs), by, merge=merge_copies, sizes=input_columns)
-    request = _Request(law, OBJECTIVES[objective] if objective else law.objective, columns, runs)
+    request = _Request(law, OBJECTIVES[objective] if objective else law.objective, columns, runs, budget)
     groups, left_out = _read_groups(request, wide, outputs, by)
     results = fit_law_many(law, [group.points for group in groups], objective=request.objective, level=level)
     fits: list[LawFit] = []
     for group, fit in zip(groups, results, strict=True):
         if level is not None and fit.has_curve and (cluster or has_checkpoints(fit)):
+            if budget is not None:
+                raise ArgumentError(
+                    "{budget}: intervals by budget need one row for each run; leave {cluster} out and keep the last "
+                    "row of each run, or leave {budget} out"
+                )
             fit = _resampled(fit, law, group.points, level)
+        else:
+            inputs, rows = group.points.inputs, groups_of_rows(group.points.inputs, group.budget)
+            fit = with_group_intervals(fit, inputs, group.points.y, rows, law=law)
         fits.append(LawFit(group.label, group.output, _with_notes(fit, law, group)))
     without_curve = [
         f"{item.label}, {item.output}: {item.fit.status}: {item.fit.note}" for item in fits if not item.fit.has_curve
@@ -133,6 +155,7 @@ class _Request:
     objective: Objective
     columns: dict[str, str]  # input of the law -> column
     runs: str | None  # column that names the run of a row; None: every row counts as a run
+    budget: str | None  # column of the budget of a row; None: the design shows the budgets
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +166,7 @@ class _Group:
     output: str
     points: DataSet
     num_repeated: int  # rows that occur more than once
+    budget: np.ndarray | None  # (n,) the budget of each row; None: the design shows the budgets
 
 
 def _require_known_names(law: Law, inputs: Mapping[str, str], outputs: Sequence[str], objective: str | None) -> None:
@@ -197,7 +221,8 @@ def _read_groups(
             clusters = rows.loc[:, runs].astype(str).to_numpy() if runs else None
             points = DataSet(data, y, clusters=clusters, conventions={**conventions, law.output: output})
             num_repeated = int(rows.duplicated([*columns.values(), output]).sum())
-            groups.append(_Group(label, output, points, num_repeated))
+            budget = None if request.budget is None else rows[request.budget].to_numpy()
+            groups.append(_Group(label, output, points, num_repeated, budget))
     return groups, notes
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.compare.setting_line import SettingLine
-from lossline_jax.fit.curves.line import fit_line
+from lossline_jax.fit.curves.line import LineData, fit_each_line
 from lossline_jax.fit.resampling import Bootstrap, bootstrap, derive_seed, has_checkpoints, with_run_intervals
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
 from lossline_jax.fit.study.irreducible import IrreducibleModes
@@ -287,37 +287,35 @@ def fit_groups(
     Returns:
         The lines, and a line of text for each failure, in the order of `groups`.
     """
-    fitted: list[FittedGroup] = []
-    failures: list[str] = []
-    for group in groups:
+    usable: dict[int, LineData] = {}
+    failures: dict[int, str] = {}
+    for k, group in enumerate(groups):
         try:
             x_loss, y_loss = numeric_losses(group.points, X, x), numeric_losses(group.points, Y, y)
             require_several_values(x_loss, y_loss, x)
             modes: dict[str, Any] = irreducible.of_points(group.points, x_loss, y_loss) if irreducible else {}
             modes |= {} if noise_x is None else {"noise_x": noise_x}
         except LosslineError as error:
-            failures.append(f"{group.label}: {error}")
+            failures[k] = f"{group.label}: {error}"
             continue
-        fitted.append(_fit_group(group, x_loss, y_loss, unit, num_resamples=num_resamples, seed=seed, modes=modes))
-        fit = fitted[-1].line.fit
+        usable[k] = LineData(x_loss, y_loss, _clusters(group.points), **modes)
+    fits = fit_each_line(list(usable.values()), unit=UNITS.get(unit, "the table's own"))
+    fitted = [
+        _fitted_group(groups[k], data, fit, unit, num_resamples=num_resamples, seed=seed)
+        for (k, data), fit in zip(usable.items(), fits, strict=True)
+    ]
+    for k, item in zip(usable, fitted, strict=True):
+        fit = item.line.fit
         if not fit.has_curve:
-            failures.append(f"{group.label}: {fit.status}: {fit.note}")
-    return fitted, failures
+            failures[k] = f"{item.group.label}: {fit.status}: {fit.note}"
+    return fitted, [failures[k] for k in sorted(failures)]
 
 
-def _fit_group(
-    group: LinePoints,
-    x: np.ndarray,
-    y: np.ndarray,
-    unit: str,
-    *,
-    num_resamples: int,
-    seed: int,
-    modes: dict[str, Any],
+def _fitted_group(
+    group: LinePoints, data: LineData, fit: FitResult, unit: str, *, num_resamples: int, seed: int
 ) -> FittedGroup:
-    """Fit the line of one group, with its band and the notes on its points."""
-    runs = _clusters(group.points)
-    fit = fit_line(x, y, runs, unit=UNITS.get(unit, "the table's own"), **modes)
+    """Return a group with its line, its band and the notes on its points."""
+    x, y, runs = data.x, data.y, data.clusters
     fit = _with_table_notes(fit, x, y, runs)
     band, note, resamples, middle = None, "", None, None
     if fit.has_curve:

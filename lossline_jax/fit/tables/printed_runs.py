@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 # All numbers below are choices.
 MIN_POINTS = 3  # points of a copy; fewer may be equal by chance
@@ -61,7 +60,11 @@ class PrintedRun:
         """Tell whether each point of `part` equals a point of this run. No two of them may equal the same point."""
         rounding_c = HALF * np.maximum(self.units_c, part.units_c)
         apart_nm = ~nearly_equal(part.values_nc[:, None], self.values_nc[None], rounding_c)
-        return not apart_nm[linear_sum_assignment(apart_nm)].any()
+        if apart_nm.all(axis=1).any():  # a point of `part` equals no point of this run
+            return False
+        import scipy.optimize  # takes half a second, and few tables have runs with equal points
+
+        return not apart_nm[scipy.optimize.linear_sum_assignment(apart_nm)].any()
 
 
 def nearly_equal(first: np.ndarray, second: np.ndarray, rounding_c: np.ndarray) -> np.ndarray:

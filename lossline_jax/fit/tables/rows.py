@@ -41,9 +41,9 @@ def open_rows(frame: Any, run: str | None = None) -> pd.DataFrame:
     keys = {run or RUN_ID} | ({RUN_ID} if "eval_set" in frame.columns else set())
     for name in keys & set(frame.columns):
         require_runs(frame, name)
-        frame[name] = frame[name].map(level_text)
+        frame[name] = level_texts(frame.loc[:, name])
     if "eval_set" in frame.columns:
-        frame["eval_set"] = frame["eval_set"].map(level_text)
+        frame["eval_set"] = level_texts(frame.loc[:, "eval_set"])
     return frame
 
 
@@ -155,6 +155,16 @@ def level_text(value: Any) -> str:
     return str(value)
 
 
+def level_texts(column: pd.Series) -> pd.Series:
+    """Return `level_text` of each cell of a column. Each distinct word or number is converted once."""
+    dtype = column.dtype
+    if not (isinstance(dtype, pd.StringDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "iuf")):
+        return column.map(level_text)
+    codes, cells = pd.factorize(column)
+    texts = np.array([*map(level_text, cells), ""], dtype=object)  # the code of a missing cell is -1, the last one
+    return pd.Series(texts[codes], index=column.index, name=column.name, dtype="str")
+
+
 def row_names(frame: pd.DataFrame) -> list[str]:
     """Return the name of each row for messages.
 
@@ -184,6 +194,8 @@ def require_runs(frame: pd.DataFrame, name: str) -> None:
 def _plain_column(column: pd.Series) -> pd.Series:
     """Return a column of numbers, dates, or objects that are text, hashable values or None."""
     if isinstance(column.dtype, np.dtype) and column.dtype.kind != "O":
+        return column
+    if column.dtype == "str":  # pandas' own type of text holds no other cells, and NaN where one is missing
         return column
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         return column

@@ -14,7 +14,7 @@ from pandas.api.types import is_numeric_dtype
 
 from lossline_jax.errors import ArgumentError, LosslineError, suggestion
 from lossline_jax.fit.tables.columns import KINDS
-from lossline_jax.fit.tables.rows import WHERE, level_text, require_column, require_each_once
+from lossline_jax.fit.tables.rows import WHERE, level_text, level_texts, require_column, require_each_once
 from lossline_jax.losses.cells import as_numbers
 from lossline_jax.losses.loss_row import FACTOR_COLUMNS
 
@@ -120,7 +120,7 @@ def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[
         LosslineError: the table does not have a named column, a column is named twice, or there is no factor column.
     """
     present = [name for name in FACTORS if name in frame.columns]
-    stated = [name for name in present if not np.all(frame.loc[:, name].map(level_text).isin(NOT_STATED))]
+    stated = [name for name in present if not np.all(level_texts(frame.loc[:, name]).isin(NOT_STATED))]
     names = tuple(stated) if factors is None else tuple(factors)
     for name in names:
         require_column(frame, name, "factors")
@@ -142,7 +142,7 @@ def find_settings(frame: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataF
     Returns:
         The table with the column `_setting`, the settings, and a note for each group of rows with an unknown level.
     """
-    rows = frame[list(factors)].map(level_text)
+    rows = frame[list(factors)].apply(level_texts)
     groups = rows.groupby(list(factors), sort=False).ngroup().to_numpy()
     is_first = ~pd.Series(groups).duplicated().to_numpy()
     first_rows = zip(groups[is_first], rows.loc[is_first].to_dict("records"), np.flatnonzero(is_first), strict=True)

@@ -76,7 +76,7 @@ def _moved(judged: Sequence[FactorVerdict]) -> str:
 
 
 def _by(item: FactorVerdict, gap: LevelGap) -> str:
-    """Return `by −0.3 nats/token (14 times the noise)`.
+    """Return `by −0.3 nats/token (14 times the noise), which grows to −0.4`.
 
     Where the mean hides gaps of both signs, return the lowest and the highest gap instead: `from ... to ...`. Where
     the gap depends on another factor, return the gap at each of its levels.
@@ -90,7 +90,17 @@ def _by(item: FactorVerdict, gap: LevelGap) -> str:
         low, high = (f"{with_unit(signed_text(pair.gap), unit)} ({pair.matched_on})" for pair in ends)
         return f"from {low} to {high}"
     ratio = f" ({abs(gap.ratio):.0f} times the noise)" if gap.ratio is not None else ""
-    return f"by {with_unit(signed_text(gap.gap), unit)}{ratio}"
+    return f"by {with_unit(signed_text(gap.gap), unit)}{ratio}{_course(gap)}"
+
+
+def _course(gap: LevelGap) -> str:
+    """Return `, which fades to +0.002`; empty where the gap is not seen to change."""
+    course = gap.course
+    if course is None or course.word not in ("fades", "grows", "crosses"):
+        return ""
+    if course.word == "crosses":
+        return f", which goes from {signed_text(course.start)} to {signed_text(course.far)}"
+    return f", which {course.word} to {signed_text(course.far)}"
 
 
 def _crossed(judged: Sequence[FactorVerdict]) -> str:
@@ -164,9 +174,7 @@ def _far(judged: Sequence[FactorVerdict]) -> str:
     if not runs:
         return ""
     shown = [*runs[:MOST_NAMED], f"{len(runs) - MOST_NAMED} more"] if len(runs) > MOST_NAMED else runs
-    return (
-        f"Far from the line of their own setting: {listed(shown)}. Verdicts are those that hold with and without them."
-    )
+    return f"Far from the line of their own setting: {listed(shown)}. No verdict rests on them."
 
 
 def study_finding(frame: pd.DataFrame, fits: StudyFits, study: StudyConfig, progress: str = "") -> str:

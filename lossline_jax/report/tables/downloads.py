@@ -120,8 +120,15 @@ def gaps_frame(fits: StudyFits) -> pd.DataFrame:
 
 
 def _split_intervals(values: dict) -> dict:
-    """Replace each interval by two values, its ends."""
+    """Replace each interval by two values, its ends, and the course of a gap by one value for each of its parts."""
     columns = dict(values)
+    course = columns.pop("course") or {"word": "", "x": (None, None)}
+    course["start_x"], course["far_x"] = course.pop("x")
+    for part in ("start", "far", "change"):
+        low, high = course.pop(f"{part}_interval", None) or (None, None)
+        course |= {f"{part}_low": low, f"{part}_high": high}
+    columns["course"] = course.pop("word")
+    columns |= {f"course_{name}": value for name, value in course.items()}
     columns["interval_low"], columns["interval_high"] = columns.pop("interval") or (None, None)
     if "support" in columns:
         columns["x_low"], columns["x_high"] = columns.pop("support") or (None, None)

@@ -163,7 +163,12 @@ def conventions(fits: StudyFits) -> list[str]:
         "level’s gap is larger than the noise, or differs between settings by more than the margin of three times the "
         "noise. Else it crosses the line when the gaps over the lowest and over the highest third of the common range "
         "lie surely beyond the margin, on either side of zero. It does not move the line when the 90% interval of "
-        "every gap lies within the margin. Otherwise the study cannot tell, nor where a verdict does not hold without "
-        "runs that lie far from the line of their own setting.",
+        "every gap lies within the margin. Otherwise the study cannot tell. Runs that lie far from the line of their "
+        "own setting are set aside. Of two such runs of one setting either may be off, and a verdict must hold without "
+        "each.",
+        "The course of a gap goes from the highest common x to the lowest one, the far end. A parabola through the gap "
+        "of each run gives its two ends. The gap fades or grows when its size surely changes, crosses when its ends "
+        "surely have opposite signs, and stays when the 90% interval of its change lies within the margin. No word "
+        "means that the course is unclear.",
     ]
     return sentences

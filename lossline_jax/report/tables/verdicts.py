@@ -24,6 +24,12 @@ IN_WORDS = {
     "does not move": "does not move it",
     "cannot tell": "cannot tell",
 }
+COURSES = {
+    "fades": "fades: the gap surely shrinks while training goes on",
+    "grows": "grows: the gap surely grows while training goes on",
+    "crosses": "crosses: the gap surely has opposite signs at the start and at the far end",
+    "stays": "stays: the gap surely changes by less than the margin",
+}
 TREND_IN_WORDS = {"rises": "the gap rises", "falls": "the gap falls", "flat": "no trend", "cannot tell": "cannot tell"}
 DIFFERENT = ("moves", "crosses")  # verdicts which mean that the lines differ
 
@@ -134,6 +140,7 @@ def verdicts_table(judged: Sequence[FactorVerdict], styles: Mapping[tuple[str, s
         Column("factor", "level"),
         Column("verdict", prose=True),
         *(Column("gap", unit_label(unit), numeric=True) for unit in units),
+        Column("far end", "at lowest common x", numeric=True),
         Column("p", numeric=True),
         Column("detects", "gaps from", numeric=True),
         Column("runs", "vs reference", numeric=True),
@@ -168,6 +175,7 @@ def _factor_row(item: FactorVerdict, units: Sequence[str]) -> list[Cell]:
         Cell(factor_name(item.factor), f"from {main.reference}", tone="strong"),
         verdict_cell({unit: c.verdict for unit, c in item.by_unit.items()}, main.note, _bound(item)),
         *(_noise_cell(item.by_unit.get(unit)) for unit in units),
+        Cell(),
         Cell(
             p_text(main.p_holm),
             line,
@@ -182,8 +190,14 @@ def _level_row(item: FactorVerdict, level: JudgedLevel, units: Sequence[str], st
     gap = item.gap(level)
     return [
         Cell(level.name, drawing=swatch(style)),
-        verdict_cell({unit: g.verdict for unit, g in level.by_unit.items()}, _level_note(item, gap), _bound(item)),
+        verdict_cell(
+            {unit: g.verdict for unit, g in level.by_unit.items()},
+            _level_note(item, gap),
+            _bound(item),
+            _course_word(gap),
+        ),
         *(_gap_cell(level.by_unit.get(unit)) for unit in units),
+        _far_cell(gap, item.unit),
         Cell(p_text(gap.p)),
         Cell(number(gap.smallest_detectable_gap), title="the smallest gap found in 90% of studies of this design"),
         Cell(f"{gap.num_runs} vs {gap.num_reference_runs}", f"{gap.num_points} points", title=_pairs_title(gap)),
@@ -206,6 +220,7 @@ def _trend_row(item: FactorVerdict, trend: LevelTrend, units: Sequence[str]) -> 
             Cell(signed_text(own.slope, 4), interval(*own.interval, 4)) if (own := trends.get(unit)) else Cell(NONE)
             for unit in units
         ),
+        Cell(),
         Cell(p_text(trend.p_holm), title="of no slope, Holm-corrected over trends"),
         Cell(),
         Cell(),
@@ -226,6 +241,26 @@ def _gap_cell(gap: LevelGap | None) -> Cell:
     return Cell(signed_text(gap.gap), _ends(gap.interval), title=f"90% interval, {gap.method}")
 
 
+def _far_cell(gap: LevelGap, unit: str) -> Cell:
+    """Return the gap at the lowest common x, in the unit that texts use. Its title has the whole course."""
+    course = gap.course
+    if course is None:
+        return Cell(NONE, title="no run spans the common range of x")
+    start, far = course.x
+    parts = [f"at x {number(far)}, in {unit_label(unit)}"] if unit else [f"at x {number(far)}"]
+    parts.append(f"at the start, x {number(start)}: {signed_text(course.start)} {_ends(course.start_interval)}")
+    parts.append(f"change: {signed_text(course.change)} {_ends(course.change_interval)}, p {p_text(course.p)}")
+    if course.word:
+        parts.append(COURSES[course.word])
+    return Cell(signed_text(course.far), _ends(course.far_interval), title="\n".join(parts))
+
+
+def _course_word(gap: LevelGap) -> str:
+    """Return `, fades`; an empty text where the course is unclear or the verdict says the same."""
+    word = "" if gap.course is None else gap.course.word
+    return f", {word}" if word and word != gap.verdict else ""
+
+
 def _ends(ends: tuple[float, float] | None) -> str:
     return "" if ends is None else interval(*ends)
 
@@ -240,17 +275,18 @@ def _bound(item: FactorVerdict) -> str:
     return "" if margin is None else f" by more than {with_unit(number(margin), item.unit)}"
 
 
-def verdict_cell(verdicts: Mapping[str, str], note: str, bound: str = "") -> Cell:
+def verdict_cell(verdicts: Mapping[str, str], note: str, bound: str = "", course: str = "") -> Cell:
     """Return the cell of a verdict. Where the units disagree it has the verdict of each unit.
 
     Args:
         verdicts: the verdict in each unit.
         note: reservations about the verdict in the unit that texts use.
         bound: the end of "does not move it", where the units agree.
+        course: the course of the gap in the unit that texts use, where the units agree: `, fades`.
     """
     if len(set(verdicts.values())) == 1:
         verdict = next(iter(verdicts.values()))
-        text = IN_WORDS[verdict] + (bound if verdict == "does not move" else "")
+        text = IN_WORDS[verdict] + (bound if verdict == "does not move" else "") + course
     else:
         text = "; ".join(f"{IN_WORDS[verdict]} in {unit_label(unit)}" for unit, verdict in verdicts.items())
     return Cell(text, note, tone="strong" if set(verdicts.values()) <= set(DIFFERENT) else "")

@@ -1,0 +1,266 @@
+"""Measure the course of a gap: its size at both ends of the common support, and its change between them.
+
+Training goes from high to low x. The start of the course is the highest common x, and its far end the lowest one.
+A mean gap hides this course: a gap that fades and a gap that grows can have the same mean.
+Read `measure_course` first.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import scipy.special
+
+from lossline_jax.fit.compare.draws import draws_interval, reference_draws, run_draws
+from lossline_jax.fit.compare.noise import Noise, noise_between_runs
+from lossline_jax.fit.compare.setting_line import MatchedPair, SettingLine
+
+CourseWord = Literal["fades", "grows", "crosses", "stays", ""]
+
+SIGNIFICANCE = 0.05  # probability, by convention, of the test of "no change"
+# All of these are conventions of this package. `benchmarks/gap_course.py` measures the words that follow.
+MIN_SPAN = 1 / 2  # share of the common support that a run must span to count
+MIN_POINTS = 3  # points that a run must have on the support for a straight course
+CURVED_POINTS = 5  # points of every run from which the course is a parabola
+# Each part of a course is a sum of the gap at the start and the gap at the far end, with these two weights.
+PARTS: Mapping[str, tuple[float, float]] = {
+    "start": (1.0, 0.0),
+    "far": (0.0, 1.0),
+    "change": (-1.0, 1.0),
+    "middle": (0.5, 0.5),
+}
+
+
+@dataclass(frozen=True)
+class GapCourse:
+    """The course of a gap from the start of training to the lowest common loss.
+
+    Intervals are 90%, by bootstrap of runs. They are None where no setting was repeated.
+    """
+
+    word: CourseWord  # empty: unclear
+    x: tuple[float, float]  # the start (highest common x) and the far end (lowest common x); means over pairs
+    start: float
+    start_interval: tuple[float, float] | None
+    far: float
+    far_interval: tuple[float, float] | None
+    change: float  # far - start
+    change_interval: tuple[float, float] | None
+    p: float | None  # of "no change", Student's t
+
+
+@dataclass(frozen=True, eq=False)
+class LineCourse:
+    """The courses of a level: over all its pairs, and of each pair."""
+
+    whole: GapCourse
+    pairs: tuple[GapCourse | None, ...]  # None: no run of the pair spans the support
+    agrees: bool  # False: pairs surely change in opposite directions, or have different words
+
+
+@dataclass(frozen=True, eq=False)
+class _PairCourse:
+    """One pair, measured and drawn. Arrays and mappings are by part of the course."""
+
+    x: tuple[float, float]
+    values: Mapping[str, float]
+    draws: Mapping[str, np.ndarray]  # empty: no setting was repeated
+    noises: Mapping[str, Noise]  # empty: as for `draws`
+    num_runs: int
+    num_reference_runs: int
+
+    @property
+    def weight(self) -> float:
+        return 1 / (1 / self.num_runs + 1 / self.num_reference_runs)
+
+
+def measure_course(
+    pairs: Sequence[MatchedPair], cells: Sequence[SettingLine], floor: float, margin: float, *, seed: int
+) -> LineCourse | None:
+    """Measure the course of the gap of a level.
+
+    A parabola is fitted to y - reference line(x) of each run of the level. Its two values are taken at the highest and
+    at the lowest x that all runs of both settings reach. They are averaged over runs, and then over pairs as the gap
+    is. A parabola needs five points of each run; with fewer points it is a straight line.
+
+    The noise of each part is measured like the noise floor. The same parabola is fitted to the residuals of each
+    repeated run about the line of its own setting, on the same support. So noise that turns a line counts as such.
+
+    These are the words. The first that holds is given:
+
+    - `crosses`: the change is significant. The gaps at both ends are above the noise floor, and surely of opposite
+      sign.
+    - `grows`, `fades`: the change is significant. The mean of both ends surely is not zero. The gap grows if the change
+      has the sign of that mean, and it fades if it has the opposite sign.
+    - `stays`: the 90% interval of the change lies within the margin.
+
+    A change is significant if its p is below 5%, its 90% interval excludes zero and it is above the noise floor.
+
+    Args:
+        pairs: the matched pairs that have a gap.
+        cells: settings whose repeated runs tell the noise.
+        floor: the noise floor of the gap.
+        margin: the margin within which a gap does not matter.
+        seed: seed of the bootstrap.
+
+    Returns:
+        The course. None: no pair has runs that span the support.
+    """
+    generator = np.random.Generator(np.random.PCG64([seed, 2]))
+    measured = [_measure_pair(pair, cells, generator) for pair in pairs]
+    known = [item for item in measured if item is not None]
+    if not known:
+        return None
+    courses = tuple(None if item is None else _course([item], floor, margin) for item in measured)
+    whole = _course(known, floor, margin)
+    agrees = _agree([course for course in courses if course is not None])
+    return LineCourse(whole if agrees else replace(whole, word=""), courses, agrees)
+
+
+def _measure_pair(
+    pair: MatchedPair, cells: Sequence[SettingLine], generator: np.random.Generator
+) -> _PairCourse | None:
+    """Measure the course of one pair. None: no run of one of the settings spans the support."""
+    reference, other = pair.reference, pair.other
+    support = (max(reference.x.min(), other.x.min()), min(reference.x.max(), other.x.max()))
+    runs, reference_ranges = _runs_on(other, support, MIN_POINTS), _ranges_on(reference, support)
+    if not runs or not reference_ranges:
+        return None
+    ranges = [(other.x[mask].min(), other.x[mask].max()) for mask in runs] + reference_ranges
+    far, start = max(low for low, _ in ranges), min(high for _, high in ranges)
+    if not far < start:
+        return None
+    degree = 2 if all(np.unique(other.x[mask]).size >= CURVED_POINTS for mask in runs) else 1
+    distances = np.full(other.x.size, np.nan)
+    inside = np.any(runs, axis=0)
+    distances[inside] = other.y[inside] - reference.fit.predict(x=other.x[inside])
+    ends_R2 = np.array([_ends(other.x[mask], distances[mask], (start, far), degree) for mask in runs])
+    noises = _noises(cells, support, degree)
+    values = {name: float(ends_R2.mean(axis=0) @ weights) for name, weights in PARTS.items()}
+    draws = {}
+    if noises:
+        moved_R2 = None
+        if reference.resamples is not None:
+            at_ends = np.array([start, far])
+            moved_R2 = reference.resamples.curves({"x": at_ends}) - reference.fit.predict(x=at_ends)
+        for name, weights in PARTS.items():
+            level = run_draws(noises[name], len(runs), generator)
+            moved = None if moved_R2 is None else moved_R2 @ np.array(weights)
+            draws[name] = values[name] + level - reference_draws(moved, noises[name], len(reference_ranges), generator)
+    return _PairCourse((float(start), float(far)), values, draws, noises, len(runs), len(reference_ranges))
+
+
+def _agree(courses: Sequence[GapCourse]) -> bool:
+    """Tell whether no two pairs surely change in opposite directions, or have different words of a change."""
+    significant = [course for course in courses if course.p is not None and course.p < SIGNIFICANCE]
+    directions = {_sure_sign(course.change_interval) for course in significant} - {0}
+    return len(directions) < 2 and len({course.word for course in courses} & {"fades", "grows", "crosses"}) < 2
+
+
+def _course(pairs: Sequence[_PairCourse], floor: float, margin: float) -> GapCourse:
+    """Return the course over some pairs, with its word."""
+    weights = np.array([pair.weight for pair in pairs])
+    weights /= weights.sum()
+    values = {name: float(weights @ [pair.values[name] for pair in pairs]) for name in PARTS}
+    intervals: dict[str, tuple[float, float] | None] = dict.fromkeys(PARTS)
+    p = None
+    if all(pair.draws for pair in pairs):
+        variances = weights**2 * [pair.noises["change"].floor ** 2 / pair.weight for pair in pairs]
+        freedoms = [pair.noises["change"].degrees_of_freedom for pair in pairs]
+        # The noises of pairs share runs, so their degrees of freedom are not added.
+        freedom = float(np.average(freedoms, weights=variances if np.all(variances > 0) else None))
+        for name in PARTS:
+            intervals[name] = draws_interval(weights @ np.array([pair.draws[name] for pair in pairs]), freedom)
+        if variances.sum() > 0:
+            p = float(2 * scipy.special.stdtr(freedom, -abs(values["change"]) / np.sqrt(variances.sum())))
+    return GapCourse(
+        word=_word(values, intervals, p, floor=floor, margin=margin),
+        x=(float(weights @ [pair.x[0] for pair in pairs]), float(weights @ [pair.x[1] for pair in pairs])),
+        start=values["start"],
+        start_interval=intervals["start"],
+        far=values["far"],
+        far_interval=intervals["far"],
+        change=values["change"],
+        change_interval=intervals["change"],
+        p=p,
+    )
+
+
+def _word(
+    values: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float] | None],
+    p: float | None,
+    *,
+    floor: float,
+    margin: float,
+) -> CourseWord:
+    """Return the word of `measure_course` that holds."""
+    signs = {name: _sure_sign(interval) for name, interval in intervals.items()}
+    changes = p is not None and p < SIGNIFICANCE and signs["change"] != 0 and abs(values["change"]) > floor
+    if changes and signs["start"] * signs["far"] < 0 and min(abs(values["start"]), abs(values["far"])) > floor:
+        return "crosses"
+    if changes and signs["middle"]:
+        return "grows" if signs["middle"] == signs["change"] else "fades"
+    change = intervals["change"]
+    return "stays" if change is not None and all(abs(end) < margin for end in change) else ""
+
+
+def _sure_sign(interval: tuple[float, float] | None) -> int:
+    """Return the sign of an interval that excludes zero. 0: it does not."""
+    if interval is None:
+        return 0
+    return int(interval[0] > 0) - int(interval[1] < 0)
+
+
+def _runs_on(cell: SettingLine, support: tuple[float, float], min_points: int) -> list[np.ndarray]:
+    """Return the mask of the points on the support, for each run that spans the support."""
+    low, high = support
+    masks = [mask & (cell.x >= low) & (cell.x <= high) for mask in _masks_of_runs(cell)]
+    return [
+        mask
+        for mask in masks
+        if np.unique(cell.x[mask]).size >= min_points and np.ptp(cell.x[mask]) >= MIN_SPAN * (high - low) > 0
+    ]
+
+
+def _ranges_on(cell: SettingLine, support: tuple[float, float]) -> list[tuple[float, float]]:
+    """Return the part of the support that each run covers, for each run that spans the support."""
+    low, high = support
+    ranges = [(max(cell.x[mask].min(), low), min(cell.x[mask].max(), high)) for mask in _masks_of_runs(cell)]
+    return [(first, last) for first, last in ranges if last - first >= MIN_SPAN * (high - low) > 0]
+
+
+def _masks_of_runs(cell: SettingLine) -> list[np.ndarray]:
+    return [np.ones(cell.x.size, bool)] if cell.runs is None else [cell.runs == run for run in cell.run_ids]
+
+
+def _ends(x: np.ndarray, values: np.ndarray, ends: tuple[float, float], degree: int) -> np.ndarray:
+    """Fit a polynomial to the values by least squares, and return its values at the two ends."""
+    middle, half = (x.max() + x.min()) / 2, np.ptp(x) / 2
+    basis = np.vander((x - middle) / half, degree + 1)
+    coefficients = np.linalg.lstsq(basis, values, rcond=None)[0]
+    return np.vander((np.array(ends) - middle) / half, degree + 1) @ coefficients
+
+
+def _noises(cells: Sequence[SettingLine], support: tuple[float, float], degree: int) -> dict[str, Noise]:
+    """Return the noise of each part of a course on this support. Empty: no repeated setting spans it.
+
+    Each run is taken between its own ends, so that nothing is extrapolated.
+    """
+    min_points = CURVED_POINTS if degree > 1 else MIN_POINTS
+    by_setting = []
+    for cell in cells:
+        if cell.num_runs > 1 and cell.fit.has_curve:
+            masks = _runs_on(cell, support, min_points)
+            if len(masks) > 1:
+                by_setting.append(
+                    np.array(
+                        [_ends(cell.x[m], cell.residuals[m], (cell.x[m].max(), cell.x[m].min()), degree) for m in masks]
+                    )
+                )
+    noises = {
+        name: noise_between_runs([ends_R2 @ np.array(weights) for ends_R2 in by_setting])
+        for name, weights in PARTS.items()
+    }
+    return {name: noise for name, noise in noises.items() if noise is not None}

@@ -1,0 +1,101 @@
+"""The points of one setting: losses with the compute that they took, by run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lossline_jax.fit.tables.settings import Setting
+
+
+@dataclass(frozen=True, eq=False)
+class ComputeCell:
+    """All runs of one setting on one loss."""
+
+    setting: Setting
+    loss: np.ndarray  # (n,) positive
+    log_compute: np.ndarray  # (n,) natural logarithm
+    runs: np.ndarray  # (n,) the run of each point
+
+    @property
+    def levels(self) -> Mapping[str, str]:
+        """The level of each factor."""
+        return self.setting.levels
+
+    @property
+    def run_ids(self) -> list[str]:
+        """The runs, in the order of the table."""
+        return list(dict.fromkeys(self.runs.tolist()))
+
+    @property
+    def num_runs(self) -> int:
+        """The number of runs."""
+        return len(self.run_ids)
+
+    def of_run(self, run: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the losses and the log compute of a run, in the order of the compute.
+
+        Args:
+            run: the run.
+        """
+        mask = self.runs == run
+        order = np.argsort(self.log_compute[mask], kind="stable")
+        return self.loss[mask][order], self.log_compute[mask][order]
+
+    def only(self, mask: np.ndarray) -> "ComputeCell":
+        """Return the cell with the marked points alone.
+
+        Args:
+            mask: (n,) bool.
+        """
+        return ComputeCell(self.setting, self.loss[mask], self.log_compute[mask], self.runs[mask])
+
+    def last_points(self) -> "ComputeCell":
+        """Return the cell with the point of most compute of each run."""
+        keep = np.zeros(self.loss.size, bool)
+        for run in self.run_ids:
+            of_run = np.flatnonzero(self.runs == run)
+            keep[of_run[np.argmax(self.log_compute[of_run])]] = True
+        return self.only(keep)
+
+    def frontier(self, tolerance: float) -> "ComputeCell":
+        """Return the cell with the point of least loss at each budget.
+
+        Args:
+            tolerance: neighbouring budgets whose logarithms differ by less count as one.
+        """
+        order = np.argsort(self.log_compute, kind="stable")
+        budget = np.cumsum(np.diff(self.log_compute[order], prepend=-np.inf) > tolerance)
+        keep = np.zeros(self.loss.size, bool)
+        for number in np.unique(budget):
+            at_budget = order[budget == number]
+            keep[at_budget[np.argmin(self.loss[at_budget])]] = True
+        return self.only(keep)
+
+
+@dataclass(frozen=True, eq=False)
+class Displacement:
+    """The distance of two settings in log compute at equal loss, at several losses.
+
+    The first `num_by_loss` losses go from the highest common loss to the lowest. The others belong to budgets, and are
+    NaN where the settings share no budget.
+    """
+
+    losses: np.ndarray  # (m,)
+    num_by_loss: int
+    reference_log_compute: np.ndarray  # (m,) at each loss
+    level_log_compute: np.ndarray  # (m,)
+    bounds: tuple[float, float]  # lowest and highest loss that both settings reach
+    values: np.ndarray  # (m + 1,) ln(speedup) at each loss, and last the mean over the lower half
+    # Deviations of the runs of each side: measured curves have (m + 1,) sums of squares, with their freedom.
+    level_squares: np.ndarray
+    level_freedom: int
+    reference_squares: np.ndarray
+    reference_freedom: int
+    num_runs: int
+    num_reference_runs: int
+    # Power laws have (m + 1,) variances of their own, with their freedom. None: measured curves.
+    variance: np.ndarray | None = None
+    freedom: float = 0.0
+    noise: float | None = None  # deviation of a run from its power law, in ln(compute)
+    parameters: dict[str, float] | None = None

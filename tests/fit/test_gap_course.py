@@ -1,0 +1,160 @@
+"""The course of a gap: planted courses get their word, and values are those of a parabola fitted by numpy."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from lossline_jax.config.serialise import from_json, to_json
+from lossline_jax.fit.compare.compare_lines import compare_setting_lines
+from lossline_jax.fit.compare.comparison import LevelGap
+from lossline_jax.fit.compare.course import GapCourse
+from tests.support.planted_lines import BASE, FLOOR, cell, fit_setting, study
+
+
+def generator(seed=0):
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+def planted(setting, start: float, far: float):
+    """Return the setting with a gap of `start` noises at its highest x, and of `far` noises at its lowest x."""
+    gap = FLOOR * np.interp(setting.x, [setting.x.min(), setting.x.max()], [far, start])
+    return fit_setting(setting.levels, setting.x, setting.y + gap, setting.runs)
+
+
+def data_level(cells, base=BASE) -> LevelGap:
+    return next(item for item in compare_setting_lines(cells, base) if item.factor == "data").levels[0]
+
+
+def course_of(cells) -> GapCourse:
+    course = data_level(cells).course
+    assert course is not None
+    return course
+
+
+def changed(seed: int, start: float, far: float, **runs):
+    cells = study(seed, base_runs=5, num_runs=5, **runs)
+    return [cells[0], planted(cells[1], start, far), *cells[2:]]
+
+
+@pytest.mark.parametrize(
+    ("start", "far", "word", "verdict"),
+    [
+        (0, 0, "stays", "does not move"),
+        (8, 8, "stays", "moves"),
+        (8, 0, "fades", "moves"),
+        (0, 8, "grows", "moves"),
+        (4, 12, "grows", "moves"),
+        (12, 4, "fades", "moves"),
+        (7, -7, "crosses", "crosses"),
+    ],
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_planted_course_gets_its_word(start, far, word, verdict, sign):
+    level = data_level(changed(11, sign * start, sign * far))
+    assert (level.course.word, level.verdict) == (word, verdict)
+    assert level.verdict_and_course == (verdict if word == verdict else f"{verdict}, {word}")
+    truth = sign * FLOOR * np.array([start, far, far - start])
+    measured = np.array([level.course.start, level.course.far, level.course.change])
+    assert np.all(np.abs(measured - truth) < 3 * FLOOR)
+
+
+def test_no_word_where_a_change_is_neither_sure_nor_small():
+    (data,) = [item for item in compare_setting_lines(study(2, num_runs=1), BASE) if item.factor == "data"]
+    course = data.levels[0].course
+    low, high = course.change_interval
+    assert low < 0 < high
+    assert max(-low, high) > data.margin
+    assert course.word == ""
+
+
+def test_values_are_those_of_a_parabola_through_each_run():
+    cells = changed(12, 2, 9)
+    reference, level = cells[:2]
+    course = course_of(cells)
+    low, high = max(reference.x.min(), level.x.min()), min(reference.x.max(), level.x.max())
+    inside = (level.x >= low) & (level.x <= high)
+    runs = [inside & (level.runs == run) for run in level.run_ids]
+    far = max(
+        [level.x[run].min() for run in runs] + [reference.x[reference.runs == r].min() for r in reference.run_ids]
+    )
+    start = min(
+        [level.x[run].max() for run in runs] + [reference.x[reference.runs == r].max() for r in reference.run_ids]
+    )
+    assert course.x == pytest.approx((start, far))
+    distances = level.y - reference.fit.predict(x=np.clip(level.x, low, high))
+    fitted = [np.polynomial.Polynomial.fit(level.x[run], distances[run], 2) for run in runs]
+    expected = [np.mean([parabola(x) for parabola in fitted]) for x in (start, far)]
+    assert (course.start, course.far) == pytest.approx(expected)
+    assert course.change == pytest.approx(expected[1] - expected[0])
+
+
+def test_the_change_is_judged_by_the_noise_of_changes():
+    """Seeds that turn their runs make a change unsure, although they leave the noise floor as it is."""
+    r = generator(5)
+
+    def turned(setting, by):
+        turns = dict(zip(setting.run_ids, r.normal(0, by * FLOOR, len(setting.run_ids)), strict=True))
+        lean = np.interp(setting.x, [setting.x.min(), np.median(setting.x), setting.x.max()], [-1, 0, 1])
+        y = setting.y + lean * [turns[run] for run in setting.runs]
+        return fit_setting(setting.levels, setting.x, y, setting.runs)
+
+    cells = changed(13, 6, 0)
+    steady, turning = course_of(cells), course_of([turned(setting, 8) for setting in cells])
+    assert steady.word == "fades"
+    assert turning.word == ""
+    assert np.diff(turning.change_interval) > 3 * np.diff(steady.change_interval)
+
+
+def test_without_repetitions_there_is_no_word_and_no_interval():
+    cells = study(1, base_runs=1, num_runs=1)
+    level = data_level([cells[0], planted(cells[1], 40, 0), *cells[2:]])
+    course = level.course
+    assert (course.word, course.p, course.start_interval, course.far_interval, course.change_interval) == (
+        "", None, None, None, None,
+    )  # fmt: skip
+    assert course.start - course.far > 30 * FLOOR
+
+
+def test_a_run_that_stops_early_does_not_shorten_the_course():
+    cells = changed(14, 0, 8)
+    level = cells[1]
+    stopped = (level.runs == level.run_ids[0]) & (level.x < np.quantile(level.x, 0.7))
+    shorter = fit_setting(level.levels, level.x[~stopped], level.y[~stopped], level.runs[~stopped])
+    whole, course = course_of(cells), course_of([cells[0], shorter, *cells[2:]])
+    assert course.x == pytest.approx(whole.x, abs=0.05)
+    assert course.word == "grows"
+
+
+def test_three_points_a_run_give_a_straight_course():
+    cells = changed(15, 0, 12)
+    kept = []
+    for setting in cells:
+        few = np.tile(np.isin(np.arange(10), [0, 5, 9]), 5)
+        kept.append(fit_setting(setting.levels, setting.x[few], setting.y[few], setting.runs[few]))
+    course = course_of(kept)
+    assert course.word == "grows"
+    assert course.change == pytest.approx(12 * FLOOR, abs=3 * FLOOR)
+
+
+def test_pairs_of_different_course_get_no_word_and_a_note():
+    r = generator(3)
+    settings = [
+        cell(r, {"data": data, "size": size}, 4) for data, size in (("a", "s"), ("b", "s"), ("a", "l"), ("b", "l"))
+    ]
+    settings[1], settings[3] = planted(settings[1], 0, 10), planted(settings[3], 0, -10)
+    level = data_level(settings, {"data": "a", "size": "s"})
+    assert [pair.course.word for pair in level.pairs] == ["grows", "grows"]
+    assert level.course.word == ""
+    assert "the course differs between pairs: change from -0." in level.note
+
+
+def test_a_level_without_a_course_is_still_read():
+    level = data_level(changed(16, 0, 8))
+    stored = to_json(level)
+    assert from_json(LevelGap, stored) == level
+    del stored["course"]
+    for pair in stored["pairs"]:
+        del pair["course"]
+    pairs = tuple(dataclasses.replace(pair, course=None) for pair in level.pairs)
+    assert from_json(LevelGap, stored) == dataclasses.replace(level, course=None, pairs=pairs)

@@ -1,0 +1,415 @@
+"""Speedups: planted curves give them back, errors are those of runs as units, and nothing is extrapolated."""
+
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from lossline_jax import fit
+from lossline_jax.cli.main import main
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.speedup.cell import ComputeCell
+from lossline_jax.fit.speedup.noise_pool import Errors
+from lossline_jax.fit.speedup.power_law import fit_power_laws
+from lossline_jax.fit.tables.settings import Setting
+from lossline_jax.formatting import TABLE_WIDTH
+from lossline_jax.summary import as_text
+from tests.support.planted_compute import ALPHA, BASE, Design, E, planted_runs, planted_table, two_settings
+
+POWER = fit.CurveOptions(curve="power law")
+SAME = np.array([-1e-4, 0.0, 1e-4])  # runs that are no copies, and have hardly any noise
+SHIFTS = [-0.06, 0.01, 0.03], [0.35, 0.41, 0.44, 0.38]
+
+
+def level_of(table, curves=POWER, loss="loss", **options):
+    return fit.compare_compute(table, loss, curves=curves, **options).factors[0].levels[0]
+
+
+@pytest.mark.parametrize("curve", ["measured", "power law"])
+@pytest.mark.parametrize("speedup", [0.4, 1.0, 2.5])
+def test_noise_free_curves_give_the_planted_speedup_at_every_loss_and_budget(curve, speedup):
+    level = level_of(two_settings(SAME, np.log(speedup) + SAME), fit.CurveOptions(curve=curve), base={"data": "wiki"})
+    exact = 1e-6 if curve == "power law" else 2e-4
+    (pair,) = level.pairs
+    assert level.speedup == pytest.approx(speedup, rel=exact)
+    assert len(pair.by_loss) == len(pair.by_budget) == 5
+    for at in (*pair.by_loss, *pair.by_budget):
+        assert at.speedup == pytest.approx(speedup, rel=10 * exact)
+        assert at.reference_compute / at.level_compute == pytest.approx(at.speedup)
+    assert level.interval == pytest.approx((speedup, speedup), rel=1e-3)
+
+
+def test_a_measured_curve_has_the_t_test_of_the_runs_as_units():
+    level = level_of(two_settings(*SHIFTS), fit.CurveOptions(), base={"data": "wiki"})
+    expected = scipy.stats.ttest_ind(*SHIFTS[::-1])
+    low, high = np.exp(expected.confidence_interval(0.9))
+    assert level.p == level.p_holm == pytest.approx(expected.pvalue, rel=0.02)
+    assert level.interval == pytest.approx((low, high), rel=1e-3)
+    assert level.noise_freedom == 5
+    assert level.noise == pytest.approx(
+        np.sqrt((2 * np.var(SHIFTS[0], ddof=1) + 3 * np.var(SHIFTS[1], ddof=1)) / 5), rel=2e-3
+    )
+    assert level.noise_share == pytest.approx(level.noise / np.log(level.speedup))
+    assert level.verdict == "saves compute"
+
+
+def test_power_laws_with_given_parameters_have_the_jackknife_of_the_mean():
+    """The ln A of a level is then the mean over its runs, and the jackknife is the usual standard error."""
+    curves = fit.CurveOptions(curve="power law", fix={"E": 0.0, "alpha": ALPHA})
+    rng = np.random.default_rng(3)
+    tables = []
+    for data, shifts in zip(("wiki", "code"), SHIFTS, strict=True):
+        for k, shift in enumerate(shifts):
+            compute = np.geomspace(1e16, 1e18, 6)
+            loss = 3 * (compute / 1e16 * np.exp(shift)) ** -ALPHA * np.exp(rng.normal(0, 0.01, 6))
+            tables.append(pd.DataFrame({"run_id": f"{data}{k}", "data": data, "train_flops": compute, "loss": loss}))
+    table = pd.concat(tables)
+    level = level_of(table, curves, base={"data": "wiki"})
+    of_run = (
+        table.assign(u=-(np.log(table.loss) + ALPHA * np.log(table.train_flops)) / ALPHA)
+        .groupby(["data", "run_id"])
+        .u.mean()
+    )
+    difference = of_run["code"].mean() - of_run["wiki"].mean()
+    error = np.sqrt(of_run["code"].var() / 4 + of_run["wiki"].var() / 3)
+    half = scipy.stats.t.ppf(0.95, 5) * error
+    assert np.log(level.speedup) == pytest.approx(difference, abs=1e-9)
+    assert np.log(level.interval) == pytest.approx((difference - half, difference + half), abs=1e-6)
+
+
+def test_one_step_without_a_run_is_near_a_new_fit_without_it():
+    table = planted_runs(np.random.default_rng(0), BASE, 14, design=Design(num_checkpoints=1, point_noise=0.003))
+    x, loss, runs = np.log(table.train_flops.to_numpy()), table.loss.to_numpy(), table.run_id.to_numpy(str)
+    whole, _ = fit_power_laws([ComputeCell(Setting({}), loss, x, runs)], {}, None)
+    for k, run in enumerate(sorted(set(runs))):
+        keep = runs != run
+        part, _ = fit_power_laws([ComputeCell(Setting({}), loss[keep], x[keep], runs[keep])], {}, None)
+        grid = np.linspace(x.min(), x.max(), 5)
+        losses = whole.loss(0, grid)
+        moved = whole.gradient(0, losses) @ whole.moves[k]
+        exact = part.log_compute(0, losses) - grid
+        assert np.abs(moved - exact).max() < 0.05 * np.abs(exact).max() + 1e-4
+
+
+@pytest.mark.parametrize("curve", ["measured", "power law"])
+def test_the_unit_of_compute_changes_nothing(curve):
+    table = planted_table(1, 1.4)
+    curves = fit.CurveOptions(curve=curve)
+    first = fit.compare_compute(table, "loss", curves=curves)
+    second = fit.compare_compute(table.assign(train_flops=table.train_flops / 8.64e19), "loss", curves=curves)
+    for a, b in zip(first.factors, second.factors, strict=True):
+        for one, other in zip(a.levels, b.levels, strict=True):
+            assert one.verdict == other.verdict
+            assert one.speedup == pytest.approx(other.speedup, rel=1e-5)
+            assert one.interval == pytest.approx(other.interval, rel=1e-4)
+
+
+@pytest.mark.parametrize("curve", ["measured", "power law"])
+def test_level_and_reference_in_exchange_invert_the_speedup(curve):
+    table = planted_table(2, 1.4)
+    table = table.loc[table[["architecture", "context_length", "optimiser"]].eq(["llama", "128", "adamw"]).all(axis=1)]
+    curves = fit.CurveOptions(curve=curve)
+    one, other = (level_of(table, curves, base={"data": data}, factors=["data"]) for data in ("wiki", "code"))
+    # The lower half of the measured losses is that of the reference, so it moves a little.
+    exact = 0.02 if curve == "measured" else 1e-6
+    assert one.speedup == pytest.approx(1 / other.speedup, rel=exact)
+    assert one.interval == pytest.approx((1 / other.interval[1], 1 / other.interval[0]), rel=2 * exact)
+    assert {one.verdict, other.verdict} == {"saves compute", "costs compute"}
+
+
+def test_pinned_and_shared_parameters():
+    table = two_settings(SAME, 0.7 + SAME, points=8)
+    (free,) = level_of(table, base={"data": "wiki"}).pairs
+    assert free.parameters == pytest.approx(
+        {"E of the reference": E, "E": E, "alpha of the reference": ALPHA, "alpha": ALPHA}, rel=1e-5
+    )
+    pinned = level_of(table, fit.CurveOptions(fix={"E": 1.2}), base={"data": "wiki"})
+    assert pinned.pairs[0].parameters["E"] == 1.2
+    assert pinned.pairs[0].parameters["alpha"] < 0.9 * ALPHA  # a lower E needs a flatter curve
+    noisy = planted_table(5, 1.3)
+    own = level_of(noisy, fit.CurveOptions(share=("E",))).pairs[0].parameters
+    assert own["alpha"] != own["alpha of the reference"]
+    assert own["E"] == own["E of the reference"]
+    shared = level_of(noisy, fit.CurveOptions(share=("E", "alpha"))).pairs[0].parameters
+    assert shared["alpha"] == shared["alpha of the reference"]
+
+
+def test_different_exponents_are_not_shared_and_the_course_shows_them():
+    compute = np.geomspace(1e16, 1e19, 9)
+    rng = np.random.default_rng(0)
+    rows = []
+    for data, alpha in (("wiki", 0.20), ("code", 0.30)):
+        loss = (1.7 + 2 * (compute / 1e16) ** -alpha) * np.exp(rng.normal(0, 0.001, 9))
+        rows.append(
+            pd.DataFrame(
+                {"run_id": [f"{data}{k}" for k in range(9)], "data": data, "train_flops": compute, "loss": loss}
+            )
+        )
+    result = fit.compare_compute(pd.concat(rows), "loss", {"data": "wiki"})
+    (factor,) = result.factors
+    (level,) = factor.levels
+    assert "each has its own" in factor.note
+    assert level.highest == pytest.approx(1.0, abs=0.05)
+    exact = ((level.pairs[0].by_loss[-1].loss - 1.7) / 2) ** (1 / 0.30 - 1 / 0.20)
+    assert level.lowest == pytest.approx(exact, rel=0.1)
+    assert level.lowest_interval[0] < exact < level.lowest_interval[1]
+
+
+def test_only_losses_that_both_reach_are_compared():
+    table = two_settings([0.0, 0.02, -0.02], [1.0, 1.1, 0.9])
+    for curves in (fit.CurveOptions(), POWER):
+        (pair,) = level_of(table, curves, base={"data": "wiki"}).pairs
+        ends = table.groupby("data").loss.agg(["min", "max"])
+        low, high = ends["min"].max(), ends["max"].min()
+        assert low - 0.02 < pair.losses[0] < pair.losses[1] < high + 0.02
+        for at in (*pair.by_loss, *pair.by_budget):
+            assert pair.losses[0] <= at.loss <= pair.losses[1]
+            assert min(at.reference_compute, at.level_compute) > 0.9e16
+            assert max(at.reference_compute, at.level_compute) < 1.2e18
+
+
+def test_levels_without_common_losses_cannot_be_told():
+    table = two_settings([0.0, 0.02, -0.02], [8.0, 8.1, 7.9])
+    for curves in (fit.CurveOptions(), POWER):
+        level = level_of(table, curves, base={"data": "wiki"})
+        assert level.verdict == "cannot tell"
+        assert level.speedup is None
+        assert "no losses that all runs reach" in level.note
+
+
+def test_losses_that_do_not_fall_are_said():
+    table = two_settings(SAME, 0.1 + SAME, points=8)
+    rising = table.assign(loss=np.where(table["data"] == "code", 6 - table["loss"], table["loss"]))
+    assert "does not fall" in level_of(rising, base={"data": "wiki"}).note
+    result = fit.compare_compute(rising, "loss", {"data": "wiki"})
+    assert not [level for factor in result.factors for level in factor.levels]
+    assert "falling loss, left out: code-0" in result.failures[0]
+
+
+def test_one_run_a_level_has_a_speedup_but_no_interval():
+    level = level_of(two_settings([0.0], [0.5]), fit.CurveOptions(), base={"data": "wiki"})
+    assert level.speedup == pytest.approx(np.exp(0.5), rel=1e-3)
+    assert level.interval is level.p is level.noise is None
+    assert "one run a level" in level.note
+    assert level.verdict == "cannot tell"
+
+
+def test_repetitions_without_noise_have_no_interval():
+    errors = Errors(np.array([0.3, 0.3]), np.array([0.0, 0.0]), 4.0, 0.0)
+    assert errors.interval(-1) is errors.p is None
+
+
+def test_one_run_of_a_level_takes_the_noise_of_the_repeated_settings():
+    level = level_of(two_settings(SHIFTS[0], [0.5]), fit.CurveOptions(), base={"data": "wiki"})
+    error = np.std(SHIFTS[0], ddof=1) * np.sqrt(1 / 3 + 1)
+    half = scipy.stats.t.ppf(0.95, 2) * error
+    centre = 0.5 - np.mean(SHIFTS[0])
+    assert np.log(level.interval) == pytest.approx((centre - half, centre + half), rel=5e-3)
+    assert "one run of this level" in level.note
+
+
+def test_a_noisy_level_does_not_borrow_the_quiet_noise_of_the_others():
+    noisy = planted_table(0, 1.0, Design(5, 5, noise_of_level=8.0))
+    result = fit.compare_compute(noisy, "loss", BASE)
+    level = result.factor("data").levels[0]
+    quiet = result.factor("optimiser").levels[0]
+    assert level.noise > 3 * quiet.noise
+    assert level.noise_freedom < 6 < quiet.noise_freedom
+
+
+def crossed(speedups):
+    """Return settings of two corpora and two architectures, with the speedup of `mamba` on each corpus."""
+    generator = np.random.default_rng(0)
+    design = Design(4, 4)
+    tables = []
+    for (data, speedup), architecture in itertools.product(speedups.items(), ("llama", "mamba")):
+        levels = {"data": data, "architecture": architecture}
+        tables.append(
+            planted_runs(generator, levels, 4, speedup=speedup if architecture == "mamba" else 1.0, design=design)
+        )
+    return pd.concat(tables)
+
+
+def test_pairs_that_disagree_are_told_in_words():
+    result = fit.compare_compute(crossed({"wiki": 2.0, "code": 0.8}), "loss", {"data": "wiki", "architecture": "llama"})
+    level = result.factor("architecture").level("mamba")
+    assert level.verdict == "depends"
+    assert level.speedup == pytest.approx(np.sqrt(2.0 * 0.8), rel=0.06)
+    assert [pair.matched_on for pair in level.pairs] == ["wiki", "code"]
+    assert "(code) to" in level.note
+    same = fit.compare_compute(crossed({"wiki": 2.0, "code": 1.8}), "loss", {"data": "wiki", "architecture": "llama"})
+    assert same.factor("architecture").level("mamba").verdict == "saves compute"
+
+
+def test_p_is_corrected_over_all_levels_of_all_factors():
+    levels = [
+        level for factor in fit.compare_compute(planted_table(3), "loss", BASE).factors for level in factor.levels
+    ]
+    order = np.argsort([level.p for level in levels])
+    largest = 0.0
+    for rank, k in enumerate(order):
+        largest = max(largest, min(1.0, (len(levels) - rank) * levels[k].p))
+        assert levels[k].p_holm == pytest.approx(largest)
+
+
+def test_a_margin_makes_no_difference():
+    table = two_settings([-0.01, 0.0, 0.01], [0.0, 0.02, 0.01, -0.01])
+    assert level_of(table, fit.CurveOptions(), base={"data": "wiki"}).verdict == "no difference"
+    assert level_of(table, fit.CurveOptions(margin=1.001), base={"data": "wiki"}).verdict == "cannot tell"
+
+
+def test_last_points_and_the_frontier():
+    generator = np.random.default_rng(0)
+    rows = []
+    for data, shift in (("wiki", 0.0), ("code", 0.5)):
+        for budget, excess in itertools.product(np.geomspace(1e16, 1e18, 6), (0.0, 0.02, 0.05)):
+            name = f"{data}-{budget:.3g}-{excess}"
+            for part in (0.25, 0.5, 1.0):
+                loss = E + 2 * (part * budget / 1e16 * np.exp(shift)) ** -ALPHA + excess + 0.3 * (part < 1)
+                rows.append(
+                    {
+                        "run_id": name,
+                        "data": data,
+                        "train_flops": part * budget * 1.0001 ** generator.normal(),
+                        "loss": loss,
+                    }
+                )
+    table = pd.DataFrame(rows)
+    options = fit.CurveOptions(last=True, frontier=True)
+    level = level_of(table, options, base={"data": "wiki"})
+    assert level.speedup == pytest.approx(np.exp(0.5), rel=1e-3)
+    assert level.num_runs == level.num_reference_runs == 6
+
+
+def test_sizes_times_tokens_are_compute():
+    table = two_settings(SAME, 0.3 + SAME)
+    sizes = table.assign(N=1e7, D=table.train_flops / 6e7).drop(columns="train_flops")
+    result = fit.compare_compute(sizes, "loss", {"data": "wiki"}, columns=fit.ComputeColumns(params="N", tokens="D"))
+    assert result.factors[0].levels[0].speedup == pytest.approx(np.exp(0.3), rel=1e-3)
+    assert result.compute == "6 × N × D"
+    assert result.factors[0].levels[0].pairs[0].by_loss[0].reference_compute == pytest.approx(
+        fit.compare_compute(table, "loss", {"data": "wiki"}).factors[0].levels[0].pairs[0].by_loss[0].reference_compute
+    )
+
+
+def long_table():
+    table = two_settings(*SHIFTS, points=12).rename(columns={"data": "tokenizer"})
+    rows = [
+        table.assign(eval_set=name, nats_per_token=table.loss * k, bits_per_byte=table.loss * k / 2)
+        for name, k in (("wiki", 1.0), ("code", 0.7))
+    ]
+    return pd.concat(rows).drop(columns="loss")
+
+
+def test_long_tables_and_units():
+    table = long_table()
+    result = fit.compare_compute(table, ["wiki", "code"], {"tokenizer": "wiki"})
+    assert [(item.loss, item.unit) for item in result.factors] == [("wiki", "bits_per_byte"), ("code", "bits_per_byte")]
+    one, other = (item.levels[0] for item in result.factors)
+    assert one.verdict == "saves compute"
+    assert one.speedup == pytest.approx(other.speedup)
+    in_nats = fit.compare_compute(table, "wiki", {"tokenizer": "wiki"}, unit="nats_per_token").factors[0]
+    assert in_nats.levels[0].verdict == "cannot tell"
+    assert "bits/byte" in in_nats.note
+
+
+def test_points_without_loss_or_compute_are_counted():
+    table = two_settings(*SHIFTS)
+    table.loc[table.step == 3, "loss"] = np.nan
+    table.loc[table.step == 5, "train_flops"] = np.nan
+    table.loc[table.step == 0, "train_flops"] = 0.0
+    result = fit.compare_compute(table, "loss", {"data": "wiki"})
+    assert "7 rows without any training" in result.failures[0]
+    assert "21 of 280 points" in result.failures[1]
+    assert result.factors[0].levels[0].speedup == pytest.approx(
+        np.exp(np.mean(SHIFTS[1]) - np.mean(SHIFTS[0])), rel=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        ({}, {"curves": fit.CurveOptions(margin=0.9)}, "not a ratio above 1"),
+        ({}, {"curves": fit.CurveOptions(fix={"beta": 1.0})}, "'beta' is not a parameter"),
+        ({}, {"curves": fit.CurveOptions(fix={"E": -1.0})}, "E=-1 is not a positive number"),
+        ({}, {"curves": fit.CurveOptions(fix={"E": 9.0})}, "E=9 is not below the smallest loss"),
+        ({}, {"curves": fit.CurveOptions(fix={"E": 1.0}, share=("E",))}, "leave it out"),
+        ({}, {"curves": fit.CurveOptions("measured", share=("E",))}, "belong to the power law"),
+        ({}, {"curves": fit.CurveOptions("measured", last=True)}, "one point of each run"),
+        ({}, {"columns": fit.ComputeColumns("flops")}, "no column 'flops'"),
+        ({}, {"columns": fit.ComputeColumns(params="N")}, "give both"),
+        ({}, {"columns": fit.ComputeColumns("train_flops", "N", "D")}, "leave params and tokens out"),
+        ({}, {"unit": "bits_per_byte"}, "leave unit out"),
+        ({}, {"base": {"data": "books"}}, "books"),
+        ({"train_flops": -1.0}, {}, "train_flops is -1.0"),
+        ({"loss": lambda table: table.loss.where(table.step > 0, 0.0)}, {}, "loss is 0.0"),
+        ({"run_id": None}, {}, "run"),
+    ],
+)
+def test_bad_input_is_one_line(change, options, message):
+    table = two_settings(*SHIFTS).assign(**change)
+    with pytest.raises(LosslineError, match=message) as error:
+        fit.compare_compute(table, "loss", **options)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"), [("run_id", "runs are the units"), ("train_flops", "no column train_flops")]
+)
+def test_a_table_without_runs_or_compute_is_refused(column, message):
+    with pytest.raises(LosslineError, match=message):
+        fit.compare_compute(two_settings(*SHIFTS).drop(columns=column), "loss")
+
+
+def test_the_result_is_read_back_and_shown_in_narrow_lines():
+    result = fit.compare_compute(planted_table(4, 1.5), "loss", BASE)
+    assert fit.ComputeComparison.from_json(json.loads(json.dumps(result.to_json()))) == result
+    text = as_text(result)
+    assert max(map(len, text.splitlines())) <= TABLE_WIDTH
+    assert "saves compute" in text
+    assert "budget" in text
+    assert "loss" in repr(result)
+    two = fit.compare_compute(planted_table(4).assign(other=lambda t: t.loss * 0.9), ["loss", "other"], BASE)
+    assert "Name one loss alone" in as_text(two)
+    with pytest.raises(LosslineError, match="did you mean 'data'"):
+        result.factor("dat")
+    with pytest.raises(LosslineError, match="did you mean 'code'"):
+        result.factor("data").level("cod")
+    assert as_text(dataclasses.replace(result, factors=())).startswith("Nothing to compare")
+
+
+def test_the_command_writes_what_it_shows(tmp_path, capsys):
+    planted_table(6, 1.5).to_csv(tmp_path / "t.csv", index=False)
+    words = ["table", "speedup", str(tmp_path / "t.csv"), "--y", "loss", "--out", str(tmp_path / "s.json")]
+    main([*words, "--curve", "power-law", "--fix", "E=1.7", "--share", "alpha", "--base", "data=wiki"])
+    shown = capsys.readouterr().out
+    result = fit.ComputeComparison.from_json(json.loads((tmp_path / "s.json").read_text()))
+    assert as_text(result) == shown.rstrip("\n")
+    assert result.factor("data").level("code").verdict == "saves compute"
+    assert result.factor("data").level("code").pairs[0].parameters["E"] == 1.7
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--fix", "E=low"], "--fix: 'low' is not a number"),
+        (["--fix", "E"], "--fix: 'E' is not NAME=VALUE"),
+        (["--fix", "A=2"], "--fix: 'A' is not a parameter"),
+        (["--compute", "flop"], "--compute: the table has no column 'flop'"),
+        (["--params", "train_flops"], "--params, --tokens: give both"),
+        (["--margin", "1"], "--margin: 1 is not a ratio"),
+        (["--share", "B"], "--share"),
+    ],
+)
+def test_bad_flags_are_one_line(words, message, tmp_path, capsys):
+    two_settings(*SHIFTS).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(SystemExit) as stop:
+        main(["table", "speedup", str(tmp_path / "t.csv"), "--y", "loss", *words])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
