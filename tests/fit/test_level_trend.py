@@ -44,6 +44,7 @@ def test_levels_that_are_numbers(factor, levels, numbers, unit):
         ("1,000", "2,000"),
         ("wiki", "1"),
         ("nan", "1"),
+        ("1e999", "1"),
     ],
 )
 def test_levels_that_are_names(levels):

@@ -30,12 +30,15 @@ def noise_between_seeds(points: pd.DataFrame) -> float | None:
     """
     if "step" not in points.columns or points.loc[:, RUN].isna().any():
         return None
-    rows = pd.DataFrame({"x": as_numbers(points.loc[:, X])[0], "run": points[RUN], "step": points["step"]})
-    table = rows.pivot_table(index="step", columns="run", values="x").sort_index().dropna()
-    num_steps, num_runs = table.shape
+    run_names, runs = np.unique(points[RUN].to_numpy(str), return_inverse=True)
+    steps, positions = np.unique(as_numbers(points.loc[:, "step"])[0], return_inverse=True)
+    losses_SR = np.full((steps.size, run_names.size), np.nan)
+    losses_SR[positions, runs] = as_numbers(points.loc[:, X])[0]  # the last of repeated rows
+    losses_SR = losses_SR[np.isfinite(steps) & np.all(np.isfinite(losses_SR), axis=1)]
+    num_steps, num_runs = losses_SR.shape
     if num_runs < 2 or num_steps < MIN_STEPS:
         return None
-    deviations = table.to_numpy() - table.to_numpy().mean(axis=1, keepdims=True)
+    deviations = losses_SR - losses_SR.mean(axis=1, keepdims=True)
     return float(np.sqrt(np.mean(np.diff(deviations, axis=0) ** 2) / (2 * (1 - 1 / num_runs))))
 
 

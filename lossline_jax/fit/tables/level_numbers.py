@@ -1,5 +1,6 @@
 """Read the levels of a factor as numbers, such as learning rates or numbers of unique tokens."""
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -33,4 +34,5 @@ def level_numbers(factor: str, levels: Sequence[str]) -> tuple[dict[str, float],
         numbers, unit = {level: number * MULTIPLES[unit.lower()] for level, (number, unit) in found.items()}, ""
     else:
         return None
-    return (numbers, unit) if len(set(numbers.values())) == len(numbers) else None
+    usable = len(set(numbers.values())) == len(numbers) and all(map(math.isfinite, numbers.values()))
+    return (numbers, unit) if usable else None

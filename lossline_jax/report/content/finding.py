@@ -79,10 +79,10 @@ def _by(item: FactorVerdict, gap: LevelGap) -> str:
     """Return `by −0.3 nats/token (14 times the noise), which grows to −0.4`.
 
     Where the mean hides gaps of both signs, return the lowest and the highest gap instead: `from ... to ...`. Where
-    the gap depends on another factor, return the gap at each of its levels.
+    the sign depends on the level of another factor, return the gap at each of its levels.
     """
     unit = item.unit
-    if interactions := item.main.interactions_of(gap.level):
+    if interactions := [own for own in item.main.interactions_of(gap.level) if own.changes_sign]:
         strongest = min(interactions, key=lambda interaction: interaction.p)
         gaps = listed([f"{with_unit(signed_text(own.gap), unit)} with {own.level}" for own in strongest.gaps])
         return f"by {gaps} (interaction with {factor_name(strongest.other_factor)}, p {p_text(strongest.p)})"
