@@ -34,7 +34,7 @@ def test_for_given_exponent_one_the_slope_is_that_of_fuller():
     """For kappa 1 the line is straight, and the slope is S_xy / (S_xx - s^2) (Fuller 1987, equation 1.2.4)."""
     x, y, _ = planted()
     weights = np.random.Generator(np.random.PCG64(1)).integers(1, 4, (2, x.size)).astype(float)
-    objective, slope, _ = _Corrected(x, y, weights, NOISE).line(np.array([[0.0, 0.0], [-1.0, 0.0]]))
+    objective, slope, _ = _Corrected(x, y, weights, NOISE, 0.5).line(np.array([[0.0, 0.0], [-1.0, 0.0]]))
     for k, weight in enumerate(weights):
         moments = np.cov(x, y, aweights=weight, bias=True)
         assert slope[k] == pytest.approx(moments[0, 1] / (moments[0, 0] - NOISE**2))

@@ -22,6 +22,8 @@ from lossline_jax.fit.result import FitResult
 
 # All of these are choices.
 LARGEST_SHARE = 0.5  # of the variance of the line over the points that the noise may make up
+# Largest growth of that share in a descent: a line with a kink could use the subtracted term to fit noise.
+SHARE_GROWTH = 1.25
 STARTS = ((0.1, 0.8), (0.1, 1.5), (0.5, 1.2), (1.0, 1.5), (3.0, 2.0))  # (min(x) - E_x over the range of x, kappa)
 STEP = 2e-3  # of the numeric derivatives, in logarithms
 ITERATIONS = 40
@@ -41,11 +43,12 @@ class _Corrected:
     y_n: np.ndarray
     weights_Rn: np.ndarray
     noise: float
+    largest_share: float
 
     def line(self, u_R2: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (R,) objectives, K and E_y at the logarithms of min(x) - E_x and of kappa.
 
-        The objective is infinite where the noise makes up more than half of the variance of the line.
+        The objective is infinite where the noise makes up more than the largest share of the variance of the line.
         """
         distance_Rn = (self.x_n - self.x_n.min())[None] + np.exp(u_R2[:, :1])
         kappa_R1 = np.exp(u_R2[:, 1:])
@@ -61,7 +64,7 @@ class _Corrected:
         noise_R = self.noise**2 * mean(slope_Rn**2)
         covariance_R = mean((basis_Rn - middle_R[:, None]) * (self.y_n[None] - height_R[:, None]))
         squares_R = mean((self.y_n[None] - height_R[:, None]) ** 2)
-        usable_R = noise_R < LARGEST_SHARE * variance_R
+        usable_R = noise_R < self.largest_share * variance_R
         K_R = covariance_R / np.where(usable_R, variance_R - noise_R, 1.0)
         objective_R = squares_R - K_R * covariance_R
         E_y_R = height_R - K_R * middle_R
@@ -193,7 +196,7 @@ def _best_of_starts(
     start: Mapping[str, float], x: np.ndarray, y: np.ndarray, noise_x: float
 ) -> dict[str, float] | None:
     """Return the best minimum from the least-squares line and from a grid of starts. None: the noise is too large."""
-    problem = _Corrected(x, y, np.ones((1 + len(STARTS), x.size)), noise_x)
+    problem = _Corrected(x, y, np.ones((1 + len(STARTS), x.size)), noise_x, _largest_share(start, x, noise_x))
     least_squares = [max(float(x.min()) - start["E_x"], 1e-12), start["kappa"]]
     grid = [[share * float(np.ptp(x)), kappa] for share, kappa in STARTS]
     u_R2 = problem.minimise(np.log([least_squares, *grid]))
@@ -202,6 +205,15 @@ def _best_of_starts(
     if not np.isfinite(objective_R[best]):
         return None
     return {name: float(values[best]) for name, values in problem.parameters(u_R2).items()}
+
+
+def _largest_share(start: Mapping[str, float], x: np.ndarray, noise_x: float) -> float:
+    """Return the largest share of the variance of a line that the noise may make up, from that of the start."""
+    distance = np.maximum(x - start["E_x"], 1e-12)
+    basis = distance ** start["kappa"]
+    variance = float(np.var(basis))
+    share = noise_x**2 * float(np.mean((start["kappa"] * basis / distance) ** 2)) / variance if variance > 0 else np.inf
+    return min(LARGEST_SHARE, SHARE_GROWTH * share)
 
 
 def corrected_samples(
@@ -218,8 +230,9 @@ def corrected_samples(
     """
     at_once = max(1, NUMBERS_AT_ONCE // max(x.size, 1))
     first = np.log([[max(float(x.min()) - start["E_x"], 1e-12), start["kappa"]]])
+    share = _largest_share(start, x, noise_x)
     parts = []
     for k in range(0, len(weights_Rn), at_once):
-        problem = _Corrected(x, y, weights_Rn[k : k + at_once], noise_x)
+        problem = _Corrected(x, y, weights_Rn[k : k + at_once], noise_x, share)
         parts.append(problem.parameters(problem.minimise(np.repeat(first, len(problem.weights_Rn), axis=0))))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
