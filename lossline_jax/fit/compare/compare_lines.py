@@ -60,8 +60,9 @@ def compare_setting_lines(
     A factor moves or crosses if one of its levels does. A factor does not move if none of its levels does.
 
     Runs far from the line of their own setting (`far_runs`) are set aside: everything is measured without them. They
-    are named in the note, with the verdict that holds with them. Where a setting has two runs that lie far apart,
-    either may be the bad one. Both then count, and a verdict that does not hold without each becomes `cannot tell`.
+    are named in the note, with the verdict that holds with them. A far run is only in doubt where few other runs tell
+    the noise, or where a setting has two runs and either may be off. Runs in doubt count, and a verdict that does not
+    hold without them becomes `cannot tell`.
 
     Args:
         cells: every setting with its points and fitted line.
