@@ -21,7 +21,7 @@ from lossline_jax.fit.tables.columns import UNITS
 from lossline_jax.report.content.finding import finding
 from lossline_jax.report.content.points import Unit, as_long
 from lossline_jax.report.content.run_names import _styles, describe_runs
-from lossline_jax.report.content.wording import listed, signed_text
+from lossline_jax.report.content.wording import NONE, listed, signed_text
 from lossline_jax.report.figures.labels import LineName, place_names
 from lossline_jax.report.figures.plot import panel_svgs
 from lossline_jax.report.figures.residual_figure import residual_plot
@@ -167,6 +167,19 @@ def test_gaps_in_the_table_are_those_of_the_fits(page, fits):
         assert shown[comparison.factor] == "noise"
         for level in comparison.levels:
             assert shown[level.level] == signed_text(level.gap)
+
+
+def test_the_table_has_the_far_end_and_the_word_of_each_gap(page, fits):
+    head, *rows = page.tables["verdict-table"]
+    column = next(k for k, cell in enumerate(head) if cell.startswith("far end"))
+    by_level = {row[0].split()[0]: row for row in rows}
+    levels = [level for item in fits.comparisons_in("bits_per_byte") for level in item.levels]
+    assert any(level.course is not None for level in levels)
+    for level in levels:
+        cell = by_level[level.level][column]
+        assert cell.split()[0] == (NONE if level.course is None else signed_text(level.course.far))
+        if level.course is not None and level.course.word:
+            assert f", {level.course.word}" in by_level[level.level][1]
 
 
 def test_the_finding_names_the_planted_factor(fits):
