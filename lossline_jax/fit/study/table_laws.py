@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,12 @@ from lossline_jax import errors
 from lossline_jax.config import serialise
 from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.direction import ADVICE, refuse_accuracy_unit, wrong_way
-from lossline_jax.fit.group_intervals import groups_of_rows, with_group_intervals
+from lossline_jax.fit.group_intervals import RUNS, RowGroups, groups_of_rows, with_group_intervals
 from lossline_jax.fit.law import OBJECTIVES, Law, Objective
 from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.resampling import bootstrap, has_checkpoints, with_run_intervals
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
+from lossline_jax.fit.shared_fit import fit_law_sharing, require_fixed, require_shared
 from lossline_jax.fit.solve import DataSet, fit_law_many
 from lossline_jax.fit.tables.columns import (
     COUNT_EACH_TIME,
@@ -57,6 +58,8 @@ class LawFits:
     runs: str | None  # column that names the run of a row; None: every row counts as a run
     fits: tuple[LawFit, ...]
     failures: tuple[str, ...]
+    fixed: dict[str, float] = field(default_factory=dict)  # parameters held at given values
+    shared: tuple[str, ...] = ()  # parameters with one value in all groups
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -75,6 +78,8 @@ def fit_laws(  # noqa: PLR0913 - four inputs; all the rest are options by keywor
     objective: str | None = None,
     unit: str | None = None,
     level: float | None = INTERVAL_LEVEL,
+    fixed: Mapping[str, float] | None = None,
+    shared: Sequence[str] = (),
     merge_copies: bool = False,
 ) -> LawFits:
     """Fit `law` to each output in each group. A group that cannot be fitted is reported and stops nothing.
@@ -94,6 +99,9 @@ def fit_laws(  # noqa: PLR0913 - four inputs; all the rest are options by keywor
         objective: name of one of `law.OBJECTIVES`. None: the law's own.
         unit: loss column of a long table. None: nats_per_token. It must be None where outputs are columns.
         level: level of the intervals. None: no intervals.
+        fixed: parameters held at given values in all groups, such as {"E": 1.6}. None: all parameters are fitted.
+        shared: parameters with one value in all groups of `by`, such as ("alpha",). Each output has a joint fit of all
+            groups, which minimises the sum of their objectives.
         merge_copies: True: count a run of one group that has two names once.
 
     Raises:
@@ -101,6 +109,11 @@ def fit_laws(  # noqa: PLR0913 - four inputs; all the rest are options by keywor
     """
     law = find_law(law) if isinstance(law, str) else law
     _require_known_names(law, inputs, outputs, objective)
+    fixed = dict(fixed or {})
+    require_fixed(law, fixed)
+    require_shared(law, shared, fixed)
+    if shared and not by:
+        raise ArgumentError("{shared}: a parameter is shared across the groups of {by}; name these columns with {by}")
     frame = as_pandas(frame)
     if law.falls and unit is not None and {"eval_set", unit} <= set(frame.columns):
         refuse_accuracy_unit(unit)
@@ -122,29 +135,63 @@ def fit_laws(  # noqa: PLR0913 - four inputs; all the rest are options by keywor
             )
     input_columns = tuple(columns.values())
     wide, merged = one_run_each(wide, runs, tuple(outputs), by, merge=merge_copies, sizes=input_columns)
-    request = _Request(law, OBJECTIVES[objective] if objective else law.objective, columns, runs, budget)
+    request = _Request(law, OBJECTIVES[objective] if objective else law.objective, columns, runs, budget, fixed)
     groups, left_out = _read_groups(request, wide, outputs, by)
-    results = fit_law_many(law, [group.points for group in groups], objective=request.objective, level=level)
+    if budget is not None and any(cluster or _has_checkpoints(group.points) for group in groups):
+        raise ArgumentError(
+            "{budget}: intervals by budget need one row for each run; leave {cluster} out and keep the last row of "
+            "each run, or leave {budget} out"
+        )
     fits: list[LawFit] = []
-    for group, fit in zip(groups, results, strict=True):
-        if level is not None and fit.has_curve and (cluster or has_checkpoints(fit)):
-            if budget is not None:
-                raise ArgumentError(
-                    "{budget}: intervals by budget need one row for each run; leave {cluster} out and keep the last "
-                    "row of each run, or leave {budget} out"
-                )
-            fit = _resampled(fit, law, group.points, level)
+    for output in outputs if shared else (None,):
+        together = [group for group in groups if output in (None, group.output)]
+        if shared and len(together) > 1:
+            results = _fit_together(request, together, shared, by_run=cluster is not None, level=level)
         else:
-            inputs, rows = group.points.inputs, groups_of_rows(group.points.inputs, group.budget)
-            fit = with_group_intervals(fit, inputs, group.points.y, rows, law=law)
-        fits.append(LawFit(group.label, group.output, _with_notes(fit, law, group)))
+            results = _fit_alone(request, together, by_run=cluster is not None, level=level)
+        for group, fit in zip(together, results, strict=True):
+            fits.append(LawFit(group.label, group.output, _with_notes(fit, law, group)))
     without_curve = [
         f"{item.label}, {item.output}: {item.fit.status}: {item.fit.note}" for item in fits if not item.fit.has_curve
     ]
     failures = (*merged, *left_out, *without_curve)
     if not any(item.fit.has_curve for item in fits):
         raise LosslineError(failures[0])
-    return LawFits(law.name, law.formula, columns, runs, tuple(fits), failures)
+    return LawFits(law.name, law.formula, columns, runs, tuple(fits), failures, fixed, tuple(shared))
+
+
+def _fit_alone(
+    request: "_Request", groups: Sequence["_Group"], *, by_run: bool, level: float | None
+) -> list[FitResult]:
+    """Fit each group by itself, with intervals for the groups of rows that its design shows."""
+    law, fits = request.law, []
+    results = fit_law_many(law, [group.points for group in groups], objective=request.objective, level=level)
+    for group, fit in zip(groups, results, strict=True):
+        if level is not None and fit.has_curve and (by_run or has_checkpoints(fit)):
+            fits.append(_resampled(fit, law, group.points, level))
+        else:
+            rows = groups_of_rows(group.points.inputs, group.budget)
+            fits.append(with_group_intervals(fit, group.points.inputs, group.points.y, rows, law=law))
+    return fits
+
+
+def _fit_together(
+    request: "_Request", groups: Sequence["_Group"], shared: Sequence[str], *, by_run: bool, level: float | None
+) -> list[FitResult]:
+    """Fit all groups with one value of each shared parameter. Rows of a run or of a budget may share an error."""
+    rows = []
+    for group in groups:
+        if by_run or _has_checkpoints(group.points):
+            rows.append(RowGroups(np.asarray(group.points.clusters), RUNS, named=True))
+        else:
+            rows.append(groups_of_rows(group.points.inputs, group.budget))
+    points = [group.points for group in groups]
+    return fit_law_sharing(request.law, points, shared, objective=request.objective, level=level, groups=rows)
+
+
+def _has_checkpoints(points: DataSet) -> bool:
+    """Tell whether the runs of the rows are known and some run has several rows."""
+    return points.clusters is not None and len(set(points.clusters)) < len(points.clusters)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +203,7 @@ class _Request:
     columns: dict[str, str]  # input of the law -> column
     runs: str | None  # column that names the run of a row; None: every row counts as a run
     budget: str | None  # column of the budget of a row; None: the design shows the budgets
+    fixed: Mapping[str, float]  # parameters held at given values
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,12 +266,24 @@ def _read_groups(
             if reason := wrong_way(law, data, y, output):
                 notes.append(f"{label}, {reason}; {ADVICE}")
                 continue
+            if reason := _held_above(request, y):
+                notes.append(f"{label}, {output}: {reason}")
+                continue
             clusters = rows.loc[:, runs].astype(str).to_numpy() if runs else None
-            points = DataSet(data, y, clusters=clusters, conventions={**conventions, law.output: output})
+            points = DataSet(data, y, request.fixed, clusters=clusters, conventions={**conventions, law.output: output})
             num_repeated = int(rows.duplicated([*columns.values(), output]).sum())
             budget = None if request.budget is None else rows[request.budget].to_numpy()
             groups.append(_Group(label, output, points, num_repeated, budget))
     return groups, notes
+
+
+def _held_above(request: _Request, y: np.ndarray) -> str:
+    """Return why an irreducible value that is held leaves no room for the law. Empty: it does not."""
+    law, largest = request.law, float(np.nanmax(y))
+    for p in law.parameters:
+        if p.below == law.output and request.fixed.get(p.name, -np.inf) >= largest:
+            return f"{p.name} is held at {request.fixed[p.name]:g}, not below the largest value, {largest:.4g}"
+    return ""
 
 
 def _with_notes(fit: FitResult, law: Law, group: _Group) -> FitResult:
