@@ -1,22 +1,20 @@
 """Fit one law to several data sets that share the values of some parameters. Read `fit_law_sharing` first."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lossline_jax.errors import ArgumentError, suggestion
 from lossline_jax.fit.arguments import clean_arrays, law_of, objective_of, require_count, require_level, run_labels
-from lossline_jax.fit.budgets import MIN_GROUPS
-from lossline_jax.fit.group_intervals import RowGroups, note_on_noise
+from lossline_jax.fit.given_parameters import require_shared
+from lossline_jax.fit.group_intervals import RowGroups
 from lossline_jax.fit.law import Law, Objective, in_range
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult, Status
+from lossline_jax.fit.shared_intervals import JointIntervals, JointMinimum, joint_intervals, on_raw_inputs
 from lossline_jax.fit.solve import BOUND_MARGIN, INTERVALS, DataSet
-from lossline_jax.fit.solver.grouped_noise import GroupedNoise, allowed_rises, estimate_noise, independent_noise
-from lossline_jax.fit.solver.joint import JointProblem, evaluate, minimise_jointly
-from lossline_jax.fit.solver.joint_profile import JointProfile, Stacked, joint_profile, stack
+from lossline_jax.fit.solver.joint import JointProblem, minimise_jointly, minimise_own
 from lossline_jax.fit.solver.problem import Problem, build_problem
 from lossline_jax.fit.solver.search import SAME_OBJECTIVE, search
 
@@ -70,59 +68,6 @@ def fit_law_sharing(
         fits = _fit_members(law, list(usable.values()), tuple(shared), num_starts, level=level, groups=row_groups)
         results |= dict(zip(usable, fits, strict=True))
     return [results[k] for k in range(len(data))]
-
-
-def require_fixed(law: Law, fixed: Mapping[str, float]) -> None:
-    """Raise ArgumentError unless all parameters can be held at the given values.
-
-    Args:
-        law: the law that is fitted.
-        fixed: parameters held at given values.
-    """
-    for name, value in fixed.items():
-        if name not in law.names:
-            hint, known = suggestion(name, law.names), ", ".join(law.names)
-            raise ArgumentError(
-                "{fixed}: {law} has no parameter {name!r}{hint}; its parameters are {known}",
-                law=law.name, name=name, hint=hint, known=known,
-            )  # fmt: skip
-        if name in law.scaled:
-            free = ", ".join(free for free in law.names if free not in law.scaled)
-            raise ArgumentError(
-                "{fixed}: {name} of {law} depends on the unit of its inputs and cannot be held; choose among {free}",
-                name=name, law=law.name, free=free,
-            )  # fmt: skip
-        p = law.parameters[law.names.index(name)]
-        if not (np.isfinite(value) and p.lower <= value <= p.upper):
-            raise ArgumentError(
-                "{fixed}: {name} is held at {value:g}, outside its range from {lower:g} to {upper:g}",
-                name=name, value=value, lower=p.lower, upper=p.upper,
-            )  # fmt: skip
-
-
-def require_shared(law: Law, shared: Sequence[str], fixed: Mapping[str, float]) -> None:
-    """Raise ArgumentError unless all shared parameters are different free parameters of the law.
-
-    Args:
-        law: the law that is fitted.
-        shared: names of the shared parameters.
-        fixed: the parameters that are held.
-    """
-    for number, name in enumerate(shared):
-        if name not in law.names:
-            known = ", ".join(law.names)
-            hint = suggestion(name, law.names)
-            raise ArgumentError(
-                "{shared}: {law} has no parameter {name!r}{hint}; its parameters are {known}",
-                law=law.name, name=name, hint=hint, known=known,
-            )  # fmt: skip
-        if name in fixed:
-            raise ArgumentError(
-                "{shared}: {name} is held at {value:g} by {fixed}; give only one of the two",
-                name=name, value=fixed[name],
-            )  # fmt: skip
-        if name in shared[:number]:
-            raise ArgumentError("{shared}: {name} is given twice; keep one", name=name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,52 +140,35 @@ def _fit_members(
     u_GP = np.stack([minimum.u_P for minimum in found])
     if set(shared) & set(law.scaled):  # normalisation mixes such a parameter with others, and differs between data sets
         raw = [problem.unscaled(u_P) for problem, u_P in zip(problems, u_GP, strict=True)]
-        u_GP = _on_raw_inputs(problems, raw, u_GP)
+        u_GP = on_raw_inputs(problems, raw, u_GP)
         problems = raw
     joint = JointProblem(tuple(problems), tuple(law.names.index(name) for name in shared))
+    num_points = sum(problem.num_points for problem in problems)
+    if num_points < joint.num_free:
+        note = f"all data sets together have {num_points} points for {joint.num_free} free parameters"
+        return [FitResult(status="too few points", note=note, num_starts=0, **member.facts) for member in members]
     starts = _starts(joint, u_GP)
     if not set(shared) & set(law.scaled):
         starts = _searched_again(joint, starts, min(num_starts, STARTS_AGAIN))
     points, converged_L = minimise_jointly(joint, starts)
     lane = int(points.objective_L.argmin())
     near = points.objective_L <= points.objective_L[lane] * (1 + SAME_OBJECTIVE)
-    minimum = _Minimum(points.u_GLP[:, lane], float(points.objective_L[lane]), bool(converged_L[lane]))
+    minimum = JointMinimum(points.u_GLP[:, lane], float(points.objective_L[lane]), bool(converged_L[lane]))
     if not np.isfinite(minimum.objective):
         note = "no start gave a finite objective"
         return [FitResult(status="failed", note=note, num_starts=num_starts, **member.facts) for member in members]
-    intervals = _Intervals({}, (), "", "")
-    if level is not None and sum(problem.num_points for problem in problems) > joint.num_free:
+    intervals = JointIntervals({}, (), "", "")
+    if level is not None and num_points > joint.num_free:
         for _ in range(NUM_PROFILES):
-            intervals, lower_GP = _profiled(joint, minimum, level, groups)
+            intervals, lower_GP = joint_intervals(joint, minimum, level, groups)
             if lower_GP is None:
                 break
             lower, is_converged = minimise_jointly(joint, lower_GP[:, None])
-            minimum = _Minimum(lower.u_GLP[:, 0], float(lower.objective_L[0]), bool(is_converged[0]))
+            minimum = JointMinimum(lower.u_GLP[:, 0], float(lower.objective_L[0]), bool(is_converged[0]))
     facts = {"num_starts": num_starts, "share_of_starts": float(near.mean())}
     return [
         _result(joint, number, minimum, intervals, facts=member.facts | facts) for number, member in enumerate(members)
     ]
-
-
-@dataclass(frozen=True, eq=False)
-class _Minimum:
-    u_GP: np.ndarray
-    objective: float
-    converged: bool
-
-
-@dataclass(frozen=True, eq=False)
-class _Intervals:
-    """The intervals of all data sets, by (data set or -1, index of the parameter), in natural units."""
-
-    ends: dict[tuple[int, int], tuple[float, float]]
-    reached: tuple[tuple[int, int], ...]
-    kind: str
-    note: str
-
-
-def _on_raw_inputs(problems: Sequence[Problem], raw: Sequence[Problem], u_GP: np.ndarray) -> np.ndarray:
-    return np.stack([r.search(p.natural(u_P)) for p, r, u_P in zip(problems, raw, u_GP, strict=True)])
 
 
 def _starts(joint: JointProblem, u_GP: np.ndarray) -> np.ndarray:
@@ -248,7 +176,7 @@ def _starts(joint: JointProblem, u_GP: np.ndarray) -> np.ndarray:
     shared, (lower, upper) = list(joint.shared), joint.bounds()
     values_Lq = np.concatenate([u_GP[:, shared], np.median(u_GP[:, shared], axis=0)[None]])
     values_Lq = np.clip(values_Lq, lower, upper)
-    alone = evaluate(joint, u_GP[:, None], np.ones((*u_GP[:, None].shape,), bool))
+    alone = minimise_own(joint, u_GP[:, None], np.ones((*u_GP[:, None].shape,), bool))
     moved_GLq = values_Lq[None] - u_GP[:, None, shared]
     start_GLP = u_GP[:, None] + np.einsum("gpq,glq->glp", alone.tangent_GLPq[:, 0], moved_GLq)
     start_GLP[:, :, shared] = values_Lq[None]
@@ -279,66 +207,8 @@ def _held(problem: Problem, u_P: np.ndarray, shared: tuple[int, ...]) -> Problem
     return dataclasses.replace(problem, free_P=free_P, **fields)
 
 
-def _profiled(
-    joint: JointProblem, minimum: _Minimum, level: float, groups: list[RowGroups | None]
-) -> tuple[_Intervals, np.ndarray | None]:
-    """Return the intervals, and a point below the minimum if the profile met one."""
-    law, problems = joint.problems[0].law, joint.problems
-    stacked = stack(joint, minimum.u_GP)
-    noise, kind, note = _noise(stacked, groups, relative=problems[0].objective.logarithmic)
-    is_raw = any(law.names[k] in law.scaled for k in joint.shared)
-    direct = [k for k, name in enumerate(law.names) if is_raw or name not in law.scaled]
-    profiles = [_profile(joint, minimum, level=level, noise=noise, wanted=direct)]
-    if scaled := [k for k in range(len(law.names)) if k not in direct]:
-        raw = tuple(problem.unscaled(u_P) for problem, u_P in zip(problems, minimum.u_GP, strict=True))
-        at_minimum = dataclasses.replace(minimum, u_GP=_on_raw_inputs(problems, raw, minimum.u_GP))
-        raw_joint = dataclasses.replace(joint, problems=raw)
-        profiles.append(_profile(raw_joint, at_minimum, level=level, noise=noise, wanted=scaled))
-    ends: dict[tuple[int, int], tuple[float, float]] = {}
-    for profile in profiles:
-        for name, pair in profile.ends.items():
-            low, high = np.exp(pair) if law.parameters[name[1]].log else pair
-            ends[name] = float(low), float(high)
-    first = profiles[0]
-    is_lower = minimum.objective - first.met_objective > SAME_OBJECTIVE * minimum.objective
-    kind = f"{level:.0%}, profile likelihood of {len(problems)} data sets together, {kind}"
-    return _Intervals(ends, first.reached, kind, note), first.met_GP if is_lower else None
-
-
-def _profile(
-    joint: JointProblem, minimum: _Minimum, *, level: float, noise: GroupedNoise, wanted: list[int]
-) -> JointProfile:
-    stacked = stack(joint, minimum.u_GP)
-    delta = joint.problems[0].objective.delta
-    limits = allowed_rises(noise, stacked.jacobian_nK, stacked.weights_n, delta=delta, level=level)
-    return joint_profile(joint, minimum.u_GP, minimum.objective, stacked=stacked, limits=limits, wanted=wanted)
-
-
-def _noise(stacked: Stacked, groups: Sequence[RowGroups | None], *, relative: bool) -> tuple[GroupedNoise, str, str]:
-    """Return the noise of all rows, the kind of the intervals and a note."""
-    residual_n, jacobian_nK, block_n = stacked.residual_n, stacked.jacobian_nK, stacked.data_set_n
-    independent = independent_noise(residual_n, jacobian_nK, block_n), "of independent rows", ""
-    known = [group for group in groups if group is not None]
-    if len(known) < len(groups) or len({group.kind for group in known}) != 1:
-        return independent
-    names = [f"{number} {label}" for number, group in enumerate(known) for label in group.labels]
-    group_n = np.unique(names, return_inverse=True)[1]
-    num_groups = int(group_n.max()) + 1
-    if num_groups < MIN_GROUPS:
-        return independent
-    logs = [group.log_budget for group in known if group.log_budget is not None]
-    log_budget_n = np.concatenate(logs) if len(logs) == len(known) else None
-    noise = estimate_noise(
-        residual_n, jacobian_nK, group_n, log_budget_n, block_n=block_n, always=all(group.named for group in known)
-    )
-    if noise is None or noise.is_independent:
-        return independent
-    kind = known[0].kind
-    return noise, f"by {num_groups} {kind}", note_on_noise(noise, kind, relative=relative)
-
-
 def _result(
-    joint: JointProblem, number: int, minimum: _Minimum, intervals: _Intervals, *, facts: dict[str, Any]
+    joint: JointProblem, number: int, minimum: JointMinimum, intervals: JointIntervals, *, facts: dict[str, Any]
 ) -> FitResult:
     """Return the result of one data set of the joint fit."""
     problem, u_P = joint.problems[number], minimum.u_GP[number]
@@ -353,13 +223,15 @@ def _result(
     reached = [law.names[k] for g, k in intervals.reached if g in (-1, number)]
     wide = [name for name in reached if name not in on_bound]
     status: Status = "bound hit" if on_bound else "converged"
-    if wide:
+    is_exact = sum(each.num_points for each in joint.problems) == joint.num_free
+    if wide or is_exact:
         status = "not identified"
     if not minimum.converged:
         status = "iteration cap"
     notes = {
         "the best start was still going down at the iteration cap": not minimum.converged,
         f"{', '.join(on_bound)} ended on a bound": on_bound,
+        "as many points as free parameters: nothing is left to judge the fit by": is_exact,
         f"the interval of {', '.join(reached)} reaches a bound: compare curves, not parameters": reached,
         intervals.note: True,
     }

@@ -133,6 +133,19 @@ def test_a_group_with_few_rows_lends_its_exponents_from_the_others():
     assert "one value in all groups: alpha, beta" in text
 
 
+def test_points_for_the_groups_but_not_for_all_parameters_are_too_few():
+    sets = [
+        DataSet({name: v[:3] for name, v in points.inputs.items()}, points.y[:3], {"beta": 0.36})
+        for points in data_sets()
+    ]
+    fits = fit_law_sharing(CHINCHILLA, sets, ["alpha"])
+    assert {fit.status for fit in fits} == {"too few points"}
+    assert fits[0].note == "all data sets together have 9 points for 10 free parameters"
+    (short, *others) = fit_law_sharing(CHINCHILLA, [DataSet({"N": [1e8], "D": [1e9]}, [3.0]), *data_sets()], ["alpha"])
+    assert short.note == "1 points for 4 free parameters of its own"
+    assert others == fit_law_sharing(CHINCHILLA, data_sets(), ["alpha"])
+
+
 def test_held_values_are_those_of_a_plain_fit():
     frame = table(["a"])
     law_fits = fit_laws(frame, "chinchilla", INPUTS, ["loss"], fixed={"E": 1.8})

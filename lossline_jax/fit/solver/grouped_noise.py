@@ -197,7 +197,7 @@ def _normal_density(x: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Groups:
-    """What the rows of each group show about the size of the noise. Their sum of squares is s^2 times a chi-square."""
+    """Sums of each group, which show the size of the noise. The sum of squares is s^2 times a chi-square."""
 
     squares: np.ndarray  # (G,) sum of squares of the residuals within the group
     freedom: np.ndarray  # (G,) degrees of freedom of this sum

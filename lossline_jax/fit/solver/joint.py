@@ -77,7 +77,7 @@ class JointPoints:
         return JointPoints(u, objective, gradient, tangent)
 
 
-def evaluate(joint: JointProblem, start_GLP: np.ndarray, held_GLP: np.ndarray) -> JointPoints:
+def minimise_own(joint: JointProblem, start_GLP: np.ndarray, held_GLP: np.ndarray) -> JointPoints:
     """Minimise each data set over its own parameters. The shared parameters stay at their values in `start_GLP`.
 
     Args:
@@ -133,7 +133,7 @@ def minimise_jointly(
     num_lanes = start_GLP.shape[1]
     held_GLP = np.zeros(start_GLP.shape, bool) if held_GLP is None else held_GLP
     free_Lq = np.ones((num_lanes, len(shared)), bool) if held_Lq is None else ~held_Lq
-    best = evaluate(joint, start_GLP, held_GLP)
+    best = minimise_own(joint, start_GLP, held_GLP)
     hessian = _first_hessian(joint, best)
     trust, num_small = np.ones(num_lanes), np.zeros(num_lanes, int)
     for _ in range(MAX_STEPS):
@@ -147,7 +147,7 @@ def minimise_jointly(
         step_Lq *= trust[lanes, None]
         tried_GLP = now.u_GLP + np.einsum("glpq,lq->glp", now.tangent_GLPq, step_Lq)
         tried_GLP[:, :, shared] = (values_Lq + step_Lq)[None]
-        tried = evaluate(joint, np.where(held_GLP[:, lanes], now.u_GLP, tried_GLP), held_GLP[:, lanes])
+        tried = minimise_own(joint, np.where(held_GLP[:, lanes], now.u_GLP, tried_GLP), held_GLP[:, lanes])
         gain = now.objective_L - tried.objective_L
         better = gain > 0
         small = np.abs(gain) <= SMALL_GAIN * now.objective_L

@@ -11,32 +11,26 @@ import pandas as pd
 from lossline_jax import errors
 from lossline_jax.config import serialise
 from lossline_jax.errors import ArgumentError, LosslineError
-from lossline_jax.fit.direction import ADVICE, refuse_accuracy_unit, wrong_way
+from lossline_jax.fit.direction import refuse_accuracy_unit
+from lossline_jax.fit.given_parameters import require_fixed, require_shared
 from lossline_jax.fit.group_intervals import RUNS, RowGroups, groups_of_rows, with_group_intervals
-from lossline_jax.fit.law import OBJECTIVES, Law, Objective
+from lossline_jax.fit.law import OBJECTIVES, Law
 from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.resampling import bootstrap, has_checkpoints, with_run_intervals
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
-from lossline_jax.fit.shared_fit import fit_law_sharing, require_fixed, require_shared
+from lossline_jax.fit.shared_fit import fit_law_sharing
 from lossline_jax.fit.solve import DataSet, fit_law_many
+from lossline_jax.fit.study.law_groups import LawGroup, LawRequest, columns_of_inputs, read_law_groups
 from lossline_jax.fit.tables.columns import (
     COUNT_EACH_TIME,
-    group_label,
     loss_column,
-    names_of_runs,
-    numeric_losses,
     run_column,
 )
 from lossline_jax.fit.tables.copies import one_run_each
-from lossline_jax.fit.tables.groups import row_groups
-from lossline_jax.fit.tables.other_unit import require_one_unit
-from lossline_jax.fit.tables.rows import WHERE, as_pandas, require_column
+from lossline_jax.fit.tables.rows import as_pandas, require_column
 from lossline_jax.fit.tables.wide import wide_table
-from lossline_jax.losses.cells import LARGEST, SMALLEST, as_numbers, beyond_range
 
 NUM_RESAMPLES = 500  # resamples of each bootstrap, by convention
-# Outputs of laws that are losses: positive numbers. A logarithmic objective asks the same of the output of any law.
-OUTPUTS_THAT_ARE_LOSSES = ("L", "L_u")
 
 
 @dataclass(frozen=True)
@@ -119,7 +113,7 @@ def fit_laws(  # noqa: PLR0913 - four inputs; all the rest are options by keywor
         refuse_accuracy_unit(unit)
     unit = loss_column(frame, outputs, unit)
     wide = wide_table(frame, list(outputs), unit, by=by, run=cluster, arguments=dict.fromkeys(outputs, "outputs"))
-    columns, runs = _columns_of_inputs(wide, law, inputs), run_column(wide, cluster)
+    columns, runs = columns_of_inputs(wide, law, inputs), run_column(wide, cluster)
     for name in columns.values():
         require_column(wide, name, "inputs")
     for name in (*by, *([runs] if runs else [])):
@@ -135,8 +129,8 @@ def fit_laws(  # noqa: PLR0913 - four inputs; all the rest are options by keywor
             )
     input_columns = tuple(columns.values())
     wide, merged = one_run_each(wide, runs, tuple(outputs), by, merge=merge_copies, sizes=input_columns)
-    request = _Request(law, OBJECTIVES[objective] if objective else law.objective, columns, runs, budget, fixed)
-    groups, left_out = _read_groups(request, wide, outputs, by)
+    request = LawRequest(law, OBJECTIVES[objective] if objective else law.objective, columns, runs, budget, fixed)
+    groups, left_out = read_law_groups(request, wide, outputs, by)
     if budget is not None and any(cluster or _has_checkpoints(group.points) for group in groups):
         raise ArgumentError(
             "{budget}: intervals by budget need one row for each run; leave {cluster} out and keep the last row of "
@@ -161,7 +155,7 @@ def fit_laws(  # noqa: PLR0913 - four inputs; all the rest are options by keywor
 
 
 def _fit_alone(
-    request: "_Request", groups: Sequence["_Group"], *, by_run: bool, level: float | None
+    request: LawRequest, groups: Sequence[LawGroup], *, by_run: bool, level: float | None
 ) -> list[FitResult]:
     """Fit each group by itself, with intervals for the groups of rows that its design shows."""
     law, fits = request.law, []
@@ -176,7 +170,7 @@ def _fit_alone(
 
 
 def _fit_together(
-    request: "_Request", groups: Sequence["_Group"], shared: Sequence[str], *, by_run: bool, level: float | None
+    request: LawRequest, groups: Sequence[LawGroup], shared: Sequence[str], *, by_run: bool, level: float | None
 ) -> list[FitResult]:
     """Fit all groups with one value of each shared parameter. Rows of a run or of a budget may share an error."""
     rows = []
@@ -192,29 +186,6 @@ def _fit_together(
 def _has_checkpoints(points: DataSet) -> bool:
     """Tell whether the runs of the rows are known and some run has several rows."""
     return points.clusters is not None and len(set(points.clusters)) < len(points.clusters)
-
-
-@dataclass(frozen=True, eq=False)
-class _Request:
-    """A law to fit, and the columns of its inputs."""
-
-    law: Law
-    objective: Objective
-    columns: dict[str, str]  # input of the law -> column
-    runs: str | None  # column that names the run of a row; None: every row counts as a run
-    budget: str | None  # column of the budget of a row; None: the design shows the budgets
-    fixed: Mapping[str, float]  # parameters held at given values
-
-
-@dataclass(frozen=True, eq=False)
-class _Group:
-    """The points of one output in one group of rows."""
-
-    label: str
-    output: str
-    points: DataSet
-    num_repeated: int  # rows that occur more than once
-    budget: np.ndarray | None  # (n,) the budget of each row; None: the design shows the budgets
 
 
 def _require_known_names(law: Law, inputs: Mapping[str, str], outputs: Sequence[str], objective: str | None) -> None:
@@ -233,60 +204,7 @@ def _require_known_names(law: Law, inputs: Mapping[str, str], outputs: Sequence[
         )
 
 
-def _columns_of_inputs(wide: pd.DataFrame, law: Law, inputs: Mapping[str, str]) -> dict[str, str]:
-    """Return the column of each input of the law, by the name of the input."""
-    if unknown := [name for name in law.inputs if name not in inputs and name not in wide.columns]:
-        raise ArgumentError(
-            "say which column is {name} ({meaning}): {inputs} {name}=COLUMN",
-            name=unknown[0],
-            meaning=law.inputs[unknown[0]],
-        )
-    return {name: inputs.get(name, name) for name in law.inputs}
-
-
-def _read_groups(
-    request: _Request, wide: pd.DataFrame, outputs: Sequence[str], by: Sequence[str]
-) -> tuple[list[_Group], list[str]]:
-    """Return the groups that can be fitted, and a note for each that cannot."""
-    law, columns, runs = request.law, request.columns, request.runs
-    are_losses = law.output in OUTPUTS_THAT_ARE_LOSSES or request.objective.logarithmic
-    conventions = {name: f"{law.inputs[name]}: column {column}" for name, column in columns.items()}
-    groups: list[_Group] = []
-    notes: list[str] = []
-    for values, rows in row_groups(wide, by):
-        label = group_label(values) or "all"
-        for output in outputs:
-            try:
-                data = {name: _numbers(rows, column) for name, column in columns.items()}
-                y = numeric_losses(rows, output, output) if are_losses else _numbers(rows, output)
-            except LosslineError as error:
-                notes.append(f"{label}, {output}: {error}")
-                continue
-            require_one_unit(y, list(data.values()), names_of_runs(rows, runs), output)
-            if reason := wrong_way(law, data, y, output):
-                notes.append(f"{label}, {reason}; {ADVICE}")
-                continue
-            if reason := _held_above(request, y):
-                notes.append(f"{label}, {output}: {reason}")
-                continue
-            clusters = rows.loc[:, runs].astype(str).to_numpy() if runs else None
-            points = DataSet(data, y, request.fixed, clusters=clusters, conventions={**conventions, law.output: output})
-            num_repeated = int(rows.duplicated([*columns.values(), output]).sum())
-            budget = None if request.budget is None else rows[request.budget].to_numpy()
-            groups.append(_Group(label, output, points, num_repeated, budget))
-    return groups, notes
-
-
-def _held_above(request: _Request, y: np.ndarray) -> str:
-    """Return why an irreducible value that is held leaves no room for the law. Empty: it does not."""
-    law, largest = request.law, float(np.nanmax(y))
-    for p in law.parameters:
-        if p.below == law.output and request.fixed.get(p.name, -np.inf) >= largest:
-            return f"{p.name} is held at {request.fixed[p.name]:g}, not below the largest value, {largest:.4g}"
-    return ""
-
-
-def _with_notes(fit: FitResult, law: Law, group: _Group) -> FitResult:
+def _with_notes(fit: FitResult, law: Law, group: LawGroup) -> FitResult:
     """Add notes on repeated rows, on dropped rows and on inputs that do not vary."""
     if group.num_repeated:
         fit = fit.with_note(f"{group.num_repeated} rows {COUNT_EACH_TIME}")
@@ -321,16 +239,3 @@ def _constant_inputs(law: Law, points: DataSet) -> str:
     data = {name: np.asarray(points.inputs[name], float) for name in law.inputs}
     names = [name for name, values in data.items() if np.unique(values[np.isfinite(values)]).size == 1]
     return f"{', '.join(names)} takes one value: its terms cannot be told from a constant" if names else ""
-
-
-def _numbers(rows: pd.DataFrame, column: str) -> np.ndarray:
-    """Return a column as float64, NaN where missing. Raise LosslineError for another value that is not a number."""
-    numbers, faulty = as_numbers(rows.loc[:, column])
-    bad = faulty | np.isinf(numbers) | beyond_range(numbers)
-    if bad.any():
-        first = int(np.argmax(bad))
-        reason = "which is not a number" + (
-            f" from {SMALLEST:g} to {LARGEST:g}" if beyond_range(numbers[[first]])[0] else ""
-        )
-        raise LosslineError(f"{rows[WHERE].iloc[first]}: {column} is {rows[column].iloc[first]}, {reason}")
-    return numbers
