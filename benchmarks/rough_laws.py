@@ -139,6 +139,7 @@ class LawRow:
     has_runs: bool = False  # the table has a column run_id
     cluster: str | None = None  # value of --run
     truth: dict[str, float] = field(default_factory=lambda: TRUTH)
+    share: tuple[str, ...] = ()  # value of --share; a data set then has three corpora, which differ in E and noise
 
 
 LAW_ROWS = {
@@ -162,7 +163,12 @@ LAW_ROWS = {
             "t(3)": heavy_tails,
         }.items()
     },
+    **{
+        f"alpha, beta of three corpora: {name}": LawRow(isoflop(5), noise, share=("alpha", "beta"))
+        for name, noise in {"gaussian": gaussian, "shared in a budget": shared_within_a_budget}.items()
+    },
 }
+CORPORA = {"a": (0.0, 1.0), "b": (0.3, 0.5), "c": (-0.5, 2.0)}  # name: (added to E, factor of the noise)
 
 
 def table(options: argparse.Namespace) -> str:
@@ -177,26 +183,38 @@ def _laws(options: argparse.Namespace) -> str:
     ]
     for name in _choose_rows(LAW_ROWS, options.rows):
         row = LAW_ROWS[name]
-        design = row.design
         num_sets = options.studies or DATA_SETS
-        frames = []
-        for k in range(num_sets):
-            generator = np.random.Generator(np.random.PCG64([options.seed, k]))
-            loss = LAWS["chinchilla"](row.truth, {"N": design.size, "D": design.tokens})
-            loss = loss * np.exp(row.noise(design, generator))
-            frames.append(pd.DataFrame({"set": k, "N": design.size, "D": design.tokens, "loss": loss}))
-            if row.has_runs:
-                frames[-1]["run_id"] = [f"set {k}, run {run}" for run in design.run]
-        fits = fit_laws(pd.concat(frames), "chinchilla", {}, ["loss"], by=["set"], cluster=row.cluster).fits
-        held = {p: [_holds(fitted.fit, p, row.truth) for fitted in fits] for p in PARAMETERS}
-        converged = np.mean([fitted.fit.status == "converged" for fitted in fits])
+        tables = [_table(row, options.seed, k) for k in range(num_sets)]
+        if row.share:
+            each = [
+                fit_laws(table, "chinchilla", {}, ["loss"], by=["corpus"], shared=row.share).fits[0] for table in tables
+            ]
+        else:
+            each = fit_laws(pd.concat(tables), "chinchilla", {}, ["loss"], by=["set"], cluster=row.cluster).fits
+        fits = [fitted.fit for fitted in each]
+        held = {p: [_holds(fit, p, row.truth) for fit in fits] for p in PARAMETERS}
+        converged = np.mean([fit.status == "converged" for fit in fits])
         cells = [f"{100 * np.mean(held[p]):.0f}" for p in PARAMETERS]
-        by_group = np.mean(["independent" not in fitted.fit.conventions[INTERVALS] for fitted in fits])
-        width = np.median([np.ptp(fitted.fit.intervals["E"]) for fitted in fits])
+        by_group = np.mean(["independent" not in fit.conventions[INTERVALS] for fit in fits])
+        width = np.median([np.ptp(fit.intervals["E"]) for fit in fits])
         error = 100 * np.sqrt(0.9 * 0.1 / len(fits))
         cells += [f"{width:.3f}", f"{converged:.0%}", f"{by_group:.0%}", f"{error:.0f}"]
         lines.append(f"| {name} | {len(fits)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _table(row: LawRow, seed: int, k: int) -> pd.DataFrame:
+    """Return data set `k` of a row."""
+    generator, design = np.random.Generator(np.random.PCG64([seed, k])), row.design
+    frames = []
+    for corpus, (added, factor) in CORPORA.items() if row.share else [("a", (0.0, 1.0))]:
+        truth = row.truth | {"E": row.truth["E"] + added}
+        loss = LAWS["chinchilla"](truth, {"N": design.size, "D": design.tokens})
+        loss = loss * np.exp(factor * row.noise(design, generator))
+        frames.append(pd.DataFrame({"set": k, "corpus": corpus, "N": design.size, "D": design.tokens, "loss": loss}))
+        if row.has_runs:
+            frames[-1]["run_id"] = [f"set {k}, run {run}" for run in design.run]
+    return pd.concat(frames)
 
 
 def _holds(fit: FitResult, parameter: str, truth: dict[str, float]) -> bool:
