@@ -413,3 +413,20 @@ def test_bad_flags_are_one_line(words, message, tmp_path, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+def test_a_study_has_the_speedups_of_both_axes():
+    table = planted_table(7, 1.5).assign(task=lambda t: 0.9 * t.loss + 0.2)
+    table = table.loc[table.data.isin(["wiki", "code"]) & (table.architecture == "llama")]
+    table = table.loc[(table.optimiser == "adamw") & (table.context_length == "128")]
+    study = fit.fit_study(table, "loss", "task", factors=["data"], statistics=fit.Statistics(num_resamples=20))
+    alone = fit.compare_compute(table, ["loss", "task"], factors=["data"])
+    assert study.speedups == alone.factors
+    assert study.speedups[0].levels[0].verdict == "saves compute"
+    assert "Does it save compute?" in as_text(study)
+    stored = json.loads(json.dumps(study.to_json()))
+    assert fit.StudyFits.from_json(stored) == study
+    del stored["speedups"]  # as an older file
+    assert fit.StudyFits.from_json(stored).speedups == ()
+    without = fit.fit_study(table.drop(columns="train_flops"), "loss", "task", factors=["data"])
+    assert without.speedups == ()

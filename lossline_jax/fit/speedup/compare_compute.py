@@ -24,6 +24,7 @@ from lossline_jax.fit.tables.columns import PER_BYTE, require_loss_column
 from lossline_jax.fit.tables.pairing import TOLERANCE
 from lossline_jax.fit.tables.rows import as_names, as_pandas, require_each_once
 from lossline_jax.fit.tables.settings import Setting, Settings
+from lossline_jax.formatting import counted
 
 MARGIN = 1.1  # a ratio: a speedup within 1/1.1 and 1.1 is no difference. A convention
 MIN_CHECKPOINTS = 4  # checkpoints of at least half of the runs that make their own curves the default. A convention
@@ -232,7 +233,9 @@ def _measured_level(
         one = "one run of this level: its noise is that of the repeated settings"
         is_one = all(item.num_runs == 1 and item.variance is None for *_, item in matched)
         is_one = is_one and any(item.reference_freedom for *_, item in matched)
-        note = "; ".join(part for part in (left_out, one if is_one else "") if part)
+        num_short = sum(cell.num_left_out for a, b, _ in matched for cell in (a, b))
+        short = f"{counted(num_short, 'run')} left out, whose loss hardly falls" if num_short else ""
+        note = "; ".join(part for part in (left_out, short, one if is_one else "") if part)
     return MeasuredLevel(factor, level, tuple(matched), note)
 
 
