@@ -18,7 +18,16 @@ from lossline_jax.fit.speedup.power_law import fit_power_laws
 from lossline_jax.fit.tables.settings import Setting
 from lossline_jax.formatting import TABLE_WIDTH
 from lossline_jax.summary import as_text
-from tests.support.planted_compute import ALPHA, BASE, Design, E, planted_runs, planted_table, two_settings
+from tests.support.planted_compute import (
+    ALPHA,
+    BASE,
+    Design,
+    E,
+    planted_runs,
+    planted_table,
+    plateau_curve,
+    two_settings,
+)
 
 POWER = fit.CurveOptions(curve="power law")
 SAME = np.array([-1e-4, 0.0, 1e-4])  # runs that are no copies, and have hardly any noise
@@ -157,6 +166,13 @@ def test_different_exponents_are_not_shared_and_the_course_shows_them():
     exact = ((level.pairs[0].by_loss[-1].loss - 1.7) / 2) ** (1 / 0.30 - 1 / 0.20)
     assert level.lowest == pytest.approx(exact, rel=0.1)
     assert level.lowest_interval[0] < exact < level.lowest_interval[1]
+
+
+def test_a_curve_of_another_form_is_told():
+    right = fit.compare_compute(planted_table(8), "loss", BASE, curves=POWER)
+    assert not any("miss their points" in factor.note for factor in right.factors)
+    wrong = fit.compare_compute(planted_table(8, 1.0, Design(curve=plateau_curve)), "loss", BASE, curves=POWER)
+    assert all("miss their points" in factor.note for factor in wrong.factors)
 
 
 def test_only_losses_that_both_reach_are_compared():

@@ -16,7 +16,7 @@ from lossline_jax.fit.speedup.cell import ComputeCell, Displacement
 from lossline_jax.fit.speedup.judge_compute import MeasuredLevel, judge_levels
 from lossline_jax.fit.speedup.measured_curves import MIN_RECORDS, measured_displacement, usable_runs
 from lossline_jax.fit.speedup.noise_pool import Matched
-from lossline_jax.fit.speedup.power_curves import power_displacements
+from lossline_jax.fit.speedup.power_curves import GroupNote, note_on_groups, power_displacements
 from lossline_jax.fit.speedup.power_problem import NAMES
 from lossline_jax.fit.speedup.read_compute import ComputeColumns, ComputeTable, loss_unit, read_compute
 from lossline_jax.fit.speedup.speedups import ComputeComparison, CurveKind, FactorSpeedup, LevelSpeedup
@@ -198,7 +198,7 @@ def _measure(
     """Return the pairs of each level of a factor, and a note on their curves."""
     pairs = {level: settings.pairs(factor, level, reference) for level in levels}
     displacements: dict[tuple[int, int], Displacement | str] = {}
-    notes: list[str] = []
+    notes: list[GroupNote] = []
     if kind == "measured":
         for of_level in pairs.values():
             for k, n in of_level:
@@ -213,7 +213,7 @@ def _measure(
         _measured_level(factor, level, reference, [(cells[k], cells[n], displacements[k, n]) for k, n in of_level])
         for level, of_level in pairs.items()
     ]
-    return items, "; ".join(dict.fromkeys(note for note in notes if note))
+    return items, note_on_groups(notes)
 
 
 def _measured_level(
