@@ -20,15 +20,16 @@ SPEEDUPS = (1.0, 1.1, 1.3, 2.0)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=200, help="studies for each condition and speedup")
+    parser.add_argument("--null", type=int, help="studies with a speedup of 1. Default: as --studies")
     parser.add_argument("--only", help="one condition")
     parser.add_argument("--threads", type=int, default=1, help="cores")
     options = parser.parse_args()
     use_cores(options.threads)
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the package tests
-    print(_table(options.studies, options.only))
+    print(_table(options.studies, options.null or options.studies, options.only))
 
 
-def _table(num_studies: int, only: str | None) -> str:
+def _table(num_studies: int, num_null: int, only: str | None) -> str:
     """Return the table. jax is first imported here, on the cores that are left."""
     from lossline_jax.formatting import text_table
 
@@ -39,7 +40,7 @@ def _table(num_studies: int, only: str | None) -> str:
     rows = []
     for name, (design, curve) in _conditions().items():
         if only in (None, name):
-            rows.append(_row(name, design, curve, num_studies))
+            rows.append(_row(name, design, curve, {s: num_null if s == 1.0 else num_studies for s in SPEEDUPS}))
             print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
     return text_table(header, rows, width=None)
 
@@ -70,7 +71,7 @@ def _conditions() -> dict[str, tuple]:
     }
 
 
-def _row(name: str, design, curve: str, num_studies: int) -> tuple:
+def _row(name: str, design, curve: str, num_studies: dict[float, int]) -> tuple:
     from lossline_jax.fit import CurveOptions, compare_compute
     from tests.support.planted_compute import BASE, planted_table
 
@@ -78,7 +79,7 @@ def _row(name: str, design, curve: str, num_studies: int) -> tuple:
     studies_with_false, held, covered_of = 0, 0, 0
     options = CurveOptions(curve=curve)
     for speedup in SPEEDUPS:
-        for seed in range(num_studies):
+        for seed in range(num_studies[speedup]):
             result = compare_compute(
                 planted_table(seed + int(1e6 * speedup), speedup, design), "loss", BASE, curves=options
             )
@@ -96,11 +97,11 @@ def _row(name: str, design, curve: str, num_studies: int) -> tuple:
     wrong = sum(found[speedup]["costs compute"] for speedup in SPEEDUPS[1:])
     return (
         name,
-        f"{100 * studies_with_false / num_studies:.1f}",
+        f"{100 * studies_with_false / num_studies[1.0]:.1f}",
         f"{100 * false / null.total():.2f}",
         f"{100 * null['no difference'] / null.total():.0f}",
-        *(f"{100 * found[speedup]['saves compute'] / num_studies:.0f}" for speedup in SPEEDUPS[1:]),
-        f"{100 * wrong / num_studies / len(SPEEDUPS[1:]):.1f}",
+        *(f"{100 * found[speedup]['saves compute'] / num_studies[speedup]:.0f}" for speedup in SPEEDUPS[1:]),
+        f"{100 * wrong / sum(num_studies[speedup] for speedup in SPEEDUPS[1:]):.1f}",
         f"{100 * held / max(covered_of, 1):.1f}",
     )
 

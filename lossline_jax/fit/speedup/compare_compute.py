@@ -34,9 +34,11 @@ SPEEDUP_CONVENTIONS = {
     "settings that are equal in every other factor, and over the lower half of the common losses",
     "speedup intervals": "90%, Student's t with whole runs as units; p is of speedup 1, Holm-corrected over all levels",
     "speedup noise": "deviation of ln(compute) at equal loss between runs of one setting",
-    "points of compute": "every checkpoint, and only losses that both settings reach; before the end of a decaying "
-    "learning rate a run is above the loss that a run of this length would reach",
 }
+EVERY_POINT = (
+    "every checkpoint; before the end of a decaying learning rate, a run is above the loss that a run of this length "
+    "would reach"
+)
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,8 @@ def compare_table(
         factors, left_out = _compare_on(cells, table.base, loss=loss, unit=unit, curves=curves)
         found += factors
         failures += left_out
-    return ComputeComparison(tuple(found), table.source, tuple(failures), dict(SPEEDUP_CONVENTIONS))
+    conventions = SPEEDUP_CONVENTIONS | {"points of compute": _points(curves)}
+    return ComputeComparison(tuple(found), table.source, tuple(failures), conventions)
 
 
 def _compare_on(
@@ -237,6 +240,12 @@ def _measured_level(
         short = f"{counted(num_short, 'run')} left out, whose loss hardly falls" if num_short else ""
         note = "; ".join(part for part in (left_out, short, one if is_one else "") if part)
     return MeasuredLevel(factor, level, tuple(matched), note)
+
+
+def _points(curves: CurveOptions) -> str:
+    """Return the points that are compared, in words."""
+    of_run = "the last checkpoint of each run" if curves.last else EVERY_POINT
+    return f"{of_run}; of these the least loss at each budget of a setting" if curves.frontier else of_run
 
 
 def _kind(cells: Sequence[ComputeCell], curves: CurveOptions) -> CurveKind:

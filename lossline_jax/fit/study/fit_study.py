@@ -16,7 +16,6 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.fit.compare.compare_lines import MARGIN_IN_NOISE, compare_setting_lines
 from lossline_jax.fit.compare.comparison import FactorComparison
 from lossline_jax.fit.compare.setting_line import SettingLine, unmatched
-from lossline_jax.fit.speedup.compare_compute import SPEEDUP_CONVENTIONS
 from lossline_jax.fit.study.compute_laws import COMPUTE_CONVENTIONS, fit_compute_laws
 from lossline_jax.fit.study.isoflop import fit_isoflops
 from lossline_jax.fit.study.panel_lines import comparing_unit, fit_panel_lines
@@ -134,14 +133,14 @@ def fit_study(
         seed=statistics.seed,
     )
     isoflops, left_out = fit_isoflops(frame, x, comparing_unit(frame, table.units))
-    speedups, not_compared = study_speedups(table, frame)
+    speedups, not_compared, speedup_conventions = study_speedups(table, frame)
     return replace(
         compared,
         compute_fits=compute_fits,
         panel_lines=panel_lines,
         isoflops=isoflops,
         failures=(*compared.failures, *left_out, *unfitted, *not_compared),
-        conventions=compared.conventions | COMPUTE_CONVENTIONS | (SPEEDUP_CONVENTIONS if speedups else {}),
+        conventions=compared.conventions | COMPUTE_CONVENTIONS | speedup_conventions,
         speedups=speedups,
     )
 

@@ -11,8 +11,12 @@ from lossline_jax.fit.tables.columns import PER_BYTE
 from lossline_jax.fit.tables.rows import RUN_ID
 
 
-def study_speedups(table: StudyTable, frame: pd.DataFrame) -> tuple[tuple[FactorSpeedup, ...], list[str]]:
-    """Return the speedups on both axes, in bits/byte or else the first unit, and notes. No compute: there are none.
+def study_speedups(
+    table: StudyTable, frame: pd.DataFrame
+) -> tuple[tuple[FactorSpeedup, ...], list[str], dict[str, str]]:
+    """Return the speedups on both axes, in bits/byte or else the first unit, notes, and conventions.
+
+    A table without compute has none.
 
     Args:
         table: the table by settings.
@@ -20,11 +24,11 @@ def study_speedups(table: StudyTable, frame: pd.DataFrame) -> tuple[tuple[Factor
     """
     has_compute = COMPUTE_COLUMN in frame or {SIZE_COLUMN, TOKEN_COLUMN} <= set(frame.columns)
     if RUN_ID not in frame or not has_compute:
-        return (), []
+        return (), [], {}
     unit = PER_BYTE if PER_BYTE in table.units else table.units[0]
     try:
         known, notes = with_compute(frame, table.settings, table.base, columns=TABLE_COLUMNS)
         result = compare_table(known, (table.x, table.y), unit, notes=notes)
     except LosslineError as error:
-        return (), [f"compute at equal loss: {error}"]
-    return result.factors, [f"compute at equal loss: {note}" for note in result.failures]
+        return (), [f"compute at equal loss: {error}"], {}
+    return result.factors, [f"compute at equal loss: {note}" for note in result.failures], result.conventions
