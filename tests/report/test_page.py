@@ -120,6 +120,26 @@ def test_every_section_is_there_and_every_run_is_named(page, html, study):
     assert study.question in html
 
 
+def test_the_page_says_which_level_saves_compute(page, fits):
+    """Other data lowers the loss of the task alone, so it saves compute on the task and makes no difference on x."""
+    header, *rows = page.tables["speedup-table"]
+    assert [cell.strip() for cell in header][1::3] == [f"compute at equal {name} bits/byte" for name in (X, Y)] + [
+        "runs vs reference"
+    ]
+    row = next(row for row in rows if row[0].strip() == "code")
+    on_x, on_y = (next(item for item in fits.speedups if (item.factor, item.loss) == ("data", loss)) for loss in (X, Y))
+    for cells, item in ((row[1:4], on_x), (row[4:7], on_y)):
+        (level,) = item.levels
+        assert cells[0].startswith(level.verdict)
+        assert cells[1].startswith(f"{level.speedup:.2f}")
+    assert on_x.levels[0].speedup == pytest.approx(1.0, abs=0.1)
+    lowest = on_y.levels[0].pairs[0].by_loss[-1]
+    wiki_loss, shifted = ((lowest.loss - gap - 0.2) / 0.95 for gap in (0.0, PLANTED_GAP))
+    assert lowest.speedup == pytest.approx(((shifted - 1.6) / (wiki_loss - 1.6)) ** (1 / 0.3), rel=0.1)
+    assert on_y.levels[0].verdict == "saves compute"
+    assert any("one run of this level" in cell for row in rows for cell in row)
+
+
 def test_nothing_is_fetched(page, html, folder):
     for tag, attrs in page.tags:
         if tag == "a" and attrs["href"].startswith("figures/"):  # a link to a file beside the page; a click fetches it
