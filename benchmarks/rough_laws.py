@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,11 @@ from lossline_jax.fit.predict.forecast import forecast_series
 from lossline_jax.fit.predict.series import LossSeries, RunPoints
 from lossline_jax.fit.predict.target import rows_of_target
 from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.solve import INTERVALS
 from lossline_jax.fit.study.table_laws import fit_laws
 
 TRUTH = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
+OTHER_TRUTH = {"E": 0.6, "A": 60.0, "B": 900.0, "alpha": 0.28, "beta": 0.31}
 PARAMETERS = ("E", "alpha", "beta")
 FARSEER = {
     **{"a1": -0.12, "b1": 0.4, "alpha": 0.12, "a2": 85.0, "b2": -6.0},
@@ -58,6 +60,16 @@ def checkpoints() -> Design:
     return Design(size, tokens * share, 6 * size * tokens, np.repeat(np.arange(12), 8))
 
 
+def uneven_isoflop() -> Design:
+    """Return 45 runs at seven budgets, with three to nine sizes of a budget that lie wider and less regularly."""
+    generator = np.random.Generator(np.random.PCG64(5))
+    counts = [4, 9, 3, 8, 6, 9, 6]
+    budget = np.repeat(np.geomspace(6e17, 3e20, 7), counts)
+    around = np.concatenate([np.geomspace(0.25, 4.0, count) for count in counts])
+    size = np.sqrt(budget / 120) * around * np.exp(0.1 * generator.normal(size=budget.size))
+    return Design(size, budget / (6 * size), budget, np.arange(size.size))
+
+
 def gaussian(design: Design, generator: np.random.Generator) -> np.ndarray:
     """Draw log noise of 0.4% for each row."""
     return 0.004 * generator.normal(size=design.size.size)
@@ -75,6 +87,40 @@ def shared_within_a_budget(design: Design, generator: np.random.Generator) -> np
     return 0.004 * generator.normal(size=level.max() + 1)[level] + 0.002 * generator.normal(size=level.size)
 
 
+def both(design: Design, generator: np.random.Generator) -> np.ndarray:
+    """Draw log noise that falls from 1.2% to 0.15%, of which the runs of a budget share half of the variance."""
+    _, level = np.unique(design.budget, return_inverse=True)
+    share = np.log(design.budget / design.budget.min()) / np.log(design.budget.max() / design.budget.min())
+    errors = generator.normal(size=level.max() + 1)[level] + generator.normal(size=level.size)
+    return 0.012 * (0.0015 / 0.012) ** share * np.sqrt(0.5) * errors
+
+
+def little_shared(design: Design, generator: np.random.Generator) -> np.ndarray:
+    """Draw log noise of 0.2% that all runs of a budget share, and 0.4% for each run."""
+    _, level = np.unique(design.budget, return_inverse=True)
+    return 0.002 * generator.normal(size=level.max() + 1)[level] + 0.004 * generator.normal(size=level.size)
+
+
+def larger_in_the_middle(design: Design, generator: np.random.Generator) -> np.ndarray:
+    """Draw log noise of 1.2% at the middle budget, and of 0.3% at all others."""
+    _, level = np.unique(design.budget, return_inverse=True)
+    return np.where(level == level.max() // 2, 0.012, 0.003) * generator.normal(size=level.size)
+
+
+def heavy_tails(design: Design, generator: np.random.Generator) -> np.ndarray:
+    """Draw log noise of Student's t with 3 degrees of freedom times 0.3%."""
+    return 0.003 * generator.standard_t(3, size=design.size.size)
+
+
+def decaying_within_runs(design: Design, generator: np.random.Generator) -> np.ndarray:
+    """Draw log noise of 0.4% that is autoregressive along a run, with a coefficient of 0.8."""
+    noise = generator.normal(size=design.run.size)
+    for k in range(1, noise.size):
+        if design.run[k] == design.run[k - 1]:
+            noise[k] = 0.8 * noise[k - 1] + 0.6 * noise[k]
+    return 0.004 * noise
+
+
 def of_runs(design: Design, generator: np.random.Generator) -> np.ndarray:
     """Draw log noise of 0.4% that all checkpoints of a run share, and 0.1% for each checkpoint."""
     by_run = 0.004 * generator.normal(size=design.run.max() + 1)[design.run]
@@ -82,15 +128,47 @@ def of_runs(design: Design, generator: np.random.Generator) -> np.ndarray:
 
 
 Noise = Callable[[Design, np.random.Generator], np.ndarray]
-# Name of a row: (design, noise, whether the table has a column run_id, value of --cluster).
-LAW_ROWS: dict[str, tuple[Design, Noise, bool, str | None]] = {
-    **{f"gaussian, {n} runs": (isoflop(n // 6), gaussian, False, None) for n in (30, 60, 96)},
-    "larger at small budgets, 30 runs": (isoflop(5), larger_at_small_budgets, False, None),
-    **{f"shared in a budget, {n} runs": (isoflop(n // 6), shared_within_a_budget, False, None) for n in (30, 60, 96)},
-    "12 runs x 8, no run_id": (checkpoints(), of_runs, False, None),
-    "12 runs x 8, run_id": (checkpoints(), of_runs, True, None),
-    "12 runs x 8, --cluster run_id": (checkpoints(), of_runs, True, "run_id"),
+
+
+@dataclass(frozen=True)
+class LawRow:
+    """Data sets of one kind, and the options of their fits."""
+
+    design: Design
+    noise: Noise
+    has_runs: bool = False  # the table has a column run_id
+    cluster: str | None = None  # value of --run
+    truth: dict[str, float] = field(default_factory=lambda: TRUTH)
+    share: tuple[str, ...] = ()  # value of --share; a data set then has three corpora, which differ in E and noise
+
+
+LAW_ROWS = {
+    **{f"gaussian, {n} runs": LawRow(isoflop(n // 6), gaussian) for n in (30, 60, 96)},
+    "larger at small budgets, 30 runs": LawRow(isoflop(5), larger_at_small_budgets),
+    **{f"shared in a budget, {n} runs": LawRow(isoflop(n // 6), shared_within_a_budget) for n in (30, 60, 96)},
+    "12 runs x 8, no run_id": LawRow(checkpoints(), of_runs),
+    "12 runs x 8, run_id": LawRow(checkpoints(), of_runs, has_runs=True),
+    "12 runs x 8, --cluster run_id": LawRow(checkpoints(), of_runs, has_runs=True, cluster="run_id"),
+    "12 runs x 8, no run_id, independent": LawRow(checkpoints(), gaussian),
+    "12 runs x 8, no run_id, decaying": LawRow(checkpoints(), decaying_within_runs),
+    **{
+        f"uneven: {name}": LawRow(uneven_isoflop(), noise, truth=OTHER_TRUTH)
+        for name, noise in {
+            "gaussian": gaussian,
+            "larger at small budgets": larger_at_small_budgets,
+            "shared": shared_within_a_budget,
+            "little shared": little_shared,
+            "both": both,
+            "larger in the middle": larger_in_the_middle,
+            "t(3)": heavy_tails,
+        }.items()
+    },
+    **{
+        f"alpha, beta of three corpora: {name}": LawRow(isoflop(5), noise, share=("alpha", "beta"))
+        for name, noise in {"gaussian": gaussian, "shared in a budget": shared_within_a_budget}.items()
+    },
 }
+CORPORA = {"a": (0.0, 1.0), "b": (0.3, 0.5), "c": (-0.5, 2.0)}  # name: (added to E, factor of the noise)
 
 
 def table(options: argparse.Namespace) -> str:
@@ -100,31 +178,48 @@ def table(options: argparse.Namespace) -> str:
 
 def _laws(options: argparse.Namespace) -> str:
     lines = [
-        "| noise and design | n | E | alpha | beta | converged | standard error |",
-        "|---|---|---|---|---|---|---|",
+        "| noise and design | n | E | alpha | beta | width | converged | by group | standard error |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name in _choose_rows(LAW_ROWS, options.rows):
-        design, noise, has_runs, cluster = LAW_ROWS[name]
+        row = LAW_ROWS[name]
         num_sets = options.studies or DATA_SETS
-        frames = []
-        for k in range(num_sets):
-            generator = np.random.Generator(np.random.PCG64([options.seed, k]))
-            loss = LAWS["chinchilla"](TRUTH, {"N": design.size, "D": design.tokens}) * np.exp(noise(design, generator))
-            frames.append(pd.DataFrame({"set": k, "N": design.size, "D": design.tokens, "loss": loss}))
-            if has_runs:
-                frames[-1]["run_id"] = [f"set {k}, run {run}" for run in design.run]
-        fits = fit_laws(pd.concat(frames), "chinchilla", {}, ["loss"], by=["set"], cluster=cluster).fits
-        held = {p: [_holds(fitted.fit, p) for fitted in fits] for p in PARAMETERS}
-        converged = np.mean([fitted.fit.status == "converged" for fitted in fits])
+        tables = [_table(row, options.seed, k) for k in range(num_sets)]
+        if row.share:
+            each = [
+                fit_laws(table, "chinchilla", {}, ["loss"], by=["corpus"], shared=row.share).fits[0] for table in tables
+            ]
+        else:
+            each = fit_laws(pd.concat(tables), "chinchilla", {}, ["loss"], by=["set"], cluster=row.cluster).fits
+        fits = [fitted.fit for fitted in each]
+        held = {p: [_holds(fit, p, row.truth) for fit in fits] for p in PARAMETERS}
+        converged = np.mean([fit.status == "converged" for fit in fits])
         cells = [f"{100 * np.mean(held[p]):.0f}" for p in PARAMETERS]
+        by_group = np.mean(["independent" not in fit.conventions[INTERVALS] for fit in fits])
+        width = np.median([np.ptp(fit.intervals["E"]) for fit in fits])
         error = 100 * np.sqrt(0.9 * 0.1 / len(fits))
-        lines.append(f"| {name} | {len(fits)} | {' | '.join(cells)} | {converged:.0%} | {error:.0f} |")
+        cells += [f"{width:.3f}", f"{converged:.0%}", f"{by_group:.0%}", f"{error:.0f}"]
+        lines.append(f"| {name} | {len(fits)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _holds(fit: FitResult, parameter: str) -> bool:
+def _table(row: LawRow, seed: int, k: int) -> pd.DataFrame:
+    """Return data set `k` of a row."""
+    generator, design = np.random.Generator(np.random.PCG64([seed, k])), row.design
+    frames = []
+    for corpus, (added, factor) in CORPORA.items() if row.share else [("a", (0.0, 1.0))]:
+        truth = row.truth | {"E": row.truth["E"] + added}
+        loss = LAWS["chinchilla"](truth, {"N": design.size, "D": design.tokens})
+        loss = loss * np.exp(factor * row.noise(design, generator))
+        frames.append(pd.DataFrame({"set": k, "corpus": corpus, "N": design.size, "D": design.tokens, "loss": loss}))
+        if row.has_runs:
+            frames[-1]["run_id"] = [f"set {k}, run {run}" for run in design.run]
+    return pd.concat(frames)
+
+
+def _holds(fit: FitResult, parameter: str, truth: dict[str, float]) -> bool:
     low, high = fit.intervals[parameter]
-    return low <= TRUTH[parameter] <= high
+    return low <= truth[parameter] <= high
 
 
 def chinchilla_loss(size: np.ndarray, tokens: np.ndarray, _limit: float) -> np.ndarray:

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 COMMAND = "lossline-jax"
 HELP = ("-h", "--help")
 # Arguments of functions whose flags have another name.
-FLAG_OF_ARGUMENT = {"inputs": "input", "outputs": "y", "losses": "y", "units": "unit", "cluster": "run"}
+FLAG_OF_ARGUMENT = {
+    **{"inputs": "input", "outputs": "y", "losses": "y", "units": "unit", "cluster": "run"},
+    **{"fixed": "fix", "shared": "share"},
+}
 
 _Name = Annotated[
     str | None, tyro.conf.arg(help="Another name for the study, and so another folder. Default: the experiment's.")

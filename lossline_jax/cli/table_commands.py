@@ -226,7 +226,7 @@ def _fit_lines(table: str, options: FitOptions) -> "list[StudyFits]":
     from lossline_jax.fit.study.irreducible import IrreducibleModes
     from lossline_jax.fit.study.table_lines import Across, fit_lines
 
-    _refuse(options, "belongs to --law; give --law too", "objective", "input", "budget")
+    _refuse(options, "belongs to --law; give --law too", "objective", "input", "budget", "fix", "share")
     if options.across is None:
         _refuse(options, "belongs to --across; give --across too", "on")
     if options.x is None:
@@ -282,6 +282,8 @@ def _fit_law(table: str, options: FitOptions, law: str) -> "LawFits":
         by=options.by,
         cluster=opened.run,
         budget=options.budget,
+        fixed=_given_values(options.fix),
+        shared=options.share,
         objective=options.objective,
         unit=options.unit,
         merge_copies=options.merge_copies,
@@ -318,6 +320,17 @@ def _mode(word: str) -> Any:
         return float(word)
     except ValueError:
         return word
+
+
+def _given_values(words: Sequence[str]) -> dict[str, float]:
+    """Return `{"E": 1.6}` for `("E=1.6",)`."""
+    values = {}
+    for name, text in _pairs(words, "--fix", "NAME=VALUE, such as E=1.6").items():
+        try:
+            values[name] = float(text)
+        except ValueError:
+            raise LosslineError(f"--fix: {name}={text}: {text!r} is not a number") from None
+    return values
 
 
 def _pairs(words: Sequence[str], flag: str, form: str) -> dict[str, str]:

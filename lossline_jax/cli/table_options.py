@@ -39,6 +39,10 @@ class FitOptions(TableOptions):
     """A law of `lossline-jax laws` to fit instead of a line."""
     input: tuple[str, ...] = ()
     """Columns of the inputs of --law: N=params D=tokens. Default: the columns of the same names."""
+    fix: tuple[str, ...] = ()
+    """Parameters of --law that keep a given value: E=1.6 alpha=0.34."""
+    share: tuple[str, ...] = ()
+    """Parameters of --law with one value in all groups of --by: alpha beta."""
     budget: str | None = None
     """Column of the compute budget of each row, for the intervals of --law. Default: rows of equal N times D."""
     objective: str | None = None

@@ -42,6 +42,7 @@ from lossline_jax.fit.predict.table_forecast import TableForecast, backtest, for
 from lossline_jax.fit.predict.table_series import Columns, series_of_table
 from lossline_jax.fit.resampling import Bootstrap, bootstrap
 from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.shared_fit import fit_law_sharing
 from lossline_jax.fit.skills.fit import SkillFit, fit_skills, flops_feature, leave_family_out, skill_features
 from lossline_jax.fit.solve import DataSet, fit_law, fit_law_many
 from lossline_jax.fit.speedup.compare_compute import CurveOptions, compare_compute
@@ -94,6 +95,7 @@ __all__ = [
     "fit_compute_law",
     "fit_law",
     "fit_law_many",
+    "fit_law_sharing",
     "fit_laws",
     "fit_line",
     "fit_lines",

@@ -18,11 +18,12 @@ from lossline_jax.fit.law import Law
 from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.solve import INTERVALS
-from lossline_jax.fit.solver.grouped_noise import GroupedNoise, estimate_noise, limits_of_noise
+from lossline_jax.fit.solver.derivatives import curves_and_jacobians
+from lossline_jax.fit.solver.grouped_noise import GroupedNoise, allowed_rises, estimate_noise
 from lossline_jax.fit.solver.problem import Problem, build_problem
 from lossline_jax.fit.solver.profile_likelihood import profile_intervals
 
-BUDGETS, APPARENT_RUNS = "budgets", "apparent runs"
+BUDGETS, APPARENT_RUNS, RUNS = "budgets", "apparent runs", "runs"
 SIZE_AND_TOKENS = ("N", "D")  # inputs whose product is the compute of a row
 
 
@@ -31,7 +32,7 @@ class RowGroups:
     """The groups of rows that may share an error."""
 
     labels: np.ndarray  # (n,) the group of each row
-    kind: str  # BUDGETS or APPARENT_RUNS
+    kind: str  # BUDGETS, APPARENT_RUNS or RUNS
     log_budget: np.ndarray | None = None  # (n,) None: the size of the noise is not taken for a function of the budget
     named: bool = False  # the user named the groups, so that no test decides whether they count
 
@@ -130,7 +131,8 @@ def with_group_intervals(
     problem = build_problem(law, data, output, fit.minimised, fixed=fit.fixed, weights=kept_weights)
     u_P = problem.search(fit.parameters)
     log_budget = None if groups.log_budget is None else groups.log_budget[keep]
-    noise = estimate_noise(problem, u_P, group_n, log_budget, always=groups.named)
+    residual_n, jacobian_nP = problem.residuals(u_P[None])[0], _free_jacobian(problem, u_P)
+    noise = estimate_noise(residual_n, jacobian_nP, group_n, log_budget, always=groups.named)
     if noise is None:
         return _with_kind(fit, f"{independent} (too few rows to test them within {groups.kind})")
     if noise.is_independent:
@@ -144,9 +146,17 @@ def _profiled_again(fit: FitResult, problem: Problem, noise: GroupedNoise, kind_
     assert level is not None
     assert objective is not None  # a fit with intervals has both
     u_P = problem.search(fit.parameters)
-    profile = profile_intervals([problem], [(u_P, objective)], level, limits=limits_of_noise(noise))[0]
+
+    def limits(problem: Problem, u_P: np.ndarray, level: float) -> np.ndarray:
+        limit_P = np.full(u_P.size, np.inf)  # a parameter that is held has no interval
+        limit_P[problem.free_P], _ = allowed_rises(
+            noise, _free_jacobian(problem, u_P), problem.weights_n, delta=problem.objective.delta, level=level
+        )
+        return limit_P
+
+    profile = profile_intervals([problem], [(u_P, objective)], level, limits=limits)[0]
     kind = f"{level:.0%}, profile likelihood by {int(noise.group_n.max()) + 1} {kind_of_groups}"
-    fit = _with_kind(fit, kind).with_note(_note(noise, kind_of_groups, relative=problem.objective.logarithmic))
+    fit = _with_kind(fit, kind).with_note(note_on_noise(noise, kind_of_groups, relative=problem.objective.logarithmic))
     open_ended = tuple(name for name in profile.reached if name not in fit.bounds_hit)
     if open_ended and fit.status in ("converged", "bound hit"):
         note = f"the interval of {', '.join(open_ended)} reaches a bound: compare curves, not parameters"
@@ -154,19 +164,32 @@ def _profiled_again(fit: FitResult, problem: Problem, noise: GroupedNoise, kind_
     return dataclasses.replace(fit, intervals=profile.intervals)
 
 
-def _note(noise: GroupedNoise, kind: str, *, relative: bool) -> str:
-    """Return what the residuals show, in words."""
+def _free_jacobian(problem: Problem, u_P: np.ndarray) -> np.ndarray:
+    """Return the derivatives of the residuals by the free parameters, (n, free parameters)."""
+    return curves_and_jacobians([problem], [u_P])[0][1][:, problem.free_P]
+
+
+def note_on_noise(noise: GroupedNoise, kind: str, *, relative: bool) -> str:
+    """Return what the residuals show, in words.
+
+    Args:
+        noise: the noise of the rows.
+        kind: the kind of the groups.
+        relative: the noise is a share of the output.
+    """
     parts = []
     if noise.shared > 0:
-        rows = "rows of one budget" if kind == BUDGETS else "rows that follow each other with one N and growing D"
+        follow = "rows that follow each other with one N and growing D"
+        rows = {BUDGETS: "rows of one budget", RUNS: "rows of one run"}.get(kind, follow)
         parts.append(f"{rows} share {noise.shared:.0%} of their error variance (p {noise.p_shared:.2g})")
     if noise.differs:
         first, last = noise.ends
-        ends = f"{first:.2%} to {last:.2%}" if relative else f"{first:.2g} to {last:.2g}"
-        word = "falls" if last < first else "rises"
-        parts.append(f"the noise {word} with the budget, {ends} (p {noise.p_differs:.2g})")
+        ends = f", {first:.2%} to {last:.2%}" if relative else f", {first:.2g} to {last:.2g}"
+        word = "changes" if noise.num_blocks > 1 else "falls" if last < first else "rises"
+        text = f"the noise {word} with the budget{'' if noise.num_blocks > 1 else ends}"
+        parts.append(f"{text} (p {noise.p_differs:.2g})")
     note = f"{' and '.join(parts)}; the intervals allow for it"
-    return note if kind == BUDGETS else f"{note}; if a run has several rows, name the column of the runs"
+    return note if kind != APPARENT_RUNS else f"{note}; if a run has several rows, name the column of the runs"
 
 
 def _with_kind(fit: FitResult, kind: str) -> FitResult:

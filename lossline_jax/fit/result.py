@@ -46,7 +46,7 @@ class FitResult:
     num_runs: int | None  # distinct clusters. None: the runs are not known
     num_starts: int
     parameters: dict[str, float] = field(default_factory=dict)
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # by profile likelihood
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # their kind: `conventions`
     interval_level: float | None = INTERVAL_LEVEL  # None: the caller asked for no intervals
     not_identified: tuple[str, ...] = ()
     bounds_hit: tuple[str, ...] = ()
@@ -61,6 +61,7 @@ class FitResult:
     condition_number: float | None = None
     domain: dict[str, tuple[float, float]] = field(default_factory=dict)  # fitted range of each input
     conventions: dict[str, str] = field(default_factory=dict)  # units, and what inputs such as N and D count
+    shared: tuple[str, ...] = ()  # parameters that have one value in several data sets
     minimised: Objective | None = None  # called `objective_name`. None: read from a file that has only the name
     noise_x: float | None = None  # noise in x that a line is corrected for. None: x is taken as exact
 

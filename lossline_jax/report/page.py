@@ -25,6 +25,7 @@ from lossline_jax.report.figures.svg import write_figure
 from lossline_jax.report.tables.downloads import csv_text, download, downloads, table_download
 from lossline_jax.report.tables.fits import compute_table, conventions, laws_without_curve, lines_table
 from lossline_jax.report.tables.judged import JudgedTable, judged_table
+from lossline_jax.report.tables.speedups import speedups_table
 from lossline_jax.report.tables.table import corpora_table, losses_table, runs_table
 from lossline_jax.report.tables.verdicts import noise_sentence, verdicts_table
 from lossline_jax.storage.files import make_folder, write_atomic
@@ -107,6 +108,7 @@ def _values(
         "facts": facts(long, runs, counted_in(fits)),
         "verdicts": verdicts_table(judged, emphasised(runs, judged)),
         "noise": noise_sentence(judged),
+        "speedups": speedups_table(fits.speedups, emphasised(runs, judged), names),
         "forest": written(figures.forest),
         "trends": written(figures.trends),
         "residual": written(figures.residual),

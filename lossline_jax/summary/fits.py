@@ -7,16 +7,17 @@ from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.tables.columns import unit_label
 from lossline_jax.formatting import text_table
 from lossline_jax.summary.comparisons import failure_blocks, verdict_blocks
+from lossline_jax.summary.speedups import speedup_blocks
 
 
 def fits_text(fits: StudyFits) -> str:
-    """Return the verdicts, then lines and compute laws with a block for each unit, then the failures.
+    """Return the verdicts and speedups, then lines and compute laws with a block for each unit, then the failures.
 
     Args:
         fits: the fits of a table.
     """
     fits = fits.as_shown()
-    blocks = verdict_blocks(fits)
+    blocks = [*verdict_blocks(fits), *speedup_blocks(fits.speedups)]
     for unit in fits.units:
         if lines := fits.lines_in(unit):
             blocks.append(f"Lines {fits.y} = K ({fits.x} - E_x)^kappa + E_y, {unit_label(unit)}")

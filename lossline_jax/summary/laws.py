@@ -100,6 +100,9 @@ def law_fits_text(law_fits: LawFits) -> str:
         remark, kinds = f"{runs}; intervals: {kinds[0][1]}", []
     else:
         remark = f"{runs}; intervals: see below" if kinds else f"{runs}; no intervals"
+    held = ", ".join(f"{name} = {value:g}" for name, value in law_fits.fixed.items())
+    remark += f"; held: {held}" if held else ""
+    remark += f"; one value in all groups: {', '.join(law_fits.shared)}" if law_fits.shared else ""
     notes = fit_notes((" ".join((item.label, item.output)).strip(), item.fit.note) for item in law_fits.fits)
     kind_lines = fit_notes((name, f"intervals: {kind}") for name, kind in kinds)
     table = "\n".join([text_table(header, rows), *map(shown, [*kind_lines, *notes])])

@@ -1,5 +1,6 @@
 """Format speedups as aligned text: the verdicts first, then the speedup at single losses and budgets."""
 
+import math
 from collections.abc import Sequence
 
 from lossline_jax.fit.speedup.speedups import ComputeComparison, FactorSpeedup, LevelSpeedup, PairSpeedup, SpeedupAt
@@ -68,12 +69,12 @@ def _verdicts(factors: Sequence[FactorSpeedup]) -> str:
 
 
 def _noise_text(item: FactorSpeedup) -> str:
-    """Return the compute by which repeated runs differ at equal loss; empty where nothing was repeated."""
+    """Return the factor by which the compute of runs varies at equal loss; empty where nothing was repeated."""
     noises = sorted({level.noise for level in item.levels if level.noise is not None})
     if not noises:
         return ""
-    percents = dict.fromkeys(f"{100 * noise:.0f}%" for noise in (noises[0], noises[-1]))
-    return f"a run differs by {' to '.join(percents)} of compute from another one at equal loss"
+    factors = dict.fromkeys(times_text(math.exp(noise)) for noise in (noises[0], noises[-1]))
+    return f"runs vary by a factor of {' to '.join(factors)} in compute at equal loss (standard deviation)"
 
 
 def _level_columns(level: LevelSpeedup) -> tuple[object, ...]:

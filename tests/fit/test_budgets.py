@@ -12,7 +12,8 @@ from lossline_jax.fit.law import LEAST_SQUARES, LOG_HUBER
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA
 from lossline_jax.fit.solve import DataSet, fit_law, fit_law_many
-from lossline_jax.fit.solver.grouped_noise import GroupedNoise, _moments, estimate_noise, limits_of_noise
+from lossline_jax.fit.solver.derivatives import curves_and_jacobians
+from lossline_jax.fit.solver.grouped_noise import GroupedNoise, _moments, allowed_rises, estimate_noise
 from lossline_jax.fit.solver.problem import build_problem
 from lossline_jax.fit.solver.profile_likelihood import allowed_increase
 from lossline_jax.fit.study.table_laws import fit_laws
@@ -74,7 +75,7 @@ def test_rows_of_one_size_with_growing_tokens_look_like_checkpoints():
 
 
 def straight_line(groups, own=0.01, shared=0.03, seed=2):
-    """Return a problem that is linear in K and E_y, its minimum, and its matrix."""
+    """Return a problem that is linear in K and E_y, with its residuals, its Jacobian and its matrix."""
     x = np.linspace(2.5, 6.0, groups.size)
     generator = np.random.Generator(np.random.PCG64(seed))
     y = 0.9 * (x - 1.5) ** 1.3 + 1.1 + own * generator.normal(size=x.size)
@@ -82,14 +83,17 @@ def straight_line(groups, own=0.01, shared=0.03, seed=2):
     fixed = {"kappa": 1.3, "E_x": 1.5}
     fit = fit_law(SHIFTED_POWER, y, x=x, fixed=fixed, level=None)
     problem = build_problem(SHIFTED_POWER, {"x": x}, y, LEAST_SQUARES, fixed=fixed)
-    return problem, problem.search(fit.parameters), np.stack([(x - 1.5) ** 1.3, np.ones_like(x)], axis=1)
+    u = problem.search(fit.parameters)
+    jacobian = curves_and_jacobians([problem], [u])[0][1][:, problem.free_P]
+    around = problem.residuals(u[None])[0], jacobian
+    return problem, u, around, np.stack([(x - 1.5) ** 1.3, np.ones_like(x)], axis=1)
 
 
 def test_the_shared_variance_is_that_of_restricted_maximum_likelihood():
     groups = np.array([0] * 5 + [1] * 3 + [2] * 6 + [3] * 4 + [4] * 5 + [5] * 4 + [6] * 6)
     groups = np.random.Generator(np.random.PCG64(0)).permutation(groups)
-    problem, u, matrix = straight_line(groups)
-    noise = estimate_noise(problem, u, groups, None)
+    problem, _, around, matrix = straight_line(groups)
+    noise = estimate_noise(*around, groups)
     same_group = (groups[:, None] == groups).astype(float)
 
     def deviance(logs):  # minus twice the restricted likelihood, with dense matrices
@@ -106,18 +110,17 @@ def test_the_shared_variance_is_that_of_restricted_maximum_likelihood():
     # the limits then have the variance of least squares under that covariance
     inverse = np.linalg.inv(matrix.T @ matrix)
     variance = inverse @ matrix.T @ (own * np.eye(groups.size) + shared * same_group) @ matrix @ inverse
-    limit = limits_of_noise(noise)(problem, u, 0.9)[SHIFTED_POWER.names.index("E_y")]
-    quantile = np.sqrt(2 * limit * inverse[1, 1] / variance[1, 1])
+    limits, _ = allowed_rises(noise, around[1], problem.weights_n, delta=None, level=0.9)
+    quantile = np.sqrt(2 * limits[1] * inverse[1, 1] / variance[1, 1])
     assert scipy.stats.t.ppf(0.95, groups.size) < quantile < scipy.stats.t.ppf(0.95, 3)  # seven groups, two parameters
 
 
 def test_independent_noise_of_one_size_has_the_plain_limit():
     groups = np.repeat(np.arange(8), 5)
-    problem, u, _ = straight_line(groups, shared=0.0, seed=3)
-    noise = estimate_noise(problem, u, groups, np.log(1.0 + groups))
+    problem, u, around, _ = straight_line(groups, shared=0.0, seed=3)
+    noise = estimate_noise(*around, groups, np.log(1.0 + groups))
     assert noise.is_independent
-    names = list(SHIFTED_POWER.names)
-    limits = limits_of_noise(noise)(problem, u, 0.9)[[names.index("K"), names.index("E_y")]]
+    limits, _ = allowed_rises(noise, around[1], problem.weights_n, delta=None, level=0.9)
     # directions of the groups that the line absorbs do not count, so the two variances differ a little
     assert limits == pytest.approx(np.full(2, allowed_increase(problem, u, 0.9)), rel=0.05)
 
@@ -125,7 +128,7 @@ def test_independent_noise_of_one_size_has_the_plain_limit():
 def test_means_of_clipped_errors_are_those_of_a_simulation():
     generator = np.random.Generator(np.random.PCG64(0))
     delta, rho, s = 1e-3, 0.6, np.array([2e-4, 1e-3, 5e-3])
-    noise = GroupedNoise(np.zeros(3, int), s, (s[0], s[2]), rho, False, 1.0, 0.0, None)
+    noise = GroupedNoise(np.zeros(3, int), s, (s[0], s[2]), 1, rho, False, 1.0, 0.0, None)
     shared, first, second = generator.normal(size=(3, 400_000))
     pair = [np.sqrt(rho) * shared + np.sqrt(1 - rho) * own for own in (first, second)]
     clipped = [np.clip(s[:, None] * error, -delta, delta) for error in pair]

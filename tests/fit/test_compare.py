@@ -43,6 +43,12 @@ def test_compare_answers_for_every_factor(losses, capsys, tmp_path):
     verdicts = {line.split()[0]: line for line in text.splitlines() if line.startswith(("data ", "size "))}
     assert verdicts["data"].endswith("  moves")
     assert verdicts["size"].endswith("does not move")
+    (row,) = [line for line in text.splitlines() if line.startswith("  code ")]
+    assert row.endswith("  moves, stays")
+    (course,) = [line for line in text.splitlines() if line.startswith("data=code ")]
+    assert float(course.split()[1]) == pytest.approx(0.3, abs=0.06)
+    assert course.endswith("  stays")
+    assert max(map(len, text.splitlines())) <= 100
     fits = StudyFits.from_json(json.loads(out.read_text()))
     assert [c.factor for c in fits.comparisons] == ["data", "size"]
     assert fits.comparisons[0].levels[0].gap == pytest.approx(0.3, abs=0.03)

@@ -363,7 +363,20 @@ def test_of_two_runs_either_may_be_the_far_one():
     assert runs_in_doubt([far]) == [frozenset({far.run}), frozenset({far.partner})]
     data = compare(cells)["data"]
     assert set(data.far_runs) == set(cells[0].run_ids)
-    assert "either may be off; with both: " in data.note
+    assert "either may be off; not set aside; with all: " in data.note
+
+
+def test_a_far_run_is_in_doubt_where_few_runs_tell_the_noise():
+    """Four runs of one setting may lie close together by chance, so that the fifth looks far."""
+    cells = change_setting(
+        [cell(generator(6), BASE, 5), *study(3, num_runs=1)[1:]], 0, lambda x, y, f: y + FLOOR * f * 40
+    )
+    (far,) = far_runs(cells)
+    assert (far.run, far.partner, far.sure) == (cells[0].run_ids[0], None, False)
+    assert (runs_set_aside([far]), runs_in_doubt([far])) == (frozenset(), [frozenset({far.run})])
+    data = compare(cells)["data"]
+    assert "not set aside; with all: " in data.note
+    assert data.levels[0].num_reference_runs == 5
 
 
 def test_one_run_of_a_setting_is_never_called_far():

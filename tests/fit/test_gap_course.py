@@ -149,6 +149,17 @@ def test_pairs_of_different_course_get_no_word_and_a_note():
     assert "the course differs between pairs: change from -0." in level.note
 
 
+def test_pairs_of_gaps_of_opposite_signs_get_no_word():
+    r = generator(4)
+    settings = [
+        cell(r, {"data": data, "size": size}, 4) for data, size in (("a", "s"), ("b", "s"), ("a", "l"), ("b", "l"))
+    ]
+    settings[1], settings[3] = planted(settings[1], 8, 8), planted(settings[3], -2, -12)
+    level = data_level(settings, {"data": "a", "size": "s"})
+    assert [pair.course.word for pair in level.pairs] == ["stays", "grows"]
+    assert level.course.word == ""
+
+
 def test_a_level_without_a_course_is_still_read():
     level = data_level(changed(16, 0, 8))
     stored = to_json(level)

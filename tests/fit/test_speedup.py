@@ -18,7 +18,16 @@ from lossline_jax.fit.speedup.power_law import fit_power_laws
 from lossline_jax.fit.tables.settings import Setting
 from lossline_jax.formatting import TABLE_WIDTH
 from lossline_jax.summary import as_text
-from tests.support.planted_compute import ALPHA, BASE, Design, E, planted_runs, planted_table, two_settings
+from tests.support.planted_compute import (
+    ALPHA,
+    BASE,
+    Design,
+    E,
+    planted_runs,
+    planted_table,
+    plateau_curve,
+    two_settings,
+)
 
 POWER = fit.CurveOptions(curve="power law")
 SAME = np.array([-1e-4, 0.0, 1e-4])  # runs that are no copies, and have hardly any noise
@@ -157,6 +166,13 @@ def test_different_exponents_are_not_shared_and_the_course_shows_them():
     exact = ((level.pairs[0].by_loss[-1].loss - 1.7) / 2) ** (1 / 0.30 - 1 / 0.20)
     assert level.lowest == pytest.approx(exact, rel=0.1)
     assert level.lowest_interval[0] < exact < level.lowest_interval[1]
+
+
+def test_a_curve_of_another_form_is_told():
+    right = fit.compare_compute(planted_table(8), "loss", BASE, curves=POWER)
+    assert not any("miss their points" in factor.note for factor in right.factors)
+    wrong = fit.compare_compute(planted_table(8, 1.0, Design(curve=plateau_curve)), "loss", BASE, curves=POWER)
+    assert all("miss their points" in factor.note for factor in wrong.factors)
 
 
 def test_only_losses_that_both_reach_are_compared():
@@ -396,7 +412,7 @@ def test_the_command_writes_what_it_shows(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--fix", "E=low"], "--fix: 'low' is not a number"),
+        (["--fix", "E=low"], "--fix: E=low: 'low' is not a number"),
         (["--fix", "E"], "--fix: 'E' is not NAME=VALUE"),
         (["--fix", "A=2"], "--fix: 'A' is not a parameter"),
         (["--compute", "flop"], "--compute: the table has no column 'flop'"),
@@ -413,3 +429,20 @@ def test_bad_flags_are_one_line(words, message, tmp_path, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+def test_a_study_has_the_speedups_of_both_axes():
+    table = planted_table(7, 1.5).assign(task=lambda t: 0.9 * t.loss + 0.2)
+    table = table.loc[table.data.isin(["wiki", "code"]) & (table.architecture == "llama")]
+    table = table.loc[(table.optimiser == "adamw") & (table.context_length == "128")]
+    study = fit.fit_study(table, "loss", "task", factors=["data"], statistics=fit.Statistics(num_resamples=20))
+    alone = fit.compare_compute(table, ["loss", "task"], factors=["data"])
+    assert study.speedups == alone.factors
+    assert study.speedups[0].levels[0].verdict == "saves compute"
+    assert "Does it save compute?" in as_text(study)
+    stored = json.loads(json.dumps(study.to_json()))
+    assert fit.StudyFits.from_json(stored) == study
+    del stored["speedups"]  # as an older file
+    assert fit.StudyFits.from_json(stored).speedups == ()
+    without = fit.fit_study(table.drop(columns="train_flops"), "loss", "task", factors=["data"])
+    assert without.speedups == ()

@@ -21,7 +21,7 @@ from lossline_jax.fit.tables.columns import UNITS
 from lossline_jax.report.content.finding import finding
 from lossline_jax.report.content.points import Unit, as_long
 from lossline_jax.report.content.run_names import _styles, describe_runs
-from lossline_jax.report.content.wording import listed, signed_text
+from lossline_jax.report.content.wording import NONE, listed, signed_text
 from lossline_jax.report.figures.labels import LineName, place_names
 from lossline_jax.report.figures.plot import panel_svgs
 from lossline_jax.report.figures.residual_figure import residual_plot
@@ -120,6 +120,26 @@ def test_every_section_is_there_and_every_run_is_named(page, html, study):
     assert study.question in html
 
 
+def test_the_page_says_which_level_saves_compute(page, fits):
+    """Other data lowers the loss of the task alone, so it saves compute on the task and makes no difference on x."""
+    header, *rows = page.tables["speedup-table"]
+    assert [cell.strip() for cell in header][1::3] == [f"compute at equal {name} bits/byte" for name in (X, Y)] + [
+        "runs vs reference"
+    ]
+    row = next(row for row in rows if row[0].strip() == "code")
+    on_x, on_y = (next(item for item in fits.speedups if (item.factor, item.loss) == ("data", loss)) for loss in (X, Y))
+    for cells, item in ((row[1:4], on_x), (row[4:7], on_y)):
+        (level,) = item.levels
+        assert cells[0].startswith(level.verdict)
+        assert cells[1].startswith(f"{level.speedup:.2f}")
+    assert on_x.levels[0].speedup == pytest.approx(1.0, abs=0.1)
+    lowest = on_y.levels[0].pairs[0].by_loss[-1]
+    wiki_loss, shifted = ((lowest.loss - gap - 0.2) / 0.95 for gap in (0.0, PLANTED_GAP))
+    assert lowest.speedup == pytest.approx(((shifted - 1.6) / (wiki_loss - 1.6)) ** (1 / 0.3), rel=0.1)
+    assert on_y.levels[0].verdict == "saves compute"
+    assert any("one run of this level" in cell for row in rows for cell in row)
+
+
 def test_nothing_is_fetched(page, html, folder):
     for tag, attrs in page.tags:
         if tag == "a" and attrs["href"].startswith("figures/"):  # a link to a file beside the page; a click fetches it
@@ -167,6 +187,19 @@ def test_gaps_in_the_table_are_those_of_the_fits(page, fits):
         assert shown[comparison.factor] == "noise"
         for level in comparison.levels:
             assert shown[level.level] == signed_text(level.gap)
+
+
+def test_the_table_has_the_far_end_and_the_word_of_each_gap(page, fits):
+    head, *rows = page.tables["verdict-table"]
+    column = next(k for k, cell in enumerate(head) if cell.startswith("far end"))
+    by_level = {row[0].split()[0]: row for row in rows}
+    levels = [level for item in fits.comparisons_in("bits_per_byte") for level in item.levels]
+    assert any(level.course is not None for level in levels)
+    for level in levels:
+        cell = by_level[level.level][column]
+        assert cell.split()[0] == (NONE if level.course is None else signed_text(level.course.far))
+        if level.course is not None and level.course.word:
+            assert f", {level.course.word}" in by_level[level.level][1]
 
 
 def test_the_finding_names_the_planted_factor(fits):

@@ -4,13 +4,14 @@ Curves are compared on their common range of x, with all other factors equal. Pa
 Read `compare_setting_lines` first: its docstring has the rules of the verdicts.
 """
 
-from collections.abc import Mapping, Sequence, Set
+import itertools
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 
 import numpy as np
 
 from lossline_jax.fit.compare.comparison import FactorComparison
-from lossline_jax.fit.compare.course import LineCourse, measure_course
+from lossline_jax.fit.compare.course import measure_course
 from lossline_jax.fit.compare.far_runs import far_runs, runs_in_doubt, runs_set_aside
 from lossline_jax.fit.compare.gap import LineGap, measure_gap
 from lossline_jax.fit.compare.holm import holm
@@ -61,8 +62,9 @@ def compare_setting_lines(
     A factor moves or crosses if one of its levels does. A factor does not move if none of its levels does.
 
     Runs far from the line of their own setting (`far_runs`) are set aside: everything is measured without them. They
-    are named in the note, with the verdict that holds with them. Where a setting has two runs that lie far apart,
-    either may be the bad one. Both then count, and a verdict that does not hold without each becomes `cannot tell`.
+    are named in the note, with the verdict that holds with them. A far run is only in doubt where few other runs tell
+    the noise, or where a setting has two runs and either may be off. Runs in doubt count, and a verdict that does not
+    hold without them becomes `cannot tell`.
 
     Args:
         cells: every setting with its points and fitted line.
@@ -83,6 +85,7 @@ def compare_setting_lines(
     comparisons = _compared(kept, base, moments, **options)
     if not far:
         return tuple(comparison for _, comparison in comparisons)
+    options["with_courses"] = False  # of these comparisons only the verdicts and gaps are told
     with_all = _compared(cells, base, moments, **options)
     in_doubt = [_compared(_without(kept, runs), base, moments, **options) for runs in runs_in_doubt(far)]
     results = []
@@ -103,6 +106,7 @@ def _compared(
     unit: str,
     seed: int,
     margin_in_noise: float,
+    with_courses: bool = True,
 ) -> list[tuple[FactorMeasurement, FactorComparison]]:
     """Measure each factor that has two levels and decide its verdict; return both.
 
@@ -122,11 +126,12 @@ def _compared(
                     levels=levels,
                     absent=absent,
                     table_noise=table_noise,
-                    margin_in_noise=margin_in_noise,
                     seed=_seed_of(seed, factor),
                 )
             )
     measured = _with_permutation_tests(measured, moments, seed)
+    if with_courses:
+        measured = [_with_courses(item, margin_in_noise, seed) for item in measured]
     corrected = holm([item.p for item in measured])
     tested = sum(p is not None for p in corrected)
     decided = [
@@ -140,7 +145,7 @@ def _with_permutation_tests(
     measured: Sequence[FactorMeasurement], moments: dict[tuple[int, ...], RunMoments | None], seed: int
 ) -> list[FactorMeasurement]:
     """Add the test of "one line serves all levels" to each factor. Their lines are fitted together."""
-    groups_of_factors = [_groups(item.pairs) for item in measured]
+    groups_of_factors = [_groups(item.pairs.values()) for item in measured]
     new = {
         tuple(map(id, group)): group
         for groups in groups_of_factors
@@ -157,6 +162,20 @@ def _with_permutation_tests(
     ]
 
 
+def _with_courses(item: FactorMeasurement, margin_in_noise: float, seed: int) -> FactorMeasurement:
+    """Add the course of the gap of each level."""
+    if item.noise is None:
+        return item
+    floor, courses = item.noise.floor, {}
+    for level, gap in item.gaps.items():
+        if isinstance(gap, LineGap):
+            pairs = [pair for pair in item.pairs[level] if any(pair.other is cell for cell in gap.cells)]
+            seed_of_level = _seed_of(_seed_of(seed, item.factor), level)
+            course = measure_course(pairs, item.noise_cells, floor, margin_in_noise * floor, seed=seed_of_level)
+            courses |= {} if course is None else {level: course}
+    return replace(item, courses=courses)
+
+
 def _without(cells: Sequence[SettingLine], runs: Set[str]) -> list[SettingLine]:
     """Return the settings without these runs. A setting that loses a run has its line fitted again."""
     return [cell.without(runs) if runs & {str(run) for run in cell.run_ids} else cell for cell in cells]
@@ -170,7 +189,6 @@ def _measure(
     levels: Sequence[str],
     absent: Sequence[Mapping[str, str]],
     table_noise: Noise | None,
-    margin_in_noise: float,
     seed: int,
 ) -> FactorMeasurement:
     """Measure the gap of each level from the reference level, the noise and the p-values of one factor."""
@@ -189,29 +207,24 @@ def _measure(
         noise = pool_noise(noise, table_noise)
     noise_cells = cells if noise is table_noise else compared
     gaps: dict[str, LineGap | str] = {}
-    courses: dict[str, LineCourse] = {}
     for level, pairs_of_level in pairs.items():
         if not pairs_of_level:
             gaps[level] = _why_unmatched(cells, absent, factor=factor, level=level, reference=reference)
         elif noise is None or all(pair.reference.why_no_line for pair in pairs_of_level):
             gaps[level] = f"no line of {reference}: {pairs_of_level[0].reference.why_no_line}"
         else:
-            gap = gaps[level] = measure_gap(pairs_of_level, noise, _seed_of(seed, level))
-            with_gap = [pair for pair in pairs_of_level if any(pair.other is cell for cell in gap.cells)]
-            margin = margin_in_noise * noise.floor
-            course = measure_course(with_gap, noise_cells, noise.floor, margin, seed=_seed_of(seed, level))
-            courses |= {} if course is None else {level: course}
-    compared_pairs = tuple(
-        pair for level, pairs_of_level in pairs.items() if isinstance(gaps[level], LineGap) for pair in pairs_of_level
-    )
+            gaps[level] = measure_gap(pairs_of_level, noise, _seed_of(seed, level))
+    compared_pairs = {level: tuple(pairs[level]) for level, gap in gaps.items() if isinstance(gap, LineGap)}
     p = None
     if noise is not None and noise.repeated:
-        distances = _distances(_groups(compared_pairs), gaps)
+        distances = _distances(_groups(compared_pairs.values()), gaps)
         means, counts = [mean for mean, _ in distances], [count for _, count in distances]
         p = anova_p(means, counts, floor=noise.floor, freedom=noise.degrees_of_freedom)
     runs_told_apart = all(cell.runs is not None for cell in cells)
     run_ids = frozenset(str(run) for cell in compared for run in cell.run_ids)
-    return FactorMeasurement(factor, reference, noise, gaps, courses, p, compared_pairs, runs_told_apart, run_ids)
+    return FactorMeasurement(
+        factor, reference, noise, tuple(noise_cells), gaps, p, compared_pairs, runs_told_apart, run_ids
+    )
 
 
 def _seed_of(seed: int, name: str) -> int:
@@ -222,10 +235,10 @@ def _seed_of(seed: int, name: str) -> int:
     return derive_seed(0, str(seed), name)
 
 
-def _groups(pairs: Sequence[MatchedPair]) -> list[list[SettingLine]]:
-    """Return each matched group: its reference setting, then the settings paired with it."""
+def _groups(pairs: Iterable[Sequence[MatchedPair]]) -> list[list[SettingLine]]:
+    """Return each matched group: its reference setting, then the settings paired with it. `pairs` is by level."""
     groups: dict[int, list[SettingLine]] = {}
-    for pair in pairs:
+    for pair in itertools.chain.from_iterable(pairs):
         groups.setdefault(id(pair.reference), [pair.reference]).append(pair.other)
     return list(groups.values())
 

@@ -56,7 +56,7 @@ class LineCourse:
 
     whole: GapCourse
     pairs: tuple[GapCourse | None, ...]  # None: no run of the pair spans the support
-    agrees: bool  # False: pairs surely change in opposite directions, or have different words
+    agrees: bool  # False: two pairs surely have gaps, or changes, of opposite signs
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +96,7 @@ def measure_course(
     - `stays`: the 90% interval of the change lies within the margin.
 
     A change is significant if its p is below 5%, its 90% interval excludes zero and it is above the noise floor.
+    A level has no word where two of its pairs surely have gaps, or changes, of opposite signs.
 
     Args:
         pairs: the matched pairs that have a gap.
@@ -112,10 +113,34 @@ def measure_course(
     known = [item for item in measured if item is not None]
     if not known:
         return None
-    courses = tuple(None if item is None else _course([item], floor, margin) for item in measured)
-    whole = _course(known, floor, margin)
-    agrees = _agree([course for course in courses if course is not None])
-    return LineCourse(whole if agrees else replace(whole, word=""), courses, agrees)
+    parts = [None if item is None else _parts([item]) for item in measured]
+    agrees = _agree([part for part in parts if part is not None])
+    whole = _course(_parts(known), floor, margin)
+    return LineCourse(
+        whole=whole if agrees else replace(whole, word=""),
+        pairs=tuple(None if part is None else _course(part, floor, margin) for part in parts),
+        agrees=agrees,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """The values and intervals of a course, by part."""
+
+    x: tuple[float, float]
+    values: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float] | None]
+    p: float | None
+
+    def sure_sign(self, name: str) -> int:
+        """Return the sign of an interval that excludes zero. 0: it does not."""
+        low, high = self.intervals[name] or (0.0, 0.0)
+        return int(low > 0) - int(high < 0)
+
+    def changes(self, floor: float) -> bool:
+        """Tell whether the change is significant and larger than the noise floor."""
+        significant = self.p is not None and self.p < SIGNIFICANCE and self.sure_sign("change") != 0
+        return significant and abs(self.values["change"]) > floor
 
 
 def _measure_pair(
@@ -151,15 +176,13 @@ def _measure_pair(
     return _PairCourse((float(start), float(far)), values, draws, noises, len(runs), len(reference_ranges))
 
 
-def _agree(courses: Sequence[GapCourse]) -> bool:
-    """Tell whether no two pairs surely change in opposite directions, or have different words of a change."""
-    significant = [course for course in courses if course.p is not None and course.p < SIGNIFICANCE]
-    directions = {_sure_sign(course.change_interval) for course in significant} - {0}
-    return len(directions) < 2 and len({course.word for course in courses} & {"fades", "grows", "crosses"}) < 2
+def _agree(pairs: Sequence[_Parts]) -> bool:
+    """Tell whether no two pairs surely have gaps, or changes, of opposite signs."""
+    return all(len({pair.sure_sign(name) for pair in pairs} - {0}) < 2 for name in ("middle", "change"))
 
 
-def _course(pairs: Sequence[_PairCourse], floor: float, margin: float) -> GapCourse:
-    """Return the course over some pairs, with its word."""
+def _parts(pairs: Sequence[_PairCourse]) -> _Parts:
+    """Return the means over some pairs."""
     weights = np.array([pair.weight for pair in pairs])
     weights /= weights.sum()
     values = {name: float(weights @ [pair.values[name] for pair in pairs]) for name in PARTS}
@@ -174,43 +197,36 @@ def _course(pairs: Sequence[_PairCourse], floor: float, margin: float) -> GapCou
             intervals[name] = draws_interval(weights @ np.array([pair.draws[name] for pair in pairs]), freedom)
         if variances.sum() > 0:
             p = float(2 * scipy.special.stdtr(freedom, -abs(values["change"]) / np.sqrt(variances.sum())))
+    x = (float(weights @ [pair.x[0] for pair in pairs]), float(weights @ [pair.x[1] for pair in pairs]))
+    return _Parts(x, values, intervals, p)
+
+
+def _course(parts: _Parts, floor: float, margin: float) -> GapCourse:
+    """Return the course with its word."""
     return GapCourse(
-        word=_word(values, intervals, p, floor=floor, margin=margin),
-        x=(float(weights @ [pair.x[0] for pair in pairs]), float(weights @ [pair.x[1] for pair in pairs])),
-        start=values["start"],
-        start_interval=intervals["start"],
-        far=values["far"],
-        far_interval=intervals["far"],
-        change=values["change"],
-        change_interval=intervals["change"],
-        p=p,
+        word=_word(parts, floor, margin),
+        x=parts.x,
+        start=parts.values["start"],
+        start_interval=parts.intervals["start"],
+        far=parts.values["far"],
+        far_interval=parts.intervals["far"],
+        change=parts.values["change"],
+        change_interval=parts.intervals["change"],
+        p=parts.p,
     )
 
 
-def _word(
-    values: Mapping[str, float],
-    intervals: Mapping[str, tuple[float, float] | None],
-    p: float | None,
-    *,
-    floor: float,
-    margin: float,
-) -> CourseWord:
+def _word(parts: _Parts, floor: float, margin: float) -> CourseWord:
     """Return the word of `measure_course` that holds."""
-    signs = {name: _sure_sign(interval) for name, interval in intervals.items()}
-    changes = p is not None and p < SIGNIFICANCE and signs["change"] != 0 and abs(values["change"]) > floor
-    if changes and signs["start"] * signs["far"] < 0 and min(abs(values["start"]), abs(values["far"])) > floor:
-        return "crosses"
-    if changes and signs["middle"]:
-        return "grows" if signs["middle"] == signs["change"] else "fades"
-    change = intervals["change"]
+    if parts.changes(floor):
+        if parts.sure_sign("start") * parts.sure_sign("far") < 0 and all(
+            abs(parts.values[name]) > floor for name in ("start", "far")
+        ):
+            return "crosses"
+        if middle := parts.sure_sign("middle"):
+            return "grows" if middle == parts.sure_sign("change") else "fades"
+    change = parts.intervals["change"]
     return "stays" if change is not None and all(abs(end) < margin for end in change) else ""
-
-
-def _sure_sign(interval: tuple[float, float] | None) -> int:
-    """Return the sign of an interval that excludes zero. 0: it does not."""
-    if interval is None:
-        return 0
-    return int(interval[0] > 0) - int(interval[1] < 0)
 
 
 def _runs_on(cell: SettingLine, support: tuple[float, float], min_points: int) -> list[np.ndarray]:

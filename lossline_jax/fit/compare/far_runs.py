@@ -21,6 +21,7 @@ SIGNIFICANCE = 0.05  # probability, over all runs and both distances
 REST = 5  # degrees of freedom that the runs of all other settings add at most to those of the run's own setting
 MOST_FREEDOM = 10  # degrees of freedom of the t test at most: tails of seeds are heavier than normal
 SHARE = 10  # one run in ten may be far, and always at least one
+SURE_FREEDOM = 5  # degrees of freedom of the noise of the other runs from which a far run is set aside
 MIN_HALVES = 4  # points that a run must have for its halves to be compared
 
 
@@ -35,7 +36,17 @@ class FarRun:
     partner: str | None  # the only other run of the setting; None: it has several
     distance: float  # in the unit of y
     ratio: float  # distance / noise of the other runs
+    freedom: float  # degrees of freedom of that noise
     turned: bool  # True: the distance is between the halves of the run; False: the mean
+
+    @property
+    def sure(self) -> bool:
+        """True: the run itself is the bad one, and is set aside.
+
+        Of two runs either may be off. And few other runs may lie close together by chance, which makes any run look
+        far: to set it aside would then leave a noise that is much too small.
+        """
+        return self.partner is None and self.freedom >= SURE_FREEDOM
 
     @property
     def run_ids(self) -> tuple[str, ...]:
@@ -101,20 +112,19 @@ def far_runs(cells: Sequence[SettingLine]) -> tuple[FarRun, ...]:
 
 
 def runs_set_aside(far: Sequence[FarRun]) -> frozenset[str]:
-    """Return the runs that are surely the bad ones: those that have several other runs in their setting."""
-    return frozenset(run.run for run in far if run.partner is None)
+    """Return the runs that are surely the bad ones."""
+    return frozenset(run.run for run in far if run.sure)
 
 
 def runs_in_doubt(far: Sequence[FarRun]) -> list[frozenset[str]]:
-    """Return the two sets of runs without each of which a verdict must hold.
+    """Return the sets of runs without each of which a verdict must hold: all runs that are not surely bad.
 
-    Of two runs of one setting either may be off. One set has the first of them and the other set the second.
-
-    Returns:
-        Two sets, or none where no setting has such runs.
+    Of two runs of one setting either may be off. One set then has the first of them and another set the second.
     """
-    pairs = [(run.run, run.partner) for run in far if run.partner is not None]
-    return [frozenset(runs) for runs in zip(*pairs, strict=True)]
+    doubtful = [run for run in far if not run.sure]
+    first = frozenset(run.run for run in doubtful)
+    second = frozenset(run.partner or run.run for run in doubtful)
+    return list(dict.fromkeys([first, second])) if doubtful else []
 
 
 def _candidates(settings: Sequence[_Distances]) -> list[tuple[float, FarRun]]:
@@ -135,9 +145,10 @@ def _candidates(settings: Sequence[_Distances]) -> list[tuple[float, FarRun]]:
                 ratio = distance / noise
                 spread = np.sqrt(1 + 1 / others.values_R.size)
                 satterthwaite = trusted**2 / (others.freedom + (weight**2 / rest_freedom if weight else 0.0))
-                p = float(2 * stdtr(min(satterthwaite, MOST_FREEDOM), -abs(ratio) / spread))  # two-sided
+                used_freedom = min(satterthwaite, MOST_FREEDOM)
+                p = float(2 * stdtr(used_freedom, -abs(ratio) / spread))  # two-sided
                 partner = others.runs[0] if len(others.runs) == 1 else None
-                candidates.append((p, FarRun(run, partner, distance, ratio, setting.turned)))
+                candidates.append((p, FarRun(run, partner, distance, ratio, used_freedom, setting.turned)))
     return candidates
 
 

@@ -75,6 +75,8 @@ class _Part:
     of_points: np.ndarray  # (n,) y - reference line(x) of each point of the level, NaN outside the support
     inside: np.ndarray  # (n,) True: the point of the level is on the support
     num_reference_runs: int  # reference runs that reach the support: other runs say little of the line there
+    # (resamples, n) refitted minus fitted reference line at each point, NaN outside; None: it was not refitted
+    refits: np.ndarray | None
 
 
 def measure_gap(pairs: Sequence[MatchedPair], noise: Noise, seed: int) -> LineGap:
@@ -133,7 +135,12 @@ def _on_support(pair: MatchedPair) -> _Part | None:
     distances[inside] = other.y[inside] - reference.fit.predict(x=other.x[inside])
     on_level = (reference.x >= other.x.min()) & (reference.x <= other.x.max())
     num_reference_runs = max(reference.run_means(reference.x, on_level).size, 1)
-    return _Part(pair, other.run_means(distances, inside), distances, inside, num_reference_runs)
+    refits = None
+    if reference.resamples is not None:
+        refits = np.full((reference.resamples.num_resamples, other.x.size), np.nan)
+        x = other.x[inside]
+        refits[:, inside] = reference.resamples.curves({"x": x}) - reference.fit.predict(x=x)
+    return _Part(pair, other.run_means(distances, inside), distances, inside, num_reference_runs, refits)
 
 
 def _outer_gaps(parts: Sequence[_Part], noise: Noise, generator: np.random.Generator) -> tuple[OuterGap, ...]:
@@ -171,17 +178,9 @@ def _draws(part: _Part, noise: Noise, generator: np.random.Generator) -> np.ndar
     Where no setting was repeated, blocks of neighbouring points are drawn on both sides.
     """
     level = _level_draws(part, noise, generator)
-    reference = reference_draws(_refit_deviations(part), noise, part.num_reference_runs, generator)
+    moved = None if part.refits is None else part.refits[:, part.inside].mean(axis=1)
+    reference = reference_draws(moved, noise, part.num_reference_runs, generator)
     return part.distances.mean() + level - reference
-
-
-def _refit_deviations(part: _Part) -> np.ndarray | None:
-    """Return the mean deviation of each refitted reference line, over the level's points on the support."""
-    reference = part.pair.reference
-    if reference.resamples is None:
-        return None
-    x = part.pair.other.x[part.inside]
-    return (reference.resamples.curves({"x": x}) - reference.fit.predict(x=x)).mean(axis=1)
 
 
 def _level_draws(part: _Part, noise: Noise, generator: np.random.Generator) -> np.ndarray:

@@ -18,12 +18,12 @@ def without_far_runs(
 ) -> FactorComparison:
     """Name the runs that lie far off, and say what the verdict is with them.
 
-    A verdict that does not hold without each of two runs that may be off becomes `cannot tell`.
+    A verdict that does not hold without the runs in doubt becomes `cannot tell`.
 
     Args:
         comparison: the comparison without the runs that are set aside.
         with_all: the comparison with all runs.
-        in_doubt: the comparisons without the first, and without the second, of two runs that may be off. May be empty.
+        in_doubt: the comparisons without runs in doubt, one for each set of `runs_in_doubt`. May be empty.
         far: the runs that are far from the line of their own setting.
         used: runs of the settings that the factor compares. Other far runs are named only where they change a verdict.
     """
@@ -35,17 +35,18 @@ def without_far_runs(
     named = [run for run in far if changed or used & set(run.run_ids)]
     if not named:
         return comparison
-    aside = [run for run in named if run.partner is None]
-    pairs = [run for run in named if run.partner is not None]
+    aside = [run for run in named if run.sure]
+    doubtful = [run for run in named if not run.sure]
     verdict = verdict_of(levels)
     parts = []
     if aside:
         pronoun = "it" if len(aside) == 1 else "them"
         too = " too" if with_all.verdict == verdict else ""
         parts += [*map(str, aside), f"set aside; with {pronoun}{too}: {with_all.verdict}"]
-    if pairs:
+    if doubtful:
         verdicts = list(dict.fromkeys(rest.verdict for rest in in_doubt))
-        parts += [*map(str, pairs), f"with both: {comparison.verdict}, without one: {' or '.join(verdicts)}"]
+        outcome = f"not set aside; with all: {comparison.verdict}, without: {' or '.join(verdicts)}"
+        parts += [*map(str, doubtful), outcome]
     note = "; ".join([*parts, *([comparison.note] if comparison.note else [])])
     run_ids = tuple(dict.fromkeys(run_id for run in named for run_id in run.run_ids))
     return replace(comparison, verdict=verdict, note=note, levels=levels, far_runs=run_ids)
@@ -58,7 +59,7 @@ def _level_without_far_runs(level: LevelGap, with_all: LevelGap, in_doubt: Seque
         notes.append(f"with all runs: {with_all.verdict}{_gap_text(with_all)}")
     changed = next((rest for rest in in_doubt if rest.verdict != level.verdict), None)
     if changed is not None:
-        notes.append(f"with both runs in doubt: {level.verdict}, without one: {changed.verdict}{_gap_text(changed)}")
+        notes.append(f"with the runs in doubt: {level.verdict}, without: {changed.verdict}{_gap_text(changed)}")
     note = "; ".join(part for part in (*notes, level.note) if part)
     return replace(level, verdict=level.verdict if changed is None else "cannot tell", note=note)
 

@@ -4,7 +4,7 @@ The rules of the verdicts are in the docstring of `compare_lines.compare_setting
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import scipy.special
@@ -14,7 +14,7 @@ from lossline_jax.fit.compare.course import LineCourse
 from lossline_jax.fit.compare.gap import LineGap, OuterGap, PairGap
 from lossline_jax.fit.compare.noise import Noise
 from lossline_jax.fit.compare.permutation import NOTHING_EXCHANGED, PermutationTest
-from lossline_jax.fit.compare.setting_line import MatchedPair
+from lossline_jax.fit.compare.setting_line import MatchedPair, SettingLine
 
 SIGNIFICANCE = 0.05  # probability, by convention, of all tests here
 POWER = 0.9  # probability of finding a gap of the size `smallest_detectable_gap`. A convention
@@ -29,13 +29,14 @@ class FactorMeasurement:
     factor: str
     reference: str
     noise: Noise | None  # None: no setting of the factor has a line
+    noise_cells: tuple[SettingLine, ...]  # settings that the noise was estimated from
     gaps: Mapping[str, LineGap | str]  # by level; a text: the reason why there is no gap
-    courses: Mapping[str, LineCourse]  # by level; without the levels that have no course
     p: float | None  # of "no gaps at all", by the F test; None: nothing was repeated
-    pairs: tuple[MatchedPair, ...]  # the compared pairs of all levels
+    pairs: Mapping[str, tuple[MatchedPair, ...]]  # the compared pairs of each level
     runs_told_apart: bool  # False: the table does not name runs
     run_ids: frozenset[str]  # runs of the settings that the factor compares
     line: PermutationTest = NOTHING_EXCHANGED
+    courses: Mapping[str, LineCourse] = field(default_factory=dict)  # by level, where one was measured
 
 
 def decide_verdict(

@@ -1,8 +1,9 @@
 """Estimate the noise of rows in groups: its size, which may change from group to group, and the part that is shared.
 
 The error of a row is s (sqrt(rho) u + sqrt(1 - rho) v). The rows of a group share u, and each row has its own v; both
-are standard normal. s may be a power of the budget of the group. The fit absorbs a part of the errors, so the model is
-estimated by restricted maximum likelihood (Patterson & Thompson 1971), with the law linearised at its minimum.
+are standard normal. s may be a power of the budget of the group, and differ between blocks of rows. The fit absorbs a
+part of the errors, so the model is estimated by restricted maximum likelihood (Patterson & Thompson 1971), with the law
+linearised at its minimum.
 
 Profile intervals keep their form. Only the rise of the objective that they allow changes, for each parameter by the
 ratio of its two variances: that of the grouped noise, and that which the curvature of the objective implies (Kent 1982,
@@ -10,15 +11,13 @@ Biometrika 69; Chandler & Bate 2007, Biometrika 94). The quantile is Student's, 
 Letters of shapes: n points, G groups, P free parameters.
 """
 
-from collections.abc import Callable
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.optimize
 import scipy.special
-
-from lossline_jax.fit.solver.derivatives import curves_and_jacobians
-from lossline_jax.fit.solver.problem import Problem
 
 # All numbers below are choices.
 DIFFERS_BELOW = 0.05  # p of the test that s changes with the budget; below it, the model has this change
@@ -39,6 +38,7 @@ class GroupedNoise:
     group_n: np.ndarray  # number of the group of each row, from 0
     deviation_n: np.ndarray  # standard deviation s of the whole error of each row
     ends: tuple[float, float]  # s at the smallest and at the largest budget
+    num_blocks: int
     shared: float  # rho: share of the variance that the rows of a group share
     differs: bool  # s changes with the budget
     p_differs: float
@@ -53,34 +53,45 @@ class GroupedNoise:
 
 
 def estimate_noise(
-    problem: Problem, u_P: np.ndarray, group_n: np.ndarray, log_budget_n: np.ndarray | None, *, always: bool = False
+    residual_n: np.ndarray,
+    jacobian_nP: np.ndarray,
+    group_n: np.ndarray,
+    log_budget_n: np.ndarray | None = None,
+    *,
+    block_n: np.ndarray | None = None,
+    always: bool = False,
 ) -> GroupedNoise | None:
     """Estimate the noise of the rows around a minimum. None: too few rows, or an exact fit.
 
     Args:
-        problem: the problem.
-        u_P: its minimum, in search coordinates.
+        residual_n: the residuals of the objective at the minimum.
+        jacobian_nP: their derivatives by the free parameters.
         group_n: the number of the group of each row, from 0.
-        log_budget_n: the logarithm of the budget of each row. None: s is the same for all rows.
+        log_budget_n: the logarithm of the budget of each row. None: s does not change with a budget.
+        block_n: the number of the block of each row, from 0, which holds whole groups. None: one block.
         always: True: the groups may share an error whatever the test says.
     """
-    jacobian_nP = _jacobian(problem, u_P)
     num_points, num_free = jacobian_nP.shape
     belongs_nG = np.eye(int(group_n.max()) + 1)[group_n]
     if num_points <= num_free + belongs_nG.shape[1]:
         return None
-    residual_n = _without_outliers(problem.residuals(u_P[None])[0], group_n)
+    block_n = np.zeros(num_points, int) if block_n is None else block_n
+    residual_n = _without_outliers(residual_n, group_n)
     within = _Projection(np.concatenate([_unit_columns(jacobian_nP), belongs_nG], axis=1))
     own_n = within.remove(residual_n)
-    squares_G = np.bincount(group_n, own_n**2)
-    freedom_G = np.maximum(np.bincount(group_n, 1 - within.leverage_n), 0.0)
-    if not np.isfinite(own_n).all() or squares_G.sum() <= 1e-24 * num_points:
+    groups = _Groups(
+        squares=np.bincount(group_n, own_n**2),
+        freedom=np.maximum(np.bincount(group_n, 1 - within.leverage_n), 0.0),
+        log_budget=np.zeros(belongs_nG.shape[1]),
+        block=np.bincount(group_n, block_n).astype(int) // np.bincount(group_n),
+    )
+    if not np.isfinite(own_n).all() or np.any(groups.of_blocks(groups.squares) <= 1e-24 * num_points):
         return None
-    exponent, p_differs, mean_G = 0.0, 1.0, np.zeros(freedom_G.size)
+    exponent, p_differs = 0.0, 1.0
     if log_budget_n is not None:
-        mean_G = np.bincount(group_n, log_budget_n) / belongs_nG.sum(0)
-        exponent, p_differs = _trend(squares_G, freedom_G, mean_G)
-    relative_G = np.exp(0.5 * exponent * (mean_G - mean_G.mean()) * (p_differs < DIFFERS_BELOW))
+        groups = dataclasses.replace(groups, log_budget=np.bincount(group_n, log_budget_n) / belongs_nG.sum(0))
+        exponent, p_differs = groups.trend()
+    relative_G = groups.relative_deviation(exponent if p_differs < DIFFERS_BELOW else 0.0)
     relative_n = relative_G[group_n]
     scores = _scores(residual_n / relative_n, jacobian_nP / relative_n[:, None], belongs_nG)
     p_shared = scores.p_value()
@@ -90,7 +101,8 @@ def estimate_noise(
     return GroupedNoise(
         group_n=group_n,
         deviation_n=deviation_G[group_n],
-        ends=(float(deviation_G[mean_G.argmin()]), float(deviation_G[mean_G.argmax()])),
+        ends=(float(deviation_G[groups.log_budget.argmin()]), float(deviation_G[groups.log_budget.argmax()])),
+        num_blocks=int(block_n.max()) + 1,
         shared=ratio / (1 + ratio),
         differs=p_differs < DIFFERS_BELOW,
         p_differs=p_differs,
@@ -99,30 +111,54 @@ def estimate_noise(
     )
 
 
-def limits_of_noise(noise: GroupedNoise) -> Callable[[Problem, np.ndarray, float], np.ndarray]:
-    """Return the function that gives the allowed rise of the objective for each parameter, for `profile_intervals`.
+def independent_noise(residual_n: np.ndarray, jacobian_nP: np.ndarray, block_n: np.ndarray) -> GroupedNoise:
+    """Return the noise of independent rows whose size differs between blocks.
+
+    Args:
+        residual_n: the residuals of the objective at the minimum.
+        jacobian_nP: their derivatives by the free parameters.
+        block_n: the number of the block of each row, from 0.
+    """
+    law = _Projection(_unit_columns(jacobian_nP))
+    left_n = law.remove(_without_outliers(residual_n, block_n))
+    freedom = np.maximum(np.bincount(block_n, 1 - law.leverage_n), 1e-6)
+    deviation_n = np.sqrt(np.bincount(block_n, left_n**2) / freedom)[block_n]
+    ends = float(deviation_n.min()), float(deviation_n.max())
+    return GroupedNoise(
+        group_n=np.arange(residual_n.size),
+        deviation_n=deviation_n,
+        ends=ends,
+        num_blocks=int(block_n.max()) + 1,
+        shared=0.0,
+        differs=False,
+        p_differs=1.0,
+        p_shared=1.0,
+        covariance=None,
+    )
+
+
+def allowed_rises(
+    noise: GroupedNoise, jacobian_nP: np.ndarray, weights_n: np.ndarray, *, delta: float | None, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rise of the objective that the interval of each parameter allows, and the curvature's inverse (P, P).
 
     Args:
         noise: the noise of the rows.
+        jacobian_nP: the derivatives of the residuals by the free parameters.
+        weights_n: the weights of the rows in the objective.
+        delta: of Huber's function. None: least squares.
+        level: the level of the intervals, between 0 and 1.
     """
-
-    def limits(problem: Problem, u_P: np.ndarray, level: float) -> np.ndarray:
-        jacobian_nP = _jacobian(problem, u_P)
-        slope_n, own_n, together_n = _moments(noise, problem.objective.delta)
-        weights_n = problem.weights_n
-        curvature = np.linalg.pinv((jacobian_nP * (weights_n * slope_n)[:, None]).T @ jacobian_nP, hermitian=True)
-        weighted_nP = jacobian_nP * weights_n[:, None]
-        sums_GP = np.eye(int(noise.group_n.max()) + 1)[noise.group_n].T @ (weighted_nP * np.sqrt(together_n)[:, None])
-        scored_nP = weighted_nP @ curvature
-        by_own = np.sum(scored_nP**2 * (own_n - together_n)[:, None], axis=0)
-        by_group = np.sum((sums_GP @ curvature) ** 2, axis=0)
-        freedom = _degrees_of_freedom(noise, by_own, by_group, jacobian_nP.shape[0] - jacobian_nP.shape[1])
-        quantile = scipy.special.stdtrit(freedom, (1 + level) / 2)
-        limit_P = np.full(u_P.size, np.inf)  # a parameter that is held has no interval
-        limit_P[problem.free_P] = 0.5 * quantile**2 * (by_own + by_group) / np.diag(curvature)
-        return limit_P
-
-    return limits
+    slope_n, own_n, together_n = _moments(noise, delta)
+    inverse = np.linalg.pinv((jacobian_nP * (weights_n * slope_n)[:, None]).T @ jacobian_nP, hermitian=True)
+    weighted_nP = jacobian_nP * weights_n[:, None]
+    by_own = np.sum((weighted_nP @ inverse) ** 2 * (own_n - together_n)[:, None], axis=0)
+    sums_GP = np.zeros((int(noise.group_n.max()) + 1, jacobian_nP.shape[1]))
+    np.add.at(sums_GP, noise.group_n, weighted_nP * np.sqrt(together_n)[:, None])
+    by_group = np.sum((sums_GP @ inverse) ** 2, axis=0)
+    freedom = _degrees_of_freedom(noise, by_own, by_group, jacobian_nP.shape[0] - jacobian_nP.shape[1])
+    quantile = scipy.special.stdtrit(freedom, (1 + level) / 2)
+    return 0.5 * quantile**2 * (by_own + by_group) / np.diag(inverse), inverse
 
 
 def _degrees_of_freedom(noise: GroupedNoise, by_own: np.ndarray, by_group: np.ndarray, most: int) -> np.ndarray:
@@ -160,6 +196,42 @@ def _normal_density(x: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class _Groups:
+    """Sums of each group, which show the size of the noise. The sum of squares is s^2 times a chi-square."""
+
+    squares: np.ndarray  # (G,) sum of squares of the residuals within the group
+    freedom: np.ndarray  # (G,) degrees of freedom of this sum
+    log_budget: np.ndarray  # (G,)
+    block: np.ndarray  # (G,) number of the block
+
+    def of_blocks(self, values: np.ndarray) -> np.ndarray:
+        """Return the sums of values of the groups by block."""
+        return np.bincount(self.block, values)
+
+    def relative_deviation(self, exponent: float) -> np.ndarray:
+        """Return (G,) deviations, given the exponent of the variance over the budget. Their mean of squares is 1."""
+        trend = np.exp(exponent * (self.log_budget - self.log_budget.mean()))
+        scale = self.of_blocks(self.squares / trend) / np.maximum(self.of_blocks(self.freedom), 1e-6)
+        variance = trend * (scale[self.block] if scale.size > 1 else 1.0)
+        return np.sqrt(variance / variance.mean())
+
+    def trend(self) -> tuple[float, float]:
+        """Return the exponent of the variance over the budget, and p of the likelihood ratio test that it is 0."""
+        if np.ptp(self.log_budget) == 0:
+            return 0.0, 1.0
+        widest = 20.0 / np.ptp(self.log_budget)
+        found: Any = scipy.optimize.minimize_scalar(self._deviance, bounds=(-widest, widest), method="bounded")
+        best = float(found.x)
+        gain = self._deviance(0.0) - self._deviance(best)
+        return best, float(scipy.special.chdtrc(1, max(gain, 0.0)))
+
+    def _deviance(self, exponent: float) -> float:
+        log_trend = exponent * (self.log_budget - self.log_budget.mean())
+        squares = self.of_blocks(self.squares * np.exp(-log_trend))
+        return float(self.of_blocks(self.freedom) @ np.log(squares) + self.freedom @ log_trend)
+
+
+@dataclass(frozen=True)
 class _Scores:
     """Independent normal scores of the residuals that a fit leaves: variance own + shared x weight for each score."""
 
@@ -192,7 +264,8 @@ class _Scores:
         if values[best] >= deviance(-np.inf):
             return 0.0
         ends = LOG_RATIOS[max(best - 1, 0)], LOG_RATIOS[min(best + 1, LOG_RATIOS.size - 1)]
-        return float(np.exp(scipy.optimize.minimize_scalar(deviance, bounds=ends, method="bounded").x))
+        found: Any = scipy.optimize.minimize_scalar(deviance, bounds=ends, method="bounded")
+        return float(np.exp(found.x))
 
     def covariance(self, ratio: float) -> np.ndarray:
         """Return the covariance (2, 2) of the estimates of the own and the shared variance: the inverse information."""
@@ -219,34 +292,12 @@ def _scores(residual_n: np.ndarray, jacobian_nP: np.ndarray, belongs_nG: np.ndar
     return _Scores(between[heavy], weights[heavy], squares, freedom)
 
 
-def _trend(squares_G: np.ndarray, freedom_G: np.ndarray, log_budget_G: np.ndarray) -> tuple[float, float]:
-    """Return the exponent of the variance over the budget, and p of the likelihood ratio test that it is 0.
-
-    The sum of squares of a group is its variance times a chi-square variable of its degrees of freedom.
-    """
-    x = log_budget_G - np.average(log_budget_G, weights=freedom_G)
-    if np.ptp(x) == 0:
-        return 0.0, 1.0
-
-    def deviance(exponent: float) -> float:
-        return float(freedom_G.sum() * np.log(squares_G @ np.exp(-exponent * x)))
-
-    widest = 20.0 / np.ptp(x)
-    exponent = float(scipy.optimize.minimize_scalar(deviance, bounds=(-widest, widest), method="bounded").x)
-    return exponent, float(scipy.special.chdtrc(1, max(deviance(0.0) - deviance(exponent), 0.0)))
-
-
 def _without_outliers(residual_n: np.ndarray, group_n: np.ndarray) -> np.ndarray:
     """Move each residual that is far outside to the end of its range, because a Huber fit ignores its size too."""
     distance_n = np.abs(residual_n)
     typical_G = np.array([np.median(distance_n[group_n == group]) for group in range(int(group_n.max()) + 1)])
     end_n = FARTHEST * 1.4826 * np.maximum(typical_G[group_n], np.median(distance_n))  # 1.4826: exact if normal
     return np.clip(residual_n, -end_n, end_n)
-
-
-def _jacobian(problem: Problem, u_P: np.ndarray) -> np.ndarray:
-    """Return the derivatives of the residuals by the free parameters, (n, free parameters)."""
-    return curves_and_jacobians([problem], [u_P])[0][1][:, problem.free_P]
 
 
 def _unit_columns(matrix: np.ndarray) -> np.ndarray:

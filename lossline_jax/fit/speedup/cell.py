@@ -16,6 +16,7 @@ class ComputeCell:
     loss: np.ndarray  # (n,) positive
     log_compute: np.ndarray  # (n,) natural logarithm
     runs: np.ndarray  # (n,) the run of each point
+    num_left_out: int = 0  # runs of the setting that are not among them, because their loss hardly falls
 
     @property
     def levels(self) -> Mapping[str, str]:

@@ -16,7 +16,7 @@ from lossline_jax.fit.speedup.cell import ComputeCell, Displacement
 from lossline_jax.fit.speedup.judge_compute import MeasuredLevel, judge_levels
 from lossline_jax.fit.speedup.measured_curves import MIN_RECORDS, measured_displacement, usable_runs
 from lossline_jax.fit.speedup.noise_pool import Matched
-from lossline_jax.fit.speedup.power_curves import power_displacements
+from lossline_jax.fit.speedup.power_curves import GroupNote, note_on_groups, power_displacements
 from lossline_jax.fit.speedup.power_problem import NAMES
 from lossline_jax.fit.speedup.read_compute import ComputeColumns, ComputeTable, loss_unit, read_compute
 from lossline_jax.fit.speedup.speedups import ComputeComparison, CurveKind, FactorSpeedup, LevelSpeedup
@@ -24,6 +24,7 @@ from lossline_jax.fit.tables.columns import PER_BYTE, require_loss_column
 from lossline_jax.fit.tables.pairing import TOLERANCE
 from lossline_jax.fit.tables.rows import as_names, as_pandas, require_each_once
 from lossline_jax.fit.tables.settings import Setting, Settings
+from lossline_jax.formatting import counted
 
 MARGIN = 1.1  # a ratio: a speedup within 1/1.1 and 1.1 is no difference. A convention
 MIN_CHECKPOINTS = 4  # checkpoints of at least half of the runs that make their own curves the default. A convention
@@ -33,9 +34,11 @@ SPEEDUP_CONVENTIONS = {
     "settings that are equal in every other factor, and over the lower half of the common losses",
     "speedup intervals": "90%, Student's t with whole runs as units; p is of speedup 1, Holm-corrected over all levels",
     "speedup noise": "deviation of ln(compute) at equal loss between runs of one setting",
-    "points of compute": "every checkpoint, and only losses that both settings reach; before the end of a decaying "
-    "learning rate a run is above the loss that a run of this length would reach",
 }
+EVERY_POINT = (
+    "every checkpoint; before the end of a decaying learning rate, a run is above the loss that a run of this length "
+    "would reach"
+)
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,8 @@ def compare_table(
         factors, left_out = _compare_on(cells, table.base, loss=loss, unit=unit, curves=curves)
         found += factors
         failures += left_out
-    return ComputeComparison(tuple(found), table.source, tuple(failures), dict(SPEEDUP_CONVENTIONS))
+    conventions = SPEEDUP_CONVENTIONS | {"points of compute": _points(curves)}
+    return ComputeComparison(tuple(found), table.source, tuple(failures), conventions)
 
 
 def _compare_on(
@@ -197,7 +201,7 @@ def _measure(
     """Return the pairs of each level of a factor, and a note on their curves."""
     pairs = {level: settings.pairs(factor, level, reference) for level in levels}
     displacements: dict[tuple[int, int], Displacement | str] = {}
-    notes: list[str] = []
+    notes: list[GroupNote] = []
     if kind == "measured":
         for of_level in pairs.values():
             for k, n in of_level:
@@ -212,7 +216,7 @@ def _measure(
         _measured_level(factor, level, reference, [(cells[k], cells[n], displacements[k, n]) for k, n in of_level])
         for level, of_level in pairs.items()
     ]
-    return items, "; ".join(dict.fromkeys(note for note in notes if note))
+    return items, note_on_groups(notes)
 
 
 def _measured_level(
@@ -232,8 +236,16 @@ def _measured_level(
         one = "one run of this level: its noise is that of the repeated settings"
         is_one = all(item.num_runs == 1 and item.variance is None for *_, item in matched)
         is_one = is_one and any(item.reference_freedom for *_, item in matched)
-        note = "; ".join(part for part in (left_out, one if is_one else "") if part)
+        num_short = sum(cell.num_left_out for a, b, _ in matched for cell in (a, b))
+        short = f"{counted(num_short, 'run')} left out, whose loss hardly falls" if num_short else ""
+        note = "; ".join(part for part in (left_out, short, one if is_one else "") if part)
     return MeasuredLevel(factor, level, tuple(matched), note)
+
+
+def _points(curves: CurveOptions) -> str:
+    """Return the points that are compared, in words."""
+    of_run = "the last checkpoint of each run" if curves.last else EVERY_POINT
+    return f"{of_run}; of these the least loss at each budget of a setting" if curves.frontier else of_run
 
 
 def _kind(cells: Sequence[ComputeCell], curves: CurveOptions) -> CurveKind:

@@ -4,6 +4,8 @@ The compute of a run at a loss is where its curve first falls to this loss. Betw
 interpolated as a monotone cubic of the loss (Fritsch and Butland 1984).
 """
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
@@ -20,7 +22,7 @@ def usable_runs(cell: ComputeCell) -> tuple[ComputeCell, list[str]]:
         cell: the setting.
     """
     short = [run for run in cell.run_ids if _records(*cell.of_run(run))[0].size < MIN_RECORDS]
-    return cell.only(~np.isin(cell.runs, short)), short
+    return replace(cell.only(~np.isin(cell.runs, short)), num_left_out=len(short)), short
 
 
 def measured_displacement(reference: ComputeCell, level: ComputeCell) -> Displacement | str:

@@ -1,6 +1,7 @@
 """Compare settings by power laws that are fitted to all of them together, on the losses that both curves reach."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,6 +13,31 @@ from lossline_jax.fit.speedup.power_law import PowerFit, fit_power_laws, freedom
 from lossline_jax.fit.speedup.power_problem import ALPHA_RANGE
 
 MIN_POINTS = 3  # points of a setting that a curve needs; with given parameters two would do. A convention
+
+
+@dataclass(frozen=True)
+class GroupNote:
+    """The reservations about the curves of one group of settings."""
+
+    own: str = ""  # the parameter that the settings do not share, because their exponents differ; "": they share both
+    misfit: float | None = None  # see `power_problem.misfit`
+
+
+def note_on_groups(groups: Sequence[GroupNote]) -> str:
+    """Return the reservations about all groups of a factor in words.
+
+    Args:
+        groups: one note for each group.
+    """
+    parts = []
+    if owns := [group.own for group in groups if group.own]:
+        where = "" if len(groups) == 1 else f" in {len(owns)} of {len(groups)} groups of settings"
+        parts.append(f"the levels do not share one curve{where}: each has its own {' or '.join(sorted(set(owns)))}")
+    if misfits := [group.misfit for group in groups if group.misfit is not None]:
+        upto = "up to " if len(misfits) > 1 else ""
+        miss = f"the curves miss their points by {upto}{100 * max(misfits):.2g}% of compute"
+        parts.append(f"{miss}, which the intervals do not include")
+    return "; ".join(parts)
 
 
 def why_no_power_law(cell: ComputeCell) -> str:
@@ -32,8 +58,8 @@ def why_no_power_law(cell: ComputeCell) -> str:
 
 def power_displacements(
     reference: ComputeCell, levels: Sequence[ComputeCell], fix: Mapping[str, float], share: Sequence[str] | None
-) -> tuple[list[Displacement | str], str]:
-    """Return the displacement of each level from the reference, and a note on the fit.
+) -> tuple[list[Displacement | str], GroupNote]:
+    """Return the displacement of each level from the reference, and what to know of the fit.
 
     A text in place of a displacement is the reason why there is none.
 
@@ -47,11 +73,11 @@ def power_displacements(
         ArgumentError: a given E is not below every loss.
     """
     if why := why_no_power_law(reference):
-        return [f"no curve of the reference: {why}"] * len(levels), ""
+        return [f"no curve of the reference: {why}"] * len(levels), GroupNote()
     reasons = [why_no_power_law(level) for level in levels]
     usable = [level for level, why in zip(levels, reasons, strict=True) if not why]
     if not usable:
-        return [f"no curve: {why}" for why in reasons], ""
+        return [f"no curve: {why}" for why in reasons], GroupNote()
     smallest = min(float(cell.loss.min()) for cell in (reference, *usable))
     if fix.get("E", 0.0) >= smallest:
         raise ArgumentError(
@@ -59,10 +85,11 @@ def power_displacements(
             value=fix["E"],
             smallest=smallest,
         )
-    fit, note = fit_power_laws([reference, *usable], fix, share)
+    fit, own = fit_power_laws([reference, *usable], fix, share)
     cells = [reference, *usable]
     numbers = iter(range(1, len(cells)))
-    return [f"no curve: {why}" if why else _displacement(fit, cells, next(numbers)) for why in reasons], note
+    found = [f"no curve: {why}" if why else _displacement(fit, cells, next(numbers)) for why in reasons]
+    return found, GroupNote(own, fit.misfit)
 
 
 def _ends(fit: PowerFit, cells: Sequence[ComputeCell], k: int) -> tuple[float, float]:

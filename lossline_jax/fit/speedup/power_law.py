@@ -15,6 +15,7 @@ from lossline_jax.fit.speedup.cell import ComputeCell
 from lossline_jax.fit.speedup.power_problem import (
     NAMES,
     PowerProblem,
+    misfit,
     power_problem,
     shift_of_runs,
     solve,
@@ -39,6 +40,7 @@ class PowerFit:
     run_shifts: np.ndarray  # (runs,) how far a run lies to the right of its curve, in ln(C)
     has_checkpoints: bool  # some run has several points
     squares: float  # of ln(L) - ln(f)
+    misfit: float | None  # see `misfit`
 
     def loss(self, k: int, log_compute: np.ndarray | float) -> np.ndarray:
         """Return the loss of setting k at these ln(C)."""
@@ -79,7 +81,7 @@ class PowerFit:
 def fit_power_laws(
     cells: Sequence[ComputeCell], fix: Mapping[str, float], share: Sequence[str] | None
 ) -> tuple[PowerFit, str]:
-    """Fit the settings together, and say in words if exponents are not shared although nobody asked for that.
+    """Fit the settings together, and return the parameter that is not shared although nobody asked for that, or "".
 
     Args:
         cells: the settings. Each has points at two budgets or more.
@@ -100,7 +102,7 @@ def fit_power_laws(
     if "E" not in fix:
         candidates["E"] = _fit(cells, fix, ("alpha",))
     name = min(candidates, key=lambda key: candidates[key].squares)
-    return candidates[name], f"the levels do not share one curve: each has its own {name}"
+    return candidates[name], name
 
 
 def _exponents_differ(fit: PowerFit) -> bool:
@@ -143,6 +145,7 @@ def _fit(cells: Sequence[ComputeCell], fix: Mapping[str, float], share: Sequence
         run_shifts=shift_of_runs(problem, theta),
         has_checkpoints=problem.num_runs < problem.loss.size,
         squares=float(np.sum(problem.residuals(theta) ** 2)),
+        misfit=misfit(problem, theta),
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.optimize
+import scipy.special
 
 from lossline_jax.fit.speedup.cell import ComputeCell
 
@@ -12,6 +13,7 @@ NAMES = ("E", "alpha")  # parameters that settings can share
 STARTS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.97)  # of E, in smallest losses
 ALPHA_RANGE = (1e-3, 20.0)  # of the search. A convention
 LARGEST_EXPONENT = 700.0  # of float64, about
+LACK_OF_FIT = 0.001  # probability at which curves are said to miss their points, by convention
 SINGULAR = 1e12  # condition of a scaled Gram matrix above which runs do not determine the parameters
 
 
@@ -188,6 +190,42 @@ def shift_of_runs(problem: PowerProblem, theta: np.ndarray) -> np.ndarray:
     slope, above = problem.slope(theta), -problem.residuals(theta)
     squares = np.bincount(problem.run, slope**2)
     return np.bincount(problem.run, slope * above) / np.maximum(squares, 1e-300)
+
+
+def misfit(problem: PowerProblem, theta: np.ndarray) -> float | None:
+    """Return how far the curves miss the means of their points, as a root mean square in ln(C).
+
+    The test of lack of fit compares these means with the scatter of runs about them (F test). The shift of each run is
+    taken out before. Only points of several runs of a setting at one compute count.
+
+    Args:
+        problem: the problem.
+        theta: its solution.
+
+    Returns:
+        The miss. None: no compute has several runs, or the miss is no more than their scatter explains.
+    """
+    slope = problem.slope(theta)
+    residuals = -problem.residuals(theta) - shift_of_runs(problem, theta)[problem.run] * slope
+    places = np.stack([problem.setting, np.round(problem.x, 6)], axis=1)
+    group, counts = np.unique(places, axis=0, return_inverse=True, return_counts=True)[1:]
+    group = group.ravel()
+    means = np.bincount(group, residuals) / counts
+    is_repeated = counts[group] > 1
+    num_groups = int(np.sum(counts > 1))
+    lack_freedom = num_groups - theta.size
+    scatter_freedom = int(is_repeated.sum()) - num_groups - problem.num_runs
+    if lack_freedom < 1 or scatter_freedom < 1:
+        return None
+    lack = float(np.sum(means[group][is_repeated] ** 2))
+    scatter = float(np.sum((residuals - means[group])[is_repeated] ** 2))
+    if (
+        not scatter > 0
+        or scipy.special.fdtrc(lack_freedom, scatter_freedom, lack / lack_freedom / (scatter / scatter_freedom))
+        > LACK_OF_FIT
+    ):
+        return None
+    return float(np.sqrt(np.mean((means[group] / slope)[is_repeated] ** 2)))
 
 
 def _scaled(gram: np.ndarray) -> np.ndarray:

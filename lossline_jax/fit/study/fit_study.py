@@ -3,7 +3,7 @@
 Each arrow is a call. `compare_lines` ends after the first line, and `fit_study` goes on to the second:
 
 read_settings -> fit_setting_lines -> compare_setting_lines
-              -> fit_compute_laws, fit_panel_lines, fit_isoflops
+              -> fit_compute_laws, fit_panel_lines, fit_isoflops, study_speedups
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +22,7 @@ from lossline_jax.fit.study.panel_lines import comparing_unit, fit_panel_lines
 from lossline_jax.fit.study.read_settings import StudyTable, read_settings
 from lossline_jax.fit.study.results import LineFit, StudyFits
 from lossline_jax.fit.study.setting_lines import BASE, SettingLines, fit_setting_lines
+from lossline_jax.fit.study.study_speedups import study_speedups
 from lossline_jax.fit.study.table_lines import line_conventions
 from lossline_jax.fit.tables.columns import PER_BYTE, unit_label, usable_losses
 from lossline_jax.fit.tables.settings import Setting
@@ -132,13 +133,15 @@ def fit_study(
         seed=statistics.seed,
     )
     isoflops, left_out = fit_isoflops(frame, x, comparing_unit(frame, table.units))
+    speedups, not_compared, speedup_conventions = study_speedups(table, frame)
     return replace(
         compared,
         compute_fits=compute_fits,
         panel_lines=panel_lines,
         isoflops=isoflops,
-        failures=(*compared.failures, *left_out, *unfitted),
-        conventions=compared.conventions | COMPUTE_CONVENTIONS,
+        failures=(*compared.failures, *left_out, *unfitted, *not_compared),
+        conventions=compared.conventions | COMPUTE_CONVENTIONS | speedup_conventions,
+        speedups=speedups,
     )
 
 

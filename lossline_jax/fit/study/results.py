@@ -9,6 +9,7 @@ from lossline_jax.errors import LosslineError, suggestion
 from lossline_jax.fit.compare.comparison import FactorComparison
 from lossline_jax.fit.resampling import Band, MiddleOfLine
 from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.speedup.speedups import FactorSpeedup
 from lossline_jax.formatting import shown_tree
 
 
@@ -86,6 +87,7 @@ class StudyFits:
     isoflops: tuple[IsoFlop, ...] = ()
     failures: tuple[str, ...] = ()  # one line for each thing that was not fitted or not compared, with the reason
     conventions: dict[str, str] = field(default_factory=dict)
+    speedups: tuple[FactorSpeedup, ...] = ()  # of every factor on x and on y; empty: no compute, or an older file
 
     def __repr__(self) -> str:
         compared = dict.fromkeys(item.factor for item in self.comparisons)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,31 +11,26 @@ import pandas as pd
 from lossline_jax import errors
 from lossline_jax.config import serialise
 from lossline_jax.errors import ArgumentError, LosslineError
-from lossline_jax.fit.direction import ADVICE, refuse_accuracy_unit, wrong_way
-from lossline_jax.fit.group_intervals import groups_of_rows, with_group_intervals
-from lossline_jax.fit.law import OBJECTIVES, Law, Objective
+from lossline_jax.fit.direction import refuse_accuracy_unit
+from lossline_jax.fit.given_parameters import require_fixed, require_shared
+from lossline_jax.fit.group_intervals import RUNS, RowGroups, groups_of_rows, with_group_intervals
+from lossline_jax.fit.law import OBJECTIVES, Law
 from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.resampling import bootstrap, has_checkpoints, with_run_intervals
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
+from lossline_jax.fit.shared_fit import fit_law_sharing
 from lossline_jax.fit.solve import DataSet, fit_law_many
+from lossline_jax.fit.study.law_groups import LawGroup, LawRequest, columns_of_inputs, read_law_groups
 from lossline_jax.fit.tables.columns import (
     COUNT_EACH_TIME,
-    group_label,
     loss_column,
-    names_of_runs,
-    numeric_losses,
     run_column,
 )
 from lossline_jax.fit.tables.copies import one_run_each
-from lossline_jax.fit.tables.groups import row_groups
-from lossline_jax.fit.tables.other_unit import require_one_unit
-from lossline_jax.fit.tables.rows import WHERE, as_pandas, require_column
+from lossline_jax.fit.tables.rows import as_pandas, require_column
 from lossline_jax.fit.tables.wide import wide_table
-from lossline_jax.losses.cells import LARGEST, SMALLEST, as_numbers, beyond_range
 
 NUM_RESAMPLES = 500  # resamples of each bootstrap, by convention
-# Outputs of laws that are losses: positive numbers. A logarithmic objective asks the same of the output of any law.
-OUTPUTS_THAT_ARE_LOSSES = ("L", "L_u")
 
 
 @dataclass(frozen=True)
@@ -57,6 +52,8 @@ class LawFits:
     runs: str | None  # column that names the run of a row; None: every row counts as a run
     fits: tuple[LawFit, ...]
     failures: tuple[str, ...]
+    fixed: dict[str, float] = field(default_factory=dict)  # parameters held at given values
+    shared: tuple[str, ...] = ()  # parameters with one value in all groups
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -75,6 +72,8 @@ def fit_laws(  # noqa: PLR0913 - four inputs; all the rest are options by keywor
     objective: str | None = None,
     unit: str | None = None,
     level: float | None = INTERVAL_LEVEL,
+    fixed: Mapping[str, float] | None = None,
+    shared: Sequence[str] = (),
     merge_copies: bool = False,
 ) -> LawFits:
     """Fit `law` to each output in each group. A group that cannot be fitted is reported and stops nothing.
@@ -94,6 +93,9 @@ def fit_laws(  # noqa: PLR0913 - four inputs; all the rest are options by keywor
         objective: name of one of `law.OBJECTIVES`. None: the law's own.
         unit: loss column of a long table. None: nats_per_token. It must be None where outputs are columns.
         level: level of the intervals. None: no intervals.
+        fixed: parameters held at given values in all groups, such as {"E": 1.6}. None: all parameters are fitted.
+        shared: parameters with one value in all groups of `by`, such as ("alpha",). Each output has a joint fit of all
+            groups, which minimises the sum of their objectives.
         merge_copies: True: count a run of one group that has two names once.
 
     Raises:
@@ -101,12 +103,17 @@ def fit_laws(  # noqa: PLR0913 - four inputs; all the rest are options by keywor
     """
     law = find_law(law) if isinstance(law, str) else law
     _require_known_names(law, inputs, outputs, objective)
+    fixed = dict(fixed or {})
+    require_fixed(law, fixed)
+    require_shared(law, shared, fixed)
+    if shared and not by:
+        raise ArgumentError("{shared}: a parameter is shared across the groups of {by}; name these columns with {by}")
     frame = as_pandas(frame)
     if law.falls and unit is not None and {"eval_set", unit} <= set(frame.columns):
         refuse_accuracy_unit(unit)
     unit = loss_column(frame, outputs, unit)
     wide = wide_table(frame, list(outputs), unit, by=by, run=cluster, arguments=dict.fromkeys(outputs, "outputs"))
-    columns, runs = _columns_of_inputs(wide, law, inputs), run_column(wide, cluster)
+    columns, runs = columns_of_inputs(wide, law, inputs), run_column(wide, cluster)
     for name in columns.values():
         require_column(wide, name, "inputs")
     for name in (*by, *([runs] if runs else [])):
@@ -122,51 +129,63 @@ def fit_laws(  # noqa: PLR0913 - four inputs; all the rest are options by keywor
             )
     input_columns = tuple(columns.values())
     wide, merged = one_run_each(wide, runs, tuple(outputs), by, merge=merge_copies, sizes=input_columns)
-    request = _Request(law, OBJECTIVES[objective] if objective else law.objective, columns, runs, budget)
-    groups, left_out = _read_groups(request, wide, outputs, by)
-    results = fit_law_many(law, [group.points for group in groups], objective=request.objective, level=level)
+    request = LawRequest(law, OBJECTIVES[objective] if objective else law.objective, columns, runs, budget, fixed)
+    groups, left_out = read_law_groups(request, wide, outputs, by)
+    if budget is not None and any(cluster or _has_checkpoints(group.points) for group in groups):
+        raise ArgumentError(
+            "{budget}: intervals by budget need one row for each run; leave {cluster} out and keep the last row of "
+            "each run, or leave {budget} out"
+        )
     fits: list[LawFit] = []
-    for group, fit in zip(groups, results, strict=True):
-        if level is not None and fit.has_curve and (cluster or has_checkpoints(fit)):
-            if budget is not None:
-                raise ArgumentError(
-                    "{budget}: intervals by budget need one row for each run; leave {cluster} out and keep the last "
-                    "row of each run, or leave {budget} out"
-                )
-            fit = _resampled(fit, law, group.points, level)
+    for output in outputs if shared else (None,):
+        together = [group for group in groups if output in (None, group.output)]
+        if shared and len(together) > 1:
+            results = _fit_together(request, together, shared, by_run=cluster is not None, level=level)
         else:
-            inputs, rows = group.points.inputs, groups_of_rows(group.points.inputs, group.budget)
-            fit = with_group_intervals(fit, inputs, group.points.y, rows, law=law)
-        fits.append(LawFit(group.label, group.output, _with_notes(fit, law, group)))
+            results = _fit_alone(request, together, by_run=cluster is not None, level=level)
+        for group, fit in zip(together, results, strict=True):
+            fits.append(LawFit(group.label, group.output, _with_notes(fit, law, group)))
     without_curve = [
         f"{item.label}, {item.output}: {item.fit.status}: {item.fit.note}" for item in fits if not item.fit.has_curve
     ]
     failures = (*merged, *left_out, *without_curve)
     if not any(item.fit.has_curve for item in fits):
         raise LosslineError(failures[0])
-    return LawFits(law.name, law.formula, columns, runs, tuple(fits), failures)
+    return LawFits(law.name, law.formula, columns, runs, tuple(fits), failures, fixed, tuple(shared))
 
 
-@dataclass(frozen=True, eq=False)
-class _Request:
-    """A law to fit, and the columns of its inputs."""
+def _fit_alone(
+    request: LawRequest, groups: Sequence[LawGroup], *, by_run: bool, level: float | None
+) -> list[FitResult]:
+    """Fit each group by itself, with intervals for the groups of rows that its design shows."""
+    law, fits = request.law, []
+    results = fit_law_many(law, [group.points for group in groups], objective=request.objective, level=level)
+    for group, fit in zip(groups, results, strict=True):
+        if level is not None and fit.has_curve and (by_run or has_checkpoints(fit)):
+            fits.append(_resampled(fit, law, group.points, level))
+        else:
+            rows = groups_of_rows(group.points.inputs, group.budget)
+            fits.append(with_group_intervals(fit, group.points.inputs, group.points.y, rows, law=law))
+    return fits
 
-    law: Law
-    objective: Objective
-    columns: dict[str, str]  # input of the law -> column
-    runs: str | None  # column that names the run of a row; None: every row counts as a run
-    budget: str | None  # column of the budget of a row; None: the design shows the budgets
+
+def _fit_together(
+    request: LawRequest, groups: Sequence[LawGroup], shared: Sequence[str], *, by_run: bool, level: float | None
+) -> list[FitResult]:
+    """Fit all groups with one value of each shared parameter. Rows of a run or of a budget may share an error."""
+    rows = []
+    for group in groups:
+        if by_run or _has_checkpoints(group.points):
+            rows.append(RowGroups(np.asarray(group.points.clusters), RUNS, named=True))
+        else:
+            rows.append(groups_of_rows(group.points.inputs, group.budget))
+    points = [group.points for group in groups]
+    return fit_law_sharing(request.law, points, shared, objective=request.objective, level=level, groups=rows)
 
 
-@dataclass(frozen=True, eq=False)
-class _Group:
-    """The points of one output in one group of rows."""
-
-    label: str
-    output: str
-    points: DataSet
-    num_repeated: int  # rows that occur more than once
-    budget: np.ndarray | None  # (n,) the budget of each row; None: the design shows the budgets
+def _has_checkpoints(points: DataSet) -> bool:
+    """Tell whether the runs of the rows are known and some run has several rows."""
+    return points.clusters is not None and len(set(points.clusters)) < len(points.clusters)
 
 
 def _require_known_names(law: Law, inputs: Mapping[str, str], outputs: Sequence[str], objective: str | None) -> None:
@@ -185,48 +204,7 @@ def _require_known_names(law: Law, inputs: Mapping[str, str], outputs: Sequence[
         )
 
 
-def _columns_of_inputs(wide: pd.DataFrame, law: Law, inputs: Mapping[str, str]) -> dict[str, str]:
-    """Return the column of each input of the law, by the name of the input."""
-    if unknown := [name for name in law.inputs if name not in inputs and name not in wide.columns]:
-        raise ArgumentError(
-            "say which column is {name} ({meaning}): {inputs} {name}=COLUMN",
-            name=unknown[0],
-            meaning=law.inputs[unknown[0]],
-        )
-    return {name: inputs.get(name, name) for name in law.inputs}
-
-
-def _read_groups(
-    request: _Request, wide: pd.DataFrame, outputs: Sequence[str], by: Sequence[str]
-) -> tuple[list[_Group], list[str]]:
-    """Return the groups that can be fitted, and a note for each that cannot."""
-    law, columns, runs = request.law, request.columns, request.runs
-    are_losses = law.output in OUTPUTS_THAT_ARE_LOSSES or request.objective.logarithmic
-    conventions = {name: f"{law.inputs[name]}: column {column}" for name, column in columns.items()}
-    groups: list[_Group] = []
-    notes: list[str] = []
-    for values, rows in row_groups(wide, by):
-        label = group_label(values) or "all"
-        for output in outputs:
-            try:
-                data = {name: _numbers(rows, column) for name, column in columns.items()}
-                y = numeric_losses(rows, output, output) if are_losses else _numbers(rows, output)
-            except LosslineError as error:
-                notes.append(f"{label}, {output}: {error}")
-                continue
-            require_one_unit(y, list(data.values()), names_of_runs(rows, runs), output)
-            if reason := wrong_way(law, data, y, output):
-                notes.append(f"{label}, {reason}; {ADVICE}")
-                continue
-            clusters = rows.loc[:, runs].astype(str).to_numpy() if runs else None
-            points = DataSet(data, y, clusters=clusters, conventions={**conventions, law.output: output})
-            num_repeated = int(rows.duplicated([*columns.values(), output]).sum())
-            budget = None if request.budget is None else rows[request.budget].to_numpy()
-            groups.append(_Group(label, output, points, num_repeated, budget))
-    return groups, notes
-
-
-def _with_notes(fit: FitResult, law: Law, group: _Group) -> FitResult:
+def _with_notes(fit: FitResult, law: Law, group: LawGroup) -> FitResult:
     """Add notes on repeated rows, on dropped rows and on inputs that do not vary."""
     if group.num_repeated:
         fit = fit.with_note(f"{group.num_repeated} rows {COUNT_EACH_TIME}")
@@ -261,16 +239,3 @@ def _constant_inputs(law: Law, points: DataSet) -> str:
     data = {name: np.asarray(points.inputs[name], float) for name in law.inputs}
     names = [name for name, values in data.items() if np.unique(values[np.isfinite(values)]).size == 1]
     return f"{', '.join(names)} takes one value: its terms cannot be told from a constant" if names else ""
-
-
-def _numbers(rows: pd.DataFrame, column: str) -> np.ndarray:
-    """Return a column as float64, NaN where missing. Raise LosslineError for another value that is not a number."""
-    numbers, faulty = as_numbers(rows.loc[:, column])
-    bad = faulty | np.isinf(numbers) | beyond_range(numbers)
-    if bad.any():
-        first = int(np.argmax(bad))
-        reason = "which is not a number" + (
-            f" from {SMALLEST:g} to {LARGEST:g}" if beyond_range(numbers[[first]])[0] else ""
-        )
-        raise LosslineError(f"{rows[WHERE].iloc[first]}: {column} is {rows[column].iloc[first]}, {reason}")
-    return numbers

@@ -15,12 +15,14 @@
 
   function collectPoints() {
     const names = JSON.parse(document.getElementById("names").textContent); // run -> its level as readers know it
-    for (const element of document.querySelectorAll("svg.plot use[data-run]")) {
+    // The points of a large table share the mark of their run, and their titles leave it out.
+    for (const element of document.querySelectorAll("svg.plot use[data-run], svg.plot g[data-run] > use")) {
       const title = element.querySelector("title");
       const drawing = element.closest("svg");
-      const { run } = element.dataset;
+      const { run } = element.closest("[data-run]").dataset;
       const [x, y] = ["x", "y"].map((name) => Number(element.getAttribute(name)));
-      const [head, ...rest] = title.textContent.split("\n");
+      const texts = title.textContent.split("\n");
+      const [head, ...rest] = "run" in element.dataset ? texts : [run, ...texts];
       const lines = head === run && names[run] ? [names[run], ...rest, run] : [head, ...rest];
       const point = { element, drawing, run, x, y, lines };
       title.remove(); // else the browser shows its own beside ours
@@ -29,7 +31,7 @@
     }
   }
 
-  const isShown = (point) => !point.element.classList.contains("filtered");
+  const isShown = (point) => !point.element.closest(".filtered");
 
   function nearest(drawing, event) {
     const matrix = drawing.getScreenCTM();

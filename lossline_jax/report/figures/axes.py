@@ -25,6 +25,7 @@ def scatter(
     *,
     titles: Sequence[str],
     size: float = 4.6,
+    by_run: bool = False,
 ) -> Drawn:
     """Draw points with a thin rim in the paper's colour.
 
@@ -35,6 +36,7 @@ def scatter(
         style: colour and marker of the points.
         titles: the hover title of each point.
         size: diameter of a marker, points.
+        by_run: True: points of one run share the mark of their run (`plot.Marks`).
     """
     filled = style.filling == style.colour
     axes.plot(
@@ -52,7 +54,7 @@ def scatter(
     )
     known = points.reindex(columns=["step", "tokens_seen", "x", "y"])
     table = known.assign(kind="point", runs=points["run_id"], low=np.nan, high=np.nan)
-    return {gid: Marks(tuple(points["run_id"]), tuple(titles), table)}
+    return {gid: Marks(tuple(points["run_id"]), tuple(titles), table, by_run)}
 
 
 def curve(

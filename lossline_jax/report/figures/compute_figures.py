@@ -16,6 +16,7 @@ from lossline_jax.report.figures.axes import curve, scatter
 from lossline_jax.report.figures.compute_axes import compute_plot, heading, log_axes, losses_on, note, titles
 from lossline_jax.report.figures.palette import LevelStyle, sequence_style, thinned
 from lossline_jax.report.figures.plot import Drawn, KeyEntry, Panel, Plot
+from lossline_jax.report.figures.thinning import most_of_run, to_draw
 
 GRID = 60  # points of a curve
 SIZES = 200  # model sizes among which the frontier chooses
@@ -51,7 +52,7 @@ def _figure(law_fits: Sequence[ComputeFit], unit: Unit, long: pd.DataFrame) -> P
         Panel(
             heading(law_fit.group, [other.group for other in law_fits]) or eval_set,
             f"{eval_set} loss against {axis} with the fitted law",
-            _drawer(law_fit, rows, axis, unit=unit, styles=styles, has_flops=has_flops),
+            _drawer(law_fit, rows, axis, unit=unit, styles=styles, has_flops=has_flops, most=most_of_run(long)),
         )
         for law_fit, rows in zip(law_fits, points_of_panel, strict=True)
     ]
@@ -76,23 +77,28 @@ def _drawer(
     unit: Unit,
     styles: Mapping[float, LevelStyle],
     has_flops: bool,
+    most: int | None,
 ) -> Callable[[Axes], Drawn]:
     def draw(axes: Axes) -> Drawn:
-        drawn = {}
+        drawn, num_drawn = {}, 0
         for k, (size, rows) in enumerate(_by_size(points).items()):
             if len(set(rows["x"])) > 1:
                 x = np.geomspace(rows["x"].min(), rows["x"].max(), GRID)
                 y = law_fit.fit.predict(N=np.full(GRID, size), D=x / _x_per_token(rows))
                 drawn |= curve(axes, f"curve-{k}", x, y, style=styles[size], run_ids=run_ids_of(rows), width=0.9)
-            hover_titles = titles(rows, law_fit.eval_set, unit)
-            drawn |= scatter(axes, f"points-{k}", rows, styles[size], titles=hover_titles, size=3.0)
+            shown = to_draw(rows, most)
+            num_drawn += len(shown)
+            by_run = len(shown) < len(rows)
+            hover_titles = titles(shown, law_fit.eval_set, unit)
+            drawn |= scatter(axes, f"points-{k}", shown, styles[size], titles=hover_titles, size=3.0, by_run=by_run)
         if has_flops:
             budgets, losses = _frontier(law_fit, points)
             drawn |= curve(axes, "frontier", budgets, losses, style=FRONTIER, run_ids=run_ids_of(points), width=1.6)
         log_axes(axes, axis, law_fit.eval_set, unit)
         note(
             axes,
-            f"{counted(len(points), 'checkpoint')}, {counted(len(run_ids_of(points)), 'run')}, "
+            f"{counted(len(points), 'checkpoint')}{f' ({num_drawn} drawn)' if num_drawn < len(points) else ''}, "
+            f"{counted(len(run_ids_of(points)), 'run')}, "
             f"R² {number(law_fit.fit.r_squared)}",
         )
         return drawn

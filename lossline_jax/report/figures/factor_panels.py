@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from lossline_jax.report.figures.axes import curve, hover, label_axes, scatter
 from lossline_jax.report.figures.palette import COMMON
 from lossline_jax.report.figures.plot import Drawn, Panel
 from lossline_jax.report.figures.style import MUTED, MarkStyle
+from lossline_jax.report.figures.thinning import most_of_run, to_draw
 
 MARGIN = 0.05  # space around the points, as a share of their range
 Limits = tuple[float, float]  # the lower and the upper end of an axis
@@ -27,6 +29,7 @@ class Cloud:
     level: str
     style: MarkStyle
     points: pd.DataFrame
+    drawn: pd.DataFrame  # the rows of `points` that are drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +49,11 @@ class LinePanel:
 
     @property
     def count(self) -> str:
-        """`120 checkpoints, 8 runs`. A checkpoint that several lines share counts once."""
-        points = self.points
-        checkpoints = len(points.drop_duplicates(["run_id", "step"]))
-        return f"{counted(checkpoints, 'checkpoint')}, {counted(len(run_ids_of(points)), 'run')}"
+        """`120 checkpoints, 8 runs`, and how many are drawn. A checkpoint that several lines share counts once."""
+        points, drawn = self.points, pd.concat([cloud.drawn for cloud in self.clouds])
+        checkpoints, num_drawn = (len(table.drop_duplicates(["run_id", "step"])) for table in (points, drawn))
+        part = f" ({num_drawn} drawn)" if num_drawn < checkpoints else ""
+        return f"{counted(checkpoints, 'checkpoint')}{part}, {counted(len(run_ids_of(points)), 'run')}"
 
 
 @dataclass
@@ -68,6 +72,14 @@ class PointsOf:
         points = self._pairs[key]
         return points.loc[points["run_id"].astype(str).isin(line.run_ids)]
 
+    def cloud(self, level: str, style: MarkStyle, points: pd.DataFrame) -> Cloud:
+        """Return the points of one level, with those that are drawn."""
+        return Cloud(level, style, points, to_draw(points, self._most))
+
+    @cached_property
+    def _most(self) -> int | None:
+        return most_of_run(self.long)
+
 
 def by_level(lines: Sequence[PanelLine], styles: Styles, points_of: PointsOf) -> LinePanel:
     """Return a panel with one line for each level.
@@ -78,7 +90,7 @@ def by_level(lines: Sequence[PanelLine], styles: Styles, points_of: PointsOf) ->
         points_of: the function that gives the points of a line.
     """
     drawn = [(line, styles[line.factor, line.level]) for line in lines]
-    clouds = tuple(Cloud(line.level, style, points_of(line)) for line, style in drawn)
+    clouds = tuple(points_of.cloud(line.level, style, points_of(line)) for line, style in drawn)
     same_y = len({line.y for line in lines}) == 1
     return LinePanel(lines[0].panel, lines[0].x, lines[0].y if same_y else "", clouds, tuple(drawn))
 
@@ -95,7 +107,7 @@ def pooled_panel(line: PanelLine, styles: Styles, points_of: PointsOf, levels: M
     points = points_of(line)
     point_levels = pd.Series([levels.get(run_id) for run_id in points["run_id"]], index=points.index, dtype=object)
     clouds = tuple(
-        Cloud(level, style, points.loc[point_levels == level])
+        points_of.cloud(level, style, points.loc[point_levels == level])
         for (factor, level), style in styles.items()
         if factor == line.factor and (point_levels == level).any()
     )
@@ -132,8 +144,10 @@ def as_panel(
         drawn = {}
         for k, cloud in enumerate(panel.clouds):
             y = panel.y or cloud.level
-            hover_titles = hover(cloud.points, unit, panel.x, y)
-            drawn |= scatter(axes, f"points-{k}", cloud.points, cloud.style, titles=hover_titles, size=3.4)
+            hover_titles = hover(cloud.drawn, unit, panel.x, y)
+            by_run = len(cloud.drawn) < len(cloud.points)
+            gid = f"points-{k}"
+            drawn |= scatter(axes, gid, cloud.drawn, cloud.style, titles=hover_titles, size=3.4, by_run=by_run)
         for k, (line, style) in enumerate(panel.lines):
             if (band := line.band) is not None:
                 drawn |= curve(

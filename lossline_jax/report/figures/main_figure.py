@@ -16,6 +16,7 @@ from lossline_jax.report.figures.emphasis import GREY, OPEN, emphasised
 from lossline_jax.report.figures.labels import LineName, place_names
 from lossline_jax.report.figures.plot import Drawn, KeyEntry, Marks, Panel, Plot
 from lossline_jax.report.figures.style import Style
+from lossline_jax.report.figures.thinning import drawn_sentence, most_of_run, to_draw
 from lossline_jax.report.tables.verdicts import FactorVerdict
 
 WIDE = (5.2, 3.9)  # width and height of a panel in inches; two panels in a row
@@ -40,6 +41,7 @@ class Line:
     name: str
     style: Style
     points: pd.DataFrame  # columns run_id, step, tokens_seen, x, y
+    drawn: pd.DataFrame  # the rows of `points` that are drawn
     curve: Curve | None  # None: no curve could be fitted
     named_in_panel: bool  # the name is written beside the line, because other levels of the factor look similar
 
@@ -72,6 +74,7 @@ def main_lines(
     styles = emphasised(runs, judged)
     curves = {(line.factor or BASE, line.level or BASE): _curve(line) for line in fits.lines_in(unit.key)}
     points = pair(long, fits.x, fits.y, unit)
+    most = most_of_run(long)
     levels: dict[tuple[str, str], list[Run]] = {}
     for run in runs.values():
         if run.factor == SEVERAL and fits.base_label is not None:
@@ -84,7 +87,8 @@ def main_lines(
         if len(level_points):
             style = styles[factor, level]
             named = factors.count(factor) > 1 and factor not in (BASE, SEED) and style != GREY
-            lines.append(Line(factor, members[0].name, style, level_points, curves.get((factor, level)), named))
+            drawn = to_draw(level_points, most)
+            lines.append(Line(factor, members[0].name, style, level_points, drawn, curves.get((factor, level)), named))
     return lines
 
 
@@ -113,7 +117,9 @@ def line_plot(
     bands = [line.curve.meaning for line in lines if line.is_base and line.curve is not None]
     caption = (
         f"Each point is a checkpoint: its loss on {y} against its loss on {x}; n = {len(points)} checkpoints "
-        f"of {counted(len(run_ids_of(points)), counted_in)}. Curves are the fitted lines. "
+        f"of {counted(len(run_ids_of(points)), counted_in)}. "
+        + drawn_sentence(sum(len(line.drawn) for line in lines), len(points))
+        + "Curves are the fitted lines. "
         "Levels without a move are grey. "
         + (f"The band about the base line is its interval ({bands[0]}). " if bands else "")
         + "A run on the base line trades one loss for the other as the base does, however far it got."
@@ -146,9 +152,10 @@ def _line_drawer(unit: Unit, lines: Sequence[Line], x: str, y: str) -> Callable[
             k = framed.index(line)
             if line.curve is not None:
                 drawn |= _draw_curve(axes, f"curve-{k}", line, line.curve)
-            titles = hover(line.points, unit, x, y)
+            titles = hover(line.drawn, unit, x, y)
             size = 3.0 if line.is_grey else 4.6
-            drawn |= scatter(axes, f"points-{k}", line.points, line.style, titles=titles, size=size)
+            by_run = len(line.drawn) < len(line.points)
+            drawn |= scatter(axes, f"points-{k}", line.drawn, line.style, titles=titles, size=size, by_run=by_run)
         label_axes(axes, unit.axis(x), unit.axis(y))
         _fix_limits(axes)
         drawn |= _note_outside(axes, outside)
@@ -204,7 +211,7 @@ def _note_outside(axes: Axes, outside: Sequence[Line]) -> Drawn:
 
 
 def _name_of(line: Line) -> LineName:
-    x, y = line.points[["x", "y"]].to_numpy().T
+    x, y = line.drawn[["x", "y"]].to_numpy().T
     return LineName(line.name, line.style.colour, x, y, run_ids_of(line.points))
 
 

@@ -37,6 +37,7 @@ class Marks:
     run_ids: tuple[str, ...]
     titles: tuple[str, ...] = ()
     table: pd.DataFrame = field(default_factory=pd.DataFrame)  # columns x, y and the known ones of `TABLE_COLUMNS`
+    by_run: bool = False  # points of one run share the mark of their run, which makes a large page smaller
 
 
 Drawn = dict[str, Marks]  # by the gid of the artist

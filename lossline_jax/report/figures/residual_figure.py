@@ -20,6 +20,7 @@ from lossline_jax.report.figures.labels import LineName, place_names
 from lossline_jax.report.figures.main_figure import Line, main_lines, near_the_base
 from lossline_jax.report.figures.plot import Drawn, KeyEntry, Marks, Panel, Plot
 from lossline_jax.report.figures.style import INK, MUTED, Style, factor_name
+from lossline_jax.report.figures.thinning import drawn_sentence, most_of_run, to_draw
 from lossline_jax.report.tables.verdicts import FactorVerdict
 
 SIZE = (5.6, 3.5)  # width and height in inches
@@ -31,6 +32,7 @@ class Residuals:
 
     line: Line
     points: pd.DataFrame
+    drawn: pd.DataFrame  # the rows of `points` that are drawn
 
     @property
     def moves(self) -> bool:
@@ -73,7 +75,10 @@ def residual_plot(
         return None
     base_fit = base_lines[0].fit
     lines, _ = near_the_base(main_lines(fits, long, runs, judged, unit=unit))
-    residuals = [Residuals(line, points) for line in lines if len(points := _above(base_fit, line.points))]
+    most = most_of_run(long)
+    residuals = [
+        Residuals(line, points, to_draw(points, most)) for line in lines if len(points := _above(base_fit, line.points))
+    ]
     if not any(not item.line.is_base for item in residuals):
         return None
     noise = max(
@@ -85,7 +90,8 @@ def residual_plot(
         title="Distance from the base line",
         caption=(
             f"Each point is a checkpoint, and each path is a run: its {fits.y} loss minus the loss of the base line at "
-            f"the same {fits.x} loss, over the range of the base runs. Training goes to the right. {noise_text}"
+            f"the same {fits.x} loss, over the range of the base runs. Training goes to the right. "
+            f"{_drawn_text(residuals)}{noise_text}"
             "Levels for which the study does not find a move are grey, and dashed where it cannot tell."
         ),
         panels=(
@@ -100,6 +106,15 @@ def residual_plot(
         width=SIZE[0],
         height=SIZE[1],
     )
+
+
+def _drawn_text(residuals: Sequence[Residuals]) -> str:
+    """Say how many of the checkpoints are drawn. Empty: all are."""
+    num_drawn, num_points = (
+        sum(map(len, tables)) for tables in zip(*[(r.drawn, r.points) for r in residuals], strict=True)
+    )
+    sentence = drawn_sentence(num_drawn, num_points)
+    return f"There are {num_points:,} checkpoints. {sentence}" if sentence else ""
 
 
 def _above(base_fit: FitResult, points: pd.DataFrame) -> pd.DataFrame:
@@ -140,13 +155,14 @@ def _draw_level(axes: Axes, k: int, item: Residuals) -> Drawn:
         drawn[gid] = Marks((str(run_id),))
     titles = [
         f"{run_id}\n{item.name}\n{position(step, tokens)}{signed_text(y)} from the base line at {x:.4f}"
-        for run_id, step, tokens, x, y in item.points.itertuples(index=False)
+        for run_id, step, tokens, x, y in item.drawn.itertuples(index=False)
     ]
-    return drawn | scatter(axes, f"points-{k}", item.points, item.style, titles=titles, size=4.4 if item.moves else 2.8)
+    size, by_run = 4.4 if item.moves else 2.8, len(item.drawn) < len(item.points)
+    return drawn | scatter(axes, f"points-{k}", item.drawn, item.style, titles=titles, size=size, by_run=by_run)
 
 
 def _name_of(item: Residuals) -> LineName:
-    x, y = item.points[["x", "y"]].to_numpy().T
+    x, y = item.drawn[["x", "y"]].to_numpy().T
     return LineName(item.name, item.style.colour, x, y, run_ids_of(item.points))
 
 

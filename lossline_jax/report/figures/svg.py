@@ -84,6 +84,11 @@ class ArtistMarks(Protocol):
         """The hover title of each point; empty for a curve."""
         ...
 
+    @property
+    def by_run(self) -> bool:
+        """Points of one run share the mark of their run."""
+        ...
+
 
 def new_figure(width: float, height: float) -> Figure:
     """Return a figure of `width` x `height` inches that is not registered in pyplot's global state."""
@@ -175,7 +180,8 @@ def inline_svg(figure: Figure, prefix: str, drawn: Mapping[str, ArtistMarks], la
 def _add_runs(group: ElementTree.Element, marks: ArtistMarks) -> None:
     """Write run ids and hover titles into the SVG group of an artist.
 
-    A point gets `data-run` and a title. A curve gets `data-runs`, a JSON list.
+    A point gets `data-run` and a title. A curve gets `data-runs`, a JSON list. Points by run are put into groups with
+    `data-run`, and their titles leave the run out.
     """
     if not marks.titles:
         group.set("data-runs", json.dumps([*dict.fromkeys(map(str, marks.run_ids))]))
@@ -185,9 +191,37 @@ def _add_runs(group: ElementTree.Element, marks: ArtistMarks) -> None:
         raise ValueError(f"{group.get('id')}: {len(points)} points drawn for {len(marks.titles)} titles")
     for point, run_id, title in zip(points, marks.run_ids, marks.titles, strict=True):
         point.set("data-run", str(run_id))
-        ElementTree.SubElement(point, "title").text = title
+        ElementTree.SubElement(point, "title").text = title.removeprefix(f"{run_id}\n") if marks.by_run else title
+    if marks.by_run:
+        for parent in [element for element in group.iter() if element.find("use") is not None]:
+            _group_by_run(parent)
     for shape in group.findall("defs/path"):
         shape.attrib.pop("style", None)  # it would override the styles of the points, which may differ
+
+
+def _group_by_run(parent: ElementTree.Element) -> None:
+    """Put neighbouring points of one run into a group that has `data-run` instead of them.
+
+    A style that all points share moves to `parent`.
+    """
+    children = list(parent)
+    styles = {point.get("style") for point in parent.findall("use")}
+    if len(styles) == 1 and (style := styles.pop()) is not None:
+        parent.set("style", style)
+        for point in parent.findall("use"):
+            del point.attrib["style"]
+    for child in children:
+        parent.remove(child)
+    run_group = None
+    for child in children:
+        run_id = child.attrib.pop("data-run", None)
+        if run_id is None:
+            parent.append(child)
+            run_group = None
+            continue
+        if run_group is None or run_group.get("data-run") != run_id:
+            run_group = ElementTree.SubElement(parent, "g", {"data-run": run_id})
+        run_group.append(child)
 
 
 def _new_ids(root: ElementTree.Element, prefix: str, gids: Iterable[str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from lossline_jax.report.content.points import Unit
 from lossline_jax.report.content.run_names import Run
 from lossline_jax.report.figures.axes import curve, label_axes, scatter
 from lossline_jax.report.figures.plot import Drawn, KeyEntry, Panel, Plot
+from lossline_jax.report.figures.thinning import most_of_run, to_draw
 
 MEDIUM = (5.2, 3.5)  # width and height of a panel in inches; two panels in a row
 WINDOW_SHARE = 0.02  # of a run's logged rows: the window of the running mean of its training loss
@@ -70,7 +71,7 @@ def training_plot(
             Panel(
                 f"Validation loss on {x}, {unit.label}",
                 f"{x} validation loss against tokens",
-                _validation_drawer(tracks, x, unit),
+                _validation_drawer(tracks, x, unit, most_of_run(long)),
             ),
         ),
         key=tuple(key),
@@ -107,15 +108,17 @@ def _training_drawer(curves: Mapping[str, pd.DataFrame], runs: Mapping[str, Run]
     return draw
 
 
-def _validation_drawer(tracks: Sequence[Track], x: str, unit: Unit) -> Callable[[Axes], Drawn]:
+def _validation_drawer(tracks: Sequence[Track], x: str, unit: Unit, most: int | None) -> Callable[[Axes], Drawn]:
     def draw(axes: Axes) -> Drawn:
         drawn = {}
         for k, track in enumerate(tracks):
             points, run = track.points, track.run
             x_values, y_values = points["x"].to_numpy(), points["y"].to_numpy()
             drawn |= curve(axes, f"path-{k}", x_values, y_values, style=run.style, run_ids=[run.run_id])
-            titles = _hover_titles(points, x, unit)
-            drawn |= scatter(axes, f"run-{k}", points, run.style, titles=titles, size=3.8)
+            shown = to_draw(points, most)
+            titles = _hover_titles(shown, x, unit)
+            by_run = len(shown) < len(points)
+            drawn |= scatter(axes, f"run-{k}", shown, run.style, titles=titles, size=3.8, by_run=by_run)
         _token_axis(axes, [track.points["x"].to_numpy(float) for track in tracks])
         label_axes(axes, "training tokens", unit.label)
         return drawn

@@ -8,12 +8,17 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lossline_jax.fit.study.results import StudyFits
+from lossline_jax.fit.tables.settings import PARAMS
 from lossline_jax.report.content.wording import MINUS, NONE
 from lossline_jax.report.tables.table import Cell, Column, Table
 
+LARGE_ROWS = 50_000  # rows; a larger table is not stored in the page with all its columns and digits. A choice
+LARGE_DIGITS = 7  # significant digits of its losses. A choice
+USED_COLUMNS = ("run_id", "step", "tokens_seen", "train_flops", "eval_set", "eval_kind", "seed", "accuracy", *PARAMS)
 # The start of a text that spreadsheets read as a formula. A sign before a number starts a formula only where a call or
 # a reference follows.
 FORMULA = re.compile(r"[=@\t\r]|[+-](?!\d|\.\d|\Z)|[+-].*[|!=]")
@@ -48,8 +53,17 @@ def csv_text(frame: pd.DataFrame, float_format: str | None = None) -> str:
         float_format: a format such as `%.7g`. None: every digit.
     """
     texts = frame.select_dtypes(include=["object", "string", "category"])
-    escaped = {str(name): column.astype(object).map(_escape_formula) for name, column in texts.items()}
+    escaped = {str(name): _escaped(column) for name, column in texts.items()}
     return frame.assign(**escaped).rename(columns=_escape_formula).to_csv(index=False, float_format=float_format)
+
+
+def _escaped(column: pd.Series) -> pd.Series:
+    """Return a column of texts with no formula. Each distinct text of a column of texts alone is looked at once."""
+    if column.dtype != "str":
+        return column.astype(object).map(_escape_formula)
+    codes, texts = pd.factorize(column)
+    escaped = np.array([*map(_escape_formula, texts), None], dtype=object)  # the code of a missing text is -1
+    return pd.Series(escaped[codes], index=column.index, name=column.name)
 
 
 def _escape_formula(value: Any) -> Any:
@@ -60,13 +74,25 @@ def _escape_formula(value: Any) -> Any:
 def downloads(frame: pd.DataFrame, fits: StudyFits) -> list[Download]:
     """Return the downloads at the end of the page: the losses, the gaps where there are any, and the fits."""
     all_downloads = [
-        download("losses.csv", csv_text(frame), f"{len(frame):,} rows, the whole losses table"),
+        _losses(frame, fits),
         download("fits.json", json.dumps(fits.to_json(), indent=1), "every fit and comparison"),
     ]
     if fits.comparisons:
         gaps = csv_text(gaps_frame(fits))
         all_downloads.insert(1, download("gaps.csv", gaps, "gaps between lines and verdicts, every matched pair"))
     return all_downloads
+
+
+def _losses(frame: pd.DataFrame, fits: StudyFits) -> Download:
+    """Return the losses table. Of a large table, the columns that the page uses, in fewer digits."""
+    if len(frame) <= LARGE_ROWS:
+        return download("losses.csv", csv_text(frame), f"{len(frame):,} rows, the whole losses table")
+    used = {*fits.by, *fits.units, fits.x, fits.y, *USED_COLUMNS}
+    names = [name for name in frame.columns if name in used]
+    left_out = len(frame.columns) - len(names)
+    columns = f"{len(names)} columns that the page uses; {left_out} others are in the table alone" if left_out else ""
+    note = "; ".join(part for part in (f"{len(frame):,} rows, losses to {LARGE_DIGITS} digits", columns) if part)
+    return download("losses.csv", csv_text(frame[names], float_format=f"%.{LARGE_DIGITS}g"), note)
 
 
 def table_download(name: str, table: Table) -> Download:

@@ -164,8 +164,7 @@ def conventions(fits: StudyFits) -> list[str]:
         "noise. Else it crosses the line when the gaps over the lowest and over the highest third of the common range "
         "lie surely beyond the margin, on either side of zero. It does not move the line when the 90% interval of "
         "every gap lies within the margin. Otherwise the study cannot tell. Runs that lie far from the line of their "
-        "own setting are set aside. Of two such runs of one setting either may be off, and a verdict must hold without "
-        "each.",
+        "own setting are set aside. Where it is in doubt which run is the bad one, the verdict must hold without each.",
         "The course of a gap goes from the highest common x to the lowest one, the far end. A parabola through the gap "
         "of each run gives its two ends. The gap fades or grows when its size surely changes, crosses when its ends "
         "surely have opposite signs, and stays when the 90% interval of its change lies within the margin. No word "

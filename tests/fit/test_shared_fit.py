@@ -1,0 +1,190 @@
+"""Parameters that are held, and parameters that groups share. Joint fits are checked against stacked fits of scipy."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy
+
+from lossline_jax.errors import LosslineError
+from lossline_jax.fit.law import LEAST_SQUARES, LOG_HUBER, LOG_LEAST_SQUARES
+from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
+from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA
+from lossline_jax.fit.shared_fit import fit_law_sharing
+from lossline_jax.fit.solve import DataSet, fit_law
+from lossline_jax.fit.study.table_laws import fit_laws
+from lossline_jax.summary.laws import law_fits_text
+from tests.fit.test_table_laws import INPUTS, PLANTED, table
+
+OWN = ({"E": 1.8, "A": 400.0, "B": 2000.0}, {"E": 2.1, "A": 300.0, "B": 2500.0}, {"E": 1.2, "A": 500.0, "B": 1500.0})
+NAMES = CHINCHILLA.names
+
+
+def data_sets(noise=2e-3, num_points=25):
+    generator = np.random.Generator(np.random.PCG64(0))
+    sets = []
+    for own in OWN:
+        size, tokens = 10 ** generator.uniform(7, 9, num_points), 10 ** generator.uniform(8.5, 11, num_points)
+        loss = CHINCHILLA(PLANTED | own, {"N": size, "D": tokens})
+        sets.append(DataSet({"N": size, "D": tokens}, loss * np.exp(noise * generator.normal(size=num_points))))
+    return sets
+
+
+def stacked_fit(sets, objective, shared):
+    """Minimise the sum over all data sets with scipy, in the logarithms of all parameters."""
+    names = [*shared, *(f"{name} {k}" for k in range(len(sets)) for name in NAMES if name not in shared)]
+    planted = [{**PLANTED, **own} for own in OWN]
+    start = [planted[0][name] for name in shared]
+    start += [planted[k][name] for k in range(len(sets)) for name in NAMES if name not in shared]
+
+    def residuals(logs):
+        values = dict(zip(names, np.exp(logs), strict=True))
+        parts = []
+        for k, points in enumerate(sets):
+            p = {name: values[name] if name in shared else values[f"{name} {k}"] for name in NAMES}
+            size, tokens = points.inputs["N"], points.inputs["D"]
+            parts.append(np.log(points.y) - np.log(p["E"] + p["A"] / size ** p["alpha"] + p["B"] / tokens ** p["beta"]))
+        return np.concatenate(parts)
+
+    delta = objective.delta
+    loss = {"loss": "huber", "f_scale": delta} if delta else {}
+    found = scipy.optimize.least_squares(
+        residuals, np.log(start), x_scale="jac", xtol=1e-14, ftol=1e-14, gtol=1e-14, max_nfev=3000, **loss
+    )
+    return dict(zip(names, np.exp(found.x), strict=True)), float(found.cost)
+
+
+@pytest.mark.parametrize(
+    ("objective", "shared"),
+    [(LOG_HUBER, ("alpha",)), (LOG_LEAST_SQUARES, ("alpha", "beta")), (LOG_LEAST_SQUARES, ("A", "alpha"))],
+)
+def test_a_joint_fit_is_the_stacked_fit_of_scipy(objective, shared):
+    sets = data_sets()
+    fits = fit_law_sharing(CHINCHILLA, sets, shared, objective=objective, level=None)
+    expected, cost = stacked_fit(sets, objective, shared)
+    assert sum(fit.objective for fit in fits) <= cost * (1 + 1e-5)
+    for k, fit in enumerate(fits):
+        assert fit.status == "converged"
+        assert fit.shared == shared
+        for name in ("E", "alpha", "beta"):
+            value = expected[name] if name in shared else expected[f"{name} {k}"]
+            assert fit.parameters[name] == pytest.approx(value, rel=2e-3)
+    assert len({fit.parameters[name] for fit in fits for name in shared}) == len(shared)
+
+
+def test_one_data_set_shares_with_nobody():
+    (points,) = data_sets()[:1]
+    (joint,) = fit_law_sharing(CHINCHILLA, [points], ["alpha"])
+    alone = fit_law(CHINCHILLA, points.y, **points.inputs)
+    assert joint.parameters == pytest.approx(alone.parameters, rel=1e-3)
+    assert joint.objective == pytest.approx(alone.objective, rel=1e-6)
+    for name in ("E", "alpha", "beta"):  # two estimates of the size of the noise: one from a normal distribution
+        assert np.ptp(joint.intervals[name]) == pytest.approx(np.ptp(alone.intervals[name]), rel=0.4)
+
+
+def test_to_share_all_parameters_is_to_pool_the_data():
+    size, tokens = data_sets()[0].inputs.values()
+    generator = np.random.Generator(np.random.PCG64(1))
+    loss = CHINCHILLA(PLANTED, {"N": size, "D": tokens}) * np.exp(2e-3 * generator.normal(size=size.size))
+    parts = [slice(0, 9), slice(9, 16), slice(16, 25)]
+    sets = [DataSet({"N": size[part], "D": tokens[part]}, loss[part]) for part in parts]
+    fits = fit_law_sharing(CHINCHILLA, sets, NAMES, objective=LOG_LEAST_SQUARES)
+    pooled = fit_law(CHINCHILLA, loss, N=size, D=tokens, objective=LOG_LEAST_SQUARES)
+    assert sum(fit.objective for fit in fits) == pytest.approx(pooled.objective, rel=1e-6)
+    for fit in fits:
+        assert fit.parameters == pytest.approx(pooled.parameters, rel=1e-3)
+        assert fit.intervals == fits[0].intervals
+
+
+def test_intervals_of_a_shared_slope_are_those_of_weighted_regression():
+    generator = np.random.Generator(np.random.PCG64(2))
+    x, sets = np.linspace(2.5, 6.0, 40), []
+    for intercept, noise in ((1.1, 0.02), (1.4, 0.05)):
+        y = 0.9 * (x - 1.5) ** 1.3 + intercept + noise * generator.normal(size=x.size)
+        sets.append(DataSet({"x": x}, y, {"kappa": 1.3, "E_x": 1.5}))
+    first, second = fit_law_sharing(SHIFTED_POWER, sets, ["K"], objective=LEAST_SQUARES)
+    slope, one, zero = np.tile((x - 1.5) ** 1.3, 2), np.repeat([1.0, 0.0], 40), np.repeat([0.0, 1.0], 40)
+    matrix = np.stack([slope, one, zero], axis=1)
+    inverse = np.linalg.inv(matrix.T @ matrix)
+    y = np.concatenate([points.y for points in sets])
+    estimate = inverse @ matrix.T @ y
+    assert [first.parameters["K"], first.parameters["E_y"], second.parameters["E_y"]] == pytest.approx(estimate)
+    leverage = np.sum((matrix @ inverse) * matrix, axis=1)
+    squares = (y - matrix @ estimate) ** 2
+    variance = np.repeat([squares[k].sum() / (1 - leverage[k]).sum() for k in (slice(40), slice(40, 80))], 40)
+    error = np.sqrt(np.diag(inverse @ (matrix.T * variance) @ matrix @ inverse))
+    reach = scipy.stats.t.ppf(0.95, 77) * error
+    assert first.intervals == second.intervals | {"E_y": first.intervals["E_y"]}
+    assert first.intervals["K"] == pytest.approx((estimate[0] - reach[0], estimate[0] + reach[0]), rel=2e-3)
+    assert second.intervals["E_y"] == pytest.approx((estimate[2] - reach[2], estimate[2] + reach[2]), rel=2e-3)
+
+
+def test_a_group_with_few_rows_lends_its_exponents_from_the_others():
+    frame = pd.concat([table(["a", "b"]), table(["few"]).iloc[[0, 6, 13, 24]]], ignore_index=True)
+    alone = fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"])
+    assert any("4 points for 5 free parameters" in text for text in alone.failures)
+    law_fits = fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"], shared=["alpha", "beta"])
+    assert law_fits.failures == ()
+    fits = {item.label: item.fit for item in law_fits.fits}
+    assert fits["data=few"].parameters["E"] == pytest.approx(1.8, abs=0.03)
+    assert fits["data=few"].intervals["alpha"] == fits["data=a"].intervals["alpha"]
+    kind = "90%, profile likelihood of 3 data sets together, of independent rows"
+    assert fits["data=a"].conventions["intervals"] == kind
+    text = " ".join(law_fits_text(law_fits).split())
+    assert "one value in all groups: alpha, beta" in text
+
+
+def test_points_for_the_groups_but_not_for_all_parameters_are_too_few():
+    sets = [
+        DataSet({name: v[:3] for name, v in points.inputs.items()}, points.y[:3], {"beta": 0.36})
+        for points in data_sets()
+    ]
+    fits = fit_law_sharing(CHINCHILLA, sets, ["alpha"])
+    assert {fit.status for fit in fits} == {"too few points"}
+    assert fits[0].note == "all data sets together have 9 points for 10 free parameters"
+    (short, *others) = fit_law_sharing(CHINCHILLA, [DataSet({"N": [1e8], "D": [1e9]}, [3.0]), *data_sets()], ["alpha"])
+    assert short.note == "1 points for 4 free parameters of its own"
+    assert others == fit_law_sharing(CHINCHILLA, data_sets(), ["alpha"])
+
+
+def test_held_values_are_those_of_a_plain_fit():
+    frame = table(["a"])
+    law_fits = fit_laws(frame, "chinchilla", INPUTS, ["loss"], fixed={"E": 1.8})
+    inputs = {"N": frame["params"], "D": frame["tokens"]}
+    assert (
+        law_fits.fits[0].fit.parameters == fit_law("chinchilla", frame["loss"], fixed={"E": 1.8}, **inputs).parameters
+    )
+    assert "held: E = 1.8" in " ".join(law_fits_text(law_fits).split())
+    with pytest.raises(LosslineError, match="E is held at 50, not below the largest value"):
+        fit_laws(frame, "chinchilla", INPUTS, ["loss"], fixed={"E": 50.0})
+
+
+def test_runs_with_several_rows_widen_the_intervals_of_a_joint_fit():
+    frame = table(["a", "b"])
+    frame["run"] = frame["data"] + (np.arange(len(frame)) // 5).astype(str)
+    shift = np.random.Generator(np.random.PCG64(3)).normal(0, 0.01, 10)
+    frame["loss"] *= np.exp(shift[np.arange(len(frame)) // 5])
+    by_row, by_run = (
+        fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"], cluster=cluster, shared=["alpha"]).fits[0].fit
+        for cluster in (None, "run")
+    )
+    assert by_run.parameters == by_row.parameters
+    assert by_run.conventions["intervals"] == "90%, profile likelihood of 2 data sets together, by 10 runs"
+    assert "rows of one run share" in by_run.note
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shared": ["alpah"], "by": ["data"]}, "shared: chinchilla has no parameter 'alpah'; did you mean 'alpha'"),
+        ({"shared": ["alpha", "alpha"], "by": ["data"]}, "shared: alpha is given twice"),
+        ({"shared": ["alpha"]}, "shared: a parameter is shared across the groups of by"),
+        ({"shared": ["E"], "fixed": {"E": 1.6}, "by": ["data"]}, "shared: E is held at 1.6 by fixed"),
+        ({"fixed": {"F": 1.6}}, "fixed: chinchilla has no parameter 'F'"),
+        ({"fixed": {"alpha": 9.0}}, "fixed: alpha is held at 9, outside its range from 0.01 to 3"),
+        ({"fixed": {"A": 9.0}}, "fixed: A of chinchilla depends on the unit of its inputs"),
+    ],
+)
+def test_mistakes_get_one_line(options, message):
+    with pytest.raises(LosslineError, match=message) as caught:
+        fit_laws(table(), "chinchilla", INPUTS, ["loss"], **options)
+    assert "\n" not in str(caught.value)
