@@ -76,9 +76,9 @@ def estimate_noise(
     if num_points <= num_free + belongs_nG.shape[1]:
         return None
     block_n = np.zeros(num_points, int) if block_n is None else block_n
-    residual_n = _without_outliers(residual_n, group_n)
+    clipped_n = _without_outliers(residual_n, group_n)
     within = _Projection(np.concatenate([_unit_columns(jacobian_nP), belongs_nG], axis=1))
-    own_n = within.remove(residual_n)
+    own_n = within.remove(clipped_n)
     groups = _Groups(
         squares=np.bincount(group_n, own_n**2),
         freedom=np.maximum(np.bincount(group_n, 1 - within.leverage_n), 0.0),
@@ -92,22 +92,47 @@ def estimate_noise(
         groups = dataclasses.replace(groups, log_budget=np.bincount(group_n, log_budget_n) / belongs_nG.sum(0))
         exponent, p_differs = groups.trend()
     relative_G = groups.relative_deviation(exponent if p_differs < DIFFERS_BELOW else 0.0)
-    relative_n = relative_G[group_n]
+    base = GroupedNoise(
+        group_n=group_n,
+        deviation_n=relative_G[group_n],
+        ends=(float(relative_G[groups.log_budget.argmin()]), float(relative_G[groups.log_budget.argmax()])),
+        num_blocks=int(block_n.max()) + 1,
+        shared=0.0,
+        differs=p_differs < DIFFERS_BELOW,
+        p_differs=p_differs,
+        p_shared=1.0,
+        covariance=None,
+    )
+    return with_groups(base, residual_n, jacobian_nP, group_n, always=always)
+
+
+def with_groups(
+    noise: GroupedNoise, residual_n: np.ndarray, jacobian_nP: np.ndarray, group_n: np.ndarray, *, always: bool = False
+) -> GroupedNoise:
+    """Return the noise with the share of the variance that the rows of some groups have in common.
+
+    Args:
+        noise: the noise whose deviations are kept, up to one factor.
+        residual_n: the residuals of the objective at the minimum.
+        jacobian_nP: their derivatives by the free parameters.
+        group_n: the number of the group of each row, from 0.
+        always: True: the groups may share an error whatever the test says.
+    """
+    belongs_nG = np.eye(int(group_n.max()) + 1)[group_n]
+    residual_n, relative_n = _without_outliers(residual_n, group_n), noise.deviation_n
     scores = _scores(residual_n / relative_n, jacobian_nP / relative_n[:, None], belongs_nG)
     p_shared = scores.p_value()
     ratio = scores.shared_over_own() if always or p_shared < SHARED_BELOW else 0.0
     own_variance = scores.own_variance(ratio)
-    deviation_G = relative_G * np.sqrt(own_variance * (1 + ratio))
-    return GroupedNoise(
+    factor = np.sqrt(own_variance * (1 + ratio))
+    return dataclasses.replace(
+        noise,
         group_n=group_n,
-        deviation_n=deviation_G[group_n],
-        ends=(float(deviation_G[groups.log_budget.argmin()]), float(deviation_G[groups.log_budget.argmax()])),
-        num_blocks=int(block_n.max()) + 1,
+        deviation_n=relative_n * factor,
+        ends=(noise.ends[0] * factor, noise.ends[1] * factor),
         shared=ratio / (1 + ratio),
-        differs=p_differs < DIFFERS_BELOW,
-        p_differs=p_differs,
         p_shared=p_shared,
-        covariance=scores.covariance(ratio) / (own_variance * (1 + ratio)) ** 2 if ratio > 0 else None,
+        covariance=scores.covariance(ratio) / factor**4 if ratio > 0 else None,
     )
 
 
