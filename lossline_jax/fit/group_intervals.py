@@ -19,7 +19,8 @@ from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.solve import INTERVALS
 from lossline_jax.fit.solver.derivatives import curves_and_jacobians
-from lossline_jax.fit.solver.grouped_noise import GroupedNoise, allowed_rises, estimate_noise
+from lossline_jax.fit.solver.grouped_noise import GroupedNoise, estimate_noise
+from lossline_jax.fit.solver.noise_limits import allowed_rises
 from lossline_jax.fit.solver.problem import Problem, build_problem
 from lossline_jax.fit.solver.profile_likelihood import profile_intervals
 

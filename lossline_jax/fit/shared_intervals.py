@@ -10,13 +10,13 @@ from lossline_jax.fit.budgets import MIN_GROUPS, budgets_of
 from lossline_jax.fit.group_intervals import BUDGETS, COMMON_BUDGETS, RowGroups, note_on_noise
 from lossline_jax.fit.solver.grouped_noise import (
     GroupedNoise,
-    allowed_rises,
     estimate_noise,
     independent_noise,
     with_groups,
 )
 from lossline_jax.fit.solver.joint import JointProblem
 from lossline_jax.fit.solver.joint_profile import JointProfile, Stacked, joint_profile, stack
+from lossline_jax.fit.solver.noise_limits import allowed_rises
 from lossline_jax.fit.solver.problem import Problem
 from lossline_jax.fit.solver.search import SAME_OBJECTIVE
 
