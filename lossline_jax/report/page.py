@@ -108,6 +108,7 @@ def _values(
         "facts": facts(long, runs, counted_in(fits)),
         "verdicts": verdicts_table(judged, emphasised(runs, judged)),
         "noise": noise_sentence(judged),
+        "speedup_figures": [write_plot(plot, figures_folder) for plot in figures.speedups],
         "speedups": speedups_table(fits.speedups, emphasised(runs, judged), names),
         "forest": written(figures.forest),
         "trends": written(figures.trends),
