@@ -15,6 +15,7 @@ from lossline_jax.fit.law import Law
 from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
 from lossline_jax.fit.solve import INTERVALS
+from lossline_jax.fit.solver.condensed import condensed_by_cluster
 from lossline_jax.fit.solver.levenberg_marquardt import minimise
 from lossline_jax.fit.solver.problem import Problem, build_problem
 
@@ -245,7 +246,8 @@ def bootstrap(
     num_clusters = int(codes.max()) + 1
     if num_clusters > 1:
         counts = cluster_counts(generator, num_clusters, num_resamples)
-        minima = minimise(problem, start, weights_Bn=counts[:, codes], max_iterations=100)
+        refitted, codes = condensed_by_cluster(problem, codes, u)
+        minima = minimise(refitted, start, weights_Bn=counts[:, codes], max_iterations=100)
         method = BY_POINT if clusters is None else BY_RUN
     else:
         y_Bn = _block_resamples(problem, u, generator, num_resamples)

@@ -11,6 +11,7 @@ from lossline_jax.fit import direction
 from lossline_jax.fit.curves.line import LineData, fit_each_line, fit_line
 from lossline_jax.fit.law import LEAST_SQUARES, Law, Parameter
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
+from lossline_jax.fit.resampling import bootstrap
 from lossline_jax.fit.solve import DataSet, fit_law_many
 from lossline_jax.fit.solver import condensed
 from lossline_jax.fit.solver.levenberg_marquardt import minimise
@@ -173,3 +174,21 @@ def test_tau_over_all_pairs_is_that_of_scipy(pairs):
     x, y = np.array(pairs, float).T
     if np.ptp(x) and np.ptp(y):
         assert direction._tau(x, y) == pytest.approx(scipy.stats.kendalltau(x, y).statistic, abs=1e-12)
+
+
+def test_resamples_of_large_runs_give_the_same_band(monkeypatch):
+    runs = np.repeat(np.arange(5), 84)
+    x = np.concatenate([2.0 + 0.05 * run + 3.0 * np.linspace(1, 0, 84) ** 2 for run in range(5)])
+    y = line(x) + 0.01 * generator().normal(size=5)[runs] + 0.002 * generator(1).normal(size=x.size)
+    fit = fit_line(x, y, runs, level=None)
+    problem = build_problem(SHIFTED_POWER, {"x": x}, y, LEAST_SQUARES)
+    small, codes = condensed.condensed_by_cluster(problem, runs, problem.search(fit.parameters))
+    assert small.num_points == codes.size < x.size / 3
+    assert np.bincount(codes, small.weights_n) == pytest.approx(np.bincount(runs))
+    grid = np.linspace(*fit.domain["x"], 20)
+    band = bootstrap(fit, {"x": x}, y, clusters=runs, num_resamples=100).band(grid)
+    monkeypatch.setattr(condensed, "MANY_OF_CLUSTERS", 10**9)
+    of_all = bootstrap(fit, {"x": x}, y, clusters=runs, num_resamples=100).band(grid)
+    width = np.subtract(of_all.upper, of_all.lower)
+    assert np.all(np.abs(np.subtract(band.lower, of_all.lower)) < 2e-3 * width)
+    assert np.all(np.abs(np.subtract(band.upper, of_all.upper)) < 2e-3 * width)
