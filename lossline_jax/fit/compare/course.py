@@ -12,24 +12,21 @@ from typing import Literal
 import numpy as np
 import scipy.special
 
+from lossline_jax.fit.compare.course_runs import (
+    PARTS,
+    degree_of_course,
+    noises_of_course,
+    ranges_on,
+    runs_on,
+    values_at_ends,
+)
 from lossline_jax.fit.compare.draws import draws_interval, reference_draws, run_draws
-from lossline_jax.fit.compare.noise import Noise, noise_between_runs
+from lossline_jax.fit.compare.noise import Noise
 from lossline_jax.fit.compare.setting_line import MatchedPair, SettingLine
 
 CourseWord = Literal["fades", "grows", "crosses", "stays", ""]
 
 SIGNIFICANCE = 0.05  # probability, by convention, of the test of "no change"
-# All of these are conventions of this package. `benchmarks/gap_course.py` measures the words that follow.
-MIN_SPAN = 1 / 2  # share of the common support that a run must span to count
-MIN_POINTS = 3  # points that a run must have on the support for a straight course
-CURVED_POINTS = 5  # points of every run from which the course is a parabola
-# Each part of a course is a sum of the gap at the start and the gap at the far end, with these two weights.
-PARTS: Mapping[str, tuple[float, float]] = {
-    "start": (1.0, 0.0),
-    "far": (0.0, 1.0),
-    "change": (-1.0, 1.0),
-    "middle": (0.5, 0.5),
-}
 
 
 @dataclass(frozen=True)
@@ -150,19 +147,19 @@ def _measure_pair(
     """Measure the course of one pair. None: no run of one of the settings spans the support."""
     reference, other = pair.reference, pair.other
     support = (max(reference.x.min(), other.x.min()), min(reference.x.max(), other.x.max()))
-    runs, reference_ranges = _runs_on(other, support, MIN_POINTS), _ranges_on(reference, support)
+    runs, reference_ranges = runs_on(other, support), ranges_on(reference, support)
     if not runs or not reference_ranges:
         return None
     ranges = [(other.x[mask].min(), other.x[mask].max()) for mask in runs] + reference_ranges
     far, start = max(low for low, _ in ranges), min(high for _, high in ranges)
     if not far < start:
         return None
-    degree = 2 if all(np.unique(other.x[mask]).size >= CURVED_POINTS for mask in runs) else 1
+    degree = degree_of_course(runs, other.x)
     distances = np.full(other.x.size, np.nan)
     inside = np.any(runs, axis=0)
     distances[inside] = other.y[inside] - reference.fit.predict(x=other.x[inside])
-    ends_R2 = np.array([_ends(other.x[mask], distances[mask], (start, far), degree) for mask in runs])
-    noises = _noises(cells, support, degree)
+    ends_R2 = np.array([values_at_ends(other.x[mask], distances[mask], (start, far), degree) for mask in runs])
+    noises = noises_of_course(cells, support, degree)
     values = {name: float(ends_R2.mean(axis=0) @ weights) for name, weights in PARTS.items()}
     draws = {}
     if noises:
@@ -228,57 +225,3 @@ def _word(parts: _Parts, floor: float, margin: float) -> CourseWord:
             return "grows" if middle == parts.sure_sign("change") else "fades"
     change = parts.intervals["change"]
     return "stays" if change is not None and all(abs(end) < margin for end in change) else ""
-
-
-def _runs_on(cell: SettingLine, support: tuple[float, float], min_points: int) -> list[np.ndarray]:
-    """Return the mask of the points on the support, for each run that spans the support."""
-    low, high = support
-    masks = [mask & (cell.x >= low) & (cell.x <= high) for mask in _masks_of_runs(cell)]
-    return [
-        mask
-        for mask in masks
-        if np.unique(cell.x[mask]).size >= min_points and np.ptp(cell.x[mask]) >= MIN_SPAN * (high - low) > 0
-    ]
-
-
-def _ranges_on(cell: SettingLine, support: tuple[float, float]) -> list[tuple[float, float]]:
-    """Return the part of the support that each run covers, for each run that spans the support."""
-    low, high = support
-    ranges = [(max(cell.x[mask].min(), low), min(cell.x[mask].max(), high)) for mask in _masks_of_runs(cell)]
-    return [(first, last) for first, last in ranges if last - first >= MIN_SPAN * (high - low) > 0]
-
-
-def _masks_of_runs(cell: SettingLine) -> list[np.ndarray]:
-    return [np.ones(cell.x.size, bool)] if cell.runs is None else [cell.runs == run for run in cell.run_ids]
-
-
-def _ends(x: np.ndarray, values: np.ndarray, ends: tuple[float, float], degree: int) -> np.ndarray:
-    """Fit a polynomial to the values by least squares, and return its values at the two ends."""
-    low, high = x.min(), x.max()
-    powers = np.arange(degree + 1)
-    basis = (((2 * x - low - high) / (high - low))[:, None]) ** powers  # of x between -1 and 1
-    at_ends = ((2 * np.array(ends) - low - high) / (high - low))[:, None] ** powers
-    return at_ends @ np.linalg.solve(basis.T @ basis, basis.T @ values)
-
-
-def _noises(cells: Sequence[SettingLine], support: tuple[float, float], degree: int) -> dict[str, Noise]:
-    """Return the noise of each part of a course on this support. Empty: no repeated setting spans it.
-
-    Each run is taken between its own ends, so that nothing is extrapolated.
-    """
-    min_points = CURVED_POINTS if degree > 1 else MIN_POINTS
-    by_setting = []
-    for cell in cells:
-        if cell.num_runs > 1 and cell.fit.has_curve:
-            masks = _runs_on(cell, support, min_points)
-            if len(masks) > 1:
-                by_setting.append(
-                    np.array(
-                        [_ends(cell.x[m], cell.residuals[m], (cell.x[m].max(), cell.x[m].min()), degree) for m in masks]
-                    )
-                )
-    noises = {
-        name: noise_between_runs([ends_R2 @ np.array(weights) for ends_R2 in by_setting])
-        for name, weights in PARTS.items()
-    }
-    return {name: noise for name, noise in noises.items() if noise is not None}
