@@ -61,6 +61,7 @@ def fit_text(fit: FitResult) -> str:
     error = "" if fit.rmse is None else f", rmse {fit.rmse:.4g}"
     counts = f"{fit.status}: {fit.num_points} points{runs}, {fit.num_dropped} dropped, {fit.objective_name}{error}"
     table = [text_table(("parameter", "value", interval, ""), rows)] if rows else []
+    table += [f"intervals: {fit.conventions[INTERVALS]}"] if INTERVALS in fit.conventions else []
     return "\n".join([f"{fit.law}{formula}", "", *table, counts, *([f"note: {fit.note}"] if fit.note else [])])
 
 
