@@ -414,7 +414,7 @@ def test_the_command_writes_what_it_shows(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--fix", "E=low"], "--fix: 'low' is not a number"),
+        (["--fix", "E=low"], "--fix: E=low: 'low' is not a number"),
         (["--fix", "E"], "--fix: 'E' is not NAME=VALUE"),
         (["--fix", "A=2"], "--fix: 'A' is not a parameter"),
         (["--compute", "flop"], "--compute: the table has no column 'flop'"),
