@@ -210,17 +210,6 @@ def _with_run_ids(opened: OpenTable) -> "pd.DataFrame":
     return frame.assign(run_id=frame[run])
 
 
-def _given_values(words: Sequence[str]) -> dict[str, float]:
-    """Return `{"E": 1.6}` for `("E=1.6",)`."""
-    values = {}
-    for name, text in _pairs(words, "--fix", "NAME=VALUE, such as E=1.6").items():
-        try:
-            values[name] = float(text)
-        except ValueError:
-            raise LosslineError(f"--fix: {text!r} is not a number; give {name}=VALUE, such as {name}=1.6") from None
-    return values
-
-
 def _fit_lines(table: str, options: FitOptions) -> "list[StudyFits]":
     """Return the lines of each loss of --y. A loss whose lines cannot be fitted is named, and stops no other."""
     from lossline_jax.fit.study.irreducible import IrreducibleModes
