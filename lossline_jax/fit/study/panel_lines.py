@@ -136,13 +136,14 @@ class _Losses:
             return paired_points(self._frame, x, y, (), unit=unit, cluster="run_id")
         keys = list(LONG_KEYS)
         left, right = self._losses(x, unit), self._losses(y, unit)
-        points = left.rename(columns={unit: X}).merge(right[[*keys, unit]].rename(columns={unit: Y}), on=keys)
+        y_losses = right.loc[:, [*keys, unit]].rename(columns={unit: Y})
+        points = left.rename(columns={unit: X}).merge(y_losses, on=keys)
         return points.assign(**{RUN: points["run_id"].astype(str)})
 
     def _losses(self, name: str, unit: str) -> pd.DataFrame:
         """Return the rows of one evaluation set: the checkpoint, its name in messages, and the loss."""
         if (name, unit) not in self._rows:
-            self._rows[name, unit] = rows_of_set(self._sets[name], name, unit)[[*LONG_KEYS, WHERE, unit]]
+            self._rows[name, unit] = rows_of_set(self._sets[name], name, unit).loc[:, [*LONG_KEYS, WHERE, unit]]
         return self._rows[name, unit]
 
 

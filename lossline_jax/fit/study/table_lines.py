@@ -315,7 +315,7 @@ def _fitted_group(
     group: LinePoints, data: LineData, fit: FitResult, unit: str, *, num_resamples: int, seed: int
 ) -> FittedGroup:
     """Return a group with its line, its band and the notes on its points."""
-    x, y, runs = data.x, data.y, data.clusters
+    x, y, runs = data.x, data.y, _clusters(group.points)
     fit = _with_table_notes(fit, x, y, runs)
     band, note, resamples, middle = None, "", None, None
     if fit.has_curve:

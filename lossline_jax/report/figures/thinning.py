@@ -20,7 +20,7 @@ def most_of_run(long: pd.DataFrame) -> int | None:
     checkpoints = long[["run_id", "step"]].drop_duplicates()
     if len(checkpoints) <= MOST_CHECKPOINTS:
         return None
-    return max(FEWEST_OF_RUN, MOST_CHECKPOINTS // checkpoints["run_id"].nunique())
+    return max(FEWEST_OF_RUN, MOST_CHECKPOINTS // len(set(checkpoints["run_id"])))
 
 
 def to_draw(points: pd.DataFrame, most: int | None) -> pd.DataFrame:

@@ -92,7 +92,7 @@ def _losses(frame: pd.DataFrame, fits: StudyFits) -> Download:
     left_out = len(frame.columns) - len(names)
     columns = f"{len(names)} columns that the page uses; {left_out} others are in the table alone" if left_out else ""
     note = "; ".join(part for part in (f"{len(frame):,} rows, losses to {LARGE_DIGITS} digits", columns) if part)
-    return download("losses.csv", csv_text(frame[names], float_format=f"%.{LARGE_DIGITS}g"), note)
+    return download("losses.csv", csv_text(frame.loc[:, names], float_format=f"%.{LARGE_DIGITS}g"), note)
 
 
 def table_download(name: str, table: Table) -> Download:
