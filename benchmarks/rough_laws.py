@@ -140,6 +140,7 @@ class LawRow:
     cluster: str | None = None  # value of --run
     truth: dict[str, float] = field(default_factory=lambda: TRUTH)
     share: tuple[str, ...] = ()  # value of --share; a data set then has three corpora, which differ in E and noise
+    common: float = 0.0  # log noise that all rows of a budget share in all corpora
 
 
 LAW_ROWS = {
@@ -167,6 +168,7 @@ LAW_ROWS = {
         f"alpha, beta of three corpora: {name}": LawRow(isoflop(5), noise, share=("alpha", "beta"))
         for name, noise in {"gaussian": gaussian, "shared in a budget": shared_within_a_budget}.items()
     },
+    "alpha, beta of three corpora: shared by all": LawRow(isoflop(5), gaussian, share=("alpha", "beta"), common=0.004),
 }
 CORPORA = {"a": (0.0, 1.0), "b": (0.3, 0.5), "c": (-0.5, 2.0)}  # name: (added to E, factor of the noise)
 
@@ -206,11 +208,13 @@ def _laws(options: argparse.Namespace) -> str:
 def _table(row: LawRow, seed: int, k: int) -> pd.DataFrame:
     """Return data set `k` of a row."""
     generator, design = np.random.Generator(np.random.PCG64([seed, k])), row.design
+    _, level = np.unique(design.budget, return_inverse=True)
+    common = row.common * generator.normal(size=level.max() + 1)[level] if row.common else 0.0
     frames = []
     for corpus, (added, factor) in CORPORA.items() if row.share else [("a", (0.0, 1.0))]:
         truth = row.truth | {"E": row.truth["E"] + added}
         loss = LAWS["chinchilla"](truth, {"N": design.size, "D": design.tokens})
-        loss = loss * np.exp(factor * row.noise(design, generator))
+        loss = loss * np.exp(factor * row.noise(design, generator) + common)
         frames.append(pd.DataFrame({"set": k, "corpus": corpus, "N": design.size, "D": design.tokens, "loss": loss}))
         if row.has_runs:
             frames[-1]["run_id"] = [f"set {k}, run {run}" for run in design.run]

@@ -19,11 +19,13 @@ from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.solve import INTERVALS
 from lossline_jax.fit.solver.derivatives import curves_and_jacobians
-from lossline_jax.fit.solver.grouped_noise import GroupedNoise, allowed_rises, estimate_noise
+from lossline_jax.fit.solver.grouped_noise import GroupedNoise, estimate_noise
+from lossline_jax.fit.solver.noise_limits import allowed_rises
 from lossline_jax.fit.solver.problem import Problem, build_problem
 from lossline_jax.fit.solver.profile_likelihood import profile_intervals
 
 BUDGETS, APPARENT_RUNS, RUNS = "budgets", "apparent runs", "runs"
+COMMON_BUDGETS = "budgets of all data sets"
 SIZE_AND_TOKENS = ("N", "D")  # inputs whose product is the compute of a row
 
 
@@ -180,9 +182,14 @@ def note_on_noise(noise: GroupedNoise, kind: str, *, relative: bool) -> str:
     parts = []
     if noise.shared > 0:
         follow = "rows that follow each other with one N and growing D"
-        rows = {BUDGETS: "rows of one budget", RUNS: "rows of one run"}.get(kind, follow)
+        rows = {
+            BUDGETS: "rows of one budget",
+            COMMON_BUDGETS: "rows of one budget in all data sets",
+            RUNS: "rows of one run",
+            APPARENT_RUNS: follow,
+        }[kind]
         parts.append(f"{rows} share {noise.shared:.0%} of their error variance (p {noise.p_shared:.2g})")
-    if noise.differs:
+    if noise.differs and kind != COMMON_BUDGETS:
         first, last = noise.ends
         ends = f", {first:.2%} to {last:.2%}" if relative else f", {first:.2g} to {last:.2g}"
         word = "changes" if noise.num_blocks > 1 else "falls" if last < first else "rises"

@@ -16,6 +16,7 @@ from lossline_jax.fit.law import Law
 from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
 from lossline_jax.fit.solve import INTERVALS
+from lossline_jax.fit.solver.condensed import condensed_by_cluster
 from lossline_jax.fit.solver.levenberg_marquardt import minimise
 from lossline_jax.fit.solver.problem import Problem, build_problem
 
@@ -252,7 +253,8 @@ def bootstrap(
         )
     if num_clusters > 1:
         counts = cluster_counts(generator, num_clusters, num_resamples)
-        minima = minimise(problem, start, weights_Bn=counts[:, codes], max_iterations=100)
+        refitted, codes = condensed_by_cluster(problem, codes, u)
+        minima = minimise(refitted, start, weights_Bn=counts, cluster_n=codes, max_iterations=100)
         method = BY_POINT if clusters is None else BY_RUN
     else:
         y_Bn = _block_resamples(problem, u, generator, num_resamples)
@@ -331,7 +333,8 @@ def cluster_counts(generator: np.random.Generator, num_clusters: int, num_resamp
         num_clusters: the number of clusters, which is also the number of draws.
         num_resamples: the number R of resamples.
     """
-    return generator.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), num_resamples).astype(float)
+    counts = generator.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), num_resamples)
+    return counts.astype(np.float32)  # exact for counts, and half the memory
 
 
 def block_indices(generator: np.random.Generator, num_points: int, num_resamples: int) -> np.ndarray:

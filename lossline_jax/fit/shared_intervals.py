@@ -6,11 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lossline_jax.fit.budgets import MIN_GROUPS
-from lossline_jax.fit.group_intervals import RowGroups, note_on_noise
-from lossline_jax.fit.solver.grouped_noise import GroupedNoise, allowed_rises, estimate_noise, independent_noise
+from lossline_jax.fit.budgets import MIN_GROUPS, budgets_of
+from lossline_jax.fit.group_intervals import BUDGETS, COMMON_BUDGETS, RowGroups, note_on_noise
+from lossline_jax.fit.solver.grouped_noise import (
+    GroupedNoise,
+    estimate_noise,
+    independent_noise,
+    with_groups,
+)
 from lossline_jax.fit.solver.joint import JointProblem
 from lossline_jax.fit.solver.joint_profile import JointProfile, Stacked, joint_profile, stack
+from lossline_jax.fit.solver.noise_limits import allowed_rises
 from lossline_jax.fit.solver.problem import Problem
 from lossline_jax.fit.solver.search import SAME_OBJECTIVE
 
@@ -58,15 +64,15 @@ def joint_intervals(
     """
     law, problems = joint.problems[0].law, joint.problems
     stacked = stack(joint, minimum.u_GP)
-    noise, kind, note = _noise(stacked, groups, relative=problems[0].objective.logarithmic)
+    noises, kind, note = _noises(stacked, groups, relative=problems[0].objective.logarithmic)
     is_raw = any(law.names[k] in law.scaled for k in joint.shared)
     direct = [k for k, name in enumerate(law.names) if is_raw or name not in law.scaled]
-    profiles = [_profile(joint, minimum, level=level, noise=noise, wanted=direct)]
+    profiles = [_profile(joint, minimum, level=level, noises=noises, wanted=direct)]
     if scaled := [k for k in range(len(law.names)) if k not in direct]:
         raw = tuple(problem.unscaled(u_P) for problem, u_P in zip(problems, minimum.u_GP, strict=True))
         at_minimum = dataclasses.replace(minimum, u_GP=on_raw_inputs(problems, raw, minimum.u_GP))
         raw_joint = dataclasses.replace(joint, problems=raw)
-        profiles.append(_profile(raw_joint, at_minimum, level=level, noise=noise, wanted=scaled))
+        profiles.append(_profile(raw_joint, at_minimum, level=level, noises=noises, wanted=scaled))
     ends: dict[tuple[int, int], tuple[float, float]] = {}
     for profile in profiles:
         for name, pair in profile.ends.items():
@@ -79,21 +85,32 @@ def joint_intervals(
 
 
 def _profile(
-    joint: JointProblem, minimum: JointMinimum, *, level: float, noise: GroupedNoise, wanted: list[int]
+    joint: JointProblem, minimum: JointMinimum, *, level: float, noises: list[GroupedNoise], wanted: list[int]
 ) -> JointProfile:
+    """Profile some parameters. Of several kinds of noise, the one that allows most counts for each parameter."""
     stacked = stack(joint, minimum.u_GP)
     delta = joint.problems[0].objective.delta
-    limits = allowed_rises(noise, stacked.jacobian_nK, stacked.weights_n, delta=delta, level=level)
+    allowed = [
+        allowed_rises(noise, stacked.jacobian_nK, stacked.weights_n, delta=delta, level=level) for noise in noises
+    ]
+    limits = np.max([limit_K for limit_K, _ in allowed], axis=0), allowed[0][1]
     return joint_profile(joint, minimum.u_GP, minimum.objective, stacked=stacked, limits=limits, wanted=wanted)
 
 
-def _noise(stacked: Stacked, groups: Sequence[RowGroups | None], *, relative: bool) -> tuple[GroupedNoise, str, str]:
-    """Return the noise of all rows, the kind of the intervals and a note."""
+def _noises(
+    stacked: Stacked, groups: Sequence[RowGroups | None], *, relative: bool
+) -> tuple[list[GroupedNoise], str, str]:
+    """Return the noise of all rows, the kind of the intervals and a note.
+
+    The first noise has errors that the rows of a group share within one data set. If data sets have the same budgets,
+    a second one has errors that the rows of a budget share in all data sets, such as a misfit of the law.
+    """
     residual_n, jacobian_nK, block_n = stacked.residual_n, stacked.jacobian_nK, stacked.data_set_n
-    independent = independent_noise(residual_n, jacobian_nK, block_n), "of independent rows", ""
+    independent = [independent_noise(residual_n, jacobian_nK, block_n)], "of independent rows", ""
     known = [group for group in groups if group is not None]
     if len(known) < len(groups) or len({group.kind for group in known}) != 1:
         return independent
+    kind, always = known[0].kind, all(group.named for group in known)
     names = [f"{number} {label}" for number, group in enumerate(known) for label in group.labels]
     group_n = np.unique(names, return_inverse=True)[1]
     num_groups = int(group_n.max()) + 1
@@ -101,10 +118,30 @@ def _noise(stacked: Stacked, groups: Sequence[RowGroups | None], *, relative: bo
         return independent
     logs = [group.log_budget for group in known if group.log_budget is not None]
     log_budget_n = np.concatenate(logs) if len(logs) == len(known) else None
-    noise = estimate_noise(
-        residual_n, jacobian_nK, group_n, log_budget_n, block_n=block_n, always=all(group.named for group in known)
-    )
-    if noise is None or noise.is_independent:
+    noise = estimate_noise(residual_n, jacobian_nK, group_n, log_budget_n, block_n=block_n, always=always)
+    if noise is None:
         return independent
-    kind = known[0].kind
-    return noise, f"by {num_groups} {kind}", note_on_noise(noise, kind, relative=relative)
+    noises = [noise]
+    common_n = _common_budgets(known, log_budget_n)
+    if common_n is not None and MIN_GROUPS <= common_n.max() + 1 < num_groups:
+        noises.append(with_groups(noise, residual_n, jacobian_nK, common_n, always=always))
+    if all(each.is_independent for each in noises):
+        return independent
+    note = "; ".join(
+        note_on_noise(each, text, relative=relative)
+        for each, text in zip(noises, (kind, COMMON_BUDGETS), strict=False)
+        if each is noise or each.shared > 0
+        if not each.is_independent
+    )
+    return noises, f"by {num_groups} {kind}", note
+
+
+def _common_budgets(groups: Sequence[RowGroups], log_budget_n: np.ndarray | None) -> np.ndarray | None:
+    """Return the number of the budget of each row, where rows of several data sets have one budget. None: not known."""
+    if groups[0].kind != BUDGETS:
+        return None
+    if groups[0].named or log_budget_n is None:
+        labels = np.concatenate([np.asarray(group.labels).astype(str) for group in groups])
+        return np.unique(labels, return_inverse=True)[1]
+    labels = budgets_of(np.exp(log_budget_n - log_budget_n.mean()), np.ones(log_budget_n.size))
+    return None if labels is None else np.unique(labels, return_inverse=True)[1]

@@ -10,7 +10,9 @@ import pandas as pd
 from etils import epath
 from markupsafe import Markup
 
+from lossline_jax import logs
 from lossline_jax.config.study import StudyConfig
+from lossline_jax.fit.study.fit_study import LARGE_ROWS
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.formatting import shown, shown_tree
 from lossline_jax.report.content.finding import finding, missing_base
@@ -100,7 +102,7 @@ def _values(
     names = {(run.factor, run.level): run.name for run in runs.values()}
 
     def written(plot: Plot | None) -> dict[str, Any] | None:
-        return write_plot(plot, figures_folder) if plot else None
+        return _written(plot, figures_folder, table) if plot else None
 
     return {
         "question": shown(study.question if study else "") or f"What moves the line of {fits.y} against {fits.x}?",
@@ -108,12 +110,13 @@ def _values(
         "facts": facts(long, runs, counted_in(fits)),
         "verdicts": verdicts_table(judged, emphasised(runs, judged)),
         "noise": noise_sentence(judged),
+        "speedup_figures": [write_plot(plot, figures_folder) for plot in figures.speedups],
         "speedups": speedups_table(fits.speedups, emphasised(runs, judged), names),
         "forest": written(figures.forest),
         "trends": written(figures.trends),
         "residual": written(figures.residual),
         "line": written(figures.line),
-        "sections": [_section(section, figures_folder) for section in figures.sections],
+        "sections": [_section(section, figures_folder, table) for section in figures.sections],
         "training": written(figures.training),
         "lines": lines_table(fits, names),
         "compute": compute_table(fits),
@@ -136,9 +139,16 @@ def _values(
     }
 
 
-def _section(section: GallerySection, figures_folder: epath.Path) -> dict[str, Any]:
+def _written(plot: Plot, figures_folder: epath.Path, table: JudgedTable) -> dict[str, Any]:
+    """Write the files of a plot. Drawing a large table takes many seconds, so each of its plots is named."""
+    if len(table.long) > LARGE_ROWS:
+        logs.info(f"drawing {plot.name}")
+    return write_plot(plot, figures_folder)
+
+
+def _section(section: GallerySection, figures_folder: epath.Path, table: JudgedTable) -> dict[str, Any]:
     exhibits = [
-        {"plots": [write_plot(plot, figures_folder) for plot in exhibit.plots], "units": exhibit.units}
+        {"plots": [_written(plot, figures_folder, table) for plot in exhibit.plots], "units": exhibit.units}
         for exhibit in section.exhibits
     ]
     return {

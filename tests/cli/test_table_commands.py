@@ -38,6 +38,7 @@ def run(capsys, *argv):
     return code, captured.out, captured.err
 
 
+LAW = ("fit", "--law", "chinchilla", "--y", "own", "--input", "N=params", "D=tokens")
 COUNTS = ("--params", "params", "--tokens", "tokens", "--by", "data")
 
 
@@ -50,6 +51,19 @@ def test_a_law_is_fitted_and_written(capsys, losses, tmp_path):
     written = json.loads(out_file.read_text())
     assert written["fits"][0]["fit"]["parameters"]["E"] == pytest.approx(1.9, abs=0.1)
     assert written["fits"][0]["fit"]["conventions"]["N"] == "parameters: column params"
+
+
+def test_parameters_of_a_law_are_held_and_shared(capsys, losses, tmp_path):
+    out_file = tmp_path / "law.json"
+    flags = ("--law", "chinchilla", "--input", "N=params", "D=tokens", "--y", "own", "--by", "data")
+    flags += ("--fix", "alpha=0.34", "--share", "beta", "--out", str(out_file))
+    code, out, _ = run(capsys, "table", "fit", losses, *flags)
+    assert code == 0
+    assert "held: alpha = 0.34; one value in all groups: beta" in " ".join(out.split())
+    first, second = (item["fit"] for item in json.loads(out_file.read_text())["fits"])
+    assert first["parameters"]["alpha"] == second["parameters"]["alpha"] == pytest.approx(0.34)
+    assert first["parameters"]["beta"] == second["parameters"]["beta"] == pytest.approx(0.36, abs=0.01)
+    assert second["parameters"]["E"] - first["parameters"]["E"] == pytest.approx(-0.2, abs=0.01)
 
 
 def test_a_run_nobody_trained_is_predicted_from_a_budget(capsys, losses, tmp_path):
@@ -103,6 +117,14 @@ def test_laws_are_listed_and_described_in_full(capsys):
         (("fit", "--law", "chinchilla", "--y", "own"), "--input N=COLUMN"),
         (("fit", "--law", "chinchilla", "--y", "own", "--input", "N"), "not NAME=COLUMN"),
         (("fit", "--law", "chinchilla", "--y", "own", "--x", "task"), "--x belongs to lines"),
+        (("fit", "--x", "own", "--y", "task", "--share", "alpha"), "--share belongs to --law"),
+        ((*LAW, "--fix", "E=low"), "--fix: E=low: 'low' is not a number"),
+        ((*LAW, "--fix", "E"), "--fix: 'E' is not NAME=VALUE, such as E=1.6"),
+        ((*LAW, "--fix", "F=1"), "--fix: chinchilla has no parameter 'F'"),
+        ((*LAW, "--share", "alpha"), "--share: a parameter is shared across the groups of --by"),
+        ((*LAW, "--by", "data", "--share", "E", "--fix", "E=1.6"), "--share: E is held at 1.6 by --fix"),
+        ((*LAW, "--by", "data", "--share", "alpah"), "--share: chinchilla has no parameter 'alpah'; did you mean"),
+        ((*LAW, "--budget", "flops"), "no column 'flops'"),
         (("fit", "--x", "own", "--y", "task", "--objective", "log Huber"), "--objective belongs to --law"),
         (("backtest", "--y", "own", *COUNTS, "--level", "90"), "--level: 90 is not a share between 0 and 1"),
         (("fit", "--y", "own"), "needs --x and --y"),

@@ -34,7 +34,7 @@ UNITS = ("nats_per_token", "bits_per_byte")
 
 @pytest.fixture(scope="module")
 def readme_rows():
-    """Return each level's cells in the README: gap and interval in both units, in noises, detects, verdict."""
+    """Return each level's cells in the README: gaps in both units, in noises, detects, verdict, far end, course."""
     lines = (RESULTS / "llms_on_the_line_cpu/README.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     return {LEVELS[row[1]]: row[2:] for row in rows if row[1] in LEVELS}
@@ -57,12 +57,14 @@ def computed_levels():
 
 @pytest.fixture(scope="module")
 def page_rows():
-    """Return each level's verdict, gap and interval in both units. Keys are the names on the page."""
+    """Return each level's verdict, gaps in both units and far end. Keys are the names on the page."""
     page = (RESULTS / "llms_on_the_line_cpu/report.html").read_text()
-    rows = re.findall(r'<span>([^<]*)</span></th><td class="prose"[^>]*><span[^>]*>([^<]*)</span>(.*)', page)
-    cells = [re.findall(r"<span>([^<]*)</span><small>(\[[^<]*\])</small>", cells_html)[:2] for _, _, cells_html in rows]
+    row_html = r'<span>([^<]*)</span></th><td class="prose"[^>]*><span[^>]*>([^<]*)</span>(.*?)</tr>'
+    rows = re.findall(row_html, page, re.DOTALL)
+    cells = [re.findall(r"<span>([^<]*)</span><small>(\[[^<]*\])</small>", cells_html)[:3] for _, _, cells_html in rows]
     return {
-        level: (verdict, [" ".join(cell) for cell in two]) for (level, verdict, _), two in zip(rows, cells, strict=True)
+        level: (verdict, [" ".join(cell) for cell in three])
+        for (level, verdict, _), three in zip(rows, cells, strict=True)
     }
 
 
@@ -80,13 +82,16 @@ def test_every_level_has_a_row_in_the_readme(readme_rows, computed_levels):
 
 
 def test_verdicts_and_gaps_are_those_of_the_losses(readme_rows, computed_levels):
-    for level, (nats, bits, in_noises, detects, verdict) in readme_rows.items():
+    for level, (nats, bits, in_noises, detects, verdict, far_end, course) in readme_rows.items():
         for unit, cell in zip(UNITS, (nats, bits), strict=True):
             gap = computed_levels[level][unit]
             assert gap.verdict == verdict, (level, unit)
             assert gap.gap == pytest.approx(number(cell.split()[0]), abs=6e-4)
             low, high = cell[cell.index("[") + 1 : cell.index("]")].split(", ")
             assert gap.interval == pytest.approx((number(low), number(high)), abs=2e-3)
+        measured = computed_levels[level]["bits_per_byte"].course
+        assert measured.word == course, level
+        assert (measured.far, *measured.far_interval) == pytest.approx(numbers(far_end), abs=2e-3), level
         assert computed_levels[level]["bits_per_byte"].ratio == pytest.approx(
             number(in_noises), abs=0.06 + abs(gap.ratio) * 0.02
         )
@@ -97,7 +102,8 @@ def test_verdicts_and_gaps_are_those_of_the_losses(readme_rows, computed_levels)
 
 def test_the_page_says_what_the_readme_says(readme_rows, page_rows):
     assert set(page_rows) == {SHORT.get(level, level) for level in readme_rows}
-    for level, (nats, bits, *_, verdict) in readme_rows.items():
+    for level, (nats, bits, *_, verdict, far_end, course) in readme_rows.items():
         on_page, gaps = page_rows[SHORT.get(level, level)]
-        assert re.sub(r" by more than .*", "", on_page) == WORDS[verdict], level
-        assert [numbers(gap) for gap in gaps] == [numbers(nats), numbers(bits)], level
+        word = f", {course}" if course else ""
+        assert re.sub(r" by more than [^,]*", "", on_page) == WORDS[verdict] + word, level
+        assert [numbers(gap) for gap in gaps] == [numbers(nats), numbers(bits), numbers(far_end)], level

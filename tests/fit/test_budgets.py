@@ -13,7 +13,8 @@ from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA
 from lossline_jax.fit.solve import DataSet, fit_law, fit_law_many
 from lossline_jax.fit.solver.derivatives import curves_and_jacobians
-from lossline_jax.fit.solver.grouped_noise import GroupedNoise, _moments, allowed_rises, estimate_noise
+from lossline_jax.fit.solver.grouped_noise import GroupedNoise, estimate_noise
+from lossline_jax.fit.solver.noise_limits import allowed_rises, moments_of_scores
 from lossline_jax.fit.solver.problem import build_problem
 from lossline_jax.fit.solver.profile_likelihood import allowed_increase
 from lossline_jax.fit.study.table_laws import fit_laws
@@ -133,9 +134,9 @@ def test_means_of_clipped_errors_are_those_of_a_simulation():
     pair = [np.sqrt(rho) * shared + np.sqrt(1 - rho) * own for own in (first, second)]
     clipped = [np.clip(s[:, None] * error, -delta, delta) for error in pair]
     expected = (np.abs(s[:, None] * pair[0]) < delta, clipped[0] ** 2, clipped[0] * clipped[1])
-    for moment, sample in zip(_moments(noise, delta), expected, strict=True):
+    for moment, sample in zip(moments_of_scores(noise, delta), expected, strict=True):
         assert moment == pytest.approx(sample.mean(axis=1), rel=0.02)
-    assert _moments(noise, None)[2] == pytest.approx(rho * s**2)
+    assert moments_of_scores(noise, None)[2] == pytest.approx(rho * s**2)
 
 
 def test_intervals_hold_where_runs_of_a_budget_share_an_error():

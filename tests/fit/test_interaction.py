@@ -135,8 +135,9 @@ def test_a_planted_interaction_is_told_and_an_additive_truth_is_not():
     first, *rest = notes_on_level(architecture, level)
     assert first.startswith("gap +")
     assert "interaction with data, p <0.001" in first
-    # The lowest and the highest gap are in the interaction.
-    assert not any(part.startswith("from ") for note in rest for part in note.split("; "))
+    assert not any(
+        part.startswith("from ") for note in rest for part in note.split("; ")
+    )  # the lowest and the highest gap are in the interaction
     _, additive = planted(1, 2, 2)
     assert not any(item.interactions_of(level.level) for item in additive for level in item.levels)
     assert any(item.interactions for item in additive)  # it was tested

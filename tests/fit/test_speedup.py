@@ -105,11 +105,13 @@ def test_one_step_without_a_run_is_near_a_new_fit_without_it():
 
 
 @pytest.mark.parametrize("curve", ["measured", "power law"])
-def test_the_unit_of_compute_changes_nothing(curve):
+def test_the_units_of_compute_and_loss_change_nothing(curve):
     table = planted_table(1, 1.4)
     curves = fit.CurveOptions(curve=curve)
     first = fit.compare_compute(table, "loss", curves=curves)
-    second = fit.compare_compute(table.assign(train_flops=table.train_flops / 8.64e19), "loss", curves=curves)
+    second = fit.compare_compute(
+        table.assign(train_flops=table.train_flops / 8.64e19, loss=table.loss * 1e15), "loss", curves=curves
+    )
     for a, b in zip(first.factors, second.factors, strict=True):
         for one, other in zip(a.levels, b.levels, strict=True):
             assert one.verdict == other.verdict

@@ -25,6 +25,7 @@ from lossline_jax.report.content.wording import NONE, listed, signed_text
 from lossline_jax.report.figures.labels import LineName, place_names
 from lossline_jax.report.figures.plot import panel_svgs
 from lossline_jax.report.figures.residual_figure import residual_plot
+from lossline_jax.report.figures.speedup_figure import speedup_plots
 from lossline_jax.report.figures.svg import new_figure
 from lossline_jax.report.figures.training_figure import smooth
 from lossline_jax.report.page import write_report
@@ -112,7 +113,7 @@ def page(html) -> Page:
 def test_every_section_is_there_and_every_run_is_named(page, html, study):
     sections = {attrs["id"] for tag, attrs in page.tags if tag == "section"}
     assert sections == {
-        "verdicts", "line", "matched", "pools", "own", "pairs", "training", "fits", "runs",
+        "verdicts", "speedups", "line", "matched", "pools", "own", "pairs", "training", "fits", "runs",
         "configurations", "corpora", "downloads",
     }  # fmt: skip
     for run in study.runs:
@@ -138,6 +139,18 @@ def test_the_page_says_which_level_saves_compute(page, fits):
     assert lowest.speedup == pytest.approx(((shifted - 1.6) / (wiki_loss - 1.6)) ** (1 / 0.3), rel=0.1)
     assert on_y.levels[0].verdict == "saves compute"
     assert any("one run of this level" in cell for row in rows for cell in row)
+
+
+def test_the_figure_of_speedups_has_the_numbers_of_the_fits(study, frame, fits):
+    long = as_long(frame, fits)
+    (on_x, on_y) = speedup_plots(fits.speedups, long, describe_runs(long, fits, study.runs))
+    assert [panel.heading for panel in on_x.panels] == ["Data", "Tokenizer", "Size"]
+    numbers = panel_svgs(on_y)[1]
+    (pair,) = next(item for item in fits.speedups if (item.factor, item.loss) == ("data", Y)).levels[0].pairs
+    drawn = numbers.loc[numbers["panel"] == "Data"]
+    assert drawn["x"].tolist() == [at.level_compute for at in pair.by_loss]
+    assert drawn["y"].tolist() == [at.speedup for at in pair.by_loss]
+    assert drawn["low"].tolist() == [at.interval[0] for at in pair.by_loss]
 
 
 def test_nothing_is_fetched(page, html, folder):
@@ -182,7 +195,7 @@ def test_losses_in_the_table_are_those_of_the_frame(page, frame, study):
 def test_gaps_in_the_table_are_those_of_the_fits(page, fits):
     head, *rows = page.tables["verdict-table"]
     column = next(k for k, cell in enumerate(head) if "bits/byte" in cell)
-    shown = {row[0].split()[0]: row[column].split()[0] for row in rows}
+    shown = {row[0].split()[0]: row[column].split()[0] for row in rows if len(row) == len(head)}  # others are notes
     for comparison in fits.comparisons_in("bits_per_byte"):
         assert shown[comparison.factor] == "noise"
         for level in comparison.levels:
@@ -192,7 +205,7 @@ def test_gaps_in_the_table_are_those_of_the_fits(page, fits):
 def test_the_table_has_the_far_end_and_the_word_of_each_gap(page, fits):
     head, *rows = page.tables["verdict-table"]
     column = next(k for k, cell in enumerate(head) if cell.startswith("far end"))
-    by_level = {row[0].split()[0]: row for row in rows}
+    by_level = {row[0].split()[0]: row for row in rows if len(row) == len(head)}
     levels = [level for item in fits.comparisons_in("bits_per_byte") for level in item.levels]
     assert any(level.course is not None for level in levels)
     for level in levels:
@@ -257,7 +270,7 @@ def test_downloads_hold_the_whole_table(page, frame):
 def test_figures_are_written_in_three_formats(html, folder):
     starts = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
     stems = {
-        "residual", "forest", "line", "training", "pool_size",
+        "residual", "forest", "line", "training", "pool_size", f"speedup_{X}", f"speedup_{Y}",
         "own_validation_to_validation", "own_validation_to_tasks", "train_to_train",
         *(f"matched_{factor}_{unit}" for factor in ("data", "tokenizer") for unit in UNITS),
     }  # fmt: skip

@@ -25,6 +25,7 @@ VERBS = {
     "fit --across": ("fit", *LINE, "--across", "data", "--on", "params", "tokens"),
     "fit --law": ("fit", "--law", "kaplan", "--y", "y", "--input", "N=params", "D=tokens", "--cluster", "run_id"),
     "compare": ("compare", *LINE, "--factors", "data"),
+    "speedup": ("speedup", *SIZES, "--factors", "data"),
     "predict": ("predict", *SIZES, "--at-params", "1e9", "--at-tokens", "2e10"),
     "predict --x": ("predict", *SIZES, "--x", "x", "--at-x", "2.5"),
     "backtest": ("backtest", *SIZES),

@@ -114,8 +114,9 @@ def measure_course(
     if not known:
         return None
     parts = [None if item is None else _parts([item]) for item in measured]
-    agrees = _agree([part for part in parts if part is not None])
-    whole = _course(_parts(known), floor, margin)
+    known_parts = [part for part in parts if part is not None]
+    agrees = _agree(known_parts)
+    whole = _course(known_parts[0] if len(known) == 1 else _parts(known), floor, margin)
     return LineCourse(
         whole=whole if agrees else replace(whole, word=""),
         pairs=tuple(None if part is None else _course(part, floor, margin) for part in parts),
@@ -253,10 +254,11 @@ def _masks_of_runs(cell: SettingLine) -> list[np.ndarray]:
 
 def _ends(x: np.ndarray, values: np.ndarray, ends: tuple[float, float], degree: int) -> np.ndarray:
     """Fit a polynomial to the values by least squares, and return its values at the two ends."""
-    middle, half = (x.max() + x.min()) / 2, np.ptp(x) / 2
-    basis = np.vander((x - middle) / half, degree + 1)
-    coefficients = np.linalg.lstsq(basis, values, rcond=None)[0]
-    return np.vander((np.array(ends) - middle) / half, degree + 1) @ coefficients
+    low, high = x.min(), x.max()
+    powers = np.arange(degree + 1)
+    basis = (((2 * x - low - high) / (high - low))[:, None]) ** powers  # of x between -1 and 1
+    at_ends = ((2 * np.array(ends) - low - high) / (high - low))[:, None] ** powers
+    return at_ends @ np.linalg.solve(basis.T @ basis, basis.T @ values)
 
 
 def _noises(cells: Sequence[SettingLine], support: tuple[float, float], degree: int) -> dict[str, Noise]:

@@ -113,7 +113,9 @@ def measure_gap(pairs: Sequence[MatchedPair], noise: Noise, seed: int) -> LineGa
     shared_x = np.concatenate([part.pair.other.x[part.inside] for part in parts])
     return LineGap(
         value=float(np.dot(weights, [pair.gap for pair in measured])),
-        interval=draws_interval(weights @ draws_GR, noise.degrees_of_freedom),
+        interval=(
+            measured[0].interval if len(parts) == 1 else draws_interval(weights @ draws_GR, noise.degrees_of_freedom)
+        ),
         variance=float(np.sum(weights**2 * [pair.variance for pair in measured])),
         method=BY_RUN if noise.repeated else BY_BLOCK,
         note=_note(pairs, fitted, parts, noise),

@@ -30,6 +30,7 @@ class FitTask:
         start_BP: the start of each lane, in search coordinates.
         free_BP: False holds a coordinate at its start, for profiles. None: `Problem.free_P` holds for all lanes.
         weights_Bn: the multiplicity of each point, for the bootstrap, times the weights of the problem. None: 1.
+        cluster_n: the column of `weights_Bn` that each point has, which keeps that table small. None: one for each.
         y_Bn: another y for each lane, for the residual bootstrap. None: the y of the problem.
     """
 
@@ -37,6 +38,7 @@ class FitTask:
     start_BP: np.ndarray
     free_BP: np.ndarray | None = None
     weights_Bn: np.ndarray | None = None
+    cluster_n: np.ndarray | None = None
     y_Bn: np.ndarray | None = None
 
 
@@ -117,7 +119,8 @@ class TaskPool:
             if task.y_Bn is not None:
                 data["y"][:, at] = self._stacked(task.y_Bn[lane_B[at]])
             if task.weights_Bn is not None:
-                data["weights"][:n, at] *= task.weights_Bn[lane_B[at]].T
+                weights = task.weights_Bn[lane_B[at]]
+                data["weights"][:n, at] *= (weights if task.cluster_n is None else weights[:, task.cluster_n]).T
             if task.free_BP is not None:
                 data["free"][:, at] &= task.free_BP[lane_B[at]].T
         return data

@@ -7,6 +7,7 @@ through the points of the bin.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,14 +19,19 @@ DEGREE = 4  # nodes of a bin; polynomials of a lower degree are exact
 NUM_BINS = 64
 FINEST = 1e-4  # share of the range of x: the width of the first bin, as near as a curve may begin below the points
 ACCURACY = 1e-5  # share of the range of a curve: the largest error of its polynomials
+MANY_OF_CLUSTERS = 400  # points; resamples of whole clusters of fewer points are fitted to all of them
+BINS_OF_CLUSTER = 5
 PART = 256  # points of a part
 
 
 def can_be_condensed(problem: Problem) -> bool:
     """Tell whether a problem has many points, one input, and plain least squares as its objective."""
+    return problem.num_points >= MANY and _is_plain(problem)
+
+
+def _is_plain(problem: Problem) -> bool:
     objective = problem.objective
-    plain = not objective.logarithmic and objective.delta is None
-    return problem.num_points >= MANY and len(problem.law.inputs) == 1 and plain
+    return len(problem.law.inputs) == 1 and not objective.logarithmic and objective.delta is None
 
 
 def part(problem: Problem) -> Problem:
@@ -52,18 +58,7 @@ def condensed(problem: Problem) -> Problem:
     Args:
         problem: a problem that can be condensed.
     """
-    (name,) = problem.law.inputs
-    used = problem.weights_n > 0
-    order = np.argsort(problem.inputs[name][used], kind="stable")
-    x, y, weights = (values[used][order] for values in (problem.inputs[name], problem.y_n, problem.weights_n))
-    edges = x[0] + (x[-1] - x[0]) * np.geomspace(FINEST, 1.0, NUM_BINS)[:-1]
-    parts = [
-        _nodes(x[low:high], y[low:high], weights[low:high])
-        for low, high in zip(*_ends(np.searchsorted(x, edges), x.size), strict=True)
-        if high > low
-    ]
-    nodes, values, node_weights = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return _with_points(problem, {name: nodes}, values, node_weights)
+    return _with_nodes(problem, _bins(problem))
 
 
 def is_faithful(problem: Problem, small: Problem, u_P: np.ndarray) -> bool:
@@ -74,15 +69,64 @@ def is_faithful(problem: Problem, small: Problem, u_P: np.ndarray) -> bool:
         small: the condensed problem.
         u_P: the search coordinates of the curve.
     """
+    return _follows(problem, small, _bins(problem), u_P)
+
+
+def condensed_by_cluster(problem: Problem, codes: np.ndarray, u_P: np.ndarray) -> tuple[Problem, np.ndarray]:
+    """Return a problem of fewer points, each of which belongs to one cluster, and the cluster of each of them.
+
+    The problem of whole clusters, each with a weight of its own, then has nearly the same differences of the objective
+    as before, whatever the weights. A problem that has few points, or few in a cluster, is returned as it is.
+
+    Args:
+        problem: the problem.
+        codes: (n,) the number of the cluster of each point.
+        u_P: the search coordinates of the curve about which the clusters vary.
+    """
+    most_nodes = DEGREE * BINS_OF_CLUSTER * (int(codes.max()) + 1)
+    if problem.num_points < max(MANY_OF_CLUSTERS, 2 * most_nodes) or not _is_plain(problem):
+        return problem, codes
+    (name,) = problem.law.inputs
+    order = np.lexsort([problem.inputs[name], codes])
+    order = order[problem.weights_n[order] > 0]
+    ends = np.flatnonzero(np.diff(codes[order])) + 1
+    bins = [part for cluster in np.split(order, ends) for part in np.array_split(cluster, BINS_OF_CLUSTER) if part.size]
+    small = _with_nodes(problem, bins)
+    if not _follows(problem, small, bins, u_P):
+        return problem, codes
+    sizes = [_nodes(*_columns(problem, rows))[0].size for rows in bins]
+    return small, np.repeat([codes[rows[0]] for rows in bins], sizes)
+
+
+def _bins(problem: Problem) -> list[np.ndarray]:
+    """Return the points of each bin, in the order of x. The first bins are fine, because a line may begin there."""
+    (name,) = problem.law.inputs
+    order = np.argsort(problem.inputs[name], kind="stable")
+    order = order[problem.weights_n[order] > 0]
+    x = problem.inputs[name][order]
+    edges = x[0] + (x[-1] - x[0]) * np.geomspace(FINEST, 1.0, NUM_BINS)[:-1]
+    return [rows for rows in np.split(order, np.searchsorted(x, edges)) if rows.size]
+
+
+def _follows(problem: Problem, small: Problem, bins: Sequence[np.ndarray], u_P: np.ndarray) -> bool:
+    """Tell whether the polynomials through a curve at all points meet the curve at the nodes."""
     curve = problem.curve(u_P[None])[0]
-    of_curve = condensed(dataclasses.replace(problem, y_n=curve))
+    of_curve = _with_nodes(dataclasses.replace(problem, y_n=curve), bins)
     distances = np.abs(of_curve.y_n - small.curve(u_P[None])[0])
     return bool(np.all(distances <= ACCURACY * np.ptp(curve)))
 
 
-def _ends(cuts: np.ndarray, num_points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first point of each bin, and the first point after it."""
-    return np.concatenate([[0], cuts]), np.concatenate([cuts, [num_points]])
+def _with_nodes(problem: Problem, bins: Sequence[np.ndarray]) -> Problem:
+    """Return the problem with the nodes of each bin. A bin has the numbers of its points, in the order of x."""
+    (name,) = problem.law.inputs
+    parts = [_nodes(*_columns(problem, rows)) for rows in bins]
+    nodes, values, weights = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return _with_points(problem, {name: nodes}, values, weights)
+
+
+def _columns(problem: Problem, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    (name,) = problem.law.inputs
+    return problem.inputs[name][rows], problem.y_n[rows], problem.weights_n[rows]
 
 
 def _with_points(problem: Problem, inputs: dict[str, np.ndarray], y: np.ndarray, weights: np.ndarray) -> Problem:

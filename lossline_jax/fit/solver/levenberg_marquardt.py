@@ -59,6 +59,7 @@ def minimise(
     max_iterations: int = 200,
     free_BP: np.ndarray | None = None,
     weights_Bn: np.ndarray | None = None,
+    cluster_n: np.ndarray | None = None,
     y_Bn: np.ndarray | None = None,
 ) -> Minima:
     """Minimise one problem from every start.
@@ -69,9 +70,10 @@ def minimise(
         max_iterations: the largest number of steps of a lane.
         free_BP: see `FitTask`. None: `Problem.free_P` holds for all lanes.
         weights_Bn: see `FitTask`. None: 1.
+        cluster_n: see `FitTask`. None: each point has its own column of `weights_Bn`.
         y_Bn: see `FitTask`. None: the y of the problem.
     """
-    task = FitTask(problem, start_BP, free_BP, weights_Bn, y_Bn)
+    task = FitTask(problem, start_BP, free_BP, weights_Bn, cluster_n, y_Bn)
     return minimise_all([task], max_iterations=max_iterations)[0]
 
 

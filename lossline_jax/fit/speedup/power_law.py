@@ -6,7 +6,7 @@ which a bootstrap has ten resamples.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.special
@@ -131,16 +131,22 @@ def freedom_of(fit: PowerFit, settings: Sequence[int]) -> float:
 
 
 def _fit(cells: Sequence[ComputeCell], fix: Mapping[str, float], share: Sequence[str]) -> PowerFit:
-    problem = power_problem(cells, fix, share)
+    scale = float(np.exp(np.mean(np.log(np.concatenate([cell.loss for cell in cells])))))  # losses have any unit
+    cells = [replace(cell, loss=cell.loss / scale) for cell in cells]
+    problem = power_problem(cells, {**fix, "E": fix["E"] / scale} if "E" in fix else fix, share)
     theta = solve(problem)
     values = problem.values(theta)
+    moves = without_runs(problem, theta)
+    own = np.unique(problem.columns["E"][problem.columns["E"] >= 0])
+    if moves is not None:
+        moves[:, own] *= scale
     return PowerFit(
-        E=values["E"],
+        E=scale * values["E"],
         alpha=values["alpha"],
-        log_A=values["log_A"],
+        log_A=np.log(scale) + values["log_A"],
         centre=problem.centre,
         columns=problem.columns,
-        moves=without_runs(problem, theta),
+        moves=moves,
         run_settings=_run_settings(problem),
         run_shifts=shift_of_runs(problem, theta),
         has_checkpoints=problem.num_runs < problem.loss.size,

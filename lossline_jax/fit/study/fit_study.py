@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from lossline_jax import logs
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.compare.compare_lines import MARGIN_IN_NOISE, compare_setting_lines
 from lossline_jax.fit.compare.comparison import FactorComparison
@@ -53,6 +54,7 @@ class Statistics:
 
 
 DEFAULT_STATISTICS = Statistics()
+LARGE_ROWS = 20_000  # rows; the fits of a larger table show their progress. A choice
 
 
 def compare_lines(
@@ -122,7 +124,9 @@ def fit_study(
     table, notes = read_settings(frame, x, y, base, factors=factors, units=units, merge_copies=merge_copies)
     compared = _compared(table, notes, statistics)
     frame = usable_losses(table.frame, table.units)
+    _say(table, "fitting compute laws")
     compute_fits, unfitted = fit_compute_laws(frame, (x, y), table.units)
+    _say(table, "fitting the lines of the figures")
     panel_lines = fit_panel_lines(
         frame,
         x,
@@ -145,13 +149,21 @@ def fit_study(
     )
 
 
+def _say(table: StudyTable, doing: str) -> None:
+    """Show the progress of a large table, which takes many seconds. A small table is done before anyone asks."""
+    if len(table.frame) > LARGE_ROWS:
+        logs.info(f"{len(table.frame):,} rows: {doing}")
+
+
 def _compared(table: StudyTable, notes: Sequence[str], statistics: Statistics) -> StudyFits:
     """Fit and compare the lines of each unit. Notes keep the order of the units."""
     lines: list[LineFit] = []
     comparisons: list[FactorComparison] = []
     failures = list(notes)
     for unit in table.units:
+        _say(table, f"fitting the lines of {len(table.settings.settings)} settings in {unit_label(unit)}")
         setting_lines, missing = fit_setting_lines(table, unit, statistics.num_resamples, statistics.seed)
+        _say(table, f"comparing the lines in {unit_label(unit)}")
         verdicts, left_out = _compare_in_unit(table, setting_lines, statistics)
         lines += setting_lines.lines
         comparisons += verdicts

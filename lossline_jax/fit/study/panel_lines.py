@@ -13,8 +13,17 @@ from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.solve import DataSet, fit_law_many
 from lossline_jax.fit.study.panels import MATCHED, POOL, PanelLineSpec, panel_line_specs
 from lossline_jax.fit.study.results import PanelLine
-from lossline_jax.fit.tables.columns import PER_BYTE, RUN, X, Y, numeric_losses, paired_points
-from lossline_jax.fit.tables.rows import level_text
+from lossline_jax.fit.tables.columns import (
+    LONG_KEYS,
+    PER_BYTE,
+    RUN,
+    X,
+    Y,
+    numeric_losses,
+    paired_points,
+    rows_of_set,
+)
+from lossline_jax.fit.tables.rows import WHERE, level_text
 from lossline_jax.fit.tables.wide import losses_as_rows
 
 MIN_POINTS = 5  # points of a line: one more than its four parameters
@@ -94,10 +103,12 @@ def _base_run(frame: pd.DataFrame, base: Mapping[str, Any]) -> str:
 
 
 class _Losses:
-    """The paired points of a table. Each combination of evaluation sets and unit is paired once."""
+    """The paired points of a table. Each evaluation set is checked once, and each pair of sets is paired once."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self._frame = frame
+        self._sets = {str(name): rows for name, rows in frame.groupby("eval_set", sort=False)}
+        self._rows: dict[tuple[str, str], pd.DataFrame] = {}
         self._pairs: dict[tuple[str, str, str], pd.DataFrame | None] = {}
 
     def points(self, group: PanelLineSpec, unit: str) -> pd.DataFrame | None:
@@ -113,11 +124,26 @@ class _Losses:
 
     def _paired(self, x: str, y: str, unit: str) -> pd.DataFrame | None:
         try:
-            points = paired_points(self._frame, x, y, (), unit=unit, cluster="run_id")
+            points = self._points_of_both(x, y, unit)
             numbers = {X: numeric_losses(points, X, x), Y: numeric_losses(points, Y, y)}
         except LosslineError:
             return None
         return pd.DataFrame(numbers | {RUN: points[RUN]}).dropna(subset=[X, Y])
+
+    def _points_of_both(self, x: str, y: str, unit: str) -> pd.DataFrame:
+        """Return the points as `paired_points` does, with the columns that are needed."""
+        if {x, y} <= set(self._frame.columns) or "" in self._sets or not {x, y} <= self._sets.keys():
+            return paired_points(self._frame, x, y, (), unit=unit, cluster="run_id")
+        keys = list(LONG_KEYS)
+        left, right = self._losses(x, unit), self._losses(y, unit)
+        points = left.rename(columns={unit: X}).merge(right[[*keys, unit]].rename(columns={unit: Y}), on=keys)
+        return points.assign(**{RUN: points["run_id"].astype(str)})
+
+    def _losses(self, name: str, unit: str) -> pd.DataFrame:
+        """Return the rows of one evaluation set: the checkpoint, its name in messages, and the loss."""
+        if (name, unit) not in self._rows:
+            self._rows[name, unit] = rows_of_set(self._sets[name], name, unit)[[*LONG_KEYS, WHERE, unit]]
+        return self._rows[name, unit]
 
 
 def _fit_all(data: list[pd.DataFrame], num_resamples: int, seed: int) -> list[tuple[FitResult, Band | None]]:

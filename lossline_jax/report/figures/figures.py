@@ -15,6 +15,7 @@ from lossline_jax.report.figures.gallery import GallerySection, gallery
 from lossline_jax.report.figures.main_figure import line_plot, main_lines
 from lossline_jax.report.figures.plot import Plot
 from lossline_jax.report.figures.residual_figure import residual_plot
+from lossline_jax.report.figures.speedup_figure import speedup_plots
 from lossline_jax.report.figures.training_figure import training_plot
 from lossline_jax.report.figures.trend_figure import trend_plot
 from lossline_jax.report.tables.verdicts import FactorVerdict
@@ -30,12 +31,13 @@ class Figures:
     line: Plot
     sections: tuple[GallerySection, ...]
     training: Plot | None
+    speedups: tuple[Plot, ...] = ()
 
     @property
     def by_name(self) -> dict[str, Plot]:
         """The figures by the stem of their file names, in the order of the page."""
         gallery_plots = [plot for section in self.sections for exhibit in section.exhibits for plot in exhibit.plots]
-        plots = (self.residual, self.forest, self.trends, self.line, *gallery_plots, self.training)
+        plots = (self.residual, self.forest, self.trends, *self.speedups, self.line, *gallery_plots, self.training)
         return {plot.name: plot for plot in plots if plot is not None}
 
     def named(self, names: Sequence[str]) -> list[Plot]:
@@ -83,6 +85,7 @@ def all_figures(
         trends=trend_plot(judged, runs, units),
         line=_main_plot(long, fits, runs, judged),
         sections=tuple(gallery(fits, long, runs)),
+        speedups=tuple(speedup_plots(fits.speedups, long, runs)),
         training=training_plot(long, steps, runs, x=fits.x, unit=units[-1], key=key_of(runs, ())),
     )
 

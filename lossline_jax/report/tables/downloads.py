@@ -16,7 +16,7 @@ from lossline_jax.fit.tables.settings import PARAMS
 from lossline_jax.report.content.wording import MINUS, NONE
 from lossline_jax.report.tables.table import Cell, Column, Table
 
-LARGE_ROWS = 50_000  # rows; a larger table is not stored in the page with all its columns and digits. A choice
+MOST_WHOLE_ROWS = 50_000  # rows; a larger table is not stored in the page with all its columns and digits. A choice
 LARGE_DIGITS = 7  # significant digits of its losses. A choice
 USED_COLUMNS = ("run_id", "step", "tokens_seen", "train_flops", "eval_set", "eval_kind", "seed", "accuracy", *PARAMS)
 # The start of a text that spreadsheets read as a formula. A sign before a number starts a formula only where a call or
@@ -85,7 +85,7 @@ def downloads(frame: pd.DataFrame, fits: StudyFits) -> list[Download]:
 
 def _losses(frame: pd.DataFrame, fits: StudyFits) -> Download:
     """Return the losses table. Of a large table, the columns that the page uses, in fewer digits."""
-    if len(frame) <= LARGE_ROWS:
+    if len(frame) <= MOST_WHOLE_ROWS:
         return download("losses.csv", csv_text(frame), f"{len(frame):,} rows, the whole losses table")
     used = {*fits.by, *fits.units, fits.x, fits.y, *USED_COLUMNS}
     names = [name for name in frame.columns if name in used]

@@ -145,14 +145,17 @@ def verdicts_table(judged: Sequence[FactorVerdict], styles: Mapping[tuple[str, s
         Column("detects", "gaps from", numeric=True),
         Column("runs", "vs reference", numeric=True),
     ]
-    rows = []
+    rows: list[tuple[list[Cell], str]] = []  # the cells of a row, and the note below it
     for item in judged:
-        rows.append(_factor_row(item, units))
+        rows.append((_factor_row(item, units), item.main.note))
         for level in item.levels:
-            rows.append(_level_row(item, level, units, styles.get((item.factor, level.level), Style(item.factor))))
-        if item.main.trend is not None:
-            rows.append(_trend_row(item, item.main.trend, units))
-    return Table("Gaps between lines, and verdicts", columns, rows)
+            style = styles.get((item.factor, level.level), Style(item.factor))
+            rows.append((_level_row(item, level, units, style), "; ".join(notes_on_level(item.main, item.gap(level)))))
+        if (trend := item.main.trend) is not None:
+            rows.append((_trend_row(item, trend, units), trend.note))
+    return Table(
+        "Gaps between lines, and verdicts", columns, [cells for cells, _ in rows], notes=[note for _, note in rows]
+    )
 
 
 def noise_sentence(judged: Sequence[FactorVerdict]) -> str:
@@ -173,7 +176,7 @@ def _factor_row(item: FactorVerdict, units: Sequence[str]) -> list[Cell]:
     line = "" if main.p_line is None else f"one line: {p_text(main.p_line)}"
     return [
         Cell(factor_name(item.factor), f"from {main.reference}", tone="strong"),
-        verdict_cell({unit: c.verdict for unit, c in item.by_unit.items()}, main.note, _bound(item)),
+        verdict_cell({unit: c.verdict for unit, c in item.by_unit.items()}, _bound(item)),
         *(_noise_cell(item.by_unit.get(unit)) for unit in units),
         Cell(),
         Cell(
@@ -190,12 +193,7 @@ def _level_row(item: FactorVerdict, level: JudgedLevel, units: Sequence[str], st
     gap = item.gap(level)
     return [
         Cell(level.name, drawing=swatch(style)),
-        verdict_cell(
-            {unit: g.verdict for unit, g in level.by_unit.items()},
-            _level_note(item, gap),
-            _bound(item),
-            _course_word(gap),
-        ),
+        verdict_cell({unit: g.verdict for unit, g in level.by_unit.items()}, _bound(item), _course_word(gap)),
         *(_gap_cell(level.by_unit.get(unit)) for unit in units),
         _far_cell(gap, item.unit),
         Cell(p_text(gap.p)),
@@ -204,18 +202,13 @@ def _level_row(item: FactorVerdict, level: JudgedLevel, units: Sequence[str], st
     ]
 
 
-def _level_note(item: FactorVerdict, gap: LevelGap) -> str:
-    """Return the note of a level, with the interactions of the level before it."""
-    return "; ".join(notes_on_level(item.main, gap))
-
-
 def _trend_row(item: FactorVerdict, trend: LevelTrend, units: Sequence[str]) -> list[Cell]:
     """Return the row of a trend over the levels: its slope in each unit, and its test."""
     trends = {unit: c.trend for unit, c in item.by_unit.items() if c.trend is not None}
     words = {TREND_IN_WORDS[other.verdict] for other in trends.values()}
     return [
         Cell("trend", f"per {trend.per}", title="slope of the gap over the levels, with runs as units"),
-        Cell(" or ".join(sorted(words)), trend.note, tone="strong" if trend.verdict in ("rises", "falls") else ""),
+        Cell(" or ".join(sorted(words)), tone="strong" if trend.verdict in ("rises", "falls") else ""),
         *(
             Cell(signed_text(own.slope, 4), interval(*own.interval, 4)) if (own := trends.get(unit)) else Cell(NONE)
             for unit in units
@@ -275,12 +268,11 @@ def _bound(item: FactorVerdict) -> str:
     return "" if margin is None else f" by more than {with_unit(number(margin), item.unit)}"
 
 
-def verdict_cell(verdicts: Mapping[str, str], note: str, bound: str = "", course: str = "") -> Cell:
+def verdict_cell(verdicts: Mapping[str, str], bound: str = "", course: str = "") -> Cell:
     """Return the cell of a verdict. Where the units disagree it has the verdict of each unit.
 
     Args:
         verdicts: the verdict in each unit.
-        note: reservations about the verdict in the unit that texts use.
         bound: the end of "does not move it", where the units agree.
         course: the course of the gap in the unit that texts use, where the units agree: `, fades`.
     """
@@ -289,7 +281,7 @@ def verdict_cell(verdicts: Mapping[str, str], note: str, bound: str = "", course
         text = IN_WORDS[verdict] + (bound if verdict == "does not move" else "") + course
     else:
         text = "; ".join(f"{IN_WORDS[verdict]} in {unit_label(unit)}" for unit, verdict in verdicts.items())
-    return Cell(text, note, tone="strong" if set(verdicts.values()) <= set(DIFFERENT) else "")
+    return Cell(text, tone="strong" if set(verdicts.values()) <= set(DIFFERENT) else "")
 
 
 def listed_factors(items: Sequence[FactorVerdict]) -> str:
