@@ -76,7 +76,7 @@ def _moved(judged: Sequence[FactorVerdict]) -> str:
 
 
 def _by(item: FactorVerdict, gap: LevelGap) -> str:
-    """Return `by −0.3 nats/token (14 times the noise), which grows to −0.4`.
+    """Return `by −0.3 nats/token (14 times the noise, growing to −0.4)`.
 
     Where the mean hides gaps of both signs, return the lowest and the highest gap instead: `from ... to ...`. Where
     the sign depends on the level of another factor, return the gap at each of its levels.
@@ -89,18 +89,19 @@ def _by(item: FactorVerdict, gap: LevelGap) -> str:
     if ends := opposite_pairs(gap):
         low, high = (f"{with_unit(signed_text(pair.gap), unit)} ({pair.matched_on})" for pair in ends)
         return f"from {low} to {high}"
-    ratio = f" ({abs(gap.ratio):.0f} times the noise)" if gap.ratio is not None else ""
-    return f"by {with_unit(signed_text(gap.gap), unit)}{ratio}{_course(gap)}"
+    ratio = f"{abs(gap.ratio):.0f} times the noise" if gap.ratio is not None else ""
+    more = ", ".join(part for part in (ratio, _course(gap)) if part)
+    return f"by {with_unit(signed_text(gap.gap), unit)}" + (f" ({more})" if more else "")
 
 
 def _course(gap: LevelGap) -> str:
-    """Return `, which fades to +0.002`; empty where the gap is not seen to change."""
+    """Return `fading to +0.002`; empty where the gap is not seen to change."""
     course = gap.course
     if course is None or course.word not in ("fades", "grows", "crosses"):
         return ""
     if course.word == "crosses":
-        return f", which goes from {signed_text(course.start)} to {signed_text(course.far)}"
-    return f", which {course.word} to {signed_text(course.far)}"
+        return f"going from {signed_text(course.start)} to {signed_text(course.far)}"
+    return f"{'fading' if course.word == 'fades' else 'growing'} to {signed_text(course.far)}"
 
 
 def _crossed(judged: Sequence[FactorVerdict]) -> str:
@@ -174,7 +175,8 @@ def _far(judged: Sequence[FactorVerdict]) -> str:
     if not runs:
         return ""
     shown = [*runs[:MOST_NAMED], f"{len(runs) - MOST_NAMED} more"] if len(runs) > MOST_NAMED else runs
-    return f"Far from the line of their own setting: {listed(shown)}. No verdict rests on them."
+    whose, pronoun = ("its", "it") if len(runs) == 1 else ("their", "them")
+    return f"Far from the line of {whose} own setting: {listed(shown)}. No verdict rests on {pronoun}."
 
 
 def study_finding(frame: pd.DataFrame, fits: StudyFits, study: StudyConfig, progress: str = "") -> str:
