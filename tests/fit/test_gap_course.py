@@ -37,6 +37,15 @@ def changed(seed: int, start: float, far: float, **runs):
     return [cells[0], planted(cells[1], start, far), *cells[2:]]
 
 
+@pytest.mark.parametrize(("seed", "verdict"), [(0, "cannot tell"), (3, "crosses")])
+def test_a_mean_within_the_margin_is_not_called_equal_where_an_end_is_surely_beyond(seed, verdict):
+    """The outer thirds of these studies do not show the crossing, but the ends of the course do: one, or both."""
+    level = data_level(changed(seed, 5.5, -5.5))
+    assert all(abs(end) < 3 * FLOOR for end in level.interval)
+    assert level.verdict == verdict
+    assert ("surely is not" if verdict == "cannot tell" else "the lines cross") in level.note
+
+
 @pytest.mark.parametrize(
     ("start", "far", "word", "verdict"),
     [

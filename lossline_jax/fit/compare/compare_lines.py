@@ -52,7 +52,9 @@ def compare_setting_lines(
     - `crosses`: the level does not move, but its line crosses the reference line. Two 90% intervals show it:
       those of the gap over the lowest and over the highest third of the common range of x.
       They lie beyond the margin, on opposite sides of zero.
+      The gaps at both ends of the course may show it too (`course.measure_course`).
     - `does not move`: neither of these. The 90% interval of the gap and the gap of every pair lie within the margin.
+      Neither end of the course surely lies beyond it.
     - `cannot tell`: everything else.
 
     Where no setting was repeated, there is no p-value and the noise is the scatter of points about the line.

@@ -10,8 +10,8 @@ import numpy as np
 import scipy.special
 
 from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap, Verdict
-from lossline_jax.fit.compare.course import LineCourse
-from lossline_jax.fit.compare.gap import LineGap, OuterGap, PairGap
+from lossline_jax.fit.compare.course import GapCourse, LineCourse
+from lossline_jax.fit.compare.gap import LineGap, PairGap
 from lossline_jax.fit.compare.noise import Noise
 from lossline_jax.fit.compare.permutation import NOTHING_EXCHANGED, PermutationTest
 from lossline_jax.fit.compare.setting_line import MatchedPair, SettingLine
@@ -133,7 +133,14 @@ def _judge_level(
         return level_gap
     one_run = "" if noise.repeated else ONE_RUN
     courses = "" if course is None or course.agrees else _courses_of_pairs(level_gap.pairs)
-    parts = (one_run, disagreement(gap.pairs, margin), courses, _crossing(gap.outer, margin), gap.note)
+    parts = (
+        one_run,
+        disagreement(gap.pairs, margin),
+        courses,
+        _crossing(level_gap, margin),
+        _end_beyond(level_gap, margin),
+        gap.note,
+    )
     note = "; ".join(part for part in parts if part)
     verdict = _verdict(level_gap, item.line, p_holm, noise=noise, margin=margin)
     judged = replace(level_gap, verdict=verdict, note=note)
@@ -157,9 +164,9 @@ def _verdict(level: LevelGap, line: PermutationTest, p_holm: float | None, *, no
         moves = pair_moves or _beyond(level.interval, margin)
     if moves:
         return "moves"
-    if _crossing(level.outer, margin):
+    if _crossing(level, margin):
         return "crosses"
-    if level.interval is None:
+    if level.interval is None or _end_beyond(level, margin):
         return "cannot tell"
     within = all(abs(end) < margin for end in level.interval) and all(abs(pair.gap) < margin for pair in level.pairs)
     return "does not move" if within else "cannot tell"
@@ -184,12 +191,37 @@ def _beyond(interval: tuple[float, float] | None, margin: float) -> bool:
     return interval is not None and (interval[0] > margin or interval[1] < -margin)
 
 
-def _crossing(outer: Sequence[OuterGap], margin: float) -> str:
-    """Describe a crossing: the gaps of both ends lie beyond the margin, on opposite sides of zero. Empty: none."""
-    if len(outer) < 2 or not all(_beyond(end.interval, margin) for end in outer) or outer[0].gap * outer[1].gap > 0:
+def _crossing(level: LevelGap, margin: float) -> str:
+    """Describe a crossing: the gaps of both ends lie beyond the margin, on opposite sides of zero. Empty: none.
+
+    The ends are the outer thirds of the common support, or the two ends of the course.
+    """
+    outer, course = level.outer, level.course
+    if len(outer) == 2 and all(_beyond(end.interval, margin) for end in outer) and outer[0].gap * outer[1].gap < 0:
+        ends = [f"{end.gap:+.3f} at x {end.support[0]:.3f}-{end.support[1]:.3f}" for end in outer]
+        return f"the lines cross: {' and '.join(ends)}"
+    if course is not None and len(_ends_beyond(course, margin)) == 2 and course.start * course.far < 0:
+        start_x, far_x = course.x
+        return f"the lines cross: {course.far:+.3f} at x {far_x:.3f} and {course.start:+.3f} at x {start_x:.3f}"
+    return ""
+
+
+def _end_beyond(level: LevelGap, margin: float) -> str:
+    """Describe the end of a course at which the gap surely lies beyond the margin, where the mean lies within it."""
+    course, interval = level.course, level.interval
+    if course is None or interval is None or any(abs(end) >= margin for end in interval) or _crossing(level, margin):
         return ""
-    ends = (f"{end.gap:+.3f} at x {end.support[0]:.3f}-{end.support[1]:.3f}" for end in outer)
-    return f"the lines cross: {' and '.join(ends)}"
+    ends = _ends_beyond(course, margin)
+    if not ends:
+        return ""
+    gap, x = (course.far, course.x[1]) if "far" in ends else (course.start, course.x[0])
+    return f"the mean gap is within the margin, but the gap at x {x:.3f} surely is not: {gap:+.3f}"
+
+
+def _ends_beyond(course: GapCourse, margin: float) -> list[str]:
+    """Return the ends of a course, `start` and `far`, at which the gap surely lies beyond the margin."""
+    intervals = {"start": course.start_interval, "far": course.far_interval}
+    return [name for name, interval in intervals.items() if _beyond(interval, margin)]
 
 
 def disagreement(pairs: Sequence[PairGap], margin: float) -> str:

@@ -111,7 +111,8 @@ def _crossed(judged: Sequence[FactorVerdict]) -> str:
         for level in item.levels:
             gap = item.gap(level)
             if gap.verdict == "crosses":
-                low, high = (with_unit(signed_text(end.gap), item.unit) for end in gap.outer)
+                ends = (gap.course.far, gap.course.start) if gap.course else [end.gap for end in gap.outer]
+                low, high = (with_unit(signed_text(end), item.unit) for end in ends)
                 level_texts.append(f"{level.name} ({low} at low loss, {high} at high)")
     return f"The lines of {listed(level_texts)} cross that of the reference." if level_texts else ""
 
