@@ -13,6 +13,7 @@ from lossline_jax import fit
 from lossline_jax.cli.main import main
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.speedup.cell import ComputeCell
+from lossline_jax.fit.speedup.late_rises import checkpoint_noise, late_rises
 from lossline_jax.fit.speedup.noise_pool import Errors
 from lossline_jax.fit.speedup.power_law import fit_power_laws
 from lossline_jax.fit.tables.settings import Setting
@@ -26,6 +27,7 @@ from tests.support.planted_compute import (
     planted_runs,
     planted_table,
     plateau_curve,
+    power_curve,
     two_settings,
 )
 
@@ -204,8 +206,80 @@ def test_losses_that_do_not_fall_are_said():
     rising = table.assign(loss=np.where(table["data"] == "code", 6 - table["loss"], table["loss"]))
     assert "does not fall" in level_of(rising, base={"data": "wiki"}).note
     result = fit.compare_compute(rising, "loss", {"data": "wiki"})
-    assert not [level for factor in result.factors for level in factor.levels]
+    (level,) = result.factor("data").levels
+    assert (level.verdict, level.speedup, level.pairs) == ("cannot tell", None, ())
+    assert level.note == "no run of this level has 3 checkpoints with a falling loss"
     assert "falling loss, left out: code-0" in result.failures[0]
+
+
+def rising_after(table, runs, first_step, rise):
+    """Return the table with a loss that is higher by `rise` from a step on, in some runs."""
+    rises = table.run_id.isin(runs) & (table.step >= first_step)
+    return table.assign(loss=table.loss + rise * rises)
+
+
+@pytest.mark.parametrize(("side", "words"), [("code", ""), ("wiki", " of the reference wiki")])
+def test_no_verdict_where_half_of_the_runs_of_a_side_get_worse(side, words):
+    table = two_settings([-0.01, 0.0, 0.01, 0.02], [0.4, 0.42, 0.44, 0.38], points=10)
+    before = level_of(table, fit.CurveOptions(), base={"data": "wiki"})
+    worse = rising_after(table, [f"{side}-0", f"{side}-1"], 6, 0.9)
+    level = level_of(worse, fit.CurveOptions(), base={"data": "wiki"})
+    risen = worse.loc[worse.run_id.isin([f"{side}-0", f"{side}-1"])].groupby("run_id").loss
+    mean = (risen.last() - risen.min()).mean()
+    assert (before.verdict, before.note) == ("saves compute", "")
+    assert level.verdict == "cannot tell"
+    assert level.speedup == pytest.approx(before.speedup, rel=0.03)
+    assert level.p_holm < 0.001  # the test alone would say that it saves compute
+    assert level.note.startswith(f"the last loss of 2 of 4 runs{words} lies above an earlier one, by {mean:.2g} in the")
+
+
+def test_one_run_that_gets_worse_is_named():
+    table = two_settings([-0.01, 0.0, 0.01], [0.4, 0.42, 0.44], points=10)
+    level = level_of(rising_after(table, ["wiki-1"], 6, 0.9), fit.CurveOptions(), base={"data": "wiki"})
+    assert level.verdict == "saves compute"
+    assert "the last loss of wiki-1 of the reference wiki lies above an earlier one, by 0.48:" in level.note
+    recovered = table.assign(loss=table.loss + 0.9 * ((table.run_id == "wiki-1") & (table.step == 5)))
+    assert not level_of(recovered, fit.CurveOptions(), base={"data": "wiki"}).note
+
+
+def test_a_run_left_out_because_it_gets_worse_counts_too():
+    table = two_settings([-0.01, 0.0, 0.01], [0.4, 0.42, 0.44], points=10)
+    worse = rising_after(table, ["code-0", "code-1"], 2, 3.0)
+    level = level_of(worse, fit.CurveOptions(), base={"data": "wiki"})
+    assert (level.num_runs, level.verdict) == (1, "cannot tell")
+    assert "the last loss of 2 of 3 runs lies above" in level.note
+
+
+def flat_after_a_decade(compute):
+    return power_curve(np.minimum(compute, 1e17))
+
+
+@pytest.mark.parametrize("curve", [power_curve, plateau_curve, flat_after_a_decade])
+def test_noise_of_checkpoints_is_no_rise(curve):
+    for seed in range(4):
+        table = planted_table(seed, 1.0, Design(5, 3, point_noise=0.006, curve=curve))
+        for setting, runs in table.groupby(list(BASE)):
+            points = runs.loss.to_numpy(), np.log(runs.train_flops.to_numpy()), runs.run_id.to_numpy(str)
+            assert not late_rises(ComputeCell(Setting({}), *points)), setting
+
+
+def test_the_noise_of_a_checkpoint_is_the_planted_one():
+    design = Design(num_checkpoints=40, point_noise=0.006)
+    runs = planted_runs(np.random.default_rng(0), BASE, 20, design=design)
+    points = runs.loss.to_numpy(), np.log(runs.train_flops.to_numpy()), runs.run_id.to_numpy(str)
+    assert checkpoint_noise(ComputeCell(Setting({}), *points)) == pytest.approx(0.006, rel=0.1)
+
+
+def test_one_compute_for_all_checkpoints_of_a_run_is_refused():
+    table = two_settings(*SHIFTS, points=8)
+    table["size"] = 1e7 * (1 + table.run_id.str[-1].astype(int))
+    columns = fit.ComputeColumns("size")
+    with pytest.raises(LosslineError, match="compute: size has one value in each run, although .* or use last"):
+        fit.compare_compute(table, "loss", columns=columns)
+    shuffled = table.sample(frac=1, random_state=0)
+    level = level_of(shuffled, fit.CurveOptions(last=True), base={"data": "wiki"}, columns=columns)
+    ends = table.loc[table.step == 7].assign(train_flops=lambda t: t["size"])
+    assert level == level_of(ends, fit.CurveOptions(last=True), base={"data": "wiki"})
 
 
 def test_one_run_a_level_has_a_speedup_but_no_interval():
@@ -420,11 +494,13 @@ def test_the_command_writes_what_it_shows(tmp_path, capsys):
         (["--compute", "flop"], "--compute: the table has no column 'flop'"),
         (["--params", "train_flops"], "--params, --tokens: give both"),
         (["--margin", "1"], "--margin: 1 is not a ratio"),
+        (["--compute", "one_value"], "--compute: one_value has one value in each run"),
+        (["--curve", "measured", "--fix", "E=1.6"], "--curve is measured; leave --curve out"),
         (["--share", "B"], "--share"),
     ],
 )
 def test_bad_flags_are_one_line(words, message, tmp_path, capsys):
-    two_settings(*SHIFTS).to_csv(tmp_path / "t.csv", index=False)
+    two_settings(*SHIFTS).assign(one_value=1e7).to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(SystemExit) as stop:
         main(["table", "speedup", str(tmp_path / "t.csv"), "--y", "loss", *words])
     assert stop.value.code == 2

@@ -1,7 +1,7 @@
 """The points of one setting: losses with the compute that they took, by run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,6 +17,8 @@ class ComputeCell:
     log_compute: np.ndarray  # (n,) natural logarithm
     runs: np.ndarray  # (n,) the run of each point
     num_left_out: int = 0  # runs of the setting that are not among them, because their loss hardly falls
+    # Last loss minus lowest earlier loss of the runs that clearly end above an earlier loss, also of those left out.
+    late_rises: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def levels(self) -> Mapping[str, str]:
@@ -52,11 +54,12 @@ class ComputeCell:
         return ComputeCell(self.setting, self.loss[mask], self.log_compute[mask], self.runs[mask])
 
     def last_points(self) -> "ComputeCell":
-        """Return the cell with the point of most compute of each run."""
+        """Return the cell with the point of most compute of each run, the last one where several have it."""
         keep = np.zeros(self.loss.size, bool)
         for run in self.run_ids:
             of_run = np.flatnonzero(self.runs == run)
-            keep[of_run[np.argmax(self.log_compute[of_run])]] = True
+            most = self.log_compute[of_run] >= self.log_compute[of_run].max()
+            keep[of_run[most][-1]] = True  # of equal compute the last
         return self.only(keep)
 
     def frontier(self, tolerance: float) -> "ComputeCell":

@@ -14,11 +14,18 @@ import pandas as pd
 from lossline_jax.errors import ArgumentError, LosslineError, suggestion
 from lossline_jax.fit.speedup.cell import ComputeCell, Displacement
 from lossline_jax.fit.speedup.judge_compute import MeasuredLevel, judge_levels
+from lossline_jax.fit.speedup.late_rises import notes_on_both
 from lossline_jax.fit.speedup.measured_curves import MIN_RECORDS, measured_displacement, usable_runs
 from lossline_jax.fit.speedup.noise_pool import Matched
 from lossline_jax.fit.speedup.power_curves import GroupNote, note_on_groups, power_displacements
 from lossline_jax.fit.speedup.power_problem import NAMES
-from lossline_jax.fit.speedup.read_compute import ComputeColumns, ComputeTable, loss_unit, read_compute
+from lossline_jax.fit.speedup.read_compute import (
+    ComputeColumns,
+    ComputeTable,
+    loss_unit,
+    read_compute,
+    require_compute_of_checkpoints,
+)
 from lossline_jax.fit.speedup.speedups import ComputeComparison, CurveKind, FactorSpeedup, LevelSpeedup
 from lossline_jax.fit.tables.columns import PER_BYTE, require_loss_column
 from lossline_jax.fit.tables.pairing import TOLERANCE
@@ -96,7 +103,8 @@ def compare_compute(
     - `depends`: one of its pairs saves compute and another one costs compute (t tests at 5%, Bonferroni over pairs).
       It goes before all others.
     - `no difference`: none of these, and the 90% interval lies within 1/margin and margin.
-    - `cannot tell`: everything else. Levels of `tokenizer` always are where the losses are not in bits/byte.
+    - `cannot tell`: everything else. Levels of `tokenizer` always are where the losses are not in bits/byte. So are
+      measured curves where half of the runs of one side end clearly above an earlier loss (see `late_rises`).
 
     Args:
         frame: a table with `run_id`, factor columns and compute. A long table has `eval_set` and `step` too.
@@ -141,11 +149,16 @@ def compare_table(
         curves: the curves of loss against compute, and the margin.
         merge_copies: True: count a run of one setting that has two names once.
         notes: notes to begin with.
+
+    Raises:
+        LosslineError: a loss is bad, one run has two names, or the checkpoints of a run have one compute.
     """
     found: list[FactorSpeedup] = []
     failures = list(notes)
     for loss in losses:
         cells, missing = table.cells(loss, unit, merge_copies)
+        if not curves.last:
+            require_compute_of_checkpoints(cells, table.source)
         failures += [note for note in missing if note not in failures]
         factors, left_out = _compare_on(cells, table.base, loss=loss, unit=unit, curves=curves)
         found += factors
@@ -169,7 +182,7 @@ def _compare_on(
         if short:
             shown = ", ".join(short[:3]) + (f" and {len(short) - 3} more" if len(short) > 3 else "")
             notes.append(f"{loss}: fewer than {MIN_RECORDS} checkpoints with a falling loss, left out: {shown}")
-        cells = [cell for cell, _ in usable if cell.num_runs]
+        cells = [cell for cell, _ in usable]
     settings = Settings(tuple(cell.setting for cell in cells))
     measured: list[MeasuredLevel] = []
     note_of_factor: dict[str, str] = {}
@@ -227,6 +240,7 @@ def _measured_level(
 ) -> MeasuredLevel:
     matched: list[Matched] = [(a, b, item) for a, b, item in found if not isinstance(item, str)]
     reasons = list(dict.fromkeys(item for *_, item in found if isinstance(item, str)))
+    rises, is_half = notes_on_both([(a, b) for a, b, _ in matched], reference)
     if not found:
         note = f"no two settings differ in {factor} alone ({reference} and {level})"
     elif not matched:
@@ -238,8 +252,8 @@ def _measured_level(
         is_one = is_one and any(item.reference_freedom for *_, item in matched)
         num_short = sum(cell.num_left_out for a, b, _ in matched for cell in (a, b))
         short = f"{counted(num_short, 'run')} left out, whose loss hardly falls" if num_short else ""
-        note = "; ".join(part for part in (left_out, short, one if is_one else "") if part)
-    return MeasuredLevel(factor, level, tuple(matched), note)
+        note = "; ".join(part for part in (*rises, left_out, short, one if is_one else "") if part)
+    return MeasuredLevel(factor, level, tuple(matched), note, is_half)
 
 
 def _points(curves: CurveOptions) -> str:
@@ -285,7 +299,7 @@ def _require_options(curves: CurveOptions) -> None:
         if name in (curves.share or ()):
             raise ArgumentError("{share}: {name} has a given value, which all levels share; leave it out", name=name)
     if curves.curve == "measured" and (curves.fix or curves.share is not None):
-        raise ArgumentError("{fix}, {share}: belong to the power law; leave {curve} out, or give power law")
+        raise ArgumentError("{fix}, {share}: belong to the power law, and {curve} is measured; leave {curve} out")
     if curves.curve == "measured" and curves.last:
         raise ArgumentError("{last}: leaves one point of each run, which is no measured curve; leave {curve} out")
     if curves.curve not in ("auto", "measured", "power law"):

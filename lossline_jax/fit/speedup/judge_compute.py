@@ -22,6 +22,7 @@ class MeasuredLevel:
     level: str
     matched: tuple[Matched, ...]
     note: str  # why there is nothing, or warnings
+    rises_late: bool = False  # True: half of the runs of one side end above an earlier loss, so no verdict holds
 
 
 def judge_levels(items: Sequence[MeasuredLevel], margin: float) -> list[LevelSpeedup]:
@@ -52,9 +53,12 @@ def _judged(
         _pair(name, pair, of_pair)
         for name, pair, of_pair in zip(_pair_names(item.matched), item.matched, of_pairs, strict=True)
     )
+    verdict = "depends" if _signs(of_pairs) == {1, -1} else _verdict(mean, interval, p_holm, margin)
+    if item.rises_late:
+        verdict = "cannot tell"
     level = LevelSpeedup(
         level=item.level,
-        verdict="depends" if _signs(of_pairs) == {1, -1} else _verdict(mean, interval, p_holm, margin),
+        verdict=verdict,
         note=item.note,
         speedup=float(np.exp(mean)),
         interval=interval,

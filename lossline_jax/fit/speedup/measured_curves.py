@@ -11,6 +11,7 @@ from scipy.interpolate import PchipInterpolator
 
 from lossline_jax.fit.speedup.cell import ComputeCell, Displacement
 from lossline_jax.fit.speedup.grids import budget_losses, loss_grid, with_mean_of_lower_half
+from lossline_jax.fit.speedup.late_rises import late_rises
 
 MIN_RECORDS = 3  # checkpoints of a run that each have a lower loss than all before. A convention
 
@@ -18,20 +19,26 @@ MIN_RECORDS = 3  # checkpoints of a run that each have a lower loss than all bef
 def usable_runs(cell: ComputeCell) -> tuple[ComputeCell, list[str]]:
     """Return the setting without runs whose loss hardly falls, and the names of these runs.
 
+    The runs that end above an earlier loss are marked.
+
     Args:
         cell: the setting.
     """
     short = [run for run in cell.run_ids if _records(*cell.of_run(run))[0].size < MIN_RECORDS]
-    return replace(cell.only(~np.isin(cell.runs, short)), num_left_out=len(short)), short
+    usable = cell.only(~np.isin(cell.runs, short))
+    return replace(usable, num_left_out=len(short), late_rises=late_rises(cell)), short
 
 
 def measured_displacement(reference: ComputeCell, level: ComputeCell) -> Displacement | str:
     """Return the displacement of a level from its reference. A text: the reason why there is none.
 
     Args:
-        reference: the setting of the reference level; every run has `MIN_RECORDS` checkpoints.
+        reference: the setting of the reference level, as `usable_runs` returns it.
         level: the setting that is equal in all other factors; the same holds.
     """
+    empty = [name for name, cell in (("this level", level), ("the reference", reference)) if not cell.num_runs]
+    if empty:
+        return f"no run of {' or of '.join(empty)} has {MIN_RECORDS} checkpoints with a falling loss"
     curves = [[_curve(*cell.of_run(run)) for run in cell.run_ids] for cell in (reference, level)]
     ends = [(max(-curve.x[-1] for curve in of_cell), min(-curve.x[0] for curve in of_cell)) for of_cell in curves]
     low, high = max(end[0] for end in ends), min(end[1] for end in ends)

@@ -28,6 +28,7 @@ from lossline_jax.losses.cells import as_numbers, beyond_range
 
 COMPUTE_COLUMN = "train_flops"  # of a lossline table
 SIZE_COLUMN, TOKEN_COLUMN = "params_total", "tokens_seen"  # of a lossline table
+ONE_COMPUTE = 1e-9  # difference of ln(compute) that is rounding
 _COMPUTE = "_loss_compute"  # the column with the compute of each row
 
 
@@ -71,6 +72,7 @@ class ComputeTable:
             rows, column = self.frame, loss
         rows = rows.loc[rows[SETTING] >= 0]
         rows, notes = one_run_each(rows, RUN_ID, (column,), (SETTING,), merge=merge_copies, sizes=(_COMPUTE,))
+        rows = _in_order_of_steps(rows)
         losses = numeric_losses(rows, column, loss)
         known = np.isfinite(losses) & np.isfinite(rows[_COMPUTE].to_numpy(float))
         if not known.all():
@@ -171,6 +173,34 @@ def loss_unit(frame: pd.DataFrame, losses: Sequence[str], unit: str | None) -> s
         return unit
     has_bits = PER_BYTE in frame.columns and bool(frame[PER_BYTE].notna().any())
     return PER_BYTE if has_bits else "nats_per_token"
+
+
+def require_compute_of_checkpoints(cells: Sequence[ComputeCell], source: str) -> None:
+    """Raise ArgumentError where most runs have several checkpoints, but no run has more than one compute.
+
+    Args:
+        cells: all settings, on one loss.
+        source: the column of compute, or its product in words.
+    """
+    runs = [cell.of_run(run) for cell in cells for run in cell.run_ids]
+    num_several = sum(loss.size > 1 for loss, _ in runs)
+    if 2 * num_several > len(runs) and all(np.ptp(log_compute) < ONE_COMPUTE for _, log_compute in runs):
+        raise ArgumentError(
+            "{compute}: {source} has one value in each run, although runs have several checkpoints; name the compute "
+            "of each checkpoint, or use {last}",
+            source=source,
+        )
+
+
+def _in_order_of_steps(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows so that the steps of each run rise: of equal compute, the last point is then the last step."""
+    if "step" not in rows.columns:
+        return rows
+    run_numbers = pd.factorize(rows[RUN_ID])[0]
+    steps = np.asarray(pd.to_numeric(rows["step"], errors="coerce"), float)
+    order = np.lexsort((steps, run_numbers))
+    has_order = np.array_equal(order, np.argsort(run_numbers, kind="stable"))
+    return rows if has_order else rows.iloc[order]
 
 
 def _compute(frame: pd.DataFrame, columns: ComputeColumns) -> tuple[np.ndarray, str]:
