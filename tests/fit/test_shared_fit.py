@@ -95,6 +95,24 @@ def test_to_share_all_parameters_is_to_pool_the_data():
         assert fit.intervals == fits[0].intervals
 
 
+@pytest.mark.parametrize("fixed", [{}, {"E": 1.0}])
+def test_data_sets_that_disagree_are_pooled_too(fixed):
+    """A and alpha compensate each other, and the Huber loss is flat: the curvature is singular to rounding."""
+    generator, sets = np.random.Generator(np.random.PCG64(9)), []
+    for own, num_budgets in (({"E": 1.6, "A": 400.0, "B": 410.0}, 7), ({"E": 0.9, "A": 300.0, "B": 350.0}, 5)):
+        compute = np.repeat(np.geomspace(1e18, 1e21, num_budgets), 7)
+        size = 0.1 * compute**0.5 * 10 ** (np.tile(np.linspace(-1, 1, 7), num_budgets) / 2)
+        inputs = {"N": size, "D": compute / 6 / size}
+        loss = CHINCHILLA(own | {"alpha": 0.34, "beta": 0.28}, inputs)
+        sets.append(DataSet(inputs, loss * np.exp(0.003 * generator.normal(size=size.size)), fixed))
+    fits = fit_law_sharing(CHINCHILLA, sets, [name for name in NAMES if name not in fixed])
+    inputs = {name: np.concatenate([points.inputs[name] for points in sets]) for name in ("N", "D")}
+    pooled = fit_law(CHINCHILLA, np.concatenate([points.y for points in sets]), fixed=fixed, level=None, **inputs)
+    assert sum(fit.objective for fit in fits) == pytest.approx(pooled.objective, rel=1e-8)
+    for fit in fits:
+        assert fit.parameters == pytest.approx(pooled.parameters, rel=1e-3)
+
+
 def test_intervals_of_a_shared_slope_are_those_of_weighted_regression():
     generator = np.random.Generator(np.random.PCG64(2))
     x, sets = np.linspace(2.5, 6.0, 40), []
