@@ -25,7 +25,6 @@ from lossline_jax.fit.solver.problem import Problem, build_problem
 from lossline_jax.fit.solver.profile_likelihood import profile_intervals
 
 BUDGETS, APPARENT_RUNS, RUNS = "budgets", "apparent runs", "runs"
-COMMON_BUDGETS = "budgets of all data sets"
 SIZE_AND_TOKENS = ("N", "D")  # inputs whose product is the compute of a row
 
 
@@ -184,12 +183,11 @@ def note_on_noise(noise: GroupedNoise, kind: str, *, relative: bool) -> str:
         follow = "rows that follow each other with one N and growing D"
         rows = {
             BUDGETS: "rows of one budget",
-            COMMON_BUDGETS: "rows of one budget in all data sets",
             RUNS: "rows of one run",
             APPARENT_RUNS: follow,
         }[kind]
         parts.append(f"{rows} share {noise.shared:.0%} of their error variance (p {noise.p_shared:.2g})")
-    if noise.differs and kind != COMMON_BUDGETS:
+    if noise.differs:
         first, last = noise.ends
         ends = f", {first:.2%} to {last:.2%}" if relative else f", {first:.2g} to {last:.2g}"
         word = "changes" if noise.num_blocks > 1 else "falls" if last < first else "rises"

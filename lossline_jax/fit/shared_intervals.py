@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lossline_jax.fit.budgets import MIN_GROUPS, budgets_of
-from lossline_jax.fit.group_intervals import BUDGETS, COMMON_BUDGETS, RowGroups, note_on_noise
+from lossline_jax.fit.group_intervals import BUDGETS, RowGroups, note_on_noise
+from lossline_jax.fit.solver.common_noise import CommonError, common_error
 from lossline_jax.fit.solver.grouped_noise import (
     GroupedNoise,
     estimate_noise,
@@ -19,6 +20,8 @@ from lossline_jax.fit.solver.joint_profile import JointProfile, Stacked, joint_p
 from lossline_jax.fit.solver.noise_limits import allowed_rises
 from lossline_jax.fit.solver.problem import Problem
 from lossline_jax.fit.solver.search import SAME_OBJECTIVE
+
+TOLD_BELOW = 0.05  # p below which a common error is told, by convention
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,13 +130,19 @@ def _noises(
         noises.append(with_groups(noise, residual_n, jacobian_nK, common_n, always=always))
     if all(each.is_independent for each in noises):
         return independent
-    note = "; ".join(
-        note_on_noise(each, text, relative=relative)
-        for each, text in zip(noises, (kind, COMMON_BUDGETS), strict=False)
-        if each is noise or each.shared > 0
-        if not each.is_independent
-    )
-    return noises, f"by {num_groups} {kind}", note
+    notes = [] if noise.is_independent else [note_on_noise(noise, kind, relative=relative)]
+    if common_n is not None and len(noises) > 1 and noises[1].shared > 0:
+        notes.append(_note_on_common(common_error(noise, residual_n, jacobian_nK, common_n)))
+    return noises, f"by {num_groups} {kind}", "; ".join(notes)
+
+
+def _note_on_common(common: CommonError | None) -> str:
+    """Return what the residuals show of an error that all data sets share at a budget."""
+    allowed = "the intervals also allow for an error that all data sets share at a budget"
+    if common is None or common.p_value >= TOLD_BELOW:
+        return allowed
+    share = f"{common.share:.0%} of the error variance is common to all data sets at a budget (p {common.p_value:.2g})"
+    return f"{share}; {allowed}"
 
 
 def _common_budgets(groups: Sequence[RowGroups], log_budget_n: np.ndarray | None) -> np.ndarray | None:

@@ -1,5 +1,6 @@
 """Format laws and fits of laws as aligned text."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from lossline_jax.fit.law import Law
@@ -103,9 +104,20 @@ def law_fits_text(law_fits: LawFits) -> str:
         remark = f"{runs}; intervals: see below" if kinds else f"{runs}; no intervals"
     held = ", ".join(f"{name} = {value:g}" for name, value in law_fits.fixed.items())
     remark += f"; held: {held}" if held else ""
-    remark += f"; one value in all groups: {', '.join(law_fits.shared)}" if law_fits.shared else ""
+    remark += f"; one value in {_sharing(law_fits)}: {', '.join(law_fits.shared)}" if law_fits.shared else ""
     notes = fit_notes((" ".join((item.label, item.output)).strip(), item.fit.note) for item in law_fits.fits)
     kind_lines = fit_notes((name, f"intervals: {kind}") for name, kind in kinds)
     table = "\n".join([text_table(header, rows), *map(shown, [*kind_lines, *notes])])
     blocks = [f"{law_fits.law}: {law_fits.formula}   ({shown(inputs)}; {remark})", table]
     return "\n\n".join([*blocks, *titled_list("Not fitted", law_fits.failures)])
+
+
+def _sharing(law_fits: LawFits) -> str:
+    """Return how many groups share a value, in words. A group that cannot be fitted does not."""
+    counts = Counter(item.output for item in law_fits.fits if item.fit.has_curve)
+    if law_fits.num_groups is None or set(counts.values()) == {law_fits.num_groups}:
+        return "all groups"
+    if len(set(counts.values())) == 1:
+        return f"{next(iter(counts.values()))} of {law_fits.num_groups} groups"
+    numbers = ", ".join(f"{number} for {output}" for output, number in counts.items())
+    return f"some of {law_fits.num_groups} groups ({numbers})"

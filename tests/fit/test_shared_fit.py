@@ -6,11 +6,17 @@ import pytest
 import scipy
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.group_intervals import groups_of_rows
 from lossline_jax.fit.law import LEAST_SQUARES, LOG_HUBER, LOG_LEAST_SQUARES
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA
 from lossline_jax.fit.shared_fit import fit_law_sharing
-from lossline_jax.fit.solve import DataSet, fit_law
+from lossline_jax.fit.solve import DataSet, fit_law, fit_law_many
+from lossline_jax.fit.solver.common_noise import common_error
+from lossline_jax.fit.solver.grouped_noise import estimate_noise
+from lossline_jax.fit.solver.joint import JointProblem
+from lossline_jax.fit.solver.joint_profile import stack
+from lossline_jax.fit.solver.problem import build_problem
 from lossline_jax.fit.study.table_laws import fit_laws
 from lossline_jax.summary.laws import law_fits_text
 from tests.fit.test_table_laws import INPUTS, PLANTED, table
@@ -95,6 +101,24 @@ def test_to_share_all_parameters_is_to_pool_the_data():
         assert fit.intervals == fits[0].intervals
 
 
+@pytest.mark.parametrize("fixed", [{}, {"E": 1.0}])
+def test_data_sets_that_disagree_are_pooled_too(fixed):
+    """A and alpha compensate each other, and the Huber loss is flat: the curvature is singular to rounding."""
+    generator, sets = np.random.Generator(np.random.PCG64(9)), []
+    for own, num_budgets in (({"E": 1.6, "A": 400.0, "B": 410.0}, 7), ({"E": 0.9, "A": 300.0, "B": 350.0}, 5)):
+        compute = np.repeat(np.geomspace(1e18, 1e21, num_budgets), 7)
+        size = 0.1 * compute**0.5 * 10 ** (np.tile(np.linspace(-1, 1, 7), num_budgets) / 2)
+        inputs = {"N": size, "D": compute / 6 / size}
+        loss = CHINCHILLA(own | {"alpha": 0.34, "beta": 0.28}, inputs)
+        sets.append(DataSet(inputs, loss * np.exp(0.003 * generator.normal(size=size.size)), fixed))
+    fits = fit_law_sharing(CHINCHILLA, sets, [name for name in NAMES if name not in fixed])
+    inputs = {name: np.concatenate([points.inputs[name] for points in sets]) for name in ("N", "D")}
+    pooled = fit_law(CHINCHILLA, np.concatenate([points.y for points in sets]), fixed=fixed, level=None, **inputs)
+    assert sum(fit.objective for fit in fits) == pytest.approx(pooled.objective, rel=1e-8)
+    for fit in fits:
+        assert fit.parameters == pytest.approx(pooled.parameters, rel=1e-3)
+
+
 def test_intervals_of_a_shared_slope_are_those_of_weighted_regression():
     generator = np.random.Generator(np.random.PCG64(2))
     x, sets = np.linspace(2.5, 6.0, 40), []
@@ -170,6 +194,89 @@ def test_runs_with_several_rows_widen_the_intervals_of_a_joint_fit():
     assert by_run.parameters == by_row.parameters
     assert by_run.conventions["intervals"] == "90%, profile likelihood of 2 data sets together, by 10 runs"
     assert "rows of one run share" in by_run.note
+
+
+def corpora(own=0.0, common=0.0, seed=0):
+    """Return two data sets with equal budgets, whose rows share an error at a budget within a set, or in both."""
+    generator, sets = np.random.Generator(np.random.PCG64(seed)), []
+    level = np.repeat(np.arange(7), 7)
+    compute = np.geomspace(1e18, 1e21, 7)[level]
+    size = 0.1 * compute**0.5 * 10 ** (np.tile(np.linspace(-1, 1, 7), 7) / 2)
+    inputs = {"N": size, "D": compute / 6 / size}
+    shift = common * generator.normal(size=7)
+    for irreducible in (1.6, 0.9):
+        loss = CHINCHILLA({"E": irreducible, "A": 400.0, "B": 410.0, "alpha": 0.34, "beta": 0.28}, inputs)
+        error = shift + own * generator.normal(size=7)
+        sets.append(DataSet(inputs, loss * np.exp(error[level] + 0.002 * generator.normal(size=49))))
+    return sets
+
+
+def found_common(sets):
+    """Return the common error that the residuals of separate fits show."""
+    problems = [
+        build_problem(CHINCHILLA, points.inputs, np.asarray(points.y), LOG_HUBER, fixed={}, weights=None)
+        for points in sets
+    ]
+    fits = fit_law_many(CHINCHILLA, sets, objective=LOG_HUBER, level=None, num_starts=8)
+    joint = JointProblem(tuple(problems), ())
+    u_GP = np.stack([problem.search(fit.parameters) for problem, fit in zip(problems, fits, strict=True)])
+    stacked = stack(joint, u_GP)
+    budget_n = np.tile(np.repeat(np.arange(7), 7), 2)
+    group_n = budget_n + 7 * stacked.data_set_n
+    noise = estimate_noise(stacked.residual_n, stacked.jacobian_nK, group_n, block_n=stacked.data_set_n)
+    return common_error(noise, stacked.residual_n, stacked.jacobian_nK, budget_n)
+
+
+def test_a_common_error_is_told_only_where_data_sets_have_one():
+    """With errors of each data set alone, p is uniform: it is below .05 in about one of 20 tables."""
+    alone = [found_common(corpora(own=0.004, seed=seed)).p_value for seed in range(20)]
+    assert np.sum(np.array(alone) < 0.05) <= 3
+    assert 0.3 < np.mean(alone) < 0.75
+    common = [found_common(corpora(common=0.004, seed=seed)) for seed in range(10)]
+    assert np.sum([each.p_value < 0.05 for each in common]) >= 9
+    assert np.median([each.share for each in common]) == pytest.approx(0.8, abs=0.15)  # 16 of 16 + 4
+
+
+def test_the_note_names_a_common_error_only_if_it_is_shown():
+    groups = [groups_of_rows(points.inputs) for points in corpora()]
+    common, own = (
+        fit_law_sharing(CHINCHILLA, sets, ["alpha"], groups=groups)[0].note
+        for sets in (corpora(common=0.004), corpora(own=0.004))
+    )
+    assert "of the error variance is common to all data sets at a budget (p " in common
+    assert "is common to all data sets" not in own
+
+
+def test_a_group_that_does_not_agree_with_a_shared_or_held_value_is_named():
+    sets = corpora()
+    frame = pd.concat([pd.DataFrame({**s.inputs, "loss": s.y, "data": str(k)}) for k, s in enumerate(sets)])
+    frame = frame.reset_index(drop=True)
+
+    def notes(**options):
+        law_fits = fit_laws(frame, "chinchilla", {"N": "N", "D": "D"}, ["loss"], by=["data"], level=None, **options)
+        return [item.fit.note for item in law_fits.fits]
+
+    assert any("the groups do not agree in E" in note for note in notes(shared=["E"]))
+    assert not any("agree" in note for note in notes(shared=["alpha", "beta"]))
+    assert not any("agree" in note for note in notes(fixed={"alpha": 0.34}))
+    (first, second) = notes(fixed={"E": 1.6})
+    assert "agree" not in first
+    assert "the rows do not agree with E = 1.6" in second
+
+
+def test_a_group_with_nobody_to_share_with_is_refused():
+    frame = table(["a", "b"])
+    frame.loc[30, "loss"] = -1.0
+    with pytest.raises(LosslineError, match=r"shared: only data=a of 2 groups can be fitted to loss.*loss is -1"):
+        fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"], shared=["alpha"])
+    with pytest.raises(LosslineError, match="shared: the columns of by give one group only, data=a"):
+        fit_laws(table(["a"]), "chinchilla", INPUTS, ["loss"], by=["data"], shared=["alpha"])
+    few = pd.concat([table(["a"]), table(["b"]).iloc[:2]], ignore_index=True)
+    with pytest.raises(LosslineError, match="shared: only data=a of 2 groups can be fitted to loss.*2 points for 4"):
+        fit_laws(few, "chinchilla", INPUTS, ["loss"], by=["data"], shared=["alpha"])
+    frame = pd.concat([frame, table(["c"])], ignore_index=True)
+    three = fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"], shared=["alpha"], level=None)
+    assert "one value in 2 of 3 groups: alpha" in " ".join(law_fits_text(three).split())
 
 
 @pytest.mark.parametrize(

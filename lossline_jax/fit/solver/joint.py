@@ -22,6 +22,7 @@ MAX_STEPS = 60  # outer steps of a lane
 SMALL_GAIN = 1e-10  # relative gain in the objective; two outer steps with no larger gain: converged
 SMALLEST_TRUST = 1e-6  # share of a quasi-Newton step; with less, no downhill step is left: converged
 INNER_STEPS = 100  # steps of the fits of one data set
+SMALLEST_CURVATURE = 1e-12  # of an outer step, relative to the diagonal; a flatter direction counts as this curved
 RIDGE = 1e-9  # relative to the diagonal: it only keeps columns that are nearly alike solvable
 
 
@@ -184,12 +185,16 @@ def _bounded_step(
     """Return (L, q) quasi-Newton steps. A coordinate that presses against its bound, or is held, does not move."""
     low_Lq, high_Lq = room
     moving = free_Lq & ~(((low_Lq >= 0) & (gradient_Lq > 0)) | ((high_Lq <= 0) & (gradient_Lq < 0)))
-    pairs = moving[:, :, None] & moving[:, None, :]
+    diagonal_Lq = np.einsum("lqq->lq", hessian_Lqq)
+    scale_Lq = np.where(moving & (diagonal_Lq > 0), 1 / np.sqrt(np.where(diagonal_Lq > 0, diagonal_Lq, 1.0)), 0.0)
+    scaled = hessian_Lqq * scale_Lq[:, :, None] * scale_Lq[:, None, :]
     size = gradient_Lq.shape[1]
-    table = np.where(pairs, hessian_Lqq, 0.0)
-    diagonal = np.einsum("lqq->lq", hessian_Lqq)
-    table[:, np.arange(size), np.arange(size)] = np.where(moving & (diagonal > 0), diagonal, 1.0)
-    step = -np.linalg.solve(table, np.where(moving, gradient_Lq, 0.0)[:, :, None])[:, :, 0]
+    scaled[:, np.arange(size), np.arange(size)] = 1.0
+    # Shared parameters that nearly compensate each other, such as A and alpha, leave the table singular to rounding.
+    curvature_Lq, directions = np.linalg.eigh(scaled)
+    curvature_Lq = np.maximum(curvature_Lq, SMALLEST_CURVATURE)
+    along_Lq = np.einsum("lqk,lq->lk", directions, scale_Lq * gradient_Lq) / curvature_Lq
+    step = -scale_Lq * np.einsum("lqk,lk->lq", directions, along_Lq)
     return np.clip(step, low_Lq, high_Lq)
 
 

@@ -87,6 +87,34 @@ def read_law_groups(
     return groups, notes
 
 
+def require_groups_to_share(labels: Sequence[str], num_groups: int, output: str | None, reasons: Sequence[str]) -> None:
+    """Raise ArgumentError where only one group of an output can be fitted, because it has nothing to share.
+
+    Args:
+        labels: the groups that can be fitted.
+        num_groups: the number of groups of the table.
+        output: the output that is fitted.
+        reasons: notes on the groups that cannot be fitted.
+    """
+    if len(labels) != 1:
+        return
+    if num_groups == 1:
+        raise ArgumentError(
+            "{shared}: the columns of {by} give one group only, {label}; leave {shared} out, or name columns that "
+            "divide the rows",
+            label=labels[0],
+        )
+    others = [text for text in reasons if not text.startswith(f"{labels[0]}, ")]
+    raise ArgumentError(
+        "{shared}: only {label} of {num_groups} groups can be fitted to {output}, so nothing is shared; {reason}; "
+        "correct these rows, or leave {shared} out",
+        label=labels[0],
+        num_groups=num_groups,
+        output=output,
+        reason="; ".join(others),
+    )
+
+
 def _held_above(request: LawRequest, y: np.ndarray) -> str:
     """Return why an irreducible value that is held leaves no room for the law. Empty: it does not."""
     law, largest = request.law, float(np.nanmax(y))

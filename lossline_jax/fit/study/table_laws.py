@@ -20,13 +20,21 @@ from lossline_jax.fit.resampling import bootstrap, has_checkpoints, with_run_int
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
 from lossline_jax.fit.shared_fit import fit_law_sharing
 from lossline_jax.fit.solve import DataSet, fit_law_many
-from lossline_jax.fit.study.law_groups import LawGroup, LawRequest, columns_of_inputs, read_law_groups
+from lossline_jax.fit.study.agreement import with_disagreement
+from lossline_jax.fit.study.law_groups import (
+    LawGroup,
+    LawRequest,
+    columns_of_inputs,
+    read_law_groups,
+    require_groups_to_share,
+)
 from lossline_jax.fit.tables.columns import (
     COUNT_EACH_TIME,
     loss_column,
     run_column,
 )
 from lossline_jax.fit.tables.copies import one_run_each
+from lossline_jax.fit.tables.groups import row_groups
 from lossline_jax.fit.tables.rows import as_pandas, require_column
 from lossline_jax.fit.tables.wide import wide_table
 
@@ -54,6 +62,7 @@ class LawFits:
     failures: tuple[str, ...]
     fixed: dict[str, float] = field(default_factory=dict)  # parameters held at given values
     shared: tuple[str, ...] = ()  # parameters with one value in all groups
+    num_groups: int | None = None  # groups of the table, with those that cannot be fitted. None: not known
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -136,13 +145,20 @@ def fit_laws(  # noqa: PLR0913 - four inputs; all the rest are options by keywor
             "{budget}: intervals by budget need one row for each run; leave {cluster} out and keep the last row of "
             "each run, or leave {budget} out"
         )
+    num_groups = len(list(row_groups(wide, by)))
     fits: list[LawFit] = []
     for output in outputs if shared else (None,):
         together = [group for group in groups if output in (None, group.output)]
-        if shared and len(together) > 1:
+        if shared and together:
+            require_groups_to_share([group.label for group in together], num_groups, output, left_out)
             results = _fit_together(request, together, shared, by_run=cluster is not None, level=level)
+            sharing = [group.label for group, fit in zip(together, results, strict=True) if fit.has_curve]
+            reasons = [f"{group.label}, {fit.note}" for group, fit in zip(together, results, strict=True)]
+            require_groups_to_share(sharing, num_groups, output, [*left_out, *reasons])
         else:
             results = _fit_alone(request, together, by_run=cluster is not None, level=level)
+        points = [group.points for group in together]
+        results = with_disagreement(results, law, points, objective=request.objective, shared=shared, fixed=fixed)
         for group, fit in zip(together, results, strict=True):
             fits.append(LawFit(group.label, group.output, _with_notes(fit, law, group)))
     without_curve = [
@@ -151,7 +167,7 @@ def fit_laws(  # noqa: PLR0913 - four inputs; all the rest are options by keywor
     failures = (*merged, *left_out, *without_curve)
     if not any(item.fit.has_curve for item in fits):
         raise LosslineError(failures[0])
-    return LawFits(law.name, law.formula, columns, runs, tuple(fits), failures, fixed, tuple(shared))
+    return LawFits(law.name, law.formula, columns, runs, tuple(fits), failures, fixed, tuple(shared), num_groups)
 
 
 def _fit_alone(
