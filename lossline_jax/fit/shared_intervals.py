@@ -8,7 +8,7 @@ import numpy as np
 
 from lossline_jax.fit.budgets import MIN_GROUPS, budgets_of
 from lossline_jax.fit.group_intervals import BUDGETS, RowGroups, note_on_noise
-from lossline_jax.fit.solver.common_noise import CommonError, common_error
+from lossline_jax.fit.solver.common_noise import NUM_DRAWS, CommonError, common_error
 from lossline_jax.fit.solver.grouped_noise import (
     GroupedNoise,
     estimate_noise,
@@ -106,7 +106,8 @@ def _noises(
     """Return the noise of all rows, the kind of the intervals and a note.
 
     The first noise has errors that the rows of a group share within one data set. If data sets have the same budgets,
-    a second one has errors that the rows of a budget share in all data sets, such as a misfit of the law.
+    a second one has errors that the rows of a budget share in all data sets, such as a misfit of the law. It has no
+    error within a data set, so its share holds both. The note has the share of the common error alone.
     """
     residual_n, jacobian_nK, block_n = stacked.residual_n, stacked.jacobian_nK, stacked.data_set_n
     independent = [independent_noise(residual_n, jacobian_nK, block_n)], "of independent rows", ""
@@ -141,8 +142,9 @@ def _note_on_common(common: CommonError | None) -> str:
     allowed = "the intervals also allow for an error that all data sets share at a budget"
     if common is None or common.p_value >= TOLD_BELOW:
         return allowed
-    share = f"{common.share:.0%} of the error variance is common to all data sets at a budget (p {common.p_value:.2g})"
-    return f"{share}; {allowed}"
+    at_most = "at most " if common.p_value <= 1 / NUM_DRAWS else ""
+    p_value = f"p {at_most}{common.p_value:.2g}"
+    return f"{common.share:.0%} of the error variance is common to all data sets at a budget ({p_value}); {allowed}"
 
 
 def _common_budgets(groups: Sequence[RowGroups], log_budget_n: np.ndarray | None) -> np.ndarray | None:

@@ -53,7 +53,7 @@ def common_error(
     left_n = relative_n - basis @ (basis.T @ relative_n)
     sums_GK = np.stack([np.bincount(group_n, column) for column in basis.T], axis=1)
     weights_m, axes_Gm = np.linalg.eigh(np.diag(counts_G) - sums_GK @ sums_GK.T)
-    heavy = weights_m >= SMALLEST_WEIGHT * weights_m.max()
+    heavy = weights_m >= max(SMALLEST_WEIGHT * weights_m.max(), TINY * counts_G.max())
     weights_m, axes_Gm = weights_m[heavy], axes_Gm[:, heavy]
     score_m = axes_Gm.T @ np.bincount(group_n, left_n) / np.sqrt(weights_m)
     in_budget_GB = np.zeros((counts_G.size, int(budget_n.max()) + 1))
