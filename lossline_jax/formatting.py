@@ -88,6 +88,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def ratio_text(ratio: float) -> str:
+    """Return a ratio with two digits or more: `1.87`, `0.064` or `12.4`."""
+    return f"{ratio:.2g}" if ratio < 0.1 else f"{ratio:.2f}" if ratio < 10 else f"{ratio:.3g}"
+
+
 def display_width(text: str) -> int:
     """Return the number of terminal columns of a text. A wide character takes two, a combining accent none."""
     if text.isascii():

@@ -260,19 +260,16 @@ def bootstrap(
         y_Bn = _block_resamples(problem, u, generator, num_resamples)
         minima = minimise(problem, start, y_Bn=y_Bn, max_iterations=100)
         method = BY_BLOCK
-    usable = np.isfinite(minima.objective_B)
-    natural = [problem.natural(row) for row in minima.u_BP[usable]]
-    notes = [_note(method, num_clusters)]
-    if num_failed := int((~usable).sum()):
-        notes.append(f"{num_failed} of {num_resamples} resamples could not be fitted and are left out")
+    natural = [problem.natural(row) for row in minima.u_BP[np.isfinite(minima.objective_B)]]
+    samples = {name: np.array([row[name] for row in natural]) for name in law.names}
     return Bootstrap(
-        fit=fit,
-        law=law,
-        samples={name: np.array([row[name] for row in natural]) for name in law.names},
-        method=method,
-        num_clusters=num_clusters,
-        seed=seed,
-        note="; ".join(note for note in notes if note),
+        fit,
+        law,
+        samples,
+        method,
+        num_clusters,
+        seed,
+        _note(method, num_clusters, num_resamples - len(natural), num_resamples),
     )
 
 
@@ -291,7 +288,7 @@ def _of_corrected(
 
     Blocks of residuals would not do: the residuals of such a line have the noise of x in them.
     """
-    num_clusters, method = int(codes.max()) + 1, BY_RUN
+    num_clusters = int(codes.max()) + 1
     if num_clusters > 1:
         counts = cluster_counts(generator, num_clusters, num_resamples)[:, codes]
         method = BY_POINT if num_clusters == codes.size else BY_RUN
@@ -299,20 +296,11 @@ def _of_corrected(
         drawn = np.argsort(x, kind="stable")[block_indices(generator, x.size, num_resamples)]
         counts = np.array([np.bincount(row, minlength=x.size) for row in drawn], float)
         method = BY_POINT_BLOCK
-    samples = corrected_samples(fit.parameters, x, y, counts, noise_x=fit.noise_x or 0.0)
-    usable = np.all(np.isfinite(list(samples.values())), axis=0)
-    notes = [_note(method, num_clusters)]
-    if num_failed := int((~usable).sum()):
-        notes.append(f"{num_failed} of {num_resamples} resamples could not be fitted and are left out")
-    return Bootstrap(
-        fit=fit,
-        law=law,
-        samples={name: values[usable] for name, values in samples.items()},
-        method=method,
-        num_clusters=num_clusters,
-        seed=seed,
-        note="; ".join(note for note in notes if note),
-    )
+    refitted = corrected_samples(fit.parameters, x, y, counts, noise_x=fit.noise_x or 0.0)
+    usable = np.all(np.isfinite(list(refitted.values())), axis=0)
+    samples = {name: values[usable] for name, values in refitted.items()}
+    note = _note(method, num_clusters, int((~usable).sum()), num_resamples)
+    return Bootstrap(fit, law, samples, method, num_clusters, seed, note)
 
 
 def derive_seed(seed: int, *names: str) -> int:
@@ -372,9 +360,13 @@ def _block_resamples(
     return (curve - offset) * np.exp(drawn) + offset
 
 
-def _note(method: str, num_clusters: int) -> str:
+def _note(method: str, num_clusters: int, num_failed: int, num_resamples: int) -> str:
+    """Return what a reader must know about the resamples, separated by semicolons."""
+    notes = []
     if method in (BY_BLOCK, BY_POINT_BLOCK):
-        return "one run only: the interval says nothing about how another run would differ"
-    if method == BY_RUN and num_clusters < FEW_CLUSTERS:
-        return f"{num_clusters} runs only: the interval is rough"
-    return ""
+        notes.append("one run only: the interval says nothing about how another run would differ")
+    elif method == BY_RUN and num_clusters < FEW_CLUSTERS:
+        notes.append(f"{num_clusters} runs only: the interval is rough")
+    if num_failed:
+        notes.append(f"{num_failed} of {num_resamples} resamples could not be fitted and are left out")
+    return "; ".join(notes)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from lossline_jax.fit.speedup.speedups import ComputeComparison, FactorSpeedup, LevelSpeedup, PairSpeedup, SpeedupAt
 from lossline_jax.fit.tables.columns import unit_label
-from lossline_jax.formatting import NONE, p_text, text_table
+from lossline_jax.formatting import NONE, p_text, ratio_text, text_table
 
 HEADER = ("factor and level", "speedup", "90% interval", "high", "low", "p", "noise", "runs", "verdict")
 COURSE_HEADER = ("level", "at", "reference needs", "level needs", "speedup", "90% interval")
@@ -98,9 +98,7 @@ def times_text(ratio: float | None) -> str:
     Args:
         ratio: the ratio.
     """
-    if ratio is None:
-        return NONE
-    return f"{ratio:.2g}" if ratio < 0.1 else f"{ratio:.2f}" if ratio < 10 else f"{ratio:.3g}"
+    return NONE if ratio is None else ratio_text(ratio)
 
 
 def interval_text(interval: tuple[float, float] | None) -> str:

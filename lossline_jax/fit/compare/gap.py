@@ -15,6 +15,7 @@ from lossline_jax.fit.compare.setting_line import MatchedPair, SettingLine
 from lossline_jax.fit.direction import falls_with_x
 from lossline_jax.fit.resampling import block_indices
 from lossline_jax.fit.tables.other_unit import as_if_in_another_unit
+from lossline_jax.fit.tables.settings import pair_names
 
 MIN_POINTS = 3  # points of a level on the common support of a pair; fewer give no gap. A convention
 MISFIT_IN_NOISE = 3.0  # noise floors; a line that misses its own points by more gets a note. A convention
@@ -106,7 +107,9 @@ def measure_gap(pairs: Sequence[MatchedPair], noise: Noise, seed: int) -> LineGa
             num_runs=part.distances.size,
             num_reference_runs=part.num_reference_runs,
         )
-        for name, part, draws in zip(_pair_names([part.pair for part in parts]), parts, draws_GR, strict=True)
+        for name, part, draws in zip(
+            pair_names([part.pair.reference.levels for part in parts]), parts, draws_GR, strict=True
+        )
     )
     weights = np.array([1 / pair.variance for pair in measured])
     weights /= weights.sum()
@@ -195,15 +198,6 @@ def _level_draws(part: _Part, noise: Noise, generator: np.random.Generator) -> n
     distances = (y - part.pair.reference.fit.predict(x=x))[order]
     drawn = distances[block_indices(generator, x.size, NUM_DRAWS)].mean(axis=1)
     return drawn - distances.mean()
-
-
-def _pair_names(pairs: Sequence[MatchedPair]) -> list[str]:
-    """Name each pair by the levels of the factors in which the pairs differ: `code, bpe1024`."""
-    if len(pairs) < 2:
-        return ["all"] * len(pairs)
-    levels = [pair.reference.levels for pair in pairs]
-    varying = [name for name in levels[0] if len({levels_of_pair[name] for levels_of_pair in levels}) > 1]
-    return [", ".join(levels_of_pair[name] for name in varying) for levels_of_pair in levels]
 
 
 def _note(pairs: Sequence[MatchedPair], fitted: Sequence[MatchedPair], parts: Sequence[_Part], noise: Noise) -> str:

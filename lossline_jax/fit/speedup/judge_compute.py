@@ -1,15 +1,16 @@
 """Decide the verdicts of the levels of a table on one loss. The rules are in the docstring of `compare_compute`."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lossline_jax.fit.compare.compare_lines import holm
+from lossline_jax.fit.compare.holm import holm
 from lossline_jax.fit.speedup.cell import Displacement
 from lossline_jax.fit.speedup.noise_pool import Errors, Matched, NoisePool, errors_of_level
 from lossline_jax.fit.speedup.speedups import ComputeVerdict, LevelSpeedup, PairSpeedup, SpeedupAt
+from lossline_jax.fit.tables.settings import pair_names
 
 SIGNIFICANT = 0.05  # probability, by convention, of the test of each level
 
@@ -51,7 +52,9 @@ def _judged(
     of_pairs = [errors_of_level([pair], pool) for pair in item.matched]
     pairs = tuple(
         _pair(name, pair, of_pair)
-        for name, pair, of_pair in zip(_pair_names(item.matched), item.matched, of_pairs, strict=True)
+        for name, pair, of_pair in zip(
+            pair_names([reference.levels for reference, *_ in item.matched]), item.matched, of_pairs, strict=True
+        )
     )
     verdict = "depends" if _signs(of_pairs) == {1, -1} else _verdict(mean, interval, p_holm, margin)
     if item.rises_late:
@@ -154,12 +157,3 @@ def _with_errors_between_losses(errors: Errors, item: Displacement) -> Errors:
     between = np.interp(item.reference_log_compute[item.num_by_loss :], order, errors.standard_errors[known])
     errors_of_all = np.concatenate([errors.standard_errors[known], between, errors.standard_errors[-1:]])
     return dataclasses.replace(errors, standard_errors=errors_of_all)
-
-
-def _pair_names(matched: Sequence[Matched]) -> list[str]:
-    """Name each pair by the levels of the factors in which the pairs differ: `code, bpe1024`."""
-    if len(matched) < 2:
-        return ["all"] * len(matched)
-    levels: list[Mapping[str, str]] = [reference.levels for reference, *_ in matched]
-    varying = [name for name in levels[0] if len({of_pair[name] for of_pair in levels}) > 1]
-    return [", ".join(of_pair[name] for name in varying) for of_pair in levels]

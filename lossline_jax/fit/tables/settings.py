@@ -63,6 +63,18 @@ def differences(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:
     return [name for name in a if a[name] != b[name]]
 
 
+def pair_names(levels: Sequence[Mapping[str, str]]) -> list[str]:
+    """Name each matched pair by the levels of the factors in which the pairs differ: `code, bpe1024`.
+
+    Args:
+        levels: the levels of the reference setting of each pair.
+    """
+    if len(levels) < 2:
+        return ["all"] * len(levels)
+    varying = [name for name in levels[0] if len({of_pair[name] for of_pair in levels}) > 1]
+    return [", ".join(of_pair[name] for name in varying) for of_pair in levels]
+
+
 @dataclass(frozen=True)
 class Settings:
     """The settings of a table. The number of a setting is its position."""

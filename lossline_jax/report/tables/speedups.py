@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from lossline_jax.fit.speedup.speedups import FactorSpeedup, LevelSpeedup
 from lossline_jax.fit.tables.columns import unit_label
-from lossline_jax.formatting import p_text
+from lossline_jax.formatting import p_text, ratio_text
 from lossline_jax.report.content.wording import NONE
 from lossline_jax.report.figures.plot import swatch
 from lossline_jax.report.figures.style import Style, factor_name, factor_rank
@@ -75,29 +75,22 @@ def _cells(level: LevelSpeedup | None) -> list[Cell]:
     tone = "strong" if level.verdict in DECISIVE else ""
     if level.speedup is None:
         return [Cell(level.verdict, tone=tone), Cell(NONE), Cell(NONE)]
-    course = f"{ratio_text(level.highest)} to {ratio_text(level.lowest)}"
+    course = f"{_ratio(level.highest)} to {_ratio(level.lowest)}"
     share = "" if level.noise_share is None else f"{level.noise_share:.2f}"
-    pairs = "\n".join(f"{pair.matched_on}: {ratio_text(pair.speedup)} {_ends(pair.interval)}" for pair in level.pairs)
+    pairs = "\n".join(f"{pair.matched_on}: {_ratio(pair.speedup)} {_ends(pair.interval)}" for pair in level.pairs)
     return [
         Cell(level.verdict, course, tone=tone),
-        Cell(ratio_text(level.speedup), _ends(level.interval), title=pairs),
+        Cell(_ratio(level.speedup), _ends(level.interval), title=pairs),
         Cell(p_text(level.p_holm), share, title="Holm-corrected over levels; noise of a run over the speedup"),
     ]
 
 
-def ratio_text(ratio: float | None) -> str:
-    """Return a ratio with two digits or more, such as `1.87` or `0.064`; None: a dash.
-
-    Args:
-        ratio: the ratio.
-    """
-    if ratio is None:
-        return NONE
-    return f"{ratio:.2g}" if ratio < 0.1 else f"{ratio:.2f}" if ratio < 10 else f"{ratio:.3g}"
+def _ratio(ratio: float | None) -> str:
+    return NONE if ratio is None else ratio_text(ratio)
 
 
 def _ends(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f"[{ratio_text(interval[0])}, {ratio_text(interval[1])}]"
+    return "" if interval is None else f"[{_ratio(interval[0])}, {_ratio(interval[1])}]"
 
 
 def _runs(found: Sequence[LevelSpeedup | None]) -> Cell:
