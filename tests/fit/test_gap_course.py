@@ -178,3 +178,17 @@ def test_a_level_without_a_course_is_still_read():
         del pair["course"]
     pairs = tuple(dataclasses.replace(pair, course=None) for pair in level.pairs)
     assert from_json(LevelGap, stored) == dataclasses.replace(level, course=None, pairs=pairs)
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_the_verdict_with_a_far_run_is_judged_by_the_same_rules(seed, monkeypatch):
+    """The note tells the verdict with all runs, which is that of a comparison that sets no run aside."""
+    cells = changed(seed, 5.5, -5.5)
+    setting = cells[2]
+    y = setting.y + 14 * FLOOR * (setting.runs == setting.run_ids[0])
+    cells[2] = fit_setting(setting.levels, setting.x, y, setting.runs)
+    level = data_level(cells)
+    monkeypatch.setattr("lossline_jax.fit.compare.compare_lines.far_runs", lambda cells: ())
+    with_all = data_level(cells).verdict
+    assert ("with all runs" in level.note) == (with_all != level.verdict)
+    assert with_all == level.verdict or f"with all runs: {with_all}" in level.note

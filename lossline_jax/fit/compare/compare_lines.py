@@ -84,12 +84,14 @@ def compare_setting_lines(
     moments: dict[tuple[int, ...], RunMoments | None] = {}  # statistics of groups without a changed setting
     far = far_runs(cells)
     kept = _without(cells, runs_set_aside(far))
-    comparisons = _compared(kept, base, moments, **options)
+    comparisons = with_trends_and_interactions(kept, _compared(kept, base, moments, **options))
     if not far:
         return tuple(comparison for _, comparison in comparisons)
-    options["with_courses"] = False  # of these comparisons only the verdicts and gaps are told
-    with_all = _compared(cells, base, moments, **options)
-    in_doubt = [_compared(_without(kept, runs), base, moments, **options) for runs in runs_in_doubt(far)]
+    with_all = _compared(cells, base, moments, **options)  # only its verdicts and gaps are told
+    in_doubt = []
+    for runs in runs_in_doubt(far):
+        rest = _without(kept, runs)
+        in_doubt.append(with_trends_and_interactions(rest, _compared(rest, base, moments, **options)))
     results = []
     for k, (_, comparison) in enumerate(comparisons):
         without_one = [rest[k][1] for rest in in_doubt]
@@ -108,7 +110,6 @@ def _compared(
     unit: str,
     seed: int,
     margin_in_noise: float,
-    with_courses: bool = True,
 ) -> list[tuple[FactorMeasurement, FactorComparison]]:
     """Measure each factor that has two levels and decide its verdict; return both.
 
@@ -132,15 +133,13 @@ def _compared(
                 )
             )
     measured = _with_permutation_tests(measured, moments, seed)
-    if with_courses:
-        measured = [_with_courses(item, margin_in_noise, seed) for item in measured]
+    measured = [_with_courses(item, margin_in_noise, seed) for item in measured]
     corrected = holm([item.p for item in measured])
     tested = sum(p is not None for p in corrected)
-    decided = [
+    return [
         (item, decide_verdict(item, p_holm, num_tested=tested, margin_in_noise=margin_in_noise, unit=unit))
         for item, p_holm in zip(measured, corrected, strict=True)
     ]
-    return with_trends_and_interactions(cells, decided)
 
 
 def _with_permutation_tests(
