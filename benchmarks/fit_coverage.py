@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.law import LEAST_SQUARES, LOG_LEAST_SQUARES, Law, Objective
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA
 from lossline_jax.fit.resampling import bootstrap
-from lossline_jax.fit.solve import DataSet, fit_law_many
+from lossline_jax.fit.solve import fit_law_many
 from lossline_jax.formatting import text_table
 
 LEVEL = 0.9

@@ -16,11 +16,12 @@ from fit_peers import NUM_ITERATIONS, lbfgs_fit, scipy_best, scipy_fit
 from loss_sweep import OWN_VAL, read_sweep, relations
 from timing import Cost, interleave, median_cost, ratios
 
+from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.law import Law
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
 from lossline_jax.fit.resampling import bootstrap, cluster_counts
-from lossline_jax.fit.solve import DataSet, fit_law, fit_law_many
+from lossline_jax.fit.solve import fit_law, fit_law_many
 from lossline_jax.fit.solver.problem import Problem, build_problem
 from lossline_jax.formatting import text_table
 
@@ -38,7 +39,8 @@ CHILD = """
 import json, sys, time
 import numpy as np
 from lossline_jax.fit.laws import LAWS
-from lossline_jax.fit.solve import DataSet, fit_law_many
+from lossline_jax.fit.data_set import DataSet
+from lossline_jax.fit.solve import fit_law_many
 
 size, tokens = (values.ravel() for values in np.meshgrid(np.geomspace(1e8, 1e10, 16), np.geomspace(1e9, 1e11, 15)))
 loss = (1.8 + 480 * size**-0.35 + 2100 * tokens**-0.37) * np.exp(0.01 * np.random.default_rng(0).normal(size=240))

@@ -16,11 +16,12 @@ from lossline_jax.fit.compare.compare_lines import compare_setting_lines
 from lossline_jax.fit.compare.comparison import FactorComparison
 from lossline_jax.fit.compare.far_runs import far_runs
 from lossline_jax.fit.compare.setting_line import SettingLine
+from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.law import LEAST_SQUARES
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.resampling import bootstrap
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.solve import DataSet, fit_law_many
+from lossline_jax.fit.solve import fit_law_many
 from lossline_jax.fit.tables.copies import find_copies
 from lossline_jax.fit.tables.settings import Setting
 

@@ -22,6 +22,7 @@ from lossline_jax.fit.curves.data_mixture import (
     predict_quantities,
 )
 from lossline_jax.fit.curves.line import fit_line, predict_transfer, translate
+from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.group_intervals import intervals_by_budget
 from lossline_jax.fit.law import (
     LEAST_SQUARES,
@@ -44,7 +45,7 @@ from lossline_jax.fit.resampling import Bootstrap, bootstrap
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.shared_fit import fit_law_sharing
 from lossline_jax.fit.skills.fit import SkillFit, fit_skills, flops_feature, leave_family_out, skill_features
-from lossline_jax.fit.solve import DataSet, fit_law, fit_law_many
+from lossline_jax.fit.solve import fit_law, fit_law_many
 from lossline_jax.fit.speedup.compare_compute import CurveOptions, compare_compute
 from lossline_jax.fit.speedup.read_compute import ComputeColumns
 from lossline_jax.fit.speedup.speedups import ComputeComparison

@@ -2,20 +2,20 @@
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lossline_jax.fit.arguments import clean_arrays, law_of, objective_of, require_count, require_level, run_labels
+from lossline_jax.fit.arguments import law_of, objective_of, require_count, require_level
+from lossline_jax.fit.data_set import DataSet, Prepared, prepare_data
 from lossline_jax.fit.given_parameters import require_shared
 from lossline_jax.fit.group_intervals import RowGroups
-from lossline_jax.fit.law import Law, Objective, in_range
+from lossline_jax.fit.law import Law, Objective
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult, Status
 from lossline_jax.fit.shared_intervals import JointIntervals, JointMinimum, joint_intervals, on_raw_inputs
-from lossline_jax.fit.solve import BOUND_MARGIN, INTERVALS, DataSet
+from lossline_jax.fit.solve import BOUND_MARGIN, INTERVALS, fitted_facts
 from lossline_jax.fit.solver.joint import JointProblem, minimise_jointly, minimise_own
-from lossline_jax.fit.solver.problem import Problem, build_problem
+from lossline_jax.fit.solver.problem import Problem
 from lossline_jax.fit.solver.search import SAME_OBJECTIVE, search
 
 MAX_ITERATIONS = 200  # steps of one descent
@@ -60,9 +60,9 @@ def fit_law_sharing(
         require_level(level)
     require_shared(law, shared, data[0].fixed if data else {})
     groups = [None] * len(data) if groups is None else groups
-    prepared = [_prepare(law, points, objective, tuple(shared), level=level) for points in data]
+    prepared = [prepare_data(law, points, objective, level=level, shared=tuple(shared)) for points in data]
     results = {k: item for k, item in enumerate(prepared) if isinstance(item, FitResult)}
-    usable = {k: item for k, item in enumerate(prepared) if isinstance(item, _Member)}
+    usable = {k: item for k, item in enumerate(prepared) if isinstance(item, Prepared)}
     if usable:
         row_groups = [_kept(groups[k], member) for k, member in usable.items()]
         fits = _fit_members(law, list(usable.values()), tuple(shared), num_starts, level=level, groups=row_groups)
@@ -70,56 +70,7 @@ def fit_law_sharing(
     return [results[k] for k in range(len(data))]
 
 
-@dataclass(frozen=True, eq=False)
-class _Member:
-    """One data set of the joint fit."""
-
-    problem: Problem
-    keep: np.ndarray  # (rows,) True for the rows that are fitted
-    facts: dict[str, Any]  # fields of its result
-
-
-def _prepare(
-    law: Law, points: DataSet, objective: Objective, shared: tuple[str, ...], *, level: float | None
-) -> _Member | FitResult:
-    """Return the problem of one data set, or the result of one that cannot be fitted."""
-    data, keep = clean_arrays(law, points.inputs, points.y, points.fixed)
-    runs = run_labels(points.clusters, keep.size)
-    facts = {
-        "law": law.name,
-        "objective_name": objective.name,
-        "delta": objective.delta,
-        "minimised": objective,
-        "num_points": int(keep.sum()),
-        "num_dropped": int((~keep).sum()),
-        "num_runs": None if runs is None else len(set(runs[keep].tolist())),
-        "fixed": dict(points.fixed),
-        "shared": shared,
-        "interval_level": level,
-        "conventions": dict(points.conventions),
-    }
-    num_own = len(law.parameters) - len(points.fixed) - len(shared)
-    output = data.pop(law.output)
-    offset = points.fixed.get(objective.offset, 0.0) if objective.offset else 0.0
-    if facts["num_points"] < max(num_own, 1):
-        note = f"{facts['num_points']} points for {num_own} free parameters of its own"
-        return FitResult(status="too few points", note=note, num_starts=0, **facts)
-    if objective.logarithmic and not np.all(output > offset):
-        note = f"{law.output} must be above {objective.offset or 0} for {objective.name}"
-        return FitResult(status="failed", note=note, num_starts=0, **facts)
-    for name, span in law.ranges.items():
-        if np.any(~in_range(span, data[name])):
-            note = f"{name} lies outside {span} ({law.inputs[name]}); leave these rows out, or convert the column"
-            return FitResult(status="failed", note=note, num_starts=0, **facts)
-    weights = None if points.weights is None else np.asarray(points.weights, float)[keep]
-    problem = build_problem(law, data, output, objective, fixed=points.fixed, weights=weights)
-    if np.any(problem.lower_P > problem.upper_P):
-        note = "no room for a parameter: the data come down to its lower bound"
-        return FitResult(status="failed", note=note, num_starts=0, **facts)
-    return _Member(problem, keep, facts)
-
-
-def _kept(groups: RowGroups | None, member: _Member) -> RowGroups | None:
+def _kept(groups: RowGroups | None, member: Prepared) -> RowGroups | None:
     if groups is None:
         return None
     log_budget = None if groups.log_budget is None else groups.log_budget[member.keep]
@@ -128,7 +79,7 @@ def _kept(groups: RowGroups | None, member: _Member) -> RowGroups | None:
 
 def _fit_members(
     law: Law,
-    members: list[_Member],
+    members: list[Prepared],
     shared: tuple[str, ...],
     num_starts: int,
     *,
@@ -235,10 +186,6 @@ def _result(
         f"the interval of {', '.join(reached)} reaches a bound: compare curves, not parameters": reached,
         intervals.note: True,
     }
-    curve_n = problem.curve(u_P[None])[0]
-    weights_n = problem.weights_n / problem.weights_n.sum()
-    variance = float(weights_n @ (problem.y_n - weights_n @ problem.y_n) ** 2)
-    squared_error = float(weights_n @ (problem.y_n - curve_n) ** 2)
     conventions = facts["conventions"] | ({INTERVALS: intervals.kind} if mine else {})
     return FitResult(
         status=status,
@@ -248,12 +195,7 @@ def _result(
         not_identified=tuple(reached),
         bounds_hit=tuple(on_bound),
         objective=_own_objective(problem, u_P),
-        rmse=float(np.sqrt(squared_error)),
-        r_squared=1 - squared_error / variance if variance > 0 else None,
-        domain={
-            name: (float(v.min() * problem.scales[name]), float(v.max() * problem.scales[name]))
-            for name, v in problem.inputs.items()
-        },
+        **fitted_facts(problem, problem.curve(u_P[None])[0]),
         **facts | {"conventions": conventions},
     )
 

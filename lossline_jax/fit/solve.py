@@ -5,27 +5,26 @@ private functions in their order in the file.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.arguments import (
-    clean_arrays,
     law_of,
     objective_of,
     require_count,
     require_inputs,
     require_level,
-    run_labels,
 )
+from lossline_jax.fit.data_set import DataSet, Prepared, prepare_data
 from lossline_jax.fit.direction import wrong_way
-from lossline_jax.fit.law import Law, Objective, in_range
+from lossline_jax.fit.law import Law, Objective
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult, Status
 from lossline_jax.fit.solver.derivatives import curves_and_jacobians
 from lossline_jax.fit.solver.levenberg_marquardt import minimise
-from lossline_jax.fit.solver.problem import Problem, build_problem
+from lossline_jax.fit.solver.problem import Problem
 from lossline_jax.fit.solver.profile_likelihood import profile_intervals
 from lossline_jax.fit.solver.search import SAME_OBJECTIVE, Found, rounding, search
 
@@ -33,19 +32,6 @@ INTERVALS = "intervals"  # key in `FitResult.conventions`: the method of the int
 OPTIONS = ("objective", "fixed", "clusters", "num_starts", "level")  # keywords of `fit_law` that are not law inputs
 SINGULAR = 1e10  # a condition number above it counts as singular. A choice: float64 has 16 digits
 BOUND_MARGIN = 1e-6  # share of a parameter's range: a parameter this near to a bound counts as on the bound. A choice.
-
-
-@dataclass(frozen=True, eq=False)
-class DataSet:
-    """A data set that can be fitted: (n,) arrays, parameters held at given values, and the run of each point."""
-
-    inputs: Mapping[str, Any]  # (n,) arrays by input name
-    y: Any  # (n,)
-    fixed: Mapping[str, float] = field(default_factory=dict)
-    # (n,) run labels. The fit only counts them; `bootstrap` draws whole runs for its intervals. None: not known.
-    clusters: Sequence | np.ndarray | None = None
-    weights: Any = None  # (n,) weight of each point in the objective, rmse and r_squared. None: all weights are 1
-    conventions: Mapping[str, str] = field(default_factory=dict)
 
 
 def fit_law(
@@ -116,15 +102,20 @@ def fit_law_many(
     if level is not None:
         require_level(level)
     require_count("num_starts", num_starts)
-    prepared = [_prepare(law, points, objective, num_starts=num_starts, level=level) for points in data]
-    problems = {k: problem for k, (problem, _) in enumerate(prepared) if isinstance(problem, Problem)}
-    results = {k: problem for k, (problem, _) in enumerate(prepared) if not isinstance(problem, Problem)}
+    prepared = [prepare_data(law, points, objective, level=level) for points in data]
+    results = {k: item for k, item in enumerate(prepared) if isinstance(item, FitResult)}
+    problems: dict[int, Problem] = {}
+    facts: dict[int, dict[str, Any]] = {}
+    for k, item in enumerate(prepared):
+        if isinstance(item, Prepared):
+            problems[k] = item.problem
+            facts[k] = item.facts | {"num_starts": num_starts, "conventions": _conventions(item.facts, level)}
     if problems:
         found = search(list(problems.values()), num_starts, max_iterations, all_to_the_end=apart)
         minima = dict(zip(problems, found, strict=True))
         for k, minimum in minima.items():
             if not np.isfinite(minimum.objective):
-                results[k] = FitResult(status="failed", note="no start gave a finite objective", **prepared[k][1])
+                results[k] = FitResult(status="failed", note="no start gave a finite objective", **facts[k])
         finite = {k: minimum for k, minimum in minima.items() if k not in results}
         profiled = _profiled({k: problems[k] for k in finite}, finite, max_iterations, level)
         derivatives = curves_and_jacobians([problems[k] for k in profiled], [best.u_P for best in profiled.values()])
@@ -132,8 +123,8 @@ def fit_law_many(
             k, best = next(iter(profiled.items()))
             _require_inverse_scales(problems[k], best.u_P, derivatives[0][0])
         for (k, best), (curve_n, jacobian_nP) in zip(profiled.items(), derivatives, strict=True):
-            facts = prepared[k][1] | {"share_of_starts": minima[k].share_of_starts}
-            results[k] = _result(problems[k], best, (curve_n, jacobian_nP), facts)
+            facts_of_fit = facts[k] | {"share_of_starts": minima[k].share_of_starts}
+            results[k] = _result(problems[k], best, (curve_n, jacobian_nP), facts_of_fit)
     return [results[k] for k in range(len(data))]
 
 
@@ -148,56 +139,32 @@ def _require_inverse_scales(problem: Problem, u_P: np.ndarray, curve_n: np.ndarr
         )
 
 
-def _prepare(
-    law: Law, points: DataSet, objective: Objective, *, num_starts: int, level: float | None
-) -> tuple[Problem | FitResult, dict[str, Any]]:
-    """Build the problem of one data set.
+def _conventions(facts: Mapping[str, Any], level: float | None) -> dict[str, str]:
+    """Return the conventions of a fit, with the warning on profile intervals of points that belong to runs."""
+    if level is None or facts["num_runs"] is None or facts["num_runs"] == facts["num_points"]:
+        return facts["conventions"]
+    kind = f"{level:.0%} profile likelihood, which takes the points of one run for independent: too narrow"
+    return facts["conventions"] | {INTERVALS: kind}
 
-    Returns:
-        The problem, or the result of a data set that cannot be fitted; and the fields that both kinds of results have.
+
+def fitted_facts(problem: Problem, curve_n: np.ndarray) -> dict[str, Any]:
+    """Return the fields of a result that tell how well a curve fits, and its domain.
+
+    Args:
+        problem: the problem.
+        curve_n: the fitted curve at its points.
     """
-    data, keep = clean_arrays(law, points.inputs, points.y, points.fixed)
-    fixed = dict(points.fixed)
-    runs = run_labels(points.clusters, keep.size)
-    labels = None if runs is None else runs[keep]
-    common = {
-        "law": law.name,
-        "objective_name": objective.name,
-        "delta": objective.delta,
-        "minimised": objective,
-        "num_points": int(keep.sum()),
-        "num_dropped": int((~keep).sum()),
-        "num_runs": None if labels is None else len(set(labels.tolist())),
-        "fixed": fixed,
-        "interval_level": level,
-        "conventions": dict(points.conventions),
+    weights_n = problem.weights_n / problem.weights_n.sum()
+    variance = float(weights_n @ (problem.y_n - weights_n @ problem.y_n) ** 2)
+    squared_error = float(weights_n @ (problem.y_n - curve_n) ** 2)
+    return {
+        "rmse": float(np.sqrt(squared_error)),
+        "r_squared": 1 - squared_error / variance if variance > 0 else None,
+        "domain": {
+            name: (float(v.min() * problem.scales[name]), float(v.max() * problem.scales[name]))
+            for name, v in problem.inputs.items()
+        },
     }
-    if level is not None and labels is not None and common["num_runs"] < common["num_points"]:
-        convention = f"{level:.0%} profile likelihood, which takes the points of one run for independent: too narrow"
-        common["conventions"][INTERVALS] = convention
-    num_free = len(law.parameters) - len(fixed)
-    if common["num_points"] < num_free:
-        note = f"{common['num_points']} points for {num_free} free parameters"
-        return FitResult(status="too few points", note=note, num_starts=0, **common), common
-    offset = fixed.get(objective.offset, 0.0) if objective.offset else 0.0
-    if objective.logarithmic and not np.all(data[law.output] > offset):
-        note = f"{law.output} must be above {objective.offset or 0} for {objective.name}"
-        return FitResult(status="failed", note=note, num_starts=0, **common), common
-    for name, span in law.ranges.items():
-        outside = data[name][~in_range(span, data[name])]
-        if outside.size:
-            note = f"{name} is {outside[0]:g} at {outside.size} of {keep.size} points, outside {span}"
-            note = f"{note} ({law.inputs[name]}); leave these rows out, or convert the column"
-            return FitResult(status="failed", note=note, num_starts=0, **common), common
-    weights = None if points.weights is None else np.asarray(points.weights, float)[keep]
-    inputs = {name: data[name] for name in law.inputs}
-    problem = build_problem(law, inputs, data[law.output], objective, fixed=fixed, weights=weights)
-    if np.any(problem.lower_P > problem.upper_P):
-        impossible = [name for name, bad in zip(law.names, problem.lower_P > problem.upper_P, strict=True) if bad]
-        note = f"no room for {', '.join(impossible)}: the data come down to its lower bound"
-        return FitResult(status="failed", note=note, num_starts=0, **common), common
-    common["num_starts"] = num_starts
-    return problem, common
 
 
 @dataclass(frozen=True)
@@ -242,9 +209,6 @@ def _result(
     curve_n, jacobian_nP = derivatives
     condition = _condition_number(jacobian_nP[:, problem.free_P])
     status, note, bounds_hit, not_identified = _judge(problem, best, condition)
-    weights_n = problem.weights_n / problem.weights_n.sum()
-    variance = float(weights_n @ (problem.y_n - weights_n @ problem.y_n) ** 2)
-    squared_error = float(weights_n @ (problem.y_n - curve_n) ** 2)
     return FitResult(
         status=status,
         note=note,
@@ -253,13 +217,8 @@ def _result(
         not_identified=not_identified,
         bounds_hit=bounds_hit,
         objective=best.objective,
-        rmse=float(np.sqrt(squared_error)),
-        r_squared=1 - squared_error / variance if variance > 0 else None,
         condition_number=condition,
-        domain={
-            name: (float(v.min() * problem.scales[name]), float(v.max() * problem.scales[name]))
-            for name, v in problem.inputs.items()
-        },
+        **fitted_facts(problem, curve_n),
         **facts,
     )
 

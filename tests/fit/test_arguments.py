@@ -11,12 +11,13 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.fit.curves.combine import find_crossings
 from lossline_jax.fit.curves.compute_law import fit_compute_law
 from lossline_jax.fit.curves.line import fit_line
+from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.law import OBJECTIVES
 from lossline_jax.fit.laws import LAWS
 from lossline_jax.fit.predict.table_forecast import forecast
 from lossline_jax.fit.predict.target import check_target
 from lossline_jax.fit.resampling import bootstrap
-from lossline_jax.fit.solve import OPTIONS, DataSet, fit_law, fit_law_many
+from lossline_jax.fit.solve import OPTIONS, fit_law, fit_law_many
 from lossline_jax.fit.study.fit_study import compare_lines
 from lossline_jax.fit.tables.pairing import pair_runs
 from lossline_jax.losses.table import read_losses

@@ -7,11 +7,12 @@ import scipy
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.budgets import apparent_runs, budgets_of
+from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.group_intervals import intervals_by_budget
 from lossline_jax.fit.law import LEAST_SQUARES, LOG_HUBER
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA
-from lossline_jax.fit.solve import DataSet, fit_law, fit_law_many
+from lossline_jax.fit.solve import fit_law, fit_law_many
 from lossline_jax.fit.solver.derivatives import curves_and_jacobians
 from lossline_jax.fit.solver.grouped_noise import GroupedNoise, estimate_noise
 from lossline_jax.fit.solver.noise_limits import allowed_rises, moments_of_scores

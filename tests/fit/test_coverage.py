@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.law import LOG_LEAST_SQUARES
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA
 from lossline_jax.fit.resampling import bootstrap
-from lossline_jax.fit.solve import DataSet, fit_law, fit_law_many
+from lossline_jax.fit.solve import fit_law, fit_law_many
 
 LAW = {"E": 1.8, "A": 400.0, "B": 2000.0, "alpha": 0.34, "beta": 0.36}
 LINE = {"K": 0.9, "kappa": 1.4, "E_x": 1.2, "E_y": 1.0}

@@ -6,8 +6,9 @@ import pytest
 
 from lossline_jax.fit.curves.compute_law import fit_compute_law, kaplan_allocation
 from lossline_jax.fit.curves.line import fit_line, translate
+from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
-from lossline_jax.fit.solve import DataSet, fit_law_many
+from lossline_jax.fit.solve import fit_law_many
 from lossline_jax.fit.study.fit_study import fit_study
 from lossline_jax.fit.tables.pairing import pair_runs
 from tests.support.shared_data import shared_path

@@ -9,10 +9,11 @@ from jax import numpy as jnp
 
 from lossline_jax.fit import direction
 from lossline_jax.fit.curves.line import LineData, fit_each_line, fit_line
+from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.law import LEAST_SQUARES, Law, Parameter
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.resampling import bootstrap
-from lossline_jax.fit.solve import DataSet, fit_law_many
+from lossline_jax.fit.solve import fit_law_many
 from lossline_jax.fit.solver import condensed
 from lossline_jax.fit.solver.levenberg_marquardt import minimise
 from lossline_jax.fit.solver.problem import build_problem

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.laws.published_values import PUBLISHED
-from lossline_jax.fit.solve import DataSet, fit_law_many
+from lossline_jax.fit.solve import fit_law_many
 from lossline_jax.fit.solver.batching import BLOCK
 from tests.support import planted_laws
 

@@ -6,12 +6,13 @@ import pytest
 import scipy
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.group_intervals import groups_of_rows
 from lossline_jax.fit.law import LEAST_SQUARES, LOG_HUBER, LOG_LEAST_SQUARES
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA
 from lossline_jax.fit.shared_fit import fit_law_sharing
-from lossline_jax.fit.solve import DataSet, fit_law, fit_law_many
+from lossline_jax.fit.solve import fit_law, fit_law_many
 from lossline_jax.fit.solver.common_noise import common_error
 from lossline_jax.fit.solver.grouped_noise import estimate_noise
 from lossline_jax.fit.solver.joint import JointProblem

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.curves.compute_law import fit_compute_law
 from lossline_jax.fit.curves.line import fit_line, predict_transfer
+from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.law import LEAST_SQUARES, LOG_HUBER, Objective, float64
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.solve import DataSet, fit_law, fit_law_many
+from lossline_jax.fit.solve import fit_law, fit_law_many
 from lossline_jax.fit.solver.problem import build_problem
 from lossline_jax.fit.solver.quadratic_model import bounded_step
 

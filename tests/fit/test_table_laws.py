@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA
 from lossline_jax.fit.predict.table_series import Columns, series_of_table
 from lossline_jax.fit.resampling import bootstrap
-from lossline_jax.fit.solve import DataSet, fit_law, fit_law_many
+from lossline_jax.fit.solve import fit_law, fit_law_many
 from lossline_jax.fit.study.table_laws import fit_laws
 from lossline_jax.fit.study.table_lines import Across, fit_lines
 from lossline_jax.fit.tables.wide import wide_table

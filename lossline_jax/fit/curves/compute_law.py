@@ -8,11 +8,12 @@ import numpy as np
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.arguments import clean_arrays, run_labels
+from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.direction import ADVICE, wrong_way
 from lossline_jax.fit.law import LOG_HUBER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
-from lossline_jax.fit.solve import DataSet, fit_law_many
+from lossline_jax.fit.solve import fit_law_many
 
 FLOPS_PER_PARAMETER_AND_TOKEN = 6  # of training: C = 6 N D (Kaplan et al. 2020, section 2.1)
 

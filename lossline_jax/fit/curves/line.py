@@ -12,11 +12,12 @@ import numpy as np
 
 from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.curves.noise_in_x import corrected_fit, require_noise
+from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.law import LEAST_SQUARES, LOG_LOG_LEAST_SQUARES
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.laws.size_and_tokens import KAPLAN
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
-from lossline_jax.fit.solve import DataSet, fit_law_many
+from lossline_jax.fit.solve import fit_law_many
 
 Residual = Literal["plain", "log-log"]
 OBJECTIVE_OF = {"plain": LEAST_SQUARES, "log-log": LOG_LOG_LEAST_SQUARES}  # by `Residual`

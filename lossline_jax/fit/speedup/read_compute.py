@@ -18,11 +18,8 @@ from lossline_jax.fit.tables.settings import (
     SETTING,
     Setting,
     Settings,
+    divide,
     factor_columns,
-    find_base,
-    find_settings,
-    require_one_setting_a_run,
-    unnamed_factors,
 )
 from lossline_jax.losses.cells import as_numbers, beyond_range
 
@@ -120,14 +117,8 @@ def read_compute(
             "{run}: runs are the units of this comparison, and the table has no column run_id; name the column of "
             "runs with {run}"
         )
-    names = factor_columns(frame, factors)
-    frame, settings, notes = find_settings(frame, names)
-    if not settings:
-        raise LosslineError(notes[0] if notes else "the table has no rows")
-    require_one_setting_a_run(frame, settings)
-    if others := unnamed_factors(frame, names, losses):
-        notes.insert(0, f"runs that count as repetitions differ in {', '.join(others)}: are these factors too?")
-    return with_compute(frame, settings, find_base(settings, names, base), columns=columns, notes=notes)
+    frame, settings, base_setting, notes = divide(frame, factor_columns(frame, factors), losses, base)
+    return with_compute(frame, settings, base_setting, columns=columns, notes=notes)
 
 
 def with_compute(

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import scipy.special
 
+from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.law import Law, Objective
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.solve import DataSet, fit_law_many
+from lossline_jax.fit.solve import fit_law_many
 
 # Both numbers are choices. The F test takes rows for independent, so a small rise of the rmse is not told.
 LARGEST_RATIO = 1.2  # of the rmse to that of the group with all parameters free

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from lossline_jax.errors import ArgumentError, LosslineError
+from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.direction import ADVICE, wrong_way
 from lossline_jax.fit.law import Law, Objective
-from lossline_jax.fit.solve import DataSet
 from lossline_jax.fit.tables.columns import group_label, names_of_runs, numeric_losses
 from lossline_jax.fit.tables.groups import row_groups
 from lossline_jax.fit.tables.other_unit import require_one_unit

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
 from lossline_jax.fit.resampling import Band, bootstrap
 from lossline_jax.fit.result import FitResult
-from lossline_jax.fit.solve import DataSet, fit_law_many
+from lossline_jax.fit.solve import fit_law_many
 from lossline_jax.fit.study.panels import MATCHED, POOL, PanelLineSpec, panel_line_specs
 from lossline_jax.fit.study.results import PanelLine
 from lossline_jax.fit.tables.columns import (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from lossline_jax.errors import ArgumentError, LosslineError
+from lossline_jax.errors import ArgumentError
 from lossline_jax.fit.tables.columns import RUN, UNITS, X, Y, paired_points, require_loss_column
 from lossline_jax.fit.tables.copies import copies_within_and_between, one_of_each
 from lossline_jax.fit.tables.rows import as_names, open_rows, require_each_once
@@ -14,11 +14,8 @@ from lossline_jax.fit.tables.settings import (
     SETTING,
     Setting,
     Settings,
+    divide,
     factor_columns,
-    find_base,
-    find_settings,
-    require_one_setting_a_run,
-    unnamed_factors,
 )
 
 
@@ -71,13 +68,8 @@ def read_settings(
     factors = factor_columns(frame, factors)
     require_each_once("unit", units or ())
     units = _units(frame, x, y, units)
-    frame, settings, notes = find_settings(frame, factors)
-    if not settings:
-        raise LosslineError(notes[0] if notes else "the table has no rows")
-    require_one_setting_a_run(frame, settings)
-    if names := unnamed_factors(frame, factors, (x, y)):
-        notes.insert(0, f"runs that count as repetitions differ in {', '.join(names)}: are these factors too?")
-    table = StudyTable(frame, x, y, factors, units, settings, find_base(settings, factors, base))
+    frame, settings, base_setting, notes = divide(frame, factors, (x, y), base)
+    table = StudyTable(frame, x, y, factors, units, settings, base_setting)
     table, merged = _without_copies(table, merge_copies)
     return table, [*notes, *merged]
 

@@ -11,6 +11,7 @@ import pandas as pd
 from lossline_jax import errors
 from lossline_jax.config import serialise
 from lossline_jax.errors import ArgumentError, LosslineError
+from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.direction import refuse_accuracy_unit
 from lossline_jax.fit.given_parameters import require_fixed, require_shared
 from lossline_jax.fit.group_intervals import RUNS, RowGroups, groups_of_rows, with_group_intervals
@@ -19,7 +20,7 @@ from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.resampling import bootstrap, has_checkpoints, with_run_intervals
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
 from lossline_jax.fit.shared_fit import fit_law_sharing
-from lossline_jax.fit.solve import DataSet, fit_law_many
+from lossline_jax.fit.solve import fit_law_many
 from lossline_jax.fit.study.agreement import with_disagreement
 from lossline_jax.fit.study.law_groups import (
     LawGroup,

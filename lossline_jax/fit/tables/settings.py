@@ -249,6 +249,29 @@ def find_base(settings: Settings, factors: Sequence[str], base: Mapping[str, Any
     return max(fitting, key=lambda setting: sum(len(other.differing(setting)) == 1 for other in settings))
 
 
+def divide(
+    frame: pd.DataFrame, factors: Sequence[str], axes: Sequence[str], base: Mapping[str, Any] | None
+) -> tuple[pd.DataFrame, Settings, Setting, list[str]]:
+    """Return the table with the number of each row's setting, the settings, the base, and notes on what is doubtful.
+
+    Args:
+        frame: the table.
+        factors: columns that distinguish settings.
+        axes: columns or evaluation sets of losses, which are not factors.
+        base: the reference level of each factor. None: the setting with most neighbours.
+
+    Raises:
+        LosslineError: there is no setting at all, a run has rows of two settings, or there is no such base.
+    """
+    frame, settings, notes = find_settings(frame, factors)
+    if not settings:
+        raise LosslineError(notes[0] if notes else "the table has no rows")
+    require_one_setting_a_run(frame, settings)
+    if names := unnamed_factors(frame, factors, axes):
+        notes.insert(0, f"runs that count as repetitions differ in {', '.join(names)}: are these factors too?")
+    return frame, settings, find_base(settings, factors, base), notes
+
+
 def parameter_counts(row: pd.Series) -> tuple[float, float]:
     """Return the total and the non-embedding parameters of a row; NaN for a missing or non-positive count."""
     counts = as_numbers(pd.Series([row.get(name) for name in PARAMS], dtype=object))[0]
