@@ -34,7 +34,7 @@ class Prepared:
     facts: dict[str, Any]  # fields of its result that are known before the fit
 
 
-def prepare_data(
+def prepare_data_set(
     law: Law, points: DataSet, objective: Objective, *, level: float | None, shared: tuple[str, ...] = ()
 ) -> Prepared | FitResult:
     """Build the problem of one data set, or the result of a data set that cannot be fitted.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lossline_jax.fit.arguments import law_of, objective_of, require_count, require_level
-from lossline_jax.fit.data_set import DataSet, Prepared, prepare_data
+from lossline_jax.fit.data_set import DataSet, Prepared, prepare_data_set
 from lossline_jax.fit.given_parameters import require_shared
 from lossline_jax.fit.group_intervals import RowGroups
 from lossline_jax.fit.law import Law, Objective
@@ -60,7 +60,7 @@ def fit_law_sharing(
         require_level(level)
     require_shared(law, shared, data[0].fixed if data else {})
     groups = [None] * len(data) if groups is None else groups
-    prepared = [prepare_data(law, points, objective, level=level, shared=tuple(shared)) for points in data]
+    prepared = [prepare_data_set(law, points, objective, level=level, shared=tuple(shared)) for points in data]
     results = {k: item for k, item in enumerate(prepared) if isinstance(item, FitResult)}
     usable = {k: item for k, item in enumerate(prepared) if isinstance(item, Prepared)}
     if usable:

@@ -18,7 +18,7 @@ from lossline_jax.fit.arguments import (
     require_inputs,
     require_level,
 )
-from lossline_jax.fit.data_set import DataSet, Prepared, prepare_data
+from lossline_jax.fit.data_set import DataSet, Prepared, prepare_data_set
 from lossline_jax.fit.direction import wrong_way
 from lossline_jax.fit.law import Law, Objective
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult, Status
@@ -102,7 +102,7 @@ def fit_law_many(
     if level is not None:
         require_level(level)
     require_count("num_starts", num_starts)
-    prepared = [prepare_data(law, points, objective, level=level) for points in data]
+    prepared = [prepare_data_set(law, points, objective, level=level) for points in data]
     results = {k: item for k, item in enumerate(prepared) if isinstance(item, FitResult)}
     problems: dict[int, Problem] = {}
     facts: dict[int, dict[str, Any]] = {}
