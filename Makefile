@@ -4,6 +4,7 @@
 # `make lowest` tests the lowest versions that setup.py allows, in an environment of its own.
 # `make parity` adds what some tests and benchmarks compare with: torch, transformers, lm-eval, a small public model.
 # `make docs` builds the documentation site into site/, and fails at a link that leads nowhere.
+# It does not use --quiet: with that flag, mkdocs counts no warning, and --strict fails at nothing.
 # `make test-parity` runs the tests that compare with them; the other tests start more slowly beside torch.
 PYTHON ?= python3
 VENV := .venv
@@ -37,7 +38,7 @@ check: $(STAMP)
 
 docs: $(STAMP)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 parity: $(STAMP)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[parity]'
