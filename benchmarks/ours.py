@@ -7,18 +7,19 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from lossline_jax.config.data import ByteTokenizer, DataConfig
 from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.model import ModelConfig
-from lossline_jax.config.training import OptimConfig, ScheduleConfig
+from lossline_jax.config.study import RunConfig
+from lossline_jax.config.training import OptimConfig
 from lossline_jax.data.batches import Batch
 from lossline_jax.distributed.batch_rows import place_batch
 from lossline_jax.distributed.mesh import make_mesh
 from lossline_jax.evaluate.evaluator import RowScorer
 from lossline_jax.evaluate.packing.rows import PackedRows
 from lossline_jax.models.model import Model, build_model
-from lossline_jax.train.optimiser import make_optimiser, make_schedule
-from lossline_jax.train.state import TrainState, abstract_state, init_state
-from lossline_jax.train.step import TrainStep, make_train_step
+from lossline_jax.train.state import TrainState, init_state
+from lossline_jax.train.step import TrainStep, train_program
 
 OPTIM = OptimConfig()
 EXECUTION = ExecutionConfig()
@@ -58,17 +59,17 @@ class Training:
             return self.step.lower(self.state, self.batch).compile()
 
 
-def training(config: ModelConfig, vocab_size: int, batch_size: int, length: int) -> Training:
+def training(
+    config: ModelConfig, vocab_size: int, batch_size: int, length: int, optim: OptimConfig = OPTIM
+) -> Training:
     """Set a run up as `train.loop` does. Call `devices.configure_devices` first."""
     model, mesh = build_model(config, vocab_size, remat="cheap"), make_mesh(EXECUTION)
-    schedule = make_schedule(ScheduleConfig(), OPTIM.learning_rate, num_steps=10_000)
-    optimiser = make_optimiser(OPTIM, schedule, model.weight_decay_mask())
-    abstract = abstract_state(model, optimiser, mesh)
-    sizes = {"batch_size": batch_size, "context_length": length}
-    step = make_train_step(model, optimiser, schedule, abstract, **sizes, execution=EXECUTION, mesh=mesh)
+    tokens = 10_000 * batch_size * length  # for the schedule alone
+    run = RunConfig(config, DataConfig((("synthetic", 1.0),)), ByteTokenizer(), length, batch_size, tokens, optim)
+    step, rule, abstract = train_program(run, model, EXECUTION, mesh)
     ids = synthetic_tokens(vocab_size, batch_size, length)
     rows = Batch(ids[:, :-1], ids[:, 1:], np.ones((batch_size, length), np.float32))
-    return Training(model, mesh, step, init_state(model, optimiser, 0, abstract), place_batch(rows, mesh))
+    return Training(model, mesh, step, init_state(model, rule, 0, abstract), place_batch(rows, mesh))
 
 
 @dataclass

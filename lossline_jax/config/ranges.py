@@ -88,6 +88,9 @@ RANGES: dict[type, dict[str, Range]] = {
         "eps": BELOW_ONE,
         "weight_decay": NOT_NEGATIVE,
         "clip_norm": NOT_NEGATIVE,
+        "muon_momentum": BELOW_ONE,
+        "sam_radius": NOT_NEGATIVE,
+        "mup_base_width": SIZE,
     },
     ScheduleConfig: dict.fromkeys(("warmup_fraction", "final_fraction", "decay_fraction"), FRACTION),
     ExecutionConfig: {

@@ -1,20 +1,31 @@
 """The configs of the optimiser and the learning-rate schedule. This module does not import jax."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW, or Adam with the L2 penalty in the gradient. The defaults are the base run of arXiv 2502.12120."""
+    """The optimiser of a run. The defaults are the base run of arXiv 2502.12120.
 
-    name: Literal["adamw", "adam_l2"] = "adamw"
+    `adamw`: decoupled weight decay. `adam_l2`: the L2 penalty in the gradient. `lion`: the sign of the momentum.
+    `muon`: orthogonalised momentum for the matrices of the blocks, AdamW for the rest. `schedule_free`: AdamW whose
+    scored model is an average of its steps. `train/optimisers/` has each with its source.
+    """
+
+    name: Literal["adamw", "adam_l2", "lion", "muon", "schedule_free"] = "adamw"
     learning_rate: float = 3e-3  # at the peak of the schedule
     beta1: float = 0.9
     beta2: float = 0.95
     eps: float = 1e-8
     weight_decay: float = 0.033
     clip_norm: float = 1.0  # bound of the global gradient norm; 0 switches clipping off
+    muon_momentum: float = field(default=0.95, metadata={"since": 2})  # muon only
+    # Sharpness-aware minimisation: the distance at which the gradient is taken a second time. 0: it is taken once.
+    sam_radius: float = field(default=0.0, metadata={"since": 2})
+    # muP: the model width for which `learning_rate` was chosen. Matrices of wider models then have a lower rate. None:
+    # one rate for all parameters, at every width.
+    mup_base_width: int | None = field(default=None, metadata={"since": 2})
 
 
 @dataclass(frozen=True)

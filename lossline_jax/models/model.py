@@ -52,15 +52,19 @@ class Model:
 
     def init(self, key: jax.Array) -> Params:
         """Return the initial parameters. A key gives the same values on any mesh. Works in jit, vmap and eval_shape."""
-        return initialise(key, self._declaration())
+        return initialise(key, self.declaration())
+
+    def declaration(self) -> Declaration:
+        """Return the declared parameters: their shapes, axes, initial values and weight decay."""
+        return declare_model(self.config, self.vocab_size)
 
     def axes(self) -> dict[str, Any]:
         """Return the tree of parameters with a tuple of logical axis names in the place of each leaf."""
-        return jax.tree.map(lambda leaf: leaf.axes, self._declaration())
+        return jax.tree.map(lambda leaf: leaf.axes, self.declaration())
 
     def weight_decay_mask(self) -> dict[str, Any]:
         """Return the tree of parameters with True in the place of each leaf that weight decay applies to."""
-        return jax.tree.map(lambda leaf: leaf.is_decayed, self._declaration())
+        return jax.tree.map(lambda leaf: leaf.is_decayed, self.declaration())
 
     def hidden_states(
         self,
@@ -155,16 +159,13 @@ class Model:
 
     def _gather_embeddings(self, params: Params) -> Params:
         """Gather the parameters outside the layers once, before all their uses, if devices hold shards of them."""
-        dtype, declared = jnp.dtype(self.config.compute_dtype), self._declaration()
+        dtype, declared = jnp.dtype(self.config.compute_dtype), self.declaration()
         gathered = {
             name: gather_parameter(leaf, declared[name].shape, sent_as=dtype if leaf.ndim > 1 else None)
             for name, leaf in params.items()
             if name != "blocks"
         }
         return {**gathered, "blocks": params["blocks"]}
-
-    def _declaration(self) -> Declaration:
-        return declare_model(self.config, self.vocab_size)
 
 
 def build_model(

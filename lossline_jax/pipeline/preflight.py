@@ -19,8 +19,8 @@ from lossline_jax.pipeline.run_context import OpenedStudy, RunContext, build_con
 from lossline_jax.storage.files import read_json, write_json
 from lossline_jax.storage.paths import RunDir
 from lossline_jax.storage.run_records import checkpoint_steps, newest_checkpoint
-from lossline_jax.train.optimiser import make_schedule
-from lossline_jax.train.step import microbatches_per_device
+from lossline_jax.train.gradient import microbatches_per_device
+from lossline_jax.train.optimisers.schedule import make_schedule
 
 
 def open_runs(opened: OpenedStudy, runs: Sequence[RunConfig]) -> dict[str, RunContext]:

@@ -335,11 +335,15 @@ def _quiet() -> Iterator[None]:
 
 
 def _moments(opt_state: Any) -> Any:
-    """Return the optimiser state without its counters, which equal the step.
+    """Return the optimiser state without the counters that equal the step, which optax names `count`.
 
     Every array costs orbax the same time, however small it is.
     """
-    return jax.tree.map(lambda leaf: leaf if leaf.ndim else None, opt_state)
+    return jax.tree.map_with_path(lambda path, leaf: None if _is_step_count(path) else leaf, opt_state)
+
+
+def _is_step_count(path: tuple) -> bool:
+    return isinstance(path[-1], jax.tree_util.GetAttrKey) and path[-1].name == "count"
 
 
 def _stored_shapes(folder: epath.Path) -> dict[str, tuple[int, ...]]:

@@ -105,7 +105,7 @@ def _start_or_resume(
     if is_main_process() and (last := checkpointer.latest() or 0) > (newest or 0):
         logs.info(f"{checkpointer.folder(last)}: has no optimiser moments; training continues from step {newest or 0}")
     if newest is None:
-        state = init_state(job.model, program.optimiser, job.run.seed, program.abstract)
+        state = init_state(job.model, program.rule, job.run.seed, program.abstract)
     else:
         meta = checkpointer.read_meta(newest)
         _check_same_run(meta, _checkpoint_meta(job, newest, clock), checkpointer.folder(newest))

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from lossline_jax.distributed.sharding import replicated, shardings
 from lossline_jax.models.model import Model
 from lossline_jax.models.parameters import Params
+from lossline_jax.train.optimisers.rule import UpdateRule
 
 
 @jax.tree_util.register_dataclass
@@ -25,11 +26,13 @@ class TrainState:
         step: int32 scalar, the number of updates done so far.
         params: the parameters of the model.
         opt_state: the state of the optimiser.
+        extra: what the algorithm needs besides. None: nothing, as for data-parallel training.
     """
 
     step: Any  # a jax.Array, or a ShapeDtypeStruct in an abstract state, like the leaves of the trees below
-    params: Params
+    params: Params  # the model that is scored, saved and exported, whatever the algorithm
     opt_state: Any
+    extra: Any = None
 
 
 def abstract_params(model: Model, mesh: Mesh, fsdp: bool | None = None) -> Params:
@@ -47,14 +50,12 @@ def abstract_params(model: Model, mesh: Mesh, fsdp: bool | None = None) -> Param
     return jax.tree.map(_abstract_array, shapes, shardings(model.axes(), mesh, shapes, fsdp=fsdp))
 
 
-def abstract_state(
-    model: Model, optimiser: optax.GradientTransformation, mesh: Mesh, fsdp: bool | None = None
-) -> TrainState:
+def abstract_state(model: Model, rule: UpdateRule, mesh: Mesh, fsdp: bool | None = None) -> TrainState:
     """Return the state as `ShapeDtypeStruct`s with shardings. A moment has the sharding of its parameter.
 
     Args:
         model: the model.
-        optimiser: the optimiser.
+        rule: the optimiser.
         mesh: the mesh.
         fsdp: as for `sharding.uses_fsdp`.
 
@@ -63,30 +64,31 @@ def abstract_state(
     """
     params = abstract_params(model, mesh, fsdp)
     opt_state = optax.tree.map_params(
-        optimiser,
-        lambda moment, param: _abstract_array(moment, param.sharding),
-        jax.eval_shape(optimiser.init, params),
+        rule.init,
+        lambda moment, param: moment if _is_masked(moment) else _abstract_array(moment, param.sharding),
+        jax.eval_shape(rule.init, params),
         params,
         transform_non_params=lambda counter: _abstract_array(counter, replicated(mesh)),
+        is_leaf=_is_masked,
     )
     return TrainState(jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh)), params, opt_state)
 
 
-def init_state(model: Model, optimiser: optax.GradientTransformation, seed: int, abstract: TrainState) -> TrainState:
+def init_state(model: Model, rule: UpdateRule, seed: int, abstract: TrainState) -> TrainState:
     """Create the initial state with the shardings of `abstract`. The state is never whole on one device.
 
     The compiler places the intermediate arrays of `model.init`.
 
     Args:
         model: initialises the parameters from a key.
-        optimiser: initialises the moments.
+        rule: initialises the moments.
         seed: seed of the key.
         abstract: the state as `abstract_state` returns it.
     """
 
     def init(key: jax.Array) -> TrainState:
         params = model.init(key)
-        return TrainState(jnp.zeros((), jnp.int32), params, optimiser.init(params))
+        return TrainState(jnp.zeros((), jnp.int32), params, rule.init(params))
 
     return jax.jit(init, out_shardings=state_shardings(abstract))(jax.random.key(seed))
 
@@ -94,6 +96,11 @@ def init_state(model: Model, optimiser: optax.GradientTransformation, seed: int,
 def state_shardings(abstract: TrainState) -> TrainState:
     """Return the shardings of an abstract state, in the tree of the state."""
     return jax.tree.map(lambda leaf: leaf.sharding, abstract)
+
+
+def _is_masked(leaf: Any) -> bool:
+    """Return True where an optimiser of some parameters has no moment of this parameter."""
+    return isinstance(leaf, optax.MaskedNode)
 
 
 def _abstract_array(leaf: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:

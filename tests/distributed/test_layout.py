@@ -21,8 +21,8 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.models.declaration import split_dimensions
 from lossline_jax.models.model import build_model
 from lossline_jax.plan.choose_layout import choose_layout
-from lossline_jax.train import step
-from lossline_jax.train.step import microbatches_per_device
+from lossline_jax.train import gradient
+from lossline_jax.train.gradient import microbatches_per_device
 from tests.support.report_study import study_config
 
 MODELS = (  # The numbers of heads, keys and channels are such that none can be divided by all of 2, 3 and 4.
@@ -40,7 +40,7 @@ RUN = dataclasses.replace(study_config().runs[0], context_length=16)
 def as_on_chips(monkeypatch):
     """Give None of fsdp and microbatch the meaning that it has on accelerators."""
     monkeypatch.setattr("lossline_jax.distributed.sharding.on_cpu", lambda mesh: False)
-    monkeypatch.setattr(step, "on_cpu", lambda mesh: False)
+    monkeypatch.setattr(gradient, "on_cpu", lambda mesh: False)
 
 
 def answer(ask, *args, **options):

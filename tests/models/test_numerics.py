@@ -10,14 +10,14 @@ import pytest
 
 from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.model import LlamaConfig, Mamba2Config
-from lossline_jax.config.training import OptimConfig, ScheduleConfig
+from lossline_jax.config.training import OptimConfig
 from lossline_jax.data.batches import Batch
 from lossline_jax.distributed.batch_rows import place_batch
 from lossline_jax.distributed.mesh import make_mesh
 from lossline_jax.models.model import build_model
-from lossline_jax.train.optimiser import make_optimiser, make_schedule
-from lossline_jax.train.state import abstract_state, init_state
-from lossline_jax.train.step import make_train_step
+from lossline_jax.train.state import init_state
+from lossline_jax.train.step import train_program
+from tests.support.tiny_training import RUN
 
 BATCH, LENGTH, STEPS, WINDOW = 8, 32, 1000, 100
 CONFIGS = {
@@ -38,14 +38,14 @@ def batches():
 
 def losses_of_a_run(config):
     model = build_model(config, 256)
-    schedule = make_schedule(ScheduleConfig(), 1e-3, STEPS)  # at 3e-3 two float32 runs differ as much
-    optimiser = make_optimiser(OptimConfig(), schedule, model.weight_decay_mask())
+    sizes = {"batch_size": BATCH, "context_length": LENGTH, "tokens": STEPS * BATCH * LENGTH}
+    run = dataclasses.replace(
+        RUN, optim=OptimConfig(learning_rate=1e-3), **sizes
+    )  # at 3e-3 float32 runs differ as much
     execution = ExecutionConfig(data_parallel=2)
     mesh = make_mesh(execution)
-    abstract = abstract_state(model, optimiser, mesh)
-    sizes = {"batch_size": BATCH, "context_length": LENGTH}
-    step = make_train_step(model, optimiser, schedule, abstract, **sizes, execution=execution, mesh=mesh)
-    state, losses = init_state(model, optimiser, 0, abstract), []
+    step, rule, abstract = train_program(run, model, execution, mesh)
+    state, losses = init_state(model, rule, 0, abstract), []
     with jax.set_mesh(mesh):
         for batch in batches():
             state, metrics = step(state, place_batch(batch, mesh))

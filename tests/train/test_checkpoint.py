@@ -20,8 +20,9 @@ from lossline_jax.storage.moments import remove_moments
 from lossline_jax.storage.paths import RunDir
 from lossline_jax.storage.run_records import CheckpointMeta, checkpoint_steps, write_checkpoint
 from lossline_jax.train.checkpoint import Checkpointer, load_checkpoint_params
+from lossline_jax.train.gradient import LossSums
 from lossline_jax.train.loop import train_run
-from lossline_jax.train.optimiser import make_optimiser
+from lossline_jax.train.optimisers.make import make_update_rule
 from lossline_jax.train.state import TrainState, abstract_state, init_state, state_shardings
 from tests.support.tiny_training import RUN, Bigram, Source, bigram_job, train_bigram
 
@@ -39,10 +40,16 @@ def run_dir(tmp_path, monkeypatch):
 def fresh(execution, model=None):
     """Return an abstract state on a mesh, and a state whose moments are not zero."""
     model = model or Bigram()
-    optimiser = make_optimiser(OptimConfig(), optax.constant_schedule(0.1), model.weight_decay_mask())
-    abstract = abstract_state(model, optimiser, make_mesh(execution), execution.fsdp)
-    state = init_state(model, optimiser, 0, abstract)
-    _, opt_state = jax.jit(optimiser.update)(state.params, state.opt_state, state.params)
+    rule = make_update_rule(OptimConfig(), optax.constant_schedule(0.1), model)
+    abstract = abstract_state(model, rule, make_mesh(execution), execution.fsdp)
+    state = init_state(model, rule, 0, abstract)
+
+    def gradient_at(params):
+        return LossSums(jnp.zeros(()), {}), params
+
+    opt_state = jax.jit(lambda params, moments: rule.update(gradient_at, params, moments).opt_state)(
+        state.params, state.opt_state
+    )
     opt_state = jax.tree.map(lambda leaf: leaf if leaf.ndim else leaf + 2, opt_state)  # the counters too
     return abstract, TrainState(state.step + 3, state.params, opt_state)
 

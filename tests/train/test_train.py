@@ -29,9 +29,8 @@ from lossline_jax.storage.run_records import checkpoint_steps
 from lossline_jax.train.checkpoint import Checkpointer
 from lossline_jax.train.loop import train_run
 from lossline_jax.train.monitor import progress_bar
-from lossline_jax.train.optimiser import make_optimiser, make_schedule
-from lossline_jax.train.state import abstract_state, init_state
-from lossline_jax.train.step import make_train_step
+from lossline_jax.train.state import init_state
+from lossline_jax.train.step import train_program
 from tests.support.tiny_training import RUN, VOCAB, Bigram, Source, bigram_job, train_bigram
 
 ONE = ExecutionConfig(data_parallel=1)
@@ -48,12 +47,8 @@ MODELS = {
 
 def build_step(model, execution, run=RUN):
     mesh = make_mesh(execution)
-    schedule = make_schedule(run.schedule, run.optim.learning_rate, run.num_steps)
-    optimiser = make_optimiser(run.optim, schedule, model.weight_decay_mask())
-    abstract = abstract_state(model, optimiser, mesh, execution.fsdp)
-    options = {"batch_size": run.batch_size, "context_length": run.context_length, "execution": execution, "mesh": mesh}
-    step = make_train_step(model, optimiser, schedule, abstract, **options)
-    return mesh, step, init_state(model, optimiser, run.seed, abstract)
+    program = train_program(run, model, execution, mesh)
+    return mesh, program.step, init_state(model, program.rule, run.seed, program.abstract)
 
 
 def step_batch(index, separate=False):

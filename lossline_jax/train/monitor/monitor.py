@@ -69,7 +69,7 @@ class StepMonitor:
             return
         step, on_device, waited = self._pending
         self._pending = None
-        metrics = StepMetrics(*(float(value) for value in jax.device_get(on_device)))
+        metrics = jax.tree.map(float, jax.device_get(on_device))
         if not (math.isfinite(metrics.loss_nats_per_token) and math.isfinite(metrics.grad_norm)):
             self._fail(step, metrics)
         row = self._row(step, metrics, waited)
@@ -118,6 +118,7 @@ class StepMonitor:
             "tokens_per_second": round(self._run.tokens_per_step / max(step_seconds, 1e-9), 1),
             "mfu": self._hardware.mfu(self._flops_per_step, step_seconds),
             "time": round(time.time(), 3),
+            **metrics.extra,
         }
 
     def _fail(self, step: int, metrics: StepMetrics[float]) -> None:

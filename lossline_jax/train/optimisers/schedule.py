@@ -1,14 +1,13 @@
-"""Learning-rate schedules and optimisers, as optax transformations.
+"""Learning-rate schedules, as functions of optax's count.
 
 Updates are numbered 1 to N. optax counts from 0, so its `count` at update s is s - 1.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import optax
 
-from lossline_jax.config.training import OptimConfig, ScheduleConfig
+from lossline_jax.config.training import ScheduleConfig
 from lossline_jax.errors import LosslineError
 
 
@@ -81,42 +80,3 @@ def make_schedule(schedule: ScheduleConfig, peak: float, num_steps: int) -> opta
     # Each phase begins at an update that has the peak, so neighbouring phases agree there.
     starts = [steps.warmup - 1, steps.warmup - 1 + steps.stable]
     return optax.join_schedules([warmup, optax.constant_schedule(peak), decay], starts)
-
-
-def make_optimiser(optim: OptimConfig, learning_rate: optax.Schedule, decayed: Any) -> optax.GradientTransformation:
-    """Build AdamW (decoupled weight decay), or Adam with the L2 penalty in the gradient.
-
-    Both clip the gradient by its global norm first.
-
-    Args:
-        optim: the optimiser and its constants.
-        learning_rate: schedule over optax's count.
-        decayed: tree of bools in the structure of the parameters. False: weight decay does not apply to the leaf.
-
-    Raises:
-        LosslineError: a constant is out of range.
-
-    Sources: Kingma & Ba 2015 (arXiv 1412.6980); Loshchilov & Hutter 2019 (arXiv 1711.05101), section 2:
-    `adamw` is their algorithm 2 with the decay scaled by the learning rate, as in PyTorch.
-    """
-    _check(optim)
-    adam = optax.scale_by_adam(b1=optim.beta1, b2=optim.beta2, eps=optim.eps)
-    decay = optax.add_decayed_weights(optim.weight_decay, mask=decayed)
-    clip = optax.clip_by_global_norm(optim.clip_norm) if optim.clip_norm > 0 else optax.identity()
-    update = (adam, decay) if optim.name == "adamw" else (decay, adam)
-    return optax.chain(clip, *update, optax.scale_by_learning_rate(learning_rate))
-
-
-def _check(optim: OptimConfig) -> None:
-    ranges = {
-        "learning_rate": (0.0, float("inf")),
-        "beta1": (0.0, 1.0),
-        "beta2": (0.0, 1.0),
-        "eps": (0.0, 1.0),
-        "weight_decay": (0.0, float("inf")),
-        "clip_norm": (0.0, float("inf")),
-    }
-    for field, (low, high) in ranges.items():
-        value = getattr(optim, field)
-        if not low <= value < high:
-            raise LosslineError(f"optim.{field}: {value} is out of range; give a number from {low:g} to below {high:g}")

@@ -1,0 +1,1 @@
+"""Training algorithms: what one step does with a global batch. Read `algorithm.Algorithm` first."""
