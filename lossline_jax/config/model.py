@@ -1,10 +1,14 @@
 """The configs of the model architectures.
 
+All of them have three fields that leave the shape of a model as it is. Dropout (`dropout`, `dropout_from`) acts after
+the embedding and before each sum with the residual stream, in training alone. `weight_bits` rounds the matrices of the
+blocks in every forward pass, in training and in evaluation.
+
 This module does not import jax, so `plan` and `--help` start fast. The vocabulary size is not part of a model's
 config. It belongs to the tokenizer of the run.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 Dtype = Literal["float32", "bfloat16"]
@@ -48,6 +52,9 @@ class LlamaConfig:
     rope_scaling: Llama3RopeScaling | None = None  # None: plain RoPE
     norm_eps: float = 1e-5
     compute_dtype: Dtype = "float32"
+    dropout: float = field(default=0.0, metadata={"since": 2})  # probability that a value is dropped in training
+    dropout_from: float = field(default=0.0, metadata={"since": 2})  # fraction of the run without dropout, at its start
+    weight_bits: int | None = field(default=None, metadata={"since": 2})  # of the blocks' matrices; None: not rounded
 
     @property
     def head_dim(self) -> int:
@@ -89,6 +96,9 @@ class Mamba2Config:
     dt_min: float = 1e-3  # with `dt_bias`, step sizes are initialised in [dt_min, dt_max]
     dt_max: float = 1e-1
     compute_dtype: Dtype = "float32"
+    dropout: float = field(default=0.0, metadata={"since": 2})  # probability that a value is dropped in training
+    dropout_from: float = field(default=0.0, metadata={"since": 2})  # fraction of the run without dropout, at its start
+    weight_bits: int | None = field(default=None, metadata={"since": 2})  # of the blocks' matrices; None: not rounded
 
     @property
     def inner(self) -> int:
@@ -119,6 +129,9 @@ class MambaConfig:
     dt_min: float = 1e-3  # step sizes are initialised in [dt_min, dt_max]
     dt_max: float = 1e-1
     compute_dtype: Dtype = "float32"
+    dropout: float = field(default=0.0, metadata={"since": 2})  # probability that a value is dropped in training
+    dropout_from: float = field(default=0.0, metadata={"since": 2})  # fraction of the run without dropout, at its start
+    weight_bits: int | None = field(default=None, metadata={"since": 2})  # of the blocks' matrices; None: not rounded
 
     @property
     def inner(self) -> int:
@@ -166,6 +179,9 @@ class GPT2Config(_GPTWidths):
     tied_embeddings: bool = True
     norm_eps: float = 1e-5
     compute_dtype: Dtype = "float32"
+    dropout: float = field(default=0.0, metadata={"since": 2})  # probability that a value is dropped in training
+    dropout_from: float = field(default=0.0, metadata={"since": 2})  # fraction of the run without dropout, at its start
+    weight_bits: int | None = field(default=None, metadata={"since": 2})  # of the blocks' matrices; None: not rounded
 
 
 @dataclass(frozen=True)
@@ -187,6 +203,9 @@ class GPTNeoXConfig(_GPTWidths):
     tied_embeddings: bool = False
     norm_eps: float = 1e-5
     compute_dtype: Dtype = "float32"
+    dropout: float = field(default=0.0, metadata={"since": 2})  # probability that a value is dropped in training
+    dropout_from: float = field(default=0.0, metadata={"since": 2})  # fraction of the run without dropout, at its start
+    weight_bits: int | None = field(default=None, metadata={"since": 2})  # of the blocks' matrices; None: not rounded
 
     @property
     def rotary_dim(self) -> int:

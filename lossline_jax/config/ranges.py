@@ -68,10 +68,11 @@ FRACTION = Range(0, 1)
 BELOW_ONE = Range(0, 1, high_open=True)
 SECONDS = Range(0, MOST_SECONDS, low_open=True)
 
-_WIDTHS = dict.fromkeys(("d_model", "num_layers", "num_heads", "d_ff"), SIZE) | {"norm_eps": POSITIVE}
-_SCAN = dict.fromkeys(
-    ("d_model", "num_layers", "d_state", "d_inner", "conv_width", "chunk_size"), SIZE
-) | dict.fromkeys(("norm_eps", "dt_min", "dt_max"), POSITIVE)
+_TRAINING = {"dropout": BELOW_ONE, "dropout_from": FRACTION, "weight_bits": Range(2, 24)}  # float32 holds 24 bits
+_WIDTHS = dict.fromkeys(("d_model", "num_layers", "num_heads", "d_ff"), SIZE) | {"norm_eps": POSITIVE, **_TRAINING}
+_SCAN = dict.fromkeys(("d_model", "num_layers", "d_state", "d_inner", "conv_width", "chunk_size"), SIZE) | (
+    dict.fromkeys(("norm_eps", "dt_min", "dt_max"), POSITIVE) | _TRAINING
+)
 RANGES: dict[type, dict[str, Range]] = {
     StudyConfig: {"validation_fraction": Range(0, 1, low_open=True, high_open=True)},
     RunConfig: {

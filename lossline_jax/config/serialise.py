@@ -41,19 +41,26 @@ def fingerprint(value: Any, digits: int = 10) -> str:
     Raises:
         TypeError: a field with `since` in its metadata has no default to compare with.
     """
-    canonical = json.dumps(_identity(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    canonical = json.dumps(identity(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(utf8(canonical, "a configuration")).hexdigest()[:digits]
 
 
-def _identity(value: Any) -> Any:
-    """Return the JSON of `to_json` without the `since` fields that have their default value."""
+def identity(value: Any) -> Any:
+    """Return the JSON of `to_json` without the `since` fields that have their default value.
+
+    Args:
+        value: a dataclass tree, as `to_json` takes it.
+
+    Raises:
+        TypeError: a field with `since` in its metadata has no default to compare with.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [f for f in dataclasses.fields(value) if "since" not in f.metadata or not _is_at_default(value, f)]
-        return {"type": type(value).__name__} | {f.name: _identity(getattr(value, f.name)) for f in fields}
+        return {"type": type(value).__name__} | {f.name: identity(getattr(value, f.name)) for f in fields}
     if isinstance(value, (list, tuple)):
-        return [_identity(item) for item in value]
+        return [identity(item) for item in value]
     if isinstance(value, dict):
-        return {str(key): _identity(item) for key, item in value.items()}
+        return {str(key): identity(item) for key, item in value.items()}
     return value
 
 

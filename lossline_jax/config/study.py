@@ -5,17 +5,10 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from lossline_jax.config.data import (
-    ByteTokenizer,
-    Corpus,
-    DataConfig,
-    HuggingFaceTokenizer,
-    SentencePieceFile,
-    TokenizerConfig,
-    TrainedTokenizer,
-)
+from lossline_jax.config.data import Corpus, DataConfig, TokenizerConfig
 from lossline_jax.config.evaluation import SuiteConfig
 from lossline_jax.config.execution import ExecutionConfig
+from lossline_jax.config.labels import architecture_label, data_label, optimiser_label, size_label, tokenizer_label
 from lossline_jax.config.model import ModelConfig
 from lossline_jax.config.serialise import fingerprint
 from lossline_jax.config.training import OptimConfig, ScheduleConfig
@@ -44,6 +37,16 @@ class RunConfig:
     def tokens_per_step(self) -> int:
         """The number of training tokens per step, over all devices."""
         return self.batch_size * self.context_length
+
+    @property
+    def gradients_per_step(self) -> int:
+        """The number of gradients that a step computes, each with a forward and a backward pass over the batch."""
+        return 2 if self.optim.sam_radius else 1
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the loss of a step is random, given its batch."""
+        return self.model.dropout > 0
 
     def tokens_at(self, step: int) -> int:
         """Return the number of training tokens after `step` steps."""
@@ -74,10 +77,11 @@ class RunConfig:
         return {
             "data": data_label(self.data),
             "tokenizer": tokenizer_label(self.tokenizer),
-            "architecture": self.model.architecture,
+            "architecture": architecture_label(self.model),
             "size": size_label(self.model),
             "context_length": self.context_length,
             "optimiser": optimiser_label(self.optim, self.schedule),
+            "batch": self.tokens_per_step,
             "seed": self.seed,
         }
 
@@ -144,39 +148,3 @@ class StudyConfig:
                 "give more of it, or its number in `lossline-jax plan`"
             )
         return self.run_by_id(matches[0] if matches else name)
-
-
-def size_label(model: ModelConfig) -> str:
-    """Return the size of a model, for example `d1024-L12`."""
-    return f"d{model.d_model}-L{model.num_layers}"
-
-
-def data_label(data: DataConfig) -> str:
-    """Return the label of training data, for example `wiki`, or `code70+wiki30` for a mixture.
-
-    A cap on unique tokens and the separation of documents are appended.
-    """
-    if len(data.mixture) == 1:
-        label = data.mixture[0][0]
-    else:
-        total = sum(weight for _, weight in data.mixture)
-        label = "+".join(f"{name}{round(100 * weight / total)}" for name, weight in data.mixture)
-    if data.unique_tokens is not None:
-        label = f"{label}-u{data.unique_tokens}"
-    return f"{label}-separate" if data.separate_documents else label
-
-
-def tokenizer_label(tokenizer: TokenizerConfig) -> str:
-    """Return the label of a tokenizer: `bpe512-wiki`, `bytes`, or the last two parts of a file's path."""
-    match tokenizer:
-        case TrainedTokenizer():
-            return f"{tokenizer.kind}{tokenizer.vocab_size}-{tokenizer.corpus}"
-        case ByteTokenizer():
-            return "bytes"
-        case SentencePieceFile(path=path) | HuggingFaceTokenizer(path=path):
-            return re.sub(r"[^A-Za-z0-9]+", "_", "/".join(path.split("/")[-2:]))
-
-
-def optimiser_label(optim: OptimConfig, schedule: ScheduleConfig) -> str:
-    """Return the label of an optimiser and its schedule, for example `adamw-cosine-lr0.003-wd0.033`."""
-    return f"{optim.name}-{schedule.name}-lr{optim.learning_rate:g}-wd{optim.weight_decay:g}"

@@ -32,7 +32,11 @@ def check_config(config: ModelConfig) -> None:
     Raises:
         LosslineError: names the field that is wrong.
     """
-    _positive(config, "model")
+    check_ranges(config, "model")
+    if config.dropout_from and not config.dropout:
+        raise LosslineError(
+            f"model.dropout_from: {config.dropout_from} has no effect without model.dropout; give both, or neither"
+        )
     if isinstance(config, LlamaConfig):
         _check_llama(config)
     elif isinstance(config, (GPT2Config, GPTNeoXConfig)):
@@ -51,7 +55,7 @@ def _positive(config: Any, where: str) -> None:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if is_number and not value > 0:
+        if is_number and not value > 0 and field.default != 0:
             raise LosslineError(f"{where}.{field.name}: {value} must be greater than 0")
 
 

@@ -31,6 +31,11 @@ class RunFacts(Protocol):
         """The values of the columns `loss_row.FACTOR_COLUMNS`."""
         ...
 
+    @property
+    def gradients_per_step(self) -> int:
+        """The number of gradients of a training step. 1, unless the optimiser asks for more."""
+        ...
+
     def tokens_at(self, step: int) -> int | None:
         """Return the tokens trained on after `step` steps. None: not known."""
         ...
@@ -63,7 +68,8 @@ def checkpoint_facts(
     """
     tokens_seen = run.tokens_at(step)
     counts = count_parameters(model_config, vocab_size)
-    flops_per_token = train_flops_per_token(model_config, vocab_size, run.context_length)
+    flops_per_token = train_flops_per_token(model_config, vocab_size, run.context_length) * run.gradients_per_step
+    train_flops = None if tokens_seen is None else flops_per_token * tokens_seen
     return CheckpointFacts(
         study=study_name,
         run_id=run.run_id,
@@ -74,7 +80,11 @@ def checkpoint_facts(
         vocab_size=vocab_size,
         step=step,
         tokens_seen=tokens_seen,
-        train_flops=None if tokens_seen is None else flops_per_token * tokens_seen,
+        train_flops=train_flops,
+        # A dense run that began from random parameters has no zeros by design, and no other run behind it.
+        params_nonzero=counts.total,
+        train_flops_lineage=train_flops,
+        tokens_lineage=tokens_seen,
     )
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from lossline_jax.losses.loss_row import LossRow
 
@@ -50,6 +50,19 @@ def current_rows(rows: Iterable[LossRow], suite: SetDefinitions) -> list[LossRow
             key = (row.run_id, row.step, row.eval_set)
             rows_by_key.setdefault(key, dataclasses.replace(row, loss_definition=definition))
     return list(rows_by_key.values())
+
+
+def with_factors(rows: Iterable[LossRow], factors: Mapping[str, Any]) -> list[LossRow]:
+    """Return the rows of a run with its factor levels of today.
+
+    Rows are kept for years, and later versions write more factors and more exact labels. Runs of one study must all
+    have the labels of one version, or equal runs would look different.
+
+    Args:
+        rows: rows of one run.
+        factors: the values of the factor columns, as `RunConfig.factors` gives them.
+    """
+    return [dataclasses.replace(row, **factors) for row in rows]
 
 
 def missing_checkpoints(

@@ -3,12 +3,25 @@
 import dataclasses
 from dataclasses import dataclass
 
-FACTOR_COLUMNS = ("data", "tokenizer", "architecture", "size", "context_length", "optimiser", "seed")
+FACTOR_COLUMNS = (
+    "data", "tokenizer", "architecture", "size", "context_length", "optimiser", "batch", "algorithm", "objective",
+    "sparsity", "start", "seed",
+)  # fmt: skip
+# The levels of an ordinary run. Tables from before these columns have ordinary runs only.
+ORDINARY_LEVELS = {
+    "algorithm": "data-parallel",
+    "objective": "next-token",
+    "sparsity": "dense",
+    "start": "scratch",
+}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CheckpointFacts:
-    """The columns that are the same in all rows of one checkpoint."""
+    """The columns that are the same in all rows of one checkpoint.
+
+    A column with a default is later than the others. The default is its value in a row from before.
+    """
 
     study: str
     run_id: str
@@ -19,16 +32,26 @@ class CheckpointFacts:
     size: str
     context_length: int
     optimiser: str
+    batch: int | None = None  # training tokens per step. None: not known
+    algorithm: str = ORDINARY_LEVELS["algorithm"]
+    objective: str = ORDINARY_LEVELS["objective"]
+    sparsity: str = ORDINARY_LEVELS["sparsity"]
+    start: str = ORDINARY_LEVELS["start"]
     seed: int
     # The model's size in parameters, and the position of the checkpoint in the run.
     params_total: int
     params_embedding: int  # the input and output embedding matrices, and learned positions
     params_non_embedding: int
+    params_nonzero: int | None = None  # parameters that no mask holds at zero. None: not recorded
     vocab_size: int
     step: int
     tokens_seen: int | None  # None: not known, for an imported model
-    # accounting.train_flops_per_token x tokens_seen, with attention and scan included. None: tokens_seen is not known
+    # accounting.train_flops_per_token x tokens_seen x gradients per step, with attention and scan included. None:
+    # tokens_seen is not known
     train_flops: float | None
+    # train_flops and tokens_seen with those of the runs that this run began from or learned from. None: not recorded
+    train_flops_lineage: float | None = None
+    tokens_lineage: int | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from lossline_jax.models.declaration import declare_outer
 from lossline_jax.models.initialise import declare
 from lossline_jax.models.parameters import Params
 from lossline_jax.ops.attention import AttentionImpl
+from lossline_jax.ops.dropout import Dropout, drop, for_layers
 from lossline_jax.ops.norms import layer_norm, rms_norm
 from lossline_jax.ops.prefix_tree import PrefixTree
 
@@ -35,7 +36,11 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens_BT: jax.Array, segments_BT: jax.Array | None = None, tree: PrefixTree | None = None
+        self,
+        tokens_BT: jax.Array,
+        segments_BT: jax.Array | None = None,
+        tree: PrefixTree | None = None,
+        dropout: Dropout | None = None,
     ) -> jax.Array:
         """Return the hidden states; arguments as for `Model.hidden_states`."""
         config = self.config
@@ -45,6 +50,7 @@ class Decoder(nn.Module):
         if isinstance(config, GPT2Config):
             x_BTD = x_BTD + p["positions"][_positions(tokens_BT, segments_BT, tree)]
         x_BTD = constrain(x_BTD.astype(config.compute_dtype), "batch", "seq", "embed")
+        x_BTD = drop(x_BTD, dropout, site=0)
         layer = _layer
         if self.remat != "none":
             kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if self.remat == "cheap" else None
@@ -53,10 +59,11 @@ class Decoder(nn.Module):
             layer,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=(nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]  (flax types only the int)
+            in_axes=(nn.broadcast, nn.broadcast, 0),  # pyright: ignore[reportArgumentType]  (flax types only the int)
             length=config.num_layers,
         )
-        x_BTD, _ = layers(self._block(), x_BTD, segments_BT, tree)
+        of_layers = None if dropout is None else for_layers(dropout, config.num_layers)
+        x_BTD, _ = layers(self._block(), x_BTD, segments_BT, tree, of_layers)
         if "final_norm_bias" in p:
             return layer_norm(x_BTD, p["final_norm"], p["final_norm_bias"], config.norm_eps)
         return rms_norm(x_BTD, p["final_norm"], config.norm_eps)
@@ -75,10 +82,14 @@ class Decoder(nn.Module):
                 assert_never(self.config)
 
 
-def _layer(
-    block: nn.Module, x_BTD: jax.Array, segments_BT: jax.Array | None, tree: PrefixTree | None
+def _layer(  # noqa: PLR0917 - the scan passes them by position
+    block: nn.Module,
+    x_BTD: jax.Array,
+    segments_BT: jax.Array | None,
+    tree: PrefixTree | None,
+    dropout: Dropout | None,
 ) -> tuple[jax.Array, None]:
-    return constrain(block(x_BTD, segments_BT, tree), "batch", "seq", "embed"), None
+    return constrain(block(x_BTD, segments_BT, tree, dropout), "batch", "seq", "embed"), None
 
 
 def _positions(tokens_BT: jax.Array, segments_BT: jax.Array | None, tree: PrefixTree | None) -> jax.Array:

@@ -11,6 +11,7 @@ from lossline_jax.config.model import GPT2Config, GPTNeoXConfig
 from lossline_jax.models.architectures.gpt import block_parameters
 from lossline_jax.models.initialise import declare
 from lossline_jax.ops.attention import AttentionImpl, causal_attention
+from lossline_jax.ops.dropout import Dropout, drop
 from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import layer_norm
 from lossline_jax.ops.prefix_tree import PrefixTree
@@ -25,17 +26,21 @@ class GPTBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BTD: jax.Array, segments_BT: jax.Array | None = None, tree: PrefixTree | None = None
+        self,
+        x_BTD: jax.Array,
+        segments_BT: jax.Array | None = None,
+        tree: PrefixTree | None = None,
+        dropout: Dropout | None = None,
     ) -> jax.Array:
         """Return the residual stream after the block, [B, T, D]; arguments as for `Model.hidden_states`."""
         config = self.config
-        p = declare(self, block_parameters(config), x_BTD.dtype)
+        p = declare(self, block_parameters(config), x_BTD.dtype, config.weight_bits)
         normed_BTD = layer_norm(x_BTD, p["attention_norm"], p["attention_norm_bias"], config.norm_eps)
-        attended_BTD = x_BTD + self._attend(p, normed_BTD, segments_BT, tree)
+        attended_BTD = x_BTD + drop(self._attend(p, normed_BTD, segments_BT, tree), dropout, site=1)
         parallel = isinstance(config, GPTNeoXConfig) and config.parallel_residual
         mlp_input_BTD = x_BTD if parallel else attended_BTD
         normed_BTD = layer_norm(mlp_input_BTD, p["mlp_norm"], p["mlp_norm_bias"], config.norm_eps)
-        return attended_BTD + self._mlp(p, normed_BTD)
+        return attended_BTD + drop(self._mlp(p, normed_BTD), dropout, site=2)
 
     def _attend(
         self, p: dict[str, jax.Array], x_BTD: jax.Array, segments_BT: jax.Array | None, tree: PrefixTree | None

@@ -19,6 +19,7 @@ from lossline_jax.models.parameters import (
     Uniform,
 )
 from lossline_jax.ops.fsdp import gather_parameter
+from lossline_jax.ops.quantise import fake_quantise
 
 _CUT = 3.0  # the normal distribution is truncated at 3 sigma, as in the study
 
@@ -71,7 +72,9 @@ def _inverse_softplus(x: jax.Array) -> jax.Array:
     return x + jnp.log(-jnp.expm1(-x))
 
 
-def declare(module: nn.Module, declaration: Declaration, dtype: jnp.dtype) -> dict[str, jax.Array]:
+def declare(
+    module: nn.Module, declaration: Declaration, dtype: jnp.dtype, weight_bits: int | None = None
+) -> dict[str, jax.Array]:
     """Read the parameters of a Linen module, with matrices cast to the compute dtype.
 
     Vectors and parameters without weight decay (rates of decay) stay float32. If devices hold shards (FSDP), the
@@ -84,6 +87,7 @@ def declare(module: nn.Module, declaration: Declaration, dtype: jnp.dtype) -> di
         module: the module.
         declaration: its parameters.
         dtype: the compute dtype.
+        weight_bits: bits to which the matrices of products with tokens are rounded. None: they are not rounded.
 
     Returns:
         The parameters, by name.
@@ -94,9 +98,10 @@ def declare(module: nn.Module, declaration: Declaration, dtype: jnp.dtype) -> di
         # The barrier takes a layer's parameter out of the stack before its use. Without it, XLA fuses the slice into
         # elementwise loops and repeats it at every number (4% of a Mamba-2 step on CPU).
         value = jax.lax.optimization_barrier(module.get_variable("params", name) if initial is None else initial)
-        values[name] = gather_parameter(
-            value.astype(dtype) if leaf.is_decayed and value.ndim > 1 else value, leaf.shape
-        )
+        value = gather_parameter(value.astype(dtype) if leaf.is_decayed and value.ndim > 1 else value, leaf.shape)
+        if weight_bits is not None and leaf.num_contracted:
+            value = fake_quantise(value, weight_bits, leaf.num_contracted)
+        values[name] = value
     return values
 
 

@@ -7,6 +7,7 @@ from lossline_jax.config.model import LlamaConfig
 from lossline_jax.models.architectures.llama import block_parameters
 from lossline_jax.models.initialise import declare
 from lossline_jax.ops.attention import AttentionImpl, causal_attention
+from lossline_jax.ops.dropout import Dropout, drop
 from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import rms_norm
 from lossline_jax.ops.prefix_tree import PrefixTree
@@ -21,13 +22,18 @@ class LlamaBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BTD: jax.Array, segments_BT: jax.Array | None = None, tree: PrefixTree | None = None
+        self,
+        x_BTD: jax.Array,
+        segments_BT: jax.Array | None = None,
+        tree: PrefixTree | None = None,
+        dropout: Dropout | None = None,
     ) -> jax.Array:
         """Return the residual stream after the block, [B, T, D]; arguments as for `Model.hidden_states`."""
-        p = declare(self, block_parameters(self.config), x_BTD.dtype)
+        p = declare(self, block_parameters(self.config), x_BTD.dtype, self.config.weight_bits)
         eps = self.config.norm_eps
-        x_BTD = x_BTD + self._attend(p, rms_norm(x_BTD, p["attention_norm"], eps), segments_BT, tree)
-        return x_BTD + _swiglu(p, rms_norm(x_BTD, p["mlp_norm"], eps))
+        attended_BTD = self._attend(p, rms_norm(x_BTD, p["attention_norm"], eps), segments_BT, tree)
+        x_BTD = x_BTD + drop(attended_BTD, dropout, site=1)
+        return x_BTD + drop(_swiglu(p, rms_norm(x_BTD, p["mlp_norm"], eps)), dropout, site=2)
 
     def _attend(
         self, p: dict[str, jax.Array], x_BTD: jax.Array, segments_BT: jax.Array | None, tree: PrefixTree | None

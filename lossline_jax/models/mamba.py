@@ -8,6 +8,7 @@ from lossline_jax.config.model import MambaConfig
 from lossline_jax.models.architectures.mamba import block_parameters
 from lossline_jax.models.initialise import declare
 from lossline_jax.ops.conv import causal_depthwise_conv
+from lossline_jax.ops.dropout import Dropout, drop
 from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import rms_norm
 from lossline_jax.ops.prefix_tree import PrefixTree
@@ -21,15 +22,19 @@ class MambaBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BTD: jax.Array, segments_BT: jax.Array | None = None, tree: PrefixTree | None = None
+        self,
+        x_BTD: jax.Array,
+        segments_BT: jax.Array | None = None,
+        tree: PrefixTree | None = None,
+        dropout: Dropout | None = None,
     ) -> jax.Array:
         """Return the residual stream after the block, [B, T, D]; arguments as for `Model.hidden_states`."""
-        p = declare(self, block_parameters(self.config), x_BTD.dtype)
+        p = declare(self, block_parameters(self.config), x_BTD.dtype, self.config.weight_bits)
         u_BTD = rms_norm(x_BTD, p["norm"], self.config.norm_eps)
         xz_BT2E = linear(u_BTD, p["in_xz"])
         x_BTE = causal_depthwise_conv(xz_BT2E[:, :, 0], p["conv"], p["conv_bias"], segments_BT, tree=tree)
         y_BTE = self._scan(p, jax.nn.silu(x_BTE), segments_BT, tree)
-        return x_BTD + linear(y_BTE * jax.nn.silu(xz_BT2E[:, :, 1]), p["out"])
+        return x_BTD + drop(linear(y_BTE * jax.nn.silu(xz_BT2E[:, :, 1]), p["out"]), dropout, site=1)
 
     def _scan(
         self, p: dict[str, jax.Array], x_BTE: jax.Array, segments_BT: jax.Array | None, tree: PrefixTree | None

@@ -13,6 +13,7 @@ from lossline_jax.models.architectures.mamba2 import block_parameters
 from lossline_jax.models.initialise import declare
 from lossline_jax.ops.block_sizes import CPU_SSD_CHUNK_SIZE, SSD_CHUNK_SIZE
 from lossline_jax.ops.conv import causal_depthwise_conv
+from lossline_jax.ops.dropout import Dropout, drop
 from lossline_jax.ops.linear import linear
 from lossline_jax.ops.norms import rms_norm
 from lossline_jax.ops.platform import platform
@@ -27,18 +28,22 @@ class Mamba2Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BTD: jax.Array, segments_BT: jax.Array | None = None, tree: PrefixTree | None = None
+        self,
+        x_BTD: jax.Array,
+        segments_BT: jax.Array | None = None,
+        tree: PrefixTree | None = None,
+        dropout: Dropout | None = None,
     ) -> jax.Array:
         """Return the residual stream after the block, [B, T, D]; arguments as for `Model.hidden_states`."""
         config = self.config
-        p = declare(self, block_parameters(config), x_BTD.dtype)
+        p = declare(self, block_parameters(config), x_BTD.dtype, config.weight_bits)
         z_BTE, y_BTE = self._scan(p, rms_norm(x_BTD, p["norm"], config.norm_eps), segments_BT, tree)
         # Each group's channels are normed separately, as in the authors' code.
         by_group = (*y_BTE.shape[:-1], config.num_groups, -1)
         gated_BTGE = (y_BTE * jax.nn.silu(z_BTE)).reshape(by_group)
         scale_GE = p["gated_norm"].reshape(config.num_groups, -1)
         normed_BTGE = rms_norm(gated_BTGE, scale_GE, config.norm_eps)
-        return x_BTD + linear(normed_BTGE.reshape(y_BTE.shape), p["out"])
+        return x_BTD + drop(linear(normed_BTGE.reshape(y_BTE.shape), p["out"]), dropout, site=1)
 
     def _scan(
         self, p: dict[str, jax.Array], u_BTD: jax.Array, segments_BT: jax.Array | None, tree: PrefixTree | None

@@ -17,6 +17,7 @@ from lossline_jax.models.initialise import initialise
 from lossline_jax.models.parameters import Declaration, Params
 from lossline_jax.ops.attention import AttentionImpl
 from lossline_jax.ops.block_sizes import MIN_LOGITS_CHUNK
+from lossline_jax.ops.dropout import Dropout
 from lossline_jax.ops.fsdp import gather_parameter
 from lossline_jax.ops.nll import TargetScores, logits, target_scores, token_nll
 from lossline_jax.ops.platform import platform
@@ -72,6 +73,8 @@ class Model:
         tokens_BT: jax.Array,
         segments_BT: jax.Array | None = None,
         tree: PrefixTree | None = None,
+        *,
+        dropout: Dropout | None = None,
     ) -> jax.Array:
         """Return the hidden states after the final norm, [B, T, D] in the compute dtype. Position t sees tokens 0..t.
 
@@ -83,6 +86,7 @@ class Model:
                 is one document.
             tree: the positions that texts of a row share. A position then sees its own text only, and its state is the
                 same as in a row with that text alone. None: each row is one text.
+            dropout: the randomness of dropout. None: nothing is dropped.
 
         Raises:
             LosslineError: there are more tokens than the model has positions, or the attention cannot read trees.
@@ -95,7 +99,7 @@ class Model:
             raise LosslineError(f"{tokens_BT.shape[1]} tokens do not fit model.max_positions={longest}")
         decoder = Decoder(self.config, self.vocab_size, self.attention, self.remat)
         inner = {name: value for name, value in params.items() if name != "unembed"}
-        hidden_BTD: Any = decoder.apply({"params": inner}, tokens_BT, segments_BT, tree)
+        hidden_BTD: Any = decoder.apply({"params": inner}, tokens_BT, segments_BT, tree, dropout)
         return hidden_BTD
 
     def logits(self, params: Params, tokens_BT: jax.Array, segments_BT: jax.Array | None = None) -> jax.Array:
@@ -103,7 +107,13 @@ class Model:
         return logits(self.hidden_states(params, tokens_BT, segments_BT), unembedding(params))
 
     def nll(
-        self, params: Params, tokens_BT: jax.Array, targets_BT: jax.Array, segments_BT: jax.Array | None = None
+        self,
+        params: Params,
+        tokens_BT: jax.Array,
+        targets_BT: jax.Array,
+        segments_BT: jax.Array | None = None,
+        *,
+        dropout: Dropout | None = None,
     ) -> jax.Array:
         """Return the negative log-likelihood of the targets, [B, T] float32, in nats.
 
@@ -114,12 +124,13 @@ class Model:
             tokens_BT: integers in [0, V).
             targets_BT: the token to predict at each position, integers in [0, V).
             segments_BT: as for `hidden_states`.
+            dropout: as for `hidden_states`.
         """
         batch, length = tokens_BT.shape
         fitting = _MAX_LOGITS // (batch * self.vocab_size)
         chunk_length = None if fitting >= length else max(fitting, MIN_LOGITS_CHUNK)
         params = self._gather_embeddings(params)
-        hidden_BTD = self.hidden_states(params, tokens_BT, segments_BT)
+        hidden_BTD = self.hidden_states(params, tokens_BT, segments_BT, dropout=dropout)
         return token_nll(hidden_BTD, unembedding(params), targets_BT, chunk_length)
 
     def target_scores(

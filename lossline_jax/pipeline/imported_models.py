@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lossline_jax import logs
+from lossline_jax.config.labels import tokenizer_label
 from lossline_jax.config.model import max_context_length
 from lossline_jax.config.serialise import fingerprint
-from lossline_jax.config.study import tokenizer_label
 from lossline_jax.data.tokenizers.build import prepare_tokenizer
 from lossline_jax.distributed.processes import from_main_process
 from lossline_jax.errors import LosslineError, Restart, RunFailed

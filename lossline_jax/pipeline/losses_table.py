@@ -1,7 +1,7 @@
 """Write the losses table of a study from the current rows of each run and each imported model."""
 
 from lossline_jax.evaluate.suite import PreparedSuite
-from lossline_jax.losses.current_rows import current_rows
+from lossline_jax.losses.current_rows import current_rows, with_factors
 from lossline_jax.losses.loss_row import LossRow
 from lossline_jax.losses.table import read_loss_rows, write_table
 from lossline_jax.pipeline.imported_models import ImportedModels
@@ -27,7 +27,7 @@ def write_losses(opened: OpenedStudy, imported: ImportedModels) -> str | None:
     rows: list[LossRow] = []
     for run in study.runs:
         if run.run_id not in failed:
-            rows += _rows(folder, run.run_id, opened.prepared.suite(run))
+            rows += with_factors(_rows(folder, run.run_id, opened.prepared.suite(run)), run.factors)
     checkpoints = sum(len(run.checkpoint_steps) for run in study.runs)
     for entry in scored_models(folder):
         checkpoints += len(entry.model.steps)

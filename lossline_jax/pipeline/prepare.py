@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from lossline_jax import logs
 from lossline_jax.config.data import FilesCorpus, TokenizerConfig
 from lossline_jax.config.evaluation import SuiteConfig
+from lossline_jax.config.labels import tokenizer_label
 from lossline_jax.config.serialise import fingerprint
-from lossline_jax.config.study import RunConfig, StudyConfig, tokenizer_label
+from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.data.corpora.files import files_left_out
 from lossline_jax.data.corpora.prepare import PreparedCorpus, prepare_corpus
 from lossline_jax.data.token_store import TokenStore, prepare_store

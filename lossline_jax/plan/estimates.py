@@ -135,6 +135,7 @@ def step_seconds(
         chip's interconnect is not known.
     """
     flops = run.tokens_per_step * train_flops_per_token(run.model, vocab_size, run.context_length)
+    flops *= run.gradients_per_step
     flops *= FULL_REMAT_FLOPS if layout.remat == "full" else 1
     computing = flops / (layout.devices * chip.peak_flops_per_second * utilisation)
     speed = INTERCONNECT_BYTES_PER_SECOND.get(chip.short)

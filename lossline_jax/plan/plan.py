@@ -197,7 +197,7 @@ def _plan_run(index: int, run: RunConfig, study: StudyConfig, available: Mapping
         parameters=parameters,
         steps=run.num_steps,
         tokens=tokens,
-        flops=tokens * train_flops_per_token(run.model, vocab_size, run.context_length),
+        flops=tokens * train_flops_per_token(run.model, vocab_size, run.context_length) * run.gradients_per_step,
         num_checkpoints=len(run.checkpoint_steps),
         checkpoint_bytes=checkpoint_bytes(run, parameters.total, study.execution),
         fewest_epochs=max(epochs_of(run, available).values(), default=None),

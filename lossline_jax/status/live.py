@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 
 from lossline_jax.config.study import RunConfig, StudyConfig
-from lossline_jax.losses.current_rows import current_rows
+from lossline_jax.losses.current_rows import current_rows, with_factors
+from lossline_jax.losses.loss_row import LossRow
 from lossline_jax.losses.row_count import read_suite_sets
 from lossline_jax.losses.table import read_loss_rows
 from lossline_jax.status.runs import RunStatus, failed_runs, last_row, run_status, study_seconds_left
@@ -44,11 +45,11 @@ def losses_so_far(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    rows = [
-        row
-        for run_id, suite in _suites(study, folder).items()
-        for row in current_rows(read_loss_rows(folder.loss_rows(run_id)), read_suite_sets(folder, suite))
-    ]
+    factors = {run.run_id: run.factors for run in study.runs}
+    rows: list[LossRow] = []
+    for run_id, suite in _suites(study, folder).items():
+        of_run = current_rows(read_loss_rows(folder.loss_rows(run_id)), read_suite_sets(folder, suite))
+        rows += with_factors(of_run, factors.get(run_id, {}))
     return pd.DataFrame([dataclasses.asdict(row) for row in rows])
 
 

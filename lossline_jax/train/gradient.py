@@ -61,11 +61,23 @@ class LossSums(NamedTuple):
     extra: dict[str, jax.Array]
 
 
-# The loss of a microbatch: (parameters, rows, a random key for each row or None) -> (the sum that training lowers, sums
-# to report). The first is a sum over targets with weights, like the sums of `LossSums`.
-MicrobatchLoss = Callable[[Params, TrainingBatch, jax.Array | None], tuple[jax.Array, LossSums]]
-# (parameters, global batch, key of the step or None) -> (sums over the global batch, the gradient of the trained sum)
-Gradient = Callable[[Params, TrainingBatch, jax.Array | None], tuple[LossSums, Params]]
+class Randomness(NamedTuple):
+    """The randomness of the losses of a step.
+
+    Attributes:
+        keys: the random key of the step; for a microbatch, a key for each of its rows.
+        fraction_done: float32, the fraction of the run's steps that were done before this one.
+    """
+
+    keys: jax.Array
+    fraction_done: jax.Array
+
+
+# The loss of a microbatch: (parameters, rows, randomness or None) -> (the sum that training lowers, sums to report).
+# The first is a sum over targets with weights, like the sums of `LossSums`.
+MicrobatchLoss = Callable[[Params, TrainingBatch, Randomness | None], tuple[jax.Array, LossSums]]
+# (parameters, global batch, randomness or None) -> (sums over the global batch, the gradient of the trained sum)
+Gradient = Callable[[Params, TrainingBatch, Randomness | None], tuple[LossSums, Params]]
 
 
 def make_gradient(
@@ -85,29 +97,35 @@ def make_gradient(
     """
     value_and_grad = jax.value_and_grad(loss, has_aux=True)
 
-    def of_rows(params: Params, rows: TrainingBatch, keys_B: jax.Array | None) -> tuple[LossSums, Params]:
-        (_, sums), grads = value_and_grad(params, rows, keys_B)
+    def of_rows(params: Params, rows: TrainingBatch, randomness: Randomness | None) -> tuple[LossSums, Params]:
+        (_, sums), grads = value_and_grad(params, rows, randomness)
         return sums, grads
 
-    def over_microbatches(params: Params, batch: TrainingBatch, keys_B: jax.Array | None) -> tuple[LossSums, Params]:
+    def over_microbatches(
+        params: Params, batch: TrainingBatch, randomness: Randomness | None
+    ) -> tuple[LossSums, Params]:
         """Sum over the rows of one device, one microbatch at a time."""
         if num_micro == 1:
-            return of_rows(params, batch, keys_B)
+            return of_rows(params, batch, randomness)
 
         def add(sums: Any, micro: Any) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, sums, of_rows(params, *micro)), None
 
-        micros = jax.tree.map(lambda rows: rows.reshape(num_micro, -1, *rows.shape[1:]), (batch, keys_B))
-        first = jax.tree.map(lambda rows: rows[0], micros)
-        sums = jax.eval_shape(loss, params, *first)[1]
+        micros = jax.tree.map(lambda rows: rows.reshape(num_micro, -1, *rows.shape[1:]), batch), None
+        if randomness is not None:
+            keys = randomness.keys.reshape(num_micro, -1)
+            micros = micros[0], Randomness(keys, jnp.broadcast_to(randomness.fraction_done, (num_micro,)))
+        sums = jax.eval_shape(loss, params, *jax.tree.map(lambda rows: rows[0], micros))[1]
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (sums, params))
         return jax.lax.scan(add, zeros, micros)[0]
 
     specs = manual_partition_specs(axes, uses_fsdp(mesh, execution.fsdp))
 
-    def over_devices(params: Params, batch: TrainingBatch, key: jax.Array | None) -> tuple[LossSums, Params]:
+    def over_devices(params: Params, batch: TrainingBatch, randomness: Randomness | None) -> tuple[LossSums, Params]:
         """Sum over the rows of this device, then over all devices: once per step, not once per microbatch."""
-        sums, grads = over_microbatches(params, batch, None if key is None else _row_keys(key, batch))
+        if randomness is not None:
+            randomness = randomness._replace(keys=_row_keys(randomness.keys, batch))
+        sums, grads = over_microbatches(params, batch, randomness)
         if num_row_shards(mesh) == 1:  # XLA refuses a psum over one device if the compiler places another mesh axis
             return sums, grads
         # `fsdp.gather_parameter` has already summed the gradient of each sharded parameter over the axis `data`.

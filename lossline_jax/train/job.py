@@ -62,4 +62,5 @@ class TrainingJob:
     @property
     def flops_per_token(self) -> float:
         """The training FLOPs of one token, forward and backward."""
-        return train_flops_per_token(self.run.model, self.model.vocab_size, self.run.context_length)
+        flops = train_flops_per_token(self.run.model, self.model.vocab_size, self.run.context_length)
+        return flops * self.run.gradients_per_step

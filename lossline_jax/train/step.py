@@ -18,12 +18,14 @@ from lossline_jax.distributed.sharding import replicated
 from lossline_jax.models.model import Model
 from lossline_jax.train.algorithms.algorithm import Algorithm
 from lossline_jax.train.algorithms.data_parallel import data_parallel
-from lossline_jax.train.gradient import TrainingBatch, make_gradient, microbatches_per_device
+from lossline_jax.train.gradient import Randomness, TrainingBatch, make_gradient, microbatches_per_device
 from lossline_jax.train.objectives import next_token
 from lossline_jax.train.optimisers.make import make_update_rule
 from lossline_jax.train.optimisers.rule import UpdateRule
 from lossline_jax.train.optimisers.schedule import make_schedule
 from lossline_jax.train.state import TrainState, abstract_state, state_shardings
+
+LOSS_STREAM = 1  # number of the random stream of the losses, of a run's seed
 
 Scalar = TypeVar("Scalar", jax.Array, float)
 
@@ -57,7 +59,7 @@ def make_train_step(
     abstract: TrainState,
     mesh: Mesh,
     *,
-    key: jax.Array | None = None,
+    randomness: Callable[[jax.Array], Randomness] | None = None,
 ) -> TrainStep:
     """Build the jitted step. Call the step under `jax.set_mesh(mesh)`; it donates the state it is given.
 
@@ -69,13 +71,12 @@ def make_train_step(
         learning_rate: schedule over optax's count; used for the metrics only.
         abstract: the state as `abstract_state` returns it.
         mesh: a real mesh, or an abstract one for compilation alone.
-        key: random key of the run, for losses that need one. None: the loss of this run is not random.
+        randomness: number of steps done -> the randomness of the next step. None: the loss of this run is not random.
     """
 
     def train_step(state: TrainState, batch: TrainingBatch) -> tuple[TrainState, StepMetrics[jax.Array]]:
-        step_key = None if key is None else jax.random.fold_in(key, state.step)
         weight_sum = jnp.sum(batch.weights_BT, dtype=jnp.float32)
-        new_state, outcome = algorithm.update(state, batch, step_key)
+        new_state, outcome = algorithm.update(state, batch, randomness(state.step) if randomness else None)
         means = {name: value / weight_sum for name, value in outcome.sums.extra.items()}
         metrics = StepMetrics(
             loss_nats_per_token=outcome.sums.nats / weight_sum,
@@ -121,4 +122,18 @@ def train_program(run: RunConfig, model: Model, execution: ExecutionConfig, mesh
     abstract = abstract_state(model, rule, mesh, execution.fsdp)
     num_micro = microbatches_per_device(run.batch_size, run.context_length, execution, mesh)
     gradient = make_gradient(next_token(model), model.axes(), num_micro=num_micro, execution=execution, mesh=mesh)
-    return TrainProgram(make_train_step(data_parallel(gradient, rule), schedule, abstract, mesh), rule, abstract)
+    step = make_train_step(
+        data_parallel(gradient, rule), schedule, abstract, mesh, randomness=_randomness(run) if run.is_random else None
+    )
+    return TrainProgram(step, rule, abstract)
+
+
+def _randomness(run: RunConfig) -> Callable[[jax.Array], Randomness]:
+    """Return the randomness of each step of a run. It depends on the seed and on the number of the step alone."""
+
+    def of_step(step: jax.Array) -> Randomness:
+        # The initial parameters take the seed's own key. The losses take another key.
+        key = jax.random.fold_in(jax.random.key(run.seed), LOSS_STREAM)
+        return Randomness(jax.random.fold_in(key, step), step.astype(jnp.float32) / run.num_steps)
+
+    return of_step

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from etils import epath
 
 from lossline_jax.config.data import HuggingFaceTokenizer
+from lossline_jax.config.labels import architecture_label, size_label
 from lossline_jax.config.model import Dtype, ModelConfig
-from lossline_jax.config.serialise import fingerprint, to_json
-from lossline_jax.config.study import size_label
+from lossline_jax.config.serialise import fingerprint, identity
 from lossline_jax.errors import LosslineError
 from lossline_jax.storage.files import read_record
 from lossline_jax.storage.object_store import reachable_path
@@ -50,10 +50,15 @@ class ImportedModel:
     checkpoints: tuple[ImportedCheckpoint, ...] = ()
 
     @property
+    def gradients_per_step(self) -> int:
+        """One: what other programs computed besides is not known."""
+        return 1
+
+    @property
     def run_id(self) -> str:
         """The name and a hash of the model's description. More checkpoints do not change it."""
-        identity = {name: value for name, value in to_json(self).items() if name not in _NO_IDENTITY}
-        return f"{slug(self.name)}-{fingerprint(identity)}"
+        description = {name: value for name, value in identity(self).items() if name not in _NO_IDENTITY}
+        return f"{slug(self.name)}-{fingerprint(description)}"
 
     @property
     def factors(self) -> dict[str, str | int]:
@@ -61,7 +66,7 @@ class ImportedModel:
         return {
             "data": self.data,
             "tokenizer": self.tokenizer,
-            "architecture": self.model.architecture,
+            "architecture": architecture_label(self.model),
             "size": size_label(self.model),
             "context_length": self.context_length,
             "optimiser": self.optimiser,

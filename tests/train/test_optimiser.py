@@ -18,7 +18,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.models.declaration import declare_model
 from lossline_jax.models.parameters import Normal, ParameterSpec
 from lossline_jax.train.optimisers.make import make_update_rule
-from lossline_jax.train.optimisers.muon import matrix_dimensions
+from lossline_jax.train.optimisers.muon import matrix_axes
 from lossline_jax.train.optimisers.schedule import make_schedule, schedule_steps
 
 
@@ -200,7 +200,7 @@ D, F = 64, 256
 )
 def test_muon_sees_the_matrices_that_tokens_are_multiplied_with(config, name, rows, columns, matrices):
     spec = declare_model(config, 100)["blocks"][name]
-    of_rows, of_columns = (math.prod(spec.shape[axis] for axis in axes) for axes in matrix_dimensions(spec))
+    of_rows, of_columns = (math.prod(spec.shape[axis] for axis in axes) for axes in matrix_axes(spec))
     assert (of_rows, of_columns, spec.size // (of_rows * of_columns)) == (rows, columns, matrices)
 
 

@@ -11,7 +11,8 @@ from lossline_jax.fit.tables.settings import FACTORS, NOT_STATED, PARAMS, Settin
 from lossline_jax.losses.cells import as_numbers
 
 CELL = ("data", "tokenizer", "architecture")  # factors that a line is claimed to depend on: a panel holds two of them
-POOLED = ("size", "context_length", "optimiser")  # factors that one line is claimed to serve
+# Factors that one line is claimed to serve.
+POOLED = ("size", "context_length", *(name for name in FACTORS if name not in (*CELL, "size", "context_length")))
 
 
 def runs_of(frame: pd.DataFrame) -> pd.DataFrame:

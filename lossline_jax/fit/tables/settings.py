@@ -132,7 +132,7 @@ def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[
         LosslineError: the table does not have a named column, a column is named twice, or there is no factor column.
     """
     present = [name for name in FACTORS if name in frame.columns]
-    stated = [name for name in present if not np.all(level_texts(frame.loc[:, name]).isin(NOT_STATED))]
+    stated = [name for name in present if _is_stated(name, level_texts(frame.loc[:, name]))]
     names = tuple(stated) if factors is None else tuple(factors)
     for name in names:
         require_column(frame, name, "factors")
@@ -142,6 +142,18 @@ def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[
             "the table has none of the factor columns {known}; name its own with {factors}", known=", ".join(FACTORS)
         )
     return names
+
+
+def _is_stated(name: str, levels: pd.Series) -> bool:
+    """Return whether a table states a factor well enough to compare runs by it.
+
+    The batch is a later column, which imported models do not have. While all stated batches are equal, runs without
+    one are compared as before.
+    """
+    stated = levels.loc[~levels.isin(NOT_STATED)]
+    if name == "batch" and len(stated) < len(levels):
+        return stated.nunique() > 1
+    return len(stated) > 0
 
 
 def find_settings(frame: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataFrame, Settings, list[str]]:

@@ -1,5 +1,6 @@
 """Names and styles of the runs: the factor in which each run differs from the base, and the run's style."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -118,4 +119,9 @@ def _styles(levels: list[tuple[str, str]]) -> dict[tuple[str, str], Style]:
 def _level_name(factor: str, level: str, base_line: LineFit | None) -> str:
     """Return the level as readers see it. An optimiser shows only the parts that differ from the base: `lr0.001`."""
     base = str(base_line.group.get("optimiser", "")) if base_line and factor == "optimiser" else ""
-    return " ".join(part for part in level.split("-") if part not in base.split("-")) if base else level
+    return " ".join(part for part in _parts(level) if part not in _parts(base)) if base else level
+
+
+def _parts(label: str) -> list[str]:
+    """Return the parts of an optimiser's label. The minus sign of `lr1e-05` does not divide it."""
+    return re.split("-(?=[A-Za-z])", label)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from lossline_jax.models.parameters import Params
-from lossline_jax.train.gradient import LossSums, TrainingBatch
+from lossline_jax.train.gradient import LossSums, Randomness, TrainingBatch
 from lossline_jax.train.state import TrainState
 
 
@@ -29,8 +29,8 @@ class Algorithm(NamedTuple):
 
     Attributes:
         init_extra: parameters -> the initial `TrainState.extra`. None: the algorithm keeps nothing besides.
-        update: (state, global batch, random key of the step or None) -> (new state, outcome).
+        update: (state, global batch, randomness of the step or None) -> (new state, outcome).
     """
 
     init_extra: Callable[[Params], Any] | None
-    update: Callable[[TrainState, TrainingBatch, jax.Array | None], tuple[TrainState, StepOutcome]]
+    update: Callable[[TrainState, TrainingBatch, Randomness | None], tuple[TrainState, StepOutcome]]

@@ -6,7 +6,7 @@ import optax
 
 from lossline_jax.models.parameters import Params
 from lossline_jax.train.algorithms.algorithm import Algorithm, StepOutcome
-from lossline_jax.train.gradient import Gradient, LossSums, TrainingBatch
+from lossline_jax.train.gradient import Gradient, LossSums, Randomness, TrainingBatch
 from lossline_jax.train.optimisers.rule import UpdateRule
 from lossline_jax.train.state import TrainState
 
@@ -19,11 +19,13 @@ def data_parallel(gradient: Gradient, rule: UpdateRule) -> Algorithm:
         rule: the optimiser.
     """
 
-    def update(state: TrainState, batch: TrainingBatch, key: jax.Array | None) -> tuple[TrainState, StepOutcome]:
+    def update(
+        state: TrainState, batch: TrainingBatch, randomness: Randomness | None
+    ) -> tuple[TrainState, StepOutcome]:
         weight_sum = jnp.sum(batch.weights_BT, dtype=jnp.float32)
 
         def gradient_at(params: Params) -> tuple[LossSums, Params]:
-            sums, grads = gradient(params, batch, key)
+            sums, grads = gradient(params, batch, randomness)
             return sums, jax.tree.map(lambda grad: grad / weight_sum, grads)
 
         updated = rule.update(gradient_at, state.params, state.opt_state)

@@ -28,13 +28,9 @@ def muon(optim: OptimConfig, learning_rate: optax.Schedule, decayed: Any, declar
         declaration: the declared parameters.
     """
     is_matrix = jax.tree.map_with_path(_is_matrix, declaration)
+    dimensions = jax.tree.map(_dimensions, declaration, is_matrix)
     matrices = optax.chain(
-        optax.contrib.scale_by_muon(
-            beta=optim.muon_momentum,
-            weight_dimension_numbers=jax.tree.map(
-                lambda spec, matrix: matrix_dimensions(spec) if matrix else optax.MaskedNode(), declaration, is_matrix
-            ),
-        ),
+        optax.contrib.scale_by_muon(beta=optim.muon_momentum, weight_dimension_numbers=dimensions),
         _scale_to_rms(declaration, is_matrix),
     )
     adam = optax.scale_by_adam(b1=optim.beta1, b2=optim.beta2, eps=optim.eps)
@@ -51,15 +47,19 @@ def _is_matrix(path: tuple, spec: ParameterSpec) -> bool:
     return path[0].key == "blocks" and spec.is_decayed and spec.num_contracted > 0
 
 
-def matrix_dimensions(spec: ParameterSpec) -> optax.contrib.MuonDimensionNumbers:
-    """Return the axes of a stacked leaf that are the rows and the columns of its matrices.
+def matrix_axes(spec: ParameterSpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the axes of a stacked leaf that are the rows of its matrices, and those that are the columns.
 
     The contracted axes are the rows. The last axis and the other named axes are the columns. An unnamed axis before
     the last one, such as the one of keys and values, holds matrices of their own, and so does the axis of layers.
     """
     first, last = 1 + spec.num_contracted, len(spec.shape) - 1
     columns = tuple(axis for axis in range(first, last + 1) if axis == last or spec.axes[axis] is not None)
-    return optax.contrib.MuonDimensionNumbers(reduction_axis=tuple(range(1, first)), output_axis=columns)
+    return tuple(range(1, first)), columns
+
+
+def _dimensions(spec: ParameterSpec, matrix: bool) -> optax.contrib.MuonDimensionNumbers | optax.MaskedNode:
+    return optax.contrib.MuonDimensionNumbers(*matrix_axes(spec)) if matrix else optax.MaskedNode()
 
 
 def _scale_to_rms(declaration: Declaration, is_matrix: dict[str, Any]) -> optax.GradientTransformation:
@@ -68,8 +68,7 @@ def _scale_to_rms(declaration: Declaration, is_matrix: dict[str, Any]) -> optax.
     def factor(spec: ParameterSpec, matrix: bool) -> float | optax.MaskedNode:
         if not matrix:
             return optax.MaskedNode()
-        dimensions = matrix_dimensions(spec)
-        sides = (math.prod(spec.shape[axis] for axis in axes) for axes in dimensions)
+        sides = (math.prod(spec.shape[axis] for axis in axes) for axes in matrix_axes(spec))
         return UPDATE_RMS * math.sqrt(max(sides))
 
     factors = jax.tree.map(factor, declaration, is_matrix)

@@ -1,0 +1,82 @@
+"""The labels of a run's factors, as they stand in the losses table and in the names of runs.
+
+Equal labels mean repetitions, so two configs that differ must have different labels. This module does not import jax.
+"""
+
+import dataclasses
+import re
+
+from lossline_jax.config.data import (
+    ByteTokenizer,
+    DataConfig,
+    HuggingFaceTokenizer,
+    SentencePieceFile,
+    TokenizerConfig,
+    TrainedTokenizer,
+)
+from lossline_jax.config.model import ModelConfig
+from lossline_jax.config.training import OptimConfig, ScheduleConfig
+
+
+def size_label(model: ModelConfig) -> str:
+    """Return the size of a model, for example `d1024-L12`."""
+    return f"d{model.d_model}-L{model.num_layers}"
+
+
+def data_label(data: DataConfig) -> str:
+    """Return the label of training data, for example `wiki`, or `code70+wiki30` for a mixture.
+
+    A cap on unique tokens and the separation of documents are appended.
+    """
+    if len(data.mixture) == 1:
+        label = data.mixture[0][0]
+    else:
+        total = sum(weight for _, weight in data.mixture)
+        label = "+".join(f"{name}{round(100 * weight / total)}" for name, weight in data.mixture)
+    if data.unique_tokens is not None:
+        label = f"{label}-u{data.unique_tokens}"
+    return f"{label}-separate" if data.separate_documents else label
+
+
+def tokenizer_label(tokenizer: TokenizerConfig) -> str:
+    """Return the label of a tokenizer: `bpe512-wiki`, `bytes`, or the last two parts of a file's path."""
+    match tokenizer:
+        case TrainedTokenizer():
+            return f"{tokenizer.kind}{tokenizer.vocab_size}-{tokenizer.corpus}"
+        case ByteTokenizer():
+            return "bytes"
+        case SentencePieceFile(path=path) | HuggingFaceTokenizer(path=path):
+            return re.sub(r"[^A-Za-z0-9]+", "_", "/".join(path.split("/")[-2:]))
+
+
+def architecture_label(model: ModelConfig) -> str:
+    """Return the label of an architecture: `llama`, or `llama-drop0.1-w4` with dropout and weights of 4 bits."""
+    label = model.architecture
+    if model.dropout:
+        begin = f"from{number_text(model.dropout_from)}" if model.dropout_from else ""
+        label += f"-drop{number_text(model.dropout)}{begin}"
+    return label if model.weight_bits is None else f"{label}-w{model.weight_bits}"
+
+
+def optimiser_label(optim: OptimConfig, schedule: ScheduleConfig) -> str:
+    """Return the label of an optimiser and its schedule, for example `adamw-cosine-lr0.003-wd0.033`.
+
+    Every other constant is appended if it is not at its default, such as `-beta1=0.8`. So two optimisers have the same
+    label only if all their constants are equal.
+    """
+    label = f"{optim.name}-{schedule.name}-lr{number_text(optim.learning_rate)}-wd{number_text(optim.weight_decay)}"
+    return label + _other_constants(optim) + _other_constants(schedule)
+
+
+_IN_LABEL = frozenset({"name", "learning_rate", "weight_decay"})
+
+
+def _other_constants(config: OptimConfig | ScheduleConfig) -> str:
+    changed = [field for field in dataclasses.fields(config) if getattr(config, field.name) != field.default]
+    names = [field.name for field in changed if field.name not in _IN_LABEL]
+    return "".join(f"-{name}={number_text(getattr(config, name))}" for name in names)
+
+
+def number_text(value: float) -> str:
+    """Return the shortest text of a number that gives the same number when it is read back."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
