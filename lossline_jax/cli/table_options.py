@@ -75,7 +75,8 @@ class CompareOptions(TableForm):
     """Column or evaluation set on the vertical axis."""
     factors: tuple[str, ...] = ()
     """Columns that distinguish settings; runs equal in all of them are repetitions. Default: the columns data,
-    tokenizer, architecture, size, context_length, optimiser, as far as the table has them."""
+    tokenizer, architecture, size, context_length, optimiser, batch, algorithm, objective, sparsity and start, as far as
+    the table has them."""
     base: tuple[str, ...] = ()
     """Levels that all other levels are compared with: data=wiki size=d64 ... Default: the levels of the setting with
     most neighbours."""
@@ -105,7 +106,8 @@ class SpeedupOptions(TableForm):
     matches: 'eval/*'."""
     factors: tuple[str, ...] = ()
     """Columns that distinguish settings; runs equal in all of them are repetitions. Default: the columns data,
-    tokenizer, architecture, size, context_length, optimiser, as far as the table has them."""
+    tokenizer, architecture, size, context_length, optimiser, batch, algorithm, objective, sparsity and start, as far as
+    the table has them."""
     base: tuple[str, ...] = ()
     """Levels that all other levels are compared with: data=wiki size=d64 ... Default: the levels of the setting with
     most neighbours."""
