@@ -257,6 +257,7 @@ def _fit_lines(table: str, options: FitOptions) -> "list[StudyFits]":
 
 
 def _fit_law(table: str, options: FitOptions, law: str) -> "LawFits":
+    from lossline_jax.fit.study.law_request import LawOptions
     from lossline_jax.fit.study.table_laws import fit_laws
 
     reason = "belongs to lines; name the inputs of --law by --input NAME=COLUMN ..."
@@ -270,12 +271,14 @@ def _fit_law(table: str, options: FitOptions, law: str) -> "LawFits":
         _losses(opened, options),
         by=options.by,
         cluster=opened.run,
-        budget=options.budget,
-        fixed=_given_values(options.fix),
-        shared=options.share,
-        objective=options.objective,
         unit=options.unit,
-        merge_copies=options.merge_copies,
+        options=LawOptions(
+            fixed=_given_values(options.fix),
+            shared=options.share,
+            objective=options.objective,
+            budget=options.budget,
+            merge_copies=options.merge_copies,
+        ),
     )
     if out is not None:
         export_json(out, fits.to_json())

@@ -50,6 +50,7 @@ from lossline_jax.fit.speedup.compare_compute import CurveOptions, compare_compu
 from lossline_jax.fit.speedup.read_compute import ComputeColumns
 from lossline_jax.fit.speedup.speedups import ComputeComparison
 from lossline_jax.fit.study.fit_study import Statistics, compare_lines, fit_study
+from lossline_jax.fit.study.law_request import LawOptions
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.study.table_laws import fit_laws
 from lossline_jax.fit.study.table_lines import fit_lines
@@ -72,6 +73,7 @@ __all__ = [
     "FitResult",
     "Forecast",
     "Law",
+    "LawOptions",
     "LossSeries",
     "Objective",
     "PairedRuns",
