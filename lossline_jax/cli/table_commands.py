@@ -213,7 +213,7 @@ def _with_run_ids(opened: OpenTable) -> "pd.DataFrame":
 def _fit_lines(table: str, options: FitOptions) -> "list[StudyFits]":
     """Return the lines of each loss of --y. A loss whose lines cannot be fitted is named, and stops no other."""
     from lossline_jax.fit.study.irreducible import IrreducibleModes
-    from lossline_jax.fit.study.table_lines import Across, fit_lines
+    from lossline_jax.fit.study.table_lines import Across, LineOptions, fit_lines
 
     _refuse(options, "belongs to --law; give --law too", "objective", "input", "budget", "fix", "share")
     if options.across is None:
@@ -226,6 +226,7 @@ def _fit_lines(table: str, options: FitOptions) -> "list[StudyFits]":
     opened = open_table(table, options)
     across = None if options.across is None else Across(options.across, options.on)
     irreducible = IrreducibleModes(_mode(options.e_x), _mode(options.e_y), options.form, options.params, options.tokens)
+    line_options = LineOptions(irreducible, options.noise_x, merge_copies=options.merge_copies)
     losses = _losses(opened, options)
     fits, failures = [], []
     for y in losses:
@@ -238,9 +239,7 @@ def _fit_lines(table: str, options: FitOptions) -> "list[StudyFits]":
                 cluster=opened.run,
                 unit=options.unit,
                 across=across,
-                irreducible=irreducible,
-                noise_x=options.noise_x,
-                merge_copies=options.merge_copies,
+                options=line_options,
             )
             fits.append(lines)
         except LosslineError as error:

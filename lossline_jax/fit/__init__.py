@@ -53,7 +53,7 @@ from lossline_jax.fit.study.fit_study import Statistics, compare_lines, fit_stud
 from lossline_jax.fit.study.law_request import LawOptions
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.study.table_laws import fit_laws
-from lossline_jax.fit.study.table_lines import fit_lines
+from lossline_jax.fit.study.table_lines import LineOptions, fit_lines
 from lossline_jax.fit.tables.pairing import best_by_compute, pair_runs
 
 __all__ = [
@@ -74,6 +74,7 @@ __all__ = [
     "Forecast",
     "Law",
     "LawOptions",
+    "LineOptions",
     "LossSeries",
     "Objective",
     "PairedRuns",

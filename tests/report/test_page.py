@@ -16,7 +16,7 @@ from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap
 from lossline_jax.fit.compare.gap import PairGap
 from lossline_jax.fit.study.fit_study import Statistics, fit_study
 from lossline_jax.fit.study.results import StudyFits
-from lossline_jax.fit.study.table_lines import fit_lines
+from lossline_jax.fit.study.table_lines import LineOptions, fit_lines
 from lossline_jax.fit.tables.columns import UNITS
 from lossline_jax.report.content.finding import finding
 from lossline_jax.report.content.points import Unit, as_long
@@ -326,7 +326,7 @@ def test_a_wide_table_without_runs_or_units(tmp_path):
         if base:
             result = fit_study(table, "val", "test", base, factors=["series"], statistics=Statistics(num_resamples=5))
         else:
-            result = fit_lines(table, "val", "test", by=("series",), num_resamples=5)
+            result = fit_lines(table, "val", "test", by=("series",), options=LineOptions(num_resamples=5))
         text = write_report(table, result, epath.Path(tmp_path), "t").read_text()
         sections = {attrs["id"] for tag, attrs in Page(text).tags if tag == "section"}
         assert sections == {"line", "fits", "runs", "downloads"} | ({"verdicts"} if base else set())

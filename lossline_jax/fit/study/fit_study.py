@@ -128,13 +128,7 @@ def fit_study(
     compute_fits, unfitted = fit_compute_laws(frame, (x, y), table.units)
     _say(table, "fitting the lines of the figures")
     panel_lines = fit_panel_lines(
-        frame,
-        x,
-        y,
-        table.units,
-        base=table.base.levels,
-        num_resamples=statistics.num_resamples,
-        seed=statistics.seed,
+        frame, x, y, table.units, base=table.base.levels, num_resamples=statistics.num_resamples, seed=statistics.seed
     )
     isoflops, left_out = fit_isoflops(frame, x, comparing_unit(frame, table.units))
     speedups, not_compared, speedup_conventions = study_speedups(table, frame)

@@ -32,7 +32,7 @@ class LawGroup:
 
     @property
     def has_checkpoints(self) -> bool:
-        """Whether the runs of the rows are known and some run has several rows."""
+        """True if the runs of the rows are known, and some run has several rows."""
         runs = self.points.clusters
         return runs is not None and len(set(runs)) < len(runs)
 

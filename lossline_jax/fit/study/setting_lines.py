@@ -9,7 +9,7 @@ from lossline_jax.fit.compare.setting_line import SettingLine
 from lossline_jax.fit.study.noise_notes import with_noise_note
 from lossline_jax.fit.study.read_settings import StudyTable
 from lossline_jax.fit.study.results import LineFit
-from lossline_jax.fit.study.table_lines import FittedGroup, LinePoints, fit_groups
+from lossline_jax.fit.study.table_lines import FittedGroup, LineOptions, LinePoints, fit_groups
 from lossline_jax.fit.tables.columns import (
     COUNT_EACH_TIME,
     RUN,
@@ -54,9 +54,8 @@ def fit_setting_lines(table: StudyTable, unit: str, num_resamples: int, seed: in
     points = paired_points(table.frame, table.x, table.y, (), unit=unit)
     _require_one_unit(points, table.x, table.y)
     groups, notes = _groups(points, table)
-    fitted, unfitted = fit_groups(
-        [group for group, _ in groups], table.x, table.y, unit, num_resamples=num_resamples, seed=seed
-    )
+    options = LineOptions(num_resamples=num_resamples, seed=seed)
+    fitted, unfitted = fit_groups([group for group, _ in groups], table.x, table.y, unit, options=options)
     setting_of = {id(group): setting for group, setting in groups}
     cells = [item.cell(setting_of[id(item.group)]) for item in fitted]
     notes += [

@@ -50,6 +50,28 @@ class Across:
 
 
 @dataclass(frozen=True)
+class LineOptions:
+    """The choices of a fit of lines to a table.
+
+    Args:
+        irreducible: the source of E_x and E_y. None: both are free.
+        noise_x: as for `fit_line`.
+        num_resamples: resamples of each bootstrap.
+        seed: seed of the bootstraps.
+        merge_copies: True: count a run of one group that has two names once.
+    """
+
+    irreducible: IrreducibleModes | None = None
+    noise_x: float | None = None
+    num_resamples: int = 200
+    seed: int = 0
+    merge_copies: bool = False
+
+
+DEFAULT_LINE_OPTIONS = LineOptions()
+
+
+@dataclass(frozen=True)
 class LinePoints:
     """The points of one line, with the names and values of their group."""
 
@@ -87,7 +109,7 @@ class FittedGroup:
         return SettingLine(setting, self.x[keep], self.y[keep], runs, self.line.fit, self.resamples)
 
 
-def fit_lines(  # noqa: PLR0913 - table, axes and groups; all the rest are options by keyword, as in the notebooks
+def fit_lines(
     frame: pd.DataFrame,
     x: str,
     y: str,
@@ -96,11 +118,7 @@ def fit_lines(  # noqa: PLR0913 - table, axes and groups; all the rest are optio
     unit: str | None = None,
     cluster: str | None = None,
     across: Across | None = None,
-    irreducible: IrreducibleModes | None = None,
-    noise_x: float | None = None,
-    num_resamples: int = 200,
-    seed: int = 0,
-    merge_copies: bool = False,
+    options: LineOptions = DEFAULT_LINE_OPTIONS,
 ) -> StudyFits:
     """Fit a shifted power law to each group of a table. A group that cannot be fitted is reported and stops nothing.
 
@@ -114,11 +132,7 @@ def fit_lines(  # noqa: PLR0913 - table, axes and groups; all the rest are optio
         across: the pairing of models of different levels of a column. x is then the loss of the first model and y that
             of the second, and both may be the same loss. Each ordered pair of levels has a line. None: x and y are
             losses of the same model.
-        irreducible: the source of E_x and E_y. None: both are free.
-        noise_x: as for `fit_line`.
-        num_resamples: resamples of each bootstrap.
-        seed: seed of the bootstraps.
-        merge_copies: True: count a run of one group that has two names once.
+        options: the source of E_x and E_y, the noise in x, the bootstraps, and what to do with copies of a run.
 
     Raises:
         LosslineError: unknown columns or sets, one run has two names, or every group has bad values.
@@ -126,7 +140,7 @@ def fit_lines(  # noqa: PLR0913 - table, axes and groups; all the rest are optio
     by = as_names(by)
     frame = as_pandas(frame)
     for argument in ("params", "tokens"):
-        if (column := getattr(irreducible, argument, None)) is not None:
+        if (column := getattr(options.irreducible, argument, None)) is not None:
             require_column(frame, column, argument)
     unit = loss_column(frame, (x, y), unit)
     own_unit = "" if {x, y} <= set(frame.columns) else unit
@@ -135,24 +149,12 @@ def fit_lines(  # noqa: PLR0913 - table, axes and groups; all the rest are optio
         groups = _across_groups(frame, x, y, by, across=across, unit=unit, cluster=cluster)
     else:
         points = paired_points(open_rows(frame, cluster), x, y, by, unit=unit, cluster=cluster)
-        points, merged = one_run_each(points, RUN, (X, Y), by, merge=merge_copies)
+        points, merged = one_run_each(points, RUN, (X, Y), by, merge=options.merge_copies)
         groups = _groups(points, by)
     for group in groups:
         _require_one_unit(group.points, x, y)
-    fitted, failures = fit_groups(
-        groups,
-        x,
-        y,
-        own_unit,
-        num_resamples=num_resamples,
-        seed=seed,
-        irreducible=irreducible,
-        noise_x=noise_x,
-    )
-    if not fitted and not failures and across is not None:
-        raise LosslineError(f"{across.column} has one level only: nothing to pair; name a column with several levels")
-    if not fitted or (across is None and not any(item.line.fit.has_curve for item in fitted)):
-        raise LosslineError(failures[0])
+    fitted, failures = fit_groups(groups, x, y, own_unit, options=options)
+    _require_a_line(fitted, failures, across)
     return StudyFits(
         x=x,
         y=y,
@@ -163,6 +165,14 @@ def fit_lines(  # noqa: PLR0913 - table, axes and groups; all the rest are optio
         failures=(*merged, *failures),
         conventions=line_conventions(x, y),
     )
+
+
+def _require_a_line(fitted: Sequence[FittedGroup], failures: Sequence[str], across: Across | None) -> None:
+    """Raise LosslineError where no group can be fitted. Pairs of models are shown without a curve too."""
+    if not fitted and not failures and across is not None:
+        raise LosslineError(f"{across.column} has one level only: nothing to pair; name a column with several levels")
+    if not fitted or (across is None and not any(item.line.fit.has_curve for item in fitted)):
+        raise LosslineError(failures[0])
 
 
 def _across_groups(
@@ -267,10 +277,7 @@ def fit_groups(
     y: str,
     unit: str,
     *,
-    num_resamples: int,
-    seed: int,
-    irreducible: IrreducibleModes | None = None,
-    noise_x: float | None = None,
+    options: LineOptions,
 ) -> tuple[list[FittedGroup], list[str]]:
     """Fit the lines of all groups that have usable losses.
 
@@ -279,14 +286,12 @@ def fit_groups(
         x: name of the losses on the horizontal axis, for messages.
         y: name of the losses on the vertical axis, for messages.
         unit: unit of the losses; "": the table's own.
-        num_resamples: resamples of each bootstrap.
-        seed: seed of the bootstraps.
-        irreducible: the source of E_x and E_y. None: both are free.
-        noise_x: as for `fit_line`.
+        options: the source of E_x and E_y, the noise in x, and the bootstraps.
 
     Returns:
         The lines, and a line of text for each failure, in the order of `groups`.
     """
+    irreducible, noise_x = options.irreducible, options.noise_x
     usable: dict[int, LineData] = {}
     failures: dict[int, str] = {}
     for k, group in enumerate(groups):
@@ -301,7 +306,7 @@ def fit_groups(
         usable[k] = LineData(x_loss, y_loss, _clusters(group.points), **modes)
     fits = fit_each_line(list(usable.values()), unit=UNITS.get(unit, "the table's own"))
     fitted = [
-        _fitted_group(groups[k], data, fit, unit, num_resamples=num_resamples, seed=seed)
+        _fitted_group(groups[k], data, fit, unit, options=options)
         for (k, data), fit in zip(usable.items(), fits, strict=True)
     ]
     for k, item in zip(usable, fitted, strict=True):
@@ -311,17 +316,14 @@ def fit_groups(
     return fitted, [failures[k] for k in sorted(failures)]
 
 
-def _fitted_group(
-    group: LinePoints, data: LineData, fit: FitResult, unit: str, *, num_resamples: int, seed: int
-) -> FittedGroup:
+def _fitted_group(group: LinePoints, data: LineData, fit: FitResult, unit: str, *, options: LineOptions) -> FittedGroup:
     """Return a group with its line, its band and the notes on its points."""
     x, y, runs = data.x, data.y, _clusters(group.points)
     fit = _with_table_notes(fit, x, y, runs)
     band, note, resamples, middle = None, "", None, None
     if fit.has_curve:
-        resamples = bootstrap(
-            fit, {"x": x}, y, clusters=runs, num_resamples=num_resamples, seed=derive_seed(seed, group.label)
-        )
+        seed = derive_seed(options.seed, group.label)
+        resamples = bootstrap(fit, {"x": x}, y, clusters=runs, num_resamples=options.num_resamples, seed=seed)
         low, high = fit.domain["x"]
         band, note = resamples.band(np.linspace(low, high, BAND_POINTS)), resamples.note
         middle = resamples.middle() if low < high else None
