@@ -152,9 +152,8 @@ def conventions(fits: StudyFits) -> list[str]:
     for law in dict.fromkeys(fit.law for fit in results):
         first = next(fit for fit in results if fit.law == law)
         definition = find_law(law)
-        by_budget = (
-            ", which allows for errors that a compute budget shares" if {"N", "D"} <= set(definition.inputs) else ""
-        )
+        has_compute = {"N", "D"} <= set(definition.inputs)
+        by_budget = ", which allows for errors that a compute budget shares" if has_compute else ""
         delta = f" (delta {first.delta:g})" if first.delta is not None else ""
         sentences.append(
             f"{capitalised(law)}: {definition.formula}, by {first.objective_name}{delta} summed over points, "
