@@ -65,9 +65,11 @@ def test_the_first_line_names_the_kind_of_interval():
     budgets = text_of(law_of(study_table(0, shared=0.004, own=0.002)))
     assert budgets.splitlines()[0].endswith("nats/token   (intervals: 90%, profile likelihood by 5 budgets)")
     assert "rows of one budget share" in budgets
-    law = law_of(study_table(0, shared=0.0, own=0.004, num_checkpoints=3))
-    assert law.fit.conventions["intervals"] == "90%, bootstrap of 30 whole runs"
-    assert text_of(law).splitlines()[0].endswith("(intervals: 90%, bootstrap of 30 whole runs)")
+    frame = study_table(0, shared=0.0, own=0.004, num_checkpoints=3)
+    assert text_of(law_of(frame)).splitlines()[0].endswith("(intervals: 90%, bootstrap of 30 whole runs)")
+    both = text_of(law_of(study_table(0, shared=0.004, own=0.002)), law_of(frame))
+    assert both.splitlines()[0].endswith("(intervals: see below)")
+    assert "intervals: 90%, profile likelihood by 5 budgets" in both
 
 
 def test_runs_with_one_row_each_are_never_taken_for_checkpoints():

@@ -68,7 +68,11 @@ def _runs_of_several_sizes(
 
 
 def _fit(rows: pd.DataFrame, losses: np.ndarray, unit: str) -> FitResult:
-    """Fit the law, with intervals by run where runs have several rows, else by budget where the runs show budgets."""
+    """Fit the law, with intervals by run where runs have several rows, else by budget where the runs show budgets.
+
+    The error of a run may fade along its checkpoints. A bootstrap of whole runs allows for that. Intervals of groups
+    that share one error do not.
+    """
     inputs = {"N": rows["params_total"], "D": rows["tokens_seen"]}
     runs = rows.loc[:, "run_id"]
     fit = fit_compute_law(losses, N=inputs["N"], D=inputs["D"], clusters=runs, unit=UNITS.get(unit, unit))
