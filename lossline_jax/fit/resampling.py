@@ -17,7 +17,7 @@ from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
 from lossline_jax.fit.solve import INTERVALS
 from lossline_jax.fit.solver.condensed import condensed_by_cluster
-from lossline_jax.fit.solver.levenberg_marquardt import Minima, minimise
+from lossline_jax.fit.solver.levenberg_marquardt import minimise
 from lossline_jax.fit.solver.problem import Problem, build_problem
 
 BY_RUN = "bootstrap by run"
@@ -240,6 +240,8 @@ def bootstrap(
     y = data.pop(law.output)
     problem = build_problem(law, data, y, fit.minimised, fixed=fit.fixed, weights=weights)
     generator = np.random.Generator(np.random.PCG64(seed))
+    u = problem.search(fit.parameters)
+    start = np.repeat(u[None], num_resamples, axis=0)
     labels = run_labels(clusters, keep.size)
     if labels is None:
         labels = np.arange(keep.size)
@@ -249,26 +251,26 @@ def bootstrap(
         return _of_corrected(
             fit, law, data["x"], y, generator=generator, codes=codes, num_resamples=num_resamples, seed=seed
         )
-    minima = _refit_on_resamples(problem, problem.search(fit.parameters), codes, generator, num_resamples=num_resamples)
-    method = BY_BLOCK if num_clusters == 1 else BY_POINT if clusters is None else BY_RUN
+    if num_clusters > 1:
+        counts = cluster_counts(generator, num_clusters, num_resamples)
+        refitted, codes = condensed_by_cluster(problem, codes, u)
+        minima = minimise(refitted, start, weights_Bn=counts, cluster_n=codes, max_iterations=100)
+        method = BY_POINT if clusters is None else BY_RUN
+    else:
+        y_Bn = _block_resamples(problem, u, generator, num_resamples)
+        minima = minimise(problem, start, y_Bn=y_Bn, max_iterations=100)
+        method = BY_BLOCK
     natural = [problem.natural(row) for row in minima.u_BP[np.isfinite(minima.objective_B)]]
     samples = {name: np.array([row[name] for row in natural]) for name in law.names}
-    note = _note(method, num_clusters, num_resamples - len(natural), num_resamples)
-    return Bootstrap(fit, law, samples, method, num_clusters, seed, note)
-
-
-def _refit_on_resamples(
-    problem: Problem, u_P: np.ndarray, cluster_n: np.ndarray, generator: np.random.Generator, *, num_resamples: int
-) -> Minima:
-    """Draw whole clusters, or blocks of residuals if there is one cluster, and descend from the estimate on each."""
-    start_BP = np.repeat(u_P[None], num_resamples, axis=0)
-    num_clusters = int(cluster_n.max()) + 1
-    if num_clusters == 1:
-        y_Bn = _block_resamples(problem, u_P, generator, num_resamples)
-        return minimise(problem, start_BP, y_Bn=y_Bn, max_iterations=100)
-    counts = cluster_counts(generator, num_clusters, num_resamples)
-    condensed, cluster_n = condensed_by_cluster(problem, cluster_n, u_P)
-    return minimise(condensed, start_BP, weights_Bn=counts, cluster_n=cluster_n, max_iterations=100)
+    return Bootstrap(
+        fit,
+        law,
+        samples,
+        method,
+        num_clusters,
+        seed,
+        _note(method, num_clusters, num_resamples - len(natural), num_resamples),
+    )
 
 
 def _of_corrected(
