@@ -152,7 +152,7 @@ def fit_lines(  # noqa: PLR0913 - table, axes and groups; all the rest are optio
     if not fitted and not failures and across is not None:
         raise LosslineError(f"{across.column} has one level only: nothing to pair; name a column with several levels")
     if not fitted or (across is None and not any(item.line.fit.has_curve for item in fitted)):
-        raise LosslineError(failures[0])
+        raise LosslineError(next(iter(failures.values())))
     return StudyFits(
         x=x,
         y=y,
@@ -160,7 +160,7 @@ def fit_lines(  # noqa: PLR0913 - table, axes and groups; all the rest are optio
         units=(own_unit,),
         base_label=None,
         lines=tuple(item.line for item in fitted),
-        failures=(*merged, *failures),
+        failures=(*merged, *failures.values()),
         conventions=line_conventions(x, y),
     )
 
@@ -271,7 +271,7 @@ def fit_groups(
     seed: int,
     irreducible: IrreducibleModes | None = None,
     noise_x: float | None = None,
-) -> tuple[list[FittedGroup], list[str]]:
+) -> tuple[list[FittedGroup], dict[int, str]]:
     """Fit the lines of all groups that have usable losses.
 
     Args:
@@ -285,7 +285,8 @@ def fit_groups(
         noise_x: as for `fit_line`.
 
     Returns:
-        The lines, and a line of text for each failure, in the order of `groups`.
+        The lines, and a line of text for each failure, by the number of its group and in this order. A group with bad
+        losses has no line. A group that cannot be fitted has one, and a failure too.
     """
     usable: dict[int, LineData] = {}
     failures: dict[int, str] = {}
@@ -308,7 +309,7 @@ def fit_groups(
         fit = item.line.fit
         if not fit.has_curve:
             failures[k] = f"{item.group.label}: {fit.status}: {fit.note}"
-    return fitted, [failures[k] for k in sorted(failures)]
+    return fitted, dict(sorted(failures.items()))
 
 
 def _fitted_group(
