@@ -68,15 +68,18 @@ class FarRun:
 
     def _ratio_words(self, noises: str) -> str:
         """Return the words for a distance in logarithms."""
-        at = "compute at equal loss" if self.kind == "compute" else "loss at equal compute"
         other_unit = self.kind == "compute" and abs(self.distance) > np.log(OTHER_UNIT)
         unit = ", as if its compute had another unit" if other_unit else ""
+        of_two, of_others = (
+            ("in compute at equal loss", "times the compute at equal loss of its setting's other runs")
+            if self.kind == "compute"
+            else ("in loss at equal compute", "times the loss at equal compute of its setting's other runs")
+        )
         if self.partner is not None:
             factor = ratio_text(float(np.exp(abs(self.distance))))
-            apart = f"differ by a factor of {factor} in {at}{unit} {noises}"
+            apart = f"differ by a factor of {factor} {of_two}{unit} {noises}"
             return f"runs {self.run} and {self.partner} of one setting {apart}, and either may be off"
-        factor = ratio_text(float(np.exp(self.distance)))
-        return f"run {self.run} has {factor} times the {at} of its setting's other runs{unit} {noises}"
+        return f"run {self.run} has {ratio_text(float(np.exp(self.distance)))} {of_others}{unit} {noises}"
 
 
 @dataclass(frozen=True, eq=False)
