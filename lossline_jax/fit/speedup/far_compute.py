@@ -15,6 +15,7 @@ from lossline_jax.fit.speedup.measured_curves import curve_of_run, falling_point
 
 MIN_FALLING = 2  # checkpoints of a run, each below all before, that make a curve of compute against loss
 NOISE_OF_OTHERS = 2.0  # factor on the noise of other settings: recipes differ in noise. A convention
+WRONG_FACTOR = 2.0  # ratio of compute from which the note has it in place of the ratio of losses. A convention
 NUM_PLACES = 9  # losses or budgets at which runs are compared. A convention
 SAME_BUDGET = 1e-9  # difference of ln(compute) that is rounding
 
@@ -37,7 +38,8 @@ def far_compute_runs(cells: Sequence[ComputeCell]) -> tuple[FarRun, ...]:
     num_runs = sum(cell.num_runs for cell in cells if cell.num_runs > 1)
     far = farthest_runs([at_loss, at_compute], num_runs, NOISE_OF_OTHERS)
     # A run in another unit is far by both distances. Its ratio of compute tells the reader which unit it is.
-    by_compute = {run.run: run for run in farthest_runs([at_loss], num_runs, NOISE_OF_OTHERS)}
+    far_at_loss = farthest_runs([at_loss], num_runs, NOISE_OF_OTHERS)
+    by_compute = {run.run: run for run in far_at_loss if abs(run.distance) > np.log(WRONG_FACTOR)}
     return tuple(by_compute.get(run.run, run) for run in far)
 
 
