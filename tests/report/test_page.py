@@ -47,6 +47,7 @@ class Page(HTMLParser):
         self.ids: list[str] = []
         self.tables: dict[str, list[list[str]]] = {}
         self.table = None
+        self.html = html
         self.feed(html)
         assert self.open == [], "unbalanced tags"
 
@@ -213,6 +214,20 @@ def test_the_table_has_the_far_end_and_the_word_of_each_gap(page, fits):
         assert cell.split()[0] == (NONE if level.course is None else signed_text(level.course.far))
         if level.course is not None and level.course.word:
             assert f", {level.course.word}" in by_level[level.level][1]
+
+
+def test_drawings_keep_letters_of_eleven_pixels_on_a_phone(page):
+    """The width that page.css keeps on a narrow screen, `--readable`, follows from the smallest letters."""
+    drawings = re.findall(r'<svg [^>]*class="plot".*?</svg>', page.html, re.DOTALL)
+    assert len(drawings) > 3
+    for svg in drawings:
+        width = float(re.search(r'viewBox="0 0 ([\d.]+)', svg)[1])
+        letters = [
+            float(size) for text in re.findall("<text[^>]*>", svg) for size in re.findall(r"size: ([\d.]+)", text)
+        ]
+        readable = float(re.search(r"--readable: (\d+)px", svg)[1])
+        assert readable * min(letters) / width == pytest.approx(11, abs=0.05)
+    assert "min-width: var(--readable)" in page.html
 
 
 def test_the_finding_names_the_planted_factor(fits):

@@ -181,11 +181,10 @@ def _compare_in_unit(
     table: StudyTable, setting_lines: SettingLines, statistics: Statistics
 ) -> tuple[list[FactorComparison], list[str]]:
     """Return the comparisons of all factors, and a note for each line that is in none of them."""
-    present = [cell.levels for cell in setting_lines.cells]
     comparisons = compare_setting_lines(
         setting_lines.cells,
         table.base.levels,
-        absent=[setting.levels for setting in table.settings if setting.levels not in present],
+        absent=setting_lines.absent,
         unit=setting_lines.unit,
         seed=statistics.seed,
         margin_in_noise=statistics.margin_in_noise,

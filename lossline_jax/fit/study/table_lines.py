@@ -154,7 +154,7 @@ def fit_lines(
     for group in groups:
         _require_one_unit(group.points, x, y)
     fitted, failures = fit_groups(groups, x, y, own_unit, options=options)
-    _require_a_line(fitted, failures, across)
+    _require_a_line(fitted, list(failures.values()), across)
     return StudyFits(
         x=x,
         y=y,
@@ -162,7 +162,7 @@ def fit_lines(
         units=(own_unit,),
         base_label=None,
         lines=tuple(item.line for item in fitted),
-        failures=(*merged, *failures),
+        failures=(*merged, *failures.values()),
         conventions=line_conventions(x, y),
     )
 
@@ -278,7 +278,7 @@ def fit_groups(
     unit: str,
     *,
     options: LineOptions,
-) -> tuple[list[FittedGroup], list[str]]:
+) -> tuple[list[FittedGroup], dict[int, str]]:
     """Fit the lines of all groups that have usable losses.
 
     Args:
@@ -289,7 +289,8 @@ def fit_groups(
         options: the source of E_x and E_y, the noise in x, and the bootstraps.
 
     Returns:
-        The lines, and a line of text for each failure, in the order of `groups`.
+        The lines, and a line of text for each failure, by the number of its group and in this order. A group with bad
+        losses has no line. A group that cannot be fitted has one, and a failure too.
     """
     irreducible, noise_x = options.irreducible, options.noise_x
     usable: dict[int, LineData] = {}
@@ -313,7 +314,7 @@ def fit_groups(
         fit = item.line.fit
         if not fit.has_curve:
             failures[k] = f"{item.group.label}: {fit.status}: {fit.note}"
-    return fitted, [failures[k] for k in sorted(failures)]
+    return fitted, dict(sorted(failures.items()))
 
 
 def _fitted_group(group: LinePoints, data: LineData, fit: FitResult, unit: str, *, options: LineOptions) -> FittedGroup:

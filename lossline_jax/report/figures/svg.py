@@ -68,6 +68,8 @@ HASH_COLOUR = re.compile(r"#[0-9a-f]{6}\b")
 LONGEST_NAME = 100  # characters of one line of text in a drawing
 LARGEST = 1.3  # largest scale in the page, relative to print, so that all drawings have letters of similar size
 POINTS_PER_INCH = 72
+SMALLEST_LETTER = 11  # pixels of the smallest letters on a phone, where a wider drawing scrolls sideways
+FONT_SIZE = re.compile(r"font-size: ([\d.]+)px")
 REFERENCE = re.compile(r"(?:(?<=url\()|^)#([\w.-]+)(?=\)|$)")  # `#id` alone, or in url()
 
 
@@ -172,9 +174,22 @@ def inline_svg(figure: Figure, prefix: str, drawn: Mapping[str, ArtistMarks], la
     shorten_svg(root)
     for name in ("width", "height"):  # the page sets the size; the viewBox keeps the shape
         root.attrib.pop(name, None)
-    style = f"max-width: {LARGEST * POINTS_PER_INCH * figure.get_size_inches()[0]:.0f}pt"
+    width = POINTS_PER_INCH * float(figure.get_size_inches()[0])
+    style = f"max-width: {LARGEST * width:.0f}pt; --readable: {_readable_width(root, width):.0f}px"
     root.attrib |= {"role": "img", "aria-label": label, "class": "plot", "style": style}
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _readable_width(root: ElementTree.Element, width: float) -> float:
+    """Return the width in pixels at which the smallest letters of a drawing have `SMALLEST_LETTER` pixels.
+
+    Args:
+        root: the drawing, with the font sizes in its styles.
+        width: its width in its own units.
+    """
+    styles = (element.get("style", "") for element in root.iter("text"))
+    sizes = [float(size) for style in styles for size in FONT_SIZE.findall(style)]
+    return width * SMALLEST_LETTER / min(sizes) if sizes else width
 
 
 def _add_runs(group: ElementTree.Element, marks: ArtistMarks) -> None:
