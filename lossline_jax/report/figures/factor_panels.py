@@ -42,12 +42,12 @@ class LinePanel:
     clouds: tuple[Cloud, ...]
     lines: tuple[tuple[PanelLine, MarkStyle], ...]
 
-    @property
+    @cached_property
     def points(self) -> pd.DataFrame:
         """The points of all levels."""
         return pd.concat([cloud.points for cloud in self.clouds])
 
-    @property
+    @cached_property
     def count(self) -> str:
         """`120 checkpoints, 8 runs`, and how many are drawn. A checkpoint that several lines share counts once."""
         points, drawn = self.points, pd.concat([cloud.drawn for cloud in self.clouds])
