@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.special
 
 from lossline_jax.errors import LosslineError, suggestion
@@ -314,7 +315,7 @@ def _draw_resamples(item: FitToResample, law: Law, num_resamples: int) -> _Drawn
     labels = run_labels(item.clusters, keep.size)
     if labels is None:
         labels = np.arange(keep.size)
-    codes = np.unique(labels[keep], return_inverse=True)[1]
+    codes = pd.factorize(labels[keep], sort=True)[0]
     num_clusters = int(codes.max()) + 1
     if fit.noise_x is not None:
         return _of_corrected(

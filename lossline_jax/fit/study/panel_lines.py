@@ -129,7 +129,8 @@ class _Losses:
             numbers = {X: numeric_losses(points, X, x), Y: numeric_losses(points, Y, y)}
         except LosslineError:
             return None
-        return pd.DataFrame(numbers | {RUN: points[RUN]}).dropna(subset=[X, Y])
+        # Names as Python objects, because rows are chosen by them many times.
+        return pd.DataFrame(numbers | {RUN: points[RUN].astype(object)}).dropna(subset=[X, Y])
 
     def _points_of_both(self, x: str, y: str, unit: str) -> pd.DataFrame:
         """Return the points as `paired_points` does, with the columns that are needed."""
