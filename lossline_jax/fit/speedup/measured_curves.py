@@ -5,13 +5,16 @@ interpolated as a monotone cubic of the loss (Fritsch and Butland 1984).
 """
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 from lossline_jax.fit.speedup.cell import ComputeCell, Displacement
 from lossline_jax.fit.speedup.grids import budget_losses, loss_grid, with_mean_of_lower_half
 from lossline_jax.fit.speedup.late_rises import late_rises
+
+if TYPE_CHECKING:
+    from scipy.interpolate import PchipInterpolator
 
 MIN_RECORDS = 3  # checkpoints of a run that each have a lower loss than all before. A convention
 
@@ -83,13 +86,15 @@ def no_common_losses(level: tuple[float, float], reference: tuple[float, float])
     return f"no losses that all runs reach: {of_level}, reference {of_reference}"
 
 
-def curve_of_run(loss: np.ndarray, log_compute: np.ndarray) -> PchipInterpolator:
+def curve_of_run(loss: np.ndarray, log_compute: np.ndarray) -> "PchipInterpolator":
     """Return ln(compute) as a function of minus the loss, between the first loss of a run and its lowest one.
 
     Args:
         loss: (n,) losses in the order of the compute, with two falling ones or more.
         log_compute: (n,) natural logarithm of the compute.
     """
+    from scipy.interpolate import PchipInterpolator  # takes a seventh of a second, and comparing lines does not need it
+
     loss, log_compute = falling_points(loss, log_compute)
     return PchipInterpolator(-loss, log_compute, extrapolate=False)
 

@@ -1,7 +1,7 @@
 """Fit a line to every group of any table of losses. Read `fit_lines` first."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,14 @@ import pandas as pd
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.compare.setting_line import SettingLine
 from lossline_jax.fit.curves.line import LineData, fit_each_line
-from lossline_jax.fit.resampling import Bootstrap, bootstrap, derive_seed, has_checkpoints, with_run_intervals
+from lossline_jax.fit.resampling import (
+    Bootstrap,
+    FitToResample,
+    bootstrap_each,
+    derive_seed,
+    has_checkpoints,
+    with_run_intervals,
+)
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
 from lossline_jax.fit.study.irreducible import IrreducibleModes
 from lossline_jax.fit.study.results import LineFit, StudyFits
@@ -306,8 +313,14 @@ def fit_groups(
             continue
         usable[k] = LineData(x_loss, y_loss, _clusters(group.points), **modes)
     fits = fit_each_line(list(usable.values()), unit=UNITS.get(unit, "the table's own"))
+    curves = {k: fit for k, fit in zip(usable, fits, strict=True) if fit.has_curve}
+    drawn = []
+    for k, fit in curves.items():
+        data, seed = usable[k], derive_seed(options.seed, groups[k].label)
+        drawn.append(FitToResample(fit, {"x": data.x}, data.y, data.clusters, seed=seed))
+    resamples = dict(zip(curves, bootstrap_each(drawn, num_resamples=options.num_resamples), strict=True))
     fitted = [
-        _fitted_group(groups[k], data, fit, unit, options=options)
+        _fitted_group(groups[k], data, fit, unit=unit, resamples=resamples.get(k))
         for (k, data), fit in zip(usable.items(), fits, strict=True)
     ]
     for k, item in zip(usable, fitted, strict=True):
@@ -317,14 +330,15 @@ def fit_groups(
     return fitted, dict(sorted(failures.items()))
 
 
-def _fitted_group(group: LinePoints, data: LineData, fit: FitResult, unit: str, *, options: LineOptions) -> FittedGroup:
-    """Return a group with its line, its band and the notes on its points."""
-    x, y, runs = data.x, data.y, _clusters(group.points)
+def _fitted_group(
+    group: LinePoints, data: LineData, fit: FitResult, *, unit: str, resamples: Bootstrap | None
+) -> FittedGroup:
+    """Return a group with its line, its band and the notes on its points. `resamples` is None without a curve."""
+    x, y, runs = data.x, data.y, data.clusters
     fit = _with_table_notes(fit, x, y, runs)
-    band, note, resamples, middle = None, "", None, None
-    if fit.has_curve:
-        seed = derive_seed(options.seed, group.label)
-        resamples = bootstrap(fit, {"x": x}, y, clusters=runs, num_resamples=options.num_resamples, seed=seed)
+    band, note, middle = None, "", None
+    if resamples is not None:
+        resamples = replace(resamples, fit=fit)
         low, high = fit.domain["x"]
         band, note = resamples.band(np.linspace(low, high, BAND_POINTS)), resamples.note
         middle = resamples.middle() if low < high else None

@@ -5,7 +5,7 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 from xml.etree import ElementTree
 
@@ -99,32 +99,38 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def render(figure: Figure, file_format: str) -> bytes:
+def render(figure: Figure, file_format: str, texts: Sequence[Text] | None = None) -> bytes:
     """Return the bytes of `figure`.
 
     Args:
         figure: the figure to render.
         file_format: "png", "pdf" or "svg".
+        texts: all texts of the figure, as `_texts_of` finds them. None: they are looked for.
     """
     buffer = io.BytesIO()
-    with matplotlib.rc_context(RC), _fitting_texts(figure, file_format == "svg"), warnings.catch_warnings():
+    texts = _texts_of(figure) if texts is None else texts
+    with matplotlib.rc_context(RC), _fitting_texts(texts, file_format == "svg"), warnings.catch_warnings():
         # SVG text uses the reader's font. PNG and PDF texts are escaped by `_fitting_texts`.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format=file_format, metadata=METADATA[file_format])
     return buffer.getvalue()
 
 
+def _texts_of(figure: Figure) -> list[Text]:
+    return [text for text in figure.findobj(Text) if isinstance(text, Text)]
+
+
 @contextlib.contextmanager
-def _fitting_texts(figure: Figure, has_fonts: bool) -> Iterator[None]:
+def _fitting_texts(shown: Sequence[Text], has_fonts: bool) -> Iterator[None]:
     """Shorten long names while the context is open, and escape characters that the font does not have.
 
     Missing characters would all be drawn as the same box. They are written as Python escapes instead.
 
     Args:
-        figure: the figure whose texts are replaced. They are restored on exit.
+        shown: the texts that are replaced. They are restored on exit.
         has_fonts: the reader's program chooses the font, so nothing is escaped.
     """
-    texts = {text: text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)}
+    texts = {text: text.get_text() for text in shown}
     try:
         for text, original in texts.items():
             lines = [shortened(line, LONGEST_NAME) for line in original.split("\n")]
@@ -144,8 +150,9 @@ def _escape_missing_glyphs(line: str) -> str:
 
 def write_figure(figure: Figure, folder: epath.Path, name: str) -> None:
     """Write `name`.png, .pdf and .svg into `folder`."""
+    texts = _texts_of(figure)
     for file_format in FORMATS:
-        write_atomic(folder / f"{name}.{file_format}", render(figure, file_format))
+        write_atomic(folder / f"{name}.{file_format}", render(figure, file_format, texts))
 
 
 def inline_svg(figure: Figure, prefix: str, drawn: Mapping[str, ArtistMarks], label: str) -> str:
