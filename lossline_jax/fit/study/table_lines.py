@@ -334,7 +334,7 @@ def _fitted_group(
     group: LinePoints, data: LineData, fit: FitResult, *, unit: str, resamples: Bootstrap | None
 ) -> FittedGroup:
     """Return a group with its line, its band and the notes on its points. `resamples` is None without a curve."""
-    x, y, runs = data.x, data.y, data.clusters
+    x, y, runs = data.x, data.y, _clusters(group.points)
     fit = _with_table_notes(fit, x, y, runs)
     band, note, middle = None, "", None
     if resamples is not None:

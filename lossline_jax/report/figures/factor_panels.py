@@ -70,7 +70,8 @@ class PointsOf:
         key = line.x, line.y, line.unit
         if key not in self._pairs:
             points = pair(self.long, line.x, line.y, self.units[line.unit])
-            self._pairs[key] = points, *pd.factorize(points["run_id"].astype(str))
+            codes, run_ids = pd.factorize(points["run_id"].astype(str))
+            self._pairs[key] = points, codes, pd.Index(run_ids)
         points, codes, run_ids = self._pairs[key]
         return points.loc[run_ids.isin(line.run_ids)[codes]]
 

@@ -129,7 +129,7 @@ class Sheet:
             for axes in self.axes:
                 self.figure.add_axes(axes)
             self.axes[k].set_position(place)
-            self.figure.set_size_inches(size)
+            self.figure.set_size_inches(*size)
             for legend, shown in zip(self.figure.legends, is_shown, strict=True):
                 legend.set_visible(shown)
 
