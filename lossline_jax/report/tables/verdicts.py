@@ -140,7 +140,7 @@ def verdicts_table(judged: Sequence[FactorVerdict], styles: Mapping[tuple[str, s
         Column("factor", "level"),
         Column("verdict", prose=True),
         *(Column("gap", unit_label(unit), numeric=True) for unit in units),
-        Column("far end", "x of start → far end", numeric=True),
+        Column("far end", "x of both ends", numeric=True),
         Column("p", numeric=True),
         Column("detects", "gaps from", numeric=True),
         Column("runs", "vs reference", numeric=True),
@@ -251,7 +251,7 @@ def _far_cell(gap: LevelGap, item: FactorVerdict) -> Cell:
     if course.word:
         margin = f", ±{number(item.main.margin)}" if course.word == "stays" else ""
         parts.append(COURSES[course.word] + margin)
-    return Cell(signed_text(course.far), f"{ends} x {start} → {far}".lstrip(), title="\n".join(parts))
+    return Cell(signed_text(course.far), f"{ends}\nx {start} → {far}".lstrip(), title="\n".join(parts))
 
 
 def _course_word(gap: LevelGap) -> str:
