@@ -14,6 +14,7 @@ from lossline_jax.fit.predict.series import LossSeries, RunPoints
 from lossline_jax.fit.predict.target import rows_of_target
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.solve import INTERVALS
+from lossline_jax.fit.study.law_request import LawOptions
 from lossline_jax.fit.study.table_laws import fit_laws
 
 TRUTH = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
@@ -188,8 +189,9 @@ def _laws(options: argparse.Namespace) -> str:
         num_sets = options.studies or DATA_SETS
         tables = [_table(row, options.seed, k) for k in range(num_sets)]
         if row.share:
+            sharing = LawOptions(shared=row.share)
             each = [
-                fit_laws(table, "chinchilla", {}, ["loss"], by=["corpus"], shared=row.share).fits[0] for table in tables
+                fit_laws(table, "chinchilla", {}, ["loss"], by=["corpus"], options=sharing).fits[0] for table in tables
             ]
         else:
             each = fit_laws(pd.concat(tables), "chinchilla", {}, ["loss"], by=["set"], cluster=row.cluster).fits

@@ -1,6 +1,6 @@
 """Measure how often verdicts and intervals are right where the inputs break the assumptions.
 
-python benchmarks/rough_statistics.py lines | courses | levels | noise | laws | forecasts [--rows NAME ...]
+python benchmarks/rough_statistics.py lines | courses | levels | noise | laws | study-laws | forecasts [--rows NAME ...]
 
 Every row is planted again from a seed, so that a table can be compared row by row with an earlier one.
 """
@@ -16,6 +16,7 @@ COMMANDS = {  # name: (module with `table(options) -> str`, help of the command)
     "levels": ("rough_levels", "trends over numeric levels, and interactions of two factors"),
     "noise": ("rough_noise", "lines and gaps where x has noise, with and without its correction"),
     "laws": ("rough_laws", "intervals of fitted laws: noise that differs, is shared, or belongs to runs"),
+    "study-laws": ("rough_study_laws", "intervals of the compute laws of a study: errors of a budget or of a run"),
     "forecasts": ("rough_laws", "intervals of forecasts: laws that are not of the fitted form"),
 }
 

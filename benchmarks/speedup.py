@@ -35,7 +35,7 @@ def _table(num_studies: int, num_null: int, only: str | None) -> str:
 
     header = (
         "condition", "any false in a study, %", "false a level, %", "no difference, %", "x1.1 found, %", "x1.3", "x2",
-        "wrong way, %", "interval holds it, %",
+        "wrong way, %", "interval holds it, %", "names a run, %",
     )  # fmt: skip
     rows = []
     for name, (design, curve) in _conditions().items():
@@ -47,7 +47,14 @@ def _table(num_studies: int, num_null: int, only: str | None) -> str:
 
 def _conditions() -> dict[str, tuple]:
     """Return each condition: how the runs are drawn, and the curve that is fitted to them."""
-    from tests.support.planted_compute import Design, plateau_curve
+    from tests.support.planted_compute import (
+        FIRST_OF_BASE,
+        FIRST_OF_LEVEL,
+        Design,
+        diverged,
+        in_another_unit,
+        plateau_curve,
+    )
 
     usual = Design(5, 3)
     points = Design(12, 12, num_checkpoints=1, run_noise=0.05, point_noise=0.0)
@@ -68,6 +75,18 @@ def _conditions() -> dict[str, tuple]:
         "power law, 5 and 3, curve with a plateau": (dataclasses.replace(usual, curve=plateau_curve), "power law"),
         "power law, 12 and 12 runs of one point": (points, "power law"),
         "power law, 12 and 12 of one point, plateau": (dataclasses.replace(points, curve=plateau_curve), "power law"),
+    } | {
+        name: (Design(5, 5, change=change), "power law" if name.startswith("power law") else "measured")
+        for name, change in {
+            "one diverged run of five, base": lambda table: diverged(table, FIRST_OF_BASE),
+            "one diverged run of five, level": lambda table: diverged(table, FIRST_OF_LEVEL),
+            "one run of five in PFLOPs, base": lambda table: in_another_unit(table, FIRST_OF_BASE, 1e-15),
+            "one run of five in PFLOPs, level": lambda table: in_another_unit(table, FIRST_OF_LEVEL, 1e-15),
+            "one run of five with six times the compute, level": lambda table: in_another_unit(
+                table, FIRST_OF_LEVEL, 6.0
+            ),
+            "power law, one run of five in PFLOPs, level": lambda table: in_another_unit(table, FIRST_OF_LEVEL, 1e-15),
+        }.items()
     }
 
 
@@ -76,7 +95,7 @@ def _row(name: str, design, curve: str, num_studies: dict[float, int]) -> tuple:
     from tests.support.planted_compute import BASE, planted_table
 
     null, found = Counter(), {speedup: Counter() for speedup in SPEEDUPS}
-    studies_with_false, held, covered_of = 0, 0, 0
+    studies_with_false, held, covered_of, num_named = 0, 0, 0, 0
     options = CurveOptions(curve=curve)
     for speedup in SPEEDUPS:
         for seed in range(num_studies[speedup]):
@@ -85,6 +104,7 @@ def _row(name: str, design, curve: str, num_studies: dict[float, int]) -> tuple:
             )
             levels = {level.level: level for factor in result.factors for level in factor.levels}
             planted = levels["code"]
+            num_named += any(factor.far_runs for factor in result.factors)
             if speedup == 1.0:
                 verdicts = [level.verdict for level in levels.values()]
                 null.update(verdicts)
@@ -103,6 +123,7 @@ def _row(name: str, design, curve: str, num_studies: dict[float, int]) -> tuple:
         *(f"{100 * found[speedup]['saves compute'] / num_studies[speedup]:.0f}" for speedup in SPEEDUPS[1:]),
         f"{100 * wrong / sum(num_studies[speedup] for speedup in SPEEDUPS[1:]):.1f}",
         f"{100 * held / max(covered_of, 1):.1f}",
+        f"{100 * num_named / sum(num_studies.values()):.1f}",
     )
 
 

@@ -121,6 +121,7 @@ def spent_by(command: Sequence[object], folder: Path) -> Spent:
     """
     environment = os.environ | {"LOSSLINE_CACHE": str(folder / "cache"), "JAX_PLATFORMS": "cpu"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode each process would compile the modules again
     begin = time.perf_counter()
     with (folder / "stderr.txt").open("w") as messages:
         process = subprocess.Popen(

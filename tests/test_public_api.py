@@ -19,7 +19,7 @@ PACKAGE = ROOT / "lossline_jax"
 PACKAGES = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
 OF_FIT = """
     fit_law fit_law_many fit_line fit_compute_law bootstrap translate compose find_crossings
-    chinchilla_allocation kaplan_allocation fit_laws fit_lines compare_lines fit_study pair_runs
+    chinchilla_allocation kaplan_allocation fit_laws LawOptions fit_lines LineOptions compare_lines fit_study pair_runs
     forecast backtest predict_from_few_runs fit_skills optimal_quantities budgets_of intervals_by_budget fit_law_sharing
     LAWS Law Parameter Objective FitResult StudyFits
 """

@@ -1,6 +1,7 @@
 """The functions of the verbs on any table of losses (fit, compare, report, predict, backtest) and of `laws`."""
 
 import dataclasses
+import gc
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     from lossline_jax.fit.study.results import StudyFits
     from lossline_jax.fit.study.table_laws import LawFits
+
+GARBAGE_THRESHOLD = 20_000  # new containers before Python looks for garbage; its own default is 700. A choice
 
 
 def table_fit(table: str, options: FitOptions) -> None:
@@ -172,6 +175,15 @@ def _enable_compilation_cache() -> None:
     enable_compilation_cache()
 
 
+def _collect_garbage_rarely() -> None:
+    """Let Python look for cyclic garbage less often. Otherwise the search takes a twentieth of the time of a report.
+
+    The imported modules and classes stay until the process ends, so that they are not searched again.
+    """
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD, 10, 10)
+
+
 def _compared(
     table: str, options: CompareOptions, fit_table: "Callable[..., StudyFits]"
 ) -> "tuple[pd.DataFrame, StudyFits]":
@@ -181,6 +193,7 @@ def _compared(
     """
     from lossline_jax.fit.study.fit_study import Statistics
 
+    _collect_garbage_rarely()
     opened = open_table(table, options)
     if not (options.margin > 0 and math.isfinite(options.margin)):
         raise LosslineError(f"--margin: {options.margin:g} noise floors are not a margin; give more than 0")
@@ -213,7 +226,7 @@ def _with_run_ids(opened: OpenTable) -> "pd.DataFrame":
 def _fit_lines(table: str, options: FitOptions) -> "list[StudyFits]":
     """Return the lines of each loss of --y. A loss whose lines cannot be fitted is named, and stops no other."""
     from lossline_jax.fit.study.irreducible import IrreducibleModes
-    from lossline_jax.fit.study.table_lines import Across, fit_lines
+    from lossline_jax.fit.study.table_lines import Across, LineOptions, fit_lines
 
     _refuse(options, "belongs to --law; give --law too", "objective", "input", "budget", "fix", "share")
     if options.across is None:
@@ -226,6 +239,7 @@ def _fit_lines(table: str, options: FitOptions) -> "list[StudyFits]":
     opened = open_table(table, options)
     across = None if options.across is None else Across(options.across, options.on)
     irreducible = IrreducibleModes(_mode(options.e_x), _mode(options.e_y), options.form, options.params, options.tokens)
+    line_options = LineOptions(irreducible, options.noise_x, merge_copies=options.merge_copies)
     losses = _losses(opened, options)
     fits, failures = [], []
     for y in losses:
@@ -238,9 +252,7 @@ def _fit_lines(table: str, options: FitOptions) -> "list[StudyFits]":
                 cluster=opened.run,
                 unit=options.unit,
                 across=across,
-                irreducible=irreducible,
-                noise_x=options.noise_x,
-                merge_copies=options.merge_copies,
+                options=line_options,
             )
             fits.append(lines)
         except LosslineError as error:
@@ -257,6 +269,7 @@ def _fit_lines(table: str, options: FitOptions) -> "list[StudyFits]":
 
 
 def _fit_law(table: str, options: FitOptions, law: str) -> "LawFits":
+    from lossline_jax.fit.study.law_request import LawOptions
     from lossline_jax.fit.study.table_laws import fit_laws
 
     reason = "belongs to lines; name the inputs of --law by --input NAME=COLUMN ..."
@@ -270,12 +283,14 @@ def _fit_law(table: str, options: FitOptions, law: str) -> "LawFits":
         _losses(opened, options),
         by=options.by,
         cluster=opened.run,
-        budget=options.budget,
-        fixed=_given_values(options.fix),
-        shared=options.share,
-        objective=options.objective,
         unit=options.unit,
-        merge_copies=options.merge_copies,
+        options=LawOptions(
+            fixed=_given_values(options.fix),
+            shared=options.share,
+            objective=options.objective,
+            budget=options.budget,
+            merge_copies=options.merge_copies,
+        ),
     )
     if out is not None:
         export_json(out, fits.to_json())

@@ -49,11 +49,21 @@ def groups_of_rows(inputs: Mapping[str, Any], budget: Any = None) -> RowGroups |
         return RowGroups(np.asarray(budget), BUDGETS, _logarithm(budget), named=True)
     if not set(SIZE_AND_TOKENS) <= set(inputs):
         return None
-    size, tokens = (np.asarray(inputs[name], float) for name in SIZE_AND_TOKENS)
-    if (labels := budgets_of(size, tokens)) is not None:
-        return RowGroups(labels, BUDGETS, _logarithm(size * tokens))
-    labels = apparent_runs(size, tokens)
+    if (budgets := groups_of_budgets(inputs)) is not None:
+        return budgets
+    labels = apparent_runs(*(np.asarray(inputs[name], float) for name in SIZE_AND_TOKENS))
     return None if labels is None else RowGroups(labels, APPARENT_RUNS)
+
+
+def groups_of_budgets(inputs: Mapping[str, Any]) -> RowGroups | None:
+    """Return the compute budgets that a design shows, or None. Each row is a run, so no rows look like checkpoints.
+
+    Args:
+        inputs: (n,) arrays by input name, with N and D.
+    """
+    size, tokens = (np.asarray(inputs[name], float) for name in SIZE_AND_TOKENS)
+    labels = budgets_of(size, tokens)
+    return None if labels is None else RowGroups(labels, BUDGETS, _logarithm(size * tokens))
 
 
 def intervals_by_budget(

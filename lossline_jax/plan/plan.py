@@ -8,8 +8,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from etils import epy
+
 from lossline_jax.config.study import RunConfig, StudyConfig
-from lossline_jax.data.tokenizers.build import planned_vocab_size
 from lossline_jax.distributed.chips import ASSUMED_UTILISATION, SECONDS_PER_HOUR, Chip, chip_hours, chip_named
 from lossline_jax.distributed.layout import DeviceLayout
 from lossline_jax.errors import LosslineError
@@ -17,6 +18,9 @@ from lossline_jax.models.accounting import ParameterCounts, count_parameters, tr
 from lossline_jax.plan import choose_layout, estimates
 from lossline_jax.plan.estimates import MemoryEstimate
 from lossline_jax.plan.storage_and_epochs import checkpoint_bytes, epochs_of, most_tokens
+
+with epy.lazy_imports():  # it loads sentencepiece, which commands on tables of losses do not need
+    from lossline_jax.data.tokenizers import build as tokenizers
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,7 @@ def plan_study(study: StudyConfig, utilisation: float = ASSUMED_UTILISATION) -> 
 
 
 def _plan_run(index: int, run: RunConfig, study: StudyConfig, available: Mapping[str, float]) -> RunPlan:
-    vocab_size = planned_vocab_size(run.tokenizer)
+    vocab_size = tokenizers.planned_vocab_size(run.tokenizer)
     parameters = count_parameters(run.model, vocab_size)
     tokens = run.num_steps * run.tokens_per_step
     return RunPlan(
@@ -240,7 +244,7 @@ def plan_mesh(
 
 def _plan_on_mesh(index: int, study: StudyConfig, *, chip: Chip, devices: int, utilisation: float) -> MeshRunPlan:
     run = study.runs[index]
-    vocab_size = planned_vocab_size(run.tokenizer)
+    vocab_size = tokenizers.planned_vocab_size(run.tokenizer)
     layout = choose_layout.choose_layout(run, vocab_size, study.execution, devices=devices, chip=chip)
     memory = estimates.memory(run, vocab_size, layout)
     computing, sending = estimates.step_seconds(run, vocab_size, layout, chip=chip, utilisation=utilisation)

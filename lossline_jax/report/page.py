@@ -21,7 +21,7 @@ from lossline_jax.report.content.sections import configurations, factors_json, f
 from lossline_jax.report.figures.emphasis import emphasised
 from lossline_jax.report.figures.figures import Figures, all_figures, counted_in
 from lossline_jax.report.figures.gallery import GallerySection
-from lossline_jax.report.figures.plot import KeyEntry, Plot, panel_svgs, swatch, whole_figure
+from lossline_jax.report.figures.plot import KeyEntry, Plot, draw_sheet, panel_svgs, swatch
 from lossline_jax.report.figures.style import css_variables
 from lossline_jax.report.figures.svg import write_figure
 from lossline_jax.report.tables.downloads import csv_text, download, downloads, table_download
@@ -167,8 +167,9 @@ def write_plot(plot: Plot, figures_folder: epath.Path) -> dict[str, Any]:
         plot: the plot to draw.
         figures_folder: the folder of the figure files.
     """
-    write_figure(whole_figure(plot), figures_folder, plot.name)
-    drawings, table = panel_svgs(plot)
+    sheet = draw_sheet(plot)
+    write_figure(sheet.figure, figures_folder, plot.name)
+    drawings, table = panel_svgs(plot, sheet)
     return {
         "name": plot.name,
         "title": plot.title,

@@ -15,7 +15,8 @@ LEVEL_HEADER = ("factor and level", "gap", "90% interval", "noises", "p", "detec
 COURSE_HEADER = ("factor and level", "start", "far end", "90% interval", "change", "90% interval", "p", "course")
 COURSE_LEGEND = (
     "fades, grows: the gap surely shrinks or grows toward the far end; crosses: its ends surely have opposite signs",
-    "stays: it surely changes by less than the margin; -: unclear. p: of no change, Student's t",
+    "stays: the change surely lies within the margin, which stands below this word; -: unclear",
+    "p: of a change of zero, Student's t. It decides no `stays` and is left out there: the interval decides",
 )
 
 
@@ -80,10 +81,11 @@ def _table_text(head: str, comparisons: Sequence[FactorComparison]) -> str:
 def _courses(comparisons: Sequence[FactorComparison]) -> list[str]:
     """Return a table of the course of each gap, with the meaning of its words. Empty: no gap has a course."""
     rows = [
-        _course_columns(item, level.level, level.course)
+        row
         for item in comparisons
         for level in item.levels
         if level.course is not None
+        for row in _course_rows(item, level.level, level.course)
     ]
     if not rows:
         return []
@@ -95,17 +97,22 @@ def _courses(comparisons: Sequence[FactorComparison]) -> list[str]:
     ]
 
 
-def _course_columns(item: FactorComparison, level: str, course: GapCourse) -> tuple[object, ...]:
-    return (
+def _course_rows(item: FactorComparison, level: str, course: GapCourse) -> list[tuple[object, ...]]:
+    """Return the row of a course, and below it the x of both ends, and the margin where the course stays."""
+    stays = course.word == "stays" and item.margin is not None
+    gaps = (
         f"{item.factor}={level}",
         f"{course.start:+.4f}",
         f"{course.far:+.4f}",
         _interval_text(course.far_interval),
         f"{course.change:+.4f}",
         _interval_text(course.change_interval),
-        p_text(course.p),
+        NONE if stays else p_text(course.p),
         course.word or NONE,
     )
+    start, far = course.x
+    places = ("  at x", f"{start:.4f}", f"{far:.4f}", None, None, None, None, f"±{item.margin:.4f}" if stays else None)
+    return [gaps, places]
 
 
 def _interval_text(interval: tuple[float, float] | None) -> str:

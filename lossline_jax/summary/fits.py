@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.solve import INTERVALS
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.tables.columns import unit_label
 from lossline_jax.formatting import text_table
@@ -26,12 +27,14 @@ def fits_text(fits: StudyFits) -> str:
             notes = fit_notes((line.label, line.fit.note) for line in lines)
             blocks.append("\n".join([text_table(header, rows), *notes]))
         if computes := [fit for fit in fits.compute_fits if fit.unit == unit]:
-            blocks.append(f"Compute laws L = E + ((A/N)^(alpha/beta) + B/D)^beta, {unit_label(unit)}")
+            named = [(f"{law.label} on {law.eval_set}", law.fit) for law in computes]
+            kind, kind_lines = interval_kinds(named)
+            blocks.append(f"Compute laws L = E + ((A/N)^(alpha/beta) + B/D)^beta, {unit_label(unit)}   ({kind})")
             names = ("E", "A", "B", "alpha", "beta")
             header = ("runs of", "set", *names, "rmse", "R2", "points", "runs", "status")
             compute_rows = [(law.label, law.eval_set, *_columns(law.fit, names)) for law in computes]
-            notes = fit_notes((f"{law.label} on {law.eval_set}", law.fit.note) for law in computes)
-            blocks.append("\n".join([text_table(header, compute_rows), *notes]))
+            notes = fit_notes((name, fit.note) for name, fit in named)
+            blocks.append("\n".join([text_table(header, compute_rows), *kind_lines, *notes]))
     blocks += failure_blocks(fits)
     return "\n\n".join(blocks)
 
@@ -45,6 +48,20 @@ def _columns(fit: FitResult, names: Sequence[str]) -> tuple[object, ...]:
         "-" if fit.num_runs is None else fit.num_runs,
         fit.status,
     )
+
+
+def interval_kinds(named_fits: Iterable[tuple[str, FitResult]]) -> tuple[str, list[str]]:
+    """Return the kind of the intervals in words, and one line for each kind if the fits have several.
+
+    Args:
+        named_fits: name and fit of each law. A fit without intervals is of no kind.
+    """
+    kinds = [(name, fit.conventions.get(INTERVALS, "profile likelihood")) for name, fit in named_fits if fit.intervals]
+    if not kinds:
+        return "no intervals", []
+    if len({kind for _, kind in kinds}) == 1:
+        return f"intervals: {kinds[0][1]}", []
+    return "intervals: see below", fit_notes((name, f"intervals: {kind}") for name, kind in kinds)
 
 
 def fit_notes(named_notes: Iterable[tuple[str, str]]) -> list[str]:

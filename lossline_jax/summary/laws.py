@@ -10,7 +10,7 @@ from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.solve import INTERVALS
 from lossline_jax.fit.study.table_laws import LawFits
 from lossline_jax.formatting import shown, text_table, titled_list
-from lossline_jax.summary.fits import fit_notes, parameter_text
+from lossline_jax.summary.fits import fit_notes, interval_kinds, parameter_text
 
 
 def laws_text(laws: Mapping[str, Law]) -> str:
@@ -96,17 +96,13 @@ def law_fits_text(law_fits: LawFits) -> str:
         )
     inputs = ", ".join(f"{name} = {column}" for name, column in law_fits.inputs.items())
     runs = f"runs are those of column {shown(law_fits.runs)}" if law_fits.runs else "rows count as independent runs"
-    named = [(" ".join((item.label, item.output)).strip(), item.fit) for item in law_fits.fits if item.fit.intervals]
-    kinds = [(name, fit.conventions.get(INTERVALS, "profile likelihood")) for name, fit in named]
-    if len({kind for _, kind in kinds}) == 1:
-        remark, kinds = f"{runs}; intervals: {kinds[0][1]}", []
-    else:
-        remark = f"{runs}; intervals: see below" if kinds else f"{runs}; no intervals"
+    named = [(" ".join((item.label, item.output)).strip(), item.fit) for item in law_fits.fits]
+    kind, kind_lines = interval_kinds(named)
+    remark = f"{runs}; {kind}"
     held = ", ".join(f"{name} = {value:g}" for name, value in law_fits.fixed.items())
     remark += f"; held: {held}" if held else ""
     remark += f"; one value in {_sharing(law_fits)}: {', '.join(law_fits.shared)}" if law_fits.shared else ""
-    notes = fit_notes((" ".join((item.label, item.output)).strip(), item.fit.note) for item in law_fits.fits)
-    kind_lines = fit_notes((name, f"intervals: {kind}") for name, kind in kinds)
+    notes = fit_notes((name, fit.note) for name, fit in named)
     table = "\n".join([text_table(header, rows), *map(shown, [*kind_lines, *notes])])
     blocks = [f"{law_fits.law}: {law_fits.formula}   ({shown(inputs)}; {remark})", table]
     return "\n\n".join([*blocks, *titled_list("Not fitted", law_fits.failures)])

@@ -55,8 +55,8 @@ def _verdicts(factors: Sequence[FactorSpeedup]) -> str:
         rows.append((f"{item.factor} from {item.reference}", *[None] * (len(HEADER) - 1)))
         rows += [(f"  {level.level}", *_level_columns(level)) for level in item.levels]
         notes += [f"  {item.factor}: {_noise_text(item)}"] if _noise_text(item) else []
-        notes += [f"  {item.factor}: {item.note}"] if item.note else []
         notes += [f"  {item.factor}={level.level}: {level.note}" for level in item.levels if level.note]
+    notes += _factor_notes(factors)
     head = f"Does it save compute? Compute of the reference / of the level at equal {first.loss}{unit}"
     curve = {"measured": "the runs' own curves", "power law": "L = E + A / C^alpha"}[first.curve]
     within = f"within {1 / first.margin:.2f} and {first.margin:.2f}"
@@ -66,6 +66,14 @@ def _verdicts(factors: Sequence[FactorSpeedup]) -> str:
         f"noise: that of a run, as a share of the speedup (in logarithms); curves: {curve}",
     ]
     return "\n".join([head, text_table(HEADER, rows, whole=HEADER[1:]), *notes, *legend])
+
+
+def _factor_notes(factors: Sequence[FactorSpeedup]) -> list[str]:
+    """Return each note once, with all factors that have it: a run of the base concerns every factor."""
+    by_note: dict[str, list[str]] = {}
+    for item in factors:
+        by_note.setdefault(item.note, []).append(item.factor)
+    return [f"  {', '.join(names)}: {note}" for note, names in by_note.items() if note]
 
 
 def _noise_text(item: FactorSpeedup) -> str:

@@ -70,12 +70,7 @@ def train_run(
     clock = RunTimer()
     with (
         jax.set_mesh(job.mesh),
-        Checkpointer(
-            job.run_dir,
-            job.execution.keep_checkpoints,
-            cadence=job.run.checkpoint_steps,
-            keep_moments=job.execution.keep_moments,
-        ) as checkpointer,
+        _checkpointer(job) as checkpointer,
         Watchdog(job.execution.stall_seconds) as watchdog,
         StopRequest() as stop,
     ):
@@ -95,6 +90,17 @@ def train_run(
             )
             session.train(program.step, start, state, profile_steps)
     return _finish(job, clock)
+
+
+def _checkpointer(job: TrainingJob) -> Checkpointer:
+    """Return the writer and reader of the run's checkpoints."""
+    execution = job.execution
+    return Checkpointer(
+        job.run_dir,
+        execution.keep_checkpoints,
+        cadence=job.run.checkpoint_steps,
+        keep_moments=execution.keep_moments,
+    )
 
 
 def _start_or_resume(

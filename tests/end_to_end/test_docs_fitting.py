@@ -48,10 +48,15 @@ def test_commands(words, capsys):
 
 @pytest.mark.usefixtures("in_the_folder_of_the_table")
 def test_code():
-    first, second = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    first, laws, second = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     names = {}
     exec(first, names)
     assert names["translated"].predict(N=3.31e9, D=50.35e9) == pytest.approx(1.01, abs=0.01)
+    exec(laws, names)
+    shared, other = (item.fit for item in names["laws"].fits)
+    assert shared.parameters["alpha"] == other.parameters["alpha"]
+    assert shared.parameters["E"] != other.parameters["E"]
+    assert shared.intervals["beta"] == other.intervals["beta"]
     x = np.linspace(2, 6, 30)
     names |= {"jnp": jnp, "x": x, "y": 0.8 - 2 * np.exp(-x / 1.3)}
     exec(second.replace("fit.fit_law(", "found = fit.fit_law("), names)

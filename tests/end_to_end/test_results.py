@@ -61,7 +61,10 @@ def page_rows():
     page = (RESULTS / "llms_on_the_line_cpu/report.html").read_text()
     row_html = r'<span>([^<]*)</span></th><td class="prose"[^>]*><span[^>]*>([^<]*)</span>(.*?)</tr>'
     rows = re.findall(row_html, page, re.DOTALL)
-    cells = [re.findall(r"<span>([^<]*)</span><small>(\[[^<]*\])</small>", cells_html)[:3] for _, _, cells_html in rows]
+    cells = [
+        re.findall(r"<span>([^<]*)</span><small>(\[[^<\]]*\])[^<]*</small>", cells_html)[:3]
+        for _, _, cells_html in rows
+    ]
     return {
         level: (verdict, [" ".join(cell) for cell in three])
         for (level, verdict, _), three in zip(rows, cells, strict=True)

@@ -18,6 +18,7 @@ from lossline_jax.fit.solver.grouped_noise import GroupedNoise, estimate_noise
 from lossline_jax.fit.solver.noise_limits import allowed_rises, moments_of_scores
 from lossline_jax.fit.solver.problem import build_problem
 from lossline_jax.fit.solver.profile_likelihood import allowed_increase
+from lossline_jax.fit.study.law_request import LawOptions
 from lossline_jax.fit.study.table_laws import fit_laws
 from lossline_jax.summary.laws import law_fits_text
 
@@ -42,8 +43,8 @@ def planted_table(shared=0.0, own=0.002, seed=0, num_budgets=5):
     return pd.DataFrame({"N": size, "D": tokens, "loss": loss, "budget": [f"budget {k}" for k in level]})
 
 
-def fit_of(frame, **options):
-    return fit_laws(frame, "chinchilla", {}, ["loss"], **options).fits[0].fit
+def fit_of(frame, cluster=None, **options):
+    return fit_laws(frame, "chinchilla", {}, ["loss"], cluster=cluster, options=LawOptions(**options)).fits[0].fit
 
 
 def test_budgets_are_found_in_any_order_and_in_spite_of_rounding():

@@ -54,6 +54,79 @@ def test_compare_answers_for_every_factor(losses, capsys, tmp_path):
     assert fits.comparisons[0].levels[0].gap == pytest.approx(0.3, abs=0.03)
 
 
+def test_the_course_has_the_x_of_its_ends_and_no_p_where_it_stays(losses, capsys, tmp_path):
+    """The p tests a change of zero. Beside `stays`, which the interval decides, a small p would look like a mistake."""
+    frame = table(SETTINGS, num_runs=6)
+    out = tmp_path / "fits.json"
+    main.main(["table", "compare", losses(frame), *AXES, "--run", "name", "--out", str(out)])
+    lines = capsys.readouterr().out.splitlines()
+    comparison = StudyFits.from_json(json.loads(out.read_text())).comparison("data")
+    course = comparison.levels[0].course
+    (k,) = [k for k, line in enumerate(lines) if line.startswith("data=code ")]
+    places = lines[k + 1].split()
+    assert places[:2] == ["at", "x"]
+    assert [float(text) for text in places[2:4]] == pytest.approx(course.x, abs=6e-5)
+    reached = frame.loc[(frame["size"] == BASE["size"])].groupby("name").val.agg(["min", "max"])  # by all their runs
+    assert reached["min"].max() <= course.x[1] < course.x[0] <= reached["max"].min()
+    size = next(k for k, line in enumerate(lines) if line.startswith("size="))
+    assert lines[size].split()[-2:] == ["-", "stays"]  # p decides nothing here
+    of_size = StudyFits.from_json(json.loads(out.read_text())).comparison("size")
+    assert lines[size + 1].split()[-1] == f"±{of_size.margin:.4f}"
+    assert of_size.levels[0].course.p is not None
+
+
+BAD_LOSSES = ["diverged", -1.0, np.inf]
+
+
+@pytest.mark.parametrize("bad", BAD_LOSSES, ids=str)
+def test_a_level_whose_only_setting_has_a_bad_loss_is_named_with_the_verdict(bad, losses, capsys, tmp_path):
+    """Without it the factor would seem not to move, although nobody compared the level."""
+    settings = [(BASE, 0.0), (BASE | {"data": "code"}, 0.3), (BASE | {"data": "books"}, 0.0), SETTINGS[2]]
+    frame = table(settings, num_runs=5).astype({"task": object})
+    row = int(np.flatnonzero(frame.data == "code")[3])
+    frame.loc[row, "task"] = bad
+    path, out = losses(frame), tmp_path / "fits.json"
+    main.main(["table", "compare", path, *AXES, "--run", "name", "--out", str(out)])
+    text = capsys.readouterr().out
+    verdicts = text.split("noises: gap over noise")[0]  # the table and the notes directly below it
+    (of_level,) = [line for line in verdicts.splitlines() if line.startswith("  code ")]
+    (of_factor,) = [line for line in verdicts.splitlines() if line.startswith("data ")]
+    assert of_level.endswith("  cannot tell")
+    assert of_factor.endswith("  cannot tell")
+    stated = f"line {row + 2} of losses.csv, run {frame['name'][row]}: task is {bad}; losses are positive numbers"
+    assert f"data=code: its setting has no usable losses: data=code: {stated}" in " ".join(verdicts.split())
+    data = StudyFits.from_json(json.loads(out.read_text())).comparison("data")
+    assert (data.verdict, {level.level: level.verdict for level in data.levels}) == (
+        "cannot tell",
+        {"books": "does not move", "code": "cannot tell"},
+    )
+    assert stated in data.levels[1].note
+
+
+def test_a_factor_whose_only_setting_has_a_bad_loss_stands_in_the_page(losses, tmp_path):
+    frame = table(SETTINGS, num_runs=5)
+    frame.loc[int(np.flatnonzero(frame["size"] == "d32")[3]), "task"] = -1.0
+    main.main(["table", "report", losses(frame), *AXES, "--run", "name", "--out", str(tmp_path / "page")])
+    page = (tmp_path / "page" / "report.html").read_text()
+    section = page[page.index('id="verdict-table"') : page.index("</table>", page.index('id="verdict-table"'))]
+    assert "cannot tell" in section
+    assert "its setting has no usable losses: size=d32: line " in section
+    assert "task is -1.0; losses are positive numbers" in section
+    assert "For size (its setting has no usable losses) this study cannot tell." in page
+
+
+def test_a_level_that_loses_one_of_two_pairs_says_so(losses, capsys):
+    adam = BASE | {"optimiser": "adam"}
+    settings = [(BASE, 0.0), (BASE | {"data": "code"}, 0.3), (adam, 0.0), (adam | {"data": "code"}, 0.3)]
+    frame = table(settings, num_runs=4)
+    lost = (frame.data == "code") & (frame.optimiser == "adam")
+    frame.loc[int(np.flatnonzero(lost)[0]), "task"] = 0.0
+    main.main(["table", "compare", losses(frame), *AXES, "--run", "name"])
+    sentences = " ".join(capsys.readouterr().out.split())
+    assert "data=code: 1 of 2 pairs left out, without usable losses: " in sentences
+    assert "task is 0.0; losses are positive numbers" in sentences
+
+
 def test_report_of_a_table_without_a_study(losses, capsys, tmp_path):
     out = tmp_path / "page"
     main.main(["table", "report", losses(table(SETTINGS)), *AXES, "--run", "name", "--out", str(out)])
@@ -88,7 +161,8 @@ def test_what_cannot_be_used_is_named_and_not_called_confounded(losses, capsys):
     main.main(["table", "compare", losses(frame), *AXES, "--run", "name"])
     text = capsys.readouterr().out
     sentences = " ".join(text.split())  # long lines are folded
-    assert "base: line 5 of losses.csv: task is diverged; losses are positive numbers" in sentences
+    assert "base: line 5 of losses.csv, run " in sentences
+    assert ": task is diverged; losses are positive numbers" in sentences
     assert "data=code: the setting of wiki to compare it with has no usable losses" in sentences
     assert "confounded" not in text
 

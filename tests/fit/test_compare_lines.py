@@ -8,7 +8,8 @@ import pytest
 import scipy.stats
 
 from lossline_jax.fit.compare.compare_lines import compare_setting_lines, holm
-from lossline_jax.fit.compare.far_runs import far_runs, runs_in_doubt, runs_set_aside
+from lossline_jax.fit.compare.far_run import runs_in_doubt, runs_set_aside
+from lossline_jax.fit.compare.far_runs import far_runs
 from lossline_jax.fit.compare.noise import noise_floor, pool_noise
 from lossline_jax.fit.compare.permutation import anova_p, moments_of, permutation_test
 from lossline_jax.fit.compare.setting_line import confounders, matched_pairs, unmatched

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lossline_jax.cli import main
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.study.fit_study import Statistics, fit_study
-from lossline_jax.fit.study.table_lines import fit_lines
+from lossline_jax.fit.study.table_lines import LineOptions, fit_lines
 from lossline_jax.fit.tables.copies import find_copies
 from tests.support.planted_lines import BASE, cell
 
@@ -71,7 +71,7 @@ def test_runs_of_one_group_of_a_fit_may_not_be_copies_and_of_two_groups_may():
     with pytest.raises(LosslineError, match="all equal"):
         fit_lines(frame, "val", "task", by=("data",))
     apart = frame.assign(name=frame["run_id"].str.endswith("-again"))
-    fit_lines(apart, "val", "task", by=("data", "name"), num_resamples=5)
+    fit_lines(apart, "val", "task", by=("data", "name"), options=LineOptions(num_resamples=5))
 
 
 def test_equal_runs_of_two_settings_are_named_and_not_refused():

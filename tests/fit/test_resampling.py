@@ -12,7 +12,16 @@ from lossline_jax.fit.curves.line import fit_line
 from lossline_jax.fit.law import OBJECTIVES, Objective
 from lossline_jax.fit.laws import LAWS
 from lossline_jax.fit.laws.published_values import PUBLISHED
-from lossline_jax.fit.resampling import BY_BLOCK, BY_POINT, BY_RUN, block_indices, bootstrap, cluster_counts
+from lossline_jax.fit.resampling import (
+    BY_BLOCK,
+    BY_POINT,
+    BY_RUN,
+    FitToResample,
+    block_indices,
+    bootstrap,
+    bootstrap_each,
+    cluster_counts,
+)
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.solve import fit_law
 
@@ -37,6 +46,27 @@ def test_same_seed_same_resamples():
     assert not np.array_equal(first.samples["K"], different.samples["K"])
     assert first.samples["K"].shape == (200,)
     assert (first.method, first.num_clusters, first.note) == (BY_RUN, 6, "")
+
+
+def test_many_bootstraps_at_once_are_those_of_each_fit_alone():
+    """Fits of different lengths share blocks of lanes, or not. One of them has one run, and one is corrected."""
+    items = []
+    for seed, rows in enumerate((slice(None), slice(0, 30), slice(10, 50), slice(0, 10))):
+        x, y, runs = X[rows], study(seed, 0.01)[rows], RUNS[rows]
+        noise_x = 0.01 if seed == 1 else None
+        fit = fit_line(x, y, runs, level=None, noise_x=noise_x)
+        items.append(FitToResample(fit, {"x": x}, y, runs, seed=seed))
+    together = bootstrap_each(items, num_resamples=70)
+    assert [resamples.method for resamples in together][-1] == BY_BLOCK
+    for item, resamples in zip(items, together, strict=True):
+        alone = bootstrap(item.fit, item.inputs, item.y, clusters=item.clusters, num_resamples=70, seed=item.seed)
+        assert (resamples.method, resamples.num_clusters, resamples.seed) == (
+            BY_RUN if alone.num_clusters > 1 else BY_BLOCK,
+            alone.num_clusters,
+            item.seed,
+        )
+        for name, values in alone.samples.items():
+            assert np.array_equal(resamples.samples[name], values)
 
 
 def test_resampling_by_run_sees_what_resampling_by_point_misses():

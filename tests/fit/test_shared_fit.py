@@ -18,6 +18,7 @@ from lossline_jax.fit.solver.grouped_noise import estimate_noise
 from lossline_jax.fit.solver.joint import JointProblem
 from lossline_jax.fit.solver.joint_profile import stack
 from lossline_jax.fit.solver.problem import build_problem
+from lossline_jax.fit.study.law_request import LawOptions
 from lossline_jax.fit.study.table_laws import fit_laws
 from lossline_jax.summary.laws import law_fits_text
 from tests.fit.test_table_laws import INPUTS, PLANTED, table
@@ -147,7 +148,8 @@ def test_a_group_with_few_rows_lends_its_exponents_from_the_others():
     frame = pd.concat([table(["a", "b"]), table(["few"]).iloc[[0, 6, 13, 24]]], ignore_index=True)
     alone = fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"])
     assert any("4 points for 5 free parameters" in text for text in alone.failures)
-    law_fits = fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"], shared=["alpha", "beta"])
+    options = LawOptions(shared=["alpha", "beta"])
+    law_fits = fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"], options=options)
     assert law_fits.failures == ()
     fits = {item.label: item.fit for item in law_fits.fits}
     assert fits["data=few"].parameters["E"] == pytest.approx(1.8, abs=0.03)
@@ -173,14 +175,14 @@ def test_points_for_the_groups_but_not_for_all_parameters_are_too_few():
 
 def test_held_values_are_those_of_a_plain_fit():
     frame = table(["a"])
-    law_fits = fit_laws(frame, "chinchilla", INPUTS, ["loss"], fixed={"E": 1.8})
+    law_fits = fit_laws(frame, "chinchilla", INPUTS, ["loss"], options=LawOptions(fixed={"E": 1.8}))
     inputs = {"N": frame["params"], "D": frame["tokens"]}
     assert (
         law_fits.fits[0].fit.parameters == fit_law("chinchilla", frame["loss"], fixed={"E": 1.8}, **inputs).parameters
     )
     assert "held: E = 1.8" in " ".join(law_fits_text(law_fits).split())
     with pytest.raises(LosslineError, match="E is held at 50, not below the largest value"):
-        fit_laws(frame, "chinchilla", INPUTS, ["loss"], fixed={"E": 50.0})
+        fit_laws(frame, "chinchilla", INPUTS, ["loss"], options=LawOptions(fixed={"E": 50.0}))
 
 
 def test_runs_with_several_rows_widen_the_intervals_of_a_joint_fit():
@@ -188,8 +190,9 @@ def test_runs_with_several_rows_widen_the_intervals_of_a_joint_fit():
     frame["run"] = frame["data"] + (np.arange(len(frame)) // 5).astype(str)
     shift = np.random.Generator(np.random.PCG64(3)).normal(0, 0.01, 10)
     frame["loss"] *= np.exp(shift[np.arange(len(frame)) // 5])
+    options = LawOptions(shared=["alpha"])
     by_row, by_run = (
-        fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"], cluster=cluster, shared=["alpha"]).fits[0].fit
+        fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"], cluster=cluster, options=options).fits[0].fit
         for cluster in (None, "run")
     )
     assert by_run.parameters == by_row.parameters
@@ -254,7 +257,8 @@ def test_a_group_that_does_not_agree_with_a_shared_or_held_value_is_named():
     frame = frame.reset_index(drop=True)
 
     def notes(**options):
-        law_fits = fit_laws(frame, "chinchilla", {"N": "N", "D": "D"}, ["loss"], by=["data"], level=None, **options)
+        choices = LawOptions(level=None, **options)
+        law_fits = fit_laws(frame, "chinchilla", {}, ["loss"], by=["data"], options=choices)
         return [item.fit.note for item in law_fits.fits]
 
     assert any("the groups do not agree in E" in note for note in notes(shared=["E"]))
@@ -269,30 +273,31 @@ def test_a_group_with_nobody_to_share_with_is_refused():
     frame = table(["a", "b"])
     frame.loc[30, "loss"] = -1.0
     with pytest.raises(LosslineError, match=r"shared: only data=a of 2 groups can be fitted to loss.*loss is -1"):
-        fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"], shared=["alpha"])
+        fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"], options=LawOptions(shared=["alpha"]))
     with pytest.raises(LosslineError, match="shared: the columns of by give one group only, data=a"):
-        fit_laws(table(["a"]), "chinchilla", INPUTS, ["loss"], by=["data"], shared=["alpha"])
+        fit_laws(table(["a"]), "chinchilla", INPUTS, ["loss"], by=["data"], options=LawOptions(shared=["alpha"]))
     few = pd.concat([table(["a"]), table(["b"]).iloc[:2]], ignore_index=True)
     with pytest.raises(LosslineError, match="shared: only data=a of 2 groups can be fitted to loss.*2 points for 4"):
-        fit_laws(few, "chinchilla", INPUTS, ["loss"], by=["data"], shared=["alpha"])
+        fit_laws(few, "chinchilla", INPUTS, ["loss"], by=["data"], options=LawOptions(shared=["alpha"]))
     frame = pd.concat([frame, table(["c"])], ignore_index=True)
-    three = fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"], shared=["alpha"], level=None)
+    options = LawOptions(shared=["alpha"], level=None)
+    three = fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"], options=options)
     assert "one value in 2 of 3 groups: alpha" in " ".join(law_fits_text(three).split())
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("by", "options", "message"),
     [
-        ({"shared": ["alpah"], "by": ["data"]}, "shared: chinchilla has no parameter 'alpah'; did you mean 'alpha'"),
-        ({"shared": ["alpha", "alpha"], "by": ["data"]}, "shared: alpha is given twice"),
-        ({"shared": ["alpha"]}, "shared: a parameter is shared across the groups of by"),
-        ({"shared": ["E"], "fixed": {"E": 1.6}, "by": ["data"]}, "shared: E is held at 1.6 by fixed"),
-        ({"fixed": {"F": 1.6}}, "fixed: chinchilla has no parameter 'F'"),
-        ({"fixed": {"alpha": 9.0}}, "fixed: alpha is held at 9, outside its range from 0.01 to 3"),
-        ({"fixed": {"A": 9.0}}, "fixed: A of chinchilla depends on the unit of its inputs"),
+        (["data"], {"shared": ["alpah"]}, "shared: chinchilla has no parameter 'alpah'; did you mean 'alpha'"),
+        (["data"], {"shared": ["alpha", "alpha"]}, "shared: alpha is given twice"),
+        ((), {"shared": ["alpha"]}, "shared: a parameter is shared across the groups of by"),
+        (["data"], {"shared": ["E"], "fixed": {"E": 1.6}}, "shared: E is held at 1.6 by fixed"),
+        ((), {"fixed": {"F": 1.6}}, "fixed: chinchilla has no parameter 'F'"),
+        ((), {"fixed": {"alpha": 9.0}}, "fixed: alpha is held at 9, outside its range from 0.01 to 3"),
+        ((), {"fixed": {"A": 9.0}}, "fixed: A of chinchilla depends on the unit of its inputs"),
     ],
 )
-def test_mistakes_get_one_line(options, message):
+def test_mistakes_get_one_line(by, options, message):
     with pytest.raises(LosslineError, match=message) as caught:
-        fit_laws(table(), "chinchilla", INPUTS, ["loss"], **options)
+        fit_laws(table(), "chinchilla", INPUTS, ["loss"], by=by, options=LawOptions(**options))
     assert "\n" not in str(caught.value)

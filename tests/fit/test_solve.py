@@ -18,7 +18,7 @@ from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.solve import fit_law, fit_law_many
 from lossline_jax.fit.solver.problem import build_problem
-from lossline_jax.fit.solver.quadratic_model import bounded_step
+from lossline_jax.fit.solver.quadratic_model import bounded_step, quadratic
 
 X = np.linspace(2.5, 6.0, 40)
 
@@ -274,3 +274,22 @@ def test_log_loss_of_a_negative_output_fails_with_the_reason():
     fit = fit_compute_law(np.linspace(-0.1, 3, sizes.size), N=sizes, D=tokens)
     assert fit.status == "failed"
     assert "above" in fit.note
+
+
+def test_sums_of_squares_are_those_of_numpy_and_of_an_endless_delta():
+    generator = np.random.default_rng(5)
+    residual, weights = generator.normal(size=(7, 3)), generator.uniform(0, 2, size=(7, 3))
+    slopes = list(generator.normal(size=(2, 7, 3)))
+    with float64():
+        sums, with_delta = (
+            [np.asarray(part) for part in quadratic(residual, slopes, delta=delta, share=1.0, weights=weights)]
+            for delta in (None, np.inf)
+        )
+    expected = (
+        0.5 * np.sum(weights * residual**2, axis=0),
+        np.einsum("nb,nb,pnb->pb", weights, residual, slopes),
+        np.einsum("nb,pnb,qnb->pqb", weights, slopes, slopes),
+    )
+    for ours, of_delta, numbers in zip(sums, with_delta, expected, strict=True):
+        assert ours == pytest.approx(numbers, rel=1e-12)
+        assert of_delta == pytest.approx(numbers, rel=1e-12)

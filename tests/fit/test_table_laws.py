@@ -10,6 +10,7 @@ from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA
 from lossline_jax.fit.predict.table_series import Columns, series_of_table
 from lossline_jax.fit.resampling import bootstrap
 from lossline_jax.fit.solve import fit_law, fit_law_many
+from lossline_jax.fit.study.law_request import LawOptions
 from lossline_jax.fit.study.table_laws import fit_laws
 from lossline_jax.fit.study.table_lines import Across, fit_lines
 from lossline_jax.fit.tables.wide import wide_table
@@ -18,6 +19,7 @@ from lossline_jax.summary.laws import law_fits_text
 PLANTED = {"E": 1.8, "A": 400.0, "B": 2000.0, "alpha": 0.34, "beta": 0.36}
 LOSS_OF_SIZE = (("loss",), ("params",), "tokens")
 INPUTS = {"N": "params", "D": "tokens"}
+POINTS_ONLY = LawOptions(level=None)  # no intervals
 
 
 def table(groups=("a", "b")):
@@ -71,16 +73,19 @@ def test_each_group_has_its_law():
 
 def test_polars_and_parquet_give_what_pandas_gives(tmp_path):
     polars = pytest.importorskip("polars")
-    expected = fit_laws(table(), "chinchilla", INPUTS, ["loss"], level=None)
-    assert fit_laws(polars.from_pandas(table()), "chinchilla", INPUTS, ["loss"], level=None) == expected
+    expected = fit_laws(table(), "chinchilla", INPUTS, ["loss"], options=POINTS_ONLY)
+    assert fit_laws(polars.from_pandas(table()), "chinchilla", INPUTS, ["loss"], options=POINTS_ONLY) == expected
     table().to_parquet(tmp_path / "t.parquet")
-    assert fit_laws(pd.read_parquet(tmp_path / "t.parquet"), "chinchilla", INPUTS, ["loss"], level=None) == expected
+    read = pd.read_parquet(tmp_path / "t.parquet")
+    assert fit_laws(read, "chinchilla", INPUTS, ["loss"], options=POINTS_ONLY) == expected
 
 
 def test_a_long_table_is_read_by_evaluation_set_and_unit():
     inputs = {"N": "params_total", "D": "tokens_seen"}
-    nats = fit_laws(long_table(), "chinchilla", inputs, ["wiki"], by=["data"], level=None)
-    bits = fit_laws(long_table(), "chinchilla", inputs, ["wiki"], by=["data"], unit="bits_per_byte", level=None)
+    nats, bits = (
+        fit_laws(long_table(), "chinchilla", inputs, ["wiki"], by=["data"], unit=unit, options=POINTS_ONLY)
+        for unit in (None, "bits_per_byte")
+    )
     assert nats.fits[0].fit.parameters["E"] == pytest.approx(1.8, abs=0.02)
     assert bits.fits[0].fit.parameters["E"] == pytest.approx(0.54, abs=0.01)
 
@@ -98,7 +103,7 @@ def test_a_bad_loss_fails_its_group_and_no_other(change, message):
     frame = table().astype({"loss": object})
     for column, value in change.items():
         frame.loc[0, column] = value
-    law_fits = fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"], level=None)
+    law_fits = fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"], options=POINTS_ONLY)
     assert len(law_fits.failures) == 1
     assert law_fits.failures[0].startswith("data=a, loss: ")
     assert message in law_fits.failures[0]
@@ -123,8 +128,9 @@ def test_intervals_by_run_are_wider_where_runs_differ():
     run = np.arange(len(frame)) // 5
     shift = np.random.Generator(np.random.PCG64(3)).normal(0, 0.02, run.max() + 1)
     frame = frame.assign(run=run, loss=frame["loss"] * np.exp(shift[run]))
+    options = LawOptions(objective="log least squares")
     by_point, by_run = (
-        fit_laws(frame, "chinchilla", INPUTS, ["loss"], cluster=cluster, objective="log least squares").fits[0].fit
+        fit_laws(frame, "chinchilla", INPUTS, ["loss"], cluster=cluster, options=options).fits[0].fit
         for cluster in (None, "run")
     )
     assert by_run.parameters == by_point.parameters
@@ -240,7 +246,10 @@ def test_series_of_a_long_table():
         (lambda: fit_laws(table(), "chinchilla", {"M": "params"}, ["loss"]), "no input 'M'"),
         (lambda: fit_laws(table(), "chinchilla", INPUTS, ["los"]), "no column 'los'.*did you mean 'loss'"),
         (lambda: fit_laws(table(), "chinchilla", {"N": "size", "D": "tokens"}, ["loss"]), "no column 'size'"),
-        (lambda: fit_laws(table(), "chinchilla", INPUTS, ["loss"], objective="huber"), "not one of"),
+        (
+            lambda: fit_laws(table(), "chinchilla", INPUTS, ["loss"], options=LawOptions(objective="huber")),
+            "not one of",
+        ),
         (lambda: fit_laws(table()[:2], "chinchilla", INPUTS, ["loss"]), "2 points for 5 free"),
         (lambda: fit_laws([1, 2], "chinchilla", INPUTS, ["loss"]), "pandas or polars"),
         (lambda: wide_table(table().assign(unit=["nats"] * 49 + ["bits"]), ["loss"]), "unit 'nats' and 'bits'"),

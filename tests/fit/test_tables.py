@@ -281,7 +281,9 @@ def test_a_setting_without_losses_in_a_unit_is_named_and_left_out():
     table.loc[table["data"] == "code", "bits_per_byte"] = np.nan
     fits = fit_study(table, "wiki", "cloze", BASE)
     assert "data=code: no losses in this unit (bits/byte)" in fits.failures
-    assert [c.factor for c in fits.comparisons_in("bits_per_byte")] == ["size"]
+    data, size = fits.comparisons_in("bits_per_byte")
+    assert (data.factor, data.verdict, size.factor) == ("data", "cannot tell", "size")
+    assert data.levels[0].note == "its setting has no usable losses: data=code: no losses in this unit"
     assert [c.factor for c in fits.comparisons_in("nats_per_token")] == ["data", "size"]
 
 

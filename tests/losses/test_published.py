@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lossline_jax.errors import LosslineError
-from lossline_jax.fit.study.table_lines import fit_lines
+from lossline_jax.fit.study.table_lines import LineOptions, fit_lines
 from lossline_jax.losses.loss_row import COLUMNS
 from lossline_jax.losses.published.read import read_published
 from lossline_jax.losses.published.rows import PUBLISHED_COLUMNS
@@ -217,10 +217,15 @@ def test_every_loss_of_the_sweep_is_there_once(sweep_path):
 def test_the_sweep_gives_the_lines_of_its_own_columns(sweep_path, tmp_path, y, column, unit):
     read_published(sweep_path).to_csv(tmp_path / "losses.csv", index=False)
     converted = fit_lines(
-        read_losses(tmp_path / "losses.csv"), "fineweb_edu_100b", y, "data", unit=unit, num_resamples=2
+        read_losses(tmp_path / "losses.csv"),
+        "fineweb_edu_100b",
+        y,
+        "data",
+        unit=unit,
+        options=LineOptions(num_resamples=2),
     )
     x_column = "eval/fineweb_edu_100b_val/CrossEntropyLoss"
-    original = fit_lines(read_losses(sweep_path), x_column, column, "data", num_resamples=2)
+    original = fit_lines(read_losses(sweep_path), x_column, column, "data", options=LineOptions(num_resamples=2))
     assert len(converted.lines) == 6
     for line, original_line in zip(converted.lines, original.lines, strict=True):
         assert line.label == original_line.label

@@ -1,5 +1,6 @@
 """The figures of the papers show the right runs in each panel, and equal input gives equal drawings."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -12,7 +13,7 @@ from lossline_jax.report.content.points import as_long
 from lossline_jax.report.content.run_names import describe_runs
 from lossline_jax.report.figures.gallery import gallery
 from lossline_jax.report.figures.palette import COLOUR_NAMES, level_style, level_styles, sequence_style, thinned
-from lossline_jax.report.figures.plot import panel_svgs, whole_figure
+from lossline_jax.report.figures.plot import draw_sheet, panel_svgs, whole_figure
 from lossline_jax.report.figures.style import SEQUENCE_COLOURS, css_variables, light_colours
 from lossline_jax.report.figures.svg import new_figure, render
 from tests.support import planted_figures as planted
@@ -144,6 +145,20 @@ def test_equal_input_gives_equal_drawings(plots, fits, frame):
     for name in ("matched_tokenizer_bits_per_byte", "pool_size"):
         assert panel_svgs(second_plots[name])[0] == panel_svgs(plots[name])[0]
         assert render(whole_figure(second_plots[name]), "pdf") == render(whole_figure(plots[name]), "pdf")
+
+
+def test_a_panel_from_the_sheet_is_the_panel_drawn_alone(plots):
+    """The page takes its panels from the sheet of the files. The sheet then is what it was before."""
+    plot = next(plot for plot in plots.values() if len(plot.panels) > 1)
+    sheet = draw_sheet(plot)
+    before = render(sheet.figure, "svg")
+    drawings, numbers = panel_svgs(plot, sheet)
+    assert render(sheet.figure, "svg") == before
+    for k, panel in enumerate(plot.panels):
+        (alone,), its_numbers = panel_svgs(dataclasses.replace(plot, panels=(panel,)))
+        assert alone.replace(f"{plot.name}-0-", f"{plot.name}-{k}-") == drawings[k]
+        of_panel = numbers.loc[numbers["panel"] == panel.heading].reset_index(drop=True)
+        pd.testing.assert_frame_equal(of_panel, its_numbers)
 
 
 def test_isoflop_figure_marks_the_least_loss():

@@ -16,7 +16,7 @@ from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap
 from lossline_jax.fit.compare.gap import PairGap
 from lossline_jax.fit.study.fit_study import Statistics, fit_study
 from lossline_jax.fit.study.results import StudyFits
-from lossline_jax.fit.study.table_lines import fit_lines
+from lossline_jax.fit.study.table_lines import LineOptions, fit_lines
 from lossline_jax.fit.tables.columns import UNITS
 from lossline_jax.report.content.finding import finding
 from lossline_jax.report.content.points import Unit, as_long
@@ -47,6 +47,7 @@ class Page(HTMLParser):
         self.ids: list[str] = []
         self.tables: dict[str, list[list[str]]] = {}
         self.table = None
+        self.html = html
         self.feed(html)
         assert self.open == [], "unbalanced tags"
 
@@ -215,6 +216,20 @@ def test_the_table_has_the_far_end_and_the_word_of_each_gap(page, fits):
             assert f", {level.course.word}" in by_level[level.level][1]
 
 
+def test_drawings_keep_letters_of_eleven_pixels_on_a_phone(page):
+    """The width that page.css keeps on a narrow screen, `--readable`, follows from the smallest letters."""
+    drawings = re.findall(r'<svg [^>]*class="plot".*?</svg>', page.html, re.DOTALL)
+    assert len(drawings) > 3
+    for svg in drawings:
+        width = float(re.search(r'viewBox="0 0 ([\d.]+)', svg)[1])
+        letters = [
+            float(size) for text in re.findall("<text[^>]*>", svg) for size in re.findall(r"size: ([\d.]+)", text)
+        ]
+        readable = float(re.search(r"--readable: (\d+)px", svg)[1])
+        assert readable * min(letters) / width == pytest.approx(11, abs=0.05)
+    assert "min-width: var(--readable)" in page.html
+
+
 def test_the_finding_names_the_planted_factor(fits):
     text = finding(group_by_factor(fits.comparisons, {}), X, Y, "")
     gap = re.match(r"Data moves the line: code by −(\S+) bits/byte", text)  # because tokenizers are compared
@@ -326,7 +341,7 @@ def test_a_wide_table_without_runs_or_units(tmp_path):
         if base:
             result = fit_study(table, "val", "test", base, factors=["series"], statistics=Statistics(num_resamples=5))
         else:
-            result = fit_lines(table, "val", "test", by=("series",), num_resamples=5)
+            result = fit_lines(table, "val", "test", by=("series",), options=LineOptions(num_resamples=5))
         text = write_report(table, result, epath.Path(tmp_path), "t").read_text()
         sections = {attrs["id"] for tag, attrs in Page(text).tags if tag == "section"}
         assert sections == {"line", "fits", "runs", "downloads"} | ({"verdicts"} if base else set())

@@ -10,6 +10,7 @@ from lossline_jax.fit.study.fit_study import Statistics, fit_study
 from lossline_jax.formatting import human_count
 from lossline_jax.report.page import write_report
 from tests.support.browser import browser, until  # noqa: F401  (a fixture)
+from tests.support.paths import ROOT
 from tests.support.report_study import X, Y, losses_table, step_rows, study_config
 
 STUDY = study_config()
@@ -227,6 +228,16 @@ def test_numbers_come_out_as_they_went_in(open_page, frame):
             assert table.at[run_id, f"{name} {column}"] == row[column]
     verdicts = csv_of(page, page.locator("#verdicts a[download='verdict-table.csv.gz']"))
     assert verdicts["verdict"].tolist()[0] == "moves the line"
+
+
+def test_the_tables_of_the_committed_study_fit_a_desktop(open_page):
+    """Its levels have all the columns there are: two units, a course, detectable gaps and speedups of two sets."""
+    page = open_page()
+    page.goto((ROOT / "results/llms_on_the_line_cpu/report.html").as_uri())
+    scrolls = "(box) => box.checkVisibility() && box.scrollWidth > box.clientWidth"
+    wide = f"[...document.querySelectorAll('.scroll')].filter({scrolls}).length"
+    assert page.locator("#verdicts table").is_visible()
+    assert page.evaluate(wide) == 0
 
 
 @pytest.mark.parametrize("width", [360, 390, 820])

@@ -26,6 +26,20 @@ def plateau_curve(compute):
     return E + 2.0 * np.exp(-2.2 * x) + 0.5 / (1 + np.exp(14 * (x - 0.55)))
 
 
+def diverged(table: pd.DataFrame, run: str, by: float = 0.3) -> pd.DataFrame:
+    """Return the table with a run that leaves its curve after half of its checkpoints, and ends above it by `by`."""
+    of_run = (table.run_id == run).to_numpy()
+    half = of_run.sum() // 2
+    above = np.zeros(len(table))
+    above[np.flatnonzero(of_run)[half:]] = by * np.arange(1, of_run.sum() - half + 1) / (of_run.sum() - half)
+    return table.assign(loss=table.loss + above)
+
+
+def in_another_unit(table: pd.DataFrame, run: str, factor: float) -> pd.DataFrame:
+    """Return the table with the compute of one run times a factor."""
+    return table.assign(train_flops=table.train_flops * np.where(table.run_id == run, factor, 1.0))
+
+
 @dataclass(frozen=True)
 class Design:
     """The runs of a planted study."""
@@ -38,6 +52,10 @@ class Design:
     point_noise: float = POINT_NOISE
     noise_of_level: float = 1.0  # noise of the setting with the speedup, in that of the others
     degrees_of_freedom: float = np.inf  # of Student's t, from which the noise of runs is drawn; infinite: normal
+    change: Callable[[pd.DataFrame], pd.DataFrame] = lambda table: table  # of the whole table, such as one bad run
+
+
+FIRST_OF_BASE, FIRST_OF_LEVEL = ("-".join((BASE | change).values()) + "-0" for change in ({}, CHANGES[0]))
 
 
 def planted_runs(
@@ -76,7 +94,7 @@ def planted_table(seed: int, speedup: float = 1.0, design: Design = Design()) ->
     for number, change in enumerate(CHANGES):
         planted = {"speedup": speedup, "noisier": design.noise_of_level} if number == 0 else {}
         tables.append(planted_runs(generator, BASE | change, design.level_runs, design=design, **planted))
-    return pd.concat(tables, ignore_index=True)
+    return design.change(pd.concat(tables, ignore_index=True))
 
 
 def two_settings(shifts_of_base: Sequence[float], shifts_of_level: Sequence[float], points: int = 40) -> pd.DataFrame:

@@ -10,19 +10,20 @@ from dataclasses import replace
 
 import numpy as np
 
+from lossline_jax.fit.compare.absent import AbsentSetting, absent_levels, note_on_lost_pairs, why_no_pair
 from lossline_jax.fit.compare.comparison import FactorComparison
 from lossline_jax.fit.compare.course import measure_course
-from lossline_jax.fit.compare.far_runs import far_runs, runs_in_doubt, runs_set_aside
+from lossline_jax.fit.compare.far_run import runs_in_doubt, runs_set_aside
+from lossline_jax.fit.compare.far_runs import far_runs
 from lossline_jax.fit.compare.gap import LineGap, measure_gap
 from lossline_jax.fit.compare.holm import holm
 from lossline_jax.fit.compare.noise import Noise, noise_floor, pool_noise
 from lossline_jax.fit.compare.over_levels import cautious_over_levels, with_trends_and_interactions
 from lossline_jax.fit.compare.permutation import RunMoments, anova_p, moments_of, permutation_test
 from lossline_jax.fit.compare.set_aside import without_far_runs
-from lossline_jax.fit.compare.setting_line import MatchedPair, SettingLine, confounders, matched_pairs, settings_of
+from lossline_jax.fit.compare.setting_line import MatchedPair, SettingLine, matched_pairs, settings_of
 from lossline_jax.fit.compare.verdict import FactorMeasurement, decide_verdict
 from lossline_jax.fit.resampling import derive_seed
-from lossline_jax.fit.tables.settings import differences
 
 MARGIN_IN_NOISE = 3.0  # noise floors, by convention of this package; a smaller gap does not move the line
 
@@ -31,7 +32,7 @@ def compare_setting_lines(
     cells: Sequence[SettingLine],
     base: Mapping[str, str],
     *,
-    absent: Sequence[Mapping[str, str]] = (),
+    absent: Sequence[AbsentSetting] = (),
     unit: str = "",
     seed: int = 0,
     margin_in_noise: float = MARGIN_IN_NOISE,
@@ -71,8 +72,8 @@ def compare_setting_lines(
     Args:
         cells: every setting with its points and fitted line.
         base: the reference level of each factor.
-        absent: levels of the settings in the table that have no usable losses. A level that needs such a setting for
-            its comparison says so in its note.
+        absent: the settings of the table that have no usable losses. A level that has only such settings is `cannot
+            tell`, and so its factor does not move only without it. A level that misses one says so in its note.
         unit: the unit of the losses, copied into the result.
         seed: seed of the bootstrap and of the permutation test.
         margin_in_noise: the margin, in noise floors.
@@ -106,7 +107,7 @@ def _compared(
     base: Mapping[str, str],
     moments: dict[tuple[int, ...], RunMoments | None],
     *,
-    absent: Sequence[Mapping[str, str]],
+    absent: Sequence[AbsentSetting],
     unit: str,
     seed: int,
     margin_in_noise: float,
@@ -118,8 +119,8 @@ def _compared(
     table_noise, settings = noise_floor(cells), settings_of(cells)
     measured: list[FactorMeasurement] = []
     for factor in base:
-        levels = [level for level in settings.levels_of(factor) if level != base[factor]]
-        known = {*settings.levels_of(factor), *(setting[factor] for setting in absent)}
+        known = [*settings.levels_of(factor), *absent_levels(cells, absent, factor)]
+        levels = [level for level in known if level != base[factor]]
         if levels and base[factor] in known:
             measured.append(
                 _measure(
@@ -188,7 +189,7 @@ def _measure(
     reference: str,
     *,
     levels: Sequence[str],
-    absent: Sequence[Mapping[str, str]],
+    absent: Sequence[AbsentSetting],
     table_noise: Noise | None,
     seed: int,
 ) -> FactorMeasurement:
@@ -210,11 +211,13 @@ def _measure(
     gaps: dict[str, LineGap | str] = {}
     for level, pairs_of_level in pairs.items():
         if not pairs_of_level:
-            gaps[level] = _why_unmatched(cells, absent, factor=factor, level=level, reference=reference)
+            gaps[level] = why_no_pair(cells, absent, factor=factor, level=level, reference=reference)
         elif noise is None or all(pair.reference.why_no_line for pair in pairs_of_level):
             gaps[level] = f"no line of {reference}: {pairs_of_level[0].reference.why_no_line}"
         else:
-            gaps[level] = measure_gap(pairs_of_level, noise, _seed_of(seed, level))
+            gap = measure_gap(pairs_of_level, noise, _seed_of(seed, level))
+            lost = note_on_lost_pairs(cells, absent, factor=factor, level=level, reference=reference)
+            gaps[level] = replace(gap, note="; ".join(part for part in (lost, gap.note) if part))
     compared_pairs = {level: tuple(pairs[level]) for level, gap in gaps.items() if isinstance(gap, LineGap)}
     p = None
     if noise is not None and noise.repeated:
@@ -262,18 +265,3 @@ def _distances(
         counts = np.array([num_reference_runs, *(pair.num_runs for pair in pairs)], float)
         distances.append((means, counts))
     return distances
-
-
-def _why_unmatched(
-    cells: Sequence[SettingLine], absent: Sequence[Mapping[str, str]], *, factor: str, level: str, reference: str
-) -> str:
-    """Return the reason why no setting of the level has a partner of the reference level."""
-    settings_of_level = [cell.levels for cell in cells if cell.levels[factor] == level]
-    if any(
-        differences(levels, unusable) == [factor] and unusable[factor] == reference
-        for levels in settings_of_level
-        for unusable in absent
-    ):
-        return f"the setting of {reference} to compare it with has no usable losses"
-    names = " and ".join(confounders(cells, factor, level, reference))
-    return f"confounded with {names}: no two settings differ in {factor} alone ({reference} and {level})"

@@ -4,7 +4,7 @@ from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap
-from lossline_jax.fit.compare.far_runs import FarRun
+from lossline_jax.fit.compare.far_run import FarRun
 from lossline_jax.fit.compare.verdict import verdict_of
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.optimize
 
 from lossline_jax.fit.solver.grouped_noise import FARTHEST, MANY_GROUPS, SMALLEST_WEIGHT, TINY, GroupedNoise
 
@@ -89,6 +88,8 @@ def _share(score_m: np.ndarray, common_mB: np.ndarray, weights_m: np.ndarray, *,
         weights_m: what each score has of the variance that is shared within groups.
         within: the sum of squares of all other scores, and their number.
     """
+    import scipy.optimize  # takes a seventh of a second, and comparing lines does not need it
+
     squares, freedom = within
     common_mm = common_mB @ common_mB.T
     identity = np.eye(score_m.size)

@@ -91,11 +91,15 @@ def condensed_by_cluster(problem: Problem, codes: np.ndarray, u_P: np.ndarray) -
     order = order[problem.weights_n[order] > 0]
     ends = np.flatnonzero(np.diff(codes[order])) + 1
     bins = [part for cluster in np.split(order, ends) for part in np.array_split(cluster, BINS_OF_CLUSTER) if part.size]
-    small = _with_nodes(problem, bins)
-    if not _follows(problem, small, bins, u_P):
+    # The nodes of the points and of the curve come out of one pass, because the pass takes most of the time.
+    curve = problem.curve(u_P[None])[0]
+    x = problem.inputs[name]
+    parts = [_nodes(x[rows], problem.weights_n[rows], problem.y_n[rows], curve[rows]) for rows in bins]
+    nodes, weights, values, of_curve = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    small = _with_points(problem, {name: nodes}, values, weights)
+    if not _is_close(of_curve, small, curve, u_P):
         return problem, codes
-    sizes = [_nodes(*_columns(problem, rows))[0].size for rows in bins]
-    return small, np.repeat([codes[rows[0]] for rows in bins], sizes)
+    return small, np.repeat([codes[rows[0]] for rows in bins], [part[0].size for part in parts])
 
 
 def _bins(problem: Problem) -> list[np.ndarray]:
@@ -112,39 +116,49 @@ def _follows(problem: Problem, small: Problem, bins: Sequence[np.ndarray], u_P: 
     """Tell whether the polynomials through a curve at all points meet the curve at the nodes."""
     curve = problem.curve(u_P[None])[0]
     of_curve = _with_nodes(dataclasses.replace(problem, y_n=curve), bins)
-    distances = np.abs(of_curve.y_n - small.curve(u_P[None])[0])
+    return _is_close(of_curve.y_n, small, curve, u_P)
+
+
+def _is_close(of_curve: np.ndarray, small: Problem, curve: np.ndarray, u_P: np.ndarray) -> bool:
+    """Tell whether the polynomials through a curve meet it at the nodes.
+
+    Args:
+        of_curve: the polynomials at the nodes of `small`.
+        small: the condensed problem.
+        curve: (n,) the curve at all points.
+        u_P: the search coordinates of the curve.
+    """
+    distances = np.abs(of_curve - small.curve(u_P[None])[0])
     return bool(np.all(distances <= ACCURACY * np.ptp(curve)))
 
 
 def _with_nodes(problem: Problem, bins: Sequence[np.ndarray]) -> Problem:
     """Return the problem with the nodes of each bin. A bin has the numbers of its points, in the order of x."""
     (name,) = problem.law.inputs
-    parts = [_nodes(*_columns(problem, rows)) for rows in bins]
-    nodes, values, weights = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    x = problem.inputs[name]
+    parts = [_nodes(x[rows], problem.weights_n[rows], problem.y_n[rows]) for rows in bins]
+    nodes, weights, values = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return _with_points(problem, {name: nodes}, values, weights)
-
-
-def _columns(problem: Problem, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    (name,) = problem.law.inputs
-    return problem.inputs[name][rows], problem.y_n[rows], problem.weights_n[rows]
 
 
 def _with_points(problem: Problem, inputs: dict[str, np.ndarray], y: np.ndarray, weights: np.ndarray) -> Problem:
     return dataclasses.replace(problem, inputs=inputs, y_n=y, weights_n=weights)
 
 
-def _nodes(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the nodes, values and weights of one bin. Few points or few values of x are returned as they are.
+def _nodes(x: np.ndarray, weights: np.ndarray, *curves: np.ndarray) -> list[np.ndarray]:
+    """Return the nodes of one bin, their weights, and the values of each curve there.
+
+    Few points or few values of x are returned as they are.
 
     The polynomials that are orthogonal over the points come from Lanczos' recurrence. The nodes are the eigenvalues of
     its matrix, and the weights come from the eigenvectors.
     """
     if x.size <= DEGREE:
-        return x, y, weights
+        return [x, weights, *curves]
     middle, half = (x[0] + x[-1]) / 2, (x[-1] - x[0]) / 2
     if not half > 0:
         total = weights.sum()
-        return x[:1], np.array([weights @ y / total]), np.array([total])
+        return [x[:1], np.array([total]), *(np.array([weights @ y / total]) for y in curves)]
     scaled, roots = (x - middle) / half, np.sqrt(weights)
     basis = np.zeros((DEGREE, x.size))
     matrix = np.zeros((DEGREE, DEGREE))
@@ -164,6 +178,6 @@ def _nodes(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[np.ndarra
         basis[k + 1] = residual / length
     at, vectors = np.linalg.eigh(matrix)
     first = vectors[0]
-    coefficients = basis @ (roots * y)
     total = weights.sum()
-    return middle + half * at, vectors.T @ coefficients / (first * np.sqrt(total)), total * first**2
+    values = [vectors.T @ (basis @ (roots * y)) / (first * np.sqrt(total)) for y in curves]
+    return [middle + half * at, total * first**2, *values]

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.ndimage
-import scipy.optimize
 import scipy.special
 
 # All numbers below are choices.
@@ -185,6 +183,8 @@ class _Groups:
         if np.ptp(self.log_budget) == 0:
             return 0.0, 1.0
         widest = 20.0 / np.ptp(self.log_budget)
+        import scipy.optimize  # takes a seventh of a second, and comparing lines does not need it
+
         found: Any = scipy.optimize.minimize_scalar(self._deviance, bounds=(-widest, widest), method="bounded")
         best = float(found.x)
         gain = self._deviance(0.0) - self._deviance(best)
@@ -223,6 +223,8 @@ class _Scores:
             ratio = np.exp(log_ratio)
             logs = np.sum(np.log1p(ratio * self.weights))
             return float((self.freedom + self.between.size) * np.log(self.own_variance(ratio)) + logs)
+
+        import scipy.optimize  # takes a seventh of a second, and comparing lines does not need it
 
         values = [deviance(log_ratio) for log_ratio in LOG_RATIOS]
         best = int(np.argmin(values))
@@ -267,6 +269,8 @@ def _scores(residual_n: np.ndarray, jacobian_nP: np.ndarray, group_n: np.ndarray
 
 def _without_outliers(residual_n: np.ndarray, group_n: np.ndarray) -> np.ndarray:
     """Move each residual that is far outside to the end of its range, because a Huber fit ignores its size too."""
+    import scipy.ndimage  # takes a seventh of a second, and comparing lines does not need it
+
     distance_n = np.abs(residual_n)
     typical_G = scipy.ndimage.median(distance_n, group_n, np.arange(int(group_n.max()) + 1))
     end_n = FARTHEST * 1.4826 * np.maximum(typical_G[group_n], np.median(distance_n))  # 1.4826: exact if normal

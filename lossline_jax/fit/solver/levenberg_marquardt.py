@@ -175,7 +175,7 @@ def _descend(
     The first step of a lane only evaluates: its gradient and curvature are 0, so that the model is compiled once.
     """
     lower, upper, free = data["lower"], data["upper"], data["free"]
-    model = functools.partial(_model, law, kind, data, delta=delta)
+    model = functools.partial(_model, law, kind, data, delta=None if kind.squares else delta)
     squares = 1.0 if kind.form == "log" else data["y"] ** 2
     exact = EXACT * jnp.sum(data["weights"] * squares, axis=0)
 

@@ -124,15 +124,18 @@ def quadratic(
     Args:
         residual: (n, B).
         slopes: P derivatives (n, B) of the residual.
-        delta: of Huber's function; infinite for least squares.
+        delta: of Huber's function. None: least squares, whose sums then take two thirds of the time.
         share: (B,) or a number, from 0 to 1.
         weights: (n, B) weights of the points.
     """
-    size = jnp.abs(residual)
-    inside = size <= delta
-    value = jnp.where(inside, 0.5 * residual * residual, delta * (size - 0.5 * delta))
-    psi = weights * jnp.clip(residual, -delta, delta)
-    curvature = weights * jnp.where(inside, 1.0, share * delta / size)
+    if delta is None:
+        value, psi, curvature = 0.5 * residual * residual, weights * residual, weights
+    else:
+        size = jnp.abs(residual)
+        inside = size <= delta
+        value = jnp.where(inside, 0.5 * residual * residual, delta * (size - 0.5 * delta))
+        psi = weights * jnp.clip(residual, -delta, delta)
+        curvature = weights * jnp.where(inside, 1.0, share * delta / size)
     count = len(slopes)
     curved = [curvature * slope for slope in slopes]
     entries = {(i, j): jnp.sum(curved[i] * slopes[j], axis=0) for i in range(count) for j in range(i, count)}
@@ -168,7 +171,7 @@ def project_linear(
         return residuals(law, kind, data, values | dict(zip(names, linear_values, strict=True)))
 
     residual, slopes = with_slopes(residuals_of_linear, at)
-    _, gradient, hessian = quadratic(residual, slopes, delta=jnp.inf, share=1.0, weights=data["weights"])
+    _, gradient, hessian = quadratic(residual, slopes, delta=None, share=1.0, weights=data["weights"])
     lower, upper = (
         jnp.stack([jnp.exp(data[key][k]) if log else data[key][k] for k, log in zip(linear, logs, strict=True)])
         for key in bounds

@@ -1,7 +1,7 @@
 """The points of one setting: losses with the compute that they took, by run."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -52,6 +52,17 @@ class ComputeCell:
             mask: (n,) bool.
         """
         return ComputeCell(self.setting, self.loss[mask], self.log_compute[mask], self.runs[mask])
+
+    def without(self, runs: Set[str]) -> "ComputeCell":
+        """Return the setting without these runs.
+
+        Args:
+            runs: the runs to leave out.
+        """
+        if not runs & set(self.run_ids):
+            return self
+        rises = {run: rise for run, rise in self.late_rises.items() if run not in runs}
+        return replace(self.only(~np.isin(self.runs, list(runs))), num_left_out=self.num_left_out, late_rises=rises)
 
     def last_points(self) -> "ComputeCell":
         """Return the cell with the point of most compute of each run, the last one where several have it."""

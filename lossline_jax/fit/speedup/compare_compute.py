@@ -1,24 +1,21 @@
 """Compare settings by the compute that they need for the same loss. Read `compare_compute` first.
 
-read_compute -> ComputeTable.cells -> measured_displacement or power_displacements -> judge_levels
+read_compute -> ComputeTable.cells -> far_compute_runs -> speedups_of_factors (measured_displacement or
+power_displacements, judge_levels) -> without_far_compute
 """
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lossline_jax.errors import ArgumentError, LosslineError, suggestion
-from lossline_jax.fit.speedup.cell import ComputeCell, Displacement
-from lossline_jax.fit.speedup.judge_compute import MeasuredLevel, judge_levels
-from lossline_jax.fit.speedup.late_rises import notes_on_both
-from lossline_jax.fit.speedup.measured_curves import MIN_RECORDS, measured_displacement, usable_runs
-from lossline_jax.fit.speedup.noise_pool import Matched
-from lossline_jax.fit.speedup.power_curves import GroupNote, note_on_groups, power_displacements
-from lossline_jax.fit.speedup.power_problem import NAMES
+from lossline_jax.fit.compare.far_run import runs_in_doubt, runs_set_aside
+from lossline_jax.fit.speedup.cell import ComputeCell
+from lossline_jax.fit.speedup.curve_options import CurveOptions, require_curve_options
+from lossline_jax.fit.speedup.far_compute import far_compute_runs
+from lossline_jax.fit.speedup.measure_speedups import speedups_of_factors
+from lossline_jax.fit.speedup.measured_curves import MIN_RECORDS, usable_runs
 from lossline_jax.fit.speedup.read_compute import (
     ComputeColumns,
     ComputeTable,
@@ -26,14 +23,13 @@ from lossline_jax.fit.speedup.read_compute import (
     read_compute,
     require_compute_of_checkpoints,
 )
-from lossline_jax.fit.speedup.speedups import ComputeComparison, CurveKind, FactorSpeedup, LevelSpeedup
-from lossline_jax.fit.tables.columns import PER_BYTE, require_loss_column
+from lossline_jax.fit.speedup.set_aside_compute import without_far_compute
+from lossline_jax.fit.speedup.speedups import ComputeComparison, CurveKind, FactorSpeedup
+from lossline_jax.fit.tables.columns import require_loss_column
 from lossline_jax.fit.tables.pairing import TOLERANCE
 from lossline_jax.fit.tables.rows import as_names, as_pandas, require_each_once
-from lossline_jax.fit.tables.settings import Setting, Settings
-from lossline_jax.formatting import counted
+from lossline_jax.fit.tables.settings import Setting
 
-MARGIN = 1.1  # a ratio: a speedup within 1/1.1 and 1.1 is no difference. A convention
 MIN_CHECKPOINTS = 4  # checkpoints of at least half of the runs that make their own curves the default. A convention
 
 SPEEDUP_CONVENTIONS = {
@@ -46,31 +42,6 @@ EVERY_POINT = (
     "every checkpoint; before the end of a decaying learning rate, a run is above the loss that a run of this length "
     "would reach"
 )
-
-
-@dataclass(frozen=True)
-class CurveOptions:
-    """The curves of loss against compute, and the margin.
-
-    Args:
-        curve: "measured": the curve of each run through its checkpoints. "power law": L = E + A / C^alpha with an A for
-            each level. "auto": measured where half of the runs have four checkpoints or more, and neither `fix` nor
-            `share` is given; else the power law.
-        fix: given values of E and alpha of the power law, by name.
-        share: which of E and alpha have one value for all levels. None: both, unless the exponents differ (5%).
-        last: True: use only the last checkpoint of each run.
-        frontier: True: use only the point of least loss at each budget of a setting.
-        margin: a ratio above 1: a speedup whose interval lies within 1/margin and margin is no difference.
-    """
-
-    curve: Literal["auto", "measured", "power law"] = "auto"
-    fix: Mapping[str, float] = field(default_factory=dict)
-    share: tuple[str, ...] | None = None
-    last: bool = False
-    frontier: bool = False
-    margin: float = MARGIN
-
-
 DEFAULT_CURVES = CurveOptions()
 TABLE_COLUMNS = ComputeColumns()
 
@@ -106,6 +77,11 @@ def compare_compute(
     - `cannot tell`: everything else. Levels of `tokenizer` always are where the losses are not in bits/byte. So are
       measured curves where half of the runs of one side end clearly above an earlier loss (see `late_rises`).
 
+    Runs far from the other runs of their own setting (`far_compute`) are set aside: everything is measured without
+    them. They are named in the note, and a level says what its verdict is with them where it is another one. A far run
+    is only in doubt where few other runs tell the noise, or where a setting has two runs and either may be off. Runs in
+    doubt count, and a verdict that does not hold without them becomes `cannot tell`.
+
     Args:
         frame: a table with `run_id`, factor columns and compute. A long table has `eval_set` and `step` too.
         losses: columns or evaluation sets, each of them compared on its own.
@@ -120,7 +96,7 @@ def compare_compute(
         LosslineError: a column, set or base is missing, a value is bad, one run has two names, or an option is wrong.
     """
     losses, factors = as_names(losses), None if factors is None else as_names(factors)
-    _require_options(curves)
+    require_curve_options(curves)
     require_each_once("factor", factors or ())
     require_each_once("loss", losses)
     frame = as_pandas(frame)
@@ -171,89 +147,39 @@ def _compare_on(
     cells: Sequence[ComputeCell], base: Setting, *, loss: str, unit: str, curves: CurveOptions
 ) -> tuple[list[FactorSpeedup], list[str]]:
     """Return the speedups of all factors on one loss, and a note for each run that is left out."""
-    if curves.last:
-        cells = [cell.last_points() for cell in cells]
-    if curves.frontier:
-        cells = [cell.frontier(TOLERANCE) for cell in cells]
-    kind, notes = _kind(cells, curves), []
+    points = _points_that_count(cells, curves)
+    kind, notes = _kind(points, curves), []
     if kind == "measured":
-        usable = [usable_runs(cell) for cell in cells]
+        usable = [usable_runs(cell) for cell in points]
         short = [run for _, runs in usable for run in runs]
         if short:
             shown = ", ".join(short[:3]) + (f" and {len(short) - 3} more" if len(short) > 3 else "")
             notes.append(f"{loss}: fewer than {MIN_RECORDS} checkpoints with a falling loss, left out: {shown}")
         cells = [cell for cell, _ in usable]
-    settings = Settings(tuple(cell.setting for cell in cells))
-    measured: list[MeasuredLevel] = []
-    note_of_factor: dict[str, str] = {}
-    for factor in base.levels:
-        levels = [level for level in settings.levels_of(factor) if level != base.levels[factor]] if cells else []
-        items, note = _measure(cells, settings, factor, base.levels[factor], levels=levels, kind=kind, curves=curves)
-        measured += items
-        if items:
-            note_of_factor[factor] = note
-    judged = judge_levels(measured, curves.margin)
-    found = []
-    for factor, note in note_of_factor.items():
-        levels_of_factor = tuple(level for item, level in zip(measured, judged, strict=True) if item.factor == factor)
-        speedup = FactorSpeedup(factor, base.levels[factor], loss, unit, note, kind, curves.margin, levels_of_factor)
-        found.append(_with_note_on_unit(speedup))
+    # The runs of a frontier are not repetitions: they differ in size.
+    far = () if curves.frontier else far_compute_runs(cells)
+
+    def compared(kept: Sequence[ComputeCell]) -> list[FactorSpeedup]:
+        counting = kept if kind == "measured" else _points_that_count(kept, curves)
+        return speedups_of_factors(counting, base, loss=loss, unit=unit, kind=kind, curves=curves)
+
+    kept = _without(cells, runs_set_aside(far))
+    found = compared(kept)
+    if far:
+        in_doubt = [compared(_without(kept, runs)) for runs in runs_in_doubt(far)]
+        found = without_far_compute(found, compared(cells), in_doubt, far, cells=cells)
     return found, notes
 
 
-def _measure(
-    cells: Sequence[ComputeCell],
-    settings: Settings,
-    factor: str,
-    reference: str,
-    *,
-    levels: Sequence[str],
-    kind: CurveKind,
-    curves: CurveOptions,
-) -> tuple[list[MeasuredLevel], str]:
-    """Return the pairs of each level of a factor, and a note on their curves."""
-    pairs = {level: settings.pairs(factor, level, reference) for level in levels}
-    displacements: dict[tuple[int, int], Displacement | str] = {}
-    notes: list[GroupNote] = []
-    if kind == "measured":
-        for of_level in pairs.values():
-            for k, n in of_level:
-                displacements[k, n] = measured_displacement(cells[k], cells[n])
-    else:
-        for k in dict.fromkeys(k for of_level in pairs.values() for k, _ in of_level):
-            group = [n for of_level in pairs.values() for first, n in of_level if first == k]
-            found, note = power_displacements(cells[k], [cells[n] for n in group], curves.fix, curves.share)
-            displacements |= {(k, n): item for n, item in zip(group, found, strict=True)}
-            notes.append(note)
-    items = [
-        _measured_level(factor, level, reference, [(cells[k], cells[n], displacements[k, n]) for k, n in of_level])
-        for level, of_level in pairs.items()
-    ]
-    return items, note_on_groups(notes)
+def _points_that_count(cells: Sequence[ComputeCell], curves: CurveOptions) -> list[ComputeCell]:
+    """Return the settings with the points that the options choose."""
+    if curves.last:
+        cells = [cell.last_points() for cell in cells]
+    return [cell.frontier(TOLERANCE) for cell in cells] if curves.frontier else list(cells)
 
 
-def _measured_level(
-    factor: str,
-    level: str,
-    reference: str,
-    found: Sequence[tuple[ComputeCell, ComputeCell, Displacement | str]],
-) -> MeasuredLevel:
-    matched: list[Matched] = [(a, b, item) for a, b, item in found if not isinstance(item, str)]
-    reasons = list(dict.fromkeys(item for *_, item in found if isinstance(item, str)))
-    rises, is_half = notes_on_both([(a, b) for a, b, _ in matched], reference)
-    if not found:
-        note = f"no two settings differ in {factor} alone ({reference} and {level})"
-    elif not matched:
-        note = "; ".join(reasons)
-    else:
-        left_out = f"{len(found) - len(matched)} of {len(found)} pairs left out: {reasons[0]}" if reasons else ""
-        one = "one run of this level: its noise is that of the repeated settings"
-        is_one = all(item.num_runs == 1 and item.variance is None for *_, item in matched)
-        is_one = is_one and any(item.reference_freedom for *_, item in matched)
-        num_short = sum(cell.num_left_out for a, b, _ in matched for cell in (a, b))
-        short = f"{counted(num_short, 'run')} left out, whose loss hardly falls" if num_short else ""
-        note = "; ".join(part for part in (*rises, left_out, short, one if is_one else "") if part)
-    return MeasuredLevel(factor, level, tuple(matched), note, is_half)
+def _without(cells: Sequence[ComputeCell], runs: Set[str]) -> list[ComputeCell]:
+    return [cell.without(runs) for cell in cells] if runs else list(cells)
 
 
 def _points(curves: CurveOptions) -> str:
@@ -268,39 +194,3 @@ def _kind(cells: Sequence[ComputeCell], curves: CurveOptions) -> CurveKind:
     counts = [int(np.sum(cell.runs == run)) for cell in cells for run in cell.run_ids]
     has_checkpoints = bool(counts) and float(np.median(counts)) >= MIN_CHECKPOINTS
     return "measured" if has_checkpoints and not curves.fix and curves.share is None else "power law"
-
-
-def _with_note_on_unit(item: FactorSpeedup) -> FactorSpeedup:
-    """Withdraw verdicts on tokenizers where losses are not in bits/byte: tokens of two tokenizers are two units."""
-    if item.factor != "tokenizer" or item.unit == PER_BYTE:
-        return item
-    reason = "losses per token of different tokenizers cannot be compared; losses in bits/byte can"
-    levels: tuple[LevelSpeedup, ...] = tuple(replace(level, verdict="cannot tell") for level in item.levels)
-    return replace(item, note="; ".join(part for part in (reason, item.note) if part), levels=levels)
-
-
-def _require_options(curves: CurveOptions) -> None:
-    """Raise LosslineError for options that mean nothing or do not belong together."""
-    if not (curves.margin > 1 and math.isfinite(curves.margin)):
-        raise ArgumentError("{margin}: {value:g} is not a ratio above 1, such as 1.1", value=curves.margin)
-    for argument, names in (("fix", curves.fix), ("share", curves.share or ())):
-        for name in names:
-            if name not in NAMES:
-                hint = suggestion(name, NAMES)
-                raise ArgumentError(
-                    f"{{{argument}}}: {{name!r}} is not a parameter of L = E + A / C^alpha that levels share{{hint}}; "
-                    "these are E and alpha",
-                    name=name,
-                    hint=hint,
-                )
-    for name, value in curves.fix.items():
-        if not math.isfinite(value) or value < 0 or (name == "alpha" and value == 0):
-            raise ArgumentError("{fix}: {name}={value:g} is not a positive number", name=name, value=value)
-        if name in (curves.share or ()):
-            raise ArgumentError("{share}: {name} has a given value, which all levels share; leave it out", name=name)
-    if curves.curve == "measured" and (curves.fix or curves.share is not None):
-        raise ArgumentError("{fix}, {share}: belong to the power law, and {curve} is measured; leave {curve} out")
-    if curves.curve == "measured" and curves.last:
-        raise ArgumentError("{last}: leaves one point of each run, which is no measured curve; leave {curve} out")
-    if curves.curve not in ("auto", "measured", "power law"):
-        raise LosslineError(f"curve {curves.curve!r} is unknown; it is auto, measured or power law")

@@ -5,13 +5,16 @@ interpolated as a monotone cubic of the loss (Fritsch and Butland 1984).
 """
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 from lossline_jax.fit.speedup.cell import ComputeCell, Displacement
 from lossline_jax.fit.speedup.grids import budget_losses, loss_grid, with_mean_of_lower_half
 from lossline_jax.fit.speedup.late_rises import late_rises
+
+if TYPE_CHECKING:
+    from scipy.interpolate import PchipInterpolator
 
 MIN_RECORDS = 3  # checkpoints of a run that each have a lower loss than all before. A convention
 
@@ -24,7 +27,7 @@ def usable_runs(cell: ComputeCell) -> tuple[ComputeCell, list[str]]:
     Args:
         cell: the setting.
     """
-    short = [run for run in cell.run_ids if _records(*cell.of_run(run))[0].size < MIN_RECORDS]
+    short = [run for run in cell.run_ids if falling_points(*cell.of_run(run))[0].size < MIN_RECORDS]
     usable = cell.only(~np.isin(cell.runs, short))
     return replace(usable, num_left_out=len(short), late_rises=late_rises(cell)), short
 
@@ -39,7 +42,7 @@ def measured_displacement(reference: ComputeCell, level: ComputeCell) -> Displac
     empty = [name for name, cell in (("this level", level), ("the reference", reference)) if not cell.num_runs]
     if empty:
         return f"no run of {' or of '.join(empty)} has {MIN_RECORDS} checkpoints with a falling loss"
-    curves = [[_curve(*cell.of_run(run)) for run in cell.run_ids] for cell in (reference, level)]
+    curves = [[curve_of_run(*cell.of_run(run)) for run in cell.run_ids] for cell in (reference, level)]
     ends = [(max(-curve.x[-1] for curve in of_cell), min(-curve.x[0] for curve in of_cell)) for of_cell in curves]
     low, high = max(end[0] for end in ends), min(end[1] for end in ends)
     if not low < high:
@@ -83,14 +86,26 @@ def no_common_losses(level: tuple[float, float], reference: tuple[float, float])
     return f"no losses that all runs reach: {of_level}, reference {of_reference}"
 
 
-def _curve(loss: np.ndarray, log_compute: np.ndarray) -> PchipInterpolator:
-    """Return ln(compute) as a function of minus the loss."""
-    loss, log_compute = _records(loss, log_compute)
+def curve_of_run(loss: np.ndarray, log_compute: np.ndarray) -> "PchipInterpolator":
+    """Return ln(compute) as a function of minus the loss, between the first loss of a run and its lowest one.
+
+    Args:
+        loss: (n,) losses in the order of the compute, with two falling ones or more.
+        log_compute: (n,) natural logarithm of the compute.
+    """
+    from scipy.interpolate import PchipInterpolator  # takes a seventh of a second, and comparing lines does not need it
+
+    loss, log_compute = falling_points(loss, log_compute)
     return PchipInterpolator(-loss, log_compute, extrapolate=False)
 
 
-def _records(loss: np.ndarray, log_compute: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the points with a lower loss than all points before them."""
+def falling_points(loss: np.ndarray, log_compute: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points with a lower loss than all points before them.
+
+    Args:
+        loss: (n,) losses in the order of the compute.
+        log_compute: (n,) natural logarithm of the compute.
+    """
     before = np.minimum.accumulate(np.concatenate([[np.inf], loss[:-1]]))
     is_record = loss < before
     return loss[is_record], log_compute[is_record]

@@ -11,6 +11,7 @@ from lossline_jax.fit.speedup.cell import ComputeCell, Displacement
 
 NOISIER = 0.1  # probability at which a setting has a noise of its own: larger than the others' (F test). A convention
 NO_NOISE = 1e-9  # deviation of ln(compute) below which repetitions are copies. A convention
+LARGEST = 700.0  # ends of ln(speedup) are cut here, since exp of a larger number is no float
 
 Matched = tuple[ComputeCell, ComputeCell, Displacement]  # reference, level, and how far apart they lie
 
@@ -42,7 +43,8 @@ class Errors:
         if not (np.isfinite(error) and error > NO_NOISE):
             return None
         half = scipy.special.stdtrit(self.freedom, (1 + INTERVAL_LEVEL) / 2) * error
-        return float(np.exp(self.values[k] - half)), float(np.exp(self.values[k] + half))
+        low, high = np.exp(np.clip([self.values[k] - half, self.values[k] + half], -LARGEST, LARGEST))
+        return float(low), float(high)
 
     @property
     def p(self) -> float | None:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.optimize
 import scipy.special
 
 from lossline_jax.fit.speedup.cell import ComputeCell
@@ -119,6 +118,8 @@ def solve(problem: PowerProblem) -> np.ndarray:
     Args:
         problem: the problem.
     """
+    import scipy.optimize  # takes a seventh of a second, and comparing lines does not need it
+
     smallest = problem.loss.min()
     levels = (problem.fix["E"],) if "E" in problem.fix else tuple(start * smallest for start in STARTS)
     solutions = [

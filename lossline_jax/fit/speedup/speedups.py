@@ -73,6 +73,7 @@ class FactorSpeedup:
     curve: CurveKind
     margin: float  # a ratio: an interval within 1/margin and margin is no difference
     levels: tuple[LevelSpeedup, ...]
+    far_runs: tuple[str, ...] = ()  # runs far from the others of their setting, which no verdict rests on
 
     def level(self, name: str) -> LevelSpeedup:
         """Return the speedup of a level.

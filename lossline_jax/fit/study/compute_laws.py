@@ -7,6 +7,7 @@ import pandas as pd
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.curves.compute_law import fit_compute_law
+from lossline_jax.fit.group_intervals import groups_of_budgets, with_group_intervals
 from lossline_jax.fit.resampling import bootstrap, has_checkpoints, with_run_intervals
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
 from lossline_jax.fit.study.results import ComputeFit
@@ -67,9 +68,14 @@ def _runs_of_several_sizes(
 
 
 def _fit(rows: pd.DataFrame, losses: np.ndarray, unit: str) -> FitResult:
+    """Fit the law, with intervals by run where runs have several rows, else by budget where the runs show budgets.
+
+    The error of a run may fade along its checkpoints. A bootstrap of whole runs allows for that. Intervals of groups
+    that share one error do not.
+    """
     inputs = {"N": rows["params_total"], "D": rows["tokens_seen"]}
     runs = rows.loc[:, "run_id"]
     fit = fit_compute_law(losses, N=inputs["N"], D=inputs["D"], clusters=runs, unit=UNITS.get(unit, unit))
     if fit.has_curve and has_checkpoints(fit):
         return with_run_intervals(fit, bootstrap(fit, inputs, losses, clusters=runs), INTERVAL_LEVEL)
-    return fit
+    return with_group_intervals(fit, inputs, losses, groups_of_budgets(inputs))

@@ -128,13 +128,7 @@ def fit_study(
     compute_fits, unfitted = fit_compute_laws(frame, (x, y), table.units)
     _say(table, "fitting the lines of the figures")
     panel_lines = fit_panel_lines(
-        frame,
-        x,
-        y,
-        table.units,
-        base=table.base.levels,
-        num_resamples=statistics.num_resamples,
-        seed=statistics.seed,
+        frame, x, y, table.units, base=table.base.levels, num_resamples=statistics.num_resamples, seed=statistics.seed
     )
     isoflops, left_out = fit_isoflops(frame, x, comparing_unit(frame, table.units))
     speedups, not_compared, speedup_conventions = study_speedups(table, frame)
@@ -187,11 +181,10 @@ def _compare_in_unit(
     table: StudyTable, setting_lines: SettingLines, statistics: Statistics
 ) -> tuple[list[FactorComparison], list[str]]:
     """Return the comparisons of all factors, and a note for each line that is in none of them."""
-    present = [cell.levels for cell in setting_lines.cells]
     comparisons = compare_setting_lines(
         setting_lines.cells,
         table.base.levels,
-        absent=[setting.levels for setting in table.settings if setting.levels not in present],
+        absent=setting_lines.absent,
         unit=setting_lines.unit,
         seed=statistics.seed,
         margin_in_noise=statistics.margin_in_noise,

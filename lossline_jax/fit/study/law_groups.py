@@ -1,6 +1,6 @@
 """Read the points of a law from the groups of a table. Read `read_law_groups` first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ import pandas as pd
 from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.direction import ADVICE, wrong_way
-from lossline_jax.fit.law import Law, Objective
+from lossline_jax.fit.study.law_request import LawRequest
 from lossline_jax.fit.tables.columns import group_label, names_of_runs, numeric_losses
 from lossline_jax.fit.tables.groups import row_groups
 from lossline_jax.fit.tables.other_unit import require_one_unit
@@ -18,18 +18,6 @@ from lossline_jax.losses.cells import LARGEST, SMALLEST, as_numbers, beyond_rang
 
 # Outputs of laws that are losses: positive numbers. A logarithmic objective asks the same of the output of any law.
 OUTPUTS_THAT_ARE_LOSSES = ("L", "L_u")
-
-
-@dataclass(frozen=True, eq=False)
-class LawRequest:
-    """A law to fit, and the columns of its inputs."""
-
-    law: Law
-    objective: Objective
-    columns: dict[str, str]  # input of the law -> column
-    runs: str | None  # column that names the run of a row; None: every row counts as a run
-    budget: str | None  # column of the budget of a row; None: the design shows the budgets
-    fixed: Mapping[str, float]  # parameters held at given values
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,28 +30,30 @@ class LawGroup:
     num_repeated: int  # rows that occur more than once
     budget: np.ndarray | None  # (n,) the budget of each row; None: the design shows the budgets
 
-
-def columns_of_inputs(wide: pd.DataFrame, law: Law, inputs: Mapping[str, str]) -> dict[str, str]:
-    """Return the column of each input of the law, by the name of the input."""
-    if unknown := [name for name in law.inputs if name not in inputs and name not in wide.columns]:
-        raise ArgumentError(
-            "say which column is {name} ({meaning}): {inputs} {name}=COLUMN",
-            name=unknown[0],
-            meaning=law.inputs[unknown[0]],
-        )
-    return {name: inputs.get(name, name) for name in law.inputs}
+    @property
+    def has_checkpoints(self) -> bool:
+        """True if the runs of the rows are known, and some run has several rows."""
+        runs = self.points.clusters
+        return runs is not None and len(set(runs)) < len(runs)
 
 
 def read_law_groups(
-    request: LawRequest, wide: pd.DataFrame, outputs: Sequence[str], by: Sequence[str]
+    request: LawRequest, wide: pd.DataFrame, outputs: Sequence[str]
 ) -> tuple[list[LawGroup], list[str]]:
-    """Return the groups that can be fitted, and a note for each that cannot."""
+    """Return the groups that can be fitted, and a note for each that cannot.
+
+    Args:
+        request: the law, its columns and the choices of the fit.
+        wide: the table, with one row for each checkpoint.
+        outputs: columns to fit the law to.
+    """
     law, columns, runs = request.law, request.columns, request.runs
     are_losses = law.output in OUTPUTS_THAT_ARE_LOSSES or request.objective.logarithmic
     conventions = {name: f"{law.inputs[name]}: column {column}" for name, column in columns.items()}
+    fixed, budget_column = request.options.fixed, request.options.budget
     groups: list[LawGroup] = []
     notes: list[str] = []
-    for values, rows in row_groups(wide, by):
+    for values, rows in row_groups(wide, request.by):
         label = group_label(values) or "all"
         for output in outputs:
             try:
@@ -80,47 +70,33 @@ def read_law_groups(
                 notes.append(f"{label}, {output}: {reason}")
                 continue
             clusters = rows.loc[:, runs].astype(str).to_numpy() if runs else None
-            points = DataSet(data, y, request.fixed, clusters=clusters, conventions={**conventions, law.output: output})
+            points = DataSet(data, y, fixed, clusters=clusters, conventions={**conventions, law.output: output})
             num_repeated = int(rows.duplicated([*columns.values(), output]).sum())
-            budget = None if request.budget is None else rows[request.budget].to_numpy()
+            budget = None if budget_column is None else rows[budget_column].to_numpy()
             groups.append(LawGroup(label, output, points, num_repeated, budget))
     return groups, notes
 
 
-def require_groups_to_share(labels: Sequence[str], num_groups: int, output: str | None, reasons: Sequence[str]) -> None:
-    """Raise ArgumentError where only one group of an output can be fitted, because it has nothing to share.
+def require_one_row_for_each_run(request: LawRequest, groups: Sequence[LawGroup]) -> None:
+    """Raise ArgumentError where budgets are named and runs have several rows.
 
     Args:
-        labels: the groups that can be fitted.
-        num_groups: the number of groups of the table.
-        output: the output that is fitted.
-        reasons: notes on the groups that cannot be fitted.
+        request: the law, its columns and the choices of the fit.
+        groups: the points of each group.
     """
-    if len(labels) != 1:
-        return
-    if num_groups == 1:
+    if request.options.budget is not None and any(request.runs_are_named or group.has_checkpoints for group in groups):
         raise ArgumentError(
-            "{shared}: the columns of {by} give one group only, {label}; leave {shared} out, or name columns that "
-            "divide the rows",
-            label=labels[0],
+            "{budget}: intervals by budget need one row for each run; leave {cluster} out and keep the last row of "
+            "each run, or leave {budget} out"
         )
-    others = [text for text in reasons if not text.startswith(f"{labels[0]}, ")]
-    raise ArgumentError(
-        "{shared}: only {label} of {num_groups} groups can be fitted to {output}, so nothing is shared; {reason}; "
-        "correct these rows, or leave {shared} out",
-        label=labels[0],
-        num_groups=num_groups,
-        output=output,
-        reason="; ".join(others),
-    )
 
 
 def _held_above(request: LawRequest, y: np.ndarray) -> str:
     """Return why an irreducible value that is held leaves no room for the law. Empty: it does not."""
-    law, largest = request.law, float(np.nanmax(y))
+    law, fixed, largest = request.law, request.options.fixed, float(np.nanmax(y))
     for p in law.parameters:
-        if p.below == law.output and request.fixed.get(p.name, -np.inf) >= largest:
-            return f"{p.name} is held at {request.fixed[p.name]:g}, not below the largest value, {largest:.4g}"
+        if p.below == law.output and fixed.get(p.name, -np.inf) >= largest:
+            return f"{p.name} is held at {fixed[p.name]:g}, not below the largest value, {largest:.4g}"
     return ""
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.laws.loss_to_loss import SHIFTED_POWER
-from lossline_jax.fit.resampling import Band, bootstrap
+from lossline_jax.fit.resampling import Band, Bootstrap, FitToResample, bootstrap_each
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.solve import fit_law_many
 from lossline_jax.fit.study.panels import MATCHED, POOL, PanelLineSpec, panel_line_specs
@@ -129,7 +129,8 @@ class _Losses:
             numbers = {X: numeric_losses(points, X, x), Y: numeric_losses(points, Y, y)}
         except LosslineError:
             return None
-        return pd.DataFrame(numbers | {RUN: points[RUN]}).dropna(subset=[X, Y])
+        # Names as Python objects, because rows are chosen by them many times.
+        return pd.DataFrame(numbers | {RUN: points[RUN].astype(object)}).dropna(subset=[X, Y])
 
     def _points_of_both(self, x: str, y: str, unit: str) -> pd.DataFrame:
         """Return the points as `paired_points` does, with the columns that are needed."""
@@ -154,15 +155,18 @@ def _fit_all(data: list[pd.DataFrame], num_resamples: int, seed: int) -> list[tu
         [DataSet({"x": rows[X]}, rows[Y], clusters=rows.loc[:, RUN]) for rows in data],
         num_starts=NUM_STARTS,
     )
-    return [(fit, _band(fit, rows, num_resamples, seed)) for fit, rows in zip(fits, data, strict=True)]
+    drawn = {
+        k: FitToResample(fit, {"x": rows[X]}, rows[Y], rows.loc[:, RUN], seed=seed)
+        for k, (fit, rows) in enumerate(zip(fits, data, strict=True))
+        if fit.has_curve
+    }
+    resamples = bootstrap_each(list(drawn.values()), num_resamples=num_resamples)
+    bands = {k: _band(of_line) for k, of_line in zip(drawn, resamples, strict=True)}
+    return [(fit, bands.get(k)) for k, fit in enumerate(fits)]
 
 
-def _band(fit: FitResult, rows: pd.DataFrame, num_resamples: int, seed: int) -> Band | None:
-    if not fit.has_curve:
-        return None
-    clusters = rows.loc[:, RUN]
-    resamples = bootstrap(fit, {"x": rows[X]}, rows[Y], clusters=clusters, num_resamples=num_resamples, seed=seed)
-    band = resamples.band(np.linspace(*fit.domain["x"], BAND_POINTS))
+def _band(resamples: Bootstrap) -> Band:
+    band = resamples.band(np.linspace(*resamples.fit.domain["x"], BAND_POINTS))
     return Band(
         x=_rounded(band.x),
         estimate=_rounded(band.estimate),

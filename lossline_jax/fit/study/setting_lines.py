@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from lossline_jax.fit.compare.absent import AbsentSetting
 from lossline_jax.fit.compare.setting_line import SettingLine
 from lossline_jax.fit.study.noise_notes import with_noise_note
 from lossline_jax.fit.study.read_settings import StudyTable
 from lossline_jax.fit.study.results import LineFit
-from lossline_jax.fit.study.table_lines import FittedGroup, LinePoints, fit_groups
+from lossline_jax.fit.study.table_lines import FittedGroup, LineOptions, LinePoints, fit_groups
 from lossline_jax.fit.tables.columns import (
     COUNT_EACH_TIME,
     RUN,
@@ -33,6 +34,7 @@ class SettingLines:
     unit: str
     lines: tuple[LineFit, ...]  # of settings with points, the base first
     cells: tuple[SettingLine, ...]  # the same lines with their points, without settings that have no usable losses
+    absent: tuple[AbsentSetting, ...] = ()  # those settings, with the reason
 
 
 def fit_setting_lines(table: StudyTable, unit: str, num_resamples: int, seed: int) -> tuple[SettingLines, list[str]]:
@@ -53,20 +55,23 @@ def fit_setting_lines(table: StudyTable, unit: str, num_resamples: int, seed: in
     """
     points = paired_points(table.frame, table.x, table.y, (), unit=unit)
     _require_one_unit(points, table.x, table.y)
-    groups, notes = _groups(points, table)
-    fitted, unfitted = fit_groups(
-        [group for group, _ in groups], table.x, table.y, unit, num_resamples=num_resamples, seed=seed
-    )
+    groups, absent = _groups(points, table)
+    options = LineOptions(num_resamples=num_resamples, seed=seed)
+    fitted, unfitted = fit_groups([group for group, _ in groups], table.x, table.y, unit, options=options)
     setting_of = {id(group): setting for group, setting in groups}
     cells = [item.cell(setting_of[id(item.group)]) for item in fitted]
-    notes += [
-        f"{item.line.label}: no losses in this unit"
+    empty = [
+        AbsentSetting(setting_of[id(item.group)], f"{item.line.label}: no losses in this unit")
         for item, cell in zip(fitted, cells, strict=True)
         if not cell.x.size
     ]
-    notes += _notes_on_points(points, fitted) + unfitted
+    notes = [item.reason for item in (*absent, *empty)] + _notes_on_points(points, fitted) + list(unfitted.values())
+    have_lines = {id(item.group) for item in fitted}
+    bad = [
+        AbsentSetting(setting, unfitted[k]) for k, (group, setting) in enumerate(groups) if id(group) not in have_lines
+    ]
     lines = tuple(with_noise_note(item) for item in fitted)
-    return SettingLines(unit, lines, tuple(cell for cell in cells if cell.x.size)), notes
+    return SettingLines(unit, lines, tuple(cell for cell in cells if cell.x.size), (*absent, *empty, *bad)), notes
 
 
 def _require_one_unit(points: pd.DataFrame, x: str, y: str) -> None:
@@ -79,10 +84,10 @@ def _require_one_unit(points: pd.DataFrame, x: str, y: str) -> None:
     require_several_values(x_loss, y_loss, x)
 
 
-def _groups(points: pd.DataFrame, table: StudyTable) -> tuple[list[tuple[LinePoints, Setting]], list[str]]:
-    """Return the points of each setting, the base first, and a note for each setting without points."""
+def _groups(points: pd.DataFrame, table: StudyTable) -> tuple[list[tuple[LinePoints, Setting]], list[AbsentSetting]]:
+    """Return the points of each setting, the base first, and the settings without points."""
     groups: list[tuple[LinePoints, Setting]] = []
-    notes: list[str] = []
+    absent: list[AbsentSetting] = []
     labels: set[str] = set()
     for k, setting in sorted(enumerate(table.settings), key=lambda item: len(item[1].differing(table.base))):
         differing = setting.differing(table.base)
@@ -93,11 +98,11 @@ def _groups(points: pd.DataFrame, table: StudyTable) -> tuple[list[tuple[LinePoi
         labels.add(label)
         rows = points.loc[points[SETTING] == k]
         if rows.empty:
-            notes.append(f"{label}: no checkpoint has both {table.x!r} and {table.y!r}")
+            absent.append(AbsentSetting(setting, f"{label}: no checkpoint has both {table.x!r} and {table.y!r}"))
             continue
         level = ", ".join(setting.levels[name] for name in differing)
         groups.append((LinePoints(label, "+".join(differing), level, dict(setting.levels), rows), setting))
-    return groups, notes
+    return groups, absent
 
 
 def _notes_on_points(points: pd.DataFrame, fitted: Sequence[FittedGroup]) -> list[str]:

@@ -1,7 +1,7 @@
 """Fit a line to every group of any table of losses. Read `fit_lines` first."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,14 @@ import pandas as pd
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.compare.setting_line import SettingLine
 from lossline_jax.fit.curves.line import LineData, fit_each_line
-from lossline_jax.fit.resampling import Bootstrap, bootstrap, derive_seed, has_checkpoints, with_run_intervals
+from lossline_jax.fit.resampling import (
+    Bootstrap,
+    FitToResample,
+    bootstrap_each,
+    derive_seed,
+    has_checkpoints,
+    with_run_intervals,
+)
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
 from lossline_jax.fit.study.irreducible import IrreducibleModes
 from lossline_jax.fit.study.results import LineFit, StudyFits
@@ -47,6 +54,28 @@ class Across:
 
     column: str
     on: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LineOptions:
+    """The choices of a fit of lines to a table.
+
+    Args:
+        irreducible: the source of E_x and E_y. None: both are free.
+        noise_x: as for `fit_line`.
+        num_resamples: resamples of each bootstrap.
+        seed: seed of the bootstraps.
+        merge_copies: True: count a run of one group that has two names once.
+    """
+
+    irreducible: IrreducibleModes | None = None
+    noise_x: float | None = None
+    num_resamples: int = 200
+    seed: int = 0
+    merge_copies: bool = False
+
+
+DEFAULT_LINE_OPTIONS = LineOptions()
 
 
 @dataclass(frozen=True)
@@ -87,7 +116,7 @@ class FittedGroup:
         return SettingLine(setting, self.x[keep], self.y[keep], runs, self.line.fit, self.resamples)
 
 
-def fit_lines(  # noqa: PLR0913 - table, axes and groups; all the rest are options by keyword, as in the notebooks
+def fit_lines(
     frame: pd.DataFrame,
     x: str,
     y: str,
@@ -96,11 +125,7 @@ def fit_lines(  # noqa: PLR0913 - table, axes and groups; all the rest are optio
     unit: str | None = None,
     cluster: str | None = None,
     across: Across | None = None,
-    irreducible: IrreducibleModes | None = None,
-    noise_x: float | None = None,
-    num_resamples: int = 200,
-    seed: int = 0,
-    merge_copies: bool = False,
+    options: LineOptions = DEFAULT_LINE_OPTIONS,
 ) -> StudyFits:
     """Fit a shifted power law to each group of a table. A group that cannot be fitted is reported and stops nothing.
 
@@ -114,11 +139,7 @@ def fit_lines(  # noqa: PLR0913 - table, axes and groups; all the rest are optio
         across: the pairing of models of different levels of a column. x is then the loss of the first model and y that
             of the second, and both may be the same loss. Each ordered pair of levels has a line. None: x and y are
             losses of the same model.
-        irreducible: the source of E_x and E_y. None: both are free.
-        noise_x: as for `fit_line`.
-        num_resamples: resamples of each bootstrap.
-        seed: seed of the bootstraps.
-        merge_copies: True: count a run of one group that has two names once.
+        options: the source of E_x and E_y, the noise in x, the bootstraps, and what to do with copies of a run.
 
     Raises:
         LosslineError: unknown columns or sets, one run has two names, or every group has bad values.
@@ -126,7 +147,7 @@ def fit_lines(  # noqa: PLR0913 - table, axes and groups; all the rest are optio
     by = as_names(by)
     frame = as_pandas(frame)
     for argument in ("params", "tokens"):
-        if (column := getattr(irreducible, argument, None)) is not None:
+        if (column := getattr(options.irreducible, argument, None)) is not None:
             require_column(frame, column, argument)
     unit = loss_column(frame, (x, y), unit)
     own_unit = "" if {x, y} <= set(frame.columns) else unit
@@ -135,24 +156,12 @@ def fit_lines(  # noqa: PLR0913 - table, axes and groups; all the rest are optio
         groups = _across_groups(frame, x, y, by, across=across, unit=unit, cluster=cluster)
     else:
         points = paired_points(open_rows(frame, cluster), x, y, by, unit=unit, cluster=cluster)
-        points, merged = one_run_each(points, RUN, (X, Y), by, merge=merge_copies)
+        points, merged = one_run_each(points, RUN, (X, Y), by, merge=options.merge_copies)
         groups = _groups(points, by)
     for group in groups:
         _require_one_unit(group.points, x, y)
-    fitted, failures = fit_groups(
-        groups,
-        x,
-        y,
-        own_unit,
-        num_resamples=num_resamples,
-        seed=seed,
-        irreducible=irreducible,
-        noise_x=noise_x,
-    )
-    if not fitted and not failures and across is not None:
-        raise LosslineError(f"{across.column} has one level only: nothing to pair; name a column with several levels")
-    if not fitted or (across is None and not any(item.line.fit.has_curve for item in fitted)):
-        raise LosslineError(failures[0])
+    fitted, failures = fit_groups(groups, x, y, own_unit, options=options)
+    _require_a_line(fitted, list(failures.values()), across)
     return StudyFits(
         x=x,
         y=y,
@@ -160,9 +169,17 @@ def fit_lines(  # noqa: PLR0913 - table, axes and groups; all the rest are optio
         units=(own_unit,),
         base_label=None,
         lines=tuple(item.line for item in fitted),
-        failures=(*merged, *failures),
+        failures=(*merged, *failures.values()),
         conventions=line_conventions(x, y),
     )
+
+
+def _require_a_line(fitted: Sequence[FittedGroup], failures: Sequence[str], across: Across | None) -> None:
+    """Raise LosslineError where no group can be fitted. Pairs of models are shown without a curve too."""
+    if not fitted and not failures and across is not None:
+        raise LosslineError(f"{across.column} has one level only: nothing to pair; name a column with several levels")
+    if not fitted or (across is None and not any(item.line.fit.has_curve for item in fitted)):
+        raise LosslineError(failures[0])
 
 
 def _across_groups(
@@ -267,11 +284,8 @@ def fit_groups(
     y: str,
     unit: str,
     *,
-    num_resamples: int,
-    seed: int,
-    irreducible: IrreducibleModes | None = None,
-    noise_x: float | None = None,
-) -> tuple[list[FittedGroup], list[str]]:
+    options: LineOptions,
+) -> tuple[list[FittedGroup], dict[int, str]]:
     """Fit the lines of all groups that have usable losses.
 
     Args:
@@ -279,14 +293,13 @@ def fit_groups(
         x: name of the losses on the horizontal axis, for messages.
         y: name of the losses on the vertical axis, for messages.
         unit: unit of the losses; "": the table's own.
-        num_resamples: resamples of each bootstrap.
-        seed: seed of the bootstraps.
-        irreducible: the source of E_x and E_y. None: both are free.
-        noise_x: as for `fit_line`.
+        options: the source of E_x and E_y, the noise in x, and the bootstraps.
 
     Returns:
-        The lines, and a line of text for each failure, in the order of `groups`.
+        The lines, and a line of text for each failure, by the number of its group and in this order. A group with bad
+        losses has no line. A group that cannot be fitted has one, and a failure too.
     """
+    irreducible, noise_x = options.irreducible, options.noise_x
     usable: dict[int, LineData] = {}
     failures: dict[int, str] = {}
     for k, group in enumerate(groups):
@@ -300,28 +313,32 @@ def fit_groups(
             continue
         usable[k] = LineData(x_loss, y_loss, _clusters(group.points), **modes)
     fits = fit_each_line(list(usable.values()), unit=UNITS.get(unit, "the table's own"))
+    curves = {k: fit for k, fit in zip(usable, fits, strict=True) if fit.has_curve}
+    drawn = []
+    for k, fit in curves.items():
+        data, seed = usable[k], derive_seed(options.seed, groups[k].label)
+        drawn.append(FitToResample(fit, {"x": data.x}, data.y, data.clusters, seed=seed))
+    resamples = dict(zip(curves, bootstrap_each(drawn, num_resamples=options.num_resamples), strict=True))
     fitted = [
-        _fitted_group(groups[k], data, fit, unit, num_resamples=num_resamples, seed=seed)
+        _fitted_group(groups[k], data, fit, unit=unit, resamples=resamples.get(k))
         for (k, data), fit in zip(usable.items(), fits, strict=True)
     ]
     for k, item in zip(usable, fitted, strict=True):
         fit = item.line.fit
         if not fit.has_curve:
             failures[k] = f"{item.group.label}: {fit.status}: {fit.note}"
-    return fitted, [failures[k] for k in sorted(failures)]
+    return fitted, dict(sorted(failures.items()))
 
 
 def _fitted_group(
-    group: LinePoints, data: LineData, fit: FitResult, unit: str, *, num_resamples: int, seed: int
+    group: LinePoints, data: LineData, fit: FitResult, *, unit: str, resamples: Bootstrap | None
 ) -> FittedGroup:
-    """Return a group with its line, its band and the notes on its points."""
+    """Return a group with its line, its band and the notes on its points. `resamples` is None without a curve."""
     x, y, runs = data.x, data.y, _clusters(group.points)
     fit = _with_table_notes(fit, x, y, runs)
-    band, note, resamples, middle = None, "", None, None
-    if fit.has_curve:
-        resamples = bootstrap(
-            fit, {"x": x}, y, clusters=runs, num_resamples=num_resamples, seed=derive_seed(seed, group.label)
-        )
+    band, note, middle = None, "", None
+    if resamples is not None:
+        resamples = replace(resamples, fit=fit)
         low, high = fit.domain["x"]
         band, note = resamples.band(np.linspace(low, high, BAND_POINTS)), resamples.note
         middle = resamples.middle() if low < high else None

@@ -272,6 +272,8 @@ def numeric_losses(points: pd.DataFrame, column: str, name: str) -> np.ndarray:
     if bad.any():
         first = int(np.argmax(bad))
         where, value = points[WHERE].iloc[first], points[column].iloc[first]
+        run = next((points[name].iloc[first] for name in (RUN, "run_id") if name in points), None)
+        where += "" if run is None or pd.isna(run) else f", run {run}"
         more = f", from {SMALLEST:g} to {LARGEST:g}" if beyond_range(numbers[[first]])[0] else ""
         raise LosslineError(f"{where}: {name} is {value}; losses are positive numbers{more}")
     return numbers

@@ -54,6 +54,7 @@ def _finding(judged: Sequence[FactorVerdict], x: str, y: str, nothing_because: s
         _same(judged),
         _trends(judged),
         _open(judged),
+        _left_out(judged),
         _units(judged),
         _far(judged),
     )
@@ -155,6 +156,18 @@ def _why(item: FactorVerdict) -> str:
     gaps = [item.gap(level) for level in item.levels]
     notes = dict.fromkeys(gap.note.split(":")[0] for gap in gaps if gap.gap is None and gap.note)
     return f" ({'; '.join(notes)})" if notes else ""
+
+
+def _left_out(judged: Sequence[FactorVerdict]) -> str:
+    """Name the levels without a gap of the factors that have a verdict on other levels."""
+    texts = [
+        f"{level.name} ({gap.note.split(':')[0]})"
+        for item in judged
+        if item.main.verdict != "cannot tell"
+        for level in item.levels
+        if (gap := item.gap(level)).gap is None and gap.note
+    ]
+    return f"There is no answer for {listed(texts)}." if texts else ""
 
 
 def _units(judged: Sequence[FactorVerdict]) -> str:

@@ -52,8 +52,10 @@ def scatter(
         clip_on=False,
         zorder=3,
     )
-    known = points.reindex(columns=["step", "tokens_seen", "x", "y"])
-    table = known.assign(kind="point", runs=points["run_id"], low=np.nan, high=np.nan)
+    known = {name: points.get(name, np.nan) for name in ("step", "tokens_seen", "x", "y")}
+    table = pd.DataFrame(
+        known | {"kind": "point", "runs": points["run_id"], "low": np.nan, "high": np.nan}, index=points.index
+    )
     return {gid: Marks(tuple(points["run_id"]), tuple(titles), table, by_run)}
 
 
@@ -81,8 +83,18 @@ def curve(
         width: width of the line, points.
     """
     low, high = (np.nan, np.nan) if band is None else band
-    table = pd.DataFrame({"x": x, "y": y, "low": low, "high": high})
-    table = table.assign(kind="line", runs=" ".join(map(str, run_ids)), step=np.nan, tokens_seen=np.nan)
+    table = pd.DataFrame(
+        {
+            "x": x,
+            "y": y,
+            "low": low,
+            "high": high,
+            "kind": "line",
+            "runs": " ".join(map(str, run_ids)),
+            "step": np.nan,
+            "tokens_seen": np.nan,
+        }
+    )
     drawn = {gid: Marks(tuple(run_ids), (), table)}
     if band is not None:
         axes.fill_between(x, *band, color=style.colour, alpha=0.15, linewidth=0, gid=f"{gid}-band")

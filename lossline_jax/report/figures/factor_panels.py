@@ -42,12 +42,12 @@ class LinePanel:
     clouds: tuple[Cloud, ...]
     lines: tuple[tuple[PanelLine, MarkStyle], ...]
 
-    @property
+    @cached_property
     def points(self) -> pd.DataFrame:
         """The points of all levels."""
         return pd.concat([cloud.points for cloud in self.clouds])
 
-    @property
+    @cached_property
     def count(self) -> str:
         """`120 checkpoints, 8 runs`, and how many are drawn. A checkpoint that several lines share counts once."""
         points, drawn = self.points, pd.concat([cloud.drawn for cloud in self.clouds])
@@ -62,15 +62,18 @@ class PointsOf:
 
     long: pd.DataFrame
     units: Mapping[str, Unit]
-    _pairs: dict[tuple[str, str, str], pd.DataFrame] = field(default_factory=dict)  # by x, y and unit
+    # By x, y and unit: the points, the number of the run of each point, and the names of the runs.
+    _pairs: dict[tuple[str, str, str], tuple[pd.DataFrame, np.ndarray, pd.Index]] = field(default_factory=dict)
 
     def __call__(self, line: PanelLine) -> pd.DataFrame:
         """Return the points of `line`: columns run_id, step, tokens_seen, x, y."""
         key = line.x, line.y, line.unit
         if key not in self._pairs:
-            self._pairs[key] = pair(self.long, line.x, line.y, self.units[line.unit])
-        points = self._pairs[key]
-        return points.loc[points["run_id"].astype(str).isin(line.run_ids)]
+            points = pair(self.long, line.x, line.y, self.units[line.unit])
+            codes, run_ids = pd.factorize(points["run_id"].astype(str))
+            self._pairs[key] = points, codes, pd.Index(run_ids)
+        points, codes, run_ids = self._pairs[key]
+        return points.loc[run_ids.isin(line.run_ids)[codes]]
 
     def cloud(self, level: str, style: MarkStyle, points: pd.DataFrame) -> Cloud:
         """Return the points of one level, with those that are drawn."""

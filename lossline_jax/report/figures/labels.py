@@ -46,7 +46,7 @@ def place_names(axes: Axes, names: Sequence[LineName]) -> Drawn:
     width, height = area = _size_in_points(axes)
     to_points = _scaler(axes, area)
     lines = [to_points(name.x, name.y) for name in names]
-    taken = np.concatenate([*lines, *(_drawn_points(line, to_points) for line in axes.get_lines())])
+    taken = np.concatenate([*lines, *(_drawn_points(line, to_points) for line in axes.get_lines())]).T.copy()
     boxes: list[Box] = []
     drawn = {}
     for k, name in enumerate(names):
@@ -117,11 +117,15 @@ def _box(x: float, y: float, *, length: float) -> Box:
 
 
 def _cost(box: Box, taken: np.ndarray, boxes: Sequence[Box], area: tuple[float, float]) -> float:
-    """Return the cost of a box outside the axes (per point), over drawn points (each), and over other names (each)."""
+    """Return the cost of a box outside the axes (per point), over drawn points (each), and over other names (each).
+
+    `taken` has the drawn points as (2, n).
+    """
     left, low, right, high = box
     width, height = area
     outside = max(0, -left) + max(0, right - width) + max(0, -low) + max(0, high - height)
-    covered = ((taken > [left - 4, low - 3]) & (taken < [right + 4, high + 3])).all(axis=1).sum()
+    x, y = taken
+    covered = np.count_nonzero((x > left - 4) & (x < right + 4) & (y > low - 3) & (y < high + 3))
     crossed = sum(left < b[2] and b[0] < right and low < b[3] and b[1] < high for b in boxes)
     return 50.0 * outside + 1.0 * covered + 100.0 * crossed
 

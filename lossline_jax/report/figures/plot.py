@@ -1,6 +1,7 @@
 """A plot: panels that the page shows as separate drawings and the files show on one sheet."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import matplotlib
@@ -99,17 +100,54 @@ def handle(style: MarkStyle) -> Line2D:
     )
 
 
-def whole_figure(plot: Plot) -> Figure:
-    """Draw all panels on one sheet with the key below, for the PNG, PDF and SVG files."""
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """The figure with all panels of a plot, drawn once for the files and for the page."""
+
+    plot: Plot
+    figure: Figure
+    axes: tuple[Axes, ...]  # of each panel
+    drawn: tuple[Drawn, ...]  # of each panel
+
+    @contextlib.contextmanager
+    def alone(self, k: int) -> Iterator[Figure]:
+        """Give the panel number k a figure of the size of one panel, while the context is open."""
+        size = self.figure.get_size_inches()
+        place = self.axes[k].get_position()
+        is_shown = [legend.get_visible() for legend in self.figure.legends]
+        try:
+            for axes in self.axes:
+                self.figure.delaxes(axes)
+            self.figure.add_axes(self.axes[k])
+            self.figure.set_size_inches(self.plot.width, self.plot.height)
+            self.axes[k].set_position(_box_of_panel(self.plot, (0.0, 0.0), (self.plot.width, self.plot.height)))
+            for legend in self.figure.legends:
+                legend.set_visible(False)
+            yield self.figure
+        finally:
+            self.figure.delaxes(self.axes[k])
+            for axes in self.axes:
+                self.figure.add_axes(axes)
+            self.axes[k].set_position(place)
+            self.figure.set_size_inches(*size)
+            for legend, shown in zip(self.figure.legends, is_shown, strict=True):
+                legend.set_visible(shown)
+
+
+def draw_sheet(plot: Plot) -> Sheet:
+    """Draw all panels on one sheet with the key below, for the PNG, PDF and SVG files and for the page."""
     columns = min(plot.columns, len(plot.panels))
     rows = -(-len(plot.panels) // columns)
     key_columns = max(1, min(len(plot.key), int(plot.width * columns / KEY_WIDTH)))
     foot = KEY_LINE * -(-len(plot.key) // key_columns) + KEY_MARGIN if plot.key else 0.0
+    all_axes, drawn = [], []
     with matplotlib.rc_context(RC):
         figure = new_figure(plot.width * columns, plot.height * rows + foot)
         for k, panel in enumerate(plot.panels):
             corner = (k % columns * plot.width, foot + (rows - 1 - k // columns) * plot.height)
-            panel.draw(_panel_axes(figure, plot, panel, corner))
+            axes = _panel_axes(figure, plot, panel, corner)
+            all_axes.append(axes)
+            drawn.append(panel.draw(axes))
         if plot.key:
             figure.legend(
                 [handle(entry.style) for entry in plot.key],
@@ -118,21 +156,28 @@ def whole_figure(plot: Plot) -> Figure:
                 ncols=key_columns,
                 handlelength=3.2,
             )
-    return figure
+    return Sheet(plot, figure, tuple(all_axes), tuple(drawn))
 
 
-def panel_svgs(plot: Plot) -> tuple[list[str], pd.DataFrame]:
-    """Draw each panel as an inline `<svg>`, and return the drawings with a table of all their numbers.
+def whole_figure(plot: Plot) -> Figure:
+    """Draw all panels on one sheet with the key below, for the PNG, PDF and SVG files."""
+    return draw_sheet(plot).figure
+
+
+def panel_svgs(plot: Plot, sheet: Sheet | None = None) -> tuple[list[str], pd.DataFrame]:
+    """Return each panel as an inline `<svg>`, and a table of all their numbers.
 
     A narrow page can stack separate drawings. The table has the columns `TABLE_COLUMNS`.
+
+    Args:
+        plot: the plot.
+        sheet: the sheet of this plot, if it is drawn already. None: it is drawn now.
     """
+    sheet = draw_sheet(plot) if sheet is None else sheet
     drawings, tables = [], []
-    for k, panel in enumerate(plot.panels):
-        with matplotlib.rc_context(RC):
-            figure = new_figure(plot.width, plot.height)
-            axes = _panel_axes(figure, plot, panel, (0.0, 0.0))
-            drawn = panel.draw(axes)
-        drawings.append(inline_svg(figure, f"{plot.name}-{k}", drawn, panel.label))
+    for k, (panel, axes, drawn) in enumerate(zip(plot.panels, sheet.axes, sheet.drawn, strict=True)):
+        with matplotlib.rc_context(RC), sheet.alone(k) as figure:
+            drawings.append(inline_svg(figure, f"{plot.name}-{k}", drawn, panel.label))
         labels = {"panel": panel.heading, "x_axis": axes.get_xlabel(), "y_axis": axes.get_ylabel()}
         tables += [marks.table.assign(**labels) for marks in drawn.values() if len(marks.table)]
     return drawings, pd.concat(tables, ignore_index=True).reindex(columns=TABLE_COLUMNS)
@@ -141,11 +186,20 @@ def panel_svgs(plot: Plot) -> tuple[list[str], pd.DataFrame]:
 def _panel_axes(figure: Figure, plot: Plot, panel: Panel, corner: tuple[float, float]) -> Axes:
     """Add axes with fixed margins. Panels then line up, and placing them needs no trial drawing."""
     width, height = figure.get_size_inches()
-    x, y = corner
-    box = (x + plot.left, y + BOTTOM, plot.width - plot.left - RIGHT, plot.height - BOTTOM - TOP)
-    axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
-    axes.set_title(panel.heading, fontweight="bold")
+    axes = figure.add_axes(_box_of_panel(plot, corner, (width, height)))
+    # Titles stand at the top edge. matplotlib would look for this place anew in each drawing.
+    axes.set_title(panel.heading, fontweight="bold", y=1.0)
     return axes
+
+
+def _box_of_panel(
+    plot: Plot, corner: tuple[float, float], size: tuple[float, float]
+) -> tuple[float, float, float, float]:
+    """Return left, bottom, width and height of the axes of a panel, as shares of the size of the figure."""
+    x, y = corner
+    width, height = size
+    box = (x + plot.left, y + BOTTOM, plot.width - plot.left - RIGHT, plot.height - BOTTOM - TOP)
+    return box[0] / width, box[1] / height, box[2] / width, box[3] / height
 
 
 def swatch(style: MarkStyle) -> Markup:

@@ -5,7 +5,7 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 from xml.etree import ElementTree
 
@@ -68,6 +68,8 @@ HASH_COLOUR = re.compile(r"#[0-9a-f]{6}\b")
 LONGEST_NAME = 100  # characters of one line of text in a drawing
 LARGEST = 1.3  # largest scale in the page, relative to print, so that all drawings have letters of similar size
 POINTS_PER_INCH = 72
+SMALLEST_LETTER = 11  # pixels of the smallest letters on a phone, where a wider drawing scrolls sideways
+FONT_SIZE = re.compile(r"font-size: ([\d.]+)px")
 REFERENCE = re.compile(r"(?:(?<=url\()|^)#([\w.-]+)(?=\)|$)")  # `#id` alone, or in url()
 
 
@@ -97,32 +99,38 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def render(figure: Figure, file_format: str) -> bytes:
+def render(figure: Figure, file_format: str, texts: Sequence[Text] | None = None) -> bytes:
     """Return the bytes of `figure`.
 
     Args:
         figure: the figure to render.
         file_format: "png", "pdf" or "svg".
+        texts: all texts of the figure, as `_texts_of` finds them. None: they are looked for.
     """
     buffer = io.BytesIO()
-    with matplotlib.rc_context(RC), _fitting_texts(figure, file_format == "svg"), warnings.catch_warnings():
+    texts = _texts_of(figure) if texts is None else texts
+    with matplotlib.rc_context(RC), _fitting_texts(texts, file_format == "svg"), warnings.catch_warnings():
         # SVG text uses the reader's font. PNG and PDF texts are escaped by `_fitting_texts`.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format=file_format, metadata=METADATA[file_format])
     return buffer.getvalue()
 
 
+def _texts_of(figure: Figure) -> list[Text]:
+    return [text for text in figure.findobj(Text) if isinstance(text, Text)]
+
+
 @contextlib.contextmanager
-def _fitting_texts(figure: Figure, has_fonts: bool) -> Iterator[None]:
+def _fitting_texts(shown: Sequence[Text], has_fonts: bool) -> Iterator[None]:
     """Shorten long names while the context is open, and escape characters that the font does not have.
 
     Missing characters would all be drawn as the same box. They are written as Python escapes instead.
 
     Args:
-        figure: the figure whose texts are replaced. They are restored on exit.
+        shown: the texts that are replaced. They are restored on exit.
         has_fonts: the reader's program chooses the font, so nothing is escaped.
     """
-    texts = {text: text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)}
+    texts = {text: text.get_text() for text in shown}
     try:
         for text, original in texts.items():
             lines = [shortened(line, LONGEST_NAME) for line in original.split("\n")]
@@ -142,8 +150,9 @@ def _escape_missing_glyphs(line: str) -> str:
 
 def write_figure(figure: Figure, folder: epath.Path, name: str) -> None:
     """Write `name`.png, .pdf and .svg into `folder`."""
+    texts = _texts_of(figure)
     for file_format in FORMATS:
-        write_atomic(folder / f"{name}.{file_format}", render(figure, file_format))
+        write_atomic(folder / f"{name}.{file_format}", render(figure, file_format, texts))
 
 
 def inline_svg(figure: Figure, prefix: str, drawn: Mapping[str, ArtistMarks], label: str) -> str:
@@ -172,9 +181,22 @@ def inline_svg(figure: Figure, prefix: str, drawn: Mapping[str, ArtistMarks], la
     shorten_svg(root)
     for name in ("width", "height"):  # the page sets the size; the viewBox keeps the shape
         root.attrib.pop(name, None)
-    style = f"max-width: {LARGEST * POINTS_PER_INCH * figure.get_size_inches()[0]:.0f}pt"
+    width = POINTS_PER_INCH * float(figure.get_size_inches()[0])
+    style = f"max-width: {LARGEST * width:.0f}pt; --readable: {_readable_width(root, width):.0f}px"
     root.attrib |= {"role": "img", "aria-label": label, "class": "plot", "style": style}
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _readable_width(root: ElementTree.Element, width: float) -> float:
+    """Return the width in pixels at which the smallest letters of a drawing have `SMALLEST_LETTER` pixels.
+
+    Args:
+        root: the drawing, with the font sizes in its styles.
+        width: its width in its own units.
+    """
+    styles = (element.get("style", "") for element in root.iter("text"))
+    sizes = [float(size) for style in styles for size in FONT_SIZE.findall(style)]
+    return width * SMALLEST_LETTER / min(sizes) if sizes else width
 
 
 def _add_runs(group: ElementTree.Element, marks: ArtistMarks) -> None:

@@ -123,8 +123,8 @@ def _cells(column: Column, cell: Cell) -> dict[str, str | float]:
 
 
 def _plain(text: str) -> str:
-    """Return the text with an ASCII minus sign, and empty for a dash, so that spreadsheets read the number."""
-    return "" if text == NONE else text.replace(MINUS, "-")
+    """Return the text on one line with an ASCII minus sign, and empty for a dash, so that spreadsheets read it."""
+    return "" if text == NONE else text.replace(MINUS, "-").replace("\n", " ")
 
 
 def gaps_frame(fits: StudyFits) -> pd.DataFrame:

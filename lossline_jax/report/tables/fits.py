@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from lossline_jax.fit.laws import find_law
 from lossline_jax.fit.resampling import MiddleOfLine
 from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.solve import INTERVALS
 from lossline_jax.fit.study.results import StudyFits
 from lossline_jax.fit.tables.columns import unit_label
 from lossline_jax.formatting import counted
@@ -53,11 +54,17 @@ def _middle_cells(middle: MiddleOfLine | None) -> list[Cell]:
 def compute_table(fits: StudyFits) -> Table:
     """Return the table of compute laws: a row for each law that has a curve."""
     rows = [
-        (Cell(item.eval_set, unit_label(item.unit)), item.fit, f"runs of {item.label}")
+        (Cell(item.eval_set, unit_label(item.unit)), item.fit, f"runs of {item.label}{_kind_of_intervals(item.fit)}")
         for item in fits.compute_fits
         if item.fit.has_curve
     ]
     return _table("Compute laws", "loss on", rows)
+
+
+def _kind_of_intervals(fit: FitResult) -> str:
+    """Return the kind of the intervals of a law, or nothing for a fit of an older version."""
+    kind = fit.conventions.get(INTERVALS)
+    return f". Intervals: {kind}" if kind else ""
 
 
 def laws_without_curve(fits: StudyFits) -> list[str]:
@@ -145,11 +152,13 @@ def conventions(fits: StudyFits) -> list[str]:
     for law in dict.fromkeys(fit.law for fit in results):
         first = next(fit for fit in results if fit.law == law)
         definition = find_law(law)
+        has_compute = {"N", "D"} <= set(definition.inputs)
+        by_budget = ", which allows for errors that a compute budget shares" if has_compute else ""
         delta = f" (delta {first.delta:g})" if first.delta is not None else ""
         sentences.append(
             f"{capitalised(law)}: {definition.formula}, by {first.objective_name}{delta} summed over points, "
             f"in float64, from many starts. Parameter intervals at {first.interval_level:.0%}: bootstrap of whole runs "
-            f"where a run has several points, none of one run alone, else profile likelihood. "
+            f"where a run has several points, none of one run alone, else profile likelihood{by_budget}. "
             f"Source: {definition.source}."
         )
     sentences += [

@@ -40,7 +40,7 @@ def speedups_table(
         of_losses = by_factor[factor]
         first = next(iter(of_losses.values()))
         rows.append(_factor_row(first, len(columns)))
-        notes.append(first.note)
+        notes.append(_note([(loss, of_losses.get(loss)) for loss, _ in losses]))
         for name in dict.fromkeys(level.level for item in of_losses.values() for level in item.levels):
             found = [_level(of_losses.get(loss), name) for loss, _ in losses]
             style = swatch(styles.get((factor, name), Style(factor)))
@@ -60,9 +60,9 @@ def _level(item: FactorSpeedup | None, name: str) -> LevelSpeedup | None:
     return next((level for level in item.levels if level.level == name), None) if item else None
 
 
-def _note(found: Sequence[tuple[str, LevelSpeedup | None]]) -> str:
-    """Return the notes on a level; a note that is not the same on all losses begins with its loss."""
-    notes = {loss: level.note if level else "" for loss, level in found}
+def _note(found: Sequence[tuple[str, FactorSpeedup | LevelSpeedup | None]]) -> str:
+    """Return the notes on a factor or level; a note that is not the same on all losses begins with its loss."""
+    notes = {loss: item.note if item else "" for loss, item in found}
     if len(set(notes.values())) == 1:
         return next(iter(notes.values()))
     return "; ".join(f"{loss}: {note}" for loss, note in notes.items() if note)

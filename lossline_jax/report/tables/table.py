@@ -33,7 +33,7 @@ class Cell:
     """A text with a smaller line below it, a drawing before it, and a title that shows on hovering."""
 
     text: str = ""
-    sub: str = ""  # the smaller line
+    sub: str = ""  # the smaller line; in a column of numbers, a line break divides it
     title: str = ""
     tone: str = ""  # CSS classes: strong, quiet, whole (never wraps)
     drawing: Markup = NO_DRAWING

@@ -140,7 +140,7 @@ def verdicts_table(judged: Sequence[FactorVerdict], styles: Mapping[tuple[str, s
         Column("factor", "level"),
         Column("verdict", prose=True),
         *(Column("gap", unit_label(unit), numeric=True) for unit in units),
-        Column("far end", "at lowest common x", numeric=True),
+        Column("far end", "x of both ends", numeric=True),
         Column("p", numeric=True),
         Column("detects", "gaps from", numeric=True),
         Column("runs", "vs reference", numeric=True),
@@ -195,7 +195,7 @@ def _level_row(item: FactorVerdict, level: JudgedLevel, units: Sequence[str], st
         Cell(level.name, drawing=swatch(style)),
         verdict_cell({unit: g.verdict for unit, g in level.by_unit.items()}, _bound(item), _course_word(gap)),
         *(_gap_cell(level.by_unit.get(unit)) for unit in units),
-        _far_cell(gap, item.unit),
+        _far_cell(gap, item),
         Cell(p_text(gap.p)),
         Cell(number(gap.smallest_detectable_gap), title="the smallest gap found in 90% of studies of this design"),
         Cell(f"{gap.num_runs} vs {gap.num_reference_runs}", f"{gap.num_points} points", title=_pairs_title(gap)),
@@ -234,18 +234,24 @@ def _gap_cell(gap: LevelGap | None) -> Cell:
     return Cell(signed_text(gap.gap), _ends(gap.interval), title=f"90% interval, {gap.method}")
 
 
-def _far_cell(gap: LevelGap, unit: str) -> Cell:
-    """Return the gap at the lowest common x, in the unit that texts use. Its title has the whole course."""
-    course = gap.course
+def _far_cell(gap: LevelGap, item: FactorVerdict) -> Cell:
+    """Return the gap at the lowest common x, in the unit that texts use, with the x of both ends of the course.
+
+    Its title has the whole course. A p-value stands there only where it decides the word of the course.
+    """
+    course, unit = gap.course, item.unit
     if course is None:
         return Cell(NONE, title="no run spans the common range of x")
-    start, far = course.x
-    parts = [f"at x {number(far)}, in {unit_label(unit)}"] if unit else [f"at x {number(far)}"]
-    parts.append(f"at the start, x {number(start)}: {signed_text(course.start)} {_ends(course.start_interval)}")
-    parts.append(f"change: {signed_text(course.change)} {_ends(course.change_interval)}, p {p_text(course.p)}")
+    start, far = (number(x) for x in course.x)
+    ends = _ends(course.far_interval)
+    parts = [f"at x {far}, in {unit_label(unit)}: {signed_text(course.far)} {ends}".rstrip()]
+    parts.append(f"at the start, x {start}: {signed_text(course.start)} {_ends(course.start_interval)}".rstrip())
+    p = "" if course.word == "stays" else f", p {p_text(course.p)}"
+    parts.append(f"change: {signed_text(course.change)} {_ends(course.change_interval)}".rstrip() + p)
     if course.word:
-        parts.append(COURSES[course.word])
-    return Cell(signed_text(course.far), _ends(course.far_interval), title="\n".join(parts))
+        margin = f", ±{number(item.main.margin)}" if course.word == "stays" else ""
+        parts.append(COURSES[course.word] + margin)
+    return Cell(signed_text(course.far), f"{ends}\nx {start} → {far}".lstrip(), title="\n".join(parts))
 
 
 def _course_word(gap: LevelGap) -> str:
