@@ -66,7 +66,7 @@ def training(
     model, mesh = build_model(config, vocab_size, remat="cheap"), make_mesh(EXECUTION)
     tokens = 10_000 * batch_size * length  # for the schedule alone
     run = RunConfig(config, DataConfig((("synthetic", 1.0),)), ByteTokenizer(), length, batch_size, tokens, optim)
-    step, rule, abstract = train_program(run, model, EXECUTION, mesh)
+    step, rule, abstract, _ = train_program(run, model, EXECUTION, mesh)
     ids = synthetic_tokens(vocab_size, batch_size, length)
     rows = Batch(ids[:, :-1], ids[:, 1:], np.ones((batch_size, length), np.float32))
     return Training(model, mesh, step, init_state(model, rule, 0, abstract), place_batch(rows, mesh))

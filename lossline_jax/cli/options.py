@@ -65,6 +65,9 @@ class Profiled:
     profile: int | None = None
     """Number of steps to trace in the first run that is trained. The trace goes into its folder: see
     docs/running.md."""
+    experiment: str | None = None
+    """Experiment file of a study that is named by its folder and has an objective, an algorithm or an optimiser of its
+    own. The file is executed. Other studies need none."""
 
 
 @dataclass(frozen=True)

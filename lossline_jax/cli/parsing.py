@@ -57,7 +57,7 @@ def parse_study(verb: str, kind: type[Place], source: str, words: list[str]) -> 
     prog = f"{COMMAND} {verb} {source}"
     path = source if _is_study_folder(source) else shipped.experiment_path(source)
     if not path.endswith(".py"):
-        study, directory = study_files.open_study(source)
+        study, directory = study_files.open_study(source, _experiment_of(words))
         if "--root" in flags_of(words):
             raise LosslineError(f"--root: {source} is a study's folder already; leave the flag out")
         fields = [("options", Annotated[kind, tyro.conf.arg(name="")], kind())]
@@ -128,6 +128,16 @@ def _parse(
     arguments = dataclasses.make_dataclass("Arguments", [*required, *given], frozen=True)
     parsed = complaints.parse(lambda: tyro.cli(arguments, args=words, prog=prog, description=description), words, prog)
     return parsed, getattr(parsed, "execution", execution)
+
+
+def _experiment_of(words: list[str]) -> str | None:
+    """Return the value of `--experiment`, which is needed before the other flags are parsed. None: it is not given."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word.startswith("--experiment="):
+            return word.partition("=")[2]
+        if word == "--experiment":
+            return following
+    return None
 
 
 def _is_study_folder(source: str) -> bool:

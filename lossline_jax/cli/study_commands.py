@@ -157,7 +157,9 @@ def run_manifest_command(options: ManifestOptions) -> None:
     if index is None:
         raise LosslineError("--index: say which line of the manifest to run (no engine's variable is set)")
     study_verbs.run_one(
-        *study_files.read_manifest_run(options.manifest, index), processes=options.processes, profile=options.profile
+        *study_files.read_manifest_run(options.manifest, index, options.experiment),
+        processes=options.processes,
+        profile=options.profile,
     )
 
 

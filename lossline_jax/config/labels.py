@@ -5,7 +5,9 @@ Equal labels mean repetitions, so two configs that differ must have different la
 
 import dataclasses
 import re
+from typing import Any
 
+from lossline_jax.config.custom import CustomAlgorithm, CustomObjective, CustomOptimiser
 from lossline_jax.config.data import (
     ByteTokenizer,
     DataConfig,
@@ -15,7 +17,16 @@ from lossline_jax.config.data import (
     TrainedTokenizer,
 )
 from lossline_jax.config.model import ModelConfig
-from lossline_jax.config.training import OptimConfig, ScheduleConfig
+from lossline_jax.config.serialise import fingerprint
+from lossline_jax.config.training import (
+    Algorithm,
+    DataParallel,
+    NextToken,
+    Objective,
+    OptimConfig,
+    Optimiser,
+    ScheduleConfig,
+)
 
 
 def size_label(model: ModelConfig) -> str:
@@ -58,12 +69,36 @@ def architecture_label(model: ModelConfig) -> str:
     return label if model.weight_bits is None else f"{label}-w{model.weight_bits}"
 
 
-def optimiser_label(optim: OptimConfig, schedule: ScheduleConfig) -> str:
+def algorithm_label(algorithm: Algorithm) -> str:
+    """Return the label of an algorithm: `data-parallel`, or class and fields of an algorithm of the study's own."""
+    return "data-parallel" if isinstance(algorithm, DataParallel) else _custom_label(algorithm)
+
+
+def objective_label(objective: Objective) -> str:
+    """Return the label of an objective: `next-token`, or class and fields: `LabelSmoothing-epsilon=0.1`."""
+    return "next-token" if isinstance(objective, NextToken) else _custom_label(objective)
+
+
+def _custom_label(value: CustomObjective | CustomAlgorithm | CustomOptimiser) -> str:
+    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return type(value).__name__ + "".join(f"-{name}={_value_text(item)}" for name, item in fields.items())
+
+
+def _value_text(value: Any) -> str:
+    """Return a text that differs for values that differ. A nested value is told by its fingerprint."""
+    if isinstance(value, (bool, str)) or value is None:
+        return str(value)
+    return number_text(value) if isinstance(value, (int, float)) else fingerprint(value)
+
+
+def optimiser_label(optim: Optimiser, schedule: ScheduleConfig) -> str:
     """Return the label of an optimiser and its schedule, for example `adamw-cosine-lr0.003-wd0.033`.
 
     Every other constant is appended if it is not at its default, such as `-beta1=0.8`. So two optimisers have the same
     label only if all their constants are equal.
     """
+    if isinstance(optim, CustomOptimiser):
+        return f"{_custom_label(optim)}-{schedule.name}{_other_constants(schedule)}"
     label = f"{optim.name}-{schedule.name}-lr{number_text(optim.learning_rate)}-wd{number_text(optim.weight_decay)}"
     return label + _other_constants(optim) + _other_constants(schedule)
 

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from lossline_jax.config.custom import CUSTOM
 from lossline_jax.config.data import (
     BuiltinCorpus,
     DataConfig,
@@ -55,6 +56,7 @@ class Range:
         return f"{lower} and {'less than' if self.high_open else 'at most'} {high}"
 
 
+NUMBER = Range(-math.inf, math.inf)
 COUNT = Range(1, MOST)
 SIZE = Range(1, 10**7)  # a dimension of a shape; small enough that its divisors can be searched one by one
 LENGTH = Range(1, 2**26)  # tokens per window
@@ -150,7 +152,7 @@ def check_ranges(config: Any, where: str = "") -> None:
             if dataclasses.is_dataclass(item):
                 check_ranges(item, item_path)
             elif isinstance(item, (int, float)) and not isinstance(item, bool):
-                allowed = RANGES[type(config)].get(field.name)
+                allowed = NUMBER if isinstance(config, CUSTOM) else RANGES[type(config)].get(field.name)
                 if allowed is None:
                     raise TypeError(
                         f"{type(config).__name__}.{field.name}: add its range to RANGES of config/ranges.py"

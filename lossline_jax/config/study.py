@@ -2,16 +2,33 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from lossline_jax.config.custom import CustomObjective, SourceFile
 from lossline_jax.config.data import Corpus, DataConfig, TokenizerConfig
 from lossline_jax.config.evaluation import SuiteConfig
 from lossline_jax.config.execution import ExecutionConfig
-from lossline_jax.config.labels import architecture_label, data_label, optimiser_label, size_label, tokenizer_label
+from lossline_jax.config.labels import (
+    algorithm_label,
+    architecture_label,
+    data_label,
+    objective_label,
+    optimiser_label,
+    size_label,
+    tokenizer_label,
+)
 from lossline_jax.config.model import ModelConfig
 from lossline_jax.config.serialise import fingerprint
-from lossline_jax.config.training import OptimConfig, ScheduleConfig
+from lossline_jax.config.training import (
+    Algorithm,
+    DataParallel,
+    NextToken,
+    Objective,
+    OptimConfig,
+    Optimiser,
+    ScheduleConfig,
+)
 from lossline_jax.errors import LosslineError
 
 FIRST_LOG_CHECKPOINT = 1 / 30  # fraction of the run's tokens after which `log` spacing puts the first checkpoint
@@ -27,11 +44,13 @@ class RunConfig:
     context_length: int  # tokens per training sequence
     batch_size: int  # sequences per step, over all devices
     tokens: int  # training tokens in total; rounded up to whole steps
-    optim: OptimConfig = OptimConfig()
+    optim: Optimiser = OptimConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     seed: int = 0
     num_checkpoints: int = 10  # the last one is the last step
     checkpoint_spacing: Literal["linear", "log"] = "linear"  # in tokens; log: starts at `FIRST_LOG_CHECKPOINT`
+    algorithm: Algorithm = field(default=DataParallel(), metadata={"since": 2})  # what a step does with a batch
+    objective: Objective = field(default=NextToken(), metadata={"since": 2})  # the loss that training lowers
 
     @property
     def tokens_per_step(self) -> int:
@@ -41,12 +60,12 @@ class RunConfig:
     @property
     def gradients_per_step(self) -> int:
         """The number of gradients that a step computes, each with a forward and a backward pass over the batch."""
-        return 2 if self.optim.sam_radius else 1
+        return self.optim.gradients_per_step
 
     @property
     def is_random(self) -> bool:
         """Whether the loss of a step is random, given its batch."""
-        return self.model.dropout > 0
+        return self.model.dropout > 0 or (isinstance(self.objective, CustomObjective) and self.objective.is_random)
 
     def tokens_at(self, step: int) -> int:
         """Return the number of training tokens after `step` steps."""
@@ -82,6 +101,8 @@ class RunConfig:
             "context_length": self.context_length,
             "optimiser": optimiser_label(self.optim, self.schedule),
             "batch": self.tokens_per_step,
+            "algorithm": algorithm_label(self.algorithm),
+            "objective": objective_label(self.objective),
             "seed": self.seed,
         }
 
@@ -107,6 +128,7 @@ class StudyConfig:
     execution: ExecutionConfig = ExecutionConfig()
     question: str = ""  # the question of the study; `plan` prints it and the report begins with it
     validation_fraction: float = 0.05  # fraction of each corpus' documents that is held out, chosen by document hash
+    code: tuple[SourceFile, ...] = ()  # sources of the study's own classes, which `validate_study` fills in
 
     @property
     def base(self) -> RunConfig:

@@ -1,7 +1,12 @@
-"""The configs of the optimiser and the learning-rate schedule. This module does not import jax."""
+"""The configs of how a run is trained: optimiser, algorithm, objective and learning-rate schedule.
+
+This module does not import jax.
+"""
 
 from dataclasses import dataclass, field
 from typing import Literal
+
+from lossline_jax.config.custom import CustomAlgorithm, CustomObjective, CustomOptimiser
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,30 @@ class OptimConfig:
     # muP: the model width for which `learning_rate` was chosen. Matrices of wider models then have a lower rate. None:
     # one rate for all parameters, at every width.
     mup_base_width: int | None = field(default=None, metadata={"since": 2})
+
+    @property
+    def gradients_per_step(self) -> int:
+        """The number of gradients that a step asks for, each with a forward and a backward pass over the batch."""
+        return 2 if self.sam_radius else 1
+
+
+Optimiser = OptimConfig | CustomOptimiser
+
+
+@dataclass(frozen=True)
+class DataParallel:
+    """One gradient over the global batch, and one update of one set of parameters."""
+
+
+Algorithm = DataParallel | CustomAlgorithm
+
+
+@dataclass(frozen=True)
+class NextToken:
+    """The negative log-likelihood of the next token."""
+
+
+Objective = NextToken | CustomObjective
 
 
 @dataclass(frozen=True)

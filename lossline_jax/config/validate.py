@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+from lossline_jax.config.custom import custom_classes, custom_values, source_files
 from lossline_jax.config.model import (
     GPT2Config,
     GPTNeoXConfig,
@@ -116,7 +117,7 @@ def validate_study(study: StudyConfig, where: str) -> StudyConfig:
     """
     if not isinstance(study, StudyConfig):
         raise LosslineError(f"{where}: study() returned {type(study).__name__}, not StudyConfig")
-    study = from_json(StudyConfig, to_json(study), where)
+    study = _with_code(from_json(StudyConfig, to_json(study), where, custom_classes(study)), where)
     try:
         check_ranges(study)
     except LosslineError as error:
@@ -149,6 +150,21 @@ def validate_study(study: StudyConfig, where: str) -> StudyConfig:
     if study.suite.overlap >= study.suite.context_length:
         raise LosslineError(f"{where}: suite.overlap must be less than suite.context_length")
     return study
+
+
+def _with_code(study: StudyConfig, where: str) -> StudyConfig:
+    """Return the study with the source files of its own classes. Refuse other sources than it was begun with."""
+    if not all(value.has_code for value in custom_values(study)):  # it is read without its classes
+        return study
+    code = source_files(study)
+    for old in study.code:
+        new = next((source for source in code if source.class_name == old.class_name), None)
+        if new is not None and new.sha256 != old.sha256:
+            raise LosslineError(
+                f"{where}: {old.class_name} of {new.file} has changed since the study was begun (SHA-256 "
+                f"{old.sha256[:10]}, now {new.sha256[:10]}); restore the file, or give the study another name"
+            )
+    return dataclasses.replace(study, code=code)
 
 
 def _check_folder_name(name: str, where: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from lossline_jax.config.custom import classes_of_module
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.errors import LosslineError
 from lossline_jax.pipeline.shipped import experiment_names
@@ -54,15 +55,41 @@ def load_study_function(path: str) -> StudyFunction:
     return named_errors
 
 
+def load_classes(path: str) -> dict[str, type]:
+    """Return the classes that an experiment file defines or imports for its own runs, by name.
+
+    Args:
+        path: path of the file, which is executed.
+
+    Raises:
+        LosslineError: the file does not exist or cannot be executed, or it has no such class.
+    """
+    path = expanded(path)
+    if not Path(path).is_file():
+        raise LosslineError(f"--experiment: {path}: no such experiment file")
+    classes = classes_of_module(vars(_execute(Path(path))))
+    if not classes:
+        raise LosslineError(
+            f"--experiment: {path}: defines and imports no objective, algorithm or optimiser of its own"
+        )
+    return classes
+
+
 def _execute(path: Path) -> ModuleType:
+    """Execute an experiment file. Its folder is searched for modules of its own, such as a class of an objective."""
     name = f"experiment_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise LosslineError(f"{path}: not a Python file; name an experiment file that ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look up their module here
-    with _errors_named_by_line(str(path)):
-        spec.loader.exec_module(module)
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        with _errors_named_by_line(str(path)):
+            spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(folder)
     return module
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from lossline_jax.config.custom import code_hashes, custom_classes, refuse_other_code, require_code
 from lossline_jax.config.serialise import fingerprint, from_json, to_json
 from lossline_jax.config.study import RunConfig
 from lossline_jax.distributed.batch_rows import local_rows
@@ -39,6 +40,7 @@ def open_runs(opened: OpenedStudy, runs: Sequence[RunConfig]) -> dict[str, RunCo
     contexts = {}
     for run in runs:
         try:
+            require_code(run, opened.study.code)
             contexts[run.run_id] = build_context(opened, run)
             check_run(contexts[run.run_id], opened.mesh)
         except LosslineError as error:
@@ -89,12 +91,14 @@ def claim(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:
     """
     if not directory.claim_file.exists():
         _refuse_foreign_checkpoints(directory, run, data_fingerprint)
-        write_json(directory.claim_file, {"run": to_json(run), "data_fingerprint": data_fingerprint})
+        content = {"run": to_json(run), "data_fingerprint": data_fingerprint}
+        write_json(directory.claim_file, content | ({"code": code} if (code := code_hashes(run)) else {}))
         return
     stored_claim = read_json(directory.claim_file, {"run": dict, "data_fingerprint": str})
     fix = "restore it, or move the folder away to train again"
     if not _is_claimed_by(run, stored_claim["run"]):
         raise LosslineError(f"{directory.claim_file}: the configuration was changed under an existing run; {fix}")
+    refuse_other_code(stored_claim.get("code", {}), run, str(directory.claim_file))
     if stored_claim["data_fingerprint"] != data_fingerprint:
         raise LosslineError(
             f"{directory.claim_file}: the corpus, its split or the tokenizer was changed under an existing run; {fix}"
@@ -114,7 +118,7 @@ def _trace_once(context: RunContext, mesh: Mesh) -> None:
 def _is_claimed_by(run: RunConfig, claimed: dict[str, Any]) -> bool:
     """Return whether the claimed configuration equals the run's. Missing fields have their default values."""
     try:
-        return from_json(RunConfig, claimed) == run
+        return from_json(RunConfig, claimed, classes=custom_classes(run)) == run
     except LosslineError:
         return False
 

@@ -2,15 +2,18 @@
 
 import json
 import os
+from typing import Any
 
 from etils import epath
 
 from lossline_jax import logs
-from lossline_jax.config.serialise import to_json
+from lossline_jax.config.custom import FIELDS, stand_in
+from lossline_jax.config.serialise import from_json, to_json
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.config.validate import validate_study
 from lossline_jax.errors import LosslineError
-from lossline_jax.storage.files import read_record, write_atomic, write_json
+from lossline_jax.pipeline.experiment import load_classes
+from lossline_jax.storage.files import read_json, write_atomic, write_json
 from lossline_jax.storage.inputs import numbered_lines, parse_object
 from lossline_jax.storage.object_store import reachable_path
 from lossline_jax.storage.paths import StudyDir
@@ -40,21 +43,41 @@ def write_manifest(study: StudyConfig, folder: StudyDir) -> epath.Path:
     return path
 
 
-def open_study(folder: str) -> tuple[StudyConfig, StudyDir]:
+def open_study(folder: str, experiment: str | None = None) -> tuple[StudyConfig, StudyDir]:
     """Open a study from the study.json in its folder. The file holds data, never code.
 
     Args:
         folder: the study's own folder: a local path or gs://.
+        experiment: the experiment file, which is executed, for a study with classes of its own. None: nothing is
+            executed. Such a study can then be read, scored and reported, and not be trained.
 
     Raises:
-        LosslineError: study.json is missing or damaged, or its study is not valid.
+        LosslineError: study.json is missing or damaged, its study is not valid, or the experiment defines another
+            class than the study was begun with.
     """
     directory = StudyDir(reachable_path(folder))
     if not directory.study_file.exists():
         raise LosslineError(f"{folder}: no study.json there; name an experiment file or a study's folder")
     fix = "restore it, or write it again from the experiment file: lossline-jax plan STUDY.py --manifest"
-    study = read_record(StudyConfig, directory.study_file, fix)
+    content = read_json(directory.study_file, mend=fix)
+    classes = _stand_ins(content) if experiment is None else load_classes(experiment)
+    try:
+        study = from_json(StudyConfig, content, str(directory.study_file), classes)
+    except LosslineError as error:
+        raise LosslineError(f"{error}; {fix}") from error
     return validate_study(study, str(directory.study_file)), directory
+
+
+def _stand_ins(content: dict[str, Any]) -> dict[str, type]:
+    """Return a class without code for each of a study's own classes in the content of a study.json."""
+    names = {source["class_name"] for source in content.get("code", []) if isinstance(source, dict)}
+    classes: dict[str, type] = {}
+    for run in content.get("runs", []):
+        for field, base in FIELDS.items():
+            value = run.get(field) if isinstance(run, dict) else None
+            if isinstance(value, dict) and value.get("type") in names:
+                classes[value["type"]] = stand_in(value["type"], base, [name for name in value if name != "type"])
+    return classes
 
 
 def studies_below(root: str) -> list[str]:
@@ -84,11 +107,12 @@ def index_from_environment() -> int | None:
     return None
 
 
-def read_manifest(manifest: str) -> tuple[StudyConfig, StudyDir, list[str]]:
+def read_manifest(manifest: str, experiment: str | None = None) -> tuple[StudyConfig, StudyDir, list[str]]:
     """Read a manifest, and study.json from the same folder.
 
     Args:
         manifest: path of the manifest, or of the study's folder.
+        experiment: as for `open_study`.
 
     Returns:
         The study, its folder, and the run ids in the order of the manifest.
@@ -103,7 +127,7 @@ def read_manifest(manifest: str) -> tuple[StudyConfig, StudyDir, list[str]]:
     run_ids = [_run_of_line(index, *line) for index, line in enumerate(numbered_lines(path, "manifest"))]
     if not run_ids:
         raise LosslineError(f"{path}: the manifest has no run; write it again: lossline-jax plan STUDY.py --manifest")
-    study, directory = open_study(str(path.parent))
+    study, directory = open_study(str(path.parent), experiment)
     if missing := [run.run_id for run in study.runs if run.run_id not in run_ids]:
         fix = "write it again: lossline-jax plan --manifest"
         logs.info(f"{path}: {len(missing)} runs of the study are missing ({missing[0]}); {fix}")
@@ -118,12 +142,13 @@ def _run_of_line(index: int, where: str, line: str) -> str:
     return fields["run_id"]
 
 
-def read_manifest_run(manifest: str, index: int) -> tuple[StudyConfig, StudyDir, str]:
+def read_manifest_run(manifest: str, index: int, experiment: str | None = None) -> tuple[StudyConfig, StudyDir, str]:
     """Read one run of a manifest.
 
     Args:
         manifest: path of the manifest, or of the study's folder.
         index: number of the line, counted from 0.
+        experiment: as for `open_study`.
 
     Returns:
         The study, its folder and the run id.
@@ -131,7 +156,7 @@ def read_manifest_run(manifest: str, index: int) -> tuple[StudyConfig, StudyDir,
     Raises:
         LosslineError: as for `read_manifest`; or the line does not exist, or its run is not in the study.
     """
-    study, directory, run_ids = read_manifest(manifest)
+    study, directory, run_ids = read_manifest(manifest, experiment)
     if not 0 <= index < len(run_ids):
         raise LosslineError(f"{manifest}: --index {index} is outside 0..{len(run_ids) - 1}")
     study.run_by_id(run_ids[index])

@@ -63,6 +63,7 @@ class CheckpointMeta:
     seconds: dict = field(default_factory=dict)  # seconds up to the checkpoint by activity (timer.py)
     num_devices: int | None = None  # of the run at this checkpoint, for its costs (status/runs.py); None: not recorded
     device_kind: str | None = None  # None: not recorded
+    code: dict = field(default_factory=dict)  # SHA-256 of the source of each of the run's own classes, by name
     format: int = FORMAT
 
     @property

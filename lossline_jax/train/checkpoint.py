@@ -148,7 +148,8 @@ class Checkpointer:
         """
         if from_main_process(lambda: self._is_saved(step)):
             return
-        self._save(step, {"params": state.params, "opt": _moments(state.opt_state)}, meta)
+        items = {"params": state.params, "opt": _moments(state.opt_state)}
+        self._save(step, items if state.extra is None else {**items, "extra": state.extra}, meta)
 
     def save_params(self, step: int, params: Params, meta: CheckpointMeta) -> None:
         """Write a checkpoint without optimiser state, of weights from elsewhere.
@@ -202,14 +203,17 @@ class Checkpointer:
             RunFailed: the checkpoint is damaged.
             LosslineError: the checkpoint holds other arrays than `abstract` describes.
         """
-        from_main_process(lambda: self._verify(step, ("params", "opt")))
-        items = self._read(step, {"params": abstract.params, "opt": _moments(abstract.opt_state)})
+        expected = {"params": abstract.params, "opt": _moments(abstract.opt_state)}
+        if abstract.extra is not None:
+            expected["extra"] = abstract.extra
+        from_main_process(lambda: self._verify(step, tuple(expected)))
+        items = self._read(step, expected)
 
         def count() -> jax.Array:  # one buffer per counter: the state is donated, and no buffer can be donated twice
             return jax.device_put(jnp.asarray(step, jnp.int32), abstract.step.sharding)
 
         opt_state = jax.tree.map(lambda _, leaf: count() if leaf is None else leaf, abstract.opt_state, items["opt"])
-        return TrainState(count(), items["params"], opt_state)
+        return TrainState(count(), items["params"], opt_state, items.get("extra"))
 
     def restore_params(self, step: int, abstract: Params) -> Params:
         """Load the parameters of a checkpoint.

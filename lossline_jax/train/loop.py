@@ -11,6 +11,7 @@ import jax
 from etils import epath
 
 from lossline_jax import logs
+from lossline_jax.config.custom import code_hashes, refuse_other_code
 from lossline_jax.config.serialise import fingerprint, from_json, to_json
 from lossline_jax.config.study import RunConfig
 from lossline_jax.distributed.batch_rows import local_rows, place_batch
@@ -111,10 +112,11 @@ def _start_or_resume(
     if is_main_process() and (last := checkpointer.latest() or 0) > (newest or 0):
         logs.info(f"{checkpointer.folder(last)}: has no optimiser moments; training continues from step {newest or 0}")
     if newest is None:
-        state = init_state(job.model, program.rule, job.run.seed, program.abstract)
+        extra = program.algorithm.init_extra
+        state = init_state(job.model, program.rule, job.run.seed, program.abstract, init_extra=extra)
     else:
         meta = checkpointer.read_meta(newest)
-        _check_same_run(meta, _checkpoint_meta(job, newest, clock), checkpointer.folder(newest))
+        _check_same_run(job.run, meta, _checkpoint_meta(job, newest, clock), checkpointer.folder(newest))
         state = checkpointer.restore(newest, program.abstract)
         clock.add_earlier(meta.seconds)
     if is_main_process():
@@ -200,10 +202,11 @@ class TrainingSession:
             self.monitor.log_evaluation(step, losses)
 
 
-def _check_same_run(meta: CheckpointMeta, expected: CheckpointMeta, folder: epath.Path) -> None:
+def _check_same_run(run: RunConfig, meta: CheckpointMeta, expected: CheckpointMeta, folder: epath.Path) -> None:
     """Refuse to continue a run with another config or other data than the run was begun with.
 
     Args:
+        run: the run.
         meta: metadata of the checkpoint.
         expected: the metadata that this process would write at the same step.
         folder: folder of the checkpoint, for the message.
@@ -218,6 +221,7 @@ def _check_same_run(meta: CheckpointMeta, expected: CheckpointMeta, folder: epat
                 f"{folder}: this run was begun with another {label} (fingerprint {getattr(meta, name)}, now "
                 f"{getattr(expected, name)}); {fix}"
             )
+    refuse_other_code(meta.code, run, str(folder))
     if meta.next_global_example != expected.next_global_example:
         raise LosslineError(
             f"{folder}: stands at sequence {meta.next_global_example}, but step {meta.step} of this config "
@@ -236,6 +240,7 @@ def _checkpoint_meta(job: TrainingJob, step: int, clock: RunTimer) -> Checkpoint
         seconds=clock.seconds(),
         num_devices=hardware.num_devices,
         device_kind=hardware.device_kind,
+        code=code_hashes(job.run),
     )
 
 

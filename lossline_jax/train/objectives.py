@@ -3,10 +3,21 @@
 import jax
 import jax.numpy as jnp
 
+from lossline_jax.config.training import NextToken, Objective
 from lossline_jax.models.model import Model
 from lossline_jax.models.parameters import Params
 from lossline_jax.ops.dropout import Dropout
 from lossline_jax.train.gradient import LossSums, MicrobatchLoss, Randomness, TrainingBatch
+
+
+def microbatch_loss(objective: Objective, model: Model) -> MicrobatchLoss:
+    """Return the loss of a run's objective.
+
+    Args:
+        objective: the objective.
+        model: the model of the run.
+    """
+    return next_token(model) if isinstance(objective, NextToken) else objective.loss(model)
 
 
 def next_token(model: Model) -> MicrobatchLoss:

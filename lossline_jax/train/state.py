@@ -3,6 +3,7 @@
 The abstract form has a `jax.ShapeDtypeStruct` with a sharding in the place of each array.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,7 @@ def abstract_params(model: Model, mesh: Mesh, fsdp: bool | None = None) -> Param
         LosslineError: the mesh does not divide a dimension.
     """
     shapes = jax.eval_shape(model.init, jax.random.key(0))
-    return jax.tree.map(_abstract_array, shapes, shardings(model.axes(), mesh, shapes, fsdp=fsdp))
+    return jax.tree.map(abstract_array, shapes, shardings(model.axes(), mesh, shapes, fsdp=fsdp))
 
 
 def abstract_state(model: Model, rule: UpdateRule, mesh: Mesh, fsdp: bool | None = None) -> TrainState:
@@ -65,16 +66,23 @@ def abstract_state(model: Model, rule: UpdateRule, mesh: Mesh, fsdp: bool | None
     params = abstract_params(model, mesh, fsdp)
     opt_state = optax.tree.map_params(
         rule.init,
-        lambda moment, param: moment if _is_masked(moment) else _abstract_array(moment, param.sharding),
+        lambda moment, param: moment if _is_masked(moment) else abstract_array(moment, param.sharding),
         jax.eval_shape(rule.init, params),
         params,
-        transform_non_params=lambda counter: _abstract_array(counter, replicated(mesh)),
+        transform_non_params=lambda counter: abstract_array(counter, replicated(mesh)),
         is_leaf=_is_masked,
     )
     return TrainState(jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh)), params, opt_state)
 
 
-def init_state(model: Model, rule: UpdateRule, seed: int, abstract: TrainState) -> TrainState:
+def init_state(
+    model: Model,
+    rule: UpdateRule,
+    seed: int,
+    abstract: TrainState,
+    *,
+    init_extra: Callable[[Params], Any] | None = None,
+) -> TrainState:
     """Create the initial state with the shardings of `abstract`. The state is never whole on one device.
 
     The compiler places the intermediate arrays of `model.init`.
@@ -83,12 +91,14 @@ def init_state(model: Model, rule: UpdateRule, seed: int, abstract: TrainState) 
         model: initialises the parameters from a key.
         rule: initialises the moments.
         seed: seed of the key.
-        abstract: the state as `abstract_state` returns it.
+        abstract: the state as `abstract_state` returns it, with the algorithm's extra if it has one.
+        init_extra: initialises what the algorithm keeps besides. None: it keeps nothing.
     """
 
     def init(key: jax.Array) -> TrainState:
         params = model.init(key)
-        return TrainState(jnp.zeros((), jnp.int32), params, rule.init(params))
+        extra = None if init_extra is None else init_extra(params)
+        return TrainState(jnp.zeros((), jnp.int32), params, rule.init(params), extra)
 
     return jax.jit(init, out_shardings=state_shardings(abstract))(jax.random.key(seed))
 
@@ -103,5 +113,6 @@ def _is_masked(leaf: Any) -> bool:
     return isinstance(leaf, optax.MaskedNode)
 
 
-def _abstract_array(leaf: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+def abstract_array(leaf: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    """Return an array's shape and dtype with a sharding."""
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

@@ -17,9 +17,9 @@ from lossline_jax.distributed.batch_rows import row_sharding
 from lossline_jax.distributed.sharding import replicated
 from lossline_jax.models.model import Model
 from lossline_jax.train.algorithms.algorithm import Algorithm
-from lossline_jax.train.algorithms.data_parallel import data_parallel
+from lossline_jax.train.algorithms.make import make_algorithm, with_extra
 from lossline_jax.train.gradient import Randomness, TrainingBatch, make_gradient, microbatches_per_device
-from lossline_jax.train.objectives import next_token
+from lossline_jax.train.objectives import microbatch_loss
 from lossline_jax.train.optimisers.make import make_update_rule
 from lossline_jax.train.optimisers.rule import UpdateRule
 from lossline_jax.train.optimisers.schedule import make_schedule
@@ -98,11 +98,12 @@ def make_train_step(
 
 
 class TrainProgram(NamedTuple):
-    """The jitted step of a run, its optimiser, and its abstract state (`state.abstract_state`)."""
+    """The jitted step of a run, its optimiser, its abstract state (`state.abstract_state`) and its algorithm."""
 
     step: TrainStep
     rule: UpdateRule
     abstract: TrainState
+    algorithm: Algorithm
 
 
 def train_program(run: RunConfig, model: Model, execution: ExecutionConfig, mesh: Mesh) -> TrainProgram:
@@ -121,11 +122,13 @@ def train_program(run: RunConfig, model: Model, execution: ExecutionConfig, mesh
     rule = make_update_rule(run.optim, schedule, model)
     abstract = abstract_state(model, rule, mesh, execution.fsdp)
     num_micro = microbatches_per_device(run.batch_size, run.context_length, execution, mesh)
-    gradient = make_gradient(next_token(model), model.axes(), num_micro=num_micro, execution=execution, mesh=mesh)
-    step = make_train_step(
-        data_parallel(gradient, rule), schedule, abstract, mesh, randomness=_randomness(run) if run.is_random else None
+    gradient = make_gradient(
+        microbatch_loss(run.objective, model), model.axes(), num_micro=num_micro, execution=execution, mesh=mesh
     )
-    return TrainProgram(step, rule, abstract)
+    algorithm = make_algorithm(run.algorithm, gradient, rule)
+    abstract = with_extra(abstract, algorithm, mesh)
+    step = make_train_step(algorithm, schedule, abstract, mesh, randomness=_randomness(run) if run.is_random else None)
+    return TrainProgram(step, rule, abstract, algorithm)
 
 
 def _randomness(run: RunConfig) -> Callable[[jax.Array], Randomness]:

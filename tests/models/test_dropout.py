@@ -70,7 +70,7 @@ def test_dropout_changes_training_alone(config):
 
 def steps(execution, run, num_steps=2):
     mesh, model = make_mesh(execution), build_model(run.model, VOCAB)
-    step, rule, abstract = train_program(run, model, execution, mesh)
+    step, rule, abstract, _ = train_program(run, model, execution, mesh)
     state, rows = init_state(model, rule, run.seed, abstract), []
     with jax.set_mesh(mesh):
         for index in range(num_steps):
@@ -107,7 +107,7 @@ def test_a_run_without_dropout_draws_no_random_numbers():
     batch = place_batch(Source().batch(0), mesh)
 
     def text(run):
-        step, _, abstract = train_program(run, build_model(run.model, VOCAB), ExecutionConfig(data_parallel=1), mesh)
+        step, _, abstract, _ = train_program(run, build_model(run.model, VOCAB), ExecutionConfig(data_parallel=1), mesh)
         with jax.set_mesh(mesh):
             return step.lower(abstract, batch).as_text()
 

@@ -44,7 +44,7 @@ def losses_of_a_run(config):
     )  # at 3e-3 float32 runs differ as much
     execution = ExecutionConfig(data_parallel=2)
     mesh = make_mesh(execution)
-    step, rule, abstract = train_program(run, model, execution, mesh)
+    step, rule, abstract, _ = train_program(run, model, execution, mesh)
     state, losses = init_state(model, rule, 0, abstract), []
     with jax.set_mesh(mesh):
         for batch in batches():

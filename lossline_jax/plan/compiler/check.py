@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.study import RunConfig, StudyConfig
+from lossline_jax.config.training import OptimConfig
 from lossline_jax.data.tokenizers.build import planned_vocab_size
 from lossline_jax.distributed.chips import Chip
 from lossline_jax.errors import LosslineError
@@ -95,7 +96,10 @@ def by_shape(runs: Sequence[RunConfig]) -> list[tuple[RunConfig, int]]:
             run.context_length,
             run.batch_size,
             run.data.separate_documents,
-            run.optim.name,
+            run.optim.name if isinstance(run.optim, OptimConfig) else run.optim,
+            run.optim.gradients_per_step,
+            run.algorithm,
+            run.objective,
         )
         runs_of_shape.setdefault(shape, []).append(run)
     return [(group[0], len(group)) for group in runs_of_shape.values()]

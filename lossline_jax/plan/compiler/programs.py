@@ -139,7 +139,7 @@ def compile_training(run: RunConfig, model: Model, execution: ExecutionConfig, m
         execution: its execution.
         mesh: the mesh of the slice.
     """
-    step, _, abstract = train_program(run, model, execution, mesh)
+    program = train_program(run, model, execution, mesh)
     shape, sharding = (run.batch_size, run.context_length), row_sharding(mesh)
     ids: Any = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding)  # shapes stand in for the arrays
     weights: Any = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
@@ -147,7 +147,7 @@ def compile_training(run: RunConfig, model: Model, execution: ExecutionConfig, m
     rows = execution.microbatch_size or run.batch_size // num_row_shards(mesh)
     minimum = minimum_bytes(model, mesh, execution.fsdp, training=True)
     with jax.set_mesh(mesh):
-        return _compile("train", step.lower(abstract, batch), minimum, rows * run.context_length)
+        return _compile("train", program.step.lower(program.abstract, batch), minimum, rows * run.context_length)
 
 
 def compile_evaluation(study: StudyConfig, run: RunConfig, model: Model, *, fsdp: bool | None, mesh: Mesh) -> Compiled:

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 
-from lossline_jax.models.parameters import Params
 from lossline_jax.train.gradient import LossSums, Randomness, TrainingBatch
 from lossline_jax.train.state import TrainState
 
@@ -32,5 +31,5 @@ class Algorithm(NamedTuple):
         update: (state, global batch, randomness of the step or None) -> (new state, outcome).
     """
 
-    init_extra: Callable[[Params], Any] | None
+    init_extra: Callable[[Any], Any] | None
     update: Callable[[TrainState, TrainingBatch, Randomness | None], tuple[TrainState, StepOutcome]]

@@ -3,7 +3,8 @@
 import optax
 
 from lossline_jax.config.check_optimiser import check_optimiser
-from lossline_jax.config.training import OptimConfig
+from lossline_jax.config.custom import CustomOptimiser
+from lossline_jax.config.training import Optimiser
 from lossline_jax.models.model import Model
 from lossline_jax.train.optimisers.adam import adam_l2, adamw, lion
 from lossline_jax.train.optimisers.muon import muon
@@ -15,8 +16,8 @@ from lossline_jax.train.optimisers.width_rates import scale_with_width
 _OF_GRADIENT = {"adamw": adamw, "adam_l2": adam_l2, "lion": lion}
 
 
-def make_update_rule(optim: OptimConfig, learning_rate: optax.Schedule, model: Model) -> UpdateRule:
-    """Build the optimiser of a run. Every optimiser clips the gradient by its global norm first.
+def make_update_rule(optim: Optimiser, learning_rate: optax.Schedule, model: Model) -> UpdateRule:
+    """Build the optimiser of a run. Every optimiser of lossline clips the gradient by its global norm first.
 
     Args:
         optim: the optimiser and its constants.
@@ -26,6 +27,8 @@ def make_update_rule(optim: OptimConfig, learning_rate: optax.Schedule, model: M
     Raises:
         LosslineError: a constant is out of range, or two settings cannot be combined.
     """
+    if isinstance(optim, CustomOptimiser):
+        return optim.update_rule(learning_rate, model)
     check_optimiser(optim)
     decayed = model.weight_decay_mask()
     clip = optax.clip_by_global_norm(optim.clip_norm) if optim.clip_norm > 0 else optax.identity()
