@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from lossline_jax.fit.compare.far_run import FarRun
 
 
-class JudgedLevel(Protocol):
+class LevelWithVerdict(Protocol):
     """A level with a verdict: `comparison.LevelGap` or `speedups.LevelSpeedup`."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -23,7 +23,7 @@ class JudgedLevel(Protocol):
         ...
 
 
-Level = TypeVar("Level", bound=JudgedLevel)
+Level = TypeVar("Level", bound=LevelWithVerdict)
 
 
 def level_without_far_runs(
@@ -48,7 +48,7 @@ def level_without_far_runs(
 
 
 def far_runs_to_name(
-    far: Sequence[FarRun], levels: Sequence[JudgedLevel], with_all: Sequence[JudgedLevel], used: Set[str]
+    far: Sequence[FarRun], levels: Sequence[LevelWithVerdict], with_all: Sequence[LevelWithVerdict], used: Set[str]
 ) -> list[FarRun]:
     """Return the far runs that concern a factor: those that it compares, and all where they change a verdict.
 
