@@ -34,6 +34,26 @@ class Prepared:
     facts: dict[str, Any]  # fields of its result that are known before the fit
 
 
+def facts_of_points(law: Law, objective: Objective, keep: np.ndarray, runs: np.ndarray | None) -> dict[str, Any]:
+    """Return the fields of a `FitResult` that say which points were fitted, and by which objective.
+
+    Args:
+        law: the law.
+        objective: the objective.
+        keep: (n,) mask of the points that were fitted.
+        runs: (n,) the run of each point. None: not known.
+    """
+    return {
+        "law": law.name,
+        "objective_name": objective.name,
+        "delta": objective.delta,
+        "minimised": objective,
+        "num_points": int(keep.sum()),
+        "num_dropped": int((~keep).sum()),
+        "num_runs": None if runs is None else len(set(runs[keep].tolist())),
+    }
+
+
 def prepare_data_set(
     law: Law, points: DataSet, objective: Objective, *, level: float | None, shared: tuple[str, ...] = ()
 ) -> Prepared | FitResult:
@@ -48,15 +68,7 @@ def prepare_data_set(
     """
     data, keep = clean_arrays(law, points.inputs, points.y, points.fixed)
     fixed = dict(points.fixed)
-    runs = run_labels(points.clusters, keep.size)
-    facts = {
-        "law": law.name,
-        "objective_name": objective.name,
-        "delta": objective.delta,
-        "minimised": objective,
-        "num_points": int(keep.sum()),
-        "num_dropped": int((~keep).sum()),
-        "num_runs": None if runs is None else len(set(runs[keep].tolist())),
+    facts = facts_of_points(law, objective, keep, run_labels(points.clusters, keep.size)) | {
         "fixed": fixed,
         "shared": shared,
         "interval_level": level,

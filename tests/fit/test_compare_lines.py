@@ -385,6 +385,14 @@ def test_one_run_of_a_setting_is_never_called_far():
     assert far_runs(cells) == ()
 
 
+@pytest.mark.parametrize("seed", [0, 3, 7])
+def test_a_bad_run_does_not_make_a_good_run_of_its_setting_look_far(seed):
+    """Perplexities in place of losses bend the line of their setting, so that the other runs turn off it."""
+    cells = study(seed, base_runs=5, num_runs=5)
+    cells = change_setting(cells, 1, lambda x, y, first: np.where(first, np.exp(y), y))
+    assert [far.run for far in far_runs(cells)] == [cells[1].run_ids[0]]
+
+
 def test_two_far_runs_do_not_hide_each_other():
     cells = study(8, base_runs=5, num_runs=5)
     cells = change_setting(change_setting(cells, 0, lambda x, y, first: y + 30 * FLOOR * first), 1, diverging)

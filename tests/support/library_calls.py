@@ -21,6 +21,7 @@ import matplotlib
 import numpy as np
 import orbax.checkpoint  # noqa: F401  (imported first, since changes at the import of a third party do not count)
 import pandas as pd
+import scipy.optimize  # noqa: F401
 import tensorboardX.record_writer  # noqa: F401
 from etils import epath
 

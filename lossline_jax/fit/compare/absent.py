@@ -41,6 +41,8 @@ def note_on_lost_pairs(
         level: level of the factor that is compared.
         reference: level of the factor that `level` is compared with.
     """
+    if not absent:  # looking for pairs takes the square of the number of settings
+        return ""
     settings = Settings((*(cell.setting for cell in cells), *(item.setting for item in absent)))
     pairs = settings.pairs(factor, level, reference)
     lost = [pair for pair in pairs if max(pair) >= len(cells)]

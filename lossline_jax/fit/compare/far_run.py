@@ -111,6 +111,11 @@ class RunDistances:
         return max(self.values_R.size - 1, 0)
 
 
+def num_far_at_most(num_runs: int) -> int:
+    """Return how many of so many runs may be far."""
+    return max(1, num_runs // SHARE)
+
+
 def farthest_runs(
     kinds: Sequence[Sequence[RunDistances]], num_runs: int, noise_of_others: float = 1.0
 ) -> tuple[FarRun, ...]:
@@ -128,7 +133,7 @@ def farthest_runs(
     """
     farthest: list[FarRun] = []
     num_far = 0
-    for _ in range(max(1, num_runs // SHARE)):
+    for _ in range(num_far_at_most(num_runs)):
         aside = {run for far in farthest for run in far.run_ids}
         candidates = [
             far for kind in kinds for far in _candidates([setting.without(aside) for setting in kind], noise_of_others)

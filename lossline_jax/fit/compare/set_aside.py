@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from lossline_jax.fit.compare.comparison import FactorComparison, LevelGap
 from lossline_jax.fit.compare.far_run import FarRun
+from lossline_jax.fit.compare.judged import all_run_ids, far_runs_to_name, level_without_far_runs
 from lossline_jax.fit.compare.verdict import verdict_of
 
 
@@ -28,11 +29,10 @@ def without_far_runs(
         used: runs of the settings that the factor compares. Other far runs are named only where they change a verdict.
     """
     levels = tuple(
-        _level_without_far_runs(level, with_all.levels[k], [rest.levels[k] for rest in in_doubt])
+        level_without_far_runs(level, with_all.levels[k], [rest.levels[k] for rest in in_doubt], _gap_text)
         for k, level in enumerate(comparison.levels)
     )
-    changed = any(level.verdict != old.verdict for level, old in zip(levels, with_all.levels, strict=True))
-    named = [run for run in far if changed or used & set(run.run_ids)]
+    named = far_runs_to_name(far, levels, with_all.levels, used)
     if not named:
         return comparison
     aside = [run for run in named if run.sure]
@@ -48,20 +48,7 @@ def without_far_runs(
         outcome = f"not set aside; with all: {comparison.verdict}, without: {' or '.join(verdicts)}"
         parts += [*map(str, doubtful), outcome]
     note = "; ".join([*parts, *([comparison.note] if comparison.note else [])])
-    run_ids = tuple(dict.fromkeys(run_id for run in named for run_id in run.run_ids))
-    return replace(comparison, verdict=verdict, note=note, levels=levels, far_runs=run_ids)
-
-
-def _level_without_far_runs(level: LevelGap, with_all: LevelGap, in_doubt: Sequence[LevelGap]) -> LevelGap:
-    """Say what the verdict of a level is with all runs, and withdraw it where it rests on a run in doubt."""
-    notes = []
-    if with_all.verdict != level.verdict:
-        notes.append(f"with all runs: {with_all.verdict}{_gap_text(with_all)}")
-    changed = next((rest for rest in in_doubt if rest.verdict != level.verdict), None)
-    if changed is not None:
-        notes.append(f"with the runs in doubt: {level.verdict}, without: {changed.verdict}{_gap_text(changed)}")
-    note = "; ".join(part for part in (*notes, level.note) if part)
-    return replace(level, verdict=level.verdict if changed is None else "cannot tell", note=note)
+    return replace(comparison, verdict=verdict, note=note, levels=levels, far_runs=all_run_ids(named))
 
 
 def _gap_text(level: LevelGap) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.arguments import clean_arrays, run_labels
-from lossline_jax.fit.data_set import DataSet
+from lossline_jax.fit.data_set import DataSet, facts_of_points
 from lossline_jax.fit.direction import ADVICE, wrong_way
 from lossline_jax.fit.law import LOG_HUBER
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA, KAPLAN
@@ -111,17 +111,7 @@ def fit_compute_law(
     runs = run_labels(clusters, keep.size)
     levels = {name: np.unique(data[name]).size for name in law.inputs}
     constant = [name for name in law.inputs if levels[name] < MIN_LEVELS]
-    without_curve = {
-        "law": law.name,
-        "objective_name": LOG_HUBER.name,
-        "delta": LOG_HUBER.delta,
-        "minimised": LOG_HUBER,
-        "num_points": int(keep.sum()),
-        "num_dropped": int((~keep).sum()),
-        "num_runs": None if runs is None else len(set(runs[keep].tolist())),
-        "num_starts": 0,
-        "conventions": conventions,
-    }
+    without_curve = facts_of_points(law, LOG_HUBER, keep, runs) | {"num_starts": 0, "conventions": conventions}
     if np.all(data[law.output] > 0) and (against := wrong_way(law, data, data[law.output])):
         return FitResult(status="failed", note=f"{against}; {ADVICE}", **without_curve)
     if keep.sum() >= len(law.parameters) and constant:

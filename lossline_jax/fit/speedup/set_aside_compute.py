@@ -4,6 +4,7 @@ from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from lossline_jax.fit.compare.far_run import FarRun
+from lossline_jax.fit.compare.judged import all_run_ids, far_runs_to_name, level_without_far_runs
 from lossline_jax.fit.speedup.cell import ComputeCell
 from lossline_jax.fit.speedup.speedups import FactorSpeedup, LevelSpeedup
 from lossline_jax.fit.tables.settings import Settings
@@ -52,11 +53,10 @@ def _factor_without_far(
 ) -> FactorSpeedup:
     """Name the runs that concern one factor: those that it compares, and those that change one of its verdicts."""
     levels = tuple(
-        _level_without_far(level, with_all.levels[k], [rest.levels[k] for rest in in_doubt])
+        level_without_far_runs(level, with_all.levels[k], [rest.levels[k] for rest in in_doubt], _speedup_text)
         for k, level in enumerate(item.levels)
     )
-    changed = any(level.verdict != old.verdict for level, old in zip(levels, with_all.levels, strict=True))
-    named = [run for run in far if changed or used & set(run.run_ids)]
+    named = far_runs_to_name(far, levels, with_all.levels, used)
     if not named:
         return item
     aside = [run for run in named if run.sure]
@@ -65,20 +65,7 @@ def _factor_without_far(
     if doubtful:
         parts += [*map(str, doubtful), "not set aside, but no verdict rests on it"]
     note = "; ".join([*parts, *([item.note] if item.note else [])])
-    run_ids = tuple(dict.fromkeys(run_id for run in named for run_id in run.run_ids))
-    return replace(item, note=note, levels=levels, far_runs=run_ids)
-
-
-def _level_without_far(level: LevelSpeedup, with_all: LevelSpeedup, in_doubt: Sequence[LevelSpeedup]) -> LevelSpeedup:
-    """Say what the verdict of a level is with all runs, and withdraw it where it rests on a run in doubt."""
-    notes = []
-    if with_all.verdict != level.verdict:
-        notes.append(f"with all runs: {with_all.verdict}{_speedup_text(with_all)}")
-    changed = next((rest for rest in in_doubt if rest.verdict != level.verdict), None)
-    if changed is not None:
-        notes.append(f"with the runs in doubt: {level.verdict}, without: {changed.verdict}{_speedup_text(changed)}")
-    note = "; ".join(part for part in (*notes, level.note) if part)
-    return replace(level, verdict=level.verdict if changed is None else "cannot tell", note=note)
+    return replace(item, note=note, levels=levels, far_runs=all_run_ids(named))
 
 
 def _speedup_text(level: LevelSpeedup) -> str:

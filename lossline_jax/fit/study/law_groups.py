@@ -92,11 +92,12 @@ def require_one_row_for_each_run(request: LawRequest, groups: Sequence[LawGroup]
 
 
 def _held_above(request: LawRequest, y: np.ndarray) -> str:
-    """Return why an irreducible value that is held leaves no room for the law. Empty: it does not."""
-    law, fixed, largest = request.law, request.options.fixed, float(np.nanmax(y))
+    """Return why an irreducible value that is held contradicts a loss below it. Empty: it does not."""
+    law, fixed, smallest = request.law, request.options.fixed, float(np.nanmin(y))
     for p in law.parameters:
-        if p.below == law.output and fixed.get(p.name, -np.inf) >= largest:
-            return f"{p.name} is held at {fixed[p.name]:g}, not below the largest value, {largest:.4g}"
+        if p.below == law.output and fixed.get(p.name, -np.inf) >= smallest:
+            held = f"{p.name} is held at {fixed[p.name]:g}"
+            return f"{held}, not below the smallest value, {smallest:.4g}; give a smaller one"
     return ""
 
 

@@ -4,7 +4,7 @@ law_request (what is asked) -> law_groups (the points) -> law_group_fits (the fi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -21,7 +21,7 @@ from lossline_jax.fit.study.law_request import LawOptions, LawRequest, columns_o
 from lossline_jax.fit.tables.columns import loss_column, run_column
 from lossline_jax.fit.tables.copies import one_run_each
 from lossline_jax.fit.tables.groups import row_groups
-from lossline_jax.fit.tables.rows import as_pandas
+from lossline_jax.fit.tables.rows import as_names, as_pandas
 from lossline_jax.fit.tables.wide import wide_table
 
 DEFAULT_LAW_OPTIONS = LawOptions()
@@ -84,6 +84,8 @@ def fit_laws(
         LosslineError: an unknown law, input, objective or column, one run has two names, or no group has a curve.
     """
     law = find_law(law) if isinstance(law, str) else law
+    outputs, by = as_names(outputs), as_names(by)
+    options = replace(options, shared=as_names(options.shared))
     if not outputs:
         raise ArgumentError("{outputs}: name at least one column to fit the law to")
     require_choices(law, inputs, options, by)
