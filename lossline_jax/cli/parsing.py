@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import inspect
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
@@ -132,7 +133,7 @@ def _parse(
 
 def _experiment_of(words: list[str]) -> str | None:
     """Return the value of `--experiment`, which is needed before the other flags are parsed. None: it is not given."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         if word.startswith("--experiment="):
             return word.partition("=")[2]
         if word == "--experiment":

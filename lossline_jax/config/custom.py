@@ -13,17 +13,9 @@ import inspect
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from lossline_jax.errors import LosslineError
-
-if TYPE_CHECKING:  # the types need jax
-    import optax
-
-    from lossline_jax.models.model import Model
-    from lossline_jax.train.algorithms.algorithm import Algorithm
-    from lossline_jax.train.gradient import Gradient, MicrobatchLoss
-    from lossline_jax.train.optimisers.rule import UpdateRule
 
 
 @dataclass(frozen=True)
@@ -33,8 +25,11 @@ class CustomObjective:
     has_code: ClassVar[bool] = True
     is_random: ClassVar[bool] = False  # True: `loss` gets random keys, one for each row
 
-    def loss(self, model: "Model") -> "MicrobatchLoss":
-        """Return the loss of a microbatch, for example like `train.objectives.next_token`."""
+    def loss(self, model: Any) -> Any:
+        """Return the loss of a microbatch (`train.gradient.MicrobatchLoss`) of a `models.model.Model`.
+
+        `train.objectives.next_token` is an example.
+        """
         raise NotImplementedError(f"{type(self).__name__}.loss")
 
 
@@ -44,8 +39,12 @@ class CustomAlgorithm:
 
     has_code: ClassVar[bool] = True
 
-    def algorithm(self, gradient: "Gradient", rule: "UpdateRule") -> "Algorithm":
-        """Return the algorithm, for example like `train.algorithms.data_parallel`."""
+    def algorithm(self, gradient: Any, rule: Any) -> Any:
+        """Return the algorithm (`train.algorithms.algorithm.Algorithm`), which calls a gradient and an update rule.
+
+        `gradient` is a `train.gradient.Gradient`, and `rule` a `train.optimisers.rule.UpdateRule`.
+        `train.algorithms.data_parallel` is an example.
+        """
         raise NotImplementedError(f"{type(self).__name__}.algorithm")
 
 
@@ -58,8 +57,11 @@ class CustomOptimiser:
 
     learning_rate: float = 3e-3  # at the peak of the schedule
 
-    def update_rule(self, learning_rate: "optax.Schedule", model: "Model") -> "UpdateRule":
-        """Return the rule, for example `train.optimisers.rule.from_optax` of an optax transformation."""
+    def update_rule(self, learning_rate: Any, model: Any) -> Any:
+        """Return the rule (`train.optimisers.rule.UpdateRule`) for an `optax.Schedule` and a `models.model.Model`.
+
+        `train.optimisers.rule.from_optax` makes one from an optax transformation.
+        """
         raise NotImplementedError(f"{type(self).__name__}.update_rule")
 
 

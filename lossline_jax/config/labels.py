@@ -85,10 +85,13 @@ def _custom_label(value: CustomObjective | CustomAlgorithm | CustomOptimiser) ->
 
 
 def _value_text(value: Any) -> str:
-    """Return a text that differs for values that differ. A nested value is told by its fingerprint."""
-    if isinstance(value, (bool, str)) or value is None:
+    """Return a text that differs for values that differ. What is no number and no plain word has its fingerprint."""
+    if isinstance(value, bool) or value is None:
         return str(value)
-    return number_text(value) if isinstance(value, (int, float)) else fingerprint(value)
+    if isinstance(value, (int, float)):
+        return number_text(value)
+    is_word = isinstance(value, str) and re.fullmatch(r"[a-z]\w*", value) and value not in ("nan", "inf")
+    return value if is_word else fingerprint(value)
 
 
 def optimiser_label(optim: Optimiser, schedule: ScheduleConfig) -> str:

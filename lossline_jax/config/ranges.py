@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from lossline_jax.config.custom import CUSTOM
+from lossline_jax.config.custom import CUSTOM, CustomOptimiser
 from lossline_jax.config.data import (
     BuiltinCorpus,
     DataConfig,
@@ -95,6 +95,7 @@ RANGES: dict[type, dict[str, Range]] = {
         "sam_radius": NOT_NEGATIVE,
         "mup_base_width": SIZE,
     },
+    CustomOptimiser: {"learning_rate": NOT_NEGATIVE},
     ScheduleConfig: dict.fromkeys(("warmup_fraction", "final_fraction", "decay_fraction"), FRACTION),
     ExecutionConfig: {
         **dict.fromkeys(("data_parallel", "model_parallel", "slices", "microbatch_size"), COUNT),
@@ -152,13 +153,19 @@ def check_ranges(config: Any, where: str = "") -> None:
             if dataclasses.is_dataclass(item):
                 check_ranges(item, item_path)
             elif isinstance(item, (int, float)) and not isinstance(item, bool):
-                allowed = NUMBER if isinstance(config, CUSTOM) else RANGES[type(config)].get(field.name)
-                if allowed is None:
-                    raise TypeError(
-                        f"{type(config).__name__}.{field.name}: add its range to RANGES of config/ranges.py"
-                    )
+                allowed = _range_of(type(config), field.name)
                 if not allowed.holds(item):
                     raise LosslineError(f"{item_path}: {item} is out of range; give {allowed}")
+
+
+def _range_of(kind: type, name: str) -> Range:
+    """Return the range of a field. A class of a study's own has those of its base class, and any finite number."""
+    ranges = next((ranges for base in kind.__mro__ if name in (ranges := RANGES.get(base, {}))), None)
+    if ranges is not None:
+        return ranges[name]
+    if issubclass(kind, CUSTOM):
+        return NUMBER
+    raise TypeError(f"{kind.__name__}.{name}: add its range to RANGES of config/ranges.py")
 
 
 def _items(value: Any, path: str) -> list[tuple[str, Any]]:

@@ -7,7 +7,6 @@ import dataclasses
 import json
 import re
 from collections.abc import Collection
-from typing import Any
 
 from lossline_jax.config.custom import custom_classes, custom_values, source_files
 from lossline_jax.config.model import (
@@ -52,14 +51,6 @@ def check_config(config: ModelConfig) -> None:
             _divides("num_groups", config.num_groups, "model.num_heads", config.num_heads)
 
 
-def _positive(config: Any, where: str) -> None:
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if is_number and not value > 0 and field.default != 0:
-            raise LosslineError(f"{where}.{field.name}: {value} must be greater than 0")
-
-
 def _check_llama(config: LlamaConfig) -> None:
     _divides("num_heads", config.num_heads, "model.d_model", config.d_model)
     _divides("num_kv_heads", config.kv_heads, "model.num_heads", config.num_heads)
@@ -69,13 +60,11 @@ def _check_llama(config: LlamaConfig) -> None:
             "but rotary positions need pairs of channels; choose heads of an even width"
         )
     scaling = config.rope_scaling
-    if scaling is not None:
-        _positive(scaling, "model.rope_scaling")
-        if scaling.low_freq_factor >= scaling.high_freq_factor:
-            raise LosslineError(
-                f"model.rope_scaling.low_freq_factor: {scaling.low_freq_factor:g} is not below "
-                f"high_freq_factor={scaling.high_freq_factor:g}"
-            )
+    if scaling is not None and scaling.low_freq_factor >= scaling.high_freq_factor:
+        raise LosslineError(
+            f"model.rope_scaling.low_freq_factor: {scaling.low_freq_factor:g} is not below "
+            f"high_freq_factor={scaling.high_freq_factor:g}"
+        )
 
 
 def _check_rotary_part(config: GPTNeoXConfig) -> None:

@@ -9,6 +9,7 @@ from etils import epath
 from lossline_jax import logs
 from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.errors import LosslineError
+from lossline_jax.losses.loss_row import FACTOR_COLUMNS, ORDINARY_LEVELS
 from lossline_jax.losses.table import read_losses
 from lossline_jax.status.runs import failed_runs, log_note
 from lossline_jax.storage.files import may_write, read_record, write_json
@@ -258,4 +259,18 @@ def losses(study: StudyConfig, folder: StudyDir) -> "pd.DataFrame":
             f"{folder.losses_parquet}: has runs that the study no longer has, or that have failed ({min(foreign)}); "
             "run `lossline-jax evaluate` again"
         )
-    return frame
+    return _with_factors_of_today(frame, study)
+
+
+def _with_factors_of_today(frame: "pd.DataFrame", study: StudyConfig) -> "pd.DataFrame":
+    """Return the losses with the factor levels of the study's runs, which an older table lacks or has less exactly."""
+    levels = {run.run_id: run.factors for run in study.runs}
+    kept = {name: frame[name] if name in frame else [ORDINARY_LEVELS.get(name)] * len(frame) for name in FACTOR_COLUMNS}
+    columns = {
+        name: [
+            levels[run_id][name] if run_id in levels else level
+            for run_id, level in zip(frame["run_id"], kept[name], strict=True)
+        ]
+        for name in study.base.factors
+    }
+    return frame.assign(**columns)

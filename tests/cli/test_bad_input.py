@@ -88,7 +88,10 @@ def test_prepare_names_what_is_wrong(capsys, folder, flags, message):
         ("runs = (base, base)", "run '.*' is given 2 times"),
         ("runs = (dataclasses.replace(base),)", r"bad.py:\d+: NameError"),
         ("runs = (LlamaConfig(d_modle=3),)", r"bad.py:\d+: TypeError: .*d_modle"),
-        ("import dataclasses; runs = (base, dataclasses.replace(base, batch_size=4))", "a different batch_size"),
+        (
+            "import dataclasses as d; runs = (base, d.replace(base, model=d.replace(base.model, norm_eps=1e-3)))",
+            "a different model",
+        ),
         ("import dataclasses; runs = (dataclasses.replace(base, tokens=1e4),)", "tokens: expected int, got 10000.0"),
         ("runs = ()", "the study has no runs"),
     ],

@@ -14,7 +14,7 @@ def run_ids() -> dict[str, list[str]]:
     """Return the run ids of each experiment, by the name of its file."""
     studies = {
         path.stem: validate_study(load_study_function(str(path))(), str(path))
-        for path in sorted(EXPERIMENTS.glob("*.py"))
+        for path in sorted(EXPERIMENTS.glob("[a-z]*.py"))
     }
     return {name: [run.run_id for run in study.runs] for name, study in studies.items()}
 

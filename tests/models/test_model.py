@@ -312,8 +312,12 @@ def test_tied_embeddings_have_no_unembedding():
         ),
         (LlamaConfig(num_heads=8, num_kv_heads=3), 10, "model.num_kv_heads: 3 does not divide"),
         (LlamaConfig(d_model=24, num_heads=8), 10, "model.num_heads: 8 heads of width 3 have an odd width"),
-        (LlamaConfig(num_layers=0), 10, "model.num_layers: 0 must be greater than 0"),
-        (LlamaConfig(norm_eps=float("nan")), 10, "model.norm_eps: nan must be greater than 0"),
+        (LlamaConfig(num_layers=0), 10, "model.num_layers: 0 is out of range; give at least 1"),
+        (
+            LlamaConfig(norm_eps=float("nan")),
+            10,
+            "model.norm_eps: nan is out of range; give a finite number greater than 0",
+        ),
         (
             Mamba2Config(d_inner=100, num_heads=16),
             10,
@@ -322,14 +326,18 @@ def test_tied_embeddings_have_no_unembedding():
         (Mamba2Config(num_groups=3), 10, "model.num_groups: 3 does not divide model.num_heads 16"),
         (GPT2Config(num_heads=5), 10, "model.num_heads: 5 does not divide model.d_model 768; 4 would"),
         (GPTNeoXConfig(num_heads=256), 10, "model.rotary_fraction: 0.25 of a head of width 3 is 0 channels"),
-        (LlamaConfig(rope_scaling=Llama3RopeScaling(factor=0)), 10, "model.rope_scaling.factor: 0 must be"),
+        (
+            LlamaConfig(rope_scaling=Llama3RopeScaling(factor=0)),
+            10,
+            "model.rope_scaling.factor: 0 is out of range; give",
+        ),
         (
             LlamaConfig(rope_scaling=Llama3RopeScaling(high_freq_factor=1.0)),
             10,
             "model.rope_scaling.low_freq_factor: 1 is not below high_freq_factor=1",
         ),
         (MambaConfig(dt_min=1.0), 10, "model.dt_min: 1.0 is above model.dt_max=0.1"),
-        (MambaConfig(chunk_size=-4), 10, "model.chunk_size: -4 must be greater than 0"),
+        (MambaConfig(chunk_size=-4), 10, "model.chunk_size: -4 is out of range; give at least 1"),
         (LlamaConfig(), 0, "vocab_size: 0 is not a number of tokens"),
     ],
 )

@@ -7,7 +7,8 @@ from etils import epath
 
 from lossline_jax.cli.main import main
 from lossline_jax.config.data import FilesCorpus
-from lossline_jax.config.serialise import fingerprint
+from lossline_jax.config.serialise import fingerprint, from_json
+from lossline_jax.config.study import RunConfig
 from lossline_jax.data.corpora.prepare import PreparedCorpus, prepare_corpus
 from lossline_jax.errors import LosslineError
 from lossline_jax.pipeline.preflight import claim
@@ -76,7 +77,9 @@ def test_a_lost_claim_is_made_again_from_the_checkpoints_or_refused(study, tmp_p
     with pytest.raises(LosslineError, match="of another configuration"):
         claim(directory, study.runs[1], written["data_fingerprint"])
     claim(directory, run, written["data_fingerprint"])
-    assert read_json(directory.claim_file) == written
+    restored = read_json(directory.claim_file)
+    assert restored["data_fingerprint"] == written["data_fingerprint"]
+    assert from_json(RunConfig, restored["run"]) == from_json(RunConfig, written["run"])  # it has later fields too
 
 
 def test_runs_without_rows_are_counted_where_results_are_shown(study, tmp_path):
