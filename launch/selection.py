@@ -13,6 +13,7 @@ from etils import epath
 from lossline_jax import logs
 from lossline_jax.cli import complaints
 from lossline_jax.cli.main import PIPE_EXIT_CODE
+from lossline_jax.config.custom import require_code
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.config.validate import validate_study
 from lossline_jax.errors import LosslineError
@@ -48,6 +49,9 @@ class Selection:
     """Folder of the study's folder, for the dry run of an experiment file: a local path or gs://."""
     failed: bool = False
     """Start the runs that failed too."""
+    experiment: str = ""
+    """Experiment file of a study with an objective, an algorithm or an optimiser of its own. It must have this path on
+    the machines too, where every run executes it. Other studies need none."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Chosen:
     study: StudyConfig
     folder: StudyDir
     runs: Resubmission
+    experiment: str = ""  # file with the classes of the study's own; empty: it has none
 
     @property
     def manifest(self) -> str:
@@ -65,7 +70,8 @@ class Chosen:
 
     def words(self, index: int | str) -> list[str]:
         """Return the arguments of `lossline-jax` that train and evaluate run `index`."""
-        return ["run", "--manifest", self.manifest, "--index", str(index)]
+        words = ["run", "--manifest", self.manifest, "--index", str(index)]
+        return [*words, "--experiment", self.experiment] if self.experiment else words
 
 
 def choose(options: Selection) -> Chosen:
@@ -75,12 +81,14 @@ def choose(options: Selection) -> Chosen:
         options: the flags of the launcher.
 
     Raises:
-        LosslineError: there is no manifest, or the study is not prepared. A dry run only warns that it is not.
+        LosslineError: there is no manifest, the study is not prepared, or the code of its own classes is not named. A
+            dry run only warns that a study is not prepared.
     """
     if options.manifest.endswith(".py"):
         return _of_experiment(options)
     _refuse_placeholders("MANIFEST", options.manifest.partition("://")[2].split("/")[0])
-    study, folder, run_ids = study_files.read_manifest(options.manifest)
+    study, folder, run_ids = study_files.read_manifest(options.manifest, options.experiment or None)
+    require_code(study.runs, study.code)
     folder = StudyDir(absolute(folder.root))
     if folder.prepared_file.exists():
         runs = resubmission(study, folder, run_ids, options.failed)
@@ -91,7 +99,7 @@ def choose(options: Selection) -> Chosen:
         raise LosslineError(f"{folder.root}: not prepared; run `lossline-jax prepare` first")
     for note in runs.notes:
         logs.info(note)
-    return Chosen(study, folder, runs)
+    return Chosen(study, folder, runs, options.experiment)
 
 
 def _of_experiment(options: Selection) -> Chosen:

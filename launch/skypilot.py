@@ -26,6 +26,7 @@ def job_command(options: Options, chosen: Chosen) -> list[str]:
     """Return the words of `sky jobs launch` for all runs to start."""
     indices = [str(standing.index) for standing in chosen.runs.chosen]
     variables = {"MANIFEST": chosen.manifest, "PACKAGE": options.package, "INDICES": " ".join(indices)}
+    variables |= {"EXPERIMENT": chosen.experiment} if chosen.experiment else {}
     words = [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
     count = ["--num-jobs", str(len(indices))]
     return [*program(options.sky), "jobs", "launch", "-p", options.pool, *count, str(TASK), *words, "--yes"]

@@ -15,6 +15,7 @@ __version__ = "0.2.0"
 
 with _epy.lazy_api_imports(globals()):
     from lossline_jax import fit
+    from lossline_jax.config.custom import CustomAlgorithm, CustomObjective, CustomOptimiser
     from lossline_jax.config.data import (
         BuiltinCorpus,
         ByteTokenizer,
@@ -30,7 +31,7 @@ with _epy.lazy_api_imports(globals()):
     from lossline_jax.config.model import GPT2Config, GPTNeoXConfig, LlamaConfig, Mamba2Config, MambaConfig
     from lossline_jax.config.presets import preset
     from lossline_jax.config.study import RunConfig, StudyConfig
-    from lossline_jax.config.training import OptimConfig, ScheduleConfig
+    from lossline_jax.config.training import DataParallel, NextToken, OptimConfig, ScheduleConfig
     from lossline_jax.errors import LosslineError
     from lossline_jax.losses.table import read_losses
     from lossline_jax.pipeline.study import Study
@@ -43,7 +44,11 @@ __all__ = [
     "ByteTokenizer",
     "ChoiceTask",
     "ClozeTask",
+    "CustomAlgorithm",
+    "CustomObjective",
+    "CustomOptimiser",
     "DataConfig",
+    "DataParallel",
     "ExecutionConfig",
     "FilesCorpus",
     "GPT2Config",
@@ -54,6 +59,7 @@ __all__ = [
     "LosslineError",
     "Mamba2Config",
     "MambaConfig",
+    "NextToken",
     "OptimConfig",
     "RunConfig",
     "ScheduleConfig",

@@ -42,7 +42,16 @@ class PlanOptions(UsesDevices, Place):
 
 
 @dataclass(frozen=True)
-class CheckOptions(UsesDevices, Place):
+class OwnCode:
+    """A flag of verbs that need the code of a study's own classes."""
+
+    experiment: str | None = None
+    """Experiment file of a study that is named by its folder and has an objective, an algorithm or an optimiser of its
+    own. The file is executed. Other studies need none."""
+
+
+@dataclass(frozen=True)
+class CheckOptions(OwnCode, UsesDevices, Place):
     """Compile the study's programs for a TPU slice without that slice, and check them by the rules of docs/scale.md."""
 
     topology: str = "v5e:4x4"
@@ -59,15 +68,12 @@ class OnDevices(UsesDevices):
 
 
 @dataclass(frozen=True)
-class Profiled:
+class Profiled(OwnCode):
     """Flags of verbs that train."""
 
     profile: int | None = None
     """Number of steps to trace in the first run that is trained. The trace goes into its folder: see
     docs/running.md."""
-    experiment: str | None = None
-    """Experiment file of a study that is named by its folder and has an objective, an algorithm or an optimiser of its
-    own. The file is executed. Other studies need none."""
 
 
 @dataclass(frozen=True)

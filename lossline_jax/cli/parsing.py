@@ -64,6 +64,8 @@ def parse_study(verb: str, kind: type[Place], source: str, words: list[str]) -> 
         fields = [("options", Annotated[kind, tyro.conf.arg(name="")], kind())]
         parsed, execution = _parse(fields, kind, study.execution, words, prog=prog, description=study.question)
         return dataclasses.replace(study, execution=execution), directory, parsed.options
+    if _experiment_of(words) is not None:
+        raise LosslineError(f"--experiment: {source} is an experiment file itself; leave the flag out")
     function = experiment.load_study_function(path)
     default = validate.validate_study(function(), source)
     fields = [

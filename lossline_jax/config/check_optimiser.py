@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from lossline_jax.config.model import GPT2Config, GPTNeoXConfig, ModelConfig
 from lossline_jax.config.ranges import check_ranges
 from lossline_jax.config.training import OptimConfig
 from lossline_jax.errors import LosslineError
@@ -35,4 +36,20 @@ def check_optimiser(optim: OptimConfig) -> None:
     if optim.name == "schedule_free" and optim.beta1 == 0:
         raise LosslineError(
             "optim.beta1: 0 gives schedule_free no average to score; give a number above 0, such as 0.9"
+        )
+
+
+def check_width_rates(model: ModelConfig) -> None:
+    """Refuse a model whose rates `OptimConfig.mup_base_width` cannot set.
+
+    Args:
+        model: the model that is trained.
+
+    Raises:
+        LosslineError: the message names the field and the fix.
+    """
+    if model.tied_embeddings or isinstance(model, (GPT2Config, GPTNeoXConfig)):
+        raise LosslineError(
+            "optim.mup_base_width: needs matrices that begin with the variance 1 / width, and an unembedding of its "
+            "own; leave it out, or use LlamaConfig, Mamba2Config or MambaConfig with tied_embeddings=False"
         )

@@ -152,21 +152,21 @@ def stand_in(name: str, base: type, fields: Collection[str]) -> type:
         base: its base class, one of `CUSTOM`.
         fields: the names of its fields.
     """
-    own = [(field, Any, dataclasses.field(default=None)) for field in fields]
+    own = [(field, object, dataclasses.field(default=None)) for field in fields]
     return dataclasses.make_dataclass(name, own, bases=(base,), frozen=True, namespace={"has_code": False})
 
 
-def require_code(run: Any, code: Sequence[SourceFile]) -> None:
+def require_code(runs: Sequence[Any], code: Sequence[SourceFile]) -> None:
     """Refuse to train with a class whose code is not at hand.
 
     Args:
-        run: a `RunConfig`.
+        runs: the `RunConfig`s to train.
         code: the source files of the study.
 
     Raises:
         LosslineError: the message names the class, its file and the flag.
     """
-    for value in custom_values(run):
+    for value in custom_values(tuple(runs)):
         if not value.has_code:
             name = type(value).__name__
             file = next((source.file for source in code if source.class_name == name), "its own file")

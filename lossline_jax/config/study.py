@@ -64,7 +64,7 @@ class RunConfig:
 
     @property
     def is_random(self) -> bool:
-        """Whether the loss of a step is random, given its batch."""
+        """True if the loss of a step is random, given its batch."""
         return self.model.dropout > 0 or (isinstance(self.objective, CustomObjective) and self.objective.is_random)
 
     def tokens_at(self, step: int) -> int:

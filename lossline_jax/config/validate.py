@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Collection
 
+from lossline_jax.config.check_optimiser import check_optimiser, check_width_rates
 from lossline_jax.config.custom import custom_classes, custom_values, source_files
 from lossline_jax.config.model import (
     GPT2Config,
@@ -20,6 +21,7 @@ from lossline_jax.config.model import (
 from lossline_jax.config.ranges import check_ranges
 from lossline_jax.config.serialise import from_json, to_json
 from lossline_jax.config.study import RunConfig, StudyConfig
+from lossline_jax.config.training import OptimConfig
 from lossline_jax.errors import LosslineError, suggestion
 
 
@@ -126,7 +128,7 @@ def validate_study(study: StudyConfig, where: str) -> StudyConfig:
         for name in read_corpora:
             _refuse_unknown(name, corpora, f"{where}: run {run.run_id}", "corpus")
         try:
-            check_config(run.model)
+            _check_run(run)
         except LosslineError as error:
             raise LosslineError(f"{where}: run {run.run_id}: {error}") from error
         _refuse_short_model(study, run, where)
@@ -139,6 +141,14 @@ def validate_study(study: StudyConfig, where: str) -> StudyConfig:
     if study.suite.overlap >= study.suite.context_length:
         raise LosslineError(f"{where}: suite.overlap must be less than suite.context_length")
     return study
+
+
+def _check_run(run: RunConfig) -> None:
+    check_config(run.model)
+    if isinstance(run.optim, OptimConfig):
+        check_optimiser(run.optim)
+        if run.optim.mup_base_width is not None:
+            check_width_rates(run.model)
 
 
 def _with_code(study: StudyConfig, where: str) -> StudyConfig:

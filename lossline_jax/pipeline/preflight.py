@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from lossline_jax.config.custom import code_hashes, custom_classes, refuse_other_code, require_code
+from lossline_jax.config.custom import code_hashes, custom_classes, refuse_other_code
 from lossline_jax.config.serialise import fingerprint, from_json, to_json
 from lossline_jax.config.study import RunConfig
 from lossline_jax.distributed.batch_rows import local_rows
@@ -37,10 +37,11 @@ def open_runs(opened: OpenedStudy, runs: Sequence[RunConfig]) -> dict[str, RunCo
     Raises:
         LosslineError: a run cannot be trained as it is configured. The message names the run.
     """
+    for run in opened.study.runs:  # the runs of a study must all have one source
+        _refuse_other_code(run, opened.folder.run(run.run_id))
     contexts = {}
     for run in runs:
         try:
-            require_code(run, opened.study.code)
             contexts[run.run_id] = build_context(opened, run)
             check_run(contexts[run.run_id], opened.mesh)
         except LosslineError as error:
@@ -103,6 +104,12 @@ def claim(directory: RunDir, run: RunConfig, data_fingerprint: str) -> None:
         raise LosslineError(
             f"{directory.claim_file}: the corpus, its split or the tokenizer was changed under an existing run; {fix}"
         )
+
+
+def _refuse_other_code(run: RunConfig, directory: RunDir) -> None:
+    """Refuse a run whose own classes have another source than the one that its folder was claimed with."""
+    if custom_classes(run) and directory.claim_file.exists():
+        refuse_other_code(read_json(directory.claim_file).get("code", {}), run, str(directory.claim_file))
 
 
 def _trace_once(context: RunContext, mesh: Mesh) -> None:

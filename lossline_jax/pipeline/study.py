@@ -15,6 +15,7 @@ import pandas as pd
 from etils import epath
 
 from lossline_jax import logs
+from lossline_jax.config.custom import require_code
 from lossline_jax.config.execution import ALONE, ProcessesConfig
 from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.config.validate import validate_study
@@ -77,6 +78,7 @@ def train(
         profile: number of steps to trace, in the first run that is not done. None: no trace.
     """
     runs = _chosen(study, only)
+    require_code(runs, study.code)
     runner = _open(study, folder, runs, processes, profile=profile)
     raise_failures(for_each_run(runs, runner.train))
 
@@ -163,6 +165,7 @@ def run_one(
         profile: number of steps to trace. None: no trace.
     """
     run = study.run_by_id(run_id)
+    require_code([run], study.code)
     runner = StudyRunner.open(study, folder, [run], processes, profile=profile)
     raise_failures(for_each_run([run], runner.train_and_evaluate), sets_left_out(runner.opened, runner.imported))
 
@@ -203,6 +206,7 @@ def run(
         processes: the processes that work together.
         profile: number of steps to trace, in the first run that is not done. None: no trace.
     """
+    require_code(study.runs, study.code)
     start_devices(study.execution, processes)
     problems = from_main_process(lambda: make_study_data(study, folder))
     if axes := {study.x, study.y} & problems.keys():
@@ -313,16 +317,18 @@ class Study:
         return cls(validate_study(function(**knobs), path), root)
 
     @classmethod
-    def open(cls, folder: str) -> "Study":
+    def open(cls, folder: str, experiment: str | None = None) -> "Study":
         """Return the study of a folder in which an earlier verb has written `study.json`.
 
         Args:
             folder: the study's own folder: a local path or gs://.
+            experiment: the experiment file of a study with an objective, an algorithm or an optimiser of its own. It
+                is executed. None: nothing is executed, and such a study cannot be trained.
 
         Raises:
-            LosslineError: study.json is missing or damaged.
+            LosslineError: study.json is missing or damaged, or the classes of the experiment have changed.
         """
-        config, directory = open_study(folder)
+        config, directory = open_study(folder, experiment)
         return cls(config, folder=directory)
 
     def plan(self) -> StudyPlan:

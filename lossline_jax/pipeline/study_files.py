@@ -65,6 +65,11 @@ def open_study(folder: str, experiment: str | None = None) -> tuple[StudyConfig,
         study = from_json(StudyConfig, content, str(directory.study_file), classes)
     except LosslineError as error:
         raise LosslineError(f"{error}; {fix}") from error
+    for source in study.code if experiment is None else ():
+        logs.info(
+            f"{folder}: {source.class_name} of {source.file} is not loaded, so its runs can be shown and scored, and "
+            "not trained; --experiment FILE loads it"
+        )
     return validate_study(study, str(directory.study_file)), directory
 
 

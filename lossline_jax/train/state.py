@@ -89,14 +89,14 @@ def init_state(
 
     Args:
         model: initialises the parameters from a key.
-        rule: initialises the moments.
+        rule: initialises the moments, and may change the model's initial parameters.
         seed: seed of the key.
         abstract: the state as `abstract_state` returns it, with the algorithm's extra if it has one.
         init_extra: initialises what the algorithm keeps besides. None: it keeps nothing.
     """
 
     def init(key: jax.Array) -> TrainState:
-        params = model.init(key)
+        params = rule.begin(model.init(key))
         extra = None if init_extra is None else init_extra(params)
         return TrainState(jnp.zeros((), jnp.int32), params, rule.init(params), extra)
 

@@ -212,7 +212,8 @@ def csv_of(page, link) -> pd.DataFrame:
 def test_numbers_come_out_as_they_went_in(open_page, frame):
     page = open_page()
     losses = csv_of(page, page.locator("#downloads a[download='losses.csv.gz']"))
-    pd.testing.assert_frame_equal(losses, frame, check_dtype=False)
+    stated, losses = (table.dropna(axis="columns", how="all") for table in (frame, losses))
+    pd.testing.assert_frame_equal(losses, stated, check_dtype=False)
     figure = csv_of(page, page.locator("#line a[download='line.csv.gz']"))
     points = figure[(figure["kind"] == "point") & (figure["panel"] == "bits/byte")].set_index(["runs", "step"])
     for axis, name in (("x", X), ("y", Y)):

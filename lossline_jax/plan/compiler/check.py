@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from jax.sharding import Mesh
 
+from lossline_jax.config.custom import require_code
 from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.config.training import OptimConfig
@@ -47,8 +48,9 @@ def compile_check(study: StudyConfig, topology: str, runs: Sequence[RunConfig], 
 
     Raises:
         LosslineError: a program does not fit or breaks a rule (the table is printed by `info` first), libtpu is
-            missing, or the mesh does not fit the slice.
+            missing, the mesh does not fit the slice, or the code of one of the study's own classes is not loaded.
     """
+    require_code(runs, study.code)
     devices, chip = topology_devices(topology)
     rows, notes, problems = [], [], []
     shapes = by_shape(runs)

@@ -2,7 +2,7 @@
 
 import optax
 
-from lossline_jax.config.check_optimiser import check_optimiser
+from lossline_jax.config.check_optimiser import check_optimiser, check_width_rates
 from lossline_jax.config.custom import CustomOptimiser
 from lossline_jax.config.training import Optimiser
 from lossline_jax.models.model import Model
@@ -11,7 +11,7 @@ from lossline_jax.train.optimisers.muon import muon
 from lossline_jax.train.optimisers.rule import UpdateRule, from_optax
 from lossline_jax.train.optimisers.sam import sharpness_aware
 from lossline_jax.train.optimisers.schedule_free import schedule_free
-from lossline_jax.train.optimisers.width_rates import scale_with_width
+from lossline_jax.train.optimisers.width_rates import begin_by_width, scale_with_width
 
 _OF_GRADIENT = {"adamw": adamw, "adam_l2": adam_l2, "lion": lion}
 
@@ -38,7 +38,12 @@ def make_update_rule(optim: Optimiser, learning_rate: optax.Schedule, model: Mod
         steps = muon(optim, learning_rate, decayed, model.declaration())
     else:
         steps = _OF_GRADIENT[optim.name](optim, learning_rate, decayed)
-    if optim.mup_base_width is not None:
-        steps += (scale_with_width(model.declaration(), optim.mup_base_width / model.config.d_model),)
+    factor = None if optim.mup_base_width is None else optim.mup_base_width / model.config.d_model
+    if factor is not None:
+        check_width_rates(model.config)
+        steps += (scale_with_width(model.declaration(), factor),)
     transformation = optax.chain(clip, *steps)
-    return sharpness_aware(transformation, optim.sam_radius) if optim.sam_radius else from_optax(transformation)
+    rule = sharpness_aware(transformation, optim.sam_radius) if optim.sam_radius else from_optax(transformation)
+    if factor is None:
+        return rule
+    return rule._replace(begin=lambda params: begin_by_width(params, model.declaration(), factor))

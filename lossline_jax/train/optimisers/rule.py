@@ -31,16 +31,22 @@ class Updated(NamedTuple):
     gradient: Params
 
 
+def _unchanged(params: Params) -> Params:
+    return params
+
+
 class UpdateRule(NamedTuple):
     """An optimiser.
 
     Attributes:
         init: parameters -> the initial state. optax recognises the leaves that are shaped like parameters.
         update: (gradient_at, parameters, state) -> `Updated`.
+        begin: the model's initial parameters -> the parameters that training begins from.
     """
 
     init: Callable[[Any], Any]
     update: Callable[[GradientAt, Params, Any], Updated]
+    begin: Callable[[Params], Params] = _unchanged
 
 
 def from_optax(transformation: optax.GradientTransformation) -> UpdateRule:
