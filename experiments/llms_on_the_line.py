@@ -88,7 +88,7 @@ def study(
         seeds: runs of the base.
         matched_batch: every run takes the base's 256 sequences per step, so that runs differ in the model alone.
             False: the paper's 96 to 256 sequences, as many as fitted a GPU. More steps are then needed, and the warm-up
-            is a smaller part of them.
+            is a smaller part of them, so no two architectures differ in nothing else.
         llama3_tokenizer: tokenizer.json of Llama 3 (gated). Empty: a BPE of as many tokens is trained on FineWeb-Edu.
         gpt2_tokenizer: tokenizer.json of GPT-2. Empty: a BPE of as many tokens is trained on FineWeb-Edu.
         task_files: the tasks as they are published (docs/tasks.md). {task} becomes hellaswag, arc_easy, ..., mmlu.

@@ -1,6 +1,7 @@
 """The labels of a run's factors, as they stand in the losses table and in the names of runs.
 
-Equal labels mean repetitions, so two configs that differ must have different labels. This module does not import jax.
+Equal labels mean repetitions. `validate_study` refuses two runs that differ and have equal labels. This module does not
+import jax.
 """
 
 import dataclasses
@@ -81,10 +82,10 @@ def objective_label(objective: Objective) -> str:
 
 def _custom_label(value: CustomObjective | CustomAlgorithm | CustomOptimiser) -> str:
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    return type(value).__name__ + "".join(f"-{name}={_value_text(item)}" for name, item in fields.items())
+    return type(value).__name__ + "".join(f"-{name}={value_text(item)}" for name, item in fields.items())
 
 
-def _value_text(value: Any) -> str:
+def value_text(value: Any) -> str:
     """Return a text that differs for values that differ. What is no number and no plain word has its fingerprint."""
     if isinstance(value, bool) or value is None:
         return str(value)
@@ -97,8 +98,7 @@ def _value_text(value: Any) -> str:
 def optimiser_label(optim: Optimiser, schedule: ScheduleConfig) -> str:
     """Return the label of an optimiser and its schedule, for example `adamw-cosine-lr0.003-wd0.033`.
 
-    Every other constant is appended if it is not at its default, such as `-beta1=0.8`. So two optimisers have the same
-    label only if all their constants are equal.
+    Every other constant is appended with four digits if it is not at its default, such as `-beta1=0.8`.
     """
     if isinstance(optim, CustomOptimiser):
         return f"{_custom_label(optim)}-{schedule.name}{_other_constants(schedule)}"
@@ -112,7 +112,7 @@ _IN_LABEL = frozenset({"name", "learning_rate", "weight_decay"})
 def _other_constants(config: OptimConfig | ScheduleConfig) -> str:
     changed = [field for field in dataclasses.fields(config) if getattr(config, field.name) != field.default]
     names = [field.name for field in changed if field.name not in _IN_LABEL]
-    return "".join(f"-{name}={number_text(getattr(config, name))}" for name in names)
+    return "".join(f"-{name}={getattr(config, name):.4g}" for name in names)
 
 
 def number_text(value: float) -> str:

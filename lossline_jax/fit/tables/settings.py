@@ -13,6 +13,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from lossline_jax.errors import ArgumentError, LosslineError, suggestion
+from lossline_jax.fit.tables.batch import BATCH, follows_others, note_on_batch
 from lossline_jax.fit.tables.columns import KINDS
 from lossline_jax.fit.tables.rows import WHERE, level_text, level_texts, require_column, require_each_once
 from lossline_jax.losses.cells import as_numbers
@@ -126,13 +127,16 @@ def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[
 
     Args:
         frame: the table.
-        factors: the columns that the caller named. None: those of `FACTORS` that the table has and states for any run.
+        factors: the columns that the caller named. None: those of `FACTORS` that the table has and states for any run,
+            without a batch that follows the others.
 
     Raises:
         LosslineError: the table does not have a named column, a column is named twice, or there is no factor column.
     """
     present = [name for name in FACTORS if name in frame.columns]
     stated = [name for name in present if _is_stated(name, level_texts(frame.loc[:, name]))]
+    if follows_others(frame, stated):
+        stated = [name for name in stated if name != BATCH]
     names = tuple(stated) if factors is None else tuple(factors)
     for name in names:
         require_column(frame, name, "factors")
@@ -151,7 +155,7 @@ def _is_stated(name: str, levels: pd.Series) -> bool:
     one are compared as before.
     """
     stated = levels.loc[~levels.isin(NOT_STATED)]
-    if name == "batch" and len(stated) < len(levels):
+    if name == BATCH and len(stated) < len(levels):
         return stated.nunique() > 1
     return len(stated) > 0
 
@@ -276,11 +280,14 @@ def divide(
         LosslineError: there is no setting at all, a run has rows of two settings, or there is no such base.
     """
     frame, settings, notes = find_settings(frame, factors)
+    notes = [*note_on_batch(frame, factors), *notes]
     if not settings:
         raise LosslineError(notes[0] if notes else "the table has no rows")
     require_one_setting_a_run(frame, settings)
     if names := unnamed_factors(frame, factors, axes):
         notes.insert(0, f"runs that count as repetitions differ in {', '.join(names)}: are these factors too?")
+    if base is not None and BATCH not in factors and BATCH in frame.columns:
+        base = {name: level for name, level in base.items() if name != BATCH}
     return frame, settings, find_base(settings, factors, base), notes
 
 
