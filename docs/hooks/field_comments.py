@@ -21,6 +21,7 @@ class FieldComments(griffe.Extension):
             name: comment
             for name, field in cls.attributes.items()
             if field.lineno and field.docstring is None and not name.startswith("_")
+            if "instance-attribute" in field.labels  # a ClassVar is no field
             if (comment := _comment(lines, field.lineno - 1, (field.endlineno or field.lineno) - 1))
         }
         if comments and not any(f"\n{section}:" in cls.docstring.value for section in ("Args", "Attributes")):

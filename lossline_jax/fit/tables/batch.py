@@ -22,8 +22,8 @@ def follows_others(frame: pd.DataFrame, factors: Sequence[str]) -> bool:
     others = [name for name in factors if name != BATCH]
     if BATCH not in frame.columns or not others:
         return False
-    levels = frame[[*others, BATCH]].drop_duplicates().apply(level_texts)
-    return levels[BATCH].nunique() > 1 and bool(levels.groupby(others)[BATCH].nunique().max() == 1)
+    levels = frame[[*others, BATCH]].drop_duplicates().apply(level_texts).drop_duplicates()
+    return levels.loc[:, BATCH].nunique() > 1 and not levels.duplicated(subset=others).any()
 
 
 def note_on_batch(frame: pd.DataFrame, factors: Sequence[str]) -> list[str]:
