@@ -17,6 +17,7 @@ from lossline_jax.fit.compare.far_run import runs_in_doubt, runs_set_aside
 from lossline_jax.fit.compare.far_runs import far_runs
 from lossline_jax.fit.compare.gap import LineGap, measure_gap
 from lossline_jax.fit.compare.holm import holm
+from lossline_jax.fit.compare.line_checkpoints import without_far_checkpoints
 from lossline_jax.fit.compare.noise import Noise, noise_floor, pool_noise
 from lossline_jax.fit.compare.over_levels import cautious_over_levels, with_trends_and_interactions
 from lossline_jax.fit.compare.permutation import RunMoments, anova_p, moments_of, permutation_test
@@ -83,10 +84,11 @@ def compare_setting_lines(
     """
     options = {"absent": absent, "unit": unit, "seed": seed, "margin_in_noise": margin_in_noise}
     moments: dict[tuple[int, ...], RunMoments | None] = {}  # statistics of groups without a changed setting
-    far = far_runs(cells)
-    kept = _without(cells, runs_set_aside(far))
+    usable, checkpoints = without_far_checkpoints(cells, base)
+    far = far_runs(usable)
+    kept = _without(usable, runs_set_aside(far))
     comparisons = with_trends_and_interactions(kept, _compared(kept, base, moments, **options))
-    if not far:
+    if not far and not checkpoints:
         return tuple(comparison for _, comparison in comparisons)
     with_all = _compared(cells, base, moments, **options)  # only its verdicts and gaps are told
     in_doubt = []
@@ -97,7 +99,7 @@ def compare_setting_lines(
     for k, (_, comparison) in enumerate(comparisons):
         without_one = [rest[k][1] for rest in in_doubt]
         used = with_all[k][0].run_ids
-        result = without_far_runs(comparison, with_all[k][1], without_one, far, used=used)
+        result = without_far_runs(comparison, with_all[k][1], without_one, (*checkpoints, *far), used=used)
         results.append(cautious_over_levels(result, without_one))
     return tuple(results)
 

@@ -16,7 +16,8 @@ class ComputeCell:
     loss: np.ndarray  # (n,) positive
     log_compute: np.ndarray  # (n,) natural logarithm
     runs: np.ndarray  # (n,) the run of each point
-    num_left_out: int = 0  # runs of the setting that are not among them, because their loss hardly falls
+    num_left_out: int = 0  # runs of the setting that are not among them: they have too few points of falling loss
+    chosen: str = ""  # words for the points, where not all of a run count: ` on the frontier`
     # Last loss minus lowest earlier loss of the runs that clearly end above an earlier loss, also of those left out.
     late_rises: Mapping[str, float] = field(default_factory=dict)
 
@@ -51,7 +52,8 @@ class ComputeCell:
         Args:
             mask: (n,) bool.
         """
-        return ComputeCell(self.setting, self.loss[mask], self.log_compute[mask], self.runs[mask])
+        points = (self.loss[mask], self.log_compute[mask], self.runs[mask])
+        return ComputeCell(self.setting, *points, chosen=self.chosen)
 
     def without(self, runs: Set[str]) -> "ComputeCell":
         """Return the setting without these runs.
@@ -85,7 +87,7 @@ class ComputeCell:
         for number in np.unique(budget):
             at_budget = order[budget == number]
             keep[at_budget[np.argmin(self.loss[at_budget])]] = True
-        return self.only(keep)
+        return replace(self.only(keep), chosen=" on the frontier")
 
 
 @dataclass(frozen=True, eq=False)

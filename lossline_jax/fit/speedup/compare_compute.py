@@ -13,7 +13,7 @@ import pandas as pd
 from lossline_jax.fit.compare.far_run import runs_in_doubt, runs_set_aside
 from lossline_jax.fit.speedup.cell import ComputeCell
 from lossline_jax.fit.speedup.curve_options import CurveOptions, require_curve_options
-from lossline_jax.fit.speedup.far_compute import far_compute_runs
+from lossline_jax.fit.speedup.far_compute import far_compute_runs, without_far_budgets
 from lossline_jax.fit.speedup.measure_speedups import speedups_of_factors
 from lossline_jax.fit.speedup.measured_curves import MIN_RECORDS, usable_runs
 from lossline_jax.fit.speedup.read_compute import (
@@ -150,24 +150,27 @@ def _compare_on(
     points = _points_that_count(cells, curves)
     kind, notes = _kind(points, curves), []
     if kind == "measured":
-        usable = [usable_runs(cell) for cell in points]
-        short = [run for _, runs in usable for run in runs]
+        cells = points
+    # The runs of a frontier are not repetitions: they differ in size.
+    rest, checkpoints = (cells, ()) if curves.frontier else without_far_budgets(cells, base)
+    if kind == "measured":
+        short = [run for cell in rest for run in usable_runs(cell)[1]]
         if short:
             shown = ", ".join(short[:3]) + (f" and {len(short) - 3} more" if len(short) > 3 else "")
-            notes.append(f"{loss}: fewer than {MIN_RECORDS} checkpoints with a falling loss, left out: {shown}")
-        cells = [cell for cell, _ in usable]
-    # The runs of a frontier are not repetitions: they differ in size.
-    far = () if curves.frontier else far_compute_runs(cells)
+            too_few = f"fewer than {MIN_RECORDS} checkpoints{points[0].chosen} with a falling loss"
+            notes.append(f"{loss}: {too_few}, left out: {shown}")
+        cells, rest = ([usable_runs(cell)[0] for cell in of_all] for of_all in (cells, rest))
+    far = () if curves.frontier else far_compute_runs(rest)
 
     def compared(kept: Sequence[ComputeCell]) -> list[FactorSpeedup]:
         counting = kept if kind == "measured" else _points_that_count(kept, curves)
         return speedups_of_factors(counting, base, loss=loss, unit=unit, kind=kind, curves=curves)
 
-    kept = _without(cells, runs_set_aside(far))
+    kept = _without(rest, runs_set_aside(far))
     found = compared(kept)
-    if far:
+    if far or checkpoints:
         in_doubt = [compared(_without(kept, runs)) for runs in runs_in_doubt(far)]
-        found = without_far_compute(found, compared(cells), in_doubt, far, cells=cells)
+        found = without_far_compute(found, compared(cells), in_doubt, (*checkpoints, *far), cells=cells)
     return found, notes
 
 

@@ -23,7 +23,8 @@ class MeasuredLevel:
     level: str
     matched: tuple[Matched, ...]
     note: str  # why there is nothing, or warnings
-    rises_late: bool = False  # True: half of the runs of one side end above an earlier loss, so no verdict holds
+    # True: half of the runs of one side end above an earlier loss, or the compute seems to have another unit.
+    no_verdict_holds: bool = False
 
 
 def judge_levels(items: Sequence[MeasuredLevel], margin: float) -> list[LevelSpeedup]:
@@ -57,7 +58,7 @@ def _judged(
         )
     )
     verdict = "depends" if _signs(of_pairs) == {1, -1} else _verdict(mean, interval, p_holm, margin)
-    if item.rises_late:
+    if item.no_verdict_holds:
         verdict = "cannot tell"
     level = LevelSpeedup(
         level=item.level,

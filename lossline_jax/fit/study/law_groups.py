@@ -12,7 +12,7 @@ from lossline_jax.fit.direction import ADVICE, wrong_way
 from lossline_jax.fit.study.law_request import LawRequest
 from lossline_jax.fit.tables.columns import group_label, names_of_runs, numeric_losses
 from lossline_jax.fit.tables.groups import row_groups
-from lossline_jax.fit.tables.other_unit import require_one_unit
+from lossline_jax.fit.tables.other_unit import require_one_unit, runs_of_another_size
 from lossline_jax.fit.tables.rows import WHERE
 from lossline_jax.losses.cells import LARGEST, SMALLEST, as_numbers, beyond_range
 
@@ -29,6 +29,7 @@ class LawGroup:
     points: DataSet
     num_repeated: int  # rows that occur more than once
     budget: np.ndarray | None  # (n,) the budget of each row; None: the design shows the budgets
+    other_sizes: tuple[str, ...] = ()  # a note for each input in which some runs are far from all others
 
     @property
     def has_checkpoints(self) -> bool:
@@ -73,7 +74,10 @@ def read_law_groups(
             points = DataSet(data, y, fixed, clusters=clusters, conventions={**conventions, law.output: output})
             num_repeated = int(rows.duplicated([*columns.values(), output]).sum())
             budget = None if budget_column is None else rows[budget_column].to_numpy()
-            groups.append(LawGroup(label, output, points, num_repeated, budget))
+            names = names_of_runs(rows, runs)
+            sizes = [runs_of_another_size(data[name], names, columns[name]) for name in law.normalise]
+            other_sizes = tuple(note for note in sizes if note)
+            groups.append(LawGroup(label, output, points, num_repeated, budget, other_sizes))
     return groups, notes
 
 

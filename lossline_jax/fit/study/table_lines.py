@@ -113,7 +113,9 @@ class FittedGroup:
         """
         keep = np.isfinite(self.x) & np.isfinite(self.y)
         runs = None if self.runs is None else self.runs[keep]
-        return SettingLine(setting, self.x[keep], self.y[keep], runs, self.line.fit, self.resamples)
+        steps = _steps(self.group.points)
+        steps = None if steps is None else steps[keep]
+        return SettingLine(setting, self.x[keep], self.y[keep], runs, self.line.fit, self.resamples, steps)
 
 
 def fit_lines(
@@ -360,6 +362,14 @@ def _with_table_notes(fit: FitResult, x: np.ndarray, y: np.ndarray, clusters: np
 def _num_repeated(x: np.ndarray, y: np.ndarray, runs: np.ndarray | None) -> int:
     points = pd.DataFrame({"x": x, "y": y, "run": runs}).dropna(subset=["x", "y"])
     return int(points.duplicated().sum())
+
+
+def _steps(points: pd.DataFrame) -> np.ndarray | None:
+    """Return the step of each point. None: the table does not tell the steps of all points."""
+    if "step" not in points.columns:
+        return None
+    steps, faulty = as_numbers(points.loc[:, "step"])
+    return steps if np.isfinite(steps).all() and not faulty.any() else None
 
 
 def _clusters(points: pd.DataFrame) -> np.ndarray | None:

@@ -49,6 +49,11 @@ class Setting:
             return list(other_than_size)
         return names
 
+    def name_from(self, base: "Setting") -> str:
+        """Return the levels in which the setting differs from the base: `data=code`, or `the base`."""
+        names = self.differing(base)
+        return ", ".join(f"{name}={self.levels[name]}" for name in names) or "the base"
+
     def size_distance(self, other: "Setting") -> float:
         """Return the distance of the parameter counts, as a difference of logarithms; infinite if none is known.
 
