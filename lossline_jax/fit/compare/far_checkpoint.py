@@ -7,10 +7,10 @@ this mean (Cook and Weisberg 1982, Residuals and Influence in Regression, sectio
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from scipy.special import stdtr
 
 from lossline_jax.formatting import ratio_text
@@ -19,7 +19,7 @@ from lossline_jax.formatting import ratio_text
 SIGNIFICANCE = (
     0.001  # probability, over all checkpoints of all settings. It is small because real curves are no parabolas
 )
-MIN_RATIO = 20.0  # distance from the curve, in deviations of the other checkpoints
+MIN_RATIO = 12.0  # distance from the curve, in deviations of the other checkpoints
 MIN_SHARE = 0.5  # share of the mean distance that every run must have, or it is the fault of some runs
 NUM_PARAMETERS = 3  # of the parabola
 MIN_CHECKPOINTS = 7  # checkpoints that all runs have. Without the far one they leave three degrees of freedom
@@ -38,15 +38,19 @@ class CheckpointCurves:
     runs: np.ndarray  # (n,) the run of each point
     checkpoints: np.ndarray  # (n,) numbers that are equal at the same checkpoint, and rise during training
 
+    @cached_property
     def indices(self) -> np.ndarray:
-        """Return the number of each point (checkpoints, runs), for the checkpoints that all runs have.
+        """The number of each point (checkpoints, runs), for the checkpoints that all runs have.
 
-        No checkpoint remains where a run has one twice.
+        There are none where a run has a checkpoint twice.
         """
-        rows = pd.DataFrame({"run": self.runs, "checkpoint": self.checkpoints, "index": np.arange(self.x.size)})
-        if rows.duplicated(["run", "checkpoint"]).any():
-            return np.empty((0, 0), int)
-        return rows.pivot(index="checkpoint", columns="run", values="index").dropna().to_numpy(int)
+        run_ids, runs = np.unique(self.runs, return_inverse=True)
+        numbers, checkpoints = np.unique(self.checkpoints, return_inverse=True)
+        indices_CR = np.full((numbers.size, run_ids.size), -1)
+        indices_CR[checkpoints, runs] = np.arange(self.x.size)
+        if np.sum(indices_CR >= 0) < self.x.size:
+            return indices_CR[:0]
+        return indices_CR[np.all(indices_CR >= 0, axis=1)]
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class FarCheckpoint:
     y: float
     distance: float  # of y from the curve
     ratio: float  # distance in deviations of the other checkpoints
-    run_ids: tuple[str, ...]
+    run_ids: tuple[str, ...]  # empty: the table does not tell runs apart
     unit: DistanceUnit
     name: str = ""  # of the checkpoint, such as `step 500`
 
@@ -70,7 +74,7 @@ class FarCheckpoint:
 
     def __str__(self) -> str:
         who = "all runs lie" if len(self.run_ids) > 1 else "its run lies"
-        of_others = f"the curve through their other checkpoints ({self.ratio:.0f} times the scatter of these)"
+        of_others = f"the curve through the other checkpoints ({self.ratio:.0f} times the scatter of these)"
         if self.unit == "y":
             size = f"{abs(self.distance):.3f} {'above' if self.distance > 0 else 'below'}"
             place = f"x {self.x:.3f}, y {self.y:.3f}"
@@ -91,13 +95,13 @@ def far_checkpoints(curves: Sequence[CheckpointCurves], unit: DistanceUnit) -> l
         unit: the unit of y.
     """
     farthest = [_farthest(of_setting, unit) for of_setting in curves]
-    num_tests = sum(max(of_setting.indices().shape[0] - 2, 0) for of_setting in curves)
+    num_tests = sum(max(of_setting.indices.shape[0] - 2, 0) for of_setting in curves)
     return [None if found is None or found[0] * num_tests >= SIGNIFICANCE else found[1] for found in farthest]
 
 
 def _farthest(curves: CheckpointCurves, unit: DistanceUnit) -> tuple[float, FarCheckpoint] | None:
     """Return the checkpoint that lies farthest off in all runs, with its p-value before correction."""
-    indices = curves.indices()
+    indices = curves.indices
     num = indices.shape[0]
     if num < MIN_CHECKPOINTS:
         return None

@@ -69,7 +69,7 @@ def far_parts_to_name(
         used: runs of the settings that the factor compares.
     """
     changed = any(level.verdict != old.verdict for level, old in zip(levels, with_all, strict=True))
-    return [part for part in far if changed or used & set(part.run_ids)]
+    return [part for part in far if changed or used & set(part.run_ids) or not part.run_ids]
 
 
 def far_run_ids(far: Sequence[FarPart]) -> tuple[str, ...]:

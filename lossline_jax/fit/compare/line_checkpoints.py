@@ -32,7 +32,7 @@ def without_far_checkpoints(
             continue
         kept.append(cell.only(number != far.checkpoint))
         name = f"checkpoint {far.checkpoint:g}" if cell.steps is None else f"step {far.checkpoint:g}"
-        found.append(replace(far, name=name))
+        found.append(replace(far, name=name, run_ids=cell.run_ids))
     return kept, tuple(found)
 
 
