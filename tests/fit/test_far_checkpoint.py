@@ -11,7 +11,7 @@ from lossline_jax.cli.main import main
 from lossline_jax.fit.compare.compare_lines import compare_setting_lines
 from lossline_jax.fit.compare.far_checkpoint import CheckpointCurves, far_checkpoints
 from tests.support.planted_compute import BASE as COMPUTE_BASE
-from tests.support.planted_compute import Design, plateau_curve, planted_table
+from tests.support.planted_compute import Design, planted_table, plateau_curve
 from tests.support.planted_lines import BASE, NUM_CHECKPOINTS, POINT_NOISE, RUN_NOISE, curve, fit_setting, study
 
 PLACE = 4  # of the bad checkpoint, from 0

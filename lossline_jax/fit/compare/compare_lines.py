@@ -56,7 +56,7 @@ def compare_setting_lines(
       They lie beyond the margin, on opposite sides of zero.
       The gaps at both ends of the course may show it too (`course.measure_course`).
     - `does not move`: neither of these. The 90% interval of the gap and the gap of every pair lie within the margin.
-      Neither end of the course surely lies beyond it.
+      Neither an end nor the middle of the course surely lies beyond it.
     - `cannot tell`: everything else.
 
     Where no setting was repeated, there is no p-value and the noise is the scatter of points about the line.
@@ -69,6 +69,8 @@ def compare_setting_lines(
     are named in the note, with the verdict that holds with them. A far run is only in doubt where few other runs tell
     the noise, or where a setting has two runs and either may be off. Runs in doubt count, and a verdict that does not
     hold without them becomes `cannot tell`.
+
+    A checkpoint at which all runs of a setting lie off their curve (`far_checkpoint`) is set aside too, and named.
 
     Args:
         cells: every setting with its points and fitted line.

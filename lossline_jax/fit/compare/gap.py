@@ -218,19 +218,19 @@ def _note(pairs: Sequence[MatchedPair], fitted: Sequence[MatchedPair], parts: Se
     for pair in fitted:
         level, base = pair.other, pair.reference
         notes.append(falls_with_x("y of this level", level.x, level.y))
-        notes.append(
-            _misfit(base, "the reference", MISFIT_IN_NOISE * noise.floor, "; the interval does not include that")
-        )
-        notes.append(_misfit(level, "this level", LEVEL_MISFIT_IN_NOISE * noise.floor, ""))
         notes.append(as_if_in_another_unit((level.x, level.y), (base.x, base.y)))
+    references, levels = [pair.reference for pair in fitted], [pair.other for pair in fitted]
+    beyond = "; the interval does not include that"
+    notes.append(_misfit(references, "the reference", MISFIT_IN_NOISE * noise.floor, beyond))
+    notes.append(_misfit(levels, "this level", LEVEL_MISFIT_IN_NOISE * noise.floor))
     if noise.repeated and all(pair.other.num_runs == 1 for pair in pairs):
         notes.append("one run of this level: its noise is that of the repeated settings")
     return "; ".join(dict.fromkeys(note for note in notes if note))
 
 
-def _misfit(cell: SettingLine, side: str, smallest: float, consequence: str) -> str:
-    """Say where the points of a setting lie off its own line. Empty: they do not, by more than `smallest`."""
-    distance, (low, high) = cell.misfit
+def _misfit(cells: Sequence[SettingLine], side: str, smallest: float, consequence: str = "") -> str:
+    """Say where the points of some setting lie farthest off its own line. Empty: by no more than `smallest`."""
+    distance, (low, high) = max((cell.misfit for cell in cells), key=lambda misfit: misfit[0])
     if not distance > smallest:
         return ""
     return f"points of {side} at x {low:.3f}-{high:.3f} lie {distance:.3f} off its own line{consequence}"

@@ -210,7 +210,7 @@ def _crossing(level: LevelGap, margin: float) -> str:
 def _place_beyond(level: LevelGap, margin: float) -> str:
     """Describe a place of the course at which the gap surely lies beyond the margin, where the mean lies within it.
 
-    The place is one of the two ends, or the middle of a course that bends.
+    The place is one of the two ends, or the middle.
     """
     course, interval = level.course, level.interval
     if course is None or interval is None or any(abs(end) >= margin for end in interval) or _crossing(level, margin):
@@ -218,7 +218,7 @@ def _place_beyond(level: LevelGap, margin: float) -> str:
     ends = _ends_beyond(course, margin)
     if ends:
         gap, x = (course.far, course.x[1]) if "far" in ends else (course.start, course.x[0])
-    elif course.bends and course.middle is not None and _beyond(course.middle_interval, margin):
+    elif course.middle is not None and _beyond(course.middle_interval, margin):
         gap, x = course.middle, float(np.mean(course.x))
     else:
         return ""

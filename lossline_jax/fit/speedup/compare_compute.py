@@ -75,12 +75,14 @@ def compare_compute(
       It goes before all others.
     - `no difference`: none of these, and the 90% interval lies within 1/margin and margin.
     - `cannot tell`: everything else. Levels of `tokenizer` always are where the losses are not in bits/byte. So are
-      measured curves where half of the runs of one side end clearly above an earlier loss (see `late_rises`).
+      measured curves where half of the runs of one side end clearly above an earlier loss (see `late_rises`), and
+      levels whose compute seems to have another unit than that of the reference.
 
     Runs far from the other runs of their own setting (`far_compute`) are set aside: everything is measured without
     them. They are named in the note, and a level says what its verdict is with them where it is another one. A far run
     is only in doubt where few other runs tell the noise, or where a setting has two runs and either may be off. Runs in
-    doubt count, and a verdict that does not hold without them becomes `cannot tell`.
+    doubt count, and a verdict that does not hold without them becomes `cannot tell`. A checkpoint at which all runs of
+    a setting lie off their curve is set aside too, and named.
 
     Args:
         frame: a table with `run_id`, factor columns and compute. A long table has `eval_set` and `step` too.
