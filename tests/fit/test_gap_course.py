@@ -200,6 +200,15 @@ def test_pairs_of_gaps_of_opposite_signs_get_no_word():
     assert level.course.word == ""
 
 
+def test_a_course_without_a_middle_is_still_read():
+    level = data_level(changed(11, 8, 8))
+    plain = to_json(level)
+    for name in ("middle", "middle_interval", "bends"):
+        del plain["course"][name]
+    course = dataclasses.replace(level.course, middle=None, middle_interval=None, bends=False)
+    assert from_json(LevelGap, plain) == dataclasses.replace(level, course=course)
+
+
 def test_a_level_without_a_course_is_still_read():
     level = data_level(changed(16, 0, 8))
     stored = to_json(level)
