@@ -78,6 +78,12 @@ def require_count(name: str, value: Any) -> None:
         raise ArgumentError(f"{{{name}}}" + ": {value!r} is not a whole number from 1", value=value)
 
 
+def require_seed(seed: Any) -> None:
+    """Raise ArgumentError unless a seed is a whole number from 0."""
+    if not isinstance(seed, Integral) or int(seed) < 0:
+        raise ArgumentError("{seed}: {value!r} is not a whole number from 0", value=seed)
+
+
 def require_inputs(law: Law, inputs: Mapping[str, Any], options: Sequence[str]) -> None:
     """Raise LosslineError if a keyword is neither an input of the law nor one of the options of the call."""
     if unknown := [name for name in inputs if name not in law.inputs]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.curves.compute_law import FLOPS_PER_PARAMETER_AND_TOKEN
+from lossline_jax.fit.option_types import require_field_types
 from lossline_jax.fit.speedup.cell import ComputeCell
 from lossline_jax.fit.tables.columns import PER_BYTE, names_of_runs, numeric_losses, require_one_kind, rows_of_set
 from lossline_jax.fit.tables.copies import one_run_each
@@ -39,6 +40,9 @@ class ComputeColumns:
     compute: str | None = None
     params: str | None = None
     tokens: str | None = None
+
+    def __post_init__(self) -> None:
+        require_field_types(self)
 
 
 @dataclass(frozen=True, eq=False)

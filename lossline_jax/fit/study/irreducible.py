@@ -8,6 +8,7 @@ import pandas as pd
 
 from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.curves.compute_law import fit_compute_law
+from lossline_jax.fit.option_types import require_field_types
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.tables.wide import positive
 
@@ -29,7 +30,7 @@ class IrreducibleModes:
         tokens: column of training tokens. None: not named; "law" needs it.
 
     Raises:
-        ArgumentError: an unknown mode, or "law" without the columns that it needs.
+        ArgumentError: an unknown mode, "law" without the columns that it needs, or a value of a wrong type.
     """
 
     e_x: Mode = "free"
@@ -46,6 +47,7 @@ class IrreducibleModes:
                 raise ArgumentError(
                     f"{{{name}}}: a compute law needs {{params}} and {{tokens}}, the columns of parameters and tokens"
                 )
+        require_field_types(self)
 
     def of_points(self, points: pd.DataFrame, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
         """Return the arguments of `line.fit_line` for one group. With both irreducible losses known the fit is log-log.

@@ -9,6 +9,7 @@ import pandas as pd
 from lossline_jax.errors import ArgumentError, suggestion
 from lossline_jax.fit.given_parameters import require_fixed, require_shared
 from lossline_jax.fit.law import OBJECTIVES, Law, Objective
+from lossline_jax.fit.option_types import require_field_types
 from lossline_jax.fit.result import INTERVAL_LEVEL
 from lossline_jax.fit.tables.rows import require_column
 
@@ -27,6 +28,9 @@ class LawOptions:
             design shows budgets (`budgets.budgets_of`). Intervals allow for an error that the rows of a budget share,
             and for noise that changes with the budget.
         merge_copies: True: count a run of one group that has two names once.
+
+    Raises:
+        ArgumentError: a field has a value of a wrong type.
     """
 
     fixed: Mapping[str, float] = field(default_factory=dict)
@@ -35,6 +39,9 @@ class LawOptions:
     level: float | None = INTERVAL_LEVEL
     budget: str | None = None
     merge_copies: bool = False
+
+    def __post_init__(self) -> None:
+        require_field_types(self)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.direction import refuse_accuracy_unit
 from lossline_jax.fit.law import Law
 from lossline_jax.fit.laws import find_law
+from lossline_jax.fit.option_types import require_options
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.study.law_group_fits import fit_alone, fit_together
 from lossline_jax.fit.study.law_groups import read_law_groups, require_one_row_for_each_run
@@ -85,6 +86,7 @@ def fit_laws(
     """
     law = find_law(law) if isinstance(law, str) else law
     outputs, by = as_names(outputs), as_names(by)
+    require_options("options", options, LawOptions)
     options = replace(options, shared=as_names(options.shared))
     if not outputs:
         raise ArgumentError("{outputs}: name at least one column to fit the law to")
