@@ -1,6 +1,7 @@
 """Read the series that a forecast or a backtest works on from any table of losses. Read `series_of_table` first."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ from lossline_jax.fit.tables.rows import (
     as_pandas,
     level_text,
     require_column,
+    require_different_columns,
     require_each_once,
 )
 from lossline_jax.fit.tables.wide import positive, wide_table
@@ -113,6 +115,11 @@ def series_of_table(
     if not columns.params:
         raise ArgumentError("{params}: name at least one column of parameter counts")
     require_each_once("loss", columns.losses)
+    require_each_once("column of parameters", columns.params)
+    for loss, size in itertools.product(columns.losses, columns.params):
+        sizes = {"{params}": size, "{tokens}": columns.tokens, "{flops}": columns.flops}
+        require_different_columns({"{losses}": loss, "{x}": columns.x if columns.across is None else None} | sizes)
+        require_different_columns({"{x}": columns.x} | sizes)
     frame = as_pandas(frame)
     if columns.unit is not None and {"eval_set", columns.unit} <= set(frame.columns):
         refuse_accuracy_unit(columns.unit)

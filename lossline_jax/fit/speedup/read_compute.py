@@ -14,7 +14,7 @@ from lossline_jax.fit.speedup.cell import ComputeCell
 from lossline_jax.fit.tables.columns import PER_BYTE, names_of_runs, numeric_losses, require_one_kind, rows_of_set
 from lossline_jax.fit.tables.copies import one_run_each
 from lossline_jax.fit.tables.other_unit import require_one_unit_of_repetitions
-from lossline_jax.fit.tables.rows import RUN_ID, WHERE, open_rows, require_column
+from lossline_jax.fit.tables.rows import RUN_ID, WHERE, open_rows, require_column, require_different_columns
 from lossline_jax.fit.tables.settings import (
     SETTING,
     Setting,
@@ -113,9 +113,11 @@ def read_compute(
         LosslineError: a column or the base is missing, the table does not tell runs apart, or a compute is negative.
     """
     frame = open_rows(frame)
+    own = {"{compute}": columns.compute, "{params}": columns.params, "{tokens}": columns.tokens}
     for name in losses:
         if "eval_set" not in frame.columns:
             require_column(frame, name, "losses")
+        require_different_columns({"{losses}": name} | (own if any(own.values()) else {"{compute}": COMPUTE_COLUMN}))
     if RUN_ID not in frame.columns:
         raise ArgumentError(
             "{run}: runs are the units of this comparison, and the table has no column run_id; name the column of "

@@ -11,7 +11,7 @@ from lossline_jax.fit.given_parameters import require_fixed, require_shared
 from lossline_jax.fit.law import OBJECTIVES, Law, Objective
 from lossline_jax.fit.option_types import require_field_types
 from lossline_jax.fit.result import INTERVAL_LEVEL
-from lossline_jax.fit.tables.rows import require_column
+from lossline_jax.fit.tables.rows import require_column, require_different_columns
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def columns_of_inputs(wide: pd.DataFrame, law: Law, inputs: Mapping[str, str]) -
         inputs: column of each input.
 
     Raises:
-        ArgumentError: an input has no column.
+        ArgumentError: an input has no column, or two inputs have one column.
     """
     if unknown := [name for name in law.inputs if name not in inputs and name not in wide.columns]:
         raise ArgumentError(
@@ -126,4 +126,6 @@ def columns_of_inputs(wide: pd.DataFrame, law: Law, inputs: Mapping[str, str]) -
             name=unknown[0],
             meaning=law.inputs[unknown[0]],
         )
-    return {name: inputs.get(name, name) for name in law.inputs}
+    columns = {name: inputs.get(name, name) for name in law.inputs}
+    require_different_columns(columns, "{inputs}: ")
+    return columns

@@ -22,7 +22,7 @@ from lossline_jax.fit.study.law_request import LawOptions, LawRequest, columns_o
 from lossline_jax.fit.tables.columns import loss_column, run_column
 from lossline_jax.fit.tables.copies import one_run_each
 from lossline_jax.fit.tables.groups import row_groups
-from lossline_jax.fit.tables.rows import as_names, as_pandas
+from lossline_jax.fit.tables.rows import as_names, as_pandas, require_different_columns
 from lossline_jax.fit.tables.wide import wide_table
 
 DEFAULT_LAW_OPTIONS = LawOptions()
@@ -97,6 +97,8 @@ def fit_laws(
     unit = loss_column(frame, outputs, unit)
     wide = wide_table(frame, list(outputs), unit, by=by, run=cluster, arguments=dict.fromkeys(outputs, "outputs"))
     columns, runs = columns_of_inputs(wide, law, inputs), run_column(wide, cluster)
+    for output in outputs:
+        require_different_columns({"{outputs}": output} | {f"input {name}": columns[name] for name in columns})
     request = LawRequest(law, columns, by, runs, runs_are_named=cluster is not None, options=options)
     request.require_columns(wide)
     sizes = tuple(columns.values())
