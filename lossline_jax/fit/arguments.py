@@ -78,6 +78,18 @@ def require_count(name: str, value: Any) -> None:
         raise ArgumentError(f"{{{name}}}" + ": {value!r} is not a whole number from 1", value=value)
 
 
+def require_losses(name: str, values: Any) -> None:
+    """Raise ArgumentError if one of the losses of an argument is zero or negative. Missing ones may be among them."""
+    try:
+        numbers = np.ravel(np.asarray(values, float))
+    except (TypeError, ValueError):
+        return  # the fit names what is not a number
+    if (bad := numbers <= 0).any():
+        k = int(np.argmax(bad))
+        template = f"{{{name}}}" + ": value {number} of {size} is {value:g}; losses are positive numbers"
+        raise ArgumentError(template, number=k + 1, size=numbers.size, value=numbers[k])
+
+
 def require_seed(seed: Any) -> None:
     """Raise ArgumentError unless a seed is a whole number from 0."""
     if not isinstance(seed, Integral) or int(seed) < 0:

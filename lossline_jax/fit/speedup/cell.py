@@ -19,6 +19,7 @@ class ComputeCell:
     num_left_out: int = 0  # runs of the setting that are not among them, because their loss hardly falls
     # Last loss minus lowest earlier loss of the runs that clearly end above an earlier loss, also of those left out.
     late_rises: Mapping[str, float] = field(default_factory=dict)
+    unusable: str = ""  # why the setting has no points: a value of it is no loss. "": it has points
 
     @property
     def levels(self) -> Mapping[str, str]:
@@ -51,7 +52,8 @@ class ComputeCell:
         Args:
             mask: (n,) bool.
         """
-        return ComputeCell(self.setting, self.loss[mask], self.log_compute[mask], self.runs[mask])
+        loss, log_compute, runs = self.loss[mask], self.log_compute[mask], self.runs[mask]
+        return ComputeCell(self.setting, loss, log_compute, runs, unusable=self.unusable)
 
     def without(self, runs: Set[str]) -> "ComputeCell":
         """Return the setting without these runs.
@@ -86,6 +88,18 @@ class ComputeCell:
             at_budget = order[budget == number]
             keep[at_budget[np.argmin(self.loss[at_budget])]] = True
         return self.only(keep)
+
+
+def why_unusable(reference: ComputeCell, level: ComputeCell) -> str:
+    """Return the reason why one of two settings has no usable losses. Empty: both have.
+
+    Args:
+        reference: the setting of the reference level.
+        level: the setting of the level.
+    """
+    if level.unusable:
+        return f"its setting has no usable losses: {level.unusable}"
+    return reference.unusable and f"the setting of the reference has no usable losses: {reference.unusable}"
 
 
 @dataclass(frozen=True, eq=False)

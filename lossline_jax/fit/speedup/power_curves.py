@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lossline_jax.errors import ArgumentError
-from lossline_jax.fit.speedup.cell import ComputeCell, Displacement
+from lossline_jax.fit.speedup.cell import ComputeCell, Displacement, why_unusable
 from lossline_jax.fit.speedup.grids import budget_losses, loss_grid, with_mean_of_lower_half
 from lossline_jax.fit.speedup.measured_curves import no_common_losses
 from lossline_jax.fit.speedup.power_law import PowerFit, fit_power_laws, freedom_of
@@ -72,12 +72,15 @@ def power_displacements(
     Raises:
         ArgumentError: a given E is not below every loss.
     """
+    unusable = [why_unusable(reference, level) for level in levels]
+    if reference.unusable:
+        return list(unusable), GroupNote()
     if why := why_no_power_law(reference):
-        return [f"no curve of the reference: {why}"] * len(levels), GroupNote()
-    reasons = [why_no_power_law(level) for level in levels]
+        return [bad or f"no curve of the reference: {why}" for bad in unusable], GroupNote()
+    reasons = [bad or _no_curve(level) for bad, level in zip(unusable, levels, strict=True)]
     usable = [level for level, why in zip(levels, reasons, strict=True) if not why]
     if not usable:
-        return [f"no curve: {why}" for why in reasons], GroupNote()
+        return list(reasons), GroupNote()
     smallest = min(float(cell.loss.min()) for cell in (reference, *usable))
     if fix.get("E", 0.0) >= smallest:
         raise ArgumentError(
@@ -88,8 +91,12 @@ def power_displacements(
     fit, own = fit_power_laws([reference, *usable], fix, share)
     cells = [reference, *usable]
     numbers = iter(range(1, len(cells)))
-    found = [f"no curve: {why}" if why else _displacement(fit, cells, next(numbers)) for why in reasons]
+    found = [why or _displacement(fit, cells, next(numbers)) for why in reasons]
     return found, GroupNote(own, fit.misfit)
+
+
+def _no_curve(cell: ComputeCell) -> str:
+    return f"no curve: {why}" if (why := why_no_power_law(cell)) else ""
 
 
 def _ends(fit: PowerFit, cells: Sequence[ComputeCell], k: int) -> tuple[float, float]:

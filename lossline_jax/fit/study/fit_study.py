@@ -27,7 +27,7 @@ from lossline_jax.fit.study.results import LineFit, StudyFits
 from lossline_jax.fit.study.setting_lines import BASE, SettingLines, fit_setting_lines
 from lossline_jax.fit.study.study_speedups import study_speedups
 from lossline_jax.fit.study.table_lines import line_conventions
-from lossline_jax.fit.tables.columns import PER_BYTE, unit_label, usable_losses
+from lossline_jax.fit.tables.columns import PER_BYTE, unit_label
 from lossline_jax.fit.tables.settings import Setting
 
 COMPARE_CONVENTIONS = {
@@ -136,7 +136,7 @@ def fit_study(
     require_options("statistics", statistics, Statistics)
     table, notes = read_settings(frame, x, y, base, factors=factors, units=units, merge_copies=merge_copies)
     compared = _compared(table, notes, statistics)
-    frame = usable_losses(table.frame, table.units)
+    frame = table.frame
     _say(table, "fitting compute laws")
     compute_fits, unfitted = fit_compute_laws(frame, (x, y), table.units)
     _say(table, "fitting the lines of the figures")
@@ -144,7 +144,7 @@ def fit_study(
         frame, x, y, table.units, base=table.base.levels, num_resamples=statistics.num_resamples, seed=statistics.seed
     )
     isoflops, left_out = fit_isoflops(frame, x, comparing_unit(frame, table.units))
-    speedups, not_compared, speedup_conventions = study_speedups(table, frame)
+    speedups, not_compared, speedup_conventions = study_speedups(table)
     return replace(
         compared,
         compute_fits=compute_fits,

@@ -193,9 +193,9 @@ def require_one_setting_a_run(frame: pd.DataFrame, settings: Settings, axes: Seq
         if len(numbers) > 1:
             first, second = (settings.settings[number].levels for number in numbers[:2])
             name = differences(first, second)[0]
-            varies = frame.groupby("run_id", sort=False)[name].nunique(dropna=False) > 1
+            varies = (frame.groupby("run_id", sort=False)[name].nunique(dropna=False) > 1).to_numpy()
             rows = f"run {run_id!r} has rows of {name} {first[name]} and of {second[name]}"
-            if 2 * varies.sum() <= len(varies):
+            if 2 * varies.sum() <= varies.size:
                 raise ArgumentError(
                     "{rows}: two runs have one name; name a column that tells runs apart with {run}", rows=rows
                 )
@@ -213,7 +213,7 @@ def _columns_of_factors(frame: pd.DataFrame, axes: Sequence[str]) -> str:
         name
         for name in frame.columns
         if name not in no_factors
-        and 1 < frame[name].nunique() < len(runs)
+        and 1 < frame.loc[:, name].nunique() < len(runs)
         and np.all(runs[name].nunique(dropna=False) == 1)
     ]
     return f"name columns that can be factors ({', '.join(names)})" if names else "name another column"
