@@ -128,3 +128,4 @@ class Displacement:
     freedom: float = 0.0
     noise: float | None = None  # deviation of a run from its power law, in ln(compute)
     parameters: dict[str, float] | None = None
+    misfit: float | None = None  # how far the power laws miss their points, in ln(compute); None: not known, or chance

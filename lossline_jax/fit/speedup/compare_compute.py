@@ -77,7 +77,8 @@ def compare_compute(
       It goes before all others.
     - `no difference`: none of these, and the 90% interval lies within 1/margin and margin.
     - `cannot tell`: everything else. Levels of `tokenizer` always are where the losses are not in bits/byte. So are
-      measured curves where half of the runs of one side end clearly above an earlier loss (see `late_rises`).
+      measured curves where half of the runs of one side end clearly above an earlier loss (see `late_rises`). So are
+      power laws that miss their own points by more than the speedup, and by more than ten times the noise of a run.
 
     Runs far from the other runs of their own setting (`far_compute`) are set aside: everything is measured without
     them. They are named in the note, and a level says what its verdict is with them where it is another one. A far run

@@ -35,9 +35,22 @@ def note_on_groups(groups: Sequence[GroupNote]) -> str:
         parts.append(f"the levels do not share one curve{where}: each has its own {' or '.join(sorted(set(owns)))}")
     if misfits := [group.misfit for group in groups if group.misfit is not None]:
         upto = "up to " if len(misfits) > 1 else ""
-        miss = f"the curves miss their points by {upto}{100 * max(misfits):.2g}% of compute"
-        parts.append(f"{miss}, which the intervals do not include")
+        parts.append(
+            f"the curves miss their points by {upto}{miss_text(max(misfits))}, which the intervals do not include"
+        )
     return "; ".join(parts)
+
+
+def miss_text(misfit: float) -> str:
+    """Return a misfit in words.
+
+    Args:
+        misfit: a distance in ln(compute).
+    """
+    if misfit < np.log(2):
+        return f"{100 * misfit:.2g}% of compute"
+    factor = f"{np.exp(misfit):.2g}" if misfit < np.log(1000) else "over 1000"
+    return f"a factor of {factor} in compute"
 
 
 def why_no_power_law(cell: ComputeCell) -> str:
@@ -142,6 +155,7 @@ def _displacement(fit: PowerFit, cells: Sequence[ComputeCell], k: int) -> Displa
         variance=unknown if variance is None else variance,
         freedom=0.0 if variance is None else freedom,
         noise=None if variance is None else float(np.sqrt(shifts @ shifts / freedom)),
+        misfit=fit.misfit,
         parameters={
             "E of the reference": float(fit.E[0]),
             "E": float(fit.E[k]),
