@@ -94,7 +94,8 @@ def test_a_table_without_any_usable_curve_is_refused(capsys, write, verb, flags)
     table["task"] = -table["task"]
     code, printed, err = run_cli(capsys, "table", verb, write(table), *flags)
     assert (code, printed, err.count("\n")) == (2, "", 1)
-    assert "line 2 of t.csv, run wiki-1e+06-0: task is -" in err
+    begins = {"compare": "lossline: base: line 2"}.get(verb, "lossline: line 2")
+    assert err.startswith(f"{begins} of t.csv, run wiki-1e+06-0: task is -")
 
 
 def test_the_page_leaves_out_every_curve_with_a_bad_loss():

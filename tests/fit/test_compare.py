@@ -301,7 +301,8 @@ def test_two_runs_of_one_name_are_refused(losses, capsys):
     ("flags", "message"),
     [
         (["--base", "data"], "--base: 'data' is not FACTOR=LEVEL"),
-        (["--base", "data=kode"], "no run has data 'kode'; did you mean 'code'?"),
+        (["--base", "data=kode"], "--base: no run has data 'kode'; did you mean 'code'?; the table has wiki, code"),
+        (["--base", "data=code", "size=d32"], "--base: no run has data=code and size=d32 together; leave one"),
         (["--base", "seed=1", "dat=wiki"], "'dat' is not a factor of this table; did you mean 'data'?"),
         (["--factors", "dta"], "the table has no column 'dta'; did you mean 'data'?"),
         (["--run", "nam"], "the table has no column 'nam'; did you mean 'name'?"),

@@ -116,7 +116,7 @@ def fit_laws(
         fits += [LawFit(group.label, group.output, fit) for group, fit in zip(members, results, strict=True)]
     failures = (*merged, *left_out, *_without_curve(fits))
     if not any(item.fit.has_curve for item in fits):
-        raise LosslineError(failures[0])
+        raise LosslineError(failures[0].removeprefix("all, "))  # the whole table is one group: no name is needed
     fixed, shared = dict(options.fixed), tuple(options.shared)
     return LawFits(law.name, law.formula, columns, runs, tuple(fits), failures, fixed, shared, num_groups)
 

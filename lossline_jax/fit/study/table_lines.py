@@ -193,7 +193,7 @@ def _require_a_line(fitted: Sequence[FittedGroup], failures: Sequence[str], acro
     if not fitted and not failures and across is not None:
         raise LosslineError(f"{across.column} has one level only: nothing to pair; name a column with several levels")
     if not fitted or (across is None and not any(item.line.fit.has_curve for item in fitted)):
-        raise LosslineError(failures[0])
+        raise LosslineError(failures[0].removeprefix("all: "))  # the whole table is one group: no name is needed
 
 
 def _across_groups(

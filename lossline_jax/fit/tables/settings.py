@@ -272,10 +272,15 @@ def find_base(settings: Settings, factors: Sequence[str], base: Mapping[str, Any
         if level not in known:  # the text "7.0" means the level 7, as in a table of numbers
             level = given[name] = level_text(as_numbers(pd.Series([level], dtype=object))[0][0]) or level
         if level not in known:
-            raise LosslineError(f"no run has {name} {level!r}{suggestion(level, known)}; the table has {known[:20]}")
+            listed = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+            raise ArgumentError(
+                "{base}: no run has {name} {level!r}{hint}; the table has {listed}",
+                name=name, level=level, hint=suggestion(level, known), listed=listed,
+            )  # fmt: skip
     fitting = [s for s in settings if all(s.levels[name] == level for name, level in given.items())]
     if not fitting:
-        raise LosslineError(f"no run has all the factors of the base: {given}")
+        levels = " and ".join(f"{name}={level}" for name, level in given.items())
+        raise ArgumentError("{base}: no run has {levels} together; leave one of them out", levels=levels)
     return max(fitting, key=lambda setting: sum(len(other.differing(setting)) == 1 for other in settings))
 
 
