@@ -179,6 +179,17 @@ def test_a_curve_of_another_form_is_told():
     assert all("miss their points" in factor.note for factor in wrong.factors)
 
 
+@pytest.mark.parametrize(("alpha", "verdict"), [(ALPHA, "saves compute"), (3.0, "cannot tell")])
+def test_curves_far_from_their_own_points_give_no_verdict(alpha, verdict):
+    """The exponent is held. The planted one fits the points; another one misses them by far more than the speedup."""
+    table = two_settings(SHIFTS[0], np.add(0.2, SHIFTS[0]))
+    table["loss"] *= np.exp(np.random.default_rng(0).normal(0, 0.001, len(table)))
+    level = level_of(table, fit.CurveOptions(curve="power law", fix={"alpha": alpha}), base={"data": "wiki"})
+    assert level.verdict == verdict
+    assert level.p < 0.05
+    assert ("the curves miss their own points by more than the speedup, a factor of " in level.note) == (alpha != ALPHA)
+
+
 def test_only_losses_that_both_reach_are_compared():
     table = two_settings([0.0, 0.02, -0.02], [1.0, 1.1, 0.9])
     for curves in (fit.CurveOptions(), POWER):

@@ -5,12 +5,14 @@ power_displacements, judge_levels) -> without_far_compute
 """
 
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lossline_jax.fit.compare.far_run import runs_in_doubt, runs_set_aside
+from lossline_jax.fit.option_types import require_options
 from lossline_jax.fit.speedup.cell import ComputeCell
 from lossline_jax.fit.speedup.curve_options import CurveOptions, require_curve_options
 from lossline_jax.fit.speedup.far_compute import far_compute_runs, without_far_budgets
@@ -76,7 +78,8 @@ def compare_compute(
     - `no difference`: none of these, and the 90% interval lies within 1/margin and margin.
     - `cannot tell`: everything else. Levels of `tokenizer` always are where the losses are not in bits/byte. So are
       measured curves where half of the runs of one side end clearly above an earlier loss (see `late_rises`), and
-      levels whose compute seems to have another unit than that of the reference.
+      levels whose compute seems to have another unit than that of the reference. So are power laws that miss their own
+      points by more than the speedup, and by more than ten times the noise of a run.
 
     Runs far from the other runs of their own setting (`far_compute`) are set aside: everything is measured without
     them. They are named in the note, and a level says what its verdict is with them where it is another one. A far run
@@ -98,6 +101,9 @@ def compare_compute(
         LosslineError: a column, set or base is missing, a value is bad, one run has two names, or an option is wrong.
     """
     losses, factors = as_names(losses), None if factors is None else as_names(factors)
+    require_options("columns", columns, ComputeColumns)
+    require_options("curves", curves, CurveOptions)
+    curves = replace(curves, share=None if curves.share is None else as_names(curves.share))
     require_curve_options(curves)
     require_each_once("factor", factors or ())
     require_each_once("loss", losses)

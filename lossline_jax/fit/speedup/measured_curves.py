@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lossline_jax.fit.speedup.cell import ComputeCell, Displacement
+from lossline_jax.fit.speedup.cell import ComputeCell, Displacement, why_unusable
 from lossline_jax.fit.speedup.grids import budget_losses, loss_grid, with_mean_of_lower_half
 from lossline_jax.fit.speedup.late_rises import late_rises
 
@@ -39,6 +39,8 @@ def measured_displacement(reference: ComputeCell, level: ComputeCell) -> Displac
         reference: the setting of the reference level, as `usable_runs` returns it.
         level: the setting that is equal in all other factors; the same holds.
     """
+    if why := why_unusable(reference, level):
+        return why
     empty = [name for name, cell in (("this level", level), ("the reference", reference)) if not cell.num_runs]
     if empty:
         return f"no run of {' or of '.join(empty)} has {MIN_RECORDS} checkpoints{level.chosen} with a falling loss"

@@ -16,9 +16,6 @@ from lossline_jax.fit.tables.other_unit import require_one_unit, runs_of_another
 from lossline_jax.fit.tables.rows import WHERE
 from lossline_jax.losses.cells import LARGEST, SMALLEST, as_numbers, beyond_range
 
-# Outputs of laws that are losses: positive numbers. A logarithmic objective asks the same of the output of any law.
-OUTPUTS_THAT_ARE_LOSSES = ("L", "L_u")
-
 
 @dataclass(frozen=True, eq=False)
 class LawGroup:
@@ -49,7 +46,8 @@ def read_law_groups(
         outputs: columns to fit the law to.
     """
     law, columns, runs = request.law, request.columns, request.runs
-    are_losses = law.output in OUTPUTS_THAT_ARE_LOSSES or request.objective.logarithmic
+    # A logarithmic objective asks of any output what is asked of a loss: a positive number.
+    are_losses = law.predicts_losses or request.objective.logarithmic
     conventions = {name: f"{law.inputs[name]}: column {column}" for name, column in columns.items()}
     fixed, budget_column = request.options.fixed, request.options.budget
     groups: list[LawGroup] = []
