@@ -59,7 +59,7 @@ def write_figures(figures: "Figures", options: PaperOptions, paper: Paper) -> No
         plot.name: paper_figure(plot, width=width, font=options.font, panel=options.panel)
         for plot in figures.named(options.only)
     }
-    folder = make_folder(paper.folder)
+    folder = make_folder(paper.folder, "--out")
     for name, figure in drawn.items():
         write_figure(figure, folder, name)
         logs.result(f"figure: {folder / name}.png .pdf .svg")

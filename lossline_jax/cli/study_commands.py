@@ -50,7 +50,7 @@ with epy.lazy_imports():
     from lossline_jax.pipeline import prepare as preparation
     from lossline_jax.pipeline import report as report_verbs
     from lossline_jax.pipeline import study as study_verbs
-    from lossline_jax.plan import measured
+    from lossline_jax.plan import measured, storage_and_epochs
     from lossline_jax.plan import plan as plans
     from lossline_jax.status import leftovers
     from lossline_jax.status import resubmit as resubmissions
@@ -68,6 +68,8 @@ def plan_command(study: StudyConfig, folder: StudyDir, options: PlanOptions) -> 
     """Show the costs of the runs, before anything is computed."""
     if options.price is not None and options.chip is None:
         raise LosslineError("--price: the price of which chip? add --chip, such as --chip v5e")
+    if not folder.prepared_file.exists():
+        storage_and_epochs.require_files(study)
     plan = plans.plan_study(study, options.utilisation)
     show(plan)
     for speed in measured.measured_speeds(plan, folder):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lossline_jax.fit.study.results import StudyFits
     from lossline_jax.fit.study.table_laws import LawFits
 
+MOST_NOTES = 10  # notes on rows and runs that `table figure` prints. A choice
 GARBAGE_THRESHOLD = 20_000  # new containers before Python looks for garbage; its own default is 700. A choice
 
 
@@ -115,6 +116,10 @@ def table_figure(table: str, options: FigureTableOptions) -> None:
     paper = Paper.of(options)
     frame, fits = _compared(table, options, fit_study)
     write_figures(figures_of(frame, fits, None, None), options, paper)
+    for note in fits.failures[:MOST_NOTES]:
+        logs.warning(f"note: {note}")
+    if (more := len(fits.failures) - MOST_NOTES) > 0:
+        logs.warning(f"{more} more such notes: lossline-jax table compare prints them all")
 
 
 def laws_command(options: LawsOptions) -> None:

@@ -78,6 +78,24 @@ def require_count(name: str, value: Any) -> None:
         raise ArgumentError(f"{{{name}}}" + ": {value!r} is not a whole number from 1", value=value)
 
 
+def require_losses(name: str, values: Any) -> None:
+    """Raise ArgumentError if one of the losses of an argument is zero or negative. Missing ones may be among them."""
+    try:
+        numbers = np.ravel(np.asarray(values, float))
+    except (TypeError, ValueError):
+        return  # the fit names what is not a number
+    if (bad := numbers <= 0).any():
+        k = int(np.argmax(bad))
+        template = f"{{{name}}}" + ": value {number} of {size} is {value:g}; losses are positive numbers"
+        raise ArgumentError(template, number=k + 1, size=numbers.size, value=numbers[k])
+
+
+def require_seed(seed: Any) -> None:
+    """Raise ArgumentError unless a seed is a whole number from 0."""
+    if not isinstance(seed, Integral) or int(seed) < 0:
+        raise ArgumentError("{seed}: {value!r} is not a whole number from 0", value=seed)
+
+
 def require_inputs(law: Law, inputs: Mapping[str, Any], options: Sequence[str]) -> None:
     """Raise LosslineError if a keyword is neither an input of the law nor one of the options of the call."""
     if unknown := [name for name in inputs if name not in law.inputs]:

@@ -82,6 +82,10 @@ def prepare_data_set(
     if facts["num_points"] < max(num_free, 1):
         own = " of its own" if shared else ""
         return refused("too few points", f"{facts['num_points']} points for {num_free} free parameters{own}")
+    output = data[law.output]
+    if law.predicts_losses and np.any(output <= 0):
+        what = f"{np.sum(output <= 0)} of {output.size} values of {law.output} are not above 0"
+        return refused("failed", f"{what} (the smallest is {output.min():g}); losses are positive numbers")
     offset = fixed.get(objective.offset, 0.0) if objective.offset else 0.0
     if objective.logarithmic and not np.all(data[law.output] > offset):
         return refused("failed", f"{law.output} must be above {objective.offset or 0} for {objective.name}")

@@ -35,7 +35,7 @@ class RowGroups:
     labels: np.ndarray  # (n,) the group of each row
     kind: str  # BUDGETS, APPARENT_RUNS or RUNS
     log_budget: np.ndarray | None = None  # (n,) None: the size of the noise is not taken for a function of the budget
-    named: bool = False  # the user named the groups, so that no test decides whether they count
+    named: bool = False  # the user named the groups: what their rows share is estimated whatever the test says
 
 
 def groups_of_rows(inputs: Mapping[str, Any], budget: Any = None) -> RowGroups | None:
@@ -136,7 +136,8 @@ def with_group_intervals(
     group_n = np.unique(groups.labels[keep].astype(str), return_inverse=True)[1]
     num_groups = int(group_n.max()) + 1
     if num_groups < MIN_GROUPS:
-        return _with_kind(fit, f"{independent} ({num_groups} {groups.kind} are too few to test them)")
+        purpose = "tell what their rows share" if groups.named else "test them"
+        return _with_kind(fit, f"{independent} ({num_groups} {groups.kind} are too few to {purpose})")
     output = data.pop(law.output)
     kept_weights = None if weights is None else np.asarray(weights, float)[keep]
     problem = build_problem(law, data, output, fit.minimised, fixed=fit.fixed, weights=kept_weights)
@@ -147,7 +148,10 @@ def with_group_intervals(
     if noise is None:
         return _with_kind(fit, f"{independent} (too few rows to test them within {groups.kind})")
     if noise.is_independent:
-        return _with_kind(fit, f"{independent} (tested within {num_groups} {groups.kind})")
+        named = f"the rows of the {num_groups} named {groups.kind} share no error"
+        return _with_kind(
+            fit, f"{independent} ({named if groups.named else f'tested within {num_groups} {groups.kind}'})"
+        )
     return _profiled_again(fit, problem, noise, groups.kind)
 
 

@@ -112,6 +112,11 @@ class Law:
         return tuple(p.name for p in self.parameters)
 
     @property
+    def predicts_losses(self) -> bool:
+        """True if the output is a loss, which is a positive number."""
+        return self.output == "L"
+
+    @property
     def scaled(self) -> tuple[str, ...]:
         """Names of the parameters whose value depends on the normalisation. They cannot be held fixed."""
         return tuple(p.name for p in self.parameters if p.scale is not None)

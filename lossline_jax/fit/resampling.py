@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.special
 
 from lossline_jax.errors import LosslineError, suggestion
-from lossline_jax.fit.arguments import clean_arrays, require_count, run_labels
+from lossline_jax.fit.arguments import clean_arrays, require_count, require_seed, run_labels
 from lossline_jax.fit.curves.noise_in_x import corrected_samples
 from lossline_jax.fit.law import Law
 from lossline_jax.fit.laws import find_law
@@ -271,6 +271,8 @@ def bootstrap_each(
         LosslineError: a fit has no curve.
     """
     require_count("num_resamples", num_resamples)
+    for item in fits:
+        require_seed(item.seed)
     drawn = [_draw_resamples(item, find_law(item.fit.law, law), num_resamples) for item in fits]
     waiting = [item for item in drawn if isinstance(item, _Drawn)]
     minima = iter(minimise_all([item.task for item in waiting], max_iterations=MOST_STEPS))

@@ -12,7 +12,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.losses.loss_row import FACTOR_COLUMNS, ORDINARY_LEVELS
 from lossline_jax.losses.table import read_losses
 from lossline_jax.status.runs import failed_runs, log_note
-from lossline_jax.storage.files import may_write, read_record, write_json
+from lossline_jax.storage.files import make_folder, may_write, read_record, write_json
 from lossline_jax.storage.outputs import REPORT_FILES, output_folder, output_json
 from lossline_jax.storage.paths import StudyDir
 from lossline_jax.weights.registry import scored_models
@@ -42,6 +42,7 @@ def compare(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, ou
     compared = compare_lines(frame, study.x, study.y, study.base.factors, merge_copies=merge_copies)
     compared = _with_unfinished(_with_failed(compared, study, folder), study, folder, frame)
     if output_file is not None:
+        make_folder(output_file.parent, "--out")
         write_json(output_file, compared.to_json())
     return Comparisons(compared)
 
@@ -64,6 +65,7 @@ def fit(study: StudyConfig, folder: StudyDir, merge_copies: bool = False, out: s
     logs.info(f"{folder.root}: fitting the losses of {frame['run_id'].nunique()} runs")
     fits = _with_unfinished(_fit_losses(study, folder, frame, merge_copies), study, folder, frame)
     if output_file is not None:
+        make_folder(output_file.parent, "--out")
         write_json(output_file, fits.to_json())
     if may_write(folder.fits_file):
         write_json(folder.fits_file, fits.to_json())

@@ -32,6 +32,7 @@ from lossline_jax.pipeline.run_context import start_devices
 from lossline_jax.pipeline.runner import StudyRunner
 from lossline_jax.pipeline.study_files import open_study, save_study
 from lossline_jax.plan.plan import StudyPlan, plan_study
+from lossline_jax.plan.storage_and_epochs import require_files
 from lossline_jax.status.study import StudyStatus, read_status
 from lossline_jax.storage.object_store import reachable_path
 from lossline_jax.storage.paths import StudyDir
@@ -332,7 +333,13 @@ class Study:
         return cls(config, folder=directory)
 
     def plan(self) -> StudyPlan:
-        """Return the FLOPs, tokens and parameters of the runs, before any of them is trained."""
+        """Return the FLOPs, tokens and parameters of the runs, before any of them is trained.
+
+        Raises:
+            LosslineError: the study is not prepared, and a glob of a corpus matches no file.
+        """
+        if not self.folder.prepared_file.exists():
+            require_files(self.config)
         return plan_study(self.config)
 
     def prepare(self) -> None:

@@ -6,6 +6,7 @@ from lossline_jax import logs
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.formatting import human_count
 from lossline_jax.models.accounting import count_parameters
+from lossline_jax.storage.files import make_folder
 from lossline_jax.storage.object_store import expanded
 from lossline_jax.storage.outputs import output_folder, output_table
 from lossline_jax.storage.paths import StudyDir
@@ -50,6 +51,7 @@ def import_losses(source: str, out: str, schema: str | None) -> None:
 
     file = output_table(out)
     frame = read_published(source, schema)
+    make_folder(file.parent, "--out")
     write_frame(frame, file)
     runs, sets = frame["run_id"].nunique(), frame["eval_set"].nunique()
     logs.info(

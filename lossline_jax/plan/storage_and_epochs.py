@@ -46,6 +46,20 @@ def most_tokens(study: StudyConfig) -> dict[str, float]:
     return {name: size for name, size in sizes.items() if size}
 
 
+def require_files(study: StudyConfig) -> None:
+    """Raise LosslineError where the files of a corpus are not there: `prepare` would end with the same message.
+
+    Args:
+        study: a study that is not prepared. A prepared one no longer needs the files.
+    """
+    corpora = [corpus for corpus in study.corpora if isinstance(corpus, FilesCorpus)]
+    if corpora:
+        from lossline_jax.data.corpora.files import find_files  # needs pyarrow, which a plan of other corpora does not
+
+        for corpus in corpora:
+            find_files(corpus)
+
+
 def epochs_of(run: RunConfig, available: Mapping[str, float]) -> dict[str, float]:
     """Return how often a run reads each corpus of its mixture. A corpus of unknown size without a cap is left out.
 
@@ -70,7 +84,7 @@ def _most_bytes(corpus: Corpus) -> float | None:
 
         try:
             paths = find_files(corpus)
-        except LosslineError:  # the files are elsewhere; `prepare` reports it
+        except LosslineError:  # a prepared study no longer needs the files; `require_files` refuses another one
             return corpus.max_bytes
         if all(not file_kind(path).compression and file_kind(path).form != "parquet" for path in paths):
             return min(sum(path.stat().length for path in paths), corpus.max_bytes or float("inf"))

@@ -64,7 +64,7 @@ def write_report(
     Raises:
         LosslineError: a file cannot be written.
     """
-    folder = make_folder(report_folder / "figures")
+    folder = make_folder(report_folder / "figures", "--out")
     table = judged_table(frame, fits, study)
     content = _values(table, study=study, steps=_shown_steps(steps), figures_folder=folder, progress=progress)
     content |= {"title": shown(title), "corpora": corpora_table(shown_tree(corpora or {}))}

@@ -93,10 +93,14 @@ def may_write(path: epath.Path) -> bool:
     return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
-def make_folder(path: epath.Path) -> epath.Path:
+def make_folder(path: epath.Path, flag: str = "--root, with an experiment file") -> epath.Path:
     """Create the folder `path` and its parents, and return `path`.
 
     In an object store nothing is created, since it has no folders, only names with slashes.
+
+    Args:
+        path: folder to create.
+        flag: the flag that chooses the folder, for the message.
 
     Raises:
         LosslineError: the folder cannot be created.
@@ -107,8 +111,7 @@ def make_folder(path: epath.Path) -> epath.Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LosslineError(
-            f"{path}: cannot create this folder ({error.strerror or error}); "
-            "choose another one (--root, with an experiment file)"
+            f"{path}: cannot create this folder ({error.strerror or error}); choose another one ({flag})"
         ) from error
     return path
 
@@ -149,12 +152,17 @@ def write_atomic(path: epath.Path, content: str | bytes) -> None:
 
 def write_json(path: epath.Path, content: Mapping[str, Any]) -> None:
     """Write a file of the study atomically, as indented JSON with its checksum (`seal`)."""
-    export_json(path, seal(content))
+    write_atomic(path, _indented(seal(content)))
 
 
 def export_json(path: epath.Path, content: Any) -> None:
-    """Write a file that the user asked for atomically, as indented JSON without a checksum."""
-    write_atomic(path, json.dumps(content, indent=2, sort_keys=False, ensure_ascii=False) + "\n")
+    """Write a file that the user asked for with `--out` atomically, as indented JSON without a checksum."""
+    make_folder(path.parent, "--out")
+    write_atomic(path, _indented(content))
+
+
+def _indented(content: Any) -> str:
+    return json.dumps(content, indent=2, sort_keys=False, ensure_ascii=False) + "\n"
 
 
 def read_json(path: epath.Path, fields: Mapping[str, Any] | None = None, mend: str = MEND) -> dict[str, Any]:

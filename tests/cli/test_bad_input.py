@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lossline_jax.errors import LosslineError
 from lossline_jax.pipeline.study import Study
 from tests.cli.test_main import run_cli
 
@@ -32,6 +33,8 @@ def study(glob: str = "{folder}/good/*.txt", vocab_size: int = 300, eval_context
     return StudyConfig("bad", (corpus,), runs, suite, x=corpus.name, y=suite.cloze[0].name,
                        validation_fraction=0.3)
 """
+
+X = [4 - 0.3 * (k % 6) + 0.01 * (k // 6) for k in range(24)]
 
 
 def write_experiment(folder, extra="runs = (base,)"):
@@ -101,6 +104,35 @@ def test_plan_names_what_is_wrong_in_the_experiment(capsys, folder, extra, messa
     assert code == 2
     assert err.count("\n") == 1
     assert re.search(message, err), err
+
+
+def test_a_plan_refuses_files_that_are_not_there(capsys, folder):
+    experiment, flags = write_experiment(folder), ["--glob", f"{folder}/nothing/*.txt"]
+    code, out, err = run_cli(capsys, "plan", experiment, *flags, "--manifest", "--root", str(folder / "root"))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"lossline: corpus 'mine': '{folder}/nothing/*.txt' matches no file (from ")
+    assert not (folder / "root").exists()
+    assert run_cli(capsys, "plan", experiment)[0] == 0
+    (folder / "good").rename(folder / "elsewhere")
+    with pytest.raises(LosslineError, match="matches no file"):
+        Study.from_file(experiment).plan()
+
+
+def test_an_output_that_cannot_be_made_names_out(capsys, tmp_path):
+    """Permissions allow it, and only the attempt shows that a file is in the way."""
+    table = tmp_path / "t.csv"
+    table.write_text("run_id,data,x,y\n" + "".join(f"{k // 6},{k // 12},{x},{x / 2}\n" for k, x in enumerate(X)))
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "figures").write_text("in the way")
+    axes = ["--x", "x", "--y", "y", "--out"]
+    code, _, err = run_cli(capsys, "table", "report", str(table), *axes, f"{tmp_path}/page", "--factors", "data")
+    assert code == 2
+    assert err.splitlines()[-1].endswith(
+        "/figures: cannot create this folder (File exists); choose another one (--out)"
+    )
+    code, _, err = run_cli(capsys, "table", "fit", str(table), *axes, f"{tmp_path}/page/figures/more/fits.json")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("lossline: --out: ")
 
 
 def test_a_run_has_the_same_id_from_the_file_and_from_its_folder(capsys, folder):

@@ -195,7 +195,17 @@ def test_a_named_column_of_budgets_is_used_without_a_test():
     by_hand = intervals_by_budget(by_hand, {"N": frame["N"], "D": frame["D"]}, frame["loss"], frame["budget"])
     assert by_hand.intervals == named.intervals
     few = fit_of(frame.assign(budget=frame["budget"].replace("budget 4", "budget 3")), budget="budget")
-    assert few.conventions["intervals"].endswith("(4 budgets are too few to test them)")
+    assert few.conventions["intervals"].endswith("(4 budgets are too few to tell what their rows share)")
+
+
+def test_named_budgets_without_a_shared_error_are_not_called_tested():
+    """No test decides for named budgets: the text must say what was found, and not that they were tested."""
+    frame = planted_table(seed=CLEAN)
+    named, plain = fit_of(frame, budget="budget"), fit_of(frame)
+    assert named.intervals == plain.intervals
+    assert named.conventions["intervals"] == (
+        "90%, profile likelihood of independent rows (the rows of the 5 named budgets share no error)"
+    )
 
 
 def test_apparent_checkpoints_that_share_an_error_are_named():

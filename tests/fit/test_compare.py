@@ -273,11 +273,36 @@ def test_a_note_names_what_makes_a_gap_doubtful(losses, capsys, change, verdict,
     assert note or not any(word in text for word in ("falls", "throughout", "occur", "own line"))
 
 
+def test_a_column_that_changes_within_a_run_is_no_factor(losses, capsys):
+    frame = table(SETTINGS)
+    path = losses(frame.assign(step=frame.groupby("name").cumcount()))
+    with pytest.raises(SystemExit) as stopped:
+        main.main(["table", "compare", path, *AXES, "--run", "name", "--factors", "data", "step"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == (
+        f"lossline: --factors: step is not a property of a run: run {frame['name'][0]!r} has rows of step 0 and of 1; "
+        "name columns that can be factors (data, size), or another column of runs with --run\n"
+    )
+
+
+def test_two_runs_of_one_name_are_refused(losses, capsys):
+    frame = table(SETTINGS)
+    frame.loc[frame.name == frame.name[frame.data == "code"].iloc[0], "name"] = frame.name[0]
+    with pytest.raises(SystemExit) as stopped:
+        main.main(["table", "compare", losses(frame), *AXES, "--run", "name"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == (
+        f"lossline: run {frame.name[0]!r} has rows of data wiki and of code: two runs have one name; name a column "
+        "that tells runs apart with --run\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--base", "data"], "--base: 'data' is not FACTOR=LEVEL"),
-        (["--base", "data=kode"], "no run has data 'kode'; did you mean 'code'?"),
+        (["--base", "data=kode"], "--base: no run has data 'kode'; did you mean 'code'?; the table has wiki, code"),
+        (["--base", "data=code", "size=d32"], "--base: no run has data=code and size=d32 together; leave one"),
         (["--base", "seed=1", "dat=wiki"], "'dat' is not a factor of this table; did you mean 'data'?"),
         (["--factors", "dta"], "the table has no column 'dta'; did you mean 'data'?"),
         (["--run", "nam"], "the table has no column 'nam'; did you mean 'name'?"),
@@ -289,7 +314,8 @@ def test_a_note_names_what_makes_a_gap_doubtful(losses, capsys, change, verdict,
         (["--margin", "inf"], "--margin: inf noise floors are not a margin"),
         (["--base", "data=wiki", "data=code"], "--base: data is given twice, as wiki and as code; keep one"),
         (["--unit", "bits_per_byte"], "leave --unit out"),
-        (["--run", "context_length"], "run '128' has rows of data wiki and of code: name runs apart"),
+        (["--run", "context_length"], "run '128' has rows of data wiki and of code; "),
+        (["--run", "context_length"], ", or another column of runs with --run"),
     ],
 )
 def test_mistakes_get_one_line(losses, capsys, flags, message):

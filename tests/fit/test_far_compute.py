@@ -104,9 +104,9 @@ def test_of_two_runs_either_may_be_the_bad_one():
 
 
 def test_a_verdict_that_holds_without_either_run_stays():
-    """The level needs ten thousand times the compute or ten times as much, so it costs compute in any case."""
+    """The level needs five hundred times the compute or ten times as much, so it costs compute in any case."""
     clean = planted_table(1, 0.1, Design(5, 2))
-    bad = in_another_unit(clean, FIRST_OF_LEVEL, 1000.0)
+    bad = in_another_unit(clean, FIRST_OF_LEVEL, 50.0)
     with_either = {
         compared(without_run(bad, run)).factor("data").levels[0].verdict
         for run in (FIRST_OF_LEVEL, FIRST_OF_LEVEL.removesuffix("0") + "1")

@@ -68,6 +68,37 @@ def test_a_planted_course_gets_its_word(start, far, word, verdict, sign):
     assert np.all(np.abs(measured - truth) < 3 * FLOOR)
 
 
+def bumped(setting, size: float, mean: float):
+    """Return the setting with a gap of `size` noises in the middle of its x and none at its ends, plus `mean`."""
+    t = np.interp(setting.x, [setting.x.min(), setting.x.max()], [-1, 1])
+    return fit_setting(setting.levels, setting.x, setting.y + FLOOR * (size * (1 - t**2) + mean), setting.runs)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("size", "mean", "words", "verdict"),
+    [(14, 0, "larger in the middle", "moves"), (-14, 15, "another one in the middle", "moves"), (0, 8, "", "moves")],
+)
+def test_a_gap_that_differs_in_the_middle_does_not_stay(size, mean, words, verdict, sign):
+    cells = study(11, base_runs=5, num_runs=5)
+    level = data_level([cells[0], bumped(cells[1], sign * size, sign * mean), *cells[2:]])
+    assert level.verdict == verdict
+    assert level.course.word == ("" if words else "stays")
+    assert level.course.bends == bool(words)
+    low, high = level.course.middle_interval
+    assert low < sign * FLOOR * (size + mean) < high
+    assert (f"the gap is {words} than at both ends: " in level.note) == bool(words)
+
+
+def test_a_mean_within_the_margin_is_not_called_equal_where_the_middle_is_surely_beyond():
+    """The gap is 5 noises in the middle and -4 at both ends, which is not surely beyond the margin of three."""
+    cells = study(5, base_runs=5, num_runs=5)
+    level = data_level([cells[0], bumped(cells[1], 9.0, -4.0), *cells[2:]])
+    assert all(abs(end) < 3 * FLOOR for end in level.interval)
+    assert level.verdict == "cannot tell"
+    assert f"but the gap at x {np.mean(level.course.x):.3f} surely is not: +" in level.note
+
+
 def test_no_word_where_a_change_is_neither_sure_nor_small():
     (data,) = [item for item in compare_setting_lines(study(2, num_runs=1), BASE) if item.factor == "data"]
     course = data.levels[0].course
@@ -167,6 +198,15 @@ def test_pairs_of_gaps_of_opposite_signs_get_no_word():
     level = data_level(settings, {"data": "a", "size": "s"})
     assert [pair.course.word for pair in level.pairs] == ["stays", "grows"]
     assert level.course.word == ""
+
+
+def test_a_course_without_a_middle_is_still_read():
+    level = data_level(changed(11, 8, 8))
+    plain = to_json(level)
+    for name in ("middle", "middle_interval", "bends"):
+        del plain["course"][name]
+    course = dataclasses.replace(level.course, middle=None, middle_interval=None, bends=False)
+    assert from_json(LevelGap, plain) == dataclasses.replace(level, course=course)
 
 
 def test_a_level_without_a_course_is_still_read():

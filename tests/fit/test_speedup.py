@@ -179,6 +179,17 @@ def test_a_curve_of_another_form_is_told():
     assert all("miss their points" in factor.note for factor in wrong.factors)
 
 
+@pytest.mark.parametrize(("alpha", "verdict"), [(ALPHA, "saves compute"), (3.0, "cannot tell")])
+def test_curves_far_from_their_own_points_give_no_verdict(alpha, verdict):
+    """The exponent is held. The planted one fits the points; another one misses them by far more than the speedup."""
+    table = two_settings(SHIFTS[0], np.add(0.2, SHIFTS[0]))
+    table["loss"] *= np.exp(np.random.default_rng(0).normal(0, 0.001, len(table)))
+    level = level_of(table, fit.CurveOptions(curve="power law", fix={"alpha": alpha}), base={"data": "wiki"})
+    assert level.verdict == verdict
+    assert level.p < 0.05
+    assert ("the curves miss their own points by more than the speedup, a factor of " in level.note) == (alpha != ALPHA)
+
+
 def test_only_losses_that_both_reach_are_compared():
     table = two_settings([0.0, 0.02, -0.02], [1.0, 1.1, 0.9])
     for curves in (fit.CurveOptions(), POWER):
@@ -375,6 +386,53 @@ def test_last_points_and_the_frontier():
     level = level_of(table, options, base={"data": "wiki"})
     assert level.speedup == pytest.approx(np.exp(0.5), rel=1e-3)
     assert level.num_runs == level.num_reference_runs == 6
+
+
+def test_a_run_that_the_frontier_thins_is_not_said_to_hardly_fall():
+    """Each run falls at every checkpoint. The frontier leaves the second run of wiki with two of its points."""
+    rows = []
+    for data, run, compute in (
+        [("code", 0, c) for c in range(8)]
+        + [("wiki", 0, c) for c in (0, 1, 2, 3, 4, 5)]
+        + [("wiki", 1, 6), ("wiki", 1, 7)]
+    ):
+        rows.append(
+            {"run_id": f"{data}{run}", "data": data, "train_flops": 1e16 * 2.0**compute, "loss": 4 - 0.2 * compute}
+        )
+    worse = [{**row, "run_id": "wiki1", "loss": row["loss"] + 0.1} for row in rows if row["run_id"] == "wiki0"]
+    options = fit.CurveOptions(curve="measured", frontier=True)
+    result = fit.compare_compute(pd.DataFrame(rows + worse), "loss", {"data": "wiki"}, curves=options)
+    words = "fewer than 3 checkpoints on the frontier with a falling loss"
+    assert result.factor("data").levels[0].note.endswith(f"1 run left out: {words}")
+    assert result.failures == (f"loss: {words}, left out: wiki1",)
+
+
+@pytest.mark.parametrize("curve", ["measured", "power law"])
+@pytest.mark.parametrize("factor", [1e-15, 1e-3, 1e6])
+def test_a_level_in_another_unit_of_compute_has_no_verdict(factor, curve):
+    clean = planted_table(3, 1.3, Design(3, 3))
+    in_other_unit = clean.train_flops * np.where(clean.data == "code", factor, 1.0)
+    level = level_of(clean.assign(train_flops=in_other_unit), fit.CurveOptions(curve=curve))
+    if level.speedup is not None:
+        assert level.speedup == pytest.approx(1.3 / factor, rel=0.2)
+    assert level.verdict == "cannot tell"
+    ends = f"{factor * 1e16:.2g} to {factor * 1e18:.2g}"
+    assert f"its compute, {ends}, seems to have another unit than that of the reference, 1e+16 to 1e+18" in level.note
+
+
+@pytest.mark.parametrize("speedup", [150.0, 1 / 150])
+def test_a_large_speedup_at_the_same_budgets_is_no_other_unit(speedup):
+    """Some corpora need a hundredth of the compute of another one for the same loss on one task."""
+    rows = []
+    for data, gain in (("wiki", 1.0), ("code", speedup)):
+        for run, draw in enumerate((-0.02, 0.0, 0.02)):
+            compute = np.geomspace(1e15, 1e20, 15)
+            loss = E + 2 * (compute * gain * np.exp(draw) / 1e16) ** -ALPHA
+            rows.append(pd.DataFrame({"run_id": f"{data}{run}", "data": data, "train_flops": compute, "loss": loss}))
+    level = level_of(pd.concat(rows), base={"data": "wiki"})
+    assert level.speedup == pytest.approx(speedup, rel=0.01)
+    assert level.verdict == ("saves compute" if speedup > 1 else "costs compute")
+    assert "unit" not in level.note
 
 
 def test_sizes_times_tokens_are_compute():

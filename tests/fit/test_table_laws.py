@@ -13,6 +13,7 @@ from lossline_jax.fit.solve import fit_law, fit_law_many
 from lossline_jax.fit.study.law_request import LawOptions
 from lossline_jax.fit.study.table_laws import fit_laws
 from lossline_jax.fit.study.table_lines import Across, fit_lines
+from lossline_jax.fit.tables.other_unit import runs_of_another_size
 from lossline_jax.fit.tables.wide import wide_table
 from lossline_jax.summary.laws import law_fits_text
 
@@ -54,6 +55,33 @@ def long_table():
             )
         )
     return pd.concat(rows, ignore_index=True)
+
+
+@pytest.mark.parametrize(("column", "factor"), [("params", 1e6), ("tokens", 1e-6)])
+@pytest.mark.parametrize("shared", [(), ("alpha",)])
+def test_a_run_of_another_size_is_named(column, factor, shared):
+    frame = table().assign(run_id=[f"r{k}" for k in range(50)])
+    frame.loc[12, column] *= factor
+    value, others = frame[column][12], frame[column].drop(index=12)
+    nearest = others[frame.data == "a"].max() if factor > 1 else others[frame.data == "a"].min()
+    words = (
+        f"run r12: {column} is {value:.3g}, {value / nearest:.2g} times the {'largest' if factor > 1 else 'smallest'}"
+    )
+    first, second = fit_laws(frame, "chinchilla", INPUTS, ["loss"], by=["data"], options=LawOptions(shared=shared)).fits
+    assert f"{words} of all others; check its unit" in first.fit.note
+    assert "check its unit" not in second.fit.note
+
+
+def test_a_wide_range_of_sizes_is_no_other_unit():
+    """The unit is not in doubt where a run has both sizes, nor where many runs have the other size."""
+    sizes = np.geomspace(1e6, 1e9, 12)
+    names = [f"r{k}" for k in range(12)]
+    assert runs_of_another_size(sizes, names, "params") == ""
+    assert runs_of_another_size(np.where(sizes > 1e8, 1e4 * sizes, sizes), names, "params") == ""
+    first_is_tiny = np.tile([1.0, 1e5, 2e5, 3e5, 4e5], 3)
+    assert runs_of_another_size(first_is_tiny, np.repeat(["a", "b", "c"], 5).tolist(), "tokens") == ""
+    one = np.append(sizes, 2e12)
+    assert runs_of_another_size(one, [*names, "x"], "params").startswith("x: params is 2e+12, 2e+03 times the largest")
 
 
 def test_each_group_has_its_law():

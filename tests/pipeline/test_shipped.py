@@ -54,6 +54,8 @@ def test_a_new_experiment_plans_and_is_never_overwritten(capsys, tmp_path):
     code, out, _ = run_cli(capsys, "new", "my_study")
     assert code == 0
     assert out.endswith("Next: lossline-jax plan my_study.py\n")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("text")
     code, planned, _ = run_cli(capsys, "plan", "my_study.py", "--seeds", "3")
     assert code == 0
     assert "12 runs" in planned

@@ -33,6 +33,8 @@ def home(tmp_path, monkeypatch):
     published = "id,data,n_layers,d_model,params,tokens,steps,eval/c4_val/CrossEntropyLoss"
     (folder / "p.csv").write_text(f"{published}\n1,c4,2,64,1000,2000,10,3.5\n")
     write_experiment(folder)
+    (folder / "good").mkdir()
+    (folder / "good" / "a.txt").write_text("text")
     yield folder
     assert list(here.iterdir()) == []
 
@@ -133,6 +135,7 @@ def test_a_manifest_that_is_no_text_is_one_line(capsys, home, verb):
 
 def test_a_file_name_that_is_not_utf8_is_one_line(capsys, home, monkeypatch):
     monkeypatch.chdir(home)
+    (home / os.fsdecode(b"\xff1.txt")).write_text("text")
     code, _, err = run_cli(capsys, "plan", "bad.py", "--glob", os.fsdecode(b"\xff*.txt"), "--manifest")
     assert code == 2
     assert err.count("\n") == 1

@@ -17,6 +17,7 @@ from lossline_jax.fit.compare.far_run import runs_in_doubt, runs_set_aside
 from lossline_jax.fit.compare.far_runs import far_runs
 from lossline_jax.fit.compare.gap import LineGap, measure_gap
 from lossline_jax.fit.compare.holm import holm
+from lossline_jax.fit.compare.line_checkpoints import without_far_checkpoints
 from lossline_jax.fit.compare.noise import Noise, noise_floor, pool_noise
 from lossline_jax.fit.compare.over_levels import cautious_over_levels, with_trends_and_interactions
 from lossline_jax.fit.compare.permutation import RunMoments, anova_p, moments_of, permutation_test
@@ -55,7 +56,7 @@ def compare_setting_lines(
       They lie beyond the margin, on opposite sides of zero.
       The gaps at both ends of the course may show it too (`course.measure_course`).
     - `does not move`: neither of these. The 90% interval of the gap and the gap of every pair lie within the margin.
-      Neither end of the course surely lies beyond it.
+      Neither an end nor the middle of the course surely lies beyond it.
     - `cannot tell`: everything else.
 
     Where no setting was repeated, there is no p-value and the noise is the scatter of points about the line.
@@ -68,6 +69,8 @@ def compare_setting_lines(
     are named in the note, with the verdict that holds with them. A far run is only in doubt where few other runs tell
     the noise, or where a setting has two runs and either may be off. Runs in doubt count, and a verdict that does not
     hold without them becomes `cannot tell`.
+
+    A checkpoint at which all runs of a setting lie off their curve (`far_checkpoint`) is set aside too, and named.
 
     Args:
         cells: every setting with its points and fitted line.
@@ -83,10 +86,11 @@ def compare_setting_lines(
     """
     options = {"absent": absent, "unit": unit, "seed": seed, "margin_in_noise": margin_in_noise}
     moments: dict[tuple[int, ...], RunMoments | None] = {}  # statistics of groups without a changed setting
-    far = far_runs(cells)
-    kept = _without(cells, runs_set_aside(far))
+    usable, checkpoints = without_far_checkpoints(cells, base)
+    far = far_runs(usable)
+    kept = _without(usable, runs_set_aside(far))
     comparisons = with_trends_and_interactions(kept, _compared(kept, base, moments, **options))
-    if not far:
+    if not far and not checkpoints:
         return tuple(comparison for _, comparison in comparisons)
     with_all = _compared(cells, base, moments, **options)  # only its verdicts and gaps are told
     in_doubt = []
@@ -97,7 +101,7 @@ def compare_setting_lines(
     for k, (_, comparison) in enumerate(comparisons):
         without_one = [rest[k][1] for rest in in_doubt]
         used = with_all[k][0].run_ids
-        result = without_far_runs(comparison, with_all[k][1], without_one, far, used=used)
+        result = without_far_runs(comparison, with_all[k][1], without_one, (*checkpoints, *far), used=used)
         results.append(cautious_over_levels(result, without_one))
     return tuple(results)
 

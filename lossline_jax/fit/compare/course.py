@@ -18,7 +18,7 @@ from lossline_jax.fit.compare.course_runs import (
     noises_of_course,
     ranges_on,
     runs_on,
-    values_at_ends,
+    values_at,
 )
 from lossline_jax.fit.compare.draws import draws_interval, reference_draws, run_draws
 from lossline_jax.fit.compare.noise import Noise
@@ -27,6 +27,7 @@ from lossline_jax.fit.compare.setting_line import MatchedPair, SettingLine
 CourseWord = Literal["fades", "grows", "crosses", "stays", ""]
 
 SIGNIFICANCE = 0.05  # probability, by convention, of the test of "no change"
+IN_THE_MIDDLE = ("middle", "bend")  # parts of a course that need its middle
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class GapCourse:
     change: float  # far - start
     change_interval: tuple[float, float] | None
     p: float | None  # of "no change", Student's t
+    middle: float | None = None  # at the x between both ends; None: a result from before it was measured
+    middle_interval: tuple[float, float] | None = None
+    bends: bool = False  # True: the change is surely small, but the middle surely is beyond the margin of both ends
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +81,9 @@ def measure_course(
 ) -> LineCourse | None:
     """Measure the course of the gap of a level.
 
-    A parabola is fitted to y - reference line(x) of each run of the level. Its two values are taken at the highest and
-    at the lowest x that all runs of both settings reach. They are averaged over runs, and then over pairs as the gap
-    is. A parabola needs five points of each run; with fewer points it is a straight line.
+    A parabola is fitted to y - reference line(x) of each run of the level. Its values are taken at the highest and at
+    the lowest x that all runs of both settings reach, and between them. They are averaged over runs, and then over
+    pairs as the gap is. A parabola needs five points of each run; with fewer points it is a straight line.
 
     The noise of each part is measured like the noise floor. The same parabola is fitted to the residuals of each
     repeated run about the line of its own setting, on the same support. So noise that turns a line counts as such.
@@ -90,7 +94,8 @@ def measure_course(
       sign.
     - `grows`, `fades`: the change is significant. The mean of both ends surely is not zero. The gap grows if the change
       has the sign of that mean, and it fades if it has the opposite sign.
-    - `stays`: the 90% interval of the change lies within the margin.
+    - `stays`: the 90% interval of the change lies within the margin, and the course does not bend. It bends where the
+      90% interval of the gap in the middle, minus the mean of both ends, lies wholly beyond the margin.
 
     A change is significant if its p is below 5%, its 90% interval excludes zero and it is above the noise floor.
     A level has no word where two of its pairs surely have gaps, or changes, of opposite signs.
@@ -105,8 +110,9 @@ def measure_course(
     Returns:
         The course. None: no pair has runs that span the support.
     """
-    generator = np.random.Generator(np.random.PCG64([seed, 2]))
-    measured = [_measure_pair(pair, cells, generator) for pair in pairs]
+    # The middle has a generator of its own, so that the intervals of the ends are those of earlier versions.
+    at_ends, in_middle = (np.random.Generator(np.random.PCG64([seed, number])) for number in (2, 3))
+    measured = [_measure_pair(pair, cells, (at_ends, in_middle)) for pair in pairs]
     known = [item for item in measured if item is not None]
     if not known:
         return None
@@ -140,9 +146,19 @@ class _Parts:
         significant = self.p is not None and self.p < SIGNIFICANCE and self.sure_sign("change") != 0
         return significant and abs(self.values["change"]) > floor
 
+    def change_is_small(self, margin: float) -> bool:
+        """Tell whether the change surely lies within the margin."""
+        change = self.intervals["change"]
+        return change is not None and all(abs(end) < margin for end in change)
+
+    def bends(self, margin: float) -> bool:
+        """Tell whether the gap in the middle surely differs from the mean of both ends by more than the margin."""
+        bend = self.intervals["bend"]
+        return bend is not None and (bend[0] > margin or bend[1] < -margin)
+
 
 def _measure_pair(
-    pair: MatchedPair, cells: Sequence[SettingLine], generator: np.random.Generator
+    pair: MatchedPair, cells: Sequence[SettingLine], generators: tuple[np.random.Generator, np.random.Generator]
 ) -> _PairCourse | None:
     """Measure the course of one pair. None: no run of one of the settings spans the support."""
     reference, other = pair.reference, pair.other
@@ -158,25 +174,26 @@ def _measure_pair(
     distances = np.full(other.x.size, np.nan)
     inside = np.any(runs, axis=0)
     distances[inside] = other.y[inside] - reference.fit.predict(x=other.x[inside])
-    ends_R2 = np.array([values_at_ends(other.x[mask], distances[mask], (start, far), degree) for mask in runs])
+    values_R3 = np.array([values_at(other.x[mask], distances[mask], (start, far), degree) for mask in runs])
     noises = noises_of_course(cells, support, degree)
-    values = {name: float(ends_R2.mean(axis=0) @ weights) for name, weights in PARTS.items()}
+    values = {name: float(values_R3.mean(axis=0) @ weights) for name, weights in PARTS.items()}
     draws = {}
     if noises:
-        moved_R2 = None
+        moved_R3 = None
         if reference.resamples is not None:
-            at_ends = np.array([start, far])
-            moved_R2 = reference.resamples.curves({"x": at_ends}) - reference.fit.predict(x=at_ends)
+            places = np.array([start, (start + far) / 2, far])
+            moved_R3 = reference.resamples.curves({"x": places}) - reference.fit.predict(x=places)
         for name, weights in PARTS.items():
-            level = run_draws(noises[name], len(runs), generator)
-            moved = None if moved_R2 is None else moved_R2 @ np.array(weights)
-            draws[name] = values[name] + level - reference_draws(moved, noises[name], len(reference_ranges), generator)
+            source = generators[name in IN_THE_MIDDLE]
+            level = run_draws(noises[name], len(runs), source)
+            moved = None if moved_R3 is None else moved_R3 @ np.array(weights)
+            draws[name] = values[name] + level - reference_draws(moved, noises[name], len(reference_ranges), source)
     return _PairCourse((float(start), float(far)), values, draws, noises, len(runs), len(reference_ranges))
 
 
 def _agree(pairs: Sequence[_Parts]) -> bool:
     """Tell whether no two pairs surely have gaps, or changes, of opposite signs."""
-    return all(len({pair.sure_sign(name) for pair in pairs} - {0}) < 2 for name in ("middle", "change"))
+    return all(len({pair.sure_sign(name) for pair in pairs} - {0}) < 2 for name in ("mean of ends", "change"))
 
 
 def _parts(pairs: Sequence[_PairCourse]) -> _Parts:
@@ -211,6 +228,9 @@ def _course(parts: _Parts, floor: float, margin: float) -> GapCourse:
         change=parts.values["change"],
         change_interval=parts.intervals["change"],
         p=parts.p,
+        middle=parts.values["middle"],
+        middle_interval=parts.intervals["middle"],
+        bends=parts.change_is_small(margin) and parts.bends(margin),
     )
 
 
@@ -221,7 +241,6 @@ def _word(parts: _Parts, floor: float, margin: float) -> CourseWord:
             abs(parts.values[name]) > floor for name in ("start", "far")
         ):
             return "crosses"
-        if middle := parts.sure_sign("middle"):
-            return "grows" if middle == parts.sure_sign("change") else "fades"
-    change = parts.intervals["change"]
-    return "stays" if change is not None and all(abs(end) < margin for end in change) else ""
+        if mean := parts.sure_sign("mean of ends"):
+            return "grows" if mean == parts.sure_sign("change") else "fades"
+    return "stays" if parts.change_is_small(margin) and not parts.bends(margin) else ""

@@ -14,12 +14,14 @@ from lossline_jax.fit.compare.setting_line import SettingLine
 MIN_SPAN = 1 / 2  # share of the common support that a run must span to count
 MIN_POINTS = 3  # points that a run must have on the support for a straight course
 CURVED_POINTS = 5  # points of every run from which the course is a parabola
-# Each part of a course is a sum of the gap at the start and the gap at the far end, with these two weights.
-PARTS: Mapping[str, tuple[float, float]] = {
-    "start": (1.0, 0.0),
-    "far": (0.0, 1.0),
-    "change": (-1.0, 1.0),
-    "middle": (0.5, 0.5),
+# Each part of a course is a sum of the gaps at the start, in the middle and at the far end, with these weights.
+PARTS: Mapping[str, tuple[float, float, float]] = {
+    "start": (1.0, 0.0, 0.0),
+    "far": (0.0, 0.0, 1.0),
+    "change": (-1.0, 0.0, 1.0),
+    "mean of ends": (0.5, 0.0, 0.5),
+    "middle": (0.0, 1.0, 0.0),
+    "bend": (-0.5, 1.0, -0.5),  # the middle, minus the mean of both ends
 }
 
 
@@ -66,20 +68,21 @@ def degree_of_course(runs: Sequence[np.ndarray], x: np.ndarray) -> int:
     return 2 if all(np.unique(x[mask]).size >= CURVED_POINTS for mask in runs) else 1
 
 
-def values_at_ends(x: np.ndarray, values: np.ndarray, ends: tuple[float, float], degree: int) -> np.ndarray:
-    """Fit a polynomial to the values by least squares, and return its values at the two ends.
+def values_at(x: np.ndarray, values: np.ndarray, ends: tuple[float, float], degree: int) -> np.ndarray:
+    """Fit a polynomial to the values by least squares, and return its values at the start, the middle and the far end.
 
     Args:
         x: (n,) the points of one run.
         values: (n,) the values at these points.
-        ends: the two x.
+        ends: the x of the start and of the far end. The middle lies between them.
         degree: degree of the polynomial.
     """
     low, high = x.min(), x.max()
     powers = np.arange(degree + 1)
     basis = (((2 * x - low - high) / (high - low))[:, None]) ** powers  # of x between -1 and 1
-    at_ends = ((2 * np.array(ends) - low - high) / (high - low))[:, None] ** powers
-    return at_ends @ np.linalg.solve(basis.T @ basis, basis.T @ values)
+    places = np.array([ends[0], np.mean(ends), ends[1]])
+    at_places = ((2 * places - low - high) / (high - low))[:, None] ** powers
+    return at_places @ np.linalg.solve(basis.T @ basis, basis.T @ values)
 
 
 def noises_of_course(cells: Sequence[SettingLine], support: tuple[float, float], degree: int) -> dict[str, Noise]:
@@ -101,13 +104,13 @@ def noises_of_course(cells: Sequence[SettingLine], support: tuple[float, float],
                 by_setting.append(
                     np.array(
                         [
-                            values_at_ends(cell.x[m], cell.residuals[m], (cell.x[m].max(), cell.x[m].min()), degree)
+                            values_at(cell.x[m], cell.residuals[m], (cell.x[m].max(), cell.x[m].min()), degree)
                             for m in masks
                         ]
                     )
                 )
     noises = {
-        name: noise_between_runs([ends_R2 @ np.array(weights) for ends_R2 in by_setting])
+        name: noise_between_runs([values_R3 @ np.array(weights) for values_R3 in by_setting])
         for name, weights in PARTS.items()
     }
     return {name: noise for name, noise in noises.items() if noise is not None}

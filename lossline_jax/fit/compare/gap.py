@@ -18,7 +18,8 @@ from lossline_jax.fit.tables.other_unit import as_if_in_another_unit
 from lossline_jax.fit.tables.settings import pair_names
 
 MIN_POINTS = 3  # points of a level on the common support of a pair; fewer give no gap. A convention
-MISFIT_IN_NOISE = 3.0  # noise floors; a line that misses its own points by more gets a note. A convention
+MISFIT_IN_NOISE = 3.0  # noise floors; a reference line that misses its own points by more gets a note. A convention
+LEVEL_MISFIT_IN_NOISE = 5.0  # the same for a level. Its line is not used for the gap, so only a gross misfit is told
 OUTER_SHARE = 1 / 3  # share of the points on the support that each of its two ends has
 BY_RUN = "bootstrap by run"
 BY_BLOCK = "bootstrap of blocks along the line"
@@ -217,11 +218,19 @@ def _note(pairs: Sequence[MatchedPair], fitted: Sequence[MatchedPair], parts: Se
     for pair in fitted:
         level, base = pair.other, pair.reference
         notes.append(falls_with_x("y of this level", level.x, level.y))
-        if base.misfit > MISFIT_IN_NOISE * noise.floor:
-            notes.append(
-                f"points of the reference lie {base.misfit:.3f} off its own line; the interval does not include that"
-            )
         notes.append(as_if_in_another_unit((level.x, level.y), (base.x, base.y)))
+    references, levels = [pair.reference for pair in fitted], [pair.other for pair in fitted]
+    beyond = "; the interval does not include that"
+    notes.append(_misfit(references, "the reference", MISFIT_IN_NOISE * noise.floor, beyond))
+    notes.append(_misfit(levels, "this level", LEVEL_MISFIT_IN_NOISE * noise.floor))
     if noise.repeated and all(pair.other.num_runs == 1 for pair in pairs):
         notes.append("one run of this level: its noise is that of the repeated settings")
     return "; ".join(dict.fromkeys(note for note in notes if note))
+
+
+def _misfit(cells: Sequence[SettingLine], side: str, smallest: float, consequence: str = "") -> str:
+    """Say where the points of some setting lie farthest off its own line. Empty: by no more than `smallest`."""
+    distance, (low, high) = max((cell.misfit for cell in cells), key=lambda misfit: misfit[0])
+    if not distance > smallest:
+        return ""
+    return f"points of {side} at x {low:.3f}-{high:.3f} lie {distance:.3f} off its own line{consequence}"

@@ -26,6 +26,7 @@ class SettingLine:
     runs: np.ndarray | None  # (n,) the run of each checkpoint; None: the table does not tell runs apart
     fit: FitResult
     resamples: Bootstrap | None  # None: the fit has no curve
+    steps: np.ndarray | None = None  # (n,) the step of each checkpoint; None: the table does not tell all of them
 
     @property
     def levels(self) -> Mapping[str, str]:
@@ -55,19 +56,22 @@ class SettingLine:
         return self.y - self.fit.predict(x=self.x)
 
     @cached_property
-    def misfit(self) -> float:
-        """The largest mean distance of neighbouring points from the line, in the unit of y.
+    def misfit(self) -> tuple[float, tuple[float, float]]:
+        """The largest mean distance of neighbouring points from the line, in the unit of y, and their range of x.
 
-        The points are split by x into fifths, and the fifth that lies farthest off counts. The value is 0 where the
-        distance may be chance: it is below four standard errors of the mean, or a fifth has fewer than three points.
+        The points are split by x into fifths, and the fifth that lies farthest off counts. The distance is 0 where it
+        may be chance: it is below four standard errors of the mean, or a fifth has fewer than three points.
         """
         if not self.fit.has_curve or self.x.size < 3 * NUM_FIFTHS:
-            return 0.0
-        residuals = self.residuals[np.argsort(self.x, kind="stable")]
-        fifths = np.array_split(residuals, NUM_FIFTHS)
+            return 0.0, (np.nan, np.nan)
+        order = np.argsort(self.x, kind="stable")
+        fifths = np.array_split(self.residuals[order], NUM_FIFTHS)
         means = np.array([fifth.mean() for fifth in fifths])
         errors = np.array([fifth.std(ddof=1) / np.sqrt(fifth.size) for fifth in fifths])
-        return float(np.max(np.abs(means) * (np.abs(means) > SURE_ERRORS * errors)))
+        sure = np.abs(means) * (np.abs(means) > SURE_ERRORS * errors)
+        worst = int(np.argmax(sure))
+        x = np.array_split(self.x[order], NUM_FIFTHS)[worst]
+        return float(sure[worst]), (float(x[0]), float(x[-1]))
 
     def without(self, runs: Set[str]) -> "SettingLine":
         """Return the setting without these runs, with its line and resamples fitted again.
@@ -76,15 +80,21 @@ class SettingLine:
             runs: the runs to leave out. Some run of the setting must be left. A setting whose runs the table does not
                 tell apart stays as it is.
         """
-        if self.runs is None:
-            return self
-        keep = np.array([str(run) not in runs for run in self.runs])
-        x, y, kept_runs = self.x[keep], self.y[keep], self.runs[keep]
-        fit, resamples = fit_line(x, y, kept_runs, level=None), None
+        return self if self.runs is None else self.only(np.array([str(run) not in runs for run in self.runs]))
+
+    def only(self, keep: np.ndarray) -> "SettingLine":
+        """Return the setting with some of its points alone, with its line and resamples fitted again.
+
+        Args:
+            keep: (n,) mask of these points.
+        """
+        x, y = self.x[keep], self.y[keep]
+        runs, steps = (None if values is None else values[keep] for values in (self.runs, self.steps))
+        fit, resamples = fit_line(x, y, runs, level=None), None
         if fit.has_curve and self.resamples is not None:
             number, seed = self.resamples.num_resamples, self.resamples.seed
-            resamples = bootstrap(fit, {"x": x}, y, clusters=kept_runs, num_resamples=number, seed=seed)
-        return SettingLine(self.setting, x, y, kept_runs, fit, resamples)
+            resamples = bootstrap(fit, {"x": x}, y, clusters=runs, num_resamples=number, seed=seed)
+        return SettingLine(self.setting, x, y, runs, fit, resamples, steps)
 
     def run_means(self, values: np.ndarray, inside: np.ndarray) -> np.ndarray:
         """Return (runs,) means of `values` over some points, for each run that has any of these points.

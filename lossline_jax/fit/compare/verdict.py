@@ -138,7 +138,8 @@ def _judge_level(
         disagreement(gap.pairs, margin),
         courses,
         _crossing(level_gap, margin),
-        _end_beyond(level_gap, margin),
+        _place_beyond(level_gap, margin),
+        _bend(level_gap.course),
         gap.note,
     )
     note = "; ".join(part for part in parts if part)
@@ -166,7 +167,7 @@ def _verdict(level: LevelGap, line: PermutationTest, p_holm: float | None, *, no
         return "moves"
     if _crossing(level, margin):
         return "crosses"
-    if level.interval is None or _end_beyond(level, margin):
+    if level.interval is None or _place_beyond(level, margin):
         return "cannot tell"
     within = all(abs(end) < margin for end in level.interval) and all(abs(pair.gap) < margin for pair in level.pairs)
     return "does not move" if within else "cannot tell"
@@ -206,16 +207,32 @@ def _crossing(level: LevelGap, margin: float) -> str:
     return ""
 
 
-def _end_beyond(level: LevelGap, margin: float) -> str:
-    """Describe the end of a course at which the gap surely lies beyond the margin, where the mean lies within it."""
+def _place_beyond(level: LevelGap, margin: float) -> str:
+    """Describe a place of the course at which the gap surely lies beyond the margin, where the mean lies within it.
+
+    The place is one of the two ends, or the middle.
+    """
     course, interval = level.course, level.interval
     if course is None or interval is None or any(abs(end) >= margin for end in interval) or _crossing(level, margin):
         return ""
     ends = _ends_beyond(course, margin)
-    if not ends:
+    if ends:
+        gap, x = (course.far, course.x[1]) if "far" in ends else (course.start, course.x[0])
+    elif course.middle is not None and _beyond(course.middle_interval, margin):
+        gap, x = course.middle, float(np.mean(course.x))
+    else:
         return ""
-    gap, x = (course.far, course.x[1]) if "far" in ends else (course.start, course.x[0])
     return f"the mean gap is within the margin, but the gap at x {x:.3f} surely is not: {gap:+.3f}"
+
+
+def _bend(course: GapCourse | None) -> str:
+    """Describe a gap that is equal at both ends of its course, and another one in the middle. Empty: it is not so."""
+    if course is None or course.middle is None or not course.bends:
+        return ""
+    larger = abs(course.middle) > max(abs(course.start), abs(course.far))
+    start, far = (f"{gap:+.3f} at x {x:.3f}" for gap, x in zip((course.start, course.far), course.x, strict=True))
+    places = f"{course.middle:+.3f} at x {np.mean(course.x):.3f}, but {start} and {far}"
+    return f"the gap is {'larger' if larger else 'another one'} in the middle than at both ends: {places}"
 
 
 def _ends_beyond(course: GapCourse, margin: float) -> list[str]:

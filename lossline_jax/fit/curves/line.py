@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lossline_jax.errors import ArgumentError, LosslineError
+from lossline_jax.fit.arguments import require_losses
 from lossline_jax.fit.curves.noise_in_x import corrected_fit, require_noise
 from lossline_jax.fit.data_set import DataSet
 from lossline_jax.fit.law import LEAST_SQUARES, LOG_LOG_LEAST_SQUARES
@@ -66,9 +67,11 @@ def fit_line(  # noqa: PLR0913 - three inputs; all the rest are options by keywo
         unit: the unit of the losses, for `FitResult.conventions`.
 
     Raises:
-        LosslineError: log-log with a free irreducible loss, noise in x with a given one, or arrays that do not fit
-            together.
+        LosslineError: log-log with a free irreducible loss, noise in x with a given one, a loss that is not above 0,
+            or arrays that do not fit together.
     """
+    for name, losses in (("x", x), ("y", y)):
+        require_losses(name, losses)
     line = LineData(x, y, clusters, e_x, e_y, residual, noise_x)
     return fit_each_line([line], num_starts=num_starts, level=level, unit=unit)[0]
 

@@ -1,6 +1,7 @@
 """Read the series that a forecast or a backtest works on from any table of losses. Read `series_of_table` first."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import pandas as pd
 from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.curves.compute_law import FLOPS_PER_PARAMETER_AND_TOKEN
 from lossline_jax.fit.direction import refuse_accuracy_unit
+from lossline_jax.fit.option_types import require_field_types, require_options
 from lossline_jax.fit.predict.series import LossSeries, RunPoints
 from lossline_jax.fit.tables.columns import (
     COUNT_EACH_TIME,
@@ -27,9 +29,11 @@ from lossline_jax.fit.tables.other_unit import require_one_unit
 from lossline_jax.fit.tables.pairing import pair_runs
 from lossline_jax.fit.tables.rows import (
     WHERE,
+    as_names,
     as_pandas,
     level_text,
     require_column,
+    require_different_columns,
     require_each_once,
 )
 from lossline_jax.fit.tables.wide import positive, wide_table
@@ -57,6 +61,9 @@ class Columns:
             has it.
         flops: column of training FLOPs. None: 6 times parameters times tokens.
         unit: loss column of a long table. None: nats_per_token. It must be None where losses are columns.
+
+    Raises:
+        ArgumentError: a field has a value of a wrong type.
     """
 
     losses: tuple[str, ...]
@@ -68,6 +75,9 @@ class Columns:
     flops: str | None = None
     unit: str | None = None
     cluster: str | None = None
+
+    def __post_init__(self) -> None:
+        require_field_types(self)
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,9 @@ def series_of_table(
     Raises:
         LosslineError: a column or set is missing, sizes are not positive, one run has two names, or there is no series.
     """
+    require_options("columns", columns, Columns)
+    names = {field: as_names(getattr(columns, field)) for field in ("losses", "params", "by")}
+    columns = dataclasses.replace(columns, **names)
     if columns.across and columns.x is None:
         raise ArgumentError("{across} pairs the losses of two models; name with {x} the loss of the first model")
     if columns.x is not None and not columns.across:
@@ -102,6 +115,11 @@ def series_of_table(
     if not columns.params:
         raise ArgumentError("{params}: name at least one column of parameter counts")
     require_each_once("loss", columns.losses)
+    require_each_once("column of parameters", columns.params)
+    for loss, size in itertools.product(columns.losses, columns.params):
+        sizes = {"{params}": size, "{tokens}": columns.tokens, "{flops}": columns.flops}
+        require_different_columns({"{losses}": loss, "{x}": columns.x if columns.across is None else None} | sizes)
+        require_different_columns({"{x}": columns.x} | sizes)
     frame = as_pandas(frame)
     if columns.unit is not None and {"eval_set", columns.unit} <= set(frame.columns):
         refuse_accuracy_unit(columns.unit)

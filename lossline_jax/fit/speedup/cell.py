@@ -16,9 +16,11 @@ class ComputeCell:
     loss: np.ndarray  # (n,) positive
     log_compute: np.ndarray  # (n,) natural logarithm
     runs: np.ndarray  # (n,) the run of each point
-    num_left_out: int = 0  # runs of the setting that are not among them, because their loss hardly falls
+    num_left_out: int = 0  # runs of the setting that are not among them: they have too few points of falling loss
+    chosen: str = ""  # words for the points, where not all of a run count: ` on the frontier`
     # Last loss minus lowest earlier loss of the runs that clearly end above an earlier loss, also of those left out.
     late_rises: Mapping[str, float] = field(default_factory=dict)
+    unusable: str = ""  # why the setting has no points: a value of it is no loss. "": it has points
 
     @property
     def levels(self) -> Mapping[str, str]:
@@ -51,7 +53,8 @@ class ComputeCell:
         Args:
             mask: (n,) bool.
         """
-        return ComputeCell(self.setting, self.loss[mask], self.log_compute[mask], self.runs[mask])
+        points = (self.loss[mask], self.log_compute[mask], self.runs[mask])
+        return ComputeCell(self.setting, *points, chosen=self.chosen, unusable=self.unusable)
 
     def without(self, runs: Set[str]) -> "ComputeCell":
         """Return the setting without these runs.
@@ -85,7 +88,19 @@ class ComputeCell:
         for number in np.unique(budget):
             at_budget = order[budget == number]
             keep[at_budget[np.argmin(self.loss[at_budget])]] = True
-        return self.only(keep)
+        return replace(self.only(keep), chosen=" on the frontier")
+
+
+def why_unusable(reference: ComputeCell, level: ComputeCell) -> str:
+    """Return the reason why one of two settings has no usable losses. Empty: both have.
+
+    Args:
+        reference: the setting of the reference level.
+        level: the setting of the level.
+    """
+    if level.unusable:
+        return f"its setting has no usable losses: {level.unusable}"
+    return reference.unusable and f"the setting of the reference has no usable losses: {reference.unusable}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,3 +129,4 @@ class Displacement:
     freedom: float = 0.0
     noise: float | None = None  # deviation of a run from its power law, in ln(compute)
     parameters: dict[str, float] | None = None
+    misfit: float | None = None  # how far the power laws miss their points, in ln(compute); None: not known, or chance

@@ -5,15 +5,17 @@ power_displacements, judge_levels) -> without_far_compute
 """
 
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lossline_jax.fit.compare.far_run import runs_in_doubt, runs_set_aside
+from lossline_jax.fit.option_types import require_options
 from lossline_jax.fit.speedup.cell import ComputeCell
 from lossline_jax.fit.speedup.curve_options import CurveOptions, require_curve_options
-from lossline_jax.fit.speedup.far_compute import far_compute_runs
+from lossline_jax.fit.speedup.far_compute import far_compute_runs, without_far_budgets
 from lossline_jax.fit.speedup.measure_speedups import speedups_of_factors
 from lossline_jax.fit.speedup.measured_curves import MIN_RECORDS, usable_runs
 from lossline_jax.fit.speedup.read_compute import (
@@ -75,12 +77,15 @@ def compare_compute(
       It goes before all others.
     - `no difference`: none of these, and the 90% interval lies within 1/margin and margin.
     - `cannot tell`: everything else. Levels of `tokenizer` always are where the losses are not in bits/byte. So are
-      measured curves where half of the runs of one side end clearly above an earlier loss (see `late_rises`).
+      measured curves where half of the runs of one side end clearly above an earlier loss (see `late_rises`), and
+      levels whose compute seems to have another unit than that of the reference. So are power laws that miss their own
+      points by more than the speedup, and by more than ten times the noise of a run.
 
     Runs far from the other runs of their own setting (`far_compute`) are set aside: everything is measured without
     them. They are named in the note, and a level says what its verdict is with them where it is another one. A far run
     is only in doubt where few other runs tell the noise, or where a setting has two runs and either may be off. Runs in
-    doubt count, and a verdict that does not hold without them becomes `cannot tell`.
+    doubt count, and a verdict that does not hold without them becomes `cannot tell`. A checkpoint at which all runs of
+    a setting lie off their curve is set aside too, and named.
 
     Args:
         frame: a table with `run_id`, factor columns and compute. A long table has `eval_set` and `step` too.
@@ -96,6 +101,9 @@ def compare_compute(
         LosslineError: a column, set or base is missing, a value is bad, one run has two names, or an option is wrong.
     """
     losses, factors = as_names(losses), None if factors is None else as_names(factors)
+    require_options("columns", columns, ComputeColumns)
+    require_options("curves", curves, CurveOptions)
+    curves = replace(curves, share=None if curves.share is None else as_names(curves.share))
     require_curve_options(curves)
     require_each_once("factor", factors or ())
     require_each_once("loss", losses)
@@ -150,24 +158,27 @@ def _compare_on(
     points = _points_that_count(cells, curves)
     kind, notes = _kind(points, curves), []
     if kind == "measured":
-        usable = [usable_runs(cell) for cell in points]
-        short = [run for _, runs in usable for run in runs]
+        cells = points
+    # The runs of a frontier are not repetitions: they differ in size.
+    rest, checkpoints = (cells, ()) if curves.frontier else without_far_budgets(cells, base)
+    if kind == "measured":
+        short = [run for cell in rest for run in usable_runs(cell)[1]]
         if short:
             shown = ", ".join(short[:3]) + (f" and {len(short) - 3} more" if len(short) > 3 else "")
-            notes.append(f"{loss}: fewer than {MIN_RECORDS} checkpoints with a falling loss, left out: {shown}")
-        cells = [cell for cell, _ in usable]
-    # The runs of a frontier are not repetitions: they differ in size.
-    far = () if curves.frontier else far_compute_runs(cells)
+            too_few = f"fewer than {MIN_RECORDS} checkpoints{points[0].chosen} with a falling loss"
+            notes.append(f"{loss}: {too_few}, left out: {shown}")
+        cells, rest = ([usable_runs(cell)[0] for cell in of_all] for of_all in (cells, rest))
+    far = () if curves.frontier else far_compute_runs(rest)
 
     def compared(kept: Sequence[ComputeCell]) -> list[FactorSpeedup]:
         counting = kept if kind == "measured" else _points_that_count(kept, curves)
         return speedups_of_factors(counting, base, loss=loss, unit=unit, kind=kind, curves=curves)
 
-    kept = _without(cells, runs_set_aside(far))
+    kept = _without(rest, runs_set_aside(far))
     found = compared(kept)
-    if far:
+    if far or checkpoints:
         in_doubt = [compared(_without(kept, runs)) for runs in runs_in_doubt(far)]
-        found = without_far_compute(found, compared(cells), in_doubt, far, cells=cells)
+        found = without_far_compute(found, compared(cells), in_doubt, (*checkpoints, *far), cells=cells)
     return found, notes
 
 

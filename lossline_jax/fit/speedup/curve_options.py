@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lossline_jax.errors import ArgumentError, LosslineError, suggestion
+from lossline_jax.errors import ArgumentError, suggestion
+from lossline_jax.fit.option_types import require_field_types
 from lossline_jax.fit.speedup.power_problem import NAMES
 
 MARGIN = 1.1  # a ratio: a speedup within 1/1.1 and 1.1 is no difference. A convention
@@ -24,6 +25,9 @@ class CurveOptions:
         last: True: use only the last checkpoint of each run.
         frontier: True: use only the point of least loss at each budget of a setting.
         margin: a ratio above 1: a speedup whose interval lies within 1/margin and margin is no difference.
+
+    Raises:
+        ArgumentError: a field has a value of a wrong type.
     """
 
     curve: Literal["auto", "measured", "power law"] = "auto"
@@ -33,9 +37,12 @@ class CurveOptions:
     frontier: bool = False
     margin: float = MARGIN
 
+    def __post_init__(self) -> None:
+        require_field_types(self)
+
 
 def require_curve_options(curves: CurveOptions) -> None:
-    """Raise LosslineError for options that mean nothing or do not belong together.
+    """Raise ArgumentError for options that mean nothing or do not belong together.
 
     Args:
         curves: the options.
@@ -61,5 +68,3 @@ def require_curve_options(curves: CurveOptions) -> None:
         raise ArgumentError("{fix}, {share}: belong to the power law, and {curve} is measured; leave {curve} out")
     if curves.curve == "measured" and curves.last:
         raise ArgumentError("{last}: leaves one point of each run, which is no measured curve; leave {curve} out")
-    if curves.curve not in ("auto", "measured", "power law"):
-        raise LosslineError(f"curve {curves.curve!r} is unknown; it is auto, measured or power law")

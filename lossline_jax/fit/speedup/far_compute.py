@@ -6,12 +6,15 @@ finds another unit. The other is ln(loss) at equal compute, which finds a run th
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from lossline_jax.fit.compare.far_checkpoint import CheckpointCurves, FarCheckpoint, far_checkpoints
 from lossline_jax.fit.compare.far_run import DistanceKind, FarRun, RunDistances, farthest_runs
 from lossline_jax.fit.speedup.cell import ComputeCell
 from lossline_jax.fit.speedup.measured_curves import curve_of_run, falling_points
+from lossline_jax.fit.tables.settings import Setting
 
 MIN_FALLING = 2  # checkpoints of a run, each below all before, that make a curve of compute against loss
 NOISE_OF_OTHERS = 2.0  # factor on the noise of other settings: recipes differ in noise. A convention
@@ -41,6 +44,30 @@ def far_compute_runs(cells: Sequence[ComputeCell]) -> tuple[FarRun, ...]:
     far_at_loss = farthest_runs([at_loss], num_runs, NOISE_OF_OTHERS)
     by_compute = {run.run: run for run in far_at_loss if abs(run.distance) > np.log(WRONG_FACTOR)}
     return tuple(by_compute.get(run.run, run) for run in far)
+
+
+def without_far_budgets(
+    cells: Sequence[ComputeCell], base: Setting
+) -> tuple[list[ComputeCell], tuple[FarCheckpoint, ...]]:
+    """Return the settings without the compute at which all runs of one lie off their curve, and these checkpoints.
+
+    Runs are compared at equal compute, so runs of one setting with different compute are not judged.
+
+    Args:
+        cells: every setting with all its points.
+        base: the setting with the reference level of each factor, for the names of settings.
+    """
+    budgets = [np.round(cell.log_compute / SAME_BUDGET) for cell in cells]
+    curves = [
+        CheckpointCurves(cell.setting.name_from(base), cell.log_compute, np.log(cell.loss), cell.runs, budget)
+        for cell, budget in zip(cells, budgets, strict=True)
+    ]
+    kept, found = [], []
+    for cell, budget, far in zip(cells, budgets, far_checkpoints(curves, "ln(loss)"), strict=True):
+        kept.append(cell if far is None else cell.only(budget != far.checkpoint))
+        if far is not None:
+            found.append(replace(far, name=f"compute {np.exp(far.x):.3g}"))
+    return kept, tuple(found)
 
 
 _Curves = list[tuple[np.ndarray, np.ndarray]]  # of each run: loss and ln(compute), in the order of compute

@@ -9,9 +9,11 @@ import numpy as np
 from lossline_jax.fit.compare.holm import holm
 from lossline_jax.fit.speedup.cell import Displacement
 from lossline_jax.fit.speedup.noise_pool import Errors, Matched, NoisePool, errors_of_level
+from lossline_jax.fit.speedup.power_curves import miss_text
 from lossline_jax.fit.speedup.speedups import ComputeVerdict, LevelSpeedup, PairSpeedup, SpeedupAt
 from lossline_jax.fit.tables.settings import pair_names
 
+FAR_MISFIT = 10.0  # noises of a run: curves that miss their points by more, and by more than the speedup, tell nothing
 SIGNIFICANT = 0.05  # probability, by convention, of the test of each level
 
 
@@ -23,7 +25,8 @@ class MeasuredLevel:
     level: str
     matched: tuple[Matched, ...]
     note: str  # why there is nothing, or warnings
-    rises_late: bool = False  # True: half of the runs of one side end above an earlier loss, so no verdict holds
+    # True: half of the runs of one side end above an earlier loss, or the compute seems to have another unit.
+    no_verdict_holds: bool = False
 
 
 def judge_levels(items: Sequence[MeasuredLevel], margin: float) -> list[LevelSpeedup]:
@@ -57,7 +60,8 @@ def _judged(
         )
     )
     verdict = "depends" if _signs(of_pairs) == {1, -1} else _verdict(mean, interval, p_holm, margin)
-    if item.rises_late:
+    misfit = _large_misfit(item.matched, errors, margin)
+    if item.no_verdict_holds or misfit:
         verdict = "cannot tell"
     level = LevelSpeedup(
         level=item.level,
@@ -78,8 +82,22 @@ def _judged(
         num_reference_runs=sum(pair.num_reference_runs for pair in pairs),
         pairs=pairs,
     )
-    notes = [_unknown_noise(errors), _reversal(level), _disagreement(level, margin), item.note]
+    notes = [_unknown_noise(errors), misfit, _reversal(level), _disagreement(level, margin), item.note]
     return dataclasses.replace(level, note="; ".join(note for note in notes if note))
+
+
+def _large_misfit(matched: Sequence[Matched], errors: Errors, margin: float) -> str:
+    """Say that the curves miss their own points by more than they lie apart, and far beyond noise. Empty: they do not.
+
+    Args:
+        matched: the pairs of a level.
+        errors: their speedup with its errors.
+        margin: a ratio above 1: a smaller speedup is no difference.
+    """
+    largest = max((item.misfit for *_, item in matched if item.misfit is not None), default=0.0)
+    if largest < max(abs(float(errors.values[-1])), np.log(margin), FAR_MISFIT * (errors.noise or 0.0)):
+        return ""
+    return f"the curves miss their own points by more than the speedup, {miss_text(largest)}: no verdict"
 
 
 def _verdict(mean: float, interval: tuple[float, float] | None, p: float | None, margin: float) -> ComputeVerdict:

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
+from lossline_jax.fit.compare.far_run import OTHER_UNIT
 from lossline_jax.fit.speedup.cell import ComputeCell, Displacement
 from lossline_jax.fit.speedup.curve_options import CurveOptions
 from lossline_jax.fit.speedup.judge_compute import MeasuredLevel, judge_levels
 from lossline_jax.fit.speedup.late_rises import notes_on_both
-from lossline_jax.fit.speedup.measured_curves import measured_displacement
+from lossline_jax.fit.speedup.measured_curves import MIN_RECORDS, measured_displacement
 from lossline_jax.fit.speedup.noise_pool import Matched
 from lossline_jax.fit.speedup.power_curves import GroupNote, note_on_groups, power_displacements
 from lossline_jax.fit.speedup.speedups import CurveKind, FactorSpeedup, LevelSpeedup
@@ -87,6 +90,7 @@ def _measured_level(
     matched: list[Matched] = [(a, b, item) for a, b, item in found if not isinstance(item, str)]
     reasons = list(dict.fromkeys(item for *_, item in found if isinstance(item, str)))
     rises, is_half = notes_on_both([(a, b) for a, b, _ in matched], reference)
+    units = list(dict.fromkeys(note for a, b, item in matched if (note := _as_if_in_another_unit(a, b, item))))
     if not found:
         note = f"no two settings differ in {factor} alone ({reference} and {level})"
     elif not matched:
@@ -97,9 +101,28 @@ def _measured_level(
         is_one = all(item.num_runs == 1 and item.variance is None for *_, item in matched)
         is_one = is_one and any(item.reference_freedom for *_, item in matched)
         num_short = sum(cell.num_left_out for a, b, _ in matched for cell in (a, b))
-        short = f"{counted(num_short, 'run')} left out, whose loss hardly falls" if num_short else ""
-        note = "; ".join(part for part in (*rises, left_out, short, one if is_one else "") if part)
-    return MeasuredLevel(factor, level, tuple(matched), note, is_half)
+        too_few = f"fewer than {MIN_RECORDS} checkpoints{matched[0][1].chosen} with a falling loss"
+        short = f"{counted(num_short, 'run')} left out: {too_few}" if num_short else ""
+        note = "; ".join(part for part in (*units, *rises, left_out, short, one if is_one else "") if part)
+    return MeasuredLevel(factor, level, tuple(matched), note, is_half or bool(units))
+
+
+def _as_if_in_another_unit(reference: ComputeCell, level: ComputeCell, item: Displacement) -> str:
+    """Say that the compute of a level seems to have another unit than that of its reference. Empty: it does not.
+
+    A speedup of a hundred alone is credible: a recipe may be that much better at one task. It is not where the budgets
+    of the runs differ by a hundred in the same direction, the smallest and the largest alike.
+    """
+    ends = [(cell.log_compute.min(), cell.log_compute.max()) for cell in (reference, level)]
+    shifts = np.array([ends[0][0] - ends[1][0], ends[0][1] - ends[1][1], item.values[-1]])
+    smallest = np.log(OTHER_UNIT)
+    if not (np.all(shifts > smallest) or np.all(shifts < -smallest)):
+        return ""
+    of_reference, of_level = ("{:.2g} to {:.2g}".format(*np.exp(low_and_high)) for low_and_high in ends)
+    return (
+        f"its compute, {of_level}, seems to have another unit than that of the reference, {of_reference}: check the "
+        "unit of both"
+    )
 
 
 def _with_note_on_unit(item: FactorSpeedup) -> FactorSpeedup:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lossline_jax.fit.speedup.cell import ComputeCell, Displacement
+from lossline_jax.fit.speedup.cell import ComputeCell, Displacement, why_unusable
 from lossline_jax.fit.speedup.grids import budget_losses, loss_grid, with_mean_of_lower_half
 from lossline_jax.fit.speedup.late_rises import late_rises
 
@@ -20,7 +20,7 @@ MIN_RECORDS = 3  # checkpoints of a run that each have a lower loss than all bef
 
 
 def usable_runs(cell: ComputeCell) -> tuple[ComputeCell, list[str]]:
-    """Return the setting without runs whose loss hardly falls, and the names of these runs.
+    """Return the setting without runs that have too few points of falling loss, and the names of these runs.
 
     The runs that end above an earlier loss are marked.
 
@@ -39,9 +39,11 @@ def measured_displacement(reference: ComputeCell, level: ComputeCell) -> Displac
         reference: the setting of the reference level, as `usable_runs` returns it.
         level: the setting that is equal in all other factors; the same holds.
     """
+    if why := why_unusable(reference, level):
+        return why
     empty = [name for name, cell in (("this level", level), ("the reference", reference)) if not cell.num_runs]
     if empty:
-        return f"no run of {' or of '.join(empty)} has {MIN_RECORDS} checkpoints with a falling loss"
+        return f"no run of {' or of '.join(empty)} has {MIN_RECORDS} checkpoints{level.chosen} with a falling loss"
     curves = [[curve_of_run(*cell.of_run(run)) for run in cell.run_ids] for cell in (reference, level)]
     ends = [(max(-curve.x[-1] for curve in of_cell), min(-curve.x[0] for curve in of_cell)) for of_cell in curves]
     low, high = max(end[0] for end in ends), min(end[1] for end in ends)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lossline_jax.errors import ArgumentError
-from lossline_jax.fit.speedup.cell import ComputeCell, Displacement
+from lossline_jax.fit.speedup.cell import ComputeCell, Displacement, why_unusable
 from lossline_jax.fit.speedup.grids import budget_losses, loss_grid, with_mean_of_lower_half
 from lossline_jax.fit.speedup.measured_curves import no_common_losses
 from lossline_jax.fit.speedup.power_law import PowerFit, fit_power_laws, freedom_of
@@ -35,9 +35,22 @@ def note_on_groups(groups: Sequence[GroupNote]) -> str:
         parts.append(f"the levels do not share one curve{where}: each has its own {' or '.join(sorted(set(owns)))}")
     if misfits := [group.misfit for group in groups if group.misfit is not None]:
         upto = "up to " if len(misfits) > 1 else ""
-        miss = f"the curves miss their points by {upto}{100 * max(misfits):.2g}% of compute"
-        parts.append(f"{miss}, which the intervals do not include")
+        parts.append(
+            f"the curves miss their points by {upto}{miss_text(max(misfits))}, which the intervals do not include"
+        )
     return "; ".join(parts)
+
+
+def miss_text(misfit: float) -> str:
+    """Return a misfit in words.
+
+    Args:
+        misfit: a distance in ln(compute).
+    """
+    if misfit < np.log(2):
+        return f"{100 * misfit:.2g}% of compute"
+    factor = f"{np.exp(misfit):.2g}" if misfit < np.log(1000) else "over 1000"
+    return f"a factor of {factor} in compute"
 
 
 def why_no_power_law(cell: ComputeCell) -> str:
@@ -72,12 +85,15 @@ def power_displacements(
     Raises:
         ArgumentError: a given E is not below every loss.
     """
+    unusable = [why_unusable(reference, level) for level in levels]
+    if reference.unusable:
+        return list(unusable), GroupNote()
     if why := why_no_power_law(reference):
-        return [f"no curve of the reference: {why}"] * len(levels), GroupNote()
-    reasons = [why_no_power_law(level) for level in levels]
+        return [bad or f"no curve of the reference: {why}" for bad in unusable], GroupNote()
+    reasons = [bad or _no_curve(level) for bad, level in zip(unusable, levels, strict=True)]
     usable = [level for level, why in zip(levels, reasons, strict=True) if not why]
     if not usable:
-        return [f"no curve: {why}" for why in reasons], GroupNote()
+        return list(reasons), GroupNote()
     smallest = min(float(cell.loss.min()) for cell in (reference, *usable))
     if fix.get("E", 0.0) >= smallest:
         raise ArgumentError(
@@ -88,8 +104,12 @@ def power_displacements(
     fit, own = fit_power_laws([reference, *usable], fix, share)
     cells = [reference, *usable]
     numbers = iter(range(1, len(cells)))
-    found = [f"no curve: {why}" if why else _displacement(fit, cells, next(numbers)) for why in reasons]
+    found = [why or _displacement(fit, cells, next(numbers)) for why in reasons]
     return found, GroupNote(own, fit.misfit)
+
+
+def _no_curve(cell: ComputeCell) -> str:
+    return f"no curve: {why}" if (why := why_no_power_law(cell)) else ""
 
 
 def _ends(fit: PowerFit, cells: Sequence[ComputeCell], k: int) -> tuple[float, float]:
@@ -135,6 +155,7 @@ def _displacement(fit: PowerFit, cells: Sequence[ComputeCell], k: int) -> Displa
         variance=unknown if variance is None else variance,
         freedom=0.0 if variance is None else freedom,
         noise=None if variance is None else float(np.sqrt(shifts @ shifts / freedom)),
+        misfit=fit.misfit,
         parameters={
             "E of the reference": float(fit.E[0]),
             "E": float(fit.E[k]),

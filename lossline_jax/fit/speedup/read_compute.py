@@ -9,11 +9,19 @@ import pandas as pd
 
 from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.curves.compute_law import FLOPS_PER_PARAMETER_AND_TOKEN
+from lossline_jax.fit.option_types import require_field_types
 from lossline_jax.fit.speedup.cell import ComputeCell
-from lossline_jax.fit.tables.columns import PER_BYTE, names_of_runs, numeric_losses, require_one_kind, rows_of_set
+from lossline_jax.fit.tables.columns import (
+    PER_BYTE,
+    losses_and_faults,
+    names_of_runs,
+    numeric_losses,
+    require_one_kind,
+    rows_of_set,
+)
 from lossline_jax.fit.tables.copies import one_run_each
 from lossline_jax.fit.tables.other_unit import require_one_unit_of_repetitions
-from lossline_jax.fit.tables.rows import RUN_ID, WHERE, open_rows, require_column
+from lossline_jax.fit.tables.rows import RUN_ID, WHERE, open_rows, require_column, require_different_columns
 from lossline_jax.fit.tables.settings import (
     SETTING,
     Setting,
@@ -40,6 +48,9 @@ class ComputeColumns:
     params: str | None = None
     tokens: str | None = None
 
+    def __post_init__(self) -> None:
+        require_field_types(self)
+
 
 @dataclass(frozen=True, eq=False)
 class ComputeTable:
@@ -60,7 +71,7 @@ class ComputeTable:
             merge_copies: True: count a run of one setting that has two names once.
 
         Raises:
-            LosslineError: a loss is not a positive number, or one run has two names or another unit.
+            LosslineError: no setting has usable losses, or one run has two names or another unit.
         """
         if unit:
             rows, column = rows_of_set(self.frame, loss, unit), unit
@@ -70,22 +81,18 @@ class ComputeTable:
         rows = rows.loc[rows[SETTING] >= 0]
         rows, notes = one_run_each(rows, RUN_ID, (column,), (SETTING,), merge=merge_copies, sizes=(_COMPUTE,))
         rows = _in_order_of_steps(rows)
-        losses = numeric_losses(rows, column, loss)
-        known = np.isfinite(losses) & np.isfinite(rows[_COMPUTE].to_numpy(float))
+        losses, bad = losses_and_faults(rows.loc[:, column])
+        known = bad | (np.isfinite(losses) & np.isfinite(rows[_COMPUTE].to_numpy(float)))
         if not known.all():
             notes = [*notes, f"{loss}: {np.sum(~known)} of {len(rows)} points have no loss or no compute: left out"]
-        rows, losses = rows.loc[known], losses[known]
+        rows = rows.loc[known]
         numbers = rows[SETTING].to_numpy()
-        cells = []
-        for k, setting in enumerate(self.settings):
-            of_setting = numbers == k
-            if not of_setting.any():
-                continue
-            part = rows.loc[of_setting]
-            require_one_unit_of_repetitions({loss: losses[of_setting]}, names_of_runs(part, RUN_ID))
-            log_compute = np.log(part[_COMPUTE].to_numpy(float))
-            cells.append(ComputeCell(setting, losses[of_setting], log_compute, part[RUN_ID].to_numpy(str)))
-        return cells, notes
+        parts = {k: rows.loc[numbers == k] for k in range(len(self.settings)) if np.any(numbers == k)}
+        cells = [_cell(self.settings.settings[k], part, column, loss) for k, part in parts.items()]
+        unusable = [cell.unusable for cell in cells if cell.unusable]
+        if unusable and len(unusable) == len(cells):
+            raise LosslineError(unusable[0])
+        return cells, [*notes, *unusable]
 
 
 def read_compute(
@@ -109,9 +116,11 @@ def read_compute(
         LosslineError: a column or the base is missing, the table does not tell runs apart, or a compute is negative.
     """
     frame = open_rows(frame)
+    own = {"{compute}": columns.compute, "{params}": columns.params, "{tokens}": columns.tokens}
     for name in losses:
         if "eval_set" not in frame.columns:
             require_column(frame, name, "losses")
+        require_different_columns({"{losses}": name} | (own if any(own.values()) else {"{compute}": COMPUTE_COLUMN}))
     if RUN_ID not in frame.columns:
         raise ArgumentError(
             "{run}: runs are the units of this comparison, and the table has no column run_id; name the column of "
@@ -181,6 +190,17 @@ def require_compute_of_checkpoints(cells: Sequence[ComputeCell], source: str) ->
             "of each checkpoint, or use {last}",
             source=source,
         )
+
+
+def _cell(setting: Setting, rows: pd.DataFrame, column: str, loss: str) -> ComputeCell:
+    """Return the points of one setting. A value that is no loss leaves the setting without points, as for its line."""
+    try:
+        losses = numeric_losses(rows, column, loss)
+    except LosslineError as error:
+        nothing = np.empty(0)
+        return ComputeCell(setting, nothing, nothing, np.empty(0, str), unusable=str(error))
+    require_one_unit_of_repetitions({loss: losses}, names_of_runs(rows, RUN_ID))
+    return ComputeCell(setting, losses, np.log(rows[_COMPUTE].to_numpy(float)), rows[RUN_ID].to_numpy(str))
 
 
 def _in_order_of_steps(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,10 +1,9 @@
-"""Name the runs that a comparison of compute sets aside, and withdraw verdicts that rest on a run in doubt."""
+"""Name what a comparison of compute sets aside, and withdraw verdicts that rest on a run in doubt."""
 
 from collections.abc import Sequence, Set
 from dataclasses import replace
 
-from lossline_jax.fit.compare.far_run import FarRun
-from lossline_jax.fit.compare.judged import all_run_ids, far_runs_to_name, level_without_far_runs
+from lossline_jax.fit.compare.judged import FarPart, far_parts_to_name, far_run_ids, level_without_far_runs
 from lossline_jax.fit.speedup.cell import ComputeCell
 from lossline_jax.fit.speedup.speedups import FactorSpeedup, LevelSpeedup
 from lossline_jax.fit.tables.settings import Settings
@@ -15,11 +14,11 @@ def without_far_compute(
     found: Sequence[FactorSpeedup],
     with_all: Sequence[FactorSpeedup],
     in_doubt: Sequence[Sequence[FactorSpeedup]],
-    far: Sequence[FarRun],
+    far: Sequence[FarPart],
     *,
     cells: Sequence[ComputeCell],
 ) -> list[FactorSpeedup]:
-    """Name the runs that lie far off in each factor, and say what the verdicts are with them.
+    """Name the runs and checkpoints that lie far off in each factor, and say what the verdicts are with them.
 
     A verdict that does not hold without the runs in doubt becomes `cannot tell`.
 
@@ -27,7 +26,7 @@ def without_far_compute(
         found: the speedups without the runs that are set aside.
         with_all: the speedups with all runs.
         in_doubt: the speedups without runs in doubt, one for each set of `runs_in_doubt`. May be empty.
-        far: the runs that are far from the others of their setting.
+        far: the runs that are far from the others of their setting, and the checkpoints off its curve.
         cells: every setting with all its runs.
     """
     return [
@@ -47,25 +46,27 @@ def _factor_without_far(
     item: FactorSpeedup,
     with_all: FactorSpeedup,
     in_doubt: Sequence[FactorSpeedup],
-    far: Sequence[FarRun],
+    far: Sequence[FarPart],
     *,
     used: Set[str],
 ) -> FactorSpeedup:
-    """Name the runs that concern one factor: those that it compares, and those that change one of its verdicts."""
+    """Name the runs and checkpoints that one factor compares, and those that change one of its verdicts."""
     levels = tuple(
-        level_without_far_runs(level, with_all.levels[k], [rest.levels[k] for rest in in_doubt], _speedup_text)
+        level_without_far_runs(
+            level, with_all.levels[k], [rest.levels[k] for rest in in_doubt], size_text=_speedup_text, far=far
+        )
         for k, level in enumerate(item.levels)
     )
-    named = far_runs_to_name(far, levels, with_all.levels, used)
+    named = far_parts_to_name(far, levels, with_all.levels, used)
     if not named:
         return item
-    aside = [run for run in named if run.sure]
-    doubtful = [run for run in named if not run.sure]
+    aside = [part for part in named if part.sure]
+    doubtful = [part for part in named if not part.sure]
     parts = [*map(str, aside), "set aside"] if aside else []
     if doubtful:
         parts += [*map(str, doubtful), "not set aside, but no verdict rests on it"]
     note = "; ".join([*parts, *([item.note] if item.note else [])])
-    return replace(item, note=note, levels=levels, far_runs=all_run_ids(named))
+    return replace(item, note=note, levels=levels, far_runs=far_run_ids(named))
 
 
 def _speedup_text(level: LevelSpeedup) -> str:

@@ -14,9 +14,11 @@ import pandas as pd
 
 from lossline_jax import logs
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.arguments import require_count, require_positive, require_seed
 from lossline_jax.fit.compare.compare_lines import MARGIN_IN_NOISE, compare_setting_lines
 from lossline_jax.fit.compare.comparison import FactorComparison
 from lossline_jax.fit.compare.setting_line import SettingLine, unmatched
+from lossline_jax.fit.option_types import require_field_types, require_options
 from lossline_jax.fit.study.compute_laws import COMPUTE_CONVENTIONS, fit_compute_laws
 from lossline_jax.fit.study.isoflop import fit_isoflops
 from lossline_jax.fit.study.panel_lines import comparing_unit, fit_panel_lines
@@ -25,7 +27,7 @@ from lossline_jax.fit.study.results import LineFit, StudyFits
 from lossline_jax.fit.study.setting_lines import BASE, SettingLines, fit_setting_lines
 from lossline_jax.fit.study.study_speedups import study_speedups
 from lossline_jax.fit.study.table_lines import line_conventions
-from lossline_jax.fit.tables.columns import PER_BYTE, unit_label, usable_losses
+from lossline_jax.fit.tables.columns import PER_BYTE, unit_label
 from lossline_jax.fit.tables.settings import Setting
 
 COMPARE_CONVENTIONS = {
@@ -46,11 +48,20 @@ class Statistics:
         margin_in_noise: the margin in noise floors: a gap that is surely smaller does not move the line.
         num_resamples: resamples of each bootstrap.
         seed: seed of the bootstraps and permutations.
+
+    Raises:
+        ArgumentError: a field has a value of a wrong type or out of its range.
     """
 
     margin_in_noise: float = MARGIN_IN_NOISE
     num_resamples: int = 200
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_field_types(self)
+        require_positive("margin_in_noise", self.margin_in_noise)
+        require_count("num_resamples", self.num_resamples)
+        require_seed(self.seed)
 
 
 DEFAULT_STATISTICS = Statistics()
@@ -82,6 +93,7 @@ def compare_lines(
         statistics: the margin, the bootstraps and their seed.
         merge_copies: True: count a run of one setting that has two names once.
     """
+    require_options("statistics", statistics, Statistics)
     table, notes = read_settings(frame, x, y, base, factors=factors, units=units, merge_copies=merge_copies)
     return _compared(table, notes, statistics)
 
@@ -121,9 +133,10 @@ def fit_study(
     Raises:
         LosslineError: a column, set or base is missing, every line has a bad loss, or one run has two names.
     """
+    require_options("statistics", statistics, Statistics)
     table, notes = read_settings(frame, x, y, base, factors=factors, units=units, merge_copies=merge_copies)
     compared = _compared(table, notes, statistics)
-    frame = usable_losses(table.frame, table.units)
+    frame = table.frame
     _say(table, "fitting compute laws")
     compute_fits, unfitted = fit_compute_laws(frame, (x, y), table.units)
     _say(table, "fitting the lines of the figures")
@@ -131,7 +144,7 @@ def fit_study(
         frame, x, y, table.units, base=table.base.levels, num_resamples=statistics.num_resamples, seed=statistics.seed
     )
     isoflops, left_out = fit_isoflops(frame, x, comparing_unit(frame, table.units))
-    speedups, not_compared, speedup_conventions = study_speedups(table, frame)
+    speedups, not_compared, speedup_conventions = study_speedups(table)
     return replace(
         compared,
         compute_fits=compute_fits,

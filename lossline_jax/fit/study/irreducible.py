@@ -8,7 +8,9 @@ import pandas as pd
 
 from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.curves.compute_law import fit_compute_law
+from lossline_jax.fit.option_types import require_field_types
 from lossline_jax.fit.result import FitResult
+from lossline_jax.fit.tables.rows import require_different_columns
 from lossline_jax.fit.tables.wide import positive
 
 NamedMode = Literal["free", "law"]
@@ -29,7 +31,8 @@ class IrreducibleModes:
         tokens: column of training tokens. None: not named; "law" needs it.
 
     Raises:
-        ArgumentError: an unknown mode, or "law" without the columns that it needs.
+        ArgumentError: an unknown mode, "law" without the columns that it needs, a value of a wrong type, or
+            one column for parameters and tokens.
     """
 
     e_x: Mode = "free"
@@ -46,6 +49,8 @@ class IrreducibleModes:
                 raise ArgumentError(
                     f"{{{name}}}: a compute law needs {{params}} and {{tokens}}, the columns of parameters and tokens"
                 )
+        require_field_types(self)
+        require_different_columns({"{params}": self.params, "{tokens}": self.tokens})
 
     def of_points(self, points: pd.DataFrame, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
         """Return the arguments of `line.fit_line` for one group. With both irreducible losses known the fit is log-log.

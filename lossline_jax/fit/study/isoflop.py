@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from lossline_jax.errors import LosslineError
 from lossline_jax.fit.direction import rises_with_budget
 from lossline_jax.fit.study.panels import cells, eval_sets, own_set, runs_of
 from lossline_jax.fit.study.results import IsoFlop
-from lossline_jax.fit.tables.columns import group_label
+from lossline_jax.fit.tables.columns import group_label, numeric_losses
 
 MIN_SIZES = 3  # sizes of a budget: a parabola has three parameters
 MIN_BUDGETS = 2  # budgets of a group of runs: with only one there is nothing to compare
@@ -43,6 +44,11 @@ def fit_isoflops(frame: pd.DataFrame, x: str, unit: str) -> tuple[tuple[IsoFlop,
     for panel, runs in cells(runs_of(frame)):
         eval_set = own_set(panel["data"], eval_sets(frame)[0]) or x
         rows = last.loc[last.loc[:, "run_id"].astype(str).isin(runs["run_id"]) & (last["eval_set"] == eval_set)]
+        try:
+            rows = rows.assign(**{unit: numeric_losses(rows, unit, eval_set)})
+        except LosslineError as error:
+            left_out.append(f"sizes at equal compute ({group_label(panel)}): {error}")
+            continue
         budgets = [budget for budget in _budgets(rows, unit) if budget.loc[:, "params_total"].nunique() >= MIN_SIZES]
         if len(budgets) < MIN_BUDGETS:
             continue

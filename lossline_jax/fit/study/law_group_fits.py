@@ -115,7 +115,9 @@ def _with_notes(fits: Sequence[FitResult], request: LawRequest, groups: Sequence
 
 
 def _with_notes_on_rows(fit: FitResult, law: Law, group: LawGroup) -> FitResult:
-    """Add notes on repeated rows, on dropped rows and on inputs that do not vary."""
+    """Add notes on runs of another size, on repeated rows, on dropped rows and on inputs that do not vary."""
+    for note in group.other_sizes:
+        fit = fit.with_note(note)
     if group.num_repeated:
         fit = fit.with_note(f"{group.num_repeated} rows {COUNT_EACH_TIME}")
     if fit.num_dropped:

@@ -12,12 +12,9 @@ from lossline_jax.fit.direction import ADVICE, wrong_way
 from lossline_jax.fit.study.law_request import LawRequest
 from lossline_jax.fit.tables.columns import group_label, names_of_runs, numeric_losses
 from lossline_jax.fit.tables.groups import row_groups
-from lossline_jax.fit.tables.other_unit import require_one_unit
+from lossline_jax.fit.tables.other_unit import require_one_unit, runs_of_another_size
 from lossline_jax.fit.tables.rows import WHERE
 from lossline_jax.losses.cells import LARGEST, SMALLEST, as_numbers, beyond_range
-
-# Outputs of laws that are losses: positive numbers. A logarithmic objective asks the same of the output of any law.
-OUTPUTS_THAT_ARE_LOSSES = ("L", "L_u")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +26,7 @@ class LawGroup:
     points: DataSet
     num_repeated: int  # rows that occur more than once
     budget: np.ndarray | None  # (n,) the budget of each row; None: the design shows the budgets
+    other_sizes: tuple[str, ...] = ()  # a note for each input in which some runs are far from all others
 
     @property
     def has_checkpoints(self) -> bool:
@@ -48,7 +46,8 @@ def read_law_groups(
         outputs: columns to fit the law to.
     """
     law, columns, runs = request.law, request.columns, request.runs
-    are_losses = law.output in OUTPUTS_THAT_ARE_LOSSES or request.objective.logarithmic
+    # A logarithmic objective asks of any output what is asked of a loss: a positive number.
+    are_losses = law.predicts_losses or request.objective.logarithmic
     conventions = {name: f"{law.inputs[name]}: column {column}" for name, column in columns.items()}
     fixed, budget_column = request.options.fixed, request.options.budget
     groups: list[LawGroup] = []
@@ -73,7 +72,10 @@ def read_law_groups(
             points = DataSet(data, y, fixed, clusters=clusters, conventions={**conventions, law.output: output})
             num_repeated = int(rows.duplicated([*columns.values(), output]).sum())
             budget = None if budget_column is None else rows[budget_column].to_numpy()
-            groups.append(LawGroup(label, output, points, num_repeated, budget))
+            names = names_of_runs(rows, runs)
+            sizes = [runs_of_another_size(data[name], names, columns[name]) for name in law.normalise]
+            other_sizes = tuple(note for note in sizes if note)
+            groups.append(LawGroup(label, output, points, num_repeated, budget, other_sizes))
     return groups, notes
 
 

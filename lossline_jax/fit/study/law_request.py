@@ -9,8 +9,9 @@ import pandas as pd
 from lossline_jax.errors import ArgumentError, suggestion
 from lossline_jax.fit.given_parameters import require_fixed, require_shared
 from lossline_jax.fit.law import OBJECTIVES, Law, Objective
+from lossline_jax.fit.option_types import require_field_types
 from lossline_jax.fit.result import INTERVAL_LEVEL
-from lossline_jax.fit.tables.rows import require_column
+from lossline_jax.fit.tables.rows import require_column, require_different_columns
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class LawOptions:
             design shows budgets (`budgets.budgets_of`). Intervals allow for an error that the rows of a budget share,
             and for noise that changes with the budget.
         merge_copies: True: count a run of one group that has two names once.
+
+    Raises:
+        ArgumentError: a field has a value of a wrong type.
     """
 
     fixed: Mapping[str, float] = field(default_factory=dict)
@@ -35,6 +39,9 @@ class LawOptions:
     level: float | None = INTERVAL_LEVEL
     budget: str | None = None
     merge_copies: bool = False
+
+    def __post_init__(self) -> None:
+        require_field_types(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +118,7 @@ def columns_of_inputs(wide: pd.DataFrame, law: Law, inputs: Mapping[str, str]) -
         inputs: column of each input.
 
     Raises:
-        ArgumentError: an input has no column.
+        ArgumentError: an input has no column, or two inputs have one column.
     """
     if unknown := [name for name in law.inputs if name not in inputs and name not in wide.columns]:
         raise ArgumentError(
@@ -119,4 +126,6 @@ def columns_of_inputs(wide: pd.DataFrame, law: Law, inputs: Mapping[str, str]) -
             name=unknown[0],
             meaning=law.inputs[unknown[0]],
         )
-    return {name: inputs.get(name, name) for name in law.inputs}
+    columns = {name: inputs.get(name, name) for name in law.inputs}
+    require_different_columns(columns, "{inputs}: ")
+    return columns

@@ -20,13 +20,14 @@ from lossline_jax.fit.tables.columns import (
     RUN,
     X,
     Y,
-    numeric_losses,
+    losses_and_faults,
     paired_points,
     rows_of_set,
 )
 from lossline_jax.fit.tables.rows import WHERE, level_text
 from lossline_jax.fit.tables.wide import losses_as_rows
 
+_BAD = "_bad"  # the column of the points with a value that is no loss
 MIN_POINTS = 5  # points of a line: one more than its four parameters
 BAND_POINTS = 30  # points of a band, by convention
 DIGITS = 6  # significant digits of the numbers of a band, which is drawn and not computed with
@@ -121,16 +122,20 @@ class _Losses:
         if pairs is None:
             return None
         pairs_of_group = pairs.loc[pairs[RUN].isin(group.run_ids)]
-        return pairs_of_group if len(pairs_of_group) >= MIN_POINTS else None
+        if len(pairs_of_group) < MIN_POINTS or pairs_of_group[_BAD].any():
+            return None
+        return pairs_of_group
 
     def _paired(self, x: str, y: str, unit: str) -> pd.DataFrame | None:
         try:
             points = self._points_of_both(x, y, unit)
-            numbers = {X: numeric_losses(points, X, x), Y: numeric_losses(points, Y, y)}
         except LosslineError:
             return None
+        (x_loss, x_bad), (y_loss, y_bad) = (losses_and_faults(points.loc[:, axis]) for axis in (X, Y))
+        known = (np.isfinite(x_loss) & np.isfinite(y_loss)) | x_bad | y_bad
         # Names as Python objects, because rows are chosen by them many times.
-        return pd.DataFrame(numbers | {RUN: points[RUN].astype(object)}).dropna(subset=[X, Y])
+        runs = points[RUN].astype(object)
+        return pd.DataFrame({X: x_loss, Y: y_loss, _BAD: x_bad | y_bad, RUN: runs}).loc[known]
 
     def _points_of_both(self, x: str, y: str, unit: str) -> pd.DataFrame:
         """Return the points as `paired_points` does, with the columns that are needed."""

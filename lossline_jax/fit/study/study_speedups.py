@@ -1,7 +1,5 @@
 """Compare the compute of the settings of a study on the losses of both axes."""
 
-import pandas as pd
-
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.speedup.compare_compute import TABLE_COLUMNS, compare_table
 from lossline_jax.fit.speedup.read_compute import COMPUTE_COLUMN, SIZE_COLUMN, TOKEN_COLUMN, with_compute
@@ -11,17 +9,15 @@ from lossline_jax.fit.tables.columns import PER_BYTE
 from lossline_jax.fit.tables.rows import RUN_ID
 
 
-def study_speedups(
-    table: StudyTable, frame: pd.DataFrame
-) -> tuple[tuple[FactorSpeedup, ...], list[str], dict[str, str]]:
+def study_speedups(table: StudyTable) -> tuple[tuple[FactorSpeedup, ...], list[str], dict[str, str]]:
     """Return the speedups on both axes, in bits/byte or else the first unit, notes, and conventions.
 
     A table without compute has none.
 
     Args:
         table: the table by settings.
-        frame: its rows, without values that are no losses.
     """
+    frame = table.frame
     has_compute = COMPUTE_COLUMN in frame or {SIZE_COLUMN, TOKEN_COLUMN} <= set(frame.columns)
     if RUN_ID not in frame or not has_compute:
         return (), [], {}

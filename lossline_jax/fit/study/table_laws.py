@@ -14,6 +14,7 @@ from lossline_jax.errors import ArgumentError, LosslineError
 from lossline_jax.fit.direction import refuse_accuracy_unit
 from lossline_jax.fit.law import Law
 from lossline_jax.fit.laws import find_law
+from lossline_jax.fit.option_types import require_options
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.study.law_group_fits import fit_alone, fit_together
 from lossline_jax.fit.study.law_groups import read_law_groups, require_one_row_for_each_run
@@ -21,7 +22,7 @@ from lossline_jax.fit.study.law_request import LawOptions, LawRequest, columns_o
 from lossline_jax.fit.tables.columns import loss_column, run_column
 from lossline_jax.fit.tables.copies import one_run_each
 from lossline_jax.fit.tables.groups import row_groups
-from lossline_jax.fit.tables.rows import as_names, as_pandas
+from lossline_jax.fit.tables.rows import as_names, as_pandas, require_different_columns
 from lossline_jax.fit.tables.wide import wide_table
 
 DEFAULT_LAW_OPTIONS = LawOptions()
@@ -85,6 +86,7 @@ def fit_laws(
     """
     law = find_law(law) if isinstance(law, str) else law
     outputs, by = as_names(outputs), as_names(by)
+    require_options("options", options, LawOptions)
     options = replace(options, shared=as_names(options.shared))
     if not outputs:
         raise ArgumentError("{outputs}: name at least one column to fit the law to")
@@ -95,6 +97,8 @@ def fit_laws(
     unit = loss_column(frame, outputs, unit)
     wide = wide_table(frame, list(outputs), unit, by=by, run=cluster, arguments=dict.fromkeys(outputs, "outputs"))
     columns, runs = columns_of_inputs(wide, law, inputs), run_column(wide, cluster)
+    for output in outputs:
+        require_different_columns({"{outputs}": output} | {f"input {name}": columns[name] for name in columns})
     request = LawRequest(law, columns, by, runs, runs_are_named=cluster is not None, options=options)
     request.require_columns(wide)
     sizes = tuple(columns.values())
@@ -112,7 +116,7 @@ def fit_laws(
         fits += [LawFit(group.label, group.output, fit) for group, fit in zip(members, results, strict=True)]
     failures = (*merged, *left_out, *_without_curve(fits))
     if not any(item.fit.has_curve for item in fits):
-        raise LosslineError(failures[0])
+        raise LosslineError(failures[0].removeprefix("all, "))  # the whole table is one group: no name is needed
     fixed, shared = dict(options.fixed), tuple(options.shared)
     return LawFits(law.name, law.formula, columns, runs, tuple(fits), failures, fixed, shared, num_groups)
 

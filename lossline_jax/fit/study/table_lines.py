@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 
 from lossline_jax.errors import LosslineError
+from lossline_jax.fit.arguments import require_count, require_seed
 from lossline_jax.fit.compare.setting_line import SettingLine
 from lossline_jax.fit.curves.line import LineData, fit_each_line
+from lossline_jax.fit.option_types import require_field_types, require_options
 from lossline_jax.fit.resampling import (
     Bootstrap,
     FitToResample,
@@ -55,6 +57,9 @@ class Across:
     column: str
     on: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        require_field_types(self)
+
 
 @dataclass(frozen=True)
 class LineOptions:
@@ -66,6 +71,9 @@ class LineOptions:
         num_resamples: resamples of each bootstrap.
         seed: seed of the bootstraps.
         merge_copies: True: count a run of one group that has two names once.
+
+    Raises:
+        ArgumentError: a field has a value of a wrong type or out of its range.
     """
 
     irreducible: IrreducibleModes | None = None
@@ -73,6 +81,11 @@ class LineOptions:
     num_resamples: int = 200
     seed: int = 0
     merge_copies: bool = False
+
+    def __post_init__(self) -> None:
+        require_field_types(self)
+        require_count("num_resamples", self.num_resamples)
+        require_seed(self.seed)
 
 
 DEFAULT_LINE_OPTIONS = LineOptions()
@@ -113,7 +126,9 @@ class FittedGroup:
         """
         keep = np.isfinite(self.x) & np.isfinite(self.y)
         runs = None if self.runs is None else self.runs[keep]
-        return SettingLine(setting, self.x[keep], self.y[keep], runs, self.line.fit, self.resamples)
+        steps = _steps(self.group.points)
+        steps = None if steps is None else steps[keep]
+        return SettingLine(setting, self.x[keep], self.y[keep], runs, self.line.fit, self.resamples, steps)
 
 
 def fit_lines(
@@ -144,6 +159,7 @@ def fit_lines(
     Raises:
         LosslineError: unknown columns or sets, one run has two names, or every group has bad values.
     """
+    require_options("options", options, LineOptions)
     by = as_names(by)
     frame = as_pandas(frame)
     for argument in ("params", "tokens"):
@@ -179,7 +195,7 @@ def _require_a_line(fitted: Sequence[FittedGroup], failures: Sequence[str], acro
     if not fitted and not failures and across is not None:
         raise LosslineError(f"{across.column} has one level only: nothing to pair; name a column with several levels")
     if not fitted or (across is None and not any(item.line.fit.has_curve for item in fitted)):
-        raise LosslineError(failures[0])
+        raise LosslineError(failures[0].removeprefix("all: "))  # the whole table is one group: no name is needed
 
 
 def _across_groups(
@@ -196,7 +212,7 @@ def _across_groups(
     wide = wide_table(frame, list(dict.fromkeys((x, y))), unit, by=by, run=cluster, arguments={y: "y", x: "x"})
     runs = run_column(wide, cluster)
     require_column(wide, across.column, "across")
-    for name in across.on:
+    for name in as_names(across.on):
         require_column(wide, name, "on")
     for name in (*by, *([runs] if runs else [])):
         require_column(wide, name)
@@ -230,7 +246,7 @@ def _across_group(
     """Pair the models of two levels. `runs` is the column of runs, if there is one."""
     (first, x_rows), (second, y_rows) = levels
     x, y = axes
-    pairs = pair_runs(x_rows, y_rows, across.on)
+    pairs = pair_runs(x_rows, y_rows, as_names(across.on))
     run = pairs.second.loc[:, runs].astype(str) if runs else None
     points = pairs.second.assign(**{X: pairs.first[x], Y: pairs.second[y], RUN: run})
     points[WHERE] = [f"{a} with {b}" for a, b in zip(pairs.first[WHERE], pairs.second[WHERE], strict=True)]
@@ -360,6 +376,14 @@ def _with_table_notes(fit: FitResult, x: np.ndarray, y: np.ndarray, clusters: np
 def _num_repeated(x: np.ndarray, y: np.ndarray, runs: np.ndarray | None) -> int:
     points = pd.DataFrame({"x": x, "y": y, "run": runs}).dropna(subset=["x", "y"])
     return int(points.duplicated().sum())
+
+
+def _steps(points: pd.DataFrame) -> np.ndarray | None:
+    """Return the step of each point. None: the table does not tell the steps of all points."""
+    if "step" not in points.columns:
+        return None
+    steps, faulty = as_numbers(points.loc[:, "step"])
+    return steps if np.isfinite(steps).all() and not faulty.any() else None
 
 
 def _clusters(points: pd.DataFrame) -> np.ndarray | None:

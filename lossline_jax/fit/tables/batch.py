@@ -23,7 +23,7 @@ def follows_others(frame: pd.DataFrame, factors: Sequence[str]) -> bool:
     if BATCH not in frame.columns or not others:
         return False
     levels = frame[[*others, BATCH]].drop_duplicates().apply(level_texts).drop_duplicates()
-    return levels.loc[:, BATCH].nunique() > 1 and not levels.duplicated(subset=others).any()
+    return levels.loc[:, BATCH].nunique() > 1 and len(levels.loc[:, others].drop_duplicates()) == len(levels)
 
 
 def note_on_batch(frame: pd.DataFrame, factors: Sequence[str]) -> list[str]:

@@ -256,6 +256,18 @@ def name_checkpoints(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**{WHERE: [f"run {r}, step {s}" for r, s in zip(rows["run_id"], rows["step"], strict=True)]})
 
 
+def losses_and_faults(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Return a column as float64 with NaN where a loss is missing, and a mask of the cells that are no losses.
+
+    These are text, and numbers that are infinite, zero, negative or out of range.
+
+    Args:
+        column: a column of losses.
+    """
+    numbers, faulty = as_numbers(column)
+    return numbers, faulty | np.isinf(numbers) | (numbers <= 0) | beyond_range(numbers)
+
+
 def numeric_losses(points: pd.DataFrame, column: str, name: str) -> np.ndarray:
     """Return losses as float64, NaN where missing.
 
@@ -267,8 +279,7 @@ def numeric_losses(points: pd.DataFrame, column: str, name: str) -> np.ndarray:
     Raises:
         LosslineError: a loss is text, infinite, zero, negative or out of range. The message names the first such row.
     """
-    numbers, faulty = as_numbers(points.loc[:, column])
-    bad = faulty | np.isinf(numbers) | (numbers <= 0) | beyond_range(numbers)
+    numbers, bad = losses_and_faults(points.loc[:, column])
     if bad.any():
         first = int(np.argmax(bad))
         where, value = points[WHERE].iloc[first], points[column].iloc[first]
@@ -305,15 +316,14 @@ def names_of_runs(rows: pd.DataFrame, run: str | None) -> list[str]:
 
 
 def usable_losses(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Return the table with NaN in place of values that are no losses: text, infinite, zero or negative.
+    """Return the table with NaN in place of values that are no losses, for a drawing of the others.
 
     Args:
         frame: the table.
         columns: columns of losses; those that the table does not have are skipped.
     """
-    losses = {name: as_numbers(frame.loc[:, name])[0] for name in columns if name in frame}
-    usable = {name: np.where((loss > 0) & np.isfinite(loss), loss, np.nan) for name, loss in losses.items()}
-    return frame.assign(**usable)
+    losses = {name: losses_and_faults(frame.loc[:, name]) for name in columns if name in frame}
+    return frame.assign(**{name: np.where(bad, np.nan, numbers) for name, (numbers, bad) in losses.items()})
 
 
 def run_column(frame: pd.DataFrame, cluster: str | None) -> str | None:

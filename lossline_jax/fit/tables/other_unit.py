@@ -1,6 +1,6 @@
-"""Find runs whose losses are in another unit than the losses of the other runs, such as bits among nats.
+"""Find runs whose losses, or sizes, are in another unit than those of the other runs, such as bits among nats.
 
-Every loss of such a run is off by the same factor, 1/ln 2 or ln 2. The run is found only if the other runs agree so
+Every loss of a run in bits is off by the same factor, 1/ln 2 or ln 2. The run is found only if the other runs agree so
 well with each other that nothing else explains the factor. Otherwise there is no error.
 """
 
@@ -18,6 +18,8 @@ MIN_RUNS = 5  # runs that a law needs to be fitted
 AGREEMENT = 0.03  # largest robust standard deviation of the runs about the law, in ln(loss)
 SHARE = 0.25  # largest share of runs in the other unit
 SAME_RANGE = 0.1  # largest difference of the ranges of runs of one setting, in ln(loss)
+OTHER_SIZE = 1e3  # ratio of a size to that of all other runs from which its unit is in doubt
+MOST_NAMED = 3  # runs that a note names
 GAP = 0.15  # largest distance of a level from that factor on y, in ln(y)
 
 
@@ -99,6 +101,34 @@ def as_if_in_another_unit(level: tuple[np.ndarray, np.ndarray], reference: tuple
     own_unit, other_unit = ("bits", "nats") if unit > 0 else ("nats", "bits")
     factor = f"x and y are {np.exp(unit):.3g} times those of the reference throughout"
     return f"{factor}, as if in {own_unit} where that is in {other_unit}: is it so?"
+
+
+def runs_of_another_size(values: np.ndarray, runs: Sequence[str], column: str) -> str:
+    """Name the runs whose size, tokens or compute lie a thousand times outside those of all others. Empty: none do.
+
+    Args:
+        values: (n,) positive sizes, tokens or compute, NaN where missing.
+        runs: (n,) the run of each value, or the name of the row.
+        column: the name of the column.
+    """
+    usable = np.isfinite(values) & (values > 0)
+    order = np.argsort(values[usable], kind="stable")
+    ordered, names = values[usable][order], np.asarray(runs, str)[usable][order]
+    if ordered.size < MIN_RUNS:
+        return ""
+    ratios = ordered[1:] / ordered[:-1]
+    place = int(np.argmax(ratios)) + 1  # the number of values below the widest gap
+    is_above = 2 * place >= ordered.size
+    far, size = (slice(place, None), "largest") if is_above else (slice(place), "smallest")
+    if ratios[place - 1] < OTHER_SIZE or ordered[far].size > SHARE * ordered.size:
+        return ""
+    nearest, neighbour = (place, place - 1) if is_above else (place - 1, place)
+    found = list(dict.fromkeys(names[far].tolist()))
+    if set(found) & set(np.delete(names, far).tolist()):  # checkpoints of the same runs: their unit is not in doubt
+        return ""
+    shown = ", ".join(found[:MOST_NAMED]) + (f" and {len(found) - MOST_NAMED} more" if found[MOST_NAMED:] else "")
+    ratio = ordered[nearest] / ordered[neighbour]
+    return f"{shown}: {column} is {ordered[nearest]:.3g}, {ratio:.2g} times the {size} of all others; check its unit"
 
 
 def _ends(loss: np.ndarray) -> tuple[float, float]:

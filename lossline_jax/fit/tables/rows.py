@@ -1,7 +1,7 @@
 """Convert any frame to the form that the fits read: plain cells, column names of one level, and named rows."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -143,6 +143,20 @@ def require_each_once(what: str, names: Sequence[str]) -> None:
     for name in names:
         if list(names).count(name) > 1:
             raise LosslineError(f"{what} {name!r} is named twice; name it once")
+
+
+def require_different_columns(columns: Mapping[str, str | None], where: str = "") -> None:
+    """Raise ArgumentError if two quantities are read from one column: a fit could not tell them apart.
+
+    Args:
+        columns: the column of each quantity, by the words or the field that name it in the message. None: no column.
+        where: the beginning of the message, such as the argument that names all these columns.
+    """
+    names: dict[str, str] = {}
+    for name, column in columns.items():
+        if column and (other := names.setdefault(column, name)) != name:
+            template = f"{where}{other} and {name} are both column {{column!r}}; name another column for one of them"
+            raise ArgumentError(template, column=column)
 
 
 def level_text(value: Any) -> str:

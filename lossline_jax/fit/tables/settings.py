@@ -50,6 +50,11 @@ class Setting:
             return list(other_than_size)
         return names
 
+    def name_from(self, base: "Setting") -> str:
+        """Return the levels in which the setting differs from the base: `data=code`, or `the base`."""
+        names = self.differing(base)
+        return ", ".join(f"{name}={self.levels[name]}" for name in names) or "the base"
+
     def size_distance(self, other: "Setting") -> float:
         """Return the distance of the parameter counts, as a difference of logarithms; infinite if none is known.
 
@@ -191,8 +196,17 @@ def find_settings(frame: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataF
     return numbered, Settings(tuple(settings)), notes
 
 
-def require_one_setting_a_run(frame: pd.DataFrame, settings: Settings) -> None:
-    """Raise LosslineError if rows of one run are in several settings: then some row has the name of another run."""
+def require_one_setting_a_run(frame: pd.DataFrame, settings: Settings, axes: Sequence[str]) -> None:
+    """Raise ArgumentError if rows of one run are in several settings.
+
+    Where most runs have several levels of a factor, as of the step, the column is no factor. Else two runs have one
+    name.
+
+    Args:
+        frame: the table with the column `_setting`.
+        settings: its settings.
+        axes: the columns of the losses.
+    """
     if "run_id" not in frame:
         return
     settings_of_run = frame.loc[frame[SETTING] >= 0].groupby("run_id", sort=False)[SETTING].unique()
@@ -200,9 +214,30 @@ def require_one_setting_a_run(frame: pd.DataFrame, settings: Settings) -> None:
         if len(numbers) > 1:
             first, second = (settings.settings[number].levels for number in numbers[:2])
             name = differences(first, second)[0]
-            raise LosslineError(
-                f"run {run_id!r} has rows of {name} {first[name]} and of {second[name]}: name runs apart"
-            )
+            varies = (frame.groupby("run_id", sort=False)[name].nunique(dropna=False) > 1).to_numpy()
+            rows = f"run {run_id!r} has rows of {name} {first[name]} and of {second[name]}"
+            if 2 * varies.sum() <= varies.size:
+                raise ArgumentError(
+                    "{rows}: two runs have one name; name a column that tells runs apart with {run}", rows=rows
+                )
+            raise ArgumentError(
+                "{factors}: {name} is not a property of a run: {rows}; {known}, or another column of runs with {run}",
+                name=name, rows=rows, known=_columns_of_factors(frame, axes),
+            )  # fmt: skip
+
+
+def _columns_of_factors(frame: pd.DataFrame, axes: Sequence[str]) -> str:
+    """Return the columns that can be factors, in words: each run has one level, and runs share levels."""
+    runs = frame.groupby("run_id", sort=False)
+    no_factors = (*axes, SEED, SETTING, "run_id", *NO_FACTORS)
+    names = [
+        name
+        for name in frame.columns
+        if name not in no_factors
+        and 1 < frame.loc[:, name].nunique() < len(runs)
+        and np.all(runs[name].nunique(dropna=False) == 1)
+    ]
+    return f"name columns that can be factors ({', '.join(names)})" if names else "name another column"
 
 
 def unnamed_factors(frame: pd.DataFrame, factors: Sequence[str], axes: Sequence[str]) -> list[str]:
@@ -258,10 +293,15 @@ def find_base(settings: Settings, factors: Sequence[str], base: Mapping[str, Any
         if level not in known:  # the text "7.0" means the level 7, as in a table of numbers
             level = given[name] = level_text(as_numbers(pd.Series([level], dtype=object))[0][0]) or level
         if level not in known:
-            raise LosslineError(f"no run has {name} {level!r}{suggestion(level, known)}; the table has {known[:20]}")
+            listed = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+            raise ArgumentError(
+                "{base}: no run has {name} {level!r}{hint}; the table has {listed}",
+                name=name, level=level, hint=suggestion(level, known), listed=listed,
+            )  # fmt: skip
     fitting = [s for s in settings if all(s.levels[name] == level for name, level in given.items())]
     if not fitting:
-        raise LosslineError(f"no run has all the factors of the base: {given}")
+        levels = " and ".join(f"{name}={level}" for name, level in given.items())
+        raise ArgumentError("{base}: no run has {levels} together; leave one of them out", levels=levels)
     return max(fitting, key=lambda setting: sum(len(other.differing(setting)) == 1 for other in settings))
 
 
@@ -283,7 +323,7 @@ def divide(
     notes = [*note_on_batch(frame, factors), *notes]
     if not settings:
         raise LosslineError(notes[0] if notes else "the table has no rows")
-    require_one_setting_a_run(frame, settings)
+    require_one_setting_a_run(frame, settings, axes)
     if names := unnamed_factors(frame, factors, axes):
         notes.insert(0, f"runs that count as repetitions differ in {', '.join(names)}: are these factors too?")
     if base is not None and BATCH not in factors and BATCH in frame.columns:

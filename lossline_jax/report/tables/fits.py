@@ -172,12 +172,13 @@ def conventions(fits: StudyFits) -> list[str]:
         "level’s gap is larger than the noise, or differs between settings by more than the margin of three times the "
         "noise. Else it crosses the line when the gaps over the lowest and over the highest third of the common range "
         "lie surely beyond the margin, on either side of zero, or those at both ends of the course do. It does not "
-        "move the line when the 90% interval of every gap lies within the margin, and no end of the course surely lies "
-        "beyond. Otherwise the study cannot tell. Runs that lie far from the line of their own setting are set aside. "
+        "move the line when the 90% interval of every gap lies within the margin, and neither an end nor the middle "
+        "of the course surely lies beyond. Otherwise the study cannot tell. Runs that lie far from the line of their "
+        "own setting are set aside, and so is a checkpoint at which all runs of a setting lie off their line. "
         "Where it is in doubt which run is the bad one, the verdict must hold without each.",
         "The course of a gap goes from the highest common x to the lowest one, the far end. A parabola through the gap "
         "of each run gives its two ends. The gap fades or grows when its size surely changes, crosses when its ends "
-        "surely have opposite signs, and stays when the 90% interval of its change lies within the margin. No word "
-        "means that the course is unclear.",
+        "surely have opposite signs, and stays when the 90% interval of its change lies within the margin, unless it "
+        "surely differs by more in the middle. No word means that the course is unclear.",
     ]
     return sentences
