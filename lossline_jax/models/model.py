@@ -1,5 +1,6 @@
 """The interface of all models: `init(key)` returns the parameters, and pure functions take parameters and tokens."""
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from lossline_jax.errors import LosslineError
 from lossline_jax.models.declaration import declare_model
 from lossline_jax.models.decoder import Decoder, Remat, unembedding
 from lossline_jax.models.initialise import initialise
-from lossline_jax.models.parameters import Declaration, Params
+from lossline_jax.models.parameters import Declaration, ParameterSpec, Params
 from lossline_jax.ops.attention import AttentionImpl
 from lossline_jax.ops.block_sizes import MIN_LOGITS_CHUNK
 from lossline_jax.ops.dropout import Dropout
@@ -22,6 +23,7 @@ from lossline_jax.ops.fsdp import gather_parameter
 from lossline_jax.ops.nll import TargetScores, logits, target_scores, token_nll
 from lossline_jax.ops.platform import platform
 from lossline_jax.ops.prefix_tree import PrefixTree
+from lossline_jax.ops.quantise import fake_quantise
 
 # Logits that `Model.nll` holds at once: 16 MB of float32. A chunk has at least MIN_LOGITS_CHUNK positions per sequence.
 _MAX_LOGITS = 2**22
@@ -167,6 +169,27 @@ class Model:
         # The fewest chunks, of nearly equal length, so that there is little padding.
         chunk_length = -(-num_slots // -(-num_slots // fitting))
         return target_scores(hidden_ASD, unembedding(params), targets_AS, chunk_length)
+
+    def with_rounded_weights(self, params: Params) -> tuple["Model", Params]:
+        """Return a model without rounding that computes the same losses, and its parameters, which are rounded already.
+
+        Args:
+            params: the parameters. A model that does not round its weights keeps them.
+        """
+        bits = self.config.weight_bits
+        if bits is None:
+            return self, params
+        dtype = jnp.dtype(self.config.compute_dtype)
+
+        def rounded(leaf: jax.Array, spec: ParameterSpec) -> jax.Array:
+            if not spec.num_contracted:
+                return leaf
+            layers = jax.vmap(lambda matrix: fake_quantise(matrix, bits, spec.num_contracted))
+            return layers(leaf.astype(dtype)).astype(leaf.dtype)
+
+        blocks = jax.tree.map(rounded, params["blocks"], self.declaration()["blocks"])
+        config = dataclasses.replace(self.config, weight_bits=None)
+        return dataclasses.replace(self, config=config), {**params, "blocks": blocks}
 
     def _gather_embeddings(self, params: Params) -> Params:
         """Gather the parameters outside the layers once, before all their uses, if devices hold shards of them."""

@@ -78,6 +78,20 @@ def test_a_round_trip_is_exact(name, tmp_path):
 
 
 @every_small
+def test_a_model_of_rounded_weights_writes_the_rounded_ones(name, tmp_path):
+    """The folder has no field for rounding, so its plain model must have the losses of the model that was scored."""
+    model = build_model(dataclasses.replace(SMALL[name], weight_bits=3), VOCAB)
+    params = random_params(model)
+    save_pretrained(tmp_path / "out", model, params)
+    plain = build_model(SMALL[name], VOCAB)
+    loaded = load_pretrained_params(tmp_path / "out", plain)
+    tokens_BT = jax.random.randint(jax.random.key(0), (2, 8), 0, VOCAB)
+    expected_BTV, unrounded_BTV = (m.logits(params, tokens_BT) for m in (model, plain))
+    np.testing.assert_allclose(plain.logits(loaded, tokens_BT), expected_BTV, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(unrounded_BTV, expected_BTV, rtol=1e-2, atol=1e-2)
+
+
+@every_small
 def test_a_head_of_its_own_and_a_tied_one_load_there(name, tmp_path):
     config = dataclasses.replace(SMALL[name], tied_embeddings=not SMALL[name].tied_embeddings)
     model = build_model(config, VOCAB)

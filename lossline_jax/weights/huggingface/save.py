@@ -45,7 +45,7 @@ def save_pretrained(  # noqa: PLR0913 (each parameter is one part of the folder,
     Args:
         folder: the folder to write. It must be missing or empty.
         model: the model of the params.
-        params: float32 params on any devices of this process.
+        params: float32 params on any devices of this process. A model that rounds its weights writes the rounded ones.
         dtype: dtype of the weights in the file.
         context_length: training context in tokens, written if the architecture has a field for it. None: not written.
         tokenizer_json: content of the tokenizer.json. None: no tokenizer is written.
@@ -61,6 +61,7 @@ def save_pretrained(  # noqa: PLR0913 (each parameter is one part of the folder,
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise LosslineError(f"{root}: is there already and not an empty folder; choose another one or delete it")
     _check_params(model, params)
+    model, params = model.with_rounded_weights(params)
     config = config_json(model.config, model.vocab_size)
     context_field = hf_architecture_of(model.config).context_field
     if context_length is not None and context_field is not None:
