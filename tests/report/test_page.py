@@ -29,6 +29,7 @@ from lossline_jax.report.figures.speedup_figure import speedup_plots
 from lossline_jax.report.figures.svg import new_figure
 from lossline_jax.report.figures.training_figure import smooth
 from lossline_jax.report.page import write_report
+from lossline_jax.report.tables import table as tables
 from lossline_jax.report.tables.fits import lines_table
 from lossline_jax.report.tables.table import training_time
 from lossline_jax.report.tables.verdicts import group_by_factor
@@ -281,6 +282,19 @@ def test_downloads_hold_the_whole_table(page, frame):
     downloaded = pd.read_csv(io.BytesIO(base64.b64decode(content)), compression="gzip")
     stated, downloaded = (table.dropna(axis="columns", how="all") for table in (frame, downloaded))
     pd.testing.assert_frame_equal(downloaded, stated, check_dtype=False)
+
+
+def test_a_run_that_ends_above_an_earlier_loss_has_the_lowest_one_too(study, frame, fits):
+    run_id, step = study.runs[0].run_id, study.runs[0].checkpoint_steps[2]
+    long = as_long(frame, fits)
+    is_planted = (long["run_id"] == run_id) & (long["step"] == step) & (long["eval_set"] == X)
+    long.loc[is_planted, "bits_per_byte"] = 0.75
+    units = [Unit("bits_per_byte", "bits_per_byte", "bits/byte")]
+    table = tables.losses_table(long, describe_runs(long, fits, study.runs), units)
+    cells = {(run, column.name): cell for run, row in zip(table.run_ids, table.rows, strict=True)
+             for column, cell in zip(table.columns, row, strict=True)}  # fmt: skip
+    assert cells[run_id, X].sub.endswith(f"lowest 0.750 at step {step}")
+    assert [key for key, cell in cells.items() if "lowest" in cell.sub] == [(run_id, X)]
 
 
 def test_figures_are_written_in_three_formats(html, folder):

@@ -16,6 +16,7 @@ from lossline_jax.report.figures.plot import swatch
 from lossline_jax.report.figures.style import factor_name
 
 NO_DRAWING = Markup()
+CLEAR_RISE = 0.01  # share by which a last loss lies above the lowest one where the table shows both; a choice
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,9 @@ def training_time(rows: Sequence[Mapping]) -> str:
 def losses_table(frame: pd.DataFrame, runs: Mapping[str, Run], units: Sequence[Unit]) -> Table:
     """Return the losses of each run's last checkpoint, with a column for each evaluation set.
 
+    A run that ends clearly above an earlier loss has this lowest loss too, with its step. It may have learned its data
+    by heart.
+
     Args:
         frame: the losses table as `as_long` gives it.
         runs: the runs by id.
@@ -134,7 +138,11 @@ def losses_table(frame: pd.DataFrame, runs: Mapping[str, Run], units: Sequence[U
     first_rows = last.drop_duplicates("eval_set")
     kinds = {str(name): kind for name, kind in zip(first_rows["eval_set"], first_rows["eval_kind"], strict=True)}
     columns = [Column("run"), *(Column(name, str(kind or ""), numeric=True) for name, kind in kinds.items())]
-    cells = {(row["run_id"], row["eval_set"]): _loss_cell(row, units) for row in last.to_dict("records")}
+    lowest = _lowest_rows(frame, units[0])
+    cells = {}
+    for row in last.to_dict("records"):
+        key = (row["run_id"], row["eval_set"])
+        cells[key] = _loss_cell(row, units, lowest.get(key))
     seeds = _seeds(last.drop_duplicates("run_id").set_index("run_id"))
     rows = [
         [
@@ -146,11 +154,21 @@ def losses_table(frame: pd.DataFrame, runs: Mapping[str, Run], units: Sequence[U
     return Table("Losses at the last checkpoint", columns, rows, run_ids=list(runs))
 
 
-def _loss_cell(row: Mapping, units: Sequence[Unit]) -> Cell:
+def _lowest_rows(frame: pd.DataFrame, unit: Unit) -> dict[tuple[str, str], dict]:
+    """Return the row of the lowest loss of each run on each set, by run and set."""
+    known = frame.dropna(subset=[unit.column])
+    lowest = known.loc[known.groupby(["run_id", "eval_set"])[unit.column].idxmin()]
+    return {(row["run_id"], row["eval_set"]): row for row in lowest.to_dict("records")}
+
+
+def _loss_cell(row: Mapping, units: Sequence[Unit], lowest: Mapping | None) -> Cell:
     first, *rest = (number(row[unit.column]) for unit in units)
     known = {name: value for name, value in row.items() if not pd.isna(value)}
     if "accuracy" in known:
         rest.append(f"{100 * known['accuracy']:.1f}%")
+    loss = units[0].column
+    if lowest is not None and row[loss] > (1 + CLEAR_RISE) * lowest[loss]:
+        rest.append(f"lowest {number(lowest[loss])} at step {lowest['step']:,}")
     detail_names = {"nats_per_token_standard_error": "standard error (nats/token)", "n": "n"}
     details = [f"{text} {known[name]:g}" for name, text in detail_names.items() if name in known]
     exact = {name: known[name] for name in (*(unit.column for unit in units), "accuracy") if name in known}
