@@ -14,6 +14,7 @@ ORDINARY_LEVELS = {
     "sparsity": "dense",
     "start": "scratch",
 }
+LATER_FACTORS = ("batch", *ORDINARY_LEVELS)  # columns that a table from before lacks
 
 
 @dataclass(frozen=True, kw_only=True)

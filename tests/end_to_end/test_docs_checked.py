@@ -16,7 +16,7 @@ QUOTED = [
     for quoted in re.findall(r"`([^`]+)`", row)
     if " " in quoted and not quoted.startswith("|")
 ]
-STANDS_FOR_SOMETHING = r"\b[A-Z]+\b|'[^']*'|\b\d+\b|\.\d+|[();]|\bb'<html>'|: "
+STANDS_FOR_SOMETHING = r"\b[A-Z]+\b|'[^']*'|[+-]?\b\d[\d.e+-]*|\.\d+|[();]|\bb'<html>'|: "
 
 
 @functools.cache
@@ -39,7 +39,13 @@ def test_a_quoted_line_is_one_of_the_package(quoted):
 
 
 def occurs_in_source(piece: str) -> bool:
-    """Return whether the source has the piece as one string, or as two strings around a value."""
-    cuts = [(piece[: gap.start()].strip(" ,"), piece[gap.end() :]) for gap in re.finditer(" ", piece)]
+    """Return whether the source has the piece as one string, as two around a value, or as two around a third one."""
+    gaps = [(gap.start(), gap.end()) for gap in re.finditer(" ", piece)]
     texts = source_texts()
-    return piece in texts or any(first in texts and second in texts for first, second in cuts)
+    starts = [(end, after) for end, after in gaps if piece[:end].strip(" ,") in texts]
+    ends = [(before, start) for before, start in gaps if piece[start:] in texts]
+    return piece in texts or any(
+        (end, start) == (before, after) or (start > after and f"\n{piece[after:before]}\n" in texts)
+        for end, after in starts
+        for before, start in ends
+    )

@@ -82,6 +82,10 @@ def typed(words: tuple[str, ...]) -> list[str]:
     arguments = [NUMBERS.get(word, word) for word in words[1 + len(name) :]]
     if verbs.VERBS[" ".join(name)].source == "STUDY" and arguments and not arguments[0].startswith("-"):
         arguments[0] = str(experiment_of(arguments[0]) or STUDY)
+        if "--experiment" in arguments:  # it goes with a folder, and the file is in the folder's place
+            place = arguments.index("--experiment")
+            assert (ROOT / arguments[place + 1]).is_file()
+            del arguments[place : place + 2]
     return [*name, *arguments]
 
 

@@ -11,16 +11,18 @@ from lossline_jax.fit.group_intervals import groups_of_budgets, with_group_inter
 from lossline_jax.fit.resampling import bootstrap, has_checkpoints, with_run_intervals
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
 from lossline_jax.fit.study.results import ComputeFit
+from lossline_jax.fit.tables.batch import BATCH, follows_others
 from lossline_jax.fit.tables.columns import UNITS, name_checkpoints, numeric_losses, plain
 from lossline_jax.fit.tables.groups import row_groups
 from lossline_jax.fit.tables.settings import FACTORS
+from lossline_jax.losses.loss_row import LATER_FACTORS
 
 COMPUTE_CONVENTIONS = {
     "N": "total parameters, embeddings included",
     "D": "tokens seen",
     "compute points": "every checkpoint; only the last of a run has a fully decayed learning rate",
 }
-NEEDED = {*FACTORS, "params_total", "tokens_seen", "run_id", "eval_set"}
+NEEDED = {*FACTORS, "params_total", "tokens_seen", "run_id", "eval_set"}.difference(LATER_FACTORS)
 
 
 def fit_compute_laws(
@@ -60,11 +62,17 @@ def _runs_of_several_sizes(
     frame: pd.DataFrame, eval_sets: Sequence[str]
 ) -> Iterator[tuple[dict[str, str | int | float], pd.DataFrame]]:
     """Yield the levels and the rows of each set of runs that are equal in all factors but the size."""
-    columns = [name for name in FACTORS if name != "size"]
+    columns = [name for name in FACTORS if name != "size" and (name not in LATER_FACTORS or _varies(frame, name))]
+    if follows_others(frame, [*columns, "size"]):
+        columns.remove(BATCH)
     known = frame.loc[frame["eval_set"].isin(eval_sets) & frame["tokens_seen"].notna()]
     for levels, rows in row_groups(known, columns):
         if rows.loc[:, "params_total"].nunique() > 1:
             yield {name: plain(value) for name, value in levels.items()}, rows
+
+
+def _varies(frame: pd.DataFrame, name: str) -> bool:
+    return name in frame.columns and frame.loc[:, name].nunique() > 1
 
 
 def _fit(rows: pd.DataFrame, losses: np.ndarray, unit: str) -> FitResult:

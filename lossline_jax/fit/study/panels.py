@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from lossline_jax.fit.tables.batch import BATCH, follows_others
 from lossline_jax.fit.tables.rows import level_text
 from lossline_jax.fit.tables.settings import FACTORS, NOT_STATED, PARAMS, Setting, Settings, parameter_counts
 from lossline_jax.losses.cells import as_numbers
@@ -28,6 +29,8 @@ def runs_of(frame: pd.DataFrame) -> pd.DataFrame:
     run_table = pd.DataFrame({"run_id": runs["run_id"].astype(str)})
     for name in (*CELL, *POOLED):
         run_table[name] = runs.loc[:, name].map(level_text) if name in runs else ""
+    if follows_others(run_table, (*CELL, *POOLED)):
+        run_table[BATCH] = ""  # it is a part of the other factors
     for name in PARAMS:
         run_table[name] = as_numbers(runs.loc[:, name])[0] if name in runs else float("nan")
     unstated = [

@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from lossline_jax.fit.tables.rows import level_text, level_texts
+from lossline_jax.fit.tables.settings import NOT_STATED
 from lossline_jax.formatting import human_count
 from lossline_jax.losses.loss_row import FACTOR_COLUMNS
 from lossline_jax.report.content.points import final_rows
@@ -104,11 +106,11 @@ def filters(frame: pd.DataFrame, runs: Mapping[str, Run]) -> list[dict[str, Any]
     base = next((run for run in runs.values() if run.is_base), None)
     factor_filters = []
     for factor in FACTOR_COLUMNS:
-        levels = list(dict.fromkeys(table[factor].astype(str))) if factor in table else []
+        levels = _stated_levels(table, factor)
         if len(levels) > 1:
             known = {level: styled[factor, level] for level in levels if (factor, level) in styled}
             if base is not None:
-                level = str(table.at[base.run_id, factor])
+                level = level_text(table.at[base.run_id, factor])
                 known[level] = level, swatch(base.style)
             items = []
             for level in levels:
@@ -118,11 +120,16 @@ def filters(frame: pd.DataFrame, runs: Mapping[str, Run]) -> list[dict[str, Any]
     return factor_filters
 
 
+def _stated_levels(table: pd.DataFrame, factor: str) -> list[str]:
+    levels = level_texts(table.loc[:, factor]) if factor in table else ()
+    return [level for level in dict.fromkeys(levels) if level not in NOT_STATED]
+
+
 def factors_json(frame: pd.DataFrame, runs: Mapping[str, Run]) -> Markup:
     """Return the level of every factor by run, as JSON for the page's script."""
     table = frame.drop_duplicates("run_id").set_index("run_id")
     names = [name for name in FACTOR_COLUMNS if name in table]
-    levels = {str(run_id): {name: str(table.at[run_id, name]) for name in names} for run_id in runs}
+    levels = {str(run_id): {name: level_text(table.at[run_id, name]) for name in names} for run_id in runs}
     return json_in_page(levels)
 
 
