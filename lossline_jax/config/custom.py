@@ -66,6 +66,7 @@ class CustomOptimiser:
 
 
 CUSTOM = (CustomObjective, CustomAlgorithm, CustomOptimiser)
+METHODS = dict(zip(CUSTOM, ("loss", "algorithm", "update_rule"), strict=True))  # the method of each class
 FIELDS = dict(zip(("objective", "algorithm", "optim"), CUSTOM, strict=True))  # the field of a run that takes each
 
 
@@ -93,8 +94,49 @@ def custom_values(config: Any) -> tuple[Any, ...]:
 
 
 def custom_classes(config: Any) -> dict[str, type]:
-    """Return the study's own classes in a config tree, by name."""
-    return {type(value).__name__: type(value) for value in custom_values(config)}
+    """Return the study's own classes in a config tree, by name.
+
+    Args:
+        config: as for `custom_values`.
+
+    Raises:
+        LosslineError: two classes have one name, so that labels and ids could not tell them apart.
+    """
+    classes: dict[str, type] = {}
+    for cls in map(type, custom_values(config)):
+        if classes.setdefault(cls.__name__, cls) is not cls:
+            raise LosslineError(
+                f"{cls.__name__}: two classes have this name, in {_file_of(cls)} and in "
+                f"{_file_of(classes[cls.__name__])}; rename one, because a run knows its class by the name"
+            )
+    return classes
+
+
+def require_whole_classes(config: Any, taken: Collection[str]) -> None:
+    """Refuse a class of a study's own that lossline could not use.
+
+    Args:
+        config: as for `custom_values`.
+        taken: names of lossline's own classes that stand in the same fields.
+
+    Raises:
+        LosslineError: a class has no method of its own, has fields that are no fields of its dataclass, or has the
+            name of a class of lossline.
+    """
+    for name, cls in custom_classes(config).items():
+        where = f"{_file_of(cls)}: {name}"
+        base = next(base for base in CUSTOM if issubclass(cls, base))
+        method = METHODS[base]
+        if name in taken:
+            raise LosslineError(f"{where}: is the name of a class of lossline; choose another one")
+        if getattr(cls, method) is getattr(base, method):
+            raise LosslineError(f"{where}: has no method {method!r}, which {base.__name__} asks for")
+        fields = {field.name for field in dataclasses.fields(cls)}
+        stated = {key for key, kind in vars(cls).get("__annotations__", {}).items() if "ClassVar" not in str(kind)}
+        if stated - fields:
+            raise LosslineError(
+                f"{where}: {min(stated - fields)} is no field; write @dataclass(frozen=True) above the class"
+            )
 
 
 def classes_of_module(names: dict[str, Any]) -> dict[str, type]:
@@ -174,6 +216,13 @@ def require_code(runs: Sequence[Any], code: Sequence[SourceFile]) -> None:
                 f"--experiment: {name} is a class of {file}, which a study's folder does not hold; "
                 "name the experiment file that defines or imports it"
             )
+
+
+def _file_of(cls: type) -> str:
+    try:
+        return Path(inspect.getfile(cls)).name
+    except (TypeError, OSError):
+        return "no file"
 
 
 def _source_file(cls: type) -> SourceFile:

@@ -4,7 +4,7 @@ This module does not import jax.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from lossline_jax.config.custom import CustomAlgorithm, CustomObjective, CustomOptimiser
 
@@ -55,6 +55,9 @@ class NextToken:
 
 
 Objective = NextToken | CustomObjective
+
+# Names of the classes that stand in the same fields of a run as a class of a study's own.
+BUILT_IN = frozenset(cls.__name__ for union in (Optimiser, Algorithm, Objective) for cls in get_args(union))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 
 from lossline_jax.config.check_optimiser import check_optimiser, check_width_rates
-from lossline_jax.config.custom import custom_classes, custom_values, source_files
+from lossline_jax.config.custom import custom_classes, custom_values, require_whole_classes, source_files
 from lossline_jax.config.model import (
     GPT2Config,
     GPTNeoXConfig,
@@ -21,7 +21,7 @@ from lossline_jax.config.model import (
 from lossline_jax.config.ranges import check_ranges
 from lossline_jax.config.serialise import from_json, to_json
 from lossline_jax.config.study import RunConfig, StudyConfig
-from lossline_jax.config.training import OptimConfig
+from lossline_jax.config.training import BUILT_IN, OptimConfig
 from lossline_jax.errors import LosslineError, suggestion
 
 
@@ -155,6 +155,10 @@ def _with_code(study: StudyConfig, where: str) -> StudyConfig:
     """Return the study with the source files of its own classes. Refuse other sources than it was begun with."""
     if not all(value.has_code for value in custom_values(study)):  # it is read without its classes
         return study
+    try:
+        require_whole_classes(study, BUILT_IN)
+    except LosslineError as error:
+        raise LosslineError(f"{where}: {error}") from error
     code = source_files(study)
     for old in study.code:
         new = next((source for source in code if source.class_name == old.class_name), None)

@@ -49,7 +49,7 @@ def load_study_function(path: str) -> StudyFunction:
 
     @functools.wraps(function)
     def named_errors(*args: Any, **kwargs: Any) -> StudyConfig:
-        with _errors_named_by_line(path):
+        with errors_named_by_line(path):
             return function(*args, **kwargs)
 
     return named_errors
@@ -86,7 +86,7 @@ def _execute(path: Path) -> ModuleType:
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)
     try:
-        with _errors_named_by_line(str(path)):
+        with errors_named_by_line(str(path)):
             spec.loader.exec_module(module)
     finally:
         sys.path.remove(folder)
@@ -94,8 +94,15 @@ def _execute(path: Path) -> ModuleType:
 
 
 @contextlib.contextmanager
-def _errors_named_by_line(path: str) -> Iterator[None]:
-    """Turn any error of the experiment's own code into a one-line message with the file and the line number."""
+def errors_named_by_line(path: str) -> Iterator[None]:
+    """Turn any error of the experiment's own code into a one-line message with the file and the line number.
+
+    Args:
+        path: the file of this code.
+
+    Raises:
+        LosslineError: the code raised an error.
+    """
     try:
         yield
     except LosslineError:

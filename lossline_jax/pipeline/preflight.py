@@ -3,6 +3,8 @@
 Read `open_runs` first, then `check_claim`.
 """
 
+import dataclasses
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,18 +12,21 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from lossline_jax.config.custom import code_hashes, custom_classes, refuse_other_code
+from lossline_jax.config.custom import code_hashes, custom_classes, custom_values, refuse_other_code
 from lossline_jax.config.serialise import fingerprint, from_json, to_json
 from lossline_jax.config.study import RunConfig
+from lossline_jax.data.batches import Batch
 from lossline_jax.distributed.batch_rows import local_rows
 from lossline_jax.distributed.processes import from_main_process
 from lossline_jax.errors import LosslineError
+from lossline_jax.pipeline.experiment import errors_named_by_line
 from lossline_jax.pipeline.run_context import OpenedStudy, RunContext, build_context
 from lossline_jax.storage.files import read_json, write_json
 from lossline_jax.storage.paths import RunDir
 from lossline_jax.storage.run_records import checkpoint_steps, newest_checkpoint
 from lossline_jax.train.gradient import microbatches_per_device
 from lossline_jax.train.optimisers.schedule import make_schedule
+from lossline_jax.train.step import train_program
 
 
 def open_runs(opened: OpenedStudy, runs: Sequence[RunConfig]) -> dict[str, RunContext]:
@@ -39,11 +44,15 @@ def open_runs(opened: OpenedStudy, runs: Sequence[RunConfig]) -> dict[str, RunCo
     """
     for run in opened.study.runs:  # the runs of a study must all have one source
         _refuse_other_code(run, opened.folder.run(run.run_id))
-    contexts = {}
+    contexts, traced = {}, set()
     for run in runs:
         try:
             contexts[run.run_id] = build_context(opened, run)
             check_run(contexts[run.run_id], opened.mesh)
+            program = dataclasses.replace(run, seed=0)
+            if program not in traced:
+                _trace_own_code(contexts[run.run_id], opened.mesh)
+                traced.add(program)
         except LosslineError as error:
             raise LosslineError(f"run {run.run_id}: {error}") from error
     return contexts
@@ -120,6 +129,21 @@ def _trace_once(context: RunContext, mesh: Mesh) -> None:
     with jax.set_mesh(mesh):
         params = jax.eval_shape(model.init, jax.random.key(0))
         jax.eval_shape(model.hidden_states, params, tokens_BT, segments_BT)
+
+
+def _trace_own_code(context: RunContext, mesh: Mesh) -> None:
+    """Trace a step of a run that has classes of the study's own, so that their errors come before any work."""
+    run = context.run
+    own = custom_values(run)
+    if not own or not all(value.has_code for value in own):
+        return
+    shape = (run.batch_size, run.context_length)
+    ids_BT: Any = jax.ShapeDtypeStruct(shape, jnp.int32)  # shapes stand in for the arrays
+    weights_BT: Any = jax.ShapeDtypeStruct(shape, jnp.float32)
+    batch = Batch(ids_BT, ids_BT, weights_BT, ids_BT if run.data.separate_documents else None)
+    with errors_named_by_line(inspect.getfile(type(own[0]))), jax.set_mesh(mesh):
+        program = train_program(run, context.model, context.execution, mesh)
+        jax.eval_shape(program.step, program.abstract, batch)
 
 
 def _is_claimed_by(run: RunConfig, claimed: dict[str, Any]) -> bool:

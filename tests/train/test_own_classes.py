@@ -197,6 +197,91 @@ def test_an_experiment_without_the_class_is_refused(tmp_path, capsys, file, mess
     assert err.count("\n") == 1
 
 
+EXPERIMENT = """
+import dataclasses
+from dataclasses import dataclass
+import jax.numpy as jnp
+import lossline_jax as ll
+from lossline_jax.train.gradient import LossSums
+from tests.support.tiny_study import study as tiny
+
+
+CODE
+
+
+def study():
+    config = tiny()
+    return dataclasses.replace(config, name="own", runs=(config.base, *(dataclasses.replace(config.base, **change) for change in CHANGES)))
+"""  # noqa: E501
+NO_METHOD = "@dataclass(frozen=True)\nclass Mine(ll.CustomObjective):\n    factor: float = 1.0"
+NO_DECORATOR = """class Mine(ll.CustomObjective):
+    factor: float = 1.0
+    def loss(self, model):
+        return None"""
+TAKEN = """@dataclass(frozen=True)
+class DataParallel(ll.CustomAlgorithm):
+    def algorithm(self, gradient, rule):
+        return None"""
+LOSS = """@dataclass(frozen=True)
+class Mine(ll.CustomObjective):
+    def loss(self, model):
+        def loss(params, batch, randomness):
+            nll_BT = model.nll(params, batch.tokens_BT, batch.targets_BT)
+            return RETURNED
+        return loss"""
+
+
+def own_study(folder, code, changes):
+    path = folder / "own.py"
+    path.write_text(EXPERIMENT.replace("CODE", code).replace("CHANGES", changes))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("code", "changes", "message"),
+    [
+        (NO_METHOD, "[{'objective': Mine()}]", "own.py: Mine: has no method 'loss', which CustomObjective asks for"),
+        (NO_DECORATOR, "[{'objective': Mine()}]", "own.py: Mine: factor is no field; write @dataclass"),
+        (TAKEN, "[{'algorithm': DataParallel()}]", "own.py: DataParallel: is the name of a class of lossline"),
+    ],
+)
+def test_a_class_that_cannot_be_used_is_refused_at_plan(tmp_path, capsys, code, changes, message):
+    exit_code, out, err = run_cli(capsys, "plan", own_study(tmp_path, code, changes))
+    assert (exit_code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path, capsys):
+    code = LOSS.replace("RETURNED", "jnp.sum(nll_BT), LossSums(jnp.sum(nll_BT), {})")
+    second = "Other = Mine\n" + code
+    changes = "[{'objective': Other()}, {'objective': Mine(), 'seed': 1}]"
+    exit_code, _, err = run_cli(capsys, "plan", own_study(tmp_path, f"{code}\n\n\n{second}", changes))
+    assert exit_code == 2
+    assert "Mine: two classes have this name, in own.py and in own.py; rename one" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("returned", "reason"),
+    [
+        ("jnp.sum(nll_BT)", "own.py: TypeError"),
+        ("nll_BT, LossSums(jnp.sum(nll_BT), {})", "own.py: TypeError: Gradient only defined for scalar-output"),
+        ("nll_BT.no_such_method(), None", "own.py:15: AttributeError"),
+    ],
+)
+def test_an_error_of_own_code_is_named_by_its_line_before_any_run_begins(tmp_path, capsys, returned, reason):
+    path = own_study(tmp_path, LOSS.replace("RETURNED", returned), "[{'objective': Mine()}]")
+    run_cli(capsys, "prepare", path, "--root", str(tmp_path))
+    exit_code, _, err = run_cli(capsys, "train", path, "--root", str(tmp_path))
+    assert exit_code == 2
+    last = err.splitlines()[-1]
+    assert reason in last, err
+    assert last.startswith("lossline: run llama-d32-L2-wiki")
+    assert "Traceback" not in err
+    assert not list((tmp_path / "own" / "runs").glob("*/claim.json"))
+
+
 def test_labels_of_own_classes_have_their_fields():
     assert objective_label(Doubled(0.5)) == "Doubled-factor=0.5"
     assert algorithm_label(Averaging(0.25)) == "Averaging-decay=0.25"
