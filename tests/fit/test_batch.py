@@ -68,6 +68,18 @@ def test_a_table_from_before_has_the_same_verdicts_and_figures():
     assert lines[0] == lines[1]
 
 
+def test_models_without_a_batch_are_compared_where_all_stated_batches_are_equal():
+    """The batch of an imported model is not known. A study of one batch still compares it, as before the column."""
+    table = planted([BASE, ({"data": "code", "batch": None}, -0.2)])
+    fits = fit_study(table, "wiki", "cloze", {"data": "wiki", "batch": 2048}, statistics=QUICK)
+    assert verdicts(fits)["data"] == "moves"
+    assert not any("batch" in note for note in fits.failures)
+    assert {fit.group["data"] for fit in fits.lines} == {"wiki", "code"}
+    old = table.drop(columns=["batch", *LATER])
+    lines = [len(f.panel_lines) for f in (fits, fit_study(old, "wiki", "cloze", {"data": "wiki"}, statistics=QUICK))]
+    assert lines[0] == lines[1] > 0
+
+
 def test_compute_laws_do_not_need_the_later_columns_nor_divide_by_a_batch_that_follows_the_size():
     sizes = [({}, 0.0), ({"size": "d32-L2", "params_total": 1e5, "batch": 1024}, 0.0)]
     table = planted([*sizes, ({"size": "d128-L4", "params_total": 1e6, "batch": 4096}, 0.0)])

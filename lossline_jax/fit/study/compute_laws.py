@@ -11,7 +11,7 @@ from lossline_jax.fit.group_intervals import groups_of_budgets, with_group_inter
 from lossline_jax.fit.resampling import bootstrap, has_checkpoints, with_run_intervals
 from lossline_jax.fit.result import INTERVAL_LEVEL, FitResult
 from lossline_jax.fit.study.results import ComputeFit
-from lossline_jax.fit.tables.batch import BATCH, follows_others
+from lossline_jax.fit.tables.batch import BATCH, batch_is_factor
 from lossline_jax.fit.tables.columns import UNITS, name_checkpoints, numeric_losses, plain
 from lossline_jax.fit.tables.groups import row_groups
 from lossline_jax.fit.tables.settings import FACTORS
@@ -62,17 +62,14 @@ def _runs_of_several_sizes(
     frame: pd.DataFrame, eval_sets: Sequence[str]
 ) -> Iterator[tuple[dict[str, str | int | float], pd.DataFrame]]:
     """Yield the levels and the rows of each set of runs that are equal in all factors but the size."""
-    columns = [name for name in FACTORS if name != "size" and (name not in LATER_FACTORS or _varies(frame, name))]
-    if follows_others(frame, [*columns, "size"]):
-        columns.remove(BATCH)
+    present = [name for name in FACTORS if name in frame.columns]
+    left_out = {"size", *(name for name in LATER_FACTORS if name not in present or frame.loc[:, name].nunique() < 2)}
+    left_out |= set() if batch_is_factor(frame, present) else {BATCH}
+    columns = [name for name in present if name not in left_out]
     known = frame.loc[frame["eval_set"].isin(eval_sets) & frame["tokens_seen"].notna()]
     for levels, rows in row_groups(known, columns):
         if rows.loc[:, "params_total"].nunique() > 1:
             yield {name: plain(value) for name, value in levels.items()}, rows
-
-
-def _varies(frame: pd.DataFrame, name: str) -> bool:
-    return name in frame.columns and frame.loc[:, name].nunique() > 1
 
 
 def _fit(rows: pd.DataFrame, losses: np.ndarray, unit: str) -> FitResult:

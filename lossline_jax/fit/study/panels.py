@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lossline_jax.fit.tables.batch import BATCH, follows_others
-from lossline_jax.fit.tables.rows import level_text
-from lossline_jax.fit.tables.settings import FACTORS, NOT_STATED, PARAMS, Setting, Settings, parameter_counts
+from lossline_jax.fit.tables.batch import BATCH, batch_is_factor
+from lossline_jax.fit.tables.rows import NOT_STATED, level_text
+from lossline_jax.fit.tables.settings import FACTORS, PARAMS, Setting, Settings, parameter_counts
 from lossline_jax.losses.cells import as_numbers
 
 CELL = ("data", "tokenizer", "architecture")  # factors that a line is claimed to depend on: a panel holds two of them
@@ -29,8 +29,8 @@ def runs_of(frame: pd.DataFrame) -> pd.DataFrame:
     run_table = pd.DataFrame({"run_id": runs["run_id"].astype(str)})
     for name in (*CELL, *POOLED):
         run_table[name] = runs.loc[:, name].map(level_text) if name in runs else ""
-    if follows_others(run_table, (*CELL, *POOLED)):
-        run_table[BATCH] = ""  # it is a part of the other factors
+    if not batch_is_factor(run_table, (*CELL, *POOLED)):
+        run_table[BATCH] = ""
     for name in PARAMS:
         run_table[name] = as_numbers(runs.loc[:, name])[0] if name in runs else float("nan")
     unstated = [

@@ -4,26 +4,25 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from lossline_jax.fit.tables.rows import level_texts
+from lossline_jax.fit.tables.rows import NOT_STATED, level_texts
 
 BATCH = "batch"
 
 
-def follows_others(frame: pd.DataFrame, factors: Sequence[str]) -> bool:
-    """Return True if the batch differs between runs, and never between runs that are equal in all other factors.
+def batch_is_factor(frame: pd.DataFrame, factors: Sequence[str]) -> bool:
+    """Return True if some runs differ in the batch and in no other factor.
 
-    A study of contexts with a fixed number of sequences a step is an example. No setting could be compared there, if
-    the batch counted as a factor.
+    A study of contexts with a fixed number of sequences a step has no such runs: its batch follows the context. If the
+    batch counted as a factor there, no two settings would differ in the context alone. Rows that do not state a batch,
+    such as those of imported models, are left out.
 
     Args:
         frame: the table.
         factors: factor columns of the table. The batch may be one of them.
     """
     others = [name for name in factors if name != BATCH]
-    if BATCH not in frame.columns or not others:
-        return False
-    levels = frame[[*others, BATCH]].drop_duplicates().apply(level_texts).drop_duplicates()
-    return levels.loc[:, BATCH].nunique() > 1 and len(levels.loc[:, others].drop_duplicates()) == len(levels)
+    levels = _stated_levels(frame, others)
+    return levels.loc[:, BATCH].nunique() > 1 and len(levels.loc[:, others].drop_duplicates()) < len(levels)
 
 
 def note_on_batch(frame: pd.DataFrame, factors: Sequence[str]) -> list[str]:
@@ -33,9 +32,17 @@ def note_on_batch(frame: pd.DataFrame, factors: Sequence[str]) -> list[str]:
         frame: the table.
         factors: the factor columns.
     """
-    if BATCH in factors or not follows_others(frame, factors):
+    if BATCH in factors or _stated_levels(frame, factors).loc[:, BATCH].nunique() < 2:
         return []
     return [
         "batch: no two settings differ in it alone, so it is no factor; where settings of another factor differ in "
         "batch too, the gap belongs to both"
     ]
+
+
+def _stated_levels(frame: pd.DataFrame, others: Sequence[str]) -> pd.DataFrame:
+    """Return each combination of levels with a stated batch once."""
+    if BATCH not in frame.columns:
+        return pd.DataFrame(columns=[*others, BATCH])
+    levels = frame[[*others, BATCH]].drop_duplicates().apply(level_texts).drop_duplicates()
+    return levels.loc[~levels.loc[:, BATCH].isin(NOT_STATED)]

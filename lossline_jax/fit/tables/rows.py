@@ -10,6 +10,7 @@ import pandas as pd
 from lossline_jax.errors import ArgumentError, LosslineError, suggestion
 from lossline_jax.losses.cells import is_missing
 
+NOT_STATED = ("unknown", "")  # levels that mean: the table does not state the factor of an imported model
 WHERE = "_where"  # the column with the name of each row in messages
 RUN_ID = "run_id"
 _OWN_COLUMNS = re.compile("_(where|x|y|run|setting|loss|tokens|budget|final|size_.*)")  # names of lossline's columns

@@ -13,9 +13,9 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from lossline_jax.errors import ArgumentError, LosslineError, suggestion
-from lossline_jax.fit.tables.batch import BATCH, follows_others, note_on_batch
+from lossline_jax.fit.tables.batch import BATCH, batch_is_factor, note_on_batch
 from lossline_jax.fit.tables.columns import KINDS
-from lossline_jax.fit.tables.rows import WHERE, level_text, level_texts, require_column, require_each_once
+from lossline_jax.fit.tables.rows import NOT_STATED, WHERE, level_text, level_texts, require_column, require_each_once
 from lossline_jax.losses.cells import as_numbers
 from lossline_jax.losses.loss_row import FACTOR_COLUMNS
 
@@ -24,7 +24,6 @@ RESIZING = frozenset({"architecture", "tokenizer"})  # factors whose levels alon
 SEED = "seed"
 FACTORS = tuple(name for name in FACTOR_COLUMNS if name != SEED)
 PARAMS = ("params_total", "params_non_embedding")
-NOT_STATED = ("unknown", "")  # levels that mean: the table does not state the factor of an imported model
 NO_FACTORS = ("study", "eval_set", "eval_kind", "eval_fingerprint", *KINDS, WHERE)  # columns of words, but not factors
 SETTING = "_setting"  # the column with the number of the setting of each row; -1: none
 
@@ -133,15 +132,15 @@ def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[
     Args:
         frame: the table.
         factors: the columns that the caller named. None: those of `FACTORS` that the table has and states for any run,
-            without a batch that follows the others.
+            without a batch that is no factor (`batch.batch_is_factor`).
 
     Raises:
         LosslineError: the table does not have a named column, a column is named twice, or there is no factor column.
     """
     present = [name for name in FACTORS if name in frame.columns]
-    stated = [name for name in present if _is_stated(name, level_texts(frame.loc[:, name]))]
-    if follows_others(frame, stated):
-        stated = [name for name in stated if name != BATCH]
+    stated = [name for name in present if not np.all(level_texts(frame.loc[:, name]).isin(NOT_STATED))]
+    if BATCH in stated and not batch_is_factor(frame, stated):
+        stated.remove(BATCH)
     names = tuple(stated) if factors is None else tuple(factors)
     for name in names:
         require_column(frame, name, "factors")
@@ -151,18 +150,6 @@ def factor_columns(frame: pd.DataFrame, factors: Sequence[str] | None) -> tuple[
             "the table has none of the factor columns {known}; name its own with {factors}", known=", ".join(FACTORS)
         )
     return names
-
-
-def _is_stated(name: str, levels: pd.Series) -> bool:
-    """Return whether a table states a factor well enough to compare runs by it.
-
-    The batch is a later column, which imported models do not have. While all stated batches are equal, runs without
-    one are compared as before.
-    """
-    stated = levels.loc[~levels.isin(NOT_STATED)]
-    if name == BATCH and len(stated) < len(levels):
-        return stated.nunique() > 1
-    return len(stated) > 0
 
 
 def find_settings(frame: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataFrame, Settings, list[str]]:

@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from lossline_jax.fit.tables.rows import level_text, level_texts
-from lossline_jax.fit.tables.settings import NOT_STATED
+from lossline_jax.fit.tables.rows import NOT_STATED, level_text, level_texts
 from lossline_jax.formatting import human_count
 from lossline_jax.losses.loss_row import FACTOR_COLUMNS
 from lossline_jax.report.content.points import final_rows
