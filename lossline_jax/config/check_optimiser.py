@@ -10,6 +10,7 @@ from lossline_jax.errors import LosslineError
 # Settings that belong to some optimisers alone. With another one they would change the identity of a run, and nothing
 # else, so a study would seem to compare two optimisers.
 _OPTIMISERS_OF = {
+    "eps": ("adamw", "adam_l2", "muon", "schedule_free"),
     "muon_momentum": ("muon",),
     "sam_radius": ("adamw", "adam_l2", "lion", "muon"),
     "mup_base_width": ("adamw", "adam_l2", "lion"),

@@ -38,6 +38,7 @@ class CustomAlgorithm:
     """Base class of an algorithm: what a step does with a global batch."""
 
     has_code: ClassVar[bool] = True
+    gradients_per_step: ClassVar[int] = 1  # gradients of the global batch in a step, for the FLOPs of the run
 
     def algorithm(self, gradient: Any, rule: Any) -> Any:
         """Return the algorithm (`train.algorithms.algorithm.Algorithm`), which calls a gradient and an update rule.
@@ -77,6 +78,7 @@ class SourceFile:
     class_name: str
     file: str  # name of the file, without its folder
     sha256: str
+    gradients_per_step: int = 1  # of an algorithm or an optimiser
 
 
 def custom_values(config: Any) -> tuple[Any, ...]:
@@ -106,37 +108,10 @@ def custom_classes(config: Any) -> dict[str, type]:
     for cls in map(type, custom_values(config)):
         if classes.setdefault(cls.__name__, cls) is not cls:
             raise LosslineError(
-                f"{cls.__name__}: two classes have this name, in {_file_of(cls)} and in "
-                f"{_file_of(classes[cls.__name__])}; rename one, because a run knows its class by the name"
+                f"{cls.__name__}: two classes have this name, in {file_of(cls)} and in "
+                f"{file_of(classes[cls.__name__])}; rename one, because a run knows its class by the name"
             )
     return classes
-
-
-def require_whole_classes(config: Any, taken: Collection[str]) -> None:
-    """Refuse a class of a study's own that lossline could not use.
-
-    Args:
-        config: as for `custom_values`.
-        taken: names of lossline's own classes that stand in the same fields.
-
-    Raises:
-        LosslineError: a class has no method of its own, has fields that are no fields of its dataclass, or has the
-            name of a class of lossline.
-    """
-    for name, cls in custom_classes(config).items():
-        where = f"{_file_of(cls)}: {name}"
-        base = next(base for base in CUSTOM if issubclass(cls, base))
-        method = METHODS[base]
-        if name in taken:
-            raise LosslineError(f"{where}: is the name of a class of lossline; choose another one")
-        if getattr(cls, method) is getattr(base, method):
-            raise LosslineError(f"{where}: has no method {method!r}, which {base.__name__} asks for")
-        fields = {field.name for field in dataclasses.fields(cls)}
-        stated = {key for key, kind in vars(cls).get("__annotations__", {}).items() if "ClassVar" not in str(kind)}
-        if stated - fields:
-            raise LosslineError(
-                f"{where}: {min(stated - fields)} is no field; write @dataclass(frozen=True) above the class"
-            )
 
 
 def classes_of_module(names: dict[str, Any]) -> dict[str, type]:
@@ -180,22 +155,23 @@ def refuse_other_code(begun_with: Mapping[str, str], run: Any, where: str) -> No
         if begun != now:
             raise LosslineError(
                 f"{where}: this run was begun with another source of {name} (SHA-256 {str(begun)[:10]}, now "
-                f"{now[:10]}); restore the file, or give the study another name"
+                f"{now[:10]}); restore the file, or give the study another name (--name)"
             )
 
 
-def stand_in(name: str, base: type, fields: Collection[str]) -> type:
+def stand_in(source: SourceFile, base: type, fields: Collection[str]) -> type:
     """Return a class with the name and the fields of a study's own class, whose code is not at hand.
 
     Its values have the same label and the same part in a run's id. It cannot train.
 
     Args:
-        name: the name of the class.
+        source: the source of the class.
         base: its base class, one of `CUSTOM`.
         fields: the names of its fields.
     """
     own = [(field, object, dataclasses.field(default=None)) for field in fields]
-    return dataclasses.make_dataclass(name, own, bases=(base,), frozen=True, namespace={"has_code": False})
+    namespace = {"has_code": False, "gradients_per_step": source.gradients_per_step}
+    return dataclasses.make_dataclass(source.class_name, own, bases=(base,), frozen=True, namespace=namespace)
 
 
 def require_code(runs: Sequence[Any], code: Sequence[SourceFile]) -> None:
@@ -218,7 +194,8 @@ def require_code(runs: Sequence[Any], code: Sequence[SourceFile]) -> None:
             )
 
 
-def _file_of(cls: type) -> str:
+def file_of(cls: type) -> str:
+    """Return the name of the file that defines a class, for messages."""
     try:
         return Path(inspect.getfile(cls)).name
     except (TypeError, OSError):
@@ -234,4 +211,5 @@ def _source_file(cls: type) -> SourceFile:
             f"{cls.__name__}: its source is not in a file, so no run could tell whether it has changed; "
             "define the class in a file of the experiment's folder"
         ) from error
-    return SourceFile(cls.__name__, path.name, hashlib.sha256(content).hexdigest())
+    number = getattr(cls, "gradients_per_step", 1)
+    return SourceFile(cls.__name__, path.name, hashlib.sha256(content).hexdigest(), number)

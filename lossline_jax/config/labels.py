@@ -110,8 +110,9 @@ _IN_LABEL = frozenset({"name", "learning_rate", "weight_decay"})
 
 
 def _other_constants(config: OptimConfig | ScheduleConfig) -> str:
-    changed = [field for field in dataclasses.fields(config) if getattr(config, field.name) != field.default]
-    names = [field.name for field in changed if field.name not in _IN_LABEL]
+    changed = [field.name for field in dataclasses.fields(config) if getattr(config, field.name) != field.default]
+    without_effect = {"decay_fraction"} if config.name == "cosine" else set()
+    names = [name for name in changed if name not in _IN_LABEL | without_effect]
     return "".join(f"-{name}={getattr(config, name):.4g}" for name in names)
 
 

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from lossline_jax.config.custom import CUSTOM, CustomOptimiser
+from lossline_jax.config.custom import CUSTOM, CustomOptimiser, SourceFile
 from lossline_jax.config.data import (
     BuiltinCorpus,
     DataConfig,
@@ -70,7 +70,7 @@ FRACTION = Range(0, 1)
 BELOW_ONE = Range(0, 1, high_open=True)
 SECONDS = Range(0, MOST_SECONDS, low_open=True)
 
-_TRAINING = {"dropout": BELOW_ONE, "dropout_from": FRACTION, "weight_bits": Range(2, 24)}  # float32 holds 24 bits
+_TRAINING = {"dropout": BELOW_ONE, "dropout_from": BELOW_ONE, "weight_bits": Range(2, 24)}  # float32 holds 24 bits
 _WIDTHS = dict.fromkeys(("d_model", "num_layers", "num_heads", "d_ff"), SIZE) | {"norm_eps": POSITIVE, **_TRAINING}
 _SCAN = dict.fromkeys(("d_model", "num_layers", "d_state", "d_inner", "conv_width", "chunk_size"), SIZE) | (
     dict.fromkeys(("norm_eps", "dt_min", "dt_max"), POSITIVE) | _TRAINING
@@ -96,6 +96,7 @@ RANGES: dict[type, dict[str, Range]] = {
         "mup_base_width": SIZE,
     },
     CustomOptimiser: {"learning_rate": NOT_NEGATIVE},
+    SourceFile: {"gradients_per_step": COUNT},
     ScheduleConfig: dict.fromkeys(("warmup_fraction", "final_fraction", "decay_fraction"), FRACTION),
     ExecutionConfig: {
         **dict.fromkeys(("data_parallel", "model_parallel", "slices", "microbatch_size"), COUNT),

@@ -60,7 +60,7 @@ class RunConfig:
     @property
     def gradients_per_step(self) -> int:
         """The number of gradients that a step computes, each with a forward and a backward pass over the batch."""
-        return self.optim.gradients_per_step
+        return self.optim.gradients_per_step * self.algorithm.gradients_per_step
 
     @property
     def is_random(self) -> bool:

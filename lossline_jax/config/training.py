@@ -4,7 +4,7 @@ This module does not import jax.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from lossline_jax.config.custom import CustomAlgorithm, CustomObjective, CustomOptimiser
 
@@ -44,6 +44,8 @@ Optimiser = OptimConfig | CustomOptimiser
 @dataclass(frozen=True)
 class DataParallel:
     """One gradient over the global batch, and one update of one set of parameters."""
+
+    gradients_per_step: ClassVar[int] = 1
 
 
 Algorithm = DataParallel | CustomAlgorithm

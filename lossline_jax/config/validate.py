@@ -8,8 +8,9 @@ import json
 import re
 from collections.abc import Collection
 
+from lossline_jax.config.check_custom import check_custom_classes, check_read_back
 from lossline_jax.config.check_optimiser import check_optimiser, check_width_rates
-from lossline_jax.config.custom import custom_classes, custom_values, require_whole_classes, source_files
+from lossline_jax.config.custom import custom_classes, custom_values, source_files
 from lossline_jax.config.model import (
     GPT2Config,
     GPTNeoXConfig,
@@ -108,7 +109,7 @@ def validate_study(study: StudyConfig, where: str) -> StudyConfig:
     """
     if not isinstance(study, StudyConfig):
         raise LosslineError(f"{where}: study() returned {type(study).__name__}, not StudyConfig")
-    study = _with_code(from_json(StudyConfig, to_json(study), where, custom_classes(study)), where)
+    study = _with_code(_read_back(study, where), where)
     try:
         check_ranges(study)
     except LosslineError as error:
@@ -121,7 +122,6 @@ def validate_study(study: StudyConfig, where: str) -> StudyConfig:
         _check_folder_name(name, f"{where}: corpus")
     _refuse_duplicates(corpora, "corpus", where)
     _refuse_duplicates([run.run_id for run in study.runs], "run", where)
-    _refuse_hidden_differences(study, where)
     _refuse_duplicates(list(study.suite.set_names), "evaluation set", where)
     for run in study.runs:
         read_corpora = [name for name, _ in run.data.mixture] + [getattr(run.tokenizer, "corpus", corpora[0])]
@@ -132,6 +132,7 @@ def validate_study(study: StudyConfig, where: str) -> StudyConfig:
         except LosslineError as error:
             raise LosslineError(f"{where}: run {run.run_id}: {error}") from error
         _refuse_short_model(study, run, where)
+    _refuse_hidden_differences(study, where)
     for item in (*study.suite.validation, *study.suite.cloze):
         _refuse_unknown(item.corpus, corpora, f"{where}: evaluation set {item.name}", "corpus")
     for axis in ("x", "y"):
@@ -151,14 +152,24 @@ def _check_run(run: RunConfig) -> None:
             check_width_rates(run.model)
 
 
+def _read_back(study: StudyConfig, where: str) -> StudyConfig:
+    """Return the study as it would be read from study.json. Refuse classes of its own for which that is impossible."""
+    has_code = all(value.has_code for value in custom_values(study))
+    try:
+        if has_code:
+            check_custom_classes(study, BUILT_IN)
+        read = from_json(StudyConfig, to_json(study), "", custom_classes(study))
+        if has_code:
+            check_read_back(study, read)
+    except LosslineError as error:
+        raise LosslineError(f"{where}: {str(error).removeprefix('.')}") from error
+    return read
+
+
 def _with_code(study: StudyConfig, where: str) -> StudyConfig:
     """Return the study with the source files of its own classes. Refuse other sources than it was begun with."""
     if not all(value.has_code for value in custom_values(study)):  # it is read without its classes
         return study
-    try:
-        require_whole_classes(study, BUILT_IN)
-    except LosslineError as error:
-        raise LosslineError(f"{where}: {error}") from error
     code = source_files(study)
     for old in study.code:
         new = next((source for source in code if source.class_name == old.class_name), None)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from lossline_jax.config.custom import code_hashes, custom_classes, custom_values, refuse_other_code
+from lossline_jax.config.custom import code_hashes, custom_classes, custom_values, file_of, refuse_other_code
 from lossline_jax.config.serialise import fingerprint, from_json, to_json
 from lossline_jax.config.study import RunConfig
 from lossline_jax.data.batches import Batch
@@ -25,6 +25,7 @@ from lossline_jax.storage.files import read_json, write_json
 from lossline_jax.storage.paths import RunDir
 from lossline_jax.storage.run_records import checkpoint_steps, newest_checkpoint
 from lossline_jax.train.gradient import microbatches_per_device
+from lossline_jax.train.monitor.monitor import LOGGED
 from lossline_jax.train.optimisers.schedule import make_schedule
 from lossline_jax.train.step import train_program
 
@@ -143,7 +144,13 @@ def _trace_own_code(context: RunContext, mesh: Mesh) -> None:
     batch = Batch(ids_BT, ids_BT, weights_BT, ids_BT if run.data.separate_documents else None)
     with errors_named_by_line(inspect.getfile(type(own[0]))), jax.set_mesh(mesh):
         program = train_program(run, context.model, context.execution, mesh)
-        jax.eval_shape(program.step, program.abstract, batch)
+        _, metrics = jax.eval_shape(program.step, program.abstract, batch)
+    where = file_of(type(own[0]))
+    for name, value in metrics.extra.items():
+        if name in LOGGED:
+            raise LosslineError(f"{where}: {name!r} is a name of the log of every run; give the sum another name")
+        if value.shape:
+            raise LosslineError(f"{where}: {name!r} has the shape {value.shape} in the log; give a single number")
 
 
 def _is_claimed_by(run: RunConfig, claimed: dict[str, Any]) -> bool:

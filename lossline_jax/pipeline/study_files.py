@@ -7,7 +7,7 @@ from typing import Any
 from etils import epath
 
 from lossline_jax import logs
-from lossline_jax.config.custom import FIELDS, stand_in
+from lossline_jax.config.custom import FIELDS, SourceFile, stand_in
 from lossline_jax.config.serialise import from_json, to_json
 from lossline_jax.config.study import StudyConfig
 from lossline_jax.config.validate import validate_study
@@ -60,28 +60,48 @@ def open_study(folder: str, experiment: str | None = None) -> tuple[StudyConfig,
         raise LosslineError(f"{folder}: no study.json there; name an experiment file or a study's folder")
     fix = "restore it, or write it again from the experiment file: lossline-jax plan STUDY.py --manifest"
     content = read_json(directory.study_file, mend=fix)
-    classes = _stand_ins(content) if experiment is None else load_classes(experiment)
+    classes = _stand_ins(content) if experiment is None else _loaded(content, experiment)
     try:
         study = from_json(StudyConfig, content, str(directory.study_file), classes)
     except LosslineError as error:
         raise LosslineError(f"{error}; {fix}") from error
-    for source in study.code if experiment is None else ():
-        logs.info(
-            f"{folder}: {source.class_name} of {source.file} is not loaded, so its runs can be shown and scored, and "
-            "not trained; --experiment FILE loads it"
-        )
+    if experiment is None and study.code:
+        names = ", ".join(f"{source.class_name} of {source.file}" for source in study.code)
+        logs.info(f"{folder}: not loaded: {names}; its runs can be shown and scored; --experiment FILE is for training")
     return validate_study(study, str(directory.study_file)), directory
+
+
+def _loaded(content: dict[str, Any], experiment: str) -> dict[str, type]:
+    """Return the classes of an experiment file. Refuse a file without a class that the study needs."""
+    classes = load_classes(experiment)
+    for source in _sources(content):
+        if source.class_name not in classes:
+            raise LosslineError(
+                f"--experiment: {experiment}: defines no {source.class_name}; name the file that defines or imports it"
+            )
+    return classes
+
+
+def _sources(content: dict[str, Any]) -> tuple[SourceFile, ...]:
+    """Return the sources that a study.json states. A damaged one has none here, and `from_json` names the damage."""
+    code = content.get("code")
+    try:
+        return tuple(from_json(SourceFile, source) for source in (code if isinstance(code, list) else ()))
+    except LosslineError:
+        return ()
 
 
 def _stand_ins(content: dict[str, Any]) -> dict[str, type]:
     """Return a class without code for each of a study's own classes in the content of a study.json."""
-    names = {source["class_name"] for source in content.get("code", []) if isinstance(source, dict)}
+    sources = {source.class_name: source for source in _sources(content)}
     classes: dict[str, type] = {}
-    for run in content.get("runs", []):
+    runs = content.get("runs")
+    for run in runs if isinstance(runs, list) else ():
         for field, base in FIELDS.items():
             value = run.get(field) if isinstance(run, dict) else None
-            if isinstance(value, dict) and value.get("type") in names:
-                classes[value["type"]] = stand_in(value["type"], base, [name for name in value if name != "type"])
+            if isinstance(value, dict) and str(value.get("type")) in sources:
+                fields = [name for name in value if name != "type"]
+                classes[value["type"]] = stand_in(sources[value["type"]], base, fields)
     return classes
 
 

@@ -3,6 +3,7 @@
 Read `make_train_step` first: it builds the step. `train_program` builds the step of a run.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
@@ -77,6 +78,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: TrainingBatch) -> tuple[TrainState, StepMetrics[jax.Array]]:
         weight_sum = jnp.sum(batch.weights_BT, dtype=jnp.float32)
         new_state, outcome = algorithm.update(state, batch, randomness(state.step) if randomness else None)
+        new_state = dataclasses.replace(new_state, step=state.step + 1)
         means = {name: value / weight_sum for name, value in outcome.sums.extra.items()}
         metrics = StepMetrics(
             loss_nats_per_token=outcome.sums.nats / weight_sum,

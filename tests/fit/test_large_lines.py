@@ -47,7 +47,7 @@ TABLES = {
     "crowded at the low end": (crowded(), line(crowded()) + noise()),
     "begins at E_x": (crowded(), line(crowded(), e_x=1.9999, kappa=0.6) + noise()),
     "straight, so that E_x is not identified": (even(), line(even(), kappa=1.0) + noise(0.05)),
-    "nearly all noise": (even(), line(even(), scale=0.01) + noise(0.5)),
+    "nearly all noise": (even(), 2.0 + line(even(), scale=0.01) + noise(0.5)),
     "heavy tails": (even(), line(even()) + 0.01 * generator(2).standard_t(1.5, NUM_POINTS)),
     "two levels of the line": (even(), line(even()) + 0.4 * (np.arange(NUM_POINTS) % 2) + noise()),
     "a bend that no line has": (even(), np.where(even() < 3.5, line(even()), line(even()) + 0.5) + noise()),

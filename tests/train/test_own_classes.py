@@ -166,7 +166,7 @@ def test_a_folder_is_data_and_the_file_is_executed_where_it_is_named_alone(tmp_p
     assert [run.factors for run in closed.runs] == [run.factors for run in from_file.runs]
     code, out, err = run_cli(capsys, "status", folder)
     assert code == 0, err
-    assert "LabelSmoothing of smoothing.py is not loaded" in err
+    assert "not loaded: LabelSmoothing of smoothing.py; its runs can be shown and scored" in err
     for words in (["run", folder], ["train", folder], ["run", "--manifest", folder, "--index", "3"]):
         code, out, err = run_cli(capsys, *words)
         assert (code, out) == (2, "")
@@ -218,6 +218,19 @@ NO_DECORATOR = """class Mine(ll.CustomObjective):
     factor: float = 1.0
     def loss(self, model):
         return None"""
+WITH_LOSS = """
+    def loss(self, model):
+        return None"""
+FIELD = "@dataclass(frozen=True)\nclass Mine(ll.CustomObjective):\n    factor: object = 1.0"
+CHANGING = (
+    FIELD + "\n    def __post_init__(self):\n        object.__setattr__(self, 'factor', 2 * self.factor)" + WITH_LOSS
+)
+ARRAY = FIELD + WITH_LOSS
+NESTED = """class Out:
+    @dataclass(frozen=True)
+    class Mine(ll.CustomObjective):
+        def loss(self, model):
+            return None"""
 TAKEN = """@dataclass(frozen=True)
 class DataParallel(ll.CustomAlgorithm):
     def algorithm(self, gradient, rule):
@@ -241,7 +254,11 @@ def own_study(folder, code, changes):
     ("code", "changes", "message"),
     [
         (NO_METHOD, "[{'objective': Mine()}]", "own.py: Mine: has no method 'loss', which CustomObjective asks for"),
-        (NO_DECORATOR, "[{'objective': Mine()}]", "own.py: Mine: factor is no field; write @dataclass"),
+        (NO_DECORATOR, "[{'objective': Mine()}]", "own.py: Mine: is no dataclass; write @dataclass(frozen=True)"),
+        (NESTED, "[{'objective': Out.Mine()}]", "own.py: Mine: stands inside another class or function"),
+        (CHANGING, "[{'objective': Mine(2.0)}]", "own.py: Mine: is Mine(factor=4.0) and would be read back as"),
+        (ARRAY, "[{'objective': Mine(jnp.ones(2))}]", "own.py: Mine: its field factor is ArrayImpl; give a number"),
+        ("", "[{'objective': ll.CustomObjective()}]", "CustomObjective: is the name of a class of lossline"),
         (TAKEN, "[{'algorithm': DataParallel()}]", "own.py: DataParallel: is the name of a class of lossline"),
     ],
 )
@@ -267,6 +284,8 @@ def test_two_classes_of_one_name_are_refused(tmp_path, capsys):
     [
         ("jnp.sum(nll_BT)", "own.py: TypeError"),
         ("nll_BT, LossSums(jnp.sum(nll_BT), {})", "own.py: TypeError: Gradient only defined for scalar-output"),
+        ("jnp.sum(nll_BT), LossSums(jnp.sum(nll_BT), {'mfu': jnp.sum(nll_BT)})", "own.py: 'mfu' is a name of the log"),
+        ("jnp.sum(nll_BT), LossSums(jnp.sum(nll_BT), {'z': nll_BT})", "own.py: 'z' has the shape ("),
         ("nll_BT.no_such_method(), None", "own.py:15: AttributeError"),
     ],
 )
@@ -280,6 +299,27 @@ def test_an_error_of_own_code_is_named_by_its_line_before_any_run_begins(tmp_pat
     assert last.startswith("lossline: run llama-d32-L2-wiki")
     assert "Traceback" not in err
     assert not list((tmp_path / "own" / "runs").glob("*/claim.json"))
+
+
+def test_gradients_of_an_own_algorithm_count_in_the_flops_with_and_without_its_code(tmp_path, capsys):
+    code = """@dataclass(frozen=True)
+class Twice(ll.CustomAlgorithm):
+    gradients_per_step = 2
+    def algorithm(self, gradient, rule):
+        return None"""
+    path = own_study(tmp_path, code, "[{'algorithm': Twice()}]")
+    run_cli(capsys, "plan", path, "--manifest", "--root", str(tmp_path))
+    for study in (ll.Study.from_file(path), ll.Study.open(str(tmp_path / "own"))):
+        base, twice = study.plan().runs
+        assert twice.flops == 2 * base.flops
+
+
+def test_a_wrong_experiment_file_is_named(tmp_path, capsys):
+    run_cli(capsys, "plan", str(EXAMPLE), "--manifest", "--root", str(tmp_path))
+    other = own_study(tmp_path, LOSS, "[{'objective': Mine()}]")
+    code, _, err = run_cli(capsys, "train", str(tmp_path / "label_smoothing"), "--experiment", other)
+    assert code == 2
+    assert err.endswith("own.py: defines no LabelSmoothing; name the file that defines or imports it\n")
 
 
 def test_labels_of_own_classes_have_their_fields():

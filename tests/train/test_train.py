@@ -29,6 +29,7 @@ from lossline_jax.storage.run_records import checkpoint_steps
 from lossline_jax.train.checkpoint import Checkpointer
 from lossline_jax.train.loop import train_run
 from lossline_jax.train.monitor import progress_bar
+from lossline_jax.train.monitor.monitor import LOGGED
 from lossline_jax.train.state import init_state
 from lossline_jax.train.step import train_program
 from tests.support.tiny_training import RUN, VOCAB, Bigram, Source, bigram_job, train_bigram
@@ -183,6 +184,11 @@ def test_a_run_leaves_rows_checkpoints_and_totals(tmp_path):
     assert sum(v for k, v in result.seconds.items() if k != "wall") == pytest.approx(result.wall_seconds, abs=0.01)
     assert (result.num_devices, result.device_kind, result.num_processes, result.mfu) == (2, "cpu", 1, None)
     assert json.loads((tmp_path / "done.json").read_text())["tokens"] == 1536
+
+
+def test_names_of_the_log_are_kept_from_own_sums(tmp_path):
+    train(tmp_path)
+    assert set(read_logged_rows(tmp_path)[0]) == LOGGED
 
 
 def test_the_wait_for_input_is_measured_apart_and_lowers_the_speed(tmp_path):

@@ -18,6 +18,14 @@ from lossline_jax.train.monitor.timer import RunTimer
 from lossline_jax.train.monitor.trackers import open_trackers
 from lossline_jax.train.step import StepMetrics
 
+# Names of the log of every run. An objective or an algorithm has other names for its own sums.
+LOGGED = frozenset(
+    (
+        *("step", "tokens_seen", "loss_nats_per_token", "learning_rate", "grad_norm", "step_seconds"),
+        *("input_wait_seconds", "tokens_per_second", "mfu", "memory_bytes", "time", "checksum"),
+    )
+)
+
 
 class StepMonitor:
     """A monitor that checks the loss of every step, logs some steps, and shows progress.
