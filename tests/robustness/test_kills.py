@@ -58,7 +58,8 @@ def test_two_runs_at_once_from_nothing_both_end_well(tmp_path):
     options = {"env": environment(), "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen(command, **options) for _ in range(2)]
     outputs = [process.communicate(timeout=300) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    codes = [process.returncode for process in processes]
+    assert codes == [0, 0], "\n\n".join(err[-1000:] for _, err in outputs)
     assert all("report: " in out and "not finished" not in out for out, _ in outputs)
     status = subprocess.run([*command[:3], "status", str(tmp_path / "tiny")], **options)
     assert "3 of 3 runs done; 45 of 45 rows, 0 missing, 0 double" in status.stdout
