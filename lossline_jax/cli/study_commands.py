@@ -68,8 +68,7 @@ def plan_command(study: StudyConfig, folder: StudyDir, options: PlanOptions) -> 
     """Show the costs of the runs, before anything is computed."""
     if options.price is not None and options.chip is None:
         raise LosslineError("--price: the price of which chip? add --chip, such as --chip v5e")
-    if not folder.prepared_file.exists():
-        storage_and_epochs.require_files(study)
+    storage_and_epochs.require_files(study, folder)
     plan = plans.plan_study(study, options.utilisation)
     show(plan)
     for speed in measured.measured_speeds(plan, folder):

@@ -338,8 +338,7 @@ class Study:
         Raises:
             LosslineError: the study is not prepared, and a glob of a corpus matches no file.
         """
-        if not self.folder.prepared_file.exists():
-            require_files(self.config)
+        require_files(self.config, self.folder)
         return plan_study(self.config)
 
     def prepare(self) -> None:

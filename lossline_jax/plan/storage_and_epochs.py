@@ -8,6 +8,7 @@ from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.errors import LosslineError
 from lossline_jax.storage.inputs import file_kind
+from lossline_jax.storage.paths import StudyDir
 
 # Up to four epochs are nearly as good as new text, and more lose their worth: Muennighoff et al. 2023 (arXiv
 # 2305.16264).
@@ -46,14 +47,15 @@ def most_tokens(study: StudyConfig) -> dict[str, float]:
     return {name: size for name, size in sizes.items() if size}
 
 
-def require_files(study: StudyConfig) -> None:
+def require_files(study: StudyConfig, folder: StudyDir) -> None:
     """Raise LosslineError where the files of a corpus are not there: `prepare` would end with the same message.
 
     Args:
-        study: a study that is not prepared. A prepared one no longer needs the files.
+        study: the study.
+        folder: its folder. A prepared study no longer needs the files.
     """
     corpora = [corpus for corpus in study.corpora if isinstance(corpus, FilesCorpus)]
-    if corpora:
+    if corpora and not folder.prepared_file.exists():
         from lossline_jax.data.corpora.files import find_files  # needs pyarrow, which a plan of other corpora does not
 
         for corpus in corpora:

@@ -101,6 +101,15 @@ class Source:
             yield self.batch(step, process_index, process_count)
 
 
+class InterruptingSource(Source):
+    """A source that sends SIGTERM to its process before it gives batch 5, so the run stops after step 6."""
+
+    def batch(self, step, *where):
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().batch(step, *where)
+
+
 class KillingSource(Source):
     """A source that kills its process instead of giving batch 6, which is after the checkpoint of step 4."""
 

@@ -3,9 +3,7 @@
 import dataclasses
 import importlib.util
 import json
-import os
 import shutil
-import signal
 import sys
 
 import jax
@@ -31,7 +29,7 @@ from lossline_jax.train.loop import train_run
 from tests.cli.test_main import run_cli
 from tests.support.own_classes import Averaging, Doubled, PlainDescent
 from tests.support.paths import ROOT
-from tests.support.tiny_training import RUN, Source, bigram_job
+from tests.support.tiny_training import RUN, InterruptingSource, Source, bigram_job
 
 TWO = ExecutionConfig(data_parallel=2, log_every=1)
 EXAMPLE = ROOT / "examples" / "label_smoothing.py"
@@ -56,16 +54,10 @@ def logged(folder, name):
 def test_an_own_algorithm_trains_as_it_says_and_resumes_bit_for_bit(tmp_path):
     """The average equals the one that numpy takes of the models of a run without it."""
 
-    class Interrupting(Source):
-        def batch(self, step, *where):
-            if step == 5:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return super().batch(step, *where)
-
     run = dataclasses.replace(RUN, algorithm=Averaging(0.5))
     straight = train(tmp_path / "straight", run)
     with pytest.raises(SystemExit):
-        train(tmp_path / "stopped", run, Interrupting())
+        train(tmp_path / "stopped", run, InterruptingSource())
     resumed = train(tmp_path / "stopped", run)
     jax.tree.map(np.testing.assert_array_equal, resumed[12], straight[12])
     assert logged(tmp_path / "stopped", "distance") == logged(tmp_path / "straight", "distance")
@@ -112,16 +104,10 @@ def load_class(path, name):
 
 
 def test_a_run_is_not_continued_with_another_source(tmp_path):
-    class Interrupting(Source):
-        def batch(self, step, *where):
-            if step == 5:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return super().batch(step, *where)
-
     file = tmp_path / "own.py"
     shutil.copy(ROOT / "tests" / "support" / "own_classes.py", file)
     with pytest.raises(SystemExit):
-        train(tmp_path / "run", dataclasses.replace(RUN, objective=load_class(file, "Doubled")()), Interrupting())
+        train(tmp_path / "run", dataclasses.replace(RUN, objective=load_class(file, "Doubled")()), InterruptingSource())
     file.write_text(file.read_text() + "# another source\n")
     changed = dataclasses.replace(RUN, objective=load_class(file, "Doubled")())
     assert changed.run_id == dataclasses.replace(RUN, objective=Doubled()).run_id

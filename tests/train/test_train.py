@@ -32,7 +32,7 @@ from lossline_jax.train.monitor import progress_bar
 from lossline_jax.train.monitor.monitor import LOGGED
 from lossline_jax.train.state import init_state
 from lossline_jax.train.step import train_program
-from tests.support.tiny_training import RUN, VOCAB, Bigram, Source, bigram_job, train_bigram
+from tests.support.tiny_training import RUN, VOCAB, Bigram, InterruptingSource, Source, bigram_job, train_bigram
 
 ONE = ExecutionConfig(data_parallel=1)
 MODELS = {
@@ -261,15 +261,9 @@ def test_sigterm_saves_and_exits_42_and_the_run_goes_on(tmp_path):
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     train(straight)
 
-    class Interrupting(Source):
-        def batch(self, step, *where):
-            if step == 5:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return super().batch(step, *where)
-
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as exit_info:
-        train(stopped, source=Interrupting())
+        train(stopped, source=InterruptingSource())
     assert exit_info.value.code == 42
     assert signal.getsignal(signal.SIGTERM) is handler
     assert checkpoint_steps(RunDir(epath.Path(stopped))) == [4, 6]

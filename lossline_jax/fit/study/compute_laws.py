@@ -63,7 +63,7 @@ def _runs_of_several_sizes(
 ) -> Iterator[tuple[dict[str, str | int | float], pd.DataFrame]]:
     """Yield the levels and the rows of each set of runs that are equal in all factors but the size."""
     present = [name for name in FACTORS if name in frame.columns]
-    left_out = {"size", *(name for name in LATER_FACTORS if name not in present or frame.loc[:, name].nunique() < 2)}
+    left_out = {"size", *(name for name in present if name in LATER_FACTORS and frame.loc[:, name].nunique() < 2)}
     left_out |= set() if batch_is_factor(frame, present) else {BATCH}
     columns = [name for name in present if name not in left_out]
     known = frame.loc[frame["eval_set"].isin(eval_sets) & frame["tokens_seen"].notna()]

@@ -28,7 +28,7 @@ class Algorithm(NamedTuple):
 
     Attributes:
         init_extra: parameters -> the initial `TrainState.extra`. None: the algorithm keeps nothing besides.
-        update: (state, global batch, randomness of the step or None) -> (new state, outcome).
+        update: (state, global batch, randomness of the step or None) -> (new state, outcome). The step counts itself.
     """
 
     init_extra: Callable[[Any], Any] | None

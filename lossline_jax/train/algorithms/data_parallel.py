@@ -1,5 +1,7 @@
 """Data-parallel training: one gradient over the global batch, and one update of one set of parameters."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -30,6 +32,6 @@ def data_parallel(gradient: Gradient, rule: UpdateRule) -> Algorithm:
 
         updated = rule.update(gradient_at, state.params, state.opt_state)
         outcome = StepOutcome(updated.sums, optax.tree.norm(updated.gradient), {})
-        return TrainState(state.step + 1, updated.params, updated.opt_state, state.extra), outcome
+        return dataclasses.replace(state, params=updated.params, opt_state=updated.opt_state), outcome
 
     return Algorithm(None, update)
