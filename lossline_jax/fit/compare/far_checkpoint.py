@@ -16,9 +16,7 @@ from scipy.special import stdtr
 from lossline_jax.formatting import ratio_text
 
 # All of these are conventions of this package. `benchmarks/far_checkpoints.py` measures what they find.
-SIGNIFICANCE = (
-    0.001  # probability, over all checkpoints of all settings. It is small because real curves are no parabolas
-)
+SIGNIFICANCE = 0.001  # probability, over all checkpoints of all settings; small, because curves are no parabolas
 MIN_RATIO = 12.0  # distance from the curve, in deviations of the other checkpoints
 MIN_SHARE = 0.5  # share of the mean distance that every run must have, or it is the fault of some runs
 NUM_PARAMETERS = 3  # of the parabola
