@@ -38,7 +38,8 @@ class FitOptions(TableOptions):
     law: str | None = None
     """A law of `lossline-jax laws` to fit instead of a line."""
     input: tuple[str, ...] = ()
-    """Columns of the inputs of --law: N=params D=tokens. Default: the columns of the same names."""
+    """Columns of the inputs of --law: N=params D=tokens. A number is the value in every row: P_a=16. Default: the
+    columns of the same names."""
     fix: tuple[str, ...] = ()
     """Parameters of --law that keep a given value: E=1.6 alpha=0.34."""
     share: tuple[str, ...] = ()

@@ -96,6 +96,14 @@ class BatchSource:
         examples = num_steps * self._batch_size
         return {name: examples * share / self._used[name] for name, share in self._shares.items()}
 
+    def unique_tokens(self, num_steps: int) -> int:
+        """Return the number of distinct training tokens in the first `num_steps` batches.
+
+        A token that a later epoch reads again is counted once. In a mixture, each corpus has its share of the tokens.
+        """
+        windows = sum(min(epochs, 1.0) * self._used[name] for name, epochs in self.epochs(num_steps).items())
+        return round(windows) * self._context_length
+
     def check_epochs(self, num_steps: int) -> None:
         """Refuse a run that repeats a corpus too often.
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from lossline_jax.evaluate.suite import PreparedSuite
 
 
+DTYPE_BITS = {"float32": 32, "bfloat16": 16}
+
+
 class RunFacts(Protocol):
     """A run as the losses table needs it: `study.RunConfig` or `imported_model.ImportedModel`."""
 
@@ -55,7 +58,13 @@ def non_finite_sets(scores: Mapping[str, SetScore]) -> tuple[str, ...]:
 
 
 def checkpoint_facts(
-    study_name: str, run: RunFacts, model_config: "ModelConfig", vocab_size: int, *, step: int
+    study_name: str,
+    run: RunFacts,
+    model_config: "ModelConfig",
+    vocab_size: int,
+    *,
+    step: int,
+    unique_tokens: int | None = None,
 ) -> CheckpointFacts:
     """Return the columns of the losses table that describe a checkpoint.
 
@@ -65,6 +74,7 @@ def checkpoint_facts(
         model_config: the model of the run.
         vocab_size: the rows of the model's embedding.
         step: the number of updates before the checkpoint.
+        unique_tokens: the distinct training tokens before the checkpoint. None: not known.
     """
     tokens_seen = run.tokens_at(step)
     counts = count_parameters(model_config, vocab_size)
@@ -80,9 +90,11 @@ def checkpoint_facts(
         vocab_size=vocab_size,
         step=step,
         tokens_seen=tokens_seen,
+        unique_tokens=unique_tokens,
         train_flops=train_flops,
         # A dense run that began from random parameters has no zeros by design, and no other run behind it.
         params_nonzero=counts.total,
+        weight_bits=model_config.weight_bits or DTYPE_BITS[model_config.compute_dtype],
         train_flops_lineage=train_flops,
         tokens_lineage=tokens_seen,
     )

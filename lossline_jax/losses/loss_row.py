@@ -44,9 +44,13 @@ class CheckpointFacts:
     params_embedding: int  # the input and output embedding matrices, and learned positions
     params_non_embedding: int
     params_nonzero: int | None = None  # parameters that no mask holds at zero. None: not recorded
+    # Bits of a matrix element of the blocks in a forward pass: `weight_bits`, or those of the compute dtype. None: not
+    # recorded
+    weight_bits: int | None = None
     vocab_size: int
     step: int
     tokens_seen: int | None  # None: not known, for an imported model
+    unique_tokens: int | None = None  # of tokens_seen, those that are no repetition. None: not recorded
     # accounting.train_flops_per_token x tokens_seen x gradients per step, with attention and scan included. None:
     # tokens_seen is not known
     train_flops: float | None

@@ -32,6 +32,9 @@ class ImportedContext:
     model: Model
     suite: PreparedSuite
 
+    def unique_tokens_at(self, step: int) -> None:
+        """Return None: the order in which another program read its text is not known."""
+
 
 class ImportedModels:
     """The models from elsewhere that a study scores. The suite of each model is opened once."""

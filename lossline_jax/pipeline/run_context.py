@@ -51,6 +51,10 @@ class RunContext:
     source: BatchSource
     suite: PreparedSuite
 
+    def unique_tokens_at(self, step: int) -> int:
+        """Return the number of distinct training tokens up to a step."""
+        return self.source.unique_tokens(step)
+
     def has_begun(self) -> bool:
         """Return whether a process has claimed the run's folder, or the folder has checkpoints without a claim."""
         return from_main_process(lambda: self.directory.claim_file.exists() or bool(checkpoint_steps(self.directory)))

@@ -49,6 +49,10 @@ class ScoringTarget(Protocol):
         """The evaluation sets, in the tokens of the model."""
         ...
 
+    def unique_tokens_at(self, step: int) -> int | None:
+        """Return the number of distinct training tokens up to a step. None: not known."""
+        ...
+
 
 class Evaluators:
     """A cache of the latest evaluators. Runs that agree in model shape, suite and sets share one evaluator."""
@@ -89,6 +93,7 @@ class CheckpointScorer:
     def __init__(self, target: ScoringTarget, study_name: str, folder: StudyDir, evaluators: Evaluators) -> None:
         run, model = target.run, target.model
         self._run, self._model, self._suite = run, model, target.suite
+        self._unique_tokens_at = target.unique_tokens_at
         self._study_name, self._folder, self._evaluators = study_name, folder, evaluators
         self._failures: dict[int, str] = {}
         self._rows: list[LossRow] = []
@@ -121,7 +126,10 @@ class CheckpointScorer:
             self._failures[step] = f"the loss is not finite on {', '.join(bad)}"
         finite = {name: score for name, score in scores.items() if name not in bad}
         config, vocab_size = self._model.config, self._model.vocab_size
-        checkpoint = checkpoint_facts(self._study_name, self._run, config, vocab_size, step=step)
+        unique_tokens = self._unique_tokens_at(step)
+        checkpoint = checkpoint_facts(
+            self._study_name, self._run, config, vocab_size, step=step, unique_tokens=unique_tokens
+        )
         rows = loss_rows(checkpoint, self._suite, finite)
         if is_main_process():
             append_rows(self._folder.loss_rows(self._run.run_id), rows)

@@ -158,6 +158,24 @@ def test_unique_tokens_are_a_fixed_subset(stores):
     assert mixed.epochs(5) == {"large": 1.0, "small": 1.0}
 
 
+def test_a_smaller_cap_is_a_part_of_a_larger_one(stores):
+    def read(cap):
+        rows = source(stores, batch_size=10, unique_tokens=cap and cap * 16)
+        return {window for step in range(8) for window in windows_of(rows.batch(step))}
+
+    assert read(10) < read(20) < read(40) < read(60)
+
+
+@pytest.mark.parametrize(("cap", "separate"), [(20, False), (20, True), (None, False)])
+def test_unique_tokens_are_counted_as_they_are_read(stores, cap, separate):
+    rows = source(stores, batch_size=10, unique_tokens=cap and cap * 16, separate_documents=separate)
+    steps, distinct = num_windows(stores["large"]) // 10 + 2, set()
+    for step in range(steps):
+        assert rows.unique_tokens(step) == len(distinct) * 16
+        distinct |= set(windows_of(rows.batch(step)))
+    assert len(distinct) == (cap or num_windows(stores["large"]))  # the last steps read a second epoch
+
+
 def test_too_many_epochs_are_refused(stores):
     rows = source(stores, max_epochs=2.0)
     allowed = int(2 * num_windows(stores["large"])) // 8

@@ -69,8 +69,19 @@ def test_a_row_says_who_where_and_how_much(tmp_path):
     assert row.params_non_embedding == row.params_total - row.params_embedding
     assert (row.architecture, row.size, row.data) == ("llama", "d64-L2", "wiki")
     assert (row.nats_per_token, row.accuracy, row.accuracy_per_byte, row.n) == (2.5, 0.5, 0.25, 7)
+    assert (row.weight_bits, row.unique_tokens) == (32, None)
     append_rows(tmp_path / "rows.jsonl", rows)
     assert read_loss_rows(tmp_path / "rows.jsonl") == rows
+
+
+@pytest.mark.parametrize(
+    ("changes", "bits"),
+    [({}, 32), ({"compute_dtype": "bfloat16"}, 16), ({"compute_dtype": "bfloat16", "weight_bits": 4}, 4)],
+)
+def test_a_row_has_the_bits_of_the_weights(changes, bits):
+    model = dataclasses.replace(RUN.model, **changes)
+    facts = checkpoint_facts("study", RUN, model, 258, step=10, unique_tokens=640)
+    assert (facts.weight_bits, facts.unique_tokens) == (bits, 640)
 
 
 def test_evaluation_resumes_where_rows_are_missing():

@@ -6,6 +6,7 @@ import pytest
 
 from lossline_jax.errors import LosslineError
 from lossline_jax.fit.data_set import DataSet
+from lossline_jax.fit.laws.architecture import PRECISION
 from lossline_jax.fit.laws.size_and_tokens import CHINCHILLA
 from lossline_jax.fit.predict.table_series import Columns, series_of_table
 from lossline_jax.fit.resampling import bootstrap
@@ -55,6 +56,25 @@ def long_table():
             )
         )
     return pd.concat(rows, ignore_index=True)
+
+
+def test_a_number_is_the_input_of_every_row():
+    """The fit with numbers equals the fit with columns of these numbers, and finds the planted constants."""
+    planted = PLANTED | {"gamma_w": 2.0, "gamma_a": 1.0, "gamma_kv": 1.0}
+    frame = table(("a",)).drop(columns="loss").merge(pd.DataFrame({"bits": [2, 3, 4, 8, 32]}), how="cross")
+    inputs = {"N": "params", "D": "tokens", "P_w": "bits"}
+    frame["loss"] = PRECISION(
+        planted, {name: frame[column] for name, column in inputs.items()} | {"P_a": 8, "P_kv": 16}
+    )
+    options = LawOptions(fixed={"gamma_a": 1.0, "gamma_kv": 1.0}, level=None)
+    fits = fit_laws(frame, "precision", inputs | {"P_a": "8", "P_kv": "16"}, ["loss"], options=options)
+    assert fits.fits[0].fit.parameters == pytest.approx(planted, rel=1e-4)
+    columns = frame.assign(eight=8, sixteen=16)
+    given = fit_laws(columns, "precision", inputs | {"P_a": "eight", "P_kv": "sixteen"}, ["loss"], options=options)
+    assert given.fits[0].fit.parameters == fits.fits[0].fit.parameters
+    for word in ("nan", "inf", "lots"):
+        with pytest.raises(LosslineError, match=f"inputs: the table has no column '{word}'"):
+            fit_laws(frame, "precision", inputs | {"P_a": word, "P_kv": "16"}, ["loss"], options=options)
 
 
 @pytest.mark.parametrize(("column", "factor"), [("params", 1e6), ("tokens", 1e-6)])

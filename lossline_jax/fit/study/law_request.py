@@ -1,5 +1,6 @@
 """State what a law is fitted to: the law, the columns of a table, and the choices of the fit."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -109,13 +110,33 @@ def require_choices(law: Law, inputs: Mapping[str, str], options: LawOptions, by
         raise ArgumentError("{shared}: a parameter is shared across the groups of {by}; name these columns with {by}")
 
 
+def with_constants(wide: pd.DataFrame, inputs: Mapping[str, str]) -> pd.DataFrame:
+    """Return the table with a column for each input that is given as a number, such as P_a=16.
+
+    Args:
+        wide: the table. A column whose name is this number is taken as it is.
+        inputs: column of each input, or the number that the input has in every row.
+    """
+    numbers = {word: value for word in inputs.values() if word not in wide and (value := _number(word)) is not None}
+    return wide.assign(**numbers) if numbers else wide
+
+
+def _number(word: str) -> float | None:
+    """Return the finite number that a word is. None: it is none."""
+    try:
+        number = float(word)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def columns_of_inputs(wide: pd.DataFrame, law: Law, inputs: Mapping[str, str]) -> dict[str, str]:
     """Return the column of each input of the law, by the name of the input.
 
     Args:
         wide: the table. An input that is missing in `inputs` is read from the column of its own name.
         law: the law.
-        inputs: column of each input.
+        inputs: column of each input, or the number that the input has in every row.
 
     Raises:
         ArgumentError: an input has no column, or two inputs have one column.
@@ -127,5 +148,7 @@ def columns_of_inputs(wide: pd.DataFrame, law: Law, inputs: Mapping[str, str]) -
             meaning=law.inputs[unknown[0]],
         )
     columns = {name: inputs.get(name, name) for name in law.inputs}
-    require_different_columns(columns, "{inputs}: ")
+    require_different_columns(
+        {name: column for name, column in columns.items() if _number(column) is None}, "{inputs}: "
+    )
     return columns

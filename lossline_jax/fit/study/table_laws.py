@@ -18,7 +18,13 @@ from lossline_jax.fit.option_types import require_options
 from lossline_jax.fit.result import FitResult
 from lossline_jax.fit.study.law_group_fits import fit_alone, fit_together
 from lossline_jax.fit.study.law_groups import read_law_groups, require_one_row_for_each_run
-from lossline_jax.fit.study.law_request import LawOptions, LawRequest, columns_of_inputs, require_choices
+from lossline_jax.fit.study.law_request import (
+    LawOptions,
+    LawRequest,
+    columns_of_inputs,
+    require_choices,
+    with_constants,
+)
 from lossline_jax.fit.tables.columns import loss_column, run_column
 from lossline_jax.fit.tables.copies import one_run_each
 from lossline_jax.fit.tables.groups import row_groups
@@ -72,7 +78,8 @@ def fit_laws(
     Args:
         frame: a wide table, or a long table that lossline wrote.
         law: a law, or the name of one in `laws.LAWS`.
-        inputs: column of each input of the law. An input that is missing here is read from the column of its own name.
+        inputs: column of each input of the law, or "16" for an input that is 16 in every row. An input that is missing
+            here is read from the column of its own name.
         outputs: columns, or evaluation sets of a long table.
         by: columns whose values divide the rows into groups. Empty: the whole table is one group.
         cluster: column of the run of each row. None: `run_id`, if the table has it. Where a run has several rows, or a
@@ -96,6 +103,7 @@ def fit_laws(
         refuse_accuracy_unit(unit)
     unit = loss_column(frame, outputs, unit)
     wide = wide_table(frame, list(outputs), unit, by=by, run=cluster, arguments=dict.fromkeys(outputs, "outputs"))
+    wide = with_constants(wide, inputs)
     columns, runs = columns_of_inputs(wide, law, inputs), run_column(wide, cluster)
     for output in outputs:
         require_different_columns({"{outputs}": output} | {f"input {name}": columns[name] for name in columns})

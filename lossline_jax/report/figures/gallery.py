@@ -70,7 +70,7 @@ def gallery(fits: StudyFits, long: pd.DataFrame, runs: Mapping[str, Run]) -> lis
         GallerySection(
             "pools",
             "Does one line serve all?",
-            "Size, context and optimiser: one line fitted to all levels together.",
+            "One line is fitted to all levels of a factor together. Runs of one panel share data and architecture.",
             _single(plot for factor in POOLED for plot in pool_plots(lines, factor)),
         ),
         GallerySection(
