@@ -91,8 +91,11 @@ def staged_folder(folder: epath.Path) -> Iterator[epath.Path]:
 
 
 def _move(part: epath.Path, folder: epath.Path) -> None:
-    if folder.exists():
-        if is_complete(folder):
-            return  # another process was faster and has made the same folder
+    if folder.exists() and not is_complete(folder):
         folder.rmtree()
-    part.rename(folder)
+    try:
+        part.rename(folder)
+    except OSError:
+        # A folder with content is never replaced. Another process was faster, and has made the same folder.
+        if not is_complete(folder):
+            raise
