@@ -18,6 +18,7 @@ from lossline_jax.data.tokenizers.export import tokenizer_json
 from lossline_jax.data.tokenizers.huggingface import HuggingFaceTokenizerFile
 from lossline_jax.distributed.mesh import build_mesh
 from lossline_jax.errors import LosslineError
+from lossline_jax.losses.loss_row import LATER_FACTORS
 from lossline_jax.models.model import Model, build_model
 from lossline_jax.storage import run_records
 from lossline_jax.storage.files import write_atomic, write_json
@@ -74,7 +75,8 @@ def read_public_model(source: epath.PathLike, facts: ModelFacts) -> PublicModel:
             f"{folder}/config.json: says no training context; import it with "
             f"`lossline-jax import-weights {folder} --out FOLDER --context-length TOKENS`"
         )
-    for flag, value in (("context-length", context_length), ("tokens-seen", facts.tokens_seen)):
+    positive = {"context-length": context_length, "tokens-seen": facts.tokens_seen, "batch": facts.batch}
+    for flag, value in positive.items():
         if value is not None and value <= 0:
             raise LosslineError(f"--{flag}: {value} must be positive")
     if facts.step < 0:
@@ -93,6 +95,7 @@ def read_public_model(source: epath.PathLike, facts: ModelFacts) -> PublicModel:
         data=facts.data,
         optimiser=facts.optimiser,
         seed=facts.seed,
+        **{name: getattr(facts, name) for name in LATER_FACTORS},
     )
     return PublicModel(folder, model, weights, tokenizer.content)
 

@@ -4,7 +4,7 @@ The module `registry` has the list of imported models that a study scores.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from etils import epath
 
@@ -13,6 +13,7 @@ from lossline_jax.config.labels import architecture_label, size_label
 from lossline_jax.config.model import Dtype, ModelConfig
 from lossline_jax.config.serialise import fingerprint, identity
 from lossline_jax.errors import LosslineError
+from lossline_jax.losses.loss_row import LATER_FACTORS, ORDINARY_LEVELS
 from lossline_jax.storage.files import read_record
 from lossline_jax.storage.object_store import reachable_path
 from lossline_jax.storage.paths import ModelDir
@@ -48,6 +49,11 @@ class ImportedModel:
     optimiser: str = UNKNOWN
     seed: int = 0
     checkpoints: tuple[ImportedCheckpoint, ...] = ()
+    batch: int | None = field(default=None, metadata={"since": 2})  # training tokens per step. None: not known
+    algorithm: str = field(default=ORDINARY_LEVELS["algorithm"], metadata={"since": 2})
+    objective: str = field(default=ORDINARY_LEVELS["objective"], metadata={"since": 2})
+    sparsity: str = field(default=ORDINARY_LEVELS["sparsity"], metadata={"since": 2})
+    start: str = field(default=ORDINARY_LEVELS["start"], metadata={"since": 2})
 
     @property
     def gradients_per_step(self) -> int:
@@ -61,7 +67,7 @@ class ImportedModel:
         return f"{slug(self.name)}-{fingerprint(description)}"
 
     @property
-    def factors(self) -> dict[str, str | int]:
+    def factors(self) -> dict[str, str | int | None]:
         """The factor columns of the model's rows in a losses table."""
         return {
             "data": self.data,
@@ -71,6 +77,7 @@ class ImportedModel:
             "context_length": self.context_length,
             "optimiser": self.optimiser,
             "seed": self.seed,
+            **{name: getattr(self, name) for name in LATER_FACTORS},
         }
 
     @property
@@ -105,6 +112,16 @@ class ModelFacts:
     """Default: the study's own label where the study has this very tokenizer, else a hash of tokenizer.json."""
     optimiser: str = UNKNOWN
     """How it was optimised."""
+    batch: int | None = None
+    """Training tokens per optimiser step."""
+    algorithm: str = ORDINARY_LEVELS["algorithm"]
+    """What a training step did."""
+    objective: str = ORDINARY_LEVELS["objective"]
+    """What training lowered, such as distil-7B."""
+    sparsity: str = ORDINARY_LEVELS["sparsity"]
+    """How weights are held at zero, such as 2:4."""
+    start: str = ORDINARY_LEVELS["start"]
+    """What training began from: scratch is random parameters."""
     seed: int = 0
     """Of the training run."""
     context_length: int | None = None

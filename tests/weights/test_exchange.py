@@ -51,6 +51,11 @@ def test_import_and_export_give_back_every_weight(tmp_path, capsys):
         "context_length": 24,
         "optimiser": "unknown",
         "seed": 3,
+        "batch": None,
+        "algorithm": "data-parallel",
+        "objective": "next-token",
+        "sparsity": "dense",
+        "start": "scratch",
     }
     stored = load_checkpoint(directory, 0, model, make_mesh(ExecutionConfig()))
     jax.tree.map(np.testing.assert_array_equal, stored, params)
@@ -62,6 +67,26 @@ def test_import_and_export_give_back_every_weight(tmp_path, capsys):
     assert sorted(path.name for path in (tmp_path / "half").iterdir()) == ["config.json", "model.safetensors"]
     half = load_pretrained_params(tmp_path / "half", model)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2**-8), half, params)
+
+
+def test_an_intervention_of_a_public_model_is_in_its_factors_and_its_id(tmp_path, capsys):
+    public_model(tmp_path / "public")
+    flags = {"batch": 4096, "algorithm": "diloco-M2", "objective": "distil-7B", "sparsity": "2:4", "start": "prune@7B"}
+    ids = {open_imported(import_model(tmp_path, "plain"))[0].run_id}
+    for name, value in flags.items():
+        imported, _ = open_imported(import_model(tmp_path, name, f"--{name}", str(value)))
+        assert imported.factors[name] == value
+        ids.add(imported.run_id)
+    assert len(ids) == len(flags) + 1
+    with pytest.raises(SystemExit):
+        import_model(tmp_path, "none", "--batch", "0")
+    assert "--batch: 0 must be positive" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def import_model(folder, name, *flags):
+    main(["import-weights", f"{folder}/public", "--out", f"{folder}/{name}", *flags])
+    return folder / name
 
 
 def test_a_tokenizer_that_changed_since_the_import_is_not_exported(tmp_path, capsys):
