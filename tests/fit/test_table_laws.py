@@ -72,6 +72,8 @@ def test_a_number_is_the_input_of_every_row():
     columns = frame.assign(eight=8, sixteen=16)
     given = fit_laws(columns, "precision", inputs | {"P_a": "eight", "P_kv": "sixteen"}, ["loss"], options=options)
     assert given.fits[0].fit.parameters == fits.fits[0].fit.parameters
+    alike = fit_laws(frame, "precision", inputs | {"P_a": "8", "P_kv": "8"}, ["loss"], options=options)
+    assert alike.fits[0].fit.has_curve
     for word in ("nan", "inf", "lots"):
         with pytest.raises(LosslineError, match=f"inputs: the table has no column '{word}'"):
             fit_laws(frame, "precision", inputs | {"P_a": word, "P_kv": "16"}, ["loss"], options=options)

@@ -121,6 +121,15 @@ def with_constants(wide: pd.DataFrame, inputs: Mapping[str, str]) -> pd.DataFram
     return wide.assign(**numbers) if numbers else wide
 
 
+def measured_columns(columns: Mapping[str, str]) -> dict[str, str]:
+    """Return the columns of inputs without those that are a number, which several inputs may share.
+
+    Args:
+        columns: column or number of each input.
+    """
+    return {name: column for name, column in columns.items() if _number(column) is None}
+
+
 def _number(word: str) -> float | None:
     """Return the finite number that a word is. None: it is none."""
     try:
@@ -148,7 +157,5 @@ def columns_of_inputs(wide: pd.DataFrame, law: Law, inputs: Mapping[str, str]) -
             meaning=law.inputs[unknown[0]],
         )
     columns = {name: inputs.get(name, name) for name in law.inputs}
-    require_different_columns(
-        {name: column for name, column in columns.items() if _number(column) is None}, "{inputs}: "
-    )
+    require_different_columns(measured_columns(columns), "{inputs}: ")
     return columns

@@ -22,6 +22,7 @@ from lossline_jax.fit.study.law_request import (
     LawOptions,
     LawRequest,
     columns_of_inputs,
+    measured_columns,
     require_choices,
     with_constants,
 )
@@ -106,7 +107,8 @@ def fit_laws(
     wide = with_constants(wide, inputs)
     columns, runs = columns_of_inputs(wide, law, inputs), run_column(wide, cluster)
     for output in outputs:
-        require_different_columns({"{outputs}": output} | {f"input {name}": columns[name] for name in columns})
+        inputs_read = {f"input {name}": column for name, column in measured_columns(columns).items()}
+        require_different_columns({"{outputs}": output} | inputs_read)
     request = LawRequest(law, columns, by, runs, runs_are_named=cluster is not None, options=options)
     request.require_columns(wide)
     sizes = tuple(columns.values())

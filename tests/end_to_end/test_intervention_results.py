@@ -1,0 +1,57 @@
+"""The committed losses of each study of an intervention give again every row in the README of its results."""
+
+import re
+
+import pytest
+
+from lossline_jax.fit.study.fit_study import fit_study
+from lossline_jax.fit.study.panels import CELL, POOLED
+from lossline_jax.losses.table import read_losses
+from tests.support.paths import ROOT
+
+STUDIES = ("optimisers_cpu", "precision_cpu", "repetition_cpu")
+UNIT = "nats_per_token"  # all runs of a study have one tokenizer, so bits per byte say the same
+
+
+def readme_rows(study):
+    """Return the cells after each level: gap, in noises, detects, verdict, far end, course."""
+    lines = (ROOT / "results" / study / "README.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if re.match(r"\|[^|]*\| `", line)]
+    return {row[1].strip("`"): row[2:] for row in cells}
+
+
+def computed_levels(study):
+    frame = read_losses(str(ROOT / "results" / study / "losses.parquet"))
+    base = frame.drop_duplicates("run_id").iloc[0]
+    fits = fit_study(frame, "wiki", "techdoc", {name: base[name] for name in (*CELL, *POOLED)})
+    return {level.level: level for comparison in fits.comparisons_in(UNIT) for level in comparison.levels}
+
+
+def numbers(cell):
+    """Return the numbers of a cell such as `-.299 [-.322, -.273]`."""
+    return [float(text) for text in re.split(r"[ ,\[\]]+", cell) if text]
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_readme_has_every_level_with_its_numbers(study):
+    rows, levels = readme_rows(study), computed_levels(study)
+    assert set(rows) == set(levels)
+    for name, (gap, in_noises, detects, verdict, far_end, course) in rows.items():
+        level = levels[name]
+        assert verdict == level.verdict, name
+        assert numbers(gap) == pytest.approx([level.gap, *level.interval], abs=2e-3), name
+        assert numbers(in_noises) == pytest.approx([level.ratio], abs=0.06 + 0.02 * abs(level.ratio)), name
+        assert numbers(detects) == pytest.approx([level.smallest_detectable_gap], abs=6e-4), name
+        assert (course or None) == (level.course.word or None), name
+        assert numbers(far_end) == pytest.approx([level.course.far, *level.course.far_interval], abs=2e-3), name
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_page_has_the_verdicts_of_the_readme(study):
+    page = (ROOT / "results" / study / "report.html").read_text()
+    words = re.findall(r'</span></th><td class="prose"[^>]*><span[^>]*>([^<]*)</span>', page)
+    told = {"moves": "moves the line", "does not move": "does not move it", "cannot tell": "cannot tell"}
+    expected = [
+        told[verdict] + (f", {course}" if course else "") for *_, verdict, _, course in readme_rows(study).values()
+    ]
+    assert sorted(re.sub(r" by more than [^,]*", "", word) for word in words) == sorted(expected)
