@@ -9,7 +9,7 @@ from lossline_jax.fit.study.panels import CELL, POOLED
 from lossline_jax.losses.table import read_losses
 from tests.support.paths import ROOT
 
-STUDIES = ("optimisers_cpu", "precision_cpu", "repetition_cpu")
+STUDIES = ("repetition_cpu",)
 UNIT = "nats_per_token"  # all runs of a study have one tokenizer, so bits per byte say the same
 
 
@@ -55,3 +55,23 @@ def test_the_page_has_the_verdicts_of_the_readme(study):
         told[verdict] + (f", {course}" if course else "") for *_, verdict, _, course in readme_rows(study).values()
     ]
     assert sorted(re.sub(r" by more than [^,]*", "", word) for word in words) == sorted(expected)
+
+
+def test_the_pairs_of_the_repetition_study_are_those_of_its_losses():
+    """Each pair of 16 epochs and one epoch is compared by itself."""
+    folder = ROOT / "results" / "repetition_cpu"
+    losses = read_losses(str(folder / "losses.parquet"))
+    losses = losses[losses.eval_set.isin(["wiki", "techdoc"]) & losses.data.isin(["wiki", "wiki-u37500"])]
+    rows = re.findall(r"^\| `(llama\S*)` `(\S*)` \|(.*)\|$", (folder / "README.md").read_text(), re.MULTILINE)
+    assert len(rows) == 5
+    for architecture, size, cells in rows:
+        pair = losses[(losses.architecture == architecture) & (losses["size"] == size)]
+        (comparison,) = fit_study(pair, "wiki", "techdoc", {"data": "wiki"}).comparisons_in(UNIT)
+        (level,) = comparison.levels
+        gap, far_end, *wiki = (numbers(cell) for cell in cells.split("|"))
+        assert gap == pytest.approx([level.gap, *level.interval], abs=2e-3)
+        assert far_end == pytest.approx([level.course.far], abs=6e-4)
+        by_run = pair[pair.eval_set == "wiki"].sort_values("step").groupby(["data", "run_id"])[UNIT]
+        last, lowest = by_run.last().groupby("data").mean(), by_run.min().groupby("data").mean()
+        expected = [last["wiki-u37500"], lowest["wiki-u37500"], last["wiki"]]
+        assert [number for cell in wiki for number in cell] == pytest.approx(expected, abs=6e-4)
