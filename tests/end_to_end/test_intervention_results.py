@@ -9,7 +9,7 @@ from lossline_jax.fit.study.panels import CELL, POOLED
 from lossline_jax.losses.table import read_losses
 from tests.support.paths import ROOT
 
-STUDIES = ("precision_cpu", "repetition_cpu")
+STUDIES = ("optimisers_cpu", "precision_cpu", "repetition_cpu")
 UNIT = "nats_per_token"  # all runs of a study have one tokenizer, so bits per byte say the same
 
 
