@@ -68,7 +68,7 @@ HERE = [command for command in OF_LOSSLINE if where_it_runs(command) == "here"]
 def folder(tmp_path_factory):
     """Make a folder that has everything the pages name: a checkout, a finished study, and tables of losses."""
     folder = tmp_path_factory.mktemp("reader")
-    for name in ("experiments", "examples"):
+    for name in ("experiments", "examples", "results"):
         (folder / name).symlink_to(ROOT / name)
     shutil.copy(ROOT / "experiments/llms_on_the_line_small.py", folder / "STUDY.py")
     for study in ("studies/quickstart", "studies/own_data", "ROOT/NAME", "STUDY"):
