@@ -18,7 +18,7 @@ from lossline_jax.data.tokenizers.export import tokenizer_json
 from lossline_jax.data.tokenizers.huggingface import HuggingFaceTokenizerFile
 from lossline_jax.distributed.mesh import build_mesh
 from lossline_jax.errors import LosslineError
-from lossline_jax.losses.loss_row import LATER_FACTORS
+from lossline_jax.losses.loss_row import LATER_FACTORS, ORDINARY_LEVELS
 from lossline_jax.models.model import Model, build_model
 from lossline_jax.storage import run_records
 from lossline_jax.storage.files import write_atomic, write_json
@@ -79,6 +79,9 @@ def read_public_model(source: epath.PathLike, facts: ModelFacts) -> PublicModel:
     for flag, value in positive.items():
         if value is not None and value <= 0:
             raise LosslineError(f"--{flag}: {value} must be positive")
+    for flag in ("data", "optimiser", *ORDINARY_LEVELS):
+        if not (label := getattr(facts, flag)).strip() or not label.isprintable():
+            raise LosslineError(f"--{flag}: {label!r} is no name of a level; leave the flag out, or name the level")
     if facts.step < 0:
         raise LosslineError(f"--step: {facts.step} must not be negative")
     weights = ImportedCheckpoint(facts.step, facts.tokens_seen, _weights_sha256(folder))

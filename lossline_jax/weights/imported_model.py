@@ -113,15 +113,15 @@ class ModelFacts:
     optimiser: str = UNKNOWN
     """How it was optimised."""
     batch: int | None = None
-    """Training tokens per optimiser step."""
+    """Training tokens per optimiser step, above 0."""
     algorithm: str = ORDINARY_LEVELS["algorithm"]
-    """What a training step did."""
+    """What a training step did, such as diloco-M2."""
     objective: str = ORDINARY_LEVELS["objective"]
     """What training lowered, such as distil-7B."""
     sparsity: str = ORDINARY_LEVELS["sparsity"]
     """How weights are held at zero, such as 2:4."""
     start: str = ORDINARY_LEVELS["start"]
-    """What training began from: scratch is random parameters."""
+    """What training began from: scratch is random parameters, and prune@7B a pruned model of 7B."""
     seed: int = 0
     """Of the training run."""
     context_length: int | None = None

@@ -74,9 +74,24 @@ def test_a_number_is_the_input_of_every_row():
     assert given.fits[0].fit.parameters == fits.fits[0].fit.parameters
     alike = fit_laws(frame, "precision", inputs | {"P_a": "8", "P_kv": "8"}, ["loss"], options=options)
     assert alike.fits[0].fit.has_curve
-    for word in ("nan", "inf", "lots"):
+    for number in ("-16", "0", "1e300"):
+        with pytest.raises(LosslineError, match=rf"inputs: P_a={number} is outside \(0, inf\) \(training bits"):
+            fit_laws(frame, "precision", inputs | {"P_a": number, "P_kv": "16"}, ["loss"], options=options)
+    named = frame.assign(**{"16": 4})
+    with pytest.raises(LosslineError, match="inputs: P_a=16: a column of the table has this number as its name"):
+        fit_laws(named, "precision", inputs | {"P_a": "16", "P_kv": "8"}, ["loss"], options=options)
+    for word in ("nan", "inf", "1_6", "lots"):
         with pytest.raises(LosslineError, match=f"inputs: the table has no column '{word}'"):
             fit_laws(frame, "precision", inputs | {"P_a": word, "P_kv": "16"}, ["loss"], options=options)
+
+
+def test_an_input_without_effect_leaves_its_parameter_unknown():
+    """With more unique tokens than tokens, each token is read once, and R_D* has no effect."""
+    frame = table(("a",)).assign(unique=1e12)
+    inputs = {"N": "params", "D": "tokens", "U_D": "unique"}
+    fit = fit_laws(frame, "repetition", inputs, ["loss"]).fits[0].fit
+    assert fit.status == "not identified"
+    assert "R_D_star" in fit.not_identified
 
 
 @pytest.mark.parametrize(("column", "factor"), [("params", 1e6), ("tokens", 1e-6)])

@@ -81,6 +81,11 @@ def test_an_intervention_of_a_public_model_is_in_its_factors_and_its_id(tmp_path
     with pytest.raises(SystemExit):
         import_model(tmp_path, "none", "--batch", "0")
     assert "--batch: 0 must be positive" in capsys.readouterr().err
+    for label in ("", " ", "a\nb"):
+        with pytest.raises(SystemExit):
+            import_model(tmp_path, "none", "--sparsity", label)
+        assert "--sparsity: " in (message := capsys.readouterr().err)
+        assert message.count("\n") == 1
     assert not (tmp_path / "none").exists()
 
 

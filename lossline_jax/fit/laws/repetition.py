@@ -13,7 +13,8 @@ SOURCE = "Muennighoff et al. 2023 (arXiv 2305.16264)"
 
 
 def _effective(amount_seen: Any, unique: Any, decay: Any) -> jax.Array:
-    repeats = jnp.maximum(amount_seen / unique - 1, 0.0)
+    unique = jnp.minimum(unique, amount_seen)
+    repeats = amount_seen / unique - 1
     return unique - unique * decay * jnp.expm1(-repeats / decay)
 
 
@@ -31,7 +32,7 @@ def _effective_params(p: Values, num_params: Any, unique_tokens: Any) -> jax.Arr
 def effective_tokens(num_tokens: Any, unique_tokens: Any, R_D_star: Any) -> jax.Array:
     """Return the number of unrepeated tokens that are worth as much as D tokens with repetitions.
 
-    D' = U_D + U_D R_D* (1 - exp(-R_D/R_D*)), R_D = max(D/U_D - 1, 0).
+    D' = U_D + U_D R_D* (1 - exp(-R_D/R_D*)), R_D = D/U_D - 1. A U_D above D counts as D: each token is then read once.
 
     Args:
         num_tokens: D, a number or an array.
@@ -69,8 +70,9 @@ def effective_params(parameters: Values, num_params: Any, unique_tokens: Any) ->
 
 
 def _repetition(p: Values, v: Values) -> jax.Array:
-    params = _effective_params(p, v["N"], v["U_D"])
-    tokens = _effective(v["D"], v["U_D"], p["R_D_star"])
+    unique = jnp.minimum(v["U_D"], v["D"])
+    params = _effective_params(p, v["N"], unique)
+    tokens = _effective(v["D"], unique, p["R_D_star"])
     return p["E"] + p["A"] * power(params, -p["alpha"]) + p["B"] * power(tokens, -p["beta"])
 
 
@@ -78,7 +80,8 @@ REPETITION = Law(
     name="repetition",
     formula="L = E + A/N'^alpha + B/D'^beta; D' = U_D + U_D R_D*(1 - exp(-R_D/R_D*)), R_D = D/U_D - 1; "
     "N' likewise of U_N = min(N, N_opt(U_D))",
-    inputs=SIZE_AND_TOKENS | {"U_D": "unique training tokens; D / U_D is the number of epochs"},
+    inputs=SIZE_AND_TOKENS
+    | {"U_D": "unique training tokens; D / U_D is the number of epochs, and a U_D above D counts as D"},
     output="L",
     # No input is normalised: D and U_D must keep their ratio, and the base law can be held fixed as by the authors.
     parameters=(

@@ -33,9 +33,13 @@ def allowed_rises(
     sums_GP = np.zeros((int(noise.group_n.max()) + 1, jacobian_nP.shape[1]))
     np.add.at(sums_GP, noise.group_n, weighted_nP * np.sqrt(together_n)[:, None])
     by_group = np.sum((sums_GP @ inverse) ** 2, axis=0)
+    # A parameter without effect on the rows has no variance. Any limit lets its profile reach the bounds.
+    variance = np.diag(inverse)
+    has_effect = variance > np.finfo(float).eps * variance.max()
+    by_own, variance = np.where(has_effect, by_own, 1.0), np.where(has_effect, variance, 1.0)
     freedom = _degrees_of_freedom(noise, by_own, by_group, jacobian_nP.shape[0] - jacobian_nP.shape[1])
     quantile = scipy.special.stdtrit(freedom, (1 + level) / 2)
-    return 0.5 * quantile**2 * (by_own + by_group) / np.diag(inverse), inverse
+    return 0.5 * quantile**2 * (by_own + by_group) / variance, inverse
 
 
 def _degrees_of_freedom(noise: GroupedNoise, by_own: np.ndarray, by_group: np.ndarray, most: int) -> np.ndarray:

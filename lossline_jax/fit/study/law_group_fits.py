@@ -131,7 +131,8 @@ def _constant_inputs(law: Law, points: DataSet) -> str:
     """Return a note on the inputs that take only one value. Empty: all vary."""
     data = {name: np.asarray(points.inputs[name], float) for name in law.inputs}
     names = [name for name, values in data.items() if np.unique(values[np.isfinite(values)]).size == 1]
-    return f"{', '.join(names)} takes one value: its terms cannot be told from a constant" if names else ""
+    own = "takes one value: its terms" if len(names) == 1 else "take one value each: their terms"
+    return f"{', '.join(names)} {own} cannot be told from a constant" if names else ""
 
 
 def _resampled(fit: FitResult, law: Law, points: DataSet, level: float) -> FitResult:

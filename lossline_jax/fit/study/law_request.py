@@ -9,10 +9,11 @@ import pandas as pd
 
 from lossline_jax.errors import ArgumentError, suggestion
 from lossline_jax.fit.given_parameters import require_fixed, require_shared
-from lossline_jax.fit.law import OBJECTIVES, Law, Objective
+from lossline_jax.fit.law import OBJECTIVES, Law, Objective, in_range
 from lossline_jax.fit.option_types import require_field_types
 from lossline_jax.fit.result import INTERVAL_LEVEL
 from lossline_jax.fit.tables.rows import require_column, require_different_columns
+from lossline_jax.losses.cells import beyond_range
 
 
 @dataclass(frozen=True)
@@ -110,15 +111,35 @@ def require_choices(law: Law, inputs: Mapping[str, str], options: LawOptions, by
         raise ArgumentError("{shared}: a parameter is shared across the groups of {by}; name these columns with {by}")
 
 
-def with_constants(wide: pd.DataFrame, inputs: Mapping[str, str]) -> pd.DataFrame:
+def with_constants(wide: pd.DataFrame, law: Law, inputs: Mapping[str, str]) -> pd.DataFrame:
     """Return the table with a column for each input that is given as a number, such as P_a=16.
 
     Args:
-        wide: the table. A column whose name is this number is taken as it is.
+        wide: the table.
+        law: the law.
         inputs: column of each input, or the number that the input has in every row.
+
+    Raises:
+        ArgumentError: a number is outside the range of its input, or it is the name of a column too.
     """
-    numbers = {word: value for word in inputs.values() if word not in wide and (value := _number(word)) is not None}
-    return wide.assign(**numbers) if numbers else wide
+    numbers = {name: (word, number) for name, word in inputs.items() if (number := _number(word)) is not None}
+    for name, (word, number) in numbers.items():
+        if word in wide.columns:
+            raise ArgumentError(
+                "{inputs}: {name}={word}: a column of the table has this number as its name; rename the column",
+                name=name,
+                word=word,
+            )
+        span = law.ranges.get(name, "(0, inf)")
+        if not in_range(span, np.asarray(number)) or beyond_range(np.asarray([number]))[0]:
+            raise ArgumentError(
+                "{inputs}: {name}={word} is outside {span} ({meaning})",
+                name=name,
+                word=word,
+                span=span,
+                meaning=law.inputs[name],
+            )
+    return wide.assign(**dict(numbers.values())) if numbers else wide
 
 
 def measured_columns(columns: Mapping[str, str]) -> dict[str, str]:
@@ -133,7 +154,7 @@ def measured_columns(columns: Mapping[str, str]) -> dict[str, str]:
 def _number(word: str) -> float | None:
     """Return the finite number that a word is. None: it is none."""
     try:
-        number = float(word)
+        number = float("" if "_" in word else word)
     except ValueError:
         return None
     return number if math.isfinite(number) else None
@@ -152,7 +173,7 @@ def columns_of_inputs(wide: pd.DataFrame, law: Law, inputs: Mapping[str, str]) -
     """
     if unknown := [name for name in law.inputs if name not in inputs and name not in wide.columns]:
         raise ArgumentError(
-            "say which column is {name} ({meaning}): {inputs} {name}=COLUMN",
+            "say which column is {name} ({meaning}): {inputs} {name}=COLUMN, or a number for all rows",
             name=unknown[0],
             meaning=law.inputs[unknown[0]],
         )

@@ -104,7 +104,7 @@ def fit_laws(
         refuse_accuracy_unit(unit)
     unit = loss_column(frame, outputs, unit)
     wide = wide_table(frame, list(outputs), unit, by=by, run=cluster, arguments=dict.fromkeys(outputs, "outputs"))
-    wide = with_constants(wide, inputs)
+    wide = with_constants(wide, law, inputs)
     columns, runs = columns_of_inputs(wide, law, inputs), run_column(wide, cluster)
     for output in outputs:
         inputs_read = {f"input {name}": column for name, column in measured_columns(columns).items()}
