@@ -58,7 +58,7 @@ def test_the_page_has_the_verdicts_of_the_readme(study):
 
 
 def test_the_pairs_of_the_repetition_study_are_those_of_its_losses():
-    """Each pair of 16 epochs and one epoch is compared by itself."""
+    """Each pair of 16 epochs and one epoch is compared by itself, with all checkpoints and up to the lowest loss."""
     folder = ROOT / "results" / "repetition_cpu"
     losses = read_losses(str(folder / "losses.parquet"))
     losses = losses[losses.eval_set.isin(["wiki", "techdoc"]) & losses.data.isin(["wiki", "wiki-u37500"])]
@@ -66,12 +66,28 @@ def test_the_pairs_of_the_repetition_study_are_those_of_its_losses():
     assert len(rows) == 5
     for architecture, size, cells in rows:
         pair = losses[(losses.architecture == architecture) & (losses["size"] == size)]
-        (comparison,) = fit_study(pair, "wiki", "techdoc", {"data": "wiki"}).comparisons_in(UNIT)
-        (level,) = comparison.levels
-        gap, far_end, *wiki = (numbers(cell) for cell in cells.split("|"))
-        assert gap == pytest.approx([level.gap, *level.interval], abs=2e-3)
-        assert far_end == pytest.approx([level.course.far], abs=6e-4)
-        by_run = pair[pair.eval_set == "wiki"].sort_values("step").groupby(["data", "run_id"])[UNIT]
+        wiki = pair[pair.eval_set == "wiki"].sort_values("step")
+        lowest_step = wiki.loc[wiki.groupby("run_id")[UNIT].idxmin()].set_index("run_id").step
+        expected = []
+        for part in (pair, pair[pair.step <= pair.run_id.map(lowest_step)]):
+            (comparison,) = fit_study(part, "wiki", "techdoc", {"data": "wiki"}).comparisons_in(UNIT)
+            (level,) = comparison.levels
+            expected += [level.gap, *level.interval, level.course.far]
+        by_run = wiki.groupby(["data", "run_id"])[UNIT]
         last, lowest = by_run.last().groupby("data").mean(), by_run.min().groupby("data").mean()
-        expected = [last["wiki-u37500"], lowest["wiki-u37500"], last["wiki"]]
-        assert [number for cell in wiki for number in cell] == pytest.approx(expected, abs=6e-4)
+        expected += [last["wiki-u37500"], lowest["wiki-u37500"], last["wiki"]]
+        assert [number for cell in cells.split("|") for number in numbers(cell)] == pytest.approx(expected, abs=2e-3)
+
+
+def test_the_costs_of_rounding_are_those_of_the_losses():
+    folder = ROOT / "results" / "precision_cpu"
+    losses = read_losses(str(folder / "losses.parquet"))
+    wiki = losses[losses.eval_set == "wiki"].sort_values("step")
+    last = wiki.groupby(["size", "seed", "architecture"])[UNIT].last().unstack("architecture")
+    costs = last.sub(last["llama"], axis=0).groupby("size").mean()
+    for width in (32, 64, 128):
+        (row,) = re.findall(rf"^\| width {width} \|(.*)\|", (folder / "README.md").read_text(), re.MULTILINE)
+        base, *cells = (number for cell in row.split("|")[:5] for number in numbers(cell))
+        assert base == pytest.approx(last["llama"][f"d{width}-L4"].mean(), abs=6e-4)
+        expected = costs.loc[f"d{width}-L4", ["llama-w8", "llama-w6", "llama-w4", "llama-w3"]]
+        assert cells == pytest.approx(expected.tolist(), abs=6e-4)
