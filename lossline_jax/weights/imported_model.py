@@ -105,25 +105,25 @@ class ModelFacts:
     """A set of facts that a folder of weights does not have. They are columns of its rows in a losses table."""
 
     name: str | None = None
-    """What to call the model. Default: the folder's name."""
+    """The model's name in tables and figures. Default: the folder's name."""
     data: str = UNKNOWN
     """The pretraining data, named as in your study if it is the same."""
     tokenizer: str | None = None
     """Default: the study's own label where the study has this very tokenizer, else a hash of tokenizer.json."""
     optimiser: str = UNKNOWN
-    """How it was optimised."""
+    """The optimiser of the training run."""
     batch: int | None = None
     """Training tokens per optimiser step, above 0."""
     algorithm: str = ORDINARY_LEVELS["algorithm"]
-    """What a training step did, such as diloco-M2."""
+    """The training algorithm, such as diloco-M2."""
     objective: str = ORDINARY_LEVELS["objective"]
-    """What training lowered, such as distil-7B."""
+    """The loss that training lowered, such as distil-7B."""
     sparsity: str = ORDINARY_LEVELS["sparsity"]
-    """How weights are held at zero, such as 2:4."""
+    """The rule that holds weights at zero, such as 2:4."""
     start: str = ORDINARY_LEVELS["start"]
-    """What training began from: scratch is random parameters, and prune@7B a pruned model of 7B."""
+    """The model that training began from: scratch is random parameters, and prune@7B a pruned model of 7B."""
     seed: int = 0
-    """Of the training run."""
+    """The seed of the training run."""
     context_length: int | None = None
     """Training context in tokens. Default: what config.json says."""
     step: int = 0
@@ -131,7 +131,7 @@ class ModelFacts:
     tokens_seen: int | None = None
     """Training tokens up to this step."""
     compute_dtype: Dtype = "float32"
-    """What the model computes in."""
+    """The number format of the computation."""
 
 
 def slug(name: str) -> str:
