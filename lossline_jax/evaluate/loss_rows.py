@@ -5,15 +5,12 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lossline_jax.config.model import DTYPE_BYTES, ModelConfig
 from lossline_jax.losses.loss_row import CheckpointFacts, LossRow, SetScore
 from lossline_jax.models.accounting import count_parameters, train_flops_per_token
 
 if TYPE_CHECKING:
-    from lossline_jax.config.model import ModelConfig
     from lossline_jax.evaluate.suite import PreparedSuite
-
-
-DTYPE_BITS = {"float32": 32, "bfloat16": 16}
 
 
 class RunFacts(Protocol):
@@ -60,7 +57,7 @@ def non_finite_sets(scores: Mapping[str, SetScore]) -> tuple[str, ...]:
 def checkpoint_facts(
     study_name: str,
     run: RunFacts,
-    model_config: "ModelConfig",
+    model_config: ModelConfig,
     vocab_size: int,
     *,
     step: int,
@@ -94,7 +91,7 @@ def checkpoint_facts(
         train_flops=train_flops,
         # A dense run that began from random parameters has no zeros by design, and no other run behind it.
         params_nonzero=counts.total,
-        weight_bits=model_config.weight_bits or DTYPE_BITS[model_config.compute_dtype],
+        weight_bits=model_config.weight_bits or 8 * DTYPE_BYTES[model_config.compute_dtype],
         train_flops_lineage=train_flops,
         tokens_lineage=tokens_seen,
     )

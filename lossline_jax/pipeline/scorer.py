@@ -126,10 +126,8 @@ class CheckpointScorer:
             self._failures[step] = f"the loss is not finite on {', '.join(bad)}"
         finite = {name: score for name, score in scores.items() if name not in bad}
         config, vocab_size = self._model.config, self._model.vocab_size
-        unique_tokens = self._unique_tokens_at(step)
-        checkpoint = checkpoint_facts(
-            self._study_name, self._run, config, vocab_size, step=step, unique_tokens=unique_tokens
-        )
+        unique = self._unique_tokens_at(step)
+        checkpoint = checkpoint_facts(self._study_name, self._run, config, vocab_size, step=step, unique_tokens=unique)
         rows = loss_rows(checkpoint, self._suite, finite)
         if is_main_process():
             append_rows(self._folder.loss_rows(self._run.run_id), rows)

@@ -31,7 +31,7 @@ under `full`) at the assumed share of the peak. Sending: the bytes of ZeRO-3 (`f
 
 from dataclasses import dataclass
 
-from lossline_jax.config.model import ModelConfig
+from lossline_jax.config.model import DTYPE_BYTES, ModelConfig
 from lossline_jax.config.study import RunConfig
 from lossline_jax.distributed.chips import Chip
 from lossline_jax.distributed.layout import DeviceLayout
@@ -159,4 +159,4 @@ INTERCONNECT_BYTES_PER_SECOND = {
 
 
 def _bytes(config: ModelConfig) -> int:
-    return 2 if config.compute_dtype == "bfloat16" else 4
+    return DTYPE_BYTES[config.compute_dtype]

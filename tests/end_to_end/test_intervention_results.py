@@ -7,7 +7,7 @@ import pytest
 from lossline_jax.fit.study.fit_study import fit_study
 from lossline_jax.fit.study.panels import CELL, POOLED
 from lossline_jax.losses.table import read_losses
-from tests.support.paths import ROOT
+from tests.end_to_end.test_results import RESULTS, WORDS, numbers
 
 STUDIES = ("optimisers_cpu", "precision_cpu", "repetition_cpu")
 UNIT = "nats_per_token"  # all runs of a study have one tokenizer, so bits per byte say the same
@@ -15,21 +15,16 @@ UNIT = "nats_per_token"  # all runs of a study have one tokenizer, so bits per b
 
 def readme_rows(study):
     """Return the cells after each level: gap, in noises, detects, verdict, far end, course."""
-    lines = (ROOT / "results" / study / "README.md").read_text().splitlines()
+    lines = (RESULTS / study / "README.md").read_text().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if re.match(r"\|[^|]*\| `", line)]
     return {row[1].strip("`"): row[2:] for row in cells}
 
 
 def computed_levels(study):
-    frame = read_losses(str(ROOT / "results" / study / "losses.parquet"))
+    frame = read_losses(str(RESULTS / study / "losses.parquet"))
     base = frame.drop_duplicates("run_id").iloc[0]
     fits = fit_study(frame, "wiki", "techdoc", {name: base[name] for name in (*CELL, *POOLED)})
     return {level.level: level for comparison in fits.comparisons_in(UNIT) for level in comparison.levels}
-
-
-def numbers(cell):
-    """Return the numbers of a cell such as `-.299 [-.322, -.273]`."""
-    return [float(text) for text in re.split(r"[ ,\[\]]+", cell) if text]
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -48,18 +43,17 @@ def test_the_readme_has_every_level_with_its_numbers(study):
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_the_page_has_the_verdicts_of_the_readme(study):
-    page = (ROOT / "results" / study / "report.html").read_text()
+    page = (RESULTS / study / "report.html").read_text()
     words = re.findall(r'</span></th><td class="prose"[^>]*><span[^>]*>([^<]*)</span>', page)
-    told = {"moves": "moves the line", "does not move": "does not move it", "cannot tell": "cannot tell"}
     expected = [
-        told[verdict] + (f", {course}" if course else "") for *_, verdict, _, course in readme_rows(study).values()
+        WORDS[verdict] + (f", {course}" if course else "") for *_, verdict, _, course in readme_rows(study).values()
     ]
     assert sorted(re.sub(r" by more than [^,]*", "", word) for word in words) == sorted(expected)
 
 
 def test_the_pairs_of_the_repetition_study_are_those_of_its_losses():
     """Each pair of 16 epochs and one epoch is compared by itself, with all checkpoints and up to the lowest loss."""
-    folder = ROOT / "results" / "repetition_cpu"
+    folder = RESULTS / "repetition_cpu"
     losses = read_losses(str(folder / "losses.parquet"))
     losses = losses[losses.eval_set.isin(["wiki", "techdoc"]) & losses.data.isin(["wiki", "wiki-u37500"])]
     rows = re.findall(r"^\| `(llama\S*)` `(\S*)` \|(.*)\|$", (folder / "README.md").read_text(), re.MULTILINE)
@@ -80,7 +74,7 @@ def test_the_pairs_of_the_repetition_study_are_those_of_its_losses():
 
 
 def test_the_costs_of_rounding_are_those_of_the_losses():
-    folder = ROOT / "results" / "precision_cpu"
+    folder = RESULTS / "precision_cpu"
     losses = read_losses(str(folder / "losses.parquet"))
     wiki = losses[losses.eval_set == "wiki"].sort_values("step")
     last = wiki.groupby(["size", "seed", "architecture"])[UNIT].last().unstack("architecture")

@@ -106,8 +106,8 @@ def fit_laws(
     wide = wide_table(frame, list(outputs), unit, by=by, run=cluster, arguments=dict.fromkeys(outputs, "outputs"))
     wide = with_constants(wide, law, inputs)
     columns, runs = columns_of_inputs(wide, law, inputs), run_column(wide, cluster)
+    inputs_read = {f"input {name}": column for name, column in measured_columns(columns).items()}
     for output in outputs:
-        inputs_read = {f"input {name}": column for name, column in measured_columns(columns).items()}
         require_different_columns({"{outputs}": output} | inputs_read)
     request = LawRequest(law, columns, by, runs, runs_are_named=cluster is not None, options=options)
     request.require_columns(wide)
