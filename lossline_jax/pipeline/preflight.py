@@ -13,10 +13,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from lossline_jax.config.custom import code_hashes, custom_classes, custom_values, file_of, refuse_other_code
+from lossline_jax.config.execution import ExecutionConfig
 from lossline_jax.config.serialise import fingerprint, from_json, to_json
-from lossline_jax.config.study import RunConfig
+from lossline_jax.config.study import RunConfig, StudyConfig
 from lossline_jax.data.batches import Batch
 from lossline_jax.distributed.batch_rows import local_rows
+from lossline_jax.distributed.mesh import make_mesh
 from lossline_jax.distributed.processes import from_main_process
 from lossline_jax.errors import LosslineError
 from lossline_jax.pipeline.experiment import errors_named_by_line
@@ -59,6 +61,28 @@ def open_runs(opened: OpenedStudy, runs: Sequence[RunConfig]) -> dict[str, RunCo
     return contexts
 
 
+def check_devices(study: StudyConfig) -> None:
+    """Check that the devices fit the mesh of a study and divide the rows of its runs, before anything is written.
+
+    Args:
+        study: the study, whose devices have been started.
+
+    Raises:
+        LosslineError: they do not. The message names the run.
+    """
+    mesh = make_mesh(study.execution)
+    for run in study.runs:
+        try:
+            _check_rows(run, study.execution, mesh)
+        except LosslineError as error:
+            raise LosslineError(f"run {run.run_id}: {error}") from error
+
+
+def _check_rows(run: RunConfig, execution: ExecutionConfig, mesh: Mesh) -> None:
+    local_rows(mesh)
+    microbatches_per_device(run.batch_size, run.context_length, execution, mesh)
+
+
 def check_run(context: RunContext, mesh: Mesh) -> None:
     """Check that a run can begin on the mesh.
 
@@ -73,8 +97,7 @@ def check_run(context: RunContext, mesh: Mesh) -> None:
     run = context.run
     context.source.check_epochs(run.num_steps)
     make_schedule(run.schedule, run.optim.learning_rate, run.num_steps)
-    local_rows(mesh)
-    microbatches_per_device(run.batch_size, run.context_length, context.execution, mesh)
+    _check_rows(run, context.execution, mesh)
     if context.execution.attention != "xla":
         _trace_once(context, mesh)
 

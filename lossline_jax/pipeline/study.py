@@ -27,6 +27,7 @@ from lossline_jax.pipeline import report as losses_verbs
 from lossline_jax.pipeline.failures import for_each_run, raise_failures
 from lossline_jax.pipeline.follow import follow_runs
 from lossline_jax.pipeline.losses_table import sets_left_out, write_losses
+from lossline_jax.pipeline.preflight import check_devices
 from lossline_jax.pipeline.prepare import make_study_data, prepare
 from lossline_jax.pipeline.run_context import start_devices
 from lossline_jax.pipeline.runner import StudyRunner
@@ -209,6 +210,7 @@ def run(
     """
     require_code(study.runs, study.code)
     start_devices(study.execution, processes)
+    check_devices(study)
     problems = from_main_process(lambda: make_study_data(study, folder))
     if axes := {study.x, study.y} & problems.keys():
         raise_failures({}, {name: problems[name] for name in axes})  # without x or y no line can be fitted

@@ -4,14 +4,18 @@ import dataclasses
 import shutil
 
 import pytest
+from etils import epath
 
 from lossline_jax.config.execution import ALONE, ExecutionConfig
 from lossline_jax.errors import LosslineError
 from lossline_jax.pipeline import run_context
 from lossline_jax.pipeline.losses_table import sets_left_out, write_losses
 from lossline_jax.pipeline.runner import StudyRunner
+from lossline_jax.pipeline.study import run as run_study
 from lossline_jax.pipeline.study_files import open_study
 from lossline_jax.storage.files import read_json, write_json
+from lossline_jax.storage.paths import StudyDir
+from tests.support import tiny_study
 from tests.support.paths import TESTS
 
 
@@ -20,7 +24,9 @@ def old_study(tmp_path):
     """Make a copy of the old study, whose three runs are trained, for one device."""
     root = shutil.copytree(TESTS / "golden" / "old_study", tmp_path / "old_study")
     study, folder = open_study(str(root))
-    return dataclasses.replace(study, execution=dataclasses.replace(study.execution, data_parallel=1)), folder
+    # The devices of the process stay those of conftest.py, and the mesh has one of them.
+    execution = dataclasses.replace(study.execution, data_parallel=1, cpu_devices=None)
+    return dataclasses.replace(study, execution=execution), folder
 
 
 def test_the_context_of_a_run_is_built_once(old_study, monkeypatch):
@@ -83,3 +89,18 @@ def test_windows_is_told_that_training_is_untried(capsys, monkeypatch):
     assert capsys.readouterr().err == (
         "lossline: training and scoring have not been tried on Windows; if they fail, use WSL\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data_parallel": 3}, r"^run \S+: batch_size: 8 sequences cannot be split over 3 data-parallel devices"),
+        ({"data_parallel": 2, "microbatch_size": 3}, r"^run \S+: execution\.microbatch_size: 3 does not divide the 4"),
+        ({"data_parallel": 1000}, "a mesh of data_parallel=1000 by model_parallel=1 does not fit"),
+    ],
+)
+def test_devices_that_do_not_divide_the_batch_leave_nothing_behind(tmp_path, changes, message):
+    study = dataclasses.replace(tiny_study.study(), execution=ExecutionConfig(**changes))
+    with pytest.raises(LosslineError, match=message):
+        run_study(study, StudyDir(epath.Path(tmp_path) / "tiny"))
+    assert list(tmp_path.iterdir()) == []
